@@ -1,0 +1,80 @@
+// Lint: typescript-eslint's strict rules, and the direction of the layers (docs/architecture.md).
+import { defineConfig } from 'eslint/config';
+import tseslint from 'typescript-eslint';
+
+/** The layers from left to right: each may import itself, those before it, `errors` and `util`. */
+const LAYERS = ['codec', 'session', 'channel', 'forward', 'storage', 'proxy'];
+
+/** What a layer must not import, as `no-restricted-imports` patterns relative to a file in `lib/LAYER/`. */
+function layerRule(layer, index) {
+  const later = LAYERS.slice(index + 1);
+  const group = [...later.map((name) => `**/${name}/**`), '**/cli/**', '**/spec/**', '**/bench/**', '**/lib/index.js'];
+  const pure = layer === 'codec' || layer === 'session';
+  const ioModules = ['net', 'fs', 'tls', 'tty', 'dgram', 'http', 'https', 'child_process', 'timers', 'timers/promises'];
+  return {
+    files: [`lib/${layer}/**/*.ts`],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [{ group, message: `lib/${layer} may not import what stands to its right.` }],
+          paths: pure
+            ? ioModules.map((name) => ({ name: `node:${name}`, message: `lib/${layer} does no I/O and has no clock.` }))
+            : [],
+        },
+      ],
+      'no-restricted-globals': pure
+        ? ['error', 'setTimeout', 'setInterval', 'setImmediate', 'Date', 'performance', 'process', 'queueMicrotask']
+        : 'off',
+    },
+  };
+}
+
+export default defineConfig(
+  { ignores: ['dist/', 'node_modules/', 'coverage/'] },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      eqeqeq: 'error',
+    },
+  },
+  { files: ['lib/**/*.ts'], rules: { 'no-console': 'error' } },
+  ...LAYERS.map(layerRule),
+  {
+    files: ['lib/util/**/*.ts', 'lib/errors.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            '../*/**',
+            './codec/**',
+            './session/**',
+            './channel/**',
+            './forward/**',
+            './storage/**',
+            './proxy/**',
+          ],
+        },
+      ],
+    },
+  },
+  {
+    // Below the command line nothing exits or reads argv or the environment.
+    files: ['lib/**/*.ts'],
+    ignores: ['lib/codec/**', 'lib/session/**'],
+    rules: {
+      'no-restricted-properties': [
+        'error',
+        { object: 'process', property: 'exit' },
+        { object: 'process', property: 'argv' },
+        { object: 'process', property: 'env' },
+      ],
+    },
+  },
+);

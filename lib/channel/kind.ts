@@ -1,0 +1,58 @@
+/** A kind of channel: what one row of the table in `kinds.ts` says, and what one file of this folder implements. */
+import type { VproxyError } from '../errors.js';
+import type { Link } from './link.js';
+
+/** What a kind of channel means for the protocol on it. */
+export interface ChannelTraits {
+  /** The largest DATA payload that this side sends and accepts, in bytes (docs/protocol.md, R-OPEN-1). */
+  readonly frameBytes: number;
+  /** How much DATA the peer may have on the way, in bytes: the first credit of the session. */
+  readonly inFlightBytes: number;
+  /** Whether this side asks for checksums (R-INTEGRITY-1). */
+  readonly integrity: boolean;
+  /** Silence for so long ends the session; null where a peer may be paused (R-LIVE-2). */
+  readonly deadAfterMs: number | null;
+  /** Whether the storage broker runs on it without being asked for: it leads to a host (docs/storage.md). */
+  readonly leadsToHost: boolean;
+}
+
+/** What opening a channel reports while it is not open yet. */
+export interface OpenReport {
+  /** Something to wait for, as one line for people ("waiting for the host"); called when it changes. */
+  waiting(what: string): void;
+}
+
+/** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */
+export interface DialKind<A> {
+  readonly mode: 'dial';
+  readonly traits: ChannelTraits;
+  /** The address from the text behind `KIND:`, without options. Throws `bad-argument`. */
+  parse(text: string): A;
+  format(address: A): string;
+  dial(address: A, context: { readonly signal: AbortSignal; readonly report: OpenReport }): Promise<Link>;
+}
+
+/** A kind on which peers connect: every accepted connection is a link. */
+export interface ListenKind<A> {
+  readonly mode: 'listen';
+  readonly traits: ChannelTraits;
+  parse(text: string): A;
+  format(address: A): string;
+  /** Whether listening there without TLS is safe: only this machine's processes can connect. */
+  isPrivate(address: A): boolean;
+  /** Rejects with `address-…` codes. `onFailed` reports a listener that broke later. */
+  listen(
+    address: A,
+    handlers: { readonly onLink: (link: Link) => void; readonly onFailed: (error: VproxyError) => void },
+  ): Promise<ChannelListener>;
+}
+
+/** An open listener of a `ListenKind`. */
+export interface ChannelListener {
+  /** The address in force, with the port that was picked where 0 was asked for. */
+  readonly description: string;
+  /** Stops accepting, and removes the socket file that it made. Links stay. */
+  close(): Promise<void>;
+}
+
+export type ChannelKind<A = unknown> = DialKind<A> | ListenKind<A>;

@@ -1,0 +1,140 @@
+/**
+ * Every failure that vproxy names: one error class and one table of codes. The table says what a failure ends, whether
+ * the code may travel to the peer, whether trying again can help, and the exit status of a command that ends with it.
+ */
+
+/** What a failure ends: one stream, the session, the channel, or the whole process. */
+export type ErrorScope = 'stream' | 'session' | 'channel' | 'process';
+
+/** One row of the table of codes. */
+export interface ErrorRow {
+  readonly scope: ErrorScope;
+  /** Whether the code may stand in a frame (docs/protocol.md, R-CODE-1). */
+  readonly wire: boolean;
+  /** Whether the same attempt may succeed later without anybody's help. */
+  readonly retry: boolean;
+  /** The exit status of a command that ends with this code; sysexits(3) where one fits. */
+  readonly exit: number;
+  /** What it means, in one sentence for `docs/errors.md`. */
+  readonly meaning: string;
+}
+
+const row = (scope: ErrorScope, wire: boolean, retry: boolean, exit: number, meaning: string): ErrorRow => ({
+  scope,
+  wire,
+  retry,
+  exit,
+  meaning,
+});
+
+/** The table of codes. `docs/errors.md` is compared with it. */
+export const ERROR_CODES = {
+  'unknown-service': row('stream', true, true, 69, 'The peer offers no service of that name.'),
+  'connect-refused': row('stream', true, true, 69, 'The target of an incoming forward refused the connection.'),
+  'connect-timeout': row('stream', true, true, 69, 'The target of an incoming forward did not answer in time.'),
+  'connect-failed': row('stream', true, true, 69, 'The target of an incoming forward could not be reached.'),
+  denied: row('stream', true, false, 77, 'The peer does not allow it.'),
+  'too-many-streams': row('stream', true, true, 69, 'As many streams are open, or being closed, as this side allows.'),
+  'open-timeout': row('stream', true, true, 69, 'The peer did not answer the opening of a stream in time.'),
+  'local-error': row('stream', true, true, 74, 'The local socket of a stream failed.'),
+  stalled: row('stream', true, true, 74, 'A stream made no progress for too long.'),
+  cancelled: row('stream', true, true, 1, 'The program at one end gave the stream up.'),
+  'peer-restarted': row('session', true, true, 69, 'The process at the other end of the channel started anew.'),
+  desync: row('session', true, true, 76, 'Bytes of the channel were lost, repeated or changed.'),
+  shutdown: row('session', true, true, 69, 'One side ends in an orderly way.'),
+  'version-mismatch': row('session', true, true, 76, 'The two sides speak no common version of the protocol.'),
+  'auth-failed': row('session', true, true, 77, 'One side demands a proof or a protection that the other cannot give.'),
+  'protocol-error': row('session', true, true, 76, 'The peer broke a rule of the protocol.'),
+  'flow-control': row('session', true, true, 76, 'The peer sent more than it had credit for.'),
+  flood: row('session', true, true, 76, 'The peer made this side queue, or open and close, more than the bound.'),
+  internal: row('session', true, true, 70, 'A defect of vproxy.'),
+
+  'no-session': row('stream', false, true, 69, 'There is no session with the peer, or it ended.'),
+  'channel-closed': row('channel', false, true, 69, 'The channel was closed by its other end.'),
+  'channel-silent': row(
+    'channel',
+    false,
+    true,
+    69,
+    'Nothing came on a channel that cannot be paused for longer than allowed.',
+  ),
+  'channel-displaced': row(
+    'channel',
+    false,
+    true,
+    69,
+    'A newer connection to a listening channel took the place of this one.',
+  ),
+  'channel-missing': row('channel', false, true, 69, 'The path or the port of the channel does not exist (yet).'),
+  'channel-busy': row('channel', false, true, 69, 'Another process has the channel open.'),
+  'channel-refused': row('channel', false, true, 69, 'Nobody listens at the address of the channel.'),
+  'channel-failed': row('channel', false, true, 74, 'The operating system reported another error on the channel.'),
+  'channel-unusable': row(
+    'channel',
+    false,
+    false,
+    74,
+    'The address can never be a channel: not a device, or a console.',
+  ),
+  'channel-denied': row('channel', false, false, 77, 'The permissions of the channel do not let this process open it.'),
+  'address-in-use': row('process', false, false, 69, 'An address to listen on is taken.'),
+  'address-unavailable': row('process', false, false, 69, 'An address to listen on cannot be had on this machine.'),
+  'address-denied': row('process', false, false, 77, 'The permissions do not let this process listen on the address.'),
+  'bad-argument': row('process', false, false, 64, 'An argument of the command line or of a function is not valid.'),
+  'bad-file': row('process', false, false, 65, 'A file given to vproxy does not have the form that it should have.'),
+  'storage-unavailable': row('stream', false, true, 125, 'A storage call found no proxy, or lost its emulator.'),
+  'storage-timeout': row('stream', false, true, 125, 'A storage call was not answered within its deadline.'),
+  'storage-bad-reply': row(
+    'stream',
+    false,
+    false,
+    126,
+    'What an emulator answered to a storage call is no valid reply.',
+  ),
+  'storage-bad-request': row(
+    'stream',
+    false,
+    false,
+    126,
+    'What a wrapper sent to the broker is no valid storage request.',
+  ),
+} as const satisfies Record<string, ErrorRow>;
+
+/** A code of the table. */
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Whether a text is a code of the table. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_CODES, text);
+}
+
+/** The only error that the library throws, rejects and emits on purpose. */
+export class VproxyError extends Error {
+  override readonly name = 'VproxyError';
+
+  /** A code of {@link ERROR_CODES}, or a newer one that the peer sent. */
+  readonly code: ErrorCode | (string & {});
+
+  constructor(code: ErrorCode | (string & {}), message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /** The row of this code; a code that this version does not know ends its stream and may be tried again. */
+  get row(): ErrorRow {
+    return isErrorCode(this.code) ? ERROR_CODES[this.code] : UNKNOWN_CODE;
+  }
+}
+
+const UNKNOWN_CODE = row('stream', true, true, 69, 'A code that this version does not know.');
+
+/** The system's error code (`ECONNREFUSED`, …) of an error of Node, or an empty text. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}
+
+/** An error as it is: a VproxyError unchanged, anything else wrapped as `internal`. */
+export function toVproxyError(error: unknown, code: ErrorCode = 'internal'): VproxyError {
+  if (error instanceof VproxyError) return error;
+  return new VproxyError(code, error instanceof Error ? error.message : String(error), { cause: error });
+}
