@@ -1,0 +1,285 @@
+/**
+ * Cuts the bytes of an established session into frames, and judges every header before anything is buffered
+ * (R-FRAME-1 to R-FRAME-6). DATA is handed on as views of what was read.
+ */
+import { crc32 } from 'node:zlib';
+import { VproxyError } from '../errors.js';
+import { headerCheck } from './check.js';
+import { FRAME_TYPE, formatFrameType, isExtensionType, streamIdRule } from './frame-type.js';
+import { nextSequence } from './header.js';
+import { decodeHello, type Hello, MAGIC } from './hello.js';
+import { helloLength } from './hello-scanner.js';
+import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
+
+/** Whom a FrameReader calls. What these methods throw leaves `push` unchanged. */
+export interface FrameHandler {
+  /** A frame that is not DATA. The payload is lent for the time of the call. */
+  handleFrame(type: number, streamId: number, payload: Buffer): void;
+
+  /**
+   * Payload of a DATA frame: all of it where integrity is in force, else what has arrived of it. The bytes are lent for
+   * the time of the call, unless true is returned: then they are the handler's.
+   */
+  handleData(streamId: number, bytes: Buffer): boolean;
+
+  /** A HELLO in the middle of a session: true when it is the current peer's and means nothing. */
+  handleHello(hello: Hello): boolean;
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** What is being read. */
+const STATE = { HEADER: 0, CONTROL: 1, DATA: 2, CHECKED_DATA: 3, SKIP: 4, HELLO_HEADER: 5, HELLO: 6 } as const;
+type State = (typeof STATE)[keyof typeof STATE];
+
+export interface FrameReaderOptions {
+  readonly handler: FrameHandler;
+  /** Whether every payload is checked before it is handed on (R-INTEGRITY-1). */
+  readonly integrity: boolean;
+  /** The largest DATA payload that this side announced. */
+  readonly maxDataBytes: number;
+}
+
+/** Reads the frames of one direction of one session. */
+export class FrameReader {
+  readonly #handler: FrameHandler;
+  readonly #integrity: boolean;
+  readonly #maxDataBytes: number;
+
+  #state: State = STATE.HEADER;
+  #sequence = 1;
+  readonly #header = Buffer.allocUnsafe(HEADER_BYTES);
+  #headerFill = 0;
+  #type = 0;
+  #streamId = 0;
+  #length = 0;
+  #crc = 0;
+  /** Payload bytes of the current frame that have not come yet. */
+  #left = 0;
+  /** Where a payload is put together that came in pieces; kept from frame to frame. */
+  #assembly: Buffer | null = null;
+  /** Bytes of earlier chunks that belong to the frame at which reading ended. */
+  #restPrefix: Buffer = EMPTY;
+  #rest: Buffer = EMPTY;
+  #stopped = false;
+
+  constructor({ handler, integrity, maxDataBytes }: FrameReaderOptions) {
+    this.#handler = handler;
+    this.#integrity = integrity;
+    this.#maxDataBytes = maxDataBytes;
+  }
+
+  /** The sequence number of the frame at hand, or of the next one. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /** Whether a frame has begun and is not complete. */
+  get isMidFrame(): boolean {
+    return this.#state !== STATE.HEADER || this.#headerFill > 0;
+  }
+
+  /** Makes `push` return after the frame at hand: the session is over. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them. */
+  takeRest(): Buffer {
+    const rest = this.#rest;
+    this.#rest = EMPTY;
+    return rest;
+  }
+
+  /**
+   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew. Throws
+   * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
+   */
+  push(chunk: Buffer): boolean {
+    let kept = false;
+    let at = 0;
+    try {
+      while (at < chunk.length && !this.#stopped) {
+        switch (this.#state) {
+          case STATE.HEADER:
+          case STATE.HELLO_HEADER:
+            at = this.#readHeader(chunk, at);
+            break;
+          case STATE.DATA: {
+            const end = Math.min(chunk.length, at + this.#left);
+            const bytes = chunk.subarray(at, end);
+            this.#left -= end - at;
+            at = end;
+            if (this.#left === 0) this.#state = STATE.HEADER;
+            if (this.#handler.handleData(this.#streamId, bytes)) kept = true;
+            break;
+          }
+          case STATE.SKIP: {
+            const end = Math.min(chunk.length, at + this.#left);
+            this.#left -= end - at;
+            at = end;
+            if (this.#left === 0) this.#state = STATE.HEADER;
+            break;
+          }
+          default: {
+            const end = Math.min(chunk.length, at + this.#left);
+            const isWhole = this.#left === this.#length && end - at === this.#length;
+            const from = at;
+            at = end;
+            if (isWhole) {
+              if (this.#finish(chunk.subarray(from, end))) kept = true;
+            } else {
+              this.#assemble(chunk, from, end);
+            }
+          }
+        }
+      }
+    } catch (error) {
+      this.#rest = Buffer.concat([this.#restPrefix, chunk.subarray(at)]);
+      throw error;
+    }
+    if (this.#stopped) this.#rest = Buffer.from(chunk.subarray(at));
+    return kept;
+  }
+
+  /** Takes the header that begins at `at`, or as much of it as is there. */
+  #readHeader(chunk: Buffer, at: number): number {
+    if (this.#headerFill === 0) {
+      if (chunk[at] === 0 && this.#state === STATE.HEADER) {
+        throw new VproxyError('peer-restarted', 'the peer began anew with a flush');
+      }
+      if (chunk.length - at >= HEADER_BYTES) {
+        this.#judgeHeader(chunk, at);
+        return at + HEADER_BYTES;
+      }
+    }
+    const fill = this.#headerFill;
+    const end = Math.min(chunk.length, at + HEADER_BYTES - fill);
+    chunk.copy(this.#header, fill, at, end);
+    this.#headerFill = fill + end - at;
+    if (this.#headerFill === HEADER_BYTES) {
+      this.#headerFill = 0;
+      this.#restPrefix = this.#header.subarray(0, fill);
+      this.#judgeHeader(this.#header, 0);
+      this.#restPrefix = EMPTY;
+    }
+    return end;
+  }
+
+  /** The order of checks of R-FRAME-6: type, check, then flags, type, length, stream. */
+  #judgeHeader(bytes: Buffer, offset: number): void {
+    if (this.#state === STATE.HELLO_HEADER) {
+      this.#judgeHelloHeader(bytes, offset);
+      return;
+    }
+    const type = bytes[offset] as number;
+    if (type === 0xff) {
+      if (MAGIC.compare(bytes, offset, offset + HEADER_BYTES) !== 0) {
+        throw new VproxyError('desync', 'bytes FF that are no magic where a frame should begin');
+      }
+      this.#state = STATE.HELLO_HEADER;
+      return;
+    }
+    if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, this.#sequence)) {
+      throw new VproxyError('desync', `header of frame ${this.#sequence} has a wrong check`);
+    }
+    this.#sequence = nextSequence(this.#sequence);
+    const streamId = bytes.readUInt32BE(offset + 4);
+    const length = bytes.readUInt32BE(offset + 8);
+    if (bytes[offset + 1] !== 0) throw violation(type, streamId, `has flags ${bytes[offset + 1]}`);
+    this.#judgeTypeAndLength(type, streamId, length);
+
+    this.#type = type;
+    this.#streamId = streamId;
+    this.#length = length;
+    this.#left = length;
+    this.#crc = bytes.readUInt32BE(offset + 12);
+    if (length === 0 && type < 0x80) {
+      this.#finish(EMPTY);
+    } else if (type === FRAME_TYPE.DATA) {
+      this.#state = this.#integrity ? STATE.CHECKED_DATA : STATE.DATA;
+    } else if (type < 0x80) {
+      this.#state = STATE.CONTROL;
+    } else if (length > 0) {
+      this.#state = STATE.SKIP;
+    }
+  }
+
+  #judgeTypeAndLength(type: number, streamId: number, length: number): void {
+    if (type === FRAME_TYPE.DATA || isExtensionType(type)) {
+      if (length > this.#maxDataBytes)
+        throw violation(type, streamId, `of ${length} bytes exceeds ${this.#maxDataBytes}`);
+      if (type !== FRAME_TYPE.DATA) return;
+      if (length === 0) throw violation(type, streamId, 'is empty');
+    } else {
+      // HELLO stands behind a magic only, and is not counted.
+      if (type === FRAME_TYPE.HELLO || type > FRAME_TYPE.GOAWAY) throw violation(type, streamId, 'is not known');
+      if (length > MAX_CONTROL_BYTES)
+        throw violation(type, streamId, `of ${length} bytes exceeds ${MAX_CONTROL_BYTES}`);
+    }
+    const rule = streamIdRule(type);
+    if (rule === 'zero' && streamId !== 0) throw violation(type, streamId, 'belongs to the session');
+    if (rule === 'stream' && streamId === 0) throw violation(type, streamId, 'belongs to a stream');
+  }
+
+  #judgeHelloHeader(bytes: Buffer, offset: number): void {
+    const length = helloLength(bytes, offset);
+    if (length === null || length === 0) throw new VproxyError('desync', 'a magic that no valid HELLO follows');
+    this.#type = FRAME_TYPE.HELLO;
+    this.#length = length;
+    this.#left = length;
+    this.#crc = bytes.readUInt32BE(offset + 12);
+    // Kept for `takeRest`: a HELLO that ends the session opens the next one.
+    if (bytes !== this.#header) bytes.copy(this.#header, 0, offset, offset + HEADER_BYTES);
+    this.#state = STATE.HELLO;
+  }
+
+  /** Adds a piece to a payload that has to be whole before it is handed on. */
+  #assemble(chunk: Buffer, from: number, end: number): void {
+    if (this.#assembly === null || this.#assembly.length < this.#length) {
+      this.#assembly = Buffer.allocUnsafeSlow(Math.max(this.#length, MAX_CONTROL_BYTES));
+    }
+    chunk.copy(this.#assembly, this.#length - this.#left, from, end);
+    this.#left -= end - from;
+    if (this.#left > 0) return;
+    const assembly = this.#assembly;
+    if (this.#finish(assembly.subarray(0, this.#length))) this.#assembly = null;
+  }
+
+  /** Hands a whole payload on. True when the handler kept it. */
+  #finish(payload: Buffer): boolean {
+    const isHello = this.#state === STATE.HELLO;
+    this.#state = STATE.HEADER;
+    this.#left = 0;
+    if (isHello) {
+      this.#finishHello(payload);
+      return false;
+    }
+    const type = this.#type;
+    if ((this.#integrity || type === FRAME_TYPE.AUTH) && crc32(payload) !== this.#crc) {
+      throw new VproxyError('desync', `payload of ${describe(type, this.#streamId)} has a wrong checksum`);
+    }
+    if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, payload);
+    this.#handler.handleFrame(type, this.#streamId, payload);
+    return false;
+  }
+
+  #finishHello(payload: Buffer): void {
+    let hello: Hello;
+    try {
+      if (crc32(payload) !== this.#crc) throw new VproxyError('desync', 'a HELLO has a wrong checksum');
+      hello = decodeHello(payload);
+    } catch (cause) {
+      throw new VproxyError('desync', 'a magic that no valid HELLO follows', { cause });
+    }
+    if (this.#handler.handleHello(hello)) return;
+    this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
+    throw new VproxyError('peer-restarted', 'the peer began anew with another HELLO');
+  }
+}
+
+const describe = (type: number, streamId: number): string =>
+  streamId === 0 ? formatFrameType(type) : `${formatFrameType(type)} on stream ${streamId}`;
+
+const violation = (type: number, streamId: number, what: string): VproxyError =>
+  new VproxyError('protocol-error', `${describe(type, streamId)} ${what}`);

@@ -1,0 +1,78 @@
+/** Finds a HELLO among bytes that may be anything: stale bytes of an earlier session come first (R-OPEN-3). */
+import { crc32 } from 'node:zlib';
+import { VproxyError } from '../errors.js';
+import { headerCheck } from './check.js';
+import { FRAME_TYPE } from './frame-type.js';
+import { decodeHello, type Hello, MAGIC } from './hello.js';
+import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
+
+/** Skips bytes up to a magic that is followed by a valid HELLO. Keeps at most one unfinished HELLO in memory. */
+export class HelloScanner {
+  #carry: Buffer = Buffer.alloc(0);
+  #skippedBytes = 0;
+
+  /** How many bytes were passed over so far; those of unfinished candidates do not count yet. */
+  get skippedBytes(): number {
+    return this.#skippedBytes;
+  }
+
+  /**
+   * Looks through more bytes. A found HELLO comes with the bytes behind it, as a view that may lie in `chunk`; without
+   * one null comes, and nothing of `chunk` is referred to any more.
+   */
+  scan(chunk: Buffer): { readonly hello: Hello; readonly rest: Buffer } | null {
+    const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);
+    let from = 0;
+    for (;;) {
+      const at = bytes.indexOf(MAGIC, from);
+      if (at === -1) return this.#keep(bytes, Math.max(from, bytes.length - MAGIC.length + 1));
+      const found = readHello(bytes, at + MAGIC.length);
+      if (found === 'incomplete') return this.#keep(bytes, at);
+      if (found !== 'invalid') {
+        this.#skippedBytes += at;
+        this.#carry = Buffer.alloc(0);
+        return { hello: found.hello, rest: bytes.subarray(found.end) };
+      }
+      // A magic that fails resumes the search at its second byte.
+      from = at + 1;
+    }
+  }
+
+  #keep(bytes: Buffer, from: number): null {
+    this.#skippedBytes += from;
+    this.#carry = Buffer.from(bytes.subarray(from));
+    return null;
+  }
+}
+
+/** The HELLO frame at `offset`. */
+export function readHello(
+  bytes: Buffer,
+  offset: number,
+): { readonly hello: Hello; readonly end: number } | 'incomplete' | 'invalid' {
+  if (bytes.length < offset + HEADER_BYTES) return 'incomplete';
+  const length = helloLength(bytes, offset);
+  if (length === null) return 'invalid';
+  const start = offset + HEADER_BYTES;
+  const end = start + length;
+  if (bytes.length < end) return 'incomplete';
+  const payload = bytes.subarray(start, end);
+  if (crc32(payload) !== bytes.readUInt32BE(offset + 12)) return 'invalid';
+  try {
+    return { hello: decodeHello(payload), end };
+  } catch (error) {
+    if (error instanceof VproxyError) return 'invalid';
+    throw error;
+  }
+}
+
+/** The length of the payload that a valid HELLO header at `offset` announces, else null. */
+export function helloLength(bytes: Buffer, offset: number): number | null {
+  const isHello =
+    bytes[offset] === FRAME_TYPE.HELLO &&
+    bytes[offset + 1] === 0 &&
+    bytes.readUInt16BE(offset + 2) === headerCheck(bytes, offset, 0) &&
+    bytes.readUInt32BE(offset + 4) === 0;
+  const length = bytes.readUInt32BE(offset + 8);
+  return isHello && length <= MAX_CONTROL_BYTES ? length : null;
+}

@@ -1,0 +1,47 @@
+/** JSON payloads: strict UTF-8, an object, and fields of the stated form (R-FRAME-7). */
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import { MAX_MESSAGE_BYTES } from './limits.js';
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** The object in a payload. Throws `protocol-error` naming the frame when it is none. */
+export function decodeObject(payload: Uint8Array, what: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(utf8.decode(payload));
+  } catch (cause) {
+    throw new VproxyError('protocol-error', `payload of ${what} is not JSON in UTF-8`, { cause });
+  }
+  if (!isObject(value)) throw new VproxyError('protocol-error', `payload of ${what} is not a JSON object`);
+  return value;
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A reason as it travels: a code and a message for people. */
+export interface Reason {
+  readonly code: string;
+  readonly message: string;
+}
+
+const CODE = /^[a-z0-9-]{1,64}$/;
+
+/** The code and message of a REFUSE, STOP, RESET or GOAWAY. */
+export function decodeReason(object: Record<string, unknown>, what: string): Reason {
+  const { code, message } = object;
+  if (typeof code !== 'string' || !CODE.test(code)) {
+    throw new VproxyError('protocol-error', `${what} has no valid code`);
+  }
+  if (typeof message !== 'string') throw new VproxyError('protocol-error', `${what} has no message`);
+  return { code, message: escapeText(message, MAX_MESSAGE_BYTES) };
+}
+
+/** A message cut to what a frame may carry, at a character's border. */
+export function boundedMessage(message: string): string {
+  let cut = message.slice(0, MAX_MESSAGE_BYTES);
+  while (Buffer.byteLength(cut) > MAX_MESSAGE_BYTES) cut = cut.slice(0, -1);
+  return cut;
+}

@@ -1,0 +1,99 @@
+/** The payloads of control frames: bytes ⇄ values. HELLO has a file of its own. */
+import { VproxyError } from '../errors.js';
+import { boundedMessage, decodeObject, decodeReason, type Reason } from './json.js';
+import { MAX_CONTROL_BYTES, SERVICE_NAME } from './limits.js';
+
+/** What OPEN says. */
+export interface OpenRequest {
+  readonly service: string;
+  /** Where the local socket came from, for logs; a peer's word, not to be trusted. */
+  readonly from: string | null;
+}
+
+/** What GOAWAY says. */
+export interface Goaway extends Reason {
+  /** The highest stream id of the receiver that will still be served. */
+  readonly last: number;
+}
+
+const encodeJson = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+
+export function encodeOpen({ service, from }: OpenRequest): Buffer {
+  return encodeJson(from === null ? { service } : { service, from: from.slice(0, 256) });
+}
+
+/** The service is any text here: whether it is a valid name decides how the stream is answered, not the session. */
+export function decodeOpen(payload: Uint8Array): OpenRequest {
+  const { service, from } = decodeObject(payload, 'OPEN');
+  if (typeof service !== 'string') throw new VproxyError('protocol-error', 'OPEN has no service');
+  if (from !== undefined && from !== null && typeof from !== 'string') {
+    throw new VproxyError('protocol-error', 'the field from of OPEN is not a text');
+  }
+  return { service, from: from ?? null };
+}
+
+export function encodeReason({ code, message }: Reason): Buffer {
+  return encodeJson({ code, message: boundedMessage(message) });
+}
+
+/** The reason in a REFUSE, STOP or RESET; the message is escaped and cut for showing it. */
+export function decodeReasonPayload(payload: Uint8Array, what: string): Reason {
+  return decodeReason(decodeObject(payload, what), what);
+}
+
+export function encodeGoaway({ code, message, last }: Goaway): Buffer {
+  return encodeJson({ code, message: boundedMessage(message), last });
+}
+
+export function decodeGoaway(payload: Uint8Array): Goaway {
+  const object = decodeObject(payload, 'GOAWAY');
+  const { last } = object;
+  if (!isUnsigned32(last)) throw new VproxyError('protocol-error', 'the field last of GOAWAY is not a stream id');
+  return { ...decodeReason(object, 'GOAWAY'), last };
+}
+
+/** One list of services as the payloads of one or more SERVICES frames (R-SERVICES-1). */
+export function encodeServices(services: readonly string[]): Buffer[] {
+  const payloads: Buffer[] = [];
+  let batch: string[] = [];
+  let batchBytes = 0;
+  for (const service of services) {
+    // A name is ASCII of at most 64 characters; quotes, comma and the frame's other fields take the rest.
+    if (batchBytes + service.length + 3 > MAX_CONTROL_BYTES - 64) {
+      payloads.push(encodeJson({ services: batch, more: true }));
+      batch = [];
+      batchBytes = 0;
+    }
+    batch.push(service);
+    batchBytes += service.length + 3;
+  }
+  payloads.push(encodeJson({ services: batch }));
+  return payloads;
+}
+
+export function decodeServices(payload: Uint8Array): { readonly services: string[]; readonly more: boolean } {
+  const { services, more = false } = decodeObject(payload, 'SERVICES');
+  const isName = (name: unknown): name is string => typeof name === 'string' && SERVICE_NAME.test(name);
+  if (!Array.isArray(services) || !services.every(isName)) {
+    throw new VproxyError('protocol-error', 'SERVICES is not a list of names of services');
+  }
+  if (typeof more !== 'boolean') throw new VproxyError('protocol-error', 'the field more of SERVICES is not a boolean');
+  return { services, more };
+}
+
+/** Writes a credit (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */
+export function writeCredit(buffer: Buffer, offset: number, totalBytes: number): void {
+  buffer.writeUInt32BE(Math.floor(totalBytes / 2 ** 32), offset);
+  buffer.writeUInt32BE(totalBytes % 2 ** 32, offset + 4);
+}
+
+/** The total of a CREDIT, in bytes; a value above 2^53−1 counts as 2^53−1. Throws `protocol-error`. */
+export function decodeCredit(payload: Buffer): number {
+  if (payload.length !== 8) throw new VproxyError('protocol-error', `CREDIT of ${payload.length} bytes instead of 8`);
+  const total = payload.readUInt32BE(0) * 2 ** 32 + payload.readUInt32BE(4);
+  return Math.min(total, Number.MAX_SAFE_INTEGER);
+}
+
+function isUnsigned32(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff_ffff;
+}

@@ -1,0 +1,66 @@
+/** Writes the frames of one direction of one session: counts them, checks them, and hands them to the channel. */
+import { crc32 } from 'node:zlib';
+import { FRAME_TYPE } from '../codec/frame-type.js';
+import { nextSequence, writeHeader } from '../codec/header.js';
+import { HEADER_BYTES } from '../codec/limits.js';
+import type { ByteSink } from './byte-sink.js';
+
+/** Payloads up to this size are copied behind their header: cheaper than two writes. */
+const COPY_BYTES = 4096;
+
+export class FrameWriter {
+  readonly sink: ByteSink;
+  readonly #integrity: boolean;
+  #sequence = 1;
+
+  constructor(sink: ByteSink, integrity: boolean) {
+    this.sink = sink;
+    this.#integrity = integrity;
+  }
+
+  /** The sequence number of the next frame. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
+  put(batch: Buffer, offset: number, type: number, streamId: number, payload: Buffer): number {
+    payload.copy(batch, offset + HEADER_BYTES);
+    const crc = this.#integrity || type === FRAME_TYPE.AUTH ? crc32(payload) : 0;
+    this.#putHeader(batch, offset, type, streamId, payload.length, crc);
+    return offset + HEADER_BYTES + payload.length;
+  }
+
+  /**
+   * Sends `buffer[start, end)` as one DATA frame. `hasRoom` says that the 16 bytes before `start` may be overwritten,
+   * which makes the frame one contiguous piece. True when the channel is done with the buffer.
+   */
+  writeData(streamId: number, buffer: Buffer, start: number, end: number, hasRoom: boolean): boolean {
+    const length = end - start;
+    const payload = buffer.subarray(start, end);
+    const crc = this.#integrity ? crc32(payload) : 0;
+    if (hasRoom) {
+      this.#putHeader(buffer, start - HEADER_BYTES, FRAME_TYPE.DATA, streamId, length, crc);
+      return this.sink.write(buffer.subarray(start - HEADER_BYTES, end));
+    }
+    if (length <= COPY_BYTES) {
+      const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
+      payload.copy(frame, HEADER_BYTES);
+      this.#putHeader(frame, 0, FRAME_TYPE.DATA, streamId, length, crc);
+      this.sink.write(frame);
+      return true;
+    }
+    const header = Buffer.allocUnsafe(HEADER_BYTES);
+    this.#putHeader(header, 0, FRAME_TYPE.DATA, streamId, length, crc);
+    this.sink.cork();
+    this.sink.write(header);
+    this.sink.write(payload);
+    this.sink.uncork();
+    return this.sink.unwrittenBytes === 0;
+  }
+
+  #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {
+    writeHeader(buffer, offset, type, streamId, length, crc, this.#sequence);
+    this.#sequence = nextSequence(this.#sequence);
+  }
+}

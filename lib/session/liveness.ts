@@ -1,0 +1,69 @@
+/** Watches a session's silence: sends PINGs, and ends it where silence is death (R-LIVE-1, R-LIVE-2). */
+import type { CancelTimer, Clock } from '../util/clock.js';
+
+/** A PING goes out when nothing was sent, or nothing received, for this time. */
+const PING_AFTER_MS = 10_000;
+
+/** How often the silence is looked at. */
+const TICK_MS = 2500;
+
+export interface LivenessOptions {
+  readonly clock: Clock;
+  /** Silence for so long is death; null: never. */
+  readonly deadAfterMs: number | null;
+  /** Numbers that change whenever something was received, or sent. */
+  readonly receivedCount: () => number;
+  readonly sentCount: () => number;
+  readonly onPingDue: () => void;
+  readonly onDead: (silentMs: number) => void;
+}
+
+export class Liveness {
+  readonly #options: LivenessOptions;
+  readonly #tickMs: number;
+  #cancel: CancelTimer;
+  #tickedAtMs: number;
+  #received = 0;
+  #sent = 0;
+  #silentMs = 0;
+  #quietMs = 0;
+  #sincePingMs = 0;
+
+  constructor(options: LivenessOptions) {
+    this.#options = options;
+    this.#tickMs = Math.min(TICK_MS, (options.deadAfterMs ?? TICK_MS * 4) / 4);
+    this.#tickedAtMs = options.clock.now();
+    this.#cancel = options.clock.schedule(this.#tickMs, () => this.#tick());
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+
+  #tick(): void {
+    const { clock, deadAfterMs, receivedCount, sentCount, onPingDue, onDead } = this.#options;
+    const nowMs = clock.now();
+    // A tick that comes much too late means that this process or its VM stood still: that time says nothing of the peer.
+    const elapsedMs = Math.min(nowMs - this.#tickedAtMs, 2 * this.#tickMs);
+    this.#tickedAtMs = nowMs;
+    this.#cancel = clock.schedule(this.#tickMs, () => this.#tick());
+
+    const received = receivedCount();
+    const sent = sentCount();
+    this.#silentMs = received === this.#received ? this.#silentMs + elapsedMs : 0;
+    this.#quietMs = sent === this.#sent ? this.#quietMs + elapsedMs : 0;
+    this.#sincePingMs += elapsedMs;
+    this.#received = received;
+    this.#sent = sent;
+
+    if (deadAfterMs !== null && this.#silentMs >= deadAfterMs) {
+      onDead(this.#silentMs);
+      return;
+    }
+    const pingAfterMs = Math.min(PING_AFTER_MS, (deadAfterMs ?? Number.POSITIVE_INFINITY) / 2);
+    if (Math.max(this.#silentMs, this.#quietMs) >= pingAfterMs && this.#sincePingMs >= pingAfterMs) {
+      this.#sincePingMs = 0;
+      onPingDue();
+    }
+  }
+}

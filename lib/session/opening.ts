@@ -1,0 +1,167 @@
+/** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-9). */
+import { encodeHello, type Hello } from '../codec/hello.js';
+import { HelloScanner } from '../codec/hello-scanner.js';
+import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
+import { Backoff } from '../util/backoff.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { type Agreement, agree } from './agreement.js';
+import type { ByteSink } from './byte-sink.js';
+import type { SessionSettings } from './settings.js';
+
+/** HELLO is repeated this often. */
+const REPEAT_MS = 1000;
+
+/** An attempt that was answered but not established in this time is given up; doubling up to the maximum. */
+const ATTEMPT_MS = 5000;
+const MAX_ATTEMPT_MS = 40_000;
+
+export interface OpeningOptions {
+  readonly sink: ByteSink;
+  readonly clock: Clock;
+  readonly settings: SessionSettings;
+  /** A HELLO that came before: the one that ended the last session, or the newest during a pause. */
+  readonly firstHello: Hello | null;
+  /** This side's own HELLO came back. */
+  readonly onEcho: () => void;
+}
+
+/** What `receive` comes to when the session is established. */
+export interface Established {
+  readonly agreement: Agreement;
+  /** The bytes behind the HELLO, as a view of what was received. */
+  readonly rest: Buffer;
+}
+
+export class Opening {
+  readonly #options: OpeningOptions;
+  readonly #scanner = new HelloScanner();
+  readonly #attemptTimes: Backoff;
+  #self: Hello;
+  #peerNonce: string | null = null;
+  #isAnswerDue = false;
+  #cancelRepeat: CancelTimer | null = null;
+  #cancelAttempt: CancelTimer | null = null;
+  #isOver = false;
+
+  constructor(options: OpeningOptions) {
+    this.#options = options;
+    const { randomBytes } = options.settings;
+    this.#attemptTimes = new Backoff({
+      firstMs: ATTEMPT_MS,
+      maxMs: MAX_ATTEMPT_MS,
+      random: () => randomBytes(4).readUInt32BE(0) / 2 ** 32,
+    });
+    this.#self = this.#freshHello();
+  }
+
+  /** How many bytes were passed over in search of a HELLO. */
+  get skippedBytes(): number {
+    return this.#scanner.skippedBytes;
+  }
+
+  /** Begins to send. */
+  start(): void {
+    this.#writeOpening();
+    const { firstHello } = this.#options;
+    if (firstHello !== null && !this.#isOwn(firstHello)) this.#noteHello(firstHello);
+  }
+
+  /** Bytes came. Not null when they establish the session; the opening is over then. */
+  receive(chunk: Buffer): Established | null {
+    let bytes = chunk;
+    for (;;) {
+      const found = this.#scanner.scan(bytes);
+      if (found === null) return null;
+      const { hello, rest } = found;
+      if (this.#isOwn(hello)) {
+        this.#options.onEcho();
+      } else {
+        this.#noteHello(hello);
+        if (hello.ack === this.#self.nonce) {
+          this.stop();
+          // The peer is established by our answer, which must not be lost with this object.
+          this.#writeAnswer();
+          return { agreement: agree(this.#self, hello), rest };
+        }
+      }
+      bytes = rest;
+    }
+  }
+
+  /** The channel has written all that it was given. */
+  handleDrain(): void {
+    if (this.#isAnswerDue && !this.#isOver) this.#writeAnswer();
+  }
+
+  /** Gives the opening up. */
+  stop(): void {
+    this.#isOver = true;
+    this.#cancelRepeat?.();
+    this.#cancelAttempt?.();
+  }
+
+  #isOwn({ nonce, instance }: Hello): boolean {
+    return nonce === this.#self.nonce || instance === this.#self.instance;
+  }
+
+  /** A HELLO of the peer: a new nonce replaces the one known and is answered at once. */
+  #noteHello({ nonce }: Hello): void {
+    if (nonce === this.#peerNonce) return;
+    this.#peerNonce = nonce;
+    this.#self = { ...this.#self, ack: nonce };
+    this.#isAnswerDue = true;
+    // At most one answer waits unwritten: it is made when the channel has room, with the newest nonce.
+    if (this.#options.sink.unwrittenBytes === 0) this.#writeAnswer();
+  }
+
+  #writeAnswer(): void {
+    if (!this.#isAnswerDue) return;
+    this.#isAnswerDue = false;
+    this.#options.sink.write(encodeHello(this.#self));
+    if (this.#isOver) return;
+    this.#cancelAttempt?.();
+    this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
+  }
+
+  /** Without this, a HELLO that was lost after the other side was established leaves the two apart for ever. */
+  #beginAgain(): void {
+    this.#cancelAttempt = null;
+    this.#peerNonce = null;
+    this.#isAnswerDue = false;
+    this.#self = this.#freshHello();
+    this.#writeOpening();
+  }
+
+  #writeOpening(): void {
+    const { sink, settings } = this.#options;
+    // They complete whatever frame a predecessor left half-written, so that the peer falls out of step now.
+    sink.write(Buffer.alloc(settings.limits.frame + HEADER_BYTES));
+    sink.write(encodeHello(this.#self));
+    this.#scheduleRepeat();
+  }
+
+  #scheduleRepeat(): void {
+    this.#cancelRepeat?.();
+    this.#cancelRepeat = this.#options.clock.schedule(REPEAT_MS, () => {
+      if (this.#options.sink.unwrittenBytes === 0) this.#options.sink.write(encodeHello(this.#self));
+      this.#scheduleRepeat();
+    });
+  }
+
+  #freshHello(): Hello {
+    const { settings } = this.#options;
+    return {
+      version: { min: PROTOCOL_VERSION, max: PROTOCOL_VERSION },
+      nonce: settings.randomBytes(16).toString('hex'),
+      ack: null,
+      instance: settings.instance,
+      agent: settings.agent,
+      name: settings.name,
+      limits: settings.limits,
+      integrity: settings.integrity,
+      auth: null,
+      tls: false,
+      features: [],
+    };
+  }
+}

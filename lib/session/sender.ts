@@ -1,0 +1,132 @@
+/** Decides what goes to the channel next: control first, then one DATA frame per stream in turn (R-FLOW-7, R-FLOW-8). */
+import type { Clock } from '../util/clock.js';
+import type { FrameWriter } from './frame-writer.js';
+import type { Outbox } from './outbox.js';
+import { ReadyList } from './ready-list.js';
+import type { SessionStream } from './session-stream.js';
+
+/** DATA frames of several streams, or beside an interactive one, are cut to this many bytes. */
+const SHARED_FRAME_BYTES = 16_384;
+
+/** On channels with small frames (serial lines) every DATA frame is cut to this many bytes. */
+const SMALL_FRAME_BYTES = 1024;
+
+/** A channel whose largest frame is at most this has small frames. */
+const SMALL_CHANNEL_BYTES = 4096;
+
+/** DATA is written while less than this waits unwritten in the channel: one stream, several streams. */
+const ALONE_HIGH_WATER_BYTES = 131_072;
+const SHARED_HIGH_WATER_BYTES = 65_536;
+
+/** A stream that sent a frame of less than this is taken for an interactive one, for this time. */
+const INTERACTIVE_BYTES = 1024;
+const INTERACTIVE_MS = 1000;
+
+export class Sender {
+  readonly #writer: FrameWriter;
+  readonly #outbox: Outbox;
+  readonly #clock: Clock;
+  readonly #maxFrameBytes: number;
+  readonly #ready = new ReadyList<SessionStream>();
+  #creditBytes: number;
+  #sentBytes = 0;
+  #isHeld = false;
+  #isBusy = false;
+  #isStopped = false;
+  #interactiveId = 0;
+  #interactiveAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: {
+    readonly writer: FrameWriter;
+    readonly outbox: Outbox;
+    readonly clock: Clock;
+    /** The largest DATA payload that both sides take, in bytes. */
+    readonly maxFrameBytes: number;
+    /** The first credit of the session, in bytes. */
+    readonly creditBytes: number;
+  }) {
+    this.#writer = options.writer;
+    this.#outbox = options.outbox;
+    this.#clock = options.clock;
+    this.#maxFrameBytes = options.maxFrameBytes;
+    this.#creditBytes = options.creditBytes;
+  }
+
+  /** DATA sent in this session, in bytes. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  /** The largest frame that is good to send now: small where several streams, or an interactive one, want the channel. */
+  frameBytes(streamId: number): number {
+    const max = this.#maxFrameBytes;
+    if (max <= SMALL_CHANNEL_BYTES) return Math.min(max, SMALL_FRAME_BYTES);
+    if (max <= SHARED_FRAME_BYTES || (this.#ready.size === 0 && !this.#isBesideInteractive(streamId))) return max;
+    return SHARED_FRAME_BYTES;
+  }
+
+  /** Takes up a stream that has data and credit. */
+  offer(stream: SessionStream): void {
+    this.#ready.add(stream);
+    this.flush();
+  }
+
+  /** The peer's CREDIT for the session: a total; one that lowers it is ignored. */
+  raiseCredit(totalBytes: number): void {
+    if (totalBytes <= this.#creditBytes) return;
+    this.#creditBytes = totalBytes;
+    this.flush();
+  }
+
+  /** Between `hold` and `resume` nothing is written, so that what belongs together leaves together. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  resume(): void {
+    this.#isHeld = false;
+    this.flush();
+  }
+
+  /** Sends nothing any more. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** Writes as much as the channel and the credits take. */
+  flush(): void {
+    if (this.#isHeld || this.#isBusy || this.#isStopped) return;
+    this.#isBusy = true;
+    try {
+      while (this.#outbox.flush() && this.#canSendData()) {
+        const stream = this.#ready.shift();
+        if (stream === null) break;
+        if (stream.sendableBytes > 0) this.#sendFrame(stream);
+      }
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  #canSendData(): boolean {
+    let highWaterBytes = this.#ready.size > 1 ? SHARED_HIGH_WATER_BYTES : ALONE_HIGH_WATER_BYTES;
+    if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) highWaterBytes = SMALL_FRAME_BYTES;
+    return this.#sentBytes < this.#creditBytes && this.#writer.sink.unwrittenBytes < highWaterBytes;
+  }
+
+  #sendFrame(stream: SessionStream): void {
+    const maxBytes = Math.min(this.frameBytes(stream.id), this.#creditBytes - this.#sentBytes);
+    const bytes = stream.sendFrame(this.#writer, maxBytes);
+    this.#sentBytes += bytes;
+    if (bytes < INTERACTIVE_BYTES) {
+      this.#interactiveId = stream.id;
+      this.#interactiveAtMs = this.#clock.now();
+    }
+    if (stream.sendableBytes > 0) this.#ready.add(stream);
+    else stream.notifySent();
+  }
+
+  #isBesideInteractive(streamId: number): boolean {
+    return this.#interactiveId !== streamId && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * All sessions on one link, one after another: opens, hands the bytes to the session, and opens again when it ends while
+ * the channel stays open (R-OPEN-10, R-OPEN-11).
+ */
+import { EventEmitter } from 'eventemitter3';
+import type { Hello } from '../codec/hello.js';
+import { HelloScanner } from '../codec/hello-scanner.js';
+import type { VproxyError } from '../errors.js';
+import { Backoff } from '../util/backoff.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import type { ByteSink } from './byte-sink.js';
+import { type Established, Opening } from './opening.js';
+import { Session } from './session.js';
+import type { SessionSettings } from './settings.js';
+
+export interface SessionLoopEvents {
+  /** A session is established; its events can be listened to before anything is read for it. */
+  session: [session: Session];
+  /** A session is over, for this reason. Another one will follow while the loop runs. */
+  ended: [session: Session, reason: VproxyError];
+  /** Nothing valid has come from a peer for a while: nobody is there, or another process has the channel. */
+  quiet: [skippedBytes: number];
+  /** This side's own HELLO came back: the channel echoes. */
+  echo: [];
+}
+
+/** A session that lasted less than this counts as failed: the next opening waits. */
+const SHORT_SESSION_MS = 10_000;
+const FIRST_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 5000;
+
+/** These need somebody's help, so trying again may wait longer. */
+const HOPELESS_CODES: ReadonlySet<string> = new Set(['version-mismatch', 'auth-failed']);
+const MAX_HOPELESS_PAUSE_MS = 60_000;
+
+/** An opening without any answer is reported after this time. */
+const QUIET_MS = 5000;
+
+/** Keeps sessions going on one open channel. It does no I/O. */
+export class SessionLoop extends EventEmitter<SessionLoopEvents> {
+  readonly #sink: ByteSink;
+  readonly #clock: Clock;
+  readonly #settings: SessionSettings;
+  readonly #pauses: Backoff;
+  #session: Session | null = null;
+  #opening: Opening | null = null;
+  /** During a pause: what came is searched for the newest HELLO. */
+  #pauseScanner: HelloScanner | null = null;
+  #newestHello: Hello | null = null;
+  #cancelPause: CancelTimer | null = null;
+  #cancelQuiet: CancelTimer | null = null;
+  #isStopped = false;
+
+  constructor(sink: ByteSink, clock: Clock, settings: SessionSettings) {
+    super();
+    this.#sink = sink;
+    this.#clock = clock;
+    this.#settings = settings;
+    this.#pauses = new Backoff({
+      firstMs: FIRST_PAUSE_MS,
+      maxMs: MAX_PAUSE_MS,
+      random: () => settings.randomBytes(4).readUInt32BE(0) / 2 ** 32,
+    });
+  }
+
+  /** The established session, or null. */
+  get session(): Session | null {
+    return this.#session;
+  }
+
+  /** Begins the first opening. Called once. */
+  start(): void {
+    this.#open();
+  }
+
+  /** Bytes came from the channel. True when a view of them was kept. */
+  receive(chunk: Buffer): boolean {
+    let isKept = false;
+    let bytes = chunk;
+    while (bytes.length > 0 && !this.#isStopped) {
+      if (this.#session !== null) {
+        const session = this.#session;
+        if (session.receive(bytes)) isKept = true;
+        if (!session.isOver) return isKept;
+        bytes = session.takeRest();
+      } else if (this.#opening !== null) {
+        const established = this.#opening.receive(bytes);
+        if (established === null) return isKept;
+        bytes = established.rest;
+        this.#establish(established);
+      } else {
+        this.#searchInPause(bytes);
+        return isKept;
+      }
+    }
+    return isKept;
+  }
+
+  /** The channel has written all that it was given. */
+  handleDrain(): void {
+    this.#opening?.handleDrain();
+    this.#session?.handleDrain();
+  }
+
+  /** Ends the loop and its session: for good, with this reason. */
+  stop(reason: VproxyError): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#stopOpening();
+    this.#cancelPause?.();
+    this.#session?.end(reason);
+  }
+
+  #open(): void {
+    this.#pauseScanner = null;
+    this.#cancelPause = null;
+    const firstHello = this.#newestHello;
+    this.#newestHello = null;
+    this.#opening = new Opening({
+      sink: this.#sink,
+      clock: this.#clock,
+      settings: this.#settings,
+      firstHello,
+      onEcho: () => this.emit('echo'),
+    });
+    this.#cancelQuiet = this.#clock.schedule(QUIET_MS, () => this.emit('quiet', this.#opening?.skippedBytes ?? 0));
+    this.#opening.start();
+  }
+
+  #stopOpening(): void {
+    this.#cancelQuiet?.();
+    this.#cancelQuiet = null;
+    this.#opening?.stop();
+    this.#opening = null;
+  }
+
+  #establish({ agreement }: Established): void {
+    this.#stopOpening();
+    const session = new Session(agreement, { sink: this.#sink, clock: this.#clock, settings: this.#settings });
+    this.#session = session;
+    session.once('end', (reason) => this.#ended(session, reason));
+    this.emit('session', session);
+  }
+
+  #ended(session: Session, reason: VproxyError): void {
+    this.#session = null;
+    this.emit('ended', session, reason);
+    if (this.#isStopped) return;
+    const isHopeless = HOPELESS_CODES.has(reason.code);
+    if (session.ageMs >= SHORT_SESSION_MS && !isHopeless) {
+      this.#pauses.reset();
+      this.#open();
+      return;
+    }
+    this.#pauseScanner = new HelloScanner();
+    const pauseMs = this.#pauses.next(isHopeless ? MAX_HOPELESS_PAUSE_MS : MAX_PAUSE_MS);
+    this.#cancelPause = this.#clock.schedule(pauseMs, () => this.#open());
+  }
+
+  #searchInPause(chunk: Buffer): void {
+    let bytes = chunk;
+    for (let found = this.#pauseScanner?.scan(bytes); found; found = this.#pauseScanner?.scan(bytes)) {
+      this.#newestHello = found.hello;
+      bytes = found.rest;
+    }
+  }
+}

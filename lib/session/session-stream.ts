@@ -1,0 +1,408 @@
+/** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-…, R-FLOW-3). */
+import { FRAME_TYPE } from '../codec/frame-type.js';
+import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
+import { VproxyError } from '../errors.js';
+import type { CancelTimer } from '../util/clock.js';
+import type { FrameWriter } from './frame-writer.js';
+import type { Creditor } from './outbox.js';
+import type { Ready } from './ready-list.js';
+import type { ReceiveWindow } from './receive-window.js';
+import type { StreamSink } from './stream-sink.js';
+
+/** What became of the bytes given to `send`. */
+export const SENT = {
+  /** All sent; the buffer is the caller's again. */
+  FREE: 0,
+  /** All sent; the buffer stays with the channel. */
+  KEPT: 1,
+  /** Something waits; `handleSent` follows, and nothing more may be sent before it. */
+  WAITING: 2,
+} as const;
+export type Sent = (typeof SENT)[keyof typeof SENT];
+
+/** What may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
+const FIRST_FLIGHT_BYTES = 16_384;
+
+/** The session, as its streams see it. */
+export interface StreamHost {
+  readonly nowMs: number;
+  readonly roundTripMs: number;
+  /** The largest DATA payload that is good to send on a stream at this moment, in bytes. */
+  frameBytes(streamId: number): number;
+  /** The stream has data and credit: the session calls its `sendFrame`, now or when its turn comes. */
+  offer(stream: SessionStream): void;
+  /** Sends a control frame, behind those that wait. */
+  control(type: number, streamId: number, payload: Buffer): void;
+  /** The stream's credit was raised. */
+  raise(stream: SessionStream): void;
+  /** The stream was answered, or is over before it was. */
+  answered(stream: SessionStream): void;
+  /** The stream is over for the protocol. */
+  over(stream: SessionStream): void;
+  /** A stream that was over has been drained: its place is free. */
+  drained(stream: SessionStream): void;
+}
+
+/** Both directions of a stream. Its owner is a {@link StreamSink}. */
+export class SessionStream implements Creditor, Ready {
+  readonly service: string;
+  /** Where the opener's local socket came from: the peer's word on incoming streams; null if it said nothing. */
+  readonly from: string | null;
+  /** Whether the peer opened it. */
+  readonly isIncoming: boolean;
+
+  nextReady: this | null = null;
+  isReady = false;
+  isCreditDue = false;
+
+  readonly #host: StreamHost;
+  readonly #window: ReceiveWindow;
+  #sink: StreamSink | null;
+  #id = 0;
+  #isAnswered = false;
+  #isOver = false;
+  #isDraining = false;
+  #cancelTimeout: CancelTimer | null = null;
+
+  // Sending.
+  #creditBytes: number;
+  #sentBytes = 0;
+  #buffer: Buffer | null = null;
+  #start = 0;
+  #end = 0;
+  #hasRoom = false;
+  /** Whether the channel still holds an earlier part of the buffer. */
+  #isLent = false;
+  /** Whether `send` is on the call stack: its caller learns the outcome from what it returns. */
+  #isInSend = false;
+  #finAsked = false;
+  #finSent = false;
+  #wasStopped = false;
+
+  // Receiving.
+  #finReceived = false;
+  #stopSent = false;
+
+  constructor(
+    host: StreamHost,
+    request: OpenRequest,
+    options: {
+      readonly sink: StreamSink | null;
+      readonly isIncoming: boolean;
+      readonly window: ReceiveWindow;
+      readonly creditBytes: number;
+    },
+  ) {
+    this.#host = host;
+    this.service = request.service;
+    this.from = request.from;
+    this.isIncoming = options.isIncoming;
+    this.#sink = options.sink;
+    this.#window = options.window;
+    this.#creditBytes = options.creditBytes;
+  }
+
+  /** 0 while the opening is held back. */
+  get id(): number {
+    return this.#id;
+  }
+
+  get isAnswered(): boolean {
+    return this.#isAnswered;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** DATA sent so far, in bytes. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  /** DATA received so far, in bytes. */
+  get receivedBytes(): number {
+    return this.#window.receivedBytes;
+  }
+
+  /** How much the peer may have sent in total, in bytes. */
+  get grantedBytes(): number {
+    return this.#window.grantedBytes;
+  }
+
+  /** How many bytes are good to read from a local socket next: what fits one frame. */
+  get frameBytes(): number {
+    return this.#host.frameBytes(this.#id);
+  }
+
+  // ---- for the owner of the local end -------------------------------------------------------------------------
+
+  /** Becomes the local end of an incoming stream. It has to be done while the session announces the stream. */
+  attach(sink: StreamSink): void {
+    this.#sink = sink;
+  }
+
+  get isAttached(): boolean {
+    return this.#sink !== null;
+  }
+
+  /** Accepts an incoming stream. */
+  accept(): void {
+    if (!this.isIncoming || this.#isAnswered || this.#isOver) return;
+    this.#answer();
+    this.#host.control(FRAME_TYPE.ACCEPT, this.#id, NO_PAYLOAD);
+    this.#sendDelayed();
+  }
+
+  /** Refuses an incoming stream, which is over then. */
+  refuse(code: string, message: string): void {
+    if (!this.isIncoming || this.#isAnswered || this.#isOver) return;
+    this.#answer();
+    this.#host.control(FRAME_TYPE.REFUSE, this.#id, encodeReason({ code, message }));
+    this.#finish(new VproxyError(code, message));
+  }
+
+  /**
+   * Sends `buffer[start, end)`, which must not be empty, in as many frames as it takes. `hasRoom` says that the 16 bytes
+   * before `start` are the session's to write headers into, and the bytes behind them once they are sent.
+   */
+  send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
+    if (this.#buffer !== null || this.#finAsked)
+      throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
+    // A peer that reads no more, or a stream that is over, swallows: the sink has been told.
+    if (this.#isOver || this.#wasStopped) return SENT.FREE;
+    this.#buffer = buffer;
+    this.#start = start;
+    this.#end = end;
+    this.#hasRoom = hasRoom;
+    this.#isLent = false;
+    return this.#sendNow();
+  }
+
+  /** Whether bytes given to `send` have not all been sent. */
+  get isWaiting(): boolean {
+    return this.#buffer !== null;
+  }
+
+  /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
+  finish(): boolean {
+    if (this.#finAsked || this.#isOver) return true;
+    this.#finAsked = true;
+    this.#sendFinIfDue();
+    return this.#finSent || this.#isOver;
+  }
+
+  /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
+  stop(code: string, message: string): void {
+    if (this.#stopSent || this.#finReceived || this.#isOver) return;
+    this.#stopSent = true;
+    this.#host.control(FRAME_TYPE.STOP, this.#id, encodeReason({ code, message }));
+  }
+
+  /** Ends both directions now and drops what waits. */
+  reset(code: string, message: string): void {
+    if (this.#isOver) {
+      this.#stopDraining();
+      return;
+    }
+    if (this.isIncoming && !this.#isAnswered) {
+      this.refuse(code, message);
+      return;
+    }
+    if (this.#id !== 0) this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
+    this.#finish(new VproxyError(code, message));
+  }
+
+  /** Reports that so many bytes of what `handleData` gave have left this side. */
+  release(bytes: number): void {
+    if (this.#isOver && !this.#isDraining) return;
+    const isRaised = this.#window.release(bytes, this.#host.nowMs, this.#host.roundTripMs);
+    if (this.#isOver) {
+      if (this.#window.heldBytes === 0) this.#stopDraining();
+    } else if (isRaised && !this.#finReceived && !this.#stopSent) {
+      this.#host.raise(this);
+    }
+  }
+
+  // ---- for the session ----------------------------------------------------------------------------------------
+
+  /** Gives the stream its id; an outgoing one is opened with it. */
+  begin(id: number): void {
+    this.#id = id;
+    if (this.isIncoming) return;
+    this.#host.control(FRAME_TYPE.OPEN, id, encodeOpen(this));
+    this.#sendDelayed();
+  }
+
+  /** Gives the opening up, unless it is answered, when `cancel` was not called in time. */
+  startDeadline(cancel: CancelTimer): void {
+    if (this.#isAnswered) cancel();
+    else this.#cancelTimeout = cancel;
+  }
+
+  handleAccept(): void {
+    this.#requireUnanswered('ACCEPT');
+    this.#answer();
+    this.#offerIfSendable();
+    this.#sink?.handleAccept();
+  }
+
+  handleRefuse(reason: VproxyError): void {
+    this.#requireUnanswered('REFUSE');
+    this.#finish(reason);
+  }
+
+  /** DATA, or a part of its payload. True when the bytes were kept. */
+  handleData(bytes: Buffer): boolean {
+    this.#requireOpenDirection('DATA');
+    this.#window.receive(bytes.length, this.#id);
+    if (this.#stopSent) {
+      this.#window.release(bytes.length, this.#host.nowMs, 0);
+      return false;
+    }
+    return this.#sink?.handleData(bytes) ?? false;
+  }
+
+  handleCredit(totalBytes: number): void {
+    if (totalBytes <= this.#creditBytes) return;
+    this.#creditBytes = totalBytes;
+    this.#offerIfSendable();
+  }
+
+  handleFin(): void {
+    this.#requireOpenDirection('FIN');
+    this.#finReceived = true;
+    if (!this.#stopSent) this.#sink?.handleFin();
+    this.#finishIfBothEnded();
+  }
+
+  handleStop(reason: VproxyError): void {
+    if (this.#wasStopped || this.#finSent) return;
+    this.#wasStopped = true;
+    this.#buffer = null;
+    if (this.#finReceived) {
+      this.reset(reason.code, reason.message);
+      return;
+    }
+    this.#finAsked = true;
+    this.#sendFinIfDue();
+    this.#sink?.handleStop(reason);
+  }
+
+  /** The peer's RESET, a time-out, or the end of the session. */
+  handleEnd(reason: VproxyError): void {
+    this.#finish(reason);
+  }
+
+  /** How much could be sent now, in bytes, were it not for the session's credit. */
+  get sendableBytes(): number {
+    if (this.#buffer === null || this.#id === 0) return 0;
+    let creditBytes = this.#creditBytes;
+    if (!this.#isAnswered) creditBytes = this.isIncoming ? 0 : Math.min(creditBytes, FIRST_FLIGHT_BYTES);
+    return Math.min(this.#end - this.#start, creditBytes - this.#sentBytes);
+  }
+
+  /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
+  sendFrame(writer: FrameWriter, maxBytes: number): number {
+    const buffer = this.#buffer as Buffer;
+    const bytes = Math.min(this.sendableBytes, maxBytes);
+    const isFree = writer.writeData(this.#id, buffer, this.#start, this.#start + bytes, this.#hasRoom);
+    if (!isFree) {
+      // The channel reads the buffer later: what was sent may not be overwritten with the next header.
+      this.#isLent = true;
+      this.#hasRoom = false;
+    }
+    this.#start += bytes;
+    this.#sentBytes += bytes;
+    if (this.#start === this.#end) this.#buffer = null;
+    return bytes;
+  }
+
+  /** After `sendFrame`: tells the sink when nothing waits any more. */
+  notifySent(): void {
+    if (this.#buffer !== null || this.#isInSend) return;
+    this.#sendFinIfDue();
+    this.#sink?.handleSent(!this.#isLent);
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------
+
+  #sendNow(): Sent {
+    this.#isInSend = true;
+    this.#offerIfSendable();
+    this.#isInSend = false;
+    if (this.isWaiting) return SENT.WAITING;
+    return this.#isLent ? SENT.KEPT : SENT.FREE;
+  }
+
+  #offerIfSendable(): void {
+    if (this.sendableBytes > 0) this.#host.offer(this);
+  }
+
+  /** Sends what was asked for while it could not be sent: data, or a FIN alone. */
+  #sendDelayed(): void {
+    if (this.#buffer !== null) {
+      this.#offerIfSendable();
+    } else if (this.#finAsked && !this.#finSent) {
+      this.#sendFinIfDue();
+      this.#sink?.handleSent(true);
+    }
+  }
+
+  #sendFinIfDue(): void {
+    if (!this.#finAsked || this.#finSent || this.#isOver || this.#buffer !== null) return;
+    if (this.#id === 0 || (this.isIncoming && !this.#isAnswered)) return;
+    this.#finSent = true;
+    this.#host.control(FRAME_TYPE.FIN, this.#id, NO_PAYLOAD);
+    this.#finishIfBothEnded();
+  }
+
+  #finishIfBothEnded(): void {
+    if (this.#finSent && this.#finReceived) this.#finish(null);
+  }
+
+  #answer(): void {
+    this.#isAnswered = true;
+    this.#cancelTimeout?.();
+    this.#cancelTimeout = null;
+    this.#host.answered(this);
+  }
+
+  #finish(reason: VproxyError | null): void {
+    if (this.#isOver) return;
+    if (!this.#isAnswered) this.#answer();
+    this.#isOver = true;
+    this.#buffer = null;
+    this.#isDraining = reason === null && !this.#stopSent && this.#window.heldBytes > 0;
+    if (!this.#isDraining) this.#window.close();
+    this.#host.over(this);
+    this.#sink?.handleEnd(reason);
+  }
+
+  /** Whether bytes that arrived still lie on this side although the stream is over. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  #stopDraining(): void {
+    if (!this.#isDraining) return;
+    this.#isDraining = false;
+    this.#window.close();
+    this.#host.drained(this);
+  }
+
+  #requireUnanswered(what: string): void {
+    if (this.isIncoming) throw violation(what, this.#id, 'by the opener');
+    if (this.#isAnswered) throw violation(what, this.#id, 'twice');
+  }
+
+  #requireOpenDirection(what: string): void {
+    if (this.#finReceived) throw violation(what, this.#id, 'after FIN');
+    if (!this.isIncoming && !this.#isAnswered) throw violation(what, this.#id, 'before ACCEPT');
+  }
+}
+
+const NO_PAYLOAD = Buffer.alloc(0);
+
+const violation = (what: string, id: number, rest: string): VproxyError =>
+  new VproxyError('protocol-error', `${what} on stream ${id} ${rest}`);

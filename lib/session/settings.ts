@@ -1,0 +1,50 @@
+/** What a side is set to: its identity, what it accepts, and the times that bound it. */
+import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
+import { Budget } from './budget.js';
+
+/** Settings of the sessions on one channel. */
+export interface SessionSettings {
+  /** 32 lowercase hex digits, one for the life of the process, the same on all its channels. */
+  readonly instance: string;
+  /** Program and version. */
+  readonly agent: string;
+  /** The operator's name for this side, or null. */
+  readonly name: string | null;
+  /** What this side accepts. Its `frame` is also the largest DATA payload that it sends. */
+  readonly limits: Limits;
+  /** Whether this side asks for checksums (R-INTEGRITY-1). */
+  readonly integrity: boolean;
+  /** Silence for so long ends a session; null: never (R-LIVE-2). */
+  readonly deadAfterMs: number | null;
+  /** An open without an answer is given up after this time. */
+  readonly openTimeoutMs: number;
+  /** After GOAWAY `shutdown`, streams may go on for this time. */
+  readonly drainTimeoutMs: number;
+  /** What all windows of this channel's streams may grow by together, beyond their first credits. */
+  readonly receiveBudget: Budget;
+  /** Random bytes for nonces. */
+  readonly randomBytes: (size: number) => Buffer;
+}
+
+/** The receive budget of a channel, in bytes. */
+export const CHANNEL_BUDGET_BYTES = 64 * 2 ** 20;
+
+/** The receive budget of a process, in bytes. */
+export const PROCESS_BUDGET_BYTES = 512 * 2 ** 20;
+
+/** Settings with the defaults for what is not given. */
+export function sessionSettings(
+  given: Pick<SessionSettings, 'instance' | 'randomBytes'> & Partial<SessionSettings>,
+): SessionSettings {
+  return {
+    agent: 'vproxy',
+    name: null,
+    limits: DEFAULT_LIMITS,
+    integrity: true,
+    deadAfterMs: null,
+    openTimeoutMs: 30_000,
+    drainTimeoutMs: 30_000,
+    receiveBudget: new Budget(CHANNEL_BUDGET_BYTES),
+    ...given,
+  };
+}

@@ -1,0 +1,139 @@
+/** The streams of a session: their ids, their bounds, and the opens that are held back (R-STREAM-1 to R-STREAM-6). */
+import type { Limits } from '../codec/limits.js';
+import { VproxyError } from '../errors.js';
+import type { SessionStream } from './session-stream.js';
+
+const MAX_ID = 0xffff_ffff;
+
+export class StreamTable {
+  readonly #peerLimits: Limits;
+  readonly #ownLimits: Limits;
+  readonly #isCongested: () => boolean;
+  readonly #live = new Map<number, SessionStream>();
+  #held: SessionStream[] = [];
+  #nextOwnId: number;
+  #lastPeerId = 0;
+  #ownOpen = 0;
+  #ownUnanswered = 0;
+  #peerOpen = 0;
+  #peerUnanswered = 0;
+
+  /** `firstId` is this side's first stream id: odd or even decides the parity of both sides. */
+  constructor(options: {
+    readonly firstId: number;
+    readonly peerLimits: Limits;
+    readonly ownLimits: Limits;
+    /** Whether the channel is too far behind for more opens. */
+    readonly isCongested: () => boolean;
+  }) {
+    this.#isCongested = options.isCongested;
+    this.#nextOwnId = options.firstId;
+    this.#peerLimits = options.peerLimits;
+    this.#ownLimits = options.ownLimits;
+  }
+
+  /** Streams that have an id and are not over. */
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** The highest id that the peer used. */
+  get lastPeerId(): number {
+    return this.#lastPeerId;
+  }
+
+  /** Whether this side has no stream id left. */
+  get isExhausted(): boolean {
+    return this.#nextOwnId > MAX_ID;
+  }
+
+  /** The live stream of an id; null for one that has ended. Throws `protocol-error` for one that was never opened. */
+  find(id: number, what: string): SessionStream | null {
+    const stream = this.#live.get(id);
+    if (stream !== undefined) return stream;
+    const wasOpened = this.#isOwnId(id) ? id < this.#nextOwnId : id <= this.#lastPeerId;
+    if (!wasOpened) throw new VproxyError('protocol-error', `${what} on stream ${id}, which was never opened`);
+    return null;
+  }
+
+  list(): SessionStream[] {
+    return [...this.#live.values(), ...this.#held];
+  }
+
+  /** Takes up a stream of this side: with the next id, or held back until the peer's bounds let it through. */
+  addOwn(stream: SessionStream): void {
+    this.#held.push(stream);
+    this.releaseHeld();
+  }
+
+  /** Opens what the peer's bounds let through. */
+  releaseHeld(): void {
+    while (this.#held.length > 0 && this.#canOpen()) {
+      const stream = this.#held.shift() as SessionStream;
+      if (stream.isOver) continue;
+      const id = this.#nextOwnId;
+      this.#nextOwnId += 2;
+      this.#live.set(id, stream);
+      this.#ownOpen += 1;
+      this.#ownUnanswered += 1;
+      stream.begin(id);
+    }
+  }
+
+  /** Takes the id of a peer's OPEN as used. Throws `protocol-error` for a wrong parity or an id that is not above the last. */
+  usePeerId(id: number): void {
+    if (this.#isOwnId(id))
+      throw new VproxyError('protocol-error', `OPEN with id ${id}, which is of this side's parity`);
+    if (id <= this.#lastPeerId)
+      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#lastPeerId}`);
+    this.#lastPeerId = id;
+  }
+
+  /** Whether one more stream of the peer stays within what this side announced. */
+  get hasPeerRoom(): boolean {
+    return this.#peerOpen < this.#ownLimits.streams && this.#peerUnanswered < this.#ownLimits.opens;
+  }
+
+  addPeer(id: number, stream: SessionStream): void {
+    this.#live.set(id, stream);
+    this.#peerOpen += 1;
+    this.#peerUnanswered += 1;
+    stream.begin(id);
+  }
+
+  /** A stream was accepted, refused, or ended without an answer. */
+  answered(stream: SessionStream): void {
+    if (stream.id === 0) return;
+    if (stream.isIncoming) this.#peerUnanswered -= 1;
+    else this.#ownUnanswered -= 1;
+  }
+
+  /** A stream is over for the protocol; it keeps its place while bytes of it still drain on this side. */
+  over(stream: SessionStream): void {
+    if (stream.id === 0) return;
+    this.#live.delete(stream.id);
+    if (!stream.isIncoming) this.#ownOpen -= 1;
+    else if (!stream.isDraining) this.#peerOpen -= 1;
+  }
+
+  /** The last bytes of a stream that was over have left. */
+  drained(stream: SessionStream): void {
+    if (stream.isIncoming) this.#peerOpen -= 1;
+  }
+
+  /** Takes out all opens that are held back. */
+  takeHeld(): SessionStream[] {
+    const held = this.#held;
+    this.#held = [];
+    return held;
+  }
+
+  #canOpen(): boolean {
+    const { streams, opens } = this.#peerLimits;
+    return this.#ownOpen < streams && this.#ownUnanswered < opens && !this.isExhausted && !this.#isCongested();
+  }
+
+  #isOwnId(id: number): boolean {
+    return (id & 1) === (this.#nextOwnId & 1);
+  }
+}

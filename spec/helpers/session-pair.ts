@@ -1,0 +1,233 @@
+/** Two session loops joined by a channel in memory, without sockets, sleeps or randomness. */
+import { setImmediate } from 'node:timers/promises';
+import type { Limits } from '../../lib/codec/limits.js';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
+import { VproxyError } from '../../lib/errors.js';
+import type { ByteSink } from '../../lib/session/byte-sink.js';
+import type { Session } from '../../lib/session/session.js';
+import { SessionLoop } from '../../lib/session/session-loop.js';
+import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
+import { ManualClock } from './manual-clock.js';
+
+/** One direction of a channel: keeps what does not fit into its buffer with the writer, as a socket does. */
+export class MemoryPipe implements ByteSink {
+  /** Bytes that the channel takes before it pushes back. */
+  readonly capacityBytes: number;
+  #taken: Buffer[] = [];
+  #takenBytes = 0;
+  #waiting: Buffer[] = [];
+  #waitingBytes = 0;
+  #corked: Buffer[] | null = null;
+  /** While true nothing is delivered. */
+  isStalled = false;
+
+  constructor(capacityBytes: number) {
+    this.capacityBytes = capacityBytes;
+  }
+
+  get unwrittenBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  /** Bytes on the way, written or not. */
+  get totalBytes(): number {
+    return this.#takenBytes + this.#waitingBytes;
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.#corked !== null) {
+      this.#corked.push(bytes);
+      return false;
+    }
+    if (this.#waitingBytes === 0 && this.#takenBytes + bytes.length <= this.capacityBytes) {
+      // The writer may use its buffer again at once.
+      this.#taken.push(Buffer.from(bytes));
+      this.#takenBytes += bytes.length;
+      return true;
+    }
+    this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
+    return false;
+  }
+
+  cork(): void {
+    this.#corked = [];
+  }
+
+  uncork(): void {
+    const corked = this.#corked ?? [];
+    this.#corked = null;
+    this.write(Buffer.concat(corked));
+  }
+
+  /** Takes up to `maxBytes` out at the far end. `drained` tells that the writer has nothing left waiting. */
+  take(maxBytes: number): { readonly bytes: Buffer; readonly drained: boolean } {
+    if (this.isStalled) return { bytes: Buffer.alloc(0), drained: false };
+    const all = Buffer.concat(this.#taken);
+    const bytes = all.subarray(0, maxBytes);
+    const rest = all.subarray(maxBytes);
+    this.#taken = rest.length > 0 ? [rest] : [];
+    this.#takenBytes = rest.length;
+    return { bytes: Buffer.from(bytes), drained: this.#refill() };
+  }
+
+  /** Drops all bytes on the way. */
+  clear(): void {
+    this.#taken = [];
+    this.#takenBytes = 0;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+  }
+
+  #refill(): boolean {
+    if (this.#waitingBytes === 0) return false;
+    while (this.#waiting.length > 0 && this.#takenBytes < this.capacityBytes) {
+      const first = this.#waiting[0] as Buffer;
+      const piece = first.subarray(0, this.capacityBytes - this.#takenBytes);
+      this.#taken.push(Buffer.from(piece));
+      this.#takenBytes += piece.length;
+      this.#waitingBytes -= piece.length;
+      if (piece.length === first.length) this.#waiting.shift();
+      else this.#waiting[0] = first.subarray(piece.length);
+    }
+    return this.#waitingBytes === 0;
+  }
+}
+
+/** One side of a pair. */
+export class Side {
+  readonly name: string;
+  readonly clock: ManualClock;
+  readonly outbound: MemoryPipe;
+  readonly settings: SessionSettings;
+  readonly sessions: Session[] = [];
+  readonly endings: VproxyError[] = [];
+  services: string[] = [];
+  loop: SessionLoop;
+  onSession: (session: Session) => void = () => undefined;
+
+  constructor(name: string, clock: ManualClock, capacityBytes: number, settings: Partial<SessionSettings>) {
+    this.name = name;
+    this.clock = clock;
+    this.outbound = new MemoryPipe(capacityBytes);
+    this.settings = sessionSettings({ ...seededIdentity(name), agent: `test ${name}`, name, ...settings });
+    this.loop = this.#newLoop();
+  }
+
+  get session(): Session {
+    const { session } = this.loop;
+    if (session === null) throw new Error(`${this.name} has no session`);
+    return session;
+  }
+
+  /** A new process in the place of the old one, on the same channel. */
+  restart(): void {
+    this.loop.stop(new VproxyError('shutdown', 'killed'));
+    this.loop = this.#newLoop();
+    this.loop.start();
+  }
+
+  #newLoop(): SessionLoop {
+    const loop = new SessionLoop(this.outbound, this.clock, { ...this.settings, ...seededIdentity(this.name) });
+    loop.on('session', (session) => {
+      this.sessions.push(session);
+      this.onSession(session);
+      session.start(this.services);
+    });
+    loop.on('ended', (_session, reason) => this.endings.push(reason));
+    return loop;
+  }
+}
+
+let identities = 0;
+
+/** An instance of its own for every side and process, and nonces that differ but do not depend on chance. */
+function seededIdentity(name: string): Pick<SessionSettings, 'instance' | 'randomBytes'> {
+  identities += 1;
+  let state = (identities * 2_654_435_761) >>> 0;
+  const randomBytes = (size: number): Buffer => {
+    const bytes = Buffer.alloc(size);
+    for (let index = 0; index < size; index += 1) {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      bytes[index] = state >>> 24;
+    }
+    return bytes;
+  };
+  return {
+    instance: Buffer.from(name.padEnd(12, '.') + identities.toString().padStart(4, '0'))
+      .toString('hex')
+      .slice(0, 32),
+    randomBytes,
+  };
+}
+
+export interface PairOptions {
+  readonly capacityBytes?: number;
+  readonly integrity?: boolean;
+  readonly limits?: Partial<Limits>;
+  readonly settings?: Partial<SessionSettings>;
+}
+
+/** Two sides, and the hand that moves bytes between them. */
+export class SessionPair {
+  readonly clock = new ManualClock();
+  readonly a: Side;
+  readonly b: Side;
+
+  constructor({ capacityBytes = 2 ** 20, integrity = false, limits = {}, settings = {} }: PairOptions = {}) {
+    const common = { integrity, limits: { ...DEFAULT_LIMITS, ...limits }, ...settings };
+    this.a = new Side('a', this.clock, capacityBytes, common);
+    this.b = new Side('b', this.clock, capacityBytes, common);
+  }
+
+  /** Starts both sides and carries bytes until both are established. */
+  establish(): void {
+    this.a.loop.start();
+    this.b.loop.start();
+    this.settle();
+  }
+
+  /** Carries bytes both ways, at most `pieceBytes` at a time, until nothing moves any more. */
+  settle(pieceBytes = 65_536): void {
+    while (this.step(pieceBytes));
+  }
+
+  /** Carries one piece each way. False when there was nothing to carry. */
+  step(pieceBytes = 65_536): boolean {
+    const forth = carry(this.a, this.b, pieceBytes);
+    const back = carry(this.b, this.a, pieceBytes);
+    return forth || back;
+  }
+}
+
+function carry(from: Side, to: Side, pieceBytes: number): boolean {
+  const { bytes, drained } = from.outbound.take(pieceBytes);
+  if (bytes.length > 0) {
+    // As a link does: the buffer is filled anew unless it was kept.
+    if (!to.loop.receive(bytes)) bytes.fill(0xee);
+  }
+  if (drained) from.loop.handleDrain();
+  return bytes.length > 0 || drained;
+}
+
+/** Carries bytes while programs at both ends (streams of Node) act in between; until nothing has moved for some turns. */
+export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<void> {
+  for (let idleTurns = 0; idleTurns < 5; ) {
+    idleTurns = pair.step(pieceBytes) ? 0 : idleTurns + 1;
+    await setImmediate();
+  }
+}
+
+/** Carries bytes until a promise has settled, and gives its outcome. */
+export async function carryUntil<T>(pair: SessionPair, promise: Promise<T>, pieceBytes = 65_536): Promise<T> {
+  let isSettled = false;
+  const settle = (): void => {
+    isSettled = true;
+  };
+  promise.then(settle, settle);
+  while (!isSettled) {
+    pair.step(pieceBytes);
+    await setImmediate();
+  }
+  return promise;
+}
