@@ -22,14 +22,30 @@ export interface OpenReport {
   waiting(what: string): void;
 }
 
+/** What a caller gives along with the address to dial. */
+export interface DialContext {
+  /** Gives up waiting: `dial` then rejects with `shutdown`. */
+  readonly signal: AbortSignal;
+  readonly report: OpenReport;
+}
+
 /** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */
 export interface DialKind<A> {
   readonly mode: 'dial';
   readonly traits: ChannelTraits;
   /** The address from the text behind `KIND:`, without options. Throws `bad-argument`. */
   parse(text: string): A;
+  /** The text of an address; `parse` reads it back. */
   format(address: A): string;
-  dial(address: A, context: { readonly signal: AbortSignal; readonly report: OpenReport }): Promise<Link>;
+  /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
+  dial(address: A, context: DialContext): Promise<Link>;
+}
+
+/** Whom a listener calls. */
+export interface ListenHandlers {
+  readonly onLink: (link: Link) => void;
+  /** The listener broke (`channel-failed`) and is closed: it can be opened again. Called at most once. */
+  readonly onFailed: (error: VproxyError) => void;
 }
 
 /** A kind on which peers connect: every accepted connection is a link. */
@@ -40,11 +56,8 @@ export interface ListenKind<A> {
   format(address: A): string;
   /** Whether listening there without TLS is safe: only this machine's processes can connect. */
   isPrivate(address: A): boolean;
-  /** Rejects with `address-…` codes. `onFailed` reports a listener that broke later. */
-  listen(
-    address: A,
-    handlers: { readonly onLink: (link: Link) => void; readonly onFailed: (error: VproxyError) => void },
-  ): Promise<ChannelListener>;
+  /** Rejects with `address-…` codes. */
+  listen(address: A, handlers: ListenHandlers): Promise<ChannelListener>;
 }
 
 /** An open listener of a `ListenKind`. */

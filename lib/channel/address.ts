@@ -1,0 +1,60 @@
+/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma. */
+import { toVproxyError, VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import type { ChannelKind, ChannelTraits } from './kind.js';
+import { CHANNEL_KINDS } from './kinds.js';
+import { applyOptions, formatOptions } from './options.js';
+
+/** A channel that somebody asked for. */
+export interface ChannelAddress {
+  readonly kind: ChannelKind;
+  readonly kindName: string;
+  /** What `kind.parse` made of it; for `kind.dial` or `kind.listen`. */
+  readonly address: unknown;
+  /** The traits of the kind, with the options applied. */
+  readonly traits: ChannelTraits;
+  /** The canonical text: `parseChannel` reads it back, and two texts that mean the same have the same. */
+  readonly text: string;
+}
+
+/** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
+export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKind> = CHANNEL_KINDS): ChannelAddress {
+  const colon = text.indexOf(':');
+  const kindName = text.slice(0, Math.max(colon, 0));
+  const kind = kinds.get(kindName);
+  if (kind === undefined)
+    throw bad(text, `should be KIND:ADDRESS, where KIND is one of: ${[...kinds.keys()].join(', ')}`);
+  const [addressText = '', ...options] = splitAtCommas(text.slice(colon + 1));
+  const address = explain(text, () => kind.parse(addressText));
+  const traits = explain(text, () => applyOptions(kind.traits, options));
+  return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
+}
+
+/** The canonical text of a channel. */
+export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelAddress, 'text'>): string {
+  const parts = [kind.format(address), ...formatOptions(kind.traits, traits)];
+  return `${kindName}:${parts.map((part) => part.replaceAll(',', ',,')).join(',')}`;
+}
+
+/** The parts between single commas, with each `,,` in them made one comma. */
+function splitAtCommas(text: string): string[] {
+  const parts = [''];
+  for (const piece of text.split(/(,,?)/)) {
+    if (piece === ',') parts.push('');
+    else parts.push(`${parts.pop() ?? ''}${piece === ',,' ? ',' : piece}`);
+  }
+  return parts;
+}
+
+/** Runs `parse`, and names the channel in what it throws. */
+function explain<T>(text: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw bad(text, toVproxyError(error).message);
+  }
+}
+
+function bad(text: string, what: string): VproxyError {
+  return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+}

@@ -1,0 +1,14 @@
+/** What a kind of channel means for the protocol, where the kind does not say otherwise. */
+import type { ChannelTraits } from './kind.js';
+
+/** The traits of a channel that leads to a VM, or may do so: the machine at its other end may be paused or restarted. */
+export const VM_TRAITS: ChannelTraits = {
+  frameBytes: 131_072,
+  inFlightBytes: 1_048_576,
+  integrity: true,
+  deadAfterMs: null,
+  leadsToHost: false,
+};
+
+/** The traits of TCP: nobody is paused there, so silence means that the other side is gone. */
+export const TCP_TRAITS: ChannelTraits = { ...VM_TRAITS, deadAfterMs: 30_000 };

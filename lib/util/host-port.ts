@@ -1,0 +1,45 @@
+/** The text form of a TCP address: `HOST:PORT`, with an IPv6 address in brackets. */
+import net from 'node:net';
+import { VproxyError } from '../errors.js';
+import { escapeText } from './escape.js';
+
+/** A host, by name or address (IPv6 without brackets), and a port. */
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * The address of a text. `lowestPort` is 0 where the system may pick a port, otherwise 1 (the default). Throws
+ * `bad-argument`.
+ */
+export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain ?? '';
+  const port = Number(digits);
+  const isHost = bracketed === undefined ? HOST.test(host) : net.isIPv6(host);
+  if (!isHost || !(port >= lowestPort && port <= 65535)) {
+    throw new VproxyError(
+      'bad-argument',
+      `"${escapeText(text)}" is not HOST:PORT with a port from ${lowestPort} to 65535 (an IPv6 address in brackets: [::1]:9000)`,
+    );
+  }
+  return { host, port };
+}
+
+/** The text of an address; `parseHostPort` reads it back. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Whether only processes of this machine can connect to a listener at `host`: 127.0.0.0/8, ::1, localhost. */
+export function isLoopback(host: string): boolean {
+  if (net.isIP(host) === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
+}
+
+const HOST = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/;
+
+const LOOPBACK = new net.BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');

@@ -1,0 +1,91 @@
+/** Listening on a TCP port or a unix socket file, with the errors that people can act on. */
+import { once } from 'node:events';
+import { chmodSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import net from 'node:net';
+import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { describeError } from './describe-error.js';
+import { escapeText } from './escape.js';
+import { formatHostPort, type HostPort } from './host-port.js';
+
+/** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket. */
+export type ListenAddress = HostPort | { readonly path: string };
+
+/**
+ * Makes `server` listen; resolved when it does. A socket file has the mode 0600 from its first moment and goes when
+ * the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
+ * `address-in-use`, `address-denied` or `address-unavailable`.
+ */
+export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
+  const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
+  try {
+    if ('path' in address) await removeStaleFile(address.path);
+    const listening = once(server, 'listening');
+    if ('path' in address) bindPrivately(server, address.path);
+    else server.listen(address.port, address.host);
+    await listening;
+  } catch (error) {
+    if (error instanceof VproxyError) throw error;
+    const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
+    throw new VproxyError(code, `cannot listen on ${where}: ${describeError(error)}`, { cause: error });
+  }
+}
+
+/** Removes a socket file on which nobody answers; leaves every other file and throws. */
+async function removeStaleFile(path: string): Promise<void> {
+  const found = lookAt(path);
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it exists and is not a socket`);
+  }
+  if (await isAnswered(path)) {
+    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: another process listens there`);
+  }
+  // Somebody else may have replaced it while we asked; nothing can come between these two calls and the bind but
+  // another process, and for that one the bind fails.
+  if (lookAt(path)?.ino === found.ino) unlinkSync(path);
+}
+
+function lookAt(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+/** Whether a process listens on a socket file; a full queue counts as an answer. */
+async function isAnswered(path: string): Promise<boolean> {
+  const socket = net.connect({ path });
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ECONNREFUSED' || code === 'ENOENT') return false;
+    if (code === 'EAGAIN') return true;
+    throw error;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/**
+ * Binds with a umask that leaves only the owner's rights: a chmod afterwards would leave a moment in which others can
+ * connect. Node binds a path before `listen` returns, so nothing else of this thread sees the umask.
+ */
+function bindPrivately(server: net.Server, path: string): void {
+  let umask: number | null = null;
+  try {
+    umask = process.umask(0o177);
+  } catch {
+    // A worker thread cannot set it.
+  }
+  try {
+    server.listen({ path });
+  } finally {
+    if (umask !== null) process.umask(umask);
+  }
+  if (umask === null && server.listening) chmodSync(path, 0o600);
+}
+
+const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
+  EADDRINUSE: 'address-in-use',
+  EACCES: 'address-denied',
+  EPERM: 'address-denied',
+};
