@@ -1,7 +1,7 @@
 /** A running vproxy: one channel, its sessions, the forwards over them, and the storage broker. */
 import { EventEmitter } from 'eventemitter3';
 import type { ForwardSpec } from '../forward/spec.js';
-import type { LogEvent } from './log-event.js';
+import type { LogEvent } from '../util/log-event.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {

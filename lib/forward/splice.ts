@@ -1,0 +1,137 @@
+/** Joins a local socket and a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
+import type net from 'node:net';
+import { HEADER_BYTES } from '../codec/limits.js';
+import type { VproxyError } from '../errors.js';
+import { SENT, type SessionStream } from '../session/session-stream.js';
+import type { StreamSink } from '../session/stream-sink.js';
+import type { OnRead } from '../util/buffered-socket.js';
+import { resetSocket } from '../util/reset-socket.js';
+import { HeadroomSlab } from './headroom-slab.js';
+
+/** Shorter pieces are copied when the local socket is backed up: a view would keep the channel's read buffer alive. */
+const COPY_BYTES = 16_384;
+
+export interface SpliceHooks {
+  /** The peer accepted the stream: it is open both ways. */
+  onAccept?(): void;
+  /** Stream and socket are both done with; called once. Null when both directions ended in order. */
+  onDone(reason: VproxyError | null): void;
+}
+
+/**
+ * The local end of a forward's stream. The socket is read straight into frames and written straight from the channel's
+ * read buffer; a byte is copied only where a buffer would otherwise be held up.
+ */
+export class Splice implements StreamSink {
+  /** What the socket is to be read with; usable from the start. */
+  readonly onread: OnRead;
+  readonly #hooks: SpliceHooks;
+  readonly #slab = new HeadroomSlab(HEADER_BYTES);
+  #stream: SessionStream | null = null;
+  #socket: net.Socket | null = null;
+  #writtenBytes = 0;
+  #releasedBytes = 0;
+  #hasEnded = false;
+  #wasStopped = false;
+  #endReason: VproxyError | null = null;
+  #isSocketClosed = false;
+  #isStreamOver = false;
+
+  constructor(hooks: SpliceHooks) {
+    this.#hooks = hooks;
+    this.onread = {
+      buffer: () => this.#slab.room(this.#stream?.frameBytes ?? 0),
+      callback: (byteCount) => this.#handleRead(byteCount),
+    };
+  }
+
+  /** Joins the two; the socket reads with `onread`, or is about to. Called once. */
+  join(stream: SessionStream, socket: net.Socket): void {
+    this.#stream = stream;
+    this.#socket = socket;
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      stream.finish();
+    });
+    socket.on('error', (error) => stream.reset('local-error', `local socket: ${error.message}`));
+    socket.on('close', () => this.#handleClose());
+    if (this.#isStreamOver) resetSocket(socket);
+  }
+
+  handleAccept(): void {
+    this.#hooks.onAccept?.();
+  }
+
+  handleData(bytes: Buffer): boolean {
+    const socket = this.#socket;
+    if (socket === null || socket.destroyed || socket.writableEnded) {
+      this.#stream?.release(bytes.length);
+      return false;
+    }
+    const isCopied = socket.writableLength > 0 && bytes.length < COPY_BYTES;
+    this.#writtenBytes += bytes.length;
+    socket.write(isCopied ? Buffer.from(bytes) : bytes, this.#handleFlushed);
+    this.#releaseFlushed(socket);
+    return !isCopied && socket.writableLength > 0;
+  }
+
+  handleFin(): void {
+    const socket = this.#socket;
+    if (socket === null) return;
+    // After STOP nobody reads what the local program still writes: it should see that, once it has its answer.
+    if (this.#wasStopped) socket.end(() => resetSocket(socket));
+    else socket.end();
+  }
+
+  handleStop(): void {
+    this.#wasStopped = true;
+    this.#socket?.pause();
+    if (this.#socket?.writableFinished) resetSocket(this.#socket);
+  }
+
+  handleSent(isFree: boolean): void {
+    this.#slab.returned(isFree);
+    if (!this.#wasStopped) this.#socket?.resume();
+  }
+
+  handleEnd(reason: VproxyError | null): void {
+    this.#isStreamOver = true;
+    this.#endReason = reason;
+    if (reason !== null && this.#socket !== null) resetSocket(this.#socket);
+    this.#finishIfDone();
+  }
+
+  #handleRead(byteCount: number): boolean {
+    const stream = this.#stream;
+    if (stream === null) return false;
+    const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
+    if (sent === SENT.FREE) this.#slab.returned(true);
+    else if (sent === SENT.KEPT) this.#slab.returned(false);
+    return sent !== SENT.WAITING;
+  }
+
+  readonly #handleFlushed = (): void => {
+    if (this.#socket !== null) this.#releaseFlushed(this.#socket);
+  };
+
+  /** Credit goes back for what the system has taken. */
+  #releaseFlushed(socket: net.Socket): void {
+    const bytes = this.#writtenBytes - socket.writableLength - this.#releasedBytes;
+    if (bytes <= 0) return;
+    this.#releasedBytes += bytes;
+    this.#stream?.release(bytes);
+  }
+
+  #handleClose(): void {
+    this.#isSocketClosed = true;
+    const stream = this.#stream;
+    const isOrderly = this.#hasEnded && this.#socket?.writableFinished === true;
+    // What was read may still wait for the channel: an orderly end lets it go out.
+    if (!isOrderly) stream?.reset('local-error', 'the local socket was closed');
+    this.#finishIfDone();
+  }
+
+  #finishIfDone(): void {
+    if (this.#isStreamOver && this.#isSocketClosed) this.#hooks.onDone(this.#endReason);
+  }
+}
