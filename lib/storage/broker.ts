@@ -1,0 +1,221 @@
+/** The storage broker: takes the calls of the wrappers in the guest, and has each answered by one emulator. */
+import { createServer, type Server } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { EventEmitter } from 'eventemitter3';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import type { StorageBrokerEvents, StorageCallRecord } from './broker-events.js';
+import { ByteBudget } from './byte-budget.js';
+import type { EmulatorLink, LinkOutcome } from './emulator-link.js';
+import { EmulatorPool } from './emulator-pool.js';
+import { listenAt } from './listen.js';
+import { NO_PEER_SERVICE, type StoragePeerService } from './peer-service.js';
+import { encodeFailure, encodeRequest } from './wire.js';
+import { WrapperCall } from './wrapper-call.js';
+
+/** How a broker works. */
+export interface StorageBrokerOptions {
+  /** The peer's service `storage`. Default: none, so that only attached emulators answer. */
+  readonly peer?: StoragePeerService;
+  /** How many calls the peer's service may have at once. Default 1. */
+  readonly parallel?: number;
+  /** The name of this virtual machine, put into each request as `vm`. Default: none. */
+  readonly vm?: string;
+  /** How many wrappers may wait or be served at once. Default 1024. */
+  readonly maxCalls?: number;
+  /** How many emulators may be attached. Default 64. */
+  readonly maxAttached?: number;
+  /** How many bytes of requests and replies may be held for all calls together. Default 256 MiB. */
+  readonly maxHeldBytes?: number;
+  /** Default: the system's. */
+  readonly clock?: Clock;
+}
+
+/** A call whose request is complete and that has no answer yet. */
+interface PendingCall {
+  readonly wrapper: WrapperCall;
+  readonly request: Buffer;
+  readonly sinceMs: number;
+  /** The emulator that has, or had, the request. */
+  link?: EmulatorLink;
+}
+
+/**
+ * Brings calls and emulators together: one call at a time to each emulator, and never a request again that one may have
+ * read. Attached emulators have the calls; while there is none, the peer's service; while there is neither, calls wait
+ * until their wrappers give up.
+ */
+export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
+  readonly #vm: string | undefined;
+  readonly #maxCalls: number;
+  readonly #clock: Clock;
+  readonly #budget: ByteBudget;
+  readonly #pool: EmulatorPool;
+  readonly #servers = new Set<Server>();
+  readonly #wrappers = new Map<WrapperCall, Duplex>();
+  readonly #calls = new Map<WrapperCall, PendingCall>();
+  #waiting = new Set<PendingCall>();
+  #isClosed = false;
+
+  constructor(options: StorageBrokerOptions = {}) {
+    super();
+    this.#vm = options.vm;
+    this.#maxCalls = options.maxCalls ?? 1024;
+    this.#clock = options.clock ?? systemClock;
+    this.#budget = new ByteBudget(options.maxHeldBytes ?? 256 * 1024 * 1024);
+    this.#pool = new EmulatorPool({
+      peer: options.peer ?? NO_PEER_SERVICE,
+      parallel: options.parallel ?? 1,
+      maxAttached: options.maxAttached ?? 64,
+      clock: this.#clock,
+      onChange: (change) => this.emit('emulator', change),
+      onFree: () => this.#dispatch(),
+    });
+  }
+
+  /** How many calls wait for an emulator. */
+  get waitingCalls(): number {
+    return this.#waiting.size;
+  }
+
+  /** How many calls an emulator has. */
+  get runningCalls(): number {
+    return this.#calls.size - this.#waiting.size;
+  }
+
+  /** How many emulators are attached. */
+  get attachedEmulators(): number {
+    return this.#pool.attachedEmulators;
+  }
+
+  /**
+   * Serves wrappers at a unix socket of mode 0600; the file of a dead socket is replaced, a missing folder made.
+   * Rejects with `address-in-use`, `address-denied` or `address-unavailable`.
+   */
+  async listen(path: string): Promise<void> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => this.serve(socket));
+    await listenAt(server, { path });
+    // A failed accept ends nothing.
+    server.on('error', () => undefined);
+    this.#servers.add(server);
+  }
+
+  /** Serves one wrapper on a stream, which the broker owns from here on. */
+  serve(stream: Duplex): void {
+    if (this.#isClosed || this.#wrappers.size >= this.#maxCalls) {
+      const error = this.#isClosed ? ending() : unavailable(`${this.#maxCalls} storage calls are under way already`);
+      stream.on('error', () => undefined).end(encodeFailure(error), () => stream.destroy());
+      return;
+    }
+    const wrapper = new WrapperCall(stream, this.#clock, this.#budget, {
+      onRequest: (call) => this.#accept(call),
+      onBadRequest: (error) => this.emit('call', { argv: [], durationMs: 0, error }),
+      onClosed: (call) => this.#forget(call),
+    });
+    this.#wrappers.set(wrapper, stream);
+  }
+
+  /** Holds an emulator that dialled, on a stream that the broker owns from here on, and lets it answer calls. */
+  attach(stream: Duplex): void {
+    this.#pool.attach(stream);
+  }
+
+  /** Looks again whether the peer's service is offered: call it after each change. */
+  wake(): void {
+    this.#pool.wake();
+  }
+
+  /** Stops listening, fails all calls with `storage-unavailable`, and resets the streams of all emulators. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const closed = [...this.#servers].map((server) => new Promise((resolve) => server.close(resolve)));
+    for (const call of [...this.#waiting]) this.#fail(call, ending());
+    this.#pool.close();
+    // Short answers are in the system's hands now; a wrapper that does not fetch its answer must not hold up the end.
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const stream of this.#wrappers.values()) stream.destroy();
+    await Promise.all(closed);
+  }
+
+  #accept(wrapper: WrapperCall): void {
+    const { argv } = wrapper;
+    const request = encodeRequest(this.#vm === undefined ? { argv } : { argv, vm: this.#vm });
+    const call: PendingCall = { wrapper, request, sinceMs: this.#clock.now() };
+    this.#calls.set(wrapper, call);
+    this.#waiting.add(call);
+    this.#dispatch();
+  }
+
+  /** Gives waiting calls to whoever is free. */
+  #dispatch(): void {
+    for (;;) {
+      const [call] = this.#waiting;
+      if (call === undefined) return;
+      try {
+        const link = this.#pool.acquire();
+        if (link === undefined) return;
+        this.#send(call, link);
+      } catch (error) {
+        this.#fail(call, toVproxyError(error));
+      }
+    }
+  }
+
+  #send(call: PendingCall, link: EmulatorLink): void {
+    this.#waiting.delete(call);
+    call.link = link;
+    link.send({
+      message: call.request,
+      charge: (bytes) => call.wrapper.charge(bytes),
+      settle: (outcome) => {
+        this.#pool.release(link, outcome);
+        this.#settle(call, outcome);
+        this.#dispatch();
+      },
+    });
+  }
+
+  #settle(call: PendingCall, outcome: LinkOutcome): void {
+    if (outcome.kind === 'reply') {
+      this.#end(call, { status: outcome.status });
+      call.wrapper.answer(Buffer.concat([outcome.message, LINE_FEED]));
+    } else if (outcome.isUnread && !this.#isClosed) {
+      delete call.link;
+      // It came before all that wait now.
+      this.#waiting = new Set([call, ...this.#waiting]);
+    } else {
+      this.#fail(call, outcome.error);
+    }
+  }
+
+  #fail(call: PendingCall, error: VproxyError): void {
+    this.#end(call, { error });
+    call.wrapper.fail(error);
+  }
+
+  /** The wrapper is gone. If its call was under way, that stream's reply must not reach another. */
+  #forget(wrapper: WrapperCall): void {
+    this.#wrappers.delete(wrapper);
+    const call = this.#calls.get(wrapper);
+    if (call === undefined) return;
+    this.#end(call, { error: new VproxyError('cancelled', 'the wrapper ended before its answer') });
+    call.link?.abandon();
+  }
+
+  #end(call: PendingCall, result: Pick<StorageCallRecord, 'status' | 'error'>): void {
+    this.#waiting.delete(call);
+    this.#calls.delete(call.wrapper);
+    const durationMs = this.#clock.now() - call.sinceMs;
+    this.emit('call', { argv: call.wrapper.argv, durationMs, emulator: call.link?.name, ...result });
+  }
+}
+
+const LINE_FEED = Buffer.from('\n');
+
+function unavailable(message: string): VproxyError {
+  return new VproxyError('storage-unavailable', message);
+}
+
+function ending(): VproxyError {
+  return unavailable('vproxy is ending');
+}

@@ -1,0 +1,151 @@
+/** The emulators that a broker can use: those that dialled and are attached, else the peer's own service. */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { Backoff } from '../util/backoff.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import type { StorageEmulatorChange } from './broker-events.js';
+import { EmulatorLink, isUnreadCode, type LinkOutcome } from './emulator-link.js';
+import { LingeringStreams } from './lingering-streams.js';
+import type { StoragePeerService } from './peer-service.js';
+
+const PEER_NAME = 'peer';
+
+/** What a pool needs. */
+export interface EmulatorPoolOptions {
+  readonly peer: StoragePeerService;
+  /** How many requests the peer's service may have at once. */
+  readonly parallel: number;
+  readonly maxAttached: number;
+  readonly clock: Clock;
+  /** An emulator came, went, or refused. */
+  readonly onChange: (change: StorageEmulatorChange) => void;
+  /** An emulator may be free now that was not. */
+  readonly onFree: () => void;
+}
+
+/** Emulators to borrow, one request at a time. While one is attached, the peer's service is not used. */
+export class EmulatorPool {
+  readonly #options: EmulatorPoolOptions;
+  /** The one that rested longest stands in front. */
+  readonly #attached = new Set<EmulatorLink>();
+  readonly #peerStreams = new Map<EmulatorLink, Duplex>();
+  readonly #lingering: LingeringStreams;
+  readonly #backoff = new Backoff({ firstMs: 100, maxMs: 5000 });
+  #cancelRetry: CancelTimer | undefined;
+  #refusedCode: string | undefined;
+  #attachments = 0;
+  #isClosed = false;
+
+  constructor(options: EmulatorPoolOptions) {
+    this.#options = options;
+    this.#lingering = new LingeringStreams(options.clock);
+  }
+
+  /** How many emulators are attached. */
+  get attachedEmulators(): number {
+    return this.#attached.size;
+  }
+
+  /** Holds an emulator that dialled. */
+  attach(stream: Duplex): void {
+    const { maxAttached, onChange, onFree } = this.#options;
+    if (this.#isClosed || this.#attached.size >= maxAttached) {
+      const reason = this.#isClosed ? ending() : new VproxyError('too-many-streams', `${maxAttached} are attached`);
+      stream.on('error', () => undefined).destroy(reason);
+      return;
+    }
+    this.#attachments += 1;
+    const link = new EmulatorLink(`attached ${this.#attachments}`, stream, (reason) => {
+      this.#attached.delete(link);
+      onChange({ name: link.name, state: 'detached', reason });
+      // With the last one gone the peer's service may have the calls.
+      onFree();
+    });
+    this.#attached.add(link);
+    onChange({ name: link.name, state: 'attached' });
+    onFree();
+  }
+
+  /** Whether the peer's service is offered has changed: look again at once. */
+  wake(): void {
+    this.#backoff.reset();
+    this.#endRetry();
+    this.#options.onFree();
+  }
+
+  /** A free emulator, or undefined. Throws a VproxyError when the peer's service refuses for good. */
+  acquire(): EmulatorLink | undefined {
+    if (this.#isClosed) return undefined;
+    if (this.#attached.size === 0) return this.#openPeer();
+    for (const link of this.#attached) if (!link.isBusy) return link;
+    return undefined;
+  }
+
+  /** Ends a loan; call it before acting on the outcome. */
+  release(link: EmulatorLink, outcome: LinkOutcome): void {
+    if (this.#attached.delete(link)) {
+      this.#attached.add(link);
+      return;
+    }
+    const stream = this.#peerStreams.get(link);
+    if (stream === undefined) return;
+    this.#peerStreams.delete(link);
+    this.#lingering.add(stream);
+    if (outcome.kind === 'failure' && outcome.isUnread) this.#refused(outcome.error);
+    else this.#accepted();
+  }
+
+  /** Resets all streams; what is under way fails. */
+  close(): void {
+    this.#isClosed = true;
+    this.#endRetry();
+    for (const link of [...this.#attached, ...this.#peerStreams.keys()]) link.destroy(ending());
+    this.#lingering.destroy();
+  }
+
+  #openPeer(): EmulatorLink | undefined {
+    const { peer, parallel, onFree } = this.#options;
+    if (this.#cancelRetry || this.#peerStreams.size >= parallel || !peer.isOffered()) return undefined;
+    let stream: Duplex;
+    try {
+      stream = peer.open();
+    } catch (cause) {
+      const error = toVproxyError(cause);
+      if (!isUnreadCode(error.code)) throw error;
+      this.#refused(error);
+      return undefined;
+    }
+    const link = new EmulatorLink(PEER_NAME, stream, () => {
+      // A request that was given up is not released: its slot is free from here.
+      if (!link.isBusy && this.#peerStreams.delete(link)) onFree();
+    });
+    this.#peerStreams.set(link, stream);
+    return link;
+  }
+
+  /** Nobody read the request, so its call waits: until the next try, or until `wake`. */
+  #refused(reason: VproxyError): void {
+    this.#endRetry();
+    this.#cancelRetry = this.#options.clock.schedule(this.#backoff.next(), () => {
+      this.#cancelRetry = undefined;
+      this.#options.onFree();
+    });
+    if (this.#refusedCode === reason.code) return;
+    this.#refusedCode = reason.code;
+    this.#options.onChange({ name: PEER_NAME, state: 'refused', reason });
+  }
+
+  #accepted(): void {
+    this.#backoff.reset();
+    this.#refusedCode = undefined;
+  }
+
+  #endRetry(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
+  }
+}
+
+function ending(): VproxyError {
+  return new VproxyError('shutdown', 'vproxy is ending');
+}

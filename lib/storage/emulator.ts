@@ -1,0 +1,130 @@
+/** A storage emulator for programs: a handler decides, and wrappers in virtual machines get what it says. */
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { EventEmitter } from 'eventemitter3';
+import { systemCode, VproxyError } from '../errors.js';
+import { Backoff } from '../util/backoff.js';
+import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
+import { type StorageHandler, serveEmulatorConnection } from './emulator-connection.js';
+import { formatStorageAddress, listenAt, type StorageAddress } from './listen.js';
+import type { StorageRequest } from './wire.js';
+
+/** The events of a `StorageEmulator`. Nothing ends with a failure: the emulator goes on. */
+export interface StorageEmulatorEvents {
+  /** A valid request came; its handler is called next. */
+  request: [StorageRequest];
+  /** A dialled address was connected to. */
+  connected: [StorageAddress];
+  /** A request or a connection failed, or an address could not be dialled. */
+  failure: [VproxyError];
+}
+
+/** How an emulator works. */
+export interface StorageEmulatorOptions {
+  /** Default: the system's. */
+  readonly clock?: Clock;
+}
+
+// A connection that lasted so long, or carried a request, makes the next one be dialled soon.
+const SETTLED_MS = 5000;
+const MAX_CONNECTIONS = 1024;
+
+/** Answers storage calls at addresses that it listens on or dials, many connections at once. */
+export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
+  readonly #handler: StorageHandler;
+  readonly #clock: Clock;
+  readonly #servers = new Set<Server>();
+  readonly #sockets = new Set<Socket>();
+  readonly #redials = new Set<CancelTimer>();
+  #isClosed = false;
+
+  constructor(handler: StorageHandler, options: StorageEmulatorOptions = {}) {
+    super();
+    this.#handler = handler;
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  /**
+   * Listens, and resolves with the address it got (port 0 picks a port; a unix socket has mode 0600). Rejects with
+   * `address-in-use`, `address-denied` or `address-unavailable`.
+   */
+  async listen(address: StorageAddress): Promise<StorageAddress> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket, () => undefined));
+    server.maxConnections = MAX_CONNECTIONS;
+    const got = await listenAt(server, address);
+    server.on('error', (error) => this.emit('failure', failureAt(got, error)));
+    this.#servers.add(server);
+    return got;
+  }
+
+  /** Connects to an address, and again whenever that fails or ends (100 ms to 5 s later), until `close`. */
+  dial(address: StorageAddress): void {
+    const backoff = new Backoff({ firstMs: 100, maxMs: 5000 });
+    const attempt = async (): Promise<void> => {
+      try {
+        const socket = await this.#connect(address);
+        const sinceMs = this.#clock.now();
+        this.emit('connected', address);
+        await this.#serve(socket, () => backoff.reset());
+        if (this.#clock.now() - sinceMs >= SETTLED_MS) backoff.reset();
+      } catch (error) {
+        if (!this.#isClosed) this.emit('failure', failureAt(address, error));
+      }
+      if (this.#isClosed) return;
+      const cancel = this.#clock.schedule(backoff.next(), () => {
+        this.#redials.delete(cancel);
+        void attempt();
+      });
+      this.#redials.add(cancel);
+    };
+    void attempt();
+  }
+
+  /** Stops listening and dialling, and breaks off all connections. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const cancel of this.#redials) cancel();
+    this.#redials.clear();
+    const closed = [...this.#servers].map((server) => new Promise((resolve) => server.close(resolve)));
+    for (const socket of this.#sockets) socket.destroy();
+    await Promise.all(closed);
+  }
+
+  #connect(address: StorageAddress): Promise<Socket> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection({ ...address, allowHalfOpen: true });
+      this.#keep(socket);
+      socket.once('error', reject);
+      socket.once('close', () => reject(new VproxyError('cancelled', 'the emulator was closed')));
+      socket.once('connect', () => resolve(socket));
+    });
+  }
+
+  async #serve(socket: Socket, onRequest: () => void): Promise<void> {
+    this.#keep(socket);
+    await serveEmulatorConnection(socket, this.#handler, {
+      onRequest: (request) => {
+        onRequest();
+        this.emit('request', request);
+      },
+      onFailure: (error) => {
+        if (!this.#isClosed) this.emit('failure', error);
+      },
+    });
+  }
+
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+  }
+}
+
+/** An emulator whose calls `handler` answers. Tell it then to `listen` or to `dial`. */
+export function createStorageEmulator(handler: StorageHandler, options?: StorageEmulatorOptions): StorageEmulator {
+  return new StorageEmulator(handler, options);
+}
+
+function failureAt(address: StorageAddress, cause: unknown): VproxyError {
+  const reason = systemCode(cause) || (cause instanceof Error ? cause.message : String(cause));
+  const message = `storage emulator at ${formatStorageAddress(address)}: ${reason}`;
+  return new VproxyError('storage-unavailable', message, { cause });
+}

@@ -1,0 +1,141 @@
+/** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that goes, and answers. */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import type { ByteBudget } from './byte-budget.js';
+import { JsonScanner } from './json-scanner.js';
+import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
+
+/** How long a wrapper may take to send its request, in milliseconds. */
+const REQUEST_TIMEOUT_MS = 10_000;
+/** How long a wrapper may take to fetch its answer, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 60_000;
+/** How often a wrapper that has closed its sending side is probed, in milliseconds. */
+const PROBE_INTERVAL_MS = 1000;
+
+/** What a call tells the broker. */
+export interface WrapperCallEvents {
+  /** The request is complete. */
+  onRequest(call: WrapperCall): void;
+  /** No request came, only this; the wrapper has been told. */
+  onBadRequest(error: VproxyError): void;
+  /** The socket is gone, answered or not. Comes once, last. */
+  onClosed(call: WrapperCall): void;
+}
+
+/** One wrapper at the broker's socket. */
+export class WrapperCall {
+  readonly #socket: Duplex;
+  readonly #clock: Clock;
+  readonly #budget: ByteBudget;
+  readonly #events: WrapperCallEvents;
+  readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request');
+  #argv: readonly string[] = [];
+  #state: 'reading' | 'waiting' | 'answered' = 'reading';
+  #heldBytes = 0;
+  #cancelTimer: CancelTimer;
+
+  /** Takes the socket over. What the call holds in memory is charged to `budget` until it is closed. */
+  constructor(socket: Duplex, clock: Clock, budget: ByteBudget, events: WrapperCallEvents) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#budget = budget;
+    this.#events = events;
+    this.#cancelTimer = clock.schedule(REQUEST_TIMEOUT_MS, () =>
+      this.#refuse(new VproxyError('storage-bad-request', 'the storage request was not complete in time')),
+    );
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('end', () => this.#handleEnd());
+    // An error is followed by `close`, and to be gone is all that it means here.
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#close());
+  }
+
+  /** The command line; empty until the request is complete. */
+  get argv(): readonly string[] {
+    return this.#argv;
+  }
+
+  /** Accounts for bytes that are held for this call; false when all calls together hold too many. */
+  charge(bytes: number): boolean {
+    if (!this.#budget.take(bytes)) return false;
+    this.#heldBytes += bytes;
+    return true;
+  }
+
+  /** Answers with an encoded reply or failure, and ends the connection. */
+  answer(message: Buffer): void {
+    this.#state = 'answered';
+    this.#startTimer(ANSWER_TIMEOUT_MS, () => this.#socket.destroy());
+    this.#socket.end(message);
+  }
+
+  /** Answers with a failure. */
+  fail(error: VproxyError): void {
+    this.answer(encodeFailure(error));
+  }
+
+  #read(chunk: Buffer): void {
+    // Whatever follows a request is dropped; it is read so that the end is noticed.
+    if (this.#state !== 'reading') return;
+    this.#attempt(() => {
+      if (!this.charge(chunk.length)) throw new VproxyError('storage-unavailable', 'too many bytes of calls are held');
+      this.#scanner.push(chunk);
+      return this.#scanner.next();
+    });
+  }
+
+  #handleEnd(): void {
+    if (this.#state === 'reading') {
+      const rest = this.#scanner.isEmpty ? undefined : () => this.#scanner.end();
+      if (rest) this.#attempt(rest);
+      else this.#socket.destroy();
+    }
+    if (this.#isWaiting()) this.#probe();
+  }
+
+  // The compiler takes the state for unchanged after a call.
+  #isWaiting(): boolean {
+    return this.#state === 'waiting';
+  }
+
+  /**
+   * The end of a stream may be a wrapper that went or one that only closed its sending side. White space before a JSON
+   * text means nothing to who reads it, and cannot be written to a socket whose other end is gone.
+   */
+  #probe(): void {
+    this.#socket.write(' ');
+    this.#startTimer(PROBE_INTERVAL_MS, () => this.#probe());
+  }
+
+  #attempt(step: () => Buffer | undefined): void {
+    try {
+      const message = step();
+      if (message === undefined) return;
+      this.#argv = decodeRequest(message).argv;
+    } catch (error) {
+      this.#refuse(toVproxyError(error));
+      return;
+    }
+    this.#state = 'waiting';
+    this.#cancelTimer();
+    this.#events.onRequest(this);
+  }
+
+  #refuse(error: VproxyError): void {
+    this.fail(error);
+    this.#events.onBadRequest(error);
+  }
+
+  #startTimer(delayMs: number, callback: () => void): void {
+    this.#cancelTimer();
+    this.#cancelTimer = this.#clock.schedule(delayMs, callback);
+  }
+
+  #close(): void {
+    this.#cancelTimer();
+    this.#budget.give(this.#heldBytes);
+    this.#heldBytes = 0;
+    this.#events.onClosed(this);
+  }
+}
