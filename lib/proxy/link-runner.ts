@@ -1,0 +1,44 @@
+/** Runs sessions on one link, from its start to its end. */
+import type { Link } from '../channel/link.js';
+import type { VproxyError } from '../errors.js';
+import { SessionLoop } from '../session/session-loop.js';
+import type { SessionSettings } from '../session/settings.js';
+import type { Clock } from '../util/clock.js';
+import { deferred } from '../util/deferred.js';
+
+/** A link and its session loop. */
+export class LinkRunner {
+  readonly link: Link;
+  readonly loop: SessionLoop;
+  readonly #closed = deferred<VproxyError>();
+
+  /** Nothing happens before `start`, so that the loop can be listened to. */
+  constructor(link: Link, clock: Clock, settings: SessionSettings) {
+    this.link = link;
+    this.loop = new SessionLoop(link, clock, settings);
+  }
+
+  /** Resolved when the link is gone, with the reason. */
+  get closed(): Promise<VproxyError> {
+    return this.#closed.promise;
+  }
+
+  start(): void {
+    this.link.start({
+      onBytes: (bytes) => this.loop.receive(bytes),
+      onDrain: () => this.loop.handleDrain(),
+      onClosed: (reason) => {
+        this.loop.stop(reason);
+        this.#closed.resolve(reason);
+      },
+    });
+    this.loop.start();
+  }
+
+  /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
+  stop(reason: VproxyError): Promise<VproxyError> {
+    this.loop.stop(reason);
+    this.link.close();
+    return this.closed;
+  }
+}

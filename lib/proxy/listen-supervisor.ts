@@ -1,0 +1,93 @@
+/** Keeps a channel open on which peers connect; the newest established one is the peer (R-CHANNEL-2, R-CHANNEL-3). */
+import type { ChannelListener, ListenKind } from '../channel/kind.js';
+import type { Link } from '../channel/link.js';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { Backoff } from '../util/backoff.js';
+import { ChannelSupervisor, RETRY, type SupervisorOptions } from './channel-supervisor.js';
+import type { LinkRunner } from './link-runner.js';
+
+/** So many connections may wait unestablished; one more closes the oldest. */
+const MAX_WAITING = 4;
+
+export class ListenSupervisor extends ChannelSupervisor {
+  readonly #kind: ListenKind<unknown>;
+  readonly #backoff = new Backoff(RETRY);
+  readonly #runners = new Set<LinkRunner>();
+  #listener: ChannelListener | null = null;
+  #established: LinkRunner | null = null;
+  #cancelRetry: (() => void) | null = null;
+  #isStopped = false;
+
+  constructor(kind: ListenKind<unknown>, options: SupervisorOptions) {
+    super(options);
+    this.#kind = kind;
+  }
+
+  override async start(): Promise<void> {
+    this.#listener = await this.#kind.listen(this.options.channel.address, {
+      onLink: (link) => this.#accept(link),
+      onFailed: (error) => this.#listenLater(error),
+    });
+    this.tellState('listening', `waiting for the peer on ${this.#listener.description}`);
+  }
+
+  override async stop(reason: VproxyError): Promise<void> {
+    this.#isStopped = true;
+    this.#cancelRetry?.();
+    await this.#listener?.close();
+    await Promise.all([...this.#runners].map((runner) => runner.stop(reason)));
+  }
+
+  override retryNow(): void {
+    this.#backoff.reset();
+    if (this.#cancelRetry !== null) this.#retry();
+  }
+
+  #accept(link: Link): void {
+    if (this.#isStopped) {
+      link.destroy();
+      return;
+    }
+    const waiting = [...this.#runners].filter((runner) => runner !== this.#established);
+    if (waiting.length >= MAX_WAITING) {
+      const [oldest] = waiting;
+      this.tellState(
+        'crowded',
+        `more than ${MAX_WAITING} connections wait on ${link.description}: the oldest is closed`,
+      );
+      oldest?.link.destroy();
+    }
+    const runner = this.run(link);
+    this.#runners.add(runner);
+    runner.loop.on('session', () => this.#displace(runner));
+    void runner.closed.then((reason) => {
+      this.#runners.delete(runner);
+      if (this.#established === runner) this.#established = null;
+      this.log('debug', 'channel-closed', reason.message, { channel: link.description, code: reason.code });
+    });
+    runner.start();
+  }
+
+  /** A connection that is established takes the place of the one before. */
+  #displace(runner: LinkRunner): void {
+    const previous = this.#established;
+    this.#established = runner;
+    this.#backoff.reset();
+    if (previous === null || previous === runner) return;
+    const message = `${previous.link.description} was displaced by a newer connection`;
+    void previous.stop(new VproxyError('channel-displaced', message));
+  }
+
+  #listenLater(error: VproxyError): void {
+    this.#listener = null;
+    if (this.#isStopped) return;
+    this.tellState('waiting', `${error.message}; trying again`, { code: error.code });
+    this.#cancelRetry = this.options.clock.schedule(this.#backoff.next(), () => this.#retry());
+  }
+
+  #retry(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
+    this.start().catch((error: unknown) => this.#listenLater(toVproxyError(error)));
+  }
+}

@@ -1,0 +1,114 @@
+/** The storage broker as a part of a proxy: when it runs, and how it meets the peer (docs/storage.md). */
+import type { ServiceRegistry } from '../forward/service-registry.js';
+import type { SessionSource } from '../forward/session-source.js';
+import { MuxStream } from '../session/mux-stream.js';
+import { StorageBroker } from '../storage/broker.js';
+import type { StorageCallRecord, StorageEmulatorChange } from '../storage/broker-events.js';
+import { listenForWrappers } from '../storage/listen-for-wrappers.js';
+import { storageSocketPaths } from '../storage/socket-paths.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import type { Log } from '../util/log-event.js';
+
+/** The name of the service, on both sides. */
+export const STORAGE_SERVICE = 'storage';
+
+/** When and where the broker runs. */
+export interface StorageOptions {
+  /** False: never (`--no-storage`). Default true. */
+  readonly isAllowed?: boolean;
+  /** The broker's socket: makes it run on any kind of channel; one that cannot be had is an error then. */
+  readonly socketPath?: string | null;
+  /** Calls at once to an emulator that listens at the peer. Default 1. */
+  readonly parallel?: number;
+  /** `$XDG_RUNTIME_DIR`, for the default path. */
+  readonly runtimeDirectory?: string | null;
+}
+
+export interface StorageServiceOptions {
+  readonly storage: StorageOptions;
+  readonly source: SessionSource;
+  readonly registry: ServiceRegistry;
+  readonly name: string | null;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class StorageService {
+  readonly #options: StorageServiceOptions;
+  readonly #broker: StorageBroker;
+
+  /** Offers the service `storage` to the peer. */
+  constructor(options: StorageServiceOptions) {
+    const { source, registry, storage, name, clock } = options;
+    this.#options = options;
+    this.#broker = new StorageBroker({
+      clock,
+      ...(name === null ? {} : { vm: name }),
+      ...(storage.parallel === undefined ? {} : { parallel: storage.parallel }),
+      peer: {
+        isOffered: () => source.session?.peerServices.has(STORAGE_SERVICE) ?? false,
+        open: () => {
+          if (source.session === null) throw new Error('there is no session');
+          return MuxStream.open(source.session, STORAGE_SERVICE);
+        },
+      },
+    });
+    this.#broker.on('call', (call) => this.#logCall(call));
+    this.#broker.on('emulator', (change) => this.#logEmulator(change));
+    registry.add(STORAGE_SERVICE, (stream, session) => this.#broker.attach(MuxStream.accept(session, stream)));
+  }
+
+  /** Listens for wrappers. An explicit path that cannot be had rejects; a default is only warned of. */
+  async start(): Promise<void> {
+    const { storage, log } = this.#options;
+    const runtimeDir = storage.runtimeDirectory ?? undefined;
+    const outcome = await listenForWrappers(
+      this.#broker,
+      storage.socketPath ?? undefined,
+      storageSocketPaths({ runtimeDir }),
+    );
+    if ('path' in outcome) {
+      const message = `listening on ${escapeText(outcome.path)} for storage calls`;
+      log({ level: 'info', event: 'listening', message, fields: { service: STORAGE_SERVICE, endpoint: outcome.path } });
+    } else {
+      const message = `no storage calls are served: ${outcome.warning.message}`;
+      log({ level: 'warn', event: 'storage-off', message, fields: { code: outcome.warning.code } });
+    }
+  }
+
+  /** The session or the peer's services changed. */
+  wake(): void {
+    this.#broker.wake();
+  }
+
+  stop(): Promise<void> {
+    return this.#broker.close();
+  }
+
+  #logCall({ argv, durationMs, emulator, status, error }: StorageCallRecord): void {
+    const command = escapeText(argv.join(' '), 200);
+    const outcome =
+      error === undefined ? `status ${status ?? 'unknown'}` : `${escapeText(error.message)} (${error.code})`;
+    const message = `storage call ${command}: ${outcome}, ${Math.round(durationMs)} ms`;
+    const fields = {
+      command,
+      status: status ?? null,
+      emulator: emulator ?? null,
+      durationMs: Math.round(durationMs),
+      code: error?.code ?? null,
+    };
+    this.#options.log({ level: error === undefined ? 'info' : 'warn', event: 'storage-call', message, fields });
+  }
+
+  #logEmulator({ name, state, reason }: StorageEmulatorChange): void {
+    const why = reason === undefined ? '' : `: ${escapeText(reason.message)} (${reason.code})`;
+    const fields = { emulator: name, state, code: reason?.code ?? null };
+    this.#options.log({
+      level: 'debug',
+      event: 'storage-emulator',
+      message: `storage emulator ${name} ${state}${why}`,
+      fields,
+    });
+  }
+}
