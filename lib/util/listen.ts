@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { chmodSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
+import { dirname } from 'node:path';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
@@ -32,6 +33,10 @@ export async function listen(server: net.Server, address: ListenAddress): Promis
 
 /** Removes a socket file on which nobody answers; leaves every other file and throws. */
 async function removeStaleFile(path: string): Promise<void> {
+  // The bind below reports a folder that is not there as one without permission.
+  if (lookAt(dirname(path)) === undefined) {
+    throw new VproxyError('address-unavailable', `cannot listen on ${escapeText(path)}: the folder does not exist`);
+  }
   const found = lookAt(path);
   if (found === undefined) return;
   if (!found.isSocket()) {
