@@ -12,8 +12,8 @@ import { formatHostPort, type HostPort } from './host-port.js';
 export type ListenAddress = HostPort | { readonly path: string };
 
 /**
- * Makes `server` listen; resolved when it does. A socket file has the mode 0600 from its first moment and goes when
- * the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
+ * Makes `server` listen; resolved when it does. A socket file is the owner's alone from its first moment (mode 0600) and
+ * goes when the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
  * `address-in-use`, `address-denied` or `address-unavailable`.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
@@ -71,13 +71,14 @@ async function isAnswered(path: string): Promise<boolean> {
 }
 
 /**
- * Binds with a umask that leaves only the owner's rights: a chmod afterwards would leave a moment in which others can
- * connect. Node binds a path before `listen` returns, so nothing else of this thread sees the umask.
+ * Binds under a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Node binds
+ * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
+ * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
  */
 function bindPrivately(server: net.Server, path: string): void {
   let umask: number | null = null;
   try {
-    umask = process.umask(0o177);
+    umask = process.umask(0o077);
   } catch {
     // A worker thread cannot set it.
   }
@@ -86,7 +87,7 @@ function bindPrivately(server: net.Server, path: string): void {
   } finally {
     if (umask !== null) process.umask(umask);
   }
-  if (umask === null && server.listening) chmodSync(path, 0o600);
+  if (server.listening) chmodSync(path, 0o600);
 }
 
 const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {

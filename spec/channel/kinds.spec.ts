@@ -58,7 +58,7 @@ test('dialling that is given up rejects with shutdown, before and meanwhile', as
   await rejects(t, attempt, 'shutdown', true, 'given up');
 });
 
-test('a socket file has the mode 0600, and the umask stays as it was', async (t) => {
+test.serial('a socket file has the mode 0600, and the umask stays as it was', async (t) => {
   const file = path.join(await makeFolder(t), 'channel.sock');
   const before = path.join(path.dirname(file), 'before');
   await fs.writeFile(before, '', { mode: 0o666 });
