@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { chmodSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
+import { dirname } from 'node:path';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
@@ -11,8 +12,8 @@ import { formatHostPort, type HostPort } from './host-port.js';
 export type ListenAddress = HostPort | { readonly path: string };
 
 /**
- * Makes `server` listen; resolved when it does. A socket file has the mode 0600 from its first moment and goes when
- * the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
+ * Makes `server` listen; resolved when it does. A socket file is the owner's alone from its first moment (mode 0600) and
+ * goes when the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
  * `address-in-use`, `address-denied` or `address-unavailable`.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
@@ -32,6 +33,10 @@ export async function listen(server: net.Server, address: ListenAddress): Promis
 
 /** Removes a socket file on which nobody answers; leaves every other file and throws. */
 async function removeStaleFile(path: string): Promise<void> {
+  // The bind below reports a folder that is not there as one without permission.
+  if (lookAt(dirname(path)) === undefined) {
+    throw new VproxyError('address-unavailable', `cannot listen on ${escapeText(path)}: the folder does not exist`);
+  }
   const found = lookAt(path);
   if (found === undefined) return;
   if (!found.isSocket()) {
@@ -66,13 +71,14 @@ async function isAnswered(path: string): Promise<boolean> {
 }
 
 /**
- * Binds with a umask that leaves only the owner's rights: a chmod afterwards would leave a moment in which others can
- * connect. Node binds a path before `listen` returns, so nothing else of this thread sees the umask.
+ * Binds under a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Node binds
+ * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
+ * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
  */
 function bindPrivately(server: net.Server, path: string): void {
   let umask: number | null = null;
   try {
-    umask = process.umask(0o177);
+    umask = process.umask(0o077);
   } catch {
     // A worker thread cannot set it.
   }
@@ -81,7 +87,7 @@ function bindPrivately(server: net.Server, path: string): void {
   } finally {
     if (umask !== null) process.umask(umask);
   }
-  if (umask === null && server.listening) chmodSync(path, 0o600);
+  if (server.listening) chmodSync(path, 0o600);
 }
 
 const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {

@@ -1,0 +1,139 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { parseChannel } from '../../lib/channel/address.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { VproxyError } from '../../lib/errors.js';
+
+const means = test.macro({
+  title: (_, text: string) => `${text} is understood`,
+  exec(t, text: string, address: unknown, canonical: string = text, traits: object = {}) {
+    const parsed = parseChannel(text);
+    t.true(parsed.text === canonical, parsed.text);
+    t.true(parsed.kind === CHANNEL_KINDS.get(parsed.kindName));
+    t.deepEqual(parsed.traits, { ...parsed.kind.traits, ...traits });
+    t.deepEqual(parsed.address, address);
+  },
+});
+
+test(means, 'unix-connect:/run/vm1.sock', '/run/vm1.sock');
+test(means, 'unix-connect:/run/vm1.sock:-', '/run/vm1.sock', 'unix-connect:/run/vm1.sock');
+test(means, 'unix-listen:relative', 'relative');
+test(means, 'unix-listen:/a,,b,,,frame=4096', '/a,b,', 'unix-listen:/a,,b,,,frame=4096', { frameBytes: 4096 });
+test(means, 'unix-connect:/odd:-:-', '/odd:-');
+test(means, 'tcp-connect:localhost:9000', { host: 'localhost', port: 9000 });
+test(means, 'tcp-connect:[fe80::1%eth0]:1', { host: 'fe80::1%eth0', port: 1 });
+test(means, 'tcp-listen:[::1]:0', { host: '::1', port: 0 });
+test(means, 'virtserial-open:/dev/virtio-ports/com.example.0', '/dev/virtio-ports/com.example.0');
+test(
+  means,
+  'virtserial-open:/dev/virtio-ports/com.example.0:-',
+  '/dev/virtio-ports/com.example.0',
+  'virtserial-open:/dev/virtio-ports/com.example.0',
+);
+test(means, 'virtserial-open:com.example.0', 'com.example.0');
+test(
+  means,
+  'unix-connect:/a,integrity=off,in-flight=65536,frame=1048576',
+  '/a',
+  'unix-connect:/a,frame=1048576,in-flight=65536,integrity=off',
+  { frameBytes: 1_048_576, inFlightBytes: 65_536, integrity: false },
+);
+test(means, 'unix-connect:/a,frame=131072,integrity=on', '/a', 'unix-connect:/a');
+
+const refuses = test.macro({
+  title: (_, text: string) => `"${text}" is refused`,
+  exec(t, text: string, says: string) {
+    const error = t.throws(() => parseChannel(text), { instanceOf: VproxyError, code: 'bad-argument' });
+    t.true(error.message.includes(says), error.message);
+    t.true(error.message.startsWith('channel "'), error.message);
+    t.false(error.message.includes('\n'));
+  },
+});
+
+const KINDS = 'unix-connect, unix-listen, tcp-connect, tcp-listen, virtserial-open';
+test(refuses, '', KINDS);
+test(refuses, '/run/vm1.sock', KINDS);
+test(refuses, 'UNIX-connect:/a', KINDS);
+test(refuses, 'toString:/a', KINDS);
+test(refuses, 'unix-connect:', 'a path is missing');
+test(refuses, 'unix-connect::-', 'a path is missing');
+test(refuses, 'virtserial-open:,frame=4096', 'a path is missing');
+test(refuses, `unix-listen:/${'x'.repeat(107)}`, '108 bytes, the system allows 107');
+test(refuses, 'tcp-connect:9000', 'is not HOST:PORT');
+test(refuses, 'tcp-connect::9000', 'is not HOST:PORT');
+test(refuses, 'tcp-connect:host:0', 'a port from 1 to 65535');
+test(refuses, 'tcp-listen:host:65536', 'a port from 0 to 65535');
+test(refuses, 'tcp-listen:host:1e3', 'is not HOST:PORT');
+test(refuses, 'tcp-connect:::1:9000', 'IPv6 address in brackets');
+test(refuses, 'tcp-connect:[localhost]:9000', 'is not HOST:PORT');
+test(refuses, 'tcp-connect:[::1]', 'is not HOST:PORT');
+test(refuses, 'unix-connect:/a,frame=4095', 'a number of bytes from 4096 to 1048576');
+test(refuses, 'unix-connect:/a,frame=0x2000', 'a number of bytes from 4096 to 1048576');
+test(refuses, 'unix-connect:/a,in-flight=', 'a number of bytes from 1024 to 1073741824');
+test(refuses, 'unix-connect:/a,integrity=yes', 'should be on or off');
+test(refuses, 'unix-connect:/a,integrity', 'should be on or off');
+test(refuses, 'unix-connect:/a,frames=4096', 'there are: frame, in-flight, integrity');
+test(refuses, 'unix-connect:/a,', 'has no option ""');
+test(refuses, 'unix-connect:/a,frame=4096,frame=4096', 'has the option frame twice');
+test(refuses, 'unix-connect:/a,x\n=1', 'no option \"x\\n\"');
+
+test('an address with options becomes a text that means the same', (t) => {
+  const path = fc
+    .string({ minLength: 1, maxLength: 20, unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', ' ', 'é') })
+    .filter((text) => text !== ':-');
+  const options = fc.record(
+    {
+      frame: fc.integer({ min: 4096, max: 1_048_576 }),
+      integrity: fc.constantFrom('on', 'off'),
+      'in-flight': fc.integer({ min: 1024, max: 2 ** 30 }),
+    },
+    { requiredKeys: [] },
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom('unix-connect', 'unix-listen', 'virtserial-open'),
+      path,
+      options,
+      (name, file, asked) => {
+        const tail = Object.entries(asked).map(([key, value]) => `,${key}=${value}`);
+        const parsed = parseChannel(`${name}:${file.replaceAll(',', ',,')}:-${tail.join('')}`);
+        t.is(parsed.address, file);
+        t.deepEqual(parseChannel(parsed.text), parsed);
+      },
+    ),
+  );
+});
+
+test('every TCP address becomes a text that means the same', (t) => {
+  const host = fc.oneof(fc.ipV4(), fc.ipV6(), fc.domain());
+  fc.assert(
+    fc.property(host, fc.integer({ min: 1, max: 65_535 }), (name, port) => {
+      const parsed = parseChannel(`tcp-connect:${name.includes(':') ? `[${name}]` : name}:${port}`);
+      t.deepEqual(parsed.address, { host: name, port });
+      t.deepEqual(parseChannel(parsed.text), parsed);
+    }),
+  );
+});
+
+test('no text makes the parser throw anything but bad-argument', (t) => {
+  const start = fc.constantFrom('', ...[...CHANNEL_KINDS.keys()].map((name) => `${name}:`));
+  fc.assert(
+    fc.property(start, fc.string({ unit: 'binary' }), (kind, rest) => {
+      try {
+        parseChannel(kind + rest);
+      } catch (error) {
+        t.true(error instanceof VproxyError && error.code === 'bad-argument');
+      }
+    }),
+  );
+});
+
+test('the traits of the kinds', (t) => {
+  for (const [name, { traits }] of CHANNEL_KINDS) {
+    t.is(traits.frameBytes, 131_072, name);
+    t.is(traits.inFlightBytes, 1_048_576, name);
+    t.true(traits.integrity, name);
+    t.is(traits.deadAfterMs, name.startsWith('tcp-') ? 30_000 : null, name);
+    t.is(traits.leadsToHost, name === 'virtserial-open', name);
+  }
+});
