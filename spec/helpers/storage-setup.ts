@@ -48,6 +48,11 @@ export class ManualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
+  /** Whether anything is scheduled. */
+  get hasTimers(): boolean {
+    return this.#timers.size > 0;
+  }
+
   /** Lets time pass: what is due is called, in order. */
   advance(ms: number): void {
     this.#now += ms;
