@@ -14,8 +14,7 @@ function write(stream: NodeJS.WriteStream, bytes: Buffer): Promise<void> {
         ? reject(new VproxyError('storage-unavailable', `could not write the output (${error.message})`))
         : resolve();
     stream.on('error', settle);
-    if (bytes.length === 0) resolve();
-    else stream.write(bytes, settle);
+    stream.write(bytes, settle);
   });
 }
 
@@ -35,8 +34,9 @@ try {
     timeoutMs: timeoutMs(VPROXY_STORAGE_TIMEOUT),
   });
   process.exitCode = reply.status;
-  await write(process.stdout, reply.stdout);
-  await write(process.stderr, reply.stderr);
+  // Only to look at `process.stderr` takes time.
+  if (reply.stdout.length > 0) await write(process.stdout, reply.stdout);
+  if (reply.stderr.length > 0) await write(process.stderr, reply.stderr);
 } catch (error) {
   const code = error instanceof VproxyError ? error.code : '';
   process.exitCode = code === 'storage-bad-reply' || code === 'storage-bad-request' ? 126 : 125;

@@ -1,0 +1,151 @@
+/** What the storage specs share: temporary folders, waiting for a condition, a clock moved by hand, a guest with a broker. */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+import { StorageBroker, type StorageBrokerOptions } from '../../lib/storage/broker.js';
+import type { StorageCallRecord, StorageEmulatorChange } from '../../lib/storage/broker-events.js';
+import type { StoragePeerService } from '../../lib/storage/peer-service.js';
+import type { StorageReply } from '../../lib/storage/wire.js';
+import { callStorage } from '../../lib/storage/wrapper.js';
+import type { Clock } from '../../lib/util/clock.js';
+
+/** The compiled wrapper. */
+export const WRAPPER = fileURLToPath(new URL('../../cli/vproxy-storage.js', import.meta.url));
+
+/** A folder that is removed with the test. */
+export async function temporaryFolder(t: ExecutionContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'vproxy-storage-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Resolves when the condition holds; rejects after ten seconds. */
+export async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** A clock that a test moves. */
+export class ManualClock implements Clock {
+  #now = 0;
+  readonly #timers = new Set<{ at: number; callback: () => void }>();
+
+  now(): number {
+    return this.#now;
+  }
+
+  schedule(delayMs: number, callback: () => void): () => void {
+    const timer = { at: this.#now + delayMs, callback };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  /** Whether anything is scheduled. */
+  get hasTimers(): boolean {
+    return this.#timers.size > 0;
+  }
+
+  /** Lets time pass: what is due is called, in order. */
+  advance(ms: number): void {
+    this.#now += ms;
+    for (const timer of [...this.#timers].sort((one, other) => one.at - other.at)) {
+      if (timer.at <= this.#now && this.#timers.delete(timer)) timer.callback();
+    }
+  }
+}
+
+/** A broker with its socket, and what it told. */
+export interface Guest {
+  readonly broker: StorageBroker;
+  readonly path: string;
+  readonly folder: string;
+  readonly calls: StorageCallRecord[];
+  readonly changes: StorageEmulatorChange[];
+  /** A call by a wrapper in this process. */
+  call(...args: string[]): Promise<StorageReply>;
+}
+
+/** Starts a broker on a socket in a temporary folder; it ends with the test. */
+export async function startGuest(t: ExecutionContext, options: StorageBrokerOptions = {}): Promise<Guest> {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, 'storage.sock');
+  const broker = new StorageBroker(options);
+  const calls: StorageCallRecord[] = [];
+  const changes: StorageEmulatorChange[] = [];
+  broker.on('call', (call) => calls.push(call));
+  broker.on('emulator', (change) => changes.push(change));
+  await broker.listen(path);
+  t.teardown(() => broker.close());
+  const call = (...args: string[]) =>
+    callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [path], timeoutMs: 20_000 });
+  return { broker, path, folder, calls, changes, call };
+}
+
+/** A peer's service that is an emulator listening on a port, reached as an incoming forward would reach it. */
+export function peerAt(port: number): StoragePeerService {
+  return { isOffered: () => true, open: () => createConnection({ host: '127.0.0.1', port, allowHalfOpen: true }) };
+}
+
+/** A port whose connections are attached to the broker, as those of an outgoing forward are. Closed with the test. */
+export async function attachPort(t: ExecutionContext, broker: StorageBroker): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    broker.attach(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return (server.address() as { port: number }).port;
+}
+
+/** How a wrapper process ended. */
+export interface WrapperRun {
+  readonly stdout: Buffer;
+  readonly stderr: string;
+  readonly status: number | null;
+}
+
+/** Runs the real wrapper through a link called `storcli64`; `command` (default: the link) may start it otherwise. */
+export async function startWrapper(
+  folder: string,
+  args: readonly string[],
+  environment: Record<string, string> = {},
+  command?: readonly [string, ...string[]],
+): Promise<{ pid: number; link: string; kill(): void; stdout: NodeJS.ReadableStream; done: Promise<WrapperRun> }> {
+  const link = join(folder, 'storcli64');
+  await symlink(WRAPPER, link).catch(() => undefined);
+  const [program, ...first] = command ?? [link];
+  const path = `${folder}:${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`;
+  const env = { PATH: path, VPROXY_STORAGE_SOCKET: join(folder, 'storage.sock'), ...environment };
+  const child = spawn(program, [...first, ...args], { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const exit = new Promise<number | null>((resolve, reject) => {
+    child.once('close', resolve).once('error', reject);
+  });
+  const errors = buffer(child.stderr);
+  return {
+    pid: child.pid ?? 0,
+    link,
+    kill: () => child.kill('SIGKILL'),
+    stdout: child.stdout,
+    done: (async () => {
+      const output = buffer(child.stdout);
+      return { stdout: await output, stderr: (await errors).toString(), status: await exit };
+    })(),
+  };
+}
+
+/** Runs the real wrapper to its end. */
+export async function runWrapper(...parameters: Parameters<typeof startWrapper>): Promise<WrapperRun> {
+  return (await startWrapper(...parameters)).done;
+}

@@ -1,0 +1,113 @@
+/** Where a broker listens, and what it finds there. */
+import { spawn } from 'node:child_process';
+import { lstat, stat, writeFile } from 'node:fs/promises';
+import { createConnection, createServer } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { StorageBroker } from '../../lib/storage/broker.js';
+import { listenAt } from '../../lib/storage/listen.js';
+import { listenForWrappers } from '../../lib/storage/listen-for-wrappers.js';
+import { storageSocketPaths } from '../../lib/storage/socket-paths.js';
+import { temporaryFolder } from '../helpers/storage-setup.js';
+
+function brokerOf(t: ExecutionContext): StorageBroker {
+  const broker = new StorageBroker();
+  t.teardown(() => broker.close());
+  return broker;
+}
+
+/** Leaves the file of a socket whose process is dead. */
+async function leaveStaleSocket(path: string): Promise<void> {
+  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  const child = spawn(process.execPath, ['-e', script]);
+  await new Promise((resolve) => child.once('exit', resolve));
+}
+
+test('the socket is for its owner only, and its folder is made', async (t) => {
+  const path = join(await temporaryFolder(t), 'a', 'b', 'storage.sock');
+  await brokerOf(t).listen(path);
+  t.is((await stat(path)).mode & 0o777, 0o600);
+  t.is((await stat(join(path, '..'))).mode & 0o777, 0o700);
+});
+
+test('the file of a dead socket is replaced, and removed at the end', async (t) => {
+  const path = join(await temporaryFolder(t), 'storage.sock');
+  await leaveStaleSocket(path);
+  t.true((await lstat(path)).isSocket());
+  const broker = brokerOf(t);
+  await broker.listen(path);
+  const socket = createConnection(path);
+  await t.notThrowsAsync(new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)));
+  socket.destroy();
+  await broker.close();
+  await t.throwsAsync(lstat(path), { code: 'ENOENT' });
+});
+
+test('a socket on which somebody answers is left alone', async (t) => {
+  const path = join(await temporaryFolder(t), 'storage.sock');
+  await brokerOf(t).listen(path);
+  await t.throwsAsync(brokerOf(t).listen(path), {
+    code: 'address-in-use',
+    message: `cannot listen on ${path} (EADDRINUSE)`,
+  });
+});
+
+test('a file that is no socket is left alone', async (t) => {
+  const path = join(await temporaryFolder(t), 'storage.sock');
+  await writeFile(path, 'precious');
+  await t.throwsAsync(brokerOf(t).listen(path), { code: 'address-in-use' });
+  t.true((await lstat(path)).isFile());
+});
+
+test('a path that cannot be a socket is refused with the reason', async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, 'file'), '');
+  await t.throwsAsync(brokerOf(t).listen(join(folder, 'file', 'x.sock')), { code: 'address-unavailable' });
+  await t.throwsAsync(brokerOf(t).listen(join(folder, 'x'.repeat(120))), {
+    code: 'address-unavailable',
+    message: /at most 107 bytes, not \d+/,
+  });
+});
+
+test('a port that is taken is refused', async (t) => {
+  const [first, second] = [createServer(), createServer()];
+  t.teardown(() => first.close());
+  const address = await listenAt(first, { host: '127.0.0.1', port: 0 });
+  t.true('port' in address && address.port > 0);
+  await t.throwsAsync(listenAt(second, address), { code: 'address-in-use' });
+});
+
+test('the default paths come from the environment', (t) => {
+  t.deepEqual(storageSocketPaths({}), ['/run/vproxy/storage.sock']);
+  t.deepEqual(storageSocketPaths({ runtimeDir: '/run/user/7' }), [
+    '/run/vproxy/storage.sock',
+    '/run/user/7/vproxy/storage.sock',
+  ]);
+  t.deepEqual(storageSocketPaths({ runtimeDir: 'relative' }), ['/run/vproxy/storage.sock']);
+  t.deepEqual(storageSocketPaths({ socketPath: '/a', runtimeDir: '/run/user/7' }), ['/a']);
+  t.deepEqual(storageSocketPaths({ socketPath: '' }), ['/run/vproxy/storage.sock']);
+});
+
+test('of the default paths the first that can be had is taken', async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, 'file'), '');
+  const [impossible, possible] = [join(folder, 'file', 'storage.sock'), join(folder, 'storage.sock')];
+  t.deepEqual(await listenForWrappers(brokerOf(t), undefined, [impossible, possible]), { path: possible });
+});
+
+test('no default path is a warning, and an explicit one that cannot be had an error', async (t) => {
+  const folder = await temporaryFolder(t);
+  await writeFile(join(folder, 'file'), '');
+  const impossible = join(folder, 'file', 'storage.sock');
+  const listening = await listenForWrappers(brokerOf(t), undefined, [impossible]);
+  t.is('warning' in listening && listening.warning.code, 'address-unavailable');
+  await t.throwsAsync(listenForWrappers(brokerOf(t), impossible, [join(folder, 'x')]), { code: 'address-unavailable' });
+});
+
+test('a default path with another broker is not passed over', async (t) => {
+  const folder = await temporaryFolder(t);
+  const [first, second] = [join(folder, 'one.sock'), join(folder, 'two.sock')];
+  await brokerOf(t).listen(first);
+  const listening = await listenForWrappers(brokerOf(t), undefined, [first, second]);
+  t.is('warning' in listening && listening.warning.code, 'address-in-use');
+});

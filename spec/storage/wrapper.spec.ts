@@ -1,0 +1,207 @@
+/** The wrapper as a process of its own. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'ava';
+import { createStorageEmulator } from '../../lib/storage/emulator.js';
+import type { StorageHandler } from '../../lib/storage/emulator-connection.js';
+import { startSingleReadEmulator } from '../helpers/storage-emulators.js';
+import {
+  attachPort,
+  type Guest,
+  peerAt,
+  runWrapper,
+  startGuest,
+  startWrapper,
+  temporaryFolder,
+  until,
+} from '../helpers/storage-setup.js';
+
+/** A guest whose calls this handler answers. */
+async function guestWith(t: import('ava').ExecutionContext, handler: StorageHandler): Promise<Guest> {
+  const emulator = createStorageEmulator(handler);
+  t.teardown(() => emulator.close());
+  const address = await emulator.listen({ host: '127.0.0.1', port: 0 });
+  return startGuest(t, { peer: peerAt('port' in address ? address.port : 0) });
+}
+
+const showArguments: StorageHandler = ({ argv }) => ({ stdout: JSON.stringify(argv) });
+
+test.serial('output, errors and exit status are those of the reply, byte for byte', async (t) => {
+  const stdout = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+  const stderr = Buffer.from([0xc3, 0x28, 0x00]);
+  const { folder } = await guestWith(t, ({ argv }) => ({ stdout, stderr, status: Number(argv[1]) }));
+  for (const status of [0, 1, 3, 127, 128, 255]) {
+    const run = await runWrapper(folder, [String(status)]);
+    t.deepEqual(run.stdout, stdout);
+    t.is(run.stderr, stderr.toString());
+    t.is(run.status, status);
+  }
+});
+
+test.serial('nothing is added to an output without a line feed, nor to none', async (t) => {
+  const { folder } = await guestWith(t, ({ argv }) => ({ stdout: argv[1] ?? '' }));
+  t.deepEqual(await runWrapper(folder, ['é']), { stdout: Buffer.from('é'), stderr: '', status: 0 });
+  t.deepEqual(await runWrapper(folder, []), { stdout: Buffer.alloc(0), stderr: '', status: 0 });
+});
+
+test.serial('the path that it was called by is sent, and not what that links to', async (t) => {
+  const { folder } = await guestWith(t, showArguments);
+  const link = join(folder, 'storcli64');
+  const sub = join(folder, 'sub');
+  await mkdir(sub);
+  const ways: [string, ...string[]][] = [
+    [link],
+    ['storcli64'],
+    ['./storcli64'],
+    ['sub/../storcli64'],
+    [process.execPath, link],
+    [process.execPath, 'storcli64'],
+    ['sh', '-c', 'exec storcli64 "$@"', 'sh'],
+  ];
+  for (const way of ways) {
+    const { stdout, status } = await runWrapper(folder, ['/c0', '--flag', ''], {}, way);
+    t.deepEqual(JSON.parse(stdout.toString()), [link, '/c0', '--flag', ''], way.join(' '));
+    t.is(status, 0);
+  }
+});
+
+test.serial('50 wrappers at once get each its own reply from an emulator that takes one at a time', async (t) => {
+  const emulator = await startSingleReadEmulator(t);
+  const { folder } = await startGuest(t, { peer: peerAt(emulator.port) });
+  const numbers = Array.from({ length: 50 }, (_, index) => String(index));
+  const environment = { VPROXY_STORAGE_TIMEOUT: '50' };
+  const runs = await Promise.all(numbers.map((number) => runWrapper(folder, [number], environment)));
+  t.deepEqual(
+    runs.map(({ stdout, status, stderr }) => [stdout.toString(), status, stderr]),
+    numbers.map((number) => [`${number}\n`, 0, '']),
+  );
+  t.is(emulator.requests.length, 50);
+  t.is(emulator.mostAtOnce, 1);
+});
+
+test.serial('a wrapper that is killed in its call leaves its reply to nobody', async (t) => {
+  const held: (() => void)[] = [];
+  const { folder, calls } = await guestWith(t, async ({ argv }) => {
+    if (argv[1] === 'slow') await new Promise<void>((resolve) => held.push(resolve));
+    return { stdout: argv[1] ?? '' };
+  });
+  const wrapper = await startWrapper(folder, ['slow']);
+  await until(() => held.length === 1);
+  wrapper.kill();
+  t.is((await wrapper.done).status, null);
+  await until(() => calls.length === 1);
+  held[0]?.();
+  t.is((await runWrapper(folder, ['next'])).stdout.toString(), 'next');
+});
+
+test.serial(
+  'an emulator that dies in a call makes the wrapper fail with one line, and the next call works',
+  async (t) => {
+    const guest = await startGuest(t);
+    const port = await attachPort(t, guest.broker);
+    const emulator = createStorageEmulator(({ argv }) => {
+      if (argv[1] === 'die') throw new Error('dead');
+      return { stdout: argv[1] ?? '' };
+    });
+    t.teardown(() => emulator.close());
+    emulator.dial({ host: '127.0.0.1', port });
+    t.deepEqual(await runWrapper(guest.folder, ['die']), {
+      stdout: Buffer.alloc(0),
+      stderr: 'vproxy-storage: the storage emulator (attached 1) failed: it hung up without a reply\n',
+      status: 125,
+    });
+    t.is((await runWrapper(guest.folder, ['next'])).stdout.toString(), 'next');
+  },
+);
+
+test.serial('without a broker it fails with one line', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { stderr, status } = await runWrapper(folder, ['x']);
+  t.is(stderr, `vproxy-storage: no vproxy answers on ${join(folder, 'storage.sock')} (ENOENT)\n`);
+  t.is(status, 125);
+});
+
+test.serial('without VPROXY_STORAGE_SOCKET it also looks in XDG_RUNTIME_DIR', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { broker } = await startGuest(t);
+  await broker.listen(join(folder, 'vproxy', 'storage.sock'));
+  const emulator = createStorageEmulator(showArguments);
+  t.teardown(() => emulator.close());
+  emulator.dial({ host: '127.0.0.1', port: await attachPort(t, broker) });
+  const { status } = await runWrapper(folder, [], { VPROXY_STORAGE_SOCKET: '', XDG_RUNTIME_DIR: folder });
+  t.is(status, 0);
+});
+
+test.serial('the deadline ends a call that nobody answers, and the broker forgets it', async (t) => {
+  const guest = await startGuest(t);
+  const { stderr, status } = await runWrapper(guest.folder, ['x'], { VPROXY_STORAGE_TIMEOUT: '0.2' });
+  t.is(stderr, 'vproxy-storage: no answer within 0.2 s\n');
+  t.is(status, 125);
+  await until(() => guest.broker.waitingCalls === 0);
+});
+
+test.serial('a deadline of 0 waits', async (t) => {
+  const guest = await startGuest(t);
+  const run = runWrapper(guest.folder, ['x'], { VPROXY_STORAGE_TIMEOUT: '0' });
+  await until(() => guest.broker.waitingCalls === 1);
+  const emulator = createStorageEmulator(showArguments);
+  t.teardown(() => emulator.close());
+  emulator.dial({ host: '127.0.0.1', port: await attachPort(t, guest.broker) });
+  t.is((await run).status, 0);
+});
+
+test.serial('a deadline that is none is told so', async (t) => {
+  const { folder } = await startGuest(t);
+  for (const value of ['soon', '-1', 'Infinity']) {
+    const { stderr, status } = await runWrapper(folder, ['x'], { VPROXY_STORAGE_TIMEOUT: value });
+    t.is(stderr, 'vproxy-storage: VPROXY_STORAGE_TIMEOUT is no number of seconds, 0 or more\n');
+    t.is(status, 125);
+  }
+});
+
+test.serial('a reply that is none ends it with 126, shown on one line', async (t) => {
+  const emulator = await startSingleReadEmulator(t, () => Buffer.from('\u001b[2Jnonsense\n'));
+  const { folder } = await startGuest(t, { peer: peerAt(emulator.port) });
+  const { stdout, stderr, status } = await runWrapper(folder, ['x']);
+  t.is(stdout.length, 0);
+  t.regex(stderr, /^vproxy-storage: [^\n]*is no JSON object: "\\x1b\[2Jnonsense"\n$/);
+  t.is(status, 126);
+});
+
+test.serial('a request over the bound ends it with 126', async (t) => {
+  const { folder } = await startGuest(t);
+  const large = Array.from({ length: 12 }, () => 'x'.repeat(100_000));
+  const { stderr, status } = await runWrapper(folder, large);
+  t.is(stderr, 'vproxy-storage: a message of more than 1048576 bytes\n');
+  t.is(status, 126);
+});
+
+test.serial('a large output reaches a slow pipe whole', async (t) => {
+  const output = Buffer.alloc(8 * 1024 * 1024, 'storage ');
+  const { folder, calls } = await guestWith(t, () => ({ stdout: output, status: 7 }));
+  // Nobody reads the pipe before the gate is opened.
+  const script = 'mkfifo gate; { "$0"; echo "status $?" >&2; } | { read open < gate; cat; }';
+  const wrapper = await startWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
+  await until(() => calls.length === 1);
+  await writeFile(join(folder, 'gate'), 'open\n');
+  const { stdout, stderr } = await wrapper.done;
+  t.true(stdout.equals(output));
+  t.is(stderr, 'status 7\n');
+});
+
+test.serial('a reader that goes early is no failure', async (t) => {
+  const output = Buffer.alloc(8 * 1024 * 1024, 'storage\n');
+  const { folder } = await guestWith(t, () => ({ stdout: output, status: 7 }));
+  const script = '{ "$0"; echo "status $?" >&2; } | head -n 1';
+  const { stdout, stderr } = await runWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
+  t.is(stdout.toString(), 'storage\n');
+  t.is(stderr, 'status 7\n');
+});
+
+test.serial('an output that cannot be written is a failure', async (t) => {
+  const { folder } = await guestWith(t, () => ({ stdout: 'x' }));
+  const script = '"$0" > /dev/full';
+  const { stderr, status } = await runWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
+  t.regex(stderr, /^vproxy-storage: could not write the output \(ENOSPC[^\n]*\)\n$/);
+  t.is(status, 125);
+});
