@@ -14,7 +14,7 @@ export function useGuest(test: TestFn, whenFailed: () => Promise<string> = () =>
     return guest;
   };
 
-  test.before('a guest boots', async (t) => {
+  test.serial.before('a guest boots', async (t) => {
     t.timeout(180_000);
     const began = performance.now();
     guest = await bootGuest();
@@ -27,7 +27,7 @@ export function useGuest(test: TestFn, whenFailed: () => Promise<string> = () =>
     t.log(`the guest's console, kept in ${guest.console.keep()}:\n${guest.console.tail()}`);
   });
 
-  test.after.always('the guest is stopped', async () => {
+  test.serial.after.always('the guest is stopped', async () => {
     await guest?.stop();
   });
 
