@@ -1,0 +1,18 @@
+/** The lines of vproxy's log that specs wait for: the one place that knows their wording. */
+
+/** A forward of `service` listens on a TCP port: `$1` is the host, `$2` the port. */
+export function listeningFor(service: string): RegExp {
+  return new RegExp(`listening on (\\S+):(\\d+) for ${service}(?![a-z0-9._-])`);
+}
+
+/** A session with the peer is established. */
+export const ESTABLISHED = /session .*established|established .*session/;
+
+/** A session ended, for whatever reason. */
+export const ENDED = /session\b.*\bended/;
+
+/**
+ * A session ended because the process at the other end began anew. Where that one was cut off within a frame, its
+ * successor's flush completes the frame, and the wrong checksum of that is what shows first.
+ */
+export const ENDED_BY_RESTART = /session\b.*\bended\b.*\b(?:peer-restarted|desync)\b/;

@@ -1,0 +1,69 @@
+/** A guest that nothing happens to: all uses of the channel at once, and the guest's vproxy while nobody is there. */
+import test from 'ava';
+
+import { eventually } from '../helpers/eventually.js';
+import { ENDED } from '../helpers/log-lines.js';
+import { checkEverything } from './rig/check-everything.js';
+import { GUEST_PORTS } from './rig/guest-ports.js';
+import { startDownload, waitForProgress } from './rig/transfer.js';
+import { useLaboratory } from './rig/use-laboratory.js';
+
+const laboratory = useLaboratory(test);
+
+const MEASURED_MS = 10_000;
+const CPU_SHARE = 0.05;
+const SIGTERM_MS = 1_000;
+const ENDLESS_BYTES = 2 ** 40;
+
+test.serial('storage, ssh, files, forwards both ways and 200 streams work over one port', async (t) => {
+  t.timeout(240_000);
+  await checkEverything(t, laboratory());
+});
+
+test.serial('SIGTERM ends the vproxy of the guest within a second while the port is idle', async (t) => {
+  t.timeout(60_000);
+  const from = laboratory().host.lines.length;
+  await endGuestVproxy(t);
+  await laboratory().host.waitForLine(ENDED, { from });
+  await laboratory().startGuestVproxy();
+  await laboratory().waitForSession(from);
+});
+
+test.serial('with the host gone and writes waiting, the vproxy of the guest hardly uses the processor', async (t) => {
+  t.timeout(120_000);
+  const { guest, guestVproxy, host } = laboratory();
+  const download = startDownload(await laboratory().port('source'), ENDLESS_BYTES);
+  await waitForProgress(download, 1 << 20);
+  host.kill('SIGKILL');
+  t.is((await download.ended).wrongAt, null);
+  await eventually(async () => ENDED.test(await guestVproxy.log()), { what: "the end of the guest's session" });
+
+  const storageCall = await guest.agent.spawn(['/usr/sbin/storcli64', '/c0', 'show']);
+  const connection = await guest.agent.spawn(['sh', '-c', `exec nc 127.0.0.1 ${GUEST_PORTS.hostEcho} < /bin/busybox`]);
+  t.teardown(() => Promise.allSettled([storageCall.kill('KILL'), connection.kill('KILL')]));
+
+  const before = await guestVproxy.cpuTimeMs();
+  await guest.agent.output(`sleep ${MEASURED_MS / 1000}`, { timeoutMs: MEASURED_MS * 2 });
+  const usedMs = (await guestVproxy.cpuTimeMs()) - before;
+  t.log(`${usedMs} ms of processor time in ${MEASURED_MS} ms`);
+  t.true(usedMs < MEASURED_MS * CPU_SHARE, `${usedMs} ms`);
+});
+
+test.serial('SIGTERM ends the vproxy of the guest within a second while the host is gone', async (t) => {
+  t.timeout(60_000);
+  await endGuestVproxy(t);
+  await laboratory().startGuestVproxy();
+  laboratory().startHost();
+  await laboratory().waitForSession(0);
+});
+
+/** Sends SIGTERM, and fails `t` where the process ends late or as if it had known no SIGTERM. */
+async function endGuestVproxy(t: { is(a: unknown, b: unknown): unknown; true(a: boolean, message: string): unknown }) {
+  const { guestVproxy } = laboratory();
+  const began = performance.now();
+  await guestVproxy.kill('TERM');
+  const status = await guestVproxy.waitForEnd();
+  const tookMs = Math.round(performance.now() - began);
+  t.is(status, 0);
+  t.true(tookMs < SIGTERM_MS, `${tookMs} ms`);
+}

@@ -1,0 +1,143 @@
+/** The rig's side of the agent: runs commands in the guest without vproxy. */
+import { createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+
+import { within } from '../../helpers/eventually.js';
+import type { AgentHello, AgentOperation, AgentReply, RunAnswer, SpawnAnswer, WaitAnswer } from './agent-wire.js';
+import { GuestJob } from './guest-job.js';
+
+/** What a command in the guest did. */
+export interface CommandResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly status: number;
+}
+
+interface Pending {
+  resolve(answer: unknown): void;
+  reject(error: Error): void;
+}
+
+// The agent has its own time-out; this one is for a guest that hangs or went away.
+const GRACE_MS = 10_000;
+
+/** Waits on a unix socket for QEMU, which connects the agent's port to it. */
+export class Agent {
+  readonly #server: Server;
+  readonly #pending = new Map<number, Pending>();
+  readonly #greeted = new Set<() => void>();
+  #socket: Socket | undefined;
+  #agent = '';
+  #lastId = 0;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on('connection', (socket) => {
+      this.#socket = socket;
+      socket.on('error', () => undefined);
+      createInterface({ input: socket }).on('line', (line) => this.#handleLine(line));
+    });
+  }
+
+  /** Listens at `path`. */
+  static async listen(path: string): Promise<Agent> {
+    const server = createServer();
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, resolve);
+    });
+    return new Agent(server);
+  }
+
+  /** Resolves with the next greeting of an agent: after a boot, or an answer to `greet`. */
+  waitForHello(timeoutMs: number): Promise<void> {
+    const came = new Promise<void>((resolve) => this.#greeted.add(resolve));
+    return within(timeoutMs, 'the agent of the guest', came);
+  }
+
+  /** Asks whoever is there now for a greeting: after a snapshot was loaded it may be an agent of an earlier boot. */
+  async greet(timeoutMs = GRACE_MS): Promise<void> {
+    const came = this.waitForHello(timeoutMs);
+    this.#send({ op: 'hello' });
+    await came;
+  }
+
+  /** Runs a line of shell in the guest. Rejects after `timeoutMs` (default 20,000), or when the guest restarts. */
+  async run(command: string, options: { timeoutMs?: number } = {}): Promise<CommandResult> {
+    const { timeoutMs = 20_000 } = options;
+    const answer = (await this.#ask({ op: 'run', command, timeoutMs }, timeoutMs)) as RunAnswer;
+    const text = (base64: string) => Buffer.from(base64, 'base64').toString();
+    return { stdout: text(answer.stdout), stderr: text(answer.stderr), status: answer.status };
+  }
+
+  /** Runs a line of shell that must succeed, and gives what it printed, without the newline at its end. */
+  async output(command: string, options: { timeoutMs?: number } = {}): Promise<string> {
+    const { stdout, stderr, status } = await this.run(command, options);
+    if (status !== 0) throw new Error(`status ${status} in the guest: ${command}\n${stderr}`);
+    return stdout.trimEnd();
+  }
+
+  /** Starts a program in the guest and leaves it running. */
+  async spawn(argv: readonly string[]): Promise<GuestJob> {
+    const { pid, log } = (await this.#ask({ op: 'spawn', argv })) as SpawnAnswer;
+    const waitForEnd = async (timeoutMs: number) => {
+      const answer = (await this.#ask({ op: 'wait', pid }, timeoutMs)) as WaitAnswer;
+      return answer.status;
+    };
+    return new GuestJob(this, pid, log, waitForEnd);
+  }
+
+  /** Stops listening. What is pending is rejected. */
+  close(): void {
+    this.#forgetPending('the rig was stopped');
+    this.#socket?.destroy();
+    this.#server.close();
+  }
+
+  async #ask(operation: AgentOperation, timeoutMs = 0): Promise<unknown> {
+    let id = 0;
+    const answer = new Promise<unknown>((resolve, reject) => {
+      id = this.#send(operation);
+      this.#pending.set(id, { resolve, reject });
+    });
+    try {
+      return await within(timeoutMs + GRACE_MS, `the guest's answer to ${JSON.stringify(operation)}`, answer);
+    } finally {
+      this.#pending.delete(id);
+    }
+  }
+
+  #send(operation: AgentOperation): number {
+    if (this.#socket === undefined) throw new Error('QEMU has not connected the port of the agent');
+    this.#lastId += 1;
+    this.#socket.write(`${JSON.stringify({ id: this.#lastId, agent: this.#agent, ...operation })}\n`);
+    return this.#lastId;
+  }
+
+  #handleLine(line: string): void {
+    let message: AgentHello | AgentReply;
+    try {
+      message = JSON.parse(line) as AgentHello | AgentReply;
+    } catch {
+      // Half a line of a guest that was reset.
+      return;
+    }
+    if ('hello' in message) {
+      if (message.hello !== this.#agent) this.#forgetPending('the guest, or its agent, was started anew');
+      this.#agent = message.hello;
+      for (const greeted of this.#greeted) greeted();
+      this.#greeted.clear();
+      return;
+    }
+    // A restored snapshot says some things twice; an id that is not pending was answered.
+    const pending = this.#pending.get(message.id);
+    if (pending === undefined) return;
+    if ('error' in message) pending.reject(new Error(`in the guest: ${message.error}`));
+    else pending.resolve(message.answer);
+  }
+
+  #forgetPending(why: string): void {
+    for (const pending of this.#pending.values()) pending.reject(new Error(why));
+    this.#pending.clear();
+  }
+}

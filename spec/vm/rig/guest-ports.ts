@@ -1,0 +1,14 @@
+/** Where things listen inside the guest. */
+
+/** Ports on 127.0.0.1 in the guest. */
+export const GUEST_PORTS = {
+  /** Sends back what it receives. */
+  echo: 7,
+  /** Checks a pattern that it receives, and reports at its end. */
+  sink: 9,
+  /** Sends as much of the pattern as a line asks for. */
+  source: 19,
+  ssh: 22,
+  /** vproxy's forward to the echo of the host. */
+  hostEcho: 9000,
+} as const;

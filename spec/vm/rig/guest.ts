@@ -1,0 +1,162 @@
+/** A guest under QEMU with one virtio-serial port to test, and an agent on a port of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { type Accelerator, chooseAccelerator } from './accel.js';
+import { Agent } from './agent.js';
+import { ConsoleLog } from './console-log.js';
+import { AGENT_PORT } from './init-script.js';
+import { buildInitramfs } from './initramfs.js';
+import { Qmp } from './qmp.js';
+import { SnapshotStore } from './snapshot-store.js';
+import { makeSshKeys, type SshKeys } from './ssh-keys.js';
+import { findTools, type Tools } from './tools.js';
+
+/** The name of the port under test. */
+export const PORT_NAME = 'org.vproxy.0';
+
+/** Where the guest has the port under test. */
+export const PORT_PATH = `/dev/virtio-ports/${PORT_NAME}`;
+
+const BOOT_MS = 90_000;
+
+/** Boots a guest and waits until its agent answers. Rejects, with the end of the console, when it does not. */
+export async function bootGuest(): Promise<Guest> {
+  const tools = findTools();
+  const accelerator = await chooseAccelerator(tools);
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
+  let guest: Guest | undefined;
+  try {
+    const keys = makeSshKeys(tools, folder);
+    const { hostKeyFile, authorizedKey } = keys;
+    buildInitramfs(join(folder, 'initramfs'), { tools, hostKeyFile, authorizedKey, ports: [PORT_NAME] });
+    const agent = await Agent.listen(join(folder, 'agent.sock'));
+    const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
+    guest = new Guest({ folder, tools, accelerator, keys, agent, qmp });
+    await guest.start();
+    return guest;
+  } catch (error) {
+    const console = guest?.console.tail() ?? '';
+    if (guest === undefined) rmSync(folder, { recursive: true, force: true });
+    else await guest.stop();
+    throw new Error(`the guest did not come up: ${String(error)}\n${console}`, { cause: error });
+  }
+}
+
+interface GuestParts {
+  readonly folder: string;
+  readonly tools: Tools;
+  readonly accelerator: Accelerator;
+  readonly keys: SshKeys;
+  readonly agent: Agent;
+  readonly qmp: Qmp;
+}
+
+/** A running guest. Whoever booted it stops it. */
+export class Guest {
+  /** The unix socket on which QEMU has the host's end of the port under test. */
+  readonly channelPath: string;
+  /** Runs commands in the guest. */
+  readonly agent: Agent;
+  readonly qmp: Qmp;
+  readonly console: ConsoleLog;
+  readonly tools: Tools;
+  readonly keys: SshKeys;
+  readonly accelerator: Accelerator;
+  /** A folder of this guest's on the host, for whatever a test needs; removed with the guest. */
+  readonly folder: string;
+
+  readonly #snapshots: SnapshotStore;
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> | undefined;
+
+  constructor(parts: GuestParts) {
+    this.folder = parts.folder;
+    this.tools = parts.tools;
+    this.accelerator = parts.accelerator;
+    this.keys = parts.keys;
+    this.agent = parts.agent;
+    this.qmp = parts.qmp;
+    this.channelPath = join(parts.folder, 'port.sock');
+    this.console = new ConsoleLog(parts.folder);
+    this.#snapshots = new SnapshotStore(parts.qmp, join(parts.folder, 'snapshots.qcow2'));
+  }
+
+  /** Starts QEMU and waits for the agent. */
+  async start(): Promise<void> {
+    const errors: Buffer[] = [];
+    // Should the test process be killed, the kernel ends QEMU too.
+    const args = ['--pdeathsig', 'KILL', this.tools.qemu, ...this.#arguments()];
+    const child = spawn(this.tools.setpriv, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#child = child;
+    child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+    child.on('error', (error) => errors.push(Buffer.from(error.message)));
+    this.#ended = new Promise((resolve) => child.once('close', () => resolve()));
+    const died = this.#ended.then(() => {
+      throw new Error(`QEMU ended: ${Buffer.concat(errors).toString()}`);
+    });
+    died.catch(() => undefined);
+    const up = this.agent.waitForHello(BOOT_MS);
+    up.catch(() => undefined);
+    await Promise.race([this.qmp.start(), died]);
+    await Promise.race([up, died]);
+  }
+
+  /** Resets the machine, as its reset button would, and waits until the agent of the new boot answers. */
+  async reset(): Promise<void> {
+    const up = this.agent.waitForHello(BOOT_MS);
+    await this.qmp.execute('system_reset');
+    await up;
+  }
+
+  /** Stops the processors. */
+  async pause(): Promise<void> {
+    await this.qmp.execute('stop');
+  }
+
+  /** Lets the processors run again. */
+  async resume(): Promise<void> {
+    await this.qmp.execute('cont');
+  }
+
+  /** Saves the state of the whole machine. */
+  async saveSnapshot(name: string): Promise<void> {
+    await this.#snapshots.save(name);
+  }
+
+  /** Puts the machine back into a saved state; its sockets on the host stay as they are. */
+  async loadSnapshot(name: string): Promise<void> {
+    await this.#snapshots.load(name);
+    await this.agent.greet();
+  }
+
+  /** Ends QEMU and removes the guest's folder. */
+  async stop(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.#ended;
+    this.agent.close();
+    this.qmp.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  #arguments(): string[] {
+    const file = (name: string) => join(this.folder, name);
+    return [
+      ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
+      ['-cpu', 'max', '-M', 'q35', '-m', '1024', '-smp', '2'],
+      ['-nodefaults', '-display', 'none', '-monitor', 'none'],
+      ['-serial', `file:${this.console.path}`],
+      ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
+      ['-device', 'virtio-serial-pci,id=bus0'],
+      ['-chardev', `socket,id=port,path=${this.channelPath},server=on,wait=off`],
+      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${PORT_NAME}`],
+      ['-device', 'virtio-serial-pci,id=bus1'],
+      ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
+      ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],
+      ['-kernel', this.tools.kernel.image, '-initrd', file('initramfs')],
+      ['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
+    ].flat();
+  }
+}

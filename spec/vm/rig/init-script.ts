@@ -1,0 +1,48 @@
+/** The guest's `/init`: mounts, modules, the links to the ports, and then the agent for ever. */
+
+/** The modules that a virtio-serial port needs, in the order in which they are inserted. */
+export const MODULES = [
+  'virtio_ring',
+  'virtio',
+  'virtio_pci_legacy_dev',
+  'virtio_pci_modern_dev',
+  'virtio_pci',
+  'virtio_console',
+] as const;
+
+/** The name of the port of the rig's own agent, which is on a virtio-serial device of its own. */
+export const AGENT_PORT = 'org.vproxy.rig';
+
+/** The script, for busybox's shell. `ports` are the ports to wait for; `agent` is the command that is kept running. */
+export function formatInitScript(ports: readonly string[], agent: string): string {
+  return `#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/virtio-ports
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o size=60% tmpfs /tmp
+hostname guest
+ip link set lo up
+for module in ${MODULES.join(' ')}; do
+  if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
+done
+for port in ${ports.join(' ')}; do
+  until [ -e /dev/virtio-ports/$port ]; do
+    for name in /sys/class/virtio-ports/*/name; do
+      [ -e "$name" ] || continue
+      device=\${name%/name}
+      ln -sf /dev/\${device##*/} /dev/virtio-ports/$(cat $name)
+    done
+    usleep 20000
+  done
+done
+while true; do
+  ${agent}
+  echo "the agent ended with status $?"
+  sleep 1
+done
+`;
+}

@@ -1,0 +1,55 @@
+/**
+ * Bytes that say where they belong: a hole, a repetition or a foreign byte in what was received shows at once. The host
+ * and the guest compute the same ones.
+ */
+
+const BLOCK_BYTES = 65_536;
+const MARK_EVERY = 4_096;
+
+/** The pattern's bytes from `offset` to the end of its block: at most 64 KiB, in a buffer that the next call changes. */
+export class PatternSource {
+  readonly #block = makeNoise();
+  #number = -1;
+
+  bytesAt(offset: number): Buffer {
+    const number = Math.floor(offset / BLOCK_BYTES);
+    if (number !== this.#number) {
+      this.#number = number;
+      for (let at = 0; at < BLOCK_BYTES; at += MARK_EVERY) this.#block.writeUInt32BE(number, at);
+    }
+    return this.#block.subarray(offset - number * BLOCK_BYTES);
+  }
+}
+
+/** Compares what is received with the pattern, from its beginning. */
+export class PatternChecker {
+  /** How many bytes came. */
+  bytes = 0;
+  /** Where the first piece begins that is not as it should be, or null while all are right. */
+  wrongAt: number | null = null;
+  readonly #source = new PatternSource();
+
+  /** Takes the next bytes. */
+  push(chunk: Buffer): void {
+    for (let offset = 0; offset < chunk.length; ) {
+      const expected = this.#source.bytesAt(this.bytes);
+      const piece = chunk.subarray(offset, offset + expected.length);
+      if (!piece.equals(expected.subarray(0, piece.length))) this.wrongAt ??= this.bytes;
+      this.bytes += piece.length;
+      offset += piece.length;
+    }
+  }
+}
+
+/** Numbers of a small generator (xorshift), the same everywhere. */
+function makeNoise(): Buffer {
+  const block = Buffer.alloc(BLOCK_BYTES);
+  let state = 0x9e3779b9;
+  for (let at = 0; at < BLOCK_BYTES; at += 4) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    block.writeInt32LE(state, at);
+  }
+  return block;
+}

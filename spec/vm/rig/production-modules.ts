@@ -1,0 +1,15 @@
+/** Which packages of node_modules vproxy needs to run, as the lock file says. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+interface LockFile {
+  readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly optional?: boolean }>>;
+}
+
+/** The folders of the run-time dependencies, seen from the project's folder: `node_modules/yargs`, … */
+export function listProductionModules(projectRoot: string): string[] {
+  const lock = JSON.parse(readFileSync(join(projectRoot, 'package-lock.json'), 'utf8')) as LockFile;
+  return Object.entries(lock.packages)
+    .filter(([path, entry]) => path !== '' && entry.dev !== true && entry.optional !== true)
+    .map(([path]) => path);
+}

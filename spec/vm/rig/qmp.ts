@@ -1,0 +1,121 @@
+/** QEMU's machine protocol: commands with answers, events, and jobs that take their time. */
+import { createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+
+import { within } from '../../helpers/eventually.js';
+
+/** An event of QEMU. */
+export interface QmpEvent {
+  readonly event: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+type QmpMessage =
+  | { readonly QMP: unknown }
+  | QmpEvent
+  | { readonly id: number; readonly return: unknown }
+  | { readonly id: number; readonly error: { readonly class: string; readonly desc: string } };
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+const ANSWER_MS = 20_000;
+
+/** Waits on a unix socket for QEMU, which connects its monitor to it. */
+export class Qmp {
+  /** Every event so far, oldest first. */
+  readonly events: QmpEvent[] = [];
+  readonly #server: Server;
+  readonly #ready: Promise<void>;
+  readonly #pending = new Map<number, Pending>();
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
+  #socket: Socket | undefined;
+  #lastId = 0;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    this.#ready = new Promise((resolve) => {
+      server.once('connection', (socket) => {
+        this.#socket = socket;
+        socket.on('error', () => undefined);
+        createInterface({ input: socket }).on('line', (line) => this.#handle(JSON.parse(line) as QmpMessage));
+        resolve();
+      });
+    });
+  }
+
+  /** Listens at `path`. */
+  static async listen(path: string): Promise<Qmp> {
+    const server = createServer();
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(path, resolve);
+    });
+    return new Qmp(server);
+  }
+
+  /** Waits for QEMU and leaves the protocol's first mode. */
+  async start(): Promise<void> {
+    await within(ANSWER_MS, 'QEMU', this.#ready);
+    await this.execute('qmp_capabilities');
+  }
+
+  /** Executes a command and gives what it returns. Rejects with QEMU's own words. */
+  async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    this.#lastId += 1;
+    const id = this.#lastId;
+    const answer = new Promise<unknown>((resolve, reject) => this.#pending.set(id, { resolve, reject }));
+    this.#socket?.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+    try {
+      return await within(ANSWER_MS, `QEMU's answer to ${command}`, answer);
+    } finally {
+      this.#pending.delete(id);
+    }
+  }
+
+  /** Executes a command that starts a job, waits for its end, and rejects if it failed. */
+  async executeJob(command: string, args: Readonly<Record<string, unknown>>, timeoutMs = 120_000): Promise<void> {
+    this.#lastId += 1;
+    const id = `job${this.#lastId}`;
+    const concluded = this.#waitForEvent(
+      ({ event, data }) => event === 'JOB_STATUS_CHANGE' && data?.['id'] === id && data['status'] === 'concluded',
+    );
+    await this.execute(command, { 'job-id': id, ...args });
+    await within(timeoutMs, `QEMU's ${command}`, concluded);
+    const jobs = (await this.execute('query-jobs')) as { id: string; error?: string }[];
+    await this.execute('job-dismiss', { id });
+    const error = jobs.find((job) => job.id === id)?.error;
+    if (error !== undefined) throw new Error(`QEMU's ${command} failed: ${error}`);
+  }
+
+  /** Stops listening. */
+  close(): void {
+    for (const pending of this.#pending.values()) pending.reject(new Error('the rig was stopped'));
+    this.#socket?.destroy();
+    this.#server.close();
+  }
+
+  #waitForEvent(isWanted: (event: QmpEvent) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const listener = (event: QmpEvent) => {
+        if (!isWanted(event)) return;
+        this.#listeners.delete(listener);
+        resolve();
+      };
+      this.#listeners.add(listener);
+    });
+  }
+
+  #handle(message: QmpMessage): void {
+    if ('event' in message) {
+      this.events.push(message);
+      for (const listener of this.#listeners) listener(message);
+    } else if ('error' in message) {
+      this.#pending.get(message.id)?.reject(new Error(`QEMU: ${message.error.desc}`));
+    } else if ('return' in message) {
+      this.#pending.get(message.id)?.resolve(message.return);
+    }
+  }
+}

@@ -1,0 +1,39 @@
+/** The throw-away keys of a guest: its own, and the one that may log in. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Tools } from './tools.js';
+
+/** Files in the guest's temporary folder. */
+export interface SshKeys {
+  /** The host key in dropbear's form. */
+  readonly hostKeyFile: string;
+  /** The private key to log in with. */
+  readonly identityFile: string;
+  /** The public key to log in with, as a line for `authorized_keys`. */
+  readonly authorizedKey: string;
+  /** Knows the guest's host key under the name `guest`. */
+  readonly knownHostsFile: string;
+}
+
+/** Makes both keys in `folder`. */
+export function makeSshKeys(tools: Tools, folder: string): SshKeys {
+  const hostKeyFile = join(folder, 'host_key');
+  const identityFile = join(folder, 'identity');
+  const knownHostsFile = join(folder, 'known_hosts');
+  const told = execFileSync(tools.dropbearkey, ['-t', 'ed25519', '-f', hostKeyFile], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const hostKey = /^ssh-ed25519 \S+/m.exec(told)?.[0];
+  if (hostKey === undefined) throw new Error(`dropbearkey printed no public key: ${told}`);
+  writeFileSync(knownHostsFile, `guest ${hostKey}\n`);
+  execFileSync(tools.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'vproxy-vm-tests', '-f', identityFile]);
+  return {
+    hostKeyFile,
+    identityFile,
+    knownHostsFile,
+    authorizedKey: readFileSync(`${identityFile}.pub`, 'utf8').trim(),
+  };
+}

@@ -1,0 +1,86 @@
+/** What the VM tests need from the machine, and the one line that says what to install where it is missing. */
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** The programs of the machine that the rig runs or puts into the guest, as absolute paths. */
+export interface Tools {
+  readonly qemu: string;
+  readonly busybox: string;
+  readonly dropbear: string;
+  readonly dropbearkey: string;
+  readonly ssh: string;
+  readonly sshKeygen: string;
+  readonly setpriv: string;
+  readonly kernel: Kernel;
+}
+
+/** A kernel of the machine. */
+export interface Kernel {
+  readonly version: string;
+  readonly image: string;
+  readonly modulesFolder: string;
+}
+
+/** Finds everything, or throws an error that names the Debian packages to install. */
+export function findTools(): Tools {
+  const missing = new Set<string>();
+  const need = (program: string, debianPackage: string): string => {
+    const path = findProgram(program);
+    if (path === undefined) missing.add(debianPackage);
+    return path ?? '';
+  };
+  const tools = {
+    qemu: need('qemu-system-x86_64', 'qemu-system-x86'),
+    busybox: need('busybox', 'busybox-static'),
+    dropbear: need('dropbear', 'dropbear-bin'),
+    dropbearkey: need('dropbearkey', 'dropbear-bin'),
+    ssh: need('ssh', 'openssh-client'),
+    sshKeygen: need('ssh-keygen', 'openssh-client'),
+    setpriv: need('setpriv', 'util-linux'),
+  };
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new Error('the VM tests need Linux on x86-64: the guest runs the node of this machine');
+  }
+  const kernel = findKernel();
+  if (kernel === undefined) missing.add('linux-image-amd64');
+  if (missing.size > 0 || kernel === undefined) {
+    throw new Error(`the VM tests need more of this machine: apt-get install ${[...missing].sort().join(' ')}`);
+  }
+  return { ...tools, kernel };
+}
+
+function findProgram(name: string): string | undefined {
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
+  return folders.map((folder) => join(folder, name)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The newest kernel of which both the image and the modules can be read. */
+function findKernel(): Kernel | undefined {
+  const versions = existsSync('/lib/modules') ? readdirSync('/lib/modules') : [];
+  const newestFirst = versions.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
+  for (const version of newestFirst) {
+    const image = `/boot/vmlinuz-${version}`;
+    const modulesFolder = `/lib/modules/${version}`;
+    const hasModules = existsSync(join(modulesFolder, 'kernel/drivers/char'));
+    if (hasModules && isReadable(image)) return { version, image, modulesFolder };
+  }
+  return undefined;
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

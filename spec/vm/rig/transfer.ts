@@ -1,0 +1,78 @@
+/** Transfers of the pattern between the host and the guest, that can be watched and may be broken off. */
+import { connect, type Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+
+import { eventually } from '../../helpers/eventually.js';
+import { PatternChecker, PatternSource } from './pattern.js';
+
+/** How a transfer ended. */
+export interface TransferResult {
+  /** What the receiver got; of an upload that was broken off, nobody knows. */
+  readonly bytes: number | null;
+  /** Where a byte was wrong, or null. */
+  readonly wrongAt: number | null;
+  /** The system's code where the socket failed (`ECONNRESET`), or null after an orderly end. */
+  readonly error: string | null;
+}
+
+/** A transfer under way. */
+export interface Transfer {
+  /** How many bytes passed the local socket so far. */
+  readonly bytes: () => number;
+  /** Never rejects. */
+  readonly ended: Promise<TransferResult>;
+}
+
+/** Asks the source behind `port` for `bytes` bytes and checks them as they come. */
+export function startDownload(port: number, bytes: number): Transfer {
+  const checker = new PatternChecker();
+  const socket = connect(port, '127.0.0.1');
+  socket.write(`${bytes}\n`);
+  return { bytes: () => checker.bytes, ended: receive(socket, checker) };
+}
+
+async function receive(socket: Socket, checker: PatternChecker): Promise<TransferResult> {
+  const error = await drain(socket, (chunk) => checker.push(chunk));
+  return { bytes: checker.bytes, wrongAt: checker.wrongAt, error };
+}
+
+/** Sends `bytes` bytes to the sink behind `port`, which checks them and reports when it has seen the end. */
+export function startUpload(port: number, bytes: number): Transfer {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  void send(socket, bytes);
+  return { bytes: () => socket.bytesWritten - socket.writableLength, ended: receiveReport(socket) };
+}
+
+async function send(socket: Socket, bytes: number): Promise<void> {
+  const source = new PatternSource();
+  for (let sent = 0; sent < bytes && !socket.destroyed; ) {
+    // A copy, because the socket may keep it while the source goes on.
+    const chunk = Buffer.from(source.bytesAt(sent).subarray(0, bytes - sent));
+    sent += chunk.length;
+    if (!socket.write(chunk)) await new Promise((resolve) => socket.once('drain', resolve).once('close', resolve));
+  }
+  socket.end();
+}
+
+async function receiveReport(socket: Socket): Promise<TransferResult> {
+  let report = '';
+  const error = await drain(socket, (chunk) => (report += chunk.toString()));
+  if (!report.endsWith('\n')) return { bytes: null, wrongAt: null, error };
+  return { ...(JSON.parse(report) as { bytes: number; wrongAt: number | null }), error };
+}
+
+/** Reads a socket to its end, and gives the code of its failure or null. */
+async function drain(socket: Socket, handle: (chunk: Buffer) => void): Promise<string | null> {
+  try {
+    for await (const chunk of socket as Readable as AsyncIterable<Buffer>) handle(chunk);
+    return null;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+}
+
+/** Waits until a transfer is really under way. */
+export async function waitForProgress(transfer: Transfer, bytes: number): Promise<void> {
+  const goal = transfer.bytes() + bytes;
+  await eventually(() => transfer.bytes() >= goal, { timeoutMs: 60_000, what: `${goal} bytes of a transfer` });
+}

@@ -1,0 +1,35 @@
+/** One guest for all tests of a file, with its console shown and kept when one of them fails. */
+import type { TestFn } from 'ava';
+
+import { bootGuest, type Guest } from './guest.js';
+
+/**
+ * Boots a guest before the tests of a file, stops it after them, and gives a function for it. `whenFailed` is shown in
+ * addition to the console where a test fails.
+ */
+export function useGuest(test: TestFn, whenFailed: () => Promise<string> = () => Promise.resolve('')): () => Guest {
+  let guest: Guest | undefined;
+  const booted = () => {
+    if (guest === undefined) throw new Error('no guest was booted');
+    return guest;
+  };
+
+  test.serial.before('a guest boots', async (t) => {
+    t.timeout(180_000);
+    const began = performance.now();
+    guest = await bootGuest();
+    t.log(`up after ${Math.round(performance.now() - began)} ms with ${guest.accelerator}`);
+  });
+
+  test.afterEach.always('the console is kept', async (t) => {
+    if (t.passed || guest === undefined) return;
+    t.log(await whenFailed().catch(String));
+    t.log(`the guest's console, kept in ${guest.console.keep()}:\n${guest.console.tail()}`);
+  });
+
+  test.serial.after.always('the guest is stopped', async () => {
+    await guest?.stop();
+  });
+
+  return booted;
+}

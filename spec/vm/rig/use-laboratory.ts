@@ -1,0 +1,25 @@
+/** One laboratory for all tests of a file, with the logs of both sides shown when one of them fails. */
+import type { TestFn } from 'ava';
+
+import { Laboratory } from './laboratory.js';
+import { useGuest } from './use-guest.js';
+
+/** Boots a guest and starts both sides before the tests of a file, stops them after them, and gives a function for it. */
+export function useLaboratory(test: TestFn): () => Laboratory {
+  let laboratory: Laboratory | undefined;
+  const guest = useGuest(test, async () => (await laboratory?.logs()) ?? '');
+
+  test.serial.before('both sides are started', async (t) => {
+    t.timeout(120_000);
+    laboratory = await Laboratory.start(guest());
+  });
+
+  test.serial.after.always('both sides are stopped', async () => {
+    await laboratory?.stop();
+  });
+
+  return () => {
+    if (laboratory === undefined) throw new Error('no laboratory was started');
+    return laboratory;
+  };
+}
