@@ -1,0 +1,133 @@
+/** Whole proxies in the test's process, and local programs at both ends of their forwards. */
+import { once } from 'node:events';
+import net from 'node:net';
+import type { ExecutionContext } from 'ava';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { within } from './eventually.js';
+
+export interface ProxySetup extends Partial<Omit<ProxyOptions, 'forwards' | 'channel'>> {
+  readonly outgoing?: readonly string[];
+  readonly incoming?: readonly string[];
+}
+
+/** A proxy under test, with all that it logged. */
+export class TestProxy {
+  readonly proxy: Proxy;
+  readonly events: LogEvent[] = [];
+
+  constructor(t: ExecutionContext, channel: string, { outgoing = [], incoming = [], ...options }: ProxySetup = {}) {
+    const forwards = [
+      ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
+      ...incoming.map((text) => parseForwardSpec('incoming', text)),
+    ];
+    this.proxy = new Proxy({ channel, forwards, agent: 'vproxy test', ...options });
+    this.proxy.on('log', (event) => this.events.push(event));
+    t.teardown(() => this.proxy.stop());
+  }
+
+  start(): Promise<void> {
+    return this.proxy.start();
+  }
+
+  /** Where an outgoing forward listens. */
+  port(service: string): number {
+    const found = this.events.find(({ event, fields }) => event === 'listening' && fields['service'] === service);
+    return Number(/:(\d+)$/.exec(String(found?.fields['endpoint']))?.[1]);
+  }
+
+  /** The next event of this kind from now on, or one that was logged already after `since` events. */
+  async event(name: string, since = 0, timeoutMs = 10_000): Promise<LogEvent> {
+    const logged = this.events.slice(since).find(({ event }) => event === name);
+    if (logged !== undefined) return logged;
+    return within(
+      timeoutMs,
+      `the event ${name}`,
+      new Promise((resolve) => {
+        const listener = (event: LogEvent): void => {
+          if (event.event !== name) return;
+          this.proxy.off('log', listener);
+          resolve(event);
+        };
+        this.proxy.on('log', listener);
+      }),
+    );
+  }
+}
+
+/** Two started proxies on one channel with an established session: `a` listens for the channel, `b` connects. */
+export async function connectedProxies(
+  t: ExecutionContext,
+  path: string,
+  a: ProxySetup,
+  b: ProxySetup,
+): Promise<{ readonly a: TestProxy; readonly b: TestProxy }> {
+  const left = new TestProxy(t, `unix-listen:${path}`, { name: 'a', ...a });
+  const right = new TestProxy(t, `unix-connect:${path}`, { name: 'b', ...b });
+  await left.start();
+  await right.start();
+  await Promise.all([left.event('session-established'), right.event('session-established')]);
+  return { a: left, b: right };
+}
+
+/** A local server for a target; closed with all its sockets when the test ends. */
+export async function localServer(
+  t: ExecutionContext,
+  handle: (socket: net.Socket) => void,
+  address: net.ListenOptions = { host: '127.0.0.1', port: 0 },
+): Promise<net.Server & { readonly port: number }> {
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.once('close', () => sockets.delete(socket));
+    handle(socket);
+  });
+  server.listen(address);
+  await once(server, 'listening');
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const bound = server.address();
+  return Object.assign(server, { port: bound !== null && typeof bound === 'object' ? bound.port : 0 });
+}
+
+/** A local program that connects to a forward; destroyed when the test ends. */
+export function localSocket(t: ExecutionContext, address: net.NetConnectOpts): net.Socket {
+  const socket = net.connect({ ...address, allowHalfOpen: true });
+  t.teardown(() => socket.destroy());
+  return socket;
+}
+
+/** All bytes up to the end, without ending the other direction; rejects with the socket's error. */
+export function readToEnd(socket: net.Socket): Promise<Buffer> {
+  return within(
+    30_000,
+    'the end of a socket',
+    new Promise((resolve, reject) => {
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      socket.once('end', () => resolve(Buffer.concat(chunks)));
+      socket.once('error', reject);
+      socket.once('close', () => reject(new Error('closed without an end')));
+    }),
+  );
+}
+
+/** The error with which a socket fails; rejects when it ends in order. */
+export function failureOf(socket: net.Socket): Promise<NodeJS.ErrnoException> {
+  return within(
+    30_000,
+    'the failure of a socket',
+    new Promise((resolve, reject) => {
+      socket.once('error', resolve);
+      socket.once('end', () => reject(new Error('ended in order')));
+      socket.resume();
+    }),
+  );
+}
+
+/** Sends back what it gets, and ends when its peer does. */
+export const echo = (socket: net.Socket): void => void socket.pipe(socket);
