@@ -3,5 +3,6 @@ export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyErro
 export { type Endpoint, type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export { Proxy, type ProxyEvents, type ProxyOptions } from './proxy/proxy.js';
 export type { StorageOptions } from './proxy/storage-service.js';
+export { MuxStream } from './session/mux-stream.js';
 export { createStorageEmulator } from './storage/emulator.js';
 export type { LogEvent, LogLevel } from './util/log-event.js';

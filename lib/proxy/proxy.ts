@@ -10,6 +10,7 @@ import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
+import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
 import {
   CHANNEL_BUDGET_BYTES,
@@ -61,6 +62,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #outgoing: OutgoingForward[] = [];
   readonly #incoming: IncomingForward[] = [];
   readonly #storage: StorageService | null;
+  readonly #waitMs: number;
+  readonly #stopping = new AbortController();
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
   constructor(options: ProxyOptions) {
@@ -69,11 +72,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const channel = parseChannel(options.channel);
     requirePrivacy(channel, options.insecure ?? false);
     this.#source = new SessionSource(clock);
+    this.#waitMs = options.waitMs ?? WAIT_MS;
     const log = (event: LogEvent): void => void this.emit('log', event);
     for (const spec of options.forwards) {
       if (spec.direction === 'outgoing') {
-        const waitMs = options.waitMs ?? WAIT_MS;
-        this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, waitMs }));
+        this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, waitMs: this.#waitMs }));
       } else {
         const forward = new IncomingForward(spec, { log, clock, maxSockets: DEFAULT_LIMITS.streams });
         this.#registry.add(spec.service, (stream) => forward.serve(stream));
@@ -118,9 +121,24 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Tells the peer, closes everything, and comes back within a second. */
   async stop(): Promise<void> {
     const reason = new VproxyError('shutdown', 'the process at the other end was stopped');
+    this.#stopping.abort();
     const streamsReset = this.#supervisor.stop(reason);
     for (const forward of this.#incoming) forward.stop();
     await Promise.all([streamsReset, this.#storage?.stop(), ...this.#outgoing.map((forward) => forward.stop())]);
+  }
+
+  /**
+   * Offers a service of this program: each stream that the peer opens to it is accepted and handed to `handle`. Throws
+   * `bad-argument` for a name that is taken. Called before `start`.
+   */
+  serve(service: string, handle: (stream: MuxStream) => void): void {
+    this.#registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
+  }
+
+  /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
+  async connect(service: string): Promise<MuxStream> {
+    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
+    return MuxStream.open(session, service);
   }
 
   /** Opens a channel that waits for its next attempt now. */
