@@ -21,7 +21,7 @@ export async function serveEmulatorConnection(
   handler: StorageHandler,
   events: EmulatorConnectionEvents,
 ): Promise<void> {
-  const scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request');
+  const scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   const answer = async (message: Buffer): Promise<void> => {
     const request = readRequest(message);
     if (typeof request === 'string') {

@@ -38,7 +38,7 @@ export class EmulatorLink {
   readonly name: string;
   readonly #stream: Duplex;
   readonly #onLost: (reason: VproxyError | undefined) => void;
-  readonly #scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply');
+  readonly #scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply', 'the reply');
   #request: LinkRequest | undefined;
   #isLost = false;
   #isFlushed = false;

@@ -22,6 +22,7 @@ type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
 export class JsonScanner {
   readonly #maxBytes: number;
   readonly #code: ErrorCode;
+  readonly #subject: string;
   #buffer = Buffer.alloc(0);
   #start = 0;
   #position = 0;
@@ -29,10 +30,14 @@ export class JsonScanner {
   #state: ScannerState = 'between';
   #depth = 0;
 
-  /** A message of more than `maxBytes` makes `next` and `end` throw a VproxyError of this code. */
-  constructor(maxBytes: number, code: ErrorCode) {
+  /**
+   * A message of more than `maxBytes` makes `next` and `end` throw a VproxyError of this code, which says that `subject`
+   * is too long.
+   */
+  constructor(maxBytes: number, code: ErrorCode, subject: string) {
     this.#maxBytes = maxBytes;
     this.#code = code;
+    this.#subject = subject;
   }
 
   /** Whether no byte of an unfinished or untaken message is held. Ask after `next` gave nothing. */
@@ -112,7 +117,7 @@ export class JsonScanner {
 
   #check(end: number): void {
     if (end - this.#start <= this.#maxBytes) return;
-    throw new VproxyError(this.#code, `a message of more than ${this.#maxBytes} bytes`);
+    throw new VproxyError(this.#code, `${this.#subject} exceeds ${this.#maxBytes} bytes`);
   }
 
   /** Lets go of a buffer that one long message made large. */

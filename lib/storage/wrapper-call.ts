@@ -29,7 +29,7 @@ export class WrapperCall {
   readonly #clock: Clock;
   readonly #budget: ByteBudget;
   readonly #events: WrapperCallEvents;
-  readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request');
+  readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #argv: readonly string[] = [];
   #state: 'reading' | 'waiting' | 'answered' = 'reading';
   #heldBytes = 0;

@@ -56,7 +56,7 @@ export async function callStorage(options: StorageCallOptions): Promise<StorageR
 
 /** Writes the request and reads the one answer. */
 function exchange(socket: Socket, request: Buffer): Promise<StorageReply> {
-  const scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply');
+  const scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply', 'the reply');
   return new Promise((resolve, reject) => {
     const attempt = (step: () => Buffer | undefined): void => {
       try {

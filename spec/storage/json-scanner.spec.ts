@@ -6,7 +6,7 @@ import { JsonScanner } from '../../lib/storage/json-scanner.js';
 
 /** What a scanner makes of chunks: its messages, then `error` if it threw. */
 function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
-  const scanner = new JsonScanner(maxBytes, 'storage-bad-request');
+  const scanner = new JsonScanner(maxBytes, 'storage-bad-request', 'it');
   const messages: string[] = [];
   const add = (message: Buffer | undefined) => message && messages.push(message.toString('latin1'));
   try {
@@ -98,7 +98,7 @@ test('a message at the bound passes and one byte more does not', (t) => {
 });
 
 test('a scanner is empty only between messages', (t) => {
-  const scanner = new JsonScanner(100, 'storage-bad-reply');
+  const scanner = new JsonScanner(100, 'storage-bad-reply', 'it');
   t.true(scanner.isEmpty);
   scanner.push(Buffer.from('{"a":1}\n {'));
   t.truthy(scanner.next());

@@ -1,4 +1,5 @@
 /** Files of recorded replies. */
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import fc from 'fast-check';
@@ -21,6 +22,17 @@ test('the sample answers as a storage utility would', async (t) => {
   t.is(ask('/c7', 'show').status, 2);
   t.regex(String(ask('/c3', 'show', 'alarm').stdout), /Alarm {5}ON/);
   t.deepEqual(ask('nonsense'), { stdout: '', stderr: 'syntax error, unexpected command\n', status: 1 });
+});
+
+test('the sample in the document is one', async (t) => {
+  const document = await readFile(new URL('../../../docs/storage.md', import.meta.url), 'utf8');
+  const [sample] = [...document.matchAll(/```json\n([^`]*)```/g)]
+    .map(([, block]) => block)
+    .filter((block) => block?.includes('"replies"'));
+  const replies = parseReplies(sample ?? '', 'docs/storage.md');
+  t.is(replies.answer({ argv: ['/x/storcli64', '/c0', '/v3', 'del', 'force'] }).status, 57);
+  t.is(replies.answer({ argv: ['/opt/old/storcli64', '--version'] }).stdout, 'no line feed at the end');
+  t.is(replies.answer({ argv: ['storcli64'] }).status, 1);
 });
 
 test('exact command lines come before patterns, patterns in order, and the default last', (t) => {

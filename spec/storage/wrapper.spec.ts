@@ -172,7 +172,7 @@ test.serial('a request over the bound ends it with 126', async (t) => {
   const { folder } = await startGuest(t);
   const large = Array.from({ length: 12 }, () => 'x'.repeat(100_000));
   const { stderr, status } = await runWrapper(folder, large);
-  t.is(stderr, 'vproxy-storage: a message of more than 1048576 bytes\n');
+  t.is(stderr, 'vproxy-storage: the storage request exceeds 1048576 bytes\n');
   t.is(status, 126);
 });
 
