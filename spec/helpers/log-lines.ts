@@ -6,13 +6,13 @@ export function listeningFor(service: string): RegExp {
 }
 
 /** A session with the peer is established. */
-export const ESTABLISHED = /session .*established|established .*session/;
+export const ESTABLISHED = /\bsession with .+ on \S/;
 
 /** A session ended, for whatever reason. */
-export const ENDED = /session\b.*\bended/;
+export const ENDED = /\bsession on \S.* ended: /;
 
 /**
  * A session ended because the process at the other end began anew. Where that one was cut off within a frame, its
  * successor's flush completes the frame, and the wrong checksum of that is what shows first.
  */
-export const ENDED_BY_RESTART = /session\b.*\bended\b.*\b(?:peer-restarted|desync)\b/;
+export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;

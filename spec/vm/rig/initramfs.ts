@@ -1,5 +1,5 @@
 /** Builds the guest's file system: busybox, this machine's node, the built vproxy, dropbear, and the rig's agent. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
@@ -51,7 +51,7 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
 }
 
 function addBusybox(archive: CpioWriter, busybox: string): void {
-  archive.addFile('/bin/busybox', readFileSync(busybox), 0o755);
+  addProgram(archive, busybox, '/bin/busybox');
   const applets = execFileSync(busybox, ['--list-full'], { encoding: 'utf8' }).trim().split('\n');
   for (const applet of applets) {
     if (basename(applet) !== 'busybox') archive.addLink(`/${applet}`, '/bin/busybox');
@@ -61,8 +61,9 @@ function addBusybox(archive: CpioWriter, busybox: string): void {
 /** A program, and the libraries that `ldd` lists for it, each where the loader looks for it. */
 function addProgram(archive: CpioWriter, source: string, target: string): void {
   archive.addFile(target, readFileSync(source), 0o755);
-  const listing = execFileSync('ldd', [source], { encoding: 'utf8' });
-  for (const [, library] of listing.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
+  // Of a static program ldd says on stderr that it is one.
+  const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
+  for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
     if (library === undefined || archive.has(library)) continue;
     archive.addFile(library, readFileSync(library), 0o755);
   }

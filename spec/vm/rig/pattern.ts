@@ -6,18 +6,13 @@
 const BLOCK_BYTES = 65_536;
 const MARK_EVERY = 4_096;
 
-/** The pattern's bytes from `offset` to the end of its block: at most 64 KiB, in a buffer that the next call changes. */
-export class PatternSource {
-  readonly #block = makeNoise();
-  #number = -1;
-
-  bytesAt(offset: number): Buffer {
-    const number = Math.floor(offset / BLOCK_BYTES);
-    if (number !== this.#number) {
-      this.#number = number;
-      for (let at = 0; at < BLOCK_BYTES; at += MARK_EVERY) this.#block.writeUInt32BE(number, at);
-    }
-    return this.#block.subarray(offset - number * BLOCK_BYTES);
+/** The first `bytes` bytes of the pattern, in pieces that the caller may keep. */
+export function* patternPieces(bytes: number): Generator<Buffer> {
+  const source = new PatternSource();
+  for (let offset = 0; offset < bytes; ) {
+    const piece = Buffer.from(source.bytesAt(offset).subarray(0, bytes - offset));
+    offset += piece.length;
+    yield piece;
   }
 }
 
@@ -38,6 +33,21 @@ export class PatternChecker {
       this.bytes += piece.length;
       offset += piece.length;
     }
+  }
+}
+
+class PatternSource {
+  readonly #block = makeNoise();
+  #number = -1;
+
+  /** From `offset` to the end of its block: at most 64 KiB, in a buffer that the next call changes. */
+  bytesAt(offset: number): Buffer {
+    const number = Math.floor(offset / BLOCK_BYTES);
+    if (number !== this.#number) {
+      this.#number = number;
+      for (let at = 0; at < BLOCK_BYTES; at += MARK_EVERY) this.#block.writeUInt32BE(number, at);
+    }
+    return this.#block.subarray(offset - number * BLOCK_BYTES);
   }
 }
 

@@ -1,9 +1,10 @@
 /** Transfers of the pattern between the host and the guest, that can be watched and may be broken off. */
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 
 import { eventually } from '../../helpers/eventually.js';
-import { PatternChecker, PatternSource } from './pattern.js';
+import { PatternChecker, patternPieces } from './pattern.js';
 
 /** How a transfer ended. */
 export interface TransferResult {
@@ -39,19 +40,9 @@ async function receive(socket: Socket, checker: PatternChecker): Promise<Transfe
 /** Sends `bytes` bytes to the sink behind `port`, which checks them and reports when it has seen the end. */
 export function startUpload(port: number, bytes: number): Transfer {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-  void send(socket, bytes);
+  // Its failure shows on the reading side too.
+  pipeline(patternPieces(bytes), socket).catch(() => undefined);
   return { bytes: () => socket.bytesWritten - socket.writableLength, ended: receiveReport(socket) };
-}
-
-async function send(socket: Socket, bytes: number): Promise<void> {
-  const source = new PatternSource();
-  for (let sent = 0; sent < bytes && !socket.destroyed; ) {
-    // A copy, because the socket may keep it while the source goes on.
-    const chunk = Buffer.from(source.bytesAt(sent).subarray(0, bytes - sent));
-    sent += chunk.length;
-    if (!socket.write(chunk)) await new Promise((resolve) => socket.once('drain', resolve).once('close', resolve));
-  }
-  socket.end();
 }
 
 async function receiveReport(socket: Socket): Promise<TransferResult> {
