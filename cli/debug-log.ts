@@ -1,5 +1,5 @@
 /** What `DEBUG=vproxy:*` shows: the events that the log's level leaves out, each under a namespace of its own kind. */
-import type { LogEvent } from '../lib/proxy/log-event.js';
+import type { LogEvent } from '../lib/util/log-event.js';
 
 /** The log of the `debug` package. */
 export interface DebugLog {

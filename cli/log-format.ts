@@ -1,6 +1,7 @@
 /** A log event as a line: for people, or as JSON for programs. */
-import type { LogEvent, LogLevel } from '../lib/proxy/log-event.js';
+
 import { escapeText } from '../lib/util/escape.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 
 /** How the log is written. */
 export type LogFormat = 'text' | 'json';

@@ -1,7 +1,7 @@
 /** The log of a command, on stderr. */
 import { toVproxyError } from '../lib/errors.js';
-import type { LogEvent, LogLevel } from '../lib/proxy/log-event.js';
 import { escapeText } from '../lib/util/escape.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 import type { DebugLog } from './debug-log.js';
 import { formatJsonLine, formatTextLine, type LogFormat } from './log-format.js';
 

@@ -1,7 +1,8 @@
 /** From what yargs read to what a proxy is made of: every value is checked here, with one line for people. */
 import { VproxyError } from '../lib/errors.js';
 import { parseForwardSpec } from '../lib/forward/spec.js';
-import type { ProxyOptions, StorageOptions } from '../lib/proxy/proxy.js';
+import type { ProxyOptions } from '../lib/proxy/proxy.js';
+import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
 import type { LogFormat } from './log-format.js';
 import type { OutputOptions } from './output.js';
