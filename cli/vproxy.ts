@@ -1,2 +1,5 @@
 #!/usr/bin/env node
-export {};
+/** The program `vproxy`. */
+import { runCommandLine } from './main.js';
+
+await runCommandLine(process.argv.slice(2));

@@ -1,0 +1,34 @@
+/** What the demonstration shows: its steps as they go, and the table at the end. */
+
+/** One row of the table. */
+export interface Outcome {
+  readonly what: string;
+  readonly result: string;
+  readonly figures: string;
+}
+
+const HEAD: Outcome = { what: 'what', result: 'result', figures: 'figures' };
+
+/** The table, as text with a newline at its end. */
+export function formatTable(outcomes: readonly Outcome[]): string {
+  const width = (column: 'what' | 'result') => Math.max(...[HEAD, ...outcomes].map((row) => row[column].length));
+  const line = ({ what, result, figures }: Outcome) =>
+    `${what.padEnd(width('what'))}  ${result.padEnd(width('result'))}  ${figures}\n`;
+  const rule = { what: '-'.repeat(width('what')), result: '-'.repeat(width('result')), figures: '-'.repeat(30) };
+  return [HEAD, rule, ...outcomes].map(line).join('');
+}
+
+/** Writes a line. */
+export function say(text = ''): void {
+  clearProgress();
+  process.stdout.write(`${text}\n`);
+}
+
+/** Shows how far a step is, on a terminal only; the next line that is said takes its place. */
+export function showProgress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+}

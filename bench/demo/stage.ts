@@ -1,0 +1,61 @@
+/** The two machines of the demonstration, and the channel between them. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { bootGuest, PORT_PATH } from '../../spec/vm/rig/guest.js';
+import { GuestMachine } from './guest-machine.js';
+import { LocalMachine } from './local-machine.js';
+import type { Machine } from './machine.js';
+
+/** Where the demonstration takes place. Whoever opened it closes it. */
+export interface Stage {
+  readonly title: string;
+  readonly host: Machine;
+  readonly guest: Machine;
+  /** The arguments of vproxy on the host that name the channel. */
+  readonly hostChannel: readonly string[];
+  /** The same in the guest, with what the storage broker needs there. */
+  readonly guestChannel: readonly string[];
+  close(): Promise<void>;
+}
+
+/** Both sides on this machine, over a unix socket in a temporary folder. */
+export function openLocalStage(): Stage {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-demo-'));
+  const machine = new LocalMachine(folder);
+  const channel = join(folder, 'channel.sock');
+  return {
+    title: 'two processes over a unix socket',
+    host: machine,
+    guest: machine,
+    hostChannel: ['-c', `unix-listen:${channel}`],
+    guestChannel: ['-c', `unix-connect:${channel}`, '--storage-socket', machine.storageSocket],
+    close: () => {
+      rmSync(folder, { recursive: true, force: true });
+      return Promise.resolve();
+    },
+  };
+}
+
+/** The guest's side in a guest that is booted under QEMU, over a virtio-serial port. */
+export async function openVmStage(): Promise<Stage> {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-demo-'));
+  const removeFolder = () => rmSync(folder, { recursive: true, force: true });
+  try {
+    const guest = await bootGuest();
+    return {
+      title: `a guest under QEMU (${guest.accelerator}), over a virtio-serial port`,
+      host: new LocalMachine(folder),
+      guest: new GuestMachine(guest),
+      hostChannel: ['-c', `unix-connect:${guest.channelPath}`],
+      guestChannel: ['-c', `virtserial-open:${PORT_PATH}`],
+      close: async () => {
+        await guest.stop();
+        removeFolder();
+      },
+    };
+  } catch (error) {
+    removeFolder();
+    throw error;
+  }
+}

@@ -1,0 +1,30 @@
+/** A log event as a line: for people, or as JSON for programs. */
+
+import { escapeText } from '../lib/util/escape.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
+
+/** How the log is written. */
+export type LogFormat = 'text' | 'json';
+
+const PREFIXES: Readonly<Record<LogLevel, string>> = {
+  error: 'error: ',
+  warn: 'warning: ',
+  info: '',
+  debug: 'debug: ',
+};
+
+/** `vproxy: warning: MESSAGE`, without a newline; with `hasDetails` the event's fields behind it. */
+export function formatTextLine({ level, message, fields }: LogEvent, hasDetails: boolean): string {
+  const facts = Object.entries(fields).map(([key, value]) => `${key}=${escapeText(JSON.stringify(value))}`);
+  const details = hasDetails && facts.length > 0 ? ` (${facts.join(' ')})` : '';
+  return `vproxy: ${PREFIXES[level]}${message}${details}`;
+}
+
+/** One JSON object, without a newline: time (ISO 8601, UTC), level, event, message, fields. */
+export function formatJsonLine({ level, event, message, fields }: LogEvent, time: Date): string {
+  const line = JSON.stringify({ time: time.toISOString(), level, event, message, fields });
+  // JSON may hold these as they are, but a terminal would obey some of them.
+  return line.replace(UNSAFE_IN_JSON, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+const UNSAFE_IN_JSON = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;

@@ -1,0 +1,71 @@
+/** The options of the command that runs a proxy. docs/cli.md is compared with them. */
+import type { Options } from 'yargs';
+
+/** Every option, by its long name, as yargs wants it. What a value must be is checked by `parseRunOptions`. */
+export const RUN_OPTIONS = {
+  channel: {
+    alias: 'c',
+    type: 'string',
+    requiresArg: true,
+    group: 'Channel:',
+    describe: 'KIND:ADDRESS[,key=value…] of the channel (required), such as unix-connect:/run/vm1.sock',
+  },
+  name: { type: 'string', requiresArg: true, group: 'Channel:', describe: 'Name of this side, told to the peer' },
+  'dead-after': {
+    type: 'string',
+    requiresArg: true,
+    group: 'Channel:',
+    describe: 'SECONDS of silence that end a session; 0: never [default: 30 on tcp, else never]',
+  },
+  insecure: {
+    type: 'boolean',
+    group: 'Channel:',
+    describe: 'Let tcp-listen listen on addresses that other machines reach',
+  },
+  outgoing: {
+    alias: 'o',
+    type: 'string',
+    requiresArg: true,
+    group: 'Forwards (repeatable):',
+    describe: "SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path: listen here for the peer's SERVICE",
+  },
+  incoming: {
+    alias: 'i',
+    type: 'string',
+    requiresArg: true,
+    group: 'Forwards (repeatable):',
+    describe: 'The same forms: offer SERVICE to the peer, and connect it to a target here',
+  },
+  wait: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Forwards (repeatable):',
+    describe: 'SECONDS for which a local connection waits for a session [default: 10]',
+  },
+  'storage-socket': {
+    type: 'string',
+    requiresArg: true,
+    group: 'Storage:',
+    describe: 'Run the storage broker on any kind of channel, with its unix socket at PATH',
+  },
+  'no-storage': { type: 'boolean', group: 'Storage:', describe: 'Never run the storage broker' },
+  'storage-parallel': {
+    type: 'string',
+    requiresArg: true,
+    group: 'Storage:',
+    describe: 'Calls at once to an emulator that listens at the peer [default: 1]',
+  },
+  verbose: {
+    alias: 'v',
+    type: 'count',
+    group: 'Log:',
+    describe: 'Log more: -v every stream and call, -vv also the facts of every line',
+  },
+  quiet: { alias: 'q', type: 'boolean', group: 'Log:', describe: 'Log warnings and errors only' },
+  'log-format': {
+    type: 'string',
+    requiresArg: true,
+    group: 'Log:',
+    describe: 'text, or json: one object a line [default: text]',
+  },
+} as const satisfies Record<string, Options>;

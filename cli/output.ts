@@ -1,0 +1,64 @@
+/** The log of a command, on stderr. */
+import { toVproxyError } from '../lib/errors.js';
+import { escapeText } from '../lib/util/escape.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
+import type { DebugLog } from './debug-log.js';
+import { formatJsonLine, formatTextLine, type LogFormat } from './log-format.js';
+
+/** What is logged, and how. */
+export interface OutputOptions {
+  readonly format: LogFormat;
+  /** The least important level that is logged. */
+  readonly level: LogLevel;
+  /** Whether lines show the fields of their events, and failures the stack. */
+  readonly hasDetails: boolean;
+}
+
+const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false };
+
+const RANKS: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
+
+/** Writes log events to stderr. When nobody reads that any more, it goes on in silence. */
+export class Output {
+  readonly #options: OutputOptions;
+  readonly #debugLog: DebugLog | null;
+  #isGone = false;
+
+  /** `debugLog` takes the events that the level leaves out. */
+  constructor(options: OutputOptions = DEFAULTS, debugLog: DebugLog | null = null) {
+    this.#options = options;
+    this.#debugLog = debugLog;
+    process.stderr.on('error', () => {
+      this.#isGone = true;
+    });
+  }
+
+  /** Logs an event, if its level is wanted. */
+  log(event: LogEvent): void {
+    const { format, level, hasDetails } = this.#options;
+    const isWanted = RANKS[event.level] <= RANKS[level];
+    if (!isWanted && !this.#debugLog?.wants(event)) return;
+    if (format === 'json') this.#write(formatJsonLine(event, new Date()));
+    else if (isWanted) this.#write(formatTextLine(event, hasDetails));
+    else if (!this.#isGone) this.#debugLog?.write(event);
+  }
+
+  /** Logs why the command fails. */
+  failure(reason: unknown): void {
+    const { code, message } = toVproxyError(reason);
+    if (code === 'internal') this.defect(reason);
+    else this.log({ level: 'error', event: 'failed', message, fields: { code } });
+  }
+
+  /** Logs a defect of this program; with `-v` where it happened. */
+  defect(error: unknown): void {
+    const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
+    const stack = error instanceof Error ? (error.stack ?? '') : '';
+    this.log({ level: 'error', event: 'internal', message, fields: { code: 'internal', stack } });
+    if (this.#options.format === 'text' && this.#options.level === 'debug' && stack !== '') this.#write(stack);
+  }
+
+  #write(line: string): void {
+    if (!this.#isGone) process.stderr.write(`${line}\n`);
+  }
+}

@@ -1,0 +1,48 @@
+/** What yargs finds wrong with a command line, as one line that names the argument and what would be right. */
+import type { Options } from 'yargs';
+import { VproxyError } from '../lib/errors.js';
+import { escapeText } from '../lib/util/escape.js';
+import { closestWord } from './closest-word.js';
+import { RUN_OPTIONS } from './options.js';
+import { formatOption } from './raw-arguments.js';
+
+const COMMANDS = ['storage-emulator'];
+
+const EMULATOR_OPTIONS = ['replies', 'listen', 'dial'];
+
+/** The error for a message of yargs about the words `args`. */
+export function usageError(message: string, args: readonly string[]): VproxyError {
+  return new VproxyError('bad-argument', rephrase(message, args));
+}
+
+function rephrase(message: string, args: readonly string[]): string {
+  const unknown = /^Unknown arguments?: ([^,]*)/s.exec(message)?.[1];
+  if (unknown !== undefined) return describeUnknown(unknown, args);
+  const valueless = /^Not enough arguments following: (.*)$/s.exec(message)?.[1];
+  if (valueless !== undefined) return `${formatOption(valueless)}: its value is missing; ${describeValue(valueless)}`;
+  const required = /^Missing required arguments?: ([^,]*)/s.exec(message)?.[1];
+  if (required !== undefined) return `${formatOption(required)}: it is required; see --help`;
+  return escapeText(message.replace(/\s+/g, ' '));
+}
+
+/** What the value of an option should be. */
+function describeValue(name: string): string {
+  const options: [string, Options][] = Object.entries(RUN_OPTIONS);
+  const described = options.find(([long, { alias }]) => long === name || alias === name)?.[1].describe;
+  return described === undefined ? 'see --help' : `expected ${described.replace(/ \[default.*\]$/, '')}`;
+}
+
+/** yargs leaves out the hyphens, so the word is looked up. */
+function describeUnknown(name: string, args: readonly string[]): string {
+  const shown = escapeText(name, 64);
+  const isOption = args.some((word) => word.startsWith('-') && word.replace(/^-+/, '').split('=')[0] === name);
+  if (!isOption && args.includes(name)) {
+    const command = closestWord(name, COMMANDS);
+    return command === undefined
+      ? `"${shown}": every argument belongs to an option; see --help`
+      : `"${shown}": no such command; did you mean ${command}?`;
+  }
+  const known = args[0] === COMMANDS[0] ? EMULATOR_OPTIONS : [...Object.keys(RUN_OPTIONS), ...EMULATOR_OPTIONS];
+  const close = closestWord(name, [...known, 'help', 'version']);
+  return `${formatOption(shown)}: no such option; ${close === undefined ? 'see --help' : `did you mean --${close}?`}`;
+}
