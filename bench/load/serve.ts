@@ -1,0 +1,45 @@
+/**
+ * What the far end of a measurement does with a connection, as its first line says: `up BYTES` takes so many bytes and
+ * answers `ok`; `down BYTES` sends so many; `echo` sends back what it gets.
+ */
+import type { Duplex } from 'node:stream';
+
+const CHUNK = Buffer.alloc(131_072, 0x5a);
+
+export function serveLoad(stream: Duplex): void {
+  stream.on('error', () => stream.destroy());
+  stream.once('data', (first: Buffer) => {
+    const end = first.indexOf('\n');
+    const [mode = '', amount = '0'] = first.subarray(0, end).toString().split(' ');
+    if (mode === 'up') takeBytes(stream, Number(amount), first.length - end - 1);
+    else if (mode === 'down') sendBytes(stream, Number(amount));
+    else stream.on('data', (chunk) => stream.write(chunk));
+  });
+  stream.on('end', () => stream.end());
+}
+
+function takeBytes(stream: Duplex, total: number, already: number): void {
+  let received = already;
+  const count = (bytes: number): void => {
+    received += bytes;
+    if (received >= total) stream.write('ok\n');
+  };
+  stream.on('data', (chunk: Buffer) => count(chunk.length));
+  count(0);
+}
+
+function sendBytes(stream: Duplex, total: number): void {
+  stream.resume();
+  let left = total;
+  const send = (): void => {
+    while (left > 0) {
+      const bytes = Math.min(left, CHUNK.length);
+      left -= bytes;
+      if (!stream.write(CHUNK.subarray(0, bytes))) {
+        stream.once('drain', send);
+        return;
+      }
+    }
+  };
+  send();
+}
