@@ -407,6 +407,20 @@ test('a call whose session ends after the request was handed over is not tried a
   t.is(opened, 1);
 });
 
+test('a call whose stream is refused after something came back is not tried again', async (t) => {
+  let opened = 0;
+  const open = (): Duplex => {
+    opened += 1;
+    const [ours, theirs] = duplexPair();
+    ours.once('data', () => ours.destroy(new VproxyError('connect-refused', 'too late to say so')));
+    theirs.once('data', () => theirs.write('{"stdout":'));
+    return ours;
+  };
+  const guest = await startGuest(t, { peer: { isOffered: () => true, open } });
+  await t.throwsAsync(guest.call('x'), { code: 'storage-unavailable', message: /too late to say so/ });
+  t.is(opened, 1);
+});
+
 test('an opening that throws makes the call wait or fail by its code', async (t) => {
   let code = 'denied';
   const open = (): Duplex => {
