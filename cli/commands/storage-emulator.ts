@@ -2,9 +2,11 @@
 import type { CommandModule } from 'yargs';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
-import { formatStorageAddress, type StorageAddress } from '../../lib/storage/listen.js';
+import { formatStorageAddress } from '../../lib/storage/listen.js';
 import { readReplies } from '../../lib/storage/replies.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { parseHostPort } from '../../lib/util/host-port.js';
+import type { ListenAddress } from '../../lib/util/listen.js';
 
 /** The arguments of the command. */
 export interface StorageEmulatorArguments {
@@ -27,9 +29,9 @@ export async function runStorageEmulator(
   signal: AbortSignal,
   log: (line: string) => void,
 ): Promise<void> {
-  const dial = (options.dial ?? []).map((text) => parseAddress('--dial', text));
+  const dial = (options.dial ?? []).map((text) => parseAddress('--dial', 1, text));
   const listenTexts = options.listen?.length ? options.listen : dial.length > 0 ? [] : [DEFAULT_LISTEN];
-  const listen = listenTexts.map((text) => parseAddress('--listen', text));
+  const listen = listenTexts.map((text) => parseAddress('--listen', 0, text));
   const replies = await readReplies(options.replies);
   const emulator = createStorageEmulator((request) => replies.answer(request));
   try {
@@ -98,16 +100,14 @@ export const storageEmulatorCommand: CommandModule<object, StorageEmulatorArgume
   },
 };
 
-/** `ADDR:PORT`, `[v6]:PORT`, a bare `PORT` of 127.0.0.1, or an absolute path. */
-function parseAddress(option: string, text: string): StorageAddress {
+function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAddress {
   if (text.startsWith('/')) return { path: text };
-  const match = /^(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]\s]+)):)?(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (!match || port > 65535) {
-    const message = `${option}: "${escapeText(text)}" is neither ADDR:PORT nor an absolute path`;
-    throw new VproxyError('bad-argument', message);
+  try {
+    return parseHostPort(text, lowestPort);
+  } catch (cause) {
+    const message = `${option} takes ADDR:PORT or an absolute path: ${toVproxyError(cause).message}`;
+    throw new VproxyError('bad-argument', message, { cause });
   }
-  return { host: match[1] ?? match[2] ?? '127.0.0.1', port };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

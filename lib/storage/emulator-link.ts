@@ -27,11 +27,6 @@ const REFUSED_UNREAD: readonly string[] = ['unknown-service', 'connect-refused',
 // Emulators that read with one recv(1024) take no longer request.
 const SINGLE_READ_BYTES = 1024;
 
-/** Whether a failed opening cannot have reached an emulator, so that the call may be tried again. */
-export function isUnreadCode(code: string): boolean {
-  return code === 'no-session' || REFUSED_UNREAD.includes(code);
-}
-
 /** A stream to an emulator. */
 export class EmulatorLink {
   /** What the emulator is called in events and messages. */

@@ -4,7 +4,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import type { StorageEmulatorChange } from './broker-events.js';
-import { EmulatorLink, isUnreadCode, type LinkOutcome } from './emulator-link.js';
+import { EmulatorLink, type LinkOutcome } from './emulator-link.js';
 import { LingeringStreams } from './lingering-streams.js';
 import type { StoragePeerService } from './peer-service.js';
 
@@ -73,7 +73,7 @@ export class EmulatorPool {
     this.#options.onFree();
   }
 
-  /** A free emulator, or undefined. Throws a VproxyError when the peer's service refuses for good. */
+  /** A free emulator, or undefined. Throws a VproxyError when the peer's service cannot be opened, and waiting is vain. */
   acquire(): EmulatorLink | undefined {
     if (this.#isClosed) return undefined;
     if (this.#attached.size === 0) return this.#openPeer();
@@ -110,8 +110,9 @@ export class EmulatorPool {
     try {
       stream = peer.open();
     } catch (cause) {
+      // What was never opened was never read: only what no patience helps fails the call.
       const error = toVproxyError(cause);
-      if (!isUnreadCode(error.code)) throw error;
+      if (!error.row.retry) throw error;
       this.#refused(error);
       return undefined;
     }

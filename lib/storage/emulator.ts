@@ -4,8 +4,9 @@ import { EventEmitter } from 'eventemitter3';
 import { systemCode, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
+import type { ListenAddress } from '../util/listen.js';
 import { type StorageHandler, serveEmulatorConnection } from './emulator-connection.js';
-import { formatStorageAddress, listenAt, type StorageAddress } from './listen.js';
+import { formatStorageAddress, listenAt } from './listen.js';
 import type { StorageRequest } from './wire.js';
 
 /** The events of a `StorageEmulator`. Nothing ends with a failure: the emulator goes on. */
@@ -13,7 +14,7 @@ export interface StorageEmulatorEvents {
   /** A valid request came; its handler is called next. */
   request: [StorageRequest];
   /** A dialled address was connected to. */
-  connected: [StorageAddress];
+  connected: [ListenAddress];
   /** A request or a connection failed, or an address could not be dialled. */
   failure: [VproxyError];
 }
@@ -47,7 +48,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
    * Listens, and resolves with the address it got (port 0 picks a port; a unix socket has mode 0600). Rejects with
    * `address-in-use`, `address-denied` or `address-unavailable`.
    */
-  async listen(address: StorageAddress): Promise<StorageAddress> {
+  async listen(address: ListenAddress): Promise<ListenAddress> {
     const server = createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket, () => undefined));
     server.maxConnections = MAX_CONNECTIONS;
     const got = await listenAt(server, address);
@@ -57,7 +58,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
   }
 
   /** Connects to an address, and again whenever that fails or ends (100 ms to 5 s later), until `close`. */
-  dial(address: StorageAddress): void {
+  dial(address: ListenAddress): void {
     const backoff = new Backoff({ firstMs: 100, maxMs: 5000 });
     const attempt = async (): Promise<void> => {
       try {
@@ -89,7 +90,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
     await Promise.all(closed);
   }
 
-  #connect(address: StorageAddress): Promise<Socket> {
+  #connect(address: ListenAddress): Promise<Socket> {
     return new Promise((resolve, reject) => {
       const socket = createConnection({ ...address, allowHalfOpen: true });
       this.#keep(socket);
@@ -123,7 +124,7 @@ export function createStorageEmulator(handler: StorageHandler, options?: Storage
   return new StorageEmulator(handler, options);
 }
 
-function failureAt(address: StorageAddress, cause: unknown): VproxyError {
+function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   const reason = systemCode(cause) || (cause instanceof Error ? cause.message : String(cause));
   const message = `storage emulator at ${formatStorageAddress(address)}: ${reason}`;
   return new VproxyError('storage-unavailable', message, { cause });

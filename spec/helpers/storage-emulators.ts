@@ -108,12 +108,17 @@ async function serveSingleReads(emulator: Emulator, socket: Socket, receiver: Re
   socket.end();
 }
 
-async function listen(t: ExecutionContext, emulator: Emulator, serve: (socket: Socket) => void): Promise<Emulator> {
+async function listen(
+  t: ExecutionContext,
+  emulator: Emulator,
+  port: number,
+  serve: (socket: Socket) => void,
+): Promise<Emulator> {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     emulator.keep(socket);
     serve(socket);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   emulator.server = server;
   emulator.port = (server.address() as { port: number }).port;
   t.teardown(() => emulator.stop());
@@ -121,19 +126,19 @@ async function listen(t: ExecutionContext, emulator: Emulator, serve: (socket: S
 }
 
 /** Listens; serves one connection at a time; one `recv(1024)` a request; keeps the connection. */
-export function startSingleReadEmulator(t: ExecutionContext, decide: Decide = echo): Promise<FieldEmulator> {
+export function startSingleReadEmulator(t: ExecutionContext, decide: Decide = echo, port = 0): Promise<FieldEmulator> {
   const emulator = new Emulator(decide);
   let turn = Promise.resolve();
-  return listen(t, emulator, (socket) => {
+  return listen(t, emulator, port, (socket) => {
     const receiver = new Receiver(socket);
     turn = turn.then(() => serveSingleReads(emulator, socket, receiver));
   });
 }
 
 /** Listens; reads a line; closes after its reply. */
-export function startReadlineEmulator(t: ExecutionContext, decide: Decide = echo): Promise<FieldEmulator> {
+export function startReadlineEmulator(t: ExecutionContext, decide: Decide = echo, port = 0): Promise<FieldEmulator> {
   const emulator = new Emulator(decide);
-  return listen(t, emulator, (socket) => {
+  return listen(t, emulator, port, (socket) => {
     const lines = createInterface(socket).on('error', () => undefined);
     lines.once('line', (line) => {
       void emulator.answer(socket, line).then(() => socket.end());

@@ -1,8 +1,7 @@
-/** What the storage specs share: temporary folders, waiting for a condition, a clock moved by hand, a guest with a broker. */
+/** What the storage specs share: waiting for a condition, a guest with a broker, the wrapper as a process. */
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { symlink } from 'node:fs/promises';
 import { createConnection, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -12,54 +11,15 @@ import type { StorageCallRecord, StorageEmulatorChange } from '../../lib/storage
 import type { StoragePeerService } from '../../lib/storage/peer-service.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
-import type { Clock } from '../../lib/util/clock.js';
+import { eventually } from './eventually.js';
+import { temporaryFolder } from './temp-folder.js';
 
 /** The compiled wrapper. */
 export const WRAPPER = fileURLToPath(new URL('../../cli/vproxy-storage.js', import.meta.url));
 
-/** A folder that is removed with the test. */
-export async function temporaryFolder(t: ExecutionContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'vproxy-storage-'));
-  t.teardown(() => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
-
 /** Resolves when the condition holds; rejects after ten seconds. */
 export async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${condition.toString()}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
-
-/** A clock that a test moves. */
-export class ManualClock implements Clock {
-  #now = 0;
-  readonly #timers = new Set<{ at: number; callback: () => void }>();
-
-  now(): number {
-    return this.#now;
-  }
-
-  schedule(delayMs: number, callback: () => void): () => void {
-    const timer = { at: this.#now + delayMs, callback };
-    this.#timers.add(timer);
-    return () => this.#timers.delete(timer);
-  }
-
-  /** Whether anything is scheduled. */
-  get hasTimers(): boolean {
-    return this.#timers.size > 0;
-  }
-
-  /** Lets time pass: what is due is called, in order. */
-  advance(ms: number): void {
-    this.#now += ms;
-    for (const timer of [...this.#timers].sort((one, other) => one.at - other.at)) {
-      if (timer.at <= this.#now && this.#timers.delete(timer)) timer.callback();
-    }
-  }
+  await eventually(condition, { intervalMs: 2, what: condition.toString() });
 }
 
 /** A broker with its socket, and what it told. */
@@ -75,7 +35,7 @@ export interface Guest {
 
 /** Starts a broker on a socket in a temporary folder; it ends with the test. */
 export async function startGuest(t: ExecutionContext, options: StorageBrokerOptions = {}): Promise<Guest> {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   const path = join(folder, 'storage.sock');
   const broker = new StorageBroker(options);
   const calls: StorageCallRecord[] = [];

@@ -4,6 +4,7 @@ import { Duplex, duplexPair } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
+import { ManualClock } from '../helpers/manual-clock.js';
 import {
   type Decide,
   echo,
@@ -11,7 +12,7 @@ import {
   startReadlineEmulator,
   startSingleReadEmulator,
 } from '../helpers/storage-emulators.js';
-import { attachPort, ManualClock, peerAt, startGuest, until } from '../helpers/storage-setup.js';
+import { attachPort, peerAt, startGuest, until } from '../helpers/storage-setup.js';
 
 /** Each kind of emulator, connected to a guest of its own. */
 const KINDS = {
@@ -244,6 +245,34 @@ test('an attached emulator that sends what nobody asked for is let go before a c
   t.is((await guest.call('next')).stdout.toString(), 'next\n');
 });
 
+test('the beginning of something unasked after a reply is not taken for the beginning of the next', async (t) => {
+  const guest = await startGuest(t);
+  startDialingEmulator(t, await attachPort(t, guest.broker), (argv, fields) =>
+    argv[1] === 'more' ? Buffer.from('{"stdout":"own","stderr":"","status":0}\n{"stdout":"for') : echo(argv, fields),
+  );
+  t.is((await guest.call('more')).stdout.toString(), 'own');
+  t.is((await guest.call('next')).stdout.toString(), 'next\n');
+});
+
+test('a service that leaves its streams open has them reset, and of many the oldest at once', async (t) => {
+  const clock = new ManualClock();
+  const opened: Duplex[] = [];
+  const open = (): Duplex => {
+    const [ours, theirs] = duplexPair();
+    theirs.once('data', () => theirs.write('{"stdout":"","stderr":"","status":0}\n'));
+    opened.push(ours);
+    return ours;
+  };
+  const guest = await startGuest(t, { clock, peer: { isOffered: () => true, open } });
+  for (let call = 0; call < 20; call += 1) await guest.call(String(call));
+  t.deepEqual(
+    opened.map(({ destroyed }) => destroyed),
+    opened.map((_, index) => index < 4),
+  );
+  clock.advance(5000);
+  t.true(opened.every(({ destroyed }) => destroyed));
+});
+
 test('the name of the virtual machine is in each request, and only the configured one', async (t) => {
   const names: unknown[] = [];
   const emulator = await startReadlineEmulator(t, (argv, fields) => {
@@ -378,6 +407,20 @@ test('a call whose session ends after the request was handed over is not tried a
   t.is(opened, 1);
 });
 
+test('a call whose stream is refused after something came back is not tried again', async (t) => {
+  let opened = 0;
+  const open = (): Duplex => {
+    opened += 1;
+    const [ours, theirs] = duplexPair();
+    ours.once('data', () => ours.destroy(new VproxyError('connect-refused', 'too late to say so')));
+    theirs.once('data', () => theirs.write('{"stdout":'));
+    return ours;
+  };
+  const guest = await startGuest(t, { peer: { isOffered: () => true, open } });
+  await t.throwsAsync(guest.call('x'), { code: 'storage-unavailable', message: /too late to say so/ });
+  t.is(opened, 1);
+});
+
 test('an opening that throws makes the call wait or fail by its code', async (t) => {
   let code = 'denied';
   const open = (): Duplex => {
@@ -385,10 +428,15 @@ test('an opening that throws makes the call wait or fail by its code', async (t)
   };
   const guest = await startGuest(t, { peer: { isOffered: () => true, open } });
   await t.throwsAsync(guest.call('x'), { code: 'denied' });
-  code = 'no-session';
-  void guest.call('y').catch(() => undefined);
-  await until(() => guest.changes.length === 1);
-  t.is(guest.broker.waitingCalls, 1);
+  for (code of ['no-session', 'shutdown']) {
+    const seen = guest.changes.length;
+    void guest.call(code).catch(() => undefined);
+    guest.broker.wake();
+    await until(() => guest.changes.length > seen);
+    t.is(guest.changes.at(-1)?.reason?.code, code);
+  }
+  await until(() => guest.broker.waitingCalls === 2);
+  t.pass();
 });
 
 test('closing the broker fails the calls that wait and those under way', async (t) => {

@@ -7,7 +7,9 @@ import type { VproxyError } from '../../lib/errors.js';
 import { createStorageEmulator, type StorageEmulator } from '../../lib/storage/emulator.js';
 import type { StorageHandler } from '../../lib/storage/emulator-connection.js';
 import type { StorageRequest } from '../../lib/storage/wire.js';
-import { attachPort, ManualClock, peerAt, startGuest, temporaryFolder, until } from '../helpers/storage-setup.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { attachPort, peerAt, startGuest, until } from '../helpers/storage-setup.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const echo: StorageHandler = ({ argv }) => ({ stdout: `${argv.slice(1).join(' ')}\n` });
 
@@ -137,7 +139,7 @@ test('a large reply arrives whole', async (t) => {
 test('an emulator listens on a unix socket too', async (t) => {
   const emulator = createStorageEmulator(echo);
   t.teardown(() => emulator.close());
-  const path = join(await temporaryFolder(t), 'emulator.sock');
+  const path = join(temporaryFolder(t), 'emulator.sock');
   t.deepEqual(await emulator.listen({ path }), { path });
   const guest = await startGuest(t, { peer: { isOffered: () => true, open: () => createConnection(path) } });
   t.is((await guest.call('x')).stdout.toString(), 'x\n');
@@ -169,7 +171,7 @@ test('an emulator that dials tries again while nobody listens, more and more sel
   t.teardown(() => emulator.close());
   const failures: string[] = [];
   emulator.on('failure', ({ message }) => failures.push(message));
-  const path = join(await temporaryFolder(t), 'late.sock');
+  const path = join(temporaryFolder(t), 'late.sock');
   emulator.dial({ path });
   await until(() => failures.length === 1);
   t.is(failures[0], `storage emulator at ${path}: ENOENT`);
@@ -178,8 +180,8 @@ test('an emulator that dials tries again while nobody listens, more and more sel
     const seen = failures.length;
     clock.advance(10);
     waitedMs += 10;
-    if (clock.hasTimers) continue;
-    await until(() => failures.length > seen && clock.hasTimers);
+    if (clock.pending > 0) continue;
+    await until(() => failures.length > seen && clock.pending > 0);
   }
   // 100 + 200 + 400 + 800 ms, a quarter more or less.
   t.true(waitedMs > 1000 && waitedMs < 2000, String(waitedMs));

@@ -8,7 +8,7 @@ import { StorageBroker } from '../../lib/storage/broker.js';
 import { listenAt } from '../../lib/storage/listen.js';
 import { listenForWrappers } from '../../lib/storage/listen-for-wrappers.js';
 import { storageSocketPaths } from '../../lib/storage/socket-paths.js';
-import { temporaryFolder } from '../helpers/storage-setup.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
 
 function brokerOf(t: ExecutionContext): StorageBroker {
   const broker = new StorageBroker();
@@ -24,14 +24,14 @@ async function leaveStaleSocket(path: string): Promise<void> {
 }
 
 test('the socket is for its owner only, and its folder is made', async (t) => {
-  const path = join(await temporaryFolder(t), 'a', 'b', 'storage.sock');
+  const path = join(temporaryFolder(t), 'a', 'b', 'storage.sock');
   await brokerOf(t).listen(path);
   t.is((await stat(path)).mode & 0o777, 0o600);
   t.is((await stat(join(path, '..'))).mode & 0o777, 0o700);
 });
 
 test('the file of a dead socket is replaced, and removed at the end', async (t) => {
-  const path = join(await temporaryFolder(t), 'storage.sock');
+  const path = join(temporaryFolder(t), 'storage.sock');
   await leaveStaleSocket(path);
   t.true((await lstat(path)).isSocket());
   const broker = brokerOf(t);
@@ -44,23 +44,23 @@ test('the file of a dead socket is replaced, and removed at the end', async (t) 
 });
 
 test('a socket on which somebody answers is left alone', async (t) => {
-  const path = join(await temporaryFolder(t), 'storage.sock');
+  const path = join(temporaryFolder(t), 'storage.sock');
   await brokerOf(t).listen(path);
   await t.throwsAsync(brokerOf(t).listen(path), {
     code: 'address-in-use',
-    message: `cannot listen on ${path} (EADDRINUSE)`,
+    message: `cannot listen on ${path}: another process listens there`,
   });
 });
 
 test('a file that is no socket is left alone', async (t) => {
-  const path = join(await temporaryFolder(t), 'storage.sock');
+  const path = join(temporaryFolder(t), 'storage.sock');
   await writeFile(path, 'precious');
   await t.throwsAsync(brokerOf(t).listen(path), { code: 'address-in-use' });
   t.true((await lstat(path)).isFile());
 });
 
 test('a path that cannot be a socket is refused with the reason', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   await writeFile(join(folder, 'file'), '');
   await t.throwsAsync(brokerOf(t).listen(join(folder, 'file', 'x.sock')), { code: 'address-unavailable' });
   await t.throwsAsync(brokerOf(t).listen(join(folder, 'x'.repeat(120))), {
@@ -89,14 +89,14 @@ test('the default paths come from the environment', (t) => {
 });
 
 test('of the default paths the first that can be had is taken', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   await writeFile(join(folder, 'file'), '');
   const [impossible, possible] = [join(folder, 'file', 'storage.sock'), join(folder, 'storage.sock')];
   t.deepEqual(await listenForWrappers(brokerOf(t), undefined, [impossible, possible]), { path: possible });
 });
 
 test('no default path is a warning, and an explicit one that cannot be had an error', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   await writeFile(join(folder, 'file'), '');
   const impossible = join(folder, 'file', 'storage.sock');
   const listening = await listenForWrappers(brokerOf(t), undefined, [impossible]);
@@ -105,7 +105,7 @@ test('no default path is a warning, and an explicit one that cannot be had an er
 });
 
 test('a default path with another broker is not passed over', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   const [first, second] = [join(folder, 'one.sock'), join(folder, 'two.sock')];
   await brokerOf(t).listen(first);
   const listening = await listenForWrappers(brokerOf(t), undefined, [first, second]);

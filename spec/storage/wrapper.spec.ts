@@ -12,9 +12,9 @@ import {
   runWrapper,
   startGuest,
   startWrapper,
-  temporaryFolder,
   until,
 } from '../helpers/storage-setup.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** A guest whose calls this handler answers. */
 async function guestWith(t: import('ava').ExecutionContext, handler: StorageHandler): Promise<Guest> {
@@ -115,14 +115,14 @@ test.serial(
 );
 
 test.serial('without a broker it fails with one line', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   const { stderr, status } = await runWrapper(folder, ['x']);
   t.is(stderr, `vproxy-storage: no vproxy answers on ${join(folder, 'storage.sock')} (ENOENT)\n`);
   t.is(status, 125);
 });
 
 test.serial('without VPROXY_STORAGE_SOCKET it also looks in XDG_RUNTIME_DIR', async (t) => {
-  const folder = await temporaryFolder(t);
+  const folder = temporaryFolder(t);
   const { broker } = await startGuest(t);
   await broker.listen(join(folder, 'vproxy', 'storage.sock'));
   const emulator = createStorageEmulator(showArguments);
