@@ -107,6 +107,20 @@ test('a socket file on which somebody answers is not stolen', async (t) => {
   await dial(t, `unix-connect:${file}`);
 });
 
+test('a socket file whose listener is too busy to answer is not stolen', async (t) => {
+  const file = path.join(await makeFolder(t), 'busy');
+  const script = `require('net').createServer().listen({ path: ${JSON.stringify(file)}, backlog: 1 }, () => console.log('up'))`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  child.kill('SIGSTOP');
+  const fill = async () => {
+    for (;;) await dial(t, `unix-connect:${file}`);
+  };
+  await rejects(t, fill(), 'channel-busy', true, 'too many wait');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', false, 'another process listens');
+});
+
 test('a file that is no socket is neither replaced nor removed', async (t) => {
   const file = path.join(await makeFolder(t), 'notes');
   await fs.writeFile(file, 'precious');

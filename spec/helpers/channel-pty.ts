@@ -15,9 +15,9 @@ export interface Pty {
 
 /** A pseudo-terminal, made by script(1), whose user holds the guest's end open as well. */
 export async function openPty(t: ExecutionContext): Promise<Pty> {
-  const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 600';
+  const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 120';
   const child: ChildProcessByStdio<Writable, Readable, null> = spawn('script', ['-qfc', command, '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'ignore'],
   });
   child.stdin.on('error', () => undefined);
   t.teardown(async () => {
