@@ -117,6 +117,11 @@ export class VproxyProcess {
     this.#child.kill(signal);
   }
 
+  /** Stops reading stderr, as a log reader does that ends: what the process writes there fails from now on. */
+  closeLog(): void {
+    this.#child.stderr?.destroy();
+  }
+
   /** Ends the process with SIGTERM, or with SIGKILL after 3 s, and waits until it is gone. */
   async stop(): Promise<ExitResult> {
     if (this.#result === undefined) this.kill('SIGTERM');

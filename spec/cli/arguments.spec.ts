@@ -1,0 +1,100 @@
+/** Help, version, and what becomes of arguments that are wrong. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { runVproxy } from '../helpers/run-vproxy.js';
+
+const CHANNEL = ['-c', 'unix-connect:/nonexistent/channel.sock'];
+
+test.serial('--version prints program, protocol and Node, and nothing else', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  t.deepEqual(await runVproxy(['--version']), {
+    code: 0,
+    stdout: `vproxy ${version} (protocol 1, node ${process.version})\n`,
+    stderr: '',
+  });
+});
+
+for (const args of [['--help'], ['-h'], ['storage-emulator', '--help']]) {
+  test.serial(`${args.join(' ')} goes to stdout`, async (t) => {
+    const { code, stdout, stderr } = await runVproxy(args);
+    t.is(code, 0);
+    t.is(stderr, '');
+    t.regex(stdout, args.length === 1 ? /--channel[^]*--storage-parallel[^]*--log-format/ : /--replies/);
+  });
+}
+
+/** Each is a process of its own, so they run one after the other. */
+const refused = test.macro<[args: readonly string[], line: string]>({
+  exec: async (t, args, line) => {
+    t.deepEqual(await runVproxy(args), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
+  },
+  title: (_given, args) => `refused: vproxy ${JSON.stringify(args).slice(0, 120)}`,
+});
+
+const seconds = (value: string) => `"${value}" is not a whole number of seconds from 0 to 86400`;
+const forms = 'expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path';
+
+test.serial(refused, [], '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+test.serial(
+  refused,
+  ['-c'],
+  '-c: its value is missing; expected KIND:ADDRESS[,key=value…] of the channel (required), such as unix-connect:/run/vm1.sock',
+);
+test.serial(refused, ['-c', ''], '-c: its value is empty');
+test.serial(refused, ['-c', 'a', '--channel', 'b'], '-c: one is expected, but it is there 2 times');
+test.serial(
+  refused,
+  ['-c', 'serial:/dev/ttyS0'],
+  'channel "serial:/dev/ttyS0": should be KIND:ADDRESS, where KIND is one of: unix-connect, unix-listen, tcp-connect, tcp-listen, virtserial-open',
+);
+test.serial(
+  refused,
+  ['-c', 'tcp-listen:0.0.0.0:0'],
+  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not',
+);
+test.serial(refused, [...CHANNEL, '-o', 'ssh'], `-o ssh: there is no colon behind the service; ${forms}`);
+test.serial(refused, [...CHANNEL, '-ossh'], `-o ssh: there is no colon behind the service; ${forms}`);
+test.serial(refused, [...CHANNEL, '-i', 'ssh:0'], `-i ssh:0: port 0 cannot be dialled; ${forms}`);
+test.serial(
+  refused,
+  [...CHANNEL, '-o', 'x:1', '-o', 'y:\u001b[2J'],
+  `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address stands in brackets); ${forms}`,
+);
+for (const value of ['ten', 'NaN', '-1', '1.5', '1e3', '0x10', ' 1', '86401', '99999999999999999999']) {
+  test.serial(refused, [...CHANNEL, '--wait', value], `--wait: ${seconds(value)}`);
+}
+test.serial(
+  refused,
+  [...CHANNEL, '--dead-after=soon'],
+  '--dead-after: "soon" is not a whole number of seconds (0: never) from 0 to 86400',
+);
+test.serial(refused, [...CHANNEL, '--wait='], '--wait: its value is empty');
+test.serial(refused, [...CHANNEL, '--wait', '1', '--wait', '2'], '--wait: one is expected, but it is there 2 times');
+test.serial(
+  refused,
+  [...CHANNEL, '--storage-parallel', '0'],
+  '--storage-parallel: "0" is not a whole number of calls from 1 to 1024',
+);
+test.serial(
+  refused,
+  [...CHANNEL, '--no-storage', '--storage-socket', '/x'],
+  '--no-storage: cannot stand with --storage-socket',
+);
+test.serial(refused, [...CHANNEL, '--name', 'x'.repeat(257)], '--name: 257 characters exceed 256');
+test.serial(refused, [...CHANNEL, '--log-format', 'xml'], '--log-format: "xml" is neither text nor json');
+test.serial(refused, [...CHANNEL, '-q', '-v'], '-q: cannot stand with -v');
+test.serial(refused, [...CHANNEL, '--insecure=no'], '--insecure=no: --insecure takes no value');
+test.serial(refused, [...CHANNEL, '--outgoign', 'x'], '--outgoign: no such option; did you mean --outgoing?');
+test.serial(
+  refused,
+  [...CHANNEL, '--storage-sock', 'x'],
+  '--storage-sock: no such option; did you mean --storage-socket?',
+);
+test.serial(refused, [...CHANNEL, '--frobnicate'], '--frobnicate: no such option; see --help');
+test.serial(refused, [...CHANNEL, '-x'], '-x: no such option; see --help');
+test.serial(refused, ['storage-emulater'], '"storage-emulater": no such command; did you mean storage-emulator?');
+test.serial(refused, [...CHANNEL, 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
+test.serial(refused, [...CHANNEL, '--', 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
+test.serial(refused, ['storage-emulator'], '--replies: it is required; see --help');

@@ -1,0 +1,100 @@
+/** The documents beside the code: options, codes, and the command lines that they show. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { RUN_OPTIONS } from '../../cli/options.js';
+import { parseRunOptions } from '../../cli/run-options.js';
+import { parseChannel } from '../../lib/channel/address.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { runVproxy } from '../helpers/run-vproxy.js';
+
+const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
+
+/** `-c, --channel` for each option in the output of --help. */
+async function optionsInHelp(...command: string[]): Promise<string[]> {
+  const { stdout } = await runVproxy([...command, '--help']);
+  return [...stdout.matchAll(/^ +(-\w, )?(--[\w-]+) /gm)].map(([, short = '', long = '']) => short + long).sort();
+}
+
+/** The same for each paragraph of a document that defines an option. */
+function optionsInText(text: string): string[] {
+  const definitions = [...text.matchAll(/^\*\*`(-[^`]*)`[^*]*\*\*$/gm)].map(([, first = '']) => first);
+  return definitions.map((definition) => definition.replace('`', '')).sort();
+}
+
+test.serial('docs/cli.md defines every option of each command, and no other', async (t) => {
+  const [run = '', emulator = ''] = read('docs/cli.md')
+    .replaceAll('`, `', ', ')
+    .split(/^## vproxy storage-emulator$/m);
+  t.deepEqual(optionsInText(run), await optionsInHelp());
+  const common = ['--version', '-h, --help'];
+  t.deepEqual([...optionsInText(emulator), ...common].sort(), await optionsInHelp('storage-emulator'));
+});
+
+test('docs/cli.md has every kind of channel, and no other', (t) => {
+  const rows = read('docs/cli.md').matchAll(/^\| `([a-z]+-[a-z]+):/gm);
+  t.deepEqual(
+    [...rows].map(([, kind]) => kind),
+    [...CHANNEL_KINDS.keys()],
+  );
+});
+
+test('docs/errors.md has the table of codes as it is', (t) => {
+  const rows = [...read('docs/errors.md').matchAll(/^\| `([a-z-]+)` \| (.*) \|$/gm)];
+  const word = (isSo: boolean) => (isSo ? 'yes' : 'no');
+  t.deepEqual(
+    rows.map(([, code, row]) => [code, row]),
+    Object.entries(ERROR_CODES).map(([code, { scope, wire, retry, exit, meaning }]) => [
+      code,
+      [scope, word(wire), word(retry), exit, meaning].join(' | '),
+    ]),
+  );
+});
+
+test('docs/errors.md explains every exit status', (t) => {
+  const documented = [...read('docs/errors.md').matchAll(/^\| (\d+) \|/gm)].map(([, status]) => Number(status));
+  for (const { exit } of Object.values(ERROR_CODES)) t.true(documented.includes(exit), String(exit));
+});
+
+for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).map((name) => `docs/${name}`)]) {
+  if (!document.endsWith('.md')) continue;
+  test(`the command lines that ${document} shows are valid`, (t) => {
+    for (const [, line = ''] of read(document).matchAll(/^vproxy (-c [^…\n]*)$/gm)) {
+      const words = line.replace(/ *[&#].*$/, '').split(' ');
+      const given: Record<string, unknown> = {};
+      while (words.length > 0) {
+        const option = words.shift() ?? '';
+        const entry = Object.entries<{ type: string; alias?: string }>(RUN_OPTIONS).find(
+          ([name, { alias }]) => option === `--${name}` || option === `-${alias ?? ''}`,
+        );
+        if (entry === undefined) {
+          t.fail(`${option} in: vproxy ${line}`);
+          return;
+        }
+        const [name, { type }] = entry;
+        given[name] = type === 'string' ? [given[name] ?? [], words.shift() ?? ''].flat() : true;
+      }
+      const { proxy } = parseRunOptions(given);
+      t.notThrows(() => parseChannel(proxy.channel), line);
+    }
+    t.pass();
+  });
+}
+
+for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).map((name) => `docs/${name}`)]) {
+  if (!document.endsWith('.md')) continue;
+  test(`what ${document} links to is there`, (t) => {
+    const folder = join(PROJECT_ROOT, document, '..');
+    for (const [, target = ''] of read(document).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+      t.notThrows(() => readFileOrFolder(join(folder, target)), `${document}: ${target}`);
+    }
+    t.pass();
+  });
+}
+
+function readFileOrFolder(path: string): void {
+  if (path.endsWith('/')) readdirSync(path);
+  else readFileSync(path);
+}

@@ -1,0 +1,35 @@
+/** Log events as lines. */
+import test from 'ava';
+import { formatJsonLine, formatTextLine } from '../../cli/log-format.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+
+const EVENT: LogEvent = {
+  level: 'info',
+  event: 'listening',
+  message: 'listening on 127.0.0.1:9022 for ssh',
+  fields: { port: 9022, service: 'ssh', stream: null },
+};
+
+test('a text line has the level in words, but for info', (t) => {
+  const line = (level: LogEvent['level']) => formatTextLine({ ...EVENT, level }, false);
+  t.is(line('info'), 'vproxy: listening on 127.0.0.1:9022 for ssh');
+  t.is(line('warn'), 'vproxy: warning: listening on 127.0.0.1:9022 for ssh');
+  t.is(line('error'), 'vproxy: error: listening on 127.0.0.1:9022 for ssh');
+  t.is(line('debug'), 'vproxy: debug: listening on 127.0.0.1:9022 for ssh');
+});
+
+test('a text line with details shows the fields, escaped', (t) => {
+  const fields = { port: 9022, name: 'a\u009b2J"' };
+  t.is(
+    formatTextLine({ ...EVENT, fields }, true),
+    'vproxy: listening on 127.0.0.1:9022 for ssh (port=9022 name="a\\x9b2J\\\\"")',
+  );
+  t.is(formatTextLine({ ...EVENT, fields: {} }, true), 'vproxy: listening on 127.0.0.1:9022 for ssh');
+});
+
+test('a JSON line is one line of harmless characters that holds everything', (t) => {
+  const event: LogEvent = { ...EVENT, message: 'a\n\u2028\u202e\u009b\u007f', fields: { name: '\u001b[2J' } };
+  const line = formatJsonLine(event, new Date(0));
+  t.regex(line, /^[\u0020-\u007e]+$/);
+  t.deepEqual(JSON.parse(line), { time: '1970-01-01T00:00:00.000Z', ...event });
+});
