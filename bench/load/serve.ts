@@ -11,11 +11,17 @@ export function serveLoad(stream: Duplex): void {
   stream.once('data', (first: Buffer) => {
     const end = first.indexOf('\n');
     const [mode = '', amount = '0'] = first.subarray(0, end).toString().split(' ');
-    if (mode === 'up') takeBytes(stream, Number(amount), first.length - end - 1);
+    const rest = first.subarray(end + 1);
+    if (mode === 'up') takeBytes(stream, Number(amount), rest.length);
     else if (mode === 'down') sendBytes(stream, Number(amount));
-    else stream.on('data', (chunk) => stream.write(chunk));
+    else echoBytes(stream, rest);
   });
   stream.on('end', () => stream.end());
+}
+
+function echoBytes(stream: Duplex, already: Buffer): void {
+  if (already.length > 0) stream.write(already);
+  stream.on('data', (chunk) => stream.write(chunk));
 }
 
 function takeBytes(stream: Duplex, total: number, already: number): void {
