@@ -4,5 +4,6 @@ export { type Endpoint, type ForwardSpec, formatForwardSpec, parseForwardSpec } 
 export { Proxy, type ProxyEvents, type ProxyOptions } from './proxy/proxy.js';
 export type { StorageOptions } from './proxy/storage-service.js';
 export { MuxStream } from './session/mux-stream.js';
-export { createStorageEmulator } from './storage/emulator.js';
+export { createStorageEmulator, type StorageEmulator, type StorageEmulatorEvents } from './storage/emulator.js';
+export type { StorageHandler } from './storage/emulator-connection.js';
 export type { LogEvent, LogLevel } from './util/log-event.js';

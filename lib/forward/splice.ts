@@ -32,7 +32,6 @@ export class Splice implements StreamSink {
   #writtenBytes = 0;
   #releasedBytes = 0;
   #hasEnded = false;
-  #wasStopped = false;
   #endReason: VproxyError | null = null;
   #isSocketClosed = false;
   #isStreamOver = false;
@@ -76,22 +75,21 @@ export class Splice implements StreamSink {
   }
 
   handleFin(): void {
-    const socket = this.#socket;
-    if (socket === null) return;
-    // After STOP nobody reads what the local program still writes: it should see that, once it has its answer.
-    if (this.#wasStopped) socket.end(() => resetSocket(socket));
-    else socket.end();
+    this.#socket?.end();
   }
 
+  /**
+   * Nobody reads what the local program still writes. Node cannot close only the reading half of a socket, and a reset
+   * could destroy an answer that is still on its way to the program: so what it writes is read and dropped.
+   */
   handleStop(): void {
-    this.#wasStopped = true;
-    this.#socket?.pause();
-    if (this.#socket?.writableFinished) resetSocket(this.#socket);
+    this.#slab.returned(false);
+    this.#socket?.resume();
   }
 
   handleSent(isFree: boolean): void {
     this.#slab.returned(isFree);
-    if (!this.#wasStopped) this.#socket?.resume();
+    this.#socket?.resume();
   }
 
   handleEnd(reason: VproxyError | null): void {

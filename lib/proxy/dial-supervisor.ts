@@ -41,11 +41,11 @@ export class DialSupervisor extends ChannelSupervisor {
     for (;;) {
       const reason = await this.#openOnce();
       if (signal.aborted) return;
-      this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code });
       if (!reason.row.retry) {
         this.emit('fatal', reason);
         return;
       }
+      this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code });
       await this.#pause();
     }
   }

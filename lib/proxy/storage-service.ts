@@ -1,4 +1,5 @@
 /** The storage broker as a part of a proxy: when it runs, and how it meets the peer (docs/storage.md). */
+import { VproxyError } from '../errors.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
@@ -49,7 +50,7 @@ export class StorageService {
       peer: {
         isOffered: () => source.session?.peerServices.has(STORAGE_SERVICE) ?? false,
         open: () => {
-          if (source.session === null) throw new Error('there is no session');
+          if (source.session === null) throw new VproxyError('no-session', 'there is no session with the peer');
           return MuxStream.open(source.session, STORAGE_SERVICE);
         },
       },
