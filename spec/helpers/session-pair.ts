@@ -57,7 +57,7 @@ export class MemoryPipe implements ByteSink {
   uncork(): void {
     const corked = this.#corked ?? [];
     this.#corked = null;
-    this.write(Buffer.concat(corked));
+    for (const bytes of corked) this.write(bytes);
   }
 
   /** Takes up to `maxBytes` out at the far end. `drained` tells that the writer has nothing left waiting. */
@@ -142,7 +142,7 @@ export class Side {
 let identities = 0;
 
 /** An instance of its own for every side and process, and nonces that differ but do not depend on chance. */
-function seededIdentity(name: string): Pick<SessionSettings, 'instance' | 'randomBytes'> {
+export function seededIdentity(name: string): Pick<SessionSettings, 'instance' | 'randomBytes'> {
   identities += 1;
   let state = (identities * 2_654_435_761) >>> 0;
   const randomBytes = (size: number): Buffer => {

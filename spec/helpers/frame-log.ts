@@ -1,0 +1,91 @@
+/** Reads what a side under test writes, frame by frame, and is strict about it: every byte has to be explained. */
+import { crc32 } from 'node:zlib';
+import { crc16 } from '../../lib/codec/check.js';
+import { FRAME_TYPE, formatFrameType } from '../../lib/codec/frame-type.js';
+import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
+
+/** A frame as it was read. */
+export interface SeenFrame {
+  readonly type: number;
+  /** The type's name, such as `DATA`. */
+  readonly name: string;
+  readonly streamId: number;
+  readonly payload: Buffer;
+}
+
+/** The JSON object in a frame's payload. */
+export function jsonOf(frame: SeenFrame): Record<string, unknown> {
+  return JSON.parse(frame.payload.toString()) as Record<string, unknown>;
+}
+
+/** Takes the bytes of one direction: flush, HELLOs, and the counted frames of one session after another. */
+export class FrameLog {
+  readonly hellos: Hello[] = [];
+  readonly frames: SeenFrame[] = [];
+  /** Zero bytes between frames. */
+  flushedBytes = 0;
+  /** Whether payloads must have a right CRC; without, the field must be 0. */
+  integrity: boolean;
+  #sequence = 1;
+  #bytes: Buffer = Buffer.alloc(0);
+
+  constructor(integrity: boolean) {
+    this.integrity = integrity;
+  }
+
+  /** Reads on. Throws for everything that the protocol does not allow a side to write. */
+  push(chunk: Buffer): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    let at = 0;
+    for (let size = this.#read(at); size > 0; size = this.#read(at)) at += size;
+    this.#bytes = this.#bytes.subarray(at);
+  }
+
+  /** Takes out the frames seen so far. */
+  take(): SeenFrame[] {
+    return this.frames.splice(0);
+  }
+
+  /** The size of what stands at `at`, which is noted; 0 where it is not whole yet. */
+  #read(at: number): number {
+    const bytes = this.#bytes.subarray(at);
+    if (bytes.length === 0) return 0;
+    if (bytes[0] === 0) {
+      let zeros = 0;
+      while (bytes[zeros] === 0) zeros += 1;
+      this.flushedBytes += zeros;
+      this.#sequence = 1;
+      return zeros;
+    }
+    if (bytes[0] === 0xff) {
+      if (bytes.length < 32) return 0;
+      if (!bytes.subarray(0, 16).equals(MAGIC)) throw new Error('FF without a magic');
+      const size = this.#readFrame(bytes.subarray(16), 0);
+      return size === 0 ? 0 : 16 + size;
+    }
+    return this.#readFrame(bytes, this.#sequence);
+  }
+
+  #readFrame(bytes: Buffer, sequence: number): number {
+    if (bytes.length < 16) return 0;
+    const [type, flags] = bytes as unknown as [number, number];
+    const [streamId, length, crc] = [4, 8, 12].map((offset) => bytes.readUInt32BE(offset)) as [number, number, number];
+    const counted = Buffer.alloc(4);
+    counted.writeUInt32BE(sequence);
+    const check = crc16(Buffer.concat([counted, bytes.subarray(0, 2), bytes.subarray(4, 16)]));
+    if (check !== bytes.readUInt16BE(2)) throw new Error(`frame ${sequence} has a wrong check`);
+    if (flags !== 0) throw new Error(`frame ${sequence} has flags`);
+    if (bytes.length < 16 + length) return 0;
+    const payload = Buffer.from(bytes.subarray(16, 16 + length));
+    const isChecked = this.integrity || type === FRAME_TYPE.HELLO;
+    if (crc !== (isChecked ? crc32(payload) : 0)) throw new Error(`frame ${sequence} has a wrong CRC`);
+    if (type === FRAME_TYPE.HELLO) {
+      if (sequence !== 0) throw new Error('a HELLO is counted');
+      this.hellos.push(decodeHello(payload));
+    } else {
+      this.frames.push({ type, name: formatFrameType(type), streamId, payload });
+      this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
+    }
+    return 16 + length;
+  }
+}
