@@ -81,7 +81,9 @@ export class SessionStream implements Creditor, Ready {
 
   // Receiving.
   #finReceived = false;
+  /** Whether this side reads no more; its STOP may still be held back with the OPEN. */
   #stopSent = false;
+  #stopPayload: Buffer | null = null;
 
   constructor(
     host: StreamHost,
@@ -196,7 +198,9 @@ export class SessionStream implements Creditor, Ready {
   stop(code: string, message: string): void {
     if (this.#stopSent || this.#finReceived || this.#isOver) return;
     this.#stopSent = true;
-    this.#host.control(FRAME_TYPE.STOP, this.#id, encodeReason({ code, message }));
+    const payload = encodeReason({ code, message });
+    if (this.#id !== 0) this.#host.control(FRAME_TYPE.STOP, this.#id, payload);
+    else this.#stopPayload = payload;
   }
 
   /** Ends both directions now and drops what waits. */
@@ -231,6 +235,8 @@ export class SessionStream implements Creditor, Ready {
     this.#id = id;
     if (this.isIncoming) return;
     this.#host.control(FRAME_TYPE.OPEN, id, encodeOpen(this));
+    if (this.#stopPayload !== null) this.#host.control(FRAME_TYPE.STOP, id, this.#stopPayload);
+    this.#stopPayload = null;
     this.#sendDelayed();
   }
 
@@ -256,10 +262,7 @@ export class SessionStream implements Creditor, Ready {
   handleData(bytes: Buffer): boolean {
     this.#requireOpenDirection('DATA');
     this.#window.receive(bytes.length, this.#id);
-    if (this.#stopSent) {
-      this.#window.release(bytes.length, this.#host.nowMs, 0);
-      return false;
-    }
+    if (this.#stopSent) return false;
     return this.#sink?.handleData(bytes) ?? false;
   }
 
