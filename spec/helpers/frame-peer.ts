@@ -205,7 +205,7 @@ export class FramePeer {
       const { bytes, drained } = this.outbound.take(2 ** 20);
       this.log.push(bytes);
       if (drained) this.loop.handleDrain();
-      if (bytes.length === 0 && !drained) return;
+      if (this.outbound.totalBytes === 0 && !drained) return;
     }
   }
 

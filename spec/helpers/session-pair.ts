@@ -201,13 +201,14 @@ export class SessionPair {
 }
 
 function carry(from: Side, to: Side, pieceBytes: number): boolean {
+  const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
   if (bytes.length > 0) {
     // As a link does: the buffer is filled anew unless it was kept.
     if (!to.loop.receive(bytes)) bytes.fill(0xee);
   }
   if (drained) from.loop.handleDrain();
-  return bytes.length > 0 || drained;
+  return moves || drained;
 }
 
 /** Carries bytes while programs at both ends (streams of Node) act in between; until nothing has moved for some turns. */

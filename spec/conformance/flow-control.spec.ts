@@ -1,0 +1,313 @@
+import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { Budget } from '../../lib/session/budget.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+import { RecordingSink } from '../helpers/recording-sink.js';
+import { endsWith, goesOn } from './ends-with.js';
+
+const { ACCEPT, DATA, FIN, PING, STOP } = FRAME_TYPE;
+
+test('R-FLOW-2: DATA up to the credit of a stream is taken, one byte more is flow-control', (t) => {
+  const limits = { streamCredit: 5000 };
+  goesOn(
+    t,
+    (peer) => {
+      peer.sendOpen(1);
+      peer.sendData(1, Buffer.alloc(5000));
+    },
+    { limits },
+  );
+  const act = (peer: FramePeer) => {
+    peer.sendOpen(1);
+    peer.sendData(1, Buffer.alloc(4000));
+    peer.sendData(1, Buffer.alloc(1001));
+  };
+  endsWith(t, 'flow-control', act, { limits });
+  endsWith(t, 'flow-control', act, { limits, integrity: false });
+});
+
+test('R-FLOW-2: credit also binds where this side has sent STOP and drops what comes', (t) => {
+  const act = (peer: FramePeer) => {
+    peer.sendOpen(1);
+    peer.streams.get(1)?.stop('local-error', 'gone');
+    for (let sent = 0; sent < 6; sent += 1) peer.sendData(1, Buffer.alloc(1000));
+  };
+  endsWith(t, 'flow-control', act, { limits: { streamCredit: 5000 } });
+});
+
+test('R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended', (t) => {
+  const limits = { inFlight: 4096, streamCredit: 65_536 };
+  endsWith(
+    t,
+    'flow-control',
+    (peer) => {
+      peer.sendOpen(1);
+      peer.sendData(1, Buffer.alloc(4097));
+    },
+    { limits },
+  );
+  endsWith(
+    t,
+    'flow-control',
+    (peer) => {
+      peer.sendOpen(1);
+      peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
+      peer.sendData(1, Buffer.alloc(4097));
+    },
+    { limits },
+  );
+});
+
+test('R-FLOW-2: credit is a total: one that lowers it is ignored, a repeated one does nothing', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streamCredit: 2000, inFlight: 3000 } });
+  peer.sendOpen(1);
+  peer.sendCredit(1, 1000);
+  peer.sendCredit(0, 1000);
+  peer.streams.get(1)?.send(Buffer.alloc(9000), 0, 9000, false);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'DATA 1 2000']);
+  peer.sendCredit(1, 2000);
+  t.deepEqual(peer.takeTexts(), []);
+  peer.sendCredit(1, 8000);
+  t.deepEqual(peer.takeTexts(), ['DATA 1 1000']);
+  peer.sendCredit(0, 3000);
+  t.deepEqual(peer.takeTexts(), []);
+  peer.sendCredit(0, 2n ** 64n - 1n);
+  t.deepEqual(peer.takeTexts(), ['DATA 1 5000']);
+  peer.sendCredit(1, 2n ** 64n - 1n);
+  peer.sendCredit(1, 0);
+  t.deepEqual(peer.takeTexts(), ['DATA 1 1000']);
+});
+
+test('R-FLOW-3: stream credit is raised by what has left the receiver, when half of the window has', (t) => {
+  const peer = FramePeer.established({ limits: { streamCredit: 4000 } });
+  peer.sendOpen(1);
+  peer.clock.advance(5000);
+  peer.sendData(1, Buffer.alloc(4000));
+  peer.log.take();
+  const stream = peer.streams.get(1);
+  stream?.release(1999);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), []);
+  stream?.release(1);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), ['CREDIT 1 6000']);
+});
+
+test('R-FLOW-3: no credit is given when the peer has ended its direction or was stopped', (t) => {
+  const peer = FramePeer.established({ limits: { streamCredit: 4000 } });
+  for (const id of [1, 3]) {
+    peer.sendOpen(id);
+    peer.sendData(id, Buffer.alloc(4000));
+  }
+  peer.send(FIN, 1);
+  peer.streams.get(3)?.stop('local-error', 'gone');
+  peer.pump();
+  peer.log.take();
+  for (const stream of peer.streams.values()) stream.release(4000);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), []);
+});
+
+/** Feeds a stream as fast as it gives credit, for so many bytes, while its sink drains at once. The last credit. */
+function feed(peer: FramePeer, id: number, bytes: number): number {
+  const sink = peer.sinks.get(id);
+  if (sink !== undefined) sink.releases = peer.streams.get(id) ?? null;
+  let credit = peer.settings.limits.streamCredit;
+  for (let sent = 0; sent < bytes; ) {
+    const size = Math.min(credit - sent, 65_536);
+    if (size === 0) throw new Error('no more credit');
+    peer.sendData(id, Buffer.alloc(size));
+    sent += size;
+    for (const text of peer.takeTexts()) {
+      const [name, stream, total] = text.split(' ');
+      if (name === 'CREDIT' && Number(stream) === id) credit = Number(total);
+      if (name === 'PING') continue;
+    }
+  }
+  return credit;
+}
+
+test('R-FLOW-4: a window grows up to 32 MiB while it drains fast, and the budget has the rest back at the end', (t) => {
+  const receiveBudget = new Budget(64 * 2 ** 20);
+  const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
+  peer.sendOpen(1);
+  const bytes = 80 * 2 ** 20;
+  const credit = feed(peer, 1, bytes);
+  t.true(credit - bytes <= 32 * 2 ** 20, `${credit - bytes}`);
+  t.true(credit - bytes >= 16 * 2 ** 20, `${credit - bytes}`);
+  t.is(receiveBudget.usedBytes, 32 * 2 ** 20 - 65_536);
+  peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
+  t.is(receiveBudget.usedBytes, 0);
+});
+
+test('R-FLOW-4: with the budget full windows stop growing, and the stream goes on', (t) => {
+  const receiveBudget = new Budget(200_000);
+  const peer = FramePeer.established({ settings: { receiveBudget }, limits: { inFlight: 2 ** 30 } });
+  peer.sendOpen(1);
+  peer.sendOpen(3);
+  t.is(feed(peer, 1, 5_000_000) > 5_000_000, true);
+  t.is(feed(peer, 3, 5_000_000) > 5_000_000, true);
+  t.true(receiveBudget.usedBytes <= 200_000);
+  t.is(receiveBudget.usedBytes, 196_608);
+});
+
+test('R-FLOW-4: a window does not grow where the local end is slow', (t) => {
+  const receiveBudget = new Budget(2 ** 30);
+  const peer = FramePeer.established({ settings: { receiveBudget } });
+  peer.sendOpen(1);
+  for (let turn = 0; turn < 20; turn += 1) {
+    peer.sendData(1, Buffer.alloc(32_768));
+    peer.advance(1000);
+    peer.streams.get(1)?.release(32_768);
+    peer.pump();
+  }
+  t.is(receiveBudget.usedBytes, 0);
+});
+
+test('R-FLOW-5: session credit is raised as DATA arrives, read or not, when a quarter is used', (t) => {
+  const peer = FramePeer.established({ limits: { inFlight: 4000 } });
+  peer.sendOpen(1);
+  peer.sendData(1, Buffer.alloc(999));
+  t.deepEqual(peer.takeTexts(), ['ACCEPT 1']);
+  peer.sendData(1, Buffer.alloc(1));
+  t.deepEqual(peer.takeTexts(), ['CREDIT 0 5000']);
+  peer.send(FRAME_TYPE.RESET, 1, { code: 'denied', message: '' });
+  peer.sendData(1, Buffer.alloc(1000));
+  t.deepEqual(peer.takeTexts(), ['CREDIT 0 6000']);
+});
+
+/** Sends DATA for one session window, and answers the PING that may follow after `roundTripMs`. The newest session credit beyond what was sent. */
+function fillInFlight(peer: FramePeer, sentBytes: number, roundTripMs: number): { sent: number; window: number } {
+  let sent = sentBytes;
+  let credit = 0;
+  const look = () => {
+    for (const frame of peer.log.take()) {
+      if (frame.type === FRAME_TYPE.CREDIT && frame.streamId === 0) credit = Number(frame.payload.readBigUInt64BE());
+      if (frame.type === PING) {
+        peer.clock.advance(roundTripMs);
+        peer.send(FRAME_TYPE.PONG, 0, frame.payload);
+      }
+    }
+  };
+  for (let turn = 0; turn < 16; turn += 1) {
+    peer.sendData(1, Buffer.alloc(1000));
+    sent += 1000;
+    look();
+  }
+  return { sent, window: credit - sent };
+}
+
+test('R-FLOW-5: the session window grows while the sender is held back and the round trip stays short', (t) => {
+  const peer = new FramePeer({ limits: { inFlight: 4000, streamCredit: 2 ** 30 } });
+  peer.loop.start();
+  peer.establish();
+  peer.clock.advance(5);
+  const ping = peer.log.take().find(({ type }) => type === PING);
+  peer.send(FRAME_TYPE.PONG, 0, ping?.payload ?? Buffer.alloc(0));
+  peer.sendOpen(1);
+  const first = fillInFlight(peer, 0, 5);
+  t.true(first.window > 4000, `${first.window}`);
+  const second = fillInFlight(peer, first.sent, 20);
+  const third = fillInFlight(peer, second.sent, 20);
+  t.true(third.window <= second.window * 2);
+  let sent = third.sent;
+  const windows = [];
+  for (let turn = 0; turn < 6; turn += 1) {
+    const outcome = fillInFlight(peer, sent, 50);
+    sent = outcome.sent;
+    windows.push(outcome.window);
+  }
+  t.true(Math.max(...windows) <= 2 * third.window, `${windows.join()} after ${third.window}`);
+});
+
+test('R-FLOW-7: DATA goes out one frame per stream in turn, and control before it', (t) => {
+  const peer = FramePeer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 } });
+  for (const id of [1, 3, 5]) peer.sendOpen(id);
+  peer.log.take();
+  peer.isReading = false;
+  for (const stream of peer.streams.values()) stream.send(Buffer.alloc(163_840), 0, 163_840, false);
+  peer.send(PING, 0, Buffer.alloc(8));
+  peer.isReading = true;
+  peer.pump();
+  const turns = peer.takeTexts().map((text) => text.split(' ').slice(0, 2).join(' '));
+  t.deepEqual(turns.slice(0, 8), [
+    ...['DATA 1', 'PONG 0'],
+    ...['DATA 1', 'DATA 3', 'DATA 5'],
+    ...['DATA 1', 'DATA 3', 'DATA 5'],
+  ]);
+});
+
+test('R-FLOW-8: frames are large where one stream has data, 16 KiB where several have, 1 KiB on a small channel', (t) => {
+  const sizes = (peer: FramePeer, ids: readonly number[], size = 60_000): number[] => {
+    for (const id of ids) peer.sendOpen(id);
+    peer.isReading = false;
+    for (const id of ids) peer.streams.get(id)?.send(Buffer.alloc(size), 0, size, false);
+    peer.isReading = true;
+    peer.pump();
+    const frames = peer.log.take().filter(({ type }) => type === DATA);
+    return frames.map(({ payload }) => payload.length);
+  };
+  t.deepEqual(sizes(FramePeer.established(), [1]), [60_000]);
+  const several = FramePeer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 } });
+  const [first, ...others] = sizes(several, [1, 3, 5], 200_000);
+  t.is(first, 131_072);
+  t.is(Math.max(...others.slice(0, 24)), 16_384);
+  t.is(Math.max(...sizes(FramePeer.established({ limits: { frame: 4096 } }), [1])), 1024);
+  t.is(Math.max(...sizes(FramePeer.established({ peerLimits: { frame: 4096 } }), [1])), 1024);
+  t.is(Math.max(...sizes(FramePeer.established({ peerLimits: { frame: 5000 } }), [1])), 5000);
+});
+
+test('R-FLOW-8: no more than 128 KiB of one stream, 64 KiB of several, wait in a channel that is not read', (t) => {
+  const waiting = (ids: readonly number[], options: ConstructorParameters<typeof FramePeer>[0] = {}): number => {
+    const peer = FramePeer.established({
+      capacityBytes: 4096,
+      peerLimits: { streamCredit: 2 ** 20, ...options.peerLimits },
+    });
+    for (const id of ids) peer.sendOpen(id);
+    peer.isReading = false;
+    for (const id of ids) {
+      const size = 2 ** 20;
+      peer.streams.get(id)?.send(Buffer.alloc(size), 0, size, false);
+    }
+    return peer.outbound.unwrittenBytes;
+  };
+  t.true(waiting([1]) <= 2 * (131_072 + 16));
+  t.true(waiting([1, 3, 5]) <= 131_072 + 16 + 65_536, `${waiting([1, 3, 5])}`);
+  t.true(waiting([1], { peerLimits: { frame: 4096 } }) <= 2048 + 32);
+});
+
+test('R-FLOW-1: a side reads on while its own channel is not read', (t) => {
+  const peer = FramePeer.established({ capacityBytes: 4096, limits: { inFlight: 100_000, streamCredit: 2 ** 20 } });
+  peer.sendOpen(1);
+  peer.isReading = false;
+  peer.streams.get(1)?.send(Buffer.alloc(65_536), 0, 65_536, false);
+  for (let sent = 0; sent < 100_000; sent += 10_000) peer.sendData(1, Buffer.alloc(10_000, sent / 10_000));
+  t.is(peer.sinks.get(1)?.bytes.length, 100_000);
+  t.deepEqual(peer.endings, []);
+});
+
+test('a stream without credit does not hold up another one', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streamCredit: 1024 } });
+  for (const id of [1, 3]) peer.sendOpen(id);
+  peer.streams.get(1)?.send(Buffer.alloc(5000), 0, 5000, false);
+  peer.streams.get(3)?.send(Buffer.from('quick'), 0, 5, false);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'ACCEPT 3', 'DATA 1 1024', 'DATA 3 5']);
+  peer.send(STOP, 1, { code: 'denied', message: '' });
+  t.deepEqual(peer.takeTexts(), ['FIN 1']);
+});
+
+test('credit for this side that comes with ACCEPT is used at once', (t) => {
+  const peer = FramePeer.established();
+  const stream = peer.session.open('far', null, new RecordingSink());
+  stream.send(Buffer.alloc(100_000), 0, 100_000, false);
+  peer.pump();
+  peer.send(ACCEPT, 2);
+  peer.sendCredit(2, 100_000);
+  const sizes = peer.log.take().filter(({ type }) => type === DATA);
+  t.is(
+    sizes.reduce((sum, { payload }) => sum + payload.length, 0),
+    100_000,
+  );
+});
