@@ -124,7 +124,7 @@ export class Session extends EventEmitter<SessionEvents> {
       deadAfterMs: settings.deadAfterMs,
       receivedCount: () => this.#receivedChunks,
       sentCount: () => this.#writer.sequence,
-      onPingDue: () => this.#ping(),
+      onPingDue: () => this.#pingIfIdle(),
       onDead: (silentMs) =>
         this.end(new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`)),
     });
@@ -206,6 +206,7 @@ export class Session extends EventEmitter<SessionEvents> {
       isKept = true;
     }
     this.#sender.resume();
+    if (!this.#isOver) this.#table.releaseHeld();
     return isKept;
   }
 
@@ -248,6 +249,8 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.#isOver) return;
     this.#isOver = true;
     const streams = this.#table.list();
+    // A place that comes free now must not be taken by another OPEN.
+    this.#table.takeHeld();
     if (tellsPeer) {
       // RESETs first, so that a peer that drains on `shutdown` finds no stream left to wait for.
       if (reason.code === 'shutdown') for (const stream of streams) stream.reset(reason.code, reason.message);
@@ -300,6 +303,11 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #ping(): void {
     this.#control(FRAME_TYPE.PING, 0, this.#roundTrip.begin(this.#clock.now()));
+  }
+
+  /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
+  #pingIfIdle(): void {
+    if (this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#ping();
   }
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {

@@ -10,7 +10,7 @@ export class StreamTable {
   readonly #ownLimits: Limits;
   readonly #isCongested: () => boolean;
   readonly #live = new Map<number, SessionStream>();
-  #held: SessionStream[] = [];
+  readonly #held = new Set<SessionStream>();
   #nextOwnId: number;
   #lastPeerId = 0;
   #ownOpen = 0;
@@ -62,15 +62,15 @@ export class StreamTable {
 
   /** Takes up a stream of this side: with the next id, or held back until the peer's bounds let it through. */
   addOwn(stream: SessionStream): void {
-    this.#held.push(stream);
+    this.#held.add(stream);
     this.releaseHeld();
   }
 
   /** Opens what the peer's bounds let through. */
   releaseHeld(): void {
-    while (this.#held.length > 0 && this.#canOpen()) {
-      const stream = this.#held.shift() as SessionStream;
-      if (stream.isOver) continue;
+    for (const stream of this.#held) {
+      if (!this.#canOpen()) return;
+      this.#held.delete(stream);
       const id = this.#nextOwnId;
       this.#nextOwnId += 2;
       this.#live.set(id, stream);
@@ -110,7 +110,10 @@ export class StreamTable {
 
   /** A stream is over for the protocol; it keeps its place while bytes of it still drain on this side. */
   over(stream: SessionStream): void {
-    if (stream.id === 0) return;
+    if (stream.id === 0) {
+      this.#held.delete(stream);
+      return;
+    }
     this.#live.delete(stream.id);
     if (!stream.isIncoming) this.#ownOpen -= 1;
     else if (!stream.isDraining) this.#peerOpen -= 1;
@@ -123,8 +126,8 @@ export class StreamTable {
 
   /** Takes out all opens that are held back. */
   takeHeld(): SessionStream[] {
-    const held = this.#held;
-    this.#held = [];
+    const held = [...this.#held];
+    this.#held.clear();
     return held;
   }
 
