@@ -1,0 +1,166 @@
+import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import type { FramePeer } from '../helpers/frame-peer.js';
+import { FramePeer as Peer } from '../helpers/frame-peer.js';
+import { RecordingSink } from '../helpers/recording-sink.js';
+import { endedWith, goesOn } from './ends-with.js';
+
+const { CREDIT, OPEN, PING, RESET } = FRAME_TYPE;
+const REASON = { code: 'cancelled', message: '' };
+
+/** A peer that sends but does not read, on a channel that is full already. */
+function deafPeer(options: ConstructorParameters<typeof Peer>[0] = {}): FramePeer {
+  const peer = Peer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 }, ...options });
+  peer.sendOpen(1);
+  peer.isReading = false;
+  peer.streams.get(1)?.send(Buffer.alloc(2 ** 18), 0, 2 ** 18, false);
+  return peer;
+}
+
+/** Does something again and again until the session ends, at most `times`; how often it was done. */
+function repeatUntilEnd(peer: FramePeer, times: number, act: (turn: number) => void): number {
+  for (let turn = 0; turn < times; turn += 1) {
+    if (peer.endings.length > 0) return turn;
+    act(turn);
+  }
+  return times;
+}
+
+test('R-FLOW-6: PINGs are answered with one PONG of the newest while the channel is full', (t) => {
+  const peer = deafPeer();
+  for (let turn = 0; turn < 10_000; turn += 1) peer.send(PING, 0, Buffer.from(String(turn).padStart(8, '0')));
+  t.deepEqual(peer.endings, []);
+  peer.log.take();
+  peer.isReading = true;
+  peer.pump();
+  const pongs = peer.log.take().filter(({ name }) => name === 'PONG');
+  t.deepEqual(
+    pongs.map(({ payload }) => payload.toString()),
+    ['00009999'],
+  );
+});
+
+test('R-FLOW-6: raised credit waits as one CREDIT per stream, of the newest', (t) => {
+  const peer = deafPeer({ limits: { streamCredit: 4096, inFlight: 2 ** 20 } });
+  const sink = peer.sinks.get(1) as RecordingSink;
+  sink.releases = peer.streams.get(1) ?? null;
+  for (let turn = 0; turn < 500; turn += 1) peer.sendData(1, Buffer.alloc(2048));
+  t.deepEqual(peer.endings, []);
+  peer.log.take();
+  peer.isReading = true;
+  peer.pump();
+  const credits = peer.takeTexts().filter((text) => text.startsWith('CREDIT'));
+  t.is(credits.filter((text) => text.startsWith('CREDIT 0')).length, 1);
+  t.is(credits.filter((text) => text.startsWith('CREDIT 1')).length, 1);
+});
+
+test('R-FLOW-6: a peer that opens streams and reads no refusal is a flood', (t) => {
+  const peer = deafPeer({ limits: { streams: 10 } });
+  const opened = repeatUntilEnd(peer, 10_000, (turn) => peer.sendOpen(3 + 2 * turn, 'echo'));
+  t.true(opened > 1024 && opened <= 1024 + 4 * 11 + 1, `${opened}`);
+  peer.isReading = true;
+  peer.pump();
+  endedWith(t, peer, 'flood');
+});
+
+test('R-FLOW-6: a peer that opens, is accepted, resets, and reads nothing is a flood', (t) => {
+  const peer = deafPeer();
+  const opened = repeatUntilEnd(peer, 10_000, (turn) => {
+    peer.sendOpen(3 + 2 * turn, 'echo');
+    peer.send(RESET, 3 + 2 * turn, REASON);
+  });
+  t.true(opened > 1024 && opened < 1100, `${opened}`);
+  peer.isReading = true;
+  peer.pump();
+  endedWith(t, peer, 'flood');
+});
+
+test('R-FLOW-6: streams that are open may each have their frames waiting, and are no flood', (t) => {
+  const peer = deafPeer({ limits: { streams: 1024, opens: 1024 } });
+  for (let id = 3; id < 2 * 1000; id += 2) {
+    peer.sendOpen(id, 'echo');
+    peer.streams.get(id)?.finish();
+    peer.streams.get(id)?.stop('local-error', '');
+  }
+  t.deepEqual(peer.endings, []);
+  t.is(peer.session.streamCount, 1000);
+});
+
+test('R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood', (t) => {
+  const peer = Peer.established();
+  peer.onStream = () => undefined;
+  let id = -1;
+  const openAndReset = (): void => {
+    id += 2;
+    peer.write(Buffer.concat([peer.frame(OPEN, id, { service: 'echo' }), peer.frame(RESET, id, REASON)]));
+  };
+  t.is(repeatUntilEnd(peer, 1000, openAndReset), 1000);
+  peer.advance(1000);
+  t.is(repeatUntilEnd(peer, 200, openAndReset), 200);
+  t.deepEqual(peer.endings, []);
+  openAndReset();
+  endedWith(t, peer, 'flood');
+});
+
+test('R-FLOW-6: streams that are reset after an answer are no flood while the peer reads', (t) => {
+  goesOn(t, (peer) => {
+    for (let id = 1; id < 10_000; id += 2) {
+      peer.sendOpen(id);
+      peer.send(RESET, id, REASON);
+    }
+    peer.log.take();
+  });
+});
+
+test('CREDIT, unknown types and RESETs of ended streams in any number queue nothing', (t) => {
+  const peer = deafPeer();
+  const before = peer.outbound.totalBytes;
+  const payload = Buffer.alloc(8);
+  for (let turn = 0; turn < 5000; turn += 1) {
+    payload.writeUInt32BE(turn, 4);
+    peer.send(CREDIT, turn % 2, payload);
+    peer.send(0x90, 0, Buffer.alloc(20));
+  }
+  t.deepEqual(peer.endings, []);
+  t.is(peer.outbound.totalBytes, before);
+});
+
+test('R-FLOW-6: a side opens no streams into a channel that is far behind, and opens them when it has caught up', (t) => {
+  const peer = deafPeer({ peerLimits: { streams: 2 ** 20, opens: 65_536 } });
+  const sinks = Array.from({ length: 3000 }, () => {
+    const sink = new RecordingSink();
+    peer.session.open('far', null, sink);
+    return sink;
+  });
+  t.deepEqual(peer.endings, []);
+  peer.log.take();
+  peer.isReading = true;
+  peer.pump();
+  t.is(peer.takeTexts().filter((text) => text.startsWith('OPEN')).length, 3000);
+  t.true(sinks.every((sink) => sink.events.length === 0));
+});
+
+test('R-FLOW-6: opens that are held back in a burst of answers go out when it is over', (t) => {
+  const peer = Peer.established({ limits: { streams: 1 } });
+  const sink = new RecordingSink();
+  peer.onStream = () => undefined;
+  peer.sendOpen(1);
+  const refused = Array.from({ length: 600 }, (_, index) => peer.frame(OPEN, 3 + 2 * index, { service: 'echo' }));
+  // The last frame makes a program open a stream of its own, while the 600 answers wait for the end of the reading.
+  peer.session.once('services', () => peer.session.open('far', null, sink));
+  peer.write(Buffer.concat([...refused, peer.frame(FRAME_TYPE.SERVICES, 0, { services: [] })]));
+  t.is(peer.takeTexts().at(-1), 'OPEN 2 far');
+});
+
+test('a peer that is paused for days, with openings that time out meanwhile, is no flood', (t) => {
+  const peer = deafPeer();
+  for (let minutes = 0; minutes < 3 * 24 * 60; minutes += 1) {
+    peer.session.open('far', null, new RecordingSink());
+    peer.clock.advance(60_000);
+  }
+  t.deepEqual(peer.endings, []);
+  peer.isReading = true;
+  peer.pump();
+  t.deepEqual(peer.endings, []);
+  t.is(peer.session.streamCount, 1);
+});
