@@ -1,0 +1,291 @@
+import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { VproxyError } from '../../lib/errors.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+import { RecordingSink } from '../helpers/recording-sink.js';
+import { endedWith, endsWith, goesOn } from './ends-with.js';
+
+const { DATA, FIN, GOAWAY, PING, PONG, RESET } = FRAME_TYPE;
+const EIGHT = Buffer.from('12345678');
+
+const shutdown = (last: number): object => ({ code: 'shutdown', message: 'bye', last });
+
+test('R-LIVE-1: a PING is answered with its own bytes', (t) => {
+  const peer = FramePeer.established();
+  peer.send(PING, 0, EIGHT);
+  const [pong] = peer.log.take();
+  t.is(pong?.name, 'PONG');
+  t.true(pong?.payload.equals(EIGHT));
+});
+
+test('R-LIVE-1: several PINGs in one piece may get one PONG, of the newest', (t) => {
+  const peer = FramePeer.established();
+  peer.write(Buffer.concat(['a', 'b', 'c'].map((text) => peer.frame(PING, 0, Buffer.alloc(8, text)))));
+  t.deepEqual(
+    peer.log.take().map(({ payload }) => payload.toString()),
+    ['cccccccc'],
+  );
+});
+
+test('R-LIVE-1: PING goes out when nothing was received for 10 s, though something is sent', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streamCredit: 2 ** 20 } });
+  peer.sendOpen(1);
+  peer.log.take();
+  for (let second = 0; second < 60; second += 1) {
+    peer.streams.get(1)?.send(Buffer.from('x'), 0, 1, false);
+    peer.advance(1000);
+  }
+  const pings = peer.takeTexts().filter((text) => text === 'PING 0').length;
+  t.true(pings >= 4 && pings <= 6, `${pings}`);
+});
+
+test('R-LIVE-1: PING goes out when nothing was sent for 10 s, though something is received', (t) => {
+  const peer = FramePeer.established();
+  for (let second = 0; second < 60; second += 1) {
+    peer.send(PONG, 0, EIGHT);
+    peer.advance(1000);
+  }
+  const pings = peer.takeTexts().filter((text) => text === 'PING 0').length;
+  t.true(pings >= 4 && pings <= 6, `${pings}`);
+});
+
+test('R-LIVE-1: a busy session sends no PING', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streamCredit: 2 ** 20 } });
+  peer.sendOpen(1);
+  peer.log.take();
+  for (let second = 0; second < 60; second += 1) {
+    peer.sendData(1, 'x');
+    peer.streams.get(1)?.send(Buffer.from('x'), 0, 1, false);
+    peer.advance(1000);
+  }
+  t.false(peer.takeTexts().includes('PING 0'));
+});
+
+test('R-LIVE-2: a day of silence ends no session where a peer may be paused', (t) => {
+  goesOn(t, (peer) => {
+    peer.advance(24 * 3_600_000);
+    peer.log.take();
+  });
+});
+
+test('R-LIVE-2: 30 s of silence end a session where that was set, without a GOAWAY', (t) => {
+  const peer = FramePeer.established({ settings: { deadAfterMs: 30_000 } });
+  peer.advance(29_000);
+  t.deepEqual(peer.endings, []);
+  peer.send(PONG, 0, EIGHT);
+  peer.advance(29_000);
+  t.deepEqual(peer.endings, []);
+  t.true(peer.takeTexts().includes('PING 0'));
+  peer.advance(10_000);
+  t.deepEqual(
+    peer.endings.map(({ code }) => code),
+    ['channel-silent'],
+  );
+  t.false(peer.takeTexts().some((text) => text.startsWith('GOAWAY')));
+});
+
+test('R-LIVE-2: a clock that jumped says nothing of the peer: the wait begins again', (t) => {
+  const peer = FramePeer.established({ settings: { deadAfterMs: 30_000 } });
+  peer.clock.jump(3_600_000);
+  peer.pump();
+  t.deepEqual(peer.endings, []);
+  peer.advance(10_000);
+  t.deepEqual(peer.endings, []);
+  peer.advance(30_000);
+  t.is(peer.endings.length, 1);
+});
+
+test('R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync', (t) => {
+  const drip = (peer: FramePeer, bytes: Buffer, gapMs: number): void => {
+    for (const byte of bytes) {
+      if (peer.endings.length > 0) return;
+      peer.write(Buffer.from([byte]));
+      peer.advance(gapMs);
+    }
+  };
+  for (const integrity of [true, false]) {
+    endsWith(
+      t,
+      'desync',
+      (peer) => {
+        peer.sendOpen(1);
+        drip(peer, peer.frame(DATA, 1, Buffer.alloc(100)), 1000);
+      },
+      { integrity },
+    );
+  }
+  endsWith(t, 'desync', (peer) => drip(peer, peer.frame(PING, 0, EIGHT), 14_000));
+});
+
+test('R-FLOW-9: a gap of an hour, or of 15 s each time, within a frame is a pause and no fault', (t) => {
+  for (const [gaps, gapMs] of [
+    [1, 3_600_000],
+    [20, 15_000],
+  ] as const) {
+    goesOn(t, (peer) => {
+      const frame = peer.frame(PING, 0, EIGHT);
+      for (let at = 0; at < gaps; at += 1) {
+        peer.write(frame.subarray(at, at + 1));
+        peer.advance(gapMs);
+      }
+      peer.write(frame.subarray(gaps));
+      peer.log.take();
+    });
+  }
+});
+
+test('R-FLOW-9: many small frames, each whole, may take as long as they like', (t) => {
+  goesOn(t, (peer) => {
+    for (let second = 0; second < 120; second += 1) {
+      const frame = peer.frame(PONG, 0, EIGHT);
+      peer.write(frame.subarray(0, 10));
+      peer.advance(500);
+      peer.write(frame.subarray(10));
+      peer.advance(500);
+    }
+    peer.log.take();
+  });
+});
+
+test('R-LIVE-3: after GOAWAY shutdown by the peer no stream is opened either way, and those that are open go on', (t) => {
+  const peer = FramePeer.established();
+  const sink = new RecordingSink();
+  const early = new RecordingSink();
+  peer.session.open('far', null, sink);
+  peer.session.open('far', null, early);
+  peer.pump();
+  peer.send(FRAME_TYPE.ACCEPT, 2);
+  peer.sendOpen(1);
+  peer.log.take();
+  peer.send(GOAWAY, 0, shutdown(2));
+  t.deepEqual(early.events, ['end shutdown']);
+  t.throws(() => peer.session.open('far', null, new RecordingSink()), { code: 'shutdown' });
+  peer.sendOpen(3);
+  t.deepEqual(peer.takeTexts(), ['REFUSE 3 shutdown']);
+  peer.sendData(1, 'still');
+  t.is(peer.sinks.get(1)?.bytes.toString(), 'still');
+  peer.send(FIN, 1);
+  peer.streams.get(1)?.finish();
+  t.deepEqual(peer.endings, []);
+  peer.send(RESET, 2, { code: 'cancelled', message: '' });
+  t.deepEqual(
+    peer.endings.map(({ code, message }) => `${code}: ${message}`),
+    ['shutdown: bye'],
+  );
+});
+
+test('R-LIVE-3: a GOAWAY shutdown with no stream open ends the session at once', (t) => {
+  const peer = FramePeer.established();
+  peer.send(GOAWAY, 0, shutdown(0));
+  t.is(peer.endings[0]?.code, 'shutdown');
+});
+
+test('R-LIVE-3: a side that drains says GOAWAY with the highest id that it serves, and leaves with its last stream', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(7);
+  peer.log.take();
+  const { session } = peer;
+  session.drain('update');
+  session.drain('again');
+  peer.pump();
+  const [goaway, ...rest] = peer.log.take();
+  t.deepEqual(JSON.parse(String(goaway?.payload)), { code: 'shutdown', message: 'update', last: 7 });
+  t.deepEqual(rest, []);
+  peer.sendOpen(9);
+  t.deepEqual(peer.takeTexts(), ['REFUSE 9 shutdown']);
+  peer.send(FIN, 7);
+  peer.streams.get(7)?.finish();
+  peer.pump();
+  t.deepEqual(
+    peer.endings.map(({ code }) => code),
+    ['shutdown'],
+  );
+  t.deepEqual(peer.takeTexts(), ['FIN 7']);
+});
+
+test('R-LIVE-3: a side that drains gives up after 30 s: each stream is RESET, then GOAWAY', (t) => {
+  const peer = FramePeer.established();
+  for (const id of [1, 3]) peer.sendOpen(id);
+  peer.session.drain('update');
+  peer.advance(29_999);
+  t.deepEqual(peer.endings, []);
+  peer.log.take();
+  peer.advance(1);
+  t.deepEqual(
+    peer.endings.map(({ code }) => code),
+    ['shutdown'],
+  );
+  t.deepEqual(peer.takeTexts(), ['RESET 1 shutdown', 'RESET 3 shutdown', 'GOAWAY 0 shutdown']);
+});
+
+test('R-LIVE-3: the receiver of GOAWAY shutdown gives up after 30 s too', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(1);
+  peer.send(GOAWAY, 0, shutdown(0));
+  peer.advance(30_000);
+  t.is(peer.endings[0]?.code, 'shutdown');
+  t.deepEqual(peer.sinks.get(1)?.events, ['end shutdown']);
+});
+
+test('R-LIVE-3: a side that stops resets its streams first, opens none that was held back, and says GOAWAY', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streams: 2 } });
+  const sinks = Array.from({ length: 20 }, () => new RecordingSink());
+  for (const sink of sinks) peer.session.open('far', null, sink);
+  peer.onStream = () => undefined;
+  peer.sendOpen(1);
+  peer.pump();
+  peer.log.take();
+  peer.loop.stop(new VproxyError('shutdown', 'SIGTERM'));
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), ['RESET 2 shutdown', 'RESET 4 shutdown', 'REFUSE 1 shutdown', 'GOAWAY 0 shutdown']);
+  for (const sink of sinks) t.deepEqual(sink.events, ['end shutdown']);
+});
+
+test('R-CODE-4: any other GOAWAY ends the session at once and is not answered', (t) => {
+  for (const code of ['flood', 'protocol-error', 'a-code-of-tomorrow']) {
+    const peer = FramePeer.established();
+    peer.sendOpen(1);
+    peer.log.take();
+    peer.send(GOAWAY, 0, { code, message: 'you \u001b[31m did it\n', last: 0 });
+    t.is(peer.endings[0]?.code, code);
+    t.is(peer.endings[0]?.message, 'you \\x1b[31m did it\\n');
+    t.deepEqual(peer.sinks.get(1)?.events, [`end ${code}`]);
+    t.deepEqual(peer.takeTexts(), []);
+  }
+});
+
+test('R-CODE-2: a message is cut to 512 bytes when it is sent, and shown escaped when it comes', (t) => {
+  const peer = FramePeer.established();
+  for (const id of [1, 3, 5]) peer.sendOpen(id);
+  peer.log.take();
+  peer.streams.get(1)?.reset('local-error', 'ä'.repeat(1000));
+  peer.streams.get(3)?.reset('local-error', '\u0001'.repeat(1000));
+  peer.pump();
+  const messages = peer.log
+    .take()
+    .map(({ payload }) => (JSON.parse(payload.toString()) as { message: string }).message);
+  t.deepEqual(
+    messages.map((message) => Buffer.byteLength(message)),
+    [512, 512],
+  );
+  peer.send(RESET, 5, { code: 'denied', message: `\u001b]0;title\u0007${'y'.repeat(3000)}` });
+  const { reason } = peer.sinks.get(5) as RecordingSink;
+  t.regex(reason?.message ?? '', /^\\x1b\]0;title\\x07y+…$/);
+  t.true((reason?.message.length ?? 0) < 600);
+});
+
+test('R-CODE-1: a code that this version does not know is handed on as it is', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(1);
+  peer.send(RESET, 1, { code: 'moon-phase', message: 'no' });
+  t.is(peer.sinks.get(1)?.reason?.code, 'moon-phase');
+});
+
+test('R-CODE-3: after an end that is no restart the side says why, and opens again', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(2);
+  endedWith(t, peer, 'protocol-error');
+  const hellos = peer.log.hellos.length;
+  peer.advance(200);
+  t.true(peer.log.hellos.length > hellos);
+});
