@@ -84,6 +84,11 @@ export class FrameReader {
     this.#stopped = true;
   }
 
+  /** Takes bytes that are not to be read as frames any more; `takeRest` gives them. */
+  leave(chunk: Buffer): void {
+    this.#rest = Buffer.from(chunk);
+  }
+
   /** After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them. */
   takeRest(): Buffer {
     const rest = this.#rest;

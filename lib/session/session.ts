@@ -197,6 +197,7 @@ export class Session extends EventEmitter<SessionEvents> {
     try {
       const { sequence, isMidFrame } = this.#reader;
       if (this.#frameTimer.isExceeded(sequence, isMidFrame, this.#clock.now())) {
+        this.#reader.leave(chunk);
         throw new VproxyError('desync', `frame ${sequence} has been incomplete for 30 s`);
       }
       isKept = this.#reader.push(chunk);
