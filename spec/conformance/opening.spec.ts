@@ -1,0 +1,579 @@
+import test from 'ava';
+import { MAGIC } from '../../lib/codec/hello.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+
+/** A side that has begun to open, with what it wrote first taken in. */
+function opening(options: ConstructorParameters<typeof FramePeer>[0] = {}): FramePeer {
+  const peer = new FramePeer(options);
+  peer.loop.start();
+  peer.pump();
+  return peer;
+}
+
+const established = (peer: FramePeer): boolean => peer.loop.session !== null;
+
+test('R-OPEN-1: an opening begins with zero bytes, 16 more than the largest payload that the side sends', (t) => {
+  t.is(opening().log.flushedBytes, 131_088);
+  t.is(opening({ limits: { frame: 4096 } }).log.flushedBytes, 4112);
+});
+
+test('R-OPEN-2: magic and HELLO follow, and are repeated every second until the side is established', (t) => {
+  const peer = opening();
+  t.is(peer.log.hellos.length, 1);
+  for (let second = 2; second <= 20; second += 1) {
+    peer.advance(1000);
+    t.is(peer.log.hellos.length, second);
+  }
+  t.is(new Set(peer.log.hellos.map(({ nonce }) => nonce)).size, 1);
+  t.is(peer.log.flushedBytes, 131_088);
+  peer.establish();
+  const { length } = peer.log.hellos;
+  peer.advance(20_000);
+  t.is(peer.log.hellos.length, length);
+});
+
+test('R-OPEN-2: a repeat is skipped while earlier bytes wait: a peer that reads nothing for a day costs no memory', (t) => {
+  const peer = new FramePeer({ capacityBytes: 4096 });
+  peer.loop.start();
+  const { totalBytes } = peer.outbound;
+  peer.clock.advance(24 * 3_600_000);
+  t.is(peer.outbound.totalBytes, totalBytes);
+});
+
+test('R-OPEN-7: HELLOs with ever new nonces from a peer that reads nothing cost no memory', (t) => {
+  const peer = new FramePeer({ capacityBytes: 4096 });
+  peer.loop.start();
+  peer.isReading = false;
+  const { totalBytes } = peer.outbound;
+  for (let second = 0; second < 3600; second += 1) {
+    peer.renew();
+    peer.write(peer.hello());
+    peer.clock.advance(1000);
+  }
+  t.true(peer.outbound.totalBytes <= totalBytes);
+  peer.isReading = true;
+  peer.pump();
+  t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
+});
+
+test('R-OPEN-3: stale bytes are skipped and counted', (t) => {
+  const peer = opening();
+  const quiet: number[] = [];
+  peer.loop.on('quiet', (skipped) => quiet.push(skipped));
+  const stale = Buffer.alloc(300_000, 'stale bytes of an earlier session \0\u00ff');
+  peer.write(stale, 70_000);
+  peer.advance(5000);
+  t.is(quiet.length, 1);
+  t.true((quiet[0] as number) > 300_000 - MAGIC.length);
+  peer.establish();
+  t.true(established(peer));
+});
+
+test('R-OPEN-3: a magic that fails resumes the search at its second byte', (t) => {
+  const prefixes = [
+    MAGIC.subarray(0, 5),
+    MAGIC,
+    Buffer.concat([MAGIC, MAGIC]),
+    // The last byte of a magic may be the first one of the next.
+    MAGIC.subarray(0, 15),
+    Buffer.concat([MAGIC, Buffer.from([1])]),
+    Buffer.concat([MAGIC, Buffer.alloc(16, 0x01)]),
+    Buffer.alloc(1000, MAGIC.subarray(0, 3)),
+    Buffer.alloc(100_000, Buffer.concat([MAGIC, Buffer.from('abc')])),
+  ];
+  for (const prefix of prefixes) {
+    for (const pieceBytes of [1, 7, 2 ** 20]) {
+      if (prefix.length > 10_000 && pieceBytes === 1) continue;
+      const peer = opening();
+      peer.write(Buffer.concat([prefix, peer.hello({ ack: peer.otherNonce })]), pieceBytes);
+      t.true(established(peer), `${prefix.length} bytes before it, in pieces of ${pieceBytes}`);
+    }
+  }
+});
+
+test('R-OPEN-3: a half HELLO of a predecessor hides the next one at most once', (t) => {
+  const peer = opening();
+  const hello = peer.hello({ ack: peer.otherNonce });
+  peer.write(hello.subarray(0, hello.length / 2));
+  peer.write(hello);
+  peer.write(hello);
+  t.true(established(peer));
+});
+
+test('R-OPEN-3: HELLO is found in every split, and what follows it is read', (t) => {
+  const { length } = opening().hello({ ack: '0'.repeat(32) });
+  for (let at = 1; at < length + 24; at += 1) {
+    const peer = opening();
+    const bytes = Buffer.concat([peer.hello({ ack: peer.otherNonce }), peer.frame(0x0c, 0, Buffer.from('12345678'))]);
+    peer.write(bytes.subarray(0, at));
+    peer.write(bytes.subarray(at));
+    t.true(established(peer));
+    t.true(peer.takeTexts().includes('PONG 0'));
+  }
+});
+
+test('R-OPEN-4: HELLO says who the side is and what it accepts', (t) => {
+  const peer = opening({ settings: { name: 'vm7', agent: 'vproxy 0.1.0' }, limits: { streams: 7 } });
+  const [hello] = peer.log.hellos;
+  t.like(hello, {
+    version: { min: 1, max: 1 },
+    ack: null,
+    instance: peer.settings.instance,
+    agent: 'vproxy 0.1.0',
+    name: 'vm7',
+    limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 7, opens: 256 },
+    integrity: true,
+    auth: null,
+    tls: false,
+    features: [],
+  });
+  t.regex(hello?.nonce ?? '', /^[0-9a-f]{32}$/);
+});
+
+test('R-OPEN-4: agent and name are cut so that HELLO stays within 4096 bytes', (t) => {
+  for (const letter of ['\u0001', '€', 'x']) {
+    const peer = opening({ settings: { name: letter.repeat(5000), agent: letter.repeat(5000) } });
+    t.is(peer.log.hellos.length, 1);
+  }
+});
+
+const good = { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 };
+
+/** HELLOs that are not valid, each by one field. */
+const INVALID: readonly Readonly<Record<string, unknown>>[] = [
+  ...[
+    undefined,
+    null,
+    1,
+    {},
+    { min: 1 },
+    { min: '1', max: 1 },
+    { min: 2, max: 1 },
+    { min: -1, max: 1 },
+    { min: 0.5, max: 1 },
+  ].map((version) => ({ version })),
+  ...[undefined, null, 7, '', 'f'.repeat(31), 'f'.repeat(33), 'F'.repeat(32), 'g'.repeat(32)].map((nonce) => ({
+    nonce,
+  })),
+  ...[undefined, 7, false, '', 'f'.repeat(31)].map((ack) => ({ ack })),
+  ...[undefined, null, 1, 'true'].map((integrity) => ({ integrity })),
+  ...[undefined, null, 7, []].map((limits) => ({ limits })),
+  ...Object.entries({
+    frame: [4095, 1_048_577],
+    streamCredit: [1023, 2 ** 30 + 1],
+    inFlight: [1023, 2 ** 30 + 1],
+    streams: [0, 2 ** 20 + 1],
+    opens: [0, 65_537],
+  }).flatMap(([key, outside]) =>
+    [...outside, undefined, null, '4096', -1, 4096.5, 1e300].map((value) => ({ limits: { ...good, [key]: value } })),
+  ),
+  ...[7, 'short', 'F'.repeat(32)].map((instance) => ({ instance })),
+  { agent: 7 },
+  { name: {} },
+  { auth: true },
+  { auth: [] },
+  { tls: 'yes' },
+  { features: 'x' },
+  { features: [1] },
+];
+
+test('R-OPEN-5: a HELLO with a field that is missing, out of range or of another type is skipped', (t) => {
+  for (const fields of INVALID) {
+    const peer = opening();
+    peer.write(peer.hello({ ack: peer.otherNonce, ...fields }));
+    t.false(established(peer), JSON.stringify(fields));
+    t.is(peer.log.hellos.at(-1)?.ack, null, JSON.stringify(fields));
+    peer.write(peer.hello({ ack: peer.otherNonce }));
+    t.true(established(peer));
+  }
+});
+
+test('R-OPEN-5: the borders of the ranges are valid, and so is what is unknown, absent or null', (t) => {
+  const valid: readonly Readonly<Record<string, unknown>>[] = [
+    { limits: { frame: 4096, streamCredit: 1024, inFlight: 1024, streams: 1, opens: 1 } },
+    {
+      limits: { frame: 1_048_576, streamCredit: 2 ** 30, inFlight: 2 ** 30, streams: 2 ** 20, opens: 65_536, more: 1 },
+    },
+    { instance: undefined, agent: undefined, name: undefined, auth: undefined, tls: undefined, features: undefined },
+    { instance: null, agent: null, name: null, auth: null, tls: null, features: null },
+    { future: { deep: [[[[]]]] }, features: Array.from({ length: 300 }, (_, index) => `f${index}`) },
+    { version: { min: 0, max: 99 } },
+  ];
+  for (const fields of valid) {
+    const peer = opening();
+    peer.write(peer.hello({ ack: peer.otherNonce, ...fields }));
+    t.true(established(peer), JSON.stringify(fields));
+  }
+});
+
+test('R-OPEN-5: a HELLO frame with a wrong check, CRC, flag, stream, length or text is skipped', (t) => {
+  const peer = opening();
+  const right = peer.hello({ ack: peer.otherNonce });
+  for (const [offset, what] of [
+    [16 + 1, 'flags'],
+    [16 + 2, 'check'],
+    [16 + 7, 'stream'],
+    [16 + 11, 'length'],
+    [16 + 15, 'CRC'],
+    [40, 'payload'],
+  ] as const) {
+    const wrong = Buffer.from(right);
+    wrong[offset] = (wrong[offset] as number) ^ 1;
+    peer.write(wrong);
+    t.false(established(peer), what);
+  }
+  const invalid = Buffer.concat([right.subarray(32, right.length - 1), Buffer.from(',"agent":"\xff"}', 'latin1')]);
+  peer.write(peer.rawHello(invalid));
+  peer.write(peer.rawHello(Buffer.from('[]')));
+  peer.write(peer.rawHello(Buffer.alloc(0)));
+  peer.write(peer.rawHello(Buffer.from('['.repeat(4096))));
+  peer.write(peer.rawHello(Buffer.concat([right.subarray(32), Buffer.alloc(4097, ' ')])));
+  t.false(established(peer));
+  peer.write(right);
+  t.true(established(peer));
+});
+
+test('R-OPEN-6: HELLO with the own nonce or instance is ignored and reported as an echo', (t) => {
+  const peer = opening();
+  let echoes = 0;
+  peer.loop.on('echo', () => {
+    echoes += 1;
+  });
+  peer.write(peer.hello({ nonce: peer.otherNonce, ack: peer.otherNonce }));
+  peer.write(peer.hello({ instance: peer.settings.instance, ack: peer.otherNonce }));
+  t.is(echoes, 2);
+  t.false(established(peer));
+  t.is(peer.log.hellos.length, 1);
+});
+
+test('R-OPEN-6: a channel that returns every byte establishes nothing', (t) => {
+  const peer = new FramePeer();
+  let echoes = 0;
+  peer.loop.on('echo', () => {
+    echoes += 1;
+  });
+  peer.loop.start();
+  for (let second = 0; second < 30; second += 1) {
+    peer.loop.receive(peer.outbound.take(2 ** 20).bytes);
+    peer.clock.advance(1000);
+  }
+  t.true(echoes >= 29);
+  t.deepEqual(peer.sessions, []);
+});
+
+test('R-OPEN-7: a HELLO with another nonce is answered at once, one with the same is not', (t) => {
+  const peer = opening();
+  const nonces: (string | null)[] = [];
+  for (let turn = 0; turn < 3; turn += 1) {
+    peer.renew();
+    peer.write(peer.hello());
+    peer.write(peer.hello());
+    nonces.push(peer.nonce);
+  }
+  t.deepEqual(
+    peer.log.hellos.map(({ ack }) => ack),
+    [null, ...nonces],
+  );
+});
+
+test('R-OPEN-7: at most one answer waits unwritten, the newest', (t) => {
+  const peer = new FramePeer({ capacityBytes: 4096 });
+  peer.isReading = false;
+  peer.loop.start();
+  for (let turn = 0; turn < 50; turn += 1) {
+    peer.renew();
+    peer.write(peer.hello());
+  }
+  peer.isReading = true;
+  peer.pump();
+  t.deepEqual(
+    peer.log.hellos.map(({ ack }) => ack),
+    [null, peer.nonce],
+  );
+});
+
+test('R-OPEN-8: a side is established by a HELLO whose ack is its own nonce, and by no other', (t) => {
+  const peer = opening();
+  peer.write(peer.hello());
+  peer.write(peer.hello({ ack: 'e'.repeat(32) }));
+  t.false(established(peer));
+  peer.write(peer.hello({ ack: peer.otherNonce, name: 'the last one counts' }));
+  t.true(established(peer));
+  t.is(peer.session.agreement.peer.name, 'the last one counts');
+  t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
+});
+
+test('R-OPEN-8: the answer is written also where the first HELLO establishes the side', (t) => {
+  const peer = opening();
+  peer.write(peer.hello({ ack: peer.otherNonce }));
+  t.true(established(peer));
+  t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
+});
+
+test('R-INTEGRITY-1: checksums are in force where either side asks for them', (t) => {
+  for (const own of [true, false]) {
+    for (const other of [true, false]) {
+      const peer = opening({ integrity: own });
+      peer.log.integrity = own || other;
+      peer.write(peer.hello({ ack: peer.otherNonce, integrity: other }));
+      t.is(peer.session.agreement.integrity, own || other);
+      t.deepEqual(peer.takeTexts(), ['SERVICES 0', 'PING 0']);
+    }
+  }
+});
+
+test('R-OPEN-9: the highest version that both speak is spoken', (t) => {
+  const peer = opening();
+  peer.write(peer.hello({ ack: peer.otherNonce, version: { min: 0, max: 7 } }));
+  t.is(peer.session.agreement.version, 1);
+});
+
+test('R-OPEN-9: without a common version the session ends with version-mismatch, and the text names both ranges', (t) => {
+  for (const version of [
+    { min: 2, max: 3 },
+    { min: 0, max: 0 },
+  ]) {
+    const peer = opening();
+    peer.write(peer.hello({ ack: peer.otherNonce, version }));
+    t.is(peer.endings[0]?.code, 'version-mismatch');
+    const [goaway, ...others] = peer.log.take();
+    t.deepEqual(others, []);
+    t.is(goaway?.name, 'GOAWAY');
+    t.regex(String(goaway?.payload), new RegExp(`version-mismatch.*1–1.*${version.min}–${version.max}`));
+  }
+});
+
+test('R-AUTH-1: a peer that demands authentication or TLS is left with auth-failed, and no frame before it', (t) => {
+  for (const fields of [{ auth: { method: 'psk-sha256', keys: ['01234567'] } }, { auth: {} }, { tls: true }]) {
+    const peer = opening({ services: ['ssh'] });
+    peer.write(peer.hello({ ack: peer.otherNonce, ...fields }));
+    t.is(peer.endings[0]?.code, 'auth-failed');
+    t.deepEqual(peer.takeTexts(), ['GOAWAY 0 auth-failed']);
+  }
+});
+
+test('R-OPEN-10: the side with the greater nonce uses odd ids', (t) => {
+  for (const isOdd of [true, false]) {
+    const peer = FramePeer.established({ isOdd });
+    t.is(peer.session.agreement.isOdd, !isOdd);
+  }
+});
+
+test('R-OPEN-11: 5 s after an answer without being established the side begins again, doubling up to 40 s', (t) => {
+  const peer = opening();
+  const attempts: number[] = [];
+  let nonce = peer.otherNonce;
+  let beganAt = peer.clock.now();
+  peer.write(peer.hello());
+  for (let second = 0; second < 600; second += 1) {
+    peer.advance(1000);
+    if (peer.otherNonce !== nonce) {
+      attempts.push((peer.clock.now() - beganAt) / 1000);
+      nonce = peer.otherNonce;
+      beganAt = peer.clock.now();
+      peer.renew();
+      peer.write(peer.hello());
+    }
+  }
+  const nominal = [5, 10, 20, 40, 40, 40];
+  t.true(attempts.length > nominal.length);
+  for (const [index, seconds] of nominal.entries()) {
+    const took = attempts[index] as number;
+    t.true(took >= seconds * 0.75 - 1 && took <= seconds * 1.25 + 1, `attempt ${index} took ${took} s`);
+  }
+  t.is(peer.log.flushedBytes, 131_088 * (attempts.length + 1));
+});
+
+test('R-OPEN-11: a new attempt forgets the nonce of the peer, and nobody waits for one that never spoke', (t) => {
+  const peer = opening();
+  peer.write(peer.hello());
+  const first = peer.otherNonce;
+  peer.advance(7000);
+  t.not(peer.otherNonce, first);
+  const { length } = peer.log.hellos;
+  peer.write(peer.hello());
+  t.is(peer.log.hellos.length, length + 1);
+  const silent = opening();
+  const { nonce } = silent.log.hellos[0] as { nonce: string };
+  silent.advance(600_000);
+  t.true(silent.log.hellos.every((hello) => hello.nonce === nonce));
+});
+
+/** How long the side waits after its session has ended, until it begins to open; seen in steps of 10 ms. */
+function pauseOf(peer: FramePeer): number {
+  const { flushedBytes } = peer.log;
+  let ms = 0;
+  while (peer.log.flushedBytes === flushedBytes && ms < 200_000) {
+    peer.advance(10);
+    ms += 10;
+  }
+  return ms;
+}
+
+function within(nominalMs: number, ms: number): boolean {
+  return ms >= nominalMs * 0.75 - 10 && ms <= nominalMs * 1.25 + 10;
+}
+
+test('R-OPEN-12: after sessions of less than 10 s the side waits 0.1 s, doubling to 5 s', (t) => {
+  const peer = FramePeer.established();
+  const pauses: number[] = [];
+  for (let turn = 0; turn < 9; turn += 1) {
+    peer.write(Buffer.alloc(1));
+    pauses.push(pauseOf(peer));
+    peer.renew();
+    peer.establish();
+  }
+  for (const [index, nominal] of [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000].entries()) {
+    t.true(within(nominal, pauses[index] as number), `${pauses.join()}`);
+  }
+  peer.advance(10_000);
+  const { flushedBytes } = peer.log;
+  peer.write(Buffer.alloc(1));
+  t.is(peer.log.flushedBytes, flushedBytes + 131_088);
+  peer.renew();
+  peer.establish();
+  peer.write(Buffer.alloc(1));
+  t.true(within(100, pauseOf(peer)));
+});
+
+test('R-OPEN-12: after version-mismatch and auth-failed it waits up to 60 s', (t) => {
+  const peer = opening();
+  const pauses: number[] = [];
+  for (let turn = 0; turn < 12; turn += 1) {
+    peer.renew();
+    peer.pump();
+    peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
+    pauses.push(pauseOf(peer));
+  }
+  t.true(within(100, pauses[0] as number), `${pauses.join()}`);
+  t.true(within(60_000, pauses.at(-1) as number), `${pauses.join()}`);
+});
+
+test('R-OPEN-12: during the pause only the newest HELLO is kept, and it is answered when the side opens', (t) => {
+  const peer = FramePeer.established();
+  peer.write(Buffer.alloc(1));
+  const { length } = peer.log.hellos;
+  for (let turn = 0; turn < 5; turn += 1) {
+    peer.renew();
+    peer.write(Buffer.concat([Buffer.alloc(500), peer.hello()]), 50);
+  }
+  t.is(peer.log.hellos.length, length);
+  peer.advance(200);
+  t.deepEqual(
+    peer.log.hellos.slice(length).map(({ ack }) => ack),
+    [null, peer.nonce],
+  );
+});
+
+test('R-OPEN-13: the HELLO that ended a session is the first of the next attempt', (t) => {
+  for (const pieceBytes of [1, 30, 2 ** 20]) {
+    const peer = FramePeer.established();
+    peer.advance(20_000);
+    const { length } = peer.log.hellos;
+    peer.renew();
+    peer.write(peer.hello(), pieceBytes);
+    t.deepEqual(
+      peer.endings.map(({ code }) => code),
+      ['peer-restarted'],
+    );
+    t.deepEqual(
+      peer.log.hellos.slice(length).map(({ ack }) => ack),
+      [null, peer.nonce],
+    );
+    peer.write(peer.hello({ ack: peer.otherNonce }), pieceBytes);
+    t.is(peer.sessions.length, 2);
+    t.true(established(peer));
+  }
+});
+
+test('R-OPEN-13: after a desync the bytes behind the wrong frame are searched for a HELLO', (t) => {
+  for (const pieceBytes of [1, 2 ** 20]) {
+    const peer = FramePeer.established();
+    peer.advance(20_000);
+    const wrong = peer.frame(0x0c, 0, Buffer.alloc(8), { hasWrongCheck: true });
+    peer.renew();
+    peer.write(Buffer.concat([wrong, peer.hello()]), pieceBytes);
+    t.is(peer.endings[0]?.code, 'desync');
+    t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
+  }
+});
+
+test('R-OPEN-13: a chunk that comes too late for its frame is searched for a HELLO', (t) => {
+  const peer = FramePeer.established();
+  const frame = peer.frame(0x0c, 0, Buffer.alloc(8));
+  for (let second = 0; second < 16; second += 1) {
+    peer.write(frame.subarray(second, second + 1));
+    peer.advance(second === 15 ? 14_000 : 2000);
+  }
+  peer.renew();
+  peer.write(peer.hello());
+  t.is(peer.endings[0]?.code, 'desync');
+  t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
+});
+
+test('R-OPEN-14: in a session a HELLO of the peer with its nonce is ignored, wherever it is cut', (t) => {
+  for (const pieceBytes of [1, 16, 33, 2 ** 20]) {
+    const peer = FramePeer.established();
+    const repeat = peer.hello({ ack: peer.otherNonce });
+    peer.write(Buffer.concat([repeat, peer.frame(0x0c, 0, Buffer.alloc(8)), repeat]), pieceBytes);
+    peer.send(0x0c, 0, Buffer.alloc(8));
+    t.deepEqual(peer.endings, []);
+    t.true(peer.takeTexts().includes('PONG 0'));
+  }
+});
+
+test('R-OPEN-14: the own HELLO that comes back in a session is ignored', (t) => {
+  const peer = FramePeer.established();
+  peer.write(peer.hello({ instance: peer.settings.instance, nonce: 'd'.repeat(32) }));
+  peer.write(peer.hello({ nonce: peer.otherNonce }));
+  t.deepEqual(peer.endings, []);
+});
+
+test('R-OPEN-14: in a session a zero byte, or a HELLO with another nonce, is a restart', (t) => {
+  for (const isHello of [true, false]) {
+    const peer = FramePeer.established();
+    peer.sendOpen(1);
+    peer.log.take();
+    peer.renew();
+    peer.write(isHello ? peer.hello() : Buffer.alloc(1));
+    t.is(peer.endings[0]?.code, 'peer-restarted');
+    t.deepEqual(peer.sinks.get(1)?.events, ['end peer-restarted']);
+    t.deepEqual(peer.takeTexts(), []);
+  }
+});
+
+test('R-OPEN-14: in a session a magic without a valid HELLO is a desync', (t) => {
+  const bad = (peer: FramePeer): Buffer[] => [
+    Buffer.concat([MAGIC, MAGIC]),
+    Buffer.concat([MAGIC, peer.frame(0x0c, 0, Buffer.alloc(8))]),
+    peer.hello({ integrity: 7 }),
+    peer.rawHello(Buffer.alloc(0)),
+    Buffer.concat([MAGIC.subarray(0, 15), Buffer.alloc(1)]),
+  ];
+  for (let index = 0; index < 5; index += 1) {
+    const peer = FramePeer.established();
+    peer.write(bad(peer)[index] as Buffer, 11);
+    t.deepEqual(
+      peer.endings.map(({ code }) => code),
+      ['desync'],
+      `${index}`,
+    );
+  }
+});
+
+test('a side that restarts in the middle of a large frame is noticed by its flush, not later', (t) => {
+  for (const sent of [0, 1, 15, 16, 17, 70_000, 131_087]) {
+    const peer = FramePeer.established({ limits: { streamCredit: 2 ** 20 } });
+    peer.sendOpen(1);
+    peer.advance(20_000);
+    const frame = peer.frame(0x07, 1, Buffer.alloc(131_072, 9));
+    peer.write(frame.subarray(0, sent), 10_000);
+    peer.renew();
+    peer.write(Buffer.concat([Buffer.alloc(131_088), peer.hello()]), 10_000);
+    t.is(peer.endings.length, 1, `after ${sent} bytes`);
+    t.is(peer.sinks.get(1)?.bytes.length, 0);
+    peer.advance(1000);
+    peer.write(peer.hello({ ack: peer.otherNonce }));
+    t.true(established(peer), `after ${sent} bytes`);
+  }
+});
