@@ -47,7 +47,10 @@ export class FrameReader {
   readonly #maxDataBytes: number;
 
   #state: State = STATE.HEADER;
+  /** Of the next header. */
   #sequence = 1;
+  /** Of the last header that was judged. */
+  #judgedSequence = 0;
   readonly #header = Buffer.allocUnsafe(HEADER_BYTES);
   #headerFill = 0;
   #type = 0;
@@ -71,7 +74,8 @@ export class FrameReader {
 
   /** The sequence number of the frame at hand, or of the next one. */
   get sequence(): number {
-    return this.#sequence;
+    const isInPayload = this.#state >= STATE.CONTROL && this.#state <= STATE.SKIP;
+    return isInPayload ? this.#judgedSequence : this.#sequence;
   }
 
   /** Whether a frame has begun and is not complete. */
@@ -188,6 +192,7 @@ export class FrameReader {
     if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, this.#sequence)) {
       throw new VproxyError('desync', `header of frame ${this.#sequence} has a wrong check`);
     }
+    this.#judgedSequence = this.#sequence;
     this.#sequence = nextSequence(this.#sequence);
     const streamId = bytes.readUInt32BE(offset + 4);
     const length = bytes.readUInt32BE(offset + 8);
