@@ -207,7 +207,7 @@ export class Session extends EventEmitter<SessionEvents> {
       isKept = true;
     }
     this.#sender.resume();
-    if (!this.#isOver) this.#table.releaseHeld();
+    if (!this.isOver) this.#table.releaseHeld();
     return isKept;
   }
 

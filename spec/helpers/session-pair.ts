@@ -71,6 +71,19 @@ export class MemoryPipe implements ByteSink {
     return { bytes: Buffer.from(bytes), drained: this.#refill() };
   }
 
+  /** Changes the bytes that the channel has taken: loses some, repeats some, adds some. */
+  mangle(change: (bytes: Buffer) => Buffer): void {
+    const bytes = change(Buffer.concat(this.#taken));
+    this.#taken = [bytes];
+    this.#takenBytes = bytes.length;
+  }
+
+  /** Drops what still waits with the writer, as when its process dies: a frame may be left half-written. */
+  dropUnwritten(): void {
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+  }
+
   /** Drops all bytes on the way. */
   clear(): void {
     this.#taken = [];
@@ -94,6 +107,32 @@ export class MemoryPipe implements ByteSink {
   }
 }
 
+/** The channel as one process has it: what the process writes after its death goes nowhere. */
+class ProcessSink implements ByteSink {
+  readonly #pipe: MemoryPipe;
+  isDead = false;
+
+  constructor(pipe: MemoryPipe) {
+    this.#pipe = pipe;
+  }
+
+  get unwrittenBytes(): number {
+    return this.isDead ? 0 : this.#pipe.unwrittenBytes;
+  }
+
+  write(bytes: Buffer): boolean {
+    return this.isDead || this.#pipe.write(bytes);
+  }
+
+  cork(): void {
+    if (!this.isDead) this.#pipe.cork();
+  }
+
+  uncork(): void {
+    if (!this.isDead) this.#pipe.uncork();
+  }
+}
+
 /** One side of a pair. */
 export class Side {
   readonly name: string;
@@ -104,6 +143,7 @@ export class Side {
   readonly endings: VproxyError[] = [];
   services: string[] = [];
   loop: SessionLoop;
+  #sink: ProcessSink;
   onSession: (session: Session) => void = () => undefined;
 
   constructor(name: string, clock: ManualClock, capacityBytes: number, settings: Partial<SessionSettings>) {
@@ -111,6 +151,7 @@ export class Side {
     this.clock = clock;
     this.outbound = new MemoryPipe(capacityBytes);
     this.settings = sessionSettings({ ...seededIdentity(name), agent: `test ${name}`, name, ...settings });
+    this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
   }
 
@@ -120,15 +161,18 @@ export class Side {
     return session;
   }
 
-  /** A new process in the place of the old one, on the same channel. */
+  /** A new process in the place of one that was killed without a word, on the same channel. */
   restart(): void {
+    this.#sink.isDead = true;
+    this.outbound.dropUnwritten();
     this.loop.stop(new VproxyError('shutdown', 'killed'));
+    this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
     this.loop.start();
   }
 
   #newLoop(): SessionLoop {
-    const loop = new SessionLoop(this.outbound, this.clock, { ...this.settings, ...seededIdentity(this.name) });
+    const loop = new SessionLoop(this.#sink, this.clock, { ...this.settings, ...seededIdentity(this.name) });
     loop.on('session', (session) => {
       this.sessions.push(session);
       this.onSession(session);
@@ -221,12 +265,12 @@ export async function carryOn(pair: SessionPair, pieceBytes = 65_536): Promise<v
 
 /** Carries bytes until a promise has settled, and gives its outcome. */
 export async function carryUntil<T>(pair: SessionPair, promise: Promise<T>, pieceBytes = 65_536): Promise<T> {
-  let isSettled = false;
+  const state = { isSettled: false };
   const settle = (): void => {
-    isSettled = true;
+    state.isSettled = true;
   };
   promise.then(settle, settle);
-  while (!isSettled) {
+  while (!state.isSettled) {
     pair.step(pieceBytes);
     await setImmediate();
   }
