@@ -169,10 +169,10 @@ export class SessionStream implements Creditor, Ready {
    * before `start` are the session's to write headers into, and the bytes behind them once they are sent.
    */
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
-    if (this.#buffer !== null || this.#finAsked)
-      throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
     // A peer that reads no more, or a stream that is over, swallows: the sink has been told.
     if (this.#isOver || this.#wasStopped) return SENT.FREE;
+    if (this.#buffer !== null || this.#finAsked)
+      throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
     this.#buffer = buffer;
     this.#start = start;
     this.#end = end;
