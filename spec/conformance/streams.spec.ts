@@ -260,6 +260,9 @@ test('R-STREAM-9: STOP is answered with FIN, and with RESET where the other dire
   t.deepEqual(peer.takeTexts(), ['FIN 1', 'RESET 3 denied']);
   t.deepEqual(peer.sinks.get(1)?.events, ['stop denied']);
   t.deepEqual(peer.sinks.get(3)?.events, ['fin', 'end denied']);
+  t.is(peer.streams.get(1)?.send(Buffer.from('swallowed'), 0, 9, false), 0);
+  peer.pump();
+  t.deepEqual(peer.takeTexts(), []);
   peer.sendData(1, 'still read');
   peer.send(FIN, 1);
   t.deepEqual(peer.sinks.get(1)?.events, ['stop denied', 'data', 'fin', 'end']);

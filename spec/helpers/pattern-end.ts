@@ -21,12 +21,14 @@ export class PatternEnd implements StreamSink {
   isOver = false;
   reason: VproxyError | null = null;
   finReceived = false;
+  hasStopped = false;
   receivedBytes = 0;
   /** All that this end means to send. */
   wantedBytes = 0;
   readonly #seed: number;
   #offeredBytes = 0;
   #finAsked = false;
+  #hasFinished = false;
   #unreleased: { readonly view: Buffer; readonly at: number }[] = [];
 
   constructor(seed: number) {
@@ -44,6 +46,12 @@ export class PatternEnd implements StreamSink {
   finish(): void {
     this.#finAsked = true;
     this.#pump();
+  }
+
+  /** Reads no more: nothing is expected any longer. */
+  stop(): void {
+    this.hasStopped = true;
+    this.stream?.stop('local-error', 'the pattern is not read any more');
   }
 
   resume(): void {
@@ -119,8 +127,6 @@ export class PatternEnd implements StreamSink {
       stream.finish();
     }
   }
-
-  #hasFinished = false;
 
   #check(bytes: Buffer, at: number): void {
     const seed = this.other?.seed ?? this.#seed ^ 1;

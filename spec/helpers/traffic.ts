@@ -44,8 +44,9 @@ export class Traffic {
   faults(): string[] {
     return this.ends.flatMap((end, index) => {
       const faults = [...end.faults];
-      if (end.isOver && end.reason === null && end.other !== null && end.receivedBytes !== end.other.wantedBytes) {
-        faults.push(`ended in order after ${end.receivedBytes} of ${end.other.wantedBytes} bytes`);
+      const wantedBytes = end.other?.wantedBytes ?? end.receivedBytes;
+      if (end.isOver && end.reason === null && !end.hasStopped && end.receivedBytes !== wantedBytes) {
+        faults.push(`ended in order after ${end.receivedBytes} of ${wantedBytes} bytes`);
       }
       return faults.map((fault) => `end ${index}: ${fault}`);
     });
