@@ -63,7 +63,9 @@ export class MuxStream extends Duplex {
 
   override read(size?: number): unknown {
     const chunk: unknown = super.read(size);
-    this.#releaseRead();
+    // A program that waits for more than a window gets credit for what lies here already, or it would wait for ever.
+    const isShort = chunk === null && size !== undefined && size > this.readableLength;
+    this.#releaseRead(isShort ? 0 : this.readableLength);
     return chunk;
   }
 
@@ -108,7 +110,7 @@ export class MuxStream extends Duplex {
         const isKept = bytes.length > COPY_BYTES;
         this.#pushedBytes += bytes.length;
         this.push(isKept ? bytes : Buffer.from(bytes));
-        this.#releaseRead();
+        this.#releaseRead(this.readableLength);
         return isKept;
       },
       handleFin: () => this.push(null),
@@ -134,8 +136,8 @@ export class MuxStream extends Duplex {
   }
 
   /** Credit goes back for what the program has taken, not for what lies in the readable side's buffer. */
-  #releaseRead(): void {
-    const bytes = this.#pushedBytes - this.readableLength - this.#releasedBytes;
+  #releaseRead(heldBytes: number): void {
+    const bytes = this.#pushedBytes - heldBytes - this.#releasedBytes;
     if (bytes <= 0) return;
     this.#releasedBytes += bytes;
     this.#stream.release(bytes);
