@@ -1,0 +1,320 @@
+import { Buffer } from 'node:buffer';
+import { once } from 'node:events';
+import { PassThrough, Readable, Transform } from 'node:stream';
+import { buffer, text } from 'node:stream/consumers';
+import { finished, pipeline } from 'node:stream/promises';
+import test, { type ExecutionContext } from 'ava';
+import { VproxyError } from '../../lib/errors.js';
+import { Budget } from '../../lib/session/budget.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
+
+/** A pair and the two ends of one stream between them. */
+async function join(options: PairOptions = {}) {
+  const pair = new SessionPair(options);
+  pair.establish();
+  const accepted = new Promise<MuxStream>((resolve) => {
+    pair.b.session.once('stream', (stream) => resolve(MuxStream.accept(pair.b.session, stream)));
+  });
+  const near = MuxStream.open(pair.a.session, 'x', '127.0.0.1:5');
+  const far = await carryUntil(pair, accepted);
+  await carryOn(pair);
+  // Errors are looked at by the specs through `finished`; an unheard one would end the process.
+  for (const stream of [near, far]) stream.on('error', () => undefined);
+  return { pair, near, far };
+}
+
+function pattern(bytes: number, seed = 0): Buffer {
+  return Buffer.from(Uint8Array.from({ length: bytes }, (_, index) => (index * 31 + seed + (index >> 8)) & 0xff));
+}
+
+/** Waits for the failure of a stream while bytes are carried. */
+function failure(t: ExecutionContext, pair: SessionPair, stream: MuxStream): Promise<VproxyError> {
+  return carryUntil(pair, t.throwsAsync(finished(stream), { instanceOf: VproxyError }));
+}
+
+test('a stream tells its service, its id, and where it came from', async (t) => {
+  const { near, far, pair } = await join();
+  t.deepEqual([far.service, far.from, far.id], ['x', '127.0.0.1:5', near.id]);
+  t.is(pair.a.session.streamCount, 1);
+  near.destroy();
+  far.destroy();
+});
+
+test('connect is emitted when the peer has accepted', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  let isAccepted = false;
+  pair.b.session.once('stream', (stream) => {
+    isAccepted = true;
+    MuxStream.accept(pair.b.session, stream).resume();
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  t.false(isAccepted);
+  await carryUntil(pair, once(stream, 'connect'));
+  t.true(isAccepted);
+  stream.destroy();
+});
+
+for (const integrity of [true, false]) {
+  test(`pipeline carries a source through both ends and a transform, whole and in order; integrity ${integrity}`, async (t) => {
+    const { pair, near, far } = await join({ integrity, capacityBytes: 5000 });
+    const source = pattern(700_000);
+    const chunks = Array.from({ length: 100 }, (_, index) => source.subarray(index * 7000, (index + 1) * 7000));
+    const invert = new Transform({
+      transform: (chunk: Buffer, _encoding, done) =>
+        done(
+          null,
+          chunk.map((byte) => byte ^ 0xff),
+        ),
+    });
+    const sent = pipeline(Readable.from(chunks), near);
+    const echoed = pipeline(far, invert, far);
+    const back = await carryUntil(pair, buffer(near), 3001);
+    await carryUntil(pair, Promise.all([sent, echoed]));
+    t.true(back.equals(source.map((byte) => byte ^ 0xff)));
+    t.true(near.destroyed && far.destroyed);
+    t.is(near.errored, null);
+    t.is(pair.a.session.streamCount + pair.b.session.streamCount, 0);
+  });
+
+  test(`views of what was read stay as they are while nobody reads them; integrity ${integrity}`, async (t) => {
+    const { pair, near, far } = await join({ integrity, limits: { streamCredit: 2 ** 20 } });
+    const data = pattern(900_000, 5);
+    near.end(data);
+    await carryOn(pair, 200_000);
+    t.true(far.readableLength > 500_000);
+    t.true((await carryUntil(pair, buffer(far), 200_000)).equals(data));
+    far.end();
+    near.resume();
+    await carryOn(pair);
+    t.is(pair.b.session.streamCount, 0);
+  });
+
+  test(`a buffer that its owner reuses after the write callback corrupts nothing; integrity ${integrity}`, async (t) => {
+    for (const size of [10, 4096, 4097, 40_000, 200_000]) {
+      const { pair, near, far } = await join({ integrity, capacityBytes: 6000 });
+      const reading = buffer(far);
+      const sent: Buffer[] = [];
+      const writing = (async () => {
+        const shared = Buffer.alloc(size);
+        for (let turn = 0; turn < 8; turn += 1) {
+          pattern(size, turn).copy(shared);
+          sent.push(Buffer.from(shared));
+          await new Promise<void>((resolve, reject) => {
+            near.write(shared, (error) => (error ? reject(error) : resolve()));
+          });
+          shared.fill(0xdd);
+        }
+        near.end();
+      })();
+      await carryUntil(pair, writing, 2777);
+      t.true((await carryUntil(pair, reading, 2777)).equals(Buffer.concat(sent)), `${size}`);
+      near.destroy();
+      far.destroy();
+    }
+  });
+}
+
+test('finished resolves on both ends when both directions have ended', async (t) => {
+  const { pair, near, far } = await join();
+  const both = Promise.all([finished(near), finished(far)]);
+  near.end('a');
+  far.end('b');
+  near.resume();
+  far.resume();
+  await carryUntil(pair, both);
+  t.true(near.closed && far.closed);
+});
+
+test('half-close: what comes after the own end is read, and the other side may write long after', async (t) => {
+  const { pair, near, far } = await join();
+  near.end('question');
+  const question = await carryUntil(
+    pair,
+    (async () => {
+      let all = '';
+      far.on('data', (chunk: Buffer) => (all += chunk.toString()));
+      await once(far, 'end');
+      return all;
+    })(),
+  );
+  t.is(question, 'question');
+  t.true(far.writable);
+  const answer = pattern(300_000);
+  far.end(answer);
+  t.true((await carryUntil(pair, buffer(near))).equals(answer));
+});
+
+test('destroy without an error resets the other end with cancelled', async (t) => {
+  const { pair, near, far } = await join();
+  near.destroy();
+  t.is((await failure(t, pair, far)).code, 'cancelled');
+  t.is(pair.a.session.streamCount + pair.b.session.streamCount, 0);
+});
+
+test('destroy with a foreign error resets the other end with cancelled and its message, and emits the error here', async (t) => {
+  const { pair, near, far } = await join();
+  const own = t.throwsAsync(finished(near), { message: 'disk full' });
+  near.destroy(new Error('disk full'));
+  await own;
+  const error = await failure(t, pair, far);
+  t.deepEqual([error.code, error.message], ['cancelled', 'disk full']);
+});
+
+test('destroy fails the writes that wait, each callback once', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  const outcomes: string[] = [];
+  near.on('error', (error) => outcomes.push(`error ${error.message}`));
+  near.write(pattern(5000), (error) => outcomes.push(error?.message ?? 'written'));
+  near.write(pattern(10), (error) => outcomes.push(error?.message ?? 'written'));
+  await carryOn(pair);
+  t.deepEqual(outcomes, []);
+  near.destroy(new VproxyError('denied', 'no more'));
+  far.on('error', () => undefined);
+  await carryOn(pair);
+  t.is(outcomes.filter((outcome) => outcome === 'error no more').length, 1);
+  t.is(outcomes.length, 3);
+  t.false(outcomes.includes('written'));
+});
+
+test('a reset by the peer destroys the stream with its code, and bytes that were read before stay read', async (t) => {
+  const { pair, near, far } = await join();
+  near.write('hello');
+  const [first] = (await carryUntil(pair, once(far, 'data'))) as [Buffer];
+  near.destroy(new VproxyError('local-error', 'ECONNRESET'));
+  const error = await failure(t, pair, far);
+  t.is(first.toString(), 'hello');
+  t.is(error.code, 'local-error');
+});
+
+test('the end of the session destroys every stream with its reason, also one that waits to write or to be drained', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 }, capacityBytes: 100 });
+  near.write(pattern(50_000));
+  await carryOn(pair);
+  pair.b.restart();
+  far.on('error', () => undefined);
+  const error = await failure(t, pair, near);
+  t.is(error.code, 'peer-restarted');
+});
+
+test('STOP of the peer fails the writes of this side with its reason', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  pair.b.session.once('stream', (stream) => {
+    MuxStream.accept(pair.b.session, stream).resume();
+    stream.stop('local-error', 'nobody reads');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  await carryOn(pair);
+  stream.write('too late');
+  const error = await failure(t, pair, stream);
+  t.deepEqual([error.code, error.message], ['local-error', 'nobody reads']);
+});
+
+test('write returns false when the stream is behind, and drain follows', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  t.false(near.write(pattern(100_000)));
+  t.true(near.writableNeedDrain);
+  far.resume();
+  await carryUntil(pair, once(near, 'drain'));
+  t.is(near.writableLength, 0);
+  near.destroy();
+  far.on('error', () => undefined);
+});
+
+test('setEncoding, empty chunks and strings work as on any stream', async (t) => {
+  const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
+  far.setEncoding('utf8');
+  const words = 'Zwölf Boxkämpfer jagen €uro über den großen Sylter Deich — 漢字 🐉\n'.repeat(300);
+  near.write('');
+  near.write(Buffer.alloc(0));
+  near.end(words, 'utf8');
+  t.is(await carryUntil(pair, text(far), 7), words);
+});
+
+test('a stream can be read with for await, and breaking off resets it', async (t) => {
+  const { pair, near, far } = await join();
+  near.end(pattern(200_000));
+  const all = (async () => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of far) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  })();
+  t.true((await carryUntil(pair, all)).equals(pattern(200_000)));
+
+  const other = await join();
+  other.near.write(pattern(200_000));
+  other.near.on('error', () => undefined);
+  const first = (async () => {
+    for await (const chunk of other.far) return chunk as Buffer;
+    return null;
+  })();
+  t.truthy(await carryUntil(other.pair, first));
+  await carryOn(other.pair);
+  t.true(other.far.destroyed && other.near.destroyed);
+});
+
+test('read(size) gives exact pieces, and pause and resume lose nothing', async (t) => {
+  const { pair, near, far } = await join();
+  const data = pattern(30_000);
+  near.end(data);
+  await carryOn(pair);
+  const pieces: Buffer[] = [];
+  for (let size = 1; size < 100; size += 1) pieces.push(far.read(size) as Buffer);
+  t.true(pieces.every((piece, index) => piece.length === index + 1));
+  far.on('data', (chunk: Buffer) => {
+    pieces.push(chunk);
+    far.pause();
+    setImmediate(() => far.resume());
+  });
+  await carryUntil(pair, once(far, 'end'));
+  t.true(Buffer.concat(pieces).equals(data));
+});
+
+test('read(size) of more than the window waits for all of it, not for ever', async (t) => {
+  const { pair, near, far } = await join({
+    limits: { streamCredit: 4096 },
+    settings: { receiveBudget: new Budget(0) },
+  });
+  near.write(pattern(50_000));
+  const whole = new Promise<Buffer>((resolve) => {
+    far.on('readable', () => {
+      const chunk = far.read(50_000) as Buffer | null;
+      if (chunk !== null) resolve(chunk);
+    });
+  });
+  t.true((await carryUntil(pair, whole)).equals(pattern(50_000)));
+});
+
+test('pipe into a slow program holds no more than the window', async (t) => {
+  const settings = { receiveBudget: new Budget(0) };
+  const { pair, near, far } = await join({ limits: { streamCredit: 4096 }, settings });
+  const slow = new PassThrough({ highWaterMark: 1 });
+  far.pipe(slow);
+  near.end(pattern(100_000));
+  await carryOn(pair);
+  t.true(far.readableLength <= 4096);
+  t.true(slow.readableLength + slow.writableLength <= 2 * 4096);
+  t.true((await carryUntil(pair, buffer(slow))).equals(pattern(100_000)));
+});
+
+test('a stream that was never accepted ends with the refusal, its waiting writes too', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const stream = MuxStream.open(pair.a.session, 'nobody');
+  const written = new Promise<Error | null | undefined>((resolve) => {
+    stream.write(pattern(100_000), resolve);
+  });
+  const error = await failure(t, pair, stream);
+  t.is(error.code, 'unknown-service');
+  t.is(await written, error);
+});
+
+test('open throws when there is no session any more', (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const { session } = pair.a;
+  session.end(new VproxyError('shutdown', 'bye'));
+  t.throws(() => MuxStream.open(session, 'x'), { code: 'no-session' });
+});
