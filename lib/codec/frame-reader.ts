@@ -1,6 +1,6 @@
 /**
  * Cuts the bytes of an established session into frames, and judges every header before anything is buffered
- * (R-FRAME-1 to R-FRAME-6). DATA is handed on as views of what was read.
+ * (R-FRAME-1 to R-FRAME-8, R-OPEN-14). DATA is handed on as views of what was read.
  */
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';

@@ -1,4 +1,4 @@
-/** Finds a HELLO among bytes that may be anything: stale bytes of an earlier session come first (R-OPEN-3). */
+/** Finds a HELLO among bytes that may be anything: stale bytes of an earlier session come first (R-OPEN-3, R-OPEN-5). */
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
 import { headerCheck } from './check.js';

@@ -1,4 +1,4 @@
-/** Watches a session's silence: sends PINGs, and ends it where silence is death (R-LIVE-1, R-LIVE-2). */
+/** Watches a session's silence: sends PINGs, and ends it where silence is death (R-LIVE-1 to R-LIVE-2). */
 import type { CancelTimer, Clock } from '../util/clock.js';
 
 /** A PING goes out when nothing was sent, or nothing received, for this time. */

@@ -1,4 +1,4 @@
-/** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-9). */
+/** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
 import { encodeHello, type Hello } from '../codec/hello.js';
 import { HelloScanner } from '../codec/hello-scanner.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';

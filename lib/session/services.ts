@@ -1,8 +1,8 @@
-/** The lists of services of both sides (R-SERVICES-1). */
+/** The lists of services of both sides (R-SERVICES-1 to R-SERVICES-2). */
 import { decodeServices, encodeServices } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 
-/** The longest list that is taken from a peer. */
+/** The longest list that is taken from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
 
 /** What this side offers; the peer hears of it once and on every change. */

@@ -1,6 +1,6 @@
 /**
  * All sessions on one link, one after another: opens, hands the bytes to the session, and opens again when it ends while
- * the channel stays open (R-OPEN-10, R-OPEN-11).
+ * the channel stays open (R-OPEN-11 to R-OPEN-13).
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Hello } from '../codec/hello.js';

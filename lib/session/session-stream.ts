@@ -1,4 +1,4 @@
-/** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-…, R-FLOW-3). */
+/** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
 import { FRAME_TYPE } from '../codec/frame-type.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';

@@ -1,6 +1,6 @@
 /**
  * An established session: frames ⇄ streams. It does no I/O; it is given bytes, gives bytes, and is given a clock.
- * What a peer can do wrong ends here, with the code that docs/protocol.md states.
+ * What a peer can do wrong ends here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
  */
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader } from '../codec/frame-reader.js';

@@ -1,4 +1,4 @@
-/** The streams of a session: their ids, their bounds, and the opens that are held back (R-STREAM-1 to R-STREAM-6). */
+/** The streams of a session: their ids, their bounds, and the opens that are held back (R-STREAM-1, R-STREAM-5, R-STREAM-6, R-STREAM-11). */
 import type { Limits } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { SessionStream } from './session-stream.js';
