@@ -1,0 +1,165 @@
+/** The vectors of spec/fixtures/frames.json both ways: what this code writes, and what it reads. */
+import { readFile } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import test from 'ava';
+import { crc16 } from '../../lib/codec/check.js';
+import { FrameReader } from '../../lib/codec/frame-reader.js';
+import { FRAME_TYPE, formatFrameType } from '../../lib/codec/frame-type.js';
+import { encodeFrame } from '../../lib/codec/header.js';
+import { encodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
+import { readHello } from '../../lib/codec/hello-scanner.js';
+import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
+import {
+  decodeCredit,
+  decodeGoaway,
+  decodeOpen,
+  decodeReasonPayload,
+  decodeServices,
+  encodeGoaway,
+  encodeOpen,
+  encodeReason,
+  encodeServices,
+  type Goaway,
+  writeCredit,
+} from '../../lib/codec/payloads.js';
+
+type Payload = { readonly json: object } | { readonly hex: string } | { readonly total: string };
+
+interface Vector {
+  readonly sequence: number;
+  readonly type: string;
+  readonly stream: number;
+  readonly payload?: Payload;
+  readonly hex: string;
+}
+
+interface Fixture {
+  readonly checks: readonly { readonly text: string; readonly crc16: string; readonly crc32: string }[];
+  readonly hellos: readonly { readonly what: string; readonly hello: Hello; readonly hex: string }[];
+  readonly sessions: readonly { readonly integrity: boolean; readonly frames: readonly Vector[] }[];
+  readonly single: readonly (Vector & { readonly what: string; readonly integrity: boolean })[];
+  readonly wrong: readonly { readonly what: string; readonly hex: string; readonly code: string }[];
+}
+
+const fixture = JSON.parse(await readFile('spec/fixtures/frames.json', 'utf8')) as Fixture;
+
+const TYPES = new Map<string, number>(Object.entries(FRAME_TYPE));
+const typeOf = (name: string): number => TYPES.get(name) ?? Number.parseInt(name, 16);
+
+function payloadOf({ payload }: Vector): Buffer {
+  if (payload === undefined) return Buffer.alloc(0);
+  if ('json' in payload) return Buffer.from(JSON.stringify(payload.json));
+  if ('hex' in payload) return Buffer.from(payload.hex, 'hex');
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(payload.total));
+  return bytes;
+}
+
+/** What this code makes of the value of a payload; null where it has no encoder of its own. */
+function encodeValue({ type, payload }: Vector): Buffer | null {
+  if (payload === undefined || 'hex' in payload) return null;
+  if ('total' in payload) {
+    if (Number(payload.total) > Number.MAX_SAFE_INTEGER) return null;
+    const bytes = Buffer.alloc(8);
+    writeCredit(bytes, 0, Number(payload.total));
+    return bytes;
+  }
+  const value = payload.json as Goaway & { service: string; from?: string; services: string[]; more?: boolean };
+  if (type === 'OPEN') return encodeOpen({ service: value.service, from: value.from ?? null });
+  if (type === 'SERVICES') return value.more === true ? null : (encodeServices(value.services)[0] as Buffer);
+  return type === 'GOAWAY' ? encodeGoaway(value) : encodeReason(value);
+}
+
+/** What this code reads from a payload, in the form of the fixture's. */
+function decodeValue(type: string, payload: Buffer): object {
+  switch (type) {
+    case 'OPEN': {
+      const { service, from } = decodeOpen(payload);
+      return from === null ? { service } : { service, from };
+    }
+    case 'SERVICES': {
+      const { services, more } = decodeServices(payload);
+      return more ? { services, more } : { services };
+    }
+    case 'GOAWAY':
+      return decodeGoaway(payload);
+    default:
+      return decodeReasonPayload(payload, type);
+  }
+}
+
+test('R-FRAME-2: the check values of both CRCs', (t) => {
+  for (const { text, crc16: check, crc32: checksum } of fixture.checks) {
+    t.is(crc16(Buffer.from(text)).toString(16), check);
+    t.is(crc32(text).toString(16), checksum);
+  }
+});
+
+for (const { what, hello, hex } of fixture.hellos) {
+  test(`R-OPEN-2: ${what}, both ways`, (t) => {
+    const bytes = Buffer.from(hex, 'hex');
+    t.is(encodeHello(hello).toString('hex'), hex);
+    t.deepEqual(readHello(bytes, MAGIC.length), { hello, end: bytes.length });
+  });
+}
+
+for (const { integrity, frames } of fixture.sessions) {
+  test(`R-FRAME-1: the frames of a session as they are written; integrity ${integrity}`, (t) => {
+    for (const vector of frames) {
+      const payload = payloadOf(vector);
+      const frame = encodeFrame(typeOf(vector.type), vector.stream, payload, vector.sequence, integrity);
+      t.is(frame.toString('hex'), vector.hex, vector.type);
+      const encoded = encodeValue(vector);
+      if (encoded !== null) t.is(encoded.toString(), payload.toString(), vector.type);
+    }
+  });
+
+  test(`R-FRAME-1: the frames of a session as they are read; integrity ${integrity}`, (t) => {
+    const seen: (readonly [string, number, string])[] = [];
+    const note = (type: number, id: number, payload: Buffer): void => {
+      seen.push([formatFrameType(type), id, payload.toString('hex')]);
+    };
+    const reader = new FrameReader({
+      handler: {
+        handleFrame: note,
+        handleData: (id, bytes) => {
+          note(FRAME_TYPE.DATA, id, bytes);
+          return false;
+        },
+        handleHello: () => true,
+      },
+      integrity,
+      maxDataBytes: DEFAULT_FRAME_BYTES,
+    });
+    reader.push(Buffer.concat(frames.map(({ hex }) => Buffer.from(hex, 'hex'))));
+    // A type that is not known is skipped.
+    const known = frames.filter(({ type }) => type !== '80');
+    t.deepEqual(
+      seen,
+      known.map((vector) => [vector.type, vector.stream, payloadOf(vector).toString('hex')]),
+    );
+    for (const { type, payload } of known) {
+      if (payload === undefined || 'hex' in payload) continue;
+      if ('json' in payload) t.deepEqual(decodeValue(type, Buffer.from(JSON.stringify(payload.json))), payload.json);
+      else {
+        const total = decodeCredit(payloadOf({ payload } as Vector));
+        t.is(total, Math.min(Number(payload.total), Number.MAX_SAFE_INTEGER));
+      }
+    }
+  });
+}
+
+for (const vector of fixture.single) {
+  test(`R-FRAME-3: ${vector.what}`, (t) => {
+    const { type, stream, sequence, integrity, hex } = vector;
+    t.is(encodeFrame(typeOf(type), stream, payloadOf(vector), sequence, integrity).toString('hex'), hex);
+  });
+}
+
+for (const { what, hex, code } of fixture.wrong) {
+  test(`R-FRAME-6: ${what} is ${code}`, (t) => {
+    const handler = { handleFrame: () => undefined, handleData: () => false, handleHello: () => false };
+    const reader = new FrameReader({ handler, integrity: true, maxDataBytes: DEFAULT_FRAME_BYTES });
+    t.throws(() => reader.push(Buffer.from(hex, 'hex')), { code });
+  });
+}

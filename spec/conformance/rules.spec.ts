@@ -1,0 +1,65 @@
+/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited stands there. */
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import { ERROR_CODES } from '../../lib/errors.js';
+
+/** Rules that the session does not keep: their specs belong to the layers that do, or to code that is not written yet. */
+const ELSEWHERE = new Set(['R-CHANNEL-2', 'R-AUTH-2', 'R-AUTH-3']);
+
+/** The numbers of all rules cited in a text; `R-X-2 to R-X-5` cites each of them. */
+function citedRules(text: string): string[] {
+  const rules = [...text.matchAll(/R-[A-Z]+-\d+/g)].map(([rule]) => rule);
+  for (const [, name, from, to] of text.matchAll(/R-([A-Z]+)-(\d+) to R-\1-(\d+)/g)) {
+    for (let number = Number(from); number <= Number(to); number += 1) rules.push(`R-${name}-${number}`);
+  }
+  return rules;
+}
+
+/** The sources in a folder, by path; this file's own examples are no citations. */
+async function readSources(folder: string): Promise<Map<string, string>> {
+  const names = await readdir(folder, { recursive: true });
+  const sources = names.filter((name) => name.endsWith('.ts') && !name.endsWith('rules.spec.ts'));
+  const texts = await Promise.all(sources.map((name) => readFile(path.join(folder, name), 'utf8')));
+  return new Map(sources.map((name, index) => [path.join(folder, name), texts[index] ?? '']));
+}
+
+async function readRules(): Promise<string[]> {
+  const text = await readFile('docs/protocol.md', 'utf8');
+  return [...text.matchAll(/^\*\*(R-[A-Z]+-\d+)\.\*\*/gm)].map(([, rule]) => rule ?? '');
+}
+
+test('the rules are numbered without a gap and stand once each', async (t) => {
+  const rules = await readRules();
+  t.true(rules.length > 50);
+  t.is(new Set(rules).size, rules.length);
+  for (const rule of rules) {
+    const [, name, number] = /^R-([A-Z]+)-(\d+)$/.exec(rule) as unknown as [string, string, string];
+    if (number !== '1') t.true(rules.includes(`R-${name}-${Number(number) - 1}`), rule);
+  }
+});
+
+test('every rule that the document, the code or a spec cites exists', async (t) => {
+  const rules = new Set(await readRules());
+  const texts = new Map([...(await readSources('lib')), ...(await readSources('spec'))]);
+  texts.set('docs/protocol.md', await readFile('docs/protocol.md', 'utf8'));
+  for (const [file, text] of texts) {
+    const unknown = citedRules(text).filter((rule) => !rules.has(rule));
+    t.deepEqual(unknown, [], file);
+  }
+});
+
+test('every rule is cited by a spec', async (t) => {
+  const cited = new Set([...(await readSources('spec'))].flatMap(([, text]) => citedRules(text)));
+  const missing = (await readRules()).filter((rule) => !cited.has(rule) && !ELSEWHERE.has(rule));
+  t.deepEqual(missing, []);
+});
+
+test('R-CODE-1: the table of codes has those of the code that may travel, and no other', async (t) => {
+  const text = await readFile('docs/protocol.md', 'utf8');
+  const table = /\*\*R-CODE-1\.\*\*[^]*?(?=\*\*R-CODE-2)/.exec(text)?.[0] ?? '';
+  const rows = table.split('\n').filter((line) => line.startsWith('| `'));
+  const codes = rows.flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([a-z-]+)`/g)].map(([, code]) => code));
+  const known = Object.entries(ERROR_CODES).flatMap(([code, { wire }]) => (wire ? [code] : []));
+  t.deepEqual(codes.sort(), known.sort());
+});
