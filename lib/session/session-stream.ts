@@ -7,41 +7,15 @@ import type { FrameWriter } from './frame-writer.js';
 import type { Creditor } from './outbox.js';
 import type { Ready } from './ready-list.js';
 import type { ReceiveWindow } from './receive-window.js';
+import { ReceivingHalf } from './receiving-half.js';
+import { SENT, SendingHalf, type Sent } from './sending-half.js';
+import type { StreamHost } from './stream-host.js';
 import type { StreamSink } from './stream-sink.js';
 
-/** What became of the bytes given to `send`. */
-export const SENT = {
-  /** All sent; the buffer is the caller's again. */
-  FREE: 0,
-  /** All sent; the buffer stays with the channel. */
-  KEPT: 1,
-  /** Something waits; `handleSent` follows, and nothing more may be sent before it. */
-  WAITING: 2,
-} as const;
-export type Sent = (typeof SENT)[keyof typeof SENT];
+export { SENT, type Sent };
 
 /** What may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
 const FIRST_FLIGHT_BYTES = 16_384;
-
-/** The session, as its streams see it. */
-export interface StreamHost {
-  readonly nowMs: number;
-  readonly roundTripMs: number;
-  /** The largest DATA payload that is good to send on a stream at this moment, in bytes. */
-  frameBytes(streamId: number): number;
-  /** The stream has data and credit: the session calls its `sendFrame`, now or when its turn comes. */
-  offer(stream: SessionStream): void;
-  /** Sends a control frame, behind those that wait. */
-  control(type: number, streamId: number, payload: Buffer): void;
-  /** The stream's credit was raised. */
-  raise(stream: SessionStream): void;
-  /** The stream was answered, or is over before it was. */
-  answered(stream: SessionStream): void;
-  /** The stream is over for the protocol. */
-  over(stream: SessionStream): void;
-  /** A stream that was over has been drained: its place is free. */
-  drained(stream: SessionStream): void;
-}
 
 /** Both directions of a stream. Its owner is a {@link StreamSink}. */
 export class SessionStream implements Creditor, Ready {
@@ -56,33 +30,20 @@ export class SessionStream implements Creditor, Ready {
   isCreditDue = false;
 
   readonly #host: StreamHost;
-  readonly #window: ReceiveWindow;
   #sink: StreamSink | null;
   #id = 0;
   #isAnswered = false;
   #isOver = false;
-  #isDraining = false;
   #cancelTimeout: CancelTimer | null = null;
 
-  // Sending.
-  #creditBytes: number;
-  #sentBytes = 0;
-  #buffer: Buffer | null = null;
-  #start = 0;
-  #end = 0;
-  #hasRoom = false;
-  /** Whether the channel still holds an earlier part of the buffer. */
-  #isLent = false;
+  readonly #sending: SendingHalf;
+  readonly #receiving: ReceivingHalf;
   /** Whether `send` is on the call stack: its caller learns the outcome from what it returns. */
   #isInSend = false;
   #finAsked = false;
   #finSent = false;
   #wasStopped = false;
-
-  // Receiving.
-  #finReceived = false;
-  /** Whether this side reads no more; its STOP may still be held back with the OPEN. */
-  #stopSent = false;
+  /** The STOP that is held back with the OPEN. */
   #stopPayload: Buffer | null = null;
 
   constructor(
@@ -100,8 +61,8 @@ export class SessionStream implements Creditor, Ready {
     this.from = request.from;
     this.isIncoming = options.isIncoming;
     this.#sink = options.sink;
-    this.#window = options.window;
-    this.#creditBytes = options.creditBytes;
+    this.#receiving = new ReceivingHalf(options.window);
+    this.#sending = new SendingHalf(options.creditBytes);
   }
 
   /** 0 while the opening is held back. */
@@ -119,17 +80,17 @@ export class SessionStream implements Creditor, Ready {
 
   /** DATA sent so far, in bytes. */
   get sentBytes(): number {
-    return this.#sentBytes;
+    return this.#sending.sentBytes;
   }
 
   /** DATA received so far, in bytes. */
   get receivedBytes(): number {
-    return this.#window.receivedBytes;
+    return this.#receiving.receivedBytes;
   }
 
   /** How much the peer may have sent in total, in bytes. */
   get grantedBytes(): number {
-    return this.#window.grantedBytes;
+    return this.#receiving.grantedBytes;
   }
 
   /** How many bytes are good to read from a local socket next: what fits one frame. */
@@ -171,19 +132,18 @@ export class SessionStream implements Creditor, Ready {
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
     // A peer that reads no more, or a stream that is over, swallows: the sink has been told.
     if (this.#isOver || this.#wasStopped) return SENT.FREE;
-    if (this.#buffer !== null || this.#finAsked)
+    if (this.isWaiting || this.#finAsked)
       throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
-    this.#buffer = buffer;
-    this.#start = start;
-    this.#end = end;
-    this.#hasRoom = hasRoom;
-    this.#isLent = false;
-    return this.#sendNow();
+    this.#sending.put(buffer, start, end, hasRoom);
+    this.#isInSend = true;
+    this.#offerIfSendable();
+    this.#isInSend = false;
+    return this.#sending.outcome;
   }
 
   /** Whether bytes given to `send` have not all been sent. */
   get isWaiting(): boolean {
-    return this.#buffer !== null;
+    return this.#sending.isWaiting;
   }
 
   /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
@@ -196,8 +156,8 @@ export class SessionStream implements Creditor, Ready {
 
   /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
   stop(code: string, message: string): void {
-    if (this.#stopSent || this.#finReceived || this.#isOver) return;
-    this.#stopSent = true;
+    if (this.#receiving.isStopped || this.#receiving.hasEnded || this.#isOver) return;
+    this.#receiving.stop();
     const payload = encodeReason({ code, message });
     if (this.#id !== 0) this.#host.control(FRAME_TYPE.STOP, this.#id, payload);
     else this.#stopPayload = payload;
@@ -219,12 +179,12 @@ export class SessionStream implements Creditor, Ready {
 
   /** Reports that so many bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
-    if (this.#isOver && !this.#isDraining) return;
-    const isRaised = this.#window.release(bytes, this.#host.nowMs, this.#host.roundTripMs);
-    if (this.#isOver) {
-      if (this.#window.heldBytes === 0) this.#stopDraining();
-    } else if (isRaised && !this.#finReceived && !this.#stopSent) {
-      this.#host.raise(this);
+    if (this.#isOver && !this.isDraining) return;
+    const isRaised = this.#receiving.release(bytes, this.#host.nowMs, this.#host.roundTripMs);
+    if (!this.#isOver) {
+      if (isRaised) this.#host.raise(this);
+    } else if (this.#receiving.isDrained) {
+      this.#stopDraining();
     }
   }
 
@@ -261,29 +221,27 @@ export class SessionStream implements Creditor, Ready {
   /** DATA, or a part of its payload. True when the bytes were kept. */
   handleData(bytes: Buffer): boolean {
     this.#requireOpenDirection('DATA');
-    this.#window.receive(bytes.length, this.#id);
-    if (this.#stopSent) return false;
+    this.#receiving.receive(bytes.length, this.#id);
+    if (this.#receiving.isStopped) return false;
     return this.#sink?.handleData(bytes) ?? false;
   }
 
   handleCredit(totalBytes: number): void {
-    if (totalBytes <= this.#creditBytes) return;
-    this.#creditBytes = totalBytes;
-    this.#offerIfSendable();
+    if (this.#sending.raiseCredit(totalBytes)) this.#offerIfSendable();
   }
 
   handleFin(): void {
     this.#requireOpenDirection('FIN');
-    this.#finReceived = true;
-    if (!this.#stopSent) this.#sink?.handleFin();
+    this.#receiving.end();
+    if (!this.#receiving.isStopped) this.#sink?.handleFin();
     this.#finishIfBothEnded();
   }
 
   handleStop(reason: VproxyError): void {
     if (this.#wasStopped || this.#finSent) return;
     this.#wasStopped = true;
-    this.#buffer = null;
-    if (this.#finReceived) {
+    this.#sending.drop();
+    if (this.#receiving.hasEnded) {
       this.reset(reason.code, reason.message);
       return;
     }
@@ -299,44 +257,26 @@ export class SessionStream implements Creditor, Ready {
 
   /** How much could be sent now, in bytes, were it not for the session's credit. */
   get sendableBytes(): number {
-    if (this.#buffer === null || this.#id === 0) return 0;
-    let creditBytes = this.#creditBytes;
-    if (!this.#isAnswered) creditBytes = this.isIncoming ? 0 : Math.min(creditBytes, FIRST_FLIGHT_BYTES);
-    return Math.min(this.#end - this.#start, creditBytes - this.#sentBytes);
+    if (this.#id === 0) return 0;
+    if (this.#isAnswered) return this.#sending.sendableBytes(Number.POSITIVE_INFINITY);
+    return this.isIncoming ? 0 : this.#sending.sendableBytes(FIRST_FLIGHT_BYTES);
   }
 
   /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
   sendFrame(writer: FrameWriter, maxBytes: number): number {
-    const buffer = this.#buffer as Buffer;
     const bytes = Math.min(this.sendableBytes, maxBytes);
-    const isFree = writer.writeData(this.#id, buffer, this.#start, this.#start + bytes, this.#hasRoom);
-    if (!isFree) {
-      // The channel reads the buffer later: what was sent may not be overwritten with the next header.
-      this.#isLent = true;
-      this.#hasRoom = false;
-    }
-    this.#start += bytes;
-    this.#sentBytes += bytes;
-    if (this.#start === this.#end) this.#buffer = null;
+    this.#sending.sendFrame(writer, this.#id, bytes);
     return bytes;
   }
 
   /** After `sendFrame`: tells the sink when nothing waits any more. */
   notifySent(): void {
-    if (this.#buffer !== null || this.#isInSend) return;
+    if (this.isWaiting || this.#isInSend) return;
     this.#sendFinIfDue();
-    this.#sink?.handleSent(!this.#isLent);
+    this.#sink?.handleSent(!this.#sending.isLent);
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
-
-  #sendNow(): Sent {
-    this.#isInSend = true;
-    this.#offerIfSendable();
-    this.#isInSend = false;
-    if (this.isWaiting) return SENT.WAITING;
-    return this.#isLent ? SENT.KEPT : SENT.FREE;
-  }
 
   #offerIfSendable(): void {
     if (this.sendableBytes > 0) this.#host.offer(this);
@@ -344,7 +284,7 @@ export class SessionStream implements Creditor, Ready {
 
   /** Sends what was asked for while it could not be sent: data, or a FIN alone. */
   #sendDelayed(): void {
-    if (this.#buffer !== null) {
+    if (this.isWaiting) {
       this.#offerIfSendable();
     } else if (this.#finAsked && !this.#finSent) {
       this.#sendFinIfDue();
@@ -353,7 +293,7 @@ export class SessionStream implements Creditor, Ready {
   }
 
   #sendFinIfDue(): void {
-    if (!this.#finAsked || this.#finSent || this.#isOver || this.#buffer !== null) return;
+    if (!this.#finAsked || this.#finSent || this.#isOver || this.isWaiting) return;
     if (this.#id === 0 || (this.isIncoming && !this.#isAnswered)) return;
     this.#finSent = true;
     this.#host.control(FRAME_TYPE.FIN, this.#id, NO_PAYLOAD);
@@ -361,7 +301,7 @@ export class SessionStream implements Creditor, Ready {
   }
 
   #finishIfBothEnded(): void {
-    if (this.#finSent && this.#finReceived) this.#finish(null);
+    if (this.#finSent && this.#receiving.hasEnded) this.#finish(null);
   }
 
   #answer(): void {
@@ -375,23 +315,19 @@ export class SessionStream implements Creditor, Ready {
     if (this.#isOver) return;
     if (!this.#isAnswered) this.#answer();
     this.#isOver = true;
-    this.#buffer = null;
-    this.#isDraining = reason === null && !this.#stopSent && this.#window.heldBytes > 0;
-    if (!this.#isDraining) this.#window.close();
+    this.#sending.drop();
+    this.#receiving.close(reason === null);
     this.#host.over(this);
     this.#sink?.handleEnd(reason);
   }
 
   /** Whether bytes that arrived still lie on this side although the stream is over. */
   get isDraining(): boolean {
-    return this.#isDraining;
+    return this.#receiving.isDraining;
   }
 
   #stopDraining(): void {
-    if (!this.#isDraining) return;
-    this.#isDraining = false;
-    this.#window.close();
-    this.#host.drained(this);
+    if (this.#receiving.stopDraining()) this.#host.drained(this);
   }
 
   #requireUnanswered(what: string): void {
@@ -400,7 +336,7 @@ export class SessionStream implements Creditor, Ready {
   }
 
   #requireOpenDirection(what: string): void {
-    if (this.#finReceived) throw violation(what, this.#id, 'after FIN');
+    if (this.#receiving.hasEnded) throw violation(what, this.#id, 'after FIN');
     if (!this.isIncoming && !this.#isAnswered) throw violation(what, this.#id, 'before ACCEPT');
   }
 }
