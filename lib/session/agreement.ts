@@ -1,5 +1,6 @@
-/** What two establishing HELLOs agree on (R-OPEN-8 to R-OPEN-10). */
+/** What two establishing HELLOs agree on (R-OPEN-8 to R-OPEN-10, R-AUTH-1). */
 import type { Hello } from '../codec/hello.js';
+import { VproxyError } from '../errors.js';
 
 /** The terms of one session. */
 export interface Agreement {
@@ -22,4 +23,17 @@ export function agree(self: Hello, peer: Hello): Agreement {
     isOdd: self.nonce > peer.nonce,
     version: version >= Math.max(self.version.min, peer.version.min) ? version : null,
   };
+}
+
+/** Why there can be no session on these terms: no common version, or a protection that this side does not have. */
+export function refusal({ self, peer, version }: Agreement): VproxyError | null {
+  if (version === null) {
+    const ranges = `${self.version.min}–${self.version.max} here, ${peer.version.min}–${peer.version.max} at the peer`;
+    return new VproxyError('version-mismatch', `no common version of the protocol: ${ranges}`);
+  }
+  if (peer.auth !== null)
+    return new VproxyError('auth-failed', 'the peer demands authentication and this side has no key');
+  if (peer.tls)
+    return new VproxyError('auth-failed', 'the peer demands TLS inside the channel, which this side does not have');
+  return null;
 }

@@ -8,20 +8,21 @@ import { FRAME_TYPE } from '../codec/frame-type.js';
 import { HEADER_BYTES, SERVICE_NAME } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Agreement } from './agreement.js';
+import { type Agreement, refusal } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
+import { DrainWaiters } from './drain-waiters.js';
 import { FrameDispatch, type SessionActions } from './frame-dispatch.js';
 import { FrameTimer } from './frame-timer.js';
 import { FrameWriter } from './frame-writer.js';
-import { InFlightWindow } from './in-flight-window.js';
+import { Leaving } from './leaving.js';
 import { Liveness } from './liveness.js';
-import { type Creditor, Outbox } from './outbox.js';
+import { Outbox } from './outbox.js';
 import { ReceiveWindow } from './receive-window.js';
-import { RoundTrip } from './round-trip.js';
 import { Sender } from './sender.js';
 import { OwnServices, PeerServices } from './services.js';
+import { SessionCredit } from './session-credit.js';
 import { SessionStream } from './session-stream.js';
 import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
@@ -52,9 +53,6 @@ export interface SessionContext {
 const RESETS_PER_SECOND = 200;
 const RESETS_BURST = 1000;
 
-/** When the stream ids are used up, the session is renewed at the latest after this time (R-STREAM-6). */
-const RENEW_MS = 3_600_000;
-
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
   readonly agreement: Agreement;
@@ -65,21 +63,17 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #sender: Sender;
   readonly #reader: FrameReader;
   readonly #table: StreamTable;
-  readonly #inFlight: InFlightWindow;
-  readonly #roundTrip = new RoundTrip();
+  readonly #credit: SessionCredit;
   readonly #liveness: Liveness;
   readonly #frameTimer: FrameTimer;
   readonly #resets: TokenBucket;
   readonly #ownServices: OwnServices;
   readonly #peerServices = new PeerServices();
   readonly #host: StreamHost;
-  readonly #credit: Creditor;
   readonly #startedAtMs: number;
   #receivedChunks = 0;
-  #afterDrain: (() => void)[] = [];
-  #drainReason: VproxyError | null = null;
-  #cancelDeadline: CancelTimer | null = null;
-  #growsOnPong = false;
+  readonly #drainWaiters = new DrainWaiters();
+  readonly #leaving: Leaving;
   #isOver = false;
 
   constructor(agreement: Agreement, { sink, clock, settings, firstStreamId }: SessionContext) {
@@ -107,19 +101,20 @@ export class Session extends EventEmitter<SessionEvents> {
     });
     const handler = new FrameDispatch(this.#table, this.#actions());
     this.#reader = new FrameReader({ handler, integrity, maxDataBytes: self.limits.frame });
-    this.#inFlight = new InFlightWindow(self.limits.inFlight, nowMs);
+    this.#credit = new SessionCredit({
+      clock,
+      firstBytes: self.limits.inFlight,
+      sendPing: (payload) => this.#control(FRAME_TYPE.PING, 0, payload),
+    });
+    this.#leaving = new Leaving({
+      clock,
+      drainTimeoutMs: settings.drainTimeoutMs,
+      onTimeout: (reason) => this.end(reason),
+    });
     this.#frameTimer = new FrameTimer(nowMs);
     this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, nowMs);
     this.#ownServices = new OwnServices((payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload));
     this.#host = this.#streamHost();
-    const inFlight = this.#inFlight;
-    this.#credit = {
-      id: 0,
-      isCreditDue: false,
-      get grantedBytes() {
-        return inFlight.grantedBytes;
-      },
-    };
     this.#liveness = new Liveness({
       clock,
       deadAfterMs: settings.deadAfterMs,
@@ -133,13 +128,13 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Says what this side offers and measures the round trip. Called once, when listeners are in place. */
   start(services: Iterable<string>): void {
-    const refusal = this.#refusal();
-    if (refusal !== null) {
-      this.end(refusal);
+    const reason = refusal(this.agreement);
+    if (reason !== null) {
+      this.end(reason);
       return;
     }
     this.#ownServices.announce(services);
-    this.#ping();
+    this.#credit.ping();
   }
 
   get isOver(): boolean {
@@ -147,7 +142,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   get isDraining(): boolean {
-    return this.#drainReason !== null;
+    return this.#leaving.drainReason !== null;
   }
 
   /** What the peer offers now. */
@@ -157,7 +152,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** The newest round-trip time, in milliseconds. */
   get roundTripMs(): number {
-    return this.#roundTrip.latestMs;
+    return this.#credit.roundTripMs;
   }
 
   /** How long the session lasts already, in milliseconds. */
@@ -181,11 +176,11 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   open(service: string, from: string | null, sink: StreamSink): SessionStream {
     if (this.#isOver) throw new VproxyError('no-session', 'the session is over');
-    if (this.#drainReason !== null) throw new VproxyError('shutdown', 'the session is ending');
+    if (this.isDraining) throw new VproxyError('shutdown', 'the session is ending');
     const stream = this.#createStream({ service, from }, sink, false);
     this.#table.addOwn(stream);
     stream.startDeadline(this.#clock.schedule(this.#settings.openTimeoutMs, () => this.#giveUpOpen(stream)));
-    if (this.#table.isExhausted) this.#renewWhenIdle();
+    if (this.#table.isExhausted) this.#leaving.renew();
     return stream;
   }
 
@@ -215,11 +210,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** The channel has written all that it was given. */
   handleDrain(): void {
     if (this.#isOver) return;
-    const callbacks = this.#afterDrain;
-    if (callbacks.length > 0) {
-      this.#afterDrain = [];
-      for (const callback of callbacks) callback();
-    }
+    this.#drainWaiters.callAll();
     this.#sender.flush();
     this.#table.releaseHeld();
   }
@@ -227,7 +218,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Calls back when the channel has written all that it was given, or the session is over: buffers are free then. */
   afterDrain(callback: () => void): void {
     if (this.#isOver || this.#writer.sink.unwrittenBytes === 0) callback();
-    else this.#afterDrain.push(callback);
+    else this.#drainWaiters.add(callback);
   }
 
   /** After the end: the bytes that came behind it, for the next opening. */
@@ -237,7 +228,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Leaves in an orderly way: no more streams either way, and the end when the open ones have ended. */
   drain(message: string): void {
-    if (this.#isOver || this.#drainReason !== null) return;
+    if (this.#isOver || this.isDraining) return;
     this.#control(FRAME_TYPE.GOAWAY, 0, this.#goaway('shutdown', message));
     this.#startDraining(new VproxyError('shutdown', message));
   }
@@ -263,24 +254,10 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#sender.stop();
     this.#outbox.clear();
     this.#liveness.stop();
-    this.#cancelDeadline?.();
+    this.#leaving.stop();
     for (const stream of streams) stream.handleEnd(reason);
-    for (const callback of this.#afterDrain.splice(0)) callback();
+    this.#drainWaiters.callAll();
     this.emit('end', reason);
-  }
-
-  /** Why this session cannot be: no common version, or a protection that this side does not have. */
-  #refusal(): VproxyError | null {
-    const { self, peer, version } = this.agreement;
-    if (version === null) {
-      const ranges = `${self.version.min}–${self.version.max} here, ${peer.version.min}–${peer.version.max} at the peer`;
-      return new VproxyError('version-mismatch', `no common version of the protocol: ${ranges}`);
-    }
-    if (peer.auth !== null)
-      return new VproxyError('auth-failed', 'the peer demands authentication and this side has no key');
-    if (peer.tls)
-      return new VproxyError('auth-failed', 'the peer demands TLS inside the channel, which this side does not have');
-    return null;
   }
 
   #control(type: number, streamId: number, payload: Buffer): void {
@@ -303,13 +280,9 @@ export class Session extends EventEmitter<SessionEvents> {
     return encodeGoaway({ code, message, last: this.#table.lastPeerId });
   }
 
-  #ping(): void {
-    this.#control(FRAME_TYPE.PING, 0, this.#roundTrip.begin(this.#clock.now()));
-  }
-
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
-    if (this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#ping();
+    if (this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
   }
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
@@ -323,28 +296,16 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #startDraining(reason: VproxyError): void {
-    this.#drainReason = reason;
+    this.#leaving.drain(reason);
     for (const stream of this.#table.takeHeld()) stream.handleEnd(reason);
     this.emit('draining', reason);
-    this.#setDeadline(this.#settings.drainTimeoutMs);
     this.#endIfDrained();
-  }
-
-  /** Stream ids do not come back: the session is renewed as soon as it is idle, or after an hour. */
-  #renewWhenIdle(): void {
-    if (this.#drainReason !== null || this.#cancelDeadline !== null) return;
-    this.#setDeadline(RENEW_MS);
-  }
-
-  #setDeadline(delayMs: number): void {
-    this.#cancelDeadline?.();
-    const reason = this.#drainReason ?? new VproxyError('shutdown', 'the stream ids are used up');
-    this.#cancelDeadline = this.#clock.schedule(delayMs, () => this.end(reason));
   }
 
   #endIfDrained(): void {
     if (this.#isOver || this.#table.size > 0) return;
-    if (this.#drainReason !== null) this.#end(this.#drainReason, false);
+    const { drainReason } = this.#leaving;
+    if (drainReason !== null) this.#end(drainReason, false);
     else if (this.#table.isExhausted) this.end(new VproxyError('shutdown', 'the stream ids are used up'));
   }
 
@@ -355,7 +316,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (!hasRoom) {
       const { streams, opens } = this.#settings.limits;
       stream.refuse('too-many-streams', `${streams} streams or ${opens} unanswered ones are open`);
-    } else if (this.#drainReason !== null) {
+    } else if (this.isDraining) {
       stream.refuse('shutdown', 'the session is ending');
     } else if (!SERVICE_NAME.test(request.service)) {
       stream.refuse('unknown-service', `${escapeText(request.service, 64)} is no name of a service`);
@@ -374,18 +335,14 @@ export class Session extends EventEmitter<SessionEvents> {
     for (const stream of this.#table.list()) {
       if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
     }
-    if (this.#drainReason === null) this.#startDraining(reason);
+    if (!this.isDraining) this.#startDraining(reason);
   }
 
   /** What frames do to the session as a whole. */
   #actions(): SessionActions {
     return {
       countData: (bytes) => {
-        if (this.#inFlight.receive(bytes)) this.#outbox.addCredit(this.#credit);
-        if (this.#inFlight.isHoldingBack(this.#clock, this.#roundTrip.smallestMs) && !this.#growsOnPong) {
-          this.#growsOnPong = true;
-          this.#ping();
-        }
+        if (this.#credit.receive(bytes)) this.#outbox.addCredit(this.#credit);
       },
       openPeerStream: (id, request) => this.#openPeerStream(id, request),
       resetStream: (stream, reason) => {
@@ -399,12 +356,7 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#peerServices.receive(payload)) this.emit('services', this.#peerServices.names);
       },
       takePing: (payload) => this.#outbox.addPong(payload),
-      takePong: (payload) => {
-        if (!this.#roundTrip.finish(payload, this.#clock.now()) || !this.#growsOnPong) return;
-        this.#growsOnPong = false;
-        // A round trip that has become longer shows a queue: more in flight would only make it longer.
-        if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#inFlight.grow();
-      },
+      takePong: (payload) => this.#credit.takePong(payload),
       takeGoaway: (goaway) => this.#takeGoaway(goaway),
       isKnownHello: ({ nonce, instance }) => {
         const { self, peer } = this.agreement;
@@ -416,13 +368,13 @@ export class Session extends EventEmitter<SessionEvents> {
   /** The session as its streams see it. */
   #streamHost(): StreamHost {
     const clock = this.#clock;
-    const roundTrip = this.#roundTrip;
+    const credit = this.#credit;
     return {
       get nowMs() {
         return clock.now();
       },
       get roundTripMs() {
-        return roundTrip.smallestMs;
+        return credit.smallestRoundTripMs;
       },
       frameBytes: (streamId) => this.#sender.frameBytes(streamId),
       offer: (stream) => this.#sender.offer(stream),

@@ -1,0 +1,63 @@
+/** The credit of a whole session, on the receiving side: what is granted, and when its window grows (R-FLOW-5). */
+import type { Clock } from '../util/clock.js';
+import { InFlightWindow } from './in-flight-window.js';
+import type { Creditor } from './outbox.js';
+import { RoundTrip } from './round-trip.js';
+
+/** Joins the in-flight window with the measurements of the round trip that decide about its size. */
+export class SessionCredit implements Creditor {
+  readonly id = 0;
+  isCreditDue = false;
+  readonly #clock: Clock;
+  readonly #window: InFlightWindow;
+  readonly #roundTrip = new RoundTrip();
+  readonly #sendPing: (payload: Buffer) => void;
+  #growsOnPong = false;
+
+  constructor(options: {
+    readonly clock: Clock;
+    /** The first credit that this side announced, in bytes. */
+    readonly firstBytes: number;
+    readonly sendPing: (payload: Buffer) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#window = new InFlightWindow(options.firstBytes, options.clock.now());
+    this.#sendPing = options.sendPing;
+  }
+
+  get grantedBytes(): number {
+    return this.#window.grantedBytes;
+  }
+
+  /** The newest round-trip time, in milliseconds. */
+  get roundTripMs(): number {
+    return this.#roundTrip.latestMs;
+  }
+
+  /** The smallest round-trip time so far, in milliseconds. */
+  get smallestRoundTripMs(): number {
+    return this.#roundTrip.smallestMs;
+  }
+
+  /** Measures the round trip. */
+  ping(): void {
+    this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
+  }
+
+  /** Counts DATA that came. True when the credit was raised. Throws `flow-control`. */
+  receive(bytes: number): boolean {
+    const isRaised = this.#window.receive(bytes);
+    if (this.#window.isHoldingBack(this.#clock, this.#roundTrip.smallestMs) && !this.#growsOnPong) {
+      this.#growsOnPong = true;
+      this.ping();
+    }
+    return isRaised;
+  }
+
+  takePong(payload: Buffer): void {
+    if (!this.#roundTrip.finish(payload, this.#clock.now()) || !this.#growsOnPong) return;
+    this.#growsOnPong = false;
+    // A round trip that has become longer shows a queue: more in flight would only make it longer.
+    if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
+  }
+}
