@@ -5,11 +5,11 @@
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader } from '../codec/frame-reader.js';
 import { FRAME_TYPE } from '../codec/frame-type.js';
-import { HEADER_BYTES, SERVICE_NAME } from '../codec/limits.js';
+import { HEADER_BYTES } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import { escapeText } from '../util/escape.js';
+import { Admission } from './admission.js';
 import { type Agreement, refusal } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
 import { DrainWaiters } from './drain-waiters.js';
@@ -28,7 +28,6 @@ import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
 import type { StreamSink } from './stream-sink.js';
 import { StreamTable } from './stream-table.js';
-import { TokenBucket } from './token-bucket.js';
 
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
@@ -49,10 +48,6 @@ export interface SessionContext {
   readonly firstStreamId?: number;
 }
 
-/** Streams that are opened and reset by their opener before an answer: so many a second, and at once (R-FLOW-6). */
-const RESETS_PER_SECOND = 200;
-const RESETS_BURST = 1000;
-
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
   readonly agreement: Agreement;
@@ -66,7 +61,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #credit: SessionCredit;
   readonly #liveness: Liveness;
   readonly #frameTimer: FrameTimer;
-  readonly #resets: TokenBucket;
+  readonly #admission: Admission;
   readonly #ownServices: OwnServices;
   readonly #peerServices = new PeerServices();
   readonly #host: StreamHost;
@@ -112,7 +107,11 @@ export class Session extends EventEmitter<SessionEvents> {
       onTimeout: (reason) => this.end(reason),
     });
     this.#frameTimer = new FrameTimer(nowMs);
-    this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, nowMs);
+    this.#admission = new Admission({
+      clock,
+      limits: self.limits,
+      announce: (stream) => this.emit('stream', stream),
+    });
     this.#ownServices = new OwnServices((payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload));
     this.#host = this.#streamHost();
     this.#liveness = new Liveness({
@@ -313,17 +312,7 @@ export class Session extends EventEmitter<SessionEvents> {
     const hasRoom = this.#table.hasPeerRoom;
     const stream = this.#createStream(request, null, true);
     this.#table.addPeer(id, stream);
-    if (!hasRoom) {
-      const { streams, opens } = this.#settings.limits;
-      stream.refuse('too-many-streams', `${streams} streams or ${opens} unanswered ones are open`);
-    } else if (this.isDraining) {
-      stream.refuse('shutdown', 'the session is ending');
-    } else if (!SERVICE_NAME.test(request.service)) {
-      stream.refuse('unknown-service', `${escapeText(request.service, 64)} is no name of a service`);
-    } else {
-      this.emit('stream', stream);
-      if (!stream.isAttached) stream.refuse('unknown-service', `service ${request.service} is not offered`);
-    }
+    this.#admission.admit(stream, hasRoom, this.isDraining);
   }
 
   #takeGoaway({ code, message, last }: Goaway): void {
@@ -346,9 +335,7 @@ export class Session extends EventEmitter<SessionEvents> {
       },
       openPeerStream: (id, request) => this.#openPeerStream(id, request),
       resetStream: (stream, reason) => {
-        if (stream.isIncoming && !stream.isAnswered && !this.#resets.take(this.#clock.now())) {
-          throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams a second are opened and reset`);
-        }
+        this.#admission.countReset(stream);
         stream.handleEnd(reason);
       },
       raiseCredit: (totalBytes) => this.#sender.raiseCredit(totalBytes),
