@@ -1,4 +1,4 @@
-/** Keeps a channel open that this side opens: again and again, for ever (R-CHANNEL-1). */
+/** Keeps a channel open that this side opens: again and again, for ever. */
 import type { DialKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';

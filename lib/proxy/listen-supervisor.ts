@@ -1,4 +1,4 @@
-/** Keeps a channel open on which peers connect; the newest established one is the peer (R-CHANNEL-2, R-CHANNEL-3). */
+/** Keeps a channel open on which peers connect; the newest established one is the peer (R-CHANNEL-2). */
 import type { ChannelListener, ListenKind } from '../channel/kind.js';
 import type { Link } from '../channel/link.js';
 import { toVproxyError, VproxyError } from '../errors.js';

@@ -33,7 +33,7 @@ test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and a fifth o
   t.false(a.events.some(({ event }) => event === 'session-ended'));
 });
 
-test('R-CHANNEL-3: a newcomer that is established displaces the peer', async (t) => {
+test('R-CHANNEL-2: a newcomer that is established displaces the peer', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const server = await localServer(t, echo);
   const { a } = await connectedProxies(t, path, { outgoing: ['echo:0'] }, {});
@@ -47,7 +47,7 @@ test('R-CHANNEL-3: a newcomer that is established displaces the peer', async (t)
   t.is((await readToEnd(socket)).toString(), 'hello');
 });
 
-test('R-CHANNEL-1: a channel whose path is missing is tried again with one line, and works when it appears', async (t) => {
+test('a channel whose path is missing is tried again with one line, and works when it appears', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const b = new TestProxy(t, `unix-connect:${path}`);
   await b.start();
