@@ -60,12 +60,9 @@ export class PollingLink implements Link {
     return false;
   }
 
-  cork(): void {
-    // Every write is a system call of its own here.
-  }
-
-  uncork(): void {
-    // See cork.
+  writePair(first: Buffer, second: Buffer): boolean {
+    this.write(first);
+    return this.write(second);
   }
 
   close(timeoutMs = 500): void {

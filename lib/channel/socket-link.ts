@@ -85,7 +85,7 @@ export class SocketLink implements Link {
     const socket = this.#socket;
     if (this.#reason !== null) return true;
     let rest = bytes;
-    if (this.#direct !== null && socket.writableLength === 0 && socket.writableCorked === 0) {
+    if (this.#direct !== null && socket.writableLength === 0) {
       const written = this.#direct.writeNow(bytes);
       if (written === bytes.length) return true;
       rest = bytes.subarray(written);
@@ -96,12 +96,17 @@ export class SocketLink implements Link {
     return false;
   }
 
-  cork(): void {
+  writePair(first: Buffer, second: Buffer): boolean {
+    // A device takes each write as it is; a socket takes both in one system call.
+    if (this.#direct !== null) {
+      this.write(first);
+      return this.write(second);
+    }
     this.#socket.cork();
-  }
-
-  uncork(): void {
+    this.write(first);
+    this.write(second);
     this.#socket.uncork();
+    return this.#socket.writableLength === 0;
   }
 
   close(timeoutMs = 500): void {

@@ -8,10 +8,9 @@ export interface ByteSink {
    */
   write(bytes: Buffer): boolean;
 
+  /** As `write` of both, one behind the other, in as few system calls as that takes. True: both buffers are the caller's again. */
+  writePair(first: Buffer, second: Buffer): boolean;
+
   /** How many bytes were handed over and still wait in this process. */
   readonly unwrittenBytes: number;
-
-  /** Between `cork` and `uncork` writes are gathered, to leave in one system call. The two may not be nested. */
-  cork(): void;
-  uncork(): void;
 }

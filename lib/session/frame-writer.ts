@@ -52,11 +52,7 @@ export class FrameWriter {
     }
     const header = Buffer.allocUnsafe(HEADER_BYTES);
     this.#putHeader(header, 0, FRAME_TYPE.DATA, streamId, length, crc);
-    this.sink.cork();
-    this.sink.write(header);
-    this.sink.write(payload);
-    this.sink.uncork();
-    return this.sink.unwrittenBytes === 0;
+    return this.sink.writePair(header, payload);
   }
 
   #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {

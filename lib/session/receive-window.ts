@@ -8,6 +8,12 @@ export const MAX_WINDOW_BYTES = 32 * 2 ** 20;
 /** A window grows when half of it left the receiver within so many round trips. */
 const GROWTH_ROUND_TRIPS = 4;
 
+/** The time, and how long a round trip takes. */
+export interface Pace {
+  readonly nowMs: number;
+  readonly roundTripMs: number;
+}
+
 /** What came, what left again, and how much the peer may send. All totals count from the start of the stream. */
 export class ReceiveWindow {
   readonly #budget: Budget;
@@ -58,11 +64,12 @@ export class ReceiveWindow {
 
   /**
    * Counts what left the receiver. True when the credit was raised and the peer should hear of it: as soon as half of
-   * the window has left. `roundTripMs` decides whether the window grows.
+   * the window has left. `pace`, which is asked only then, decides whether the window grows.
    */
-  release(bytes: number, nowMs: number, roundTripMs: number): boolean {
+  release(bytes: number, pace: Pace): boolean {
     this.#releasedBytes += bytes;
     if (this.#releasedBytes + this.#windowBytes - this.#grantedBytes < this.#windowBytes / 2) return false;
+    const { nowMs, roundTripMs } = pace;
     if (nowMs - this.#raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
     this.#raisedAtMs = nowMs;
     this.#grantedBytes = this.#releasedBytes + this.#windowBytes;

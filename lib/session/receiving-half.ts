@@ -1,5 +1,5 @@
 /** What one stream receives: its window, and whether more is to come or wanted (R-STREAM-7, R-STREAM-9, R-FLOW-3). */
-import type { ReceiveWindow } from './receive-window.js';
+import type { Pace, ReceiveWindow } from './receive-window.js';
 
 /** The receiving direction of a stream. */
 export class ReceivingHalf {
@@ -51,8 +51,8 @@ export class ReceivingHalf {
   }
 
   /** Counts what left this side. True when the peer should hear of more credit. */
-  release(bytes: number, nowMs: number, roundTripMs: number): boolean {
-    return this.#window.release(bytes, nowMs, roundTripMs) && !this.#hasEnded && !this.#isStopped;
+  release(bytes: number, pace: Pace): boolean {
+    return this.#window.release(bytes, pace) && !this.#hasEnded && !this.#isStopped;
   }
 
   /** Whether all that came has left this side. */

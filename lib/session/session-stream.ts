@@ -180,7 +180,7 @@ export class SessionStream implements Creditor, Ready {
   /** Reports that so many bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
     if (this.#isOver && !this.isDraining) return;
-    const isRaised = this.#receiving.release(bytes, this.#host.nowMs, this.#host.roundTripMs);
+    const isRaised = this.#receiving.release(bytes, this.#host);
     if (!this.#isOver) {
       if (isRaised) this.#host.raise(this);
     } else if (this.#receiving.isDrained) {

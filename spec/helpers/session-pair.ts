@@ -17,7 +17,6 @@ export class MemoryPipe implements ByteSink {
   #takenBytes = 0;
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
-  #corked: Buffer[] | null = null;
   /** While true nothing is delivered. */
   isStalled = false;
 
@@ -35,10 +34,6 @@ export class MemoryPipe implements ByteSink {
   }
 
   write(bytes: Buffer): boolean {
-    if (this.#corked !== null) {
-      this.#corked.push(bytes);
-      return false;
-    }
     if (this.#waitingBytes === 0 && this.#takenBytes + bytes.length <= this.capacityBytes) {
       // The writer may use its buffer again at once.
       this.#taken.push(Buffer.from(bytes));
@@ -50,14 +45,9 @@ export class MemoryPipe implements ByteSink {
     return false;
   }
 
-  cork(): void {
-    this.#corked = [];
-  }
-
-  uncork(): void {
-    const corked = this.#corked ?? [];
-    this.#corked = null;
-    for (const bytes of corked) this.write(bytes);
+  writePair(first: Buffer, second: Buffer): boolean {
+    this.write(first);
+    return this.write(second);
   }
 
   /** Takes up to `maxBytes` out at the far end. `drained` tells that the writer has nothing left waiting. */
@@ -124,12 +114,8 @@ class ProcessSink implements ByteSink {
     return this.isDead || this.#pipe.write(bytes);
   }
 
-  cork(): void {
-    if (!this.isDead) this.#pipe.cork();
-  }
-
-  uncork(): void {
-    if (!this.isDead) this.#pipe.uncork();
+  writePair(first: Buffer, second: Buffer): boolean {
+    return this.isDead || this.#pipe.writePair(first, second);
   }
 }
 
