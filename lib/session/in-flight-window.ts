@@ -1,6 +1,5 @@
 /** The credit that this side gives for all DATA of a session: it bounds what lies between the two processes (R-FLOW-5). */
 import { VproxyError } from '../errors.js';
-import type { Clock } from '../util/clock.js';
 
 /** The largest in-flight credit, in bytes. */
 export const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
@@ -10,13 +9,13 @@ export class InFlightWindow {
   #windowBytes: number;
   #grantedBytes: number;
   #receivedBytes = 0;
-  #epochBytes = 0;
-  #epochAtMs: number;
+  #roundFromBytes = 0;
+  #roundFromMs: number;
 
   constructor(firstBytes: number, nowMs: number) {
     this.#windowBytes = firstBytes;
     this.#grantedBytes = firstBytes;
-    this.#epochAtMs = nowMs;
+    this.#roundFromMs = nowMs;
   }
 
   /** How many bytes of DATA the peer may have sent in this session. */
@@ -43,17 +42,17 @@ export class InFlightWindow {
     return true;
   }
 
-  /**
-   * Judges after a window's worth of DATA whether the sender is held back by the credit: a window took hardly longer
-   * than the round trip. True when a fresh measurement of the round trip would decide about growing.
-   */
-  isHoldingBack(clock: Clock, roundTripMs: number): boolean {
-    if (this.#receivedBytes - this.#epochBytes < this.#windowBytes) return false;
-    const nowMs = clock.now();
-    const elapsedMs = nowMs - this.#epochAtMs;
-    this.#epochBytes = this.#receivedBytes;
-    this.#epochAtMs = nowMs;
-    return this.#windowBytes < MAX_IN_FLIGHT_BYTES && elapsedMs <= 2 * roundTripMs;
+  /** Whether a window's worth of DATA has come since the last round ended. */
+  get isRoundOver(): boolean {
+    return this.#receivedBytes - this.#roundFromBytes >= this.#windowBytes;
+  }
+
+  /** Begins the next round; how long the last one took, in milliseconds. */
+  endRound(nowMs: number): number {
+    const tookMs = nowMs - this.#roundFromMs;
+    this.#roundFromBytes = this.#receivedBytes;
+    this.#roundFromMs = nowMs;
+    return tookMs;
   }
 
   /** Doubles the window. */

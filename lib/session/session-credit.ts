@@ -12,7 +12,8 @@ export class SessionCredit implements Creditor {
   readonly #window: InFlightWindow;
   readonly #roundTrip = new RoundTrip();
   readonly #sendPing: (payload: Buffer) => void;
-  #growsOnPong = false;
+  /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
+  #wasHeldBack = false;
 
   constructor(options: {
     readonly clock: Clock;
@@ -34,11 +35,6 @@ export class SessionCredit implements Creditor {
     return this.#roundTrip.latestMs;
   }
 
-  /** The smallest round-trip time so far, in milliseconds. */
-  get smallestRoundTripMs(): number {
-    return this.#roundTrip.smallestMs;
-  }
-
   /** Measures the round trip. */
   ping(): void {
     this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
@@ -47,16 +43,18 @@ export class SessionCredit implements Creditor {
   /** Counts DATA that came. True when the credit was raised. Throws `flow-control`. */
   receive(bytes: number): boolean {
     const isRaised = this.#window.receive(bytes);
-    if (this.#window.isHoldingBack(this.#clock, this.#roundTrip.smallestMs) && !this.#growsOnPong) {
-      this.#growsOnPong = true;
+    if (this.#window.isRoundOver && !this.#roundTrip.isMeasuring) {
+      // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
+      const tookMs = this.#window.endRound(this.#clock.now());
+      this.#wasHeldBack = tookMs <= 2 * this.#roundTrip.smallestMs;
       this.ping();
     }
     return isRaised;
   }
 
   takePong(payload: Buffer): void {
-    if (!this.#roundTrip.finish(payload, this.#clock.now()) || !this.#growsOnPong) return;
-    this.#growsOnPong = false;
+    if (!this.#roundTrip.finish(payload, this.#clock.now()) || !this.#wasHeldBack) return;
+    this.#wasHeldBack = false;
     // A round trip that has become longer shows a queue: more in flight would only make it longer.
     if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
   }

@@ -361,7 +361,7 @@ export class Session extends EventEmitter<SessionEvents> {
         return clock.now();
       },
       get roundTripMs() {
-        return credit.smallestRoundTripMs;
+        return credit.roundTripMs;
       },
       frameBytes: (streamId) => this.#sender.frameBytes(streamId),
       offer: (stream) => this.#sender.offer(stream),
