@@ -50,7 +50,7 @@ function works(pair: SessionPair, traffic: Traffic): void {
   if (left > 0) throw new Error(`${left} ends are left`);
 }
 
-test('R-CHANNEL-4: either side, or both, restart at any byte of an opening, and the two get together', (t) => {
+test('R-CHANNEL-1: either side, or both, restart at any byte of an opening, and the two get together', (t) => {
   for (const who of ['a', 'b', 'both'] as const) {
     for (let steps = 0; steps < 30; steps += 1) {
       const pair = new SessionPair({ ...SMALL, capacityBytes: 1000 });
@@ -66,7 +66,7 @@ test('R-CHANNEL-4: either side, or both, restart at any byte of an opening, and 
   }
 });
 
-test('R-CHANNEL-4: either side restarts at any byte of a session: a prefix of each stream has come, and the next session works', (t) => {
+test('R-CHANNEL-1: either side restarts at any byte of a session: a prefix of each stream has come, and the next session works', (t) => {
   for (const who of ['a', 'b', 'both'] as const) {
     for (let steps = 1; steps < 40; steps += 1) {
       const pair = new SessionPair({ ...SMALL, capacityBytes: 700 });
@@ -168,7 +168,7 @@ test('R-OPEN-3: stale bytes of an earlier session, whole frames and HELLOs among
   t.pass();
 });
 
-test('R-CHANNEL-4: the two get together after any mixture of restarts, losses and repeats', (t) => {
+test('R-CHANNEL-1: the two get together after any mixture of restarts, losses and repeats', (t) => {
   const event = fc.record({
     what: fc.constantFrom('restart', 'restart', 'lose', 'repeat', 'garbage', 'wait', 'step', 'stall'),
     isA: fc.boolean(),
