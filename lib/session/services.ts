@@ -8,19 +8,32 @@ export const MAX_SERVICES = 4096;
 /** What this side offers; the peer hears of it once and on every change. */
 export class OwnServices {
   readonly #send: (payload: Buffer) => void;
+  readonly #isBusy: () => boolean;
   #announced: string | null = null;
+  #wanted: readonly string[] = [];
 
-  constructor(send: (payload: Buffer) => void) {
+  /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. */
+  constructor(send: (payload: Buffer) => void, isBusy: () => boolean) {
     this.#send = send;
+    this.#isBusy = isBusy;
   }
 
-  /** Sends the list, unless it is the one that the peer knows. */
+  /** Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. */
   announce(services: Iterable<string>): void {
-    const sorted = [...new Set(services)].sort();
-    const key = sorted.join(' ');
-    if (key === this.#announced) return;
-    this.#announced = key;
-    for (const payload of encodeServices(sorted)) this.#send(payload);
+    this.#wanted = [...new Set(services)].sort();
+    if (this.#announced === null) this.#sendWanted();
+    else this.retry();
+  }
+
+  /** Sends the newest list where it is due; nothing before the first `announce`. */
+  retry(): void {
+    if (this.#announced === null || this.#wanted.join(' ') === this.#announced || this.#isBusy()) return;
+    this.#sendWanted();
+  }
+
+  #sendWanted(): void {
+    this.#announced = this.#wanted.join(' ');
+    for (const payload of encodeServices(this.#wanted)) this.#send(payload);
   }
 }
 

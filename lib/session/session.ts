@@ -112,7 +112,10 @@ export class Session extends EventEmitter<SessionEvents> {
       limits: self.limits,
       announce: (stream) => this.emit('stream', stream),
     });
-    this.#ownServices = new OwnServices((payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload));
+    this.#ownServices = new OwnServices(
+      (payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload),
+      () => sink.unwrittenBytes > 0,
+    );
     this.#host = this.#streamHost();
     this.#liveness = new Liveness({
       clock,
@@ -210,6 +213,7 @@ export class Session extends EventEmitter<SessionEvents> {
   handleDrain(): void {
     if (this.#isOver) return;
     this.#drainWaiters.callAll();
+    this.#ownServices.retry();
     this.#sender.flush();
     this.#table.releaseHeld();
   }

@@ -164,3 +164,17 @@ test('a peer that is paused for days, with openings that time out meanwhile, is 
   t.deepEqual(peer.endings, []);
   t.is(peer.session.streamCount, 1);
 });
+
+test('services that come and go while the peer is paused wait as one list, the newest', (t) => {
+  const peer = deafPeer();
+  peer.pump();
+  for (let turn = 0; turn < 5000; turn += 1)
+    peer.session.setServices(turn % 2 === 0 ? ['storage'] : ['storage', `s${turn}`]);
+  t.deepEqual(peer.endings, []);
+  peer.log.take();
+  peer.isReading = true;
+  peer.pump();
+  const lists = peer.log.take().filter(({ name }) => name === 'SERVICES');
+  t.is(lists.at(-1)?.payload.toString(), '{"services":["s4999","storage"]}');
+  t.is(lists.length, 1);
+});
