@@ -267,7 +267,9 @@ export class FrameReader {
     }
     const type = this.#type;
     if ((this.#integrity || type === FRAME_TYPE.AUTH) && crc32(payload) !== this.#crc) {
-      throw new VproxyError('desync', `payload of ${describe(type, this.#streamId)} has a wrong checksum`);
+      const what = describe(type, this.#streamId);
+      if (endsInFlush(payload)) throw new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`);
+      throw new VproxyError('desync', `payload of ${what} has a wrong checksum`);
     }
     if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, payload);
     this.#handler.handleFrame(type, this.#streamId, payload);
@@ -286,6 +288,14 @@ export class FrameReader {
     this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
     throw new VproxyError('peer-restarted', 'the peer began anew with another HELLO');
   }
+}
+
+/** Zeros that a frame which was left half-written ends in, once the flush of its writer's successor has completed it. */
+const FLUSH_TAIL = Buffer.alloc(16);
+
+function endsInFlush(payload: Buffer): boolean {
+  const bytes = Math.min(payload.length, FLUSH_TAIL.length);
+  return bytes > 0 && FLUSH_TAIL.compare(payload, payload.length - bytes, payload.length, 0, bytes) === 0;
 }
 
 const describe = (type: number, streamId: number): string =>

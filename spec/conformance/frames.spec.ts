@@ -230,3 +230,16 @@ test('every frame in every split means the same', (t) => {
     goesOn(t, act, { integrity: at % 2 === 0 });
   }
 });
+
+test('R-INTEGRITY-2: a frame that a flush completed, wherever it was cut, is a restart of the peer and nothing of it is handed on', (t) => {
+  const payload = Buffer.alloc(1000, 0x5a);
+  for (const cut of [1, 500, payload.length - 16]) {
+    const act = (peer: FramePeer) => {
+      peer.sendOpen(1);
+      const whole = peer.frame(DATA, 1, payload);
+      peer.write(Buffer.concat([whole.subarray(0, 16 + cut), Buffer.alloc(131_088)]));
+      t.deepEqual(peer.sinks.get(1)?.events, ['end peer-restarted']);
+    };
+    endsWith(t, 'peer-restarted', act);
+  }
+});

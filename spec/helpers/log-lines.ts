@@ -12,7 +12,7 @@ export const ESTABLISHED = /\bsession with .+ on \S/;
 export const ENDED = /\bsession on \S.* ended: /;
 
 /**
- * A session ended because the process at the other end began anew. Where that one was cut off within a frame, its
- * successor's flush completes the frame, and the wrong checksum of that is what shows first.
+ * A session ended because the process at the other end began anew. Where that one was cut off within the header
+ * of a frame, its successor's flush completes the header, whose wrong check is all that shows.
  */
 export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;
