@@ -18,11 +18,15 @@ const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: fal
 
 const RANKS: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
-/** Writes log events to stderr. When nobody reads that any more, it goes on in silence. */
+/** While so much waits for whoever reads stderr, further lines are left out, in bytes. */
+const MAX_UNWRITTEN_BYTES = 2 ** 20;
+
+/** Writes log events to stderr. When nobody reads that any more, or not fast enough, it goes on without. */
 export class Output {
   readonly #options: OutputOptions;
   readonly #debugLog: DebugLog | null;
   #isGone = false;
+  #lostCount = 0;
 
   /** `debugLog` takes the events that the level leaves out. */
   constructor(options: OutputOptions = DEFAULTS, debugLog: DebugLog | null = null) {
@@ -40,7 +44,7 @@ export class Output {
     if (!isWanted && !this.#debugLog?.wants(event)) return;
     if (format === 'json') this.#write(formatJsonLine(event, new Date()));
     else if (isWanted) this.#write(formatTextLine(event, hasDetails));
-    else if (!this.#isGone) this.#debugLog?.write(event);
+    else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
   /** Logs why the command fails. */
@@ -59,6 +63,24 @@ export class Output {
   }
 
   #write(line: string): void {
-    if (!this.#isGone) process.stderr.write(`${line}\n`);
+    if (this.#hasRoom()) process.stderr.write(`${line}\n`);
+  }
+
+  /** Whether a line may be written; one that may not is counted, and told of as soon as there is room. */
+  #hasRoom(): boolean {
+    if (this.#isGone) return false;
+    if (process.stderr.writableLength >= MAX_UNWRITTEN_BYTES) {
+      if (this.#lostCount === 0) process.stderr.once('drain', () => this.#tellLoss());
+      this.#lostCount += 1;
+      return false;
+    }
+    return true;
+  }
+
+  #tellLoss(): void {
+    const count = this.#lostCount;
+    this.#lostCount = 0;
+    const message = `${count} lines of this log are lost: they were not read fast enough`;
+    this.log({ level: 'warn', event: 'log-lost', message, fields: { count } });
   }
 }

@@ -1,9 +1,13 @@
 /** Where forwards find the session of the moment. */
+import { setMaxListeners } from 'node:events';
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
 
 type Waiter = (session: Session) => void;
+
+/** So many may wait at once: each holds a connection, and all are opened at the same moment. */
+const MAX_WAITERS = 1024;
 
 /** Holds the established session of a channel, and those who wait for one. */
 export class SessionSource {
@@ -33,9 +37,13 @@ export class SessionSource {
     if (this.#session === session) this.#session = null;
   }
 
-  /** The session, as soon as there is one. Rejects with `no-session` after `timeoutMs`, or when aborted. */
+  /** The session, as soon as there is one. Rejects with `no-session` after `timeoutMs`, when aborted, or when 1,024 wait. */
   wait(timeoutMs: number, signal: AbortSignal): Promise<Session> {
     if (this.session !== null) return Promise.resolve(this.session);
+    if (this.#waiters.size >= MAX_WAITERS) {
+      const message = `no session with the peer, and ${MAX_WAITERS} connections wait for one already`;
+      return Promise.reject(new VproxyError('no-session', message));
+    }
     return new Promise((resolve, reject) => {
       const giveUp = (message: string): void => {
         finish();
@@ -55,6 +63,8 @@ export class SessionSource {
         signal.removeEventListener('abort', onAbort);
       };
       this.#waiters.add(waiter);
+      // So many listeners are no leak, of which Node would warn on stderr.
+      setMaxListeners(MAX_WAITERS, signal);
       signal.addEventListener('abort', onAbort);
       if (signal.aborted) onAbort();
     });

@@ -5,6 +5,7 @@ import type { VproxyError } from '../errors.js';
 import { SENT, type SessionStream } from '../session/session-stream.js';
 import type { StreamSink } from '../session/stream-sink.js';
 import type { OnRead } from '../util/buffered-socket.js';
+import { hiddenReset } from '../util/hidden-reset.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { HeadroomSlab } from './headroom-slab.js';
 
@@ -49,8 +50,10 @@ export class Splice implements StreamSink {
     this.#stream = stream;
     this.#socket = socket;
     socket.on('end', () => {
-      this.#hasEnded = true;
-      stream.finish();
+      const failure = hiddenReset(socket);
+      this.#hasEnded = failure === null;
+      if (failure === null) stream.finish();
+      else socket.destroy(failure);
     });
     socket.on('error', (error) => stream.reset('local-error', `local socket: ${error.message}`));
     socket.on('close', () => this.#handleClose());

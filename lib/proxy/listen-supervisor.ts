@@ -24,11 +24,16 @@ export class ListenSupervisor extends ChannelSupervisor {
   }
 
   override async start(): Promise<void> {
-    this.#listener = await this.#kind.listen(this.options.channel.address, {
+    const listener = await this.#kind.listen(this.options.channel.address, {
       onLink: (link) => this.#accept(link),
       onFailed: (error) => this.#listenLater(error),
     });
-    this.tellState('listening', `waiting for the peer on ${this.#listener.description}`);
+    if (this.#isStopped) {
+      await listener.close();
+      return;
+    }
+    this.#listener = listener;
+    this.tellState('listening', `waiting for the peer on ${listener.description}`);
   }
 
   override async stop(reason: VproxyError): Promise<void> {
@@ -51,10 +56,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     const waiting = [...this.#runners].filter((runner) => runner !== this.#established);
     if (waiting.length >= MAX_WAITING) {
       const [oldest] = waiting;
-      this.tellState(
-        'crowded',
-        `more than ${MAX_WAITING} connections wait on ${link.description}: the oldest is closed`,
-      );
+      const { text } = this.options.channel;
+      this.tellState('crowded', `more than ${MAX_WAITING} connections wait on ${text}: the oldest is closed`);
       oldest?.link.destroy();
     }
     const runner = this.run(link);

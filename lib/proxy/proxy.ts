@@ -19,10 +19,12 @@ import {
   sessionSettings,
 } from '../session/settings.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
 import type { ChannelSupervisor } from './channel-supervisor.js';
 import { DialSupervisor } from './dial-supervisor.js';
 import { ListenSupervisor } from './listen-supervisor.js';
+import { LogLimit } from './log-limit.js';
 import { STORAGE_SERVICE, type StorageOptions, StorageService } from './storage-service.js';
 
 /** What a proxy is made of. */
@@ -54,6 +56,9 @@ export interface ProxyEvents {
 /** How long a local connection waits for a session by default. */
 const WAIT_MS = 10_000;
 
+/** So much of the peer's list of services is shown: it may have thousands. */
+const MAX_LIST_LENGTH = 1024;
+
 /** Composition and life of all layers. `start` once, then `stop` once. */
 export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #supervisor: ChannelSupervisor;
@@ -64,6 +69,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #storage: StorageService | null;
   readonly #waitMs: number;
   readonly #stopping = new AbortController();
+  readonly #logLimit: LogLimit;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
   constructor(options: ProxyOptions) {
@@ -73,7 +79,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     requirePrivacy(channel, options.insecure ?? false);
     this.#source = new SessionSource(clock);
     this.#waitMs = options.waitMs ?? WAIT_MS;
-    const log = (event: LogEvent): void => void this.emit('log', event);
+    this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
+    const log = (event: LogEvent): void => this.#logLimit.log(event);
     for (const spec of options.forwards) {
       if (spec.direction === 'outgoing') {
         this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, waitMs: this.#waitMs }));
@@ -105,7 +112,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /**
    * Listens for the outgoing forwards and the storage calls, then opens the channel, which may take for ever. Rejects
-   * with `address-…` codes, and nothing listens any more then.
+   * with `address-…` codes, and nothing listens any more then. Stopped meanwhile, it ends without having started.
    */
   async start(): Promise<void> {
     try {
@@ -116,6 +123,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       await this.stop();
       throw error;
     }
+    // What began to listen after `stop` had looked at it.
+    if (this.#stopping.signal.aborted) await this.stop();
   }
 
   /** Tells the peer, closes everything, and comes back within a second. */
@@ -125,6 +134,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const streamsReset = this.#supervisor.stop(reason);
     for (const forward of this.#incoming) forward.stop();
     await Promise.all([streamsReset, this.#storage?.stop(), ...this.#outgoing.map((forward) => forward.stop())]);
+    this.#logLimit.stop();
   }
 
   /**
@@ -149,13 +159,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   #take(session: Session): void {
     session.on('stream', (stream) => this.#registry.serve(stream, session));
     session.on('services', (services) => {
-      const list = [...services].join(', ');
-      this.emit('log', {
-        level: 'debug',
-        event: 'services',
-        message: `the peer offers: ${list || 'nothing'}`,
-        fields: { services: list },
-      });
+      const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
+      const message = `the peer offers: ${list || 'nothing'}`;
+      this.emit('log', { level: 'debug', event: 'services', message, fields: { services: list } });
       this.#storage?.wake();
     });
     session.start(this.#registry.list());

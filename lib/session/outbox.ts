@@ -73,9 +73,9 @@ export class Outbox {
     this.#pong = Buffer.from(payload);
   }
 
-  /** Writes what waits, as far as the channel takes it. True when nothing waits any more. */
-  flush(): boolean {
-    while (!this.isEmpty && this.#writer.sink.unwrittenBytes < HIGH_WATER_BYTES) {
+  /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
+  flush(highWaterBytes: number = HIGH_WATER_BYTES): boolean {
+    while (!this.isEmpty && this.#writer.sink.unwrittenBytes < highWaterBytes) {
       const end = this.#fillBatch();
       if (!this.#writer.sink.write(this.#batch.subarray(0, end))) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
     }

@@ -248,9 +248,10 @@ export class Session extends EventEmitter<SessionEvents> {
     // A place that comes free now must not be taken by another OPEN.
     this.#table.takeHeld();
     if (tellsPeer) {
-      // RESETs first, so that a peer that drains on `shutdown` finds no stream left to wait for.
-      if (reason.code === 'shutdown') for (const stream of streams) stream.reset(reason.code, reason.message);
-      this.#outbox.flush();
+      const isShutdown = reason.code === 'shutdown';
+      // RESETs first, however much is unwritten: a peer that drains on `shutdown` finds no stream left to wait for.
+      if (isShutdown) for (const stream of streams) stream.reset(reason.code, reason.message);
+      this.#outbox.flush(isShutdown ? Number.POSITIVE_INFINITY : undefined);
       this.#writeNow(FRAME_TYPE.GOAWAY, this.#goaway(reason.code, reason.message));
     }
     this.#reader.stop();
@@ -325,10 +326,11 @@ export class Session extends EventEmitter<SessionEvents> {
       this.#end(reason, false);
       return;
     }
+    // Draining first: the place of a stream that ends below must not go to an open that was held back.
+    if (!this.isDraining) this.#startDraining(reason);
     for (const stream of this.#table.list()) {
       if (!stream.isIncoming && stream.id > last) stream.handleEnd(reason);
     }
-    if (!this.isDraining) this.#startDraining(reason);
   }
 
   /** What frames do to the session as a whole. */

@@ -20,6 +20,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** The program, seen from the project's folder. Default `dist/cli/vproxy.js`. */
   readonly script?: string;
+  /** How many file descriptors it may have. Default: as many as this process. */
+  readonly descriptorLimit?: number;
 }
 
 interface LineWaiter {
@@ -42,7 +44,11 @@ export class VproxyProcess {
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
     const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
-    const child = spawn(process.execPath, [script, ...args], {
+    const command = [process.execPath, script, ...args];
+    const limit = options.descriptorLimit;
+    if (limit !== undefined) command.unshift('sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh');
+    const [file = '', ...words] = command;
+    const child = spawn(file, words, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       cwd: options.cwd ?? process.cwd(),

@@ -33,6 +33,21 @@ test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and a fifth o
   t.false(a.events.some(({ event }) => event === 'session-ended'));
 });
 
+test('R-CHANNEL-2: of 100 connections that come at once no more than four wait, and one line tells of it', async (t) => {
+  const proxy = new TestProxy(t, `tcp-listen:${LOOPBACK}:0`);
+  await proxy.start();
+  const port = Number(/:(\d+)$/.exec((await proxy.event('channel-listening')).message)?.[1]);
+  const strangers = Array.from({ length: 100 }, () => localSocket(t, { host: LOOPBACK, port }).resume());
+  const open = new Set(strangers);
+  for (const stranger of strangers) {
+    stranger.on('error', () => undefined);
+    stranger.once('end', () => open.delete(stranger)).once('close', () => open.delete(stranger));
+  }
+  await eventually(() => open.size <= 4);
+  t.is(open.size, 4);
+  t.is(proxy.events.filter(({ event }) => event === 'channel-crowded').length, 1);
+});
+
 test('R-CHANNEL-2: a newcomer that is established displaces the peer', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const server = await localServer(t, echo);

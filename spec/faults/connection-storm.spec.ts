@@ -1,0 +1,39 @@
+/** Thousands of connections that come and go at once leave nothing behind, and few lines in the log. */
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { descriptorCount, processPair } from '../helpers/process-pair.js';
+import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+
+const CONNECTIONS = 2000;
+
+test('after 2,000 connections that were opened and dropped at once one works, and all descriptors are back', async (t) => {
+  const target = await localServer(t, echo);
+  const { host, guest } = await processPair(t, { host: ['-o', 'echo:0'], guest: ['-i', `echo:${target.port}`] });
+  const port = await host.listeningPort('echo');
+  const call = async () => {
+    const socket = localSocket(t, { host: '127.0.0.1', port });
+    socket.end('ping');
+    t.is((await readToEnd(socket)).toString(), 'ping');
+  };
+  await call();
+  const before = [descriptorCount(host), descriptorCount(guest)] as const;
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async (_, index) => {
+      const socket = localSocket(t, { host: '127.0.0.1', port });
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.on('error', () => undefined);
+      socket.once('connect', () => {
+        if (index % 3 === 0) socket.write('x');
+        if (index % 2 === 0) socket.resetAndDestroy();
+        else socket.destroy();
+      });
+      await closed;
+    }),
+  );
+  await call();
+  await eventually(() => descriptorCount(host) <= before[0] && descriptorCount(guest) <= before[1], {
+    what: 'the descriptors',
+    timeoutMs: 15_000,
+  });
+  for (const { lines } of [host, guest]) t.true(lines.length < 500, `${lines.length} lines`);
+});

@@ -1,0 +1,31 @@
+/** The log's reader ends, or stands still: streams go on, and memory does not grow with what nobody reads. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+
+/** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
+const PROGRAM = `
+  import { Output } from ${JSON.stringify(join(PROJECT_ROOT, 'dist/cli/output.js'))};
+  const output = new Output();
+  const log = (message) => output.log({ level: 'info', event: 'x', message, fields: {} });
+  for (let turn = 0; turn < 50_000; turn += 1) log('x'.repeat(1000));
+  console.log(process.stderr.writableLength);
+  process.stdin.once('data', () => log('the last one'));
+`;
+
+test('a log that nobody reads for a while costs 1 MiB and lines, which are counted when it is read again', async (t) => {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM], { stdio: 'pipe' });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [waiting] = (await once(child.stdout, 'data')) as [Buffer];
+  t.true(Number(String(waiting)) < 2 ** 20 + 2000, String(waiting));
+  const lines: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => lines.push(line));
+  const lost = await eventually(() => lines.map((line) => /warning: (\d+) lines .* are lost/.exec(line)).find(Boolean));
+  child.stdin.write('go on');
+  await eventually(() => lines.at(-1) === 'vproxy: the last one');
+  t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
+});
