@@ -1,6 +1,7 @@
 /** `vproxy -c CHANNEL …`: runs one side of a channel until it is told to stop. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
+import { toVproxyError } from '../../lib/errors.js';
 import { deferred } from '../../lib/util/deferred.js';
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
@@ -23,7 +24,7 @@ export const runCommand: CommandModule<object, RawArguments> = {
   },
 };
 
-/** Runs a proxy until SIGINT, SIGTERM, or a failure that no waiting can mend; gives the exit status. */
+/** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
 async function runProxy(options: RunOptions): Promise<number> {
   const output = new Output(options.output, await openDebugLog(process.env['DEBUG']));
   exitOnDefect((error) => output.defect(error));
@@ -35,8 +36,11 @@ async function runProxy(options: RunOptions): Promise<number> {
   });
   const ended = deferred<number>();
   const fail = (reason: unknown) => {
-    output.failure(reason);
-    ended.resolve(exitStatusOf(reason));
+    const status = exitStatusOf(reason);
+    const { code, message } = toVproxyError(reason);
+    if (status === EXIT_OK) output.log({ level: 'info', event: 'ended', message, fields: { code } });
+    else output.failure(reason);
+    ended.resolve(status);
   };
   proxy.on('log', (event) => output.log(event));
   proxy.on('fatal', fail);

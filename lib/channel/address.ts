@@ -9,7 +9,7 @@ import { applyOptions, formatOptions } from './options.js';
 export interface ChannelAddress {
   readonly kind: ChannelKind;
   readonly kindName: string;
-  /** What `kind.parse` made of it; for `kind.dial` or `kind.listen`. */
+  /** What `kind.parse` and the kind's own options made of it; for `kind.dial` or `kind.listen`. */
   readonly address: unknown;
   /** The traits of the kind, with the options applied. */
   readonly traits: ChannelTraits;
@@ -25,14 +25,14 @@ export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKin
   if (kind === undefined)
     throw bad(text, `should be KIND:ADDRESS, where KIND is one of: ${[...kinds.keys()].join(', ')}`);
   const [addressText = '', ...options] = splitAtCommas(text.slice(colon + 1));
-  const address = explain(text, () => kind.parse(addressText));
-  const traits = explain(text, () => applyOptions(kind.traits, options));
+  const plain = explain(text, () => kind.parse(addressText));
+  const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
 }
 
 /** The canonical text of a channel. */
 export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelAddress, 'text'>): string {
-  const parts = [kind.format(address), ...formatOptions(kind.traits, traits)];
+  const parts = [kind.format(address), ...formatOptions(kind, address, traits)];
   return `${kindName}:${parts.map((part) => part.replaceAll(',', ',,')).join(',')}`;
 }
 

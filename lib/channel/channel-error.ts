@@ -16,6 +16,11 @@ export function openingCancelled(description: string): VproxyError {
   return new VproxyError('shutdown', `${description}: opening it was given up`);
 }
 
+/** Throws `shutdown` where the caller of an opening gave it up. */
+export function requireWanted(signal: AbortSignal, description: string): void {
+  if (signal.aborted) throw openingCancelled(description);
+}
+
 const MEANINGS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   ENOENT: ['channel-missing', ''],
   ENODEV: ['channel-missing', 'the device is gone'],

@@ -16,6 +16,16 @@ export interface ChannelTraits {
   readonly leadsToHost: boolean;
 }
 
+/** An option that only one kind has, behind its address: `baud=115200`. What it says becomes a part of the address. */
+export interface KindOption<A> {
+  /** The address with the option applied, or null where the value is none. */
+  parse(value: string, address: A): A | null;
+  /** The value in an address, or null where it is the default. `parse` reads it back. */
+  format(address: A): string | null;
+  /** What a value has to be, for people. */
+  readonly expected: string;
+}
+
 /** What opening a channel reports while it is not open yet. */
 export interface OpenReport {
   /** Something to wait for, as one line for people ("waiting for the host"); called when it changes. */
@@ -33,6 +43,8 @@ export interface DialContext {
 export interface DialKind<A> {
   readonly mode: 'dial';
   readonly traits: ChannelTraits;
+  /** The kind's own options by name, besides those of every kind. Default: none. */
+  readonly options?: ReadonlyMap<string, KindOption<A>>;
   /** The address from the text behind `KIND:`, without options. Throws `bad-argument`. */
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
@@ -52,6 +64,8 @@ export interface ListenHandlers {
 export interface ListenKind<A> {
   readonly mode: 'listen';
   readonly traits: ChannelTraits;
+  /** As of a `DialKind`. */
+  readonly options?: ReadonlyMap<string, KindOption<A>>;
   parse(text: string): A;
   format(address: A): string;
   /** Whether listening there without TLS is safe: only this machine's processes can connect. */

@@ -1,7 +1,12 @@
 /** The kinds of channels, by the name that stands before the colon. A new kind is one file and one row here. */
+import { exec } from './exec.js';
+import { fd } from './fd.js';
 import type { ChannelKind } from './kind.js';
+import { pipeOpen } from './pipe-open.js';
+import { stdio } from './stdio.js';
 import { tcpConnect } from './tcp-connect.js';
 import { tcpListen } from './tcp-listen.js';
+import { ttyOpen } from './tty-open.js';
 import { unixConnect } from './unix-connect.js';
 import { unixListen } from './unix-listen.js';
 import { virtserialOpen } from './virtserial-open.js';
@@ -13,4 +18,9 @@ export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map<string, C
   ['tcp-connect', tcpConnect],
   ['tcp-listen', tcpListen],
   ['virtserial-open', virtserialOpen],
+  ['tty-open', ttyOpen],
+  ['pipe-open', pipeOpen],
+  ['stdio', stdio],
+  ['fd', fd],
+  ['exec', exec],
 ]);

@@ -1,7 +1,10 @@
-/** The options that every kind of channel has, behind its address: `frame=4096,integrity=off,in-flight=65536`. */
+/**
+ * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=off,in-flight=65536`), and
+ * a kind's own.
+ */
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import type { ChannelTraits } from './kind.js';
+import type { ChannelKind, ChannelTraits } from './kind.js';
 
 /** One option. */
 interface ChannelOption {
@@ -27,28 +30,45 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
   ],
 ]);
 
-/** The traits of a channel with `key=value` options applied. Throws `bad-argument`. */
-export function applyOptions(traits: ChannelTraits, options: readonly string[]): ChannelTraits {
+/** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
+export function applyOptions<A>(
+  kind: ChannelKind<A>,
+  address: A,
+  options: readonly string[],
+): { readonly address: A; readonly traits: ChannelTraits } {
   const seen = new Set<string>();
-  return options.reduce((before, text) => {
+  let applied = { address, traits: kind.traits };
+  for (const text of options) {
     const [, name = text, value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
-    const option = OPTIONS.get(name);
-    if (option === undefined)
-      throw bad(`has no option "${escapeText(name)}"; there are: ${[...OPTIONS.keys()].join(', ')}`);
+    const own = kind.options?.get(name);
+    const common = OPTIONS.get(name);
+    const option = own ?? common;
+    if (option === undefined) {
+      const names = [...(kind.options?.keys() ?? []), ...OPTIONS.keys()];
+      throw bad(`has no option "${escapeText(name)}"; there are: ${names.join(', ')}`);
+    }
     if (seen.has(name)) throw bad(`has the option ${name} twice`);
     seen.add(name);
-    const change = option.parse(value);
-    if (change === null) throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
-    return { ...before, ...change };
-  }, traits);
+    const ownChange = own?.parse(value, applied.address) ?? null;
+    const change = common?.parse(value) ?? null;
+    if (own !== undefined && ownChange !== null) applied = { ...applied, address: ownChange };
+    else if (own === undefined && change !== null) applied = { ...applied, traits: { ...applied.traits, ...change } };
+    else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
+  }
+  return applied;
 }
 
-/** The options by which `traits` differ from those of their kind; `applyOptions` reads them back. */
-export function formatOptions(kindTraits: ChannelTraits, traits: ChannelTraits): string[] {
-  return [...OPTIONS].flatMap(([name, option]) => {
-    const value = option.format(traits);
-    return value === option.format(kindTraits) ? [] : [`${name}=${value}`];
+/** The options by which a channel differs from the plain one of its kind; `applyOptions` reads them back. */
+export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: ChannelTraits): string[] {
+  const own = [...(kind.options ?? [])].flatMap(([name, option]) => {
+    const value = option.format(address);
+    return value === null ? [] : [`${name}=${value}`];
   });
+  const common = [...OPTIONS].flatMap(([name, option]) => {
+    const value = option.format(traits);
+    return value === option.format(kind.traits) ? [] : [`${name}=${value}`];
+  });
+  return [...own, ...common];
 }
 
 function integerOption(field: 'frameBytes' | 'inFlightBytes', least: number, most: number): ChannelOption {

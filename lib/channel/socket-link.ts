@@ -1,4 +1,4 @@
-/** A link over a `net.Socket`, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
+/** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
 import type net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
 import type { OnRead } from '../util/buffered-socket.js';
@@ -15,6 +15,12 @@ export interface DirectAccess {
   writeNow(bytes: Buffer): number;
 }
 
+/** Two sockets that are one channel: bytes come from one of them and go to the other. */
+export interface SocketHalves {
+  readonly input: net.Socket;
+  readonly output: net.Socket;
+}
+
 /** How a link differs from the plain one. */
 export interface SocketLinkOptions {
   /** Default 131072; a multiple of 4096. */
@@ -23,6 +29,8 @@ export interface SocketLinkOptions {
   readonly firstBytes?: Buffer;
   /** Also says that the socket is a device: it has no half-close. */
   readonly direct?: DirectAccess;
+  /** Whether `close` waits for the other side's end. Default: not on a device, which has none. */
+  readonly waitsForEnd?: boolean;
   /** Default `systemClock`. */
   readonly clock?: Clock;
 }
@@ -32,12 +40,14 @@ const SLAB_BYTES = 131_072;
 /** How many slabs are drained from a device in one turn of the event loop. */
 const SLABS_PER_TURN = 4;
 
-/** A link over a socket: connected, accepted, connecting, or made of a device's handle. */
+/** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink implements Link {
   readonly description: string;
-  readonly #socket: net.Socket;
+  readonly #input: net.Socket;
+  readonly #output: net.Socket;
   readonly #slab: ReadSlab;
   readonly #direct: DirectAccess | null;
+  readonly #waitsForEnd: boolean;
   readonly #clock: Clock;
   #firstBytes: Buffer | null;
   #handler: LinkHandler | null = null;
@@ -47,31 +57,45 @@ export class SocketLink implements Link {
   #awaitsDrain = false;
   #cancelClose: CancelTimer | null = null;
 
-  /** `open` makes the socket, with `allowHalfOpen`, read by the `onread` that it is given. */
-  constructor(description: string, open: (onread: OnRead) => net.Socket, options: SocketLinkOptions = {}) {
+  /** `open` makes the socket or the halves, with `allowHalfOpen`, read by the `onread` that it is given. */
+  constructor(
+    description: string,
+    open: (onread: OnRead) => net.Socket | SocketHalves,
+    options: SocketLinkOptions = {},
+  ) {
     this.description = description;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
+    this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;
     this.#clock = options.clock ?? systemClock;
     this.#firstBytes = options.firstBytes ?? null;
-    this.#socket = open({
+    const opened = open({
       buffer: () => this.#slab.room,
       callback: (byteCount) => {
         this.#read(byteCount);
         return true;
       },
     });
-    this.#socket.pause();
-    this.#socket.setNoDelay(true);
-    this.#socket.on('end', () => this.#end());
-    this.#socket.on('error', (error) => {
-      this.#reason ??= this.#failure(error);
-    });
-    this.#socket.on('close', () => this.#report());
+    this.#input = 'input' in opened ? opened.input : opened;
+    this.#output = 'output' in opened ? opened.output : opened;
+    this.#input.pause();
+    this.#output.setNoDelay(true);
+    this.#input.on('end', () => this.#end());
+    const sockets = new Set([this.#input, this.#output]);
+    for (const socket of sockets) {
+      socket.on('error', (error) => {
+        this.#reason ??= this.#failure(error);
+        this.#destroySockets();
+      });
+      socket.on('close', () => {
+        sockets.delete(socket);
+        if (sockets.size === 0) this.#report();
+      });
+    }
   }
 
   get unwrittenBytes(): number {
-    return this.#socket.writableLength;
+    return this.#output.writableLength;
   }
 
   start(handler: LinkHandler): void {
@@ -82,7 +106,7 @@ export class SocketLink implements Link {
 
   /** Once the link is closing, what is written is dropped. */
   write(bytes: Buffer): boolean {
-    const socket = this.#socket;
+    const socket = this.#output;
     if (this.#reason !== null) return true;
     let rest = bytes;
     if (this.#direct !== null && socket.writableLength === 0) {
@@ -102,33 +126,32 @@ export class SocketLink implements Link {
       this.write(first);
       return this.write(second);
     }
-    this.#socket.cork();
+    this.#output.cork();
     this.write(first);
     this.write(second);
-    this.#socket.uncork();
-    return this.#socket.writableLength === 0;
+    this.#output.uncork();
+    return this.#output.writableLength === 0;
   }
 
   close(timeoutMs = 500): void {
     if (this.#reason !== null) return;
     this.#reason = this.#shutdown();
-    this.#cancelClose = this.#clock.schedule(timeoutMs, () => this.#socket.destroy());
-    const socket = this.#socket;
+    this.#cancelClose = this.#clock.schedule(timeoutMs, () => this.#destroySockets());
     // A socket that is closed with input unread resets its peer, which may then lose what it has not read: so say the
     // end and wait for the peer's, in so far as it is read at all. A device has no end to say.
-    const waitsForPeer = this.#direct === null && this.#handler !== null;
-    socket.end(() => {
-      if (!waitsForPeer || socket.readableEnded) socket.destroy();
+    const waitsForPeer = this.#waitsForEnd && this.#handler !== null;
+    this.#output.end(() => {
+      if (!waitsForPeer || this.#input.readableEnded) this.#destroySockets();
     });
   }
 
   destroy(): void {
     this.#reason ??= this.#shutdown();
-    this.#socket.destroy();
+    this.#destroySockets();
   }
 
   readonly #written = (): void => {
-    if (!this.#awaitsDrain || this.#socket.writableLength > 0 || this.#reason !== null) return;
+    if (!this.#awaitsDrain || this.#output.writableLength > 0 || this.#reason !== null) return;
     this.#awaitsDrain = false;
     this.#handler?.onDrain();
   };
@@ -137,7 +160,7 @@ export class SocketLink implements Link {
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null && this.#reason === null) handler.onBytes(firstBytes);
-    if (!this.#socket.destroyed) this.#socket.resume();
+    if (!this.#input.destroyed) this.#input.resume();
   }
 
   #read(byteCount: number): void {
@@ -165,10 +188,15 @@ export class SocketLink implements Link {
 
   /** The other side ended. What is still to be written has nobody to go to. */
   #end(): void {
-    const stillWrites = this.#reason !== null && this.#direct === null && !this.#socket.writableFinished;
+    const stillWrites = this.#reason !== null && this.#direct === null && !this.#output.writableFinished;
     if (stillWrites) return;
     this.#reason ??= new VproxyError('channel-closed', `${this.description} was closed by its other end`);
-    this.#socket.destroy();
+    this.#destroySockets();
+  }
+
+  #destroySockets(): void {
+    this.#input.destroy();
+    this.#output.destroy();
   }
 
   #report(): void {

@@ -3,12 +3,8 @@ import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { formatPath, parsePath } from '../util/unix-path.js';
 import { channelError, openingCancelled } from './channel-error.js';
-import { deviceAccess } from './device-access.js';
+import { DEVICE_SLAB_BYTES, openDeviceLink } from './device-link.js';
 import type { DialKind } from './kind.js';
-import type { Link } from './link.js';
-import { openPipeHandle, pipeSocket } from './pipe-handle.js';
-import { PollingLink } from './polling-link.js';
-import { SocketLink } from './socket-link.js';
 import { VM_TRAITS } from './traits.js';
 import { openPort, waitForHost } from './virtserial-device.js';
 import { type DeviceFolders, findPort } from './virtserial-lookup.js';
@@ -18,9 +14,6 @@ export interface VirtserialOptions extends Partial<DeviceFolders> {
   /** Default `systemClock`. */
   readonly clock?: Clock;
 }
-
-/** 64 pages: as many as one `readv` of a port is given. */
-const SLAB_BYTES = 262_144;
 
 /** The kind `virtserial-open`, with its devices in the usual folders unless told otherwise. */
 export function virtserialKind(options: VirtserialOptions = {}): DialKind<string> {
@@ -36,7 +29,13 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
       try {
         if (context.signal.aborted) throw openingCancelled(description);
         const fd = openPort(findPort(address, folders, description), folders, description);
-        const firstBytes = await waitForHost(fd, Buffer.allocUnsafeSlow(SLAB_BYTES), description, context, clock);
+        const firstBytes = await waitForHost(
+          fd,
+          Buffer.allocUnsafeSlow(DEVICE_SLAB_BYTES),
+          description,
+          context,
+          clock,
+        );
         return openDeviceLink(description, fd, firstBytes, clock);
       } catch (error) {
         throw channelError(description, error);
@@ -47,11 +46,3 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
 
 /** The kind `virtserial-open`. */
 export const virtserialOpen: DialKind<string> = virtserialKind();
-
-/** A link over a device; it owns `fd` from now on. */
-function openDeviceLink(description: string, fd: number, firstBytes: Buffer | null, clock: Clock): Link {
-  const options = { slabBytes: SLAB_BYTES, direct: deviceAccess(fd), clock, ...(firstBytes && { firstBytes }) };
-  const handle = openPipeHandle(fd);
-  if (handle === null) return new PollingLink(description, fd, options);
-  return new SocketLink(description, (onread) => pipeSocket(handle, onread), options);
-}

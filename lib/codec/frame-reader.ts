@@ -268,7 +268,8 @@ export class FrameReader {
     const type = this.#type;
     if ((this.#integrity || type === FRAME_TYPE.AUTH) && crc32(payload) !== this.#crc) {
       const what = describe(type, this.#streamId);
-      if (endsInFlush(payload)) throw new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`);
+      if (endsInFlush(payload))
+        throw new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`);
       throw new VproxyError('desync', `payload of ${what} has a wrong checksum`);
     }
     if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, payload);

@@ -15,7 +15,7 @@ export interface ChannelEvents {
   /** A session is established: its `start` has to be called. */
   session: [session: Session];
   ended: [session: Session, reason: VproxyError];
-  /** The channel can never work. */
+  /** The channel can never work, or not any more. */
   fatal: [reason: VproxyError];
 }
 

@@ -49,7 +49,7 @@ export interface ProxyOptions {
 
 export interface ProxyEvents {
   log: [event: LogEvent];
-  /** The channel can never work: stop the proxy, and end with the exit status of the code. */
+  /** The channel can never work, or not any more: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
 

@@ -39,6 +39,19 @@ test(
   { frameBytes: 1_048_576, inFlightBytes: 65_536, integrity: false },
 );
 test(means, 'unix-connect:/a,frame=131072,integrity=on', '/a', 'unix-connect:/a');
+test(means, 'tty-open:/dev/ttyS1', { path: '/dev/ttyS1', baud: null });
+test(
+  means,
+  'tty-open:/dev/ttyS1:-,in-flight=4096,frame=8192,baud=115200',
+  { path: '/dev/ttyS1', baud: 115_200 },
+  'tty-open:/dev/ttyS1,baud=115200,frame=8192',
+  { frameBytes: 8192 },
+);
+test(means, 'pipe-open:/run/vm1:-', '/run/vm1', 'pipe-open:/run/vm1');
+test(means, 'stdio:', '');
+test(means, 'stdio:,integrity=off', '', 'stdio:,integrity=off', { integrity: false });
+test(means, 'fd:3', 3);
+test(means, 'exec:ssh -o A=b,,c host', 'ssh -o A=b,c host');
 
 const refuses = test.macro({
   title: (_, text: string) => `"${text}" is refused`,
@@ -76,6 +89,17 @@ test(refuses, 'unix-connect:/a,frames=4096', 'there are: frame, in-flight, integ
 test(refuses, 'unix-connect:/a,', 'has no option ""');
 test(refuses, 'unix-connect:/a,frame=4096,frame=4096', 'has the option frame twice');
 test(refuses, 'unix-connect:/a,x\n=1', 'no option \"x\\n\"');
+test(refuses, 'tty-open:/dev/ttyS1,baud=115201', 'baud=115201, which should be one of 300, 600,');
+test(refuses, 'tty-open:/dev/ttyS1,baud=', 'which should be one of');
+test(refuses, 'tty-open:/dev/ttyS1,baud=9600,baud=9600', 'has the option baud twice');
+test(refuses, 'tty-open:/dev/ttyS1,speed=9600', 'there are: baud, frame, in-flight, integrity');
+test(refuses, 'unix-connect:/a,baud=9600', 'no option "baud"; there are: frame, in-flight, integrity');
+test(refuses, 'stdio:/dev/tty', 'nothing stands behind the colon');
+test(refuses, 'fd:', 'the number of a descriptor');
+test(refuses, 'fd:2', 'taken for the log');
+test(refuses, 'fd:03', 'the number of a descriptor');
+test(refuses, 'fd:-1', 'the number of a descriptor');
+test(refuses, 'exec: ', 'a command is missing');
 
 test('an address with options becomes a text that means the same', (t) => {
   const path = fc
@@ -130,10 +154,11 @@ test('no text makes the parser throw anything but bad-argument', (t) => {
 
 test('the traits of the kinds', (t) => {
   for (const [name, { traits }] of CHANNEL_KINDS) {
-    t.is(traits.frameBytes, 131_072, name);
-    t.is(traits.inFlightBytes, 1_048_576, name);
+    const isLine = name === 'tty-open';
+    t.is(traits.frameBytes, isLine ? 4096 : 131_072, name);
+    t.is(traits.inFlightBytes, isLine ? 4096 : 1_048_576, name);
     t.true(traits.integrity, name);
     t.is(traits.deadAfterMs, name.startsWith('tcp-') ? 30_000 : null, name);
-    t.is(traits.leadsToHost, name === 'virtserial-open', name);
+    t.is(traits.leadsToHost, isLine || name === 'virtserial-open', name);
   }
 });

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 
@@ -47,7 +48,7 @@ test.serial(refused, ['-c', 'a', '--channel', 'b'], '-c: one is expected, but it
 test.serial(
   refused,
   ['-c', 'serial:/dev/ttyS0'],
-  'channel "serial:/dev/ttyS0": should be KIND:ADDRESS, where KIND is one of: unix-connect, unix-listen, tcp-connect, tcp-listen, virtserial-open',
+  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
 );
 test.serial(
   refused,

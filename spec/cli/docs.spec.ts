@@ -34,7 +34,7 @@ test.serial('docs/cli.md defines every option of each command, and no other', as
 });
 
 test('docs/cli.md has every kind of channel, and no other', (t) => {
-  const rows = read('docs/cli.md').matchAll(/^\| `([a-z]+-[a-z]+):/gm);
+  const rows = read('docs/cli.md').matchAll(/^\| `([a-z]+(?:-[a-z]+)*):/gm);
   t.deepEqual(
     [...rows].map(([, kind]) => kind),
     [...CHANNEL_KINDS.keys()],
@@ -62,7 +62,8 @@ for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).
   if (!document.endsWith('.md')) continue;
   test(`the command lines that ${document} shows are valid`, (t) => {
     for (const [, line = ''] of read(document).matchAll(/^vproxy (-c [^…\n]*)$/gm)) {
-      const words = line.replace(/ *[&#].*$/, '').split(' ');
+      const shellWords = line.replace(/ *[&#].*$/, '').match(/'[^']*'|\S+/g) ?? [];
+      const words = shellWords.map((word) => word.replace(/^'(.*)'$/, '$1'));
       const given: Record<string, unknown> = {};
       while (words.length > 0) {
         const option = words.shift() ?? '';

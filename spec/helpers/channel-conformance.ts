@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type { Link } from '../../lib/channel/link.js';
+import type { ErrorCode } from '../../lib/errors.js';
 import type { LinkPair } from './channel-pair.js';
 import { LinkRecorder } from './channel-recorder.js';
 
@@ -140,15 +141,19 @@ export function testLinks(name: string, open: (t: ExecutionContext) => Promise<E
   });
 }
 
-/** Declares what holds where the end of one side is seen by the other. */
-export function testEnds(name: string, open: (t: ExecutionContext) => Promise<Ends>): void {
+/** Declares what holds where the end of one side is seen by the other; `code` is what such an end is called. */
+export function testEnds(
+  name: string,
+  open: (t: ExecutionContext) => Promise<Ends>,
+  code: ErrorCode = 'channel-closed',
+): void {
   for (const how of ['close', 'destroy'] as const) {
-    test(`${name}: the other end's ${how} is seen once, as channel-closed`, async (t) => {
+    test(`${name}: the other end's ${how} is seen once, as ${code}`, async (t) => {
       const { far, nearHandler } = await start(t, open);
       far.write(Buffer.from('bye'));
       far[how]();
       const reason = await nearHandler.closed;
-      t.is(reason.code, 'channel-closed');
+      t.is(reason.code, code);
       t.is(nearHandler.bytes.toString(), 'bye');
       t.is(nearHandler.closings.length, 1);
     });
@@ -158,7 +163,7 @@ export function testEnds(name: string, open: (t: ExecutionContext) => Promise<En
     const { near, nearHandler, farHandler } = await start(t, open);
     near.close(60_000);
     t.is((await nearHandler.closed).code, 'shutdown');
-    t.is((await farHandler.closed).code, 'channel-closed');
+    t.is((await farHandler.closed).code, code);
   });
 
   test(`${name}: the last words arrive although the one who closes leaves much unread`, async (t) => {
@@ -166,7 +171,7 @@ export function testEnds(name: string, open: (t: ExecutionContext) => Promise<En
     for (let count = 0; count < 40; count++) far.write(Buffer.alloc(65_536));
     near.write(Buffer.from('goaway'));
     near.close();
-    t.is((await farHandler.closed).code, 'channel-closed');
+    t.is((await farHandler.closed).code, code);
     t.is(farHandler.bytes.toString(), 'goaway');
   });
 }

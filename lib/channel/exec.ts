@@ -1,0 +1,64 @@
+/** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the other side. */
+import net from 'node:net';
+import { VproxyError } from '../errors.js';
+import { copyIntoBuffers } from '../util/buffered-socket.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { channelError, requireWanted } from './channel-error.js';
+import { type Child, startChild } from './child.js';
+import { EndedLink } from './ended-link.js';
+import type { DialKind } from './kind.js';
+import type { Link } from './link.js';
+import { SocketLink } from './socket-link.js';
+import { VM_TRAITS } from './traits.js';
+
+/** The kind `exec`, by the clock that it waits by for a command to end (default `systemClock`). */
+export function execKind(clock: Clock = systemClock): DialKind<string> {
+  return {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse(text) {
+      if (text.trim() !== '' && !text.includes('\0')) return text;
+      throw new VproxyError('bad-argument', 'a command is missing, such as ssh HOST vproxy -c stdio:');
+    },
+    format: (command) => command,
+    async dial(command, { signal }) {
+      const description = `exec:${escapeText(command, 80)}`;
+      requireWanted(signal, description);
+      const child = await startChild(command, clock).catch((error: unknown) => {
+        throw channelError(description, error);
+      });
+      const link = openLink(description, child, clock);
+      if (signal.aborted) link.destroy();
+      requireWanted(signal, description);
+      return link;
+    },
+  };
+}
+
+/** The kind `exec`. */
+export const exec: DialKind<string> = execKind();
+
+/** How long what a command wrote may still come after its end; also how long it may take to end after its output did. */
+const LINGER_MS = 250;
+
+function openLink(description: string, child: Child, clock: Clock): Link {
+  const { input, output } = child;
+  if (!(input instanceof net.Socket && output instanceof net.Socket)) {
+    throw new VproxyError('internal', `${description}: a child's stdin and stdout are no sockets`);
+  }
+  const link = new SocketLink(description, (onread) => ({ input: copyIntoBuffers(output, onread), output: input }), {
+    clock,
+  });
+  // A process that it left behind may hold its output open.
+  void child.exited.then(() => {
+    const cancel = clock.schedule(LINGER_MS, () => output.destroy(new Error('its command has ended')));
+    output.once('close', cancel);
+  });
+  return new EndedLink(link, async (reason) => {
+    const isOurs = reason.code === 'shutdown';
+    const how = await child.end(isOurs ? 0 : LINGER_MS);
+    if (isOurs) return reason;
+    return new VproxyError('channel-closed', `${description} went away: ${how}`, { cause: reason });
+  });
+}

@@ -1,0 +1,140 @@
+/** A kind of channel that vproxy does not have, as somebody would add it: one object, and one row of the table. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import test, { type ExecutionContext } from 'ava';
+import { parseChannel } from '../../lib/channel/address.js';
+import type { ChannelKind, DialKind } from '../../lib/channel/kind.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import type { Link, LinkHandler } from '../../lib/channel/link.js';
+import { VM_TRAITS } from '../../lib/channel/traits.js';
+import { VproxyError } from '../../lib/errors.js';
+import { DialSupervisor } from '../../lib/proxy/dial-supervisor.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import type { Session } from '../../lib/session/session.js';
+import { sessionSettings } from '../../lib/session/settings.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { deferred } from '../../lib/util/deferred.js';
+
+interface Place {
+  readonly name: string;
+  readonly pieceBytes: number;
+}
+
+/** `toy:NAME[,piece=BYTES]`: the two who dial a name in one process are joined; bytes come in pieces of that size. */
+const toy: DialKind<Place> = {
+  mode: 'dial',
+  traits: { ...VM_TRAITS, frameBytes: 8192 },
+  options: new Map([
+    [
+      'piece',
+      {
+        parse: (value, place) => (/^[1-9]\d{0,4}$/.test(value) ? { ...place, pieceBytes: Number(value) } : null),
+        format: ({ pieceBytes }) => (pieceBytes === 1000 ? null : String(pieceBytes)),
+        expected: 'a number of bytes',
+      },
+    ],
+  ]),
+  parse: (name) => ({ name, pieceBytes: 1000 }),
+  format: ({ name }) => name,
+  dial: ({ name, pieceBytes }) => {
+    const link = new ToyLink(`toy:${name}`, pieceBytes);
+    const other = waiting.get(name);
+    if (other === undefined) waiting.set(name, link);
+    else other.join(link);
+    return Promise.resolve(link);
+  },
+};
+
+const waiting = new Map<string, ToyLink>();
+
+class ToyLink implements Link {
+  readonly description: string;
+  readonly unwrittenBytes = 0;
+  readonly #pieceBytes: number;
+  readonly #handler = deferred<LinkHandler>();
+  readonly #other = deferred<ToyLink>();
+  #isClosed = false;
+
+  constructor(description: string, pieceBytes: number) {
+    this.description = description;
+    this.#pieceBytes = pieceBytes;
+  }
+
+  join(other: ToyLink): void {
+    this.#other.resolve(other);
+    other.#other.resolve(this);
+  }
+
+  start(handler: LinkHandler): void {
+    this.#handler.resolve(handler);
+  }
+
+  write(bytes: Buffer): boolean {
+    const copy = Buffer.from(bytes);
+    void this.#other.promise.then((other) => other.#deliver(copy));
+    return true;
+  }
+
+  writePair(first: Buffer, second: Buffer): boolean {
+    return this.write(first) && this.write(second);
+  }
+
+  close(): void {
+    this.destroy();
+  }
+
+  destroy(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    void this.#handler.promise.then((handler) => handler.onClosed(new VproxyError('shutdown', 'closed')));
+  }
+
+  async #deliver(bytes: Buffer): Promise<void> {
+    const handler = await this.#handler.promise;
+    for (let offset = 0; offset < bytes.length && !this.#isClosed; offset += this.#pieceBytes) {
+      handler.onBytes(Buffer.from(bytes.subarray(offset, offset + this.#pieceBytes)));
+    }
+  }
+}
+
+const KINDS = new Map<string, ChannelKind>([...CHANNEL_KINDS, ['toy', toy]]);
+
+test('its address and its options are parsed, formatted and explained like those of every kind', (t) => {
+  const channel = parseChannel('toy:a,,b,piece=7,frame=131072', KINDS);
+  t.deepEqual(channel.address, { name: 'a,b', pieceBytes: 7 });
+  t.is(channel.text, 'toy:a,,b,piece=7,frame=131072');
+  t.is(parseChannel('toy:a,frame=8192,piece=1000', KINDS).text, 'toy:a');
+  t.throws(() => parseChannel('toy:a,piece=x', KINDS), { message: /piece=x, which should be a number of bytes/ });
+  t.throws(() => parseChannel('toy:a,peace=1', KINDS), { message: /there are: piece, frame, in-flight, integrity/ });
+});
+
+/** One side of a channel, and its first session. */
+function openSide(t: ExecutionContext, text: string): Promise<Session> {
+  const channel = parseChannel(text, KINDS);
+  if (channel.kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
+  const settings = sessionSettings({ instance: randomBytes(16).toString('hex'), randomBytes, agent: 'test' });
+  const supervisor = new DialSupervisor(channel.kind, { channel, settings, clock: systemClock });
+  t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));
+  const session = deferred<Session>();
+  supervisor.on('session', (established) => {
+    established.start(['echo']);
+    session.resolve(established);
+  });
+  void supervisor.start();
+  return session.promise;
+}
+
+test('sessions run on it, and streams over them', async (t) => {
+  const [a, b] = await Promise.all([openSide(t, 'toy:here'), openSide(t, 'toy:here,piece=3')]);
+  b.on('stream', (stream) => {
+    const served = MuxStream.accept(b, stream);
+    served.pipe(served);
+  });
+  const stream = MuxStream.open(a, 'echo');
+  const sent = randomBytes(50_000);
+  const received: Buffer[] = [];
+  stream.on('data', (piece: Buffer) => received.push(piece));
+  stream.end(sent);
+  await once(stream, 'end');
+  t.deepEqual(Buffer.concat(received), sent);
+});
