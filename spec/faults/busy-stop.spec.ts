@@ -1,0 +1,73 @@
+/** SIGTERM in the middle of everything: the process is gone within a second, whatever it was doing. */
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { hangingPort } from '../helpers/hanging-port.js';
+import { descriptorCount, processPair } from '../helpers/process-pair.js';
+import { localServer, localSocket } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+
+/** Ends a process with SIGTERM; how long that took, in milliseconds. */
+async function stopMs(vproxy: VproxyProcess): Promise<number> {
+  const since = performance.now();
+  vproxy.kill('SIGTERM');
+  const { code } = await vproxy.exited;
+  if (code !== 0) throw new Error(`status ${code}`);
+  return performance.now() - since;
+}
+
+for (const first of ['host', 'guest'] as const) {
+  test.serial(
+    `the ${first} ends in time with streams that nobody reads, dials that hang, and storage calls that wait`,
+    async (t) => {
+      const deaf = await localServer(t, (socket) => {
+        socket.pause();
+        socket.write(Buffer.alloc(4_000_000));
+      });
+      const storage = join(temporaryFolder(t), 'storage.sock');
+      const pair = await processPair(t, {
+        host: ['-o', 'deaf:0', '-o', 'hangs:0'],
+        guest: ['-i', `deaf:${deaf.port}`, '-i', `hangs:${await hangingPort(t)}`, '--storage-socket', storage],
+      });
+      const before = descriptorCount(pair.guest);
+      const call = localSocket(t, { path: storage }).on('error', () => undefined);
+      call.write('{"argv":["/opt/storcli64","/c0","show"]}\n');
+      for (const [service, count] of [
+        ['deaf', 50],
+        ['hangs', 5],
+      ] as const) {
+        const port = await pair.host.listeningPort(service);
+        for (let index = 0; index < count; index += 1) {
+          const socket = connect({ host: '127.0.0.1', port }).on('error', () => undefined);
+          t.teardown(() => socket.destroy());
+          socket.write(Buffer.alloc(4_000_000));
+        }
+      }
+      await eventually(() => descriptorCount(pair.guest) === before + 56, { what: 'all connections' });
+      const tookMs = await stopMs(pair[first]);
+      t.true(tookMs < 1000, `${tookMs} ms`);
+    },
+  );
+}
+
+test.serial('it ends in time while its peer stands still', async (t) => {
+  const deaf = await localServer(t, (socket) => socket.pause());
+  const { host, guest } = await processPair(t, { host: ['-o', 'deaf:0'], guest: ['-i', `deaf:${deaf.port}`] });
+  guest.kill('SIGSTOP');
+  t.teardown(() => guest.kill('SIGKILL'));
+  const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('deaf') });
+  socket.on('error', () => undefined);
+  socket.write(Buffer.alloc(4_000_000));
+  const tookMs = await stopMs(host);
+  t.true(tookMs < 1000, `${tookMs} ms`);
+});
+
+test.serial('it ends in time while its channel is dialled and does not answer', async (t) => {
+  const vproxy = spawnVproxy(t, ['-c', `tcp-connect:127.0.0.1:${await hangingPort(t)}`, '-o', 'x:0']);
+  await vproxy.listeningPort('x');
+  vproxy.kill('SIGHUP');
+  const tookMs = await stopMs(vproxy);
+  t.true(tookMs < 1000, `${tookMs} ms`);
+});

@@ -1,0 +1,43 @@
+/** The path of a channel: left over by a process that was killed, or not there yet. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { within } from '../helpers/eventually.js';
+import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+test('a socket file that a killed process left behind is replaced, and goes with its successor', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const first = spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  await first.waitForLine(/waiting for the peer/);
+  first.kill('SIGKILL');
+  await first.exited;
+  t.true(existsSync(path));
+  const second = spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  await second.waitForLine(/waiting for the peer/);
+  spawnVproxy(t, ['-c', `unix-connect:${path}`]);
+  await second.waitForLine(ESTABLISHED);
+  t.is((await second.stop()).code, 0);
+  t.false(existsSync(path));
+});
+
+test('a second process does not take the channel of one that lives', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const first = spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  await first.waitForLine(/waiting for the peer/);
+  const second = spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  t.is((await within(10_000, 'its end', second.exited)).code, 69);
+  t.true(existsSync(path));
+  spawnVproxy(t, ['-c', `unix-connect:${path}`]);
+  await first.waitForLine(ESTABLISHED);
+});
+
+test('a channel whose path appears later is found without anybody’s help, with one line until then', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path}`]);
+  await guest.waitForLine(/channel\.sock: .*; trying again/);
+  spawnVproxy(t, ['-c', `unix-listen:${path}`]);
+  await guest.waitForLine(ESTABLISHED);
+  t.is(guest.lines.length, 2, guest.lines.join('\n'));
+});

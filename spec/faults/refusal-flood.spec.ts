@@ -1,0 +1,23 @@
+/** Streams that are refused as fast as they are opened: both logs stay readable, and say what they left out. */
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { processPair } from '../helpers/process-pair.js';
+import { failureOf, localServer, localSocket } from '../helpers/proxies.js';
+
+const REFUSED = 1000;
+
+test('1,000 streams that are refused are at most some hundred lines in each log, and every one is counted', async (t) => {
+  const gone = await localServer(t, () => undefined);
+  await new Promise((resolve) => gone.close(resolve));
+  const { host, guest } = await processPair(t, { host: ['-o', 'x:0'], guest: ['-i', `x:${gone.port}`] });
+  const port = await host.listeningPort('x');
+  await Promise.all(Array.from({ length: REFUSED }, () => failureOf(localSocket(t, { host: '127.0.0.1', port }))));
+  for (const { lines } of [host, guest]) {
+    const told = await eventually(() => {
+      const leftOut = lines.map((line) => Number(/(\d+) more lines .* left out/.exec(line)?.[1] ?? 0));
+      const shown = lines.filter((line) => line.includes('(connect-refused)')).length;
+      return leftOut.reduce((sum, count) => sum + count, shown) === REFUSED && shown;
+    });
+    t.true(told >= 100 && lines.length < 300, `${lines.length}`);
+  }
+});
