@@ -9,8 +9,11 @@ import { hiddenReset } from '../util/hidden-reset.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { HeadroomSlab } from './headroom-slab.js';
 
-/** Shorter pieces are copied when the local socket is backed up: a view would keep the channel's read buffer alive. */
-const COPY_BYTES = 16_384;
+/**
+ * Shorter pieces are copied when the local socket is backed up: a view would keep the channel's whole read buffer alive,
+ * 128 KiB, and a peer could make us hold as much for every piece. So it is for one a stream: that which fills the socket.
+ */
+const COPY_BYTES = 65_536;
 
 export interface SpliceHooks {
   /** The peer accepted the stream: it is open both ways. */
@@ -70,7 +73,7 @@ export class Splice implements StreamSink {
       this.#stream?.release(bytes.length);
       return false;
     }
-    const isCopied = socket.writableLength > 0 && bytes.length < COPY_BYTES;
+    const isCopied = (socket.writableLength > 0 || socket.connecting) && bytes.length < COPY_BYTES;
     this.#writtenBytes += bytes.length;
     socket.write(isCopied ? Buffer.from(bytes) : bytes, this.#handleFlushed);
     this.#releaseFlushed(socket);

@@ -1,0 +1,47 @@
+/** A stream whose local program does not read holds its own bytes, and not the buffers of the channel that they came in. */
+import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import test from 'ava';
+import { connectedProxies, localServer } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const DEAF = 60;
+const PIECE_BYTES = 16_384;
+const BULK_BYTES = 120_000;
+/** Enough to fill the system's buffer of a unix socket, and then the credit of the stream. */
+const PIECES = 30;
+/** What waits for each deaf program: the first credit of its stream, of which one piece may hold a buffer of the channel. */
+const WAITING_BYTES = 65_536 + 131_072;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+function bufferBytes(): number {
+  collectGarbage();
+  return process.memoryUsage().arrayBuffers;
+}
+
+test('what waits for programs that do not read costs its bytes, and one buffer of the channel a stream', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'deaf.sock');
+  await localServer(t, (socket) => socket.pause(), { path });
+  const drain = await localServer(t, (socket) => socket.resume());
+  const incoming = [`deaf:${path}`, `drain:${drain.port}`];
+  const { a } = await connectedProxies(t, join(folder, 'channel.sock'), {}, { incoming });
+  const deaf = await Promise.all(Array.from({ length: DEAF }, () => a.proxy.connect('deaf')));
+  const bulk = await a.proxy.connect('drain');
+  for (const stream of [...deaf, bulk]) stream.on('error', () => undefined);
+  const before = bufferBytes();
+  for (let piece = 0; piece < PIECES; piece += 1) {
+    for (const stream of deaf) {
+      // Between the pieces for the deaf comes what a hostile peer would send to make each of them hold a whole buffer.
+      if (stream.writableLength === 0) stream.write(Buffer.alloc(PIECE_BYTES));
+      await new Promise((resolve) => bulk.write(Buffer.alloc(BULK_BYTES), resolve));
+    }
+  }
+  t.true(deaf.every((stream) => stream.writableLength > 0));
+  // The sender, in the same process, holds a piece of each stream too.
+  const heldBytes = bufferBytes() - before - DEAF * PIECE_BYTES;
+  t.true(heldBytes < 1.5 * DEAF * WAITING_BYTES, `${heldBytes} for ${DEAF * WAITING_BYTES}`);
+});
