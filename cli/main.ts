@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, its help, and what becomes of an argument that is wrong. */
 import yargs from 'yargs';
 import { VproxyError } from '../lib/errors.js';
+import { pipeCreateCommand } from './commands/pipe-create.js';
 import { runCommand } from './commands/run.js';
 import { storageEmulatorCommand } from './commands/storage-emulator.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from './exit.js';
@@ -40,8 +41,9 @@ function parser(args: readonly string[]) {
         'parse-positional-numbers': false,
       })
       .command(runCommand)
-      // Its own type says which arguments its handler takes; yargs's `command` does not take that in.
+      // Their own types say which arguments their handlers take; yargs's `command` does not take that in.
       .command(storageEmulatorCommand)
+      .command(pipeCreateCommand)
       .strict()
       .help()
       .alias('help', 'h')

@@ -6,9 +6,11 @@ import { closestWord } from './closest-word.js';
 import { RUN_OPTIONS } from './options.js';
 import { formatOption } from './raw-arguments.js';
 
-const COMMANDS = ['storage-emulator'];
-
-const EMULATOR_OPTIONS = ['replies', 'listen', 'dial'];
+/** The commands that have a name, and their own options. */
+const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['storage-emulator', ['replies', 'listen', 'dial']],
+  ['pipe-create', ['mode', 'owner']],
+]);
 
 /** The error for a message of yargs about the words `args`. */
 export function usageError(message: string, args: readonly string[]): VproxyError {
@@ -22,6 +24,7 @@ function rephrase(message: string, args: readonly string[]): string {
   if (valueless !== undefined) return `${formatOption(valueless)}: its value is missing; ${describeValue(valueless)}`;
   const required = /^Missing required arguments?: ([^,]*)/s.exec(message)?.[1];
   if (required !== undefined) return `${formatOption(required)}: it is required; see --help`;
+  if (message.startsWith('Not enough non-option arguments')) return `${args[0] ?? ''}: its path is missing; see --help`;
   return escapeText(message.replace(/\s+/g, ' '));
 }
 
@@ -37,12 +40,12 @@ function describeUnknown(name: string, args: readonly string[]): string {
   const shown = escapeText(name, 64);
   const isOption = args.some((word) => word.startsWith('-') && word.replace(/^-+/, '').split('=')[0] === name);
   if (!isOption && args.includes(name)) {
-    const command = closestWord(name, COMMANDS);
+    const command = closestWord(name, [...COMMANDS.keys()]);
     return command === undefined
       ? `"${shown}": every argument belongs to an option; see --help`
       : `"${shown}": no such command; did you mean ${command}?`;
   }
-  const known = args[0] === COMMANDS[0] ? EMULATOR_OPTIONS : [...Object.keys(RUN_OPTIONS), ...EMULATOR_OPTIONS];
+  const known = COMMANDS.get(args[0] ?? '') ?? [...Object.keys(RUN_OPTIONS), ...[...COMMANDS.values()].flat()];
   const close = closestWord(name, [...known, 'help', 'version']);
   return `${formatOption(shown)}: no such option; ${close === undefined ? 'see --help' : `did you mean --${close}?`}`;
 }

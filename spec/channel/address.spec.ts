@@ -115,7 +115,7 @@ test('an address with options becomes a text that means the same', (t) => {
   );
   fc.assert(
     fc.property(
-      fc.constantFrom('unix-connect', 'unix-listen', 'virtserial-open'),
+      fc.constantFrom('unix-connect', 'unix-listen', 'virtserial-open', 'pipe-open'),
       path,
       options,
       (name, file, asked) => {

@@ -99,3 +99,14 @@ test.serial(refused, ['storage-emulater'], '"storage-emulater": no such command;
 test.serial(refused, [...CHANNEL, 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
 test.serial(refused, [...CHANNEL, '--', 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
 test.serial(refused, ['storage-emulator'], '--replies: it is required; see --help');
+test.serial(refused, ['pipe-create'], 'pipe-create: its path is missing; see --help');
+test.serial(refused, ['pipe-craete', '/a'], '"pipe-craete": no such command; did you mean pipe-create?');
+test.serial(refused, ['pipe-create', 'a'], 'pipe-create: "a" is not the absolute path of a file');
+test.serial(refused, ['pipe-create', '/a/'], 'pipe-create: "/a/" is not the absolute path of a file');
+test.serial(refused, ['pipe-create', '/a', '--own', 'b'], '--own: no such option; did you mean --owner?');
+test.serial(refused, ['pipe-create', '/a', '--owner', 'a b'], '--owner: "a b" is not USER or USER:GROUP');
+test.serial(
+  refused,
+  ['pipe-create', '/a', '--mode', '4755'],
+  '--mode: "4755" is not a mode of three octal digits, such as 0660',
+);

@@ -25,12 +25,19 @@ function optionsInText(text: string): string[] {
 }
 
 test.serial('docs/cli.md defines every option of each command, and no other', async (t) => {
-  const [run = '', emulator = ''] = read('docs/cli.md')
+  const [run = '', ...commands] = read('docs/cli.md')
     .replaceAll('`, `', ', ')
-    .split(/^## vproxy storage-emulator$/m);
+    .split(/^## vproxy /m);
   t.deepEqual(optionsInText(run), await optionsInHelp());
+  t.deepEqual(
+    commands.map((text) => /^\S+/.exec(text)?.[0]),
+    ['storage-emulator', 'pipe-create'],
+  );
   const common = ['--version', '-h, --help'];
-  t.deepEqual([...optionsInText(emulator), ...common].sort(), await optionsInHelp('storage-emulator'));
+  for (const text of commands) {
+    const name = /^\S+/.exec(text)?.[0] ?? '';
+    t.deepEqual([...optionsInText(text), ...common].sort(), await optionsInHelp(name), name);
+  }
 });
 
 test('docs/cli.md has every kind of channel, and no other', (t) => {

@@ -1,0 +1,42 @@
+/** A line of a given speed between two unix sockets, with a UART's small buffer at each end. */
+import { connect, type Socket } from 'node:net';
+import type { ExecutionContext } from 'ava';
+
+const BUFFER_BYTES = 4096;
+const TURN_MS = 10;
+
+/** Joins two listening sockets, with `bytesPerSecond` each way; ends with the test. */
+export function joinBySlowLine(t: ExecutionContext, one: string, other: string, bytesPerSecond: number): void {
+  const [a, b] = [open(t, one), open(t, other)];
+  const carryOn = [carry(a, b), carry(b, a)];
+  let lastMs = performance.now();
+  const timer = setInterval(() => {
+    const nowMs = performance.now();
+    // A timer that is late must not make the line slower, nor send a burst.
+    const budget = Math.round((Math.min(nowMs - lastMs, 5 * TURN_MS) * bytesPerSecond) / 1000);
+    lastMs = nowMs;
+    for (const turn of carryOn) turn(budget);
+  }, TURN_MS);
+  t.teardown(() => clearInterval(timer));
+}
+
+/** Carries up to so many bytes. The rest waits with the sender, but for what the line's buffer holds. */
+function carry(from: Socket, to: Socket): (budget: number) => void {
+  let buffer = Buffer.alloc(0);
+  from.on('data', (bytes: Buffer) => {
+    buffer = Buffer.concat([buffer, bytes]);
+    if (buffer.length >= BUFFER_BYTES) from.pause();
+  });
+  return (budget) => {
+    to.write(buffer.subarray(0, budget));
+    buffer = buffer.subarray(budget);
+    if (buffer.length < BUFFER_BYTES) from.resume();
+  };
+}
+
+function open(t: ExecutionContext, path: string): Socket {
+  const socket = connect(path);
+  socket.on('error', () => undefined);
+  t.teardown(() => socket.destroy());
+  return socket;
+}
