@@ -3,10 +3,12 @@ import { VproxyError } from '../errors.js';
 import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
 import { tcpEndpoint } from './tcp-endpoint.js';
 import { unixEndpoint } from './unix-endpoint.js';
+import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 
 /** Every kind, in the order in which they are listed for people; the last one is what a text without a name is. */
 export const ENDPOINT_KINDS = {
   unix: unixEndpoint,
+  'vsock-mux': vsockMuxEndpoint,
   tcp: tcpEndpoint,
 } as const satisfies EndpointKinds;
 
