@@ -1,6 +1,7 @@
 /** The kinds of endpoints, by the name that may stand before the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
 import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
+import { fileEndpoint } from './file-endpoint.js';
 import { tcpEndpoint } from './tcp-endpoint.js';
 import { unixEndpoint } from './unix-endpoint.js';
 import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
@@ -9,6 +10,7 @@ import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 export const ENDPOINT_KINDS = {
   unix: unixEndpoint,
   'vsock-mux': vsockMuxEndpoint,
+  file: fileEndpoint,
   tcp: tcpEndpoint,
 } as const satisfies EndpointKinds;
 
