@@ -1,6 +1,7 @@
 /** The kinds of endpoints, by the name that may stand before the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
 import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
+import { execEndpoint } from './exec-endpoint.js';
 import { fileEndpoint } from './file-endpoint.js';
 import { tcpEndpoint } from './tcp-endpoint.js';
 import { unixEndpoint } from './unix-endpoint.js';
@@ -11,6 +12,7 @@ export const ENDPOINT_KINDS = {
   unix: unixEndpoint,
   'vsock-mux': vsockMuxEndpoint,
   file: fileEndpoint,
+  exec: execEndpoint,
   tcp: tcpEndpoint,
 } as const satisfies EndpointKinds;
 
