@@ -79,11 +79,6 @@ test('output may end before the process does', async (t) => {
   t.is((await readToEnd(socket)).toString(), 'bye\n');
   socket.end();
 });
-  const socket = connect();
-  t.is((await readToEnd(socket)).toString(), 'bye\n');
-  socket.end();
-  t.true(existsSync(folder));
-});
 
 test('a failed process resets the stream after its output, with its status', async (t) => {
   const { connect, a, b } = await running(t, 'echo partial; echo why >&2; exit 3');
