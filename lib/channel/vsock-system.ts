@@ -17,6 +17,14 @@ export interface VsockSystem {
 /** Makes a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
 export type OpenVsockSystem = (description: string, instead: string) => Promise<VsockSystem>;
 
+type Call = (...args: unknown[]) => number;
+
+/** What is used of koffi. */
+interface Koffi {
+  load(path: null): { func(declaration: string): Call };
+  errno(): number;
+}
+
 const AF_VSOCK = 40;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
@@ -28,7 +36,7 @@ const POLLOUT = 4;
 /** A family of addresses: its number, and how an address looks to the system. */
 export interface SocketFamily {
   readonly number: number;
-  encode(address: VsockAddress): Buffer;
+  readonly encode: (address: VsockAddress) => Buffer;
 }
 
 /** `struct sockaddr_vm`: family, reserved, port, cid, flags, padding; in the byte order of the machine. */
@@ -57,11 +65,12 @@ export const openVsockSystem: OpenVsockSystem = async (description, instead) => 
 
 /** The calls for a family; another one than AF_VSOCK is for tests. Rejects as `import` does where koffi is missing. */
 export async function loadSocketSystem({ number, encode }: SocketFamily): Promise<VsockSystem> {
-  const { default: koffi } = await import('koffi');
+  // Not a literal: neither the build nor its types need a package that may be absent.
+  const name: string = 'koffi';
+  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
   const libc = koffi.load(null);
-  type Call = (...args: unknown[]) => number;
   const call = (declaration: string): Call => {
-    const native = libc.func(declaration) as Call;
+    const native = libc.func(declaration);
     return (...args) => {
       const result = native(...args);
       return result < 0 ? -koffi.errno() : result;
