@@ -27,14 +27,22 @@ export const RUN_OPTIONS = {
     type: 'string',
     requiresArg: true,
     group: 'Forwards:',
-    describe: "SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path: listen here for the peer's SERVICE; repeatable",
+    describe:
+      "SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
   },
   incoming: {
     alias: 'i',
     type: 'string',
     requiresArg: true,
     group: 'Forwards:',
-    describe: 'The same forms: offer SERVICE to the peer, and connect it to a target here; repeatable',
+    describe:
+      'SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path or SERVICE:exec:COMMAND: offer SERVICE to the peer; repeatable',
+  },
+  'vsock-port': {
+    type: 'string',
+    requiresArg: true,
+    group: 'Forwards:',
+    describe: 'PORT=SERVICE: what CONNECT PORT means on each -o *:vsock-mux:/path; repeatable',
   },
   wait: {
     type: 'string',

@@ -1,6 +1,7 @@
 /** From what yargs read to what a proxy is made of: every value is checked here, with one line for people. */
-import { VproxyError } from '../lib/errors.js';
-import { parseForwardSpec } from '../lib/forward/spec.js';
+import { toVproxyError, VproxyError } from '../lib/errors.js';
+import { type ForwardSpec, parseForwardSpec } from '../lib/forward/spec.js';
+import { parsePortService, type VsockMuxEndpoint } from '../lib/forward/vsock-mux-endpoint.js';
 import type { ProxyOptions } from '../lib/proxy/proxy.js';
 import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
@@ -37,10 +38,7 @@ export function parseRunOptions(args: RawArguments): RunOptions {
   return {
     proxy: {
       channel,
-      forwards: [
-        ...values(args, 'outgoing').map((value) => parseForwardSpec('outgoing', value)),
-        ...values(args, 'incoming').map((value) => parseForwardSpec('incoming', value)),
-      ],
+      forwards: parseForwards(args),
       name: name ?? null,
       insecure: args['insecure'] === true,
       storage: parseStorage(args),
@@ -49,6 +47,40 @@ export function parseRunOptions(args: RawArguments): RunOptions {
     },
     output: parseOutput(args),
   };
+}
+
+function parseForwards(args: RawArguments): ForwardSpec[] {
+  const forwards = [
+    ...values(args, 'outgoing').map((value) => parseForwardSpec('outgoing', value)),
+    ...values(args, 'incoming').map((value) => parseForwardSpec('incoming', value)),
+  ];
+  const ports = values(args, 'vsock-port');
+  if (ports.length === 0) return forwards;
+  const services: Record<number, string> = {};
+  for (const value of ports) {
+    const [port, service] = parseVsockPortOption(value);
+    if (services[port] !== undefined) throw bad('--vsock-port', `the port ${port} is there twice`);
+    services[port] = service;
+  }
+  if (!forwards.some(isHybridListener)) throw bad('--vsock-port', 'there is no -o *:vsock-mux:/path that it is for');
+  return forwards.map((spec) => {
+    if (!isHybridListener(spec)) return spec;
+    return { ...spec, endpoint: { ...spec.endpoint, services: { ...services, ...spec.endpoint.services } } };
+  });
+}
+
+function parseVsockPortOption(value: string): readonly [port: number, service: string] {
+  try {
+    return parsePortService(value);
+  } catch (error) {
+    throw bad('--vsock-port', toVproxyError(error).message);
+  }
+}
+
+type HybridListener = ForwardSpec & { readonly endpoint: VsockMuxEndpoint };
+
+function isHybridListener(spec: ForwardSpec): spec is HybridListener {
+  return spec.direction === 'outgoing' && spec.endpoint.kind === 'vsock-mux';
 }
 
 function parseStorage(args: RawArguments): StorageOptions {

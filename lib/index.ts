@@ -1,6 +1,7 @@
 /** The public API of vproxy. */
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
-export { type Endpoint, type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
+export type { Endpoint } from './forward/endpoint-kinds.js';
+export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export { Proxy, type ProxyEvents, type ProxyOptions } from './proxy/proxy.js';
 export type { StorageOptions } from './proxy/storage-service.js';
 export { MuxStream } from './session/mux-stream.js';

@@ -10,6 +10,10 @@ import { ttyOpen } from './tty-open.js';
 import { unixConnect } from './unix-connect.js';
 import { unixListen } from './unix-listen.js';
 import { virtserialOpen } from './virtserial-open.js';
+import { vsockConnect } from './vsock-connect.js';
+import { vsockListen } from './vsock-listen.js';
+import { vsockMuxConnect } from './vsock-mux-connect.js';
+import { vsockMuxListen } from './vsock-mux-listen.js';
 
 /** Every kind, in the order in which they are listed for people. */
 export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map<string, ChannelKind>([
@@ -23,4 +27,8 @@ export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map<string, C
   ['stdio', stdio],
   ['fd', fd],
   ['exec', exec],
+  ['vsock-mux-connect', vsockMuxConnect],
+  ['vsock-mux-listen', vsockMuxListen],
+  ['vsock-connect', vsockConnect],
+  ['vsock-listen', vsockListen],
 ]);

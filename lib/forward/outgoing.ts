@@ -2,50 +2,64 @@
 import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
-import { acceptBuffered } from '../util/buffered-socket.js';
+import type { Clock } from '../util/clock.js';
 import { listen } from '../util/listen.js';
 import type { Log } from '../util/log-event.js';
 import { resetSocket } from '../util/reset-socket.js';
+import type { EndpointKinds } from './endpoint-kind.js';
+import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
+import type { Caller, Entrance } from './entrance.js';
 import type { SessionSource } from './session-source.js';
-import { type Endpoint, type ForwardSpec, formatEndpoint } from './spec.js';
+import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
 
 export interface OutgoingOptions {
   readonly source: SessionSource;
   readonly log: Log;
+  readonly clock: Clock;
   /** How long a connection waits for a session, in milliseconds. */
   readonly waitMs: number;
+  /** Default {@link ENDPOINT_KINDS}. */
+  readonly kinds?: EndpointKinds;
 }
 
 export class OutgoingForward {
   readonly spec: ForwardSpec;
   readonly #options: OutgoingOptions;
+  readonly #kinds: EndpointKinds;
+  readonly #entrance: Entrance;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #sockets = new Set<net.Socket>();
 
+  /** Throws `bad-argument` for an endpoint that cannot be listened on. */
   constructor(spec: ForwardSpec, options: OutgoingOptions) {
     this.spec = spec;
     this.#options = options;
+    this.#kinds = options.kinds ?? ENDPOINT_KINDS;
+    const kind = kindOf(spec.endpoint, this.#kinds, 'createEntrance', `-o ${spec.service}`);
+    this.#entrance = kind.createEntrance(spec.endpoint, {
+      service: spec.service,
+      clock: options.clock,
+      track: (socket) => this.#track(socket),
+      onRejected: (why) =>
+        this.#log('warn', 'stream-refused', `a connection to ${this.#name(spec.service)} was closed: ${why}`),
+    });
   }
 
   /** The address in force, with the port that was picked where 0 was asked for. */
   get endpoint(): Endpoint {
     const { endpoint } = this.spec;
     const bound = this.#server.address();
-    if (endpoint.kind === 'unix' || bound === null || typeof bound === 'string') return endpoint;
-    return { ...endpoint, port: bound.port };
+    return bound === null || typeof bound === 'string' ? endpoint : ({ ...endpoint, port: bound.port } as Endpoint);
   }
 
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
-    await listen(
-      this.#server,
-      this.spec.endpoint.kind === 'unix' ? { path: this.spec.endpoint.path } : this.spec.endpoint,
-    );
-    this.#server.on('connection', (socket) => this.#forward(socket));
+    await listen(this.#server, this.#entrance.address);
+    this.#server.on('connection', (socket) => this.#entrance.receive(socket, (caller) => this.#forward(caller)));
     this.#server.on('error', (error) => this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`));
-    this.#log('info', 'listening', `listening on ${formatEndpoint(this.endpoint)} for ${this.spec.service}`);
+    this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
   }
 
   /** Stops listening and resets what is still open. */
@@ -57,33 +71,32 @@ export class OutgoingForward {
     await closed;
   }
 
-  #forward(socket: net.Socket): void {
+  #forward(caller: Caller): void {
     const { source, waitMs } = this.#options;
-    const from = socket.remoteAddress === undefined ? null : `${socket.remoteAddress}:${socket.remotePort ?? 0}`;
     if (source.session !== null) {
-      this.#open(socket, from);
+      this.#open(caller);
       return;
     }
+    const socket = caller.waiting;
     this.#track(socket);
     socket.once('error', () => socket.destroy());
     source.wait(waitMs, this.#stopping.signal).then(
       () => {
         this.#sockets.delete(socket);
-        if (!socket.destroyed) this.#open(socket, from);
+        if (!socket.destroyed) this.#open(caller);
       },
-      (error: unknown) => this.#refuse(socket, toVproxyError(error)),
+      (error: unknown) => this.#refuse(caller, toVproxyError(error)),
     );
   }
 
-  #open(accepted: net.Socket, from: string | null): void {
-    const isUnix = this.spec.endpoint.kind === 'unix';
-    let socket: net.Socket | null = null;
+  #open(caller: Caller): void {
+    const { service } = caller;
     let isOpen = false;
     const splice = new Splice({
       onAccept: () => {
         isOpen = true;
-        this.#log('debug', 'stream-opened', `stream ${stream.id} to ${this.spec.service} is open`, stream);
-        if (isUnix) socket?.resume();
+        this.#log('debug', 'stream-opened', `stream ${stream.id} to ${service} is open`, stream);
+        caller.opened(stream);
       },
       onDone: (reason) => this.#closed(stream, reason, isOpen),
     });
@@ -91,52 +104,55 @@ export class OutgoingForward {
     try {
       const { session } = this.#options.source;
       if (session === null) throw new Error('the session has just ended');
-      stream = session.open(this.spec.service, from, splice);
+      stream = session.open(service, caller.from, splice);
     } catch (error) {
-      this.#refuse(accepted, toVproxyError(error, 'no-session'));
+      this.#refuse(caller, toVproxyError(error, 'no-session'));
       return;
     }
-    socket = acceptBuffered(accepted, splice.onread);
-    // A unix socket that is closed with its input unread shows its peer an error and not an end, so nothing may be read
-    // before the open has succeeded. TCP has RST for that, and may send ahead.
-    if (isUnix) socket.pause();
+    const socket = caller.read(splice.onread);
     this.#track(socket);
     splice.join(stream, socket);
   }
 
   #track(socket: net.Socket): void {
+    if (this.#sockets.has(socket)) return;
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
   }
 
-  #refuse(socket: net.Socket, reason: VproxyError): void {
-    resetSocket(socket);
+  #refuse(caller: Caller, reason: VproxyError): void {
+    caller.refuse();
     this.#log(
       'warn',
       'stream-refused',
-      `a connection to ${this.#name()} was reset: ${reason.message} (${reason.code})`,
+      `a connection to ${this.#name(caller.service)} was reset: ${reason.message} (${reason.code})`,
     );
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null, wasOpen: boolean): void {
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     if (reason === null) {
-      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${this.spec.service} has ended: ${amount}`, stream);
+      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${stream.service} has ended: ${amount}`, stream);
     } else if (wasOpen) {
-      const message = `stream ${stream.id} to ${this.spec.service} was reset: ${reason.message} (${reason.code}); ${amount}`;
+      const message = `stream ${stream.id} to ${stream.service} was reset: ${reason.message} (${reason.code}); ${amount}`;
       this.#log('info', 'stream-reset', message, stream);
     } else {
-      const message = `a connection to ${this.#name()} was reset: ${reason.message} (${reason.code})`;
+      const message = `a connection to ${this.#name(stream.service)} was reset: ${reason.message} (${reason.code})`;
       this.#log('warn', 'stream-refused', message, stream);
     }
   }
 
-  #name(): string {
-    return `${formatEndpoint(this.endpoint)} (${this.spec.service})`;
+  get #endpointText(): string {
+    return formatEndpoint(this.endpoint, this.#kinds);
+  }
+
+  #name(service: string): string {
+    return `${this.#endpointText} (${service})`;
   }
 
   #log(level: 'debug' | 'info' | 'warn', event: string, message: string, stream?: SessionStream): void {
-    const fields = { service: this.spec.service, endpoint: formatEndpoint(this.endpoint), stream: stream?.id ?? null };
+    const service = stream?.service ?? this.spec.service;
+    const fields = { service, endpoint: this.#endpointText, stream: stream?.id ?? null };
     this.#options.log({ level, event, message, fields });
   }
 }

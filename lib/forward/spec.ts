@@ -1,78 +1,79 @@
-/** The text of a forward: `SERVICE:ADDR:PORT`, `SERVICE:PORT`, `SERVICE:/path:-` and `SERVICE:unix:/path`. */
+/** The text of a forward: `SERVICE:` and an endpoint, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
 import { SERVICE_NAME } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-
-/** Where a forward listens, or what it dials. */
-export type Endpoint =
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string };
+import type { Direction, EndpointBase, EndpointKinds } from './endpoint-kind.js';
+import { ENDPOINT_KINDS, type Endpoint } from './endpoint-kinds.js';
 
 /** A forward as it was asked for. */
 export interface ForwardSpec {
-  /** `outgoing` (`-o`) listens here; `incoming` (`-i`) dials here. */
-  readonly direction: 'outgoing' | 'incoming';
+  /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
+  readonly direction: Direction;
+  /** `*` where who connects names the service. */
   readonly service: string;
   readonly endpoint: Endpoint;
 }
 
-/** The longest path of a unix socket, in bytes: sun_path of unix(7) without its final NUL. */
-const MAX_UNIX_PATH_BYTES = 107;
+/** The service of an `-o` whose callers name it. */
+export const ANY_SERVICE = '*';
 
-const LOOPBACK = '127.0.0.1';
-
-/** A forward from its text. Throws `bad-argument` with what would be right. */
-export function parseForwardSpec(direction: ForwardSpec['direction'], text: string): ForwardSpec {
-  const option = direction === 'outgoing' ? '-o' : '-i';
-  const fail = (what: string): VproxyError =>
+/** A forward from its text. Throws `bad-argument` with what would be right. `kinds` is for tests. */
+export function parseForwardSpec(
+  direction: Direction,
+  text: string,
+  kinds: EndpointKinds = ENDPOINT_KINDS,
+): ForwardSpec {
+  const fail = (what: string, expected = 'SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path'): VproxyError =>
     new VproxyError(
       'bad-argument',
-      `${option} ${escapeText(text)}: ${what}; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path`,
+      `${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}: ${what}; expected ${expected}`,
     );
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('there is no colon behind the service');
   const service = text.slice(0, colon);
-  if (!SERVICE_NAME.test(service)) {
+  const { name, isNamed, rest } = findKind(text.slice(colon + 1), kinds);
+  const kind = kinds[name];
+  if (service !== ANY_SERVICE && !SERVICE_NAME.test(service)) {
     throw fail('a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit');
   }
-  const endpoint = parseEndpoint(text.slice(colon + 1), fail);
-  if (direction === 'incoming' && endpoint.kind === 'tcp' && endpoint.port === 0) {
-    throw fail('port 0 cannot be dialled');
+  const form = kind?.form[direction];
+  if (kind === undefined || form === undefined) {
+    throw fail(`${name} is nothing ${direction === 'outgoing' ? 'to listen on' : 'to serve streams with'}`);
   }
-  return { direction, service, endpoint };
+  const isAny = kind.namesService === true && direction === 'outgoing';
+  const expected = isNamed ? `${isAny ? ANY_SERVICE : 'SERVICE'}:${form}` : undefined;
+  if (isAny !== (service === ANY_SERVICE)) {
+    throw fail(isAny ? 'who connects there names the service, so it is *' : 'the service * has no meaning', expected);
+  }
+  try {
+    // The tables of kinds and of endpoints go together; a kind of a test's own is not in the type.
+    return { direction, service, endpoint: kind.parse(rest, direction) as Endpoint };
+  } catch (error) {
+    throw fail(toVproxyError(error).message, expected);
+  }
 }
 
-function parseEndpoint(text: string, fail: (what: string) => VproxyError): Endpoint {
-  if (text.startsWith('unix:')) return unixEndpoint(text.slice('unix:'.length), fail);
-  if (text.startsWith('/')) return unixEndpoint(text.endsWith(':-') ? text.slice(0, -2) : text, fail);
-  if (/^\d+$/.test(text)) return { kind: 'tcp', host: LOOPBACK, port: parsePort(text, fail) };
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d+)$/.exec(text);
-  if (match === null) throw fail('the address is not ADDR:PORT (an IPv6 address stands in brackets)');
-  const host = match[1] ?? match[2] ?? '';
-  return { kind: 'tcp', host, port: parsePort(match[3] ?? '', fail) };
+/** The kind that a text names, or that recognizes it, or the last one. */
+function findKind(text: string, kinds: EndpointKinds): { name: string; isNamed: boolean; rest: string } {
+  const [, prefix = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
+  if (Object.hasOwn(kinds, prefix)) return { name: prefix, isNamed: true, rest: text.slice(prefix.length + 1) };
+  const name = Object.keys(kinds).find((key) => kinds[key]?.recognizes?.(text) === true) ?? lastOf(kinds);
+  return { name, isNamed: false, rest: text };
 }
 
-function unixEndpoint(path: string, fail: (what: string) => VproxyError): Endpoint {
-  if (!path.startsWith('/')) throw fail('the path of a unix socket is absolute');
-  if (path.includes('\0')) throw fail('a path cannot contain a NUL');
-  const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_UNIX_PATH_BYTES) throw fail(`a path of ${bytes} bytes exceeds ${MAX_UNIX_PATH_BYTES}`);
-  return { kind: 'unix', path };
+/** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. `kinds` is for tests. */
+export function formatEndpoint(endpoint: EndpointBase, kinds: EndpointKinds = ENDPOINT_KINDS): string {
+  const text = kinds[endpoint.kind]?.format(endpoint) ?? '';
+  const found = findKind(text, kinds);
+  return !found.isNamed && found.name === endpoint.kind ? text : `${endpoint.kind}:${text}`;
 }
 
-function parsePort(text: string, fail: (what: string) => VproxyError): number {
-  const port = Number(text);
-  if (port > 65_535) throw fail(`port ${escapeText(text, 20)} is not in 0 to 65535`);
-  return port;
+/** The text of a forward, such that parsing it gives the same. `kinds` is for tests. */
+export function formatForwardSpec({ service, endpoint }: ForwardSpec, kinds: EndpointKinds = ENDPOINT_KINDS): string {
+  const isPlain = endpoint.kind === lastOf(kinds);
+  return `${service}:${isPlain ? formatEndpoint(endpoint, kinds) : `${endpoint.kind}:${kinds[endpoint.kind]?.format(endpoint) ?? ''}`}`;
 }
 
-/** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`. */
-export function formatEndpoint(endpoint: Endpoint): string {
-  if (endpoint.kind === 'unix') return endpoint.path;
-  return `${endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`;
-}
-
-/** The text of a forward, such that parsing it gives the same. */
-export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
-  return `${service}:${endpoint.kind === 'unix' ? 'unix:' : ''}${formatEndpoint(endpoint)}`;
+function lastOf(kinds: EndpointKinds): string {
+  return Object.keys(kinds).at(-1) ?? '';
 }

@@ -83,9 +83,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const log = (event: LogEvent): void => this.#logLimit.log(event);
     for (const spec of options.forwards) {
       if (spec.direction === 'outgoing') {
-        this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, waitMs: this.#waitMs }));
+        this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, clock, waitMs: this.#waitMs }));
       } else {
-        const forward = new IncomingForward(spec, { log, clock, maxSockets: DEFAULT_LIMITS.streams });
+        const forward = new IncomingForward(spec, { log, clock, maxStreams: DEFAULT_LIMITS.streams });
         this.#registry.add(spec.service, (stream) => forward.serve(stream));
         this.#incoming.push(forward);
       }
@@ -132,8 +132,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const reason = new VproxyError('shutdown', 'the process at the other end was stopped');
     this.#stopping.abort();
     const streamsReset = this.#supervisor.stop(reason);
-    for (const forward of this.#incoming) forward.stop();
-    await Promise.all([streamsReset, this.#storage?.stop(), ...this.#outgoing.map((forward) => forward.stop())]);
+    const forwards = [...this.#incoming, ...this.#outgoing];
+    await Promise.all([streamsReset, this.#storage?.stop(), ...forwards.map((forward) => forward.stop())]);
     this.#logLimit.stop();
   }
 

@@ -1,27 +1,29 @@
 /** Listening on a TCP port or a unix socket file, with the errors that people can act on. */
 import { once } from 'node:events';
-import { chmodSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { chmodSync, lchownSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
 import { formatHostPort, type HostPort } from './host-port.js';
+import type { FileAccess } from './socket-access.js';
 
-/** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket. */
-export type ListenAddress = HostPort | { readonly path: string };
+/** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
+export type ListenAddress = HostPort | { readonly path: string; readonly access?: FileAccess };
 
 /**
- * Makes `server` listen; resolved when it does. A socket file is the owner's alone from its first moment (mode 0600) and
- * goes when the server closes; one that is there already is replaced only if it is a socket on which nobody answers. Rejects with
- * `address-in-use`, `address-denied` or `address-unavailable`.
+ * Makes `server` listen; resolved when it does. A socket file is the owner's alone (mode 0600) unless `access` says
+ * otherwise, and never more open than that, not for a moment. It goes when the server closes; one that is there already
+ * is replaced only if it is a socket on which nobody answers. Rejects with `address-in-use`, `address-denied` or
+ * `address-unavailable`.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
   try {
     if ('path' in address) await removeStaleFile(address.path);
     const listening = once(server, 'listening');
-    if ('path' in address) bindPrivately(server, address.path);
+    if ('path' in address) bindPrivately(server, address.path, address.access ?? OWNER_ONLY);
     else server.listen(address.port, address.host);
     await listening;
   } catch (error) {
@@ -70,12 +72,14 @@ async function isAnswered(path: string): Promise<boolean> {
   }
 }
 
+const OWNER_ONLY: FileAccess = { mode: 0o600, uid: -1, gid: -1 };
+
 /**
  * Binds under a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Node binds
  * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
  * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
  */
-function bindPrivately(server: net.Server, path: string): void {
+function bindPrivately(server: net.Server, path: string, { mode, uid, gid }: FileAccess): void {
   let umask: number | null = null;
   try {
     umask = process.umask(0o077);
@@ -87,7 +91,16 @@ function bindPrivately(server: net.Server, path: string): void {
   } finally {
     if (umask !== null) process.umask(umask);
   }
-  if (server.listening) chmodSync(path, 0o600);
+  if (!server.listening) return;
+  try {
+    // A new owner gets no more than the mode gives it, and a group gets nothing before it is the right one.
+    chmodSync(path, mode & 0o700);
+    if (uid !== -1 || gid !== -1) lchownSync(path, uid, gid);
+    chmodSync(path, mode);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
 }
 
 const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {

@@ -63,6 +63,27 @@ test.serial(
   [...CHANNEL, '-o', 'x:1', '-o', 'y:\u001b[2J'],
   `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address stands in brackets); ${forms}`,
 );
+const HYBRID = ['-o', '*:vsock-mux:/nonexistent/vm1.vsock'];
+test.serial(
+  refused,
+  [...CHANNEL, '--vsock-port', '22=ssh'],
+  '--vsock-port: there is no -o *:vsock-mux:/path that it is for',
+);
+test.serial(
+  refused,
+  [...CHANNEL, ...HYBRID, '--vsock-port', 'ssh=22'],
+  '--vsock-port: "ssh=22" is not PORT=SERVICE, such as 1234=ssh',
+);
+test.serial(
+  refused,
+  [...CHANNEL, ...HYBRID, '--vsock-port', '22=ssh', '--vsock-port', '22=x'],
+  '--vsock-port: the port 22 is there twice',
+);
+test.serial(
+  refused,
+  [...CHANNEL, '-o', 'x:/nonexistent/x.sock,user=no-such-user'],
+  'there is no user "no-such-user" in /etc/passwd',
+);
 for (const value of ['ten', 'NaN', '-1', '1.5', '1e3', '0x10', ' 1', '86401', '99999999999999999999']) {
   test.serial(refused, [...CHANNEL, '--wait', value], `--wait: ${seconds(value)}`);
 }

@@ -31,6 +31,17 @@ test(accepts, 'libvirt:/run/libvirt.sock', 'libvirt', { kind: 'unix', path: '/ru
 test(accepts, 'libvirt:/run/libvirt.sock:-', 'libvirt', { kind: 'unix', path: '/run/libvirt.sock' });
 test(accepts, 'libvirt:unix:/run/a:b', 'libvirt', { kind: 'unix', path: '/run/a:b' });
 
+test(accepts, 'ssh:tcp:[::1]:22', 'ssh', { kind: 'tcp', host: '::1', port: 22 });
+test(accepts, 'x:/run/a,,b', 'x', { kind: 'unix', path: '/run/a,b' });
+test(accepts, 'x:/run/a,mode=0660,user=root,group=7', 'x', {
+  kind: 'unix',
+  path: '/run/a',
+  access: { mode: 0o660, user: 'root', group: '7' },
+});
+test(accepts, 'x:unix:/odd:-:-,group=a,,b', 'x', { kind: 'unix', path: '/odd:-', access: { group: 'a,b' } });
+
+test(refuses, '*:22', /the service \* has no meaning/);
+test(refuses, 'x:/run/a,mode=0660', /no option "mode" here; there are none/);
 test(refuses, 'ssh', /no colon/);
 test(refuses, ':22', /a service is/);
 test(refuses, 'SSH:22', /a service is/);

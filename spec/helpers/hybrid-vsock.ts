@@ -1,0 +1,56 @@
+/** The host's side of hybrid vsock as Firecracker has it, and as badly behaved ones have it. */
+import net from 'node:net';
+import type { ExecutionContext } from 'ava';
+import { localServer } from './proxies.js';
+
+/** What became of one connection. */
+export interface HybridRequest {
+  readonly line: string;
+  /** What came behind the line before the answer. */
+  readonly early: string;
+}
+
+/**
+ * A fake that parses as Firecracker does: it reads once from a socket that has become ready, and a line that is not there
+ * as a whole is an error, which is a bare close. `serve` gets the socket of each port that is open, after the answer.
+ */
+export async function firecracker(
+  t: ExecutionContext,
+  path: string,
+  ports: Readonly<Record<number, (socket: net.Socket, early: Buffer) => void>>,
+): Promise<HybridRequest[]> {
+  const requests: HybridRequest[] = [];
+  await localServer(
+    t,
+    (socket) => {
+      socket.once('data', (chunk: Buffer) => {
+        socket.pause();
+        const end = chunk.indexOf('\n');
+        const [, verb = '', port = ''] = /^(\S+)\s+(\d+)$/.exec(chunk.toString('latin1', 0, end)) ?? [];
+        const serve = ports[Number(port)];
+        requests.push({ line: chunk.toString('latin1', 0, end + 1), early: chunk.toString('latin1', end + 1) });
+        if (end === -1 || end >= 32 || verb.toLowerCase() !== 'connect' || serve === undefined) {
+          socket.destroy();
+          return;
+        }
+        socket.write('OK 1073741824\n');
+        serve(socket, chunk.subarray(end + 1));
+        socket.resume();
+      });
+    },
+    { path },
+  );
+  return requests;
+}
+
+/** One that does with each connection what it is told, once the line came. */
+export async function answering(t: ExecutionContext, path: string, answer: (socket: net.Socket) => void) {
+  await localServer(t, (socket) => void socket.once('data', () => answer(socket)), { path });
+}
+
+/** Sends pieces one after the other, such that each is read alone. */
+export function inPieces(socket: net.Socket, pieces: readonly string[]): void {
+  const [first, ...rest] = pieces;
+  if (first === undefined) return;
+  socket.write(first, () => setImmediate(() => inPieces(socket, rest)));
+}
