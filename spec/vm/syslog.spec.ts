@@ -35,7 +35,7 @@ test.serial('100,000 lines of syslog arrive in the file on the host, complete an
   const numbers = text
     .split('\n')
     .map((line) => /^<134>Nov 20 09:00:00 guest test\[1\]: line (\d+) of a guest$/.exec(line)?.[1]);
-  t.is(numbers.pop(), undefined);
+  t.is(numbers.pop(), undefined, 'the last line has its end');
   t.is(numbers.length, LINES);
   t.is(
     numbers.findIndex((number, index) => Number(number) !== index + 1),
