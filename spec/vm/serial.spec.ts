@@ -54,6 +54,20 @@ test.serial('each letter that is typed is echoed before the next one is, also be
   }
 });
 
+test.serial('SIGTERM ends the vproxy of the guest, which puts the line back as it was', async (t) => {
+  t.timeout(TEST_MS);
+  const { guest, guestVproxy, host } = laboratory();
+  const settings = () => guest.agent.output('stty -F /dev/ttyS1 -a');
+  const isCooked = /(?<!-)\bicanon\b[^]*(?<!-)\becho\b/;
+  t.notRegex(await settings(), isCooked);
+  const from = host.lines.length;
+  await guestVproxy.kill('TERM');
+  t.is(await guestVproxy.waitForEnd(), 0);
+  t.regex(await settings(), isCooked);
+  await laboratory().startGuestVproxy();
+  await laboratory().waitForSession(from);
+});
+
 test.serial('the vproxy of the guest is killed in mid-transfer: all works again over the serial line', async (t) => {
   t.timeout(TEST_MS);
   await killGuestVproxy(t, laboratory(), PROGRESS_BYTES);
