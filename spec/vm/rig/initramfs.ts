@@ -62,9 +62,14 @@ function addBusybox(archive: CpioWriter, busybox: string): void {
   }
 }
 
-/** A program, and the libraries that `ldd` lists for it, each where the loader looks for it. */
+/** A program, and the libraries that it needs. */
 function addProgram(archive: CpioWriter, source: string, target: string): void {
   archive.addFile(target, readFileSync(source), 0o755);
+  addLibraries(archive, source);
+}
+
+/** The libraries that `ldd` lists for a program or an addon of Node, each where the loader looks for it. */
+function addLibraries(archive: CpioWriter, source: string): void {
   // Of a static program ldd says on stderr that it is one.
   const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
   for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
@@ -121,5 +126,6 @@ function addTree(archive: CpioWriter, part: string, skip: string): void {
     for (const name of readdirSync(source).sort()) if (name !== skip) addTree(archive, posix.join(part, name), skip);
   } else if (!/\.(d\.ts|map|tsbuildinfo)$/.test(part)) {
     archive.addFile(target, readFileSync(source), entry.mode & 0o777);
+    if (part.endsWith('.node')) addLibraries(archive, source);
   }
 }
