@@ -16,3 +16,6 @@ export const ENDED = /\bsession on \S.* ended: /;
  * of a frame, its successor's flush completes the header, whose wrong check is all that shows.
  */
 export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;
+
+/** A listening channel waits for the peer on a TCP port: `$1` is the port. */
+export const CHANNEL_LISTENING = /\bwaiting for the peer on tcp-listen:\S+:(\d+)/;

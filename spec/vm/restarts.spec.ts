@@ -6,20 +6,19 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 
 import { within } from '../helpers/eventually.js';
 import { ENDED, ENDED_BY_RESTART } from '../helpers/log-lines.js';
 import { checkEverything } from './rig/check-everything.js';
-import { startDownload, startUpload, type Transfer, waitForProgress } from './rig/transfer.js';
+import { checkBrokenOff, endsOf, killGuestVproxy, killHostVproxy, startTransfers } from './rig/mid-transfer.js';
+import { startDownload, startUpload, waitForProgress } from './rig/transfer.js';
 import { useLaboratory } from './rig/use-laboratory.js';
 
 const laboratory = useLaboratory(test);
 
 const TEST_MS = 300_000;
 const PROGRESS_BYTES = 4 << 20;
-// More than any test moves, so that a transfer of this size never comes to its end by itself.
-const ENDLESS_BYTES = 2 ** 40;
 const FILE_BYTES = 64 << 20;
 const KILLS = 4;
 const PAUSE_MS = 40_000;
@@ -28,7 +27,7 @@ const SNAPSHOT = 'in-mid-transfer';
 test.serial('the guest is reset: transfers are broken off, and the new boot finds its way back', async (t) => {
   t.timeout(TEST_MS);
   const { guest, host } = laboratory();
-  const transfers = await startTransfers();
+  const transfers = await startTransfers(laboratory(), PROGRESS_BYTES);
   const from = host.lines.length;
   await guest.reset();
   await laboratory().startGuest();
@@ -40,31 +39,14 @@ test.serial('the guest is reset: transfers are broken off, and the new boot find
 
 test.serial('the vproxy of the guest is killed and started again, four times', async (t) => {
   t.timeout(TEST_MS);
-  const { host } = laboratory();
   // Several times, because only some of them fall within a frame.
-  for (let round = 1; round <= KILLS; round += 1) {
-    const transfers = await startTransfers();
-    const from = host.lines.length;
-    await laboratory().guestVproxy.kill('KILL');
-    await laboratory().guestVproxy.waitForEnd();
-    await laboratory().startGuestVproxy();
-    await host.waitForLine(ENDED_BY_RESTART, { from, timeoutMs: 40_000 });
-    await checkBrokenOff(t, transfers);
-    await laboratory().waitForSession(from);
-  }
+  for (let round = 1; round <= KILLS; round += 1) await killGuestVproxy(t, laboratory(), PROGRESS_BYTES);
   await checkEverything(t, laboratory());
 });
 
 test.serial('the vproxy of the host is killed and started again', async (t) => {
   t.timeout(TEST_MS);
-  const { host } = laboratory();
-  const transfers = await startTransfers();
-  host.kill('SIGKILL');
-  await host.exited;
-  // A killed process says no more than an end of file on its sockets, so only the bytes can be looked at.
-  for (const result of await endsOf(transfers)) t.is(result.wrongAt, null);
-  laboratory().startHost();
-  await laboratory().waitForSession(0);
+  await killHostVproxy(t, laboratory(), PROGRESS_BYTES);
   await checkEverything(t, laboratory());
 });
 
@@ -100,7 +82,7 @@ test.serial(
 test.serial('the machine is put back to an earlier state: no stream shows a byte that is not its own', async (t) => {
   t.timeout(TEST_MS);
   const { guest, host } = laboratory();
-  const transfers = await startTransfers();
+  const transfers = await startTransfers(laboratory(), PROGRESS_BYTES);
   await guest.saveSnapshot(SNAPSHOT);
   await Promise.all(transfers.map((transfer) => waitForProgress(transfer, PROGRESS_BYTES)));
   const from = host.lines.length;
@@ -110,27 +92,6 @@ test.serial('the machine is put back to an earlier state: no stream shows a byte
   await laboratory().waitForSession(from);
   await checkEverything(t, laboratory());
 });
-
-/** One transfer each way, both under way. */
-async function startTransfers(): Promise<Transfer[]> {
-  const download = startDownload(await laboratory().port('source'), ENDLESS_BYTES);
-  const upload = startUpload(await laboratory().port('sink'), ENDLESS_BYTES);
-  const transfers = [download, upload];
-  await Promise.all(transfers.map((transfer) => waitForProgress(transfer, PROGRESS_BYTES)));
-  return transfers;
-}
-
-function endsOf(transfers: readonly Transfer[]) {
-  return within(60_000, 'the end of the transfers', Promise.all(transfers.map((transfer) => transfer.ended)));
-}
-
-/** Both ended as a failure, not as an end of file, and what came is a prefix of what was sent. */
-async function checkBrokenOff(t: ExecutionContext, transfers: readonly Transfer[]): Promise<void> {
-  for (const { wrongAt, error } of await endsOf(transfers)) {
-    t.is(wrongAt, null);
-    t.not(error, null);
-  }
-}
 
 async function echo(socket: Socket, text: string): Promise<string> {
   socket.write(text);

@@ -1,4 +1,4 @@
-/** Where things listen inside the guest. */
+/** Where things listen inside the guest, and which of them are services. */
 
 /** Ports on 127.0.0.1 in the guest. */
 export const GUEST_PORTS = {
@@ -12,3 +12,9 @@ export const GUEST_PORTS = {
   /** vproxy's forward to the echo of the host. */
   hostEcho: 9000,
 } as const;
+
+/** The services of the guest that the host has forwards to. */
+export type GuestService = 'ssh' | 'echo' | 'source' | 'sink';
+
+/** All of them. */
+export const GUEST_SERVICES: readonly GuestService[] = ['ssh', 'echo', 'source', 'sink'];

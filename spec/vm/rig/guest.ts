@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type Accelerator, chooseAccelerator } from './accel.js';
 import { Agent } from './agent.js';
 import { ConsoleLog } from './console-log.js';
+import { type GuestOptions, type GuestPlan, PORT_NAME } from './guest-options.js';
 import { AGENT_PORT } from './init-script.js';
 import { buildInitramfs } from './initramfs.js';
 import { Qmp } from './qmp.js';
@@ -14,16 +15,13 @@ import { SnapshotStore } from './snapshot-store.js';
 import { makeSshKeys, type SshKeys } from './ssh-keys.js';
 import { findTools, type Tools } from './tools.js';
 
-/** The name of the port under test. */
-export const PORT_NAME = 'org.vproxy.0';
-
-/** Where the guest has the port under test. */
+/** Where a guest has the port under test whose test names no other. */
 export const PORT_PATH = `/dev/virtio-ports/${PORT_NAME}`;
 
 const BOOT_MS = 90_000;
 
 /** Boots a guest and waits until its agent answers. Rejects, with the end of the console, when it does not. */
-export async function bootGuest(): Promise<Guest> {
+export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
   const tools = findTools();
   const accelerator = await chooseAccelerator(tools);
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-vm-'));
@@ -31,10 +29,12 @@ export async function bootGuest(): Promise<Guest> {
   try {
     const keys = makeSshKeys(tools, folder);
     const { hostKeyFile, authorizedKey } = keys;
-    buildInitramfs(join(folder, 'initramfs'), { tools, hostKeyFile, authorizedKey, ports: [PORT_NAME] });
+    const options = await plan(folder);
+    const { portName = PORT_NAME, modules = [] } = options;
+    buildInitramfs(join(folder, 'initramfs'), { tools, hostKeyFile, authorizedKey, ports: [portName], modules });
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
-    guest = new Guest({ folder, tools, accelerator, keys, agent, qmp });
+    guest = new Guest({ folder, tools, accelerator, keys, agent, qmp, options });
     await guest.start();
     return guest;
   } catch (error) {
@@ -52,12 +52,17 @@ interface GuestParts {
   readonly keys: SshKeys;
   readonly agent: Agent;
   readonly qmp: Qmp;
+  readonly options: GuestOptions;
 }
 
 /** A running guest. Whoever booted it stops it. */
 export class Guest {
-  /** The unix socket on which QEMU has the host's end of the port under test. */
+  /** The unix socket on which QEMU has the host's end of the port under test, where no other chardev was asked for. */
   readonly channelPath: string;
+  /** Where the guest has the port under test. */
+  readonly portPath: string;
+  /** The unix socket on which QEMU has the host's end of `/dev/ttyS1`, where that line was asked for. */
+  readonly serialPath: string;
   /** Runs commands in the guest. */
   readonly agent: Agent;
   readonly qmp: Qmp;
@@ -68,6 +73,8 @@ export class Guest {
   /** A folder of this guest's on the host, for whatever a test needs; removed with the guest. */
   readonly folder: string;
 
+  readonly #options: GuestOptions;
+  readonly #portName: string;
   readonly #snapshots: SnapshotStore;
   #child: ChildProcess | undefined;
   #ended: Promise<void> | undefined;
@@ -79,7 +86,11 @@ export class Guest {
     this.keys = parts.keys;
     this.agent = parts.agent;
     this.qmp = parts.qmp;
+    this.#options = parts.options;
+    this.#portName = parts.options.portName ?? PORT_NAME;
     this.channelPath = join(parts.folder, 'port.sock');
+    this.portPath = `/dev/virtio-ports/${this.#portName}`;
+    this.serialPath = join(parts.folder, 'serial.sock');
     this.console = new ConsoleLog(parts.folder);
     this.#snapshots = new SnapshotStore(parts.qmp, join(parts.folder, 'snapshots.qcow2'));
   }
@@ -102,6 +113,13 @@ export class Guest {
     up.catch(() => undefined);
     await Promise.race([this.qmp.start(), died]);
     await Promise.race([up, died]);
+  }
+
+  /** Ends QEMU, as a power cut would, and starts another one. States that were saved before cannot be loaded in it. */
+  async restart(): Promise<void> {
+    await this.#end();
+    this.qmp.hangUp();
+    await this.start();
   }
 
   /** Resets the machine, as its reset button would, and waits until the agent of the new boot answers. */
@@ -134,24 +152,32 @@ export class Guest {
 
   /** Ends QEMU and removes the guest's folder. */
   async stop(): Promise<void> {
-    this.#child?.kill('SIGKILL');
-    await this.#ended;
+    await this.#end();
     this.agent.close();
     this.qmp.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
 
+  async #end(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.#ended;
+  }
+
   #arguments(): string[] {
     const file = (name: string) => join(this.folder, name);
+    const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, hasSerialLine = false } = this.#options;
+    const serialChardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
       ['-cpu', 'max', '-M', 'q35', '-m', '1024', '-smp', '2'],
       ['-nodefaults', '-display', 'none', '-monitor', 'none'],
       ['-serial', `file:${this.console.path}`],
+      // The second one, so the guest calls it ttyS1.
+      hasSerialLine ? ['-chardev', serialChardev, '-serial', 'chardev:serial'] : [],
       ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
       ['-device', 'virtio-serial-pci,id=bus0'],
-      ['-chardev', `socket,id=port,path=${this.channelPath},server=on,wait=off`],
-      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${PORT_NAME}`],
+      ['-chardev', `${portChardev},id=port`],
+      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${this.#portName}`],
       ['-device', 'virtio-serial-pci,id=bus1'],
       ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
       ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],

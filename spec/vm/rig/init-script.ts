@@ -13,8 +13,18 @@ export const MODULES = [
 /** The name of the port of the rig's own agent, which is on a virtio-serial device of its own. */
 export const AGENT_PORT = 'org.vproxy.rig';
 
-/** The script, for busybox's shell. `ports` are the ports to wait for; `agent` is the command that is kept running. */
-export function formatInitScript(ports: readonly string[], agent: string): string {
+/** What `formatInitScript` is told. */
+export interface InitScriptOptions {
+  /** The ports to wait for. */
+  readonly ports: readonly string[];
+  /** The modules to insert, in this order, where the archive has them. */
+  readonly modules: readonly string[];
+  /** The command that is kept running. */
+  readonly agent: string;
+}
+
+/** The script, for busybox's shell. */
+export function formatInitScript({ ports, modules, agent }: InitScriptOptions): string {
   return `#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C
 mount -t proc proc /proc
@@ -26,7 +36,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=60% tmpfs /tmp
 hostname guest
 ip link set lo up
-for module in ${MODULES.join(' ')}; do
+for module in ${modules.join(' ')}; do
   if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi
 done
 for port in ${ports.join(' ')}; do

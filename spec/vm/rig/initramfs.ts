@@ -27,6 +27,8 @@ export interface InitramfsOptions {
   readonly authorizedKey: string;
   /** The ports under test. */
   readonly ports: readonly string[];
+  /** The modules to insert besides those of virtio-serial. */
+  readonly modules: readonly string[];
 }
 
 /**
@@ -35,18 +37,20 @@ export interface InitramfsOptions {
  */
 export function buildInitramfs(path: string, options: InitramfsOptions): void {
   const { tools } = options;
+  const modules = [...MODULES, ...options.modules];
   const archive = new CpioWriter(path);
   for (const folder of ['/dev', '/proc', '/sys', '/run', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
   archive.addDevice('/dev/console', 5, 1);
   addBusybox(archive, tools.busybox);
   addProgram(archive, process.execPath, '/usr/bin/node');
   addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
-  addModules(archive, tools.kernel);
+  addModules(archive, tools.kernel, modules);
   addAccounts(archive, options);
   addProject(archive);
   archive.addLink('/usr/sbin/storcli64', `${GUEST_PROJECT}/dist/cli/vproxy-storage.js`);
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
-  archive.addFile('/init', formatInitScript([...options.ports, AGENT_PORT], agent), 0o755);
+  const ports = [...options.ports, AGENT_PORT];
+  archive.addFile('/init', formatInitScript({ ports, modules, agent }), 0o755);
   archive.close();
 }
 
@@ -58,9 +62,14 @@ function addBusybox(archive: CpioWriter, busybox: string): void {
   }
 }
 
-/** A program, and the libraries that `ldd` lists for it, each where the loader looks for it. */
+/** A program, and the libraries that it needs. */
 function addProgram(archive: CpioWriter, source: string, target: string): void {
   archive.addFile(target, readFileSync(source), 0o755);
+  addLibraries(archive, source);
+}
+
+/** The libraries that `ldd` lists for a program or an addon of Node, each where the loader looks for it. */
+function addLibraries(archive: CpioWriter, source: string): void {
   // Of a static program ldd says on stderr that it is one.
   const { stdout } = spawnSync('ldd', [source], { encoding: 'utf8' });
   for (const [, library] of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)) {
@@ -69,9 +78,9 @@ function addProgram(archive: CpioWriter, source: string, target: string): void {
   }
 }
 
-function addModules(archive: CpioWriter, kernel: Kernel): void {
+function addModules(archive: CpioWriter, kernel: Kernel, modules: readonly string[]): void {
   const listed = readFileSync(join(kernel.modulesFolder, 'modules.dep'), 'utf8').split('\n');
-  for (const module of MODULES) {
+  for (const module of modules) {
     const line = listed.find((entry) => new RegExp(`/${module}\\.ko(\\.\\w+)?:`).test(entry));
     // What is not listed is built into this kernel.
     if (line === undefined) continue;
@@ -117,5 +126,6 @@ function addTree(archive: CpioWriter, part: string, skip: string): void {
     for (const name of readdirSync(source).sort()) if (name !== skip) addTree(archive, posix.join(part, name), skip);
   } else if (!/\.(d\.ts|map|tsbuildinfo)$/.test(part)) {
     archive.addFile(target, readFileSync(source), entry.mode & 0o777);
+    if (part.endsWith('.node')) addLibraries(archive, source);
   }
 }

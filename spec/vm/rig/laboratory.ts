@@ -1,19 +1,23 @@
-/** A guest and this host with a vproxy on each side of the port, and what their forwards lead to. */
-import { createServer, type Server } from 'node:net';
-
+/** A guest and this host with a vproxy on each side of a channel between them. */
 import { eventually } from '../../helpers/eventually.js';
 import { ESTABLISHED } from '../../helpers/log-lines.js';
-import { VproxyProcess } from '../../helpers/vproxy-process.js';
-import { type Guest, PORT_PATH } from './guest.js';
+import type { VproxyProcess } from '../../helpers/vproxy-process.js';
+import type { Guest } from './guest.js';
 import type { GuestJob } from './guest-job.js';
-import { GUEST_PORTS } from './guest-ports.js';
+import type { GuestPlan } from './guest-options.js';
+import { GUEST_PORTS, GUEST_SERVICES, type GuestService } from './guest-ports.js';
+import { HostSide } from './host-side.js';
 import { GUEST_RIG, GUEST_VPROXY } from './initramfs.js';
-import { listenAsEmulator } from './storage-emulators.js';
 
-/** The services of the guest that the host has forwards to. */
-export type GuestService = 'ssh' | 'echo' | 'source' | 'sink';
-
-const GUEST_SERVICES: readonly GuestService[] = ['ssh', 'echo', 'source', 'sink'];
+/** How a laboratory differs from the usual one, whose channel is QEMU's socket of a virtio-serial port. */
+export interface LaboratoryPlan {
+  /** What the guest is like. It is called before QEMU is started. */
+  readonly guest?: GuestPlan;
+  /** Starts the host's side, or gives one that was started before. */
+  readonly host?: (guest: Guest) => HostSide | Promise<HostSide>;
+  /** The arguments of the guest's vproxy that name its channel, and further forwards. */
+  readonly guestArgs?: (guest: Guest) => readonly string[];
+}
 
 // The first start of a program under emulation, and a hello that is repeated every second.
 const SESSION_MS = 40_000;
@@ -21,35 +25,35 @@ const SESSION_MS = 40_000;
 /** Holds both sides. A test restarts one of them, or the whole guest, and looks at what becomes of the other. */
 export class Laboratory {
   readonly guest: Guest;
-  readonly #hostEcho: Server;
-  readonly #emulator: { port: number; close: () => void };
-  #host: VproxyProcess | undefined;
+  readonly #hostSide: HostSide;
+  readonly #guestArgs: readonly string[];
   #guestVproxy: GuestJob | undefined;
 
-  private constructor(guest: Guest, hostEcho: Server, emulator: { port: number; close: () => void }) {
+  private constructor(guest: Guest, hostSide: HostSide, guestArgs: readonly string[]) {
     this.guest = guest;
-    this.#hostEcho = hostEcho;
-    this.#emulator = emulator;
+    this.#hostSide = hostSide;
+    this.#guestArgs = guestArgs;
   }
 
   /** Starts everything on a guest that is up, and waits for the session. */
-  static async start(guest: Guest): Promise<Laboratory> {
-    const hostEcho = createServer({ allowHalfOpen: true }, (socket) => {
-      socket.on('error', () => undefined);
-      socket.pipe(socket);
-    });
-    await new Promise<void>((resolve) => hostEcho.listen(0, '127.0.0.1', resolve));
-    const laboratory = new Laboratory(guest, hostEcho, await listenAsEmulator());
-    laboratory.startHost();
-    await laboratory.startGuest();
-    await laboratory.waitForSession(0);
+  static async start(guest: Guest, plan: LaboratoryPlan = {}): Promise<Laboratory> {
+    const hostSide = (await plan.host?.(guest)) ?? (await HostSide.start(`unix-connect:${guest.channelPath}`));
+    const guestArgs = plan.guestArgs?.(guest) ?? ['-c', `virtserial-open:${guest.portPath}`];
+    const laboratory = new Laboratory(guest, hostSide, guestArgs);
+    try {
+      await laboratory.startGuest();
+      await laboratory.waitForSession(0);
+    } catch (error) {
+      const logs = await laboratory.logs();
+      await laboratory.stop();
+      throw new Error(`the session did not come: ${String(error)}\n${logs}`, { cause: error });
+    }
     return laboratory;
   }
 
   /** The vproxy of the host. */
   get host(): VproxyProcess {
-    if (this.#host === undefined) throw new Error('the vproxy of the host was not started');
-    return this.#host;
+    return this.#hostSide.vproxy;
   }
 
   /** The vproxy of the guest. */
@@ -60,10 +64,7 @@ export class Laboratory {
 
   /** Starts the vproxy of the host anew. Its forwards get new ports. */
   startHost(): void {
-    const { port } = this.#hostEcho.address() as { port: number };
-    const outgoing = ['storage', ...GUEST_SERVICES].flatMap((service) => ['-o', `${service}:127.0.0.1:0`]);
-    const incoming = ['-i', `storage:127.0.0.1:${this.#emulator.port}`, '-i', `host-echo:127.0.0.1:${port}`];
-    this.#host = new VproxyProcess(['-c', `unix-connect:${this.guest.channelPath}`, ...outgoing, ...incoming]);
+    this.#hostSide.startVproxy();
   }
 
   /** Starts in the guest what a boot does not: the ssh server, what the forwards lead to, and vproxy. */
@@ -80,13 +81,18 @@ export class Laboratory {
   async startGuestVproxy(): Promise<void> {
     const incoming = GUEST_SERVICES.flatMap((service) => ['-i', `${service}:127.0.0.1:${GUEST_PORTS[service]}`]);
     const outgoing = ['-o', `host-echo:127.0.0.1:${GUEST_PORTS.hostEcho}`];
-    const args = ['-c', `virtserial-open:${PORT_PATH}`, ...incoming, ...outgoing];
-    this.#guestVproxy = await this.guest.agent.spawn(['node', GUEST_VPROXY, ...args]);
+    this.#guestVproxy = await this.guest.agent.spawn([
+      'node',
+      GUEST_VPROXY,
+      ...this.#guestArgs,
+      ...incoming,
+      ...outgoing,
+    ]);
   }
 
   /** The local port of the host's forward to a service of the guest. */
   port(service: GuestService | 'storage'): Promise<number> {
-    return this.host.listeningPort(service);
+    return this.#hostSide.port(service);
   }
 
   /** Waits for a session whose line in the host's log has number `from` or a later one. */
@@ -97,13 +103,11 @@ export class Laboratory {
   /** The logs of both sides, for a test that failed. */
   async logs(): Promise<string> {
     const guestLog = await this.#guestVproxy?.log().catch(String);
-    return `vproxy on the host:\n${this.#host?.lines.join('\n') ?? ''}\n\nvproxy in the guest:\n${guestLog ?? ''}\n`;
+    return `vproxy on the host:\n${this.host.lines.join('\n')}\n\nvproxy in the guest:\n${guestLog ?? ''}\n`;
   }
 
   /** Stops what runs on the host. */
   async stop(): Promise<void> {
-    await this.#host?.stop();
-    this.#hostEcho.close();
-    this.#emulator.close();
+    await this.#hostSide.stop();
   }
 }

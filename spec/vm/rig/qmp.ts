@@ -2,6 +2,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
+import { deferred } from '../../../lib/util/deferred.js';
 import { within } from '../../helpers/eventually.js';
 
 /** An event of QEMU. */
@@ -28,21 +29,19 @@ export class Qmp {
   /** Every event so far, oldest first. */
   readonly events: QmpEvent[] = [];
   readonly #server: Server;
-  readonly #ready: Promise<void>;
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
+  #connected = deferred();
   #socket: Socket | undefined;
   #lastId = 0;
 
   private constructor(server: Server) {
     this.#server = server;
-    this.#ready = new Promise((resolve) => {
-      server.once('connection', (socket) => {
-        this.#socket = socket;
-        socket.on('error', () => undefined);
-        createInterface({ input: socket }).on('line', (line) => this.#handle(JSON.parse(line) as QmpMessage));
-        resolve();
-      });
+    server.on('connection', (socket) => {
+      this.#socket = socket;
+      socket.on('error', () => undefined);
+      createInterface({ input: socket }).on('line', (line) => this.#handle(JSON.parse(line) as QmpMessage));
+      this.#connected.resolve();
     });
   }
 
@@ -58,7 +57,7 @@ export class Qmp {
 
   /** Waits for QEMU and leaves the protocol's first mode. */
   async start(): Promise<void> {
-    await within(ANSWER_MS, 'QEMU', this.#ready);
+    await within(ANSWER_MS, 'QEMU', this.#connected.promise);
     await this.execute('qmp_capabilities');
   }
 
@@ -90,10 +89,16 @@ export class Qmp {
     if (error !== undefined) throw new Error(`QEMU's ${command} failed: ${error}`);
   }
 
+  /** Forgets a QEMU that has ended: the next `start` waits for another one. */
+  hangUp(): void {
+    for (const pending of this.#pending.values()) pending.reject(new Error('QEMU was ended'));
+    this.#socket?.destroy();
+    this.#connected = deferred();
+  }
+
   /** Stops listening. */
   close(): void {
-    for (const pending of this.#pending.values()) pending.reject(new Error('the rig was stopped'));
-    this.#socket?.destroy();
+    this.hangUp();
     this.#server.close();
   }
 

@@ -2,12 +2,18 @@
 import type { TestFn } from 'ava';
 
 import { bootGuest, type Guest } from './guest.js';
+import type { GuestPlan } from './guest-options.js';
 
-/**
- * Boots a guest before the tests of a file, stops it after them, and gives a function for it. `whenFailed` is shown in
- * addition to the console where a test fails.
- */
-export function useGuest(test: TestFn, whenFailed: () => Promise<string> = () => Promise.resolve('')): () => Guest {
+/** What a file of tests may want of its guest. */
+export interface UseGuestOptions {
+  /** What the guest is like. Default: the usual one. */
+  readonly plan?: GuestPlan | undefined;
+  /** Shown in addition to the console where a test fails. */
+  readonly whenFailed?: () => Promise<string>;
+}
+
+/** Boots a guest before the tests of a file, stops it after them, and gives a function for it. */
+export function useGuest(test: TestFn, { plan, whenFailed }: UseGuestOptions = {}): () => Guest {
   let guest: Guest | undefined;
   const booted = () => {
     if (guest === undefined) throw new Error('no guest was booted');
@@ -17,13 +23,13 @@ export function useGuest(test: TestFn, whenFailed: () => Promise<string> = () =>
   test.serial.before('a guest boots', async (t) => {
     t.timeout(180_000);
     const began = performance.now();
-    guest = await bootGuest();
+    guest = await bootGuest(plan);
     t.log(`up after ${Math.round(performance.now() - began)} ms with ${guest.accelerator}`);
   });
 
   test.afterEach.always('the console is kept', async (t) => {
     if (t.passed || guest === undefined) return;
-    t.log(await whenFailed().catch(String));
+    t.log((await whenFailed?.().catch(String)) ?? '');
     t.log(`the guest's console, kept in ${guest.console.keep()}:\n${guest.console.tail()}`);
   });
 

@@ -1,17 +1,17 @@
 /** One laboratory for all tests of a file, with the logs of both sides shown when one of them fails. */
 import type { TestFn } from 'ava';
 
-import { Laboratory } from './laboratory.js';
+import { Laboratory, type LaboratoryPlan } from './laboratory.js';
 import { useGuest } from './use-guest.js';
 
 /** Boots a guest and starts both sides before the tests of a file, stops them after them, and gives a function for it. */
-export function useLaboratory(test: TestFn): () => Laboratory {
+export function useLaboratory(test: TestFn, plan: LaboratoryPlan = {}): () => Laboratory {
   let laboratory: Laboratory | undefined;
-  const guest = useGuest(test, async () => (await laboratory?.logs()) ?? '');
+  const guest = useGuest(test, { plan: plan.guest, whenFailed: async () => (await laboratory?.logs()) ?? '' });
 
   test.serial.before('both sides are started', async (t) => {
     t.timeout(120_000);
-    laboratory = await Laboratory.start(guest());
+    laboratory = await Laboratory.start(guest(), plan);
   });
 
   test.serial.after.always('both sides are stopped', async () => {

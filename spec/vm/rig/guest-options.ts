@@ -1,0 +1,22 @@
+/** What a test may want of a guest beyond the usual: other ways into it than the socket of a virtio-serial port. */
+
+/** The name of the port under test where a test names no other. */
+export const PORT_NAME = 'org.vproxy.0';
+
+/** How a guest differs from the usual one. */
+export interface GuestOptions {
+  /** The name of the port under test. Default `PORT_NAME`. */
+  readonly portName?: string;
+  /**
+   * What QEMU has at the host's end of that port: the value of `-chardev`, without an id. Default: a unix socket at
+   * `Guest.channelPath` on which QEMU listens.
+   */
+  readonly portChardev?: string;
+  /** Whether there is a second serial line, `/dev/ttyS1`, with its host's end at `Guest.serialPath`. Default false. */
+  readonly hasSerialLine?: boolean;
+  /** Kernel modules to insert besides those of virtio-serial, each behind those that it needs. Default none. */
+  readonly modules?: readonly string[];
+}
+
+/** Makes what has to be there before QEMU starts, in the guest's folder or elsewhere, and says what the guest is like. */
+export type GuestPlan = (folder: string) => GuestOptions | Promise<GuestOptions>;
