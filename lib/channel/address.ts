@@ -1,5 +1,6 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma. */
 import { toVproxyError, VproxyError } from '../errors.js';
+import { joinWithCommas, splitAtCommas } from '../util/comma-list.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelKind, ChannelTraits } from './kind.js';
 import { CHANNEL_KINDS } from './kinds.js';
@@ -32,18 +33,7 @@ export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKin
 
 /** The canonical text of a channel. */
 export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelAddress, 'text'>): string {
-  const parts = [kind.format(address), ...formatOptions(kind, address, traits)];
-  return `${kindName}:${parts.map((part) => part.replaceAll(',', ',,')).join(',')}`;
-}
-
-/** The parts between single commas, with each `,,` in them made one comma. */
-function splitAtCommas(text: string): string[] {
-  const parts = [''];
-  for (const piece of text.split(/(,,?)/)) {
-    if (piece === ',') parts.push('');
-    else parts.push(`${parts.pop() ?? ''}${piece === ',,' ? ',' : piece}`);
-  }
-  return parts;
+  return `${kindName}:${joinWithCommas([kind.format(address), ...formatOptions(kind, address, traits)])}`;
 }
 
 /** Runs `parse`, and names the channel in what it throws. */

@@ -53,7 +53,7 @@ test('a stream reaches a port behind hybrid vsock, asked for in one write, with 
   const socket = localSocket(t, { host: '127.0.0.1', port: a.port('x') });
   socket.end(data);
   t.true((await readToEnd(socket)).equals(data));
-  t.is(requests[0]?.line, 'CONNECT 1234\n');
+  t.deepEqual(requests, [{ line: 'CONNECT 1234\n', early: '' }]);
 });
 
 test('an answer in pieces, with the first bytes of the connection behind it, is understood', async (t) => {
