@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants, openSync, readFileSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
@@ -11,6 +12,7 @@ import { testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { makeFolder, patiently } from '../helpers/channel-pair.js';
 import { openPty, openPtyPair } from '../helpers/channel-pty.js';
 import { LinkRecorder } from '../helpers/channel-recorder.js';
+import { eventually } from '../helpers/eventually.js';
 
 const DEVICE_FLAGS = constants.O_RDWR | constants.O_NOCTTY;
 
@@ -107,4 +109,25 @@ test('standard input or output that is no pipe and no socket is refused', async 
     const error = await t.throwsAsync(attempt, { instanceOf: VproxyError, code: 'channel-unusable' });
     t.true(error.message.includes(says), error.message);
   }
+});
+
+test('the end of stdio: is seen at the other end of its pipe although the process goes on', async (t) => {
+  const script = `
+    import { stdio } from ${JSON.stringify(new URL('../../lib/channel/stdio.js', import.meta.url).href)};
+    const link = await stdio.dial('', { signal: new AbortController().signal, report: { waiting() {} } });
+    const ignore = () => false;
+    link.start({ onBytes: ignore, onDrain: ignore, onClosed: ignore });
+    link.write(Buffer.from('last words'));
+    link.close();
+    setInterval(ignore, 60_000);
+    console.error(process.pid);`;
+  // The shell joins them with pipes, which Node does not.
+  const command = 'sleep 100 | "$0" --input-type=module -e "$1" | { cat; echo; }';
+  const child = spawn('/bin/sh', ['-c', command, process.execPath, script], { detached: true });
+  t.teardown(() => process.kill(-(child.pid ?? 0), 'SIGKILL'));
+  const pid = Number(await once(child.stderr, 'data'));
+  const output: Buffer[] = [];
+  child.stdout.on('data', (bytes: Buffer) => output.push(bytes));
+  await eventually(() => Buffer.concat(output).toString() === 'last words\n', { what: 'the end' });
+  t.true(process.kill(pid, 0));
 });

@@ -9,6 +9,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { testLinks } from '../helpers/channel-conformance.js';
 import { dial, makeFolder, patiently } from '../helpers/channel-pair.js';
 import { LinkRecorder } from '../helpers/channel-recorder.js';
+import { within } from '../helpers/eventually.js';
 
 /** FIFOs as QEMU's pipe chardev has them, and the same seen from the guest. */
 async function makeFifos(t: ExecutionContext): Promise<{ host: string; guest: string }> {
@@ -78,6 +79,16 @@ test.serial('writes that nobody takes cost no processor time', async (t) => {
   const usedMs = (user + system) / 1000;
   const passedMs = performance.now() - beganAt;
   t.true(usedMs < passedMs / 3, `${usedMs} of ${passedMs} ms`);
+});
+
+test('close waits for nothing but its own writes', async (t) => {
+  const { host } = await makeFifos(t);
+  const link = await dial(t, `pipe-open:${host}`);
+  const handler = new LinkRecorder();
+  link.start(handler);
+  link.write(Buffer.from('last words'));
+  link.close(60_000);
+  t.is((await within(5000, 'close', handler.closed)).code, 'shutdown');
 });
 
 async function refuses(t: ExecutionContext, file: string, code: string, retry: boolean, says: string) {
