@@ -5,19 +5,29 @@ import type { ExecutionContext } from 'ava';
 const BUFFER_BYTES = 4096;
 const TURN_MS = 10;
 
-/** Joins two listening sockets, with `bytesPerSecond` each way; ends with the test. */
-export function joinBySlowLine(t: ExecutionContext, one: string, other: string, bytesPerSecond: number): void {
+/**
+ * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test. Its clock tells how long the line has
+ * been at work, in milliseconds: it stands still while a busy machine keeps the test's process from working.
+ */
+export function joinBySlowLine(
+  t: ExecutionContext,
+  one: string,
+  other: string,
+  bytesPerSecond: number,
+): { timeMs(): number } {
   const [a, b] = [open(t, one), open(t, other)];
   const carryOn = [carry(a, b), carry(b, a)];
   let lastMs = performance.now();
+  let timeMs = 0;
   const timer = setInterval(() => {
     const nowMs = performance.now();
-    // A timer that is late must not make the line slower, nor send a burst.
-    const budget = Math.round((Math.min(nowMs - lastMs, 5 * TURN_MS) * bytesPerSecond) / 1000);
+    const passedMs = Math.min(nowMs - lastMs, 2 * TURN_MS);
     lastMs = nowMs;
-    for (const turn of carryOn) turn(budget);
+    timeMs += passedMs;
+    for (const turn of carryOn) turn(Math.round((passedMs * bytesPerSecond) / 1000));
   }, TURN_MS);
   t.teardown(() => clearInterval(timer));
+  return { timeMs: () => timeMs };
 }
 
 /** Carries up to so many bytes. The rest waits with the sender, but for what the line's buffer holds. */
