@@ -55,7 +55,19 @@ export function applyOptions<A>(
     else if (own === undefined && change !== null) applied = { ...applied, traits: { ...applied.traits, ...change } };
     else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
   }
-  return applied;
+  const { traits } = applied;
+  return seen.has('in-flight') ? applied : { ...applied, traits: { ...traits, ...inFlightFor(kind, traits) } };
+}
+
+/** Small frames are for slow lines, on which as little should be on the way: a keystroke waits behind it. */
+const SMALL_FRAME_BYTES = 4096;
+
+/** The in-flight credit where no option says it. */
+function inFlightFor<A>(kind: ChannelKind<A>, { frameBytes }: ChannelTraits): Pick<ChannelTraits, 'inFlightBytes'> {
+  const { inFlightBytes } = kind.traits;
+  return {
+    inFlightBytes: frameBytes <= SMALL_FRAME_BYTES ? Math.min(inFlightBytes, SMALL_FRAME_BYTES) : inFlightBytes,
+  };
 }
 
 /** The options by which a channel differs from the plain one of its kind; `applyOptions` reads them back. */
@@ -64,9 +76,10 @@ export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: Chann
     const value = option.format(address);
     return value === null ? [] : [`${name}=${value}`];
   });
+  const plain = { ...kind.traits, ...inFlightFor(kind, traits) };
   const common = [...OPTIONS].flatMap(([name, option]) => {
     const value = option.format(traits);
-    return value === option.format(kind.traits) ? [] : [`${name}=${value}`];
+    return value === option.format(plain) ? [] : [`${name}=${value}`];
   });
   return [...own, ...common];
 }

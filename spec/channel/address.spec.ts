@@ -18,7 +18,13 @@ const means = test.macro({
 test(means, 'unix-connect:/run/vm1.sock', '/run/vm1.sock');
 test(means, 'unix-connect:/run/vm1.sock:-', '/run/vm1.sock', 'unix-connect:/run/vm1.sock');
 test(means, 'unix-listen:relative', 'relative');
-test(means, 'unix-listen:/a,,b,,,frame=4096', '/a,b,', 'unix-listen:/a,,b,,,frame=4096', { frameBytes: 4096 });
+test(means, 'unix-listen:/a,,b,,,frame=4096', '/a,b,', 'unix-listen:/a,,b,,,frame=4096', {
+  frameBytes: 4096,
+  inFlightBytes: 4096,
+});
+test(means, 'unix-connect:/a,in-flight=1048576,frame=4096', '/a', 'unix-connect:/a,frame=4096,in-flight=1048576', {
+  frameBytes: 4096,
+});
 test(means, 'unix-connect:/odd:-:-', '/odd:-');
 test(means, 'tcp-connect:localhost:9000', { host: 'localhost', port: 9000 });
 test(means, 'tcp-connect:[fe80::1%eth0]:1', { host: 'fe80::1%eth0', port: 1 });
@@ -107,9 +113,9 @@ test('an address with options becomes a text that means the same', (t) => {
     .filter((text) => text !== ':-');
   const options = fc.record(
     {
-      frame: fc.integer({ min: 4096, max: 1_048_576 }),
+      frame: fc.oneof(fc.constant(4096), fc.integer({ min: 4096, max: 1_048_576 })),
       integrity: fc.constantFrom('on', 'off'),
-      'in-flight': fc.integer({ min: 1024, max: 2 ** 30 }),
+      'in-flight': fc.oneof(fc.constant(1_048_576), fc.integer({ min: 1024, max: 2 ** 30 })),
     },
     { requiredKeys: [] },
   );
