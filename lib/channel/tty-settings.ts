@@ -11,7 +11,10 @@ export interface TtySettings {
 }
 
 /** stty waits until what was written is sent, which a line that is held up may never be. */
-const TIMEOUT_MS = 1000;
+const SET_TIMEOUT_MS = 5000;
+
+/** The end of the process does not wait for longer. */
+const RESTORE_TIMEOUT_MS = 1000;
 
 /**
  * Makes the line of `device` 8-bit clean, deaf to modem signals, and not hung up when it is closed; `baud` null leaves
@@ -21,11 +24,11 @@ const TIMEOUT_MS = 1000;
 export async function setRaw(device: string, baud: number | null, description: string): Promise<TtySettings> {
   const saved = (await stty(device, ['-g'], description)).trim();
   const cancelAtExit = atExit(() => {
-    spawnSync('stty', ['-F', device, saved], { stdio: 'ignore', timeout: TIMEOUT_MS, killSignal: 'SIGKILL' });
+    spawnSync('stty', ['-F', device, saved], { stdio: 'ignore', timeout: RESTORE_TIMEOUT_MS, killSignal: 'SIGKILL' });
   });
   let restoring: Promise<void> | null = null;
   const restore = async () => {
-    await stty(device, [saved], description).catch(() => undefined);
+    await stty(device, [saved], description, RESTORE_TIMEOUT_MS).catch(() => undefined);
     cancelAtExit();
   };
   const settings: TtySettings = { restore: () => (restoring ??= restore()) };
@@ -42,9 +45,14 @@ export async function setRaw(device: string, baud: number | null, description: s
 const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-hupcl'];
 
 /** What stty says about `device`. */
-function stty(device: string, words: readonly string[], description: string): Promise<string> {
+function stty(
+  device: string,
+  words: readonly string[],
+  description: string,
+  timeout = SET_TIMEOUT_MS,
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = { timeout: TIMEOUT_MS, killSignal: 'SIGKILL' } as const;
+    const options = { timeout, killSignal: 'SIGKILL' } as const;
     execFile('stty', ['-F', device, ...words], options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(sttyError(description, error, stderr));
