@@ -5,14 +5,19 @@ import type { ListenKind } from './kind.js';
 import { listenForLinks } from './listen-socket.js';
 import { VM_TRAITS } from './traits.js';
 
-/** The kind `unix-listen`; its address is a path. The socket file has the mode 0600. */
-export const unixListen: ListenKind<string> = {
-  mode: 'listen',
-  traits: VM_TRAITS,
-  parse: parseSocketPath,
-  format: formatPath,
-  isPrivate: () => true,
-  listen(path, handlers) {
-    return listenForLinks({ path }, () => `unix-listen:${escapeText(path)}`, handlers);
-  },
-};
+/** A kind called `name` whose address is the path of a unix socket to make. The socket file has the mode 0600. */
+export function unixListenKind(name: string): ListenKind<string> {
+  return {
+    mode: 'listen',
+    traits: VM_TRAITS,
+    parse: parseSocketPath,
+    format: formatPath,
+    isPrivate: () => true,
+    listen(path, handlers) {
+      return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers);
+    },
+  };
+}
+
+/** The kind `unix-listen`. */
+export const unixListen = unixListenKind('unix-listen');
