@@ -31,12 +31,15 @@ export class OutgoingForward {
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #sockets = new Set<net.Socket>();
+  /** Kept, because to ask for the address in force is a system call, and every log line names it. */
+  #endpointText: string;
 
   /** Throws `bad-argument` for an endpoint that cannot be listened on. */
   constructor(spec: ForwardSpec, options: OutgoingOptions) {
     this.spec = spec;
     this.#options = options;
     this.#kinds = options.kinds ?? ENDPOINT_KINDS;
+    this.#endpointText = formatEndpoint(spec.endpoint, this.#kinds);
     const kind = kindOf(spec.endpoint, this.#kinds, 'createEntrance', `-o ${spec.service}`);
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
@@ -59,6 +62,7 @@ export class OutgoingForward {
     await listen(this.#server, this.#entrance.address);
     this.#server.on('connection', (socket) => this.#entrance.receive(socket, (caller) => this.#forward(caller)));
     this.#server.on('error', (error) => this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`));
+    this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
     this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
   }
 
@@ -140,10 +144,6 @@ export class OutgoingForward {
       const message = `a connection to ${this.#name(stream.service)} was reset: ${reason.message} (${reason.code})`;
       this.#log('warn', 'stream-refused', message, stream);
     }
-  }
-
-  get #endpointText(): string {
-    return formatEndpoint(this.endpoint, this.#kinds);
   }
 
   #name(service: string): string {
