@@ -10,6 +10,8 @@ export interface ChannelTraits {
   readonly inFlightBytes: number;
   /** Whether this side asks for checksums (R-INTEGRITY-1). */
   readonly integrity: boolean;
+  /** Whether a side can always restart while the channel stays open: checksums cannot be turned off then. */
+  readonly outlivesRestart: boolean;
   /** Silence for so long ends the session; null where a peer may be paused (R-LIVE-2). */
   readonly deadAfterMs: number | null;
   /** Whether the storage broker runs on it without being asked for: it leads to a host (docs/storage.md). */

@@ -56,6 +56,11 @@ export function applyOptions<A>(
     else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
   }
   const { traits } = applied;
+  if (traits.outlivesRestart && !traits.integrity) {
+    throw bad(
+      'cannot have integrity=off: a side may restart while the channel stays open, and only checksums show that',
+    );
+  }
   return seen.has('in-flight') ? applied : { ...applied, traits: { ...traits, ...inFlightFor(kind, traits) } };
 }
 

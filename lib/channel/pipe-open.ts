@@ -16,7 +16,7 @@ import { VM_TRAITS } from './traits.js';
 /** The kind `pipe-open`; its address is the path without `.in` and `.out`. */
 export const pipeOpen: DialKind<string> = {
   mode: 'dial',
-  traits: VM_TRAITS,
+  traits: { ...VM_TRAITS, outlivesRestart: true },
   parse: parsePath,
   format: formatPath,
   async dial(path, { signal }) {

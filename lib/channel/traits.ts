@@ -6,6 +6,7 @@ export const VM_TRAITS: ChannelTraits = {
   frameBytes: 131_072,
   inFlightBytes: 1_048_576,
   integrity: true,
+  outlivesRestart: false,
   deadAfterMs: null,
   leadsToHost: false,
 };
