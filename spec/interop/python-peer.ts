@@ -99,7 +99,7 @@ export class PythonPeer {
     const coming = new Promise<PeerEvent>((resolve, reject) => {
       this.#waiters.add({ pattern: whole, resolve, reject });
     });
-    return within(15_000, `the event ${JSON.stringify(whole)}`, coming).catch((error: unknown) => {
+    return within(8_000, `the event ${JSON.stringify(whole)}`, coming).catch((error: unknown) => {
       const seen = this.events.map((it) => JSON.stringify(it)).join('\n');
       throw new Error(`${String(error)}; there were\n${seen}\n${this.#errors}`, { cause: error });
     });
