@@ -66,7 +66,7 @@ for (const { name, parity, integrity, mebibytes, ...options } of [
     t.is(ended.receivedHash, sha256(back));
     t.is(ended.sent, mebibytes * MIB);
     t.is(ended.sentHash, sha256(await target.got));
-    t.false(peer.events.some(({ event }) => event === 'session-ended'));
+    t.false(peer.events.some(({ event }) => event === 'session-ended' || event === 'wrong'));
   });
 }
 

@@ -8,7 +8,7 @@ import { within } from '../helpers/eventually.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const FOLDER = join(PROJECT_ROOT, 'spec/interop');
-const MISSING = 'the interoperability tests need python3 (3.8 or newer): apt-get install python3';
+const MISSING = 'the interoperability tests need python3 (3.9 or newer): apt-get install python3';
 
 /** A line of `peer.py`; which fields there are depends on the event. */
 export interface PeerEvent {

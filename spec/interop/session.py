@@ -199,8 +199,6 @@ class Session:
             raise Ended('protocol-error', f'type {kind:02x} with flags {flags:02x}')
         if length > (self.ours['limits']['frame'] if data or skipped else 4096) or (data and length == 0):
             raise Ended('protocol-error', f'a length of {length}')
-        if SIZES.get(kind, length) != length:
-            raise Ended('protocol-error', f'type {kind:02x} with {length} bytes')
         if not skipped and kind != CREDIT and (stream == 0) != (kind in OF_SESSION):
             raise Ended('protocol-error', f'type {kind:02x} on stream {stream}')
         if len(buffer) < 16 + length:
@@ -212,6 +210,8 @@ class Session:
         del buffer[:16 + length]
         self.sequence_in = self.sequence_in % 0xFFFFFFFF + 1
         self.heard = time.monotonic()
+        if SIZES.get(kind, length) != length:
+            raise Ended('protocol-error', f'type {kind:02x} with {length} bytes')
         if not skipped:
             self.handle(kind, stream, payload)
         return True
@@ -233,7 +233,7 @@ class Session:
 
     def handle(self, kind, number, payload):
         if kind != SERVICES and kind != GOAWAY and not self.services_came:
-            raise Ended('protocol-error', 'a session without SERVICES')  # R-SERVICES-1
+            say('wrong', message='a session that does not begin with SERVICES')  # R-SERVICES-1
         if kind == AUTH:
             raise Ended('protocol-error', 'AUTH')
         if kind in (SERVICES, PING, PONG, GOAWAY) or number == 0:
@@ -259,8 +259,8 @@ class Session:
             say('pong', ms=(time.monotonic() - self.pings.pop(payload)) * 1000)
         elif kind == SERVICES:
             body = read_json(payload)
-            names, more = (body or {}).get('services'), (body or {}).get('more')
-            if not is_list_of_texts(names) or not all(map(NAME.fullmatch, names)) or type(more or False) is not bool:
+            names, more = (body or {}).get('services'), (body or {}).get('more', False)
+            if not is_list_of_texts(names) or not all(map(NAME.fullmatch, names)) or type(more) is not bool:
                 raise Ended('protocol-error', 'no services')
             self.services_came = True
             self.services = (self.services or []) + names

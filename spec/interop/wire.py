@@ -45,8 +45,13 @@ def read_json(payload):
     """R-FRAME-7; None where it is no object."""
     def refuse(text):
         raise ValueError(text)
+
+    def number(text):
+        value = float(text)
+        return int(value) if value.is_integer() else value
+
     try:
-        value = json.loads(bytes(payload).decode('utf-8'), parse_constant=refuse)
+        value = json.loads(bytes(payload).decode('utf-8'), parse_constant=refuse, parse_float=number)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
