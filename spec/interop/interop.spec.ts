@@ -174,6 +174,7 @@ test.serial('a stream that nobody reads stops no other, and comes whole when it 
   await echoes(t, vproxy, 'echo', MIB);
   t.false(peer.events.some((it) => it.event === 'fin' && it.key === key));
   peer.do('resume', { key });
+  t.is((await peer.next('resumed', { key })).received, 65_536);
   t.is((await peer.next('fin', { key })).receivedHash, sha256(bytes));
 
   for (const [name, service, count] of [
@@ -194,6 +195,7 @@ test.serial('a stream that nobody reads stops no other, and comes whole when it 
 
 test.serial('two that speak no common version tell each other', async (t) => {
   const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });
-  t.is((await peer.next('session-ended')).code, 'version-mismatch');
-  await vproxy.waitForLine(/code="version-mismatch"/);
+  const { code, message } = await peer.next('session-ended');
+  t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);
+  await vproxy.waitForLine(/1–1 here, 2–2 at the peer.*code="version-mismatch"/);
 });

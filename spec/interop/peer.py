@@ -283,6 +283,7 @@ class Peer:
     def do_resume(self, key):
         stream = self.keys[key]
         stream.paused = False
+        say('resumed', **stream.facts())
         stream.leave(stream.came - stream.left)
 
     def do_ping(self):
