@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Encodes and decodes every frame of spec/fixtures/frames.json, and prints what comes out otherwise."""
+import binascii
+import json
+import sys
+import zlib
+
+import wire
+from session import Session
+
+
+class Quiet:
+    """A link and a peer that keep what is sent, and offer nothing."""
+
+    def __init__(self):
+        self.peer, self.session, self.services, self.keys, self.written = self, self, {}, {}, b''
+
+    def write(self, data):
+        self.written += data
+
+    def owe(self, what, send):
+        send()
+
+    def is_own(self, hello):
+        return False
+
+
+def payload_of(frame):
+    payload = frame.get('payload', {'hex': ''})
+    if 'json' in payload:
+        return wire.as_json(payload['json'])
+    return int(payload['total']).to_bytes(8, 'big') if 'total' in payload else bytes.fromhex(payload['hex'])
+
+
+def session_of(hellos, integrity=True):
+    ours, theirs = ({**it['hello'], 'integrity': integrity} for it in (hellos[1], hellos[0]))
+    return Session(Quiet(), {**ours, 'limits': theirs['limits']}, {**theirs, 'nonce': 'e' * 32})
+
+
+def code_of(session, data):
+    session.services_came = True
+    try:
+        while session.take(data):
+            pass
+    except wire.Ended as ended:
+        return ended.code
+    return None
+
+
+def main():
+    fixtures = json.load(open(sys.argv[1], encoding='utf-8'))
+    wrong = []
+
+    def check(what, got, expected):
+        if got != expected:
+            wrong.append(what)
+            print(f'{what}: {got!r} instead of {expected!r}')
+
+    for it in fixtures['checks']:
+        check('CRC-16', f'{binascii.crc_hqx(it["text"].encode(), 0xFFFF):04x}', it['crc16'])
+        check('CRC-32', f'{zlib.crc32(it["text"].encode()):08x}', it['crc32'])
+    for it in fixtures['hellos']:
+        data = bytes.fromhex(it['hex'])
+        check(it['what'], (wire.MAGIC + wire.encode(0, wire.HELLO, 0, wire.as_json(it['hello']))).hex(), it['hex'])
+        check(it['what'], wire.read_hello(data), (it['hello'], len(data)))
+    frames = [(it['integrity'], frame) for it in fixtures['sessions'] for frame in it['frames']]
+    for integrity, it in frames + [(it['integrity'], it) for it in fixtures['single']]:
+        kind = getattr(wire, it['type'], None) or int(it['type'], 16)
+        check(it, wire.encode(it['sequence'], kind, it['stream'], payload_of(it), integrity).hex(), it['hex'])
+        session, taken = session_of(fixtures['hellos'], integrity), []
+        session.sequence_in = it['sequence']
+        session.handle = lambda *frame: taken.append(frame)
+        check(it, code_of(session, bytearray.fromhex(it['hex'])), None)
+        check(it, taken, [] if kind >= 0x80 else [(kind, it['stream'], payload_of(it))])
+    for it in fixtures['wrong']:
+        check(it['what'], code_of(session_of(fixtures['hellos']), bytearray.fromhex(it['hex'])), it['code'])
+    print(f'{len(frames)} frames, {len(wrong)} wrong')
+
+
+main()

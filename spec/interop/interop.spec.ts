@@ -1,0 +1,201 @@
+/** The real program and a second implementation of docs/protocol.md, written from that document alone, on one channel. */
+import { randomBytes } from 'node:crypto';
+import type net from 'node:net';
+import test from 'ava';
+
+import { eventually } from '../helpers/eventually.js';
+import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
+import { sha256 } from '../helpers/sha256.js';
+import { checkFixtures } from './python-peer.js';
+import { answering, connectTo, echoes, MIB, pair } from './setup.js';
+
+test.serial('the recorded frames mean the same to both', async (t) => {
+  t.is(await checkFixtures(), '36 frames, 0 wrong\n');
+});
+
+for (const { name, parity, integrity, mebibytes, ...options } of [
+  { name: 'the real program listens', mebibytes: 8, listens: 'vproxy', parity: 'odd', integrity: true },
+  { name: 'the real program connects', mebibytes: 8, listens: 'peer', parity: 'even', integrity: true },
+  {
+    name: 'only the peer wants checksums',
+    mebibytes: 1,
+    parity: 'even',
+    integrity: true,
+    channelOptions: ',integrity=off',
+  },
+  {
+    name: 'only the real program wants checksums',
+    mebibytes: 1,
+    parity: 'odd',
+    integrity: true,
+    wants: ['--no-integrity'],
+  },
+  {
+    name: 'no checksums',
+    mebibytes: 8,
+    parity: 'odd',
+    integrity: false,
+    channelOptions: ',integrity=off',
+    wants: ['--no-integrity'],
+  },
+] as const) {
+  test.serial(`${mebibytes} MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {
+    const [there, back] = [randomBytes(mebibytes * MIB), randomBytes(mebibytes * MIB)];
+    const target = await answering(t, back);
+    const { vproxy, peer } = pair(t, {
+      ...options,
+      forwards: ['-o', 'mirror:0', '-i', `target:${target.port}`],
+      peer: ['--parity', parity, '--service', 'mirror=mirror', ...('wants' in options ? options.wants : [])],
+    });
+    const established = await peer.next('established');
+    t.is(established.parity, parity);
+    t.is(established.integrity, integrity);
+    t.deepEqual((await peer.next('services')).services, ['target']);
+
+    const socket = await connectTo(t, vproxy, 'mirror');
+    socket.end(there);
+    const [mirrored, atPeer] = await Promise.all([readToEnd(socket), peer.next('fin')]);
+    t.is(sha256(mirrored), sha256(there));
+    t.is(atPeer.receivedHash, sha256(there));
+
+    peer.do('open', { key: 'a', service: 'target' });
+    peer.do('send', { key: 'a', count: mebibytes * MIB });
+    peer.do('fin', { key: 'a' });
+    const ended = await peer.next('stream-ended', { key: 'a' });
+    t.is(ended.code, null);
+    t.is(ended.receivedHash, sha256(back));
+    t.is(ended.sent, mebibytes * MIB);
+    t.is(ended.sentHash, sha256(await target.got));
+    t.false(peer.events.some(({ event }) => event === 'session-ended' || event === 'wrong'));
+  });
+}
+
+test.serial('what cannot be opened has the documented codes', async (t) => {
+  const { vproxy, peer } = pair(t, {
+    forwards: ['-o', 'no:0', '-o', 'nothing:0', '-i', 'dead:/nonexistent/socket'],
+    peer: ['--service', 'no=refuse'],
+  });
+  await peer.next('established');
+  const [denied, unknown] = await Promise.all([connectTo(t, vproxy, 'no'), connectTo(t, vproxy, 'nothing')]);
+  const failures = await Promise.all([failureOf(denied), failureOf(unknown)]);
+  t.deepEqual(
+    failures.map(({ code }) => code),
+    ['ECONNRESET', 'ECONNRESET'],
+  );
+  await vproxy.waitForLine(/\(no\) was reset: .*\(denied\)/);
+  await vproxy.waitForLine(/\(nothing\) was reset: .*\(unknown-service\)/);
+  for (const [service, code] of [
+    ['dead', 'connect-refused'],
+    ['nothing', 'unknown-service'],
+    ['No Name', 'unknown-service'],
+  ]) {
+    peer.do('open', { key: service, service });
+    t.is((await peer.next('stream-refused', { key: service as string })).code, code);
+  }
+});
+
+test.serial('a reset arrives as one, with its code, both ways; a stop lets the other direction go on', async (t) => {
+  const atTarget: net.Socket[] = [];
+  const server = await localServer(t, (socket) => void atTarget.push(socket));
+  const { vproxy, peer } = pair(t, {
+    forwards: ['-o', 'reset:0', '-o', 'mute:0', '-i', `target:${server.port}`],
+    peer: ['--service', 'reset=reset', '--service', 'mute=mute'],
+  });
+  await peer.next('established');
+
+  const reset = await connectTo(t, vproxy, 'reset');
+  reset.write('x');
+  t.is((await failureOf(reset)).code, 'ECONNRESET');
+  await vproxy.waitForLine(/ to reset was reset: .*\(cancelled\)/);
+
+  const mute = await connectTo(t, vproxy, 'mute');
+  const { key } = await peer.next('opened', { service: 'mute' });
+  mute.resetAndDestroy();
+  t.is((await peer.next('stream-ended', { key: key as string })).code, 'local-error');
+
+  peer.do('open', { key: 'a', service: 'target' });
+  await peer.next('accepted', { key: 'a' });
+  const [first] = atTarget;
+  peer.do('reset', { key: 'a', code: 'cancelled' });
+  t.is((await failureOf(first as net.Socket)).code, 'ECONNRESET');
+
+  peer.do('open', { key: 'b', service: 'target' });
+  await peer.next('accepted', { key: 'b' });
+  const second = atTarget[1] as net.Socket;
+  const got = readToEnd(second);
+  peer.do('stop', { key: 'b' });
+  t.is((await peer.next('fin', { key: 'b' })).received, 0);
+  peer.do('send', { key: 'b', count: MIB });
+  peer.do('fin', { key: 'b' });
+  t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
+});
+
+test.serial('20 streams at once each way with little credit, held back where the peer bears fewer', async (t) => {
+  const server = await localServer(t, (socket) => void socket.pipe(socket));
+  const { vproxy, peer } = pair(t, {
+    channelOptions: ',in-flight=5000',
+    forwards: ['-o', 'echo:0', '-i', `echo:${server.port}`],
+    peer: ['--service', 'echo=echo', '--limits', '{"streams":6,"opens":3,"streamCredit":20000,"inFlight":50000}'],
+  });
+  await peer.next('established');
+  const numbers = Array.from({ length: 20 }, (_, number) => `stream ${number}`);
+  for (const key of numbers) {
+    peer.do('open', { key, service: 'echo' });
+    peer.do('send', { key, count: 100_000 });
+    peer.do('fin', { key });
+  }
+  await Promise.all(Array.from({ length: 20 }, () => echoes(t, vproxy, 'echo', 100_000)));
+  for (const key of numbers) {
+    const ended = await peer.next('stream-ended', { key });
+    t.is(ended.code, null);
+    t.is(ended.receivedHash, ended.sentHash);
+    t.is(ended.received, 100_000);
+  }
+  const streams = peer.events.flatMap((event) => event.streams ?? []);
+  t.is(streams.length, 20);
+  t.is(Math.max(...streams), 6);
+  t.false(peer.events.some(({ event }) => event === 'stream-refused'));
+});
+
+test.serial('a stream that nobody reads stops no other, and comes whole when it is read', async (t) => {
+  const unread: net.Socket[] = [];
+  const slow = await localServer(t, (socket) => void unread.push(socket.pause()));
+  const quick = await localServer(t, (socket) => void socket.pipe(socket));
+  const { vproxy, peer } = pair(t, {
+    forwards: ['-o', 'mute:0', '-o', 'echo:0', '-i', `slow:${slow.port}`, '-i', `quick:${quick.port}`],
+    peer: ['--service', 'mute=mute', '--service', 'echo=echo'],
+  });
+  await peer.next('established');
+
+  const bytes = randomBytes(4 * MIB);
+  const stuck = await connectTo(t, vproxy, 'mute');
+  stuck.end(bytes);
+  const { key = '' } = await peer.next('opened', { service: 'mute' });
+  await echoes(t, vproxy, 'echo', MIB);
+  t.false(peer.events.some((it) => it.event === 'fin' && it.key === key));
+  peer.do('resume', { key });
+  t.is((await peer.next('resumed', { key })).received, 65_536);
+  t.is((await peer.next('fin', { key })).receivedHash, sha256(bytes));
+
+  for (const [name, service, count] of [
+    ['stuck', 'slow', 24 * MIB],
+    ['other', 'quick', MIB],
+  ] as const) {
+    peer.do('open', { key: name, service });
+    peer.do('send', { key: name, count });
+    peer.do('fin', { key: name });
+  }
+  const other = await peer.next('stream-ended', { key: 'other' });
+  t.is(other.receivedHash, other.sentHash);
+  const target = await eventually(() => unread[0]);
+  const got = readToEnd(target.resume());
+  target.end();
+  t.is((await peer.next('stream-ended', { key: 'stuck' })).sentHash, sha256(await got));
+});
+
+test.serial('two that speak no common version tell each other', async (t) => {
+  const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });
+  const { code, message } = await peer.next('session-ended');
+  t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);
+  await vproxy.waitForLine(/1–1 here, 2–2 at the peer.*code="version-mismatch"/);
+});

@@ -1,0 +1,318 @@
+#!/usr/bin/env python3
+"""A second implementation of docs/protocol.md: one side of a channel, written from that document alone.
+
+    peer.py unix-connect:PATH | unix-listen:PATH [options]
+
+It is driven by one JSON object a line on stdin ({"do": "open", "key": "a", "service": "echo"}, see Peer.do_...) and
+tells what happens by one JSON object a line on stdout. It ends when stdin does. The comments name the rules.
+"""
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+
+from session import Session, Stream, say
+from wire import HELLO, LIMITS, MAGIC, RESET, STOP, Ended, as_json, encode, read_hello
+
+
+class Link(asyncio.Protocol):
+    """One channel: the opening, and the sessions that follow each other on it."""
+
+    def __init__(self, peer):
+        self.peer, self.buffer, self.session, self.hello = peer, bytearray(), None, None
+        self.opening, self.nonce, self.theirs, self.answered_at = False, None, None, None
+        self.attempts = self.short_sessions = self.skipped = 0
+        self.owed, self.closed = {}, asyncio.get_running_loop().create_future()
+
+    # The channel
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.set_write_buffer_limits(0)
+        self.peer.add(self)
+        self.write(self.peer.options.stale)
+        self.attempt()
+        self.ticking = asyncio.ensure_future(self.tick())
+
+    def connection_lost(self, error):
+        self.ticking.cancel()
+        self.opening = False
+        if self.session is not None:
+            self.end(Ended('channel-closed', str(error or ''), silent=True))
+        self.closed.set_result(None)
+
+    def data_received(self, data):
+        self.buffer += data
+        try:
+            while self.search() if self.session is None else self.session.take(self.buffer):
+                self.leave_if_drained()
+        except Ended as ended:
+            self.end(ended)
+            self.data_received(b'')
+        self.work()
+
+    def resume_writing(self):
+        owed, self.owed = self.owed, {}
+        for send in owed.values():
+            send()
+        self.work()
+
+    def write(self, data):
+        self.transport.write(data)
+
+    def unwritten(self):
+        return self.transport.get_write_buffer_size()
+
+    def owe(self, what, send):
+        if self.unwritten() == 0:
+            send()
+        else:
+            self.owed[what] = send
+
+    def work(self):
+        if self.session is not None:
+            self.session.pump()
+            self.leave_if_drained()
+
+    def leave_if_drained(self):
+        session = self.session
+        if session is not None and session.draining and not session.streams:
+            self.end(Ended('shutdown', 'drained', silent=True))
+
+    async def tick(self):
+        while True:
+            await asyncio.sleep(1)
+            if self.session is not None:
+                self.session.tick(time.monotonic())
+            elif self.opening and self.answered_at is not None and time.monotonic() >= self.give_up_at:
+                self.attempts += 1
+                self.attempt()
+            elif self.opening and self.unwritten() == 0:
+                self.say_hello()
+
+    # Opening
+
+    def attempt(self, hello=None):
+        """R-OPEN-11; `hello` is the one that ended a session or came since (R-OPEN-13)."""
+        parity = self.peer.options.parity
+        first = {'odd': 'f', 'even': '0'}.get(parity, '')
+        self.nonce = (first * 8 + os.urandom(16).hex())[:32]
+        self.opening, self.theirs, self.answered_at, self.owed = True, None, None, {}
+        self.write(bytes(self.peer.limits['frame'] + 16))
+        self.theirs = hello and hello['nonce']
+        self.say_hello()
+
+    def own_hello(self):
+        options = self.peer.options
+        return {
+            'version': {'min': options.version, 'max': options.version}, 'nonce': self.nonce, 'ack': self.theirs,
+            'instance': self.peer.instance, 'agent': 'peer.py', 'name': options.name, 'limits': self.peer.limits,
+            'integrity': not options.no_integrity, 'auth': None, 'tls': False, 'features': [],
+        }
+
+    def say_hello(self):
+        self.write(MAGIC + encode(0, HELLO, 0, as_json(self.own_hello())))
+        if self.theirs is not None and self.answered_at is None:
+            self.answered_at = time.monotonic()
+            self.give_up_at = self.answered_at + min(40, 5 * 2 ** self.attempts) * random.uniform(0.75, 1.25)
+
+    def is_own(self, hello):
+        return hello['nonce'] == self.nonce or hello.get('instance') == self.peer.instance  # R-OPEN-6
+
+    def search(self):
+        """R-OPEN-3: takes a magic and a HELLO off the buffer; false where more has to come."""
+        at = self.buffer.find(MAGIC)
+        if at != 0:
+            self.skip(at if at > 0 else max(0, len(self.buffer) - len(MAGIC) + 1))
+            return at > 0
+        found = read_hello(self.buffer)
+        if found is None:
+            return False
+        if not found:
+            self.skip(1)
+            return True
+        hello, size = found
+        del self.buffer[:size]
+        if self.is_own(hello):
+            say('own-echo')
+        elif not self.opening:
+            self.hello = hello
+        else:
+            self.hear(hello)
+        return True
+
+    def skip(self, count):
+        self.skipped += count
+        del self.buffer[:count]
+
+    def hear(self, hello):
+        """R-OPEN-7, R-OPEN-8."""
+        if hello['nonce'] != self.theirs:
+            self.theirs, self.answered_at = hello['nonce'], None
+            self.owe('answer', self.say_hello)
+        if hello['ack'] == self.nonce:
+            answer = self.owed.pop('answer', None)
+            if answer is not None:
+                answer()
+            self.establish(hello)
+
+    def establish(self, hello):
+        session = self.session = Session(self, self.own_hello(), hello)
+        self.opening, self.attempts = False, 0
+        low, high, version = hello['version']['min'], hello['version']['max'], self.peer.options.version
+        if not low <= version <= high:
+            return self.end(Ended('version-mismatch', f'{version} to {version} here, {low} to {high} there'))
+        if hello.get('auth') is not None or hello.get('tls'):
+            return self.end(Ended('auth-failed', 'this side knows no authentication'))
+        self.peer.established(self)
+        say('established', parity='odd' if session.odd else 'even', integrity=session.integrity,
+            skipped=self.skipped, hello=hello)
+        self.skipped = 0
+        session.send_services()
+
+    def end(self, ended):
+        """R-CODE-3, R-OPEN-12."""
+        session = self.session
+        if not ended.silent:
+            session.send_goaway(ended.code, ended.message)
+        self.session, self.hello, self.owed = None, ended.hello, {}
+        session.draining = True
+        for stream in [*session.held, *session.streams.values()]:
+            session.forget(stream, ended.code, ended.message)
+        say('session-ended', code=ended.code, message=ended.message)
+        patient = ended.code in ('version-mismatch', 'auth-failed')
+        if time.monotonic() - session.begun >= 10 and not patient:
+            self.short_sessions = 0
+            return self.again()
+        wait = min(60 if patient else 5, 0.1 * 2 ** self.short_sessions) * random.uniform(0.75, 1.25)
+        self.short_sessions += 1
+        asyncio.get_running_loop().call_later(wait, self.again)
+
+    def again(self):
+        if not self.transport.is_closing():
+            hello, self.hello = self.hello, None
+            self.attempt(hello)
+
+    def restart(self, half):
+        """As if the process had been killed, in the middle of a frame where `half`, and another one had come."""
+        session, self.session = self.session, None
+        if half:
+            self.write(encode(session.sequence_out, 0x80, 0, os.urandom(1000), session.integrity)[:500])
+        session.draining = True
+        for stream in [*session.held, *session.streams.values()]:
+            session.forget(stream, 'restart')
+        self.attempt()
+
+
+class Peer:
+    """The process: its channel, the services that it offers, and the commands that drive it."""
+
+    def __init__(self, options):
+        self.options, self.instance = options, os.urandom(16).hex()
+        self.limits = {name: usual for name, (_, _, usual) in LIMITS.items()} | options.limits
+        self.services = dict(it.split('=') for it in options.service)
+        self.links, self.current, self.keys = [], None, {}
+
+    def add(self, link):
+        """R-CHANNEL-2."""
+        self.links = [it for it in self.links if not it.transport.is_closing()] + [link]
+        waiting = [it for it in self.links if it is not self.current]
+        if len(waiting) > 4:
+            waiting[0].transport.close()
+
+    def established(self, link):
+        if self.current not in (None, link):
+            self.current.transport.close()
+        self.current = link
+
+    async def run(self):
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=1 << 20)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        kind, path = self.options.channel.split(':', 1)
+        if kind == 'unix-listen':
+            await loop.create_unix_server(lambda: Link(self), path)
+            say('listening')
+        else:
+            self.connecting = asyncio.ensure_future(self.connect(path))
+        while line := await reader.readline():
+            command = json.loads(line)
+            getattr(self, 'do_' + command.pop('do'))(**command)
+            if self.current is not None:
+                self.current.work()
+
+    async def connect(self, path):
+        while True:
+            try:
+                _, link = await asyncio.get_running_loop().create_unix_connection(lambda: Link(self), path)
+                await link.closed
+            except OSError:
+                pass
+            await asyncio.sleep(0.05)
+
+    def session(self):
+        return self.current and self.current.session
+
+    # Commands
+
+    def do_open(self, key, service, paused=False):
+        session = self.session()
+        if session is None:
+            return say('stream-refused', key=key, code='no-session')
+        stream = self.keys[key] = Stream(session, key, service, mine=True, paused=paused)
+        if session.draining:
+            return session.forget(stream, 'shutdown')
+        session.open(stream)
+
+    def do_send(self, key, count):
+        self.keys[key].out += os.urandom(count)
+
+    def do_fin(self, key):
+        self.keys[key].finishing = True
+
+    def do_reset(self, key, code='cancelled', message=''):
+        self.session().end_stream(self.keys[key], RESET, code, message)
+
+    def do_stop(self, key, code='cancelled', message=''):
+        self.keys[key].stop_sent = True
+        self.session().send(STOP, self.keys[key].id, as_json({'code': code, 'message': message}))
+
+    def do_resume(self, key):
+        stream = self.keys[key]
+        stream.paused = False
+        say('resumed', **stream.facts())
+        stream.leave(stream.came - stream.left)
+
+    def do_ping(self):
+        self.session().ping()
+
+    def do_offer(self, **services):
+        self.services = services
+        self.session().owe('services', self.session().send_services)
+
+    def do_restart(self, half=False):
+        self.current.restart(half)
+
+    def do_goaway(self):
+        self.session().draining = True
+        self.session().send_goaway('shutdown', 'as the test wants')
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('channel')
+    parser.add_argument('--service', action='append', default=[], metavar='NAME=BEHAVIOUR',
+                        help='echo, mirror (after FIN), hash, mute, reset, refuse or silent')
+    parser.add_argument('--name')
+    parser.add_argument('--version', type=int, default=1)
+    parser.add_argument('--parity', choices=['odd', 'even'])
+    parser.add_argument('--no-integrity', action='store_true')
+    parser.add_argument('--limits', type=json.loads, default={}, help='JSON')
+    parser.add_argument('--stale', type=bytes.fromhex, default=b'', help='hex that goes before the opening')
+    asyncio.run(Peer(parser.parse_args()).run())
+
+
+main()
