@@ -127,4 +127,3 @@ export class FramePeer extends FrameMaker {
     this.onStream(stream);
   }
 }
-

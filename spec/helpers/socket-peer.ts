@@ -19,6 +19,11 @@ export interface FloodResult {
   readonly ms: number;
 }
 
+export interface SocketPeerOptions extends FrameMakerOptions {
+  /** How late it answers PINGs, in milliseconds; null: never. Default 0. */
+  readonly pongDelayMs?: number | null;
+}
+
 /** The flush of a side whose frames have the usual size (R-OPEN-1). */
 const FLUSH = Buffer.alloc(131_088);
 
@@ -37,9 +42,11 @@ export class SocketPeer extends FrameMaker {
   onFrame: (frame: SeenFrame) => void = () => undefined;
   /** The highest stream id of an OPEN of this peer. */
   highestId = -1;
+  readonly #pongDelayMs: number | null;
 
-  constructor(address: net.NetConnectOpts, options: FrameMakerOptions = {}) {
+  constructor(address: net.NetConnectOpts, options: SocketPeerOptions = {}) {
     super(options);
+    this.#pongDelayMs = options.pongDelayMs === undefined ? 0 : options.pongDelayMs;
     this.log = new FrameLog(options.integrity ?? true);
     this.socket = net.connect(address);
     this.socket.on('data', (chunk: Buffer) => this.#read(chunk));
@@ -50,7 +57,7 @@ export class SocketPeer extends FrameMaker {
   }
 
   /** Connects and establishes a session. */
-  static async established(path: string, options: FrameMakerOptions = {}): Promise<SocketPeer> {
+  static async established(path: string, options: SocketPeerOptions = {}): Promise<SocketPeer> {
     const peer = new SocketPeer({ path }, options);
     await once(peer.socket, 'connect');
     await peer.establish();
@@ -199,7 +206,18 @@ export class SocketPeer extends FrameMaker {
       this.fault = error as Error;
       return;
     }
-    for (const frame of this.log.frames.slice(before)) this.onFrame(frame);
+    for (const frame of this.log.frames.slice(before)) {
+      if (frame.type === FRAME_TYPE.PING) this.#answer(frame.payload);
+      this.onFrame(frame);
+    }
     if (this.log.frames.length > MAX_KEPT_FRAMES) this.log.frames.splice(0, MAX_KEPT_FRAMES / 2);
+  }
+
+  #answer(payload: Buffer): void {
+    const pong = (): void => {
+      if (!this.isClosed) this.send(FRAME_TYPE.PONG, 0, payload);
+    };
+    if (this.#pongDelayMs === 0) pong();
+    else if (this.#pongDelayMs !== null) setTimeout(pong, this.#pongDelayMs).unref();
   }
 }

@@ -1,14 +1,17 @@
 /** What a case of these specs is: one way of misbehaving, and what has to be seen of it from outside. */
 import type net from 'node:net';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { ErrorCode } from '../../lib/errors.js';
-import type { FrameMakerOptions } from '../helpers/frame-maker.js';
-import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
+import type { FloodBounds, SocketPeer, SocketPeerOptions } from '../helpers/socket-peer.js';
 
 /** What a peer may bring a process to hold, above its idle size. */
 export const FLOOD_MEMORY_BYTES = 64 * 2 ** 20;
 
 /** The same where the peer fills windows: the receive budget of the channel comes on top (R-FLOW-4). */
 export const WINDOWS_MEMORY_BYTES = FLOOD_MEMORY_BYTES + 64 * 2 ** 20;
+
+/** And where it fills the first credit of as many streams as may be open, which the budget does not count. */
+export const ALL_STREAMS_MEMORY_BYTES = WINDOWS_MEMORY_BYTES + DEFAULT_LIMITS.streams * DEFAULT_LIMITS.streamCredit;
 
 /** How much a flood writes: so many bytes, or for so long, whichever is less. */
 export const FLOOD: FloodBounds =
@@ -39,7 +42,7 @@ export interface HostileCase {
   readonly sessionCount?: number;
   /** Default {@link FLOOD_MEMORY_BYTES}. */
   readonly memoryBytes?: number;
-  readonly peer?: FrameMakerOptions;
+  readonly peer?: SocketPeerOptions;
   /** Misbehaves. The peer reads again when it is done. */
   readonly act: (peer: SocketPeer, surroundings: Surroundings) => void | Promise<unknown>;
 }

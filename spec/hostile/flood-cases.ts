@@ -42,7 +42,11 @@ const HARMLESS: readonly Flood[] = [
   { what: 'RESETs of an id that has ended', frames: (peer) => () => [peer.frame(RESET, 1, REASON)] },
   { what: 'STOPs of an id that has ended', frames: (peer) => () => [peer.frame(STOP, 1, REASON)] },
   { what: 'FINs of an id that has ended', frames: (peer) => () => [peer.frame(FIN, 1)] },
-  { what: 'DATA of an id that has ended', isAnswered: true, frames: (peer) => () => [peer.frame(DATA, 1, Buffer.alloc(32_768))] },
+  {
+    what: 'DATA of an id that has ended',
+    isAnswered: true,
+    frames: (peer) => () => [peer.frame(DATA, 1, Buffer.alloc(32_768))],
+  },
   { what: 'unknown types, empty', frames: (peer) => () => [peer.frame(0x80, 77)] },
   { what: 'unknown types, large', frames: (peer) => () => [peer.frame(0xfe, 0, Buffer.alloc(131_072))] },
   { what: 'its HELLO again', frames: (peer) => () => [peer.hello({ ack: '0'.repeat(32) })] },
@@ -228,7 +232,10 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     code: 'flood',
     act: (peer) => {
       for (let part = 0; part < 50; part += 1) {
-        peer.send(SERVICES, 0, { services: Array.from({ length: 100 }, (_, index) => `s${part}.${index}`), more: true });
+        peer.send(SERVICES, 0, {
+          services: Array.from({ length: 100 }, (_, index) => `s${part}.${index}`),
+          more: true,
+        });
       }
     },
   },
@@ -239,7 +246,10 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     act: async (peer) => {
       peer.sendOpen(1, 'deaf');
       const goaway = { code: 'shutdown', message: '\u001b[31m', last: 0 };
-      await peer.flood(batches(() => [peer.frame(GOAWAY, 0, goaway)]), FLOOD);
+      await peer.flood(
+        batches(() => [peer.frame(GOAWAY, 0, goaway)]),
+        FLOOD,
+      );
       peer.send(RESET, 1, REASON);
     },
   },

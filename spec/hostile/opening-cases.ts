@@ -118,12 +118,14 @@ function freshHellos(peer: SocketPeer): () => Buffer {
 }
 
 export const OPENING_CASES: readonly HostileCase[] = [
-  ...FLOODS.map(([what, next]): HostileCase => ({
-    what: `${what} for ever, before there is a session`,
-    code: null,
-    isOpening: true,
-    act: (peer) => peer.flood(next(peer), FLOOD),
-  })),
+  ...FLOODS.map(
+    ([what, next]): HostileCase => ({
+      what: `${what} for ever, before there is a session`,
+      code: null,
+      isOpening: true,
+      act: (peer) => peer.flood(next(peer), FLOOD),
+    }),
+  ),
   {
     what: 'HELLOs with ever new nonces, and reads the answers',
     code: null,
@@ -148,18 +150,22 @@ export const OPENING_CASES: readonly HostileCase[] = [
       await peer.flood(repeated(peer.hello({ nonce, ack: nonce })), { ...FLOOD, bytes: 2 ** 20 });
     },
   },
-  ...INVALID.map(([what, fields]): HostileCase => ({
-    what: `a HELLO with ${what}`,
-    code: null,
-    isOpening: true,
-    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
-  })),
-  ...INVALID_TEXTS.map(([what, payload]): HostileCase => ({
-    what: `a HELLO that is, or has, ${what}`,
-    code: null,
-    isOpening: true,
-    act: async (peer) => peer.write(peer.rawHello(payload(peer, await peer.otherNonce()))),
-  })),
+  ...INVALID.map(
+    ([what, fields]): HostileCase => ({
+      what: `a HELLO with ${what}`,
+      code: null,
+      isOpening: true,
+      act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
+    }),
+  ),
+  ...INVALID_TEXTS.map(
+    ([what, payload]): HostileCase => ({
+      what: `a HELLO that is, or has, ${what}`,
+      code: null,
+      isOpening: true,
+      act: async (peer) => peer.write(peer.rawHello(payload(peer, await peer.otherNonce()))),
+    }),
+  ),
   {
     what: 'a HELLO of 4,097 bytes',
     code: null,
@@ -169,16 +175,18 @@ export const OPENING_CASES: readonly HostileCase[] = [
       peer.write(Buffer.concat([MAGIC, frame]));
     },
   },
-  ...VALID.map(([what, fields]): HostileCase => ({
-    what: `a HELLO with ${what}, which is valid`,
-    code: null,
-    isOpening: true,
-    sessionCount: 2,
-    act: async (peer) => {
-      await peer.establish(fields);
-      await peer.ping();
-    },
-  })),
+  ...VALID.map(
+    ([what, fields]): HostileCase => ({
+      what: `a HELLO with ${what}, which is valid`,
+      code: null,
+      isOpening: true,
+      sessionCount: 2,
+      act: async (peer) => {
+        await peer.establish(fields);
+        await peer.ping();
+      },
+    }),
+  ),
   {
     what: 'a HELLO of a version that nobody speaks',
     code: 'version-mismatch',

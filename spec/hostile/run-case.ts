@@ -17,9 +17,7 @@ export async function runCase(t: ExecutionContext, target: TargetProcess, hostil
   const { code, isOpening = false, memoryBytes = FLOOD_MEMORY_BYTES } = hostile;
   const isEnd = code !== null && ERROR_CODES[code].scope !== 'stream';
   const from = vproxy.lines.length;
-  const peer = isOpening
-    ? new SocketPeer({ path }, hostile.peer)
-    : await SocketPeer.established(path, hostile.peer);
+  const peer = isOpening ? new SocketPeer({ path }, hostile.peer) : await SocketPeer.established(path, hostile.peer);
   t.teardown(() => peer.close());
   resetPeak(vproxy.pid);
 
@@ -50,7 +48,10 @@ export async function runCase(t: ExecutionContext, target: TargetProcess, hostil
   const lines = vproxy.lines.slice(from);
   const expected = hostile.sessionCount ?? (isEnd ? 2 : 1);
   t.is(lines.filter((line) => ESTABLISHED.test(line)).length, expected, lines.join('\n'));
-  t.deepEqual(lines.filter((line) => /internal|^\s+at /.test(line)), []);
+  t.deepEqual(
+    lines.filter((line) => /internal|^\s+at /.test(line)),
+    [],
+  );
   good.close();
   await eventually(() => vproxy.lines.slice(from).some((line) => /ended: .*\(channel-closed\)$/.test(line)), {
     intervalMs: 2,

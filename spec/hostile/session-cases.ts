@@ -55,7 +55,13 @@ const WRONG: readonly (readonly [what: string, code: ErrorCode, ...sent: Sent])[
   ['OPEN of 4,000 open brackets', 'protocol-error', OPEN, 3, Buffer.from('['.repeat(4000))],
   ['OPEN of 4,000 brackets that are closed', 'protocol-error', OPEN, 3, Buffer.from('['.repeat(2e3) + ']'.repeat(2e3))],
   ['OPEN whose service is in __proto__', 'protocol-error', OPEN, 3, Buffer.from('{"__proto__":{"service":"echo"}}')],
-  ['OPEN with two services, the second 1e999', 'protocol-error', OPEN, 3, Buffer.from('{"service":"echo","service":1e999}')],
+  [
+    'OPEN with two services, the second 1e999',
+    'protocol-error',
+    OPEN,
+    3,
+    Buffer.from('{"service":"echo","service":1e999}'),
+  ],
   ['OPEN in invalid UTF-8', 'protocol-error', OPEN, 3, Buffer.from('7b2273657276696365223a22c328227d', 'hex')],
   ['OPEN behind a byte order mark', 'protocol-error', OPEN, 3, Buffer.from('\ufeff{"service":"echo"}')],
   ['SERVICES with an escape in a name', 'protocol-error', SERVICES, 0, { services: ['\u001b[2Jssh'] }],
@@ -208,13 +214,15 @@ const SEQUENCES: readonly HostileCase[] = [
 ];
 
 export const SESSION_CASES: readonly HostileCase[] = [
-  ...WRONG.map(([what, code, ...sent]): HostileCase => ({
-    what,
-    code,
-    act: (peer) => {
-      peer.sendOpen(1);
-      peer.send(...sent);
-    },
-  })),
+  ...WRONG.map(
+    ([what, code, ...sent]): HostileCase => ({
+      what,
+      code,
+      act: (peer) => {
+        peer.sendOpen(1);
+        peer.send(...sent);
+      },
+    }),
+  ),
   ...SEQUENCES,
 ];

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { ENDED } from '../helpers/log-lines.js';
 import { residentBytes } from '../helpers/process-memory.js';
 import { echo, localServer } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
@@ -60,6 +61,7 @@ export async function startTarget(t: Teardown, options: readonly string[] = []):
   await vproxy.waitForLine(/waiting for the peer/);
   const port = await vproxy.listeningPort('out');
   await warmUp(path);
+  await vproxy.waitForLine(ENDED);
   return {
     vproxy,
     path,
