@@ -159,6 +159,14 @@ export class SocketPeer extends FrameMaker {
     return { bytes: written, ms: performance.now() - startedAt };
   }
 
+  /** Sends one byte after the other, each so many milliseconds after the one before, until all are sent or `isOver`. */
+  async trickle(bytes: Buffer, everyMs: number, isOver: () => boolean): Promise<void> {
+    for (let at = 0; at < bytes.length && !isOver() && !this.isClosed; at += 1) {
+      this.write(bytes.subarray(at, at + 1));
+      await delay(everyMs);
+    }
+  }
+
   /** Sends a PING and waits for its answer: the process has read all that was written before. */
   async ping(timeoutMs = 10_000): Promise<void> {
     const payload = Buffer.from(String(this.sequence).padStart(8, '0'));

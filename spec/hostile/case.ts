@@ -20,7 +20,7 @@ export const FLOOD: FloodBounds =
 /** What stands around the process under test, for cases that need more than the channel. */
 export interface Surroundings {
   /** A local connection to the forward that leads to the peer's service `out`. */
-  dial(): net.Socket;
+  readonly dial: () => net.Socket;
   /** The connections that the service `tap` was reached by. They read, until they are paused. */
   readonly taps: Set<net.Socket>;
 }
@@ -43,6 +43,8 @@ export interface HostileCase {
   /** Default {@link FLOOD_MEMORY_BYTES}. */
   readonly memoryBytes?: number;
   readonly peer?: SocketPeerOptions;
-  /** Misbehaves. The peer reads again when it is done. */
-  readonly act: (peer: SocketPeer, surroundings: Surroundings) => void | Promise<unknown>;
+  /** Codes that have to stand in the log besides. */
+  readonly alsoLogged?: readonly ErrorCode[];
+  /** Misbehaves; what it gives is awaited. The peer reads again when it is done. */
+  readonly act: (peer: SocketPeer, surroundings: Surroundings) => unknown;
 }

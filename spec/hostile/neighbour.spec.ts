@@ -87,7 +87,7 @@ async function runBeside(t: ExecutionContext, { act, isOpening = false, peer: op
   );
   t.true(grownBytes < FLOOD_MEMORY_BYTES, `${grownBytes}`);
   t.false(
-    vproxy.lines.some((line) => /friendly.* ended|internal/.test(line)),
+    vproxy.lines.some((line) => /friendly.* ended|internal: /.test(line)),
     vproxy.lines.join('\n'),
   );
 

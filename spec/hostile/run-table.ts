@@ -18,7 +18,7 @@ export function runTable(cases: readonly HostileCase[], processes: number): void
   });
 
   test.after.always('every process has survived all of its cases', async (t) => {
-    for (const { vproxy } of targets) t.is(await Promise.race([vproxy.exited, 'alive']), 'alive');
+    for (const { vproxy } of targets) t.is(await Promise.race([vproxy.exited, Promise.resolve('alive')]), 'alive');
     for (const act of undo.reverse()) await act();
   });
 

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import { MAGIC } from '../../lib/codec/hello.js';
-import type { ErrorCode } from '../../lib/errors.js';
+import { ERROR_CODES, type ErrorCode, type ErrorScope } from '../../lib/errors.js';
 import { creditPayload, type FrameFaults } from '../helpers/frame-maker.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
@@ -213,6 +213,51 @@ const SEQUENCES: readonly HostileCase[] = [
   },
 ];
 
+/** The codes of `lib/errors.ts` that may stand in a frame, by what they end. */
+const wireCodes = (scope: ErrorScope): ErrorCode[] =>
+  (Object.keys(ERROR_CODES) as ErrorCode[]).filter(
+    (code) => ERROR_CODES[code].wire && ERROR_CODES[code].scope === scope,
+  );
+
+/** Codes that the peer gives as its own reasons, whether they are true or not (R-CODE-1, R-CODE-4). */
+const SAID: readonly HostileCase[] = [
+  ...wireCodes('session')
+    .filter((code) => code !== 'shutdown')
+    .map(
+      (code): HostileCase => ({
+        what: `GOAWAY ${code}`,
+        code,
+        isTold: false,
+        act: (peer) => peer.send(GOAWAY, 0, { code, message: 'says the peer', last: 0 }),
+      }),
+    ),
+  {
+    what: 'RESETs with every code of a stream, and with one that nobody knows',
+    code: null,
+    alsoLogged: wireCodes('stream'),
+    act: async (peer) => {
+      const codes = [...wireCodes('stream'), 'newer-than-you', '-'.repeat(64)];
+      for (const [index, code] of codes.entries()) {
+        const id = 2 * index + 1;
+        peer.sendOpen(id);
+        await peer.seen(new RegExp(`^ACCEPT ${id}$`));
+        peer.send(RESET, id, { code, message: 'says the peer' });
+      }
+    },
+  },
+  {
+    what: 'REFUSE with a code that nobody knows',
+    code: null,
+    act: async (peer, { dial }) => {
+      const socket = dial();
+      const isReset = new Promise((resolve) => socket.once('close', resolve));
+      const { streamId } = await peer.seen(/^OPEN \d+ out$/);
+      peer.send(REFUSE, streamId, { code: 'newer-than-you', message: '' });
+      await isReset;
+    },
+  },
+];
+
 export const SESSION_CASES: readonly HostileCase[] = [
   ...WRONG.map(
     ([what, code, ...sent]): HostileCase => ({
@@ -225,4 +270,5 @@ export const SESSION_CASES: readonly HostileCase[] = [
     }),
   ),
   ...SEQUENCES,
+  ...SAID,
 ];
