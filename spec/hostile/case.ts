@@ -43,6 +43,8 @@ export interface HostileCase {
   /** Default {@link FLOOD_MEMORY_BYTES}. */
   readonly memoryBytes?: number;
   readonly peer?: SocketPeerOptions;
+  /** What the line of the log says that has the code. Default: anything. */
+  readonly says?: RegExp;
   /** Codes that have to stand in the log besides. */
   readonly alsoLogged?: readonly ErrorCode[];
   /** Misbehaves; what it gives is awaited. The peer reads again when it is done. */

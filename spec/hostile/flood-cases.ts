@@ -198,11 +198,13 @@ export const FLOOD_CASES: readonly HostileCase[] = [
   {
     what: 'OPENs that are reset before the answer, and reads',
     code: 'flood',
+    says: /opened and reset/,
     act: (peer) => peer.flood(opensAndResets(peer, 'hang'), FLOOD, isTold(peer)),
   },
   {
     what: 'OPENs that are reset before the answer, and reads nothing',
     code: 'flood',
+    says: /opened and reset/,
     act: (peer) => floodDeaf(peer, opensAndResets(peer, 'hang')),
   },
   {

@@ -24,7 +24,8 @@ export async function runCase(t: ExecutionContext, target: TargetProcess, hostil
   await hostile.act(peer, target);
   peer.isReading = true;
   if (isEnd) {
-    await vproxy.waitForLine(new RegExp(`session on .* ended: .*\\(${code}\\)$`), { from });
+    const [line] = await vproxy.waitForLine(new RegExp(`session on .* ended: .*\\(${code}\\)$`), { from });
+    if (hostile.says !== undefined) t.regex(line, hostile.says);
     if (hostile.isTold ?? !SILENT.includes(code)) await peer.seen(new RegExp(`^GOAWAY 0 ${code}$`));
     else t.deepEqual(peer.goawayCodes(), []);
   } else if (code !== null) {
