@@ -15,7 +15,7 @@ export const ALL_STREAMS_MEMORY_BYTES = WINDOWS_MEMORY_BYTES + DEFAULT_LIMITS.st
 
 /** How much a flood writes: so many bytes, or for so long, whichever is less. */
 export const FLOOD: FloodBounds =
-  process.env['LONG'] === '1' ? { bytes: 512 * 2 ** 20, ms: 10_000 } : { bytes: 64 * 2 ** 20, ms: 1500 };
+  process.env['LONG'] === '1' ? { bytes: 512 * 2 ** 20, ms: 10_000 } : { bytes: 64 * 2 ** 20, ms: 1000 };
 
 /** What stands around the process under test, for cases that need more than the channel. */
 export interface Surroundings {
