@@ -55,6 +55,10 @@ export function readHello(
   if (length === null) return 'invalid';
   const start = offset + HEADER_BYTES;
   const end = start + length;
+  // No UTF-8 has this byte, and each magic begins with it: so no byte is looked at for more than one candidate, and
+  // headers that stand within the payload of one another cost no more than other bytes.
+  const firstFf = bytes.indexOf(0xff, start);
+  if (firstFf !== -1 && firstFf < end) return 'invalid';
   if (bytes.length < end) return 'incomplete';
   const payload = bytes.subarray(start, end);
   if (crc32(payload) !== bytes.readUInt32BE(offset + 12)) return 'invalid';

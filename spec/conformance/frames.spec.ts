@@ -1,6 +1,7 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import type { FrameFaults, FramePeer } from '../helpers/frame-peer.js';
+import type { FrameFaults } from '../helpers/frame-maker.js';
+import type { FramePeer } from '../helpers/frame-peer.js';
 import { endsWith, goesOn } from './ends-with.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;

@@ -100,6 +100,13 @@ test('R-OPEN-3: a half HELLO of a predecessor hides the next one at most once', 
   t.true(established(peer));
 });
 
+test('R-OPEN-3: a HELLO that begins within the payload of another is found at once, as no UTF-8 has a magic in it', (t) => {
+  const peer = opening();
+  peer.write(peer.hello({ name: 'x'.repeat(3000) }).subarray(0, 40));
+  peer.write(peer.hello({ ack: peer.otherNonce }));
+  t.true(established(peer));
+});
+
 test('R-OPEN-3: HELLO is found in every split, and what follows it is read', (t) => {
   const { length } = opening().hello({ ack: '0'.repeat(32) });
   for (let at = 1; at < length + 24; at += 1) {

@@ -6,8 +6,8 @@ import { decodeHello } from '../../lib/codec/hello.js';
 import { VproxyError } from '../../lib/errors.js';
 import { agree } from '../../lib/session/agreement.js';
 import { Session } from '../../lib/session/session.js';
-import { FrameLog } from '../helpers/frame-log.js';
-import { FramePeer, formatSeen } from '../helpers/frame-peer.js';
+import { FrameLog, formatSeen } from '../helpers/frame-log.js';
+import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/recording-sink.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 

@@ -89,3 +89,23 @@ export class FrameLog {
     return 16 + length;
   }
 }
+
+/** A frame as a short text. */
+export function formatSeen(frame: SeenFrame): string {
+  const { type, name, streamId, payload } = frame;
+  switch (type) {
+    case FRAME_TYPE.DATA:
+      return `${name} ${streamId} ${payload.length}`;
+    case FRAME_TYPE.CREDIT:
+      return `${name} ${streamId} ${payload.readBigUInt64BE()}`;
+    case FRAME_TYPE.REFUSE:
+    case FRAME_TYPE.STOP:
+    case FRAME_TYPE.RESET:
+    case FRAME_TYPE.GOAWAY:
+      return `${name} ${streamId} ${String(jsonOf(frame)['code'])}`;
+    case FRAME_TYPE.OPEN:
+      return `${name} ${streamId} ${String(jsonOf(frame)['service'])}`;
+    default:
+      return `${name} ${streamId}`;
+  }
+}

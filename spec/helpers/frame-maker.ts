@@ -1,0 +1,126 @@
+/** Makes HELLOs and frames by hand, right ones and wrong ones: what every peer of the specs that can break a rule has in common. */
+import { crc32 } from 'node:zlib';
+import { headerCheck } from '../../lib/codec/check.js';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { encodeFrame, nextSequence } from '../../lib/codec/header.js';
+import { type Hello, MAGIC } from '../../lib/codec/hello.js';
+import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
+
+/** Ways in which a frame can be wrong. What is not given is right. */
+export interface FrameFaults {
+  readonly flags?: number;
+  /** The length in the header, whatever the payload is. */
+  readonly length?: number;
+  readonly sequence?: number;
+  readonly crc?: number;
+  /** Leaves the header with a wrong check. */
+  readonly hasWrongCheck?: boolean;
+}
+
+export interface FrameMakerOptions {
+  /** Whether the frames have checksums. Default true. */
+  readonly integrity?: boolean;
+  /** What the peer says that it accepts. */
+  readonly peerLimits?: Partial<Limits>;
+  /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
+  readonly isOdd?: boolean;
+}
+
+/** One direction of a channel, written frame by frame. */
+export abstract class FrameMaker {
+  /** The sequence number of the next frame. */
+  sequence = 1;
+  readonly #integrity: boolean;
+  readonly #isOdd: boolean;
+  readonly #peerLimits: Limits;
+  #attempts = 0;
+
+  constructor({ integrity = true, isOdd = true, peerLimits = {} }: FrameMakerOptions) {
+    this.#integrity = integrity;
+    this.#isOdd = isOdd;
+    this.#peerLimits = { ...DEFAULT_LIMITS, ...peerLimits };
+  }
+
+  /** Sends bytes, whatever they are. */
+  abstract write(bytes: Buffer): void;
+
+  /** This peer's nonce: another one after every `renew`. */
+  get nonce(): string {
+    return (this.#isOdd ? 'f' : '0').repeat(24) + this.#attempts.toString(16).padStart(8, '0');
+  }
+
+  /** Takes a fresh nonce and begins to count anew, as a process does that was started again. */
+  renew(): void {
+    this.#attempts += 1;
+    this.sequence = 1;
+  }
+
+  /** What `hello` says unless told otherwise. */
+  get helloFields(): Hello {
+    return {
+      version: { min: 1, max: 1 },
+      nonce: this.nonce,
+      ack: null,
+      instance: 'abcdef01'.repeat(4),
+      agent: 'frame peer',
+      name: null,
+      limits: this.#peerLimits,
+      integrity: this.#integrity,
+      auth: null,
+      tls: false,
+      features: [],
+    };
+  }
+
+  /** Magic and HELLO; any field may be anything, and undefined leaves it out. */
+  hello(fields: Readonly<Record<string, unknown>> = {}): Buffer {
+    return this.rawHello(Buffer.from(JSON.stringify({ ...this.helloFields, ...fields })));
+  }
+
+  /** Magic and a HELLO frame with these bytes as its payload. */
+  rawHello(payload: Buffer): Buffer {
+    return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0, true)]);
+  }
+
+  /** The next frame, right or wrong, as bytes. It counts as sent. */
+  frame(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): Buffer {
+    const body = Buffer.isBuffer(payload) ? payload : Buffer.from(JSON.stringify(payload));
+    const sequence = faults.sequence ?? this.sequence;
+    const frame = Buffer.alloc(16 + body.length);
+    frame[0] = type;
+    frame[1] = faults.flags ?? 0;
+    frame.writeUInt32BE(streamId, 4);
+    frame.writeUInt32BE(faults.length ?? body.length, 8);
+    frame.writeUInt32BE(faults.crc ?? (this.#integrity ? crc32(body) : 0), 12);
+    frame.writeUInt16BE(headerCheck(frame, 0, sequence) ^ (faults.hasWrongCheck === true ? 0x0100 : 0), 2);
+    body.copy(frame, 16);
+    this.sequence = nextSequence(sequence);
+    return frame;
+  }
+
+  /** Sends a frame. */
+  send(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): void {
+    this.write(this.frame(type, streamId, payload, faults));
+  }
+
+  sendOpen(streamId: number, service = 'echo'): void {
+    this.send(FRAME_TYPE.OPEN, streamId, { service });
+  }
+
+  sendData(streamId: number, data: Buffer | string): void {
+    this.send(FRAME_TYPE.DATA, streamId, Buffer.from(data));
+  }
+
+  sendCredit(streamId: number, total: number | bigint): void {
+    this.send(FRAME_TYPE.CREDIT, streamId, creditPayload(total));
+  }
+}
+
+/** The payload of a CREDIT. */
+export function creditPayload(total: number | bigint): Buffer {
+  const payload = Buffer.alloc(8);
+  payload.writeBigUInt64BE(BigInt(total));
+  return payload;
+}
+
+const EMPTY = Buffer.alloc(0);

@@ -1,0 +1,231 @@
+/** A peer that speaks the protocol frame by frame, by hand, over a real socket to a real process, and can break every rule of it. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { eventually } from './eventually.js';
+import { FrameLog, formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
+import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
+
+/** How much a flood writes, at most. */
+export interface FloodBounds {
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+/** What a flood came to. */
+export interface FloodResult {
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+export interface SocketPeerOptions extends FrameMakerOptions {
+  /** How late it answers PINGs, in milliseconds; null: never. Default 0. */
+  readonly pongDelayMs?: number | null;
+}
+
+/** The flush of a side whose frames have the usual size (R-OPEN-1). */
+const FLUSH = Buffer.alloc(131_088);
+
+/** Of more frames than these the oldest are forgotten. */
+const MAX_KEPT_FRAMES = 4096;
+
+/** One connection to a channel on which the process under test listens. */
+export class SocketPeer extends FrameMaker {
+  readonly socket: net.Socket;
+  /** What the process wrote. It has to be right, whatever this peer does: `fault` says what was not. */
+  readonly log: FrameLog;
+  fault: Error | null = null;
+  /** Whether the process closed the connection. */
+  isClosed = false;
+  /** Called for every frame as it comes. */
+  onFrame: (frame: SeenFrame) => void = () => undefined;
+  /** The highest stream id of an OPEN of this peer. */
+  highestId = -1;
+  readonly #pongDelayMs: number | null;
+
+  constructor(address: net.NetConnectOpts, options: SocketPeerOptions = {}) {
+    super(options);
+    this.#pongDelayMs = options.pongDelayMs === undefined ? 0 : options.pongDelayMs;
+    this.log = new FrameLog(options.integrity ?? true);
+    this.socket = net.connect(address);
+    this.socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    this.socket.on('error', () => undefined);
+    this.socket.on('close', () => {
+      this.isClosed = true;
+    });
+  }
+
+  /** Connects and establishes a session. */
+  static async established(path: string, options: SocketPeerOptions = {}): Promise<SocketPeer> {
+    const peer = new SocketPeer({ path }, options);
+    await once(peer.socket, 'connect');
+    await peer.establish();
+    return peer;
+  }
+
+  override write(bytes: Buffer): void {
+    this.socket.write(bytes);
+  }
+
+  override frame(...parameters: Parameters<FrameMaker['frame']>): Buffer {
+    const [type, streamId] = parameters;
+    if (type === FRAME_TYPE.OPEN) this.highestId = Math.max(this.highestId, streamId);
+    return super.frame(...parameters);
+  }
+
+  override renew(): void {
+    super.renew();
+    this.highestId = -1;
+  }
+
+  /** Closes the connection. */
+  close(): void {
+    this.socket.destroy();
+  }
+
+  /** Whether what the process writes is read. */
+  set isReading(isReading: boolean) {
+    if (isReading) this.socket.resume();
+    else this.socket.pause();
+  }
+
+  /**
+   * Begins as a process does, with a flush, and answers HELLOs until the process has sent SERVICES, its first frame.
+   * `fields` of the HELLO may be anything.
+   */
+  async establish(fields: Readonly<Record<string, unknown>> = {}, timeoutMs = 10_000): Promise<void> {
+    this.log.take();
+    let answered = '';
+    this.write(FLUSH);
+    await eventually(
+      () => {
+        const nonce = this.log.hellos.at(-1)?.nonce ?? '';
+        if (nonce !== answered) {
+          answered = nonce;
+          this.write(this.hello({ ack: nonce, ...fields }));
+        }
+        return this.log.frames.some(({ type }) => type === FRAME_TYPE.SERVICES);
+      },
+      { timeoutMs, intervalMs: 2, what: 'a session' },
+    );
+    this.log.take();
+  }
+
+  /** The newest nonce of the process. */
+  async otherNonce(): Promise<string> {
+    return eventually(() => this.log.hellos.at(-1)?.nonce, { intervalMs: 2, what: 'a HELLO' });
+  }
+
+  /** The first frame that came, or comes, and whose short text (`formatSeen`) matches. */
+  async seen(pattern: RegExp, timeoutMs = 10_000): Promise<SeenFrame> {
+    return eventually(() => this.log.frames.find((frame) => pattern.test(formatSeen(frame))), {
+      timeoutMs,
+      intervalMs: 2,
+      what: `a frame like ${String(pattern)} among ${this.texts().slice(-20).join(', ')}`,
+    });
+  }
+
+  /** The frames that came and were not taken, as short texts. */
+  texts(): string[] {
+    return this.log.frames.map(formatSeen);
+  }
+
+  /** The codes of the GOAWAYs that came. */
+  goawayCodes(): unknown[] {
+    return this.log.frames.filter(({ type }) => type === FRAME_TYPE.GOAWAY).map((frame) => jsonOf(frame)['code']);
+  }
+
+  /** Waits until the system has taken all that was written, or nobody is there any more. */
+  async drain(timeoutMs = 10_000): Promise<void> {
+    const isDone = () => this.socket.writableLength === 0 || this.isClosed;
+    if (!isDone()) await eventually(isDone, { timeoutMs, intervalMs: 1, what: 'the end of a writing' });
+  }
+
+  /**
+   * Writes what `next` gives, again and again, as fast as it is taken, until a bound is reached or `isOver`. So that its
+   * bytes are really read, it waits at the end until the system has taken them, where the process still reads.
+   */
+  async flood(next: () => Buffer, { bytes, ms }: FloodBounds, isOver = () => false): Promise<FloodResult> {
+    const startedAt = performance.now();
+    let written = 0;
+    while (written < bytes && performance.now() - startedAt < ms && !isOver() && !this.isClosed) {
+      const batch = next();
+      written += batch.length;
+      if (!this.socket.write(batch)) await this.#drained(startedAt + ms);
+      // Reading has its turn between two writes.
+      else await setImmediate();
+    }
+    return { bytes: written, ms: performance.now() - startedAt };
+  }
+
+  /** Sends one byte after the other, each so many milliseconds after the one before, until all are sent or `isOver`. */
+  async trickle(bytes: Buffer, everyMs: number, isOver: () => boolean): Promise<void> {
+    for (let at = 0; at < bytes.length && !isOver() && !this.isClosed; at += 1) {
+      this.write(bytes.subarray(at, at + 1));
+      await delay(everyMs);
+    }
+  }
+
+  /** Sends a PING and waits for its answer: the process has read all that was written before. */
+  async ping(timeoutMs = 10_000): Promise<void> {
+    const payload = Buffer.from(String(this.sequence).padStart(8, '0'));
+    this.send(FRAME_TYPE.PING, 0, payload);
+    await eventually(
+      () => this.log.frames.some((frame) => frame.type === FRAME_TYPE.PONG && frame.payload.equals(payload)),
+      { timeoutMs, intervalMs: 2, what: 'the PONG of the newest PING' },
+    );
+  }
+
+  /** Opens a stream to a service that echoes, and waits until what it sends has come back. */
+  async echo(service = 'echo'): Promise<void> {
+    const id = Math.max(this.highestId, -1) + 2;
+    const text = `are you there, ${id}?`;
+    this.sendOpen(id, service);
+    this.sendData(id, text);
+    await this.seen(new RegExp(`^ACCEPT ${id}$`));
+    await eventually(
+      () => {
+        const data = this.log.frames.filter(({ type, streamId }) => type === FRAME_TYPE.DATA && streamId === id);
+        return Buffer.concat(data.map(({ payload }) => payload)).toString() === text;
+      },
+      { intervalMs: 2, what: `the echo on stream ${id}` },
+    );
+    this.send(FRAME_TYPE.FIN, id);
+    await this.seen(new RegExp(`^FIN ${id}$`));
+  }
+
+  /** Waits until the system has taken all, the connection is gone, or it is this late. */
+  async #drained(untilMs: number): Promise<void> {
+    const stop = new AbortController();
+    const { signal } = stop;
+    const late = delay(Math.max(0, untilMs - performance.now()), undefined, { signal });
+    const ends = [late, once(this.socket, 'drain', { signal }), once(this.socket, 'close', { signal })];
+    await Promise.race(ends.map((end) => end.catch(() => undefined)));
+    stop.abort();
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.fault !== null) return;
+    const before = this.log.frames.length;
+    try {
+      this.log.push(chunk);
+    } catch (error) {
+      this.fault = error as Error;
+      return;
+    }
+    for (const frame of this.log.frames.slice(before)) {
+      if (frame.type === FRAME_TYPE.PING) this.#answer(frame.payload);
+      this.onFrame(frame);
+    }
+    if (this.log.frames.length > MAX_KEPT_FRAMES) this.log.frames.splice(0, MAX_KEPT_FRAMES / 2);
+  }
+
+  #answer(payload: Buffer): void {
+    const pong = (): void => {
+      if (!this.isClosed) this.send(FRAME_TYPE.PONG, 0, payload);
+    };
+    if (this.#pongDelayMs === 0) pong();
+    else if (this.#pongDelayMs !== null) setTimeout(pong, this.#pongDelayMs).unref();
+  }
+}

@@ -1,0 +1,64 @@
+/** Each code that a peer can cause has a case: the tables of codes are compared with the tables of cases. */
+import { readFile } from 'node:fs/promises';
+import test from 'ava';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { FLOOD_CASES } from './flood-cases.js';
+import { LOG_CASES } from './log-cases.js';
+import { OPENING_CASES } from './opening-cases.js';
+import { SESSION_CASES } from './session-cases.js';
+import { SLOW_CASES } from './slow-cases.js';
+import { STORAGE_CASES } from './storage-cases.js';
+import { WINDOW_CASES } from './window-cases.js';
+
+/** Codes that no peer causes, and what does. Which of them exist is what has to be kept up to date here. */
+const OF_OTHERS: Readonly<Record<string, string>> = {
+  'channel-missing': 'the path of the channel',
+  'channel-busy': 'another process on this machine',
+  'channel-refused': 'nobody listens',
+  'channel-failed': 'the operating system',
+  'channel-unusable': 'the path of the channel',
+  'channel-denied': 'permissions',
+  'channel-ended': 'the end of an inherited channel; on others it is channel-closed',
+  'channel-lost': 'the failure of an inherited channel',
+  'address-in-use': 'the command line',
+  'address-unavailable': 'the command line',
+  'address-denied': 'the command line',
+  'bad-argument': 'the command line',
+  'bad-file': 'a file of the operator',
+  'cannot-create': 'a path of the operator',
+  'storage-bad-request': 'a local program at the storage socket',
+};
+
+const CASES = [
+  ...[...OPENING_CASES, ...SESSION_CASES, ...FLOOD_CASES, ...WINDOW_CASES, ...LOG_CASES],
+  ...[...SLOW_CASES, ...STORAGE_CASES],
+];
+
+/** The codes in the first column of the tables of a document. */
+async function readCodes(file: string): Promise<string[]> {
+  const rows = (await readFile(file, 'utf8')).split('\n').filter((line) => /^\| `[a-z-]+`/.test(line));
+  return rows.flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([a-z-]+)`/g)].map(([, code]) => code ?? ''));
+}
+
+test('every code of the documents is caused or said by a hostile peer in a case, or is of others', async (t) => {
+  const shown = new Set(
+    CASES.flatMap(({ code, ...more }) => [code, ...('alsoLogged' in more ? (more.alsoLogged ?? []) : [])]),
+  );
+  const protocol =
+    /\*\*R-CODE-1\.\*\*[^]*?(?=\*\*R-CODE-2)/.exec(await readFile('docs/protocol.md', 'utf8'))?.[0] ?? '';
+  const ofProtocol = [...protocol.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`([a-z-]+)`/g)].map(([, code]) => code ?? ''),
+  );
+  t.true(ofProtocol.length > 15);
+  const known = await readCodes('docs/errors.md');
+  t.deepEqual([...known].sort(), Object.keys(ERROR_CODES).sort());
+  for (const code of [...ofProtocol, ...known]) {
+    const isShown = (shown as Set<string | null>).has(code);
+    t.not(isShown, Object.hasOwn(OF_OTHERS, code), isShown ? `${code} has a case` : `${code} has no case`);
+  }
+});
+
+test('the titles of the cases differ', (t) => {
+  const titles = CASES.map(({ what, code }) => `${what}: ${code ?? ''}`);
+  t.deepEqual(titles.length, new Set(titles).size);
+});

@@ -1,0 +1,47 @@
+/** What a peer says stands in the log escaped, on one line, bounded, and not too often. */
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { LOG_CASES, POISON } from './log-cases.js';
+import { startTarget } from './target-process.js';
+
+// Everything that moves a cursor, and what could pass for another line.
+const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffd]/;
+
+/** The longest line: 1,024 letters of a list of services, each shown as eight, and what stands around it. */
+const MAX_LINE = 9000;
+
+for (const options of [[], ['-v'], ['-vv'], ['--log-format', 'json', '-v']]) {
+  test(`a peer can forge no line of the log, with ${options.join(' ') || 'no options'}`, async (t) => {
+    const { vproxy, path, dial } = await startTarget(t, options);
+    const from = vproxy.lines.length;
+    for (const { act, isOpening = false } of LOG_CASES) {
+      const peer = isOpening ? new SocketPeer({ path }) : await SocketPeer.established(path);
+      await act(peer, { dial, taps: new Set() });
+      await peer.drain();
+      peer.close();
+    }
+    const refused = await SocketPeer.established(path);
+    dial();
+    const { streamId } = await refused.seen(/^OPEN \d+ out$/);
+    refused.send(0x06, streamId, { code: 'denied', message: POISON });
+    await eventually(() => vproxy.lines.some((line) => /reset: .*\(denied\)/.test(line)));
+    await refused.ping();
+    refused.close();
+    await vproxy.waitForLine(/ended: .*\(?protocol-error/, { from });
+    const lines = vproxy.lines.slice(from);
+    for (const line of lines) {
+      t.notRegex(line, UNSAFE);
+      t.true(line.length < MAX_LINE, line);
+      if (options.includes('json')) t.notThrows(() => void JSON.parse(line), line);
+      else t.regex(line, /^vproxy: (?:warning: |debug: )?(?!forged)/);
+    }
+    t.true(
+      lines.some((line) => line.includes('owned')),
+      'something of the peer is shown',
+    );
+    // Debug lines are all there, because somebody asked for all of them.
+    const told = lines.filter((line) => /stream \d+ .*\(denied\)/.test(line));
+    t.true(told.length >= 100 && told.length < 200, `${told.length}`);
+  });
+}

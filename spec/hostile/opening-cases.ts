@@ -1,0 +1,208 @@
+/** Ways of misbehaving before there is a session: bytes of any kind, and HELLOs of any form (R-OPEN-3 to R-OPEN-9, R-AUTH-1). */
+import { randomBytes } from 'node:crypto';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { encodeFrame, writeHeader } from '../../lib/codec/header.js';
+import { MAGIC } from '../../lib/codec/hello.js';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
+import type { SocketPeer } from '../helpers/socket-peer.js';
+import { FLOOD, type HostileCase } from './case.js';
+
+/** The same 64 KiB or more, again and again. */
+function repeated(piece: Buffer): () => Buffer {
+  const batch = Buffer.concat(Array.from({ length: Math.ceil(65_536 / piece.length) }, () => piece));
+  return () => batch;
+}
+
+/** Magic and the header of a HELLO of some length, without its payload. */
+function bareHeader(length: number): Buffer {
+  const bytes = Buffer.alloc(MAGIC.length + 16);
+  MAGIC.copy(bytes);
+  writeHeader(bytes, MAGIC.length, FRAME_TYPE.HELLO, 0, length, 0, 0);
+  return bytes;
+}
+
+const FLOODS: readonly [what: string, next: (peer: SocketPeer) => () => Buffer][] = [
+  ['random bytes', () => () => randomBytes(65_536)],
+  ['zero bytes', () => repeated(Buffer.alloc(65_536))],
+  ['a magic every 19 bytes', () => repeated(Buffer.concat([MAGIC, Buffer.from('abc')]))],
+  ['the beginning of a magic every 15 bytes', () => repeated(MAGIC.subarray(0, 15))],
+  ['headers of HELLO, each within the payload of the one before', () => repeated(bareHeader(4096))],
+  ['headers of HELLO with a length of 4 GiB', () => repeated(bareHeader(0xffff_ffff))],
+  ['HELLOs with a wrong checksum', (peer) => repeated(spoiled(peer.hello(), 28))],
+  ['the same valid HELLO', (peer) => repeated(peer.hello())],
+  ['frames of no session', (peer) => () => peer.frame(FRAME_TYPE.DATA, 1, Buffer.alloc(65_536))],
+];
+
+function spoiled(bytes: Buffer, at: number): Buffer {
+  const copy = Buffer.from(bytes);
+  copy[at] = (copy[at] ?? 0) ^ 1;
+  return copy;
+}
+
+const limits = (changes: object): object => ({ limits: { ...DEFAULT_LIMITS, ...changes } });
+
+/** Fields that make a HELLO invalid: it is skipped like stale bytes. */
+const INVALID: readonly [what: string, fields: Readonly<Record<string, unknown>>][] = [
+  ['huge limits', { ...limits({ streams: Number.MAX_SAFE_INTEGER, frame: 2 ** 40, inFlight: 2 ** 53 }) }],
+  ['negative limits', { ...limits({ streamCredit: -1 }) }],
+  ['fractional limits', { ...limits({ opens: 1.5 }) }],
+  ['a missing limit', { ...limits({ frame: undefined }) }],
+  ['limits that are texts', { ...limits({ frame: '131072' }) }],
+  ['no limits', { limits: undefined }],
+  ['a version that is a text', { version: { min: '1', max: '1' } }],
+  ['versions that end before they begin', { version: { min: 2, max: 1 } }],
+  ['a nonce in upper case', { nonce: 'F'.repeat(32) }],
+  ['features that are no texts', { features: [{}] }],
+  ['a name that is an object', { name: { toString: 1 } }],
+];
+
+const json = (peer: SocketPeer, ack: string, change: (text: string) => string): Buffer =>
+  Buffer.from(change(JSON.stringify({ ...peer.helloFields, ack })));
+
+/** Payloads of HELLO that JSON.stringify would not make; each is skipped. */
+const INVALID_TEXTS: readonly [what: string, payload: (peer: SocketPeer, ack: string) => Buffer][] = [
+  ['4,000 open brackets', () => Buffer.from('['.repeat(4000))],
+  ['4,000 open objects', () => Buffer.from('{"a":'.repeat(800))],
+  ['1e999 as a limit', (peer, ack) => json(peer, ack, (text) => text.replace('"frame":131072', '"frame":1e999'))],
+  ['-0.5e-7 as a limit', (peer, ack) => json(peer, ack, (text) => text.replace('"frame":131072', '"frame":-0.5e-7'))],
+  ['limits in __proto__', (peer, ack) => json(peer, ack, (text) => text.replace('"limits"', '"__proto__"'))],
+  [
+    'a second nonce that is wrong',
+    (peer, ack) => json(peer, ack, (text) => text.replace(/}$/, ',"nonce":"../../etc/passwd"}')),
+  ],
+  ['a byte order mark', (peer, ack) => json(peer, ack, (text) => `\ufeff${text}`)],
+  [
+    'invalid UTF-8',
+    (peer, ack) => {
+      const bytes = json(peer, ack, (text) => text.replace('frame peer', 'frame??peer'));
+      bytes.set([0xc3, 0x28], bytes.indexOf('??'));
+      return bytes;
+    },
+  ],
+  ['nothing', () => Buffer.alloc(0)],
+  ['null', () => Buffer.from('null')],
+  ['a list', () => Buffer.from('[1,2]')],
+  ['4,096 zeros', () => Buffer.alloc(4096)],
+  ['a number of 4,096 digits', () => Buffer.from('9'.repeat(4096))],
+];
+
+/** What is strange in a HELLO, but valid: it establishes a session. */
+const VALID: readonly [what: string, fields: Readonly<Record<string, unknown>>][] = [
+  ['a thousand features', { features: Array.from({ length: 1000 }, () => '') }],
+  ['a list of lists, 1,500 deep, in an unknown field', { odd: nested(1500) }],
+  ['an unknown field called constructor', { constructor: { prototype: null }, ['hasOwnProperty']: 1 }],
+  ['all limits at their least', { limits: { frame: 4096, streamCredit: 1024, inFlight: 1024, streams: 1, opens: 1 } }],
+  [
+    'all limits at their most',
+    { limits: { frame: 2 ** 20, streamCredit: 2 ** 30, inFlight: 2 ** 30, streams: 2 ** 20, opens: 65_536 } },
+  ],
+  ['versions from 0 to 2^53', { version: { min: 0, max: 2 ** 53 } }],
+  ['a name of 3,000 letters', { name: 'x'.repeat(3000) }],
+];
+
+function nested(depth: number): unknown[] {
+  let value: unknown[] = [];
+  for (let level = 1; level < depth; level += 1) value = [value];
+  return value;
+}
+
+/** HELLOs with ever new nonces, none of which acknowledges. */
+function freshHellos(peer: SocketPeer): () => Buffer {
+  return () => {
+    const hellos = Array.from({ length: 100 }, () => {
+      peer.renew();
+      return peer.hello();
+    });
+    return Buffer.concat(hellos);
+  };
+}
+
+export const OPENING_CASES: readonly HostileCase[] = [
+  ...FLOODS.map(
+    ([what, next]): HostileCase => ({
+      what: `${what} for ever, before there is a session`,
+      code: null,
+      isOpening: true,
+      act: (peer) => peer.flood(next(peer), FLOOD),
+    }),
+  ),
+  {
+    what: 'HELLOs with ever new nonces, and reads the answers',
+    code: null,
+    isOpening: true,
+    act: (peer) => peer.flood(freshHellos(peer), FLOOD),
+  },
+  {
+    what: 'HELLOs with ever new nonces, and reads nothing',
+    code: null,
+    isOpening: true,
+    act: async (peer) => {
+      peer.isReading = false;
+      await peer.flood(freshHellos(peer), FLOOD);
+    },
+  },
+  {
+    what: 'the own HELLO of the process, back to it',
+    code: null,
+    isOpening: true,
+    act: async (peer) => {
+      const nonce = await peer.otherNonce();
+      await peer.flood(repeated(peer.hello({ nonce, ack: nonce })), { ...FLOOD, bytes: 2 ** 20 });
+    },
+  },
+  ...INVALID.map(
+    ([what, fields]): HostileCase => ({
+      what: `a HELLO with ${what}`,
+      code: null,
+      isOpening: true,
+      act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), ...fields })),
+    }),
+  ),
+  ...INVALID_TEXTS.map(
+    ([what, payload]): HostileCase => ({
+      what: `a HELLO that is, or has, ${what}`,
+      code: null,
+      isOpening: true,
+      act: async (peer) => peer.write(peer.rawHello(payload(peer, await peer.otherNonce()))),
+    }),
+  ),
+  {
+    what: 'a HELLO of 4,097 bytes',
+    code: null,
+    isOpening: true,
+    act: (peer) => {
+      const frame = encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.alloc(4097, 0x20), 0, true);
+      peer.write(Buffer.concat([MAGIC, frame]));
+    },
+  },
+  ...VALID.map(
+    ([what, fields]): HostileCase => ({
+      what: `a HELLO with ${what}, which is valid`,
+      code: null,
+      isOpening: true,
+      sessionCount: 2,
+      act: async (peer) => {
+        await peer.establish(fields);
+        await peer.ping();
+      },
+    }),
+  ),
+  {
+    what: 'a HELLO of a version that nobody speaks',
+    code: 'version-mismatch',
+    isOpening: true,
+    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), version: { min: 2, max: 2 ** 53 } })),
+  },
+  {
+    what: 'a HELLO that demands authentication',
+    code: 'auth-failed',
+    isOpening: true,
+    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), auth: { method: '\u001b[2J' } })),
+  },
+  {
+    what: 'a HELLO that demands TLS',
+    code: 'auth-failed',
+    isOpening: true,
+    act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), tls: true })),
+  },
+];

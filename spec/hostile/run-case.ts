@@ -1,0 +1,64 @@
+/** Runs one case against a process, and looks at everything that has to be seen from outside. */
+import type { ExecutionContext } from 'ava';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { eventually } from '../helpers/eventually.js';
+import { ESTABLISHED } from '../helpers/log-lines.js';
+import { peakBytes, resetPeak } from '../helpers/process-memory.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
+import type { TargetProcess } from './target-process.js';
+
+/** The codes with which a side leaves without a word (R-CODE-3), and those that a connection ends with. */
+const SILENT: readonly string[] = ['peer-restarted', 'desync', 'channel-closed'];
+
+/** Misbehaves, then behaves: on the same connection, unless that is gone. */
+export async function runCase(t: ExecutionContext, target: TargetProcess, hostile: HostileCase): Promise<void> {
+  const { vproxy, path } = target;
+  const { code, isOpening = false, memoryBytes = FLOOD_MEMORY_BYTES } = hostile;
+  const isEnd = code !== null && ERROR_CODES[code].scope !== 'stream';
+  const from = vproxy.lines.length;
+  const peer = isOpening ? new SocketPeer({ path }, hostile.peer) : await SocketPeer.established(path, hostile.peer);
+  t.teardown(() => peer.close());
+  resetPeak(vproxy.pid);
+
+  await hostile.act(peer, target);
+  peer.isReading = true;
+  if (isEnd) {
+    const [line] = await vproxy.waitForLine(new RegExp(`session on .* ended: .*\\(${code}\\)$`), { from });
+    if (hostile.says !== undefined) t.regex(line, hostile.says);
+    if (hostile.isTold ?? !SILENT.includes(code)) await peer.seen(new RegExp(`^GOAWAY 0 ${code}$`));
+    else t.deepEqual(peer.goawayCodes(), []);
+  } else if (code !== null) {
+    await peer.seen(new RegExp(`^(?:REFUSE|RESET) \\d+ ${code}$`));
+  }
+  for (const other of hostile.alsoLogged ?? []) await vproxy.waitForLine(new RegExp(`\\(${other}\\)`), { from });
+  if (!isEnd && !isOpening) await peer.ping();
+  const grownBytes = peakBytes(vproxy.pid) - target.idleBytes;
+  const figures = `${mebi(peer.socket.bytesWritten)} written, at most ${mebi(grownBytes)} above ${mebi(target.idleBytes)}`;
+  t.log(figures);
+  t.true(grownBytes < memoryBytes, figures);
+
+  const good = peer.isClosed ? await SocketPeer.established(path) : peer;
+  t.teardown(() => good.close());
+  if (good === peer && (isEnd || isOpening)) {
+    peer.renew();
+    await peer.establish();
+  }
+  await good.echo();
+
+  t.is(peer.fault, null);
+  const lines = vproxy.lines.slice(from);
+  const expected = hostile.sessionCount ?? (isEnd ? 2 : 1);
+  t.is(lines.filter((line) => ESTABLISHED.test(line)).length, expected, lines.join('\n'));
+  t.deepEqual(
+    lines.filter((line) => /internal: |^\s+at /.test(line)),
+    [],
+  );
+  good.close();
+  await eventually(() => vproxy.lines.slice(from).some((line) => /ended: .*\(channel-closed\)$/.test(line)), {
+    intervalMs: 2,
+    what: 'the end of the last session',
+  });
+}
+
+const mebi = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

@@ -1,0 +1,89 @@
+/** The real command line that hostile peers connect to, with local programs of every kind behind its forwards. */
+import net from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { ENDED } from '../helpers/log-lines.js';
+import { residentBytes } from '../helpers/process-memory.js';
+import { echo, localServer } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { VproxyProcess } from '../helpers/vproxy-process.js';
+import type { Surroundings } from './case.js';
+
+/** What `t.teardown` is for a test, for something that several tests share. */
+export type Teardown = Pick<ExecutionContext, 'teardown'>;
+
+/** What is written in the session that warms the process up: buffers and the code's own size have settled after it. */
+const WARM_UP_FRAMES = 200;
+
+/** A process, what stands around it, and its size at rest. */
+export interface TargetProcess extends Surroundings {
+  readonly vproxy: VproxyProcess;
+  /** The channel's socket. */
+  readonly path: string;
+  readonly idleBytes: number;
+}
+
+/** Starts the process and has one orderly session with it. */
+export async function startTarget(t: Teardown, options: readonly string[] = []): Promise<TargetProcess> {
+  const context = t as ExecutionContext;
+  const folder = temporaryFolder(context);
+  const taps = new Set<net.Socket>();
+  const services: Readonly<Record<string, (socket: net.Socket) => void>> = {
+    echo,
+    deaf: (socket) => socket.pause(),
+    // Speaks hybrid vsock, whose dialler waits for an answer: none comes.
+    hang: (socket) => socket.resume(),
+    tap: (socket) => {
+      taps.add(socket.resume());
+      socket.once('close', () => taps.delete(socket));
+    },
+    source: (socket) => {
+      const write = (): void => {
+        while (!socket.destroyed && socket.write(SOURCE));
+      };
+      socket.on('drain', write);
+      write();
+    },
+  };
+  for (const [name, handle] of Object.entries(services)) {
+    await localServer(context, handle, { path: join(folder, name), backlog: 4096 });
+  }
+  const forwards = ['echo', 'deaf', 'tap', 'source'].flatMap((name) => ['-i', `${name}:${join(folder, name)}`]);
+  const path = join(folder, 'channel.sock');
+  const vproxy = new VproxyProcess([
+    ...['-c', `unix-listen:${path}`, ...forwards, '-o', 'out:0'],
+    ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `gone:${join(folder, 'gone')}`],
+    // A path that leads through a socket.
+    ...['-i', `broken:${join(folder, 'echo', 'x')}`, ...options],
+  ]);
+  context.teardown(() => vproxy.stop());
+  await vproxy.waitForLine(/waiting for the peer/);
+  const port = await vproxy.listeningPort('out');
+  await warmUp(path);
+  await vproxy.waitForLine(ENDED);
+  return {
+    vproxy,
+    path,
+    taps,
+    idleBytes: residentBytes(vproxy.pid),
+    dial: () => {
+      const socket = net.connect(port, '127.0.0.1').on('error', () => undefined);
+      context.teardown(() => socket.destroy());
+      return socket;
+    },
+  };
+}
+
+const SOURCE = Buffer.alloc(65_536, 's');
+
+async function warmUp(path: string): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  for (let turn = 0; turn < WARM_UP_FRAMES; turn += 1) {
+    await peer.ping();
+    peer.send(0x80, 0, Buffer.alloc(131_072));
+  }
+  await peer.echo();
+  await peer.ping();
+  peer.close();
+}

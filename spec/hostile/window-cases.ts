@@ -1,0 +1,166 @@
+/** Ways to make the process hold bytes: windows that are filled, and credit that is given without reading (R-FLOW-2 to R-FLOW-5, R-FLOW-8). */
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { eventually } from '../helpers/eventually.js';
+import type { SeenFrame } from '../helpers/frame-log.js';
+import type { SocketPeer } from '../helpers/socket-peer.js';
+import { ALL_STREAMS_MEMORY_BYTES, FLOOD, type HostileCase, WINDOWS_MEMORY_BYTES } from './case.js';
+
+const { ACCEPT, CREDIT, RESET } = FRAME_TYPE;
+
+/** A type that nobody knows: it needs no credit. */
+const UNKNOWN = 0x90;
+
+const FIRST_CREDIT_BYTES = 65_536;
+/** Most of the receive budget of a channel. */
+const GROWN_BYTES = 40 * 2 ** 20;
+
+/** Time for several round trips, in milliseconds. */
+const GROWTH_MS = 1500;
+
+const REASON = { code: 'cancelled', message: '' };
+
+/** What this peer may still send, as the process grants it. */
+class Credits {
+  readonly #totals = new Map<number, number>([[0, 2 ** 20]]);
+  readonly #sent = new Map<number, number>();
+
+  take({ type, streamId, payload }: SeenFrame): void {
+    if (type === CREDIT) this.#totals.set(streamId, Number(payload.readBigUInt64BE()));
+  }
+
+  left(id: number): number {
+    const own = (this.#totals.get(id) ?? FIRST_CREDIT_BYTES) - (this.#sent.get(id) ?? 0);
+    return Math.min(own, (this.#totals.get(0) ?? 0) - (this.#sent.get(0) ?? 0));
+  }
+
+  /** All that was granted to streams beyond what was sent on them, in bytes. */
+  get open(): number {
+    let sum = 0;
+    for (const [id, total] of this.#totals) if (id !== 0) sum += total - (this.#sent.get(id) ?? 0);
+    return sum;
+  }
+
+  count(id: number, bytes: number): void {
+    for (const key of [0, id]) this.#sent.set(key, (this.#sent.get(key) ?? 0) + bytes);
+  }
+}
+
+/** Opens streams and waits for their answers, in groups that the bounds of the process let through. */
+async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
+  const ids = Array.from({ length: count }, (_, index) => 2 * index + 1);
+  for (let from = 0; from < count; from += 200) {
+    const group = ids.slice(from, from + 200);
+    for (const id of group) peer.sendOpen(id, service);
+    const accepted = () => peer.log.frames.filter(({ type }) => type === ACCEPT).length;
+    await eventually(() => accepted() >= group.length, { intervalMs: 2, what: `${group.length} ACCEPTs` });
+    peer.log.take();
+  }
+  return ids;
+}
+
+/** Sends one piece on a stream where the credit is enough. */
+function sendPiece(peer: SocketPeer, credits: Credits, id: number, bytes: number): boolean {
+  const length = Math.min(bytes, credits.left(id));
+  if (length <= 0) return false;
+  credits.count(id, length);
+  peer.sendData(id, Buffer.alloc(length, id));
+  return true;
+}
+
+/** Sends pieces on all streams in turn until none has had credit for a while. */
+async function fill(
+  peer: SocketPeer,
+  credits: Credits,
+  ids: readonly number[],
+  between: () => Promise<void>,
+): Promise<void> {
+  for (;;) {
+    let hasSent = false;
+    for (const id of ids) {
+      if (!sendPiece(peer, credits, id, 16_384)) continue;
+      hasSent = true;
+      await between();
+    }
+    await peer.ping(30_000);
+    peer.log.take();
+    if (!hasSent) return;
+  }
+}
+
+export const WINDOW_CASES: readonly HostileCase[] = [
+  {
+    what: 'DATA on 1,000 streams whose local programs do not read, up to the credit of each',
+    code: null,
+    memoryBytes: ALL_STREAMS_MEMORY_BYTES,
+    act: async (peer) => {
+      const credits = new Credits();
+      peer.onFrame = (frame) => credits.take(frame);
+      const ids = await openAll(peer, 'deaf', 1000);
+      await fill(peer, credits, ids, () => peer.drain());
+      for (const id of ids) peer.send(RESET, id, REASON);
+      await peer.ping(30_000);
+    },
+  },
+  {
+    what: 'DATA for 250 programs that do not read, each piece in a buffer of the channel that bulk fills up',
+    code: null,
+    memoryBytes: WINDOWS_MEMORY_BYTES,
+    act: async (peer) => {
+      const credits = new Credits();
+      peer.onFrame = (frame) => credits.take(frame);
+      const ids = await openAll(peer, 'deaf', 250);
+      await fill(peer, credits, ids, async () => {
+        peer.send(UNKNOWN, 0, Buffer.alloc(110_000));
+        await peer.drain();
+      });
+      for (const id of ids) peer.send(RESET, id, REASON);
+      await peer.ping(30_000);
+    },
+  },
+  {
+    what: 'late PONGs, so that windows grow, and fills them when the local programs stop to read',
+    code: null,
+    memoryBytes: WINDOWS_MEMORY_BYTES,
+    peer: { pongDelayMs: 200 },
+    act: async (peer, { taps }) => {
+      const credits = new Credits();
+      peer.onFrame = (frame) => credits.take(frame);
+      const ids = await openAll(peer, 'tap', 8);
+      // A window grows when half of it has left within four round trips, and these take as long as this peer likes.
+      const startedAt = performance.now();
+      let grownAt = Number.POSITIVE_INFINITY;
+      // For a while after that they still could grow.
+      while (performance.now() < grownAt + GROWTH_MS) {
+        if (credits.open >= GROWN_BYTES) grownAt = Math.min(grownAt, performance.now());
+        else if (performance.now() > startedAt + 15_000) throw new Error(`windows of ${credits.open} bytes only`);
+        for (let piece = 0; piece < 4; piece += 1) for (const id of ids) sendPiece(peer, credits, id, 131_072);
+        await peer.ping();
+        peer.log.take();
+      }
+      for (const socket of taps) socket.pause();
+      await fill(peer, credits, ids, () => peer.drain());
+      for (const id of ids) peer.send(RESET, id, REASON);
+      await peer.ping(30_000);
+      taps.clear();
+    },
+  },
+  {
+    what: 'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads nothing',
+    code: null,
+    peer: { peerLimits: { streamCredit: 2 ** 30, inFlight: 2 ** 30 } },
+    act: async (peer) => {
+      peer.isReading = false;
+      for (let id = 1; id < 2 * 250; id += 2) {
+        peer.sendOpen(id, 'source');
+        peer.sendCredit(id, 2n ** 64n - 1n);
+      }
+      peer.sendCredit(0, 2n ** 64n - 1n);
+      // Nothing can be seen of a process that is not read, so it gets as long as it has in other floods.
+      await peer.flood(() => peer.frame(UNKNOWN, 0, Buffer.alloc(65_536)), FLOOD);
+      peer.onFrame = () => peer.log.take();
+      peer.isReading = true;
+      for (let id = 1; id < 2 * 250; id += 2) peer.send(RESET, id, REASON);
+      peer.onFrame = () => undefined;
+    },
+  },
+];
