@@ -92,10 +92,10 @@ export class VproxyProcess {
 
   /**
    * The first line of stderr from number `from` on that matches, also one that came before the call. Rejects, with the
-   * log, when none comes within `timeoutMs` (default 15,000) or the process ends.
+   * log, when none comes within `timeoutMs` (default 30,000) or the process ends.
    */
   async waitForLine(pattern: RegExp, options: { timeoutMs?: number; from?: number } = {}): Promise<RegExpExecArray> {
-    const { timeoutMs = 15_000, from = 0 } = options;
+    const { timeoutMs = 30_000, from = 0 } = options;
     for (const line of this.lines.slice(from)) {
       const match = pattern.exec(line);
       if (match !== null) return match;
