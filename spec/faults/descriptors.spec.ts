@@ -19,16 +19,20 @@ const REFUSED = /a connection to .* was reset: .*EMFILE.*\((?:local-error|connec
 const refusedCount = ({ lines }: VproxyProcess): number => lines.filter((line) => REFUSED.test(line)).length;
 
 /** Opens more connections than there are descriptors; those that were refused leave the set by themselves. */
-function openTooMany(t: ExecutionContext, port: number): { readonly open: Set<net.Socket>; answered: number } {
+function openTooMany(
+  t: ExecutionContext,
+  address: net.NetConnectOpts,
+  text = 'x',
+): { readonly open: Set<net.Socket>; answered: number } {
   const all = { open: new Set<net.Socket>(), answered: 0 };
   for (let count = 0; count < TOO_MANY; count += 1) {
-    const socket = localSocket(t, { host: '127.0.0.1', port });
+    const socket = localSocket(t, address);
     all.open.add(socket);
     socket.on('error', () => undefined);
     socket.once('data', () => (all.answered += 1));
     socket.once('end', () => socket.destroy());
     socket.once('close', () => all.open.delete(socket));
-    socket.write('x');
+    socket.write(text);
   }
   return all;
 }
@@ -42,7 +46,7 @@ for (const side of ['host', 'guest'] as const) {
       [`${side}Options`]: { descriptorLimit: LIMIT },
     });
     const port = await pair.host.listeningPort('echo');
-    const all = openTooMany(t, port);
+    const all = openTooMany(t, { host: '127.0.0.1', port });
     await eventually(() => all.answered === all.open.size && all.answered + refusedCount(pair.host) === TOO_MANY, {
       what: 'an answer, or a line in the log, for each connection',
     });
@@ -75,7 +79,7 @@ for (const kind of ['unix', 'tcp'] as const) {
     const args = ['-c', `${kind}-listen:${address}`, '-o', 'echo:0', '--wait', '60'];
     const host = spawnVproxy(t, args, { descriptorLimit: LIMIT });
     await host.waitForLine(/waiting for the peer/);
-    const all = openTooMany(t, await host.listeningPort('echo'));
+    const all = openTooMany(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
     await eventually(() => all.open.size + refusedCount(host) === TOO_MANY && refusedCount(host) > 0);
     const peerAddress =
       kind === 'unix' ? path : `127.0.0.1:${(await host.waitForLine(CHANNEL_LISTENING))[1] ?? 'no port'}`;
@@ -85,3 +89,21 @@ for (const kind of ['unix', 'tcp'] as const) {
     t.is(all.answered + refusedCount(host), TOO_MANY);
   });
 }
+
+test('a side without descriptors logs the storage calls that it cannot take, and takes others when some are free', async (t) => {
+  const path = join(temporaryFolder(t), 'storage.sock');
+  const args = ['-c', `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`, '--storage-socket', path];
+  const guest = spawnVproxy(t, args, { descriptorLimit: LIMIT });
+  await guest.waitForLine(/for storage calls/);
+  const refused = () =>
+    guest.lines.filter((line) => /storage call .*EMFILE.*\(storage-unavailable\)/.test(line)).length;
+  const all = openTooMany(t, { path }, '{');
+  await eventually(() => refused() > 0 && all.open.size + refused() === TOO_MANY);
+  for (const socket of all.open) socket.destroy();
+  await eventually(async () => {
+    const socket = localSocket(t, { path });
+    socket.end('no call');
+    return (await readToEnd(socket)).includes('storage-bad-request');
+  });
+  t.pass();
+});

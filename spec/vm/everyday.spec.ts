@@ -14,7 +14,7 @@ const laboratory = useLaboratory(test);
 const MEASURED_MS = 10_000;
 const CPU_SHARE = 0.05;
 const SIGTERM_MS = 1_000;
-const START_MS = 40_000;
+const START_MS = 60_000;
 const ENDLESS_BYTES = 2 ** 40;
 
 test.serial('storage, ssh, files, forwards both ways and 200 streams work over one port', async (t) => {
