@@ -1,5 +1,5 @@
 /** The log of a command, on stderr. */
-import { toVproxyError } from '../lib/errors.js';
+import { systemCode, toVproxyError } from '../lib/errors.js';
 import { escapeText } from '../lib/util/escape.js';
 import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 import type { DebugLog } from './debug-log.js';
@@ -21,19 +21,24 @@ const RANKS: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, 
 /** While so much waits for whoever reads stderr, further lines are left out, in bytes. */
 const MAX_UNWRITTEN_BYTES = 2 ** 20;
 
-/** Writes log events to stderr. When nobody reads that any more, or not fast enough, it goes on without. */
+/** What the system says of a file that has no room for more: it may have some again. */
+const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** Writes log events to stderr. When nobody reads that any more, or not fast enough, or its disk is full, it goes on without. */
 export class Output {
   readonly #options: OutputOptions;
   readonly #debugLog: DebugLog | null;
   #isGone = false;
   #lostCount = 0;
+  /** Lines that found the disk full. */
+  #unwrittenCount = 0;
 
   /** `debugLog` takes the events that the level leaves out. */
   constructor(options: OutputOptions = DEFAULTS, debugLog: DebugLog | null = null) {
     this.#options = options;
     this.#debugLog = debugLog;
-    process.stderr.on('error', () => {
-      this.#isGone = true;
+    process.stderr.on('error', (error) => {
+      this.#isGone ||= !FULL_CODES.has(systemCode(error));
     });
   }
 
@@ -63,7 +68,20 @@ export class Output {
   }
 
   #write(line: string): void {
-    if (this.#hasRoom()) process.stderr.write(`${line}\n`);
+    if (!this.#hasRoom()) return;
+    const count = this.#unwrittenCount;
+    this.#unwrittenCount = 0;
+    process.stderr.write(`${count === 0 ? '' : this.#formatUnwritten(count)}${line}\n`, (error) => {
+      if (FULL_CODES.has(systemCode(error))) this.#unwrittenCount += count + 1;
+    });
+  }
+
+  /** A line about others, behind one that may have been written in part. */
+  #formatUnwritten(count: number): string {
+    const { format, hasDetails } = this.#options;
+    const message = `${count} lines of this log are lost: there was no room for them`;
+    const event: LogEvent = { level: 'warn', event: 'log-lost', message, fields: { count } };
+    return `\n${format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails)}\n`;
   }
 
   /** Whether a line may be written; one that may not is counted, and told of as soon as there is room. */

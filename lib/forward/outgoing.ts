@@ -6,6 +6,7 @@ import type { Clock } from '../util/clock.js';
 import { listen } from '../util/listen.js';
 import type { Log } from '../util/log-event.js';
 import { resetSocket } from '../util/reset-socket.js';
+import { descriptorShortage } from '../util/spare-descriptors.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
 import type { Caller, Entrance } from './entrance.js';
@@ -60,7 +61,7 @@ export class OutgoingForward {
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
     await listen(this.#server, this.#entrance.address);
-    this.#server.on('connection', (socket) => this.#entrance.receive(socket, (caller) => this.#forward(caller)));
+    this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`));
     this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
     this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
@@ -73,6 +74,17 @@ export class OutgoingForward {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const socket of this.#sockets) resetSocket(socket);
     await closed;
+  }
+
+  #accept(socket: net.Socket): void {
+    const shortage = descriptorShortage(socket);
+    if (shortage === null) {
+      this.#entrance.receive(socket, (caller) => this.#forward(caller));
+      return;
+    }
+    resetSocket(socket);
+    const { service } = this.spec;
+    this.#log('warn', 'stream-refused', `a connection to ${this.#name(service)} was reset: ${shortage} (local-error)`);
   }
 
   #forward(caller: Caller): void {

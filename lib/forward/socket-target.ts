@@ -5,6 +5,7 @@ import type { SessionStream } from '../session/session-stream.js';
 import type { OnRead } from '../util/buffered-socket.js';
 import { describeError } from '../util/describe-error.js';
 import { resetSocket } from '../util/reset-socket.js';
+import { descriptorShortage } from '../util/spare-descriptors.js';
 import { Splice } from './splice.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
 
@@ -47,16 +48,22 @@ export class SocketTarget implements Target {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
       socket.destroy();
     });
+    const refuse = (code: ErrorCode, message: string): void => {
+      stream.refuse(code, `${name}: ${message}`);
+      socket.destroy();
+    };
     const socket = this.#dial(splice.onread, {
       answered: () => {
         cancelTimeout();
+        const shortage = descriptorShortage(socket);
+        if (shortage !== null) {
+          refuse('connect-failed', shortage);
+          return;
+        }
         stream.accept();
         onOpened(stream);
       },
-      refused: (code, message) => {
-        stream.refuse(code, `${name}: ${message}`);
-        socket.destroy();
-      },
+      refused: refuse,
     });
     this.#sockets.add(socket);
     socket.once('error', (error) => {

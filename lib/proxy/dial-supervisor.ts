@@ -6,10 +6,17 @@ import { deferred } from '../util/deferred.js';
 import { ChannelSupervisor, RETRY, type SupervisorOptions } from './channel-supervisor.js';
 import type { LinkRunner } from './link-runner.js';
 
+/** A session that lasted less than this counts as failed, as within one link (R-OPEN-12). */
+const SHORT_SESSION_MS = 10_000;
+
 export class DialSupervisor extends ChannelSupervisor {
   readonly #kind: DialKind<unknown>;
+  /** Between openings that led to no session. */
   readonly #backoff = new Backoff(RETRY);
+  /** Behind links whose last session was short: a peer that lets each of them be established and then drops it costs little. */
+  readonly #shortSessions = new Backoff(RETRY);
   readonly #stopping = new AbortController();
+  #wasSessionShort = false;
   #runner: LinkRunner | null = null;
   #endPause: (() => void) | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -33,6 +40,7 @@ export class DialSupervisor extends ChannelSupervisor {
 
   override retryNow(): void {
     this.#backoff.reset();
+    this.#shortSessions.reset();
     this.#endPause?.();
   }
 
@@ -54,11 +62,16 @@ export class DialSupervisor extends ChannelSupervisor {
   async #openOnce(): Promise<VproxyError> {
     const { channel } = this.options;
     const { signal } = this.#stopping;
+    this.#wasSessionShort = false;
     try {
       const report = { waiting: (what: string) => this.tellState('waiting', `${channel.text}: waiting for ${what}`) };
       const link = await this.#kind.dial(channel.address, { signal, report });
       const runner = this.run(link);
       runner.loop.on('session', () => this.#backoff.reset());
+      runner.loop.on('ended', ({ ageMs }) => {
+        this.#wasSessionShort = ageMs < SHORT_SESSION_MS;
+        if (!this.#wasSessionShort) this.#shortSessions.reset();
+      });
       this.#runner = runner;
       runner.start();
       if (signal.aborted) return await runner.stop(new VproxyError('shutdown', 'this side is ending'));
@@ -72,7 +85,8 @@ export class DialSupervisor extends ChannelSupervisor {
 
   async #pause(): Promise<void> {
     const over = deferred();
-    const cancel = this.options.clock.schedule(this.#backoff.next(), () => over.resolve());
+    const pauses = this.#wasSessionShort ? this.#shortSessions : this.#backoff;
+    const cancel = this.options.clock.schedule(pauses.next(), () => over.resolve());
     this.#endPause = () => over.resolve();
     await over.promise;
     cancel();

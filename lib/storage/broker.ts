@@ -1,9 +1,10 @@
 /** The storage broker: takes the calls of the wrappers in the guest, and has each answered by one emulator. */
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { descriptorShortage } from '../util/spare-descriptors.js';
 import type { StorageBrokerEvents, StorageCallRecord } from './broker-events.js';
 import { ByteBudget } from './byte-budget.js';
 import type { EmulatorLink, LinkOutcome } from './emulator-link.js';
@@ -93,7 +94,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
    * Rejects with `address-in-use`, `address-denied` or `address-unavailable`.
    */
   async listen(path: string): Promise<void> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => this.serve(socket));
+    const server = createServer({ allowHalfOpen: true }, (socket) => this.#accepted(socket));
     await listenAt(server, { path });
     // A failed accept ends nothing.
     server.on('error', () => undefined);
@@ -135,6 +136,17 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     await new Promise((resolve) => setImmediate(resolve));
     for (const stream of this.#wrappers.values()) stream.destroy();
     await Promise.all(closed);
+  }
+
+  #accepted(socket: Socket): void {
+    const shortage = descriptorShortage(socket);
+    if (shortage === null) {
+      this.serve(socket);
+      return;
+    }
+    // An answer would hold its descriptor for a while, and more may be coming at this moment.
+    socket.destroy();
+    this.emit('call', { argv: [], durationMs: 0, error: unavailable(shortage) });
   }
 
   #accept(wrapper: WrapperCall): void {

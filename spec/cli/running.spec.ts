@@ -125,25 +125,6 @@ test.serial('-q logs no news, -v logs streams, -vv their facts too, and DEBUG sh
   }
 });
 
-test.serial('a process whose log nobody reads any more goes on', async (t) => {
-  const target = await localServer(t, echo);
-  const { host, guest } = await startPair(t, {
-    host: ['-v', '-o', 'echo:127.0.0.1:0'],
-    guest: ['-i', `echo:127.0.0.1:${target.port}`],
-  });
-  const port = await host.listeningPort('echo');
-  host.closeLog();
-  for (let call = 0; call < 5; call++) {
-    const socket = localSocket(t, { host: '127.0.0.1', port });
-    const answer = readToEnd(socket);
-    socket.end(`call ${call}`);
-    t.is((await answer).toString(), `call ${call}`);
-  }
-  host.kill('SIGTERM');
-  t.deepEqual(await host.exited, { code: 0, signal: null });
-  await guest.waitForLine(ENDED);
-});
-
 test.serial('a port that is taken ends it with 69 and one line', async (t) => {
   const taken = await localServer(t, echo);
   const channel = `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`;

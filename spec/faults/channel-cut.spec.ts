@@ -31,7 +31,7 @@ test('a channel that is cut at a random byte ends each transfer whole, or in a r
     far.length = 0;
     relay.leftBytes = cutAtBytes;
     const near = Array.from({ length: TRANSFERS_AT_ONCE }, () => localSocket(t, { host: '127.0.0.1', port }));
-    const outcomes = near.map(outcomeOf);
+    const outcomes = near.map((socket) => outcomeOf(socket));
     for (const socket of near) socket.end(pattern(MAX_TRANSFER_BYTES));
     const results = [...(await Promise.all(outcomes)), ...(await Promise.all(far))];
     for (const { end, receivedBytes, isPrefix } of results) {

@@ -1,55 +1,67 @@
-/** A process that has used up its file descriptors refuses what is new, keeps what is open, and recovers. */
+/** A process that has used up its file descriptors says so, refuses what is new, keeps what is open, and recovers. */
 import { once } from 'node:events';
 import type net from 'node:net';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { eventually } from '../helpers/eventually.js';
-import { type ProcessPair, processPair } from '../helpers/process-pair.js';
-import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { CHANNEL_LISTENING, ESTABLISHED } from '../helpers/log-lines.js';
+import { processPair } from '../helpers/process-pair.js';
+import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const LIMIT = 64;
 const TOO_MANY = 80;
 
-/** Opens more connections than there are descriptors; those that were refused close by themselves. */
-async function exhaust(t: ExecutionContext, pair: ProcessPair, port: number): Promise<Set<net.Socket>> {
-  const open = new Set<net.Socket>();
-  let settled = 0;
+/** What a process says of each connection that it cannot have. */
+const REFUSED = /a connection to .* was reset: .*EMFILE.*\((?:local-error|connect-failed)\)/;
+
+const refusedCount = ({ lines }: VproxyProcess): number => lines.filter((line) => REFUSED.test(line)).length;
+
+/** Opens more connections than there are descriptors; those that were refused leave the set by themselves. */
+function openTooMany(
+  t: ExecutionContext,
+  address: net.NetConnectOpts,
+  text = 'x',
+): { readonly open: Set<net.Socket>; answered: number } {
+  const all = { open: new Set<net.Socket>(), answered: 0 };
   for (let count = 0; count < TOO_MANY; count += 1) {
-    const socket = localSocket(t, { host: '127.0.0.1', port });
-    open.add(socket);
+    const socket = localSocket(t, address);
+    all.open.add(socket);
     socket.on('error', () => undefined);
-    const settle = () => (settled += 1);
-    socket.once('data', settle);
+    socket.once('data', () => (all.answered += 1));
     socket.once('end', () => socket.destroy());
-    socket.once('close', () => {
-      if (open.delete(socket) && socket.bytesRead === 0) settle();
-    });
-    socket.write('x');
+    socket.once('close', () => all.open.delete(socket));
+    socket.write(text);
   }
-  await eventually(() => settled === TOO_MANY, { what: `an answer or an end for each connection, ${pair.host.pid}` });
-  return open;
+  return all;
 }
 
 for (const side of ['host', 'guest'] as const) {
-  test(`a ${side} without descriptors refuses connections, keeps the open ones, and recovers`, async (t) => {
+  test(`a ${side} without descriptors logs what it refuses, keeps what is open, and recovers`, async (t) => {
     const target = await localServer(t, echo);
     const pair = await processPair(t, {
       host: ['-o', 'echo:0'],
-      guest: ['-i', `echo:${target.port}`],
+      guest: ['-i', `echo:${target.port}`, '-o', 'back:0'],
       [`${side}Options`]: { descriptorLimit: LIMIT },
     });
     const port = await pair.host.listeningPort('echo');
-    const open = await exhaust(t, pair, port);
-    t.true(open.size > 10 && open.size < LIMIT, `${open.size}`);
-    // What a host's system cannot accept, Node closes without a word.
+    const all = openTooMany(t, { host: '127.0.0.1', port });
+    await eventually(() => all.answered === all.open.size && all.answered + refusedCount(pair.host) === TOO_MANY, {
+      what: 'an answer, or a line in the log, for each connection',
+    });
+    t.true(all.answered > 10 && all.answered < LIMIT, `${all.answered}`);
     if (side === 'guest') {
       await pair.guest.waitForLine(/EMFILE.*\(connect-failed\)/);
-      await pair.host.waitForLine(/EMFILE.*\(connect-failed\)/);
+      // Its own programs hear of it too, although targets have the descriptors.
+      await failureOf(localSocket(t, { host: '127.0.0.1', port: await pair.guest.listeningPort('back') }));
+      await pair.guest.waitForLine(/a connection to .* \(back\) was reset: EMFILE.*\(local-error\)/);
     }
-    for (const socket of open) {
+    for (const socket of all.open) {
       socket.write('still there');
       t.is(String((await once(socket, 'data'))[0]), 'still there');
     }
-    for (const socket of open) socket.destroy();
+    for (const socket of all.open) socket.destroy();
     await eventually(async () => {
       const socket = localSocket(t, { host: '127.0.0.1', port });
       socket.end('again');
@@ -58,3 +70,40 @@ for (const side of ['host', 'guest'] as const) {
     for (const { lines } of [pair.host, pair.guest]) t.false(lines.some((line) => /session .* ended/.test(line)));
   });
 }
+
+for (const kind of ['unix', 'tcp'] as const) {
+  test(`a ${kind}-listen channel lets the peer in although local connections have used up the descriptors`, async (t) => {
+    const path = join(temporaryFolder(t), 'channel.sock');
+    const target = await localServer(t, echo);
+    const address = kind === 'unix' ? path : '127.0.0.1:0';
+    const args = ['-c', `${kind}-listen:${address}`, '-o', 'echo:0', '--wait', '60'];
+    const host = spawnVproxy(t, args, { descriptorLimit: LIMIT });
+    await host.waitForLine(/waiting for the peer/);
+    const all = openTooMany(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
+    await eventually(() => all.open.size + refusedCount(host) === TOO_MANY && refusedCount(host) > 0);
+    const peerAddress =
+      kind === 'unix' ? path : `127.0.0.1:${(await host.waitForLine(CHANNEL_LISTENING))[1] ?? 'no port'}`;
+    spawnVproxy(t, ['-c', `${kind}-connect:${peerAddress}`, '-i', `echo:${target.port}`]);
+    await host.waitForLine(ESTABLISHED);
+    await eventually(() => all.answered === all.open.size && all.answered > 10, { what: 'all that waited served' });
+    t.is(all.answered + refusedCount(host), TOO_MANY);
+  });
+}
+
+test('a side without descriptors logs the storage calls that it cannot take, and takes others when some are free', async (t) => {
+  const path = join(temporaryFolder(t), 'storage.sock');
+  const args = ['-c', `unix-listen:${join(temporaryFolder(t), 'channel.sock')}`, '--storage-socket', path];
+  const guest = spawnVproxy(t, args, { descriptorLimit: LIMIT });
+  await guest.waitForLine(/for storage calls/);
+  const refused = () =>
+    guest.lines.filter((line) => /storage call .*EMFILE.*\(storage-unavailable\)/.test(line)).length;
+  const all = openTooMany(t, { path }, '{');
+  await eventually(() => refused() > 0 && all.open.size + refused() === TOO_MANY);
+  for (const socket of all.open) socket.destroy();
+  await eventually(async () => {
+    const socket = localSocket(t, { path });
+    socket.end('no call');
+    return (await readToEnd(socket)).includes('storage-bad-request');
+  });
+  t.pass();
+});

@@ -23,7 +23,7 @@ for (const killed of ['host', 'guest'] as const) {
       const killAtBytes = Math.floor(Math.random() * MAX_TRANSFER_BYTES * TRANSFERS_AT_ONCE);
       const port = await pair.host.listeningPort('x');
       const near = Array.from({ length: TRANSFERS_AT_ONCE }, () => localSocket(t, { host: '127.0.0.1', port }));
-      const outcomes = near.map(outcomeOf);
+      const outcomes = near.map((socket) => outcomeOf(socket));
       const victim = pair[killed];
       const survivor = killed === 'host' ? pair.guest : pair.host;
       const from = survivor.lines.length;

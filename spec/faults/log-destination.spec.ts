@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { ENDED } from '../helpers/log-lines.js';
+import { processPair } from '../helpers/process-pair.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 
 /** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
 const PROGRAM = `
@@ -29,3 +32,28 @@ test('a log that nobody reads for a while costs 1 MiB and lines, which are count
   await eventually(() => lines.at(-1) === 'vproxy: the last one');
   t.is(lines.filter((line) => line.endsWith('xxx')).length + Number(lost[1]), 50_000);
 });
+
+for (const side of ['host', 'guest'] as const) {
+  test(`a ${side} whose log has no reader any more (EPIPE) serves as before, and ends in order`, async (t) => {
+    const target = await localServer(t, echo);
+    const pair = await processPair(t, {
+      host: ['-v', '-o', 'echo:0', '-o', 'gone:0'],
+      guest: ['-v', '-i', `echo:${target.port}`],
+    });
+    const [port, gone] = [await pair.host.listeningPort('echo'), await pair.host.listeningPort('gone')];
+    const call = async () => {
+      const socket = localSocket(t, { host: '127.0.0.1', port });
+      socket.end('ping');
+      t.is((await readToEnd(socket)).toString(), 'ping');
+    };
+    pair[side].closeLog();
+    for (let turn = 0; turn < 20; turn += 1) {
+      await call();
+      t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: gone }))).code, 'ECONNRESET');
+    }
+    const other = side === 'host' ? 'guest' : 'host';
+    const from = pair[other].lines.length;
+    t.deepEqual(await pair[side].stop(), { code: 0, signal: null });
+    await pair[other].waitForLine(ENDED, { from });
+  });
+}

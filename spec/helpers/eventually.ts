@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** How long and how often to look. */
 export interface EventuallyOptions {
-  /** The deadline. Default 10,000. */
+  /** The deadline. Default 20,000: on a busy machine, to start a process alone can take ten seconds. */
   readonly timeoutMs?: number;
   /** The pause between two looks. Default 20. */
   readonly intervalMs?: number;
@@ -19,7 +19,7 @@ export async function eventually<T>(
   look: () => T | Promise<T>,
   options: EventuallyOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
-  const { timeoutMs = 10_000, intervalMs = 20, what = 'the condition' } = options;
+  const { timeoutMs = 20_000, intervalMs = 20, what = 'the condition' } = options;
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     let failure: unknown;

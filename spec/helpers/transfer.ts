@@ -23,8 +23,9 @@ export function pattern(byteCount: number): Buffer {
   return PATTERN.subarray(0, byteCount);
 }
 
-/** Reads a socket until it ends or fails, comparing as the bytes come. */
-export function outcomeOf(socket: net.Socket): Promise<Outcome> {
+/** Reads a socket until it ends or fails, comparing as the bytes come. Rejects after `timeoutMs` (default 20,000). */
+export function outcomeOf(socket: net.Socket, options: { timeoutMs?: number } = {}): Promise<Outcome> {
+  const { timeoutMs = 20_000 } = options;
   let receivedBytes = 0;
   let isPrefix = true;
   socket.on('data', (chunk: Buffer) => {
@@ -36,5 +37,5 @@ export function outcomeOf(socket: net.Socket): Promise<Outcome> {
     socket.once('close', () => resolve({ end: 'reset', receivedBytes, isPrefix }));
     socket.on('error', () => undefined);
   });
-  return within(20_000, 'the end of a transfer', outcome);
+  return within(timeoutMs, 'the end of a transfer', outcome);
 }

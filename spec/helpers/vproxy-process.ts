@@ -22,6 +22,10 @@ export interface SpawnOptions {
   readonly script?: string;
   /** How many file descriptors it may have. Default: as many as this process. */
   readonly descriptorLimit?: number;
+  /** How long a file can get that it writes, in blocks of 512 or 1024 bytes. Default: as of this process. */
+  readonly fileLimitBlocks?: number;
+  /** A file that gets its log, behind what is in it; `lines` stays empty. */
+  readonly logFile?: string;
 }
 
 interface LineWaiter {
@@ -45,8 +49,13 @@ export class VproxyProcess {
   constructor(args: readonly string[], options: SpawnOptions = {}) {
     const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
     const command = [process.execPath, script, ...args];
-    const limit = options.descriptorLimit;
-    if (limit !== undefined) command.unshift('sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh');
+    const { descriptorLimit, fileLimitBlocks, logFile } = options;
+    const limits = [
+      ...(descriptorLimit === undefined ? [] : [`ulimit -n ${descriptorLimit};`]),
+      ...(fileLimitBlocks === undefined ? [] : [`ulimit -f ${fileLimitBlocks};`]),
+    ].join(' ');
+    if (limits !== '') command.unshift('sh', '-c', `${limits} exec "$@"`, 'sh');
+    if (logFile !== undefined) command.unshift('sh', '-c', 'log=$1; shift; exec "$@" 2>>"$log"', 'sh', logFile);
     const [file = '', ...words] = command;
     const child = spawn(file, words, {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -83,10 +92,10 @@ export class VproxyProcess {
 
   /**
    * The first line of stderr from number `from` on that matches, also one that came before the call. Rejects, with the
-   * log, when none comes within `timeoutMs` (default 15,000) or the process ends.
+   * log, when none comes within `timeoutMs` (default 30,000) or the process ends.
    */
   async waitForLine(pattern: RegExp, options: { timeoutMs?: number; from?: number } = {}): Promise<RegExpExecArray> {
-    const { timeoutMs = 15_000, from = 0 } = options;
+    const { timeoutMs = 30_000, from = 0 } = options;
     for (const line of this.lines.slice(from)) {
       const match = pattern.exec(line);
       if (match !== null) return match;

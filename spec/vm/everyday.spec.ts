@@ -2,9 +2,10 @@
 import test from 'ava';
 
 import { eventually } from '../helpers/eventually.js';
-import { ENDED } from '../helpers/log-lines.js';
+import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
 import { checkEverything } from './rig/check-everything.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
+import { GUEST_VPROXY } from './rig/initramfs.js';
 import { startDownload, waitForProgress } from './rig/transfer.js';
 import { useLaboratory } from './rig/use-laboratory.js';
 
@@ -13,6 +14,7 @@ const laboratory = useLaboratory(test);
 const MEASURED_MS = 10_000;
 const CPU_SHARE = 0.05;
 const SIGTERM_MS = 1_000;
+const START_MS = 60_000;
 const ENDLESS_BYTES = 2 ** 40;
 
 test.serial('storage, ssh, files, forwards both ways and 200 streams work over one port', async (t) => {
@@ -28,6 +30,27 @@ test.serial('SIGTERM ends the vproxy of the guest within a second while the port
   await laboratory().startGuestVproxy();
   await laboratory().waitForSession(from);
 });
+
+test.serial(
+  'a second vproxy on the port says once that it is taken, and has it when the first one is gone',
+  async (t) => {
+    t.timeout(180_000);
+    const { guest, guestVproxy, host } = laboratory();
+    const from = host.lines.length;
+    const second = await guest.agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${guest.portPath}`]);
+    const says = async (pattern: RegExp) => pattern.test(await second.log());
+    await eventually(() => says(/EBUSY.*another process has it open.*trying again/), { timeoutMs: START_MS });
+    t.false(host.lines.slice(from).some((line) => ENDED.test(line)));
+    await guestVproxy.kill('KILL');
+    await eventually(() => says(ESTABLISHED), { what: 'the session of the second one', timeoutMs: START_MS });
+    t.is((await second.log()).split('EBUSY').length, 2, await second.log());
+    await second.kill('TERM');
+    t.is(await second.waitForEnd(), 0);
+    const again = host.lines.length;
+    await laboratory().startGuestVproxy();
+    await laboratory().waitForSession(again);
+  },
+);
 
 test.serial('with the host gone and writes waiting, the vproxy of the guest hardly uses the processor', async (t) => {
   t.timeout(120_000);

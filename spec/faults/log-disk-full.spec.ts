@@ -1,0 +1,90 @@
+/** The disk of a log is full: vproxy serves as before, and says how much is missing when there is room again. */
+import { once } from 'node:events';
+import { readFileSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { ENDED } from '../helpers/log-lines.js';
+import { ProcessPair, processPair } from '../helpers/process-pair.js';
+import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+/** So long can a file get: 4 or 8 KiB, as the shell counts. */
+const fileLimitBlocks = 8;
+const LINES = 80;
+const FILE_LINES = 1000;
+
+test('with stderr on a full disk a side serves, comes back after its peer was killed, and ends in order', async (t) => {
+  const path = join(temporaryFolder(t), 'echo.sock');
+  const target = await localServer(t, echo);
+  const host = ['-v', '-o', `echo:${path}`];
+  const guest = ['-v', '-i', `echo:${target.port}`];
+  const full = { logFile: '/dev/full' };
+  const pair = new ProcessPair(t, { host, guest, hostOptions: full, guestOptions: full });
+  const call = () =>
+    eventually(async () => {
+      const socket = localSocket(t, { path });
+      const answer = readToEnd(socket);
+      socket.end('ping');
+      return (await answer).toString() === 'ping';
+    });
+  await call();
+  pair.guest.kill('SIGKILL');
+  await pair.guest.exited;
+  pair.startGuest();
+  await call();
+  for (const side of [pair.host, pair.guest]) t.deepEqual(await side.stop(), { code: 0, signal: null });
+});
+
+test('a log file that can grow again has every line, or counts it as missing', async (t) => {
+  const folder = temporaryFolder(t);
+  const [logFile, path] = [join(folder, 'log'), join(folder, 'x.sock')];
+  const args = ['-c', `unix-listen:${join(folder, 'channel.sock')}`, '-o', `x:${path}`, '--wait', '0'];
+  const vproxy = spawnVproxy(t, [...args, '--log-format', 'json'], { logFile, fileLimitBlocks });
+  const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
+  const [listening] = await eventually(() => readLog().length === 2 && readLog());
+  t.regex(listening ?? '', /"listening"/);
+  /** One line in the log. */
+  const refuse = () => once(localSocket(t, { path }).resume(), 'end');
+  for (let count = 0; count < LINES; count += 1) await refuse();
+  const before = readLog();
+  t.true(before.length > 2 && before.length < LINES, `${before.length}`);
+  truncateSync(logFile);
+  await refuse();
+  const [lost, refused] = await eventually(() => readLog().length === 2 && readLog());
+  const { event, fields } = JSON.parse(lost ?? '') as { event: string; fields: { count: number } };
+  t.deepEqual([event, fields.count + before.length], ['log-lost', LINES + 2]);
+  t.regex(refused ?? '', /"stream-refused"/);
+  t.is((await vproxy.stop()).code, 0);
+});
+
+test('a file target on a full disk holds its own streams up, and no others, and loses no line', async (t) => {
+  const file = join(temporaryFolder(t), 'vm.log');
+  const target = await localServer(t, echo);
+  const { host, guest } = await processPair(t, {
+    host: ['-o', 'log:0', '-o', 'echo:0'],
+    guest: ['-i', `log:file:${file}`, '-i', `echo:${target.port}`],
+    guestOptions: { fileLimitBlocks },
+  });
+  const text = Array.from({ length: FILE_LINES }, (_, number) => `line ${number}\n`).join('');
+  const log = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('log') });
+  const ended = readToEnd(log);
+  log.end(text);
+  const told = (pattern: RegExp) => guest.lines.filter((line) => pattern.test(line)).length;
+  let written = '';
+  for (let round = 1; written.length < text.length; round += 1) {
+    const isWhole = () => written.length + statSync(file).size === text.length;
+    await eventually(() => told(/cannot write .*EFBIG/) === round || isWhole(), { what: 'a full disk' });
+    const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
+    socket.end('meanwhile');
+    t.is((await readToEnd(socket)).toString(), 'meanwhile');
+    written += readFileSync(file, 'latin1');
+    truncateSync(file);
+    await eventually(() => written.length === text.length || told(/can be written again/) === round);
+  }
+  await ended;
+  t.true(told(/cannot write/) > 0);
+  t.is(written, text);
+  t.false(host.lines.some((line) => ENDED.test(line)));
+});
