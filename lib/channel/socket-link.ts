@@ -23,7 +23,7 @@ export interface SocketHalves {
 
 /** How a link differs from the plain one. */
 export interface SocketLinkOptions {
-  /** Default 131072; a multiple of 4096. */
+  /** Default 135168; a multiple of 4096. */
   readonly slabBytes?: number;
   /** Bytes that were read before the link was made; delivered first. The link owns them. */
   readonly firstBytes?: Buffer;
@@ -35,7 +35,8 @@ export interface SocketLinkOptions {
   readonly clock?: Clock;
 }
 
-const SLAB_BYTES = 131_072;
+/** A page more than a frame of the usual largest size, so that one read takes a whole one. */
+const SLAB_BYTES = 135_168;
 
 /** How many slabs are drained from a device in one turn of the event loop. */
 const SLABS_PER_TURN = 4;

@@ -57,7 +57,7 @@ export class Outbox {
     this.#peakStreams = this.#frames.length === 0 ? openStreams : Math.max(this.#peakStreams, openStreams);
     this.#frames.push({ type, streamId, payload });
     if (this.#frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#peakStreams) {
-      throw new VproxyError('flood', `${this.#frames.length} control frames wait for a peer that does not read`);
+      throw new VproxyError('flood', `${this.#frames.length} control frames wait to be written for the peer`);
     }
   }
 

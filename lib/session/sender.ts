@@ -5,8 +5,8 @@ import type { Outbox } from './outbox.js';
 import { ReadyList } from './ready-list.js';
 import type { SessionStream } from './session-stream.js';
 
-/** DATA frames of several streams, or beside an interactive one, are cut to this many bytes. */
-const SHARED_FRAME_BYTES = 16_384;
+/** DATA frames beside an interactive stream are cut to this many bytes, so that its next byte is soon written. */
+const CUT_FRAME_BYTES = 16_384;
 
 /** On channels with small frames (serial lines) every DATA frame is cut to this many bytes. */
 const SMALL_FRAME_BYTES = 1024;
@@ -14,11 +14,11 @@ const SMALL_FRAME_BYTES = 1024;
 /** A channel whose largest frame is at most this has small frames. */
 const SMALL_CHANNEL_BYTES = 4096;
 
-/** DATA is written while less than this waits unwritten in the channel: one stream, several streams. */
-const ALONE_HIGH_WATER_BYTES = 131_072;
-const SHARED_HIGH_WATER_BYTES = 65_536;
+/** DATA is written while less than this waits unwritten in the channel: as a rule, and beside an interactive stream. */
+const HIGH_WATER_BYTES = 131_072;
+const CUT_HIGH_WATER_BYTES = 65_536;
 
-/** A stream that sent a frame of less than this is taken for an interactive one, for this time. */
+/** A stream that sent a frame of less than this is taken for an interactive one, for this time or until a larger one. */
 const INTERACTIVE_BYTES = 1024;
 const INTERACTIVE_MS = 1000;
 
@@ -34,7 +34,7 @@ export class Sender {
   #isBusy = false;
   #isStopped = false;
   #interactiveId = 0;
-  #interactiveAtMs = Number.NEGATIVE_INFINITY;
+  #interactiveAtMs = 0;
 
   constructor(options: {
     readonly writer: FrameWriter;
@@ -57,12 +57,12 @@ export class Sender {
     return this.#sentBytes;
   }
 
-  /** The largest frame that is good to send now: small where several streams, or an interactive one, want the channel. */
+  /** The largest frame that is good to send now: small where another stream is interactive. */
   frameBytes(streamId: number): number {
     const max = this.#maxFrameBytes;
     if (max <= SMALL_CHANNEL_BYTES) return Math.min(max, SMALL_FRAME_BYTES);
-    if (max <= SHARED_FRAME_BYTES || (this.#ready.size === 0 && !this.#isBesideInteractive(streamId))) return max;
-    return SHARED_FRAME_BYTES;
+    if (max <= CUT_FRAME_BYTES || this.#interactiveId === streamId || !this.#hasInteractive()) return max;
+    return CUT_FRAME_BYTES;
   }
 
   /** Takes up a stream that has data and credit. */
@@ -109,9 +109,10 @@ export class Sender {
   }
 
   #canSendData(): boolean {
-    let highWaterBytes = this.#ready.size > 1 ? SHARED_HIGH_WATER_BYTES : ALONE_HIGH_WATER_BYTES;
-    if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) highWaterBytes = SMALL_FRAME_BYTES;
-    return this.#sentBytes < this.#creditBytes && this.#writer.sink.unwrittenBytes < highWaterBytes;
+    if (this.#sentBytes >= this.#creditBytes) return false;
+    const { unwrittenBytes } = this.#writer.sink;
+    if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) return unwrittenBytes < SMALL_FRAME_BYTES;
+    return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.#hasInteractive());
   }
 
   #sendFrame(stream: SessionStream): void {
@@ -121,12 +122,14 @@ export class Sender {
     if (bytes < INTERACTIVE_BYTES) {
       this.#interactiveId = stream.id;
       this.#interactiveAtMs = this.#clock.now();
+    } else if (this.#interactiveId === stream.id) {
+      this.#interactiveId = 0;
     }
     if (stream.sendableBytes > 0) this.#ready.add(stream);
     else stream.notifySent();
   }
 
-  #isBesideInteractive(streamId: number): boolean {
-    return this.#interactiveId !== streamId && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
+  #hasInteractive(): boolean {
+    return this.#interactiveId !== 0 && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
   }
 }
