@@ -173,6 +173,8 @@ export class SessionStream implements Creditor, Ready {
       this.refuse(code, message);
       return;
     }
+    // Room in the channel would take what waits behind the RESET.
+    this.#sending.drop();
     if (this.#id !== 0) this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
     this.#finish(new VproxyError(code, message));
   }
