@@ -146,6 +146,11 @@ export class SessionStream implements Creditor, Ready {
     return this.#sending.isWaiting;
   }
 
+  /** Whether the channel still holds a part of the buffer given to `send` last. */
+  get isLent(): boolean {
+    return this.#sending.isLent;
+  }
+
   /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
   finish(): boolean {
     if (this.#finAsked || this.#isOver) return true;

@@ -151,7 +151,7 @@ export class Side {
   restart(): void {
     this.#sink.isDead = true;
     this.outbound.dropUnwritten();
-    this.loop.stop(new VproxyError('shutdown', 'killed'));
+    this.loop.handleClosed(new VproxyError('shutdown', 'killed'));
     this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
     this.loop.start();

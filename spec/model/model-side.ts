@@ -107,7 +107,7 @@ export class ModelSide implements TrafficSide {
   /** The link is gone: the process learns of it. */
   disconnect(reason: VproxyError): void {
     this.#sink.isGone = true;
-    this.loop.stop(reason);
+    this.loop.handleClosed(reason);
   }
 
   /** The same process has a new link. */
