@@ -127,10 +127,11 @@ export class PatternEnd implements StreamSink {
 
   handleStop(): void {
     this.#finAsked = true;
+    this.#returned(this.stream?.isLent !== true);
   }
 
   handleSent(isFree: boolean): void {
-    if (this.#buffer !== null) this.#returned(isFree);
+    this.#returned(isFree);
     this.#pump();
   }
 
@@ -138,6 +139,7 @@ export class PatternEnd implements StreamSink {
     if (this.isOver) this.faults.push('two ends');
     this.isOver = true;
     this.reason = reason;
+    this.#returned(this.stream?.isLent !== true);
     for (const { view, at } of this.#unreleased) this.#check(view, at);
   }
 
@@ -155,7 +157,8 @@ export class PatternEnd implements StreamSink {
       if (sent === SENT.WAITING) return;
       this.#returned(sent === SENT.FREE);
     }
-    if (this.#finAsked && !stream.isWaiting && !this.#hasFinished) {
+    // What waits goes before the FIN.
+    if (this.#finAsked && this.#offeredBytes === this.wantedBytes && !this.#hasFinished) {
       this.#hasFinished = true;
       stream.finish();
     }
@@ -165,14 +168,15 @@ export class PatternEnd implements StreamSink {
   #returned(isFree: boolean): void {
     const buffer = this.#buffer;
     this.#buffer = null;
+    if (buffer === null) return;
     if (isFree || this.session === null) {
-      if (isFree) buffer?.fill(0xdd);
+      if (isFree) buffer.fill(0xdd);
       return;
     }
     this.lentBuffers += 1;
     this.session.afterDrain(() => {
       this.lentBuffers -= 1;
-      buffer?.fill(0xdd);
+      buffer.fill(0xdd);
     });
   }
 

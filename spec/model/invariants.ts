@@ -8,15 +8,21 @@ import type { SideName } from './wire-observer.js';
 /** After every operation. */
 export function faultsNow(model: Model): string[] {
   const faults = [...model.faults, ...model.observer.faults, ...model.traffic.faults()];
+  for (const { session, stream, isOver } of model.traffic.ends) {
+    if (session?.isDraining === true && stream?.id === 0 && !isOver)
+      faults.push('an open is held back while the session drains');
+  }
   for (const side of model.sides) faults.push(...memoryFaults(model, side), ...endingFaults(model, side));
   return faults;
 }
 
 /** Where nothing is on its way and nothing was lost: both sides agree on what is open, and nobody waits for nothing. */
 export function faultsAtRest(model: Model): string[] {
+  if (!model.isQuiet) return [];
+  if (model.traffic.ends.some(({ lentBuffers }) => lentBuffers > 0)) return ['a buffer does not come back'];
   const [a, b] = model.sides;
   const [one, two] = [a.loop.session, b.loop.session];
-  if (!model.isQuiet || one === null || two === null || !isSameSession(model)) return [];
+  if (one === null || two === null || !isSameSession(model)) return [];
   const halves = halvesNow(model);
   if (halves === null || halves.a.hearsDoubtfully || halves.b.hearsDoubtfully) return [];
   const faults: string[] = [];

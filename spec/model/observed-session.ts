@@ -71,6 +71,7 @@ export class ObservedHalf {
   #newestPing: Buffer | null = null;
   #pongsHeard = 0;
   #isLeaving = false;
+  #hasHeardGoaway = false;
   #hasLeft = false;
 
   constructor(hello: ObservedHello, otherHello: ObservedHello) {
@@ -127,7 +128,12 @@ export class ObservedHalf {
         return faults;
       case FRAME_TYPE.GOAWAY: {
         const { code } = JSON.parse(payload.toString()) as { readonly code: string };
-        this.#hasLeft = code !== 'shutdown';
+        // One who drains already says GOAWAY again only as the last word.
+        const isLast = this.#isLeaving || this.#hasHeardGoaway;
+        if (code === 'shutdown' && isLast && !this.hearsDoubtfully) {
+          demand(![...this.streams.values()].some(({ isOver }) => !isOver), 'the last GOAWAY without a RESET before');
+        }
+        this.#hasLeft = code !== 'shutdown' || isLast;
         this.#isLeaving = true;
         return faults;
       }
@@ -165,6 +171,8 @@ export class ObservedHalf {
       const total = Number(payload.readBigUInt64BE());
       const target = id === 0 ? this : this.streams.get(id);
       if (target !== undefined) target.creditBytes = Math.max(target.creditBytes, total);
+    } else if (type === FRAME_TYPE.GOAWAY) {
+      this.#hasHeardGoaway = true;
     } else if (id !== 0) {
       this.streams.get(id)?.heard.add(type);
     }

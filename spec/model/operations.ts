@@ -74,8 +74,9 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
     for (const side of model.sides) model.restart(side);
   },
   lose: (context) => {
-    const { model, side, index } = context;
-    model.mangle(side, (direction) => direction.lose(place(context), 1 + (index % 500)));
+    const { model, side, index, amount } = context;
+    const bytes = 1 + (index % 3 === 0 ? amount : index % 500);
+    model.mangle(side, (direction) => direction.lose(index % 6 === 0 ? 0 : place(context), bytes));
   },
   repeat: (context) => {
     const { model, side, index } = context;

@@ -51,6 +51,8 @@ export interface Operation {
 export interface Scenario {
   /** What the link takes before it pushes back, in bytes, and how long a byte is on the way. */
   readonly link: { readonly capacityBytes: number; readonly latencyMs: number };
+  /** Whether nothing happens before both sides are established. */
+  readonly beginsEstablished: boolean;
   /** At most so many bytes are read from the link at once. */
   readonly pieceBytes: number;
   readonly a: SideOptions;
@@ -85,12 +87,12 @@ const WEIGHTS: Readonly<Record<OperationName, number>> = {
   jump: 1,
   cut: 1,
   replace: 0.5,
-  restart: 1,
+  restart: 1.5,
   'restart-twice': 0.5,
   'restart-both': 0.5,
-  lose: 1,
-  repeat: 0.5,
-  garbage: 0.5,
+  lose: 2,
+  repeat: 1,
+  garbage: 1,
   stale: 0.5,
 };
 
@@ -127,6 +129,10 @@ const link = fc.constantFrom(
 
 export const scenarios: fc.Arbitrary<Scenario> = fc.record({
   link,
+  beginsEstablished: fc.oneof(
+    { arbitrary: fc.constant(true), weight: 3 },
+    { arbitrary: fc.constant(false), weight: 1 },
+  ),
   pieceBytes: fc.oneof(fc.constantFrom(65_536, 4096), fc.integer({ min: 20, max: 2000 })),
   a: side,
   b: side,

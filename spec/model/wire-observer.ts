@@ -37,6 +37,8 @@ export class WireObserver {
   readonly #sessions = new Map<string, Record<SideName, ObservedHalf>>();
   /** The session that each side writes frames of; null between its HELLO and its first frame. */
   readonly #current: Record<SideName, ObservedHalf | null> = { a: null, b: null };
+  /** Whether a side has written a flush since its last HELLO. */
+  readonly #hasFlushed: Record<SideName, boolean> = { a: false, b: false };
   /** Whether bytes of a direction were changed on the way since its writer's session began. */
   readonly #isDoubtful: Record<SideName, boolean> = { a: false, b: false };
 
@@ -119,6 +121,7 @@ export class WireObserver {
 
   #readFlush(name: SideName, bytes: Buffer): number {
     this.#directions[name].writtenTo += bytes.length;
+    this.#hasFlushed[name] = true;
     this.#current[name] = null;
     const isFlush = bytes.length === this.#flushBytes[name] && bytes.equals(Buffer.alloc(bytes.length));
     if (!isFlush) this.#blame(name, `a flush of ${bytes.length} bytes`);
@@ -134,6 +137,9 @@ export class WireObserver {
     this.#directions[name].writtenTo += end - at;
     if (hello.ack !== null && !this.#hellos[opposite(name)].has(hello.ack))
       this.#blame(name, 'acknowledges a stranger');
+    const isFresh = !this.#hellos[name].has(hello.nonce);
+    if (isFresh && !this.#hasFlushed[name]) this.#blame(name, 'a fresh HELLO without a flush');
+    this.#hasFlushed[name] = false;
     this.#hellos[name].set(hello.nonce, hello);
     this.#newestHello[name] = hello;
     this.#current[name] = null;
