@@ -26,7 +26,8 @@ export type WriteWatcher = (bytes: Buffer, unwrittenBytes: number) => void;
 class WatchedSink implements ByteSink {
   readonly #direction: SimulatedDirection;
   readonly #watch: WriteWatcher;
-  isGone = false;
+  #isGone = false;
+  #leftBytes = 0;
 
   constructor(direction: SimulatedDirection, watch: WriteWatcher) {
     this.#direction = direction;
@@ -34,17 +35,23 @@ class WatchedSink implements ByteSink {
   }
 
   get unwrittenBytes(): number {
-    return this.isGone ? 0 : this.#direction.unwrittenBytes;
+    return this.#isGone ? this.#leftBytes : this.#direction.unwrittenBytes;
+  }
+
+  /** The link is gone; as with a socket, what it had not written still counts. */
+  cut(): void {
+    this.#leftBytes = this.#direction.unwrittenBytes;
+    this.#isGone = true;
   }
 
   write(bytes: Buffer): boolean {
-    if (this.isGone) return true;
+    if (this.#isGone) return true;
     this.#watch(bytes, this.#direction.unwrittenBytes);
     return this.#direction.write(bytes);
   }
 
   writePair(first: Buffer, second: Buffer): boolean {
-    if (this.isGone) return true;
+    if (this.#isGone) return true;
     this.#watch(Buffer.concat([first, second]), this.#direction.unwrittenBytes);
     return this.#direction.writePair(first, second);
   }
@@ -106,7 +113,7 @@ export class ModelSide implements TrafficSide {
 
   /** The link is gone: the process learns of it. */
   disconnect(reason: VproxyError): void {
-    this.#sink.isGone = true;
+    this.#sink.cut();
     this.loop.handleClosed(reason);
   }
 
@@ -122,8 +129,8 @@ export class ModelSide implements TrafficSide {
 
   /** The process is killed, in the middle of a frame perhaps. Gives what it left undone: nothing, where all is well. */
   kill(): string[] {
-    this.outbound.dropUnwritten();
     this.disconnect(new VproxyError('shutdown', 'killed'));
+    this.outbound.dropUnwritten();
     const faults: string[] = [];
     if (this.clock.pending > 0) faults.push(`${this.clock.pending} timers outlive the process of ${this.name}`);
     const { usedBytes } = this.settings.receiveBudget;

@@ -205,7 +205,11 @@ export class Model {
   }
 
   #newDirection(): SimulatedDirection {
-    return new SimulatedDirection({ ...this.#scenario.link, nowMs: () => this.#nowMs });
+    return new SimulatedDirection({
+      ...this.#scenario.link,
+      nowMs: () => this.#nowMs,
+      onChanged: () => this.faults.push('a buffer was changed before it was written'),
+    });
   }
 
   #newSide(name: SideName): ModelSide {

@@ -78,7 +78,7 @@ const WEIGHTS: Readonly<Record<OperationName, number>> = {
   resume: 3,
   answer: 3,
   services: 3,
-  drain: 0.5,
+  drain: 1.5,
   stall: 2,
   unstall: 2,
   freeze: 1,

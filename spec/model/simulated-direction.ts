@@ -27,9 +27,11 @@ export class SimulatedDirection implements ByteSink {
   readonly #capacityBytes: number;
   readonly #latencyMs: number;
   readonly #nowMs: () => number;
+  readonly #onChanged: () => void;
   #way: Piece[] = [];
   #wayBytes = 0;
-  #waiting: Buffer[] = [];
+  /** What waits with the writer, and what it was when it was handed over. */
+  #waiting: { readonly bytes: Buffer; readonly written: Buffer }[] = [];
   #waitingBytes = 0;
   #writtenTo = 0;
   #history: Buffer[] = [];
@@ -39,7 +41,14 @@ export class SimulatedDirection implements ByteSink {
   /** Whether bytes were lost, added or repeated: what was written is no longer what comes. */
   isMangled = false;
 
-  constructor(options: { readonly capacityBytes: number; readonly latencyMs: number; readonly nowMs: () => number }) {
+  constructor(options: {
+    readonly capacityBytes: number;
+    readonly latencyMs: number;
+    readonly nowMs: () => number;
+    /** A buffer was changed while it waited to be written: its owner had it back too early. */
+    readonly onChanged: () => void;
+  }) {
+    this.#onChanged = options.onChanged;
     this.#capacityBytes = options.capacityBytes;
     this.#latencyMs = options.latencyMs;
     this.#nowMs = options.nowMs;
@@ -70,7 +79,7 @@ export class SimulatedDirection implements ByteSink {
       this.#putOnWay(Buffer.from(bytes));
       return true;
     }
-    this.#waiting.push(bytes);
+    this.#waiting.push({ bytes, written: Buffer.from(bytes) });
     this.#waitingBytes += bytes.length;
     this.refill();
     return false;
@@ -105,12 +114,13 @@ export class SimulatedDirection implements ByteSink {
   refill(): boolean {
     if (this.#waitingBytes === 0) return false;
     while (this.#waiting.length > 0 && this.#wayBytes < this.#capacityBytes) {
-      const first = this.#waiting[0] as Buffer;
-      const bytes = first.subarray(0, this.#capacityBytes - this.#wayBytes);
-      this.#putOnWay(Buffer.from(bytes));
-      this.#waitingBytes -= bytes.length;
-      if (bytes.length === first.length) this.#waiting.shift();
-      else this.#waiting[0] = first.subarray(bytes.length);
+      const [{ bytes, written }] = this.#waiting as [{ bytes: Buffer; written: Buffer }];
+      const size = Math.min(bytes.length, this.#capacityBytes - this.#wayBytes);
+      if (bytes.compare(written, 0, size, 0, size) !== 0) this.#onChanged();
+      this.#putOnWay(Buffer.from(bytes.subarray(0, size)));
+      this.#waitingBytes -= size;
+      if (size === bytes.length) this.#waiting.shift();
+      else this.#waiting[0] = { bytes: bytes.subarray(size), written: written.subarray(size) };
     }
     return this.#waitingBytes === 0;
   }
