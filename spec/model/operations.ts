@@ -75,12 +75,17 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   },
   lose: (context) => {
     const { model, side, index, amount } = context;
+    if (index % 4 < 2) {
+      model.mangle(side, (direction) => direction.losePiece(amount));
+      return;
+    }
     const bytes = 1 + (index % 3 === 0 ? amount : index % 500);
     model.mangle(side, (direction) => direction.lose(index % 6 === 0 ? 0 : place(context), bytes));
   },
   repeat: (context) => {
-    const { model, side, index } = context;
-    model.mangle(side, (direction) => direction.repeat(place(context), 1 + (index % 500)));
+    const { model, side, index, amount } = context;
+    if (index % 4 < 2) model.mangle(side, (direction) => direction.repeatPiece(amount));
+    else model.mangle(side, (direction) => direction.repeat(place(context), 1 + (index % 500)));
   },
   garbage: (context) => {
     const { model, side, index, amount } = context;

@@ -75,11 +75,9 @@ function recover(model: Model): void {
     settledAtMs = isDone ? (settledAtMs ?? model.nowMs) : null;
     // A loss that nothing has shown yet comes to light by the PINGs (R-FLOW-9).
     const calmMs = model.happened.has('mangle') || model.happened.has('restart') ? 75_000 : 0;
+    if (settledAtMs !== null) movedAtMs = settledAtMs;
     if (settledAtMs !== null && model.nowMs - settledAtMs >= calmMs && model.isQuiet) return;
-    const state = [
-      ...ends.map((end) => `${end.receivedBytes} ${end.isOver}`),
-      ...model.sides.map(({ endings, loop }) => `${endings.length} ${loop.session === null}`),
-    ].join();
+    const state = ends.map((end) => `${end.receivedBytes} ${end.isOver}`).join();
     if (state !== moved) {
       moved = state;
       movedAtMs = model.nowMs;

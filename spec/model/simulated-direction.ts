@@ -38,8 +38,6 @@ export class SimulatedDirection implements ByteSink {
   #historyBytes = 0;
   /** While true nothing is delivered. */
   isStalled = false;
-  /** Whether bytes were lost, added or repeated: what was written is no longer what comes. */
-  isMangled = false;
 
   constructor(options: {
     readonly capacityBytes: number;
@@ -135,6 +133,21 @@ export class SimulatedDirection implements ByteSink {
     this.#mangle((bytes) => [bytes.subarray(0, at + count), bytes.subarray(at)]);
   }
 
+  /** Loses all that was written at once, or a part of it that the link took at once: whole frames, mostly. */
+  losePiece(at: number): void {
+    const [piece] = this.#way.splice(at % Math.max(this.#way.length, 1), 1);
+    this.#wayBytes -= piece?.bytes.length ?? 0;
+  }
+
+  /** Lets what was written at once come twice. */
+  repeatPiece(at: number): void {
+    const index = at % Math.max(this.#way.length, 1);
+    const piece = this.#way[index];
+    if (piece === undefined) return;
+    this.#way.splice(index, 0, piece);
+    this.#wayBytes += piece.bytes.length;
+  }
+
   /** Puts bytes that nobody wrote among those on the way. */
   insert(at: number, stale: Buffer): void {
     this.#mangle((bytes) => [bytes.subarray(0, at), stale, bytes.subarray(at)]);
@@ -147,7 +160,6 @@ export class SimulatedDirection implements ByteSink {
   }
 
   #mangle(change: (bytes: Buffer) => Buffer[]): void {
-    this.isMangled = true;
     const parts = change(Buffer.concat(this.#way.map(({ bytes }) => bytes)));
     const bytes = Buffer.concat(parts);
     const readyAtMs = this.#way[0]?.readyAtMs ?? this.#nowMs() + this.#latencyMs;
