@@ -45,3 +45,54 @@ test('R-LIVE-2: a side that stood still for half a day does not take its peer fo
   const { endings } = runScenario({ ...PLAIN, a: strict, operations });
   t.is(endings, 0);
 });
+
+test('R-FLOW-4: a window that has grown goes back to the budget when its stream has ended and then drained', (t) => {
+  const limits = { ...DEFAULT_LIMITS, streamCredit: 1024 };
+  const wide = { ...SIDE, limits, budgetBytes: 2 ** 20 };
+  // The second end reads at first, and then no more; all that is sent then fits its window.
+  const reads = [does('open', 0, 10_000), does('settle'), does('pause', 2), does('send', 0, 500)];
+  const ends = [does('finish', 0), does('finish', 2), does('settle'), does('resume', 2)];
+  t.notThrows(() => runScenario({ ...PLAIN, a: wide, b: wide, operations: [...reads, ...ends] }));
+});
+
+test('R-STREAM-5: an open that is held back goes out when a stream is reset here', (t) => {
+  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
+  const operations = [
+    does('open', 0, 10),
+    does('settle'),
+    does('open', 0, 10),
+    does('settle'),
+    does('reset', 0),
+    does('settle'),
+  ];
+  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
+});
+
+test('R-LIVE-3: an open that is held back ends when the drain begins', (t) => {
+  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
+  const operations = [does('open', 0, 10), does('settle'), does('open', 0, 10), does('drain', 1), does('settle')];
+  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
+});
+
+test('R-LIVE-3: a drain that takes too long ends with RESETs, and a GOAWAY behind them', (t) => {
+  const operations = [
+    does('open', 0, 10),
+    does('settle'),
+    does('drain'),
+    ...Array.from({ length: 5 }, () => does('wait', 0, 9999)),
+  ];
+  t.is(runScenario({ ...PLAIN, operations }).endings, 2);
+});
+
+test('R-OPEN-11: an answer that is lost while the other side is established keeps nobody apart', (t) => {
+  const link = { capacityBytes: 100_000, latencyMs: 0 };
+  const checked = { ...SIDE, integrity: true };
+  for (let steps = 0; steps < 8; steps += 1) {
+    for (const index of [4, 5]) {
+      // Nothing is established yet: each step carries what one side has written.
+      const lose = { what: 'lose', index, amount: 0 } as const;
+      const operations = [...Array.from({ length: steps }, () => does('step', 0, 0)), lose, does('settle')];
+      t.notThrows(() => runScenario({ ...PLAIN, link, a: checked, b: checked, beginsEstablished: false, operations }));
+    }
+  }
+});

@@ -5,7 +5,7 @@ import { runScenario } from './run-scenario.js';
 import { scenarios } from './scenario.js';
 
 /** How many scenarios: `LONG=1` for the search that takes minutes. */
-const numRuns = process.env['LONG'] === undefined ? 2000 : 200_000;
+const numRuns = process.env['LONG'] === undefined ? 5000 : 200_000;
 
 const seed = process.env['SEED'] === undefined ? Date.now() | 0 : Number(process.env['SEED']);
 
