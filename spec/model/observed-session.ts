@@ -173,6 +173,8 @@ export class ObservedHalf {
       if (target !== undefined) target.creditBytes = Math.max(target.creditBytes, total);
     } else if (type === FRAME_TYPE.GOAWAY) {
       this.#hasHeardGoaway = true;
+      const { last } = JSON.parse(payload.toString()) as { readonly last: number };
+      for (const [own, stream] of this.streams) if (this.#isOwn(own) && own > last) stream.heard.add(FRAME_TYPE.REFUSE);
     } else if (id !== 0) {
       this.streams.get(id)?.heard.add(type);
     }

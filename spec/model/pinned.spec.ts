@@ -84,6 +84,11 @@ test('R-LIVE-3: a drain that takes too long ends with RESETs, and a GOAWAY behin
   t.is(runScenario({ ...PLAIN, operations }).endings, 2);
 });
 
+test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RESET when the drain takes too long', (t) => {
+  const crossing = [does('open'), does('drain'), does('open', 189), does('step'), does('jump', 0, 29)];
+  t.notThrows(() => runScenario({ ...PLAIN, a: small, b: small, operations: crossing }));
+});
+
 test('R-OPEN-11: an answer that is lost while the other side is established keeps nobody apart', (t) => {
   const link = { capacityBytes: 100_000, latencyMs: 0 };
   const checked = { ...SIDE, integrity: true };
