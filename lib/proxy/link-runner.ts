@@ -28,7 +28,7 @@ export class LinkRunner {
       onBytes: (bytes) => this.loop.receive(bytes),
       onDrain: () => this.loop.handleDrain(),
       onClosed: (reason) => {
-        this.loop.stop(reason);
+        this.loop.handleClosed(reason);
         this.#closed.resolve(reason);
       },
     });

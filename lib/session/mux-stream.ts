@@ -148,7 +148,9 @@ export class MuxStream extends Duplex {
     const onFinished = this.#onFinished;
     this.#onWritten = null;
     this.#onFinished = null;
-    onWritten?.(error);
+    // The program may use its buffer again when it is called back.
+    if (onWritten !== null && this.#stream.isLent) this.#session.afterDrain(() => onWritten(error));
+    else onWritten?.(error);
     onFinished?.(error);
   }
 }

@@ -50,6 +50,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #cancelPause: CancelTimer | null = null;
   #cancelQuiet: CancelTimer | null = null;
   #isStopped = false;
+  /** Sessions that are over while the channel has not written all of theirs. */
+  readonly #unwritten = new Set<Session>();
 
   constructor(sink: ByteSink, clock: Clock, settings: SessionSettings) {
     super();
@@ -98,17 +100,26 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
+    for (const session of this.#unwritten) session.handleDrain();
+    this.#unwritten.clear();
     this.#opening?.handleDrain();
     this.#session?.handleDrain();
   }
 
-  /** Ends the loop and its session: for good, with this reason. */
+  /** Ends the loop and its session: for good, with this reason. `handleClosed` is to follow when the channel is closed. */
   stop(reason: VproxyError): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopOpening();
     this.#cancelPause?.();
     this.#session?.end(reason);
+  }
+
+  /** The channel is gone: ends what `stop` ends, and gives back the buffers that the channel had not written. */
+  handleClosed(reason: VproxyError): void {
+    this.stop(reason);
+    for (const session of this.#unwritten) session.handleClosed();
+    this.#unwritten.clear();
   }
 
   #open(): void {
@@ -144,6 +155,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   #ended(session: Session, reason: VproxyError): void {
     this.#session = null;
+    if (this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
     this.emit('ended', session, reason);
     if (this.#isStopped) return;
     const isHopeless = HOPELESS_CODES.has(reason.code);

@@ -146,6 +146,11 @@ export class SessionStream implements Creditor, Ready {
     return this.#sending.isWaiting;
   }
 
+  /** Whether the channel still holds a part of the buffer given to `send` last. */
+  get isLent(): boolean {
+    return this.#sending.isLent;
+  }
+
   /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
   finish(): boolean {
     if (this.#finAsked || this.#isOver) return true;
@@ -173,6 +178,8 @@ export class SessionStream implements Creditor, Ready {
       this.refuse(code, message);
       return;
     }
+    // Room in the channel would take what waits behind the RESET.
+    this.#sending.drop();
     if (this.#id !== 0) this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
     this.#finish(new VproxyError(code, message));
   }

@@ -70,6 +70,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #drainWaiters = new DrainWaiters();
   readonly #leaving: Leaving;
   #isOver = false;
+  /** Whether the session is over and the channel holds nothing of it any more. */
+  #isWritten = false;
 
   constructor(agreement: Agreement, { sink, clock, settings, firstStreamId }: SessionContext) {
     super();
@@ -211,16 +213,26 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
-    if (this.#isOver) return;
+    this.#isWritten = this.#isOver;
     this.#drainWaiters.callAll();
+    if (this.#isOver) return;
     this.#ownServices.retry();
     this.#sender.flush();
     this.#table.releaseHeld();
   }
 
-  /** Calls back when the channel has written all that it was given, or the session is over: buffers are free then. */
+  /** After the end: the channel is gone, with all that it had not written. */
+  handleClosed(): void {
+    this.#isWritten = true;
+    this.#drainWaiters.callAll();
+  }
+
+  /**
+   * Calls back when the channel has written all that it was given, or is gone: buffers are free then. The end of the
+   * session alone frees none: what it has handed over goes out as long as the channel is open.
+   */
   afterDrain(callback: () => void): void {
-    if (this.#isOver || this.#writer.sink.unwrittenBytes === 0) callback();
+    if (this.#isWritten || this.#writer.sink.unwrittenBytes === 0) callback();
     else this.#drainWaiters.add(callback);
   }
 
@@ -260,7 +272,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#liveness.stop();
     this.#leaving.stop();
     for (const stream of streams) stream.handleEnd(reason);
-    this.#drainWaiters.callAll();
+    if (this.#writer.sink.unwrittenBytes === 0) this.handleClosed();
     this.emit('end', reason);
   }
 

@@ -1,19 +1,38 @@
 /** Local ends of streams that send a pattern which depends on stream and position, and check what they receive against it. */
 import type { VproxyError } from '../../lib/errors.js';
+import type { Session } from '../../lib/session/session.js';
 import { SENT, type SessionStream } from '../../lib/session/session-stream.js';
 import type { StreamSink } from '../../lib/session/stream-sink.js';
 
 const ROOM = 16;
 
-/** The byte that a stream has at a position, in one direction. */
-function patternByte(seed: number, position: number): number {
-  return (position * 31 + (position >> 8) * 7 + seed * 101) & 0xff;
+/** After so many bytes a pattern begins anew. */
+const PERIOD_BYTES = 65_536;
+
+/** At most this much is given to a stream at once. */
+const CHUNK_BYTES = 50_000;
+
+const patterns = new Map<number, Buffer>();
+
+/** The bytes that a stream has at a position, in one direction; at most a period of them. */
+function patternAt(seed: number, position: number, bytes: number): Buffer {
+  const first = (seed * 101) & 0xff;
+  let pattern = patterns.get(first);
+  if (pattern === undefined) {
+    pattern = Buffer.alloc(2 * PERIOD_BYTES);
+    for (let index = 0; index < pattern.length; index += 1) pattern[index] = index * 31 + (index >> 8) * 7 + first;
+    patterns.set(first, pattern);
+  }
+  const start = position % PERIOD_BYTES;
+  return pattern.subarray(start, start + bytes);
 }
 
 /** One end of a stream. Its `other` is the end at the other side, as soon as there is one. */
 export class PatternEnd implements StreamSink {
   stream: SessionStream | null = null;
   other: PatternEnd | null = null;
+  /** The session of the stream, which tells when the channel is done with a buffer; null: those that it keeps are not used again. */
+  session: Session | null = null;
   /** What was found wrong; empty where all is well. */
   readonly faults: string[] = [];
   /** While true nothing is released: the local socket takes no more. */
@@ -23,16 +42,26 @@ export class PatternEnd implements StreamSink {
   finReceived = false;
   hasStopped = false;
   receivedBytes = 0;
+  /** What came and has left again. */
+  releasedBytes = 0;
+  /** Buffers that were sent and not given back yet. */
+  lentBuffers = 0;
   /** All that this end means to send. */
   wantedBytes = 0;
   readonly #seed: number;
   #offeredBytes = 0;
   #finAsked = false;
   #hasFinished = false;
+  #buffer: Buffer | null = null;
   #unreleased: { readonly view: Buffer; readonly at: number }[] = [];
 
   constructor(seed: number) {
     this.#seed = seed;
+  }
+
+  /** What came and still lies here. */
+  get heldBytes(): number {
+    return this.receivedBytes - this.releasedBytes;
   }
 
   /** Sends so many more bytes, as credit and channel permit. */
@@ -56,9 +85,14 @@ export class PatternEnd implements StreamSink {
 
   resume(): void {
     this.isPaused = false;
-    for (const { view, at } of this.#unreleased.splice(0)) {
+    this.release(this.#unreleased.length);
+  }
+
+  /** Lets so many of the pieces go that came while it was paused. */
+  release(pieces: number): void {
+    for (const { view, at } of this.#unreleased.splice(0, pieces)) {
       this.#check(view, at);
-      this.stream?.release(view.length);
+      this.#release(view.length);
     }
   }
 
@@ -74,7 +108,7 @@ export class PatternEnd implements StreamSink {
     this.#check(bytes, at);
     if (this.other !== null && this.receivedBytes > this.other.wantedBytes) this.faults.push('more than was sent');
     if (!this.isPaused) {
-      this.stream?.release(bytes.length);
+      this.#release(bytes.length);
       return false;
     }
     // What is kept has to stay as it is until it is released.
@@ -93,9 +127,11 @@ export class PatternEnd implements StreamSink {
 
   handleStop(): void {
     this.#finAsked = true;
+    this.#returned(this.stream?.isLent !== true);
   }
 
-  handleSent(): void {
+  handleSent(isFree: boolean): void {
+    this.#returned(isFree);
     this.#pump();
   }
 
@@ -103,6 +139,7 @@ export class PatternEnd implements StreamSink {
     if (this.isOver) this.faults.push('two ends');
     this.isOver = true;
     this.reason = reason;
+    this.#returned(this.stream?.isLent !== true);
     for (const { view, at } of this.#unreleased) this.#check(view, at);
   }
 
@@ -110,31 +147,49 @@ export class PatternEnd implements StreamSink {
     const { stream } = this;
     if (stream === null) return;
     while (!stream.isWaiting && this.#offeredBytes < this.wantedBytes && !stream.isOver && !this.#hasFinished) {
-      const size = Math.min(this.wantedBytes - this.#offeredBytes, 50_000);
+      const size = Math.min(this.wantedBytes - this.#offeredBytes, CHUNK_BYTES);
       const buffer = Buffer.alloc(ROOM + size);
-      for (let index = 0; index < size; index += 1) {
-        buffer[ROOM + index] = patternByte(this.#seed, this.#offeredBytes + index);
-      }
+      patternAt(this.#seed, this.#offeredBytes, size).copy(buffer, ROOM);
       this.#offeredBytes += size;
       const hasRoom = this.#offeredBytes % 3 !== 0;
       const sent = stream.send(buffer, ROOM, ROOM + size, hasRoom);
-      // A buffer that is free again is used for something else.
-      if (sent === SENT.FREE) buffer.fill(0xdd);
+      this.#buffer = buffer;
       if (sent === SENT.WAITING) return;
+      this.#returned(sent === SENT.FREE);
     }
-    if (this.#finAsked && !stream.isWaiting && !this.#hasFinished) {
+    // What waits goes before the FIN.
+    if (this.#finAsked && this.#offeredBytes === this.wantedBytes && !this.#hasFinished) {
       this.#hasFinished = true;
       stream.finish();
     }
   }
 
+  /** The last buffer was sent: it is used for something else as soon as it is free. */
+  #returned(isFree: boolean): void {
+    const buffer = this.#buffer;
+    this.#buffer = null;
+    if (buffer === null) return;
+    if (isFree || this.session === null) {
+      if (isFree) buffer.fill(0xdd);
+      return;
+    }
+    this.lentBuffers += 1;
+    this.session.afterDrain(() => {
+      this.lentBuffers -= 1;
+      buffer.fill(0xdd);
+    });
+  }
+
+  #release(bytes: number): void {
+    this.releasedBytes += bytes;
+    this.stream?.release(bytes);
+  }
+
   #check(bytes: Buffer, at: number): void {
     const seed = this.other?.seed ?? this.#seed ^ 1;
-    for (let index = 0; index < bytes.length; index += 1) {
-      if (bytes[index] !== patternByte(seed, at + index)) {
-        this.faults.push(`wrong byte at ${at + index}`);
-        return;
-      }
+    for (let from = 0; from < bytes.length; from += PERIOD_BYTES) {
+      const piece = bytes.subarray(from, from + PERIOD_BYTES);
+      if (!piece.equals(patternAt(seed, at + from, piece.length))) this.faults.push(`a wrong byte behind ${at + from}`);
     }
   }
 

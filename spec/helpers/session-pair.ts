@@ -151,7 +151,7 @@ export class Side {
   restart(): void {
     this.#sink.isDead = true;
     this.outbound.dropUnwritten();
-    this.loop.stop(new VproxyError('shutdown', 'killed'));
+    this.loop.handleClosed(new VproxyError('shutdown', 'killed'));
     this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
     this.loop.start();
@@ -171,10 +171,14 @@ export class Side {
 
 let identities = 0;
 
-/** An instance of its own for every side and process, and nonces that differ but do not depend on chance. */
-export function seededIdentity(name: string): Pick<SessionSettings, 'instance' | 'randomBytes'> {
-  identities += 1;
-  let state = (identities * 2_654_435_761) >>> 0;
+/**
+ * An instance of its own for every side and process, and nonces that differ but do not depend on chance. The same `number`
+ * gives the same ones; without, each call has others.
+ */
+export function seededIdentity(name: string, number?: number): Pick<SessionSettings, 'instance' | 'randomBytes'> {
+  if (number === undefined) identities += 1;
+  const identity = number ?? identities;
+  let state = (identity * 2_654_435_761) >>> 0;
   const randomBytes = (size: number): Buffer => {
     const bytes = Buffer.alloc(size);
     for (let index = 0; index < size; index += 1) {
@@ -184,7 +188,7 @@ export function seededIdentity(name: string): Pick<SessionSettings, 'instance' |
     return bytes;
   };
   return {
-    instance: Buffer.from(name.padEnd(12, '.') + identities.toString().padStart(4, '0'))
+    instance: Buffer.from(name.padEnd(12, '.') + identity.toString().padStart(4, '0'))
       .toString('hex')
       .slice(0, 32),
     randomBytes,

@@ -1,40 +1,49 @@
 /** Streams of patterns between the two sides of a pair, in any number, with a verdict at the end. */
+import type { Session } from '../../lib/session/session.js';
+import type { SessionStream } from '../../lib/session/session-stream.js';
 import { PatternEnd } from './pattern-end.js';
-import type { SessionPair, Side } from './session-pair.js';
 
-/** Makes both sides of a pair accept what the other one opens. */
+/** A side as streams see it. */
+export interface TrafficSide {
+  readonly loop: { readonly session: Session | null };
+  /** Called for every session before it starts. */
+  onSession: (session: Session) => void;
+}
+
+/** Two sides that streams can lie between. */
+export interface TrafficPair {
+  readonly a: TrafficSide;
+  readonly b: TrafficSide;
+}
+
+/** What the other side does with a stream that was opened. */
+export type Answer = 'accept' | 'later' | 'refuse' | 'ignore';
+
+/** Makes both sides of a pair accept what the other one opens, unless the opener asked for another answer. */
 export class Traffic {
-  readonly pair: SessionPair;
+  readonly pair: TrafficPair;
   readonly ends: PatternEnd[] = [];
   readonly #openers = new Map<string, PatternEnd>();
+  readonly #answers = new Map<string, Answer>();
 
-  constructor(pair: SessionPair) {
+  constructor(pair: TrafficPair) {
     this.pair = pair;
     for (const side of [pair.a, pair.b]) {
       side.onSession = (session) => {
-        session.on('stream', (stream) => {
-          const opener = this.#openers.get(stream.service);
-          // A service of an earlier life of the pair cannot come up again: the session would have ended.
-          if (opener === undefined || opener.other !== null) throw new Error(`unexpected OPEN of ${stream.service}`);
-          const end = new PatternEnd(opener.seed ^ 1);
-          end.other = opener;
-          opener.other = end;
-          end.stream = stream;
-          this.ends.push(end);
-          stream.attach(end);
-          stream.accept();
-        });
+        session.on('stream', (stream) => this.#take(session, stream));
       };
     }
   }
 
   /** A new stream from one side, or null where it has no session or its session drains. */
-  open(side: Side): PatternEnd | null {
+  open(side: TrafficSide, answer: Answer = 'accept'): PatternEnd | null {
     const { session } = side.loop;
     if (session === null || session.isDraining) return null;
     const end = new PatternEnd(2 * this.#openers.size);
     const service = `s${this.#openers.size}`;
     this.#openers.set(service, end);
+    this.#answers.set(service, answer);
+    end.session = session;
     end.stream = session.open(service, null, end);
     this.ends.push(end);
     return end;
@@ -52,9 +61,27 @@ export class Traffic {
     });
   }
 
+  #take(session: Session, stream: SessionStream): void {
+    const opener = this.#openers.get(stream.service);
+    // A service of an earlier life of the pair cannot come up again: the session would have ended.
+    if (opener === undefined || opener.other !== null) throw new Error(`unexpected OPEN of ${stream.service}`);
+    const answer = this.#answers.get(stream.service);
+    if (answer === 'ignore') return;
+    const end = new PatternEnd(opener.seed ^ 1);
+    end.other = opener;
+    opener.other = end;
+    end.stream = stream;
+    end.session = session;
+    this.ends.push(end);
+    stream.attach(end);
+    if (answer === 'refuse') stream.refuse('denied', 'the opener wanted it so');
+    else if (answer === 'accept') stream.accept();
+  }
+
   /** Lets every stream go on and end. */
   finishAll(): void {
     for (const end of this.ends) {
+      if (end.stream?.isIncoming === true) end.stream.accept();
       end.resume();
       end.finish();
     }

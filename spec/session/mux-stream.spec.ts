@@ -1,5 +1,6 @@
 import { buffer } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
@@ -107,4 +108,21 @@ test('a stream that is not read holds no more than its window, and the writer wa
   stream.end();
   const all = await carryUntil(pair, other2);
   t.true(all.equals(pattern(1_000_000, 1)));
+});
+
+test('a program that destroys a stream is called back when the channel is done with its buffer', async (t) => {
+  const pair = new SessionPair({ capacityBytes: 100, limits: { streamCredit: 5000 } });
+  pair.establish();
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined);
+  let isBack = false;
+  stream.write(Buffer.alloc(20_000), () => {
+    isBack = true;
+  });
+  t.true(pair.a.outbound.unwrittenBytes > 4000);
+  stream.destroy(new Error('gone'));
+  await setImmediate();
+  t.false(isBack);
+  await carryOn(pair);
+  t.true(isBack);
 });

@@ -1,0 +1,131 @@
+/** What must hold in the model: after every operation, where everything is at rest, and at the end. */
+import type { PatternEnd } from '../helpers/pattern-end.js';
+import type { Model } from './model.js';
+import type { ModelSide } from './model-side.js';
+import type { ObservedHalf } from './observed-session.js';
+import type { SideName } from './wire-observer.js';
+
+/** After every operation. */
+export function faultsNow(model: Model): string[] {
+  const faults = [...model.faults, ...model.observer.faults, ...model.traffic.faults()];
+  for (const { session, stream, isOver } of model.traffic.ends) {
+    if (session?.isDraining === true && stream?.id === 0 && !isOver)
+      faults.push('an open is held back while the session drains');
+  }
+  for (const side of model.sides) faults.push(...memoryFaults(model, side), ...endingFaults(model, side));
+  return faults;
+}
+
+/** Where nothing is on its way and nothing was lost: both sides agree on what is open, and nobody waits for nothing. */
+export function faultsAtRest(model: Model): string[] {
+  if (!model.isQuiet) return [];
+  if (model.traffic.ends.some(({ lentBuffers }) => lentBuffers > 0)) return ['a buffer does not come back'];
+  const [a, b] = model.sides;
+  const [one, two] = [a.loop.session, b.loop.session];
+  if (one === null || two === null || !isSameSession(model)) return [];
+  const halves = halvesNow(model);
+  if (halves === null || halves.a.hearsDoubtfully || halves.b.hearsDoubtfully) return [];
+  const faults: string[] = [];
+  if (one.streamCount !== two.streamCount) faults.push(`${one.streamCount} streams at a, ${two.streamCount} at b`);
+  for (const end of model.traffic.ends) {
+    if (!end.isOver && end.other !== null && end.other.isOver) faults.push('a stream is open at one end only');
+  }
+  for (const side of model.sides) {
+    const other = side === a ? b : a;
+    const known = [...(other.loop.session?.peerServices ?? [])].sort().join(' ');
+    if (known !== [...side.services].sort().join(' '))
+      faults.push(`${other.name} does not know the services of ${side.name}`);
+    const half = halves[side.name];
+    const opposite = half.other;
+    // At the latest when a quarter is used the credit of the session is raised, whoever reads or does not.
+    const left = opposite.grantedBytes - half.sentBytes;
+    if (left < 0.75 * opposite.hello.limits.inFlight)
+      faults.push(`${left} bytes of session credit are left to ${side.name}`);
+    for (const end of endsOf(model, side)) faults.push(...idleFaults(end, half));
+  }
+  return faults;
+}
+
+/** Whether both sides are established with each other. */
+export function isSameSession({ a, b }: Model): boolean {
+  const [one, two] = [a.loop.session?.agreement, b.loop.session?.agreement];
+  if (one === undefined || two === undefined) return false;
+  return one.self.nonce === two.peer.nonce && two.self.nonce === one.peer.nonce;
+}
+
+/** What the session of the moment looks like from the wire. */
+function halvesNow(model: Model): Record<SideName, ObservedHalf> | null {
+  const agreement = model.a.loop.session?.agreement;
+  if (agreement === undefined) return null;
+  return model.observer.session({ a: agreement.self.nonce, b: agreement.peer.nonce });
+}
+
+/** The ends that a side has in its session of the moment. */
+function endsOf(model: Model, side: ModelSide): PatternEnd[] {
+  return model.traffic.ends.filter((end) => end.session === side.loop.session && end.session !== null);
+}
+
+/** What a side holds and promises is within its windows, as the wire shows them, and the windows within the budget. */
+function memoryFaults(model: Model, side: ModelSide): string[] {
+  const agreement = side.loop.session?.agreement;
+  if (agreement === undefined) return [];
+  const nonces = side.name === 'a' ? [agreement.self, agreement.peer] : [agreement.peer, agreement.self];
+  const half = model.observer.session({ a: nonces[0]?.nonce ?? '', b: nonces[1]?.nonce ?? '' })?.[side.name];
+  if (half === undefined) return [];
+  const { streamCredit } = side.options.limits;
+  const faults: string[] = [];
+  let beyondBytes = 0;
+  for (const end of endsOf(model, side)) {
+    const isGone = end.isOver && end.reason !== null;
+    if (isGone || end.hasStopped) continue;
+    const stream = half.streams.get(end.stream?.id ?? 0);
+    const promisedBytes = Math.max(stream?.grantedBytes ?? 0, end.receivedBytes) - end.releasedBytes;
+    // What ended in order keeps its window until it has drained.
+    if (!end.isOver || end.heldBytes > 0) beyondBytes += Math.max(promisedBytes - streamCredit, 0);
+  }
+  if (beyondBytes > side.options.budgetBytes) {
+    faults.push(`${side.name} promises ${beyondBytes} bytes beyond its first credits and ${side.options.budgetBytes}`);
+  }
+  // R-FLOW-6 and R-FLOW-8: one session's worth of frames, what ends it, and the flush and HELLO of the next.
+  const { frame } = side.options.limits;
+  const boundBytes = 131_072 + 16_384 + 2 * (frame + 16) + 1024 * (2 + half.streams.size);
+  const { unwrittenBytes } = side.outbound;
+  if (unwrittenBytes > boundBytes) faults.push(`${unwrittenBytes} bytes wait in the channel of ${side.name}`);
+  return faults;
+}
+
+/** Sessions end for what happened, and for nothing else. */
+function endingFaults({ happened }: Model, side: ModelSide): string[] {
+  return side.endings.flatMap(({ reason, silentMs }) => {
+    const { code } = reason;
+    const isExplained =
+      (code === 'shutdown' && (happened.has('drain') || reason.message === 'killed')) ||
+      (code === 'channel-closed' && happened.has('cut')) ||
+      (code === 'channel-silent' && silentMs >= (side.options.deadAfterMs ?? Number.POSITIVE_INFINITY) / 2) ||
+      (code === 'desync' && (happened.has('restart') || happened.has('mangle'))) ||
+      // An opening that takes too long begins again, which looks like a restart to a side that is established already.
+      code === 'peer-restarted';
+    return isExplained ? [] : [`a session of ${side.name} ended: ${reason.code}: ${reason.message}`];
+  });
+}
+
+/** Where everything is at rest, whoever waits waits for the program at the other side. */
+function idleFaults(end: PatternEnd, half: ObservedHalf): string[] {
+  const { stream } = end;
+  if (stream === null || end.isOver) return [];
+  if (stream.id === 0) {
+    const { streams, opens } = half.other.hello.limits;
+    const { open, unanswered } = half.countOwn();
+    return open < streams && unanswered < opens ? ['an open is held back although there is room'] : [];
+  }
+  const observed = half.streams.get(stream.id);
+  if (observed === undefined || !stream.isWaiting) return [];
+  const isAnswered = stream.isAnswered;
+  if (!isAnswered && (stream.isIncoming || observed.sentBytes === 16_384)) return [];
+  if (observed.sentBytes < observed.creditBytes)
+    return [`${observed.creditBytes - observed.sentBytes} bytes of credit are not used`];
+  const reader = end.other;
+  // Half of a window that has left is given again; a reader that takes no more gives nothing.
+  const isHeld = reader === null || reader.hasStopped || 2 * reader.heldBytes > half.other.hello.limits.streamCredit;
+  return isHeld ? [] : [`no credit comes although the reader holds ${reader.heldBytes} bytes only`];
+}

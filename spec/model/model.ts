@@ -1,0 +1,225 @@
+/** The model: two sides, the link between them, the time, and what watches. It moves bytes and the clocks, and does faults. */
+import { VproxyError } from '../../lib/errors.js';
+import { Traffic } from '../helpers/traffic.js';
+import { ModelSide } from './model-side.js';
+import type { Scenario } from './scenario.js';
+import { SimulatedDirection } from './simulated-direction.js';
+import { type SideName, WireObserver } from './wire-observer.js';
+
+/** While time goes by, nobody sleeps longer than this. */
+const SLICE_MS = 1000;
+
+export class Model {
+  readonly a: ModelSide;
+  readonly b: ModelSide;
+  readonly traffic: Traffic;
+  readonly observer: WireObserver;
+  /** What was found wrong, beyond what observer and traffic find. */
+  readonly faults: string[] = [];
+  /** What happened that a session may end of. */
+  readonly happened = new Set<'restart' | 'mangle' | 'cut' | 'drain'>();
+  readonly #scenario: Scenario;
+  #nowMs = 0;
+  #identities = 0;
+
+  constructor(scenario: Scenario) {
+    this.#scenario = scenario;
+    this.observer = new WireObserver({ a: scenario.a.limits.frame, b: scenario.b.limits.frame });
+    this.a = this.#newSide('a');
+    this.b = this.#newSide('b');
+    this.traffic = new Traffic(this);
+    this.a.loop.start();
+    this.b.loop.start();
+  }
+
+  get sides(): readonly [ModelSide, ModelSide] {
+    return [this.a, this.b];
+  }
+
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** Whether a process can die, or bytes be lost, while the link stays. */
+  get hasIntegrity(): boolean {
+    return this.#scenario.a.integrity || this.#scenario.b.integrity;
+  }
+
+  /** Whether nothing is on its way, and nobody stands still. */
+  get isQuiet(): boolean {
+    return this.sides.every(({ outbound, isFrozen }) => !isFrozen && !outbound.isStalled && outbound.totalBytes === 0);
+  }
+
+  /** The side that a number means. */
+  side(index: number): ModelSide {
+    return index % 2 === 0 ? this.a : this.b;
+  }
+
+  /** Carries one piece each way. False when nothing could be carried now. */
+  step(pieceBytes: number = this.#scenario.pieceBytes): boolean {
+    const forth = this.#carry(this.a, this.b, pieceBytes);
+    const back = this.#carry(this.b, this.a, pieceBytes);
+    return forth || back;
+  }
+
+  /** Carries until nothing moves, without time going by. */
+  settle(pieceBytes: number = this.#scenario.pieceBytes): void {
+    while (this.step(pieceBytes));
+  }
+
+  /** Lets time go by, and carries meanwhile. */
+  wait(ms: number, pieceBytes: number = this.#scenario.pieceBytes): void {
+    const untilMs = this.#nowMs + ms;
+    this.settle(pieceBytes);
+    while (this.#nowMs < untilMs) {
+      const readyAtMs = Math.min(
+        this.b.isFrozen ? Number.POSITIVE_INFINITY : this.a.outbound.readyAtMs,
+        this.a.isFrozen ? Number.POSITIVE_INFINITY : this.b.outbound.readyAtMs,
+      );
+      const nextMs = Math.min(untilMs, this.#nowMs + SLICE_MS, Math.max(readyAtMs, this.#nowMs + 1));
+      this.late(nextMs - this.#nowMs);
+      this.settle(pieceBytes);
+    }
+  }
+
+  /** Lets time go by in which nothing is carried. */
+  late(ms: number): void {
+    this.#nowMs += ms;
+    for (const side of this.sides) if (!side.isFrozen) this.#advance(side, ms);
+  }
+
+  /** The whole machine, or the VM of one side, stood still; the process finds that time has gone by. */
+  jump(ms: number, sides: readonly ModelSide[]): void {
+    this.#nowMs += ms;
+    for (const side of this.sides) {
+      if (side.isFrozen) continue;
+      if (sides.includes(side)) side.clock.jump(ms);
+      else this.#advance(side, ms);
+    }
+  }
+
+  /** The process stands still: it reads nothing, and no time goes by for it. */
+  freeze(side: ModelSide): void {
+    side.frozenAtMs ??= this.#nowMs;
+  }
+
+  /** The process goes on after it stood still. */
+  thaw(side: ModelSide): void {
+    if (side.frozenAtMs === null) return;
+    const ms = this.#nowMs - side.frozenAtMs;
+    side.frozenAtMs = null;
+    side.clock.jump(ms);
+    if (!side.isDrainOwed) return;
+    side.isDrainOwed = false;
+    if (side.outbound.unwrittenBytes === 0) side.loop.handleDrain();
+  }
+
+  /** The process dies and another one has its place, on the same link. */
+  restart(side: ModelSide): void {
+    this.happened.add('restart');
+    this.#kill(side);
+    side.spawn(side.outbound);
+  }
+
+  /** So many more bytes come through each way, then the link is gone, and both processes open another. */
+  cut(bytes: number): void {
+    this.happened.add('cut');
+    for (let left = bytes; left > 0 && this.step(Math.min(left, this.#scenario.pieceBytes)); )
+      left -= Math.min(left, this.#scenario.pieceBytes);
+    for (const side of this.sides) {
+      this.thaw(side);
+      side.disconnect(new VproxyError('channel-closed', 'cut'));
+    }
+    this.observer.relink();
+    for (const side of this.sides) side.connect(this.#newDirection());
+  }
+
+  /** The process of one side dies, and the link with it; a new one comes with a new link. */
+  replace(side: ModelSide): void {
+    this.happened.add('cut');
+    this.#kill(side);
+    const other = side === this.a ? this.b : this.a;
+    this.thaw(other);
+    other.disconnect(new VproxyError('channel-closed', 'the other end is gone'));
+    this.observer.relink();
+    other.connect(this.#newDirection());
+    side.spawn(this.#newDirection());
+  }
+
+  /** A side that took the silence for the death of its peer closes the link, as the supervisor of a channel does. */
+  cutIfSilent(): void {
+    for (const side of this.sides) {
+      const unseen = side.endings.slice(side.judgedEndings);
+      side.judgedEndings = side.endings.length;
+      if (unseen.some(({ reason }) => reason.code === 'channel-silent')) this.cut(0);
+    }
+  }
+
+  /** A side leaves its session in an orderly way. */
+  drain(side: ModelSide): void {
+    this.happened.add('drain');
+    side.loop.session?.drain('at random');
+  }
+
+  /** Other services are offered; those of a great number fill several frames. */
+  setServices(side: ModelSide, amount: number): void {
+    const count = amount % 5 === 0 ? amount % 500 : amount % 4;
+    side.services = Array.from({ length: count }, (_, index) => `service-${amount % 7}-${index}`);
+    side.loop.session?.setServices(side.services);
+  }
+
+  /** Changes the bytes on the way from a side. */
+  mangle(side: ModelSide, change: (direction: SimulatedDirection) => void): void {
+    this.happened.add('mangle');
+    this.observer.mangle(side.name);
+    change(side.outbound);
+  }
+
+  #kill(side: ModelSide): void {
+    const unwrittenBytes = side.outbound.unwrittenBytes;
+    this.faults.push(...side.kill());
+    this.observer.cutUnwritten(side.name, unwrittenBytes);
+    this.observer.restart(side.name);
+  }
+
+  #advance(side: ModelSide, ms: number): void {
+    side.silentMs += ms;
+    side.clock.advance(ms);
+  }
+
+  #carry(from: ModelSide, to: ModelSide, pieceBytes: number): boolean {
+    const { outbound } = from;
+    const taken = to.isFrozen ? null : outbound.take(pieceBytes);
+    const isDrained = outbound.refill();
+    if (taken !== null && taken.bytes.length > 0) {
+      this.observer.arrive(from.name, taken.writtenTo);
+      to.silentMs = 0;
+      // As a link does: the buffer is filled anew unless it was kept.
+      if (!to.loop.receive(taken.bytes)) taken.bytes.fill(0xee);
+    }
+    if (isDrained) {
+      if (from.isFrozen) from.isDrainOwed = true;
+      else from.loop.handleDrain();
+    }
+    return isDrained || (taken !== null && taken.bytes.length > 0);
+  }
+
+  #newDirection(): SimulatedDirection {
+    return new SimulatedDirection({
+      ...this.#scenario.link,
+      nowMs: () => this.#nowMs,
+      onChanged: () => this.faults.push('a buffer was changed before it was written'),
+    });
+  }
+
+  #newSide(name: SideName): ModelSide {
+    return new ModelSide(name, this.#scenario[name], {
+      outbound: this.#newDirection(),
+      watch: (bytes, unwrittenBytes) => this.observer.write(name, bytes, unwrittenBytes),
+      nextIdentity: () => {
+        this.#identities += 1;
+        return this.#scenario.identity * 8 + this.#identities;
+      },
+    });
+  }
+}

@@ -1,0 +1,113 @@
+/** What each operation of a scenario does to the model. */
+
+import type { PatternEnd } from '../helpers/pattern-end.js';
+import type { Answer } from '../helpers/traffic.js';
+import type { Model } from './model.js';
+import type { ModelSide } from './model-side.js';
+import type { Operation, OperationName } from './scenario.js';
+
+/** What an operation is given. */
+interface Context {
+  readonly model: Model;
+  /** The side that the operation's `index` means. */
+  readonly side: ModelSide;
+  /** The end of a stream that it means; absent where no stream was opened yet. */
+  readonly end: PatternEnd | undefined;
+  readonly index: number;
+  readonly amount: number;
+}
+
+const HOUR_MS = 3_600_000;
+
+const ANSWERS: readonly Answer[] = ['accept', 'accept', 'accept', 'accept', 'accept', 'later', 'refuse', 'ignore'];
+
+/** Somewhere among the bytes on the way from a side. */
+const place = ({ side, amount }: Context): number => amount % Math.max(side.outbound.totalBytes, 1);
+
+const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
+  step: ({ model, amount }) => {
+    for (let step = 0; step <= amount % 50; step += 1) model.step();
+  },
+  settle: ({ model }) => model.settle(),
+  wait: ({ model, amount }) => model.wait(amount % 10_000),
+  hours: ({ model, amount }) => model.wait((1 + (amount % 3)) * HOUR_MS, 65_536),
+
+  open: ({ model, side, index, amount }) =>
+    model.traffic.open(side, ANSWERS[(index >> 1) % ANSWERS.length])?.send(amount),
+  send: ({ end, amount }) => end?.send(amount),
+  finish: ({ end }) => end?.finish(),
+  reset: ({ end }) => end?.stream?.reset('cancelled', 'at random'),
+  stop: ({ end }) => end?.stop(),
+  pause: ({ end }) => {
+    if (end !== undefined) end.isPaused = true;
+  },
+  read: ({ end, amount }) => end?.release(1 + (amount % 4)),
+  resume: ({ end }) => end?.resume(),
+  answer: ({ end, amount }) => {
+    if (amount % 4 === 0) end?.stream?.refuse('denied', 'at random');
+    else end?.stream?.accept();
+  },
+  services: ({ model, side, amount }) => model.setServices(side, amount),
+  drain: ({ model, side }) => model.drain(side),
+
+  stall: ({ side }) => {
+    side.outbound.isStalled = true;
+  },
+  unstall: ({ side }) => {
+    side.outbound.isStalled = false;
+  },
+  freeze: ({ model, side }) => model.freeze(side),
+  thaw: ({ model, side }) => model.thaw(side),
+  late: ({ model, amount }) => model.late(amount % 10_000),
+  // From seconds to half a day; of one side, or of the machine that both run on.
+  jump: ({ model, side, amount }) => model.jump(1000 * (1 + amount), amount % 3 === 0 ? model.sides : [side]),
+  cut: ({ model, amount }) => model.cut(amount % 3000),
+  replace: ({ model, side }) => model.replace(side),
+
+  restart: ({ model, side }) => model.restart(side),
+  'restart-twice': ({ model, side, amount }) => {
+    model.restart(side);
+    for (let step = 0; step < amount % 20; step += 1) model.step();
+    model.restart(side);
+  },
+  'restart-both': ({ model }) => {
+    for (const side of model.sides) model.restart(side);
+  },
+  lose: (context) => {
+    const { model, side, index, amount } = context;
+    if (index % 4 < 2) {
+      model.mangle(side, (direction) => direction.losePiece(amount));
+      return;
+    }
+    const bytes = 1 + (index % 3 === 0 ? amount : index % 500);
+    model.mangle(side, (direction) => direction.lose(index % 6 === 0 ? 0 : place(context), bytes));
+  },
+  repeat: (context) => {
+    const { model, side, index, amount } = context;
+    if (index % 4 < 2) model.mangle(side, (direction) => direction.repeatPiece(amount));
+    else model.mangle(side, (direction) => direction.repeat(place(context), 1 + (index % 500)));
+  },
+  garbage: (context) => {
+    const { model, side, index, amount } = context;
+    model.mangle(side, (direction) => direction.insert(place(context), Buffer.alloc(1 + (index % 300), amount)));
+  },
+  // Bytes of an earlier session lie before what the next process writes.
+  stale: ({ model, side, amount }) => {
+    const stale = side.outbound.history.subarray(-amount - 1);
+    model.mangle(side, (direction) => direction.insert(direction.totalBytes, stale));
+    model.restart(side);
+  },
+};
+
+/** Faults that only checksums are made for: without them no channel may be used that has these (R-INTEGRITY-1). */
+const NEED_INTEGRITY: ReadonlySet<OperationName> = new Set([
+  ...(['restart', 'restart-twice', 'restart-both', 'lose', 'repeat', 'garbage', 'stale'] as const),
+]);
+
+/** Does one operation. One that does not suit the moment does nothing. */
+export function act(model: Model, { what, index, amount }: Operation): void {
+  if (NEED_INTEGRITY.has(what) && !model.hasIntegrity) return;
+  const { ends } = model.traffic;
+  const end = ends[(index >> 1) % Math.max(ends.length, 1)];
+  ACTIONS[what]({ model, side: model.side(index), end, index, amount });
+}

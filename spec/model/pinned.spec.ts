@@ -1,0 +1,103 @@
+/** Scenarios that once failed, each as small as it could be made, and some that chance would hardly find. */
+import test from 'ava';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
+import type { SideOptions } from './model-side.js';
+import { runScenario } from './run-scenario.js';
+import type { Operation, OperationName, Scenario } from './scenario.js';
+
+const SIDE: SideOptions = { limits: DEFAULT_LIMITS, integrity: false, budgetBytes: 0, deadAfterMs: null };
+
+const PLAIN: Omit<Scenario, 'operations'> = {
+  link: { capacityBytes: 100_000, latencyMs: 0 },
+  beginsEstablished: true,
+  pieceBytes: 65_536,
+  a: SIDE,
+  b: SIDE,
+  identity: 0,
+};
+
+const small = { ...SIDE, limits: { ...DEFAULT_LIMITS, frame: 4096 } };
+
+const does = (what: OperationName, index = 0, amount = 0): Operation => ({ what, index, amount });
+
+test('R-STREAM-8: no DATA of a stream follows its RESET into a channel that has room again', (t) => {
+  const link = { capacityBytes: 4096, latencyMs: 0 };
+  const operations = [does('open', 0, 5121), does('step', 0, 14_908), does('reset')];
+  t.notThrows(() => runScenario({ ...PLAIN, link, a: small, b: small, pieceBytes: 20, operations }));
+});
+
+test('a buffer that the channel still holds does not come back when its session ends', (t) => {
+  const link = { capacityBytes: 40, latencyMs: 0 };
+  const operations = [does('open'), does('send', 0, 2314), does('drain'), does('step')];
+  t.notThrows(() => runScenario({ ...PLAIN, link, operations }));
+});
+
+test('a week without a word, with a stream open, ends nothing', (t) => {
+  const hours = Array.from({ length: 56 }, () => does('hours', 0, 2));
+  const operations = [does('open', 0, 1000), does('settle'), ...hours, does('send', 0, 1000), does('settle')];
+  const { endings } = runScenario({ ...PLAIN, operations });
+  t.is(endings, 0);
+});
+
+test('R-LIVE-2: a side that stood still for half a day does not take its peer for dead', (t) => {
+  const strict = { ...SIDE, deadAfterMs: 30_000 };
+  const operations = [does('open', 0, 9000), does('step'), does('jump', 0, 40_000), does('jump', 1, 39_999)];
+  const { endings } = runScenario({ ...PLAIN, a: strict, operations });
+  t.is(endings, 0);
+});
+
+test('R-FLOW-4: a window that has grown goes back to the budget when its stream has ended and then drained', (t) => {
+  const limits = { ...DEFAULT_LIMITS, streamCredit: 1024 };
+  const wide = { ...SIDE, limits, budgetBytes: 2 ** 20 };
+  // The second end reads at first, and then no more; all that is sent then fits its window.
+  const reads = [does('open', 0, 10_000), does('settle'), does('pause', 2), does('send', 0, 500)];
+  const ends = [does('finish', 0), does('finish', 2), does('settle'), does('resume', 2)];
+  t.notThrows(() => runScenario({ ...PLAIN, a: wide, b: wide, operations: [...reads, ...ends] }));
+});
+
+test('R-STREAM-5: an open that is held back goes out when a stream is reset here', (t) => {
+  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
+  const operations = [
+    does('open', 0, 10),
+    does('settle'),
+    does('open', 0, 10),
+    does('settle'),
+    does('reset', 0),
+    does('settle'),
+  ];
+  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
+});
+
+test('R-LIVE-3: an open that is held back ends when the drain begins', (t) => {
+  const narrow = { ...SIDE, limits: { ...DEFAULT_LIMITS, streams: 1 } };
+  const operations = [does('open', 0, 10), does('settle'), does('open', 0, 10), does('drain', 1), does('settle')];
+  t.notThrows(() => runScenario({ ...PLAIN, b: narrow, operations }));
+});
+
+test('R-LIVE-3: a drain that takes too long ends with RESETs, and a GOAWAY behind them', (t) => {
+  const operations = [
+    does('open', 0, 10),
+    does('settle'),
+    does('drain'),
+    ...Array.from({ length: 5 }, () => does('wait', 0, 9999)),
+  ];
+  t.is(runScenario({ ...PLAIN, operations }).endings, 2);
+});
+
+test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RESET when the drain takes too long', (t) => {
+  const crossing = [does('open'), does('drain'), does('open', 189), does('step'), does('jump', 0, 29)];
+  t.notThrows(() => runScenario({ ...PLAIN, a: small, b: small, operations: crossing }));
+});
+
+test('R-OPEN-11: an answer that is lost while the other side is established keeps nobody apart', (t) => {
+  const link = { capacityBytes: 100_000, latencyMs: 0 };
+  const checked = { ...SIDE, integrity: true };
+  for (let steps = 0; steps < 8; steps += 1) {
+    for (const index of [4, 5]) {
+      // Nothing is established yet: each step carries what one side has written.
+      const lose = { what: 'lose', index, amount: 0 } as const;
+      const operations = [...Array.from({ length: steps }, () => does('step', 0, 0)), lose, does('settle')];
+      t.notThrows(() => runScenario({ ...PLAIN, link, a: checked, b: checked, beginsEstablished: false, operations }));
+    }
+  }
+});

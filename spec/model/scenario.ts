@@ -1,0 +1,141 @@
+/** Scenarios of the model: what the link and the two sides are like, and what happens to them. */
+import fc from 'fast-check';
+import type { SideOptions } from './model-side.js';
+
+/** What can happen. Those that come first are the simplest: a failing scenario is shrunk towards them. */
+export const OPERATIONS = [
+  // Time and the link.
+  'step',
+  'settle',
+  'wait',
+  'hours',
+  // Programs.
+  'open',
+  'send',
+  'finish',
+  'reset',
+  'stop',
+  'pause',
+  'read',
+  'resume',
+  'answer',
+  'services',
+  'drain',
+  // Faults that every link has.
+  'stall',
+  'unstall',
+  'freeze',
+  'thaw',
+  'late',
+  'jump',
+  'cut',
+  'replace',
+  // Faults for which there are checksums (R-INTEGRITY-1).
+  'restart',
+  'restart-twice',
+  'restart-both',
+  'lose',
+  'repeat',
+  'garbage',
+  'stale',
+] as const;
+export type OperationName = (typeof OPERATIONS)[number];
+
+/** One step of a scenario. What `index` chooses and `amount` measures depends on the operation. */
+export interface Operation {
+  readonly what: OperationName;
+  readonly index: number;
+  readonly amount: number;
+}
+
+export interface Scenario {
+  /** What the link takes before it pushes back, in bytes, and how long a byte is on the way. */
+  readonly link: { readonly capacityBytes: number; readonly latencyMs: number };
+  /** Whether nothing happens before both sides are established. */
+  readonly beginsEstablished: boolean;
+  /** At most so many bytes are read from the link at once. */
+  readonly pieceBytes: number;
+  readonly a: SideOptions;
+  readonly b: SideOptions;
+  /** Another one makes other nonces, and so other parities of the stream ids. */
+  readonly identity: number;
+  readonly operations: readonly Operation[];
+}
+
+/** How often each operation comes. */
+const WEIGHTS: Readonly<Record<OperationName, number>> = {
+  step: 20,
+  settle: 4,
+  wait: 4,
+  hours: 0.25,
+  open: 14,
+  send: 12,
+  finish: 6,
+  reset: 3,
+  stop: 3,
+  pause: 4,
+  read: 3,
+  resume: 3,
+  answer: 3,
+  services: 3,
+  drain: 1.5,
+  stall: 2,
+  unstall: 2,
+  freeze: 1,
+  thaw: 1,
+  late: 2,
+  jump: 1,
+  cut: 1,
+  replace: 0.5,
+  restart: 1.5,
+  'restart-twice': 0.5,
+  'restart-both': 0.5,
+  lose: 2,
+  repeat: 1,
+  garbage: 1,
+  stale: 0.5,
+};
+
+const operation: fc.Arbitrary<Operation> = fc.record({
+  what: fc.oneof(
+    ...OPERATIONS.map((what) => ({ arbitrary: fc.constant(what), weight: Math.round(4 * WEIGHTS[what]) })),
+  ),
+  index: fc.nat(1000),
+  amount: fc.oneof(fc.nat(40_000), fc.nat(2000)),
+});
+
+const side: fc.Arbitrary<SideOptions> = fc.record({
+  limits: fc.record({
+    frame: fc.constantFrom(4096, 20_000),
+    streamCredit: fc.constantFrom(65_536, 1024, 5000),
+    inFlight: fc.constantFrom(2 ** 20, 1024, 10_000),
+    streams: fc.constantFrom(1024, 1, 3),
+    opens: fc.constantFrom(256, 1, 3),
+  }),
+  integrity: fc.boolean(),
+  budgetBytes: fc.constantFrom(0, 3000, 2 ** 26),
+  deadAfterMs: fc.constantFrom(null, null, 30_000),
+});
+
+const link = fc.constantFrom(
+  { capacityBytes: 100_000, latencyMs: 0 },
+  { capacityBytes: 40, latencyMs: 0 },
+  { capacityBytes: 300, latencyMs: 0 },
+  { capacityBytes: 4096, latencyMs: 0 },
+  { capacityBytes: 4096, latencyMs: 5 },
+  { capacityBytes: 100_000, latencyMs: 40 },
+  { capacityBytes: 100_000, latencyMs: 1500 },
+);
+
+export const scenarios: fc.Arbitrary<Scenario> = fc.record({
+  link,
+  beginsEstablished: fc.oneof(
+    { arbitrary: fc.constant(true), weight: 3 },
+    { arbitrary: fc.constant(false), weight: 1 },
+  ),
+  pieceBytes: fc.oneof(fc.constantFrom(65_536, 4096), fc.integer({ min: 20, max: 2000 })),
+  a: side,
+  b: side,
+  identity: fc.nat(1000),
+  operations: fc.array(operation, { maxLength: 60 }),
+});

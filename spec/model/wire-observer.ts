@@ -1,0 +1,215 @@
+/**
+ * A passive third party on the simulated link: reads what each side writes, notes what has come to the other one, and
+ * judges every frame by that alone. It shares no accounting with the session.
+ */
+import { crc32 } from 'node:zlib';
+import { crc16 } from '../../lib/codec/check.js';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { MAGIC } from '../../lib/codec/hello.js';
+import { type ObservedFrame, ObservedHalf, type ObservedHello } from './observed-session.js';
+
+/** A frame on its way. */
+interface FrameOnWay {
+  readonly frame: ObservedFrame;
+  readonly half: ObservedHalf;
+  readonly endsAt: number;
+}
+
+/** What is known of one direction of the link of the moment. */
+class Direction {
+  writtenTo = 0;
+  arrivedTo = 0;
+  onWay: FrameOnWay[] = [];
+}
+
+export type SideName = 'a' | 'b';
+
+const opposite = (name: SideName): SideName => (name === 'a' ? 'b' : 'a');
+
+export class WireObserver {
+  readonly faults: string[] = [];
+  /** Frames that were judged. */
+  frameCount = 0;
+  readonly #flushBytes: Record<SideName, number>;
+  readonly #directions: Record<SideName, Direction> = { a: new Direction(), b: new Direction() };
+  readonly #hellos: Record<SideName, Map<string, ObservedHello>> = { a: new Map(), b: new Map() };
+  readonly #newestHello: Record<SideName, ObservedHello | null> = { a: null, b: null };
+  readonly #sessions = new Map<string, Record<SideName, ObservedHalf>>();
+  /** The session that each side writes frames of; null between its HELLO and its first frame. */
+  readonly #current: Record<SideName, ObservedHalf | null> = { a: null, b: null };
+  /** Whether a side has written a flush since its last HELLO. */
+  readonly #hasFlushed: Record<SideName, boolean> = { a: false, b: false };
+  /** Whether bytes of a direction were changed on the way since its writer's session began. */
+  readonly #isDoubtful: Record<SideName, boolean> = { a: false, b: false };
+
+  /** `frameBytes`: the largest DATA payload that each side sends. */
+  constructor(frameBytes: Readonly<Record<SideName, number>>) {
+    this.#flushBytes = { a: frameBytes.a + 16, b: frameBytes.b + 16 };
+  }
+
+  /** The session with these two nonces; null where no frame of it was seen. */
+  session(nonces: Readonly<Record<SideName, string>>): Record<SideName, ObservedHalf> | null {
+    return this.#sessions.get(`${nonces.a} ${nonces.b}`) ?? null;
+  }
+
+  /** There is a new link. */
+  relink(): void {
+    for (const name of ['a', 'b'] as const) {
+      this.#directions[name] = new Direction();
+      this.#isDoubtful[name] = false;
+      this.#current[name] = null;
+    }
+  }
+
+  /** A new process writes. */
+  restart(name: SideName): void {
+    this.#current[name] = null;
+    this.#newestHello[name] = null;
+  }
+
+  /** Bytes that a side wrote were changed, lost or repeated. */
+  mangle(name: SideName): void {
+    this.#isDoubtful[name] = true;
+    for (const { half } of this.#directions[name].onWay) half.other.hearsDoubtfully = true;
+    const current = this.#current[name];
+    if (current !== null) current.other.hearsDoubtfully = true;
+  }
+
+  /** So much has been written by a side in total that never will come: its process died before the channel took it. */
+  cutUnwritten(name: SideName, bytes: number): void {
+    const direction = this.#directions[name];
+    direction.writtenTo -= bytes;
+    direction.onWay = direction.onWay.filter(({ endsAt }) => endsAt <= direction.writtenTo);
+  }
+
+  /** A side hands whole frames to its channel, in which so many bytes wait. */
+  write(name: SideName, bytes: Buffer, unwrittenBytes: number): void {
+    let at = 0;
+    if (bytes[0] === 0) at = this.#readFlush(name, bytes);
+    let isFirst = true;
+    while (at < bytes.length) {
+      const end = bytes[at] === 0xff ? this.#readHello(name, bytes, at) : this.#readFrame(name, bytes, at);
+      if (end === null) return;
+      if (isFirst && bytes[at] === FRAME_TYPE.DATA) this.#judgeBacklog(name, unwrittenBytes);
+      isFirst = false;
+      at = end;
+    }
+  }
+
+  /** All that a side had written up to `writtenTo` has come to the other one. */
+  arrive(from: SideName, writtenTo: number): void {
+    const direction = this.#directions[from];
+    const arrivedFrom = direction.arrivedTo;
+    direction.arrivedTo = Math.max(arrivedFrom, writtenTo);
+    while (direction.onWay.length > 0) {
+      const [first] = direction.onWay as [FrameOnWay];
+      const { frame, half, endsAt } = first;
+      const isWhole = endsAt <= direction.arrivedTo;
+      const listener = half.other;
+      if (frame.type === FRAME_TYPE.DATA) {
+        const payloadFrom = endsAt - frame.payload.length;
+        const come = (to: number) => Math.min(Math.max(to - payloadFrom, 0), frame.payload.length);
+        // A payload that has to be checked counts when it is whole.
+        if (listener.integrity) listener.arrivedBytes += isWhole ? frame.payload.length : 0;
+        else listener.arrivedBytes += come(direction.arrivedTo) - come(arrivedFrom);
+      }
+      if (!isWhole) return;
+      listener.hear(frame);
+      direction.onWay.shift();
+    }
+  }
+
+  #readFlush(name: SideName, bytes: Buffer): number {
+    this.#directions[name].writtenTo += bytes.length;
+    this.#hasFlushed[name] = true;
+    this.#current[name] = null;
+    const isFlush = bytes.length === this.#flushBytes[name] && bytes.equals(Buffer.alloc(bytes.length));
+    if (!isFlush) this.#blame(name, `a flush of ${bytes.length} bytes`);
+    return bytes.length;
+  }
+
+  #readHello(name: SideName, bytes: Buffer, at: number): number | null {
+    const start = at + MAGIC.length;
+    if (!bytes.subarray(at, start).equals(MAGIC)) return this.#blame(name, 'FF without a magic');
+    const end = this.#judgeHeader(name, bytes, start, 0, true);
+    if (end === null) return null;
+    const hello = JSON.parse(bytes.subarray(start + 16, end).toString()) as ObservedHello;
+    this.#directions[name].writtenTo += end - at;
+    if (hello.ack !== null && !this.#hellos[opposite(name)].has(hello.ack))
+      this.#blame(name, 'acknowledges a stranger');
+    const isFresh = !this.#hellos[name].has(hello.nonce);
+    if (isFresh && !this.#hasFlushed[name]) this.#blame(name, 'a fresh HELLO without a flush');
+    this.#hasFlushed[name] = false;
+    this.#hellos[name].set(hello.nonce, hello);
+    this.#newestHello[name] = hello;
+    this.#current[name] = null;
+    return end;
+  }
+
+  #readFrame(name: SideName, bytes: Buffer, at: number): number | null {
+    const half = this.#current[name] ?? this.#begin(name);
+    if (half === null) return this.#blame(name, 'a frame before it was established');
+    const end = this.#judgeHeader(name, bytes, at, half.frames + 1, half.integrity);
+    if (end === null) return null;
+    const type = bytes[at] as number;
+    const payload = bytes.subarray(at + 16, end);
+    // Of DATA only the length matters here, and its writer uses the buffer again.
+    const frame = {
+      type,
+      id: bytes.readUInt32BE(at + 4),
+      payload: type === FRAME_TYPE.DATA ? payload : Buffer.from(payload),
+    };
+    this.frameCount += 1;
+    for (const fault of half.write(frame)) this.#blame(name, fault);
+    const direction = this.#directions[name];
+    direction.writtenTo += end - at;
+    direction.onWay.push({ frame, half, endsAt: direction.writtenTo });
+    return end;
+  }
+
+  #judgeHeader(name: SideName, bytes: Buffer, at: number, sequence: number, isChecked: boolean): number | null {
+    if (bytes.length < at + 16) return this.#blame(name, 'half a header');
+    const counted = Buffer.alloc(18);
+    counted.writeUInt32BE(sequence);
+    bytes.copy(counted, 4, at, at + 2);
+    bytes.copy(counted, 6, at + 4, at + 16);
+    if (crc16(counted) !== bytes.readUInt16BE(at + 2)) return this.#blame(name, `frame ${sequence} has a wrong check`);
+    const end = at + 16 + bytes.readUInt32BE(at + 8);
+    if (end > bytes.length) return this.#blame(name, `frame ${sequence} is not whole`);
+    const crc = isChecked ? crc32(bytes.subarray(at + 16, end)) : 0;
+    if (bytes.readUInt32BE(at + 12) !== crc) return this.#blame(name, `frame ${sequence} has a wrong CRC`);
+    if (bytes[at + 1] !== 0) return this.#blame(name, `frame ${sequence} has flags`);
+    return end;
+  }
+
+  /** The first frame of a session: which one it is follows from the newest HELLO of its writer. */
+  #begin(name: SideName): ObservedHalf | null {
+    const own = this.#newestHello[name];
+    const peer = this.#hellos[opposite(name)].get(own?.ack ?? '');
+    if (own === null || peer === undefined) return null;
+    const nonces = { [name]: own.nonce, [opposite(name)]: peer.nonce } as Record<SideName, string>;
+    const key = `${nonces.a} ${nonces.b}`;
+    let halves = this.#sessions.get(key);
+    if (halves === undefined) {
+      const half = new ObservedHalf(own, peer);
+      half.other = new ObservedHalf(peer, own);
+      half.other.other = half;
+      halves = { [name]: half, [opposite(name)]: half.other } as Record<SideName, ObservedHalf>;
+      this.#sessions.set(key, halves);
+    }
+    this.#current[name] = halves[name];
+    if (this.#isDoubtful[name] && this.#directions[name].onWay.length > 0)
+      halves[opposite(name)].hearsDoubtfully = true;
+    return halves[name];
+  }
+
+  #judgeBacklog(name: SideName, unwrittenBytes: number): void {
+    const maxBytes = (this.#current[name]?.maxFrameBytes ?? 0) <= 4096 ? 1024 : 131_072;
+    if (unwrittenBytes >= maxBytes) this.#blame(name, `DATA while ${unwrittenBytes} bytes wait in the channel`);
+  }
+
+  #blame(name: SideName, fault: string): null {
+    this.faults.push(`${name} wrote ${fault}`);
+    return null;
+  }
+}
