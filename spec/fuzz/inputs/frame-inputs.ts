@@ -11,7 +11,8 @@ const hex32 = fc.constantFrom(KNOWN_NONCE, 'b'.repeat(32), 'c'.repeat(32));
 const limit = ([min, max]: readonly [number, number]) =>
   fc.oneof(fc.constantFrom(min, max), fc.constantFrom(min - 1, max + 1, -1, 0.5, 1e308, null));
 
-const hello: Hello = {
+/** A HELLO of the peer whose nonce is known. */
+export const knownHello: Hello = {
   version: { min: 1, max: 1 },
   nonce: KNOWN_NONCE,
   ack: null,
@@ -24,8 +25,8 @@ const hello: Hello = {
   tls: false,
   features: [],
 };
-const KNOWN = encodeHello(hello);
-const OTHER = encodeHello({ ...hello, nonce: 'c'.repeat(32) });
+const KNOWN = encodeHello(knownHello);
+const OTHER = encodeHello({ ...knownHello, nonce: 'c'.repeat(32) });
 
 const limits = fc.oneof(
   { weight: 4, arbitrary: fc.constant(DEFAULT_LIMITS) },

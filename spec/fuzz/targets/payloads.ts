@@ -52,7 +52,8 @@ function checkGoaway(payload: Buffer): void {
   const line = encodeGoaway({ code, message, last });
   assert.ok(line.length <= MAX_CONTROL_BYTES);
   const again = decodeGoaway(line);
-  assert.deepEqual([again.code, again.last], [code, last]);
+  // JSON has a zero with a sign, and writes it without.
+  assert.deepEqual([again.code, again.last], [code, last + 0]);
 }
 
 function checkServices(payload: Buffer): void {
