@@ -15,7 +15,7 @@ const MESSAGE_BYTES = 2 ** 20;
 const CHUNK_BYTES = 65_536;
 /** So many bytes come in chunks, then so many one by one. */
 const LONG_BYTES = 2 * MESSAGE_BYTES;
-const SINGLE_BYTES = 65_536;
+const SINGLE_BYTES = 131_072;
 
 /** In linear time it is a few hundred milliseconds; in quadratic time, many seconds. */
 const MAX_CPU_MS = 3000;

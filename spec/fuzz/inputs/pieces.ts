@@ -30,7 +30,11 @@ export function objects(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>)
   const model = Object.fromEntries(
     Object.entries(fields).map(([key, good]) => [
       key,
-      fc.oneof({ weight: 8, arbitrary: good }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) }),
+      fc.oneof(
+        { weight: 8, arbitrary: good },
+        { weight: 1, arbitrary: fc.constantFrom(null, -0, [], {}, '') },
+        { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) },
+      ),
     ]),
   );
   const object = fc.oneof(

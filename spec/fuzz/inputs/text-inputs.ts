@@ -40,11 +40,33 @@ const forward = joined([
   options(FORWARD_OPTIONS),
 ]);
 
+const GOOD_CHANNELS = [
+  'unix-listen:/run/a,,b:-:-,frame=4096,integrity=off',
+  'tcp-connect:[fe80::1%eth0]:9000,in-flight=65536',
+  'tty-open:/dev/ttyS1:-,baud=115200,frame=8192',
+  'vsock-mux-connect:/run/vm:-:-:1234,integrity=off',
+  'vsock-connect:2:1234',
+  'exec:ssh -o A=b,,c host,frame=4096',
+];
+const GOOD_FORWARDS = [
+  'x:/run/a,,b:-:-,mode=0660,user=root,group=7',
+  '*:vsock-mux:/run/vm:-:-,22=ssh,4294967295=x,mode=600',
+  'x:vsock-mux:/run/vm:-:-:1234',
+  'x:file:/var/log/a,,b,rotate=10M,keep=7',
+  'x:file:/var/log/a,rotate=4097',
+  'x:exec:a,b ,, c',
+  'x:tcp:[fe80::1%eth0]:22',
+];
+
 /** Channels. */
-export const channelInputs = fc.oneof(channel, tokens([...kindOf(CHANNEL_KINDS.keys()), ...ADDRESSES, ...SIGNS]));
+export const channelInputs = fc.oneof(
+  one(GOOD_CHANNELS),
+  channel,
+  tokens([...kindOf(CHANNEL_KINDS.keys()), ...ADDRESSES, ...SIGNS]),
+);
 
 /** Forwards, each behind its direction. */
-export const forwardInputs = after(choice(1), fc.oneof(forward, address));
+export const forwardInputs = after(choice(1), fc.oneof(one(GOOD_FORWARDS), forward, address));
 
 const words = fc.oneof(
   { weight: 3, arbitrary: one(Object.keys(RUN_OPTIONS).map((name) => `--${name}`)) },

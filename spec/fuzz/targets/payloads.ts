@@ -1,7 +1,13 @@
 /** The payloads of control frames: decoded or a protocol error, and the same when they are encoded again. */
 import assert from 'node:assert/strict';
 import { decodeHello } from '../../../lib/codec/hello.js';
-import { MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, SERVICE_NAME } from '../../../lib/codec/limits.js';
+import {
+  LIMIT_RANGES,
+  type Limits,
+  MAX_CONTROL_BYTES,
+  MAX_MESSAGE_BYTES,
+  SERVICE_NAME,
+} from '../../../lib/codec/limits.js';
 import {
   decodeCredit,
   decodeGoaway,
@@ -24,7 +30,7 @@ const MAX_SHOWN_MESSAGE = 10 * MAX_MESSAGE_BYTES + 1;
 /** Input: which payload, then its bytes. */
 export function fuzzPayloads(bytes: Uint8Array): void {
   const input = new FuzzInput(bytes);
-  const check = input.pick([checkOpen, checkReason, checkServices, checkGoaway, checkCredit, checkLists, decodeHello]);
+  const check = input.pick([checkOpen, checkReason, checkServices, checkGoaway, checkCredit, checkLists, checkHello]);
   outcomeOf(check === checkLists ? ['protocol-error', 'flood'] : ['protocol-error'], () => check(input.rest()));
 }
 
@@ -79,6 +85,20 @@ function checkCredit(payload: Buffer): void {
   const again = Buffer.alloc(8);
   writeCredit(again, 0, total);
   assert.equal(decodeCredit(again), total);
+}
+
+/** What a session relies on in a HELLO. */
+function checkHello(payload: Buffer): void {
+  const { version, nonce, ack, instance, limits } = decodeHello(payload);
+  assert.match(nonce, /^[0-9a-f]{32}$/);
+  assert.match(ack ?? nonce, /^[0-9a-f]{32}$/);
+  assert.match(instance, /^([0-9a-f]{32})?$/);
+  assert.ok(Number.isInteger(version.min) && Number.isInteger(version.max) && version.min <= version.max);
+  assert.deepEqual(Object.keys(limits), Object.keys(LIMIT_RANGES));
+  for (const [key, [min, max]] of Object.entries(LIMIT_RANGES)) {
+    const value = limits[key as keyof Limits];
+    assert.ok(Number.isInteger(value) && value >= min && value <= max, key);
+  }
 }
 
 /** Several SERVICES, each on a line. */

@@ -31,7 +31,12 @@ function checkRequest(message: Buffer): void {
 
 function checkReply(message: Buffer): void {
   const outcome = outcomeOf(['storage-bad-reply'], () => decodeReply(message));
-  if ('value' in outcome) checkAgain(outcome.value);
+  if ('code' in outcome) return;
+  checkAgain(outcome.value);
+  const { stdoutBase64 } = JSON.parse(message.toString('utf8')) as { stdoutBase64?: string };
+  if (stdoutBase64 === undefined) return;
+  // What is no base64 is left out when bytes are made of it, or has another length.
+  assert.equal(outcome.value.stdout.toString('base64').length, stdoutBase64.length);
 }
 
 /** What a broker answers is a reply, or an error with the code that it names. */
