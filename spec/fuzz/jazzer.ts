@@ -1,13 +1,16 @@
 /**
- * Runs one target under Jazzer.js, which searches for inputs that reach new code. Not a dependency of the project:
- * its binary needs glibc 2.38. After `npm run build`, in a folder of its own with `npm i @jazzer.js/core`:
+ * Runs one target under Jazzer.js, which searches for inputs that reach new code. Not a dependency of the project: its
+ * binary needs glibc 2.38. After `npm run build`, in a folder of its own with `npm i @jazzer.js/core`, PROJECT being here:
  *
- *     node PROJECT/dist/spec/fuzz/write-seeds.js frame-reader seeds/
- *     VPROXY_FUZZ=frame-reader npx jazzer PROJECT/dist/spec/fuzz/jazzer.js -i PROJECT/dist/lib -i PROJECT/dist/cli \
- *       found/ seeds/ PROJECT/spec/fuzz/corpus/frame-reader -- -max_total_time=60 -max_len=1024
+ *     export VPROXY_FUZZ=frame-reader; mkdir found kept
+ *     node PROJECT/dist/spec/fuzz/write-seeds.js $VPROXY_FUZZ seeds
+ *     JAZZER="npx jazzer PROJECT/dist/spec/fuzz/jazzer.js --sync -i PROJECT/dist/lib -i PROJECT/dist/cli"
+ *     $JAZZER found seeds -- -max_total_time=60 -max_len=1024
+ *     $JAZZER kept found seeds -- -merge=1
+ *     node PROJECT/dist/spec/fuzz/keep-found.js $VPROXY_FUZZ kept
  *
- * `found/` has to be there; it gets what reaches something new. `-- -merge=1 kept/ found/` keeps the smallest of it that
- * reaches as much, for `spec/fuzz/corpus/TARGET/`. What fails is written to a file `crash-…` in the current folder.
+ * `found` gets what reaches something new, `kept` the least of it that reaches as much, and the last line makes it the
+ * kept corpus. An input that fails is written to a file `crash-…` in the current folder.
  */
 import { FUZZ_TARGETS, type FuzzTarget, type FuzzTargetName } from './targets/index.js';
 

@@ -43,7 +43,7 @@ const limits = fc.oneof(
 );
 const text = fc.string({ unit: 'binary', maxLength: 20 });
 const helloPayload = objects({
-  version: fc.record({ min: fc.constantFrom(1, 0, 2, 1.5), max: fc.constantFrom(1, 2, 0, 1e300) }),
+  version: fc.record({ min: fc.constantFrom(1, 1, 0, 2, 1.5), max: fc.constantFrom(1, 1, 2, 0, 1e300) }),
   nonce: hex32,
   ack: fc.oneof(hex32, fc.constant(null)),
   limits,
@@ -59,26 +59,47 @@ const reason = { code: fc.constantFrom('protocol-error', 'connect-refused', 'X',
 const service = fc.oneof(fc.constantFrom('ssh', 'a'.repeat(64), 'a'.repeat(65), '', '*'), text);
 const lists = objects({ services: fc.array(service, { maxLength: 100 }), more: fc.boolean() });
 
+const open = objects({ service, from: fc.option(text) });
+const goaway = objects({ ...reason, last: fc.nat(2 ** 32 - 1) });
+const eightBytes = fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => Buffer.from(bytes));
+
 /** A payload that fits a frame, or nearly. */
 const payload = fc.oneof(
-  objects({ service, from: fc.option(text) }),
+  open,
   objects(reason),
-  objects({ ...reason, last: fc.nat(2 ** 32 - 1) }),
+  goaway,
   lists,
-  fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => Buffer.from(bytes)),
+  eightBytes,
   fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
   // What a restart leaves of a frame: its end is a flush.
   fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.concat([bytes, Buffer.alloc(16)])),
 );
 
+const newline = Buffer.from('\n');
+const severalLists = fc
+  .array(lists, { maxLength: 4 })
+  .map((all) => Buffer.concat(all.flatMap((one) => [one, newline])));
+/** More services than a peer may have, in lists that belong together. */
+const tooMany = Array.from({ length: 42 }, (_, list) => {
+  const services = Array.from({ length: 100 }, (_, index) => `${list}.${index}`);
+  return `${JSON.stringify({ services, more: list < 41 })}\n`;
+}).join('');
+
+/** Payloads in the order of the choice that stands in front of them. */
+const chosen = [
+  open,
+  objects(reason),
+  lists,
+  goaway,
+  eightBytes,
+  fc.oneof({ weight: 20, arbitrary: severalLists }, { weight: 1, arbitrary: fc.constant(Buffer.from(tooMany)) }),
+  helloPayload,
+];
+
 /** The payload in front of which its choice stands. */
-export const payloadInputs = after(
-  choice(6),
-  fc.oneof(
-    payload,
-    helloPayload,
-    fc.array(lists, { maxLength: 4 }).map((all) => Buffer.concat(all.flatMap((one) => [one, Buffer.from('\n')]))),
-  ),
+export const payloadInputs = fc.oneof(
+  ...chosen.map((arbitrary, index) => after(fc.constant(Buffer.from([index])), arbitrary)),
+  after(choice(chosen.length - 1), payload),
 );
 
 const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0, true)]);

@@ -31,7 +31,7 @@ export function objects(fields: Readonly<Record<string, fc.Arbitrary<unknown>>>)
     Object.entries(fields).map(([key, good]) => [
       key,
       fc.oneof(
-        { weight: 8, arbitrary: good },
+        { weight: 30, arbitrary: good },
         { weight: 1, arbitrary: fc.constantFrom(null, -0, [], {}, '') },
         { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) },
       ),
