@@ -10,7 +10,7 @@ import { FUZZ_INPUTS } from './inputs/index.js';
 import { mutated } from './inputs/mutated.js';
 import { FUZZ_TARGETS, type FuzzTargetName } from './targets/index.js';
 
-const RUNS = process.env['LONG'] === '1' ? 100_000 : 1000;
+const RUNS = process.env['LONG'] === '1' ? 200_000 : 2000;
 
 for (const name of Object.keys(FUZZ_TARGETS) as FuzzTargetName[]) {
   const run = FUZZ_TARGETS[name];

@@ -8,9 +8,6 @@ import { KNOWN_NONCE } from '../targets/frame-reader.js';
 import { after, choice, decisions, objects } from './pieces.js';
 
 const hex32 = fc.constantFrom(KNOWN_NONCE, 'b'.repeat(32), 'c'.repeat(32));
-const limit = ([min, max]: readonly [number, number]) =>
-  fc.oneof(fc.constantFrom(min, max), fc.constantFrom(min - 1, max + 1, -1, 0.5, 1e308, null));
-
 /** A HELLO of the peer whose nonce is known. */
 export const knownHello: Hello = {
   version: { min: 1, max: 1 },
@@ -28,19 +25,11 @@ export const knownHello: Hello = {
 const KNOWN = encodeHello(knownHello);
 const OTHER = encodeHello({ ...knownHello, nonce: 'c'.repeat(32) });
 
-const limits = fc.oneof(
-  { weight: 4, arbitrary: fc.constant(DEFAULT_LIMITS) },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      frame: limit(LIMIT_RANGES.frame),
-      streamCredit: limit(LIMIT_RANGES.streamCredit),
-      inFlight: limit(LIMIT_RANGES.inFlight),
-      streams: limit(LIMIT_RANGES.streams),
-      opens: limit(LIMIT_RANGES.opens),
-    }),
-  },
+// Each alone at the ends of its range, or past them.
+const edges = Object.entries(LIMIT_RANGES).flatMap(([key, [min, max]]) =>
+  [min, max, min - 1, max + 1, -1, 4096.5, 1e308, null].map((value) => ({ ...DEFAULT_LIMITS, [key]: value })),
 );
+const limits = fc.oneof(fc.constant(DEFAULT_LIMITS), fc.constantFrom(...edges));
 const text = fc.string({ unit: 'binary', maxLength: 20 });
 const helloPayload = objects({
   version: fc.record({ min: fc.constantFrom(1, 1, 0, 2, 1.5), max: fc.constantFrom(1, 1, 2, 0, 1e300) }),

@@ -10,7 +10,10 @@ const request = objects({ argv: fc.array(text, { maxLength: 5 }), vm: text });
 const reply = objects({ stdout: text, stderr: text, status });
 const replyOfBytes = objects({ stdout: text, stdoutBase64: base64, stderr: text, status });
 const failure = objects({
-  error: fc.record({ code: fc.constantFrom('storage-unavailable', 'denied', 'x'), message: text }),
+  error: fc.oneof(
+    fc.constant(null),
+    fc.record({ code: fc.constantFrom('storage-unavailable', 'denied', 'x'), message: text }),
+  ),
 });
 const entry = fc.record(
   {
