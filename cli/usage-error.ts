@@ -21,10 +21,12 @@ function rephrase(message: string, args: readonly string[]): string {
   const unknown = /^Unknown arguments?: ([^,]*)/s.exec(message)?.[1];
   if (unknown !== undefined) return describeUnknown(unknown, args);
   const valueless = /^Not enough arguments following: (.*)$/s.exec(message)?.[1];
-  if (valueless !== undefined) return `${formatOption(valueless)}: its value is missing; ${describeValue(valueless)}`;
+  if (valueless !== undefined)
+    return `${formatOption(escapeText(valueless, 64))}: its value is missing; ${describeValue(valueless)}`;
   const required = /^Missing required arguments?: ([^,]*)/s.exec(message)?.[1];
-  if (required !== undefined) return `${formatOption(required)}: it is required; see --help`;
-  if (message.startsWith('Not enough non-option arguments')) return `${args[0] ?? ''}: its path is missing; see --help`;
+  if (required !== undefined) return `${formatOption(escapeText(required, 64))}: it is required; see --help`;
+  if (message.startsWith('Not enough non-option arguments'))
+    return `${args.find((word) => COMMANDS.has(word)) ?? ''}: its path is missing; see --help`;
   return escapeText(message.replace(/\s+/g, ' '));
 }
 

@@ -2,7 +2,7 @@
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { formatHostPort } from '../util/host-port.js';
+import { formatHostPort, isHost } from '../util/host-port.js';
 import type { EndpointKind } from './endpoint-kind.js';
 import { socketEntrance } from './socket-entrance.js';
 import { SocketTarget } from './socket-target.js';
@@ -21,11 +21,13 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
   parse(text, direction) {
     const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
-    if (digits === undefined) throw bad('the address is not ADDR:PORT (an IPv6 address stands in brackets)');
+    const host = bracketed ?? plain ?? LOOPBACK;
+    if (digits === undefined || !isHost(host, bracketed !== undefined))
+      throw bad('the address is not ADDR:PORT (an IPv6 address stands in brackets)');
     const port = Number(digits);
     if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
     if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');
-    return { kind: 'tcp', host: bracketed ?? plain ?? LOOPBACK, port };
+    return { kind: 'tcp', host, port };
   },
   format: formatHostPort,
   createTarget({ host, port }, context) {

@@ -12,6 +12,7 @@ import {
   resolveSocketAccess,
   type SocketAccess,
 } from '../util/socket-access.js';
+import { formatPath } from '../util/unix-path.js';
 import type { EndpointKind } from './endpoint-kind.js';
 import { SocketTarget } from './socket-target.js';
 import { parseUnixPath } from './unix-path-text.js';
@@ -40,9 +41,9 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
     return direction === 'incoming' ? parseTarget(address, values) : parseListener(address, values);
   },
   format({ path, port, services = {}, access = {} }) {
-    if (port !== undefined) return joinWithCommas([`${path}:${port}`]);
+    if (port !== undefined) return joinWithCommas([`${formatPath(path)}:${port}`]);
     const ports = Object.entries(services).map(([number, service]) => `${number}=${service}`);
-    return joinWithCommas([path.endsWith(':-') ? `${path}:-` : path, ...ports, ...formatSocketAccess(access)]);
+    return joinWithCommas([formatPath(path), ...ports, ...formatSocketAccess(access)]);
   },
   createTarget({ path, port = 0 }, context) {
     const dial = { path, allowHalfOpen: true };

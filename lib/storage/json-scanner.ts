@@ -9,6 +9,15 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPENING_BRACE = 0x7b;
 const CLOSING_BRACE = 0x7d;
+const OPENING_BRACKET = 0x5b;
+const COMMA = 0x2c;
+
+/**
+ * The most commas, opening braces and opening brackets in an object, outside its texts and whatever its length. A value
+ * of three bytes takes seventy in memory and much time: a reply of the greatest length could hold up the process for a
+ * quarter of a minute, and fill its memory.
+ */
+export const MAX_SIGNS = 65_536;
 
 /** Where the scanner stands: between messages, in an object, in a string of it, after a backslash there, in a line. */
 type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
@@ -29,10 +38,11 @@ export class JsonScanner {
   #length = 0;
   #state: ScannerState = 'between';
   #depth = 0;
+  #signCount = 0;
 
   /**
-   * A message of more than `maxBytes` makes `next` and `end` throw a VproxyError of this code, which says that `subject`
-   * is too long.
+   * A message of more than `maxBytes`, or an object of more than `MAX_SIGNS` signs, makes `next` and `end` throw a VproxyError
+   * of this code, which says so of `subject`.
    */
   constructor(maxBytes: number, code: ErrorCode, subject: string) {
     this.#maxBytes = maxBytes;
@@ -71,14 +81,18 @@ export class JsonScanner {
           } else if (byte === OPENING_BRACE) {
             this.#state = 'object';
             this.#depth = 1;
+            this.#signCount = 1;
           } else {
             this.#state = 'line';
           }
           break;
         case 'object':
           if (byte === QUOTE) this.#state = 'string';
-          else if (byte === OPENING_BRACE) this.#depth += 1;
-          else if (byte === CLOSING_BRACE && --this.#depth === 0) return this.#take(this.#position + 1);
+          else if (byte === COMMA || byte === OPENING_BRACKET) this.#countSign();
+          else if (byte === OPENING_BRACE) {
+            this.#depth += 1;
+            this.#countSign();
+          } else if (byte === CLOSING_BRACE && --this.#depth === 0) return this.#take(this.#position + 1);
           break;
         case 'string':
           // No valid JSON has a raw line feed in a string: it ends a broken message, and the next one can be read.
@@ -113,6 +127,13 @@ export class JsonScanner {
     this.#position = end;
     this.#state = 'between';
     return message;
+  }
+
+  #countSign(): void {
+    this.#signCount += 1;
+    if (this.#signCount <= MAX_SIGNS) return;
+    this.#check(this.#position + 1);
+    throw new VproxyError(this.#code, `${this.#subject} has more than ${MAX_SIGNS} commas, braces and brackets`);
   }
 
   #check(end: number): void {

@@ -9,6 +9,8 @@ export const MAX_REQUEST_BYTES = 1024 * 1024;
 /** The longest reply, in bytes without its line feed. */
 export const MAX_REPLY_BYTES = 64 * 1024 * 1024;
 
+const OPENING_BRACE = 0x7b;
+
 /** What a wrapper asks an emulator. */
 export interface StorageRequest {
   /** The command line; `argv[0]` is the path that the utility was called by. */
@@ -128,7 +130,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
 function parseObject(message: Buffer, bad: (what: string) => VproxyError): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(message.toString('utf8'));
+    // What else a text can be is not even parsed: only of an object has the scanner bounded the values.
+    if (message[0] === OPENING_BRACE) value = JSON.parse(message.toString('utf8'));
   } catch {
     // The text of JSON.parse's error repeats what the peer sent; it is shown bounded and escaped below instead.
   }

@@ -17,14 +17,18 @@ export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? '';
   const port = Number(digits);
-  const isHost = bracketed === undefined ? HOST.test(host) : net.isIPv6(host);
-  if (!isHost || !(port >= lowestPort && port <= 65535)) {
+  if (!isHost(host, bracketed !== undefined) || !(port >= lowestPort && port <= 65535)) {
     throw new VproxyError(
       'bad-argument',
       `"${escapeText(text)}" is not HOST:PORT with a port from ${lowestPort} to 65535 (an IPv6 address in brackets: [::1]:9000)`,
     );
   }
   return { host, port };
+}
+
+/** Whether a text can be a host: a name or an IPv4 address, or in brackets an IPv6 address. */
+export function isHost(text: string, isBracketed: boolean): boolean {
+  return isBracketed ? net.isIPv6(text) : HOST.test(text);
 }
 
 /** The text of an address; `parseHostPort` reads it back. */

@@ -121,6 +121,7 @@ test.serial(refused, [...CHANNEL, 'ssh:22'], '"ssh:22": every argument belongs t
 test.serial(refused, [...CHANNEL, '--', 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
 test.serial(refused, ['storage-emulator'], '--replies: it is required; see --help');
 test.serial(refused, ['pipe-create'], 'pipe-create: its path is missing; see --help');
+test.serial(refused, ['--mode=\u001b[2J', 'pipe-create'], 'pipe-create: its path is missing; see --help');
 test.serial(refused, ['pipe-craete', '/a'], '"pipe-craete": no such command; did you mean pipe-create?');
 test.serial(refused, ['pipe-create', 'a'], 'pipe-create: "a" is not the absolute path of a file');
 test.serial(refused, ['pipe-create', '/a/'], 'pipe-create: "/a/" is not the absolute path of a file');

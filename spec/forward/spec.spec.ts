@@ -40,6 +40,12 @@ test(accepts, 'x:/run/a,mode=0660,user=root,group=7', 'x', {
 });
 test(accepts, 'x:unix:/odd:-:-,group=a,,b', 'x', { kind: 'unix', path: '/odd:-', access: { group: 'a,b' } });
 
+test('a hybrid vsock whose path ends like an empty port is the same again from its text', (t) => {
+  const spec = parseForwardSpec('incoming', 'x:vsock-mux:/odd:-:-:22');
+  t.deepEqual(spec.endpoint, { kind: 'vsock-mux', path: '/odd:-', port: 22 });
+  t.deepEqual(parseForwardSpec('incoming', formatForwardSpec(spec)), spec);
+});
+
 test(refuses, '*:22', /the service \* has no meaning/);
 test(refuses, 'x:/run/a,mode=0660', /no option "mode" here; there are none/);
 test(refuses, 'ssh', /no colon/);
@@ -48,6 +54,10 @@ test(refuses, 'SSH:22', /a service is/);
 test(refuses, 'ssh:', /ADDR:PORT/);
 test(refuses, 'ssh:127.0.0.1', /ADDR:PORT/);
 test(refuses, 'ssh:::1:22', /brackets/);
+test(refuses, 'ssh:[localhost]:22', /brackets/);
+test(refuses, 'ssh:[a[b]:22', /brackets/);
+test(refuses, 'ssh:a b:22', /ADDR:PORT/);
+test(refuses, 'ssh:a\u001b[2J:22', /ADDR:PORT/);
 test(refuses, 'ssh:127.0.0.1:99999', /99999/);
 test(refuses, 'ssh:0', /port 0 cannot be dialled/);
 test(refuses, 'ssh:unix:relative', /absolute/);

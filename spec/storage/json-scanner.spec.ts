@@ -2,7 +2,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
-import { JsonScanner } from '../../lib/storage/json-scanner.js';
+import { JsonScanner, MAX_SIGNS } from '../../lib/storage/json-scanner.js';
 
 /** What a scanner makes of chunks: its messages, then `error` if it threw. */
 function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
@@ -95,6 +95,18 @@ test('a message at the bound passes and one byte more does not', (t) => {
   t.deepEqual(scan([Buffer.from('{'), Buffer.alloc(200, 0x20)], 100), ['error']);
   t.deepEqual(scan([Buffer.alloc(101, 0x61)], 100), ['error']);
   t.deepEqual(scan([Buffer.alloc(5000, 0x20), object(100)], 100), [object(100).toString()]);
+});
+
+test('an object of more commas, braces and brackets than are allowed is refused, whatever they are in', (t) => {
+  const signs = (count: number): string => `{"a":[${'1,'.repeat(count - 2)}1]}`;
+  const count = (text: string): number => scan([Buffer.from(text)], 1_000_000).length;
+  const isRefused = (text: string): boolean => scan([Buffer.from(text)], 1_000_000)[0] === 'error';
+  t.false(isRefused(signs(MAX_SIGNS)));
+  t.true(isRefused(signs(MAX_SIGNS + 1)));
+  t.true(isRefused(`{"a":${'['.repeat(MAX_SIGNS)}`));
+  t.true(isRefused('{"a":'.repeat(MAX_SIGNS + 1)));
+  t.is(count(`{"a":"${',[{'.repeat(MAX_SIGNS)}"}`.repeat(2)), 2, 'those in a text do not count');
+  t.is(count('{"a":[1,1,1]}\n'.repeat(MAX_SIGNS / 2)), MAX_SIGNS / 2, 'each message has its own');
 });
 
 test('a scanner is empty only between messages', (t) => {

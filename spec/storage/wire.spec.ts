@@ -73,6 +73,7 @@ test(badReply, 'hello');
 test(badReply, '');
 test(badReply, '[]');
 test(badReply, 'null');
+test(badReply, ' {"stdout":"","stderr":"","status":0}');
 test(badReply, '{}');
 test(badReply, '{"stdout":"","stderr":""}');
 test(badReply, '{"stdout":"","stderr":"","status":256}');

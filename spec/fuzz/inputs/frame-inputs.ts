@@ -1,0 +1,155 @@
+/** Inputs for the targets of the protocol: frames with right checks and wrong fields, HELLOs, payloads. */
+import fc from 'fast-check';
+import { encodeFrame } from '../../../lib/codec/header.js';
+import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
+import { DEFAULT_LIMITS, LIMIT_RANGES } from '../../../lib/codec/limits.js';
+import { repairFrames } from '../repair-checks.js';
+import { KNOWN_NONCE } from '../targets/frame-reader.js';
+import { after, choice, decisions, objects } from './pieces.js';
+
+const hex32 = fc.constantFrom(KNOWN_NONCE, 'b'.repeat(32), 'c'.repeat(32));
+/** A HELLO of the peer whose nonce is known. */
+export const knownHello: Hello = {
+  version: { min: 1, max: 1 },
+  nonce: KNOWN_NONCE,
+  ack: null,
+  instance: 'b'.repeat(32),
+  agent: '',
+  name: null,
+  limits: DEFAULT_LIMITS,
+  integrity: true,
+  auth: null,
+  tls: false,
+  features: [],
+};
+const KNOWN = encodeHello(knownHello);
+const OTHER = encodeHello({ ...knownHello, nonce: 'c'.repeat(32) });
+
+// Each alone at the ends of its range, or past them.
+const edges = Object.entries(LIMIT_RANGES).flatMap(([key, [min, max]]) =>
+  [min, max, min - 1, max + 1, -1, 4096.5, 1e308, null].map((value) => ({ ...DEFAULT_LIMITS, [key]: value })),
+);
+const limits = fc.oneof(fc.constant(DEFAULT_LIMITS), fc.constantFrom(...edges));
+const text = fc.string({ unit: 'binary', maxLength: 20 });
+const helloPayload = objects({
+  version: fc.record({ min: fc.constantFrom(1, 1, 0, 2, 1.5), max: fc.constantFrom(1, 1, 2, 0, 1e300) }),
+  nonce: hex32,
+  ack: fc.oneof(hex32, fc.constant(null)),
+  limits,
+  integrity: fc.boolean(),
+  instance: hex32,
+  agent: text,
+  name: fc.option(text),
+  auth: fc.option(fc.dictionary(text, fc.jsonValue())),
+  tls: fc.boolean(),
+  features: fc.array(text, { maxLength: 5 }),
+});
+const reason = { code: fc.constantFrom('protocol-error', 'connect-refused', 'X', ''), message: text };
+const service = fc.oneof(fc.constantFrom('ssh', 'a'.repeat(64), 'a'.repeat(65), '', '*'), text);
+const lists = objects({ services: fc.array(service, { maxLength: 100 }), more: fc.boolean() });
+
+const open = objects({ service, from: fc.option(text) });
+const goaway = objects({ ...reason, last: fc.nat(2 ** 32 - 1) });
+const eightBytes = fc.uint8Array({ minLength: 8, maxLength: 8 }).map((bytes) => Buffer.from(bytes));
+
+/** A payload that fits a frame, or nearly. */
+const payload = fc.oneof(
+  open,
+  objects(reason),
+  goaway,
+  lists,
+  eightBytes,
+  fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
+  // What a restart leaves of a frame: its end is a flush.
+  fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.concat([bytes, Buffer.alloc(16)])),
+);
+
+const newline = Buffer.from('\n');
+const severalLists = fc
+  .array(lists, { maxLength: 4 })
+  .map((all) => Buffer.concat(all.flatMap((one) => [one, newline])));
+/** More services than a peer may have, in lists that belong together. */
+const tooMany = Array.from({ length: 42 }, (_, list) => {
+  const services = Array.from({ length: 100 }, (_, index) => `${list}.${index}`);
+  return `${JSON.stringify({ services, more: list < 41 })}\n`;
+}).join('');
+
+/** Payloads in the order of the choice that stands in front of them. */
+const chosen = [
+  open,
+  objects(reason),
+  lists,
+  goaway,
+  eightBytes,
+  fc.oneof({ weight: 20, arbitrary: severalLists }, { weight: 1, arbitrary: fc.constant(Buffer.from(tooMany)) }),
+  helloPayload,
+];
+
+/** The payload in front of which its choice stands. */
+export const payloadInputs = fc.oneof(
+  ...chosen.map((arbitrary, index) => after(fc.constant(Buffer.from([index])), arbitrary)),
+  after(choice(chosen.length - 1), payload),
+);
+
+const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0, true)]);
+
+const TYPES = [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x7f, 0x80, 0xfe];
+
+type Piece = Buffer | { readonly type: number; readonly id: number; readonly payload: Buffer; readonly length: number };
+
+const frame = fc.record({
+  type: fc.constantFrom(...TYPES),
+  id: fc.oneof(fc.constantFrom(0, 1, 1, 1, 2, 2 ** 32 - 1)),
+  payload,
+  // What the header says of the payload's length, mostly the truth.
+  length: fc.oneof(
+    { weight: 12, arbitrary: fc.constant(0) },
+    { weight: 1, arbitrary: fc.constantFrom(-1, 1, 4096, 4097, 131_072, 131_073, 2 ** 31, 2 ** 32 - 1) },
+  ),
+});
+const pieces: fc.Arbitrary<Piece[]> = fc.array(
+  fc.oneof(
+    { weight: 12, arbitrary: frame },
+    { weight: 2, arbitrary: fc.constant(KNOWN) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom(OTHER, MAGIC, KNOWN.subarray(0, 100), Buffer.alloc(5), Buffer.from([0xff])),
+    },
+    { weight: 1, arbitrary: helloPayload.map(helloFrame) },
+    { weight: 1, arbitrary: fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)) },
+  ),
+  { maxLength: 10 },
+);
+
+function encodePieces(list: readonly Piece[]): Buffer {
+  let sequence = 0;
+  const all = list.map((piece) => {
+    if (Buffer.isBuffer(piece)) return piece;
+    sequence += 1;
+    const { type, id, payload: bytes, length } = piece;
+    const encoded = encodeFrame(type, id, bytes, sequence, true);
+    if (length === 0) return encoded;
+    // Alone it would be the first frame; the reader counts further.
+    encoded.writeUInt32BE(length < 0 ? Math.max(0, bytes.length - 1) : length, 8);
+    return encoded;
+  });
+  const bytes = Buffer.concat(all);
+  // A length that is wrong has a right check.
+  if (list.some((piece) => !Buffer.isBuffer(piece) && piece.length !== 0)) repairFrames(bytes, false);
+  return bytes;
+}
+
+/** Frames of an established session. */
+export const frameInputs = after(decisions(31), pieces.map(encodePieces));
+
+const NOISE = [MAGIC, MAGIC.subarray(0, 7), KNOWN, OTHER, OTHER.subarray(0, 40), Buffer.alloc(3)];
+
+/** Bytes among which there are HELLOs. */
+export const helloInputs = after(
+  decisions(1),
+  fc
+    .array(fc.oneof(fc.constantFrom(...NOISE), helloPayload.map(helloFrame), pieces.map(encodePieces)), {
+      maxLength: 6,
+    })
+    .map((list) => Buffer.concat(list)),
+);

@@ -1,0 +1,30 @@
+/** For each fuzz target, inputs that get far into it. */
+import fc from 'fast-check';
+import type { FuzzTargetName } from '../targets/index.js';
+import { frameInputs, helloInputs, payloadInputs } from './frame-inputs.js';
+import { after, choice, decisions } from './pieces.js';
+import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
+import { argumentInputs, channelInputs, forwardInputs, globInputs, hybridInputs, logInputs } from './text-inputs.js';
+
+const lines = fc
+  .array(fc.constantFrom('\n', '\n\n', 'x', 'line\n', 'x'.repeat(130)), { maxLength: 12 })
+  .map((list) => Buffer.from(list.join('')));
+
+/** Inputs by target. */
+export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>> = {
+  arguments: argumentInputs,
+  'channel-text': channelInputs,
+  'emulator-link': storageStreamInputs,
+  'forward-text': forwardInputs,
+  'frame-reader': frameInputs,
+  glob: globInputs,
+  'hello-scanner': helloInputs,
+  'hybrid-vsock': hybridInputs,
+  'json-scanner': scannerInputs,
+  'line-buffer': after(choice(255), after(decisions(3), lines)),
+  'log-limit': fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+  'log-lines': logInputs,
+  payloads: payloadInputs,
+  'storage-wire': wireInputs,
+  'wrapper-call': storageStreamInputs,
+};

@@ -1,0 +1,113 @@
+/** Inputs for the targets of what people write: channels, forwards, arguments; and of lines of hybrid vsock and logs. */
+import fc from 'fast-check';
+import { RUN_OPTIONS } from '../../../cli/options.js';
+import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
+import { ENDPOINT_KINDS } from '../../../lib/forward/endpoint-kinds.js';
+import { after, choice, decisions, tokens } from './pieces.js';
+
+const ADDRESSES = ['/run/vm1.sock', '/a,,b', '127.0.0.1', 'localhost', '[::1]', '[fe80::1%eth0]', '[a]', '[a[b]', '3'];
+const SIGNS = [':', ',', ',,', '=', '-', ':-', '[', ']', '/', '*', ' ', '\n', '\0', '\u001b[2J', '%', '.', '$$'];
+const NUMBERS = ['0', '1', '22', '22', '65535', '65536', '4096', '4294967295', '4294967296', '007', '-1', '1e3'];
+const CHANNEL_OPTIONS = ['frame=4096', 'in-flight=1024', 'integrity=off', 'integrity=on', 'baud=9600', 'frame=', 'x=1'];
+const FORWARD_OPTIONS = [
+  ...['mode=0660', 'mode=999', 'user=root', 'group=7', 'rotate=10M', 'rotate=1G', 'rotate=4095', 'keep=5', 'keep=0'],
+  ...['22=ssh', '01=x', '1=X'],
+];
+const SERVICES = ['ssh', 'ssh', 'ssh', 'a.b_c-d', '*', '*', 'a'.repeat(64), 'SSH', ''];
+
+const kindOf = (names: Iterable<string>): string[] => [...names].map((name) => `${name}:`);
+const joined = (parts: readonly fc.Arbitrary<Buffer>[]): fc.Arbitrary<Buffer> =>
+  fc.tuple(...parts).map((list) => Buffer.concat(list));
+const one = (texts: readonly string[]): fc.Arbitrary<Buffer> =>
+  fc.constantFrom(...texts).map((text) => Buffer.from(text));
+const port = fc.constantFrom(...NUMBERS).map((number) => `:${number}`);
+// An address, the empty port that may stand behind it, a port.
+const plainAddress = fc
+  .tuple(fc.constantFrom(...ADDRESSES), fc.constantFrom('', ':-', ':-:-'), fc.oneof(port, port, fc.constant('')))
+  .map((parts) => Buffer.from(parts.join('')));
+const address = fc.oneof(plainAddress, tokens([...ADDRESSES, ...ADDRESSES, ...SIGNS, ':', ':', ...NUMBERS], 6));
+const options = (known: readonly string[]): fc.Arbitrary<Buffer> =>
+  fc
+    .oneof(fc.constant([]), fc.array(fc.constantFrom(...known, ...known, ...SIGNS), { maxLength: 4 }))
+    .map((list: readonly string[]) => Buffer.from(list.map((option) => `,${option}`).join('')));
+
+const channel = joined([one(kindOf(CHANNEL_KINDS.keys())), address, options(CHANNEL_OPTIONS)]);
+const forward = joined([
+  one(SERVICES),
+  one([':']),
+  one(['', '', ...kindOf(Object.keys(ENDPOINT_KINDS))]),
+  address,
+  options(FORWARD_OPTIONS),
+]);
+
+const GOOD_CHANNELS = [
+  'unix-listen:/run/a,,b:-:-,frame=4096,integrity=off',
+  'tcp-connect:[fe80::1%eth0]:9000,in-flight=65536',
+  'tty-open:/dev/ttyS1:-,baud=115200,frame=8192',
+  'vsock-mux-connect:/run/vm:-:-:1234,integrity=off',
+  'vsock-connect:2:1234',
+  'exec:ssh -o A=b,,c host,frame=4096',
+];
+const GOOD_FORWARDS = [
+  'x:/run/a,,b:-:-,mode=0660,user=root,group=7',
+  '*:vsock-mux:/run/vm:-:-,22=ssh,4294967295=x,mode=600',
+  'x:vsock-mux:/run/vm:-:-:1234',
+  'x:file:/var/log/a,,b,rotate=10M,keep=7',
+  'x:file:/var/log/a,rotate=4097',
+  'x:exec:a,b ,, c',
+  'x:tcp:[fe80::1%eth0]:22',
+];
+
+/** Channels. */
+export const channelInputs = fc.oneof(
+  one(GOOD_CHANNELS),
+  channel,
+  tokens([...kindOf(CHANNEL_KINDS.keys()), ...ADDRESSES, ...SIGNS]),
+);
+
+/** Forwards, each behind its direction. */
+export const forwardInputs = after(choice(1), fc.oneof(one(GOOD_FORWARDS), forward, address));
+
+const words = fc.oneof(
+  { weight: 3, arbitrary: one(Object.keys(RUN_OPTIONS).map((name) => `--${name}`)) },
+  { weight: 3, arbitrary: fc.oneof(channel, forward) },
+  { weight: 2, arbitrary: one([...NUMBERS, '10', '86400', '86401', 'text', 'json', '22=ssh', '/run/x', '']) },
+  { weight: 1, arbitrary: one(['-ossh:22', '-c=x', '-vv', '--', '--insecure=no', '--outgoign', 'storage-emulater']) },
+  { weight: 1, arbitrary: address },
+);
+// A command line that is right up to here.
+const WORKING = Buffer.from('--channel\0unix-connect:/a\0');
+
+/** Command lines. */
+export const argumentInputs = fc
+  .tuple(fc.boolean(), fc.array(words, { maxLength: 8 }))
+  .map(([works, list]) => Buffer.concat([works ? WORKING : Buffer.alloc(0), joinWords(list)]));
+
+function joinWords(list: readonly Buffer[]): Buffer {
+  return Buffer.concat(list.flatMap((word, index) => (index === 0 ? [word] : [Buffer.from([0]), word])));
+}
+
+const LINES = ['CONNECT ', 'connect', 'OK ', 'OK', ' ', '\t', '\r\n', '\n', '1234', '4294967295', '4294967296', 'ssh'];
+
+/** What is sent on a socket of hybrid vsock. */
+export const hybridInputs = after(
+  decisions(3),
+  fc.oneof(
+    tokens([...LINES, 'x'.repeat(31), 'y'.repeat(79)], 10),
+    fc.nat(2 ** 33).map((number) => Buffer.from(`OK ${number}\nrest`)),
+    fc.nat(2 ** 33).map((number) => Buffer.from(`CONNECT ${number}\r\nrest`)),
+  ),
+);
+
+const UNITS = ['\\', '\n', '\t', '\u001b[2J', '\u202e', '\u2028', '\ufeff', '\ud83d', '\udcbe', '\u{1f4be}', '\u007f'];
+
+/** Texts for the log, as UTF-16. */
+export const logInputs = after(
+  choice(255),
+  fc
+    .array(fc.oneof(fc.constantFrom(...UNITS), fc.string({ unit: 'binary', maxLength: 8 })), { maxLength: 40 })
+    .map((list) => Buffer.from(list.join(''), 'utf16le')),
+);
+
+/** Patterns and texts. */
+export const globInputs = tokens(['*', '?', 'a', 'b', 'a', 'b', '\n', '/c0'], 40);

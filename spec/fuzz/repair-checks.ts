@@ -1,0 +1,34 @@
+/** Makes the checks of frames right, so that a fuzzed input gets past them to what is behind. */
+import { crc32 } from 'node:zlib';
+import { headerCheck } from '../../lib/codec/check.js';
+import { MAGIC } from '../../lib/codec/hello.js';
+
+const HEADER_BYTES = 16;
+
+/** Rewrites the checks of the frames that follow each other from the start of `bytes`; `crc`: those of payloads too. */
+export function repairFrames(bytes: Buffer, crc: boolean): void {
+  let sequence = 1;
+  for (let at = 0; at + HEADER_BYTES <= bytes.length; ) {
+    const isMagic = MAGIC.compare(bytes, at, at + HEADER_BYTES) === 0;
+    if (isMagic) at += HEADER_BYTES;
+    if (at + HEADER_BYTES > bytes.length) return;
+    at = repairFrame(bytes, at, isMagic ? 0 : sequence, crc);
+    if (!isMagic) sequence += 1;
+  }
+}
+
+/** Rewrites the checks of every HELLO that stands behind a magic. */
+export function repairHellos(bytes: Buffer): void {
+  for (let at = bytes.indexOf(MAGIC); at !== -1; at = bytes.indexOf(MAGIC, at + 1)) {
+    const header = at + MAGIC.length;
+    if (header + HEADER_BYTES <= bytes.length) repairFrame(bytes, header, 0, true);
+  }
+}
+
+/** Returns where the frame ends. */
+function repairFrame(bytes: Buffer, at: number, sequence: number, crc: boolean): number {
+  const end = at + HEADER_BYTES + bytes.readUInt32BE(at + 8);
+  if (crc) bytes.writeUInt32BE(crc32(bytes.subarray(at + HEADER_BYTES, end)), at + 12);
+  bytes.writeUInt16BE(headerCheck(bytes, at, sequence), at + 2);
+  return end;
+}

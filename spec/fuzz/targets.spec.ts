@@ -1,0 +1,36 @@
+/**
+ * Any bytes, in any split, give the same values or one of our own codes. `LONG=1` makes the search a hundred times as
+ * long. What a search finds comes again with the seed and the path that the failure shows; keep its bytes, in base64, in the
+ * target's file of spec/fuzz/corpus.
+ */
+import test from 'ava';
+import fc from 'fast-check';
+import { readCorpus } from './corpus.js';
+import { FUZZ_INPUTS } from './inputs/index.js';
+import { mutated } from './inputs/mutated.js';
+import { FUZZ_TARGETS, type FuzzTargetName } from './targets/index.js';
+
+const RUNS = process.env['LONG'] === '1' ? 200_000 : 2000;
+
+for (const name of Object.keys(FUZZ_TARGETS) as FuzzTargetName[]) {
+  const run = FUZZ_TARGETS[name];
+  const kept = readCorpus(name);
+
+  test(`${name}: what the search found before is read as it should be`, (t) => {
+    for (const bytes of kept) t.notThrows(() => run(bytes), bytes.toString('base64'));
+    t.notThrows(() => run(new Uint8Array()));
+  });
+
+  test(`${name}: any bytes are read alike in every split, or refused with a code of ours`, (t) => {
+    const good = kept.length === 0 ? [] : [{ weight: 1, arbitrary: fc.constantFrom(...kept) }];
+    const inputs = mutated(fc.oneof({ weight: 3, arbitrary: FUZZ_INPUTS[name] }, ...good));
+    const any = fc.uint8Array({ maxLength: 200 });
+    const bytes = fc.oneof({ weight: 9, arbitrary: inputs }, { weight: 1, arbitrary: any });
+    t.notThrows(() =>
+      fc.assert(
+        fc.property(bytes, (input) => run(input)),
+        { numRuns: RUNS, includeErrorInReport: true },
+      ),
+    );
+  });
+}

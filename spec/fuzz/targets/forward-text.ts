@@ -1,0 +1,19 @@
+/** The text of a forward: refused as a bad argument, or the same forward again when it is formatted. */
+import assert from 'node:assert/strict';
+import { formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
+import { FuzzInput } from '../fuzz-input.js';
+import { outcomeOf } from '../outcome.js';
+
+/** Input: the direction, then the text. */
+export function fuzzForwardText(bytes: Uint8Array): void {
+  const input = new FuzzInput(bytes);
+  const direction = input.pick(['outgoing', 'incoming'] as const);
+  const text = input.text();
+  const outcome = outcomeOf(['bad-argument'], () => parseForwardSpec(direction, text));
+  if ('code' in outcome) return;
+  const spec = outcome.value;
+  const canonical = formatForwardSpec(spec);
+  assert.deepEqual(parseForwardSpec(direction, canonical), spec);
+  assert.equal(formatForwardSpec(parseForwardSpec(direction, canonical)), canonical);
+  assert.deepEqual(parseForwardSpec(direction, `${spec.service}:${formatEndpoint(spec.endpoint)}`), spec);
+}

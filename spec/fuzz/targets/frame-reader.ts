@@ -1,0 +1,68 @@
+/** The FrameReader against a plain reading of the same bytes, in every split. */
+import assert from 'node:assert/strict';
+import { FrameReader } from '../../../lib/codec/frame-reader.js';
+import { decodeHello } from '../../../lib/codec/hello.js';
+import { VproxyError } from '../../../lib/errors.js';
+import { Calls, type OracleOptions, type Reading, readFrames } from '../frame-oracle.js';
+import { everySplit, FuzzInput } from '../fuzz-input.js';
+import { outcomeOf } from '../outcome.js';
+import { repairFrames } from '../repair-checks.js';
+
+/** The nonce of the peer whose HELLO means nothing in the middle of a session. */
+export const KNOWN_NONCE = 'a'.repeat(32);
+
+const [ACCEPT, GOAWAY] = [5, 14];
+
+/** Input: flags (1 integrity, 2 the handler reacts, 4 large DATA, 8 and 16 repair), sizes, frames. */
+export function fuzzFrameReader(bytes: Uint8Array): void {
+  const input = new FuzzInput(bytes);
+  const flags = input.byte();
+  const sizes = input.sizes();
+  const frames = input.rest();
+  if (flags & 8) repairFrames(frames, (flags & 16) > 0);
+  const options: OracleOptions = {
+    integrity: (flags & 1) > 0,
+    maxDataBytes: flags & 4 ? 131_072 : 4096,
+    judgeHello(payload) {
+      const outcome = outcomeOf(['protocol-error'], () => decodeHello(payload).nonce);
+      if ('code' in outcome) return 'invalid';
+      return outcome.value === KNOWN_NONCE ? 'known' : 'other';
+    },
+    react: (type) => (flags & 2 && type === ACCEPT ? 'throw' : flags & 2 && type === GOAWAY ? 'stop' : 'go on'),
+  };
+  const expected = readFrames(frames, options);
+  for (const chunks of everySplit(frames, sizes)) assert.deepEqual(read(chunks, options), expected);
+}
+
+/** What a reader makes of chunks. */
+function read(chunks: readonly Buffer[], { integrity, maxDataBytes, react }: OracleOptions): Reading {
+  const calls = new Calls();
+  const state = { isStopped: false };
+  const reader = new FrameReader({
+    handler: {
+      handleFrame(type, id, payload) {
+        calls.add(`${type} ${id} ${payload.toString('hex')}`);
+        const reaction = react(type);
+        if (reaction === 'throw') throw new VproxyError('protocol-error', 'the handler found something wrong');
+        if (reaction === 'stop') reader.stop();
+        state.isStopped ||= reaction === 'stop';
+      },
+      handleData(id, bytes) {
+        calls.addData(id, bytes);
+        return false;
+      },
+      handleHello: ({ nonce }) => nonce === KNOWN_NONCE,
+    },
+    integrity,
+    maxDataBytes,
+  });
+  for (const [index, chunk] of chunks.entries()) {
+    const outcome = outcomeOf(['peer-restarted', 'desync', 'protocol-error'], () => reader.push(chunk));
+    const end = 'code' in outcome ? outcome.code : state.isStopped ? 'stopped' : null;
+    if (end === null) continue;
+    if (end !== 'stopped') calls.add(end);
+    const rest = Buffer.concat([reader.takeRest(), ...chunks.slice(index + 1)]).toString('hex');
+    return { calls: calls.list, end, rest, position: null };
+  }
+  return { calls: calls.list, end: null, rest: null, position: [reader.isMidFrame, reader.sequence] };
+}

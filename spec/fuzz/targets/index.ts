@@ -1,0 +1,41 @@
+/** The fuzz targets by name: each takes any bytes, and throws when the parser behind it breaks a promise. */
+import { fuzzArguments } from './arguments.js';
+import { fuzzChannelText } from './channel-text.js';
+import { fuzzEmulatorLink } from './emulator-link.js';
+import { fuzzForwardText } from './forward-text.js';
+import { fuzzFrameReader } from './frame-reader.js';
+import { fuzzGlob } from './glob.js';
+import { fuzzHelloScanner } from './hello-scanner.js';
+import { fuzzHybridVsock } from './hybrid-vsock.js';
+import { fuzzJsonScanner } from './json-scanner.js';
+import { fuzzLineBuffer } from './line-buffer.js';
+import { fuzzLogLimit } from './log-limit.js';
+import { fuzzLogLines } from './log-lines.js';
+import { fuzzPayloads } from './payloads.js';
+import { fuzzStorageWire } from './storage-wire.js';
+import { fuzzWrapperCall } from './wrapper-call.js';
+
+/** One target. It returns when all is well. */
+export type FuzzTarget = (bytes: Uint8Array) => void;
+
+/** Every target; the folder of its corpus has the same name. */
+export const FUZZ_TARGETS = {
+  arguments: fuzzArguments,
+  'channel-text': fuzzChannelText,
+  'emulator-link': fuzzEmulatorLink,
+  'forward-text': fuzzForwardText,
+  'frame-reader': fuzzFrameReader,
+  glob: fuzzGlob,
+  'hello-scanner': fuzzHelloScanner,
+  'hybrid-vsock': fuzzHybridVsock,
+  'json-scanner': fuzzJsonScanner,
+  'line-buffer': fuzzLineBuffer,
+  'log-limit': fuzzLogLimit,
+  'log-lines': fuzzLogLines,
+  payloads: fuzzPayloads,
+  'storage-wire': fuzzStorageWire,
+  'wrapper-call': fuzzWrapperCall,
+} as const satisfies Record<string, FuzzTarget>;
+
+/** The name of a target. */
+export type FuzzTargetName = keyof typeof FUZZ_TARGETS;

@@ -1,0 +1,44 @@
+/** The limit of the log: of any events at any times, each is logged or counted, and never too many in a second. */
+import assert from 'node:assert/strict';
+import { LogLimit } from '../../../lib/proxy/log-limit.js';
+import type { LogEvent } from '../../../lib/util/log-event.js';
+import { ManualClock } from '../../helpers/manual-clock.js';
+import { FuzzInput } from '../fuzz-input.js';
+
+const EVENTS = ['stream-refused', 'session-ended', 'channel-open', 'accept-failed', 'listening', 'storage-call'];
+const LEVELS = ['info', 'warn', 'error', 'debug'] as const;
+const [BURST_LINES, LINES_PER_SECOND] = [100, 10];
+
+/** Input: pairs of an event (by its low bits, then its level) and how many of it; or a time to wait, in 16 ms. */
+export function fuzzLogLimit(bytes: Uint8Array): void {
+  const clock = new ManualClock();
+  const logged: LogEvent[] = [];
+  const limit = new LogLimit((event) => logged.push(event), clock);
+  const sent = new Map<string, number>();
+  const input = new FuzzInput(bytes);
+  for (let pair = 0; pair < bytes.length; pair += 2) {
+    const [what, count] = [input.byte(), input.byte()];
+    const event = EVENTS[what & 7];
+    if (event === undefined) {
+      clock.advance(16 * count);
+      continue;
+    }
+    const level = LEVELS[(what >> 3) & 3] ?? 'info';
+    for (let index = 0; index < count; index += 1) limit.log({ level, event, message: 'it', fields: {} });
+    sent.set(event, (sent.get(event) ?? 0) + count);
+  }
+  limit.stop();
+  assert.equal(clock.pending, 0);
+  for (const [event, count] of sent) {
+    const lines = logged.filter((line) => line.event === event);
+    const leftOut = logged
+      .filter(({ event: name, fields }) => name === 'log-limited' && fields['event'] === event)
+      .reduce((sum, { fields }) => sum + Number(fields['count']), 0);
+    assert.equal(lines.length + leftOut, count);
+    const isLimited = event !== 'listening' && event !== 'storage-call';
+    const limited = lines.filter(({ level }) => level !== 'debug').length;
+    const most = BURST_LINES + (LINES_PER_SECOND * clock.now()) / 1000 + 1;
+    assert.ok(!isLimited || limited <= most, `${limited} lines of ${event} in ${clock.now()} ms`);
+    if (!isLimited) assert.equal(leftOut, 0);
+  }
+}
