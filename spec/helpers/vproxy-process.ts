@@ -22,6 +22,8 @@ export interface SpawnOptions {
   readonly script?: string;
   /** How many file descriptors it may have. Default: as many as this process. */
   readonly descriptorLimit?: number;
+  /** Whether an interrupt at the terminal passes it by. Default false. */
+  readonly hasOwnGroup?: boolean;
 }
 
 interface LineWaiter {
@@ -52,6 +54,7 @@ export class VproxyProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       cwd: options.cwd ?? process.cwd(),
+      detached: options.hasOwnGroup ?? false,
     });
     this.#child = child;
     child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
