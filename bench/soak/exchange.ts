@@ -88,6 +88,11 @@ export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, s
     if (head.length > HEADER_BYTES) check.push(head.subarray(HEADER_BYTES));
   });
   void endOf(socket).then((end) => {
+    // A dial that was given up while the system made the connection: nothing came, and the system says no more than that.
+    if (end === 'ended' && head.length === 0 && !ledger.isUndisturbed(ticket)) {
+      ledger.count('given up', false);
+      return;
+    }
     const { receivedBytes = head.length, isPrefix = true, isComplete = false } = check ?? {};
     const result: EndResult = { end, receivedBytes, isPrefix, isComplete };
     ledger.judge('target', ticket, result);

@@ -29,10 +29,10 @@ async function main(): Promise<number> {
     const { svg, ...summary } = await runSoak({
       ...{ durationMs: minutes * 60_000, seed, signal: interrupted.signal },
       onProgress: (line) => console.error(line),
+      onProblem: (problem) => console.error(`wrong: ${problem}`),
     });
     writeFileSync(out, svg);
     console.log(JSON.stringify(summary, null, 2));
-    for (const problem of summary.problems) console.error(`wrong: ${problem}`);
     console.error(summary.problemCount === 0 ? 'nothing wrong was seen' : `${summary.problemCount} problems`);
     return summary.problemCount === 0 ? 0 : EXIT_PROBLEMS;
   } catch (error) {

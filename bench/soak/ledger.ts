@@ -90,7 +90,8 @@ export class Ledger {
   /** Something is wrong. */
   problem(what: string): void {
     this.problemCount += 1;
-    if (this.problems.length < MAX_PROBLEMS) this.problems.push(what);
+    if (this.problems.length >= MAX_PROBLEMS) return;
+    this.problems.push(what);
     this.#onProblem(what);
   }
 }

@@ -94,12 +94,17 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
       if (over.aborted) break;
       const name = names[random.integer(0, names.length - 1)] ?? '';
       taken.mark(name);
+      onProgress(`${Math.round(taken.seconds)} s: ${name}`);
       faults[name] = (faults[name] ?? 0) + 1;
       await inflict(name, surroundings);
     }
     clearInterval(progress);
     onProgress('winding down: the transfers that are under way end');
-    await within(WIND_DOWN_MS, 'winding down', traffic).catch((error: unknown) => ledger.problem(String(error)));
+    // An opener is done when its bytes are with the system, which may be long before they have come to the target.
+    const targets = () => eventually(() => stage.openTargets === 0, { timeoutMs: WIND_DOWN_MS, what: 'all ends' });
+    await within(WIND_DOWN_MS, 'winding down', traffic.then(targets)).catch((error: unknown) =>
+      ledger.problem(String(error)),
+    );
     const processes = { host: figures('host'), guest: figures('guest') };
     return {
       ...{ seed, seconds: Math.round(taken.seconds), isInterrupted: signal.aborted, faults },

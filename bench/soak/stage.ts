@@ -102,6 +102,11 @@ export class Stage {
     return side.listeningPort(service);
   }
 
+  /** Connections to the targets that have not ended. */
+  get openTargets(): number {
+    return this.#sockets.size;
+  }
+
   async stop(): Promise<void> {
     this.#isExpected = true;
     for (const [name, side] of Object.entries(this.sides)) {
