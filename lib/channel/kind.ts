@@ -8,6 +8,8 @@ export interface ChannelTraits {
   readonly frameBytes: number;
   /** How much DATA the peer may have on the way, in bytes: the first credit of the session. */
   readonly inFlightBytes: number;
+  /** How many streams of the peer may be open at once (R-STREAM-5). */
+  readonly streams: number;
   /** Whether this side asks for checksums (R-INTEGRITY-1). */
   readonly integrity: boolean;
   /** Whether a side can always restart while the channel stays open: checksums cannot be turned off then. */

@@ -1,7 +1,8 @@
 /**
- * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=off,in-flight=65536`), and
- * a kind's own.
+ * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=off,streams=20000`), and a
+ * kind's own.
  */
+import { LIMIT_RANGES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelKind, ChannelTraits } from './kind.js';
@@ -18,8 +19,8 @@ interface ChannelOption {
 
 /** The options by name. */
 const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
-  ['frame', integerOption('frameBytes', 4096, 1_048_576)],
-  ['in-flight', integerOption('inFlightBytes', 1024, 2 ** 30)],
+  ['frame', integerOption('frameBytes', LIMIT_RANGES.frame, 'a number of bytes')],
+  ['in-flight', integerOption('inFlightBytes', LIMIT_RANGES.inFlight, 'a number of bytes')],
   [
     'integrity',
     {
@@ -28,6 +29,7 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
       expected: 'on or off',
     },
   ],
+  ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
 ]);
 
 /** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
@@ -89,14 +91,18 @@ export function formatOptions<A>(kind: ChannelKind<A>, address: A, traits: Chann
   return [...own, ...common];
 }
 
-function integerOption(field: 'frameBytes' | 'inFlightBytes', least: number, most: number): ChannelOption {
+function integerOption(
+  field: 'frameBytes' | 'inFlightBytes' | 'streams',
+  [least, most]: readonly [number, number],
+  what: string,
+): ChannelOption {
   return {
     parse(value) {
       const number = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
       return number >= least && number <= most ? { [field]: number } : null;
     },
     format: (traits) => String(traits[field]),
-    expected: `a number of bytes from ${least} to ${most}`,
+    expected: `${what} from ${least} to ${most}`,
   };
 }
 

@@ -85,7 +85,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       if (spec.direction === 'outgoing') {
         this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, clock, waitMs: this.#waitMs }));
       } else {
-        const forward = new IncomingForward(spec, { log, clock, maxStreams: DEFAULT_LIMITS.streams });
+        const forward = new IncomingForward(spec, { log, clock, maxStreams: channel.traits.streams });
         this.#registry.add(spec.service, (stream) => forward.serve(stream));
         this.#incoming.push(forward);
       }
@@ -190,7 +190,12 @@ function settingsFor({ traits }: ChannelAddress, options: ProxyOptions): Session
     randomBytes,
     agent: options.agent,
     name: options.name ?? null,
-    limits: { ...DEFAULT_LIMITS, frame: traits.frameBytes, inFlight: traits.inFlightBytes },
+    limits: {
+      ...DEFAULT_LIMITS,
+      frame: traits.frameBytes,
+      inFlight: traits.inFlightBytes,
+      streams: traits.streams,
+    },
     integrity: traits.integrity,
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, new Budget(PROCESS_BUDGET_BYTES)),

@@ -45,6 +45,18 @@ test(
   { frameBytes: 1_048_576, inFlightBytes: 65_536, integrity: false },
 );
 test(means, 'unix-connect:/a,frame=131072,integrity=on', '/a', 'unix-connect:/a');
+test(means, 'unix-connect:/a,streams=1024', '/a', 'unix-connect:/a');
+test(means, 'unix-listen:/a,streams=1048576,frame=8192', '/a', 'unix-listen:/a,frame=8192,streams=1048576', {
+  frameBytes: 8192,
+  streams: 1_048_576,
+});
+test(
+  means,
+  'tty-open:/dev/ttyS1,streams=1,baud=9600',
+  { path: '/dev/ttyS1', baud: 9600 },
+  'tty-open:/dev/ttyS1,baud=9600,streams=1',
+  { streams: 1 },
+);
 test(means, 'tty-open:/dev/ttyS1', { path: '/dev/ttyS1', baud: null });
 test(
   means,
@@ -90,16 +102,20 @@ test(refuses, 'unix-connect:/a,frame=4095', 'a number of bytes from 4096 to 1048
 test(refuses, 'unix-connect:/a,frame=0x2000', 'a number of bytes from 4096 to 1048576');
 test(refuses, 'unix-connect:/a,in-flight=', 'a number of bytes from 1024 to 1073741824');
 test(refuses, 'unix-connect:/a,integrity=yes', 'should be on or off');
+test(refuses, 'unix-connect:/a,streams=0', 'a number from 1 to 1048576');
+test(refuses, 'unix-connect:/a,streams=1048577', 'a number from 1 to 1048576');
+test(refuses, 'unix-connect:/a,streams=', 'a number from 1 to 1048576');
+test(refuses, 'unix-connect:/a,streams=9,streams=9', 'has the option streams twice');
 test(refuses, 'unix-connect:/a,integrity', 'should be on or off');
-test(refuses, 'unix-connect:/a,frames=4096', 'there are: frame, in-flight, integrity');
+test(refuses, 'unix-connect:/a,frames=4096', 'there are: frame, in-flight, integrity, streams');
 test(refuses, 'unix-connect:/a,', 'has no option ""');
 test(refuses, 'unix-connect:/a,frame=4096,frame=4096', 'has the option frame twice');
 test(refuses, 'unix-connect:/a,x\n=1', 'no option \"x\\n\"');
 test(refuses, 'tty-open:/dev/ttyS1,baud=115201', 'baud=115201, which should be one of 300, 600,');
 test(refuses, 'tty-open:/dev/ttyS1,baud=', 'which should be one of');
 test(refuses, 'tty-open:/dev/ttyS1,baud=9600,baud=9600', 'has the option baud twice');
-test(refuses, 'tty-open:/dev/ttyS1,speed=9600', 'there are: baud, frame, in-flight, integrity');
-test(refuses, 'unix-connect:/a,baud=9600', 'no option "baud"; there are: frame, in-flight, integrity');
+test(refuses, 'tty-open:/dev/ttyS1,speed=9600', 'there are: baud, frame, in-flight, integrity, streams');
+test(refuses, 'unix-connect:/a,baud=9600', 'no option "baud"; there are: frame, in-flight, integrity, streams');
 test(refuses, 'stdio:/dev/tty', 'nothing stands behind the colon');
 test(refuses, 'fd:', 'the number of a descriptor');
 test(refuses, 'fd:2', 'taken for the log');
@@ -119,6 +135,7 @@ test('an address with options becomes a text that means the same', (t) => {
       frame: fc.oneof(fc.constant(4096), fc.integer({ min: 4096, max: 1_048_576 })),
       integrity: fc.constantFrom('on', 'off'),
       'in-flight': fc.oneof(fc.constant(1_048_576), fc.integer({ min: 1024, max: 2 ** 30 })),
+      streams: fc.oneof(fc.constant(1024), fc.integer({ min: 1, max: 2 ** 20 })),
     },
     { requiredKeys: [] },
   );
@@ -168,6 +185,7 @@ test('the traits of the kinds', (t) => {
     const isLine = name === 'tty-open';
     t.is(traits.frameBytes, isLine ? 4096 : 131_072, name);
     t.is(traits.inFlightBytes, isLine ? 4096 : 1_048_576, name);
+    t.is(traits.streams, 1024, name);
     t.true(traits.integrity, name);
     t.is(traits.deadAfterMs, name.startsWith('tcp-') ? 30_000 : null, name);
     t.is(traits.leadsToHost, isLine || name === 'virtserial-open', name);

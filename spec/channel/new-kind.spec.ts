@@ -105,7 +105,9 @@ test('its address and its options are parsed, formatted and explained like those
   t.is(channel.text, 'toy:a,,b,piece=7,frame=131072');
   t.is(parseChannel('toy:a,frame=8192,piece=1000', KINDS).text, 'toy:a');
   t.throws(() => parseChannel('toy:a,piece=x', KINDS), { message: /piece=x, which should be a number of bytes/ });
-  t.throws(() => parseChannel('toy:a,peace=1', KINDS), { message: /there are: piece, frame, in-flight, integrity/ });
+  t.throws(() => parseChannel('toy:a,peace=1', KINDS), {
+    message: /there are: piece, frame, in-flight, integrity, streams/,
+  });
 });
 
 /** One side of a channel, and its first session. */

@@ -1,7 +1,7 @@
 /** A relay between two unix sockets that can be cut after a given number of bytes, wherever in a frame that is. */
-import type net from 'node:net';
+import net from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { localServer, localSocket } from './proxies.js';
+import { localServer } from './proxies.js';
 
 export class CuttingRelay {
   /** So many bytes are carried, both ways together, before everything is closed. */
@@ -10,7 +10,11 @@ export class CuttingRelay {
 
   /** Listens at `nearPath`, and connects to `farPath` for each connection. */
   async start(t: ExecutionContext, nearPath: string, farPath: string): Promise<void> {
-    await localServer(t, (near) => this.#join(near, localSocket(t, { path: farPath })), { path: nearPath });
+    t.teardown(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    });
+    const join = (near: net.Socket): void => this.#join(near, net.connect({ path: farPath, allowHalfOpen: true }));
+    await localServer(t, join, { path: nearPath });
   }
 
   /** Closes everything now. */

@@ -26,6 +26,8 @@ export interface SpawnOptions {
   readonly fileLimitBlocks?: number;
   /** A file that gets its log, behind what is in it; `lines` stays empty. */
   readonly logFile?: string;
+  /** Whether an interrupt at the terminal passes it by. Default false. */
+  readonly hasOwnGroup?: boolean;
 }
 
 interface LineWaiter {
@@ -61,6 +63,7 @@ export class VproxyProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       cwd: options.cwd ?? process.cwd(),
+      detached: options.hasOwnGroup ?? false,
     });
     this.#child = child;
     child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));

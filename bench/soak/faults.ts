@@ -1,0 +1,108 @@
+/** What goes wrong in a soak, one thing at a time, and the wait until all is well again. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { within } from '../../spec/helpers/eventually.js';
+import type { SideName } from './ledger.js';
+import { probe, type Surroundings } from './traffic.js';
+
+/** Something that goes wrong. */
+interface Fault {
+  /** Whether sessions end by it; else all streams have to survive. */
+  readonly disturbs: boolean;
+  /** Does it, and comes back when it is over. */
+  readonly run: (surroundings: Surroundings) => Promise<void>;
+}
+
+/** After a fault the session works again within this time. */
+const RECOVERY_MS = 60_000;
+const RETRY_MS = 100;
+
+const kill = (side: SideName, signal: 'SIGKILL' | 'SIGTERM'): Fault => ({
+  disturbs: true,
+  run: async ({ stage, random }) => {
+    stage.relay.holdsOpen = random.fraction() < 0.5;
+    await stage.end(side, signal);
+    await delay(random.integer(0, 500));
+    stage.launch(side);
+  },
+});
+
+const pause = (side: SideName): Fault => ({
+  disturbs: false,
+  run: async ({ stage, random, signal }) => {
+    stage.sides[side]?.kill('SIGSTOP');
+    await delay(random.integer(500, 6000), undefined, { signal }).catch(() => undefined);
+    stage.sides[side]?.kill('SIGCONT');
+  },
+});
+
+/** Every fault by its name. */
+export const FAULTS: Readonly<Record<string, Fault>> = {
+  'host-killed': kill('host', 'SIGKILL'),
+  'guest-killed': kill('guest', 'SIGKILL'),
+  'host-stopped': kill('host', 'SIGTERM'),
+  'guest-stopped': kill('guest', 'SIGTERM'),
+  'host-paused': pause('host'),
+  'guest-paused': pause('guest'),
+  'channel-cut': {
+    disturbs: true,
+    run: async ({ stage: { relay }, random }) => {
+      relay.bytesToCut = random.integer(1, 200_000);
+      await delay(2000);
+      // Where too little flowed for it, the cut comes now.
+      if (Number.isFinite(relay.bytesToCut)) relay.cut();
+    },
+  },
+  'channel-stalled': {
+    disturbs: false,
+    run: async ({ stage: { relay }, random, signal }) => {
+      relay.stall();
+      await delay(random.integer(500, 6000), undefined, { signal }).catch(() => undefined);
+      relay.goOn();
+    },
+  },
+  'bytes-lost': {
+    disturbs: true,
+    run: async ({ stage: { relay }, random }) => {
+      relay.bytesToLose = random.integer(1, 20_000);
+      await delay(500);
+      relay.bytesToLose = 0;
+    },
+  },
+  'byte-changed': {
+    disturbs: true,
+    run: async ({ stage: { relay }, random }) => {
+      relay.bytesToChange = random.integer(0, 100_000);
+      await delay(1000);
+      relay.bytesToChange = Number.POSITIVE_INFINITY;
+    },
+  },
+};
+
+/** A fault of this name now; comes back when both sides work again, or when they have not in time, which is a problem. */
+export async function inflict(name: string, surroundings: Surroundings): Promise<void> {
+  const fault = FAULTS[name];
+  if (fault === undefined) throw new Error(`there is no fault ${name}`);
+  const { ledger } = surroundings;
+  if (fault.disturbs) ledger.disturb();
+  await fault.run(surroundings);
+  const isBack = await recover(surroundings);
+  if (!isBack) ledger.problem(`${name}: no session within ${RECOVERY_MS / 1000} s`);
+  // Only a session that really is back makes later failures count.
+  if (isBack) ledger.settle();
+}
+
+/** Whether transfers from both sides work, as soon as they do. */
+export async function recover(surroundings: Surroundings): Promise<boolean> {
+  const deadline = performance.now() + RECOVERY_MS;
+  while (performance.now() < deadline) {
+    const left = deadline - performance.now();
+    const both = Promise.all([probe(surroundings, 'host'), probe(surroundings, 'guest')]);
+    const isBack = await within(left, 'a probe', both).then(
+      (results) => results.every((isComplete) => isComplete),
+      () => false,
+    );
+    if (isBack) return true;
+    await delay(RETRY_MS);
+  }
+  return false;
+}

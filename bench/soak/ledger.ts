@@ -1,0 +1,97 @@
+/** What was seen in a soak, and the verdict on each thing: what may happen depends on what was disturbed meanwhile. */
+
+export type SideName = 'host' | 'guest';
+
+/** What was so when something began; `Ledger.begin` gives it. */
+export interface Ticket {
+  readonly side: SideName;
+  readonly disturbances: number;
+  readonly kills: number;
+}
+
+/** How one end of a transfer came out. */
+export interface EndResult {
+  /** `ended`: the socket says that this was all; `reset`: it says that something went wrong. */
+  readonly end: 'ended' | 'reset';
+  /** All that came is what the other end sent, in order. */
+  readonly isPrefix: boolean;
+  readonly isComplete: boolean;
+  readonly receivedBytes: number;
+}
+
+interface Count {
+  complete: number;
+  broken: number;
+  bytes: number;
+}
+
+/** More are only counted. */
+const MAX_PROBLEMS = 100;
+
+/** Counts what went well, and keeps in words what did not. */
+export class Ledger {
+  readonly problems: string[] = [];
+  problemCount = 0;
+  readonly counts: Record<string, Count> = {};
+  #disturbances = 0;
+  #isDisturbed = false;
+  readonly #kills: Record<SideName, number> = { host: 0, guest: 0 };
+
+  readonly #onProblem: (problem: string) => void;
+
+  constructor(onProblem: (problem: string) => void = () => undefined) {
+    this.#onProblem = onProblem;
+  }
+
+  /** Something begins whose local socket is one of the vproxy at this side. */
+  begin(side: SideName): Ticket {
+    return { side, disturbances: this.#isDisturbed ? Number.NaN : this.#disturbances, kills: this.#kills[side] };
+  }
+
+  /** The session ends now or soon, and what runs on it with it; until `settle`. */
+  disturb(): void {
+    this.#disturbances += 1;
+    this.#isDisturbed = true;
+  }
+
+  /** A process is killed: the system ends its sockets, and may say that they ended in order. */
+  countKill(side: SideName): void {
+    this.#kills[side] += 1;
+  }
+
+  /** The session works again. */
+  settle(): void {
+    this.#isDisturbed = false;
+  }
+
+  /** Whether nothing has happened since that excuses a failure. */
+  isUndisturbed({ disturbances }: Ticket): boolean {
+    return disturbances === this.#disturbances;
+  }
+
+  /** Judges one end of a transfer. */
+  judge(kind: string, ticket: Ticket, result: EndResult): void {
+    const { end, isPrefix, isComplete, receivedBytes } = result;
+    this.count(kind, isComplete && end === 'ended', receivedBytes);
+    const what = `${kind} at the ${ticket.side}, ${receivedBytes} bytes received`;
+    if (!isPrefix) this.problem(`wrong bytes: ${what}`);
+    else if (end === 'ended' && !isComplete && ticket.kills === this.#kills[ticket.side])
+      this.problem(`cut short, but ended as if it were whole: ${what}`);
+    else if (!(end === 'ended' && isComplete) && this.isUndisturbed(ticket))
+      this.problem(`broken off (${end}) although nothing was disturbed: ${what}`);
+  }
+
+  count(kind: string, isComplete: boolean, bytes = 0): void {
+    const count = (this.counts[kind] ??= { complete: 0, broken: 0, bytes: 0 });
+    count[isComplete ? 'complete' : 'broken'] += 1;
+    count.bytes += bytes;
+  }
+
+  /** Something is wrong. */
+  problem(what: string): void {
+    this.problemCount += 1;
+    if (this.problems.length >= MAX_PROBLEMS) return;
+    this.problems.push(what);
+    this.#onProblem(what);
+  }
+}

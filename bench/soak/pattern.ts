@@ -1,0 +1,40 @@
+/** The bytes of every transfer: each has its own, so a byte of another one, or at another place, shows. */
+import { Random } from './random.js';
+
+// A prime, so that no power of two of bytes lost or repeated falls on the same bytes again.
+const BASE = new Random(1).bytes(1_000_003);
+
+const STRIDE = 7919;
+
+/** The bytes `[position, position + length)` of the pattern of a key. */
+export function patternBytes(key: number, position: number, length: number): Buffer {
+  const start = (key * STRIDE + position) % BASE.length;
+  if (start + length <= BASE.length) return BASE.subarray(start, start + length);
+  const pieces = [BASE.subarray(start)];
+  for (let left = length - (BASE.length - start); left > 0; left -= BASE.length) pieces.push(BASE.subarray(0, left));
+  return Buffer.concat(pieces);
+}
+
+/** Compares what comes with the pattern of a key, and with how much of it there may be. */
+export class PatternCheck {
+  readonly #key: number;
+  readonly #expectedBytes: number;
+  receivedBytes = 0;
+  /** False as soon as a byte was wrong, or one too many. */
+  isPrefix = true;
+
+  constructor(key: number, expectedBytes: number) {
+    this.#key = key;
+    this.#expectedBytes = expectedBytes;
+  }
+
+  get isComplete(): boolean {
+    return this.isPrefix && this.receivedBytes === this.#expectedBytes;
+  }
+
+  push(chunk: Buffer): void {
+    this.isPrefix &&= chunk.equals(patternBytes(this.#key, this.receivedBytes, chunk.length));
+    this.receivedBytes += chunk.length;
+    this.isPrefix &&= this.receivedBytes <= this.#expectedBytes;
+  }
+}

@@ -1,0 +1,64 @@
+/** The tests of two proxies over a real socket, for as many operations as the caller has time for. */
+import test from 'ava';
+import { assertFlat } from './growth.js';
+import { heapBytes } from './heap.js';
+import { ProxyLoad } from './proxy-load.js';
+import { assertGivenBack, heldResources } from './resources.js';
+
+/** How many of each, and from how many bytes of each on it counts as a leak. */
+export interface ProxyScale {
+  readonly connections: number;
+  readonly restarts: number;
+  readonly limitBytes: number;
+  readonly restartLimitBytes: number;
+  /** Streams open at once. */
+  readonly streams: number;
+}
+
+/** Registers a test for each kind of operation. */
+export function testProxies({ connections, restarts, streams, ...limits }: ProxyScale): void {
+  const number = (value: number): string => value.toLocaleString('en');
+
+  test.serial(`${number(connections)} connections through two proxies leave nothing behind`, async (t) => {
+    const load = await ProxyLoad.start(t);
+    await load.connect(WARM_UP);
+    const before = heldResources();
+    const run = (count: number) => load.connect(count);
+    await assertFlat(t, { name: 'connections', operations: connections, run, limitBytes: limits.limitBytes });
+    await assertGivenBack(t, before);
+  });
+
+  test.serial(`${number(restarts)} restarts of the session of two proxies leave nothing behind`, async (t) => {
+    const load = await ProxyLoad.start(t);
+    await load.restart(WARM_UP / 10);
+    const before = heldResources();
+    const run = (count: number) => load.restart(count);
+    await assertFlat(t, { name: 'restarts', operations: restarts, run, limitBytes: limits.restartLimitBytes });
+    await assertGivenBack(t, before);
+  });
+
+  test.serial(`${number(streams)} streams at once, opened and closed, leave nothing behind`, async (t) => {
+    const load = await ProxyLoad.start(t);
+    await load.connect(WARM_UP);
+    const before = heldResources();
+    const emptyBytes: number[] = [await heapBytes()];
+    for (let wave = 1; wave <= WAVES; wave += 1) {
+      const peakBytes = await load.openAtOnce(streams, heapBytes);
+      emptyBytes.push(await heapBytes());
+      const each = (peakBytes - (emptyBytes[wave - 1] ?? 0)) / streams;
+      const heaps = [emptyBytes[wave - 1], peakBytes, emptyBytes[wave]].map((bytes) => ((bytes ?? 0) / 1e6).toFixed(2));
+      t.log(
+        `${number(streams)} streams: heap ${heaps.join(' → ')} MB (none, all, none), ${each.toFixed(0)} bytes each`,
+      );
+      t.true(each > 0);
+    }
+    // The first wave makes tables and pools as large as they need to be; the later ones may not add to them.
+    const grownBytes = ((emptyBytes.at(-1) ?? 0) - (emptyBytes[1] ?? 0)) / (WAVES - 1);
+    t.log(`${number(streams)} streams: ${(grownBytes / streams).toFixed(2)} bytes are left of each by a later wave`);
+    t.true(grownBytes / streams < limits.limitBytes, `${grownBytes} bytes are left by a wave`);
+    await assertGivenBack(t, before);
+  });
+}
+
+const WARM_UP = 100;
+const WAVES = 3;

@@ -1,0 +1,137 @@
+/** Work for two proxies of this process over a real socket: connections that come and go in every way, and restarts. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { type Clock, systemClock } from '../../lib/util/clock.js';
+import { CuttingRelay } from '../helpers/cutting-relay.js';
+import { eventually, within } from '../helpers/eventually.js';
+import { localServer, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** Connections at once. */
+const WORKERS = 40;
+
+/** Pauses are a hundredth of what they are: a session that was cut comes back at once. */
+const hurriedClock: Clock = {
+  now: () => systemClock.now(),
+  schedule: (delayMs, callback) => systemClock.schedule(delayMs > 5000 ? delayMs : delayMs / 100, callback),
+};
+
+/** Two proxies, their forwards, and local programs at both ends. */
+export class ProxyLoad {
+  readonly #folder: string;
+  readonly #relay = new CuttingRelay();
+  readonly #a: TestProxy;
+  readonly #b: TestProxy;
+  #made = 0;
+
+  private constructor(t: ExecutionContext) {
+    this.#folder = temporaryFolder(t);
+    this.#a = new TestProxy(t, `unix-listen:${this.#path('a')},streams=20000`, {
+      clock: hurriedClock,
+      incoming: [`echo:${this.#path('target')}`, `nobody:${this.#path('no-such-target')}`],
+    });
+    this.#b = new TestProxy(t, `unix-connect:${this.#path('b')},streams=20000`, {
+      clock: hurriedClock,
+      outgoing: ['echo', 'nobody', 'unknown'].map((service) => `${service}:${this.#path(service)}`).concat('echo:0'),
+    });
+    this.#a.proxy.serve('program', (stream) => {
+      stream.on('error', () => undefined);
+      stream.pipe(stream);
+    });
+  }
+
+  /** Everything is up, and goes with the test. */
+  static async start(t: ExecutionContext): Promise<ProxyLoad> {
+    const load = new ProxyLoad(t);
+    await localServer(t, (socket) => void socket.pipe(socket), { path: load.#path('target') });
+    await load.#a.start();
+    await load.#relay.start(t, load.#path('b'), load.#path('a'));
+    await load.#b.start();
+    await load.#call('program');
+    return load;
+  }
+
+  /** Makes so many connections, some at once. */
+  async connect(count: number): Promise<void> {
+    let left = count;
+    const work = async (): Promise<void> => {
+      while (left > 0) {
+        left -= 1;
+        await this.#connectOne();
+      }
+    };
+    await Promise.all(Array.from({ length: WORKERS }, work));
+    this.#forgetLog();
+  }
+
+  /** Cuts the channel so many times, with streams open, and waits each time until there is a session again. */
+  async restart(count: number): Promise<void> {
+    for (let done = 0; done < count; done += 1) {
+      const open = [await this.#b.proxy.connect('program'), net.connect(this.#path('echo'))];
+      for (const stream of open) stream.on('error', () => undefined).write('x');
+      await Promise.all(open.map((stream) => once(stream, 'data')));
+      const closed = open.map((stream) => new Promise((resolve) => stream.once('close', resolve)));
+      this.#relay.cut();
+      await within(10_000, 'the end of the streams', Promise.all(closed));
+      // The other side may not have seen the cut yet: what is opened before it has is reset.
+      await eventually(() => this.#call('program').then(() => true), { what: 'a new session', intervalMs: 2 });
+      this.#forgetLog();
+    }
+  }
+
+  /** Opens so many streams of programs, all at once, each of which echoes a byte; what `atPeak` gives. Then closes them. */
+  async openAtOnce<T>(count: number, atPeak: () => Promise<T>): Promise<T> {
+    const { proxy } = this.#b;
+    const streams = await Promise.all(Array.from({ length: count }, () => proxy.connect('program')));
+    const closed = streams.map((stream) => once(stream, 'close'));
+    const echoed = streams.map((stream) => once(stream, 'data'));
+    for (const [index, stream] of streams.entries()) stream.write(Buffer.of(index & 0xff));
+    for (const [index, answer] of (await Promise.all(echoed)).entries()) {
+      if (!Buffer.of(index & 0xff).equals(answer[0] as Buffer)) throw new Error(`stream ${index} echoes another byte`);
+    }
+    const peak = await atPeak();
+    for (const stream of streams) stream.end();
+    await Promise.all(closed);
+    return peak;
+  }
+
+  #path(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  /** The log of a test is kept by its helpers: here it would look like a leak. */
+  #forgetLog(): void {
+    this.#a.events.length = 0;
+    this.#b.events.length = 0;
+  }
+
+  async #connectOne(): Promise<void> {
+    this.#made += 1;
+    const way = this.#made % 8;
+    if (way === 0) return this.#call('program');
+    const service = way === 1 ? 'nobody' : way === 2 ? 'unknown' : 'echo';
+    const socket = net.connect({ path: this.#path(service), allowHalfOpen: true });
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => undefined);
+    let received = 0;
+    socket.on('data', (bytes: Buffer) => {
+      received += bytes.length;
+      if (way === 4) socket.destroy();
+    });
+    socket.once('end', () => socket.end());
+    if (way === 3) socket.once('connect', () => socket.destroy());
+    else if (way === 4) socket.write('left after an answer');
+    else socket.end('a message');
+    await within(30_000, `a connection to ${service}`, closed);
+    if (way > 4 && received !== 9) throw new Error(`${received} bytes of an echo of 9 came`);
+  }
+
+  async #call(service: string): Promise<void> {
+    const stream = await this.#b.proxy.connect(service);
+    const closed = once(stream, 'close');
+    stream.resume().end('a message');
+    await within(30_000, 'a call', closed);
+  }
+}

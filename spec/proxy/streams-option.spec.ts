@@ -1,0 +1,26 @@
+/** `streams=` behind a channel: how many streams of its peer a side has open at once. */
+import { once } from 'node:events';
+import { join } from 'node:path';
+import test from 'ava';
+import { TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+test('with streams=2 at the side that serves, a third stream is held back until one of two has ended', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const a = new TestProxy(t, `unix-listen:${path},streams=2`);
+  const b = new TestProxy(t, `unix-connect:${path}`);
+  a.proxy.serve('echo', (stream) => void stream.pipe(stream));
+  await a.start();
+  await b.start();
+  const open = () => b.proxy.connect('echo');
+  const [first, second, third] = [await open(), await open(), await open()] as const;
+  const isThirdOpen = once(third, 'connect');
+  first.write('x');
+  // The echo of the first comes behind the answers to all openings that were sent.
+  await once(first, 'data');
+  t.deepEqual([first.id > 0, second.id > 0, third.id], [true, true, 0]);
+  second.resume().end();
+  await isThirdOpen;
+  t.true(third.id > second.id);
+  for (const stream of [first, third]) await once(stream.resume().end(), 'close');
+});
