@@ -88,6 +88,8 @@ export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, s
     if (head.length > HEADER_BYTES) check.push(head.subarray(HEADER_BYTES));
   });
   void endOf(socket).then((end) => {
+    // Where nobody said what to send there is nothing that would end this side.
+    if (check === null) socket.destroy();
     // A dial that was given up while the system made the connection: nothing came, and the system says no more than that.
     if (end === 'ended' && head.length === 0 && !ledger.isUndisturbed(ticket)) {
       ledger.count('given up', false);

@@ -12,10 +12,13 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 /** Connections at once. */
 const WORKERS = 40;
 
+/** Pauses between attempts are shorter than this, time-outs are longer. */
+const LONGEST_PAUSE_MS = 7000;
+
 /** Pauses are a hundredth of what they are: a session that was cut comes back at once. */
 const hurriedClock: Clock = {
   now: () => systemClock.now(),
-  schedule: (delayMs, callback) => systemClock.schedule(delayMs > 5000 ? delayMs : delayMs / 100, callback),
+  schedule: (delayMs, callback) => systemClock.schedule(delayMs > LONGEST_PAUSE_MS ? delayMs : delayMs / 100, callback),
 };
 
 /** Two proxies, their forwards, and local programs at both ends. */
