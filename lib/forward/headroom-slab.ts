@@ -1,7 +1,7 @@
 /** Memory to read a socket into, with room for a header in front, sized by what the socket has to give. */
 
 /** An idle socket keeps this much; a bulk one grows to the largest read. */
-const SMALL_BYTES = 4096;
+const SMALL_BYTES = 1024;
 const LARGE_BYTES = 131_072;
 
 /** After so many reads in a row that would have fitted a small slab, the large one is let go. */
