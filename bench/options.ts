@@ -11,7 +11,8 @@ Measures vproxy beside its peers, on the same work in the same run.
 
   --rounds N         rounds, interleaved over the contenders (5; with --quick 2)
   --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
-  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, …
+  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, …;
+                     with --axis: streams, messages, latency
   --contenders A,B   only these: ${CONTENDERS.map(({ id }) => id).join(', ')}
   --quick            everything, in under three minutes
   --axis             instead of the table: how figures grow with streams, message size and latency of the channel
@@ -27,6 +28,8 @@ export interface BenchOptions {
   readonly rounds: number;
   readonly only: RegExp;
   readonly contenders: readonly Contender[];
+  /** Whether `--contenders` was given. */
+  readonly hasChosenContenders: boolean;
   readonly json: string;
   readonly amounts: Amounts;
 }
@@ -46,6 +49,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
     rounds: parseCount('--rounds', values.rounds ?? (quick ? '2' : '5')),
     only: parsePattern(values.only ?? ''),
     contenders: values.contenders === undefined ? CONTENDERS : parseContenders(values.contenders),
+    hasChosenContenders: values.contenders !== undefined,
     json: parseFile(values.json ?? 'bench.json'),
     amounts: quick ? { ...QUICK_AMOUNTS, bytes } : { ...FULL_AMOUNTS, bytes },
   };

@@ -4,8 +4,10 @@
 export interface ProcStat {
   readonly pid: number;
   readonly parentPid: number;
-  /** CPU time of the process and of its children that have ended and been waited for, in seconds. */
-  readonly cpuSeconds: number;
+  /** CPU time of the process itself, in seconds. */
+  readonly ownSeconds: number;
+  /** CPU time of its children that have ended and been waited for, in seconds. */
+  readonly reapedSeconds: number;
 }
 
 /** The unit of CPU times in /proc: USER_HZ, which is 100 on every architecture that Node runs on. */
@@ -16,6 +18,11 @@ export function parseProcStat(text: string): ProcStat {
   const nameEnd = text.lastIndexOf(')');
   const fields = text.slice(nameEnd + 2).split(' ');
   // Counted from the third field, the state: utime, stime, cutime and cstime are the fields 14 to 17.
-  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-  return { pid: Number.parseInt(text, 10), parentPid: Number(fields[1]), cpuSeconds: ticks / TICKS_PER_SECOND };
+  const [user = 0, system = 0, reapedUser = 0, reapedSystem = 0] = fields.slice(11, 15).map(Number);
+  return {
+    pid: Number.parseInt(text, 10),
+    parentPid: Number(fields[1]),
+    ownSeconds: (user + system) / TICKS_PER_SECOND,
+    reapedSeconds: (reapedUser + reapedSystem) / TICKS_PER_SECOND,
+  };
 }

@@ -18,9 +18,24 @@ export function listTree(roots: readonly number[]): ProcStat[] {
   return found;
 }
 
-/** CPU time that processes and all their descendants have taken so far, in seconds; a step is 10 ms. */
+/** CPU time that processes and all their descendants have taken so far, in seconds. */
 export function cpuSecondsOf(roots: readonly number[]): number {
-  return roots.length === 0 ? 0 : listTree(roots).reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
+  if (roots.length === 0) return 0;
+  return listTree(roots).reduce((sum, stat) => sum + ownSeconds(stat) + stat.reapedSeconds, 0);
+}
+
+/** A process's own time. /proc/PID/stat counts in steps of 10 ms, which many short processes never reach. */
+function ownSeconds({ pid, ownSeconds: inTicks }: ProcStat): number {
+  try {
+    const tasks = readdirSync(`/proc/${pid}/task`);
+    const nanoseconds = tasks.map((task) =>
+      Number.parseInt(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8'), 10),
+    );
+    // Threads that have ended count only there, and without schedstat everything does.
+    return Math.max(inTicks, nanoseconds.reduce((sum, one) => sum + one, 0) / 1e9);
+  } catch {
+    return inTicks;
+  }
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The table of figures: a row for each, a column for each contender, and below each median where its rounds lay. */
 import type { Cell, ResultRow, Results } from '../results.js';
 import { formatTable } from '../table.js';
+import { NOT_TRIED } from '../work/work.js';
 import { formatFigure } from './format-figure.js';
 
 /** A column. */
@@ -43,7 +44,7 @@ export function formatFailures(rows: readonly ResultRow[], columns: readonly Col
 function formatCell(cell: Cell | undefined): [string, string] {
   if (cell === undefined) return ['–', ''];
   const { summary, failure } = cell;
-  if (summary === undefined) return ['fails', ''];
+  if (summary === undefined) return [failure?.startsWith(NOT_TRIED) ? NOT_TRIED : 'fails', ''];
   const mark = failure === undefined ? '' : ' !';
   const range = summary.min === summary.max ? '' : `${formatFigure(summary.min)}–${formatFigure(summary.max)}`;
   return [formatFigure(summary.median) + mark, range];

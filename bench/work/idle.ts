@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunningContender } from '../contenders/contender.js';
 import { residentBytesOf } from '../process/tree.js';
-import { type Amounts, type Outcomes, pidsOf, type Work, type WorkContext } from './work.js';
+import { type Amounts, NOT_TRIED, type Outcomes, pidsOf, type Work, type WorkContext } from './work.js';
 
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 100;
@@ -11,7 +11,7 @@ const MOST_STREAMS_AS_PROCESSES = 1000;
 /** Until what was only needed for opening is given back. */
 const SETTLE_MS = 300;
 /** The deadline of opening streams, in milliseconds. */
-const OPEN_TIMEOUT_MS = 60_000;
+const OPEN_TIMEOUT_MS = 20_000;
 
 /** Growth of each side's resident memory by stream, in a contender started for this. */
 export const idle: Work = {
@@ -63,10 +63,12 @@ async function measureSteps(context: WorkContext, fresh: RunningContender): Prom
 
 function whyTooMany(count: number, { contender, descriptorLimit }: WorkContext): string | undefined {
   if (contender.descriptorsPerStream === Infinity) {
-    return count > MOST_STREAMS_AS_PROCESSES ? `would take ${2 * count} processes` : undefined;
+    return count > MOST_STREAMS_AS_PROCESSES ? `${NOT_TRIED}: would take ${2 * count} processes` : undefined;
   }
   const needed = count * contender.descriptorsPerStream + OTHER_DESCRIPTORS;
-  return needed > descriptorLimit ? `needs ${needed} descriptors, the limit is ${descriptorLimit}` : undefined;
+  return needed > descriptorLimit
+    ? `${NOT_TRIED}: needs ${needed} descriptors, the limit is ${descriptorLimit}`
+    : undefined;
 }
 
 function residentBytes({ near, far }: RunningContender): { readonly near: number; readonly far: number } {

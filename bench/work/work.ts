@@ -45,6 +45,9 @@ export interface Row {
 /** What came out for the key of a row: a figure, or why there is none. A key that is left out does not apply. */
 export type Outcomes = Readonly<Record<string, number | string>>;
 
+/** How the text begins of an outcome that is no failure: the machine does not allow it. */
+export const NOT_TRIED = 'not tried';
+
 /** One piece of work. */
 export interface Work {
   /** What `--only` is matched with, and the name in the JSON file. */
