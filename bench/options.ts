@@ -1,4 +1,6 @@
 /** The command line of `npm run bench`. */
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Contender } from './contenders/contender.js';
 import { CONTENDERS } from './contenders/list.js';
@@ -115,6 +117,9 @@ function parseContenders(text: string): Contender[] {
 }
 
 function parseFile(text: string): string {
-  if (text !== '') return text;
-  throw new UsageError('--json needs the name of a file');
+  if (text === '') throw new UsageError('--json needs the name of a file');
+  // Told now, not after the figures have been measured.
+  if (!existsSync(dirname(resolve(text))))
+    throw new UsageError(`--json ${JSON.stringify(text)}: there is no such folder`);
+  return text;
 }

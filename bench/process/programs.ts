@@ -32,14 +32,16 @@ export class Programs {
   readonly #folder: string;
   readonly #running = new Set<RunningProgram>();
   #count = 0;
+  #isStopped = false;
 
   /** Their output goes into files of `folder`. */
   constructor(folder: string) {
     this.#folder = folder;
   }
 
-  /** Starts a program; a name that is looked up in PATH, or a path. It is not waited for. */
+  /** Starts a program; a name that is looked up in PATH, or a path. It is not waited for. Throws after `stop`. */
   start(command: string, args: readonly string[], options: ProgramOptions = {}): RunningProgram {
+    if (this.#isStopped) throw new Error(`${command} is not started any more`);
     this.#count += 1;
     const logPath = join(this.#folder, `program-${this.#count}.log`);
     const log = openSync(logPath, 'w');
@@ -64,8 +66,9 @@ export class Programs {
     return this.start(process.execPath, [script, ...args], options);
   }
 
-  /** Stops all of them. */
+  /** Stops all of them; no other is started then. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await Promise.all([...this.#running].map((program) => program.stop()));
   }
 }
