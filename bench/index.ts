@@ -25,7 +25,7 @@ async function run(options: BenchOptions): Promise<void> {
     process.once(signal, () => void cleanUp().finally(() => process.exit(INTERRUPTED)));
   }
   const progress = (line: string): void => {
-    process.stderr.write(`${line}\n`);
+    process.stderr.write(`${Math.round(performance.now() / 1000)} s: ${line}\n`);
   };
   try {
     const target = await startTarget(programs);
@@ -33,7 +33,7 @@ async function run(options: BenchOptions): Promise<void> {
     const report = await (options.axis ? runAxes : runTable)(options, { setting, target: target.program, progress });
     console.log(report.text);
     writeFileSync(options.json, report.json);
-    progress(`\nThe figures of every round are in ${options.json}.`);
+    progress(`the figures of every round are in ${options.json}`);
   } finally {
     await cleanUp();
   }

@@ -19,6 +19,8 @@ export interface RoundsOptions {
   readonly contenders: readonly Contender[];
   readonly works: readonly Work[];
   readonly amounts: Amounts;
+  /** Does what is slow in the first round only. */
+  readonly quick: boolean;
   readonly setting: ContenderSetting;
   readonly target: RunningProgram;
   /** Told what happens, for people who wait. */
@@ -37,6 +39,7 @@ export async function runRounds(options: RoundsOptions, results: Results): Promi
     for (let round = 0; round < rounds; round += 1) {
       const order = contenders.map((_, index) => contenders[(index + round) % contenders.length]);
       for (const work of works) {
+        if (options.quick && work.isSlow && round > 0) continue;
         progress(`round ${round + 1} of ${rounds}: ${work.id}`);
         for (const contender of order) if (contender !== undefined) await session.measure(work, contender);
       }

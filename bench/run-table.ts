@@ -31,7 +31,7 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
   const missing = listMissing(contenders);
   const present = contenders.filter(({ id }) => !missing.has(id));
   if (works.length > 0) {
-    await runRounds({ ...run, rounds, contenders: present, works, amounts }, results);
+    await runRounds({ ...run, quick: options.quick, rounds, contenders: present, works, amounts }, results);
   }
   const hasStorage = only.test(STORAGE_CALL.id);
   if (hasStorage) await measureStorage(options, run, results);

@@ -16,6 +16,7 @@ const OPEN_TIMEOUT_MS = 20_000;
 /** Growth of each side's resident memory by stream, in a contender started for this. */
 export const idle: Work = {
   id: 'idle',
+  isSlow: true,
   rows: ({ idleStreams }: Amounts) =>
     idleStreams.flatMap((count) => [
       { key: `both-${count}`, title: `${count.toLocaleString('en')} idle streams, both sides`, unit: 'KB each' },

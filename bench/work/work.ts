@@ -53,6 +53,8 @@ export interface Work {
   /** What `--only` is matched with, and the name in the JSON file. */
   readonly id: string;
   rows(amounts: Amounts): readonly Row[];
+  /** Takes so long that `--quick` does it in the first round only. */
+  readonly isSlow?: boolean;
   /** Does it once. Rejects when the contender fails; it is then started again. */
   measure(context: WorkContext): Promise<Outcomes>;
 }
