@@ -1,6 +1,6 @@
 /** Figures of several runs, and their table. */
 
-/** Median, smallest and largest of some figures. */
+/** Median (of an even number, the mean of the two in the middle), smallest and largest of some figures. */
 export interface Summary {
   readonly median: number;
   readonly min: number;
@@ -10,7 +10,9 @@ export interface Summary {
 export function summarize(figures: readonly number[]): Summary {
   const sorted = [...figures].sort((a, b) => a - b);
   const at = (index: number): number => sorted[index] ?? Number.NaN;
-  return { median: at(Math.floor((sorted.length - 1) / 2)), min: at(0), max: at(sorted.length - 1) };
+  const middle = sorted.length / 2;
+  const median = (at(Math.ceil(middle) - 1) + at(Math.floor(middle))) / 2;
+  return { median, min: at(0), max: at(sorted.length - 1) };
 }
 
 export const formatSummary = ({ median, min, max }: Summary): string =>

@@ -21,7 +21,14 @@ const rounds = Number(values.rounds);
 const bytes = Number(values.megabytes) * 1e6;
 
 const GUEST_DIST = dirname(dirname(GUEST_VPROXY));
-const PROGRAMS = ['bench/load/serve.js', 'bench/load/target.js', 'bench/vm/guest-port.js'];
+const PROGRAMS = [
+  'bench/vm/serve.js',
+  'bench/load/target.js',
+  'bench/load/chunk.js',
+  'bench/load/connection.js',
+  'bench/load/rate.js',
+  'bench/vm/guest-port.js',
+];
 const CHANNEL = `virtserial-open:${PORT_PATH}`;
 const TARGET_PORT = '7000';
 
@@ -110,9 +117,9 @@ try {
     for (const [name, start] of Object.entries(CONTENDERS)) {
       const { address, stop } = await start(guest, folder);
       // The first transfers wait for the session and for the compiler, which takes seconds under emulation.
-      for (const { mode, amount } of WORK) await runProgram('bench/load/client.js', [address, mode, '1', `${amount}`]);
+      for (const { mode, amount } of WORK) await runProgram('bench/vm/client.js', [address, mode, '1', `${amount}`]);
       for (const { mode, amount, key } of WORK) {
-        const result = await runProgram('bench/load/client.js', [address, mode, '1', `${amount}`]);
+        const result = await runProgram('bench/vm/client.js', [address, mode, '1', `${amount}`]);
         const id = `${name} ${mode}`;
         figures.set(id, [...(figures.get(id) ?? []), result[key] ?? Number.NaN]);
       }

@@ -1,50 +1,57 @@
 /**
- * The near end of a measurement, as a process of its own: `client.js ADDRESS MODE STREAMS AMOUNT`. The address is a port
- * of 127.0.0.1, the path of a unix socket, or `mux:CHANNEL` for streams of this process's own session on a channel.
- * MODE is `up` or `down` (AMOUNT bytes on each stream) or `echo` (AMOUNT messages). Prints JSON.
+ * The near end of the load, a process of its own that is told over IPC what to do, one command at a time. It stays
+ * warm from one contender to the next. Messages: `LoadCommand` in, `LoadAnswer` out.
  */
-import net from 'node:net';
-import { Proxy } from '../../lib/index.js';
-import { type Connect, type Connection, measureEcho, measureRate } from './measure.js';
+import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
+import { type Address, type Connect, connectSocket } from './connection.js';
+import { measureConnections } from './connections.js';
+import { measureEcho } from './echo.js';
+import { HeldConnections } from './held.js';
 
-const READ_BUFFER = Buffer.alloc(131_072);
+const held = new HeldConnections();
 
-function connectSocket(address: { path: string } | { host: string; port: number }): Promise<Connection> {
-  return new Promise((resolve, reject) => {
-    const onread = { buffer: READ_BUFFER, callback: (count: number) => (connection.onBytes(count), true) };
-    const options = { ...address, noDelay: true, allowHalfOpen: true, onread };
-    const stream = net.connect(options as net.NetConnectOpts);
-    const connection: Connection = { stream, onBytes: () => undefined };
-    stream.once('connect', () => resolve(connection));
-    stream.once('error', reject);
-  });
+async function run(command: LoadCommand): Promise<LoadFigures> {
+  const to = (address: Address): Connect => connectSocket.bind(null, address);
+  switch (command.kind) {
+    case 'rate':
+      return { rate: await held.moveBytes(command.direction, command.streams, command.bytes, to(command.address)) };
+    case 'echo':
+      return { ...(await measureEcho(command.bytes, command, to(command.address))) };
+    case 'connections':
+      return { perSecond: await measureConnections(command.address, command.count, command.parallel) };
+    case 'start-bulk':
+      await held.startBulk(command.direction, command.streams, to(command.address));
+      return {};
+    case 'count-bulk':
+      return { bytes: held.bulkBytes, atMs: performance.now() };
+    case 'hold':
+      await held.hold(command.count, to(command.address));
+      return {};
+    case 'hold-unread':
+      await held.holdUnread(to(command.address));
+      return {};
+    case 'release':
+      await held.release();
+      return {};
+  }
 }
 
-async function connectMux(proxy: Proxy): Promise<Connection> {
-  const stream = await proxy.connect('load');
-  const connection: Connection = { stream, onBytes: () => undefined };
-  stream.on('data', (chunk: Buffer) => connection.onBytes(chunk.length));
-  return connection;
+async function answer(command: LoadCommand): Promise<void> {
+  const before = process.cpuUsage();
+  const spent = (): number => {
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1e6;
+  };
+  let result: LoadAnswer;
+  try {
+    const figures = await run(command);
+    result = { figures, cpuSeconds: spent() };
+  } catch (error) {
+    result = { failure: error instanceof Error ? error.message : String(error), cpuSeconds: spent() };
+  }
+  process.send?.(result);
 }
 
-const [address = '0', mode = 'up', streams = '1', amount = '0'] = process.argv.slice(2);
-let connect: Connect;
-let stop: () => Promise<void> = () => Promise.resolve();
-if (address.startsWith('mux:')) {
-  const proxy = new Proxy({ channel: address.slice('mux:'.length), forwards: [], agent: 'vproxy bench' });
-  await proxy.start();
-  connect = () => connectMux(proxy);
-  stop = () => proxy.stop();
-} else {
-  connect = () =>
-    connectSocket(address.startsWith('/') ? { path: address } : { host: '127.0.0.1', port: Number(address) });
-}
-if (mode === 'echo') {
-  const times = await measureEcho(Number(amount), connect);
-  const at = (share: number): number => Math.round(times[Math.floor(times.length * share)] ?? 0);
-  console.log(JSON.stringify({ p50: at(0.5), p99: at(0.99) }));
-} else {
-  const rate = await measureRate(mode === 'up' ? 'up' : 'down', Number(streams), Number(amount), connect);
-  console.log(JSON.stringify({ rate: Math.round(rate * 10) / 10 }));
-}
-await stop();
+process.on('message', (command: LoadCommand) => void answer(command));
+// Whoever started it is gone.
+process.on('disconnect', () => process.exit(0));

@@ -1,9 +1,57 @@
-/** The far end of a measurement, as a process of its own: `target.js [PORT]`, a TCP server that prints its port. */
+/**
+ * The far end of the load, as a process of its own: `target.js [PORT]`, a TCP server that prints its port. What it does
+ * with a connection is said by the first line: `up BYTES` takes so many and answers `ok`; `down BYTES` sends so many;
+ * `echo` sends back as many as it gets; `hold` answers `ok`.
+ */
 import net from 'node:net';
-import { serveLoad } from './serve.js';
+import { acceptBuffered } from '../../lib/util/buffered-socket.js';
+import { chunkOf, READ_BUFFER } from './chunk.js';
+import { writeBytes } from './rate.js';
 
-const server = net.createServer({ allowHalfOpen: true, noDelay: true }, serveLoad);
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
+function serve(accepted: net.Socket): void {
+  let take = (count: number): void => {
+    const end = READ_BUFFER.indexOf('\n');
+    const [mode = '', amount = '0'] = READ_BUFFER.toString('latin1', 0, end).split(' ');
+    take = takerFor(socket, mode, Number(amount));
+    if (count > end + 1) take(count - end - 1);
+  };
+  // One buffer for all: it is read into and counted in the same turn.
+  const socket = acceptBuffered(accepted, {
+    buffer: () => READ_BUFFER,
+    callback: (count) => {
+      take(count);
+      return true;
+    },
+  });
+  socket.on('error', () => socket.destroy());
+  socket.on('end', () => socket.end());
+}
+
+function takerFor(socket: net.Socket, mode: string, bytes: number): (count: number) => void {
+  const ignore = (): void => undefined;
+  switch (mode) {
+    case 'up': {
+      let left = bytes;
+      return (count) => {
+        left -= count;
+        if (left <= 0) socket.write('ok\n');
+      };
+    }
+    case 'down':
+      writeBytes(socket, bytes);
+      return ignore;
+    case 'echo':
+      // As many bytes, not the same ones: nothing has to be copied out of the buffer.
+      return (count) => socket.write(chunkOf(count));
+    default:
+      socket.write('ok\n');
+      return ignore;
+  }
+}
+
+const server = net.createServer({ allowHalfOpen: true, noDelay: true }, serve);
+// As many connections at once as come: the system's own limit bounds it.
+server.listen({ port: Number(process.argv[2] ?? 0), host: '127.0.0.1', backlog: 4096 }, () => {
   const address = server.address();
   console.log(typeof address === 'object' ? address?.port : address);
 });

@@ -14,7 +14,8 @@ const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (near) =
   near.on('error', () => far.destroy());
   far.on('error', () => near.destroy());
 });
-server.listen(parse(listen), () => {
+// A backlog beyond what the measurements open at once.
+server.listen({ ...parse(listen), backlog: 1024 }, () => {
   const address = server.address();
   console.log(typeof address === 'object' ? address?.port : address);
 });

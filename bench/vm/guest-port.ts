@@ -8,7 +8,7 @@ import { Duplex } from 'node:stream';
 import { parseChannel } from '../../lib/channel/address.js';
 import type { Link } from '../../lib/channel/link.js';
 import { Proxy } from '../../lib/index.js';
-import { serveLoad } from '../load/serve.js';
+import { serveLoad } from './serve.js';
 
 const [mode = '', channel = '', port = '0'] = process.argv.slice(2);
 

@@ -1,0 +1,68 @@
+/**
+ * A channel with latency, as a process of its own: `delay-relay.js LISTEN_PATH CONNECT_PATH ROUND_TRIP_MS MB_PER_SECOND`
+ * (0: no limit) joins each connection of one unix socket to one of its own to another. Bytes come out half a round trip
+ * after they went in.
+ */
+import net from 'node:net';
+import { LineSchedule, type LineTraits } from './delay-line.js';
+
+const [listenPath = '', connectPath = '', roundTripMs = '0', rate = '0'] = process.argv.slice(2);
+const traits: LineTraits = {
+  delayMs: Number(roundTripMs) / 2,
+  bytesPerMs: Number(rate) > 0 ? Number(rate) * 1000 : Infinity,
+};
+/** A sender is held up while so much waits for the line: a buffer as a device has one. */
+const MOST_QUEUE_MS = 10;
+/** Timers are no finer: what is due so soon comes out at once. */
+const TIMER_MS = 1;
+/** And while so much is on its way at all, in bytes. */
+const MOST_ON_THE_WAY = 268_435_456;
+
+function carry(from: net.Socket, to: net.Socket): void {
+  const schedule = new LineSchedule(traits);
+  const queue: { readonly atMs: number; readonly chunk: Buffer | null }[] = [];
+  let bytesOnTheWay = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const deliver = (): void => {
+    timer = undefined;
+    const now = performance.now();
+    for (let next = queue[0]; next !== undefined && next.atMs <= now + TIMER_MS; next = queue[0]) {
+      queue.shift();
+      if (next.chunk === null) to.end();
+      else {
+        bytesOnTheWay -= next.chunk.length;
+        // What a slow reader leaves waits here, and holds the sender up in its turn.
+        if (!to.write(next.chunk)) {
+          to.once('drain', deliver);
+          return;
+        }
+      }
+    }
+    if (from.isPaused() && schedule.queueMs(now) < MOST_QUEUE_MS && bytesOnTheWay < MOST_ON_THE_WAY) from.resume();
+    const next = queue[0];
+    const waitMs = from.isPaused() ? TIMER_MS : (next?.atMs ?? 0) - now;
+    if (next !== undefined || from.isPaused()) timer = setTimeout(deliver, waitMs);
+  };
+  const push = (chunk: Buffer | null): void => {
+    const now = performance.now();
+    queue.push({ atMs: schedule.arrivalOf(chunk?.length ?? 0, now), chunk });
+    bytesOnTheWay += chunk?.length ?? 0;
+    if (schedule.queueMs(now) >= MOST_QUEUE_MS || bytesOnTheWay >= MOST_ON_THE_WAY) from.pause();
+    // A timer that is running or a write that is being waited for delivers this, too.
+    if (timer === undefined && !to.writableNeedDrain) deliver();
+  };
+  from.on('data', push);
+  from.on('end', () => push(null));
+  from.on('close', () => {
+    clearTimeout(timer);
+    to.destroy();
+  });
+  from.on('error', () => from.destroy());
+}
+
+const server = net.createServer({ allowHalfOpen: true }, (near) => {
+  const far = net.connect({ path: connectPath, allowHalfOpen: true });
+  carry(near, far);
+  carry(far, near);
+});
+server.listen({ path: listenPath, backlog: 1024 });

@@ -1,0 +1,34 @@
+/** What the growing count of a transfer says: its rate, and when it reached a rate. */
+
+/** How many bytes had come at a moment. */
+export interface Sample {
+  readonly atMs: number;
+  readonly bytes: number;
+}
+
+/** A rate counts as reached when it holds for so long. */
+const HOLDS_MS = 500;
+
+/** Bytes over the whole time, in MB/s. */
+export function meanRate(samples: readonly Sample[]): number {
+  return rateBetween(samples[0], samples.at(-1));
+}
+
+/** The rate of the second half, when every window has grown, in MB/s. */
+export function rateOf(samples: readonly Sample[]): number {
+  return rateBetween(samples[Math.floor(samples.length / 2)], samples.at(-1));
+}
+
+/** After how many seconds the half second began in which `rate` MB/s was reached first; undefined when it never was. */
+export function secondsToReach(samples: readonly Sample[], rate: number): number | undefined {
+  for (const [index, from] of samples.entries()) {
+    const to = samples.slice(index).find(({ atMs }) => atMs - from.atMs >= HOLDS_MS);
+    if (to !== undefined && rateBetween(from, to) >= rate) return from.atMs / 1000;
+  }
+  return undefined;
+}
+
+function rateBetween(from: Sample | undefined, to: Sample | undefined): number {
+  if (from === undefined || to === undefined || to.atMs <= from.atMs) return 0;
+  return (to.bytes - from.bytes) / (to.atMs - from.atMs) / 1000;
+}

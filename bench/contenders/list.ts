@@ -1,0 +1,24 @@
+/** All contenders, in the order of their columns. */
+import type { Contender } from './contender.js';
+import { relays } from './relays.js';
+import { smux } from './smux.js';
+import { socat } from './socat.js';
+import { socket } from './socket.js';
+import { ssh } from './ssh.js';
+import { vproxy } from './vproxy.js';
+import { vproxyIntegrity } from './vproxy-integrity.js';
+import { vproxyTcp } from './vproxy-tcp.js';
+import { yamux } from './yamux.js';
+
+/** Every contender. */
+export const CONTENDERS: readonly Contender[] = [
+  vproxy,
+  vproxyIntegrity,
+  vproxyTcp,
+  relays,
+  socket,
+  yamux,
+  smux,
+  ssh,
+  socat,
+];

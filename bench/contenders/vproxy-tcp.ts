@@ -1,0 +1,16 @@
+/** vproxy over TCP, without integrity: only the channel differs. */
+import { findFreePort } from '../process/free-port.js';
+import type { Contender } from './contender.js';
+import { startVproxy, vproxy } from './vproxy.js';
+
+/** vproxy on a TCP connection of the loopback. */
+export const vproxyTcp: Contender = {
+  ...vproxy,
+  id: 'vproxy-tcp',
+  title: 'over tcp',
+  async start(setting) {
+    const port = await findFreePort();
+    const options = `127.0.0.1:${port},integrity=off`;
+    return startVproxy(setting, `tcp-listen:${options}`, `tcp-connect:${options}`);
+  },
+};

@@ -1,0 +1,53 @@
+/** vproxy over a unix socket without integrity, as the peers have none either; and what its variants share. */
+import { join } from 'node:path';
+import { parseChannel } from '../../lib/channel/address.js';
+import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { findFreePort } from '../process/free-port.js';
+import type { Contender, ContenderSetting, RunningContender } from './contender.js';
+
+/** The command line of vproxy. */
+export const VPROXY_SCRIPT = join(PROJECT_ROOT, 'dist/cli/vproxy.js');
+
+/** More streams than the largest measurement opens. Empty where vproxy has a fixed limit, which then shows. */
+const STREAMS_OPTION = isChannel('unix-connect:/x,streams=20000') ? ',streams=20000' : '';
+
+/** vproxy on a unix socket. */
+export const vproxy: Contender = {
+  id: 'vproxy',
+  title: 'vproxy',
+  descriptorsPerStream: 1,
+  missing: () => undefined,
+  start: (setting) => startOnUnixSocket(setting, ',integrity=off'),
+};
+
+/** Starts both sides on a unix socket with these options of the channel. */
+export function startOnUnixSocket(setting: ContenderSetting, options: string): Promise<RunningContender> {
+  const path = join(setting.folder, 'channel.sock');
+  const dialled = setting.through?.(path) ?? path;
+  return startVproxy(setting, `unix-listen:${path}${options}`, `unix-connect:${dialled}${options}`);
+}
+
+/** Starts a side on each of two channels, at the same time. */
+export async function startVproxy(
+  { programs, target }: ContenderSetting,
+  nearChannel: string,
+  farChannel: string,
+): Promise<RunningContender> {
+  const address = await findFreePort();
+  const run = (channel: string, ...forward: string[]) =>
+    programs.startScript(VPROXY_SCRIPT, ['-c', channel + STREAMS_OPTION, '--quiet', ...forward]);
+  return {
+    address,
+    near: [run(nearChannel, '-o', `load:127.0.0.1:${address}`)],
+    far: [run(farChannel, '-i', `load:127.0.0.1:${target}`)],
+  };
+}
+
+function isChannel(text: string): boolean {
+  try {
+    parseChannel(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

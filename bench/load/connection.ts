@@ -1,0 +1,50 @@
+/** One connection of the load generator to the far end: what comes is only counted. */
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import { READ_BUFFER } from './chunk.js';
+
+/** Where to connect: a port of 127.0.0.1 or the path of a unix socket. */
+export type Address = number | string;
+
+/** An open connection. Both functions are replaced by whoever uses it at the moment. */
+export interface Connection {
+  readonly stream: Duplex;
+  /** So many bytes came. */
+  onBytes: (count: number) => void;
+  /** It is gone: broken, ended by the other side, or destroyed here. */
+  onGone: (error: Error) => void;
+}
+
+/** Makes a connection. */
+export type Connect = () => Promise<Connection>;
+
+/** Connects a socket: TCP_NODELAY, half-open allowed, read into the one buffer of the process. */
+export function connectSocket(address: Address): Promise<Connection> {
+  return new Promise((resolve, reject) => {
+    const onread = { buffer: READ_BUFFER, callback: (count: number) => (connection.onBytes(count), true) };
+    const where = typeof address === 'string' ? { path: address } : { host: '127.0.0.1', port: address };
+    const options = { ...where, noDelay: true, allowHalfOpen: true, onread };
+    const stream = net.connect(options as net.NetConnectOpts);
+    const connection: Connection = { stream, onBytes: () => undefined, onGone: reject };
+    stream.once('connect', () => resolve(connection));
+    stream.on('error', (error) => connection.onGone(error));
+    stream.on('end', () => connection.onGone(new Error('the far end closed the connection')));
+    stream.on('close', () => connection.onGone(new Error('the connection closed')));
+  });
+}
+
+/** What `work` resolves with, or a rejection when one of its connections goes first. */
+export function whileOpen<T>(connections: readonly Connection[], work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    for (const connection of connections) connection.onGone = reject;
+    work.then(resolve, reject);
+  });
+}
+
+/** Ends what `open` connected, whatever became of it. */
+export function closeAll(connections: readonly Connection[]): void {
+  for (const connection of connections) {
+    connection.onGone = () => undefined;
+    connection.stream.destroy();
+  }
+}

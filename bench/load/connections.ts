@@ -1,0 +1,36 @@
+/** Connections that live for one byte: connect, send a byte, get it back, end, wait for the other end's end. */
+import net from 'node:net';
+import { READ_BUFFER } from './chunk.js';
+import type { Address } from './connection.js';
+
+/** Makes `count` connections, `parallel` at a time; connections per second. */
+export async function measureConnections(address: Address, count: number, parallel: number): Promise<number> {
+  let begun = 0;
+  const worker = async (): Promise<void> => {
+    while (begun < count) {
+      begun += 1;
+      await exchangeOneByte(address);
+    }
+  };
+  const startedAt = performance.now();
+  await Promise.all(Array.from({ length: parallel }, worker));
+  return count / ((performance.now() - startedAt) / 1000);
+}
+
+/** One connection, from the start of connecting until both directions have ended. Rejects when its byte did not come. */
+export function exchangeOneByte(address: Address): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let isAnswered = false;
+    const callback = (): boolean => {
+      isAnswered = true;
+      stream.end();
+      return true;
+    };
+    const where = typeof address === 'string' ? { path: address } : { host: '127.0.0.1', port: address };
+    const options = { ...where, noDelay: true, onread: { buffer: READ_BUFFER, callback } };
+    const stream = net.connect(options as net.NetConnectOpts);
+    stream.once('connect', () => stream.write('echo\nx'));
+    stream.once('error', reject);
+    stream.once('close', () => (isAnswered ? resolve() : reject(new Error('the connection closed without an answer'))));
+  });
+}

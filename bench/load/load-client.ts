@@ -1,0 +1,51 @@
+/** The near end of the load, as seen by whoever tells it what to do. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { within } from '../../spec/helpers/eventually.js';
+import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
+
+/** The default deadline of a command, in milliseconds. */
+const COMMAND_TIMEOUT_MS = 30_000;
+
+/** A process of the load generator. It is started by the first command, and again after one that failed. */
+export class LoadClient {
+  #child: ChildProcess | undefined;
+  #cpuSeconds = 0;
+
+  /** CPU time that all its commands have taken so far, in seconds. */
+  get cpuSeconds(): number {
+    return this.#cpuSeconds;
+  }
+
+  /** Runs a command to its end. Rejects when it fails or takes too long; what it held is then closed. */
+  async run(command: LoadCommand, timeoutMs = COMMAND_TIMEOUT_MS): Promise<LoadFigures> {
+    const child = (this.#child ??= startClient());
+    const answered = new Promise<LoadAnswer>((resolve, reject) => {
+      child.once('message', resolve);
+      child.once('exit', () => reject(new Error('the load generator ended')));
+    });
+    try {
+      child.send(command);
+      const answer = await within(timeoutMs, command.kind, answered);
+      this.#cpuSeconds += answer.cpuSeconds;
+      if ('failure' in answer) throw new Error(answer.failure);
+      return answer.figures;
+    } catch (error) {
+      this.stop();
+      throw error;
+    } finally {
+      child.removeAllListeners('message').removeAllListeners('exit');
+    }
+  }
+
+  /** Ends the process, and with it all that it held. */
+  stop(): void {
+    this.#child?.kill('SIGKILL');
+    this.#child = undefined;
+  }
+}
+
+function startClient(): ChildProcess {
+  // Unlike JSON, this knows Infinity.
+  return fork(fileURLToPath(new URL('client.js', import.meta.url)), { serialization: 'advanced' });
+}

@@ -1,0 +1,125 @@
+/** The command line of `npm run bench`. */
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Contender } from './contenders/contender.js';
+import { CONTENDERS } from './contenders/list.js';
+import type { Amounts } from './work/work.js';
+
+/** What `--help` prints. */
+export const HELP = `npm run bench -- [OPTIONS]
+
+Measures vproxy beside its peers, on the same work in the same run.
+
+  --rounds N         rounds, interleaved over the contenders (5; with --quick 2)
+  --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
+  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, …;
+                     with --axis: streams, messages, latency
+  --contenders A,B   only these: ${CONTENDERS.map(({ id }) => id).join(', ')}
+  --quick            everything, in under three minutes
+  --axis             instead of the table: how figures grow with streams, message size and latency of the channel
+  --json FILE        where the figures go (bench.json)
+  --help             this
+`;
+
+/** What a run shall do. */
+export interface BenchOptions {
+  readonly help: boolean;
+  readonly axis: boolean;
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly only: RegExp;
+  readonly contenders: readonly Contender[];
+  /** Whether `--contenders` was given. */
+  readonly hasChosenContenders: boolean;
+  readonly json: string;
+  readonly amounts: Amounts;
+}
+
+/** A command line that is not valid; its message is one line. */
+export class UsageError extends Error {}
+
+/** Parses the arguments. Throws `UsageError`. */
+export function parseBenchOptions(args: readonly string[]): BenchOptions {
+  const values = parseValues(args);
+  const { quick = false } = values;
+  const bytes = 1e6 * parseCount('--megabytes', values.megabytes ?? (quick ? '60' : '400'));
+  return {
+    help: values.help ?? false,
+    axis: values.axis ?? false,
+    quick,
+    rounds: parseCount('--rounds', values.rounds ?? (quick ? '2' : '5')),
+    only: parsePattern(values.only ?? ''),
+    contenders: values.contenders === undefined ? CONTENDERS : parseContenders(values.contenders),
+    hasChosenContenders: values.contenders !== undefined,
+    json: parseFile(values.json ?? 'bench.json'),
+    amounts: quick ? { ...QUICK_AMOUNTS, bytes } : { ...FULL_AMOUNTS, bytes },
+  };
+}
+
+const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
+  echoes: 5000,
+  connections: 3000,
+  besideMs: 3000,
+  idleStreams: [1000, 2000, 10_000],
+  storageCalls: 10,
+};
+
+const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
+  echoes: 1000,
+  connections: 500,
+  besideMs: 700,
+  idleStreams: [1000, 2000, 10_000],
+  storageCalls: 4,
+};
+
+function parseValues(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        rounds: { type: 'string' },
+        megabytes: { type: 'string' },
+        only: { type: 'string' },
+        contenders: { type: 'string' },
+        quick: { type: 'boolean' },
+        axis: { type: 'boolean' },
+        json: { type: 'string' },
+        help: { type: 'boolean' },
+      },
+    }).values;
+  } catch (error) {
+    // The first sentence says what was wrong; what follows explains Node's conventions.
+    throw new UsageError((error as Error).message.split(/[.\n]/)[0] ?? '');
+  }
+}
+
+function parseCount(option: string, text: string): number {
+  if (/^\d{1,6}$/.test(text) && Number(text) > 0) return Number(text);
+  throw new UsageError(`${option} ${JSON.stringify(text)} should be a number from 1 to 999999`);
+}
+
+function parsePattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch {
+    throw new UsageError(`--only ${JSON.stringify(text)} is no regular expression`);
+  }
+}
+
+function parseContenders(text: string): Contender[] {
+  return [...new Set(text.split(','))].map((id) => {
+    const contender = CONTENDERS.find((known) => known.id === id);
+    if (contender !== undefined) return contender;
+    const known = CONTENDERS.map((known) => known.id).join(', ');
+    throw new UsageError(`--contenders ${JSON.stringify(text)}: there is no ${JSON.stringify(id)}, only ${known}`);
+  });
+}
+
+function parseFile(text: string): string {
+  if (text === '') throw new UsageError('--json needs the name of a file');
+  // Told now, not after the figures have been measured.
+  if (!existsSync(dirname(resolve(text))))
+    throw new UsageError(`--json ${JSON.stringify(text)}: there is no such folder`);
+  return text;
+}

@@ -1,0 +1,104 @@
+/** The programs of a run: whatever is started here is ended here. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { listTree } from './tree.js';
+
+/** How a program is started. */
+export interface ProgramOptions {
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A program that runs. */
+export interface RunningProgram {
+  readonly pid: number;
+  /** Whether it has ended by itself. */
+  readonly hasEnded: boolean;
+  /** The last line that it printed, for the message of a failure. */
+  lastLine(): string;
+  /** Kills it and every process that it has started, and waits for its end. */
+  stop(): Promise<void>;
+}
+
+/** More descriptors than the largest measurement needs: two for each of 10,000 streams, and room. */
+const DESCRIPTORS = 40_960;
+
+/** Raises the limit of descriptors as far as the system allows, then becomes the program. */
+const RAISE_LIMIT = `ulimit -n ${DESCRIPTORS} 2>/dev/null || ulimit -n "$(ulimit -H -n)"`;
+
+/** Starts programs, and remembers them until they are stopped. */
+export class Programs {
+  readonly #folder: string;
+  readonly #running = new Set<RunningProgram>();
+  #count = 0;
+  #isStopped = false;
+
+  /** Their output goes into files of `folder`. */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Starts a program; a name that is looked up in PATH, or a path. It is not waited for. Throws after `stop`. */
+  start(command: string, args: readonly string[], options: ProgramOptions = {}): RunningProgram {
+    if (this.#isStopped) throw new Error(`${command} is not started any more`);
+    this.#count += 1;
+    const logPath = join(this.#folder, `program-${this.#count}.log`);
+    const log = openSync(logPath, 'w');
+    const child = spawnLimited(command, args, log, options);
+    const program: RunningProgram = {
+      pid: child.pid ?? 0,
+      get hasEnded() {
+        return child.exitCode !== null || child.signalCode !== null;
+      },
+      lastLine: () => readFileSync(logPath, 'utf8').trimEnd().split('\n').at(-1) ?? '',
+      stop: async () => {
+        this.#running.delete(program);
+        await stopTree(child);
+      },
+    };
+    this.#running.add(program);
+    return program;
+  }
+
+  /** Starts a script of this project's compiled output. */
+  startScript(script: string, args: readonly string[], options?: ProgramOptions): RunningProgram {
+    return this.start(process.execPath, [script, ...args], options);
+  }
+
+  /** Stops all of them; no other is started then. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all([...this.#running].map((program) => program.stop()));
+  }
+}
+
+/** How many descriptors a program that is started here can have. */
+export async function descriptorLimit(): Promise<number> {
+  const child = spawn('sh', ['-c', `${RAISE_LIMIT}; ulimit -n`], { stdio: ['ignore', 'pipe', 'ignore'] });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  await once(child, 'close');
+  return Number(text.trim()) || Infinity;
+}
+
+function spawnLimited(command: string, args: readonly string[], log: number, options: ProgramOptions): ChildProcess {
+  return spawn('sh', ['-c', `${RAISE_LIMIT}; exec "$@"`, 'sh', command, ...args], {
+    stdio: ['ignore', log, log],
+    env: { ...process.env, ...options.env },
+  });
+}
+
+async function stopTree(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const exited = once(child, 'exit');
+  // Killed outright: an orderly end would wait for streams, and nothing here has to be kept.
+  for (const { pid } of listTree([child.pid])) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It went by itself in the meantime.
+    }
+  }
+  await exited;
+}

@@ -1,0 +1,51 @@
+/** The table of figures: a row for each, a column for each contender, and below each median where its rounds lay. */
+import type { Cell, ResultRow, Results } from '../results.js';
+import { formatTable } from '../table.js';
+import { NOT_TRIED } from '../work/work.js';
+import { formatFigure } from './format-figure.js';
+
+/** A column. */
+export interface Column {
+  readonly id: string;
+  readonly title: string;
+}
+
+/** The table as text. A column in `missing` says so in every cell. */
+export function formatFigures(
+  rows: readonly ResultRow[],
+  columns: readonly Column[],
+  missing: ReadonlySet<string>,
+  results: Results,
+): string {
+  const lines = rows
+    .filter((row) => columns.some(({ id }) => missing.has(id) || results.cell(row.work, row.key, id) !== undefined))
+    .flatMap((row) => {
+      const cells = columns.map(({ id }) =>
+        missing.has(id) ? ['missing', ''] : formatCell(results.cell(row.work, row.key, id)),
+      );
+      const ranges = cells.map(([, range = '']) => range);
+      const first = [`${row.title}, ${row.unit}`, ...cells.map(([median = '']) => median)];
+      return ranges.some((range) => range !== '') ? [first, ['', ...ranges]] : [first];
+    });
+  return formatTable([['', ...columns.map(({ title }) => title)], ...lines]);
+}
+
+/** The reasons of failures, each once: a line for contender, work and reason. */
+export function formatFailures(rows: readonly ResultRow[], columns: readonly Column[], results: Results): string[] {
+  const lines = rows.flatMap((row) =>
+    columns.flatMap(({ id, title }) => {
+      const failure = results.cell(row.work, row.key, id)?.failure;
+      return failure === undefined ? [] : [`${title}, ${row.work}: ${failure}`];
+    }),
+  );
+  return [...new Set(lines)];
+}
+
+function formatCell(cell: Cell | undefined): [string, string] {
+  if (cell === undefined) return ['–', ''];
+  const { summary, failure } = cell;
+  if (summary === undefined) return [failure?.startsWith(NOT_TRIED) ? NOT_TRIED : 'fails', ''];
+  const mark = failure === undefined ? '' : ' !';
+  const range = summary.min === summary.max ? '' : `${formatFigure(summary.min)}–${formatFigure(summary.max)}`;
+  return [formatFigure(summary.median) + mark, range];
+}

@@ -1,0 +1,54 @@
+/** What came out of all rounds: figures and failures by work, row and contender. */
+import { type Summary, summarize } from './table.js';
+import type { Outcomes, Row, Work } from './work/work.js';
+
+/** One cell of the table. */
+export interface Cell {
+  /** Median, smallest and largest; undefined where no round gave a figure. */
+  readonly summary: Summary | undefined;
+  /** The figures of the rounds, in their order. */
+  readonly rounds: readonly number[];
+  /** Why a round gave no figure; the last such reason. */
+  readonly failure: string | undefined;
+}
+
+/** A row of the table with the work that it belongs to. */
+export interface ResultRow extends Row {
+  readonly work: string;
+}
+
+/** Collects figures. */
+export class Results {
+  readonly #figures = new Map<string, number[]>();
+  readonly #failures = new Map<string, string>();
+
+  /** Notes what a contender's round gave. */
+  add(work: string, contender: string, outcomes: Outcomes): void {
+    for (const [key, outcome] of Object.entries(outcomes)) {
+      const id = idOf(work, key, contender);
+      if (typeof outcome === 'string') this.#failures.set(id, outcome);
+      else this.#figures.set(id, [...(this.#figures.get(id) ?? []), outcome]);
+    }
+  }
+
+  /** What is known; undefined where nothing was noted. */
+  cell(work: string, key: string, contender: string): Cell | undefined {
+    const id = idOf(work, key, contender);
+    const rounds = this.#figures.get(id);
+    const failure = this.#failures.get(id);
+    if (rounds === undefined && failure === undefined) return undefined;
+    return { summary: rounds === undefined ? undefined : summarize(rounds), rounds: rounds ?? [], failure };
+  }
+
+  /** The median, or undefined. */
+  median(work: string, key: string, contender: string): number | undefined {
+    return this.cell(work, key, contender)?.summary?.median;
+  }
+}
+
+/** The rows of pieces of work. */
+export function rowsOf(works: readonly Pick<Work, 'id' | 'rows'>[], amounts: Parameters<Work['rows']>[0]): ResultRow[] {
+  return works.flatMap((work) => work.rows(amounts).map((row) => ({ ...row, work: work.id })));
+}
+
+const idOf = (work: string, key: string, contender: string): string => `${work} ${key} ${contender}`;

@@ -1,0 +1,129 @@
+/**
+ * The rounds of a run. In each, every piece of work is done by one contender after the other, so that a machine that
+ * becomes slower does so for all; which one is first changes from round to round.
+ */
+import type { Contender, ContenderSetting, RunningContender } from './contenders/contender.js';
+import { startReady } from './contenders/start-ready.js';
+import { warmUp } from './contenders/warm-up.js';
+import { LoadClient } from './load/load-client.js';
+import { descriptorLimit, type RunningProgram } from './process/programs.js';
+import type { Results } from './results.js';
+import type { Amounts, Work } from './work/work.js';
+
+/** What failed so often in a row is not tried any more. */
+const MOST_FAILURES = 2;
+
+/** What is done. */
+export interface RoundsOptions {
+  readonly rounds: number;
+  readonly contenders: readonly Contender[];
+  readonly works: readonly Work[];
+  readonly amounts: Amounts;
+  /** Does what is slow in the first round only. */
+  readonly quick: boolean;
+  readonly setting: ContenderSetting;
+  readonly target: RunningProgram;
+  /** Told what happens, for people who wait. */
+  readonly progress: (line: string) => void;
+}
+
+/** Runs all rounds, and notes in `results` what comes out. A contender that fails never ends the run. */
+export async function runRounds(options: RoundsOptions, results: Results): Promise<void> {
+  const { rounds, contenders, works, progress } = options;
+  const session = new BenchSession(options, results, await descriptorLimit());
+  try {
+    for (const contender of contenders) {
+      progress(`starting ${contender.id}`);
+      await session.prepare(contender);
+    }
+    for (let round = 0; round < rounds; round += 1) {
+      const order = contenders.map((_, index) => contenders[(index + round) % contenders.length]);
+      for (const work of works) {
+        if (options.quick && work.isSlow && round > 0) continue;
+        progress(`round ${round + 1} of ${rounds}: ${work.id}`);
+        for (const contender of order) if (contender !== undefined) await session.measure(work, contender);
+      }
+    }
+  } finally {
+    session.stop();
+  }
+}
+
+class BenchSession {
+  readonly #options: RoundsOptions;
+  readonly #results: Results;
+  readonly #descriptorLimit: number;
+  readonly #load = new LoadClient();
+  readonly #secondLoad = new LoadClient();
+  readonly #running = new Map<string, RunningContender>();
+  readonly #failures = new Map<string, number>();
+
+  constructor(options: RoundsOptions, results: Results, limit: number) {
+    this.#options = options;
+    this.#results = results;
+    this.#descriptorLimit = limit;
+  }
+
+  /** The contender, started and warm. A failure stays to be met, and told of, by the first piece of work. */
+  async prepare(contender: Contender): Promise<void> {
+    try {
+      await this.#warm(contender);
+    } catch (error) {
+      this.#options.progress(`${contender.id}: ${messageOf(error)}`);
+    }
+  }
+
+  async measure(work: Work, contender: Contender): Promise<void> {
+    const id = `${work.id} ${contender.id}`;
+    const failures = this.#failures.get(id) ?? 0;
+    if (failures >= MOST_FAILURES) return;
+    try {
+      const running = await this.#warm(contender);
+      const outcomes = await work.measure({
+        contender,
+        running,
+        load: this.#load,
+        secondLoad: this.#secondLoad,
+        target: this.#options.target,
+        amounts: this.#options.amounts,
+        descriptorLimit: this.#descriptorLimit,
+        startFresh: () => startReady(contender, this.#options.setting),
+      });
+      this.#results.add(work.id, contender.id, outcomes);
+      this.#failures.delete(id);
+    } catch (error) {
+      this.#failures.set(id, failures + 1);
+      const message = messageOf(error);
+      this.#options.progress(`${contender.id}, ${work.id}: ${message}`);
+      const rows = work.rows(this.#options.amounts);
+      this.#results.add(work.id, contender.id, Object.fromEntries(rows.map(({ key }) => [key, message])));
+      await this.#drop(contender);
+    }
+  }
+
+  stop(): void {
+    this.#load.stop();
+    this.#secondLoad.stop();
+  }
+
+  async #warm(contender: Contender): Promise<RunningContender> {
+    const known = this.#running.get(contender.id);
+    if (known !== undefined) return known;
+    const running = await startReady(contender, this.#options.setting);
+    this.#running.set(contender.id, running);
+    await warmUp(running.address, this.#load, this.#options.amounts);
+    return running;
+  }
+
+  /** What failed may be left in any state: the next piece of work gets a new one. */
+  async #drop(contender: Contender): Promise<void> {
+    this.stop();
+    const running = this.#running.get(contender.id);
+    this.#running.delete(contender.id);
+    if (running) await Promise.all([...running.near, ...running.far].map((program) => program.stop()));
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

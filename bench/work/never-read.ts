@@ -1,0 +1,26 @@
+/** A stream on which the far end sends without end and that is never read, while another one echoes. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Work } from './work.js';
+
+/** Until every buffer on the way to the reader that does not read is full. */
+const FILL_MS = 500;
+/** After so long without the echoes, the stream that is not read has stopped the others. */
+const STOPPED_MS = 5000;
+
+/** The echo's median, or that there is no echo any more. */
+export const neverRead: Work = {
+  id: 'never-read',
+  rows: () => [{ key: 'p50', title: 'echo beside one never read, p50', unit: 'µs' }],
+  async measure({ load, secondLoad, running, amounts }) {
+    const { address } = running;
+    await load.run({ kind: 'hold-unread', address });
+    try {
+      await delay(FILL_MS);
+      const messages = Math.ceil(amounts.echoes / 4);
+      const { p50 } = await secondLoad.run({ kind: 'echo', address, bytes: 1, messages }, STOPPED_MS);
+      return { p50: p50 ?? Number.NaN };
+    } finally {
+      await load.run({ kind: 'release' });
+    }
+  },
+};

@@ -1,0 +1,142 @@
+/**
+ * A storage call from the start of the utility to its exit: the wrapper through broker, channel and emulator, beside
+ * scripts that ask the same emulator directly over a unix socket.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually, within } from '../../spec/helpers/eventually.js';
+import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { VPROXY_SCRIPT } from '../contenders/vproxy.js';
+import { percentile } from '../load/echo.js';
+import { findProgram } from '../process/find-program.js';
+import type { Programs, RunningProgram } from '../process/programs.js';
+import type { Outcomes, Work } from './work.js';
+
+const CALL_TIMEOUT_MS = 15_000;
+const ARGUMENTS = ['/c0', 'show'];
+const REPLIES = { replies: [], default: { stdout: ['Controller = 0', 'Status = Success'], status: 0 } };
+
+/** The work's name and its row. */
+export const STORAGE_CALL: Pick<Work, 'id' | 'rows'> = {
+  id: 'storage-call',
+  rows: () => [{ key: 'ms', title: 'a storage call, start to exit', unit: 'ms' }],
+};
+
+/** Who makes the call. */
+export const STORAGE_CALLERS: readonly { readonly id: string; readonly title: string }[] = [
+  { id: 'vproxy-storage', title: 'vproxy-storage' },
+  { id: 'node-script', title: 'a Node script' },
+  { id: 'python-script', title: 'a Python script' },
+];
+
+/** An emulator, a broker and the channel between them. */
+export class StorageCalls {
+  readonly #programs: readonly RunningProgram[];
+  readonly #commands: ReadonlyMap<string, CallerCommand | string>;
+
+  private constructor(programs: readonly RunningProgram[], commands: ReadonlyMap<string, CallerCommand | string>) {
+    this.#programs = programs;
+    this.#commands = commands;
+  }
+
+  /** Starts what answers the calls. Rejects when no call gets an answer. */
+  static async start(programs: Programs, parent: string): Promise<StorageCalls> {
+    const folder = mkdtempSync(join(parent, 'storage-'));
+    const path = (name: string): string => join(folder, name);
+    writeFileSync(path('replies.json'), JSON.stringify(REPLIES));
+    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js'), path('storcli64'));
+    const vproxy = (...args: string[]) => programs.startScript(VPROXY_SCRIPT, args);
+    const calls = new StorageCalls(
+      [
+        vproxy('storage-emulator', '--replies', path('replies.json'), '--listen', path('emulator.sock')),
+        vproxy('-c', `unix-listen:${path('channel.sock')}`, '--storage-socket', path('broker.sock')),
+        vproxy('-c', `unix-connect:${path('channel.sock')}`, '-i', `storage:${path('emulator.sock')}`),
+      ],
+      callerCommands(path),
+    );
+    try {
+      const what = 'the first storage call';
+      await eventually(async () => (await calls.call('vproxy-storage')) > 0, { timeoutMs: CALL_TIMEOUT_MS, what });
+    } catch (error) {
+      await calls.stop();
+      throw error;
+    }
+    return calls;
+  }
+
+  /** Makes so many calls as one of the callers; their median. A caller that cannot be had is told of as text. */
+  async measure(caller: string, count: number): Promise<Outcomes> {
+    try {
+      const times: number[] = [];
+      for (let call = 0; call < count; call += 1) times.push(await this.call(caller));
+      return {
+        ms: percentile(
+          times.sort((a, b) => a - b),
+          0.5,
+        ),
+      };
+    } catch (error) {
+      return { ms: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Makes one call; how long it took, in milliseconds. */
+  async call(caller: string): Promise<number> {
+    const command = this.#commands.get(caller);
+    if (typeof command !== 'object') throw new Error(command ?? `there is no caller ${caller}`);
+    const startedAt = performance.now();
+    const child = spawn(command.file, [...command.args, ...ARGUMENTS], {
+      stdio: 'ignore',
+      env: { ...process.env, ...command.env },
+    });
+    try {
+      const [status] = (await within(CALL_TIMEOUT_MS, 'a storage call', once(child, 'exit'))) as [number | null];
+      if (status !== 0) throw new Error(`${caller} ended with status ${status ?? 'none'}`);
+      return performance.now() - startedAt;
+    } finally {
+      child.kill('SIGKILL');
+    }
+  }
+
+  /** Ends what answers the calls. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#programs.map((program) => program.stop()));
+  }
+}
+
+interface CallerCommand {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+function callerCommands(path: (name: string) => string): Map<string, CallerCommand | string> {
+  const socket = path('emulator.sock');
+  const python = findPython();
+  return new Map<string, CallerCommand | string>([
+    [
+      'vproxy-storage',
+      { file: process.execPath, args: [path('storcli64')], env: { VPROXY_STORAGE_SOCKET: path('broker.sock') } },
+    ],
+    [
+      'node-script',
+      { file: process.execPath, args: [join(PROJECT_ROOT, 'dist/bench/peers/storage-call.js'), socket, 'storcli64'] },
+    ],
+    [
+      'python-script',
+      python === undefined
+        ? 'missing: apt-get install python3'
+        : { file: python, args: [join(PROJECT_ROOT, 'bench/peers/storage-call.py'), socket, 'storcli64'] },
+    ],
+  ]);
+}
+
+/** The interpreter itself: what PATH has may be a script that looks for one. */
+function findPython(): string | undefined {
+  const found = findProgram('python3');
+  if (found === undefined) return undefined;
+  const ask = ['-c', 'import sys; print(sys.executable)'];
+  return execFileSync(found, ask, { encoding: 'utf8', timeout: CALL_TIMEOUT_MS }).trim();
+}

@@ -1,0 +1,63 @@
+/** What is measured: a piece of work, done by one contender in one round, and the rows of the table that it fills. */
+import type { Contender, RunningContender } from '../contenders/contender.js';
+import type { LoadClient } from '../load/load-client.js';
+import type { RunningProgram } from '../process/programs.js';
+
+/** How much of everything one round does. */
+export interface Amounts {
+  /** Bytes of one bulk transfer, over all its streams together. */
+  readonly bytes: number;
+  /** Messages of one echo measurement. */
+  readonly echoes: number;
+  /** Connections of one measurement of connections. */
+  readonly connections: number;
+  /** How long an echo is measured beside bulk, in milliseconds. */
+  readonly besideMs: number;
+  /** Numbers of idle streams, growing. */
+  readonly idleStreams: readonly number[];
+  /** Storage calls of each kind. */
+  readonly storageCalls: number;
+}
+
+/** What a piece of work is done with. */
+export interface WorkContext {
+  readonly contender: Contender;
+  /** The contender, warmed up. */
+  readonly running: RunningContender;
+  readonly load: LoadClient;
+  /** A second process for what goes on beside the load of the first. */
+  readonly secondLoad: LoadClient;
+  readonly target: RunningProgram;
+  readonly amounts: Amounts;
+  /** Most descriptors that a process may have. */
+  readonly descriptorLimit: number;
+  /** Starts the contender once more, beside the warm one; to be stopped by whoever called. */
+  readonly startFresh: () => Promise<RunningContender>;
+}
+
+/** A row of the table. */
+export interface Row {
+  readonly key: string;
+  readonly title: string;
+  readonly unit: string;
+}
+
+/** What came out for the key of a row: a figure, or why there is none. A key that is left out does not apply. */
+export type Outcomes = Readonly<Record<string, number | string>>;
+
+/** How the text begins of an outcome that is no failure: the machine does not allow it. */
+export const NOT_TRIED = 'not tried';
+
+/** One piece of work. */
+export interface Work {
+  /** What `--only` is matched with, and the name in the JSON file. */
+  readonly id: string;
+  rows(amounts: Amounts): readonly Row[];
+  /** Takes so long that `--quick` does it in the first round only. */
+  readonly isSlow?: boolean;
+  /** Does it once. Rejects when the contender fails; it is then started again. */
+  measure(context: WorkContext): Promise<Outcomes>;
+}
+
+/** The ids of a side's programs. */
+export const pidsOf = (programs: readonly RunningProgram[]): number[] => programs.map(({ pid }) => pid);
