@@ -9,6 +9,7 @@ import { RUN_OPTIONS } from '../options.js';
 import { Output } from '../output.js';
 import { describeAgent } from '../package-info.js';
 import { parseRunOptions, type RawArguments, type RunOptions } from '../run-options.js';
+import { boundYoungGeneration } from '../young-generation.js';
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
 const STOP_MS = 900;
@@ -26,6 +27,7 @@ export const runCommand: CommandModule<object, RawArguments> = {
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
 async function runProxy(options: RunOptions): Promise<number> {
+  boundYoungGeneration();
   const output = new Output(options.output, await openDebugLog(process.env['DEBUG']));
   exitOnDefect((error) => output.defect(error));
   const { Proxy } = await import('../../lib/proxy/proxy.js');
