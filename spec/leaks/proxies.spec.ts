@@ -1,4 +1,4 @@
 /** Proxies over a real socket leave nothing behind: the quick version of spec/long/proxies.spec.ts. */
 import { testProxies } from './proxies.js';
 
-testProxies({ connections: 600, restarts: 100, streams: 2000, limitBytes: 3000, restartLimitBytes: 10_000 });
+testProxies({ connections: 600, restarts: 60, streams: 2000, limitBytes: 3000, restartLimitBytes: 10_000 });
