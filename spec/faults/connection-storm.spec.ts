@@ -2,6 +2,7 @@
 import net from 'node:net';
 import test from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { ENDED } from '../helpers/log-lines.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 
@@ -35,6 +36,7 @@ test('after 5,000 connections that were opened and dropped at once one works, an
     while (next < CONNECTIONS) await openAndDrop(next++);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, openInTurn));
+  for (const { lines } of [host, guest]) t.false(lines.some((line) => ENDED.test(line)), lines.join('\n'));
   await call();
   await eventually(() => descriptorCount(host) <= before[0] && descriptorCount(guest) <= before[1], {
     what: 'the descriptors',
