@@ -35,6 +35,11 @@ export class SessionCredit implements Creditor {
     return this.#roundTrip.latestMs;
   }
 
+  /** Whether a PING waits for its PONG. */
+  get isMeasuring(): boolean {
+    return this.#roundTrip.isMeasuring;
+  }
+
   /** Measures the round trip. */
   ping(): void {
     this.#sendPing(this.#roundTrip.begin(this.#clock.now()));

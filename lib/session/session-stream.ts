@@ -180,7 +180,10 @@ export class SessionStream implements Creditor, Ready {
     }
     // Room in the channel would take what waits behind the RESET.
     this.#sending.drop();
-    if (this.#id !== 0) this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
+    if (this.#id !== 0) {
+      this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
+      if (!this.#isAnswered) this.#retract();
+    }
     this.#finish(new VproxyError(code, message));
   }
 
@@ -312,10 +315,20 @@ export class SessionStream implements Creditor, Ready {
   }
 
   #answer(): void {
+    this.#stopWaiting();
+    this.#host.answered(this);
+  }
+
+  #retract(): void {
+    this.#stopWaiting();
+    this.#host.retracted();
+  }
+
+  /** The answer has come, or is not waited for any more. */
+  #stopWaiting(): void {
     this.#isAnswered = true;
     this.#cancelTimeout?.();
     this.#cancelTimeout = null;
-    this.#host.answered(this);
   }
 
   #finish(reason: VproxyError | null): void {

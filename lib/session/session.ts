@@ -20,6 +20,7 @@ import { Leaving } from './leaving.js';
 import { Liveness } from './liveness.js';
 import { Outbox } from './outbox.js';
 import { ReceiveWindow } from './receive-window.js';
+import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
 import { OwnServices, PeerServices } from './services.js';
 import { SessionCredit } from './session-credit.js';
@@ -62,6 +63,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #liveness: Liveness;
   readonly #frameTimer: FrameTimer;
   readonly #admission: Admission;
+  readonly #retractions: Retractions;
   readonly #ownServices: OwnServices;
   readonly #peerServices = new PeerServices();
   readonly #host: StreamHost;
@@ -113,6 +115,9 @@ export class Session extends EventEmitter<SessionEvents> {
       clock,
       limits: self.limits,
       announce: (stream) => this.emit('stream', stream),
+    });
+    this.#retractions = new Retractions(clock, () => {
+      if (!this.#credit.isMeasuring) this.#pingIfIdle();
     });
     this.#ownServices = new OwnServices(
       (payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload),
@@ -207,7 +212,9 @@ export class Session extends EventEmitter<SessionEvents> {
       isKept = true;
     }
     this.#sender.resume();
-    if (!this.isOver) this.#table.releaseHeld();
+    if (this.isOver) return isKept;
+    if (this.#retractions.isWaiting) this.#table.forgetRetracted(this.#retractions.handleReceived());
+    this.#table.releaseHeld();
     return isKept;
   }
 
@@ -272,6 +279,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#liveness.stop();
     this.#leaving.stop();
     for (const stream of streams) stream.handleEnd(reason);
+    this.#retractions.stop();
     if (this.#writer.sink.unwrittenBytes === 0) this.handleClosed();
     this.emit('end', reason);
   }
@@ -391,6 +399,9 @@ export class Session extends EventEmitter<SessionEvents> {
       answered: (stream) => {
         this.#table.answered(stream);
         this.#table.releaseHeld();
+      },
+      retracted: () => {
+        if (this.#retractions.add()) this.#table.forgetRetracted(1);
       },
       over: (stream) => {
         this.#table.over(stream);

@@ -15,6 +15,8 @@ export interface StreamHost {
   raise(stream: SessionStream): void;
   /** The stream was answered, or is over before it was. */
   answered(stream: SessionStream): void;
+  /** This side opened the stream, and has reset it before an answer. Comes instead of `answered`. */
+  retracted(): void;
   /** The stream is over for the protocol. */
   over(stream: SessionStream): void;
   /** A stream that was over has been drained: its place is free. */

@@ -101,11 +101,16 @@ export class StreamTable {
     stream.begin(id);
   }
 
-  /** A stream was accepted, refused, or ended without an answer. */
+  /** A stream was accepted or refused, or ended without an answer by its peer or with the session. */
   answered(stream: SessionStream): void {
     if (stream.id === 0) return;
     if (stream.isIncoming) this.#peerUnanswered -= 1;
     else this.#ownUnanswered -= 1;
+  }
+
+  /** So many streams of this side that were reset before an answer count no longer among the unanswered ones. */
+  forgetRetracted(count: number): void {
+    this.#ownUnanswered -= count;
   }
 
   /** A stream is over for the protocol; it keeps its place while bytes of it still drain on this side. */

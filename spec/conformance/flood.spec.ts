@@ -3,9 +3,10 @@ import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { FramePeer as Peer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/recording-sink.js';
+import { SessionPair } from '../helpers/session-pair.js';
 import { endedWith, goesOn } from './ends-with.js';
 
-const { CREDIT, OPEN, PING, RESET } = FRAME_TYPE;
+const { CREDIT, OPEN, PING, PONG, RESET } = FRAME_TYPE;
 const REASON = { code: 'cancelled', message: '' };
 
 /** A peer that sends but does not read, on a channel that is full already. */
@@ -100,6 +101,55 @@ test('R-FLOW-6: more than 200 streams a second that are opened and reset before 
   t.deepEqual(peer.endings, []);
   openAndReset();
   endedWith(t, peer, 'flood');
+});
+
+test('R-FLOW-6: opens that this side takes back keep their places but for 300 at once, and 150 a second while the peer is heard', (t) => {
+  const peer = Peer.established({ peerLimits: { opens: 100 } });
+  const openAndReset = (count: number): number => {
+    for (let turn = 0; turn < count; turn += 1)
+      peer.session.open('echo', null, new RecordingSink()).reset('cancelled', '');
+    peer.pump();
+    return peer.log.take().filter(({ type }) => type === OPEN).length;
+  };
+  t.is(openAndReset(1000), 400);
+  peer.advance(60_000);
+  t.is(openAndReset(1000), 0, 'nothing was heard');
+  peer.send(PONG, 0, Buffer.alloc(8));
+  t.is(openAndReset(1000), 300, 'a burst');
+  peer.advance(1000);
+  peer.send(PONG, 0, Buffer.alloc(8));
+  t.is(openAndReset(1000), 150);
+  t.deepEqual(peer.endings, []);
+});
+
+test('R-FLOW-6: a storm of opens that are taken back is no flood to a peer that stood still', (t) => {
+  const pair = new SessionPair();
+  let announced = 0;
+  pair.b.onSession = (session) =>
+    session.on('stream', (stream) => {
+      announced += 1;
+      stream.attach(new RecordingSink());
+    });
+  pair.establish();
+  for (const isStalled of [true, false, true, false]) {
+    pair.a.outbound.isStalled = isStalled;
+    pair.b.outbound.isStalled = isStalled;
+    for (let turn = 0; turn < 2000; turn += 1) {
+      pair.a.session.open('echo', null, new RecordingSink()).reset('cancelled', '');
+      pair.clock.advance(10);
+      pair.step();
+    }
+  }
+  pair.settle();
+  t.deepEqual([...pair.a.endings, ...pair.b.endings], []);
+  t.true(announced > 1000, `${announced}`);
+  const before = announced;
+  pair.a.session.open('echo', null, new RecordingSink());
+  for (let tenths = 0; tenths < 5; tenths += 1) {
+    pair.clock.advance(100);
+    pair.settle();
+  }
+  t.is(announced, before + 1, 'half a second later there is a place');
 });
 
 test('R-FLOW-6: streams that are reset after an answer are no flood while the peer reads', (t) => {
