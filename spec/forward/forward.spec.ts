@@ -2,7 +2,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
+import { hiddenReset } from '../../lib/util/hidden-reset.js';
+import { eventually } from '../helpers/eventually.js';
 import {
   connectedProxies,
   echo,
@@ -131,6 +134,30 @@ test('a reset at one end is a reset at the other, either way round', async (t) =
   const otherFailure = failureOf(other);
   (accepted[1] as net.Socket).resetAndDestroy();
   t.is((await otherFailure).code, 'ECONNRESET');
+});
+
+test('a stream that is given up while its target is dialled is a reset to the target, and no request of 0 bytes', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const seen: string[] = [];
+  let open = 0;
+  const server = await localServer(t, (socket) => {
+    open += 1;
+    socket.on('end', () => {
+      seen.push(hiddenReset(socket) === null ? 'end' : 'reset');
+      socket.destroy();
+    });
+    socket.on('error', () => seen.push('reset'));
+    socket.on('close', () => (open -= 1)).resume();
+  });
+  const { b } = await connectedProxies(t, path, { incoming: [`x:${server.port}`] }, {});
+  for (let count = 0; count < 100; count += 1) {
+    const stream = await b.proxy.connect('x');
+    stream.on('error', () => undefined).write('a request');
+    for (let turn = 0; turn < count % 4; turn += 1) await setImmediate();
+    stream.destroy();
+  }
+  await eventually(() => seen.length > 25 && open === 0);
+  t.deepEqual(new Set(seen), new Set(['reset']));
 });
 
 test('a connection waits for a session, and is reset with a reason when none comes', async (t) => {
