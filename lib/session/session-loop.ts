@@ -172,7 +172,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #searchInPause(chunk: Buffer): void {
     let bytes = chunk;
     for (let found = this.#pauseScanner?.scan(bytes); found; found = this.#pauseScanner?.scan(bytes)) {
-      this.#newestHello = found.hello;
+      // This side's own that comes back says nothing of the peer (R-OPEN-6).
+      if (found.hello.instance !== this.#settings.instance) this.#newestHello = found.hello;
       bytes = found.rest;
     }
   }

@@ -464,6 +464,7 @@ test('R-OPEN-12: during the pause only the newest HELLO is kept, and it is answe
     peer.renew();
     peer.write(Buffer.concat([Buffer.alloc(500), peer.hello()]), 50);
   }
+  peer.write(peer.hello({ instance: peer.settings.instance, nonce: peer.otherNonce }));
   t.is(peer.log.hellos.length, length);
   peer.advance(200);
   t.deepEqual(
