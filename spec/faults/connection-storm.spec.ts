@@ -36,7 +36,11 @@ test('after 5,000 connections that were opened and dropped at once one works, an
     while (next < CONNECTIONS) await openAndDrop(next++);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, openInTurn));
-  for (const { lines } of [host, guest]) t.false(lines.some((line) => ENDED.test(line)), lines.join('\n'));
+  for (const { lines } of [host, guest])
+    t.false(
+      lines.some((line) => ENDED.test(line)),
+      lines.join('\n'),
+    );
   await call();
   await eventually(() => descriptorCount(host) <= before[0] && descriptorCount(guest) <= before[1], {
     what: 'the descriptors',
