@@ -55,8 +55,6 @@ export class SocketTarget implements Target {
     const socket = this.#dial(splice.onread, {
       answered: () => {
         cancelTimeout();
-        // Given up meanwhile: it is about to be reset.
-        if (stream.isOver) return;
         const shortage = descriptorShortage(socket);
         if (shortage !== null) {
           refuse('connect-failed', shortage);
@@ -78,12 +76,9 @@ export class SocketTarget implements Target {
     splice.join(stream, socket);
   }
 
-  /** Resets what is still open; what is being connected is not waited for. */
+  /** Resets what is still open. */
   stop(): void {
-    for (const socket of this.#sockets) {
-      if (socket.connecting) socket.destroy();
-      else resetSocket(socket);
-    }
+    for (const socket of this.#sockets) resetSocket(socket);
   }
 }
 

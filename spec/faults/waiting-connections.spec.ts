@@ -15,7 +15,7 @@ test('of the local connections that wait for a session the 1,025th is reset, and
   t.teardown(() => process.off('warning', onWarning));
   const path = join(temporaryFolder(t), 'channel.sock');
   const target = await localServer(t, echo);
-  const host = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'] });
+  const host = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['echo:0'], waitMs: 60_000 });
   await host.start();
   const port = host.port('echo');
   const waiting = Array.from({ length: MAX_WAITING }, () => localSocket(t, { host: '127.0.0.1', port }));
