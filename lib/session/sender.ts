@@ -18,7 +18,11 @@ const SMALL_CHANNEL_BYTES = 4096;
 const HIGH_WATER_BYTES = 131_072;
 const CUT_HIGH_WATER_BYTES = 65_536;
 
-/** A stream that sent a frame of less than this is taken for an interactive one, for this time or until a larger one. */
+/**
+ * A stream that sent so many frames of less than so many bytes in a row is taken for an interactive one, for this time
+ * or until a larger one. One is not enough: it may be a request, or the rest of a transfer.
+ */
+const INTERACTIVE_FRAMES = 2;
 const INTERACTIVE_BYTES = 1024;
 const INTERACTIVE_MS = 1000;
 
@@ -71,6 +75,11 @@ export class Sender {
     this.flush();
   }
 
+  /** The stream is not interactive any more, or is over. */
+  forget(stream: SessionStream): void {
+    if (this.#interactiveId === stream.id) this.#interactiveId = 0;
+  }
+
   /** The peer's CREDIT for the session: a total; one that lowers it is ignored. */
   raiseCredit(totalBytes: number): void {
     if (totalBytes <= this.#creditBytes) return;
@@ -119,11 +128,12 @@ export class Sender {
     const maxBytes = Math.min(this.frameBytes(stream.id), this.#creditBytes - this.#sentBytes);
     const bytes = stream.sendFrame(this.#writer, maxBytes);
     this.#sentBytes += bytes;
-    if (bytes < INTERACTIVE_BYTES) {
+    if (bytes >= INTERACTIVE_BYTES) {
+      stream.smallFrames = 0;
+      this.forget(stream);
+    } else if (++stream.smallFrames >= INTERACTIVE_FRAMES) {
       this.#interactiveId = stream.id;
       this.#interactiveAtMs = this.#clock.now();
-    } else if (this.#interactiveId === stream.id) {
-      this.#interactiveId = 0;
     }
     if (stream.sendableBytes > 0) this.#ready.add(stream);
     else stream.notifySent();

@@ -28,6 +28,8 @@ export class SessionStream implements Creditor, Ready {
   nextReady: this | null = null;
   isReady = false;
   isCreditDue = false;
+  /** DATA frames of less than 1,024 bytes that went out last, one after the other: the sender counts them (R-FLOW-8). */
+  smallFrames = 0;
 
   readonly #host: StreamHost;
   #sink: StreamSink | null;

@@ -404,6 +404,7 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#retractions.add()) this.#table.forgetRetracted(1);
       },
       over: (stream) => {
+        this.#sender.forget(stream);
         this.#table.over(stream);
         this.#table.releaseHeld();
         this.#endIfDrained();
