@@ -19,28 +19,32 @@ export function socketEntrance(address: ListenAddress, waitsForPeer: boolean, co
 class SocketCaller implements Caller {
   readonly service: string;
   readonly from: string | null;
-  readonly waiting: net.Socket;
   readonly #waitsForPeer: boolean;
-  #socket: net.Socket | null = null;
+  /** As it was accepted, then as it is read: the first is not kept. */
+  #socket: net.Socket;
 
   constructor(service: string, accepted: net.Socket, waitsForPeer: boolean) {
     this.service = service;
     this.from = accepted.remoteAddress === undefined ? null : `${accepted.remoteAddress}:${accepted.remotePort ?? 0}`;
-    this.waiting = accepted;
+    this.#socket = accepted;
     this.#waitsForPeer = waitsForPeer;
   }
 
+  get waiting(): net.Socket {
+    return this.#socket;
+  }
+
   read(onread: OnRead): net.Socket {
-    this.#socket = acceptBuffered(this.waiting, onread);
+    this.#socket = acceptBuffered(this.#socket, onread);
     if (this.#waitsForPeer) this.#socket.pause();
     return this.#socket;
   }
 
   opened(): void {
-    if (this.#waitsForPeer) this.#socket?.resume();
+    if (this.#waitsForPeer) this.#socket.resume();
   }
 
   refuse(): void {
-    resetSocket(this.waiting);
+    resetSocket(this.#socket);
   }
 }
