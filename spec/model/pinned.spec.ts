@@ -101,3 +101,9 @@ test('R-OPEN-11: an answer that is lost while the other side is established keep
     }
   }
 });
+
+test('who watches knows that a piece which comes twice has come, also where its copy is cut', (t) => {
+  const checked = { ...small, integrity: true };
+  const operations = [does('open', 397), does('repeat', 469), does('step', 0, 1)];
+  t.notThrows(() => runScenario({ ...PLAIN, a: small, b: checked, pieceBytes: 20, operations }));
+});

@@ -101,7 +101,8 @@ export class SimulatedDirection implements ByteSink {
       else this.#way[0] = { ...piece, bytes: piece.bytes.subarray(part.length) };
       parts.push(part);
       size += part.length;
-      writtenTo = piece.isMangled ? piece.writtenTo : piece.writtenTo - left;
+      // A piece that comes twice begins again before its end.
+      writtenTo = Math.max(writtenTo, piece.isMangled ? piece.writtenTo : piece.writtenTo - left);
     }
     if (size === 0) return NOTHING;
     this.#wayBytes -= size;
