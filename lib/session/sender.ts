@@ -6,7 +6,7 @@ import { ReadyList } from './ready-list.js';
 import type { SessionStream } from './session-stream.js';
 
 /** DATA frames beside an interactive stream are cut to this many bytes, so that its next byte is soon written. */
-const CUT_FRAME_BYTES = 16_384;
+const CUT_FRAME_BYTES = 32_768;
 
 /** On channels with small frames (serial lines) every DATA frame is cut to this many bytes. */
 const SMALL_FRAME_BYTES = 1024;

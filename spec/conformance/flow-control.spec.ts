@@ -268,15 +268,15 @@ test('R-FLOW-8: frames are as large as allowed, and 1 KiB on a small channel', (
   t.is(Math.max(...frameSizes(busyPeer([1], { peerLimits: { frame: 5000 } }), [1], 60_000)), 5000);
 });
 
-test('R-FLOW-8: beside an interactive stream frames have 16 KiB, for a second after its last small frame', (t) => {
+test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second after its last small frame', (t) => {
   const peer = busyPeer([1, 3, 5]);
   const largest = (): number => Math.max(...frameSizes(peer, [1, 3], 150_000));
   frameSizes(peer, [5], 10);
   t.is(largest(), 131_072, 'one small frame may be a request');
   frameSizes(peer, [5], 10);
-  t.is(largest(), 16_384);
+  t.is(largest(), 32_768);
   peer.advance(999);
-  t.is(largest(), 16_384);
+  t.is(largest(), 32_768);
   peer.advance(1);
   t.is(largest(), 131_072);
 });
@@ -310,7 +310,7 @@ test('R-FLOW-8: 128 KiB wait in a channel that is not read, 64 KiB beside an int
   const FRAME = 131_072;
   t.true(waiting([1]) >= FRAME && waiting([1]) < 2 * FRAME, `${waiting([1])}`);
   t.true(waiting([1, 3, 5]) < 2 * FRAME, `${waiting([1, 3, 5])}`);
-  t.true(waiting([1, 3, 5], { interactive: 7 }) <= 65_536 + 16_384 + 16, `${waiting([1, 3, 5], { interactive: 7 })}`);
+  t.true(waiting([1, 3, 5], { interactive: 7 }) <= 65_536 + 32_768 + 16, `${waiting([1, 3, 5], { interactive: 7 })}`);
   t.true(waiting([1], { peerLimits: { frame: 4096 } }) <= 2048 + 32);
 });
 
