@@ -24,6 +24,7 @@ import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
 import { OwnServices, PeerServices } from './services.js';
 import { SessionCredit } from './session-credit.js';
+import { SessionHost } from './session-host.js';
 import { SessionStream } from './session-stream.js';
 import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
@@ -123,7 +124,16 @@ export class Session extends EventEmitter<SessionEvents> {
       (payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload),
       () => sink.unwrittenBytes > 0,
     );
-    this.#host = this.#streamHost();
+    this.#host = new SessionHost({
+      clock,
+      credit: this.#credit,
+      outbox: this.#outbox,
+      retractions: this.#retractions,
+      sender: this.#sender,
+      table: this.#table,
+      control: (type, streamId, payload) => this.#control(type, streamId, payload),
+      onOver: () => this.#endIfDrained(),
+    });
     this.#liveness = new Liveness({
       clock,
       deadAfterMs: settings.deadAfterMs,
@@ -375,41 +385,6 @@ export class Session extends EventEmitter<SessionEvents> {
         const { self, peer } = this.agreement;
         return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;
       },
-    };
-  }
-
-  /** The session as its streams see it. */
-  #streamHost(): StreamHost {
-    const clock = this.#clock;
-    const credit = this.#credit;
-    return {
-      get nowMs() {
-        return clock.now();
-      },
-      get roundTripMs() {
-        return credit.roundTripMs;
-      },
-      frameBytes: (streamId) => this.#sender.frameBytes(streamId),
-      offer: (stream) => this.#sender.offer(stream),
-      control: (type, streamId, payload) => this.#control(type, streamId, payload),
-      raise: (stream) => {
-        this.#outbox.addCredit(stream);
-        this.#sender.flush();
-      },
-      answered: (stream) => {
-        this.#table.answered(stream);
-        this.#table.releaseHeld();
-      },
-      retracted: () => {
-        if (this.#retractions.add()) this.#table.forgetRetracted(1);
-      },
-      over: (stream) => {
-        this.#sender.forget(stream);
-        this.#table.over(stream);
-        this.#table.releaseHeld();
-        this.#endIfDrained();
-      },
-      drained: (stream) => this.#table.drained(stream),
     };
   }
 }
