@@ -21,7 +21,7 @@ Measures vproxy beside its peers, on the same work in the same run.
   --contenders A,B   only these: ${CONTENDERS.map(({ id }) => id).join(', ')}
   --quick            everything, in under three minutes
   --axis             instead of the table: how figures grow with streams, message size and latency of the channel;
-                     3 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
+                     2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
   --plots FOLDER     with --axis: where the drawings go, one for each axis: ${PLOT_FILES} (bench-plots)
   --json FILE        where the figures go (bench.json)
   --help             this
@@ -104,7 +104,7 @@ function parseValues(args: readonly string[]) {
 }
 
 function defaultRounds(quick: boolean, axis: boolean): string {
-  if (axis) return quick ? '1' : '3';
+  if (axis) return quick ? '1' : '2';
   return quick ? '2' : '5';
 }
 

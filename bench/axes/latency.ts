@@ -41,7 +41,7 @@ export const latencyAxis: Axis = {
         let undelayed: number | undefined;
         for (const roundTripMs of ROUND_TRIPS_MS) {
           run.progress(
-            `latency, round ${round + 1} of ${options.rounds}: ${contender.id}, ${streams}, ${roundTripMs} ms`,
+            `latency, round ${round + 1} of ${options.rounds}: ${contender.id}, streams: ${streams}, MB/s: ${rate || 'any'}, ${roundTripMs} ms`,
           );
           const relays: RunningProgram[] = [];
           const through = (path: string): string => {

@@ -21,9 +21,9 @@ test('--quick does less of everything, and what is given goes before it', (t) =>
 });
 
 test('the axes have fewer rounds, and a folder for their drawings', (t) => {
-  t.is(parseBenchOptions(['--axis']).rounds, 3);
+  t.is(parseBenchOptions(['--axis']).rounds, 2);
   t.is(parseBenchOptions(['--axis', '--quick']).rounds, 1);
-  t.is(parseBenchOptions(['--axis', '--rounds', '2']).rounds, 2);
+  t.is(parseBenchOptions(['--axis', '--rounds', '7']).rounds, 7);
   t.is(parseBenchOptions([]).plots, 'bench-plots');
   t.is(parseBenchOptions(['--plots', 'here']).plots, 'here');
 });
