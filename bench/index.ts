@@ -1,5 +1,5 @@
 /** `npm run bench`: vproxy beside its peers, on the same work in the same run (`--help`). */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runAxes } from './axes/run-axes.js';
@@ -33,6 +33,11 @@ async function run(options: BenchOptions): Promise<void> {
     const report = await (options.axis ? runAxes : runTable)(options, { setting, target: target.program, progress });
     console.log(report.text);
     writeFileSync(options.json, report.json);
+    for (const [name, svg] of report.drawings ?? []) {
+      mkdirSync(options.plots, { recursive: true });
+      writeFileSync(join(options.plots, name), svg);
+      progress(`drawn: ${join(options.plots, name)}`);
+    }
     progress(`the figures of every round are in ${options.json}`);
   } finally {
     await cleanUp();

@@ -6,6 +6,9 @@ import type { Contender } from './contenders/contender.js';
 import { CONTENDERS } from './contenders/list.js';
 import type { Amounts } from './work/work.js';
 
+/** The drawings of `--axis`. */
+const PLOT_FILES = 'streams.svg, messages.svg, latency.svg';
+
 /** What `--help` prints. */
 export const HELP = `npm run bench -- [OPTIONS]
 
@@ -17,7 +20,9 @@ Measures vproxy beside its peers, on the same work in the same run.
                      with --axis: streams, messages, latency
   --contenders A,B   only these: ${CONTENDERS.map(({ id }) => id).join(', ')}
   --quick            everything, in under three minutes
-  --axis             instead of the table: how figures grow with streams, message size and latency of the channel
+  --axis             instead of the table: how figures grow with streams, message size and latency of the channel;
+                     2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
+  --plots FOLDER     with --axis: where the drawings go, one for each axis: ${PLOT_FILES} (bench-plots)
   --json FILE        where the figures go (bench.json)
   --help             this
 `;
@@ -33,6 +38,8 @@ export interface BenchOptions {
   /** Whether `--contenders` was given. */
   readonly hasChosenContenders: boolean;
   readonly json: string;
+  /** The folder of the drawings. */
+  readonly plots: string;
   readonly amounts: Amounts;
 }
 
@@ -42,17 +49,18 @@ export class UsageError extends Error {}
 /** Parses the arguments. Throws `UsageError`. */
 export function parseBenchOptions(args: readonly string[]): BenchOptions {
   const values = parseValues(args);
-  const { quick = false } = values;
+  const { quick = false, axis = false } = values;
   const bytes = 1e6 * parseCount('--megabytes', values.megabytes ?? (quick ? '60' : '400'));
   return {
     help: values.help ?? false,
-    axis: values.axis ?? false,
+    axis,
     quick,
-    rounds: parseCount('--rounds', values.rounds ?? (quick ? '2' : '5')),
+    rounds: parseCount('--rounds', values.rounds ?? defaultRounds(quick, axis)),
     only: parsePattern(values.only ?? ''),
     contenders: values.contenders === undefined ? CONTENDERS : parseContenders(values.contenders),
     hasChosenContenders: values.contenders !== undefined,
-    json: parseFile(values.json ?? 'bench.json'),
+    json: parsePlace('--json', 'a file', values.json ?? 'bench.json'),
+    plots: parsePlace('--plots', 'a folder', values.plots ?? 'bench-plots'),
     amounts: quick ? { ...QUICK_AMOUNTS, bytes } : { ...FULL_AMOUNTS, bytes },
   };
 }
@@ -85,6 +93,7 @@ function parseValues(args: readonly string[]) {
         quick: { type: 'boolean' },
         axis: { type: 'boolean' },
         json: { type: 'string' },
+        plots: { type: 'string' },
         help: { type: 'boolean' },
       },
     }).values;
@@ -94,12 +103,19 @@ function parseValues(args: readonly string[]) {
   }
 }
 
-function parseCount(option: string, text: string): number {
+function defaultRounds(quick: boolean, axis: boolean): string {
+  if (axis) return quick ? '1' : '2';
+  return quick ? '2' : '5';
+}
+
+/** A number of things. Throws `UsageError`. */
+export function parseCount(option: string, text: string): number {
   if (/^\d{1,6}$/.test(text) && Number(text) > 0) return Number(text);
   throw new UsageError(`${option} ${JSON.stringify(text)} should be a number from 1 to 999999`);
 }
 
-function parsePattern(text: string): RegExp {
+/** What work is chosen by. Throws `UsageError`. */
+export function parsePattern(text: string): RegExp {
   try {
     return new RegExp(text);
   } catch {
@@ -116,10 +132,11 @@ function parseContenders(text: string): Contender[] {
   });
 }
 
-function parseFile(text: string): string {
-  if (text === '') throw new UsageError('--json needs the name of a file');
+/** The name of something to be written, whose folder has to be there. Throws `UsageError`. */
+export function parsePlace(option: string, what: string, text: string): string {
+  if (text === '') throw new UsageError(`${option} needs the name of ${what}`);
   // Told now, not after the figures have been measured.
   if (!existsSync(dirname(resolve(text))))
-    throw new UsageError(`--json ${JSON.stringify(text)}: there is no such folder`);
+    throw new UsageError(`${option} ${JSON.stringify(text)}: there is no such folder`);
   return text;
 }

@@ -21,6 +21,8 @@ export interface RunSetting {
 export interface RunReport {
   readonly text: string;
   readonly json: string;
+  /** Drawings by the names of their files. */
+  readonly drawings?: ReadonlyMap<string, string>;
 }
 
 /** Measures, and reports. */

@@ -1,6 +1,7 @@
 /** How a figure grows: series of points, and the plots that they make. */
 
 import type { BenchOptions } from '../options.js';
+import type { ScaleKind } from '../plot/scale.js';
 import type { RunSetting } from '../run-table.js';
 
 /** One line of a plot. */
@@ -9,19 +10,14 @@ export interface Series {
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
-/** The title of one of a plot's axes with its unit, and how it is laid out. */
-export interface PlotAxis {
-  readonly title: string;
-  readonly scale: 'linear' | 'log';
-}
-
 /** One plot. */
 export interface Plot {
   /** For files and programs. */
   readonly name: string;
   readonly title: string;
-  readonly x: PlotAxis;
-  readonly y: PlotAxis;
+  /** Titles with their units. */
+  readonly x: { readonly title: string; readonly scale: ScaleKind };
+  readonly y: { readonly title: string };
   readonly series: readonly Series[];
 }
 

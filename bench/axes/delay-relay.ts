@@ -1,7 +1,7 @@
 /**
  * A channel with latency, as a process of its own: `delay-relay.js LISTEN_PATH CONNECT_PATH ROUND_TRIP_MS MB_PER_SECOND`
  * (0: no limit) joins each connection of one unix socket to one of its own to another. Bytes come out half a round trip
- * after they went in.
+ * after they went in, and all connections share the rate.
  */
 import net from 'node:net';
 import { LineSchedule, type LineTraits } from './delay-line.js';
@@ -18,8 +18,7 @@ const TIMER_MS = 1;
 /** And while so much is on its way at all, in bytes. */
 const MOST_ON_THE_WAY = 268_435_456;
 
-function carry(from: net.Socket, to: net.Socket): void {
-  const schedule = new LineSchedule(traits);
+function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
   const queue: { readonly atMs: number; readonly chunk: Buffer | null }[] = [];
   let bytesOnTheWay = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -60,9 +59,12 @@ function carry(from: net.Socket, to: net.Socket): void {
   from.on('error', () => from.destroy());
 }
 
+// One channel for all connections: what has one for each stream gets no more of it.
+const [up, down] = [new LineSchedule(traits), new LineSchedule(traits)];
+
 const server = net.createServer({ allowHalfOpen: true }, (near) => {
   const far = net.connect({ path: connectPath, allowHalfOpen: true });
-  carry(near, far);
-  carry(far, near);
+  carry(up, near, far);
+  carry(down, far, near);
 });
 server.listen({ path: listenPath, backlog: 1024 });

@@ -5,27 +5,35 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
 import type { RunningProgram } from '../process/programs.js';
 import type { Axis, Plot } from './axis.js';
-import { meanRate, rateOf, type Sample, secondsToReach } from './ramp.js';
+import { rateAtEnd, type Sample, secondsToReach } from './ramp.js';
 import { SeriesTable } from './series-table.js';
 import { type AxisContext, withContender } from './with-contender.js';
 
 const RELAY_SCRIPT = join(PROJECT_ROOT, 'dist/bench/axes/delay-relay.js');
 const ROUND_TRIPS_MS = [0, 1, 10, 100];
 /** In MB/s; 0 is without a limit. */
-const RATES = [100, 0];
-const STREAMS = [1, 8];
-/** Every point is measured from its first byte for so long. */
-const FOR_MS = 10_000;
-const QUICK_FOR_MS = 2000;
+const CHANNELS = [
+  { rate: 100, streams: 1 },
+  { rate: 100, streams: 8 },
+  { rate: 0, streams: 1 },
+];
+/** Every point is measured from its first byte for so long, or until it is fast. */
+const SHORT_MS = 2000;
+/** What has to grow for many round trips gets more time. */
+const LONG_MS = 10_000;
+const QUICK_LONG_MS = 4000;
+const LONG_FROM_ROUND_TRIP_MS = 100;
+/** So long it is measured at its full rate. */
+const AT_RATE_MS = 1500;
 const SAMPLE_MS = 100;
 /** The share of the rate without latency that counts as reached. */
 const REACHED = 0.9;
 
-/** Rates of 1 and 8 streams, down, and the time until 90 % of the rate without latency is reached. */
+/** Rates of 1 and 8 streams, down, when they have grown, and the time until 90 % of the rate without latency is reached. */
 export const latencyAxis: Axis = {
   id: 'latency',
   async measure(options, run) {
-    const forMs = options.quick ? QUICK_FOR_MS : FOR_MS;
+    const longMs = options.quick ? QUICK_LONG_MS : LONG_MS;
     const tables = new Map<string, SeriesTable>();
     const table = (name: string): SeriesTable => tables.get(name) ?? (tables.set(name, new SeriesTable()), table(name));
     for (let round = 0; round < options.rounds; round += 1) {
@@ -33,7 +41,7 @@ export const latencyAxis: Axis = {
         let undelayed: number | undefined;
         for (const roundTripMs of ROUND_TRIPS_MS) {
           run.progress(
-            `latency, round ${round + 1} of ${options.rounds}: ${contender.id}, ${streams}, ${roundTripMs} ms`,
+            `latency, round ${round + 1} of ${options.rounds}: ${contender.id}, streams: ${streams}, MB/s: ${rate || 'any'}, ${roundTripMs} ms`,
           );
           const relays: RunningProgram[] = [];
           const through = (path: string): string => {
@@ -42,10 +50,12 @@ export const latencyAxis: Axis = {
             return delayed;
           };
           const measure = async (context: AxisContext): Promise<void> => {
-            const samples = await sampleRamp(context, streams, forMs);
-            undelayed ??= rateOf(samples);
+            const forMs = roundTripMs >= LONG_FROM_ROUND_TRIP_MS ? longMs : SHORT_MS;
+            const goal = (undelayed ?? Infinity) * REACHED;
+            const samples = await sampleRamp(context, streams, forMs, goal);
+            undelayed ??= rateAtEnd(samples, AT_RATE_MS);
             const name = `${streams}-${rate}`;
-            table(`rate-${name}`).add(contender.title, roundTripMs, meanRate(samples));
+            table(`rate-${name}`).add(contender.title, roundTripMs, rateAtEnd(samples, AT_RATE_MS));
             const seconds = secondsToReach(samples, undelayed * REACHED);
             if (seconds !== undefined) table(`ramp-${name}`).add(contender.title, roundTripMs, seconds);
           };
@@ -54,22 +64,23 @@ export const latencyAxis: Axis = {
         }
       }
     }
-    return [...tables].map(([name, points]) =>
-      points.plot({ ...describe(name, forMs / 1000), name: `latency-${name}` }),
-    );
+    return [...tables].map(([name, points]) => points.plot({ ...describe(name), name: `latency-${name}` }));
   },
 };
 
 function eachPoint<C extends { readonly id: string }>(contenders: readonly C[]) {
   // ssh makes its channel itself, and the socket alone has none.
   const delayable = contenders.filter(({ id }) => !['ssh', 'socket', 'vproxy-tcp'].includes(id));
-  return RATES.flatMap((rate) =>
-    STREAMS.flatMap((streams) => delayable.map((contender) => ({ contender, rate, streams }))),
-  );
+  return CHANNELS.flatMap((channel) => delayable.map((contender) => ({ contender, ...channel })));
 }
 
-/** Bytes that had come at each moment since the streams were opened. */
-async function sampleRamp({ running, load }: AxisContext, streams: number, forMs: number): Promise<Sample[]> {
+/** Bytes that had come at each moment since the streams were opened; no longer than it takes to have been at `goal`. */
+async function sampleRamp(
+  { running, load }: AxisContext,
+  streams: number,
+  forMs: number,
+  goal: number,
+): Promise<Sample[]> {
   await load.run({ kind: 'start-bulk', address: running.address, direction: 'down', streams });
   const samples: Sample[] = [];
   let startedAtMs: number | undefined;
@@ -77,17 +88,19 @@ async function sampleRamp({ running, load }: AxisContext, streams: number, forMs
     const { bytes = 0, atMs = 0 } = await load.run({ kind: 'count-bulk' });
     startedAtMs ??= atMs;
     samples.push({ atMs: atMs - startedAtMs, bytes });
-    if (atMs - startedAtMs >= forMs) return samples;
+    const passedMs = atMs - startedAtMs;
+    const reachedMs = 1000 * (secondsToReach(samples, goal) ?? Infinity);
+    if (passedMs >= forMs || passedMs >= Math.max(reachedMs, SHORT_MS - AT_RATE_MS) + AT_RATE_MS) return samples;
     await delay(SAMPLE_MS);
   }
 }
 
-function describe(name: string, seconds: number): Pick<Plot, 'title' | 'x' | 'y'> {
+function describe(name: string): Pick<Plot, 'title' | 'x' | 'y'> {
   const [figure = '', streams = '', rate = ''] = name.split('-');
   const channel = rate === '0' ? 'a channel without a limit' : `a channel of ${rate} MB/s`;
   const who = `${streams} stream${streams === '1' ? '' : 's'} down, ${channel}`;
-  const x = { title: 'round trip, ms', scale: 'linear' } as const;
+  const x = { title: 'round trip, ms', scale: 'log-and-zero' } as const;
   return figure === 'rate'
-    ? { x, title: `Rate in the first ${seconds} seconds, ${who}`, y: { title: 'MB/s', scale: 'linear' } }
-    : { x, title: `Until 90 % of the rate without latency, ${who}`, y: { title: 's', scale: 'linear' } };
+    ? { x, title: `Rate when it has grown, ${who}`, y: { title: 'MB/s' } }
+    : { x, title: `Until 90 % of the rate without latency, ${who}`, y: { title: 's' } };
 }

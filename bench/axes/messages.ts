@@ -27,12 +27,12 @@ export const messagesAxis: Axis = {
     }
     const x = { title: 'bytes of a message', scale: 'log' } as const;
     return [
-      tables.p50.plot({ x, name: 'messages-echo', title: 'Echo, median', y: { title: 'µs', scale: 'log' } }),
+      tables.p50.plot({ x, name: 'messages-echo', title: 'Echo, median', y: { title: 'µs' } }),
       tables.perSecond.plot({
         x,
         name: 'messages-rate',
         title: 'Echoes one after the other',
-        y: { title: '/s', scale: 'log' },
+        y: { title: 'per second' },
       }),
     ];
   },

@@ -9,14 +9,15 @@ export interface Sample {
 /** A rate counts as reached when it holds for so long. */
 const HOLDS_MS = 500;
 
-/** Bytes over the whole time, in MB/s. */
-export function meanRate(samples: readonly Sample[]): number {
-  return rateBetween(samples[0], samples.at(-1));
-}
-
-/** The rate of the second half, when every window has grown, in MB/s. */
-export function rateOf(samples: readonly Sample[]): number {
-  return rateBetween(samples[Math.floor(samples.length / 2)], samples.at(-1));
+/** The rate of the last `forMs`, but of no more than the second half, when every window has grown; in MB/s. */
+export function rateAtEnd(samples: readonly Sample[], forMs: number): number {
+  const last = samples.at(-1);
+  const half = Math.floor(samples.length / 2);
+  const fromMs = Math.max((last?.atMs ?? 0) - forMs, samples[half]?.atMs ?? 0);
+  return rateBetween(
+    samples.find(({ atMs }) => atMs >= fromMs),
+    last,
+  );
 }
 
 /** After how many seconds the half second began in which `rate` MB/s was reached first; undefined when it never was. */

@@ -5,6 +5,7 @@ import { describeMachine } from '../report/machine.js';
 import { listMissing, type RunReport, type RunSetting } from '../run-table.js';
 import { formatTable } from '../table.js';
 import { AXIS_CONTENDERS, type Axis, type Plot } from './axis.js';
+import { drawPlots } from './draw-plots.js';
 import { latencyAxis } from './latency.js';
 import { messagesAxis } from './messages.js';
 import { streamsAxis } from './streams.js';
@@ -19,11 +20,15 @@ export async function runAxes(options: BenchOptions, run: RunSetting): Promise<R
     ({ id }) => !missing.has(id) && (options.hasChosenContenders || AXIS_CONTENDERS.includes(id)),
   );
   const plots: Plot[] = [];
+  const drawings = new Map<string, string>();
   for (const axis of AXES.filter(({ id }) => options.only.test(id))) {
-    plots.push(...(await axis.measure({ ...options, contenders }, run)));
+    const ofAxis = await axis.measure({ ...options, contenders }, run);
+    drawings.set(`${axis.id}.svg`, drawPlots(ofAxis));
+    plots.push(...ofAxis);
   }
   const machine = { date: new Date().toISOString(), ...describeMachine() };
   return {
+    drawings,
     text: plots.map(formatPlot).join('\n\n'),
     json: `${JSON.stringify({ ...machine, rounds: options.rounds, missing: Object.fromEntries(missing), plots }, null, 2)}\n`,
   };

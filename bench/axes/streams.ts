@@ -1,27 +1,33 @@
 /** How figures grow with the number of open streams: 8 are active, the others are idle. */
+
+import { descriptorLimit } from '../process/programs.js';
 import { cpuSecondsOf } from '../process/tree.js';
 import { pidsOf } from '../work/work.js';
 import type { Axis } from './axis.js';
+import { countsOfStreams } from './counts-of-streams.js';
 import { SeriesTable } from './series-table.js';
 import { type AxisContext, withContender } from './with-contender.js';
 
-const IDLE_STREAMS = [1, 10, 100, 1000, 10_000];
 const ACTIVE_STREAMS = 8;
 const ECHOES = 1000;
 /** The deadline of opening the idle ones, in milliseconds. */
 const OPEN_TIMEOUT_MS = 60_000;
 
-/** Rate, cost and echo beside 1 to 10,000 open streams. */
+/** Rate, cost and echo beside 1 to 10,000 open streams, or as many as descriptors allow. */
 export const streamsAxis: Axis = {
   id: 'streams',
   async measure(options, run) {
     const tables = { rate: new SeriesTable(), cpu: new SeriesTable(), echo: new SeriesTable() };
+    const limit = await descriptorLimit();
     for (let round = 0; round < options.rounds; round += 1) {
       for (const contender of options.contenders) {
-        run.progress(`streams, round ${round + 1} of ${options.rounds}: ${contender.id}`);
+        const counts = countsOfStreams(contender.descriptorsPerStream, limit);
+        run.progress(
+          `streams, round ${round + 1} of ${options.rounds}: ${contender.id}, up to ${counts.at(-1)} idle ones`,
+        );
         await withContender(contender, options, run, async (context) => {
           let open = 0;
-          for (const count of IDLE_STREAMS) {
+          for (const count of counts) {
             const { address } = context.running;
             await context.secondLoad.run({ kind: 'hold', address, count: count - open }, OPEN_TIMEOUT_MS);
             open = count;
@@ -39,19 +45,19 @@ export const streamsAxis: Axis = {
         x,
         name: 'streams-rate',
         title: 'Rate of 8 streams, up',
-        y: { title: 'MB/s', scale: 'linear' },
+        y: { title: 'MB/s' },
       }),
       tables.cpu.plot({
         x,
         name: 'streams-cpu',
         title: 'CPU time of both sides',
-        y: { title: 's/GB', scale: 'linear' },
+        y: { title: 's/GB' },
       }),
       tables.echo.plot({
         x,
         name: 'streams-echo',
         title: 'Echo of 1 byte, median',
-        y: { title: 'µs', scale: 'linear' },
+        y: { title: 'µs' },
       }),
     ];
   },

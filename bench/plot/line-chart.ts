@@ -28,6 +28,8 @@ export interface LineChart {
   readonly series: readonly Series[];
   /** Default: none. */
   readonly marks?: readonly Mark[];
+  /** Whether each point has a dot, for few of them. Default: no. */
+  readonly hasDots?: boolean;
 }
 
 const WIDTH = 960;
@@ -51,7 +53,7 @@ ${panels.join('')}</svg>
 `;
 }
 
-function formatChart({ title, x, y, series, marks = [] }: LineChart): string {
+function formatChart({ title, x, y, series, marks = [], hasDots = false }: LineChart): string {
   const points = series.flatMap((line) => line.points);
   const xScale = scaleFor(x.scale ?? 'linear', [...points.map((point) => point.x), ...marks.map((mark) => mark.x)]);
   const yScale = scaleFor(
@@ -67,6 +69,7 @@ function formatChart({ title, x, y, series, marks = [] }: LineChart): string {
     ...yScale.ticks.map((tick) => formatYTick(yScale, tick)),
     ...marks.map((mark) => formatMark(xScale, mark)),
     ...series.map((line, index) => formatLine(xScale, yScale, line, colour(index))),
+    ...(hasDots ? series.map((line, index) => formatDots(xScale, yScale, line, colour(index))) : []),
     ...series.map((line, index) => formatLegend(line, index)),
   ].join('');
 }
@@ -99,6 +102,14 @@ function formatLine(xScale: Scale, yScale: Scale, { points }: Series, stroke: st
     isDrawing = hasPlace;
   }
   return `<path d="${path}" fill="none" stroke="${stroke}" stroke-width="1.5"/>\n`;
+}
+
+function formatDots(xScale: Scale, yScale: Scale, { points }: Series, fill: string): string {
+  return points
+    .map((point) => [xPlace(xScale, point.x), yPlace(yScale, point.y)] as const)
+    .filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y))
+    .map(([x, y]) => `<circle cx="${x}" cy="${y}" r="3" fill="${fill}"/>\n`)
+    .join('');
 }
 
 function formatLegend({ name }: Series, index: number): string {

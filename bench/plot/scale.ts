@@ -1,7 +1,10 @@
 /** Scales of a chart's axes: from values to places between 0 and 1, and the round values to write beside them. */
 
-/** How values are laid out. A logarithmic scale has no place for values of 0 and below. */
-export type ScaleKind = 'linear' | 'log';
+/**
+ * How values are laid out. A logarithmic scale has no place for values of 0 and below; `log-and-zero` has one for 0, as
+ * far before the first power of ten as that is before the second.
+ */
+export type ScaleKind = 'linear' | 'log' | 'log-and-zero';
 
 /** One axis, laid out for a range of values. */
 export interface Scale {
@@ -14,17 +17,18 @@ export interface Scale {
 /** About so many ticks stand on a linear axis. */
 const TICKS = 6;
 
-/** A scale on which all of the values have a place. Values that are not finite are left out, on a log axis also 0 and less. */
+/** A scale on which all of the values have a place. Values that are not finite are left out, on a log axis also what has no place. */
 export function scaleFor(kind: ScaleKind, values: readonly number[]): Scale {
   const usable = values.filter((value) => Number.isFinite(value) && (kind === 'linear' || value > 0));
-  let least = kind === 'log' ? Number.POSITIVE_INFINITY : 0;
+  let least = kind === 'linear' ? 0 : Number.POSITIVE_INFINITY;
   let most = Number.NEGATIVE_INFINITY;
   for (const value of usable) {
     least = Math.min(least, value);
     most = Math.max(most, value);
   }
-  if (most === Number.NEGATIVE_INFINITY) return kind === 'log' ? logScale(1, 10) : linearScale(0, 1);
-  return kind === 'log' ? logScale(least, most) : linearScale(least, most);
+  if (most === Number.NEGATIVE_INFINITY) [least, most] = kind === 'linear' ? [0, 1] : [1, 10];
+  if (kind === 'linear') return linearScale(least, most);
+  return kind === 'log' ? logScale(least, most) : withZero(logScale(least, most));
 }
 
 function linearScale(least: number, most: number): Scale {
@@ -42,6 +46,13 @@ function logScale(least: number, most: number): Scale {
   return {
     ticks,
     place: (value) => (value > 0 ? (Math.log10(value) - first) / (last - first) : Number.NaN),
+  };
+}
+
+function withZero({ ticks, place }: Scale): Scale {
+  return {
+    ticks: [0, ...ticks],
+    place: (value) => (value === 0 ? 0 : (place(value) * (ticks.length - 1) + 1) / ticks.length),
   };
 }
 

@@ -15,6 +15,8 @@ export interface Bar {
   readonly bound: 'least' | 'most';
   readonly bar: number;
   readonly aim?: number;
+  /** The figure of `beside`, where that is another one. Default: the same. */
+  readonly besideFigure?: { readonly work: string; readonly key: string };
 }
 
 /** A bar with what came out. */
@@ -68,7 +70,8 @@ export const BARS: readonly Bar[] = [
 export function compareWithBars(results: Results, bars: readonly Bar[] = BARS): BarResult[] {
   return bars.map((bar) => {
     const of = results.median(bar.work, bar.key, bar.of);
-    const peer = results.median(bar.work, bar.key, bar.beside);
+    const { work, key } = bar.besideFigure ?? bar;
+    const peer = results.median(work, key, bar.beside);
     const ratio = of === undefined || peer === undefined || peer === 0 ? undefined : of / peer;
     return { ...bar, ratio, isMet: ratio === undefined ? undefined : isMet(bar, ratio) };
   });

@@ -1,7 +1,9 @@
 /** Points and plots, and the line that delays. */
 import test from 'ava';
+import { countsOfStreams } from '../../bench/axes/counts-of-streams.js';
 import { LineSchedule } from '../../bench/axes/delay-line.js';
-import { meanRate, rateOf, secondsToReach } from '../../bench/axes/ramp.js';
+import { chooseScale, drawPlots } from '../../bench/axes/draw-plots.js';
+import { rateAtEnd, secondsToReach } from '../../bench/axes/ramp.js';
 import { formatPlot } from '../../bench/axes/run-axes.js';
 import { SeriesTable } from '../../bench/axes/series-table.js';
 
@@ -11,10 +13,26 @@ const RAMP = Array.from({ length: 21 }, (_, index) => ({
   bytes: 1000 * (index <= 10 ? 100 * index : 1000 + 1000 * (index - 10)),
 }));
 
-test('the mean is over all of the time, the rate over its second half', (t) => {
-  t.is(meanRate(RAMP), 5.5);
-  t.is(rateOf(RAMP), 10);
-  t.is(meanRate([]), 0);
+test('the rate is that of the end, and of the second half at most', (t) => {
+  t.is(rateAtEnd(RAMP, 500), 10);
+  t.is(rateAtEnd(RAMP, 5000), 10);
+  t.is(rateAtEnd(RAMP.slice(0, 12), 200), 5.5);
+  t.is(rateAtEnd([], 500), 0);
+});
+
+test('idle streams are as many as descriptors allow', (t) => {
+  t.deepEqual(countsOfStreams(1, 20_000), [1, 10, 100, 1000, 10_000]);
+  t.deepEqual(countsOfStreams(2, 20_000), [1, 10, 100, 1000, 9000]);
+  t.deepEqual(countsOfStreams(0, 1024), [1, 10, 100]);
+  t.deepEqual(countsOfStreams(1, 1200), [1, 10, 100, 1000]);
+  t.deepEqual(countsOfStreams(Infinity, 20_000), [1, 10, 100]);
+});
+
+test('values that span decades are drawn on a logarithmic axis', (t) => {
+  t.is(chooseScale([1, 29]), 'linear');
+  t.is(chooseScale([1, 30, Number.NaN]), 'log');
+  t.is(chooseScale([0, 1000]), 'linear');
+  t.is(chooseScale([]), 'linear');
 });
 
 test('a rate is reached when it holds for half a second', (t) => {
@@ -59,8 +77,12 @@ test('a line of a plot goes through the medians, in the order of the axis', (t) 
     name: 'p',
     title: 'T',
     x: { title: 'n', scale: 'log' },
-    y: { title: 's', scale: 'linear' },
+    y: { title: 's' },
   });
   t.deepEqual(plot.series, series);
   t.regex(formatPlot(plot), /^T, s, by n +1 +10\n[- ]+\na +2\.00 +3\.00\nb +– +7\.00$/);
+  const svg = drawPlots([plot, plot]);
+  t.is([...svg.matchAll(/>T<\/text>/g)].length, 2);
+  for (const text of ['n', 's', 'a', 'b']) t.true(svg.includes(`>${text}</text>`), text);
+  t.is([...svg.matchAll(/<circle /g)].length, 6);
 });

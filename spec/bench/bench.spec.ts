@@ -57,7 +57,7 @@ test.serial('it measures, prints a table, writes every figure to a file, and lea
   t.true(report.bars.some(({ ratio }) => typeof ratio === 'number'));
 });
 
-test.serial('the axes give the points of their plots', async (t) => {
+test.serial('the axes give the points of their plots, and a drawing for each axis', async (t) => {
   const folder = temporaryFolder(t);
   const json = join(folder, 'figures.json');
   const args = [
@@ -72,8 +72,17 @@ test.serial('the axes give the points of their plots', async (t) => {
     '--only',
     'messages',
   ];
-  const bench = spawnVproxy(t, [...args, '--json', json], { script, env: { TMPDIR: folder } });
+  const bench = spawnVproxy(t, [...args, '--json', json, '--plots', join(folder, 'plots')], {
+    script,
+    env: { TMPDIR: folder },
+  });
   t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
+  t.deepEqual(readdirSync(folder).sort(), ['figures.json', 'plots']);
+  t.deepEqual(readdirSync(join(folder, 'plots')), ['messages.svg']);
+  const svg = readFileSync(join(folder, 'plots/messages.svg'), 'utf8');
+  t.regex(svg, /^<svg [^]*>Echo, median<[^]*>bytes of a message<[^]*>µs<[^]*>relays<[^]*<\/svg>\n$/);
+  t.is([...svg.matchAll(/<circle /g)].length, 18);
+  t.true(bench.lines.some((line) => line.endsWith(join(folder, 'plots/messages.svg'))));
   const { plots } = JSON.parse(readFileSync(json, 'utf8')) as {
     plots: { name: string; series: { points: unknown[] }[] }[];
   };

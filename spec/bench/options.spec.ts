@@ -20,6 +20,14 @@ test('--quick does less of everything, and what is given goes before it', (t) =>
   t.is(parseBenchOptions(['--quick', '--megabytes', '3']).amounts.bytes, 3e6);
 });
 
+test('the axes have fewer rounds, and a folder for their drawings', (t) => {
+  t.is(parseBenchOptions(['--axis']).rounds, 2);
+  t.is(parseBenchOptions(['--axis', '--quick']).rounds, 1);
+  t.is(parseBenchOptions(['--axis', '--rounds', '7']).rounds, 7);
+  t.is(parseBenchOptions([]).plots, 'bench-plots');
+  t.is(parseBenchOptions(['--plots', 'here']).plots, 'here');
+});
+
 test('contenders are chosen by name, each once', (t) => {
   const { contenders } = parseBenchOptions(['--contenders', 'relays,vproxy,relays']);
   t.deepEqual(
@@ -49,5 +57,7 @@ test(refused, ['--only', '('], /--only "\(" is no regular expression/);
 test(refused, ['--contenders', 'vproxy,frp'], /there is no "frp", only vproxy, .*socat/);
 test(refused, ['--json', ''], /--json needs/);
 test(refused, ['--json', '/no/such/folder/x.json'], /no such folder/);
+test(refused, ['--plots', ''], /--plots needs the name of a folder/);
+test(refused, ['--plots', '/no/such/folder/x'], /--plots .*no such folder/);
 test(refused, ['--fast'], /'--fast'/);
 test(refused, ['fast'], /'fast'/);

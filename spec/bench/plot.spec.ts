@@ -17,7 +17,14 @@ test('a logarithmic axis has a tick for each power of ten, and no place for 0', 
   t.is(place(0), Number.NaN);
 });
 
-for (const kind of ['linear', 'log'] as const) {
+test('a logarithmic axis can have a place for 0, before the powers of ten', (t) => {
+  const { ticks, place } = scaleFor('log-and-zero', [0, 1, 10, 100]);
+  t.deepEqual(ticks, [0, 1, 10, 100]);
+  t.deepEqual(ticks.map(place), [0, 1 / 3, 2 / 3, 1]);
+  t.is(place(-1), Number.NaN);
+});
+
+for (const kind of ['linear', 'log', 'log-and-zero'] as const) {
   test(`a ${kind} axis for one value, or for none, has a length`, (t) => {
     for (const values of [[], [5], [0], [Number.NaN]]) {
       const { ticks, place } = scaleFor(kind, values);

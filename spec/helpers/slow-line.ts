@@ -6,11 +6,11 @@ const BUFFER_BYTES = 4096;
 const TURN_MS = 10;
 
 /**
- * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test. Its clock tells how long the line has
+ * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test, or with whoever has such a `teardown`. Its clock tells how long the line has
  * been at work, in milliseconds: it stands still while a busy machine keeps the test's process from working.
  */
 export function joinBySlowLine(
-  t: ExecutionContext,
+  t: Pick<ExecutionContext, 'teardown'>,
   one: string,
   other: string,
   bytesPerSecond: number,
@@ -44,7 +44,7 @@ function carry(from: Socket, to: Socket): (budget: number) => void {
   };
 }
 
-function open(t: ExecutionContext, path: string): Socket {
+function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
   const socket = connect(path);
   socket.on('error', () => undefined);
   t.teardown(() => socket.destroy());

@@ -1,0 +1,20 @@
+/** How many idle streams a contender is measured beside. */
+
+const COUNTS = [1, 10, 100, 1000, 10_000];
+/** Processes need descriptors beside those of the streams. */
+const OTHER_DESCRIPTORS = 200;
+/** What takes processes for each stream gets no more. */
+const MOST_AS_PROCESSES = 100;
+/** What stands for a count that does not fit is a multiple of this. */
+const STEP = 1000;
+
+/** Growing; instead of what does not fit into the limit of descriptors the most that does, in thousands. */
+export function countsOfStreams(descriptorsPerStream: number, descriptorLimit: number): number[] {
+  const most =
+    descriptorsPerStream === Infinity
+      ? MOST_AS_PROCESSES
+      : Math.floor((descriptorLimit - OTHER_DESCRIPTORS) / Math.max(descriptorsPerStream, 1));
+  return [...new Set(COUNTS.map((count) => (count <= most ? count : Math.floor(most / STEP) * STEP)))].filter(
+    (count, index, counts) => count > (counts[index - 1] ?? 0),
+  );
+}

@@ -1,0 +1,95 @@
+/** The ways of carrying bytes through a guest's port that are measured beside each other. */
+import { eventually, within } from '../../spec/helpers/eventually.js';
+import type { Guest } from '../../spec/vm/rig/guest.js';
+import { exchangeOneByte } from '../load/connections.js';
+import { startProgram } from '../load/program.js';
+import { GUEST_CHANNEL, startInGuest, TARGET_PORT } from './guest-programs.js';
+
+/** Node takes seconds to start under emulation, and a session some more. */
+const SESSION_TIMEOUT_MS = 60_000;
+const TRY_TIMEOUT_MS = 15_000;
+
+/** A contender that is ready. */
+export interface RunningVmContender {
+  /** For the near end of the measurement. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+/** One way of carrying bytes. */
+export interface VmContender {
+  readonly id: string;
+  /** The heading of its column. */
+  readonly title: string;
+  /** Whether it carries several streams at once. */
+  readonly isMultiplexed: boolean;
+  /** Starts both ends. */
+  start(guest: Guest): Promise<RunningVmContender>;
+}
+
+const vproxy: VmContender = {
+  id: 'vproxy',
+  title: 'vproxy forward',
+  isMultiplexed: true,
+  async start(guest) {
+    const forward = ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`];
+    // It says nothing before there is a session, where the port opens at once.
+    const stopGuest = await startInGuest(guest, 'cli/vproxy.js', forward, /^/);
+    const args = ['-c', `unix-connect:${guest.channelPath}`, '-o', 'load:127.0.0.1:0'];
+    const near = await startProgram('cli/vproxy.js', args, /listening on/);
+    const address = /127\.0\.0\.1:(\d+)/.exec(near.firstLine)?.[1] ?? '';
+    const stop = stopBoth(() => near.stop(), stopGuest);
+    try {
+      await eventually(() => carriesOneByte(Number(address)), { timeoutMs: SESSION_TIMEOUT_MS });
+    } catch (error) {
+      await stop();
+      throw new Error('nothing came through the guest', { cause: error });
+    }
+    return { address, stop };
+  },
+};
+
+const relay: VmContender = {
+  id: 'relay',
+  title: 'plain relay',
+  isMultiplexed: false,
+  async start(guest) {
+    const args = ['relay', GUEST_CHANNEL, TARGET_PORT];
+    const stopGuest = await startInGuest(guest, 'bench/vm/guest-port.js', args, /ready/);
+    const near = await startProgram('bench/peers/relay.js', ['0', guest.channelPath]);
+    return { address: near.firstLine, stop: stopBoth(() => near.stop(), stopGuest) };
+  },
+};
+
+const mux: VmContender = {
+  id: 'mux',
+  title: 'MuxStream in process',
+  isMultiplexed: true,
+  start: async (guest) => ({
+    address: `mux:unix-connect:${guest.channelPath}`,
+    stop: await startInGuest(guest, 'bench/vm/guest-port.js', ['mux', GUEST_CHANNEL], /ready/),
+  }),
+};
+
+const raw: VmContender = {
+  id: 'raw',
+  title: 'raw port',
+  isMultiplexed: false,
+  start: async (guest) => ({
+    address: guest.channelPath,
+    stop: await startInGuest(guest, 'bench/vm/guest-port.js', ['raw', GUEST_CHANNEL], /ready/),
+  }),
+};
+
+/** Each that multiplexes before the one without that it is held against. */
+export const VM_CONTENDERS: readonly VmContender[] = [vproxy, relay, mux, raw];
+
+async function carriesOneByte(port: number): Promise<true> {
+  await within(TRY_TIMEOUT_MS, 'an echo', exchangeOneByte(port));
+  return true;
+}
+
+const stopBoth = (near: () => Promise<void>, guest: () => Promise<void>) => async (): Promise<void> => {
+  await near();
+  await guest();
+};

@@ -1,0 +1,58 @@
+/** The programs of a measurement in a guest. */
+import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { eventually } from '../../spec/helpers/eventually.js';
+import { type Guest, PORT_PATH } from '../../spec/vm/rig/guest.js';
+import { GUEST_VPROXY } from '../../spec/vm/rig/initramfs.js';
+
+/** The guest's end of the channel. */
+export const GUEST_CHANNEL = `virtserial-open:${PORT_PATH}`;
+/** Where the target listens in the guest. */
+export const TARGET_PORT = '7000';
+
+const GUEST_DIST = dirname(dirname(GUEST_VPROXY));
+const PROGRAMS = [
+  'bench/vm/serve.js',
+  'bench/load/target.js',
+  'bench/load/chunk.js',
+  'bench/load/connection.js',
+  'bench/load/rate.js',
+  'bench/vm/guest-port.js',
+];
+const START_TIMEOUT_MS = 30_000;
+const END_TIMEOUT_MS = 10_000;
+
+/** Puts them beside the guest's vproxy, and starts the target that every contender leads to. */
+export async function installInGuest(guest: Guest): Promise<void> {
+  for (const program of PROGRAMS) {
+    const source = readFileSync(fileURLToPath(new URL(`../../${program}`, import.meta.url))).toString('base64');
+    const path = `${GUEST_DIST}/${program}`;
+    await guest.agent.output(`mkdir -p ${dirname(path)} && echo '${source}' | base64 -d > ${path}`);
+  }
+  await startInGuest(guest, 'bench/load/target.js', [TARGET_PORT], /\d/);
+}
+
+/** Starts one, and waits until it has printed a line like `ready`. The function returned ends it. */
+export async function startInGuest(
+  guest: Guest,
+  script: string,
+  args: readonly string[],
+  ready: RegExp,
+): Promise<() => Promise<void>> {
+  const job = await guest.agent.spawn(['node', `${GUEST_DIST}/${script}`, ...args]);
+  const stop = async (): Promise<void> => {
+    await job.kill('KILL');
+    await job.waitForEnd(END_TIMEOUT_MS);
+  };
+  const options = { timeoutMs: START_TIMEOUT_MS, what: `${script} in the guest` };
+  try {
+    await eventually(async () => ready.test(await job.log()), options);
+  } catch (error) {
+    const lastLine = (await job.log()).trimEnd().split('\n').at(-1) ?? '';
+    // It would keep the port.
+    await stop().catch(() => undefined);
+    throw new Error(`${script} in the guest is not ready: ${lastLine}`, { cause: error });
+  }
+  return stop;
+}

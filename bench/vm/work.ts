@@ -1,0 +1,88 @@
+/** What is measured in a guest, and its bars. */
+import { runProgram } from '../load/program.js';
+import type { Bar } from '../report/bars.js';
+import type { Outcomes, Row } from '../work/work.js';
+
+/** How much of it one round does. */
+export interface VmAmounts {
+  /** Bytes of a transfer. */
+  readonly bytes: number;
+  /** Messages of an echo that is alone. */
+  readonly echoes: number;
+  /** How long an echo is measured beside bulk, in milliseconds. */
+  readonly besideMs: number;
+}
+
+/** A piece of work: one run of the near end against an address. */
+export interface VmWork {
+  /** What `--only` is matched with, and the name in the JSON file. */
+  readonly id: string;
+  readonly rows: readonly Row[];
+  /** The near end's mode, and how much of it. */
+  readonly mode: string;
+  amountOf(amounts: VmAmounts): number;
+  /** Whether it takes several streams, which a bare port does not have. */
+  readonly isMultiplexed?: boolean;
+}
+
+/** Every piece of work in the guest, in the order of the table. */
+export const VM_WORK: readonly VmWork[] = [
+  {
+    id: 'up',
+    mode: 'up',
+    rows: [{ key: 'rate', title: 'up (host to guest), 1 stream', unit: 'MB/s' }],
+    amountOf: ({ bytes }) => bytes,
+  },
+  {
+    id: 'down',
+    mode: 'down',
+    rows: [{ key: 'rate', title: 'down (guest to host), 1 stream', unit: 'MB/s' }],
+    amountOf: ({ bytes }) => bytes,
+  },
+  {
+    id: 'echo',
+    mode: 'echo',
+    rows: [
+      { key: 'p50', title: 'echo of 1 B, alone, p50', unit: 'µs' },
+      { key: 'p99', title: '  p99', unit: 'µs' },
+    ],
+    amountOf: ({ echoes }) => echoes,
+  },
+  {
+    id: 'beside-bulk',
+    mode: 'beside',
+    rows: [
+      { key: 'p50', title: 'echo of 1 B beside 1 bulk stream each way, p50', unit: 'µs' },
+      { key: 'p99', title: '  p99', unit: 'µs' },
+      { key: 'up', title: '  the bulk up meanwhile', unit: 'MB/s' },
+      { key: 'down', title: '  the bulk down meanwhile', unit: 'MB/s' },
+    ],
+    amountOf: ({ besideMs }) => besideMs,
+    isMultiplexed: true,
+  },
+];
+
+/** Does a piece of work once. Rejects when the near end fails. */
+export function measureInGuest(work: VmWork, address: string, amounts: VmAmounts): Promise<Outcomes> {
+  return runProgram('bench/vm/client.js', [address, work.mode, `${work.amountOf(amounts)}`]);
+}
+
+const rateBars = (work: string): Bar[] =>
+  [
+    { of: 'vproxy', beside: 'relay' },
+    { of: 'mux', beside: 'raw' },
+  ].map((pair) => ({ ...pair, title: `${work}, 1 stream`, work, key: 'rate', bound: 'least', bar: 0.9 }));
+
+const echoBars = (contender: string): Bar[] =>
+  ['p50', 'p99'].map((key) => ({
+    ...{ title: `echo beside bulk / echo alone, ${key}`, work: 'beside-bulk', key, of: contender, beside: contender },
+    ...{ bound: 'most', bar: 4, besideFigure: { work: 'echo', key } },
+  }));
+
+/** What the figures in the guest shall reach, as ratios of medians in one run. */
+export const VM_BARS: readonly Bar[] = [
+  ...rateBars('up'),
+  ...rateBars('down'),
+  ...echoBars('vproxy'),
+  ...echoBars('mux'),
+];

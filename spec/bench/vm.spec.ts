@@ -1,0 +1,122 @@
+/** What of the benchmark in a guest needs no guest. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { UsageError } from '../../bench/options.js';
+import { Results } from '../../bench/results.js';
+import { VM_CONTENDERS } from '../../bench/vm/contenders.js';
+import { parseVmOptions, VM_HELP } from '../../bench/vm/options.js';
+import { reportVm } from '../../bench/vm/report.js';
+import { BAUDS, SERIAL_VARIANTS, serialRows } from '../../bench/vm/serial-line.js';
+import { serveLoad } from '../../bench/vm/serve.js';
+import { measureInGuest, VM_BARS, VM_WORK } from '../../bench/vm/work.js';
+import { localServer } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+const script = 'dist/bench/vm.js';
+
+test('without options there are five rounds of everything', (t) => {
+  const options = parseVmOptions([]);
+  t.is(options.rounds, 5);
+  t.is(options.amounts.bytes, 48e6);
+  t.is(options.json, 'bench-vm.json');
+  for (const { id } of VM_WORK) t.regex(id, options.only);
+  t.is(parseVmOptions(['--megabytes', '3', '--rounds', '2']).amounts.bytes, 3e6);
+});
+
+const refused = test.macro({
+  exec(t, args: readonly string[], message: RegExp) {
+    const error = t.throws(() => parseVmOptions(args), { instanceOf: UsageError, message });
+    t.false(error.message.includes('\n'));
+  },
+  title: (_, args: readonly string[]) => `${args.join(' ')} is refused in one line`,
+});
+
+test(refused, ['--rounds', '0'], /^--rounds "0" should be/);
+test(refused, ['--megabytes', 'many'], /--megabytes "many"/);
+test(refused, ['--only', '('], /no regular expression/);
+test(refused, ['--json', '/no/such/folder/x.json'], /no such folder/);
+test(refused, ['--fast'], /'--fast'/);
+
+test('every bar is about a figure that is measured, of contenders that there are', (t) => {
+  const ids = VM_CONTENDERS.map(({ id }) => id);
+  const isMeasured = ({ work, key }: { work: string; key: string }, contender: string): boolean =>
+    VM_WORK.some(
+      ({ id, rows, isMultiplexed = false }) =>
+        id === work &&
+        rows.some((row) => row.key === key) &&
+        (!isMultiplexed || VM_CONTENDERS.some((known) => known.id === contender && known.isMultiplexed)),
+    );
+  for (const bar of VM_BARS) {
+    t.true(ids.includes(bar.of) && ids.includes(bar.beside), bar.title);
+    t.true(isMeasured(bar, bar.of) && isMeasured(bar.besideFigure ?? bar, bar.beside), bar.title);
+  }
+});
+
+test('the report holds a forward against the relay, and an echo beside bulk against the echo alone', (t) => {
+  const results = new Results();
+  results.add('up', 'vproxy', { rate: 45 });
+  results.add('up', 'relay', { rate: 50 });
+  results.add('echo', 'vproxy', { p50: 100, p99: 200 });
+  results.add('beside-bulk', 'vproxy', { p50: 390, p99: 900, up: 10, down: 20 });
+  results.add('serial-9600', 'vproxy-serial', { alone: 40, p50: 400, most: 'it broke', bulk: 90 });
+  const { text, json } = reportVm(parseVmOptions([]), results, 'tcg');
+  t.regex(text, /^In the guest, under tcg:\n\n +vproxy forward +plain relay +MuxStream in process +raw port$/m);
+  t.regex(text, /^up, 1 stream +vproxy \/ relay +0\.90 +≥ 0\.9 +met$/m);
+  t.regex(text, /^echo beside bulk \/ echo alone, p50 +vproxy \/ vproxy +3\.90 +≤ 4 +met$/m);
+  t.regex(text, /^echo beside bulk \/ echo alone, p99 +vproxy \/ vproxy +4\.50 +≤ 4 +NOT MET$/m);
+  t.regex(text, /simulated serial line, outside the guest[^]*^9,600 baud: keystroke alone, p50, ms +40\.0 +–$/m);
+  t.regex(text, /^as tty-open, serial-9600: it broke$/m);
+  const { figures, options } = JSON.parse(json) as { figures: { work: string }[]; options: object };
+  t.is(figures.length, 12);
+  t.like(options, { rounds: 5, accelerator: 'tcg', bytes: 48e6 });
+});
+
+test('the near end measures each piece of work on a port', async (t) => {
+  const server = await localServer(t, serveLoad);
+  const amounts = { bytes: 1e6, echoes: 50, besideMs: 300 };
+  for (const work of VM_WORK) {
+    const outcomes = await measureInGuest(work, `${server.port}`, amounts);
+    t.deepEqual(Object.keys(outcomes).sort(), work.rows.map(({ key }) => key).sort());
+    for (const [key, figure] of Object.entries(outcomes)) t.true(Number(figure) > 0, `${work.id} ${key}: ${figure}`);
+  }
+});
+
+test('a line is measured without a guest, and a keystroke beside bulk waits for it', async (t) => {
+  const folder = temporaryFolder(t);
+  const json = join(folder, 'figures.json');
+  const args = ['--rounds', '1', '--only', '^serial-115200$', '--json', json];
+  const bench = spawnVproxy(t, args, { script, env: { TMPDIR: folder } });
+  t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
+  t.regex(bench.stdout, /simulated serial line, outside the guest/);
+  t.deepEqual(readdirSync(folder), ['figures.json']);
+  const { figures } = JSON.parse(readFileSync(json, 'utf8')) as {
+    figures: { key: string; contender: string; median: number }[];
+  };
+  for (const { id } of SERIAL_VARIANTS) {
+    const own = figures.filter(({ contender }) => contender === id);
+    t.deepEqual(
+      own.map(({ key }) => key),
+      serialRows(115_200).map(({ key }) => key),
+    );
+    const median = (key: string): number => own.find((figure) => figure.key === key)?.median ?? Number.NaN;
+    t.true(median('alone') > 0 && median('p50') > median('alone') && median('most') >= median('p50'));
+    // Frames and the line's ticks take some of it.
+    t.true(median('bulk') > 50 && median('bulk') <= 105, `${median('bulk')} %`);
+  }
+});
+
+test('every line has rows of its own', (t) => {
+  const places = BAUDS.flatMap(serialRows).map(({ work, key }) => `${work} ${key}`);
+  t.is(new Set(places).size, places.length);
+});
+
+test('--help says what there is, and an argument that is not valid is told in one line, with 64', async (t) => {
+  const help = spawnVproxy(t, ['--help'], { script });
+  t.deepEqual(await help.exited, { code: 0, signal: null });
+  t.is(help.stdout, VM_HELP);
+  const bench = spawnVproxy(t, ['--rounds', 'many'], { script });
+  t.deepEqual(await bench.exited, { code: 64, signal: null });
+  t.deepEqual([...bench.lines], ['bench:vm: --rounds "many" should be a number from 1 to 999999']);
+});
