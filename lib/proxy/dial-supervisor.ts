@@ -1,13 +1,11 @@
 /** Keeps a channel open that this side opens: again and again, for ever. */
 import type { DialKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { SHORT_SESSION_MS } from '../session/session-loop.js';
 import { Backoff } from '../util/backoff.js';
 import { deferred } from '../util/deferred.js';
 import { ChannelSupervisor, RETRY, type SupervisorOptions } from './channel-supervisor.js';
 import type { LinkRunner } from './link-runner.js';
-
-/** A session that lasted less than this counts as failed, as within one link (R-OPEN-12). */
-const SHORT_SESSION_MS = 10_000;
 
 export class DialSupervisor extends ChannelSupervisor {
   readonly #kind: DialKind<unknown>;

@@ -24,8 +24,8 @@ export interface SessionLoopEvents {
   echo: [];
 }
 
-/** A session that lasted less than this counts as failed: the next opening waits. */
-const SHORT_SESSION_MS = 10_000;
+/** A session that lasted less than this counts as failed: the next opening waits (R-OPEN-12). */
+export const SHORT_SESSION_MS = 10_000;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5000;
 
