@@ -4,7 +4,6 @@ import { systemCode, VproxyError } from '../errors.js';
 import type { OnRead } from '../util/buffered-socket.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError } from '../util/describe-error.js';
-import { ReadTurns } from '../util/read-turns.js';
 import type { Link, LinkHandler } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';
 
@@ -39,9 +38,6 @@ export interface SocketLinkOptions {
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
 const SLAB_BYTES = 135_168;
 
-/** So much of a socket is read in one turn of the event loop. */
-const TURN_BYTES = 4 * SLAB_BYTES;
-
 /** How many slabs are drained from a device in one turn of the event loop. */
 const SLABS_PER_TURN = 4;
 
@@ -51,7 +47,6 @@ export class SocketLink implements Link {
   readonly #input: net.Socket;
   readonly #output: net.Socket;
   readonly #slab: ReadSlab;
-  readonly #turns = new ReadTurns(TURN_BYTES, () => this.#input.resume());
   readonly #direct: DirectAccess | null;
   readonly #waitsForEnd: boolean;
   readonly #clock: Clock;
@@ -78,9 +73,8 @@ export class SocketLink implements Link {
     const opened = open({
       buffer: () => this.#slab.room,
       callback: (byteCount) => {
-        const wasFull = byteCount === this.#slab.room.length;
         this.#read(byteCount);
-        return this.#turns.goesOn(byteCount, wasFull);
+        return true;
       },
     });
     this.#input = 'input' in opened ? opened.input : opened;
