@@ -115,13 +115,13 @@ test.serial('a reset arrives as one, with its code, both ways; a stop lets the o
 
   peer.do('open', { key: 'a', service: 'target' });
   await peer.next('accepted', { key: 'a' });
-  const [first] = atTarget;
+  const first = await eventually(() => atTarget[0], { what: 'the connection at the target' });
   peer.do('reset', { key: 'a', code: 'cancelled' });
-  t.is((await failureOf(first as net.Socket)).code, 'ECONNRESET');
+  t.is((await failureOf(first)).code, 'ECONNRESET');
 
   peer.do('open', { key: 'b', service: 'target' });
   await peer.next('accepted', { key: 'b' });
-  const second = atTarget[1] as net.Socket;
+  const second = await eventually(() => atTarget[1], { what: 'the second connection at the target' });
   const got = readToEnd(second);
   peer.do('stop', { key: 'b' });
   t.is((await peer.next('fin', { key: 'b' })).received, 0);
