@@ -2,7 +2,7 @@
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import { type ForwardSpec, parseForwardSpec } from '../lib/forward/spec.js';
 import { parsePortService, type VsockMuxEndpoint } from '../lib/forward/vsock-mux-endpoint.js';
-import type { ProxyOptions } from '../lib/proxy/proxy.js';
+import type { ChannelOptions } from '../lib/proxy/channel-options.js';
 import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
 import type { LogFormat } from './log-format.js';
@@ -14,7 +14,7 @@ export type RawArguments = Readonly<Record<string, unknown>>;
 
 /** What the command does. */
 export interface RunOptions {
-  readonly proxy: Omit<ProxyOptions, 'agent'>;
+  readonly channels: readonly ChannelOptions[];
   readonly output: OutputOptions;
 }
 
@@ -36,15 +36,17 @@ export function parseRunOptions(args: RawArguments): RunOptions {
   const waitS = number(args, 'wait', 'seconds', 0, MAX_SECONDS);
   const deadAfterS = number(args, 'dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
   return {
-    proxy: {
-      channel,
-      forwards: parseForwards(args),
-      name: name ?? null,
-      insecure: args['insecure'] === true,
-      storage: parseStorage(args),
-      ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
-      ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
-    },
+    channels: [
+      {
+        address: channel,
+        forwards: parseForwards(args),
+        name: name ?? null,
+        insecure: args['insecure'] === true,
+        storage: parseStorage(args),
+        ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
+        ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
+      },
+    ],
     output: parseOutput(args),
   };
 }

@@ -2,9 +2,22 @@
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
-export { Proxy, type ProxyEvents, type ProxyOptions } from './proxy/proxy.js';
+export type { ChannelChanges } from './proxy/apply-channels.js';
+export type { ChannelOptions } from './proxy/channel-options.js';
+export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
+export type {
+  ChannelState,
+  ChannelStatus,
+  ChannelTotals,
+  ForwardStatus,
+  ServiceStatus,
+  SessionHistory,
+  SessionStatus,
+  StreamStatus,
+} from './proxy/status.js';
 export type { StorageOptions } from './proxy/storage-service.js';
 export { MuxStream } from './session/mux-stream.js';
+export type { StreamWait } from './session/stream-wait.js';
 export { createStorageEmulator, type StorageEmulator, type StorageEmulatorEvents } from './storage/emulator.js';
 export type { StorageHandler } from './storage/emulator-connection.js';
 export type { LogEvent, LogLevel } from './util/log-event.js';

@@ -31,11 +31,12 @@ async function runProxy(options: RunOptions): Promise<number> {
   const output = new Output(options.output, await openDebugLog(process.env['DEBUG']));
   exitOnDefect((error) => output.defect(error));
   const { Proxy } = await import('../../lib/proxy/proxy.js');
-  const proxy = new Proxy({
-    ...options.proxy,
-    agent: describeAgent(),
-    storage: { ...options.proxy.storage, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null },
-  });
+  const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
+  const channels = options.channels.map((channel) => ({
+    ...channel,
+    storage: { ...channel.storage, runtimeDirectory },
+  }));
+  const proxy = new Proxy({ channels, agent: describeAgent() });
   const ended = deferred<number>();
   const fail = (reason: unknown) => {
     const status = exitStatusOf(reason);

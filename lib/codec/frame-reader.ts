@@ -51,6 +51,7 @@ export class FrameReader {
   #sequence = 1;
   /** Of the last header that was judged. */
   #judgedSequence = 0;
+  #frameCount = 0;
   readonly #header = Buffer.allocUnsafe(HEADER_BYTES);
   #headerFill = 0;
   #type = 0;
@@ -76,6 +77,11 @@ export class FrameReader {
   get sequence(): number {
     const isInPayload = this.#state >= STATE.CONTROL && this.#state <= STATE.SKIP;
     return isInPayload ? this.#judgedSequence : this.#sequence;
+  }
+
+  /** Frames whose header was valid, of every type. */
+  get frameCount(): number {
+    return this.#frameCount;
   }
 
   /** Whether a frame has begun and is not complete. */
@@ -194,6 +200,7 @@ export class FrameReader {
     }
     this.#judgedSequence = this.#sequence;
     this.#sequence = nextSequence(this.#sequence);
+    this.#frameCount += 1;
     const streamId = bytes.readUInt32BE(offset + 4);
     const length = bytes.readUInt32BE(offset + 8);
     if (bytes[offset + 1] !== 0) throw violation(type, streamId, `has flags ${bytes[offset + 1]}`);

@@ -27,6 +27,10 @@ export class ExecTarget implements Target {
     this.#shell = shell;
   }
 
+  get openCount(): number {
+    return this.#children.size;
+  }
+
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;

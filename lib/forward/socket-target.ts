@@ -38,6 +38,10 @@ export class SocketTarget implements Target {
     this.#timeoutMs = timeoutMs;
   }
 
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened } = this.#context;

@@ -8,6 +8,8 @@ import type { LogLevel } from '../util/log-event.js';
 export interface Target {
   /** Serves one stream: attaches a sink to it at once, or refuses it; accepts it when it is known to work. */
   serve(stream: SessionStream): void;
+  /** Local ends that are not done with. */
+  readonly openCount: number;
   /** Ends what is still open. Resolves when it has. */
   stop(): Promise<void> | void;
 }

@@ -50,6 +50,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #cancelPause: CancelTimer | null = null;
   #cancelQuiet: CancelTimer | null = null;
   #isStopped = false;
+  #skippedBytes = 0;
   /** Sessions that are over while the channel has not written all of theirs. */
   readonly #unwritten = new Set<Session>();
 
@@ -68,6 +69,11 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   /** The established session, or null. */
   get session(): Session | null {
     return this.#session;
+  }
+
+  /** Bytes that belonged to no session, in bytes. */
+  get skippedBytes(): number {
+    return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + (this.#pauseScanner?.skippedBytes ?? 0);
   }
 
   /** Begins the first opening. Called once. */
@@ -123,6 +129,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   #open(): void {
+    this.#skippedBytes += this.#pauseScanner?.skippedBytes ?? 0;
     this.#pauseScanner = null;
     this.#cancelPause = null;
     const firstHello = this.#newestHello;
@@ -141,6 +148,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #stopOpening(): void {
     this.#cancelQuiet?.();
     this.#cancelQuiet = null;
+    this.#skippedBytes += this.#opening?.skippedBytes ?? 0;
     this.#opening?.stop();
     this.#opening = null;
   }

@@ -23,6 +23,7 @@ import { ReceiveWindow } from './receive-window.js';
 import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
 import { OwnServices, PeerServices } from './services.js';
+import type { SessionCounters } from './session-counters.js';
 import { SessionCredit } from './session-credit.js';
 import { SessionHost } from './session-host.js';
 import { SessionStream } from './session-stream.js';
@@ -36,6 +37,8 @@ export interface SessionEvents {
   stream: [stream: SessionStream];
   /** The peer's list of services is complete, or has changed. */
   services: [services: ReadonlySet<string>];
+  /** A measurement of the round trip is complete, in milliseconds. */
+  measured: [roundTripMs: number];
   /** No more streams are opened either way; the session ends when those that are open have ended. */
   draining: [reason: VproxyError];
   /** The session is over; all its streams have ended before. Emitted once. */
@@ -70,6 +73,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #host: StreamHost;
   readonly #startedAtMs: number;
   #receivedChunks = 0;
+  #streamsOpened = 0;
+  #streamsFailed = 0;
   readonly #drainWaiters = new DrainWaiters();
   readonly #leaving: Leaving;
   #isOver = false;
@@ -132,7 +137,10 @@ export class Session extends EventEmitter<SessionEvents> {
       sender: this.#sender,
       table: this.#table,
       control: (type, streamId, payload) => this.#control(type, streamId, payload),
-      onOver: () => this.#endIfDrained(),
+      onOver: (reason) => {
+        if (reason !== null) this.#streamsFailed += 1;
+        this.#endIfDrained();
+      },
     });
     this.#liveness = new Liveness({
       clock,
@@ -169,9 +177,36 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#peerServices.names;
   }
 
-  /** The newest round-trip time, in milliseconds. */
-  get roundTripMs(): number {
-    return this.#credit.roundTripMs;
+  /** The newest round-trip time, in milliseconds; null before the first measurement. */
+  get roundTripMs(): number | null {
+    return this.#credit.measuredMs;
+  }
+
+  /** Measures the round trip: `measured` follows, unless the session ends. A measurement under way is not begun again. */
+  measure(): void {
+    if (!this.#isOver && !this.#credit.isMeasuring) this.#credit.ping();
+  }
+
+  get counters(): SessionCounters {
+    return {
+      sentBytes: this.#sender.sentBytes,
+      receivedBytes: this.#credit.receivedBytes,
+      sentFrames: this.#writer.frameCount,
+      receivedFrames: this.#reader.frameCount,
+      stallMs: this.#sender.stallMs,
+      streamsOpened: this.#streamsOpened,
+      streamsFailed: this.#streamsFailed,
+    };
+  }
+
+  /** What the peer's credit leaves to be sent, all streams together, in bytes. */
+  get sendCreditBytes(): number {
+    return this.#sender.creditLeftBytes;
+  }
+
+  /** What the channel was given and has not written, in bytes. */
+  get unwrittenBytes(): number {
+    return this.#writer.sink.unwrittenBytes;
   }
 
   /** How long the session lasts already, in milliseconds. */
@@ -182,6 +217,11 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Streams open now, both ways. */
   get streamCount(): number {
     return this.#table.size;
+  }
+
+  /** The streams that are not over, both ways; those whose opening is held back are the last. */
+  listStreams(): SessionStream[] {
+    return this.#table.list();
   }
 
   /** Says what this side offers from now on. */
@@ -234,7 +274,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#drainWaiters.callAll();
     if (this.#isOver) return;
     this.#ownServices.retry();
-    this.#sender.flush();
+    this.#sender.handleDrain();
     this.#table.releaseHeld();
   }
 
@@ -321,8 +361,11 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
     const { self, peer } = this.agreement;
-    const window = new ReceiveWindow(self.limits.streamCredit, this.#settings.receiveBudget, this.#clock.now());
-    return new SessionStream(this.#host, request, { sink, isIncoming, window, creditBytes: peer.limits.streamCredit });
+    const openedAtMs = this.#clock.now();
+    const window = new ReceiveWindow(self.limits.streamCredit, this.#settings.receiveBudget, openedAtMs);
+    const creditBytes = peer.limits.streamCredit;
+    this.#streamsOpened += 1;
+    return new SessionStream(this.#host, request, { sink, isIncoming, openedAtMs, window, creditBytes });
   }
 
   #giveUpOpen(stream: SessionStream): void {
@@ -379,7 +422,9 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#peerServices.receive(payload)) this.emit('services', this.#peerServices.names);
       },
       takePing: (payload) => this.#outbox.addPong(payload),
-      takePong: (payload) => this.#credit.takePong(payload),
+      takePong: (payload) => {
+        if (this.#credit.takePong(payload)) this.emit('measured', this.#credit.roundTripMs);
+      },
       takeGoaway: (goaway) => this.#takeGoaway(goaway),
       isKnownHello: ({ nonce, instance }) => {
         const { self, peer } = this.agreement;

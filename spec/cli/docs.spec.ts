@@ -84,8 +84,8 @@ for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).
         const [name, { type }] = entry;
         given[name] = type === 'string' ? [given[name] ?? [], words.shift() ?? ''].flat() : true;
       }
-      const { proxy } = parseRunOptions(given);
-      t.notThrows(() => parseChannel(proxy.channel), line);
+      const { channels } = parseRunOptions(given);
+      for (const { address } of channels) t.notThrows(() => parseChannel(address), line);
     }
     t.pass();
   });

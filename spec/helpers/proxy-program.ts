@@ -38,7 +38,7 @@ async function run({ speed = 1, proxies }: ProxyProgram): Promise<void> {
       ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
       ...incoming.map((text) => parseForwardSpec('incoming', text)),
     ];
-    return new Proxy({ channel, forwards, agent: 'proxy program', clock });
+    return new Proxy({ channels: [{ address: channel, forwards }], agent: 'proxy program', clock });
   });
   for (const proxy of running) {
     proxy.on('log', (event) => output.log(event));

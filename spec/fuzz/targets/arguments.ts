@@ -17,7 +17,7 @@ export function fuzzArguments(bytes: Uint8Array): void {
   });
   const outcome = outcomeOf(['bad-argument'], () => parseRunOptions(valuesOf(words)));
   if ('value' in outcome) {
-    const { waitMs = 0, deadAfterMs } = outcome.value.proxy;
+    const { waitMs = 0, deadAfterMs } = outcome.value.channels[0] ?? assert.fail('no channel');
     assert.ok(Number.isInteger(waitMs) && waitMs >= 0 && waitMs <= 86_400_000);
     assert.ok(
       deadAfterMs === undefined ||
