@@ -1,16 +1,18 @@
 /** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { EventEmitter } from 'eventemitter3';
 import { BadFileError } from '../lib/config/bad-file-error.js';
 import type { Configuration } from '../lib/config/configuration.js';
 import { describeConfiguration } from '../lib/config/describe-configuration.js';
 import { completeChannel } from '../lib/config/merge-configuration.js';
+import type { ProcessControl } from '../lib/control/process-control.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import type { ChannelChanges } from '../lib/proxy/apply-channels.js';
 import { type ChannelOptions, DEFAULT_LABEL } from '../lib/proxy/channel-options.js';
 import type { Proxy } from '../lib/proxy/proxy.js';
 import { deferred } from '../lib/util/deferred.js';
 import { escapeText } from '../lib/util/escape.js';
-import type { LogLevel } from '../lib/util/log-event.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 import { EXIT_OK, exitStatusOf } from './exit.js';
 import type { Output } from './output.js';
 import { describeAgent } from './package-info.js';
@@ -18,16 +20,16 @@ import { describeAgent } from './package-info.js';
 export interface RunningProcessOptions {
   readonly proxy: Proxy;
   readonly output: Output;
-  /** What is in force. */
+  /** What is in force at first. */
   readonly configuration: Configuration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
-  /** Reads the configuration anew; null where there is no file. */
+  /** Reads what is to be in force; null where there is no file. */
   readonly load: (() => Promise<Configuration>) | null;
 }
 
 /** What the process can do besides its proxy. */
-export class RunningProcess {
+export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> implements ProcessControl {
   readonly version = describeAgent();
   readonly #options: RunningProcessOptions;
   readonly #ended = deferred<number>();
@@ -36,6 +38,7 @@ export class RunningProcess {
   #reloading: Promise<unknown> = Promise.resolve();
 
   constructor(options: RunningProcessOptions) {
+    super();
     this.#options = options;
     this.#configuration = options.configuration;
   }
@@ -58,6 +61,13 @@ export class RunningProcess {
     output.options = { ...output.options, level };
   }
 
+  /** What a channel is given that is added later, and of which nothing else is said. */
+  get channelDefaults() {
+    const { channelDefaults: settings } = this.#configuration;
+    const { runtimeDirectory } = this.#options;
+    return { ...settings, storage: { ...settings.storage, runtimeDirectory } };
+  }
+
   /** What is in force, as a configuration file would say it. */
   get config(): unknown {
     // Channels of a group are made of the group's.
@@ -65,6 +75,12 @@ export class RunningProcess {
     const channels = declared.map((channel) => completeChannel({ label: DEFAULT_LABEL, ...channel }));
     return describeConfiguration({ ...this.#configuration, logLevel: this.logLevel, channels });
   }
+
+  /** Logs what is not the proxy's to log. */
+  readonly log = (event: LogEvent): void => {
+    this.#options.output.log(event);
+    this.emit('log', event);
+  };
 
   /** Reads the file again, and makes the channels and forwards those that it says. What fails is logged, and changes nothing. */
   reload(): Promise<ChannelChanges> {
@@ -76,7 +92,7 @@ export class RunningProcess {
   /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
   drain(timeoutMs: number): void {
     const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
-    this.#options.output.log({ level: 'info', event: 'draining', message, fields: { timeoutMs } });
+    this.log({ level: 'info', event: 'draining', message, fields: { timeoutMs } });
     void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
   }
 
@@ -89,13 +105,13 @@ export class RunningProcess {
   fail(reason: unknown): void {
     const status = exitStatusOf(reason);
     const { code, message } = toVproxyError(reason);
-    if (status === EXIT_OK) this.#options.output.log({ level: 'info', event: 'ended', message, fields: { code } });
+    if (status === EXIT_OK) this.log({ level: 'info', event: 'ended', message, fields: { code } });
     else this.#options.output.failure(reason);
     this.#ended.resolve(status);
   }
 
   async #reload(): Promise<ChannelChanges> {
-    const { load, output, proxy, runtimeDirectory } = this.#options;
+    const { load, proxy, runtimeDirectory } = this.#options;
     if (load === null) throw new VproxyError('bad-argument', 'there is nothing to reload: no --config was given');
     try {
       const wanted = await load();
@@ -104,12 +120,12 @@ export class RunningProcess {
       const { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards } = changes;
       const message = `reloaded: ${describeChanges(changes)}`;
       const fields = { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards };
-      output.log({ level: 'info', event: 'reloaded', message, fields });
+      this.log({ level: 'info', event: 'reloaded', message, fields });
       return changes;
     } catch (error) {
       const { code, message } = toVproxyError(error);
       for (const problem of error instanceof BadFileError ? error.problems : [message]) {
-        output.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
+        this.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
       }
       throw error;
     }
@@ -126,10 +142,10 @@ export class RunningProcess {
     );
     if (fixed.length > 0) {
       const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
-      output.log({ level: 'warn', event: 'reload-incomplete', message, fields: { keys: fixed } });
+      this.log({ level: 'warn', event: 'reload-incomplete', message, fields: { keys: fixed } });
     }
-    const { logLevel, logFormat, logDetails, channels } = wanted;
-    this.#configuration = { ...old, logLevel, logFormat, logDetails, channels };
+    const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
+    this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
   }
 }
 

@@ -3,6 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
 import { BadFileError } from '../../lib/config/bad-file-error.js';
 import type { Configuration } from '../../lib/config/configuration.js';
+import { ControlServer } from '../../lib/control/control-server.js';
+import { chooseControlSocket, listenForControl, requireUnclaimed } from '../control-socket.js';
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { loadConfiguration } from '../load-configuration.js';
@@ -56,11 +58,21 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   const { logFormat: format, logLevel: level, logDetails: hasDetails } = configuration;
   const output = new Output({ format, level, hasDetails }, await openDebugLog(process.env['DEBUG']));
   exitOnDefect((error) => output.defect(error));
-  const { Proxy } = await import('../../lib/proxy/proxy.js');
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
+  const isRoot = process.getuid?.() === 0;
+  const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid);
+  try {
+    if (socket !== null) await requireUnclaimed(socket);
+  } catch (error) {
+    output.failure(error);
+    return exitStatusOf(error);
+  }
+  const { Proxy } = await import('../../lib/proxy/proxy.js');
   const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
   const proxy = new Proxy({ channels, agent: describeAgent() });
   const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, load });
+  const control = new ControlServer({ proxy, process: running });
+  running.on('log', (event) => control.record(event));
   proxy.on('log', (event) => output.log(event));
   proxy.on('fatal', (reason) => running.fail(reason));
   process.on('SIGHUP', () => {
@@ -74,8 +86,12 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
     running.stop();
   };
   process.on('SIGINT', end).on('SIGTERM', end);
-  proxy.start().catch((error: unknown) => running.fail(error));
+  const start = async () => {
+    await proxy.start();
+    if (socket !== null) await listenForControl(control, socket, running.log);
+  };
+  start().catch((error: unknown) => running.fail(error));
   const status = await running.ended;
-  await Promise.race([proxy.stop(), delay(STOP_MS)]);
+  await Promise.race([Promise.all([proxy.stop(), control.close()]), delay(STOP_MS)]);
   return status;
 }

@@ -63,5 +63,7 @@ export interface Configuration extends ProcessSettings {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly logDetails: boolean;
+  /** What was said for all channels, for one that is added later. */
+  readonly channelDefaults: ChannelSettings & { readonly name: string | null };
   readonly channels: readonly (ChannelOptions & { readonly label: string })[];
 }

@@ -20,6 +20,12 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
   const metrics = flags.metrics ?? file?.metrics;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireSense(channels, flags);
+  const channelDefaults = {
+    name: name ?? null,
+    ...file?.defaults,
+    ...flags.settings,
+    storage: { ...file?.defaults.storage, ...flags.settings.storage },
+  };
   return {
     ...(name === undefined ? {} : { name }),
     ...(control === undefined ? {} : { control }),
@@ -27,6 +33,7 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
     logLevel: flags.logLevel ?? file?.logLevel ?? 'info',
     logFormat: flags.logFormat ?? file?.logFormat ?? 'text',
     logDetails: flags.logDetails ?? file?.logDetails ?? false,
+    channelDefaults,
     channels: channels.map((channel) =>
       completeChannel({
         name: name ?? null,

@@ -96,7 +96,7 @@ function parseVsockPorts(table: object, path: KeyPath, problems: Problem[]): Rec
     const found = attempt([...path, port], problems, () => parsePortService(`${port}=${String(service)}`));
     return found === null ? [] : [found];
   });
-  return Object.fromEntries(pairs) as Record<number, string>;
+  return Object.fromEntries(pairs);
 }
 
 function requirePrivateListeners(
