@@ -48,7 +48,7 @@ test.serial(refused, ['-c', 'a', '--channel', 'b'], '-c: one is expected, but it
 test.serial(
   refused,
   ['-c', 'serial:/dev/ttyS0'],
-  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
 );
 test.serial(
   refused,
