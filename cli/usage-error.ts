@@ -11,6 +11,7 @@ import { formatOption } from './raw-arguments.js';
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['storage-emulator', ['replies', 'listen', 'dial']],
   ['pipe-create', ['mode', 'owner']],
+  ['check', []],
 ]);
 
 /** The error for a message of yargs about the words `args`. */

@@ -47,14 +47,13 @@ const forwards = (direction: Direction, example: string) =>
     )
     .optional();
 
+/** Whether a value is a table; a date of TOML is none. */
+export function isTable(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
 /** A table whose own keys are looked at by themselves. */
-const table = (what: string) =>
-  z
-    .custom<Readonly<Record<string, unknown>>>(
-      (value) => typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date),
-      expecting(what),
-    )
-    .optional();
+const table = (what: string) => z.custom<object>(isTable, expecting(what)).optional();
 
 /** What can be said of a channel, and once for all of them. */
 const settings = {

@@ -1,18 +1,17 @@
 /** What a configuration file says, or everything that is wrong with it. */
-import { parseChannel } from '../channel/address.js';
 import { toVproxyError } from '../errors.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
-import { parseLabel, requirePrivacy } from '../proxy/channel-options.js';
+import { parseLabel } from '../proxy/channel-options.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import { checkTable } from './check-table.js';
 import type { ChannelSettings, FileChannel, FileLayer } from './configuration.js';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, STORAGE_SCHEMA } from './file-schema.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, isTable, STORAGE_SCHEMA } from './file-schema.js';
 import { parseDocument } from './parse-document.js';
 import { formatKeyPath, type KeyPath, type Problem } from './problem.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
 
-/** What a file says; where there are problems, it is not to be used. */
+/** What a file says; where there are problems, it is not to be used, and what is wrong in it is missing here. */
 export interface ParsedConfiguration {
   readonly layer: FileLayer;
   readonly problems: readonly Problem[];
@@ -24,10 +23,8 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
   const problems: Problem[] = [];
   if ('problem' in document) return { layer: { defaults: {}, channels: [] }, problems: [document.problem] };
   const file = checkTable(FILE_SCHEMA, document.value, [], problems);
-  const tables = Object.entries(channelTables(document.value));
+  const tables = Object.entries(tablesOf(document.value)['channels'] ?? {});
   const channels = tables.flatMap(([label, value]) => parseChannelTable(label, value, problems) ?? []);
-  const defaults = file === null ? {} : parseSettings(file);
-  requirePrivateListeners(channels, defaults, problems);
   requireDistinctEndpoints(channels, problems);
   const layer: FileLayer = {
     ...pick('name', file?.name),
@@ -36,25 +33,26 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
     ...pick('logLevel', file?.['log-level']),
     ...pick('logFormat', file?.['log-format']),
     ...pick('logDetails', file?.['log-details']),
-    defaults,
+    defaults: file === null ? {} : parseSettings(file),
     channels,
   };
   return { layer, problems };
 }
 
-/** The tables of channels, also of a file in which something else is wrong. */
-function channelTables(value: unknown): object {
-  const channels = typeof value === 'object' && value !== null && 'channels' in value ? value.channels : null;
-  return typeof channels === 'object' && channels !== null && !Array.isArray(channels) ? channels : {};
+/** Those keys of a table that are tables themselves. */
+function tablesOf(value: unknown): Readonly<Record<string, object>> {
+  return isTable(value) ? Object.fromEntries(Object.entries(value).filter(([, inner]) => isTable(inner))) : {};
 }
 
 function parseChannelTable(label: string, value: unknown, problems: Problem[]): FileChannel | null {
   const path = ['channels', label];
-  attempt(path, problems, () => parseLabel(label));
+  const name = attempt(path, problems, () => parseLabel(label));
   const found = checkTable(CHANNEL_SCHEMA, value, path, problems);
-  if (found === null) return null;
-  const storage = parseStorage(found.storage, [...path, 'storage'], problems);
-  const ports = parseVsockPorts(found['vsock-ports'] ?? {}, [...path, 'vsock-ports'], problems);
+  // Also those of a channel in which something else is wrong.
+  const inner = tablesOf(value);
+  const storage = parseStorage(inner['storage'], [...path, 'storage'], problems);
+  const ports = parseVsockPorts(inner['vsock-ports'], [...path, 'vsock-ports'], problems);
+  if (name === null || found === null) return null;
   const forwards = [...(found.outgoing ?? []), ...(found.incoming ?? [])];
   if (Object.keys(ports).length > 0 && !forwards.some(isHybridListener)) {
     const message = 'there is no outgoing "*:vsock-mux:/path" that it is for';
@@ -66,7 +64,7 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
     forwards: forwards.map((spec) => withVsockPorts(spec, ports)),
     ...pick('name', found.name),
     ...parseSettings(found),
-    ...pick('storage', storage),
+    ...pick('storage', found.storage === false ? { isAllowed: false } : storage),
   };
 }
 
@@ -84,29 +82,18 @@ function parseSettings({ wait, 'dead-after': deadAfter, insecure }: SettingsTabl
   };
 }
 
-function parseStorage(value: unknown, path: KeyPath, problems: Problem[]): StorageOptions | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value === 'boolean') return { isAllowed: value };
-  const found = checkTable(STORAGE_SCHEMA, value, path, problems);
+function parseStorage(table: object | undefined, path: KeyPath, problems: Problem[]): StorageOptions | undefined {
+  if (table === undefined) return undefined;
+  const found = checkTable(STORAGE_SCHEMA, table, path, problems);
   return { isAllowed: true, ...pick('socketPath', found?.socket), ...pick('parallel', found?.parallel) };
 }
 
-function parseVsockPorts(table: object, path: KeyPath, problems: Problem[]): Record<number, string> {
+function parseVsockPorts(table: object = {}, path: KeyPath, problems: Problem[]): Record<number, string> {
   const pairs = Object.entries(table).flatMap(([port, service]) => {
     const found = attempt([...path, port], problems, () => parsePortService(`${port}=${String(service)}`));
     return found === null ? [] : [found];
   });
   return Object.fromEntries(pairs);
-}
-
-function requirePrivateListeners(
-  channels: readonly FileChannel[],
-  defaults: ChannelSettings,
-  problems: Problem[],
-): void {
-  for (const { label, address, insecure = defaults.insecure ?? false } of channels) {
-    attempt(['channels', label, 'address'], problems, () => requirePrivacy(parseChannel(address), insecure));
-  }
 }
 
 /** An address can be listened on once in the process, a service offered once on each channel. */
