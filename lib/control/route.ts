@@ -14,7 +14,7 @@ export interface RouteInput<Params, Query, Body> {
   /** Aborted when the connection has gone. */
   readonly signal: AbortSignal;
   /** Does something when the answer has gone out, or nobody is there any more to take it. */
-  afterAnswer(action: () => void): void;
+  readonly afterAnswer: (action: () => void) => void;
 }
 
 interface RouteBase {
