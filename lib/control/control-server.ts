@@ -57,7 +57,7 @@ export class ControlServer {
     const service = new HttpService({
       clock: this.#clock,
       onRequest: (request, response) => void this.#load().then((handler) => handler.handle(request, response)),
-      onUpgrade: (request, socket, head) => void this.#load().then((handler) => handler.upgrade(request, socket, head)),
+      onUpgrade: (request, socket) => void this.#load().then((handler) => handler.upgrade(request, socket)),
     });
     await this.#begin(service, address);
   }

@@ -21,7 +21,7 @@ export interface HttpServiceOptions {
   readonly clock: Clock;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
   /** Owns the socket from then on. Without it a request that wants one is like any other. */
-  readonly onUpgrade?: (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+  readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
 
 /** A connection that speaks HTTP. */
@@ -55,7 +55,10 @@ export class HttpService {
     // Without a listener such a request is answered like any other.
     if (onUpgrade !== undefined) {
       this.#server.on('upgrade', (request, _socket, head) => {
-        if (this.#release(request.socket)) onUpgrade(request, request.socket, head);
+        if (!this.#release(request.socket)) return;
+        // Now, while it cannot have ended: behind an end nothing can be put back.
+        if (head.length > 0) request.socket.unshift(head);
+        onUpgrade(request, request.socket);
       });
     }
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));

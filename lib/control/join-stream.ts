@@ -4,8 +4,8 @@ import { VproxyError } from '../errors.js';
 import type { MuxStream } from '../session/mux-stream.js';
 import { resetSocket } from '../util/reset-socket.js';
 
-/** What goes one way waits where the other end does not read; `head` is what the socket has given already. */
-export function joinStream(stream: MuxStream, socket: Socket, head: Buffer): void {
+/** Joins the two; the socket may have ended its direction already, and must not be destroyed. */
+export function joinStream(stream: MuxStream, socket: Socket): void {
   // Resets arrive with the close of the stream.
   stream.on('error', () => undefined);
   stream.on('close', () => {
@@ -22,7 +22,7 @@ export function joinStream(stream: MuxStream, socket: Socket, head: Buffer): voi
     const isOrderly = socket.readableEnded && socket.writableFinished;
     if (!isOrderly) stream.destroy(new VproxyError('local-error', 'the local socket was closed'));
   });
-  if (head.length > 0) socket.unshift(head);
-  socket.pipe(stream);
+  if (socket.readableEnded) stream.end();
+  else socket.pipe(stream);
   stream.pipe(socket);
 }

@@ -40,7 +40,7 @@ export class RequestHandler {
   }
 
   /** Answers a request that wants its connection for something else. */
-  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async upgrade(request: IncomingMessage, socket: Socket): Promise<void> {
     if (socket.destroyed) return;
     const gone = new AbortController();
     socket.once('close', () => gone.abort());
@@ -51,7 +51,7 @@ export class RequestHandler {
         throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
       }
       const input = checkInput(route, { params, query, body: {} }, gone.signal, (action) => action());
-      await route.upgrade(this.#context, input, { socket, head });
+      await route.upgrade(this.#context, input, socket);
     } catch (error) {
       refuseUpgrade(socket, error);
     }

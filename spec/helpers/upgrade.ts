@@ -1,6 +1,6 @@
 /** Connections of a control socket that carry a stream. */
 import http from 'node:http';
-import type { Socket } from 'node:net';
+import net, { type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { within } from './eventually.js';
 
@@ -13,12 +13,14 @@ export type UpgradeAnswer =
 export function askForStream(t: ExecutionContext, socketPath: string, query: string): Promise<UpgradeAnswer> {
   const answered = new Promise<UpgradeAnswer>((resolve, reject) => {
     const headers = { Connection: 'Upgrade', Upgrade: 'vproxy-stream' };
-    const request = http.request({ socketPath, path: `/v1/connect?${query}`, headers, agent: false });
+    // Of its own, as those of node:http end when their peer does.
+    const createConnection = () => net.connect({ path: socketPath, allowHalfOpen: true });
+    const request = http.request({ createConnection, path: `/v1/connect?${query}`, headers });
     request.once('error', reject);
     request.once('upgrade', (_response, socket, head) => {
       t.teardown(() => socket.destroy());
       socket.on('error', () => undefined);
-      resolve({ socket: socket as Socket, head });
+      resolve({ socket, head });
     });
     request.once('response', (response) => {
       const chunks: Buffer[] = [];

@@ -22,11 +22,11 @@ export const connectRoutes = [
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy }, { query: { service, channel }, signal }, { socket, head }) => {
+    upgrade: async ({ proxy }, { query: { service, channel }, signal }, socket) => {
       const stream = await proxy.connect(service, channel);
       await accepted(stream, signal, () => {
         socket.write(SWITCHING);
-        joinStream(stream, socket, head);
+        joinStream(stream, socket);
       });
     },
   }),
