@@ -87,8 +87,7 @@ export class OutgoingForward implements Forward {
   }
 
   /** Listens no more. */
-  async pause(): Promise<void> {
-    // What it would wait for is the end of every connection.
+  pause(): void {
     if (this.#server.listening) this.#server.close();
   }
 

@@ -40,7 +40,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
     ...plan.removedForwards,
     ...plan.goingChannels.flatMap((channel) => channel.forwards.active.map((entry) => ({ channel, entry }))),
   ];
-  for (const { entry } of goingForwards) await entry.forward.pause();
+  for (const { entry } of goingForwards) entry.forward.pause();
   const begun: (() => Promise<void>)[] = [];
   try {
     for (const { channel, entry } of plan.addedForwards) {
@@ -113,8 +113,8 @@ const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean 
   goingChannels.some(({ label }) => label === channel.label);
 
 /** Everything of a channel but its forwards. */
-function settingsText({ forwards: _, ...settings }: ChannelOptions): string {
-  return JSON.stringify(Object.entries(settings).sort());
+function settingsText(options: ChannelOptions): string {
+  return JSON.stringify(Object.entries({ ...options, forwards: null }).sort());
 }
 
 const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;

@@ -72,7 +72,7 @@ export class ForwardTable {
   async remove(entry: ForwardEntry, isDraining: boolean): Promise<void> {
     if (isDraining) {
       entry.isDraining = true;
-      await entry.forward.pause();
+      entry.forward.pause();
       while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
     }
     if (this.#entries.delete(entry.id)) await entry.forward.stop();
