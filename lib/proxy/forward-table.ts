@@ -66,6 +66,8 @@ export class ForwardTable {
       await entry.forward.stop();
       throw error;
     }
+    // What began to listen after `stop` or `remove` had looked at it.
+    if (this.#entries.get(entry.id) !== entry) await entry.forward.stop();
   }
 
   /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */

@@ -131,12 +131,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   async listen(): Promise<void> {
     for (const entry of this.#firstForwards) await this.forwards.start(entry);
     await this.#storage?.start();
+    // What began to listen after `stop` had looked at it.
+    if (this.#stopping.signal.aborted) await this.stop();
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
   async open(): Promise<void> {
     await this.#supervisor.start();
-    // What began to listen after `stop` had looked at it.
     if (this.#stopping.signal.aborted) await this.stop();
   }
 
