@@ -141,6 +141,11 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     if (this.#stopping.signal.aborted) await this.stop();
   }
 
+  /** Opens the channel; where it is to listen and cannot, it tries again and again. */
+  openPatiently(): void {
+    this.#supervisor.startPatiently();
+  }
+
   /** Tells the peer, and closes everything, within a second. */
   async stop(message = 'the process at the other end was stopped'): Promise<void> {
     const reason = new VproxyError('shutdown', message);

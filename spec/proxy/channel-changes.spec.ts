@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { eventually } from '../helpers/eventually.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import {
+  connectedProxies,
+  echo,
+  failureOf,
+  localServer,
+  localSocket,
+  readToEnd,
+  TestProxy,
+} from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -185,7 +193,7 @@ test('a stream is listed with whom it waits for', async (t) => {
   t.like(other, { id: waiting.id, direction: 'incoming', waitsFor: 'local', receivedBytes: waiting.sentBytes });
 
   a.proxy.closeStream('default', waiting.id);
-  t.is((await once(socket, 'error'))[0]?.code, 'ECONNRESET');
+  t.is((await failureOf(socket)).code, 'ECONNRESET');
   await eventually(() => b.proxy.listStreams().length === 0);
   t.throws(() => a.proxy.closeStream('default', waiting.id), { code: 'not-found' });
 });
