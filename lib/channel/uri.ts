@@ -106,6 +106,8 @@ export function parseChannelUri(text: string): ChannelParts | null {
   if (/[\u0000-\u0020\u007f#\\]/.test(text)) {
     throw bad('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
   }
+  if (/,[a-z-]+=/.test(text))
+    throw bad('the options of a URI stand behind a question mark, as in ?frame=4096; a comma is %2C');
   const url = parseUrl(name, authority, rest);
   const addressText = url === null ? null : scheme.read(url.parts);
   if (url === null || addressText === null) throw bad(`expected ${scheme.form}`);

@@ -1,11 +1,15 @@
 /** One configuration of a file and a command line, which wins. */
 import { parseChannel } from '../channel/address.js';
 import { VproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { type ChannelOptions, DEFAULT_WAIT_MS, parseLabel } from '../proxy/channel-options.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
 import { parseForwardArgument } from './forward-argument.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
+
+/** The order in which a file has them. */
+const DIRECTIONS: readonly Direction[] = ['outgoing', 'incoming'];
 
 type LabelledOptions = Configuration['channels'][number];
 
@@ -49,16 +53,17 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
 /** A channel of which nothing is left to defaults, with its canonical address: equal ones mean the same. Throws `bad-argument`. */
 export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
   const { text, traits } = parseChannel(options.address);
+  const { forwards = [] } = options;
   const { isAllowed = true, socketPath = null, parallel = 1 } = options.storage ?? {};
   return {
     label: parseLabel(options.label),
     address: text,
-    forwards: options.forwards ?? [],
+    forwards: forwards.toSorted((a, b) => DIRECTIONS.indexOf(a.direction) - DIRECTIONS.indexOf(b.direction)),
     name: options.name ?? null,
     waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     insecure: options.insecure ?? false,
-    storage: { isAllowed, socketPath, parallel },
+    storage: isAllowed ? { isAllowed, socketPath, parallel } : { isAllowed, socketPath: null, parallel: 1 },
   };
 }
 

@@ -89,8 +89,13 @@ function parseStorage(table: object | undefined, path: KeyPath, problems: Proble
 }
 
 function parseVsockPorts(table: object = {}, path: KeyPath, problems: Problem[]): Record<number, string> {
-  const pairs = Object.entries(table).flatMap(([port, service]) => {
-    const found = attempt([...path, port], problems, () => parsePortService(`${port}=${String(service)}`));
+  const pairs = Object.entries(table).flatMap(([port, service]: [string, unknown]) => {
+    const where = [...path, port];
+    if (typeof service !== 'string') {
+      problems.push({ where, message: 'expected the name of a service' });
+      return [];
+    }
+    const found = attempt(where, problems, () => parsePortService(`${port}=${service}`));
     return found === null ? [] : [found];
   });
   return Object.fromEntries(pairs);

@@ -34,8 +34,8 @@ async function readText(path: string): Promise<string> {
     }
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
   } catch (cause) {
-    const isText = !(cause instanceof TypeError);
-    const message = isText ? `it cannot be read: ${describeError(cause)}` : 'it is not UTF-8';
+    const why = cause instanceof TypeError ? 'it is not UTF-8' : describeError(cause);
+    const message = `it cannot be read: ${why}`;
     throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
   }
 }
