@@ -95,9 +95,9 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   proxy.on('log', (event) => output.log(event));
   proxy.on('fatal', (reason) => running.fail(reason));
   process.on('SIGHUP', () => {
-    proxy.retryNow();
-    // What went wrong is in the log.
-    if (load !== null) running.reload().catch(() => undefined);
+    // What goes wrong is in the log.
+    if (load === null) proxy.retryNow();
+    else running.reload().catch(() => undefined);
   });
   const end = () => {
     // Without a listener a second signal ends the process at once.

@@ -31,7 +31,7 @@ test.serial('docs/cli.md defines every option of each command, and no other', as
   t.deepEqual(optionsInText(run), await optionsInHelp());
   t.deepEqual(
     commands.map((text) => /^\S+/.exec(text)?.[0]),
-    ['storage-emulator', 'pipe-create'],
+    ['check', 'storage-emulator', 'pipe-create'],
   );
   const common = ['--version', '-h, --help'];
   for (const text of commands) {

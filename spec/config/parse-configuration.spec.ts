@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import { CHANNEL_SCHEMA, FILE_SCHEMA } from '../../lib/config/file-schema.js';
 import { parseConfiguration } from '../../lib/config/parse-configuration.js';
 import { formatProblem } from '../../lib/config/problem.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
@@ -242,4 +243,13 @@ test('the example configurations are right', (t) => {
   const files = readdirSync(folder).filter((name) => /\.(toml|json)$/.test(name));
   t.true(files.length > 0);
   for (const name of files) t.deepEqual(problemsOf(readFileSync(join(folder, name), 'utf8'), name), []);
+});
+
+test('docs/config.md shows a file that is right, and its table has every key', (t) => {
+  const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
+  const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
+  t.deepEqual(problemsOf(example), []);
+  const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
+  const channel = new Set(Object.keys(CHANNEL_SCHEMA.shape));
+  t.deepEqual(new Set(rows), new Set([...Object.keys(FILE_SCHEMA.shape), ...channel]));
 });
