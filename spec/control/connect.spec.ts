@@ -57,7 +57,10 @@ test('what comes in one piece with the request belongs to the stream', async (t)
     'GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\nhello',
   );
   const [header, ...rest] = (await readToEnd(socket)).toString().split('\r\n\r\n');
-  t.regex(header ?? '', /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream$/s);
+  t.regex(
+    header ?? '',
+    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+$/s,
+  );
   t.deepEqual(rest, ['hello']);
 });
 
