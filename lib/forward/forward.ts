@@ -15,7 +15,7 @@ export interface Forward {
   start(): Promise<void>;
 
   /** Takes no new streams; those that are open go on. `start` puts it in force again. */
-  pause(): Promise<void>;
+  pause(): void;
 
   /** Takes no new streams, and resets what is open. For good. */
   stop(): Promise<void>;

@@ -58,16 +58,19 @@ export class IncomingForward implements Forward {
   }
 
   /** Offers the service. Rejects with `bad-argument` where it is offered already. */
-  async start(): Promise<void> {
-    this.#options.registry.add(this.spec.service, this.#serve);
+  start(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#options.registry.add(this.spec.service, this.#serve);
+      resolve();
+    });
   }
 
-  async pause(): Promise<void> {
+  pause(): void {
     this.#options.registry.remove(this.spec.service, this.#serve);
   }
 
   async stop(): Promise<void> {
-    await this.pause();
+    this.pause();
     await this.#target.stop();
   }
 

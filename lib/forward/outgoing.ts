@@ -3,7 +3,7 @@ import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
-import { listen } from '../util/listen.js';
+import { type ListenAddress, listen } from '../util/listen.js';
 import type { Log, LogLevel } from '../util/log-event.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
@@ -33,6 +33,7 @@ export class OutgoingForward implements Forward {
   readonly #options: OutgoingOptions;
   readonly #kinds: EndpointKinds;
   readonly #entrance: Entrance;
+  #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #sockets = new Set<net.Socket>();
@@ -54,6 +55,7 @@ export class OutgoingForward implements Forward {
       onRejected: (why) =>
         this.#log('warn', 'stream-refused', `a connection to ${this.#name(spec.service)} was closed: ${why}`),
     });
+    this.#address = this.#entrance.address;
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
       if (this.#server.listening) this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`);
@@ -81,14 +83,17 @@ export class OutgoingForward implements Forward {
 
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
-    await listen(this.#server, this.#entrance.address);
+    await listen(this.#server, this.#address);
+    const bound = this.#server.address();
+    // Paused and started again it is where it was, also where any port would have done.
+    if ('port' in this.#address && bound !== null && typeof bound === 'object')
+      this.#address = { ...this.#address, port: bound.port };
     this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
     this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
   }
 
   /** Listens no more. */
-  async pause(): Promise<void> {
-    // What it would wait for is the end of every connection.
+  pause(): void {
     if (this.#server.listening) this.#server.close();
   }
 

@@ -1,6 +1,6 @@
 /** From the channels that there are to those that are wanted, all or nothing. */
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
-import type { ChannelOptions } from './channel-options.js';
+import { type ChannelOptions, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 
@@ -40,7 +40,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
     ...plan.removedForwards,
     ...plan.goingChannels.flatMap((channel) => channel.forwards.active.map((entry) => ({ channel, entry }))),
   ];
-  for (const { entry } of goingForwards) await entry.forward.pause();
+  for (const { entry } of goingForwards) entry.forward.pause();
   const begun: (() => Promise<void>)[] = [];
   try {
     for (const { channel, entry } of plan.addedForwards) {
@@ -75,9 +75,12 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   const addedForwards: ForwardChange[] = [];
   const removedForwards: ForwardChange[] = [];
   const kept = new Set<ProxyChannel>();
+  const labels = new Set<string>();
   for (const options of wanted) {
     // Also checks what is not valid in a channel that stays.
     const made = holder.create(options);
+    if (labels.has(made.label)) throw labelTaken(made.label);
+    labels.add(made.label);
     const channel = holder.channels.get(made.label);
     if (channel === undefined || settingsText(channel.options) !== settingsText(options)) {
       comingChannels.push(made);
@@ -106,15 +109,15 @@ async function commit(plan: Plan, holder: ChannelHolder): Promise<void> {
   for (const { channel, entry } of plan.removedForwards) void channel.forwards.remove(entry, true);
   for (const channel of plan.goingChannels) await holder.end(channel);
   for (const channel of plan.comingChannels) holder.hold(channel);
-  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) await channel.open();
+  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.openPatiently();
 }
 
 const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
   goingChannels.some(({ label }) => label === channel.label);
 
 /** Everything of a channel but its forwards. */
-function settingsText({ forwards: _, ...settings }: ChannelOptions): string {
-  return JSON.stringify(Object.entries(settings).sort());
+function settingsText(options: ChannelOptions): string {
+  return JSON.stringify(Object.entries({ ...options, forwards: null }).sort());
 }
 
 const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;

@@ -45,6 +45,10 @@ export function parseLabel(text: string): string {
   );
 }
 
+/** The error for a label that two channels would have. */
+export const labelTaken = (label: string): VproxyError =>
+  new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
+
 /** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
 export function requirePrivacy({ kind, address, text }: ChannelAddress, isInsecureAllowed: boolean): void {
   if (kind.mode === 'dial' || isInsecureAllowed || kind.isPrivate(address)) return;

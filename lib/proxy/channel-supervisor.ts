@@ -54,6 +54,9 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
   /** Begins to open the channel. Rejects where this side should listen and cannot. */
   abstract start(): Promise<void>;
 
+  /** As `start`, but where this side should listen and cannot, it tries again and again. */
+  abstract startPatiently(): void;
+
   /** Ends sessions and links; `reason` is what the peers are told. */
   abstract stop(reason: VproxyError): Promise<void>;
 

@@ -29,6 +29,10 @@ export class DialSupervisor extends ChannelSupervisor {
     return Promise.resolve();
   }
 
+  override startPatiently(): void {
+    void this.start();
+  }
+
   override async stop(reason: VproxyError): Promise<void> {
     this.#stopping.abort();
     this.#endPause?.();

@@ -66,13 +66,15 @@ export class ForwardTable {
       await entry.forward.stop();
       throw error;
     }
+    // What began to listen after `stop` or `remove` had looked at it.
+    if (this.#entries.get(entry.id) !== entry) await entry.forward.stop();
   }
 
   /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */
   async remove(entry: ForwardEntry, isDraining: boolean): Promise<void> {
     if (isDraining) {
       entry.isDraining = true;
-      await entry.forward.pause();
+      entry.forward.pause();
       while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
     }
     if (this.#entries.delete(entry.id)) await entry.forward.stop();

@@ -36,6 +36,10 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.#tellListening(listener);
   }
 
+  override startPatiently(): void {
+    this.#retry();
+  }
+
   override async stop(reason: VproxyError): Promise<void> {
     this.#isStopped = true;
     this.#cancelRetry?.();

@@ -131,13 +131,19 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   async listen(): Promise<void> {
     for (const entry of this.#firstForwards) await this.forwards.start(entry);
     await this.#storage?.start();
+    // What began to listen after `stop` had looked at it.
+    if (this.#stopping.signal.aborted) await this.stop();
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
   async open(): Promise<void> {
     await this.#supervisor.start();
-    // What began to listen after `stop` had looked at it.
     if (this.#stopping.signal.aborted) await this.stop();
+  }
+
+  /** Opens the channel; where it is to listen and cannot, it tries again and again. */
+  openPatiently(): void {
+    this.#supervisor.startPatiently();
   }
 
   /** Tells the peer, and closes everything, within a second. */
@@ -152,7 +158,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
   async drain(message: string): Promise<void> {
     const { session } = this.#source;
-    await Promise.all(this.forwards.active.map(({ forward }) => forward.pause()));
+    for (const { forward } of this.forwards.active) forward.pause();
     if (session === null) return;
     const ended = new Promise((resolve) => session.once('end', resolve));
     session.drain(message);
@@ -186,16 +192,17 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const { session } = this.#source;
     if (session === null) throw new VproxyError('no-session', `there is no session on channel ${this.label}`);
     const answer = deferred<number>();
+    const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
     const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
     const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
     const cancel = this.#clock.schedule(timeoutMs, () => fail(`the peer did not answer within ${timeoutMs / 1000} s`));
-    session.once('measured', answer.resolve).once('end', onEnd);
+    session.once('measured', onMeasured).once('end', onEnd);
     session.measure();
     try {
       return await answer.promise;
     } finally {
       cancel();
-      session.off('measured', answer.resolve).off('end', onEnd);
+      session.off('measured', onMeasured).off('end', onEnd);
     }
   }
 

@@ -12,7 +12,7 @@ import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
 import { applyChannels, type ChannelChanges } from './apply-channels.js';
-import type { ChannelOptions } from './channel-options.js';
+import { type ChannelOptions, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from './status.js';
@@ -101,7 +101,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return this.#change(async () => {
       const channel = this.#create(options);
       channel.isDeclared = false;
-      if (this.#channels.has(channel.label)) throw taken(channel.label);
+      if (this.#channels.has(channel.label)) throw labelTaken(channel.label);
       await this.#begin(channel);
       return channel.status();
     });
@@ -264,7 +264,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken. */
   #hold(channel: ProxyChannel): void {
-    if (this.#channels.has(channel.label)) throw taken(channel.label);
+    if (this.#channels.has(channel.label)) throw labelTaken(channel.label);
     this.#channels.set(channel.label, channel);
   }
 
@@ -315,9 +315,6 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
   }
 }
-
-const taken = (label: string): VproxyError =>
-  new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
 
 const failure = (channel: string, reason: VproxyError): LogEvent => {
   const { code, message } = toVproxyError(reason);
