@@ -1,6 +1,7 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import type { Forward } from '../forward/forward.js';
 import { IncomingForward } from '../forward/incoming.js';
+import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
@@ -23,6 +24,8 @@ export interface ForwardTableOptions {
   readonly waitMs: number;
   /** Streams that each incoming forward serves at once. */
   readonly maxStreams: number;
+  /** What comes between the peer and the local ends. */
+  readonly filters: InputFilters;
   /** Gives ids that are unique in the process. */
   readonly nextId: () => string;
 }
@@ -47,12 +50,12 @@ export class ForwardTable {
 
   /** Makes a forward without effect. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, nextId } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, filters, nextId } = this.#options;
     const id = nextId();
     const forward =
       spec.direction === 'outgoing'
-        ? new OutgoingForward(spec, { id, source, log, clock, waitMs })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams });
+        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters })
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters });
     return { id, forward, isDeclared, isDraining: false };
   }
 

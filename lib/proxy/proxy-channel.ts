@@ -27,6 +27,7 @@ import { DialSupervisor } from './dial-supervisor.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
+import { requestFilters } from './request-filters.js';
 import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
 
@@ -99,6 +100,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       clock,
       waitMs: this.#waitMs,
       maxStreams: this.address.traits.streams,
+      filters: requestFilters(this.label, this.address),
       nextId: nextForwardId,
     });
     this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
