@@ -12,6 +12,7 @@ import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
 import { applyChannels, type ChannelChanges } from './apply-channels.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
+import { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardEntry } from './forward-table.js';
 import { isGroup, requireChannel } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
@@ -62,6 +63,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       identity: { instance: randomBytes(16).toString('hex'), agent, budget: new Budget(PROCESS_BUDGET_BYTES) },
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
+      addresses: new ForwardAddresses(),
     };
     this.#groups = new GroupTable(
       {
