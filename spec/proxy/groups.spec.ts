@@ -1,6 +1,7 @@
 /** Groups of channels in whole proxies: sockets that come and go, and templates that change. */
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import type net from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
@@ -55,6 +56,13 @@ async function ask(t: ExecutionContext, path: string, text: string): Promise<str
   return Buffer.concat(chunks).toString();
 }
 
+/** What comes next on an open socket when `text` is sent. */
+async function answerTo(socket: net.Socket, text: string): Promise<string> {
+  socket.write(text);
+  const [data] = (await within(10_000, 'an answer', once(socket, 'data'))) as [Buffer];
+  return data.toString();
+}
+
 const labels = ({ proxy }: TestProxy): string[] => proxy.listChannels().map(({ label }) => label);
 
 test('a machine that appears has forwards of its own, and they go with it', async (t) => {
@@ -84,21 +92,26 @@ test('a machine that appears has forwards of its own, and they go with it', asyn
 });
 
 test('a machine whose socket goes keeps its channel and its streams while it runs', async (t) => {
-  const { machines, forwards, group } = setUp(t, 'echo:FOLDER/{channel}.sock');
+  const { machines, forwards, group, templateOf } = setUp(t, 'echo:FOLDER/{channel}.sock');
   const guest = await machine(t, machines, 'vm1');
   const side = host(t, group);
   await side.start();
   const socket = localSocket(t, { path: join(forwards, 'vm1.sock') });
   await within(10_000, 'the stream', once(socket, 'data'));
-  // Removes the file only: who is connected stays so.
+  // The file only: who is connected stays so.
   rmSync(join(machines, 'vm1.sock'));
   await machine(t, machines, 'vm2');
   await eventually(() => labels(side).includes('vm2'));
-  socket.write('still');
-  const [data] = (await within(10_000, 'an answer', once(socket, 'data'))) as [Buffer];
-  t.is(data.toString(), 'still');
+  t.is(await answerTo(socket, 'still'), 'still');
+  // Also when the template is another one by now.
+  await side.proxy.apply([
+    { ...group, template: templateOf(['echo:FOLDER/{channel}.sock', 'echo:FOLDER/b/{channel}.sock']) },
+  ]);
+  t.is(await answerTo(socket, 'more'), 'more');
+  t.true(existsSync(join(forwards, 'b', 'vm1.sock')));
   await guest.proxy.stop();
-  await eventually(() => !labels(side).includes('vm1'));
+  // Sooner than the folder is read without an event.
+  await eventually(() => !labels(side).includes('vm1'), { timeoutMs: 4000 });
 });
 
 test('a label that another channel has is one warning, and that channel is not touched', async (t) => {
@@ -159,9 +172,7 @@ test('another template changes the forwards of the channels, and unchanged ones 
   });
   t.is(await ask(t, join(forwards, 'new', 'vm1.sock'), 'hello'), 'vm1 hello');
   t.false(existsSync(join(forwards, 'vm1', 'old.sock')));
-  socket.write('still');
-  const [data] = (await within(10_000, 'an answer', once(socket, 'data'))) as [Buffer];
-  t.is(data.toString(), 'still');
+  t.is(await answerTo(socket, 'still'), 'still');
 
   await machine(t, machines, 'vm2');
   t.is(await ask(t, join(forwards, 'new', 'vm2.sock'), 'hello'), 'vm2 hello');

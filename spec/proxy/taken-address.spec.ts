@@ -67,16 +67,20 @@ test('a port that somebody else has', async (t) => {
   t.deepEqual(proxy.listForwards(), []);
 });
 
-test('a forward that has left its port is not said to have it', async (t) => {
-  const { proxy, add, portOf } = await running(t, 'vm1', 'vm2');
-  const port = await portOf('ssh:0', 'vm1');
-  await waitingProgram(t, port);
-  const removed = proxy.removeForward('f1');
-  await localServer(t, echo, { host: '127.0.0.1', port });
-  await t.throwsAsync(add(`web:127.0.0.1:${port}`, 'vm2'), { message: /it is taken by this process$/ });
-  await proxy.removeChannel('vm1');
-  await removed;
-});
+for (const isDraining of [true, false]) {
+  const how = isDraining ? 'drains' : 'was removed';
+  test(`a forward that ${how} is not said to have the port that it had`, async (t) => {
+    const { proxy, add, portOf } = await running(t, 'vm1', 'vm2');
+    const port = await portOf('ssh:0', 'vm1');
+    await waitingProgram(t, port);
+    const removed = proxy.removeForward('f1', { isDraining });
+    if (!isDraining) await removed;
+    await localServer(t, echo, { host: '127.0.0.1', port });
+    await t.throwsAsync(add(`web:127.0.0.1:${port}`, 'vm2'), { message: /it is taken by this process$/ });
+    await proxy.removeChannel('vm1');
+    await removed;
+  });
+}
 
 test('two channels of one set that want the same port', async (t) => {
   const { proxy, folder, portOf } = await running(t, 'vm1');

@@ -10,6 +10,7 @@ import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { eventually, within } from '../helpers/eventually.js';
+import { firecracker } from '../helpers/hybrid-vsock.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -169,6 +170,14 @@ test('what is no request never reaches the emulator, and ends that stream only',
   t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
 });
 
+test('a request that its end cuts off does not end in order', async (t) => {
+  const { port } = await localServer(t, echo);
+  const stream = await (await new Setup(t).start('incoming', `storage:${port}`)).connect('vm1');
+  stream.end('{"argv":["x"');
+  stream.resume();
+  await t.throwsAsync(within(10_000, 'the end', once(stream, 'end')), { code: 'local-error' });
+});
+
 test('a process that serves storage calls gets the label too', async (t) => {
   const stream = await (await new Setup(t).start('incoming', 'storage:exec:cat')).connect('vm1');
   stream.end('{"argv":["x"]}');
@@ -213,4 +222,22 @@ test('a machine that sends requests that nobody reads is held up', async (t) => 
   );
   t.true(writtenBytes < 32 * 2 ** 20, `${writtenBytes}`);
   await t.notThrowsAsync(setup.connect('vm2'));
+});
+
+test('an emulator behind hybrid vsock gets the label, and the line of the handshake passes as it is', async (t) => {
+  const setup = new Setup(t);
+  const path = join(setup.folder, 'emulator.vsock');
+  const heard: Buffer[] = [];
+  const requests = await firecracker(t, path, {
+    50: (socket, early) => {
+      heard.push(early);
+      socket.on('data', (chunk: Buffer) => heard.push(chunk));
+    },
+  });
+  await setup.start('incoming', `storage:vsock-mux:${path}:50`);
+  const stream = await setup.connect('vm1');
+  stream.write('{"argv":["x"],"vm":"vm2"}\n');
+  await eventually(() => Buffer.concat(heard).includes('\n'));
+  t.is(requests[0]?.line, 'CONNECT 50\n');
+  t.is(Buffer.concat(heard).toString(), '{"argv":["x"],"vm":"vm1"}\n');
 });
