@@ -43,7 +43,8 @@ export interface ChannelOptions {
   readonly storage?: StorageOptions;
 }
 
-const LABEL = /^[a-z0-9._-]{1,64}$/;
+/** What a label is made of. */
+export const LABEL = /^[a-z0-9._-]{1,64}$/;
 
 /** The label itself. Throws `bad-argument` for a text that is none. */
 export function parseLabel(text: string): string {

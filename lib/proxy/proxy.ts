@@ -1,5 +1,6 @@
 /** A running vproxy: its channels, and what is done to all of them. */
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
@@ -59,6 +60,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
   constructor({ channels, agent, clock = systemClock }: ProxyOptions) {
     super();
+    // As many as wait for a session: that is no leak, of which Node would warn on stderr.
+    setMaxListeners(0, this.#stopping.signal);
     this.#context = {
       identity: { instance: randomBytes(16).toString('hex'), agent, budget: new Budget(PROCESS_BUDGET_BYTES) },
       clock,
