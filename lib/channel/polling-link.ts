@@ -124,7 +124,7 @@ export class PollingLink implements Link {
     for (let slabs = 0; slabs < SLABS_PER_TURN && this.#isOpen && !this.#isPaused; slabs++) {
       const count = this.#read();
       if (count === 0) return slabs > 0;
-      if (handler.onBytes(this.#slab.room.subarray(0, count))) this.#slab.keep(count);
+      this.#slab.took(count, handler.onBytes(this.#slab.room.subarray(0, count)));
     }
     return true;
   }

@@ -193,8 +193,7 @@ export class SocketLink implements Link {
 
   #deliver(byteCount: number): void {
     if (this.#reason !== null || this.#handler === null) return;
-    const isKept = this.#handler.onBytes(this.#slab.room.subarray(0, byteCount));
-    if (isKept) this.#slab.keep(byteCount);
+    this.#slab.took(byteCount, this.#handler.onBytes(this.#slab.room.subarray(0, byteCount)));
   }
 
   /** The other side ended. What is still to be written has nobody to go to. */
