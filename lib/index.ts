@@ -9,7 +9,7 @@ export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyErro
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export type { ChannelChanges } from './proxy/apply-channels.js';
-export type { ChannelOptions } from './proxy/channel-options.js';
+export type { ChannelOptions, ForwardTemplate } from './proxy/channel-options.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type {
   ChannelState,
