@@ -7,6 +7,7 @@ import type { Log, LogLevel } from '../util/log-event.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
 import type { Forward } from './forward.js';
+import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './service-registry.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { type StreamEnding, streamFields } from './stream-fields.js';
@@ -21,6 +22,8 @@ export interface IncomingOptions {
   readonly clock: Clock;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
+  /** What comes between streams and the target. Default: nothing. */
+  readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -34,7 +37,7 @@ export class IncomingForward implements Forward {
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
   constructor(spec: ForwardSpec, options: IncomingOptions) {
-    const { clock, maxStreams, kinds = ENDPOINT_KINDS } = options;
+    const { clock, maxStreams, filters, kinds = ENDPOINT_KINDS } = options;
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint, kinds);
@@ -43,6 +46,7 @@ export class IncomingForward implements Forward {
       name: this.#name,
       clock,
       maxStreams,
+      createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       log: (level, event, message, stream) => this.#log(level, event, message, stream),

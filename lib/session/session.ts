@@ -31,6 +31,7 @@ import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
 import type { StreamSink } from './stream-sink.js';
 import { StreamTable } from './stream-table.js';
+import type { Turn } from './turn.js';
 
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
@@ -49,6 +50,8 @@ export interface SessionContext {
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly settings: SessionSettings;
+  /** Ends `receive` before all is read. Default: nothing does. */
+  readonly turn?: Turn;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
@@ -81,7 +84,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Whether the session is over and the channel holds nothing of it any more. */
   #isWritten = false;
 
-  constructor(agreement: Agreement, { sink, clock, settings, firstStreamId }: SessionContext) {
+  constructor(agreement: Agreement, { sink, clock, settings, turn, firstStreamId }: SessionContext) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
@@ -105,7 +108,12 @@ export class Session extends EventEmitter<SessionEvents> {
       isCongested: () => this.#outbox.isCongested,
     });
     const handler = new FrameDispatch(this.#table, this.#actions());
-    this.#reader = new FrameReader({ handler, integrity, maxDataBytes: self.limits.frame });
+    this.#reader = new FrameReader({
+      handler,
+      integrity,
+      maxDataBytes: self.limits.frame,
+      ...(turn && { isTurnOver: turn.countPart }),
+    });
     this.#credit = new SessionCredit({
       clock,
       firstBytes: self.limits.inFlight,
@@ -243,7 +251,10 @@ export class Session extends EventEmitter<SessionEvents> {
     return stream;
   }
 
-  /** Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. */
+  /**
+   * Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. What was
+   * not read, `takeRest` gives.
+   */
   receive(chunk: Buffer): boolean {
     if (this.#isOver) return false;
     this.#receivedChunks += 1;
@@ -293,7 +304,10 @@ export class Session extends EventEmitter<SessionEvents> {
     else this.#drainWaiters.add(callback);
   }
 
-  /** After the end: the bytes that came behind it, for the next opening. */
+  /**
+   * After `receive`: the bytes behind what ended the session, for the next opening; else those that were left because the
+   * turn was over, as a view of the chunk, to be received before all others. Empty as a rule.
+   */
   takeRest(): Buffer {
     return this.#reader.takeRest();
   }

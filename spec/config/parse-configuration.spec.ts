@@ -108,7 +108,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: ${'wait, dead-after, insecure, name, control, metrics, log-level, log-format, log-details, channels'}`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, name, control, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -250,6 +250,6 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual(problemsOf(example), []);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
-  const channel = new Set(Object.keys(CHANNEL_SCHEMA.shape));
-  t.deepEqual(new Set(rows), new Set([...Object.keys(FILE_SCHEMA.shape), ...channel]));
+  const known = [...Object.keys(FILE_SCHEMA.shape), ...Object.keys(CHANNEL_SCHEMA.shape)];
+  t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });

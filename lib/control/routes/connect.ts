@@ -9,7 +9,9 @@ import { upgradeRoute } from '../route.js';
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
 
-const SWITCHING = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${STREAM_PROTOCOL}\r\n\r\n`;
+/** The answer; `name` is that of the stream, by which the events tell how it ended. */
+const switching = (name: string): string =>
+  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${STREAM_PROTOCOL}\r\nVproxy-Stream: ${name}\r\n\r\n`;
 
 export const connectRoutes = [
   upgradeRoute({
@@ -24,8 +26,9 @@ export const connectRoutes = [
     errors: [403, 404, 426, 503, 504],
     upgrade: async ({ proxy }, { query: { service, channel }, signal }, socket) => {
       const stream = await proxy.connect(service, channel);
+      const label = channel ?? proxy.listChannels()[0]?.label ?? '';
       await accepted(stream, signal, () => {
-        socket.write(SWITCHING);
+        socket.write(switching(`${label}/${stream.id}`));
         joinStream(stream, socket);
       });
     },
