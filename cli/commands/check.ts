@@ -66,12 +66,11 @@ function bad(file: string, problems: readonly Problem[]): BadFileError {
 
 /** A line for each channel, and for each of its forwards. */
 function describe({ channels }: Configuration): string {
-  const lines = channels.flatMap(({ label, address, forwards = [] }) => [
+  const lines = channels.flatMap(({ label, address, forwards = [], template = [] }) => [
     `${label}: ${escapeText(address, 1024)}`,
-    ...forwards.map((spec) => {
-      const flag = spec.direction === 'outgoing' ? '-o' : '-i';
-      return `  ${flag} ${escapeText(formatForwardSpec(spec), 1024)}`;
-    }),
+    ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
+      ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
+    ),
   ]);
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -1,12 +1,15 @@
 /** What a configuration file says, or everything that is wrong with it. */
 import { toVproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { parseLabel } from '../proxy/channel-options.js';
+import { isGroup } from '../proxy/group-pattern.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import { checkTable } from './check-table.js';
 import type { ChannelSettings, FileChannel, FileLayer } from './configuration.js';
 import { CHANNEL_SCHEMA, FILE_SCHEMA, isTable, STORAGE_SCHEMA } from './file-schema.js';
+import { parseForwardFor } from './group-forwards.js';
 import { parseDocument } from './parse-document.js';
 import { formatKeyPath, type KeyPath, type Problem } from './problem.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
@@ -48,12 +51,14 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
   const path = ['channels', label];
   const name = attempt(path, problems, () => parseLabel(label));
   const found = checkTable(CHANNEL_SCHEMA, value, path, problems);
-  // Also those of a channel in which something else is wrong.
+  const address = found?.address;
+  const hasStar = address !== undefined && attempt([...path, 'address'], problems, () => isGroup({ address })) === true;
+  // Also what is within a channel in which something else is wrong.
+  const forwards = DIRECTIONS.flatMap((direction) => parseForwards(value, hasStar, direction, path, problems));
   const inner = tablesOf(value);
   const storage = parseStorage(inner['storage'], [...path, 'storage'], problems);
   const ports = parseVsockPorts(inner['vsock-ports'], [...path, 'vsock-ports'], problems);
   if (name === null || found === null) return null;
-  const forwards = [...(found.outgoing ?? []), ...(found.incoming ?? [])];
   if (Object.keys(ports).length > 0 && !forwards.some(isHybridListener)) {
     const message = 'there is no outgoing "*:vsock-mux:/path" that it is for';
     problems.push({ where: [...path, 'vsock-ports'], message });
@@ -66,6 +71,24 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
     ...parseSettings(found),
     ...pick('storage', found.storage === false ? { isAllowed: false } : storage),
   };
+}
+
+const DIRECTIONS: readonly Direction[] = ['outgoing', 'incoming'];
+
+/** The forwards in a table of a channel; what is no list of texts, the schema tells. */
+function parseForwards(
+  value: unknown,
+  hasStar: boolean,
+  direction: Direction,
+  path: KeyPath,
+  problems: Problem[],
+): ForwardSpec[] {
+  const list: unknown = isTable(value) ? (value as Record<Direction, unknown>)[direction] : null;
+  if (!Array.isArray(list)) return [];
+  return list.flatMap((text: unknown, index) => {
+    if (typeof text !== 'string' || text === '') return [];
+    return attempt([...path, direction, index], problems, () => parseForwardFor(hasStar, direction, text)) ?? [];
+  });
 }
 
 interface SettingsTable {

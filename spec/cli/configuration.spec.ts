@@ -32,8 +32,8 @@ test.serial('vproxy check prints every error on a line of its own, and ends with
   t.is(stdout, '');
   t.deepEqual(stderr.split('\n'), [
     `${path}: wait: expected a whole number of seconds from 0 to 86400`,
-    `${path}: channels.vm1.outgoing[1]: -o ssh: there is no colon behind the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path`,
     `${path}: channels.vm1.outgoin: there is no such key; did you mean outgoing?`,
+    `${path}: channels.vm1.outgoing[1]: -o ssh: there is no colon behind the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path`,
     `${path}: channels.vm2: channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
     '',
   ]);
@@ -156,3 +156,47 @@ test.serial('one process runs the channels of a file, each with its own forwards
     t.is((await answer).toString(), `${vm}!`);
   }
 });
+
+test.serial(
+  'a group on the command line, and after a reload: each socket has a channel with forwards of its own',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const config = join(folder, 'vproxy.toml');
+    mkdirSync(join(folder, 'vms'));
+    const write = (services: readonly string[]) => {
+      const texts = services.map((service) => `"${service}:${folder}/{channel}-${service}.sock"`).join(', ');
+      writeFileSync(config, `[channels.vms]\naddress = "unix://${folder}/vms/*.sock"\noutgoing = [${texts}]\n`);
+    };
+    write(['echo']);
+    const host = spawnVproxy(t, ['--config', config]);
+    const target = await localServer(t, echo);
+    const guest = (vm: string) =>
+      spawnVproxy(t, [
+        '-c',
+        `unix-listen:${folder}/vms/${vm}.sock`,
+        '-i',
+        `echo:${target.port}`,
+        '-i',
+        `more:${target.port}`,
+      ]);
+    const check = async (path: string) => {
+      const socket = localSocket(t, { path: join(folder, path) });
+      const answer = readToEnd(socket);
+      socket.end('!');
+      t.is((await answer).toString(), '!');
+    };
+    guest('vm7');
+    guest('vm8');
+    await host.waitForLine(new RegExp(`vm7: ${ESTABLISHED.source}`));
+    await host.waitForLine(new RegExp(`vm8: ${ESTABLISHED.source}`));
+    await check('vm7-echo.sock');
+    await check('vm8-echo.sock');
+    write(['more']);
+    host.kill('SIGHUP');
+    await host.waitForLine(/reloaded: forwards added: /);
+    await check('vm7-more.sock');
+    await check('vm8-more.sock');
+    await t.throwsAsync(check('vm7-echo.sock'));
+    t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 2);
+  },
+);

@@ -1,15 +1,18 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardArgument } from '../../lib/config/forward-argument.js';
+import { toTemplate } from '../../lib/config/group-forwards.js';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 
-const LABELS = ['vm1', 'vm2', '22', '-', 'sock'];
+const channels = (labels: readonly string[]) => new Map(labels.map((label) => [label, label === 'vms']));
+
+const LABELS = ['vm1', 'vm2', '22', '-', 'sock', 'vms'];
 
 const means = test.macro({
   title: (_, direction: Direction, text: string) => `${direction} ${text} with several channels`,
   exec(t, direction: Direction, text: string, label: string, forward: string) {
-    const found = parseForwardArgument(direction, text, LABELS);
+    const found = parseForwardArgument(direction, text, channels(LABELS));
     t.is(found.label, label);
     t.is(found.spec.direction, direction);
     t.is(formatForwardSpec(found.spec), forward);
@@ -35,16 +38,37 @@ test(means, 'outgoing', '22/ssh:9022', '22', 'ssh:127.0.0.1:9022');
 test(means, 'outgoing', '-/x:/run/a', '-', 'x:unix:/run/a');
 test(means, 'outgoing', '-/x:/run/a:-', '-', 'x:unix:/run/a');
 
+test('a forward of a group has a place for the label of each channel, which means nothing elsewhere', (t) => {
+  for (const text of [
+    'vms/ssh:/run/{channel}/ssh.sock',
+    'ssh:/run/{channel}/ssh.sock:vms',
+    'vms/x-{channel}:{channel}.lan:22',
+  ]) {
+    const { label, spec } = parseForwardArgument('outgoing', text, channels(LABELS));
+    t.is(label, 'vms');
+    t.is(`vms/${toTemplate(spec).text.replace('unix:', '')}`, text.replace(/^(.*):vms$/, 'vms/$1'));
+  }
+  const { spec } = parseForwardArgument('outgoing', 'vm1/ssh:/run/{channel}/ssh.sock', channels(LABELS));
+  t.like(spec.endpoint, { path: '/run/{channel}/ssh.sock' });
+  t.throws(() => parseForwardArgument('outgoing', 'vm1/ssh:{channel}:22', channels(LABELS)), { code: 'bad-argument' });
+  t.throws(() => parseForwardArgument('outgoing', 'vms/ssh:/{channel}', channels(LABELS.slice(0, 2))), {
+    message: /no channel "vms"/,
+  });
+  t.throws(() => parseForwardArgument('outgoing', 'vms/ssh:{channel}', channels(LABELS)), {
+    message: /^-o ssh:\{channel\}: the address is not/,
+  });
+});
+
 const refuses = test.macro({
   title: (_, direction: Direction, text: string) => `${direction} ${text} is refused with several channels`,
-  exec(t, direction: Direction, text: string, says: string, labels: readonly string[] = LABELS) {
-    const error = t.throws(() => parseForwardArgument(direction, text, labels), { code: 'bad-argument' });
+  exec(t, direction: Direction, text: string, says: string) {
+    const error = t.throws(() => parseForwardArgument(direction, text, channels(LABELS)), { code: 'bad-argument' });
     t.true(error.message.includes(says), error.message);
     t.true(error.message.startsWith(direction === 'outgoing' ? '-o ' : '-i '), error.message);
   },
 });
 
-test(refuses, 'outgoing', 'ssh:9022', 'which channel? There are: vm1, vm2, 22, -, sock; write vm1/ssh:9022');
+test(refuses, 'outgoing', 'ssh:9022', 'which channel? There are: vm1, vm2, 22, -, sock, vms; write vm1/ssh:9022');
 // What could be a port is one, whatever the channels are called.
 test(refuses, 'outgoing', 'ssh:9022:22', 'which channel?');
 test(refuses, 'incoming', 'x:vsock-mux:/run/v:22', 'which channel?');
@@ -62,7 +86,7 @@ test(refuses, 'outgoing', 'vm\u001b/ssh:1', 'no channel "vm\\x1b"');
 
 test('with one channel a forward need not name it, and may', (t) => {
   for (const text of ['ssh:9022', 'ssh:9022:vm1', 'vm1/ssh:9022']) {
-    const { label, spec } = parseForwardArgument('outgoing', text, ['vm1']);
+    const { label, spec } = parseForwardArgument('outgoing', text, channels(['vm1']));
     t.is(label, 'vm1');
     t.is(formatForwardSpec(spec), 'ssh:127.0.0.1:9022');
   }
@@ -74,10 +98,10 @@ test('a port is never taken for a label', (t) => {
       fc.integer({ min: 1, max: 65_535 }),
       fc.constantFrom('', '127.0.0.1:', '[::1]:', '1:'),
       (port, host) => {
-        const { label, spec } = parseForwardArgument('incoming', `vm/x:${host}${port}`, ['vm', String(port)]);
+        const { label, spec } = parseForwardArgument('incoming', `vm/x:${host}${port}`, channels(['vm', String(port)]));
         t.is(label, 'vm');
         t.like(spec.endpoint, { kind: 'tcp', port });
-        t.throws(() => parseForwardArgument('incoming', `x:${host}${port}`, ['vm', String(port)]), {
+        t.throws(() => parseForwardArgument('incoming', `x:${host}${port}`, channels(['vm', String(port)])), {
           message: /which channel/,
         });
       },

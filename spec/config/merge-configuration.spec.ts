@@ -183,6 +183,19 @@ test(refuses, FILE, { json: true }, '--json: it says how --print-config prints, 
 test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot stand with --control');
 test(refuses, FILE, { channel: '' }, '-c: its value is empty');
 
+test('what a group forwards is a template', (t) => {
+  const file = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["ssh:/run/{channel}/ssh.sock"]';
+  const merged = merge(file, { outgoing: 'x:127.0.0.1:0:vms', incoming: 'vms/log:file:/var/log/{channel}.log' });
+  t.like(merged.channels[0], { label: 'vms', address: 'unix-connect:/run/vms/*.sock', forwards: [] });
+  t.deepEqual(merged.channels[0]?.template, [
+    { direction: 'outgoing', text: 'ssh:unix:/run/{channel}/ssh.sock' },
+    { direction: 'outgoing', text: 'x:127.0.0.1:0' },
+    { direction: 'incoming', text: 'log:file:/var/log/{channel}.log' },
+  ]);
+  const text = formatConfiguration(merged, 'toml');
+  t.is(formatConfiguration(mergeConfiguration(read(text), parseRunFlags({})), 'toml'), text);
+});
+
 for (const format of ['toml', 'json'] as const) {
   test(`what is in force as ${format} is a configuration that says the same`, (t) => {
     for (const flags of [{}, { outgoing: 'vm1/*:vsock-mux:/v,1=a', 'no-control': true, 'no-storage': true }]) {

@@ -180,9 +180,9 @@ test('every error is listed, those of inner tables and of later channels too', (
       'wait',
       'nam',
       'channels.vm1.address',
-      'channels.vm1.outgoing[1]',
       'channels.vm1.outgoing[2]',
       'channels.vm1.outgoin',
+      'channels.vm1.outgoing[1]',
       'channels.vm1.storage.socket',
       'channels.vm1.storage.paralel',
       'channels.vm1.vsock-ports.a',
@@ -190,6 +190,20 @@ test('every error is listed, those of inner tables and of later channels too', (
       'channels.VM2.address',
       'channels.VM2.incoming[0]',
     ],
+  );
+});
+
+test('the forwards of a group have a place for a label, those of a channel have not', (t) => {
+  const group =
+    '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["{channel}:{channel}:0", "x:{channel}"]\n';
+  const channel = `${CHANNEL}outgoing = ["{channel}:0", "x:/run/{channel}"]`;
+  t.deepEqual(problemsOf(group + channel), [
+    'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address stands in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+    'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+  ]);
+  t.regex(
+    problemsOf('[channels.vms]\naddress = "unix-connect:/run/*/*.sock"')[0] ?? '',
+    /^f: channels\.vms\.address: .*\*/,
   );
 });
 
