@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, its help, and what becomes of an argument that is wrong. */
 import yargs from 'yargs';
 import { VproxyError } from '../lib/errors.js';
+import { checkCommand } from './commands/check.js';
 import { pipeCreateCommand } from './commands/pipe-create.js';
 import { runCommand } from './commands/run.js';
 import { storageEmulatorCommand } from './commands/storage-emulator.js';
@@ -44,6 +45,7 @@ function parser(args: readonly string[]) {
       // Their own types say which arguments their handlers take; yargs's `command` does not take that in.
       .command(storageEmulatorCommand)
       .command(pipeCreateCommand)
+      .command(checkCommand)
       .strict()
       .help()
       .alias('help', 'h')

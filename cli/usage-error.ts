@@ -1,8 +1,9 @@
 /** What yargs finds wrong with a command line, as one line that names the argument and what would be right. */
 import type { Options } from 'yargs';
 import { VproxyError } from '../lib/errors.js';
+import { closestWord } from '../lib/util/closest-word.js';
 import { escapeText } from '../lib/util/escape.js';
-import { closestWord } from './closest-word.js';
+
 import { RUN_OPTIONS } from './options.js';
 import { formatOption } from './raw-arguments.js';
 
@@ -10,6 +11,7 @@ import { formatOption } from './raw-arguments.js';
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['storage-emulator', ['replies', 'listen', 'dial']],
   ['pipe-create', ['mode', 'owner']],
+  ['check', []],
 ]);
 
 /** The error for a message of yargs about the words `args`. */

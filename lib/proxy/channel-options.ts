@@ -13,6 +13,9 @@ import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
 /** The label of a channel that was given none. */
 export const DEFAULT_LABEL = 'default';
 
+/** How long a local connection waits for a session where nothing is said, in milliseconds. */
+export const DEFAULT_WAIT_MS = 10_000;
+
 /** A forward of each channel of a group, as text, because the channel's label goes into it. */
 export interface ForwardTemplate {
   readonly direction: Direction;
@@ -34,7 +37,7 @@ export interface ChannelOptions {
   readonly template?: readonly ForwardTemplate[];
   /** The operator's name for this side, told to the peer. Default null. */
   readonly name?: string | null;
-  /** How long a local connection waits for a session, in milliseconds. Default 10,000. */
+  /** How long a local connection waits for a session, in milliseconds. Default {@link DEFAULT_WAIT_MS}. */
   readonly waitMs?: number;
   /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
   readonly deadAfterMs?: number | null;
