@@ -64,6 +64,16 @@ export class MuxStream extends Duplex {
     return this.#stream.from;
   }
 
+  /** Payload that was sent so far. */
+  get sentBytes(): number {
+    return this.#stream.sentBytes;
+  }
+
+  /** Payload that came so far. */
+  get receivedBytes(): number {
+    return this.#stream.receivedBytes;
+  }
+
   override read(size?: number): unknown {
     const chunk: unknown = super.read(size);
     // A program that waits for more than a window gets credit for what lies here already, or it would wait for ever.
