@@ -57,7 +57,7 @@ const [address = '0', mode = '', amount = '0'] = process.argv.slice(2);
 let connect: Connect = () => connectSocket(address.startsWith('/') ? address : Number(address));
 let stop: () => Promise<void> = () => Promise.resolve();
 if (address.startsWith('mux:')) {
-  const proxy = new Proxy({ channel: address.slice('mux:'.length), forwards: [], agent: 'vproxy bench' });
+  const proxy = new Proxy({ channels: [{ address: address.slice('mux:'.length) }], agent: 'vproxy bench' });
   await proxy.start();
   connect = () => connectMux(proxy);
   stop = () => proxy.stop();

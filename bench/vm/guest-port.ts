@@ -86,7 +86,7 @@ async function nextLink(): Promise<Link> {
 }
 
 if (mode === 'mux') {
-  const proxy = new Proxy({ channel, forwards: [], agent: 'vproxy bench', storage: { isAllowed: false } });
+  const proxy = new Proxy({ channels: [{ address: channel, storage: { isAllowed: false } }], agent: 'vproxy bench' });
   proxy.serve('load', serveLoad);
   await proxy.start();
 }

@@ -38,19 +38,25 @@ export interface FrameReaderOptions {
   readonly integrity: boolean;
   /** The largest DATA payload that this side announced. */
   readonly maxDataBytes: number;
+  /** Asked after each header and each payload: true makes `push` return, with the rest left to `takeRest`. Default: never. */
+  readonly isTurnOver?: () => boolean;
 }
+
+const never = (): boolean => false;
 
 /** Reads the frames of one direction of one session. */
 export class FrameReader {
   readonly #handler: FrameHandler;
   readonly #integrity: boolean;
   readonly #maxDataBytes: number;
+  readonly #isTurnOver: () => boolean;
 
   #state: State = STATE.HEADER;
   /** Of the next header. */
   #sequence = 1;
   /** Of the last header that was judged. */
   #judgedSequence = 0;
+  #frameCount = 0;
   readonly #header = Buffer.allocUnsafe(HEADER_BYTES);
   #headerFill = 0;
   #type = 0;
@@ -66,16 +72,22 @@ export class FrameReader {
   #rest: Buffer = EMPTY;
   #stopped = false;
 
-  constructor({ handler, integrity, maxDataBytes }: FrameReaderOptions) {
+  constructor({ handler, integrity, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
     this.#handler = handler;
     this.#integrity = integrity;
     this.#maxDataBytes = maxDataBytes;
+    this.#isTurnOver = isTurnOver;
   }
 
   /** The sequence number of the frame at hand, or of the next one. */
   get sequence(): number {
     const isInPayload = this.#state >= STATE.CONTROL && this.#state <= STATE.SKIP;
     return isInPayload ? this.#judgedSequence : this.#sequence;
+  }
+
+  /** Frames whose header was valid, of every type. */
+  get frameCount(): number {
+    return this.#frameCount;
   }
 
   /** Whether a frame has begun and is not complete. */
@@ -93,7 +105,10 @@ export class FrameReader {
     this.#rest = Buffer.from(chunk);
   }
 
-  /** After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them. */
+  /**
+   * After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them.
+   * Else what `push` left of its chunk because the turn was over, as a view of it; empty as a rule.
+   */
   takeRest(): Buffer {
     const rest = this.#rest;
     this.#rest = EMPTY;
@@ -101,7 +116,7 @@ export class FrameReader {
   }
 
   /**
-   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew. Throws
+   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew; see `takeRest`. Throws
    * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
    */
   push(chunk: Buffer): boolean {
@@ -142,12 +157,14 @@ export class FrameReader {
             }
           }
         }
+        if (this.#isTurnOver()) break;
       }
     } catch (error) {
       this.#rest = Buffer.concat([this.#restPrefix, chunk.subarray(at)]);
       throw error;
     }
     if (this.#stopped) this.#rest = Buffer.from(chunk.subarray(at));
+    else if (at < chunk.length) this.#rest = chunk.subarray(at);
     return kept;
   }
 
@@ -194,6 +211,7 @@ export class FrameReader {
     }
     this.#judgedSequence = this.#sequence;
     this.#sequence = nextSequence(this.#sequence);
+    this.#frameCount += 1;
     const streamId = bytes.readUInt32BE(offset + 4);
     const length = bytes.readUInt32BE(offset + 8);
     if (bytes[offset + 1] !== 0) throw violation(type, streamId, `has flags ${bytes[offset + 1]}`);

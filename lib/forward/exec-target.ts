@@ -4,6 +4,7 @@ import type { SessionStream } from '../session/session-stream.js';
 import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
 import { ChildSink } from './child-sink.js';
+import { filterInput } from './input-filter.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
 
 /** How much of one line on stderr is logged. */
@@ -27,6 +28,10 @@ export class ExecTarget implements Target {
     this.#shell = shell;
   }
 
+  get openCount(): number {
+    return this.#children.size;
+  }
+
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
@@ -37,6 +42,7 @@ export class ExecTarget implements Target {
       stream.refuse('connect-failed', `${name}: too many files are open`);
       return;
     }
+    filterInput(child.stdin, this.#context.createFilter?.() ?? null);
     const sink = new ChildSink(stream, child, {
       clock,
       describe: (ending) => `${name} ${ending}`,

@@ -27,6 +27,10 @@ export class FileTarget implements Target {
     });
   }
 
+  get openCount(): number {
+    return this.#streamCount;
+  }
+
   serve(stream: SessionStream): void {
     const { maxStreams, name, onOpened } = this.#context;
     if (refuseBeyond(stream, this.#streamCount, maxStreams)) return;

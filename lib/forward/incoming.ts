@@ -6,50 +6,84 @@ import { escapeText } from '../util/escape.js';
 import type { Log, LogLevel } from '../util/log-event.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
+import type { Forward } from './forward.js';
+import type { InputFilters } from './input-filter.js';
+import type { ServiceRegistry } from './service-registry.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
+import { type StreamEnding, streamFields } from './stream-fields.js';
 import type { Target } from './target.js';
 
 export interface IncomingOptions {
+  /** Where the service is offered. */
+  readonly registry: ServiceRegistry;
+  /** What its streams are said to belong to. Default null. */
+  readonly id?: string | null;
   readonly log: Log;
   readonly clock: Clock;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
+  /** What comes between streams and the target. Default: nothing. */
+  readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
 
-export class IncomingForward {
+export class IncomingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: IncomingOptions;
-  readonly #endpointText: string;
+  readonly endpointText: string;
   readonly #target: Target;
+  #streamCount = 0;
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
   constructor(spec: ForwardSpec, options: IncomingOptions) {
-    const { clock, maxStreams, kinds = ENDPOINT_KINDS } = options;
+    const { clock, maxStreams, filters, kinds = ENDPOINT_KINDS } = options;
     this.spec = spec;
     this.#options = options;
-    this.#endpointText = formatEndpoint(spec.endpoint, kinds);
+    this.endpointText = formatEndpoint(spec.endpoint, kinds);
     const kind = kindOf(spec.endpoint, kinds, 'createTarget', `-i ${spec.service}`);
     this.#target = kind.createTarget(spec.endpoint, {
       name: this.#name,
       clock,
       maxStreams,
+      createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       log: (level, event, message, stream) => this.#log(level, event, message, stream),
     });
   }
 
-  /** Serves one stream: accepts it when its target works, else refuses it with what was wrong. */
-  serve(stream: SessionStream): void {
-    this.#target.serve(stream);
+  get openCount(): number {
+    return this.#target.openCount;
   }
 
-  /** Ends what is still open. */
+  get streamCount(): number {
+    return this.#streamCount;
+  }
+
+  /** Offers the service. Rejects with `bad-argument` where it is offered already. */
+  start(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#options.registry.add(this.spec.service, this.#serve);
+      resolve();
+    });
+  }
+
+  pause(): void {
+    this.#options.registry.remove(this.spec.service, this.#serve);
+  }
+
   async stop(): Promise<void> {
+    this.pause();
     await this.#target.stop();
   }
+
+  /** Accepts a stream when the target works, else refuses it with what was wrong. */
+  readonly #serve = (stream: SessionStream): void => {
+    this.#streamCount += 1;
+    stream.owner = this.#options.id ?? null;
+    this.#target.serve(stream);
+  };
 
   #opened(stream: SessionStream): void {
     const from = escapeText(stream.from ?? 'the peer', 80);
@@ -59,19 +93,20 @@ export class IncomingForward {
   #closed(stream: SessionStream, reason: VproxyError | null): void {
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     if (reason === null) {
-      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, stream);
+      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, stream, {});
     } else {
       const message = `stream ${stream.id} to ${this.#name}: ${reason.message} (${reason.code}); ${amount}`;
-      this.#log('info', 'stream-reset', message, stream);
+      this.#log('info', 'stream-reset', message, stream, reason);
     }
   }
 
   get #name(): string {
-    return `${this.#endpointText} (${this.spec.service})`;
+    return `${this.endpointText} (${this.spec.service})`;
   }
 
-  #log(level: LogLevel, event: string, message: string, stream?: SessionStream): void {
-    const fields = { service: this.spec.service, endpoint: this.#endpointText, stream: stream?.id ?? null };
-    this.#options.log({ level, event, message, fields });
+  #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
+    const { id = null } = this.#options;
+    const place = { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
+    this.#options.log({ level, event, message, fields: { ...place, ...streamFields(stream, ending) } });
   }
 }

@@ -3,35 +3,44 @@ import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
-import { listen } from '../util/listen.js';
-import type { Log } from '../util/log-event.js';
+import { type ListenAddress, listen } from '../util/listen.js';
+import type { Log, LogLevel } from '../util/log-event.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
 import type { Caller, Entrance } from './entrance.js';
+import type { Forward } from './forward.js';
+import { filterInput, type InputFilters } from './input-filter.js';
 import type { SessionSource } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
+import { type StreamEnding, streamFields } from './stream-fields.js';
 
 export interface OutgoingOptions {
+  /** What its streams are said to belong to. Default null. */
+  readonly id?: string | null;
   readonly source: SessionSource;
   readonly log: Log;
   readonly clock: Clock;
   /** How long a connection waits for a session, in milliseconds. */
   readonly waitMs: number;
+  /** What comes between streams and those who connect. Default: nothing. */
+  readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
 
-export class OutgoingForward {
+export class OutgoingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: OutgoingOptions;
   readonly #kinds: EndpointKinds;
   readonly #entrance: Entrance;
+  #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
   readonly #sockets = new Set<net.Socket>();
+  #streamCount = 0;
   /** Kept, because to ask for the address in force is a system call, and every log line names it. */
   #endpointText: string;
 
@@ -49,6 +58,23 @@ export class OutgoingForward {
       onRejected: (why) =>
         this.#log('warn', 'stream-refused', `a connection to ${this.#name(spec.service)} was closed: ${why}`),
     });
+    this.#address = this.#entrance.address;
+    this.#server.on('connection', (socket) => this.#accept(socket));
+    this.#server.on('error', (error) => {
+      if (this.#server.listening) this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`);
+    });
+  }
+
+  get endpointText(): string {
+    return this.#endpointText;
+  }
+
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
+  get streamCount(): number {
+    return this.#streamCount;
   }
 
   /** The address in force, with the port that was picked where 0 was asked for. */
@@ -60,18 +86,24 @@ export class OutgoingForward {
 
   /** Listens. Rejects with `address-…` codes. */
   async start(): Promise<void> {
-    await listen(this.#server, this.#entrance.address);
-    this.#server.on('connection', (socket) => this.#accept(socket));
-    this.#server.on('error', (error) => this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`));
+    await listen(this.#server, this.#address);
+    const bound = this.#server.address();
+    // Paused and started again it is where it was, also where any port would have done.
+    if ('port' in this.#address && bound !== null && typeof bound === 'object')
+      this.#address = { ...this.#address, port: bound.port };
     this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
     this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
+  }
+
+  /** Listens no more. */
+  pause(): void {
+    if (this.#server.listening) this.#server.close();
   }
 
   /** Stops listening and resets what is still open. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    if (!this.#server.listening) return;
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = this.#server.listening ? new Promise((resolve) => this.#server.close(resolve)) : null;
     for (const socket of this.#sockets) resetSocket(socket);
     await closed;
   }
@@ -113,6 +145,8 @@ export class OutgoingForward {
         isOpen = true;
         this.#log('debug', 'stream-opened', `stream ${stream.id} to ${service} is open`, stream);
         caller.opened(stream);
+        // What the entrance itself writes is out by now, and nothing of the peer has come.
+        filterInput(socket, this.#options.filters?.(service) ?? null);
       },
       onDone: (reason) => this.#closed(stream, reason, isOpen),
     });
@@ -125,6 +159,8 @@ export class OutgoingForward {
       this.#refuse(caller, toVproxyError(error, 'no-session'));
       return;
     }
+    this.#streamCount += 1;
+    stream.owner = this.#options.id ?? null;
     const socket = caller.read(splice.onread);
     this.#track(socket);
     splice.join(stream, socket);
@@ -148,13 +184,13 @@ export class OutgoingForward {
   #closed(stream: SessionStream, reason: VproxyError | null, wasOpen: boolean): void {
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     if (reason === null) {
-      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${stream.service} has ended: ${amount}`, stream);
+      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${stream.service} has ended: ${amount}`, stream, {});
     } else if (wasOpen) {
       const message = `stream ${stream.id} to ${stream.service} was reset: ${reason.message} (${reason.code}); ${amount}`;
-      this.#log('info', 'stream-reset', message, stream);
+      this.#log('info', 'stream-reset', message, stream, reason);
     } else {
       const message = `a connection to ${this.#name(stream.service)} was reset: ${reason.message} (${reason.code})`;
-      this.#log('warn', 'stream-refused', message, stream);
+      this.#log('warn', 'stream-refused', message, stream, reason);
     }
   }
 
@@ -162,9 +198,10 @@ export class OutgoingForward {
     return `${this.#endpointText} (${service})`;
   }
 
-  #log(level: 'debug' | 'info' | 'warn', event: string, message: string, stream?: SessionStream): void {
+  #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
+    const { id = null } = this.#options;
     const service = stream?.service ?? this.spec.service;
-    const fields = { service, endpoint: this.#endpointText, stream: stream?.id ?? null };
-    this.#options.log({ level, event, message, fields });
+    const place = { forward: id, direction: 'outgoing', endpoint: this.#endpointText, service };
+    this.#options.log({ level, event, message, fields: { ...place, ...streamFields(stream, ending) } });
   }
 }

@@ -24,6 +24,11 @@ export class SessionSource {
     return this.#session !== null && !this.#session.isOver && !this.#session.isDraining ? this.#session : null;
   }
 
+  /** The session, also one that drains; or null. */
+  get current(): Session | null {
+    return this.#session !== null && !this.#session.isOver ? this.#session : null;
+  }
+
   /** A session was established; who waits gets it. */
   provide(session: Session): void {
     this.#session = session;

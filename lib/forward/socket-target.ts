@@ -6,6 +6,7 @@ import type { OnRead } from '../util/buffered-socket.js';
 import { describeError } from '../util/describe-error.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
+import { filterInput } from './input-filter.js';
 import { Splice } from './splice.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
 
@@ -38,6 +39,10 @@ export class SocketTarget implements Target {
     this.#timeoutMs = timeoutMs;
   }
 
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened } = this.#context;
@@ -66,6 +71,7 @@ export class SocketTarget implements Target {
       refused: refuse,
     });
     this.#sockets.add(socket);
+    filterInput(socket, this.#context.createFilter?.() ?? null);
     socket.once('error', (error) => {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });

@@ -29,6 +29,10 @@ export class DialSupervisor extends ChannelSupervisor {
     return Promise.resolve();
   }
 
+  override startPatiently(): void {
+    void this.start();
+  }
+
   override async stop(reason: VproxyError): Promise<void> {
     this.#stopping.abort();
     this.#endPause?.();
@@ -48,11 +52,13 @@ export class DialSupervisor extends ChannelSupervisor {
       const reason = await this.#openOnce();
       if (signal.aborted) return;
       if (!reason.row.retry) {
+        this.setState('failed', reason.message);
         this.emit('fatal', reason);
         return;
       }
-      this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code });
-      await this.#pause();
+      const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
+      this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code }, pauseMs);
+      await this.#pause(pauseMs);
     }
   }
 
@@ -61,6 +67,7 @@ export class DialSupervisor extends ChannelSupervisor {
     const { channel } = this.options;
     const { signal } = this.#stopping;
     this.#wasSessionShort = false;
+    this.setState('opening');
     try {
       const report = { waiting: (what: string) => this.tellState('waiting', `${channel.text}: waiting for ${what}`) };
       const link = await this.#kind.dial(channel.address, { signal, report });
@@ -81,10 +88,9 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
-  async #pause(): Promise<void> {
+  async #pause(pauseMs: number): Promise<void> {
     const over = deferred();
-    const pauses = this.#wasSessionShort ? this.#shortSessions : this.#backoff;
-    const cancel = this.options.clock.schedule(pauses.next(), () => over.resolve());
+    const cancel = this.options.clock.schedule(pauseMs, () => over.resolve());
     this.#endPause = () => over.resolve();
     await over.promise;
     cancel();

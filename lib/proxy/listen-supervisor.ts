@@ -33,7 +33,11 @@ export class ListenSupervisor extends ChannelSupervisor {
       return;
     }
     this.#listener = listener;
-    this.tellState('listening', `waiting for the peer on ${listener.description}`);
+    this.#tellListening(listener);
+  }
+
+  override startPatiently(): void {
+    this.#retry();
   }
 
   override async stop(reason: VproxyError): Promise<void> {
@@ -66,8 +70,10 @@ export class ListenSupervisor extends ChannelSupervisor {
     void runner.closed.then((reason) => {
       this.#runners.delete(runner);
       if (this.#established === runner) this.#established = null;
-      this.log('debug', 'channel-closed', reason.message, { channel: link.description, code: reason.code });
+      this.log('debug', 'channel-closed', reason.message, { link: link.description, code: reason.code });
+      if (this.#runners.size === 0 && this.#listener !== null) this.#tellListening(this.#listener);
     });
+    this.setState('opening');
     runner.start();
   }
 
@@ -81,11 +87,16 @@ export class ListenSupervisor extends ChannelSupervisor {
     void previous.stop(new VproxyError('channel-displaced', message));
   }
 
+  #tellListening({ description }: ChannelListener): void {
+    if (!this.#isStopped) this.tellState('listening', `waiting for the peer on ${description}`);
+  }
+
   #listenLater(error: VproxyError): void {
     this.#listener = null;
     if (this.#isStopped) return;
-    this.tellState('waiting', `${error.message}; trying again`, { code: error.code });
-    this.#cancelRetry = this.options.clock.schedule(this.#backoff.next(), () => this.#retry());
+    const pauseMs = this.#backoff.next();
+    this.tellState('waiting', `${error.message}; trying again`, { code: error.code }, pauseMs);
+    this.#cancelRetry = this.options.clock.schedule(pauseMs, () => this.#retry());
   }
 
   #retry(): void {

@@ -1,210 +1,367 @@
-/** A running vproxy: one channel, its sessions, the forwards over them, and the storage broker. */
+/** A running vproxy: its channels, and what is done to all of them. */
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
-import { type ChannelAddress, parseChannel } from '../channel/address.js';
-import { DEFAULT_LIMITS } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
-import { IncomingForward } from '../forward/incoming.js';
-import { OutgoingForward } from '../forward/outgoing.js';
-import { ServiceRegistry } from '../forward/service-registry.js';
-import { SessionSource } from '../forward/session-source.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
 import { MuxStream } from '../session/mux-stream.js';
-import type { Session } from '../session/session.js';
-import {
-  CHANNEL_BUDGET_BYTES,
-  PROCESS_BUDGET_BYTES,
-  type SessionSettings,
-  sessionSettings,
-} from '../session/settings.js';
+import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
-import type { ChannelSupervisor } from './channel-supervisor.js';
-import { DialSupervisor } from './dial-supervisor.js';
-import { ListenSupervisor } from './listen-supervisor.js';
-import { LogLimit } from './log-limit.js';
-import { STORAGE_SERVICE, type StorageOptions, StorageService } from './storage-service.js';
+import { applyChannels, type ChannelChanges } from './apply-channels.js';
+import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
+import { ForwardAddresses } from './forward-addresses.js';
+import type { ForwardEntry } from './forward-table.js';
+import { isGroup, requireChannel } from './group-pattern.js';
+import { GroupTable } from './group-table.js';
+import { OwnFolders } from './own-folders.js';
+import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
+import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from './status.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {
-  /** The channel's text, `KIND:ADDRESS[,key=value…]`. */
-  readonly channel: string;
-  readonly forwards: readonly ForwardSpec[];
-  /** The operator's name for this side, told to the peer. Default null. */
-  readonly name?: string | null;
-  /** Program and version, told to the peer. */
+  /** Channels, and groups of channels. */
+  readonly channels: readonly ChannelOptions[];
+  /** Program and version, told to the peers. */
   readonly agent: string;
-  /** How long a local connection waits for a session, in milliseconds. Default 10,000. */
-  readonly waitMs?: number;
-  /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
-  readonly deadAfterMs?: number | null;
-  /** Lets a channel listen on addresses that other machines reach. Default false. */
-  readonly insecure?: boolean;
-  readonly storage?: StorageOptions;
   /** Default `systemClock`. */
   readonly clock?: Clock;
 }
 
 export interface ProxyEvents {
   log: [event: LogEvent];
-  /** The channel can never work, or not any more: stop the proxy, and end with the exit status of the code. */
+  /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
 
-/** How long a local connection waits for a session by default. */
-const WAIT_MS = 10_000;
+/** How a forward or a channel goes. */
+export interface RemoveOptions {
+  /** Whether streams that are open may finish. Default true. */
+  readonly isDraining?: boolean;
+}
 
-/** So much of the peer's list of services is shown: it may have thousands. */
-const MAX_LIST_LENGTH = 1024;
+/** How long a ping waits by default, in milliseconds. */
+const PING_TIMEOUT_MS = 5000;
 
-/** Composition and life of all layers. `start` once, then `stop` once. */
+/** Composition and life of all layers. `start` once, then `stop` once; what is between may change while it runs. */
 export class Proxy extends EventEmitter<ProxyEvents> {
-  readonly #supervisor: ChannelSupervisor;
-  readonly #source: SessionSource;
-  readonly #registry = new ServiceRegistry();
-  readonly #outgoing: OutgoingForward[] = [];
-  readonly #incoming: IncomingForward[] = [];
-  readonly #storage: StorageService | null;
-  readonly #waitMs: number;
+  readonly #channels = new Map<string, ProxyChannel>();
+  readonly #groups: GroupTable;
+  readonly #folders = new OwnFolders();
+  readonly #context: ProxyChannelContext;
   readonly #stopping = new AbortController();
-  readonly #logLimit: LogLimit;
+  /** Changes of channels and forwards, one at a time. */
+  #changes: Promise<unknown> = Promise.resolve();
+  #forwardCount = 0;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
-  constructor(options: ProxyOptions) {
+  constructor({ channels, agent, clock = systemClock }: ProxyOptions) {
     super();
-    const clock = options.clock ?? systemClock;
-    const channel = parseChannel(options.channel);
-    requirePrivacy(channel, options.insecure ?? false);
-    this.#source = new SessionSource(clock);
-    this.#waitMs = options.waitMs ?? WAIT_MS;
-    this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
-    const log = (event: LogEvent): void => this.#logLimit.log(event);
-    for (const spec of options.forwards) {
-      if (spec.direction === 'outgoing') {
-        this.#outgoing.push(new OutgoingForward(spec, { source: this.#source, log, clock, waitMs: this.#waitMs }));
-      } else {
-        const forward = new IncomingForward(spec, { log, clock, maxStreams: channel.traits.streams });
-        this.#registry.add(spec.service, (stream) => forward.serve(stream));
-        this.#incoming.push(forward);
-      }
+    // As many as wait for a session: that is no leak, of which Node would warn on stderr.
+    setMaxListeners(0, this.#stopping.signal);
+    this.#context = {
+      identity: { instance: randomBytes(16).toString('hex'), agent, budget: new Budget(PROCESS_BUDGET_BYTES) },
+      clock,
+      nextForwardId: () => `f${(this.#forwardCount += 1)}`,
+      addresses: new ForwardAddresses(),
+    };
+    this.#groups = new GroupTable(
+      {
+        find: (label) => this.#channels.get(label)?.status() ?? null,
+        change: (work) => this.#change(work),
+        add: (options) => this.#begin(this.#create(options)),
+        remove: (label) => this.#end(this.#find(label)),
+        log: (event) => this.emit('log', event),
+      },
+      clock,
+    );
+    for (const options of channels) {
+      if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
+      if (isGroup(options)) this.#groups.hold(options);
+      else this.#hold(this.#create(options));
     }
-    this.#storage = hasBroker(channel, options)
-      ? new StorageService({
-          storage: options.storage ?? {},
-          source: this.#source,
-          registry: this.#registry,
-          name: options.name ?? null,
-          clock,
-          log,
-        })
-      : null;
-    this.#supervisor = supervise(channel, settingsFor(channel, options), clock);
-    this.#supervisor.on('log', log);
-    this.#supervisor.on('fatal', (reason) => this.emit('fatal', reason));
-    this.#supervisor.on('session', (session) => this.#take(session));
-    this.#supervisor.on('ended', (session) => {
-      this.#source.withdraw(session);
-      this.#storage?.wake();
-    });
   }
 
   /**
-   * Listens for the outgoing forwards and the storage calls, then opens the channel, which may take for ever. Rejects
-   * with `address-…` codes, and nothing listens any more then. Stopped meanwhile, it ends without having started.
+   * Listens for the outgoing forwards and the storage calls, then opens the channels, which may take for ever, and
+   * those of the sockets that groups find. Rejects with `address-…` codes, and nothing listens any more then. Stopped
+   * meanwhile, it ends without having started.
    */
   async start(): Promise<void> {
     try {
-      for (const forward of this.#outgoing) await forward.start();
-      await this.#storage?.start();
-      await this.#supervisor.start();
+      const channels = [...this.#channels.values()];
+      for (const channel of channels) await channel.listen();
+      for (const channel of channels) await channel.open();
+      await this.#groups.start();
     } catch (error) {
       await this.stop();
       throw error;
     }
-    // What began to listen after `stop` had looked at it.
-    if (this.#stopping.signal.aborted) await this.stop();
   }
 
-  /** Tells the peer, closes everything, and comes back within a second. */
+  /** Tells the peers, closes everything, and comes back within a second. */
   async stop(): Promise<void> {
-    const reason = new VproxyError('shutdown', 'the process at the other end was stopped');
     this.#stopping.abort();
-    const streamsReset = this.#supervisor.stop(reason);
-    const forwards = [...this.#incoming, ...this.#outgoing];
-    await Promise.all([streamsReset, this.#storage?.stop(), ...forwards.map((forward) => forward.stop())]);
-    this.#logLimit.stop();
+    this.#groups.stop();
+    await Promise.all([...this.#channels.values()].map((channel) => channel.stop()));
+    this.#folders.removeAll();
+  }
+
+  /** Opens no more streams; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
+  async drain(): Promise<void> {
+    await Promise.all([...this.#channels.values()].map((channel) => channel.drain('this side is ending')));
+  }
+
+  /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
+  retryNow(): void {
+    this.#groups.look();
+    for (const channel of this.#channels.values()) channel.retryNow();
+  }
+
+  // ---- channels ---------------------------------------------------------------------------------------------------
+
+  /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes, and changes nothing then. */
+  addChannel(options: ChannelOptions): Promise<ChannelStatus> {
+    return this.#change(async () => {
+      const channel = this.#create(options);
+      channel.isDeclared = false;
+      await this.#begin(channel);
+      return channel.status();
+    });
+  }
+
+  /** Removes a channel with its forwards. Rejects with `not-found`. */
+  async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
+    const channel = this.#find(label);
+    if (isDraining) await channel.drain('the channel was removed');
+    await this.#end(channel);
   }
 
   /**
-   * Offers a service of this program: each stream that the peer opens to it is accepted and handed to `handle`. Throws
-   * `bad-argument` for a name that is taken. Called before `start`.
+   * Makes the channels, groups and forwards those that are given: adds and removes what differs; what is the same keeps
+   * its sessions and streams. Rejects with `bad-argument` or `address-…` codes, and nothing has changed then.
    */
-  serve(service: string, handle: (stream: MuxStream) => void): void {
-    this.#registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
+  async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
+    const [changes, newGroups] = await this.#change(async () => {
+      const plan = this.#groups.plan(channels, this.listChannels());
+      for (const { label, group = null, forwards = [] } of plan.channels) {
+        if (group !== null && label !== undefined) this.#folders.make(label, forwards);
+      }
+      const done = await applyChannels(plan.channels, {
+        channels: this.#channels,
+        create: (options) => this.#create(options),
+        hold: (channel) => this.#hold(channel),
+        end: (channel) => this.#end(channel),
+      });
+      return [done, plan.commit()] as const;
+    });
+    await Promise.all(newGroups.map((group) => group.start()));
+    return changes;
+  }
+
+  // ---- forwards ---------------------------------------------------------------------------------------------------
+
+  /** Adds a forward to a channel, which need not be named where there is one only. Rejects as `addChannel` does. */
+  addForward(spec: ForwardSpec, label?: string): Promise<ForwardStatus> {
+    return this.#change(async () => {
+      const { forwards } = this.#find(label);
+      const entry = forwards.create(spec, false);
+      await forwards.start(entry);
+      return forwards.list().find(({ id }) => id === entry.id) as ForwardStatus;
+    });
+  }
+
+  /** Removes a forward; resolved when it is gone. Rejects with `not-found`. */
+  async removeForward(id: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
+    const [channel, entry] = this.#findForward(id);
+    await channel.forwards.remove(entry, isDraining);
+  }
+
+  // ---- streams ----------------------------------------------------------------------------------------------------
+
+  /**
+   * Offers a service of this program on a channel, or on all that there are: each stream that a peer opens to it is
+   * accepted and handed to `handle`. Throws `bad-argument` for a name that is taken.
+   */
+  serve(service: string, handle: (stream: MuxStream) => void, label?: string): void {
+    const channels = label === undefined ? [...this.#channels.values()] : [this.#find(label)];
+    for (const { registry } of channels) {
+      registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
+    }
   }
 
   /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
-  async connect(service: string): Promise<MuxStream> {
-    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
-    return MuxStream.open(session, service);
+  connect(service: string, label?: string): Promise<MuxStream> {
+    return this.#attempt(() => this.#find(label).connect(service));
   }
 
-  /** Opens a channel that waits for its next attempt now. */
-  retryNow(): void {
-    this.#supervisor.retryNow();
+  /** Resets a stream. Throws `not-found`. */
+  closeStream(label: string, id: number): void {
+    this.#find(label).closeStream(id);
   }
 
-  #take(session: Session): void {
-    session.on('stream', (stream) => this.#registry.serve(stream, session));
-    session.on('services', (services) => {
-      const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
-      const message = `the peer offers: ${list || 'nothing'}`;
-      this.emit('log', { level: 'debug', event: 'services', message, fields: { services: list } });
-      this.#storage?.wake();
+  // ---- looking ----------------------------------------------------------------------------------------------------
+
+  /** Throws `not-found`. */
+  channel(label: string): ChannelStatus {
+    return this.#find(label).status();
+  }
+
+  listChannels(): ChannelStatus[] {
+    return [...this.#channels.values()].map((channel) => channel.status());
+  }
+
+  listForwards(): ForwardStatus[] {
+    return [...this.#channels.values()].flatMap(({ forwards }) => forwards.list());
+  }
+
+  listServices(): ServiceStatus[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.listServices());
+  }
+
+  listStreams(): StreamStatus[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.listStreams());
+  }
+
+  /** What the channels are made of, with the forwards that they have now; a group is one of them, its channels are not. */
+  get options(): ChannelOptions[] {
+    const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
+    const own = channels.map(({ options, forwards }) => ({
+      ...options,
+      forwards: forwards.active.map(({ forward }) => forward.spec),
+    }));
+    return [...own, ...this.#groups.options];
+  }
+
+  /** The round trip through a peer, in milliseconds. Rejects with `not-found` or `no-session`. */
+  ping(label?: string, timeoutMs = PING_TIMEOUT_MS): Promise<number> {
+    return this.#attempt(() => this.#find(label).ping(timeoutMs));
+  }
+
+  /**
+   * Resolved as soon as a channel has a session, in which the peer offers `service` where one is given: the channel of
+   * `label`, or any. Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or when the proxy stops.
+   */
+  async waitFor(
+    { label, service = null }: { readonly label?: string; readonly service?: string | null },
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<ChannelStatus> {
+    const ready = deferred<ChannelStatus>();
+    const what = service === null ? 'a session' : `the service ${escapeText(service, 80)}`;
+    const fail = () =>
+      ready.reject(
+        new VproxyError(
+          'no-session',
+          `there was not ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s`,
+        ),
+      );
+    const look = () => {
+      const found = [...this.#channels.values()].find(
+        (channel) => (label === undefined || channel.label === label) && channel.isReady(service),
+      );
+      if (found !== undefined) ready.resolve(found.status());
+    };
+    const cancel = this.#context.clock.schedule(timeoutMs, fail);
+    const signals = signal === undefined ? [this.#stopping.signal] : [this.#stopping.signal, signal];
+    for (const one of signals) one.addEventListener('abort', fail);
+    this.#lookers.add(look);
+    look();
+    try {
+      return await ready.promise;
+    } finally {
+      cancel();
+      this.#lookers.delete(look);
+      for (const one of signals) one.removeEventListener('abort', fail);
+    }
+  }
+
+  // ---- inside -----------------------------------------------------------------------------------------------------
+
+  readonly #lookers = new Set<() => void>();
+
+  #create(options: ChannelOptions): ProxyChannel {
+    requireChannel(options);
+    const channel = new ProxyChannel(options, this.#context);
+    channel.on('log', (event) => this.emit('log', event));
+    channel.on('changed', () => {
+      for (const look of this.#lookers) look();
+      this.#groups.sessionChanged(channel.label, options.group ?? null);
     });
-    session.start(this.#registry.list());
-    if (!session.isOver) this.#source.provide(session);
+    channel.on('fatal', (reason) => {
+      const channels = [...this.#channels.values()];
+      // A group may find a socket that works.
+      if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
+      else this.emit('log', failure(channel.label, reason));
+    });
+    return channel;
+  }
+
+  /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken. */
+  #hold(channel: ProxyChannel): void {
+    this.#requireFree(channel.label);
+    this.#channels.set(channel.label, channel);
+  }
+
+  #requireFree(label: string): void {
+    if (this.#channels.has(label) || this.#groups.has(label)) throw labelTaken(label);
+  }
+
+  async #begin(channel: ProxyChannel): Promise<void> {
+    this.#hold(channel);
+    try {
+      const { group = null, forwards = [] } = channel.options;
+      if (group !== null) this.#folders.make(channel.label, forwards);
+      await channel.listen();
+      await channel.open();
+    } catch (error) {
+      await this.#end(channel);
+      throw error;
+    }
+  }
+
+  async #end(channel: ProxyChannel): Promise<void> {
+    if (this.#channels.get(channel.label) === channel) this.#channels.delete(channel.label);
+    await channel.stop('the channel was removed');
+    this.#folders.remove(channel.label);
+  }
+
+  /** Runs changes one after the other, so that none sees half of another. */
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#changes.then(() => {
+      if (this.#stopping.signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
+      return work();
+    });
+    this.#changes = done.catch(() => undefined);
+    return done;
+  }
+
+  async #attempt<T>(work: () => Promise<T>): Promise<T> {
+    return work();
+  }
+
+  #find(label?: string): ProxyChannel {
+    const [only] = this.#channels.values();
+    const found = label === undefined ? (this.#channels.size === 1 ? only : undefined) : this.#channels.get(label);
+    if (found !== undefined) return found;
+    const labels = [...this.#channels.keys()].join(', ') || 'none';
+    if (label === undefined) throw new VproxyError('bad-argument', `which channel? There are: ${labels}`);
+    throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; there are: ${labels}`);
+  }
+
+  #findForward(id: string): [ProxyChannel, ForwardEntry] {
+    for (const channel of this.#channels.values()) {
+      const entry = channel.forwards.find(id);
+      if (entry !== null) return [channel, entry];
+    }
+    throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
   }
 }
 
-/** Other machines could connect to the channel, and nothing would protect it. */
-function requirePrivacy({ kind, address, text }: ChannelAddress, isInsecureAllowed: boolean): void {
-  if (kind.mode === 'dial' || isInsecureAllowed || kind.isPrivate(address)) return;
-  throw new VproxyError(
-    'bad-argument',
-    `channel "${text}": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
-  );
-}
-
-/** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
-function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards }: ProxyOptions): boolean {
-  if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
-  return traits.leadsToHost || (storage.socketPath ?? null) !== null;
-}
-
-function settingsFor({ traits }: ChannelAddress, options: ProxyOptions): SessionSettings {
-  return sessionSettings({
-    instance: randomBytes(16).toString('hex'),
-    randomBytes,
-    agent: options.agent,
-    name: options.name ?? null,
-    limits: {
-      ...DEFAULT_LIMITS,
-      frame: traits.frameBytes,
-      inFlight: traits.inFlightBytes,
-      streams: traits.streams,
-    },
-    integrity: traits.integrity,
-    deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
-    receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, new Budget(PROCESS_BUDGET_BYTES)),
-  });
-}
-
-function supervise(channel: ChannelAddress, settings: SessionSettings, clock: Clock): ChannelSupervisor {
-  const options = { channel, settings, clock };
-  return channel.kind.mode === 'dial'
-    ? new DialSupervisor(channel.kind, options)
-    : new ListenSupervisor(channel.kind, options);
-}
+const failure = (channel: string, reason: VproxyError): LogEvent => {
+  const { code, message } = toVproxyError(reason);
+  return { level: 'error', event: 'channel-failed', message: `${channel}: ${message}`, fields: { channel, code } };
+};

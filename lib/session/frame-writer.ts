@@ -12,6 +12,7 @@ export class FrameWriter {
   readonly sink: ByteSink;
   readonly #integrity: boolean;
   #sequence = 1;
+  #frameCount = 0;
 
   constructor(sink: ByteSink, integrity: boolean) {
     this.sink = sink;
@@ -21,6 +22,11 @@ export class FrameWriter {
   /** The sequence number of the next frame. */
   get sequence(): number {
     return this.#sequence;
+  }
+
+  /** Frames written, of every type. */
+  get frameCount(): number {
+    return this.#frameCount;
   }
 
   /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
@@ -58,5 +64,6 @@ export class FrameWriter {
   #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {
     writeHeader(buffer, offset, type, streamId, length, crc, this.#sequence);
     this.#sequence = nextSequence(this.#sequence);
+    this.#frameCount += 1;
   }
 }

@@ -23,6 +23,11 @@ export class InFlightWindow {
     return this.#grantedBytes;
   }
 
+  /** DATA received in this session, in bytes. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
   get windowBytes(): number {
     return this.#windowBytes;
   }

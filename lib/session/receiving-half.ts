@@ -22,6 +22,11 @@ export class ReceivingHalf {
     return this.#window.grantedBytes;
   }
 
+  /** What came and has not left this side, in bytes. */
+  get heldBytes(): number {
+    return this.#window.heldBytes;
+  }
+
   /** Whether the peer's FIN has come. */
   get hasEnded(): boolean {
     return this.#hasEnded;

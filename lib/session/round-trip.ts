@@ -18,7 +18,12 @@ export class RoundTrip {
     return this.#sentAtMs !== null;
   }
 
-  /** The newest measurement. */
+  /** The newest measurement, in milliseconds; null before the first. */
+  get measuredMs(): number | null {
+    return Number.isFinite(this.#smallestMs) ? this.#latestMs : null;
+  }
+
+  /** The newest measurement; what is assumed before the first. */
   get latestMs(): number {
     return this.#latestMs;
   }

@@ -39,6 +39,9 @@ export class Sender {
   #isStopped = false;
   #interactiveId = 0;
   #interactiveAtMs = 0;
+  /** Since when something waits for the channel. */
+  #stalledAtMs: number | null = null;
+  #stalledMs = 0;
 
   constructor(options: {
     readonly writer: FrameWriter;
@@ -59,6 +62,22 @@ export class Sender {
   /** DATA sent in this session, in bytes. */
   get sentBytes(): number {
     return this.#sentBytes;
+  }
+
+  /** What the peer's credit leaves to be sent, all streams together, in bytes. */
+  get creditLeftBytes(): number {
+    return this.#creditBytes - this.#sentBytes;
+  }
+
+  /** For how long the channel took nothing although something waited, in milliseconds. */
+  get stallMs(): number {
+    return this.#stalledMs + (this.#stalledAtMs === null ? 0 : this.#clock.now() - this.#stalledAtMs);
+  }
+
+  /** The channel has written all that it was given. */
+  handleDrain(): void {
+    this.#endStall();
+    this.flush();
   }
 
   /** The largest frame that is good to send now: small where another stream is interactive. */
@@ -100,6 +119,7 @@ export class Sender {
   /** Sends nothing any more. */
   stop(): void {
     this.#isStopped = true;
+    this.#endStall();
   }
 
   /** Writes as much as the channel and the credits take. */
@@ -115,6 +135,19 @@ export class Sender {
     } finally {
       this.#isBusy = false;
     }
+    if (this.#stalledAtMs === null && this.#isStalled) this.#stalledAtMs = this.#clock.now();
+  }
+
+  /** Whether frames wait, and not for credit. */
+  get #isStalled(): boolean {
+    if (this.#writer.sink.unwrittenBytes === 0) return false;
+    return !this.#outbox.isEmpty || (this.#ready.size > 0 && this.#sentBytes < this.#creditBytes);
+  }
+
+  #endStall(): void {
+    if (this.#stalledAtMs === null) return;
+    this.#stalledMs += this.#clock.now() - this.#stalledAtMs;
+    this.#stalledAtMs = null;
   }
 
   #canSendData(): boolean {

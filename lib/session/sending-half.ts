@@ -32,6 +32,11 @@ export class SendingHalf {
     return this.#sentBytes;
   }
 
+  /** What the peer's credit leaves to be sent, in bytes. */
+  get creditLeftBytes(): number {
+    return this.#creditBytes - this.#sentBytes;
+  }
+
   get isWaiting(): boolean {
     return this.#buffer !== null;
   }

@@ -30,7 +30,17 @@ export class SessionCredit implements Creditor {
     return this.#window.grantedBytes;
   }
 
-  /** The newest round-trip time, in milliseconds. */
+  /** DATA received in this session, in bytes. */
+  get receivedBytes(): number {
+    return this.#window.receivedBytes;
+  }
+
+  /** The newest measurement of the round trip, in milliseconds; null before the first. */
+  get measuredMs(): number | null {
+    return this.#roundTrip.measuredMs;
+  }
+
+  /** The newest round-trip time, in milliseconds; before the first measurement what is assumed. */
   get roundTripMs(): number {
     return this.#roundTrip.latestMs;
   }
@@ -57,8 +67,14 @@ export class SessionCredit implements Creditor {
     return isRaised;
   }
 
-  takePong(payload: Buffer): void {
-    if (!this.#roundTrip.finish(payload, this.#clock.now()) || !this.#wasHeldBack) return;
+  /** True where the PONG answered the PING that was on the way. */
+  takePong(payload: Buffer): boolean {
+    if (!this.#roundTrip.finish(payload, this.#clock.now())) return false;
+    if (this.#wasHeldBack) this.#growUnlessQueued();
+    return true;
+  }
+
+  #growUnlessQueued(): void {
     this.#wasHeldBack = false;
     // A round trip that has become longer shows a queue: more in flight would only make it longer.
     if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();

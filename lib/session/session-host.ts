@@ -1,4 +1,5 @@
 /** The session as its streams see it: what a stream does there passes through here. */
+import type { VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import type { Outbox } from './outbox.js';
 import type { Retractions } from './retractions.js';
@@ -18,7 +19,7 @@ export interface SessionParts {
   readonly table: StreamTable;
   readonly control: StreamHost['control'];
   /** A stream is over: the session may be drained. */
-  readonly onOver: () => void;
+  readonly onOver: (reason: VproxyError | null) => void;
 }
 
 export class SessionHost implements StreamHost {
@@ -62,11 +63,11 @@ export class SessionHost implements StreamHost {
     if (this.#parts.retractions.add()) this.#parts.table.forgetRetracted(1);
   }
 
-  over(stream: SessionStream): void {
+  over(stream: SessionStream, reason: VproxyError | null): void {
     this.#parts.sender.forget(stream);
     this.#parts.table.over(stream);
     this.#parts.table.releaseHeld();
-    this.#parts.onOver();
+    this.#parts.onOver(reason);
   }
 
   drained(stream: SessionStream): void {

@@ -24,6 +24,10 @@ export class SessionStream implements Creditor, Ready {
   readonly from: string | null;
   /** Whether the peer opened it. */
   readonly isIncoming: boolean;
+  /** When it was made, by the session's clock. */
+  readonly openedAtMs: number;
+  /** A name for whoever has it on this side, such as the id of a forward; for lists of streams only. */
+  owner: string | null = null;
 
   nextReady: this | null = null;
   isReady = false;
@@ -54,6 +58,7 @@ export class SessionStream implements Creditor, Ready {
     options: {
       readonly sink: StreamSink | null;
       readonly isIncoming: boolean;
+      readonly openedAtMs: number;
       readonly window: ReceiveWindow;
       readonly creditBytes: number;
     },
@@ -62,6 +67,7 @@ export class SessionStream implements Creditor, Ready {
     this.service = request.service;
     this.from = request.from;
     this.isIncoming = options.isIncoming;
+    this.openedAtMs = options.openedAtMs;
     this.#sink = options.sink;
     this.#receiving = new ReceivingHalf(options.window);
     this.#sending = new SendingHalf(options.creditBytes);
@@ -93,6 +99,21 @@ export class SessionStream implements Creditor, Ready {
   /** How much the peer may have sent in total, in bytes. */
   get grantedBytes(): number {
     return this.#receiving.grantedBytes;
+  }
+
+  /** What the peer's credit for this stream leaves to be sent, in bytes. */
+  get sendCreditBytes(): number {
+    return this.#sending.creditLeftBytes;
+  }
+
+  /** What the peer may send before it is given more credit, in bytes. */
+  get receiveCreditBytes(): number {
+    return this.grantedBytes - this.receivedBytes;
+  }
+
+  /** What came and has not left this side, in bytes. */
+  get heldBytes(): number {
+    return this.#receiving.heldBytes;
   }
 
   /** How many bytes are good to read from a local socket next: what fits one frame. */
@@ -339,7 +360,7 @@ export class SessionStream implements Creditor, Ready {
     this.#isOver = true;
     this.#sending.drop();
     this.#receiving.close(reason === null);
-    this.#host.over(this);
+    this.#host.over(this, reason);
     this.#sink?.handleEnd(reason);
   }
 

@@ -23,6 +23,7 @@ import { ReceiveWindow } from './receive-window.js';
 import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
 import { OwnServices, PeerServices } from './services.js';
+import type { SessionCounters } from './session-counters.js';
 import { SessionCredit } from './session-credit.js';
 import { SessionHost } from './session-host.js';
 import { SessionStream } from './session-stream.js';
@@ -30,12 +31,15 @@ import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
 import type { StreamSink } from './stream-sink.js';
 import { StreamTable } from './stream-table.js';
+import type { Turn } from './turn.js';
 
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
   stream: [stream: SessionStream];
   /** The peer's list of services is complete, or has changed. */
   services: [services: ReadonlySet<string>];
+  /** A measurement of the round trip is complete, in milliseconds. */
+  measured: [roundTripMs: number];
   /** No more streams are opened either way; the session ends when those that are open have ended. */
   draining: [reason: VproxyError];
   /** The session is over; all its streams have ended before. Emitted once. */
@@ -46,6 +50,8 @@ export interface SessionContext {
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly settings: SessionSettings;
+  /** Ends `receive` before all is read. Default: nothing does. */
+  readonly turn?: Turn;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
@@ -70,13 +76,15 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #host: StreamHost;
   readonly #startedAtMs: number;
   #receivedChunks = 0;
+  #streamsOpened = 0;
+  #streamsFailed = 0;
   readonly #drainWaiters = new DrainWaiters();
   readonly #leaving: Leaving;
   #isOver = false;
   /** Whether the session is over and the channel holds nothing of it any more. */
   #isWritten = false;
 
-  constructor(agreement: Agreement, { sink, clock, settings, firstStreamId }: SessionContext) {
+  constructor(agreement: Agreement, { sink, clock, settings, turn, firstStreamId }: SessionContext) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
@@ -100,7 +108,12 @@ export class Session extends EventEmitter<SessionEvents> {
       isCongested: () => this.#outbox.isCongested,
     });
     const handler = new FrameDispatch(this.#table, this.#actions());
-    this.#reader = new FrameReader({ handler, integrity, maxDataBytes: self.limits.frame });
+    this.#reader = new FrameReader({
+      handler,
+      integrity,
+      maxDataBytes: self.limits.frame,
+      ...(turn && { isTurnOver: turn.countPart }),
+    });
     this.#credit = new SessionCredit({
       clock,
       firstBytes: self.limits.inFlight,
@@ -132,7 +145,10 @@ export class Session extends EventEmitter<SessionEvents> {
       sender: this.#sender,
       table: this.#table,
       control: (type, streamId, payload) => this.#control(type, streamId, payload),
-      onOver: () => this.#endIfDrained(),
+      onOver: (reason) => {
+        if (reason !== null) this.#streamsFailed += 1;
+        this.#endIfDrained();
+      },
     });
     this.#liveness = new Liveness({
       clock,
@@ -169,9 +185,36 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#peerServices.names;
   }
 
-  /** The newest round-trip time, in milliseconds. */
-  get roundTripMs(): number {
-    return this.#credit.roundTripMs;
+  /** The newest round-trip time, in milliseconds; null before the first measurement. */
+  get roundTripMs(): number | null {
+    return this.#credit.measuredMs;
+  }
+
+  /** Measures the round trip: `measured` follows, unless the session ends. A measurement under way is not begun again. */
+  measure(): void {
+    if (!this.#isOver && !this.#credit.isMeasuring) this.#credit.ping();
+  }
+
+  get counters(): SessionCounters {
+    return {
+      sentBytes: this.#sender.sentBytes,
+      receivedBytes: this.#credit.receivedBytes,
+      sentFrames: this.#writer.frameCount,
+      receivedFrames: this.#reader.frameCount,
+      stallMs: this.#sender.stallMs,
+      streamsOpened: this.#streamsOpened,
+      streamsFailed: this.#streamsFailed,
+    };
+  }
+
+  /** What the peer's credit leaves to be sent, all streams together, in bytes. */
+  get sendCreditBytes(): number {
+    return this.#sender.creditLeftBytes;
+  }
+
+  /** What the channel was given and has not written, in bytes. */
+  get unwrittenBytes(): number {
+    return this.#writer.sink.unwrittenBytes;
   }
 
   /** How long the session lasts already, in milliseconds. */
@@ -182,6 +225,11 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Streams open now, both ways. */
   get streamCount(): number {
     return this.#table.size;
+  }
+
+  /** The streams that are not over, both ways; those whose opening is held back are the last. */
+  listStreams(): SessionStream[] {
+    return this.#table.list();
   }
 
   /** Says what this side offers from now on. */
@@ -203,7 +251,10 @@ export class Session extends EventEmitter<SessionEvents> {
     return stream;
   }
 
-  /** Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. */
+  /**
+   * Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. What was
+   * not read, `takeRest` gives.
+   */
   receive(chunk: Buffer): boolean {
     if (this.#isOver) return false;
     this.#receivedChunks += 1;
@@ -234,7 +285,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#drainWaiters.callAll();
     if (this.#isOver) return;
     this.#ownServices.retry();
-    this.#sender.flush();
+    this.#sender.handleDrain();
     this.#table.releaseHeld();
   }
 
@@ -253,7 +304,10 @@ export class Session extends EventEmitter<SessionEvents> {
     else this.#drainWaiters.add(callback);
   }
 
-  /** After the end: the bytes that came behind it, for the next opening. */
+  /**
+   * After `receive`: the bytes behind what ended the session, for the next opening; else those that were left because the
+   * turn was over, as a view of the chunk, to be received before all others. Empty as a rule.
+   */
   takeRest(): Buffer {
     return this.#reader.takeRest();
   }
@@ -321,8 +375,11 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
     const { self, peer } = this.agreement;
-    const window = new ReceiveWindow(self.limits.streamCredit, this.#settings.receiveBudget, this.#clock.now());
-    return new SessionStream(this.#host, request, { sink, isIncoming, window, creditBytes: peer.limits.streamCredit });
+    const openedAtMs = this.#clock.now();
+    const window = new ReceiveWindow(self.limits.streamCredit, this.#settings.receiveBudget, openedAtMs);
+    const creditBytes = peer.limits.streamCredit;
+    this.#streamsOpened += 1;
+    return new SessionStream(this.#host, request, { sink, isIncoming, openedAtMs, window, creditBytes });
   }
 
   #giveUpOpen(stream: SessionStream): void {
@@ -379,7 +436,9 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#peerServices.receive(payload)) this.emit('services', this.#peerServices.names);
       },
       takePing: (payload) => this.#outbox.addPong(payload),
-      takePong: (payload) => this.#credit.takePong(payload),
+      takePong: (payload) => {
+        if (this.#credit.takePong(payload)) this.emit('measured', this.#credit.roundTripMs);
+      },
       takeGoaway: (goaway) => this.#takeGoaway(goaway),
       isKnownHello: ({ nonce, instance }) => {
         const { self, peer } = this.agreement;

@@ -1,4 +1,5 @@
 /** What a stream needs of the session that it is a part of. */
+import type { VproxyError } from '../errors.js';
 import type { SessionStream } from './session-stream.js';
 
 /** The session, as its streams see it. */
@@ -17,8 +18,8 @@ export interface StreamHost {
   answered(stream: SessionStream): void;
   /** This side opened the stream, and has reset it before an answer. Comes instead of `answered`. */
   retracted(): void;
-  /** The stream is over for the protocol. */
-  over(stream: SessionStream): void;
+  /** The stream is over for the protocol: with a reason where it did not end in order. */
+  over(stream: SessionStream, reason: VproxyError | null): void;
   /** A stream that was over has been drained: its place is free. */
   drained(stream: SessionStream): void;
 }

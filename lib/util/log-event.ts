@@ -9,7 +9,7 @@ export interface LogEvent {
   /** One line for people. Foreign text in it is escaped. */
   readonly message: string;
   /** The same facts for programs. */
-  readonly fields: Readonly<Record<string, string | number | boolean | null>>;
+  readonly fields: Readonly<Record<string, string | number | boolean | null | readonly string[]>>;
 }
 
 /** Takes log events. */

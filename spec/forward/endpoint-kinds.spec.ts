@@ -2,6 +2,7 @@ import test from 'ava';
 import type { EndpointKind } from '../../lib/forward/endpoint-kind.js';
 import { ENDPOINT_KINDS } from '../../lib/forward/endpoint-kinds.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { carryUntil, SessionPair } from '../helpers/session-pair.js';
@@ -34,6 +35,7 @@ const say: EndpointKind<SayEndpoint> = {
       stream.send(Buffer.from(text), 0, text.length, false);
       stream.finish();
     },
+    openCount: 0,
     stop: () => undefined,
   }),
 };
@@ -46,9 +48,10 @@ test('a new kind of endpoint is one file and one row: it is parsed, shown, and s
   const pair = new SessionPair();
   const events: string[] = [];
   const log = ({ message }: { message: string }) => events.push(message);
-  const forward = new IncomingForward(spec, { log, clock: pair.clock, maxStreams: 4, kinds: KINDS });
+  const registry = new ServiceRegistry();
+  await new IncomingForward(spec, { registry, log, clock: pair.clock, maxStreams: 4, kinds: KINDS }).start();
   pair.b.services = ['motd'];
-  pair.b.onSession = (session) => session.on('stream', (stream) => forward.serve(stream));
+  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
   const stream = MuxStream.open(pair.a.session, 'motd');
   stream.end();

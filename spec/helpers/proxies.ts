@@ -3,11 +3,14 @@ import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { within } from './eventually.js';
 
-export interface ProxySetup extends Partial<Omit<ProxyOptions, 'forwards' | 'channel'>> {
+export interface ProxySetup
+  extends Partial<Omit<ProxyOptions, 'channels'>>,
+    Partial<Omit<ChannelOptions, 'forwards' | 'address'>> {
   readonly outgoing?: readonly string[];
   readonly incoming?: readonly string[];
 }
@@ -17,12 +20,17 @@ export class TestProxy {
   readonly proxy: Proxy;
   readonly events: LogEvent[] = [];
 
-  constructor(t: ExecutionContext, channel: string, { outgoing = [], incoming = [], ...options }: ProxySetup = {}) {
+  constructor(
+    t: ExecutionContext,
+    channel: string,
+    { outgoing = [], incoming = [], agent = 'vproxy test', clock, ...options }: ProxySetup = {},
+  ) {
     const forwards = [
       ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
       ...incoming.map((text) => parseForwardSpec('incoming', text)),
     ];
-    this.proxy = new Proxy({ channel, forwards, agent: 'vproxy test', ...options });
+    const channels = [{ address: channel, forwards, ...options }];
+    this.proxy = new Proxy({ channels, agent, ...(clock && { clock }) });
     this.proxy.on('log', (event) => this.events.push(event));
     t.teardown(() => this.proxy.stop());
   }

@@ -1,0 +1,109 @@
+/** What a channel of a proxy is made of, and what follows from it. */
+import { randomBytes } from 'node:crypto';
+import type { ChannelAddress } from '../channel/address.js';
+import { DEFAULT_LIMITS } from '../codec/limits.js';
+import { VproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
+import type { ForwardSpec } from '../forward/spec.js';
+import { Budget } from '../session/budget.js';
+import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
+import { escapeText } from '../util/escape.js';
+import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
+
+/** The label of a channel that was given none. */
+export const DEFAULT_LABEL = 'default';
+
+/** How long a local connection waits for a session where nothing is said, in milliseconds. */
+export const DEFAULT_WAIT_MS = 10_000;
+
+/** A forward of each channel of a group, as text, because the channel's label goes into it. */
+export interface ForwardTemplate {
+  readonly direction: Direction;
+  /** As `-o` and `-i` take it, with `{channel}` for the label: `ssh:/run/vproxy/{channel}/ssh.sock`. */
+  readonly text: string;
+}
+
+/** One channel with its forwards; or a group of channels, where the address has a `*` (see `isGroup`). */
+export interface ChannelOptions {
+  /** Its name in this process: 1 to 64 of `a-z`, `0-9`, dot, underscore and hyphen. Default {@link DEFAULT_LABEL}. */
+  readonly label?: string;
+  /** The label of the group that it is made for, or null. Default null. */
+  readonly group?: string | null;
+  /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI. */
+  readonly address: string;
+  /** Of a channel. Default: none. */
+  readonly forwards?: readonly ForwardSpec[];
+  /** Of a group, in the place of `forwards`. Default: none. */
+  readonly template?: readonly ForwardTemplate[];
+  /** The operator's name for this side, told to the peer. Default null. */
+  readonly name?: string | null;
+  /** How long a local connection waits for a session, in milliseconds. Default {@link DEFAULT_WAIT_MS}. */
+  readonly waitMs?: number;
+  /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
+  readonly deadAfterMs?: number | null;
+  /** Lets the channel listen on addresses that other machines reach. Default false. */
+  readonly insecure?: boolean;
+  readonly storage?: StorageOptions;
+}
+
+/** What a label is made of. */
+export const LABEL = /^[a-z0-9._-]{1,64}$/;
+
+/** The label itself. Throws `bad-argument` for a text that is none. */
+export function parseLabel(text: string): string {
+  if (LABEL.test(text)) return text;
+  throw new VproxyError(
+    'bad-argument',
+    `channel label "${escapeText(text, 80)}": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen`,
+  );
+}
+
+/** The error for a label that two channels would have. */
+export const labelTaken = (label: string): VproxyError =>
+  new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
+
+/** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
+export function requirePrivacy({ kind, address, text }: ChannelAddress, isInsecureAllowed: boolean): void {
+  if (kind.mode === 'dial' || isInsecureAllowed || kind.isPrivate(address)) return;
+  throw new VproxyError(
+    'bad-argument',
+    `channel "${text}": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
+  );
+}
+
+/** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
+export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards = [] }: ChannelOptions): boolean {
+  if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
+  return traits.leadsToHost || (storage.socketPath ?? null) !== null;
+}
+
+/** What the process says of itself on all its channels, and what they share. */
+export interface ProcessIdentity {
+  readonly instance: string;
+  readonly agent: string;
+  /** What all windows of all channels may grow by together. */
+  readonly budget: Budget;
+}
+
+/** The settings of the sessions on a channel. */
+export function settingsFor(
+  { traits }: ChannelAddress,
+  options: ChannelOptions,
+  { instance, agent, budget }: ProcessIdentity,
+): SessionSettings {
+  return sessionSettings({
+    instance,
+    randomBytes,
+    agent,
+    name: options.name ?? null,
+    limits: {
+      ...DEFAULT_LIMITS,
+      frame: traits.frameBytes,
+      inFlight: traits.inFlightBytes,
+      streams: traits.streams,
+    },
+    integrity: traits.integrity,
+    deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
+    receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),
+  });
+}

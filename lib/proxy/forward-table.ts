@@ -1,0 +1,137 @@
+/** The forwards of one channel: which there are, and how they come and go while streams are open. */
+import type { Forward } from '../forward/forward.js';
+import { IncomingForward } from '../forward/incoming.js';
+import type { InputFilters } from '../forward/input-filter.js';
+import { OutgoingForward } from '../forward/outgoing.js';
+import type { ServiceRegistry } from '../forward/service-registry.js';
+import type { SessionSource } from '../forward/session-source.js';
+import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { Clock } from '../util/clock.js';
+import type { Log } from '../util/log-event.js';
+import type { ForwardAddresses } from './forward-addresses.js';
+import type { ForwardStatus } from './status.js';
+
+/** A forward that drains is looked at this often. */
+const DRAIN_POLL_MS = 100;
+
+export interface ForwardTableOptions {
+  /** The label of the channel. */
+  readonly channel: string;
+  readonly source: SessionSource;
+  readonly registry: ServiceRegistry;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** How long a local connection waits for a session, in milliseconds. */
+  readonly waitMs: number;
+  /** Streams that each incoming forward serves at once. */
+  readonly maxStreams: number;
+  /** What comes between the peer and the local ends. */
+  readonly filters: InputFilters;
+  /** Gives ids that are unique in the process. */
+  readonly nextId: () => string;
+  /** The addresses of all forwards of the process. */
+  readonly addresses: ForwardAddresses;
+}
+
+/** A forward with the name by which it can be removed. */
+export interface ForwardEntry {
+  readonly id: string;
+  readonly forward: Forward;
+  /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
+  isDeclared: boolean;
+  /** No new streams; removed when the open ones have ended. */
+  isDraining: boolean;
+}
+
+export class ForwardTable {
+  readonly #options: ForwardTableOptions;
+  readonly #entries = new Map<string, ForwardEntry>();
+
+  constructor(options: ForwardTableOptions) {
+    this.#options = options;
+  }
+
+  /** Makes a forward without effect. Throws `bad-argument`. */
+  create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
+    const { registry, source, log, clock, waitMs, maxStreams, filters, nextId } = this.#options;
+    const id = nextId();
+    const forward =
+      spec.direction === 'outgoing'
+        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters })
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters });
+    return { id, forward, isDeclared, isDraining: false };
+  }
+
+  /** Puts a forward in force and in the table. Rejects with `address-…` codes or `bad-argument`, and changes nothing then. */
+  async start(entry: ForwardEntry): Promise<void> {
+    this.#entries.set(entry.id, entry);
+    try {
+      await entry.forward.start();
+    } catch (error) {
+      this.#entries.delete(entry.id);
+      await entry.forward.stop();
+      throw this.#options.addresses.explain(error, entry);
+    }
+    this.#options.addresses.add(entry, this.#options.channel);
+    // What began to listen after `stop` or `remove` had looked at it.
+    if (this.#entries.get(entry.id) !== entry) await this.#stop(entry);
+  }
+
+  /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */
+  async remove(entry: ForwardEntry, isDraining: boolean): Promise<void> {
+    if (isDraining) {
+      entry.isDraining = true;
+      entry.forward.pause();
+      while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
+    }
+    if (this.#entries.delete(entry.id)) await this.#stop(entry);
+  }
+
+  /** Stops all forwards, for good. */
+  async stop(): Promise<void> {
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    await Promise.all(entries.map((entry) => this.#stop(entry)));
+  }
+
+  /** The entry of an id. Null where there is none. */
+  find(id: string): ForwardEntry | null {
+    return this.#entries.get(id) ?? null;
+  }
+
+  /** Those in force, not those that drain. */
+  get active(): ForwardEntry[] {
+    return [...this.#entries.values()].filter(({ isDraining }) => !isDraining);
+  }
+
+  /** The forward that serves a service of this side, or null. */
+  servedBy(service: string): string | null {
+    const entry = this.active.find(
+      ({ forward: { spec } }) => spec.direction === 'incoming' && spec.service === service,
+    );
+    return entry?.id ?? null;
+  }
+
+  list(): ForwardStatus[] {
+    return [...this.#entries.values()].map(({ id, forward, isDraining }) => ({
+      id,
+      channel: this.#options.channel,
+      direction: forward.spec.direction,
+      service: forward.spec.service,
+      endpoint: forward.endpointText,
+      spec: formatForwardSpec(forward.spec),
+      state: isDraining ? 'draining' : 'active',
+      streams: forward.openCount,
+      opened: forward.streamCount,
+    }));
+  }
+
+  async #stop(entry: ForwardEntry): Promise<void> {
+    this.#options.addresses.remove(entry);
+    await entry.forward.stop();
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#options.clock.schedule(DRAIN_POLL_MS, () => resolve()));
+  }
+}

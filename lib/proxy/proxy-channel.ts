@@ -1,0 +1,303 @@
+/** One channel of a proxy: its supervisor, its sessions, its forwards, and its storage broker. */
+import { EventEmitter } from 'eventemitter3';
+import { type ChannelAddress, parseChannel } from '../channel/address.js';
+import { VproxyError } from '../errors.js';
+import { ServiceRegistry } from '../forward/service-registry.js';
+import { SessionSource } from '../forward/session-source.js';
+import { MuxStream } from '../session/mux-stream.js';
+import type { Session } from '../session/session.js';
+import type { SessionStream } from '../session/session-stream.js';
+import { streamWait } from '../session/stream-wait.js';
+import type { Clock } from '../util/clock.js';
+import { deferred } from '../util/deferred.js';
+import { escapeText } from '../util/escape.js';
+import type { Log, LogEvent } from '../util/log-event.js';
+import {
+  type ChannelOptions,
+  DEFAULT_LABEL,
+  DEFAULT_WAIT_MS,
+  hasBroker,
+  type ProcessIdentity,
+  parseLabel,
+  requirePrivacy,
+  settingsFor,
+} from './channel-options.js';
+import { ChannelRecord } from './channel-record.js';
+import type { ChannelSupervisor } from './channel-supervisor.js';
+import { DialSupervisor } from './dial-supervisor.js';
+import type { ForwardAddresses } from './forward-addresses.js';
+import { type ForwardEntry, ForwardTable } from './forward-table.js';
+import { ListenSupervisor } from './listen-supervisor.js';
+import { LogLimit } from './log-limit.js';
+import { logStream } from './log-stream.js';
+import { requestFilters } from './request-filters.js';
+import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
+import { StorageService } from './storage-service.js';
+
+export interface ProxyChannelEvents {
+  log: [event: LogEvent];
+  /** The session, or what the peer offers in it, has changed. */
+  changed: [];
+  /** The channel can never work, or not any more. */
+  fatal: [reason: VproxyError];
+}
+
+/** What a channel gets from its proxy. */
+export interface ProxyChannelContext {
+  readonly identity: ProcessIdentity;
+  readonly clock: Clock;
+  readonly nextForwardId: () => string;
+  readonly addresses: ForwardAddresses;
+}
+
+/** So much of the peer's list of services is shown: it may have thousands. */
+const MAX_LIST_LENGTH = 1024;
+
+/** Composition and life of all layers over one channel. `listen` and `open` once, then `stop` once. */
+export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
+  readonly label: string;
+  readonly options: ChannelOptions;
+  readonly address: ChannelAddress;
+  readonly forwards: ForwardTable;
+  readonly registry: ServiceRegistry;
+  /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
+  isDeclared = true;
+  readonly #clock: Clock;
+  readonly #record = new ChannelRecord();
+  readonly #supervisor: ChannelSupervisor;
+  readonly #source: SessionSource;
+  /** Those of its options. */
+  readonly #firstForwards: readonly ForwardEntry[];
+  readonly #storage: StorageService | null;
+  readonly #stopping = new AbortController();
+  readonly #logLimit: LogLimit;
+  readonly #log: Log;
+  readonly #waitMs: number;
+
+  /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
+  constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses }: ProxyChannelContext) {
+    super();
+    this.label = parseLabel(options.label ?? DEFAULT_LABEL);
+    this.options = options;
+    this.address = parseChannel(options.address);
+    requirePrivacy(this.address, options.insecure ?? false);
+    this.#clock = clock;
+    this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
+    this.#source = new SessionSource(clock);
+    this.registry = new ServiceRegistry(() => this.#source.session?.setServices(this.registry.list()));
+    this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
+    const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
+    this.#log = (event) =>
+      this.#logLimit.log({
+        ...event,
+        message: `${prefix}${event.message}`,
+        fields: { channel: this.label, ...event.fields },
+      });
+    this.forwards = new ForwardTable({
+      channel: this.label,
+      source: this.#source,
+      registry: this.registry,
+      log: this.#log,
+      clock,
+      waitMs: this.#waitMs,
+      maxStreams: this.address.traits.streams,
+      filters: requestFilters(this.label, this.address),
+      nextId: nextForwardId,
+      addresses,
+    });
+    this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
+    this.#storage = hasBroker(this.address, options)
+      ? new StorageService({
+          storage: options.storage ?? {},
+          source: this.#source,
+          registry: this.registry,
+          name: options.name ?? null,
+          clock,
+          log: this.#log,
+        })
+      : null;
+    this.#supervisor = supervise(this.address, settingsFor(this.address, options, identity), clock);
+    this.#supervisor.on('log', this.#log);
+    this.#supervisor.on('state', (state, detail, nextTryMs) =>
+      this.#record.enter(state, detail, nextTryMs, clock.now()),
+    );
+    this.#supervisor.on('fatal', (reason) => this.emit('fatal', reason));
+    this.#supervisor.on('session', (session) => this.#take(session));
+    this.#supervisor.on('ended', (session, reason) => {
+      this.#record.noteEnd(session, reason);
+      this.#source.withdraw(session);
+      this.#storage?.wake();
+      this.emit('changed');
+    });
+  }
+
+  /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
+  async listen(): Promise<void> {
+    for (const entry of this.#firstForwards) await this.forwards.start(entry);
+    await this.#storage?.start();
+    // What began to listen after `stop` had looked at it.
+    if (this.#stopping.signal.aborted) await this.stop();
+  }
+
+  /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
+  async open(): Promise<void> {
+    await this.#supervisor.start();
+    if (this.#stopping.signal.aborted) await this.stop();
+  }
+
+  /** Opens the channel; where it is to listen and cannot, it tries again and again. */
+  openPatiently(): void {
+    this.#supervisor.startPatiently();
+  }
+
+  /** Tells the peer, and closes everything, within a second. */
+  async stop(message = 'the process at the other end was stopped'): Promise<void> {
+    const reason = new VproxyError('shutdown', message);
+    this.#stopping.abort();
+    const streamsReset = this.#supervisor.stop(reason);
+    await Promise.all([streamsReset, this.#storage?.stop(), this.forwards.stop()]);
+    this.#logLimit.stop();
+  }
+
+  /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
+  async drain(message: string): Promise<void> {
+    const { session } = this.#source;
+    for (const { forward } of this.forwards.active) forward.pause();
+    if (session === null) return;
+    const ended = new Promise((resolve) => session.once('end', resolve));
+    session.drain(message);
+    if (!session.isOver) await ended;
+  }
+
+  /** Makes the next attempt to open the channel now. */
+  retryNow(): void {
+    this.#supervisor.retryNow();
+  }
+
+  /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
+  async connect(service: string): Promise<MuxStream> {
+    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
+    return logStream(MuxStream.open(session, service), this.#log);
+  }
+
+  /** Whether it can never work, or not any more. */
+  get hasFailed(): boolean {
+    return this.#record.state === 'failed';
+  }
+
+  /** Whether there is a session, and the peer offers the service in it where one is given. */
+  isReady(service: string | null): boolean {
+    const { session } = this.#source;
+    return session !== null && (service === null || session.peerServices.has(service));
+  }
+
+  /** The round trip through the peer, in milliseconds. Rejects with `no-session`, at the latest after `timeoutMs`. */
+  async ping(timeoutMs: number): Promise<number> {
+    const { session } = this.#source;
+    if (session === null) throw new VproxyError('no-session', `there is no session on channel ${this.label}`);
+    const answer = deferred<number>();
+    const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
+    const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
+    const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
+    const cancel = this.#clock.schedule(timeoutMs, () => fail(`the peer did not answer within ${timeoutMs / 1000} s`));
+    session.once('measured', onMeasured).once('end', onEnd);
+    session.measure();
+    try {
+      return await answer.promise;
+    } finally {
+      cancel();
+      session.off('measured', onMeasured).off('end', onEnd);
+    }
+  }
+
+  /** Resets a stream. Throws `not-found`. */
+  closeStream(id: number): void {
+    const stream = this.#streams.find((found) => found.id === id && id !== 0);
+    if (stream === undefined) throw new VproxyError('not-found', `there is no stream ${id} on channel ${this.label}`);
+    stream.reset('cancelled', 'the stream was closed by an operator');
+  }
+
+  status(): ChannelStatus {
+    const session = this.#source.current;
+    return {
+      label: this.label,
+      group: this.options.group ?? null,
+      address: this.address.text,
+      ...this.#record.describe(this.#clock.now()),
+      session: session === null ? null : describeSession(session),
+      history: this.#record.history,
+      totals: this.#record.totals(session, this.#supervisor.skippedBytes),
+    };
+  }
+
+  listServices(): ServiceStatus[] {
+    const channel = this.label;
+    const own = this.registry.list().map((service) => {
+      return { channel, service, offeredBy: 'here', forward: this.forwards.servedBy(service) } as const;
+    });
+    const peers = [...(this.#source.current?.peerServices ?? [])].map((service) => {
+      return { channel, service, offeredBy: 'peer', forward: null } as const;
+    });
+    return [...own, ...peers];
+  }
+
+  listStreams(): StreamStatus[] {
+    const sessionCreditBytes = this.#source.current?.sendCreditBytes ?? 0;
+    const nowMs = this.#clock.now();
+    return this.#streams.map((stream) => ({
+      channel: this.label,
+      id: stream.id,
+      service: stream.service,
+      direction: stream.isIncoming ? 'incoming' : 'outgoing',
+      forward: stream.owner,
+      from: stream.from,
+      ageMs: Math.round(nowMs - stream.openedAtMs),
+      sentBytes: stream.sentBytes,
+      receivedBytes: stream.receivedBytes,
+      sendCreditBytes: stream.sendCreditBytes,
+      receiveCreditBytes: stream.receiveCreditBytes,
+      waitsFor: streamWait(stream, sessionCreditBytes),
+    }));
+  }
+
+  get #streams(): SessionStream[] {
+    return this.#source.current?.listStreams() ?? [];
+  }
+
+  #take(session: Session): void {
+    this.#record.countSession();
+    session.on('stream', (stream) => this.registry.serve(stream, session));
+    session.on('services', (services) => {
+      const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
+      const message = `the peer offers: ${list || 'nothing'}`;
+      this.#log({ level: 'debug', event: 'services', message, fields: { services: list } });
+      this.#storage?.wake();
+      this.emit('changed');
+    });
+    session.start(this.registry.list());
+    if (session.isOver) return;
+    this.#source.provide(session);
+    this.emit('changed');
+  }
+}
+
+function describeSession(session: Session): SessionStatus {
+  const { peer, integrity, version } = session.agreement;
+  return {
+    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices] },
+    protocolVersion: version ?? 0,
+    integrity,
+    ageMs: Math.round(session.ageMs),
+    roundTripMs: session.roundTripMs,
+    streams: session.streamCount,
+    sendCreditBytes: session.sendCreditBytes,
+    unwrittenBytes: session.unwrittenBytes,
+  };
+}
+
+function supervise(channel: ChannelAddress, settings: ReturnType<typeof settingsFor>, clock: Clock): ChannelSupervisor {
+  const options = { channel, settings, clock };
+  return channel.kind.mode === 'dial'
+    ? new DialSupervisor(channel.kind, options)
+    : new ListenSupervisor(channel.kind, options);
+}

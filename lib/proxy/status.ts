@@ -1,0 +1,132 @@
+/**
+ * What a running proxy says of itself: plain values, such as they stand in JSON. Times are in milliseconds, points in
+ * time are ISO 8601 texts in UTC, amounts are in bytes, rates in bytes a second. What a peer said is as it said it:
+ * whoever shows it escapes it.
+ */
+import type { Direction } from '../forward/endpoint-kind.js';
+import type { StreamWait } from '../session/stream-wait.js';
+
+/** Every state of a channel. */
+export const CHANNEL_STATES = ['opening', 'waiting', 'backing-off', 'established', 'draining', 'failed'] as const;
+
+/**
+ * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for somebody else,
+ * the host or the peer. `backing-off`: the last attempt failed, and another one follows by itself. `established`:
+ * there is a session. `draining`: no new streams; those that are open may finish. `failed`: it can never work.
+ */
+export type ChannelState = (typeof CHANNEL_STATES)[number];
+
+/** One channel. */
+export interface ChannelStatus {
+  readonly label: string;
+  /** The label of the group that it was made for; null for one that was asked for itself. */
+  readonly group: string | null;
+  /** Its canonical text. */
+  readonly address: string;
+  readonly state: ChannelState;
+  readonly since: string;
+  /** What it waits for, or why it failed; null where there is nothing to say. */
+  readonly detail: string | null;
+  /** Until the next attempt; null unless `backing-off`. */
+  readonly nextTryMs: number | null;
+  /** Null while there is no session. */
+  readonly session: SessionStatus | null;
+  readonly history: SessionHistory;
+  readonly totals: ChannelTotals;
+}
+
+/** The session of the moment. */
+export interface SessionStatus {
+  readonly peer: {
+    /** Program and version, as the peer says. */
+    readonly agent: string;
+    readonly name: string | null;
+    readonly services: readonly string[];
+  };
+  readonly protocolVersion: number;
+  readonly integrity: boolean;
+  readonly ageMs: number;
+  /** Null before the first measurement. */
+  readonly roundTripMs: number | null;
+  readonly streams: number;
+  /** What may still be sent before the peer gives more, all streams together. */
+  readonly sendCreditBytes: number;
+  /** What the channel was given and has not written. */
+  readonly unwrittenBytes: number;
+}
+
+/** The sessions that a channel had. */
+export interface SessionHistory {
+  /** How many were established, the one of the moment included. */
+  readonly sessions: number;
+  /** How many ended with each code of the table of errors; `other` for those that it does not have. */
+  readonly ends: Readonly<Record<string, number>>;
+  /** The last ones that ended, the newest first; at most 16. */
+  readonly recent: readonly { at: string; ageMs: number; code: string; message: string }[];
+}
+
+/** What went over a channel since it was added. */
+export interface ChannelTotals {
+  /** Payload of DATA. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** Frames of every type. */
+  readonly sentFrames: number;
+  readonly receivedFrames: number;
+  /** Bytes that belonged to no session. */
+  readonly skippedBytes: number;
+  /** For how long the channel took nothing although something waited. */
+  readonly stallMs: number;
+  readonly streamsOpened: number;
+  /** Streams that did not end in order, refused ones included. */
+  readonly streamsFailed: number;
+}
+
+/** One forward. */
+export interface ForwardStatus {
+  /** `f1`, `f2`, …: unique in the process. */
+  readonly id: string;
+  readonly channel: string;
+  readonly direction: Direction;
+  readonly service: string;
+  /** The endpoint in force, with the port that was picked where 0 was asked for. */
+  readonly endpoint: string;
+  /** The text that it was made from, as `-o` and `-i` take it. */
+  readonly spec: string;
+  readonly state: 'active' | 'draining';
+  /** Streams open now. */
+  readonly streams: number;
+  /** Streams that it ever had. */
+  readonly opened: number;
+}
+
+/** A service that is offered to the peer of a channel, or by it. */
+export interface ServiceStatus {
+  readonly channel: string;
+  readonly service: string;
+  readonly offeredBy: 'here' | 'peer';
+  /** The incoming forward that serves it; null for the peer's, and for those that a program or the broker serves. */
+  readonly forward: string | null;
+}
+
+/** One stream. */
+export interface StreamStatus {
+  readonly channel: string;
+  /** Its number in the session; 0 while its opening is held back. */
+  readonly id: number;
+  readonly service: string;
+  /** `outgoing`: opened on this side. */
+  readonly direction: Direction;
+  /** Null for one that no forward has. */
+  readonly forward: string | null;
+  /** Where the program that opened it came from, as the side of that program says. */
+  readonly from: string | null;
+  readonly ageMs: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** What may be sent, and what the peer may send, before more credit is given. */
+  readonly sendCreditBytes: number;
+  readonly receiveCreditBytes: number;
+  /** Null where nothing waits. */
+  readonly waitsFor: StreamWait | null;
+}

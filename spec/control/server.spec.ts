@@ -1,0 +1,100 @@
+/** The control server: what is asked of it over HTTP, and what is answered. */
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test from 'ava';
+import type { ControlStatus } from '../../lib/control/routes/status.js';
+import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../lib/proxy/status.js';
+import { startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { connectedProxies, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+test('the socket is its owner’s alone', async (t) => {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { path } = await startControl(t, proxy);
+  t.is(statSync(path).mode & 0o777, 0o600);
+});
+
+test('status, channels, forwards and services say what there is', async (t) => {
+  const incoming = ['echo:127.0.0.1:9'];
+  const { a } = await connectedProxies(
+    t,
+    join(temporaryFolder(t), 'c'),
+    { outgoing: ['ssh:127.0.0.1:0'] },
+    { incoming },
+  );
+  const { ask } = await startControl(t, a.proxy);
+  const status = (await ask('GET', '/v1/status')).body as ControlStatus;
+  t.like(status, { process: { name: 'host1', pid: process.pid, logLevel: 'info' }, forwards: 1, streams: 0 });
+  const channels = (await ask('GET', '/v1/channels')).body as ChannelStatus[];
+  t.like(channels, [{ label: 'default', state: 'established', session: { peer: { name: 'b' } } }]);
+  t.like((await ask('GET', '/v1/channels/default')).body, { label: 'default' });
+  const forwards = (await ask('GET', '/v1/forwards')).body as ForwardStatus[];
+  t.like(forwards, [{ id: 'f1', service: 'ssh', endpoint: `127.0.0.1:${a.port('ssh')}` }]);
+  const services = (await ask('GET', '/v1/services')).body as ServiceStatus[];
+  t.like(services, [{ service: 'echo', offeredBy: 'peer' }]);
+});
+
+test('a forward is added and removed while the proxy runs', async (t) => {
+  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, {});
+  const { ask } = await startControl(t, a.proxy);
+  const added = await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: 'ssh:127.0.0.1:0' } });
+  t.is(added.status, 201);
+  t.like(added.body, { id: 'f1', service: 'ssh', state: 'active' });
+  t.is((await ask('DELETE', '/v1/forwards/f1')).status, 204);
+  t.deepEqual((await ask('GET', '/v1/forwards')).body, []);
+  t.is((await ask('DELETE', '/v1/forwards/f1')).status, 404);
+});
+
+test('a channel is added with its forwards, and removed', async (t) => {
+  const folder = temporaryFolder(t);
+  const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`);
+  const { ask } = await startControl(t, proxy);
+  const address = `unix-connect:${join(folder, 'd')}`;
+  const body = { address, label: 'vm1', outgoing: ['ssh:127.0.0.1:0'], deadAfterS: 0, waitS: 0.5 };
+  const added = await ask('POST', '/v1/channels', { body });
+  t.is(added.status, 201);
+  t.like(added.body, { label: 'vm1', address });
+  const options = proxy.options.find(({ label }) => label === 'vm1');
+  t.like(options, { deadAfterMs: null, waitMs: 500 });
+  t.is((await ask('DELETE', '/v1/channels/vm1?mode=now')).status, 204);
+  t.is((await ask('GET', '/v1/channels/vm1')).status, 404);
+});
+
+test('nothing is left to be done when nobody asks any more', async (t) => {
+  const clock = new ManualClock();
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { ask } = await startControl(t, proxy, { clock });
+  await ask('GET', '/v1/forwards');
+  await ask('GET', '/metrics');
+  await ask('GET', '/v1/events?follow=false');
+  await eventually(() => clock.pending === 0, { what: 'rest' });
+  await ask('GET', '/v1/status');
+  clock.advance(60_000);
+  await eventually(() => clock.pending === 0, { what: 'rest after a measurement' });
+  t.is(clock.pending, 0);
+});
+
+/** All modules that a compiled module of lib/control loads with it. */
+function loadedWith(file: string, found = new Set<string>()): Set<string> {
+  const text = readFileSync(file, 'utf8');
+  for (const [, name = ''] of text.matchAll(/^(?:import|export) (?:.* from )?'([^']+)';$/gm)) {
+    const module = name.startsWith('.') ? join(dirname(file), name) : name;
+    if (found.has(module)) continue;
+    found.add(module);
+    if (name.startsWith('.')) loadedWith(module, found);
+  }
+  return found;
+}
+
+test('what checks requests is not loaded before there is one, and HTTP not before the server listens', (t) => {
+  const folder = join(PROJECT_ROOT, 'dist/lib/control');
+  const before = loadedWith(join(folder, 'control-server.js'));
+  const listening = loadedWith(join(folder, 'http-service.js'));
+  t.false(before.has('zod') || before.has('node:http'));
+  t.false(listening.has('zod') || loadedWith(join(folder, 'metrics-handler.js')).has('zod'));
+  t.true(listening.has('node:http') && loadedWith(join(folder, 'routes.js')).has('zod'));
+  t.false(loadedWith(join(PROJECT_ROOT, 'dist/lib/index.js')).has('zod'));
+});
