@@ -1,5 +1,5 @@
 /** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
-import { encodeHello, type Hello } from '../codec/hello.js';
+import { encodeHello, type Hello, PSK_METHOD } from '../codec/hello.js';
 import { HelloScanner } from '../codec/hello-scanner.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
 import { Backoff } from '../util/backoff.js';
@@ -72,7 +72,7 @@ export class Opening {
     for (;;) {
       const found = this.#scanner.scan(bytes);
       if (found === null) return null;
-      const { hello, rest } = found;
+      const { hello, payload, rest } = found;
       if (this.#isOwn(hello)) {
         this.#options.onEcho();
       } else {
@@ -81,7 +81,7 @@ export class Opening {
           this.stop();
           // The peer is established by our answer, which must not be lost with this object.
           this.#writeAnswer();
-          return { agreement: agree(this.#self, hello), rest };
+          return { agreement: agree(this.#self, hello, payload), rest };
         }
       }
       bytes = rest;
@@ -159,7 +159,7 @@ export class Opening {
       name: settings.name,
       limits: settings.limits,
       integrity: settings.integrity,
-      auth: null,
+      auth: settings.keys.length === 0 ? null : { method: PSK_METHOD, keys: settings.keys.map(({ id }) => id) },
       tls: false,
       features: [],
     };

@@ -14,7 +14,7 @@ import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 
 export interface SessionLoopEvents {
-  /** A session is established; its events can be listened to before anything is read for it. */
+  /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */
   session: [session: Session];
   /** A session is over, for this reason. Another one will follow while the loop runs. */
   ended: [session: Session, reason: VproxyError];
@@ -158,7 +158,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const session = new Session(agreement, { sink: this.#sink, clock: this.#clock, settings: this.#settings });
     this.#session = session;
     session.once('end', (reason) => this.#ended(session, reason));
-    this.emit('session', session);
+    session.once('ready', () => this.emit('session', session));
+    session.begin();
   }
 
   #ended(session: Session, reason: VproxyError): void {

@@ -8,7 +8,7 @@ import { FRAME_TYPE } from '../codec/frame-type.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Clock } from '../util/clock.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import { Admission } from './admission.js';
 import { type Agreement, refusal } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
@@ -19,6 +19,7 @@ import { FrameWriter } from './frame-writer.js';
 import { Leaving } from './leaving.js';
 import { Liveness } from './liveness.js';
 import { Outbox } from './outbox.js';
+import { Proof } from './proof.js';
 import { ReceiveWindow } from './receive-window.js';
 import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
@@ -35,6 +36,8 @@ import { StreamTable } from './stream-table.js';
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
   stream: [stream: SessionStream];
+  /** The two sides agree, and each has proved that it has the key where that is demanded: `start` is to be called. */
+  ready: [];
   /** The peer's list of services is complete, or has changed. */
   services: [services: ReadonlySet<string>];
   /** A measurement of the round trip is complete, in milliseconds. */
@@ -52,6 +55,9 @@ export interface SessionContext {
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
+
+/** The peer has so long to prove that it has the key, in milliseconds (R-AUTH-2). */
+const PROOF_MS = 10_000;
 
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
@@ -77,6 +83,10 @@ export class Session extends EventEmitter<SessionEvents> {
   #streamsFailed = 0;
   readonly #drainWaiters = new DrainWaiters();
   readonly #leaving: Leaving;
+  readonly #dispatch: FrameDispatch;
+  #proof: Proof | null = null;
+  #cancelProof: CancelTimer | null = null;
+  #isReady = false;
   #isOver = false;
   /** Whether the session is over and the channel holds nothing of it any more. */
   #isWritten = false;
@@ -104,8 +114,8 @@ export class Session extends EventEmitter<SessionEvents> {
       ownLimits: self.limits,
       isCongested: () => this.#outbox.isCongested,
     });
-    const handler = new FrameDispatch(this.#table, this.#actions());
-    this.#reader = new FrameReader({ handler, integrity, maxDataBytes: self.limits.frame });
+    this.#dispatch = new FrameDispatch(this.#table, this.#actions());
+    this.#reader = new FrameReader({ handler: this.#dispatch, integrity, maxDataBytes: self.limits.frame });
     this.#credit = new SessionCredit({
       clock,
       firstBytes: self.limits.inFlight,
@@ -153,13 +163,33 @@ export class Session extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Says what this side offers and measures the round trip. Called once, when listeners are in place. */
-  start(services: Iterable<string>): void {
+  /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
+  begin(): void {
     const reason = refusal(this.agreement);
     if (reason !== null) {
       this.end(reason);
       return;
     }
+    try {
+      this.#proof = Proof.of(this.agreement, this.#settings.keys);
+    } catch (error) {
+      this.end(toVproxyError(error));
+      return;
+    }
+    if (this.#proof === null) {
+      this.#isReady = true;
+      this.emit('ready');
+      return;
+    }
+    this.#dispatch.awaitsProof = true;
+    this.#cancelProof = this.#clock.schedule(PROOF_MS, () =>
+      this.end(new VproxyError('auth-failed', `the peer gave no proof of its key within ${PROOF_MS / 1000} s`)),
+    );
+    this.#control(FRAME_TYPE.AUTH, 0, this.#proof.payload);
+  }
+
+  /** Says what this side offers and measures the round trip. Called once, when `ready` has come and listeners are in place. */
+  start(services: Iterable<string>): void {
     this.#ownServices.announce(services);
     this.#credit.ping();
   }
@@ -328,6 +358,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#outbox.clear();
     this.#liveness.stop();
     this.#leaving.stop();
+    this.#cancelProof?.();
     for (const stream of streams) stream.handleEnd(reason);
     this.#retractions.stop();
     if (this.#writer.sink.unwrittenBytes === 0) this.handleClosed();
@@ -356,7 +387,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
-    if (this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
+    if (this.#isReady && this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
   }
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
@@ -426,6 +457,13 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#credit.takePong(payload)) this.emit('measured', this.#credit.roundTripMs);
       },
       takeGoaway: (goaway) => this.#takeGoaway(goaway),
+      takeProof: (payload) => {
+        this.#proof?.verify(payload);
+        this.#dispatch.awaitsProof = false;
+        this.#cancelProof?.();
+        this.#isReady = true;
+        this.emit('ready');
+      },
       isKnownHello: ({ nonce, instance }) => {
         const { self, peer } = this.agreement;
         return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;
