@@ -26,20 +26,8 @@ export class Proof {
    * where only one side has keys, or there is none in common.
    */
   static of(agreement: Agreement, keys: readonly SecretKey[]): Proof | null {
-    const { self, peer, isOdd } = agreement;
-    if (self.auth === null && peer.auth === null) return null;
-    if (self.auth === null) throw failed('the peer demands authentication and this side has no key');
-    if (peer.auth === null) throw failed('this side has a key and the peer has none');
-    if (peer.auth.method !== PSK_METHOD) {
-      throw failed(`the peer demands ${escapeText(peer.auth.method, 64)}, which this side does not know`);
-    }
-    const [preferred, other] = isOdd ? [self.auth.keys, peer.auth.keys] : [peer.auth.keys, self.auth.keys];
-    const id = preferred.find((candidate) => other.includes(candidate));
-    const key = keys.find((candidate) => candidate.id === id);
-    if (key === undefined) {
-      throw failed(`no key in common: ${self.auth.keys.join(', ')} here, ${peer.auth.keys.join(', ')} at the peer`);
-    }
-    return new Proof(key, agreement);
+    if (agreement.self.auth === null && agreement.peer.auth === null) return null;
+    return new Proof(commonKey(agreement, keys), agreement);
   }
 
   /** Throws `auth-failed` for an AUTH that is not the peer's for this session. */
@@ -47,6 +35,20 @@ export class Proof {
     if (payload.length === this.#expected.length && timingSafeEqual(payload, this.#expected)) return;
     throw failed(`the peer does not have the key ${this.keyId}`);
   }
+}
+
+/** The key that both sides say they have. Throws `auth-failed` where there is none. */
+export function commonKey({ self, peer, isOdd }: Agreement, keys: readonly SecretKey[]): SecretKey {
+  if (self.auth === null) throw failed('the peer demands authentication and this side has no key');
+  if (peer.auth === null) throw failed('this side has a key and the peer has none');
+  if (peer.auth.method !== PSK_METHOD) {
+    throw failed(`the peer demands ${escapeText(peer.auth.method, 64)}, which this side does not know`);
+  }
+  const [preferred, other] = isOdd ? [self.auth.keys, peer.auth.keys] : [peer.auth.keys, self.auth.keys];
+  const id = preferred.find((candidate) => other.includes(candidate));
+  const key = keys.find((candidate) => candidate.id === id);
+  if (key !== undefined) return key;
+  throw failed(`no key in common: ${self.auth.keys.join(', ')} here, ${peer.auth.keys.join(', ')} at the peer`);
 }
 
 const failed = (message: string): VproxyError => new VproxyError('auth-failed', message);
