@@ -2,13 +2,13 @@
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { TlsRecords } from '../codec/tls-records.js';
-import { systemCode, VproxyError } from '../errors.js';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import type { ByteSink } from '../session/byte-sink.js';
 import { commonKey } from '../session/proof.js';
 import type { SecretKey } from '../session/secret-key.js';
 import type { SecureLayer, SecureLayerFactory, SecureLayerHandler } from '../session/secure-layer.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
-import { describeError } from '../util/describe-error.js';
+import { escapeText } from '../util/escape.js';
 
 /** With an external key OpenSSL takes a suite of SHA-256 only. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256';
@@ -30,7 +30,7 @@ export function tlsWithKeys(keys: readonly SecretKey[], clock: Clock = systemClo
   return (agreement, channel, handler) => {
     const key = commonKey(agreement, keys);
     const psk = key.exportBytes();
-    const options: tls.ConnectionOptions & tls.TLSSocketOptions = {
+    const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
       // With a key there is no certificate whose name could be checked.
       checkServerIdentity: () => undefined,
@@ -48,7 +48,7 @@ export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = 
     const { ca, cert, key, peerName } = read();
     const check = (certificate: tls.PeerCertificate): Error | undefined =>
       peerName === null ? undefined : tls.checkServerIdentity(peerName, certificate);
-    const options: tls.ConnectionOptions & tls.TLSSocketOptions = {
+    const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
       ...{ ca, cert, key, requestCert: true, rejectUnauthorized: true },
       checkServerIdentity: (_host, certificate) => check(certificate),
@@ -68,49 +68,29 @@ interface TlsLayerContext {
 }
 
 class TlsLayer implements SecureLayer {
-  readonly sink: ByteSink;
   readonly #records: TlsRecords;
   readonly #channel: ChannelDuplex;
-  readonly #socket: tls.TLSSocket;
-  readonly #handler: SecureLayerHandler;
+  readonly #context: TlsLayerContext;
   readonly #cancelTimeout: CancelTimer;
-  #isSecure = false;
+  #socket: tls.TLSSocket | null = null;
   #isOver = false;
 
   constructor(
-    options: tls.ConnectionOptions & tls.TLSSocketOptions,
+    options: tls.ConnectionOptions & tls.TlsOptions,
     isClient: boolean,
     peerNonce: string,
-    { channel, handler, clock, check }: TlsLayerContext,
+    context: TlsLayerContext,
   ) {
     this.#records = new TlsRecords(peerNonce);
-    this.#handler = handler;
-    this.#channel = new ChannelDuplex(channel);
-    const socket = isClient
-      ? tls.connect({ ...options, socket: this.#channel as never })
-      : new tls.TLSSocket(this.#channel as never, { ...options, isServer: true });
-    this.#socket = socket;
-    this.sink = new TlsSink(socket, () => handler.onDrain());
-    this.#cancelTimeout = clock.schedule(HANDSHAKE_MS, () =>
-      this.#fail(new VproxyError('auth-failed', `TLS was not established within ${HANDSHAKE_MS / 1000} s`)),
-    );
-    socket.on(isClient ? 'secureConnect' : 'secure', () => {
-      const error = this.#verify(isClient, check);
-      if (error !== undefined) {
-        this.#fail(new VproxyError('auth-failed', `TLS: ${describeError(error)}`, { cause: error }));
-        return;
-      }
-      this.#isSecure = true;
-      this.#cancelTimeout();
-    });
-    socket.on('data', (chunk: Buffer) => {
-      if (!this.#isOver) handler.onBytes(chunk);
-    });
-    socket.on('error', (error) => this.#fail(this.#failure(error)));
-    socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
-    socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
+    this.#context = context;
+    this.#channel = new ChannelDuplex(context.channel);
     // A channel that is gone says so itself.
     this.#channel.on('error', () => undefined);
+    this.#cancelTimeout = context.clock.schedule(HANDSHAKE_MS, () =>
+      this.#fail(new VproxyError('auth-failed', `TLS was not established within ${HANDSHAKE_MS / 1000} s`)),
+    );
+    if (isClient) this.#connect(options);
+    else this.#accept(options);
   }
 
   receive(chunk: Buffer): void {
@@ -118,7 +98,7 @@ class TlsLayer implements SecureLayer {
     try {
       for (const record of this.#records.push(chunk)) this.#channel.push(Buffer.from(record));
     } catch (error) {
-      this.#fail(error as VproxyError, this.#records.takeRest());
+      this.#fail(toVproxyError(error), this.#records.takeRest());
     }
   }
 
@@ -129,26 +109,64 @@ class TlsLayer implements SecureLayer {
   destroy(): void {
     this.#isOver = true;
     this.#cancelTimeout();
-    this.#socket.destroy();
+    this.#socket?.destroy();
     this.#channel.destroy();
   }
 
-  #verify(isClient: boolean, check: TlsLayerContext['check']): Error | undefined {
-    if (isClient || check === undefined) return undefined;
-    if (!this.#socket.authorized) return this.#socket.authorizationError as Error;
-    return check(this.#socket.getPeerCertificate());
+  #connect(options: tls.ConnectionOptions): void {
+    const socket = tls.connect({ ...options, socket: this.#channel });
+    this.#socket = socket;
+    socket.once('error', (error: Error) => this.#fail(this.#failure(error)));
+    socket.once('secureConnect', () => this.#begin(socket));
   }
 
+  /** A server without an address: it checks what a client shows, which a TLSSocket alone does not. */
+  #accept(options: tls.TlsOptions): void {
+    const server = tls.createServer(options);
+    server.once('tlsClientError', (error) => this.#fail(this.#failure(error)));
+    server.once('secureConnection', (socket) => {
+      this.#socket = socket;
+      const error = this.#context.check?.(socket.getPeerCertificate());
+      if (error === undefined) this.#begin(socket);
+      else this.#fail(this.#failure(error));
+    });
+    server.emit('connection', this.#channel);
+  }
+
+  #begin(socket: tls.TLSSocket): void {
+    if (this.#isOver) return;
+    const { handler } = this.#context;
+    this.#cancelTimeout();
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.#isOver) handler.onBytes(chunk);
+    });
+    socket.on('error', (error: Error) => this.#fail(this.#failure(error)));
+    socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
+    socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
+    handler.onReady(new TlsSink(socket, () => handler.onDrain()));
+  }
+
+  /** The client is through the handshake before the server has judged its certificate: an alert may still come. */
   #failure(error: Error): VproxyError {
-    const isDenied = !this.#isSecure || /ALERT|CERT/.test(systemCode(error));
-    return new VproxyError(isDenied ? 'auth-failed' : 'desync', `TLS: ${describeError(error)}`, { cause: error });
+    const code = systemCode(error);
+    const isDenied = !/BAD_RECORD|BAD_DECRYPT|DECRYPTION_FAILED/.test(code);
+    return new VproxyError(isDenied ? 'auth-failed' : 'desync', `TLS: ${describeTlsError(error)}`, { cause: error });
   }
 
   #fail(reason: VproxyError, rest: Buffer = Buffer.alloc(0)): void {
     if (this.#isOver) return;
-    this.destroy();
-    this.#handler.onFailed(reason, rest);
+    this.#isOver = true;
+    this.#cancelTimeout();
+    // TLS tells the peer why in what it writes right after it has failed.
+    setImmediate(() => this.destroy());
+    this.#context.handler.onFailed(reason, rest);
   }
+}
+
+/** OpenSSL puts its own line number and the like around what it says. */
+function describeTlsError(error: Error): string {
+  const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
+  return escapeText(reason, 200);
 }
 
 /** What TLS reads from and writes to. */

@@ -31,13 +31,24 @@ export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload
   };
 }
 
-/** Why there can be no session on these terms: no common version, or a protection that this side does not have. */
+/** Why a session cannot be protected as one side demands; null where both do, or neither. */
+export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
+  if (self.tls === peer.tls) return null;
+  const who = self.tls ? 'this side demands TLS and the peer does not' : 'the peer demands TLS and this side does not';
+  return new VproxyError('auth-failed', `${who}: both need tls= behind the channel`);
+}
+
+/** Why an opening on a layer does not belong to the one in clear before it: one of them may be somebody else's (R-AUTH-3). */
+export function outerRefusal({ peer }: Agreement, outer: Agreement): VproxyError | null {
+  const isBound = [outer.self.nonce, outer.peer.nonce].every((nonce) => peer.features.includes(`outer:${nonce}`));
+  return isBound ? null : new VproxyError('auth-failed', "the peer's HELLO inside TLS belongs to another opening");
+}
+
+/** Why there can be no session on these terms: no common version. */
 export function refusal({ self, peer, version }: Agreement): VproxyError | null {
   if (version === null) {
     const ranges = `${self.version.min}–${self.version.max} here, ${peer.version.min}–${peer.version.max} at the peer`;
     return new VproxyError('version-mismatch', `no common version of the protocol: ${ranges}`);
   }
-  if (peer.tls)
-    return new VproxyError('auth-failed', 'the peer demands TLS inside the channel, which this side does not have');
   return null;
 }

@@ -21,6 +21,8 @@ export interface OpeningOptions {
   readonly settings: SessionSettings;
   /** A HELLO that came before: the one that ended the last session, or the newest during a pause. */
   readonly firstHello: Hello | null;
+  /** For an opening on a layer that protects it: the outer HELLOs' nonces, this side's first (R-AUTH-3). Default null. */
+  readonly outerNonces?: readonly [self: string, peer: string] | null;
   /** This side's own HELLO came back. */
   readonly onEcho: () => void;
 }
@@ -100,6 +102,10 @@ export class Opening {
     this.#cancelAttempt?.();
   }
 
+  get #isInner(): boolean {
+    return (this.#options.outerNonces ?? null) !== null;
+  }
+
   #isOwn({ nonce, instance }: Hello): boolean {
     return nonce === this.#self.nonce || instance === this.#self.instance;
   }
@@ -135,7 +141,7 @@ export class Opening {
   #writeOpening(): void {
     const { sink, settings } = this.#options;
     // They complete whatever frame a predecessor left half-written, so that the peer falls out of step now.
-    sink.write(Buffer.alloc(settings.limits.frame + HEADER_BYTES));
+    if (!this.#isInner) sink.write(Buffer.alloc(settings.limits.frame + HEADER_BYTES));
     sink.write(encodeHello(this.#self));
     this.#scheduleRepeat();
   }
@@ -149,7 +155,7 @@ export class Opening {
   }
 
   #freshHello(): Hello {
-    const { settings } = this.#options;
+    const { settings, outerNonces } = this.#options;
     return {
       version: { min: PROTOCOL_VERSION, max: PROTOCOL_VERSION },
       nonce: settings.randomBytes(16).toString('hex'),
@@ -160,8 +166,8 @@ export class Opening {
       limits: settings.limits,
       integrity: settings.integrity,
       auth: settings.keys.length === 0 ? null : { method: PSK_METHOD, keys: settings.keys.map(({ id }) => id) },
-      tls: false,
-      features: [],
+      tls: settings.secure !== null && !this.#isInner,
+      features: (outerNonces ?? []).map((nonce) => `outer:${nonce}`),
     };
   }
 }

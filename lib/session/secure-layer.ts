@@ -5,8 +5,6 @@ import type { ByteSink } from './byte-sink.js';
 
 /** Protects bytes on their way through a channel. */
 export interface SecureLayer {
-  /** Takes the bytes that are to be protected. */
-  readonly sink: ByteSink;
   /** Bytes came from the channel, lent for the time of the call. */
   receive(chunk: Buffer): void;
   /** The channel has written all that it was given. */
@@ -17,6 +15,8 @@ export interface SecureLayer {
 
 /** Whom a layer calls. */
 export interface SecureLayerHandler {
+  /** The layer stands: `sink` takes the bytes that are to be protected. Called at most once, and before `onBytes`. */
+  onReady(sink: ByteSink): void;
   /** Bytes that came, and were sent by the peer as they are. True when they were kept. */
   onBytes(bytes: Buffer): boolean;
   /** Everything that `sink` was given has been handed to the channel. */

@@ -10,7 +10,7 @@ import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.j
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { Admission } from './admission.js';
-import { type Agreement, refusal } from './agreement.js';
+import type { Agreement } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
 import { DrainWaiters } from './drain-waiters.js';
 import { FrameDispatch, type SessionActions } from './frame-dispatch.js';
@@ -165,11 +165,6 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
   begin(): void {
-    const reason = refusal(this.agreement);
-    if (reason !== null) {
-      this.end(reason);
-      return;
-    }
     try {
       this.#proof = Proof.of(this.agreement, this.#settings.keys);
     } catch (error) {
