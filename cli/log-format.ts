@@ -1,10 +1,6 @@
 /** A log event as a line: for people, or as JSON for programs. */
-
 import { escapeText } from '../lib/util/escape.js';
 import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
-
-/** How the log is written. */
-export type LogFormat = 'text' | 'json';
 
 const PREFIXES: Readonly<Record<LogLevel, string>> = {
   error: 'error: ',

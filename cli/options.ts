@@ -1,16 +1,22 @@
 /** The options of the command that runs a proxy. docs/cli.md is compared with them. */
 import type { Options } from 'yargs';
 
-/** Every option, by its long name, as yargs wants it. What a value must be is checked by `parseRunOptions`. */
+/** Every option, by its long name, as yargs wants it. What a value must be is checked by `parseRunFlags`. */
 export const RUN_OPTIONS = {
   channel: {
     alias: 'c',
     type: 'string',
     requiresArg: true,
     group: 'Channel:',
-    describe: 'KIND:ADDRESS[,key=value…] of the channel (required), such as unix-connect:/run/vm1.sock',
+    describe:
+      '[LABEL=]KIND:ADDRESS[,key=value…] or URI of a channel (required), such as unix-connect:/run/vm1.sock; repeatable',
   },
-  name: { type: 'string', requiresArg: true, group: 'Channel:', describe: 'Name of this side, told to the peer' },
+  name: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Channel:',
+    describe: 'Name of this side, told to the peer, and of the control socket',
+  },
   'dead-after': {
     type: 'string',
     requiresArg: true,
@@ -28,7 +34,7 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Forwards:',
     describe:
-      "SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
+      "[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
   },
   incoming: {
     alias: 'i',
@@ -36,7 +42,7 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Forwards:',
     describe:
-      'SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path or SERVICE:exec:COMMAND: offer SERVICE to the peer; repeatable',
+      '[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path or SERVICE:exec:COMMAND: offer SERVICE to the peer; repeatable',
   },
   'vsock-port': {
     type: 'string',
@@ -62,6 +68,31 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Storage:',
     describe: 'Calls at once to an emulator that listens at the peer [default: 1]',
+  },
+  config: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Configuration:',
+    describe: 'FILE with all of this, TOML or JSON; what the command line says wins',
+  },
+  'print-config': {
+    type: 'boolean',
+    group: 'Configuration:',
+    describe: 'Print what would be in force, as TOML, and end',
+  },
+  json: { type: 'boolean', group: 'Configuration:', describe: 'Print it as JSON' },
+  control: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Control:',
+    describe: 'PATH of the control socket [default: /run/vproxy/NAME.sock, or in $XDG_RUNTIME_DIR/vproxy]',
+  },
+  'no-control': { type: 'boolean', group: 'Control:', describe: 'No control socket' },
+  metrics: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Control:',
+    describe: 'ADDR:PORT to serve metrics on as well',
   },
   verbose: {
     alias: 'v',

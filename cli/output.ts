@@ -1,9 +1,10 @@
 /** The log of a command, on stderr. */
+import type { LogFormat } from '../lib/config/configuration.js';
 import { systemCode, toVproxyError } from '../lib/errors.js';
 import { escapeText } from '../lib/util/escape.js';
 import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 import type { DebugLog } from './debug-log.js';
-import { formatJsonLine, formatTextLine, type LogFormat } from './log-format.js';
+import { formatJsonLine, formatTextLine } from './log-format.js';
 
 /** What is logged, and how. */
 export interface OutputOptions {
@@ -26,7 +27,8 @@ const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /** Writes log events to stderr. When nobody reads that any more, or not fast enough, or its disk is full, it goes on without. */
 export class Output {
-  readonly #options: OutputOptions;
+  /** What is in force; may be changed at any time. */
+  options: OutputOptions;
   readonly #debugLog: DebugLog | null;
   #isGone = false;
   #lostCount = 0;
@@ -35,7 +37,7 @@ export class Output {
 
   /** `debugLog` takes the events that the level leaves out. */
   constructor(options: OutputOptions = DEFAULTS, debugLog: DebugLog | null = null) {
-    this.#options = options;
+    this.options = options;
     this.#debugLog = debugLog;
     process.stderr.on('error', (error) => {
       this.#isGone ||= !FULL_CODES.has(systemCode(error));
@@ -44,7 +46,7 @@ export class Output {
 
   /** Logs an event, if its level is wanted. */
   log(event: LogEvent): void {
-    const { format, level, hasDetails } = this.#options;
+    const { format, level, hasDetails } = this.options;
     const isWanted = RANKS[event.level] <= RANKS[level];
     if (!isWanted && !this.#debugLog?.wants(event)) return;
     if (format === 'json') this.#write(formatJsonLine(event, new Date()));
@@ -64,7 +66,7 @@ export class Output {
     const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
     const stack = error instanceof Error ? (error.stack ?? '') : '';
     this.log({ level: 'error', event: 'internal', message, fields: { code: 'internal', stack } });
-    if (this.#options.format === 'text' && this.#options.level === 'debug' && stack !== '') this.#write(stack);
+    if (this.options.format === 'text' && this.options.level === 'debug' && stack !== '') this.#write(stack);
   }
 
   #write(line: string): void {
@@ -78,7 +80,7 @@ export class Output {
 
   /** A line about others, behind one that may have been written in part. */
   #formatUnwritten(count: number): string {
-    const { format, hasDetails } = this.#options;
+    const { format, hasDetails } = this.options;
     const message = `${count} lines of this log are lost: there was no room for them`;
     const event: LogEvent = { level: 'warn', event: 'log-lost', message, fields: { count } };
     return `\n${format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails)}\n`;

@@ -1,74 +1,83 @@
-/** From what yargs read to what a proxy is made of: every value is checked here, with one line for people. */
+/** From what yargs read to what the command line asks for: every value is checked here, with one line for people. */
+import { parseChannelArgument } from '../lib/config/channel-argument.js';
+import type { ChannelSettings, FlagLayer, LogFormat } from '../lib/config/configuration.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
-import { type ForwardSpec, parseForwardSpec } from '../lib/forward/spec.js';
-import { parsePortService, type VsockMuxEndpoint } from '../lib/forward/vsock-mux-endpoint.js';
-import type { ChannelOptions } from '../lib/proxy/channel-options.js';
+import { parsePortService } from '../lib/forward/vsock-mux-endpoint.js';
 import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
-import type { LogFormat } from './log-format.js';
-import type { OutputOptions } from './output.js';
+import { type HostPort, parseHostPort } from '../lib/util/host-port.js';
 import { formatOption } from './raw-arguments.js';
 
 /** The arguments of the command as yargs gives them. */
 export type RawArguments = Readonly<Record<string, unknown>>;
 
-/** What the command does. */
-export interface RunOptions {
-  readonly channels: readonly ChannelOptions[];
-  readonly output: OutputOptions;
+/** What the command line asks for. */
+export interface RunFlags extends FlagLayer {
+  /** The configuration file, or null. */
+  readonly file: string | null;
+  /** Whether what would be in force is only printed. */
+  readonly isPrinted: boolean;
+  /** Whether it is printed as JSON. */
+  readonly asJson: boolean;
 }
 
 const MAX_SECONDS = 86_400;
 const MAX_PARALLEL = 1024;
 const MAX_NAME_LENGTH = 256;
 
-/** The options in `args`. Throws `bad-argument`, naming the argument and what would be right. */
-export function parseRunOptions(args: RawArguments): RunOptions {
+/** The flags in `args`. Throws `bad-argument`, naming the argument and what would be right. */
+export function parseRunFlags(args: RawArguments): RunFlags {
   rejectOperands(args);
-  const channel = text(args, 'channel', 'c');
-  if (channel === undefined) {
-    throw bad('-c', 'the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
-  }
   const name = text(args, 'name');
   if (name !== undefined && name.length > MAX_NAME_LENGTH) {
     throw bad('--name', `${name.length} characters exceed ${MAX_NAME_LENGTH}`);
   }
-  const waitS = number(args, 'wait', 'seconds', 0, MAX_SECONDS);
-  const deadAfterS = number(args, 'dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
+  const metrics = parseMetrics(args);
+  const control = parseControl(args);
   return {
-    channels: [
-      {
-        address: channel,
-        forwards: parseForwards(args),
-        name: name ?? null,
-        insecure: args['insecure'] === true,
-        storage: parseStorage(args),
-        ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
-        ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
-      },
-    ],
-    output: parseOutput(args),
+    file: text(args, 'config') ?? null,
+    isPrinted: args['print-config'] === true,
+    asJson: parseJson(args),
+    ...(name === undefined ? {} : { name }),
+    ...(control === undefined ? {} : { control }),
+    ...(metrics === undefined ? {} : { metrics }),
+    ...parseLog(args),
+    settings: parseSettings(args),
+    channels: parseChannels(args),
+    forwards: (['outgoing', 'incoming'] as const).flatMap((direction) =>
+      values(args, direction).map((value) => ({ direction, text: value })),
+    ),
+    vsockPorts: parseVsockPorts(args),
   };
 }
 
-function parseForwards(args: RawArguments): ForwardSpec[] {
-  const forwards = [
-    ...values(args, 'outgoing').map((value) => parseForwardSpec('outgoing', value)),
-    ...values(args, 'incoming').map((value) => parseForwardSpec('incoming', value)),
-  ];
-  const ports = values(args, 'vsock-port');
-  if (ports.length === 0) return forwards;
+function parseChannels(args: RawArguments): FlagLayer['channels'] {
+  return values(args, 'channel').map((value) => {
+    if (value === '') throw bad('-c', 'its value is empty');
+    return parseChannelArgument(value);
+  });
+}
+
+function parseSettings(args: RawArguments): ChannelSettings {
+  const waitS = number(args, 'wait', 'seconds', 0, MAX_SECONDS);
+  const deadAfterS = number(args, 'dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
+  const storage = parseStorage(args);
+  return {
+    ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
+    ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
+    ...(args['insecure'] === true ? { insecure: true } : {}),
+    ...(storage === undefined ? {} : { storage }),
+  };
+}
+
+function parseVsockPorts(args: RawArguments): Record<number, string> {
   const services: Record<number, string> = {};
-  for (const value of ports) {
+  for (const value of values(args, 'vsock-port')) {
     const [port, service] = parseVsockPortOption(value);
     if (services[port] !== undefined) throw bad('--vsock-port', `the port ${port} is there twice`);
     services[port] = service;
   }
-  if (!forwards.some(isHybridListener)) throw bad('--vsock-port', 'there is no -o *:vsock-mux:/path that it is for');
-  return forwards.map((spec) => {
-    if (!isHybridListener(spec)) return spec;
-    return { ...spec, endpoint: { ...spec.endpoint, services: { ...services, ...spec.endpoint.services } } };
-  });
+  return services;
 }
 
 function parseVsockPortOption(value: string): readonly [port: number, service: string] {
@@ -79,27 +88,54 @@ function parseVsockPortOption(value: string): readonly [port: number, service: s
   }
 }
 
-type HybridListener = ForwardSpec & { readonly endpoint: VsockMuxEndpoint };
-
-function isHybridListener(spec: ForwardSpec): spec is HybridListener {
-  return spec.direction === 'outgoing' && spec.endpoint.kind === 'vsock-mux';
-}
-
-function parseStorage(args: RawArguments): StorageOptions {
+function parseStorage(args: RawArguments): StorageOptions | undefined {
   const socketPath = text(args, 'storage-socket');
   const parallel = number(args, 'storage-parallel', 'calls', 1, MAX_PARALLEL);
-  const isAllowed = args['no-storage'] !== true;
-  if (!isAllowed && socketPath !== undefined) throw bad('--no-storage', 'cannot stand with --storage-socket');
-  return { isAllowed, socketPath: socketPath ?? null, ...(parallel === undefined ? {} : { parallel }) };
+  const isForbidden = args['no-storage'] === true;
+  if (isForbidden && socketPath !== undefined) throw bad('--no-storage', 'cannot stand with --storage-socket');
+  if (!isForbidden && socketPath === undefined && parallel === undefined) return undefined;
+  return {
+    ...(isForbidden ? { isAllowed: false } : {}),
+    ...(socketPath === undefined ? {} : { isAllowed: true, socketPath }),
+    ...(parallel === undefined ? {} : { parallel }),
+  };
 }
 
-function parseOutput(args: RawArguments): OutputOptions {
-  const format = text(args, 'log-format') ?? 'text';
-  if (!isLogFormat(format)) throw bad('--log-format', `${quote(format)} is neither text nor json`);
+function parseControl(args: RawArguments): string | false | undefined {
+  const path = text(args, 'control');
+  if (args['no-control'] !== true) return path;
+  if (path !== undefined) throw bad('--no-control', 'cannot stand with --control');
+  return false;
+}
+
+function parseMetrics(args: RawArguments): HostPort | undefined {
+  const address = text(args, 'metrics');
+  if (address === undefined) return undefined;
+  try {
+    return parseHostPort(address, 0);
+  } catch (error) {
+    throw bad('--metrics', toVproxyError(error).message);
+  }
+}
+
+function parseJson(args: RawArguments): boolean {
+  if (args['json'] !== true) return false;
+  if (args['print-config'] === true) return true;
+  throw bad('--json', 'it says how --print-config prints, which is not there');
+}
+
+function parseLog(args: RawArguments): Pick<FlagLayer, 'logLevel' | 'logFormat' | 'logDetails'> {
+  const format = text(args, 'log-format');
+  if (format !== undefined && !isLogFormat(format))
+    throw bad('--log-format', `${quote(format)} is neither text nor json`);
   const verbosity = Number(args['verbose'] ?? 0);
   const isQuiet = args['quiet'] === true;
   if (isQuiet && verbosity > 0) throw bad('-q', 'cannot stand with -v');
-  return { format, level: isQuiet ? 'warn' : verbosity > 0 ? 'debug' : 'info', hasDetails: verbosity > 1 };
+  return {
+    ...(format === undefined ? {} : { logFormat: format }),
+    ...(isQuiet ? { logLevel: 'warn' } : verbosity > 0 ? { logLevel: 'debug' } : {}),
+    ...(verbosity > 1 ? { logDetails: true } : {}),
+  };
 }
 
 function isLogFormat(value: string): value is LogFormat {

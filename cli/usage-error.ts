@@ -1,8 +1,9 @@
 /** What yargs finds wrong with a command line, as one line that names the argument and what would be right. */
 import type { Options } from 'yargs';
 import { VproxyError } from '../lib/errors.js';
+import { closestWord } from '../lib/util/closest-word.js';
 import { escapeText } from '../lib/util/escape.js';
-import { closestWord } from './closest-word.js';
+
 import { RUN_OPTIONS } from './options.js';
 import { formatOption } from './raw-arguments.js';
 

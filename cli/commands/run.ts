@@ -1,14 +1,18 @@
-/** `vproxy -c CHANNEL …`: runs one side of a channel until it is told to stop. */
+/** `vproxy -c CHANNEL …`: runs one side of channels until it is told to stop. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
-import { toVproxyError } from '../../lib/errors.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { BadFileError } from '../../lib/config/bad-file-error.js';
+import type { Configuration } from '../../lib/config/configuration.js';
+import { ControlServer } from '../../lib/control/control-server.js';
+import { chooseControlSocket, listenForControl, requireUnclaimed } from '../control-socket.js';
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
+import { loadConfiguration } from '../load-configuration.js';
 import { RUN_OPTIONS } from '../options.js';
 import { Output } from '../output.js';
 import { describeAgent } from '../package-info.js';
-import { parseRunOptions, type RawArguments, type RunOptions } from '../run-options.js';
+import { parseRunFlags, type RawArguments, type RunFlags } from '../run-options.js';
+import { RunningProcess, withRuntimeDirectory } from '../running-process.js';
 import { boundYoungGeneration } from '../young-generation.js';
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
@@ -17,45 +21,77 @@ const STOP_MS = 900;
 /** The command for yargs. */
 export const runCommand: CommandModule<object, RawArguments> = {
   command: '$0',
-  describe: 'Carry forwards, and storage calls, over one channel',
+  describe: 'Carry forwards, and storage calls, over channels',
   builder: (yargs) =>
     yargs.usage('Usage: vproxy -c CHANNEL [-o FORWARD]… [-i FORWARD]… [options]').options(RUN_OPTIONS),
   handler: async (args) => {
-    process.exit(await runProxy(parseRunOptions(args)));
+    process.exit(await run(parseRunFlags(args)));
   },
 };
 
+async function run(flags: RunFlags): Promise<number> {
+  let configuration: Configuration;
+  try {
+    configuration = await loadConfiguration(flags);
+  } catch (error) {
+    if (!(error instanceof BadFileError)) throw error;
+    const output = new Output();
+    for (const message of error.problems) {
+      output.log({ level: 'error', event: 'failed', message, fields: { code: error.code } });
+    }
+    return exitStatusOf(error);
+  }
+  if (flags.isPrinted) {
+    const { formatConfiguration } = await import('../../lib/config/format-configuration.js');
+    return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
+  }
+  return runProxy(configuration, flags.file === null ? null : () => loadConfiguration(flags));
+}
+
+function print(text: string): Promise<number> {
+  return new Promise((resolve) => process.stdout.write(text, () => resolve(EXIT_OK)));
+}
+
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
-async function runProxy(options: RunOptions): Promise<number> {
+async function runProxy(configuration: Configuration, load: (() => Promise<Configuration>) | null): Promise<number> {
   boundYoungGeneration();
-  const output = new Output(options.output, await openDebugLog(process.env['DEBUG']));
+  const { logFormat: format, logLevel: level, logDetails: hasDetails } = configuration;
+  const output = new Output({ format, level, hasDetails }, await openDebugLog(process.env['DEBUG']));
   exitOnDefect((error) => output.defect(error));
-  const { Proxy } = await import('../../lib/proxy/proxy.js');
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
-  const channels = options.channels.map((channel) => ({
-    ...channel,
-    storage: { ...channel.storage, runtimeDirectory },
-  }));
+  const isRoot = process.getuid?.() === 0;
+  const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid);
+  try {
+    if (socket !== null) await requireUnclaimed(socket);
+  } catch (error) {
+    output.failure(error);
+    return exitStatusOf(error);
+  }
+  const { Proxy } = await import('../../lib/proxy/proxy.js');
+  const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
   const proxy = new Proxy({ channels, agent: describeAgent() });
-  const ended = deferred<number>();
-  const fail = (reason: unknown) => {
-    const status = exitStatusOf(reason);
-    const { code, message } = toVproxyError(reason);
-    if (status === EXIT_OK) output.log({ level: 'info', event: 'ended', message, fields: { code } });
-    else output.failure(reason);
-    ended.resolve(status);
-  };
+  const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, load });
+  const control = new ControlServer({ proxy, process: running });
+  running.on('log', (event) => control.record(event));
   proxy.on('log', (event) => output.log(event));
-  proxy.on('fatal', fail);
-  process.on('SIGHUP', () => proxy.retryNow());
+  proxy.on('fatal', (reason) => running.fail(reason));
+  process.on('SIGHUP', () => {
+    proxy.retryNow();
+    // What went wrong is in the log.
+    if (load !== null) running.reload().catch(() => undefined);
+  });
   const end = () => {
     // Without a listener a second signal ends the process at once.
     process.off('SIGINT', end).off('SIGTERM', end);
-    ended.resolve(EXIT_OK);
+    running.stop();
   };
   process.on('SIGINT', end).on('SIGTERM', end);
-  proxy.start().catch(fail);
-  const status = await ended.promise;
-  await Promise.race([proxy.stop(), delay(STOP_MS)]);
+  const start = async () => {
+    await proxy.start();
+    if (socket !== null) await listenForControl(control, socket, running.log);
+  };
+  start().catch((error: unknown) => running.fail(error));
+  const status = await running.ended;
+  await Promise.race([Promise.all([proxy.stop(), control.close()]), delay(STOP_MS)]);
   return status;
 }

@@ -12,6 +12,9 @@ import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
 /** The label of a channel that was given none. */
 export const DEFAULT_LABEL = 'default';
 
+/** How long a local connection waits for a session where nothing is said, in milliseconds. */
+export const DEFAULT_WAIT_MS = 10_000;
+
 /** One channel with its forwards. */
 export interface ChannelOptions {
   /** Its name in this process: 1 to 64 of `a-z`, `0-9`, dot, underscore and hyphen. Default {@link DEFAULT_LABEL}. */
@@ -24,7 +27,7 @@ export interface ChannelOptions {
   readonly forwards?: readonly ForwardSpec[];
   /** The operator's name for this side, told to the peer. Default null. */
   readonly name?: string | null;
-  /** How long a local connection waits for a session, in milliseconds. Default 10,000. */
+  /** How long a local connection waits for a session, in milliseconds. Default {@link DEFAULT_WAIT_MS}. */
   readonly waitMs?: number;
   /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
   readonly deadAfterMs?: number | null;
@@ -33,7 +36,8 @@ export interface ChannelOptions {
   readonly storage?: StorageOptions;
 }
 
-const LABEL = /^[a-z0-9._-]{1,64}$/;
+/** What a label is made of. */
+export const LABEL = /^[a-z0-9._-]{1,64}$/;
 
 /** The label itself. Throws `bad-argument` for a text that is none. */
 export function parseLabel(text: string): string {

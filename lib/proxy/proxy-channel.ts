@@ -15,6 +15,7 @@ import type { Log, LogEvent } from '../util/log-event.js';
 import {
   type ChannelOptions,
   DEFAULT_LABEL,
+  DEFAULT_WAIT_MS,
   hasBroker,
   type ProcessIdentity,
   parseLabel,
@@ -44,9 +45,6 @@ export interface ProxyChannelContext {
   readonly clock: Clock;
   readonly nextForwardId: () => string;
 }
-
-/** How long a local connection waits for a session by default, in milliseconds. */
-const WAIT_MS = 10_000;
 
 /** So much of the peer's list of services is shown: it may have thousands. */
 const MAX_LIST_LENGTH = 1024;
@@ -80,7 +78,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
     this.#clock = clock;
-    this.#waitMs = options.waitMs ?? WAIT_MS;
+    this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
     this.registry = new ServiceRegistry(() => this.#source.session?.setServices(this.registry.list()));
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);

@@ -56,8 +56,8 @@ function lookAt(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
 }
 
-/** Whether a process listens on a socket file; a full queue counts as an answer. */
-async function isAnswered(path: string): Promise<boolean> {
+/** Whether a process listens on a socket file; a full queue counts as an answer. Rejects with an error of the system. */
+export async function isAnswered(path: string): Promise<boolean> {
   const socket = net.connect({ path });
   try {
     await once(socket, 'connect');

@@ -3,9 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { RUN_OPTIONS } from '../../cli/options.js';
-import { parseRunOptions } from '../../cli/run-options.js';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseRunFlags } from '../../cli/run-options.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
@@ -84,8 +84,7 @@ for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).
         const [name, { type }] = entry;
         given[name] = type === 'string' ? [given[name] ?? [], words.shift() ?? ''].flat() : true;
       }
-      const { channels } = parseRunOptions(given);
-      for (const { address } of channels) t.notThrows(() => parseChannel(address), line);
+      t.notThrows(() => mergeConfiguration(null, parseRunFlags(given)), line);
     }
     t.pass();
   });

@@ -1,12 +1,16 @@
 import test from 'ava';
-import { parseRunOptions } from '../../cli/run-options.js';
+import { parseRunFlags } from '../../cli/run-options.js';
+import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
 
 test('--vsock-port gives ports a meaning on every hybrid listener, which may say otherwise itself', (t) => {
-  const { channels } = parseRunOptions({
-    channel: 'unix-connect:/x',
-    outgoing: ['*:vsock-mux:/a', '*:vsock-mux:/b,22=other', 'ssh:9022'],
-    'vsock-port': ['22=ssh', '80=web'],
-  });
+  const { channels } = mergeConfiguration(
+    null,
+    parseRunFlags({
+      channel: 'unix-connect:/x',
+      outgoing: ['*:vsock-mux:/a', '*:vsock-mux:/b,22=other', 'ssh:9022'],
+      'vsock-port': ['22=ssh', '80=web'],
+    }),
+  );
   t.deepEqual(
     channels[0]?.forwards?.map(({ endpoint }) => endpoint),
     [

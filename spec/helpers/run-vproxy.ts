@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from './project-root.js';
+import { withoutControl } from './without-control.js';
 
 /** What a command left. */
 export interface RunResult {
@@ -23,7 +24,7 @@ const TIMEOUT_MS = 20_000;
 /** Runs `vproxy` with `args`; one that does not end by itself is killed, and its `code` is null. */
 export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { env = {}, obeysPermissions = false } = options;
-  const command = [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...args];
+  const command = [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...withoutControl(args)];
   if (obeysPermissions && process.getuid?.() === 0) {
     command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
   }

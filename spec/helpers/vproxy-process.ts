@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { within } from './eventually.js';
 import { listeningFor } from './log-lines.js';
 import { PROJECT_ROOT } from './project-root.js';
+import { withoutControl } from './without-control.js';
 
 /** How a process ended: its status, or the signal that killed it. */
 export interface ExitResult {
@@ -26,6 +27,8 @@ export interface SpawnOptions {
   readonly fileLimitBlocks?: number;
   /** A file that gets its log, behind what is in it; `lines` stays empty. */
   readonly logFile?: string;
+  /** Whether it has a control socket in the default place, unless its arguments say otherwise. Default false. */
+  readonly hasDefaultControl?: boolean;
   /** Whether an interrupt at the terminal passes it by. Default false. */
   readonly hasOwnGroup?: boolean;
 }
@@ -50,7 +53,8 @@ export class VproxyProcess {
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
     const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
-    const command = [process.execPath, script, ...args];
+    const words = options.hasDefaultControl === true ? args : withoutControl(args);
+    const command = [process.execPath, script, ...words];
     const { descriptorLimit, fileLimitBlocks, logFile } = options;
     const limits = [
       ...(descriptorLimit === undefined ? [] : [`ulimit -n ${descriptorLimit};`]),
@@ -58,8 +62,8 @@ export class VproxyProcess {
     ].join(' ');
     if (limits !== '') command.unshift('sh', '-c', `${limits} exec "$@"`, 'sh');
     if (logFile !== undefined) command.unshift('sh', '-c', 'log=$1; shift; exec "$@" 2>>"$log"', 'sh', logFile);
-    const [file = '', ...words] = command;
-    const child = spawn(file, words, {
+    const [file = '', ...rest] = command;
+    const child = spawn(file, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
       cwd: options.cwd ?? process.cwd(),

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { RUN_OPTIONS } from '../../../cli/options.js';
 import { normalizeArguments } from '../../../cli/raw-arguments.js';
-import { parseRunOptions } from '../../../cli/run-options.js';
+import { parseRunFlags } from '../../../cli/run-options.js';
 import { usageError } from '../../../cli/usage-error.js';
+import { mergeConfiguration } from '../../../lib/config/merge-configuration.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 
@@ -15,7 +16,7 @@ export function fuzzArguments(bytes: Uint8Array): void {
   outcomeOf(['bad-argument'], () => {
     assert.equal(normalizeArguments(words).join(''), words.join(''));
   });
-  const outcome = outcomeOf(['bad-argument'], () => parseRunOptions(valuesOf(words)));
+  const outcome = outcomeOf(['bad-argument'], () => mergeConfiguration(null, parseRunFlags(valuesOf(words))));
   if ('value' in outcome) {
     const { waitMs = 0, deadAfterMs } = outcome.value.channels[0] ?? assert.fail('no channel');
     assert.ok(Number.isInteger(waitMs) && waitMs >= 0 && waitMs <= 86_400_000);

@@ -1,0 +1,63 @@
+/** Which control socket a process has, and what becomes of one that cannot be had. */
+import type { Configuration } from '../lib/config/configuration.js';
+import type { ControlServer } from '../lib/control/control-server.js';
+import { type ControlPlace, controlSocketPath, isControlName } from '../lib/control/socket-paths.js';
+import { toVproxyError, VproxyError } from '../lib/errors.js';
+import { escapeText } from '../lib/util/escape.js';
+import { isAnswered } from '../lib/util/listen.js';
+import type { Log } from '../lib/util/log-event.js';
+
+/** A socket to make. */
+export interface ControlSocket {
+  /** Null where the process has no folder for it. */
+  readonly path: string | null;
+  /** The argument that asks for it; null where nobody did. */
+  readonly askedBy: string | null;
+  /** Whether its path was given, so that nothing but this path will do. */
+  readonly isExplicit: boolean;
+}
+
+/** The socket of a process, or null where it is to have none. A name that is no file name has the one of the number `pid`. */
+export function chooseControlSocket(
+  { control, name }: Pick<Configuration, 'control' | 'name'>,
+  place: ControlPlace,
+  pid: number,
+): ControlSocket | null {
+  if (control === false) return null;
+  if (control !== undefined) return { path: control, askedBy: `--control ${escapeText(control)}`, isExplicit: true };
+  const isNamed = name !== undefined && isControlName(name);
+  const path = controlSocketPath(isNamed ? name : String(pid), place);
+  return { path, askedBy: isNamed ? `--name ${name}` : null, isExplicit: false };
+}
+
+/** Makes sure that no other process has what was asked for by a name or a path. Rejects with `address-in-use`. */
+export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promise<void> {
+  if (path === null || askedBy === null) return;
+  // What else is wrong with the path shows when it is listened on.
+  if (await isAnswered(path).catch(() => false)) throw claimed(path, askedBy);
+}
+
+/** Listens. Rejects where the path was given, or is another one's by now; else what fails is a warning. */
+export async function listenForControl(server: ControlServer, socket: ControlSocket, log: Log): Promise<void> {
+  const { path, askedBy, isExplicit } = socket;
+  if (path === null) {
+    const message = 'no control socket: XDG_RUNTIME_DIR is not set; --control PATH makes one elsewhere';
+    log({ level: 'info', event: 'control-off', message, fields: {} });
+    return;
+  }
+  try {
+    await server.listen({ path });
+  } catch (error) {
+    const { code, message } = toVproxyError(error);
+    if (isExplicit) throw error;
+    if (askedBy !== null && (await isAnswered(path).catch(() => false))) throw claimed(path, askedBy);
+    log({ level: 'warn', event: 'control-off', message: `no control socket: ${message}`, fields: { code } });
+    return;
+  }
+  const message = `taking control requests at ${escapeText(path)}`;
+  log({ level: 'info', event: 'control-listening', message, fields: { path } });
+}
+
+function claimed(path: string, askedBy: string): VproxyError {
+  return new VproxyError('address-in-use', `${askedBy}: another vproxy has it: ${escapeText(path)} answers`);
+}

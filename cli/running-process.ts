@@ -1,0 +1,170 @@
+/** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { EventEmitter } from 'eventemitter3';
+import { BadFileError } from '../lib/config/bad-file-error.js';
+import type { Configuration } from '../lib/config/configuration.js';
+import { describeConfiguration } from '../lib/config/describe-configuration.js';
+import { completeChannel } from '../lib/config/merge-configuration.js';
+import type { ProcessControl } from '../lib/control/process-control.js';
+import { toVproxyError, VproxyError } from '../lib/errors.js';
+import type { ChannelChanges } from '../lib/proxy/apply-channels.js';
+import { type ChannelOptions, DEFAULT_LABEL } from '../lib/proxy/channel-options.js';
+import type { Proxy } from '../lib/proxy/proxy.js';
+import { deferred } from '../lib/util/deferred.js';
+import { escapeText } from '../lib/util/escape.js';
+import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
+import { EXIT_OK, exitStatusOf } from './exit.js';
+import type { Output } from './output.js';
+import { describeAgent } from './package-info.js';
+
+export interface RunningProcessOptions {
+  readonly proxy: Proxy;
+  readonly output: Output;
+  /** What is in force at first. */
+  readonly configuration: Configuration;
+  /** `$XDG_RUNTIME_DIR`, for the storage broker. */
+  readonly runtimeDirectory: string | null;
+  /** Reads what is to be in force; null where there is no file. */
+  readonly load: (() => Promise<Configuration>) | null;
+}
+
+/** What the process can do besides its proxy. */
+export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> implements ProcessControl {
+  readonly version = describeAgent();
+  readonly #options: RunningProcessOptions;
+  readonly #ended = deferred<number>();
+  #configuration: Configuration;
+  /** One after the other, so that the newest file wins. */
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  constructor(options: RunningProcessOptions) {
+    super();
+    this.#options = options;
+    this.#configuration = options.configuration;
+  }
+
+  /** The exit status, as soon as the process is to end; never rejects. */
+  get ended(): Promise<number> {
+    return this.#ended.promise;
+  }
+
+  get name(): string | null {
+    return this.#configuration.name ?? null;
+  }
+
+  get logLevel(): LogLevel {
+    return this.#options.output.options.level;
+  }
+
+  set logLevel(level: LogLevel) {
+    const { output } = this.#options;
+    output.options = { ...output.options, level };
+  }
+
+  /** What a channel is given that is added later, and of which nothing else is said. */
+  get channelDefaults() {
+    const { channelDefaults: settings } = this.#configuration;
+    const { runtimeDirectory } = this.#options;
+    return { ...settings, storage: { ...settings.storage, runtimeDirectory } };
+  }
+
+  /** What is in force, as a configuration file would say it. */
+  get config(): unknown {
+    // Channels of a group are made of the group's.
+    const declared = this.#options.proxy.options.filter(({ group = null }) => group === null);
+    const channels = declared.map((channel) => completeChannel({ label: DEFAULT_LABEL, ...channel }));
+    return describeConfiguration({ ...this.#configuration, logLevel: this.logLevel, channels });
+  }
+
+  /** Logs what is not the proxy's to log. */
+  readonly log = (event: LogEvent): void => {
+    this.#options.output.log(event);
+    this.emit('log', event);
+  };
+
+  /** Reads the file again, and makes the channels and forwards those that it says. What fails is logged, and changes nothing. */
+  reload(): Promise<ChannelChanges> {
+    const done = this.#reloading.then(() => this.#reload());
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
+  drain(timeoutMs: number): void {
+    const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
+    this.log({ level: 'info', event: 'draining', message, fields: { timeoutMs } });
+    void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
+  }
+
+  /** Ends the process in order. */
+  stop(): void {
+    this.#ended.resolve(EXIT_OK);
+  }
+
+  /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is none. */
+  fail(reason: unknown): void {
+    const status = exitStatusOf(reason);
+    const { code, message } = toVproxyError(reason);
+    if (status === EXIT_OK) this.log({ level: 'info', event: 'ended', message, fields: { code } });
+    else this.#options.output.failure(reason);
+    this.#ended.resolve(status);
+  }
+
+  async #reload(): Promise<ChannelChanges> {
+    const { load, proxy, runtimeDirectory } = this.#options;
+    if (load === null) throw new VproxyError('bad-argument', 'there is nothing to reload: no --config was given');
+    try {
+      const wanted = await load();
+      const changes = await proxy.apply(withRuntimeDirectory(wanted.channels, runtimeDirectory));
+      this.#adopt(wanted);
+      const { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards } = changes;
+      const message = `reloaded: ${describeChanges(changes)}`;
+      const fields = { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards };
+      this.log({ level: 'info', event: 'reloaded', message, fields });
+      return changes;
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      for (const problem of error instanceof BadFileError ? error.problems : [message]) {
+        this.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
+      }
+      throw error;
+    }
+  }
+
+  #adopt(wanted: Configuration): void {
+    const { output } = this.#options;
+    const old = this.#configuration;
+    // A level that a request has set stays until the file says another one.
+    const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
+    output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
+    const fixed = (['name', 'control', 'metrics'] as const).filter(
+      (key) => JSON.stringify(wanted[key]) !== JSON.stringify(old[key]),
+    );
+    if (fixed.length > 0) {
+      const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
+      this.log({ level: 'warn', event: 'reload-incomplete', message, fields: { keys: fixed } });
+    }
+    const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
+    this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
+  }
+}
+
+/** The channels with the folder in which the storage broker may put its socket. */
+export function withRuntimeDirectory(
+  channels: readonly ChannelOptions[],
+  runtimeDirectory: string | null,
+): ChannelOptions[] {
+  return channels.map((channel) => ({ ...channel, storage: { ...channel.storage, runtimeDirectory } }));
+}
+
+function describeChanges(changes: ChannelChanges): string {
+  const parts = [
+    ['channels added', changes.addedChannels],
+    ['channels removed', changes.removedChannels],
+    ['channels begun anew', changes.replacedChannels],
+    ['forwards added', changes.addedForwards],
+    ['forwards removed', changes.removedForwards],
+  ] as const;
+  const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
+  return escapeText(said.join('; ') || 'nothing has changed', 1024);
+}

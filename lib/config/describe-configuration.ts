@@ -1,0 +1,37 @@
+/** What is in force, as a configuration file says it. */
+import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import { formatHostPort } from '../util/host-port.js';
+import type { Configuration } from './configuration.js';
+
+/** A plain value for JSON or TOML; reading it back gives the same configuration. */
+export function describeConfiguration(configuration: Configuration): Record<string, unknown> {
+  const { name, control, metrics, logLevel, logFormat, logDetails, channels } = configuration;
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(control === undefined ? {} : { control }),
+    ...(metrics === undefined ? {} : { metrics: formatHostPort(metrics) }),
+    'log-level': logLevel,
+    'log-format': logFormat,
+    'log-details': logDetails,
+    channels: Object.fromEntries(channels.map((channel) => [channel.label, describeChannel(channel, name)])),
+  };
+}
+
+function describeChannel(channel: Configuration['channels'][number], processName: string | undefined) {
+  const { address, forwards = [], name = null, waitMs = 0, deadAfterMs = null, insecure = false } = channel;
+  const { isAllowed = true, socketPath = null, parallel = 1 } = channel.storage ?? {};
+  return {
+    address,
+    outgoing: textsOf(forwards, 'outgoing'),
+    incoming: textsOf(forwards, 'incoming'),
+    ...(name === null || name === processName ? {} : { name }),
+    wait: waitMs / 1000,
+    'dead-after': (deadAfterMs ?? 0) / 1000,
+    insecure,
+    storage: isAllowed && { ...(socketPath === null ? {} : { socket: socketPath }), parallel },
+  };
+}
+
+function textsOf(forwards: readonly ForwardSpec[], direction: ForwardSpec['direction']): string[] {
+  return forwards.filter((spec) => spec.direction === direction).map((spec) => formatForwardSpec(spec));
+}

@@ -1,0 +1,98 @@
+/** What may stand in a configuration file: the keys, and what their values are. */
+import { z } from 'zod';
+import { parseChannel } from '../channel/address.js';
+import { toVproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
+import { parseForwardSpec } from '../forward/spec.js';
+import { parseHostPort } from '../util/host-port.js';
+
+const MAX_SECONDS = 86_400;
+const MAX_PARALLEL = 1024;
+const MAX_NAME_LENGTH = 256;
+const MAX_TEXT_LENGTH = 65_536;
+
+const expecting = (what: string) => ({
+  error: ({ input }: { readonly input?: unknown }) => `${input === undefined ? 'it is missing; ' : ''}expected ${what}`,
+});
+
+const text = (what: string, maxLength = MAX_TEXT_LENGTH) =>
+  z
+    .string(expecting(what))
+    .min(1, { error: `it is empty; expected ${what}` })
+    .max(maxLength, { error: `it has more than ${maxLength} characters` });
+
+const whole = (unit: string, least: number, most: number) => {
+  const what = expecting(`a whole number of ${unit} from ${least} to ${most}`);
+  return z.int(what).min(least, what).max(most, what);
+};
+
+const yesOrNo = z.boolean(expecting('true or false'));
+
+/** A text, and what `parse` makes of it; what that throws is wrong with the key. */
+const parsed = <T>(what: string, parse: (value: string) => T) =>
+  text(what).transform((value, context): T => {
+    try {
+      return parse(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: toVproxyError(error).message });
+      return z.NEVER;
+    }
+  });
+
+const forwards = (direction: Direction, example: string) =>
+  z
+    .array(
+      parsed(`a text, such as "${example}"`, (value) => parseForwardSpec(direction, value)),
+      expecting(`a list of texts, such as ["${example}"]`),
+    )
+    .optional();
+
+/** A table whose own keys are looked at by themselves. */
+const table = (what: string) =>
+  z
+    .custom<Readonly<Record<string, unknown>>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date),
+      expecting(what),
+    )
+    .optional();
+
+/** What can be said of a channel, and once for all of them. */
+const settings = {
+  wait: whole('seconds', 0, MAX_SECONDS).optional(),
+  'dead-after': whole('seconds (0: never)', 0, MAX_SECONDS).optional(),
+  insecure: yesOrNo.optional(),
+  name: text('a text', MAX_NAME_LENGTH).optional(),
+};
+
+/** The file as a whole. */
+export const FILE_SCHEMA = z.strictObject(
+  {
+    ...settings,
+    control: z.union([text('a path'), z.literal(false)], expecting('the path of a socket, or false')).optional(),
+    metrics: parsed('ADDR:PORT', (value) => parseHostPort(value, 0)).optional(),
+    'log-level': z.enum(['error', 'warn', 'info', 'debug'], expecting('error, warn, info or debug')).optional(),
+    'log-format': z.enum(['text', 'json'], expecting('text or json')).optional(),
+    'log-details': yesOrNo.optional(),
+    channels: table('tables of channels, such as [channels.vm1]'),
+  },
+  expecting('a table'),
+);
+
+/** One channel. */
+export const CHANNEL_SCHEMA = z.strictObject(
+  {
+    ...settings,
+    address: parsed('KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"', (value) => parseChannel(value).text),
+    outgoing: forwards('outgoing', 'ssh:127.0.0.1:9022'),
+    incoming: forwards('incoming', 'web:127.0.0.1:8080'),
+    storage: z.union([yesOrNo, table('')], expecting('true, false, or a table with socket and parallel')).optional(),
+    'vsock-ports': table('a table, such as { 1024 = "ssh" }'),
+  },
+  expecting('a table with an address'),
+);
+
+/** How the storage broker of a channel runs. */
+export const STORAGE_SCHEMA = z.strictObject({
+  socket: text('the path of a socket').optional(),
+  parallel: whole('calls', 1, MAX_PARALLEL).optional(),
+});

@@ -1,0 +1,109 @@
+/** One configuration of a file and a command line, which wins. */
+import { parseChannel } from '../channel/address.js';
+import { VproxyError } from '../errors.js';
+import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
+import { type ChannelOptions, DEFAULT_WAIT_MS, parseLabel } from '../proxy/channel-options.js';
+import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
+import { parseForwardArgument } from './forward-argument.js';
+import { isHybridListener, withVsockPorts } from './vsock-ports.js';
+
+type LabelledOptions = Configuration['channels'][number];
+
+/**
+ * What is in force with a file (or without: null) and a command line. A channel of the command line gives the one of its
+ * label another address, or is added; its forwards are added, and take the place of those that they cannot stand beside.
+ * Throws `bad-argument`.
+ */
+export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Configuration {
+  const name = flags.name ?? file?.name;
+  const control = flags.control ?? file?.control;
+  const metrics = flags.metrics ?? file?.metrics;
+  const channels = mergeForwards(mergeChannels(file, flags), flags);
+  requireSense(channels, flags);
+  const channelDefaults = {
+    name: name ?? null,
+    ...file?.defaults,
+    ...flags.settings,
+    storage: { ...file?.defaults.storage, ...flags.settings.storage },
+  };
+  return {
+    ...(name === undefined ? {} : { name }),
+    ...(control === undefined ? {} : { control }),
+    ...(metrics === undefined ? {} : { metrics }),
+    logLevel: flags.logLevel ?? file?.logLevel ?? 'info',
+    logFormat: flags.logFormat ?? file?.logFormat ?? 'text',
+    logDetails: flags.logDetails ?? file?.logDetails ?? false,
+    channelDefaults,
+    channels: channels.map((channel) =>
+      completeChannel({
+        name: name ?? null,
+        ...file?.defaults,
+        ...channel,
+        ...flags.settings,
+        storage: { ...file?.defaults.storage, ...channel.storage, ...flags.settings.storage },
+      }),
+    ),
+  };
+}
+
+/** A channel of which nothing is left to defaults, with its canonical address: equal ones mean the same. Throws `bad-argument`. */
+export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
+  const { text, traits } = parseChannel(options.address);
+  const { isAllowed = true, socketPath = null, parallel = 1 } = options.storage ?? {};
+  return {
+    label: parseLabel(options.label),
+    address: text,
+    forwards: options.forwards ?? [],
+    name: options.name ?? null,
+    waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
+    deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
+    insecure: options.insecure ?? false,
+    storage: { isAllowed, socketPath, parallel },
+  };
+}
+
+function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] {
+  const channels = new Map((file?.channels ?? []).map((channel) => [channel.label, channel]));
+  const given = new Set<string>();
+  for (const { label, address } of flags.channels) {
+    if (given.has(label)) throw bad(`-c: there are two channels ${label}; tell them apart with -c LABEL=KIND:ADDRESS`);
+    given.add(label);
+    channels.set(label, { forwards: [], ...channels.get(label), label, address });
+  }
+  if (channels.size > 0) return [...channels.values()];
+  throw bad('-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+}
+
+function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {
+  const labels = channels.map(({ label }) => label);
+  const given = forwards.map(({ direction, text }) => parseForwardArgument(direction, text, labels));
+  return channels.map((channel) => {
+    const own = given.filter(({ label }) => label === channel.label).map(({ spec }) => spec);
+    const kept = channel.forwards.filter((spec) => !own.some((other) => excludes(other, spec)));
+    return { ...channel, forwards: [...kept, ...own].map((spec) => withVsockPorts(spec, vsockPorts)) };
+  });
+}
+
+/** Whether two forwards of a channel cannot both be: a service is offered once, an address listened on once. */
+function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
+  if (one.direction !== other.direction) return false;
+  if (one.direction === 'incoming') return one.service === other.service;
+  const isPicked = one.endpoint.kind === 'tcp' && one.endpoint.port === 0;
+  return !isPicked && formatEndpoint(one.endpoint) === formatEndpoint(other.endpoint);
+}
+
+/** What nothing takes, and what several channels cannot share. */
+function requireSense(channels: readonly FileChannel[], { vsockPorts, settings }: FlagLayer): void {
+  const isTaken = channels.some(({ forwards }) => forwards.some(isHybridListener));
+  if (Object.keys(vsockPorts).length > 0 && !isTaken) {
+    throw bad('--vsock-port: there is no -o *:vsock-mux:/path that it is for');
+  }
+  if (channels.length > 1 && (settings.storage?.socketPath ?? null) !== null) {
+    const labels = channels.map(({ label }) => label).join(', ');
+    throw bad(`--storage-socket: several channels (${labels}) cannot share it; say it in a --config, for one of them`);
+  }
+}
+
+function bad(what: string): VproxyError {
+  return new VproxyError('bad-argument', what);
+}

@@ -1,0 +1,148 @@
+/** What a configuration file says, or everything that is wrong with it. */
+import { parseChannel } from '../channel/address.js';
+import { toVproxyError } from '../errors.js';
+import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
+import { parsePortService } from '../forward/vsock-mux-endpoint.js';
+import { parseLabel, requirePrivacy } from '../proxy/channel-options.js';
+import type { StorageOptions } from '../proxy/storage-service.js';
+import { checkTable } from './check-table.js';
+import type { ChannelSettings, FileChannel, FileLayer } from './configuration.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, STORAGE_SCHEMA } from './file-schema.js';
+import { parseDocument } from './parse-document.js';
+import { formatKeyPath, type KeyPath, type Problem } from './problem.js';
+import { isHybridListener, withVsockPorts } from './vsock-ports.js';
+
+/** What a file says; where there are problems, it is not to be used. */
+export interface ParsedConfiguration {
+  readonly layer: FileLayer;
+  readonly problems: readonly Problem[];
+}
+
+/** Reads the text of the file `name`, TOML or JSON. */
+export function parseConfiguration(text: string, name: string): ParsedConfiguration {
+  const document = parseDocument(text, name);
+  const problems: Problem[] = [];
+  if ('problem' in document) return { layer: { defaults: {}, channels: [] }, problems: [document.problem] };
+  const file = checkTable(FILE_SCHEMA, document.value, [], problems);
+  const tables = Object.entries(channelTables(document.value));
+  const channels = tables.flatMap(([label, value]) => parseChannelTable(label, value, problems) ?? []);
+  const defaults = file === null ? {} : parseSettings(file);
+  requirePrivateListeners(channels, defaults, problems);
+  requireDistinctEndpoints(channels, problems);
+  const layer: FileLayer = {
+    ...pick('name', file?.name),
+    ...pick('control', file?.control),
+    ...pick('metrics', file?.metrics),
+    ...pick('logLevel', file?.['log-level']),
+    ...pick('logFormat', file?.['log-format']),
+    ...pick('logDetails', file?.['log-details']),
+    defaults,
+    channels,
+  };
+  return { layer, problems };
+}
+
+/** The tables of channels, also of a file in which something else is wrong. */
+function channelTables(value: unknown): object {
+  const channels = typeof value === 'object' && value !== null && 'channels' in value ? value.channels : null;
+  return typeof channels === 'object' && channels !== null && !Array.isArray(channels) ? channels : {};
+}
+
+function parseChannelTable(label: string, value: unknown, problems: Problem[]): FileChannel | null {
+  const path = ['channels', label];
+  attempt(path, problems, () => parseLabel(label));
+  const found = checkTable(CHANNEL_SCHEMA, value, path, problems);
+  if (found === null) return null;
+  const storage = parseStorage(found.storage, [...path, 'storage'], problems);
+  const ports = parseVsockPorts(found['vsock-ports'] ?? {}, [...path, 'vsock-ports'], problems);
+  const forwards = [...(found.outgoing ?? []), ...(found.incoming ?? [])];
+  if (Object.keys(ports).length > 0 && !forwards.some(isHybridListener)) {
+    const message = 'there is no outgoing "*:vsock-mux:/path" that it is for';
+    problems.push({ where: [...path, 'vsock-ports'], message });
+  }
+  return {
+    label,
+    address: found.address,
+    forwards: forwards.map((spec) => withVsockPorts(spec, ports)),
+    ...pick('name', found.name),
+    ...parseSettings(found),
+    ...pick('storage', storage),
+  };
+}
+
+interface SettingsTable {
+  readonly wait?: number | undefined;
+  readonly 'dead-after'?: number | undefined;
+  readonly insecure?: boolean | undefined;
+}
+
+function parseSettings({ wait, 'dead-after': deadAfter, insecure }: SettingsTable): ChannelSettings {
+  return {
+    ...(wait === undefined ? {} : { waitMs: wait * 1000 }),
+    ...(deadAfter === undefined ? {} : { deadAfterMs: deadAfter === 0 ? null : deadAfter * 1000 }),
+    ...pick('insecure', insecure),
+  };
+}
+
+function parseStorage(value: unknown, path: KeyPath, problems: Problem[]): StorageOptions | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'boolean') return { isAllowed: value };
+  const found = checkTable(STORAGE_SCHEMA, value, path, problems);
+  return { isAllowed: true, ...pick('socketPath', found?.socket), ...pick('parallel', found?.parallel) };
+}
+
+function parseVsockPorts(table: object, path: KeyPath, problems: Problem[]): Record<number, string> {
+  const pairs = Object.entries(table).flatMap(([port, service]) => {
+    const found = attempt([...path, port], problems, () => parsePortService(`${port}=${String(service)}`));
+    return found === null ? [] : [found];
+  });
+  return Object.fromEntries(pairs);
+}
+
+function requirePrivateListeners(
+  channels: readonly FileChannel[],
+  defaults: ChannelSettings,
+  problems: Problem[],
+): void {
+  for (const { label, address, insecure = defaults.insecure ?? false } of channels) {
+    attempt(['channels', label, 'address'], problems, () => requirePrivacy(parseChannel(address), insecure));
+  }
+}
+
+/** An address can be listened on once in the process, a service offered once on each channel. */
+function requireDistinctEndpoints(channels: readonly FileChannel[], problems: Problem[]): void {
+  const taken = new Map<string, string>();
+  for (const { label, forwards } of channels) {
+    const counts = { outgoing: 0, incoming: 0 };
+    for (const spec of forwards) {
+      const where = ['channels', label, spec.direction, counts[spec.direction]++];
+      const key = exclusiveText(label, spec);
+      const other = key === null ? undefined : taken.get(key);
+      if (other !== undefined) {
+        const what = spec.direction === 'outgoing' ? formatEndpoint(spec.endpoint) : `the service ${spec.service}`;
+        problems.push({ where, message: `${what} is that of ${other} already` });
+      } else if (key !== null) taken.set(key, formatKeyPath(where));
+    }
+  }
+}
+
+/** What no two forwards have in common; null for one that excludes no other. */
+function exclusiveText(label: string, { direction, service, endpoint }: ForwardSpec): string | null {
+  if (direction === 'incoming') return `incoming ${label} ${service}`;
+  if (endpoint.kind === 'tcp') return endpoint.port === 0 ? null : `outgoing ${formatEndpoint(endpoint)}`;
+  return 'path' in endpoint ? `outgoing ${endpoint.path}` : null;
+}
+
+function attempt<T>(where: KeyPath, problems: Problem[], work: () => T): T | null {
+  try {
+    return work();
+  } catch (error) {
+    problems.push({ where, message: toVproxyError(error).message });
+    return null;
+  }
+}
+
+/** The field `key`, unless there is no value for it. */
+function pick<K extends string, V>(key: K, value: V): { [P in K]?: Exclude<V, undefined> } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: Exclude<V, undefined> });
+}

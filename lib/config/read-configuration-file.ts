@@ -1,0 +1,36 @@
+/** A configuration file from the disk. */
+import { createReadStream } from 'node:fs';
+import { VproxyError } from '../errors.js';
+import { describeError } from '../util/describe-error.js';
+import { BadFileError } from './bad-file-error.js';
+import type { FileLayer } from './configuration.js';
+import { parseConfiguration } from './parse-configuration.js';
+import { formatProblem } from './problem.js';
+
+/** Larger than a file with thousands of channels, in bytes. */
+const MAX_FILE_BYTES = 4 * 2 ** 20;
+
+/** What the file says. Rejects with a `BadFileError` that has everything that is wrong. */
+export async function readConfigurationFile(path: string): Promise<FileLayer> {
+  const { layer, problems } = parseConfiguration(await readText(path), path);
+  if (problems.length > 0) throw new BadFileError(problems.map((problem) => formatProblem(path, problem)));
+  return layer;
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    const chunks: Buffer[] = [];
+    let byteCount = 0;
+    // What is no plain file may have no end.
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      byteCount += chunk.length;
+      if (byteCount > MAX_FILE_BYTES) throw new VproxyError('bad-file', `it has more than ${MAX_FILE_BYTES} bytes`);
+    }
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch (cause) {
+    const isText = !(cause instanceof TypeError);
+    const message = isText ? `it cannot be read: ${describeError(cause)}` : 'it is not UTF-8';
+    throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
+  }
+}

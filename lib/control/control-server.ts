@@ -1,0 +1,80 @@
+/**
+ * The control server of a process: HTTP with JSON on a unix socket (docs/control.md). It is light until it listens, and
+ * loads the table of routes, with the library that checks requests, when the first request has come.
+ */
+import type { Proxy } from '../proxy/proxy.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import type { ListenAddress } from '../util/listen.js';
+import type { LogEvent } from '../util/log-event.js';
+import type { ControlContext } from './control-context.js';
+import { EventLoopDelay } from './event-loop-delay.js';
+import { EventRing } from './event-ring.js';
+import type { HttpService } from './http-service.js';
+import type { ProcessControl } from './process-control.js';
+import type { RequestHandler } from './request-handler.js';
+import { StreamRates } from './stream-rates.js';
+
+export interface ControlServerOptions {
+  readonly proxy: Proxy;
+  readonly process: ProcessControl;
+  /** Default `systemClock`. */
+  readonly clock?: Clock;
+}
+
+/** Serves control requests for a proxy and its process. */
+export class ControlServer {
+  readonly #context: ControlContext;
+  readonly #clock: Clock;
+  readonly #services: HttpService[] = [];
+  readonly #onLog = (event: LogEvent): void => this.record(event);
+  #handler: Promise<RequestHandler> | null = null;
+
+  /** Keeps the events of the proxy from now on. */
+  constructor({ proxy, process, clock = systemClock }: ControlServerOptions) {
+    this.#clock = clock;
+    this.#context = {
+      proxy,
+      process,
+      ring: new EventRing(),
+      rates: new StreamRates(() => proxy.listStreams(), clock),
+      eventLoopDelay: new EventLoopDelay(clock),
+    };
+    proxy.on('log', this.#onLog);
+  }
+
+  /** Takes up an event that is not the proxy's, for those who follow events. */
+  record(event: LogEvent): void {
+    this.#context.ring.record(event);
+  }
+
+  /**
+   * Listens for requests. A unix socket has mode 0600, its folder is made where it is missing, and a file that is there
+   * already is replaced only if nobody answers. Rejects with `address-in-use`, `address-denied` or `address-unavailable`.
+   */
+  async listen(address: ListenAddress): Promise<void> {
+    const { HttpService } = await import('./http-service.js');
+    const service = new HttpService({
+      clock: this.#clock,
+      onRequest: (request, response) => void this.#load().then((handler) => handler.handle(request, response)),
+      onUpgrade: (request, socket, head) => void this.#load().then((handler) => handler.upgrade(request, socket, head)),
+    });
+    await service.listen(address);
+    this.#services.push(service);
+  }
+
+  /** Stops listening, and closes every connection. */
+  async close(): Promise<void> {
+    const { proxy, ring, eventLoopDelay } = this.#context;
+    proxy.off('log', this.#onLog);
+    ring.close();
+    eventLoopDelay.stop();
+    await Promise.all(this.#services.splice(0).map((service) => service.close()));
+  }
+
+  #load(): Promise<RequestHandler> {
+    this.#handler ??= Promise.all([import('./request-handler.js'), import('./routes.js')]).then(
+      ([{ RequestHandler }, { ROUTES }]) => new RequestHandler(ROUTES, this.#context),
+    );
+    return this.#handler;
+  }
+}

@@ -1,0 +1,36 @@
+/** A failure of one control request. */
+import { type ErrorCode, VproxyError } from '../errors.js';
+
+/** What an answer says besides code and message. */
+export interface RequestErrorOptions extends ErrorOptions {
+  /** The path of the field that is wrong, in the body or the query: `outgoing[0]`. */
+  readonly field?: string;
+  /** The HTTP status; default: that of the code. */
+  readonly status?: number;
+  /** Headers of the answer, such as `Allow`. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** An error whose answer says more than its code does. */
+export class RequestError extends VproxyError {
+  readonly field: string | null;
+  readonly status: number | null;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(code: ErrorCode, message: string, options: RequestErrorOptions = {}) {
+    super(code, message, options);
+    this.field = options.field ?? null;
+    this.status = options.status ?? null;
+    this.headers = options.headers ?? {};
+  }
+}
+
+/** What `work` gives; a `bad-argument` that it throws is about `field`. */
+export function inField<T>(field: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof VproxyError) || error.code !== 'bad-argument') throw error;
+    throw new RequestError('bad-argument', error.message, { field, cause: error });
+  }
+}

@@ -1,0 +1,138 @@
+/** From a request to its answer, by way of the table of routes. */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import type { ControlContext } from './control-context.js';
+import { answerError } from './error-answer.js';
+import { matchRoute } from './match-route.js';
+import { parseInput, parseQueryText } from './parse-input.js';
+import { readBody } from './read-body.js';
+import { RequestError } from './request-error.js';
+import type { Route, RouteInput } from './route.js';
+
+/** What handlers take whose types their routes know. */
+type AnyInput = RouteInput<never, never, never>;
+
+/** Answers requests; never throws and never rejects, whatever becomes of their connections. */
+export class RequestHandler {
+  readonly #context: ControlContext;
+  readonly #routes: readonly Route[];
+
+  constructor(routes: readonly Route[], context: ControlContext) {
+    this.#routes = routes;
+    this.#context = context;
+  }
+
+  /** Answers a request. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (response.destroyed) return;
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    try {
+      await this.#answer(request, response, gone.signal);
+    } catch (error) {
+      sendError(request, response, error);
+    }
+  }
+
+  /** Answers a request that wants its connection for something else. */
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    if (socket.destroyed) return;
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort());
+    try {
+      const { route, params, query } = this.#match(request);
+      const wanted = String(request.headers.upgrade);
+      if (route.kind !== 'upgrade' || wanted.toLowerCase() !== route.protocol) {
+        throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
+      }
+      const input = checkInput(route, { params, query, body: {} }, gone.signal, (action) => action());
+      await route.upgrade(this.#context, input, { socket, head });
+    } catch (error) {
+      refuseUpgrade(socket, error);
+    }
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    const { route, params, query } = this.#match(request);
+    const body = await readBody(request);
+    const afterAnswer = (action: () => void) => response.once('close', action);
+    const input = checkInput(route, { params, query, body }, signal, afterAnswer);
+    if (route.kind === 'upgrade') {
+      const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
+      const message = `${route.path} wants Connection: Upgrade and Upgrade: ${route.protocol}`;
+      throw new RequestError('bad-argument', message, { status: 426, headers });
+    }
+    if (route.kind === 'text') {
+      response.setHeader('Content-Type', route.contentType);
+      route.send(this.#context, input, response);
+      return;
+    }
+    const value = await route.handle(this.#context, input);
+    if (route.answer === null) response.writeHead(route.status).end();
+    else sendJson(response, route.status, value);
+  }
+
+  #match({ method = '', url = '' }: IncomingMessage) {
+    const [path = '', ...rest] = url.split('?');
+    return { ...matchRoute(this.#routes, method, path), query: parseQueryText(rest.join('?')) };
+  }
+}
+
+function checkInput(
+  route: Route,
+  { params, query, body }: { readonly params: unknown; readonly query: unknown; readonly body: unknown },
+  signal: AbortSignal,
+  afterAnswer: (action: () => void) => void,
+): AnyInput {
+  const input: RouteInput<unknown, unknown, unknown> = {
+    params: parseInput(route.params, params),
+    query: parseInput(route.query, query),
+    body: parseInput(route.body, body),
+    signal,
+    afterAnswer,
+  };
+  return input as AnyInput;
+}
+
+function sendJson(
+  response: ServerResponse,
+  status: number,
+  value: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  if (response.headersSent || response.destroyed) return;
+  const text = `${JSON.stringify(value)}\n`;
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+    ...headers,
+  });
+  response.end(text);
+}
+
+function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+  const { status, headers, body } = answerError(error);
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  // What is left of the body is neither read nor taken for another request.
+  if (!request.complete) response.shouldKeepAlive = false;
+  sendJson(response, status, body, headers);
+}
+
+/** Answers on a socket that is no HTTP any more. */
+function refuseUpgrade(socket: Socket, error: unknown): void {
+  if (socket.destroyed) return;
+  const { status, body } = answerError(
+    error instanceof VproxyError ? error : new VproxyError('internal', String(error)),
+  );
+  const text = `${JSON.stringify(body)}\n`;
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+    () => socket.destroy(),
+  );
+}

@@ -1,0 +1,66 @@
+/** Forwards: looking, adding, removing; and the services that they lead to. */
+import * as z from 'zod';
+import { parseForwardSpec } from '../../forward/spec.js';
+import type { ForwardStatus, ServiceStatus } from '../../proxy/status.js';
+import { inField } from '../request-error.js';
+import { jsonRoute } from '../route.js';
+import { directionSchema, forwardStatusSchema, serviceStatusSchema } from '../schemas/status.js';
+import { removalQuery } from '../schemas/values.js';
+
+const addition = z
+  .strictObject({
+    direction: directionSchema,
+    spec: z
+      .string()
+      .describe('As -o and -i take it')
+      .meta({ examples: ['ssh:127.0.0.1:0'] }),
+    channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
+  })
+  .meta({ id: 'NewForward', description: 'A forward to be added' });
+
+/** The body of `POST /v1/forwards`. */
+export type NewForward = z.input<typeof addition>;
+
+export const forwardRoutes = [
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/forwards',
+    summary: 'All forwards',
+    status: 200,
+    answer: z.array(forwardStatusSchema),
+    handle: ({ proxy }): ForwardStatus[] => proxy.listForwards(),
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/forwards',
+    summary: 'Adds a forward to a channel',
+    body: addition,
+    status: 201,
+    answer: forwardStatusSchema,
+    errors: [403, 404, 409],
+    handle: ({ proxy }, { body: { direction, spec, channel } }): Promise<ForwardStatus> => {
+      const parsed = inField('spec', () => parseForwardSpec(direction, spec));
+      return proxy.addForward(parsed, channel);
+    },
+  }),
+  jsonRoute({
+    method: 'DELETE',
+    path: '/v1/forwards/{id}',
+    summary: 'Removes a forward; answers when it has gone',
+    params: z.strictObject({ id: z.string() }),
+    query: removalQuery,
+    status: 204,
+    answer: null,
+    errors: [404],
+    handle: ({ proxy }, { params: { id }, query: { mode } }) =>
+      proxy.removeForward(id, { isDraining: mode === 'drain' }),
+  }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/services',
+    summary: 'The services that are offered to the peers, and by them',
+    status: 200,
+    answer: z.array(serviceStatusSchema),
+    handle: ({ proxy }): ServiceStatus[] => proxy.listServices(),
+  }),
+];

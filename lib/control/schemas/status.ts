@@ -1,0 +1,128 @@
+/** The schemas of what `lib/proxy/status.ts` describes: the types say that they cannot differ. */
+import * as z from 'zod';
+import type { ChannelChanges } from '../../proxy/apply-channels.js';
+import {
+  CHANNEL_STATES,
+  type ChannelStatus,
+  type ChannelTotals,
+  type ForwardStatus,
+  type ServiceStatus,
+  type SessionHistory,
+  type SessionStatus,
+} from '../../proxy/status.js';
+import { STREAM_WAITS } from '../../session/stream-wait.js';
+import type { StreamWithRates } from '../stream-rates.js';
+import { amount, measure, moment } from './values.js';
+
+export const directionSchema = z
+  .enum(['outgoing', 'incoming'])
+  .describe('outgoing: opened or listened for on this side; incoming: opened by the peer, served on this side');
+
+const sessionStatusSchema = z
+  .strictObject({
+    peer: z.strictObject({
+      agent: z.string().describe('Program and version, as the peer says'),
+      name: z.string().nullable(),
+      services: z.array(z.string()),
+    }),
+    protocolVersion: amount(),
+    integrity: z.boolean(),
+    ageMs: amount(),
+    roundTripMs: measure().nullable().describe('Null before the first measurement'),
+    streams: amount(),
+    sendCreditBytes: z.int().describe('What may still be sent before the peer gives more, all streams together'),
+    unwrittenBytes: amount().describe('What the channel was given and has not written'),
+  })
+  .meta({ id: 'SessionStatus', description: 'The session of the moment' }) satisfies z.ZodType<SessionStatus>;
+
+const sessionHistorySchema = z
+  .strictObject({
+    sessions: amount().describe('How many were established, the one of the moment included'),
+    ends: z
+      .record(z.string(), amount())
+      .describe('How many ended with each code of docs/errors.md; `other` for codes that it does not have'),
+    recent: z
+      .array(z.strictObject({ at: moment(), ageMs: amount(), code: z.string(), message: z.string() }))
+      .describe('The last ones that ended, the newest first'),
+  })
+  .meta({ id: 'SessionHistory', description: 'The sessions that a channel had' }) satisfies z.ZodType<SessionHistory>;
+
+const channelTotalsSchema = z
+  .strictObject({
+    sentBytes: amount().describe('Payload of streams'),
+    receivedBytes: amount(),
+    sentFrames: amount(),
+    receivedFrames: amount(),
+    skippedBytes: amount().describe('Bytes that belonged to no session'),
+    stallMs: amount().describe('For how long the channel took nothing although something waited'),
+    streamsOpened: amount(),
+    streamsFailed: amount().describe('Streams that did not end in order, refused ones included'),
+  })
+  .meta({ id: 'ChannelTotals', description: 'Since the channel was added' }) satisfies z.ZodType<ChannelTotals>;
+
+export const channelStatusSchema = z
+  .strictObject({
+    label: z.string(),
+    group: z.string().nullable().describe('The label of the group that it was made for'),
+    address: z.string(),
+    state: z.enum(CHANNEL_STATES),
+    since: moment(),
+    detail: z.string().nullable().describe('What it waits for, or why it failed'),
+    nextTryMs: amount().nullable().describe('Until the next attempt; null unless backing off'),
+    session: sessionStatusSchema.nullable().describe('Null while there is none'),
+    history: sessionHistorySchema,
+    totals: channelTotalsSchema,
+  })
+  .meta({ id: 'ChannelStatus', description: 'One channel' }) satisfies z.ZodType<ChannelStatus>;
+
+export const forwardStatusSchema = z
+  .strictObject({
+    id: z.string(),
+    channel: z.string(),
+    direction: directionSchema,
+    service: z.string(),
+    endpoint: z.string().describe('The endpoint in force, with the port that was picked where 0 was asked for'),
+    spec: z.string().describe('The text that it was made from, as -o and -i take it'),
+    state: z.enum(['active', 'draining']),
+    streams: amount().describe('Open now'),
+    opened: amount().describe('Ever'),
+  })
+  .meta({ id: 'ForwardStatus', description: 'One forward' }) satisfies z.ZodType<ForwardStatus>;
+
+export const serviceStatusSchema = z
+  .strictObject({
+    channel: z.string(),
+    service: z.string(),
+    offeredBy: z.enum(['here', 'peer']),
+    forward: z.string().nullable().describe('The incoming forward that serves it, where one does'),
+  })
+  .meta({ id: 'ServiceStatus', description: 'One service' }) satisfies z.ZodType<ServiceStatus>;
+
+export const streamStatusSchema = z
+  .strictObject({
+    channel: z.string(),
+    id: amount().describe('Its number in the session; 0 while its opening is held back'),
+    service: z.string(),
+    direction: directionSchema,
+    forward: z.string().nullable(),
+    from: z.string().nullable().describe('Where the program that opened it came from, as its side says'),
+    ageMs: amount(),
+    sentBytes: amount(),
+    receivedBytes: amount(),
+    sendCreditBytes: z.int(),
+    receiveCreditBytes: z.int(),
+    waitsFor: z.enum(STREAM_WAITS).nullable().describe('Null where nothing waits'),
+    sendRate: amount().describe('Bytes a second'),
+    receiveRate: amount().describe('Bytes a second'),
+  })
+  .meta({ id: 'StreamStatus', description: 'One stream' }) satisfies z.ZodType<StreamWithRates>;
+
+export const channelChangesSchema = z
+  .strictObject({
+    addedChannels: z.array(z.string()),
+    removedChannels: z.array(z.string()),
+    replacedChannels: z.array(z.string()),
+    addedForwards: z.array(z.string()),
+    removedForwards: z.array(z.string()),
+  })
+  .meta({ id: 'ChannelChanges', description: 'What a reload has changed' }) satisfies z.ZodType<ChannelChanges>;

@@ -1,0 +1,52 @@
+/** The schemas of single values, in answers and in queries. */
+import * as z from 'zod';
+import { LABEL } from '../../proxy/channel-options.js';
+
+/** A whole number that is not negative. */
+export const amount = () => z.int().min(0);
+
+/** A number that is not negative. */
+export const measure = () => z.number().min(0);
+
+/** A point in time. */
+export const moment = () => z.iso.datetime();
+
+/** The label of a channel. */
+export const label = () =>
+  z
+    .string()
+    .regex(LABEL, 'it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen')
+    .meta({ examples: ['vm1'] });
+
+/** A whole number in a query or a path. */
+export const numberText = (maximum: number) =>
+  z
+    .string()
+    .regex(/^\d{1,10}$/, 'it is not a whole number')
+    .transform(Number)
+    .pipe(z.number().max(maximum, `it is more than ${maximum}`))
+    .meta({ type: 'integer', minimum: 0, maximum, pattern: undefined });
+
+/** A number of seconds in a query. */
+export const secondsText = (maximum: number) =>
+  z
+    .string()
+    .regex(/^\d{1,10}(\.\d{1,6})?$/, 'it is not a number of seconds')
+    .transform(Number)
+    .pipe(z.number().max(maximum, `it is more than ${maximum}`))
+    .meta({ type: 'number', minimum: 0, maximum, pattern: undefined });
+
+/** Yes or no in a query. */
+export const yesOrNoText = () =>
+  z
+    .enum(['true', 'false'], 'it is not true or false')
+    .transform((text) => text === 'true')
+    .meta({ type: 'boolean', enum: undefined });
+
+/** How something goes that is removed. */
+export const removalQuery = z.strictObject({
+  mode: z
+    .enum(['drain', 'now'], 'it is not drain or now')
+    .default('drain')
+    .describe('drain: streams that are open may finish; now: they are reset'),
+});

@@ -1,0 +1,30 @@
+/** Where the control socket of a process is. Kept free of imports: every command loads it. */
+
+/** What decides about the folder. */
+export interface ControlPlace {
+  readonly isRoot: boolean;
+  /** `XDG_RUNTIME_DIR`; null, or no absolute path, where there is none. */
+  readonly runtimeDirectory: string | null;
+}
+
+const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
+
+/** Whether a process of this name (`--name`) has its control socket under it, and not under its number. */
+export function isControlName(name: string): boolean {
+  return FILE_NAME.test(name);
+}
+
+/** The folder of the control sockets: `/run/vproxy` for root, else `$XDG_RUNTIME_DIR/vproxy`; null where there is none. */
+export function controlFolder({ isRoot, runtimeDirectory }: ControlPlace): string | null {
+  if (isRoot) return '/run/vproxy';
+  return runtimeDirectory?.startsWith('/') ? `${runtimeDirectory}/vproxy` : null;
+}
+
+/**
+ * The path of the control socket of a process: `NAME.sock` in the folder of control sockets. `name` is the name of the
+ * process where that can be a file name (`isControlName`), else its number. Null where there is no folder.
+ */
+export function controlSocketPath(name: string, place: ControlPlace): string | null {
+  const folder = controlFolder(place);
+  return folder === null ? null : `${folder}/${name}.sock`;
+}
