@@ -1,4 +1,5 @@
 /** TLS 1.3 inside a channel, with keys that both sides have or with certificates on both sides (R-AUTH-3). */
+import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { TlsRecords } from '../codec/tls-records.js';
@@ -8,7 +9,9 @@ import { commonKey } from '../session/proof.js';
 import type { SecretKey } from '../session/secret-key.js';
 import type { SecureLayer, SecureLayerFactory, SecureLayerHandler } from '../session/secure-layer.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
+import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
+import { readSecretFile } from '../util/secret-file.js';
 
 /** With an external key OpenSSL takes a suite of SHA-256 only. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256';
@@ -25,10 +28,27 @@ export interface TlsCertificates {
   readonly peerName: string | null;
 }
 
+/** The certificates in files. Throws `bad-file`, also for a key that others can read. */
+export function readCertificates({ ca = '', cert = '', key = '', peer = null }: ReadableFiles): TlsCertificates {
+  return { ca: readPem(ca), cert: readPem(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
+}
+
+type ReadableFiles = Readonly<Partial<Record<'ca' | 'cert' | 'key', string>>> & { readonly peer?: string | null };
+
+const MAX_PEM_BYTES = 65_536;
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new VproxyError('bad-file', `${escapeText(path)}: ${describeError(error)}`, { cause: error });
+  }
+}
+
 /** Makes layers with the key that both sides have, of those given. */
-export function tlsWithKeys(keys: readonly SecretKey[], clock: Clock = systemClock): SecureLayerFactory {
+export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = systemClock): SecureLayerFactory {
   return (agreement, channel, handler) => {
-    const key = commonKey(agreement, keys);
+    const key = commonKey(agreement, keys());
     const psk = key.exportBytes();
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,

@@ -1,10 +1,14 @@
 /** What a channel of a proxy is made of, and what follows from it. */
 import { randomBytes } from 'node:crypto';
 import type { ChannelAddress } from '../channel/address.js';
+import type { ChannelTraits } from '../channel/kind.js';
+import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
+import type { SecretKey } from '../session/secret-key.js';
+import type { SecureLayerFactory } from '../session/secure-layer.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { escapeText } from '../util/escape.js';
 import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
@@ -33,6 +37,8 @@ export interface ChannelOptions {
   readonly deadAfterMs?: number | null;
   /** Lets the channel listen on addresses that other machines reach. Default false. */
   readonly insecure?: boolean;
+  /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */
+  readonly keyFiles?: readonly string[];
   readonly storage?: StorageOptions;
 }
 
@@ -53,11 +59,11 @@ export const labelTaken = (label: string): VproxyError =>
   new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
 
 /** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
-export function requirePrivacy({ kind, address, text }: ChannelAddress, isInsecureAllowed: boolean): void {
-  if (kind.mode === 'dial' || isInsecureAllowed || kind.isPrivate(address)) return;
+export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, isInsecureAllowed: boolean): void {
+  if (kind.mode === 'dial' || isInsecureAllowed || traits.tls !== null || kind.isPrivate(address)) return;
   throw new VproxyError(
     'bad-argument',
-    `channel "${text}": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
+    `channel "${text}": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
   );
 }
 
@@ -79,6 +85,7 @@ export interface ProcessIdentity {
 export function settingsFor(
   { traits }: ChannelAddress,
   options: ChannelOptions,
+  keys: () => readonly SecretKey[],
   { instance, agent, budget }: ProcessIdentity,
 ): SessionSettings {
   return sessionSettings({
@@ -93,7 +100,14 @@ export function settingsFor(
       streams: traits.streams,
     },
     integrity: traits.integrity,
+    keys,
+    secure: secureLayer(traits, keys),
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),
   });
+}
+
+function secureLayer({ tls, tlsFiles }: ChannelTraits, keys: () => readonly SecretKey[]): SecureLayerFactory | null {
+  if (tls === null) return null;
+  return tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(tlsFiles));
 }

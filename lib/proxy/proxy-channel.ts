@@ -1,10 +1,11 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its storage broker. */
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
+import { SecretKey } from '../session/secret-key.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
 import { streamWait } from '../session/stream-wait.js';
@@ -12,6 +13,7 @@ import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEvent } from '../util/log-event.js';
+import { readSecretFile } from '../util/secret-file.js';
 import {
   type ChannelOptions,
   DEFAULT_LABEL,
@@ -69,6 +71,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly #logLimit: LogLimit;
   readonly #log: Log;
   readonly #waitMs: number;
+  #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
   constructor(options: ChannelOptions, { identity, clock, nextForwardId }: ProxyChannelContext) {
@@ -77,6 +80,10 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.options = options;
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
+    this.#keys = readKeys(options);
+    if (this.address.traits.tls === 'psk' && this.#keys.length === 0) {
+      throw new VproxyError('bad-argument', `channel "${this.address.text}": tls=psk needs a key (--key FILE)`);
+    }
     this.#clock = clock;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
@@ -110,7 +117,11 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
           log: this.#log,
         })
       : null;
-    this.#supervisor = supervise(this.address, settingsFor(this.address, options, identity), clock);
+    this.#supervisor = supervise(
+      this.address,
+      settingsFor(this.address, options, () => this.#keys, identity),
+      clock,
+    );
     this.#supervisor.on('log', this.#log);
     this.#supervisor.on('state', (state, detail, nextTryMs) =>
       this.#record.enter(state, detail, nextTryMs, clock.now()),
@@ -161,6 +172,11 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const ended = new Promise((resolve) => session.once('end', resolve));
     session.drain(message);
     if (!session.isOver) await ended;
+  }
+
+  /** Reads the files of the keys again, for the sessions to come. Throws `bad-file`, and keeps the keys that it has then. */
+  reloadKeys(): void {
+    this.#keys = readKeys(this.options);
   }
 
   /** Makes the next attempt to open the channel now. */
@@ -274,6 +290,17 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.emit('changed');
   }
 }
+
+const readKeys = ({ keyFiles = [] }: ChannelOptions): SecretKey[] =>
+  keyFiles.map((path) => {
+    try {
+      return SecretKey.parse(readSecretFile(path));
+    } catch (error) {
+      const { message } = toVproxyError(error);
+      const isNamed = message.startsWith(escapeText(path));
+      throw new VproxyError('bad-file', isNamed ? message : `${escapeText(path)}: ${message}`);
+    }
+  });
 
 function describeSession(session: Session): SessionStatus {
   const { peer, integrity, version } = session.agreement;

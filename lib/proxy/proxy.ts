@@ -86,6 +86,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     await Promise.all([...this.#channels.values()].map((channel) => channel.drain('this side is ending')));
   }
 
+  /** Reads the files of all keys again. Throws `bad-file`; the channel of that file keeps the keys that it has. */
+  reloadKeys(): void {
+    for (const channel of this.#channels.values()) channel.reloadKeys();
+  }
+
   /** Makes the next attempt to open each channel now. */
   retryNow(): void {
     for (const channel of this.#channels.values()) channel.retryNow();

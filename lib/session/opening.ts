@@ -156,6 +156,7 @@ export class Opening {
 
   #freshHello(): Hello {
     const { settings, outerNonces } = this.#options;
+    const keys = settings.keys().map(({ id }) => id);
     return {
       version: { min: PROTOCOL_VERSION, max: PROTOCOL_VERSION },
       nonce: settings.randomBytes(16).toString('hex'),
@@ -165,7 +166,7 @@ export class Opening {
       name: settings.name,
       limits: settings.limits,
       integrity: settings.integrity,
-      auth: settings.keys.length === 0 ? null : { method: PSK_METHOD, keys: settings.keys.map(({ id }) => id) },
+      auth: keys.length === 0 ? null : { method: PSK_METHOD, keys },
       tls: settings.secure !== null && !this.#isInner,
       features: (outerNonces ?? []).map((nonce) => `outer:${nonce}`),
     };

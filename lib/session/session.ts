@@ -166,7 +166,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
   begin(): void {
     try {
-      this.#proof = Proof.of(this.agreement, this.#settings.keys);
+      this.#proof = Proof.of(this.agreement, this.#settings.keys());
     } catch (error) {
       this.end(toVproxyError(error));
       return;

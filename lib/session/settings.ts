@@ -16,8 +16,8 @@ export interface SessionSettings {
   readonly limits: Limits;
   /** Whether this side asks for checksums (R-INTEGRITY-1). */
   readonly integrity: boolean;
-  /** The keys that this side has, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
-  readonly keys: readonly SecretKey[];
+  /** The keys that this side has now, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
+  readonly keys: () => readonly SecretKey[];
   /** Puts each session on a layer that protects it, which the peer then has to do as well (R-AUTH-3). Default null. */
   readonly secure: SecureLayerFactory | null;
   /** Silence for so long ends a session; null: never (R-LIVE-2). */
@@ -47,7 +47,7 @@ export function sessionSettings(
     name: null,
     limits: DEFAULT_LIMITS,
     integrity: true,
-    keys: [],
+    keys: () => [],
     secure: null,
     deadAfterMs: null,
     openTimeoutMs: 30_000,

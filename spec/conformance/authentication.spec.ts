@@ -23,7 +23,7 @@ function authOf(keyText: string, sender: Buffer, receiver: Buffer): Buffer {
 
 /** A peer that has answered with these keys, and the payloads of both establishing HELLOs. */
 function answered(keys: readonly SecretKey[], peerKeys: readonly string[] | null, options: { isOdd?: boolean } = {}) {
-  const peer = new FramePeer({ ...options, settings: { keys } });
+  const peer = new FramePeer({ ...options, settings: { keys: () => keys } });
   peer.loop.start();
   peer.pump();
   const auth = peerKeys === null ? null : { method: 'psk-sha256', keys: peerKeys };
@@ -69,7 +69,7 @@ test('R-AUTH-2: a peer that has the key is let in after its AUTH, and before it 
 });
 
 test('R-AUTH-2: AUTH binds both HELLOs byte for byte, whatever order or unknown fields the peer writes', (t) => {
-  const peer = new FramePeer({ settings: { keys: [ONE] } });
+  const peer = new FramePeer({ settings: { keys: () => [ONE] } });
   peer.loop.start();
   peer.pump();
   const fields = {
@@ -169,7 +169,7 @@ test('R-AUTH-2: a changed byte in AUTH shows without integrity too', (t) => {
 });
 
 test('R-AUTH-2: two sides with a key in common, found in any order, have a session on every attempt', (t) => {
-  const pair = new SessionPair({ settings: { keys: [ONE, TWO] }, settingsOfB: { keys: [THREE, TWO] } });
+  const pair = new SessionPair({ settings: { keys: () => [ONE, TWO] }, settingsOfB: { keys: () => [THREE, TWO] } });
   pair.establish();
   t.is(pair.a.sessions.length, 1);
   t.is(pair.b.sessions.length, 1);
@@ -184,7 +184,7 @@ test('R-AUTH-2: two sides with a key in common, found in any order, have a sessi
 });
 
 test('R-OPEN-12: after a wrong key it tries again ever more seldom, and gets in when the peer has the right one', (t) => {
-  const pair = new SessionPair({ settings: { keys: [ONE] }, settingsOfB: { keys: [TWO] } });
+  const pair = new SessionPair({ settings: { keys: () => [ONE] }, settingsOfB: { keys: () => [TWO] } });
   pair.establish();
   t.is(pair.a.sessions.length, 0);
   for (let s = 0; s < 300; s += 1) {

@@ -13,7 +13,7 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
 
-const withKey = (key: SecretKey): Partial<SessionSettings> => ({ keys: [key], secure: tlsWithKeys([key]) });
+const withKey = (key: SecretKey): Partial<SessionSettings> => ({ keys: () => [key], secure: tlsWithKeys(() => [key]) });
 
 /** A pair that has carried bytes until both sides were at rest. */
 async function started(
@@ -82,9 +82,9 @@ test('after a restart of one side there is a session inside TLS again', async (t
 });
 
 for (const [what, a, b] of [
-  ['without TLS at the other side', withKey(ONE), { keys: [ONE], secure: null }],
+  ['without TLS at the other side', withKey(ONE), { keys: () => [ONE], secure: null }],
   ['with another key at the other side', withKey(ONE), withKey(TWO)],
-  ['with no key at the other side', withKey(ONE), { keys: [], secure: null }],
+  ['with no key at the other side', withKey(ONE), { keys: () => [], secure: null }],
 ] as const) {
   test(`there is no session ${what}: auth-failed on both`, async (t) => {
     const pair = await started(a, b);
