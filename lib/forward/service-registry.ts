@@ -2,17 +2,34 @@
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
+import type { ServiceGate } from './service-policy.js';
 
 /** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */
 export type ServiceHandler = (stream: SessionStream, session: Session) => void;
 
-/** The services of a channel. `onChange` is called whenever what is offered has changed. */
+export interface ServiceRegistryOptions {
+  /** What is offered has changed. */
+  readonly onChange?: () => void;
+  readonly gates?: ReadonlyMap<string, ServiceGate>;
+  /** A stream was refused by the rule of its service, for this reason. */
+  readonly onDenied?: (stream: SessionStream, why: string) => void;
+}
+
+const nothing = (): void => undefined;
+
+/** The services of a channel. */
 export class ServiceRegistry {
   readonly #onChange: () => void;
   readonly #handlers = new Map<string, ServiceHandler>();
 
-  constructor(onChange: () => void = () => undefined) {
+  /** The rules of services, which there may be also for such as nobody serves yet. Default: none. */
+  readonly #gates: ReadonlyMap<string, ServiceGate>;
+  readonly #onDenied: (stream: SessionStream, why: string) => void;
+
+  constructor({ onChange = nothing, gates = new Map(), onDenied = nothing }: ServiceRegistryOptions = {}) {
     this.#onChange = onChange;
+    this.#gates = gates;
+    this.#onDenied = onDenied;
   }
 
   /** Offers a service. Throws `bad-argument` for a name that is taken. */
@@ -39,8 +56,14 @@ export class ServiceRegistry {
     return [...this.#handlers.keys()];
   }
 
-  /** Hands a stream to its service, or refuses it with `unknown-service`. */
+  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`. */
   serve(stream: SessionStream, session: Session): void {
+    const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
+    if (why !== null) {
+      stream.refuse('denied', 'not allowed');
+      this.#onDenied(stream, why);
+      return;
+    }
     const handler = this.#handlers.get(stream.service);
     if (handler === undefined) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
     else handler(stream, session);

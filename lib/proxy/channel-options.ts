@@ -5,6 +5,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
+import type { ServicePolicy } from '../forward/service-policy.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
 import type { SecretKey } from '../session/secret-key.js';
@@ -39,6 +40,8 @@ export interface ChannelOptions {
   readonly insecure?: boolean;
   /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */
   readonly keyFiles?: readonly string[];
+  /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
+  readonly policies?: Readonly<Record<string, ServicePolicy>>;
   readonly storage?: StorageOptions;
 }
 

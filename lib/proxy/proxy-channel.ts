@@ -2,6 +2,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { ServiceGate } from '../forward/service-policy.js';
 import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
@@ -87,7 +88,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#clock = clock;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
-    this.registry = new ServiceRegistry(() => this.#source.session?.setServices(this.registry.list()));
+    this.registry = new ServiceRegistry({
+      onChange: () => this.#source.session?.setServices(this.registry.list()),
+      gates: new Map(
+        Object.entries(options.policies ?? {}).map(([name, rule]) => [name, new ServiceGate(rule, clock)]),
+      ),
+      onDenied: (stream, why) => this.#logDenied(stream, why),
+    });
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
     this.#log = (event) =>
@@ -272,6 +279,11 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
 
   get #streams(): SessionStream[] {
     return this.#source.current?.listStreams() ?? [];
+  }
+
+  #logDenied({ id, service, from }: SessionStream, why: string): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
+    this.#log({ level: 'warn', event: 'stream-denied', message, fields: { service, stream: id, from, why } });
   }
 
   #take(session: Session): void {
