@@ -21,6 +21,8 @@ export interface IncomingOptions {
   readonly clock: Clock;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
+  /** What a target that is a socket is given before the stream's first byte. Default null: nothing. */
+  readonly preamble?: ((stream: SessionStream) => Buffer) | null;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -43,6 +45,7 @@ export class IncomingForward implements Forward {
       name: this.#name,
       clock,
       maxStreams,
+      preamble: options.preamble ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       log: (level, event, message, stream) => this.#log(level, event, message, stream),

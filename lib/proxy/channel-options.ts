@@ -40,6 +40,8 @@ export interface ChannelOptions {
   readonly insecure?: boolean;
   /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */
   readonly keyFiles?: readonly string[];
+  /** Tells TCP and unix targets whom they serve, by the PROXY protocol. Default false. */
+  readonly peerAddress?: boolean;
   /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
   readonly policies?: Readonly<Record<string, ServicePolicy>>;
   readonly storage?: StorageOptions;

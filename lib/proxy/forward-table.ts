@@ -5,6 +5,7 @@ import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import type { ForwardStatus } from './status.js';
@@ -23,6 +24,8 @@ export interface ForwardTableOptions {
   readonly waitMs: number;
   /** Streams that each incoming forward serves at once. */
   readonly maxStreams: number;
+  /** What targets that are sockets are given before a stream's first byte; null: nothing. */
+  readonly preamble: ((stream: SessionStream) => Buffer) | null;
   /** Gives ids that are unique in the process. */
   readonly nextId: () => string;
 }
@@ -47,12 +50,12 @@ export class ForwardTable {
 
   /** Makes a forward without effect. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, nextId } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, preamble, nextId } = this.#options;
     const id = nextId();
     const forward =
       spec.direction === 'outgoing'
         ? new OutgoingForward(spec, { id, source, log, clock, waitMs })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams });
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, preamble });
     return { id, forward, isDeclared, isDraining: false };
   }
 

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate } from '../forward/service-policy.js';
 import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
@@ -111,6 +112,8 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       clock,
       waitMs: this.#waitMs,
       maxStreams: this.address.traits.streams,
+      preamble:
+        options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
       nextId: nextForwardId,
     });
     this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));

@@ -139,6 +139,7 @@ test('a shell that cannot be started is connect-failed', async (t) => {
       name: 'exec:true (run)',
       clock: pair.clock,
       maxStreams: 1,
+      preamble: null,
       onOpened: () => t.fail(),
       onClosed: () => undefined,
       log: () => undefined,

@@ -1,6 +1,6 @@
 /** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without a word. */
 import test from 'ava';
-import type { VproxyError } from '../../lib/errors.js';
+import { toVproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy } from '../../lib/forward/service-policy.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
@@ -30,7 +30,10 @@ function setUp(policy: ServicePolicy) {
 async function open(pair: SessionPair, service = 'echo') {
   const stream = MuxStream.open(pair.a.session, service);
   const failure: { code: string | null; message: string } = { code: null, message: '' };
-  stream.on('error', (error) => Object.assign(failure, { code: (error as VproxyError).code, message: error.message }));
+  stream.on('error', (error) => {
+    failure.code = toVproxyError(error).code;
+    failure.message = error.message;
+  });
   await carryOn(pair);
   return { stream, failure };
 }
