@@ -1,9 +1,15 @@
 /** The public API of vproxy. */
+export { ControlServer, type ControlServerOptions } from './control/control-server.js';
+export type { ControlEvent } from './control/event-ring.js';
+export type { ProcessControl } from './control/process-control.js';
+export type { ProcessStatus } from './control/process-status.js';
+export type { ControlStatus } from './control/routes/status.js';
+export type { StreamWithRates } from './control/stream-rates.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export type { ChannelChanges } from './proxy/apply-channels.js';
-export type { ChannelOptions } from './proxy/channel-options.js';
+export type { ChannelOptions, ForwardTemplate } from './proxy/channel-options.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type {
   ChannelState,
@@ -20,4 +26,6 @@ export { MuxStream } from './session/mux-stream.js';
 export type { StreamWait } from './session/stream-wait.js';
 export { createStorageEmulator, type StorageEmulator, type StorageEmulatorEvents } from './storage/emulator.js';
 export type { StorageHandler } from './storage/emulator-connection.js';
+export type { HostPort } from './util/host-port.js';
+export type { ListenAddress } from './util/listen.js';
 export type { LogEvent, LogLevel } from './util/log-event.js';

@@ -4,6 +4,7 @@
  */
 import type { Proxy } from '../proxy/proxy.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import type { HostPort } from '../util/host-port.js';
 import type { ListenAddress } from '../util/listen.js';
 import type { LogEvent } from '../util/log-event.js';
 import type { ControlContext } from './control-context.js';
@@ -56,10 +57,26 @@ export class ControlServer {
     const service = new HttpService({
       clock: this.#clock,
       onRequest: (request, response) => void this.#load().then((handler) => handler.handle(request, response)),
-      onUpgrade: (request, socket, head) => void this.#load().then((handler) => handler.upgrade(request, socket, head)),
+      onUpgrade: (request, socket) => void this.#load().then((handler) => handler.upgrade(request, socket)),
     });
-    await service.listen(address);
-    this.#services.push(service);
+    await this.#begin(service, address);
+  }
+
+  /**
+   * Listens where only `GET /metrics` is answered; resolved with the address that it got. Rejects as `listen` does.
+   * Whoever can connect there can read the figures.
+   */
+  async listenForMetrics(address: HostPort): Promise<HostPort> {
+    const [{ HttpService }, { answerMetrics }] = await Promise.all([
+      import('./http-service.js'),
+      import('./metrics-handler.js'),
+    ]);
+    const service = new HttpService({
+      clock: this.#clock,
+      onRequest: (request, response) => answerMetrics(this.#context, request, response),
+    });
+    const got = await this.#begin(service, address);
+    return 'port' in got ? got : address;
   }
 
   /** Stops listening, and closes every connection. */
@@ -69,6 +86,13 @@ export class ControlServer {
     ring.close();
     eventLoopDelay.stop();
     await Promise.all(this.#services.splice(0).map((service) => service.close()));
+  }
+
+  async #begin(service: HttpService, address: ListenAddress): Promise<ListenAddress> {
+    const got = await service.listen(address);
+    this.#services.push(service);
+    if (this.#context.ring.isClosed) await this.close();
+    return got;
   }
 
   #load(): Promise<RequestHandler> {

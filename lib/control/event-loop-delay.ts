@@ -35,7 +35,8 @@ export class EventLoopDelay {
       this.#histogram.enable();
       return null;
     }
-    const delay = histogram.count === 0 ? null : describe(histogram);
+    if (histogram.count === 0) return null;
+    const delay = describe(histogram);
     histogram.reset();
     return delay;
   }

@@ -20,8 +20,8 @@ const NEVER_MS = 2 ** 31 - 1;
 export interface HttpServiceOptions {
   readonly clock: Clock;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** Owns the socket from then on. Without it upgrades are refused. */
-  readonly onUpgrade?: (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+  /** Owns the socket from then on. Without it a request that wants one is like any other. */
+  readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
 
 /** A connection that speaks HTTP. */
@@ -51,7 +51,16 @@ export class HttpService {
     this.#server.on('connection', (socket: Socket) => this.#accept(socket));
     this.#server.on('request', (request, response) => this.#handle(request, response, false));
     this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true));
-    this.#server.on('upgrade', (request, _socket, head) => this.#upgrade(request, head));
+    const { onUpgrade } = options;
+    // Without a listener such a request is answered like any other.
+    if (onUpgrade !== undefined) {
+      this.#server.on('upgrade', (request, _socket, head) => {
+        if (!this.#release(request.socket)) return;
+        // Now, while it cannot have ended: behind an end nothing can be put back.
+        if (head.length > 0) request.socket.unshift(head);
+        onUpgrade(request, request.socket);
+      });
+    }
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
   }
 
@@ -114,18 +123,16 @@ export class HttpService {
     this.#options.onRequest(request, response);
   }
 
-  #upgrade(request: IncomingMessage, head: Buffer): void {
-    const { socket } = request;
-    const { onUpgrade } = this.#options;
-    if (onUpgrade === undefined || !this.#connections.has(socket)) {
+  /** Gives a connection out of hand; false where it has gone already. */
+  #release(socket: Socket): boolean {
+    if (!this.#connections.has(socket)) {
       socket.destroy();
-      return;
+      return false;
     }
     this.#forget(socket);
     this.#upgraded.add(socket);
-    socket.on('error', () => undefined);
-    socket.once('close', () => this.#upgraded.delete(socket));
-    onUpgrade(request, socket, head);
+    socket.on('error', () => undefined).once('close', () => this.#upgraded.delete(socket));
+    return true;
   }
 
   #forget(socket: Socket): void {

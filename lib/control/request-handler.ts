@@ -11,6 +11,9 @@ import { readBody } from './read-body.js';
 import { RequestError } from './request-error.js';
 import type { Route, RouteInput } from './route.js';
 
+/** So much of the body of a refused request is still read, in bytes. */
+const MAX_DROPPED_BYTES = 1_048_576;
+
 /** What handlers take whose types their routes know. */
 type AnyInput = RouteInput<never, never, never>;
 
@@ -37,7 +40,7 @@ export class RequestHandler {
   }
 
   /** Answers a request that wants its connection for something else. */
-  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async upgrade(request: IncomingMessage, socket: Socket): Promise<void> {
     if (socket.destroyed) return;
     const gone = new AbortController();
     socket.once('close', () => gone.abort());
@@ -48,7 +51,7 @@ export class RequestHandler {
         throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
       }
       const input = checkInput(route, { params, query, body: {} }, gone.signal, (action) => action());
-      await route.upgrade(this.#context, input, { socket, head });
+      await route.upgrade(this.#context, input, socket);
     } catch (error) {
       refuseUpgrade(socket, error);
     }
@@ -57,7 +60,10 @@ export class RequestHandler {
   async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     const { route, params, query } = this.#match(request);
     const body = await readBody(request);
-    const afterAnswer = (action: () => void) => response.once('close', action);
+    const afterAnswer = (action: () => void) => {
+      if (signal.aborted) action();
+      else response.once('close', action);
+    };
     const input = checkInput(route, { params, query, body }, signal, afterAnswer);
     if (route.kind === 'upgrade') {
       const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
@@ -70,7 +76,8 @@ export class RequestHandler {
       return;
     }
     const value = await route.handle(this.#context, input);
-    if (route.answer === null) response.writeHead(route.status).end();
+    if (route.answer === null)
+      response.writeHead(route.status, route.status === 204 ? {} : { 'Content-Length': 0 }).end();
     else sendJson(response, route.status, value);
   }
 
@@ -113,14 +120,34 @@ function sendJson(
 }
 
 function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {
-  const { status, headers, body } = answerError(error);
-  if (response.headersSent) {
+  if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  // What is left of the body is neither read nor taken for another request.
-  if (!request.complete) response.shouldKeepAlive = false;
-  sendJson(response, status, body, headers);
+  const { status, headers, body } = answerError(error);
+  if (request.complete) {
+    sendJson(response, status, body, headers);
+    return;
+  }
+  // Who still writes sees its answer only if it may finish; what it writes is dropped, and taken for no other request.
+  const text = `${JSON.stringify(body)}\n`;
+  const type = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
+  response.writeHead(status, { ...type, ...headers, Connection: 'close' }).write(text);
+  dropBody(request, () => response.end());
+}
+
+/** Reads what is left of a body, up to a bound. */
+function dropBody(request: IncomingMessage, onDone: () => void): void {
+  if (request.headers.expect !== undefined) {
+    onDone();
+    return;
+  }
+  let droppedBytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    droppedBytes += chunk.length;
+    if (droppedBytes > MAX_DROPPED_BYTES) onDone();
+  });
+  request.once('end', onDone).resume();
 }
 
 /** Answers on a socket that is no HTTP any more. */

@@ -14,7 +14,7 @@ export interface RouteInput<Params, Query, Body> {
   /** Aborted when the connection has gone. */
   readonly signal: AbortSignal;
   /** Does something when the answer has gone out, or nobody is there any more to take it. */
-  afterAnswer(action: () => void): void;
+  readonly afterAnswer: (action: () => void) => void;
 }
 
 interface RouteBase {
@@ -55,11 +55,7 @@ export interface UpgradeRoute extends RouteBase {
   readonly kind: 'upgrade';
   readonly protocol: string;
   /** Resolved when the socket was answered. A rejection before that is answered by the caller. */
-  upgrade(
-    context: ControlContext,
-    input: RouteInput<never, never, never>,
-    connection: { readonly socket: Socket; readonly head: Buffer },
-  ): Promise<void>;
+  upgrade(context: ControlContext, input: RouteInput<never, never, never>, socket: Socket): Promise<void>;
 }
 
 export type Route = JsonRoute | TextRoute | UpgradeRoute;
@@ -107,11 +103,7 @@ export function textRoute<Q extends z.ZodObject | null = null>(
 export function upgradeRoute<Q extends z.ZodObject>(
   options: Given<UpgradeRoute, 'protocol'> &
     RouteOptions<null, Q, null> & {
-      upgrade(
-        context: ControlContext,
-        input: Input<null, Q, null>,
-        connection: { readonly socket: Socket; readonly head: Buffer },
-      ): Promise<void>;
+      upgrade(context: ControlContext, input: Input<null, Q, null>, socket: Socket): Promise<void>;
     },
 ): UpgradeRoute {
   return { ...EMPTY, ...options, kind: 'upgrade' };

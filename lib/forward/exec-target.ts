@@ -4,6 +4,7 @@ import type { SessionStream } from '../session/session-stream.js';
 import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
 import { ChildSink } from './child-sink.js';
+import { filterInput } from './input-filter.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
 
 /** How much of one line on stderr is logged. */
@@ -41,6 +42,7 @@ export class ExecTarget implements Target {
       stream.refuse('connect-failed', `${name}: too many files are open`);
       return;
     }
+    filterInput(child.stdin, this.#context.createFilter?.() ?? null);
     const sink = new ChildSink(stream, child, {
       clock,
       describe: (ending) => `${name} ${ending}`,

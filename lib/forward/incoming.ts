@@ -7,6 +7,7 @@ import type { Log, LogLevel } from '../util/log-event.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
 import type { Forward } from './forward.js';
+import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './service-registry.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { type StreamEnding, streamFields } from './stream-fields.js';
@@ -23,6 +24,8 @@ export interface IncomingOptions {
   readonly maxStreams: number;
   /** What a target that is a socket is given before the stream's first byte. Default null: nothing. */
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
+  /** What comes between streams and the target. Default: nothing. */
+  readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -36,7 +39,7 @@ export class IncomingForward implements Forward {
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
   constructor(spec: ForwardSpec, options: IncomingOptions) {
-    const { clock, maxStreams, kinds = ENDPOINT_KINDS } = options;
+    const { clock, maxStreams, filters, kinds = ENDPOINT_KINDS } = options;
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint, kinds);
@@ -46,6 +49,7 @@ export class IncomingForward implements Forward {
       clock,
       maxStreams,
       preamble: options.preamble ?? null,
+      createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       log: (level, event, message, stream) => this.#log(level, event, message, stream),

@@ -11,6 +11,7 @@ import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
 import type { Caller, Entrance } from './entrance.js';
 import type { Forward } from './forward.js';
+import { filterInput, type InputFilters } from './input-filter.js';
 import type { SessionSource } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
@@ -24,6 +25,8 @@ export interface OutgoingOptions {
   readonly clock: Clock;
   /** How long a connection waits for a session, in milliseconds. */
   readonly waitMs: number;
+  /** What comes between streams and those who connect. Default: nothing. */
+  readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -142,6 +145,8 @@ export class OutgoingForward implements Forward {
         isOpen = true;
         this.#log('debug', 'stream-opened', `stream ${stream.id} to ${service} is open`, stream);
         caller.opened(stream);
+        // What the entrance itself writes is out by now, and nothing of the peer has come.
+        filterInput(socket, this.#options.filters?.(service) ?? null);
       },
       onDone: (reason) => this.#closed(stream, reason, isOpen),
     });

@@ -6,6 +6,7 @@ import type { OnRead } from '../util/buffered-socket.js';
 import { describeError } from '../util/describe-error.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
+import { filterInput } from './input-filter.js';
 import { Splice } from './splice.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
 
@@ -78,6 +79,7 @@ export class SocketTarget implements Target {
       refused: refuse,
     });
     this.#sockets.add(socket);
+    filterInput(socket, this.#context.createFilter?.() ?? null);
     socket.once('error', (error) => {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });

@@ -3,6 +3,7 @@ import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import type { LogLevel } from '../util/log-event.js';
+import type { InputFilter } from './input-filter.js';
 
 /** Serves the streams of one service. */
 export interface Target {
@@ -21,6 +22,8 @@ export interface TargetContext {
   readonly clock: Clock;
   /** How many streams may be served at once, those being closed included. */
   readonly maxStreams: number;
+  /** What comes between a new stream and its local end; null for nothing. Default null. */
+  readonly createFilter?: () => InputFilter | null;
   /** A stream was accepted. */
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream and its local end are done with; null when both directions ended in order. */

@@ -5,6 +5,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import type { ServicePolicy } from '../forward/service-policy.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
@@ -20,7 +21,14 @@ export const DEFAULT_LABEL = 'default';
 /** How long a local connection waits for a session where nothing is said, in milliseconds. */
 export const DEFAULT_WAIT_MS = 10_000;
 
-/** One channel with its forwards. */
+/** A forward of each channel of a group, as text, because the channel's label goes into it. */
+export interface ForwardTemplate {
+  readonly direction: Direction;
+  /** As `-o` and `-i` take it, with `{channel}` for the label: `ssh:/run/vproxy/{channel}/ssh.sock`. */
+  readonly text: string;
+}
+
+/** One channel with its forwards; or a group of channels, where the address has a `*` (see `isGroup`). */
 export interface ChannelOptions {
   /** Its name in this process: 1 to 64 of `a-z`, `0-9`, dot, underscore and hyphen. Default {@link DEFAULT_LABEL}. */
   readonly label?: string;
@@ -28,8 +36,10 @@ export interface ChannelOptions {
   readonly group?: string | null;
   /** The text of the channel, `KIND:ADDRESS[,key=value…]`, or a URI. */
   readonly address: string;
-  /** Default: none. */
+  /** Of a channel. Default: none. */
   readonly forwards?: readonly ForwardSpec[];
+  /** Of a group, in the place of `forwards`. Default: none. */
+  readonly template?: readonly ForwardTemplate[];
   /** The operator's name for this side, told to the peer. Default null. */
   readonly name?: string | null;
   /** How long a local connection waits for a session, in milliseconds. Default {@link DEFAULT_WAIT_MS}. */

@@ -1,6 +1,7 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import type { Forward } from '../forward/forward.js';
 import { IncomingForward } from '../forward/incoming.js';
+import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
@@ -8,6 +9,7 @@ import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
+import type { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardStatus } from './status.js';
 
 /** A forward that drains is looked at this often. */
@@ -26,8 +28,12 @@ export interface ForwardTableOptions {
   readonly maxStreams: number;
   /** What targets that are sockets are given before a stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
+  /** What comes between the peer and the local ends. */
+  readonly filters: InputFilters;
   /** Gives ids that are unique in the process. */
   readonly nextId: () => string;
+  /** The addresses of all forwards of the process. */
+  readonly addresses: ForwardAddresses;
 }
 
 /** A forward with the name by which it can be removed. */
@@ -50,12 +56,12 @@ export class ForwardTable {
 
   /** Makes a forward without effect. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, preamble, nextId } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, nextId } = this.#options;
     const id = nextId();
     const forward =
       spec.direction === 'outgoing'
-        ? new OutgoingForward(spec, { id, source, log, clock, waitMs })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, preamble });
+        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters })
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble });
     return { id, forward, isDeclared, isDraining: false };
   }
 
@@ -67,10 +73,11 @@ export class ForwardTable {
     } catch (error) {
       this.#entries.delete(entry.id);
       await entry.forward.stop();
-      throw error;
+      throw this.#options.addresses.explain(error, entry);
     }
+    this.#options.addresses.add(entry, this.#options.channel);
     // What began to listen after `stop` or `remove` had looked at it.
-    if (this.#entries.get(entry.id) !== entry) await entry.forward.stop();
+    if (this.#entries.get(entry.id) !== entry) await this.#stop(entry);
   }
 
   /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */
@@ -80,14 +87,14 @@ export class ForwardTable {
       entry.forward.pause();
       while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
     }
-    if (this.#entries.delete(entry.id)) await entry.forward.stop();
+    if (this.#entries.delete(entry.id)) await this.#stop(entry);
   }
 
   /** Stops all forwards, for good. */
   async stop(): Promise<void> {
     const entries = [...this.#entries.values()];
     this.#entries.clear();
-    await Promise.all(entries.map(({ forward }) => forward.stop()));
+    await Promise.all(entries.map((entry) => this.#stop(entry)));
   }
 
   /** The entry of an id. Null where there is none. */
@@ -120,6 +127,11 @@ export class ForwardTable {
       streams: forward.openCount,
       opened: forward.streamCount,
     }));
+  }
+
+  async #stop(entry: ForwardEntry): Promise<void> {
+    this.#options.addresses.remove(entry);
+    await entry.forward.stop();
   }
 
   #pause(): Promise<void> {

@@ -29,9 +29,11 @@ import {
 import { ChannelRecord } from './channel-record.js';
 import type { ChannelSupervisor } from './channel-supervisor.js';
 import { DialSupervisor } from './dial-supervisor.js';
+import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
+import { requestFilters } from './request-filters.js';
 import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
 
@@ -48,6 +50,7 @@ export interface ProxyChannelContext {
   readonly identity: ProcessIdentity;
   readonly clock: Clock;
   readonly nextForwardId: () => string;
+  readonly addresses: ForwardAddresses;
 }
 
 /** So much of the peer's list of services is shown: it may have thousands. */
@@ -76,7 +79,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
-  constructor(options: ChannelOptions, { identity, clock, nextForwardId }: ProxyChannelContext) {
+  constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses }: ProxyChannelContext) {
     super();
     this.label = parseLabel(options.label ?? DEFAULT_LABEL);
     this.options = options;
@@ -114,7 +117,9 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       maxStreams: this.address.traits.streams,
       preamble:
         options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
+      filters: requestFilters(this.label, this.address),
       nextId: nextForwardId,
+      addresses,
     });
     this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
     this.#storage = hasBroker(this.address, options)

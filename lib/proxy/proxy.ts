@@ -1,5 +1,6 @@
 /** A running vproxy: its channels, and what is done to all of them. */
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
@@ -11,13 +12,18 @@ import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
 import { applyChannels, type ChannelChanges } from './apply-channels.js';
-import { type ChannelOptions, labelTaken } from './channel-options.js';
+import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
+import { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardEntry } from './forward-table.js';
+import { isGroup, requireChannel } from './group-pattern.js';
+import { GroupTable } from './group-table.js';
+import { OwnFolders } from './own-folders.js';
 import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from './status.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {
+  /** Channels, and groups of channels. */
   readonly channels: readonly ChannelOptions[];
   /** Program and version, told to the peers. */
   readonly agent: string;
@@ -43,6 +49,8 @@ const PING_TIMEOUT_MS = 5000;
 /** Composition and life of all layers. `start` once, then `stop` once; what is between may change while it runs. */
 export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #channels = new Map<string, ProxyChannel>();
+  readonly #groups: GroupTable;
+  readonly #folders = new OwnFolders();
   readonly #context: ProxyChannelContext;
   readonly #stopping = new AbortController();
   /** Changes of channels and forwards, one at a time. */
@@ -52,23 +60,42 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
   constructor({ channels, agent, clock = systemClock }: ProxyOptions) {
     super();
+    // As many as wait for a session: that is no leak, of which Node would warn on stderr.
+    setMaxListeners(0, this.#stopping.signal);
     this.#context = {
       identity: { instance: randomBytes(16).toString('hex'), agent, budget: new Budget(PROCESS_BUDGET_BYTES) },
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
+      addresses: new ForwardAddresses(),
     };
-    for (const options of channels) this.#hold(this.#create(options));
+    this.#groups = new GroupTable(
+      {
+        find: (label) => this.#channels.get(label)?.status() ?? null,
+        change: (work) => this.#change(work),
+        add: (options) => this.#begin(this.#create(options)),
+        remove: (label) => this.#end(this.#find(label)),
+        log: (event) => this.emit('log', event),
+      },
+      clock,
+    );
+    for (const options of channels) {
+      if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
+      if (isGroup(options)) this.#groups.hold(options);
+      else this.#hold(this.#create(options));
+    }
   }
 
   /**
-   * Listens for the outgoing forwards and the storage calls, then opens the channels, which may take for ever. Rejects
-   * with `address-…` codes, and nothing listens any more then. Stopped meanwhile, it ends without having started.
+   * Listens for the outgoing forwards and the storage calls, then opens the channels, which may take for ever, and
+   * those of the sockets that groups find. Rejects with `address-…` codes, and nothing listens any more then. Stopped
+   * meanwhile, it ends without having started.
    */
   async start(): Promise<void> {
     try {
       const channels = [...this.#channels.values()];
       for (const channel of channels) await channel.listen();
       for (const channel of channels) await channel.open();
+      await this.#groups.start();
     } catch (error) {
       await this.stop();
       throw error;
@@ -78,7 +105,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Tells the peers, closes everything, and comes back within a second. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#groups.stop();
     await Promise.all([...this.#channels.values()].map((channel) => channel.stop()));
+    this.#folders.removeAll();
   }
 
   /** Opens no more streams; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
@@ -91,19 +120,19 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     for (const channel of this.#channels.values()) channel.reloadKeys();
   }
 
-  /** Makes the next attempt to open each channel now. */
+  /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
   retryNow(): void {
+    this.#groups.look();
     for (const channel of this.#channels.values()) channel.retryNow();
   }
 
   // ---- channels ---------------------------------------------------------------------------------------------------
 
-  /** Adds a channel. Rejects with `bad-argument` or `address-…` codes, and changes nothing then. */
+  /** Adds a channel, not a group. Rejects with `bad-argument` or `address-…` codes, and changes nothing then. */
   addChannel(options: ChannelOptions): Promise<ChannelStatus> {
     return this.#change(async () => {
       const channel = this.#create(options);
       channel.isDeclared = false;
-      if (this.#channels.has(channel.label)) throw labelTaken(channel.label);
       await this.#begin(channel);
       return channel.status();
     });
@@ -117,18 +146,25 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Makes the channels and forwards those that are given: adds and removes what differs; what is the same keeps its
-   * sessions and streams. Rejects with `bad-argument` or `address-…` codes, and nothing has changed then.
+   * Makes the channels, groups and forwards those that are given: adds and removes what differs; what is the same keeps
+   * its sessions and streams. Rejects with `bad-argument` or `address-…` codes, and nothing has changed then.
    */
-  apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
-    return this.#change(() =>
-      applyChannels(channels, {
+  async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
+    const [changes, newGroups] = await this.#change(async () => {
+      const plan = this.#groups.plan(channels, this.listChannels());
+      for (const { label, group = null, forwards = [] } of plan.channels) {
+        if (group !== null && label !== undefined) this.#folders.make(label, forwards);
+      }
+      const done = await applyChannels(plan.channels, {
         channels: this.#channels,
         create: (options) => this.#create(options),
         hold: (channel) => this.#hold(channel),
         end: (channel) => this.#end(channel),
-      }),
-    );
+      });
+      return [done, plan.commit()] as const;
+    });
+    await Promise.all(newGroups.map((group) => group.start()));
+    return changes;
   }
 
   // ---- forwards ---------------------------------------------------------------------------------------------------
@@ -195,12 +231,14 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...this.#channels.values()].flatMap((channel) => channel.listStreams());
   }
 
-  /** What the channels are made of, with the forwards that they have now. */
+  /** What the channels are made of, with the forwards that they have now; a group is one of them, its channels are not. */
   get options(): ChannelOptions[] {
-    return [...this.#channels.values()].map(({ options, forwards }) => ({
+    const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
+    const own = channels.map(({ options, forwards }) => ({
       ...options,
       forwards: forwards.active.map(({ forward }) => forward.spec),
     }));
+    return [...own, ...this.#groups.options];
   }
 
   /** The round trip through a peer, in milliseconds. Rejects with `not-found` or `no-session`. */
@@ -251,14 +289,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #lookers = new Set<() => void>();
 
   #create(options: ChannelOptions): ProxyChannel {
+    requireChannel(options);
     const channel = new ProxyChannel(options, this.#context);
     channel.on('log', (event) => this.emit('log', event));
     channel.on('changed', () => {
       for (const look of this.#lookers) look();
+      this.#groups.sessionChanged(channel.label, options.group ?? null);
     });
     channel.on('fatal', (reason) => {
       const channels = [...this.#channels.values()];
-      if (channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
+      // A group may find a socket that works.
+      if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
       else this.emit('log', failure(channel.label, reason));
     });
     return channel;
@@ -266,13 +307,19 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken. */
   #hold(channel: ProxyChannel): void {
-    if (this.#channels.has(channel.label)) throw labelTaken(channel.label);
+    this.#requireFree(channel.label);
     this.#channels.set(channel.label, channel);
+  }
+
+  #requireFree(label: string): void {
+    if (this.#channels.has(label) || this.#groups.has(label)) throw labelTaken(label);
   }
 
   async #begin(channel: ProxyChannel): Promise<void> {
     this.#hold(channel);
     try {
+      const { group = null, forwards = [] } = channel.options;
+      if (group !== null) this.#folders.make(channel.label, forwards);
       await channel.listen();
       await channel.open();
     } catch (error) {
@@ -284,6 +331,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   async #end(channel: ProxyChannel): Promise<void> {
     if (this.#channels.get(channel.label) === channel) this.#channels.delete(channel.label);
     await channel.stop('the channel was removed');
+    this.#folders.remove(channel.label);
   }
 
   /** Runs changes one after the other, so that none sees half of another. */

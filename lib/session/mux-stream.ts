@@ -13,7 +13,9 @@ const COPY_BYTES = 32_768;
 /**
  * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
  * ends with the peer's. `destroy(error)` resets the stream; a reset, a refusal or the end of the session destroys it
- * with the VproxyError that says why. `connect` is emitted when the peer has accepted.
+ * with the VproxyError that says why. `connect` is emitted when the peer has accepted. `stop` is emitted, with the reason,
+ * when the peer reads no more but may still send: what is written from then on is dropped; without a listener for it a
+ * write fails instead, which destroys the stream.
  */
 export class MuxStream extends Duplex {
   #stream!: SessionStream;
@@ -21,6 +23,7 @@ export class MuxStream extends Duplex {
   #onWritten: WriteCallback | null = null;
   #onFinished: WriteCallback | null = null;
   #stopReason: VproxyError | null = null;
+  #isStopHeard = false;
   #pushedBytes = 0;
   #releasedBytes = 0;
 
@@ -75,7 +78,7 @@ export class MuxStream extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: WriteCallback): void {
     if (this.#stopReason !== null) {
-      callback(this.#stopReason);
+      callback(this.#isStopHeard ? null : this.#stopReason);
       return;
     }
     if (chunk.length === 0) {
@@ -116,7 +119,8 @@ export class MuxStream extends Duplex {
       handleFin: () => this.push(null),
       handleStop: (reason) => {
         this.#stopReason = reason;
-        this.#settleWrites(reason);
+        this.#isStopHeard = this.emit('stop', reason);
+        this.#settleWrites(this.#isStopHeard ? null : reason);
       },
       handleSent: (isFree) => {
         const onWritten = this.#onWritten;
@@ -143,7 +147,7 @@ export class MuxStream extends Duplex {
     this.#stream.release(bytes);
   }
 
-  #settleWrites(error: Error): void {
+  #settleWrites(error: Error | null): void {
     const onWritten = this.#onWritten;
     const onFinished = this.#onFinished;
     this.#onWritten = null;

@@ -55,6 +55,11 @@ export class JsonScanner {
     return this.#state === 'between' && this.#position === this.#length;
   }
 
+  /** How many bytes of unfinished or untaken messages are held. */
+  get heldBytes(): number {
+    return this.#length - this.#start;
+  }
+
   /** Adds bytes; they are copied. Take all messages with `next` before adding more, so that what is held is bounded. */
   push(chunk: Uint8Array): void {
     const held = this.#length - this.#start;

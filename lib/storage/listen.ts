@@ -1,12 +1,10 @@
 /** Listening for the storage service, at a TCP port or at a unix socket whose folder is made. */
-import { mkdirSync } from 'node:fs';
 import type { Server } from 'node:net';
-import { dirname } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
-import { describeError } from '../util/describe-error.js';
+import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { formatHostPort } from '../util/host-port.js';
 import { type ListenAddress, listen } from '../util/listen.js';
+import { makeSocketFolder } from '../util/socket-folder.js';
 
 // What fits into sockaddr_un; Node would cut a longer path without a word.
 const MAX_PATH_BYTES = 107;
@@ -29,17 +27,10 @@ export async function listenAt(server: Server, address: ListenAddress): Promise<
 }
 
 function makeFolder(path: string): void {
-  const where = `cannot listen on ${escapeText(path)}`;
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_PATH_BYTES) {
-    const message = `${where}: the path of a unix socket has at most ${MAX_PATH_BYTES} bytes, not ${bytes}`;
+    const message = `cannot listen on ${escapeText(path)}: the path of a unix socket has at most ${MAX_PATH_BYTES} bytes, not ${bytes}`;
     throw new VproxyError('address-unavailable', message);
   }
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    const isDenied = systemCode(cause) === 'EACCES' || systemCode(cause) === 'EPERM';
-    const code = isDenied ? 'address-denied' : 'address-unavailable';
-    throw new VproxyError(code, `${where}: its folder cannot be made: ${describeError(cause)}`, { cause });
-  }
+  makeSocketFolder(path);
 }

@@ -35,20 +35,31 @@ export interface StorageReply {
 }
 
 /** A request as one line. Everything but ASCII is escaped, so that no emulator's locale can spoil it. */
-export function encodeRequest(request: StorageRequest): Buffer {
-  const { argv, vm } = request;
-  const json = JSON.stringify(vm === undefined ? { argv } : { argv, vm });
-  const ascii = json.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
-  return Buffer.from(`${ascii}\n`, 'latin1');
+export function encodeRequest({ argv, vm }: StorageRequest): Buffer {
+  return encodeAscii(vm === undefined ? { argv } : { argv, vm });
+}
+
+/**
+ * The request in a message as one line, with `vm` as its field of that name; its other fields are as they were. Nothing
+ * is passed on that another parser could read otherwise. Throws `storage-bad-request` for what is no JSON object.
+ */
+export function labelRequest(message: Buffer, vm: string): Buffer {
+  const fields = parseObject(message, badRequest);
+  try {
+    return encodeAscii({ ...fields, vm });
+  } catch (cause) {
+    // Writing nests as deep as what is written, reading does not.
+    throw new VproxyError('storage-bad-request', 'the storage request has too many objects in one another', { cause });
+  }
 }
 
 /** The request in a message. Throws `storage-bad-request`. */
 export function decodeRequest(message: Buffer): StorageRequest {
-  const bad = (what: string) => new VproxyError('storage-bad-request', `the storage request ${what}`);
-  const { argv, vm } = parseObject(message, bad);
-  if (!Array.isArray(argv) || argv.length === 0) throw bad('has no "argv", a list of at least one text');
-  if (!argv.every((argument) => typeof argument === 'string')) throw bad('has something in "argv" that is no text');
-  if (vm !== undefined && typeof vm !== 'string') throw bad('has a "vm" that is no text');
+  const { argv, vm } = parseObject(message, badRequest);
+  if (!Array.isArray(argv) || argv.length === 0) throw badRequest('has no "argv", a list of at least one text');
+  if (!argv.every((argument) => typeof argument === 'string'))
+    throw badRequest('has something in "argv" that is no text');
+  if (vm !== undefined && typeof vm !== 'string') throw badRequest('has a "vm" that is no text');
   return vm === undefined ? { argv } : { argv, vm };
 }
 
@@ -92,6 +103,16 @@ export function isStatus(value: unknown): value is number {
 /** The bytes of standard base64 with its padding, or undefined. */
 export function decodeBase64(text: string): Buffer | undefined {
   return text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text) ? Buffer.from(text, 'base64') : undefined;
+}
+
+function encodeAscii(fields: object): Buffer {
+  const json = JSON.stringify(fields);
+  const ascii = json.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return Buffer.from(`${ascii}\n`, 'latin1');
+}
+
+function badRequest(what: string): VproxyError {
+  return new VproxyError('storage-bad-request', `the storage request ${what}`);
 }
 
 function badReply(what: string): VproxyError {

@@ -42,6 +42,19 @@ export function isLoopback(host: string): boolean {
   return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
 }
 
+/**
+ * Whether a listener at one address keeps another one from listening at the other: the port is the same, and so is the
+ * host, or one of them stands for all. A name may be any host.
+ */
+export function addressesOverlap(a: HostPort, b: HostPort): boolean {
+  const isAny = ({ host }: HostPort) => host === '0.0.0.0' || net.isIP(host) === 0 || /^[0:]+$/.test(host);
+  return a.port === b.port && (isAny(a) || isAny(b) || canonical(a.host) === canonical(b.host));
+}
+
+/** One text for each address. */
+const canonical = (host: string): string =>
+  net.isIPv6(host) ? new URL(`http://[${host.replace(/%.*/, '')}]`).hostname.slice(1, -1) : host;
+
 const HOST = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/;
 
 const LOOPBACK = new net.BlockList();

@@ -4,6 +4,7 @@ import { chmodSync, lchownSync, lstatSync, type Stats, unlinkSync } from 'node:f
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { findAddressOwner } from './address-owner.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
 import { formatHostPort, type HostPort } from './host-port.js';
@@ -15,8 +16,8 @@ export type ListenAddress = HostPort | { readonly path: string; readonly access?
 /**
  * Makes `server` listen; resolved when it does. A socket file is the owner's alone (mode 0600) unless `access` says
  * otherwise, and never more open than that, not for a moment. It goes when the server closes; one that is there already
- * is replaced only if it is a socket on which nobody answers. Rejects with `address-in-use`, `address-denied` or
- * `address-unavailable`.
+ * is replaced only if it is a socket on which nobody answers. Rejects with `address-in-use` (which says who has the
+ * address, if that can be known), `address-denied` or `address-unavailable`.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
@@ -29,7 +30,9 @@ export async function listen(server: net.Server, address: ListenAddress): Promis
   } catch (error) {
     if (error instanceof VproxyError) throw error;
     const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
-    throw new VproxyError(code, `cannot listen on ${where}: ${describeError(error)}`, { cause: error });
+    const owner = code === 'address-in-use' ? await findAddressOwner(address) : null;
+    const what = owner === null ? describeError(error) : `it is taken by ${owner}`;
+    throw new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
   }
 }
 
@@ -45,7 +48,8 @@ async function removeStaleFile(path: string): Promise<void> {
     throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it exists and is not a socket`);
   }
   if (await isAnswered(path)) {
-    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: another process listens there`);
+    const owner = (await findAddressOwner({ path })) ?? 'another process';
+    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it is taken by ${owner}`);
   }
   // Somebody else may have replaced it while we asked; nothing can come between these two calls and the bind but
   // another process, and for that one the bind fails.

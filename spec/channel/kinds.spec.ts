@@ -103,7 +103,7 @@ test('a stale socket file is replaced', async (t) => {
 test('a socket file on which somebody answers is not stolen', async (t) => {
   const file = path.join(await makeFolder(t), 'live');
   await listen(t, `unix-listen:${file}`);
-  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', false, 'another process listens');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', false, 'it is taken by this process');
   await dial(t, `unix-connect:${file}`);
 });
 
@@ -118,7 +118,7 @@ test('a socket file whose listener is too busy to answer is not stolen', async (
     for (;;) await dial(t, `unix-connect:${file}`);
   };
   await rejects(t, fill(), 'channel-busy', true, 'too many wait');
-  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', false, 'another process listens');
+  await rejects(t, listen(t, `unix-listen:${file}`), 'address-in-use', false, 'it is taken by ');
 });
 
 test('a file that is no socket is neither replaced nor removed', async (t) => {

@@ -1,10 +1,13 @@
 /** The control server: what is asked of it over HTTP, and what is answered. */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import test from 'ava';
 import type { ControlStatus } from '../../lib/control/routes/status.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../lib/proxy/status.js';
 import { startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -58,4 +61,40 @@ test('a channel is added with its forwards, and removed', async (t) => {
   t.like(options, { deadAfterMs: null, waitMs: 500 });
   t.is((await ask('DELETE', '/v1/channels/vm1?mode=now')).status, 204);
   t.is((await ask('GET', '/v1/channels/vm1')).status, 404);
+});
+
+test('nothing is left to be done when nobody asks any more', async (t) => {
+  const clock = new ManualClock();
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { ask } = await startControl(t, proxy, { clock });
+  await ask('GET', '/v1/forwards');
+  await ask('GET', '/metrics');
+  await ask('GET', '/v1/events?follow=false');
+  await eventually(() => clock.pending === 0, { what: 'rest' });
+  await ask('GET', '/v1/status');
+  clock.advance(60_000);
+  await eventually(() => clock.pending === 0, { what: 'rest after a measurement' });
+  t.is(clock.pending, 0);
+});
+
+/** All modules that a compiled module of lib/control loads with it. */
+function loadedWith(file: string, found = new Set<string>()): Set<string> {
+  const text = readFileSync(file, 'utf8');
+  for (const [, name = ''] of text.matchAll(/^(?:import|export) (?:.* from )?'([^']+)';$/gm)) {
+    const module = name.startsWith('.') ? join(dirname(file), name) : name;
+    if (found.has(module)) continue;
+    found.add(module);
+    if (name.startsWith('.')) loadedWith(module, found);
+  }
+  return found;
+}
+
+test('what checks requests is not loaded before there is one, and HTTP not before the server listens', (t) => {
+  const folder = join(PROJECT_ROOT, 'dist/lib/control');
+  const before = loadedWith(join(folder, 'control-server.js'));
+  const listening = loadedWith(join(folder, 'http-service.js'));
+  t.false(before.has('zod') || before.has('node:http'));
+  t.false(listening.has('zod') || loadedWith(join(folder, 'metrics-handler.js')).has('zod'));
+  t.true(listening.has('node:http') && loadedWith(join(folder, 'routes.js')).has('zod'));
+  t.false(loadedWith(join(PROJECT_ROOT, 'dist/lib/index.js')).has('zod'));
 });

@@ -48,7 +48,7 @@ test('a socket on which somebody answers is left alone', async (t) => {
   await brokerOf(t).listen(path);
   await t.throwsAsync(brokerOf(t).listen(path), {
     code: 'address-in-use',
-    message: `cannot listen on ${path}: another process listens there`,
+    message: `cannot listen on ${path}: it is taken by this process`,
   });
 });
 

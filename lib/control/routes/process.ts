@@ -1,0 +1,116 @@
+/** What is done to the process and through its sessions: ping, wait, log level, configuration, drain, stop. */
+import * as z from 'zod';
+import { VproxyError } from '../../errors.js';
+import type { ChannelChanges } from '../../proxy/apply-channels.js';
+import type { ChannelStatus } from '../../proxy/status.js';
+import type { LogLevel } from '../../util/log-event.js';
+import { RequestError } from '../request-error.js';
+import { jsonRoute } from '../route.js';
+import { logLevelSchema } from '../schemas/process.js';
+import { channelChangesSchema, channelStatusSchema } from '../schemas/status.js';
+import { measure, secondsText } from '../schemas/values.js';
+
+/** How long `GET /v1/wait` waits at most by default, in seconds. */
+const WAIT_S = 60;
+
+/** How long streams may take to end by default, in seconds. */
+const DRAIN_S = 30;
+
+/** The longest time that a request can ask for, in seconds: a day. */
+const MAX_S = 86_400;
+
+/** The answer of `POST /v1/ping`. */
+export interface PingAnswer {
+  readonly channel: string;
+  readonly roundTripMs: number;
+}
+
+const channel = z.string().optional().describe('The label of the channel; not needed where there is one only');
+
+export const processRoutes = [
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/ping',
+    summary: 'Measures the round trip through the peer of a channel',
+    body: z.strictObject({ channel }),
+    status: 200,
+    answer: z.strictObject({ channel: z.string(), roundTripMs: measure() }),
+    errors: [404, 503],
+    handle: async ({ proxy }, { body: { channel } }): Promise<PingAnswer> => {
+      const label = channel ?? proxy.listChannels()[0]?.label ?? '';
+      return { channel: label, roundTripMs: await proxy.ping(channel) };
+    },
+  }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/wait',
+    summary: 'Answers as soon as a channel has a session, and its peer offers the service',
+    query: z.strictObject({
+      service: z.string().optional().describe('Default: the session is enough'),
+      channel: z.string().optional().describe('The label of the channel; default: any'),
+      timeout: secondsText(MAX_S).optional().describe(`Seconds; default ${WAIT_S}`),
+    }),
+    status: 200,
+    answer: channelStatusSchema,
+    errors: [503],
+    handle: ({ proxy }, { query: { service = null, channel, timeout = WAIT_S }, signal }): Promise<ChannelStatus> =>
+      proxy.waitFor({ service, ...(channel !== undefined && { label: channel }) }, timeout * 1000, signal),
+  }),
+  jsonRoute({
+    method: 'PUT',
+    path: '/v1/log-level',
+    summary: 'Sets what the log shows',
+    body: logLevelSchema,
+    status: 200,
+    answer: logLevelSchema,
+    handle: ({ process }, { body: { level } }): { readonly level: LogLevel } => {
+      process.logLevel = level;
+      return { level };
+    },
+  }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/config',
+    summary: 'What is in force, in the form of a configuration file',
+    status: 200,
+    answer: z.unknown(),
+    handle: ({ process }): unknown => process.config,
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/reload',
+    summary: 'Reads the configuration again, and puts the difference in force; a bad one changes nothing',
+    status: 200,
+    answer: channelChangesSchema,
+    errors: [403, 409, 422],
+    handle: async ({ process }): Promise<ChannelChanges> => {
+      try {
+        return await process.reload();
+      } catch (error) {
+        // Not the request is wrong, but what it led to.
+        if (!(error instanceof VproxyError) || error.code !== 'bad-argument') throw error;
+        throw new RequestError('bad-argument', error.message, { status: 422, cause: error });
+      }
+    },
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/drain',
+    summary: 'Opens no more streams, and ends the process when those that are open have ended',
+    body: z.strictObject({
+      timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time that it takes; default ${DRAIN_S}`),
+    }),
+    status: 202,
+    answer: null,
+    handle: ({ process }, { body: { timeoutS = DRAIN_S }, afterAnswer }) =>
+      afterAnswer(() => process.drain(timeoutS * 1000)),
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/stop',
+    summary: 'Ends the process now, in order',
+    status: 202,
+    answer: null,
+    handle: ({ process }, { afterAnswer }) => afterAnswer(() => process.stop()),
+  }),
+];

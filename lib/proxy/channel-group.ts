@@ -1,0 +1,237 @@
+/** A group of channels: one for each socket in a folder that is watched, such as those of QEMU's machines. */
+import { type FSWatcher, watch } from 'node:fs';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { parseForwardSpec } from '../forward/spec.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { describeError } from '../util/describe-error.js';
+import { escapeText } from '../util/escape.js';
+import type { Log, LogLevel } from '../util/log-event.js';
+import { type ChannelOptions, DEFAULT_LABEL, parseLabel } from './channel-options.js';
+import { type GroupFolder, readGroupFolder } from './group-folder.js';
+import { GroupPattern } from './group-pattern.js';
+import type { ChannelStatus } from './status.js';
+
+/** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
+const RESCAN_MS = 5000;
+
+/** How long after an event the folder is read: what comes together is read together. */
+const SETTLE_MS = 50;
+
+/** What stands for the label in a template. */
+const PLACEHOLDER = '{channel}';
+
+/** What lines are about that are about no path in the folder. */
+const FOLDER = 'the folder';
+const WATCHING = 'watching';
+
+/** What a group does to its proxy. */
+export interface GroupHost {
+  /** The channel of a label, whoever it belongs to; null where there is none. */
+  find(label: string): ChannelStatus | null;
+  /** Adds a channel. Rejects as `Proxy.addChannel` does, and with `shutdown` where the group is not in force any more. */
+  add(options: ChannelOptions): Promise<unknown>;
+  /** Removes a channel of the group at once. Rejects with `shutdown`, as above. */
+  remove(label: string): Promise<unknown>;
+  readonly log: Log;
+}
+
+/**
+ * Adds a channel for each socket that fits, named by what the `*` stands for, and removes it when the socket has gone
+ * and the channel has no session. `start` once, then `stop` once.
+ */
+export class ChannelGroup {
+  readonly label: string;
+  readonly options: ChannelOptions;
+  readonly pattern: GroupPattern;
+  readonly #host: GroupHost;
+  readonly #clock: Clock;
+  /** The labels that got a channel from this group, with what tells one socket from its successor. */
+  readonly #members = new Map<string, string>();
+  /** Those whose socket has gone while they had a session. */
+  readonly #leaving = new Set<string>();
+  /** What was said last of the folder, or of a path in it, so that it is said once. */
+  #told = new Map<string, string>();
+  #watcher: FSWatcher | null = null;
+  #cancelRescan: CancelTimer | null = null;
+  #cancelLook: CancelTimer | null = null;
+  #scanning: Promise<void> = Promise.resolve();
+  #isStopped = false;
+
+  /** Throws `bad-argument` for a label, an address or a template that is not valid. */
+  constructor(options: ChannelOptions, host: GroupHost, clock: Clock) {
+    this.label = parseLabel(options.label ?? DEFAULT_LABEL);
+    this.options = options;
+    this.pattern = new GroupPattern(options.address);
+    this.#host = host;
+    this.#clock = clock;
+    if ((options.forwards ?? []).length > 0) {
+      throw new VproxyError('bad-argument', `channel ${this.label}: the forwards of a group are a template of texts`);
+    }
+    // Finds what is not valid in the template before any socket is there.
+    this.optionsFor('a');
+  }
+
+  /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */
+  optionsFor(label: string): ChannelOptions {
+    const { template = [], ...options } = this.options;
+    return {
+      ...options,
+      label,
+      group: this.label,
+      address: this.pattern.addressOf(label),
+      forwards: template.map(({ direction, text }) => parseForwardSpec(direction, text.replaceAll(PLACEHOLDER, label))),
+    };
+  }
+
+  /** Takes a channel over that another group of this label made; before `start`. */
+  adopt(label: string): void {
+    this.#members.set(label, '');
+  }
+
+  /** Begins to watch; resolved when the sockets that are there have their channels. */
+  start(): Promise<void> {
+    return this.#rescan();
+  }
+
+  /** Adds and removes nothing any more. The channels stay. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancelRescan?.();
+    this.#cancelLook?.();
+    this.#watcher?.close();
+  }
+
+  /** Reads the folder soon. */
+  look(): void {
+    if (this.#isStopped) return;
+    this.#cancelLook ??= this.#clock.schedule(SETTLE_MS, () => {
+      this.#cancelLook = null;
+      void this.#scan();
+    });
+  }
+
+  /** A channel of the group has a session, or has it no more. */
+  sessionChanged(label: string): void {
+    if (this.#leaving.has(label)) this.look();
+  }
+
+  async #rescan(): Promise<void> {
+    this.#watch();
+    await this.#scan();
+    if (!this.#isStopped) this.#cancelRescan = this.#clock.schedule(RESCAN_MS, () => void this.#rescan());
+  }
+
+  /** Watches the folder as it is now: since the last time it may have been removed and made again. */
+  #watch(): void {
+    this.#watcher?.close();
+    this.#watcher = null;
+    if (this.#isStopped) return;
+    try {
+      this.#watcher = watch(this.pattern.folder, (_type, name) => {
+        if (name === null || this.pattern.match(name) !== null) this.look();
+      });
+      // Without it the folder is still read again and again.
+      this.#watcher.on('error', () => undefined);
+    } catch (error) {
+      // Reading the folder tells the same of one that is not there.
+      if (systemCode(error) === 'ENOENT') return;
+      const how = `it is only read every ${RESCAN_MS / 1000} s`;
+      this.#tell(WATCHING, 'warn', 'group-unwatched', `cannot watch ${this.#folder}, ${how}: ${describeError(error)}`);
+    }
+  }
+
+  /** Reads the folder, and makes the channels those of its sockets; one scan after the other. */
+  #scan(): Promise<void> {
+    this.#scanning = this.#scanning.then(async () => {
+      const found = this.#isStopped ? null : await this.#read();
+      if (found === null) return;
+      const { sockets, misnamed } = found;
+      for (const [path, problem] of misnamed) this.#skip(path, problem);
+      for (const label of [...this.#members.keys()]) if (!sockets.has(label)) await this.#leave(label);
+      for (const [label, identity] of sockets) await this.#meet(label, identity);
+      const paths = [...sockets.keys()].map((label) => this.pattern.pathOf(label));
+      const present = new Set([FOLDER, WATCHING, ...misnamed.keys(), ...paths]);
+      this.#told = new Map([...this.#told].filter(([subject]) => present.has(subject)));
+    });
+    return this.#scanning;
+  }
+
+  /** What is in the folder: nothing while it is not there; null where that cannot be known. */
+  async #read(): Promise<GroupFolder | null> {
+    try {
+      const found = await readGroupFolder(this.pattern);
+      this.#told.delete(FOLDER);
+      return found;
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') {
+        this.#tell(FOLDER, 'info', 'group-waiting', `waiting for the folder ${this.#folder}`);
+        return { sockets: new Map(), misnamed: new Map() };
+      }
+      this.#tell(FOLDER, 'warn', 'group-failed', `cannot read ${this.#folder}: ${describeError(error)}`);
+      return null;
+    }
+  }
+
+  /** The socket of a label is there. */
+  async #meet(label: string, identity: string): Promise<void> {
+    this.#leaving.delete(label);
+    const known = this.#members.get(label);
+    if (known === identity || this.#isStopped) return;
+    const channel = this.#find(label);
+    this.#members.set(label, identity);
+    // One that was removed by hand stays so for as long as its socket is there.
+    if (channel === null ? known !== undefined : channel.state !== 'failed') return;
+    const path = this.pattern.pathOf(label);
+    try {
+      // One that cannot work may with another socket, or with the same one when it has another owner.
+      if (channel !== null) await this.#host.remove(label);
+      await this.#host.add(this.optionsFor(label));
+      this.#log('info', 'group-added', `channel ${label} for ${escapeText(path)}`, { channel: label });
+    } catch (error) {
+      this.#members.delete(label);
+      const { code, message } = toVproxyError(error);
+      if (code !== 'shutdown') this.#skip(path, message, { channel: label, code });
+    }
+  }
+
+  /** The socket of a label has gone: its channel goes too, or when its session has ended. */
+  async #leave(label: string): Promise<void> {
+    const channel = this.#find(label);
+    if (channel !== null && channel.session !== null) {
+      this.#leaving.add(label);
+      return;
+    }
+    this.#leaving.delete(label);
+    this.#members.delete(label);
+    if (channel === null || this.#isStopped) return;
+    await this.#host.remove(label).catch(() => undefined);
+    const message = `channel ${label} was removed: ${escapeText(this.pattern.pathOf(label))} has gone`;
+    this.#log('info', 'group-removed', message, { channel: label });
+  }
+
+  /** The channel of a label, if it is one of this group. */
+  #find(label: string): ChannelStatus | null {
+    const channel = this.#host.find(label);
+    return channel?.group === this.label ? channel : null;
+  }
+
+  get #folder(): string {
+    return escapeText(this.pattern.folder);
+  }
+
+  #skip(path: string, problem: string, fields: Record<string, string> = {}): void {
+    this.#tell(path, 'warn', 'group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields);
+  }
+
+  /** Logs a line about something, unless it was the last one about it. */
+  #tell(subject: string, level: LogLevel, event: string, message: string, fields: Record<string, string> = {}): void {
+    if (this.#told.get(subject) === message) return;
+    this.#told.set(subject, message);
+    this.#log(level, event, message, fields);
+  }
+
+  #log(level: LogLevel, event: string, message: string, fields: Record<string, string> = {}): void {
+    const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
+    this.#host.log({ level, event, message: `${prefix}${message}`, fields: { group: this.label, ...fields } });
+  }
+}

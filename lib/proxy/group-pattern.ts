@@ -1,0 +1,85 @@
+/** The address of a group of channels: `unix-connect:` and a path whose last part has a `*`. */
+import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address.js';
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
+
+const STAR = '*';
+
+/** What the `*` of a group may stand for: a label that is safe as a part of a path and as a word of a command. */
+const MEMBER_LABEL = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+/** Whether these are the options of a group. Throws `bad-argument` for an address, or a `*` in it, that is not valid. */
+export function isGroup({ address }: Pick<ChannelOptions, 'address'>): boolean {
+  return address.includes(STAR) && hasStar(parseChannel(address));
+}
+
+/** Throws `bad-argument` where these are not the options of one channel: those of a group, or with its template. */
+export function requireChannel(options: ChannelOptions): void {
+  const { label = DEFAULT_LABEL, template = [] } = options;
+  if (isGroup(options)) {
+    throw new VproxyError('bad-argument', `channel ${label}: a group cannot be added by itself while vproxy runs`);
+  }
+  if (template.length > 0) throw new VproxyError('bad-argument', `channel ${label}: only a group has a template`);
+}
+
+/** Which sockets a group is made of, and what their channels are. */
+export class GroupPattern {
+  /** The path with its `*`. */
+  readonly path: string;
+  /** The folder in which the sockets are. */
+  readonly folder: string;
+  readonly #address: ChannelAddress;
+  readonly #folderPrefix: string;
+  readonly #prefix: string;
+  readonly #suffix: string;
+
+  /** Throws `bad-argument`. */
+  constructor(text: string) {
+    this.#address = parseChannel(text);
+    if (!hasStar(this.#address)) throw bad(text, 'has no * that would make it a group');
+    this.path = this.#address.address as string;
+    const nameStart = this.path.lastIndexOf('/') + 1;
+    const [prefix = '', suffix = ''] = this.path.slice(nameStart).split(STAR);
+    this.#folderPrefix = this.path.slice(0, nameStart);
+    this.folder = this.#folderPrefix.replace(/(?<=.)\/+$/, '') || '.';
+    this.#prefix = prefix;
+    this.#suffix = suffix;
+  }
+
+  /** What the `*` stands for in the name of a file; null where the name is none of the group's. */
+  match(name: string): string | null {
+    if (!name.startsWith(this.#prefix) || !name.endsWith(this.#suffix)) return null;
+    const part = name.slice(this.#prefix.length, name.length - this.#suffix.length);
+    const isHidden = this.#prefix === '' && part.startsWith('.');
+    return part === '' || isHidden || name.length < this.#prefix.length + this.#suffix.length ? null : part;
+  }
+
+  /** The path of the socket of a label. */
+  pathOf(label: string): string {
+    return `${this.#folderPrefix}${this.#prefix}${label}${this.#suffix}`;
+  }
+
+  /** The address of the channel of a label, with the options that stand behind the group's. */
+  addressOf(label: string): string {
+    return formatChannel({ ...this.#address, address: this.pathOf(label) });
+  }
+}
+
+/** Why what a `*` stands for cannot be the label of a channel; null where it can. */
+export function memberLabelProblem(part: string): string | null {
+  if (part === DEFAULT_LABEL) return `${DEFAULT_LABEL} is the label of a channel without one`;
+  if (MEMBER_LABEL.test(part)) return null;
+  return 'a label is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit here';
+}
+
+function hasStar({ kindName, address, text }: ChannelAddress): boolean {
+  if (kindName !== 'unix-connect' || typeof address !== 'string' || !address.includes(STAR)) return false;
+  if (address.indexOf(STAR) !== address.lastIndexOf(STAR)) throw bad(text, 'has more than one *');
+  if (address.includes('/', address.indexOf(STAR))) throw bad(text, 'has a * that is not in the last part of the path');
+  return true;
+}
+
+function bad(text: string, what: string): VproxyError {
+  return new VproxyError('bad-argument', `channel "${escapeText(text)}": it ${what}`);
+}

@@ -1,0 +1,71 @@
+/** Says in the storage requests of a virtual machine which one it is, whatever the machine itself says. */
+import { VproxyError } from '../errors.js';
+import type { InputFilter } from '../forward/input-filter.js';
+import type { ByteBudget } from './byte-budget.js';
+import { JsonScanner } from './json-scanner.js';
+import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
+
+/**
+ * The most requests in what is read at once: those who mean it well send one and wait for its reply, and small ones
+ * cost much more than their bytes.
+ */
+const MAX_AT_ONCE = 256;
+
+/** Of one stream: gives each request on as one line, with the label of the machine as its `vm`. */
+export class RequestLabeller implements InputFilter {
+  readonly #label: string;
+  readonly #budget: ByteBudget;
+  readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
+  #unsentBytes = 0;
+  #chargedBytes = 0;
+
+  /** `budget` bounds what is held for all streams that share it: unfinished requests, and those that nobody reads. */
+  constructor(label: string, budget: ByteBudget) {
+    this.#label = label;
+    this.#budget = budget;
+  }
+
+  /** Throws `storage-bad-request` for what is no JSON object, and `storage-unavailable` where too much is held. */
+  push(bytes: Buffer): Buffer {
+    this.#scanner.push(bytes);
+    const requests: Buffer[] = [];
+    for (let message = this.#scanner.next(); message !== undefined; message = this.#scanner.next()) {
+      if (requests.length === MAX_AT_ONCE) {
+        throw new VproxyError('storage-bad-request', `more than ${MAX_AT_ONCE} storage requests came at once`);
+      }
+      requests.push(labelRequest(message, this.#label));
+    }
+    return this.#give(requests);
+  }
+
+  /** Also a request that nothing but the end of the stream ends. Throws as `push` does. */
+  end(): Buffer {
+    const rest = this.#scanner.end();
+    return this.#give(rest === undefined ? [] : [labelRequest(rest, this.#label)]);
+  }
+
+  sent(byteCount: number): void {
+    this.#unsentBytes -= byteCount;
+    this.#charge(this.#scanner.heldBytes + this.#unsentBytes);
+  }
+
+  close(): void {
+    this.#charge(0);
+  }
+
+  #give(requests: readonly Buffer[]): Buffer {
+    const bytes = Buffer.concat(requests);
+    this.#unsentBytes += bytes.length;
+    this.#charge(this.#scanner.heldBytes + this.#unsentBytes);
+    return bytes;
+  }
+
+  #charge(byteCount: number): void {
+    const more = byteCount - this.#chargedBytes;
+    if (more > 0 && !this.#budget.take(more)) {
+      throw new VproxyError('storage-unavailable', 'too many bytes of storage requests are held for this machine');
+    }
+    if (more < 0) this.#budget.give(-more);
+    this.#chargedBytes = byteCount;
+  }
+}

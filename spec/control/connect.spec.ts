@@ -1,0 +1,165 @@
+/** Streams on connections of the control socket. */
+import { once } from 'node:events';
+import type net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { startControl, type TestControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd, type TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { askForStream, openStream } from '../helpers/upgrade.js';
+
+interface Setup extends TestControl {
+  readonly a: TestProxy;
+  readonly b: TestProxy;
+}
+
+/** A control server of `a`, whose peer `b` offers the service `x`, which is a server of the test or another target. */
+async function setUp(t: ExecutionContext, target: ((socket: net.Socket) => void) | string): Promise<Setup> {
+  const folder = temporaryFolder(t);
+  const endpoint = typeof target === 'string' ? target : `127.0.0.1:${(await localServer(t, target)).port}`;
+  const { a, b } = await connectedProxies(t, join(folder, 'c'), {}, { incoming: [`x:${endpoint}`] });
+  return { a, b, ...(await startControl(t, a.proxy)) };
+}
+
+const noStreams = ({ a }: Setup) =>
+  eventually(() => a.proxy.listStreams().length === 0, { what: 'the end of all streams' });
+
+test('bytes go both ways, and the end of one way is not the end of the other', async (t) => {
+  const setup = await setUp(t, (socket) => {
+    // Answers only when all has come.
+    void readToEnd(socket).then((bytes) => socket.end(`${bytes.length} bytes`));
+  });
+  const socket = await openStream(t, setup.path, 'service=x&channel=default');
+  socket.end(Buffer.alloc(3_000_000));
+  t.is((await readToEnd(socket)).toString(), '3000000 bytes');
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
+});
+
+test('the target may end first', async (t) => {
+  const received: Buffer[] = [];
+  const setup = await setUp(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => received.push(chunk)).end('early');
+  });
+  const socket = await openStream(t, setup.path, 'service=x');
+  t.is((await readToEnd(socket)).toString(), 'early');
+  socket.end('late');
+  await noStreams(setup);
+  await eventually(() => Buffer.concat(received).toString() === 'late', { what: 'what came late' });
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
+});
+
+test('what comes in one piece with the request belongs to the stream', async (t) => {
+  const { path } = await setUp(t, echo);
+  const socket = localSocket(t, { path });
+  socket.end(
+    'GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\nhello',
+  );
+  const [header, ...rest] = (await readToEnd(socket)).toString().split('\r\n\r\n');
+  t.regex(
+    header ?? '',
+    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+$/s,
+  );
+  t.deepEqual(rest, ['hello']);
+});
+
+test('who ends its direction with the request still gets all', async (t) => {
+  const { path } = await setUp(t, (socket) => void readToEnd(socket).then(() => socket.end('answer')));
+  const socket = localSocket(t, { path });
+  socket.end('GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n');
+  t.regex((await readToEnd(socket)).toString(), /\r\n\r\nanswer$/);
+});
+
+test('a reset of the stream closes the connection at once', async (t) => {
+  const setup = await setUp(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
+  const socket = await openStream(t, setup.path, 'service=x');
+  const ended = once(socket, 'end');
+  socket.resume().write('x');
+  await ended;
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
+});
+
+test('a connection that dies resets its stream', async (t) => {
+  // That its end was no mere end shows when something is written to it.
+  const setup = await setUp(t, (socket) => socket.resume().once('end', () => socket.write('answer')));
+  const socket = await openStream(t, setup.path, 'service=x');
+  socket.destroy();
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
+});
+
+test('a target that reads no more still gives its answer', async (t) => {
+  const setup = await setUp(t, 'exec:exec 0<&-; read x < /dev/null; sleep 0.2; echo answer');
+  const socket = await openStream(t, setup.path, 'service=x');
+  const answer = readToEnd(socket);
+  const chunk = Buffer.alloc(65_536);
+  // More than all buffers on the way hold.
+  for (let count = 0; count < 64; count += 1) socket.write(chunk);
+  t.is((await answer).toString(), 'answer\n');
+  socket.end();
+  await noStreams(setup);
+});
+
+test('a reader that does not read stops its own stream, and nothing else', async (t) => {
+  let writtenBytes = 0;
+  const setup = await setUp(t, (socket) => {
+    const chunk = Buffer.alloc(65_536);
+    const write = () => {
+      while (writtenBytes < 64 * 1024 * 1024 && socket.write(chunk)) writtenBytes += chunk.length;
+    };
+    socket.on('drain', write);
+    write();
+  });
+  const socket = await openStream(t, setup.path, 'service=x');
+  socket.pause();
+  let last = -1;
+  await eventually(
+    () => {
+      const isStill = writtenBytes === last;
+      last = writtenBytes;
+      return isStill && writtenBytes > 0;
+    },
+    { intervalMs: 200, what: 'the target to be stopped' },
+  );
+  t.true(writtenBytes < 16 * 1024 * 1024, String(writtenBytes));
+  t.is((await setup.ask('GET', '/v1/channels')).status, 200);
+});
+
+test('a stream that cannot be had is refused with the reason', async (t) => {
+  const setup = await setUp(t, '127.0.0.1:1');
+  const ask = async (query: string) => {
+    const answer = await askForStream(t, setup.path, query);
+    if (!('status' in answer)) throw new Error('it was granted');
+    const { error } = JSON.parse(answer.text) as { error: { code: string; field?: string } };
+    return [answer.status, error.code, error.field];
+  };
+  t.deepEqual(await ask('service=x'), [503, 'connect-refused', undefined]);
+  t.deepEqual(await ask('service=nothing'), [503, 'unknown-service', undefined]);
+  t.deepEqual(await ask('service=x&channel=vm7'), [404, 'not-found', undefined]);
+  t.deepEqual(await ask(''), [400, 'bad-argument', 'service']);
+  t.deepEqual(await ask('service=x&colour=red'), [400, 'bad-argument', 'colour']);
+});
+
+test('another protocol, or another path, is not upgraded', async (t) => {
+  const { path } = await setUp(t, echo);
+  for (const [url, protocol] of [
+    ['/v1/connect?service=x', 'websocket'],
+    ['/v1/status', 'vproxy-stream'],
+  ]) {
+    const socket = localSocket(t, { path });
+    socket.write(`GET ${url} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+    t.regex((await readToEnd(socket)).toString(), /^HTTP\/1.1 400 Bad Request\r\n.*\r\n\r\n\{"error".*\}\n$/s);
+  }
+});
+
+test('the connections end with the server', async (t) => {
+  const setup = await setUp(t, echo);
+  const socket = await openStream(t, setup.path, 'service=x');
+  const ended = once(socket.resume(), 'end');
+  await setup.server.close();
+  await ended;
+  await noStreams(setup);
+  t.is((await setup.ask('GET', '/v1/status').catch(() => null))?.status, undefined);
+});

@@ -1,0 +1,110 @@
+/** docs/control.md beside the server: it has every route and figure, and its examples work word for word. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { statusOf } from '../../lib/control/error-answer.js';
+import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/http-service.js';
+import { ROUTES } from '../../lib/control/routes.js';
+import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
+import { startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const text = readFileSync(join(PROJECT_ROOT, 'docs/control.md'), 'utf8');
+
+/** A section about a route, with the commands that it shows. */
+interface Section {
+  readonly route: string;
+  readonly commands: readonly string[];
+}
+
+const sections: Section[] = text
+  .split(/^###? /m)
+  .filter((section) => /^(GET|POST|PUT|DELETE) /.test(section))
+  .map((section) => {
+    const blocks = [...section.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = '']) => block);
+    // A line that ends with a backslash goes on.
+    const commands = blocks.flatMap((block) => block.trimEnd().split(/(?<!\\)\n/));
+    return { route: section.slice(0, section.indexOf('\n')), commands };
+  });
+
+test('every route has its section, with an example', (t) => {
+  t.deepEqual(sections.map(({ route }) => route).sort(), ROUTES.map(({ method, path }) => `${method} ${path}`).sort());
+  for (const { route, commands } of sections) t.true(commands.length > 0, route);
+});
+
+test('the table of statuses says what the codes of errors.md are answered with', (t) => {
+  const rows = [...text.matchAll(/^\| (\d{3}) \| (.*) \|$/gm)];
+  const listed = new Map(
+    rows.flatMap(([, status, codes = '']) =>
+      /bad-argument`:|at fault/.test(codes)
+        ? [...codes.matchAll(/`(bad-file)`/g)].map(([, code = '']) => [code, Number(status)] as const)
+        : [...codes.matchAll(/`([a-z-]+)`/g)].map(([, code = '']) => [code, Number(status)] as const),
+    ),
+  );
+  for (const code of Object.keys(ERROR_CODES)) {
+    const status = statusOf(new VproxyError(code, ''));
+    t.is(listed.get(code) ?? (status === 500 ? 500 : 503), status, code);
+  }
+});
+
+test('the bounds are those of the server', (t) => {
+  t.true(text.includes(`- ${MAX_CONNECTIONS} connections`));
+  t.true(text.includes(`within ${REQUEST_TIMEOUT_MS / 1000} seconds`));
+});
+
+/** Runs a line of the shell; its output and status. */
+function run(command: string, environment: Record<string, string>): Promise<{ status: number; output: string }> {
+  return new Promise((resolve) => {
+    const env = { ...process.env, ...environment };
+    execFile('/bin/sh', ['-c', command], { env, timeout: 20_000 }, (error, stdout, stderr) => {
+      const status = typeof error?.code === 'number' ? error.code : error === null ? 0 : -1;
+      resolve({ status, output: stdout + stderr });
+    });
+  });
+}
+
+/** What curl ends with when its time is over. */
+const TIMED_OUT = 28;
+
+test('the examples work as they stand there, and the figures are those of the table', async (t) => {
+  const folder = temporaryFolder(t);
+  const target = await localServer(t, echo);
+  const { a } = await connectedProxies(
+    t,
+    join(folder, 'c'),
+    // The first one, `f1`, is removed by an example.
+    { outgoing: ['unused:127.0.0.1:0', 'echo:127.0.0.1:0'] },
+    { incoming: [`echo:127.0.0.1:${target.port}`] },
+  );
+  const { path, process } = await startControl(t, a.proxy);
+  // The first stream of this side, which an example resets.
+  localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).on('error', () => undefined);
+  const stream = await eventually(() => a.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
+  const outputs = new Map<string, string>();
+  for (const { route, commands } of sections) {
+    for (const command of commands) {
+      const example = command.replace('/streams/default/2', `/streams/default/${stream.id}`);
+      const { status, output } = await run(example, { S: path });
+      t.is(status, command.includes('--max-time') ? TIMED_OUT : 0, `${command}\n${output}`);
+      outputs.set(route, output);
+    }
+  }
+  t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
+  t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
+  t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
+  t.deepEqual(process.told, ['drain 5000', 'stop']);
+  const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
+    ([, name, type]) => `${name} ${type}`,
+  );
+  const figures = outputs.get('GET /metrics') ?? '';
+  const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
+  // No session has ended yet.
+  t.deepEqual(
+    described.filter((line) => !line.startsWith('vproxy_channel_session_ends_total')),
+    shown,
+  );
+});

@@ -1,0 +1,39 @@
+/** The delay of the event loop, which is measured only while somebody asks. */
+import test from 'ava';
+import { EventLoopDelay } from '../../lib/control/event-loop-delay.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+
+/** Works for so long without a pause. */
+function block(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
+test('a loop that is held up is seen, from one request to the next', async (t) => {
+  const delay = new EventLoopDelay(new ManualClock());
+  t.teardown(() => delay.stop());
+  t.is(delay.take(), null);
+  const look = () => {
+    // Right behind a request there is nothing yet to measure from.
+    block(300);
+    const seen = delay.take();
+    return seen !== null && seen.maxMs > 200 ? seen : null;
+  };
+  const seen = await eventually(look, { what: 'a delay' });
+  t.true(seen.maxMs < 5000, JSON.stringify(seen));
+  t.true(seen.meanMs <= seen.p99Ms && seen.p99Ms <= seen.maxMs + 1, JSON.stringify(seen));
+});
+
+test('it is forgotten when nobody has asked for a minute', async (t) => {
+  const clock = new ManualClock();
+  const delay = new EventLoopDelay(clock);
+  t.teardown(() => delay.stop());
+  delay.take();
+  await eventually(() => delay.take(), { what: 'the first measurement' });
+  t.is(clock.pending, 1);
+  clock.advance(60_000);
+  t.is(clock.pending, 0);
+  block(50);
+  t.is(delay.take(), null);
+});

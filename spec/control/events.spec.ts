@@ -1,0 +1,126 @@
+/** Events over the control socket: the last ones, those that happen, and what a slow reader is told. */
+import { once } from 'node:events';
+import http, { type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import test, { type ExecutionContext } from 'ava';
+import { type ControlEvent, EventRing } from '../../lib/control/event-ring.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { connectedProxies, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const event = (name: string, message = name): LogEvent => ({ level: 'debug', event: name, message, fields: {} });
+
+/** A request for events whose answer nobody has read from yet. */
+async function openEvents(t: ExecutionContext, socketPath: string, query = ''): Promise<IncomingMessage> {
+  const request = http.get({ socketPath, path: `/v1/events${query}`, agent: false });
+  request.on('error', () => undefined);
+  t.teardown(() => request.destroy());
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  return response;
+}
+
+/** Collects what comes. */
+function collect(response: IncomingMessage): ControlEvent[] {
+  const events: ControlEvent[] = [];
+  createInterface({ input: response })
+    .on('line', (line) => events.push(JSON.parse(line) as ControlEvent))
+    .on('error', () => undefined);
+  response.on('error', () => undefined);
+  return events;
+}
+
+const parse = (text: string): ControlEvent[] =>
+  text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as ControlEvent);
+
+test('the events of the proxy are there with number, time and the label of their channel', async (t) => {
+  const folder = temporaryFolder(t);
+  const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`, { label: 'vm1' });
+  const { ask } = await startControl(t, proxy);
+  await proxy.start();
+  const { text, headers } = await ask('GET', '/v1/events?follow=false');
+  t.is(headers['content-type'], 'application/x-ndjson');
+  const [first] = parse(text);
+  t.like(first, { seq: 1, level: 'info', event: 'channel-listening', fields: { channel: 'vm1' } });
+  t.false(Number.isNaN(Date.parse(first?.time ?? '')));
+});
+
+test('a replay gives as many of the last events as are asked for, of 500 at most', async (t) => {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { ask, server } = await startControl(t, proxy);
+  for (let number = 1; number <= 700; number += 1) server.record(event('tick'));
+  const seqs = async (query: string) =>
+    parse((await ask('GET', `/v1/events?follow=false${query}`)).text).map(({ seq }) => seq);
+  t.deepEqual(await seqs('&replay=2'), [699, 700]);
+  t.deepEqual(await seqs('&replay=0'), []);
+  const all = await seqs('');
+  t.deepEqual([all.length, all[0], all.at(-1)], [500, 201, 700]);
+});
+
+test('who follows sees sessions and forwards come and go', async (t) => {
+  const folder = temporaryFolder(t);
+  const { a, b } = await connectedProxies(t, join(folder, 'c'), {}, {});
+  const { ask, path } = await startControl(t, a.proxy);
+  const events = collect(await openEvents(t, path, '?replay=0'));
+  await ask('POST', '/v1/forwards', { body: { direction: 'outgoing', spec: 'ssh:127.0.0.1:0' } });
+  await eventually(() => events.some(({ event: name }) => name === 'listening'), { what: 'the new forward' });
+  await b.proxy.stop();
+  await eventually(() => events.some(({ event: name }) => name === 'session-ended'), {
+    what: 'the end of the session',
+  });
+  t.deepEqual(
+    events.map(({ seq }) => seq),
+    events.map((_, index) => (events[0]?.seq ?? 0) + index),
+  );
+});
+
+test('who does not read loses events, is told how many, and gets what is there then', async (t) => {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { server, path } = await startControl(t, proxy);
+  const response = await openEvents(t, path);
+  const heapBytes = process.memoryUsage().heapUsed;
+  const count = 20_000;
+  for (let number = 1; number <= count; number += 1) {
+    server.record(event('tick', 'x'.repeat(1000)));
+    // Everything that can go out to it goes out.
+    if (number % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.true(process.memoryUsage().heapUsed - heapBytes < 32 * 1024 * 1024);
+  const events = collect(response);
+  await eventually(() => events.at(-1)?.seq === count, { what: 'the last event' });
+  const losses = events.filter(({ event: name }) => name === 'events-lost');
+  t.is(losses.length, 1);
+  const lost = losses.reduce((sum, { fields }) => sum + Number(fields['count']), 0);
+  t.is(events.length - losses.length + lost, count);
+  t.true(lost > 10_000);
+  server.record(event('after'));
+  await eventually(() => events.at(-1)?.event === 'after', { what: 'what happens afterwards' });
+});
+
+test('the answer to who follows ends in order when the server does', async (t) => {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { server, path } = await startControl(t, proxy);
+  const response = await openEvents(t, path);
+  response.resume();
+  const ended = once(response, 'end');
+  await server.close();
+  await ended;
+  t.true(response.complete);
+});
+
+test('nobody is told any more who has gone', (t) => {
+  const ring = new EventRing();
+  let calls = 0;
+  const unfollow = ring.follow(() => (calls += 1));
+  ring.record(event('one'));
+  unfollow();
+  ring.record(event('two'));
+  t.is(calls, 1);
+  t.is(ring.at(2)?.event, 'two');
+  t.is(ring.at(3), undefined);
+});

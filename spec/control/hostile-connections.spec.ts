@@ -1,0 +1,129 @@
+/** Connections that are too many, silent or cut: others, and the streams, do not notice. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import test from 'ava';
+import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/http-service.js';
+import { startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { besideStream, openConnection, post } from '../helpers/hostile-control.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { readToEnd, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+test('a handler may take longer than a request', async (t) => {
+  const { ask, clock } = await besideStream(t);
+  const waiting = ask('GET', '/v1/wait?service=nothing&timeout=0.5');
+  await new Promise((resolve) => setImmediate(resolve));
+  clock.advance(REQUEST_TIMEOUT_MS);
+  t.is((await waiting).status, 503);
+});
+
+test('thousands of connections leave room for those who ask', async (t) => {
+  const { path, isUnharmed } = await besideStream(t);
+  const sockets: net.Socket[] = [];
+  while (sockets.length < 2000) {
+    // Not more at once than the system lets wait for a listener.
+    const batch = await Promise.all(Array.from({ length: 100 }, () => openConnection(t, path)));
+    for (const socket of batch) socket.resume().once('end', () => socket.destroy());
+    sockets.push(...batch);
+    t.true(await isUnharmed());
+  }
+  await eventually(() => sockets.filter(({ destroyed }) => !destroyed).length <= MAX_CONNECTIONS, {
+    what: 'the end of those that are too many',
+  });
+});
+
+test('connections under way are not given up for new ones, which are refused then', async (t) => {
+  const { path, ask } = await besideStream(t);
+  const followers: net.Socket[] = [];
+  for (let count = 0; count < MAX_CONNECTIONS; count += 1) {
+    const socket = await openConnection(t, path);
+    socket.write('GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'data');
+    followers.push(socket);
+  }
+  await t.throwsAsync(ask('GET', '/v1/status'));
+  t.true(followers.every(({ destroyed, readableEnded }) => !destroyed && !readableEnded));
+  followers[0]?.destroy();
+  t.is((await eventually(() => ask('GET', '/v1/status'), { what: 'room for one' })).status, 200);
+});
+
+test('many who wait are no reason to warn', async (t) => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  const { ask } = await besideStream(t);
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, () => ask('GET', '/v1/wait?service=nothing&timeout=0.1')),
+  );
+  t.deepEqual([...new Set(answers.map(({ status }) => status))], [503]);
+  t.deepEqual(warnings, []);
+});
+
+test('a connection that dies at any moment is nobody’s failure', async (t) => {
+  const { path, isUnharmed } = await besideStream(t);
+  const beginnings = [
+    '',
+    'GET /v1/sta',
+    'GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n',
+    'GET /v1/streams HTTP/1.1\r\nHost: x\r\n\r\n',
+    'GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n',
+    'GET /v1/wait?service=nothing HTTP/1.1\r\nHost: x\r\n\r\n',
+    'GET /v1/connect?service=echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n',
+    'GET /v1/connect?service=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\nhello',
+    `${post('/v1/ping', 'Content-Length: 20')}{"chan`,
+    `${post('/v1/ping', 'Content-Length: 2')}{}`,
+    post('/v1/ping', 'Content-Length: 99999999'),
+  ];
+  for (const text of beginnings) {
+    for (const isAtOnce of [true, false]) {
+      const socket = await openConnection(t, path);
+      socket.write(text);
+      if (!isAtOnce) t.true(await isUnharmed());
+      socket.destroy();
+    }
+    t.true(await isUnharmed(), JSON.stringify(text));
+  }
+});
+
+test('who asked to be told, and has gone, is not waited for', async (t) => {
+  const clock = new ManualClock();
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`, { clock });
+  const { path, ask } = await startControl(t, proxy);
+  await ask('GET', '/v1/status');
+  const before = clock.pending;
+  const socket = await openConnection(t, path);
+  socket.write('GET /v1/wait HTTP/1.1\r\nHost: x\r\n\r\n');
+  await eventually(() => clock.pending > before, { what: 'the waiting' });
+  socket.destroy();
+  await eventually(() => clock.pending === before, { what: 'the end of the waiting' });
+  t.is(clock.pending, before);
+});
+
+test('connections that became streams and say nothing keep nobody from asking', async (t) => {
+  const { path, isUnharmed, clock } = await besideStream(t);
+  const sockets: net.Socket[] = [];
+  for (let count = 0; count < MAX_CONNECTIONS + 20; count += 1) {
+    const socket = await openConnection(t, path);
+    socket.write(
+      'GET /v1/connect?service=echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\n\r\n',
+    );
+    sockets.push(socket);
+  }
+  await eventually(() => sockets.every(({ bytesRead }) => bytesRead > 0), { what: 'all streams' });
+  clock.advance(10 * REQUEST_TIMEOUT_MS);
+  t.true(await isUnharmed());
+  const [socket] = sockets as [net.Socket];
+  socket.end('still there');
+  t.regex((await readToEnd(socket)).toString(), /\r\n\r\nstill there$/);
+});
+
+test('an address is taken only by one, and given up at the end', async (t) => {
+  const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
+  const { path, server } = await startControl(t, proxy);
+  await t.throwsAsync(server.listen({ path }), { code: 'address-in-use' });
+  await server.close();
+  await t.throwsAsync(once(net.connect({ path }), 'connect'), { code: 'ENOENT' });
+});

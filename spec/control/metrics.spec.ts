@@ -1,0 +1,112 @@
+/** The figures for Prometheus. */
+import { join } from 'node:path';
+import test from 'ava';
+import { formatMetrics } from '../../lib/control/metrics-text.js';
+import { ask, startControl } from '../helpers/control.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
+  const text = formatMetrics([
+    { name: 'a_total', type: 'counter', help: 'One\nline \\ only.', samples: [{ labels: {}, value: 3 }] },
+    {
+      name: 'b_seconds',
+      type: 'gauge',
+      help: 'B.',
+      samples: [
+        { labels: { channel: 'a"b\\c\nd', x: '1' }, value: 0.5 },
+        { labels: { channel: 'e' }, value: Number.POSITIVE_INFINITY },
+        { labels: { channel: 'f' }, value: Number.NaN },
+      ],
+    },
+    { name: 'c', type: 'gauge', help: 'Not there.', samples: [] },
+  ]);
+  t.is(
+    text,
+    [
+      '# HELP a_total One\\nline \\\\ only.',
+      '# TYPE a_total counter',
+      'a_total 3',
+      '# HELP b_seconds B.',
+      '# TYPE b_seconds gauge',
+      'b_seconds{channel="a\\"b\\\\c\\nd",x="1"} 0.5',
+      'b_seconds{channel="e"} +Inf',
+      'b_seconds{channel="f"} NaN',
+      '',
+    ].join('\n'),
+  );
+});
+
+/** `name{labels}` of each series with its value; throws where a line has not the form. */
+function parseMetrics(text: string): Map<string, number> {
+  const series = new Map<string, number>();
+  let current = '';
+  for (const line of text.trimEnd().split('\n')) {
+    const [, kind, name = ''] = /^# (HELP|TYPE) ([a-z_]+) \S.*$/.exec(line) ?? [];
+    if (kind === 'HELP') current = name;
+    if (kind !== undefined) continue;
+    const [, metric = '', labels = '', value = ''] =
+      /^([a-z_]+)((?:\{(?:[a-z]+="[^"\n]*",?)+\})?) (-?[0-9.e+-]+)$/.exec(line) ?? [];
+    if (metric === '' || metric !== current || series.has(metric + labels)) throw new Error(line);
+    series.set(metric + labels, Number(value));
+  }
+  return series;
+}
+
+test('the page counts what channels and process did, under names with their units', async (t) => {
+  const target = await localServer(t, echo);
+  const setup = { outgoing: ['echo:127.0.0.1:0'], label: 'vm1' };
+  const incoming = [`echo:127.0.0.1:${target.port}`];
+  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'c'), setup, { incoming });
+  const control = await startControl(t, a.proxy);
+  const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+  socket.end('hello');
+  await readToEnd(socket);
+  await b.proxy.stop();
+  await a.event('session-ended');
+  const { text, headers } = await control.ask('GET', '/metrics');
+  t.is(headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
+  const series = parseMetrics(text);
+  const value = (name: string, more = '') => series.get(`vproxy_channel_${name}{channel="vm1"${more}}`);
+  t.is(value('sessions_total'), 1);
+  t.is(value('session_ends_total', ',code="shutdown"'), 1);
+  t.is(value('sent_bytes_total'), 5);
+  t.is(value('received_bytes_total'), 5);
+  t.is(value('streams_opened_total'), 1);
+  t.is(value('streams_failed_total'), 0);
+  t.is(value('forwards'), 1);
+  t.is(value('state', ',state="established"'), 0);
+  t.is(value('round_trip_seconds'), undefined);
+  t.true((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
+  t.true((series.get('process_cpu_seconds_total') ?? 0) > 0);
+  const startS = series.get('process_start_time_seconds') ?? 0;
+  t.true(Math.abs(startS + process.uptime() - Date.now() / 1000) < 60, String(startS));
+  for (const name of series.keys()) t.regex(name, /(_total|_seconds|_bytes|_info|_state|_streams|_forwards)(\{|$)/);
+});
+
+test('what a peer says is in no label', async (t) => {
+  const name = 'evil"} 1\nforged 2';
+  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, { name, agent: 'evil 1' });
+  const control = await startControl(t, a.proxy);
+  const { text } = await control.ask('GET', '/metrics');
+  t.notThrows(() => parseMetrics(text));
+  t.false(text.includes('evil') || text.includes('forged'));
+  const series = parseMetrics(text);
+  t.is(series.get('vproxy_channel_state{channel="default",state="established"}'), 1);
+  t.true((series.get('vproxy_channel_round_trip_seconds{channel="default"}') ?? 1) < 1);
+});
+
+test('a TCP address for metrics has the page and nothing else', async (t) => {
+  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, {});
+  const { server } = await startControl(t, a.proxy);
+  const address = await server.listenForMetrics({ host: '127.0.0.1', port: 0 });
+  t.true(address.port > 0);
+  t.regex((await ask(address, 'GET', '/metrics')).text, /^vproxy_build_info\{/m);
+  t.is((await ask(address, 'GET', '/v1/status')).status, 404);
+  t.is((await ask(address, 'POST', '/v1/stop')).status, 404);
+  const { status, headers } = await ask(address, 'POST', '/metrics');
+  t.deepEqual([status, headers.allow], [405, 'GET']);
+  const upgrade = { headers: { Connection: 'Upgrade', Upgrade: 'vproxy-stream' } };
+  t.is((await ask(address, 'GET', '/v1/connect?service=x', upgrade)).status, 404);
+  await t.throwsAsync(server.listenForMetrics(address), { code: 'address-in-use' });
+});

@@ -1,0 +1,289 @@
+/** A group of channels by itself: what it adds and removes as the files of its folder come and go. */
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { VproxyError } from '../../lib/errors.js';
+import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { ChannelGroup } from '../../lib/proxy/channel-group.js';
+import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** Longer than a group waits before it reads its folder without an event. */
+const RESCAN_MS = 5000;
+
+/** A group with a host that only writes down, and the folder that it watches. */
+class Setup {
+  readonly folder: string;
+  readonly clock = new ManualClock();
+  readonly events: LogEvent[] = [];
+  readonly added: ChannelOptions[] = [];
+  readonly removed: string[] = [];
+  /** Channels by label. */
+  readonly channels = new Map<string, { group: string | null; state: string; session: object | null }>();
+  /** What adding fails with, by label. */
+  readonly failures = new Map<string, VproxyError>();
+  readonly group: ChannelGroup;
+  readonly #t: ExecutionContext;
+  readonly #name: string;
+
+  constructor(t: ExecutionContext, name = '*.sock', folder = temporaryFolder(t)) {
+    this.#t = t;
+    this.#name = name;
+    this.folder = folder;
+    const template = [{ direction: 'outgoing', text: 'ssh:/run/{channel}/ssh.sock' }] as const;
+    this.group = new ChannelGroup(
+      { label: 'vms', address: `unix-connect:${folder}/${name},frame=8192`, waitMs: 7, template },
+      {
+        find: (label) => (this.channels.get(label) as ChannelStatus | undefined) ?? null,
+        add: (options) => {
+          const { label = '' } = options;
+          const failure = this.failures.get(label);
+          if (failure !== undefined) return Promise.reject(failure);
+          this.added.push(options);
+          this.channels.set(label, { group: 'vms', state: 'opening', session: null });
+          return Promise.resolve();
+        },
+        remove: (label) => {
+          this.removed.push(label);
+          this.channels.delete(label);
+          return Promise.resolve();
+        },
+        log: (event) => this.events.push(event),
+      },
+      this.clock,
+    );
+    t.teardown(() => this.group.stop());
+  }
+
+  /** A socket on which somebody listens; closing it removes the file. */
+  async socket(name: string): Promise<net.Server> {
+    const server = net.createServer().listen(join(this.folder, name));
+    this.#t.teardown(() => server.close());
+    await once(server, 'listening');
+    return server;
+  }
+
+  /** Lets time pass until a condition holds. */
+  async passes(condition: () => boolean): Promise<void> {
+    await eventually(
+      () => {
+        if (condition()) return true;
+        this.clock.advance(RESCAN_MS);
+        return false;
+      },
+      { what: condition.toString() },
+    );
+  }
+
+  /** Lets the folder be read twice, by sockets whose channels show that it was. */
+  async rescans(): Promise<void> {
+    for (const probe of ['a', 'b'].map((letter) => `probe-${this.added.length}${letter}`)) {
+      const server = await this.socket(this.#name.replace('*', probe));
+      await this.passes(() => this.channels.has(probe));
+      server.close();
+      this.channels.delete(probe);
+    }
+  }
+
+  lines(event: string): string[] {
+    return this.events.filter((logged) => logged.event === event).map(({ message }) => message);
+  }
+}
+
+test('the sockets that are there have channels when a group has started', async (t) => {
+  const setup = new Setup(t);
+  await setup.socket('vm1.sock');
+  await setup.socket('vm-2.x.sock');
+  await setup.group.start();
+  const channels = setup.added.map(({ forwards = [], ...rest }) => ({
+    ...rest,
+    forwards: forwards.map((spec) => formatForwardSpec(spec)),
+  }));
+  const common = { group: 'vms', waitMs: 7 };
+  t.deepEqual(
+    channels.sort((a, b) => (a.label ?? '').localeCompare(b.label ?? '')),
+    ['vm-2.x', 'vm1'].map((label) => ({
+      ...common,
+      label,
+      address: `unix-connect:${setup.folder}/${label}.sock,frame=8192`,
+      forwards: [`ssh:unix:/run/${label}/ssh.sock`],
+    })),
+  );
+});
+
+test('an event makes a group read its folder at once', async (t) => {
+  const setup = new Setup(t);
+  await setup.group.start();
+  const server = await setup.socket('vm1.sock');
+  // Less than the time after which it would read the folder anyway.
+  const settle = () => setup.clock.advance(10);
+  await eventually(() => (settle(), setup.channels.has('vm1')));
+  server.close();
+  await eventually(() => (settle(), setup.removed.includes('vm1')));
+  t.true(setup.clock.now() < RESCAN_MS, `${setup.clock.now()}`);
+});
+
+test('only sockets whose names fit get channels', async (t) => {
+  const setup = new Setup(t, 'vm-*.sock');
+  writeFileSync(join(setup.folder, 'vm-file.sock'), '');
+  mkdirSync(join(setup.folder, 'vm-folder.sock'));
+  symlinkSync('gone', join(setup.folder, 'vm-dangling.sock'));
+  symlinkSync('vm-1.sock', join(setup.folder, 'vm-link.sock'));
+  for (const name of ['vm-1.sock', 'vm-.sock', 'vm-2.sock.tmp', 'other.sock', 'vm-.hidden.sock'])
+    await setup.socket(name);
+  await setup.group.start();
+  t.deepEqual(setup.added.map(({ label }) => label).sort(), ['1', 'link']);
+});
+
+for (const name of ['VM1', 'a b', '-rf', '..', 'default', 'x'.repeat(65), 'a\nb', 'ä']) {
+  test(`a socket named ${JSON.stringify(name)} is skipped with one line`, async (t) => {
+    const setup = new Setup(t, 'm*');
+    await setup.socket(`m${name}`);
+    await setup.group.start();
+    await setup.rescans();
+    t.is(setup.added.length, 2, 'the probes');
+    const [line = '', ...others] = setup.lines('group-skipped');
+    t.regex(line, /^vms: .* gets no channel: .*label/);
+    t.false(/[\n]/.test(line));
+    t.deepEqual(others, []);
+  });
+}
+
+test('a hidden file is not meant by a *, as in a shell', async (t) => {
+  const setup = new Setup(t, '*');
+  await setup.socket('.vm1');
+  await setup.group.start();
+  t.deepEqual([setup.added, setup.events], [[], []]);
+});
+
+test('a label that is taken is one warning, and has its channel when it is free', async (t) => {
+  const setup = new Setup(t);
+  setup.failures.set('vm1', new VproxyError('bad-argument', 'channel vm1 is there already'));
+  await setup.socket('vm1.sock');
+  await setup.group.start();
+  await setup.rescans();
+  t.deepEqual(setup.lines('group-skipped'), [
+    `vms: ${setup.folder}/vm1.sock gets no channel: channel vm1 is there already`,
+  ]);
+  setup.failures.clear();
+  await setup.passes(() => setup.channels.has('vm1'));
+  t.is(setup.lines('group-skipped').length, 1);
+});
+
+test('a folder that is not there yet, or is removed and made again, is read when it is there', async (t) => {
+  const folder = join(temporaryFolder(t), 'run', 'vms');
+  const setup = new Setup(t, '*.sock', folder);
+  await setup.group.start();
+  await setup.passes(() => setup.clock.now() >= 3 * RESCAN_MS);
+  t.deepEqual(setup.lines('group-waiting'), [`vms: waiting for the folder ${folder}`]);
+
+  mkdirSync(folder, { recursive: true });
+  await setup.socket('vm1.sock');
+  await setup.passes(() => setup.channels.has('vm1'));
+
+  rmSync(folder, { recursive: true });
+  await setup.passes(() => setup.removed.includes('vm1'));
+  await setup.passes(() => setup.lines('group-waiting').length === 2);
+  mkdirSync(folder);
+  await setup.socket('vm2.sock');
+  await setup.passes(() => setup.channels.has('vm2'));
+
+  // The folder that is there now is the one that is watched.
+  const server = await setup.socket('vm3.sock');
+  const startMs = setup.clock.now();
+  await eventually(() => (setup.clock.advance(10), setup.channels.has('vm3')));
+  t.true(setup.clock.now() - startMs < RESCAN_MS);
+  server.close();
+});
+
+test('a channel whose socket has gone stays until its session has ended', async (t) => {
+  const setup = new Setup(t);
+  const server = await setup.socket('vm1.sock');
+  await setup.group.start();
+  const channel = { group: 'vms', state: 'established', session: {} as object | null };
+  setup.channels.set('vm1', channel);
+  server.close();
+  await setup.rescans();
+  await setup.rescans();
+  t.deepEqual(setup.removed, []);
+  channel.session = null;
+  setup.group.sessionChanged('vm1');
+  const startMs = setup.clock.now();
+  await eventually(() => (setup.clock.advance(10), setup.removed.includes('vm1')));
+  t.true(setup.clock.now() - startMs < RESCAN_MS);
+});
+
+test('a channel whose socket comes back before its session has ended stays', async (t) => {
+  const setup = new Setup(t);
+  const server = await setup.socket('vm1.sock');
+  await setup.group.start();
+  const channel = { group: 'vms', state: 'established', session: {} as object | null };
+  setup.channels.set('vm1', channel);
+  server.close();
+  await setup.rescans();
+  await setup.socket('vm1.sock');
+  await setup.rescans();
+  channel.session = null;
+  setup.group.sessionChanged('vm1');
+  await setup.rescans();
+  t.deepEqual(setup.removed, []);
+});
+
+test('a channel that failed for ever is begun anew when its socket is another one, or has another mode', async (t) => {
+  const setup = new Setup(t);
+  await setup.socket('vm1.sock');
+  await setup.group.start();
+  setup.channels.set('vm1', { group: 'vms', state: 'failed', session: null });
+  await setup.rescans();
+  t.deepEqual(setup.removed, [], 'nothing has changed');
+
+  chmodSync(join(setup.folder, 'vm1.sock'), 0o666);
+  await setup.passes(() => setup.channels.get('vm1')?.state === 'opening');
+  setup.channels.set('vm1', { group: 'vms', state: 'failed', session: null });
+  await setup.socket('new');
+  renameSync(join(setup.folder, 'new'), join(setup.folder, 'vm1.sock'));
+  await setup.passes(() => setup.channels.get('vm1')?.state === 'opening');
+  t.deepEqual(setup.removed, ['vm1', 'vm1']);
+});
+
+test('a channel that somebody removed by hand comes back with the next socket only', async (t) => {
+  const setup = new Setup(t);
+  const server = await setup.socket('vm1.sock');
+  await setup.group.start();
+  setup.channels.delete('vm1');
+  chmodSync(join(setup.folder, 'vm1.sock'), 0o666);
+  await setup.rescans();
+  t.false(setup.channels.has('vm1'));
+  server.close();
+  await setup.rescans();
+  await setup.socket('vm1.sock');
+  await setup.passes(() => setup.channels.has('vm1'));
+  t.deepEqual(setup.removed, []);
+});
+
+test('the channel of somebody else is not touched', async (t) => {
+  const setup = new Setup(t);
+  const server = await setup.socket('vm1.sock');
+  await setup.group.start();
+  setup.channels.set('vm1', { group: null, state: 'failed', session: null });
+  chmodSync(join(setup.folder, 'vm1.sock'), 0o666);
+  await setup.rescans();
+  server.close();
+  await setup.rescans();
+  t.deepEqual(setup.removed, []);
+});
+
+test('a group that was stopped does nothing any more, and leaves no timer', async (t) => {
+  const setup = new Setup(t);
+  await setup.group.start();
+  setup.group.stop();
+  t.is(setup.clock.pending, 0);
+  setup.group.look();
+  t.is(setup.clock.pending, 0);
+});

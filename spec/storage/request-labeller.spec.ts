@@ -1,0 +1,81 @@
+/** Storage requests of a machine with the label that its host gives them. */
+import test from 'ava';
+import { ByteBudget } from '../../lib/storage/byte-budget.js';
+import { RequestLabeller } from '../../lib/storage/request-labeller.js';
+
+const MIB = 2 ** 20;
+
+const labeller = (budget = new ByteBudget(64 * MIB)) => new RequestLabeller('vm1', budget);
+
+/** What comes of a text that comes in pieces of so many bytes, and of its end. */
+function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
+  const filter = labeller();
+  const bytes = Buffer.from(text);
+  let passed = '';
+  for (let offset = 0; offset < bytes.length; offset += pieceBytes) {
+    passed += filter.push(bytes.subarray(offset, offset + pieceBytes)).toString();
+  }
+  return passed + filter.end().toString();
+}
+
+for (const [what, request, passed] of [
+  ['that says nothing of a machine', '{"argv":["a","b"]}\n', '{"argv":["a","b"],"vm":"vm1"}\n'],
+  ['that lies', '{"argv":["a"],"vm":"vm2"}\n', '{"argv":["a"],"vm":"vm1"}\n'],
+  ['that lies with another type', '{"vm":["vm2"],"argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
+  ['that lies twice', '{"vm":"vm2","argv":["a"],"vm":"vm3"}\n', '{"vm":"vm1","argv":["a"]}\n'],
+  ['that lies in escapes', '{"\\u0076m":"vm2","argv":["a"]}\n', '{"vm":"vm1","argv":["a"]}\n'],
+  [
+    'with other fields',
+    '{"argv":["a"],"n":1,"__proto__":{"vm":"x"}}',
+    '{"argv":["a"],"n":1,"__proto__":{"vm":"x"},"vm":"vm1"}\n',
+  ],
+  ['over several lines', '{"argv":\n["a"]\r\n}\n', '{"argv":["a"],"vm":"vm1"}\n'],
+  ['without a line feed', '{"argv":["a"]}', '{"argv":["a"],"vm":"vm1"}\n'],
+  [
+    'joined with another',
+    '{"argv":["a"]}{"argv":["b"]} \n\n',
+    '{"argv":["a"],"vm":"vm1"}\n{"argv":["b"],"vm":"vm1"}\n',
+  ],
+  ['beyond ASCII', '{"argv":["ä€😀\u007f"]}\n', '{"argv":["\\u00e4\\u20ac\\ud83d\\ude00\\u007f"],"vm":"vm1"}\n'],
+] as const) {
+  test(`a request ${what} is passed on with the label, however it is split`, (t) => {
+    for (const pieceBytes of [1, 2, 3, 7, 1000]) t.is(pass(request, pieceBytes), passed, `pieces of ${pieceBytes}`);
+  });
+}
+
+for (const [what, text] of [
+  ['a line that is no object', 'help\n'],
+  ['a list', '["a"]\n'],
+  ['an object that only other parsers take', '{"argv":["a"],"vm":"vm2","x":NaN}\n'],
+  ['a comment', '{"argv":["a"]/*,"vm":"vm2"*/}\n'],
+  ['a string with a line feed', '{"argv":["a\n"]}\n'],
+  ['an unfinished object', '{"argv":["a"'],
+  ['more than a mebibyte', `{"argv":["${'x'.repeat(MIB)}"]}\n`],
+  ['a hundred thousand values', `{"argv":[${'"",'.repeat(100_000)}""]}\n`],
+  ['sixty thousand objects in one another', `${'{"a":'.repeat(60_000)}1${'}'.repeat(60_000)}\n`],
+  ['too many at once', '{"argv":["a"]}'.repeat(257)],
+] as const) {
+  test(`${what} ends the connection`, (t) => {
+    t.throws(() => pass(text), { code: 'storage-bad-request' });
+  });
+}
+
+test('what is before something that ends the connection is not passed on either', (t) => {
+  t.throws(() => labeller().push(Buffer.from('{"argv":["a"]}\n{"argv":[NaN]}\n')), { code: 'storage-bad-request' });
+});
+
+test('what many streams hold together is bounded, and given back', (t) => {
+  const budget = new ByteBudget(3 * MIB);
+  const unfinished = Buffer.from(`{"argv":["${'x'.repeat(MIB - 100)}`);
+  const filters = [1, 2, 3].map(() => labeller(budget));
+  for (const filter of filters) filter.push(unfinished);
+  t.throws(() => labeller(budget).push(unfinished), { code: 'storage-unavailable' });
+  filters[0]?.close();
+  const another = labeller(budget);
+  another.push(unfinished);
+  // A request that is finished is held until somebody has read it.
+  const request = another.push(Buffer.from('"]}\n'));
+  t.throws(() => labeller(budget).push(unfinished), { code: 'storage-unavailable' });
+  another.sent(request.length);
+  t.notThrows(() => labeller(budget).push(unfinished));
+});
