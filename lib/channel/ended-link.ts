@@ -33,6 +33,14 @@ export class EndedLink implements Link {
     else this.#start();
   }
 
+  pause(): void {
+    this.#link.pause();
+  }
+
+  resume(): void {
+    this.#link.resume();
+  }
+
   write(bytes: Buffer): boolean {
     return this.#link.write(bytes);
   }

@@ -25,8 +25,17 @@ export interface Link extends ByteSink {
   /** What it leads to, for people: `unix-connect:/run/vm1.sock`. */
   readonly description: string;
 
-  /** Begins to read. Called once. Reading never pauses (docs/protocol.md, R-FLOW-1). */
+  /** Begins to read. Called once. */
   start(handler: LinkHandler): void;
+
+  /**
+   * Reads no further until `resume`. Called from within `onBytes`, by a handler that needs another turn of the event loop
+   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1).
+   */
+  pause(): void;
+
+  /** Reads on, in a later turn than `pause`. Harmless when the link is gone. */
+  resume(): void;
 
   /** Writes what is queued, for at most `timeoutMs` (default 500), then closes. */
   close(timeoutMs?: number): void;

@@ -27,6 +27,7 @@ export class PollingLink implements Link {
   #handler: LinkHandler | null = null;
   #reason: VproxyError | null = null;
   #isClosed = false;
+  #isPaused = false;
   #closesAtMs = Number.POSITIVE_INFINITY;
   #waitMs = SHORTEST_WAIT_MS;
   #cancelTurn: CancelTimer;
@@ -48,6 +49,14 @@ export class PollingLink implements Link {
   start(handler: LinkHandler): void {
     this.#handler = handler;
     if (this.#isClosed) this.#report();
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
   }
 
   /** Once the link is closing, what is written is dropped. */
@@ -79,7 +88,8 @@ export class PollingLink implements Link {
 
   #turn(): void {
     const hasWritten = this.#flush();
-    const hasRead = this.#reason === null && this.#handler !== null && this.#readSlabs(this.#handler);
+    const hasRead =
+      this.#isPaused || (this.#reason === null && this.#handler !== null && this.#readSlabs(this.#handler));
     if (this.#isClosed) return;
     if (this.#reason !== null && (this.#unwrittenBytes === 0 || this.#clock.now() >= this.#closesAtMs)) {
       this.#finish();
@@ -111,10 +121,10 @@ export class PollingLink implements Link {
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null) handler.onBytes(firstBytes);
-    for (let slabs = 0; slabs < SLABS_PER_TURN && this.#isOpen; slabs++) {
+    for (let slabs = 0; slabs < SLABS_PER_TURN && this.#isOpen && !this.#isPaused; slabs++) {
       const count = this.#read();
       if (count === 0) return slabs > 0;
-      if (handler.onBytes(this.#slab.room.subarray(0, count))) this.#slab.keep(count);
+      this.#slab.took(count, handler.onBytes(this.#slab.room.subarray(0, count)));
     }
     return true;
   }

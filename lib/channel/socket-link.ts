@@ -55,6 +55,7 @@ export class SocketLink implements Link {
   /** Why it ends; null while it is open. */
   #reason: VproxyError | null = null;
   #isClosed = false;
+  #isPaused = false;
   #awaitsDrain = false;
   #cancelClose: CancelTimer | null = null;
 
@@ -74,7 +75,7 @@ export class SocketLink implements Link {
       buffer: () => this.#slab.room,
       callback: (byteCount) => {
         this.#read(byteCount);
-        return true;
+        return !this.#isPaused;
       },
     });
     this.#input = 'input' in opened ? opened.input : opened;
@@ -103,6 +104,15 @@ export class SocketLink implements Link {
     this.#handler = handler;
     if (this.#isClosed) queueMicrotask(() => this.#report());
     else queueMicrotask(() => this.#begin(handler));
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (!this.#input.destroyed) this.#input.resume();
   }
 
   /** Once the link is closing, what is written is dropped. */
@@ -161,7 +171,7 @@ export class SocketLink implements Link {
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null && this.#reason === null) handler.onBytes(firstBytes);
-    if (!this.#input.destroyed) this.#input.resume();
+    if (!this.#isPaused && !this.#input.destroyed) this.#input.resume();
   }
 
   #read(byteCount: number): void {
@@ -176,15 +186,14 @@ export class SocketLink implements Link {
       if (slabs === 1 && count % PAGE_BYTES === 0 && count < size)
         count += this.#direct.readNow(this.#slab.pages(count));
       this.#deliver(count);
-      if (count < size || slabs === SLABS_PER_TURN || this.#reason !== null) return;
+      if (count < size || slabs === SLABS_PER_TURN || this.#isPaused || this.#reason !== null) return;
       count = this.#direct.readNow(this.#slab.pages(0));
     }
   }
 
   #deliver(byteCount: number): void {
     if (this.#reason !== null || this.#handler === null) return;
-    const isKept = this.#handler.onBytes(this.#slab.room.subarray(0, byteCount));
-    if (isKept) this.#slab.keep(byteCount);
+    this.#slab.took(byteCount, this.#handler.onBytes(this.#slab.room.subarray(0, byteCount)));
   }
 
   /** The other side ended. What is still to be written has nobody to go to. */

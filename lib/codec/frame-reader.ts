@@ -38,13 +38,18 @@ export interface FrameReaderOptions {
   readonly integrity: boolean;
   /** The largest DATA payload that this side announced. */
   readonly maxDataBytes: number;
+  /** Asked after each header and each payload: true makes `push` return, with the rest left to `takeRest`. Default: never. */
+  readonly isTurnOver?: () => boolean;
 }
+
+const never = (): boolean => false;
 
 /** Reads the frames of one direction of one session. */
 export class FrameReader {
   readonly #handler: FrameHandler;
   readonly #integrity: boolean;
   readonly #maxDataBytes: number;
+  readonly #isTurnOver: () => boolean;
 
   #state: State = STATE.HEADER;
   /** Of the next header. */
@@ -67,10 +72,11 @@ export class FrameReader {
   #rest: Buffer = EMPTY;
   #stopped = false;
 
-  constructor({ handler, integrity, maxDataBytes }: FrameReaderOptions) {
+  constructor({ handler, integrity, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
     this.#handler = handler;
     this.#integrity = integrity;
     this.#maxDataBytes = maxDataBytes;
+    this.#isTurnOver = isTurnOver;
   }
 
   /** The sequence number of the frame at hand, or of the next one. */
@@ -99,7 +105,10 @@ export class FrameReader {
     this.#rest = Buffer.from(chunk);
   }
 
-  /** After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them. */
+  /**
+   * After `push` threw or was stopped: the bytes from the frame on that ended the session, as the next attempt wants them.
+   * Else what `push` left of its chunk because the turn was over, as a view of it; empty as a rule.
+   */
   takeRest(): Buffer {
     const rest = this.#rest;
     this.#rest = EMPTY;
@@ -107,7 +116,7 @@ export class FrameReader {
   }
 
   /**
-   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew. Throws
+   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew; see `takeRest`. Throws
    * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
    */
   push(chunk: Buffer): boolean {
@@ -148,12 +157,14 @@ export class FrameReader {
             }
           }
         }
+        if (this.#isTurnOver()) break;
       }
     } catch (error) {
       this.#rest = Buffer.concat([this.#restPrefix, chunk.subarray(at)]);
       throw error;
     }
     if (this.#stopped) this.#rest = Buffer.from(chunk.subarray(at));
+    else if (at < chunk.length) this.#rest = chunk.subarray(at);
     return kept;
   }
 

@@ -25,7 +25,15 @@ export class LinkRunner {
 
   start(): void {
     this.link.start({
-      onBytes: (bytes) => this.loop.receive(bytes),
+      onBytes: (bytes) => {
+        const isKept = this.loop.receive(bytes);
+        const unread = this.loop.takeUnread();
+        if (unread.length > 0) {
+          this.link.pause();
+          this.#goOn(unread);
+        }
+        return isKept;
+      },
       onDrain: () => this.loop.handleDrain(),
       onClosed: (reason) => {
         this.loop.handleClosed(reason);
@@ -33,6 +41,16 @@ export class LinkRunner {
       },
     });
     this.loop.start();
+  }
+
+  /** Has bytes received in the next turn of the event loop, when the other sockets have had theirs; then the link is read on. */
+  #goOn(bytes: Buffer): void {
+    setImmediate(() => {
+      this.loop.receive(bytes);
+      const unread = this.loop.takeUnread();
+      if (unread.length > 0) this.#goOn(unread);
+      else this.link.resume();
+    });
   }
 
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */

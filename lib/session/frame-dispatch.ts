@@ -104,9 +104,9 @@ export class FrameDispatch implements FrameHandler {
         return;
       default: {
         const { code, message } = decodeReasonPayload(payload, name);
-        const reason = new VproxyError(code, message);
         const stream = this.#table.find(streamId, name);
         if (stream === null) return;
+        const reason = new VproxyError(code, message);
         if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(reason);
         else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
         else this.#actions.resetStream(stream, reason);

@@ -15,6 +15,14 @@ const REPEAT_MS = 1000;
 const ATTEMPT_MS = 5000;
 const MAX_ATTEMPT_MS = 40_000;
 
+/** The flush of every opening: nobody writes to it. */
+let flush: Buffer = Buffer.alloc(0);
+
+function zeros(byteCount: number): Buffer {
+  if (flush.length < byteCount) flush = Buffer.alloc(byteCount);
+  return flush.subarray(0, byteCount);
+}
+
 export interface OpeningOptions {
   readonly sink: ByteSink;
   readonly clock: Clock;
@@ -141,7 +149,7 @@ export class Opening {
   #writeOpening(): void {
     const { sink, settings } = this.#options;
     // They complete whatever frame a predecessor left half-written, so that the peer falls out of step now.
-    if (!this.#isInner) sink.write(Buffer.alloc(settings.limits.frame + HEADER_BYTES));
+    if (!this.#isInner) sink.write(zeros(settings.limits.frame + HEADER_BYTES));
     sink.write(encodeHello(this.#self));
     this.#scheduleRepeat();
   }

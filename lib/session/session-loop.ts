@@ -14,6 +14,7 @@ import { type Established, Opening } from './opening.js';
 import type { SecureLayer, SecureLayerFactory } from './secure-layer.js';
 import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
+import { Turn } from './turn.js';
 
 export interface SessionLoopEvents {
   /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */
@@ -38,6 +39,11 @@ const MAX_PAUSE_MS = 5000;
 const HOPELESS_CODES: ReadonlySet<string> = new Set(['version-mismatch', 'auth-failed']);
 const MAX_HOPELESS_PAUSE_MS = 60_000;
 
+/** A HELLO is searched for in pieces of this size, so that what is none does not take more than a turn. */
+const SEARCH_BYTES = 256;
+
+const NOTHING = Buffer.alloc(0);
+
 /** An opening without any answer is reported after this time. */
 const QUIET_MS = 5000;
 
@@ -60,6 +66,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #layer: SecureLayer | null = null;
   /** Where the session is while there is a layer. */
   #inside: { readonly outer: Agreement; readonly sink: ByteSink } | null = null;
+  readonly #turn: Turn;
+  #unread: Buffer = NOTHING;
   /** Sessions that are over while the channel has not written all of theirs. */
   readonly #unwritten = new Set<Session>();
 
@@ -68,6 +76,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#sink = sink;
     this.#clock = clock;
     this.#settings = settings;
+    this.#turn = new Turn(clock);
     this.#pauses = new Backoff({
       firstMs: FIRST_PAUSE_MS,
       maxMs: MAX_PAUSE_MS,
@@ -90,8 +99,12 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#open();
   }
 
-  /** Bytes came from the channel. True when a view of them was kept. */
+  /**
+   * Bytes came from the channel. True when a view of them was kept. Where they cost too much for one turn of the event
+   * loop, the rest of them is left to `takeUnread`.
+   */
   receive(chunk: Buffer): boolean {
+    this.#turn.begin();
     let isKept = false;
     let bytes = chunk;
     while (bytes.length > 0 && !this.#isStopped) {
@@ -99,22 +112,27 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
         this.#layer.receive(bytes);
         return isKept;
       }
+      if (this.#turn.isOver) {
+        this.#unread = bytes;
+        return true;
+      }
       if (this.#session !== null) {
         const session = this.#session;
         if (session.receive(bytes)) isKept = true;
-        if (!session.isOver) return isKept;
         bytes = session.takeRest();
-      } else if (this.#opening !== null) {
-        const established = this.#opening.receive(bytes);
-        if (established === null) return isKept;
-        bytes = established.rest;
-        this.#establish(established);
       } else {
-        this.#searchInPause(bytes);
-        return isKept;
+        bytes = this.#search(bytes);
+        this.#turn.look();
       }
     }
     return isKept;
+  }
+
+  /** After `receive`: what is to be received next, before all that comes later, in another turn. Empty as a rule. */
+  takeUnread(): Buffer {
+    const unread = this.#unread;
+    this.#unread = NOTHING;
+    return unread;
   }
 
   /** The channel has written all that it was given. */
@@ -244,7 +262,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** Begins a session, which ends at once where it is refused. */
   #begin(agreement: Agreement, sink: ByteSink, refused: VproxyError | null): void {
-    const session = new Session(agreement, { sink, clock: this.#clock, settings: this.#settings });
+    const session = new Session(agreement, {
+      sink,
+      clock: this.#clock,
+      settings: this.#settings,
+      // What comes out of a layer comes in small pieces, and cannot be left to another turn.
+      ...(sink === this.#sink && { turn: this.#turn }),
+    });
     this.#session = session;
     session.once('end', (reason) => this.#ended(session, reason));
     session.once('ready', () => this.emit('session', session));
@@ -269,8 +293,22 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#cancelPause = this.#clock.schedule(pauseMs, () => this.#open());
   }
 
-  #searchInPause(chunk: Buffer): void {
-    let bytes = chunk;
+  /** Searches the first of these bytes for a HELLO; what is left of them. */
+  #search(bytes: Buffer): Buffer {
+    const piece = bytes.subarray(0, SEARCH_BYTES);
+    const behind = bytes.subarray(piece.length);
+    if (this.#opening === null) {
+      this.#searchInPause(piece);
+      return behind;
+    }
+    const established = this.#opening.receive(piece);
+    if (established === null) return behind;
+    this.#establish(established);
+    return Buffer.concat([established.rest, behind]);
+  }
+
+  #searchInPause(piece: Buffer): void {
+    let bytes = piece;
     for (let found = this.#pauseScanner?.scan(bytes); found; found = this.#pauseScanner?.scan(bytes)) {
       // This side's own that comes back says nothing of the peer (R-OPEN-6).
       if (found.hello.instance !== this.#settings.instance) this.#newestHello = found.hello;

@@ -32,6 +32,7 @@ import type { SessionSettings } from './settings.js';
 import type { StreamHost } from './stream-host.js';
 import type { StreamSink } from './stream-sink.js';
 import { StreamTable } from './stream-table.js';
+import type { Turn } from './turn.js';
 
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
@@ -52,6 +53,8 @@ export interface SessionContext {
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly settings: SessionSettings;
+  /** Ends `receive` before all is read. Default: nothing does. */
+  readonly turn?: Turn;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
@@ -91,7 +94,7 @@ export class Session extends EventEmitter<SessionEvents> {
   /** Whether the session is over and the channel holds nothing of it any more. */
   #isWritten = false;
 
-  constructor(agreement: Agreement, { sink, clock, settings, firstStreamId }: SessionContext) {
+  constructor(agreement: Agreement, { sink, clock, settings, turn, firstStreamId }: SessionContext) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
@@ -115,7 +118,12 @@ export class Session extends EventEmitter<SessionEvents> {
       isCongested: () => this.#outbox.isCongested,
     });
     this.#dispatch = new FrameDispatch(this.#table, this.#actions());
-    this.#reader = new FrameReader({ handler: this.#dispatch, integrity, maxDataBytes: self.limits.frame });
+    this.#reader = new FrameReader({
+      handler: this.#dispatch,
+      integrity,
+      maxDataBytes: self.limits.frame,
+      ...(turn && { isTurnOver: turn.countPart }),
+    });
     this.#credit = new SessionCredit({
       clock,
       firstBytes: self.limits.inFlight,
@@ -268,7 +276,10 @@ export class Session extends EventEmitter<SessionEvents> {
     return stream;
   }
 
-  /** Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. */
+  /**
+   * Bytes came from the channel. True when a view of them was kept, so that the buffer must not be filled anew. What was
+   * not read, `takeRest` gives.
+   */
   receive(chunk: Buffer): boolean {
     if (this.#isOver) return false;
     this.#receivedChunks += 1;
@@ -318,7 +329,10 @@ export class Session extends EventEmitter<SessionEvents> {
     else this.#drainWaiters.add(callback);
   }
 
-  /** After the end: the bytes that came behind it, for the next opening. */
+  /**
+   * After `receive`: the bytes behind what ended the session, for the next opening; else those that were left because the
+   * turn was over, as a view of the chunk, to be received before all others. Empty as a rule.
+   */
   takeRest(): Buffer {
     return this.#reader.takeRest();
   }

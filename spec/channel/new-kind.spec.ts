@@ -54,10 +54,14 @@ class ToyLink implements Link {
   readonly #handler = deferred<LinkHandler>();
   readonly #other = deferred<ToyLink>();
   #isClosed = false;
+  #resumed = deferred();
+  /** Deliveries wait for one another, as reading may be paused in the middle of one. */
+  #delivered: Promise<void> = Promise.resolve();
 
   constructor(description: string, pieceBytes: number) {
     this.description = description;
     this.#pieceBytes = pieceBytes;
+    this.#resumed.resolve();
   }
 
   join(other: ToyLink): void {
@@ -69,9 +73,19 @@ class ToyLink implements Link {
     this.#handler.resolve(handler);
   }
 
+  pause(): void {
+    this.#resumed = deferred();
+  }
+
+  resume(): void {
+    this.#resumed.resolve();
+  }
+
   write(bytes: Buffer): boolean {
     const copy = Buffer.from(bytes);
-    void this.#other.promise.then((other) => other.#deliver(copy));
+    void this.#other.promise.then((other) => {
+      other.#delivered = other.#delivered.then(() => other.#deliver(copy));
+    });
     return true;
   }
 
@@ -92,6 +106,7 @@ class ToyLink implements Link {
   async #deliver(bytes: Buffer): Promise<void> {
     const handler = await this.#handler.promise;
     for (let offset = 0; offset < bytes.length && !this.#isClosed; offset += this.#pieceBytes) {
+      await this.#resumed.promise;
       handler.onBytes(Buffer.from(bytes.subarray(offset, offset + this.#pieceBytes)));
     }
   }

@@ -130,6 +130,38 @@ export function testLinks(name: string, open: (t: ExecutionContext) => Promise<E
     t.is(handler.pieces.length, 1);
   });
 
+  test(`${name}: a link that is paused while it is given bytes gives the next ones when it is resumed`, async (t) => {
+    const { near, far } = await open(t);
+    const handler = new LinkRecorder();
+    const farHandler = new LinkRecorder();
+    far.start(farHandler);
+    let isPaused = false;
+    let pauses = 0;
+    near.start({
+      onBytes(bytes) {
+        t.false(isPaused);
+        isPaused = true;
+        pauses += 1;
+        near.pause();
+        // Two turns: what was about to be read would come in the first.
+        setImmediate(() =>
+          setImmediate(() => {
+            isPaused = false;
+            near.resume();
+          }),
+        );
+        return handler.onBytes(bytes);
+      },
+      onDrain: () => handler.onDrain(),
+      onClosed: (reason) => handler.onClosed(reason),
+    });
+    const sent = randomBytes(1_000_000);
+    await writeAll(far, farHandler, sent);
+    await handler.received(sent.length);
+    t.is(hash(handler.bytes), hash(sent));
+    t.true(pauses > 1);
+  });
+
   test(`${name}: a link that went before it was started says so when it is`, async (t) => {
     const { near } = await open(t);
     near.destroy();

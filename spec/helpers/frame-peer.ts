@@ -34,6 +34,8 @@ export class FramePeer extends FrameMaker {
   /** The streams that this peer opened, as the side under test has them, by id. */
   readonly streams = new Map<number, SessionStream>();
   readonly sinks = new Map<number, RecordingSink>();
+  /** In how many turns of the event loop the side under test has read what was written. */
+  turns = 0;
   /** While false nothing is taken from the channel. */
   isReading = true;
   /** What happens to an announced stream whose sink is attached. Default: it is accepted. */
@@ -94,6 +96,11 @@ export class FramePeer extends FrameMaker {
       // As a link does: the buffer is filled anew unless it was kept.
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));
       if (!this.loop.receive(piece)) piece.fill(0xee);
+      this.turns += 1;
+      for (let rest = this.loop.takeUnread(); rest.length > 0; rest = this.loop.takeUnread()) {
+        this.loop.receive(rest);
+        this.turns += 1;
+      }
     }
     this.pump();
   }

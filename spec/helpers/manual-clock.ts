@@ -7,10 +7,13 @@ interface Timer {
 }
 
 export class ManualClock implements Clock {
+  /** How much goes by from one look at it to the next, as if work were done. */
+  costMs = 0;
   #nowMs = 0;
   readonly #timers = new Set<Timer>();
 
   now(): number {
+    this.#nowMs += this.costMs;
     return this.#nowMs;
   }
 

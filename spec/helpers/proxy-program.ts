@@ -6,7 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { exitOnDefect } from '../../cli/exit.js';
 import { Output } from '../../cli/output.js';
+import { boundYoungGeneration } from '../../cli/young-generation.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
 
@@ -14,11 +16,17 @@ import { type Clock, systemClock } from '../../lib/util/clock.js';
 export interface ProxyProgram {
   /** How many seconds of its clock pass in one of the world's. Default 1. */
   readonly speed?: number;
-  readonly proxies: readonly {
-    readonly channel: string;
-    readonly outgoing?: readonly string[];
-    readonly incoming?: readonly string[];
-  }[];
+  /** A proxy for each of these channels. Default: none. */
+  readonly proxies?: readonly ProgramChannel[];
+  /** One proxy with all of these channels. Default: none. */
+  readonly channels?: readonly (ProgramChannel & { readonly label: string })[];
+}
+
+/** A channel with its forwards, as texts. */
+export interface ProgramChannel {
+  readonly channel: string;
+  readonly outgoing?: readonly string[];
+  readonly incoming?: readonly string[];
 }
 
 /** A clock that runs faster than the system's. */
@@ -29,17 +37,21 @@ function fastClock(speed: number): Clock {
   };
 }
 
-async function run({ speed = 1, proxies }: ProxyProgram): Promise<void> {
+function optionsOf({ channel, outgoing = [], incoming = [], ...rest }: ProgramChannel): ChannelOptions {
+  const forwards = [
+    ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
+    ...incoming.map((text) => parseForwardSpec('incoming', text)),
+  ];
+  return { address: channel, forwards, ...rest };
+}
+
+async function run({ speed = 1, proxies = [], channels = [] }: ProxyProgram): Promise<void> {
+  boundYoungGeneration();
   const output = new Output();
   exitOnDefect((error) => output.defect(error));
   const clock = fastClock(speed);
-  const running = proxies.map(({ channel, outgoing = [], incoming = [] }) => {
-    const forwards = [
-      ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
-      ...incoming.map((text) => parseForwardSpec('incoming', text)),
-    ];
-    return new Proxy({ channels: [{ address: channel, forwards }], agent: 'proxy program', clock });
-  });
+  const groups = [...proxies.map((one) => [one]), ...(channels.length > 0 ? [channels] : [])];
+  const running = groups.map((group) => new Proxy({ channels: group.map(optionsOf), agent: 'proxy program', clock }));
   for (const proxy of running) {
     proxy.on('log', (event) => output.log(event));
     await proxy.start();

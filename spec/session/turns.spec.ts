@@ -1,0 +1,131 @@
+/** A chunk that costs more than a turn of the event loop is read in several, and comes to the same (docs/architecture.md). */
+import test from 'ava';
+import fc from 'fast-check';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { MAGIC } from '../../lib/codec/hello.js';
+import { VproxyError } from '../../lib/errors.js';
+import { creditPayload } from '../helpers/frame-maker.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+
+const { OPEN, DATA, CREDIT, FIN, RESET, PING } = FRAME_TYPE;
+
+test('frames that take longer than a turn are read in several turns, in order, and views of them stay as they are', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(1);
+  peer.clock.costMs = 1;
+  peer.turns = 0;
+  const letters = Array.from({ length: 2000 }, (_, index) => Buffer.from([index % 251]));
+  peer.write(Buffer.concat(letters.map((letter) => peer.frame(DATA, 1, letter))));
+  t.true(peer.turns > 100, `${peer.turns}`);
+  t.deepEqual(peer.sinks.get(1)?.bytes, Buffer.concat(letters));
+  t.deepEqual(peer.endings, []);
+});
+
+test('a frame is never cut by the end of a turn, and a chunk with few frames is read in one', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(1);
+  peer.clock.costMs = 1;
+  peer.turns = 0;
+  const bytes = Buffer.alloc(30_000, 'x');
+  peer.write(Buffer.concat([peer.frame(DATA, 1, bytes), peer.frame(DATA, 1, bytes)]));
+  t.is(peer.turns, 1);
+  t.deepEqual(
+    peer.sinks.get(1)?.chunks.map(({ length }) => length),
+    [30_000, 30_000],
+  );
+});
+
+test('what takes no time is read in one turn, however many frames there are', (t) => {
+  const peer = FramePeer.established();
+  peer.turns = 0;
+  peer.write(Buffer.concat(Array.from({ length: 5000 }, () => peer.frame(PING, 0, Buffer.alloc(8)))));
+  t.is(peer.turns, 1);
+});
+
+test('what is no HELLO is searched in several turns, and one that comes behind it establishes the session', (t) => {
+  const peer = new FramePeer();
+  peer.loop.start();
+  peer.pump();
+  peer.clock.costMs = 1;
+  const stale = Buffer.alloc(20_000, 'stale');
+  const hello = peer.hello({ ack: peer.otherNonce });
+  peer.write(
+    Buffer.concat([stale, hello, peer.frame(OPEN, 1, { service: 'echo' }), peer.frame(DATA, 1, Buffer.from('hi'))]),
+  );
+  t.true(peer.turns > 10, `${peer.turns}`);
+  t.is(peer.loop.skippedBytes, stale.length);
+  t.is(peer.sinks.get(1)?.bytes.toString(), 'hi');
+});
+
+test('a session that ends between two turns leaves the rest of the chunk to the next opening', (t) => {
+  const peer = FramePeer.established();
+  peer.clock.costMs = 1;
+  const pings = Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8))));
+  t.true(peer.loop.receive(pings), 'the chunk is kept, as a part of it is left');
+  const rest = peer.loop.takeUnread();
+  t.true(rest.length > 0);
+  t.is(peer.loop.takeUnread().length, 0, 'it is given once');
+  peer.session.drain('in between');
+  t.is(peer.endings.length, 1);
+  peer.write(rest);
+  // The last bytes may be the beginning of a magic.
+  t.is(peer.loop.skippedBytes, rest.length - MAGIC.length + 1);
+});
+
+test('a loop that was stopped between two turns leaves nothing', (t) => {
+  const peer = FramePeer.established();
+  peer.clock.costMs = 1;
+  peer.loop.receive(Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8)))));
+  const rest = peer.loop.takeUnread();
+  peer.loop.stop(new VproxyError('shutdown', 'in between'));
+  t.false(peer.loop.receive(rest));
+  t.is(peer.loop.takeUnread().length, 0);
+});
+
+/** What a peer may send, right or wrong, as one of these for a stream of a few. */
+const frames = fc.array(
+  fc.record({
+    type: fc.constantFrom(OPEN, DATA, DATA, DATA, CREDIT, FIN, RESET, PING, 0x80),
+    streamId: fc.constantFrom(1, 3, 5),
+    bytes: fc.integer({ min: 1, max: 100 }),
+  }),
+  { minLength: 20, maxLength: 200 },
+);
+
+function play(script: typeof frames extends fc.Arbitrary<infer T> ? T : never, costMs: number, pieceBytes: number) {
+  const peer = FramePeer.established();
+  peer.clock.costMs = costMs;
+  const bytes = script.map(({ type, streamId, bytes }) => {
+    if (type === OPEN) return peer.frame(type, streamId, { service: 'echo' });
+    if (type === RESET) return peer.frame(type, streamId, { code: 'cancelled', message: '' });
+    if (type === CREDIT) return peer.frame(type, streamId, creditPayload(bytes));
+    if (type === PING) return peer.frame(type, 0, Buffer.alloc(8));
+    return peer.frame(type, streamId, type === FIN ? undefined : Buffer.alloc(bytes, bytes));
+  });
+  peer.write(Buffer.concat(bytes), pieceBytes);
+  const streams = [...peer.sinks].map(([id, sink]) => [
+    id,
+    sink.events.filter((event) => event !== 'data'),
+    sink.bytes.toString('hex'),
+  ]);
+  return {
+    turns: peer.turns,
+    streams,
+    endings: peer.endings.map(({ message }) => message),
+    skipped: peer.loop.skippedBytes,
+  };
+}
+
+test('whatever comes, it means the same in one turn and in many', (t) => {
+  let turns = 0;
+  fc.assert(
+    fc.property(frames, fc.integer({ min: 1, max: 2000 }), (script, pieceBytes) => {
+      const { turns: many, ...inMany } = play(script, 1, pieceBytes);
+      const { turns: one, ...inOne } = play(script, 0, pieceBytes);
+      t.deepEqual(inMany, inOne);
+      turns += many - one;
+    }),
+    { numRuns: 300 },
+  );
+  t.true(turns > 300, `${turns}`);
+});
