@@ -110,6 +110,11 @@ export class IncomingForward implements Forward {
   #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
     const { id = null } = this.#options;
     const place = { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
-    this.#options.log({ level, event, message, fields: { ...place, ...streamFields(stream, ending) } });
+    this.#options.log({
+      level,
+      event,
+      message,
+      fields: { ...place, ...streamFields(this.#options.clock.now(), stream, ending) },
+    });
   }
 }

@@ -16,6 +16,7 @@ import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEvent } from '../util/log-event.js';
 import { readSecretFile } from '../util/secret-file.js';
+import { isAudited } from './audit-log.js';
 import {
   type ChannelOptions,
   DEFAULT_LABEL,
@@ -39,6 +40,8 @@ import { StorageService } from './storage-service.js';
 
 export interface ProxyChannelEvents {
   log: [event: LogEvent];
+  /** For the audit log: nothing is left out, however fast it comes. */
+  audit: [event: LogEvent];
   /** The session, or what the peer offers in it, has changed. */
   changed: [];
   /** The channel can never work, or not any more. */
@@ -101,12 +104,15 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     });
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
-    this.#log = (event) =>
-      this.#logLimit.log({
-        ...event,
-        message: `${prefix}${event.message}`,
-        fields: { channel: this.label, ...event.fields },
-      });
+    this.#log = (given) => {
+      const event = {
+        ...given,
+        message: `${prefix}${given.message}`,
+        fields: { channel: this.label, ...given.fields },
+      };
+      if (isAudited(event)) this.emit('audit', event);
+      this.#logLimit.log(event);
+    };
     this.forwards = new ForwardTable({
       channel: this.label,
       source: this.#source,

@@ -33,6 +33,8 @@ export interface ProxyOptions {
 
 export interface ProxyEvents {
   log: [event: LogEvent];
+  /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
+  audit: [event: LogEvent];
   /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
@@ -292,6 +294,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     requireChannel(options);
     const channel = new ProxyChannel(options, this.#context);
     channel.on('log', (event) => this.emit('log', event));
+    channel.on('audit', (event) => this.emit('audit', event));
     channel.on('changed', () => {
       for (const look of this.#lookers) look();
       this.#groups.sessionChanged(channel.label, options.group ?? null);

@@ -94,6 +94,7 @@ export class StorageService {
     const message = `storage call ${command}: ${outcome}, ${Math.round(durationMs)} ms`;
     const fields = {
       command,
+      argv,
       status: status ?? null,
       emulator: emulator ?? null,
       durationMs: Math.round(durationMs),
