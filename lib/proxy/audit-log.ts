@@ -57,9 +57,9 @@ export class AuditLog {
     this.#file.open();
   }
 
-  /** Writes an event: `{"time","event","message", …its facts}`. What a peer said stands in texts of JSON only. */
+  /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said stands in texts of JSON only. */
   record({ event, message, fields }: LogEvent): void {
-    const lines = [formatJsonLine({ time: new Date().toISOString(), event, message, ...fields })];
+    const lines = [formatJsonLine({ ...fields, time: new Date().toISOString(), event, message })];
     if (this.#waitingBytes >= MAX_WAITING_BYTES) {
       this.#lostCount += 1;
       return;
