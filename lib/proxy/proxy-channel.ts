@@ -34,6 +34,7 @@ import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
+import { logStream } from './log-stream.js';
 import { requestFilters } from './request-filters.js';
 import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
@@ -208,7 +209,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
   async connect(service: string): Promise<MuxStream> {
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
-    return MuxStream.open(session, service);
+    return logStream(MuxStream.open(session, service), this.#clock, this.#log);
   }
 
   /** Whether it can never work, or not any more. */
