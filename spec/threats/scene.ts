@@ -42,7 +42,7 @@ export interface Scene {
 }
 
 /** Starts both sides; nothing is attacked yet. `guestDigits` is the guest's key where it is another one. */
-export async function startScene(t: ExecutionContext, how: Protection, guestDigits = '1f'): Promise<Scene> {
+export async function startScene(t: ExecutionContext, how: Protection | 'none', guestDigits = '1f'): Promise<Scene> {
   const folder = temporaryFolder(t);
   const reached: Buffer[][] = [];
   const target = await localServer(t, (socket) => {
@@ -57,12 +57,12 @@ export async function startScene(t: ExecutionContext, how: Protection, guestDigi
   };
   if (how === 'tls=cert') for (const side of ['host', 'guest']) makeCertificate(folder, side);
   const options = (own: string, other: string): string => {
-    if (how === 'key') return '';
+    if (how === 'key' || how === 'none') return '';
     if (how === 'tls=psk') return ',tls=psk';
     const file = (name: string) => join(folder, name);
     return `,tls=cert,ca=${file(`${other}-ca.pem`)},cert=${file(`${own}.pem`)},key=${file(`${own}.key`)}`;
   };
-  const keysOf = (side: 'host' | 'guest') => (how === 'tls=cert' ? {} : keys[side]);
+  const keysOf = (side: 'host' | 'guest') => (how === 'tls=cert' || how === 'none' ? {} : keys[side]);
   const host = new TestProxy(t, `tcp-listen:127.0.0.1:0${options('host', 'guest')}`, {
     name: 'host',
     incoming: [`echo:${target.port}`],
