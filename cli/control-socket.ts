@@ -4,6 +4,7 @@ import type { ControlServer } from '../lib/control/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../lib/control/socket-paths.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import { escapeText } from '../lib/util/escape.js';
+import { formatHostPort, type HostPort } from '../lib/util/host-port.js';
 import { isAnswered } from '../lib/util/listen.js';
 import type { Log } from '../lib/util/log-event.js';
 
@@ -56,6 +57,13 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
   }
   const message = `taking control requests at ${escapeText(path)}`;
   log({ level: 'info', event: 'control-listening', message, fields: { path } });
+}
+
+/** Serves metrics by TCP. Rejects with `address-…` codes. */
+export async function listenForMetrics(server: ControlServer, address: HostPort, log: Log): Promise<void> {
+  const endpoint = formatHostPort(await server.listenForMetrics(address));
+  const message = `serving metrics at http://${endpoint}/metrics`;
+  log({ level: 'info', event: 'metrics-listening', message, fields: { endpoint } });
 }
 
 function claimed(path: string, askedBy: string): VproxyError {

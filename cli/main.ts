@@ -1,59 +1,39 @@
-/** The command line as a whole: its commands, its help, and what becomes of an argument that is wrong. */
-import yargs from 'yargs';
-import { VproxyError } from '../lib/errors.js';
-import { pipeCreateCommand } from './commands/pipe-create.js';
-import { runCommand } from './commands/run.js';
-import { storageEmulatorCommand } from './commands/storage-emulator.js';
+/** The command line as a whole: which part of it runs, and what becomes of a failure. Loads as little as it can. */
+import { writeSync } from 'node:fs';
+import { escapeText } from '../lib/util/escape.js';
+import { findCommand } from './control/command-table.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from './exit.js';
-import { Output } from './output.js';
-import { describeVersion } from './package-info.js';
-import { normalizeArguments } from './raw-arguments.js';
-import { usageError } from './usage-error.js';
 
 /**
  * Runs the command that `args` name (without the program's own name) to its end, and sets the exit status of the
  * process. An argument that is wrong gives one line on stderr and status 64.
  */
 export async function runCommandLine(args: readonly string[]): Promise<void> {
-  const output = new Output();
-  exitOnDefect((error) => output.defect(error));
-  // `vproxy --help | head -1` is no failure.
-  process.stdout.on('error', () => process.exit(EXIT_OK));
+  exitOnDefect(reportDefect);
   try {
-    await parser(normalizeArguments(args)).parseAsync();
+    const command = findCommand(args);
+    if (command === null) {
+      // `vproxy --help | head -1` is no failure.
+      process.stdout.on('error', () => process.exit(EXIT_OK));
+      const { runParser } = await import('./parser.js');
+      await runParser(args);
+    } else {
+      const { runCommand } = await import('./control/run-command.js');
+      process.exitCode = await runCommand(command);
+    }
   } catch (error) {
-    output.failure(error);
+    const { Output } = await import('./output.js');
+    new Output().failure(error);
     process.exitCode = exitStatusOf(error);
   }
 }
 
-function parser(args: readonly string[]) {
-  return (
-    yargs([...args])
-      .scriptName('vproxy')
-      .locale('en')
-      .exitProcess(false)
-      .parserConfiguration({
-        'boolean-negation': false,
-        'camel-case-expansion': false,
-        'dot-notation': false,
-        'parse-numbers': false,
-        'parse-positional-numbers': false,
-      })
-      .command(runCommand)
-      // Their own types say which arguments their handlers take; yargs's `command` does not take that in.
-      .command(storageEmulatorCommand)
-      .command(pipeCreateCommand)
-      .strict()
-      .help()
-      .alias('help', 'h')
-      .version(describeVersion())
-      .wrap(Math.min(process.stdout.columns || 100, 120))
-      .epilogue('Manual: docs/cli.md. Exit statuses: docs/errors.md.')
-      .fail((message: string | null, error: Error | undefined) => {
-        throw error instanceof VproxyError || message === null
-          ? (error ?? new VproxyError('internal', 'a command failed without a reason'))
-          : usageError(message, args);
-      })
-  );
+/** Until a command has a log of its own. */
+function reportDefect(error: unknown): void {
+  const message = escapeText(error instanceof Error ? error.message : String(error));
+  try {
+    writeSync(2, `vproxy: error: internal: ${message}\n`);
+  } catch {
+    // Nobody reads that, or not now.
+  }
 }

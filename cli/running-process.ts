@@ -82,7 +82,10 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.emit('log', event);
   };
 
-  /** Reads the file again, and makes the channels and forwards those that it says. What fails is logged, and changes nothing. */
+  /**
+   * Reads the file again, and makes the channels and forwards those that it says; then the next attempt to open each
+   * channel is made now. What fails is logged, and changes nothing.
+   */
   reload(): Promise<ChannelChanges> {
     const done = this.#reloading.then(() => this.#reload());
     this.#reloading = done.catch(() => undefined);
@@ -128,6 +131,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
         this.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
       }
       throw error;
+    } finally {
+      proxy.retryNow();
     }
   }
 

@@ -3,7 +3,7 @@ import type { Options } from 'yargs';
 import { VproxyError } from '../lib/errors.js';
 import { closestWord } from '../lib/util/closest-word.js';
 import { escapeText } from '../lib/util/escape.js';
-
+import { CONTROL_COMMANDS } from './control/command-table.js';
 import { RUN_OPTIONS } from './options.js';
 import { formatOption } from './raw-arguments.js';
 
@@ -11,6 +11,7 @@ import { formatOption } from './raw-arguments.js';
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['storage-emulator', ['replies', 'listen', 'dial']],
   ['pipe-create', ['mode', 'owner']],
+  ['check', []],
 ]);
 
 /** The error for a message of yargs about the words `args`. */
@@ -43,7 +44,9 @@ function describeUnknown(name: string, args: readonly string[]): string {
   const shown = escapeText(name, 64);
   const isOption = args.some((word) => word.startsWith('-') && word.replace(/^-+/, '').split('=')[0] === name);
   if (!isOption && args.includes(name)) {
-    const command = closestWord(name, [...COMMANDS.keys()]);
+    const first = Object.keys(CONTROL_COMMANDS).map((command) => command.replace(/ .*/, ''));
+    if (first.includes(name)) return `"${shown}": a command stands before its options; see vproxy ${shown} --help`;
+    const command = closestWord(name, [...COMMANDS.keys(), ...first]);
     return command === undefined
       ? `"${shown}": every argument belongs to an option; see --help`
       : `"${shown}": no such command; did you mean ${command}?`;

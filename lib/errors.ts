@@ -98,6 +98,7 @@ export const ERROR_CODES = {
   'bad-file': row('process', false, false, 65, 'A file given to vproxy does not have the form that it should have.'),
   'cannot-create': row('process', false, false, 73, 'A file cannot be made, or another kind of file is in its place.'),
   'not-found': row('process', false, false, 69, 'There is no channel, forward or stream of that name.'),
+  'control-unavailable': row('process', false, true, 69, 'No process answers on a control socket, or it ended.'),
   'storage-unavailable': row('stream', false, true, 125, 'A storage call found no proxy, or lost its emulator.'),
   'storage-timeout': row('stream', false, true, 125, 'A storage call was not answered within its deadline.'),
   'storage-bad-reply': row(

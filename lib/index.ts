@@ -1,9 +1,19 @@
 /** The public API of vproxy. */
+export { type ControlClient, connectControl } from './control/client.js';
+export type {
+  ChannelRequest,
+  EventsRequest,
+  ForwardRequest,
+  RemovalRequest,
+  WaitRequest,
+} from './control/client-requests.js';
 export { ControlServer, type ControlServerOptions } from './control/control-server.js';
 export type { ControlEvent } from './control/event-ring.js';
 export type { ProcessControl } from './control/process-control.js';
 export type { ProcessStatus } from './control/process-status.js';
+export type { PingAnswer } from './control/routes/process.js';
 export type { ControlStatus } from './control/routes/status.js';
+export type { ServiceStream } from './control/service-stream.js';
 export type { StreamWithRates } from './control/stream-rates.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';

@@ -4,7 +4,9 @@ import type { CommandModule } from 'yargs';
 import { BadFileError } from '../../lib/config/bad-file-error.js';
 import type { Configuration } from '../../lib/config/configuration.js';
 import { ControlServer } from '../../lib/control/control-server.js';
-import { chooseControlSocket, listenForControl, requireUnclaimed } from '../control-socket.js';
+import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from '../control-socket.js';
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { loadConfiguration } from '../load-configuration.js';
@@ -17,6 +19,11 @@ import { boundYoungGeneration } from '../young-generation.js';
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
 const STOP_MS = 900;
+
+/** A first session that takes longer has control requests taken meanwhile, in milliseconds. */
+const SETTLE_MS = 50;
+
+const SETTLED_EVENTS: ReadonlySet<string> = new Set(['session-established', 'channel-waiting', 'channel-listening']);
 
 /** The command for yargs. */
 export const runCommand: CommandModule<object, RawArguments> = {
@@ -52,6 +59,18 @@ function print(text: string): Promise<number> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve(EXIT_OK)));
 }
 
+/** Resolved as soon as a channel has a session, or waits for somebody. */
+function channelSettled(proxy: ProxyType): Promise<void> {
+  return new Promise((resolve) => {
+    const look = ({ event }: LogEvent) => {
+      if (!SETTLED_EVENTS.has(event)) return;
+      proxy.off('log', look);
+      resolve();
+    };
+    proxy.on('log', look);
+  });
+}
+
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
 async function runProxy(configuration: Configuration, load: (() => Promise<Configuration>) | null): Promise<number> {
   boundYoungGeneration();
@@ -76,9 +95,9 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   proxy.on('log', (event) => output.log(event));
   proxy.on('fatal', (reason) => running.fail(reason));
   process.on('SIGHUP', () => {
-    proxy.retryNow();
-    // What went wrong is in the log.
-    if (load !== null) running.reload().catch(() => undefined);
+    // What goes wrong is in the log.
+    if (load === null) proxy.retryNow();
+    else running.reload().catch(() => undefined);
   });
   const end = () => {
     // Without a listener a second signal ends the process at once.
@@ -87,8 +106,12 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   };
   process.on('SIGINT', end).on('SIGTERM', end);
   const start = async () => {
+    const settled = channelSettled(proxy);
     await proxy.start();
+    // To load what serves requests takes time that the first session would wait for.
+    await Promise.race([settled, delay(SETTLE_MS)]);
     if (socket !== null) await listenForControl(control, socket, running.log);
+    if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
   };
   start().catch((error: unknown) => running.fail(error));
   const status = await running.ended;

@@ -1,10 +1,11 @@
-/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma. */
+/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, or a URI. */
 import { toVproxyError, VproxyError } from '../errors.js';
 import { joinWithCommas, splitAtCommas } from '../util/comma-list.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelKind, ChannelTraits } from './kind.js';
 import { CHANNEL_KINDS } from './kinds.js';
 import { applyOptions, formatOptions } from './options.js';
+import { type ChannelParts, parseChannelUri } from './uri.js';
 
 /** A channel that somebody asked for. */
 export interface ChannelAddress {
@@ -20,15 +21,19 @@ export interface ChannelAddress {
 
 /** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
 export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKind> = CHANNEL_KINDS): ChannelAddress {
-  const colon = text.indexOf(':');
-  const kindName = text.slice(0, Math.max(colon, 0));
+  const { kindName, addressText, options } = explain(text, () => parseChannelUri(text) ?? parseShortForm(text));
   const kind = kinds.get(kindName);
   if (kind === undefined)
-    throw bad(text, `should be KIND:ADDRESS, where KIND is one of: ${[...kinds.keys()].join(', ')}`);
-  const [addressText = '', ...options] = splitAtCommas(text.slice(colon + 1));
+    throw bad(text, `should be KIND:ADDRESS or a URI, where KIND is one of: ${[...kinds.keys()].join(', ')}`);
   const plain = explain(text, () => kind.parse(addressText));
   const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
+}
+
+function parseShortForm(text: string): ChannelParts {
+  const colon = text.indexOf(':');
+  const [addressText = '', ...options] = splitAtCommas(text.slice(colon + 1));
+  return { kindName: text.slice(0, Math.max(colon, 0)), addressText, options };
 }
 
 /** The canonical text of a channel. */

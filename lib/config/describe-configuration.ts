@@ -1,5 +1,6 @@
 /** What is in force, as a configuration file says it. */
-import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { Direction } from '../forward/endpoint-kind.js';
+import { formatForwardSpec } from '../forward/spec.js';
 import { formatHostPort } from '../util/host-port.js';
 import type { Configuration } from './configuration.js';
 
@@ -18,20 +19,29 @@ export function describeConfiguration(configuration: Configuration): Record<stri
 }
 
 function describeChannel(channel: Configuration['channels'][number], processName: string | undefined) {
-  const { address, forwards = [], name = null, waitMs = 0, deadAfterMs = null, insecure = false } = channel;
+  const {
+    address,
+    forwards = [],
+    template = [],
+    name = null,
+    waitMs = 0,
+    deadAfterMs = null,
+    insecure = false,
+  } = channel;
   const { isAllowed = true, socketPath = null, parallel = 1 } = channel.storage ?? {};
+  const texts = [
+    ...template,
+    ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) })),
+  ];
+  const textsOf = (wanted: Direction) => texts.filter(({ direction }) => direction === wanted).map(({ text }) => text);
   return {
     address,
-    outgoing: textsOf(forwards, 'outgoing'),
-    incoming: textsOf(forwards, 'incoming'),
+    outgoing: textsOf('outgoing'),
+    incoming: textsOf('incoming'),
     ...(name === null || name === processName ? {} : { name }),
     wait: waitMs / 1000,
     'dead-after': (deadAfterMs ?? 0) / 1000,
     insecure,
     storage: isAllowed && { ...(socketPath === null ? {} : { socket: socketPath }), parallel },
   };
-}
-
-function textsOf(forwards: readonly ForwardSpec[], direction: ForwardSpec['direction']): string[] {
-  return forwards.filter((spec) => spec.direction === direction).map((spec) => formatForwardSpec(spec));
 }

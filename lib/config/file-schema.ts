@@ -2,8 +2,6 @@
 import { z } from 'zod';
 import { parseChannel } from '../channel/address.js';
 import { toVproxyError } from '../errors.js';
-import type { Direction } from '../forward/endpoint-kind.js';
-import { parseForwardSpec } from '../forward/spec.js';
 import { parseHostPort } from '../util/host-port.js';
 
 const MAX_SECONDS = 86_400;
@@ -39,22 +37,17 @@ const parsed = <T>(what: string, parse: (value: string) => T) =>
     }
   });
 
-const forwards = (direction: Direction, example: string) =>
-  z
-    .array(
-      parsed(`a text, such as "${example}"`, (value) => parseForwardSpec(direction, value)),
-      expecting(`a list of texts, such as ["${example}"]`),
-    )
-    .optional();
+/** They are parsed with what else is known of their channel. */
+const forwards = (example: string) =>
+  z.array(text(`a text, such as "${example}"`), expecting(`a list of texts, such as ["${example}"]`)).optional();
+
+/** Whether a value is a table; a date of TOML is none. */
+export function isTable(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
 
 /** A table whose own keys are looked at by themselves. */
-const table = (what: string) =>
-  z
-    .custom<Readonly<Record<string, unknown>>>(
-      (value) => typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date),
-      expecting(what),
-    )
-    .optional();
+const table = (what: string) => z.custom<object>(isTable, expecting(what)).optional();
 
 /** What can be said of a channel, and once for all of them. */
 const settings = {
@@ -83,8 +76,8 @@ export const CHANNEL_SCHEMA = z.strictObject(
   {
     ...settings,
     address: parsed('KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"', (value) => parseChannel(value).text),
-    outgoing: forwards('outgoing', 'ssh:127.0.0.1:9022'),
-    incoming: forwards('incoming', 'web:127.0.0.1:8080'),
+    outgoing: forwards('ssh:127.0.0.1:9022'),
+    incoming: forwards('web:127.0.0.1:8080'),
     storage: z.union([yesOrNo, table('')], expecting('true, false, or a table with socket and parallel')).optional(),
     'vsock-ports': table('a table, such as { 1024 = "ssh" }'),
   },

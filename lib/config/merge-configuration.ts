@@ -1,11 +1,18 @@
 /** One configuration of a file and a command line, which wins. */
 import { parseChannel } from '../channel/address.js';
 import { VproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { type ChannelOptions, DEFAULT_WAIT_MS, parseLabel } from '../proxy/channel-options.js';
+import { isGroup } from '../proxy/group-pattern.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
 import { parseForwardArgument } from './forward-argument.js';
+import { toTemplate } from './group-forwards.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
+
+/** The order in which a file has them: outgoing ones first. */
+const byDirection = (a: { readonly direction: Direction }, b: { readonly direction: Direction }): number =>
+  b.direction.localeCompare(a.direction);
 
 type LabelledOptions = Configuration['channels'][number];
 
@@ -34,12 +41,13 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
     logFormat: flags.logFormat ?? file?.logFormat ?? 'text',
     logDetails: flags.logDetails ?? file?.logDetails ?? false,
     channelDefaults,
-    channels: channels.map((channel) =>
+    channels: channels.map(({ forwards, ...channel }) =>
       completeChannel({
         name: name ?? null,
         ...file?.defaults,
         ...channel,
         ...flags.settings,
+        ...(isGroup(channel) ? { template: forwards.map(toTemplate) } : { forwards }),
         storage: { ...file?.defaults.storage, ...channel.storage, ...flags.settings.storage },
       }),
     ),
@@ -49,16 +57,18 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
 /** A channel of which nothing is left to defaults, with its canonical address: equal ones mean the same. Throws `bad-argument`. */
 export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
   const { text, traits } = parseChannel(options.address);
+  const { forwards = [], template } = options;
   const { isAllowed = true, socketPath = null, parallel = 1 } = options.storage ?? {};
   return {
     label: parseLabel(options.label),
     address: text,
-    forwards: options.forwards ?? [],
+    forwards: forwards.toSorted(byDirection),
+    ...(template === undefined ? {} : { template: template.toSorted(byDirection) }),
     name: options.name ?? null,
     waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     insecure: options.insecure ?? false,
-    storage: { isAllowed, socketPath, parallel },
+    storage: isAllowed ? { isAllowed, socketPath, parallel } : { isAllowed, socketPath: null, parallel: 1 },
   };
 }
 
@@ -75,8 +85,8 @@ function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] 
 }
 
 function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts }: FlagLayer): FileChannel[] {
-  const labels = channels.map(({ label }) => label);
-  const given = forwards.map(({ direction, text }) => parseForwardArgument(direction, text, labels));
+  const known = new Map(channels.map((channel) => [channel.label, isGroup(channel)]));
+  const given = forwards.map(({ direction, text }) => parseForwardArgument(direction, text, known));
   return channels.map((channel) => {
     const own = given.filter(({ label }) => label === channel.label).map(({ spec }) => spec);
     const kept = channel.forwards.filter((spec) => !own.some((other) => excludes(other, spec)));

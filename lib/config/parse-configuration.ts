@@ -1,18 +1,20 @@
 /** What a configuration file says, or everything that is wrong with it. */
-import { parseChannel } from '../channel/address.js';
 import { toVproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
-import { parseLabel, requirePrivacy } from '../proxy/channel-options.js';
+import { parseLabel } from '../proxy/channel-options.js';
+import { isGroup } from '../proxy/group-pattern.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import { checkTable } from './check-table.js';
 import type { ChannelSettings, FileChannel, FileLayer } from './configuration.js';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, STORAGE_SCHEMA } from './file-schema.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, isTable, STORAGE_SCHEMA } from './file-schema.js';
+import { parseForwardFor } from './group-forwards.js';
 import { parseDocument } from './parse-document.js';
 import { formatKeyPath, type KeyPath, type Problem } from './problem.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
 
-/** What a file says; where there are problems, it is not to be used. */
+/** What a file says; where there are problems, it is not to be used, and what is wrong in it is missing here. */
 export interface ParsedConfiguration {
   readonly layer: FileLayer;
   readonly problems: readonly Problem[];
@@ -24,10 +26,8 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
   const problems: Problem[] = [];
   if ('problem' in document) return { layer: { defaults: {}, channels: [] }, problems: [document.problem] };
   const file = checkTable(FILE_SCHEMA, document.value, [], problems);
-  const tables = Object.entries(channelTables(document.value));
+  const tables = Object.entries(tablesOf(document.value)['channels'] ?? {});
   const channels = tables.flatMap(([label, value]) => parseChannelTable(label, value, problems) ?? []);
-  const defaults = file === null ? {} : parseSettings(file);
-  requirePrivateListeners(channels, defaults, problems);
   requireDistinctEndpoints(channels, problems);
   const layer: FileLayer = {
     ...pick('name', file?.name),
@@ -36,26 +36,29 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
     ...pick('logLevel', file?.['log-level']),
     ...pick('logFormat', file?.['log-format']),
     ...pick('logDetails', file?.['log-details']),
-    defaults,
+    defaults: file === null ? {} : parseSettings(file),
     channels,
   };
   return { layer, problems };
 }
 
-/** The tables of channels, also of a file in which something else is wrong. */
-function channelTables(value: unknown): object {
-  const channels = typeof value === 'object' && value !== null && 'channels' in value ? value.channels : null;
-  return typeof channels === 'object' && channels !== null && !Array.isArray(channels) ? channels : {};
+/** Those keys of a table that are tables themselves. */
+function tablesOf(value: unknown): Readonly<Record<string, object>> {
+  return isTable(value) ? Object.fromEntries(Object.entries(value).filter(([, inner]) => isTable(inner))) : {};
 }
 
 function parseChannelTable(label: string, value: unknown, problems: Problem[]): FileChannel | null {
   const path = ['channels', label];
-  attempt(path, problems, () => parseLabel(label));
+  const name = attempt(path, problems, () => parseLabel(label));
   const found = checkTable(CHANNEL_SCHEMA, value, path, problems);
-  if (found === null) return null;
-  const storage = parseStorage(found.storage, [...path, 'storage'], problems);
-  const ports = parseVsockPorts(found['vsock-ports'] ?? {}, [...path, 'vsock-ports'], problems);
-  const forwards = [...(found.outgoing ?? []), ...(found.incoming ?? [])];
+  const address = found?.address;
+  const hasStar = address !== undefined && attempt([...path, 'address'], problems, () => isGroup({ address })) === true;
+  // Also what is within a channel in which something else is wrong.
+  const forwards = DIRECTIONS.flatMap((direction) => parseForwards(value, hasStar, direction, path, problems));
+  const inner = tablesOf(value);
+  const storage = parseStorage(inner['storage'], [...path, 'storage'], problems);
+  const ports = parseVsockPorts(inner['vsock-ports'], [...path, 'vsock-ports'], problems);
+  if (name === null || found === null) return null;
   if (Object.keys(ports).length > 0 && !forwards.some(isHybridListener)) {
     const message = 'there is no outgoing "*:vsock-mux:/path" that it is for';
     problems.push({ where: [...path, 'vsock-ports'], message });
@@ -66,8 +69,26 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
     forwards: forwards.map((spec) => withVsockPorts(spec, ports)),
     ...pick('name', found.name),
     ...parseSettings(found),
-    ...pick('storage', storage),
+    ...pick('storage', found.storage === false ? { isAllowed: false } : storage),
   };
+}
+
+const DIRECTIONS: readonly Direction[] = ['outgoing', 'incoming'];
+
+/** The forwards in a table of a channel; what is no list of texts, the schema tells. */
+function parseForwards(
+  value: unknown,
+  hasStar: boolean,
+  direction: Direction,
+  path: KeyPath,
+  problems: Problem[],
+): ForwardSpec[] {
+  const list: unknown = isTable(value) ? (value as Record<Direction, unknown>)[direction] : null;
+  if (!Array.isArray(list)) return [];
+  return list.flatMap((text: unknown, index) => {
+    if (typeof text !== 'string' || text === '') return [];
+    return attempt([...path, direction, index], problems, () => parseForwardFor(hasStar, direction, text)) ?? [];
+  });
 }
 
 interface SettingsTable {
@@ -84,29 +105,23 @@ function parseSettings({ wait, 'dead-after': deadAfter, insecure }: SettingsTabl
   };
 }
 
-function parseStorage(value: unknown, path: KeyPath, problems: Problem[]): StorageOptions | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value === 'boolean') return { isAllowed: value };
-  const found = checkTable(STORAGE_SCHEMA, value, path, problems);
+function parseStorage(table: object | undefined, path: KeyPath, problems: Problem[]): StorageOptions | undefined {
+  if (table === undefined) return undefined;
+  const found = checkTable(STORAGE_SCHEMA, table, path, problems);
   return { isAllowed: true, ...pick('socketPath', found?.socket), ...pick('parallel', found?.parallel) };
 }
 
-function parseVsockPorts(table: object, path: KeyPath, problems: Problem[]): Record<number, string> {
-  const pairs = Object.entries(table).flatMap(([port, service]) => {
-    const found = attempt([...path, port], problems, () => parsePortService(`${port}=${String(service)}`));
+function parseVsockPorts(table: object = {}, path: KeyPath, problems: Problem[]): Record<number, string> {
+  const pairs = Object.entries(table).flatMap(([port, service]: [string, unknown]) => {
+    const where = [...path, port];
+    if (typeof service !== 'string') {
+      problems.push({ where, message: 'expected the name of a service' });
+      return [];
+    }
+    const found = attempt(where, problems, () => parsePortService(`${port}=${service}`));
     return found === null ? [] : [found];
   });
   return Object.fromEntries(pairs);
-}
-
-function requirePrivateListeners(
-  channels: readonly FileChannel[],
-  defaults: ChannelSettings,
-  problems: Problem[],
-): void {
-  for (const { label, address, insecure = defaults.insecure ?? false } of channels) {
-    attempt(['channels', label, 'address'], problems, () => requirePrivacy(parseChannel(address), insecure));
-  }
 }
 
 /** An address can be listened on once in the process, a service offered once on each channel. */

@@ -4,15 +4,20 @@ import { VproxyError } from '../errors.js';
 import { describeError } from '../util/describe-error.js';
 import { BadFileError } from './bad-file-error.js';
 import type { FileLayer } from './configuration.js';
-import { parseConfiguration } from './parse-configuration.js';
+import { type ParsedConfiguration, parseConfiguration } from './parse-configuration.js';
 import { formatProblem } from './problem.js';
 
 /** Larger than a file with thousands of channels, in bytes. */
 const MAX_FILE_BYTES = 4 * 2 ** 20;
 
+/** What the file says, and everything that is wrong with it. Rejects with a `BadFileError` where it cannot be read. */
+export async function inspectConfigurationFile(path: string): Promise<ParsedConfiguration> {
+  return parseConfiguration(await readText(path), path);
+}
+
 /** What the file says. Rejects with a `BadFileError` that has everything that is wrong. */
 export async function readConfigurationFile(path: string): Promise<FileLayer> {
-  const { layer, problems } = parseConfiguration(await readText(path), path);
+  const { layer, problems } = await inspectConfigurationFile(path);
   if (problems.length > 0) throw new BadFileError(problems.map((problem) => formatProblem(path, problem)));
   return layer;
 }
@@ -29,8 +34,8 @@ async function readText(path: string): Promise<string> {
     }
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
   } catch (cause) {
-    const isText = !(cause instanceof TypeError);
-    const message = isText ? `it cannot be read: ${describeError(cause)}` : 'it is not UTF-8';
+    const why = cause instanceof TypeError ? 'it is not UTF-8' : describeError(cause);
+    const message = `it cannot be read: ${why}`;
     throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
   }
 }

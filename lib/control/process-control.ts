@@ -14,7 +14,7 @@ export interface ProcessControl {
   /** What is in force: the form of a configuration file, as a value for JSON. */
   readonly config: unknown;
   /** What a channel gets that a request adds and says nothing about. Default: the defaults of `ChannelOptions`. */
-  readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards'>;
+  readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards' | 'template'>;
   /**
    * Reads the configuration again and puts it in force. Rejects with `bad-file`, `bad-argument` or `address-…` codes,
    * and nothing has changed then.

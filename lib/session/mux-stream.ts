@@ -59,9 +59,24 @@ export class MuxStream extends Duplex {
     return this.#stream.id;
   }
 
+  /** When it was made, by the session's clock. */
+  get openedAtMs(): number {
+    return this.#stream.openedAtMs;
+  }
+
   /** Where the opener's local socket came from, as it says. */
   get from(): string | null {
     return this.#stream.from;
+  }
+
+  /** Payload that was sent so far. */
+  get sentBytes(): number {
+    return this.#stream.sentBytes;
+  }
+
+  /** Payload that came so far. */
+  get receivedBytes(): number {
+    return this.#stream.receivedBytes;
   }
 
   override read(size?: number): unknown {

@@ -129,7 +129,8 @@ for (const text of ['virtserial-open:com.example.0', 'tty-open:/dev/ttyS1', 'pip
 test('an address with options becomes a text that means the same', (t) => {
   const path = fc
     .string({ minLength: 1, maxLength: 20, unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', ' ', 'é') })
-    .filter((text) => text !== ':-');
+    // What begins so is a URI.
+    .filter((text) => text !== ':-' && !text.startsWith('//'));
   const options = fc.record(
     {
       frame: fc.oneof(fc.constant(4096), fc.integer({ min: 4096, max: 1_048_576 })),

@@ -41,19 +41,39 @@ test.serial(refused, [], '-c: the channel is missing; expected -c KIND:ADDRESS, 
 test.serial(
   refused,
   ['-c'],
-  '-c: its value is missing; expected KIND:ADDRESS[,key=value…] of the channel (required), such as unix-connect:/run/vm1.sock',
+  '-c: its value is missing; expected [LABEL=]KIND:ADDRESS[,key=value…] or URI of a channel (required), such as unix-connect:/run/vm1.sock; repeatable',
 );
 test.serial(refused, ['-c', ''], '-c: its value is empty');
-test.serial(refused, ['-c', 'a', '--channel', 'b'], '-c: one is expected, but it is there 2 times');
+test.serial(
+  refused,
+  ['-c', 'stdio:', '--channel', 'fd:3'],
+  '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS',
+);
+test.serial(
+  refused,
+  ['-c', 'a=stdio:', '-cb=fd:3', '-ossh:9022'],
+  '-o ssh:9022: which channel? There are: a, b; write a/ssh:9022 for the first of them',
+);
+test.serial(
+  refused,
+  ['-c', 'A=stdio:'],
+  'channel label "A": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+);
+test.serial(
+  refused,
+  [...CHANNEL, '--metrics', '9464'],
+  '--metrics: "9464" is not HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets: [::1]:9000)',
+);
+test.serial(refused, ['check'], 'check: its path is missing; see --help');
 test.serial(
   refused,
   ['-c', 'serial:/dev/ttyS0'],
-  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
 );
 test.serial(
   refused,
   ['-c', 'tcp-listen:0.0.0.0:0'],
-  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not',
+  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
 );
 test.serial(refused, [...CHANNEL, '-o', 'ssh'], `-o ssh: there is no colon behind the service; ${forms}`);
 test.serial(refused, [...CHANNEL, '-ossh'], `-o ssh: there is no colon behind the service; ${forms}`);

@@ -13,7 +13,7 @@ import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers
 import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
-const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')} --no-control`;
 
 /** Sends every byte value many times through a forward to an echo, and compares. */
 async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
@@ -93,7 +93,7 @@ async function startOnDescriptor(
   const server = await localServer(t, echo);
   const [input = 'ignore', output = 'ignore', ...more] = stdio(socket);
   const args = ['-c', channel, '-i', `echo:127.0.0.1:${server.port}`];
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...args], {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '--no-control', ...args], {
     stdio: [input, output, 'pipe', ...more],
   });
   t.teardown(() => child.kill('SIGKILL'));
@@ -103,6 +103,8 @@ async function startOnDescriptor(
   const ended = deferred<{ code: number | null; log: string }>();
   child.once('close', (code) => ended.resolve({ code, log: log.join('') }));
   await proxy.event('session-established');
+  // Each side learns of it by itself, and one that is told to end before that has nobody to tell.
+  await eventually(() => log.join('').includes('session with'), { what: 'the session of the child' });
   return { proxy, ended: ended.promise, child };
 }
 
@@ -142,7 +144,7 @@ test.serial('stdio: over pipes carries a session, and says the end to the one wh
 
 test.serial('standard input that is a file ends vproxy with status 74 and one line', async (t) => {
   const file = join(PROJECT_ROOT, 'package.json');
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '-c', 'stdio:'], {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '--no-control', '-c', 'stdio:'], {
     stdio: [openSync(file, 'r'), 'pipe', 'pipe'],
   });
   let log = '';

@@ -212,6 +212,28 @@ test('STOP of the peer fails the writes of this side with its reason', async (t)
   t.deepEqual([error.code, error.message], ['local-error', 'nobody reads']);
 });
 
+test('STOP of the peer drops what is written where somebody listens for it, and the peer may still send', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  pair.b.session.once('stream', (stream) => {
+    const far = MuxStream.accept(pair.b.session, stream);
+    stream.stop('cancelled', 'has ended');
+    far.end('answer');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  const reasons: VproxyError[] = [];
+  stream.on('stop', (reason: VproxyError) => reasons.push(reason));
+  await carryOn(pair);
+  stream.write('too late');
+  stream.end('also');
+  t.is(await carryUntil(pair, text(stream)), 'answer');
+  t.deepEqual(
+    reasons.map(({ code, message }) => [code, message]),
+    [['cancelled', 'has ended']],
+  );
+  t.is(stream.errored, null);
+});
+
 test('write returns false when the stream is behind, and drain follows', async (t) => {
   const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
   t.false(near.write(pattern(100_000)));

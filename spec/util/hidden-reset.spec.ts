@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { hiddenReset } from '../../lib/util/hidden-reset.js';
+import { hiddenReset, isHungUp } from '../../lib/util/hidden-reset.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -42,3 +42,14 @@ test('a reset right behind the last bytes is either an error at once, or is foun
     t.regex(String(await failure), /ECONNRESET/);
   }
 });
+
+for (const isClosed of [false, true]) {
+  test(`a unix socket that was ${isClosed ? 'closed' : 'shut down'} at the other end is ${isClosed ? '' : 'not '}hung up`, async (t) => {
+    const path = join(temporaryFolder(t), 'x.sock');
+    await localServer(t, (socket) => (isClosed ? socket.destroy() : socket.end()), { path });
+    const socket = localSocket(t, { path });
+    socket.on('error', () => undefined).resume();
+    await once(socket, 'end');
+    t.is(isHungUp(socket), isClosed);
+  });
+}

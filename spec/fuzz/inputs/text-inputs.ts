@@ -47,6 +47,10 @@ const GOOD_CHANNELS = [
   'vsock-mux-connect:/run/vm:-:-:1234,integrity=off',
   'vsock-connect:2:1234',
   'exec:ssh -o A=b,,c host,frame=4096',
+  'unix:////run/a%2Cb:-?frame=4096&integrity=off',
+  'tcp://[::1]:9000?streams=9',
+  'vsock://2:4294967294',
+  'ssh://u%20x@h:22/run/a%20b?in-flight=65536',
 ];
 const GOOD_FORWARDS = [
   'x:/run/a,,b:-:-,mode=0660,user=root,group=7',

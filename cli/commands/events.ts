@@ -1,0 +1,43 @@
+/** `vproxy events`: what happens, one line an event. */
+import type { ControlEvent } from '../../lib/control/event-ring.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
+import { openControl } from '../control/open-control.js';
+import { formatJson, print } from '../control/print.js';
+import { formatTextLine } from '../log-format.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'events [--channel LABEL] [--replay COUNT] [--no-follow] [--json]',
+  about:
+    'Shows the last events, and then each one as it happens, of every level, whatever the log shows. Ends with the process, or when it is interrupted.',
+  options: {
+    ...CHANNEL_FILTER,
+    replay: { value: 'COUNT', describe: 'How many of the last events to begin with [default: all that are kept, 500]' },
+    'no-follow': { describe: 'End when those are shown' },
+    ...JSON_OPTION,
+  },
+  run: showEvents,
+};
+
+const MAX_REPLAY = 500;
+
+async function showEvents(args: Arguments): Promise<void> {
+  const replay = args.number('replay', 'events', 0, MAX_REPLAY);
+  const control = await openControl(args);
+  const label = args.text('channel');
+  if (label !== undefined) await control.channel(label);
+  const request = { follow: !args.has('no-follow'), ...(replay === undefined ? {} : { replay }) };
+  for await (const event of control.events(request)) {
+    if (label !== undefined && event.fields['channel'] !== label) continue;
+    print(`${args.has('json') ? formatJson(event) : formatEvent(event)}\n`);
+    // Where a terminal or a pipe is slow, events wait at the process, which says how many it had to drop.
+    if (process.stdout.writableNeedDrain) await new Promise((resolve) => process.stdout.once('drain', resolve));
+  }
+}
+
+/** The line of the log, behind its time. */
+function formatEvent(event: ControlEvent): string {
+  return `${event.time} ${formatTextLine(event, false)}`;
+}

@@ -1,0 +1,82 @@
+/** `vproxy forward remove`: removes a forward. */
+import type { ControlClient } from '../../lib/control/client.js';
+import { VproxyError } from '../../lib/errors.js';
+import type { ForwardStatus } from '../../lib/proxy/status.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { CHANNEL_FILTER } from '../control/common-options.js';
+import { describeForward } from '../control/describe-forward.js';
+import { openControl } from '../control/open-control.js';
+import { showProgress } from '../control/progress.js';
+import { splitLabel } from '../control/split-label.js';
+import { formatCount } from '../control/units.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
+  about:
+    'Removes a forward, named by its id, its text or its service. It takes no new streams from then on; the command ends when those that are open have ended.',
+  options: {
+    channel: { ...CHANNEL_FILTER.channel, describe: 'Look among the forwards of this channel only' },
+    now: { describe: 'Reset the streams that are open' },
+  },
+  operands: ['ID|FORWARD|SERVICE'],
+  run: removeForward,
+};
+
+async function removeForward(args: Arguments): Promise<void> {
+  const [text = ''] = args.operands;
+  const control = await openControl(args);
+  const { id } = findForward(await control.forwards(), text, args.text('channel'), await canonicalSpecs(text));
+  if (args.has('now')) return control.removeForward(id, { mode: 'now' });
+  await showProgress(() => describeRest(control, id), control.removeForward(id));
+}
+
+async function describeRest(control: ControlClient, id: string): Promise<string | null> {
+  const found = (await control.forwards()).find((forward) => forward.id === id);
+  return found === undefined ? null : `waiting for ${formatCount(found.streams, 'stream')} of ${id}`;
+}
+
+/** The texts of forwards as the process shows them, for one that was typed, such as `ssh:9022`; none where it is no such text. */
+async function canonicalSpecs(text: string): Promise<string[]> {
+  const { rest } = splitLabel(text);
+  if (!rest.includes(':')) return [];
+  const { parseForwardSpec, formatForwardSpec } = await import('../../lib/forward/spec.js');
+  return (['outgoing', 'incoming'] as const).flatMap((direction) => {
+    try {
+      return [formatForwardSpec(parseForwardSpec(direction, rest))];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The forward that is meant. Throws `not-found`, or `bad-argument` where there are several. */
+function findForward(
+  all: readonly ForwardStatus[],
+  text: string,
+  channel: string | undefined,
+  specs: readonly string[],
+): ForwardStatus {
+  const { label, rest } = splitLabel(text);
+  const forwards = all.filter((forward) => channel === undefined || forward.channel === channel);
+  const ofLabel = forwards.filter((forward) => label === null || forward.channel === label);
+  const matches = [
+    forwards.filter(({ id }) => id === text),
+    ofLabel.filter(({ spec }) => spec === rest || specs.includes(spec)),
+    ofLabel.filter(
+      ({ service, endpoint }) => specs.includes(`${service}:${endpoint}`) || `${service}:${endpoint}` === rest,
+    ),
+    ofLabel.filter(({ service }) => service === rest),
+  ].find((found) => found.length > 0);
+  const shown = `"${escapeText(text, 80)}"`;
+  if (matches === undefined) {
+    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; see vproxy forwards`);
+  }
+  // One that is draining goes without being told twice.
+  const active = matches.filter(({ state }) => state === 'active');
+  const [only, ...others] = active.length > 0 ? active : matches;
+  if (only !== undefined && others.length === 0) return only;
+  throw new VproxyError('bad-argument', `several forwards are ${shown}: ${matches.map(describeForward).join('; ')}`);
+}

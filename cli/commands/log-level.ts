@@ -1,0 +1,33 @@
+/** `vproxy log-level`: shows or sets what the process logs. */
+import { VproxyError } from '../../lib/errors.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { LogLevel } from '../../lib/util/log-event.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { JSON_OPTION } from '../control/common-options.js';
+import { openControl } from '../control/open-control.js';
+import { print, printJson } from '../control/print.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'log-level [error|warn|info|debug] [--json]',
+  about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
+  options: JSON_OPTION,
+  operands: ['[LEVEL]'],
+  run: setLevel,
+};
+
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
+async function setLevel(args: Arguments): Promise<void> {
+  const [text] = args.operands;
+  const wanted = LEVELS.find((level) => level === text);
+  if (text !== undefined && wanted === undefined) {
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LEVELS.join(', ')}`);
+  }
+  const control = await openControl(args);
+  const level =
+    wanted === undefined ? (await control.status()).process.logLevel : (await control.logLevel(wanted)).level;
+  if (args.has('json')) printJson({ level });
+  else print(`${level}\n`);
+}

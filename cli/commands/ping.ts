@@ -1,0 +1,86 @@
+/** `vproxy ping`: measures the round trip through a peer. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ControlClient } from '../../lib/control/client.js';
+import { VproxyError } from '../../lib/errors.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { CHANNEL_OPTION } from '../control/common-options.js';
+import { openControl } from '../control/open-control.js';
+import { PingStatistics } from '../control/ping-statistics.js';
+import { formatJson, print } from '../control/print.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'ping [-c COUNT] [-i SECONDS] [--channel LABEL] [--json]',
+  about:
+    'Measures the round trip through the peer of a channel, again and again until it is interrupted, or COUNT times. The status is 1 where no ping was answered.',
+  options: {
+    count: { short: 'c', value: 'COUNT', describe: 'How many pings [default: without end]' },
+    interval: { short: 'i', value: 'SECONDS', describe: 'Between two of them [default: 1]' },
+    ...CHANNEL_OPTION,
+    json: { describe: 'Print each one as a line of JSON, and no statistics' },
+  },
+  run: ping,
+};
+
+/** The status where no ping was answered, as that of ping(8). */
+const EXIT_UNANSWERED = 1;
+
+async function ping(args: Arguments): Promise<number> {
+  const count = args.number('count', 'pings', 1, 1e9) ?? Number.POSITIVE_INFINITY;
+  const intervalMs = (args.number('interval', 'seconds', 0, 3600) ?? 1) * 1000;
+  const control = await openControl(args);
+  const label = args.text('channel') ?? (await onlyChannel(control));
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort()).once('SIGTERM', () => interrupted.abort());
+  const statistics = new PingStatistics();
+  const show = args.has('json') ? printLine : printText;
+  try {
+    for (let seq = 1; seq <= count && !interrupted.signal.aborted; seq++) {
+      const due = performance.now() + intervalMs;
+      const result = await pingOnce(control, label, interrupted.signal);
+      if (result === null) break;
+      statistics.add('roundTripMs' in result ? result.roundTripMs : null);
+      show({ channel: label, seq, ...result });
+      if (seq < count) await pause(due - performance.now(), interrupted.signal);
+    }
+  } finally {
+    if (!args.has('json')) print(`\n${statistics.format(label).join('\n')}\n`);
+  }
+  return statistics.answered === 0 ? EXIT_UNANSWERED : 0;
+}
+
+type PingResult = { readonly roundTripMs: number } | { readonly code: string; readonly message: string };
+
+/** Null where it was interrupted. That there is no session is a ping that is not answered; rejects with all else. */
+async function pingOnce(control: ControlClient, channel: string, signal: AbortSignal): Promise<PingResult | null> {
+  try {
+    const { roundTripMs } = await control.ping({ channel, signal });
+    return { roundTripMs };
+  } catch (error) {
+    if (signal.aborted) return null;
+    if (!(error instanceof VproxyError) || error.code !== 'no-session') throw error;
+    return { code: error.code, message: error.message };
+  }
+}
+
+type PingLine = PingResult & { readonly channel: string; readonly seq: number };
+
+const printLine = (line: PingLine): void => print(`${formatJson(line)}\n`);
+
+function printText(line: PingLine): void {
+  const what = 'roundTripMs' in line ? `time=${line.roundTripMs.toFixed(3)} ms` : line.message;
+  print(`${line.channel}: seq=${line.seq} ${what}\n`);
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(Math.max(0, ms), undefined, { signal }).catch(() => undefined);
+}
+
+/** The label of the only channel. Rejects with `bad-argument` where there are several. */
+async function onlyChannel(control: ControlClient): Promise<string> {
+  const labels = (await control.channels()).map(({ label }) => escapeText(label));
+  if (labels.length === 1 && labels[0] !== undefined) return labels[0];
+  throw new VproxyError('bad-argument', `which channel? Use --channel; there are: ${labels.join(', ') || 'none'}`);
+}

@@ -1,0 +1,25 @@
+/** `vproxy services`: what is offered, here and by the peers. */
+import type { ServiceStatus } from '../../lib/proxy/status.js';
+import type { Command } from '../control/command.js';
+import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
+import { type ListView, showList } from '../control/show-list.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'services [--channel LABEL] [--json]',
+  about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
+  options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  run: (args) => showList(args, VIEW),
+};
+
+const VIEW: ListView<ServiceStatus> = {
+  columns: [
+    { title: 'CHANNEL', leastWidth: 12 },
+    { title: 'SERVICE', leastWidth: 12 },
+    { title: 'OFFERED BY' },
+    { title: 'FORWARD' },
+  ],
+  empty: 'No services are offered, here or by a peer.',
+  list: (control) => control.services(),
+  row: ({ channel, service, offeredBy, forward }) => [channel, service, offeredBy, forward ?? '-'],
+};

@@ -1,0 +1,22 @@
+/** `vproxy stop`: lets the process end. */
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { openControl } from '../control/open-control.js';
+import { waitForEnd } from '../control/wait-for-end.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'stop',
+  about: 'Lets the process end in order, as SIGTERM does. The command ends when it has.',
+  options: {},
+  run: stop,
+};
+
+/** The end takes a second at most, and a machine may be slow: in milliseconds. */
+const TIMEOUT_MS = 10_000;
+
+async function stop(args: Arguments): Promise<void> {
+  const control = await openControl(args);
+  await control.stop();
+  await waitForEnd(control, TIMEOUT_MS);
+}

@@ -1,0 +1,54 @@
+/** The help of a command, for stdout. */
+import type { Command, CommandOption } from './command.js';
+import { CONTROL_COMMANDS, secondWords } from './command-table.js';
+import { COMMON_OPTIONS } from './common-options.js';
+import { wrapText } from './wrap-text.js';
+
+const WIDTH = 100;
+
+/** Usage, what it does, and its options. */
+export function formatHelp({ usage, about, options }: Command): string {
+  return [
+    `Usage: vproxy ${usage}`,
+    '',
+    ...wrapText(about, WIDTH),
+    '',
+    'Options:',
+    ...formatRows(Object.entries<CommandOption>({ ...options, ...COMMON_OPTIONS }).map(describeOption)),
+    '',
+    'Manual: docs/cli.md. Exit statuses: docs/errors.md.',
+    '',
+  ].join('\n');
+}
+
+/** The commands that begin with the same word. */
+export function formatGroupHelp(name: string): string {
+  const rows = secondWords(name).map((second): [string, string] => {
+    const full = `${name} ${second}`;
+    return [`vproxy ${full}`, CONTROL_COMMANDS[full]?.summary ?? ''];
+  });
+  return ['Commands:', ...formatRows(rows), '', `vproxy ${name} COMMAND --help shows the options of one.`, ''].join(
+    '\n',
+  );
+}
+
+function describeOption([name, { short, value, describe, isRepeatable }]: [string, CommandOption]): [string, string] {
+  const letter = short === undefined ? '    ' : `-${short}, `;
+  return [
+    `${letter}--${name}${value === undefined ? '' : ` ${value}`}`,
+    `${describe}${isRepeatable === true ? '; repeatable' : ''}`,
+  ];
+}
+
+function formatRows(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(...rows.map(([left]) => left.length)) + 4;
+  return rows.flatMap(([left, right]) =>
+    wrapText(right, WIDTH - width).map((line, index) => `${(index === 0 ? `  ${left}` : '').padEnd(width)}${line}`),
+  );
+}
+
+/** All commands for a running vproxy, for the help of the program. */
+export function formatCommandList(): string {
+  const rows = Object.entries(CONTROL_COMMANDS).map(([name, { summary }]): [string, string] => [name, summary]);
+  return ['Commands for a vproxy that runs (vproxy COMMAND --help):', ...formatRows(rows)].join('\n');
+}

@@ -1,0 +1,28 @@
+/**
+ * Forwards of a group, in which `{channel}` stands for the label of each of its channels. Until they are a template again
+ * they have a word in its place that may stand wherever a label may, so that they are parsed as any other forward.
+ */
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { Direction } from '../forward/endpoint-kind.js';
+import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../forward/spec.js';
+import type { ForwardTemplate } from '../proxy/channel-options.js';
+
+const PLACEHOLDER = '{channel}';
+
+/** As long as the placeholder, and nothing that anybody would write. */
+const STAND_IN = 'x1chann3l';
+
+/** The forward of a text, for a group or for a channel, where `{channel}` means nothing. Throws `bad-argument`. */
+export function parseForwardFor(isGroup: boolean, direction: Direction, text: string): ForwardSpec {
+  if (!isGroup) return parseForwardSpec(direction, text);
+  try {
+    return parseForwardSpec(direction, text.replaceAll(PLACEHOLDER, STAND_IN));
+  } catch (error) {
+    throw new VproxyError('bad-argument', toVproxyError(error).message.replaceAll(STAND_IN, PLACEHOLDER));
+  }
+}
+
+/** What the group is given in the place of such a forward. */
+export function toTemplate(spec: ForwardSpec): ForwardTemplate {
+  return { direction: spec.direction, text: formatForwardSpec(spec).replaceAll(STAND_IN, PLACEHOLDER) };
+}

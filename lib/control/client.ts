@@ -1,0 +1,167 @@
+/** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
+import type { ChannelChanges } from '../proxy/apply-channels.js';
+import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../proxy/status.js';
+import type { LogLevel } from '../util/log-event.js';
+import { answeredError } from './answered-error.js';
+import type { ChannelRequest, EventsRequest, ForwardRequest, RemovalRequest, WaitRequest } from './client-requests.js';
+import { connectService } from './connect-service.js';
+import { bodyOf, type ControlRequest, requestText, requestValue, responseTo } from './control-request.js';
+import type { ControlEvent } from './event-ring.js';
+import { readEvents } from './events-reader.js';
+import type { PingAnswer } from './routes/process.js';
+import type { ControlStatus } from './routes/status.js';
+import type { ServiceStream } from './service-stream.js';
+import type { StreamWithRates } from './stream-rates.js';
+
+/**
+ * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
+ * its own, so there is nothing to be closed.
+ */
+export function connectControl(path: string): ControlClient {
+  return new ControlClient(path);
+}
+
+/**
+ * A process at a distance: `connectControl` makes one. Each method rejects with a `VproxyError`: with the code and the
+ * message of the answer, with `control-unavailable` where no process answers, or with `denied` where the socket is
+ * somebody else's.
+ */
+export class ControlClient {
+  /** The path of the control socket. */
+  readonly path: string;
+
+  /** See {@link connectControl}. */
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** The process, its channels, and how much there is of the rest. */
+  status(signal?: AbortSignal): Promise<ControlStatus> {
+    return this.#ask({ method: 'GET', path: '/v1/status', signal });
+  }
+
+  channels(): Promise<ChannelStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/channels' });
+  }
+
+  /** Rejects with `not-found`. */
+  channel(label: string): Promise<ChannelStatus> {
+    return this.#ask({ method: 'GET', path: `/v1/channels/${encodeURIComponent(label)}` });
+  }
+
+  /** Rejects with `bad-argument` or `address-…` codes, and nothing has changed then. */
+  addChannel(body: ChannelRequest): Promise<ChannelStatus> {
+    return this.#ask({ method: 'POST', path: '/v1/channels', body });
+  }
+
+  /** Removes a channel with its forwards; resolved when it is gone. Rejects with `not-found`. */
+  removeChannel(label: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/channels/${encodeURIComponent(label)}`, query: { mode }, signal });
+  }
+
+  forwards(): Promise<ForwardStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/forwards' });
+  }
+
+  /** Rejects with `bad-argument`, `not-found` for the channel, or `address-…` codes, and nothing has changed then. */
+  addForward(body: ForwardRequest): Promise<ForwardStatus> {
+    return this.#ask({ method: 'POST', path: '/v1/forwards', body });
+  }
+
+  /** Removes a forward by its id; resolved when it is gone. Rejects with `not-found`. */
+  removeForward(id: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/forwards/${encodeURIComponent(id)}`, query: { mode }, signal });
+  }
+
+  /** What is offered on each channel, here and by its peer. */
+  services(): Promise<ServiceStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/services' });
+  }
+
+  streams(signal?: AbortSignal): Promise<StreamWithRates[]> {
+    return this.#ask({ method: 'GET', path: '/v1/streams', signal });
+  }
+
+  /** Resets a stream. Rejects with `not-found`. */
+  closeStream(channel: string, id: number): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/streams/${encodeURIComponent(channel)}/${id}` });
+  }
+
+  /**
+   * What happened, and what happens, one event after the other. Ends in order when `signal` is aborted, or, without
+   * `follow`, when all is told; rejects with `control-unavailable` where the process ends otherwise.
+   */
+  async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
+    try {
+      const response = await responseTo(this.path, {
+        method: 'GET',
+        path: '/v1/events',
+        query: { replay, follow },
+        signal,
+      });
+      if (response.statusCode !== 200) throw answeredError(response.statusCode ?? 0, await bodyOf(this.path, response));
+      yield* readEvents<ControlEvent>(this.path, response);
+    } catch (error) {
+      if (signal?.aborted !== true) throw error;
+    }
+  }
+
+  /** The round trip through the peer of a channel, which need not be named where there is one only. */
+  ping({
+    channel,
+    signal,
+  }: {
+    readonly channel?: string | undefined;
+    readonly signal?: AbortSignal;
+  } = {}): Promise<PingAnswer> {
+    return this.#ask({ method: 'POST', path: '/v1/ping', body: { channel }, signal });
+  }
+
+  /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`. */
+  waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
+    return this.#ask({ method: 'GET', path: '/v1/wait', query: { service, channel, timeout: timeoutS }, signal });
+  }
+
+  /** Sets the least important level that the process logs. */
+  logLevel(level: LogLevel): Promise<{ readonly level: LogLevel }> {
+    return this.#ask({ method: 'PUT', path: '/v1/log-level', body: { level } });
+  }
+
+  /** What is in force, in the form of a configuration file. */
+  config(): Promise<unknown> {
+    return this.#ask({ method: 'GET', path: '/v1/config' });
+  }
+
+  /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
+  reload(): Promise<ChannelChanges> {
+    return this.#ask({ method: 'POST', path: '/v1/reload' });
+  }
+
+  /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */
+  drain({ timeoutS }: { readonly timeoutS?: number | undefined } = {}): Promise<void> {
+    return this.#ask({ method: 'POST', path: '/v1/drain', body: { timeoutS } });
+  }
+
+  /** Lets the process end. Resolved at once. */
+  stop(): Promise<void> {
+    return this.#ask({ method: 'POST', path: '/v1/stop' });
+  }
+
+  /** Figures in the text format of Prometheus. */
+  metrics(): Promise<string> {
+    return requestText(this.path, { method: 'GET', path: '/metrics' });
+  }
+
+  /**
+   * A stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: its end is the end of that direction, to
+   * destroy it gives the stream up. Rejects with the code of why there is none, such as `unknown-service` or `no-session`.
+   */
+  connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
+    return connectService(this.path, service, channel);
+  }
+
+  /** What the process answers is taken for what the contract says: it is the same user's, and of the same program. */
+  async #ask<T>(request: ControlRequest): Promise<T> {
+    return (await requestValue(this.path, request)) as T;
+  }
+}

@@ -1,0 +1,224 @@
+/** The commands that look at a running vproxy and change it. */
+import { join } from 'node:path';
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { runPiped } from '../helpers/run-piped.js';
+import { runVproxy } from '../helpers/run-vproxy.js';
+import { steeredPair } from '../helpers/steered-pair.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const json = (text: string): unknown => JSON.parse(text);
+
+test.serial('status, channels, forwards and services, for people and as JSON', async (t) => {
+  const { run } = await steeredPair(t, {
+    here: { outgoing: ['ssh:127.0.0.1:0'] },
+    peer: { incoming: ['web:127.0.0.1:9'] },
+  });
+  const status = await run('status');
+  t.is(status.stderr, '');
+  t.regex(status.stdout, /^host1: process \d+, vproxy test on Node [\d.]+, up \d+s\nmemory [\d.]+ MB/);
+  t.regex(
+    status.stdout,
+    /^CHANNEL +STATE +FOR +PEER +RTT .*\ndefault +established +\d+s +b \(vproxy test\) +[\d.]+ ms/m,
+  );
+  t.like(json((await run('status', '--json')).stdout), { process: { pid: process.pid }, forwards: 1 });
+  t.regex((await run('channels')).stdout, /^CHANNEL.*\ndefault +established/);
+  t.like(json((await run('channels', '--json')).stdout), [{ label: 'default' }]);
+  t.regex((await run('channels', 'default')).stdout, /^ {2}offers +web$/m);
+  t.like(json((await run('channels', 'default', '--json')).stdout), { label: 'default' });
+  t.regex((await run('forwards')).stdout, /\nf1 +default +outgoing +ssh +127\.0\.0\.1:\d+ +active +0 +0\n$/);
+  t.like(json((await run('forwards', '--json')).stdout), [{ id: 'f1', service: 'ssh' }]);
+  t.regex((await run('services')).stdout, /\ndefault +web +peer +-\n$/);
+  t.deepEqual(await run('streams'), { code: 0, stdout: 'There are no streams.\n', stderr: '' });
+  t.deepEqual(json((await run('streams', '--json')).stdout), []);
+  t.like(await run('streams', '--channel', 'vm9'), { code: 69, stdout: '' });
+});
+
+test.serial('a forward is added, used, seen in streams, and removed', async (t) => {
+  const target = await localServer(t, echo);
+  const { run, client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
+  const added = await run('forward', 'add', '-o', 'default/echo:127.0.0.1:0');
+  const [, port] = /^f1: listens on 127\.0\.0\.1:(\d+) for echo of default\n$/.exec(added.stdout) ?? [];
+  const socket = localSocket(t, { host: '127.0.0.1', port: Number(port) });
+  socket.on('error', () => undefined).write('hello');
+  t.is(String(await new Promise((resolve) => socket.once('data', resolve))), 'hello');
+  const [stream] = await client.streams();
+  const name = `default/${stream?.id ?? 0}`;
+  t.regex((await run('streams')).stdout, new RegExp(`\\n${name} +echo +outgoing +\\S+ +\\d+s +5 B +5 B `));
+  t.deepEqual(await run('stream', 'close', name), { code: 0, stdout: '', stderr: '' });
+  t.like(await run('stream', 'close', name), { code: 69 });
+  const twin = json((await run('forward', 'add', '-o', 'echo:127.0.0.1:0', '--json')).stdout) as {
+    spec: string;
+    endpoint: string;
+  };
+  const ambiguous = await run('forward', 'remove', 'echo');
+  t.is(ambiguous.code, 64);
+  t.regex(ambiguous.stderr, /several forwards are "echo": f1: .*; f2: /);
+  t.deepEqual(await run('forward', 'remove', twin.endpoint.replace(/^.*:/, 'echo:')), {
+    code: 0,
+    stdout: '',
+    stderr: '',
+  });
+  t.deepEqual(await run('forward', 'remove', 'echo', '--now'), { code: 0, stdout: '', stderr: '' });
+  t.like(await run('forward', 'remove', 'f1'), { code: 69 });
+  t.like(await run('forwards'), { stdout: 'There are no forwards.\n' });
+});
+
+test.serial('removing a forward waits for its streams', async (t) => {
+  const target = await localServer(t, echo);
+  const { here, client, env } = await steeredPair(t, {
+    here: { outgoing: ['echo:127.0.0.1:0'] },
+    peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
+  });
+  const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
+  socket.write('a');
+  await new Promise((resolve) => socket.once('readable', resolve));
+  const removal = runPiped(t, ['forward', 'remove', 'f1'], env);
+  await eventually(async () => (await client.forwards())[0]?.state === 'draining');
+  t.is(removal.child.exitCode, null);
+  socket.end('b');
+  t.is((await readToEnd(socket)).toString(), 'ab');
+  t.deepEqual(await removal.ended, { code: 0, stderr: '' });
+  t.deepEqual(await client.forwards(), []);
+});
+
+test.serial('a channel is added and removed', async (t) => {
+  const { run, here } = await steeredPair(t);
+  const address = `unix-connect:${join(temporaryFolder(t), 'none')}`;
+  const added = await run(
+    'channel',
+    'add',
+    `vm2=${address}`,
+    '-o',
+    'ssh:127.0.0.1:0',
+    '--wait',
+    '3',
+    '--own-name',
+    'me',
+  );
+  t.is(added.stderr, '');
+  t.regex(added.stdout, /^vm2: (opening|waiting|backing-off)/);
+  t.like(here.proxy.options[1], { label: 'vm2', address, waitMs: 3000, name: 'me' });
+  t.regex((await run('status')).stdout, /\nvm2: .*none/);
+  t.like(await run('channel', 'add', `vm2=${address}`), { code: 64 });
+  t.deepEqual(await run('channel', 'remove', 'vm2'), { code: 0, stdout: '', stderr: '' });
+  t.like(await run('channel', 'remove', 'vm2', '--now'), { code: 69 });
+});
+
+test.serial('events: as lines of the log, and as JSON', async (t) => {
+  const { run, env, client } = await steeredPair(t);
+  await client.addForward({ direction: 'outgoing', spec: 'ssh:127.0.0.1:0' });
+  const text = await run('events', '--no-follow', '--replay', '1');
+  t.regex(text.stdout, /^\S+Z vproxy: listening on 127\.0\.0\.1:\d+ for ssh\n$/);
+  const lines = (await run('events', '--no-follow', '--json')).stdout.trim().split('\n');
+  t.like(json(lines.at(-1) ?? ''), { event: 'listening', fields: { channel: 'default', service: 'ssh' } });
+  const followed = runPiped(t, ['events', '--replay', '1'], env);
+  await new Promise((resolve) => followed.child.stdout.once('data', resolve));
+  const next = new Promise((resolve) => followed.child.stdout.once('data', resolve));
+  await client.addForward({ direction: 'outgoing', spec: 'web:127.0.0.1:0' });
+  await next;
+  followed.child.kill('SIGINT');
+  const shown = (await followed.output).toString().split('\n');
+  t.regex(shown[0] ?? '', /for ssh$/);
+  t.regex(shown[1] ?? '', /for web$/);
+});
+
+test.serial('ping: a line for each, and statistics; 1 where nobody answers', async (t) => {
+  const { run, peer, here } = await steeredPair(t);
+  const answered = await run('ping', '-c', '2', '-i', '0');
+  t.is(answered.code, 0);
+  t.regex(
+    answered.stdout,
+    /^default: seq=1 time=[\d.]+ ms\ndefault: seq=2 time=[\d.]+ ms\n\n--- default ping statistics ---\n2 sent, 2 answered, 0% lost, time \d+ ms\nround trip min\/avg\/max\/mdev = [\d./]+ ms\n$/,
+  );
+  const lines = (await run('ping', '-c', '1', '--json')).stdout;
+  t.like(json(lines), { channel: 'default', seq: 1 });
+  await peer.proxy.stop();
+  await here.event('session-ended');
+  const lost = await run('ping', '-c', '1');
+  t.is(lost.code, 1);
+  t.regex(lost.stdout, /seq=1 there is no session.*1 sent, 0 answered, 100% lost/s);
+});
+
+test.serial('wait: for a service that comes, and one that does not', async (t) => {
+  const { run, env, peer } = await steeredPair(t);
+  t.deepEqual(await run('wait'), { code: 0, stdout: '', stderr: '' });
+  const waiting = runPiped(t, ['wait', '--service', 'late', '--json'], env);
+  peer.proxy.serve('late', (stream) => stream.destroy());
+  t.deepEqual(await waiting.ended, { code: 0, stderr: '' });
+  t.like(json((await waiting.output).toString()), { label: 'default' });
+  const late = await run('wait', '--service', 'never', '--timeout', '0.2');
+  t.like(late, { code: 69, stdout: '' });
+  t.regex(late.stderr, /^vproxy: error: .*never.*\n$/);
+});
+
+test.serial('log-level, reload, and what the process says to them', async (t) => {
+  const { run, control } = await steeredPair(t);
+  t.deepEqual(await run('log-level'), { code: 0, stdout: 'info\n', stderr: '' });
+  t.deepEqual(await run('log-level', 'debug'), { code: 0, stdout: 'debug\n', stderr: '' });
+  t.is(control.process.logLevel, 'debug');
+  t.like(await run('log-level', 'loud'), { code: 64 });
+  t.like(await run('reload'), { code: 0, stdout: 'nothing has changed\n' });
+  const nothing = await control.process.reload();
+  control.process.reload = () => Promise.resolve({ ...nothing, addedForwards: ['-o vm1/ssh:127.0.0.1:22'] });
+  t.like(await run('reload'), { code: 0, stdout: 'forward added: -o vm1/ssh:127.0.0.1:22\n' });
+});
+
+for (const words of [['drain', '--timeout', '5'], ['stop']]) {
+  test.serial(`${words[0] ?? ''} ends when the process has`, async (t) => {
+    const { run, control, env } = await steeredPair(t);
+    const { process: told, server } = control;
+    const command = runPiped(t, words, env);
+    await eventually(() => told.told.length === 1);
+    // It asks again and again; that it has not ended shows after its next question.
+    await server.close();
+    t.is(command.child.exitCode, null);
+    t.deepEqual(await command.ended, { code: 0, stderr: '' });
+    t.like(await run('status'), { code: 69, stdout: '' });
+  });
+}
+
+const refused = test.macro<[words: readonly string[], line: string]>({
+  exec: async (t, words, line) => {
+    t.deepEqual(await runVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
+  },
+  title: (_given, words) => `refused: vproxy ${words.join(' ')}`,
+});
+
+test.serial(refused, ['stats'], '"stats": no such command; did you mean status?');
+test.serial(refused, ['forward'], 'forward: a word is missing; expected forward add or forward remove');
+test.serial(refused, ['forward', 'ad'], '"forward ad": no such command; did you mean forward add?');
+test.serial(refused, ['status', '--jsom'], '--jsom: no such option; did you mean --json?');
+test.serial(refused, ['status', '--json=yes'], '--json: it takes no value');
+test.serial(refused, ['status', 'x'], '"x": there is nothing that it could be; usage: vproxy status [--json]');
+test.serial(refused, ['status', '--socket'], '--socket: its value is missing; expected --socket PATH');
+test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');
+test.serial(refused, ['status', '--socket='], '--socket: its value is empty');
+test.serial(refused, ['status', '--socket', 'a', '--name', 'b'], '--socket: cannot stand with --name');
+test.serial(refused, ['ping', '-c', '1', '-c', '2'], '-c: one is expected, but it is there more than once');
+test.serial(refused, ['ping', '-c', 'x'], '--count: "x" is not a number of pings from 1 to 1000000000');
+test.serial(refused, ['connect'], 'SERVICE is missing; usage: vproxy connect [LABEL/]SERVICE [--channel LABEL]');
+test.serial(refused, ['stream', 'close', '7'], '"7" is not CHANNEL/ID, such as default/7');
+test.serial(refused, ['forward', 'add'], '-o or -i is missing; expected -o FORWARD or -i FORWARD');
+test.serial(refused, ['-v', 'status'], '"status": a command stands before its options; see vproxy status --help');
+
+test.serial('vproxy --help lists every command, and each has a help of its own', async (t) => {
+  const { CONTROL_COMMANDS } = await import('../../cli/control/command-table.js');
+  const { stdout } = await runVproxy(['--help']);
+  for (const [name, entry] of Object.entries(CONTROL_COMMANDS)) {
+    t.regex(stdout, new RegExp(`^ +${name} +${entry.summary}$`, 'm'));
+    t.true((await entry.load()).usage.startsWith(name), name);
+  }
+  const help = await runVproxy(['forward', 'add', '--help']);
+  t.like(help, { code: 0, stderr: '' });
+  t.regex(help.stdout, /^Usage: vproxy forward add .*\n[^]* -o, --outgoing FORWARD +Listen[^]* -h, --help/);
+});
+
+test.serial('where no process answers there is one line, and status 69', async (t) => {
+  const path = join(temporaryFolder(t), 'none');
+  const line = `vproxy: error: no process answers on ${path}: there is no such socket\n`;
+  for (const words of [['status'], ['connect', 'x'], ['events'], ['top'], ['ping']]) {
+    t.deepEqual(await runVproxy([...words, '--socket', path]), { code: 69, stdout: '', stderr: line }, words[0]);
+  }
+});

@@ -1,0 +1,67 @@
+/** Which process a command is for, where nothing names its socket. */
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { findSocket } from '../../cli/control/find-socket.js';
+import { ControlServer } from '../../lib/control/control-server.js';
+import { TestProcess } from '../helpers/control.js';
+import { TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** A process with its control socket at a path. */
+async function running(t: ExecutionContext, path: string): Promise<void> {
+  const { proxy } = new TestProxy(t, `unix-listen:${path}.channel`);
+  const server = new ControlServer({ proxy, process: new TestProcess() });
+  await server.listen({ path });
+  t.teardown(() => server.close());
+}
+
+test('what names a socket goes before the environment, and that before the folder', async (t) => {
+  const folder = temporaryFolder(t);
+  t.is(await findSocket({ socket: '/a', environment: '/b', folder }), '/a');
+  t.is(await findSocket({ name: 'vm1', environment: '/b', folder }), join(folder, 'vm1.sock'));
+  t.is(await findSocket({ environment: '/b', folder }), '/b');
+  await t.throwsAsync(findSocket({ socket: '/a', name: 'b', folder }), { code: 'bad-argument' });
+});
+
+test('the only file is taken as it is; with several, the one that answers', async (t) => {
+  const folder = temporaryFolder(t);
+  const one = join(folder, 'vm1.sock');
+  await running(t, one);
+  // That of the storage broker is no control socket, whoever listens there.
+  await running(t, join(folder, 'storage.sock'));
+  t.is(await findSocket({ folder }), one);
+  writeFileSync(join(folder, 'vm2.sock'), '');
+  const silent = net.createServer((socket) => socket.on('error', () => undefined).end('220 hello\r\n'));
+  await once(silent.listen(join(folder, 'vm3.sock')), 'listening');
+  t.teardown(() => silent.close());
+  t.is(await findSocket({ folder }), one);
+});
+
+test('several that answer are listed', async (t) => {
+  const folder = temporaryFolder(t);
+  await running(t, join(folder, 'vm1.sock'));
+  await running(t, join(folder, 'vm2.sock'));
+  const pid = process.pid;
+  await t.throwsAsync(findSocket({ folder }), {
+    code: 'bad-argument',
+    message: `several vproxy run here: vm1 (process ${pid}), vm2 (process ${pid}); choose one with --name`,
+  });
+});
+
+test('a name that is no file name is asked for', async (t) => {
+  const folder = temporaryFolder(t);
+  await running(t, join(folder, '123.sock'));
+  await t.throwsAsync(findSocket({ name: 'my vm', folder }), { code: 'control-unavailable', message: /"my vm"/ });
+});
+
+test('nobody runs', async (t) => {
+  const folder = temporaryFolder(t);
+  for (const path of [folder, join(folder, 'none')]) {
+    await t.throwsAsync(findSocket({ folder: path }), { code: 'control-unavailable', message: /no vproxy runs/ });
+  }
+  await t.throwsAsync(findSocket({ folder: null }), { code: 'control-unavailable', message: /XDG_RUNTIME_DIR/ });
+  await t.throwsAsync(findSocket({ name: 'x', folder: null }), { code: 'control-unavailable' });
+});

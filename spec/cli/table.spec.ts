@@ -1,0 +1,61 @@
+/** Tables, amounts and widths, as people see them. */
+import test from 'ava';
+import { formatTable } from '../../cli/control/table.js';
+import { fitText, textWidth } from '../../cli/control/text-width.js';
+import { formatAge, formatBytes, formatDuration, formatRate } from '../../cli/control/units.js';
+
+const COLUMNS = [{ title: 'NAME', leastWidth: 6 }, { title: 'STATE' }, { title: 'SENT', align: 'right' }] as const;
+
+test('columns are as wide as they need to be', (t) => {
+  const rows = [
+    ['vm1', 'established', '5 B'],
+    ['a-long-name', 'failed', '12.3 MB'],
+  ];
+  t.deepEqual(formatTable(COLUMNS, rows, null), [
+    'NAME         STATE           SENT',
+    'vm1          established      5 B',
+    'a-long-name  failed       12.3 MB',
+  ]);
+});
+
+test('where a table is too wide, the columns give way that may, and then the lines are cut', (t) => {
+  const rows = [['a-long-name', 'established', '5 B']];
+  t.is(formatTable(COLUMNS, rows, 28)[1], 'a-long-n…  established   5 B');
+  t.is(formatTable(COLUMNS, rows, 12)[1], 'a-lon…  est…');
+});
+
+test('what a peer said moves no cursor, and does not shift the columns', (t) => {
+  t.deepEqual(formatTable(COLUMNS, [['日本\u001b[2J', 'x', '']], null), [
+    'NAME         STATE  SENT',
+    '日本\\x1b[2J  x',
+  ]);
+});
+
+test('wide characters take two columns, combining ones none', (t) => {
+  t.is(textWidth('日本'), 4);
+  t.is(textWidth('e\u0301'), 1);
+  t.is(fitText('日本語', 4), '日… ');
+  t.is(fitText('5', 3, 'right'), '  5');
+});
+
+const reads = test.macro<[text: string, expected: string]>({
+  exec: (t, text, expected) => t.is(text, expected),
+  title: (_given, text, expected) => `${expected} is what people read (${text})`,
+});
+
+test(reads, formatBytes(0), '0 B');
+test(reads, formatBytes(999), '999 B');
+test(reads, formatBytes(1000), '1.0 kB');
+test(reads, formatBytes(999_949), '1.0 MB');
+test(reads, formatBytes(1_234_567), '1.2 MB');
+test(reads, formatBytes(99_960), '100 kB');
+test(reads, formatBytes(2e18), '2000 PB');
+test(reads, formatRate(3_400_000), '3.4 MB/s');
+test(reads, formatAge(-5), '0s');
+test(reads, formatAge(59_999), '59s');
+test(reads, formatAge(185_000), '3m 05s');
+test(reads, formatAge(7_500_000), '2h 05m');
+test(reads, formatAge(97 * 3_600_000), '4d 01h');
+test(reads, formatDuration(0.3123), '0.31 ms');
+test(reads, formatDuration(12.34), '12.3 ms');
+test(reads, formatDuration(1250), '1.3 s');

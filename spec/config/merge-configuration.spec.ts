@@ -1,0 +1,210 @@
+import test from 'ava';
+import { parseRunFlags } from '../../cli/run-options.js';
+import type { Configuration, FileLayer } from '../../lib/config/configuration.js';
+import { formatConfiguration } from '../../lib/config/format-configuration.js';
+import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
+import { parseConfiguration } from '../../lib/config/parse-configuration.js';
+import { formatForwardSpec } from '../../lib/forward/spec.js';
+
+const FILE = `
+name = "host1"
+control = "/run/a.sock"
+metrics = "127.0.0.1:9464"
+log-level = "error"
+log-format = "json"
+wait = 7
+
+[channels.vm1]
+address = "unix:///run/vm1.sock"
+outgoing = ["ssh:127.0.0.1:9022", "any:127.0.0.1:0"]
+incoming = ["web:8080", "db:/run/db.sock"]
+wait = 3
+dead-after = 30
+name = "guest"
+storage = { socket = "/run/x.sock", parallel = 4 }
+
+[channels.vm2]
+address = "tcp-connect:127.0.0.1:9000"
+`;
+
+function read(text: string): FileLayer {
+  const { layer, problems } = parseConfiguration(text, 'f');
+  if (problems.length > 0) throw new Error(JSON.stringify(problems));
+  return layer;
+}
+
+/** What is in force; flags in the form that yargs gives them in. */
+const merge = (file: string | null, flags: Record<string, unknown>): Configuration =>
+  mergeConfiguration(file === null ? null : read(file), parseRunFlags(flags));
+
+const forwardsOf = ({ channels }: Configuration, label: string): string[] =>
+  (channels.find((channel) => channel.label === label)?.forwards ?? []).map((spec) => formatForwardSpec(spec));
+
+test('flags alone, with everything else left to defaults', (t) => {
+  t.deepEqual(merge(null, { channel: 'tcp://127.0.0.1:9000?streams=1024' }), {
+    logLevel: 'info',
+    logFormat: 'text',
+    logDetails: false,
+    channelDefaults: { name: null, storage: {} },
+    channels: [
+      {
+        label: 'default',
+        address: 'tcp-connect:127.0.0.1:9000',
+        forwards: [],
+        name: null,
+        waitMs: 10_000,
+        deadAfterMs: 30_000,
+        insecure: false,
+        storage: { isAllowed: true, socketPath: null, parallel: 1 },
+      },
+    ],
+  });
+});
+
+test('a file alone: its own defaults, then those of the kind', (t) => {
+  const merged = merge(FILE, {});
+  t.like(merged, {
+    name: 'host1',
+    control: '/run/a.sock',
+    metrics: { host: '127.0.0.1', port: 9464 },
+    logLevel: 'error',
+    logFormat: 'json',
+  });
+  t.like(merged.channels[0], {
+    label: 'vm1',
+    address: 'unix-connect:/run/vm1.sock',
+    name: 'guest',
+    waitMs: 3000,
+    deadAfterMs: 30_000,
+    storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
+  });
+  t.like(merged.channels[1], { label: 'vm2', name: 'host1', waitMs: 7000, deadAfterMs: 30_000 });
+});
+
+test('flags win over everything in the file that says the same', (t) => {
+  const merged = merge(FILE, {
+    name: 'other',
+    'no-control': true,
+    metrics: '127.0.0.1:1',
+    verbose: 2,
+    'log-format': 'text',
+    wait: '0',
+    'dead-after': '0',
+    insecure: true,
+  });
+  t.like(merged, {
+    name: 'other',
+    control: false,
+    metrics: { host: '127.0.0.1', port: 1 },
+    logLevel: 'debug',
+    logDetails: true,
+    logFormat: 'text',
+  });
+  for (const channel of merged.channels) t.like(channel, { waitMs: 0, deadAfterMs: null, insecure: true });
+  // The name of the process is no channel's own.
+  t.deepEqual(
+    merged.channels.map(({ name }) => name),
+    ['guest', 'other'],
+  );
+});
+
+test('what flags say of storage leaves the rest of what the file says of it', (t) => {
+  t.deepEqual(merge(FILE, { 'storage-parallel': '9' }).channels[0]?.storage, {
+    isAllowed: true,
+    socketPath: '/run/x.sock',
+    parallel: 9,
+  });
+  t.like(merge(FILE, { 'no-storage': true }).channels[0]?.storage, { isAllowed: false });
+  const one = `[channels.vm1]\naddress = "stdio:"\nstorage = false`;
+  t.like(merge(one, { 'storage-socket': '/s' }).channels[0]?.storage, { isAllowed: true, socketPath: '/s' });
+});
+
+test('-c gives a channel of the file another address, or adds one', (t) => {
+  const merged = merge(FILE, { channel: ['vm1=unix-listen:/run/other.sock', 'vm3=stdio:'] });
+  t.deepEqual(
+    merged.channels.map(({ label, address, waitMs }) => [label, address, waitMs]),
+    [
+      ['vm1', 'unix-listen:/run/other.sock', 3000],
+      ['vm2', 'tcp-connect:127.0.0.1:9000', 7000],
+      ['vm3', 'stdio:', 7000],
+    ],
+  );
+  t.is(forwardsOf(merged, 'vm1').length, 4);
+});
+
+test('-o and -i are added, and take the place of those that they cannot stand beside', (t) => {
+  const merged = merge(FILE, {
+    outgoing: ['vm1/x:127.0.0.1:9022', 'vm1/any:127.0.0.1:0', 'ssh:/run/s.sock:vm2'],
+    incoming: ['vm1/web:9090', 'vm2/web:9090'],
+  });
+  t.deepEqual(forwardsOf(merged, 'vm1'), [
+    'any:127.0.0.1:0',
+    'x:127.0.0.1:9022',
+    'any:127.0.0.1:0',
+    'db:unix:/run/db.sock',
+    'web:127.0.0.1:9090',
+  ]);
+  t.deepEqual(forwardsOf(merged, 'vm2'), ['ssh:unix:/run/s.sock', 'web:127.0.0.1:9090']);
+});
+
+test('--vsock-port is for the listeners of the file too', (t) => {
+  const file = `[channels.vm1]\naddress = "stdio:"\noutgoing = ["*:vsock-mux:/v,22=own"]`;
+  t.deepEqual(forwardsOf(merge(file, { 'vsock-port': ['22=ssh', '80=web'] }), 'vm1'), ['*:vsock-mux:/v,22=own,80=web']);
+});
+
+const refuses = test.macro({
+  title: (_, file: string | null, flags: object) => `${file === null ? '' : 'a file and '}${JSON.stringify(flags)}`,
+  exec(t, file: string | null, flags: Record<string, unknown>, message: string) {
+    t.throws(() => merge(file, flags), { code: 'bad-argument', message });
+  },
+});
+
+test(refuses, null, {}, '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+test(
+  refuses,
+  null,
+  { channel: ['stdio:', 'fd:3'] },
+  '-c: there are two channels default; tell them apart with -c LABEL=KIND:ADDRESS',
+);
+test(
+  refuses,
+  FILE,
+  { outgoing: 'ssh:9022' },
+  '-o ssh:9022: which channel? There are: vm1, vm2; write vm1/ssh:9022 for the first of them',
+);
+test(
+  refuses,
+  FILE,
+  { 'storage-socket': '/s' },
+  '--storage-socket: several channels (vm1, vm2) cannot share it; say it in a --config, for one of them',
+);
+test(refuses, FILE, { 'vsock-port': '1=a' }, '--vsock-port: there is no -o *:vsock-mux:/path that it is for');
+test(refuses, FILE, { json: true }, '--json: it says how --print-config prints, which is not there');
+test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot stand with --control');
+test(refuses, FILE, { channel: '' }, '-c: its value is empty');
+
+test('what a group forwards is a template', (t) => {
+  const file = '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["ssh:/run/{channel}/ssh.sock"]';
+  const merged = merge(file, { outgoing: 'x:127.0.0.1:0:vms', incoming: 'vms/log:file:/var/log/{channel}.log' });
+  t.like(merged.channels[0], { label: 'vms', address: 'unix-connect:/run/vms/*.sock', forwards: [] });
+  t.deepEqual(merged.channels[0]?.template, [
+    { direction: 'outgoing', text: 'ssh:unix:/run/{channel}/ssh.sock' },
+    { direction: 'outgoing', text: 'x:127.0.0.1:0' },
+    { direction: 'incoming', text: 'log:file:/var/log/{channel}.log' },
+  ]);
+  const text = formatConfiguration(merged, 'toml');
+  t.is(formatConfiguration(mergeConfiguration(read(text), parseRunFlags({})), 'toml'), text);
+});
+
+for (const format of ['toml', 'json'] as const) {
+  test(`what is in force as ${format} is a configuration that says the same`, (t) => {
+    for (const flags of [{}, { outgoing: 'vm1/*:vsock-mux:/v,1=a', 'no-control': true, 'no-storage': true }]) {
+      const merged = merge(FILE, flags);
+      const text = formatConfiguration(merged, format);
+      const again = mergeConfiguration(read(text), parseRunFlags({}));
+      // What was said for all channels stands with each of them.
+      t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
+      t.is(formatConfiguration(again, format), text);
+    }
+  });
+}

@@ -1,0 +1,269 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { CHANNEL_SCHEMA, FILE_SCHEMA } from '../../lib/config/file-schema.js';
+import { parseConfiguration } from '../../lib/config/parse-configuration.js';
+import { formatProblem } from '../../lib/config/problem.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+
+const problemsOf = (text: string, name = 'f'): string[] =>
+  parseConfiguration(text, name).problems.map((problem) => formatProblem(name, problem));
+
+const CHANNEL = '[channels.vm1]\naddress = "unix-connect:/run/vm1.sock"\n';
+
+const WHOLE = `
+name = "host1"
+control = "/run/vproxy/host1.sock"
+metrics = "127.0.0.1:9464"
+log-level = "debug"
+log-format = "json"
+log-details = true
+wait = 7
+dead-after = 0
+insecure = true
+
+[channels.vm1]
+address = "unix:///run/vm1.sock?frame=4096"
+outgoing = ["ssh:127.0.0.1:9022", "*:vsock-mux:/run/v.sock,80=web"]
+incoming = ["syslog:file:/var/log/vm1.log"]
+wait = 0
+dead-after = 30
+insecure = false
+name = "guest"
+storage = { socket = "/run/x.sock", parallel = 4 }
+vsock-ports = { 1024 = "ssh", 80 = "other" }
+
+[channels.vm2]
+address = "tcp-listen:127.0.0.1:0"
+storage = false
+`;
+
+test('everything that a file can say becomes a plain value', (t) => {
+  const { layer, problems } = parseConfiguration(WHOLE, 'vproxy.toml');
+  t.deepEqual(problems, []);
+  t.deepEqual(layer, {
+    name: 'host1',
+    control: '/run/vproxy/host1.sock',
+    metrics: { host: '127.0.0.1', port: 9464 },
+    logLevel: 'debug',
+    logFormat: 'json',
+    logDetails: true,
+    defaults: { waitMs: 7000, deadAfterMs: null, insecure: true },
+    channels: [
+      {
+        label: 'vm1',
+        address: 'unix-connect:/run/vm1.sock,frame=4096',
+        forwards: [
+          parseForwardSpec('outgoing', 'ssh:127.0.0.1:9022'),
+          parseForwardSpec('outgoing', '*:vsock-mux:/run/v.sock,80=web,1024=ssh'),
+          parseForwardSpec('incoming', 'syslog:file:/var/log/vm1.log'),
+        ],
+        name: 'guest',
+        waitMs: 0,
+        deadAfterMs: 30_000,
+        insecure: false,
+        storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
+      },
+      { label: 'vm2', address: 'tcp-listen:127.0.0.1:0', forwards: [], storage: { isAllowed: false } },
+    ],
+  });
+});
+
+test('the same file as JSON says the same', (t) => {
+  const channels = { vm1: { address: 'unix-connect:/run/vm1.sock', outgoing: ['ssh:127.0.0.1:22'] } };
+  const asJson = parseConfiguration(JSON.stringify({ wait: 3, control: false, channels }), 'any');
+  const asToml = parseConfiguration(`wait = 3\ncontrol = false\n${CHANNEL}outgoing = ["ssh:22"]`, 'any');
+  t.deepEqual(asJson.problems, []);
+  t.deepEqual(asJson, asToml);
+});
+
+const refuses = test.macro<[text: string, ...lines: string[]]>({
+  title: (_, text) => `refused: ${JSON.stringify(text).slice(0, 100)}`,
+  exec: (t, text, ...lines) => t.deepEqual(problemsOf(text), lines),
+});
+
+test(refuses, 'a = 1\nb = = 2', 'f:2:5: it is not TOML: invalid value');
+test(refuses, 'wait = 1\nwait = 2', 'f:2:1: it is not TOML: trying to redefine an already defined table or value');
+test(
+  refuses,
+  `${CHANNEL}[channels.vm1]`,
+  'f:3:2: it is not TOML: trying to redefine an already defined table or value',
+);
+test(refuses, '{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key');
+test(refuses, '{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice');
+test(refuses, 'name = 3', 'f: name: expected a text');
+test(refuses, 'name = ""', 'f: name: it is empty; expected a text');
+test(refuses, `name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters');
+test(refuses, 'control = true', 'f: control: expected the path of a socket, or false');
+test(refuses, 'log-level = "loud"', 'f: log-level: expected error, warn, info or debug');
+test(refuses, 'wait = 1.5', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(refuses, 'wait = "3"', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(refuses, 'dead-after = 86401', 'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400');
+test(refuses, 'insecure = 1', 'f: insecure: expected true or false');
+test(refuses, 'wait = 2020-01-01', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(refuses, 'waits = 1', 'f: waits: there is no such key; did you mean wait?');
+test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you mean log-level?');
+test(
+  refuses,
+  '"\\u001b[2J" = 1',
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, name, control, metrics, log-level, log-format, log-details, channels`,
+);
+test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
+test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
+test(refuses, '{"channels": {"vm1": 3}}', 'f: channels.vm1: expected a table with an address');
+test(
+  refuses,
+  '[channels.vm1]',
+  'f: channels.vm1.address: it is missing; expected KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
+);
+test(
+  refuses,
+  '[channels."VM 1"]\naddress = "stdio:"',
+  'f: channels."VM 1": channel label "VM 1": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+);
+test(
+  refuses,
+  '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, name, address, outgoing, incoming, storage, vsock-ports',
+);
+test(
+  refuses,
+  '[channels."vm.1"]\naddress = "unix://run/x"',
+  'f: channels."vm.1".address: channel "unix://run/x": expected unix:///path',
+);
+test(
+  refuses,
+  `${CHANNEL}outgoing = "ssh:22"`,
+  'f: channels.vm1.outgoing: expected a list of texts, such as ["ssh:127.0.0.1:9022"]',
+);
+test(
+  refuses,
+  `${CHANNEL}storage = "no"`,
+  'f: channels.vm1.storage: expected true, false, or a table with socket and parallel',
+);
+test(
+  refuses,
+  `${CHANNEL}vsock-ports = { 22 = "ssh" }`,
+  'f: channels.vm1.vsock-ports: there is no outgoing "*:vsock-mux:/path" that it is for',
+);
+test(
+  refuses,
+  `${CHANNEL}outgoing = ["*:vsock-mux:/v"]\nvsock-ports = { x = "ssh", 22 = 3 }`,
+  'f: channels.vm1.vsock-ports.22: expected the name of a service',
+  'f: channels.vm1.vsock-ports.x: "x=ssh" is not PORT=SERVICE, such as 1234=ssh',
+);
+test(
+  refuses,
+  `${CHANNEL}incoming = ["a:1", "b:2", "a:3"]\noutgoing = ["x:0", "y:0", "z:1"]\n[channels.vm2]\naddress = "stdio:"\nincoming = ["a:1"]\noutgoing = ["q:127.0.0.1:1"]`,
+  'f: channels.vm1.incoming[2]: the service a is that of channels.vm1.incoming[0] already',
+  'f: channels.vm2.outgoing[0]: 127.0.0.1:1 is that of channels.vm1.outgoing[2] already',
+);
+
+test('every error is listed, those of inner tables and of later channels too', (t) => {
+  const text = `
+    wait = -1
+    nam = "x"
+    [channels.vm1]
+    address = "serial:/dev/ttyS0"
+    outgoing = ["ssh:9022", "ssh", 3]
+    outgoin = []
+    storage = { socket = "", paralel = 2 }
+    vsock-ports = { a = "b" }
+    [channels.VM2]
+    incoming = ["x:0"]
+  `;
+  t.deepEqual(
+    problemsOf(text).map((line) => /^f: (.*?): /.exec(line)?.[1]),
+    [
+      'wait',
+      'nam',
+      'channels.vm1.address',
+      'channels.vm1.outgoing[2]',
+      'channels.vm1.outgoin',
+      'channels.vm1.outgoing[1]',
+      'channels.vm1.storage.socket',
+      'channels.vm1.storage.paralel',
+      'channels.vm1.vsock-ports.a',
+      'channels.VM2',
+      'channels.VM2.address',
+      'channels.VM2.incoming[0]',
+    ],
+  );
+});
+
+test('the forwards of a group have a place for a label, those of a channel have not', (t) => {
+  const group =
+    '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["{channel}:{channel}:0", "x:{channel}"]\n';
+  const channel = `${CHANNEL}outgoing = ["{channel}:0", "x:/run/{channel}"]`;
+  t.deepEqual(problemsOf(group + channel), [
+    'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address stands in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+    'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+  ]);
+  t.regex(
+    problemsOf('[channels.vms]\naddress = "unix-connect:/run/*/*.sock"')[0] ?? '',
+    /^f: channels\.vms\.address: .*\*/,
+  );
+});
+
+test('the ending of the name says what a file is, and else how it begins', (t) => {
+  t.regex(problemsOf('{', 'a.toml')[0] ?? '', /it is not TOML/);
+  t.regex(problemsOf('wait = 3', 'a.json')[0] ?? '', /^a\.json:1:1: it is not JSON: expected a value/);
+  t.regex(problemsOf(' \n {', 'a.conf')[0] ?? '', /^a\.conf:2:3: it is not JSON/);
+});
+
+test('what is nested too deeply is refused kindly', (t) => {
+  t.regex(problemsOf(`{"a":${'['.repeat(100_000)}`)[0] ?? '', /^f:1:21: .* nested more than 16 deep/);
+  t.regex(problemsOf(`a = ${'['.repeat(100_000)}`)[0] ?? '', /^f:1:\d+: it is not TOML: .*nested/);
+  t.regex(problemsOf(`${'a.'.repeat(100_000)}a = 1`)[0] ?? '', /^f: /);
+});
+
+test('no text makes it throw, and every problem is one line that can be shown', (t) => {
+  const pieces = fc.constantFrom(
+    ...[
+      '[channels.vm1]\n',
+      'address = ',
+      '"stdio:"',
+      'outgoing',
+      ' = ',
+      '[',
+      ']',
+      '{',
+      '}',
+      ',',
+      '"x:1"',
+      '\n',
+      'wait',
+    ],
+    ...['3', '"', "'", '\u001b', '\ud800', '__proto__', '"""', '# ', 'nan', '1979-05-27', ':', '"channels"', '"vm1"'],
+  );
+  const text = fc.oneof(
+    fc.array(pieces, { maxLength: 20 }).map((list) => list.join('')),
+    fc.json(),
+    fc.string({ unit: 'binary' }),
+  );
+  fc.assert(
+    fc.property(text, (value) => {
+      for (const line of problemsOf(value))
+        t.notRegex(line, /[\u0000-\u001f\u007f-\u009f\u2028]/, JSON.stringify(value));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('the example configurations are right', (t) => {
+  const folder = join(PROJECT_ROOT, 'docs/examples');
+  const files = readdirSync(folder).filter((name) => /\.(toml|json)$/.test(name));
+  t.true(files.length > 0);
+  for (const name of files) t.deepEqual(problemsOf(readFileSync(join(folder, name), 'utf8'), name), []);
+});
+
+test('docs/config.md shows a file that is right, and its table has every key', (t) => {
+  const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
+  const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
+  t.deepEqual(problemsOf(example), []);
+  const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
+  const known = [...Object.keys(FILE_SCHEMA.shape), ...Object.keys(CHANNEL_SCHEMA.shape)];
+  t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
+});

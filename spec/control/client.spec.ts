@@ -1,0 +1,119 @@
+/** The typed client: each of its methods against a control server, and what it says where there is none. */
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import test from 'ava';
+import { type ControlClient, connectControl } from '../../lib/control/client.js';
+import { eventually } from '../helpers/eventually.js';
+import { echo, localServer, localSocket } from '../helpers/proxies.js';
+import { steeredPair } from '../helpers/steered-pair.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+test('status, channels, services and metrics', async (t) => {
+  const { client } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'] } });
+  t.like(await client.status(), { process: { pid: process.pid, name: 'host1' }, forwards: 0, streams: 0 });
+  t.like(await client.channels(), [{ label: 'default', state: 'established' }]);
+  t.like(await client.channel('default'), { session: { peer: { name: 'b' } } });
+  t.like(await client.services(), [{ service: 'web', offeredBy: 'peer' }]);
+  t.regex(await client.metrics(), /^# HELP /m);
+  t.deepEqual(await client.config(), { name: 'host1' });
+  t.like(await client.ping(), { channel: 'default' });
+  t.like(await client.waitFor({ service: 'web', timeoutS: 5 }), { label: 'default' });
+});
+
+test('forwards, channels and streams are added and removed', async (t) => {
+  const target = await localServer(t, echo);
+  const { client } = await steeredPair(t, { peer: { incoming: [`echo:127.0.0.1:${target.port}`] } });
+  const forward = await client.addForward({ direction: 'outgoing', spec: 'echo:127.0.0.1:0' });
+  t.like(await client.forwards(), [{ id: forward.id, endpoint: forward.endpoint }]);
+  const socket = localSocket(t, { host: '127.0.0.1', port: Number(forward.endpoint.split(':')[1]) });
+  socket.on('error', () => undefined).write('x');
+  await once(socket, 'data');
+  const [stream] = await client.streams();
+  t.like(stream, { channel: 'default', forward: forward.id, sentBytes: 1 });
+  await client.closeStream('default', stream?.id ?? 0);
+  await once(socket, 'close');
+  await client.removeForward(forward.id, { mode: 'now' });
+  t.deepEqual(await client.forwards(), []);
+  const address = `unix-connect:${join(temporaryFolder(t), 'x')}`;
+  t.like(await client.addChannel({ address, label: 'vm2', outgoing: ['ssh:127.0.0.1:0'] }), { label: 'vm2' });
+  t.like(await client.forwards(), [{ channel: 'vm2' }]);
+  await client.removeChannel('vm2');
+  t.is((await client.channels()).length, 1);
+});
+
+test('what the process is told', async (t) => {
+  const { client, control } = await steeredPair(t);
+  t.deepEqual(await client.logLevel('debug'), { level: 'debug' });
+  t.is(control.process.logLevel, 'debug');
+  t.like(await client.reload(), { addedChannels: [] });
+  await client.drain({ timeoutS: 7 });
+  await client.stop();
+  await eventually(() => control.process.told.length === 2);
+  t.deepEqual(control.process.told, ['drain 7000', 'stop']);
+});
+
+test('an error has the code and the message of the answer', async (t) => {
+  const { client } = await steeredPair(t);
+  await t.throwsAsync(client.removeForward('f99'), { code: 'not-found', message: /f99/ });
+  await t.throwsAsync(client.addForward({ direction: 'incoming', spec: 'x' }), { code: 'bad-argument' });
+  await t.throwsAsync(client.waitFor({ service: 'none', timeoutS: 0 }), { code: 'no-session' });
+  await t.throwsAsync(client.events({ replay: 1e9 }).next(), { code: 'bad-argument' });
+});
+
+test('events: those that were, those to come, and an end in order when nobody wants more', async (t) => {
+  const { client } = await steeredPair(t);
+  await client.addForward({ direction: 'outgoing', spec: 'web:127.0.0.1:0' });
+  const past = [];
+  for await (const { event } of client.events({ follow: false })) past.push(event);
+  t.true(past.includes('listening'));
+  const enough = new AbortController();
+  const seen = [];
+  void client.waitFor().then(() => client.addForward({ direction: 'outgoing', spec: 'ssh:127.0.0.1:0' }));
+  for await (const { event, fields } of client.events({ replay: 0, signal: enough.signal })) {
+    seen.push(event);
+    if (event === 'listening') {
+      t.is(fields['service'], 'ssh');
+      enough.abort();
+    }
+  }
+  t.is(seen.at(-1), 'listening');
+});
+
+test('events end with an error where the process goes without a word', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 's');
+  const server = net.createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n');
+  });
+  await once(server.listen(path), 'listening');
+  t.teardown(() => server.close());
+  const events = connectControl(path).events();
+  t.deepEqual((await events.next()).value, {} as never);
+  await t.throwsAsync(events.next(), { code: 'control-unavailable' });
+});
+
+test('nobody there, an orphaned file, and somebody who is no vproxy', async (t) => {
+  const folder = temporaryFolder(t);
+  const unavailable = (client: ControlClient) => t.throwsAsync(client.status(), { code: 'control-unavailable' });
+  await unavailable(connectControl(join(folder, 'none')));
+  const path = join(folder, 's');
+  for (const answer of [
+    'SSH-2.0-x\r\n\r\n',
+    'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx',
+    'HTTP/1.1 404 No\r\n\r\n',
+    '',
+  ]) {
+    const server = net.createServer((socket) => {
+      socket.on('error', () => undefined).resume();
+      socket.end(answer);
+    });
+    await once(server.listen(path), 'listening');
+    await unavailable(connectControl(path));
+    const refused = await t.throwsAsync(connectControl(path).connect('ssh'), { code: 'control-unavailable' });
+    t.true(refused.message.length < 200);
+    server.close();
+    await once(server, 'close');
+  }
+});
