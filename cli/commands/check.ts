@@ -7,6 +7,7 @@ import { formatProblem, type Problem } from '../../lib/config/problem.js';
 import { toVproxyError } from '../../lib/errors.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { withKeyFiles } from '../key-files.js';
 import { describeAgent } from '../package-info.js';
 
 /** The arguments of the command. */
@@ -41,7 +42,8 @@ async function readAlone(file: string): Promise<Configuration> {
   if (layer.channels.length === 0) {
     throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
   }
-  const configuration = mergeConfiguration(layer, NO_FLAGS);
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
   const refused = await findRefused(configuration);
   if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
   return configuration;
