@@ -56,8 +56,12 @@ async function startHostile(t: ExecutionContext, what: string, folder: string) {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
+  const killNow = () => child.kill('SIGKILL');
+  // A test process that is given up by the runner must not leave it behind.
+  process.once('exit', killNow);
   t.teardown(async () => {
-    child.kill('SIGKILL');
+    process.off('exit', killNow);
+    killNow();
     await gone;
   });
   const begun = once(child.stdout, 'data');
