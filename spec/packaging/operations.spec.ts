@@ -77,7 +77,7 @@ test('the sidecar gives vproxy options that are right', (t) => {
     t.true(Object.hasOwn(RUN_OPTIONS, option), option);
     (given[option] ??= []).push(value);
   }
-  t.deepEqual(Object.keys(mergeConfiguration(null, parseRunFlags(given)).channels ?? {}).length, 1);
+  t.deepEqual(Object.keys(mergeConfiguration(null, parseRunFlags(given)).channels).length, 1);
 });
 
 test('every command that the document and the sidecar run is one', (t) => {
