@@ -7,7 +7,7 @@ import { type Attack, BOTH_WAYS, back, type Change, type Crossing, type Way } fr
 /** One attack, and the end that one side at least comes to by it. */
 export interface OpeningAttack {
   readonly what: string;
-  /** Null: nothing is established, and nothing ends either. */
+  /** Null: both sides hear themselves, and wait for somebody else. */
   readonly code: string | null;
   readonly attack: Attack;
 }
