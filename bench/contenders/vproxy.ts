@@ -29,17 +29,20 @@ export function startOnUnixSocket(setting: ContenderSetting, options: string): P
 
 /** Starts a side on each of two channels, at the same time. */
 export async function startVproxy(
-  { programs, target }: ContenderSetting,
+  { programs, target, folder }: ContenderSetting,
   nearChannel: string,
   farChannel: string,
 ): Promise<RunningContender> {
   const address = await findFreePort();
-  const run = (channel: string, ...forward: string[]) =>
-    programs.startScript(VPROXY_SCRIPT, ['-c', channel + STREAMS_OPTION, '--quiet', ...forward]);
+  // Each has a control socket as everywhere, but one that goes with the folder, since it is killed.
+  const run = (channel: string, side: string, ...forward: string[]) => {
+    const control = ['--control', join(folder, `${side}-control.sock`)];
+    return programs.startScript(VPROXY_SCRIPT, ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...forward]);
+  };
   return {
     address,
-    near: [run(nearChannel, '-o', `load:127.0.0.1:${address}`)],
-    far: [run(farChannel, '-i', `load:127.0.0.1:${target}`)],
+    near: [run(nearChannel, 'near', '-o', `load:127.0.0.1:${address}`)],
+    far: [run(farChannel, 'far', '-i', `load:127.0.0.1:${target}`)],
   };
 }
 

@@ -219,9 +219,10 @@ class Peer:
     def add(self, link):
         """R-CHANNEL-2."""
         self.links = [it for it in self.links if not it.transport.is_closing()] + [link]
-        waiting = [it for it in self.links if it is not self.current]
-        if len(waiting) > 4:
-            waiting[0].transport.close()
+        waiting = [it for it in self.links[:-1] if it is not self.current]
+        if len(waiting) >= 16:
+            silent = [it for it in waiting if it.session is None]
+            random.choice(silent or waiting).transport.close()
 
     def established(self, link):
         if self.current not in (None, link):
