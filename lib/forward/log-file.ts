@@ -212,7 +212,8 @@ export class LogFile {
     try {
       fsyncSync(fd);
     } catch (error) {
-      this.#options.onFailing(describeError(error));
+      // Node's permission model forbids it, whatever else is allowed.
+      if (systemCode(error) !== 'ERR_ACCESS_DENIED') this.#options.onFailing(describeError(error));
     }
   }
 
