@@ -240,7 +240,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const { agreement, rest } = established;
     const { outer, sink } = this.#inside;
     this.#stopOpening();
-    this.#begin(agreement, sink, outerRefusal(agreement, outer));
+    this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
     return rest.length > 0 && (this.#sessionNow?.receive(rest) ?? false);
   }
 

@@ -34,7 +34,7 @@ export function testProxies({ connections, changes, restarts, streams, ...limits
     await load.change(WARM_UP);
     const before = heldResources();
     const run = (count: number) => load.change(count);
-    await assertFlat(t, { name: 'changes', operations: changes, run, limitBytes: limits.limitBytes });
+    await assertFlat(t, { name: 'changes', operations: changes, run, limitBytes: limits.restartLimitBytes });
     await assertGivenBack(t, before);
   });
 

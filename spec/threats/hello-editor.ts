@@ -43,7 +43,11 @@ export class HelloEditor {
         this.#carry = bytes.subarray(at);
         break;
       }
-      if (found === 'invalid') throw new Error('a side has written a HELLO that is not valid');
+      if (found === 'invalid') {
+        out.push(bytes.subarray(at, at + 1));
+        bytes = bytes.subarray(at + 1);
+        continue;
+      }
       const edited = this.#edit(JSON.parse(found.payload.toString()) as HelloFields);
       if (edited !== null) out.push(helloOf(edited));
       bytes = bytes.subarray(found.end);
