@@ -11,7 +11,6 @@ import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaim
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { loadConfiguration } from '../load-configuration.js';
-import { openAuditLog } from '../open-audit-log.js';
 import { warnOfOpenPort } from '../open-port-warning.js';
 import { RUN_OPTIONS } from '../options.js';
 import { Output } from '../output.js';
@@ -87,7 +86,10 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   let audit: AuditLog | null = null;
   try {
     if (socket !== null) await requireUnclaimed(socket);
-    if (configuration.audit !== undefined) audit = openAuditLog(configuration.audit, (event) => running.log(event));
+    if (configuration.audit !== undefined) {
+      const { openAuditLog } = await import('../open-audit-log.js');
+      audit = openAuditLog(configuration.audit, (event) => running.log(event));
+    }
   } catch (error) {
     output.failure(error);
     return exitStatusOf(error);

@@ -82,8 +82,7 @@ export class LogFile {
 
   /** Has the file at the path opened again, or made, before the next line. */
   reopen(): void {
-    if (this.#running === null) this.#release();
-    else this.#isStale = true;
+    this.#isStale = true;
   }
 
   /** Appends whole lines, or none; `onWritten` is called in turn, when the system has them. It owns `lines` from now on. */
@@ -212,7 +211,8 @@ export class LogFile {
     try {
       fsyncSync(fd);
     } catch (error) {
-      this.#options.onFailing(describeError(error));
+      // Node's permission model forbids it, whatever else is allowed.
+      if (systemCode(error) !== 'ERR_ACCESS_DENIED') this.#options.onFailing(describeError(error));
     }
   }
 

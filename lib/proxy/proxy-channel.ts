@@ -100,6 +100,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.registry = new ServiceRegistry({
       onChange: () => this.#source.session?.setServices(this.registry.list()),
       onDenied: (stream, why) => this.#logDenied(stream, why),
+      onUnknown: (stream) => this.#logUnknown(stream),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
@@ -328,6 +329,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   #logDenied({ id, service, from }: SessionStream, why: string): void {
     const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
     this.#log({ level: 'warn', event: 'stream-denied', message, fields: { service, stream: id, from, why } });
+  }
+
+  #logUnknown({ id, service, from }: SessionStream): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: it is not offered`;
+    const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
+    this.#log({ level: 'debug', event: 'stream-refused', message, fields });
   }
 
   #take(session: Session): void {
