@@ -10,7 +10,6 @@ export type ServiceHandler = (stream: SessionStream, session: Session) => void;
 export interface ServiceRegistryOptions {
   /** What is offered has changed. */
   readonly onChange?: () => void;
-  readonly gates?: ReadonlyMap<string, ServiceGate>;
   /** A stream was refused by the rule of its service, for this reason. */
   readonly onDenied?: (stream: SessionStream, why: string) => void;
 }
@@ -22,13 +21,11 @@ export class ServiceRegistry {
   readonly #onChange: () => void;
   readonly #handlers = new Map<string, ServiceHandler>();
 
-  /** The rules of services, which there may be also for such as nobody serves yet. Default: none. */
-  readonly #gates: ReadonlyMap<string, ServiceGate>;
+  readonly #gates = new Map<string, ServiceGate>();
   readonly #onDenied: (stream: SessionStream, why: string) => void;
 
-  constructor({ onChange = nothing, gates = new Map(), onDenied = nothing }: ServiceRegistryOptions = {}) {
+  constructor({ onChange = nothing, onDenied = nothing }: ServiceRegistryOptions = {}) {
     this.#onChange = onChange;
-    this.#gates = gates;
     this.#onDenied = onDenied;
   }
 
@@ -46,6 +43,12 @@ export class ServiceRegistry {
     if (this.#handlers.get(service) !== handler) return;
     this.#handlers.delete(service);
     this.#onChange();
+  }
+
+  /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
+  setGate(service: string, gate: ServiceGate | null): void {
+    if (gate === null) this.#gates.delete(service);
+    else this.#gates.set(service, gate);
   }
 
   has(service: string): boolean {

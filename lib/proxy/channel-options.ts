@@ -6,13 +6,13 @@ import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/t
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import type { ServicePolicy } from '../forward/service-policy.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
 import type { SecretKey } from '../session/secret-key.js';
 import type { SecureLayerFactory } from '../session/secure-layer.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { escapeText } from '../util/escape.js';
+import type { ChannelPolicies } from './channel-policy.js';
 import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
 
 /** The label of a channel that was given none. */
@@ -53,7 +53,7 @@ export interface ChannelOptions {
   /** Tells TCP and unix targets whom they serve, by the PROXY protocol. Default false. */
   readonly peerAddress?: boolean;
   /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
-  readonly policies?: Readonly<Record<string, ServicePolicy>>;
+  readonly policies?: ChannelPolicies;
   readonly storage?: StorageOptions;
 }
 

@@ -1,13 +1,13 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its storage broker. */
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
-import { toVproxyError, VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate } from '../forward/service-policy.js';
 import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
-import { SecretKey } from '../session/secret-key.js';
+import type { SecretKey } from '../session/secret-key.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
 import { streamWait } from '../session/stream-wait.js';
@@ -15,7 +15,6 @@ import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEvent } from '../util/log-event.js';
-import { readSecretFile } from '../util/secret-file.js';
 import { isAudited } from './audit-log.js';
 import {
   type ChannelOptions,
@@ -27,22 +26,27 @@ import {
   requirePrivacy,
   settingsFor,
 } from './channel-options.js';
+import { changedPolicies, resolvePolicy } from './channel-policy.js';
 import { ChannelRecord } from './channel-record.js';
 import type { ChannelSupervisor } from './channel-supervisor.js';
+import { describeSession } from './describe-session.js';
 import { DialSupervisor } from './dial-supervisor.js';
 import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
 import { logStream } from './log-stream.js';
+import { readKeys } from './read-keys.js';
 import { requestFilters } from './request-filters.js';
-import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
+import type { ChannelStatus, ServiceStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
 
 export interface ProxyChannelEvents {
   log: [event: LogEvent];
   /** For the audit log: nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
+  /** A session is over, or there could not be one: `isStranger` where it never was one, and this side listens for its peer. */
+  ended: [reason: VproxyError, isStranger: boolean];
   /** The session, or what the peer offers in it, has changed. */
   changed: [];
   /** The channel can never work, or not any more. */
@@ -63,7 +67,6 @@ const MAX_LIST_LENGTH = 1024;
 /** Composition and life of all layers over one channel. `listen` and `open` once, then `stop` once. */
 export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly label: string;
-  readonly options: ChannelOptions;
   readonly address: ChannelAddress;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
@@ -80,29 +83,25 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly #logLimit: LogLimit;
   readonly #log: Log;
   readonly #waitMs: number;
+  #options: ChannelOptions;
   #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
   constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses }: ProxyChannelContext) {
     super();
     this.label = parseLabel(options.label ?? DEFAULT_LABEL);
-    this.options = options;
+    this.#options = options;
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
-    this.#keys = readKeys(options);
-    if (this.address.traits.tls === 'psk' && this.#keys.length === 0) {
-      throw new VproxyError('bad-argument', `channel "${this.address.text}": tls=psk needs a key (--key FILE)`);
-    }
+    this.#keys = readKeys(options, this.address);
     this.#clock = clock;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
     this.registry = new ServiceRegistry({
       onChange: () => this.#source.session?.setServices(this.registry.list()),
-      gates: new Map(
-        Object.entries(options.policies ?? {}).map(([name, rule]) => [name, new ServiceGate(rule, clock)]),
-      ),
       onDenied: (stream, why) => this.#logDenied(stream, why),
     });
+    this.#putGates(Object.keys(options.policies ?? {}));
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
     this.#log = (given) => {
@@ -155,7 +154,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       this.#source.withdraw(session);
       this.#storage?.wake();
       this.emit('changed');
+      this.emit('ended', reason, !session.isReady && this.address.kind.mode === 'listen');
     });
+  }
+
+  /** What it is made of, with what `adopt` has changed. */
+  get options(): ChannelOptions {
+    return this.#options;
   }
 
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
@@ -198,7 +203,25 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
 
   /** Reads the files of the keys again, for the sessions to come. Throws `bad-file`, and keeps the keys that it has then. */
   reloadKeys(): void {
-    this.#keys = readKeys(this.options);
+    this.#keys = readKeys(this.#options, this.address);
+  }
+
+  /** Takes over the keys of a channel that was made of other options, and its rules, for the streams to come. */
+  adopt(made: ProxyChannel): void {
+    const changed = changedPolicies(this.#options.policies, made.#options.policies);
+    this.#options = made.#options;
+    this.#keys = made.#keys;
+    this.#putGates(changed);
+  }
+
+  /** Puts the rules of these services in force. */
+  #putGates(services: readonly string[]): void {
+    const { policies = {}, group = null } = this.#options;
+    for (const service of services) {
+      const rule = policies[service];
+      const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
+      this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#clock));
+    }
   }
 
   /** Makes the next attempt to open the channel now. */
@@ -253,10 +276,10 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const session = this.#source.current;
     return {
       label: this.label,
-      group: this.options.group ?? null,
+      group: this.#options.group ?? null,
       address: this.address.text,
       ...this.#record.describe(this.#clock.now()),
-      session: session === null ? null : describeSession(session),
+      session: session === null ? null : describeSession(session, this.address.traits),
       history: this.#record.history,
       totals: this.#record.totals(session, this.#supervisor.skippedBytes),
     };
@@ -316,31 +339,6 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#source.provide(session);
     this.emit('changed');
   }
-}
-
-const readKeys = ({ keyFiles = [] }: ChannelOptions): SecretKey[] =>
-  keyFiles.map((path) => {
-    try {
-      return SecretKey.parse(readSecretFile(path));
-    } catch (error) {
-      const { message } = toVproxyError(error);
-      const isNamed = message.startsWith(escapeText(path));
-      throw new VproxyError('bad-file', isNamed ? message : `${escapeText(path)}: ${message}`);
-    }
-  });
-
-function describeSession(session: Session): SessionStatus {
-  const { peer, integrity, version } = session.agreement;
-  return {
-    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices] },
-    protocolVersion: version ?? 0,
-    integrity,
-    ageMs: Math.round(session.ageMs),
-    roundTripMs: session.roundTripMs,
-    streams: session.streamCount,
-    sendCreditBytes: session.sendCreditBytes,
-    unwrittenBytes: session.unwrittenBytes,
-  };
 }
 
 function supervise(channel: ChannelAddress, settings: ReturnType<typeof settingsFor>, clock: Clock): ChannelSupervisor {

@@ -35,6 +35,8 @@ export interface ProxyEvents {
   log: [event: LogEvent];
   /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
+  /** A session of a channel is over, or there could not be one: a stranger's, where the channel listens for its peer. */
+  ended: [label: string, reason: VproxyError, isStranger: boolean];
   /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
@@ -117,9 +119,18 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     await Promise.all([...this.#channels.values()].map((channel) => channel.drain('this side is ending')));
   }
 
-  /** Reads the files of all keys again. Throws `bad-file`; the channel of that file keeps the keys that it has. */
-  reloadKeys(): void {
-    for (const channel of this.#channels.values()) channel.reloadKeys();
+  /** Reads the files of all keys again. Gives what is wrong with them; a channel with such a file keeps the keys that it has. */
+  reloadKeys(): VproxyError[] {
+    const problems = new Map<string, VproxyError>();
+    for (const channel of this.#channels.values()) {
+      try {
+        channel.reloadKeys();
+      } catch (error) {
+        const problem = toVproxyError(error);
+        problems.set(problem.message, problem);
+      }
+    }
+    return [...problems.values()];
   }
 
   /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
@@ -295,6 +306,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const channel = new ProxyChannel(options, this.#context);
     channel.on('log', (event) => this.emit('log', event));
     channel.on('audit', (event) => this.emit('audit', event));
+    channel.on('ended', (reason, isStranger) => this.emit('ended', channel.label, reason, isStranger));
     channel.on('changed', () => {
       for (const look of this.#lookers) look();
       this.#groups.sessionChanged(channel.label, options.group ?? null);

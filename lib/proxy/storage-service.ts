@@ -87,7 +87,7 @@ export class StorageService {
     return this.#broker.close();
   }
 
-  #logCall({ argv, durationMs, emulator, status, error }: StorageCallRecord): void {
+  #logCall({ argv, durationMs, emulator, status, replyBytes, error }: StorageCallRecord): void {
     const command = escapeText(argv.join(' '), 200);
     const outcome =
       error === undefined ? `status ${status ?? 'unknown'}` : `${escapeText(error.message)} (${error.code})`;
@@ -96,6 +96,7 @@ export class StorageService {
       command,
       argv,
       status: status ?? null,
+      replyBytes: replyBytes ?? null,
       emulator: emulator ?? null,
       durationMs: Math.round(durationMs),
       code: error?.code ?? null,

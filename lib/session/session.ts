@@ -201,6 +201,16 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#isOver;
   }
 
+  /** Whether it was established: the two sides agree, and each has proved what it had to. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** The id of the key that both sides have proved to have; null where neither demanded one. */
+  get keyId(): string | null {
+    return this.#proof?.keyId ?? null;
+  }
+
   get isDraining(): boolean {
     return this.#leaving.drainReason !== null;
   }

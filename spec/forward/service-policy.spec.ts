@@ -11,9 +11,9 @@ function setUp(policy: ServicePolicy) {
   const pair = new SessionPair();
   const denied: string[] = [];
   const registry = new ServiceRegistry({
-    gates: new Map([['echo', new ServiceGate(policy, pair.clock)]]),
     onDenied: (_stream, why) => denied.push(why),
   });
+  registry.setGate('echo', new ServiceGate(policy, pair.clock));
   for (const service of ['echo', 'other']) {
     registry.add(service, (stream, session) => {
       const mux = MuxStream.accept(session, stream);

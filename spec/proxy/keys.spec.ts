@@ -1,18 +1,12 @@
 /** Channels with keys and with TLS, from files. */
-import { chmodSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { eventually } from '../helpers/eventually.js';
+import { writeKeyFile } from '../helpers/key-files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
-
-function writeKey(folder: string, name: string, digits: string, mode = 0o600): string {
-  const path = join(folder, name);
-  writeFileSync(path, `${digits.repeat(32)}\n`, { mode });
-  chmodSync(path, mode);
-  return path;
-}
 
 async function echoThrough(t: ExecutionContext, port: number): Promise<string> {
   const socket = localSocket(t, { host: '127.0.0.1', port });
@@ -27,7 +21,7 @@ for (const [what, options] of [
 ] as const) {
   test(`two sides with ${what} in common carry streams; a stranger does not get in, nor end their session`, async (t) => {
     const folder = temporaryFolder(t);
-    const [own, other] = [writeKey(folder, 'own.key', '1f'), writeKey(folder, 'other.key', '2e')];
+    const [own, other] = [writeKeyFile(folder, 'own.key', '1f'), writeKeyFile(folder, 'other.key', '2e')];
     const path = join(folder, 'channel.sock');
     const target = await localServer(t, echo);
     const host = new TestProxy(t, `unix-listen:${path}${options}`, {
@@ -55,8 +49,8 @@ for (const [what, options] of [
 test('a key is rotated without a break: both first know the new one too, then only the new one', async (t) => {
   const folder = temporaryFolder(t);
   const files = ['host', 'guest'].map((side) => [
-    writeKey(folder, `${side}-1.key`, '1f'),
-    writeKey(folder, `${side}-2.key`, '1f'),
+    writeKeyFile(folder, `${side}-1.key`, '1f'),
+    writeKeyFile(folder, `${side}-2.key`, '1f'),
   ]) as [string[], string[]];
   const path = join(folder, 'channel.sock');
   const host = new TestProxy(t, `unix-listen:${path}`, { keyFiles: files[0] });
@@ -71,13 +65,13 @@ test('a key is rotated without a break: both first know the new one too, then on
     [0, guest],
   ] as const) {
     const side = first === host ? 'host' : 'guest';
-    writeKey(folder, `${side}-${index + 1}.key`, '2e');
+    writeKeyFile(folder, `${side}-${index + 1}.key`, '2e');
     first.proxy.reloadKeys();
     t.is(guest.proxy.channel('default').state, 'established');
   }
   t.is(guest.proxy.channel('default').history.sessions, 1);
   await host.proxy.stop();
-  const again = new TestProxy(t, `unix-listen:${path}`, { keyFiles: [writeKey(folder, 'new.key', '2e')] });
+  const again = new TestProxy(t, `unix-listen:${path}`, { keyFiles: [writeKeyFile(folder, 'new.key', '2e')] });
   await again.start();
   guest.proxy.retryNow();
   await eventually(() => guest.proxy.channel('default').history.sessions === 2);
@@ -89,7 +83,7 @@ test('a key file that others can read, or that is none, is refused by its name',
     (...keyFiles: string[]) =>
     () =>
       new Proxy({ channels: [{ address: 'unix-connect:/nowhere', keyFiles }], agent: 'test' });
-  t.throws(make(writeKey(folder, 'open.key', '1f', 0o644)), {
+  t.throws(make(writeKeyFile(folder, 'open.key', '1f', 0o644)), {
     code: 'bad-file',
     message: /open\.key: others can read or change it \(mode 0644\); chmod 600 it$/,
   });
@@ -100,7 +94,7 @@ test('a key file that others can read, or that is none, is refused by its name',
   });
   t.throws(make(join(folder, 'missing.key')), { code: 'bad-file', message: /missing\.key: .*no such file/ });
   t.throws(make(folder), { code: 'bad-file', message: /it is no file$/ });
-  t.notThrows(make(writeKey(folder, 'good.key', '1f')));
+  t.notThrows(make(writeKeyFile(folder, 'good.key', '1f')));
 });
 
 test('a channel with tls=psk needs a key, and one with tls=cert its files', (t) => {
