@@ -23,7 +23,7 @@ Measures vproxy beside its peers, on the same work in the same run.
 
   --rounds N         rounds, interleaved over the contenders (5; with --quick 2)
   --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
-  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, …;
+  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, …;
                      with --axis: streams, messages, latency
   --contenders A,B   only these: ${idsOf(USUAL_CONTENDERS)};
                      and, which take part only where they are named: ${idsOf(ON_REQUEST)}
@@ -79,6 +79,8 @@ const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
   besideMs: 3000,
   idleStreams: [1000, 2000, 10_000],
   storageCalls: 10,
+  channels: 200,
+  channelsMs: 10_000,
 };
 
 const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
@@ -87,6 +89,8 @@ const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
   besideMs: 700,
   idleStreams: [1000, 2000, 10_000],
   storageCalls: 4,
+  channels: 200,
+  channelsMs: 2000,
 };
 
 function parseValues(args: readonly string[]) {

@@ -1,5 +1,6 @@
 /** The run that ends in the table of figures. */
 import type { Contender, ContenderSetting } from './contenders/contender.js';
+import { CHANNEL_LOADS, CHANNELS, measureChannels } from './many/channels.js';
 import type { BenchOptions } from './options.js';
 import type { RunningProgram } from './process/programs.js';
 import { compareWithBars, formatBars } from './report/bars.js';
@@ -37,19 +38,24 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
   }
   const hasStorage = only.test(STORAGE_CALL.id);
   if (hasStorage) await measureStorage(options, run, results);
+  const hasChannels = only.test(CHANNELS.id);
+  if (hasChannels) await measureManyChannels(options, run, results);
   const rows = rowsOf(works, amounts);
   const storageRows = hasStorage ? rowsOf([STORAGE_CALL], amounts) : [];
+  const channelRows = hasChannels ? rowsOf([CHANNELS], amounts) : [];
   const bars = compareWithBars(results);
   const texts = [
     works.length > 0 ? formatFigures(rows, contenders, new Set(missing.keys()), results) : '',
     hasStorage ? formatFigures(storageRows, STORAGE_CALLERS, new Set(), results) : '',
+    hasChannels ? formatFigures(channelRows, CHANNEL_LOADS, new Set(), results) : '',
     formatBars(bars),
     formatNotes(options, missing, [
       ...formatFailures(rows, present, results),
       ...formatFailures(storageRows, STORAGE_CALLERS, results),
+      ...formatFailures(channelRows, CHANNEL_LOADS, results),
     ]),
   ];
-  const ids = [...contenders, ...STORAGE_CALLERS].map(({ id }: Column) => id);
+  const ids = [...contenders, ...STORAGE_CALLERS, ...CHANNEL_LOADS].map(({ id }: Column) => id);
   return {
     text: texts.filter((text) => text !== '').join('\n\n'),
     json: formatReport({
@@ -61,7 +67,7 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
         ...amounts,
       },
       missing: Object.fromEntries(missing),
-      figures: figureRecords([...rows, ...storageRows], ids, results),
+      figures: figureRecords([...rows, ...storageRows, ...channelRows], ids, results),
       bars,
     }),
   };
@@ -94,6 +100,24 @@ async function measureStorage({ rounds, amounts }: BenchOptions, run: RunSetting
     }
   } finally {
     await calls.stop();
+  }
+}
+
+/** It takes long and says the same each time: with `--quick` once is enough. */
+async function measureManyChannels(
+  { rounds, quick, amounts }: BenchOptions,
+  { setting, progress }: RunSetting,
+  results: Results,
+): Promise<void> {
+  for (let round = 0; round < (quick ? 1 : rounds); round += 1) {
+    progress(`round ${round + 1} of ${rounds}: ${CHANNELS.id}`);
+    try {
+      const outcomes = await measureChannels(setting.programs, setting.folder, amounts);
+      for (const { id } of CHANNEL_LOADS) results.add(CHANNELS.id, id, outcomes[id]);
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      for (const { id } of CHANNEL_LOADS) results.add(CHANNELS.id, id, { memory: failure });
+    }
   }
 }
 

@@ -33,18 +33,22 @@ export function startOnUnixSocket(
 
 /** Starts a side on each of two channels, at the same time, with `more` arguments for each. */
 export async function startVproxy(
-  { programs, target }: ContenderSetting,
+  { programs, target, folder }: ContenderSetting,
   nearChannel: string,
   farChannel: string,
   more: readonly string[] = [],
 ): Promise<RunningContender> {
   const address = await findFreePort();
-  const run = (channel: string, ...forward: string[]) =>
-    programs.startScript(VPROXY_SCRIPT, ['-c', channel + STREAMS_OPTION, '--quiet', ...more, ...forward]);
+  // Each has a control socket as everywhere, but one that goes with the folder, since it is killed.
+  const run = (channel: string, side: string, ...forward: string[]) => {
+    const control = ['--control', join(folder, `${side}-control.sock`)];
+    const args = ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...more, ...forward];
+    return programs.startScript(VPROXY_SCRIPT, args);
+  };
   return {
     address,
-    near: [run(nearChannel, '-o', `load:127.0.0.1:${address}`)],
-    far: [run(farChannel, '-i', `load:127.0.0.1:${target}`)],
+    near: [run(nearChannel, 'near', '-o', `load:127.0.0.1:${address}`)],
+    far: [run(farChannel, 'far', '-i', `load:127.0.0.1:${target}`)],
   };
 }
 

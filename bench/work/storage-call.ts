@@ -51,8 +51,8 @@ export class StorageCalls {
     const calls = new StorageCalls(
       [
         vproxy('storage-emulator', '--replies', path('replies.json'), '--listen', path('emulator.sock')),
-        vproxy('-c', `unix-listen:${path('channel.sock')}`, '--storage-socket', path('broker.sock')),
-        vproxy('-c', `unix-connect:${path('channel.sock')}`, '-i', `storage:${path('emulator.sock')}`),
+        vproxy('-c', `unix-listen:${path('channel.sock')}`, '--storage-socket', path('broker.sock'), '--no-control'),
+        vproxy('-c', `unix-connect:${path('channel.sock')}`, '-i', `storage:${path('emulator.sock')}`, '--no-control'),
       ],
       callerCommands(path),
     );

@@ -17,6 +17,10 @@ export interface Amounts {
   readonly idleStreams: readonly number[];
   /** Storage calls of each kind. */
   readonly storageCalls: number;
+  /** Channels of one process. */
+  readonly channels: number;
+  /** How long they are watched, at rest and then with a little on each, in milliseconds. */
+  readonly channelsMs: number;
 }
 
 /** What a piece of work is done with. */

@@ -1,6 +1,6 @@
 /** `vproxy pipe-create`: makes the FIFOs of QEMU's pipe chardev. */
 import type { CommandModule } from 'yargs';
-import { createFifos, type FifoOptions } from '../../lib/channel/create-fifos.js';
+import type { FifoOptions } from '../../lib/channel/create-fifos.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatFifoLine } from '../tmpfiles-line.js';
@@ -39,6 +39,8 @@ export const pipeCreateCommand: CommandModule<object, PipeCreateArguments> = {
       }),
   handler: async (args) => {
     const { path, options } = parseArguments(args);
+    // Other commands need not wait for this to be loaded.
+    const { createFifos } = await import('../../lib/channel/create-fifos.js');
     const fifos = await createFifos(path, options);
     const [user, group] = options.owner?.split(':') ?? [];
     for (const { path: file, isOld, uid, gid } of fifos) {

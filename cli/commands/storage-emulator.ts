@@ -1,9 +1,6 @@
 /** `vproxy storage-emulator`: answers storage calls from a file of recorded replies. */
 import type { CommandModule } from 'yargs';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
-import { createStorageEmulator } from '../../lib/storage/emulator.js';
-import { formatStorageAddress } from '../../lib/storage/listen.js';
-import { readReplies } from '../../lib/storage/replies.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { parseHostPort } from '../../lib/util/host-port.js';
 import type { ListenAddress } from '../../lib/util/listen.js';
@@ -32,6 +29,12 @@ export async function runStorageEmulator(
   const dial = (options.dial ?? []).map((text) => parseAddress('--dial', 1, text));
   const listenTexts = options.listen?.length ? options.listen : dial.length > 0 ? [] : [DEFAULT_LISTEN];
   const listen = listenTexts.map((text) => parseAddress('--listen', 0, text));
+  // Other commands need not wait for this to be loaded.
+  const [{ createStorageEmulator }, { formatStorageAddress }, { readReplies }] = await Promise.all([
+    import('../../lib/storage/emulator.js'),
+    import('../../lib/storage/listen.js'),
+    import('../../lib/storage/replies.js'),
+  ]);
   const replies = await readReplies(options.replies);
   const emulator = createStorageEmulator((request) => replies.answer(request));
   try {

@@ -4,7 +4,13 @@
 export const PAGE_BYTES = 4096;
 
 /** After so many reads in a row that a page would have held, a page is all that is held: as of an idle link. */
-const SMALL_READS = 8;
+const SMALL_READS = 4;
+
+/**
+ * A link that is new first reads the zeros that an opening begins with, 32 pages: that many full reads of it make it no
+ * busy one. Hundreds of links may be opened at the same moment, and memory that was used once is seldom given back.
+ */
+const FIRST_READS = 40;
 
 /** Slabs that were let go whole, for the next link that becomes busy: a few, as few links do so at the same moment. */
 const SPARES: Buffer[] = [];
@@ -18,6 +24,8 @@ export class ReadSlab {
   #start = 0;
   #room: Buffer = this.#whole;
   #smallReads = 0;
+  /** So many more full reads make the slab a large one. */
+  #patience = FIRST_READS;
   /** Whether a part of `whole` was given away. */
   #isShared = false;
 
@@ -48,8 +56,9 @@ export class ReadSlab {
       this.#isShared = true;
     }
     this.#smallReads = byteCount < PAGE_BYTES ? this.#smallReads + 1 : 0;
+    if (wasFull) this.#patience -= 1;
     const size = this.#whole.length;
-    if (size < this.#largestBytes && wasFull) this.#renew(this.#largestBytes);
+    if (size < this.#largestBytes && this.#patience <= 0) this.#renew(this.#largestBytes);
     else if (size > PAGE_BYTES && this.#smallReads >= SMALL_READS) this.#renew(PAGE_BYTES);
     // Small pieces that are kept should not cost a slab each, and reads should not become small.
     else if (this.#start > size / 2) this.#renew(size);
@@ -65,5 +74,6 @@ export class ReadSlab {
     this.#start = 0;
     this.#isShared = false;
     this.#smallReads = 0;
+    this.#patience = 1;
   }
 }

@@ -52,8 +52,9 @@ export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = sys
     const psk = key.exportBytes();
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
-      // With a key there is no certificate whose name could be checked.
-      checkServerIdentity: () => undefined,
+      // A client that offers a key takes a certificate too, of whoever the system trusts, where the server shows one.
+      ca: [],
+      checkServerIdentity: () => new Error('a certificate where the key is demanded'),
       pskCallback: (agreement.isOdd
         ? () => ({ psk, identity: key.id })
         : (_socket: tls.TLSSocket, identity: string) => (identity === key.id ? psk : null)) as never,

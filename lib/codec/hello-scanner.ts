@@ -6,9 +6,17 @@ import { FRAME_TYPE } from './frame-type.js';
 import { decodeHello, type Hello, MAGIC } from './hello.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
+const NOTHING = Buffer.alloc(0);
+
+/** Where a magic may begin, from `from` on; else the end. */
+function beginningOfMagic(bytes: Buffer, from: number): number {
+  const at = bytes.indexOf(0xff, from);
+  return at === -1 ? bytes.length : at;
+}
+
 /** Skips bytes up to a magic that is followed by a valid HELLO. Keeps at most one unfinished HELLO in memory. */
 export class HelloScanner {
-  #carry: Buffer = Buffer.alloc(0);
+  #carry: Buffer = NOTHING;
   #skippedBytes = 0;
 
   /** How many bytes were passed over so far; those of unfinished candidates do not count yet. */
@@ -25,12 +33,12 @@ export class HelloScanner {
     let from = 0;
     for (;;) {
       const at = bytes.indexOf(MAGIC, from);
-      if (at === -1) return this.#keep(bytes, Math.max(from, bytes.length - MAGIC.length + 1));
+      if (at === -1) return this.#keep(bytes, beginningOfMagic(bytes, Math.max(from, bytes.length - MAGIC.length + 1)));
       const found = readHello(bytes, at + MAGIC.length);
       if (found === 'incomplete') return this.#keep(bytes, at);
       if (found !== 'invalid') {
         this.#skippedBytes += at;
-        this.#carry = Buffer.alloc(0);
+        this.#carry = NOTHING;
         const { hello, payload, end } = found;
         return { hello, payload, rest: bytes.subarray(end) };
       }
@@ -41,7 +49,8 @@ export class HelloScanner {
 
   #keep(bytes: Buffer, from: number): null {
     this.#skippedBytes += from;
-    this.#carry = Buffer.from(bytes.subarray(from));
+    // Mostly nothing is left of the zeros of a flush, and it should cost no memory then.
+    this.#carry = from === bytes.length ? NOTHING : Buffer.from(bytes.subarray(from));
     return null;
   }
 }

@@ -9,9 +9,12 @@ export interface ControlPlace {
 
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 
+/** In the same folder is `storage.sock`, where wrappers find the storage broker. */
+const TAKEN_NAME = 'storage';
+
 /** Whether a process of this name (`--name`) has its control socket under it, and not under its number. */
 export function isControlName(name: string): boolean {
-  return FILE_NAME.test(name);
+  return FILE_NAME.test(name) && name !== TAKEN_NAME;
 }
 
 /** The folder of the control sockets: `/run/vproxy` for root, else `$XDG_RUNTIME_DIR/vproxy`; null where there is none. */

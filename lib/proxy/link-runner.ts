@@ -6,11 +6,15 @@ import type { SessionSettings } from '../session/settings.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
 
+const NOTHING = Buffer.alloc(0);
+
 /** A link and its session loop. */
 export class LinkRunner {
   readonly link: Link;
   readonly loop: SessionLoop;
   readonly #closed = deferred<VproxyError>();
+  /** What came and is left to another turn; the link is paused meanwhile. */
+  #unread: Buffer = NOTHING;
 
   /** Nothing happens before `start`, so that the loop can be listened to. */
   constructor(link: Link, clock: Clock, settings: SessionSettings) {
@@ -27,15 +31,17 @@ export class LinkRunner {
     this.link.start({
       onBytes: (bytes) => {
         const isKept = this.loop.receive(bytes);
-        const unread = this.loop.takeUnread();
-        if (unread.length > 0) {
+        this.#unread = this.loop.takeUnread();
+        if (this.#unread.length > 0) {
           this.link.pause();
-          this.#goOn(unread);
+          this.#goOnLater();
         }
         return isKept;
       },
       onDrain: () => this.loop.handleDrain(),
       onClosed: (reason) => {
+        // The peer's last words may be among them: why it ends.
+        while (this.#unread.length > 0) this.#goOn();
         this.loop.handleClosed(reason);
         this.#closed.resolve(reason);
       },
@@ -43,14 +49,18 @@ export class LinkRunner {
     this.loop.start();
   }
 
-  /** Has bytes received in the next turn of the event loop, when the other sockets have had theirs; then the link is read on. */
-  #goOn(bytes: Buffer): void {
+  /** In the next turn of the event loop, when the other sockets have had theirs. */
+  #goOnLater(): void {
     setImmediate(() => {
-      this.loop.receive(bytes);
-      const unread = this.loop.takeUnread();
-      if (unread.length > 0) this.#goOn(unread);
+      this.#goOn();
+      if (this.#unread.length > 0) this.#goOnLater();
       else this.link.resume();
     });
+  }
+
+  #goOn(): void {
+    if (this.#unread.length > 0) this.loop.receive(this.#unread);
+    this.#unread = this.loop.takeUnread();
   }
 
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */

@@ -45,8 +45,8 @@ export interface ProxyChannelEvents {
   log: [event: LogEvent];
   /** For the audit log: nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
-  /** A session is over, or there could not be one: `isStranger` where it never was one, and this side listens for its peer. */
-  ended: [reason: VproxyError, isStranger: boolean];
+  /** A session is over and no other took its place, or there can be none: see `ProxyEvents`. */
+  ended: [reason: VproxyError];
   /** The session, or what the peer offers in it, has changed. */
   changed: [];
   /** The channel can never work, or not any more. */
@@ -154,7 +154,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       this.#source.withdraw(session);
       this.#storage?.wake();
       this.emit('changed');
-      this.emit('ended', reason, !session.isReady && this.address.kind.mode === 'listen');
+      if (this.#isLastWord(session, reason)) this.emit('ended', reason);
     });
   }
 
@@ -212,6 +212,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#options = made.#options;
     this.#keys = made.#keys;
     this.#putGates(changed);
+  }
+
+  /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */
+  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
+    if (isReady) return code !== 'channel-displaced';
+    return this.address.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
   }
 
   /** Puts the rules of these services in force. */

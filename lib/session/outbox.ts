@@ -16,6 +16,9 @@ const HIGH_WATER_BYTES = 128 * 1024;
 
 const BATCH_BYTES = 16 * 1024;
 
+/** What control frames are put into, of all sessions: filled and written in one go, and replaced where the channel keeps it. */
+let batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
+
 /** Something whose newest credit the peer should hear of: a stream, or the session itself (id 0). */
 export interface Creditor {
   readonly id: number;
@@ -36,7 +39,6 @@ export class Outbox {
   #peakStreams = 0;
   #creditors: Creditor[] = [];
   #pong: Buffer | null = null;
-  #batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
   readonly #credit = Buffer.allocUnsafe(8);
 
   constructor(writer: FrameWriter) {
@@ -77,7 +79,8 @@ export class Outbox {
   flush(highWaterBytes: number = HIGH_WATER_BYTES): boolean {
     while (!this.isEmpty && this.#writer.sink.unwrittenBytes < highWaterBytes) {
       const end = this.#fillBatch();
-      if (!this.#writer.sink.write(this.#batch.subarray(0, end))) this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+      const written = batch.subarray(0, end);
+      if (!this.#writer.sink.write(written)) batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
     }
     return this.isEmpty;
   }
@@ -93,13 +96,13 @@ export class Outbox {
     const room = BATCH_BYTES - HEADER_BYTES - MAX_CONTROL_BYTES;
     let end = 0;
     if (this.#pong !== null) {
-      end = this.#writer.put(this.#batch, end, FRAME_TYPE.PONG, 0, this.#pong);
+      end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#pong);
       this.#pong = null;
     }
     let count = 0;
     for (; count < this.#frames.length && end <= room; count += 1) {
       const { type, streamId, payload } = this.#frames[count] as QueuedFrame;
-      end = this.#writer.put(this.#batch, end, type, streamId, payload);
+      end = this.#writer.put(batch, end, type, streamId, payload);
     }
     this.#frames.splice(0, count);
     // A stream's CREDIT must not overtake the OPEN or ACCEPT that makes the stream.
@@ -108,7 +111,7 @@ export class Outbox {
       const creditor = this.#creditors[count] as Creditor;
       creditor.isCreditDue = false;
       writeCredit(this.#credit, 0, creditor.grantedBytes);
-      end = this.#writer.put(this.#batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#credit);
+      end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#credit);
     }
     this.#creditors.splice(0, count);
     return end;

@@ -89,6 +89,11 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return this.#session;
   }
 
+  /** Whether the peer has answered this side's HELLO: there is a session, or one that is being protected or proved. */
+  get isAnswered(): boolean {
+    return this.#session !== null || this.#layer !== null;
+  }
+
   /** Bytes that belonged to no session, in bytes. */
   get skippedBytes(): number {
     return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + (this.#pauseScanner?.skippedBytes ?? 0);
@@ -235,7 +240,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const { agreement, rest } = established;
     const { outer, sink } = this.#inside;
     this.#stopOpening();
-    this.#begin(agreement, sink, outerRefusal(agreement, outer));
+    this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
     return rest.length > 0 && (this.#sessionNow?.receive(rest) ?? false);
   }
 

@@ -13,6 +13,6 @@ test('it is in /run/vproxy for root, and in the folder of the user for others', 
 
 test('a name that is no file name is not used for one', (t) => {
   for (const name of ['vm1', 'host.example_2', 'A-b']) t.true(isControlName(name), name);
-  for (const name of ['', '.', '..', '../x', 'a/b', '-x', 'a b', 'ü', 'x'.repeat(65)])
+  for (const name of ['', '.', '..', '../x', 'a/b', '-x', 'a b', 'ü', 'storage', 'x'.repeat(65)])
     t.false(isControlName(name), name);
 });

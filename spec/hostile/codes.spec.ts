@@ -26,6 +26,7 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'bad-argument': 'the command line',
   'bad-file': 'a file of the operator',
   'not-found': 'a name that the operator gave',
+  'control-unavailable': 'a command that looks for a process',
   'cannot-create': 'a path of the operator',
   'storage-bad-request': 'a local program at the storage socket',
 };

@@ -169,11 +169,6 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     act: (peer) => openInStep(peer, 'no-such-service'),
   },
   {
-    what: 'OPENs of a service that is not there, more than a thousand before any answer',
-    code: 'flood',
-    act: (peer) => peer.flood(opens(peer, 'x'), FLOOD, isTold(peer)),
-  },
-  {
     what: 'OPENs of a service that is not there, and reads nothing',
     code: 'flood',
     act: (peer) => floodDeaf(peer, opens(peer, 'no-such-service')),

@@ -103,6 +103,8 @@ async function startOnDescriptor(
   const ended = deferred<{ code: number | null; log: string }>();
   child.once('close', (code) => ended.resolve({ code, log: log.join('') }));
   await proxy.event('session-established');
+  // Each side learns of it by itself, and one that is told to end before that has nobody to tell.
+  await eventually(() => log.join('').includes('session with'), { what: 'the session of the child' });
   return { proxy, ended: ended.promise, child };
 }
 

@@ -1,5 +1,5 @@
 /** Many channels in one process: what the guest on one of them does, its neighbours hardly notice. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,6 +17,7 @@ import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 /** Quiet and disturbed rounds follow each other; the medians of both are compared. */
 const ROUNDS = 5;
 const ECHOES_PER_ROUND = 150;
+const ATTEMPTS = 5;
 
 /** Somebody types: between two echoes the process may do what it likes. */
 const PAUSE_MS = 1;
@@ -28,6 +29,7 @@ const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 interface Setup {
   readonly folder: string;
   readonly vproxy: VproxyProcess;
+  readonly guest: TestProxy;
   readonly stream: MuxStream;
 }
 
@@ -46,7 +48,7 @@ async function setUp(t: ExecutionContext): Promise<Setup> {
   await guest.start();
   const stream = await guest.proxy.connect('echo');
   t.teardown(() => stream.destroy());
-  return { folder, vproxy, stream };
+  return { folder, vproxy, guest, stream };
 }
 
 /** Starts the hostile guest; it has begun. */
@@ -55,8 +57,12 @@ async function startHostile(t: ExecutionContext, what: string, folder: string) {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
+  const killNow = () => child.kill('SIGKILL');
+  // A test process that is given up by the runner must not leave it behind.
+  process.once('exit', killNow);
   t.teardown(async () => {
-    child.kill('SIGKILL');
+    process.off('exit', killNow);
+    killNow();
     await gone;
   });
   const begun = once(child.stdout, 'data');
@@ -80,7 +86,7 @@ async function measureEcho({ vproxy, stream }: Setup): Promise<number> {
 }
 
 /** What 99 of 100 echoes take at most, and the processor time of the process meanwhile, both in milliseconds. */
-async function measureRound(setup: Setup): Promise<{ readonly echoMs: number; readonly ranMs: number }> {
+async function measureRound(setup: Setup): Promise<Round> {
   const { ranMs } = processorTime(setup.vproxy.pid);
   const timesMs: number[] = [];
   for (let count = 0; count < ECHOES_PER_ROUND; count += 1) {
@@ -92,6 +98,30 @@ async function measureRound(setup: Setup): Promise<{ readonly echoMs: number; re
   return { echoMs, ranMs: processorTime(setup.vproxy.pid).ranMs - ranMs };
 }
 
+interface Round {
+  readonly echoMs: number;
+  readonly ranMs: number;
+}
+
+/** The medians of rounds with the hostile guest stopped and running, one after the other. */
+async function measureRounds(setup: Setup, guest: ChildProcess): Promise<{ quiet: Round; beside: Round }> {
+  const rounds = { quiet: [] as Round[], beside: [] as Round[] };
+  for (let round = 0; round < ROUNDS; round += 1) {
+    guest.kill('SIGSTOP');
+    rounds.quiet.push(await measureRound(setup));
+    guest.kill('SIGCONT');
+    rounds.beside.push(await measureRound(setup));
+  }
+  return { quiet: medians(rounds.quiet), beside: medians(rounds.beside) };
+}
+
+const medians = (rounds: readonly Round[]): Round => ({
+  echoMs: median(rounds.map(({ echoMs }) => echoMs)),
+  ranMs: median(rounds.map(({ ranMs }) => ranMs)),
+});
+
+const describeRound = ({ echoMs, ranMs }: Round): string => `${echoMs.toFixed(2)} ms (ran ${ranMs.toFixed(0)})`;
+
 const median = (values: readonly number[]): number =>
   values.toSorted((one, other) => one - other)[values.length >> 1] ?? 0;
 
@@ -99,26 +129,56 @@ for (const what of Object.keys(HOSTILITIES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
     const setup = await setUp(t);
     const guest = await startHostile(t, what, setup.folder);
-    const rounds = { quiet: [], beside: [] } as Record<'quiet' | 'beside', { echoMs: number; ranMs: number }[]>;
-    for (let round = 0; round < ROUNDS; round += 1) {
-      guest.kill('SIGSTOP');
-      rounds.quiet.push(await measureRound(setup));
-      guest.kill('SIGCONT');
-      rounds.beside.push(await measureRound(setup));
+    // On a machine that is busy with other things a set of rounds can be spoilt; one that is disturbed each time is not.
+    for (let attempt = 1; ; attempt += 1) {
+      const { quiet, beside } = await measureRounds(setup, guest);
+      const figures = `99 %: ${describeRound(quiet)} quiet, ${describeRound(beside)} beside it`;
+      t.log(figures);
+      if (beside.echoMs > allowedMs(quiet.echoMs) && attempt < ATTEMPTS) continue;
+      t.true(beside.echoMs <= allowedMs(quiet.echoMs), figures);
+      if (FLOODS.has(what)) t.true(beside.ranMs > 2 * quiet.ranMs, figures);
+      break;
     }
-    const medianOf = (which: 'quiet' | 'beside', key: 'echoMs' | 'ranMs') =>
-      median(rounds[which].map((one) => one[key]));
-    const [quietMs, besideMs] = [medianOf('quiet', 'echoMs'), medianOf('beside', 'echoMs')];
-    const [quietRanMs, besideRanMs] = [medianOf('quiet', 'ranMs'), medianOf('beside', 'ranMs')];
-    const figures = `99 %: ${quietMs.toFixed(2)} ms quiet, ${besideMs.toFixed(2)} ms beside it; ran ${quietRanMs.toFixed(0)} and ${besideRanMs.toFixed(0)} ms`;
-    t.log(figures);
-    t.true(besideMs <= allowedMs(quietMs), figures);
     // Else nothing was shown.
     t.is(guest.exitCode, null);
-    if (FLOODS.has(what)) t.true(besideRanMs > 2 * quietRanMs, figures);
     t.deepEqual(
       setup.vproxy.lines.filter((line) => /good: .* ended|internal: /.test(line)),
       [],
     );
   });
 }
+
+test.serial('a guest that may open no more streams takes none of its neighbour', async (t) => {
+  const { folder, guest } = await setUp(t);
+  await startHostile(t, 'holds as many streams as it may', folder);
+  const streams = await Promise.all(Array.from({ length: 300 }, () => guest.proxy.connect('echo')));
+  await Promise.all(
+    streams.map(async (stream) => {
+      const answer = once(stream, 'data');
+      stream.write('x');
+      await within(20_000, 'an echo', answer);
+      stream.destroy();
+    }),
+  );
+  t.pass();
+});
+
+test.serial(
+  'a guest that dies in the middle of a frame takes nothing along, and its channel serves the next one',
+  async (t) => {
+    const setup = await setUp(t);
+    const { folder, vproxy } = setup;
+    const guest = await startHostile(t, 'sends DATA in large frames', folder);
+    guest.kill('SIGKILL');
+    await vproxy.waitForLine(/hostile: session on .* ended: .*\(channel-closed\)/);
+    await measureEcho(setup);
+    const next = new TestProxy(t, `unix-connect:${join(folder, 'hostile.sock')}`);
+    await next.start();
+    const stream = await next.proxy.connect('echo');
+    const answer = once(stream, 'data');
+    stream.write('x');
+    await within(20_000, "the next guest's echo", answer);
+    stream.destroy();
+    t.false(vproxy.lines.some((line) => /good: .* ended|internal: /.test(line)));
+  },
+);

@@ -42,8 +42,9 @@ function find(stream: Buffer): Found {
     hellos.push(found.hello);
     takenBytes += found.end - at;
   }
-  // What may be the beginning of a magic is not passed over yet.
-  return { hellos, skippedBytes: Math.max(from, stream.length - MAGIC.length + 1) - takenBytes };
+  // What may be the beginning of a magic is not passed over yet: it begins with FF.
+  const end = stream.indexOf(0xff, Math.max(from, stream.length - MAGIC.length + 1));
+  return { hellos, skippedBytes: (end === -1 ? stream.length : end) - takenBytes };
 }
 
 function scan(chunks: readonly Buffer[]): Found {

@@ -1,0 +1,39 @@
+/** A byte a second on each of many connections, and how long it takes to come back. */
+import type net from 'node:net';
+import { percentile } from '../load/echo.js';
+import type { Outcomes } from '../work/work.js';
+
+/** Begins when it is made; the bytes of all connections are spread evenly over the second. */
+export class Trickle {
+  readonly #sockets: readonly net.Socket[];
+  readonly #timer: NodeJS.Timeout;
+  readonly #timesUs: number[] = [];
+  #turn = 0;
+
+  /** It owns the connections, to something that echoes. */
+  constructor(sockets: readonly net.Socket[]) {
+    this.#sockets = sockets;
+    const startedAt = performance.now();
+    this.#timer = setInterval(() => {
+      // A timer is late now and then: what is due then is sent at once.
+      const dueTurns = ((performance.now() - startedAt) / 1000) * sockets.length;
+      while (this.#turn < dueTurns) this.#send();
+    }, 1);
+  }
+
+  /** Ends it, and closes the connections. The times in microseconds. */
+  stop(): Outcomes {
+    clearInterval(this.#timer);
+    for (const socket of this.#sockets) socket.destroy();
+    const sorted = this.#timesUs.sort((a, b) => a - b);
+    return { 'echo-p50': percentile(sorted, 0.5), 'echo-p99': percentile(sorted, 0.99) };
+  }
+
+  #send(): void {
+    const socket = this.#sockets[this.#turn % this.#sockets.length];
+    this.#turn += 1;
+    const sentAt = performance.now();
+    socket?.once('data', () => this.#timesUs.push((performance.now() - sentAt) * 1000));
+    socket?.write('x');
+  }
+}

@@ -1,0 +1,59 @@
+/** Everything that is wrong with a configuration file, and what vproxy would do with it. */
+import { BadFileError } from '../lib/config/bad-file-error.js';
+import type { Configuration, FlagLayer } from '../lib/config/configuration.js';
+import { mergeConfiguration } from '../lib/config/merge-configuration.js';
+import { formatProblem, type Problem } from '../lib/config/problem.js';
+import { inspectConfigurationFile } from '../lib/config/read-configuration-file.js';
+import { toVproxyError } from '../lib/errors.js';
+import { formatForwardSpec } from '../lib/forward/spec.js';
+import { Proxy } from '../lib/proxy/proxy.js';
+import { escapeText } from '../lib/util/escape.js';
+import { withKeyFiles } from './key-files.js';
+import { describeAgent } from './package-info.js';
+
+const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
+
+/** What vproxy would do with a file, as lines for people. Rejects with a `BadFileError`. */
+export async function checkFile(file: string): Promise<string> {
+  return describe(await readAlone(file));
+}
+
+/** What is in force with a file and no other argument. Rejects with a `BadFileError`. */
+async function readAlone(file: string): Promise<Configuration> {
+  const { layer, problems } = await inspectConfigurationFile(file);
+  if (layer.channels.length === 0) {
+    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
+  }
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
+  const refused = findRefused(configuration);
+  if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
+  return configuration;
+}
+
+/** What only those find that would run: listeners that need `insecure`, users that are not known. Nothing is started. */
+function findRefused({ channels }: Configuration): Problem[] {
+  return channels.flatMap((channel) => {
+    try {
+      new Proxy({ channels: [channel], agent: describeAgent() });
+      return [];
+    } catch (error) {
+      return [{ where: ['channels', channel.label], message: toVproxyError(error).message }];
+    }
+  });
+}
+
+function bad(file: string, problems: readonly Problem[]): BadFileError {
+  return new BadFileError(problems.map((problem) => formatProblem(file, problem)));
+}
+
+/** A line for each channel, and for each of its forwards. */
+function describe({ channels }: Configuration): string {
+  const lines = channels.flatMap(({ label, address, forwards = [], template = [] }) => [
+    `${label}: ${escapeText(address, 1024)}`,
+    ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
+      ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
+    ),
+  ]);
+  return lines.map((line) => `${line}\n`).join('');
+}
