@@ -1,5 +1,6 @@
 /** A log event as a line: for people, or as JSON for programs. */
 import { escapeText } from '../lib/util/escape.js';
+import { formatJsonLine as formatLine } from '../lib/util/json-line.js';
 import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 
 const PREFIXES: Readonly<Record<LogLevel, string>> = {
@@ -18,9 +19,5 @@ export function formatTextLine({ level, message, fields }: LogEvent, hasDetails:
 
 /** One JSON object, without a newline: time (ISO 8601, UTC), level, event, message, fields. */
 export function formatJsonLine({ level, event, message, fields }: LogEvent, time: Date): string {
-  const line = JSON.stringify({ time: time.toISOString(), level, event, message, fields });
-  // JSON may hold these as they are, but a terminal would obey some of them.
-  return line.replace(UNSAFE_IN_JSON, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return formatLine({ time: time.toISOString(), level, event, message, fields });
 }
-
-const UNSAFE_IN_JSON = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;

@@ -22,6 +22,7 @@ const TITLES: Readonly<Record<keyof ChannelChanges, string>> = {
   replacedChannels: 'channel replaced',
   addedForwards: 'forward added',
   removedForwards: 'forward removed',
+  changedPolicies: 'rule changed',
 };
 
 async function reload(args: Arguments): Promise<void> {

@@ -14,6 +14,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'SESSIONS', align: 'right' },
   { title: 'SENT', align: 'right' },
   { title: 'RECEIVED', align: 'right' },
+  { title: 'AUTH' },
 ];
 
 /** A table, and below it what those wait for that have no session. */
@@ -29,6 +30,7 @@ export function formatChannels(channels: readonly ChannelStatus[], width: number
     String(history.sessions),
     formatBytes(totals.sentBytes),
     formatBytes(totals.receivedBytes),
+    session === null ? '-' : describeProtection(session),
   ]);
   const notes = channels.flatMap((channel) => {
     const note = describeWait(channel);
@@ -47,6 +49,11 @@ export function describeWait({ detail, nextTryMs }: ChannelStatus): string | nul
 /** Name and program of a peer, as it says; not escaped. */
 export function describePeer({ peer: { name, agent } }: SessionStatus): string {
   return name === null ? agent : `${name} (${agent})`;
+}
+
+/** Whether a session is authenticated and encrypted, in as few words as a table has room for. */
+function describeProtection({ key, tls }: SessionStatus): string {
+  return [key === null ? [] : [`key ${key}`], tls === null ? [] : [`tls=${tls}`]].flat().join(' ') || 'none';
 }
 
 /** All that is known of one channel, a line for each fact. */
@@ -75,12 +82,15 @@ export function formatChannel(channel: ChannelStatus): string[] {
 }
 
 function describeSession(session: SessionStatus): (readonly [string, string])[] {
-  const { peer, protocolVersion, integrity, ageMs, roundTripMs, streams, sendCreditBytes, unwrittenBytes } = session;
+  const { peer, protocolVersion, integrity, key, tls, ageMs, roundTripMs, streams, sendCreditBytes, unwrittenBytes } =
+    session;
   const services = peer.services.map((service) => escapeText(service)).join(', ');
   return [
     ['peer', escapeText(describePeer(session))],
     ['  offers', services === '' ? 'nothing' : services],
     ['session', `for ${formatAge(ageMs)}, protocol ${protocolVersion}, ${integrity ? 'with' : 'without'} checksums`],
+    ['  authenticated', key === null ? (tls === 'cert' ? 'by certificates' : 'no') : `by the key ${key}`],
+    ['  encrypted', tls === null ? 'no' : `TLS 1.3 with ${tls === 'psk' ? 'the key' : 'certificates'}`],
     ['round trip', roundTripMs === null ? 'not measured yet' : formatDuration(roundTripMs)],
     ['streams', String(streams)],
     ['may send', formatBytes(sendCreditBytes)],

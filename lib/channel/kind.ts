@@ -2,6 +2,12 @@
 import type { VproxyError } from '../errors.js';
 import type { Link } from './link.js';
 
+/** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
+export type TlsMode = 'psk' | 'cert';
+
+/** What certificates need. */
+export type TlsFile = 'ca' | 'cert' | 'key' | 'peer';
+
 /** What a kind of channel means for the protocol on it. */
 export interface ChannelTraits {
   /** The largest DATA payload that this side sends and accepts, in bytes (docs/protocol.md, R-OPEN-1). */
@@ -16,6 +22,10 @@ export interface ChannelTraits {
   readonly outlivesRestart: boolean;
   /** Silence for so long ends the session; null where a peer may be paused (R-LIVE-2). */
   readonly deadAfterMs: number | null;
+  /** What protects the sessions on it; null: nothing (R-AUTH-3). */
+  readonly tls: TlsMode | null;
+  /** Paths of PEM files, and the name that the peer's certificate has to have; only with `tls=cert`. */
+  readonly tlsFiles: Readonly<Partial<Record<TlsFile, string>>>;
   /** Whether the storage broker runs on it without being asked for: it leads to a host (docs/storage.md). */
   readonly leadsToHost: boolean;
 }

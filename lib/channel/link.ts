@@ -25,6 +25,9 @@ export interface Link extends ByteSink {
   /** What it leads to, for people: `unix-connect:/run/vm1.sock`. */
   readonly description: string;
 
+  /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
+  readonly origin?: string | undefined;
+
   /** Begins to read. Called once. */
   start(handler: LinkHandler): void;
 

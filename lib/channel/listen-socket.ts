@@ -19,7 +19,8 @@ export async function listenForLinks(
   const description = describe(addressInForce(server, address));
   server.on('connection', (socket) => {
     const from = socket.remoteAddress === undefined ? '' : ` from ${remoteName(socket)}`;
-    handlers.onLink(new SocketLink(description + from, (onread) => acceptBuffered(socket, onread)));
+    const origin = socket.remoteAddress;
+    handlers.onLink(new SocketLink(description + from, (onread) => acceptBuffered(socket, onread), { origin }));
   });
   server.on('error', (error) => {
     if (!server.listening) return;

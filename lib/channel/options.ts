@@ -5,12 +5,12 @@
 import { LIMIT_RANGES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import type { ChannelKind, ChannelTraits } from './kind.js';
+import type { ChannelKind, ChannelTraits, TlsFile } from './kind.js';
 
 /** One option. */
 interface ChannelOption {
   /** What a value changes, or null where the value is none. */
-  parse(value: string): Partial<ChannelTraits> | null;
+  parse(value: string, traits: ChannelTraits): Partial<ChannelTraits> | null;
   /** The value in the traits of a channel. */
   format(traits: ChannelTraits): string;
   /** What a value has to be, for people. */
@@ -30,6 +30,18 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
     },
   ],
   ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
+  [
+    'tls',
+    {
+      parse: (value) => (value === 'psk' || value === 'cert' ? { tls: value } : null),
+      format: ({ tls }) => tls ?? '',
+      expected: 'psk or cert',
+    },
+  ],
+  ['ca', fileOption('ca', 'a path')],
+  ['cert', fileOption('cert', 'a path')],
+  ['key', fileOption('key', 'a path')],
+  ['peer', fileOption('peer', 'a name')],
 ]);
 
 /** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
@@ -52,7 +64,7 @@ export function applyOptions<A>(
     if (seen.has(name)) throw bad(`has the option ${name} twice`);
     seen.add(name);
     const ownChange = own?.parse(value, applied.address) ?? null;
-    const change = common?.parse(value) ?? null;
+    const change = common?.parse(value, applied.traits) ?? null;
     if (own !== undefined && ownChange !== null) applied = { ...applied, address: ownChange };
     else if (own === undefined && change !== null) applied = { ...applied, traits: { ...applied.traits, ...change } };
     else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
@@ -63,6 +75,7 @@ export function applyOptions<A>(
       'cannot have integrity=off: a side may restart while the channel stays open, and only checksums show that',
     );
   }
+  checkTls(traits);
   return seen.has('in-flight') ? applied : { ...applied, traits: { ...traits, ...inFlightFor(kind, traits) } };
 }
 
@@ -104,6 +117,23 @@ function integerOption(
     format: (traits) => String(traits[field]),
     expected: `${what} from ${least} to ${most}`,
   };
+}
+
+/** An option that only `tls=cert` has. */
+function fileOption(name: TlsFile, expected: string): ChannelOption {
+  return {
+    parse: (value, { tlsFiles }) => (value === '' ? null : { tlsFiles: { ...tlsFiles, [name]: value } }),
+    format: ({ tlsFiles }) => tlsFiles[name] ?? '',
+    expected,
+  };
+}
+
+function checkTls({ tls, tlsFiles }: ChannelTraits): void {
+  const [given] = Object.keys(tlsFiles);
+  if (tls !== 'cert' && given !== undefined) throw bad(`has ${given}= without tls=cert`);
+  if (tls !== 'cert') return;
+  const missing = (['ca', 'cert', 'key'] as const).find((name) => tlsFiles[name] === undefined);
+  if (missing !== undefined) throw bad(`has tls=cert without ${missing}=`);
 }
 
 function bad(what: string): VproxyError {

@@ -33,6 +33,8 @@ export interface SocketLinkOptions {
   readonly waitsForEnd?: boolean;
   /** Default `systemClock`. */
   readonly clock?: Clock;
+  /** Default: it is not told. */
+  readonly origin?: string | undefined;
 }
 
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
@@ -44,6 +46,7 @@ const SLABS_PER_TURN = 4;
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink implements Link {
   readonly description: string;
+  readonly origin: string | undefined;
   readonly #input: net.Socket;
   readonly #output: net.Socket;
   readonly #slab: ReadSlab;
@@ -66,6 +69,7 @@ export class SocketLink implements Link {
     options: SocketLinkOptions = {},
   ) {
     this.description = description;
+    this.origin = options.origin;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;

@@ -10,6 +10,8 @@ export const VM_TRAITS: ChannelTraits = {
   integrity: true,
   outlivesRestart: false,
   deadAfterMs: null,
+  tls: null,
+  tlsFiles: {},
   leadsToHost: false,
 };
 

@@ -25,10 +25,10 @@ export class HelloScanner {
   }
 
   /**
-   * Looks through more bytes. A found HELLO comes with the bytes behind it, as a view that may lie in `chunk`; without
-   * one null comes, and nothing of `chunk` is referred to any more.
+   * Looks through more bytes. A found HELLO comes with its payload, and with the bytes behind it, as views that may lie in
+   * `chunk`; without one null comes, and nothing of `chunk` is referred to any more.
    */
-  scan(chunk: Buffer): { readonly hello: Hello; readonly rest: Buffer } | null {
+  scan(chunk: Buffer): { readonly hello: Hello; readonly payload: Buffer; readonly rest: Buffer } | null {
     const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);
     let from = 0;
     for (;;) {
@@ -39,7 +39,8 @@ export class HelloScanner {
       if (found !== 'invalid') {
         this.#skippedBytes += at;
         this.#carry = NOTHING;
-        return { hello: found.hello, rest: bytes.subarray(found.end) };
+        const { hello, payload, end } = found;
+        return { hello, payload, rest: bytes.subarray(end) };
       }
       // A magic that fails resumes the search at its second byte.
       from = at + 1;
@@ -58,7 +59,7 @@ export class HelloScanner {
 export function readHello(
   bytes: Buffer,
   offset: number,
-): { readonly hello: Hello; readonly end: number } | 'incomplete' | 'invalid' {
+): { readonly hello: Hello; readonly payload: Buffer; readonly end: number } | 'incomplete' | 'invalid' {
   if (bytes.length < offset + HEADER_BYTES) return 'incomplete';
   const length = helloLength(bytes, offset);
   if (length === null) return 'invalid';
@@ -72,7 +73,7 @@ export function readHello(
   const payload = bytes.subarray(start, end);
   if (crc32(payload) !== bytes.readUInt32BE(offset + 12)) return 'invalid';
   try {
-    return { hello: decodeHello(payload), end };
+    return { hello: decodeHello(payload), payload, end };
   } catch (error) {
     if (error instanceof VproxyError) return 'invalid';
     throw error;

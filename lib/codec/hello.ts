@@ -8,6 +8,14 @@ import { LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';
 /** Stands before every HELLO. CR LF, XON XOFF and the high bytes show a terminal line that is not raw. */
 export const MAGIC = Buffer.from('ff00565052' + '4f58590d0a1a0a111300ff', 'hex');
 
+/** What a side demands as a proof. */
+export interface AuthDemand {
+  /** `psk-sha256`, or one that this version does not know. */
+  readonly method: string;
+  /** The ids of the side's keys, preferred first. */
+  readonly keys: readonly string[];
+}
+
 /** A side's HELLO. */
 export interface Hello {
   readonly version: { readonly min: number; readonly max: number };
@@ -22,22 +30,33 @@ export interface Hello {
   readonly name: string | null;
   readonly limits: Limits;
   readonly integrity: boolean;
-  /** Whether this side demands authentication. Its form belongs to a later version of this code. */
-  readonly auth: unknown;
+  /** The proof that this side demands and can give, or null (R-AUTH-2). */
+  readonly auth: AuthDemand | null;
   readonly tls: boolean;
   readonly features: readonly string[];
 }
 
 const HEX_32 = /^[0-9a-f]{32}$/;
 
-/** Magic and HELLO frame, ready to be written. Agent and name are cut so that it fits its limit. */
+/** The only method of authentication that there is (R-AUTH-2). */
+export const PSK_METHOD = 'psk-sha256';
+
+/** The id of a key. */
+const KEY_ID = /^[0-9a-f]{8}$/;
+
+/** Magic and HELLO frame, ready to be written. */
 export function encodeHello(hello: Hello): Buffer {
+  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, encodeHelloPayload(hello), 0, true)]);
+}
+
+/** The payload of a HELLO. Agent and name are cut so that it fits its limit. */
+export function encodeHelloPayload(hello: Hello): Buffer {
   const bounded = { ...hello, agent: hello.agent.slice(0, 256), name: hello.name?.slice(0, 256) ?? null };
   const payload = Buffer.from(JSON.stringify(bounded));
   if (payload.length > MAX_CONTROL_BYTES) {
     throw new VproxyError('internal', `HELLO of ${payload.length} bytes exceeds ${MAX_CONTROL_BYTES}`);
   }
-  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0, true)]);
+  return payload;
 }
 
 /** The HELLO in a payload. Throws `protocol-error` where it is not valid (R-OPEN-5). */
@@ -64,10 +83,20 @@ export function decodeHello(payload: Uint8Array): Hello {
     instance: optional(object, 'instance', '', (value) => typeof value === 'string' && HEX_32.test(value)),
     agent: optional(object, 'agent', '', (value) => typeof value === 'string'),
     name: optional<string | null>(object, 'name', null, (value) => typeof value === 'string'),
-    auth: optional<unknown>(object, 'auth', null, isObject),
+    auth: decodeAuth(object),
     tls: optional(object, 'tls', false, (value) => typeof value === 'boolean'),
     features: optional<string[]>(object, 'features', [], isTextList),
   };
+}
+
+/** A demand whose method is not known has no keys here: nobody can satisfy it. */
+function decodeAuth(object: Record<string, unknown>): AuthDemand | null {
+  const auth = optional<Record<string, unknown> | null>(object, 'auth', null, isObject);
+  if (auth === null) return null;
+  const { method, keys } = auth;
+  if (method !== PSK_METHOD) return { method: typeof method === 'string' ? method : '', keys: [] };
+  if (!Array.isArray(keys) || !keys.every((id) => typeof id === 'string' && KEY_ID.test(id))) throw invalid('auth');
+  return { method, keys };
 }
 
 function decodeLimits(value: unknown): Limits {

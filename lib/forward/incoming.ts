@@ -22,6 +22,8 @@ export interface IncomingOptions {
   readonly clock: Clock;
   /** Streams served at once, those being closed included. */
   readonly maxStreams: number;
+  /** What a target that is a socket is given before the stream's first byte. Default null: nothing. */
+  readonly preamble?: ((stream: SessionStream) => Buffer) | null;
   /** What comes between streams and the target. Default: nothing. */
   readonly filters?: InputFilters;
   /** Default {@link ENDPOINT_KINDS}. */
@@ -46,6 +48,7 @@ export class IncomingForward implements Forward {
       name: this.#name,
       clock,
       maxStreams,
+      preamble: options.preamble ?? null,
       createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
@@ -107,6 +110,11 @@ export class IncomingForward implements Forward {
   #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
     const { id = null } = this.#options;
     const place = { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
-    this.#options.log({ level, event, message, fields: { ...place, ...streamFields(stream, ending) } });
+    this.#options.log({
+      level,
+      event,
+      message,
+      fields: { ...place, ...streamFields(this.#options.clock.now(), stream, ending) },
+    });
   }
 }

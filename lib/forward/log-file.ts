@@ -1,5 +1,5 @@
 /** A file that only grows, at its end, by whole lines; written by one writer, and rotated between two lines. */
-import { closeSync, constants, fstatSync, openSync, readSync, renameSync, writev } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, renameSync, writev } from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode } from '../errors.js';
 import type { Clock } from '../util/clock.js';
@@ -18,6 +18,10 @@ export interface LogFileOptions {
   /** Null: it is never rotated. */
   readonly rotation: Rotation | null;
   readonly clock: Clock;
+  /** The permissions of a file that is made. Default 0640. */
+  readonly mode?: number;
+  /** Whether it is on the disk before it is rotated or closed. Default false. */
+  readonly isSynced?: boolean;
   /** Writing has begun to fail with this, or with something else than before; it is tried again until it works. */
   readonly onFailing: (why: string) => void;
   /** Writing works again. */
@@ -47,18 +51,19 @@ export class LogFile {
   #running: Promise<void> | null = null;
   #failure = '';
   #isClosing = false;
+  #isStale = false;
   #wake: (() => void) | null = null;
 
   constructor(options: LogFileOptions) {
     this.#options = options;
   }
 
-  /** Opens it, or makes it (mode 0640), unless it is open. Throws errors of the system. */
+  /** Opens it, or makes it, unless it is open. Throws errors of the system. */
   open(): void {
     if (this.#fd !== null) return;
-    const { path } = this.#options;
+    const { path, mode = 0o640 } = this.#options;
     const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOCTTY | constants.O_NONBLOCK;
-    const fd = openSync(path, flags, 0o640);
+    const fd = openSync(path, flags, mode);
     try {
       const found = fstatSync(fd);
       if (!found.isFile()) throw new Error(`${path} is not a regular file`);
@@ -73,6 +78,11 @@ export class LogFile {
       closeSync(fd);
       throw error;
     }
+  }
+
+  /** Has the file at the path opened again, or made, before the next line. */
+  reopen(): void {
+    this.#isStale = true;
   }
 
   /** Appends whole lines, or none; `onWritten` is called in turn, when the system has them. It owns `lines` from now on. */
@@ -179,6 +189,11 @@ export class LogFile {
   }
 
   #rotateIfDue(): void {
+    if (this.#isStale) {
+      this.#isStale = false;
+      this.#release();
+      this.open();
+    }
     const { path, rotation } = this.#options;
     const [first] = this.#queue;
     if (rotation === null || first === undefined || this.#sizeBytes === 0) return;
@@ -192,8 +207,19 @@ export class LogFile {
     this.open();
   }
 
+  #sync(fd: number): void {
+    try {
+      fsyncSync(fd);
+    } catch (error) {
+      // Node's permission model forbids it, whatever else is allowed.
+      if (systemCode(error) !== 'ERR_ACCESS_DENIED') this.#options.onFailing(describeError(error));
+    }
+  }
+
   #release(): void {
-    if (this.#fd !== null) closeSync(this.#fd);
+    if (this.#fd === null) return;
+    if (this.#options.isSynced === true) this.#sync(this.#fd);
+    closeSync(this.#fd);
     this.#fd = null;
   }
 }

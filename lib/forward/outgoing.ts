@@ -202,6 +202,11 @@ export class OutgoingForward implements Forward {
     const { id = null } = this.#options;
     const service = stream?.service ?? this.spec.service;
     const place = { forward: id, direction: 'outgoing', endpoint: this.#endpointText, service };
-    this.#options.log({ level, event, message, fields: { ...place, ...streamFields(stream, ending) } });
+    this.#options.log({
+      level,
+      event,
+      message,
+      fields: { ...place, ...streamFields(this.#options.clock.now(), stream, ending) },
+    });
   }
 }

@@ -2,17 +2,35 @@
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
+import type { ServiceGate } from './service-policy.js';
 
 /** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */
 export type ServiceHandler = (stream: SessionStream, session: Session) => void;
 
-/** The services of a channel. `onChange` is called whenever what is offered has changed. */
+export interface ServiceRegistryOptions {
+  /** What is offered has changed. */
+  readonly onChange?: () => void;
+  /** A stream was refused by the rule of its service, for this reason. */
+  readonly onDenied?: (stream: SessionStream, why: string) => void;
+  /** A stream was refused because nobody serves its service. */
+  readonly onUnknown?: (stream: SessionStream) => void;
+}
+
+const nothing = (): void => undefined;
+
+/** The services of a channel. */
 export class ServiceRegistry {
   readonly #onChange: () => void;
   readonly #handlers = new Map<string, ServiceHandler>();
 
-  constructor(onChange: () => void = () => undefined) {
+  readonly #gates = new Map<string, ServiceGate>();
+  readonly #onDenied: (stream: SessionStream, why: string) => void;
+  readonly #onUnknown: (stream: SessionStream) => void;
+
+  constructor({ onChange = nothing, onDenied = nothing, onUnknown = nothing }: ServiceRegistryOptions = {}) {
     this.#onChange = onChange;
+    this.#onDenied = onDenied;
+    this.#onUnknown = onUnknown;
   }
 
   /** Offers a service. Throws `bad-argument` for a name that is taken. */
@@ -31,6 +49,12 @@ export class ServiceRegistry {
     this.#onChange();
   }
 
+  /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
+  setGate(service: string, gate: ServiceGate | null): void {
+    if (gate === null) this.#gates.delete(service);
+    else this.#gates.set(service, gate);
+  }
+
   has(service: string): boolean {
     return this.#handlers.has(service);
   }
@@ -39,10 +63,20 @@ export class ServiceRegistry {
     return [...this.#handlers.keys()];
   }
 
-  /** Hands a stream to its service, or refuses it with `unknown-service`. */
+  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`. */
   serve(stream: SessionStream, session: Session): void {
+    const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
+    if (why !== null) {
+      stream.refuse('denied', 'not allowed');
+      this.#onDenied(stream, why);
+      return;
+    }
     const handler = this.#handlers.get(stream.service);
-    if (handler === undefined) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
-    else handler(stream, session);
+    if (handler !== undefined) {
+      handler(stream, session);
+      return;
+    }
+    stream.refuse('unknown-service', `service ${stream.service} is not offered`);
+    this.#onUnknown(stream);
   }
 }

@@ -24,6 +24,8 @@ export type Dial = (onread: OnRead, events: DialEvents) => net.Socket;
 export interface SocketTargetOptions {
   /** A target that does not answer is given up after this time: before the opener gives up the stream. Default 10,000. */
   readonly timeoutMs?: number;
+  /** Whether the target itself is dialled, and may be told whom it serves. Default true. */
+  readonly takesPreamble?: boolean;
 }
 
 /** Dials a socket for each stream. */
@@ -31,12 +33,18 @@ export class SocketTarget implements Target {
   readonly #dial: Dial;
   readonly #context: TargetContext;
   readonly #timeoutMs: number;
+  readonly #takesPreamble: boolean;
   readonly #sockets = new Set<net.Socket>();
 
-  constructor(dial: Dial, context: TargetContext, { timeoutMs = 10_000 }: SocketTargetOptions = {}) {
+  constructor(
+    dial: Dial,
+    context: TargetContext,
+    { timeoutMs = 10_000, takesPreamble = true }: SocketTargetOptions = {},
+  ) {
     this.#dial = dial;
     this.#context = context;
     this.#timeoutMs = timeoutMs;
+    this.#takesPreamble = takesPreamble;
   }
 
   get openCount(): number {
@@ -45,7 +53,7 @@ export class SocketTarget implements Target {
 
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
-    const { clock, maxStreams, name, onClosed, onOpened } = this.#context;
+    const { clock, maxStreams, name, onClosed, onOpened, preamble } = this.#context;
     if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
     const splice = new Splice({ onDone: (reason) => onClosed(stream, reason) });
     stream.attach(splice);
@@ -79,6 +87,7 @@ export class SocketTarget implements Target {
       cancelTimeout();
       this.#sockets.delete(socket);
     });
+    if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
     splice.join(stream, socket);
   }
 

@@ -28,6 +28,8 @@ export interface TargetContext {
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream and its local end are done with; null when both directions ended in order. */
   readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
+  /** What a socket of the target is given before the stream's first byte; null: nothing. */
+  readonly preamble: ((stream: SessionStream) => Buffer) | null;
   readonly log: (level: LogLevel, event: string, message: string, stream?: SessionStream) => void;
 }
 

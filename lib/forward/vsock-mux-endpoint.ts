@@ -62,7 +62,7 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
           },
         ),
       context,
-      { timeoutMs: LINE_TIMEOUT_MS },
+      { timeoutMs: LINE_TIMEOUT_MS, takesPreamble: false },
     );
   },
   createEntrance({ path, services = {}, access }, context) {

@@ -1,6 +1,7 @@
 /** From the channels that there are to those that are wanted, all or nothing. */
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { type ChannelOptions, labelTaken } from './channel-options.js';
+import { changedPolicies } from './channel-policy.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 
@@ -12,6 +13,8 @@ export interface ChannelChanges {
   readonly replacedChannels: readonly string[];
   readonly addedForwards: readonly string[];
   readonly removedForwards: readonly string[];
+  /** Services whose rule is another one, behind the label of their channel. */
+  readonly changedPolicies: readonly string[];
 }
 
 /** What is done to a proxy. */
@@ -63,7 +66,15 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   return describe(plan);
 }
 
+/** A channel that stays, and what its keys and rules are to be. */
+interface Adoption {
+  readonly channel: ProxyChannel;
+  readonly made: ProxyChannel;
+  readonly policies: readonly string[];
+}
+
 interface Plan {
+  readonly adoptions: readonly Adoption[];
   readonly goingChannels: readonly ProxyChannel[];
   readonly comingChannels: readonly ProxyChannel[];
   readonly addedForwards: readonly ForwardChange[];
@@ -72,6 +83,7 @@ interface Plan {
 
 function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Plan {
   const comingChannels: ProxyChannel[] = [];
+  const adoptions: Adoption[] = [];
   const addedForwards: ForwardChange[] = [];
   const removedForwards: ForwardChange[] = [];
   const kept = new Set<ProxyChannel>();
@@ -88,6 +100,7 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
     }
     channel.isDeclared = true;
     kept.add(channel);
+    adoptions.push({ channel, made, policies: changedPolicies(channel.options.policies, options.policies) });
     const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
     for (const spec of options.forwards ?? []) {
       const key = specText(spec);
@@ -102,10 +115,11 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   const goingChannels = [...holder.channels.values()].filter(
     (channel) => !kept.has(channel) && (channel.isDeclared || coming.has(channel.label)),
   );
-  return { goingChannels, comingChannels, addedForwards, removedForwards };
+  return { adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
 }
 
 async function commit(plan: Plan, holder: ChannelHolder): Promise<void> {
+  for (const { channel, made } of plan.adoptions) channel.adopt(made);
   for (const { channel, entry } of plan.removedForwards) void channel.forwards.remove(entry, true);
   for (const channel of plan.goingChannels) await holder.end(channel);
   for (const channel of plan.comingChannels) holder.hold(channel);
@@ -115,9 +129,10 @@ async function commit(plan: Plan, holder: ChannelHolder): Promise<void> {
 const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
   goingChannels.some(({ label }) => label === channel.label);
 
-/** Everything of a channel but its forwards. */
+/** Everything of a channel for which it has to be begun anew: not its forwards and rules, nor which keys it has, if any. */
 function settingsText(options: ChannelOptions): string {
-  return JSON.stringify(Object.entries({ ...options, forwards: null }).sort());
+  const hasKeys = (options.keyFiles ?? []).length > 0;
+  return JSON.stringify(Object.entries({ ...options, forwards: null, policies: null, keyFiles: hasKeys }).sort());
 }
 
 const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;
@@ -137,5 +152,8 @@ function describe(plan: Plan): ChannelChanges {
     replacedChannels: coming.filter((label) => going.includes(label)),
     addedForwards: texts(plan.addedForwards),
     removedForwards: texts(plan.removedForwards),
+    changedPolicies: plan.adoptions.flatMap(({ channel, policies }) =>
+      policies.map((service) => `${channel.label}/${service}`),
+    ),
   };
 }

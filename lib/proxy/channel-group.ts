@@ -1,5 +1,6 @@
 /** A group of channels: one for each socket in a folder that is watched, such as those of QEMU's machines. */
 import { type FSWatcher, watch } from 'node:fs';
+import { parseChannel } from '../channel/address.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { parseForwardSpec } from '../forward/spec.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -9,6 +10,7 @@ import type { Log, LogLevel } from '../util/log-event.js';
 import { type ChannelOptions, DEFAULT_LABEL, parseLabel } from './channel-options.js';
 import { type GroupFolder, readGroupFolder } from './group-folder.js';
 import { GroupPattern } from './group-pattern.js';
+import { readKeys } from './read-keys.js';
 import type { ChannelStatus } from './status.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
@@ -67,8 +69,8 @@ export class ChannelGroup {
     if ((options.forwards ?? []).length > 0) {
       throw new VproxyError('bad-argument', `channel ${this.label}: the forwards of a group are a template of texts`);
     }
-    // Finds what is not valid in the template before any socket is there.
-    this.optionsFor('a');
+    // Finds what is not valid in the template and the keys before any socket is there.
+    readKeys(options, parseChannel(this.optionsFor('a').address));
   }
 
   /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */

@@ -1,13 +1,18 @@
 /** What a channel of a proxy is made of, and what follows from it. */
 import { randomBytes } from 'node:crypto';
 import type { ChannelAddress } from '../channel/address.js';
+import type { ChannelTraits } from '../channel/kind.js';
+import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { Budget } from '../session/budget.js';
+import type { SecretKey } from '../session/secret-key.js';
+import type { SecureLayerFactory } from '../session/secure-layer.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { escapeText } from '../util/escape.js';
+import type { ChannelPolicies } from './channel-policy.js';
 import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
 
 /** The label of a channel that was given none. */
@@ -43,6 +48,12 @@ export interface ChannelOptions {
   readonly deadAfterMs?: number | null;
   /** Lets the channel listen on addresses that other machines reach. Default false. */
   readonly insecure?: boolean;
+  /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */
+  readonly keyFiles?: readonly string[];
+  /** Tells TCP and unix targets whom they serve, by the PROXY protocol. Default false. */
+  readonly peerAddress?: boolean;
+  /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
+  readonly policies?: ChannelPolicies;
   readonly storage?: StorageOptions;
 }
 
@@ -63,11 +74,11 @@ export const labelTaken = (label: string): VproxyError =>
   new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
 
 /** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
-export function requirePrivacy({ kind, address, text }: ChannelAddress, isInsecureAllowed: boolean): void {
-  if (kind.mode === 'dial' || isInsecureAllowed || kind.isPrivate(address)) return;
+export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, isInsecureAllowed: boolean): void {
+  if (kind.mode === 'dial' || isInsecureAllowed || traits.tls !== null || kind.isPrivate(address)) return;
   throw new VproxyError(
     'bad-argument',
-    `channel "${text}": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
+    `channel "${text}": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
   );
 }
 
@@ -89,6 +100,7 @@ export interface ProcessIdentity {
 export function settingsFor(
   { traits }: ChannelAddress,
   options: ChannelOptions,
+  keys: () => readonly SecretKey[],
   { instance, agent, budget }: ProcessIdentity,
 ): SessionSettings {
   return sessionSettings({
@@ -103,7 +115,14 @@ export function settingsFor(
       streams: traits.streams,
     },
     integrity: traits.integrity,
+    keys,
+    secure: secureLayer(traits, keys),
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),
   });
+}
+
+function secureLayer({ tls, tlsFiles }: ChannelTraits, keys: () => readonly SecretKey[]): SecureLayerFactory | null {
+  if (tls === null) return null;
+  return tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(tlsFiles));
 }

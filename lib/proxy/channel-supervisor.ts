@@ -8,6 +8,7 @@ import type { SessionSettings } from '../session/settings.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
+import { adviceFor } from './auth-advice.js';
 import { LinkRunner } from './link-runner.js';
 import type { ChannelState } from './status.js';
 
@@ -36,6 +37,8 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
   protected readonly options: SupervisorOptions;
   /** The last line about what the channel does, so that only changes are logged. */
   #logged = '';
+  /** The last line about a peer that was not let in, or that lets nobody in. */
+  #loggedRefusal = '';
   readonly #runners = new Set<LinkRunner>();
   #skippedBytes = 0;
   /** The newest session; another link may still have an older one, or wait for one. */
@@ -74,6 +77,7 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
     const { description } = link;
     runner.loop.on('session', (session) => {
       this.#logged = '';
+      this.#loggedRefusal = '';
       const { agent, name } = session.agreement.peer;
       const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
       this.log('info', 'session-established', `session with ${who} on ${description}`, {
@@ -90,14 +94,21 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
     });
     runner.loop.on('ended', (session, reason) => {
       if (this.#session === session) this.#session = null;
-      this.setState('opening');
-      this.emit('ended', session, reason);
-      const message = `session on ${description} ended: ${escapeText(reason.message, 512)} (${reason.code})`;
-      this.log('info', 'session-ended', message, {
+      const isRefused = reason.code === 'auth-failed';
+      const advice = isRefused ? adviceFor(session.agreement, this.options.channel.traits) : null;
+      const why = escapeText(reason.message, 512);
+      const what = advice === null ? why : `${why}; ${advice}`;
+      if (isRefused) this.setState('auth-failed', what);
+      else this.setState('opening');
+      const message = `session on ${description} ended: ${what} (${reason.code})`;
+      const level = !isRefused ? 'info' : message === this.#loggedRefusal ? 'debug' : 'warn';
+      if (isRefused) this.#loggedRefusal = message;
+      this.log(level, 'session-ended', message, {
         link: description,
         code: reason.code,
         ageMs: Math.round(session.ageMs),
       });
+      this.emit('ended', session, reason);
     });
     runner.loop.on('quiet', (skippedBytes) => {
       const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;

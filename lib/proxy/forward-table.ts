@@ -6,6 +6,7 @@ import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import type { ForwardAddresses } from './forward-addresses.js';
@@ -25,6 +26,8 @@ export interface ForwardTableOptions {
   readonly waitMs: number;
   /** Streams that each incoming forward serves at once. */
   readonly maxStreams: number;
+  /** What targets that are sockets are given before a stream's first byte; null: nothing. */
+  readonly preamble: ((stream: SessionStream) => Buffer) | null;
   /** What comes between the peer and the local ends. */
   readonly filters: InputFilters;
   /** Gives ids that are unique in the process. */
@@ -53,12 +56,12 @@ export class ForwardTable {
 
   /** Makes a forward without effect. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, filters, nextId } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, nextId } = this.#options;
     const id = nextId();
     const forward =
       spec.direction === 'outgoing'
         ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters });
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble });
     return { id, forward, isDeclared, isDraining: false };
   }
 

@@ -4,10 +4,17 @@ import type { Link } from '../channel/link.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';
 import { ChannelSupervisor, RETRY, type SupervisorOptions } from './channel-supervisor.js';
+import { chooseCrowded } from './choose-crowded.js';
 import type { LinkRunner } from './link-runner.js';
 
-/** So many connections may wait unestablished; one more closes the oldest. */
-const MAX_WAITING = 4;
+const describe = (runner: LinkRunner) => ({
+  runner,
+  origin: runner.link.origin ?? null,
+  isAnswered: runner.loop.isAnswered,
+});
+
+/** So many connections may wait unestablished; one more closes one of them. */
+const MAX_WAITING = 16;
 
 export class ListenSupervisor extends ChannelSupervisor {
   readonly #kind: ListenKind<unknown>;
@@ -59,10 +66,15 @@ export class ListenSupervisor extends ChannelSupervisor {
     }
     const waiting = [...this.#runners].filter((runner) => runner !== this.#established);
     if (waiting.length >= MAX_WAITING) {
-      const [oldest] = waiting;
       const { text } = this.options.channel;
-      this.tellState('crowded', `more than ${MAX_WAITING} connections wait on ${text}: the oldest is closed`);
-      oldest?.link.destroy();
+      this.tellState(
+        'crowded',
+        `more than ${MAX_WAITING} connections wait on ${text}: for each new one another is closed`,
+      );
+      const chosen = chooseCrowded(waiting.map(describe), link.origin ?? null);
+      // It makes room at once, though its end is told later.
+      this.#runners.delete(chosen.runner);
+      chosen.runner.link.destroy();
     }
     const runner = this.run(link);
     this.#runners.add(runner);

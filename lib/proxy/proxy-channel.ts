@@ -2,9 +2,12 @@
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
 import { VproxyError } from '../errors.js';
+import { encodeProxyHeader } from '../forward/proxy-header.js';
+import { ServiceGate } from '../forward/service-policy.js';
 import { ServiceRegistry } from '../forward/service-registry.js';
 import { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
+import type { SecretKey } from '../session/secret-key.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
 import { streamWait } from '../session/stream-wait.js';
@@ -12,6 +15,7 @@ import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEvent } from '../util/log-event.js';
+import { isAudited } from './audit-log.js';
 import {
   type ChannelOptions,
   DEFAULT_LABEL,
@@ -22,20 +26,27 @@ import {
   requirePrivacy,
   settingsFor,
 } from './channel-options.js';
+import { changedPolicies, resolvePolicy } from './channel-policy.js';
 import { ChannelRecord } from './channel-record.js';
 import type { ChannelSupervisor } from './channel-supervisor.js';
+import { describeSession } from './describe-session.js';
 import { DialSupervisor } from './dial-supervisor.js';
 import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
 import { logStream } from './log-stream.js';
+import { readKeys } from './read-keys.js';
 import { requestFilters } from './request-filters.js';
-import type { ChannelStatus, ServiceStatus, SessionStatus, StreamStatus } from './status.js';
+import type { ChannelStatus, ServiceStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
 
 export interface ProxyChannelEvents {
   log: [event: LogEvent];
+  /** For the audit log: nothing is left out, however fast it comes. */
+  audit: [event: LogEvent];
+  /** A session is over and no other took its place, or there can be none: see `ProxyEvents`. */
+  ended: [reason: VproxyError];
   /** The session, or what the peer offers in it, has changed. */
   changed: [];
   /** The channel can never work, or not any more. */
@@ -56,7 +67,6 @@ const MAX_LIST_LENGTH = 1024;
 /** Composition and life of all layers over one channel. `listen` and `open` once, then `stop` once. */
 export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly label: string;
-  readonly options: ChannelOptions;
   readonly address: ChannelAddress;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
@@ -73,26 +83,37 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly #logLimit: LogLimit;
   readonly #log: Log;
   readonly #waitMs: number;
+  #options: ChannelOptions;
+  #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
   constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses }: ProxyChannelContext) {
     super();
     this.label = parseLabel(options.label ?? DEFAULT_LABEL);
-    this.options = options;
+    this.#options = options;
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
+    this.#keys = readKeys(options, this.address);
     this.#clock = clock;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
-    this.registry = new ServiceRegistry(() => this.#source.session?.setServices(this.registry.list()));
+    this.registry = new ServiceRegistry({
+      onChange: () => this.#source.session?.setServices(this.registry.list()),
+      onDenied: (stream, why) => this.#logDenied(stream, why),
+      onUnknown: (stream) => this.#logUnknown(stream),
+    });
+    this.#putGates(Object.keys(options.policies ?? {}));
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
-    this.#log = (event) =>
-      this.#logLimit.log({
-        ...event,
-        message: `${prefix}${event.message}`,
-        fields: { channel: this.label, ...event.fields },
-      });
+    this.#log = (given) => {
+      const event = {
+        ...given,
+        message: `${prefix}${given.message}`,
+        fields: { channel: this.label, ...given.fields },
+      };
+      if (isAudited(event)) this.emit('audit', event);
+      this.#logLimit.log(event);
+    };
     this.forwards = new ForwardTable({
       channel: this.label,
       source: this.#source,
@@ -101,6 +122,8 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       clock,
       waitMs: this.#waitMs,
       maxStreams: this.address.traits.streams,
+      preamble:
+        options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
       filters: requestFilters(this.label, this.address),
       nextId: nextForwardId,
       addresses,
@@ -116,7 +139,11 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
           log: this.#log,
         })
       : null;
-    this.#supervisor = supervise(this.address, settingsFor(this.address, options, identity), clock);
+    this.#supervisor = supervise(
+      this.address,
+      settingsFor(this.address, options, () => this.#keys, identity),
+      clock,
+    );
     this.#supervisor.on('log', this.#log);
     this.#supervisor.on('state', (state, detail, nextTryMs) =>
       this.#record.enter(state, detail, nextTryMs, clock.now()),
@@ -128,7 +155,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       this.#source.withdraw(session);
       this.#storage?.wake();
       this.emit('changed');
+      if (this.#isLastWord(session, reason)) this.emit('ended', reason);
     });
+  }
+
+  /** What it is made of, with what `adopt` has changed. */
+  get options(): ChannelOptions {
+    return this.#options;
   }
 
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
@@ -169,6 +202,35 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     if (!session.isOver) await ended;
   }
 
+  /** Reads the files of the keys again, for the sessions to come. Throws `bad-file`, and keeps the keys that it has then. */
+  reloadKeys(): void {
+    this.#keys = readKeys(this.#options, this.address);
+  }
+
+  /** Takes over the keys of a channel that was made of other options, and its rules, for the streams to come. */
+  adopt(made: ProxyChannel): void {
+    const changed = changedPolicies(this.#options.policies, made.#options.policies);
+    this.#options = made.#options;
+    this.#keys = made.#keys;
+    this.#putGates(changed);
+  }
+
+  /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */
+  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
+    if (isReady) return code !== 'channel-displaced';
+    return this.address.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
+  }
+
+  /** Puts the rules of these services in force. */
+  #putGates(services: readonly string[]): void {
+    const { policies = {}, group = null } = this.#options;
+    for (const service of services) {
+      const rule = policies[service];
+      const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
+      this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#clock));
+    }
+  }
+
   /** Makes the next attempt to open the channel now. */
   retryNow(): void {
     this.#supervisor.retryNow();
@@ -177,7 +239,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
   async connect(service: string): Promise<MuxStream> {
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
-    return logStream(MuxStream.open(session, service), this.#log);
+    return logStream(MuxStream.open(session, service), this.#clock, this.#log);
   }
 
   /** Whether it can never work, or not any more. */
@@ -221,10 +283,10 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const session = this.#source.current;
     return {
       label: this.label,
-      group: this.options.group ?? null,
+      group: this.#options.group ?? null,
       address: this.address.text,
       ...this.#record.describe(this.#clock.now()),
-      session: session === null ? null : describeSession(session),
+      session: session === null ? null : describeSession(session, this.address.traits),
       history: this.#record.history,
       totals: this.#record.totals(session, this.#supervisor.skippedBytes),
     };
@@ -264,6 +326,17 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     return this.#source.current?.listStreams() ?? [];
   }
 
+  #logDenied({ id, service, from }: SessionStream, why: string): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
+    this.#log({ level: 'warn', event: 'stream-denied', message, fields: { service, stream: id, from, why } });
+  }
+
+  #logUnknown({ id, service, from }: SessionStream): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: it is not offered`;
+    const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
+    this.#log({ level: 'debug', event: 'stream-refused', message, fields });
+  }
+
   #take(session: Session): void {
     this.#record.countSession();
     session.on('stream', (stream) => this.registry.serve(stream, session));
@@ -279,20 +352,6 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#source.provide(session);
     this.emit('changed');
   }
-}
-
-function describeSession(session: Session): SessionStatus {
-  const { peer, integrity, version } = session.agreement;
-  return {
-    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices] },
-    protocolVersion: version ?? 0,
-    integrity,
-    ageMs: Math.round(session.ageMs),
-    roundTripMs: session.roundTripMs,
-    streams: session.streamCount,
-    sendCreditBytes: session.sendCreditBytes,
-    unwrittenBytes: session.unwrittenBytes,
-  };
 }
 
 function supervise(channel: ChannelAddress, settings: ReturnType<typeof settingsFor>, clock: Clock): ChannelSupervisor {

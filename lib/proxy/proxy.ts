@@ -33,6 +33,13 @@ export interface ProxyOptions {
 
 export interface ProxyEvents {
   log: [event: LogEvent];
+  /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
+  audit: [event: LogEvent];
+  /**
+   * A session of a channel is over, and no other took its place; or a channel that this side opens can have none, because
+   * the two sides do not let each other in or speak no common version. The proxy goes on trying.
+   */
+  ended: [label: string, reason: VproxyError];
   /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
@@ -113,6 +120,20 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Opens no more streams; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
   async drain(): Promise<void> {
     await Promise.all([...this.#channels.values()].map((channel) => channel.drain('this side is ending')));
+  }
+
+  /** Reads the files of all keys again. Gives what is wrong with them; a channel with such a file keeps the keys that it has. */
+  reloadKeys(): VproxyError[] {
+    const problems = new Map<string, VproxyError>();
+    for (const channel of this.#channels.values()) {
+      try {
+        channel.reloadKeys();
+      } catch (error) {
+        const problem = toVproxyError(error);
+        problems.set(problem.message, problem);
+      }
+    }
+    return [...problems.values()];
   }
 
   /** Makes the next attempt to open each channel now, and looks for the sockets of groups. */
@@ -287,6 +308,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     requireChannel(options);
     const channel = new ProxyChannel(options, this.#context);
     channel.on('log', (event) => this.emit('log', event));
+    channel.on('audit', (event) => this.emit('audit', event));
+    channel.on('ended', (reason) => this.emit('ended', channel.label, reason));
     channel.on('changed', () => {
       for (const look of this.#lookers) look();
       this.#groups.sessionChanged(channel.label, options.group ?? null);

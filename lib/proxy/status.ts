@@ -7,12 +7,21 @@ import type { Direction } from '../forward/endpoint-kind.js';
 import type { StreamWait } from '../session/stream-wait.js';
 
 /** Every state of a channel. */
-export const CHANNEL_STATES = ['opening', 'waiting', 'backing-off', 'established', 'draining', 'failed'] as const;
+export const CHANNEL_STATES = [
+  'opening',
+  'waiting',
+  'backing-off',
+  'auth-failed',
+  'established',
+  'draining',
+  'failed',
+] as const;
 
 /**
  * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for somebody else,
- * the host or the peer. `backing-off`: the last attempt failed, and another one follows by itself. `established`:
- * there is a session. `draining`: no new streams; those that are open may finish. `failed`: it can never work.
+ * the host or the peer. `backing-off`: the last attempt failed, and another one follows by itself. `auth-failed`: the
+ * two sides have no key in common, or not the same protection; it is tried again ever more seldom. `established`: there
+ * is a session. `draining`: no new streams; those that are open may finish. `failed`: it can never work.
  */
 export type ChannelState = (typeof CHANNEL_STATES)[number];
 
@@ -45,6 +54,10 @@ export interface SessionStatus {
   };
   readonly protocolVersion: number;
   readonly integrity: boolean;
+  /** The id of the key by which the two sides have authenticated each other; null: they have not, by a key. */
+  readonly key: string | null;
+  /** How what passes is encrypted: with a key, with certificates on both sides; null: not by vproxy. */
+  readonly tls: 'psk' | 'cert' | null;
   readonly ageMs: number;
   /** Null before the first measurement. */
   readonly roundTripMs: number | null;

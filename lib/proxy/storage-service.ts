@@ -87,14 +87,16 @@ export class StorageService {
     return this.#broker.close();
   }
 
-  #logCall({ argv, durationMs, emulator, status, error }: StorageCallRecord): void {
+  #logCall({ argv, durationMs, emulator, status, replyBytes, error }: StorageCallRecord): void {
     const command = escapeText(argv.join(' '), 200);
     const outcome =
       error === undefined ? `status ${status ?? 'unknown'}` : `${escapeText(error.message)} (${error.code})`;
     const message = `storage call ${command}: ${outcome}, ${Math.round(durationMs)} ms`;
     const fields = {
       command,
+      argv,
       status: status ?? null,
+      replyBytes: replyBytes ?? null,
       emulator: emulator ?? null,
       durationMs: Math.round(durationMs),
       code: error?.code ?? null,

@@ -26,6 +26,8 @@ export interface SessionActions {
   takePing(payload: Buffer): void;
   takePong(payload: Buffer): void;
   takeGoaway(goaway: Goaway): void;
+  /** The peer's AUTH. */
+  takeProof(payload: Buffer): void;
   /** Whether a HELLO in the middle of the session is the current peer's, or this side's own. */
   isKnownHello(hello: Hello): boolean;
 }
@@ -33,6 +35,8 @@ export interface SessionActions {
 export class FrameDispatch implements FrameHandler {
   readonly #table: StreamTable;
   readonly #actions: SessionActions;
+  /** Whether AUTH has to come before anything else. */
+  awaitsProof = false;
 
   constructor(table: StreamTable, actions: SessionActions) {
     this.#table = table;
@@ -44,11 +48,17 @@ export class FrameDispatch implements FrameHandler {
   }
 
   handleData(streamId: number, bytes: Buffer): boolean {
+    if (this.awaitsProof) throw beforeProof(FRAME_TYPE.DATA);
     this.#actions.countData(bytes.length);
     return this.#table.find(streamId, 'DATA')?.handleData(bytes) ?? false;
   }
 
   handleFrame(type: number, streamId: number, payload: Buffer): void {
+    if (this.awaitsProof && type !== FRAME_TYPE.GOAWAY) {
+      if (type !== FRAME_TYPE.AUTH) throw beforeProof(type);
+      this.#actions.takeProof(payload);
+      return;
+    }
     switch (type) {
       case FRAME_TYPE.SERVICES:
         this.#actions.takeServices(payload);
@@ -75,7 +85,7 @@ export class FrameDispatch implements FrameHandler {
         return;
       }
       case FRAME_TYPE.AUTH:
-        throw new VproxyError('protocol-error', 'AUTH, which neither side demanded');
+        throw new VproxyError('protocol-error', 'AUTH, which was not demanded or is there already');
       default:
         this.#handleStreamFrame(type, streamId, payload);
     }
@@ -104,6 +114,9 @@ export class FrameDispatch implements FrameHandler {
     }
   }
 }
+
+const beforeProof = (type: number): VproxyError =>
+  new VproxyError('protocol-error', `${formatFrameType(type)} before AUTH`);
 
 function requireLength(type: number, payload: Buffer, bytes: number): Buffer {
   if (payload.length === bytes) return payload;

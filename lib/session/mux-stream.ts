@@ -59,6 +59,11 @@ export class MuxStream extends Duplex {
     return this.#stream.id;
   }
 
+  /** When it was made, by the session's clock. */
+  get openedAtMs(): number {
+    return this.#stream.openedAtMs;
+  }
+
   /** Where the opener's local socket came from, as it says. */
   get from(): string | null {
     return this.#stream.from;

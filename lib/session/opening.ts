@@ -1,5 +1,5 @@
 /** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
-import { encodeHello, type Hello } from '../codec/hello.js';
+import { encodeHello, type Hello, PSK_METHOD } from '../codec/hello.js';
 import { HelloScanner } from '../codec/hello-scanner.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
 import { Backoff } from '../util/backoff.js';
@@ -29,6 +29,8 @@ export interface OpeningOptions {
   readonly settings: SessionSettings;
   /** A HELLO that came before: the one that ended the last session, or the newest during a pause. */
   readonly firstHello: Hello | null;
+  /** For an opening on a layer that protects it: the outer HELLOs' nonces, this side's first (R-AUTH-3). Default null. */
+  readonly outerNonces?: readonly [self: string, peer: string] | null;
   /** This side's own HELLO came back. */
   readonly onEcho: () => void;
 }
@@ -80,7 +82,7 @@ export class Opening {
     for (;;) {
       const found = this.#scanner.scan(bytes);
       if (found === null) return null;
-      const { hello, rest } = found;
+      const { hello, payload, rest } = found;
       if (this.#isOwn(hello)) {
         this.#options.onEcho();
       } else {
@@ -89,7 +91,7 @@ export class Opening {
           this.stop();
           // The peer is established by our answer, which must not be lost with this object.
           this.#writeAnswer();
-          return { agreement: agree(this.#self, hello), rest };
+          return { agreement: agree(this.#self, hello, payload), rest };
         }
       }
       bytes = rest;
@@ -106,6 +108,10 @@ export class Opening {
     this.#isOver = true;
     this.#cancelRepeat?.();
     this.#cancelAttempt?.();
+  }
+
+  get #isInner(): boolean {
+    return (this.#options.outerNonces ?? null) !== null;
   }
 
   #isOwn({ nonce, instance }: Hello): boolean {
@@ -143,7 +149,7 @@ export class Opening {
   #writeOpening(): void {
     const { sink, settings } = this.#options;
     // They complete whatever frame a predecessor left half-written, so that the peer falls out of step now.
-    sink.write(zeros(settings.limits.frame + HEADER_BYTES));
+    if (!this.#isInner) sink.write(zeros(settings.limits.frame + HEADER_BYTES));
     sink.write(encodeHello(this.#self));
     this.#scheduleRepeat();
   }
@@ -157,7 +163,8 @@ export class Opening {
   }
 
   #freshHello(): Hello {
-    const { settings } = this.#options;
+    const { settings, outerNonces } = this.#options;
+    const keys = settings.keys().map(({ id }) => id);
     return {
       version: { min: PROTOCOL_VERSION, max: PROTOCOL_VERSION },
       nonce: settings.randomBytes(16).toString('hex'),
@@ -167,9 +174,9 @@ export class Opening {
       name: settings.name,
       limits: settings.limits,
       integrity: settings.integrity,
-      auth: null,
-      tls: false,
-      features: [],
+      auth: keys.length === 0 ? null : { method: PSK_METHOD, keys },
+      tls: settings.secure !== null && !this.#isInner,
+      features: (outerNonces ?? []).map((nonce) => `outer:${nonce}`),
     };
   }
 }

@@ -5,17 +5,19 @@
 import { EventEmitter } from 'eventemitter3';
 import type { Hello } from '../codec/hello.js';
 import { HelloScanner } from '../codec/hello-scanner.js';
-import type { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import { type Agreement, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
 import { type Established, Opening } from './opening.js';
+import type { SecureLayer, SecureLayerFactory } from './secure-layer.js';
 import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 import { Turn } from './turn.js';
 
 export interface SessionLoopEvents {
-  /** A session is established; its events can be listened to before anything is read for it. */
+  /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */
   session: [session: Session];
   /** A session is over, for this reason. Another one will follow while the loop runs. */
   ended: [session: Session, reason: VproxyError];
@@ -27,6 +29,9 @@ export interface SessionLoopEvents {
 
 /** A session that lasted less than this counts as failed: the next opening waits (R-OPEN-12). */
 export const SHORT_SESSION_MS = 10_000;
+/** For a session that ended before it began, on a channel that is not in clear any more. */
+const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writePair: () => true };
+
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5000;
 
@@ -57,6 +62,10 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #cancelQuiet: CancelTimer | null = null;
   #isStopped = false;
   #skippedBytes = 0;
+  /** What protects the session, from the opening in clear to the session's end. */
+  #layer: SecureLayer | null = null;
+  /** Where the session is while there is a layer. */
+  #inside: { readonly outer: Agreement; readonly sink: ByteSink } | null = null;
   readonly #turn: Turn;
   #unread: Buffer = NOTHING;
   /** Sessions that are over while the channel has not written all of theirs. */
@@ -80,6 +89,11 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return this.#session;
   }
 
+  /** Whether the peer has answered this side's HELLO: there is a session, or one that is being protected or proved. */
+  get isAnswered(): boolean {
+    return this.#session !== null || this.#layer !== null;
+  }
+
   /** Bytes that belonged to no session, in bytes. */
   get skippedBytes(): number {
     return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + (this.#pauseScanner?.skippedBytes ?? 0);
@@ -99,6 +113,10 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     let isKept = false;
     let bytes = chunk;
     while (bytes.length > 0 && !this.#isStopped) {
+      if (this.#layer !== null) {
+        this.#layer.receive(bytes);
+        return isKept;
+      }
       if (this.#turn.isOver) {
         this.#unread = bytes;
         return true;
@@ -124,6 +142,14 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
+    if (this.#layer !== null) {
+      this.#layer.handleDrain();
+      return;
+    }
+    this.#handleSinkDrain();
+  }
+
+  #handleSinkDrain(): void {
     for (const session of this.#unwritten) session.handleDrain();
     this.#unwritten.clear();
     this.#opening?.handleDrain();
@@ -137,6 +163,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#stopOpening();
     this.#cancelPause?.();
     this.#session?.end(reason);
+    this.#dropLayer();
   }
 
   /** The channel is gone: ends what `stop` ends, and gives back the buffers that the channel had not written. */
@@ -173,20 +200,91 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   #establish({ agreement }: Established): void {
     this.#stopOpening();
-    const session = new Session(agreement, {
-      sink: this.#sink,
+    const refused = refusal(agreement) ?? protectionRefusal(agreement);
+    if (refused === null && this.#settings.secure !== null) this.#secure(agreement, this.#settings.secure);
+    else this.#begin(agreement, this.#sink, refused);
+  }
+
+  /** Puts the session on a layer: a fresh opening on it, bound to the one in clear (R-AUTH-3). */
+  #secure(outer: Agreement, makeLayer: SecureLayerFactory): void {
+    try {
+      this.#layer = makeLayer(outer, this.#sink, {
+        onReady: (sink) => this.#openInside(outer, sink),
+        onBytes: (bytes) => this.#receiveInside(bytes),
+        onDrain: () => this.#handleSinkDrain(),
+        onFailed: (reason, rest) => this.#handleLayerEnd(outer, reason, rest),
+      });
+    } catch (error) {
+      this.#begin(outer, this.#sink, toVproxyError(error));
+    }
+  }
+
+  #openInside(outer: Agreement, sink: ByteSink): void {
+    this.#inside = { outer, sink };
+    this.#opening = new Opening({
+      sink,
       clock: this.#clock,
       settings: this.#settings,
-      turn: this.#turn,
+      firstHello: null,
+      outerNonces: [outer.self.nonce, outer.peer.nonce],
+      onEcho: () => undefined,
+    });
+    this.#opening.start();
+  }
+
+  /** Bytes came out of the layer. True when a view of them was kept. */
+  #receiveInside(bytes: Buffer): boolean {
+    if (this.#session !== null) return this.#session.receive(bytes);
+    const established = this.#opening?.receive(bytes) ?? null;
+    if (established === null || this.#inside === null) return false;
+    const { agreement, rest } = established;
+    const { outer, sink } = this.#inside;
+    this.#stopOpening();
+    this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
+    return rest.length > 0 && (this.#sessionNow?.receive(rest) ?? false);
+  }
+
+  /** For after a call that may have changed it. */
+  get #sessionNow(): Session | null {
+    return this.#session;
+  }
+
+  /** The layer failed, before or in the session on it. */
+  #handleLayerEnd(outer: Agreement, reason: VproxyError, rest: Buffer): void {
+    this.#layer = null;
+    this.#inside = null;
+    this.#stopOpening();
+    if (this.#session !== null) this.#session.end(reason);
+    else this.#begin(outer, NOWHERE, reason);
+    if (rest.length > 0) this.receive(rest);
+  }
+
+  #dropLayer(): void {
+    this.#layer?.destroy();
+    this.#layer = null;
+    this.#inside = null;
+  }
+
+  /** Begins a session, which ends at once where it is refused. */
+  #begin(agreement: Agreement, sink: ByteSink, refused: VproxyError | null): void {
+    const session = new Session(agreement, {
+      sink,
+      clock: this.#clock,
+      settings: this.#settings,
+      // What comes out of a layer comes in small pieces, and cannot be left to another turn.
+      ...(sink === this.#sink && { turn: this.#turn }),
     });
     this.#session = session;
     session.once('end', (reason) => this.#ended(session, reason));
-    this.emit('session', session);
+    session.once('ready', () => this.emit('session', session));
+    if (refused === null) session.begin();
+    else session.end(refused);
   }
 
   #ended(session: Session, reason: VproxyError): void {
     this.#session = null;
     if (this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
+    this.#dropLayer();
     this.emit('ended', session, reason);
     if (this.#isStopped) return;
     const isHopeless = HOPELESS_CODES.has(reason.code);

@@ -10,6 +10,7 @@ import type { ReceiveWindow } from './receive-window.js';
 import { ReceivingHalf } from './receiving-half.js';
 import { SENT, SendingHalf, type Sent } from './sending-half.js';
 import type { StreamHost } from './stream-host.js';
+import { type StreamPace, StreamPacer } from './stream-pacer.js';
 import type { StreamSink } from './stream-sink.js';
 
 export { SENT, type Sent };
@@ -51,6 +52,7 @@ export class SessionStream implements Creditor, Ready {
   #wasStopped = false;
   /** The STOP that is held back with the OPEN. */
   #stopPayload: Buffer | null = null;
+  #pacer: StreamPacer | null = null;
 
   constructor(
     host: StreamHost,
@@ -119,6 +121,16 @@ export class SessionStream implements Creditor, Ready {
   /** How many bytes are good to read from a local socket next: what fits one frame. */
   get frameBytes(): number {
     return this.#host.frameBytes(this.#id);
+  }
+
+  /** Bounds how fast bytes go and come, together with all that share the limits. Called before any did. */
+  setPace(pace: StreamPace): void {
+    this.#pacer = new StreamPacer(pace, {
+      offer: () => {
+        if (!this.#isOver) this.#offerIfSendable();
+      },
+      release: (bytes) => this.#release(bytes),
+    });
   }
 
   // ---- for the owner of the local end -------------------------------------------------------------------------
@@ -213,6 +225,11 @@ export class SessionStream implements Creditor, Ready {
   /** Reports that so many bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
     if (this.#isOver && !this.isDraining) return;
+    if (this.#pacer !== null) this.#pacer.release(bytes);
+    else this.#release(bytes);
+  }
+
+  #release(bytes: number): void {
     const isRaised = this.#receiving.release(bytes, this.#host);
     if (!this.#isOver) {
       if (isRaised) this.#host.raise(this);
@@ -291,7 +308,10 @@ export class SessionStream implements Creditor, Ready {
   /** How much could be sent now, in bytes, were it not for the session's credit. */
   get sendableBytes(): number {
     if (this.#id === 0) return 0;
-    if (this.#isAnswered) return this.#sending.sendableBytes(Number.POSITIVE_INFINITY);
+    if (this.#isAnswered) {
+      const bytes = this.#sending.sendableBytes(Number.POSITIVE_INFINITY);
+      return bytes > 0 && this.#pacer !== null ? Math.min(bytes, this.#pacer.sendableBytes) : bytes;
+    }
     return this.isIncoming ? 0 : this.#sending.sendableBytes(FIRST_FLIGHT_BYTES);
   }
 
@@ -299,11 +319,13 @@ export class SessionStream implements Creditor, Ready {
   sendFrame(writer: FrameWriter, maxBytes: number): number {
     const bytes = Math.min(this.sendableBytes, maxBytes);
     this.#sending.sendFrame(writer, this.#id, bytes);
+    this.#pacer?.countSent(bytes);
     return bytes;
   }
 
   /** After `sendFrame`: tells the sink when nothing waits any more. */
   notifySent(): void {
+    if (this.isWaiting) this.#awaitPace();
     if (this.isWaiting || this.#isInSend) return;
     this.#sendFinIfDue();
     this.#sink?.handleSent(!this.#sending.isLent);
@@ -313,6 +335,12 @@ export class SessionStream implements Creditor, Ready {
 
   #offerIfSendable(): void {
     if (this.sendableBytes > 0) this.#host.offer(this);
+    else this.#awaitPace();
+  }
+
+  /** Where only the pace holds back what waits, it goes on by itself. */
+  #awaitPace(): void {
+    if (this.#isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pacer?.awaitSend();
   }
 
   /** Sends what was asked for while it could not be sent: data, or a FIN alone. */
@@ -360,6 +388,7 @@ export class SessionStream implements Creditor, Ready {
     this.#isOver = true;
     this.#sending.drop();
     this.#receiving.close(reason === null);
+    this.#pacer?.end();
     this.#host.over(this, reason);
     this.#sink?.handleEnd(reason);
   }

@@ -8,9 +8,9 @@ import { FRAME_TYPE } from '../codec/frame-type.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Clock } from '../util/clock.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import { Admission } from './admission.js';
-import { type Agreement, refusal } from './agreement.js';
+import type { Agreement } from './agreement.js';
 import type { ByteSink } from './byte-sink.js';
 import { DrainWaiters } from './drain-waiters.js';
 import { FrameDispatch, type SessionActions } from './frame-dispatch.js';
@@ -19,6 +19,7 @@ import { FrameWriter } from './frame-writer.js';
 import { Leaving } from './leaving.js';
 import { Liveness } from './liveness.js';
 import { Outbox } from './outbox.js';
+import { Proof } from './proof.js';
 import { ReceiveWindow } from './receive-window.js';
 import { Retractions } from './retractions.js';
 import { Sender } from './sender.js';
@@ -36,6 +37,8 @@ import type { Turn } from './turn.js';
 export interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
   stream: [stream: SessionStream];
+  /** The two sides agree, and each has proved that it has the key where that is demanded: `start` is to be called. */
+  ready: [];
   /** The peer's list of services is complete, or has changed. */
   services: [services: ReadonlySet<string>];
   /** A measurement of the round trip is complete, in milliseconds. */
@@ -55,6 +58,9 @@ export interface SessionContext {
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
+
+/** The peer has so long to prove that it has the key, in milliseconds (R-AUTH-2). */
+const PROOF_MS = 10_000;
 
 /** One session, from the HELLOs that established it to its end. */
 export class Session extends EventEmitter<SessionEvents> {
@@ -80,6 +86,10 @@ export class Session extends EventEmitter<SessionEvents> {
   #streamsFailed = 0;
   readonly #drainWaiters = new DrainWaiters();
   readonly #leaving: Leaving;
+  readonly #dispatch: FrameDispatch;
+  #proof: Proof | null = null;
+  #cancelProof: CancelTimer | null = null;
+  #isReady = false;
   #isOver = false;
   /** Whether the session is over and the channel holds nothing of it any more. */
   #isWritten = false;
@@ -107,9 +117,9 @@ export class Session extends EventEmitter<SessionEvents> {
       ownLimits: self.limits,
       isCongested: () => this.#outbox.isCongested,
     });
-    const handler = new FrameDispatch(this.#table, this.#actions());
+    this.#dispatch = new FrameDispatch(this.#table, this.#actions());
     this.#reader = new FrameReader({
-      handler,
+      handler: this.#dispatch,
       integrity,
       maxDataBytes: self.limits.frame,
       ...(turn && { isTurnOver: turn.countPart }),
@@ -161,19 +171,44 @@ export class Session extends EventEmitter<SessionEvents> {
     });
   }
 
-  /** Says what this side offers and measures the round trip. Called once, when listeners are in place. */
-  start(services: Iterable<string>): void {
-    const reason = refusal(this.agreement);
-    if (reason !== null) {
-      this.end(reason);
+  /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
+  begin(): void {
+    try {
+      this.#proof = Proof.of(this.agreement, this.#settings.keys());
+    } catch (error) {
+      this.end(toVproxyError(error));
       return;
     }
+    if (this.#proof === null) {
+      this.#isReady = true;
+      this.emit('ready');
+      return;
+    }
+    this.#dispatch.awaitsProof = true;
+    this.#cancelProof = this.#clock.schedule(PROOF_MS, () =>
+      this.end(new VproxyError('auth-failed', `the peer gave no proof of its key within ${PROOF_MS / 1000} s`)),
+    );
+    this.#control(FRAME_TYPE.AUTH, 0, this.#proof.payload);
+  }
+
+  /** Says what this side offers and measures the round trip. Called once, when `ready` has come and listeners are in place. */
+  start(services: Iterable<string>): void {
     this.#ownServices.announce(services);
     this.#credit.ping();
   }
 
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** Whether it was established: the two sides agree, and each has proved what it had to. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** The id of the key that both sides have proved to have; null where neither demanded one. */
+  get keyId(): string | null {
+    return this.#proof?.keyId ?? null;
   }
 
   get isDraining(): boolean {
@@ -342,6 +377,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#outbox.clear();
     this.#liveness.stop();
     this.#leaving.stop();
+    this.#cancelProof?.();
     for (const stream of streams) stream.handleEnd(reason);
     this.#retractions.stop();
     if (this.#writer.sink.unwrittenBytes === 0) this.handleClosed();
@@ -370,7 +406,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
-    if (this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
+    if (this.#isReady && this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
   }
 
   #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
@@ -440,6 +476,13 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#credit.takePong(payload)) this.emit('measured', this.#credit.roundTripMs);
       },
       takeGoaway: (goaway) => this.#takeGoaway(goaway),
+      takeProof: (payload) => {
+        this.#proof?.verify(payload);
+        this.#dispatch.awaitsProof = false;
+        this.#cancelProof?.();
+        this.#isReady = true;
+        this.emit('ready');
+      },
       isKnownHello: ({ nonce, instance }) => {
         const { self, peer } = this.agreement;
         return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;

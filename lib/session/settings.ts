@@ -1,6 +1,8 @@
 /** What a side is set to: its identity, what it accepts, and the times that bound it. */
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from './budget.js';
+import type { SecretKey } from './secret-key.js';
+import type { SecureLayerFactory } from './secure-layer.js';
 
 /** Settings of the sessions on one channel. */
 export interface SessionSettings {
@@ -14,6 +16,10 @@ export interface SessionSettings {
   readonly limits: Limits;
   /** Whether this side asks for checksums (R-INTEGRITY-1). */
   readonly integrity: boolean;
+  /** The keys that this side has now, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
+  readonly keys: () => readonly SecretKey[];
+  /** Puts each session on a layer that protects it, which the peer then has to do as well (R-AUTH-3). Default null. */
+  readonly secure: SecureLayerFactory | null;
   /** Silence for so long ends a session; null: never (R-LIVE-2). */
   readonly deadAfterMs: number | null;
   /** An open without an answer is given up after this time. */
@@ -41,6 +47,8 @@ export function sessionSettings(
     name: null,
     limits: DEFAULT_LIMITS,
     integrity: true,
+    keys: () => [],
+    secure: null,
     deadAfterMs: null,
     openTimeoutMs: 30_000,
     drainTimeoutMs: 30_000,

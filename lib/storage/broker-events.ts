@@ -11,6 +11,8 @@ export interface StorageCallRecord {
   readonly emulator?: string | undefined;
   /** The exit status of the reply. */
   readonly status?: number | undefined;
+  /** The reply as the emulator sent it, in bytes. */
+  readonly replyBytes?: number | undefined;
   /** Why there is no reply; `cancelled` when the wrapper went first. */
   readonly error?: VproxyError | undefined;
 }

@@ -189,7 +189,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
 
   #settle(call: PendingCall, outcome: LinkOutcome): void {
     if (outcome.kind === 'reply') {
-      this.#end(call, { status: outcome.status });
+      this.#end(call, { status: outcome.status, replyBytes: outcome.message.length });
       call.wrapper.answer(Buffer.concat([outcome.message, LINE_FEED]));
     } else if (outcome.isUnread && !this.#isClosed) {
       delete call.link;
@@ -214,7 +214,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     call.link?.abandon();
   }
 
-  #end(call: PendingCall, result: Pick<StorageCallRecord, 'status' | 'error'>): void {
+  #end(call: PendingCall, result: Pick<StorageCallRecord, 'status' | 'replyBytes' | 'error'>): void {
     this.#waiting.delete(call);
     this.#calls.delete(call.wrapper);
     const durationMs = this.#clock.now() - call.sinceMs;

@@ -73,7 +73,7 @@ test.serial(
 test.serial(
   refused,
   ['-c', 'tcp-listen:0.0.0.0:0'],
-  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not',
+  'channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not',
 );
 test.serial(refused, [...CHANNEL, '-o', 'ssh'], `-o ssh: there is no colon behind the service; ${forms}`);
 test.serial(refused, [...CHANNEL, '-ossh'], `-o ssh: there is no colon behind the service; ${forms}`);

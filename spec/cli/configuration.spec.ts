@@ -34,7 +34,7 @@ test.serial('vproxy check prints every error on a line of its own, and ends with
     `${path}: wait: expected a whole number of seconds from 0 to 86400`,
     `${path}: channels.vm1.outgoin: there is no such key; did you mean outgoing?`,
     `${path}: channels.vm1.outgoing[1]: -o ssh: there is no colon behind the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path`,
-    `${path}: channels.vm2: channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs --insecure; 127.0.0.1 or [::1] does not`,
+    `${path}: channels.vm2: channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
     '',
   ]);
 });

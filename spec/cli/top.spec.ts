@@ -28,6 +28,8 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
           peer: { agent: 'vproxy 0.1.0', name: `guest of ${label}`, services: [] },
           protocolVersion: 1,
           integrity: true,
+          key: null,
+          tls: null,
           ageMs: 1000,
           roundTripMs: 0.25,
           streams: 3,

@@ -99,7 +99,7 @@ for (const { what, hello, hex } of fixture.hellos) {
   test(`R-OPEN-2: ${what}, both ways`, (t) => {
     const bytes = Buffer.from(hex, 'hex');
     t.is(encodeHello(hello).toString('hex'), hex);
-    t.deepEqual(readHello(bytes, MAGIC.length), { hello, end: bytes.length });
+    t.like(readHello(bytes, MAGIC.length), { hello, end: bytes.length });
   });
 }
 

@@ -16,6 +16,7 @@ export const NO_CHANGES: ChannelChanges = {
   replacedChannels: [],
   addedForwards: [],
   removedForwards: [],
+  changedPolicies: [],
 };
 
 /** A process that notes what it is told. */

@@ -21,6 +21,8 @@ export function jsonOf(frame: SeenFrame): Record<string, unknown> {
 /** Takes the bytes of one direction: flush, HELLOs, and the counted frames of one session after another. */
 export class FrameLog {
   readonly hellos: Hello[] = [];
+  /** Of the newest of them, byte for byte. */
+  helloPayload: Buffer = Buffer.alloc(0);
   readonly frames: SeenFrame[] = [];
   /** Zero bytes between frames. */
   flushedBytes = 0;
@@ -82,6 +84,7 @@ export class FrameLog {
     if (type === FRAME_TYPE.HELLO) {
       if (sequence !== 0) throw new Error('a HELLO is counted');
       this.hellos.push(decodeHello(payload));
+      this.helloPayload = Buffer.from(payload);
     } else {
       this.frames.push({ type, name: formatFrameType(type), streamId, payload });
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;

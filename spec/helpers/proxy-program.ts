@@ -27,6 +27,7 @@ export interface ProgramChannel {
   readonly channel: string;
   readonly outgoing?: readonly string[];
   readonly incoming?: readonly string[];
+  readonly keyFiles?: readonly string[];
 }
 
 /** A clock that runs faster than the system's. */

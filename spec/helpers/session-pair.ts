@@ -200,6 +200,8 @@ export interface PairOptions {
   readonly integrity?: boolean;
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
+  /** Of `b` only. */
+  readonly settingsOfB?: Partial<SessionSettings>;
 }
 
 /** Two sides, and the hand that moves bytes between them. */
@@ -208,10 +210,16 @@ export class SessionPair {
   readonly a: Side;
   readonly b: Side;
 
-  constructor({ capacityBytes = 2 ** 20, integrity = false, limits = {}, settings = {} }: PairOptions = {}) {
+  constructor({
+    capacityBytes = 2 ** 20,
+    integrity = false,
+    limits = {},
+    settings = {},
+    settingsOfB,
+  }: PairOptions = {}) {
     const common = { integrity, limits: { ...DEFAULT_LIMITS, ...limits }, ...settings };
     this.a = new Side('a', this.clock, capacityBytes, common);
-    this.b = new Side('b', this.clock, capacityBytes, common);
+    this.b = new Side('b', this.clock, capacityBytes, { ...common, ...settingsOfB });
   }
 
   /** Starts both sides and carries bytes until both are established. */

@@ -126,20 +126,20 @@ export const SLOW_CASES: readonly SlowCase[] = [
   },
   {
     // R-CHANNEL-2
-    what: 'nothing on five connections, of which the oldest goes, and a session on a sixth and a seventh',
+    what: 'nothing on seventeen connections, of which one goes, and a session on each of two more',
     code: 'channel-displaced',
     act: async ({ connect }) => {
-      const silent = Array.from({ length: 4 }, connect);
+      const silent = Array.from({ length: 16 }, connect);
       await Promise.all(silent.map(({ socket }) => once(socket, 'connect')));
-      const oldest = new Promise((resolve) => void silent.map(({ socket }) => socket.once('close', resolve)));
-      const fifth = connect();
-      await oldest;
-      fifth.close();
-      const sixth = await established(connect);
-      const isGone = closed(sixth.socket);
-      const seventh = await established(connect);
+      const first = new Promise((resolve) => void silent.map(({ socket }) => socket.once('close', resolve)));
+      const oneMore = connect();
+      await first;
+      oneMore.close();
+      const one = await established(connect);
+      const isGone = closed(one.socket);
+      const other = await established(connect);
       await isGone;
-      await seventh.echo();
+      await other.echo();
     },
   },
   {

@@ -14,8 +14,9 @@ import random
 import sys
 import time
 
+from proof import Key, Proof
 from session import Session, Stream, say
-from wire import HELLO, LIMITS, MAGIC, RESET, STOP, Ended, as_json, encode, read_hello
+from wire import AUTH, HELLO, LIMITS, MAGIC, RESET, STOP, Ended, as_json, encode, read_hello
 
 
 class Link(asyncio.Protocol):
@@ -73,7 +74,7 @@ class Link(asyncio.Protocol):
             self.owed[what] = send
 
     def work(self):
-        if self.session is not None:
+        if self.session is not None and self.session.proof is None:
             self.session.pump()
             self.leave_if_drained()
 
@@ -85,7 +86,10 @@ class Link(asyncio.Protocol):
     async def tick(self):
         while True:
             await asyncio.sleep(1)
-            if self.session is not None:
+            if self.session is not None and self.session.proof is not None:
+                if time.monotonic() - self.session.begun >= 10:
+                    self.end(Ended('auth-failed', 'no AUTH came'))
+            elif self.session is not None:
                 self.session.tick(time.monotonic())
             elif self.opening and self.answered_at is not None and time.monotonic() >= self.give_up_at:
                 self.attempts += 1
@@ -106,11 +110,12 @@ class Link(asyncio.Protocol):
         self.say_hello()
 
     def own_hello(self):
-        options = self.peer.options
+        options, keys = self.peer.options, self.peer.secrets
         return {
             'version': {'min': options.version, 'max': options.version}, 'nonce': self.nonce, 'ack': self.theirs,
             'instance': self.peer.instance, 'agent': 'peer.py', 'name': options.name, 'limits': self.peer.limits,
-            'integrity': not options.no_integrity, 'auth': None, 'tls': False, 'features': [],
+            'integrity': not options.no_integrity, 'tls': False, 'features': [],
+            'auth': {'method': 'psk-sha256', 'keys': [key.id for key in keys]} if keys else None,
         }
 
     def say_hello(self):
@@ -135,20 +140,21 @@ class Link(asyncio.Protocol):
             self.skip(1)
             return True
         hello, size = found
+        payload = bytes(self.buffer[32:size])
         del self.buffer[:size]
         if self.is_own(hello):
             say('own-echo')
         elif not self.opening:
             self.hello = hello
         else:
-            self.hear(hello)
+            self.hear(hello, payload)
         return True
 
     def skip(self, count):
         self.skipped += count
         del self.buffer[:count]
 
-    def hear(self, hello):
+    def hear(self, hello, payload):
         """R-OPEN-7, R-OPEN-8."""
         if hello['nonce'] != self.theirs:
             self.theirs, self.answered_at = hello['nonce'], None
@@ -157,16 +163,31 @@ class Link(asyncio.Protocol):
             answer = self.owed.pop('answer', None)
             if answer is not None:
                 answer()
-            self.establish(hello)
+            self.establish(hello, payload)
 
-    def establish(self, hello):
+    def establish(self, hello, payload):
         session = self.session = Session(self, self.own_hello(), hello)
         self.opening, self.attempts = False, 0
         low, high, version = hello['version']['min'], hello['version']['max'], self.peer.options.version
         if not low <= version <= high:
             return self.end(Ended('version-mismatch', f'{version} to {version} here, {low} to {high} there'))
-        if hello.get('auth') is not None or hello.get('tls'):
-            return self.end(Ended('auth-failed', 'this side knows no authentication'))
+        if hello.get('tls'):
+            return self.end(Ended('auth-failed', 'this side knows no TLS'))
+        try:
+            session.proof = Proof.of(session, as_json(self.own_hello()), payload, self.peer.secrets)
+        except Ended as ended:
+            return self.end(ended)
+        if session.proof is None:
+            return self.begin()
+        fault = self.peer.options.auth_fault
+        if fault == 'early':
+            session.ping()
+        wrong = {'other': bytes(32), 'reflect': session.proof.expected}
+        session.send(AUTH, 0, wrong.get(fault, session.proof.own))
+
+    def begin(self):
+        """The session is there, and proved where that is demanded (R-AUTH-2)."""
+        session, hello = self.session, self.session.theirs
         self.peer.established(self)
         say('established', parity='odd' if session.odd else 'even', integrity=session.integrity,
             skipped=self.skipped, hello=hello)
@@ -213,15 +234,17 @@ class Peer:
     def __init__(self, options):
         self.options, self.instance = options, os.urandom(16).hex()
         self.limits = {name: usual for name, (_, _, usual) in LIMITS.items()} | options.limits
+        self.secrets = [Key(path) for path in options.key]
         self.services = dict(it.split('=') for it in options.service)
         self.links, self.current, self.keys = [], None, {}
 
     def add(self, link):
         """R-CHANNEL-2."""
         self.links = [it for it in self.links if not it.transport.is_closing()] + [link]
-        waiting = [it for it in self.links if it is not self.current]
-        if len(waiting) > 4:
-            waiting[0].transport.close()
+        waiting = [it for it in self.links[:-1] if it is not self.current]
+        if len(waiting) >= 16:
+            silent = [it for it in waiting if it.session is None]
+            random.choice(silent or waiting).transport.close()
 
     def established(self, link):
         if self.current not in (None, link):
@@ -306,6 +329,8 @@ def main():
     parser.add_argument('channel')
     parser.add_argument('--service', action='append', default=[], metavar='NAME=BEHAVIOUR',
                         help='echo, mirror (after FIN), hash, mute, reset, refuse or silent')
+    parser.add_argument('--key', action='append', default=[], metavar='FILE')
+    parser.add_argument('--auth-fault', choices=['other', 'reflect', 'early'])
     parser.add_argument('--name')
     parser.add_argument('--version', type=int, default=1)
     parser.add_argument('--parity', choices=['odd', 'even'])

@@ -87,6 +87,7 @@ class Session:
         self.sent, self.may_send = 0, theirs['limits']['inFlight']
         self.came, self.granted = 0, ours['limits']['inFlight']
         self.streams, self.held, self.services, self.services_came = {}, deque(), None, False
+        self.proof = None
         self.draining, self.pings, self.heard, self.spoke = False, {}, self.begun, self.begun
 
     # Sending
@@ -232,6 +233,12 @@ class Session:
         return True
 
     def handle(self, kind, number, payload):
+        if self.proof is not None and kind != GOAWAY:
+            if kind != AUTH:
+                raise Ended('protocol-error', 'a frame before AUTH')
+            self.proof.verify(payload)
+            self.proof = None
+            return self.link.begin()
         if kind != SERVICES and kind != GOAWAY and not self.services_came:
             say('wrong', message='a session that does not begin with SERVICES')  # R-SERVICES-1
         if kind == AUTH:

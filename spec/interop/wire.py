@@ -8,7 +8,7 @@ import zlib
 MAGIC = bytes.fromhex('ff005650524f58590d0a1a0a111300ff')
 HELLO, AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY = range(1, 15)
 OF_SESSION = (AUTH, SERVICES, PING, PONG, GOAWAY)
-SIZES = {AUTH: 32, ACCEPT: 0, CREDIT: 8, FIN: 0, PING: 8, PONG: 8}
+SIZES = {ACCEPT: 0, CREDIT: 8, FIN: 0, PING: 8, PONG: 8}
 LIMITS = {
     'frame': (4096, 1 << 20, 131072), 'streamCredit': (1024, 1 << 30, 65536), 'inFlight': (1024, 1 << 30, 1 << 20),
     'streams': (1, 1 << 20, 1024), 'opens': (1, 65536, 256),
@@ -73,6 +73,15 @@ def is_list_of_texts(value):
     return type(value) is list and all(map(is_text, value))
 
 
+def is_auth(auth):
+    """R-AUTH-2; of another method only that it has a name."""
+    if type(auth) is not dict or not is_text(auth.get('method')):
+        return False
+    keys = auth.get('keys')
+    return auth['method'] != 'psk-sha256' or (
+        is_list_of_texts(keys) and all(re.fullmatch('[0-9a-f]{8}', key) for key in keys))
+
+
 def is_valid_hello(hello):
     """R-OPEN-5, the fields."""
     def may(name, is_right):
@@ -84,7 +93,7 @@ def is_valid_hello(hello):
         and is_nonce(hello.get('nonce')) and 'ack' in hello and may('ack', is_nonce)
         and all(is_int(limits.get(name), low, high) for name, (low, high, _) in LIMITS.items())
         and type(hello.get('integrity')) is bool and may('instance', is_nonce) and may('agent', is_text)
-        and may('name', is_text) and may('auth', lambda it: type(it) is dict)
+        and may('name', is_text) and may('auth', is_auth)
         and may('tls', lambda it: type(it) is bool) and may('features', is_list_of_texts)
     )
 

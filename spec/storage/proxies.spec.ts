@@ -102,12 +102,15 @@ test('a call waits for an emulator that does not listen yet', async (t) => {
 });
 
 test('a large request and a large reply pass', async (t) => {
-  const { call } = await KINDS['an emulator that reads a line and closes'](t, (argv) => ({
+  const { call, guest } = await KINDS['an emulator that reads a line and closes'](t, (argv) => ({
     stdout: (argv[1] ?? '').repeat(20),
     stderr: '',
     status: 0,
   }));
   t.is((await call('x'.repeat(900_000))).stdout.length, 18_000_000);
+  const { fields } = await guest.event('storage-call');
+  t.true(Number(fields['replyBytes']) > 18_000_000);
+  t.is(fields['code'], null);
 });
 
 test('a session that ends in a call fails that call, and the request is not sent again', async (t) => {

@@ -176,6 +176,7 @@ const CODES: Readonly<Record<Role, string>> = {
   waiting: '33',
   draining: '33',
   'backing-off': '31',
+  'auth-failed': '31',
   failed: '31',
   established: '32',
 };

@@ -27,6 +27,8 @@ const sessionStatusSchema = z
     }),
     protocolVersion: amount(),
     integrity: z.boolean(),
+    key: z.string().nullable().describe('The id of the key by which the two sides have authenticated each other'),
+    tls: z.enum(['psk', 'cert']).nullable().describe('How what passes is encrypted; null: not by vproxy'),
     ageMs: amount(),
     roundTripMs: measure().nullable().describe('Null before the first measurement'),
     streams: amount(),
@@ -124,5 +126,6 @@ export const channelChangesSchema = z
     replacedChannels: z.array(z.string()),
     addedForwards: z.array(z.string()),
     removedForwards: z.array(z.string()),
+    changedPolicies: z.array(z.string()),
   })
   .meta({ id: 'ChannelChanges', description: 'What a reload has changed' }) satisfies z.ZodType<ChannelChanges>;

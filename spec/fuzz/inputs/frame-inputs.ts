@@ -4,6 +4,7 @@ import { encodeFrame } from '../../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES } from '../../../lib/codec/limits.js';
 import { repairFrames } from '../repair-checks.js';
+import { KEYS } from '../targets/agreement.js';
 import { KNOWN_NONCE } from '../targets/frame-reader.js';
 import { after, choice, decisions, objects } from './pieces.js';
 
@@ -31,6 +32,8 @@ const edges = Object.entries(LIMIT_RANGES).flatMap(([key, [min, max]]) =>
 );
 const limits = fc.oneof(fc.constant(DEFAULT_LIMITS), fc.constantFrom(...edges));
 const text = fc.string({ unit: 'binary', maxLength: 20 });
+const keyIds = fc.array(fc.constantFrom(...KEYS.map(({ id }) => id), '0'.repeat(8), 'f00'), { maxLength: 4 });
+const demand = fc.record({ method: fc.constantFrom('psk-sha256', 'psk-sha256', '', '\u001b[2J'), keys: keyIds });
 const helloPayload = objects({
   version: fc.record({ min: fc.constantFrom(1, 1, 0, 2, 1.5), max: fc.constantFrom(1, 1, 2, 0, 1e300) }),
   nonce: hex32,
@@ -40,7 +43,7 @@ const helloPayload = objects({
   instance: hex32,
   agent: text,
   name: fc.option(text),
-  auth: fc.option(fc.dictionary(text, fc.jsonValue())),
+  auth: fc.oneof({ weight: 3, arbitrary: demand }, fc.option(fc.dictionary(text, fc.jsonValue()))),
   tls: fc.boolean(),
   features: fc.array(text, { maxLength: 5 }),
 });
@@ -151,5 +154,42 @@ export const helloInputs = after(
     .array(fc.oneof(fc.constantFrom(...NOISE), helloPayload.map(helloFrame), pieces.map(encodePieces)), {
       maxLength: 6,
     })
+    .map((list) => Buffer.concat(list)),
+);
+
+/** What two HELLOs come to: an AUTH, and the HELLO of the peer. */
+export const agreementInputs = after(
+  fc
+    .tuple(fc.nat(7), fc.nat(39))
+    .map(([flags, size]) => Buffer.concat([Buffer.from([flags, size]), Buffer.alloc(size)])),
+  helloPayload,
+);
+
+const record = fc
+  .record({
+    type: fc.oneof({ weight: 8, arbitrary: fc.constantFrom(20, 21, 22, 23) }, fc.constantFrom(19, 24, 1, 0x16)),
+    version: fc.oneof({ weight: 20, arbitrary: fc.constant(3) }, fc.nat(255)),
+    body: fc.uint8Array({ minLength: 1, maxLength: 60 }),
+    // What the header says of the length, mostly the truth.
+    length: fc.oneof({ weight: 12, arbitrary: fc.constant(null) }, fc.constantFrom(0, 1, 61, 18_432, 18_433, 65_535)),
+  })
+  .map(({ type, version, body, length }) => {
+    const header = Buffer.from([type, version, 3, 0, 0]);
+    header.writeUInt16BE(length ?? body.length, 3);
+    return Buffer.concat([header, body]);
+  });
+
+/** Records of TLS, and what may lie between them. */
+export const recordInputs = after(
+  decisions(1),
+  fc
+    .array(
+      fc.oneof(
+        { weight: 6, arbitrary: record },
+        { weight: 2, arbitrary: fc.constant(KNOWN) },
+        { weight: 1, arbitrary: fc.constantFrom(...NOISE) },
+      ),
+      { maxLength: 6 },
+    )
     .map((list) => Buffer.concat(list)),
 );

@@ -1,7 +1,7 @@
 /** For each fuzz target, inputs that get far into it. */
 import fc from 'fast-check';
 import type { FuzzTargetName } from '../targets/index.js';
-import { frameInputs, helloInputs, payloadInputs } from './frame-inputs.js';
+import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
 import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
 import { argumentInputs, channelInputs, forwardInputs, globInputs, hybridInputs, logInputs } from './text-inputs.js';
@@ -12,6 +12,7 @@ const lines = fc
 
 /** Inputs by target. */
 export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>> = {
+  agreement: agreementInputs,
   arguments: argumentInputs,
   'channel-text': channelInputs,
   'emulator-link': storageStreamInputs,
@@ -26,5 +27,6 @@ export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>>
   'log-lines': logInputs,
   payloads: payloadInputs,
   'storage-wire': wireInputs,
+  'tls-records': recordInputs,
   'wrapper-call': storageStreamInputs,
 };

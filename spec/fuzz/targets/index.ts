@@ -1,4 +1,5 @@
 /** The fuzz targets by name: each takes any bytes, and throws when the parser behind it breaks a promise. */
+import { fuzzAgreement } from './agreement.js';
 import { fuzzArguments } from './arguments.js';
 import { fuzzChannelText } from './channel-text.js';
 import { fuzzEmulatorLink } from './emulator-link.js';
@@ -13,6 +14,7 @@ import { fuzzLogLimit } from './log-limit.js';
 import { fuzzLogLines } from './log-lines.js';
 import { fuzzPayloads } from './payloads.js';
 import { fuzzStorageWire } from './storage-wire.js';
+import { fuzzTlsRecords } from './tls-records.js';
 import { fuzzWrapperCall } from './wrapper-call.js';
 
 /** One target. It returns when all is well. */
@@ -20,6 +22,7 @@ export type FuzzTarget = (bytes: Uint8Array) => void;
 
 /** Every target; the folder of its corpus has the same name. */
 export const FUZZ_TARGETS = {
+  agreement: fuzzAgreement,
   arguments: fuzzArguments,
   'channel-text': fuzzChannelText,
   'emulator-link': fuzzEmulatorLink,
@@ -34,6 +37,7 @@ export const FUZZ_TARGETS = {
   'log-lines': fuzzLogLines,
   payloads: fuzzPayloads,
   'storage-wire': fuzzStorageWire,
+  'tls-records': fuzzTlsRecords,
   'wrapper-call': fuzzWrapperCall,
 } as const satisfies Record<string, FuzzTarget>;
 

@@ -1,0 +1,109 @@
+/** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without a word. */
+import test from 'ava';
+import { toVproxyError } from '../../lib/errors.js';
+import { ServiceGate, type ServicePolicy } from '../../lib/forward/service-policy.js';
+import { ServiceRegistry } from '../../lib/forward/service-registry.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import { carryOn, SessionPair } from '../helpers/session-pair.js';
+
+/** A pair whose side b offers `echo` and `other`, with a rule for `echo`. */
+function setUp(policy: ServicePolicy) {
+  const pair = new SessionPair();
+  const denied: string[] = [];
+  const registry = new ServiceRegistry({
+    onDenied: (_stream, why) => denied.push(why),
+  });
+  registry.setGate('echo', new ServiceGate(policy, pair.clock));
+  for (const service of ['echo', 'other']) {
+    registry.add(service, (stream, session) => {
+      const mux = MuxStream.accept(session, stream);
+      mux.on('error', () => undefined);
+      mux.pipe(mux);
+    });
+  }
+  pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
+  pair.establish();
+  return { pair, denied };
+}
+
+/** Opens a stream; gives it, and the code with which it failed by the time that all is at rest. */
+async function open(pair: SessionPair, service = 'echo') {
+  const stream = MuxStream.open(pair.a.session, service);
+  const failure: { code: string | null; message: string } = { code: null, message: '' };
+  stream.on('error', (error) => {
+    failure.code = toVproxyError(error).code;
+    failure.message = error.message;
+  });
+  await carryOn(pair);
+  return { stream, failure };
+}
+
+test('a service that a peer may not open is denied, without a word why; others are open to it', async (t) => {
+  const { pair, denied } = setUp({ isAllowed: false });
+  const { failure } = await open(pair);
+  t.deepEqual(failure, { code: 'denied', message: 'not allowed' });
+  t.deepEqual(denied, ['the channel may not open this service']);
+  t.is((await open(pair, 'other')).failure.code, null);
+});
+
+test('no more streams at once than the rule says; one that ends makes room', async (t) => {
+  const { pair, denied } = setUp({ streams: 2 });
+  const [first, second] = [await open(pair), await open(pair)];
+  t.deepEqual([first.failure.code, second.failure.code], [null, null]);
+  t.is((await open(pair)).failure.code, 'denied');
+  t.deepEqual(denied, ['2 streams are open already']);
+  first.stream.destroy();
+  await carryOn(pair);
+  t.is((await open(pair)).failure.code, null);
+});
+
+test('no more streams a second than the rule says', async (t) => {
+  const { pair, denied } = setUp({ opensPerSecond: 3 });
+  const codes: (string | null)[] = [];
+  for (let opened = 0; opened < 5; opened += 1) codes.push((await open(pair)).failure.code);
+  t.deepEqual(codes, [null, null, null, 'denied', 'denied']);
+  t.deepEqual(denied, ['more than 3 streams a second', 'more than 3 streams a second']);
+  pair.clock.advance(1000);
+  t.is((await open(pair)).failure.code, null);
+});
+
+test('a stream over which nothing passes is reset in time; one that is used is not', async (t) => {
+  const { pair } = setUp({ idleTimeoutMs: 60_000 });
+  const [idle, used] = [await open(pair), await open(pair)];
+  for (let second = 0; second < 100; second += 1) {
+    if (second % 50 === 0) used.stream.write('x');
+    pair.clock.advance(1000);
+    await carryOn(pair);
+    if (second < 58) t.is(idle.failure.code, null);
+  }
+  t.is(idle.failure.code, 'stalled');
+  t.is(used.failure.code, null);
+});
+
+test('bytes keep to the rate both ways, all streams of the service together, and arrive whole', async (t) => {
+  const bytesPerSecond = 1_000_000;
+  const { pair } = setUp({ bytesPerSecond });
+  let received = 0;
+  const total = 1_500_000;
+  // The echo is bound both ways, so each way is at the rate at most.
+  for (let count = 0; count < 3; count += 1) {
+    const { stream } = await open(pair);
+    stream.on('data', (chunk: Buffer) => (received += chunk.length));
+    stream.end(Buffer.alloc(total / 3, 'x'));
+  }
+  const { stream: free } = await open(pair, 'other');
+  let freeBytes = 0;
+  free.on('data', (chunk: Buffer) => (freeBytes += chunk.length));
+  free.end(Buffer.alloc(1_000_000));
+  await carryOn(pair);
+  t.is(freeBytes, 1_000_000, 'a stream to another service does not wait');
+  const at: number[] = [];
+  for (let tick = 0; tick < 200 && received < total; tick += 1) {
+    at.push(received);
+    pair.clock.advance(20);
+    await carryOn(pair);
+  }
+  t.is(received, total);
+  const seconds = at.length / 50;
+  t.true(seconds >= 1.3 && seconds <= 2, `${seconds} s`);
+});

@@ -1,0 +1,80 @@
+/** What lies between two sides of TLS in a channel: where records end, and where the peer begins anew, in every split. */
+import assert from 'node:assert/strict';
+import { MAGIC } from '../../../lib/codec/hello.js';
+import { readHello } from '../../../lib/codec/hello-scanner.js';
+import { TlsRecords } from '../../../lib/codec/tls-records.js';
+import { everySplit, FuzzInput } from '../fuzz-input.js';
+import { outcomeOf } from '../outcome.js';
+import { repairHellos } from '../repair-checks.js';
+import { KNOWN_NONCE } from './frame-reader.js';
+
+/** What was handed on, how it ended, and what was left then. */
+interface Reading {
+  readonly records: Buffer;
+  readonly end: string | null;
+  readonly rest: string | null;
+}
+
+/** Input: flags (1 repair), sizes, bytes of a channel behind its opening. */
+export function fuzzTlsRecords(bytes: Uint8Array): void {
+  const input = new FuzzInput(bytes);
+  const flags = input.byte();
+  const sizes = input.sizes();
+  const stream = input.rest();
+  if (flags & 1) repairHellos(stream);
+  const expected = readWhole(stream);
+  for (const chunks of everySplit(stream, sizes)) {
+    const { records, ...rest } = read(chunks);
+    assert.deepEqual(rest, { end: expected.end, rest: expected.rest });
+    // What comes in one piece with an end is not handed on any more.
+    assert.ok(expected.records.subarray(0, records.length).equals(records));
+    if (expected.end === null) assert.equal(records.length, expected.records.length);
+  }
+}
+
+/** From the definition, in one pass over all of it. */
+function readWhole(stream: Buffer): Reading {
+  const records: Buffer[] = [];
+  const reading = (end: string | null, at: number): Reading => ({
+    records: Buffer.concat(records),
+    end,
+    rest: end === null ? null : stream.subarray(at).toString('hex'),
+  });
+  let at = 0;
+  while (at < stream.length) {
+    if (stream[at] === 0) return reading('peer-restarted', at);
+    if (stream[at] === 0xff) {
+      const head = stream.subarray(at, at + MAGIC.length);
+      if (!MAGIC.subarray(0, head.length).equals(head)) return reading('desync', at);
+      const found = readHello(stream, at + MAGIC.length);
+      if (found === 'incomplete') return reading(null, at);
+      if (found === 'invalid') return reading('desync', at);
+      if (records.length > 0 || found.hello.nonce !== KNOWN_NONCE) return reading('peer-restarted', at);
+      at = found.end;
+      continue;
+    }
+    const header = stream.subarray(at, at + 5);
+    if (header.length < 5) return reading(null, at);
+    const length = header.readUInt16BE(3);
+    const isRecord = /^1[4-7]03..(?!0000)/.test(header.toString('hex')) && length <= 16_384 + 2048;
+    if (!isRecord) return reading('desync', at);
+    records.push(stream.subarray(at, at + 5 + length));
+    at += 5 + length;
+  }
+  return reading(null, at);
+}
+
+function read(chunks: readonly Buffer[]): Reading {
+  const reader = new TlsRecords(KNOWN_NONCE);
+  const records: Buffer[] = [];
+  for (const [index, chunk] of chunks.entries()) {
+    const outcome = outcomeOf(['peer-restarted', 'desync'], () => reader.push(chunk));
+    if ('value' in outcome) {
+      records.push(...outcome.value.map((record) => Buffer.from(record)));
+      continue;
+    }
+    const rest = Buffer.concat([reader.takeRest(), ...chunks.slice(index + 1)]).toString('hex');
+    return { records: Buffer.concat(records), end: outcome.code, rest };
+  }
+  return { records: Buffer.concat(records), end: null, rest: null };
+}

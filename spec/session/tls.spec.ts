@@ -1,0 +1,206 @@
+/** R-AUTH-3: sessions inside TLS, in memory: what passes, and what a man in the middle can do. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type TlsCertificates, tlsWithCertificates, tlsWithKeys } from '../../lib/channel/tls-layer.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import { SecretKey } from '../../lib/session/secret-key.js';
+import type { SessionSettings } from '../../lib/session/settings.js';
+import { eventually } from '../helpers/eventually.js';
+import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
+
+const withKey = (key: SecretKey): Partial<SessionSettings> => ({ keys: () => [key], secure: tlsWithKeys(() => [key]) });
+
+/** A pair that has carried bytes until both sides were at rest. */
+async function started(
+  settings: Partial<SessionSettings>,
+  settingsOfB?: Partial<SessionSettings>,
+): Promise<SessionPair> {
+  const pair = new SessionPair({ settings, ...(settingsOfB && { settingsOfB }) });
+  pair.b.services = ['echo'];
+  pair.b.onSession = (session) =>
+    session.on('stream', (stream) => {
+      const mux = MuxStream.accept(session, stream);
+      mux.on('error', () => undefined);
+      mux.pipe(mux);
+    });
+  pair.a.loop.start();
+  pair.b.loop.start();
+  const isDecided = (side: SessionPair['a']) => side.sessions.length + side.endings.length > 0;
+  // Where one side ends TLS the other may learn of it by the next opening only.
+  const look = () => {
+    pair.clock.advance(100);
+    return isDecided(pair.a) && isDecided(pair.b);
+  };
+  await carryUntil(pair, eventually(look));
+  return pair;
+}
+
+async function echoes(pair: SessionPair, bytes: Buffer): Promise<Buffer> {
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  const chunks: Buffer[] = [];
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+  stream.end(bytes);
+  await carryUntil(pair, new Promise((resolve) => stream.once('end', resolve)));
+  return Buffer.concat(chunks);
+}
+
+test('a session inside TLS with a common key carries bytes, and none of them is seen on the channel', async (t) => {
+  const pair = await started(withKey(ONE));
+  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [1, 1]);
+  const seen: Buffer[] = [];
+  for (const side of [pair.a, pair.b]) {
+    const take = side.outbound.take.bind(side.outbound);
+    side.outbound.take = (count) => {
+      const taken = take(count);
+      seen.push(Buffer.from(taken.bytes));
+      return taken;
+    };
+  }
+  const secret = Buffer.alloc(300_000, 'a secret that nobody sees ');
+  t.true((await echoes(pair, secret)).equals(secret));
+  t.true(Buffer.concat(seen).length > 2 * secret.length);
+  t.false(Buffer.concat(seen).includes('a secret that nobody sees'));
+  t.false(Buffer.concat(seen).includes('echo'));
+});
+
+test('after a restart of one side there is a session inside TLS again', async (t) => {
+  const pair = await started(withKey(ONE));
+  pair.b.restart();
+  for (let s = 0; s < 10; s += 1) {
+    await carryOn(pair);
+    pair.clock.advance(1000);
+  }
+  await carryOn(pair);
+  t.is(pair.a.endings[0]?.code, 'peer-restarted');
+  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [2, 2]);
+  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+});
+
+for (const [what, a, b] of [
+  ['without TLS at the other side', withKey(ONE), { keys: () => [ONE], secure: null }],
+  ['with another key at the other side', withKey(ONE), withKey(TWO)],
+  ['with no key at the other side', withKey(ONE), { keys: () => [], secure: null }],
+] as const) {
+  test(`there is no session ${what}: auth-failed on both`, async (t) => {
+    const pair = await started(a, b);
+    t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
+    t.is(pair.a.endings[0]?.code, 'auth-failed');
+    t.is(pair.b.endings[0]?.code, 'auth-failed');
+  });
+}
+
+test('a key of the same id and other bytes fails in TLS, as auth-failed on both', async (t) => {
+  // Nobody can make one; a side that lies about its ids is the same.
+  const liar = Object.create(TWO, { id: { value: ONE.id } }) as SecretKey;
+  Object.defineProperties(liar, {
+    exportBytes: { value: () => TWO.exportBytes() },
+    authenticate: { value: () => Buffer.alloc(32) },
+  });
+  const pair = await started(withKey(ONE), withKey(liar));
+  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
+  t.is(pair.a.endings[0]?.code, 'auth-failed');
+  t.is(pair.b.endings[0]?.code, 'auth-failed');
+});
+
+test('a byte that is changed on the way ends the session, and it comes back', async (t) => {
+  const pair = await started(withKey(ONE));
+  const take = pair.b.outbound.take.bind(pair.b.outbound);
+  let isChanged = false;
+  pair.b.outbound.take = (count) => {
+    const taken = take(count);
+    if (!isChanged && taken.bytes.length > 100) {
+      taken.bytes[taken.bytes.length - 5] = (taken.bytes.at(-5) ?? 0) ^ 1;
+      isChanged = true;
+    }
+    return taken;
+  };
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined);
+  stream.resume().write(Buffer.alloc(5000));
+  for (let s = 0; s < 10; s += 1) {
+    await carryOn(pair);
+    pair.clock.advance(1000);
+  }
+  t.true(isChanged);
+  t.is(pair.a.endings[0]?.code, 'desync');
+  t.is(pair.a.sessions.length, 2);
+  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+});
+
+/** A certificate authority, and two certificates of it for 127.0.0.1's hosts `host.test` and `guest.test`. */
+function makeCertificates(t: ExecutionContext) {
+  const folder = temporaryFolder(t);
+  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  for (const ca of ['ca', 'stranger'])
+    openssl('req', '-x509', ...newKey, '-keyout', `${ca}.key`, '-out', `${ca}.pem`, '-subj', `/CN=${ca}`, '-days', '2');
+  return (name: string, ca = 'ca', peerName: string | null = null): TlsCertificates => {
+    openssl(
+      'req',
+      ...newKey,
+      '-keyout',
+      `${name}.key`,
+      '-out',
+      `${name}.csr`,
+      '-subj',
+      `/CN=${name}`,
+      '-addext',
+      `subjectAltName=DNS:${name}`,
+    );
+    openssl(
+      'x509',
+      '-req',
+      '-in',
+      `${name}.csr`,
+      '-CA',
+      `${ca}.pem`,
+      '-CAkey',
+      `${ca}.key`,
+      '-CAcreateserial',
+      '-copy_extensions',
+      'copy',
+      '-out',
+      `${name}.pem`,
+      '-days',
+      '2',
+    );
+    const read = (file: string) => readFileSync(join(folder, file), 'utf8');
+    return { ca: read('ca.pem'), cert: read(`${name}.pem`), key: read(`${name}.key`), peerName };
+  };
+}
+
+test('with certificates on both sides, and the names that each expects, there is a session', async (t) => {
+  const make = makeCertificates(t);
+  const [host, guest] = [make('host.test', 'ca', 'guest.test'), make('guest.test', 'ca', 'host.test')];
+  for (const [a, b] of [
+    [host, guest],
+    [guest, host],
+  ] as const) {
+    const pair = await started({ secure: tlsWithCertificates(() => a) }, { secure: tlsWithCertificates(() => b) });
+    t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [1, 1]);
+    t.is((await echoes(pair, Buffer.from('hello'))).toString(), 'hello');
+  }
+});
+
+for (const [what, hostCa, expected] of [
+  ['of another authority', 'stranger', 'guest.test'],
+  ['for another name than the other side expects', 'ca', 'other.test'],
+] as const) {
+  test(`a certificate ${what} is auth-failed, whichever side is TLS's client`, async (t) => {
+    const make = makeCertificates(t);
+    const [host, guest] = [make('host.test', 'ca', expected), make('guest.test', hostCa, 'host.test')];
+    for (const [a, b] of [
+      [host, guest],
+      [guest, host],
+    ] as const) {
+      const pair = await started({ secure: tlsWithCertificates(() => a) }, { secure: tlsWithCertificates(() => b) });
+      t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [0, 0]);
+      t.is((a === host ? pair.a : pair.b).endings[0]?.code, 'auth-failed');
+    }
+  });
+}

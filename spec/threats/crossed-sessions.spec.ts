@@ -1,0 +1,111 @@
+/** R-AUTH-2, R-AUTH-3: what is said in one session is nothing in another one, also where both have the same key. */
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { splitOpening } from './hello-editor.js';
+import { type Attack, BOTH_WAYS, type Crossing, type Way } from './middle.js';
+import { assertComesBack, assertRefused, endCodes, startScene } from './scene.js';
+
+/** Lets the openings of two connections pass, and joins what comes behind them crosswise. */
+class Crossover {
+  /** How many pairs were joined. */
+  joined = 0;
+  readonly #tls: boolean;
+  #waiting: [Half | null, Half | null] = [null, null];
+
+  constructor(tls: boolean) {
+    this.#tls = tls;
+  }
+
+  /** The attack on the first or the second channel. */
+  attack(channel: 0 | 1): Attack {
+    return (crossing) => {
+      const half = new Half(crossing);
+      this.#waiting[channel] = half;
+      return (bytes, way) => {
+        const passed = half.take(bytes, way);
+        this.#joinIfReady();
+        return passed;
+      };
+    };
+  }
+
+  #joinIfReady(): void {
+    const [one, other] = this.#waiting;
+    if (one === null || other === null || !one.isReady(this.#tls) || !other.isReady(this.#tls)) return;
+    this.#waiting = [null, null];
+    // TLS needs its client at the same side of both: chance decides, so other connections are waited for.
+    if (this.#tls && one.firstWay !== other.firstWay) {
+      for (const { crossing } of [one, other]) crossing.cut();
+      return;
+    }
+    this.joined += 1;
+    one.join(other.crossing);
+    other.join(one.crossing);
+  }
+}
+
+/** One of the two connections. */
+class Half {
+  readonly crossing: Crossing;
+  readonly #held: Record<Way, Buffer[]> = { 'to-host': [], 'to-guest': [] };
+  /** Which side spoke first behind the opening: TLS's client. */
+  firstWay: Way | null = null;
+  #target: Crossing | null = null;
+
+  constructor(crossing: Crossing) {
+    this.crossing = crossing;
+  }
+
+  isReady(tls: boolean): boolean {
+    return BOTH_WAYS.filter((way) => this.#held[way].length > 0).length >= (tls ? 1 : 2);
+  }
+
+  /** The bytes of the opening, which go on; what is behind it is held, or goes to the other connection. */
+  take(bytes: Buffer, way: Way): Buffer {
+    const count = Math.min(bytes.length, behindOpening(this.crossing, way));
+    const behind = bytes.subarray(bytes.length - count);
+    if (count > 0) {
+      this.firstWay ??= way;
+      if (this.#target === null) this.#held[way].push(behind);
+      else this.#target.inject(way, behind);
+    }
+    return bytes.subarray(0, bytes.length - count);
+  }
+
+  join(target: Crossing): void {
+    this.#target = target;
+    for (const way of BOTH_WAYS) target.inject(way, Buffer.concat(this.#held[way]));
+  }
+}
+
+/** How many bytes a side has written behind its opening: both HELLOs acknowledge each other then. */
+function behindOpening(crossing: Crossing, way: Way): number {
+  const bytes = crossing.all(way);
+  if (!bytes.includes('VPROXY')) return 0;
+  try {
+    const { last, behind } = splitOpening(bytes);
+    return last['ack'] === null ? 0 : behind.length;
+  } catch {
+    return 0;
+  }
+}
+
+for (const how of ['key', 'tls=psk'] as const) {
+  test(`${how}: two sessions whose openings were passed on, and the rest of which was exchanged, are both refused`, async (t) => {
+    const scenes = [await startScene(t, how), await startScene(t, how)] as const;
+    const crossover = new Crossover(how !== 'key');
+    for (const [index, { middle }] of scenes.entries()) middle.attack(crossover.attack(index as 0 | 1));
+    for (const { guest } of scenes) await guest.start();
+    const sides = scenes.flatMap(({ host, guest }) => [host, guest]);
+    await eventually(() => {
+      for (const { guest } of scenes) guest.proxy.retryNow();
+      return crossover.joined > 0 && sides.every((side) => endCodes(side).includes('auth-failed'));
+    });
+    for (const scene of scenes) assertRefused(t, scene);
+    if (how !== 'key') {
+      const reasons = sides.map(({ events }) => events.map(({ message }) => message).join('\n'));
+      t.true(reasons.some((reason) => /belongs to another opening/.test(reason)));
+    }
+    for (const scene of scenes) await assertComesBack(t, scene);
+  });
+}

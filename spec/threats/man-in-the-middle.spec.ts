@@ -1,0 +1,133 @@
+/** R-AUTH-2, R-AUTH-3: whoever stands between two sides on a TCP channel gets no session, and no byte of a stream, in or out. */
+import test, { type ExecutionContext } from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import type { TestProxy } from '../helpers/proxies.js';
+import { type Attack, BOTH_WAYS } from './middle.js';
+import {
+  BOUND_BY_AUTH,
+  editing,
+  OPENING_ATTACKS,
+  type OpeningAttack,
+  recordingOf,
+  replaying,
+  replayingWithAnswers,
+} from './opening-attacks.js';
+import {
+  assertComesBack,
+  assertRefused,
+  echoThrough,
+  endCodes,
+  PROTECTIONS,
+  type Protection,
+  type Scene,
+  sessionCount,
+  startScene,
+} from './scene.js';
+
+/** Bytes of both sides that a recording has to have been answered with: an opening, and a second HELLO. */
+const OPENING_BYTES = 131_088 + 700;
+
+/** So many bytes of a side pass: in its flush, its HELLOs, its AUTH, its handshake of TLS, and the opening inside. */
+const CUTS = [
+  0, 1, 131_087, 131_088, 131_104, 131_110, 131_400, 131_500, 131_600, 131_700, 132_000, 132_100, 132_150, 132_300,
+];
+
+/** Not far from there without TLS; the session behind it may be quiet. */
+const END_OF_AUTH = 131_700;
+
+/** Attacks until it has failed with `code`; without one, until both sides have seen that they hear themselves. */
+async function assertFails(scene: Scene, attack: Attack, code: string | null): Promise<void> {
+  const { host, guest, middle } = scene;
+  middle.attack(attack);
+  await guest.start();
+  const sides = [host, guest];
+  const hearsItself = ({ events }: TestProxy) => events.some(({ event }) => event === 'channel-echo');
+  const isOver = () => (code === null ? sides.every(hearsItself) : sides.some((side) => endCodes(side).includes(code)));
+  await eventually(isOver, { what: code ?? 'the echo' });
+}
+
+async function runOpening(t: ExecutionContext, how: Protection, { attack, code }: OpeningAttack): Promise<void> {
+  const scene = await startScene(t, how);
+  await assertFails(scene, attack, code);
+  assertRefused(t, scene);
+  await assertComesBack(t, scene);
+}
+
+for (const how of PROTECTIONS) {
+  for (const attack of [...OPENING_ATTACKS, ...(how === 'key' ? BOUND_BY_AUTH : [])]) {
+    test(`${how}: a man in the middle who ${attack.what} gets ${attack.code ?? 'no session'}`, (t) =>
+      runOpening(t, how, attack));
+  }
+
+  test(`${how}: an opening that is cut off, wherever that is, brings no byte, and harms the next one in nothing`, async (t) => {
+    const scene = await startScene(t, how);
+    const { guest, middle, reached } = scene;
+    let isStarted = false;
+    for (const at of CUTS.filter((byte) => how !== 'key' || byte <= END_OF_AUTH)) {
+      for (const cutWay of BOTH_WAYS) {
+        let isCut = false;
+        middle.attack((crossing) => (bytes, way) => {
+          const over = way === cutWay ? crossing.all(way).length - at : 0;
+          if (over < 0 || way !== cutWay) return bytes;
+          isCut = true;
+          setImmediate(() => crossing.cut());
+          return bytes.subarray(0, Math.max(0, bytes.length - over));
+        });
+        if (!isStarted) await guest.start();
+        isStarted = true;
+        await eventually(
+          () => {
+            guest.proxy.retryNow();
+            return isCut;
+          },
+          { intervalMs: 5, what: `byte ${at} ${cutWay}` },
+        );
+      }
+    }
+    t.deepEqual(reached, []);
+    await assertComesBack(t, scene);
+  });
+
+  for (const [what, play, code] of [
+    ['byte for byte', replaying, null],
+    ['with the nonces of now', replayingWithAnswers, 'auth-failed'],
+  ] as const) {
+    test(`${how}: a recorded session that is played to both sides, ${what}, is none`, async (t) => {
+      const scene = await startScene(t, how);
+      const { host, guest, middle, reached } = scene;
+      await guest.start();
+      await Promise.all([host.event('session-established'), guest.event('session-established')]);
+      t.is(await echoThrough(t, scene, 'recorded'), 'recorded');
+      const recording = recordingOf(middle.newest);
+      const since = [host.events.length, guest.events.length] as const;
+      const connections = middle.crossings.length;
+      middle.attack(play(recording));
+      await eventually(() => {
+        guest.proxy.retryNow();
+        if (code !== null) return [host, guest].some((side, index) => endCodes(side, since[index]).includes(code));
+        const [crossing] = middle.crossings.slice(connections);
+        return BOTH_WAYS.every((way) => (crossing?.all(way).length ?? 0) > OPENING_BYTES);
+      });
+      t.deepEqual([sessionCount(host), sessionCount(guest)], [1, 1]);
+      t.is(reached.length, 1);
+      await assertComesBack(t, scene);
+    });
+  }
+}
+
+for (const how of ['key', 'tls=psk'] as const) {
+  test(`${how}: keys that are swapped by their ids on the way are found out`, async (t) => {
+    const scene = await startScene(t, how, '2e');
+    const ids = new Map<unknown, string>();
+    const swap = editing((fields) => {
+      const { method, keys } = fields['auth'] as { method: string; keys: string[] };
+      ids.set(keys[0], keys[0] ?? '');
+      const others = [...ids.keys()].filter((id) => id !== keys[0]);
+      // The first HELLO goes on as it is; from then on each side is told that the other one has its key.
+      return { ...fields, auth: { method, keys: others.length === 0 ? keys : others } };
+    });
+    await assertFails(scene, swap, 'auth-failed');
+    assertRefused(t, scene);
+    t.true(scene.guest.events.every(({ message }) => !/2e2e2e2e/.test(message)));
+  });
+}

@@ -1,0 +1,122 @@
+/** T7, T8, T9: a guest names a service and sends bytes; no address, no path and no command of its own has a meaning on the host. */
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { echo, localServer, TestProxy } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const { OPEN } = FRAME_TYPE;
+
+/** Everything in a folder, and in the folders in it. */
+const filesIn = (folder: string): string[] => (readdirSync(folder, { recursive: true }) as string[]).sort();
+
+test('T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered', async (t) => {
+  const folder = temporaryFolder(t);
+  let strangeConnections = 0;
+  const canary = await localServer(t, () => {
+    strangeConnections += 1;
+  });
+  const socketCanary = join(folder, 'canary.sock');
+  await localServer(t, () => void (strangeConnections += 1), { path: socketCanary });
+  const target = await localServer(t, echo);
+  const path = join(folder, 'channel.sock');
+  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`echo:${target.port}`], outgoing: ['own:0'] });
+  await host.start();
+  const peer = await SocketPeer.established(path);
+  t.teardown(() => peer.close());
+  const port = String(canary.port);
+  const names = [
+    ...[`127.0.0.1:${port}`, `localhost:${port}`, `[::1]:${port}`, `tcp:127.0.0.1:${port}`, port, `:${port}`],
+    ...[`echo:127.0.0.1:${port}`, `echo:${port}`, '169.254.169.254:80', socketCanary, `unix:${socketCanary}`],
+    ...['__proto__', 'constructor', 'toString', 'hasownproperty', 'prototype', 'own', 'storage', '*', ''],
+    ...[
+      'ECHO',
+      'echo ',
+      ' echo',
+      'echo\0',
+      'echo\n',
+      'ec\u200bho',
+      '\u0435cho',
+      'еcho',
+      '\uff45cho',
+      'echo/',
+      './echo',
+      '../echo',
+    ],
+    ...['x'.repeat(64), 'x'.repeat(65), 'e'.repeat(3000)],
+  ];
+  let id = 1;
+  for (const service of names) {
+    id += 2;
+    peer.send(OPEN, id, { service, from: `127.0.0.1:${port}` });
+    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
+  }
+  t.is(strangeConnections, 0);
+  await peer.echo();
+});
+
+test('T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks', async (t) => {
+  const folder = temporaryFolder(t);
+  const inner = join(folder, 'a', 'b');
+  mkdirSync(inner, { recursive: true });
+  const path = join(inner, 'channel.sock');
+  const log = join(inner, 'guest.log');
+  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`syslog:file:${log}`] });
+  await host.start();
+  const before = filesIn(folder);
+  const evil = '../../evil';
+  const peer = new SocketPeer({ path });
+  t.teardown(() => peer.close());
+  await peer.establish({ name: evil, agent: evil });
+  let id = -1;
+  for (const service of [
+    evil,
+    '/tmp/evil',
+    `file:${folder}/evil`,
+    `syslog:file:${folder}/evil`,
+    '..',
+    '.',
+    'a/../../x',
+  ]) {
+    id += 2;
+    peer.send(OPEN, id, { service, from: evil });
+    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
+  }
+  t.deepEqual(filesIn(folder), before);
+  id += 2;
+  peer.send(OPEN, id, { service: 'syslog', from: '/../../evil' });
+  await peer.seen(new RegExp(`^ACCEPT ${id}$`));
+  peer.sendData(id, 'a line\n');
+  peer.send(FRAME_TYPE.FIN, id);
+  await peer.seen(new RegExp(`^FIN ${id}$`));
+  t.deepEqual(filesIn(folder), [...before, 'a/b/guest.log'].sort());
+});
+
+test('T9: a guest runs no command: what it sends is input of the one that the operator wrote, and nothing else', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: ['run:exec:cat; env | wc -l'] });
+  await host.start();
+  const before = filesIn(folder);
+  const peer = await SocketPeer.established(path);
+  t.teardown(() => peer.close());
+  const poison = `$(touch ${folder}/x)\`touch ${folder}/x\`;touch ${folder}/x\n'"|touch ${folder}/x`;
+  let id = -1;
+  for (const service of [poison, 'exec', 'exec:id', 'sh', 'run:exec:id', 'run;id']) {
+    id += 2;
+    peer.send(OPEN, id, { service, from: poison });
+    await peer.seen(new RegExp(`^REFUSE ${id} unknown-service$`));
+  }
+  id += 2;
+  peer.send(OPEN, id, { service: 'run', from: poison });
+  await peer.seen(new RegExp(`^ACCEPT ${id}$`));
+  peer.sendData(id, poison);
+  peer.send(FRAME_TYPE.FIN, id);
+  await peer.seen(new RegExp(`^FIN ${id}$`));
+  const data = peer.log.frames.filter(({ type, streamId }) => type === FRAME_TYPE.DATA && streamId === id);
+  const output = Buffer.concat(data.map(({ payload }) => payload)).toString();
+  t.true(output.startsWith(poison), output);
+  t.deepEqual(filesIn(folder), before);
+});

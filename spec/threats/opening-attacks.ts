@@ -1,0 +1,205 @@
+/** What a man in the middle does with the opening of a session, before anything is proved. */
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { encodeFrame } from '../../lib/codec/header.js';
+import { type Edit, HelloEditor, type HelloFields, helloOf, splitOpening } from './hello-editor.js';
+import { type Attack, BOTH_WAYS, back, type Change, type Crossing, type Way } from './middle.js';
+
+/** One attack, and the end that one side at least comes to by it. */
+export interface OpeningAttack {
+  readonly what: string;
+  /** Null: both sides hear themselves, and wait for somebody else. */
+  readonly code: string | null;
+  readonly attack: Attack;
+}
+
+/** Edits the HELLOs of both ways, or of one. */
+export function editing(edits: Edit | Partial<Record<Way, Edit>>): Attack {
+  return () => {
+    const editOf = (way: Way): Edit => (typeof edits === 'function' ? edits : (edits[way] ?? ((fields) => fields)));
+    const editors = { 'to-host': new HelloEditor(editOf('to-host')), 'to-guest': new HelloEditor(editOf('to-guest')) };
+    return (bytes, way) => editors[way].push(bytes);
+  };
+}
+
+/** Another text of 32 digits, of nearly the same size. */
+export function nextTo(nonce: unknown): string {
+  const text = String(nonce);
+  return text.slice(0, -1) + (text.endsWith('7') ? '8' : '7');
+}
+
+/** Puts nonces of its own in the place of both, and acknowledges to each side what that one said. */
+const swapNonces: Attack = (crossing) => {
+  const real = new Map<unknown, unknown>();
+  const swap: Edit = (fields) => {
+    const nonce = nextTo(fields['nonce']);
+    real.set(nonce, fields['nonce']);
+    return { ...fields, nonce, ack: real.get(fields['ack']) ?? fields['ack'] };
+  };
+  return editing(swap)(crossing);
+};
+
+/** Sends each side what it wrote itself. */
+const mirror: Attack = () => (bytes, way, crossing) => {
+  crossing.inject(back(way), bytes);
+  return Buffer.alloc(0);
+};
+
+/** The same with HELLOs of another process, which acknowledge what the side has just said. */
+const disguisedMirror: Attack = (crossing) => {
+  const disguise: Edit = (fields) => ({
+    ...fields,
+    instance: nextTo(fields['instance']),
+    // The lesser nonce: each side is to be TLS's client, and gets its own first record.
+    nonce: '0'.repeat(8) + String(fields['nonce']).slice(8),
+    ack: fields['nonce'],
+  });
+  const editors = { 'to-host': new HelloEditor(disguise), 'to-guest': new HelloEditor(disguise) };
+  return (bytes, way) => {
+    crossing.inject(back(way), editors[way].push(bytes));
+    return Buffer.alloc(0);
+  };
+};
+
+export const OPENING_ATTACKS: readonly OpeningAttack[] = [
+  {
+    what: 'makes the nonces of both HELLOs his own, and acknowledges for each side',
+    code: 'auth-failed',
+    attack: swapNonces,
+  },
+  {
+    what: 'takes all protection out of the guest’s HELLO',
+    code: 'auth-failed',
+    attack: editing({ 'to-host': (fields) => ({ ...fields, auth: null, tls: false }) }),
+  },
+  {
+    what: 'takes all protection out of the host’s HELLO',
+    code: 'auth-failed',
+    attack: editing({ 'to-guest': (fields) => ({ ...fields, auth: null, tls: false }) }),
+  },
+  {
+    what: 'takes all protection out of both HELLOs',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, auth: null, tls: false })),
+  },
+  {
+    what: 'leaves the fields for protection away in both HELLOs',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, auth: undefined, tls: undefined })),
+  },
+  {
+    what: 'lowers the version in both HELLOs to one that was broken',
+    code: 'version-mismatch',
+    attack: editing((fields) => ({ ...fields, version: { min: 0, max: 0 } })),
+  },
+  { what: 'sends each side back what it wrote', code: null, attack: mirror },
+  {
+    what: 'sends each side back what it wrote, as another process',
+    code: 'auth-failed',
+    attack: disguisedMirror,
+  },
+];
+
+/** What only a proof shows that covers the HELLOs: TLS alone has protected what comes behind, and agrees on it anew. */
+export const BOUND_BY_AUTH: readonly OpeningAttack[] = [
+  {
+    what: 'widens the range of versions in the HELLOs',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, version: { min: 0, max: 1 } })),
+  },
+  {
+    what: 'turns the checksums off in both HELLOs',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, integrity: false })),
+  },
+  {
+    what: 'gives the sides other limits',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, limits: { ...(fields['limits'] as HelloFields), streams: 7 } })),
+  },
+  {
+    what: 'gives the guest another name',
+    code: 'auth-failed',
+    attack: editing({ 'to-host': (fields) => ({ ...fields, name: 'somebody else' }) }),
+  },
+  {
+    what: 'writes the HELLOs in another way that means the same',
+    code: 'auth-failed',
+    attack: editing((fields) => Object.fromEntries(Object.entries(fields).reverse())),
+  },
+  {
+    what: 'asks for another method of authentication',
+    code: 'auth-failed',
+    attack: editing((fields) => ({ ...fields, auth: { ...(fields['auth'] as HelloFields), method: 'none' } })),
+  },
+  {
+    what: 'changes a bit of every AUTH',
+    code: 'auth-failed',
+    attack: changeAuth((payload) => {
+      payload[31] = (payload[31] ?? 0) ^ 1;
+      return payload;
+    }),
+  },
+];
+
+/** Changes AUTH of both sides, with a right checksum. */
+function changeAuth(change: (payload: Buffer) => Buffer): Attack {
+  return () => {
+    // HELLOs go on as they are, and AUTH whole behind them.
+    const pass = { 'to-host': new HelloEditor((fields) => fields), 'to-guest': new HelloEditor((fields) => fields) };
+    return (bytes, way) => withAuth(pass[way].push(bytes), change);
+  };
+}
+
+function withAuth(bytes: Buffer, change: (payload: Buffer) => Buffer): Buffer {
+  const at = bytes.indexOf(AUTH_FIELDS) - 4;
+  if (bytes[at] !== FRAME_TYPE.AUTH) return bytes;
+  const payload = Buffer.from(bytes.subarray(at + 16, at + 48));
+  return Buffer.concat([bytes.subarray(0, at), encodeAuth(change(payload)), bytes.subarray(at + 48)]);
+}
+
+/** AUTH is the first frame of a session. */
+const encodeAuth = (payload: Buffer): Buffer => encodeFrame(FRAME_TYPE.AUTH, 0, payload, 1, true);
+
+/** Stream and length of every AUTH: what stands behind the first four bytes of its header. */
+const AUTH_FIELDS = Buffer.from('0000000000000020', 'hex');
+
+/** A recorded session, played to whoever comes. */
+export interface Recording {
+  readonly bytes: Readonly<Record<Way, Buffer>>;
+}
+
+export function recordingOf(crossing: Crossing): Recording {
+  return { bytes: { 'to-host': crossing.all('to-host'), 'to-guest': crossing.all('to-guest') } };
+}
+
+/** Plays each side what the other one once wrote, byte for byte. */
+export function replaying({ bytes }: Recording): Attack {
+  return (crossing) => {
+    for (const way of BOTH_WAYS) crossing.inject(way, bytes[way]);
+    return () => Buffer.alloc(0);
+  };
+}
+
+/** The same, but the recorded HELLOs acknowledge what the side says now: so that what came behind them is looked at. */
+export function replayingWithAnswers({ bytes }: Recording): Attack {
+  return (crossing) => {
+    const isPlayed: Partial<Record<Way, boolean>> = {};
+    const play = (to: Way, nonce: unknown): void => {
+      if (isPlayed[to] === true) return;
+      isPlayed[to] = true;
+      const { last, behind } = splitOpening(bytes[to]);
+      crossing.inject(to, Buffer.concat([helloOf({ ...last, ack: nonce }), behind]));
+    };
+    const editorOf = (way: Way): HelloEditor =>
+      new HelloEditor((fields) => {
+        play(back(way), fields['nonce']);
+        return null;
+      });
+    const editors = { 'to-host': editorOf('to-host'), 'to-guest': editorOf('to-guest') };
+    const change: Change = (chunk, way) => {
+      editors[way].push(chunk);
+      return Buffer.alloc(0);
+    };
+    return change;
+  };
+}

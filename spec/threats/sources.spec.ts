@@ -1,0 +1,45 @@
+/** T19, T22: what the sources and the packages must not have. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+
+interface Package {
+  readonly resolved?: string;
+  readonly integrity?: string;
+  readonly hasInstallScript?: boolean;
+  readonly dev?: boolean;
+  readonly optional?: boolean;
+}
+
+const readJson = (file: string): Record<string, unknown> =>
+  JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+
+/** All that may be there at run time; a further one is a decision (docs/decisions/). */
+const DEPENDENCIES = ['debug', 'eventemitter3', 'smol-toml', 'yargs', 'zod'];
+
+test('T19: every package is pinned by its hash, and none that is needed runs a script when it is installed', (t) => {
+  const packages = Object.entries(readJson('package-lock.json')['packages'] as Record<string, Package>);
+  t.true(packages.length > 50);
+  for (const [name, { resolved, integrity, hasInstallScript = false, dev = false, optional = false }] of packages) {
+    if (name === '') continue;
+    if (resolved !== undefined) t.regex(resolved, /^https:\/\/registry\.npmjs\.org\//, name);
+    t.regex(integrity ?? '', /^sha512-/, name);
+    t.false(hasInstallScript && !dev && !optional, `${name} runs a script`);
+  }
+});
+
+test('T19: there are no more dependencies than were decided on, and vproxy runs no script when it is installed', (t) => {
+  const { dependencies, optionalDependencies, allowScripts, scripts } = readJson('package.json');
+  t.deepEqual(Object.keys(dependencies as object).sort(), DEPENDENCIES);
+  t.deepEqual(Object.keys(optionalDependencies as object), ['koffi']);
+  t.deepEqual(allowScripts, { koffi: false });
+  for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
+    t.false(Object.hasOwn(scripts as object, name));
+});
+
+test('T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used', (t) => {
+  const sources = (readdirSync('lib', { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
+  const imports = sources.flatMap((name) => readFileSync(join('lib', name), 'utf8').match(/^.*'node:zlib'.*$/gm) ?? []);
+  t.true(imports.length > 2);
+  for (const line of imports) t.is(line, "import { crc32 } from 'node:zlib';");
+});

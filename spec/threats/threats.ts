@@ -1,0 +1,273 @@
+/** The threats that vproxy has to bear, what guards against each, and the specs that show it. docs/security.md has them for people. */
+
+/** A spec by the file in `spec/` in which its title, or the part of it that a table has, stands. */
+export type SpecPlace = readonly [file: string, title: string];
+
+export interface Threat {
+  /** As in docs/security.md. */
+  readonly id: string;
+  readonly specs: readonly SpecPlace[];
+}
+
+export const THREATS: readonly Threat[] = [
+  {
+    id: 'T1',
+    specs: [
+      ['conformance/frames.spec.ts', 'DATA of 4 GiB'],
+      ['conformance/frames.spec.ts', 'SERVICES of 4 GiB'],
+      ['conformance/frames.spec.ts', 'an unknown type above limits.frame'],
+      ['hostile/opening-cases.ts', 'headers of HELLO with a length of 4 GiB'],
+      ['hostile/opening-cases.ts', 'random bytes'],
+      ['hostile/session-cases.ts', 'DATA one byte over the limit'],
+      ['hostile/session-cases.ts', 'random bytes in a session'],
+      ['fuzz/targets/index.ts', 'frame-reader'],
+      ['fuzz/targets/index.ts', 'tls-records'],
+    ],
+  },
+  {
+    id: 'T2',
+    specs: [
+      ['hostile/flood-cases.ts', 'OPENs of a service that answers, more than may be open'],
+      ['hostile/flood-cases.ts', 'OPENs of a service that does not answer'],
+      ['conformance/streams.spec.ts', 'R-STREAM-1: ids rise, and need not be consecutive'],
+      ['conformance/streams.spec.ts', 'R-STREAM-5: opens beyond `streams` are refused, until a stream has ended'],
+      [
+        'conformance/stream-ids.spec.ts',
+        'R-STREAM-6: when the ids are used up opens wait, and the session is renewed when it is idle',
+      ],
+    ],
+  },
+  {
+    id: 'T3',
+    specs: [
+      ['hostile/flood-cases.ts', 'OPENs that are reset before the answer, and reads'],
+      [
+        'conformance/flood.spec.ts',
+        'R-FLOW-6: more than 200 streams a second that are opened and reset before an answer are a flood',
+      ],
+      [
+        'conformance/streams.spec.ts',
+        'R-STREAM-5: a stream that ended keeps its place while its bytes still lie on this side',
+      ],
+    ],
+  },
+  {
+    id: 'T4',
+    specs: [
+      [
+        'hostile/window-cases.ts',
+        'credit of 2^64-1 on 250 streams whose local programs write for ever, and reads nothing',
+      ],
+      [
+        'hostile/window-cases.ts',
+        'late PONGs, so that windows grow, and fills them when the local programs stop to read',
+      ],
+      ['hostile/session-cases.ts', 'DATA over the credit of a stream'],
+      ['hostile/session-cases.ts', 'CREDIT that shrinks, overflows, and comes again'],
+      [
+        'conformance/flow-control.spec.ts',
+        'R-FLOW-2: DATA above the credit of the session is flow-control, also for streams that have ended',
+      ],
+      [
+        'conformance/flow-control.spec.ts',
+        'R-FLOW-4: with the budget full windows stop growing, and the stream goes on',
+      ],
+    ],
+  },
+  {
+    id: 'T5',
+    specs: [
+      ['hostile/flood-cases.ts', 'PINGs'],
+      ['hostile/flood-cases.ts', 'RESETs of an id that has ended'],
+      ['hostile/flood-cases.ts', 'unknown types, empty'],
+      ['hostile/flood-cases.ts', 'credit for the session and for a stream'],
+      ['hostile/session-cases.ts', 'empty DATA'],
+      ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],
+    ],
+  },
+  {
+    id: 'T6',
+    specs: [
+      ['hostile/slow-cases.ts', 'a frame at a byte a second'],
+      ['hostile/slow-cases.ts', 'a HELLO at some bytes a second'],
+      [
+        'conformance/liveness.spec.ts',
+        'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync',
+      ],
+      ['threats/scanner.spec.ts', 'a slow peer is not crowded out by another machine that opens connections in a loop'],
+    ],
+  },
+  {
+    id: 'T7',
+    specs: [
+      [
+        'threats/names.spec.ts',
+        'T7: a guest names a service, never an address: whatever it names, nothing is reached but what was offered',
+      ],
+      [
+        'conformance/streams.spec.ts',
+        'R-STREAM-3: a service that is not offered, or that is no name, is refused with unknown-service',
+      ],
+      [
+        'forward/service-policy.spec.ts',
+        'a service that a peer may not open is denied, without a word why; others are open to it',
+      ],
+    ],
+  },
+  {
+    id: 'T8',
+    specs: [
+      [
+        'threats/names.spec.ts',
+        'T8: no path that a guest writes is one on the host: not in its name, in a service, or in who asks',
+      ],
+      ['channel/kinds.spec.ts', 'a symbolic link is not followed'],
+    ],
+  },
+  {
+    id: 'T9',
+    specs: [
+      [
+        'threats/names.spec.ts',
+        'T9: a guest runs no command: what it sends is input of the one that the operator wrote, and nothing else',
+      ],
+      [
+        'forward/exec.spec.ts',
+        'a process and what it started are ended with their stream, and killed when they do not end',
+      ],
+    ],
+  },
+  {
+    id: 'T10',
+    specs: [
+      ['hostile/log.spec.ts', 'a peer can forge no line of the log, with '],
+      ['hostile/log-cases.ts', 'escapes in its name and agent'],
+      ['hostile/storage-cases.ts', 'a REFUSE full of escapes'],
+      ['proxy/audit-log.spec.ts', 'nothing that a peer says makes a line, or is obeyed by a terminal'],
+      [
+        'faults/refusal-flood.spec.ts',
+        '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',
+      ],
+    ],
+  },
+  { id: 'T11', specs: [['control/metrics.spec.ts', 'what a peer says is in no label']] },
+  {
+    id: 'T12',
+    specs: [
+      ['hostile/opening-cases.ts', '4,000 open brackets'],
+      ['hostile/opening-cases.ts', 'limits in __proto__'],
+      ['hostile/session-cases.ts', 'OPEN whose service is in __proto__'],
+      ['hostile/storage-cases.ts', '100,000 lists in one another'],
+      ['control/hostile-requests.spec.ts', 'a body that becomes huge is refused, and read no further than a bound'],
+      ['fuzz/targets/index.ts', 'json-scanner'],
+    ],
+  },
+  {
+    id: 'T13',
+    specs: [
+      ['storage/broker.spec.ts', ': one that dies in a call fails that call only, and sees no request twice'],
+      ['storage/broker.spec.ts', ': a wrapper that goes in its call leaves its reply to nobody'],
+      [
+        'hostile/storage.spec.ts',
+        'whatever a peer answers to storage calls, each ends with its code, and the next one is served',
+      ],
+    ],
+  },
+  {
+    id: 'T14',
+    specs: [
+      ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],
+      [
+        'forward/service-policy.spec.ts',
+        'bytes keep to the rate both ways, all streams of the service together, and arrive whole',
+      ],
+    ],
+  },
+  {
+    id: 'T15',
+    specs: [
+      ['control/server.spec.ts', 'the socket is its owner’s alone'],
+      ['channel/kinds.spec.ts', 'a socket file has the mode 0600 before anybody can connect'],
+    ],
+  },
+  {
+    id: 'T16',
+    specs: [
+      [
+        'forward/socket-access.spec.ts',
+        'a unix socket of an -o has the mode, the user and the group that were asked for',
+      ],
+      ['forward/socket-access.spec.ts', 'at no moment is a socket file more open than was asked for'],
+    ],
+  },
+  {
+    id: 'T17',
+    specs: [
+      [
+        'threats/forged-hello.spec.ts',
+        'T17: the opening of a session is carried as any bytes on a stream, at every place in its frames',
+      ],
+      [
+        'proxy/channel-supervision.spec.ts',
+        'R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one',
+      ],
+      ['proxy/keys.spec.ts', ' in common carry streams; a stranger does not get in, nor end their session'],
+      ['threats/man-in-the-middle.spec.ts', ': a recorded session that is played to both sides, '],
+    ],
+  },
+  {
+    id: 'T18',
+    specs: [
+      [
+        'threats/secrets.spec.ts',
+        'T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer',
+      ],
+      ['proxy/keys.spec.ts', 'a key file that others can read, or that is none, is refused by its name'],
+      [
+        'conformance/authentication.spec.ts',
+        'R-AUTH-2: the id of a key is the beginning of its SHA-256, and nothing shows the key',
+      ],
+    ],
+  },
+  {
+    id: 'T19',
+    specs: [
+      [
+        'threats/sources.spec.ts',
+        'T19: every package is pinned by its hash, and none that is needed runs a script when it is installed',
+      ],
+      [
+        'threats/sources.spec.ts',
+        'T19: there are no more dependencies than were decided on, and vproxy runs no script when it is installed',
+      ],
+    ],
+  },
+  {
+    id: 'T20',
+    specs: [
+      ['fuzz/targets.spec.ts', ': any bytes are read alike in every split, or refused with a code of ours'],
+      ['hostile/run-table.ts', 'every process has survived all of its cases'],
+      ['channel/tty.spec.ts', 'a defect that ends the process leaves the settings as they were'],
+    ],
+  },
+  {
+    id: 'T21',
+    specs: [
+      [
+        'faults/targets.spec.ts',
+        'a target that hangs is given up after its time, holds up no other stream, and leaves nothing behind',
+      ],
+      ['hostile/slow-cases.ts', 'OPEN of a service that does not answer'],
+      ['conformance/streams.spec.ts', 'R-STREAM-5: opens beyond `opens` are refused, until one is answered'],
+    ],
+  },
+  {
+    id: 'T22',
+    specs: [
+      [
+        'threats/sources.spec.ts',
+        'T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used',
+      ],
+    ],
+  },
+];
