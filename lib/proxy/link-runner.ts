@@ -8,6 +8,12 @@ import { deferred } from '../util/deferred.js';
 
 const NOTHING = Buffer.alloc(0);
 
+/** As much as a link reads at once from a socket. */
+const ROOM_BYTES = 135_168;
+
+/** For whichever link needs it next: it is seldom more than one at a time. */
+let spareRoom: Buffer | null = null;
+
 /** A link and its session loop. */
 export class LinkRunner {
   readonly link: Link;
@@ -15,6 +21,8 @@ export class LinkRunner {
   readonly #closed = deferred<VproxyError>();
   /** What came and is left to another turn; the link is paused meanwhile. */
   #unread: Buffer = NOTHING;
+  /** Where that lies; null once a stream has kept a view of it. */
+  #room: Buffer | null = null;
 
   /** Nothing happens before `start`, so that the loop can be listened to. */
   constructor(link: Link, clock: Clock, settings: SessionSettings) {
@@ -31,8 +39,9 @@ export class LinkRunner {
     this.link.start({
       onBytes: (bytes) => {
         const isKept = this.loop.receive(bytes);
-        this.#unread = this.loop.takeUnread();
-        if (this.#unread.length > 0) {
+        const unread = this.loop.takeUnread();
+        if (unread.length > 0) {
+          this.#keepUnread(unread);
           this.link.pause();
           this.#goOnLater();
         }
@@ -59,8 +68,22 @@ export class LinkRunner {
   }
 
   #goOn(): void {
-    if (this.#unread.length > 0) this.loop.receive(this.#unread);
+    if (this.#unread.length > 0 && this.loop.receive(this.#unread)) this.#room = null;
     this.#unread = this.loop.takeUnread();
+    if (this.#unread.length > 0) return;
+    spareRoom ??= this.#room;
+    this.#room = null;
+  }
+
+  /** Copies it, because the link's own memory would be given away with it: a flood of small frames would use up much of that. */
+  #keepUnread(unread: Buffer): void {
+    const isLargeEnough = spareRoom !== null && spareRoom.length >= unread.length;
+    const room =
+      isLargeEnough && spareRoom !== null ? spareRoom : Buffer.allocUnsafeSlow(Math.max(unread.length, ROOM_BYTES));
+    if (isLargeEnough) spareRoom = null;
+    unread.copy(room);
+    this.#room = room;
+    this.#unread = room.subarray(0, unread.length);
   }
 
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */

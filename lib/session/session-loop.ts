@@ -105,8 +105,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   /**
-   * Bytes came from the channel. True when a view of them was kept. Where they cost too much for one turn of the event
-   * loop, the rest of them is left to `takeUnread`.
+   * Bytes came from the channel. True when a view of them was kept by a stream. Where they cost too much for one turn of
+   * the event loop, the rest of them is left to `takeUnread`, as a view of them or of what was kept.
    */
   receive(chunk: Buffer): boolean {
     this.#turn.begin();
@@ -119,7 +119,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       }
       if (this.#turn.isOver) {
         this.#unread = bytes;
-        return true;
+        return isKept;
       }
       if (this.#session !== null) {
         const session = this.#session;

@@ -95,12 +95,17 @@ export class FramePeer extends FrameMaker {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
       // As a link does: the buffer is filled anew unless it was kept.
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));
-      if (!this.loop.receive(piece)) piece.fill(0xee);
+      const isKept = this.loop.receive(piece);
+      // What is left to another turn is copied, and lies elsewhere by then.
+      const unread = Buffer.from(this.loop.takeUnread());
+      if (!isKept) piece.fill(0xee);
       this.turns += 1;
-      for (let rest = this.loop.takeUnread(); rest.length > 0; rest = this.loop.takeUnread()) {
-        this.loop.receive(rest);
+      let isUnreadKept = false;
+      for (let rest: Buffer = unread; rest.length > 0; rest = this.loop.takeUnread()) {
+        if (this.loop.receive(rest)) isUnreadKept = true;
         this.turns += 1;
       }
+      if (!isUnreadKept) unread.fill(0xee);
     }
     this.pump();
   }

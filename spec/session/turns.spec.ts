@@ -60,8 +60,8 @@ test('a session that ends between two turns leaves the rest of the chunk to the 
   const peer = FramePeer.established();
   peer.clock.costMs = 1;
   const pings = Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8))));
-  t.true(peer.loop.receive(pings), 'the chunk is kept, as a part of it is left');
-  const rest = peer.loop.takeUnread();
+  t.false(peer.loop.receive(pings), 'no stream has kept a part of it');
+  const rest = Buffer.from(peer.loop.takeUnread());
   t.true(rest.length > 0);
   t.is(peer.loop.takeUnread().length, 0, 'it is given once');
   peer.session.drain('in between');
