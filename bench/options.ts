@@ -9,6 +9,13 @@ import type { Amounts } from './work/work.js';
 /** The drawings of `--axis`. */
 const PLOT_FILES = 'streams.svg, messages.svg, latency.svg';
 
+/** Those that take part where `--contenders` does not say who does. */
+export const USUAL_CONTENDERS: readonly Contender[] = CONTENDERS.filter(({ isOnRequest }) => isOnRequest !== true);
+
+const ON_REQUEST = CONTENDERS.filter(({ isOnRequest }) => isOnRequest === true);
+
+const idsOf = (contenders: readonly Contender[]): string => contenders.map(({ id }) => id).join(', ');
+
 /** What `--help` prints. */
 export const HELP = `npm run bench -- [OPTIONS]
 
@@ -18,7 +25,8 @@ Measures vproxy beside its peers, on the same work in the same run.
   --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
   --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, …;
                      with --axis: streams, messages, latency
-  --contenders A,B   only these: ${CONTENDERS.map(({ id }) => id).join(', ')}
+  --contenders A,B   only these: ${idsOf(USUAL_CONTENDERS)};
+                     and, which take part only where they are named: ${idsOf(ON_REQUEST)}
   --quick            everything, in under three minutes
   --axis             instead of the table: how figures grow with streams, message size and latency of the channel;
                      2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
@@ -57,7 +65,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
     quick,
     rounds: parseCount('--rounds', values.rounds ?? defaultRounds(quick, axis)),
     only: parsePattern(values.only ?? ''),
-    contenders: values.contenders === undefined ? CONTENDERS : parseContenders(values.contenders),
+    contenders: values.contenders === undefined ? USUAL_CONTENDERS : parseContenders(values.contenders),
     hasChosenContenders: values.contenders !== undefined,
     json: parsePlace('--json', 'a file', values.json ?? 'bench.json'),
     plots: parsePlace('--plots', 'a folder', values.plots ?? 'bench-plots'),
@@ -131,7 +139,7 @@ function parseContenders(text: string): Contender[] {
   return [...new Set(text.split(','))].map((id) => {
     const contender = CONTENDERS.find((known) => known.id === id);
     if (contender !== undefined) return contender;
-    const known = CONTENDERS.map((known) => known.id).join(', ');
+    const known = idsOf(CONTENDERS);
     throw new UsageError(`--contenders ${JSON.stringify(text)}: there is no ${JSON.stringify(id)}, only ${known}`);
   });
 }

@@ -8,6 +8,7 @@ import { toVproxyError } from '../lib/errors.js';
 import { formatForwardSpec } from '../lib/forward/spec.js';
 import { Proxy } from '../lib/proxy/proxy.js';
 import { escapeText } from '../lib/util/escape.js';
+import { withKeyFiles } from './key-files.js';
 import { describeAgent } from './package-info.js';
 
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
@@ -23,7 +24,8 @@ async function readAlone(file: string): Promise<Configuration> {
   if (layer.channels.length === 0) {
     throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
   }
-  const configuration = mergeConfiguration(layer, NO_FLAGS);
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
   const refused = findRefused(configuration);
   if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
   return configuration;

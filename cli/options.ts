@@ -28,6 +28,17 @@ export const RUN_OPTIONS = {
     group: 'Channel:',
     describe: 'Let tcp-listen listen on addresses that other machines reach',
   },
+  key: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Channel:',
+    describe: 'FILE with a key that the peer must have as well; vproxy genkey makes one; repeatable',
+  },
+  once: {
+    type: 'boolean',
+    group: 'Channel:',
+    describe: 'End with the first session, or when the two sides do not let each other in',
+  },
   outgoing: {
     alias: 'o',
     type: 'string',
@@ -49,6 +60,11 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Forwards:',
     describe: 'PORT=SERVICE: what CONNECT PORT means on each -o *:vsock-mux:/path; repeatable',
+  },
+  'peer-address': {
+    type: 'boolean',
+    group: 'Forwards:',
+    describe: 'Tell targets of -i which channel and stream they serve, by the PROXY protocol',
   },
   wait: {
     type: 'string',
@@ -93,6 +109,12 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Control:',
     describe: 'ADDR:PORT to serve metrics on as well',
+  },
+  audit: {
+    type: 'string',
+    requiresArg: true,
+    group: 'Log:',
+    describe: '/path[,rotate=10M][,keep=5] of a log of who opened what, as lines of JSON',
   },
   verbose: {
     alias: 'v',

@@ -1,11 +1,13 @@
 /** From what yargs read to what the command line asks for: every value is checked here, with one line for people. */
+import { parseAuditPlace } from '../lib/config/audit-place.js';
 import { parseChannelArgument } from '../lib/config/channel-argument.js';
 import type { ChannelSettings, FlagLayer, LogFormat } from '../lib/config/configuration.js';
+import { requireKeyFile } from '../lib/config/key-file.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import { parsePortService } from '../lib/forward/vsock-mux-endpoint.js';
 import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
-import { type HostPort, parseHostPort } from '../lib/util/host-port.js';
+import { parseHostPort } from '../lib/util/host-port.js';
 import { formatOption } from './raw-arguments.js';
 
 /** The arguments of the command as yargs gives them. */
@@ -32,7 +34,8 @@ export function parseRunFlags(args: RawArguments): RunFlags {
   if (name !== undefined && name.length > MAX_NAME_LENGTH) {
     throw bad('--name', `${name.length} characters exceed ${MAX_NAME_LENGTH}`);
   }
-  const metrics = parseMetrics(args);
+  const metrics = parseValue(args, 'metrics', (value) => parseHostPort(value, 0));
+  const audit = parseValue(args, 'audit', parseAuditPlace);
   const control = parseControl(args);
   return {
     file: text(args, 'config') ?? null,
@@ -41,6 +44,8 @@ export function parseRunFlags(args: RawArguments): RunFlags {
     ...(name === undefined ? {} : { name }),
     ...(control === undefined ? {} : { control }),
     ...(metrics === undefined ? {} : { metrics }),
+    ...(audit === undefined ? {} : { audit }),
+    ...(args['once'] === true ? { once: true } : {}),
     ...parseLog(args),
     settings: parseSettings(args),
     channels: parseChannels(args),
@@ -62,30 +67,32 @@ function parseSettings(args: RawArguments): ChannelSettings {
   const waitS = number(args, 'wait', 'seconds', 0, MAX_SECONDS);
   const deadAfterS = number(args, 'dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
   const storage = parseStorage(args);
+  const keyFiles = parseKeyFiles(args);
   return {
     ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
     ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
     ...(args['insecure'] === true ? { insecure: true } : {}),
+    ...(keyFiles.length === 0 ? {} : { keyFiles }),
+    ...(args['peer-address'] === true ? { peerAddress: true } : {}),
     ...(storage === undefined ? {} : { storage }),
   };
+}
+
+function parseKeyFiles(args: RawArguments): string[] {
+  return values(args, 'key').map((value) => {
+    if (value === '') throw bad('--key', 'its value is empty');
+    return explain('--key', () => requireKeyFile(value));
+  });
 }
 
 function parseVsockPorts(args: RawArguments): Record<number, string> {
   const services: Record<number, string> = {};
   for (const value of values(args, 'vsock-port')) {
-    const [port, service] = parseVsockPortOption(value);
+    const [port, service] = explain('--vsock-port', () => parsePortService(value));
     if (services[port] !== undefined) throw bad('--vsock-port', `the port ${port} is there twice`);
     services[port] = service;
   }
   return services;
-}
-
-function parseVsockPortOption(value: string): readonly [port: number, service: string] {
-  try {
-    return parsePortService(value);
-  } catch (error) {
-    throw bad('--vsock-port', toVproxyError(error).message);
-  }
 }
 
 function parseStorage(args: RawArguments): StorageOptions | undefined {
@@ -108,13 +115,18 @@ function parseControl(args: RawArguments): string | false | undefined {
   return false;
 }
 
-function parseMetrics(args: RawArguments): HostPort | undefined {
-  const address = text(args, 'metrics');
-  if (address === undefined) return undefined;
+/** What `parse` makes of the value of an option that may be given once; undefined where it was not. */
+function parseValue<T>(args: RawArguments, option: string, parse: (value: string) => T): T | undefined {
+  const value = text(args, option);
+  return value === undefined ? undefined : explain(formatOption(option), () => parse(value));
+}
+
+/** Does what may throw, and then names the option. */
+function explain<T>(option: string, work: () => T): T {
   try {
-    return parseHostPort(address, 0);
+    return work();
   } catch (error) {
-    throw bad('--metrics', toVproxyError(error).message);
+    throw bad(option, toVproxyError(error).message);
   }
 }
 

@@ -8,6 +8,7 @@ import { completeChannel } from '../lib/config/merge-configuration.js';
 import type { ProcessControl } from '../lib/control/process-control.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import type { ChannelChanges } from '../lib/proxy/apply-channels.js';
+import type { AuditLog } from '../lib/proxy/audit-log.js';
 import { type ChannelOptions, DEFAULT_LABEL } from '../lib/proxy/channel-options.js';
 import type { Proxy } from '../lib/proxy/proxy.js';
 import { deferred } from '../lib/util/deferred.js';
@@ -24,6 +25,8 @@ export interface RunningProcessOptions {
   readonly configuration: Configuration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
+  /** Null where there is none. */
+  readonly audit: AuditLog | null;
   /** Reads what is to be in force; null where there is no file. */
   readonly load: (() => Promise<Configuration>) | null;
 }
@@ -34,6 +37,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   readonly #options: RunningProcessOptions;
   readonly #ended = deferred<number>();
   #configuration: Configuration;
+  #isEnding = false;
   /** One after the other, so that the newest file wins. */
   #reloading: Promise<unknown> = Promise.resolve();
 
@@ -101,11 +105,37 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
 
   /** Ends the process in order. */
   stop(): void {
+    this.#isEnding = true;
     this.#ended.resolve(EXIT_OK);
+  }
+
+  /** What SIGHUP asks for: files are read and opened again, and channels that wait are tried now. What fails is logged. */
+  hangUp(): void {
+    const { load, proxy, audit } = this.#options;
+    audit?.reopen();
+    if (load !== null) {
+      this.reload().catch(() => undefined);
+      return;
+    }
+    this.#reloadKeys();
+    proxy.retryNow();
+  }
+
+  /** Ends the process with its session, of which this is the end, or which it cannot have. */
+  endOnce(reason: VproxyError): void {
+    if (this.#isEnding) return;
+    const message = `the session ended: ${escapeText(reason.message, 512)} (${escapeText(reason.code, 64)})`;
+    if (reason.code !== 'shutdown') {
+      this.fail(new VproxyError(reason.code, message));
+      return;
+    }
+    this.log({ level: 'info', event: 'ended', message, fields: { code: reason.code } });
+    this.stop();
   }
 
   /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is none. */
   fail(reason: unknown): void {
+    this.#isEnding = true;
     const status = exitStatusOf(reason);
     const { code, message } = toVproxyError(reason);
     if (status === EXIT_OK) this.log({ level: 'info', event: 'ended', message, fields: { code } });
@@ -120,10 +150,9 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
       const wanted = await load();
       const changes = await proxy.apply(withRuntimeDirectory(wanted.channels, runtimeDirectory));
       this.#adopt(wanted);
-      const { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards } = changes;
+      this.#reloadKeys();
       const message = `reloaded: ${describeChanges(changes)}`;
-      const fields = { addedChannels, removedChannels, replacedChannels, addedForwards, removedForwards };
-      this.log({ level: 'info', event: 'reloaded', message, fields });
+      this.log({ level: 'info', event: 'reloaded', message, fields: { ...changes } });
       return changes;
     } catch (error) {
       const { code, message } = toVproxyError(error);
@@ -136,13 +165,21 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
   }
 
+  /** A file that is wrong is a line of the log; its channels keep the keys that they have. */
+  #reloadKeys(): void {
+    for (const { code, message } of this.#options.proxy.reloadKeys()) {
+      const event = { level: 'error', event: 'reload-failed', message: `keys not reloaded: ${message}` } as const;
+      this.log({ ...event, fields: { code } });
+    }
+  }
+
   #adopt(wanted: Configuration): void {
     const { output } = this.#options;
     const old = this.#configuration;
     // A level that a request has set stays until the file says another one.
     const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
     output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
-    const fixed = (['name', 'control', 'metrics'] as const).filter(
+    const fixed = (['name', 'control', 'metrics', 'audit', 'once'] as const).filter(
       (key) => JSON.stringify(wanted[key]) !== JSON.stringify(old[key]),
     );
     if (fixed.length > 0) {
@@ -169,6 +206,7 @@ function describeChanges(changes: ChannelChanges): string {
     ['channels begun anew', changes.replacedChannels],
     ['forwards added', changes.addedForwards],
     ['forwards removed', changes.removedForwards],
+    ['rules changed', changes.changedPolicies],
   ] as const;
   const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
   return escapeText(said.join('; ') || 'nothing has changed', 1024);

@@ -12,6 +12,7 @@ const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['storage-emulator', ['replies', 'listen', 'dial']],
   ['pipe-create', ['mode', 'owner']],
   ['check', []],
+  ['genkey', []],
 ]);
 
 /** The error for a message of yargs about the words `args`. */

@@ -8,12 +8,15 @@ import { ssh } from './ssh.js';
 import { vproxy } from './vproxy.js';
 import { vproxyIntegrity } from './vproxy-integrity.js';
 import { vproxyTcp } from './vproxy-tcp.js';
+import { vproxyTls, vproxyTlsIntegrity } from './vproxy-tls.js';
 import { yamux } from './yamux.js';
 
-/** Every contender. */
+/** Every contender, those that take part on request only included. */
 export const CONTENDERS: readonly Contender[] = [
   vproxy,
   vproxyIntegrity,
+  vproxyTls,
+  vproxyTlsIntegrity,
   vproxyTcp,
   relays,
   socket,

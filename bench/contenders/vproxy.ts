@@ -20,24 +20,30 @@ export const vproxy: Contender = {
   start: (setting) => startOnUnixSocket(setting, ',integrity=off'),
 };
 
-/** Starts both sides on a unix socket with these options of the channel. */
-export function startOnUnixSocket(setting: ContenderSetting, options: string): Promise<RunningContender> {
+/** Starts both sides on a unix socket with these options of the channel, and `more` arguments for each side. */
+export function startOnUnixSocket(
+  setting: ContenderSetting,
+  options: string,
+  more: readonly string[] = [],
+): Promise<RunningContender> {
   const path = join(setting.folder, 'channel.sock');
   const dialled = setting.through?.(path) ?? path;
-  return startVproxy(setting, `unix-listen:${path}${options}`, `unix-connect:${dialled}${options}`);
+  return startVproxy(setting, `unix-listen:${path}${options}`, `unix-connect:${dialled}${options}`, more);
 }
 
-/** Starts a side on each of two channels, at the same time. */
+/** Starts a side on each of two channels, at the same time, with `more` arguments for each. */
 export async function startVproxy(
   { programs, target, folder }: ContenderSetting,
   nearChannel: string,
   farChannel: string,
+  more: readonly string[] = [],
 ): Promise<RunningContender> {
   const address = await findFreePort();
   // Each has a control socket as everywhere, but one that goes with the folder, since it is killed.
   const run = (channel: string, side: string, ...forward: string[]) => {
     const control = ['--control', join(folder, `${side}-control.sock`)];
-    return programs.startScript(VPROXY_SCRIPT, ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...forward]);
+    const args = ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...more, ...forward];
+    return programs.startScript(VPROXY_SCRIPT, args);
   };
   return {
     address,

@@ -1,7 +1,8 @@
 /** What many channels in one process cost: memory, and processor time at rest and with a byte a second on each. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { residentBytes } from '../../spec/helpers/process-memory.js';
 import type { Programs } from '../process/programs.js';
-import { cpuSecondsOf, residentBytesOf } from '../process/tree.js';
+import { cpuSecondsOf } from '../process/tree.js';
 import type { Amounts, Outcomes, Work } from '../work/work.js';
 import { Fleet } from './fleet.js';
 import { Trickle } from './trickle.js';
@@ -13,7 +14,7 @@ const SETTLE_MS = 1000;
 export const CHANNELS: Pick<Work, 'id' | 'rows'> = {
   id: 'channels',
   rows: ({ channels }: Amounts) => [
-    { key: 'memory', title: `${channels} channels in one process, memory`, unit: 'MB' },
+    { key: 'memory', title: `${channels} channels in one process, resident memory`, unit: 'MB' },
     { key: 'each', title: '  by channel, beside a process with one', unit: 'KB' },
     { key: 'cpu', title: '  CPU of the process', unit: '% of a core' },
     { key: 'echo-p50', title: '  an echo on one of them, p50', unit: 'µs' },
@@ -40,7 +41,7 @@ export async function measureChannels(
     const [cpuSeconds, startedAt] = [cpuSecondsOf([pid]), performance.now()];
     await delay(channelsMs);
     const seconds = (performance.now() - startedAt) / 1000;
-    const bytes = residentBytesOf([pid]);
+    const bytes = residentBytes(pid);
     return {
       memory: bytes / 1e6,
       each: (bytes - bytesOfOne) / (channels - 1) / 1000,
@@ -61,7 +62,7 @@ export async function measureChannels(
 async function memoryOfOne(programs: Programs, folder: string): Promise<number> {
   const fleet = await Fleet.start(1, programs, folder);
   await delay(SETTLE_MS);
-  const bytes = residentBytesOf([fleet.host.pid]);
+  const bytes = residentBytes(fleet.host.pid);
   await fleet.stop();
   return bytes;
 }

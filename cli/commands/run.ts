@@ -4,12 +4,14 @@ import type { CommandModule } from 'yargs';
 import { BadFileError } from '../../lib/config/bad-file-error.js';
 import type { Configuration } from '../../lib/config/configuration.js';
 import { ControlServer } from '../../lib/control/control-server.js';
+import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from '../control-socket.js';
 import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { loadConfiguration } from '../load-configuration.js';
+import { warnOfOpenPort } from '../open-port-warning.js';
 import { RUN_OPTIONS } from '../options.js';
 import { Output } from '../output.js';
 import { describeAgent } from '../package-info.js';
@@ -37,9 +39,10 @@ export const runCommand: CommandModule<object, RawArguments> = {
 };
 
 async function run(flags: RunFlags): Promise<number> {
+  const load = () => loadConfiguration(flags, process.env['CREDENTIALS_DIRECTORY'] ?? null);
   let configuration: Configuration;
   try {
-    configuration = await loadConfiguration(flags);
+    configuration = await load();
   } catch (error) {
     if (!(error instanceof BadFileError)) throw error;
     const output = new Output();
@@ -52,7 +55,7 @@ async function run(flags: RunFlags): Promise<number> {
     const { formatConfiguration } = await import('../../lib/config/format-configuration.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
-  return runProxy(configuration, flags.file === null ? null : () => loadConfiguration(flags));
+  return runProxy(configuration, flags.file === null ? null : load);
 }
 
 function print(text: string): Promise<number> {
@@ -80,8 +83,13 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
   const isRoot = process.getuid?.() === 0;
   const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid);
+  let audit: AuditLog | null = null;
   try {
     if (socket !== null) await requireUnclaimed(socket);
+    if (configuration.audit !== undefined) {
+      const { openAuditLog } = await import('../open-audit-log.js');
+      audit = openAuditLog(configuration.audit, (event) => running.log(event));
+    }
   } catch (error) {
     output.failure(error);
     return exitStatusOf(error);
@@ -89,16 +97,15 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   const { Proxy } = await import('../../lib/proxy/proxy.js');
   const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
   const proxy = new Proxy({ channels, agent: describeAgent() });
-  const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, load });
+  const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, audit, load });
   const control = new ControlServer({ proxy, process: running });
   running.on('log', (event) => control.record(event));
   proxy.on('log', (event) => output.log(event));
+  proxy.on('audit', (event) => audit?.record(event));
   proxy.on('fatal', (reason) => running.fail(reason));
-  process.on('SIGHUP', () => {
-    // What goes wrong is in the log.
-    if (load === null) proxy.retryNow();
-    else running.reload().catch(() => undefined);
-  });
+  if (configuration.once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
+  warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);
+  process.on('SIGHUP', () => running.hangUp());
   const end = () => {
     // Without a listener a second signal ends the process at once.
     process.off('SIGINT', end).off('SIGTERM', end);
@@ -115,6 +122,7 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   };
   start().catch((error: unknown) => running.fail(error));
   const status = await running.ended;
-  await Promise.race([Promise.all([proxy.stop(), control.close()]), delay(STOP_MS)]);
+  const closed = Promise.all([proxy.stop(), control.close()]).then(() => audit?.close());
+  await Promise.race([closed, delay(STOP_MS)]);
   return status;
 }

@@ -4,7 +4,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Command, CommandOptions } from './command.js';
-import { COMMON_OPTIONS } from './common-options.js';
+import { commonOptions } from './common-options.js';
 
 /** What was given to a command. */
 export class Arguments {
@@ -44,7 +44,7 @@ export class Arguments {
 
 /** The arguments of a command. Throws `bad-argument`, naming the word and what would be right. */
 export function parseArguments(command: Command, words: readonly string[]): Arguments {
-  const options: CommandOptions = { ...COMMON_OPTIONS, ...command.options };
+  const options: CommandOptions = { ...commonOptions(command), ...command.options };
   const { tokens } = parseArgs({
     args: [...words],
     strict: false,

@@ -1,4 +1,4 @@
-/** Every command that steers a running vproxy: its name, what it is for, and where it is. */
+/** Every command that yargs does not read: its name, what it is for, and where it is. */
 import type { Command } from './command.js';
 
 /** A command before it is loaded. */
@@ -8,7 +8,7 @@ export interface CommandEntry {
   load(): Promise<Command>;
 }
 
-/** The commands by their names, of one word or two, in the order of the help. */
+/** The commands for a vproxy that runs, by their names, of one word or two, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   status: entry('Show the process and its channels', () => import('../commands/status.js')),
   channels: entry('List the channels, or show one', () => import('../commands/channels.js')),
@@ -31,6 +31,11 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   stop: entry('Let the process end', () => import('../commands/stop.js')),
 };
 
+/** Those that need no vproxy that runs. */
+export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+};
+
 function entry(summary: string, load: () => Promise<{ readonly command: Command }>): CommandEntry {
   return { summary, load: async () => (await load()).command };
 }
@@ -51,7 +56,8 @@ export function findCommand(args: readonly string[]): FoundCommand | null {
     [`${first} ${second}`, 2],
     [first, 1],
   ] as const) {
-    const found = Object.hasOwn(CONTROL_COMMANDS, name) ? CONTROL_COMMANDS[name] : undefined;
+    const table = [CONTROL_COMMANDS, LOCAL_COMMANDS].find((commands) => Object.hasOwn(commands, name));
+    const found = table?.[name];
     if (found !== undefined) return { name, entry: found, words: args.slice(count) };
   }
   return secondWords(first).length > 0 ? { name: first, entry: null, words: args.slice(1) } : null;

@@ -21,7 +21,9 @@ export interface Command {
   readonly usage: string;
   /** What it does, in sentences for the help. */
   readonly about: string;
-  /** Its own options; `--socket`, `--name` and `--help` are added. */
+  /** Whether it needs no vproxy that runs. Default false. */
+  readonly isLocal?: boolean;
+  /** Its own options; `--help` is added, and `--socket` and `--name` unless it is local. */
   readonly options: CommandOptions;
   /** What its operands are called; those that begin with `[` may be missing. Default: none. */
   readonly operands?: readonly string[];

@@ -1,15 +1,23 @@
 /** The options that many commands take. */
-import type { CommandOptions } from './command.js';
+import type { Command, CommandOptions } from './command.js';
 
-/** Every command takes these. */
-export const COMMON_OPTIONS = {
+/** Every command takes these, */
+const HELP_OPTION = {
+  help: { short: 'h', describe: 'Show this help' },
+} as const satisfies CommandOptions;
+
+/** and those that are for a vproxy that runs, also these. */
+const PROCESS_OPTIONS = {
   socket: {
     value: 'PATH',
     describe: 'Control socket of the process [default: $VPROXY_SOCKET, else the only one there is]',
   },
   name: { value: 'NAME', describe: 'Name, or number, of the process' },
-  help: { short: 'h', describe: 'Show this help' },
 } as const satisfies CommandOptions;
+
+/** What a command takes besides its own options. */
+export const commonOptions = ({ isLocal = false }: Pick<Command, 'isLocal'>): CommandOptions =>
+  isLocal ? HELP_OPTION : { ...PROCESS_OPTIONS, ...HELP_OPTION };
 
 /** For a command that prints facts. */
 export const JSON_OPTION = {

@@ -1,20 +1,21 @@
 /** The help of a command, for stdout. */
 import type { Command, CommandOption } from './command.js';
-import { CONTROL_COMMANDS, secondWords } from './command-table.js';
-import { COMMON_OPTIONS } from './common-options.js';
+import { CONTROL_COMMANDS, type CommandEntry, LOCAL_COMMANDS, secondWords } from './command-table.js';
+import { commonOptions } from './common-options.js';
 import { wrapText } from './wrap-text.js';
 
 const WIDTH = 100;
 
 /** Usage, what it does, and its options. */
-export function formatHelp({ usage, about, options }: Command): string {
+export function formatHelp(command: Command): string {
+  const { usage, about, options } = command;
   return [
     `Usage: vproxy ${usage}`,
     '',
     ...wrapText(about, WIDTH),
     '',
     'Options:',
-    ...formatRows(Object.entries<CommandOption>({ ...options, ...COMMON_OPTIONS }).map(describeOption)),
+    ...formatRows(Object.entries<CommandOption>({ ...options, ...commonOptions(command) }).map(describeOption)),
     '',
     'Manual: docs/cli.md. Exit statuses: docs/errors.md.',
     '',
@@ -47,8 +48,15 @@ function formatRows(rows: readonly (readonly [string, string])[]): string[] {
   );
 }
 
-/** All commands for a running vproxy, for the help of the program. */
+/** The commands that yargs does not know, for the help of the program. */
 export function formatCommandList(): string {
-  const rows = Object.entries(CONTROL_COMMANDS).map(([name, { summary }]): [string, string] => [name, summary]);
-  return ['Commands for a vproxy that runs (vproxy COMMAND --help):', ...formatRows(rows)].join('\n');
+  const rows = (commands: Readonly<Record<string, CommandEntry>>) =>
+    formatRows(Object.entries(commands).map(([name, { summary }]): [string, string] => [name, summary]));
+  return [
+    'Other commands (vproxy COMMAND --help):',
+    ...rows(LOCAL_COMMANDS),
+    '',
+    'Commands for a vproxy that runs (vproxy COMMAND --help):',
+    ...rows(CONTROL_COMMANDS),
+  ].join('\n');
 }

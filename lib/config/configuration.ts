@@ -1,12 +1,21 @@
 /** What a process of vproxy is to be: the plain values that a command line and a file become. */
+import type { Rotation } from '../forward/log-file.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { ChannelOptions } from '../proxy/channel-options.js';
+import type { ChannelPolicies } from '../proxy/channel-policy.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import type { HostPort } from '../util/host-port.js';
 import type { LogLevel } from '../util/log-event.js';
 
 /** How a line of the log looks. */
 export type LogFormat = 'text' | 'json';
+
+/** Where the audit log is. */
+export interface AuditPlace {
+  readonly path: string;
+  /** Null: it is never rotated. */
+  readonly rotation: Rotation | null;
+}
 
 /** What is asked of the process besides its channels; what is not asked for is not there. */
 export interface ProcessSettings {
@@ -16,6 +25,10 @@ export interface ProcessSettings {
   readonly control?: string | false;
   /** Where metrics are served by TCP as well. Default: nowhere. */
   readonly metrics?: HostPort;
+  /** The audit log. Default: none. */
+  readonly audit?: AuditPlace;
+  /** Whether the process ends with the first session. Default false. */
+  readonly once?: boolean;
   /** The least important level that is logged. Default `info`. */
   readonly logLevel?: LogLevel;
   /** Default `text`. */
@@ -29,6 +42,9 @@ export interface ChannelSettings {
   readonly waitMs?: number;
   readonly deadAfterMs?: number | null;
   readonly insecure?: boolean;
+  readonly keyFiles?: readonly string[];
+  readonly peerAddress?: boolean;
+  readonly policies?: ChannelPolicies;
   readonly storage?: StorageOptions;
 }
 
@@ -60,6 +76,7 @@ export interface FlagLayer extends ProcessSettings {
 
 /** What is in force: nothing is left to defaults but where the control socket is. */
 export interface Configuration extends ProcessSettings {
+  readonly once: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly logDetails: boolean;

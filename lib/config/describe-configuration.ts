@@ -2,15 +2,19 @@
 import type { Direction } from '../forward/endpoint-kind.js';
 import { formatForwardSpec } from '../forward/spec.js';
 import { formatHostPort } from '../util/host-port.js';
+import { formatAuditPlace } from './audit-place.js';
 import type { Configuration } from './configuration.js';
+import { describeServiceRules } from './service-rules.js';
 
 /** A plain value for JSON or TOML; reading it back gives the same configuration. */
 export function describeConfiguration(configuration: Configuration): Record<string, unknown> {
-  const { name, control, metrics, logLevel, logFormat, logDetails, channels } = configuration;
+  const { name, control, metrics, audit, once, logLevel, logFormat, logDetails, channels } = configuration;
   return {
     ...(name === undefined ? {} : { name }),
     ...(control === undefined ? {} : { control }),
     ...(metrics === undefined ? {} : { metrics: formatHostPort(metrics) }),
+    ...(audit === undefined ? {} : { audit: formatAuditPlace(audit) }),
+    once,
     'log-level': logLevel,
     'log-format': logFormat,
     'log-details': logDetails,
@@ -27,6 +31,9 @@ function describeChannel(channel: Configuration['channels'][number], processName
     waitMs = 0,
     deadAfterMs = null,
     insecure = false,
+    keyFiles = [],
+    peerAddress = false,
+    policies = {},
   } = channel;
   const { isAllowed = true, socketPath = null, parallel = 1 } = channel.storage ?? {};
   const texts = [
@@ -42,6 +49,9 @@ function describeChannel(channel: Configuration['channels'][number], processName
     wait: waitMs / 1000,
     'dead-after': (deadAfterMs ?? 0) / 1000,
     insecure,
+    keys: keyFiles,
+    'peer-address': peerAddress,
+    ...(Object.keys(policies).length === 0 ? {} : { services: describeServiceRules(policies) }),
     storage: isAllowed && { ...(socketPath === null ? {} : { socket: socketPath }), parallel },
   };
 }

@@ -2,12 +2,16 @@
 import { z } from 'zod';
 import { parseChannel } from '../channel/address.js';
 import { toVproxyError } from '../errors.js';
+import { parseLabel } from '../proxy/channel-options.js';
 import { parseHostPort } from '../util/host-port.js';
+import { parseAuditPlace } from './audit-place.js';
+import { requireKeyFile } from './key-file.js';
 
 const MAX_SECONDS = 86_400;
 const MAX_PARALLEL = 1024;
 const MAX_NAME_LENGTH = 256;
 const MAX_TEXT_LENGTH = 65_536;
+const MAX_STREAMS = 1_048_576;
 
 const expecting = (what: string) => ({
   error: ({ input }: { readonly input?: unknown }) => `${input === undefined ? 'it is missing; ' : ''}expected ${what}`,
@@ -24,6 +28,11 @@ const whole = (unit: string, least: number, most: number) => {
   return z.int(what).min(least, what).max(most, what);
 };
 
+const rate = (unit: string, least: number, most: number) => {
+  const what = expecting(`a number of ${unit} a second from ${least} to ${most}`);
+  return z.number(what).min(least, what).max(most, what);
+};
+
 const yesOrNo = z.boolean(expecting('true or false'));
 
 /** A text, and what `parse` makes of it; what that throws is wrong with the key. */
@@ -36,6 +45,9 @@ const parsed = <T>(what: string, parse: (value: string) => T) =>
       return z.NEVER;
     }
   });
+
+/** A file with a key; the key itself is refused without being shown. */
+const keyFile = parsed('the path of a file', (value) => requireKeyFile(value));
 
 /** They are parsed with what else is known of their channel. */
 const forwards = (example: string) =>
@@ -54,6 +66,9 @@ const settings = {
   wait: whole('seconds', 0, MAX_SECONDS).optional(),
   'dead-after': whole('seconds (0: never)', 0, MAX_SECONDS).optional(),
   insecure: yesOrNo.optional(),
+  keys: z.array(keyFile, expecting('a list of paths, such as ["/etc/vproxy/vm1.key"]')).optional(),
+  'peer-address': yesOrNo.optional(),
+  services: table('a table for each service, such as [services.ssh]'),
   name: text('a text', MAX_NAME_LENGTH).optional(),
 };
 
@@ -62,6 +77,8 @@ export const FILE_SCHEMA = z.strictObject(
   {
     ...settings,
     control: z.union([text('a path'), z.literal(false)], expecting('the path of a socket, or false')).optional(),
+    audit: parsed('/path[,rotate=10M][,keep=5]', parseAuditPlace).optional(),
+    once: yesOrNo.optional(),
     metrics: parsed('ADDR:PORT', (value) => parseHostPort(value, 0)).optional(),
     'log-level': z.enum(['error', 'warn', 'info', 'debug'], expecting('error, warn, info or debug')).optional(),
     'log-format': z.enum(['text', 'json'], expecting('text or json')).optional(),
@@ -83,6 +100,17 @@ export const CHANNEL_SCHEMA = z.strictObject(
   },
   expecting('a table with an address'),
 );
+
+/** The rule of one service. */
+export const RULE_SCHEMA = z.strictObject({
+  channels: z
+    .array(parsed('the label of a channel or a group', parseLabel), expecting('a list of labels, such as ["vm1"]'))
+    .optional(),
+  streams: whole('streams', 1, MAX_STREAMS).optional(),
+  'opens-per-second': rate('openings', 0.01, 1_000_000).optional(),
+  'bytes-per-second': rate('bytes', 1024, 1e12).optional(),
+  'idle-timeout': whole('seconds', 1, MAX_SECONDS).optional(),
+});
 
 /** How the storage broker of a channel runs. */
 export const STORAGE_SCHEMA = z.strictObject({

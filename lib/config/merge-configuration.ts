@@ -8,6 +8,7 @@ import { isGroup } from '../proxy/group-pattern.js';
 import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
 import { parseForwardArgument } from './forward-argument.js';
 import { toTemplate } from './group-forwards.js';
+import { mergeServiceRules } from './service-rules.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
 
 /** The order in which a file has them: outgoing ones first. */
@@ -25,8 +26,10 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
   const name = flags.name ?? file?.name;
   const control = flags.control ?? file?.control;
   const metrics = flags.metrics ?? file?.metrics;
+  const audit = flags.audit ?? file?.audit;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireSense(channels, flags);
+  if (flags.once ?? file?.once ?? false) requireOneChannel(channels);
   const channelDefaults = {
     name: name ?? null,
     ...file?.defaults,
@@ -37,6 +40,8 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
     ...(name === undefined ? {} : { name }),
     ...(control === undefined ? {} : { control }),
     ...(metrics === undefined ? {} : { metrics }),
+    ...(audit === undefined ? {} : { audit }),
+    once: flags.once ?? file?.once ?? false,
     logLevel: flags.logLevel ?? file?.logLevel ?? 'info',
     logFormat: flags.logFormat ?? file?.logFormat ?? 'text',
     logDetails: flags.logDetails ?? file?.logDetails ?? false,
@@ -48,6 +53,7 @@ export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Co
         ...channel,
         ...flags.settings,
         ...(isGroup(channel) ? { template: forwards.map(toTemplate) } : { forwards }),
+        policies: mergeServiceRules(file?.defaults.policies, channel.policies),
         storage: { ...file?.defaults.storage, ...channel.storage, ...flags.settings.storage },
       }),
     ),
@@ -68,6 +74,9 @@ export function completeChannel(options: ChannelOptions & { readonly label: stri
     waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     insecure: options.insecure ?? false,
+    keyFiles: options.keyFiles ?? [],
+    peerAddress: options.peerAddress ?? false,
+    policies: options.policies ?? {},
     storage: isAllowed ? { isAllowed, socketPath, parallel } : { isAllowed, socketPath: null, parallel: 1 },
   };
 }
@@ -112,6 +121,12 @@ function requireSense(channels: readonly FileChannel[], { vsockPorts, settings }
     const labels = channels.map(({ label }) => label).join(', ');
     throw bad(`--storage-socket: several channels (${labels}) cannot share it; say it in a --config, for one of them`);
   }
+}
+
+/** There is an end of one session only, and a group has any number of channels. */
+function requireOneChannel(channels: readonly FileChannel[]): void {
+  if (channels.length === 1 && !channels.some((channel) => isGroup(channel))) return;
+  throw bad('--once: it is for one channel, not for several, or a group');
 }
 
 function bad(what: string): VproxyError {

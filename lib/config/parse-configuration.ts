@@ -11,6 +11,7 @@ import type { ChannelSettings, FileChannel, FileLayer } from './configuration.js
 import { CHANNEL_SCHEMA, FILE_SCHEMA, isTable, STORAGE_SCHEMA } from './file-schema.js';
 import { parseForwardFor } from './group-forwards.js';
 import { parseDocument } from './parse-document.js';
+import { parseServiceRules } from './parse-service-rules.js';
 import { formatKeyPath, type KeyPath, type Problem } from './problem.js';
 import { isHybridListener, withVsockPorts } from './vsock-ports.js';
 
@@ -26,17 +27,24 @@ export function parseConfiguration(text: string, name: string): ParsedConfigurat
   const problems: Problem[] = [];
   if ('problem' in document) return { layer: { defaults: {}, channels: [] }, problems: [document.problem] };
   const file = checkTable(FILE_SCHEMA, document.value, [], problems);
-  const tables = Object.entries(tablesOf(document.value)['channels'] ?? {});
+  const outer = tablesOf(document.value);
+  const policies = parseServiceRules(outer['services'], ['services'], problems);
+  const tables = Object.entries(outer['channels'] ?? {});
   const channels = tables.flatMap(([label, value]) => parseChannelTable(label, value, problems) ?? []);
   requireDistinctEndpoints(channels, problems);
   const layer: FileLayer = {
     ...pick('name', file?.name),
     ...pick('control', file?.control),
     ...pick('metrics', file?.metrics),
+    ...pick('audit', file?.audit),
+    ...pick('once', file?.once),
     ...pick('logLevel', file?.['log-level']),
     ...pick('logFormat', file?.['log-format']),
     ...pick('logDetails', file?.['log-details']),
-    defaults: file === null ? {} : parseSettings(file),
+    defaults: {
+      ...(file === null ? {} : parseSettings(file)),
+      ...(outer['services'] === undefined ? {} : { policies }),
+    },
     channels,
   };
   return { layer, problems };
@@ -57,6 +65,7 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
   const forwards = DIRECTIONS.flatMap((direction) => parseForwards(value, hasStar, direction, path, problems));
   const inner = tablesOf(value);
   const storage = parseStorage(inner['storage'], [...path, 'storage'], problems);
+  const policies = parseServiceRules(inner['services'], [...path, 'services'], problems);
   const ports = parseVsockPorts(inner['vsock-ports'], [...path, 'vsock-ports'], problems);
   if (name === null || found === null) return null;
   if (Object.keys(ports).length > 0 && !forwards.some(isHybridListener)) {
@@ -69,6 +78,7 @@ function parseChannelTable(label: string, value: unknown, problems: Problem[]): 
     forwards: forwards.map((spec) => withVsockPorts(spec, ports)),
     ...pick('name', found.name),
     ...parseSettings(found),
+    ...(inner['services'] === undefined ? {} : { policies }),
     ...pick('storage', found.storage === false ? { isAllowed: false } : storage),
   };
 }
@@ -95,13 +105,18 @@ interface SettingsTable {
   readonly wait?: number | undefined;
   readonly 'dead-after'?: number | undefined;
   readonly insecure?: boolean | undefined;
+  readonly keys?: readonly string[] | undefined;
+  readonly 'peer-address'?: boolean | undefined;
 }
 
-function parseSettings({ wait, 'dead-after': deadAfter, insecure }: SettingsTable): ChannelSettings {
+function parseSettings(table: SettingsTable): ChannelSettings {
+  const { wait, 'dead-after': deadAfter, insecure, keys, 'peer-address': peerAddress } = table;
   return {
     ...(wait === undefined ? {} : { waitMs: wait * 1000 }),
     ...(deadAfter === undefined ? {} : { deadAfterMs: deadAfter === 0 ? null : deadAfter * 1000 }),
     ...pick('insecure', insecure),
+    ...pick('keyFiles', keys),
+    ...pick('peerAddress', peerAddress),
   };
 }
 

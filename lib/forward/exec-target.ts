@@ -1,5 +1,5 @@
 /** A target that is a process of its own for each stream. */
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import type { SessionStream } from '../session/session-stream.js';
 import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
@@ -35,8 +35,8 @@ export class ExecTarget implements Target {
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
-    // A group of its own: what the shell starts is killed with it.
-    const child = spawn(this.#shell, ['-c', this.#command], { detached: true, stdio: 'pipe' });
+    const child = this.#spawn(stream);
+    if (child === null) return;
     child.once('error', (error) => stream.refuse('connect-failed', `${name}: ${describeError(error)}`));
     if (!hasPipes(child)) {
       stream.refuse('connect-failed', `${name}: too many files are open`);
@@ -63,6 +63,17 @@ export class ExecTarget implements Target {
       }
     });
     child.stderr.on('error', () => undefined);
+  }
+
+  /** Some failures are thrown: a command that is too long, or a process that may start none. Null where the stream was refused. */
+  #spawn(stream: SessionStream): ChildProcessWithoutNullStreams | null {
+    try {
+      // A group of its own: what the shell starts is killed with it.
+      return spawn(this.#shell, ['-c', this.#command], { detached: true, stdio: 'pipe' });
+    } catch (error) {
+      stream.refuse('connect-failed', `${this.#context.name}: ${describeError(error)}`);
+      return null;
+    }
   }
 
   /** Ends every process: told to at first, killed shortly after. */

@@ -51,6 +51,7 @@ export class LogFile {
   #running: Promise<void> | null = null;
   #failure = '';
   #isClosing = false;
+  #isStale = false;
   #wake: (() => void) | null = null;
 
   constructor(options: LogFileOptions) {
@@ -77,6 +78,11 @@ export class LogFile {
       closeSync(fd);
       throw error;
     }
+  }
+
+  /** Has the file at the path opened again, or made, before the next line. */
+  reopen(): void {
+    this.#isStale = true;
   }
 
   /** Appends whole lines, or none; `onWritten` is called in turn, when the system has them. It owns `lines` from now on. */
@@ -183,6 +189,11 @@ export class LogFile {
   }
 
   #rotateIfDue(): void {
+    if (this.#isStale) {
+      this.#isStale = false;
+      this.#release();
+      this.open();
+    }
     const { path, rotation } = this.#options;
     const [first] = this.#queue;
     if (rotation === null || first === undefined || this.#sizeBytes === 0) return;
@@ -200,7 +211,8 @@ export class LogFile {
     try {
       fsyncSync(fd);
     } catch (error) {
-      this.#options.onFailing(describeError(error));
+      // Node's permission model forbids it, whatever else is allowed.
+      if (systemCode(error) !== 'ERR_ACCESS_DENIED') this.#options.onFailing(describeError(error));
     }
   }
 

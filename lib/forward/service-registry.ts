@@ -12,6 +12,8 @@ export interface ServiceRegistryOptions {
   readonly onChange?: () => void;
   /** A stream was refused by the rule of its service, for this reason. */
   readonly onDenied?: (stream: SessionStream, why: string) => void;
+  /** A stream was refused because nobody serves its service. */
+  readonly onUnknown?: (stream: SessionStream) => void;
 }
 
 const nothing = (): void => undefined;
@@ -23,10 +25,12 @@ export class ServiceRegistry {
 
   readonly #gates = new Map<string, ServiceGate>();
   readonly #onDenied: (stream: SessionStream, why: string) => void;
+  readonly #onUnknown: (stream: SessionStream) => void;
 
-  constructor({ onChange = nothing, onDenied = nothing }: ServiceRegistryOptions = {}) {
+  constructor({ onChange = nothing, onDenied = nothing, onUnknown = nothing }: ServiceRegistryOptions = {}) {
     this.#onChange = onChange;
     this.#onDenied = onDenied;
+    this.#onUnknown = onUnknown;
   }
 
   /** Offers a service. Throws `bad-argument` for a name that is taken. */
@@ -68,7 +72,11 @@ export class ServiceRegistry {
       return;
     }
     const handler = this.#handlers.get(stream.service);
-    if (handler === undefined) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
-    else handler(stream, session);
+    if (handler !== undefined) {
+      handler(stream, session);
+      return;
+    }
+    stream.refuse('unknown-service', `service ${stream.service} is not offered`);
+    this.#onUnknown(stream);
   }
 }

@@ -79,6 +79,11 @@ export class AuditLog {
     });
   }
 
+  /** Goes on in the file that is at the path by then: for who renames it. */
+  reopen(): void {
+    this.#file.reopen();
+  }
+
   /** Writes what waits, unless that fails, and closes the file. */
   close(): Promise<void> {
     return this.#file.close();

@@ -100,7 +100,6 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
       const what = advice === null ? why : `${why}; ${advice}`;
       if (isRefused) this.setState('auth-failed', what);
       else this.setState('opening');
-      this.emit('ended', session, reason);
       const message = `session on ${description} ended: ${what} (${reason.code})`;
       const level = !isRefused ? 'info' : message === this.#loggedRefusal ? 'debug' : 'warn';
       if (isRefused) this.#loggedRefusal = message;
@@ -109,6 +108,7 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
         code: reason.code,
         ageMs: Math.round(session.ageMs),
       });
+      this.emit('ended', session, reason);
     });
     runner.loop.on('quiet', (skippedBytes) => {
       const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;

@@ -45,8 +45,8 @@ export interface ProxyChannelEvents {
   log: [event: LogEvent];
   /** For the audit log: nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
-  /** A session is over, or there could not be one: `isStranger` where it never was one, and this side listens for its peer. */
-  ended: [reason: VproxyError, isStranger: boolean];
+  /** A session is over and no other took its place, or there can be none: see `ProxyEvents`. */
+  ended: [reason: VproxyError];
   /** The session, or what the peer offers in it, has changed. */
   changed: [];
   /** The channel can never work, or not any more. */
@@ -100,6 +100,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.registry = new ServiceRegistry({
       onChange: () => this.#source.session?.setServices(this.registry.list()),
       onDenied: (stream, why) => this.#logDenied(stream, why),
+      onUnknown: (stream) => this.#logUnknown(stream),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
@@ -154,7 +155,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       this.#source.withdraw(session);
       this.#storage?.wake();
       this.emit('changed');
-      this.emit('ended', reason, !session.isReady && this.address.kind.mode === 'listen');
+      if (this.#isLastWord(session, reason)) this.emit('ended', reason);
     });
   }
 
@@ -212,6 +213,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#options = made.#options;
     this.#keys = made.#keys;
     this.#putGates(changed);
+  }
+
+  /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */
+  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
+    if (isReady) return code !== 'channel-displaced';
+    return this.address.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
   }
 
   /** Puts the rules of these services in force. */
@@ -322,6 +329,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   #logDenied({ id, service, from }: SessionStream, why: string): void {
     const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
     this.#log({ level: 'warn', event: 'stream-denied', message, fields: { service, stream: id, from, why } });
+  }
+
+  #logUnknown({ id, service, from }: SessionStream): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: it is not offered`;
+    const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
+    this.#log({ level: 'debug', event: 'stream-refused', message, fields });
   }
 
   #take(session: Session): void {

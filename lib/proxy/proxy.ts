@@ -35,8 +35,11 @@ export interface ProxyEvents {
   log: [event: LogEvent];
   /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
-  /** A session of a channel is over, or there could not be one: a stranger's, where the channel listens for its peer. */
-  ended: [label: string, reason: VproxyError, isStranger: boolean];
+  /**
+   * A session of a channel is over, and no other took its place; or a channel that this side opens can have none, because
+   * the two sides do not let each other in or speak no common version. The proxy goes on trying.
+   */
+  ended: [label: string, reason: VproxyError];
   /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
@@ -306,7 +309,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const channel = new ProxyChannel(options, this.#context);
     channel.on('log', (event) => this.emit('log', event));
     channel.on('audit', (event) => this.emit('audit', event));
-    channel.on('ended', (reason, isStranger) => this.emit('ended', channel.label, reason, isStranger));
+    channel.on('ended', (reason) => this.emit('ended', channel.label, reason));
     channel.on('changed', () => {
       for (const look of this.#lookers) look();
       this.#groups.sessionChanged(channel.label, options.group ?? null);

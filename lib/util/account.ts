@@ -13,6 +13,18 @@ export function resolveGroup(group: string, file = '/etc/group'): number {
   return resolve(group, file, 'group');
 }
 
+/** The first number of an account for people, and that of nobody (login.defs(5)). */
+const FIRST_PERSON = 1000;
+const NOBODY = 65_534;
+
+/** Whether there are accounts with which people can log in, besides that of `userId` and root. */
+export function hasOtherUsers(userId: number, file = '/etc/passwd'): boolean {
+  return readLines(file).some(([, , id = '', , , , shell = '']) => {
+    const number = /^\d{1,10}$/.test(id) ? Number(id) : 0;
+    return number >= FIRST_PERSON && number !== NOBODY && number !== userId && !/\/(nologin|false)$/.test(shell);
+  });
+}
+
 /** The largest number that a user or a group can have; the one above means "none" to the system. */
 const MAX_ID = 2 ** 32 - 2;
 

@@ -4,7 +4,7 @@ import { VproxyError } from '../errors.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
 
-/** The text of a small file that its owner alone can read. Throws `bad-file`, which names the file and shows nothing of it. */
+/** The text of a small file that its owner alone can read; where that is root, also a group that this process is in. Throws `bad-file`, which names the file and shows nothing of it. */
 export function readSecretFile(path: string, maxBytes = 4096): string {
   const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(path)}: ${why}`, { cause });
   let fd: number;
@@ -15,12 +15,14 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
   }
   try {
     const { mode, uid } = fstatSync(fd);
+    const self = process.getuid?.();
     if ((mode & 0o170_000) !== 0o100_000) throw bad('it is no file');
-    if ((mode & 0o077) !== 0) {
+    if (uid !== 0 && uid !== self) throw bad(`it belongs to another user (${uid})`);
+    // So systemd hands credentials to the user of a service: they are root's, and an ACL shows as a group that may read.
+    const isRoots = uid === 0 && self !== 0;
+    if ((mode & (isRoots ? 0o037 : 0o077)) !== 0) {
       throw bad(`others can read or change it (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); chmod 600 it`);
     }
-    const self = process.getuid?.();
-    if (uid !== 0 && uid !== self) throw bad(`it belongs to another user (${uid})`);
     const bytes = Buffer.alloc(maxBytes + 1);
     const count = readSync(fd, bytes);
     const text = bytes.toString('latin1', 0, count);

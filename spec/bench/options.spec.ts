@@ -1,13 +1,17 @@
 /** The command line of the benchmark. */
 import test from 'ava';
 import { CONTENDERS } from '../../bench/contenders/list.js';
-import { HELP, parseBenchOptions, UsageError } from '../../bench/options.js';
+import { HELP, parseBenchOptions, USUAL_CONTENDERS, UsageError } from '../../bench/options.js';
 
 test('without options there are five rounds of everything by everyone', (t) => {
   const options = parseBenchOptions([]);
   t.is(options.rounds, 5);
   t.is(options.amounts.bytes, 400e6);
-  t.deepEqual(options.contenders, CONTENDERS);
+  t.deepEqual(options.contenders, USUAL_CONTENDERS);
+  t.deepEqual(
+    options.contenders.filter(({ id }) => id.includes('tls')),
+    [],
+  );
   t.is(options.json, 'bench.json');
   t.regex('up-1', options.only);
 });

@@ -236,6 +236,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
     replacedChannels: [],
     addedForwards: [],
     removedForwards: [],
+    changedPolicies: [],
   });
   await all('at last');
   await stopInOrder(t, host);

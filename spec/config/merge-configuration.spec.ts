@@ -42,6 +42,7 @@ const forwardsOf = ({ channels }: Configuration, label: string): string[] =>
 
 test('flags alone, with everything else left to defaults', (t) => {
   t.deepEqual(merge(null, { channel: 'tcp://127.0.0.1:9000?streams=1024' }), {
+    once: false,
     logLevel: 'info',
     logFormat: 'text',
     logDetails: false,
@@ -55,6 +56,9 @@ test('flags alone, with everything else left to defaults', (t) => {
         waitMs: 10_000,
         deadAfterMs: 30_000,
         insecure: false,
+        keyFiles: [],
+        peerAddress: false,
+        policies: {},
         storage: { isAllowed: true, socketPath: null, parallel: 1 },
       },
     ],
@@ -106,6 +110,51 @@ test('flags win over everything in the file that says the same', (t) => {
     merged.channels.map(({ name }) => name),
     ['guest', 'other'],
   );
+});
+
+const GUARDED = `
+keys = ["/all.key"]
+audit = "/var/log/audit.log"
+[services.ssh]
+channels = ["vm1"]
+streams = 10
+idle-timeout = 300
+[channels.vm1]
+address = "stdio:"
+keys = ["/vm1.key", "/old.key"]
+peer-address = true
+[channels.vm1.services.ssh]
+streams = 2
+[channels.vm1.services.web]
+bytes-per-second = 1e6
+[channels.vm2]
+address = "tcp-connect:127.0.0.1:9000"
+`;
+
+test('keys and rules of a channel: its own before those of all, a rule key by key', (t) => {
+  const { channels, channelDefaults, audit } = merge(GUARDED, {});
+  t.like(channels[0], {
+    keyFiles: ['/vm1.key', '/old.key'],
+    peerAddress: true,
+    policies: {
+      ssh: { channels: ['vm1'], streams: 2, idleTimeoutMs: 300_000 },
+      web: { bytesPerSecond: 1_000_000 },
+    },
+  });
+  const ssh = { channels: ['vm1'], streams: 10, idleTimeoutMs: 300_000 };
+  t.like(channels[1], { keyFiles: ['/all.key'], peerAddress: false, policies: { ssh } });
+  t.like(channelDefaults, { keyFiles: ['/all.key'], policies: { ssh } });
+  t.deepEqual(audit, { path: '/var/log/audit.log', rotation: null });
+});
+
+test('--key, --peer-address and --audit win over what the file says', (t) => {
+  const { channels, audit } = merge(GUARDED, {
+    key: ['/a.key', '/b.key'],
+    'peer-address': true,
+    audit: '/b.log,rotate=1M',
+  });
+  for (const channel of channels) t.like(channel, { keyFiles: ['/a.key', '/b.key'], peerAddress: true });
+  t.deepEqual(audit, { path: '/b.log', rotation: { maxBytes: 2 ** 20, keep: 5 } });
 });
 
 test('what flags say of storage leaves the rest of what the file says of it', (t) => {
@@ -179,6 +228,26 @@ test(
   '--storage-socket: several channels (vm1, vm2) cannot share it; say it in a --config, for one of them',
 );
 test(refuses, FILE, { 'vsock-port': '1=a' }, '--vsock-port: there is no -o *:vsock-mux:/path that it is for');
+test(refuses, FILE, { once: true }, '--once: it is for one channel, not for several, or a group');
+test(
+  refuses,
+  null,
+  { channel: 'unix-connect:/run/*.sock', once: true },
+  '--once: it is for one channel, not for several, or a group',
+);
+test(
+  refuses,
+  null,
+  { channel: 'stdio:', key: '1f'.repeat(32) },
+  '--key: expected the path of a file that has the key, not the key itself',
+);
+test(refuses, null, { channel: 'stdio:', key: '' }, '--key: its value is empty');
+test(
+  refuses,
+  null,
+  { channel: 'stdio:', audit: 'audit.log' },
+  '--audit: the path of a file is absolute, and ends with its name',
+);
 test(refuses, FILE, { json: true }, '--json: it says how --print-config prints, which is not there');
 test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot stand with --control');
 test(refuses, FILE, { channel: '' }, '-c: its value is empty');
@@ -198,7 +267,11 @@ test('what a group forwards is a template', (t) => {
 
 for (const format of ['toml', 'json'] as const) {
   test(`what is in force as ${format} is a configuration that says the same`, (t) => {
-    for (const flags of [{}, { outgoing: 'vm1/*:vsock-mux:/v,1=a', 'no-control': true, 'no-storage': true }]) {
+    for (const flags of [
+      {},
+      { audit: '/a,,b,rotate=1M', key: 'a.key', 'peer-address': true },
+      { outgoing: 'vm1/*:vsock-mux:/v,1=a', 'no-control': true, 'no-storage': true },
+    ]) {
       const merged = merge(FILE, flags);
       const text = formatConfiguration(merged, format);
       const again = mergeConfiguration(read(text), parseRunFlags({}));
@@ -206,5 +279,8 @@ for (const format of ['toml', 'json'] as const) {
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
       t.is(formatConfiguration(again, format), text);
     }
+    const guarded = merge(GUARDED, {});
+    const again = mergeConfiguration(read(formatConfiguration(guarded, format)), parseRunFlags({}));
+    t.deepEqual({ ...again, channelDefaults: null }, { ...guarded, channelDefaults: null } as never);
   });
 }

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
-import { CHANNEL_SCHEMA, FILE_SCHEMA } from '../../lib/config/file-schema.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA } from '../../lib/config/file-schema.js';
 import { parseConfiguration } from '../../lib/config/parse-configuration.js';
 import { formatProblem } from '../../lib/config/problem.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
@@ -108,7 +108,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, name, control, metrics, log-level, log-format, log-details, channels`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, keys, peer-address, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -126,7 +126,7 @@ test(
 test(
   refuses,
   '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, name, address, outgoing, incoming, storage, vsock-ports',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, keys, peer-address, services, name, address, outgoing, incoming, storage, vsock-ports',
 );
 test(
   refuses,
@@ -252,6 +252,34 @@ test('no text makes it throw, and every problem is one line that can be shown', 
   );
 });
 
+const KEY = '1f'.repeat(32);
+const path = 'expected the path of a file';
+test(refuses, 'keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/vproxy/vm1.key"]');
+test(refuses, 'keys = [3]', `f: keys[0]: ${path}`);
+test(refuses, `keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`);
+test(refuses, 'peer-address = "yes"', 'f: peer-address: expected true or false');
+test(refuses, 'once = 1', 'f: once: expected true or false');
+test(refuses, 'audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name');
+test(refuses, 'audit = "/a,keep=3"', 'f: audit: keep= needs rotate=');
+test(refuses, 'services = 3', 'f: services: expected a table for each service, such as [services.ssh]');
+test(refuses, '[services]\nssh = 3', 'f: services.ssh: expected a table, such as { streams = 10 }');
+test(refuses, '[services.ssh]\nstream = 3', 'f: services.ssh.stream: there is no such key; did you mean streams?');
+test(
+  refuses,
+  '[services.SSH]\nstreams = 0\nchannels = ["VM"]\nopens-per-second = 0\nbytes-per-second = 3\nidle-timeout = 0.5',
+  'f: services.SSH: the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit',
+  'f: services.SSH.channels[0]: channel label "VM": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen',
+  'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
+  'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
+  'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
+  'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400',
+);
+test(
+  refuses,
+  `${CHANNEL}services.ssh.streams = "many"`,
+  'f: channels.vm1.services.ssh.streams: expected a whole number of streams from 1 to 1048576',
+);
+
 test('the example configurations are right', (t) => {
   const folder = join(PROJECT_ROOT, 'docs/examples');
   const files = readdirSync(folder).filter((name) => /\.(toml|json)$/.test(name));
@@ -264,6 +292,6 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual(problemsOf(example), []);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
-  const known = [...Object.keys(FILE_SCHEMA.shape), ...Object.keys(CHANNEL_SCHEMA.shape)];
+  const known = [FILE_SCHEMA, CHANNEL_SCHEMA, RULE_SCHEMA].flatMap(({ shape }) => Object.keys(shape));
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });

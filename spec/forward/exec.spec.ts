@@ -57,6 +57,15 @@ test('a process answers after the end of its input, each stream has its own, and
   t.is(new Set(answers.map(String)).size, 3);
 });
 
+test('a process that cannot be started refuses its stream, and the session goes on', async (t) => {
+  // Longer than an argument can be on Linux.
+  const { connect, a, b } = await running(t, `: ${'x'.repeat(200_000)}`);
+  await failureOf(connect());
+  t.like((await a.event('stream-refused')).fields, { code: 'connect-failed' });
+  t.is(b.proxy.channel('default').state, 'established');
+  t.is(b.proxy.channel('default').history.sessions, 1);
+});
+
 test('a process that writes much to one who reads late loses nothing when it exits', async (t) => {
   const { connect, a } = await running(t, 'head -c 20000000 /dev/zero | tr "\\\\0" x');
   const socket = connect();

@@ -77,6 +77,22 @@ async function openAndReset(path: string, service: string, count: number): Promi
   }
 }
 
+/** Opens as many streams as it may, and more, and keeps them. */
+async function holdStreams(path: string): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  for (let round = 0; round < 6; round += 1) {
+    // Of those that wait for an answer there may be 256 at once.
+    const ids = Array.from({ length: 200 }, () => {
+      const id = peer.highestId + 2;
+      peer.sendOpen(id, 'sink');
+      return id;
+    });
+    await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${ids.at(-1) ?? 0}\\b`));
+  }
+  await peer.seen(/^REFUSE \d+ too-many-streams/);
+  begun();
+}
+
 /** Bytes before any session, the same again and again. */
 async function floodBytes(path: string, piece: Buffer): Promise<void> {
   const socket = net.connect({ path }).on('error', () => undefined);
@@ -154,11 +170,12 @@ export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void
   'connects a hundred times at once': (path) => reconnect(path, 100),
   'begins sessions again and again': (path) => renewSessions(path),
   'reads nothing': (path) => readNothing(path),
+  'holds as many streams as it may': (path) => holdStreams(path),
 };
 
 /** Those that keep the process busy. */
 export const FLOODS: ReadonlySet<string> = new Set(
-  Object.keys(HOSTILITIES).filter((what) => !/reads nothing|begins sessions/.test(what)),
+  Object.keys(HOSTILITIES).filter((what) => !/reads nothing|begins sessions|holds/.test(what)),
 );
 
 const begun = (): void => console.log('begun');

@@ -191,18 +191,24 @@ export const OPENING_CASES: readonly HostileCase[] = [
     what: 'a HELLO of a version that nobody speaks',
     code: 'version-mismatch',
     isOpening: true,
+    // What is refused was never a session.
+    sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), version: { min: 2, max: 2 ** 53 } })),
   },
   {
     what: 'a HELLO that demands authentication',
     code: 'auth-failed',
     isOpening: true,
+    // What is refused was never a session.
+    sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), auth: { method: '\u001b[2J' } })),
   },
   {
     what: 'a HELLO that demands TLS',
     code: 'auth-failed',
     isOpening: true,
+    // What is refused was never a session.
+    sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), tls: true })),
   },
 ];

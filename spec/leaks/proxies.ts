@@ -8,6 +8,7 @@ import { assertGivenBack, heldResources } from './resources.js';
 /** How many of each, and from how many bytes of each on it counts as a leak. */
 export interface ProxyScale {
   readonly connections: number;
+  readonly changes: number;
   readonly restarts: number;
   readonly limitBytes: number;
   readonly restartLimitBytes: number;
@@ -16,7 +17,7 @@ export interface ProxyScale {
 }
 
 /** Registers a test for each kind of operation. */
-export function testProxies({ connections, restarts, streams, ...limits }: ProxyScale): void {
+export function testProxies({ connections, changes, restarts, streams, ...limits }: ProxyScale): void {
   const number = (value: number): string => value.toLocaleString('en');
 
   test.serial(`${number(connections)} connections through two proxies leave nothing behind`, async (t) => {
@@ -25,6 +26,15 @@ export function testProxies({ connections, restarts, streams, ...limits }: Proxy
     const before = heldResources();
     const run = (count: number) => load.connect(count);
     await assertFlat(t, { name: 'connections', operations: connections, run, limitBytes: limits.limitBytes });
+    await assertGivenBack(t, before);
+  });
+
+  test.serial(`${number(changes)} forwards and channels that are added and removed leave nothing behind`, async (t) => {
+    const load = await ProxyLoad.start(t);
+    await load.change(WARM_UP);
+    const before = heldResources();
+    const run = (count: number) => load.change(count);
+    await assertFlat(t, { name: 'changes', operations: changes, run, limitBytes: limits.restartLimitBytes });
     await assertGivenBack(t, before);
   });
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { CuttingRelay } from '../helpers/cutting-relay.js';
 import { eventually, within } from '../helpers/eventually.js';
@@ -69,6 +70,32 @@ export class ProxyLoad {
     this.#forgetLog();
   }
 
+  /** Adds and removes a forward on each side, and a channel, so many times; every tenth with a stream that is reset. */
+  async change(count: number): Promise<void> {
+    for (let done = 0; done < count; done += 1) {
+      const target = parseForwardSpec('incoming', `changing:${this.#path('target')}`);
+      const served = await this.#a.proxy.addForward(target);
+      const listening = await this.#b.proxy.addForward(
+        parseForwardSpec('outgoing', `changing:${this.#path('changing')}`),
+      );
+      const channel = { label: 'changing', address: `unix-connect:${this.#path('no-such-channel')}` };
+      await this.#b.proxy.addChannel(channel);
+      if (done % 10 === 0) {
+        const socket = net.connect(this.#path('changing')).on('error', () => undefined);
+        const closed = once(socket, 'close');
+        socket.write('x');
+        await once(socket, 'data');
+        await this.#b.proxy.removeForward(listening.id, { isDraining: false });
+        await closed;
+      } else {
+        await this.#b.proxy.removeForward(listening.id);
+      }
+      await this.#a.proxy.removeForward(served.id);
+      await this.#b.proxy.removeChannel('changing');
+      this.#forgetLog();
+    }
+  }
+
   /** Cuts the channel so many times, with streams open, and waits each time until there is a session again. */
   async restart(count: number): Promise<void> {
     for (let done = 0; done < count; done += 1) {
@@ -97,6 +124,7 @@ export class ProxyLoad {
     const peak = await atPeak();
     for (const stream of streams) stream.end();
     await Promise.all(closed);
+    this.#forgetLog();
     return peak;
   }
 

@@ -44,13 +44,15 @@ test('who opened what, what was refused, and how much passed for how long, is in
   socket.end('hello');
   t.is((await answer).toString(), 'hello');
   t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('secret') }))).code, 'ECONNRESET');
-  await eventually(() => lines().length >= 3);
+  t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('gone') }))).code, 'ECONNRESET');
+  await eventually(() => lines().length >= 4);
   await audit.close();
   t.is(statSync(path).mode & 0o777, 0o600);
-  const [opened, closed, denied] = lines();
+  const [opened, closed, denied, unknown] = lines();
   t.like(opened, { event: 'stream-opened', channel: 'vm1', direction: 'incoming', service: 'echo', forward: 'f1' });
   t.like(closed, { event: 'stream-closed', service: 'echo', sentBytes: 5, receivedBytes: 5, code: null });
   t.true(typeof closed?.['durationMs'] === 'number' && typeof opened?.['time'] === 'string');
+  t.like(unknown, { event: 'stream-refused', direction: 'incoming', service: 'gone', code: 'unknown-service' });
   t.like(denied, { event: 'stream-denied', service: 'secret', why: 'the channel may not open this service' });
 });
 

@@ -29,6 +29,7 @@ const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 interface Setup {
   readonly folder: string;
   readonly vproxy: VproxyProcess;
+  readonly guest: TestProxy;
   readonly stream: MuxStream;
 }
 
@@ -47,7 +48,7 @@ async function setUp(t: ExecutionContext): Promise<Setup> {
   await guest.start();
   const stream = await guest.proxy.connect('echo');
   t.teardown(() => stream.destroy());
-  return { folder, vproxy, stream };
+  return { folder, vproxy, guest, stream };
 }
 
 /** Starts the hostile guest; it has begun. */
@@ -56,8 +57,12 @@ async function startHostile(t: ExecutionContext, what: string, folder: string) {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
+  const killNow = () => child.kill('SIGKILL');
+  // A test process that is given up by the runner must not leave it behind.
+  process.once('exit', killNow);
   t.teardown(async () => {
-    child.kill('SIGKILL');
+    process.off('exit', killNow);
+    killNow();
     await gone;
   });
   const begun = once(child.stdout, 'data');
@@ -142,3 +147,38 @@ for (const what of Object.keys(HOSTILITIES)) {
     );
   });
 }
+
+test.serial('a guest that may open no more streams takes none of its neighbour', async (t) => {
+  const { folder, guest } = await setUp(t);
+  await startHostile(t, 'holds as many streams as it may', folder);
+  const streams = await Promise.all(Array.from({ length: 300 }, () => guest.proxy.connect('echo')));
+  await Promise.all(
+    streams.map(async (stream) => {
+      const answer = once(stream, 'data');
+      stream.write('x');
+      await within(20_000, 'an echo', answer);
+      stream.destroy();
+    }),
+  );
+  t.pass();
+});
+
+test.serial(
+  'a guest that dies in the middle of a frame takes nothing along, and its channel serves the next one',
+  async (t) => {
+    const setup = await setUp(t);
+    const { folder, vproxy } = setup;
+    const guest = await startHostile(t, 'sends DATA in large frames', folder);
+    guest.kill('SIGKILL');
+    await vproxy.waitForLine(/hostile: session on .* ended: .*\(channel-closed\)/);
+    await measureEcho(setup);
+    const next = new TestProxy(t, `unix-connect:${join(folder, 'hostile.sock')}`);
+    await next.start();
+    const stream = await next.proxy.connect('echo');
+    const answer = once(stream, 'data');
+    stream.write('x');
+    await within(20_000, "the next guest's echo", answer);
+    stream.destroy();
+    t.false(vproxy.lines.some((line) => /good: .* ended|internal: /.test(line)));
+  },
+);

@@ -113,6 +113,7 @@ test('another key beside the first is taken without a break; the first key of al
   t.deepEqual((await host.proxy.apply([{ ...own, keyFiles: [first] }])).replacedChannels, ['default']);
   await guest.proxy.apply([{ address: `unix-connect:${path}`, name: 'b', keyFiles: [first] }]);
   const session = await eventually(() => guest.proxy.channel('default').session);
+  await eventually(() => host.proxy.channel('default').session);
   t.regex(session.key ?? '', /^[0-9a-f]{8}$/);
 
   const changes = await host.proxy.apply([{ ...own, keyFiles: [second, first] }]);

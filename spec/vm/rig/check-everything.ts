@@ -16,11 +16,18 @@ const BACK_BYTES = 4 << 20;
 const STREAMS = 200;
 const WRAPPER = '/usr/sbin/storcli64';
 
-/** Fails `t` unless storage both ways, ssh, files, a forward each way and many streams at once all work. */
-export async function checkEverything(t: ExecutionContext, laboratory: Laboratory): Promise<void> {
+/**
+ * Fails `t` unless storage both ways, ssh, a file of `fileBytes` (default 64 MiB) each way, a forward each way and many
+ * streams at once all work.
+ */
+export async function checkEverything(
+  t: ExecutionContext,
+  laboratory: Laboratory,
+  fileBytes = FILE_BYTES,
+): Promise<void> {
   await checkShell(t, laboratory);
   await Promise.all([
-    checkFiles(t, laboratory, FILE_BYTES),
+    checkFiles(t, laboratory, fileBytes),
     checkStorage(t, laboratory),
     checkForwardToHost(t, laboratory),
   ]);

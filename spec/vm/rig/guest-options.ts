@@ -14,6 +14,11 @@ export interface GuestOptions {
   readonly portChardev?: string;
   /** Whether there is a second serial line, `/dev/ttyS1`, with its host's end at `Guest.serialPath`. Default false. */
   readonly hasSerialLine?: boolean;
+  /**
+   * Credentials by name, handed over as OEM strings of SMBIOS, in the form that systemd takes. The guest has them as files
+   * in `GUEST_CREDENTIALS`, as a unit of systemd has them in `$CREDENTIALS_DIRECTORY`. Default none.
+   */
+  readonly credentials?: Readonly<Record<string, Buffer>>;
   /** Kernel modules to insert besides those of virtio-serial, each behind those that it needs. Default none. */
   readonly modules?: readonly string[];
 }

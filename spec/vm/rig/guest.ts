@@ -1,6 +1,6 @@
 /** A guest under QEMU with one virtio-serial port to test, and an agent on a port of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -30,7 +30,8 @@ export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
     const keys = makeSshKeys(tools, folder);
     const { hostKeyFile, authorizedKey } = keys;
     const options = await plan(folder);
-    const { portName = PORT_NAME, modules = [] } = options;
+    const { portName = PORT_NAME, modules = [], credentials = {} } = options;
+    writeCredentials(folder, credentials);
     buildInitramfs(join(folder, 'initramfs'), { tools, hostKeyFile, authorizedKey, ports: [portName], modules });
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
@@ -42,6 +43,16 @@ export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
     if (guest === undefined) rmSync(folder, { recursive: true, force: true });
     else await guest.stop();
     throw new Error(`the guest did not come up: ${String(error)}\n${console}`, { cause: error });
+  }
+}
+
+const credentialFile = (folder: string, name: string): string => join(folder, `credential-${name}`);
+
+/** Files for QEMU, which everybody could see the arguments of. */
+function writeCredentials(folder: string, credentials: Readonly<Record<string, Buffer>>): void {
+  for (const [name, bytes] of Object.entries(credentials)) {
+    const text = `io.systemd.credential.binary:${name}=${bytes.toString('base64')}`;
+    writeFileSync(credentialFile(folder, name), text, { mode: 0o600 });
   }
 }
 
@@ -166,6 +177,7 @@ export class Guest {
   #arguments(): string[] {
     const file = (name: string) => join(this.folder, name);
     const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, hasSerialLine = false } = this.#options;
+    const { credentials = {} } = this.#options;
     const serialChardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
@@ -181,6 +193,7 @@ export class Guest {
       ['-device', 'virtio-serial-pci,id=bus1'],
       ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
       ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],
+      Object.keys(credentials).flatMap((name) => ['-smbios', `type=11,path=${credentialFile(this.folder, name)}`]),
       ['-kernel', this.tools.kernel.image, '-initrd', file('initramfs')],
       ['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
     ].flat();

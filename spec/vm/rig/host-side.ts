@@ -21,8 +21,12 @@ export class HostSide {
     this.#vproxy = new VproxyProcess(args);
   }
 
-  /** Starts everything on `channel`; `more` are further arguments for vproxy. */
-  static async start(channel: string, more: readonly string[] = []): Promise<HostSide> {
+  /** Starts everything on `channel`; `more` are further arguments for vproxy. `hasForwards` is true by default. */
+  static async start(
+    channel: string,
+    more: readonly string[] = [],
+    { hasForwards = true }: { readonly hasForwards?: boolean } = {},
+  ): Promise<HostSide> {
     const echo = createServer({ allowHalfOpen: true }, (socket) => {
       socket.on('error', () => undefined);
       socket.pipe(socket);
@@ -32,7 +36,8 @@ export class HostSide {
     const emulator = await listenAsEmulator();
     const outgoing = ['storage', ...GUEST_SERVICES].flatMap((service) => ['-o', `${service}:127.0.0.1:0`]);
     const incoming = ['-i', `storage:127.0.0.1:${emulator.port}`, '-i', `host-echo:127.0.0.1:${port}`];
-    return new HostSide(['-c', channel, ...outgoing, ...incoming, ...more], echo, emulator);
+    const forwards = hasForwards ? [...outgoing, ...incoming] : [];
+    return new HostSide(['-c', channel, ...forwards, ...more], echo, emulator);
   }
 
   /** The vproxy that was started last. */

@@ -1,4 +1,4 @@
-/** The guest's `/init`: mounts, modules, the links to the ports, and then the agent for ever. */
+/** The guest's `/init`: mounts, credentials, modules, the links to the ports, and then the agent for ever. */
 
 /** The modules that a virtio-serial port needs, in the order in which they are inserted. */
 export const MODULES = [
@@ -12,6 +12,21 @@ export const MODULES = [
 
 /** The name of the port of the rig's own agent, which is on a virtio-serial device of its own. */
 export const AGENT_PORT = 'org.vproxy.rig';
+
+/** Where the guest has the credentials of its SMBIOS: a folder and files for their owner alone. */
+export const GUEST_CREDENTIALS = '/run/credentials/vproxy.service';
+
+/** Does what systemd does at a boot; the strings of such an entry are behind its header of five bytes. */
+const UNPACK_CREDENTIALS = `\
+mkdir -p -m 0700 ${GUEST_CREDENTIALS}
+for entry in /sys/firmware/dmi/entries/11-*/raw; do
+  [ -e "$entry" ] || continue
+  tail -c +6 "$entry" | tr '\\0' '\\n' | while IFS= read -r line; do
+    case $line in io.systemd.credential.binary:*=*) ;; *) continue ;; esac
+    credential=\${line#*:}
+    (umask 0177; echo "\${credential#*=}" | base64 -d > ${GUEST_CREDENTIALS}/\${credential%%=*})
+  done
+done`;
 
 /** What `formatInitScript` is told. */
 export interface InitScriptOptions {
@@ -35,6 +50,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=60% tmpfs /tmp
 hostname guest
+${UNPACK_CREDENTIALS}
 ip link set lo up
 for module in ${modules.join(' ')}; do
   if [ -e /modules/$module.ko ]; then insmod /modules/$module.ko; fi

@@ -17,6 +17,10 @@ export interface LaboratoryPlan {
   readonly host?: (guest: Guest) => HostSide | Promise<HostSide>;
   /** The arguments of the guest's vproxy that name its channel, and further forwards. */
   readonly guestArgs?: (guest: Guest) => readonly string[];
+  /** Whether the guest's vproxy starts with the usual forwards. Default true. */
+  readonly hasGuestForwards?: boolean;
+  /** Set on top of the environment of the guest's vproxy. Default: nothing. */
+  readonly guestEnvironment?: Readonly<Record<string, string>>;
 }
 
 // The first start of a program under emulation, and a hello that is repeated every second.
@@ -26,20 +30,19 @@ const SESSION_MS = 40_000;
 export class Laboratory {
   readonly guest: Guest;
   readonly #hostSide: HostSide;
-  readonly #guestArgs: readonly string[];
+  readonly #plan: LaboratoryPlan;
   #guestVproxy: GuestJob | undefined;
 
-  private constructor(guest: Guest, hostSide: HostSide, guestArgs: readonly string[]) {
+  private constructor(guest: Guest, hostSide: HostSide, plan: LaboratoryPlan) {
     this.guest = guest;
     this.#hostSide = hostSide;
-    this.#guestArgs = guestArgs;
+    this.#plan = plan;
   }
 
   /** Starts everything on a guest that is up, and waits for the session. */
   static async start(guest: Guest, plan: LaboratoryPlan = {}): Promise<Laboratory> {
     const hostSide = (await plan.host?.(guest)) ?? (await HostSide.start(`unix-connect:${guest.channelPath}`));
-    const guestArgs = plan.guestArgs?.(guest) ?? ['-c', `virtserial-open:${guest.portPath}`];
-    const laboratory = new Laboratory(guest, hostSide, guestArgs);
+    const laboratory = new Laboratory(guest, hostSide, plan);
     try {
       await laboratory.startGuest();
       await laboratory.waitForSession(0);
@@ -79,15 +82,16 @@ export class Laboratory {
 
   /** Starts the vproxy of the guest anew. */
   async startGuestVproxy(): Promise<void> {
+    const { guestArgs, hasGuestForwards = true, guestEnvironment = {} } = this.#plan;
+    const channel = guestArgs?.(this.guest) ?? ['-c', `virtserial-open:${this.guest.portPath}`];
     const incoming = GUEST_SERVICES.flatMap((service) => ['-i', `${service}:127.0.0.1:${GUEST_PORTS[service]}`]);
     const outgoing = ['-o', `host-echo:127.0.0.1:${GUEST_PORTS.hostEcho}`];
-    this.#guestVproxy = await this.guest.agent.spawn([
-      'node',
-      GUEST_VPROXY,
-      ...this.#guestArgs,
-      ...incoming,
-      ...outgoing,
-    ]);
+    const forwards = hasGuestForwards ? [...incoming, ...outgoing] : [];
+    const environment = Object.entries(guestEnvironment).map(([name, value]) => `${name}=${value}`);
+    const command = ['node', GUEST_VPROXY, ...channel, ...forwards];
+    // Which becomes what it starts, so that the job is vproxy.
+    const words = environment.length === 0 ? command : ['env', ...environment, ...command];
+    this.#guestVproxy = await this.guest.agent.spawn(words);
   }
 
   /** The local port of the host's forward to a service of the guest. */

@@ -11,14 +11,12 @@ export interface SshResult {
   readonly status: number | null;
 }
 
-/** Runs `command` in the guest through 127.0.0.1:`port`, with `stdin` as its input. Rejects after two minutes. */
-export async function ssh(
-  guest: Guest,
-  port: number,
-  command: string,
-  stdin: Buffer | string = '',
-): Promise<SshResult> {
-  const child = spawn(guest.tools.ssh, [...sshArguments(guest, port), command], { stdio: ['pipe', 'pipe', 'pipe'] });
+/** How ssh gets to the guest: through a port of 127.0.0.1, or through the standard streams of a command. */
+export type SshWay = number | { readonly proxyCommand: string };
+
+/** Runs `command` in the guest, with `stdin` as its input. Rejects after two minutes. */
+export async function ssh(guest: Guest, way: SshWay, command: string, stdin: Buffer | string = ''): Promise<SshResult> {
+  const child = spawn(guest.tools.ssh, [...sshArguments(guest, way), command], { stdio: ['pipe', 'pipe', 'pipe'] });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -35,7 +33,7 @@ export async function ssh(
   }
 }
 
-function sshArguments(guest: Guest, port: number): string[] {
+function sshArguments(guest: Guest, way: SshWay): string[] {
   const options = {
     BatchMode: 'yes',
     ConnectTimeout: '20',
@@ -48,5 +46,6 @@ function sshArguments(guest: Guest, port: number): string[] {
     MACs: 'hmac-sha1',
   };
   const pairs = Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-  return ['-F', 'none', '-i', guest.keys.identityFile, '-p', String(port), ...pairs, 'root@127.0.0.1'];
+  const through = typeof way === 'number' ? ['-p', String(way)] : ['-o', `ProxyCommand=${way.proxyCommand}`];
+  return ['-F', 'none', '-i', guest.keys.identityFile, ...through, ...pairs, 'root@127.0.0.1'];
 }

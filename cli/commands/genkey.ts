@@ -1,0 +1,52 @@
+/** `vproxy genkey`: makes a key for the two sides of a channel. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { SecretKey } from '../../lib/session/secret-key.js';
+import { describeError } from '../../lib/util/describe-error.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { print } from '../control/print.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'genkey [FILE]',
+  about:
+    'Makes a new key, for --key of both sides of a channel, and prints it; or writes FILE, which must not be there yet, with mode 0600, and prints the id of the key on stderr.',
+  options: {},
+  isLocal: true,
+  operands: ['[FILE]'],
+  run: generateKey,
+};
+
+function generateKey({ operands: [file] }: Arguments): Promise<void> {
+  const bytes = randomBytes(32);
+  const text = `${bytes.toString('hex')}\n`;
+  if (file === undefined) {
+    print(text);
+  } else {
+    writeNew(file, text);
+    process.stderr.write(`vproxy: made ${escapeText(file)}, the key ${SecretKey.fromBytes(bytes).id}\n`);
+  }
+  return Promise.resolve();
+}
+
+/** Throws `cannot-create`, and leaves nothing behind that it has made. */
+function writeNew(path: string, text: string): void {
+  let fd: number;
+  try {
+    fd = openSync(path, 'wx', 0o600);
+  } catch (cause) {
+    const why = systemCode(cause) === 'EEXIST' ? 'it is there already, and is left as it is' : describeError(cause);
+    throw new VproxyError('cannot-create', `${escapeText(path)}: ${why}`, { cause });
+  }
+  try {
+    writeSync(fd, text);
+  } catch (cause) {
+    unlinkSync(path);
+    throw new VproxyError('cannot-create', `${escapeText(path)}: ${describeError(cause)}`, { cause });
+  } finally {
+    closeSync(fd);
+  }
+}

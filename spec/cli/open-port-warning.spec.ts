@@ -1,0 +1,48 @@
+/** The warning that a port of loopback is open to everybody who can log in. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { warnOfOpenPort } from '../../cli/open-port-warning.js';
+import { hasOtherUsers } from '../../lib/util/account.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const SYSTEM = 'root:x:0:0::/root:/bin/bash\nwww:x:33:33::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n';
+const OWN = 'me:x:1000:1000::/home/me:/bin/bash\n';
+const LOCKED = 'old:x:1001:1001::/home/old:/usr/sbin/nologin\n';
+const OTHER = 'you:x:1002:1002::/home/you:/bin/zsh\n';
+
+function passwd(t: ExecutionContext, text: string): string {
+  const path = join(temporaryFolder(t), 'passwd');
+  writeFileSync(path, text);
+  return path;
+}
+
+test('others are people with a shell, besides the user of the process', (t) => {
+  t.false(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + LOCKED)));
+  t.true(hasOtherUsers(0, passwd(t, SYSTEM + OWN)));
+  t.true(hasOtherUsers(1000, passwd(t, SYSTEM + OWN + OTHER)));
+  t.false(hasOtherUsers(1000, '/nonexistent/passwd'));
+});
+
+async function warnings(t: ExecutionContext, outgoing: readonly string[], accounts: string): Promise<string[]> {
+  const { proxy } = new TestProxy(t, 'unix-connect:/nonexistent/channel.sock', { outgoing });
+  const events: LogEvent[] = [];
+  warnOfOpenPort(proxy, { userId: 1000, passwdFile: passwd(t, accounts) }, (event) => events.push(event));
+  await proxy.start();
+  return events.map(({ level, event, message }) => `${level} ${event} ${message.replace(/:\d+;/, ':PORT;')}`);
+}
+
+test('it comes once, for the first port of loopback, where there are others', async (t) => {
+  const all = SYSTEM + OWN + OTHER;
+  t.deepEqual(await warnings(t, [`web:${temporaryFolder(t)}/web`, 'ssh:0', 'x:0'], all), [
+    "warn open-port every user of this machine can connect to 127.0.0.1:PORT; a unix socket (-o ssh:/path) is its owner's alone",
+  ]);
+  t.is((await warnings(t, ['ssh:[::1]:0'], all)).length, 1);
+});
+
+test('it does not come without others, for unix sockets, or where the port is for other machines anyway', async (t) => {
+  t.deepEqual(await warnings(t, ['ssh:0'], SYSTEM + OWN), []);
+  t.deepEqual(await warnings(t, [`web:${temporaryFolder(t)}/web`, 'ssh:0.0.0.0:0'], SYSTEM + OWN + OTHER), []);
+});

@@ -1,0 +1,72 @@
+/** `vproxy` under Node's permission model, with the flags that docs/security.md names. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { writeKeyFile } from '../helpers/key-files.js';
+import { ESTABLISHED } from '../helpers/log-lines.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { runVproxy } from '../helpers/run-vproxy.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+/** Before that it is an experiment, with another flag. */
+const HAS_MODEL = Number(process.versions.node.split('.')[0]) >= 24;
+
+(HAS_MODEL ? test.serial : test.skip)(
+  'it carries streams with what it was allowed, and does nothing else',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const run = join(folder, 'run');
+    mkdirSync(run);
+    const key = writeKeyFile(folder, 'own.key', '1f');
+    const allow = [`read=${PROJECT_ROOT}/`, `read=${key}`, `read=${run}/`, `write=${run}/`];
+    const env = { NODE_OPTIONS: ['--permission', ...allow.map((what) => `--allow-fs-${what}`)].join(' ') };
+    const target = await localServer(t, echo);
+    const incoming = ['-i', `echo:${target.port}`, '-i', 'date:exec:date'];
+    const control = join(run, 'control.sock');
+    const host = spawnVproxy(
+      t,
+      [
+        '--control',
+        control,
+        '-c',
+        `unix-listen:${run}/channel.sock,tls=psk`,
+        '--key',
+        key,
+        ...incoming,
+        '--audit',
+        `${run}/audit`,
+      ],
+      { env },
+    );
+    const outgoing = ['-o', `echo:${run}/echo`, '-o', 'date:0'];
+    const guest = spawnVproxy(t, ['-c', `unix-connect:${run}/channel.sock,tls=psk`, '--key', key, ...outgoing], {
+      env,
+    });
+    await guest.waitForLine(ESTABLISHED);
+    const socket = localSocket(t, { path: join(run, 'echo') });
+    const answer = readToEnd(socket);
+    socket.end('hello');
+    t.is((await answer).toString(), 'hello');
+    const { code, stdout } = await runVproxy(['status', '--socket', control], { env });
+    t.is(code, 0);
+    t.regex(stdout, /established/);
+
+    // It may start no process: that stream is refused, and nothing else ends.
+    t.is(
+      (await failureOf(localSocket(t, { host: '127.0.0.1', port: await guest.listeningPort('date') }))).code,
+      'ECONNRESET',
+    );
+    await guest.waitForLine(/connect-failed/);
+    host.kill('SIGTERM');
+    t.deepEqual(await host.exited, { code: 0, signal: null });
+    t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 1);
+    t.deepEqual(
+      host.lines.filter((line) => /audit/.test(line)),
+      [],
+    );
+    const elsewhere = await runVproxy(['-c', `unix-listen:${folder}/other.sock`], { env });
+    t.not(elsewhere.code, 0);
+  },
+);
