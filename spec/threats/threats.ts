@@ -150,7 +150,13 @@ export const THREATS: readonly Threat[] = [
       ],
     ],
   },
-  { id: 'T11', specs: [['control/metrics.spec.ts', 'what a peer says is in no label']] },
+  {
+    id: 'T11',
+    specs: [
+      ['threats/labels.spec.ts', 'T11: sessions that end with ever new codes of the peer are one series'],
+      ['control/metrics.spec.ts', 'what a peer says is in no label'],
+    ],
+  },
   {
     id: 'T12',
     specs: [
