@@ -125,7 +125,8 @@ test.serial('a forward that is removed in the midst of a transfer lets it finish
     t.is(stateOf(forwards, 'source'), undefined);
     t.is(stateOf(forwards, 'echo'), 'active');
   }
-  for (const log of [host.lines.join('\n'), await guestVproxy.log()]) t.notRegex(log, /error|warning: (?!every user of this machine)/);
+  for (const log of [host.lines.join('\n'), await guestVproxy.log()])
+    t.notRegex(log, /error|warning: (?!every user of this machine)/);
 });
 
 test.serial('after all that, both processes still have their first session, and work', async (t) => {
