@@ -127,6 +127,17 @@ class TlsLayer implements SecureLayer {
     this.#channel.handleDrain();
   }
 
+  close(onClosed: () => void): void {
+    const socket = this.#socket;
+    if (this.#isOver || socket === null) {
+      onClosed();
+      return;
+    }
+    this.#isOver = true;
+    this.#cancelTimeout();
+    socket.once('finish', onClosed).once('close', onClosed).end();
+  }
+
   destroy(): void {
     this.#isOver = true;
     this.#cancelTimeout();
@@ -164,7 +175,10 @@ class TlsLayer implements SecureLayer {
     socket.on('error', (error: Error) => this.#fail(this.#failure(error)));
     socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
     socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
-    handler.onReady(new TlsSink(socket, () => handler.onDrain()));
+    const onDrain = (): void => {
+      if (!this.#isOver) handler.onDrain();
+    };
+    handler.onReady(new TlsSink(socket, onDrain));
   }
 
   /** The client is through the handshake before the server has judged its certificate: an alert may still come. */

@@ -89,7 +89,7 @@ export class LinkRunner {
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
   stop(reason: VproxyError): Promise<VproxyError> {
     this.loop.stop(reason);
-    this.link.close();
+    this.loop.afterFlush(() => this.link.close());
     return this.closed;
   }
 }

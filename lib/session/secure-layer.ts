@@ -9,7 +9,12 @@ export interface SecureLayer {
   receive(chunk: Buffer): void;
   /** The channel has written all that it was given. */
   handleDrain(): void;
-  /** Ends it without a word. `onFailed` is not called any more. */
+  /**
+   * Ends it in order: calls back when all that `sink` was given is with the channel, or cannot get there any more, maybe
+   * more than once. The handler is not called any more; `handleDrain` still has to be.
+   */
+  close(onClosed: () => void): void;
+  /** Ends it without a word. The handler is not called any more. */
   destroy(): void;
 }
 

@@ -44,6 +44,9 @@ const SEARCH_BYTES = 256;
 
 const NOTHING = Buffer.alloc(0);
 
+/** A layer whose session is over may take so long to hand on what it was given: the channel may take nothing any more. */
+const LAYER_END_MS = 300;
+
 /** An opening without any answer is reported after this time. */
 const QUIET_MS = 5000;
 
@@ -64,6 +67,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #skippedBytes = 0;
   /** What protects the session, from the opening in clear to the session's end. */
   #layer: SecureLayer | null = null;
+  /** The layer of a session that is over, while it hands on what it was given. */
+  #ending: { readonly layer: SecureLayer; readonly finish: () => void } | null = null;
+  #onFlushed: (() => void) | null = null;
   /** Where the session is while there is a layer. */
   #inside: { readonly outer: Agreement; readonly sink: ByteSink } | null = null;
   readonly #turn: Turn;
@@ -142,6 +148,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
+    this.#ending?.layer.handleDrain();
     if (this.#layer !== null) {
       this.#layer.handleDrain();
       return;
@@ -163,12 +170,19 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#stopOpening();
     this.#cancelPause?.();
     this.#session?.end(reason);
-    this.#dropLayer();
+    this.#takeLayer()?.destroy();
+  }
+
+  /** After `stop`: calls back when all that is for the peer is with the channel, which may be closed then. */
+  afterFlush(callback: () => void): void {
+    if (this.#ending === null) callback();
+    else this.#onFlushed = callback;
   }
 
   /** The channel is gone: ends what `stop` ends, and gives back the buffers that the channel had not written. */
   handleClosed(reason: VproxyError): void {
     this.stop(reason);
+    this.#ending?.finish();
     for (const session of this.#unwritten) session.handleClosed();
     this.#unwritten.clear();
   }
@@ -251,18 +265,38 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The layer failed, before or in the session on it. */
   #handleLayerEnd(outer: Agreement, reason: VproxyError, rest: Buffer): void {
-    this.#layer = null;
-    this.#inside = null;
+    const session = this.#session;
+    this.#takeLayer();
     this.#stopOpening();
-    if (this.#session !== null) this.#session.end(reason);
-    else this.#begin(outer, NOWHERE, reason);
+    session?.end(reason);
+    // What the layer held goes nowhere any more.
+    session?.handleClosed();
+    if (session === null) this.#begin(outer, NOWHERE, reason);
     if (rest.length > 0) this.receive(rest);
   }
 
-  #dropLayer(): void {
-    this.#layer?.destroy();
+  /** The layer, which is not the session's any more; null where there is none. */
+  #takeLayer(): SecureLayer | null {
+    const layer = this.#layer;
     this.#layer = null;
     this.#inside = null;
+    return layer;
+  }
+
+  /** Lets a layer hand on what it was given: the peer's last words from this side, and why it ends. Then calls `next`. */
+  #endLayer(layer: SecureLayer, next: () => void): void {
+    const finish = (): void => {
+      if (this.#ending?.layer !== layer) return;
+      this.#ending = null;
+      cancel();
+      layer.destroy();
+      next();
+      this.#onFlushed?.();
+      this.#onFlushed = null;
+    };
+    const cancel = this.#clock.schedule(LAYER_END_MS, finish);
+    this.#ending = { layer, finish };
+    layer.close(finish);
   }
 
   /** Begins a session, which ends at once where it is refused. */
@@ -283,9 +317,23 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   #ended(session: Session, reason: VproxyError): void {
     this.#session = null;
-    if (this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
-    this.#dropLayer();
+    const layer = this.#takeLayer();
+    if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
     this.emit('ended', session, reason);
+    if (layer === null) {
+      this.#openAgain(session, reason);
+      return;
+    }
+    // The peer may begin anew meanwhile.
+    this.#pauseScanner = new HelloScanner();
+    this.#endLayer(layer, () => {
+      session.handleClosed();
+      this.#openAgain(session, reason);
+    });
+  }
+
+  /** Opens again behind a session: at once, or after a pause. */
+  #openAgain(session: Session, reason: VproxyError): void {
     if (this.#isStopped) return;
     const isHopeless = HOPELESS_CODES.has(reason.code);
     if (session.ageMs >= SHORT_SESSION_MS && !isHopeless) {
@@ -293,7 +341,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       this.#open();
       return;
     }
-    this.#pauseScanner = new HelloScanner();
+    this.#pauseScanner ??= new HelloScanner();
     const pauseMs = this.#pauses.next(isHopeless ? MAX_HOPELESS_PAUSE_MS : MAX_PAUSE_MS);
     this.#cancelPause = this.#clock.schedule(pauseMs, () => this.#open());
   }

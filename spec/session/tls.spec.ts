@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type TlsCertificates, tlsWithCertificates, tlsWithKeys } from '../../lib/channel/tls-layer.js';
+import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { SecretKey } from '../../lib/session/secret-key.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
@@ -19,8 +20,9 @@ const withKey = (key: SecretKey): Partial<SessionSettings> => ({ keys: () => [ke
 async function started(
   settings: Partial<SessionSettings>,
   settingsOfB?: Partial<SessionSettings>,
+  capacityBytes = 2 ** 20,
 ): Promise<SessionPair> {
-  const pair = new SessionPair({ settings, ...(settingsOfB && { settingsOfB }) });
+  const pair = new SessionPair({ settings, capacityBytes, ...(settingsOfB && { settingsOfB }) });
   pair.b.services = ['echo'];
   pair.b.onSession = (session) =>
     session.on('stream', (stream) => {
@@ -130,6 +132,68 @@ test('a byte that is changed on the way ends the session, and it comes back', as
   t.is(pair.a.endings[0]?.code, 'desync');
   t.is(pair.a.sessions.length, 2);
   t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+});
+
+for (const what of ['idle', 'with a stream open', 'with 200 streams open'] as const) {
+  test(`a side that is stopped ${what} tells the peer so inside TLS, and lets the channel be closed then`, async (t) => {
+    const pair = await started(withKey(ONE));
+    const count = { idle: 0, 'with a stream open': 1, 'with 200 streams open': 200 }[what];
+    const codes: unknown[] = [];
+    for (let opened = 0; opened < count; opened += 1) {
+      const stream = MuxStream.open(pair.a.session, 'echo');
+      stream.on('error', (error) => codes.push((error as { code?: unknown }).code)).resume();
+      stream.write('hello');
+    }
+    await carryOn(pair);
+    pair.a.loop.stop(new VproxyError('shutdown', 'stopped'));
+    let isFlushed = false;
+    pair.a.loop.afterFlush(() => (isFlushed = true));
+    await carryUntil(
+      pair,
+      eventually(() => isFlushed && pair.b.endings.length > 0),
+    );
+    t.is(pair.b.endings[0]?.code, 'shutdown');
+    t.deepEqual(
+      codes,
+      Array.from({ length: count }, () => 'shutdown'),
+    );
+  });
+}
+
+test('a session that ends inside TLS is followed by another one, and says why before', async (t) => {
+  const pair = await started(withKey(ONE));
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined).resume();
+  stream.write('hello');
+  await carryOn(pair);
+  pair.a.session.end(new VproxyError('flood', 'too much'));
+  for (let s = 0; s < 10; s += 1) {
+    await carryOn(pair);
+    pair.clock.advance(1000);
+  }
+  await carryOn(pair);
+  t.is(pair.b.endings[0]?.code, 'flood');
+  t.deepEqual([pair.a.sessions.length, pair.b.sessions.length], [2, 2]);
+  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+});
+
+test('where the channel takes nothing, a side that is stopped inside TLS does not wait for long, and writes are given back', async (t) => {
+  const pair = await started(withKey(ONE), undefined, 1000);
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined);
+  let givenBack = 0;
+  for (let count = 0; count < 40; count += 1) stream.write(Buffer.alloc(100_000), () => (givenBack += 1));
+  pair.a.outbound.isStalled = true;
+  await carryOn(pair);
+  pair.a.loop.stop(new VproxyError('shutdown', 'stopped'));
+  let isFlushed = false;
+  pair.a.loop.afterFlush(() => (isFlushed = true));
+  await carryOn(pair);
+  t.false(isFlushed);
+  pair.clock.advance(300);
+  await carryOn(pair);
+  t.true(isFlushed);
+  t.is(givenBack, 40);
 });
 
 /** A certificate authority, and two certificates of it for 127.0.0.1's hosts `host.test` and `guest.test`. */

@@ -13,6 +13,7 @@ const glass: SecureLayerFactory = (_agreement, channel, handler) => {
       handler.onBytes(chunk);
     },
     handleDrain: () => handler.onDrain(),
+    close: (onClosed) => onClosed(),
     destroy: () => undefined,
   };
 };

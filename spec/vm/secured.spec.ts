@@ -8,7 +8,7 @@ import test from 'ava';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
 import { SecretKey } from '../../lib/session/secret-key.js';
 import { eventually, within } from '../helpers/eventually.js';
-import { ENDED_BY_RESTART, ESTABLISHED } from '../helpers/log-lines.js';
+import { ENDED, ENDED_BY_RESTART, ESTABLISHED } from '../helpers/log-lines.js';
 import { readToEnd } from '../helpers/proxies.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { ChannelTap } from './rig/channel-tap.js';
@@ -118,6 +118,7 @@ test.serial('a guest with another key gets no session, until it has the right on
   const { sessions } = (await hostChannel()).history;
   await guestVproxy.kill('TERM');
   t.is(await guestVproxy.waitForEnd(), 0);
+  await host.waitForLine(ENDED, { from });
   const folder = '/run/other';
   await guest.agent.output(`umask 077; mkdir ${folder}; echo ${WRONG_KEY} > ${folder}/vproxy.key`);
   const words = ['env', `CREDENTIALS_DIRECTORY=${folder}`, 'node', GUEST_VPROXY, ...guestChannel(guest.portPath)];
