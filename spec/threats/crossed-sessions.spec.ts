@@ -22,9 +22,10 @@ class Crossover {
       const half = new Half(crossing);
       this.#waiting[channel] = half;
       return (bytes, way) => {
-        const passed = half.take(bytes, way);
+        // Before anything of the other connection.
+        crossing.inject(way, half.take(bytes, way));
         this.#joinIfReady();
-        return passed;
+        return NOTHING;
       };
     };
   }
@@ -44,12 +45,18 @@ class Crossover {
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+
+/** Zeros as only a flush has them. */
+const FLUSH = Buffer.alloc(32);
+
 /** One of the two connections. */
 class Half {
   readonly crossing: Crossing;
   readonly #held: Record<Way, Buffer[]> = { 'to-host': [], 'to-guest': [] };
   /** Which side spoke first behind the opening: TLS's client. */
   firstWay: Way | null = null;
+  readonly #behindAt: Record<Way, number | null> = { 'to-host': null, 'to-guest': null };
   #target: Crossing | null = null;
 
   constructor(crossing: Crossing) {
@@ -62,14 +69,20 @@ class Half {
 
   /** The bytes of the opening, which go on; what is behind it is held, or goes to the other connection. */
   take(bytes: Buffer, way: Way): Buffer {
-    const count = Math.min(bytes.length, behindOpening(this.crossing, way));
-    const behind = bytes.subarray(bytes.length - count);
-    if (count > 0) {
+    this.#behindAt[way] ??= openingLength(this.crossing, way);
+    const behindAt = this.#behindAt[way];
+    if (behindAt === null) return bytes;
+    const all = this.crossing.all(way);
+    const start = Math.max(behindAt, all.length - bytes.length);
+    // A side that was refused opens again with a flush, which would end what its neighbours have not looked at yet.
+    const flush = all.indexOf(FLUSH, behindAt);
+    const behind = all.subarray(start, flush === -1 ? all.length : Math.max(start, flush));
+    if (behind.length > 0) {
       this.firstWay ??= way;
       if (this.#target === null) this.#held[way].push(behind);
       else this.#target.inject(way, behind);
     }
-    return bytes.subarray(0, bytes.length - count);
+    return all.subarray(all.length - bytes.length, start);
   }
 
   join(target: Crossing): void {
@@ -78,15 +91,15 @@ class Half {
   }
 }
 
-/** How many bytes a side has written behind its opening: both HELLOs acknowledge each other then. */
-function behindOpening(crossing: Crossing, way: Way): number {
+/** Where a side's opening ends: both HELLOs acknowledge each other there, and something else follows. Null before. */
+function openingLength(crossing: Crossing, way: Way): number | null {
   const bytes = crossing.all(way);
-  if (!bytes.includes('VPROXY')) return 0;
+  if (!bytes.includes('VPROXY')) return null;
   try {
     const { last, behind } = splitOpening(bytes);
-    return last['ack'] === null ? 0 : behind.length;
+    return last['ack'] === null || behind.length === 0 ? null : bytes.length - behind.length;
   } catch {
-    return 0;
+    return null;
   }
 }
 
