@@ -3,7 +3,7 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 /** The layers from left to right: each may import itself, those before it, `errors` and `util`. */
-const LAYERS = ['codec', 'session', 'channel', 'forward', 'storage', 'proxy', 'config', 'control'];
+const LAYERS = ['codec', 'session', 'channel', 'forward', 'storage', 'exec', 'copy', 'proxy', 'config', 'control'];
 
 /** What a layer must not import, as `no-restricted-imports` patterns relative to a file in `lib/LAYER/`. */
 function layerRule(layer, index) {
@@ -58,6 +58,8 @@ export default defineConfig(
             './channel/**',
             './forward/**',
             './storage/**',
+            './exec/**',
+            './copy/**',
             './proxy/**',
             './config/**',
             './control/**',

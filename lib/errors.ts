@@ -115,6 +115,22 @@ export const ERROR_CODES = {
     126,
     'What a wrapper sent to the broker is no valid storage request.',
   ),
+  'command-not-found': row('stream', false, false, 127, 'There is no command of that name where it was to be run.'),
+  'command-denied': row('stream', false, false, 126, 'The other side does not let this command be run.'),
+  'command-failed': row(
+    'stream',
+    false,
+    false,
+    126,
+    'A command could not be run: it is no program, or the system refused.',
+  ),
+  'exec-unavailable': row(
+    'stream',
+    false,
+    true,
+    125,
+    'A command could not be run, or how it ended is not known: no proxy, no peer, or one of them went away.',
+  ),
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */
