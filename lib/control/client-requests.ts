@@ -1,4 +1,5 @@
 /** What a control socket is asked: plain values, such as they stand in JSON. Types alone. */
+import type { ExecRequest } from '../exec/messages.js';
 
 /** A channel to be added. */
 export interface ChannelRequest {
@@ -42,6 +43,12 @@ export interface EventsRequest {
   readonly follow?: boolean;
   /** Ends the events, in order. */
   readonly signal?: AbortSignal;
+}
+
+/** A command to be run, besides its words. */
+export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
 }
 
 /** What is waited for. */
