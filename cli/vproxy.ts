@@ -1,5 +1,11 @@
 #!/usr/bin/env node
-/** The program `vproxy`. */
-import { runCommandLine } from './main.js';
+/** The program `vproxy`. Scripts run commands by it in a loop: for those it loads nothing else. */
 
-await runCommandLine(process.argv.slice(2));
+const words = process.argv.slice(2);
+if (words[0] === 'exec' || words[0] === 'shell') {
+  const { runExec } = await import('./exec/run-exec.js');
+  await runExec(words);
+} else {
+  const { runCommandLine } = await import('./main.js');
+  await runCommandLine(words);
+}
