@@ -59,6 +59,8 @@ test('flags alone, with everything else left to defaults', (t) => {
         keyFiles: [],
         peerAddress: false,
         policies: {},
+        exec: null,
+        copy: null,
         storage: { isAllowed: true, socketPath: null, parallel: 1 },
       },
     ],
