@@ -7,8 +7,8 @@ import { escapeText } from '../util/escape.js';
 import type { Log } from '../util/log-event.js';
 import { BuiltInService } from './built-in-service.js';
 
-/** The name of the service. */
-export const EXEC_SERVICE = 'exec';
+/** The name of the service, without the module that has it, which is loaded where commands are allowed. */
+export const EXEC_SERVICE: typeof import('../exec/messages.js').EXEC_SERVICE = 'exec';
 
 /** What the peer may run here: any program, or exactly these, by their absolute paths. */
 export interface ExecPermission {
