@@ -5,7 +5,6 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
-import { CommandInput } from './command-input.js';
 import type { CommandDecision } from './decide-command.js';
 import { type CommandFacts, logEnded, logRefused, logStarted } from './exec-events.js';
 import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
@@ -22,6 +21,7 @@ import {
   type TerminalSize,
 } from './messages.js';
 import type { RunningCommand } from './running-command.js';
+import { StdinFeed } from './stdin-feed.js';
 
 /** A stream that somebody has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
@@ -41,7 +41,7 @@ export interface ServedCallOptions {
 export class ServedCall {
   readonly #options: ServedCallOptions;
   readonly #reader: RecordReader;
-  readonly #input: CommandInput;
+  readonly #input: StdinFeed;
   #hasStarted = false;
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
@@ -57,7 +57,7 @@ export class ServedCall {
   constructor(options: ServedCallOptions) {
     this.#options = options;
     const { stream } = options;
-    this.#input = new CommandInput((bytes) => this.#write(encodeCredit(bytes)));
+    this.#input = new StdinFeed((bytes) => this.#write(encodeCredit(bytes)));
     this.#reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
       onRecord: (kind, payload) => this.#take(kind, payload),

@@ -11,7 +11,7 @@ const SHORT_BYTES = 4096;
 const BLOCK_BYTES = 16_384;
 
 /** Takes bytes before there is a command, too. What comes for one that takes nothing any more is dropped. */
-export class CommandInput {
+export class StdinFeed {
   readonly #sendCredit: (bytes: number) => void;
   #stdin: Writable | null = null;
   readonly #waiting: Buffer[] = [];
