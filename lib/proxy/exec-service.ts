@@ -1,6 +1,7 @@
 /** Commands for the peer as a part of a channel: what it may run, where it may run anything (docs/exec.md). */
 import { access } from 'node:fs/promises';
 import { systemCode } from '../errors.js';
+import type { ExecRules } from '../exec/allowed-programs.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -10,10 +11,8 @@ import { BuiltInService } from './built-in-service.js';
 /** The name of the service, without the module that has it, which is loaded where commands are allowed. */
 export const EXEC_SERVICE: typeof import('../exec/messages.js').EXEC_SERVICE = 'exec';
 
-/** What the peer may run here: any program, or exactly these, by their absolute paths. */
-export interface ExecPermission {
-  readonly commands: 'any' | readonly string[];
-}
+/** What the peer may run here. */
+export type ExecPermission = ExecRules;
 
 export interface ExecServiceOptions {
   readonly registry: ServiceRegistry;
