@@ -20,7 +20,12 @@ function add(file) {
   // As a .cts file it becomes CommonJS, with its import() as it is.
   const { outputText } = ts.transpileModule(text, {
     fileName: 'module.cts',
-    compilerOptions: { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2023, esModuleInterop: true, removeComments: true },
+    compilerOptions: {
+      module: ts.ModuleKind.NodeNext,
+      target: ts.ScriptTarget.ES2023,
+      esModuleInterop: true,
+      removeComments: true,
+    },
   });
   const code = outputText.replace(/\brequire\("([^"]+)"\)/g, (_call, name) => {
     if (name.startsWith('.')) add(local(name));

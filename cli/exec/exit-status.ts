@@ -21,7 +21,8 @@ export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): nu
   if (timedOut) return TIMED_OUT;
   if (status !== null) return status;
   // A signal that this system does not know has no number.
-  return 128 + (constants.signals[signal as NodeJS.Signals] ?? 0);
+  const numbers: Readonly<Record<string, number>> = constants.signals;
+  return 128 + (numbers[signal ?? ''] ?? 0);
 }
 
 /** The status for a failure. */

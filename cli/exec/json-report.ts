@@ -10,7 +10,8 @@ export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date):
     const unknown = { status: null, signal: null, timedOut: false, ...head, durationMs: null, pid: null };
     return { ...unknown, stdout: null, stderr: null, error: { code, message } };
   }
-  const { status, signal, timedOut, durationMs, pid, stdout, stderr, stdoutTruncated, stderrTruncated, error } = outcome;
+  const { status, signal, timedOut, durationMs, pid, stdout, stderr, stdoutTruncated, stderrTruncated, error } =
+    outcome;
   return {
     status,
     signal,
@@ -34,7 +35,9 @@ function described(name: string, bytes: Buffer, isTruncated: boolean): Record<st
   };
 }
 
+/** A NUL is in no text, and JSON would make six bytes of each. */
 function decode(bytes: Buffer, isTruncated: boolean): string | null {
+  if (bytes.includes(0)) return null;
   try {
     // The last character of what was cut may be incomplete.
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: isTruncated });

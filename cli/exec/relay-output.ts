@@ -14,7 +14,7 @@ const RETRY_MS = 5;
 export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
   let output: Writable | null = null;
   source.on('data', (chunk: Buffer) => {
-    output ??= openOutput(fd).on('error', onFailure);
+    output ??= openOutput(fd).on('error', (error) => onFailure(named(fd, error)));
     if (output.write(chunk)) return;
     source.pause();
     output.once('drain', () => source.resume());
@@ -22,9 +22,19 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
   return () =>
     new Promise((resolve) => {
       if (output === null) resolve();
-      else output.write('', () => resolve());
+      // Of a failure `onFailure` is told.
+      else
+        output.write('', (error) => {
+          if (!error) resolve();
+        });
     });
 }
+
+/** The code of the system stays. */
+const named = (fd: 1 | 2, error: Error): Error => {
+  error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${error.message}`;
+  return error;
+};
 
 /** Pipes and sockets must not hold the event loop up; what cannot be waited for is written to at once. */
 function openOutput(fd: number): Writable {

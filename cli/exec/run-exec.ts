@@ -1,8 +1,10 @@
 /** `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as it can, and late. */
 import { writeSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { connectService } from '../../lib/control/connect-service.js';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
-import { type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
+import type { CommandOutput } from '../../lib/exec/collect-output.js';
+import { type CommandEnd, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { openError } from '../../lib/exec/exec-error.js';
 import { EXEC_SERVICE, type ExecRequest } from '../../lib/exec/messages.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -36,18 +38,17 @@ export async function runExec(words: readonly string[]): Promise<never> {
 async function run(args: ExecArguments): Promise<number> {
   const terminal = await terminalFor(args);
   const call = await open(args, terminal);
-  const failed = (error: Error): void => (systemCode(error) === 'EPIPE' ? breakPipe(call) : fail(error));
-  let fail: (error: Error) => void = () => undefined;
-  const failure = new Promise<never>((_resolve, reject) => {
-    fail = (error) => reject(error);
-  });
-  const finish = [relayOutput(call.stdout, 1, failed), relayOutput(call.stderr, 2, failed)];
   try {
-    if (terminal?.isLocal === true) terminal.start(call, fail);
-    else relayAll(call, args, fail);
-    const end = await Promise.race([call.result, failure]);
-    await Promise.race([Promise.all(finish.map((written) => written())), failure]);
-    terminal?.stop();
+    const end = await new Promise<CommandEnd>((resolve, reject) => {
+      const onFailure = (error: Error): void => (systemCode(error) === 'EPIPE' ? breakPipe(call) : reject(error));
+      const outputs = [relayOutput(call.stdout, 1, onFailure), relayOutput(call.stderr, 2, onFailure)];
+      if (terminal?.isLocal === true) terminal.start(call, reject);
+      else relayAll(call, args, reject);
+      call.result.then(async (result) => {
+        await Promise.all(outputs.map((written) => written()));
+        resolve(result);
+      }, reject);
+    });
     if (end.error !== null) complain(escapeText(end.error.message, 1000));
     return statusOfEnd(end);
   } finally {
@@ -60,14 +61,19 @@ async function runForJson(args: ExecArguments): Promise<number> {
   const { reportOf } = await import('./json-report.js');
   const startedAt = new Date();
   const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
-  const text = `${JSON.stringify(reportOf(outcome, startedAt))}\n`;
-  await new Promise<void>((resolve) => process.stdout.on('error', () => resolve()).write(text, () => resolve()));
+  const report = Readable.from([Buffer.from(`${JSON.stringify(reportOf(outcome, startedAt))}\n`)]);
+  await new Promise<void>((resolve, reject) => {
+    const written = relayOutput(report, 1, reject);
+    report.once('end', () => void written().then(resolve));
+  });
   return outcome instanceof VproxyError ? statusOfFailure(outcome) : statusOfEnd(outcome);
 
-  async function runCollected() {
+  async function runCollected(): Promise<CommandOutput> {
     const call = await open(args, null);
-    const failure = new Promise<never>((_resolve, reject) => relayAll(call, args, reject));
-    return await Promise.race([collectOutput(call), failure]);
+    return await Promise.race([
+      collectOutput(call),
+      new Promise<never>((_resolve, reject) => relayAll(call, args, reject)),
+    ]);
   }
 }
 
