@@ -75,16 +75,16 @@ function readEnvironment(
   texts: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
-  const found: Record<string, string> = {};
+  const found = new Map<string, string>();
   for (const text of texts) {
     const equals = text.indexOf('=');
     const name = equals === -1 ? text : text.slice(0, equals);
     if (name === '') throw bad(`--env: ${JSON.stringify(text.slice(0, 64))} has no name; expected NAME or NAME=VALUE`);
     const value = equals === -1 ? environment[name] : text.slice(equals + 1);
     // As docker has it: a variable that is not set here is not set there.
-    if (value !== undefined) found[name] = value;
+    if (value !== undefined) found.set(name, value);
   }
-  return found;
+  return Object.fromEntries(found);
 }
 
 const MAX_SECONDS = 1e9;
