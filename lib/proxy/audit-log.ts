@@ -14,6 +14,9 @@ const AUDITED: ReadonlySet<string> = new Set([
   'stream-refused',
   'stream-denied',
   'storage-call',
+  'copy-started',
+  'copy-ended',
+  'copy-refused',
 ]);
 
 /** While so much waits for a disk that takes nothing, further lines are counted and not kept, in bytes. */
