@@ -65,7 +65,7 @@ export async function fetchFiles(
 
 async function call(
   request: CopyRequest,
-  { open, signal }: CopyCallOptions,
+  { open, signal, progress }: CopyCallOptions,
   copy: (records: RecordStream) => Promise<string[]>,
 ): Promise<string[]> {
   const stream = await open();
@@ -79,6 +79,7 @@ async function call(
     await ended(records, stream, null);
     return targets;
   } catch (error) {
+    progress.isResumable = records.isLost;
     await ended(records, stream, toVproxyError(error, 'copy-failed'));
     throw error;
   } finally {

@@ -15,6 +15,9 @@ export class CopyProgress {
   /** What was there from an earlier copy. */
   resumedBytes = 0;
 
+  /** Whether it was broken off such that a later copy can go on with what has come. */
+  isResumable = false;
+
   /** Of files, without what the tar adds. */
   get sentBytes(): number {
     return this.bytes - this.resumedBytes;

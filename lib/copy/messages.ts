@@ -117,7 +117,7 @@ export function decodePlan(payload: Buffer): CopyPlan {
     if (!isObject(root) || !isPlainName(root['name'])) throw wrong('PLAN', 'roots');
     const { name, kind } = root;
     if (kind !== 'file' && kind !== 'folder') throw wrong('PLAN', 'roots');
-    return { name: name as string, kind };
+    return { name: name, kind };
   });
   if (list.length === 0) throw wrong('PLAN', 'roots');
   if (totals === null) return { roots: list, totals };

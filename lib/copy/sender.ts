@@ -62,7 +62,8 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
       await readLink(path, names);
     } else {
       totals.files += 1;
-      totals.bytes += (await lstat(path)).size;
+      const { size } = await lstat(path);
+      totals.bytes += size;
     }
   };
   const counted = async (entry: WalkedEntry): Promise<void> => {
@@ -73,12 +74,12 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
       if (systemCode(error) !== 'ENOENT') throw copyError(entry.path, error);
     }
   };
-  for await (const _ of lookAhead(
+  const entries = lookAhead(
     walkSources(sources, () => undefined),
     counted,
     2 * AHEAD,
-  ))
-    records.check();
+  );
+  while ((await entries.next()).done !== true) records.check();
   return totals;
 }
 

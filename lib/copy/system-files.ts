@@ -31,8 +31,8 @@ export const SYSTEM_FILES: CopyFiles = {
   futimes: promisify(fs.futimes),
   fchmod: promisify(fs.fchmod),
   close: promisify(fs.close),
-  mkdir: (path) => mkdir(path, 0o700) as Promise<void>,
-  symlink: promisify(fs.symlink) as (target: string, path: string) => Promise<void>,
+  mkdir: (path) => mkdir(path, 0o700),
+  symlink: promisify(fs.symlink),
   rename: promisify(fs.rename),
 };
 
@@ -40,5 +40,10 @@ export const SYSTEM_FILES: CopyFiles = {
  * Seconds as `utimes` takes them. A double holds a quarter of a microsecond, and the system is given whole ones, cut: with a
  * little more no microsecond is lost, however often a file is copied on.
  */
-export const secondsOf = (ns: bigint): number =>
-  Number(ns / 1_000_000_000n) + Number((ns % 1_000_000_000n) + 300n) / 1e9;
+export const secondsOf = (ns: bigint): number => {
+  const belowSecond = ((ns % BILLION) + BILLION) % BILLION;
+  const microseconds = belowSecond / 1000n;
+  return Number((ns - belowSecond) / BILLION) + (Number(microseconds) + 0.3) / 1e6;
+};
+
+const BILLION = 1_000_000_000n;
