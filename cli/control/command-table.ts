@@ -23,6 +23,7 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'channel remove': entry('Remove a channel with its forwards', () => import('../commands/channel-remove.js')),
   'stream close': entry('Reset a stream', () => import('../commands/stream-close.js')),
   connect: entry('Join standard input and output to a service', () => import('../commands/connect.js')),
+  copy: entry('Copy files and folders to the other side, or from it', () => import('../commands/copy.js')),
   ping: entry('Measure the round trip through a peer', () => import('../commands/ping.js')),
   wait: entry('Wait for a session, or a service', () => import('../commands/wait.js')),
   'log-level': entry('Set what the process logs', () => import('../commands/log-level.js')),

@@ -46,7 +46,7 @@ async function refusal(file: string): Promise<string | null> {
     return null;
   } catch (error) {
     const code = systemCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') return 'ENOENT';
+    if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(code)) return 'ENOENT';
     return code === 'EACCES' ? 'permission denied' : code;
   }
 }
