@@ -130,7 +130,10 @@ test('a stopped command ends when its time is up', async (t) => {
 
 for (const [title, script] of [
   ['a caller that goes away takes the whole group along', WILLING],
-  ['a caller that goes away takes those along that are stopped', WILLING.replace('wait; wait', () => 'kill -STOP $$; wait')],
+  [
+    'a caller that goes away takes those along that are stopped',
+    WILLING.replace('wait; wait', () => 'kill -STOP $$; wait'),
+  ],
 ] as const) {
   test(title, async (t) => {
     const clock = new ManualClock();
