@@ -6,10 +6,10 @@ import type { ExecRules } from './allowed-programs.js';
 import { decideCommand } from './decide-command.js';
 import { type ExecSystem, thisSystem } from './exec-system.js';
 import type { TerminalRequest } from './messages.js';
-import { commandPipes, type PipePool } from './pipe-pool.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { type CallStream, ServedCall } from './served-call.js';
 import { spawnWithPipes } from './spawn-with-pipes.js';
+import { loadSystemPipes, type OpenPipes, openSystemPipes } from './system-pipes.js';
 
 export type { ExecRules } from './allowed-programs.js';
 
@@ -24,8 +24,8 @@ export interface ExecRunnerOptions {
   readonly maxCommands?: number;
   /** `PATH` and `LANG` of commands, who this process is, and where the system keeps its accounts. Default: this machine. */
   readonly system?: Partial<ExecSystem>;
-  /** Default: those of this process. */
-  readonly pipes?: PipePool;
+  /** Where the pipes of commands come from. Default: this machine, with koffi. */
+  readonly openPipes?: OpenPipes;
   /** Default: commands in a terminal are refused. */
   readonly spawnInTerminal?: SpawnInTerminal;
 }
@@ -35,7 +35,7 @@ const MAX_COMMANDS = 256;
 export class ExecRunner {
   readonly #options: ExecRunnerOptions;
   readonly #system: ExecSystem;
-  readonly #pipes: PipePool;
+  readonly #openPipes: OpenPipes;
   readonly #maxCommands: number;
   readonly #calls = new Set<ServedCall>();
   #isStopped = false;
@@ -43,7 +43,9 @@ export class ExecRunner {
   constructor(options: ExecRunnerOptions) {
     this.#options = options;
     this.#system = { ...thisSystem(), ...options.system };
-    this.#pipes = options.pipes ?? commandPipes;
+    this.#openPipes = options.openPipes ?? openSystemPipes;
+    // The first command starts as fast as the others, and with the version that this process runs.
+    if (options.openPipes === undefined) void loadSystemPipes();
     this.#maxCommands = options.maxCommands ?? MAX_COMMANDS;
   }
 
@@ -65,11 +67,8 @@ export class ExecRunner {
       admit: (call) => this.#admit(call),
       decide: (request) => decideCommand(request, rules, this.#system),
       spawn: ({ options }, { terminal }) =>
-        terminal === undefined ? spawnWithPipes(options, this.#pipes) : this.#spawnInTerminal(options, terminal),
-      onOver: (call) => {
-        this.#calls.delete(call);
-        this.#pipes.refill();
-      },
+        terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
+      onOver: (call) => this.#calls.delete(call),
     });
   }
 

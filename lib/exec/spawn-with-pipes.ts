@@ -4,18 +4,21 @@ import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import net from 'node:net';
 import type { Readable, Writable } from 'node:stream';
-import { commandPipes, type PipeEnds, type PipePool } from './pipe-pool.js';
 import { isGroupAlive, signalGroup } from './process-group.js';
 import type { CommandOptions, ProcessEnd, RunningCommand } from './running-command.js';
 import { spawnFailure } from './spawn-failure.js';
+import { type OpenPipes, openSystemPipes, type PipeEnds } from './system-pipes.js';
 
 /**
- * Starts a command. Rejects with `command-not-found` or `command-failed`. Where there are no pipes to be had (no
- * mkfifo(1), no temporary folder, no /proc), it has unix sockets instead, which cannot be opened once more as `/dev/stdout`.
+ * Starts a command. Rejects with `command-not-found` or `command-failed`. Where there are no pipes to be had
+ * (koffi is missing), it has unix sockets instead, which it cannot open once more as `/dev/stdout`.
  */
-export async function spawnWithPipes(options: CommandOptions, pool: PipePool = commandPipes): Promise<RunningCommand> {
+export async function spawnWithPipes(
+  options: CommandOptions,
+  openPipes: OpenPipes = openSystemPipes,
+): Promise<RunningCommand> {
   const hasInput = options.hasInput ?? true;
-  const pipes = await pool.take(hasInput ? 3 : 2, options.owner);
+  const pipes = await openPipes(hasInput ? 3 : 2, options.owner);
   if (pipes === null) return spawnWithSockets(options, hasInput);
   const [output, error, input] = pipes as [PipeEnds, PipeEnds, PipeEnds | undefined];
   const theirs = [input?.readFd ?? ('ignore' as const), output.writeFd, error.writeFd];

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { eventually } from '../helpers/eventually.js';
-import { type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
+import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
@@ -246,19 +246,6 @@ const idle = (runner: TestRunner) =>
 
 const ended = (runner: TestRunner) =>
   eventually(() => runner.events.find(({ event }) => event === 'exec-ended'), { what: 'the end in the log' });
-
-/** Moves the clock on, a little at a time, until a promise is settled. */
-async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  const state = { isSettled: false };
-  void promise.finally(() => {
-    state.isSettled = true;
-  });
-  await eventually(() => {
-    clock.advance(50);
-    return state.isSettled;
-  });
-  return promise;
-}
 
 function isStopped(pid: number): boolean {
   return statOf(pid)[0] === 'T';

@@ -1,12 +1,11 @@
 /** Commands run for a caller: what they get, and what comes back. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs';
+import { mkdirSync, realpathSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
-import { PipePool } from '../../lib/exec/pipe-pool.js';
 import { eventually } from '../helpers/eventually.js';
-import { isRunning, TestRunner } from '../helpers/exec-caller.js';
+import { isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
 import { openDescriptors } from '../helpers/process-memory.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -109,13 +108,20 @@ test('its input and outputs are pipes, which can be opened once more', async (t)
   t.true(caller.stderr.startsWith('err\n'), caller.stderr);
 });
 
+test('input that has ended can be opened once more', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'kill -STOP $$; cat /dev/stdin'] });
+  const pid = await caller.started;
+  caller.input('all').endInput();
+  await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
+  caller.signal('SIGCONT');
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stdout, 'all');
+});
+
 test('where there are no pipes to be had, it runs with sockets', async (t) => {
-  class NoPipes extends PipePool {
-    override take(): Promise<null> {
-      return Promise.resolve(null);
-    }
-  }
-  const caller = new TestRunner(t, { pipes: new NoPipes() }).call({ argv: ['sh', '-c', 'cat; echo err >&2; exit 2'] });
+  const caller = new TestRunner(t, { openPipes: () => Promise.resolve(null) }).call({
+    argv: ['sh', '-c', 'cat; echo err >&2; exit 2'],
+  });
   caller.input('x').endInput();
   t.is((await caller.exit).status, 2);
   t.deepEqual([caller.stdout, caller.stderr], ['x', 'err\n']);
@@ -129,8 +135,7 @@ test('no descriptor of this process reaches a command', async (t) => {
 });
 
 test('a command leaves no descriptor behind in this process, whether it runs or cannot be started', async (t) => {
-  const pipes = new PipePool();
-  const runner = new TestRunner(t, { pipes });
+  const runner = new TestRunner(t);
   const folder = temporaryFolder(t);
   writeFileSync(path.join(folder, 'script'), '#!/no/such/interpreter\n', { mode: 0o755 });
   const count = async (): Promise<number> => {
@@ -140,8 +145,6 @@ test('a command leaves no descriptor behind in this process, whether it runs or 
       code: 'command-failed',
       message: `${folder}/./script: its interpreter is not there`,
     });
-    await pipes.take(1).then((ends) => ends?.forEach(({ readFd, writeFd }) => [readFd, writeFd].forEach(closeSync)));
-    pipes.close();
     return openDescriptors(process.pid);
   };
   const before = await count();

@@ -18,6 +18,8 @@ import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/deferred.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
+import { eventually } from './eventually.js';
+import { ManualClock } from './manual-clock.js';
 
 /** A call over any stream. */
 export class ExecCaller {
@@ -125,7 +127,12 @@ export class TestRunner {
       log: (event) => this.events.push(event),
       ...options,
     });
-    if (options.clock === undefined) t.teardown(() => this.runner.stop());
+    const { clock } = options;
+    t.teardown(async () => {
+      const stopping = this.runner.stop();
+      if (clock instanceof ManualClock) await advanceUntil(clock, stopping);
+      await stopping;
+    });
   }
 
   /** A call through memory. `far` is the runner's end: to destroy it with an error is what a reset does. */
@@ -151,6 +158,20 @@ export class TestRunner {
   eventNames(): string[] {
     return this.events.map(({ event }) => event);
   }
+}
+
+/** Moves the clock on, a little at a time, until a promise is settled. */
+export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  const state = { isSettled: false };
+  const settle = (): void => {
+    state.isSettled = true;
+  };
+  promise.then(settle, settle);
+  await eventually(() => {
+    clock.advance(50);
+    return state.isSettled;
+  });
+  return promise;
 }
 
 /** Whether a process is there and has not ended. */
