@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { removeStaleSockets } from '../../cli/stale-sockets.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
@@ -65,7 +65,7 @@ test('a process that starts removes what one that was killed has left beside its
   t.true(existsSync(path));
   killed.kill('SIGKILL');
   await killed.exited;
-  const elsewhere = await start('b', '--control', join(runtimeDirectory, 'own.sock'));
+  const elsewhere = await start('b', '--control', join(dirname(path), `spec-${process.pid}.sock`));
   t.true(existsSync(path), 'a process with a socket of its own does not look there');
   const next = await start('c');
   t.false(existsSync(path));
