@@ -25,6 +25,7 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   connect: entry('Join standard input and output to a service', () => import('../commands/connect.js')),
   exec: entry('Run a command at the peer', () => import('../commands/exec.js')),
   shell: entry('Run the login shell at the peer', () => import('../commands/shell.js')),
+  copy: entry('Copy files and folders to the other side, or from it', () => import('../commands/copy.js')),
   ping: entry('Measure the round trip through a peer', () => import('../commands/ping.js')),
   wait: entry('Wait for a session, or a service', () => import('../commands/wait.js')),
   'log-level': entry('Set what the process logs', () => import('../commands/log-level.js')),

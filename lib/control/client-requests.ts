@@ -17,6 +17,12 @@ export interface ChannelRequest {
   /** Silence for so long ends a session; 0: never. */
   readonly deadAfterS?: number;
   readonly insecure?: boolean;
+  /** Absolute paths of key files, on the machine of the process. Default: what it was given for all channels. */
+  readonly keys?: readonly string[];
+  /** As `allow-exec` in a file. Default: as with `keys`. */
+  readonly allowExec?: boolean | readonly string[];
+  /** As `allow-copy` in a file. Default: as with `keys`. */
+  readonly allowCopy?: boolean | string;
 }
 
 /** A forward to be added. */

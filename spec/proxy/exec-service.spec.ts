@@ -2,19 +2,11 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, toVproxyError } from '../../lib/errors.js';
-import {
-  decodeExit,
-  decodeStarted,
-  EXEC_KIND,
-  type ExecRequest,
-  type ExecResult,
-  encodeStart,
-} from '../../lib/exec/messages.js';
+import type { ExecResult } from '../../lib/exec/messages.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
-import { deferred } from '../../lib/util/deferred.js';
-import { RecordReader } from '../../lib/util/records.js';
 import { eventually, within } from '../helpers/eventually.js';
+import { ExecCaller, isRunning } from '../helpers/exec-caller.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
 import { staticImports } from '../helpers/static-imports.js';
@@ -30,42 +22,19 @@ async function setUp(t: ExecutionContext, guest: Partial<ChannelOptions>, host: 
   return { path, guest: a, host: b, own };
 }
 
-interface Outcome {
-  readonly output: string;
-  readonly result: ExecResult;
-}
-
 /** Asks the peer of `proxy` to run a command. */
-async function call({ proxy }: TestProxy, request: Partial<ExecRequest>) {
-  const stream = await proxy.connect('exec');
-  const pid = deferred<number>();
-  const outcome = deferred<Outcome>();
-  let output = '';
-  const reader = new RecordReader({
-    pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
-    onPiece: (_kind, bytes) => (output += bytes.toString()),
-    onRecord: (kind, payload) => {
-      if (kind === EXEC_KIND.STARTED) pid.resolve(decodeStarted(payload));
-      if (kind !== EXEC_KIND.EXIT) return;
-      outcome.resolve({ output, result: decodeExit(payload) });
-      stream.end();
-    },
-  });
-  stream.on('data', (chunk: Buffer) => reader.push(chunk));
-  const fail = (error: Error) => {
-    pid.reject(error);
-    outcome.reject(error);
-  };
-  stream.on('error', fail).on('close', () => fail(new Error('the stream ended without a result')));
-  stream.write(encodeStart({ argv: [], hasInput: false, ...request }));
-  const started = within(10_000, 'the start of a command', pid.promise);
-  const ended = within(20_000, 'the end of a command', outcome.promise);
-  // Not every test waits for both.
-  for (const promise of [started, ended]) promise.catch(() => undefined);
-  return { pid: started, outcome: ended };
+async function call({ proxy }: TestProxy, ...argv: string[]): Promise<ExecCaller> {
+  return new ExecCaller(await proxy.connect('exec')).start({ argv, hasInput: false });
 }
 
-const run = async (proxy: TestProxy, ...argv: string[]): Promise<Outcome> => (await call(proxy, { argv })).outcome;
+async function run(
+  proxy: TestProxy,
+  ...argv: string[]
+): Promise<{ readonly output: string; readonly result: ExecResult }> {
+  const caller = await call(proxy, ...argv);
+  const result = await within(20_000, 'the end of a command', caller.exit);
+  return { output: caller.stdout, result };
+}
 
 /** The code with which a command is refused, before or behind the door of the service. */
 async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | null> {
@@ -78,17 +47,8 @@ async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | nu
 
 /** A command that runs until it is ended. */
 async function sleeper(proxy: TestProxy) {
-  const started = await call(proxy, { argv: ['sleep', '1000'] });
-  return { pid: await started.pid, outcome: started.outcome };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
+  const caller = await call(proxy, 'sleep', '1000');
+  return { pid: await caller.started, caller };
 }
 
 const servicesOf = ({ proxy }: TestProxy) =>
@@ -139,7 +99,7 @@ test('rules of services hold: how many at once, and on which channels', async (t
   const first = await sleeper(one.host);
   t.is(await refusal(one.host, 'true'), 'denied');
   process.kill(first.pid, 'SIGKILL');
-  t.is((await first.outcome).result.signal, 'SIGKILL');
+  t.is((await first.caller.exit).signal, 'SIGKILL');
   await eventually(async () => (await refusal(one.host, 'true')) === null);
 
   const other = await setUp(t, { exec: ANY, copy: { root: null }, policies: { exec: { channels: ['vm2'] } } });
@@ -165,10 +125,10 @@ test('other permissions count for the calls to come, and end neither a session n
   t.deepEqual(await changedTo({ exec: ANY }), ['vm1/exec', 'vm1/copy']);
   t.is(await refusal(host, 'true'), null);
 
-  t.true(isAlive(running.pid));
+  t.true(isRunning(running.pid));
   t.is(guest.proxy.channel('vm1').history.sessions, 1);
   await guest.proxy.stop();
-  await eventually(() => !isAlive(running.pid));
+  await eventually(() => !isRunning(running.pid));
 });
 
 test('the name of a service that is allowed is taken, and free for a forward behind a reload', async (t) => {
@@ -199,13 +159,14 @@ const ENDS: Readonly<Record<string, (guest: TestProxy) => Promise<unknown>>> = {
 };
 
 for (const [what, end] of Object.entries(ENDS)) {
-  test(`commands end within a second when ${what}, also those that ignore TERM`, async (t) => {
+  test(`commands end soon when ${what}, also those that ignore TERM`, async (t) => {
     const { guest, host } = await setUp(t, { exec: ANY });
-    const stubborn = await call(host, { argv: ['sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done"] });
-    const pids = [(await sleeper(host)).pid, await stubborn.pid];
-    await within(1_000, 'the end', end(guest));
-    await eventually(() => !pids.some(isAlive), { timeoutMs: 1_000 });
-    await t.throwsAsync(stubborn.outcome, { code: 'shutdown' satisfies ErrorCode });
+    const stubborn = await call(host, 'sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done");
+    const pids = [(await sleeper(host)).pid, await stubborn.started];
+    // By itself KILL would come after 5 s.
+    await within(3_000, 'the end', end(guest));
+    await eventually(() => !pids.some(isRunning), { timeoutMs: 1_000 });
+    await t.throwsAsync(stubborn.exit, { code: 'shutdown' satisfies ErrorCode });
   });
 }
 
@@ -219,10 +180,10 @@ for (const [what, drain] of [
     let isOver = false;
     const drained = drain(guest).then(() => (isOver = true));
     await eventually(() => guest.proxy.channel('vm1').state === 'draining');
-    t.true(isAlive(running.pid));
+    t.true(isRunning(running.pid));
     t.false(isOver);
     process.kill(running.pid, 'SIGUSR1');
-    t.is((await running.outcome).result.signal, 'SIGUSR1');
+    t.is((await running.caller.exit).signal, 'SIGUSR1');
     await drained;
   });
 }
