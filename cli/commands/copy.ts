@@ -1,5 +1,6 @@
 /** `vproxy copy`: copies files and folders to the other side of a channel, or from it. */
 import type { Duplex } from 'node:stream';
+import { isatty } from 'node:tty';
 import { connectService } from '../../lib/control/connect-service.js';
 import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
@@ -27,12 +28,14 @@ export const command: Command = {
   run: copy,
 };
 
+const STDERR_FD = 2;
+
 /** A process that a signal ends has 128 and its number as its status. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 async function copy(args: Arguments): Promise<number> {
   const { direction, label, sources, target } = parseCopyPaths(args.operands);
-  const isShown = process.stderr.isTTY && !args.has('quiet');
+  const isShown = isatty(STDERR_FD) && !args.has('quiet');
   const progress = new CopyProgress();
   const breakOff = new AbortController();
   let status = 0;

@@ -165,6 +165,8 @@ class Unpacking implements EntryHandler {
       this.#records.check();
       this.#checks.finish();
     } catch (error) {
+      // What has come so far need not come again.
+      if (this.#records.isLost) await this.#reader.drain();
       this.#reader.destroy();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
@@ -182,7 +184,7 @@ class Unpacking implements EntryHandler {
   }
 
   async onEntry(entry: CopyEntry): Promise<void> {
-    this.#records.check();
+    if (!this.#records.isLost) this.#records.check();
     const place = await this.#tree.place(entry);
     const name = entry.names.join('/');
     this.#progress.path = name;

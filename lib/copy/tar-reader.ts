@@ -71,6 +71,12 @@ export class TarReader {
     this.#records.check();
   }
 
+  /** No more data comes: resolved when what has come is handled, as far as that works. */
+  async drain(): Promise<void> {
+    this.#extract.end();
+    await this.#finished;
+  }
+
   /** Gives it up. */
   destroy(): void {
     this.#isFailed = true;
