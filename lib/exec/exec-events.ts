@@ -21,7 +21,7 @@ const MAX_LINE_LENGTH = 200;
 
 export function logStarted(log: Log, facts: CommandFacts, pid: number): void {
   const fields = { ...showFacts(facts), pid };
-  const message = `command ${showLine(facts)} runs as ${show(facts.user ?? '')}, pid ${pid}`;
+  const message = `command ${showLine(facts)} runs as ${escapeText(facts.user ?? '')}, pid ${pid}`;
   log({ level: 'info', event: 'exec-started', message, fields });
 }
 
@@ -67,6 +67,8 @@ function showLine({ argv }: CommandFacts): string {
   return argv.length === 0 ? 'of a login shell' : escapeText(argv.slice(0, MAX_ARGUMENTS).join(' '), MAX_LINE_LENGTH);
 }
 
-const show = (text: string): string => escapeText(text, MAX_ARGUMENT_LENGTH);
+/** As it came: whoever writes a line escapes what it shows. */
+const show = (text: string): string =>
+  text.length > MAX_ARGUMENT_LENGTH ? `${text.slice(0, MAX_ARGUMENT_LENGTH)}…` : text;
 
 const showOrNull = (text: string | null): string | null => (text === null ? null : show(text));

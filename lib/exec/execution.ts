@@ -52,12 +52,13 @@ export class Execution {
     this.#options = options;
     const { command, clock, timeoutMs } = options;
     this.#startedAtMs = clock.now();
-    this.#ender = new GroupEnder(command, clock, () => this.#groupGone());
-    this.#cancelTimeout = timeoutMs === null ? null : clock.schedule(timeoutMs, () => this.#timeOut());
+    // Before the ender, which may find that all has gone in the same turn.
     void command.ended.then((end) => {
       this.#end = end;
       this.#check();
     });
+    this.#ender = new GroupEnder(command, clock, () => this.#groupGone());
+    this.#cancelTimeout = timeoutMs === null ? null : clock.schedule(timeoutMs, () => this.#timeOut());
     this.#openOutputs = command.stderr === null ? 1 : 2;
     const onEnd = (): void => {
       this.#openOutputs -= 1;

@@ -152,6 +152,15 @@ for (const [title, script] of [
   });
 }
 
+test('how a single process ended for which nobody waited is told as it was', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sleep', '1000'] });
+  await caller.started;
+  far.destroy(reset());
+  t.is((await ended(runner)).fields['signal'], 'SIGHUP');
+});
+
 test('a caller that goes away takes along what ignores HUP and TERM, five seconds later', async (t) => {
   const clock = new ManualClock();
   const runner = new TestRunner(t, { clock });

@@ -1,7 +1,12 @@
 /** The shell that becomes a program: with bash, with a shell that knows no names, and busybox's. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import test from 'ava';
 import { callProgram } from '../../../lib/exec/pty/calling-shell.js';
+import { openPseudoTerminal } from '../../../lib/exec/pty/open-pseudo-terminal.js';
+import { loadTerminalCalls } from '../../../lib/exec/pty/terminal-calls.js';
 
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];
 const ARGUMENTS = ['a  b', '', "it's", '$HOME', '-x', '\\'];
@@ -28,6 +33,20 @@ test("busybox's shell calls a program by any name", (t) => {
   const { args } = callProgram(process.execPath, ['-node', ...SAY_ARGUMENTS, ...ARGUMENTS], { bashFiles: [] });
   const { stdout } = spawnSync('busybox', ['sh', ...args], { encoding: 'utf8' });
   t.deepEqual(JSON.parse(stdout), ['-node', ...ARGUMENTS]);
+});
+
+test('without bash, too, the leader of a session has the terminal that it opens', async (t) => {
+  const { masterFd, slaveFd, path } = openPseudoTerminal(await loadTerminalCalls(), { columns: 80, rows: 24 });
+  t.teardown(() => {
+    closeSync(masterFd);
+    closeSync(slaveFd);
+  });
+  const { file, args } = callProgram('/bin/cat', ['cat', '/proc/self/stat'], { path, bashFiles: [] });
+  const child = spawn(file, args, { stdio: [slaveFd, 'pipe', 'ignore'], detached: true });
+  const [stat] = (await once(child.stdout as Readable, 'data')) as [Buffer];
+  const [, , group, session, terminal, foreground] = stat.toString().replace(/.*\) /, '').split(' ').map(Number);
+  t.deepEqual([group, session, foreground], [child.pid, child.pid, child.pid]);
+  t.not(terminal, 0);
 });
 
 test('a program that cannot be run says so where its terminal is', (t) => {

@@ -166,6 +166,13 @@ test('a command has the whole environment', async (t) => {
   }
 });
 
+test('of a line that is typed 4095 bytes are kept, and of lines that nobody reads yet each', async (t) => {
+  const { command, shows, ended } = await runInTerminal(t, 'stty -echo; echo ready; sleep 0.2; exec wc -lc');
+  await shows(/ready/);
+  command.stdin?.end(`${'a'.repeat(5000)}\n${'0123456789\n'.repeat(10_000)}`);
+  t.regex((await ended).text, /^ready\r\n +10001 +114096\r\n$/);
+});
+
 test('a signal ends the whole group, and is told', async (t) => {
   const { command, shows, ended } = await runInTerminal(t, 'sleep 60 & echo child $!; wait');
   const child = Number((await shows(/child (\d+)/))[1]);
