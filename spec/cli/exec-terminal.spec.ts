@@ -99,7 +99,9 @@ for (const [what, strike] of [
   test.serial(`the terminal is restored where ${what}`, async (t) => {
     const person = await sitDown(t);
     const { type, sees, folder } = person;
-    await type(`$VPROXY exec -t sh -c 'echo $PPID; echo re""ady; sleep 1000' & echo $! > "$WORK/pid"; fg; echo "ended $?"`);
+    await type(
+      `$VPROXY exec -t sh -c 'echo $PPID; echo re""ady; sleep 1000' & echo $! > "$WORK/pid"; fg; echo "ended $?"`,
+    );
     await sees(/^ready/);
     strike(person, Number(readFileSync(join(folder, 'pid'), 'utf8')));
     await sees(/^ended (125|143)$/);
