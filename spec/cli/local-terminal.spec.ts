@@ -99,9 +99,12 @@ test('a program that is stopped gives the terminal back, and takes it again when
     process.kill(Number(pid), signal);
     await shows(/Stopped/);
     await type('clear; fg');
+    // It tells the size anew once it has the terminal.
+    await shows(/^size 80x24$/m);
     await shell.press('C-c');
     await shows(/keys 03/);
     await shell.press('q');
+    await shows(/keys 03[^]*prompt>/);
     await type('clear; stty -a | cksum');
     t.truthy(await shows(new RegExp(`^${before}$`, 'm')), signal);
   }
