@@ -104,6 +104,7 @@ test('a program that is stopped gives the terminal back, and takes it again when
     await shell.press('C-c');
     await shows(/keys 03/);
     await shell.press('q');
+    await shows(/keys 03[^]*prompt>/);
     await type('clear; stty -a | cksum');
     t.truthy(await shows(new RegExp(`^${before}$`, 'm')), signal);
   }
