@@ -32,7 +32,7 @@ async function setUp(t: ExecutionContext, ...guest: readonly string[]) {
     const [output, { code, stderr }] = await Promise.all([command.output, command.ended]);
     return { code, stderr, stdout: output.toString() };
   };
-  return { ...pair, guest: pair.guest, host: pair.host, folder, run, copy, path: (name: string) => join(folder, name) };
+  return { guest: pair.guest, host: pair.host, run, copy, path: (name: string) => join(folder, name) };
 }
 
 test.serial('files and folders go to the other side and come back', async (t) => {

@@ -33,7 +33,7 @@ for (const direction of ['put', 'get'] as const) {
       makeTree(from, { app: { large: Buffer.alloc(5_000_000, 1), small: 'small' } });
       const pair = new CopyPair(t, receiverFiles(direction, fullAfter(bytes)));
       const error = await t.throwsAsync(pair[direction]([join(from, 'app')], to), { code: 'copy-failed' });
-      t.true(error?.message.endsWith(`${join(to, 'app/large')}: no space left on device`), error?.message);
+      t.true(error.message.endsWith(`${join(to, 'app/large')}: no space left on device`), error.message);
       await eventually(() => pair.service.runningCount === 0);
       t.deepEqual(readdirSync(to), []);
     });
@@ -79,7 +79,7 @@ for (const direction of ['put', 'get'] as const) {
       const pair = new CopyPair(t);
       const path = title === 'a file for a folder' ? join(to, 'app') : `${to}/${target}`;
       const error = await t.throwsAsync(pair[direction]([join(from, source)], path), { code: 'copy-refused' });
-      t.true(error?.message.endsWith(why), error?.message);
+      t.true(error.message.endsWith(why), error.message);
       await eventually(() => pair.service.runningCount === 0);
       t.is(names(), before);
     });
@@ -101,7 +101,7 @@ for (const direction of ['put', 'get'] as const) {
         to,
       );
       const error = await t.throwsAsync(copied, { code });
-      t.true(error?.message.endsWith(message), error?.message);
+      t.true(error.message.endsWith(message), error.message);
       t.deepEqual(readdirSync(to), []);
     }
     await t.throwsAsync(
@@ -171,7 +171,7 @@ test('a file that becomes shorter while it is copied fails, and is named', async
     onFirstData(() => truncateSync(path, 1000)),
   );
   const error = await t.throwsAsync(pair.put([path], to), { code: 'copy-failed' });
-  t.regex(error?.message ?? '', /file: it became shorter while it was copied: \d+ bytes of 20000000$/);
+  t.regex(error.message, /file: it became shorter while it was copied: \d+ bytes of 20000000$/);
   await eventually(() => pair.service.runningCount === 0);
   t.deepEqual(readdirSync(to), []);
 });

@@ -39,7 +39,7 @@ for (const name of OUTSIDE) {
   test(`what is outside cannot be read: "${name}"`, async (t) => {
     const { path, pair } = setUp(t);
     const error = await t.throwsAsync(pair.get([path(name)], path('mine')), { code: 'denied' });
-    t.is(error?.message, 'the other side says: this path is not allowed');
+    t.is(error.message, 'the other side says: this path is not allowed');
     t.deepEqual(readdirSync(path('mine')), ['new']);
     t.deepEqual(pair.events.at(-1)?.event, 'copy-refused');
     t.is(pair.events.at(-1)?.fields['code'], 'denied');
@@ -62,7 +62,7 @@ for (const name of [
   test(`what is outside cannot be written: "${name}"`, async (t) => {
     const { path, pair } = setUp(t);
     const error = await t.throwsAsync(pair.put([path('mine/new')], path(name)), { code: 'denied' });
-    t.is(error?.message, 'the other side says: this path is not allowed');
+    t.is(error.message, 'the other side says: this path is not allowed');
     t.deepEqual(readdirSync(path('out')), ['secret']);
     t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in']);
   });
