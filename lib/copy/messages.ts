@@ -2,7 +2,7 @@
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { encodeRecord } from '../util/records.js';
+import { encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
 import { isPlainName } from './entry-name.js';
 
 /** The name of the service. */
@@ -85,8 +85,14 @@ export interface CopyPlan {
 /** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that. */
 export type StagedFile = readonly [name: string, bytes: number, sha256: string];
 
-/** A record with a JSON object. */
-export const encodeMessage = (kind: number, value: object): Buffer => encodeRecord(kind, JSON.stringify(value));
+/** A record with a JSON object. Throws `bad-argument` for more than a record takes, as many thousands of sources may be. */
+export function encodeMessage(kind: number, value: object): Buffer {
+  const payload = Buffer.from(JSON.stringify(value));
+  if (payload.length > MAX_RECORD_BYTES) {
+    throw new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
+  }
+  return encodeRecord(kind, payload);
+}
 
 /** The record that ends a copy that has failed. */
 export const encodeError = ({ code, message }: VproxyError): Buffer =>

@@ -9,24 +9,28 @@ import type { RecordStream } from './record-stream.js';
 import { removeTree } from './remove-tree.js';
 import { type CopyTarget, statOf } from './targets.js';
 
-/** So many files make a record: with the longest paths still less than a record may have. */
-const FILES_PER_RECORD = 100;
+/** A record is sent when it has so many bytes: the longest path, with all of it escaped, fits into what is left of it. */
+const RECORD_BYTES = 131_072;
 
 /** Tells the sender of all that is there, and makes it writable. What cannot be of use is removed. */
 export async function tellStaged(records: RecordStream, targets: readonly CopyTarget[]): Promise<void> {
   let files: StagedFile[] = [];
   let count = 0;
+  let bytesOfRecord = 0;
   const flush = async (): Promise<void> => {
     if (files.length > 0) await records.send(encodeMessage(COPY_KIND.STAGED, { files }));
     files = [];
+    bytesOfRecord = 0;
   };
   for (const target of targets) {
     for await (const { path, name, bytes } of stagedFiles(target)) {
       records.check();
       count += 1;
       if (bytes === 0 || count > MAX_STAGED_FILES) continue;
-      files.push([name, bytes, await hashFile(path)]);
-      if (files.length === FILES_PER_RECORD) await flush();
+      const file: StagedFile = [name, bytes, await hashFile(path)];
+      files.push(file);
+      bytesOfRecord += JSON.stringify(file).length;
+      if (bytesOfRecord >= RECORD_BYTES) await flush();
     }
   }
   await flush();

@@ -84,6 +84,7 @@ export async function statOf(path: string, look: (path: string) => Promise<Stats
     return await look(path);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;
+    if (systemCode(error) === 'ENOTDIR') throw refused(path, 'it is no folder');
     throw copyError(path, error);
   }
 }

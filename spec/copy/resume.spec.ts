@@ -107,9 +107,10 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(describeTree(to).slice(1), describeTree(from).slice(1));
   });
 
-  test(`${direction}: many files go on`, async (t) => {
+  test(`${direction}: many files with names that are long in JSON go on`, async (t) => {
     const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
-    const files = Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [`f${index}`, `contents ${index}`]));
+    const name = (index: number): string => `${'\u0001'.repeat(200)}${index}`;
+    const files = Object.fromEntries(Array.from({ length: 2000 }, (_, index) => [name(index), `contents ${index}`]));
     makeTree(from, { app: files });
     makeTree(to, { '.app.vproxy-part': files });
     const { progress } = await new CopyPair(t)[direction]([join(from, 'app')], to, true);
