@@ -27,8 +27,12 @@ export function execService({ registry, clock, log }: ExecServiceOptions): Built
     registry,
     log,
     load: async (rules) => {
-      const [{ ExecRunner }] = await Promise.all([import('../exec/exec-runner.js'), warnOfMissing(rules, log)]);
-      return new ExecRunner({ rules, clock, log });
+      const [{ ExecRunner }, { spawnInTerminal }] = await Promise.all([
+        import('../exec/exec-runner.js'),
+        import('../exec/pty/spawn-in-terminal.js'),
+        warnOfMissing(rules, log),
+      ]);
+      return new ExecRunner({ rules, clock, log, spawnInTerminal });
     },
   });
 }
