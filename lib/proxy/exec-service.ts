@@ -2,7 +2,6 @@
 import { access } from 'node:fs/promises';
 import { systemCode } from '../errors.js';
 import type { ExecRules } from '../exec/allowed-programs.js';
-import type { SpawnInTerminal } from '../exec/exec-runner.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -28,15 +27,15 @@ export function execService({ registry, clock, log }: ExecServiceOptions): Built
     registry,
     log,
     load: async (rules) => {
-      const [{ ExecRunner }] = await Promise.all([import('../exec/exec-runner.js'), warnOfMissing(rules, log)]);
+      const [{ ExecRunner }, { spawnInTerminal }] = await Promise.all([
+        import('../exec/exec-runner.js'),
+        import('../exec/pty/spawn-in-terminal.js'),
+        warnOfMissing(rules, log),
+      ]);
       return new ExecRunner({ rules, clock, log, spawnInTerminal });
     },
   });
 }
-
-/** Loaded with the first command that is to have a terminal. */
-const spawnInTerminal: SpawnInTerminal = async (options, terminal) =>
-  (await import('../exec/pty/spawn-in-terminal.js')).spawnInTerminal(options, terminal);
 
 /** A program may be installed later, so this is no error. */
 async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<void> {

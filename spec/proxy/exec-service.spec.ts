@@ -76,6 +76,14 @@ test('the side that allows it runs commands for the other one, which runs none f
   t.like(fields, { channel: 'vm1', argv: ['sh', '-c', 'echo out; exit 7'] });
 });
 
+test('a command gets a terminal where the caller has one', async (t) => {
+  const { host } = await setUp(t, { exec: ANY });
+  const terminal = { columns: 91, rows: 17, term: 'xterm' };
+  const caller = new ExecCaller(await host.proxy.connect('exec')).start({ argv: ['stty', 'size'], terminal });
+  t.like(await within(20_000, 'the end of a command', caller.exit), { status: 0, error: null });
+  t.is(caller.stdout, '17 91\r\n');
+});
+
 test('commands and copies are listed as services of their own', async (t) => {
   const { guest, host } = await setUp(t, { exec: ANY, copy: { root: null } });
   t.deepEqual(servicesOf(guest), [
