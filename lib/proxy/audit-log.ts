@@ -17,6 +17,9 @@ const AUDITED: ReadonlySet<string> = new Set([
   'exec-started',
   'exec-ended',
   'exec-refused',
+  'copy-started',
+  'copy-ended',
+  'copy-refused',
 ]);
 
 /** While so much waits for a disk that takes nothing, further lines are counted and not kept, in bytes. */
