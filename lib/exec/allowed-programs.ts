@@ -18,7 +18,7 @@ export async function findEntry(entries: readonly string[], file: string): Promi
   const place = await placeOf(file);
   if (place === null) return null;
   for (const entry of entries) {
-    if (path.basename(entry) === path.basename(file) && (await placeOf(entry)) === place) return entry;
+    if ((await placeOf(entry)) === place) return entry;
   }
   return null;
 }

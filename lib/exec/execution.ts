@@ -12,7 +12,7 @@ export const DEFAULT_KILL_AFTER_MS = 5000;
 
 /** The same where this process is about to end, and when it waits no longer then. */
 const KILL_AT_STOP_MS = 250;
-const GIVE_UP_AT_STOP_MS = 400;
+const GIVE_UP_AT_STOP_MS = 300;
 
 /** Outputs that stay open behind a KILL, held by a process that left the group, are given up when nothing has come so long. */
 const OUTPUT_GRACE_MS = 500;

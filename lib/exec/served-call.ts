@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
+import { deferred } from '../util/deferred.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import type { CommandDecision } from './decide-command.js';
@@ -37,6 +38,9 @@ export interface ServedCallOptions {
   /** The command is over, or there was none: its place is free. */
   readonly onOver: (call: ServedCall) => void;
 }
+
+/** A command that is not there after so long is ended when it is: looking for it may hang on a file system. */
+const START_AT_STOP_MS = 100;
 
 export class ServedCall {
   readonly #options: ServedCallOptions;
@@ -74,7 +78,10 @@ export class ServedCall {
   /** Ends the command soon; resolves when it is over. */
   async stop(reason: VproxyError): Promise<void> {
     this.#stopReason = reason;
-    await this.#starting;
+    const late = deferred();
+    const cancel = this.#options.clock.schedule(START_AT_STOP_MS, late.resolve);
+    await Promise.race([this.#starting, late.promise]);
+    cancel();
     await this.#execution?.stop();
   }
 

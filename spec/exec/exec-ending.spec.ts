@@ -1,6 +1,10 @@
 /** What ends a command before it ends by itself: signals, its time, its caller, the end of this process. */
+
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/exec/system-pipes.js';
+import { deferred } from '../../lib/util/deferred.js';
 import { eventually } from '../helpers/eventually.js';
 import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
 import { ManualClock } from '../helpers/manual-clock.js';
@@ -200,6 +204,75 @@ test('a caller that goes away while its command is started takes it along', asyn
   far.destroy(reset());
   await eventually(() => runner.runner.runningCount === 0, { what: 'the end' });
   t.true(['exec-refused', 'exec-ended'].includes(runner.eventNames().at(-1) ?? ''));
+});
+
+test('a caller that went away before its command was there takes it along', async (t) => {
+  const [asked, gate] = [deferred(), deferred()];
+  const openPipes: OpenPipes = async (count, owner) => {
+    asked.resolve();
+    await gate.promise;
+    return openSystemPipes(count, owner);
+  };
+  const runner = new TestRunner(t, { openPipes });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sleep', '1000'] });
+  await asked.promise;
+  far.destroy(reset());
+  await eventually(() => far.closed, { what: 'the end of the stream' });
+  gate.resolve();
+  t.is((await ended(runner)).fields['signal'], 'SIGHUP');
+  await idle(runner);
+});
+
+test('a caller that reads no more has gone', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  const pid = await caller.start({ argv: ['sleep', '1000'] }).started;
+  far.emit('stop', new VproxyError('cancelled', 'the peer reads no more'));
+  await eventually(() => !isRunning(pid), { what: 'the end' });
+  t.true(far.destroyed);
+});
+
+test('stop does not wait for a command whose start hangs; it is ended when it is there', async (t) => {
+  const clock = new ManualClock();
+  const [asked, gate] = [deferred(), deferred()];
+  const openPipes: OpenPipes = async (count, owner) => {
+    asked.resolve();
+    await gate.promise;
+    return openSystemPipes(count, owner);
+  };
+  const runner = new TestRunner(t, { clock, openPipes });
+  const caller = runner.call({ argv: ['sleep', '1000'] });
+  await asked.promise;
+  const stopping = runner.runner.stop();
+  clock.advance(400);
+  await stopping;
+  t.deepEqual(runner.eventNames(), []);
+  gate.resolve();
+  t.is((await caller.exit).signal, 'SIGTERM');
+});
+
+test('stop does not wait for the time that a caller left', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: 60_000 });
+  const pids = await pidsOf(caller, 4);
+  far.destroy(reset());
+  await eventually(() => clock.pending > 0, { what: 'the timer' });
+  const stopping = runner.runner.stop();
+  await setImmediate();
+  clock.advance(300);
+  await allGone(pids);
+  await stopping;
+  t.is(runner.runner.runningCount, 0);
+});
+
+test('nothing is left of a time-out that was not needed', async (t) => {
+  const clock = new ManualClock();
+  const caller = new TestRunner(t, { clock }).call({ argv: ['true'], timeoutMs: 1000 });
+  t.false((await caller.exit).timedOut);
+  t.is(clock.pending, 0);
 });
 
 test('a caller that goes away after EXIT ends nothing', async (t) => {

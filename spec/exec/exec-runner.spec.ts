@@ -1,12 +1,12 @@
 /** Commands run for a caller: what they get, and what comes back. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, realpathSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
+import { type OpenPipes, openSystemPipes } from '../../lib/exec/system-pipes.js';
 import { eventually } from '../helpers/eventually.js';
 import { isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
-import { openDescriptors } from '../helpers/process-memory.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
@@ -134,22 +134,26 @@ test('no descriptor of this process reaches a command', async (t) => {
   t.is(stdout, child.stdout);
 });
 
-test('a command leaves no descriptor behind in this process, whether it runs or cannot be started', async (t) => {
-  const runner = new TestRunner(t);
+test('no pipe of a command is left behind, whether it runs, leaves its input unread, or cannot be started', async (t) => {
+  const pipes = new Set<string>();
+  const openPipes: OpenPipes = async (count, owner) => {
+    const opened = await openSystemPipes(count, owner);
+    for (const { readFd } of opened ?? []) pipes.add(readlinkSync(`/proc/self/fd/${readFd}`));
+    return opened;
+  };
+  const runner = new TestRunner(t, { openPipes });
   const folder = temporaryFolder(t);
   writeFileSync(path.join(folder, 'script'), '#!/no/such/interpreter\n', { mode: 0o755 });
-  const count = async (): Promise<number> => {
-    await runner.run({ argv: ['true'] });
-    t.is((await runner.call({ argv: ['cat'] }).endInput().exit).status, 0);
-    t.deepEqual((await runner.run({ argv: ['./script'], cwd: folder })).error, {
-      code: 'command-failed',
-      message: `${folder}/./script: its interpreter is not there`,
-    });
-    return openDescriptors(process.pid);
-  };
-  const before = await count();
-  await eventually(async () => (await count()) <= before, { what: 'no more descriptors than before' });
-  t.pass();
+  t.is((await runner.run({ argv: ['true'] })).status, 0);
+  t.is((await runner.call({ argv: ['true'] }).exit).status, 0);
+  t.is((await runner.call({ argv: ['cat'] }).endInput().exit).status, 0);
+  t.deepEqual((await runner.call({ argv: ['./script'], cwd: folder }).exit).error, {
+    code: 'command-failed',
+    message: `${folder}/./script: its interpreter is not there`,
+  });
+  t.is(pipes.size, 11);
+  const left = (): string[] => descriptors().filter((name) => pipes.has(name));
+  await eventually(() => left().length === 0, { what: 'the end of all pipes' });
 });
 
 test('the environment is clean but for what is named', async (t) => {
@@ -273,3 +277,15 @@ asRoot('a command runs as another user, with nothing of root', async (t) => {
   t.not(status, 0);
   t.is(runner.events[0]?.fields['user'], 'nobody');
 });
+
+/** What the descriptors of this process lead to. */
+function descriptors(): string[] {
+  return readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      // That of the folder itself.
+      return '';
+    }
+  });
+}

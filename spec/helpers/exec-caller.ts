@@ -31,6 +31,8 @@ export class ExecCaller {
   readonly #started = deferred<number>();
   readonly #exit = deferred<ExecResult>();
   creditBytes = 0;
+  /** How many records of credit came. */
+  creditCount = 0;
   /** Takes the bytes of outputs in place of keeping them. */
   onOutput: ((fd: 1 | 2, bytes: Buffer) => void) | null = null;
 
@@ -99,8 +101,10 @@ export class ExecCaller {
     if (kind === EXEC_KIND.STARTED) {
       this.said.push('STARTED');
       this.#started.resolve(decodeStarted(payload));
-    } else if (kind === EXEC_KIND.CREDIT) this.creditBytes += decodeCredit(payload);
-    else if (kind === EXEC_KIND.EOF) this.said.push(`EOF ${decodeEof(payload)}`);
+    } else if (kind === EXEC_KIND.CREDIT) {
+      this.creditCount += 1;
+      this.creditBytes += decodeCredit(payload);
+    } else if (kind === EXEC_KIND.EOF) this.said.push(`EOF ${decodeEof(payload)}`);
     else if (kind === EXEC_KIND.EXIT) {
       this.said.push('EXIT');
       this.#exit.resolve(decodeExit(payload));
