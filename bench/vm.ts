@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { bootGuest } from '../spec/vm/rig/guest.js';
 import { UsageError } from './options.js';
 import { Results } from './results.js';
+import { COMMANDS_WORK, measureCommands } from './vm/commands.js';
 import { runGuestRounds } from './vm/guest-rounds.js';
 import { parseVmOptions, VM_HELP, type VmBenchOptions } from './vm/options.js';
 import { reportVm } from './vm/report.js';
@@ -22,10 +23,14 @@ function progress(line: string): void {
 /** Gives the accelerator; undefined where nothing is to be measured in a guest. */
 async function measureGuest({ rounds, only, amounts }: VmBenchOptions, results: Results): Promise<string | undefined> {
   const works = VM_WORK.filter(({ id }) => only.test(id));
-  if (works.length === 0) return undefined;
+  if (works.length === 0 && !only.test(COMMANDS_WORK)) return undefined;
   const guest = await bootGuest();
   try {
-    await runGuestRounds({ guest, rounds, works, amounts, progress }, results);
+    if (works.length > 0) await runGuestRounds({ guest, rounds, works, amounts, progress }, results);
+    if (only.test(COMMANDS_WORK)) {
+      progress('commands in the guest');
+      await measureCommands(guest, rounds, results);
+    }
     return guest.accelerator;
   } finally {
     await guest.stop();

@@ -7,12 +7,13 @@ import type { VmAmounts } from './work.js';
 export const VM_HELP = `npm run bench:vm -- [OPTIONS]
 
 Measures vproxy in a real guest under QEMU, through one virtio-serial port: a forward beside a plain relay from the port to
-the same target, and a stream inside the process beside the raw port. Beside that, outside the guest, a keystroke beside
-a bulk stream on a simulated serial line of 9,600 to 115,200 baud: QEMU does not hold its lines to their speed.
+the same target, and a stream inside the process beside the raw port; a command by vproxy exec beside ssh with a
+ControlMaster. Beside that, outside the guest, a keystroke beside a bulk stream on a simulated serial line of 9,600 to
+115,200 baud: QEMU does not hold its lines to their speed.
 
   --rounds N      rounds, interleaved over the contenders (5)
   --megabytes N   millions of bytes of one transfer (48)
-  --only REGEX    only the work whose name matches: up, down, echo, beside-bulk, serial-9600, …;
+  --only REGEX    only the work whose name matches: up, down, echo, beside-bulk, commands, serial-9600, …;
                   no guest is booted for ^serial
   --json FILE     where the figures go (bench-vm.json)
   --help          this

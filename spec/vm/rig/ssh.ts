@@ -33,7 +33,8 @@ export async function ssh(guest: Guest, way: SshWay, command: string, stdin: Buf
   }
 }
 
-function sshArguments(guest: Guest, way: SshWay): string[] {
+/** The arguments with which ssh logs in to the guest; a command may stand behind them. */
+export function sshArguments(guest: Guest, way: SshWay): string[] {
   const options = {
     BatchMode: 'yes',
     ConnectTimeout: '20',

@@ -1,0 +1,89 @@
+/** A command in a guest: by `vproxy exec`, and by ssh on a connection that is open already, through the same channel. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { eventually } from '../../spec/helpers/eventually.js';
+import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import type { Guest } from '../../spec/vm/rig/guest.js';
+import { HostSide } from '../../spec/vm/rig/host-side.js';
+import { Laboratory } from '../../spec/vm/rig/laboratory.js';
+import { sshArguments } from '../../spec/vm/rig/ssh.js';
+import { percentile } from '../load/echo.js';
+import type { Bar } from '../report/bars.js';
+import type { ResultRow, Results } from '../results.js';
+
+/** What `--only` is matched with. */
+export const COMMANDS_WORK = 'commands';
+
+/** Each round runs so many, after as many that are not counted. */
+const COMMANDS = 10;
+
+export const COMMANDS_ROWS: readonly ResultRow[] = [
+  { work: COMMANDS_WORK, key: 'p50', title: 'true in the guest, from start to exit, p50', unit: 'ms' },
+  { work: COMMANDS_WORK, key: 'least', title: '  the shortest', unit: 'ms' },
+];
+
+/** What is held beside each other. */
+export const COMMANDS_CONTENDERS = [
+  { id: 'vproxy-exec', title: 'vproxy exec' },
+  { id: 'ssh-master', title: 'ssh, ControlMaster' },
+  { id: 'node', title: 'node -e 0, here' },
+] as const;
+
+/** `vproxy exec` may take so much longer. */
+export const COMMANDS_BARS: readonly Bar[] = [
+  {
+    title: 'a command in the guest',
+    work: COMMANDS_WORK,
+    key: 'p50',
+    of: 'vproxy-exec',
+    beside: 'ssh-master',
+    bound: 'most',
+    bar: 1.5,
+  },
+];
+
+/** Measures in a guest that is up, and leaves nothing running in it but its vproxy. */
+export async function measureCommands(guest: Guest, rounds: number, results: Results): Promise<void> {
+  const control = join(guest.folder, 'control.sock');
+  const laboratory = await Laboratory.start(guest, {
+    host: ({ channelPath }) => HostSide.start(`unix-connect:${channelPath}`, ['--control', control]),
+    guestArgs: ({ portPath }) => ['-c', `virtserial-open:${portPath}`, '--allow-exec'],
+  });
+  const port = await laboratory.port('ssh');
+  const ssh = ['-o', `ControlPath=${join(guest.folder, 'master')}`, ...sshArguments(guest, port)];
+  const master = spawn(guest.tools.ssh, ['-o', 'ControlMaster=yes', '-N', ...ssh], { stdio: 'ignore' });
+  const commands: Readonly<Record<string, readonly [string, readonly string[]]>> = {
+    'vproxy-exec': [process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), 'exec', '--socket', control, 'true']],
+    'ssh-master': [guest.tools.ssh, [...ssh, 'true']],
+    node: [process.execPath, ['-e', '0']],
+  };
+  try {
+    await eventually(async () => (await run(guest.tools.ssh, ['-O', 'check', ...ssh])).status === 0);
+    for (let round = 0; round < rounds; round += 1) {
+      const times = new Map<string, number[]>(Object.keys(commands).map((id) => [id, []]));
+      // In turn, so that each meets the same machine.
+      for (let count = 0; count < 2 * COMMANDS; count += 1) {
+        for (const [id, [file, args]] of Object.entries(commands)) {
+          const { status, tookMs } = await run(file, args);
+          if (status !== 0) throw new Error(`${id} ended with status ${status ?? 'unknown'}`);
+          if (count >= COMMANDS) times.get(id)?.push(tookMs);
+        }
+      }
+      for (const [id, taken] of times) {
+        taken.sort((a, b) => a - b);
+        results.add(COMMANDS_WORK, id, { p50: percentile(taken, 0.5), least: taken[0] ?? Number.NaN });
+      }
+    }
+  } finally {
+    master.kill();
+    await laboratory.stop();
+  }
+}
+
+async function run(file: string, args: readonly string[]) {
+  const beganMs = performance.now();
+  const child = spawn(file, args, { stdio: 'ignore' });
+  const [status] = (await once(child, 'exit')) as [number | null];
+  return { status, tookMs: performance.now() - beganMs };
+}
