@@ -1,0 +1,167 @@
+/** Files, folders and links out of a tar, beside the place that they are for. */
+import { lstat } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { VproxyError } from '../errors.js';
+import { CheckList } from './check-list.js';
+import { showPath } from './copy-error.js';
+import type { CopyProgress } from './copy-progress.js';
+import type { CopyEntry } from './entry.js';
+import { JobQueue } from './job-queue.js';
+import { COPY_KIND, decodeWarning } from './messages.js';
+import type { RecordStream } from './record-stream.js';
+import { StagedFile } from './staged-file.js';
+import { type Place, StagedTree } from './staged-tree.js';
+import type { CopyFiles } from './system-files.js';
+import { type EntryHandler, TarReader } from './tar-reader.js';
+import { type CopyTarget, statOf } from './targets.js';
+import type { Warn } from './walk.js';
+
+/** So many small files are written at once. */
+const MAX_JOBS = 16;
+
+/** Files up to this size are written in one go, beside others, in bytes. */
+const SMALL_BYTES = 131_072;
+
+/** What it works with. */
+export interface UnpackOptions {
+  readonly records: RecordStream;
+  readonly isResumed: boolean;
+  readonly progress: CopyProgress;
+  readonly warn: Warn;
+  readonly files: CopyFiles;
+}
+
+/** A file that is coming. */
+interface Incoming {
+  readonly entry: CopyEntry;
+  readonly place: Place;
+  readonly name: string;
+  crc: number;
+  /** The bytes of a small one; null for one that is written as it comes. */
+  readonly chunks: Buffer[] | null;
+  readonly file: StagedFile | null;
+}
+
+/** Writes what comes beside the targets. */
+export class Unpacking implements EntryHandler {
+  readonly #records: RecordStream;
+  readonly #progress: CopyProgress;
+  readonly #warn: Warn;
+  readonly #files: CopyFiles;
+  readonly #jobs: JobQueue;
+  readonly #tree: StagedTree;
+  readonly #reader: TarReader;
+  readonly #checks = new CheckList();
+  /** The number of the file or folder that was made for each target: another copy may replace it by its own. */
+  readonly #inodes = new Map<string, number>();
+  #incoming: Incoming | null = null;
+
+  constructor(targets: readonly CopyTarget[], options: UnpackOptions) {
+    const { records, progress, warn, isResumed, files } = options;
+    this.#records = records;
+    this.#progress = progress;
+    this.#warn = warn;
+    this.#files = files;
+    this.#jobs = new JobQueue(MAX_JOBS, (error) => records.fail(error));
+    this.#tree = new StagedTree(targets, isResumed, files, this.#jobs);
+    this.#reader = new TarReader(records, this);
+  }
+
+  /** Writes all that comes. Rejects with what has failed; nothing is written any more then. */
+  async run(): Promise<void> {
+    try {
+      await this.#untilEnd();
+      await this.#reader.end();
+      await this.#tree.finish();
+      this.#records.check();
+      this.#checks.finish();
+    } catch (error) {
+      // What has come so far need not come again.
+      if (this.#records.isLost) await this.#reader.drain();
+      this.#reader.destroy();
+      await this.#incoming?.file?.abandon();
+      await this.#jobs.idle();
+      // What has failed first tells more than what failed for it.
+      throw this.#records.failure ?? error;
+    }
+  }
+
+  /** Rejects where what stands beside the target is not what this copy has made. */
+  async requireOwn({ root, stage, path }: CopyTarget): Promise<void> {
+    const stats = await statOf(stage, lstat);
+    if (stats === null || stats.ino !== this.#inodes.get(root.name)) {
+      throw new VproxyError('copy-failed', `${showPath(path)}: another copy to this place has taken over`);
+    }
+  }
+
+  async onEntry(entry: CopyEntry): Promise<void> {
+    if (!this.#records.isLost) this.#records.check();
+    const place = await this.#tree.place(entry);
+    const name = entry.names.join('/');
+    this.#progress.path = name;
+    if (entry.kind === 'folder') {
+      await this.#tree.addFolder(entry, place);
+      await this.#noteInode(entry, place);
+      this.#progress.folders += 1;
+    } else if (entry.kind === 'link') {
+      this.#progress.links += 1;
+      await this.#jobs.add(() => this.#tree.addLink(entry, place));
+    } else {
+      this.#progress.bytes += entry.offset;
+      this.#progress.resumedBytes += entry.offset;
+      const isSmall = entry.bytes - entry.offset <= SMALL_BYTES;
+      const file = isSmall ? null : await StagedFile.open(this.#files, place.staged, place.shown, entry);
+      this.#incoming = { entry, place, name, crc: 0, chunks: isSmall ? [] : null, file };
+    }
+  }
+
+  onBytes(bytes: Buffer): Promise<void> | null {
+    const { file, chunks } = this.#requireIncoming();
+    const incoming = this.#requireIncoming();
+    incoming.crc = crc32(bytes, incoming.crc);
+    this.#progress.bytes += bytes.length;
+    chunks?.push(bytes);
+    return file?.write(bytes) ?? null;
+  }
+
+  async onFileEnd(): Promise<void> {
+    const { entry, place, name, crc, chunks, file } = this.#requireIncoming();
+    this.#incoming = null;
+    this.#checks.addFile(name, crc);
+    this.#progress.files += 1;
+    if (file !== null) await file.finish(entry);
+    else {
+      const written = this.#jobs.add(() => this.#writeSmall(entry, place, chunks ?? []));
+      // Its number is not known before.
+      if (entry.names.length === 1) await this.#jobs.idle();
+      await written;
+    }
+    await this.#noteInode(entry, place);
+  }
+
+  async #untilEnd(): Promise<void> {
+    for (;;) {
+      const { kind, payload } = await this.#records.next();
+      if (kind === COPY_KIND.END) return;
+      if (kind === COPY_KIND.CHECKS) this.#checks.addExpected(payload);
+      else if (kind === COPY_KIND.WARNING) this.#warn(decodeWarning(payload));
+      else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} within the tar`);
+    }
+  }
+
+  async #writeSmall(entry: CopyEntry, { staged, shown }: Place, chunks: readonly Buffer[]): Promise<void> {
+    const file = await StagedFile.open(this.#files, staged, shown, entry);
+    for (const chunk of chunks) await file.write(chunk);
+    await file.finish(entry);
+  }
+
+  async #noteInode({ names }: CopyEntry, { staged }: Place): Promise<void> {
+    const [name = ''] = names;
+    if (names.length === 1) this.#inodes.set(name, (await statOf(staged, lstat))?.ino ?? -1);
+  }
+
+  #requireIncoming(): Incoming {
+    if (this.#incoming === null) throw new VproxyError('internal', 'bytes of no file');
+    return this.#incoming;
+  }
+}
