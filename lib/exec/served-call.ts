@@ -79,7 +79,7 @@ export class ServedCall {
   async stop(reason: VproxyError): Promise<void> {
     this.#stopReason = reason;
     const late = deferred();
-    const cancel = this.#options.clock.schedule(START_AT_STOP_MS, late.resolve);
+    const cancel = this.#options.clock.schedule(START_AT_STOP_MS, () => late.resolve());
     await Promise.race([this.#starting, late.promise]);
     cancel();
     await this.#execution?.stop();
