@@ -1,4 +1,4 @@
-/** The packages that are made with what has to be fetched first: other versions of Node, and tools of Debian. One at a time. */
+/** Each package is made and used as people do, which takes a while, and needs the network the first time. One at a time. */
 export default {
   files: ['dist/spec/packages/**/*.spec.js'],
   workerThreads: false,
