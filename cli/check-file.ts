@@ -2,6 +2,7 @@
 import { BadFileError } from '../lib/config/bad-file-error.js';
 import type { Configuration, FlagLayer } from '../lib/config/configuration.js';
 import { mergeConfiguration } from '../lib/config/merge-configuration.js';
+import { formatCopyFlag, formatExecFlag } from '../lib/config/permissions.js';
 import { formatProblem, type Problem } from '../lib/config/problem.js';
 import { inspectConfigurationFile } from '../lib/config/read-configuration-file.js';
 import { toVproxyError } from '../lib/errors.js';
@@ -49,10 +50,13 @@ function bad(file: string, problems: readonly Problem[]): BadFileError {
 
 /** A line for each channel, and for each of its forwards. */
 function describe({ channels }: Configuration): string {
-  const lines = channels.flatMap(({ label, address, forwards = [], template = [] }) => [
+  const lines = channels.flatMap(({ label, address, forwards = [], template = [], exec = null, copy = null }) => [
     `${label}: ${escapeText(address, 1024)}`,
     ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
       ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
+    ),
+    ...[formatExecFlag(exec), formatCopyFlag(copy)].flatMap((flag) =>
+      flag === null ? [] : [`  ${escapeText(flag, 1024)}`],
     ),
   ]);
   return lines.map((line) => `${line}\n`).join('');

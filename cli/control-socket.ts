@@ -1,4 +1,5 @@
 /** Which control socket a process has, and what becomes of one that cannot be had. */
+import { dirname } from 'node:path';
 import type { Configuration } from '../lib/config/configuration.js';
 import type { ControlServer } from '../lib/control/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../lib/control/socket-paths.js';
@@ -7,6 +8,7 @@ import { escapeText } from '../lib/util/escape.js';
 import { formatHostPort, type HostPort } from '../lib/util/host-port.js';
 import { isAnswered } from '../lib/util/listen.js';
 import type { Log } from '../lib/util/log-event.js';
+import { removeStaleSockets } from './stale-sockets.js';
 
 /** A socket to make. */
 export interface ControlSocket {
@@ -38,7 +40,7 @@ export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promis
   if (await isAnswered(path).catch(() => false)) throw claimed(path, askedBy);
 }
 
-/** Listens. Rejects where the path was given, or is another one's by now; else what fails is a warning. */
+/** Listens, and removes what processes that were killed have left in the folder that is made for such sockets. Rejects where the path was given, or is another one's by now; else what fails is a warning. */
 export async function listenForControl(server: ControlServer, socket: ControlSocket, log: Log): Promise<void> {
   const { path, askedBy, isExplicit } = socket;
   if (path === null) {
@@ -46,6 +48,7 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
     log({ level: 'info', event: 'control-off', message, fields: {} });
     return;
   }
+  if (!isExplicit) await removeStaleSockets(dirname(path));
   try {
     await server.listen({ path });
   } catch (error) {

@@ -10,8 +10,10 @@ const path = isSea() ? findProgram(called, process.env.PATH) : called;
 const words = process.argv.slice(2);
 const name = basename(path);
 
-if (name.startsWith('vproxy') && name !== 'vproxy-storage') {
-  void import('./main.js').then(({ runCommandLine }) => runCommandLine(words));
-} else {
+if (!name.startsWith('vproxy') || name === 'vproxy-storage') {
   void import('./storage-wrapper.js').then(({ runStorageWrapper }) => runStorageWrapper([path, ...words]));
+} else if (words[0] === 'exec' || words[0] === 'shell') {
+  void import('./exec/run-exec.js').then(({ runExec }) => runExec(words));
+} else {
+  void import('./main.js').then(({ runCommandLine }) => runCommandLine(words));
 }

@@ -66,6 +66,16 @@ export const RUN_OPTIONS = {
     group: 'Forwards:',
     describe: 'Tell targets of -i which channel and stream they serve, by the PROXY protocol',
   },
+  'allow-exec': {
+    type: 'string',
+    group: 'Services:',
+    describe: 'Let the peer run commands here: any, or with =/PATH[,/PATH…] exactly these programs',
+  },
+  'allow-copy': {
+    type: 'string',
+    group: 'Services:',
+    describe: 'Let the peer read and write files here: all, or with =/DIR those in a folder',
+  },
   wait: {
     type: 'string',
     requiresArg: true,

@@ -1,10 +1,14 @@
-/** The words of a command line before yargs sees them: two things that it would take in silence or not at all. */
+/** The words of a command line before yargs sees them: what it would take in silence, otherwise, or not at all. */
 import { VproxyError } from '../lib/errors.js';
 import { escapeText } from '../lib/util/escape.js';
 import { RUN_OPTIONS } from './options.js';
 
+/** The value of an option whose value may be left out, where it is: no word of a command line has a NUL. */
+export const NO_VALUE = '\0';
+
 /**
- * The same words with a value that is attached to a short option (`-ossh:22`) set apart. Throws `bad-argument` for a
+ * The same words with a value that is attached to a short option (`-ossh:22`) set apart. Where a value may be left out, it
+ * stands behind `=` only: the next word is not taken for it. Throws `bad-argument` for a
  * value behind an option that has none (`--insecure=yes`).
  */
 export function normalizeArguments(args: readonly string[]): string[] {
@@ -14,6 +18,7 @@ export function normalizeArguments(args: readonly string[]): string[] {
     if (flag !== undefined && FLAGS.has(flag)) {
       throw new VproxyError('bad-argument', `${escapeText(word)}: ${flag} takes no value`);
     }
+    if (WITH_OPTIONAL_VALUE.has(word)) return [`${word}=${NO_VALUE}`];
     const option = word.slice(0, 2);
     return SHORT_WITH_VALUE.has(option) && word.length > 2 && word[2] !== '=' ? [option, word.slice(2)] : [word];
   });
@@ -28,6 +33,7 @@ export function formatOption(name: string): string {
 interface Shape {
   readonly type: 'string' | 'boolean' | 'count';
   readonly alias?: string;
+  readonly requiresArg?: boolean;
 }
 
 const SHAPES: readonly (readonly [string, Shape])[] = Object.entries(RUN_OPTIONS);
@@ -41,6 +47,10 @@ const FLAGS = new Set([
   '--version',
   ...SHAPES.filter(([, o]) => o.type !== 'string').flatMap(spellings),
 ]);
+
+const WITH_OPTIONAL_VALUE = new Set(
+  SHAPES.filter(([, { type, requiresArg = false }]) => type === 'string' && !requiresArg).flatMap(spellings),
+);
 
 const SHORT_WITH_VALUE = new Set(
   SHAPES.filter(([, { type }]) => type === 'string')

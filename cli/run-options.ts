@@ -3,12 +3,13 @@ import { parseAuditPlace } from '../lib/config/audit-place.js';
 import { parseChannelArgument } from '../lib/config/channel-argument.js';
 import type { ChannelSettings, FlagLayer, LogFormat } from '../lib/config/configuration.js';
 import { requireKeyFile } from '../lib/config/key-file.js';
+import { parseCopyText, parseExecText } from '../lib/config/permissions.js';
 import { toVproxyError, VproxyError } from '../lib/errors.js';
 import { parsePortService } from '../lib/forward/vsock-mux-endpoint.js';
 import type { StorageOptions } from '../lib/proxy/storage-service.js';
 import { escapeText } from '../lib/util/escape.js';
 import { parseHostPort } from '../lib/util/host-port.js';
-import { formatOption } from './raw-arguments.js';
+import { formatOption, NO_VALUE } from './raw-arguments.js';
 
 /** The arguments of the command as yargs gives them. */
 export type RawArguments = Readonly<Record<string, unknown>>;
@@ -68,6 +69,8 @@ function parseSettings(args: RawArguments): ChannelSettings {
   const deadAfterS = number(args, 'dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
   const storage = parseStorage(args);
   const keyFiles = parseKeyFiles(args);
+  const exec = parsePermission(args, 'allow-exec', parseExecText);
+  const copy = parsePermission(args, 'allow-copy', parseCopyText);
   return {
     ...(waitS === undefined ? {} : { waitMs: waitS * 1000 }),
     ...(deadAfterS === undefined ? {} : { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
@@ -75,7 +78,14 @@ function parseSettings(args: RawArguments): ChannelSettings {
     ...(keyFiles.length === 0 ? {} : { keyFiles }),
     ...(args['peer-address'] === true ? { peerAddress: true } : {}),
     ...(storage === undefined ? {} : { storage }),
+    ...(exec === undefined ? {} : { exec }),
+    ...(copy === undefined ? {} : { copy }),
   };
+}
+
+/** What an option allows whose value may be left out: null is for everything. */
+function parsePermission<T>(args: RawArguments, option: string, parse: (text: string | null) => T): T | undefined {
+  return parseValue(args, option, (value) => parse(value === NO_VALUE ? null : value));
 }
 
 function parseKeyFiles(args: RawArguments): string[] {

@@ -131,6 +131,20 @@ export const ERROR_CODES = {
     125,
     'A command could not be run, or how it ended is not known: no proxy, no peer, or one of them went away.',
   ),
+  'copy-failed': row(
+    'stream',
+    false,
+    false,
+    74,
+    'A copy could not read or write a file or a folder, or it changed meanwhile.',
+  ),
+  'copy-refused': row(
+    'stream',
+    false,
+    false,
+    73,
+    'A copy has what no copy may have, such as a device or a way out of it, or something else is in its place.',
+  ),
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */

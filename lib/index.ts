@@ -2,6 +2,7 @@
 export { type ControlClient, connectControl } from './control/client.js';
 export type {
   ChannelRequest,
+  CommandRequest,
   EventsRequest,
   ForwardRequest,
   RemovalRequest,
@@ -16,6 +17,9 @@ export type { ControlStatus } from './control/routes/status.js';
 export type { ServiceStream } from './control/service-stream.js';
 export type { StreamWithRates } from './control/stream-rates.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
+export { type CommandOutput, collectOutput } from './exec/collect-output.js';
+export { type CommandEnd, ExecCall, runCommand } from './exec/exec-call.js';
+export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './exec/messages.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export type { ChannelChanges } from './proxy/apply-channels.js';

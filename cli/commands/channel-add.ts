@@ -1,4 +1,5 @@
 /** `vproxy channel add`: adds a channel. */
+import { resolve } from 'node:path';
 import type { Arguments } from '../control/arguments.js';
 import { describeWait } from '../control/channel-table.js';
 import type { Command } from '../control/command.js';
@@ -17,6 +18,7 @@ export const command: Command = {
     wait: { value: 'SECONDS', describe: 'For how long a local connection waits for a session' },
     'dead-after': { value: 'SECONDS', describe: 'Silence that ends a session; 0: never' },
     insecure: { describe: 'Let tcp-listen listen on addresses that other machines reach' },
+    key: { value: 'FILE', isRepeatable: true, describe: 'A file with a key that its peer must have as well' },
     ...JSON_OPTION,
   },
   operands: ['CHANNEL'],
@@ -31,6 +33,8 @@ async function addChannel(args: Arguments): Promise<void> {
   const name = args.text('own-name');
   const waitS = args.number('wait', 'seconds', 0, MAX_SECONDS);
   const deadAfterS = args.number('dead-after', 'seconds (0: never)', 0, MAX_SECONDS);
+  // The process may run in another folder.
+  const keys = args.texts('key').map((path) => resolve(path));
   const control = await openControl(args);
   const added = await control.addChannel({
     address,
@@ -41,6 +45,7 @@ async function addChannel(args: Arguments): Promise<void> {
     ...(waitS === undefined ? {} : { waitS }),
     ...(deadAfterS === undefined ? {} : { deadAfterS }),
     ...(args.has('insecure') ? { insecure: true } : {}),
+    ...(keys.length === 0 ? {} : { keys }),
   });
   if (args.has('json')) {
     printJson(added);

@@ -94,11 +94,12 @@ function valueOf(
 }
 
 function requireOperands({ usage, operands = [] }: Command, given: readonly string[], isHelp: boolean): void {
-  const extra = given[operands.length];
+  const hasMany = operands.some((operand) => operand.endsWith('…'));
+  const extra = hasMany ? undefined : given[operands.length];
   if (extra !== undefined) throw bad(`${quote(extra)}: there is nothing that it could be; usage: vproxy ${usage}`);
   const missing = operands[given.length];
   if (missing === undefined || missing.startsWith('[') || isHelp) return;
-  throw bad(`${missing} is missing; usage: vproxy ${usage}`);
+  throw bad(`${missing.replace('…', '')} is missing; usage: vproxy ${usage}`);
 }
 
 function unknownOption(rawName: string, options: CommandOptions): VproxyError {

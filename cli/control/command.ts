@@ -25,7 +25,7 @@ export interface Command {
   readonly isLocal?: boolean;
   /** Its own options; `--help` is added, and `--socket` and `--name` unless it is local. */
   readonly options: CommandOptions;
-  /** What its operands are called; those that begin with `[` may be missing. Default: none. */
+  /** What its operands are called; those that begin with `[` may be missing, and one that ends in `…` may be many. Default: none. */
   readonly operands?: readonly string[];
   /** Does it. Resolves with the exit status, 0 where there is none. */
   run(args: Arguments): Promise<number | undefined> | Promise<void>;

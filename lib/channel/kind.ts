@@ -63,6 +63,8 @@ export interface DialKind<A> {
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
   format(address: A): string;
+  /** Whether nobody on a network can be the peer, or between it and this side. Default: it is so. */
+  isPrivate?(address: A): boolean;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
   dial(address: A, context: DialContext): Promise<Link>;
 }

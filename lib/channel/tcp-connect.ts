@@ -1,5 +1,5 @@
 /** `tcp-connect:HOST:PORT`: a TCP port that the other vproxy, or QEMU, listens on. */
-import { formatHostPort, type HostPort, parseHostPort } from '../util/host-port.js';
+import { formatHostPort, type HostPort, isLoopback, parseHostPort } from '../util/host-port.js';
 import { dialSocket } from './dial-socket.js';
 import type { DialKind } from './kind.js';
 import { TCP_TRAITS } from './traits.js';
@@ -10,5 +10,6 @@ export const tcpConnect: DialKind<HostPort> = {
   traits: TCP_TRAITS,
   parse: (text) => parseHostPort(text),
   format: formatHostPort,
+  isPrivate: ({ host }) => isLoopback(host),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
 };

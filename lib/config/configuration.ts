@@ -3,6 +3,8 @@ import type { Rotation } from '../forward/log-file.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { ChannelOptions } from '../proxy/channel-options.js';
 import type { ChannelPolicies } from '../proxy/channel-policy.js';
+import type { CopyPermission } from '../proxy/copy-service.js';
+import type { ExecPermission } from '../proxy/exec-service.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import type { HostPort } from '../util/host-port.js';
 import type { LogLevel } from '../util/log-event.js';
@@ -46,6 +48,8 @@ export interface ChannelSettings {
   readonly peerAddress?: boolean;
   readonly policies?: ChannelPolicies;
   readonly storage?: StorageOptions;
+  readonly exec?: ExecPermission | null;
+  readonly copy?: CopyPermission | null;
 }
 
 /** One channel of a file. */

@@ -4,6 +4,7 @@ import { formatForwardSpec } from '../forward/spec.js';
 import { formatHostPort } from '../util/host-port.js';
 import { formatAuditPlace } from './audit-place.js';
 import type { Configuration } from './configuration.js';
+import { describeCopy, describeExec } from './permissions.js';
 import { describeServiceRules } from './service-rules.js';
 
 /** A plain value for JSON or TOML; reading it back gives the same configuration. */
@@ -34,6 +35,8 @@ function describeChannel(channel: Configuration['channels'][number], processName
     keyFiles = [],
     peerAddress = false,
     policies = {},
+    exec = null,
+    copy = null,
   } = channel;
   const { isAllowed = true, socketPath = null, parallel = 1 } = channel.storage ?? {};
   const texts = [
@@ -51,6 +54,8 @@ function describeChannel(channel: Configuration['channels'][number], processName
     insecure,
     keys: keyFiles,
     'peer-address': peerAddress,
+    'allow-exec': describeExec(exec),
+    'allow-copy': describeCopy(copy),
     ...(Object.keys(policies).length === 0 ? {} : { services: describeServiceRules(policies) }),
     storage: isAllowed && { ...(socketPath === null ? {} : { socket: socketPath }), parallel },
   };

@@ -6,6 +6,7 @@ import { parseLabel } from '../proxy/channel-options.js';
 import { parseHostPort } from '../util/host-port.js';
 import { parseAuditPlace } from './audit-place.js';
 import { requireKeyFile } from './key-file.js';
+import { parseCopyValue, parseExecValue } from './permissions.js';
 
 const MAX_SECONDS = 86_400;
 const MAX_PARALLEL = 1024;
@@ -46,6 +47,17 @@ const parsed = <T>(what: string, parse: (value: string) => T) =>
     }
   });
 
+/** Whatever `parse` understands; what it throws is wrong with the key. */
+const understood = <T>(parse: (value: unknown) => T) =>
+  z.unknown().transform((value, context): T => {
+    try {
+      return parse(value);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: toVproxyError(error).message });
+      return z.NEVER;
+    }
+  });
+
 /** A file with a key; the key itself is refused without being shown. */
 const keyFile = parsed('the path of a file', (value) => requireKeyFile(value));
 
@@ -68,6 +80,8 @@ const settings = {
   insecure: yesOrNo.optional(),
   keys: z.array(keyFile, expecting('a list of paths, such as ["/etc/vproxy/vm1.key"]')).optional(),
   'peer-address': yesOrNo.optional(),
+  'allow-exec': understood(parseExecValue).optional(),
+  'allow-copy': understood(parseCopyValue).optional(),
   services: table('a table for each service, such as [services.ssh]'),
   name: text('a text', MAX_NAME_LENGTH).optional(),
 };

@@ -77,6 +77,8 @@ export function completeChannel(options: ChannelOptions & { readonly label: stri
     keyFiles: options.keyFiles ?? [],
     peerAddress: options.peerAddress ?? false,
     policies: options.policies ?? {},
+    exec: options.exec ?? null,
+    copy: options.copy ?? null,
     storage: isAllowed ? { isAllowed, socketPath, parallel } : { isAllowed, socketPath: null, parallel: 1 },
   };
 }

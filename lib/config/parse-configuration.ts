@@ -4,6 +4,8 @@ import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { parseLabel } from '../proxy/channel-options.js';
+import type { CopyPermission } from '../proxy/copy-service.js';
+import type { ExecPermission } from '../proxy/exec-service.js';
 import { isGroup } from '../proxy/group-pattern.js';
 import type { StorageOptions } from '../proxy/storage-service.js';
 import { checkTable } from './check-table.js';
@@ -107,6 +109,8 @@ interface SettingsTable {
   readonly insecure?: boolean | undefined;
   readonly keys?: readonly string[] | undefined;
   readonly 'peer-address'?: boolean | undefined;
+  readonly 'allow-exec'?: ExecPermission | null | undefined;
+  readonly 'allow-copy'?: CopyPermission | null | undefined;
 }
 
 function parseSettings(table: SettingsTable): ChannelSettings {
@@ -117,6 +121,8 @@ function parseSettings(table: SettingsTable): ChannelSettings {
     ...pick('insecure', insecure),
     ...pick('keyFiles', keys),
     ...pick('peerAddress', peerAddress),
+    ...pick('exec', table['allow-exec']),
+    ...pick('copy', table['allow-copy']),
   };
 }
 

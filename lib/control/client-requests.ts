@@ -1,4 +1,5 @@
 /** What a control socket is asked: plain values, such as they stand in JSON. Types alone. */
+import type { ExecRequest } from '../exec/messages.js';
 
 /** A channel to be added. */
 export interface ChannelRequest {
@@ -16,6 +17,12 @@ export interface ChannelRequest {
   /** Silence for so long ends a session; 0: never. */
   readonly deadAfterS?: number;
   readonly insecure?: boolean;
+  /** Absolute paths of key files, on the machine of the process. Default: what it was given for all channels. */
+  readonly keys?: readonly string[];
+  /** As `allow-exec` in a file. Default: as with `keys`. */
+  readonly allowExec?: boolean | readonly string[];
+  /** As `allow-copy` in a file. Default: as with `keys`. */
+  readonly allowCopy?: boolean | string;
 }
 
 /** A forward to be added. */
@@ -42,6 +49,12 @@ export interface EventsRequest {
   readonly follow?: boolean;
   /** Ends the events, in order. */
   readonly signal?: AbortSignal;
+}
+
+/** A command to be run, besides its words. */
+export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
 }
 
 /** What is waited for. */

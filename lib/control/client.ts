@@ -1,9 +1,19 @@
 /** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
+import { type ExecCall, runCommand } from '../exec/exec-call.js';
+import { openError } from '../exec/exec-error.js';
+import { EXEC_SERVICE } from '../exec/messages.js';
 import type { ChannelChanges } from '../proxy/apply-channels.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../proxy/status.js';
 import type { LogLevel } from '../util/log-event.js';
 import { answeredError } from './answered-error.js';
-import type { ChannelRequest, EventsRequest, ForwardRequest, RemovalRequest, WaitRequest } from './client-requests.js';
+import type {
+  ChannelRequest,
+  CommandRequest,
+  EventsRequest,
+  ForwardRequest,
+  RemovalRequest,
+  WaitRequest,
+} from './client-requests.js';
 import { connectService } from './connect-service.js';
 import { bodyOf, type ControlRequest, requestText, requestValue, responseTo } from './control-request.js';
 import type { ControlEvent } from './event-ring.js';
@@ -158,6 +168,24 @@ export class ControlClient {
    */
   connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
     return connectService(this.path, service, channel);
+  }
+
+  /**
+   * Runs a command at the peer: its first word, found by its path or in `PATH` there, with the others as arguments; no words
+   * are the login shell. Resolved when the peer has the call. Rejects with `command-denied` where the peer lets no commands be
+   * run, and with `exec-unavailable` where there is no such peer.
+   *
+   *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
+   *     const { status, stdout } = await collectOutput(call);
+   */
+  async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
+    let stream: ServiceStream;
+    try {
+      stream = await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true });
+    } catch (error) {
+      throw openError(error);
+    }
+    return runCommand(stream, { argv, ...request });
   }
 
   /** What the process answers is taken for what the contract says: it is the same user's, and of the same program. */

@@ -2,10 +2,20 @@
 import type { Socket } from 'node:net';
 import { VproxyError } from '../errors.js';
 import type { MuxStream } from '../session/mux-stream.js';
+import { isHungUp } from '../util/hidden-reset.js';
 import { resetSocket } from '../util/reset-socket.js';
 
+/** How the two depend on each other. */
+export interface JoinOptions {
+  /**
+   * Whether the stream is reset when the program at the socket has gone. A unix socket that was closed looks like one whose
+   * direction has ended, so that else this is noticed when something is written to it.
+   */
+  readonly isAttached: boolean;
+}
+
 /** Joins the two, which own each other from then on. The socket may have ended its direction already. */
-export function joinStream(stream: MuxStream, socket: Socket): void {
+export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: JoinOptions): void {
   // Resets arrive with the close of the stream.
   stream.on('error', () => undefined);
   stream.on('close', () => {
@@ -18,6 +28,14 @@ export function joinStream(stream: MuxStream, socket: Socket): void {
     const isOrderly = socket.readableEnded && socket.writableFinished;
     if (!isOrderly) stream.destroy(new VproxyError('local-error', 'the local socket was closed'));
   });
+  if (isAttached) {
+    socket.on('end', () => {
+      // A program that has gone when the other end had ended has left in order.
+      if (!stream.readableEnded && isHungUp(socket)) {
+        stream.destroy(new VproxyError('cancelled', 'the program at the control socket has gone'));
+      }
+    });
+  }
   socket.pipe(stream);
   stream.pipe(socket);
 }

@@ -37,6 +37,9 @@ export const STDIN_CREDIT_BYTES = 262_144;
 /** A START or an EXIT may have so many bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 
+/** The longest time-out: what a timer can wait for, in milliseconds (24 days). */
+export const MAX_DURATION_MS = 2 ** 31 - 1;
+
 /** The size of a terminal, in characters: 1 to 65,535. */
 export interface TerminalSize {
   readonly columns: number;
@@ -63,9 +66,9 @@ export interface ExecRequest {
   readonly terminal?: TerminalRequest;
   /** False: it is given no standard input, and no STDIN comes. Default true. */
   readonly hasInput?: boolean;
-  /** It is ended (TERM, later KILL) when it has run so long, in milliseconds. Default: never. */
+  /** It is ended (TERM, later KILL) when it has run so long, in milliseconds; up to {@link MAX_DURATION_MS}. Default, and 0: never. */
   readonly timeoutMs?: number;
-  /** From TERM to KILL, in milliseconds. Default 5,000. */
+  /** From TERM to KILL, in milliseconds; up to {@link MAX_DURATION_MS}. Default 5,000. */
   readonly killAfterMs?: number;
 }
 
@@ -83,8 +86,12 @@ export interface ExecResult {
   readonly error: { readonly code: string; readonly message: string } | null;
 }
 
-/** The record of a request. Throws `bad-argument` for one that is too long. */
+/** The record of a request. Throws `bad-argument` for one that is too long, or waits too long. */
 export function encodeStart(request: ExecRequest): Buffer {
+  const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
+  if (!delays.every(isDelay)) {
+    throw new VproxyError('bad-argument', `a time-out is not within 0 to ${MAX_DURATION_MS} ms`);
+  }
   const text = JSON.stringify(request);
   if (Buffer.byteLength(text) > MAX_REQUEST_BYTES) {
     throw new VproxyError('bad-argument', `the command is longer than ${MAX_REQUEST_BYTES} bytes`);
@@ -121,8 +128,8 @@ export function decodeStart(payload: Buffer): ExecRequest {
   if (cwd !== undefined && !isText(cwd)) throw wrong('START', 'cwd');
   if (user !== undefined && !isText(user)) throw wrong('START', 'user');
   if (hasInput !== undefined && typeof hasInput !== 'boolean') throw wrong('START', 'hasInput');
-  if (timeoutMs !== undefined && !isDuration(timeoutMs)) throw wrong('START', 'timeoutMs');
-  if (killAfterMs !== undefined && !isDuration(killAfterMs)) throw wrong('START', 'killAfterMs');
+  if (timeoutMs !== undefined && !isDelay(timeoutMs)) throw wrong('START', 'timeoutMs');
+  if (killAfterMs !== undefined && !isDelay(killAfterMs)) throw wrong('START', 'killAfterMs');
   return {
     argv: argv,
     ...(cwd !== undefined && { cwd }),
@@ -220,6 +227,8 @@ const isCount = (value: unknown, most: number): value is number =>
 
 const isDuration = (value: unknown): value is number =>
   typeof value === 'number' && Number.isFinite(value) && value >= 0;
+
+const isDelay = (value: unknown): value is number => isDuration(value) && value <= MAX_DURATION_MS;
 
 const wrong = (what: string, field: string): VproxyError =>
   new VproxyError('protocol-error', `exec: ${what}: ${field} is not valid`);

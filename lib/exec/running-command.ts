@@ -20,6 +20,13 @@ export interface CommandOptions {
   /** Default: those of this process. */
   readonly uid?: number;
   readonly gid?: number;
+  /**
+   * Who gets its pipes, or its terminal, so that it can open them once more (`/dev/stdout`): also set where the program
+   * changes the user by itself. Default: this process.
+   */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  /** False: its standard input is `/dev/null`; of no meaning in a terminal. Default true. */
+  readonly hasInput?: boolean;
 }
 
 /**

@@ -3,6 +3,7 @@ import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { type ChannelOptions, labelTaken } from './channel-options.js';
 import { changedPolicies } from './channel-policy.js';
 import type { ForwardEntry } from './forward-table.js';
+import { changedPermissions, permittedNames } from './permitted-services.js';
 import type { ProxyChannel } from './proxy-channel.js';
 
 /** What was done: labels of channels, and texts of forwards behind the label of their channel. */
@@ -13,7 +14,7 @@ export interface ChannelChanges {
   readonly replacedChannels: readonly string[];
   readonly addedForwards: readonly string[];
   readonly removedForwards: readonly string[];
-  /** Services whose rule is another one, behind the label of their channel. */
+  /** Services whose rule, or permission, is another one, behind the label of their channel. */
   readonly changedPolicies: readonly string[];
 }
 
@@ -66,11 +67,11 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   return describe(plan);
 }
 
-/** A channel that stays, and what its keys and rules are to be. */
+/** A channel that stays, what its keys, rules and permissions are to be, and for which services these are other ones. */
 interface Adoption {
   readonly channel: ProxyChannel;
   readonly made: ProxyChannel;
-  readonly policies: readonly string[];
+  readonly services: readonly string[];
 }
 
 interface Plan {
@@ -94,13 +95,13 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
     if (labels.has(made.label)) throw labelTaken(made.label);
     labels.add(made.label);
     const channel = holder.channels.get(made.label);
-    if (channel === undefined || settingsText(channel.options) !== settingsText(options)) {
+    if (channel === undefined || mustBeReplaced(channel, options)) {
       comingChannels.push(made);
       continue;
     }
     channel.isDeclared = true;
     kept.add(channel);
-    adoptions.push({ channel, made, policies: changedPolicies(channel.options.policies, options.policies) });
+    adoptions.push({ channel, made, services: changedServices(channel.options, options) });
     const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
     for (const spec of options.forwards ?? []) {
       const key = specText(spec);
@@ -129,11 +130,25 @@ async function commit(plan: Plan, holder: ChannelHolder): Promise<void> {
 const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
   goingChannels.some(({ label }) => label === channel.label);
 
-/** Everything of a channel for which it has to be begun anew: not its forwards and rules, nor which keys it has, if any. */
+/** Also where a forward gets the name of a service that the channel serves by itself until then. */
+function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): boolean {
+  const own = permittedNames(options);
+  const isTaken = (wanted.forwards ?? []).some(
+    ({ direction, service }) => direction === 'incoming' && own.includes(service),
+  );
+  return isTaken || settingsText(options) !== settingsText(wanted);
+}
+
+/** Everything of a channel for which it has to be begun anew: not its forwards, rules and permissions, nor which keys it has, if any. */
 function settingsText(options: ChannelOptions): string {
   const hasKeys = (options.keyFiles ?? []).length > 0;
-  return JSON.stringify(Object.entries({ ...options, forwards: null, policies: null, keyFiles: hasKeys }).sort());
+  const adopted = { forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };
+  return JSON.stringify(Object.entries({ ...options, ...adopted }).sort());
 }
+
+const changedServices = (one: ChannelOptions, other: ChannelOptions): string[] => [
+  ...new Set([...changedPolicies(one.policies, other.policies), ...changedPermissions(one, other)]),
+];
 
 const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;
 
@@ -152,8 +167,8 @@ function describe(plan: Plan): ChannelChanges {
     replacedChannels: coming.filter((label) => going.includes(label)),
     addedForwards: texts(plan.addedForwards),
     removedForwards: texts(plan.removedForwards),
-    changedPolicies: plan.adoptions.flatMap(({ channel, policies }) =>
-      policies.map((service) => `${channel.label}/${service}`),
+    changedPolicies: plan.adoptions.flatMap(({ channel, services }) =>
+      services.map((service) => `${channel.label}/${service}`),
     ),
   };
 }

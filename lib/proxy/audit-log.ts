@@ -14,6 +14,12 @@ const AUDITED: ReadonlySet<string> = new Set([
   'stream-refused',
   'stream-denied',
   'storage-call',
+  'exec-started',
+  'exec-ended',
+  'exec-refused',
+  'copy-started',
+  'copy-ended',
+  'copy-refused',
 ]);
 
 /** While so much waits for a disk that takes nothing, further lines are counted and not kept, in bytes. */

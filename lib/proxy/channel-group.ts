@@ -11,6 +11,7 @@ import { type ChannelOptions, DEFAULT_LABEL, parseLabel } from './channel-option
 import { type GroupFolder, readGroupFolder } from './group-folder.js';
 import { GroupPattern } from './group-pattern.js';
 import { readKeys } from './read-keys.js';
+import { requireAllowable } from './require-allowable.js';
 import type { ChannelStatus } from './status.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
@@ -69,8 +70,11 @@ export class ChannelGroup {
     if ((options.forwards ?? []).length > 0) {
       throw new VproxyError('bad-argument', `channel ${this.label}: the forwards of a group are a template of texts`);
     }
-    // Finds what is not valid in the template and the keys before any socket is there.
-    readKeys(options, parseChannel(this.optionsFor('a').address));
+    // Finds what is not valid in the template, the keys and the permissions before any socket is there.
+    const member = this.optionsFor('a');
+    const address = parseChannel(member.address);
+    readKeys(member, address);
+    requireAllowable(address, member);
   }
 
   /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */

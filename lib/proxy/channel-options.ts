@@ -13,6 +13,8 @@ import type { SecureLayerFactory } from '../session/secure-layer.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelPolicies } from './channel-policy.js';
+import type { CopyPermission } from './copy-service.js';
+import type { ExecPermission } from './exec-service.js';
 import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
 
 /** The label of a channel that was given none. */
@@ -55,6 +57,10 @@ export interface ChannelOptions {
   /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
   readonly policies?: ChannelPolicies;
   readonly storage?: StorageOptions;
+  /** What the peer may run on this side; null: nothing, not even the service is offered. Default null. */
+  readonly exec?: ExecPermission | null;
+  /** Which files of this side the peer may read and write; null: none. Default null. */
+  readonly copy?: CopyPermission | null;
 }
 
 /** What a label is made of. */

@@ -11,7 +11,7 @@ const LINES_PER_SECOND = 10;
 const TELL_AFTER_MS = 1000;
 
 /** The events whose number others decide about. Debug lines are never left out: somebody asked for all of them. */
-const LIMITED = /^(?:accept|channel|session|stream)-/;
+const LIMITED = /^(?:accept|channel|exec|session|stream)-/;
 
 /** What is known of one event. */
 interface Flow {

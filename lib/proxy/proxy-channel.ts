@@ -1,4 +1,4 @@
-/** One channel of a proxy: its supervisor, its sessions, its forwards, and its storage broker. */
+/** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address.js';
 import { VproxyError } from '../errors.js';
@@ -36,8 +36,10 @@ import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
 import { LogLimit } from './log-limit.js';
 import { logStream } from './log-stream.js';
+import { PermittedServices } from './permitted-services.js';
 import { readKeys } from './read-keys.js';
 import { requestFilters } from './request-filters.js';
+import { requireAllowable } from './require-allowable.js';
 import type { ChannelStatus, ServiceStatus, StreamStatus } from './status.js';
 import { StorageService } from './storage-service.js';
 
@@ -79,6 +81,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   /** Those of its options. */
   readonly #firstForwards: readonly ForwardEntry[];
   readonly #storage: StorageService | null;
+  readonly #permitted: PermittedServices;
   readonly #stopping = new AbortController();
   readonly #logLimit: LogLimit;
   readonly #log: Log;
@@ -93,6 +96,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#options = options;
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
+    requireAllowable(this.address, options);
     this.#keys = readKeys(options, this.address);
     this.#clock = clock;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
@@ -139,6 +143,8 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
           log: this.#log,
         })
       : null;
+    this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
+    this.#permitted.allow(options);
     this.#supervisor = supervise(
       this.address,
       settingsFor(this.address, options, () => this.#keys, identity),
@@ -168,6 +174,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   async listen(): Promise<void> {
     for (const entry of this.#firstForwards) await this.forwards.start(entry);
     await this.#storage?.start();
+    this.#permitted.start();
     // What began to listen after `stop` had looked at it.
     if (this.#stopping.signal.aborted) await this.stop();
   }
@@ -188,7 +195,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
     const streamsReset = this.#supervisor.stop(reason);
-    await Promise.all([streamsReset, this.#storage?.stop(), this.forwards.stop()]);
+    await Promise.all([streamsReset, this.#storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     this.#logLimit.stop();
   }
 
@@ -207,12 +214,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#keys = readKeys(this.#options, this.address);
   }
 
-  /** Takes over the keys of a channel that was made of other options, and its rules, for the streams to come. */
+  /** Takes over the keys of a channel that was made of other options, its rules and permissions, for the streams to come. */
   adopt(made: ProxyChannel): void {
     const changed = changedPolicies(this.#options.policies, made.#options.policies);
     this.#options = made.#options;
     this.#keys = made.#keys;
     this.#putGates(changed);
+    this.#permitted.allow(this.#options);
   }
 
   /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */

@@ -154,11 +154,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     });
   }
 
-  /** Removes a channel with its forwards. Rejects with `not-found`. */
+  /**
+   * Removes a channel with its forwards, behind the changes that are under way; while it drains there may be others. Rejects
+   * with `not-found`.
+   */
   async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
-    const channel = this.#find(label);
+    const channel = await this.#change(() => Promise.resolve(this.#find(label)));
     if (isDraining) await channel.drain('the channel was removed');
-    await this.#end(channel);
+    await this.#change(async () => {
+      // There may be another one in its place by now.
+      if (this.#channels.get(label) === channel) await this.#end(channel);
+    });
   }
 
   /**

@@ -1,7 +1,8 @@
 /** The commands that look at a running vproxy and change it. */
-import { join } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import test from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { writeKeyFile } from '../helpers/key-files.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { runPiped } from '../helpers/run-piped.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
@@ -85,7 +86,9 @@ test.serial('removing a forward waits for its streams', async (t) => {
 
 test.serial('a channel is added and removed', async (t) => {
   const { run, here } = await steeredPair(t);
-  const address = `unix-connect:${join(temporaryFolder(t), 'none')}`;
+  const folder = temporaryFolder(t);
+  const address = `unix-connect:${join(folder, 'none')}`;
+  const keys = [writeKeyFile(folder, 'one.key', '1f'), relative('.', writeKeyFile(folder, 'two.key', '2e'))];
   const added = await run(
     'channel',
     'add',
@@ -96,10 +99,17 @@ test.serial('a channel is added and removed', async (t) => {
     '3',
     '--own-name',
     'me',
+    ...keys.flatMap((key) => ['--key', key]),
   );
   t.is(added.stderr, '');
   t.regex(added.stdout, /^vm2: (opening|waiting|backing-off)/);
-  t.like(here.proxy.options[1], { label: 'vm2', address, waitMs: 3000, name: 'me' });
+  t.like(here.proxy.options[1], {
+    label: 'vm2',
+    address,
+    waitMs: 3000,
+    name: 'me',
+    keyFiles: keys.map((key) => resolve(key)),
+  });
   t.regex((await run('status')).stdout, /\nvm2: .*none/);
   t.like(await run('channel', 'add', `vm2=${address}`), { code: 64 });
   t.deepEqual(await run('channel', 'remove', 'vm2'), { code: 0, stdout: '', stderr: '' });

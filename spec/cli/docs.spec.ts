@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
 import { RUN_OPTIONS } from '../../cli/options.js';
+import { normalizeArguments } from '../../cli/raw-arguments.js';
 import { parseRunFlags } from '../../cli/run-options.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
@@ -83,10 +84,10 @@ for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).
   test(`the command lines that ${document} shows are valid`, (t) => {
     for (const [, line = ''] of read(document).matchAll(/^vproxy (-c [^…\n]*)$/gm)) {
       const shellWords = line.replace(/ *[&#].*$/, '').match(/'[^']*'|\S+/g) ?? [];
-      const words = shellWords.map((word) => word.replace(/^'(.*)'$/, '$1'));
+      const words = normalizeArguments(shellWords.map((word) => word.replace(/^'(.*)'$/, '$1')));
       const given: Record<string, unknown> = {};
       while (words.length > 0) {
-        const option = words.shift() ?? '';
+        const [, option = '', attached] = /^(--[^=]+|[^=]+)(?:=(.*))?$/s.exec(words.shift() ?? '') ?? [];
         const entry = Object.entries<{ type: string; alias?: string }>(RUN_OPTIONS).find(
           ([name, { alias }]) => option === `--${name}` || option === `-${alias ?? ''}`,
         );
@@ -95,7 +96,7 @@ for (const document of ['README.md', ...readdirSync(join(PROJECT_ROOT, 'docs')).
           return;
         }
         const [name, { type }] = entry;
-        given[name] = type === 'string' ? [given[name] ?? [], words.shift() ?? ''].flat() : true;
+        given[name] = type === 'string' ? [given[name] ?? [], attached ?? words.shift() ?? ''].flat() : true;
       }
       t.notThrows(() => mergeConfiguration(null, parseRunFlags(given)), line);
     }

@@ -59,6 +59,8 @@ test('flags alone, with everything else left to defaults', (t) => {
         keyFiles: [],
         peerAddress: false,
         policies: {},
+        exec: null,
+        copy: null,
         storage: { isAllowed: true, socketPath: null, parallel: 1 },
       },
     ],
@@ -155,6 +157,50 @@ test('--key, --peer-address and --audit win over what the file says', (t) => {
   });
   for (const channel of channels) t.like(channel, { keyFiles: ['/a.key', '/b.key'], peerAddress: true });
   t.deepEqual(audit, { path: '/b.log', rotation: { maxBytes: 2 ** 20, keep: 5 } });
+});
+
+const ALLOWING = `
+allow-exec = ["/usr/bin/uname"]
+allow-copy = true
+[channels.vm1]
+address = "stdio:"
+allow-exec = true
+allow-copy = "/srv//in/"
+[channels.vm2]
+address = "stdio:"
+allow-exec = false
+allow-copy = false
+[channels.vm3]
+address = "stdio:"
+[channels.vm4]
+address = "stdio:"
+allow-exec = []
+`;
+
+const permissionsOf = ({ channels }: Configuration) => channels.map(({ exec, copy }) => ({ exec, copy }));
+
+test('commands and copies: nothing is allowed where nothing is said, a channel takes back what the file says for all', (t) => {
+  t.deepEqual(permissionsOf(merge(FILE, {})), [
+    { exec: null, copy: null },
+    { exec: null, copy: null },
+  ]);
+  const merged = merge(ALLOWING, {});
+  t.deepEqual(permissionsOf(merged), [
+    { exec: { commands: 'any' }, copy: { root: '/srv/in' } },
+    { exec: null, copy: null },
+    { exec: { commands: ['/usr/bin/uname'] }, copy: { root: null } },
+    { exec: null, copy: { root: null } },
+  ]);
+  const asJson = mergeConfiguration(read(formatConfiguration(merged, 'json')), parseRunFlags({}));
+  t.deepEqual(permissionsOf(asJson), permissionsOf(merged), 'and JSON says the same');
+});
+
+test('--allow-exec and --allow-copy are for every channel, whatever the file says', (t) => {
+  const flags = { 'allow-exec': '/bin/a,,b,/usr//bin/id', 'allow-copy': '/srv/./out/' };
+  const allowed = { exec: { commands: ['/bin/a,b', '/usr/bin/id'] }, copy: { root: '/srv/out' } };
+  const merged = merge(ALLOWING, flags);
+  t.deepEqual(permissionsOf(merged), [allowed, allowed, allowed, allowed]);
+  t.like(merged.channelDefaults, allowed, 'and for those that are added later');
 });
 
 test('what flags say of storage leaves the rest of what the file says of it', (t) => {
@@ -279,8 +325,10 @@ for (const format of ['toml', 'json'] as const) {
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
       t.is(formatConfiguration(again, format), text);
     }
-    const guarded = merge(GUARDED, {});
-    const again = mergeConfiguration(read(formatConfiguration(guarded, format)), parseRunFlags({}));
-    t.deepEqual({ ...again, channelDefaults: null }, { ...guarded, channelDefaults: null } as never);
+    for (const file of [GUARDED, ALLOWING]) {
+      const merged = merge(file, {});
+      const again = mergeConfiguration(read(formatConfiguration(merged, format)), parseRunFlags({}));
+      t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
+    }
   });
 }

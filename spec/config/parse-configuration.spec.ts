@@ -108,7 +108,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, keys, peer-address, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, keys, peer-address, allow-exec, allow-copy, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -126,7 +126,7 @@ test(
 test(
   refuses,
   '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, keys, peer-address, services, name, address, outgoing, incoming, storage, vsock-ports',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, keys, peer-address, allow-exec, allow-copy, services, name, address, outgoing, incoming, storage, vsock-ports',
 );
 test(
   refuses,
@@ -258,6 +258,24 @@ test(refuses, 'keys = "/a"', 'f: keys: expected a list of paths, such as ["/etc/
 test(refuses, 'keys = [3]', `f: keys[0]: ${path}`);
 test(refuses, `keys = ["${KEY}"]`, `f: keys[0]: ${path} that has the key, not the key itself`);
 test(refuses, 'peer-address = "yes"', 'f: peer-address: expected true or false');
+const expectedExec = 'expected true, false, or a list of paths, such as ["/usr/bin/uname"]';
+test(refuses, 'allow-exec = "/usr/bin/uname"', `f: allow-exec: ${expectedExec}`);
+test(refuses, 'allow-exec = [1]', `f: allow-exec: ${expectedExec}`);
+for (const path of ['uname', 'bin/uname', '/usr/../bin/uname', '/usr/bin/', '']) {
+  test(
+    refuses,
+    `[channels.vm1]\naddress = "stdio:"\nallow-exec = ["/usr/bin/id", "${path}"]`,
+    `f: channels.vm1.allow-exec: "${path}" is not the absolute path of a program, such as /usr/bin/uname`,
+  );
+}
+test(refuses, 'allow-copy = 1', 'f: allow-copy: expected true, false, or the path of a folder, such as "/srv/in"');
+for (const path of ['in', '/srv/..', '/srv/../in', '']) {
+  test(
+    refuses,
+    `allow-copy = "${path}"`,
+    `f: allow-copy: "${path}" is not the absolute path of a folder, such as /srv/in`,
+  );
+}
 test(refuses, 'once = 1', 'f: once: expected true or false');
 test(refuses, 'audit = "audit.log"', 'f: audit: the path of a file is absolute, and ends with its name');
 test(refuses, 'audit = "/a,keep=3"', 'f: audit: keep= needs rotate=');

@@ -50,6 +50,32 @@ test('the target may end first', async (t) => {
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
 });
 
+test('a program that is attached resets its stream when it goes; of another one only its direction ends', async (t) => {
+  for (const isAttached of [true, false]) {
+    const heard: string[] = [];
+    const setup = await setUp(t, (socket) => {
+      socket.on('error', () => heard.push('reset')).on('end', () => heard.push('end'));
+      socket.resume();
+    });
+    const socket = await openStream(t, setup.path, `service=x&attached=${String(isAttached)}`);
+    socket.destroy();
+    await eventually(() => heard.length > 0);
+    t.deepEqual(heard, [isAttached ? 'reset' : 'end']);
+    t.is(setup.a.proxy.listStreams().length, isAttached ? 0 : 1);
+  }
+});
+
+test('the end of the direction of an attached program is no more than that', async (t) => {
+  const setup = await setUp(t, (socket) => {
+    void readToEnd(socket).then((bytes) => socket.end(`${bytes.length} bytes`));
+  });
+  const socket = await openStream(t, setup.path, 'service=x&attached=true');
+  socket.end('four');
+  t.is((await readToEnd(socket)).toString(), '4 bytes');
+  await noStreams(setup);
+  t.is(setup.a.proxy.channel('default').totals.streamsFailed, 0);
+});
+
 test('what comes in one piece with the request belongs to the stream', async (t) => {
   const { path } = await setUp(t, echo);
   const socket = localSocket(t, { path });

@@ -6,6 +6,7 @@ import type { ControlStatus } from '../../lib/control/routes/status.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../lib/proxy/status.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
+import { writeKeyFile } from '../helpers/key-files.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
@@ -61,6 +62,40 @@ test('a channel is added with its forwards, and removed', async (t) => {
   t.like(options, { deadAfterMs: null, waitMs: 500 });
   t.is((await ask('DELETE', '/v1/channels/vm1?mode=now')).status, 204);
   t.is((await ask('GET', '/v1/channels/vm1')).status, 404);
+});
+
+test('a channel is added with keys and permissions of its own, or with those of the process', async (t) => {
+  const folder = temporaryFolder(t);
+  const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`);
+  const key = writeKeyFile(folder, 'own.key', '1f');
+  const { ask, process: steered } = await startControl(t, proxy);
+  steered.channelDefaults = { exec: { commands: 'any' }, copy: { root: null } };
+  const address = `unix-connect:${join(folder, 'd')}`;
+  const add = (label: string, more: object) => ask('POST', '/v1/channels', { body: { address, label, ...more } });
+  const optionsOf = (wanted: string) => proxy.options.find(({ label }) => label === wanted);
+  t.is((await add('a', {})).status, 201);
+  t.like(optionsOf('a'), { exec: { commands: 'any' }, copy: { root: null } });
+  const own = { keys: [key], allowExec: ['/usr/bin/uname'], allowCopy: folder };
+  t.is((await add('b', own)).status, 201);
+  t.like(optionsOf('b'), { keyFiles: [key], exec: { commands: ['/usr/bin/uname'] }, copy: { root: folder } });
+  t.is((await add('c', { allowExec: false, allowCopy: false })).status, 201);
+  t.like(optionsOf('c'), { exec: null, copy: null });
+
+  for (const [more, status, field] of [
+    [{ keys: ['own.key'] }, 400, 'keys[0]'],
+    [{ keys: [key, '1f'.repeat(32)] }, 400, 'keys[1]'],
+    [{ keys: [join(folder, 'none')] }, 422, undefined],
+    [{ allowExec: ['uname'] }, 400, 'allowExec'],
+    [{ allowCopy: '/srv/..' }, 400, 'allowCopy'],
+    [{ allowCopy: join(folder, 'none') }, 400, undefined],
+    [{ address: 'tcp-connect:192.0.2.1:7000' }, 400, undefined],
+  ] as const) {
+    const { status: got, body, text } = await add('d', more);
+    t.is(got, status, text);
+    t.is((body as { error: { field?: string } }).error.field, field, text);
+    t.notRegex(text, /(1f){8}/);
+  }
+  t.is(optionsOf('d'), undefined);
 });
 
 test('nothing is left to be done when nobody asks any more', async (t) => {

@@ -62,6 +62,11 @@ test('a command that is too long is refused at its own side', (t) => {
   t.throws(() => encodeStart({ argv: ['x'.repeat(MAX_REQUEST_BYTES)] }), { code: 'bad-argument' });
 });
 
+test('a time-out that no timer can wait for is refused at its own side', (t) => {
+  t.throws(() => encodeStart({ argv: ['x'], timeoutMs: 2 ** 31 }), { code: 'bad-argument', message: /2147483647 ms/ });
+  t.throws(() => encodeStart({ argv: ['x'], killAfterMs: -1 }), { code: 'bad-argument' });
+});
+
 test('fields that are not known are dropped', (t) => {
   t.deepEqual(decodeStart(Buffer.from('{"argv":["a"],"root":true}')), { argv: ['a'] });
 });
@@ -84,7 +89,9 @@ const BAD_STARTS = [
   '{"argv":[],"terminal":{"columns":1,"rows":1}}',
   '{"argv":[],"hasInput":1}',
   '{"argv":[],"timeoutMs":-1}',
+  '{"argv":[],"timeoutMs":2147483648}',
   '{"argv":[],"killAfterMs":"5"}',
+  '{"argv":[],"killAfterMs":1e300}',
 ];
 
 for (const start of BAD_STARTS) {

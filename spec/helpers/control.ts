@@ -25,6 +25,7 @@ export class TestProcess implements ProcessControl {
   readonly version = 'vproxy test';
   logLevel: LogLevel = 'info';
   readonly config = { name: 'host1' };
+  channelDefaults: NonNullable<ProcessControl['channelDefaults']> = {};
   /** What it was told, in order: `drain 30000`, `stop`. */
   readonly told: string[] = [];
   reload: () => Promise<ChannelChanges> = () => Promise.resolve(NO_CHANGES);

@@ -1,5 +1,6 @@
 /** From one set of channels to another: what is the same goes on, and a set that cannot be had changes nothing. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -180,4 +181,37 @@ test('what was added while it ran stays', async (t) => {
   );
   await eventually(() => host.listForwards().length === 1);
   t.is(host.listForwards()[0]?.service, 'other');
+});
+
+test('a channel is removed as a reload that is under way leaves it', async (t) => {
+  const { folder, host } = await setUp(t, (at) => [{ address: address(at, 'vm1'), forwards: out('echo:0') }]);
+  const path = join(folder, 'other.sock');
+  const wanted = [
+    { address: address(folder, 'vm1'), forwards: out('echo:0', `other:${path}`) },
+    { label: 'vm2', address: address(folder, 'vm2') },
+  ];
+  const applied = host.apply(wanted);
+  const removed = ['default', 'vm2'].map((label) => host.removeChannel(label, { isDraining: false }));
+  t.like(await applied, { addedChannels: ['vm2'], addedForwards: [`-o default/other:unix:${path}`] });
+  await Promise.all(removed);
+  t.deepEqual(host.listChannels(), []);
+  t.false(existsSync(path), 'nothing of it listens any more');
+});
+
+test('a channel that drains holds no other change up, and takes no other one in its place along', async (t) => {
+  const { folder, host } = await setUp(t, (at) => [{ address: address(at, 'vm1'), forwards: out('echo:0') }]);
+  const failed = failureOf(await openEcho(t, host, 'echo'));
+  const removed = host.removeChannel('default');
+  await eventually(() => host.channel('default').state === 'draining');
+  t.is((await host.addChannel({ label: 'vm2', address: address(folder, 'vm2') })).label, 'vm2');
+  t.deepEqual((await host.apply([{ address: address(folder, 'nobody') }])).replacedChannels, ['default']);
+  await failed;
+  await removed;
+  t.deepEqual(
+    host.listChannels().map(({ label, address: text }) => [label, text]),
+    [
+      ['vm2', address(folder, 'vm2')],
+      ['default', address(folder, 'nobody')],
+    ],
+  );
 });

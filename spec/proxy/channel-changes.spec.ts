@@ -79,7 +79,7 @@ test('a channel that is removed with a drain lets its streams finish', async (t)
   socket.write('x');
   await first;
   const removed = host.proxy.removeChannel('vm1');
-  t.is(host.proxy.channel('vm1').state, 'draining');
+  await eventually(() => host.proxy.channel('vm1').state === 'draining');
   const rest = readToEnd(socket);
   socket.end('last');
   t.is((await rest).toString(), 'last');

@@ -276,4 +276,18 @@ export const THREATS: readonly Threat[] = [
       ],
     ],
   },
+  {
+    id: 'T23',
+    specs: [
+      ['proxy/exec-service.spec.ts', 'nobody may run anything where nothing is said, on either side'],
+      ['proxy/exec-service.spec.ts', 'the side that allows it runs commands for the other one, which runs none for it'],
+      ['proxy/exec-service.spec.ts', 'where programs are listed no other is run'],
+      [
+        'proxy/copy-service.spec.ts',
+        'the side that allows it takes files, into its folder and nowhere else, and by its rules',
+      ],
+      ['proxy/require-allowable.spec.ts', ' may only when the peer is known'],
+      ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
+    ],
+  },
 ];

@@ -1,14 +1,21 @@
 /** Channels: looking, adding, removing. */
 import * as z from 'zod';
 import { parseChannel } from '../../channel/address.js';
+import { requireKeyFile } from '../../config/key-file.js';
+import { parseCopyValue, parseExecValue } from '../../config/permissions.js';
+import { VproxyError } from '../../errors.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { ChannelStatus } from '../../proxy/status.js';
+import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../control-context.js';
 import { parseForwards } from '../parse-forwards.js';
 import { inField } from '../request-error.js';
 import { jsonRoute } from '../route.js';
 import { channelStatusSchema } from '../schemas/status.js';
 import { label, removalQuery } from '../schemas/values.js';
+
+/** As many as a channel may have. */
+const MAX_KEYS = 32;
 
 const params = z.strictObject({ label: z.string() });
 
@@ -27,6 +34,21 @@ const addition = z
       .optional()
       .describe('Silence for so long ends the session; 0: never. Default: what suits the kind of channel'),
     insecure: z.boolean().optional().describe('Lets it listen on addresses that other machines reach'),
+    keys: z
+      .array(z.string())
+      .max(MAX_KEYS)
+      .optional()
+      .describe(
+        'Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them',
+      ),
+    allowExec: z
+      .union([z.boolean(), z.array(z.string()).max(1000)])
+      .optional()
+      .describe('Whether its peer may run commands here: any, none, or the programs of these absolute paths'),
+    allowCopy: z
+      .union([z.boolean(), z.string()])
+      .optional()
+      .describe('Whether its peer may read and write files here: all, none, or those below this absolute path'),
   })
   .meta({ id: 'NewChannel', description: 'A channel to be added' });
 
@@ -49,7 +71,7 @@ export const channelRoutes = [
     body: addition,
     status: 201,
     answer: channelStatusSchema,
-    errors: [403, 409],
+    errors: [403, 409, 422],
     handle: (context, { body }): Promise<ChannelStatus> => context.proxy.addChannel(optionsOf(context, body)),
   }),
   jsonRoute({
@@ -77,7 +99,7 @@ export const channelRoutes = [
 ];
 
 function optionsOf({ process }: ControlContext, body: z.output<typeof addition>): ChannelOptions {
-  const { address, label, outgoing, incoming, name, waitS, deadAfterS, insecure } = body;
+  const { address, label, outgoing, incoming, name, waitS, deadAfterS, insecure, keys, allowExec, allowCopy } = body;
   inField('address', () => parseChannel(address));
   return {
     ...process.channelDefaults,
@@ -88,5 +110,14 @@ function optionsOf({ process }: ControlContext, body: z.output<typeof addition>)
     ...(waitS !== undefined && { waitMs: waitS * 1000 }),
     ...(deadAfterS !== undefined && { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
     ...(insecure !== undefined && { insecure }),
+    ...(keys !== undefined && { keyFiles: keys.map((path, at) => inField(`keys[${at}]`, () => parseKeyPath(path))) }),
+    ...(allowExec !== undefined && { exec: inField('allowExec', () => parseExecValue(allowExec)) }),
+    ...(allowCopy !== undefined && { copy: inField('allowCopy', () => parseCopyValue(allowCopy)) }),
   };
+}
+
+/** The folder of this process is nothing that who asks would know. */
+function parseKeyPath(path: string): string {
+  if (requireKeyFile(path).startsWith('/')) return path;
+  throw new VproxyError('bad-argument', `"${escapeText(path, 80)}" is not the absolute path of a file`);
 }

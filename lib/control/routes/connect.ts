@@ -5,6 +5,7 @@ import type { MuxStream } from '../../session/mux-stream.js';
 import { deferred } from '../../util/deferred.js';
 import { joinStream } from '../join-stream.js';
 import { upgradeRoute } from '../route.js';
+import { yesOrNoText } from '../schemas/values.js';
 
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
@@ -21,15 +22,20 @@ export const connectRoutes = [
     query: z.strictObject({
       service: z.string(),
       channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
+      attached: yesOrNoText()
+        .optional()
+        .describe(
+          'Whether the stream is reset when the connection is closed, and not only its direction ended; default false',
+        ),
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy }, { query: { service, channel }, signal }, socket) => {
+    upgrade: async ({ proxy }, { query: { service, channel, attached = false }, signal }, socket) => {
       const stream = await proxy.connect(service, channel);
       const label = channel ?? proxy.listChannels()[0]?.label ?? '';
       await accepted(stream, signal, () => {
         socket.write(switching(`${label}/${stream.id}`));
-        joinStream(stream, socket);
+        joinStream(stream, socket, { isAttached: attached });
       });
     },
   }),

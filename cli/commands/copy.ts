@@ -1,0 +1,102 @@
+/** `vproxy copy`: copies files and folders to the other side of a channel, or from it. */
+import type { Duplex } from 'node:stream';
+import { isatty } from 'node:tty';
+import { connectService } from '../../lib/control/connect-service.js';
+import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { COPY_SERVICE } from '../../lib/copy/messages.js';
+import { VproxyError } from '../../lib/errors.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { CopyDisplay, formatOutcome } from '../control/copy-display.js';
+import { parseCopyPaths } from '../control/copy-paths.js';
+import { findSocket, socketChoice } from '../control/find-socket.js';
+import { formatJson, print } from '../control/print.js';
+import { Output } from '../output.js';
+
+/** The command. */
+export const command: Command = {
+  usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
+  about:
+    'Copies files and folders, such as vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path of the other side is LABEL:/path, or :/path where there is one channel; that side has to allow it with --allow-copy. Contents, permissions, times and links are kept; owners are not. What is not complete gets nowhere: it stays beside the target, as .NAME.vproxy-part.',
+  options: {
+    resume: { describe: 'Go on with what a copy that was broken off has left, after a comparison' },
+    quiet: { short: 'q', describe: 'Show no progress' },
+    json: { describe: 'Print what was copied, as JSON' },
+  },
+  operands: ['SRC…', 'DEST'],
+  run: copy,
+};
+
+const STDERR_FD = 2;
+
+/** A process that a signal ends has 128 and its number as its status. */
+const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
+
+async function copy(args: Arguments): Promise<number> {
+  const { direction, label, sources, target } = parseCopyPaths(args.operands);
+  const isShown = isatty(STDERR_FD) && !args.has('quiet');
+  const progress = new CopyProgress();
+  const breakOff = new AbortController();
+  let status = 0;
+  for (const [name, code] of Object.entries(SIGNALS)) {
+    process.once(name, () => {
+      status = code;
+      breakOff.abort();
+    });
+  }
+  const output = new Output();
+  const warnings: string[] = [];
+  const startedAtMs = performance.now();
+  const display = isShown ? new CopyDisplay(progress) : null;
+  try {
+    const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
+      open: () => openCopy(args, label),
+      isResumed: args.has('resume'),
+      hasTotals: isShown,
+      progress,
+      warn(message) {
+        display?.clear();
+        warnings.push(message);
+        output.log({ level: 'warn', event: 'copy', message, fields: {} });
+      },
+      signal: breakOff.signal,
+    });
+    display?.stop();
+    const durationMs = performance.now() - startedAtMs;
+    if (isShown || (args.has('resume') && !args.has('quiet'))) {
+      process.stderr.write(`${formatOutcome(progress, durationMs)}\n`);
+    }
+    if (args.has('json')) {
+      const { files, folders, links, bytes, sentBytes, resumedBytes } = progress;
+      const facts = { files, folders, links, bytes, sentBytes, resumedBytes, durationMs, targets, warnings };
+      print(`${formatJson({ ...facts, durationMs: Math.round(durationMs) })}\n`);
+    }
+    return 0;
+  } catch (error) {
+    display?.stop();
+    const hint = progress.isResumable ? '; what has come is kept, and --resume goes on with it' : '';
+    if (status === 0) throw withHint(error, hint);
+    output.log({ level: 'warn', event: 'copy', message: `the copy was broken off${hint}`, fields: {} });
+    return status;
+  }
+}
+
+async function openCopy(args: Arguments, label: string | undefined): Promise<Duplex> {
+  const path = await findSocket(socketChoice(args.text('socket'), args.text('name')));
+  try {
+    return await connectService(path, COPY_SERVICE, label);
+  } catch (error) {
+    if (!(error instanceof VproxyError) || !REFUSALS.has(error.code)) throw error;
+    const message = 'the other side does not let files be copied; vproxy has to run with --allow-copy there';
+    throw new VproxyError('denied', message, { cause: error });
+  }
+}
+
+/** What a peer answers that has no such service, or not for this side. */
+const REFUSALS: ReadonlySet<string> = new Set(['unknown-service', 'denied']);
+
+function withHint(error: unknown, hint: string): unknown {
+  if (hint === '' || !(error instanceof VproxyError)) return error;
+  return new VproxyError(error.code, error.message + hint, { cause: error });
+}

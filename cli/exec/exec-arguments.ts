@@ -1,0 +1,100 @@
+/** What `vproxy exec` and `vproxy shell` are asked for. */
+import { VproxyError } from '../../lib/errors.js';
+import { commonOptions } from '../control/common-options.js';
+import { EXEC_OPTIONS, SHELL_OPTIONS } from './exec-options.js';
+import { type ExecWords, parseWords } from './parse-words.js';
+
+/** A command line, read. */
+export interface ExecArguments {
+  readonly isHelp: boolean;
+  readonly socket: string | undefined;
+  readonly name: string | undefined;
+  /** The label of the channel. */
+  readonly channel: string | undefined;
+  /** Empty: the login shell. */
+  readonly argv: readonly string[];
+  /** Null where nothing is said of a terminal. */
+  readonly wantsTerminal: boolean | null;
+  readonly hasInput: boolean;
+  readonly isJson: boolean;
+  readonly cwd: string | undefined;
+  readonly env: Readonly<Record<string, string>>;
+  readonly user: string | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly killAfterMs: number | undefined;
+}
+
+const LABEL = /^[a-z0-9._-]{1,64}:$/;
+
+/** Reads the words from `exec` or `shell` on; `environment` has the values of `--env NAME`. Throws `bad-argument`. */
+export function readExecArguments(
+  [command = '', ...words]: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): ExecArguments {
+  const isShell = command === 'shell';
+  const known = { ...(isShell ? SHELL_OPTIONS : EXEC_OPTIONS), ...commonOptions({}) };
+  const { options, operands, label } = parseWithLabel(words, known);
+  const text = (name: string): string | undefined => options.get(name)?.[0];
+  const channel = text('channel');
+  const isJson = options.has('json');
+  const isHelp = options.has('help');
+  if (channel !== undefined && label !== undefined) throw bad(`${label}: cannot stand with --channel`);
+  if (options.has('tty') && options.has('no-tty')) throw bad('-t: cannot stand with -T');
+  if (options.has('tty') && isJson) throw bad('-t: cannot stand with --json');
+  if (isShell && operands.length > 0) throw bad('a shell takes no command; use vproxy exec');
+  return {
+    isHelp,
+    socket: text('socket'),
+    name: text('name'),
+    channel: channel ?? label,
+    argv: operands,
+    wantsTerminal: options.has('no-tty') || isJson ? false : isShell || options.has('tty') ? true : null,
+    hasInput: !options.has('no-stdin'),
+    isJson,
+    cwd: text('cwd'),
+    env: readEnvironment(options.get('env') ?? [], environment),
+    user: text('user'),
+    timeoutMs: readSeconds('timeout', text('timeout')) || undefined,
+    killAfterMs: readSeconds('kill-after', text('kill-after')),
+  };
+}
+
+/** Options may stand before a label and behind it. */
+function parseWithLabel(
+  words: readonly string[],
+  known: Parameters<typeof parseWords>[1],
+): Pick<ExecWords, 'options' | 'operands'> & { readonly label: string | undefined } {
+  const first = parseWords(words, known);
+  const [word = ''] = first.operands;
+  if (first.hasSeparator || !LABEL.test(word)) return { ...first, label: undefined };
+  const before = words.slice(0, words.length - first.operands.length);
+  return { ...parseWords([...before, ...first.operands.slice(1)], known), label: word.slice(0, -1) };
+}
+
+function readEnvironment(
+  texts: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const found = new Map<string, string>();
+  for (const text of texts) {
+    const equals = text.indexOf('=');
+    const name = equals === -1 ? text : text.slice(0, equals);
+    if (name === '') throw bad(`--env: ${JSON.stringify(text.slice(0, 64))} has no name; expected NAME or NAME=VALUE`);
+    const value = equals === -1 ? environment[name] : text.slice(equals + 1);
+    // As docker has it: a variable that is not set here is not set there.
+    if (value !== undefined) found.set(name, value);
+  }
+  return Object.fromEntries(found);
+}
+
+const MAX_SECONDS = 1e9;
+
+/** In milliseconds. */
+function readSeconds(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = /^\d{1,10}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+  if (seconds <= MAX_SECONDS) return seconds * 1000;
+  throw bad(`--${name}: ${JSON.stringify(text.slice(0, 64))} is not a number of seconds from 0 to ${MAX_SECONDS}`);
+}
+
+const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);

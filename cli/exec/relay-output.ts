@@ -1,0 +1,68 @@
+/** Standard output and error, as bytes: written to whatever they are, at the pace of whoever reads them. */
+import { fstatSync, writeSync } from 'node:fs';
+import net from 'node:net';
+import { type Readable, Writable } from 'node:stream';
+import { systemCode } from '../../lib/errors.js';
+
+/** A terminal or a file that takes nothing for now is asked again after so long, in milliseconds. */
+const RETRY_MS = 5;
+
+/**
+ * Writes all of `source` to a descriptor of this process, which is opened with the first byte. `onFailure` is told why it
+ * cannot be written to. The function returned waits until all that came has been written.
+ */
+export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
+  let output: Writable | null = null;
+  source.on('data', (chunk: Buffer) => {
+    output ??= openOutput(fd).on('error', (error) => onFailure(named(fd, error)));
+    if (output.write(chunk)) return;
+    source.pause();
+    output.once('drain', () => source.resume());
+  });
+  return () =>
+    new Promise((resolve) => {
+      if (output === null) resolve();
+      // Of a failure `onFailure` is told.
+      else
+        output.write('', (error) => {
+          if (!error) resolve();
+        });
+    });
+}
+
+/** The code of the system stays. */
+const named = (fd: 1 | 2, error: Error): Error => {
+  error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${error.message}`;
+  return error;
+};
+
+/** Pipes and sockets must not hold the event loop up; what cannot be waited for is written to at once. */
+function openOutput(fd: number): Writable {
+  const stat = fstatSync(fd);
+  const canWait = stat.isFIFO() || stat.isSocket();
+  return canWait ? new net.Socket({ fd, readable: false, writable: true }) : new FileWriter(fd);
+}
+
+type Callback = (error?: Error | null) => void;
+
+/** A file, a terminal or a device. */
+class FileWriter extends Writable {
+  readonly #fd: number;
+
+  constructor(fd: number) {
+    super();
+    this.#fd = fd;
+  }
+
+  override _write(chunk: Buffer, encoding: BufferEncoding, callback: Callback): void {
+    let at = 0;
+    try {
+      while (at < chunk.length) at += writeSync(this.#fd, chunk, at);
+      callback();
+    } catch (error) {
+      // Somebody else has made the terminal one that does not wait.
+      if (systemCode(error) !== 'EAGAIN') callback(error as Error);
+      else setTimeout(() => this._write(chunk.subarray(at), encoding, callback), RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/** `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as it can, and late. */
+import { writeSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { connectService } from '../../lib/control/connect-service.js';
+import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import type { CommandOutput } from '../../lib/exec/collect-output.js';
+import { type CommandEnd, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
+import { openError } from '../../lib/exec/exec-error.js';
+import { EXEC_SERVICE, type ExecRequest } from '../../lib/exec/messages.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { findSocket, socketChoice } from '../control/find-socket.js';
+import { type ExecArguments, readExecArguments } from './exec-arguments.js';
+import { BROKEN_PIPE, INTERRUPTED, OWN_FAILURE, statusOfEnd, statusOfFailure } from './exit-status.js';
+import type { JoinedTerminal } from './join-terminal.js';
+import { relayOutput } from './relay-output.js';
+import { relaySignals } from './relay-signals.js';
+
+/** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
+const BROKEN_PIPE_MS = 500;
+
+/** Runs what `words` (from `exec` or `shell` on) ask for, and ends the process with the status of the command. */
+export async function runExec(words: readonly string[]): Promise<never> {
+  process.on('uncaughtException', (error) => {
+    complain(`internal: ${escapeText(error.message)}`);
+    process.exit(OWN_FAILURE);
+  });
+  try {
+    const args = readExecArguments(words, process.env);
+    // The process must not wait for what nobody needs any more, such as standard input.
+    process.exit(args.isHelp ? await showHelp(words[0]) : await (args.isJson ? runForJson(args) : run(args)));
+  } catch (error) {
+    const failure = toVproxyError(error);
+    complain(failure.message);
+    process.exit(statusOfFailure(failure));
+  }
+}
+
+async function run(args: ExecArguments): Promise<number> {
+  const terminal = await terminalFor(args);
+  const call = await open(args, terminal);
+  try {
+    const end = await new Promise<CommandEnd>((resolve, reject) => {
+      const onFailure = (error: Error): void => (systemCode(error) === 'EPIPE' ? breakPipe(call) : reject(error));
+      const outputs = [relayOutput(call.stdout, 1, onFailure), relayOutput(call.stderr, 2, onFailure)];
+      if (terminal?.isLocal === true) terminal.start(call, reject);
+      else relayAll(call, args, reject);
+      call.result.then(async (result) => {
+        await Promise.all(outputs.map((written) => written()));
+        resolve(result);
+      }, reject);
+    });
+    if (end.error !== null) complain(escapeText(end.error.message, 1000));
+    return statusOfEnd(end);
+  } finally {
+    terminal?.stop();
+  }
+}
+
+async function runForJson(args: ExecArguments): Promise<number> {
+  const { collectOutput } = await import('../../lib/exec/collect-output.js');
+  const { reportOf } = await import('./json-report.js');
+  const startedAt = new Date();
+  const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
+  const report = Readable.from([Buffer.from(`${JSON.stringify(reportOf(outcome, startedAt))}\n`)]);
+  await new Promise<void>((resolve, reject) => {
+    const written = relayOutput(report, 1, reject);
+    report.once('end', () => void written().then(resolve));
+  });
+  return outcome instanceof VproxyError ? statusOfFailure(outcome) : statusOfEnd(outcome);
+
+  async function runCollected(): Promise<CommandOutput> {
+    const call = await open(args, null);
+    return await Promise.race([
+      collectOutput(call),
+      new Promise<never>((_resolve, reject) => relayAll(call, args, reject)),
+    ]);
+  }
+}
+
+async function terminalFor({ wantsTerminal, argv, hasInput }: ExecArguments): Promise<JoinedTerminal | null> {
+  if (wantsTerminal === false || (wantsTerminal === null && argv.length > 0)) return null;
+  const { isAtTerminal, joinTerminal } = await import('./join-terminal.js');
+  return wantsTerminal === true || isAtTerminal() ? joinTerminal(hasInput) : null;
+}
+
+async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promise<ExecCall> {
+  const { argv, cwd, env, user, hasInput, timeoutMs, killAfterMs } = args;
+  const request: ExecRequest = {
+    argv,
+    ...(cwd !== undefined && { cwd }),
+    ...(Object.keys(env).length > 0 && { env }),
+    ...(user !== undefined && { user }),
+    ...(terminal !== null && { terminal: terminal.request }),
+    ...(!hasInput && { hasInput }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+    ...(killAfterMs !== undefined && { killAfterMs }),
+  };
+  try {
+    const path = await findSocket(socketChoice(args.socket, args.name));
+    return runCommand(await connectService(path, EXEC_SERVICE, args.channel, { isAttached: true }), request);
+  } catch (error) {
+    throw openError(error);
+  }
+}
+
+/** Input and signals, as a command without a terminal of this process has them. */
+function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
+  relaySignals(call, () => process.exit(INTERRUPTED));
+  if (!hasInput) return;
+  process.stdin.on('error', ({ message }) => onFailure(new VproxyError('local-error', `standard input: ${message}`)));
+  process.stdin.pipe(call.stdin);
+}
+
+/** Whoever reads the output wants no more of it: the command hears that as it would from a pipe. */
+function breakPipe(call: ExecCall): void {
+  const exit = (): void => process.exit(BROKEN_PIPE);
+  call.stdout.destroy();
+  call.stderr.destroy();
+  call.signal('SIGPIPE');
+  void call.result.then(exit, exit);
+  setTimeout(exit, BROKEN_PIPE_MS);
+}
+
+async function showHelp(name: string | undefined): Promise<number> {
+  const { formatHelp } = await import('../control/help.js');
+  const { command } = await (name === 'shell' ? import('../commands/shell.js') : import('../commands/exec.js'));
+  const { print } = await import('../control/print.js');
+  print(formatHelp(command));
+  return 0;
+}
+
+/** One line, as every command of vproxy has it. */
+function complain(message: string): void {
+  try {
+    writeSync(2, `vproxy: error: ${message}\n`);
+  } catch {
+    // Nobody reads that.
+  }
+}

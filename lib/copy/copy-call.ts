@@ -1,0 +1,107 @@
+/** The caller's side of a copy: over a stream to the service `copy` of the peer. */
+import { resolve } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { systemClock } from '../util/clock.js';
+import type { CopyProgress } from './copy-progress.js';
+import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
+import { receiveFiles } from './receiver.js';
+import { RecordStream } from './record-stream.js';
+import { sendFiles } from './sender.js';
+import { findSources, nameSource } from './sources.js';
+import type { CopyFiles } from './system-files.js';
+import type { Warn } from './walk.js';
+
+/** What both ways have in common. */
+export interface CopyCallOptions {
+  /** Opens a stream to the service; called when what is here is known to be right. */
+  readonly open: () => Promise<Duplex>;
+  /** Whether to go on with what an earlier copy has left. */
+  readonly isResumed: boolean;
+  /** Whether the totals are wanted, for which everything is looked at before. */
+  readonly hasTotals: boolean;
+  /** Changed as the copy goes on. */
+  readonly progress: CopyProgress;
+  readonly warn: Warn;
+  /** Breaks the copy off, so that it can be resumed. */
+  readonly signal?: AbortSignal;
+  /** Default: those of the system. */
+  readonly files?: CopyFiles;
+}
+
+/**
+ * Copies files and folders of this machine to the peer's. Resolves with their paths there. Rejects with `copy-failed`,
+ * `copy-refused`, `denied`, with what the stream fails with, and with `cancelled`.
+ */
+export async function putFiles(
+  sources: readonly string[],
+  target: string,
+  options: CopyCallOptions,
+): Promise<string[]> {
+  const found = await findSources(sources.map(nameSource), null);
+  const { isResumed, hasTotals, progress, warn } = options;
+  return call({ direction: 'put', target, isResumed }, options, (records) =>
+    sendFiles({ records, sources: found, hasTotals, progress, warn }),
+  );
+}
+
+/** Copies files and folders of the peer's machine to this one. Resolves with their paths here; rejects as {@link putFiles}. */
+export async function fetchFiles(
+  sources: readonly string[],
+  target: string,
+  options: CopyCallOptions,
+): Promise<string[]> {
+  const named = sources.map(nameSource);
+  const names = named.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are called ${twice}`);
+  const { isResumed, hasTotals, progress, warn, files } = options;
+  // A trailing slash says that a folder is meant.
+  const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
+  return call({ direction: 'get', sources: named, isResumed, hasTotals }, options, (records) =>
+    receiveFiles({ records, target: here, root: null, names, isResumed, progress, warn, ...(files && { files }) }),
+  );
+}
+
+async function call(
+  request: CopyRequest,
+  { open, signal, progress }: CopyCallOptions,
+  copy: (records: RecordStream) => Promise<string[]>,
+): Promise<string[]> {
+  const stream = await open();
+  const records = new RecordStream(stream);
+  const abort = (): void => records.destroy(new VproxyError('cancelled', 'the copy was broken off'));
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    if (signal?.aborted === true) abort();
+    await records.send(encodeMessage(COPY_KIND.START, request));
+    const targets = await copy(records);
+    await ended(records, stream, null);
+    return targets;
+  } catch (error) {
+    progress.isResumable = records.isLost;
+    await ended(records, stream, toVproxyError(error, 'copy-failed'));
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** The other side is given so long to end its direction, in milliseconds. */
+const END_MS = 2000;
+
+/** Says the outcome, and waits until the other side has heard it. */
+async function ended(records: RecordStream, stream: Duplex, error: VproxyError | null): Promise<void> {
+  if (stream.destroyed) return;
+  await new Promise<void>((settle) => {
+    const cancel = systemClock.schedule(END_MS, settle);
+    const settled = (): void => {
+      cancel();
+      settle();
+    };
+    stream.once('close', settled).once('end', settled);
+    records.close(error);
+    if (stream.readableEnded) settled();
+  });
+  stream.destroy();
+}

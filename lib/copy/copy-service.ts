@@ -1,0 +1,155 @@
+/** The service `copy`: lets the peer copy files to and from this machine. */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import type { Log } from '../util/log-event.js';
+import { CopyProgress } from './copy-progress.js';
+import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
+import { receiveFiles } from './receiver.js';
+import { RecordStream } from './record-stream.js';
+import { sendFiles } from './sender.js';
+import { findSources } from './sources.js';
+import type { CopyFiles } from './system-files.js';
+
+/** A caller that has heard the outcome is given so long to end its stream, in milliseconds. */
+const END_MS = 10_000;
+
+export interface CopyServiceOptions {
+  /** The folder that copies are kept to, `--allow-copy=DIR`; null: anywhere. */
+  readonly root: string | null;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** At once; a further one is refused with `too-many-streams`. Default 64. */
+  readonly maxCopies?: number;
+  /** Default: those of the system. */
+  readonly files?: CopyFiles;
+}
+
+export class CopyService {
+  readonly #options: CopyServiceOptions;
+  readonly #running = new Map<RecordStream, Promise<void>>();
+  #isStopped = false;
+
+  constructor(options: CopyServiceOptions) {
+    this.#options = options;
+  }
+
+  /** How many copies run. */
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /** Serves a stream that the peer has opened, and owns it. */
+  serve(stream: Duplex): void {
+    const records = new RecordStream(stream);
+    if (this.#isStopped || this.#running.size >= (this.#options.maxCopies ?? 64)) {
+      const error = new VproxyError('too-many-streams', 'as many copies run already as are allowed');
+      this.#end(records, stream, error);
+      return;
+    }
+    const done = this.#run(records, stream).finally(() => this.#running.delete(records));
+    this.#running.set(records, done);
+  }
+
+  /** Breaks off what runs, as if the stream was lost; resolved when nothing is written any more. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    const running = [...this.#running];
+    for (const [records] of running) records.destroy(new VproxyError('shutdown', 'this side ends'));
+    await Promise.all(running.map(([, done]) => done));
+  }
+
+  async #run(records: RecordStream, stream: Duplex): Promise<void> {
+    let error: VproxyError | null = null;
+    try {
+      await this.#copy(decodeStart(await records.expect(COPY_KIND.START)), records);
+    } catch (failure) {
+      error = toVproxyError(failure, 'copy-failed');
+    }
+    this.#end(records, stream, error);
+  }
+
+  async #copy(request: CopyRequest, records: RecordStream): Promise<void> {
+    const { clock } = this.#options;
+    const progress = new CopyProgress();
+    const startedAtMs = clock.now();
+    const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
+    this.#log('info', 'copy-started', request, paths, 'began', {});
+    try {
+      await (request.direction === 'put'
+        ? this.#receive(request, records, progress)
+        : this.#send(request, records, progress));
+      this.#logEnd(request, paths, progress, clock.now() - startedAtMs, null);
+    } catch (failure) {
+      const error = toVproxyError(failure, 'copy-failed');
+      this.#logEnd(request, paths, progress, clock.now() - startedAtMs, error);
+      throw error;
+    }
+  }
+
+  async #receive(
+    request: CopyRequest & { direction: 'put' },
+    records: RecordStream,
+    progress: CopyProgress,
+  ): Promise<void> {
+    const { root, files } = this.#options;
+    const { target, isResumed } = request;
+    const warn = (): void => undefined;
+    await receiveFiles({ records, target, root, names: null, isResumed, progress, warn, ...(files && { files }) });
+  }
+
+  async #send(
+    request: CopyRequest & { direction: 'get' },
+    records: RecordStream,
+    progress: CopyProgress,
+  ): Promise<void> {
+    const sources = await findSources(request.sources, this.#options.root);
+    const warn = (): void => undefined;
+    await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, warn });
+  }
+
+  /** Says the outcome, and lets go of the stream when the caller has heard it, or does not. */
+  #end(records: RecordStream, stream: Duplex, error: VproxyError | null): void {
+    records.close(error);
+    const cancel = this.#options.clock.schedule(END_MS, () => stream.destroy());
+    stream.once('close', cancel);
+    if (stream.destroyed) cancel();
+  }
+
+  #logEnd(
+    request: CopyRequest,
+    paths: readonly string[],
+    { bytes, sentBytes, files, folders, links }: CopyProgress,
+    durationMs: number,
+    error: VproxyError | null,
+  ): void {
+    const isRefused = error !== null && REFUSALS.has(error.code);
+    const level = error === null ? 'info' : 'warn';
+    const outcome = error === null ? `${files} files, ${bytes} bytes` : `${escapeText(error.message)} (${error.code})`;
+    this.#log(level, isRefused ? 'copy-refused' : 'copy-ended', request, paths, outcome, {
+      ...{ files, folders, links, bytes, sentBytes },
+      durationMs: Math.round(durationMs),
+      code: error?.code ?? null,
+    });
+  }
+
+  #log(
+    level: 'info' | 'warn',
+    event: string,
+    { direction }: CopyRequest,
+    paths: readonly string[],
+    outcome: string,
+    fields: Readonly<Record<string, string | number | null>>,
+  ): void {
+    const shown = paths.slice(0, MAX_LOGGED_PATHS);
+    const what = `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(shown.join(', '), 512)}`;
+    this.#options.log({ level, event, message: `${what}: ${outcome}`, fields: { direction, paths: shown, ...fields } });
+  }
+}
+
+/** So many of the paths are in the log. */
+const MAX_LOGGED_PATHS = 32;
+
+/** What a peer may not do, as against what went wrong. */
+const REFUSALS: ReadonlySet<string> = new Set(['denied', 'copy-refused', 'protocol-error']);

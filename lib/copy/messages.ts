@@ -1,0 +1,197 @@
+/** What is said in a stream of the service `copy`, as records (docs/copy.md). */
+import { isObject } from '../codec/json.js';
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import { encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
+import { isPlainName } from './entry-name.js';
+
+/** The name of the service. */
+export const COPY_SERVICE = 'copy';
+
+/** The kinds of records. The sender is who has the files, be it the caller or the service. */
+export const COPY_KIND = {
+  /** Caller: what is to be done, a {@link CopyRequest}. The first record. */
+  START: 1,
+  /** Sender: what is going to come, a {@link CopyPlan}. */
+  PLAN: 2,
+  /** Receiver: files that an earlier copy has left, `{"files": [[name, bytes, sha256], …]}`; as often as needed. */
+  STAGED: 3,
+  /** Receiver: everything may come, `{"targets": [path, …]}`. */
+  READY: 4,
+  /** Sender: bytes of the tar. */
+  DATA: 5,
+  /** Sender: the CRC-32 of the next files, in the order of the tar, u32 each. */
+  CHECKS: 6,
+  /** Sender: something is left out, or was changed while it was read, `{"message": …}`. */
+  WARNING: 7,
+  /** Sender: the tar is complete. */
+  END: 8,
+  /** Receiver: everything is in its place. */
+  DONE: 9,
+  /** Both: it has failed, `{"code", "message"}`. The last record. */
+  ERROR: 10,
+} as const;
+
+/** A copy names so many sources at most. */
+export const MAX_SOURCES = 10_000;
+
+/** So many files of an earlier copy are told of; what else there is comes anew. */
+export const MAX_STAGED_FILES = 200_000;
+
+/** A path has so many bytes at most. */
+export const MAX_PATH_BYTES = 4096;
+
+/** A file or folder that is asked for. */
+export interface CopySource {
+  /** An absolute path at the side of the sender. */
+  readonly path: string;
+  /** What it is called in the tar, and in a folder that it is put into. */
+  readonly name: string;
+}
+
+/** What a caller asks for. */
+export type CopyRequest =
+  | { readonly direction: 'put'; readonly target: string; readonly isResumed: boolean }
+  | {
+      readonly direction: 'get';
+      readonly sources: readonly CopySource[];
+      readonly isResumed: boolean;
+      /** Whether the sender is to count everything first, for those who watch. */
+      readonly hasTotals: boolean;
+    };
+
+/** What is at the top of a copy. */
+export interface CopyRoot {
+  readonly name: string;
+  readonly kind: 'file' | 'folder';
+}
+
+/** How much there is. */
+export interface CopyTotals {
+  readonly files: number;
+  readonly folders: number;
+  readonly links: number;
+  readonly bytes: number;
+}
+
+/** What a sender is going to send. */
+export interface CopyPlan {
+  /** In the order of their names. */
+  readonly roots: readonly CopyRoot[];
+  /** Null where nobody asked for them. */
+  readonly totals: CopyTotals | null;
+}
+
+/** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that. */
+export type StagedFile = readonly [name: string, bytes: number, sha256: string];
+
+/** A record with a JSON object. Throws `bad-argument` for more than a record takes, as many thousands of sources may be. */
+export function encodeMessage(kind: number, value: object): Buffer {
+  const payload = Buffer.from(JSON.stringify(value));
+  if (payload.length > MAX_RECORD_BYTES) {
+    throw new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
+  }
+  return encodeRecord(kind, payload);
+}
+
+/** The record that ends a copy that has failed. */
+export const encodeError = ({ code, message }: VproxyError): Buffer =>
+  encodeMessage(COPY_KIND.ERROR, { code, message: message.slice(0, MAX_MESSAGE_LENGTH) });
+
+/** What a START asks for. Throws `protocol-error`, as do all of these. */
+export function decodeStart(payload: Buffer): CopyRequest {
+  const { direction, target, sources, isResumed, hasTotals } = decode(payload, 'START');
+  if (typeof isResumed !== 'boolean') throw wrong('START', 'isResumed');
+  if (direction === 'put') {
+    if (!isPath(target)) throw wrong('START', 'target');
+    return { direction, target, isResumed };
+  }
+  if (direction !== 'get') throw wrong('START', 'direction');
+  if (typeof hasTotals !== 'boolean') throw wrong('START', 'hasTotals');
+  const list = decodeList(sources, 'START', 'sources', MAX_SOURCES).map((source): CopySource => {
+    if (!isObject(source) || !isPath(source['path']) || !isPlainName(source['name'])) throw wrong('START', 'sources');
+    return { path: source['path'], name: source['name'] };
+  });
+  if (list.length === 0) throw wrong('START', 'sources');
+  return { direction, sources: list, isResumed, hasTotals };
+}
+
+/** What a PLAN says. */
+export function decodePlan(payload: Buffer): CopyPlan {
+  const { roots, totals } = decode(payload, 'PLAN');
+  const list = decodeList(roots, 'PLAN', 'roots', MAX_SOURCES).map((root): CopyRoot => {
+    if (!isObject(root) || !isPlainName(root['name'])) throw wrong('PLAN', 'roots');
+    const { name, kind } = root;
+    if (kind !== 'file' && kind !== 'folder') throw wrong('PLAN', 'roots');
+    return { name: name, kind };
+  });
+  if (list.length === 0) throw wrong('PLAN', 'roots');
+  if (totals === null) return { roots: list, totals };
+  if (!isObject(totals)) throw wrong('PLAN', 'totals');
+  const { files, folders, links, bytes } = totals;
+  if (!isCount(files) || !isCount(folders) || !isCount(links) || !isCount(bytes)) throw wrong('PLAN', 'totals');
+  return { roots: list, totals: { files, folders, links, bytes } };
+}
+
+/** The files of a STAGED. */
+export function decodeStaged(payload: Buffer): StagedFile[] {
+  const { files } = decode(payload, 'STAGED');
+  return decodeList(files, 'STAGED', 'files', MAX_STAGED_FILES).map((file): StagedFile => {
+    const [name, bytes, sha256] = Array.isArray(file) ? (file as unknown[]) : [];
+    if (typeof name !== 'string' || !isCount(bytes) || typeof sha256 !== 'string') throw wrong('STAGED', 'files');
+    return [name, bytes, sha256];
+  });
+}
+
+/** The paths of a READY, safe to show. */
+export function decodeReady(payload: Buffer): string[] {
+  const { targets } = decode(payload, 'READY');
+  return decodeList(targets, 'READY', 'targets', MAX_SOURCES).map((target) => {
+    if (typeof target !== 'string') throw wrong('READY', 'targets');
+    return target;
+  });
+}
+
+/** The text of a WARNING, safe to show. */
+export function decodeWarning(payload: Buffer): string {
+  const { message } = decode(payload, 'WARNING');
+  if (typeof message !== 'string') throw wrong('WARNING', 'message');
+  return escapeText(message, MAX_MESSAGE_LENGTH);
+}
+
+/** What the other side has failed with, safe to show. */
+export function decodeError(payload: Buffer): VproxyError {
+  const { code, message } = decode(payload, 'ERROR');
+  if (typeof code !== 'string' || !/^[a-z0-9-]{1,64}$/.test(code)) throw wrong('ERROR', 'code');
+  if (typeof message !== 'string') throw wrong('ERROR', 'message');
+  return new VproxyError(code, `the other side says: ${escapeText(message, MAX_MESSAGE_LENGTH)}`);
+}
+
+/** A message may name two paths. */
+const MAX_MESSAGE_LENGTH = 2 * MAX_PATH_BYTES + 512;
+
+function decode(payload: Buffer, what: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(payload.toString());
+    if (isObject(value)) return value;
+  } catch {
+    // Said below.
+  }
+  throw new VproxyError('protocol-error', `copy: ${what} is not a JSON object`);
+}
+
+function decodeList(value: unknown, what: string, field: string, most: number): unknown[] {
+  if (!Array.isArray(value) || value.length > most) throw wrong(what, field);
+  return value;
+}
+
+const isPath = (value: unknown): value is string =>
+  typeof value === 'string' &&
+  value.startsWith('/') &&
+  !value.includes('\0') &&
+  Buffer.byteLength(value) <= MAX_PATH_BYTES;
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+const wrong = (what: string, field: string): VproxyError =>
+  new VproxyError('protocol-error', `copy: ${what}: ${field} is not valid`);

@@ -1,0 +1,155 @@
+/** What an entry of a source is, and its bytes. */
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+import { systemCode, VproxyError } from '../errors.js';
+import { copyError, refused, showPath } from './copy-error.js';
+import { type CopyEntry, keptMode } from './entry.js';
+import { isLinkInside } from './entry-name.js';
+import type { WalkedEntry, Warn } from './walk.js';
+
+const open = promisify(fs.open);
+const fstat = promisify(fs.fstat) as (fd: number, options: { bigint: true }) => Promise<fs.BigIntStats>;
+const lstat = promisify(fs.lstat) as (path: string, options: { bigint: true }) => Promise<fs.BigIntStats>;
+const readlink = promisify(fs.readlink);
+const read = promisify(fs.read);
+const close = promisify(fs.close);
+
+/** Files up to this size are read at once, in bytes. */
+export const WHOLE_BYTES = 65_536;
+
+/** Larger ones in blocks of so many bytes. */
+export const BLOCK_BYTES = 262_144;
+
+/** An entry that was looked at. */
+export interface ReadEntry extends CopyEntry {
+  readonly path: string;
+  /** All of a small file. */
+  readonly contents: Buffer | null;
+  /** Of a larger one, which {@link closeEntry} closes. */
+  readonly fd: number | null;
+  readonly stats: fs.BigIntStats;
+}
+
+/**
+ * Looks at an entry, opens a file, and reads a small one. Null, after a warning, for one that has gone meanwhile. Rejects
+ * with `copy-refused` for a link that leads out of what is copied.
+ */
+export async function readEntry(walked: WalkedEntry, warn: Warn): Promise<ReadEntry | null> {
+  try {
+    return await (walked.kind === 'file' ? readFile(walked) : readOther(walked));
+  } catch (error) {
+    const isMissing = systemCode(error) === 'ENOENT';
+    // A decoder puts this in the place of what it cannot read.
+    if (isMissing && walked.path.includes('\ufffd')) throw refused(walked.path, 'its name is not UTF-8');
+    if (!isMissing || walked.names.length === 1) throw copyError(walked.path, error);
+    warn(`${showPath(walked.path)}: left out: it has gone while it was copied`);
+    return null;
+  }
+}
+
+/** Where a link leads. Rejects with `copy-refused` where that is out of what is copied. */
+export async function readLink(path: string, names: readonly string[]): Promise<string> {
+  const target = await readlink(path);
+  // The top of a tree is a folder, so that a link has at least two names.
+  if (isLinkInside(target, names.length - 2)) return target;
+  throw refused(path, `the link leads out of what is copied, to ${showPath(target)}`);
+}
+
+export async function closeEntry({ fd }: ReadEntry): Promise<void> {
+  if (fd !== null) await close(fd);
+}
+
+/** Reads a whole file, or its first bytes, in blocks; each buffer is the caller's. Rejects where there are not as many. */
+export async function* readBlocks({ fd, path, contents }: ReadEntry, from: number, to: number): AsyncGenerator<Buffer> {
+  if (contents !== null) {
+    if (to > from) yield contents.subarray(from, to);
+    return;
+  }
+  if (fd === null) return;
+  for (let at = from; at < to; ) {
+    const block = Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES, to - at));
+    const { bytesRead } = await read(fd, block, 0, block.length, at).catch((error: unknown) => {
+      throw copyError(path, error);
+    });
+    if (bytesRead === 0) throw shrunk(path, at, to);
+    at += bytesRead;
+    yield bytesRead === block.length ? block : block.subarray(0, bytesRead);
+  }
+}
+
+/** Warns of a file that was written to while it was read. */
+export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn: Warn): Promise<void> {
+  if (fd === null) return;
+  const now = await fstat(fd, { bigint: true });
+  if (now.size < stats.size) throw shrunk(path, Number(now.size), bytes);
+  if (now.size > stats.size)
+    warn(`${showPath(path)}: it has grown while it was copied; its first ${bytes} bytes were taken`);
+  else if (now.mtimeNs !== stats.mtimeNs) warn(`${showPath(path)}: it was changed while it was copied`);
+}
+
+async function readFile({ path, names }: WalkedEntry): Promise<ReadEntry> {
+  // Without O_NONBLOCK a FIFO that has taken the file's place would be waited for.
+  const fd = await open(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  try {
+    const stats = await fstat(fd, { bigint: true });
+    if (!stats.isFile()) throw refused(path, 'it is no file any more');
+    const bytes = Number(stats.size);
+    const entry = {
+      path,
+      names,
+      kind: 'file',
+      ...common(stats, false),
+      bytes,
+      offset: 0,
+      linkTarget: '',
+      stats,
+    } as const;
+    if (bytes > WHOLE_BYTES) return { ...entry, contents: null, fd };
+    const contents = await readWhole(fd, path, bytes);
+    await close(fd);
+    return { ...entry, contents, fd: null };
+  } catch (error) {
+    await close(fd);
+    throw error;
+  }
+}
+
+async function readWhole(fd: number, path: string, bytes: number): Promise<Buffer> {
+  const contents = Buffer.allocUnsafe(bytes);
+  for (let at = 0; at < bytes; ) {
+    const { bytesRead } = await read(fd, contents, at, bytes - at, at);
+    if (bytesRead === 0) throw shrunk(path, at, bytes);
+    at += bytesRead;
+  }
+  return contents;
+}
+
+async function readOther({ path, names, kind }: WalkedEntry): Promise<ReadEntry> {
+  const stats = await lstat(path, { bigint: true });
+  const isFolder = kind === 'folder';
+  if (isFolder !== stats.isDirectory()) throw refused(path, 'it is something else now');
+  const linkTarget = isFolder ? '' : await readLink(path, names);
+  return {
+    path,
+    names,
+    kind,
+    ...common(stats, isFolder),
+    bytes: 0,
+    offset: 0,
+    linkTarget,
+    stats,
+    contents: null,
+    fd: null,
+  };
+}
+
+const common = ({ mode, mtimeNs }: fs.BigIntStats, isFolder: boolean) => ({
+  mode: keptMode(Number(mode), isFolder),
+  mtimeNs,
+});
+
+const shrunk = (path: string, there: number, announced: number): VproxyError =>
+  new VproxyError(
+    'copy-failed',
+    `${showPath(path)}: it became shorter while it was copied: ${there} bytes of ${announced}`,
+  );

@@ -1,0 +1,188 @@
+/** Both directions of a stream as records: messages one after the other, and the bytes of the tar beside them. */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { type Deferred, deferred } from '../util/deferred.js';
+import { RecordReader } from '../util/records.js';
+import { COPY_KIND, decodeError, encodeError } from './messages.js';
+
+/** A record that came. */
+export interface CopyRecord {
+  readonly kind: number;
+  readonly payload: Buffer;
+}
+
+/** So many messages are kept while nobody asks for them; then nothing more is read. */
+const MAX_WAITING = 16;
+
+/** What came cannot be told apart from a break: what an ended stream is. */
+const LOST = 'the connection was lost before the copy was complete';
+
+export class RecordStream {
+  /** Takes the tar's bytes; false: no more until {@link resume}. What it throws ends the stream. */
+  onData: (bytes: Buffer) => boolean = () => {
+    throw new VproxyError('protocol-error', 'copy: DATA where none is expected');
+  };
+  readonly #stream: Duplex;
+  readonly #reader: RecordReader;
+  readonly #waiting: CopyRecord[] = [];
+  #asked: Deferred<CopyRecord> | null = null;
+  #failure: VproxyError | null = null;
+  #isFailureSent = false;
+  #isLost = false;
+  #isPaused = false;
+  #drained: Deferred<void> | null = null;
+
+  /** Reads the stream from now on; who has it ends it with {@link close} or {@link destroy}. */
+  constructor(stream: Duplex) {
+    this.#stream = stream;
+    this.#reader = new RecordReader({
+      pieces: new Set([COPY_KIND.DATA]),
+      onRecord: (kind, payload) => this.#handleRecord({ kind, payload }),
+      onPiece: (_kind, bytes) => {
+        if (!this.onData(bytes)) this.pause();
+      },
+    });
+    stream.on('data', (chunk: Buffer) => this.#handleChunk(chunk));
+    stream.on('drain', () => this.#handleDrain());
+    stream.on('end', () => this.#lose(new VproxyError('cancelled', LOST)));
+    stream.on('error', (error) => this.#lose(lostError(error)));
+    stream.on('close', () => this.#lose(new VproxyError('cancelled', LOST)));
+  }
+
+  /** Why there is nothing more to come or to be said; null while there is. */
+  get failure(): VproxyError | null {
+    return this.#failure;
+  }
+
+  /** Whether the other side has said what it failed with, so that it needs not be told anything. */
+  get isFailureSent(): boolean {
+    return this.#isFailureSent;
+  }
+
+  /** Whether the failure is that the stream has ended, or was given up. */
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Throws the failure, if there is one. */
+  check(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  /** The next message. Rejects with what the other side failed with, or with why the stream has ended. */
+  next(): Promise<CopyRecord> {
+    const record = this.#waiting.shift();
+    if (record !== undefined) {
+      this.#flow();
+      return Promise.resolve(record);
+    }
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    this.#asked = deferred();
+    return this.#asked.promise;
+  }
+
+  /** The payload of the next message, which has to be of this kind. */
+  async expect(expected: number): Promise<Buffer> {
+    const { kind, payload } = await this.next();
+    if (kind === expected) return payload;
+    throw new VproxyError('protocol-error', `copy: a record of kind ${kind} where ${expected} is expected`);
+  }
+
+  /** Writes; the buffer is the stream's. False: {@link drained} says when there is room again. */
+  write(bytes: Buffer): boolean {
+    return this.#failure !== null || this.#stream.write(bytes);
+  }
+
+  /** Resolved when there is room; rejects with the failure. */
+  async drained(): Promise<void> {
+    this.check();
+    if (!this.#stream.writableNeedDrain) return;
+    this.#drained ??= deferred();
+    await this.#drained.promise;
+  }
+
+  /** Writes, and waits for room. */
+  async send(bytes: Buffer): Promise<void> {
+    this.check();
+    if (!this.write(bytes)) await this.drained();
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#flow();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#flow();
+  }
+
+  /** Ends everything that waits with this, which is not told to the other side. */
+  fail(error: VproxyError): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#drained?.reject(error);
+    this.#drained?.promise.catch(() => undefined);
+    if (this.#waiting.length === 0) this.#asked?.reject(error);
+    this.#asked = null;
+    this.#flow();
+  }
+
+  /** Says why it ends, unless nobody can hear that, and that nothing more comes. What still comes is thrown away. */
+  close(error: VproxyError | null = null): void {
+    if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
+    this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
+    this.#stream.end();
+  }
+
+  /** Resets the stream. */
+  destroy(error: VproxyError): void {
+    this.#lose(error);
+    this.#stream.destroy(error);
+  }
+
+  #lose(error: VproxyError): void {
+    if (this.#failure === null) this.#isLost = true;
+    this.fail(error);
+  }
+
+  #handleChunk(chunk: Buffer): void {
+    if (this.#failure !== null) return;
+    try {
+      this.#reader.push(chunk);
+    } catch (error) {
+      this.fail(toVproxyError(error));
+    }
+  }
+
+  #handleRecord(record: CopyRecord): void {
+    if (record.kind === COPY_KIND.ERROR) {
+      const error = decodeError(record.payload);
+      this.#isFailureSent = true;
+      this.fail(error);
+    } else if (this.#asked !== null) {
+      this.#asked.resolve(record);
+      this.#asked = null;
+    } else {
+      this.#waiting.push(record);
+      this.#flow();
+    }
+  }
+
+  #handleDrain(): void {
+    this.#drained?.resolve();
+    this.#drained = null;
+  }
+
+  #flow(): void {
+    const isHeld = this.#failure === null && (this.#isPaused || this.#waiting.length >= MAX_WAITING);
+    if (isHeld) this.#stream.pause();
+    else this.#stream.resume();
+  }
+}
+
+/** A stream that breaks leaves what is there for a later copy, whatever it broke by. */
+function lostError(error: Error): VproxyError {
+  const { code, message } = toVproxyError(error, 'cancelled');
+  return new VproxyError(code, `${LOST}: ${message}`, { cause: error });
+}

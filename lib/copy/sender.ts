@@ -1,0 +1,182 @@
+/** The side that has the files. */
+import { createHash } from 'node:crypto';
+import { lstat } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { systemCode, VproxyError } from '../errors.js';
+import { encodeRecord } from '../util/records.js';
+import { copyError } from './copy-error.js';
+import type { CopyProgress } from './copy-progress.js';
+import { lookAhead } from './look-ahead.js';
+import {
+  COPY_KIND,
+  type CopyTotals,
+  decodeReady,
+  decodeStaged,
+  encodeMessage,
+  MAX_STAGED_FILES,
+  type StagedFile,
+} from './messages.js';
+import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
+import type { RecordStream } from './record-stream.js';
+import type { FoundSource } from './sources.js';
+import { TarWriter } from './tar-writer.js';
+import { type WalkedEntry, type Warn, walkSources } from './walk.js';
+
+/** So many entries are looked at, and small files read, before their turn. */
+const AHEAD = 16;
+
+/** So many checks make a record. */
+const CHECKS_PER_RECORD = 1024;
+
+export interface SendOptions {
+  readonly records: RecordStream;
+  readonly sources: readonly FoundSource[];
+  /** Whether to count everything first. */
+  readonly hasTotals: boolean;
+  readonly progress: CopyProgress;
+  /** Told of what is left out or not as it was. The other side is told as well. */
+  readonly warn: Warn;
+}
+
+/** Sends everything, and waits until it is in its place. Resolves with where that is, as the other side says. */
+export async function sendFiles(options: SendOptions): Promise<string[]> {
+  const { records, sources, hasTotals, progress } = options;
+  const totals = hasTotals ? await countSources(sources, records) : null;
+  progress.totals = totals;
+  const roots = sources.map(({ name, kind }) => ({ name, kind }));
+  await records.send(encodeMessage(COPY_KIND.PLAN, { roots, totals }));
+  const { targets, staged } = await readReady(records);
+  await sendTar(options, staged);
+  await records.send(encodeMessage(COPY_KIND.END, {}));
+  await records.expect(COPY_KIND.DONE);
+  return targets;
+}
+
+/** How much there is. Rejects with what would be refused later. */
+async function countSources(sources: readonly FoundSource[], records: RecordStream): Promise<CopyTotals> {
+  const totals = { files: 0, folders: 0, links: 0, bytes: 0 };
+  const count = async ({ path, names, kind }: WalkedEntry): Promise<void> => {
+    if (kind === 'folder') totals.folders += 1;
+    else if (kind === 'link') {
+      totals.links += 1;
+      await readLink(path, names);
+    } else {
+      totals.files += 1;
+      const { size } = await lstat(path);
+      totals.bytes += size;
+    }
+  };
+  const counted = async (entry: WalkedEntry): Promise<void> => {
+    try {
+      await count(entry);
+    } catch (error) {
+      // What has gone is told of when its turn comes.
+      if (systemCode(error) !== 'ENOENT') throw copyError(entry.path, error);
+    }
+  };
+  const entries = lookAhead(
+    walkSources(sources, () => undefined),
+    counted,
+    2 * AHEAD,
+  );
+  while ((await entries.next()).done !== true) records.check();
+  return totals;
+}
+
+async function readReady(records: RecordStream): Promise<{ targets: string[]; staged: Map<string, StagedFile> }> {
+  const staged = new Map<string, StagedFile>();
+  for (;;) {
+    const { kind, payload } = await records.next();
+    if (kind === COPY_KIND.READY) return { targets: decodeReady(payload), staged };
+    if (kind !== COPY_KIND.STAGED)
+      throw new VproxyError('protocol-error', `copy: a record of kind ${kind} before READY`);
+    for (const file of decodeStaged(payload)) staged.set(file[0], file);
+    if (staged.size > MAX_STAGED_FILES) throw new VproxyError('protocol-error', 'copy: too many staged files');
+  }
+}
+
+async function sendTar(options: SendOptions, staged: ReadonlyMap<string, StagedFile>): Promise<void> {
+  const { records, sources, progress } = options;
+  const warn = (message: string): void => {
+    options.warn(message);
+    records.write(encodeMessage(COPY_KIND.WARNING, { message }));
+  };
+  const tar = new TarWriter(records);
+  const checks = new CheckWriter(records);
+  const walked = walkSources(sources, warn);
+  const drop = async (entry: ReadEntry | null): Promise<void> => (entry === null ? undefined : closeEntry(entry));
+  try {
+    for await (const entry of lookAhead(walked, (one) => readEntry(one, warn), AHEAD, drop)) {
+      if (entry === null) continue;
+      try {
+        records.check();
+        progress.path = entry.names.join('/');
+        const crc = await sendEntry(tar, entry, staged.get(progress.path), progress);
+        if (crc !== null) checks.add(crc);
+        await checkUnchanged(entry, warn);
+      } finally {
+        await closeEntry(entry);
+      }
+    }
+    await tar.end();
+    checks.flush();
+  } finally {
+    tar.destroy();
+  }
+}
+
+/** Gives the check of what was sent of a file. */
+async function sendEntry(
+  tar: TarWriter,
+  entry: ReadEntry,
+  staged: StagedFile | undefined,
+  progress: CopyProgress,
+): Promise<number | null> {
+  const offset = staged === undefined ? 0 : await matchingBytes(entry, staged);
+  progress.bytes += offset;
+  progress.resumedBytes += offset;
+  let crc = 0;
+  async function* contents(): AsyncGenerator<Buffer> {
+    for await (const block of readBlocks(entry, offset, entry.bytes)) {
+      crc = crc32(block, crc);
+      progress.bytes += block.length;
+      yield block;
+    }
+  }
+  await tar.add({ ...entry, offset }, contents());
+  if (entry.kind === 'folder') progress.folders += 1;
+  else if (entry.kind === 'link') progress.links += 1;
+  else progress.files += 1;
+  return entry.kind === 'file' ? crc : null;
+}
+
+/** How much of a file need not be sent: all that is there, if it is how the file begins. */
+async function matchingBytes(entry: ReadEntry, [, bytes, sha256]: StagedFile): Promise<number> {
+  if (entry.kind !== 'file' || bytes > entry.bytes) return 0;
+  const hash = createHash('sha256');
+  for await (const block of readBlocks(entry, 0, bytes)) hash.update(block);
+  return hash.digest('hex') === sha256 ? bytes : 0;
+}
+
+/** The checks of files, gathered. */
+class CheckWriter {
+  readonly #records: RecordStream;
+  readonly #payload = Buffer.alloc(4 * CHECKS_PER_RECORD);
+  #count = 0;
+
+  constructor(records: RecordStream) {
+    this.#records = records;
+  }
+
+  add(crc: number): void {
+    this.#payload.writeUInt32BE(crc, 4 * this.#count);
+    this.#count += 1;
+    if (this.#count === CHECKS_PER_RECORD) this.flush();
+  }
+
+  flush(): void {
+    if (this.#count > 0)
+      this.#records.write(encodeRecord(COPY_KIND.CHECKS, this.#payload.subarray(0, 4 * this.#count)));
+    this.#count = 0;
+  }
+}

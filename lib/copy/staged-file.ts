@@ -1,0 +1,128 @@
+/** A file while it comes. */
+import fs from 'node:fs';
+import { lstat } from 'node:fs/promises';
+import { systemCode, VproxyError } from '../errors.js';
+import { copyError } from './copy-error.js';
+import type { CopyEntry } from './entry.js';
+import { removeTree } from './remove-tree.js';
+import { type CopyFiles, secondsOf } from './system-files.js';
+
+/** Up to so much is gathered while the disk is busy, in bytes. */
+export const GATHERED_BYTES = 1_048_576;
+
+/** One that is written at the end of what is there already, or anew. */
+export class StagedFile {
+  readonly #files: CopyFiles;
+  readonly #fd: number;
+  /** How it is called in messages: where it is to be. */
+  readonly #shown: string;
+  #position: number;
+  #waiting: Buffer[] = [];
+  #waitingBytes = 0;
+  #writing: Promise<void> | null = null;
+
+  private constructor(files: CopyFiles, fd: number, position: number, shown: string) {
+    this.#files = files;
+    this.#fd = fd;
+    this.#position = position;
+    this.#shown = shown;
+  }
+
+  /** Opens `path` at the offset of the entry. Rejects with `protocol-error` where there is not as much. */
+  static async open(files: CopyFiles, path: string, shown: string, { offset }: CopyEntry): Promise<StagedFile> {
+    try {
+      const fd = offset > 0 ? await openAt(files, path, offset) : await create(files, path);
+      return new StagedFile(files, fd, offset, shown);
+    } catch (error) {
+      throw copyError(shown, error);
+    }
+  }
+
+  /** Takes bytes; null where there is room for more, else a promise of that. Rejects with why they cannot be written. */
+  write(bytes: Buffer): Promise<void> | null {
+    this.#waiting.push(bytes);
+    this.#waitingBytes += bytes.length;
+    if (this.#writing === null && this.#waitingBytes >= GATHERED_BYTES / 4) {
+      this.#writing = this.#writeOut();
+      // It is met by whoever waits for it next.
+      this.#writing.catch(() => undefined);
+    }
+    return this.#writing !== null && this.#waitingBytes >= GATHERED_BYTES ? this.#writing : null;
+  }
+
+  /** Writes what is left, gives the file its time and its permissions, and closes it. */
+  async finish({ mode, mtimeNs }: CopyEntry): Promise<void> {
+    try {
+      await this.#flush();
+      await this.#files.futimes(this.#fd, Date.now() / 1000, secondsOf(mtimeNs));
+      await this.#files.fchmod(this.#fd, mode);
+    } catch (error) {
+      throw copyError(this.#shown, error);
+    } finally {
+      await this.#files.close(this.#fd);
+    }
+  }
+
+  /** Keeps what has come, as far as that works, and closes the file. */
+  async abandon(): Promise<void> {
+    try {
+      await this.#flush();
+    } catch {
+      // What is there is looked at by its hash.
+    } finally {
+      await this.#files.close(this.#fd);
+    }
+  }
+
+  async #flush(): Promise<void> {
+    await this.#writing;
+    await this.#writeOut();
+  }
+
+  async #writeOut(): Promise<void> {
+    try {
+      while (this.#waitingBytes > 0) {
+        const buffers = this.#waiting;
+        this.#waiting = [];
+        this.#waitingBytes = 0;
+        await this.#writeAll(buffers);
+      }
+      this.#writing = null;
+    } catch (error) {
+      throw copyError(this.#shown, error);
+    }
+  }
+
+  async #writeAll(buffers: Buffer[]): Promise<void> {
+    for (let rest = buffers; rest.length > 0; ) {
+      let written = await this.#files.write(this.#fd, rest, this.#position);
+      this.#position += written;
+      let index = 0;
+      for (; index < rest.length && written >= (rest[index]?.length ?? 0); index++) written -= rest[index]?.length ?? 0;
+      rest = rest.slice(index);
+      if (rest[0] !== undefined) rest[0] = rest[0].subarray(written);
+    }
+  }
+}
+
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+
+async function create(files: CopyFiles, path: string): Promise<number> {
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+  try {
+    return await files.open(path, flags, 0o600);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    // From an earlier copy, and not what is wanted.
+    await removeTree(path);
+    return await files.open(path, flags, 0o600);
+  }
+}
+
+async function openAt(files: CopyFiles, path: string, offset: number): Promise<number> {
+  const stats = await lstat(path).catch(() => null);
+  if (stats?.isFile() !== true || stats.size !== offset || stats.nlink !== 1) {
+    throw new VproxyError('protocol-error', 'copy: the other side goes on with a file that is not there');
+  }
+  return files.open(path, O_WRONLY | O_NOFOLLOW);
+}

@@ -1,0 +1,49 @@
+/** The calls of the system that write a copy, as an object, so that a test can let them fail. */
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+
+/** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
+export interface CopyFiles {
+  open(path: string, flags: number, mode?: number): Promise<number>;
+  /** Writes once; gives how much was written. */
+  write(fd: number, buffers: readonly Buffer[], position: number): Promise<number>;
+  futimes(fd: number, atime: number, mtime: number): Promise<void>;
+  fchmod(fd: number, mode: number): Promise<void>;
+  close(fd: number): Promise<void>;
+  mkdir(path: string): Promise<void>;
+  symlink(target: string, path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+}
+
+const writev = promisify(fs.writev);
+const write = promisify(fs.write);
+const mkdir = promisify(fs.mkdir);
+
+/** Those of this system. */
+export const SYSTEM_FILES: CopyFiles = {
+  open: promisify(fs.open),
+  async write(fd, buffers, position) {
+    const [first] = buffers;
+    if (buffers.length === 1 && first !== undefined)
+      return (await write(fd, first, 0, first.length, position)).bytesWritten;
+    return (await writev(fd, [...buffers], position)).bytesWritten;
+  },
+  futimes: promisify(fs.futimes),
+  fchmod: promisify(fs.fchmod),
+  close: promisify(fs.close),
+  mkdir: (path) => mkdir(path, 0o700),
+  symlink: promisify(fs.symlink),
+  rename: promisify(fs.rename),
+};
+
+/**
+ * Seconds as `utimes` takes them. A double holds a quarter of a microsecond, and the system is given whole ones, cut: with a
+ * little more no microsecond is lost, however often a file is copied on.
+ */
+export const secondsOf = (ns: bigint): number => {
+  const belowSecond = ((ns % BILLION) + BILLION) % BILLION;
+  const microseconds = belowSecond / 1000n;
+  return Number((ns - belowSecond) / BILLION) + (Number(microseconds) + 0.3) / 1e6;
+};
+
+const BILLION = 1_000_000_000n;

@@ -1,0 +1,199 @@
+/** A command at the peer, for whoever calls it: its input and outputs as streams, and how it ended. */
+import { type Duplex, Readable, type Writable } from 'node:stream';
+import { VproxyError } from '../errors.js';
+import { deferred } from '../util/deferred.js';
+import { encodeRecord, RecordReader } from '../util/records.js';
+import { CommandInput } from './command-input.js';
+import { lostError } from './exec-error.js';
+import {
+  decodeCredit,
+  decodeEof,
+  decodeExit,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type ExecResult,
+  encodeResize,
+  encodeStart,
+  type TerminalSize,
+} from './messages.js';
+
+/** How a command ended. */
+export interface CommandEnd extends ExecResult {
+  /** Its process id at the peer; null where it was not run. */
+  readonly pid: number | null;
+}
+
+/** So much of an output waits here for whoever takes it, in bytes; then the command is held up. */
+const OUTPUT_BYTES = 65_536;
+
+/** The bytes of these go on as they come. */
+const PIECES: ReadonlySet<number> = new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]);
+
+/**
+ * Runs a command on a stream to the service `exec` of a peer: one of `ControlClient.connect('exec')`, or a `MuxStream`. The
+ * call owns the stream from then on. Throws `bad-argument` for a request that is too long.
+ */
+export function runCommand(stream: Duplex, request: ExecRequest): ExecCall {
+  return new ExecCall(stream, request);
+}
+
+/**
+ * A command that runs. Its outputs have to be taken, as those of a child process: one that is not holds the command up
+ * when 64 KiB of it wait; `stderr.resume()` drops them. Whoever is not interested in an output any more destroys it.
+ */
+export class ExecCall {
+  /** Standard input: bytes wait here until the command takes them; `end()` is its end. Never fails: what nobody takes is dropped. */
+  readonly stdin: Writable;
+  /** Standard output; with a terminal, all that the command writes. Fails with what `result` rejects with. */
+  readonly stdout: Readable;
+  /** Standard error; with a terminal, nothing. Fails with what `result` rejects with. */
+  readonly stderr: Readable;
+  /**
+   * How the command ended, also where it could not be run (`error`); resolved when whoever takes the outputs has every
+   * byte of them. Rejects with `exec-unavailable` where the stream failed, or ended without a word, and with
+   * `command-denied` where the peer refuses it. No more than that becomes of a rejection that nobody handles.
+   */
+  readonly result: Promise<CommandEnd>;
+
+  readonly #stream: Duplex;
+  readonly #input: CommandInput;
+  readonly #result = deferred<CommandEnd>();
+  /** Outputs that take no more for now. */
+  readonly #full = new Set<Readable>();
+  readonly #ended = new Set<Readable>();
+  #hasBegun = false;
+  #isOver = false;
+  #pid: number | null = null;
+
+  /** See {@link runCommand}. */
+  constructor(stream: Duplex, request: ExecRequest) {
+    const start = encodeStart(request);
+    this.#stream = stream;
+    this.#input = new CommandInput(stream);
+    this.stdin = this.#input;
+    this.stdout = this.#output();
+    this.stderr = this.#output();
+    this.result = this.#result.promise;
+    this.result.catch(() => undefined);
+    if (request.hasInput === false) {
+      this.#input.close();
+      this.#input.end();
+    }
+    const reader = new RecordReader({
+      pieces: PIECES,
+      onRecord: (kind, payload) => this.#handleRecord(kind, payload),
+      onPiece: (kind, bytes) => this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
+    });
+    stream.on('data', (chunk: Buffer) => this.#read(reader, chunk));
+    stream.once('end', () => this.#stop(null)).once('close', () => this.#fail(stream.errored));
+    stream.on('error', (error) => this.#fail(error));
+    // A `MuxStream` says so when its peer reads no more; what ends the call is the stream's end.
+    stream.on('stop', () => undefined);
+    stream.write(start);
+  }
+
+  /** The process id at the peer; null before it runs. */
+  get pid(): number | null {
+    return this.#pid;
+  }
+
+  /** Signals the process group of the command: `SIGINT`. Once it has ended, nothing is done. */
+  signal(name: string): void {
+    if (!this.#isOver) this.#stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
+  }
+
+  /** Tells the command's terminal its new size. */
+  resize(size: TerminalSize): void {
+    if (!this.#isOver) this.#stream.write(encodeResize(size));
+  }
+
+  /** Gives the command up: the peer ends it with HUP and TERM, and KILL later. `result` rejects with `exec-unavailable`. */
+  cancel(): void {
+    this.#stop(new VproxyError('cancelled', 'the call was given up'));
+  }
+
+  #output(): Readable {
+    const output = new Readable({ highWaterMark: OUTPUT_BYTES, read: () => this.#resume(output) });
+    // Who does not listen to it hears of a failure by `result`.
+    output.on('error', () => undefined);
+    output.once('close', () => this.#resume(output));
+    return output;
+  }
+
+  #read(reader: RecordReader, chunk: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      reader.push(chunk);
+    } catch (error) {
+      this.#stop(error as Error);
+    }
+  }
+
+  #handleRecord(kind: number, payload: Buffer): void {
+    this.#hasBegun = true;
+    // Kinds that are not known are those of a newer peer.
+    if (this.#isOver) return;
+    if (kind === EXEC_KIND.STARTED) this.#pid = decodeStarted(payload);
+    else if (kind === EXEC_KIND.CREDIT) this.#input.grant(decodeCredit(payload));
+    else if (kind === EXEC_KIND.EOF) this.#handleEof(decodeEof(payload));
+    else if (kind === EXEC_KIND.EXIT) this.#handleExit(decodeExit(payload));
+  }
+
+  #handleEof(fd: 0 | 1 | 2): void {
+    if (fd === 0) this.#input.close();
+    else this.#end(fd === 1 ? this.stdout : this.stderr);
+  }
+
+  #handleExit(exit: ExecResult): void {
+    this.#isOver = true;
+    this.#input.close();
+    this.#end(this.stdout);
+    this.#end(this.stderr);
+    this.#stream.end();
+    void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
+      this.#result.resolve({ ...exit, pid: this.#pid });
+    });
+  }
+
+  #push(output: Readable, bytes: Buffer): void {
+    this.#hasBegun = true;
+    if (this.#ended.has(output)) throw new VproxyError('protocol-error', 'exec: bytes behind the end of an output');
+    if (output.destroyed || output.push(bytes)) return;
+    this.#full.add(output);
+    this.#stream.pause();
+  }
+
+  #resume(output: Readable): void {
+    if (this.#full.delete(output) && this.#full.size === 0) this.#stream.resume();
+  }
+
+  #end(output: Readable): void {
+    if (this.#ended.has(output)) return;
+    this.#ended.add(output);
+    output.push(null);
+  }
+
+  /** The stream is of no use any more, and its other end does not know that. */
+  #stop(error: Error | null): void {
+    if (this.#isOver) return;
+    this.#fail(error);
+    this.#stream.destroy();
+  }
+
+  #fail(error: Error | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const reason = lostError(error, this.#hasBegun);
+    this.#input.close();
+    this.stdout.destroy(reason);
+    this.stderr.destroy(reason);
+    this.#result.reject(reason);
+  }
+}
+
+/** Resolved when somebody who takes an output has all of it; at once where nobody does yet. */
+function delivered(output: Readable): Promise<void> {
+  if (output.readableFlowing === null || output.readableEnded || output.destroyed) return Promise.resolve();
+  return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
+}

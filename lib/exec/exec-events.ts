@@ -1,0 +1,74 @@
+/** What is logged of commands. */
+import type { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import type { Log } from '../util/log-event.js';
+import type { ExecResult } from './messages.js';
+
+/** A command, as the log shows it. */
+export interface CommandFacts {
+  readonly argv: readonly string[];
+  /** Who it is run as; null where that was not decided. */
+  readonly user: string | null;
+  readonly cwd: string | null;
+  /** Where the caller's stream came from, as it says. */
+  readonly from: string | null;
+}
+
+/** So much of a command is shown. */
+const MAX_ARGUMENTS = 32;
+const MAX_ARGUMENT_LENGTH = 256;
+const MAX_LINE_LENGTH = 200;
+
+export function logStarted(log: Log, facts: CommandFacts, pid: number): void {
+  const fields = { ...showFacts(facts), pid };
+  const message = `command ${showLine(facts)} runs as ${escapeText(facts.user ?? '')}, pid ${pid}`;
+  log({ level: 'info', event: 'exec-started', message, fields });
+}
+
+/** `inputBytes` came for it, `outputBytes` came of it. */
+export function logEnded(
+  log: Log,
+  facts: CommandFacts,
+  pid: number,
+  { status, signal, timedOut, durationMs }: ExecResult,
+  { inputBytes, outputBytes }: { readonly inputBytes: number; readonly outputBytes: number },
+): void {
+  const how = signal === null ? `status ${status ?? 'unknown'}` : signal;
+  const why = timedOut ? ', its time was up' : '';
+  log({
+    level: 'info',
+    event: 'exec-ended',
+    message: `command ${showLine(facts)}, pid ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`,
+    fields: {
+      ...showFacts(facts),
+      pid,
+      status,
+      signal,
+      timedOut,
+      durationMs: Math.round(durationMs),
+      inputBytes,
+      outputBytes,
+    },
+  });
+}
+
+export function logRefused(log: Log, facts: CommandFacts, { code, message: why }: VproxyError): void {
+  const message = `command ${showLine(facts)} is not run: ${why} (${code})`;
+  log({ level: 'warn', event: 'exec-refused', message, fields: { ...showFacts(facts), code, reason: why } });
+}
+
+function showFacts({ argv, user, cwd, from }: CommandFacts) {
+  const shown = argv.slice(0, MAX_ARGUMENTS).map(show);
+  if (argv.length > MAX_ARGUMENTS) shown.push(`… ${argv.length - MAX_ARGUMENTS} more`);
+  return { argv: shown, user: showOrNull(user), cwd: showOrNull(cwd), from: showOrNull(from) };
+}
+
+function showLine({ argv }: CommandFacts): string {
+  return argv.length === 0 ? 'of a login shell' : escapeText(argv.slice(0, MAX_ARGUMENTS).join(' '), MAX_LINE_LENGTH);
+}
+
+/** As it came: whoever writes a line escapes what it shows. */
+const show = (text: string): string =>
+  text.length > MAX_ARGUMENT_LENGTH ? `${text.slice(0, MAX_ARGUMENT_LENGTH)}…` : text;
+
+const showOrNull = (text: string | null): string | null => (text === null ? null : show(text));

@@ -1,0 +1,97 @@
+/** The service `exec`: runs commands for those who open streams to it (docs/exec.md). */
+import { VproxyError } from '../errors.js';
+import type { Clock } from '../util/clock.js';
+import type { Log } from '../util/log-event.js';
+import type { ExecRules } from './allowed-programs.js';
+import { decideCommand } from './decide-command.js';
+import { type ExecSystem, thisSystem } from './exec-system.js';
+import type { TerminalRequest } from './messages.js';
+import type { CommandOptions, RunningCommand } from './running-command.js';
+import { type CallStream, ServedCall } from './served-call.js';
+import { spawnWithPipes } from './spawn-with-pipes.js';
+import { loadSystemPipes, type OpenPipes, openSystemPipes } from './system-pipes.js';
+
+export type { ExecRules } from './allowed-programs.js';
+
+/** Runs a command in a terminal. */
+export type SpawnInTerminal = (options: CommandOptions, terminal: TerminalRequest) => Promise<RunningCommand>;
+
+export interface ExecRunnerOptions {
+  readonly rules: ExecRules;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Commands at once. Default 256. */
+  readonly maxCommands?: number;
+  /** `PATH` and `LANG` of commands, who this process is, and where the system keeps its accounts. Default: this machine. */
+  readonly system?: Partial<ExecSystem>;
+  /** Where the pipes of commands come from. Default: this machine, with koffi. */
+  readonly openPipes?: OpenPipes;
+  /** Default: commands in a terminal are refused. */
+  readonly spawnInTerminal?: SpawnInTerminal;
+}
+
+const MAX_COMMANDS = 256;
+
+export class ExecRunner {
+  readonly #options: ExecRunnerOptions;
+  readonly #system: ExecSystem;
+  readonly #openPipes: OpenPipes;
+  readonly #maxCommands: number;
+  readonly #calls = new Set<ServedCall>();
+  #isStopped = false;
+
+  constructor(options: ExecRunnerOptions) {
+    this.#options = options;
+    this.#system = { ...thisSystem(), ...options.system };
+    this.#openPipes = options.openPipes ?? openSystemPipes;
+    // The first command starts as fast as the others, and with the version that this process runs.
+    if (options.openPipes === undefined) void loadSystemPipes();
+    this.#maxCommands = options.maxCommands ?? MAX_COMMANDS;
+  }
+
+  /** Commands that run, are about to, or are being ended. */
+  get runningCount(): number {
+    return this.#calls.size;
+  }
+
+  /**
+   * Serves a call: the runner owns the stream from now on. What breaks a rule destroys it with `protocol-error`; when it
+   * is destroyed before EXIT was written, its command is ended.
+   */
+  serve(stream: CallStream): void {
+    const { rules, clock, log } = this.#options;
+    new ServedCall({
+      stream,
+      clock,
+      log,
+      admit: (call) => this.#admit(call),
+      decide: (request) => decideCommand(request, rules, this.#system),
+      spawn: ({ options }, { terminal }) =>
+        terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
+      onOver: (call) => this.#calls.delete(call),
+    });
+  }
+
+  /** Ends every command within 0.4 s by the clock; others are refused from now on. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all([...this.#calls].map((call) => call.stop(stopped())));
+  }
+
+  #admit(call: ServedCall): VproxyError | null {
+    if (this.#isStopped) return stopped();
+    if (this.#calls.size >= this.#maxCommands) {
+      return new VproxyError('command-failed', `as many commands run as may run at once, ${this.#maxCommands}`);
+    }
+    this.#calls.add(call);
+    return null;
+  }
+
+  #spawnInTerminal(options: CommandOptions, terminal: TerminalRequest): Promise<RunningCommand> {
+    const { spawnInTerminal } = this.#options;
+    if (spawnInTerminal === undefined) throw new VproxyError('command-failed', 'there are no terminals on this side');
+    return spawnInTerminal(options, terminal);
+  }
+}
+
+const stopped = (): VproxyError => new VproxyError('command-failed', 'this side of the channel is being stopped');

@@ -1,0 +1,143 @@
+/** A command that runs for a caller: its outputs, its end, and everything that ends it before. */
+import type { Writable } from 'node:stream';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { deferred } from '../util/deferred.js';
+import { CommandOutput } from './command-output.js';
+import { GroupEnder } from './group-ender.js';
+import type { ExecResult } from './messages.js';
+import type { ProcessEnd, RunningCommand } from './running-command.js';
+
+/** From TERM to KILL, where the caller says nothing. */
+export const DEFAULT_KILL_AFTER_MS = 5000;
+
+/** The same where this process is about to end, and when it waits no longer then. */
+const KILL_AT_STOP_MS = 250;
+const GIVE_UP_AT_STOP_MS = 400;
+
+/** Outputs that stay open behind a KILL, held by a process that left the group, are given up when nothing has come so long. */
+const OUTPUT_GRACE_MS = 500;
+
+/** More than a pipe can hold of what was written before. */
+const MAX_LATE_BYTES = 2 ** 21;
+
+export interface ExecutionOptions {
+  readonly command: RunningCommand;
+  readonly stream: Writable;
+  readonly clock: Clock;
+  /** Null: none. */
+  readonly timeoutMs: number | null;
+  readonly killAfterMs: number;
+  /** It has ended, and both outputs with it; called once, also when the caller has gone. */
+  readonly onEnd: (result: ExecResult) => void;
+  /** Nothing of it is watched any more; called once, after `onEnd`. */
+  readonly onOver: () => void;
+}
+
+export class Execution {
+  readonly #options: ExecutionOptions;
+  readonly #startedAtMs: number;
+  readonly #ender: GroupEnder;
+  readonly #outputs: CommandOutput[] = [];
+  readonly #over = deferred();
+  readonly #cancelTimeout: CancelTimer | null;
+  #cancelGrace: CancelTimer | null = null;
+  #openOutputs = 0;
+  #end: ProcessEnd | null = null;
+  #isTimedOut = false;
+  #hasCallerGone = false;
+  #isEnded = false;
+  #isOver = false;
+
+  constructor(options: ExecutionOptions) {
+    this.#options = options;
+    const { command, clock, timeoutMs } = options;
+    this.#startedAtMs = clock.now();
+    // Before the ender, which may find that all has gone in the same turn.
+    void command.ended.then((end) => {
+      this.#end = end;
+      this.#check();
+    });
+    this.#ender = new GroupEnder(command, clock, () => this.#groupGone());
+    this.#cancelTimeout = timeoutMs === null ? null : clock.schedule(timeoutMs, () => this.#timeOut());
+    this.#openOutputs = command.stderr === null ? 1 : 2;
+    const onEnd = (): void => {
+      this.#openOutputs -= 1;
+      this.#check();
+    };
+    const { stream } = options;
+    this.#outputs.push(new CommandOutput({ source: command.stdout, fd: 1, stream, onEnd }));
+    if (command.stderr !== null)
+      this.#outputs.push(new CommandOutput({ source: command.stderr, fd: 2, stream, onEnd }));
+  }
+
+  /** Bytes of its outputs so far. */
+  get sentBytes(): number {
+    return this.#outputs.reduce((sum, output) => sum + output.sentBytes, 0);
+  }
+
+  /** Nobody waits for it any more: the whole group goes. */
+  vanish(): void {
+    if (this.#isEnded) return;
+    this.#hasCallerGone = true;
+    this.#ender.end(['SIGHUP', 'SIGTERM'], this.#options.killAfterMs);
+  }
+
+  /** Ends it soon; resolves when it is over, or would not end. */
+  async stop(): Promise<void> {
+    if (this.#isOver) return;
+    this.#ender.end(['SIGTERM'], KILL_AT_STOP_MS);
+    const cancel = this.#options.clock.schedule(GIVE_UP_AT_STOP_MS, () => {
+      this.#finish();
+      this.#settle();
+    });
+    await this.#over.promise;
+    cancel();
+  }
+
+  #timeOut(): void {
+    if (this.#isEnded) return;
+    this.#isTimedOut = true;
+    this.#ender.end(['SIGTERM'], this.#options.killAfterMs);
+  }
+
+  #groupGone(): void {
+    if (this.#hasCallerGone) this.#finish();
+    if (this.#isEnded) this.#settle();
+    else this.#waitForOutputs(this.sentBytes + MAX_LATE_BYTES);
+  }
+
+  #waitForOutputs(mostBytes: number): void {
+    const { sentBytes } = this;
+    this.#cancelGrace = this.#options.clock.schedule(OUTPUT_GRACE_MS, () => {
+      const isFlowing = this.sentBytes !== sentBytes || this.#outputs.some(({ isHeldUp }) => isHeldUp);
+      if (isFlowing && this.sentBytes <= mostBytes) this.#waitForOutputs(mostBytes);
+      else this.#finish();
+    });
+  }
+
+  /** As with ssh: what holds an output open keeps the call open. */
+  #check(): void {
+    if (this.#end !== null && this.#openOutputs === 0) this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#cancelTimeout?.();
+    this.#cancelGrace?.();
+    for (const output of this.#outputs) output.end();
+    const { command, clock, onEnd } = this.#options;
+    command.release();
+    const { status, signal } = this.#end ?? { status: null, signal: 'SIGKILL' };
+    onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
+    // What an orderly end left behind in the background is left alone; what was told to end is still watched.
+    if (!this.#ender.isEnding || this.#ender.isOver) this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#options.onOver();
+    this.#over.resolve();
+  }
+}

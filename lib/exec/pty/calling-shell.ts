@@ -1,0 +1,43 @@
+/**
+ * The shell that becomes a command in a terminal. A terminal is made the one of a session by its leader, who opens it; and
+ * a program may be called by another name than its path (`-bash` is a login shell). Of a child of its own Node can have
+ * only the second.
+ */
+import { existsSync } from 'node:fs';
+
+/** A program with its arguments. */
+export interface ProgramCall {
+  readonly file: string;
+  readonly args: readonly string[];
+}
+
+/** What the shell does before it becomes the command. */
+export interface CallPreparation {
+  /** The terminal to open, `/dev/pts/7`. Default: it has it already. */
+  readonly path?: string;
+  /** Commands, as a shell reads them. */
+  readonly script?: string;
+  /** Where bash may be. */
+  readonly bashFiles?: readonly string[];
+}
+
+/** It hands on any environment (with PWD and SHLVL, which it sets), and can call a program by any name. */
+const BASH_FILES = ['/bin/bash', '/usr/bin/bash', '/usr/local/bin/bash', '/run/current-system/sw/bin/bash'];
+
+/**
+ * A shell that becomes the program `file`, called by the first of `argv`. Its standard input is the terminal, and becomes
+ * its standard error, too. Without bash it is `/bin/sh`: busybox's can do as much, but Debian's (dash) calls a program by
+ * its path only; and both drop variables whose names are none to a shell.
+ */
+export function callProgram(file: string, argv: readonly string[], preparation: CallPreparation = {}): ProgramCall {
+  const { path, script = ':', bashFiles = BASH_FILES } = preparation;
+  const [name = file, ...rest] = argv;
+  const redirections = path === undefined ? '2>&0' : `2>&0 3<>${path} 3>&-`;
+  const named = `exec -a "$0" "$@" ${redirections}`;
+  const bash = bashFiles.find((candidate) => existsSync(candidate));
+  // -p: it runs nothing because a variable says so (BASH_ENV, SHELLOPTS, functions).
+  if (bash !== undefined) return { file: bash, args: ['-p', '-c', `${script}\n${named}`, name, file, ...rest] };
+  const plain = `exec "$@" ${redirections}`;
+  const either = `if (exec -a sh /bin/sh -c :) 2>/dev/null; then ${named}; else ${plain}; fi`;
+  return { file: '/bin/sh', args: ['-c', `${script}\n${name === file ? plain : either}`, name, file, ...rest] };
+}

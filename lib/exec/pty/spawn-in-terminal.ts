@@ -1,0 +1,110 @@
+/** Runs a command in a pseudo-terminal of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import { VproxyError } from '../../errors.js';
+import { describeError } from '../../util/describe-error.js';
+import { escapeText } from '../../util/escape.js';
+import type { TerminalRequest, TerminalSize } from '../messages.js';
+import { isGroupAlive, signalGroup } from '../process-group.js';
+import type { CommandOptions, ProcessEnd, RunningCommand } from '../running-command.js';
+import { spawnFailure } from '../spawn-failure.js';
+import { callProgram } from './calling-shell.js';
+import { openPseudoTerminal, type PseudoTerminal } from './open-pseudo-terminal.js';
+import { spawnWithScript } from './spawn-with-script.js';
+import { type LoadTerminalCalls, loadTerminalCalls, type TerminalCalls } from './terminal-calls.js';
+import { openTerminalStreams, type TerminalStreams } from './terminal-streams.js';
+
+/**
+ * Starts a command that leads a session and its foreground group in a terminal of the given size, which belongs to its
+ * user. `TERM` is the terminal's unless `env` has another. Rejects with `command-not-found` or `command-failed`.
+ *
+ * What is written to `stdin` is typed: Ctrl-C is the byte 0x03. Its end is Ctrl-D. While the terminal gathers lines, as it
+ * does at first, it keeps 4095 bytes of a line and drops what comes before its end; else writing waits for the reader.
+ *
+ * As with ssh, `stdout` ends when the command has, after everything that was written until then; processes that it left
+ * behind are hung up. So does `release`.
+ *
+ * Without koffi it is script(1) of util-linux that makes the terminal.
+ */
+export async function spawnInTerminal(
+  options: CommandOptions,
+  terminal: TerminalRequest,
+  loadCalls: LoadTerminalCalls = loadTerminalCalls,
+): Promise<RunningCommand> {
+  const withTerm = { ...options, env: { TERM: terminal.term, ...options.env } };
+  const calls = await loadCalls().catch(() => null);
+  const opened = calls === null ? null : open(calls, options, terminal);
+  if (calls === null || opened === null) return spawnWithScript(withTerm, terminal);
+  return run(withTerm, calls, opened);
+}
+
+interface Opened extends PseudoTerminal {
+  readonly streams: TerminalStreams;
+}
+
+/** Null where this version of Node cannot read a terminal. */
+function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: TerminalSize): Opened | null {
+  let pty: PseudoTerminal;
+  try {
+    pty = openPseudoTerminal(calls, size, owner?.uid ?? uid);
+  } catch (cause) {
+    const why = `no terminal could be opened: ${describeError(cause)}`;
+    throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${why}`, { cause });
+  }
+  const streams = openTerminalStreams(pty);
+  if (streams !== null) return { ...pty, streams };
+  closeSync(pty.masterFd);
+  closeSync(pty.slaveFd);
+  return null;
+}
+
+async function run(options: CommandOptions, calls: TerminalCalls, opened: Opened): Promise<RunningCommand> {
+  const { masterFd, streams } = opened;
+  const child = await start(options, opened).catch((error: unknown) => {
+    streams.close();
+    throw error;
+  });
+  const pid = child.pid as number;
+  let isGone = false;
+  const ended = new Promise<ProcessEnd>((resolve) => {
+    child.once('exit', (status, signal) => {
+      streams.finish();
+      // The number of a group that has gone may become another one's.
+      isGone = !isGroupAlive(pid);
+      resolve({ status, signal });
+    });
+  });
+  child.on('error', () => undefined);
+  return {
+    pid,
+    stdin: streams.input,
+    stdout: streams.output,
+    stderr: null,
+    ended,
+    resize: (size) => {
+      if (streams.isOpen) calls.resize(masterFd, size);
+    },
+    signal: (name) => {
+      if (!isGone) isGone = !signalGroup(pid, name);
+    },
+    release: () => {
+      streams.input.destroy();
+      streams.output.destroy();
+    },
+  };
+}
+
+async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal): Promise<ChildProcess> {
+  const { cwd, env, uid, gid } = options;
+  const { file, args } = callProgram(options.file, options.argv, { path });
+  const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
+  try {
+    // Detached: the leader of a session, which has no terminal yet.
+    const child = spawn(file, args, { cwd, env, ...ids, stdio: [slaveFd, slaveFd, 'ignore'], detached: true });
+    if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
+    return child;
+  } catch (error) {
+    throw spawnFailure(error, options);
+  }
+}

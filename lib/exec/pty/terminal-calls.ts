@@ -1,0 +1,83 @@
+/** The system calls of pseudo-terminals that Node does not have, through the optional package koffi. */
+import type { TerminalSize } from '../messages.js';
+
+/** Calls of the system for the master of a pseudo-terminal. Each throws where the system refuses it. */
+export interface TerminalCalls {
+  /** Lets its terminal be opened, and gives the path: `/dev/pts/7`. */
+  unlock(masterFd: number): string;
+  /** Tells the terminal its size; the foreground group is signalled (SIGWINCH) if that is new. */
+  resize(masterFd: number, size: TerminalSize): void;
+  /** Has erasing remove a whole character of UTF-8 in a line that is typed. */
+  assumeUtf8(slaveFd: number): void;
+}
+
+/** Makes {@link TerminalCalls}. Rejects as `import` does where koffi is missing. */
+export type LoadTerminalCalls = () => Promise<TerminalCalls>;
+
+type Call = (...args: unknown[]) => number;
+
+/** What is used of koffi. */
+interface Koffi {
+  load(path: null): { func(declaration: string): Call };
+  errno(): number;
+}
+
+const PATH_BYTES = 128;
+
+/** More than `struct termios` has anywhere. */
+const TERMIOS_BYTES = 256;
+const IUTF8 = 0o40000;
+const TCSANOW = 0;
+
+/** `TIOCSWINSZ`, which most architectures number alike. */
+const SET_SIZE = ['mips', 'mipsel', 'ppc64'].includes(process.arch) ? 0x80087467 : 0x5414;
+
+let loaded: Promise<TerminalCalls> | null = null;
+
+/** The calls of this machine. */
+export const loadTerminalCalls: LoadTerminalCalls = () => {
+  loaded ??= load().catch((error: unknown) => {
+    loaded = null;
+    throw error;
+  });
+  return loaded;
+};
+
+async function load(): Promise<TerminalCalls> {
+  // Not a literal: neither the build nor its types need a package that may be absent.
+  const name: string = 'koffi';
+  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
+  const libc = koffi.load(null);
+  const call = (what: string, declaration: string): Call => {
+    const native = libc.func(declaration);
+    return (...args) => {
+      const result = native(...args);
+      if (result !== 0) throw new Error(`${what}: error ${koffi.errno()} of the system`);
+      return result;
+    };
+  };
+  const unlockpt = call('unlockpt', 'int unlockpt(int fd)');
+  const ptsname = call('ptsname_r', 'int ptsname_r(int fd, void *path, size_t length)');
+  const ioctl = call('TIOCSWINSZ', 'int ioctl(int fd, unsigned long request, void *argument)');
+  const tcgetattr = call('tcgetattr', 'int tcgetattr(int fd, void *settings)');
+  const tcsetattr = call('tcsetattr', 'int tcsetattr(int fd, int when, const void *settings)');
+  return {
+    unlock(masterFd) {
+      unlockpt(masterFd);
+      const path = Buffer.alloc(PATH_BYTES);
+      ptsname(masterFd, path, PATH_BYTES);
+      return path.toString('utf8', 0, path.indexOf(0));
+    },
+    resize(masterFd, { columns, rows }) {
+      ioctl(masterFd, SET_SIZE, Buffer.from(new Uint16Array([rows, columns, 0, 0]).buffer));
+    },
+    assumeUtf8(slaveFd) {
+      // The flags for input are the first word of the structure.
+      const words = new Uint32Array(TERMIOS_BYTES / 4);
+      const settings = Buffer.from(words.buffer);
+      tcgetattr(slaveFd, settings);
+      words[0] = (words[0] ?? 0) | IUTF8;
+      tcsetattr(slaveFd, TCSANOW, settings);
+    },
+  };
+}

@@ -1,0 +1,217 @@
+/** The runner's end of a call: reads what the caller says, starts the command, and says how it went. */
+import { constants } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { Clock } from '../util/clock.js';
+import type { Log } from '../util/log-event.js';
+import { encodeRecord, RecordReader } from '../util/records.js';
+import type { CommandDecision } from './decide-command.js';
+import { type CommandFacts, logEnded, logRefused, logStarted } from './exec-events.js';
+import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
+import {
+  decodeEof,
+  decodeResize,
+  decodeSignal,
+  decodeStart,
+  EXEC_KIND,
+  type ExecRequest,
+  type ExecResult,
+  encodeCredit,
+  encodeExit,
+  type TerminalSize,
+} from './messages.js';
+import type { RunningCommand } from './running-command.js';
+import { StdinFeed } from './stdin-feed.js';
+
+/** A stream that somebody has opened to the service. */
+export type CallStream = Duplex & { readonly from?: string | null };
+
+export interface ServedCallOptions {
+  readonly stream: CallStream;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Takes a place for a command; null, or why there is none. */
+  readonly admit: (call: ServedCall) => VproxyError | null;
+  readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
+  readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
+  /** The command is over, or there was none: its place is free. */
+  readonly onOver: (call: ServedCall) => void;
+}
+
+export class ServedCall {
+  readonly #options: ServedCallOptions;
+  readonly #reader: RecordReader;
+  readonly #input: StdinFeed;
+  #hasStarted = false;
+  #starting: Promise<void> = Promise.resolve();
+  #hasInput = true;
+  #isExited = false;
+  #hasCallerGone = false;
+  #stopReason: VproxyError | null = null;
+  #command: RunningCommand | null = null;
+  #execution: Execution | null = null;
+  /** What came before the command was there. */
+  readonly #earlySignals = new Set<NodeJS.Signals>();
+  #earlySize: TerminalSize | null = null;
+
+  constructor(options: ServedCallOptions) {
+    this.#options = options;
+    const { stream } = options;
+    this.#input = new StdinFeed((bytes) => this.#write(encodeCredit(bytes)));
+    this.#reader = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDIN]),
+      onRecord: (kind, payload) => this.#take(kind, payload),
+      onPiece: (_kind, bytes) => this.#takeInput(bytes),
+    });
+    stream.on('error', () => undefined);
+    stream.on('data', (chunk: Buffer) => this.#guard(() => this.#reader.push(chunk)));
+    stream.once('end', () => this.#guard(() => this.#callerEnded()));
+    stream.once('close', () => this.#callerGone());
+    // Who reads no more cannot learn how it ended.
+    stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
+  }
+
+  /** Ends the command soon; resolves when it is over. */
+  async stop(reason: VproxyError): Promise<void> {
+    this.#stopReason = reason;
+    await this.#starting;
+    await this.#execution?.stop();
+  }
+
+  /** What the caller does wrong ends its stream, and its command with it. */
+  #guard(read: () => void): void {
+    if (this.#isExited) return;
+    try {
+      read();
+    } catch (error) {
+      this.#options.stream.destroy(toVproxyError(error));
+    }
+  }
+
+  #take(kind: number, payload: Buffer): void {
+    if (this.#isExited) return;
+    if (!this.#hasStarted && kind !== EXEC_KIND.START) throw wrong(`a record of kind ${kind} before START`);
+    switch (kind) {
+      case EXEC_KIND.START:
+        if (this.#hasStarted) throw wrong('a second START');
+        this.#hasStarted = true;
+        this.#starting = this.#start(decodeStart(payload));
+        break;
+      case EXEC_KIND.SIGNAL:
+        this.#signal(decodeSignal(payload));
+        break;
+      case EXEC_KIND.RESIZE:
+        this.#resize(decodeResize(payload));
+        break;
+      case EXEC_KIND.EOF:
+        if (decodeEof(payload) !== 0) throw wrong('EOF of an output from the caller');
+        this.#input.end();
+        break;
+      default:
+        throw wrong(`a record of the unknown kind ${kind}`);
+    }
+  }
+
+  #takeInput(bytes: Buffer): void {
+    if (this.#isExited) return;
+    if (!this.#hasStarted) throw wrong('STDIN before START');
+    if (!this.#hasInput) throw wrong('STDIN for a command without input');
+    this.#input.push(bytes);
+  }
+
+  #signal(name: string): void {
+    if (!isSignal(name)) throw wrong(`there is no signal ${name}`);
+    if (this.#command === null) this.#earlySignals.add(name);
+    else this.#command.signal(name);
+  }
+
+  #resize(size: TerminalSize): void {
+    if (this.#command === null) this.#earlySize = size;
+    else this.#command.resize(size);
+  }
+
+  /** FIN: nothing can come any more, but the caller still listens. */
+  #callerEnded(): void {
+    if (!this.#hasStarted) throw wrong('the stream ended before START');
+    if (this.#reader.isWithinRecord) throw wrong('the stream ended within a record');
+    if (!this.#input.isEnded) this.#input.end();
+  }
+
+  #callerGone(): void {
+    this.#hasCallerGone = true;
+    this.#input.drop();
+    if (!this.#isExited) this.#execution?.vanish();
+  }
+
+  async #start(request: ExecRequest): Promise<void> {
+    const { stream, admit, decide, spawn, onOver } = this.#options;
+    const from = stream.from ?? null;
+    const asked = { argv: request.argv, user: request.user ?? null, cwd: request.cwd ?? null, from };
+    this.#hasInput = request.hasInput ?? true;
+    const full = admit(this);
+    if (full !== null) {
+      this.#refuse(full, asked);
+      return;
+    }
+    try {
+      const decision = await decide(request);
+      if (this.#stopReason !== null) throw this.#stopReason;
+      if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has gone');
+      const command = await spawn(decision, request);
+      this.#run(command, request, { ...asked, user: decision.user, cwd: decision.options.cwd });
+    } catch (error) {
+      onOver(this);
+      this.#refuse(toVproxyError(error, 'command-failed'), asked);
+    }
+  }
+
+  #run(command: RunningCommand, { timeoutMs = 0, killAfterMs }: ExecRequest, facts: CommandFacts): void {
+    const { stream, clock, log, onOver } = this.#options;
+    const { pid } = command;
+    this.#command = command;
+    logStarted(log, facts, pid);
+    this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify({ pid })));
+    const execution = new Execution({
+      command,
+      stream,
+      clock,
+      timeoutMs: timeoutMs === 0 ? null : timeoutMs,
+      killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
+      onEnd: (result) => {
+        const { sentBytes: outputBytes } = execution;
+        logEnded(log, facts, pid, result, { inputBytes: this.#input.receivedBytes, outputBytes });
+        this.#exit(result);
+      },
+      onOver: () => onOver(this),
+    });
+    this.#execution = execution;
+    if (this.#earlySize !== null) command.resize(this.#earlySize);
+    for (const name of this.#earlySignals) command.signal(name);
+    if (command.stdin === null) this.#input.drop();
+    else this.#input.attach(command.stdin);
+    if (this.#stopReason !== null) void execution.stop();
+    else if (this.#hasCallerGone) execution.vanish();
+  }
+
+  #refuse(error: VproxyError, facts: CommandFacts): void {
+    logRefused(this.#options.log, facts, error);
+    const { code, message } = error;
+    this.#exit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
+  }
+
+  #exit(result: ExecResult): void {
+    this.#input.drop();
+    this.#write(encodeExit(result));
+    this.#isExited = true;
+    this.#options.stream.end();
+  }
+
+  #write(record: Buffer): void {
+    const { stream } = this.#options;
+    if (!this.#isExited && !stream.destroyed) stream.write(record);
+  }
+}
+
+const isSignal = (name: string): name is NodeJS.Signals => Object.hasOwn(constants.signals, name);
+
+const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);

@@ -1,0 +1,94 @@
+/** Runs a command with pipes for its input and its outputs. */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import net from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import { isGroupAlive, signalGroup } from './process-group.js';
+import type { CommandOptions, ProcessEnd, RunningCommand } from './running-command.js';
+import { spawnFailure } from './spawn-failure.js';
+import { type OpenPipes, openSystemPipes, type PipeEnds } from './system-pipes.js';
+
+/**
+ * Starts a command. Rejects with `command-not-found` or `command-failed`. Where there are no pipes to be had
+ * (koffi is missing), it has unix sockets instead, which it cannot open once more as `/dev/stdout`.
+ */
+export async function spawnWithPipes(
+  options: CommandOptions,
+  openPipes: OpenPipes = openSystemPipes,
+): Promise<RunningCommand> {
+  const hasInput = options.hasInput ?? true;
+  const pipes = await openPipes(hasInput ? 3 : 2, options.owner);
+  if (pipes === null) return spawnWithSockets(options, hasInput);
+  const [output, error, input] = pipes as [PipeEnds, PipeEnds, PipeEnds | undefined];
+  const theirs = [input?.readFd ?? ('ignore' as const), output.writeFd, error.writeFd];
+  const ours = [output.readFd, error.readFd, ...(input === undefined ? [] : [input.writeFd])];
+  let child: ChildProcess;
+  try {
+    child = await start(options, theirs);
+  } catch (failure) {
+    ours.forEach(closeSync);
+    throw failure;
+  } finally {
+    for (const fd of theirs) if (fd !== 'ignore') closeSync(fd);
+  }
+  return running(child, {
+    stdin: input === undefined ? null : new net.Socket({ fd: input.writeFd, readable: false, writable: true }),
+    stdout: new net.Socket({ fd: output.readFd, readable: true, writable: false }),
+    stderr: new net.Socket({ fd: error.readFd, readable: true, writable: false }),
+  });
+}
+
+async function spawnWithSockets(options: CommandOptions, hasInput: boolean): Promise<RunningCommand> {
+  const child = await start(options, [hasInput ? 'pipe' : 'ignore', 'pipe', 'pipe']);
+  const { stdin, stdout, stderr } = child;
+  return running(child, { stdin, stdout: stdout as Readable, stderr: stderr as Readable });
+}
+
+async function start(options: CommandOptions, stdio: NonNullable<SpawnOptions['stdio']>): Promise<ChildProcess> {
+  const { file, argv, cwd, env, uid, gid } = options;
+  const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
+  try {
+    const child = spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true });
+    if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
+    return child;
+  } catch (error) {
+    throw spawnFailure(error, options);
+  }
+}
+
+interface Pipes {
+  readonly stdin: Writable | null;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+}
+
+function running(child: ChildProcess, { stdin, stdout, stderr }: Pipes): RunningCommand {
+  const pid = child.pid as number;
+  // The number of a group that has gone may become another one's.
+  let isGone = false;
+  const ended = new Promise<ProcessEnd>((resolve) => {
+    child.once('exit', (status, signal) => {
+      isGone = !isGroupAlive(pid);
+      resolve({ status, signal });
+    });
+  });
+  const streams = [stdin, stdout, stderr].filter((stream) => stream !== null);
+  // A pipe that breaks has ended, which is told by its end.
+  for (const stream of streams) stream.on('error', () => undefined);
+  child.on('error', () => undefined);
+  return {
+    pid,
+    stdin,
+    stdout,
+    stderr,
+    ended,
+    resize: () => undefined,
+    signal: (name) => {
+      if (!isGone) isGone = !signalGroup(pid, name);
+    },
+    release: () => {
+      for (const stream of streams) stream.destroy();
+    },
+  };
+}

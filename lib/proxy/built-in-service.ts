@@ -1,0 +1,94 @@
+/** A service that vproxy serves by itself where it is allowed, with code that is loaded only there. */
+import { VproxyError } from '../errors.js';
+import type { ServiceHandler, ServiceRegistry } from '../forward/service-registry.js';
+import { MuxStream } from '../session/mux-stream.js';
+import { describeError } from '../util/describe-error.js';
+import { escapeText } from '../util/escape.js';
+import type { Log } from '../util/log-event.js';
+
+/** Serves the streams of a service. */
+export interface StreamServer {
+  /** Takes over a stream that is accepted. */
+  serve(stream: MuxStream): void;
+  /** Ends everything that a stream asked for, within half a second. */
+  stop(): Promise<void>;
+}
+
+export interface BuiltInServiceOptions<P> {
+  readonly name: string;
+  readonly registry: ServiceRegistry;
+  readonly log: Log;
+  /** Loads the code, and makes a server with this permission of it. */
+  readonly load: (permission: P) => Promise<StreamServer>;
+}
+
+/** The service of one channel. `start` once, then `stop` once; the permission `P` may be another one at any time. */
+export class BuiltInService<P> {
+  readonly #options: BuiltInServiceOptions<P>;
+  readonly #servers = new Set<Promise<StreamServer>>();
+  #permission: P | null = null;
+  /** That of the permission. */
+  #server: Promise<StreamServer> | null = null;
+  #isStarted = false;
+  #isStopped = false;
+
+  constructor(options: BuiltInServiceOptions<P>) {
+    this.#options = options;
+  }
+
+  /** Puts a permission in force, for the streams opened from now on; null offers the service no more. Throws `bad-argument` where another has its name. */
+  allow(permission: P | null): void {
+    const { name, registry } = this.#options;
+    if (JSON.stringify(permission) === JSON.stringify(this.#permission)) return;
+    if (permission === null) registry.remove(name, this.#serve);
+    else if (this.#permission === null) registry.add(name, this.#serve);
+    this.#permission = permission;
+    this.#server = null;
+    if (this.#isStarted) void this.#load();
+  }
+
+  /** Loads the code where there is a permission: not at the first stream, as a newer version may be in its place by then. */
+  start(): void {
+    this.#isStarted = true;
+    void this.#load();
+  }
+
+  /** Ends what streams asked for, also by permissions that are not in force any more. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    const nothing = () => undefined;
+    await Promise.all([...this.#servers].map((server) => server.then((found) => found.stop(), nothing)));
+  }
+
+  #load(): Promise<StreamServer> | null {
+    if (this.#permission === null || this.#isStopped) return null;
+    if (this.#server !== null) return this.#server;
+    const server = this.#options.load(this.#permission);
+    this.#server = server;
+    this.#servers.add(server);
+    server.catch((error: unknown) => this.#fail(server, error));
+    return server;
+  }
+
+  readonly #serve: ServiceHandler = (incoming, session) => {
+    const stream = MuxStream.accept(session, incoming);
+    // It may end before anybody else listens.
+    stream.on('error', () => undefined);
+    const refuse = () => stream.destroy(new VproxyError('internal', `service ${this.#options.name} cannot be served`));
+    const server = this.#load();
+    if (server === null) refuse();
+    server?.then((found) => {
+      if (this.#isStopped) refuse();
+      else if (!stream.destroyed) found.serve(stream);
+    }, refuse);
+  };
+
+  /** The next stream tries it again. */
+  #fail(server: Promise<StreamServer>, error: unknown): void {
+    const { name, log } = this.#options;
+    this.#servers.delete(server);
+    if (this.#server === server) this.#server = null;
+    const message = `service ${name} cannot be served: ${escapeText(describeError(error), 200)}`;
+    log({ level: 'error', event: 'service-failed', message, fields: { service: name } });
+  }
+}

@@ -1,0 +1,136 @@
+/** `vproxy exec -t` and `vproxy shell`, as a person at a terminal sees them. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { type ExecPair, execPair } from '../helpers/exec-pair.js';
+import { openTerminal, type Terminal } from '../helpers/tmux.js';
+
+interface Person extends ExecPair {
+  readonly terminal: Terminal;
+  /** Types a line. */
+  readonly type: (line: string) => Promise<void>;
+  /** Waits until a line of the screen is like this, and gives it. */
+  readonly sees: (pattern: RegExp) => Promise<RegExpExecArray>;
+}
+
+/** How the terminal is set, but for its size. */
+const SETTINGS = "stty -a | sed 's/rows [0-9]*; columns [0-9]*; //'";
+
+/** A person at a shell of this side, who has noted how the terminal is set. */
+async function sitDown(t: ExecutionContext): Promise<Person> {
+  const pair = await execPair(t);
+  const env = { ...pair.env, HOME: pair.folder, INPUTRC: '/dev/null', HISTFILE: '' };
+  const terminal = await openTerminal(t, 'exec bash --norc --noediting', env);
+  const type = (line: string) => terminal.press(line, 'Enter');
+  const sees = (pattern: RegExp) =>
+    eventually(
+      async () => {
+        const screen = await terminal.screen();
+        return screen.map((line) => pattern.exec(line.trimEnd())).findLast((match) => match !== null);
+      },
+      { what: `a line like ${String(pattern)}` },
+    );
+  await sees(/[#$]$/);
+  await type(`${SETTINGS} > "$WORK/before"; echo noted`);
+  await sees(/^noted$/);
+  return { ...pair, terminal, type, sees };
+}
+
+/** Whether the terminal is set as it was. */
+async function isRestored({ type, sees, folder }: Person): Promise<boolean> {
+  await type(`${SETTINGS} > "$WORK/after"; echo looked`);
+  await sees(/^looked$/);
+  return readFileSync(join(folder, 'before'), 'utf8') === readFileSync(join(folder, 'after'), 'utf8');
+}
+
+test.serial('a shell has the size of the terminal, its changes, and every key', async (t) => {
+  const person = await sitDown(t);
+  const { type, sees, terminal } = person;
+  await type('$VPROXY shell; echo "ended $?"');
+  await sees(/[#$]$/);
+  await type(`PS1='there> '`);
+  await sees(/^there>$/);
+  await type('stty size; tty');
+  await sees(/^24 80$/);
+  await sees(/^\/dev\/pts\/\d+$/);
+  await terminal.resize(100, 30);
+  await type('clear; while ! [ "$(stty size)" = "30 100" ]; do sleep 0.05; done; echo re""sized');
+  await sees(/^resized$/);
+  await type('echo sleep""ing; sleep 1000; echo "status $?"');
+  await sees(/^sleeping$/);
+  await terminal.press('C-c');
+  await type('echo "interrupted $?"');
+  await sees(/^interrupted 130$/);
+  await type('cat; echo "cat $?"');
+  await type('echoed');
+  await sees(/^echoed$/);
+  await terminal.press('C-d');
+  await sees(/^cat 0$/);
+  await type('exit 5');
+  await sees(/^ended 5$/);
+  t.true(await isRestored(person));
+});
+
+test.serial('with a command there are pipes, unless -t is given', async (t) => {
+  const person = await sitDown(t);
+  const { type, sees } = person;
+  // What is typed before a command has ended is its input.
+  await type(`$VPROXY exec sh -c 'test -t 0 || test -t 1 || exit 4'; echo "pipes $?"`);
+  await sees(/^pipes 4$/);
+  await type(`$VPROXY exec -t sh -c 'test -t 0 && test -t 1 && echo "tty $TERM"; exit 3'; echo "ended $?"`);
+  await sees(/^tty (screen|tmux)/);
+  await sees(/^ended 3$/);
+  await type('$VPROXY exec wc -c; echo "counted $?"');
+  await type('four');
+  await person.terminal.press('C-d');
+  await sees(/^5$/);
+  await sees(/^counted 0$/);
+  t.true(await isRestored(person));
+});
+
+test.serial('Ctrl-C ends a command with pipes, too', async (t) => {
+  const { type, sees, terminal } = await sitDown(t);
+  await type(`$VPROXY exec sh -c 'echo run""ning; sleep 1000'; echo "ended $?"`);
+  await sees(/^running$/);
+  await terminal.press('C-c');
+  const [line] = await sees(/^(\^C)?ended \d+$/);
+  t.regex(line, /130$/);
+});
+
+for (const [what, strike] of [
+  ['vproxy exec is ended', (_person: Person, pid: number) => process.kill(pid, 'SIGTERM')],
+  ['the peer goes away', ({ pair }: Person) => pair.guest.kill('SIGKILL')],
+  ['the vproxy here goes away', ({ pair }: Person) => pair.host.kill('SIGKILL')],
+] as const) {
+  test.serial(`the terminal is restored where ${what}`, async (t) => {
+    const person = await sitDown(t);
+    const { type, sees, folder } = person;
+    await type(
+      `$VPROXY exec -t sh -c 'echo $PPID; echo re""ady; sleep 1000' & echo $! > "$WORK/pid"; fg; echo "ended $?"`,
+    );
+    await sees(/^ready/);
+    strike(person, Number(readFileSync(join(folder, 'pid'), 'utf8')));
+    await sees(/^ended (125|143)$/);
+    t.true(await isRestored(person));
+  });
+}
+
+test.serial('Enter ~ . ends a call where nothing answers any more', async (t) => {
+  const person = await sitDown(t);
+  const { type, sees, terminal, pair } = person;
+  await type(`$VPROXY exec -t sh -c 'echo re""ady; cat'; echo "ended $?"`);
+  await sees(/^ready$/);
+  pair.guest.kill('SIGSTOP');
+  t.teardown(() => pair.guest.kill('SIGCONT'));
+  await terminal.press('Enter', '~', '.');
+  await sees(/^ended 125$/);
+  t.true(await isRestored(person));
+});
+
+test.serial('-t without a terminal here is one of 80 columns and 24 rows', async (t) => {
+  const { exec } = await execPair(t);
+  const { code, stdout } = await exec(['-t', '-n', 'stty', 'size']);
+  t.is(code, 0);
+  t.is(stdout, '24 80\r\n');
+});

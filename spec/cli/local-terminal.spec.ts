@@ -1,0 +1,130 @@
+/** The terminal of a caller: raw while it is taken, and as before afterwards, however that ends. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { openTerminal, type Terminal } from '../helpers/tmux.js';
+
+const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/helpers/local-terminal-program.js')}`;
+
+interface Run {
+  readonly terminal: Terminal;
+  readonly pid: number;
+  /** What the program said first, behind its pid. */
+  readonly first: string;
+  /** The first match on the screen. */
+  readonly shows: (pattern: RegExp) => Promise<RegExpExecArray>;
+  /** The settings of the terminal before the program and after it. */
+  readonly settings: (when: 'before' | 'after') => Promise<string>;
+}
+
+/** The program in a terminal, whose settings are kept in files. */
+async function run(t: ExecutionContext, how: string): Promise<Run> {
+  const folder = temporaryFolder(t);
+  const keep = (when: string) => `stty -a >${folder}/new; mv ${folder}/new ${folder}/${when}`;
+  // Settings that no program would choose by itself have to come back as well.
+  const prepare = `stty -echoe tab3 intr ^Y; ${keep('before')}`;
+  const command = `${prepare}; TERM=xterm ${PROGRAM} ${how}; echo "status $?"; ${keep('after')}; exec sleep 60`;
+  const terminal = await openTerminal(t, command, {});
+  const shows = (pattern: RegExp) => screenShows(terminal, pattern);
+  const [, pid = '', first = ''] = await shows(/started (\d+) (.*)/);
+  return {
+    terminal,
+    pid: Number(pid),
+    first: first.trim(),
+    shows,
+    settings: (when) => eventually(() => readFileSync(join(folder, when), 'utf8')),
+  };
+}
+
+function screenShows(terminal: Terminal, pattern: RegExp): Promise<RegExpExecArray> {
+  return eventually(async () => pattern.exec((await terminal.screen()).join('\n')), { what: String(pattern) });
+}
+
+/** Whether a setting is on (`opost`), or off, in what stty says. */
+const isOn = (settings: string, name: string) => new RegExp(`(^|\\s)${name}\\b`, 'm').test(settings);
+
+for (const [how, status] of [
+  ['end', 0],
+  ['throw', 1],
+  ['exit', 3],
+] as const) {
+  test(`the terminal is as before when the program ends: ${how}`, async (t) => {
+    const { terminal, shows, settings } = await run(t, how);
+    await terminal.press('q');
+    await shows(new RegExp(`^status ${status}`, 'm'));
+    t.is(await settings('after'), await settings('before'));
+    // A defect's report is printed with the carriage returns of the terminal as it was.
+    if (how === 'throw') await shows(/^Error: a defect$/m);
+  });
+}
+
+for (const [signal, status] of [
+  ['SIGHUP', 129],
+  ['SIGINT', 130],
+  ['SIGQUIT', 131],
+  ['SIGTERM', 143],
+] as const) {
+  test(`the terminal is as before when the program is ended by ${signal}`, async (t) => {
+    const { pid, shows, settings } = await run(t, 'end');
+    process.kill(pid, signal);
+    await shows(new RegExp(`^status ${status}`, 'm'));
+    t.is(await settings('after'), await settings('before'));
+  });
+}
+
+test('keys that mean something to a terminal are handed on, and a new size is told', async (t) => {
+  const { terminal, first, shows } = await run(t, 'end');
+  t.is(first, '80x24 xterm');
+  for (const key of ['C-c', 'C-z', 'C-d', 'C-\\', 'C-s', 'C-q', 'C-v', 'C-y', 'Enter']) await terminal.press(key);
+  for (const code of ['03', '1a', '04', '1c', '13', '11', '16', '19', '0d']) await shows(new RegExp(`keys .*${code}`));
+  await terminal.resize(100, 30);
+  await shows(/size 100x30/);
+});
+
+test('a program that is stopped gives the terminal back, and takes it again when it goes on', async (t) => {
+  const shell = await openTerminal(t, "PS1='prompt> ' exec bash --norc --noprofile -i", { HISTFILE: '/dev/null' });
+  const shows = (pattern: RegExp) => screenShows(shell, pattern);
+  const type = (line: string) => shell.press(line, 'Enter');
+  await shows(/prompt>/);
+  // Bash itself reads lines with other settings than those that it gives a program.
+  await type('clear; stty -a | cksum');
+  const [, before = ''] = await shows(/^(\d+ \d+)$/m);
+  for (const signal of ['SIGTSTP', 'SIGSTOP'] as const) {
+    await type(`clear; ${PROGRAM} end`);
+    const [, pid = ''] = await shows(/started (\d+)/);
+    process.kill(Number(pid), signal);
+    await shows(/Stopped/);
+    await type('clear; fg');
+    // It tells the size anew once it has the terminal.
+    await shows(/^size 80x24$/m);
+    await shell.press('C-c');
+    await shows(/keys 03/);
+    await shell.press('q');
+    await shows(/keys 03[^]*prompt>/);
+    await type('clear; stty -a | cksum');
+    t.truthy(await shows(new RegExp(`^${before}$`, 'm')), signal);
+  }
+});
+
+test('while it is taken, bytes are shown as they are', async (t) => {
+  const { pid, settings, terminal, shows } = await run(t, 'end');
+  const during = execFileSync('stty', ['-a', '-F', readlinkSync(`/proc/${pid}/fd/1`)], { encoding: 'utf8' });
+  for (const name of ['-opost', '-icanon', '-echo', '-isig', '-iexten', '-icrnl', '-ixon'])
+    t.true(isOn(during, name), name);
+  await terminal.press('q');
+  await shows(/status 0/);
+  t.true(isOn(await settings('after'), 'opost'));
+});
+
+test('the size is known where the outputs are no terminal', async (t) => {
+  const folder = temporaryFolder(t);
+  const out = join(folder, 'out');
+  const terminal = await openTerminal(t, `stty rows 33 columns 77; ${PROGRAM} end >${out} 2>&1; exec sleep 60`, {});
+  const [, size] = await eventually(() => /^started \d+ (\S+)/.exec(readFileSync(out, 'utf8')));
+  t.is(size, '77x33');
+  await terminal.press('q');
+});

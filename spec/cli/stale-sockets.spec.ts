@@ -1,0 +1,75 @@
+/** Control sockets that nobody listens on any more: which of them go. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { removeStaleSockets } from '../../cli/stale-sockets.js';
+import { controlSocketPath } from '../../lib/control/socket-paths.js';
+import { localServer } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+
+/** Numbers of processes that were. */
+function deadPids(count: number): number[] {
+  return Array.from({ length: count }, () => Number(execFileSync('sh', ['-c', 'echo $$']).toString()));
+}
+
+/** Leaves a socket on which nobody listens, as a process does that is killed. */
+async function leaveSocket(path: string): Promise<void> {
+  const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
+  await once(spawn(process.execPath, ['-e', script, path]), 'close');
+}
+
+async function answeredSocket(t: ExecutionContext, path: string): Promise<void> {
+  await localServer(t, (socket) => socket.end(), { path });
+}
+
+test('only the socket goes that has the number of no process, and that nobody answers on', async (t) => {
+  const folder = temporaryFolder(t);
+  const at = (name: string | number) => join(folder, `${name}.sock`);
+  const [stale = 0, answered = 0, plain = 0, linked = 0] = deadPids(4);
+  const left = join(folder, 'left');
+  await leaveSocket(left);
+  renameSync(left, at(stale));
+  for (const name of [process.pid, 'vm1', 'storage', `0${stale}`, `${stale}x`, '99999999999'])
+    await leaveSocket(at(name));
+  await answeredSocket(t, at(answered));
+  writeFileSync(at(plain), '');
+  symlinkSync(at('vm1'), at(linked));
+  const before = readdirSync(folder);
+  await removeStaleSockets(folder);
+  t.deepEqual(
+    before.filter((name) => !readdirSync(folder).includes(name)),
+    [`${stale}.sock`],
+  );
+});
+
+test('a folder that is not there, or cannot be read, is no error', async (t) => {
+  await t.notThrowsAsync(removeStaleSockets(join(temporaryFolder(t), 'none')));
+  await t.notThrowsAsync(removeStaleSockets('/dev/null'));
+});
+
+test('a process that starts removes what one that was killed has left beside its own socket', async (t) => {
+  const runtimeDirectory = temporaryFolder(t);
+  const options = { hasDefaultControl: true, env: { XDG_RUNTIME_DIR: runtimeDirectory } };
+  const pathOf = (pid: number) =>
+    controlSocketPath(String(pid), { isRoot: process.getuid?.() === 0, runtimeDirectory }) ?? '';
+  const start = async (name: string, ...args: string[]) => {
+    const vproxy = spawnVproxy(t, ['-c', `unix-listen:${runtimeDirectory}/${name}`, ...args], options);
+    await vproxy.waitForLine(/taking control requests at /);
+    return vproxy;
+  };
+  const killed = await start('a');
+  const path = pathOf(killed.pid);
+  t.true(existsSync(path));
+  killed.kill('SIGKILL');
+  await killed.exited;
+  const elsewhere = await start('b', '--control', join(dirname(path), `spec-${process.pid}.sock`));
+  t.true(existsSync(path), 'a process with a socket of its own does not look there');
+  const next = await start('c');
+  t.false(existsSync(path));
+  t.true(existsSync(pathOf(next.pid)));
+  await next.stop();
+  await elsewhere.stop();
+});

@@ -1,0 +1,197 @@
+/** Peers that want to get out of the target, or bring what no copy may have: to a service, and to a caller. */
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
+import { encodeRecord } from '../../lib/util/records.js';
+import { describeTree } from '../helpers/copy-pair.js';
+import { type HostileCopy, type HostileEntry, makeTar, sendHostile, tarRecords } from '../helpers/hostile-copy.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const APP: HostileEntry = { name: 'app', type: 'directory', mode: 0o755 };
+const file = (name: string, body = 'bad'): HostileEntry => ({ name, body });
+const link = (name: string, linkname: string): HostileEntry => ({ name, type: 'symlink', linkname });
+
+const TARS: readonly (readonly [title: string, code: string, entries: readonly HostileEntry[]])[] = [
+  ['a name that leads up', 'copy-refused', [APP, file('app/../../evil')]],
+  ['a name that is ..', 'copy-refused', [APP, file('..')]],
+  ['a name that is absolute', 'copy-refused', [APP, file('/evil')]],
+  ['a name with an empty part', 'copy-refused', [APP, file('app//evil')]],
+  ['a name that is .', 'copy-refused', [APP, file('app/.')]],
+  ['an empty name', 'copy-refused', [APP, file('')]],
+  ['a name with NUL', 'copy-refused', [APP, { ...file('x'), pax: { path: 'app/a\0b' } }]],
+  ['a path that is too long', 'copy-refused', [APP, file(`app/${'x/'.repeat(2100)}y`)]],
+  ['a name that the system does not take', 'copy-failed', [APP, file(`app/${'x'.repeat(300)}`)]],
+  ['a file that is not in a folder of the copy', 'copy-refused', [APP, file('app/sub/evil')]],
+  ['another top', 'copy-refused', [APP, file('other')]],
+  ['a file where a folder was announced', 'copy-refused', [file('app')]],
+  ['a link where a folder was announced', 'copy-refused', [link('app', 'x')]],
+  ['the top twice', 'copy-refused', [APP, APP]],
+  ['a name twice', 'copy-refused', [APP, file('app/a'), file('app/a')]],
+  ['a folder twice', 'copy-refused', [APP, { ...APP, name: 'app/a' }, { ...APP, name: 'app/a' }]],
+  ['names that are not in order', 'copy-refused', [APP, file('app/b'), file('app/a')]],
+  ['a file through a link', 'copy-refused', [APP, link('app/a', '..'), file('app/a/evil')]],
+  [
+    'a file through a link inside',
+    'copy-refused',
+    [APP, { ...APP, name: 'app/d' }, link('app/l', 'd'), file('app/l/x')],
+  ],
+  ['a name twice with a link in between', 'copy-refused', [APP, link('app/a', 'b'), { ...APP, name: 'app/a' }]],
+  ['an absolute link', 'copy-refused', [APP, link('app/l', '/etc/passwd')]],
+  ['a link that leads up', 'copy-refused', [APP, link('app/l', '../evil')]],
+  ['a link that leads up behind a name', 'copy-refused', [APP, link('app/l', 'x/../../evil')]],
+  [
+    'a link that leads up through another',
+    'copy-refused',
+    [APP, { ...APP, name: 'app/d' }, link('app/d/up', '..'), link('app/z', 'd/up/..')],
+  ],
+  ['a link to nothing', 'copy-refused', [APP, { ...link('app/l', 'x'), pax: { linkpath: '' } }, link('app/m', '')]],
+  ['a hard link', 'copy-refused', [APP, { name: 'app/h', type: 'link', linkname: '/etc/passwd' }]],
+  ['a character device', 'copy-refused', [APP, { name: 'app/d', type: 'character-device', devmajor: 1, devminor: 5 }]],
+  ['a block device', 'copy-refused', [APP, { name: 'app/d', type: 'block-device', devmajor: 8 }]],
+  ['a FIFO', 'copy-refused', [APP, { name: 'app/f', type: 'fifo' }]],
+  ['a file as contiguous-file', 'copy-refused', [APP, { name: 'app/c', type: 'contiguous-file', size: 0 }]],
+  [
+    'an offset into a file that is not there',
+    'protocol-error',
+    [APP, { ...file('app/a'), pax: { 'VPROXY.offset': '5' } }],
+  ],
+  ['an offset that is no number', 'protocol-error', [APP, { ...file('app/a'), pax: { 'VPROXY.offset': '-5' } }]],
+  ['a size below nothing', 'protocol-error', [APP, { ...file('app/a', ''), pax: { size: '-512' } }]],
+  ['a size that is no number', 'protocol-error', [APP, { ...file('app/a', ''), pax: { size: 'x' } }]],
+  ['a size that is more than there is', 'protocol-error', [APP, { ...file('app/a'), pax: { size: '1000000' } }]],
+  ['a size above all sizes', 'protocol-error', [APP, { ...file('app/a'), pax: { size: '9007199254740993' } }]],
+  ['nothing', 'protocol-error', []],
+  ['no checks', 'protocol-error', [APP, file('app/a')]],
+];
+
+for (const place of ['put', 'get'] as const) {
+  for (const [title, code, entries] of TARS) {
+    test(`${place}: refused: ${title}`, async (t) => {
+      const folder = temporaryFolder(t);
+      const target = join(folder, 'target');
+      mkdirSync(target);
+      const before = describeTree(folder).map((line) => line.split(' ')[0]);
+      t.is(await sendHostile(t, place, target, { records: tarRecords(await makeTar(entries)) }), code);
+      t.deepEqual(
+        describeTree(folder).map((line) => line.split(' ')[0]),
+        before,
+      );
+      t.false(existsSync('/evil'));
+    });
+  }
+
+  const RECORDS: readonly (readonly [title: string, code: string, make: () => Promise<HostileCopy>])[] = [
+    ['a tar that is none', 'protocol-error', () => Promise.resolve({ records: tarRecords(Buffer.alloc(2048, 'x')) })],
+    ['a header without end', 'protocol-error', async () => ({ records: tarRecords(await endlessHeader()) })],
+    ['a wrong check', 'copy-failed', async () => ({ records: [...(await dataOf([APP, file('app/a')])), CHECK, END] })],
+    ['checks without files', 'protocol-error', async () => ({ records: [...(await dataOf([APP])), CHECK, END] })],
+    [
+      'checks without end',
+      'protocol-error',
+      () =>
+        Promise.resolve({
+          records: Array.from({ length: 9 }, () => encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(40_000))),
+        }),
+    ],
+    ['a second plan', 'protocol-error', () => Promise.resolve({ records: [encodeMessage(COPY_KIND.PLAN, {})] })],
+    [
+      'a record that is too long',
+      'protocol-error',
+      () => Promise.resolve({ records: [Buffer.from([7, 0xff, 0, 0, 0])] }),
+    ],
+    [
+      'a plan with a path',
+      'protocol-error',
+      () => Promise.resolve({ roots: [{ name: '../app', kind: 'folder' }], records: [] }),
+    ],
+    [
+      'a plan with a device',
+      'protocol-error',
+      () => Promise.resolve({ roots: [{ name: 'app', kind: 'device' }], records: [] }),
+    ],
+    ['a plan of nothing', 'protocol-error', () => Promise.resolve({ roots: [], records: [] })],
+    [
+      'a plan that has a name twice',
+      'copy-refused',
+      () =>
+        Promise.resolve({
+          roots: [
+            { name: 'app', kind: 'file' },
+            { name: 'app', kind: 'file' },
+          ],
+          records: [],
+        }),
+    ],
+  ];
+  for (const [title, code, make] of RECORDS) {
+    test(`${place}: refused: ${title}`, async (t) => {
+      const target = temporaryFolder(t);
+      t.is(await sendHostile(t, place, target, await make()), code);
+      t.deepEqual(readdirSync(target), []);
+    });
+  }
+
+  test(`${place}: a link that is there already is not written through`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [target, outside] = [join(folder, 'target'), join(folder, 'outside')];
+    mkdirSync(join(target, 'app'), { recursive: true });
+    mkdirSync(outside);
+    symlinkSync(outside, join(target, 'app/sub'));
+    const records = [...(await dataOf([APP, { ...APP, name: 'app/sub' }, file('app/sub/evil')])), END];
+    t.is(await sendHostile(t, place, target, { records }), 'copy-refused');
+    t.deepEqual(readdirSync(outside), []);
+    t.deepEqual(readdirSync(target), ['app']);
+  });
+
+  test(`${place}: what an earlier copy has left is not written through`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [target, outside] = [join(folder, 'target'), join(folder, 'outside')];
+    mkdirSync(join(target, '.app.vproxy-part'), { recursive: true });
+    mkdirSync(outside);
+    writeFileSync(join(outside, 'kept'), 'kept');
+    symlinkSync(outside, join(target, '.app.vproxy-part/sub'));
+    symlinkSync(join(outside, 'kept'), join(target, '.app.vproxy-part/file'));
+    const records = [
+      ...(await dataOf([APP, file('app/file', ''), { ...APP, name: 'app/sub' }, file('app/sub/evil', '')])),
+      CHECKS_OF_EMPTY,
+      END,
+    ];
+    t.is(await sendHostile(t, place, target, { records, isResumed: true }), 'done');
+    t.deepEqual(
+      describeTree(outside).slice(1),
+      describeTree(outside).filter((line) => line.startsWith('/kept')),
+    );
+    t.deepEqual(readdirSync(join(target, 'app/sub')), ['evil']);
+  });
+}
+
+test('get: what was not asked for is refused', async (t) => {
+  const target = temporaryFolder(t);
+  const copy = { roots: [{ name: '.bashrc', kind: 'file' }], records: [] };
+  t.is(await sendHostile(t, 'get', target, copy), 'copy-refused');
+  t.is(
+    await sendHostile(t, 'get', target, { ...copy, roots: [...copy.roots, { name: 'app', kind: 'file' }] }),
+    'copy-refused',
+  );
+  t.deepEqual(readdirSync(target), []);
+});
+
+const END = encodeMessage(COPY_KIND.END, {});
+const CHECK = encodeRecord(COPY_KIND.CHECKS, Buffer.from([1, 2, 3, 4]));
+const CHECKS_OF_EMPTY = encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(8));
+
+const dataOf = async (entries: readonly HostileEntry[]): Promise<Buffer[]> =>
+  tarRecords(await makeTar(entries)).slice(0, -1);
+
+/** A header of pax that says it has 8 GB, and goes on. */
+async function endlessHeader(): Promise<Buffer> {
+  const [header] = [await makeTar([{ name: 'x', body: '' }])];
+  const block = Buffer.from(header.subarray(0, 512));
+  block.write('77777777777', 124);
+  block.write('x', 156);
+  block.fill(' ', 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  return Buffer.concat([block, Buffer.alloc(12_000_000, 'y')]);
+}

@@ -1,0 +1,95 @@
+/** A service that is kept to a folder. */
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { CopyPair, makeTree } from '../helpers/copy-pair.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** `in` is allowed, `out` and `inside` are not. */
+function setUp(t: ExecutionContext) {
+  const folder = temporaryFolder(t);
+  makeTree(folder, {
+    in: { a: 'a', sub: { b: 'b' } },
+    out: { secret: 'secret' },
+    inside: { x: 'x' },
+    mine: { new: 'new' },
+  });
+  const path = (name: string): string => join(folder, name);
+  symlinkSync(path('out'), path('in/folder'));
+  symlinkSync('../out/secret', path('in/file'));
+  symlinkSync('nowhere', path('in/dangling'));
+  symlinkSync('../out/made', path('in/dangling out'));
+  symlinkSync('in', path('way in'));
+  return { path, pair: new CopyPair(t, { root: path('in') }) };
+}
+
+const OUTSIDE = [
+  'out/secret',
+  'out/missing',
+  'inside/x',
+  'in/../out/secret',
+  'in/folder/secret',
+  'in/file',
+  'in/dangling',
+  'in/folder',
+  '',
+];
+
+for (const name of OUTSIDE) {
+  test(`what is outside cannot be read: "${name}"`, async (t) => {
+    const { path, pair } = setUp(t);
+    const error = await t.throwsAsync(pair.get([path(name)], path('mine')), { code: 'denied' });
+    t.is(error.message, 'the other side says: this path is not allowed');
+    t.deepEqual(readdirSync(path('mine')), ['new']);
+    t.deepEqual(pair.events.at(-1)?.event, 'copy-refused');
+    t.is(pair.events.at(-1)?.fields['code'], 'denied');
+  });
+}
+
+for (const name of [
+  'out',
+  'out/',
+  'out/new',
+  'inside',
+  'in/folder',
+  'in/folder/new',
+  'in/../new',
+  'in/dangling',
+  'in/dangling out',
+  'missing/new',
+  '',
+]) {
+  test(`what is outside cannot be written: "${name}"`, async (t) => {
+    const { path, pair } = setUp(t);
+    const error = await t.throwsAsync(pair.put([path('mine/new')], path(name)), { code: 'denied' });
+    t.is(error.message, 'the other side says: this path is not allowed');
+    t.deepEqual(readdirSync(path('out')), ['secret']);
+    t.deepEqual(readdirSync(path('')).sort(), ['in', 'inside', 'mine', 'out', 'way in']);
+  });
+}
+
+test('what is inside can be read and written, also through a link that leads in', async (t) => {
+  const { path, pair } = setUp(t);
+  await pair.get([path('in/a'), path('in/sub')], path('mine'));
+  t.deepEqual(readdirSync(path('mine')).sort(), ['a', 'new', 'sub']);
+  await pair.put([path('mine/new')], path('in'));
+  await pair.put([path('mine/new')], path('in/sub/other'));
+  await pair.put([path('mine/new')], path('way in/third'));
+  for (const name of ['in/new', 'in/sub/other', 'in/third']) t.is(readFileSync(path(name), 'utf8'), 'new');
+});
+
+test('a link that leads out does not hand out what it leads to', async (t) => {
+  const { path, pair } = setUp(t);
+  mkdirSync(path('in/tree'));
+  symlinkSync('../../out/secret', path('in/tree/link'));
+  await t.throwsAsync(pair.get([path('in/tree')], path('mine')), { code: 'copy-refused' });
+  t.deepEqual(readdirSync(path('mine')), ['new']);
+});
+
+test('a folder that is not there allows nothing', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'a'), 'a');
+  const pair = new CopyPair(t, { root: join(folder, 'missing') });
+  await t.throwsAsync(pair.get([join(folder, 'missing/a')], join(folder, 'b')), { code: 'denied' });
+  await t.throwsAsync(pair.put([join(folder, 'a')], join(folder, 'missing/a')), { code: 'denied' });
+});

@@ -1,0 +1,210 @@
+/** The calling side of exec, with a runner that the test plays. */
+import { randomBytes } from 'node:crypto';
+import { buffer, text } from 'node:stream/consumers';
+import test from 'ava';
+import { VproxyError } from '../../lib/errors.js';
+import { collectOutput } from '../../lib/exec/collect-output.js';
+import { type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
+import { type ExecRequest, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { eventually, within } from '../helpers/eventually.js';
+import { duplexPair, ExecPeer, SUCCESS } from '../helpers/exec-peer.js';
+
+function call(request: Partial<ExecRequest> = {}): { readonly call: ExecCall; readonly peer: ExecPeer } {
+  const [near, far] = duplexPair();
+  const peer = new ExecPeer(far);
+  return { call: runCommand(near, { argv: ['x'], ...request }), peer };
+}
+
+/** Until what was said has arrived. */
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+test('the request comes first, and the result has what EXIT and STARTED said', async (t) => {
+  const { call: command, peer } = call({ argv: ['ls', '-l'], cwd: '/tmp', env: { A: '1' } });
+  await eventually(() => peer.request !== null);
+  t.deepEqual(peer.request, { argv: ['ls', '-l'], cwd: '/tmp', env: { A: '1' } });
+  peer.say('STARTED', '{"pid": 42}');
+  peer.exit({ status: 7, durationMs: 12.5 });
+  t.deepEqual(await command.result, { ...SUCCESS, status: 7, durationMs: 12.5, pid: 42 });
+  t.is(command.pid, 42);
+});
+
+test('both outputs are apart and whole, and who takes them has all before the result', async (t) => {
+  const { call: command, peer } = call();
+  const got = { stdout: 0, stderr: 0 };
+  command.stdout.on('data', (chunk: Buffer) => {
+    got.stdout += chunk.length;
+  });
+  command.stderr.on('data', (chunk: Buffer) => {
+    got.stderr += chunk.length;
+  });
+  for (let index = 0; index < 40; index++) {
+    peer.say('STDOUT', Buffer.alloc(50_000));
+    peer.say('STDERR', Buffer.alloc(100));
+  }
+  peer.say('EOF', Buffer.from([1]));
+  peer.say('EOF', Buffer.from([2]));
+  peer.exit();
+  await command.result;
+  t.deepEqual(got, { stdout: 2_000_000, stderr: 4_000 });
+});
+
+test('a slow reader of an output has all of it before the result', async (t) => {
+  const { call: command, peer } = call();
+  const bytes = randomBytes(300_000);
+  for (let at = 0; at < bytes.length; at += 10_000) peer.say('STDOUT', bytes.subarray(at, at + 10_000));
+  peer.exit();
+  const chunks: Buffer[] = [];
+  let isResolved = false;
+  void command.result.then(() => {
+    isResolved = true;
+  });
+  let gotBytes = 0;
+  for await (const chunk of command.stdout as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    gotBytes += chunk.length;
+    await turn();
+    t.is(isResolved, gotBytes === bytes.length);
+  }
+  t.true(Buffer.concat(chunks).equals(bytes));
+  await command.result;
+});
+
+test('an output that nobody takes holds the command up; one that nobody asked for is there after the result', async (t) => {
+  const { call: held, peer } = call();
+  let saidBytes = 0;
+  while (saidBytes < 10_000_000 && peer.say('STDERR', Buffer.alloc(20_000))) saidBytes += 20_000;
+  await turn();
+  t.true(saidBytes < 1_000_000);
+  t.true(held.stderr.readableLength < 300_000);
+  const { call: short, peer: other } = call();
+  other.say('STDOUT', 'hello');
+  other.exit();
+  await short.result;
+  t.is(await text(short.stdout), 'hello');
+});
+
+test('an output that is destroyed holds nothing up', async (t) => {
+  const { call: command, peer } = call();
+  command.stderr.destroy();
+  for (let index = 0; index < 100; index++) peer.say('STDERR', Buffer.alloc(20_000));
+  peer.say('STDOUT', 'out');
+  peer.exit();
+  t.is(await text(command.stdout), 'out');
+  t.is((await command.result).status, 0);
+});
+
+test('standard input stays within the credit, and its end comes behind its last byte', async (t) => {
+  const { call: command, peer } = call();
+  const bytes = randomBytes(STDIN_CREDIT_BYTES + 100_000);
+  command.stdin.end(bytes);
+  await eventually(() => peer.input.length === STDIN_CREDIT_BYTES);
+  command.signal('SIGINT');
+  await eventually(() => peer.said.length === 1);
+  t.deepEqual(peer.said, ['SIGNAL SIGINT']);
+  t.is(peer.input.length, STDIN_CREDIT_BYTES);
+  peer.grant(99_999);
+  await eventually(() => peer.input.length === STDIN_CREDIT_BYTES + 99_999);
+  t.is(peer.said.length, 1);
+  peer.grant(1);
+  await eventually(() => peer.said.length === 2);
+  t.is(peer.said[1], 'EOF 00');
+  t.true(peer.input.equals(bytes));
+});
+
+test('input that the command does not want is dropped, and so is all behind its end', async (t) => {
+  for (const close of [(peer: ExecPeer) => peer.say('EOF', Buffer.from([0])), (peer: ExecPeer) => peer.exit()]) {
+    const { call: command, peer } = call();
+    const written = new Promise((resolve) => command.stdin.write(Buffer.alloc(1_000_000), resolve));
+    await eventually(() => peer.input.length === STDIN_CREDIT_BYTES);
+    close(peer);
+    await within(5_000, 'the write', written);
+    await new Promise<void>((resolve) => command.stdin.end(Buffer.alloc(1_000_000), resolve));
+    t.is(peer.input.length, STDIN_CREDIT_BYTES);
+    t.deepEqual(peer.said, []);
+  }
+});
+
+test('a command without input is sent none, and no end of it', async (t) => {
+  const { call: command, peer } = call({ hasInput: false });
+  t.true(command.stdin.writableEnded);
+  command.resize({ columns: 100, rows: 50 });
+  await eventually(() => peer.said.length === 1);
+  t.deepEqual(peer.said, ['RESIZE 00640032']);
+});
+
+test('a command that could not be run is a result', async (t) => {
+  const { call: command, peer } = call();
+  const error = { code: 'command-not-found', message: 'x: there is no such command' };
+  peer.exit({ status: null, error });
+  t.deepEqual(await command.result, { ...SUCCESS, status: null, error, pid: null });
+});
+
+test('a stream that ends without EXIT fails the result and the outputs', async (t) => {
+  const { call: command, peer } = call();
+  const output = buffer(command.stdout);
+  peer.say('STARTED', '{"pid": 1}');
+  peer.stream.end();
+  const expected = { code: 'exec-unavailable', message: /^how the command ended is not known: the other side ended/ };
+  await t.throwsAsync(command.result, expected);
+  await t.throwsAsync(output, expected);
+});
+
+test('a stream that fails says why', async (t) => {
+  const { call: command, peer } = call();
+  peer.say('STDOUT', 'x');
+  await turn();
+  peer.stream.destroy(new VproxyError('peer-restarted', 'the peer\x1b started anew'));
+  const error = await t.throwsAsync<VproxyError>(command.result, { code: 'exec-unavailable' });
+  t.is(error.message, 'how the command ended is not known: the peer\\x1b started anew');
+});
+
+for (const code of ['unknown-service', 'denied']) {
+  test(`a peer that answers ${code} lets no commands be run`, async (t) => {
+    const { call: command, peer } = call();
+    peer.stream.destroy(new VproxyError(code, 'service exec is not offered'));
+    await t.throwsAsync(command.result, {
+      code: 'command-denied',
+      message: 'the peer lets no commands be run (vproxy --allow-exec there)',
+    });
+  });
+}
+
+test('a peer that breaks the rules is left, and it notices', async (t) => {
+  for (const say of [
+    (peer: ExecPeer) => peer.say('EXIT', '{}'),
+    (peer: ExecPeer) => peer.say('EOF', 'long'),
+    (peer: ExecPeer) => peer.say('EOF', Buffer.from([1])) && peer.say('STDOUT', 'x'),
+    (peer: ExecPeer) => peer.stream.write(Buffer.from('11ffffffff', 'hex')),
+  ]) {
+    const { call: command, peer } = call();
+    say(peer);
+    await t.throwsAsync(command.result, { code: 'exec-unavailable' });
+    await eventually(() => peer.stream.destroyed);
+  }
+});
+
+test('records of a kind that is not known are passed over', async (t) => {
+  const { call: command, peer } = call();
+  peer.stream.write(Buffer.from('7f00000001ff', 'hex'));
+  peer.exit();
+  t.is((await command.result).status, 0);
+});
+
+test('a call that is given up destroys its stream', async (t) => {
+  const { call: command, peer } = call();
+  command.cancel();
+  await t.throwsAsync(command.result, { code: 'exec-unavailable', message: /the call was given up$/ });
+  await eventually(() => peer.stream.destroyed);
+});
+
+test('collected output is bounded, and the rest does not hold the command up', async (t) => {
+  const { call: command, peer } = call();
+  for (let index = 0; index < 50; index++) peer.say('STDOUT', Buffer.alloc(30_000, 'a'));
+  peer.say('STDERR', 'few');
+  peer.exit({ status: 3 });
+  const { stdout, stderr, status, ...rest } = await collectOutput(command, { maxBytes: 100_000 });
+  t.is(stdout.length, 100_000);
+  t.is(stderr.toString(), 'few');
+  t.is(status, 3);
+  t.like(rest, { stdoutTruncated: true, stderrTruncated: false });
+});

@@ -1,0 +1,265 @@
+/** What ends a command before it ends by itself: signals, its time, its caller, the end of this process. */
+import test from 'ava';
+import { VproxyError } from '../../lib/errors.js';
+import { eventually } from '../helpers/eventually.js';
+import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+
+const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
+
+/** Ignores what it can, with a child and a grandchild; each says its process id. */
+const STUBBORN =
+  'trap "" HUP TERM; sleep 1000 & echo $!; sh -c "sleep 1001 & echo \\$!; wait" & echo $!; echo $$; wait; wait; wait';
+
+/** The same without ignoring anything. */
+const WILLING = STUBBORN.replace('trap "" HUP TERM; ', '');
+
+async function pidsOf(caller: ExecCaller, count: number): Promise<number[]> {
+  return eventually(
+    () => {
+      const pids = caller.stdout.trim().split('\n').map(Number);
+      return pids.length === count && pids.every((pid) => pid > 1) ? pids : null;
+    },
+    { what: 'the process ids' },
+  );
+}
+
+const allGone = (pids: readonly number[]): Promise<unknown> =>
+  eventually(() => !pids.some(isRunning), { what: `the end of the processes ${pids.join(' ')}` });
+
+test('a signal reaches the whole group, also while nobody reads the input', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', WILLING] });
+  const pids = await pidsOf(caller, 4);
+  caller.input(Buffer.alloc(262_144)).signal('SIGTERM');
+  t.is((await caller.exit).signal, 'SIGTERM');
+  await allGone(pids);
+});
+
+test('a signal and a size that come before the command is there are not lost', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sleep', '1000'] });
+  caller.signal('SIGTERM');
+  t.is((await caller.exit).signal, 'SIGTERM');
+});
+
+test('a command that handles a signal goes on', async (t) => {
+  const caller = new TestRunner(t).call({
+    argv: ['sh', '-c', 'trap "echo got it; exit 9" USR1; echo ready; while :; do sleep 0.01; done'],
+  });
+  await eventually(() => caller.stdout === 'ready\n', { what: 'the handler' });
+  caller.signal('SIGUSR1');
+  t.is((await caller.exit).status, 9);
+  t.is(caller.stdout, 'ready\ngot it\n');
+});
+
+test('when its time is up a command is told to end', async (t) => {
+  const clock = new ManualClock();
+  const caller = new TestRunner(t, { clock }).call({ argv: ['sleep', '1000'], timeoutMs: 3000 });
+  await caller.started;
+  clock.advance(2999);
+  t.deepEqual(caller.said, ['STARTED']);
+  clock.advance(1);
+  const { signal, timedOut, durationMs } = await caller.exit;
+  t.deepEqual({ signal, timedOut, durationMs }, { signal: 'SIGTERM', timedOut: true, durationMs: 3000 });
+  t.is(clock.pending, 0);
+});
+
+test('a command without a time-out, or with 0, has no timer', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  for (const timeoutMs of [undefined, 0]) {
+    const caller = runner.call({ argv: ['cat'], ...(timeoutMs !== undefined && { timeoutMs }) });
+    await caller.started;
+    t.is(clock.pending, 0);
+    caller.endInput();
+    t.false((await caller.exit).timedOut);
+  }
+});
+
+test('one that ignores TERM is killed with its whole group', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const caller = runner.call({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: 2000 });
+  const pids = await pidsOf(caller, 4);
+  clock.advance(1000);
+  clock.advance(1999);
+  t.true(pids.every(isRunning));
+  clock.advance(1);
+  const { signal, timedOut } = await caller.exit;
+  t.deepEqual({ signal, timedOut }, { signal: 'SIGKILL', timedOut: true });
+  await allGone(pids);
+  t.is(runner.runner.runningCount, 0);
+});
+
+test('a command that handles TERM in its time keeps its own status', async (t) => {
+  const clock = new ManualClock();
+  const caller = new TestRunner(t, { clock }).call({
+    argv: ['sh', '-c', 'trap "echo bye; exit 3" TERM; echo ready; while :; do sleep 0.01; done'],
+    timeoutMs: 1000,
+  });
+  await eventually(() => caller.stdout === 'ready\n', { what: 'the handler' });
+  clock.advance(1000);
+  const { status, signal, timedOut } = await caller.exit;
+  t.deepEqual({ status, signal, timedOut }, { status: 3, signal: null, timedOut: true });
+  t.is(caller.stdout, 'ready\nbye\n');
+});
+
+test('a process that left the group and holds the output open does not outlast the time-out', async (t) => {
+  const clock = new ManualClock();
+  const caller = new TestRunner(t, { clock }).call({
+    argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; exec sleep 1000'],
+    timeoutMs: 1000,
+  });
+  const [escaped = 0] = await pidsOf(caller, 1);
+  t.teardown(() => process.kill(escaped, 'SIGKILL'));
+  // The shell's child has to be in a session of its own before the group is signalled.
+  await eventually(() => sessionOf(escaped) === escaped, { what: 'setsid' });
+  clock.advance(1000);
+  const { timedOut } = await advanceUntil(clock, caller.exit);
+  t.true(timedOut);
+  t.true(isRunning(escaped));
+});
+
+test('a stopped command ends when its time is up', async (t) => {
+  const clock = new ManualClock();
+  const caller = new TestRunner(t, { clock }).call({ argv: ['sh', '-c', 'kill -STOP $$'], timeoutMs: 1000 });
+  const pid = await caller.started;
+  await eventually(() => isStopped(pid), { what: 'the stop' });
+  clock.advance(1000);
+  t.is((await caller.exit).signal, 'SIGTERM');
+});
+
+for (const [title, script] of [
+  ['a caller that goes away takes the whole group along', WILLING],
+  [
+    'a caller that goes away takes those along that are stopped',
+    WILLING.replace('wait; wait', () => 'kill -STOP $$; wait'),
+  ],
+] as const) {
+  test(title, async (t) => {
+    const clock = new ManualClock();
+    const runner = new TestRunner(t, { clock });
+    const { caller, far } = runner.open();
+    caller.start({ argv: ['sh', '-c', script] });
+    const pids = await pidsOf(caller, 4);
+    const pid = await caller.started;
+    if (script.includes('STOP')) await eventually(() => isStopped(pid), { what: 'the stop' });
+    far.destroy(reset());
+    // Not one tick of the clock is needed.
+    await allGone(pids);
+    t.is((await ended(runner)).fields['signal'], 'SIGHUP');
+    await advanceUntil(clock, idle(runner));
+    t.is(clock.pending, 0);
+  });
+}
+
+test('how a single process ended for which nobody waited is told as it was', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sleep', '1000'] });
+  await caller.started;
+  far.destroy(reset());
+  t.is((await ended(runner)).fields['signal'], 'SIGHUP');
+});
+
+test('a caller that goes away takes along what ignores HUP and TERM, five seconds later', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', STUBBORN] });
+  const pids = await pidsOf(caller, 4);
+  far.destroy(reset());
+  await eventually(() => clock.pending > 0, { what: 'the timer' });
+  clock.advance(4999);
+  t.true(pids.every(isRunning));
+  t.is(runner.runner.runningCount, 1);
+  clock.advance(1);
+  await allGone(pids);
+  t.is((await ended(runner)).fields['signal'], 'SIGKILL');
+  t.is(clock.pending, 0);
+});
+
+test('a caller that goes away also ends what a command left that had ended, while the call was open', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', 'sleep 1000 & echo $!'] });
+  const pid = await caller.started;
+  const [left = 0] = await pidsOf(caller, 1);
+  await eventually(() => !isRunning(pid), { what: 'the end of the first process' });
+  far.destroy(reset());
+  await allGone([left]);
+  t.is((await ended(runner)).fields['status'], 0);
+  await advanceUntil(clock, idle(runner));
+});
+
+test('a caller that goes away while its command is started takes it along', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sleep', '1000'] });
+  await eventually(() => runner.runner.runningCount === 1, { what: 'the start', intervalMs: 0 });
+  far.destroy(reset());
+  await eventually(() => runner.runner.runningCount === 0, { what: 'the end' });
+  t.true(['exec-refused', 'exec-ended'].includes(runner.eventNames().at(-1) ?? ''));
+});
+
+test('a caller that goes away after EXIT ends nothing', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'] });
+  await caller.exit;
+  far.destroy(reset());
+  const pid = Number(caller.stdout);
+  t.true(isRunning(pid));
+  process.kill(pid, 'SIGKILL');
+});
+
+test('stop ends every command, those that ignore TERM too, and says how; others are refused', async (t) => {
+  const runner = new TestRunner(t);
+  const stubborn = runner.call({ argv: ['sh', '-c', STUBBORN] });
+  const willing = runner.call({ argv: ['sh', '-c', WILLING] });
+  const pids = [...(await pidsOf(stubborn, 4)), ...(await pidsOf(willing, 4))];
+  await runner.runner.stop();
+  t.is(runner.runner.runningCount, 0);
+  await allGone(pids);
+  t.deepEqual([(await stubborn.exit).signal, (await willing.exit).signal], ['SIGKILL', 'SIGTERM']);
+  t.regex((await runner.run({ argv: ['true'] })).error?.message ?? '', /is being stopped/);
+});
+
+test('stop waits for no longer than 0.4 s by the clock', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const caller = runner.call({ argv: ['sh', '-c', 'setsid sleep 1000 & echo $!; trap "" TERM; sleep 1000'] });
+  const [escaped = 0] = await pidsOf(caller, 1);
+  t.teardown(() => process.kill(escaped, 'SIGKILL'));
+  await eventually(() => sessionOf(escaped) === escaped, { what: 'setsid' });
+  const stopping = runner.runner.stop();
+  await eventually(() => clock.pending >= 2, { what: 'the timers' });
+  clock.advance(400);
+  await stopping;
+  t.is(runner.runner.runningCount, 0);
+  t.is((await caller.exit).signal, 'SIGKILL');
+});
+
+test('a command that is being started when all is stopped is ended, too', async (t) => {
+  const runner = new TestRunner(t);
+  const caller = runner.call({ argv: ['sleep', '1000'] });
+  await eventually(() => runner.runner.runningCount === 1, { what: 'the start', intervalMs: 0 });
+  await runner.runner.stop();
+  t.is(runner.runner.runningCount, 0);
+  const { signal, error } = await caller.exit;
+  t.true(signal === 'SIGTERM' || error?.code === 'command-failed');
+});
+
+const idle = (runner: TestRunner) =>
+  eventually(() => runner.runner.runningCount === 0, { what: 'the end of all commands' });
+
+const ended = (runner: TestRunner) =>
+  eventually(() => runner.events.find(({ event }) => event === 'exec-ended'), { what: 'the end in the log' });
+
+function isStopped(pid: number): boolean {
+  return statOf(pid)[0] === 'T';
+}
+
+function sessionOf(pid: number): number {
+  return Number(statOf(pid)[3]);
+}

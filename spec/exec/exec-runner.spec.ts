@@ -1,0 +1,275 @@
+/** Commands run for a caller: what they get, and what comes back. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, realpathSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
+import { openDescriptors } from '../helpers/process-memory.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+test('a command says its status, and what it wrote to each output', async (t) => {
+  const runner = new TestRunner(t);
+  const { stdout, stderr, status, signal, timedOut, error, durationMs } = await runner.run({
+    argv: ['sh', '-c', 'echo out; echo err >&2; exit 7'],
+  });
+  t.deepEqual(
+    { stdout, stderr, status, signal, timedOut, error },
+    {
+      stdout: 'out\n',
+      stderr: 'err\n',
+      status: 7,
+      signal: null,
+      timedOut: false,
+      error: null,
+    },
+  );
+  t.true(durationMs > 0 && durationMs < 60_000);
+  t.is(runner.runner.runningCount, 0);
+});
+
+test('the death by a signal is told by its name', async (t) => {
+  const { status, signal } = await new TestRunner(t).run({ argv: ['sh', '-c', 'kill -USR1 $$'] });
+  t.deepEqual([status, signal], [null, 'SIGUSR1']);
+});
+
+test('every byte and both EOFs come between STARTED and EXIT', async (t) => {
+  const runner = new TestRunner(t);
+  for (let round = 0; round < 30; round += 1) {
+    const caller = runner.call({ argv: ['head', '-c', '40960', '/dev/zero'] });
+    await caller.exit;
+    t.is(caller.stdout.length, 40_960);
+    t.deepEqual([...caller.said].sort(), ['EOF 1', 'EOF 2', 'EXIT', 'STARTED', 'STDOUT']);
+    t.deepEqual([caller.said[0], caller.said.at(-1)], ['STARTED', 'EXIT']);
+    t.true(caller.said.indexOf('STDOUT') < caller.said.indexOf('EOF 1'));
+  }
+});
+
+test('an output that is closed is told at once, while the command goes on', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'exec 1>&-; read line; echo "$line" >&2'] });
+  await eventually(() => caller.said.includes('EOF 1'), { what: 'EOF 1' });
+  t.deepEqual(caller.said, ['STARTED', 'EOF 1']);
+  caller.input('late\n');
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stderr, 'late\n');
+});
+
+test('as with ssh, a process that holds an output open keeps the call open', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'exec 3<&0; { read line <&3; echo "$line"; } & exit 3'] });
+  const pid = await caller.started;
+  await eventually(() => !isRunning(pid), { what: 'the end of the first process' });
+  t.deepEqual(caller.said, ['STARTED']);
+  caller.input('from the background\n');
+  t.is((await caller.exit).status, 3);
+  t.is(caller.stdout, 'from the background\n');
+});
+
+test('what an orderly end left in the background is left alone', async (t) => {
+  const { stdout } = await new TestRunner(t).run({
+    argv: ['sh', '-c', 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!'],
+  });
+  const pid = Number(stdout);
+  t.true(isRunning(pid));
+  process.kill(pid, 'SIGKILL');
+});
+
+test('standard input comes as it is sent, and its end ends it', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['cat'] });
+  caller.input('hel');
+  await eventually(() => caller.stdout === 'hel', { what: 'the echo' });
+  caller.input('lo').endInput();
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stdout, 'hello');
+});
+
+test('a caller that ends its direction of the stream still gets everything; there is no more input', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'cat; echo end'] });
+  caller.input('x');
+  caller.stream.end();
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stdout, 'xend\n');
+});
+
+test('a command without input has an empty one', async (t) => {
+  const { stdout } = await new TestRunner(t).run({ argv: ['sh', '-c', 'readlink /proc/self/fd/0; cat'] });
+  t.is(stdout, '/dev/null\n');
+});
+
+test('its input and outputs are pipes, which can be opened once more', async (t) => {
+  const caller = new TestRunner(t).call({
+    argv: ['sh', '-c', 'cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr; stat -L -c %F /dev/fd/*'],
+  });
+  caller.input('in\n').endInput();
+  await caller.exit;
+  t.true(caller.stdout.startsWith('in\nout\nfifo\nfifo\nfifo\n'), caller.stdout);
+  t.true(caller.stderr.startsWith('err\n'), caller.stderr);
+});
+
+test('input that has ended can be opened once more', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'kill -STOP $$; cat /dev/stdin'] });
+  const pid = await caller.started;
+  caller.input('all').endInput();
+  await eventually(() => statOf(pid)[0] === 'T', { what: 'the stop' });
+  caller.signal('SIGCONT');
+  t.is((await caller.exit).status, 0);
+  t.is(caller.stdout, 'all');
+});
+
+test('where there are no pipes to be had, it runs with sockets', async (t) => {
+  const caller = new TestRunner(t, { openPipes: () => Promise.resolve(null) }).call({
+    argv: ['sh', '-c', 'cat; echo err >&2; exit 2'],
+  });
+  caller.input('x').endInput();
+  t.is((await caller.exit).status, 2);
+  t.deepEqual([caller.stdout, caller.stderr], ['x', 'err\n']);
+});
+
+test('no descriptor of this process reaches a command', async (t) => {
+  const { stdout } = await new TestRunner(t).run({ argv: ['ls', '/proc/self/fd'] });
+  // Whoever started this process may have left it some that every child inherits.
+  const child = spawnSync('ls', ['/proc/self/fd'], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
+  t.is(stdout, child.stdout);
+});
+
+test('a command leaves no descriptor behind in this process, whether it runs or cannot be started', async (t) => {
+  const runner = new TestRunner(t);
+  const folder = temporaryFolder(t);
+  writeFileSync(path.join(folder, 'script'), '#!/no/such/interpreter\n', { mode: 0o755 });
+  const count = async (): Promise<number> => {
+    await runner.run({ argv: ['true'] });
+    t.is((await runner.call({ argv: ['cat'] }).endInput().exit).status, 0);
+    t.deepEqual((await runner.run({ argv: ['./script'], cwd: folder })).error, {
+      code: 'command-failed',
+      message: `${folder}/./script: its interpreter is not there`,
+    });
+    return openDescriptors(process.pid);
+  };
+  const before = await count();
+  await eventually(async () => (await count()) <= before, { what: 'no more descriptors than before' });
+  t.pass();
+});
+
+test('the environment is clean but for what is named', async (t) => {
+  const { homedir, username, shell } = os.userInfo();
+  const runner = new TestRunner(t, { system: { lang: 'C.UTF-8', path: '/usr/bin:/bin' } });
+  const lines = [
+    'PATH=/usr/bin:/bin',
+    `HOME=${homedir}`,
+    `USER=${username}`,
+    `LOGNAME=${username}`,
+    `SHELL=${shell ?? '/bin/sh'}`,
+    'LANG=C.UTF-8',
+  ];
+  const { stdout } = await runner.run({ argv: ['env'] });
+  t.deepEqual(stdout.split('\n'), [...lines, '']);
+  const named = await runner.run({ argv: ['env'], env: { A: 'b=c\nd', LANG: 'C' } });
+  t.is(named.stdout, `${lines.slice(0, 5).join('\n')}\nLANG=C\nA=b=c\nd\n`);
+});
+
+test('a command runs at home, or in the folder that is named', async (t) => {
+  const runner = new TestRunner(t);
+  const folder = realpathSync(temporaryFolder(t));
+  mkdirSync(path.join(folder, 'a b'));
+  t.is((await runner.run({ argv: ['pwd'] })).stdout, `${os.userInfo().homedir}\n`);
+  t.is((await runner.run({ argv: ['pwd'], cwd: `${folder}/a b` })).stdout, `${folder}/a b\n`);
+  const { error } = await runner.run({ argv: ['pwd'], cwd: `${folder}/missing` });
+  t.deepEqual(error, { code: 'command-failed', message: `the folder ${folder}/missing is not there` });
+});
+
+test('without a command it is the login shell', async (t) => {
+  const caller = new TestRunner(t).call({ argv: [] });
+  caller.input('echo $0; exit 4\n').endInput();
+  t.is((await caller.exit).status, 4);
+  t.is(caller.stdout, `-${path.basename(os.userInfo().shell ?? '/bin/sh')}\n`);
+});
+
+test('a command that cannot be run is told with its reason, and nothing but EXIT is said', async (t) => {
+  const runner = new TestRunner(t);
+  const caller = runner.call({ argv: ['no-such-command-x'] });
+  t.deepEqual(await caller.exit, {
+    status: null,
+    signal: null,
+    timedOut: false,
+    durationMs: 0,
+    error: { code: 'command-not-found', message: 'no-such-command-x: command not found' },
+  });
+  t.deepEqual(caller.said, ['EXIT']);
+  const refused = async (argv: string[]): Promise<unknown> => (await runner.run({ argv })).error;
+  t.deepEqual(await refused(['x'.repeat(200_000)]), {
+    code: 'command-not-found',
+    message: `${'x'.repeat(200)}…: command not found`,
+  });
+  t.deepEqual(await refused(['echo', 'x'.repeat(200_000)]), {
+    code: 'command-failed',
+    message: '/usr/bin/echo: argument list too long (E2BIG)',
+  });
+  t.is(runner.runner.runningCount, 0);
+  t.deepEqual(new Set(runner.eventNames()), new Set(['exec-refused']));
+});
+
+test('no more than so many commands run at once', async (t) => {
+  const runner = new TestRunner(t, { maxCommands: 2 });
+  const first = runner.call({ argv: ['cat'] });
+  const second = runner.call({ argv: ['cat'] });
+  await Promise.all([first.started, second.started]);
+  const { error } = await runner.run({ argv: ['true'] });
+  t.is(error?.code, 'command-failed');
+  t.regex(error?.message ?? '', /as many commands run as may run at once, 2/);
+  first.endInput();
+  await first.exit;
+  t.is((await runner.run({ argv: ['true'] })).status, 0);
+  second.endInput();
+  await second.exit;
+});
+
+test('a terminal is asked for where there is none', async (t) => {
+  const terminal = { columns: 80, rows: 24, term: 'xterm' };
+  const { error } = await new TestRunner(t).run({ argv: ['true'], terminal });
+  t.deepEqual(error, { code: 'command-failed', message: 'there are no terminals on this side' });
+});
+
+test('commands are logged: what ran as whom, and how it ended; all that came is escaped', async (t) => {
+  const runner = new TestRunner(t);
+  const caller = runner.call({ argv: ['sh', '-c', 'cat; exit 5', 'a\u001b[2Jb'] });
+  const pid = await caller.started;
+  caller.input('12345').endInput();
+  await caller.exit;
+  const [started, ended] = runner.events;
+  const facts = {
+    argv: ['sh', '-c', 'cat; exit 5', 'a\u001b[2Jb'],
+    user: os.userInfo().username,
+    cwd: os.userInfo().homedir,
+    from: null,
+    pid,
+  };
+  t.is(started?.event, 'exec-started');
+  t.deepEqual(started?.fields, facts);
+  t.is(ended?.event, 'exec-ended');
+  const { durationMs, ...rest } = ended?.fields ?? {};
+  t.is(typeof durationMs, 'number');
+  t.deepEqual(rest, { ...facts, status: 5, signal: null, timedOut: false, inputBytes: 5, outputBytes: 5 });
+  t.true(runner.events.every(({ message }) => message.includes('a\\x1b[2Jb')));
+});
+
+test('a command with very many arguments is a short line in the log', async (t) => {
+  const runner = new TestRunner(t);
+  await runner.run({ argv: ['true', ...Array.from({ length: 5000 }, () => 'y'.repeat(20))] });
+  for (const { message, fields } of runner.events) {
+    t.true(message.length < 500);
+    t.true(JSON.stringify(fields).length < 2000);
+  }
+});
+
+asRoot('a command runs as another user, with nothing of root', async (t) => {
+  const runner = new TestRunner(t);
+  const { stdout, status } = await runner.run({
+    argv: ['sh', '-c', 'id; echo $USER $LOGNAME; echo again > /dev/stdout; cat /etc/shadow'],
+    user: 'nobody',
+  });
+  t.regex(stdout, /^uid=(\d+)\(nobody\) gid=(\d+)\((\w+)\) groups=\2\(\3\)\nnobody nobody\nagain\n$/);
+  t.not(status, 0);
+  t.is(runner.events[0]?.fields['user'], 'nobody');
+});

@@ -1,0 +1,214 @@
+/** Much of it: every byte, in bounded memory, many at once, over streams of a session. */
+import { createHash, randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import test from 'ava';
+import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import { encodeRecordHeader } from '../../lib/util/records.js';
+import { eventually } from '../helpers/eventually.js';
+import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-caller.js';
+import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
+import { sha256 } from '../helpers/sha256.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const MEGABYTE = 2 ** 20;
+
+/** Hashes both outputs of a call as they come. */
+function hashing(caller: ExecCaller): { digests: () => string[]; bytes: () => number } {
+  const hashes = [createHash('sha256'), createHash('sha256')];
+  let count = 0;
+  caller.onOutput = (fd, bytes) => {
+    hashes[fd - 1]?.update(bytes);
+    count += bytes.length;
+  };
+  return { digests: () => hashes.map((hash) => hash.digest('hex')), bytes: () => count };
+}
+
+/** Sends bytes as standard input within the credit, and their end. */
+async function feed(caller: ExecCaller, bytes: Buffer, pieceBytes: number): Promise<void> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    const piece = bytes.subarray(at, at + pieceBytes);
+    await eventually(() => at + piece.length <= STDIN_CREDIT_BYTES + caller.creditBytes, {
+      what: 'credit',
+      intervalMs: 0,
+    });
+    caller.input(piece);
+  }
+  caller.endInput();
+}
+
+test('a megabyte of any bytes on each output comes as it was written', async (t) => {
+  const folder = temporaryFolder(t);
+  const [out, err] = [randomBytes(MEGABYTE), randomBytes(MEGABYTE)];
+  writeFileSync(path.join(folder, 'out'), out);
+  writeFileSync(path.join(folder, 'err'), err);
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'cat err >&2 & cat out; wait'], cwd: folder });
+  const { digests } = hashing(caller);
+  t.is((await caller.exit).status, 0);
+  t.deepEqual(digests(), [sha256(out), sha256(err)]);
+});
+
+for (const pieceBytes of [100_000, 4095, 7]) {
+  test(`input in pieces of ${pieceBytes} bytes comes back as it was sent, within its credit`, async (t) => {
+    const bytes = randomBytes(pieceBytes === 7 ? 300_000 : MEGABYTE);
+    const caller = new TestRunner(t).call({ argv: ['cat'] });
+    const { digests } = hashing(caller);
+    await feed(caller, bytes, pieceBytes);
+    t.is((await caller.exit).status, 0);
+    t.is(digests()[0], sha256(bytes));
+  });
+}
+
+test('credit is given as the command takes it, and not before', async (t) => {
+  const caller = new TestRunner(t).call({
+    argv: ['sh', '-c', 'trap : USR1; echo ready; sleep 1000 & wait; exec cat > /dev/null'],
+  });
+  await eventually(() => caller.stdout === 'ready\n', { what: 'the handler' });
+  // The kernel's pipe holds 64 KiB, less than the step.
+  caller.input(Buffer.alloc(STDIN_CREDIT_BYTES));
+  for (let turn = 0; turn < 100; turn += 1) await setImmediate();
+  t.is(caller.creditBytes, 0);
+  caller.signal('SIGUSR1');
+  await eventually(() => caller.creditBytes > 0, { what: 'credit' });
+  t.true(caller.creditBytes >= STDIN_CREDIT_BYTES / 2);
+  caller.endInput();
+  await caller.exit;
+});
+
+test('input that nobody takes any more is dropped, and its credit given back', async (t) => {
+  const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'exec 0<&-; kill -STOP $$; echo done'] });
+  await caller.started;
+  await feed(caller, Buffer.alloc(2 * MEGABYTE), 65_536);
+  t.true(caller.creditBytes >= 2 * MEGABYTE - STDIN_CREDIT_BYTES);
+  // It may not have come to its stop yet.
+  const goOn = setInterval(() => caller.signal('SIGCONT'), 20);
+  t.teardown(() => clearInterval(goOn));
+  t.is((await caller.exit).status, 0);
+});
+
+test('a caller that does not read holds the command up, and this process keeps little', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  const { bytes } = hashing(caller);
+  let produced = 0;
+  const write = far.write.bind(far) as (chunk: Buffer) => boolean;
+  far.write = ((chunk: Buffer) => {
+    produced += chunk.length;
+    return write(chunk);
+  }) as typeof far.write;
+  caller.start({ argv: ['head', '-c', String(64 * MEGABYTE), '/dev/zero'] });
+  await caller.started;
+  caller.stream.pause();
+  let before = -1;
+  // Until nothing has moved between two looks.
+  await eventually(() => {
+    const isStill = produced > 65_536 && produced === before;
+    before = produced;
+    return isStill;
+  });
+  t.true(produced < MEGABYTE, `${produced} bytes were written for a caller that reads none`);
+  t.true(caller.stream.readableLength + far.writableLength < MEGABYTE);
+  caller.stream.resume();
+  t.is((await caller.exit).status, 0);
+  t.is(bytes(), 64 * MEGABYTE);
+});
+
+test('a hundred commands at once each have their own input, output and status', async (t) => {
+  const runner = new TestRunner(t);
+  const callers = Array.from({ length: 100 }, (_, index) =>
+    runner.call({ argv: ['sh', '-c', `cat; echo e${index} >&2; exit ${index}`] }),
+  );
+  await Promise.all(callers.map((caller) => caller.started));
+  t.is(runner.runner.runningCount, 100);
+  for (const [index, caller] of callers.entries()) caller.input(`input ${index}`).endInput();
+  for (const [index, caller] of callers.entries()) {
+    t.is((await caller.exit).status, index);
+    t.deepEqual([caller.stdout, caller.stderr], [`input ${index}`, `e${index}\n`]);
+  }
+  t.is(runner.runner.runningCount, 0);
+});
+
+/** A runner behind a session, and calls to it. */
+function overSession(runner: TestRunner) {
+  const pair = new SessionPair();
+  pair.establish();
+  pair.b.session.on('stream', (stream) => runner.runner.serve(MuxStream.accept(pair.b.session, stream)));
+  return { pair, open: () => new ExecCaller(MuxStream.open(pair.a.session, 'exec', 'here')) };
+}
+
+test('over a session: status, both outputs, input, and where the call came from', async (t) => {
+  const runner = new TestRunner(t);
+  const { pair, open } = overSession(runner);
+  const caller = open().start({ argv: ['sh', '-c', 'cat; echo err >&2; exit 7'] });
+  caller.input('x').endInput();
+  t.is((await carryUntil(pair, caller.exit)).status, 7);
+  t.deepEqual([caller.stdout, caller.stderr], ['x', 'err\n']);
+  t.is(runner.events[0]?.fields['from'], 'here');
+  await carryUntil(
+    pair,
+    eventually(() => caller.stream.closed, { what: 'the end of the stream' }),
+  );
+  t.is(pair.b.session.streamCount, 0);
+});
+
+test('over a session: 16 MB each way at once', async (t) => {
+  const { pair, open } = overSession(new TestRunner(t));
+  const bytes = randomBytes(16 * MEGABYTE);
+  const caller = open().start({ argv: ['cat'] });
+  const { digests } = hashing(caller);
+  const fed = feed(caller, bytes, 65_536);
+  t.is((await carryUntil(pair, caller.exit)).status, 0);
+  await fed;
+  t.is(digests()[0], sha256(bytes));
+});
+
+test('over a session: a stream that is reset, and a session that ends, take the command along', async (t) => {
+  const runner = new TestRunner(t);
+  const { pair, open } = overSession(runner);
+  const [first, second] = [open(), open()];
+  for (const caller of [first, second]) caller.start({ argv: ['sleep', '1000'] });
+  const firstPid = await carryUntil(pair, first.started);
+  const secondPid = await carryUntil(pair, second.started);
+  first.stream.destroy();
+  await carryOn(pair);
+  await eventually(() => !isRunning(firstPid), { what: 'the end of the first' });
+  t.true(isRunning(secondPid));
+  pair.a.restart();
+  await carryOn(pair);
+  await eventually(() => !isRunning(secondPid), { what: 'the end of the second' });
+});
+
+test('over a session: a caller that ends its direction has not gone', async (t) => {
+  const { pair, open } = overSession(new TestRunner(t));
+  const caller = open().start({ argv: ['sh', '-c', 'read line; echo end'] });
+  caller.stream.end();
+  t.is((await carryUntil(pair, caller.exit)).status, 0);
+  t.is(caller.stdout, 'end\n');
+});
+
+test('over a session: what breaks a rule resets the stream with protocol-error', async (t) => {
+  const { pair, open } = overSession(new TestRunner(t));
+  const caller = open().input('x');
+  const error = await carryUntil(pair, t.throwsAsync(caller.exit, { code: 'protocol-error' }));
+  t.regex(error.message, /STDIN before START/);
+});
+
+test('output goes on in pieces of a record each, the long ones without a copy', async (t) => {
+  const runner = new TestRunner(t);
+  const { caller, far } = runner.open();
+  const chunks: Buffer[] = [];
+  const write = far.write.bind(far) as (chunk: Buffer) => boolean;
+  far.write = ((chunk: Buffer) => {
+    chunks.push(chunk);
+    return write(chunk);
+  }) as typeof far.write;
+  caller.start({ argv: ['sh', '-c', 'printf short; head -c 500000 /dev/zero'] });
+  await caller.exit;
+  const header = encodeRecordHeader(EXEC_KIND.STDOUT, 0).subarray(0, 1);
+  const long = chunks.filter((chunk) => chunk.length > 5000);
+  t.true(long.length > 0);
+  // A payload has no header in front of it in the same buffer.
+  t.true(long.every((chunk) => chunk[0] !== header[0] && chunk.length <= 65_536));
+});

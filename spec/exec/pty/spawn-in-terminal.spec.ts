@@ -1,0 +1,239 @@
+/** Commands in a terminal: whose it is, what is typed and shown, and how it ends; made by koffi's calls, and by script(1). */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { VproxyError } from '../../../lib/errors.js';
+import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
+import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
+import type { LoadTerminalCalls } from '../../../lib/exec/pty/terminal-calls.js';
+import { eventually } from '../../helpers/eventually.js';
+import { runInTerminal, startInTerminal } from '../../helpers/terminal-command.js';
+
+const TERMINAL = { columns: 101, rows: 33, term: 'xterm' };
+const withoutKoffi: LoadTerminalCalls = () => Promise.reject(new Error("Cannot find package 'koffi'"));
+
+/** State, parent, group, session, terminal, foreground group …; see proc(5). */
+function statOf(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** 40 KiB, in two ways, so many times, four at once. */
+async function runQuickCommands(t: ExecutionContext, count: number, loadCalls?: LoadTerminalCalls): Promise<void> {
+  const scripts = ['head -c 30720 /dev/zero | base64 -w0; exit 5', 'x=$(printf %040960d 0); printf $x; exit 5'];
+  let started = 0;
+  const runSome = async (): Promise<void> => {
+    while (started < count) {
+      started += 1;
+      const { ended } = await runInTerminal(t, scripts[started % 2] ?? '', { loadCalls });
+      const { text, end } = await ended;
+      t.deepEqual([text.length, end], [40_960, { status: 5, signal: null }], `run ${started}`);
+    }
+  };
+  await Promise.all([runSome(), runSome(), runSome(), runSome()]);
+}
+
+test('40 KiB of a quick command are complete in 100 of 100 runs, with its status', (t) => runQuickCommands(t, 100));
+
+test('40 KiB of a quick command are complete without koffi', (t) => runQuickCommands(t, 20, withoutKoffi));
+
+for (const [how, loadCalls] of [
+  ['with koffi', undefined],
+  ['without koffi', withoutKoffi],
+] as const) {
+  test(`a terminal has its size from the start, and tells a new one: ${how}`, async (t) => {
+    const script = "trap 'stty size' WINCH; stty size; echo $TERM; echo ready; while :; do sleep 0.01; done";
+    const { command, text, shows } = await runInTerminal(t, script, { loadCalls });
+    await shows(/ready/);
+    t.is(text(), '33 101\r\nxterm\r\nready\r\n');
+    command.resize({ columns: 132, rows: 43 });
+    t.truthy(await shows(/^43 132\r$/m));
+  });
+
+  test(`Ctrl-C interrupts what is in the foreground: ${how}`, async (t) => {
+    const { type, shows, ended } = await runInTerminal(t, "trap 'echo caught; exit 4' INT; echo ready; sleep 60", {
+      loadCalls,
+    });
+    await shows(/ready/);
+    type('\u0003');
+    t.deepEqual(await ended, { text: 'ready\r\n^Ccaught\r\n', end: { status: 4, signal: null } });
+  });
+
+  test(`Ctrl-D ends what is read, and so does the end of the input, also within a line: ${how}`, async (t) => {
+    for (const [typed, shown] of [
+      ['one\n\u0004', 'one\r\none\r\n'],
+      ['one\n', 'one\r\none\r\n'],
+      ['one', 'oneone'],
+      ['', ''],
+    ] as const) {
+      const { command, shows, ended } = await runInTerminal(t, 'echo ready; exec cat', { loadCalls });
+      await shows(/ready/);
+      command.stdin?.end(typed);
+      t.deepEqual(await ended, { text: `ready\r\n${shown}`, end: { status: 0, signal: null } }, JSON.stringify(typed));
+    }
+  });
+
+  test(`job control works in an interactive shell: ${how}`, async (t) => {
+    const { type, shows, ended } = await startInTerminal(t, ['sh', '-i'], { loadCalls });
+    // It is in the foreground once it says something itself.
+    type("sh -c 'echo $((40+2)); exec sleep 60'\n");
+    await shows(/^42\r$/m);
+    type('\u001a');
+    await shows(/Stopped/);
+    type('kill -9 %1\n');
+    // A shell that has stopped jobs wants to hear it twice.
+    type('exit 3\nexit 3\n');
+    const { text, end } = await ended;
+    t.deepEqual(end, { status: 3, signal: null });
+    t.notRegex(text, /tty|job control/);
+  });
+
+  test(`a terminal that is given back hangs its session up: ${how}`, async (t) => {
+    const { command, shows } = await runInTerminal(t, 'echo pid $$; exec sleep 60', { loadCalls });
+    const pid = Number((await shows(/pid (\d+)/))[1]);
+    command.release();
+    // Without koffi it is script that has ended, at once.
+    t.is((await command.ended).signal, loadCalls === undefined ? 'SIGHUP' : 'SIGKILL');
+    await eventually(() => !isAlive(pid), { what: 'the end of the command' });
+    command.signal('SIGTERM');
+    command.resize(TERMINAL);
+  });
+
+  test(`the terminal belongs to the command's user: ${how}`, async (t) => {
+    if (process.getuid?.() !== 0) {
+      t.pass('only root can run a command as somebody else');
+      return;
+    }
+    const { ended } = await runInTerminal(t, 'id -u; stat -c %u "$(tty)"; echo here >"$(tty)"', {
+      uid: 65_534,
+      gid: 65_534,
+      loadCalls,
+    });
+    t.is((await ended).text, '65534\r\n65534\r\nhere\r\n');
+    const owned = await runInTerminal(t, 'stat -c %u "$(tty)"', { owner: { uid: 65_534, gid: 65_534 }, loadCalls });
+    t.is((await owned.ended).text, '65534\r\n');
+  });
+
+  test(`everything that is typed arrives, however slowly it is read: ${how}`, async (t) => {
+    const script = 'stty -icanon -icrnl -echo; echo ready; sleep 0.2; head -c 300000 | cksum';
+    const { type, shows, ended } = await runInTerminal(t, script, { loadCalls });
+    await shows(/ready/);
+    type('0123456789'.repeat(30_000));
+    t.regex((await ended).text, /^ready\r\n1993361615 300000\r\n$/);
+  });
+
+  test(`everything that is shown arrives, however slowly it is taken: ${how}`, async (t) => {
+    const { command, shows, text, ended } = await runInTerminal(t, 'echo pid $$; seq 200000', { loadCalls });
+    await shows(/pid/);
+    command.stdout.pause();
+    await eventually(() => command.stdout.readableLength > 0);
+    command.stdout.resume();
+    await ended;
+    t.is(text().split('\r\n').slice(1).join('\n'), `${Array.from({ length: 200_000 }, (_, i) => i + 1).join('\n')}\n`);
+  });
+
+  test(`a program is called by the name that it was given: ${how}`, async (t) => {
+    const options = { file: '/bin/bash', loadCalls };
+    const shell = await startInTerminal(t, ['-bash', '-c', 'shopt login_shell; echo "$0|$1"', 'a  b', "'"], options);
+    t.regex((await shell.ended).text, /^login_shell +\ton\r\na {2}b\|'\r\n$/);
+  });
+}
+
+test('a command leads a session and its foreground group in a terminal of its own', async (t) => {
+  const { command, shows } = await runInTerminal(t, 'tty; echo here >/dev/tty; exec sleep 60');
+  const [, number] = await shows(/^\/dev\/pts\/(\d+)\r\nhere\r\n/);
+  const [, , group, session, terminal, foreground] = statOf(command.pid).map(Number);
+  t.deepEqual([group, session, foreground], [command.pid, command.pid, command.pid]);
+  // Unix 98 terminals have the device numbers 136:0 and up.
+  t.is(terminal, (136 << 8) | Number(number));
+  const files = readdirSync(`/proc/${command.pid}/fd`).map((fd) => readlinkSync(`/proc/${command.pid}/fd/${fd}`));
+  t.deepEqual(
+    files.filter((file) => /^\/dev\/(pts|ptmx|null)/.test(file)),
+    [`/dev/pts/${number}`, `/dev/pts/${number}`, `/dev/pts/${number}`],
+  );
+});
+
+test('a command has the whole environment', async (t) => {
+  const env = {
+    PATH: process.env['PATH'] ?? '',
+    'a-b.c': '1',
+    BASH_ENV: '$(kill $$)',
+    'BASH_FUNC_exec%%': '() { kill $$; }',
+  };
+  const { ended } = await startInTerminal(t, ['env'], { file: '/usr/bin/env', env });
+  const { text } = await ended;
+  for (const name of ['a-b.c=1', 'BASH_ENV=$(kill $$)', 'BASH_FUNC_exec%%=() { kill $$; }', 'TERM=xterm']) {
+    t.true(text.split('\r\n').includes(name), name);
+  }
+});
+
+test('of a line that is typed 4095 bytes are kept, and of lines that nobody reads yet each', async (t) => {
+  const { command, shows, ended } = await runInTerminal(t, 'stty -echo; echo ready; sleep 0.2; exec wc -lc');
+  await shows(/ready/);
+  command.stdin?.end(`${'a'.repeat(5000)}\n${'0123456789\n'.repeat(10_000)}`);
+  t.regex((await ended).text, /^ready\r\n +10001 +114096\r\n$/);
+});
+
+test('a signal ends the whole group, and is told', async (t) => {
+  const { command, shows, ended } = await runInTerminal(t, 'sleep 60 & echo child $!; wait');
+  const child = Number((await shows(/child (\d+)/))[1]);
+  command.signal('SIGTERM');
+  t.deepEqual((await ended).end, { status: null, signal: 'SIGTERM' });
+  await eventually(() => !isAlive(child), { what: 'the end of the child' });
+  command.signal('SIGTERM');
+});
+
+test('without koffi a signal ends the command, and is told as a status', async (t) => {
+  const { command, shows, ended } = await runInTerminal(t, 'echo ready; sleep 60', { loadCalls: withoutKoffi });
+  await shows(/ready/);
+  command.signal('SIGTERM');
+  t.deepEqual((await ended).end, { status: 143, signal: null });
+});
+
+test('the output ends with the command, although a process in the background has the terminal', async (t) => {
+  const { ended } = await runInTerminal(t, "trap '' HUP; sleep 60 & echo child $!");
+  const { text, end } = await ended;
+  const child = Number(/child (\d+)/.exec(text)?.[1]);
+  t.teardown(() => process.kill(child, 'SIGKILL'));
+  t.deepEqual(end, { status: 0, signal: null });
+  t.true(isAlive(child));
+});
+
+test('no descriptor is left over, also where a command cannot be started', async (t) => {
+  const count = () => readdirSync('/proc/self/fd').length;
+  const options = { file: '/bin/sh', argv: ['sh', '-c', 'echo x'], cwd: '/', env: {} };
+  const run = async (): Promise<void> => {
+    const { stdout, ended } = await spawnInTerminal(options, TERMINAL);
+    stdout.resume();
+    await ended;
+  };
+  await run();
+  const before = count();
+  for (let round = 0; round < 50; round++) await run();
+  for (let round = 0; round < 5; round++) {
+    const error = await t.throwsAsync(spawnInTerminal({ ...options, cwd: '/nowhere' }, TERMINAL));
+    t.deepEqual([codeOf(error), error.message], ['command-failed', '/bin/sh: the folder /nowhere is not there']);
+  }
+  // Other tests have terminals open, too, and end.
+  await eventually(() => count() <= before, { what: 'the end of all descriptors' });
+});
+
+test('without koffi and script(1) it is said what is missing', async (t) => {
+  const options = { file: '/bin/sh', argv: ['sh'], cwd: '/', env: {} };
+  const error = await t.throwsAsync(spawnWithScript(options, TERMINAL, ['/nowhere/script', '/bin/busybox']));
+  t.is(codeOf(error), 'command-failed');
+  t.is(
+    error.message,
+    '/bin/sh: a terminal needs the optional package koffi (npm install koffi) or script(1) of util-linux',
+  );
+});
+
+const codeOf = (error: unknown): string | undefined => (error instanceof VproxyError ? error.code : undefined);
+
+/** Not so for one that has ended and that nobody has waited for. */
+function isAlive(pid: number): boolean {
+  try {
+    return statOf(pid)[0] !== 'Z';
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,148 @@
+/** A caller and the service `copy` on one stream in memory, and trees to be copied. */
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Duplex, duplexPair } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import { type CopyCallOptions, fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { CopyService } from '../../lib/copy/copy-service.js';
+import type { CopyFiles } from '../../lib/copy/system-files.js';
+import { systemClock } from '../../lib/util/clock.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+
+/** What a pair has instead of the usual. */
+export interface CopyPairOptions {
+  readonly root?: string | null;
+  /** The system as the service sees it. */
+  readonly serviceFiles?: CopyFiles;
+  /** The system as the caller sees it. */
+  readonly callerFiles?: CopyFiles;
+  /** Given both ends of each stream before anything is said. */
+  readonly onStream?: (caller: Duplex, service: Duplex) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a call left. */
+export interface CopyOutcome {
+  readonly targets: readonly string[];
+  readonly progress: CopyProgress;
+  readonly warnings: readonly string[];
+}
+
+/** A service, and calls to it. */
+export class CopyPair {
+  readonly events: LogEvent[] = [];
+  readonly service: CopyService;
+  readonly #options: CopyPairOptions;
+
+  constructor(t: ExecutionContext, options: CopyPairOptions = {}) {
+    this.#options = options;
+    this.service = new CopyService({
+      root: options.root ?? null,
+      clock: systemClock,
+      log: (event) => this.events.push(event),
+      ...(options.serviceFiles && { files: options.serviceFiles }),
+    });
+    t.teardown(() => this.service.stop());
+  }
+
+  put(sources: readonly string[], target: string, isResumed = false): Promise<CopyOutcome> {
+    return this.#call((options) => putFiles(sources, target, options), isResumed);
+  }
+
+  get(sources: readonly string[], target: string, isResumed = false): Promise<CopyOutcome> {
+    return this.#call((options) => fetchFiles(sources, target, options), isResumed);
+  }
+
+  async #call(run: (options: CopyCallOptions) => Promise<string[]>, isResumed: boolean): Promise<CopyOutcome> {
+    const progress = new CopyProgress();
+    const warnings: string[] = [];
+    const { callerFiles, signal } = this.#options;
+    const targets = await run({
+      open: () => Promise.resolve(this.#open()),
+      isResumed,
+      hasTotals: true,
+      progress,
+      warn: (message) => warnings.push(message),
+      ...(callerFiles && { files: callerFiles }),
+      ...(signal && { signal }),
+    });
+    return { targets, progress, warnings };
+  }
+
+  #open(): Duplex {
+    const [caller, service] = duplexPair();
+    for (const [one, other] of [
+      [caller, service],
+      [service, caller],
+    ] as const) {
+      // As the streams of a session do.
+      one.once('close', () => {
+        if (!one.readableEnded || !one.writableFinished) other.destroy(new Error('reset'));
+      });
+    }
+    this.#options.onStream?.(caller, service);
+    this.service.serve(service);
+    return caller;
+  }
+}
+
+/** A tree as an object: texts are files, buffers too, `->` links, objects folders. */
+export interface Tree {
+  readonly [name: string]: string | Buffer | Tree;
+}
+
+/** Makes a tree, and gives everything in it a mode and a time of its own. */
+export function makeTree(folder: string, tree: Tree): void {
+  let number = 0;
+  const make = (path: string, node: string | Buffer | Tree): void => {
+    number += 1;
+    const time = 1_500_000_000 + number * 1000 + 0.25;
+    if (typeof node === 'string' && node.startsWith('->')) {
+      symlinkSync(node.slice(2), path);
+      return;
+    }
+    if (typeof node === 'string' || Buffer.isBuffer(node)) {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, node);
+      chmodSync(path, [0o600, 0o644, 0o755, 0o400][number % 4] ?? 0);
+    } else {
+      mkdirSync(path, { recursive: true });
+      for (const [name, child] of Object.entries(node)) make(join(path, name), child);
+      chmodSync(path, [0o700, 0o755, 0o1777][number % 3] ?? 0);
+    }
+    utimesSync(path, time, time);
+  };
+  for (const [name, node] of Object.entries(tree)) make(join(folder, name), node);
+}
+
+/** Everything that a copy keeps, times to the microsecond, a line for each path. */
+export function describeTree(path: string): string[] {
+  const lines: string[] = [];
+  const look = (at: string, name: string): void => {
+    const stats = lstatSync(at, { bigint: true });
+    const mode = (Number(stats.mode) & 0o7777).toString(8);
+    const time = stats.mtimeNs / 1000n;
+    if (stats.isSymbolicLink()) lines.push(`${name} -> ${readlinkSync(at)} ${time}`);
+    else if (stats.isDirectory()) {
+      lines.push(`${name}/ ${mode} ${time}`);
+      for (const child of readdirSync(at).sort()) look(join(at, child), `${name}/${child}`);
+    } else {
+      const hash = createHash('sha256').update(readFileSync(at)).digest('hex').slice(0, 16);
+      lines.push(`${name} ${mode} ${time} ${stats.size} ${hash}`);
+    }
+  };
+  look(path, '');
+  return lines;
+}

@@ -1,0 +1,191 @@
+/** The caller's side of a command, record by record: it also says what no caller should. */
+import { readFileSync } from 'node:fs';
+import { type Duplex, duplexPair } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
+import {
+  decodeCredit,
+  decodeEof,
+  decodeExit,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type ExecResult,
+  encodeEof,
+  encodeStart,
+} from '../../lib/exec/messages.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { deferred } from '../../lib/util/deferred.js';
+import type { LogEvent } from '../../lib/util/log-event.js';
+import { encodeRecord, RecordReader } from '../../lib/util/records.js';
+import { eventually } from './eventually.js';
+import { ManualClock } from './manual-clock.js';
+
+/** A call over any stream. */
+export class ExecCaller {
+  readonly stream: Duplex;
+  /** The names of all records in their order; those of outputs once in a row. */
+  readonly said: string[] = [];
+  readonly #stdout: Buffer[] = [];
+  readonly #stderr: Buffer[] = [];
+  readonly #started = deferred<number>();
+  readonly #exit = deferred<ExecResult>();
+  creditBytes = 0;
+  /** Takes the bytes of outputs in place of keeping them. */
+  onOutput: ((fd: 1 | 2, bytes: Buffer) => void) | null = null;
+
+  constructor(stream: Duplex) {
+    this.stream = stream;
+    // Who waits for one of them gets its rejection.
+    for (const promise of [this.started, this.exit]) promise.catch(() => undefined);
+    const reader = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
+      onRecord: (kind, payload) => this.#take(kind, payload),
+      onPiece: (kind, bytes) => this.#takeOutput(kind, bytes),
+    });
+    stream.on('data', (chunk: Buffer) => reader.push(chunk));
+    const lost = (error: Error): void => {
+      this.#started.reject(error);
+      this.#exit.reject(error);
+    };
+    stream.on('error', lost);
+    stream.on('end', () => {
+      stream.end();
+      lost(new Error('the stream ended without EXIT'));
+    });
+    stream.on('close', () => lost(new Error('the stream was closed without EXIT')));
+  }
+
+  /** Its process id, when it runs. */
+  get started(): Promise<number> {
+    return this.#started.promise;
+  }
+
+  /** How it ended. */
+  get exit(): Promise<ExecResult> {
+    return this.#exit.promise;
+  }
+
+  get stdout(): string {
+    return Buffer.concat(this.#stdout).toString();
+  }
+
+  get stderr(): string {
+    return Buffer.concat(this.#stderr).toString();
+  }
+
+  start(request: ExecRequest): this {
+    this.stream.write(encodeStart(request));
+    return this;
+  }
+
+  /** Sends bytes of standard input, within the credit or not. */
+  input(bytes: Buffer | string): this {
+    this.stream.write(encodeRecord(EXEC_KIND.STDIN, bytes));
+    return this;
+  }
+
+  endInput(): this {
+    this.stream.write(encodeEof(0));
+    return this;
+  }
+
+  signal(name: string): this {
+    this.stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
+    return this;
+  }
+
+  #take(kind: number, payload: Buffer): void {
+    if (kind === EXEC_KIND.STARTED) {
+      this.said.push('STARTED');
+      this.#started.resolve(decodeStarted(payload));
+    } else if (kind === EXEC_KIND.CREDIT) this.creditBytes += decodeCredit(payload);
+    else if (kind === EXEC_KIND.EOF) this.said.push(`EOF ${decodeEof(payload)}`);
+    else if (kind === EXEC_KIND.EXIT) {
+      this.said.push('EXIT');
+      this.#exit.resolve(decodeExit(payload));
+    } else this.said.push(`kind ${kind}`);
+  }
+
+  #takeOutput(kind: number, bytes: Buffer): void {
+    const name = kind === EXEC_KIND.STDOUT ? 'STDOUT' : 'STDERR';
+    if (this.said.at(-1) !== name) this.said.push(name);
+    if (this.onOutput !== null) this.onOutput(kind === EXEC_KIND.STDOUT ? 1 : 2, bytes);
+    else (kind === EXEC_KIND.STDOUT ? this.#stdout : this.#stderr).push(bytes);
+  }
+}
+
+/** A runner under test, with all that it logged. */
+export class TestRunner {
+  readonly runner: ExecRunner;
+  readonly events: LogEvent[] = [];
+
+  constructor(t: ExecutionContext, options: Partial<ExecRunnerOptions> = {}) {
+    this.runner = new ExecRunner({
+      rules: { commands: 'any' },
+      clock: systemClock,
+      log: (event) => this.events.push(event),
+      ...options,
+    });
+    const { clock } = options;
+    t.teardown(async () => {
+      const stopping = this.runner.stop();
+      if (clock instanceof ManualClock) await advanceUntil(clock, stopping);
+      await stopping;
+    });
+  }
+
+  /** A call through memory. `far` is the runner's end: to destroy it with an error is what a reset does. */
+  open(): { readonly caller: ExecCaller; readonly far: Duplex } {
+    const [near, far] = duplexPair();
+    this.runner.serve(far);
+    // As a channel does: what destroys one end resets the other.
+    far.once('close', () => near.destroy(far.errored ?? undefined));
+    return { caller: new ExecCaller(near), far };
+  }
+
+  call(request: ExecRequest): ExecCaller {
+    return this.open().caller.start(request);
+  }
+
+  /** Runs a command without input to its end. */
+  async run(request: ExecRequest): Promise<ExecResult & { readonly stdout: string; readonly stderr: string }> {
+    const caller = this.call({ hasInput: false, ...request });
+    const result = await caller.exit;
+    return { ...result, stdout: caller.stdout, stderr: caller.stderr };
+  }
+
+  eventNames(): string[] {
+    return this.events.map(({ event }) => event);
+  }
+}
+
+/** Moves the clock on, a little at a time, until a promise is settled. */
+export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  const state = { isSettled: false };
+  const settle = (): void => {
+    state.isSettled = true;
+  };
+  promise.then(settle, settle);
+  await eventually(() => {
+    clock.advance(50);
+    return state.isSettled;
+  });
+  return promise;
+}
+
+/** Whether a process is there and has not ended. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+/** State, parent, group and session of a process, as in /proc/PID/stat. Throws where it has gone. */
+export function statOf(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The name before may have blanks and parentheses in it.
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}

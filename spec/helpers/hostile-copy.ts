@@ -1,0 +1,104 @@
+/** A side of a copy that says and sends what it likes. */
+import { type Duplex, duplexPair } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import tar, { type Headers } from 'tar-stream';
+import { fetchFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { CopyService } from '../../lib/copy/copy-service.js';
+import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { encodeRecord, RecordReader } from '../../lib/util/records.js';
+import { within } from './eventually.js';
+
+/** An entry of a tar; `size` may lie. */
+export type HostileEntry = Headers & { readonly body?: string | Buffer; readonly pax?: Record<string, string> };
+
+/** A tar of these entries, whatever they are. */
+export async function makeTar(entries: readonly HostileEntry[]): Promise<Buffer> {
+  const pack = tar.pack();
+  for (const { body = '', ...header } of entries) {
+    if (header.type === 'file' || header.type === undefined) pack.entry({ type: 'file', ...header }, body);
+    else pack.entry(header).end();
+  }
+  pack.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of pack) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** Where a hostile side is put: as the caller of a service, or as the service of a caller. */
+export type HostilePlace = 'put' | 'get';
+
+export interface HostileCopy {
+  /** What it says it brings. Default: a folder `app`. */
+  readonly roots?: readonly { readonly name: string; readonly kind: string }[];
+  /** What it sends after READY. */
+  readonly records: readonly Buffer[];
+  /** Whether the honest side resumes. */
+  readonly isResumed?: boolean;
+}
+
+/** The records of a tar with all that comes behind it. */
+export const tarRecords = (bytes: Buffer): Buffer[] => [
+  ...Array.from({ length: Math.ceil(bytes.length / 65_536) }, (_, index) =>
+    encodeRecord(COPY_KIND.DATA, bytes.subarray(index * 65_536, (index + 1) * 65_536)),
+  ),
+  encodeMessage(COPY_KIND.END, {}),
+];
+
+/** Lets a hostile side copy into `target`, and gives the code that the honest side has refused it with. */
+export async function sendHostile(
+  t: ExecutionContext,
+  place: HostilePlace,
+  target: string,
+  { roots = [{ name: 'app', kind: 'folder' }], records, isResumed = false }: HostileCopy,
+): Promise<string> {
+  const [honest, hostile] = duplexPair();
+  const plan = encodeMessage(COPY_KIND.PLAN, { roots, totals: null });
+  honest.on('error', () => undefined);
+  hostile.on('error', () => undefined);
+  const answered = answer(hostile, records);
+  if (place === 'get') {
+    hostile.write(plan);
+    const outcome = fetchFiles(['/far/app'], target, {
+      open: () => Promise.resolve(honest),
+      isResumed,
+      hasTotals: false,
+      progress: new CopyProgress(),
+      warn: () => undefined,
+    });
+    const error = await within(
+      20_000,
+      'the end of the copy',
+      outcome.then(
+        () => ({ code: 'done' }),
+        (e: unknown) => e as { code: string },
+      ),
+    );
+    return error.code;
+  }
+  const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
+  t.teardown(() => service.stop());
+  service.serve(honest);
+  hostile.write(encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed }));
+  hostile.write(plan);
+  return within(20_000, 'an answer', answered);
+}
+
+/** Sends the records after READY; resolved with the code of an ERROR, or `done`. */
+function answer(stream: Duplex, records: readonly Buffer[]): Promise<string> {
+  return new Promise((resolve) => {
+    const reader = new RecordReader({
+      pieces: new Set(),
+      onPiece: () => undefined,
+      onRecord: (kind, payload) => {
+        if (kind === COPY_KIND.READY) for (const record of records) stream.write(record);
+        if (kind === COPY_KIND.ERROR) resolve((JSON.parse(payload.toString()) as { code: string }).code);
+        if (kind === COPY_KIND.DONE) resolve('done');
+        if (kind === COPY_KIND.ERROR || kind === COPY_KIND.DONE) stream.end();
+      },
+    });
+    stream.on('data', (chunk: Buffer) => reader.push(chunk));
+    stream.on('close', () => resolve('closed'));
+  });
+}

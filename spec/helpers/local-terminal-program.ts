@@ -1,0 +1,31 @@
+/**
+ * A program that takes its terminal, and ends as its argument says: `end`, `throw`, `exit`, or by what it is sent. It says
+ * `started`, each key that it is given as hexadecimal digits, and each new size; the key `q` is its argument's moment.
+ */
+import { writeSync } from 'node:fs';
+import { LocalTerminal } from '../../cli/local-terminal.js';
+
+const say = (text: string) => writeSync(1, `${text}\r\n`);
+
+const terminal = new LocalTerminal();
+terminal.onResize(({ columns, rows }) => say(`size ${columns}x${rows}`));
+process.stdin.on('data', (keys: Buffer) => {
+  if (keys.toString() !== 'q') {
+    say(`keys ${keys.toString('hex')}`);
+    return;
+  }
+  switch (process.argv[2]) {
+    case 'throw':
+      throw new Error('a defect');
+    case 'exit':
+      process.exit(3);
+      break;
+    default:
+      terminal.stop();
+      terminal.stop();
+      process.stdin.pause();
+  }
+});
+terminal.start();
+const { columns, rows, term } = terminal.request;
+say(`started ${process.pid} ${columns}x${rows} ${term}`);

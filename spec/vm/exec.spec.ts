@@ -1,0 +1,284 @@
+/** Commands in the guest: what people write in shells, terminals, and what is left when somebody goes away. */
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { eventually, within } from '../helpers/eventually.js';
+import { ESTABLISHED } from '../helpers/log-lines.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { openTerminal } from '../helpers/tmux.js';
+import { HostSide } from './rig/host-side.js';
+import { useLaboratory } from './rig/use-laboratory.js';
+
+const controlIn = (folder: string) => join(folder, 'control.sock');
+
+const laboratory = useLaboratory(test, {
+  host: ({ channelPath, folder }) => HostSide.start(`unix-connect:${channelPath}`, ['--control', controlIn(folder)]),
+  guestArgs: ({ portPath }) => ['-c', `virtserial-open:${portPath}`, '--allow-exec', '--allow-copy'],
+});
+
+const TEST_MS = 180_000;
+const COMMAND_MS = 60_000;
+const BIG_BYTES = 2 ** 30;
+const BIG_MS = 600_000;
+
+/** What a shell on the host did with a script in which `vproxy` is the built one, for this guest. */
+async function shell(t: ExecutionContext, script: string, input = '') {
+  const child = startShell(t, script);
+  const outputs = [child.stdout, child.stderr].map(readText);
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
+  const [status] = (await within(TEST_MS, script, once(child, 'close'))) as [number | null];
+  const [stdout = '', stderr = ''] = await Promise.all(outputs);
+  return { stdout, stderr, status };
+}
+
+function startShell(t: ExecutionContext, script: string) {
+  const child = spawn('bash', ['-c', script], { stdio: 'pipe', env: { ...process.env, ...environment() } });
+  t.teardown(() => child.kill('SIGKILL'));
+  return child;
+}
+
+/** With it `vproxy` is the built one, and steers the vproxy of the host. */
+function environment(): { readonly PATH: string; readonly VPROXY_SOCKET: string } {
+  const { folder } = laboratory().guest;
+  const bin = join(folder, 'bin');
+  if (!existsSync(bin)) {
+    mkdirSync(bin);
+    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(bin, 'vproxy'));
+  }
+  return { PATH: `${bin}:${process.env['PATH'] ?? ''}`, VPROXY_SOCKET: controlIn(folder) };
+}
+
+async function readText(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+test.serial('the commands of a first visit: output, a condition, a status', async (t) => {
+  t.timeout(TEST_MS);
+  const list = await shell(t, 'vproxy exec -- ls -l /usr/bin/node');
+  t.deepEqual([list.status, list.stderr], [0, '']);
+  t.regex(list.stdout, /^-rwxr-xr-x .* \/usr\/bin\/node\n$/);
+  const condition = await shell(t, 'if ! vproxy exec uname | grep -q Linux; then echo no; else echo yes; fi');
+  t.deepEqual(condition, { stdout: 'yes\n', stderr: '', status: 0 });
+  const apart = await shell(t, `vproxy exec -- sh -c 'echo out; echo err >&2; exit 7'`);
+  t.deepEqual(apart, { stdout: 'out\n', stderr: 'err\n', status: 7 });
+  t.is((await shell(t, `vproxy exec -- sh -c 'kill -KILL $$'`)).status, 137);
+});
+
+test.serial('standard input goes to the command, and its end too', async (t) => {
+  t.timeout(TEST_MS);
+  t.deepEqual(await shell(t, 'printf hello | vproxy exec cat'), { stdout: 'hello', stderr: '', status: 0 });
+  const folder = join(laboratory().guest.folder, 'tree');
+  mkdirSync(join(folder, 'sub'), { recursive: true });
+  writeFileSync(join(folder, 'a'), 'alpha');
+  writeFileSync(join(folder, 'sub/b'), Buffer.alloc(1_000_000, 7));
+  const script = `cd ${folder} && tar c . | vproxy exec -- sh -c 'mkdir /tmp/tree && cd /tmp/tree && tar x'`;
+  t.deepEqual(await shell(t, script), { stdout: '', stderr: '', status: 0 });
+  const there = await laboratory().guest.agent.output('cd /tmp/tree && sha256sum a sub/b');
+  t.is(there, execFileSync('sha256sum', ['a', 'sub/b'], { cwd: folder, encoding: 'utf8' }).trimEnd());
+});
+
+test.serial('a command that is not there is 127, one that cannot be run is 126, and no proxy is 125', async (t) => {
+  t.timeout(TEST_MS);
+  const missing = await shell(t, 'vproxy exec no-such-command');
+  t.deepEqual([missing.status, missing.stdout], [127, '']);
+  t.regex(missing.stderr, /^vproxy: .*no-such-command: .*not found.*\n$/);
+  const folder = await shell(t, 'vproxy exec /tmp');
+  t.deepEqual([folder.status, folder.stdout], [126, '']);
+  t.regex(folder.stderr, /^vproxy: .*\/tmp.*\n$/);
+  const lost = await shell(t, 'vproxy exec --socket /nowhere/control.sock true');
+  t.is(lost.status, 125);
+  t.regex(lost.stderr, /^vproxy: .*\/nowhere\/control\.sock.*\n$/);
+});
+
+test.serial('the guest runs nothing on a host that does not allow it', async (t) => {
+  t.timeout(TEST_MS);
+  const { agent } = laboratory().guest;
+  const { status, stderr } = await agent.run(`node /opt/vproxy/dist/cli/vproxy.js exec true`, {
+    timeoutMs: COMMAND_MS,
+  });
+  t.is(status, 126);
+  t.regex(stderr, /--allow-exec/);
+});
+
+test.serial('a gibibyte of output comes whole', async (t) => {
+  t.timeout(BIG_MS);
+  const make = `yes 0123456789abcdef | head -c ${BIG_BYTES}`;
+  const began = performance.now();
+  const child = startShell(t, `vproxy exec -- sh -c '${make}'`);
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    bytes += chunk.length;
+  }
+  t.is(bytes, BIG_BYTES);
+  const expected = execFileSync('sh', ['-c', `${make} | sha256sum`], { encoding: 'utf8' });
+  t.is(expected, `${hash.digest('hex')}  -\n`);
+  t.log(`${(bytes / 1e6 / ((performance.now() - began) / 1000)).toFixed(0)} MB/s`);
+});
+
+test.serial('a hundred commands run at once', async (t) => {
+  t.timeout(TEST_MS);
+  const script = 'for i in $(seq 100); do vproxy exec -n -- sh -c "echo $i; exit $((i % 2))" & done; wait';
+  const { stdout } = await shell(t, script);
+  t.deepEqual(
+    stdout
+      .trimEnd()
+      .split('\n')
+      .map(Number)
+      .sort((a, b) => a - b),
+    Array.from({ length: 100 }, (_, index) => index + 1),
+  );
+});
+
+test.serial('a terminal has the size of the one before it, follows it, and takes Ctrl-C and Ctrl-D', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = laboratory().guest.folder;
+  const script = `stty -g > before; vproxy exec -t -- sh; echo "status $?"; stty -g > after; echo over; sleep 100`;
+  const terminal = await openTerminal(t, `cd ${folder}; ${script}`, environment());
+  const shows = (pattern: RegExp) =>
+    eventually(async () => pattern.test((await terminal.screen()).join('\n')), {
+      what: String(pattern),
+      timeoutMs: COMMAND_MS,
+    });
+  await shows(/[#$] $|[#$]\s*$/m);
+  await terminal.press('stty size', 'Enter');
+  await shows(/^24 80$/m);
+  await terminal.resize(100, 30);
+  await eventually(
+    async () => {
+      await terminal.press('stty size', 'Enter');
+      return /^30 100$/m.test((await terminal.screen()).join('\n'));
+    },
+    { what: 'the new size', intervalMs: 300, timeoutMs: COMMAND_MS },
+  );
+  await terminal.press('sleep 1000; echo "it was $?"', 'Enter');
+  await eventually(async () => (await laboratory().guest.agent.run('pidof sleep')).status === 0);
+  await terminal.press('C-c');
+  await shows(/\^C/);
+  await terminal.press('clear; echo "$((6 * 7)) again"', 'Enter');
+  await shows(/^42 again$/m);
+  await terminal.press('cat', 'Enter');
+  await terminal.press('typed', 'Enter');
+  await shows(/^typed\ntyped$/m);
+  await terminal.press('C-d');
+  await terminal.press('exit 5', 'Enter');
+  await shows(/^status 5$[\s\S]*^over$/m);
+  t.is(readFileSync(join(folder, 'after'), 'utf8'), readFileSync(join(folder, 'before'), 'utf8'));
+});
+
+test.serial('a caller that is killed takes its command along', async (t) => {
+  t.timeout(TEST_MS);
+  const { child, pid } = await startCommand(t, 'echo $$; sleep 1000 & wait');
+  process.kill(child, 'SIGKILL');
+  await isGone(pid);
+  await eventually(async () => (await laboratory().guest.agent.run('pidof sleep')).status !== 0, {
+    timeoutMs: COMMAND_MS,
+  });
+  t.pass();
+});
+
+test.serial('a command that ignores TERM is killed when its time is over', async (t) => {
+  t.timeout(TEST_MS);
+  const script = `trap "" TERM HUP; echo $$; while :; do sleep 1; done`;
+  const { stdout, status } = await shell(t, `vproxy exec --timeout 1 --kill-after 1 -- sh -c '${script}'`);
+  t.is(status, 124);
+  await isGone(Number(stdout));
+});
+
+test.serial('the vproxy of the guest is killed: the caller hears of it, and the next command runs', async (t) => {
+  t.timeout(TEST_MS);
+  const { exit } = await startCommand(t, 'echo $$; exec sleep 1000');
+  const { guestVproxy, host } = laboratory();
+  const from = host.lines.length;
+  await guestVproxy.kill('KILL');
+  await laboratory().startGuestVproxy();
+  const { status, stderr } = await within(COMMAND_MS, 'the end of the caller', exit);
+  t.is(status, 125);
+  t.regex(stderr, /^vproxy: [^\n]*\n$/);
+  await host.waitForLine(ESTABLISHED, { from, timeoutMs: COMMAND_MS });
+  t.deepEqual(await shell(t, 'vproxy exec echo again'), { stdout: 'again\n', stderr: '', status: 0 });
+});
+
+test.serial('a folder goes to the guest and comes back, and a copy that was cut off is resumed', async (t) => {
+  t.timeout(TEST_MS);
+  const { folder, agent } = laboratory().guest;
+  const tree = join(folder, 'copied');
+  mkdirSync(join(tree, 'deep/er'), { recursive: true });
+  writeFileSync(join(tree, 'deep/er/file'), 'content', { mode: 0o640 });
+  writeFileSync(join(tree, 'big'), Buffer.alloc(30_000_000, 'vproxy '));
+  execFileSync('ln', ['-s', 'deep/er/file', join(tree, 'link')]);
+  const up = await shell(t, `vproxy copy ${tree} default:/tmp/`);
+  t.is(up.status, 0, up.stderr);
+  const sums = 'sha256sum big deep/er/file && readlink link && stat -c %a deep/er/file';
+  t.is(
+    await agent.output(`cd /tmp/copied && ${sums}`),
+    execFileSync('sh', ['-c', sums], { cwd: tree, encoding: 'utf8' }).trimEnd(),
+  );
+  mkdirSync(join(folder, 'back'));
+  t.is((await shell(t, `vproxy copy default:/tmp/copied ${folder}/back`)).status, 0);
+  execFileSync('diff', ['-r', tree, join(folder, 'back/copied')]);
+
+  writeFileSync(join(folder, 'huge'), Buffer.alloc(200_000_000, 'channel '));
+  const child = startShell(t, `vproxy copy ${folder}/huge default:/tmp/huge`);
+  await eventually(
+    async () => /^[1-9]/.test((await agent.run('cat /tmp/.huge*part* | head -c 20000000 | wc -c')).stdout),
+    {
+      timeoutMs: COMMAND_MS,
+    },
+  );
+  const { guestVproxy, host } = laboratory();
+  const from = host.lines.length;
+  await guestVproxy.kill('KILL');
+  t.is((await agent.run('ls /tmp/huge')).status, 1);
+  await laboratory().startGuestVproxy();
+  const [status] = (await within(COMMAND_MS, 'the end of the copy', once(child, 'close'))) as [number];
+  t.is(status, 69);
+  await host.waitForLine(ESTABLISHED, { from, timeoutMs: COMMAND_MS });
+  const resumed = await shell(t, `vproxy copy --resume --json ${folder}/huge default:/tmp/huge`);
+  t.is(resumed.status, 0, resumed.stderr);
+  t.true((JSON.parse(resumed.stdout) as { resumedBytes: number }).resumedBytes > 0);
+  t.is(
+    (await agent.output('sha256sum < /tmp/huge')).split(' ')[0],
+    execFileSync('sha256sum', [join(folder, 'huge')], { encoding: 'utf8' }).split(' ')[0],
+  );
+  t.deepEqual(
+    readdirSync(folder).filter((name) => name.includes('part')),
+    [],
+  );
+});
+
+/** Starts a line of shell in the guest that prints its process id first. */
+async function startCommand(t: ExecutionContext, line: string) {
+  const env = { ...process.env, ...environment() };
+  const child = spawn('vproxy', ['exec', '--', 'sh', '-c', line], { stdio: ['ignore', 'pipe', 'pipe'], env });
+  t.teardown(() => child.kill('SIGKILL'));
+  const stderr = readText(child.stderr);
+  const exit = once(child, 'close').then(async ([status]) => ({
+    status: status as number | null,
+    stderr: await stderr,
+  }));
+  const [pid] = (await within(
+    COMMAND_MS,
+    'the first line',
+    once(createInterface({ input: child.stdout }), 'line'),
+  )) as [string];
+  return { child: child.pid ?? 0, pid: Number(pid), exit };
+}
+
+/** Waits until a process of the guest has gone. */
+const isGone = (pid: number): Promise<unknown> =>
+  eventually(async () => (await laboratory().guest.agent.run(`kill -0 ${pid}`)).status !== 0, {
+    what: `the end of process ${pid}`,
+    timeoutMs: COMMAND_MS,
+  });
