@@ -62,7 +62,15 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   // A channel that is no device does not say by itself that it leads to a host.
   const guest = spawnVproxy(
     t,
-    [...guestWords, '--storage-socket', at('storage.sock'), '--control', controls.guest],
+    [
+      ...guestWords,
+      '--storage-socket',
+      at('storage.sock'),
+      '--control',
+      controls.guest,
+      '--allow-exec',
+      `--allow-copy=${folder}`,
+    ],
     options,
   );
   const host = spawnVproxy(t, [...hostWords, '--control', controls.host, '--metrics', '127.0.0.1:0'], options);
@@ -95,6 +103,20 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   t.is(answer.code, 0);
   t.regex(answer.stdout, /Product Name = AVAGO MegaRAID/);
   await emulator.waitForLine(new RegExp(`storage call: ${link} /c0 show`));
+
+  // The program itself may be the only one that is there.
+  const ran = await run(program, ['exec', '--socket', controls.host, '--', ...program.vproxy, '--version']);
+  t.regex(ran.stdout, /^vproxy \d/, ran.stderr);
+  t.is(ran.code, 0);
+  const copied = await run(program, [
+    'copy',
+    '--socket',
+    controls.host,
+    at('replies.json'),
+    `default:${at('copied.json')}`,
+  ]);
+  t.is(copied.code, 0, copied.stderr);
+  t.is(readFileSync(at('copied.json'), 'utf8'), readFileSync(REPLIES, 'utf8'));
 
   const stopped = await run(program, ['stop', '--socket', controls.guest]);
   t.is(stopped.code, 0, stopped.stderr);

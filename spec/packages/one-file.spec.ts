@@ -1,6 +1,7 @@
 /** `npm run bundle`: all of vproxy in one file. */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, statSync } from 'node:fs';
+import { builtinModules } from 'node:module';
 import { join } from 'node:path';
 import test from 'ava';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
@@ -39,13 +40,10 @@ test('it needs nothing but Node, save koffi', (t) => {
   const loaded = [...readFileSync(BUNDLE, 'utf8').matchAll(/\brequire\(["']([^"']+)["']\)/g)].map(
     ([, name = '']) => name,
   );
-  t.deepEqual(
-    loaded.filter((name) => !name.startsWith('node:')).filter((name) => !BUILTINS.has(name)),
-    [],
-  );
+  const foreign = loaded.filter((name) => !name.startsWith('node:') && !builtinModules.includes(name));
+  // debug asks for it, and does without.
+  t.deepEqual(foreign, ['supports-color']);
 });
-
-const BUILTINS = new Set(['fs', 'path', 'util', 'url', 'tty', 'assert', 'os', 'supports-color']);
 
 test("the README's commands, storage calls and commands for a running process work with the file alone", async (t) => {
   await checkEverydayUse(t, alone(temporaryFolder(t)));
