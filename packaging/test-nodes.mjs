@@ -1,0 +1,93 @@
+// Runs the specs on other versions of Node, one after the other: `npm run test:nodes -- [--node 26]… [--match unit]…`.
+// Ends with one line for each version, and with status 1 where one of them failed.
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { fetchRuntime, VERSIONS } from './runtimes.mjs';
+
+process.chdir(join(import.meta.dirname, '..'));
+
+/** Folders of `spec/` without specs that `npm test` runs, and those whose specs run other processes or take long. */
+const NO_SPECS = ['fixtures', 'helpers', 'long', 'packages', 'vm'];
+const NO_UNITS = [
+  'bench',
+  'conformance',
+  'examples',
+  'faults',
+  'fuzz',
+  'hostile',
+  'interop',
+  'leaks',
+  'model',
+  'packaging',
+  'threats',
+];
+
+const FOLDERS = readdirSync('spec').filter((name) => !NO_SPECS.includes(name));
+const UNITS = FOLDERS.filter((name) => !NO_UNITS.includes(name));
+
+const USAGE = `usage: npm run test:nodes -- [--node VERSION]… [--match FOLDER]…
+  --node VERSION   a version, or how it begins: ${VERSIONS.join(', ')}; default: all of them
+  --match FOLDER   "unit" (${UNITS.join(', ')}), or a folder of spec/: ${FOLDERS.join(', ')}; default: all of them`;
+
+const { versions, files } = parseOptions();
+const lines = [];
+let hasFailed = false;
+for (const version of versions) {
+  const { isGood, line } = await runSpecs(version);
+  lines.push(line);
+  hasFailed ||= !isGood;
+}
+console.log(`\n${lines.join('\n')}`);
+process.exitCode = hasFailed ? 1 : 0;
+
+function parseOptions() {
+  try {
+    const many = { type: 'string', multiple: true, default: [] };
+    const { node, match } = parseArgs({ options: { node: many, match: many } }).values;
+    return { versions: node.length > 0 ? node.map(findVersion) : VERSIONS, files: match.flatMap(findFiles) };
+  } catch (error) {
+    console.error(`${error.message}\n${USAGE}`);
+    process.exit(64);
+  }
+}
+
+function findVersion(text) {
+  const found = VERSIONS.find((version) => `${version}.`.startsWith(`${text}.`));
+  if (found === undefined) throw new Error(`--node ${text}: there is no such version`);
+  return found;
+}
+
+function findFiles(name) {
+  const folders = name === 'unit' ? UNITS : [name];
+  for (const folder of folders)
+    if (!FOLDERS.includes(folder)) throw new Error(`--match ${folder}: there is no such folder`);
+  return folders.map((folder) => `dist/spec/${folder}/**/*.spec.js`);
+}
+
+/** Runs AVA on a version, showing what it says, and sums that up. */
+async function runSpecs(version) {
+  const bin = join(fetchRuntime(version), 'bin');
+  console.log(`\n== Node ${version}`);
+  const startedAt = Date.now();
+  // What the specs start as `node` is this version, too.
+  const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
+  const child = spawn(join(bin, 'node'), ['node_modules/ava/entrypoints/cli.mjs', ...files], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    process.stdout.write(chunk);
+    // The counts are the last words.
+    output = `${output}${chunk}`.slice(-20_000);
+  });
+  const status = await new Promise((resolve) => child.once('close', resolve));
+  const count = (what) => Number(new RegExp(`^ *(\\d+) ${what}`, 'm').exec(output)?.[1] ?? 0);
+  const [passed, failed] = [count('tests? passed'), count('tests? failed')];
+  const seconds = Math.round((Date.now() - startedAt) / 1000);
+  const isGood = status === 0 && passed > 0;
+  const line = `Node ${version}: ${isGood ? 'good' : 'FAILED'}, ${passed} passed, ${failed} failed, in ${seconds} s`;
+  return { isGood, line };
+}

@@ -1,0 +1,136 @@
+/** The programs in `examples/` do what they say, by the commands of their README, with the public API alone. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import test, { type ExecutionContext } from 'ava';
+import { eventually, within } from '../helpers/eventually.js';
+import { processPair } from '../helpers/process-pair.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { runWrapper, WRAPPER } from '../helpers/storage-setup.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const FOLDER = join(PROJECT_ROOT, 'examples');
+const EXAMPLES = readdirSync(FOLDER).filter((name) => name.endsWith('.ts'));
+
+/** The commands of the README, by the example that they run. */
+const COMMANDS = new Map(
+  [...readFileSync(join(FOLDER, 'README.md'), 'utf8').matchAll(/^node (dist\/examples\/([a-z-]+)\.js)(.*)$/gm)].map(
+    ([, path = '', name = '', rest = '']) => [
+      name,
+      [
+        path,
+        ...rest
+          .trim()
+          .split(/ +/)
+          .filter((word) => word !== ''),
+      ],
+    ],
+  ),
+);
+
+interface Running {
+  readonly child: ChildProcessByStdio<null, Readable, Readable>;
+  readonly lines: string[];
+  readonly code: Promise<number | null>;
+  readonly line: (pattern: RegExp) => Promise<string>;
+}
+
+/** Runs the README's command for an example, with other words behind the program where they are given. */
+function run(t: ExecutionContext, name: string, words?: readonly string[]): Running {
+  const [path = '', ...own] = COMMANDS.get(name) ?? [];
+  const child = spawn(process.execPath, [path, ...(words ?? own)], {
+    cwd: PROJECT_ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  const lines: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on('line', (line) => lines.push(line));
+  }
+  const code = new Promise<number | null>((resolve) => child.once('close', resolve));
+  return {
+    child,
+    lines,
+    code,
+    line: (pattern) => eventually(() => lines.find((line) => pattern.test(line)), { what: String(pattern) }),
+  };
+}
+
+test('the README has a command for each example, and each imports of vproxy what everybody may', (t) => {
+  t.deepEqual([...COMMANDS.keys()].sort(), EXAMPLES.map((name) => name.replace('.ts', '')).sort());
+  for (const name of EXAMPLES) {
+    const imports = [...readFileSync(join(FOLDER, name), 'utf8').matchAll(/ from '([^']+)'/g)].map(
+      ([, from = '']) => from,
+    );
+    t.deepEqual(
+      imports.filter((from) => !from.startsWith('node:')),
+      ['vproxy'],
+    );
+  }
+});
+
+test('embedded-session: a program and its child speak over a pipe', async (t) => {
+  const { lines, code } = run(t, 'embedded-session');
+  t.is(await within(30_000, 'the end', code), 0, lines.join('\n'));
+  t.true(lines.includes('a session with child (vproxy)'));
+  t.true(lines.includes('the child offers: sha256, time'));
+  t.true(lines.some((line) => /^the time over there: \d{4}-\d\d-\d\dT/.test(line)));
+  t.true(lines.includes('5 sums at once: all right'));
+  t.true(lines.includes('refused: service nothing is not offered'));
+});
+
+test('storage-emulator: wrappers get its answers, by a forward that dials it or one that it dials', async (t) => {
+  const listening = run(t, 'storage-emulator', ['--listen', '127.0.0.1:0']);
+  const [, port = ''] = /:(\d+)$/.exec(await listening.line(/^listening on 127\.0\.0\.1:\d+$/)) ?? [];
+  const folder = temporaryFolder(t);
+  const guest = ['--storage-socket', join(folder, 'storage.sock')];
+  symlinkSync(WRAPPER, join(folder, 'storcli64'));
+  const pair = await processPair(t, { host: ['-i', `storage:127.0.0.1:${port}`], guest });
+  const call = (...words: string[]) => runWrapper(folder, words);
+  const shown = await eventually(async () => {
+    const result = await call('/c0', 'show');
+    return result.status === 125 ? null : result;
+  });
+  t.is(shown.stdout.toString().match(/Onln/g)?.length, 3);
+  t.is((await call('/c0/e252/s1', 'spindown')).status, 0);
+  t.is((await call('/c0', 'show')).stdout.toString().match(/Onln/g)?.length, 2);
+  t.is((await call('/c0/e252/s1', 'spindown')).status, 1);
+  t.is((await call('/c9')).status, 2);
+  await pair.guest.stop();
+
+  const dialled = await processPair(t, { host: ['-o', 'storage:127.0.0.1:0'], guest });
+  const dialling = run(t, 'storage-emulator', ['--dial', `127.0.0.1:${await dialled.host.listeningPort('storage')}`]);
+  await dialling.line(/^connected$/);
+  const again = await eventually(async () => {
+    const result = await call('/c0', 'show');
+    return result.status === 125 ? null : result;
+  });
+  t.is(again.status, 0);
+  dialling.child.kill('SIGINT');
+  t.is(await dialling.code, 0);
+});
+
+test('control-client: it says what runs, and follows what happens until the process ends', async (t) => {
+  const control = join(temporaryFolder(t), 'host.sock');
+  const pair = await processPair(t, {
+    host: ['--name', 'host', '--control', control, '-o', 'echo:127.0.0.1:0'],
+    guest: ['--name', 'vm1'],
+  });
+  const { line, code } = run(t, 'control-client', [control]);
+  await line(/^vproxy \S+, process \d+$/);
+  await line(/^default: established, with vm1, 0 streams$/);
+  await line(/^f1: echo:127\.0\.0\.1:0, 0 streams$/);
+  await line(/^listening: /);
+  await pair.guest.stop();
+  await line(/^session-ended: |^ended: /);
+  await pair.host.stop();
+  t.is(await within(20_000, 'the end', code), 0);
+});
+
+test('control-client: where nobody answers it says so, and ends with the status of the code', async (t) => {
+  const { lines, code } = run(t, 'control-client', ['/nowhere.sock']);
+  t.is(await code, 69);
+  t.regex(lines.join('\n'), /^control-unavailable: /);
+});

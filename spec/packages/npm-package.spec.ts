@@ -1,0 +1,153 @@
+/** The package `vproxy` as `npm pack` makes it, installed into an empty folder. */
+import { execFile } from 'node:child_process';
+import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const MAX_INSTALLED_BYTES = 20_000_000;
+
+const ENVIRONMENT = { ...process.env, npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false' };
+
+/** Runs a program to its end, and gives its output; what it said is in the error where it fails. */
+async function run(cwd: string, file: string, ...args: string[]): Promise<string> {
+  try {
+    return (await promisify(execFile)(file, args, { cwd, env: ENVIRONMENT })).stdout;
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${file} ${args.join(' ')}\n${stdout}${stderr}`, { cause: error });
+  }
+}
+
+function readJson(path: string): Record<string, unknown> {
+  return JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+}
+
+/** Files below a folder, as paths relative to it. Links are not followed. */
+function listFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    lstatSync(join(folder, path)).isFile(),
+  );
+}
+
+/** Everything about it in one test: to install it anew for each would take longer than all the rest. */
+test('npm pack of a tree that is not built, and npm install --ignore-scripts of what it makes', async (t) => {
+  t.timeout(300_000);
+  const clone = await copyOfSources(t);
+  // npm's own words are before it, and those of the build.
+  const name = (await run(clone, 'npm', 'pack', '--silent')).trim().split('\n').at(-1) ?? '';
+  const root = temporaryFolder(t);
+  const started = performance.now();
+  await run(root, 'npm', 'install', '--ignore-scripts', '--no-audit', '--no-fund', join(clone, name));
+  t.log(`npm install took ${Math.round(performance.now() - started)} ms`);
+  const folder = join(root, 'node_modules/vproxy');
+
+  const bytes = listFiles(root).reduce((sum, path) => sum + lstatSync(join(root, path)).size, 0);
+  t.log(`${bytes} bytes are installed, ${listFiles(folder).length} files of them vproxy's`);
+  t.true(bytes <= MAX_INSTALLED_BYTES, `${bytes} bytes`);
+  checkFiles(t, folder);
+  await checkTypes(t, root);
+
+  const bin = join(root, 'node_modules/.bin');
+  const program: PackagedProgram = {
+    vproxy: [join(bin, 'vproxy')],
+    wrapper: join(bin, 'vproxy-storage'),
+    env: { PATH: process.env['PATH'] ?? '' },
+  };
+  await checkCommands(t, program);
+  await checkEverydayUse(t, program);
+});
+
+test('publint finds nothing wrong with the package', async (t) => {
+  t.timeout(120_000);
+  const words = await run(PROJECT_ROOT, 'npx', '--no-install', 'publint', 'run', '--strict', '--pack', 'npm');
+  t.regex(words, /All good!/);
+});
+
+/** What a clone has, with the packages that are installed here: neither is written to by what is done to the copy. */
+async function copyOfSources(t: ExecutionContext): Promise<string> {
+  const clone = join(temporaryFolder(t), 'clone');
+  mkdirSync(clone);
+  const files = (await run(PROJECT_ROOT, 'git', 'ls-files', '--cached', '--others', '--exclude-standard'))
+    .trim()
+    .split('\n');
+  for (const file of files) {
+    // With its time: `npm pack` installs where package-lock.json is newer than what was installed.
+    if (lstatSync(join(PROJECT_ROOT, file), { throwIfNoEntry: false }) === undefined) continue;
+    cpSync(join(PROJECT_ROOT, file), join(clone, file), { preserveTimestamps: true, verbatimSymlinks: true });
+  }
+  await run(PROJECT_ROOT, 'cp', '-al', 'node_modules', clone);
+  return clone;
+}
+
+/** What people need is in it, and nothing else. */
+function checkFiles(t: ExecutionContext, folder: string): void {
+  const files = listFiles(folder);
+  for (const file of [
+    'README.md',
+    'LICENSE',
+    'CHANGELOG.md',
+    'SECURITY.md',
+    'docs/cli.md',
+    'dist/lib/index.d.ts',
+    'dist/cli/vproxy.js',
+    'examples/README.md',
+  ]) {
+    t.true(files.includes(file), file);
+  }
+  const odd = files.filter((file) =>
+    /\.map$|^(?:dist\/)?(?:spec|bench)\/|\.tsbuildinfo$|\.mjs$|^dist\/examples/.test(file),
+  );
+  t.deepEqual(odd, []);
+}
+
+/** A program against the public API, and the examples, as TypeScript sees them in both ways that people use. */
+async function checkTypes(t: ExecutionContext, root: string): Promise<void> {
+  for (const name of ['typescript', '@types/node', 'undici-types']) {
+    mkdirSync(join(root, 'node_modules/@types'), { recursive: true });
+    symlinkSync(join(PROJECT_ROOT, 'node_modules', name), join(root, 'node_modules', name));
+  }
+  const names = [...readFileSync(join(PROJECT_ROOT, 'lib/index.ts'), 'utf8').matchAll(/export (type )?\{([^}]*)\}/g)];
+  const values = names.flatMap(([, isType, list = '']) =>
+    isType === undefined
+      ? list
+          .split(',')
+          .map((one) => one.trim())
+          .filter((one) => one !== '' && !one.startsWith('type '))
+      : [],
+  );
+  t.true(values.includes('Proxy') && values.includes('connectPeer'));
+  const lines = [
+    `import { ${values.join(', ')} } from 'vproxy';`,
+    ...values.map((value) => `export const has${value}: object = ${value};`),
+    'export const label: string = new Proxy({ agent: "a 1", channels: [] }).listChannels()[0]?.label ?? "";',
+  ];
+  writeFileSync(join(root, 'program.ts'), lines.join('\n'));
+  cpSync(join(root, 'node_modules/vproxy/examples'), join(root, 'examples'), { recursive: true });
+  writeFileSync(
+    join(root, 'package.json'),
+    JSON.stringify({ ...readJson(join(root, 'package.json')), type: 'module' }),
+  );
+  for (const [module, moduleResolution] of [
+    ['nodenext', 'nodenext'],
+    ['esnext', 'bundler'],
+  ]) {
+    const compilerOptions = {
+      module,
+      moduleResolution,
+      target: 'es2023',
+      strict: true,
+      noEmit: true,
+      types: ['node'],
+      skipLibCheck: false,
+    };
+    writeFileSync(
+      join(root, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions, include: ['program.ts', 'examples'] }),
+    );
+    await t.notThrowsAsync(run(root, join(PROJECT_ROOT, 'node_modules/.bin/tsc'), '-p', root), moduleResolution);
+  }
+}
