@@ -29,6 +29,8 @@ export interface SpawnOptions {
   readonly logFile?: string;
   /** Whether it has a control socket in the default place, unless its arguments say otherwise. Default false. */
   readonly hasDefaultControl?: boolean;
+  /** A program that becomes the command: its words, behind which the command's stand. Default: none. */
+  readonly launcher?: readonly string[];
   /** Whether an interrupt at the terminal passes it by. Default false. */
   readonly hasOwnGroup?: boolean;
 }
@@ -55,7 +57,8 @@ export class VproxyProcess {
     const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
     const words = options.hasDefaultControl === true ? args : withoutControl(args);
     const command = [process.execPath, script, ...words];
-    const { descriptorLimit, fileLimitBlocks, logFile } = options;
+    const { descriptorLimit, fileLimitBlocks, logFile, launcher = [] } = options;
+    command.unshift(...launcher);
     const limits = [
       ...(descriptorLimit === undefined ? [] : [`ulimit -n ${descriptorLimit};`]),
       ...(fileLimitBlocks === undefined ? [] : [`ulimit -f ${fileLimitBlocks};`]),
