@@ -20,6 +20,7 @@ export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
 export type { ChannelChanges } from './proxy/apply-channels.js';
 export type { ChannelOptions, ForwardTemplate } from './proxy/channel-options.js';
+export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type {
   ChannelState,

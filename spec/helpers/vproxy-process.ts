@@ -21,6 +21,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** The program, seen from the project's folder. Default `dist/cli/vproxy.js`. */
   readonly script?: string;
+  /** The program, with what stands before its arguments, where it is no script of this project. Default: Node and `script`. */
+  readonly program?: readonly string[];
   /** How many file descriptors it may have. Default: as many as this process. */
   readonly descriptorLimit?: number;
   /** How long a file can get that it writes, in blocks of 512 or 1024 bytes. Default: as of this process. */
@@ -55,8 +57,9 @@ export class VproxyProcess {
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
     const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
+    const program = options.program ?? [process.execPath, script];
     const words = options.hasDefaultControl === true ? args : withoutControl(args);
-    const command = [process.execPath, script, ...words];
+    const command = [...program, ...words];
     const { descriptorLimit, fileLimitBlocks, logFile, launcher = [] } = options;
     command.unshift(...launcher);
     const limits = [

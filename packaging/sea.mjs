@@ -1,0 +1,68 @@
+// Makes dist/vproxy-linux-ARCH: Node and all of vproxy in one executable, for machines without Node. `--arch x64` (default) or `arm64`.
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { inject } from 'postject';
+import { EMBEDDED, fetchRuntime } from './runtimes.mjs';
+
+/** What Node looks for in itself. */
+const RESOURCE = 'NODE_SEA_BLOB';
+const SENTINEL = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+
+/** Programs that take symbols out of an executable of an architecture. The first one that is there does it. */
+const STRIPPERS = {
+  x64: ['strip', 'llvm-strip', 'x86_64-linux-gnu-strip'],
+  arm64: ['aarch64-linux-gnu-strip', 'llvm-strip', 'strip'],
+};
+
+const { arch } = parseArgs({ options: { arch: { type: 'string', default: 'x64' } } }).values;
+if (!Object.hasOwn(STRIPPERS, arch))
+  throw new Error(`--arch ${arch}: it is none of ${Object.keys(STRIPPERS).join(', ')}`);
+const isForeign = arch !== process.arch;
+process.chdir(join(import.meta.dirname, '..'));
+const output = join('dist', `vproxy-linux-${arch}`);
+
+/** Where none of the programs is there, the executable keeps its symbols, and works. */
+function strip(source, target) {
+  for (const program of STRIPPERS[arch]) {
+    try {
+      execFileSync(program, ['-o', target, source], { stdio: 'ignore' });
+      return;
+    } catch {
+      // Not there, or not made for this architecture.
+    }
+  }
+  console.error(
+    `${output} keeps its symbols, 18 MB: there is none of ${STRIPPERS[arch].join(', ')} that takes them out`,
+  );
+  copyFileSync(source, target);
+}
+
+const runtime = fetchRuntime(EMBEDDED, arch);
+execFileSync(process.execPath, ['packaging/bundle.mjs'], { stdio: 'inherit' });
+const work = mkdtempSync(join(tmpdir(), 'vproxy-sea-'));
+try {
+  const [config, blob, executable] = ['sea.json', 'sea.blob', 'vproxy'].map((name) => join(work, name));
+  const settings = {
+    main: join('dist', 'vproxy.cjs'),
+    output: blob,
+    disableExperimentalSEAWarning: true,
+    // Compiled code is for the machine that compiles it.
+    useCodeCache: !isForeign,
+  };
+  writeFileSync(config, JSON.stringify(settings));
+  const own = join(fetchRuntime(EMBEDDED, process.arch), 'bin', 'node');
+  execFileSync(own, ['--experimental-sea-config', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  // In this order: what is stripped afterwards does not start any more.
+  strip(join(runtime, 'bin', 'node'), executable);
+  chmodSync(executable, 0o755);
+  await inject(executable, RESOURCE, readFileSync(blob), { sentinelFuse: SENTINEL });
+  // A running executable cannot be written to, but replaced.
+  rmSync(output, { force: true });
+  copyFileSync(executable, output);
+  copyFileSync(join(runtime, 'LICENSE'), `${output}.node-licence`);
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}

@@ -1,0 +1,166 @@
+/** What every package of vproxy has to do, whichever way it is made: the commands of the README, and all others. */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import type { ExecutionContext } from 'ava';
+import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
+import { eventually } from './eventually.js';
+import { ESTABLISHED } from './log-lines.js';
+import { PROJECT_ROOT } from './project-root.js';
+import type { RunResult } from './run-vproxy.js';
+import { temporaryFolder } from './temp-folder.js';
+import { spawnVproxy } from './vproxy-process.js';
+
+/** A program as a package has it. */
+export interface PackagedProgram {
+  /** `vproxy`, with what stands before its arguments. */
+  readonly vproxy: readonly [string, ...string[]];
+  /** The file that a link named like a utility leads to. */
+  readonly wrapper: string;
+  /** All of its environment. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Stands before each command, which then sees `temporaryFolder` under the same path. Default: nothing. */
+  readonly launcher?: readonly string[];
+  /** A folder that the program sees, for sockets and files. Default: one of the test's own. */
+  readonly folder?: string;
+}
+
+const REPLIES = join(PROJECT_ROOT, 'spec/fixtures/storage-replies.json');
+
+/** The words of the two commands of the README's quick start, without `vproxy` in front. */
+function readmeCommands(): { guest: string[]; host: string[] } {
+  const readme = readFileSync(join(PROJECT_ROOT, 'README.md'), 'utf8');
+  const find = (channel: string): string[] => {
+    const line = new RegExp(`^vproxy (-c ${channel}:.*)$`, 'm').exec(readme)?.[1];
+    if (line === undefined) throw new Error(`the README has no command with a channel ${channel}`);
+    return line.split(' ');
+  };
+  return { guest: find('virtserial-open'), host: find('unix-connect') };
+}
+
+/** Runs the README's two commands over a unix socket; forwards, storage calls and the commands for a running process work. */
+export async function checkEverydayUse(t: ExecutionContext, program: PackagedProgram): Promise<void> {
+  const folder = program.folder ?? temporaryFolder(t);
+  const at = (name: string): string => join(folder, name);
+  const echo = createServer((socket) => socket.pipe(socket));
+  await once(echo.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => echo.close());
+  const { port } = echo.address() as { port: number };
+
+  const options = { program: [...(program.launcher ?? []), ...program.vproxy], env: program.env };
+  const commands = readmeCommands();
+  const guestWords = commands.guest.map((word) =>
+    word.replace(/^virtserial-open:.*$/, `unix-connect:${at('channel')}`).replace('127.0.0.1:22', `127.0.0.1:${port}`),
+  );
+  const hostWords = commands.host.map((word) =>
+    word.replace(/^unix-connect:.*$/, `unix-listen:${at('channel')}`).replace(/:(?:9500|9022)$/, ':0'),
+  );
+  const controls = { host: at('host.sock'), guest: at('guest.sock') };
+  // A channel that is no device does not say by itself that it leads to a host.
+  const guest = spawnVproxy(
+    t,
+    [...guestWords, '--storage-socket', at('storage.sock'), '--control', controls.guest],
+    options,
+  );
+  const host = spawnVproxy(t, [...hostWords, '--control', controls.host, '--metrics', '127.0.0.1:0'], options);
+  await Promise.all([guest.waitForLine(ESTABLISHED), host.waitForLine(ESTABLISHED)]);
+
+  await checkConnect(t, program, controls.host);
+  const status = JSON.parse((await run(program, ['status', '--json', '--socket', controls.guest])).stdout) as {
+    channels: unknown[];
+  };
+  t.is(status.channels.length, 1);
+  const added = await run(program, ['forward', 'add', '-o', 'ssh:127.0.0.1:0', '--socket', controls.host]);
+  t.is(added.code, 0, added.stderr);
+  const [, url = ''] = await host.waitForLine(/serving metrics at (\S+)/);
+  const metrics = await fetch(url);
+  t.regex(await metrics.text(), /^vproxy_channel_forwards/m);
+
+  const storagePort = await host.listeningPort('storage');
+  writeFileSync(at('replies.json'), readFileSync(REPLIES));
+  const words = ['storage-emulator', '--replies', at('replies.json'), '--dial', `127.0.0.1:${storagePort}`];
+  const emulator = spawnVproxy(t, words, options);
+  await emulator.waitForLine(/connected/);
+  const link = at('storcli64');
+  symlinkSync(program.wrapper, link);
+  const environment = { ...program.env, VPROXY_STORAGE_SOCKET: at('storage.sock') };
+  // Until the emulator is attached, the call has nobody to go to.
+  const answer = await eventually(async () => {
+    const { code, stdout } = await runFile(program, [link], ['/c0', 'show'], environment);
+    return code === 125 ? null : { code, stdout };
+  });
+  t.is(answer.code, 0);
+  t.regex(answer.stdout, /Product Name = AVAGO MegaRAID/);
+  await emulator.waitForLine(new RegExp(`storage call: ${link} /c0 show`));
+
+  const stopped = await run(program, ['stop', '--socket', controls.guest]);
+  t.is(stopped.code, 0, stopped.stderr);
+  t.deepEqual(await guest.exited, { code: 0, signal: null });
+  t.deepEqual(await host.stop(), { code: 0, signal: null });
+}
+
+/** `vproxy connect` reaches the service of the peer. */
+async function checkConnect(t: ExecutionContext, program: PackagedProgram, socket: string): Promise<void> {
+  const [file = '', ...first] = [...(program.launcher ?? []), ...program.vproxy];
+  const child = spawn(file, [...first, 'connect', 'ssh', '--socket', socket], {
+    env: program.env,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  child.stdin.end('through the channel and back');
+  t.is(await text(child.stdout), 'through the channel and back');
+}
+
+/** Each command is there; what needs no running process does its work, and says what it says in the built tree. */
+export async function checkCommands(t: ExecutionContext, program: PackagedProgram): Promise<void> {
+  const folder = program.folder ?? temporaryFolder(t);
+  const file = join(folder, 'one-vm.toml');
+  writeFileSync(file, readFileSync(join(PROJECT_ROOT, 'docs/examples/one-vm.toml')));
+  const built = {
+    vproxy: [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js')],
+    wrapper: '',
+    env: program.env,
+  } as const;
+  for (const words of [['--help'], ['--no-such-option'], ['--config', file, '--print-config'], ['check', file]]) {
+    t.deepEqual(await run(program, words), await run(built, words), words.join(' '));
+  }
+  for (const name of Object.keys(CONTROL_COMMANDS)) {
+    const { code, stdout, stderr } = await run(program, [...name.split(' '), '--help']);
+    t.is(code, 0, `${name}: ${stderr}`);
+    t.true(stdout.includes(`vproxy ${name}`), stdout);
+  }
+  const [key, pipe] = [join(folder, 'a.key'), join(folder, 'pipe')];
+  for (const words of [
+    ['genkey', key],
+    ['pipe-create', pipe],
+    ['storage-emulator', '--help'],
+  ]) {
+    const { code, stderr } = await run(program, words);
+    t.is(code, 0, `${words.join(' ')}: ${stderr}`);
+  }
+  t.regex(readFileSync(key, 'utf8'), /^[0-9a-f]{64}\n$/);
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  t.true((await run(program, ['--version'])).stdout.startsWith(`vproxy ${version} (protocol 1, node v`));
+}
+
+/** Runs a command of the program to its end. */
+function run(program: PackagedProgram, words: readonly string[]): Promise<RunResult> {
+  return runFile(program, program.vproxy, words, program.env);
+}
+
+function runFile(
+  { launcher = [] }: PackagedProgram,
+  command: readonly string[],
+  words: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<RunResult> {
+  const [file = '', ...first] = [...launcher, ...command];
+  const settings = { env, encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL' } as const;
+  return new Promise((resolve) => {
+    const child = execFile(file, [...first, ...words], settings, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode, stdout, stderr }),
+    );
+  });
+}

@@ -1,0 +1,89 @@
+/** `npm run sea`: Node and all of vproxy in one executable, for machines without Node. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const EXECUTABLE = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
+
+/** It is well below the size of the Node in it with its symbols. */
+const MAX_BYTES = 120_000_000;
+
+test.before('the executable is made', (t) => {
+  t.timeout(300_000, 'it is being made');
+  const { status, stderr } = spawnSync('node', ['packaging/sea.mjs'], { cwd: PROJECT_ROOT, encoding: 'utf8' });
+  t.is(status, 0, stderr);
+});
+
+/** Alone, and no Node in its search path: there is none. */
+const ALONE: PackagedProgram = { vproxy: [EXECUTABLE], wrapper: EXECUTABLE, env: {} };
+
+/** Seen from a root folder in which there is nothing but the executable and the libraries that it names. */
+function inBareRoot(t: ExecutionContext): PackagedProgram {
+  const root = temporaryFolder(t);
+  const put = (file: string, target: string): void => {
+    mkdirSync(join(root, dirname(target)), { recursive: true });
+    copyFileSync(file, join(root, target));
+  };
+  put(EXECUTABLE, '/usr/bin/vproxy');
+  const libraries = execFileSync('ldd', [EXECUTABLE], { encoding: 'utf8' });
+  for (const [path] of libraries.matchAll(/(?<=\s)\/\S+/g)) put(path, path);
+  // It is only opened: vproxy keeps some descriptors in reserve.
+  mkdirSync(join(root, 'dev'));
+  writeFileSync(join(root, 'dev/null'), '');
+  // The same path means the same folder inside and outside.
+  const folder = join(temporaryFolder(t), 'shared');
+  mkdirSync(join(root, folder), { recursive: true });
+  symlinkSync(join(root, folder), folder);
+  mkdirSync(join(root, 'proc'));
+  const launcher = ['unshare', '--mount', 'sh', '-c', 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"', root];
+  return {
+    vproxy: ['/usr/bin/vproxy'],
+    wrapper: '/usr/bin/vproxy',
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    launcher,
+    folder,
+  };
+}
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+test('it is an executable of a bearable size, with the licence of Node beside it', (t) => {
+  const { size, mode } = statSync(EXECUTABLE);
+  t.true(size < MAX_BYTES, `${size} bytes`);
+  t.is(mode & 0o111, 0o111);
+  t.regex(readFileSync(`${EXECUTABLE}.node-licence`, 'utf8'), /^Node\.js is licensed/);
+});
+
+test("the README's commands, storage calls and commands for a running process work without a Node", async (t) => {
+  t.timeout(120_000);
+  await checkEverydayUse(t, ALONE);
+});
+
+test('every command is in it, and says what it says in the built tree', async (t) => {
+  t.timeout(120_000);
+  await checkCommands(t, ALONE);
+});
+
+asRoot("the README's commands work where nothing is installed but its libraries", async (t) => {
+  t.timeout(120_000);
+  await checkEverydayUse(t, inBareRoot(t));
+});
+
+test('under the name of a utility, found in the search path, it is the wrapper', (t) => {
+  const folder = temporaryFolder(t);
+  symlinkSync(EXECUTABLE, join(folder, 'storcli64'));
+  const env = { PATH: folder, VPROXY_STORAGE_SOCKET: join(folder, 'nobody.sock') };
+  const { status, stderr } = spawnSync('storcli64', ['/c0', 'show'], { env, encoding: 'utf8' });
+  t.is(stderr, `vproxy-storage: no vproxy answers on ${env.VPROXY_STORAGE_SOCKET} (ENOENT)\n`);
+  t.is(status, 125);
+});
+
+test('what Node would say about itself on stderr is not said', (t) => {
+  const { stdout, stderr } = spawnSync(EXECUTABLE, ['--version'], { env: {}, encoding: 'utf8' });
+  t.is(stderr, '');
+  t.regex(stdout, /^vproxy \S+ \(protocol 1, node v24\.\d+\.\d+\)\n$/);
+});

@@ -1,0 +1,67 @@
+/** `npm run bundle`: all of vproxy in one file. */
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const BUNDLE = join(PROJECT_ROOT, 'dist/vproxy.cjs');
+
+test.before('the file is made', (t) => {
+  const { status, stderr } = spawnSync('node', ['packaging/bundle.mjs'], { cwd: PROJECT_ROOT, encoding: 'utf8' });
+  t.is(status, 0, stderr);
+});
+
+/** The file alone, where nothing of the project is beside it or above it. */
+function alone(folder: string): PackagedProgram {
+  const file = join(folder, 'vproxy.cjs');
+  copyFileSync(BUNDLE, file);
+  return { vproxy: [process.execPath, file], wrapper: file, env: { PATH: process.env['PATH'] ?? '' } };
+}
+
+test('it is smaller than 1 MB, can be run as it is, and has the licences of what is in it', (t) => {
+  const { size, mode } = statSync(BUNDLE);
+  t.true(size < 1_000_000, `${size} bytes`);
+  t.is(mode & 0o111, 0o111);
+  const text = readFileSync(BUNDLE, 'utf8');
+  t.regex(text, /^#!\/usr\/bin\/env node\n/);
+  for (const name of ['yargs', 'zod', 'smol-toml', 'debug', 'eventemitter3']) {
+    t.regex(
+      text,
+      new RegExp(`^${name} \\d+\\.\\d+\\.\\d+\\n\\n[^]{0,200}Licen[cs]e|^${name} \\d.*\\n\\n.*Copyright`, 'im'),
+    );
+  }
+});
+
+test('it needs nothing but Node, save koffi', (t) => {
+  const loaded = [...readFileSync(BUNDLE, 'utf8').matchAll(/\brequire\(["']([^"']+)["']\)/g)].map(
+    ([, name = '']) => name,
+  );
+  t.deepEqual(
+    loaded.filter((name) => !name.startsWith('node:')).filter((name) => !BUILTINS.has(name)),
+    [],
+  );
+});
+
+const BUILTINS = new Set(['fs', 'path', 'util', 'url', 'tty', 'assert', 'os', 'supports-color']);
+
+test("the README's commands, storage calls and commands for a running process work with the file alone", async (t) => {
+  await checkEverydayUse(t, alone(temporaryFolder(t)));
+});
+
+test('every command is in it, and says what it says in the built tree', async (t) => {
+  await checkCommands(t, alone(temporaryFolder(t)));
+});
+
+test('debug output works in it', (t) => {
+  const { vproxy, env } = alone(temporaryFolder(t));
+  const [file, ...words] = vproxy;
+  const { stderr } = spawnSync(file, [...words, '-c', 'fd:99', '--no-control'], {
+    env: { ...env, DEBUG: 'vproxy*' },
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  t.regex(stderr, /vproxy/);
+});
