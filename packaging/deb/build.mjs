@@ -83,8 +83,8 @@ function formatCopyright() {
     .join('\n');
   return `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: vproxy
-Comment: /usr/bin/vproxy contains Node.js (https://nodejs.org), whose own licence, and those of what it contains, are at
- https://github.com/nodejs/node/blob/main/LICENSE, and packages whose notices stand at the end of the program's text.
+Comment: /usr/bin/vproxy contains Node.js (https://nodejs.org), whose own licence, and those of what it contains, are in
+ /usr/share/doc/vproxy/node-licence.gz, and packages whose notices stand at the end of the program's text.
 
 Files: *
 Copyright: ${holder}
@@ -107,6 +107,11 @@ try {
     mode: 0o644,
   });
   writeFileSync(join(documents, 'changelog.Debian.gz'), compress(formatChangelog()), { mode: 0o644 });
+  // Node's own, and those of what it is made of; npm run sea puts it beside the executable.
+  const licence = `${executable}.node-licence`;
+  if (existsSync(licence)) {
+    writeFileSync(join(documents, 'node-licence.gz'), compress(readFileSync(licence)), { mode: 0o644 });
+  }
   writeFileSync(join(documents, 'copyright'), formatCopyright(), { mode: 0o644 });
   mkdirSync(join(root, 'usr/share/lintian/overrides'), { recursive: true });
   writeFileSync(join(root, 'usr/share/lintian/overrides/vproxy'), template('lintian-overrides'), { mode: 0o644 });

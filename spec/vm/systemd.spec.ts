@@ -42,7 +42,7 @@ const guest = useGuest(test, {
     };
   },
   whenFailed: async () => {
-    const journal = await guest().agent.output("journalctl --no-pager -n 100 -u 'vproxy*' -u init.scope");
+    const journal = await guest().agent.output("journalctl --no-pager -n 60 -u 'vproxy*'");
     return `${journal}\n\nvproxy on the host:\n${hostSide?.vproxy.lines.join('\n') ?? ''}`;
   },
 });
