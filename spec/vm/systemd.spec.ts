@@ -199,8 +199,9 @@ test.serial('purged, it leaves nothing behind', async (t) => {
   t.timeout(TEST_MS);
   await run('systemctl enable --quiet vproxy@vm1', START_MS);
   await run('dpkg --purge vproxy', INSTALL_MS);
-  // But for the port, which is the device's.
-  t.is(await run("find / /run -xdev -path /run/udev -prune -o -iname '*vproxy*' -print"), '');
+  // But for the port, which is the device's, and the packages.
+  const others = `\\( -path /run/udev -o -path ${RIG_FOLDER} \\) -prune`;
+  t.is(await run(`find / /run -xdev ${others} -o -iname '*vproxy*' -print`), '');
   t.is(await run(`ls ${UTILITY} 2>/dev/null || getent passwd vproxy || getent group vproxy || true`), '');
   t.is(await run("systemctl list-units --all --plain --no-legend 'vproxy*'"), '');
   t.is(await run('dpkg-query -W vproxy 2>&1 || true'), 'dpkg-query: no packages found matching vproxy');
