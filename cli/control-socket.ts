@@ -18,15 +18,22 @@ export interface ControlSocket {
   readonly askedBy: string | null;
   /** Whether its path was given, so that nothing but this path will do. */
   readonly isExplicit: boolean;
+  /** The descriptor of one that is listened on already, by systemd. Default: none. */
+  readonly descriptor?: number;
 }
 
-/** The socket of a process, or null where it is to have none. A name that is no file name has the one of the number `pid`. */
+/**
+ * The socket of a process, or null where it is to have none. `descriptor` is that of a socket that systemd has handed over, or
+ * null; it goes before all others. A name that is no file name has the one of the number `pid`.
+ */
 export function chooseControlSocket(
   { control, name }: Pick<Configuration, 'control' | 'name'>,
   place: ControlPlace,
   pid: number,
+  descriptor: number | null = null,
 ): ControlSocket | null {
   if (control === false) return null;
+  if (descriptor !== null) return { path: null, askedBy: null, isExplicit: true, descriptor };
   if (control !== undefined) return { path: control, askedBy: `--control ${escapeText(control)}`, isExplicit: true };
   const isNamed = name !== undefined && isControlName(name);
   const path = controlSocketPath(isNamed ? name : String(pid), place);
@@ -42,7 +49,13 @@ export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promis
 
 /** Listens, and removes what processes that were killed have left in the folder that is made for such sockets. Rejects where the path was given, or is another one's by now; else what fails is a warning. */
 export async function listenForControl(server: ControlServer, socket: ControlSocket, log: Log): Promise<void> {
-  const { path, askedBy, isExplicit } = socket;
+  const { path, askedBy, isExplicit, descriptor } = socket;
+  if (descriptor !== undefined) {
+    await server.listen({ fd: descriptor });
+    const message = `taking control requests at the socket that systemd has handed over (descriptor ${descriptor})`;
+    log({ level: 'info', event: 'control-listening', message, fields: { descriptor } });
+    return;
+  }
   if (path === null) {
     const message = 'no control socket: XDG_RUNTIME_DIR is not set; --control PATH makes one elsewhere';
     log({ level: 'info', event: 'control-off', message, fields: {} });

@@ -5,6 +5,7 @@ import { escapeText } from '../lib/util/escape.js';
 import type { LogEvent, LogLevel } from '../lib/util/log-event.js';
 import type { DebugLog } from './debug-log.js';
 import { formatJsonLine, formatTextLine } from './log-format.js';
+import { isJournal, journalPriority } from './service/journal.js';
 
 /** What is logged, and how. */
 export interface OutputOptions {
@@ -25,11 +26,15 @@ const MAX_UNWRITTEN_BYTES = 2 ** 20;
 /** What the system says of a file that has no room for more: it may have some again. */
 const FULL_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-/** Writes log events to stderr. When nobody reads that any more, or not fast enough, or its disk is full, it goes on without. */
+/**
+ * Writes log events to stderr, to the journal of systemd with their priorities. When nobody reads that any more, or not fast enough, or its disk is full, it
+ * goes on without.
+ */
 export class Output {
   /** What is in force; may be changed at any time. */
   options: OutputOptions;
   readonly #debugLog: DebugLog | null;
+  readonly #hasPriorities = isJournal(process.env['JOURNAL_STREAM'], 2);
   #isGone = false;
   #lostCount = 0;
   /** Lines that found the disk full. */
@@ -49,8 +54,8 @@ export class Output {
     const { format, level, hasDetails } = this.options;
     const isWanted = RANKS[event.level] <= RANKS[level];
     if (!isWanted && !this.#debugLog?.wants(event)) return;
-    if (format === 'json') this.#write(formatJsonLine(event, new Date()));
-    else if (isWanted) this.#write(formatTextLine(event, hasDetails));
+    if (format === 'json') this.#write(event.level, formatJsonLine(event, new Date()));
+    else if (isWanted) this.#write(event.level, formatTextLine(event, hasDetails));
     else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
@@ -66,11 +71,14 @@ export class Output {
     const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
     const stack = error instanceof Error ? (error.stack ?? '') : '';
     this.log({ level: 'error', event: 'internal', message, fields: { code: 'internal', stack } });
-    if (this.options.format === 'text' && this.options.level === 'debug' && stack !== '') this.#write(stack);
+    if (this.options.format === 'text' && this.options.level === 'debug' && stack !== '') {
+      for (const line of stack.split('\n')) this.#write('error', line);
+    }
   }
 
-  #write(line: string): void {
+  #write(level: LogLevel, text: string): void {
     if (!this.#hasRoom()) return;
+    const line = `${this.#priority(level)}${text}`;
     const count = this.#unwrittenCount;
     this.#unwrittenCount = 0;
     process.stderr.write(`${count === 0 ? '' : this.#formatUnwritten(count)}${line}\n`, (error) => {
@@ -83,7 +91,12 @@ export class Output {
     const { format, hasDetails } = this.options;
     const message = `${count} lines of this log are lost: there was no room for them`;
     const event: LogEvent = { level: 'warn', event: 'log-lost', message, fields: { count } };
-    return `\n${format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails)}\n`;
+    const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
+    return `\n${this.#priority(event.level)}${line}\n`;
+  }
+
+  #priority(level: LogLevel): string {
+    return this.#hasPriorities ? journalPriority(level) : '';
   }
 
   /** Whether a line may be written; one that may not is counted, and told of as soon as there is room. */

@@ -17,6 +17,7 @@ import { Output } from '../output.js';
 import { describeAgent } from '../package-info.js';
 import { parseRunFlags, type RawArguments, type RunFlags } from '../run-options.js';
 import { RunningProcess, withRuntimeDirectory } from '../running-process.js';
+import { takeServiceEnvironment } from '../service/service-environment.js';
 import { boundYoungGeneration } from '../young-generation.js';
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
@@ -82,7 +83,8 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   exitOnDefect((error) => output.defect(error));
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
   const isRoot = process.getuid?.() === 0;
-  const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid);
+  const { notifySocket, watchdogMs, controlDescriptor } = takeServiceEnvironment(process.env, process.pid);
+  const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid, controlDescriptor);
   let audit: AuditLog | null = null;
   try {
     if (socket !== null) await requireUnclaimed(socket);
@@ -112,6 +114,13 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
     running.stop();
   };
   process.on('SIGINT', end).on('SIGTERM', end);
+  const manager =
+    notifySocket === null
+      ? null
+      : new (await import('../service/service-manager.js')).ServiceManager({
+          ...{ notifySocket, watchdogMs, proxy },
+          log: running.log,
+        });
   const start = async () => {
     const settled = channelSettled(proxy);
     await proxy.start();
@@ -119,10 +128,11 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
     await Promise.race([settled, delay(SETTLE_MS)]);
     if (socket !== null) await listenForControl(control, socket, running.log);
     if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
+    manager?.ready();
   };
   start().catch((error: unknown) => running.fail(error));
   const status = await running.ended;
-  const closed = Promise.all([proxy.stop(), control.close()]).then(() => audit?.close());
+  const closed = Promise.all([proxy.stop(), control.close(), manager?.stopping()]).then(() => audit?.close());
   await Promise.race([closed, delay(STOP_MS)]);
   return status;
 }

@@ -37,6 +37,8 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
 /** Those that need no vproxy that runs. */
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+  'storage link': entry('Put vproxy-storage in the place of a utility', () => import('../commands/storage-link.js')),
+  'storage unlink': entry('Take such a link away', () => import('../commands/storage-unlink.js')),
 };
 
 function entry(summary: string, load: () => Promise<{ readonly command: Command }>): CommandEntry {
@@ -68,7 +70,7 @@ export function findCommand(args: readonly string[]): FoundCommand | null {
 
 /** What may stand behind the first word of commands of two words. */
 export function secondWords(first: string): string[] {
-  return Object.keys(CONTROL_COMMANDS).flatMap((name) =>
+  return Object.keys({ ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }).flatMap((name) =>
     name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],
   );
 }

@@ -26,7 +26,7 @@ export function formatHelp(command: Command): string {
 export function formatGroupHelp(name: string): string {
   const rows = secondWords(name).map((second): [string, string] => {
     const full = `${name} ${second}`;
-    return [`vproxy ${full}`, CONTROL_COMMANDS[full]?.summary ?? ''];
+    return [`vproxy ${full}`, (CONTROL_COMMANDS[full] ?? LOCAL_COMMANDS[full])?.summary ?? ''];
   });
   return ['Commands:', ...formatRows(rows), '', `vproxy ${name} COMMAND --help shows the options of one.`, ''].join(
     '\n',

@@ -6,6 +6,7 @@ import type { Proxy } from '../proxy/proxy.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import type { HostPort } from '../util/host-port.js';
 import type { ListenAddress } from '../util/listen.js';
+import type { InheritedSocket } from '../util/listen-inherited.js';
 import type { LogEvent } from '../util/log-event.js';
 import type { ControlContext } from './control-context.js';
 import { EventLoopDelay } from './event-loop-delay.js';
@@ -50,9 +51,10 @@ export class ControlServer {
 
   /**
    * Listens for requests. A unix socket has mode 0600, its folder is made where it is missing, and a file that is there
-   * already is replaced only if nobody answers. Rejects with `address-in-use`, `address-denied` or `address-unavailable`.
+   * already is replaced only if nobody answers. A socket that this process was started with is taken as it is. Rejects with
+   * `address-in-use`, `address-denied` or `address-unavailable`.
    */
-  async listen(address: ListenAddress): Promise<void> {
+  async listen(address: ListenAddress | InheritedSocket): Promise<void> {
     const { HttpService } = await import('./http-service.js');
     const service = new HttpService({
       clock: this.#clock,
@@ -88,7 +90,10 @@ export class ControlServer {
     await Promise.all(this.#services.splice(0).map((service) => service.close()));
   }
 
-  async #begin(service: HttpService, address: ListenAddress): Promise<ListenAddress> {
+  async #begin(
+    service: HttpService,
+    address: ListenAddress | InheritedSocket,
+  ): Promise<ListenAddress | InheritedSocket> {
     const got = await service.listen(address);
     this.#services.push(service);
     if (this.#context.ring.isClosed) await this.close();

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { listenAt } from '../storage/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import type { ListenAddress } from '../util/listen.js';
+import { type InheritedSocket, listenInherited } from '../util/listen-inherited.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
 import { isBodyTooLong } from './read-body.js';
 
@@ -65,8 +66,10 @@ export class HttpService {
   }
 
   /** Listens; resolved with the address that it got. Rejects with `address-…` codes. */
-  listen(address: ListenAddress): Promise<ListenAddress> {
-    return listenAt(this.#server, address);
+  async listen(address: ListenAddress | InheritedSocket): Promise<ListenAddress | InheritedSocket> {
+    if (!('fd' in address)) return listenAt(this.#server, address);
+    await listenInherited(this.#server, address);
+    return address;
   }
 
   /** Closes the listener and every connection, whatever is under way on it. */

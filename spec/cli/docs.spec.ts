@@ -38,7 +38,7 @@ test.serial('docs/cli.md defines every option of the command that runs a proxy, 
 
 test.serial('docs/cli.md defines every option of each other command, and no other', async (t) => {
   const [, ...commands] = commandSections();
-  const others = ['check', 'genkey', 'storage-emulator', 'pipe-create'];
+  const others = ['check', 'genkey', 'storage-emulator', 'storage link', 'storage unlink', 'pipe-create'];
   t.deepEqual(commands.map(nameOf), [...others, ...Object.keys(CONTROL_COMMANDS)]);
   for (const text of commands) {
     const name = nameOf(text);

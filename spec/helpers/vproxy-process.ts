@@ -31,6 +31,8 @@ export interface SpawnOptions {
   readonly logFile?: string;
   /** Whether it has a control socket in the default place, unless its arguments say otherwise. Default false. */
   readonly hasDefaultControl?: boolean;
+  /** A program that becomes the command: its words, behind which the command's stand. Default: none. */
+  readonly launcher?: readonly string[];
   /** Whether an interrupt at the terminal passes it by. Default false. */
   readonly hasOwnGroup?: boolean;
 }
@@ -58,7 +60,8 @@ export class VproxyProcess {
     const program = options.program ?? [process.execPath, script];
     const words = options.hasDefaultControl === true ? args : withoutControl(args);
     const command = [...program, ...words];
-    const { descriptorLimit, fileLimitBlocks, logFile } = options;
+    const { descriptorLimit, fileLimitBlocks, logFile, launcher = [] } = options;
+    command.unshift(...launcher);
     const limits = [
       ...(descriptorLimit === undefined ? [] : [`ulimit -n ${descriptorLimit};`]),
       ...(fileLimitBlocks === undefined ? [] : [`ulimit -f ${fileLimitBlocks};`]),

@@ -1,6 +1,5 @@
-/** docs/operations.md and the files that it hands out: units, alerts and commands are right. */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+/** docs/operations.md and the files that it hands out: alerts and commands are right. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
@@ -10,7 +9,6 @@ import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { CHANNEL_STATES } from '../../lib/proxy/status.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 
@@ -23,37 +21,6 @@ const METRICS = new Set([
   'up',
   ...[...read('docs/control.md').matchAll(/^\| `([a-z_]+)` \| (?:gauge|counter) /gm)].map(([, name]) => name),
 ]);
-
-const UNITS = readdirSync(join(PROJECT_ROOT, 'packaging/systemd'));
-
-for (const unit of UNITS) {
-  const verify = spawnSync('systemd-analyze', ['--version']).error === undefined ? test : test.skip;
-  verify(`systemd finds nothing wrong with ${unit}`, (t) => {
-    const folder = join(temporaryFolder(t), 'units');
-    mkdirSync(folder);
-    // An instance of a template; and a program that is there, as systemd looks for it.
-    const name = unit.replace('@.', '@vm1.');
-    writeFileSync(join(folder, name), read(`packaging/systemd/${unit}`).replaceAll('/usr/bin/vproxy', '/bin/true'));
-    const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', join(folder, name)], {
-      encoding: 'utf8',
-    });
-    t.is(`${stdout}${stderr}`, '');
-    t.is(status, 0);
-  });
-}
-
-test('the units run commands that there are, and name statuses that there are', (t) => {
-  for (const unit of UNITS) {
-    for (const [, words = ''] of read(`packaging/systemd/${unit}`).matchAll(
-      /^Exec\w+=-?\/usr\/bin\/vproxy ([a-z].*)$/gm,
-    )) {
-      t.true(Object.hasOwn(CONTROL_COMMANDS, words.split(' ')[0] ?? ''), words);
-    }
-    const [, statuses = ''] = /^RestartPreventExitStatus=(.*)$/m.exec(read(`packaging/systemd/${unit}`)) ?? [];
-    const known = new Set(Object.values(ERROR_CODES).map(({ exit }) => exit));
-    for (const status of statuses.split(' ')) t.true(known.has(Number(status)), `${unit}: ${status}`);
-  }
-});
 
 test('alerts and document name metrics, states and codes that there are', (t) => {
   t.true(METRICS.size > 20);

@@ -3,6 +3,8 @@
 /** The name of the port under test where a test names no other. */
 export const PORT_NAME = 'org.vproxy.0';
 
+import type { Tools } from './tools.js';
+
 /** How a guest differs from the usual one. */
 export interface GuestOptions {
   /** The name of the port under test. Default `PORT_NAME`. */
@@ -21,6 +23,15 @@ export interface GuestOptions {
   readonly credentials?: Readonly<Record<string, Buffer>>;
   /** Kernel modules to insert besides those of virtio-serial, each behind those that it needs. Default none. */
   readonly modules?: readonly string[];
+  /**
+   * Writes the archive that the kernel unpacks as its root, and whose `/init` it runs, to `path`; it has to start the agent.
+   * Default: the one of initramfs.ts.
+   */
+  readonly buildInitramfs?: (path: string, tools: Tools) => void;
+  /** Default 1024. */
+  readonly memoryMiB?: number;
+  /** How long a boot may take until the agent answers, in milliseconds. Default 90,000. */
+  readonly bootMs?: number;
 }
 
 /** Makes what has to be there before QEMU starts, in the guest's folder or elsewhere, and says what the guest is like. */

@@ -18,7 +18,10 @@ import { findTools, type Tools } from './tools.js';
 /** Where a guest has the port under test whose test names no other. */
 export const PORT_PATH = `/dev/virtio-ports/${PORT_NAME}`;
 
-const BOOT_MS = 90_000;
+const DEFAULT_BOOT_MS = 90_000;
+
+/** The id of the port under test in QEMU, for `device_del` and `device_add`; its bus is `bus0.0`, its chardev `port`. */
+export const PORT_ID = 'port0';
 
 /** Boots a guest and waits until its agent answers. Rejects, with the end of the console, when it does not. */
 export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
@@ -32,7 +35,9 @@ export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
     const options = await plan(folder);
     const { portName = PORT_NAME, modules = [], credentials = {} } = options;
     writeCredentials(folder, credentials);
-    buildInitramfs(join(folder, 'initramfs'), { tools, hostKeyFile, authorizedKey, ports: [portName], modules });
+    const archive = join(folder, 'initramfs');
+    if (options.buildInitramfs !== undefined) options.buildInitramfs(archive, tools);
+    else buildInitramfs(archive, { tools, hostKeyFile, authorizedKey, ports: [portName], modules });
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
     guest = new Guest({ folder, tools, accelerator, keys, agent, qmp, options });
@@ -86,6 +91,7 @@ export class Guest {
 
   readonly #options: GuestOptions;
   readonly #portName: string;
+  readonly #bootMs: number;
   readonly #snapshots: SnapshotStore;
   #child: ChildProcess | undefined;
   #ended: Promise<void> | undefined;
@@ -99,6 +105,7 @@ export class Guest {
     this.qmp = parts.qmp;
     this.#options = parts.options;
     this.#portName = parts.options.portName ?? PORT_NAME;
+    this.#bootMs = parts.options.bootMs ?? DEFAULT_BOOT_MS;
     this.channelPath = join(parts.folder, 'port.sock');
     this.portPath = `/dev/virtio-ports/${this.#portName}`;
     this.serialPath = join(parts.folder, 'serial.sock');
@@ -120,7 +127,7 @@ export class Guest {
       throw new Error(`QEMU ended: ${Buffer.concat(errors).toString()}`);
     });
     died.catch(() => undefined);
-    const up = this.agent.waitForHello(BOOT_MS);
+    const up = this.agent.waitForHello(this.#bootMs);
     up.catch(() => undefined);
     await Promise.race([this.qmp.start(), died]);
     await Promise.race([up, died]);
@@ -135,7 +142,7 @@ export class Guest {
 
   /** Resets the machine, as its reset button would, and waits until the agent of the new boot answers. */
   async reset(): Promise<void> {
-    const up = this.agent.waitForHello(BOOT_MS);
+    const up = this.agent.waitForHello(this.#bootMs);
     await this.qmp.execute('system_reset');
     await up;
   }
@@ -177,11 +184,11 @@ export class Guest {
   #arguments(): string[] {
     const file = (name: string) => join(this.folder, name);
     const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, hasSerialLine = false } = this.#options;
-    const { credentials = {} } = this.#options;
+    const { credentials = {}, memoryMiB = 1024 } = this.#options;
     const serialChardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
-      ['-cpu', 'max', '-M', 'q35', '-m', '1024', '-smp', '2'],
+      ['-cpu', 'max', '-M', 'q35', '-m', String(memoryMiB), '-smp', '2'],
       ['-nodefaults', '-display', 'none', '-monitor', 'none'],
       ['-serial', `file:${this.console.path}`],
       // The second one, so the guest calls it ttyS1.
@@ -189,7 +196,7 @@ export class Guest {
       ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
       ['-device', 'virtio-serial-pci,id=bus0'],
       ['-chardev', `${portChardev},id=port`],
-      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${this.#portName}`],
+      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${this.#portName},id=${PORT_ID}`],
       ['-device', 'virtio-serial-pci,id=bus1'],
       ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
       ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],

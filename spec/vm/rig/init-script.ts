@@ -10,8 +10,8 @@ export const MODULES = [
   'virtio_console',
 ] as const;
 
-/** The name of the port of the rig's own agent, which is on a virtio-serial device of its own. */
-export const AGENT_PORT = 'org.vproxy.rig';
+/** The name of the port of the rig's own agent, which is on a virtio-serial device of its own, and no port of vproxy's. */
+export const AGENT_PORT = 'rig.agent';
 
 /** Where the guest has the credentials of its SMBIOS: a folder and files for their owner alone. */
 export const GUEST_CREDENTIALS = '/run/credentials/vproxy.service';

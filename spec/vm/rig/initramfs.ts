@@ -78,14 +78,15 @@ function addLibraries(archive: CpioWriter, source: string): void {
   }
 }
 
-function addModules(archive: CpioWriter, kernel: Kernel, modules: readonly string[]): void {
+/** Modules of the kernel, as `/modules/NAME.ko` below `folder`; what is built into it is left out. */
+export function addModules(archive: CpioWriter, kernel: Kernel, modules: readonly string[], folder = ''): void {
   const listed = readFileSync(join(kernel.modulesFolder, 'modules.dep'), 'utf8').split('\n');
   for (const module of modules) {
     const line = listed.find((entry) => new RegExp(`/${module}\\.ko(\\.\\w+)?:`).test(entry));
     // What is not listed is built into this kernel.
     if (line === undefined) continue;
     const file = join(kernel.modulesFolder, line.slice(0, line.indexOf(':')));
-    archive.addFile(`/modules/${module}.ko`, readModule(file));
+    archive.addFile(`${folder}/modules/${module}.ko`, readModule(file));
   }
 }
 

@@ -11,7 +11,7 @@ const ENDLESS_BYTES = 2 ** 40;
 const RESTART_MS = 40_000;
 
 /** One transfer each way that has no end, both `progressBytes` further than at their start. */
-export async function startTransfers(laboratory: Laboratory, progressBytes: number): Promise<Transfer[]> {
+export async function startTransfers(laboratory: Pick<Laboratory, 'port'>, progressBytes: number): Promise<Transfer[]> {
   const download = startDownload(await laboratory.port('source'), ENDLESS_BYTES);
   const upload = startUpload(await laboratory.port('sink'), ENDLESS_BYTES);
   const transfers = [download, upload];

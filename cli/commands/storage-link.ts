@@ -1,0 +1,31 @@
+/** `vproxy storage link`: puts the storage wrapper in the place of a vendor's utility. */
+import { escapeText } from '../../lib/util/escape.js';
+import type { Command } from '../control/command.js';
+import { print } from '../control/print.js';
+import { findWrapper, linkWrapper, utilityPath } from '../storage-link.js';
+
+/** Where vendors install theirs. */
+export const DEFAULT_FOLDER = '/usr/sbin';
+
+/** For the commands about such links. */
+export const FOLDER_OPTION = {
+  folder: { value: 'FOLDER', describe: `The folder of the utility [default: ${DEFAULT_FOLDER}]` },
+} as const;
+
+/** The command. */
+export const command: Command = {
+  usage: 'storage link NAME [--folder FOLDER] [--force]',
+  about:
+    'Makes a link to vproxy-storage that is called as the utility of a storage controller, such as storcli64, and prints it. What is there already, and is no such link, stays.',
+  options: { ...FOLDER_OPTION, force: { describe: 'Replace what is there already' } },
+  isLocal: true,
+  operands: ['NAME'],
+  run: (args) => {
+    const path = utilityPath(args.operands[0] ?? '', args.text('folder') ?? DEFAULT_FOLDER);
+    const programs = [process.argv[1] ?? '', process.execPath];
+    const target = findWrapper({ searchPath: process.env['PATH'] ?? '', programs });
+    linkWrapper(path, target, args.has('force'));
+    print(`${escapeText(path)} -> ${escapeText(target)}\n`);
+    return Promise.resolve();
+  },
+};

@@ -1,0 +1,71 @@
+/** What the service manager is told of a running vproxy: that it is ready, alive, how it is, and that it ends. */
+import type { Proxy } from '../../lib/proxy/proxy.js';
+import type { Log, LogEvent } from '../../lib/util/log-event.js';
+import { Notifier } from './notifier.js';
+import { formatServiceStatus } from './service-status.js';
+
+/** Whatever changes in this time is one change of the status, in milliseconds. */
+const STATUS_DELAY_MS = 500;
+
+/** Behind these a channel may be in another state. */
+const STATUS_EVENTS = /^(?:channel-|session-|reloaded$|log-limited$)/;
+
+export interface ServiceManagerOptions {
+  readonly notifySocket: string;
+  /** Null where no signs of life are wanted. */
+  readonly watchdogMs: number | null;
+  readonly proxy: Proxy;
+  readonly log: Log;
+}
+
+/** The service manager of this process. `ready` once, then `stopping` once. */
+export class ServiceManager {
+  readonly #options: ServiceManagerOptions;
+  readonly #notifier: Notifier;
+  #shown = '';
+  #timer: NodeJS.Timeout | null = null;
+  #heartbeat: NodeJS.Timeout | null = null;
+
+  constructor(options: ServiceManagerOptions) {
+    this.#options = options;
+    this.#notifier = new Notifier(options.notifySocket, options.log);
+  }
+
+  /** Everything is set up; from now on it is told of changes, and that the process lives. */
+  ready(): void {
+    const { proxy, watchdogMs } = this.#options;
+    this.#shown = this.#status();
+    this.#notifier.notify({ READY: '1', STATUS: this.#shown });
+    proxy.on('log', this.#onLog);
+    if (watchdogMs === null) return;
+    this.#heartbeat = setInterval(() => this.#notifier.notify({ WATCHDOG: '1' }), watchdogMs / 2);
+    this.#heartbeat.unref();
+  }
+
+  /** The process ends. Resolved when that is told. */
+  async stopping(): Promise<void> {
+    this.#options.proxy.off('log', this.#onLog);
+    clearTimeout(this.#timer ?? undefined);
+    clearInterval(this.#heartbeat ?? undefined);
+    this.#notifier.notify({ STOPPING: '1', STATUS: 'ending' });
+    await this.#notifier.settled();
+  }
+
+  readonly #onLog = ({ event }: LogEvent): void => {
+    if (this.#timer !== null || !STATUS_EVENTS.test(event)) return;
+    this.#timer = setTimeout(() => this.#tellStatus(), STATUS_DELAY_MS);
+    this.#timer.unref();
+  };
+
+  #tellStatus(): void {
+    this.#timer = null;
+    const status = this.#status();
+    if (status === this.#shown) return;
+    this.#shown = status;
+    this.#notifier.notify({ STATUS: status });
+  }
+
+  #status(): string {
+    return formatServiceStatus(this.#options.proxy.listChannels());
+  }
+}

@@ -1,0 +1,69 @@
+// Lays out what a package of a distribution contains in a folder, as it shall be on the machine. Needs a build (dist/) and the
+// single executable.
+//
+//     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--units /usr/lib/systemd/system] [--rules /usr/lib/udev/rules.d]
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { formatCompletion } from './help/completion.mjs';
+import { formatManual } from './help/manual.mjs';
+
+const PROJECT = join(import.meta.dirname, '..');
+
+/** gzip without a time in it, so that the same input gives the same package. */
+export const compress = (text) => gzipSync(text, { level: 9 });
+
+/** `unitFolder`, `ruleFolder`: where the distribution has units, and rules of udev. `date`: of the manual, a Date. */
+export async function stageFiles(root, { executable, unitFolder, ruleFolder, version, date }) {
+  const source = (path) => join(PROJECT, path);
+  const write = (path, content, mode = 0o644) => {
+    const target = join(root, path);
+    // Folders have the same mode under any umask.
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, content);
+    chmodSync(target, mode);
+  };
+  const copy = (from, to, mode) => write(to, readFileSync(source(from)), mode);
+
+  mkdirSync(join(root, 'usr/bin'), { recursive: true });
+  cpSync(executable, join(root, 'usr/bin/vproxy'));
+  chmodSync(join(root, 'usr/bin/vproxy'), 0o755);
+  symlinkSync('vproxy', join(root, 'usr/bin/vproxy-storage'));
+
+  for (const name of readdirSync(source('packaging/systemd'))) {
+    if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, join(unitFolder, name));
+  }
+  copy('packaging/systemd/sysusers.conf', '/usr/lib/sysusers.d/vproxy.conf');
+  copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
+  copy('packaging/udev/60-vproxy.rules', join(ruleFolder, '60-vproxy.rules'));
+  copy('packaging/etc/vproxy-guest', '/etc/default/vproxy-guest');
+  mkdirSync(join(root, 'etc/vproxy'), { recursive: true });
+
+  const manual = '/usr/share/man/man1';
+  write(`${manual}/vproxy.1.gz`, compress(await formatManual({ version, date })));
+  write(`${manual}/vproxy-storage.1.gz`, compress(readFileSync(source('packaging/help/vproxy-storage.1'))));
+  write('/usr/share/bash-completion/completions/vproxy', await formatCompletion());
+
+  const documents = '/usr/share/doc/vproxy';
+  for (const name of readdirSync(source('docs'))) {
+    if (name.endsWith('.md')) copy(`docs/${name}`, `${documents}/${name}`);
+  }
+  copy('packaging/systemd/drop-ins/guest-exec.conf', `${documents}/examples/guest-exec.conf`);
+  copy('packaging/prometheus/alerts.yml', `${documents}/examples/prometheus-alerts.yml`);
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { values } = parseArgs({
+    options: {
+      root: { type: 'string' },
+      executable: { type: 'string', default: join(PROJECT, 'dist/vproxy-linux-x64') },
+      units: { type: 'string', default: '/usr/lib/systemd/system' },
+      rules: { type: 'string', default: '/usr/lib/udev/rules.d' },
+    },
+  });
+  if (values.root === undefined) throw new Error('--root FOLDER is missing');
+  const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
+  const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000) * 1000);
+  await stageFiles(values.root, { ...values, unitFolder: values.units, ruleFolder: values.rules, version, date });
+}

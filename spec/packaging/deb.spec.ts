@@ -1,0 +1,114 @@
+/** The Debian package, with another program in place of the executable: what is in it, and what Debian's own programs say of it. */
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
+import { RUN_OPTIONS } from '../../cli/options.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { sha256 } from '../helpers/sha256.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const isThere = (program: string) => spawnSync(program, ['--version']).error === undefined;
+const withDpkg = isThere('dpkg-deb') ? test : test.skip;
+const withLintian = isThere('dpkg-deb') && isThere('lintian') ? test : test.skip;
+const run = promisify(execFile);
+
+/** Builds the package, and gives its path. */
+async function buildPackage(t: ExecutionContext): Promise<string> {
+  const script = join(PROJECT_ROOT, 'packaging/deb/build.mjs');
+  const args = ['--quick', '--executable', '/bin/true', '--output', temporaryFolder(t), '--version', '1.2.3-4'];
+  const env = { ...process.env, SOURCE_DATE_EPOCH: '1700000000' };
+  return (await run(process.execPath, [script, ...args], { env })).stdout.trim();
+}
+
+withDpkg(
+  'it has the program, units, rule, manual and completion, all of root; the same input gives the same package',
+  async (t) => {
+    t.timeout(120_000);
+    const [path, again] = await Promise.all([buildPackage(t), buildPackage(t)]);
+    t.regex(path, /\/vproxy_1\.2\.3-4_amd64\.deb$/);
+    t.is(sha256(readFileSync(path)), sha256(readFileSync(again)));
+    const list = execFileSync('dpkg-deb', ['--contents', path], { encoding: 'utf8' });
+    const entries = new Map(
+      list
+        .trimEnd()
+        .split('\n')
+        .map((line) => {
+          const [mode = '', owner, , , , name = ''] = line.split(/ +/);
+          t.is(owner, 'root/root', line);
+          return [name.replace(/^\./, ''), mode] as const;
+        }),
+    );
+    const units = readdirSync(join(PROJECT_ROOT, 'packaging/systemd')).filter((name) =>
+      /\.(service|socket)$/.test(name),
+    );
+    t.is(entries.get('/usr/bin/vproxy'), '-rwxr-xr-x');
+    t.is(entries.get('/usr/bin/vproxy-storage'), 'lrwxrwxrwx');
+    for (const file of [
+      ...units.map((unit) => `/lib/systemd/system/${unit}`),
+      '/lib/udev/rules.d/60-vproxy.rules',
+      '/usr/lib/sysusers.d/vproxy.conf',
+      '/usr/lib/tmpfiles.d/vproxy.conf',
+      '/etc/default/vproxy-guest',
+      '/usr/share/man/man1/vproxy.1.gz',
+      '/usr/share/man/man1/vproxy-storage.1.gz',
+      '/usr/share/bash-completion/completions/vproxy',
+      '/usr/share/doc/vproxy/copyright',
+      '/usr/share/doc/vproxy/changelog.Debian.gz',
+      '/usr/share/doc/vproxy/services.md',
+      '/usr/share/doc/vproxy/examples/guest-exec.conf',
+    ])
+      t.is(entries.get(file), '-rw-r--r--', file);
+    for (const [name, mode] of entries) if (name.endsWith('/')) t.is(mode, 'drwxr-xr-x', name);
+  },
+);
+
+withDpkg('what is said of it is right, and its scripts are ones of any shell', async (t) => {
+  t.timeout(120_000);
+  const folder = temporaryFolder(t);
+  execFileSync('dpkg-deb', ['--control', await buildPackage(t), folder]);
+  const control = readFileSync(join(folder, 'control'), 'utf8');
+  t.notRegex(control, /@[A-Z]+@/);
+  t.regex(control, /^Version: 1\.2\.3-4$/m);
+  t.regex(control, /^Installed-Size: \d+$/m);
+  for (const script of ['postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
+  t.is(readFileSync(join(folder, 'conffiles'), 'utf8'), '/etc/default/vproxy-guest\n');
+});
+
+withLintian('lintian finds no errors', async (t) => {
+  t.timeout(120_000);
+  const args = ['--allow-root', '--fail-on', 'error', await buildPackage(t)];
+  const { status, stdout, stderr } = spawnSync('lintian', args, { encoding: 'utf8' });
+  t.is(status, 0, `${stdout}${stderr}`);
+  // It says nothing of what is overridden, each with its reason.
+  t.notRegex(stdout, /^E:/m);
+});
+
+test('manual and completion have every command and option of the program', async (t) => {
+  t.timeout(120_000);
+  const generate = async (name: string) =>
+    (await run(process.execPath, [join(PROJECT_ROOT, 'packaging/help', name)])).stdout;
+  const [manual, completion] = await Promise.all(['manual.mjs', 'completion.mjs'].map(generate));
+  const plain = manual?.replaceAll('\\-', '-') ?? '';
+  for (const option of Object.keys(RUN_OPTIONS)) {
+    t.true(plain.includes(`\\fB--${option}\\fR`), option);
+    t.regex(completion ?? '', new RegExp(`--${option}\\b`));
+  }
+  for (const command of [...Object.keys(CONTROL_COMMANDS), ...Object.keys(LOCAL_COMMANDS), 'check', 'pipe-create']) {
+    t.true(plain.includes(`\n.SS vproxy ${command}\n`), command);
+  }
+  const complete = (...words: string[]) => {
+    const script = `${completion ?? ''}\nCOMP_WORDS=(vproxy "$@"); COMP_CWORD=$#; _vproxy; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    return execFileSync('bash', ['-c', script, 'bash', ...words], { encoding: 'utf8' })
+      .trimEnd()
+      .split('\n');
+  };
+  t.deepEqual(complete('sta'), ['status']);
+  t.deepEqual(complete('forward', ''), ['add', 'remove']);
+  t.deepEqual(complete('forward', 'add', '--out'), ['--outgoing']);
+  t.deepEqual(complete('ping', '--c'), ['--count', '--channel']);
+  t.deepEqual(complete('--conf'), ['--config']);
+  t.true(complete('--config', '/etc/host').includes('/etc/hostname'));
+});

@@ -1,0 +1,26 @@
+/** The RPM spec can be read by rpm's own programs, and fits the rest. */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+
+const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
+const withRpm = spawnSync('rpmspec', ['--version']).error === undefined ? test : test.skip;
+
+withRpm('rpmspec reads it', (t) => {
+  const { status, stdout, stderr } = spawnSync('rpmspec', ['--query', '--queryformat', '%{name} %{version}', SPEC], {
+    encoding: 'utf8',
+  });
+  t.is(status, 0, stderr);
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  t.is(stdout, `vproxy ${version}`);
+});
+
+test('it lists every unit, and whatever else the Debian package has', (t) => {
+  const text = readFileSync(SPEC, 'utf8');
+  const units = readdirSync(join(PROJECT_ROOT, 'packaging/systemd')).filter((name) => /\.(service|socket)$/.test(name));
+  for (const unit of units) t.true(text.includes(`\n%{_unitdir}/${unit}\n`), unit);
+  for (const name of ['60-vproxy.rules', 'sysusers', 'tmpfiles', 'man1/vproxy.1.gz', 'completions/vproxy'])
+    t.true(text.includes(name), name);
+});

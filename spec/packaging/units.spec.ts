@@ -1,0 +1,125 @@
+/** The units of systemd and their surroundings are right, and shut in what they run; as systemd's own programs judge. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
+import { RUN_OPTIONS } from '../../cli/options.js';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const FOLDER = join(PROJECT_ROOT, 'packaging/systemd');
+/** The exposure that `systemd-analyze security` may find at most; it says "ok" up to 4.9. */
+const MAX_EXPOSURE = 4;
+
+const read = (name: string): string => readFileSync(join(FOLDER, name), 'utf8');
+const UNITS = readdirSync(FOLDER).filter((name) => /\.(service|socket)$/.test(name));
+const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
+const withSystemd = spawnSync('systemd-analyze', ['--version']).error === undefined ? test : test.skip;
+
+/** An instance of a template. */
+const instanceOf = (unit: string): string => unit.replace('@.', '@org.vproxy.vm1.');
+
+/** A folder with all units, with a program that is there, as systemd looks for it; and with drop-ins, by unit. */
+function installUnits(t: ExecutionContext, dropIns: Readonly<Record<string, string>> = {}): string {
+  const folder = temporaryFolder(t);
+  for (const unit of UNITS) {
+    writeFileSync(join(folder, instanceOf(unit)), read(unit).replaceAll('/usr/bin/vproxy', '/bin/true'));
+  }
+  for (const [unit, text] of Object.entries(dropIns)) {
+    mkdirSync(join(folder, `${instanceOf(unit)}.d`));
+    writeFileSync(join(folder, `${instanceOf(unit)}.d`, 'it.conf'), text);
+  }
+  return folder;
+}
+
+/** Runs systemd-analyze with a folder of units besides those of the machine. */
+function analyze(folder: string, ...args: string[]): { readonly status: number | null; readonly text: string } {
+  const env = { ...process.env, SYSTEMD_UNIT_PATH: `${folder}:` };
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', args, { encoding: 'utf8', env });
+  return { status, text: `${stdout}${stderr}` };
+}
+
+for (const unit of UNITS) {
+  withSystemd(`systemd finds nothing wrong with ${unit}`, (t) => {
+    const folder = installUnits(t);
+    // The manual is installed by the package.
+    t.deepEqual(analyze(folder, 'verify', '--man=no', join(folder, instanceOf(unit))), { status: 0, text: '' });
+  });
+}
+
+for (const unit of SERVICES) {
+  withSystemd(`systemd finds ${unit} shut in well enough`, (t) => {
+    const folder = installUnits(t);
+    const args = ['security', '--offline=true', `--threshold=${MAX_EXPOSURE * 10}`, join(folder, instanceOf(unit))];
+    const { status, text } = analyze(folder, ...args);
+    const [, exposure] = /exposure level for .*: (\d+\.\d)/.exec(text) ?? [];
+    t.is(status, 0, text);
+    t.true(Number(exposure) <= MAX_EXPOSURE, text);
+  });
+}
+
+withSystemd('the drop-in for commands in a guest is valid, and opens what commands need', (t) => {
+  const unit = 'vproxy-guest@.service';
+  const folder = installUnits(t, { [unit]: read('drop-ins/guest-exec.conf') });
+  const path = join(folder, instanceOf(unit));
+  t.deepEqual(analyze(folder, 'verify', '--man=no', path), { status: 0, text: '' });
+  const { text } = analyze(folder, 'security', '--offline=true', path);
+  // What is left is not of the sandbox: all that it says would be marked by a tick.
+  t.notRegex(text, /✓ (?:Protect|Private|Restrict|SystemCallFilter|CapabilityBoundingSet|DeviceAllow|NoNewPrivileges)/);
+});
+
+withSystemd('the files for users and folders are valid, and name each other', (t) => {
+  const root = temporaryFolder(t);
+  mkdirSync(join(root, 'etc'));
+  const run = (program: string, file: string) =>
+    spawnSync(program, [`--root=${root}`, ...(program.endsWith('tmpfiles') ? ['--create'] : []), join(FOLDER, file)], {
+      encoding: 'utf8',
+    });
+  const users = run('systemd-sysusers', 'sysusers.conf');
+  t.is(users.status, 0, users.stderr);
+  t.regex(
+    readFileSync(join(root, 'etc/passwd'), 'utf8'),
+    /^vproxy:x:\d+:\d+:vproxy:\/run\/vproxy:\/usr\/sbin\/nologin$/m,
+  );
+  t.regex(readFileSync(join(root, 'etc/group'), 'utf8'), /^vproxy:x:\d+:$/m);
+  for (const unit of SERVICES) t.regex(read(unit), /^User=vproxy\nGroup=vproxy$/m);
+  // Only root can give it to another user.
+  if (process.getuid?.() !== 0) return;
+  const folders = run('systemd-tmpfiles', 'tmpfiles.conf');
+  t.is(folders.status, 0, folders.stderr);
+  t.deepEqual(readdirSync(join(root, 'run')), ['vproxy']);
+});
+
+test('the units run commands and options that there are, and name statuses that there are', (t) => {
+  for (const unit of SERVICES) {
+    const text = read(unit);
+    const lines = [...text.matchAll(/^Exec\w+=.*?\/usr\/bin\/vproxy (.*?)'?$/gm)].map(([, words = '']) => words);
+    t.true(lines.length > 0);
+    for (const words of lines) {
+      const [first = ''] = words.split(' ');
+      if (!first.startsWith('-')) t.true(Object.hasOwn(CONTROL_COMMANDS, first), words);
+      else
+        for (const [, option = ''] of words.matchAll(/--([a-z-]+)/g))
+          t.true(Object.hasOwn(RUN_OPTIONS, option), option);
+    }
+    const [, statuses = ''] = /^RestartPreventExitStatus=(.*)$/m.exec(text) ?? [];
+    const known = new Set(Object.values(ERROR_CODES).map(({ exit }) => exit));
+    for (const status of statuses.split(' ')) t.true(known.has(Number(status)), `${unit}: ${status}`);
+  }
+});
+
+test('the services are alike in what shuts them in, but for the devices', (t) => {
+  const sandbox = (unit: string) =>
+    [
+      ...read(unit).matchAll(
+        /^(?:NoNew|Capab|Protect|PrivateT|Restrict(?!Prevent)|Remove|Lock|SystemCall|UMask|LimitC)\w*=.*$/gm,
+      ),
+    ]
+      .map(([line]) => line)
+      .filter((line) => !line.startsWith('RestartPrevent'));
+  const [first = '', ...others] = SERVICES;
+  t.true(sandbox(first).length > 15);
+  for (const unit of others) t.deepEqual(sandbox(unit), sandbox(first), unit);
+});

@@ -1,0 +1,209 @@
+/** Debian's package in a guest whose init is systemd: installed, used, unplugged, upgraded, and purged without a trace. */
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+
+import test from 'ava';
+import { eventually } from '../helpers/eventually.js';
+import { ESTABLISHED } from '../helpers/log-lines.js';
+import { buildPackages } from './rig/debian-packages.js';
+import { PORT_ID } from './rig/guest.js';
+import { PORT_NAME } from './rig/guest-options.js';
+import { GUEST_PORTS, GUEST_SERVICES } from './rig/guest-ports.js';
+import { HostSide } from './rig/host-side.js';
+import { checkBrokenOff, startTransfers } from './rig/mid-transfer.js';
+import { EMULATOR_STATUS, emulatedOutput } from './rig/storage-emulators.js';
+import { buildSystemdInitramfs, RIG_FOLDER, RIG_PROGRAMS } from './rig/systemd-initramfs.js';
+import { startDownload, startUpload } from './rig/transfer.js';
+import { useGuest } from './rig/use-guest.js';
+
+const VERSIONS = ['0.0.1-1', '0.0.1-2'] as const;
+const UNIT = `vproxy-guest@${PORT_NAME}.service`;
+const KEY = randomBytes(32).toString('hex');
+const UTILITY = '/usr/sbin/storcli64';
+
+const TEST_MS = 300_000;
+const INSTALL_MS = 180_000;
+/** A start of the executable under emulation, on a busy machine. */
+const START_MS = 90_000;
+const PROGRESS_BYTES = 1 << 20;
+const TRANSFER_BYTES = 4 << 20;
+
+let packages: string[] = [];
+let hostSide: HostSide | undefined;
+
+const guest = useGuest(test, {
+  plan: (folder) => {
+    packages = buildPackages(folder, VERSIONS);
+    writeFileSync(join(folder, 'host.key'), `${KEY}\n`, { mode: 0o600 });
+    return {
+      ...{ memoryMiB: 2048, bootMs: 180_000, credentials: { 'vproxy.key': Buffer.from(`${KEY}\n`) } },
+      buildInitramfs: (path, tools) => buildSystemdInitramfs(path, tools, packages),
+    };
+  },
+  whenFailed: async () => {
+    const journal = await guest().agent.output("journalctl --no-pager -n 60 -u 'vproxy*'");
+    return `${journal}\n\nvproxy on the host:\n${hostSide?.vproxy.lines.join('\n') ?? ''}`;
+  },
+});
+
+test.serial.before('the host has a vproxy with a key', async (t) => {
+  t.timeout(TEST_MS);
+  const { channelPath, folder } = guest();
+  hostSide = await HostSide.start(`unix-connect:${channelPath}`, ['--key', join(folder, 'host.key')]);
+});
+
+test.serial.after.always('the vproxy of the host is stopped', () => hostSide?.stop());
+
+const host = (): HostSide => {
+  if (hostSide === undefined) throw new Error('the host has no vproxy');
+  return hostSide;
+};
+const run = (command: string, timeoutMs = 60_000) => guest().agent.output(command, { timeoutMs });
+const show = (property: string, unit = UNIT) => run(`systemctl show --value -p ${property} ${unit}`);
+const becomes = (state: string, unit = UNIT) =>
+  eventually(async () => (await show('ActiveState', unit)) === state, {
+    timeoutMs: START_MS,
+    what: `${unit} ${state}`,
+  });
+const sessionFrom = (from: number) => host().vproxy.waitForLine(ESTABLISHED, { from, timeoutMs: START_MS });
+
+/** The wrapper, under the name of a utility, through guest and host. */
+async function checkStorage(t: { deepEqual: (actual: unknown, expected: unknown) => unknown }): Promise<void> {
+  const { stdout, stderr, status } = await guest().agent.run(`${UTILITY} /c0 show all`, { timeoutMs: 60_000 });
+  const output = emulatedOutput('listening', [UTILITY, '/c0', 'show', 'all']);
+  t.deepEqual({ stdout, stderr, status }, { stdout: output, stderr: 'careful\n', status: EMULATOR_STATUS });
+}
+
+test.serial(
+  'the package installs, and the service of the port is ready and has a session, with the key of SMBIOS',
+  async (t) => {
+    t.timeout(TEST_MS);
+    t.is(await run('systemctl is-system-running --wait', START_MS), 'running');
+    await run(`dpkg -i ${RIG_FOLDER}/${basename(packages[0] ?? '')}`, INSTALL_MS);
+    await becomes('active');
+    await sessionFrom(0);
+    await eventually(async () => (await show('StatusText')).startsWith('session with '), { what: 'the status' });
+    t.is(await run(`stat -c %U /proc/$(systemctl show --value -p MainPID ${UNIT})`), 'vproxy');
+    t.regex(await run('vproxy channels --json'), new RegExp('"key": "[0-9a-f]{8}"'));
+    t.is(await show('NRestarts'), '0');
+    // Of a host nothing is configured here.
+    t.is(await run('systemctl is-enabled vproxy.service vproxy.socket'), 'enabled\nenabled');
+    t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
+    t.regex(host().vproxy.lines.join('\n'), /session with guest/);
+  },
+);
+
+test.serial('the storage wrapper answers under the name of a utility', async (t) => {
+  t.timeout(TEST_MS);
+  t.is(await run('vproxy storage link storcli64'), `${UTILITY} -> /usr/bin/vproxy-storage`);
+  await checkStorage(t);
+});
+
+test.serial('the port is unplugged, and plugged in again: the service follows', async (t) => {
+  t.timeout(TEST_MS);
+  const { qmp } = guest();
+  const from = host().vproxy.lines.length;
+  await qmp.execute('device_del', { id: PORT_ID });
+  await becomes('inactive');
+  t.is(await run('ls /dev/virtio-ports'), 'rig.agent');
+  t.not((await guest().agent.run(`${UTILITY} /c0 show all`, { timeoutMs: 60_000 })).status, EMULATOR_STATUS);
+  const isGone = () => qmp.events.some(({ event, data }) => event === 'DEVICE_DELETED' && data?.['device'] === PORT_ID);
+  await eventually(isGone, { what: 'DEVICE_DELETED' });
+  const device = { driver: 'virtserialport', bus: 'bus0.0', chardev: 'port', name: PORT_NAME, id: PORT_ID };
+  await qmp.execute('device_add', device);
+  await becomes('active');
+  await sessionFrom(from);
+  await checkStorage(t);
+  t.is(await run('systemctl is-system-running'), 'running');
+});
+
+test.serial('a process that stands still is ended, and another one does its work', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = `/run/systemd/system/${UNIT}.d`;
+  const text = '[Service]\\nWatchdogSec=6\\nTimeoutAbortSec=1\\n';
+  await run(
+    `mkdir ${folder}; printf '${text}' > ${folder}/watchdog.conf; systemctl daemon-reload; systemctl restart ${UNIT}`,
+    START_MS,
+  );
+  const process = await show('MainPID');
+  const from = host().vproxy.lines.length;
+  await run(`kill -STOP ${process}`);
+  await eventually(async () => (await show('NRestarts')) === '1', { timeoutMs: START_MS, what: 'a restart' });
+  await run(`rm -r ${folder}; systemctl daemon-reload`);
+  await becomes('active');
+  t.not(await show('MainPID'), process);
+  await sessionFrom(from);
+  t.regex(await run(`journalctl -u ${UNIT} -o cat`), /Watchdog timeout/);
+});
+
+test.serial('the package is upgraded in the midst of transfers: they are reset, and the next ones work', async (t) => {
+  t.timeout(TEST_MS);
+  const forwards = GUEST_SERVICES.map((service) => `-i ${service}:127.0.0.1:${GUEST_PORTS[service]}`).join(' ');
+  await run(`echo 'VPROXY_OPTIONS="${forwards}"' > /etc/default/vproxy-guest`);
+  const services = await guest().agent.spawn([`${RIG_FOLDER}/node`, `${RIG_PROGRAMS}/services.js`]);
+  await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
+  const before = host().vproxy.lines.length;
+  await run(`systemctl restart ${UNIT}`, START_MS);
+  await sessionFrom(before);
+
+  const transfers = await startTransfers(host(), PROGRESS_BYTES);
+  const from = host().vproxy.lines.length;
+  // What was edited stays.
+  const output = await run(`dpkg --force-confold -i ${RIG_FOLDER}/${basename(packages[1] ?? '')} 2>&1`, INSTALL_MS);
+  t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
+  await checkBrokenOff(t, transfers);
+  await becomes('active');
+  await sessionFrom(from);
+  const download = startDownload(await host().port('source'), TRANSFER_BYTES);
+  const upload = startUpload(await host().port('sink'), TRANSFER_BYTES);
+  for (const { ended } of [download, upload])
+    t.deepEqual(await ended, { bytes: TRANSFER_BYTES, wrongAt: null, error: null });
+  await checkStorage(t);
+  t.is(await run('dpkg-query -W -f "\\${Version} \\${db:Status-Status}" vproxy'), '0.0.1-2 installed');
+});
+
+test.serial(
+  'the services of a host run, shut in as they are; a request starts the one that has a socket',
+  async (t) => {
+    t.timeout(TEST_MS);
+    const channel = '[channels.vm1]\\naddress = "unix-connect:/run/vm1.sock"\\n';
+    await run(`for name in host vm1; do printf '${channel}' > /etc/vproxy/$name.toml; done`);
+    await run('systemctl start vproxy.socket vproxy@vm1', START_MS);
+    t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
+    t.is(await run('stat -c "%U %G %a" /run/vproxy/host.sock'), 'vproxy vproxy 660');
+    // Whoever is of the group may, others may not.
+    const asNobody = (group: string) =>
+      guest().agent.run(
+        `setpriv --reuid nobody --regid ${group} --clear-groups vproxy status --socket /run/vproxy/host.sock`,
+        { timeoutMs: START_MS },
+      );
+    t.is((await asNobody('nogroup')).status, 77);
+    const { stdout, status } = await asNobody('vproxy');
+    t.is(status, 0);
+    t.regex(stdout, /^vm1 +backing-off /m);
+    t.is(await show('ActiveState', 'vproxy.service'), 'active');
+    t.is(await show('StatusText', 'vproxy.service'), await show('StatusText', 'vproxy@vm1.service'));
+    t.regex(await run('vproxy status --name vm1'), /^vm1 +backing-off /m);
+    await run('systemctl reload vproxy.service', START_MS);
+    const log = await run('journalctl -u vproxy.service -p info -o cat');
+    t.regex(log, /^vproxy: taking control requests at the socket that systemd has handed over/m);
+    t.regex(log, /^vproxy: reloaded/m);
+    await run('systemctl restart vproxy.service', START_MS);
+    t.is(await show('Result', 'vproxy.service'), 'success');
+    t.is(await run('systemctl is-system-running'), 'running');
+  },
+);
+
+test.serial('purged, it leaves nothing behind', async (t) => {
+  t.timeout(TEST_MS);
+  await run('systemctl enable --quiet vproxy@vm1', START_MS);
+  await run('dpkg --purge vproxy', INSTALL_MS);
+  // But for the port, which is the device's, and the packages.
+  const others = `\\( -path /run/udev -o -path ${RIG_FOLDER} \\) -prune`;
+  t.is(await run(`find / /run -xdev ${others} -o -iname '*vproxy*' -print`), '');
+  t.is(await run(`ls ${UTILITY} 2>/dev/null || getent passwd vproxy || getent group vproxy || true`), '');
+  t.is(await run("systemctl list-units --all --plain --no-legend 'vproxy*'"), '');
+  t.is(await run('dpkg-query -W vproxy 2>&1 || true'), 'dpkg-query: no packages found matching vproxy');
+  t.is(await run('systemctl is-system-running'), 'running');
+});
