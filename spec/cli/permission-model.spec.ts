@@ -11,7 +11,11 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** Before that it is an experiment, with another flag. */
-const HAS_MODEL = Number(process.versions.node.split('.')[0]) >= 24;
+const MAJOR = Number(process.versions.node.split('.')[0]);
+const HAS_MODEL = MAJOR >= 24;
+
+/** Sockets are a permission of their own since then. */
+const NETWORK = MAJOR >= 25 ? ['--allow-net'] : [];
 
 (HAS_MODEL ? test.serial : test.skip)(
   'it carries streams with what it was allowed, and does nothing else',
@@ -21,7 +25,7 @@ const HAS_MODEL = Number(process.versions.node.split('.')[0]) >= 24;
     mkdirSync(run);
     const key = writeKeyFile(folder, 'own.key', '1f');
     const allow = [`read=${PROJECT_ROOT}/`, `read=${key}`, `read=${run}/`, `write=${run}/`];
-    const env = { NODE_OPTIONS: ['--permission', ...allow.map((what) => `--allow-fs-${what}`)].join(' ') };
+    const env = { NODE_OPTIONS: ['--permission', ...NETWORK, ...allow.map((what) => `--allow-fs-${what}`)].join(' ') };
     const target = await localServer(t, echo);
     const incoming = ['-i', `echo:${target.port}`, '-i', 'date:exec:date'];
     const control = join(run, 'control.sock');

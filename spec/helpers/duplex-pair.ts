@@ -1,4 +1,7 @@
-/** Two streams in memory, joined: what is written to one is read from the other. Node has one itself from 22 on. */
+/**
+ * Two streams in memory, joined: what is written to one is read from the other. Node has such a pair itself, in which
+ * `destroy` of one end means something else in each version.
+ */
 import { Duplex } from 'node:stream';
 
 class Half extends Duplex {

@@ -1,6 +1,6 @@
 /** The caller's side of a command, record by record: it also says what no caller should. */
 import { readFileSync } from 'node:fs';
-import { type Duplex, duplexPair } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
 import {
@@ -18,6 +18,7 @@ import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/deferred.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
+import { duplexPair } from './duplex-pair.js';
 import { eventually } from './eventually.js';
 import { ManualClock } from './manual-clock.js';
 

@@ -1,5 +1,5 @@
 /** A side of a copy that says and sends what it likes. */
-import { type Duplex, duplexPair } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import tar, { type Headers } from 'tar-stream';
 import { fetchFiles } from '../../lib/copy/copy-call.js';
@@ -8,6 +8,7 @@ import { CopyService } from '../../lib/copy/copy-service.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
+import { duplexPair } from './duplex-pair.js';
 import { within } from './eventually.js';
 
 /** An entry of a tar; `size` may lie. */

@@ -42,7 +42,9 @@ test('a service that comes later is announced; one that is not there is refused'
   host.serve('late', (stream) => stream.end('here'));
   const [names] = await announced;
   t.true(names.length === 0 || names[0] === 'late');
-  t.is(await text(await guest.connect('late')), 'here');
+  const late = await guest.connect('late');
+  late.end();
+  t.is(await text(late), 'here');
   const refused = await guest.connect('nothing');
   const [error] = (await once(refused, 'error')) as [VproxyError];
   t.is(error.code, 'unknown-service');
