@@ -73,10 +73,13 @@ asRoot("the README's commands work where nothing is installed but its libraries"
   await checkEverydayUse(t, inBareRoot(t));
 });
 
-test('under the name of a utility, found in the search path, it is the wrapper', (t) => {
+test('under the name of a utility, found in the search path, it is the wrapper; vproxy storage link makes that name', (t) => {
   const folder = temporaryFolder(t);
-  symlinkSync(EXECUTABLE, join(folder, 'storcli64'));
+  symlinkSync(EXECUTABLE, join(folder, 'vproxy'));
+  symlinkSync('vproxy', join(folder, 'vproxy-storage'));
   const env = { PATH: folder, VPROXY_STORAGE_SOCKET: join(folder, 'nobody.sock') };
+  const linked = spawnSync('vproxy', ['storage', 'link', 'storcli64', '--folder', folder], { env, encoding: 'utf8' });
+  t.is(linked.stdout, `${folder}/storcli64 -> ${folder}/vproxy-storage\n`, linked.stderr);
   const { status, stderr } = spawnSync('storcli64', ['/c0', 'show'], { env, encoding: 'utf8' });
   t.is(stderr, `vproxy-storage: no vproxy answers on ${env.VPROXY_STORAGE_SOCKET} (ENOENT)\n`);
   t.is(status, 125);
