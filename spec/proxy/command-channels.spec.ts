@@ -160,14 +160,19 @@ test.serial('a relay between two commands of any kind is a channel', async (t) =
   const relay = join(PROJECT_ROOT, 'dist/spec/helpers/socket-relay.js');
   const server = await localServer(t, echo);
   const waiting: Socket[] = [];
+  const joined: Socket[] = [];
   const joiner = createServer({ allowHalfOpen: true }, (socket) => {
     const other = waiting.pop();
     if (other === undefined) waiting.push(socket);
     else other.pipe(socket).pipe(other);
     socket.on('error', () => undefined);
-    t.teardown(() => socket.destroy());
+    // The host comes back also while the test is being taken down.
+    joined.push(socket);
   }).listen(path);
-  t.teardown(() => joiner.close());
+  t.teardown(() => {
+    joiner.close();
+    for (const socket of joined) socket.destroy();
+  });
   const side = (...args: string[]): VproxyProcess =>
     spawnVproxy(t, ['-c', `exec:exec ${process.execPath} ${relay} ${path}`, ...args]);
   const host = side('-o', 'echo:127.0.0.1:0');
