@@ -52,10 +52,15 @@ test('a log file that can grow again has every line, or counts it as missing', a
   t.true(before.length > 2 && before.length < LINES, `${before.length}`);
   truncateSync(logFile);
   await refuse();
-  const [lost, refused] = await eventually(() => readLog().length === 2 && readLog());
-  const { event, fields } = JSON.parse(lost ?? '') as { event: string; fields: { count: number } };
-  t.deepEqual([event, fields.count + before.length], ['log-lost', LINES + 2]);
-  t.regex(refused ?? '', /"stream-refused"/);
+  // The last of the refusals before may be told of only now.
+  const { lost, rest } = await eventually(() => {
+    const [first = '{}', ...others] = readLog();
+    const { event, fields } = JSON.parse(first) as { event?: string; fields?: { count: number } };
+    const total = before.length + (fields?.count ?? 0) + others.length;
+    return total === LINES + 3 && { lost: event, rest: others };
+  });
+  t.is(lost, 'log-lost');
+  t.true(rest.length > 0 && rest.every((line) => line.includes('"stream-refused"')), rest.join('\n'));
   t.is((await vproxy.stop()).code, 0);
 });
 

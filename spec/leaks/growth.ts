@@ -18,24 +18,29 @@ const SAMPLES = 8;
 
 /** Does all operations and fails the test where memory grows with them; the figures go to the log. */
 export async function assertFlat(t: ExecutionContext, { name, operations, run, limitBytes }: Course): Promise<void> {
-  const beforeBytes = await heapBytes();
-  const startedAt = performance.now();
   const half = Math.floor(operations / 2);
+  const what = `${operations.toLocaleString('en')} ${name}`;
   await run(half);
-  const points: Point[] = [{ x: half, y: await heapBytes() }];
-  for (let done = half; done < operations; ) {
-    const count = Math.min(Math.ceil(half / SAMPLES), operations - done);
-    await run(count);
-    done += count;
+  let bytes = await growth(half, run);
+  t.log(`${what}: ${bytes.toFixed(3)} bytes each in the second half (a leak from ${limitBytes} on)`);
+  if (bytes >= limitBytes) {
+    // A leak goes on; what V8 takes for itself, once, does not.
+    bytes = await growth(half, run);
+    t.log(`${what}: ${bytes.toFixed(3)} bytes each in a third half`);
+  }
+  t.true(bytes < limitBytes, `${bytes.toFixed(3)} bytes are left behind by each of ${what}`);
+}
+
+/** By how many bytes an operation the heap grows while `count` of them are done. */
+async function growth(count: number, run: Course['run']): Promise<number> {
+  const points: Point[] = [{ x: 0, y: await heapBytes() }];
+  for (let done = 0; done < count; ) {
+    const next = Math.min(Math.ceil(count / SAMPLES), count - done);
+    await run(next);
+    done += next;
     points.push({ x: done, y: await heapBytes() });
   }
-  const seconds = (performance.now() - startedAt) / 1000;
-  const bytes = slope(points);
-  const heaps = [beforeBytes, points[0]?.y ?? 0, points.at(-1)?.y ?? 0].map((value) => (value / 1e6).toFixed(3));
-  const what = `${operations.toLocaleString('en')} ${name}`;
-  t.log(`${what} in ${seconds.toFixed(1)} s: heap ${heaps.join(' → ')} MB (start, half way, end)`);
-  t.log(`${what}: ${bytes.toFixed(3)} bytes each in the second half (a leak from ${limitBytes} on)`);
-  t.true(bytes < limitBytes, `${bytes.toFixed(3)} bytes are left behind by each of ${what}`);
+  return slope(points);
 }
 
 interface Point {
