@@ -12,7 +12,8 @@ export function findProgram(called: string, searchPath = ''): string {
   return found === undefined ? called : resolve(found, called);
 }
 
-function isExecutable(path: string): boolean {
+/** Whether this process may run what a path names. */
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;

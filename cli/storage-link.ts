@@ -1,18 +1,10 @@
 /** Links by which the storage wrapper is called as if it were a vendor's utility. */
-import {
-  accessSync,
-  constants,
-  lstatSync,
-  readlinkSync,
-  realpathSync,
-  renameSync,
-  symlinkSync,
-  unlinkSync,
-} from 'node:fs';
+import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../lib/errors.js';
 import { describeError } from '../lib/util/describe-error.js';
 import { escapeText } from '../lib/util/escape.js';
+import { isExecutable } from './find-program.js';
 
 /** What the wrapper is called where it has its own name: installed, and in a clone. */
 const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.js'];
@@ -105,14 +97,5 @@ function isWrapperLink(path: string): boolean {
   } catch (error) {
     if (['EINVAL', 'ENOENT', 'ENOTDIR'].includes(systemCode(error))) return false;
     throw error;
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -5,7 +5,7 @@ import type { Command } from '../control/command.js';
 import { openControl } from '../control/open-control.js';
 import { showProgress } from '../control/progress.js';
 import { formatCount } from '../control/units.js';
-import { waitForEnd } from '../control/wait-for-end.js';
+import { watchForEnd } from '../control/watch-for-end.js';
 
 /** The command. */
 export const command: Command = {
@@ -25,8 +25,9 @@ const GRACE_MS = 10_000;
 async function drain(args: Arguments): Promise<void> {
   const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
   const control = await openControl(args);
+  const waitForEnd = await watchForEnd(control);
   await control.drain({ timeoutS });
-  await showProgress(() => describeRest(control), waitForEnd(control, timeoutS * 1000 + GRACE_MS));
+  await showProgress(() => describeRest(control), waitForEnd(timeoutS * 1000 + GRACE_MS));
 }
 
 async function describeRest(control: ControlClient): Promise<string> {

@@ -2,7 +2,7 @@
 import type { Arguments } from '../control/arguments.js';
 import type { Command } from '../control/command.js';
 import { openControl } from '../control/open-control.js';
-import { waitForEnd } from '../control/wait-for-end.js';
+import { watchForEnd } from '../control/watch-for-end.js';
 
 /** The command. */
 export const command: Command = {
@@ -17,6 +17,7 @@ const TIMEOUT_MS = 10_000;
 
 async function stop(args: Arguments): Promise<void> {
   const control = await openControl(args);
+  const waitForEnd = await watchForEnd(control);
   await control.stop();
-  await waitForEnd(control, TIMEOUT_MS);
+  await waitForEnd(TIMEOUT_MS);
 }

@@ -1,5 +1,6 @@
 /** The system calls of AF_VSOCK, through the optional package koffi: Node has no sockets of that family. */
 import { VproxyError } from '../errors.js';
+import { loadLibc, type NativeCall } from '../util/load-libc.js';
 import type { VsockAddress } from './vsock-address.js';
 
 /** Calls of the system; each gives what the system gives, and a failure as the negative number of the error. */
@@ -16,14 +17,6 @@ export interface VsockSystem {
 
 /** Makes a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
 export type OpenVsockSystem = (description: string, instead: string) => Promise<VsockSystem>;
-
-type Call = (...args: unknown[]) => number;
-
-/** What is used of koffi. */
-interface Koffi {
-  load(path: null): { func(declaration: string): Call };
-  errno(): number;
-}
 
 const AF_VSOCK = 40;
 const SOCK_STREAM = 1;
@@ -65,15 +58,12 @@ export const openVsockSystem: OpenVsockSystem = async (description, instead) => 
 
 /** The calls for a family; another one than AF_VSOCK is for tests. Rejects as `import` does where koffi is missing. */
 export async function loadSocketSystem({ number, encode }: SocketFamily): Promise<VsockSystem> {
-  // Not a literal: neither the build nor its types need a package that may be absent.
-  const name: string = 'koffi';
-  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
-  const libc = koffi.load(null);
-  const call = (declaration: string): Call => {
-    const native = libc.func(declaration);
+  const libc = await loadLibc();
+  const call = (declaration: string): NativeCall => {
+    const native = libc.declare(declaration);
     return (...args) => {
       const result = native(...args);
-      return result < 0 ? -koffi.errno() : result;
+      return result < 0 ? -libc.errno() : result;
     };
   };
   const socket = call('int socket(int domain, int type, int protocol)');

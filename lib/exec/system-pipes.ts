@@ -4,6 +4,7 @@
  * `cat /dev/stdin` would wait for ever behind the end of its input.
  */
 import { closeSync, fchownSync } from 'node:fs';
+import { loadLibc, type NativeCall } from '../util/load-libc.js';
 
 /** The two ends of a pipe, as descriptors that no child inherits by itself. */
 export interface PipeEnds {
@@ -20,17 +21,9 @@ export interface PipeOwner {
 /** So many pipes, which `owner` may open once more; they are the caller's to close. Null where there are none to be had. */
 export type OpenPipes = (count: number, owner?: PipeOwner) => Promise<PipeEnds[] | null>;
 
-/** Makes a pipe; its two descriptors are written to `fds`. Zero, or less where the system refuses. */
-type Pipe2 = (fds: Buffer, flags: number) => number;
-
-/** What is used of koffi. */
-interface Koffi {
-  load(path: null): { func(declaration: string): Pipe2 };
-}
-
 const O_CLOEXEC = 0o2000000;
 
-let loading: Promise<Pipe2 | null> | null = null;
+let loading: Promise<NativeCall | null> | null = null;
 
 /** Loads what {@link openSystemPipes} needs; false where that is missing. It takes 10 ms, once in a process. */
 export async function loadSystemPipes(): Promise<boolean> {
@@ -59,9 +52,5 @@ export const openSystemPipes: OpenPipes = async (count, owner) => {
   }
 };
 
-async function load(): Promise<Pipe2> {
-  // Not a literal: neither the build nor its types need a package that may be absent.
-  const name: string = 'koffi';
-  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
-  return koffi.load(null).func('int pipe2(void *fds, int flags)');
-}
+/** It makes a pipe, and writes its two descriptors to a buffer. Zero, or less where the system refuses. */
+const load = async (): Promise<NativeCall> => (await loadLibc()).declare('int pipe2(void *fds, int flags)');

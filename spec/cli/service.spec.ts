@@ -1,6 +1,8 @@
 /** vproxy as a service: what it tells a service manager, the socket that it is handed, and its lines in the journal. */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { takeServiceEnvironment } from '../../cli/service/service-environment.js';
@@ -14,7 +16,34 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const withNotify = spawnSync('systemd-notify', ['--version']).error === undefined ? test : test.skip;
+/** Listens, runs the command with the socket in a process of its own, and keeps the socket when that has ended. */
+const HOLDER = `
+import os, signal, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind(sys.argv[1])
+listener.listen(8)
+child = os.fork()
+if child == 0:
+    held = os.dup(listener.fileno())
+    os.dup2(held, 3, True)
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    os.execvp(sys.argv[2], sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+os.waitpid(child, 0)
+signal.pause()
+`;
+
 const SYSTEM = { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', JOURNAL_STREAM: '' };
+
+async function connects(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } finally {
+    socket.destroy();
+  }
+}
 
 test('the environment is read for this process alone, and nothing of it is left for others', (t) => {
   const read = (environment: Record<string, string>) => {
@@ -110,6 +139,21 @@ test('a socket that is handed over is the control socket, and its file outlives 
   t.regex(stdout, new RegExp(`process ${vproxy.pid},`));
   t.is((await vproxy.stop()).code, 0);
   t.true(statSync(path).isSocket());
+});
+
+test('commands that end a process with such a socket come back when it has ended, and ask nobody anew', async (t) => {
+  for (const command of ['stop', 'drain']) {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'control.sock');
+    // The launcher's parent holds the socket on, as systemd does: who connects after the end waits for ever.
+    const hold = ['python3', '-c', HOLDER, path];
+    const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
+    const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher: hold });
+    await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over/);
+    const { code, stderr } = await runVproxy([command, '--socket', path]);
+    t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
+    t.is(await connects(path), true, 'the socket still takes connections');
+  }
 });
 
 test('of several sockets one has to be called control', async (t) => {

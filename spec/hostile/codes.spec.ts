@@ -29,6 +29,12 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'control-unavailable': 'a command that looks for a process',
   'cannot-create': 'a path of the operator',
   'storage-bad-request': 'a local program at the storage socket',
+  'command-not-found': 'a command of the operator at the peer',
+  'command-denied': 'a command of the operator at the peer',
+  'command-failed': 'a command of the operator at the peer',
+  'exec-unavailable': 'a command of the operator, and what becomes of its stream',
+  'copy-failed': 'a copy of the operator',
+  'copy-refused': 'a copy of the operator, whoever is hostile: spec/copy has the cases',
 };
 
 const CASES = [

@@ -1,4 +1,5 @@
 /** The system calls of pseudo-terminals that Node does not have, through the optional package koffi. */
+import { loadLibc, type NativeCall } from '../../util/load-libc.js';
 import type { TerminalSize } from '../messages.js';
 
 /** Calls of the system for the master of a pseudo-terminal. Each throws where the system refuses it. */
@@ -13,14 +14,6 @@ export interface TerminalCalls {
 
 /** Makes {@link TerminalCalls}. Rejects as `import` does where koffi is missing. */
 export type LoadTerminalCalls = () => Promise<TerminalCalls>;
-
-type Call = (...args: unknown[]) => number;
-
-/** What is used of koffi. */
-interface Koffi {
-  load(path: null): { func(declaration: string): Call };
-  errno(): number;
-}
 
 const PATH_BYTES = 128;
 
@@ -44,15 +37,12 @@ export const loadTerminalCalls: LoadTerminalCalls = () => {
 };
 
 async function load(): Promise<TerminalCalls> {
-  // Not a literal: neither the build nor its types need a package that may be absent.
-  const name: string = 'koffi';
-  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
-  const libc = koffi.load(null);
-  const call = (what: string, declaration: string): Call => {
-    const native = libc.func(declaration);
+  const libc = await loadLibc();
+  const call = (what: string, declaration: string): NativeCall => {
+    const native = libc.declare(declaration);
     return (...args) => {
       const result = native(...args);
-      if (result !== 0) throw new Error(`${what}: error ${koffi.errno()} of the system`);
+      if (result !== 0) throw new Error(`${what}: error ${libc.errno()} of the system`);
       return result;
     };
   };

@@ -28,6 +28,11 @@ export interface GuestOptions {
    * Default: the one of initramfs.ts.
    */
   readonly buildInitramfs?: (path: string, tools: Tools) => void;
+  /**
+   * A package of vproxy that is one file, on this machine: the guest has it as `GUEST_PACKAGE`, which the wrapper's name leads
+   * to, and no other command line of vproxy. Default: that of the built project.
+   */
+  readonly packageFile?: string;
   /** Default 1024. */
   readonly memoryMiB?: number;
   /** How long a boot may take until the agent answers, in milliseconds. Default 90,000. */

@@ -33,11 +33,14 @@ export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
     const keys = makeSshKeys(tools, folder);
     const { hostKeyFile, authorizedKey } = keys;
     const options = await plan(folder);
-    const { portName = PORT_NAME, modules = [], credentials = {} } = options;
+    const { portName = PORT_NAME, modules = [], credentials = {}, packageFile } = options;
     writeCredentials(folder, credentials);
     const archive = join(folder, 'initramfs');
     if (options.buildInitramfs !== undefined) options.buildInitramfs(archive, tools);
-    else buildInitramfs(archive, { tools, hostKeyFile, authorizedKey, ports: [portName], modules });
+    else {
+      const common = { tools, hostKeyFile, authorizedKey, ports: [portName], modules };
+      buildInitramfs(archive, { ...common, ...(packageFile !== undefined && { packageFile }) });
+    }
     const agent = await Agent.listen(join(folder, 'agent.sock'));
     const qmp = await Qmp.listen(join(folder, 'qmp.sock'));
     guest = new Guest({ folder, tools, accelerator, keys, agent, qmp, options });

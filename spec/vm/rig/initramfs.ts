@@ -15,6 +15,9 @@ export const GUEST_PROJECT = '/opt/vproxy';
 /** The command line of vproxy in the guest. */
 export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/cli/vproxy.js`;
 
+/** Where the guest has a package instead of it. */
+export const GUEST_PACKAGE = '/usr/local/bin/vproxy';
+
 /** The programs of the rig in the guest. */
 export const GUEST_RIG = `${GUEST_PROJECT}/dist/spec/vm/rig/guest`;
 
@@ -29,6 +32,8 @@ export interface InitramfsOptions {
   readonly ports: readonly string[];
   /** The modules to insert besides those of virtio-serial. */
   readonly modules: readonly string[];
+  /** See `GuestOptions.packageFile`. */
+  readonly packageFile?: string;
 }
 
 /**
@@ -46,8 +51,12 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
   addProgram(archive, tools.dropbear, '/usr/sbin/dropbear');
   addModules(archive, tools.kernel, modules);
   addAccounts(archive, options);
-  addProject(archive);
-  archive.addLink('/usr/sbin/storcli64', `${GUEST_PROJECT}/dist/cli/vproxy-storage.js`);
+  const { packageFile } = options;
+  // The rig's own programs need the libraries.
+  addProject(archive, packageFile === undefined ? ['dist/lib', 'dist/cli'] : ['dist/lib']);
+  if (packageFile !== undefined) addProgram(archive, packageFile, GUEST_PACKAGE);
+  const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/cli/vproxy-storage.js` : GUEST_PACKAGE;
+  archive.addLink('/usr/sbin/storcli64', wrapper);
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
   const ports = [...options.ports, AGENT_PORT];
   archive.addFile('/init', formatInitScript({ ports, modules, agent }), 0o755);
@@ -107,8 +116,8 @@ function addAccounts(archive: CpioWriter, options: InitramfsOptions): void {
   archive.addFile('/etc/dropbear/host_key', readFileSync(options.hostKeyFile), 0o600);
 }
 
-function addProject(archive: CpioWriter): void {
-  const parts = ['package.json', 'dist/lib', 'dist/cli', 'dist/spec/vm/rig', ...listProductionModules(PROJECT_ROOT)];
+function addProject(archive: CpioWriter, folders: readonly string[]): void {
+  const parts = ['package.json', ...folders, 'dist/spec/vm/rig', ...listProductionModules(PROJECT_ROOT)];
   for (const part of parts) {
     if (!existsSync(join(PROJECT_ROOT, part))) throw new Error(`${part} is not there: run npm run build`);
     addTree(archive, part, part.startsWith('dist/spec') ? '' : 'node_modules');

@@ -19,6 +19,8 @@ export interface LaboratoryPlan {
   readonly guestArgs?: (guest: Guest) => readonly string[];
   /** Whether the guest's vproxy starts with the usual forwards. Default true. */
   readonly hasGuestForwards?: boolean;
+  /** The words that start vproxy in the guest. Default: Node and the built project. */
+  readonly guestProgram?: readonly string[];
   /** Set on top of the environment of the guest's vproxy. Default: nothing. */
   readonly guestEnvironment?: Readonly<Record<string, string>>;
 }
@@ -82,13 +84,13 @@ export class Laboratory {
 
   /** Starts the vproxy of the guest anew. */
   async startGuestVproxy(): Promise<void> {
-    const { guestArgs, hasGuestForwards = true, guestEnvironment = {} } = this.#plan;
+    const { guestArgs, hasGuestForwards = true, guestEnvironment = {}, guestProgram } = this.#plan;
     const channel = guestArgs?.(this.guest) ?? ['-c', `virtserial-open:${this.guest.portPath}`];
     const incoming = GUEST_SERVICES.flatMap((service) => ['-i', `${service}:127.0.0.1:${GUEST_PORTS[service]}`]);
     const outgoing = ['-o', `host-echo:127.0.0.1:${GUEST_PORTS.hostEcho}`];
     const forwards = hasGuestForwards ? [...incoming, ...outgoing] : [];
     const environment = Object.entries(guestEnvironment).map(([name, value]) => `${name}=${value}`);
-    const command = ['node', GUEST_VPROXY, ...channel, ...forwards];
+    const command = [...(guestProgram ?? ['node', GUEST_VPROXY]), ...channel, ...forwards];
     // Which becomes what it starts, so that the job is vproxy.
     const words = environment.length === 0 ? command : ['env', ...environment, ...command];
     this.#guestVproxy = await this.guest.agent.spawn(words);

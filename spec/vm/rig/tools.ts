@@ -2,6 +2,8 @@
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
+import { isExecutable } from '../../../cli/find-program.js';
+
 /** The programs of the machine that the rig runs or puts into the guest, as absolute paths. */
 export interface Tools {
   readonly qemu: string;
@@ -52,15 +54,6 @@ export function findTools(): Tools {
 function findProgram(name: string): string | undefined {
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
   return folders.map((folder) => join(folder, name)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The newest kernel of which both the image and the modules can be read. */

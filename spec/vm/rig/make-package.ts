@@ -1,0 +1,13 @@
+/** Packages of vproxy that are one file. */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+
+import { PROJECT_ROOT } from '../../helpers/project-root.js';
+
+const MAKE_MS = 300_000;
+
+/** Makes a package by a script of `packaging/`, and gives its path, which is in `dist/`. */
+export function makePackage(script: 'bundle' | 'sea', name: string): string {
+  execFileSync('node', [`packaging/${script}.mjs`], { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS });
+  return join(PROJECT_ROOT, 'dist', name);
+}
