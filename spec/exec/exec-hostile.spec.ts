@@ -84,7 +84,8 @@ test('what comes behind EXIT is dropped', async (t) => {
   t.is(caller.said.at(-1), 'EXIT');
 });
 
-test('input in a great many tiny pieces that nobody takes costs little memory', async (t) => {
+// By itself: it measures the memory of the whole process.
+test.serial('input in a great many tiny pieces that nobody takes costs little memory', async (t) => {
   const runner = new TestRunner(t);
   const caller = runner.call({ argv: ['sleep', '1000'] });
   await caller.started;
