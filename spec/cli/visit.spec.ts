@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { TAKING_CONTROL } from '../helpers/log-lines.js';
 import { processPair } from '../helpers/process-pair.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
@@ -17,10 +18,12 @@ test.serial('forwards are added on both sides, used, watched and drained, and th
   const folder = temporaryFolder(t);
   const [hostSocket, guestSocket] = [join(folder, 'host.sock'), join(folder, 'guest.sock')];
   const waiting = runPiped(t, ['wait', '--service', 'echo', '--socket', hostSocket], {});
-  const { host } = await processPair(t, {
+  const { host, guest } = await processPair(t, {
     host: ['--name', 'visit-host', '--control', hostSocket],
     guest: ['--name', 'visit-guest', '--control', guestSocket],
   });
+  // That may come later than the session.
+  await Promise.all([host, guest].map((side) => side.waitForLine(TAKING_CONTROL)));
   const run = async (...words: readonly string[]): Promise<string> => {
     const { code, stdout, stderr } = await runVproxy([...words, '--socket', hostSocket]);
     t.deepEqual([code, stderr], [0, ''], words.join(' '));

@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
 import { eventually } from './eventually.js';
-import { ESTABLISHED } from './log-lines.js';
+import { ESTABLISHED, TAKING_CONTROL } from './log-lines.js';
 import { PROJECT_ROOT } from './project-root.js';
 import type { RunResult } from './run-vproxy.js';
 import { temporaryFolder } from './temp-folder.js';
@@ -74,7 +74,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
     options,
   );
   const host = spawnVproxy(t, [...hostWords, '--control', controls.host, '--metrics', '127.0.0.1:0'], options);
-  await Promise.all([guest.waitForLine(ESTABLISHED), host.waitForLine(ESTABLISHED)]);
+  await Promise.all([guest, host].flatMap((side) => [side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]));
 
   await checkConnect(t, program, controls.host);
   const status = JSON.parse((await run(program, ['status', '--json', '--socket', controls.guest])).stdout) as {
