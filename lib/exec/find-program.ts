@@ -11,33 +11,48 @@ export interface ProgramSearch {
   readonly path: string;
 }
 
+/** A path where a program may be. */
+export interface FoundProgram {
+  /** Absolute. */
+  readonly file: string;
+  /** Null where it can be run; `ENOENT`, or why not. */
+  readonly refusal: string | null;
+}
+
+/** So many folders of `PATH` are looked at together: each look is a way through the thread pool. */
+const FOLDERS_AT_ONCE = 8;
+
 /**
- * The absolute path of a program: a name with a slash is taken from `cwd` on, another one is looked up in `path`. Whether
- * anything is there is not said for a name with a slash. Rejects with `command-not-found`; where there is something of
- * that name which cannot be run, the first such path is given.
+ * Where a program is: a name with a slash is taken from `cwd` on, another one is looked up in `path`. Where nothing of
+ * that name can be run there, it is the first that cannot. Rejects with `command-not-found` where there is none.
  */
-export async function findProgram(name: string, search: ProgramSearch): Promise<string> {
-  if (name.includes('/')) return join(search.cwd, name);
-  let second: string | null = null;
-  for (const folder of name === '' ? [] : search.path.split(':')) {
-    const file = join(search.cwd, folder === '' ? name : `${folder}/${name}`);
-    const why = await refusal(file);
-    if (why === null) return file;
-    if (why !== 'ENOENT') second ??= file;
+export async function findProgram(name: string, search: ProgramSearch): Promise<FoundProgram> {
+  if (name.includes('/')) return lookAt(join(search.cwd, name));
+  const folders = name === '' ? [] : search.path.split(':');
+  let second: FoundProgram | null = null;
+  for (let at = 0; at < folders.length; at += FOLDERS_AT_ONCE) {
+    const files = folders.slice(at, at + FOLDERS_AT_ONCE).map((folder) => (folder === '' ? name : `${folder}/${name}`));
+    for (const found of await Promise.all(files.map((file) => lookAt(join(search.cwd, file))))) {
+      if (found.refusal === null) return found;
+      if (found.refusal !== 'ENOENT') second ??= found;
+    }
   }
   if (second !== null) return second;
   throw notFound(name);
 }
 
-/** Rejects with `command-not-found` or `command-failed` unless `file` is a program; `name` is what it was called. */
-export async function requireProgram(file: string, name: string): Promise<void> {
-  const why = await refusal(file);
-  if (why === 'ENOENT') throw notFound(name);
-  if (why !== null) throw new VproxyError('command-failed', `${show(name)}: ${why}`);
+/** What is at a path. */
+export async function lookAt(file: string): Promise<FoundProgram> {
+  return { file, refusal: await refusalOf(file) };
 }
 
-/** Null where `file` can be run; `ENOENT`, or why not. */
-async function refusal(file: string): Promise<string | null> {
+/** Throws `command-not-found` or `command-failed` unless it can be run; `name` is what it was called. */
+export function requireRunnable({ refusal }: FoundProgram, name: string): void {
+  if (refusal === 'ENOENT') throw notFound(name);
+  if (refusal !== null) throw new VproxyError('command-failed', `${show(name)}: ${refusal}`);
+}
+
+async function refusalOf(file: string): Promise<string | null> {
   try {
     const found = await stat(file);
     if (found.isDirectory()) return 'is a folder';

@@ -57,6 +57,25 @@ test('a program is looked up as execvp does', async (t) => {
   t.deepEqual([options.file, options.argv], [`${root}/usr/cat`, ['cat', 'x']]);
 });
 
+test('the first folder of a long PATH that has a program to run gives it, whatever cannot be run before', async (t) => {
+  const { root, system } = machine(t);
+  const folders = Array.from({ length: 20 }, (_, index) => path.join(root, String(index)));
+  for (const folder of folders) mkdirSync(folder);
+  const put = (index: number, mode: number) => writeFileSync(path.join(root, String(index), 'tool'), '', { mode });
+  const found = async () => {
+    const request = { argv: ['tool'], env: { PATH: folders.join(':') } };
+    return (await decideCommand(request, any, system)).options.file;
+  };
+  await t.throwsAsync(found(), { code: 'command-not-found' });
+  put(3, 0o644);
+  put(12, 0o644);
+  await t.throwsAsync(found(), { code: 'command-failed', message: 'tool: permission denied' });
+  for (const index of [17, 14, 5, 4, 1, 0]) {
+    put(index, 0o755);
+    t.is(await found(), path.join(root, String(index), 'tool'));
+  }
+});
+
 for (const [name, code, message] of [
   ['missing', 'command-not-found', 'missing: command not found'],
   ['', 'command-not-found', "'': command not found"],
