@@ -11,7 +11,7 @@ const PREFIXES: Readonly<Record<LogLevel, string>> = {
 };
 
 /** `vproxy: warning: MESSAGE`, without a newline; with `hasDetails` the event's fields behind it. */
-export function formatTextLine({ level, message, fields }: LogEvent, hasDetails: boolean): string {
+export function formatTextLine({ level, message, fields }: Omit<LogEvent, 'event'>, hasDetails: boolean): string {
   const facts = Object.entries(fields).map(([key, value]) => `${key}=${escapeText(JSON.stringify(value))}`);
   const details = hasDetails && facts.length > 0 ? ` (${facts.join(' ')})` : '';
   return `vproxy: ${PREFIXES[level]}${message}${details}`;

@@ -43,4 +43,6 @@ export { createStorageEmulator, type StorageEmulator, type StorageEmulatorEvents
 export type { StorageHandler } from './storage/emulator-connection.js';
 export type { HostPort } from './util/host-port.js';
 export type { ListenAddress } from './util/listen.js';
-export type { LogEvent, LogLevel } from './util/log-event.js';
+export type { InheritedSocket } from './util/listen-inherited.js';
+export type { LogEvent, LogEventName, LogLevel } from './util/log-event.js';
+export type { FileAccess } from './util/socket-access.js';

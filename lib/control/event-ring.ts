@@ -2,7 +2,9 @@
 import type { LogEvent } from '../util/log-event.js';
 
 /** An event with its place among all events of the process. */
-export interface ControlEvent extends LogEvent {
+export interface ControlEvent extends Omit<LogEvent, 'event'> {
+  /** One of `LOG_EVENTS`, or of those of another version. */
+  readonly event: string;
   /** 1 for the first one, and one more for each. */
   readonly seq: number;
   /** When it happened: ISO 8601, UTC. */

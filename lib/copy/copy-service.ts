@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log } from '../util/log-event.js';
+import type { Log, LogEventName } from '../util/log-event.js';
 import { CopyProgress } from './copy-progress.js';
 import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
 import { receiveFiles } from './receiver.js';
@@ -136,7 +136,7 @@ export class CopyService {
 
   #log(
     level: 'info' | 'warn',
-    event: string,
+    event: LogEventName,
     { direction }: CopyRequest,
     paths: readonly string[],
     outcome: string,

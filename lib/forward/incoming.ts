@@ -3,7 +3,7 @@ import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log, LogLevel } from '../util/log-event.js';
+import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import type { EndpointKinds } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
 import type { Forward } from './forward.js';
@@ -107,7 +107,7 @@ export class IncomingForward implements Forward {
     return `${this.endpointText} (${this.spec.service})`;
   }
 
-  #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
+  #log(level: LogLevel, event: LogEventName, message: string, stream?: SessionStream, ending?: StreamEnding): void {
     const { id = null } = this.#options;
     const place = { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
     this.#options.log({

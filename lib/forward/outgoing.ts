@@ -4,7 +4,7 @@ import { toVproxyError, type VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
 import { type ListenAddress, listen } from '../util/listen.js';
-import type { Log, LogLevel } from '../util/log-event.js';
+import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { descriptorShortage } from '../util/spare-descriptors.js';
 import type { EndpointKinds } from './endpoint-kind.js';
@@ -198,7 +198,7 @@ export class OutgoingForward implements Forward {
     return `${this.#endpointText} (${service})`;
   }
 
-  #log(level: LogLevel, event: string, message: string, stream?: SessionStream, ending?: StreamEnding): void {
+  #log(level: LogLevel, event: LogEventName, message: string, stream?: SessionStream, ending?: StreamEnding): void {
     const { id = null } = this.#options;
     const service = stream?.service ?? this.spec.service;
     const place = { forward: id, direction: 'outgoing', endpoint: this.#endpointText, service };

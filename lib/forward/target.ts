@@ -2,7 +2,7 @@
 import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { Clock } from '../util/clock.js';
-import type { LogLevel } from '../util/log-event.js';
+import type { LogEventName, LogLevel } from '../util/log-event.js';
 import type { InputFilter } from './input-filter.js';
 
 /** Serves the streams of one service. */
@@ -30,7 +30,7 @@ export interface TargetContext {
   readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
   /** What a socket of the target is given before the stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
-  readonly log: (level: LogLevel, event: string, message: string, stream?: SessionStream) => void;
+  readonly log: (level: LogLevel, event: LogEventName, message: string, stream?: SessionStream) => void;
 }
 
 /** Refuses a stream where as many are served as may be. True when it did. */

@@ -2,7 +2,7 @@
 import { LogFile, type Rotation } from '../forward/log-file.js';
 import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/json-line.js';
-import type { Log, LogEvent } from '../util/log-event.js';
+import type { Log, LogEvent, LogEventName } from '../util/log-event.js';
 
 /** The events that are written; none of them is ever left out for coming too often. */
 const AUDITED: ReadonlySet<string> = new Set([
@@ -95,7 +95,7 @@ export class AuditLog {
     return this.#file.close();
   }
 
-  #tell(level: LogEvent['level'], event: string, message: string): void {
+  #tell(level: LogEvent['level'], event: LogEventName, message: string): void {
     this.#log({ level, event, message, fields: {} });
   }
 }

@@ -6,7 +6,7 @@ import { parseForwardSpec } from '../forward/spec.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
-import type { Log, LogLevel } from '../util/log-event.js';
+import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import { type ChannelOptions, DEFAULT_LABEL, parseLabel } from './channel-options.js';
 import { type GroupFolder, readGroupFolder } from './group-folder.js';
 import { GroupPattern } from './group-pattern.js';
@@ -230,13 +230,19 @@ export class ChannelGroup {
   }
 
   /** Logs a line about something, unless it was the last one about it. */
-  #tell(subject: string, level: LogLevel, event: string, message: string, fields: Record<string, string> = {}): void {
+  #tell(
+    subject: string,
+    level: LogLevel,
+    event: LogEventName,
+    message: string,
+    fields: Record<string, string> = {},
+  ): void {
     if (this.#told.get(subject) === message) return;
     this.#told.set(subject, message);
     this.#log(level, event, message, fields);
   }
 
-  #log(level: LogLevel, event: string, message: string, fields: Record<string, string> = {}): void {
+  #log(level: LogLevel, event: LogEventName, message: string, fields: Record<string, string> = {}): void {
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
     this.#host.log({ level, event, message: `${prefix}${message}`, fields: { group: this.label, ...fields } });
   }

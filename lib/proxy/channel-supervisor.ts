@@ -7,7 +7,7 @@ import type { Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { LogEvent } from '../util/log-event.js';
+import type { LogEvent, LogEventName } from '../util/log-event.js';
 import { adviceFor } from './auth-advice.js';
 import { LinkRunner } from './link-runner.js';
 import type { ChannelState } from './status.js';
@@ -143,7 +143,7 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
     if (this.#session === null) this.emit('state', state, detail, nextTryMs);
   }
 
-  protected log(level: LogEvent['level'], event: string, message: string, fields: LogEvent['fields'] = {}): void {
+  protected log(level: LogEvent['level'], event: LogEventName, message: string, fields: LogEvent['fields'] = {}): void {
     this.emit('log', { level, event, message, fields });
   }
 }

@@ -8,7 +8,8 @@ function limited() {
   const clock = new ManualClock();
   const events: LogEvent[] = [];
   const limit = new LogLimit((event) => events.push(event), clock);
-  const log = (event: string, level: LogLevel = 'info') => limit.log({ level, event, message: event, fields: {} });
+  const log = (event: LogEvent['event'], level: LogLevel = 'info') =>
+    limit.log({ level, event, message: event, fields: {} });
   return { clock, limit, events, log };
 }
 

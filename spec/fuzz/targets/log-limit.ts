@@ -5,7 +5,14 @@ import type { LogEvent } from '../../../lib/util/log-event.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import { FuzzInput } from '../fuzz-input.js';
 
-const EVENTS = ['stream-refused', 'session-ended', 'channel-open', 'accept-failed', 'listening', 'storage-call'];
+const EVENTS = [
+  'stream-refused',
+  'session-ended',
+  'channel-waiting',
+  'accept-failed',
+  'listening',
+  'storage-call',
+] as const;
 const LEVELS = ['info', 'warn', 'error', 'debug'] as const;
 const [BURST_LINES, LINES_PER_SECOND] = [100, 10];
 

@@ -16,7 +16,7 @@ export function fuzzLogLines(bytes: Uint8Array): void {
   const isCut = text.length > maxLength;
   assert.equal(unescapeText(shown), isCut ? `${text.slice(0, maxLength)}…` : text);
 
-  const event = { level: 'info', event: 'channel-open', message: shown, fields: { [text]: text, text } } as const;
+  const event = { level: 'info', event: 'channel-waiting', message: shown, fields: { [text]: text, text } } as const;
   const line = formatJsonLine(event, new Date(0));
   assert.doesNotMatch(line, /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/);
   const { message, fields } = JSON.parse(line) as typeof event;
