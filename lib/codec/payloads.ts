@@ -52,8 +52,8 @@ export function decodeGoaway(payload: Uint8Array): Goaway {
   return { ...decodeReason(object, 'GOAWAY'), last };
 }
 
-/** One list of services as the payloads of one or more SERVICES frames (R-SERVICES-1). */
-export function encodeServices(services: readonly string[]): Buffer[] {
+/** One list of services as the payloads of one or more SERVICES frames; the last has the time of day, where there is one (R-SERVICES-1). */
+export function encodeServices(services: readonly string[], timeMs: number | null = null): Buffer[] {
   const payloads: Buffer[] = [];
   let batch: string[] = [];
   let batchBytes = 0;
@@ -67,18 +67,29 @@ export function encodeServices(services: readonly string[]): Buffer[] {
     batch.push(service);
     batchBytes += service.length + 3;
   }
-  payloads.push(encodeJson({ services: batch }));
+  payloads.push(encodeJson(timeMs === null ? { services: batch } : { services: batch, time: Math.round(timeMs) }));
   return payloads;
 }
 
-export function decodeServices(payload: Uint8Array): { readonly services: string[]; readonly more: boolean } {
-  const { services, more = false } = decodeObject(payload, 'SERVICES');
+/** What SERVICES says. */
+export interface ServiceList {
+  readonly services: string[];
+  readonly more: boolean;
+  /** The sender's time of day in milliseconds since 1970, or null. */
+  readonly timeMs: number | null;
+}
+
+export function decodeServices(payload: Uint8Array): ServiceList {
+  const { services, more = false, time = null } = decodeObject(payload, 'SERVICES');
   const isName = (name: unknown): name is string => typeof name === 'string' && SERVICE_NAME.test(name);
   if (!Array.isArray(services) || !services.every(isName)) {
     throw new VproxyError('protocol-error', 'SERVICES is not a list of names of services');
   }
   if (typeof more !== 'boolean') throw new VproxyError('protocol-error', 'the field more of SERVICES is not a boolean');
-  return { services, more };
+  if (time !== null && !(Number.isSafeInteger(time) && (time as number) >= 0)) {
+    throw new VproxyError('protocol-error', 'the field time of SERVICES is not a time');
+  }
+  return { services, more, timeMs: time as number | null };
 }
 
 /** Writes a credit (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */

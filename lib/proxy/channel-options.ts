@@ -124,6 +124,7 @@ export function settingsFor(
     keys,
     secure: secureLayer(traits, keys),
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
+    timeOfDay: Date.now,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),
   });
 }

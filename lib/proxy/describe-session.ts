@@ -14,6 +14,7 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
     tls,
     ageMs: Math.round(session.ageMs),
     roundTripMs: session.roundTripMs,
+    clockOffsetMs: session.clockOffsetMs,
     streams: session.streamCount,
     sendCreditBytes: session.sendCreditBytes,
     unwrittenBytes: session.unwrittenBytes,

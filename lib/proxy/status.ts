@@ -61,6 +61,9 @@ export interface SessionStatus {
   readonly ageMs: number;
   /** Null before the first measurement. */
   readonly roundTripMs: number | null;
+  /** By how much the peer's clock was ahead when it last said what it offers; null where it has not said its time. */
+  readonly clockOffsetMs: number | null;
+  /** Streams open now. */
   readonly streams: number;
   /** What may still be sent before the peer gives more, all streams together. */
   readonly sendCreditBytes: number;

@@ -9,13 +9,15 @@ export const MAX_SERVICES = 4096;
 export class OwnServices {
   readonly #send: (payload: Buffer) => void;
   readonly #isBusy: () => boolean;
+  readonly #timeOfDay: (() => number) | null;
   #announced: string | null = null;
   #wanted: readonly string[] = [];
 
-  /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. */
-  constructor(send: (payload: Buffer) => void, isBusy: () => boolean) {
+  /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. `timeOfDay` is told along, unless it is null. */
+  constructor(send: (payload: Buffer) => void, isBusy: () => boolean, timeOfDay: (() => number) | null) {
     this.#send = send;
     this.#isBusy = isBusy;
+    this.#timeOfDay = timeOfDay;
   }
 
   /** Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. */
@@ -33,7 +35,7 @@ export class OwnServices {
 
   #sendWanted(): void {
     this.#announced = this.#wanted.join(' ');
-    for (const payload of encodeServices(this.#wanted)) this.#send(payload);
+    for (const payload of encodeServices(this.#wanted, this.#timeOfDay?.() ?? null)) this.#send(payload);
   }
 }
 
@@ -41,6 +43,18 @@ export class OwnServices {
 export class PeerServices {
   #names: ReadonlySet<string> = new Set();
   #partial: string[] = [];
+  #clockOffsetMs: number | null = null;
+  readonly #timeOfDay: (() => number) | null;
+
+  /** `timeOfDay` is that of this side; null where it does not matter. */
+  constructor(timeOfDay: (() => number) | null = null) {
+    this.#timeOfDay = timeOfDay;
+  }
+
+  /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */
+  get clockOffsetMs(): number | null {
+    return this.#clockOffsetMs;
+  }
 
   get names(): ReadonlySet<string> {
     return this.#names;
@@ -48,13 +62,14 @@ export class PeerServices {
 
   /** Takes a SERVICES frame. True when the list is complete. Throws `protocol-error` and `flood`. */
   receive(payload: Buffer): boolean {
-    const { services, more } = decodeServices(payload);
+    const { services, more, timeMs } = decodeServices(payload);
     this.#partial.push(...services);
     if (this.#partial.length > MAX_SERVICES) {
       throw new VproxyError('flood', `the peer lists more than ${MAX_SERVICES} services`);
     }
     if (more) return false;
     this.#names = new Set(this.#partial);
+    this.#clockOffsetMs = timeMs === null || this.#timeOfDay === null ? null : timeMs - this.#timeOfDay();
     this.#partial = [];
     return true;
   }

@@ -78,7 +78,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #admission: Admission;
   readonly #retractions: Retractions;
   readonly #ownServices: OwnServices;
-  readonly #peerServices = new PeerServices();
+  readonly #peerServices: PeerServices;
   readonly #host: StreamHost;
   readonly #startedAtMs: number;
   #receivedChunks = 0;
@@ -146,7 +146,9 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#ownServices = new OwnServices(
       (payload) => this.#control(FRAME_TYPE.SERVICES, 0, payload),
       () => sink.unwrittenBytes > 0,
+      settings.timeOfDay,
     );
+    this.#peerServices = new PeerServices(settings.timeOfDay);
     this.#host = new SessionHost({
       clock,
       credit: this.#credit,
@@ -218,6 +220,11 @@ export class Session extends EventEmitter<SessionEvents> {
   /** What the peer offers now. */
   get peerServices(): ReadonlySet<string> {
     return this.#peerServices.names;
+  }
+
+  /** By how much the peer's time of day was ahead when it sent its services last, in milliseconds; null where it is not known. */
+  get clockOffsetMs(): number | null {
+    return this.#peerServices.clockOffsetMs;
   }
 
   /** The newest round-trip time, in milliseconds; null before the first measurement. */

@@ -28,6 +28,8 @@ export interface SessionSettings {
   readonly drainTimeoutMs: number;
   /** What all windows of this channel's streams may grow by together, beyond their first credits. */
   readonly receiveBudget: Budget;
+  /** The time of day in milliseconds since 1970, which the peer is told (R-SERVICES-1); null: it is not told. Default null. */
+  readonly timeOfDay: (() => number) | null;
   /** Random bytes for nonces. */
   readonly randomBytes: (size: number) => Buffer;
 }
@@ -49,6 +51,7 @@ export function sessionSettings(
     integrity: true,
     keys: () => [],
     secure: null,
+    timeOfDay: null,
     deadAfterMs: null,
     openTimeoutMs: 30_000,
     drainTimeoutMs: 30_000,

@@ -32,6 +32,7 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
           tls: null,
           ageMs: 1000,
           roundTripMs: 0.25,
+          clockOffsetMs: null,
           streams: 3,
           sendCreditBytes: 0,
           unwrittenBytes: 0,

@@ -62,6 +62,37 @@ test('R-SERVICES-1: a list replaces the one before, when it is complete', (t) =>
   ]);
 });
 
+test('R-SERVICES-1: the time of day stands in the last frame of a list, where a side tells it', (t) => {
+  const services = Array.from({ length: 100 }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
+  const peer = FramePeer.established({ settings: { timeOfDay: () => 1_800_000_000_000.4 } });
+  peer.log.take();
+  peer.session.setServices(services);
+  peer.pump();
+  const times = peer.log.take().map((frame) => jsonOf(frame)['time']);
+  t.deepEqual(times, [undefined, 1_800_000_000_000]);
+});
+
+test('R-SERVICES-1: by the time of day of a list a side knows how the clocks differ, and without one it does not', (t) => {
+  const settings = { timeOfDay: () => 1_800_000_000_000 };
+  const peer = FramePeer.established({ settings });
+  peer.send(SERVICES, 0, { services: [], time: 1_799_999_990_000 });
+  t.is(peer.session.clockOffsetMs, -10_000);
+  for (const time of [null, undefined]) {
+    peer.send(SERVICES, 0, { services: [], time: 1 });
+    peer.send(SERVICES, 0, { services: [], time });
+    t.is(peer.session.clockOffsetMs, null);
+  }
+  const silent = FramePeer.established();
+  silent.send(SERVICES, 0, { services: [], time: 1 });
+  t.is(silent.session.clockOffsetMs, null);
+});
+
+test('R-SERVICES-1: a time that is none ends the session', (t) => {
+  for (const time of ['12:00', -1, 1.5, 2 ** 53, true, {}]) {
+    endsWith(t, 'protocol-error', (peer) => peer.send(SERVICES, 0, { services: [], time }));
+  }
+});
+
 test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', (t) => {
   t.is(MAX_SERVICES, 4096);
   const send = (peer: FramePeer, count: number): void => {

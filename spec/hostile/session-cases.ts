@@ -66,6 +66,8 @@ const WRONG: readonly (readonly [what: string, code: ErrorCode, ...sent: Sent])[
   ['OPEN behind a byte order mark', 'protocol-error', OPEN, 3, Buffer.from('\ufeff{"service":"echo"}')],
   ['SERVICES with an escape in a name', 'protocol-error', SERVICES, 0, { services: ['\u001b[2Jssh'] }],
   ['SERVICES of lists', 'protocol-error', SERVICES, 0, { services: [[['ssh']]] }],
+  ['SERVICES at the time 1e999', 'protocol-error', SERVICES, 0, Buffer.from('{"services":[],"time":1e999}')],
+  ['SERVICES with a text for its time', 'protocol-error', SERVICES, 0, { services: [], time: '12:00' }],
   ['RESET with an escape in its code', 'protocol-error', RESET, 1, { code: '\u001b[2J', message: '' }],
   ['RESET whose message is a number', 'protocol-error', RESET, 1, { code: 'denied', message: 7 }],
   ['GOAWAY whose last is -1', 'protocol-error', GOAWAY, 0, { ...REASON, last: -1 }],

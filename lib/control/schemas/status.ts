@@ -31,6 +31,10 @@ const sessionStatusSchema = z
     tls: z.enum(['psk', 'cert']).nullable().describe('How what passes is encrypted; null: not by vproxy'),
     ageMs: amount(),
     roundTripMs: measure().nullable().describe('Null before the first measurement'),
+    clockOffsetMs: z
+      .int()
+      .nullable()
+      .describe('By how much the clock of the peer was ahead when it last said what it offers'),
     streams: amount(),
     sendCreditBytes: z.int().describe('What may still be sent before the peer gives more, all streams together'),
     unwrittenBytes: amount().describe('What the channel was given and has not written'),
