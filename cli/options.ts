@@ -9,7 +9,7 @@ export const RUN_OPTIONS = {
     requiresArg: true,
     group: 'Channel:',
     describe:
-      '[LABEL=]KIND:ADDRESS[,key=value…] or URI of a channel (required), such as unix-connect:/run/vm1.sock; repeatable',
+      '[LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
   },
   name: {
     type: 'string',

@@ -1,10 +1,11 @@
-/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, or a URI. */
+/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
 import { toVproxyError, VproxyError } from '../errors.js';
 import { joinWithCommas, splitAtCommas } from '../util/comma-list.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelKind, ChannelTraits } from './kind.js';
 import { CHANNEL_KINDS } from './kinds.js';
 import { applyOptions, formatOptions } from './options.js';
+import { parseQemuChardev } from './qemu-chardev.js';
 import { type ChannelParts, parseChannelUri } from './uri.js';
 
 /** A channel that somebody asked for. */
@@ -21,10 +22,16 @@ export interface ChannelAddress {
 
 /** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
 export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKind> = CHANNEL_KINDS): ChannelAddress {
-  const { kindName, addressText, options } = explain(text, () => parseChannelUri(text) ?? parseShortForm(text));
+  const { kindName, addressText, options } = explain(
+    text,
+    () => parseChannelUri(text) ?? parseQemuChardev(text) ?? parseShortForm(text),
+  );
   const kind = kinds.get(kindName);
   if (kind === undefined)
-    throw bad(text, `should be KIND:ADDRESS or a URI, where KIND is one of: ${[...kinds.keys()].join(', ')}`);
+    throw bad(
+      text,
+      `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...kinds.keys()].join(', ')}`,
+    );
   const plain = explain(text, () => kind.parse(addressText));
   const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };

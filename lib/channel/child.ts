@@ -62,7 +62,8 @@ export async function startChild(command: string, clock: Clock): Promise<Child> 
 
 const TERM_MS = 250;
 
-function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+/** Signals a process that leads a session of its own, and all that it started; none where they have ended. */
+export function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   try {
     if (pid !== undefined) process.kill(-pid, signal);
   } catch {

@@ -2,6 +2,7 @@
 import { exec } from './exec.js';
 import { fd } from './fd.js';
 import type { ChannelKind } from './kind.js';
+import { libvirt } from './libvirt.js';
 import { pipeOpen } from './pipe-open.js';
 import { stdio } from './stdio.js';
 import { tcpConnect } from './tcp-connect.js';
@@ -27,6 +28,7 @@ export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map<string, C
   ['stdio', stdio],
   ['fd', fd],
   ['exec', exec],
+  ['libvirt', libvirt],
   ['vsock-mux-connect', vsockMuxConnect],
   ['vsock-mux-listen', vsockMuxListen],
   ['vsock-connect', vsockConnect],

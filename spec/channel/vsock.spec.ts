@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { openSync, readdirSync } from 'node:fs';
-import net from 'node:net';
 import { constants } from 'node:os';
 import test, { type ExecutionContext } from 'ava';
 import type { Link } from '../../lib/channel/link.js';
@@ -12,6 +10,7 @@ import { deferred } from '../../lib/util/deferred.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { type LinkPair, patiently } from '../helpers/channel-pair.js';
 import { eventually } from '../helpers/eventually.js';
+import { freePort } from '../helpers/free-port.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 import { localServer } from '../helpers/proxies.js';
 
@@ -28,16 +27,6 @@ const loopback = loadSocketSystem({
 });
 const connectKind = vsockConnectKind(() => loopback);
 const listenKind = vsockListenKind(() => loopback);
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 async function openPair(t: ExecutionContext): Promise<LinkPair> {
   const accepted = deferred<Link>();

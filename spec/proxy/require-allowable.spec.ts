@@ -24,6 +24,7 @@ const LOCAL: Readonly<Record<string, readonly string[]>> = {
   stdio: [''],
   fd: ['3'],
   exec: ['ssh host vproxy -c stdio:'],
+  libvirt: ['vm1', 'vm1:org.vproxy.0,uri=qemu:///system'],
   'vsock-mux-connect': ['/x.vsock:1'],
   'vsock-mux-listen': ['/x.vsock_1'],
   'vsock-connect': ['2:1'],

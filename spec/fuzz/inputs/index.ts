@@ -4,7 +4,15 @@ import type { FuzzTargetName } from '../targets/index.js';
 import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
 import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
-import { argumentInputs, channelInputs, forwardInputs, globInputs, hybridInputs, logInputs } from './text-inputs.js';
+import {
+  argumentInputs,
+  channelInputs,
+  forwardInputs,
+  globInputs,
+  hybridInputs,
+  logInputs,
+  xmlInputs,
+} from './text-inputs.js';
 
 const lines = fc
   .array(fc.constantFrom('\n', '\n\n', 'x', 'line\n', 'x'.repeat(130)), { maxLength: 12 })
@@ -29,4 +37,5 @@ export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>>
   'storage-wire': wireInputs,
   'tls-records': recordInputs,
   'wrapper-call': storageStreamInputs,
+  xml: xmlInputs,
 };

@@ -51,6 +51,24 @@ const GOOD_CHANNELS = [
   'tcp://[::1]:9000?streams=9',
   'vsock://2:4294967294',
   'ssh://u%20x@h:22/run/a%20b?in-flight=65536',
+  'libvirt:a::b:org.vproxy.0,uri=qemu+unix:///system?socket=/a,,b',
+  'qemu:-chardev "socket,id=c0,path=/run/a,,b,server=on,wait=off,frame=4096" \\',
+  'qemu:tcp:[::1]:9000,server,nowait,streams=9',
+  'qemu:socket,host=0.0.0.0,port=9000,reconnect=10,in-flight=65536',
+];
+const CHARDEVS = [
+  'socket',
+  'unix:',
+  'tcp:',
+  'pipe',
+  'pipe:',
+  'pty',
+  'pty:',
+  'path=/a',
+  'host=',
+  'port=1',
+  'server',
+  'nowait',
 ];
 const GOOD_FORWARDS = [
   'x:/run/a,,b:-:-,mode=0660,user=root,group=7',
@@ -66,6 +84,7 @@ const GOOD_FORWARDS = [
 export const channelInputs = fc.oneof(
   one(GOOD_CHANNELS),
   channel,
+  joined([one(['qemu:']), tokens([...CHARDEVS, ...CHARDEVS, ...SIGNS, ',', ',', ',', ...CHANNEL_OPTIONS])]),
   tokens([...kindOf(CHANNEL_KINDS.keys()), ...ADDRESSES, ...SIGNS]),
 );
 
@@ -111,6 +130,50 @@ export const logInputs = after(
   fc
     .array(fc.oneof(fc.constantFrom(...UNITS), fc.string({ unit: 'binary', maxLength: 8 })), { maxLength: 40 })
     .map((list) => Buffer.from(list.join(''), 'utf16le')),
+);
+
+const TAGS = [
+  '<a>',
+  '</a>',
+  '<b ',
+  '/>',
+  '>',
+  'c="',
+  "c='",
+  '"',
+  "'",
+  ' d=',
+  '<!--',
+  '-->',
+  '<![CDATA[',
+  ']]>',
+  '<?',
+  '?>',
+];
+const REFERENCES = [
+  '&lt;',
+  '&amp;',
+  '&#10;',
+  '&#x26;',
+  '&#xd800;',
+  '&x;',
+  '&',
+  ';',
+  '<!DOCTYPE a>',
+  '<',
+  '\ufeff',
+  'text',
+];
+const GOOD_XML = [
+  '<a b="&amp;&#10;\'" c=\'"\'><!-- <x> --><b/><![CDATA[<x>]]></a>',
+  '<?xml version="1.0"?><domain id="1"><devices><channel type="unix"/></devices></domain>',
+];
+
+/** Documents of XML. */
+export const xmlInputs = fc.oneof(
+  one(GOOD_XML),
+  joined([one(['<a>', '<a b="']), tokens([...TAGS, ...REFERENCES], 12), one(['</a>', '"/>'])]),
+  tokens([...TAGS, ...TAGS, ...REFERENCES], 20),
 );
 
 /** Patterns and texts. */

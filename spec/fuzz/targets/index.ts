@@ -16,6 +16,7 @@ import { fuzzPayloads } from './payloads.js';
 import { fuzzStorageWire } from './storage-wire.js';
 import { fuzzTlsRecords } from './tls-records.js';
 import { fuzzWrapperCall } from './wrapper-call.js';
+import { fuzzXml } from './xml.js';
 
 /** One target. It returns when all is well. */
 export type FuzzTarget = (bytes: Uint8Array) => void;
@@ -39,6 +40,7 @@ export const FUZZ_TARGETS = {
   'storage-wire': fuzzStorageWire,
   'tls-records': fuzzTlsRecords,
   'wrapper-call': fuzzWrapperCall,
+  xml: fuzzXml,
 } as const satisfies Record<string, FuzzTarget>;
 
 /** The name of a target. */

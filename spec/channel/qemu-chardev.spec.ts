@@ -1,0 +1,191 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { parseChannel } from '../../lib/channel/address.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { applyOptions } from '../../lib/channel/options.js';
+import { QEMU_OPTIONS } from '../../lib/channel/qemu-options.js';
+import { VproxyError } from '../../lib/errors.js';
+
+const means = test.macro({
+  title: (_, chardev: string) => `qemu:${chardev}`,
+  exec(t, chardev: string, canonical: string) {
+    const parsed = parseChannel(`qemu:${chardev}`);
+    t.is(parsed.text, canonical);
+    t.deepEqual(parseChannel(canonical), parsed);
+  },
+});
+
+// Where QEMU listens, this side connects.
+test(means, 'unix:/run/vm1.sock,server,nowait', 'unix-connect:/run/vm1.sock');
+test(means, 'unix:/run/vm1.sock,server=on,wait=off', 'unix-connect:/run/vm1.sock');
+test(means, 'unix:/run/vm1.sock,server=yes,wait', 'unix-connect:/run/vm1.sock');
+test(means, 'socket,path=/run/vm1.sock,server=on,wait=off,id=c0', 'unix-connect:/run/vm1.sock');
+test(means, 'socket,id=c0,server=on,path=/run/vm1.sock,logfile=/l,logappend=on', 'unix-connect:/run/vm1.sock');
+test(means, 'backend=socket,path=/run/vm1.sock,server=on', 'unix-connect:/run/vm1.sock');
+test(means, 'disconnected:unix:/run/vm1.sock,server=on', 'unix-connect:/run/vm1.sock');
+test(means, 'tcp:localhost:5000,server,nowait,nodelay', 'tcp-connect:localhost:5000');
+test(means, 'tcp:[::1]:5000,server=on', 'tcp-connect:[::1]:5000');
+test(means, 'socket,host=::1,port=5000,server=on,wait=off', 'tcp-connect:[::1]:5000');
+test(means, 'socket,host=vm.example,port=5000,server=on,reconnect=0', 'tcp-connect:vm.example:5000');
+// An address for everybody is the loopback's too.
+test(means, 'tcp::5000,server', 'tcp-connect:127.0.0.1:5000');
+test(means, 'socket,host=,port=5000,server=on', 'tcp-connect:127.0.0.1:5000');
+test(means, 'socket,host=0.0.0.0,port=5000,server=on', 'tcp-connect:127.0.0.1:5000');
+test(means, 'socket,host=::,port=5000,server=on', 'tcp-connect:[::1]:5000');
+test(means, 'socket,host=,port=5000,server=on,ipv6=on', 'tcp-connect:[::1]:5000');
+test(means, 'socket,host=,port=5000,server=on,noipv4', 'tcp-connect:[::1]:5000');
+test(means, 'socket,host=,port=5000,server=on,ipv4=on,ipv6=on', 'tcp-connect:127.0.0.1:5000');
+// Where QEMU connects, this side listens.
+test(means, 'unix:/run/vm1.sock', 'unix-listen:/run/vm1.sock');
+test(means, 'socket,path=/run/vm1.sock,reconnect=10', 'unix-listen:/run/vm1.sock');
+test(means, 'socket,path=/run/vm1.sock,server=off,reconnect-ms=500', 'unix-listen:/run/vm1.sock');
+test(means, 'unix:/run/vm1.sock,noserver', 'unix-listen:/run/vm1.sock');
+test(means, 'socket,host=127.0.0.1,port=50000,reconnect=10', 'tcp-listen:127.0.0.1:50000');
+test(means, 'socket,host=0.0.0.0,port=50000', 'tcp-listen:127.0.0.1:50000');
+test(means, 'tcp:localhost:50000', 'tcp-listen:localhost:50000');
+test(means, 'socket,path=/a,server=on,server=off', 'unix-listen:/a');
+// FIFOs and terminals.
+test(means, 'pipe:/run/vm1.pipe', 'pipe-open:/run/vm1.pipe');
+test(means, 'pipe,path=/run/vm1.pipe,id=c0', 'pipe-open:/run/vm1.pipe');
+test(means, 'pty:/dev/pts/3', 'tty-open:/dev/pts/3');
+test(means, 'pty,id=c0,path=/run/vm1.pty,baud=115200', 'tty-open:/run/vm1.pty,baud=115200');
+// As people paste it.
+test(means, '-chardev socket,path=/run/vm1.sock,server=on,wait=off,id=c0 \\', 'unix-connect:/run/vm1.sock');
+test(means, "-chardev 'socket,path=/run/vm 1.sock,server=on,wait=off'", 'unix-connect:/run/vm 1.sock');
+test(means, ' --chardev="pipe,path=/run/vm1.pipe" ', 'pipe-open:/run/vm1.pipe');
+test(means, '-serial unix:/run/vm1.sock,server,nowait\n', 'unix-connect:/run/vm1.sock');
+// Commas are doubled by both, and each option belongs to one of them.
+test(means, 'unix:/a,,b,,,server', 'unix-connect:/a,,b,,');
+test(means, 'socket,path=/a:-,server=on', 'unix-connect:/a:-:-');
+test(means, 'socket,path=//a//b,server=on', 'unix-connect:/a//b');
+test(means, 'unix:/a,frame=4096,server,integrity=off,nowait', 'unix-connect:/a,frame=4096,integrity=off');
+test(
+  means,
+  'socket,host=192.0.2.1,port=5000,tls=cert,ca=/c,,a,cert=/b,key=/k,peer=vm',
+  'tcp-listen:192.0.2.1:5000,tls=cert,ca=/c,,a,cert=/b,key=/k,peer=vm',
+);
+
+const refuses = test.macro({
+  title: (_, chardev: string) => `qemu:${chardev} is refused`,
+  exec(t, chardev: string, says: string) {
+    const error = t.throws(() => parseChannel(`qemu:${chardev}`), { instanceOf: VproxyError, code: 'bad-argument' });
+    t.true(error.message.startsWith('channel "qemu:'), error.message);
+    t.true(error.message.includes(says), error.message);
+    t.false(error.message.includes('\n'));
+  },
+});
+
+test(refuses, '', '"" is no chardev of QEMU that can be a channel; vproxy takes unix:, tcp:, pipe: and pty:');
+test(refuses, '/run/vm1.sock', 'is no chardev');
+test(refuses, 'constructor', 'is no chardev');
+test(refuses, 'sokcet,path=/a', '"sokcet" is no chardev');
+test(refuses, '///system', 'a URI of libvirt');
+test(refuses, 'socket', 'either path=, or host= and port=');
+test(refuses, 'socket,path=/a,host=h,port=1', 'either path=, or host= and port=');
+test(refuses, 'socket,port=1,server=on', 'either path=, or host= and port=');
+test(refuses, 'socket,path=/a,port=1,server=on', 'either path=, or host= and port=');
+test(refuses, 'socket,host=h,server=on', 'port= is missing');
+test(refuses, 'socket,host=h,port=http,server=on', 'a number from 1 to 65535');
+test(refuses, 'socket,host=h,port=0,server=on', 'a number from 1 to 65535');
+test(refuses, 'socket,host=a b,port=1,server=on', 'is not HOST:PORT');
+test(refuses, 'socket,host=,port=1', 'no host that QEMU could connect to');
+test(refuses, 'tcp::1', 'no host that QEMU could connect to');
+test(refuses, 'tcp:1', 'is not tcp:HOST:PORT');
+test(refuses, 'tcp:::1:5000,server', 'is not tcp:HOST:PORT');
+test(refuses, 'socket,path=/a,server=on,reconnect=1', 'QEMU takes no reconnect with server=on');
+test(refuses, 'socket,path=/a,server=maybe', 'has server=maybe, which should be on or off');
+test(refuses, 'socket,path=/a,wait=off -device x', 'has wait=off -device x, which should be on or off');
+test(refuses, 'socket,path=/a,id=c0 -device virtserialport,chardev=c0', 'one chardev belongs here, nothing else');
+test(refuses, 'socket,path=,server=on', 'a path is missing');
+test(refuses, `unix:/${'x'.repeat(107)}`, '108 bytes, the system allows 107');
+test(refuses, 'unix:/a,server,nowiat', 'has no option "nowiat"');
+test(refuses, 'unix:/a,server,frames=4096', 'has no option "frames"');
+test(refuses, 'unix:/a,server,baud=9600', 'has no option "baud"');
+test(refuses, 'unix:/a,frame=4096,frame=4096', 'has the option frame twice');
+test(refuses, 'unix:/a,abstract=on', 'has abstract=on: vproxy opens no abstract sockets');
+test(refuses, 'unix:/a,abstract', 'has abstract=on');
+test(refuses, 'tcp:h:1,server,telnet', 'has telnet=on: telnet puts bytes of its own');
+test(refuses, 'telnet:h:1,server', 'telnet puts bytes of its own');
+test(refuses, 'tcp:h:1,server,websocket=on', 'speaks no WebSocket');
+test(refuses, 'websocket:h:1,server', 'speaks no WebSocket');
+test(refuses, 'socket,host=h,port=1,tls-creds=t0', "does not speak QEMU's TLS");
+test(refuses, 'socket,fd=3', 'only the process that QEMU has it from');
+test(refuses, 'socket,host=h,port=1,to=9,server=on', 'which port of the range');
+test(refuses, 'socket,path=/a,mux=on', 'QEMU takes Ctrl-A');
+test(refuses, 'mon:unix:/a', 'QEMU takes Ctrl-A');
+test(refuses, 'chardev:c0', 'names a device that is spelled elsewhere');
+test(refuses, 'udp:h:1', 'datagrams get lost');
+test(refuses, 'udp,host=h,port=1', 'datagrams get lost');
+test(refuses, 'vc', 'a screen of QEMU');
+test(refuses, 'vc:80Cx24C', 'a screen of QEMU');
+test(refuses, 'stdio', "QEMU's own standard input and output");
+test(refuses, 'file:/log', 'nothing comes back');
+test(refuses, 'file,path=/log', 'nothing comes back');
+test(refuses, 'null', 'nothing is at its other end');
+test(refuses, 'ringbuf,size=64', 'in QEMU itself');
+test(refuses, 'serial,path=/dev/ttyS0', 'QEMU opens that line itself');
+test(refuses, 'pty', 'write qemu:pty:/dev/pts/N');
+test(refuses, 'pipe', 'path= is missing');
+
+test('an abstract= or a telnet= that is off changes nothing', (t) => {
+  t.is(parseChannel('qemu:socket,path=/a,server=on,abstract=off,telnet=no,mux=false').text, 'unix-connect:/a');
+});
+
+test('no option of QEMU is one of a channel, so that each belongs to one of the two', (t) => {
+  for (const [name, kind] of CHANNEL_KINDS) {
+    for (const option of [...QEMU_OPTIONS.flags, ...QEMU_OPTIONS.values]) {
+      t.throws(() => applyOptions(kind, null, [`${option}=on`]), { message: /^has no option/ }, `${name}: ${option}`);
+    }
+  }
+});
+
+test('every path means the same as QEMU spells it and in the short form', (t) => {
+  const path = fc.string({
+    minLength: 1,
+    maxLength: 20,
+    unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', 'é', '*'),
+  });
+  fc.assert(
+    fc.property(path, fc.boolean(), fc.boolean(), (file, listens, isLegacy) => {
+      const start = isLegacy ? 'unix:/' : 'socket,path=/';
+      const end = listens ? ',server=on,wait=off' : ',reconnect=1';
+      const parsed = parseChannel(`qemu:${start}${file.replaceAll(',', ',,')}${end}`);
+      t.is(parsed.kindName, listens ? 'unix-connect' : 'unix-listen');
+      t.is(parsed.address, `/${file}`.replace(/^\/+/, '/'));
+      t.deepEqual(parseChannel(parsed.text), parsed);
+    }),
+  );
+});
+
+test('no spelling makes the parser throw anything but bad-argument', (t) => {
+  const tokens = [
+    'socket',
+    'unix:',
+    'tcp:',
+    'pipe',
+    'pty',
+    'server',
+    'no',
+    '=',
+    ',',
+    ',,',
+    'path',
+    'host',
+    'port',
+    '1',
+  ];
+  const text = fc
+    .array(fc.oneof(fc.constantFrom(...tokens), fc.string({ unit: 'binary', maxLength: 5 })))
+    .map((list) => list.join(''));
+  fc.assert(
+    fc.property(text, (chardev) => {
+      try {
+        const parsed = parseChannel(`qemu:${chardev}`);
+        t.deepEqual(parseChannel(parsed.text), parsed);
+      } catch (error) {
+        t.true(error instanceof VproxyError && error.code === 'bad-argument', String(error));
+      }
+    }),
+    { numRuns: 1000 },
+  );
+});

@@ -1,0 +1,163 @@
+/** A libvirtd of a test's own, with folders and namespaces of its own: what it does, the machine does not see. */
+import { execFile, spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { eventually, within } from './eventually.js';
+
+/** With sbin, where libvirtd and unshare's like are, also for a user who has it not on the path. */
+const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
+
+/** Whether this machine has what that takes: root, libvirtd with its driver for QEMU, virsh and QEMU, and util-linux. */
+export const HAS_LIBVIRTD =
+  process.getuid?.() === 0 &&
+  ['libvirtd', 'virsh', 'qemu-system-x86_64', 'unshare', 'nsenter', 'setpriv', 'ip'].every(
+    (program) => spawnSync('sh', ['-c', `command -v ${program}`], { env: ENV }).status === 0,
+  );
+
+/** What libvirt has for itself, and what that folder is called in `Libvirtd.folder`. */
+const FOLDERS = {
+  '/run': 'run',
+  '/etc/libvirt': 'etc',
+  '/var/lib/libvirt': 'lib',
+  '/var/log/libvirt': 'log',
+  '/var/cache/libvirt': 'cache',
+} as const;
+
+/** Lines of qemu.conf: without users, labels and control groups, which not every machine gives to a test. */
+export const QEMU_SETTINGS = [
+  'user = "root"',
+  'group = "root"',
+  'dynamic_ownership = 0',
+  'remember_owner = 0',
+  'security_driver = "none"',
+  'namespaces = []',
+  'cgroup_controllers = []',
+  'stdio_handler = "file"',
+];
+
+/** Lines of libvirtd.conf: nobody is asked for a password. */
+export const DAEMON_SETTINGS = ['auth_unix_rw = "none"', 'auth_unix_ro = "none"'];
+
+/**
+ * `/proc` is that of the outer namespace at first: it tells the id under which the test knows the process. The shell stays
+ * as the first process, for it waits for every QEMU that libvirtd has let go of; libvirtd waits for each to vanish.
+ */
+const INIT = `
+set -e
+mount --make-rprivate /
+${Object.entries(FOLDERS)
+  .map(([path, name]) => `mount --bind "$1/${name}" ${path}`)
+  .join('\n')}
+read -r pid rest < /proc/self/stat
+mount -t proc proc /proc
+ip link set lo up
+echo "pid $pid" >&2
+libvirtd &
+wait
+`;
+
+/** Becomes the command behind it, in the namespaces of a libvirtd but with the process ids of the test. */
+const ENTER = 'mount -t proc proc /proc && exec "$@"';
+
+const START_MS = 30_000;
+const VIRSH_MS = 60_000;
+
+/** A running libvirtd. Whoever started it stops it with `stop`. */
+export class Libvirtd {
+  /** A folder on this machine that has its `/run` in `run`, and in `etc`, `lib`, `log` and `cache` those of libvirt. */
+  readonly folder: string;
+  /** The process id of the first process in its namespaces. */
+  readonly pid: number;
+  readonly #ended: Promise<unknown>;
+
+  /** Only for `start`. */
+  constructor(folder: string, pid: number, ended: Promise<unknown>) {
+    this.folder = folder;
+    this.pid = pid;
+    this.#ended = ended;
+  }
+
+  /** Starts one, and waits until it answers. Rejects with what it has said where it does not. */
+  static async start(): Promise<Libvirtd> {
+    const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
+    for (const name of Object.values(FOLDERS)) mkdirSync(join(folder, name));
+    // Programs look for these, as the machine's own are not to be seen.
+    for (const name of ['lock', 'libvirt']) mkdirSync(join(folder, 'run', name));
+    writeFileSync(join(folder, 'etc/qemu.conf'), `${QEMU_SETTINGS.join('\n')}\n`);
+    writeFileSync(join(folder, 'etc/libvirtd.conf'), `${DAEMON_SETTINGS.join('\n')}\n`);
+
+    // The first process of a namespace takes all others with it, so every QEMU ends with libvirtd.
+    const namespaces = ['--mount', '--net', '--ipc', '--pid', '--fork', '--kill-child'];
+    const words = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', INIT, 'sh', folder];
+    const child = spawn('setpriv', words, { stdio: ['ignore', 'ignore', 'pipe'], env: ENV });
+    const lines: string[] = [];
+    const ended = new Promise<void>((resolve) => {
+      child.once('error', (error) => lines.push(error.message));
+      child.once('close', () => resolve());
+    });
+    const pid = new Promise<number>((resolve, reject) => {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        lines.push(line);
+        const found = /^pid (\d+)$/.exec(line)?.[1];
+        if (found !== undefined) resolve(Number(found));
+      });
+      void ended.then(() => reject(new Error('libvirtd ended')));
+    });
+    try {
+      const libvirtd = new Libvirtd(folder, await within(START_MS, 'libvirtd', pid), ended);
+      await eventually(async () => (await libvirtd.virsh('uri')) !== '', { what: 'libvirtd' });
+      return libvirtd;
+    } catch (error) {
+      child.kill('SIGKILL');
+      await ended;
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`${String(error)}\n${lines.join('\n')}`, { cause: error });
+    }
+  }
+
+  /** What reaches it from anywhere on this machine, for `virsh -c` and `LIBVIRT_DEFAULT_URI`. */
+  get uri(): string {
+    return `qemu+unix:///system?socket=${this.outsidePath('/run/libvirt/libvirt-sock')}`;
+  }
+
+  /**
+   * The words of a launcher (`SpawnOptions.launcher`) in front of a program: it sees this libvirtd's `/run` and
+   * `/var/lib/libvirt`, its sockets where they usually are, and has its loopback device.
+   */
+  get launcher(): string[] {
+    const namespaces = ['--target', String(this.pid), '--mount', '--net', '--ipc'];
+    return ['nsenter', ...namespaces, 'unshare', '--mount', 'sh', '-c', ENTER, 'sh'];
+  }
+
+  /** Where a file that libvirt names is for the test. */
+  outsidePath(path: string): string {
+    for (const [inside, name] of Object.entries(FOLDERS)) {
+      if (path.startsWith(`${inside}/`)) return join(this.folder, name, path.slice(inside.length));
+    }
+    return path;
+  }
+
+  /** What a command of virsh prints, without the white space around it. Rejects with what it says on stderr. */
+  async virsh(...args: readonly string[]): Promise<string> {
+    const options = { env: ENV, timeout: VIRSH_MS, killSignal: 'SIGKILL' } as const;
+    const { stdout } = await promisify(execFile)('virsh', ['--connect', this.uri, ...args], options);
+    return stdout.trim();
+  }
+
+  /** Ends it with all its domains, as a power cut would, and removes its folder. */
+  async stop(): Promise<void> {
+    process.kill(this.pid, 'SIGKILL');
+    await this.#ended;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Starts a libvirtd, and stops it when the test is over. */
+export async function startLibvirtd(t: { teardown(undo: () => Promise<unknown>): void }): Promise<Libvirtd> {
+  const libvirtd = await Libvirtd.start();
+  t.teardown(() => libvirtd.stop());
+  return libvirtd;
+}
