@@ -3,17 +3,9 @@ import type { Options } from 'yargs';
 import { VproxyError } from '../lib/errors.js';
 import { closestWord } from '../lib/util/closest-word.js';
 import { escapeText } from '../lib/util/escape.js';
-import { CONTROL_COMMANDS } from './control/command-table.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from './control/command-table.js';
 import { RUN_OPTIONS } from './options.js';
 import { formatOption } from './raw-arguments.js';
-
-/** The commands that have a name, and their own options. */
-const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
-  ['storage-emulator', ['replies', 'listen', 'dial']],
-  ['pipe-create', ['mode', 'owner']],
-  ['check', []],
-  ['genkey', []],
-]);
 
 /** The error for a message of yargs about the words `args`. */
 export function usageError(message: string, args: readonly string[]): VproxyError {
@@ -26,10 +18,6 @@ function rephrase(message: string, args: readonly string[]): string {
   const valueless = /^Not enough arguments following: (.*)$/s.exec(message)?.[1];
   if (valueless !== undefined)
     return `${formatOption(escapeText(valueless, 64))}: its value is missing; ${describeValue(valueless)}`;
-  const required = /^Missing required arguments?: ([^,]*)/s.exec(message)?.[1];
-  if (required !== undefined) return `${formatOption(escapeText(required, 64))}: it is required; see --help`;
-  if (message.startsWith('Not enough non-option arguments'))
-    return `${args.find((word) => COMMANDS.has(word)) ?? ''}: its path is missing; see --help`;
   return escapeText(message.replace(/\s+/g, ' '));
 }
 
@@ -45,14 +33,13 @@ function describeUnknown(name: string, args: readonly string[]): string {
   const shown = escapeText(name, 64);
   const isOption = args.some((word) => word.startsWith('-') && word.replace(/^-+/, '').split('=')[0] === name);
   if (!isOption && args.includes(name)) {
-    const first = Object.keys(CONTROL_COMMANDS).map((command) => command.replace(/ .*/, ''));
+    const first = Object.keys({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS }).map((command) => command.replace(/ .*/, ''));
     if (first.includes(name)) return `"${shown}": a command stands before its options; see vproxy ${shown} --help`;
-    const command = closestWord(name, [...COMMANDS.keys(), ...first]);
+    const command = closestWord(name, first);
     return command === undefined
       ? `"${shown}": every argument belongs to an option; see --help`
       : `"${shown}": no such command; did you mean ${command}?`;
   }
-  const known = COMMANDS.get(args[0] ?? '') ?? [...Object.keys(RUN_OPTIONS), ...[...COMMANDS.values()].flat()];
-  const close = closestWord(name, [...known, 'help', 'version']);
+  const close = closestWord(name, [...Object.keys(RUN_OPTIONS), 'help', 'version']);
   return `${formatOption(shown)}: no such option; ${close === undefined ? 'see --help' : `did you mean --${close}?`}`;
 }

@@ -9,5 +9,6 @@ export const command: Command = {
   about:
     "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is none. Failures of vproxy's own have the status 125.",
   options: EXEC_OPTIONS,
+  operands: ['[LABEL:]', '[CMD]', '[ARG…]'],
   run: () => runExec(['exec', '--help']),
 };

@@ -13,7 +13,7 @@ export const command: Command = {
   usage: 'log-level [error|warn|info|debug] [--json]',
   about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
   options: JSON_OPTION,
-  operands: ['[LEVEL]'],
+  operands: ['[error|warn|info|debug]'],
   run: setLevel,
 };
 

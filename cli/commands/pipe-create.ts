@@ -1,56 +1,42 @@
 /** `vproxy pipe-create`: makes the FIFOs of QEMU's pipe chardev. */
-import type { CommandModule } from 'yargs';
-import type { FifoOptions } from '../../lib/channel/create-fifos.js';
+import { createFifos, type FifoOptions } from '../../lib/channel/create-fifos.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
+import { print } from '../control/print.js';
 import { formatFifoLine } from '../tmpfiles-line.js';
 
-/** The arguments of the command. */
-export interface PipeCreateArguments {
-  /** The chardev's path; `.in` and `.out` are put behind it. */
-  readonly path: string;
-  /** Permission bits in octal. */
-  readonly mode: string;
-  /** `USER` or `USER:GROUP`. */
-  readonly owner?: string | undefined;
-}
+const DEFAULT_MODE = '0660';
 
-/** The command for yargs. */
-export const pipeCreateCommand: CommandModule<object, PipeCreateArguments> = {
-  command: 'pipe-create <path>',
-  describe: "Make the FIFOs of QEMU's pipe chardev",
-  builder: (yargs) =>
-    yargs
-      .positional('path', {
-        type: 'string',
-        demandOption: true,
-        describe: 'Absolute path of the chardev; /path, /path.in and /path.out are made',
-      })
-      .option('mode', {
-        type: 'string',
-        default: '0660',
-        requiresArg: true,
-        describe: 'Their permissions, in octal',
-      })
-      .option('owner', {
-        type: 'string',
-        requiresArg: true,
-        describe: 'USER[:GROUP] who shall own them, such as the one QEMU runs as',
-      }),
-  handler: async (args) => {
-    const { path, options } = parseArguments(args);
-    // Other commands need not wait for this to be loaded.
-    const { createFifos } = await import('../../lib/channel/create-fifos.js');
-    const fifos = await createFifos(path, options);
-    const [user, group] = options.owner?.split(':') ?? [];
-    for (const { path: file, isOld, uid, gid } of fifos) {
-      process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
-      process.stdout.write(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
-    }
+/** The command. */
+export const command: Command = {
+  usage: 'pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
+  about:
+    "Makes the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that make them again. PATH is absolute.",
+  options: {
+    mode: { value: 'MODE', describe: `Their permissions, in octal [default: ${DEFAULT_MODE}]` },
+    owner: { value: 'USER[:GROUP]', describe: 'Who shall own them, such as the user that QEMU runs as' },
   },
+  isLocal: true,
+  operands: ['/PATH'],
+  run: createPipe,
 };
 
-function parseArguments({ path, mode, owner }: PipeCreateArguments): { path: string; options: FifoOptions } {
+async function createPipe(args: Arguments): Promise<void> {
+  const { path, options } = parsePipe(args);
+  const fifos = await createFifos(path, options);
+  const [user, group] = options.owner?.split(':') ?? [];
+  for (const { path: file, isOld, uid, gid } of fifos) {
+    process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
+    print(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
+  }
+}
+
+function parsePipe(args: Arguments): { path: string; options: FifoOptions } {
+  const [path = ''] = args.operands;
+  const mode = args.text('mode') ?? DEFAULT_MODE;
+  const owner = args.text('owner');
   if (!/^\/(.*[^/])?$/s.test(path) || path === '/' || path.includes('\0')) {
     throw bad('pipe-create', path, 'is not the absolute path of a file');
   }

@@ -9,5 +9,6 @@ export const command: Command = {
   about:
     'Runs the login shell at the peer of a channel, in a terminal: exec -t without a command. Enter ~ . ends it where nothing answers any more.',
   options: SHELL_OPTIONS,
+  operands: ['[LABEL:]'],
   run: () => runExec(['shell', '--help']),
 };

@@ -1,41 +1,60 @@
 /** `vproxy storage-emulator`: answers storage calls from a file of recorded replies. */
-import type { CommandModule } from 'yargs';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
+import { createStorageEmulator } from '../../lib/storage/emulator.js';
+import { formatStorageAddress } from '../../lib/storage/listen.js';
+import { readReplies } from '../../lib/storage/replies.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { parseHostPort } from '../../lib/util/host-port.js';
 import type { ListenAddress } from '../../lib/util/listen.js';
-
-/** The arguments of the command. */
-export interface StorageEmulatorArguments {
-  /** The file of recorded replies. */
-  readonly replies: string;
-  /** `ADDR:PORT` or `/path` to listen on. Default, without `dial`: 127.0.0.1:50000. */
-  readonly listen?: readonly string[] | undefined;
-  /** `ADDR:PORT` or `/path` to connect to, again and again. */
-  readonly dial?: readonly string[] | undefined;
-}
+import type { Arguments } from '../control/arguments.js';
+import type { Command } from '../control/command.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
+
+/** The command. */
+export const command: Command = {
+  usage: 'storage-emulator --replies FILE [--listen ADDRESS]… [--dial ADDRESS]…',
+  about: 'Answers storage calls from a file of recorded replies, and logs each to stderr, until SIGINT or SIGTERM.',
+  options: {
+    replies: { value: 'FILE', describe: 'File of recorded replies, JSON; required' },
+    listen: {
+      value: 'ADDRESS',
+      isRepeatable: true,
+      describe: `ADDR:PORT or /path to listen on [default without --dial: ${DEFAULT_LISTEN}]`,
+    },
+    dial: {
+      value: 'ADDRESS',
+      isRepeatable: true,
+      describe: 'ADDR:PORT or /path to connect to, again whenever that ends',
+    },
+  },
+  isLocal: true,
+  run: emulate,
+};
+
+async function emulate(args: Arguments): Promise<void> {
+  const ending = new AbortController();
+  const end = () => ending.abort();
+  process.once('SIGINT', end).once('SIGTERM', end);
+  try {
+    await runEmulator(args, ending.signal, (line) => void process.stderr.write(`${line}\n`));
+  } finally {
+    process.off('SIGINT', end).off('SIGTERM', end);
+  }
+}
 
 /**
  * Runs the emulator until `signal`. Each line of its log goes to `log`; the addresses that it listens on come first.
  * Rejects with `bad-argument`, `bad-file` or an `address-…` code.
  */
-export async function runStorageEmulator(
-  options: StorageEmulatorArguments,
-  signal: AbortSignal,
-  log: (line: string) => void,
-): Promise<void> {
-  const dial = (options.dial ?? []).map((text) => parseAddress('--dial', 1, text));
-  const listenTexts = options.listen?.length ? options.listen : dial.length > 0 ? [] : [DEFAULT_LISTEN];
+async function runEmulator(args: Arguments, signal: AbortSignal, log: (line: string) => void): Promise<void> {
+  const file = args.text('replies');
+  if (file === undefined) throw new VproxyError('bad-argument', '--replies: it is missing; expected --replies FILE');
+  const dial = args.texts('dial').map((text) => parseAddress('--dial', 1, text));
+  const texts = args.texts('listen');
+  const listenTexts = texts.length > 0 ? texts : dial.length > 0 ? [] : [DEFAULT_LISTEN];
   const listen = listenTexts.map((text) => parseAddress('--listen', 0, text));
-  // Other commands need not wait for this to be loaded.
-  const [{ createStorageEmulator }, { formatStorageAddress }, { readReplies }] = await Promise.all([
-    import('../../lib/storage/emulator.js'),
-    import('../../lib/storage/listen.js'),
-    import('../../lib/storage/replies.js'),
-  ]);
-  const replies = await readReplies(options.replies);
+  const replies = await readReplies(file);
   const emulator = createStorageEmulator((request) => replies.answer(request));
   try {
     for (const address of listen) {
@@ -61,47 +80,6 @@ export async function runStorageEmulator(
     await emulator.close();
   }
 }
-
-/** The command for yargs. It prints its own failures and sets the exit status. */
-export const storageEmulatorCommand: CommandModule<object, StorageEmulatorArguments> = {
-  command: 'storage-emulator',
-  describe: 'Answer storage calls from a file of recorded replies',
-  builder: (yargs) =>
-    yargs
-      .option('replies', {
-        type: 'string',
-        demandOption: true,
-        requiresArg: true,
-        describe: 'File of recorded replies (JSON)',
-      })
-      .option('listen', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: `ADDR:PORT or /path to listen on [default without --dial: ${DEFAULT_LISTEN}]`,
-      })
-      .option('dial', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'ADDR:PORT or /path to connect to, again whenever that ends',
-      }),
-  handler: async (options) => {
-    const ending = new AbortController();
-    const end = () => ending.abort();
-    process.once('SIGINT', end).once('SIGTERM', end);
-    const log = (line: string) => void process.stderr.write(`${line}\n`);
-    try {
-      await runStorageEmulator(options, ending.signal, log);
-    } catch (error) {
-      const failure = toVproxyError(error);
-      log(`vproxy storage-emulator: ${failure.message}`);
-      process.exitCode = failure.row.exit;
-    } finally {
-      process.off('SIGINT', end).off('SIGTERM', end);
-    }
-  },
-};
 
 function parseAddress(option: string, lowestPort: 0 | 1, text: string): ListenAddress {
   if (text.startsWith('/')) return { path: text };

@@ -46,7 +46,7 @@ export class Arguments {
 export function parseArguments(command: Command, words: readonly string[]): Arguments {
   const options: CommandOptions = { ...commonOptions(command), ...command.options };
   const { tokens } = parseArgs({
-    args: [...words],
+    args: [...(command.normalize?.(words) ?? words)],
     strict: false,
     tokens: true,
     allowPositionals: true,

@@ -36,9 +36,18 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
 
 /** Those that need no vproxy that runs. */
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  check: entry(
+    'Check a configuration file, and print everything that is wrong with it',
+    () => import('../commands/check.js'),
+  ),
   genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+  'storage-emulator': entry(
+    'Answer storage calls from a file of recorded replies',
+    () => import('../commands/storage-emulator.js'),
+  ),
   'storage link': entry('Put vproxy-storage in the place of a utility', () => import('../commands/storage-link.js')),
   'storage unlink': entry('Take such a link away', () => import('../commands/storage-unlink.js')),
+  'pipe-create': entry("Make the FIFOs of QEMU's pipe chardev", () => import('../commands/pipe-create.js')),
 };
 
 function entry(summary: string, load: () => Promise<{ readonly command: Command }>): CommandEntry {

@@ -10,6 +10,8 @@ export interface CommandOption {
   /** Whether it may be given more than once. Default false. */
   readonly isRepeatable?: boolean;
   readonly describe: string;
+  /** Whether it is taken, and not listed in the help. Default false. */
+  readonly isHidden?: boolean;
 }
 
 /** The options of a command by their long names. */
@@ -27,6 +29,8 @@ export interface Command {
   readonly options: CommandOptions;
   /** What its operands are called; those that begin with `[` may be missing, and one that ends in `…` may be many. Default: none. */
   readonly operands?: readonly string[];
+  /** Sets words apart before they are parsed; throws `bad-argument`. Default: as they are. */
+  normalize?(words: readonly string[]): readonly string[];
   /** Does it. Resolves with the exit status, 0 where there is none. */
   run(args: Arguments): Promise<number | undefined> | Promise<void>;
 }

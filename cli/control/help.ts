@@ -15,7 +15,11 @@ export function formatHelp(command: Command): string {
     ...wrapText(about, WIDTH),
     '',
     'Options:',
-    ...formatRows(Object.entries<CommandOption>({ ...options, ...commonOptions(command) }).map(describeOption)),
+    ...formatRows(
+      Object.entries<CommandOption>({ ...options, ...commonOptions(command) })
+        .filter(([, { isHidden }]) => isHidden !== true)
+        .map(describeOption),
+    ),
     '',
     'Manual: docs/cli.md. Exit statuses: docs/errors.md.',
     '',

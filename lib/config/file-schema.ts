@@ -83,7 +83,7 @@ const settings = {
   'allow-exec': understood(parseExecValue).optional(),
   'allow-copy': understood(parseCopyValue).optional(),
   services: table('a table for each service, such as [services.ssh]'),
-  name: text('a text', MAX_NAME_LENGTH).optional(),
+  name: text(`a text of 1 to ${MAX_NAME_LENGTH} characters`, MAX_NAME_LENGTH).optional(),
 };
 
 /** The file as a whole. */

@@ -49,7 +49,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
    * `address-in-use`, `address-denied` or `address-unavailable`.
    */
   async listen(address: ListenAddress): Promise<ListenAddress> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket, () => undefined));
+    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket, got, () => undefined));
     server.maxConnections = MAX_CONNECTIONS;
     const got = await listenAt(server, address);
     server.on('error', (error) => this.emit('failure', failureAt(got, error)));
@@ -65,7 +65,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
         const socket = await this.#connect(address);
         const sinceMs = this.#clock.now();
         this.emit('connected', address);
-        await this.#serve(socket, () => backoff.reset());
+        await this.#serve(socket, address, () => backoff.reset());
         if (this.#clock.now() - sinceMs >= SETTLED_MS) backoff.reset();
       } catch (error) {
         if (!this.#isClosed) this.emit('failure', failureAt(address, error));
@@ -100,7 +100,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
     });
   }
 
-  async #serve(socket: Socket, onRequest: () => void): Promise<void> {
+  async #serve(socket: Socket, address: ListenAddress, onRequest: () => void): Promise<void> {
     this.#keep(socket);
     await serveEmulatorConnection(socket, this.#handler, {
       onRequest: (request) => {
@@ -108,7 +108,9 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
         this.emit('request', request);
       },
       onFailure: (error) => {
-        if (!this.#isClosed) this.emit('failure', error);
+        if (this.#isClosed) return;
+        // What the system says of a connection does not say of which.
+        this.emit('failure', error.cause === socket.errored ? failureAt(address, error.cause) : error);
       },
     });
   }

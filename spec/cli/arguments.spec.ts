@@ -41,7 +41,7 @@ test.serial(refused, [], '-c: the channel is missing; expected -c KIND:ADDRESS, 
 test.serial(
   refused,
   ['-c'],
-  '-c: its value is missing; expected [LABEL=]KIND:ADDRESS[,key=value…] or URI of a channel (required), such as unix-connect:/run/vm1.sock; repeatable',
+  '-c: its value is missing; expected [LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
 );
 test.serial(refused, ['-c', ''], '-c: its value is empty');
 test.serial(
@@ -64,11 +64,11 @@ test.serial(
   [...CHANNEL, '--metrics', '9464'],
   '--metrics: "9464" is not HOST:PORT with a port from 0 to 65535 (an IPv6 address in brackets: [::1]:9000)',
 );
-test.serial(refused, ['check'], 'check: its path is missing; see --help');
+test.serial(refused, ['check'], 'FILE is missing; usage: vproxy check FILE');
 test.serial(
   refused,
   ['-c', 'serial:/dev/ttyS0'],
-  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
 );
 test.serial(
   refused,
@@ -139,9 +139,13 @@ test.serial(refused, [...CHANNEL, '-x'], '-x: no such option; see --help');
 test.serial(refused, ['storage-emulater'], '"storage-emulater": no such command; did you mean storage-emulator?');
 test.serial(refused, [...CHANNEL, 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
 test.serial(refused, [...CHANNEL, '--', 'ssh:22'], '"ssh:22": every argument belongs to an option; see --help');
-test.serial(refused, ['storage-emulator'], '--replies: it is required; see --help');
-test.serial(refused, ['pipe-create'], 'pipe-create: its path is missing; see --help');
-test.serial(refused, ['--mode=\u001b[2J', 'pipe-create'], 'pipe-create: its path is missing; see --help');
+test.serial(refused, ['storage-emulator'], '--replies: it is missing; expected --replies FILE');
+test.serial(
+  refused,
+  ['pipe-create'],
+  '/PATH is missing; usage: vproxy pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
+);
+test.serial(refused, ['--mode=\u001b[2J', 'pipe-create'], '--mode: no such option; see --help');
 test.serial(refused, ['pipe-craete', '/a'], '"pipe-craete": no such command; did you mean pipe-create?');
 test.serial(refused, ['pipe-create', 'a'], 'pipe-create: "a" is not the absolute path of a file');
 test.serial(refused, ['pipe-create', '/a/'], 'pipe-create: "/a/" is not the absolute path of a file');

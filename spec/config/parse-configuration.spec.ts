@@ -93,8 +93,8 @@ test(
 );
 test(refuses, '{"wait": 3,\n "channels" {}}', 'f:2:13: it is not JSON: expected a colon behind the key');
 test(refuses, '{"wait": 3, "wait": 4}', 'f:1:13: it is not JSON: this key is there twice');
-test(refuses, 'name = 3', 'f: name: expected a text');
-test(refuses, 'name = ""', 'f: name: it is empty; expected a text');
+test(refuses, 'name = 3', 'f: name: expected a text of 1 to 256 characters');
+test(refuses, 'name = ""', 'f: name: it is empty; expected a text of 1 to 256 characters');
 test(refuses, `name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters');
 test(refuses, 'control = true', 'f: control: expected the path of a socket, or false');
 test(refuses, 'log-level = "loud"', 'f: log-level: expected error, warn, info or debug');

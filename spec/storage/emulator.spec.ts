@@ -207,3 +207,17 @@ test('closing an emulator ends its connections and its dialling', async (t) => {
   await closed;
   t.pass();
 });
+
+test('a connection that breaks is told of with its address', async (t) => {
+  const server = createServer((socket) => socket.once('data', () => socket.resetAndDestroy()));
+  t.teardown(() => server.close());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const emulator = createStorageEmulator(() => ({ stdout: 'x'.repeat(10) }));
+  t.teardown(() => emulator.close());
+  server.once('connection', (socket) => socket.write('{"argv":["s"]}'));
+  const failure = new Promise<VproxyError>((resolve) => emulator.once('failure', resolve));
+  emulator.dial({ host: '127.0.0.1', port });
+  t.regex((await failure).message, new RegExp(`^storage emulator at 127\\.0\\.0\\.1:${port}: ECONNRESET$`));
+});

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { attachPort, peerAt, startGuest } from '../helpers/storage-setup.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
-const COMMAND = fileURLToPath(new URL('../helpers/storage-emulator-cli.js', import.meta.url));
+const COMMAND = fileURLToPath(new URL('../../cli/vproxy.js', import.meta.url));
 const REPLIES = fileURLToPath(new URL('../../../spec/fixtures/storage-replies.json', import.meta.url));
 
 /** Starts the command; `lines` yields its log. */
@@ -57,7 +57,7 @@ test.serial('a bad file ends it with 65 and the entry that is wrong', async (t) 
   const path = join(temporaryFolder(t), 'replies.json');
   await writeFile(path, '{"replies":[{"argv":["s"],"status":"1"}]}');
   const { line, status } = start(t, '--replies', path);
-  t.is(await line(), `vproxy storage-emulator: ${path}: replies[0].status is no integer from 0 to 255`);
+  t.is(await line(), `vproxy: error: ${path}: replies[0].status is no integer from 0 to 255`);
   t.is(await status, 65);
 });
 
@@ -71,7 +71,7 @@ for (const [option, value] of [
     const { line, status } = start(t, '--replies', REPLIES, option, value);
     t.regex(
       (await line()) ?? '',
-      /^vproxy storage-emulator: --(listen|dial) takes ADDR:PORT or an absolute path: ".*" is not HOST:PORT/,
+      /^vproxy: error: --(listen|dial) takes ADDR:PORT or an absolute path: ".*" is not HOST:PORT/,
     );
     t.is(await status, 64);
   });
@@ -81,6 +81,6 @@ test.serial('an address that is taken ends it with 69', async (t) => {
   const guest = await startGuest(t);
   const { line, status } = start(t, '--replies', REPLIES, '--listen', guest.path);
   const message = (await line()) ?? '';
-  t.true(message.startsWith(`vproxy storage-emulator: cannot listen on ${guest.path}: it is taken by `), message);
+  t.true(message.startsWith(`vproxy: error: cannot listen on ${guest.path}: it is taken by `), message);
   t.is(await status, 69);
 });
