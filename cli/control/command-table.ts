@@ -41,6 +41,8 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     () => import('../commands/check.js'),
   ),
   genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+  'libvirt-xml': entry("Print a port's XML for libvirt", () => import('../commands/libvirt-xml.js')),
+  'qemu-args': entry("Print a port's arguments for QEMU", () => import('../commands/qemu-args.js')),
   'storage-emulator': entry(
     'Answer storage calls from a file of recorded replies',
     () => import('../commands/storage-emulator.js'),

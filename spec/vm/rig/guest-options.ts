@@ -14,6 +14,8 @@ export interface GuestOptions {
    * `Guest.channelPath` on which QEMU listens.
    */
   readonly portChardev?: string;
+  /** All words of QEMU for the port under test and its bus, in place of the usual ones. Default: the usual ones. */
+  readonly portArguments?: readonly string[];
   /** Whether there is a second serial line, `/dev/ttyS1`, with its host's end at `Guest.serialPath`. Default false. */
   readonly hasSerialLine?: boolean;
   /**

@@ -188,6 +188,11 @@ export class Guest {
     const file = (name: string) => join(this.folder, name);
     const { portChardev = `socket,path=${this.channelPath},server=on,wait=off`, hasSerialLine = false } = this.#options;
     const { credentials = {}, memoryMiB = 1024 } = this.#options;
+    const usualPort = [
+      ['-device', 'virtio-serial-pci,id=bus0'],
+      ['-chardev', `${portChardev},id=port`],
+      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${this.#portName},id=${PORT_ID}`],
+    ].flat();
     const serialChardev = `socket,id=serial,path=${this.serialPath},server=on,wait=off`;
     return [
       ['-accel', this.accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
@@ -197,9 +202,7 @@ export class Guest {
       // The second one, so the guest calls it ttyS1.
       hasSerialLine ? ['-chardev', serialChardev, '-serial', 'chardev:serial'] : [],
       ['-chardev', `socket,id=qmp,path=${file('qmp.sock')}`, '-mon', 'chardev=qmp,mode=control'],
-      ['-device', 'virtio-serial-pci,id=bus0'],
-      ['-chardev', `${portChardev},id=port`],
-      ['-device', `virtserialport,bus=bus0.0,chardev=port,name=${this.#portName},id=${PORT_ID}`],
+      this.#options.portArguments ?? usualPort,
       ['-device', 'virtio-serial-pci,id=bus1'],
       ['-chardev', `socket,id=agent,path=${file('agent.sock')}`],
       ['-device', `virtserialport,bus=bus1.0,chardev=agent,name=${AGENT_PORT}`],

@@ -44,7 +44,7 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
   const { tools } = options;
   const modules = [...MODULES, ...options.modules];
   const archive = new CpioWriter(path);
-  for (const folder of ['/dev', '/proc', '/sys', '/run', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
+  for (const folder of ['/dev', '/proc', '/sys', '/run', '/srv', '/tmp', '/etc', '/var/log']) archive.addFolder(folder);
   archive.addDevice('/dev/console', 5, 1);
   addBusybox(archive, tools.busybox);
   addProgram(archive, process.execPath, '/usr/bin/node');
@@ -57,6 +57,10 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
   if (packageFile !== undefined) addProgram(archive, packageFile, GUEST_PACKAGE);
   const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/cli/vproxy-storage.js` : GUEST_PACKAGE;
   archive.addLink('/usr/sbin/storcli64', wrapper);
+  if (packageFile === undefined) {
+    archive.addLink('/usr/bin/vproxy', GUEST_VPROXY);
+    archive.addLink('/usr/bin/vproxy-storage', wrapper);
+  }
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
   const ports = [...options.ports, AGENT_PORT];
   archive.addFile('/init', formatInitScript({ ports, modules, agent }), 0o755);
