@@ -50,6 +50,7 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'storage link': entry('Put vproxy-storage in the place of a utility', () => import('../commands/storage-link.js')),
   'storage unlink': entry('Take such a link away', () => import('../commands/storage-unlink.js')),
   'pipe-create': entry("Make the FIFOs of QEMU's pipe chardev", () => import('../commands/pipe-create.js')),
+  completion: entry('Print the completion of a shell: bash, zsh or fish', () => import('../commands/completion.js')),
 };
 
 function entry(summary: string, load: () => Promise<{ readonly command: Command }>): CommandEntry {

@@ -1,0 +1,227 @@
+/** `vproxy completion`, as the shells run it. */
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { completedCommands } from '../../cli/completion/completed-command.js';
+import { formatCompletion } from '../../cli/completion/format-completion.js';
+import { valueSort } from '../../cli/completion/value-sort.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
+import { RUN_OPTIONS } from '../../cli/options.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { completeInShell, type Offers, type Shell } from '../helpers/complete-in-shell.js';
+import { eventually } from '../helpers/eventually.js';
+import { runVproxy } from '../helpers/run-vproxy.js';
+import { steeredPair } from '../helpers/steered-pair.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { openTerminal } from '../helpers/tmux.js';
+
+const SHELLS = ['bash', 'zsh', 'fish'] as const;
+
+const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
+
+/** A test for each shell that is there. */
+function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void>): void {
+  for (const shell of SHELLS) {
+    (isThere(shell) ? test : test.skip)(`${shell}: ${title}`, async (t) => {
+      t.timeout(120_000);
+      await body(t, shell);
+    });
+  }
+}
+
+/** bash replaces only what is behind the last colon or equals sign. */
+const asOffered = (shell: Shell, word: string): string => (shell === 'bash' ? word.replace(/^.*[:=](?=.)/, '') : word);
+
+inEachShell('its script is one of that shell', async (t, shell) => {
+  const file = join(temporaryFolder(t), 'script');
+  writeFileSync(file, await formatCompletion(shell));
+  const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
+  t.is(status, 0, stderr);
+  t.is(stderr, '');
+});
+
+(isThere('shellcheck') ? test : test.skip)('shellcheck finds nothing in the script for bash', async (t) => {
+  const { status, stdout } = spawnSync('shellcheck', ['--shell', 'bash', '-'], {
+    encoding: 'utf8',
+    input: await formatCompletion('bash'),
+  });
+  t.is(status, 0, stdout);
+});
+
+test('what can be completed are the commands and options of the tables', async (t) => {
+  const commands = await completedCommands();
+  const longOptions = (name: string) =>
+    commands.find((one) => one.name === name)?.options.map(({ spellings }) => spellings.at(-1)?.slice(2));
+  t.deepEqual(longOptions(''), [...Object.keys(RUN_OPTIONS), 'help', 'version']);
+  const tables = Object.entries({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS });
+  t.deepEqual(
+    commands.map(({ name }) => name),
+    ['', ...tables.map(([name]) => name)],
+  );
+  for (const [name, entry] of tables) {
+    const { options, isLocal = false } = await entry.load();
+    const expected = new Set([...Object.keys(options), 'help', ...(isLocal ? [] : ['socket', 'name'])]);
+    t.deepEqual(longOptions(name)?.sort(), [...expected].sort(), name);
+  }
+});
+
+inEachShell('every command is offered, and every option of each', async (t, shell) => {
+  const commands = await completedCommands();
+  const names = commands.map(({ name }) => name).filter((name) => name !== '');
+  const lines = [
+    'vproxy ',
+    ...names.filter((name) => name.includes(' ')).map((name) => `vproxy ${name.replace(/ .*/, ' ')}`),
+    ...commands.map(({ name }) => `vproxy ${name}${name === '' ? '' : ' '}--`),
+  ];
+  const offers = await completeInShell(t, shell, [...new Set(lines)]);
+  for (const name of names) {
+    const [first = '', second] = name.split(' ');
+    t.true(offers['vproxy ']?.includes(first), name);
+    if (second !== undefined) t.true(offers[`vproxy ${first} `]?.includes(second), name);
+  }
+  for (const { name, options } of commands) {
+    const line = `vproxy ${name}${name === '' ? '' : ' '}--`;
+    const long = options.map(({ spellings }) => spellings.at(-1)).sort();
+    // fish says of one whose value may be left out that it can have one.
+    const found = new Set(offers[line]?.map((word) => word.replace(/=$/, '')));
+    t.deepEqual([...found].sort(), long, line);
+  }
+});
+
+/** Each line, and what is offered for it. */
+const VALUES: Offers = {
+  'vproxy -c unix-': ['unix-connect:', 'unix-listen:'],
+  'vproxy --channel vm1=unix-l': ['vm1=unix-listen:'],
+  'vproxy channel add vm1=unix-l': ['vm1=unix-listen:'],
+  'vproxy -c unix-connect:FOLDER/f': ['unix-connect:FOLDER/file.toml'],
+  'vproxy -c vm1=unix-connect:FOLDER/f': ['vm1=unix-connect:FOLDER/file.toml'],
+  'vproxy -o web:FOLDER/f': ['web:FOLDER/file.toml'],
+  'vproxy --config FOLDER/f': ['FOLDER/file.toml'],
+  'vproxy --config=FOLDER/f': ['--config=FOLDER/file.toml'],
+  'vproxy --once --key FOLDER/f': ['FOLDER/file.toml'],
+  'vproxy check FOLDER/f': ['FOLDER/file.toml'],
+  'vproxy storage link x --folder FOLDER/f': ['FOLDER/folder'],
+  'vproxy exec ls FOLDER/fi': ['FOLDER/file.toml'],
+  'vproxy copy FOLDER/fi': ['FOLDER/file.toml'],
+  'vproxy --log-format ': ['json', 'text'],
+  'vproxy --log-format=j': ['--log-format=json'],
+  'vproxy log-level ': ['debug', 'error', 'info', 'warn'],
+  'vproxy completion ': ['bash', 'fish', 'zsh'],
+  'vproxy forward add --out': ['--outgoing'],
+  'vproxy ping -c 3 --int': ['--interval'],
+  'vproxy exec -t --time': ['--timeout'],
+};
+
+inEachShell('values are offered: kinds of channels, paths, words', async (t, shell) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'file.toml'), '');
+  mkdirSync(join(folder, 'folder'));
+  const put = (text: string): string => text.replace('FOLDER', folder);
+  const offers = await completeInShell(t, shell, Object.keys(VALUES).map(put));
+  for (const [line, expected] of Object.entries(VALUES)) {
+    const found = [...new Set(offers[put(line)])].map((word) => word.replace(/\/$/, '')).sort();
+    // zsh names files without the folder that is typed already, and others may offer a folder where a file could be in it.
+    const shortened = expected.map((word) => {
+      const full = asOffered(shell, put(word));
+      return shell === 'zsh' ? full.replace(`${folder}/`, '') : full;
+    });
+    const files = found.filter((word) => line.includes('--folder') || !word.endsWith('folder'));
+    t.deepEqual(files, shortened, `${shell}: ${line}`);
+  }
+});
+
+inEachShell('behind a command of the other side nothing of vproxy is offered', async (t, shell) => {
+  const offers = await completeInShell(t, shell, ['vproxy exec ls --t', 'vproxy exec --t']);
+  t.deepEqual([...new Set(offers['vproxy exec --t'])].sort(), ['--timeout', '--tty']);
+  if (shell !== 'fish') t.deepEqual(offers['vproxy exec ls --t'], []);
+});
+
+inEachShell('names of a vproxy that runs are offered, and nothing where none does', async (t, shell) => {
+  const { env } = await steeredPair(t, {
+    here: { outgoing: ['ssh:127.0.0.1:0'] },
+    peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] },
+  });
+  const socket = env['VPROXY_SOCKET'] ?? '';
+  const expected: Offers = {
+    'vproxy connect ': ['db', 'web'],
+    'vproxy connect w': ['web'],
+    'vproxy wait --service ': ['db', 'web'],
+    'vproxy channel remove d': ['default'],
+    'vproxy ping --channel ': ['default'],
+    'vproxy exec de': ['default:'],
+    'vproxy copy de': ['default:'],
+    'vproxy forward remove ': ['f1', 'ssh'],
+    [`vproxy channels --socket ${socket} `]: ['default'],
+    'vproxy channels --socket /nonexistent/none.sock d': [],
+  };
+  let wrong = Object.keys(expected);
+  // On a busy machine an answer may come too late to be offered.
+  const retry = { timeoutMs: 90_000, what: 'the names of the process' };
+  const done = eventually(async () => {
+    const offers = await completeInShell(t, shell, wrong, env);
+    wrong = wrong.filter((line) => [...new Set(offers[line])].sort().join() !== expected[line]?.join());
+    return wrong.length === 0;
+  }, retry);
+  await t.notThrowsAsync(done, `some of: ${Object.keys(expected).join('; ')}`);
+});
+
+(isThere('bash') && isThere('tmux') ? test : test.skip)('readline puts what bash offers into the line', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'rc'), `PS1='$ '\n${await formatCompletion('bash')}`);
+  writeFileSync(join(folder, 'vm1.sock'), '');
+  const terminal = await openTerminal(t, `bash --rcfile ${join(folder, 'rc')} -i`, { TERM: 'xterm' });
+  const shows = async (line: string): Promise<void> => {
+    await eventually(async () => (await terminal.screen()).join('').includes(line), { what: line });
+  };
+  await shows('$');
+  await terminal.press('vproxy', 'Space', '-c', 'Space', 'vm1=unix-conn', 'Tab');
+  await shows('$ vproxy -c vm1=unix-connect:');
+  await terminal.press(`${folder}/vm`, 'Tab', '--log-f', 'Tab', 'js', 'Tab');
+  await shows(`$ vproxy -c vm1=unix-connect:${folder}/vm1.sock --log-format json`);
+  t.pass();
+});
+
+test('--names says nothing, with status 0, where nobody answers in time or at all', async (t) => {
+  const none = await runVproxy(['completion', '--names', 'channels', '--socket', '/nonexistent/none.sock']);
+  t.deepEqual(none, { code: 0, stdout: '', stderr: '' });
+  const silent = join(temporaryFolder(t), 'silent.sock');
+  const server = createServer().listen(silent);
+  t.teardown(() => server.close());
+  await once(server, 'listening');
+  const started = performance.now();
+  const late = await runVproxy(['completion', '--names', 'services', '--socket', silent]);
+  t.deepEqual(late, { code: 0, stdout: '', stderr: '' });
+  t.true(performance.now() - started < 5000);
+});
+
+test('a shell that is not known, and a sort of names, are refused', async (t) => {
+  const refused = async (...words: string[]) => {
+    const { code, stderr } = await runVproxy(['completion', ...words]);
+    t.is(code, 64);
+    return stderr;
+  };
+  t.is(
+    await refused('tcsh'),
+    'vproxy: error: completion: "tcsh" is no shell that it knows; expected bash, zsh, fish\n',
+  );
+  t.is(await refused(), 'vproxy: error: completion: the shell is missing; expected bash, zsh, fish\n');
+  t.regex(await refused('--names', 'peers'), /"peers" is none of channels, services, forwards, streams/);
+});
+
+test('every kind of channel is in each script', async (t) => {
+  for (const shell of SHELLS) {
+    const script = await formatCompletion(shell);
+    for (const kind of CHANNEL_KINDS.keys()) t.true(script.includes(kind), `${shell}: ${kind}`);
+  }
+});
+
+test('what a value is called says what can be one', (t) => {
+  const sorts = ['FILE', '[FILE]', 'SRC…', 'LABEL', '[LABEL:]', 'CHANNEL/ID', 'SECONDS', 'text|json', 'PORT|PATH'];
+  t.deepEqual(
+    sorts.map((called) => valueSort(called).sort),
+    ['file', 'file', 'copy', 'names', 'remote', 'names', 'none', 'words', 'file'],
+  );
+});
