@@ -41,6 +41,7 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     () => import('../commands/check.js'),
   ),
   genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+  doctor: entry('Look for what usually goes wrong', () => import('../commands/doctor.js')),
   'libvirt-xml': entry("Print a port's XML for libvirt", () => import('../commands/libvirt-xml.js')),
   'qemu-args': entry("Print a port's arguments for QEMU", () => import('../commands/qemu-args.js')),
   'storage-emulator': entry(

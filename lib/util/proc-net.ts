@@ -1,33 +1,51 @@
-/** The sockets of this machine that listen, as Linux lists them in /proc/net. */
+/** The sockets of this machine, as Linux lists them in /proc/net. */
 import fs from 'node:fs/promises';
 import type { HostPort } from './host-port.js';
 
-/** A socket that listens: on a TCP address or on the path of a unix socket, of which the other one is null. */
-export interface Listener {
+/** What a socket does. `queued`: the program that listens has not accepted the connection yet. */
+export type SocketState = 'listening' | 'queued' | 'connected' | 'other';
+
+/** A socket with a TCP address, or with the path of a unix socket, of which the other one is null. */
+export interface ListedSocket {
+  /** `0` for one that no process has (any more, or yet). */
   readonly inode: string;
+  readonly state: SocketState;
   readonly address: HostPort | null;
   readonly path: string | null;
+  /** The address at the other end of a TCP connection; null for all else. */
+  readonly remote: HostPort | null;
   /** Whose it is; null where that is not listed. */
   readonly userId: number | null;
 }
 
+/** One that listens. */
+export type Listener = ListedSocket & { readonly state: 'listening' };
+
 /** So much of a table is read: sockets that listen come first in those of TCP. */
 const MAX_TABLE_BYTES = 2 ** 20;
 
-const TCP_LISTEN = '0A';
+const TCP_STATES: Readonly<Record<string, SocketState>> = { '0A': 'listening', '01': 'connected' };
 
 /** `__SO_ACCEPTCON` among the flags of a unix socket. */
 const UNIX_LISTENS = 0x10000;
 
-/** Those of the network namespace of this process; what cannot be read, also because `isOver`, is left out. */
+/** States of a unix socket: SS_CONNECTING is what a listed one has until it is accepted. */
+const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
+
+/** Those of the network namespace of this process that listen; what cannot be read, also because `isOver`, is left out. */
 export async function findListeners(procPath: string, isOver: () => boolean): Promise<Listener[]> {
+  return (await findSockets(procPath, isOver)).filter((socket) => socket.state === 'listening') as Listener[];
+}
+
+/** All of them that have an address or a path; as {@link findListeners}. */
+export async function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
   const tables = { tcp: parseTcpLine, tcp6: parseTcpLine, unix: parseUnixLine };
   const found = await Promise.all(
     Object.entries(tables).map(async ([name, parse]) =>
       (await readTable(`${procPath}/net/${name}`, isOver)).split('\n').map(parse),
     ),
   );
-  return found.flat().filter((listener) => listener !== null);
+  return found.flat().filter((socket) => socket !== null);
 }
 
 async function readTable(path: string, isOver: () => boolean): Promise<string> {
@@ -45,19 +63,28 @@ async function readTable(path: string, isOver: () => boolean): Promise<string> {
 }
 
 /** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …` */
-function parseTcpLine(line: string): Listener | null {
-  const [, local = '', , state, , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
-  const [, hex = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/.exec(local) ?? [];
-  if (state !== TCP_LISTEN || hex === '') return null;
-  const address = { host: parseHexAddress(hex), port: Number.parseInt(port, 16) };
-  return { inode, address, path: null, userId: /^\d+$/.test(uid) ? Number(uid) : null };
+function parseTcpLine(line: string): ListedSocket | null {
+  const [, local = '', rem = '', code = '', , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
+  const address = parseHexEndpoint(local);
+  if (address === null) return null;
+  const state = TCP_STATES[code] ?? 'other';
+  const remote = state === 'connected' ? parseHexEndpoint(rem) : null;
+  return { inode, state, address, remote, path: null, userId: /^\d+$/.test(uid) ? Number(uid) : null };
 }
 
 /** `Num: RefCount Protocol Flags Type St Inode Path` */
-function parseUnixLine(line: string): Listener | null {
-  const [, flags = '', inode = '', path = ''] = /^\S+: \S+ \S+ ([0-9A-F]+) \S+ \S+ +(\d+) (.+)$/.exec(line) ?? [];
-  if (path === '' || (Number.parseInt(flags, 16) & UNIX_LISTENS) === 0) return null;
-  return { inode, address: null, path, userId: null };
+function parseUnixLine(line: string): ListedSocket | null {
+  const pattern = /^\S+: \S+ \S+ ([0-9A-F]+) \S+ ([0-9A-F]+) +(\d+) (.+)$/;
+  const [, flags = '', code = '', inode = '', path = ''] = pattern.exec(line) ?? [];
+  if (path === '') return null;
+  const isListening = (Number.parseInt(flags, 16) & UNIX_LISTENS) !== 0;
+  const state = isListening ? 'listening' : (UNIX_STATES[code] ?? 'other');
+  return { inode, state, address: null, remote: null, path, userId: null };
+}
+
+function parseHexEndpoint(text: string): HostPort | null {
+  const [, hex = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/.exec(text) ?? [];
+  return hex === '' ? null : { host: parseHexAddress(hex), port: Number.parseInt(port, 16) };
 }
 
 /** Words of 32 bits, each in the byte order of the machine: `0100007F` is 127.0.0.1. An IPv4 address within IPv6 is one of IPv4. */

@@ -1,0 +1,59 @@
+/** `vproxy doctor`: what usually goes wrong, looked for. */
+import type { Arguments } from '../control/arguments.js';
+import type { Command, CommandOptions } from '../control/command.js';
+import { outputWidth, print, printJson } from '../control/print.js';
+import { hiddenRunOptions } from '../doctor/run-arguments.js';
+import { EXIT_OK } from '../exit.js';
+import { normalizeArguments } from '../raw-arguments.js';
+
+const OPTIONS: CommandOptions = {
+  channel: {
+    short: 'c',
+    value: 'CHANNEL',
+    isRepeatable: true,
+    describe: 'A channel, as the vproxy has it that runs or is to run',
+  },
+  outgoing: { short: 'o', value: 'FORWARD', isRepeatable: true, describe: 'A forward that listens here' },
+  incoming: { short: 'i', value: 'FORWARD', isRepeatable: true, describe: 'A forward that leads to a target here' },
+  key: { value: 'FILE', isRepeatable: true, describe: 'A key file' },
+  config: { value: 'FILE', describe: 'The configuration file of a vproxy' },
+  socket: {
+    value: 'PATH',
+    describe: 'Control socket of a vproxy that runs [default: $VPROXY_SOCKET, else all that there are]',
+  },
+  name: { value: 'NAME', describe: 'Name, or number, of a vproxy that runs' },
+  json: { describe: 'Print the findings as JSON' },
+};
+
+/** The command. */
+export const command: Command = {
+  usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--json]',
+  about:
+    'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
+  isLocal: true,
+  normalize: normalizeArguments,
+  options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
+  run: doctor,
+};
+
+/** The status where something fails. */
+const EXIT_FAILS = 1;
+
+async function doctor(args: Arguments): Promise<void> {
+  // Loads nearly everything that there is, which --help need not wait for.
+  const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
+    import('../doctor/read-request.js'),
+    import('../doctor/machine.js'),
+    import('../doctor/run-doctor.js'),
+    import('../doctor/format-diagnoses.js'),
+  ]);
+  const request = await readRequest(args);
+  const machine = new Machine({ controlSockets: request.socket === null ? [] : [request.socket] });
+  const diagnoses = await runDoctor(machine, request);
+  const fails = diagnoses.some(({ level }) => level === 'fail');
+  if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });
+  else print(`${formatDiagnoses(diagnoses)}${outputWidth() === null ? '' : formatSummary(diagnoses)}`);
+  // What was given up, such as a connection, is not waited for.
+  await new Promise((resolve) => process.stdout.write('', resolve));
+  process.exit(fails ? EXIT_FAILS : EXIT_OK);
+}

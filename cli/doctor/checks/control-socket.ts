@@ -1,0 +1,55 @@
+/** Control sockets, and who answers on them. */
+import { escapeText } from '../../../lib/util/escape.js';
+import { type Finding, finding } from '../finding.js';
+import type { Machine } from '../machine.js';
+import { type ControlSocket, formatRunning } from '../running.js';
+
+/** Who answers on one socket, or why nobody does. */
+export function checkControlSocket({ options }: Machine, { path, running, silence }: ControlSocket): Finding[] {
+  const shown = escapeText(path);
+  if (running !== null) {
+    const { process } = running.status;
+    const version = escapeText(process.version, 80);
+    const own = `vproxy ${options.version}`;
+    return [
+      finding(
+        'vproxy-runs',
+        `${formatRunning(running)} answers on ${shown}, ${version}, Node ${escapeText(process.node, 32)}`,
+      ),
+      ...(process.version === own
+        ? []
+        : [finding('version-here', `${formatRunning(running)} is ${version}, and this program ${own}`)]),
+    ];
+  }
+  switch (silence) {
+    case 'denied':
+      return [finding('control-denied', `${shown} belongs to another user`)];
+    case 'silent':
+      return [finding('control-silent', `the process on ${shown} does not answer within 2 s`)];
+    default:
+      return [
+        finding(
+          'control-stale',
+          silence === 'missing' ? `there is no ${shown}` : `nobody answers on ${shown}`,
+          silence === 'missing' ? 'start vproxy' : `rm ${shown}`,
+        ),
+      ];
+  }
+}
+
+/** What is to be said of all of them together. */
+export function checkControlFolder({ options }: Machine, sockets: readonly ControlSocket[]): Finding[] {
+  const running = sockets.flatMap((socket) => socket.running ?? []);
+  const names = running.flatMap(({ status }) => status.process.name ?? []);
+  const twice = [...new Set(names.filter((name, index) => names.indexOf(name) !== index))];
+  return [
+    ...(options.controlFolder === null ? [finding('vproxy-hidden', 'XDG_RUNTIME_DIR is not set')] : []),
+    ...(running.length === 0 && options.controlFolder !== null
+      ? [finding('vproxy-none', `no vproxy that can be asked runs here (${escapeText(options.controlFolder)})`)]
+      : []),
+    ...twice.map((name) => {
+      const same = running.filter(({ status }) => status.process.name === name).map(({ status }) => status.process.pid);
+      return finding('name-twice', `the processes ${same.join(' and ')} are both called ${escapeText(name, 80)}`);
+    }),
+  ];
+}

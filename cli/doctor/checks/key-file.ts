@@ -1,0 +1,51 @@
+/** A key file: there, a key, and nobody else's to read. */
+import { constants } from 'node:fs';
+import { toVproxyError } from '../../../lib/errors.js';
+import { SecretKey } from '../../../lib/session/secret-key.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { readSecretFile } from '../../../lib/util/secret-file.js';
+import { type Finding, finding } from '../finding.js';
+import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
+import type { Machine } from '../machine.js';
+import { describeKind } from './unix-connect.js';
+
+/** A key file, and the ids of the keys by which running sessions of its channels were authenticated. */
+export interface KeySubject {
+  readonly path: string;
+}
+
+/** Looks at the file as vproxy does, and says nothing of what is in it but the id. */
+export async function checkKeyFile(machine: Machine, { path }: KeySubject): Promise<Finding[]> {
+  const look = await lookAtPath(machine, path);
+  if (look.problem !== null) return [look.problem];
+  const shown = escapeText(path);
+  const { stats } = look;
+  if (stats === null)
+    return [finding('key-missing', `there is no ${shown}`, `vproxy genkey ${shown}, and a copy for the other side`)];
+  if (!stats.isFile()) return [finding('key-not-file', `${shown} is ${describeKind(stats)}`)];
+  const { userId } = machine.options;
+  if (stats.uid !== 0 && stats.uid !== userId) {
+    return [finding('key-owner', `${shown} belongs to user ${stats.uid}, not to this one (${userId}) or root`)];
+  }
+  const isRoots = stats.uid === 0 && userId !== 0;
+  if ((stats.mode & (isRoots ? 0o037 : 0o077)) !== 0) {
+    return [finding('key-open', `others can read or change ${shown} (${formatAccess(stats)})`, `chmod 600 ${shown}`)];
+  }
+  if (!isAllowed(path, constants.R_OK)) {
+    return [finding('key-denied', `this user cannot read ${shown} (${formatAccess(stats)})`)];
+  }
+  const id = keyIdOf(path);
+  if (id === null)
+    return [finding('key-invalid', `${shown} has no key: 64 hex digits and a newline (it has ${stats.size} bytes)`)];
+  return [finding('key-good', `${shown} has the key ${id}`)];
+}
+
+/** The id of the key in a file; null where there is none that vproxy would take. */
+export function keyIdOf(path: string): string | null {
+  try {
+    return SecretKey.parse(readSecretFile(path)).id;
+  } catch (error) {
+    if (toVproxyError(error).code === 'bad-file') return null;
+    throw error;
+  }
+}

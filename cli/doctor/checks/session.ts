@@ -1,0 +1,132 @@
+/** A channel of a vproxy that runs: its session, its peer, and what became of earlier ones. */
+import { connectControl } from '../../../lib/control/client.js';
+import type { ChannelStatus, SessionStatus } from '../../../lib/proxy/status.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { formatAge } from '../../control/units.js';
+import { adviceForCode } from '../code-advice.js';
+import { type Finding, finding } from '../finding.js';
+import type { Machine } from '../machine.js';
+import type { RunningChannel } from '../running.js';
+
+/** The answer to a ping may take so long, in milliseconds. */
+const PING_MS = 1500;
+
+/** An opening that is not older may be one of a row, in milliseconds. */
+const BRIEF_MS = 2000;
+
+/** So many sessions that were shorter than that are a row. */
+const SHORT_MS = 10_000;
+const ROW = 3;
+
+/** So far apart clocks are an offence, in milliseconds. */
+const CLOCK_MS = 5000;
+
+/** What the process says, and whether its peer answers now. */
+export async function checkSession({ options }: Machine, { vproxy, channel }: RunningChannel): Promise<Finding[]> {
+  const { session } = channel;
+  const shortOnes = unsteady(channel, options.nowMs);
+  if (session === null) return [describeNone(vproxy.events, channel, options.nowMs), ...shortOnes];
+  const roundTripMs = await ping(vproxy.path, channel.label);
+  const facts = describePeer(session);
+  return [
+    roundTripMs === null
+      ? finding('peer-silent', `${facts}, and does not answer a ping`)
+      : finding('session-up', `${facts}, round trip ${roundTripMs.toFixed(1)} ms`),
+    ...describeClock(session),
+    ...describeVersion(session, vproxy.status.process.version),
+    ...missingServices(channel, session, vproxy.forwards),
+    ...(shortOnes.length > 0 ? shortOnes : lastEnd(channel)),
+  ];
+}
+
+type Events = RunningChannel['vproxy']['events'];
+type Forwards = RunningChannel['vproxy']['forwards'];
+
+function describePeer({ peer, ageMs, protocolVersion, key, tls }: SessionStatus): string {
+  const name = peer.name === null ? '' : ` called ${escapeText(peer.name, 80)}`;
+  const proof = [...(key === null ? [] : [`key ${key}`]), ...(tls === null ? [] : [`tls=${tls}`])];
+  const protection = proof.length === 0 ? '' : `, ${proof.join(', ')}`;
+  return `a session for ${formatAge(ageMs)} with ${escapeText(peer.agent, 80)}${name} (protocol ${protocolVersion}${protection})`;
+}
+
+function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Finding {
+  const { state, detail, since } = channel;
+  const code = lastCode(events, channel);
+  // A channel that is tried again and again is seen while it is tried, too.
+  const isTried = state === 'opening' && code !== null && nowMs - Date.parse(since) < BRIEF_MS;
+  const reason = state === 'opening' && !isTried ? null : code;
+  const advice = reason === null ? null : adviceForCode(reason);
+  const shown = `${state}${detail === null ? '' : `: ${escapeText(detail)}`}`;
+  const message = `no session, ${shown}${reason === null ? '' : ` (${escapeText(reason, 64)})`}`;
+  if (state === 'auth-failed') return finding('session-auth', message);
+  if (state === 'opening' && !isTried) return finding('session-unanswered', message);
+  const id = state === 'failed' ? 'session-failed' : 'session-waiting';
+  return advice === null ? finding(id, message) : finding(id, message, advice);
+}
+
+/** The code with which the channel could not be opened last. */
+function lastCode(events: Events, { label }: ChannelStatus): string | null {
+  const isAbout = ({ event, fields }: Events[number]) => fields['channel'] === label && event.startsWith('channel-');
+  const code = events.findLast((event) => isAbout(event) && 'code' in event.fields)?.fields['code'];
+  return typeof code === 'string' ? code : null;
+}
+
+/** Several sessions in a row that ended soon, none of them long ago. */
+function unsteady({ history }: ChannelStatus, nowMs: number): Finding[] {
+  const row = history.recent.slice(0, ROW);
+  const isRecent = (at: string): boolean => nowMs - Date.parse(at) < ROW * 60_000;
+  if (row.length < ROW || !row.every(({ ageMs, at }) => ageMs < SHORT_MS && isRecent(at))) return [];
+  const codes = [...new Set(row.map(({ code }) => escapeText(code, 64)))];
+  const advice = row.map(({ code }) => adviceForCode(code)).find((text) => text !== null);
+  const message = `the last ${ROW} sessions ended within ${SHORT_MS / 1000} s of their beginnings (${codes.join(', ')})`;
+  return [finding('session-unsteady', message, ...(advice === undefined ? [] : [advice]))];
+}
+
+function lastEnd({ history }: ChannelStatus): Finding[] {
+  const [last] = history.recent;
+  if (last === undefined || last.code === 'shutdown') return [];
+  const message = `the session before ended at ${last.at}: ${escapeText(last.message)} (${escapeText(last.code, 64)})`;
+  return [finding('session-ended', message, adviceForCode(last.code))];
+}
+
+/** What a message takes on its way makes a clock seem slow, but not by so much. */
+function describeClock({ clockOffsetMs, ageMs }: SessionStatus): Finding[] {
+  if (clockOffsetMs === null || Math.abs(clockOffsetMs) < CLOCK_MS) return [];
+  const way = clockOffsetMs > 0 ? 'ahead of' : 'behind';
+  const when = `when the session began or the peer’s services changed, at most ${formatAge(ageMs)} ago`;
+  return [
+    finding(
+      'peer-clock',
+      `the clock of the peer was ${formatAge(Math.abs(clockOffsetMs))} ${way} the one here ${when}`,
+    ),
+  ];
+}
+
+function describeVersion({ peer }: SessionStatus, own: string): Finding[] {
+  if (peer.agent === own) return [];
+  return [finding('peer-version', `the peer is ${escapeText(peer.agent, 80)}, and this side ${escapeText(own, 80)}`)];
+}
+
+function missingServices({ label }: ChannelStatus, { peer }: SessionStatus, forwards: Forwards): Finding[] {
+  const asked = forwards.filter(
+    ({ channel, direction, service }) => channel === label && direction === 'outgoing' && service !== '*',
+  );
+  const missing = [...new Set(asked.map(({ service }) => service))].filter(
+    (service) => !peer.services.includes(service),
+  );
+  return missing.map((service) =>
+    finding(
+      'service-missing',
+      `the peer offers no ${service}, for which a forward listens here`,
+      `give the peer -i ${service}:…`,
+    ),
+  );
+}
+
+async function ping(path: string, channel: string): Promise<number | null> {
+  try {
+    return (await connectControl(path).ping({ channel, signal: AbortSignal.timeout(PING_MS) })).roundTripMs;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,68 @@
+/** A serial line: a terminal, and nobody else's. */
+import { closeSync, constants, openSync, realpathSync } from 'node:fs';
+import path from 'node:path';
+import tty from 'node:tty';
+import { describeError } from '../../../lib/util/describe-error.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { findProgram } from '../../find-program.js';
+import { type Finding, finding } from '../finding.js';
+import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
+import type { Machine } from '../machine.js';
+import { formatHolders, type Holder } from '../process-list.js';
+import { describeKind } from './unix-connect.js';
+
+/** A line. `isOurs`: a vproxy that runs has it. */
+export interface LineSubject {
+  readonly path: string;
+  readonly isOurs: boolean;
+}
+
+/** Looks at the device, and at who has it; it is opened for a moment, and nothing is read or set. */
+export async function checkTty(machine: Machine, { path: device, isOurs }: LineSubject): Promise<Finding[]> {
+  const look = await lookAtPath(machine, device);
+  if (look.problem !== null) return [look.problem];
+  const shown = escapeText(device);
+  const { stats } = look;
+  if (stats === null) return [finding('line-missing', `there is no ${shown}`)];
+  if (!stats.isCharacterDevice()) return [finding('line-not', `${shown} is ${describeKind(stats)}`)];
+  const real = realpathSync(device);
+  const consoles = (machine.readSys('class/tty/console/active') ?? '').split(/\s+/);
+  if (consoles.includes(path.basename(real)))
+    return [finding('line-console', `the kernel writes its own messages to ${shown}`)];
+  if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
+    return [finding('line-denied', `this user may not open ${shown} (${formatAccess(stats)})`)];
+  }
+  const stty = findProgram('stty', machine.options.searchPath);
+  const tools = path.isAbsolute(stty) ? [] : [finding('line-no-stty', 'there is no stty in PATH')];
+  if (isOurs) return tools;
+  const problem = openForAMoment(device);
+  if (problem !== null) return [...tools, problem];
+  const processes = await machine.processes();
+  const others = processes.holdersOf(real);
+  if (others.length > 0) return [...tools, describeOthers(shown, others)];
+  const seen = processes.isPartial ? 'who can be seen from here ' : '';
+  return [...tools, finding('line-free', `${shown} is a serial line that nobody ${seen}has open`)];
+}
+
+function describeOthers(shown: string, others: readonly Holder[]): Finding {
+  const getty = others.find(({ program, unit }) => /getty|login/.test(program) || unit?.includes('getty@') === true);
+  const message = `${shown} is open in ${formatHolders(others, false)}`;
+  if (getty === undefined) return finding('line-taken', message);
+  return finding(
+    'line-getty',
+    message,
+    `systemctl disable --now ${getty.unit ?? `serial-getty@${path.basename(shown)}`}`,
+  );
+}
+
+function openForAMoment(device: string): Finding | null {
+  const shown = escapeText(device);
+  try {
+    const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const isTerminal = tty.isatty(fd);
+    closeSync(fd);
+    return isTerminal ? null : finding('line-not', `${shown} is a device, and no terminal line`);
+  } catch (error) {
+    return finding('line-not', `${shown} cannot be opened: ${describeError(error)}`);
+  }
+}

@@ -1,0 +1,130 @@
+/** A unix socket to connect to: QEMU's chardev that listens, or a target. */
+import { constants, realpathSync, type Stats } from 'node:fs';
+import { basename } from 'node:path';
+import { describeError } from '../../../lib/util/describe-error.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { isAnswered } from '../../../lib/util/listen.js';
+import type { ListedSocket } from '../../../lib/util/proc-net.js';
+import { type Finding, finding } from '../finding.js';
+import { formatAccess, isAllowed, lookAtPath, nearName } from '../look-at-path.js';
+import type { Machine } from '../machine.js';
+import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
+
+/** A socket. `isExclusive`: whoever listens may serve one connection at a time, as QEMU does. `ownPid`: the vproxy that is connected, or null. */
+export interface SocketSubject {
+  readonly path: string;
+  readonly isExclusive: boolean;
+  readonly ownPid: number | null;
+}
+
+/** Whether somebody listens, who, and who is connected. Nothing connects where /proc tells it all. */
+export async function checkUnixSocket(
+  machine: Machine,
+  { path, isExclusive, ownPid }: SocketSubject,
+): Promise<Finding[]> {
+  const look = await lookAtPath(machine, path);
+  if (look.problem !== null) return [look.problem];
+  const shown = escapeText(path);
+  if (look.stats === null) return [missing(path)];
+  if (!look.stats.isSocket()) return [finding('socket-not', `${shown} is ${describeKind(look.stats)}, not a socket`)];
+  const denied = isAllowed(path, constants.W_OK)
+    ? []
+    : [finding('socket-denied', `this user may not connect to ${shown} (${formatAccess(look.stats)})`)];
+  const sockets = (await machine.sockets()).filter((socket) => isAt(socket, path));
+  const listener = sockets.find(({ state }) => state === 'listening');
+  if (listener === undefined) return denied.length > 0 ? denied : [await askWhoAnswers(path)];
+  const processes = await machine.processes();
+  const holders = processes.holdersOfSocket(listener.inode);
+  const who = formatHolders(holders, processes.isPartial);
+  return [
+    ...denied,
+    finding('socket-listens', `${shown} is a socket on which ${who} listens`),
+    ...stopped(holders),
+    ...(isExclusive && holders.every(servesOne) ? await findOthers(machine, sockets, holders, ownPid) : []),
+  ];
+}
+
+/** Another vproxy takes a newcomer in the place of the one that it has; QEMU lets it wait. */
+const servesOne = ({ program }: Holder): boolean => !/^(vproxy|node)/.test(program);
+
+function missing(path: string): Finding {
+  const near = nearName(path);
+  const hint = near === null ? '' : `; there is ${escapeText(near)}, which has a name like it`;
+  return finding('socket-missing', `there is no ${escapeText(path)}${hint}`);
+}
+
+/** Also where it was bound by another name of the same file. */
+function isAt(socket: ListedSocket, path: string): boolean {
+  if (socket.path === null) return false;
+  if (socket.path === path) return true;
+  return basename(socket.path) === basename(path) && realPath(socket.path) === realPath(path);
+}
+
+const realPath = (path: string): string => {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+};
+
+/** Its listener may be in another network namespace, whose sockets are not listed here. */
+async function askWhoAnswers(path: string): Promise<Finding> {
+  const shown = escapeText(path);
+  try {
+    if (!(await isAnswered(path))) return finding('socket-stale', `${shown} is a socket on which nobody listens`);
+    return finding(
+      'socket-answered',
+      `${shown} answers (it was connected to for a moment), and who listens is not listed here`,
+    );
+  } catch (error) {
+    return finding('socket-type', `${shown} cannot be connected to: ${describeError(error)}`);
+  }
+}
+
+function stopped(holders: readonly Holder[]): Finding[] {
+  return holders
+    .filter(({ isStopped }) => isStopped)
+    .map((holder) => finding('process-stopped', `${formatHolder(holder)} stands still`, `kill -CONT ${holder.pid}`));
+}
+
+/** Who else is connected to a listener that serves one at a time, and who waits. */
+async function findOthers(
+  machine: Machine,
+  sockets: readonly ListedSocket[],
+  listeners: readonly Holder[],
+  ownPid: number | null,
+): Promise<Finding[]> {
+  const processes = await machine.processes();
+  const clients = await Promise.all(
+    sockets.filter(({ state }) => state === 'connected').map(({ inode }) => clientsOf(machine, processes, inode)),
+  );
+  // Where nobody can be seen, it may well be the vproxy that has the channel.
+  const others = clients.filter(
+    (holders) => !holders.some(({ pid }) => pid === ownPid) && (ownPid === null || holders.length > 0),
+  );
+  const queued = sockets.filter(({ state }) => state === 'queued').length;
+  const waiting = `${queued} ${queued === 1 ? 'connection waits' : 'connections wait'} to be accepted`;
+  return [
+    ...others.map((holders) => {
+      const who = holders.length === 0 ? 'somebody (ss -xp shows who)' : formatHolders(holders, processes.isPartial);
+      return finding('socket-taken', `${who} is connected to ${formatHolders(listeners, processes.isPartial)} already`);
+    }),
+    ...(queued === 0 ? [] : [finding('socket-queue', waiting)]),
+  ];
+}
+
+/** Who has the other end of a connected socket. */
+async function clientsOf(machine: Machine, processes: ProcessList, inode: string): Promise<Holder[]> {
+  const peer = await machine.unixPeerOf(inode);
+  return peer === null ? [] : processes.holdersOfSocket(peer);
+}
+
+/** What a file is, for people. */
+export function describeKind(stats: Stats): string {
+  if (stats.isFile()) return 'a file';
+  if (stats.isDirectory()) return 'a folder';
+  if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}

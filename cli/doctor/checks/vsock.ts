@@ -1,0 +1,25 @@
+/** AF_VSOCK: whether this machine has it, and which number it has there. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Finding, finding } from '../finding.js';
+import type { Machine } from '../machine.js';
+
+/** A machine by its CID; null for a port to listen on. */
+export interface VsockSubject {
+  readonly cid: number | null;
+}
+
+/** Looks at what both kinds of AF_VSOCK need. */
+export async function checkVsock({ options }: Machine, { cid }: VsockSubject): Promise<Finding[]> {
+  const missing = existsSync(join(options.dev, 'vsock')) ? [] : [finding('vsock-missing', 'there is no /dev/vsock')];
+  if (!(await options.hasKoffi())) return [...missing, finding('vsock-no-koffi', 'koffi cannot be loaded')];
+  if (missing.length > 0) return missing;
+  const own = await options.readCid().catch(() => null);
+  if (own === null || own === ANY_CID)
+    return [finding('vsock-missing', 'AF_VSOCK has no CID for this machine: there is no vsock device')];
+  if (cid !== null && (cid === own || cid === LOCAL_CID)) return [finding('vsock-own', `CID ${cid} is this machine`)];
+  return [finding('vsock-cid', `this machine has the CID ${own}`)];
+}
+
+const ANY_CID = 0xffffffff;
+const LOCAL_CID = 1;

@@ -1,0 +1,96 @@
+/** What is at a path, and what keeps it from being looked at. */
+import { accessSync, constants, readdirSync, type Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { systemCode } from '../../lib/errors.js';
+import { closestWord } from '../../lib/util/closest-word.js';
+import { describeError } from '../../lib/util/describe-error.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { type Finding, finding } from './finding.js';
+import type { Machine } from './machine.js';
+
+/** What is there: its facts; null where nothing is; or why it cannot be looked at. */
+export type PathLook = { readonly stats: Stats | null; readonly problem: null } | { readonly problem: Finding };
+
+/** Looks at a path, following links. Never rejects. */
+export async function lookAtPath(machine: Machine, path: string): Promise<PathLook> {
+  const remote = remoteMountOf(machine, resolve(path));
+  if (remote !== null) {
+    return { problem: finding('path-remote', `${escapeText(path)} is on ${remote}, and was not looked at`) };
+  }
+  try {
+    return { stats: await stat(path), problem: null };
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EACCES')
+      return { problem: finding('path-denied', `${escapeText(firstClosed(path))} cannot be searched by this user`) };
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') {
+      return { problem: finding('path-denied', `${escapeText(path)}: ${describeError(error)}`) };
+    }
+    const folder = dirname(resolve(path));
+    if (listFolder(folder) !== null || (code === 'ENOENT' && isSearchable(folder)))
+      return { stats: null, problem: null };
+    return { problem: finding('folder-missing', `the folder ${escapeText(folder)} is not there`) };
+  }
+}
+
+/** Whether this user may do with a path what `mode` says (`constants.R_OK` and its like). */
+export function isAllowed(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The file in the folder of `path` whose name is most like its own; null where there is none. */
+export function nearName(path: string): string | null {
+  const names = listFolder(dirname(resolve(path))) ?? [];
+  return closestWord(basename(path), names.slice(0, 1000)) ?? null;
+}
+
+/** `mode 0660, user 107, group 36`. */
+export function formatAccess({ mode, uid, gid }: Stats): string {
+  return `mode ${(mode & 0o7777).toString(8).padStart(4, '0')}, user ${uid}, group ${gid}`;
+}
+
+function isSearchable(folder: string): boolean {
+  return isAllowed(folder, constants.X_OK);
+}
+
+function listFolder(folder: string): string[] | null {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return null;
+  }
+}
+
+/** The uppermost folder above `path` that this user cannot search. */
+function firstClosed(path: string): string {
+  let closed = dirname(resolve(path));
+  for (let folder = closed; folder !== '/'; folder = dirname(folder)) {
+    if (!isSearchable(folder)) closed = folder;
+  }
+  return closed;
+}
+
+/** File systems whose server is another machine: looking at a file there can take for ever. */
+const REMOTE = /^(nfs4?|cifs|smb3|ceph|afs|glusterfs|fuse\.(sshfs|glusterfs|ceph.*))$/;
+
+/** `nfs at /home`, where a path is on a file system of another machine; else null. */
+function remoteMountOf(machine: Machine, path: string): string | null {
+  let found: { readonly point: string; readonly type: string } | null = null;
+  for (const line of machine.readProc('self/mountinfo').split('\n')) {
+    const [, , , , point = ''] = line.split(' ');
+    const [, type = ''] = / - (\S+) /.exec(line) ?? [];
+    const decoded = point.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+      String.fromCharCode(Number.parseInt(digits, 8)),
+    );
+    const isAbove = decoded === '/' || path === decoded || path.startsWith(`${decoded}/`);
+    // The last one that was mounted covers those before.
+    if (isAbove && decoded.length >= (found?.point.length ?? 0)) found = { point: decoded, type };
+  }
+  return found !== null && REMOTE.test(found.type) ? `${found.type} at ${escapeText(found.point)}` : null;
+}

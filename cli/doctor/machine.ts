@@ -1,0 +1,167 @@
+/** The machine that the doctor looks at: where its facts are, each read once and only when a check asks for it. */
+import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { controlFolder } from '../../lib/control/socket-paths.js';
+import { systemCode } from '../../lib/errors.js';
+import { loadLibc } from '../../lib/util/load-libc.js';
+import { findSockets, type ListedSocket } from '../../lib/util/proc-net.js';
+import { packageVersion } from '../package-info.js';
+import { ProcessList } from './process-list.js';
+import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
+import { readUnixPeers } from './unix-peers.js';
+
+/** Where the facts of a machine are. Another one than the usual is for specs, which cannot have every machine. */
+export interface MachineOptions {
+  readonly proc: string;
+  readonly sys: string;
+  readonly dev: string;
+  /** Files in which the kernel's denials are; devices are read without waiting. */
+  readonly logs: readonly string[];
+  readonly userId: number;
+  readonly nodeVersion: string;
+  /** The version of this program. */
+  readonly version: string;
+  /** Since the epoch. */
+  readonly nowMs: number;
+  /** Where running vproxys have their control sockets; null where there is no such folder. */
+  readonly controlFolder: string | null;
+  /** Other control sockets that somebody named. */
+  readonly controlSockets: readonly string[];
+  /** The name or the path of virsh. */
+  readonly virsh: string;
+  /** `$PATH`. */
+  readonly searchPath: string;
+  /** Opens a port for a moment, and looks whether the host is there. Throws errors of the system. */
+  readonly isHostAtPort: (device: string) => boolean;
+  /** The inode at the other end of each connected unix socket, by inode. */
+  readonly readUnixPeers: () => Promise<ReadonlyMap<string, string>>;
+  /** The CID of this machine, or null where it cannot be known. Rejects where koffi cannot be loaded. */
+  readonly readCid: () => Promise<number | null>;
+  /** Whether koffi can be loaded. */
+  readonly hasKoffi: () => Promise<boolean>;
+}
+
+/** Looking at all processes may take so long, in milliseconds. */
+const LIST_MS = 1200;
+
+/** A machine. */
+export class Machine {
+  readonly options: MachineOptions;
+  #processes: Promise<ProcessList> | null = null;
+  #sockets: Promise<ListedSocket[]> | null = null;
+  #unixPeers: Promise<ReadonlyMap<string, string>> | null = null;
+  #control: Promise<ControlSocket[]> | null = null;
+
+  constructor(options: Partial<MachineOptions> = {}) {
+    this.options = { ...usualOptions(), ...options };
+  }
+
+  /** The processes as they were when somebody asked first. */
+  processes(): Promise<ProcessList> {
+    this.#processes ??= ProcessList.read(this.options.proc, LIST_MS);
+    return this.#processes;
+  }
+
+  /** The sockets likewise. */
+  sockets(): Promise<ListedSocket[]> {
+    const untilMs = performance.now() + LIST_MS;
+    this.#sockets ??= findSockets(this.options.proc, () => performance.now() > untilMs);
+    return this.#sockets;
+  }
+
+  /** The inode of the socket at the other end of a connected unix socket; null where that cannot be known. */
+  async unixPeerOf(inode: string): Promise<string | null> {
+    this.#unixPeers ??= this.options.readUnixPeers().catch(() => new Map<string, string>());
+    return (await this.#unixPeers).get(inode) ?? null;
+  }
+
+  /** The control sockets, and who answers on them. */
+  control(): Promise<ControlSocket[]> {
+    this.#control ??= askControlSockets(this.options.controlFolder, this.options.controlSockets);
+    return this.#control;
+  }
+
+  /** The channel of a vproxy that runs which has this canonical address, and has it open; null where none has. */
+  async runningChannel(address: string): Promise<RunningChannel | null> {
+    const found = channelsOf(await this.control()).find(({ channel }) => channel.address === address);
+    return found !== undefined && isHeld(found.channel.state) ? found : null;
+  }
+
+  /** The text of a file in /proc; empty where there is none. */
+  readProc(name: string): string {
+    return readText(path.join(this.options.proc, name));
+  }
+
+  /** The text of a file in /sys; null where there is none. */
+  readSys(name: string): string | null {
+    const text = readText(path.join(this.options.sys, name));
+    return text === '' ? null : text.trim();
+  }
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function usualOptions(): MachineOptions {
+  const userId = process.geteuid?.() ?? 0;
+  return {
+    proc: '/proc',
+    sys: '/sys',
+    dev: '/dev',
+    logs: ['/var/log/audit/audit.log', '/var/log/kern.log', '/dev/kmsg'],
+    userId,
+    nodeVersion: process.versions.node,
+    version: packageVersion(),
+    nowMs: Date.now(),
+    controlFolder: controlFolder({ isRoot: userId === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null }),
+    controlSockets: [],
+    virsh: 'virsh',
+    searchPath: process.env['PATH'] ?? '',
+    isHostAtPort,
+    readUnixPeers,
+    readCid,
+    hasKoffi: () =>
+      loadLibc().then(
+        () => true,
+        () => false,
+      ),
+  };
+}
+
+/** A port without a host reads as ended. A byte of somebody's HELLO may be lost, which is sent again every second. */
+function isHostAtPort(device: string): boolean {
+  const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    return readSync(fd, Buffer.alloc(1)) > 0;
+  } catch (error) {
+    if (systemCode(error) === 'EAGAIN') return true;
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** IOCTL_VM_SOCKETS_GET_LOCAL_CID of linux/vm_sockets.h. */
+const LOCAL_CID_REQUEST = 0x7b9;
+
+async function readCid(): Promise<number | null> {
+  const ioctl = (await loadLibc()).declare('int ioctl(int fd, unsigned long request, void *value)');
+  const fd = openSync('/dev/vsock', 'r');
+  try {
+    const value = Buffer.alloc(4);
+    return ioctl(fd, LOCAL_CID_REQUEST, value) < 0
+      ? null
+      : (new Uint32Array(value.buffer, value.byteOffset)[0] ?? null);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The kernel of this machine. */
+export const kernelOf = (): string => `${os.type()} ${os.release()} ${os.arch()}`;

@@ -1,0 +1,58 @@
+/** From the words behind `vproxy doctor` to what is to be looked at. */
+import { BadFileError } from '../../lib/config/bad-file-error.js';
+import type { Configuration } from '../../lib/config/configuration.js';
+import type { Arguments } from '../control/arguments.js';
+import { findSocket, socketChoice } from '../control/find-socket.js';
+import { withKeyFiles } from '../key-files.js';
+import { loadConfiguration } from '../load-configuration.js';
+import { parseRunFlags, type RunFlags } from '../run-options.js';
+import type { DoctorRequest } from './request.js';
+import { toRawArguments } from './run-arguments.js';
+
+/** Rejects with `bad-argument` where an argument is wrong; what is wrong with a file is a part of the request. */
+export async function readRequest(args: Arguments): Promise<DoctorRequest> {
+  const flags = parseRunFlags(toRawArguments(args));
+  const { configuration, problems } = await readConfiguration(flags);
+  const isGeneral = configuration === null && problems.length === 0 && flags.settings.keyFiles === undefined;
+  const socket = await findNamed(args.text('socket'), flags);
+  return {
+    configuration,
+    problems,
+    socket,
+    keyFiles: configuration === null ? keyFilesOf(flags) : [],
+    isGeneral: isGeneral && socket === null,
+  };
+}
+
+async function readConfiguration(
+  flags: RunFlags,
+): Promise<{ configuration: Configuration | null; problems: readonly string[] }> {
+  if (flags.file === null && flags.channels.length === 0 && flags.forwards.length === 0)
+    return { configuration: null, problems: [] };
+  try {
+    return { configuration: await loadConfiguration(flags, credentials()), problems: [] };
+  } catch (error) {
+    if (error instanceof BadFileError) return { configuration: null, problems: error.problems };
+    throw error;
+  }
+}
+
+const credentials = (): string | null => process.env['CREDENTIALS_DIRECTORY'] ?? null;
+
+/** Where a channel is missing. */
+function keyFilesOf(flags: RunFlags): readonly string[] {
+  const [, { settings }] = withKeyFiles(null, flags, credentials());
+  return settings.keyFiles ?? [];
+}
+
+/** The control socket that was named. `--name` is also the name of a process that is not there yet. */
+async function findNamed(socket: string | undefined, { name, channels, file }: RunFlags): Promise<string | null> {
+  if (socket !== undefined) return socket;
+  const environment = process.env['VPROXY_SOCKET'];
+  if (name === undefined) return environment || null;
+  const isOfOthers = channels.length > 0 || file !== null;
+  return findSocket(socketChoice(undefined, name)).catch((error: unknown) => {
+    if (isOfOthers) return null;
+    throw error;
+  });
+}

@@ -1,0 +1,36 @@
+/** Runs checks side by side, each for a bounded time, and puts what they found in the order in which they were planned. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { describeError } from '../../lib/util/describe-error.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { type Diagnosis, diagnose, type Finding, finding } from './finding.js';
+
+/** One check of one subject. */
+export interface Job {
+  /** The name of the check. */
+  readonly check: string;
+  /** Such as `channel vm1`. */
+  readonly subject: string;
+  readonly run: () => Promise<Finding[]> | Finding[];
+}
+
+/** A check may take so long, in milliseconds. */
+const CHECK_MS = 2000;
+
+/** What all of them found. Never rejects, and takes little longer than `timeoutMs`. */
+export async function runJobs(jobs: readonly Job[], timeoutMs: number = CHECK_MS): Promise<Diagnosis[]> {
+  const found = await Promise.all(jobs.map((job) => runJob(job, timeoutMs)));
+  return jobs.flatMap(({ check, subject }, index) => (found[index] ?? []).map((one) => diagnose(check, subject, one)));
+}
+
+async function runJob({ run }: Job, timeoutMs: number): Promise<Finding[]> {
+  const done = new AbortController();
+  const late = delay(timeoutMs, [finding('check-slow', `not done within ${timeoutMs} ms`)], { signal: done.signal });
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([Promise.resolve().then(run), late]);
+  } catch (error) {
+    return [finding('check-failed', escapeText(describeError(error)))];
+  } finally {
+    done.abort();
+  }
+}

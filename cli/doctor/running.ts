@@ -1,0 +1,113 @@
+/** The vproxys that run here, as their control sockets tell, and the sockets on which none does. */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { connectControl } from '../../lib/control/client.js';
+import type { ControlEvent } from '../../lib/control/event-ring.js';
+import type { ControlStatus } from '../../lib/control/routes/status.js';
+import { systemCode, toVproxyError } from '../../lib/errors.js';
+import type { ChannelStatus, ForwardStatus } from '../../lib/proxy/status.js';
+import { escapeText } from '../../lib/util/escape.js';
+
+/** A vproxy that has answered. */
+export interface RunningVproxy {
+  readonly path: string;
+  readonly status: ControlStatus;
+  readonly forwards: readonly ForwardStatus[];
+  /** The last events, oldest first. */
+  readonly events: readonly ControlEvent[];
+}
+
+/** Why there was no answer. `missing`: there is no such socket. */
+export type Silence = 'missing' | 'stale' | 'silent' | 'denied';
+
+/** A control socket, and what came of asking there. */
+export interface ControlSocket {
+  readonly path: string;
+  readonly running: RunningVproxy | null;
+  /** Null where somebody has answered. */
+  readonly silence: Silence | null;
+}
+
+/** So long an answer may take, and what is asked besides, in milliseconds. */
+const ANSWER_MS = 2000;
+const MORE_MS = 1000;
+
+/** So many sockets are asked, and so many events are read of each. */
+const MAX_SOCKETS = 64;
+const MAX_EVENTS = 200;
+
+/** The storage broker's socket is in the same folder. */
+const NO_CONTROL_SOCKETS: ReadonlySet<string> = new Set(['storage.sock']);
+
+/** What is at the control sockets of `folder` and at `others`. Never rejects. */
+export async function askControlSockets(folder: string | null, others: readonly string[]): Promise<ControlSocket[]> {
+  const paths = new Set([...(folder === null ? [] : listSockets(folder)), ...others]);
+  return Promise.all([...paths].slice(0, MAX_SOCKETS).map(askControlSocket));
+}
+
+async function askControlSocket(path: string): Promise<ControlSocket> {
+  const control = connectControl(path);
+  try {
+    const status = await control.status(AbortSignal.timeout(ANSWER_MS));
+    if (typeof (status as Partial<ControlStatus>).process?.pid !== 'number') {
+      return { path, running: null, silence: 'silent' };
+    }
+    const signal = AbortSignal.timeout(MORE_MS);
+    const [forwards, events] = await Promise.all([
+      control.forwards(signal).catch(() => []),
+      lastEvents(path, signal).catch(() => []),
+    ]);
+    return { path, running: { path, status, forwards, events }, silence: null };
+  } catch (error) {
+    return { path, running: null, silence: silenceOf(error) };
+  }
+}
+
+function silenceOf(error: unknown): Silence {
+  const { code, cause } = toVproxyError(error);
+  if (code === 'denied') return 'denied';
+  const reason = systemCode(cause);
+  if (reason === 'ENOENT') return 'missing';
+  return reason === 'ECONNREFUSED' ? 'stale' : 'silent';
+}
+
+async function lastEvents(path: string, signal: AbortSignal): Promise<ControlEvent[]> {
+  const events: ControlEvent[] = [];
+  for await (const event of connectControl(path).events({ replay: MAX_EVENTS, follow: false, signal }))
+    events.push(event);
+  return events;
+}
+
+function listSockets(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((name) => name.endsWith('.sock') && !NO_CONTROL_SOCKETS.has(name))
+      .map((name) => join(folder, name))
+      .filter((path) => statSync(path, { throwIfNoEntry: false })?.isSocket() === true)
+      .sort();
+  } catch {
+    return [];
+  }
+}
+
+/** `vproxy host1 (process 123)`, or `vproxy, process 123` for one without a name. */
+export function formatRunning({ status }: RunningVproxy): string {
+  const { name, pid } = status.process;
+  return name === null ? `vproxy, process ${pid}` : `vproxy ${escapeText(name, 80)} (process ${pid})`;
+}
+
+/** A channel of a vproxy that runs. */
+export interface RunningChannel {
+  readonly vproxy: RunningVproxy;
+  readonly channel: ChannelStatus;
+}
+
+/** Every channel of these. */
+export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] {
+  return sockets.flatMap(({ running }) =>
+    running === null ? [] : running.status.channels.map((channel) => ({ vproxy: running, channel })),
+  );
+}
+
+/** Whether a process whose channel is in this state has it open, or listens for it. */
+export const isHeld = (state: ChannelStatus['state']): boolean => state !== 'failed' && state !== 'backing-off';

@@ -1,0 +1,35 @@
+/** What provokes a finding of the doctor. */
+import type { ExecutionContext } from 'ava';
+import type { Finding } from '../../../../cli/doctor/finding.js';
+import type { FindingId } from '../../../../cli/doctor/finding-table.js';
+import { type RunOptions, runVproxy } from '../../../helpers/run-vproxy.js';
+
+/** One case. */
+export interface FindingCase {
+  readonly id: FindingId;
+  /** When it is found, as the end of a sentence: `nobody listens on the socket any more`. */
+  readonly when: string;
+  /** What its line says, besides. */
+  readonly says?: RegExp;
+  /** What its remedy says. */
+  readonly remedy?: RegExp;
+  /** Brings it about, and looks. */
+  readonly find: (t: ExecutionContext) => Promise<readonly Finding[]> | readonly Finding[];
+}
+
+/** What the real command finds. Its status tells whether something fails. */
+export async function doctor(
+  t: ExecutionContext,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<readonly Finding[]> {
+  const { stdout, stderr, code } = await runVproxy(['doctor', '--json', ...args], options);
+  t.is(stderr, '');
+  const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: readonly Finding[] };
+  t.is(code, ok ? 0 : 1);
+  return findings;
+}
+
+/** The same without the rights of root. */
+export const doctorWithoutRights = (t: ExecutionContext, ...args: readonly string[]): Promise<readonly Finding[]> =>
+  doctor(t, args, { obeysPermissions: true });

@@ -1,0 +1,234 @@
+/** Running vproxys, and their peers. */
+import { chmodSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { checkControlFolder, checkControlSocket } from '../../../../cli/doctor/checks/control-socket.js';
+import { checkSession } from '../../../../cli/doctor/checks/session.js';
+import { runDoctor } from '../../../../cli/doctor/run-doctor.js';
+import { channelsOf, type RunningChannel } from '../../../../cli/doctor/running.js';
+import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
+import { writeKeyFile } from '../../../helpers/key-files.js';
+import { ESTABLISHED, TAKING_CONTROL } from '../../../helpers/log-lines.js';
+import { localServer, type ProxySetup } from '../../../helpers/proxies.js';
+import { steeredPair } from '../../../helpers/steered-pair.js';
+import { temporaryFolder } from '../../../helpers/temp-folder.js';
+import { spawnVproxy } from '../../../helpers/vproxy-process.js';
+import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
+import { staleSocket } from './sockets.js';
+
+/** Everything about one control socket. */
+async function askSocket(t: ExecutionContext, path: string, machine: FakeMachine = {}) {
+  const fake = fakeMachine(t, { controlSockets: [path], ...machine });
+  return (await fake.control()).flatMap((socket) => checkControlSocket(fake, socket));
+}
+
+/** Everything about a folder of control sockets. */
+async function askFolder(t: ExecutionContext, controlFolder: string | null) {
+  const fake = fakeMachine(t, { controlFolder });
+  return checkControlFolder(fake, await fake.control());
+}
+
+/** The channel of one of two proxies with a session; `change` makes it what a test cannot wait for. */
+async function session(
+  t: ExecutionContext,
+  setup: { readonly here?: ProxySetup; readonly peer?: ProxySetup },
+  change: (channel: RunningChannel['channel']) => Partial<RunningChannel['channel']> = () => ({}),
+) {
+  const { control } = await steeredPair(t, setup);
+  const machine = fakeMachine(t, { controlSockets: [control.path] });
+  const [one] = channelsOf(await machine.control());
+  if (one === undefined) throw new Error('the control socket has told of no channel');
+  return checkSession(machine, { ...one, channel: { ...one.channel, ...change(one.channel) } });
+}
+
+const ended = (code: string, ageMs: number) => ({
+  at: new Date().toISOString(),
+  ageMs,
+  code,
+  message: `it was ${code}`,
+});
+
+/** The real command beside a real process that has no session. */
+async function withoutSession(t: ExecutionContext, args: readonly string[], log: RegExp) {
+  const control = join(temporaryFolder(t), 'control');
+  const vproxy = spawnVproxy(t, [...args, '--control', control]);
+  await Promise.all([vproxy.waitForLine(TAKING_CONTROL), vproxy.waitForLine(log)]);
+  return doctor(t, ['--socket', control]);
+}
+
+/** Each finding about them. */
+export const PEER_CASES: readonly FindingCase[] = [
+  {
+    id: 'vproxy-runs',
+    when: 'one answers, with its name and number',
+    says: /^vproxy host1 \(process \d+\) answers on /,
+    find: async (t) => askSocket(t, (await steeredPair(t)).control.path),
+  },
+  { id: 'vproxy-none', when: 'none has a socket in the folder', find: (t) => askFolder(t, temporaryFolder(t)) },
+  { id: 'vproxy-hidden', when: 'there is no folder', find: (t) => askFolder(t, null) },
+  {
+    id: 'control-stale',
+    when: 'its process was killed',
+    remedy: /^rm \//,
+    async find(t) {
+      const path = await staleSocket(t, join(temporaryFolder(t), 'vm1.sock'));
+      const fake = fakeMachine(t, { controlFolder: dirname(path) });
+      const sockets = await fake.control();
+      t.deepEqual(
+        sockets.map((socket) => basename(socket.path)),
+        ['vm1.sock'],
+      );
+      return sockets.flatMap((socket) => checkControlSocket(fake, socket));
+    },
+  },
+  { id: 'control-stale', when: 'there is no such socket', find: (t) => askSocket(t, join(temporaryFolder(t), 'none')) },
+  {
+    id: 'control-silent',
+    when: 'whoever listens says nothing',
+    async find(t) {
+      const path = join(temporaryFolder(t), 's');
+      await localServer(t, () => undefined, { path });
+      return askSocket(t, path);
+    },
+  },
+  {
+    id: 'control-denied',
+    when: 'the socket is another user’s',
+    async find(t) {
+      const { control } = await steeredPair(t);
+      chmodSync(control.path, 0);
+      return doctorWithoutRights(t, '--socket', control.path);
+    },
+  },
+  {
+    id: 'version-here',
+    when: 'the program was upgraded meanwhile',
+    says: /is vproxy test, and this program vproxy 9\.9\.9/,
+    find: async (t) => askSocket(t, (await steeredPair(t)).control.path, { version: '9.9.9' }),
+  },
+  {
+    id: 'name-twice',
+    when: 'two have the same name',
+    async find(t) {
+      const folder = temporaryFolder(t);
+      for (const side of ['a', 'b']) {
+        const args = ['-c', `unix-listen:${folder}/${side}`, '--name', 'vm1', '--control', `${folder}/${side}.sock`];
+        await spawnVproxy(t, args).waitForLine(TAKING_CONTROL);
+      }
+      return askFolder(t, folder);
+    },
+  },
+  {
+    id: 'session-up',
+    when: 'the peer answers, with its version and its name',
+    says: /with vproxy test called b \(protocol 1\), round trip \d/,
+    find: (t) => session(t, {}),
+  },
+  {
+    id: 'peer-silent',
+    when: 'the peer stands still',
+    async find(t) {
+      const folder = temporaryFolder(t);
+      const host = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, '--control', `${folder}/control`]);
+      await host.waitForLine(TAKING_CONTROL);
+      const guest = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`]);
+      await host.waitForLine(ESTABLISHED);
+      guest.kill('SIGSTOP');
+      t.teardown(() => guest.kill('SIGCONT'));
+      return doctor(t, ['--socket', `${folder}/control`]);
+    },
+  },
+  {
+    id: 'peer-version',
+    when: 'it is another one',
+    says: /vproxy 0\.0\.9\\x1b, and this side vproxy test/,
+    find: (t) => session(t, { peer: { agent: 'vproxy 0.0.9\u001b' } }),
+  },
+  {
+    id: 'peer-clock',
+    when: 'it goes otherwise',
+    says: /was 1h 01m behind the one here/,
+    find: (t) =>
+      session(t, {}, ({ session: now }) => {
+        // Both are of one process here.
+        t.true(Math.abs(now?.clockOffsetMs ?? Number.NaN) < 1000);
+        return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
+      }),
+  },
+  {
+    id: 'service-missing',
+    when: 'a forward leads nowhere',
+    says: /offers no ssh/,
+    remedy: /-i ssh:/,
+    find: (t) => session(t, { here: { outgoing: ['ssh:127.0.0.1:0'] } }),
+  },
+  {
+    id: 'session-ended',
+    when: 'one before was broken off',
+    says: /it was desync \(desync\)/,
+    find: (t) => session(t, {}, ({ history }) => ({ history: { ...history, recent: [ended('desync', 100_000)] } })),
+  },
+  {
+    id: 'session-unsteady',
+    when: 'three in a row were short',
+    says: /\(desync, flood\)/,
+    find: (t) =>
+      session(t, {}, ({ history }) => ({
+        history: { ...history, recent: [ended('desync', 10), ended('flood', 20), ended('desync', 30)] },
+      })),
+  },
+  {
+    id: 'session-waiting',
+    when: 'there is no socket yet, with what to do about its code',
+    says: /no session, backing-off: .*\(channel-missing\)/,
+    remedy: /start the VM/,
+    find: (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
+  },
+  {
+    id: 'session-unanswered',
+    when: 'no vproxy is at the other end',
+    async find(t) {
+      const path = join(temporaryFolder(t), 's');
+      const server = await localServer(t, () => undefined, { path });
+      const control = join(temporaryFolder(t), 'control');
+      const connected = new Promise<net.Socket>((resolve) => server.once('connection', resolve));
+      const vproxy = spawnVproxy(t, ['-c', `unix-connect:${path}`, '--control', control]);
+      await Promise.all([connected, vproxy.waitForLine(TAKING_CONTROL)]);
+      return doctor(t, ['--socket', control]);
+    },
+  },
+  {
+    id: 'session-auth',
+    when: 'the two have other keys',
+    async find(t) {
+      const folder = temporaryFolder(t);
+      const path = join(folder, 'c');
+      spawnVproxy(t, ['-c', `unix-listen:${path}`, '--key', writeKeyFile(folder, 'a', 'ab')]);
+      const key = writeKeyFile(folder, 'b', 'cd');
+      return withoutSession(t, ['-c', `unix-connect:${path}`, '--key', key], /auth-failed/);
+    },
+  },
+  {
+    id: 'session-failed',
+    when: 'one of two channels is no socket',
+    says: /not a socket/,
+    async find(t) {
+      const folder = temporaryFolder(t);
+      writeFileSync(join(folder, 'file'), '');
+      return withoutSession(
+        t,
+        ['-c', `a=unix-connect:${folder}/file`, '-c', `b=unix-listen:${folder}/b`],
+        /not a socket/,
+      );
+    },
+  },
+  {
+    id: 'ports-none',
+    when: 'nothing is named, and the machine has none',
+    async find(t) {
+      const request = { configuration: null, keyFiles: [], problems: [], socket: null, isGeneral: true };
+      return runDoctor(fakeMachine(t), request);
+    },
+  },
+];
