@@ -6,16 +6,17 @@ import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, w
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { formatCompletion } from './help/completion.mjs';
-import { formatManual } from './help/manual.mjs';
+import { formatCompletion } from '../dist/cli/completion/format-completion.js';
+import { formatManuals } from './manual/format-manuals.mjs';
+import { sourceDate } from './source-date.mjs';
 
 const PROJECT = join(import.meta.dirname, '..');
 
 /** gzip without a time in it, so that the same input gives the same package. */
 export const compress = (text) => gzipSync(text, { level: 9 });
 
-/** `unitFolder`, `ruleFolder`: where the distribution has units, and rules of udev. `date`: of the manual, a Date. */
-export async function stageFiles(root, { executable, unitFolder, ruleFolder, version, date }) {
+/** `unitFolder`, `ruleFolder`, `zshFolder`: where the distribution has units, rules of udev, and functions of zsh. `date`: of the manual, a Date. */
+export async function stageFiles(root, { executable, unitFolder, ruleFolder, zshFolder, version, date }) {
   const source = (path) => join(PROJECT, path);
   const write = (path, content, mode = 0o644) => {
     const target = join(root, path);
@@ -38,12 +39,15 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, ver
   copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
   copy('packaging/udev/60-vproxy.rules', join(ruleFolder, '60-vproxy.rules'));
   copy('packaging/etc/vproxy-guest', '/etc/default/vproxy-guest');
+  copy('packaging/ssh_config.d/30-vproxy.conf', '/etc/ssh/ssh_config.d/30-vproxy.conf');
   mkdirSync(join(root, 'etc/vproxy'), { recursive: true });
 
-  const manual = '/usr/share/man/man1';
-  write(`${manual}/vproxy.1.gz`, compress(await formatManual({ version, date })));
-  write(`${manual}/vproxy-storage.1.gz`, compress(readFileSync(source('packaging/help/vproxy-storage.1'))));
-  write('/usr/share/bash-completion/completions/vproxy', await formatCompletion());
+  for (const { file, section, text } of await formatManuals({ version, date })) {
+    write(`/usr/share/man/man${section}/${file}.gz`, compress(text));
+  }
+  write('/usr/share/bash-completion/completions/vproxy', await formatCompletion('bash'));
+  write(`${zshFolder}/_vproxy`, await formatCompletion('zsh'));
+  write('/usr/share/fish/vendor_completions.d/vproxy.fish', await formatCompletion('fish'));
 
   const documents = '/usr/share/doc/vproxy';
   for (const name of readdirSync(source('docs'))) {
@@ -60,10 +64,18 @@ if (process.argv[1] === import.meta.filename) {
       executable: { type: 'string', default: join(PROJECT, 'dist/vproxy-linux-x64') },
       units: { type: 'string', default: '/usr/lib/systemd/system' },
       rules: { type: 'string', default: '/usr/lib/udev/rules.d' },
+      zsh: { type: 'string', default: '/usr/share/zsh/site-functions' },
     },
   });
   if (values.root === undefined) throw new Error('--root FOLDER is missing');
   const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8'));
-  const date = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? Date.now() / 1000) * 1000);
-  await stageFiles(values.root, { ...values, unitFolder: values.units, ruleFolder: values.rules, version, date });
+  const date = new Date(Number(sourceDate()) * 1000);
+  await stageFiles(values.root, {
+    ...values,
+    unitFolder: values.units,
+    ruleFolder: values.rules,
+    zshFolder: values.zsh,
+    version,
+    date,
+  });
 }

@@ -19,6 +19,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { sourceDate } from '../source-date.mjs';
 import { compress, stageFiles } from '../stage.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
@@ -42,17 +43,8 @@ if (!existsSync(executable)) throw new Error(`${executable} is not there: npm ru
 // As Debian's own tools are told. Whoever hands packages to others puts their own name there.
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
 const maintainer = `${DEBFULLNAME} <${DEBEMAIL}>`;
-const epoch = process.env.SOURCE_DATE_EPOCH ?? lastCommit() ?? String(Math.floor(Date.now() / 1000));
+const epoch = sourceDate();
 const date = new Date(Number(epoch) * 1000);
-
-/** The time of the last commit, in seconds; null where this is no clone. */
-function lastCommit() {
-  try {
-    return execFileSync('git', ['log', '-1', '--format=%ct'], { cwd: PROJECT, encoding: 'utf8', stdio: 'pipe' }).trim();
-  } catch {
-    return null;
-  }
-}
 
 const template = (name) => readFileSync(join(import.meta.dirname, name), 'utf8');
 
@@ -101,6 +93,7 @@ try {
     ...{ executable, version: upstream, date },
     // Where Debian 12 looks for them; behind /lib is /usr/lib.
     ...{ unitFolder: '/lib/systemd/system', ruleFolder: '/lib/udev/rules.d' },
+    zshFolder: '/usr/share/zsh/vendor-completions',
   });
   const documents = join(root, 'usr/share/doc/vproxy');
   writeFileSync(join(documents, 'changelog.gz'), compress(readFileSync(join(PROJECT, 'CHANGELOG.md'))), {

@@ -45,6 +45,23 @@ test('npm pack of a tree that is not built, and npm install --ignore-scripts of 
   t.log(`npm install took ${Math.round(performance.now() - started)} ms`);
   const folder = join(root, 'node_modules/vproxy');
 
+  const prefix = temporaryFolder(t);
+  await run(
+    root,
+    'npm',
+    'install',
+    '--global',
+    '--prefix',
+    prefix,
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    join(clone, name),
+  );
+  for (const page of ['man1/vproxy.1', 'man1/vproxy-storage.1', 'man5/vproxy.conf.5', 'man7/vproxy-protocol.7']) {
+    t.regex(readFileSync(join(prefix, 'share/man', page), 'utf8'), /^\.TH "VPROXY/m, page);
+  }
+
   const bytes = listFiles(root).reduce((sum, path) => sum + lstatSync(join(root, path)).size, 0);
   t.log(`${bytes} bytes are installed, ${listFiles(folder).length} files of them vproxy's`);
   t.true(bytes <= MAX_INSTALLED_BYTES, `${bytes} bytes`);
@@ -94,6 +111,7 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     'docs/cli.md',
     'dist/lib/index.d.ts',
     'dist/cli/vproxy.js',
+    'dist/man/vproxy.1',
     'examples/README.md',
   ]) {
     t.true(files.includes(file), file);

@@ -4,8 +4,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
-import { RUN_OPTIONS } from '../../cli/options.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { sha256 } from '../helpers/sha256.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
@@ -52,9 +50,14 @@ withDpkg(
       '/usr/lib/sysusers.d/vproxy.conf',
       '/usr/lib/tmpfiles.d/vproxy.conf',
       '/etc/default/vproxy-guest',
+      '/etc/ssh/ssh_config.d/30-vproxy.conf',
       '/usr/share/man/man1/vproxy.1.gz',
       '/usr/share/man/man1/vproxy-storage.1.gz',
+      '/usr/share/man/man5/vproxy.conf.5.gz',
+      '/usr/share/man/man7/vproxy-protocol.7.gz',
       '/usr/share/bash-completion/completions/vproxy',
+      '/usr/share/zsh/vendor-completions/_vproxy',
+      '/usr/share/fish/vendor_completions.d/vproxy.fish',
       '/usr/share/doc/vproxy/copyright',
       '/usr/share/doc/vproxy/changelog.Debian.gz',
       '/usr/share/doc/vproxy/services.md',
@@ -74,7 +77,10 @@ withDpkg('what is said of it is right, and its scripts are ones of any shell', a
   t.regex(control, /^Version: 1\.2\.3-4$/m);
   t.regex(control, /^Installed-Size: \d+$/m);
   for (const script of ['postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
-  t.is(readFileSync(join(folder, 'conffiles'), 'utf8'), '/etc/default/vproxy-guest\n');
+  t.is(
+    readFileSync(join(folder, 'conffiles'), 'utf8'),
+    '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n',
+  );
 });
 
 withLintian('lintian finds no errors', async (t) => {
@@ -84,31 +90,4 @@ withLintian('lintian finds no errors', async (t) => {
   t.is(status, 0, `${stdout}${stderr}`);
   // It says nothing of what is overridden, each with its reason.
   t.notRegex(stdout, /^E:/m);
-});
-
-test('manual and completion have every command and option of the program', async (t) => {
-  t.timeout(120_000);
-  const generate = async (name: string) =>
-    (await run(process.execPath, [join(PROJECT_ROOT, 'packaging/help', name)])).stdout;
-  const [manual, completion] = await Promise.all(['manual.mjs', 'completion.mjs'].map(generate));
-  const plain = manual?.replaceAll('\\-', '-') ?? '';
-  for (const option of Object.keys(RUN_OPTIONS)) {
-    t.true(plain.includes(`\\fB--${option}\\fR`), option);
-    t.regex(completion ?? '', new RegExp(`--${option}\\b`));
-  }
-  for (const command of [...Object.keys(CONTROL_COMMANDS), ...Object.keys(LOCAL_COMMANDS), 'check', 'pipe-create']) {
-    t.true(plain.includes(`\n.SS vproxy ${command}\n`), command);
-  }
-  const complete = (...words: string[]) => {
-    const script = `${completion ?? ''}\nCOMP_WORDS=(vproxy "$@"); COMP_CWORD=$#; _vproxy; printf '%s\\n' "\${COMPREPLY[@]}"`;
-    return execFileSync('bash', ['-c', script, 'bash', ...words], { encoding: 'utf8' })
-      .trimEnd()
-      .split('\n');
-  };
-  t.deepEqual(complete('sta'), ['status']);
-  t.deepEqual(complete('forward', ''), ['add', 'remove']);
-  t.deepEqual(complete('forward', 'add', '--out'), ['--outgoing']);
-  t.deepEqual(complete('ping', '--c'), ['--count', '--channel']);
-  t.deepEqual(complete('--conf'), ['--config']);
-  t.true(complete('--config', '/etc/host').includes('/etc/hostname'));
 });

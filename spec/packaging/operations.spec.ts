@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
 import { RUN_OPTIONS } from '../../cli/options.js';
 import { parseRunFlags } from '../../cli/run-options.js';
 import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
@@ -53,7 +53,7 @@ test('every command that the document and the sidecar run is one', (t) => {
     ...[...sidecar.matchAll(/command: \[vproxy, ([^\]]*)\]/g)].map(([, text = '']) => text.replaceAll(', ', ' ')),
   ];
   t.true(words.length > 15);
-  const names = [...Object.keys(CONTROL_COMMANDS), 'check'];
+  const names = [...Object.keys(CONTROL_COMMANDS), ...Object.keys(LOCAL_COMMANDS)];
   for (const text of words)
     t.true(
       names.some((name) => `${text} `.startsWith(`${name} `)),

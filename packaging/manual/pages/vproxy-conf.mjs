@@ -1,0 +1,143 @@
+// vproxy.conf.5: the keys, and what their values are, come from the schema by which files are judged; the rest from docs/config.md and docs/cli.md.
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../../dist/lib/config/file-schema.js';
+import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
+import { formatTagged, renderBlocks, renderInline } from '../render.mjs';
+import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';
+
+const PAGE = 'vproxy.conf.5';
+
+export const head = { name: 'vproxy.conf', section: 5, title: 'File Formats' };
+
+/** The options that have another name than their key. */
+const OPTIONS = {
+  keys: 'key',
+  address: 'channel',
+  'vsock-ports': 'vsock-port',
+  socket: 'storage-socket',
+  parallel: 'storage-parallel',
+};
+
+/** The lines of the page. */
+export function format() {
+  const document = readDocument('config.md');
+  const [, { blocks }] = document;
+  const tables = blocks.filter((block) => block[0].type === 'table_open');
+  const example = blocks.find((block) => block[0].type === 'fence');
+  const start = blocks.indexOf(example);
+  const keys = blocks.indexOf(tables[0]);
+  const rows = describeRows(tables[0]);
+  const render = (some) => renderBlocks(some, PAGE);
+  const list = (schema, prefix) => formatKeys(schema, prefix, rows, example[0].content);
+  const rules = findSection(document, 'Rules of services').blocks;
+  return [
+    ...[
+      '.SH NAME',
+      'vproxy.conf \\- what a vproxy carries, and for whom, in a file',
+      '.SH SYNOPSIS',
+      `${bold('vproxy')} ${bold('\\-\\-config')} ${italic('FILE')}`,
+    ],
+    ...['.SH DESCRIPTION', ...render(blocks.slice(0, start))],
+    ...['.SH KEYS OF THE FILE', ...list(FILE_SCHEMA, '')],
+    ...[
+      '.SH KEYS OF A CHANNEL',
+      '.PP',
+      ...fill(`In ${bold('[channels.\\fILABEL\\fB]')}. What is said there goes before the same key of the file.`),
+      ...list(CHANNEL_SCHEMA, 'channels.*.'),
+    ],
+    ...['.SS Keys of storage', ...list(STORAGE_SCHEMA, 'channels.*.storage.')],
+    ...[
+      '.SH RULES OF SERVICES',
+      ...render(rules.filter((block) => block[0].type !== 'table_open')),
+      ...formatKeys(RULE_SCHEMA, 'services.*.', ruleRows(rules), ''),
+    ],
+    ...['.SH LABELS AND LIMITS', ...render(blocks.slice(keys + 1))],
+    ...document
+      .slice(3)
+      .flatMap(({ title, blocks: own }) => [`.SH ${escapeRoff(title.toUpperCase())}`, ...render(own)]),
+    ...[
+      '.SH EXAMPLES',
+      ...render([example]),
+      '.SH SEE ALSO',
+      `${['vproxy.1', 'vproxy-storage.1', 'vproxy-protocol.7'].map(reference).join(',\n')}`,
+    ],
+  ];
+}
+
+/** Each key of a schema: what its value has to be, what it does, and its default. */
+function formatKeys(schema, prefix, rows, example) {
+  return Object.keys(schema.shape).flatMap((key) => {
+    const row = rows.get(`${prefix}${key}`) ?? rows.get(key);
+    const option = describeOption(key);
+    const spoken = option === null ? describeComment(key, example) : option;
+    const fallback = row?.default ?? '';
+    const isRule = prefix === 'services.*.';
+    const last =
+      isRule && fallback !== ''
+        ? `What is refused, or done: ${fallback}.`
+        : fallback === ''
+          ? ''
+          : `Default: ${fallback}.`;
+    const expected = unbroken(escapeCode(expectedValue(schema.shape[key])));
+    if (prefix !== '' && Object.hasOwn(FILE_SCHEMA.shape, key) && !isRule) {
+      return formatTagged(
+        `${bold(escapeCode(key))} = ${expected}`,
+        fill('As above, for this channel. Default: what is said there.'),
+      );
+    }
+    const told = spoken.includes('Default: ') ? '' : last;
+    const lines = [...(spoken === '' ? [] : fill(spoken)), ...(told === '' ? [] : fill(told))];
+    return formatTagged(`${bold(escapeCode(key))} = ${expected}`, lines);
+  });
+}
+
+/** What the program itself says of a value that is no such thing. */
+function expectedValue(schema) {
+  const message = schema.safeParse(Symbol('none')).error?.issues[0]?.message ?? '';
+  return /expected (.*)$/s.exec(message)?.[1] ?? 'a value';
+}
+
+/** The first paragraph that docs/cli.md has about the option of a key. */
+function describeOption(key) {
+  const sections = readDocument('cli.md');
+  const end = sections.findIndex(({ title }) => title.startsWith('vproxy '));
+  const options = sections.slice(0, end).flatMap(({ blocks }) => splitOptions(blocks).options);
+  const name = `--${OPTIONS[key] ?? key}`;
+  const found = options.find(({ spellings }) => spellings.split(', ').includes(name));
+  if (found === undefined) return null;
+  const [first] = found.blocks;
+  const text = renderInline(first[1], PAGE);
+  const as = `As ${bold(unbroken(escapeCode(name)))} of ${reference('vproxy.1')}`;
+  // What leads to a list says nothing without it.
+  if (/(?::|\bone of)$/.test(text)) return `${as}.`;
+  return `${as}: ${text.replace(/^[A-Z](?=[a-z]* )/, (letter) => letter.toLowerCase())}`;
+}
+
+/** What the example says behind a key. */
+function describeComment(key, example) {
+  const comment = new RegExp(`^${key} = .*?# (.*)$`, 'm').exec(example)?.[1] ?? '';
+  return /-/.test(comment) ? `On the command line: ${escapeCode(comment)}.` : '';
+}
+
+/** The defaults in the table of keys, by key. */
+function describeRows(table) {
+  const rows = new Map();
+  for (const [keys, , fallback] of tableRows(table).slice(1)) {
+    const names = keys.children.filter(({ type }) => type === 'code_inline').map(({ content }) => content);
+    const text = renderInline(fallback, PAGE);
+    for (const name of names) {
+      const full = name.startsWith('.') ? `channels.*${name}` : name;
+      if (!/^as above$/.test(text)) rows.set(full, { default: text });
+    }
+  }
+  return rows;
+}
+
+/** What each rule does, by key. */
+function ruleRows(blocks) {
+  const table = blocks.find((block) => block[0].type === 'table_open');
+  return new Map(
+    tableRows(table)
+      .slice(1)
+      .map(([key, , text]) => [`services.*.${key.content.replaceAll('`', '')}`, { default: renderInline(text, PAGE) }]),
+  );
+}

@@ -1,0 +1,181 @@
+// vproxy.1: what there is comes from the tables of commands, options and codes; what is said of it from docs/cli.md.
+import { completedCommands } from '../../../dist/cli/completion/completed-command.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../../dist/cli/control/command-table.js';
+import { commonOptions } from '../../../dist/cli/control/common-options.js';
+import { ERROR_CODES } from '../../../dist/lib/errors.js';
+import { findSection, readDocument, splitOptions, withParts } from '../document.mjs';
+import { formatTagged, renderBlocks } from '../render.mjs';
+import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';
+
+const PAGE = 'vproxy.1';
+const RUNNING = 'Commands for a vproxy that runs';
+
+export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
+
+/** The lines of the page. */
+export async function format() {
+  const document = readDocument('cli.md');
+  const commands = await completedCommands();
+  const render = (blocks) => renderBlocks(blocks, PAGE);
+  const section = (title) => render(findSection(document, title).blocks);
+  const whole = (title) =>
+    withParts(document, title).flatMap(({ level, title: own, blocks }) => [...heading(level, own), ...render(blocks)]);
+  const local = Object.keys(LOCAL_COMMANDS);
+  const [run, ...others] = commands;
+  const group = (names) => others.filter(({ name }) => names.includes(name));
+  const formatted = async (names) =>
+    (await Promise.all(group(names).map((one) => formatCommand(one, document)))).flat();
+  const options = formatRunOptions(run, document);
+  return [
+    ...['.SH NAME', `vproxy \\- ${escapeRoff('many socket streams over one channel between two machines')}`],
+    '.SH SYNOPSIS',
+    ...synopsis([
+      '-c CHANNEL [-o FORWARD]… [-i FORWARD]… [options]',
+      '--config FILE [options]',
+      'COMMAND [OPERAND]… [options]',
+      '--help | --version',
+    ]),
+    ...['.SH DESCRIPTION', ...section('Description')],
+    ...['.SH OPTIONS', ...options.lines],
+    ...['.SH CHANNELS', ...render(options.channels)],
+    ...['.SH FORWARDS', ...renderBlocks(findSection(readDocument('forwards.md'), 'Grammar').blocks, PAGE)],
+    ...[
+      '.SS Forwards of several channels',
+      ...render(splitOptions(findSection(document, 'Forwards of several channels').blocks).intro),
+    ],
+    ...['.SH COMMANDS', ...(await formatted(local))],
+    ...[`.SH ${RUNNING.toUpperCase()}`, ...section(RUNNING), ...(await formatted(Object.keys(CONTROL_COMMANDS)))],
+    ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('Log')],
+    ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
+    ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
+    ...['.SH EXAMPLES', ...whole('Examples'), '.SH SEE ALSO', ...seeAlso()],
+  ];
+}
+
+/** The first of a section is its `.SH`, which is there. */
+const heading = (level, title) => (level <= 2 ? [] : [`.SS ${escapeRoff(title)}`]);
+
+const synopsis = (usages) => usages.flatMap((usage, index) => [...(index === 0 ? [] : ['.br']), formatUsage(usage)]);
+
+/** What is typed as it stands is bold, what stands for something else is not. */
+function formatUsage(usage) {
+  const words = usage.split(/([\s[\]|…()]+)/).map((word) => {
+    const text = unbroken(escapeCode(word));
+    if (/^(?:-|[a-z])/.test(word)) return bold(text);
+    return /^[A-Z/]/.test(word) ? italic(text) : text;
+  });
+  return `${bold('vproxy')} ${words.join('')}`;
+}
+
+/** In the groups of the document; what it does not tell of, which its own spec finds, is there with the words of the help. */
+function formatRunOptions(run, document) {
+  const left = new Map(run.options.map((option) => [option.spellings.join(', '), option]));
+  const lines = [];
+  let channels = [];
+  for (const { level, title, blocks } of withParts(document, 'Options')) {
+    const { intro, options } = splitOptions(blocks);
+    if (level === 3) lines.push(`.SS ${escapeRoff(title)}`);
+    // What is below that has a section of its own.
+    if (level <= 3) lines.push(...renderBlocks(intro, PAGE));
+    for (const { spellings, blocks: own } of options) {
+      const option = left.get(spellings);
+      if (option === undefined) continue;
+      left.delete(spellings);
+      let told = own;
+      if (spellings === '-c, --channel') {
+        const end = own.findIndex(([{ type }]) => type === 'table_open');
+        told = own.slice(0, end);
+        channels = own.slice(end);
+      }
+      lines.push(...formatOption(option, told));
+    }
+  }
+  for (const option of left.values()) lines.push(...formatOption(option, []));
+  return { lines, channels };
+}
+
+function formatOption({ spellings, value, describe }, blocks) {
+  const called = value === null ? '' : italic(escapeCode(value.called));
+  const tag = spellings.map((spelling) => bold(escapeCode(spelling))).join(', ');
+  const full = value === null ? tag : value.isOptional ? `${tag}[=${called}]` : `${tag} ${called}`;
+  if (blocks.length === 0) return formatTagged(full, fill(`${escapeRoff(describe)}.`));
+  const [first, ...more] = blocks;
+  return formatTagged(full, renderBlocks([first], PAGE).slice(1), renderBlocks(more, PAGE));
+}
+
+async function formatCommand(command, document) {
+  const entry = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS }[command.name];
+  const { usage, about, isLocal, options: own } = await entry.load();
+  const found = document.find(({ title }) => title === `vproxy ${command.name}`);
+  const { intro, options } = splitOptions(found?.blocks ?? []);
+  // A usage at its beginning stands above it already.
+  const isUsage = ([{ type, content }], index) =>
+    index === 0 && /^(?:fence|code_block)$/.test(type) && content.startsWith(`vproxy ${command.name}`);
+  const told = intro.filter((block, index) => !isUsage(block, index));
+  const common = new Set(Object.keys(commonOptions({ isLocal })).filter((name) => !Object.hasOwn(own, name)));
+  const shown = command.options.filter(
+    ({ spellings }) => !common.has(spellings.at(-1).slice(2)) && !(spellings.at(-1) === '--json' && !isLocal),
+  );
+  return [
+    `.SS ${escapeCode(`vproxy ${command.name}`)}`,
+    ...['.PP', formatUsage(usage), '.PP'],
+    ...(told.length > 0 ? renderBlocks(told, PAGE) : fill(escapeRoff(about))),
+    ...options.flatMap(({ spellings, blocks }) =>
+      shown.filter((option) => is(option, spellings)).flatMap((option) => formatOption(option, blocks)),
+    ),
+    ...shown
+      .filter((option) => !options.some(({ spellings }) => is(option, spellings)))
+      .flatMap((option) => formatOption(option, [])),
+  ];
+}
+
+const is = (option, spellings) => option.spellings.join(', ') === spellings;
+
+/** Which code leads to which status. */
+function codes() {
+  const byStatus = new Map();
+  for (const [code, { exit }] of Object.entries(ERROR_CODES)) byStatus.set(exit, [...(byStatus.get(exit) ?? []), code]);
+  return [
+    ...[
+      '.PP',
+      ...fill(
+        'Every failure has a code, which the log and control requests name; a command that ends with one has this status:',
+      ),
+    ],
+    ...[...byStatus]
+      .sort(([a], [b]) => a - b)
+      .flatMap(([status, names]) =>
+        formatTagged(bold(String(status)), fill(names.map((name) => bold(unbroken(escapeCode(name)))).join(', '))),
+      ),
+  ];
+}
+
+function files() {
+  return [
+    ['/run/vproxy/NAME.sock, $XDG_RUNTIME_DIR/vproxy/NAME.sock', 'The control socket, of root and of other users.'],
+    ['/run/vproxy/storage.sock, $XDG_RUNTIME_DIR/vproxy/storage.sock', 'The socket of the storage broker.'],
+    ['/etc/vproxy/host.toml', 'What vproxy.service reads, where a package of a distribution has installed it.'],
+    ['/etc/vproxy/NAME.toml', 'What vproxy@NAME.service reads.'],
+    ['/etc/default/vproxy-guest', 'What a guest offers to its host besides storage calls (vproxy-guest@.service).'],
+  ].flatMap(([path, text]) =>
+    formatTagged(
+      path
+        .split(', ')
+        .map((one) => italic(escapeCode(one)))
+        .join(', '),
+      fill(escapeRoff(text)),
+    ),
+  );
+}
+
+function seeAlso() {
+  return [
+    `${['vproxy.conf.5', 'vproxy-storage.1', 'vproxy-protocol.7', 'ssh_config.5', 'systemd.service.5'].map(reference).join(',\n')}`,
+    ...[
+      '.PP',
+      ...fill(
+        `The documents that are named here, such as ${italic('exec.md')}, are in ${italic(escapeCode('/usr/share/doc/vproxy'))}, or in the folder ${italic('docs')} of the npm package.`,
+      ),
+    ],
+  ];
+}

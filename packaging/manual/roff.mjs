@@ -1,0 +1,73 @@
+// Text in the language of man(7).
+
+const MOST = 78;
+
+/** A text in which nothing is a request. Everything but ASCII is written by its number, so that no program has to be told of UTF-8. */
+export function escapeRoff(text) {
+  return text
+    .replaceAll('\\', '\\e')
+    .replace(
+      /[^\n\t\x20-\x7e]/gu,
+      (character) => `\\[u${character.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}]`,
+    );
+}
+
+/** The same for what people copy: hyphens and quotes stay what they are. */
+export function escapeCode(text) {
+  return escapeRoff(text)
+    .replaceAll('-', '\\-')
+    .replaceAll("'", '\\(aq')
+    .replaceAll('`', '\\(ga')
+    .replaceAll('^', '\\(ha')
+    .replaceAll('~', '\\(ti');
+}
+
+/** Escaped code in running text: none of its words is cut in two. */
+export const unbroken = (escaped) => escaped.replace(/(?<=^|\s)(?=\S{4})/g, '\\%');
+
+export const bold = (escaped) => `\\fB${escaped}\\fR`;
+export const italic = (escaped) => `\\fI${escaped}\\fR`;
+
+/** A reference to another page. */
+export const reference = (page) =>
+  page.replace(/^(.*)\.(\d)$/, (_, name, section) => `${bold(escapeCode(name))}(${section})`);
+
+/** A line that begins with a dot or an apostrophe is no request. */
+export const guard = (line) => line.replace(/^(?=[.'])/, '\\&');
+
+/** Escaped text as lines that are short, a sentence on one of its own. */
+export function fill(escaped) {
+  const sentences = escaped.trim().split(/(?<=[.!?](?:\\fR)?\)?) +(?=(?:\\f[BI])?[A-Z])/);
+  return sentences.flatMap(wrap).map(guard);
+}
+
+/** What keeps a word in one piece works at its beginning only; behind a bracket it would be a place to cut. */
+export const settle = (text) => text.replace(/\S*\\%\S*/g, (word) => `\\%${word.replaceAll('\\%', '')}`);
+
+function wrap(text) {
+  const lines = [''];
+  for (const word of settle(text).split(/ +/)) {
+    const line = lines.at(-1);
+    if (line === '') lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length <= MOST) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+/** An argument of a macro. */
+export const quote = (escaped) => `"${escaped.replaceAll('"', '\\(dq')}"`;
+
+/** A page as text: its title, and the lines of its sections, without paragraphs in which nothing is. */
+export function formatPage({ name, section, title, version, date }, lines) {
+  const day = date.toISOString().slice(0, 10);
+  const heading = `.TH ${quote(escapeCode(name.toUpperCase()))} ${section} ${day} ${quote(`vproxy ${escapeCode(version)}`)} ${quote(title)}`;
+  const kept = ['.ad l'];
+  for (const line of lines) {
+    if (line === '.PP' && /^\.(?:SH|SS|PP)\b/.test(kept.at(-1) ?? '')) continue;
+    if (/^\.(?:SH|SS|TP|IP|RE)\b/.test(line) && kept.at(-1) === '.PP') kept.pop();
+    kept.push(line);
+  }
+  if (kept.at(-1) === '.PP') kept.pop();
+  return [heading, ...kept, ''].join('\n');
+}

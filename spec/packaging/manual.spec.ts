@@ -1,0 +1,170 @@
+/** The pages of the manual: that all of the program is in them, and that the programs that show pages find nothing wrong. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { completedCommands } from '../../cli/completion/completed-command.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
+import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../lib/config/file-schema.js';
+import { ERROR_CODES } from '../../lib/errors.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+interface Page {
+  readonly file: string;
+  readonly section: number;
+  readonly text: string;
+}
+
+const PAGES = ['vproxy.1', 'vproxy-storage.1', 'vproxy.conf.5', 'vproxy-protocol.7'];
+
+const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
+
+async function formatPages(): Promise<readonly Page[]> {
+  const path = join(PROJECT_ROOT, 'packaging/manual/format-manuals.mjs');
+  const { formatManuals } = (await import(path)) as {
+    formatManuals: (facts: { version: string; date: Date }) => Promise<Page[]>;
+  };
+  return formatManuals({ version: '1.2.3', date: new Date(1_700_000_000_000) });
+}
+
+/** A page as it is read: without fonts, and with the characters that have names. */
+async function plainPage(file: string): Promise<string> {
+  const page = (await formatPages()).find((one) => one.file === file);
+  return (page?.text ?? '')
+    .replace(/\\f[BIR]|\\%|\\&/g, '')
+    .replaceAll('\\-', '-')
+    .replace(/\\\[u([0-9A-F]+)\]/g, (_all, code: string) => String.fromCodePoint(Number.parseInt(code, 16)))
+    .replaceAll('\\(aq', "'")
+    .replaceAll('\\e', '\\');
+}
+
+const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
+const withMandoc = spawnSync('mandoc', ['/dev/null']).error === undefined ? test : test.skip;
+const withGroff = isThere('groff') && isThere('man') ? test : test.skip;
+
+/** The folder with all pages. */
+async function writePages(t: ExecutionContext): Promise<string> {
+  const folder = temporaryFolder(t);
+  for (const { file, text } of await formatPages()) writeFileSync(join(folder, file), text);
+  return folder;
+}
+
+test('a build makes the four pages, and package.json names each', (t) => {
+  t.deepEqual(readdirSync(join(PROJECT_ROOT, 'dist/man')).sort(), [...PAGES].sort());
+  const { man } = JSON.parse(read('package.json')) as { man: string[] };
+  t.deepEqual(
+    man,
+    PAGES.map((page) => `./dist/man/${page}`),
+  );
+});
+
+test('each says its name, section, version and the date that it was given, and is made alike twice', async (t) => {
+  const pages = await formatPages();
+  t.deepEqual(
+    pages.map(({ file }) => file),
+    PAGES,
+  );
+  for (const { file, section, text } of pages) {
+    const [, name, day, version] =
+      new RegExp(`^\\.TH "(\\S+)" ${section} (\\S+) "vproxy (\\S+)"`, 'm').exec(text) ?? [];
+    t.is(`${name?.replaceAll('\\-', '-').toLowerCase() ?? ''}.${section}`, file);
+    t.deepEqual([day, version], ['2023-11-14', '1.2.3']);
+    t.regex(text, /^\.SH NAME\n\S+ \\- [^\n]+\n/m);
+    t.notRegex(text, /[^\n\t\x20-\x7e]/, 'it is ASCII');
+  }
+  t.deepEqual(await formatPages(), pages);
+});
+
+test('vproxy.1 has every command with its usage, and every option', async (t) => {
+  const text = await plainPage('vproxy.1');
+  const sections = new Map(
+    text.split(/^\.SS vproxy /m).map((part, index) => [index === 0 ? '' : (/^.*/.exec(part)?.[0] ?? ''), part]),
+  );
+  const common = ['--socket', '--name', '--json', '--help'];
+  for (const { name, options } of await completedCommands()) {
+    const section = sections.get(name);
+    t.truthy(section, name);
+    for (const { spellings, value } of options) {
+      if (name !== '' && common.includes(spellings.at(-1) ?? '') && !(name === 'completion')) continue;
+      const called = value === null ? '' : value.isOptional ? `[=${value.called}]` : ` ${value.called}`;
+      const known = name === 'completion' && spellings.includes('--help');
+      if (!known) t.true(section?.includes(`\n.TP\n${spellings.join(', ')}${called}\n`), `${name} ${spellings.join()}`);
+    }
+  }
+  for (const [name, entry] of Object.entries({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS })) {
+    t.true(sections.get(name)?.includes(`\nvproxy ${(await entry.load()).usage}\n`), name);
+  }
+});
+
+test('vproxy.1 has every kind of channel, every code and every exit status', async (t) => {
+  const text = await plainPage('vproxy.1');
+  for (const kind of CHANNEL_KINDS.keys()) t.regex(text, new RegExp(`^\\.TP\n(?:.*, )?${kind}:`, 'm'), kind);
+  const statuses = text.slice(text.indexOf('\n.SH EXIT STATUS'), text.indexOf('\n.SH EXAMPLES'));
+  for (const [code, { exit }] of Object.entries(ERROR_CODES)) {
+    t.regex(statuses, new RegExp(`^\\.TP\n${exit}\n[^.]*\\b${code}\\b`, 'm'), code);
+  }
+});
+
+test('vproxy.conf.5 has every key of the schema, with what its value has to be', async (t) => {
+  const text = await plainPage('vproxy.conf.5');
+  const parts = text.split(/^\.S[HS] /m);
+  for (const [title, schema] of [
+    ['KEYS OF THE FILE', FILE_SCHEMA],
+    ['KEYS OF A CHANNEL', CHANNEL_SCHEMA],
+    ['Keys of storage', STORAGE_SCHEMA],
+    ['RULES OF SERVICES', RULE_SCHEMA],
+  ] as const) {
+    const part = parts.find((one) => one.startsWith(`${title}\n`)) ?? '';
+    for (const key of Object.keys(schema.shape)) {
+      // What is behind it is what the program expects, and a line that tells more.
+      t.regex(part, new RegExp(`^\\.TP\n${key} = (?!a value$).+$`, 'm'), `${title}: ${key}`);
+    }
+  }
+  t.regex(text, /^wait = a whole number of seconds from 0 to 86400\nAs --wait of vproxy\(1\): for how long/m);
+});
+
+test('vproxy-storage.1 has the variables and the statuses of the wrapper', async (t) => {
+  const text = await plainPage('vproxy-storage.1');
+  const source = read('cli/storage-wrapper.ts');
+  for (const [name] of source.matchAll(/VPROXY_STORAGE_[A-Z]+/g)) t.true(text.includes(`\n.TP\n${name}\n`), name);
+  for (const [, status = ''] of source.matchAll(/\b(12\d)\b/g)) t.true(text.includes(`\n.TP\n${status}\n`), status);
+});
+
+test('vproxy-protocol.7 has every rule of docs/protocol.md', async (t) => {
+  const text =
+    (await formatPages()).find(({ file }) => file === 'vproxy-protocol.7')?.text.replaceAll('\\-', '-') ?? '';
+  const rules = [...read('docs/protocol.md').matchAll(/^\*\*(R-[A-Z]+-\d+\.)\*\*/gm)].map(([, rule = '']) => rule);
+  t.true(rules.length > 50);
+  t.deepEqual(
+    [...text.matchAll(/^\\fB(R-[A-Z]+-\d+\.)\\fR/gm)].map(([, rule]) => rule),
+    rules,
+  );
+});
+
+withMandoc('mandoc finds nothing wrong with them', async (t) => {
+  const folder = await writePages(t);
+  for (const page of PAGES) {
+    const { stdout, stderr } = spawnSync('mandoc', ['-T', 'lint', '-W', 'warning', join(folder, page)], {
+      encoding: 'utf8',
+    });
+    t.is(`${stdout}${stderr}`, '', page);
+  }
+});
+
+withGroff('groff and man warn of nothing, and no line is wider than a terminal', async (t) => {
+  const folder = await writePages(t);
+  const env = { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8', MANPAGER: 'cat', MAN_KEEP_FORMATTING: '' };
+  for (const page of PAGES) {
+    const file = join(folder, page);
+    const groff = spawnSync('groff', ['-ww', '-rcR=1', '-t', '-man', '-Tutf8', file], { encoding: 'utf8' });
+    t.deepEqual([groff.status, groff.stderr], [0, ''], page);
+    const man = spawnSync('man', ['--warnings', '--local-file', file], { encoding: 'utf8', env });
+    t.deepEqual([man.status, man.stderr], [0, ''], page);
+    const wide = execFileSync('col', ['-bx'], { encoding: 'utf8', input: man.stdout })
+      .split('\n')
+      .filter((line) => line.length > 80);
+    t.deepEqual(wide, [], page);
+  }
+});
