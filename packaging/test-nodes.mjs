@@ -13,6 +13,7 @@ const NO_SPECS = ['fixtures', 'helpers', 'long', 'packages', 'vm'];
 const NO_UNITS = [
   'bench',
   'conformance',
+  'documents',
   'examples',
   'faults',
   'fuzz',
@@ -21,6 +22,7 @@ const NO_UNITS = [
   'leaks',
   'model',
   'packaging',
+  'site',
   'threats',
 ];
 

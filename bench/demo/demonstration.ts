@@ -12,7 +12,7 @@ import { bytesSent, type RunningTransfer, startTransfer, type Transfer } from '.
 const TRANSFER_BYTES = 100_000_000;
 const START_MS = 20_000;
 const PROGRESS_MS = 250;
-const REPLIES = join(PROJECT_ROOT, 'bench/demo/replies.json');
+const REPLIES = join(PROJECT_ROOT, 'examples/replies.json');
 const CALL = ['/c0', 'show'];
 
 /** Runs everything on a stage; stops what it started, also when a step fails. */

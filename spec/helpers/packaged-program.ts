@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
-import { CONTROL_COMMANDS } from '../../cli/control/command-table.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
 import { eventually } from './eventually.js';
 import { ESTABLISHED, TAKING_CONTROL } from './log-lines.js';
 import { PROJECT_ROOT } from './project-root.js';
@@ -145,10 +145,16 @@ export async function checkCommands(t: ExecutionContext, program: PackagedProgra
     wrapper: '',
     env: program.env,
   } as const;
-  for (const words of [['--help'], ['--no-such-option'], ['--config', file, '--print-config'], ['check', file]]) {
+  for (const words of [
+    ['--help'],
+    ['--no-such-option'],
+    ['--config', file, '--print-config'],
+    ['check', file],
+    ['completion', 'zsh'],
+  ]) {
     t.deepEqual(await run(program, words), await run(built, words), words.join(' '));
   }
-  for (const name of Object.keys(CONTROL_COMMANDS)) {
+  for (const name of Object.keys({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS })) {
     const { code, stdout, stderr } = await run(program, [...name.split(' '), '--help']);
     t.is(code, 0, `${name}: ${stderr}`);
     t.true(stdout.includes(`vproxy ${name}`), stdout);

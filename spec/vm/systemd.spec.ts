@@ -1,11 +1,16 @@
 /** Debian's package in a guest whose init is systemd: installed, used, unplugged, upgraded, and purged without a trace. */
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 
 import test from 'ava';
+import { readDocument } from '../documents/document-list.js';
+import { parseDocument } from '../documents/parse-document.js';
 import { eventually } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { ESTABLISHED, TAKING_CONTROL } from '../helpers/log-lines.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { VproxyProcess } from '../helpers/vproxy-process.js';
 import { buildPackages } from './rig/debian-packages.js';
 import { PORT_ID } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
@@ -207,3 +212,59 @@ test.serial('purged, it leaves nothing behind', async (t) => {
   t.is(await run('dpkg-query -W vproxy 2>&1 || true'), 'dpkg-query: no packages found matching vproxy');
   t.is(await run('systemctl is-system-running'), 'running');
 });
+
+/** The blocks of the recipe of a guest's logs: fetched by the host, received by it, the guest's unit, and how that is started. */
+function readRecipe(): string[] {
+  const path = 'docs/recipes.md';
+  const text = readDocument(path);
+  const from = text.slice(0, text.indexOf("\n## A guest's logs at its end")).split('\n').length;
+  const to = text.slice(0, text.indexOf('\n## Tests in a virtual machine')).split('\n').length;
+  const { blocks } = parseDocument(path, text);
+  return blocks.filter(({ line }) => line > from && line < to).map((block) => block.text);
+}
+
+test.serial(
+  'the recipe of logs: the host fetches the journal, and has what the guest says until it is off',
+  async (t) => {
+    t.timeout(TEST_MS);
+    const { folder, channelPath } = guest();
+    const [fetched = '', received = '', unit = '', started = ''] = readRecipe();
+    await host().stop();
+    const log = join(folder, 'vm1-journal.log');
+    const control = join(folder, 'control.sock');
+    const command = received.trim().replace('/run/vm1.sock', channelPath).replace('/var/log/vm1-journal.log', log);
+    const [program, ...args] = command.split(' ');
+    t.is(program, 'vproxy');
+    const vproxy = new VproxyProcess([...args, '--key', join(folder, 'host.key'), '--control', control]);
+    t.teardown(() => vproxy.stop());
+    await vproxy.waitForLine(TAKING_CONTROL);
+
+    await run(`dpkg -i ${RIG_FOLDER}/${basename(packages[0] ?? '')}`, INSTALL_MS);
+    await run("echo 'VPROXY_OPTIONS=--allow-exec' > /etc/default/vproxy-guest");
+    const dropIn = '/etc/systemd/system/vproxy-guest@.service.d/exec.conf';
+    // The guest leaves out what packages have in /usr/share/doc.
+    const exec = readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf')).toString('base64');
+    await run(`mkdir ${dirname(dropIn)}; echo ${exec} | base64 -d > ${dropIn}`);
+    await run(`systemctl daemon-reload; systemctl restart ${UNIT}`, START_MS);
+    await vproxy.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
+
+    await run('logger -t recipe first words');
+    const script = `vproxy() { '${process.execPath}' '${PROJECT_ROOT}/dist/cli/vproxy.js' "$@"; }; cd ${folder}; ${fetched}`;
+    execFileSync('bash', ['-euc', script], { env: { ...process.env, VPROXY_SOCKET: control }, timeout: START_MS });
+    t.regex(readFileSync(log, 'utf8'), / recipe(\[\d+\])?: first words$/m);
+    t.regex(readFileSync(log, 'utf8'), / kernel: Linux version /);
+    writeFileSync(log, '');
+
+    const text = Buffer.from(unit).toString('base64');
+    await run(`echo ${text} | base64 -d > /etc/systemd/system/journal-to-host.service`);
+    await run(started, START_MS);
+    const journal = () => (existsSync(log) ? readFileSync(log, 'utf8') : '');
+    const has = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
+    await has(/ recipe(\[\d+\])?: first words$/m);
+    const application = "--property=After=network.target --property='ExecStop=/usr/bin/logger -t recipe last words'";
+    await run(`systemd-run --unit=application ${application} sleep infinity`);
+    // A moment later, so that the agent can still answer.
+    await run('systemd-run --on-active=1 systemctl poweroff');
+    await has(/ recipe(\[\d+\])?: last words$/m);
+  },
+);

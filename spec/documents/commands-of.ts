@@ -1,0 +1,38 @@
+/** The command lines of a block, and those of vproxy among them. */
+import type { Block } from './parse-document.js';
+import { parseTranscript } from './transcript.js';
+
+/** A command line, which may have several lines, and where it begins in its document. */
+export interface CommandLine {
+  readonly line: number;
+  readonly text: string;
+}
+
+/** All of them, without comments and empty lines. A line that ends with a backslash goes on. */
+export function commandLinesOf(block: Block): CommandLine[] {
+  if (block.language === 'console') {
+    return parseTranscript(block.text).map(({ line, command }) => ({ line: block.line + line, text: command }));
+  }
+  const found: { line: number; text: string }[] = [];
+  let goesOn = false;
+  for (const [number, text] of block.text.split('\n').entries()) {
+    const last = found.at(-1);
+    if (goesOn && last !== undefined) last.text += `\n${text}`;
+    else if (text.trim() !== '' && !text.trimStart().startsWith('#')) found.push({ line: block.line + number, text });
+    goesOn = text.endsWith('\\');
+  }
+  return found;
+}
+
+/** What stands for something that a reader has to put in: an ellipsis, a word in capitals, brackets, alternatives. */
+export function hasPlaceholder(text: string): boolean {
+  return /…|\[|\S\|\S|(?<![\w./%=-])[A-Z]{3,}(?![\w-]*=)|\b[A-Z]{3,}\b(?!=)/.test(text);
+}
+
+/** The calls of `vproxy` in a command line, each from behind its name to the end of the line. */
+export function vproxyCallsIn(text: string): string[] {
+  return [...text.matchAll(CALL)].map(({ index, 0: { length } }) => text.slice(index + length));
+}
+
+/** At the beginning of a command: behind what ends one, behind a quote, or behind what takes one. */
+const CALL = /(?<=(?:^|[|;&('"!`{]|\b(?:if|then|do|exec|sudo|ssh \S+)\s)\s*)vproxy (?=[a-z-])/gm;

@@ -1,0 +1,21 @@
+/** Which documents are tested: those that people read, seen from the project's folder. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+
+/** What is made from the code, and not kept. */
+const GENERATED = 'docs/api/';
+
+/** The paths of all documents, `README.md` first. */
+export function listDocuments(): string[] {
+  const inDocs = readdirSync(join(PROJECT_ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .map((path) => `docs/${path}`)
+    .filter((path) => path.endsWith('.md') && !path.startsWith(GENERATED))
+    .sort();
+  return ['README.md', ...inDocs, 'examples/README.md'];
+}
+
+/** The text of a document. */
+export function readDocument(path: string): string {
+  return readFileSync(join(PROJECT_ROOT, path), 'utf8');
+}

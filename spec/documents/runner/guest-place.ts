@@ -1,0 +1,63 @@
+/** The guest of a scene: the rig's, in which blocks are run through the rig's agent. */
+import { eventually } from '../../helpers/eventually.js';
+import type { Guest } from '../../vm/rig/guest.js';
+import type { Block } from '../parse-document.js';
+import { matchesTranscript, parseTranscript } from '../transcript.js';
+import { commandsOf } from './commands-text.js';
+import type { GuestPlace } from './scene.js';
+
+/** Under emulation, on a busy machine. */
+const BLOCK_MS = 120_000;
+const STOP_MS = 20_000;
+
+/** Runs each block with a shell of its own, in root's home; what it runs ends with the guest. */
+export function guestPlace({ agent }: Guest): GuestPlace {
+  return {
+    async run(block) {
+      if (block.language === 'console') await runTranscript(block);
+      else await runText(block, block.line, block.text, false);
+    },
+    async start(block, isReady) {
+      const job = await agent.spawn(['sh', '-euc', `cd; ${commandsOf(block)}`]);
+      const staying = { output: '', stop: stopJob };
+      const look = async () => {
+        staying.output = await job.log();
+        return isReady(staying.output);
+      };
+      await eventually(look, { timeoutMs: BLOCK_MS, intervalMs: 200, what: block.text }).catch((error: unknown) => {
+        const message = `${block.document}:${block.line}: ${(error as Error).message}\n${staying.output}`;
+        throw new Error(message, { cause: error });
+      });
+      return staying;
+
+      async function stopJob(): Promise<void> {
+        // The whole group, as an interrupt at a terminal.
+        await agent.run(`kill -TERM -- -${job.pid}`);
+        await job.waitForEnd(STOP_MS);
+      }
+    },
+  };
+
+  async function runTranscript(block: Block): Promise<void> {
+    for (const { line, command, output } of parseTranscript(block.text)) {
+      const printed = await runText(block, block.line + line, command, output.length > 0);
+      if (matchesTranscript(output, printed)) continue;
+      const shown = output.join('\n');
+      throw new Error(
+        `${block.document}:${block.line + line}: ${command}\nprinted\n${printed}\nwhere the document has\n${shown}`,
+      );
+    }
+  }
+
+  async function runText(block: Block, line: number, text: string, mayFail: boolean): Promise<string> {
+    const script = Buffer.from(text).toString('base64');
+    const command = `cd; echo ${script} | base64 -d > /tmp/block.sh; sh -eu /tmp/block.sh < /dev/null 2>&1`;
+    const { stdout, status } = await agent.run(command, { timeoutMs: BLOCK_MS }).catch((error: unknown) => {
+      throw new Error(`${block.document}:${line}: ${text}\n${(error as Error).message}`, { cause: error });
+    });
+    if (status === 0 || mayFail) return stdout;
+    throw new Error(
+      `${block.document}:${line}: ${text}\nended with status ${status} in the guest, and printed\n${stdout}`,
+    );
+  }
+}

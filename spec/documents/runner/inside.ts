@@ -1,0 +1,23 @@
+/** The program that plays a scene, in its namespaces: `node inside.js DOCUMENT SCENE`. It ends with its standard input. */
+import { writeSync } from 'node:fs';
+import { readDocument } from '../document-list.js';
+import { parseDocument } from '../parse-document.js';
+import { SCENES } from '../scenes/index.js';
+import { REPORT_FD } from './play.js';
+import { blocksOf, runScene } from './run-scene.js';
+
+const [document = '', name = '', text = readDocument(document)] = process.argv.slice(2);
+
+// The test that started this has gone.
+process.stdin.on('end', () => process.exit(1)).resume();
+
+try {
+  // The one that tests of the runner play has nothing beforehand.
+  const scene = name === 'empty' ? {} : SCENES[name];
+  if (scene === undefined) throw new Error(`there is no scene "${name}"`);
+  await runScene(scene, blocksOf(parseDocument(document, text).blocks, name));
+} catch (error) {
+  writeSync(REPORT_FD, error instanceof Error ? error.message : String(error));
+  process.exit(1);
+}
+process.exit(0);

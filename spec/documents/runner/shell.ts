@@ -1,0 +1,94 @@
+/** The terminal of a scene on the host: a bash that runs one block after the other, without a terminal as its input. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import type { Writable } from 'node:stream';
+import { within } from '../../helpers/eventually.js';
+import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import type { Block } from '../parse-document.js';
+import { matchesTranscript, parseTranscript } from '../transcript.js';
+
+const LOOP = join(PROJECT_ROOT, 'spec/documents/runner/shell-loop.sh');
+const BLOCK_MS = 60_000;
+
+/** What a piece of a block did. */
+interface PieceResult {
+  readonly status: number;
+  readonly output: string;
+  /** The command that failed, if it was one, and its line in the document. */
+  readonly failure: { readonly line: number; readonly command: string } | null;
+}
+
+/** A shell whose variables and working folder stay from one block to the next. Whoever made it closes it. */
+export class Shell {
+  readonly #folder: string;
+  readonly #child: ChildProcess;
+  readonly #answers: Interface;
+  readonly #ended: Promise<number>;
+  #count = 0;
+
+  /** `folder` gets the texts of the blocks, and what they print. */
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.#child = spawn('bash', ['--noprofile', '--norc', LOOP], {
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'],
+    });
+    this.#answers = createInterface({ input: this.#child.stdio[4] as NodeJS.ReadableStream });
+    this.#ended = new Promise((resolve) => this.#child.once('exit', (code) => resolve(code ?? 128)));
+  }
+
+  /** Runs a block. Rejects with `document:line` and what was wrong; the shell may have ended then. */
+  async run(block: Block): Promise<void> {
+    if (block.language === 'console') await this.#runTranscript(block);
+    else await this.#runCommands(block);
+  }
+
+  /** Ends the shell. */
+  close(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  async #runCommands(block: Block): Promise<void> {
+    const result = await this.#runPiece(block.document, block.line, block.text, false);
+    if (result.status !== 0) throw failureOf(block, block.line, block.text.split('\n')[0] ?? '', result);
+  }
+
+  async #runTranscript(block: Block): Promise<void> {
+    for (const { line, command, output } of parseTranscript(block.text)) {
+      const at = block.line + line;
+      // What is expected to print something may be expected to fail.
+      const result = await this.#runPiece(block.document, at, command, output.length > 0);
+      if (result.status !== 0 && output.length === 0) throw failureOf(block, at, command, result);
+      if (matchesTranscript(output, result.output)) continue;
+      const shown = output.join('\n');
+      throw new Error(
+        `${block.document}:${at}: ${command}\nstatus ${result.status}, it printed\n${result.output}\nwhere the document has\n${shown}`,
+      );
+    }
+  }
+
+  async #runPiece(document: string, line: number, text: string, mayFail: boolean): Promise<PieceResult> {
+    this.#count += 1;
+    const file = join(this.#folder, String(this.#count), mayFail ? `${document}.free` : document);
+    mkdirSync(dirname(file), { recursive: true });
+    // The shell counts lines as the document does.
+    writeFileSync(file, `${'\n'.repeat(line - 1)}${text}\n`);
+    const answer = new Promise<number>((resolve) => {
+      this.#answers.once('line', (words: string) => resolve(Number(words.split(' ')[1])));
+    });
+    (this.#child.stdio[3] as Writable).write(`${file}\n`);
+    const read = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+    const status = await within(BLOCK_MS, text, Promise.race([answer, this.#ended])).catch((error: unknown) => {
+      throw new Error(`${document}:${line}: ${(error as Error).message}\n${read(`${file}.out`)}`, { cause: error });
+    });
+    const [, failedLine, command] = /^(\d+)\n(.*)\n$/s.exec(read(`${file}.failed`)) ?? [];
+    const failure = command === undefined ? null : { line: Number(failedLine), command };
+    return { status, output: read(`${file}.out`), failure };
+  }
+}
+
+function failureOf(block: Block, line: number, command: string, { status, output, failure }: PieceResult): Error {
+  const at = failure ?? { line, command };
+  return new Error(`${block.document}:${at.line}: ${at.command}\nended with status ${status}, and printed\n${output}`);
+}

@@ -1,0 +1,19 @@
+/** Every command of the documents that needs no VM, as it stands there. */
+import test from 'ava';
+import { listDocuments, readDocument } from './document-list.js';
+import { parseDocument } from './parse-document.js';
+import { play } from './runner/play.js';
+import { PLAIN_SCENES } from './scenes/index.js';
+import { scenesOf } from './scenes-of.js';
+
+const SCENE_MS = 180_000;
+
+for (const path of listDocuments()) {
+  for (const scene of scenesOf(parseDocument(path, readDocument(path)))) {
+    if (!(scene in PLAIN_SCENES)) continue;
+    test.serial(`${path} does what it shows, in the scene ${scene}`, async (t) => {
+      t.timeout(SCENE_MS * 1.5);
+      await t.notThrowsAsync(play(path, scene, SCENE_MS));
+    });
+  }
+}

@@ -1,0 +1,34 @@
+/** docs/control.md: a vproxy named `host1`, whose peer offers an echo, and streams, one of which an example resets. */
+import { connect } from 'node:net';
+import { ESTABLISHED } from '../../helpers/log-lines.js';
+import type { Scene } from '../runner/scene.js';
+import { isUp } from '../runner/stage.js';
+
+const CHANNEL = '/run/vm1.sock';
+
+export const control: Scene = {
+  async prepare(stage) {
+    await stage.start('exec socat TCP-LISTEN:7,fork,bind=127.0.0.1 EXEC:cat', () => true);
+    await stage.startPeer(`-c unix-listen:${CHANNEL} -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`, (output) =>
+      output.includes(CHANNEL),
+    );
+    stage.write('/etc/vproxy/host1.toml', `[channels.default]\naddress = "unix-connect:${CHANNEL}"\n`);
+    // The first forward, which an example removes, comes before that of the echo.
+    await stage.start(
+      'exec vproxy --name host1 --config /etc/vproxy/host1.toml -o unused:127.0.0.1:0 -o echo:127.0.0.1:7007 -i back:127.0.0.1:7',
+      (output) => isUp(output) && ESTABLISHED.test(output),
+    );
+    // The first streams of both sides are 1 and 2, nobody knows whose is which. An example resets 2; for 1 a process that drains waits.
+    await echoes(7007);
+    await echoes(7008);
+  },
+};
+
+/** Opens a connection, which has had an echo, and stays. */
+function echoes(port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', reject).once('data', () => resolve());
+    socket.write('hello');
+  });
+}

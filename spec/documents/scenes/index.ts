@@ -1,0 +1,36 @@
+/** All scenes, by the names that markers have. */
+import { HAS_LIBVIRTD } from '../../helpers/libvirtd.js';
+import type { Scene } from '../runner/scene.js';
+import { control } from './control.js';
+import { debianGuest } from './debian-guest.js';
+import { guest } from './guest.js';
+import { libvirt } from './libvirt.js';
+import { quickStart } from './quick-start.js';
+import { PLAIN_RECIPES, VM_RECIPES } from './recipes/index.js';
+import { twoHosts } from './two-hosts.js';
+import { oneVm, twoVms } from './vms.js';
+
+/** A host that has vproxy, and nothing else. */
+const plain: Scene = {};
+
+/** Those without a VM, which `npm test` plays. */
+export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
+  control,
+  'one-vm': oneVm,
+  plain,
+  'two-hosts': twoHosts,
+  'two-vms': twoVms,
+  ...(HAS_LIBVIRTD ? { libvirt } : {}),
+  ...PLAIN_RECIPES,
+};
+
+/** Those with a VM, which `npm run test:vm` plays. */
+export const VM_SCENES: Readonly<Record<string, Scene>> = { guest, 'quick-start': quickStart, ...VM_RECIPES };
+
+/** All scenes of documents. spec/vm/getting-started.spec.ts plays the last one. */
+export const SCENES: Readonly<Record<string, Scene>> = {
+  ...PLAIN_SCENES,
+  ...VM_SCENES,
+  libvirt,
+  'debian-guest': debianGuest,
+};

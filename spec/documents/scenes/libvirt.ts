@@ -1,0 +1,24 @@
+/** docs/libvirt.md: a host with libvirt, and a domain `vm1` that has no port for vproxy yet. */
+import { formatDomain } from '../../helpers/libvirt-domain.js';
+import { DAEMON_SETTINGS, QEMU_SETTINGS } from '../../helpers/libvirtd.js';
+import type { Scene } from '../runner/scene.js';
+
+/** The element that libvirt needs to have somewhere to plug a port in without a restart. */
+const CONTROLLER = "    <controller type='virtio-serial'/>\n";
+
+export const libvirt: Scene = {
+  async prepare(stage) {
+    for (const folder of ['lib', 'cache']) await stage.run(`mount -t tmpfs -o mode=755 tmpfs /var/${folder}/libvirt`);
+    await stage.run('rm -rf /etc/libvirt; mkdir -p /var/log/libvirt');
+    stage.write('/etc/libvirt/qemu.conf', `${QEMU_SETTINGS.join('\n')}\n`);
+    stage.write('/etc/libvirt/libvirtd.conf', `${DAEMON_SETTINGS.join('\n')}\n`);
+    await stage.start('exec libvirtd', () =>
+      stage.run('virsh uri').then(
+        () => true,
+        () => false,
+      ),
+    );
+    stage.write('/tmp/vm1.xml', formatDomain({ devices: CONTROLLER }));
+    await stage.run('virsh define /tmp/vm1.xml');
+  },
+};

@@ -1,0 +1,60 @@
+/** What scenes have in common: an ssh server with a key for it, a web server, and processes that play guests. */
+import type { Stage } from '../runner/stage.js';
+
+/** What a file of an ssh server says, besides its keys. */
+const SSHD = `
+AuthorizedKeysFile /tmp/home/.ssh/authorized_keys
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+SetEnv PATH=/usr/sbin:/usr/bin:/sbin:/bin
+`;
+
+/** Gives names to this machine: they are in its table of hosts, as 127.0.0.1. */
+export async function nameHosts(stage: Stage, ...names: string[]): Promise<void> {
+  await stage.run(`echo '127.0.0.1 ${names.join(' ')}' >> /etc/hosts`);
+}
+
+/** Makes sure that there are the user and the group that libvirt's QEMU has on Debian. */
+export async function addQemuUser(stage: Stage): Promise<void> {
+  await stage.run(`
+    getent group kvm > /dev/null || echo kvm:x:106: >> /etc/group
+    getent passwd libvirt-qemu > /dev/null || echo libvirt-qemu:x:110:106::/:/bin/false >> /etc/passwd`);
+}
+
+/** Starts an ssh server on port 22 of every address, for which this user has a key, and which it knows under any name. */
+export async function startSshServer(stage: Stage): Promise<void> {
+  await stage.run(`
+    mkdir -p ~/.ssh /etc/ssh && chmod 700 ~ ~/.ssh
+    ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+    ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/server
+    cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys
+    echo "* $(cat ~/.ssh/server.pub)" > ~/.ssh/known_hosts`);
+  stage.write('/etc/ssh/sshd_config', `HostKey ${stage.home}/.ssh/server\n${SSHD}Subsystem sftp internal-sftp\n`);
+  await stage.start('exec /usr/sbin/sshd -D -e', (output) => output.includes('Server listening on'));
+}
+
+/** Starts a web server on an address of this machine. */
+export async function startWebServer(stage: Stage, address: string): Promise<void> {
+  stage.write('/srv/www/index.html', 'hello\n');
+  const isThere = () =>
+    stage.run(`: < /dev/tcp/${address.replace(':', '/')}`).then(
+      () => true,
+      () => false,
+    );
+  await stage.start(`exec busybox httpd -f -v -p ${address} -h /srv/www`, isThere);
+}
+
+/**
+ * Starts a process that plays the guest of this name: it listens at /run/NAME.sock, as QEMU does, allows commands and
+ * copies, and offers this machine's ssh server, the web server at 127.0.0.2:8080, and `backup`, which writes /srv/NAME.backup.
+ */
+export async function startGuest(stage: Stage, name: string, more = ''): Promise<void> {
+  const path = `/run/${name}.sock`;
+  const services = `-i ssh:127.0.0.1:22 -i web:127.0.0.2:8080 -i 'backup:exec:cat > /srv/${name}.backup'`;
+  const permissions = '--allow-exec --allow-copy';
+  await stage.startPeer(`-c unix-listen:${path} --name ${name} ${permissions} ${services} ${more}`, (output) =>
+    output.includes(path),
+  );
+}

@@ -1,0 +1,29 @@
+/** The scenes of docs/recipes.md, by the names that its markers have. */
+
+import type { Scene } from '../../runner/scene.js';
+import { isUp } from '../../runner/stage.js';
+import { virtualMachine } from '../virtual-machine.js';
+import { job } from './job.js';
+import { libvirt } from './libvirt.js';
+import { serial } from './serial.js';
+import { ssh } from './ssh.js';
+import { syslog } from './syslog.js';
+
+/** Those without a VM. */
+export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
+  'recipe-libvirt': libvirt,
+  'recipe-ssh': ssh,
+  'recipe-syslog': syslog,
+};
+
+/** A call waits for the session, so nothing else has to. */
+const storage = (): Scene => ({ ...virtualMachine(), isReady: isUp });
+
+/** Those with a VM. */
+export const VM_RECIPES: Readonly<Record<string, Scene>> = {
+  'recipe-job': job,
+  'recipe-serial': serial,
+  'recipe-simengine': storage(),
+  'recipe-simengine-pipe': storage(),
+  'recipe-storage': storage(),
+};

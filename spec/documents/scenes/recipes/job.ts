@@ -1,0 +1,52 @@
+/**
+ * docs/recipes.md, tests in a VM for a CI job: the script as it stands, with a QEMU that boots the bare guest in place of a
+ * disk, whose only program is a vproxy that allows everything.
+ */
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
+import { chooseAccelerator } from '../../../vm/rig/accel.js';
+import { CpioWriter } from '../../../vm/rig/cpio.js';
+import { PORT_NAME } from '../../../vm/rig/guest-options.js';
+import { formatInitScript, MODULES } from '../../../vm/rig/init-script.js';
+import { buildInitramfs } from '../../../vm/rig/initramfs.js';
+import { makeSshKeys } from '../../../vm/rig/ssh-keys.js';
+import { findTools } from '../../../vm/rig/tools.js';
+import type { Scene } from '../../runner/scene.js';
+
+const ARCHIVE = '/srv/initramfs';
+const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off';
+const AGENT = `vproxy -c virtserial-open:${PORT_NAME} --no-storage --allow-exec --allow-copy`;
+
+export const job: Scene = {
+  async prepare(stage) {
+    const tools = findTools();
+    const accelerator = await chooseAccelerator(tools);
+    const { hostKeyFile, authorizedKey } = makeSshKeys(tools, '/srv');
+    buildInitramfs(ARCHIVE, { tools, hostKeyFile, authorizedKey, ports: [PORT_NAME], modules: [] });
+    // The kernel unpacks one archive after the other, and the later file counts.
+    const added = new CpioWriter(`${ARCHIVE}.added`);
+    added.addFile('/init', formatInitScript({ ports: [PORT_NAME], modules: MODULES, agent: AGENT }), 0o755);
+    added.close();
+    appendFileSync(ARCHIVE, readFileSync(`${ARCHIVE}.added`));
+    rmSync(`${ARCHIVE}.added`);
+    const machine = `-M q35 -cpu max -smp 2 -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
+    await stage.run(`mkdir -p /usr/local/bin /srv/job && touch /srv/job/guest.qcow2`);
+    // It obeys all words but those of the disk, and of the accelerator, which this machine may claim to have.
+    stage.write(
+      '/usr/local/bin/qemu-system-x86_64',
+      `#!/bin/bash
+words=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    -drive) [ -e guest.qcow2 ]; shift ;;
+    -accel) shift ;;
+    -snapshot) ;;
+    *) words+=("$1") ;;
+  esac
+  shift
+done
+exec ${tools.qemu} ${machine} "\${words[@]}" -kernel ${tools.kernel.image} -initrd ${ARCHIVE} -append '${APPEND}'
+`,
+      0o755,
+    );
+  },
+};

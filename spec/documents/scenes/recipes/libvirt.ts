@@ -1,0 +1,50 @@
+/**
+ * docs/recipes.md, a guest and the host's libvirtd: a real libvirtd of the scene's own, with one domain. virsh runs on the
+ * machine of the scene as well, behind a vproxy that is the guest's, as the bare guest of the VM tests has none.
+ */
+import assert from 'node:assert/strict';
+import type { Scene } from '../../runner/scene.js';
+import type { Stage } from '../../runner/stage.js';
+import { SAME_MACHINE, standInForPort } from './same-machine.js';
+
+/** Without users, labels and control groups, which not every machine gives to a test. */
+const QEMU_SETTINGS = `user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+`;
+
+const DOMAIN = `<domain type='qemu'>
+<name>vm2</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>
+</domain>
+`;
+
+/** As root of the host, past vproxy. */
+const asHost = (stage: Stage, command: string) => stage.run(`virsh -q -c qemu:///system ${command}`);
+
+export const libvirt: Scene = {
+  ...SAME_MACHINE,
+  async prepare(stage) {
+    await standInForPort(stage);
+    // What libvirt keeps there is the machine's own.
+    await stage.run('for folder in lib cache; do mkdir -p /var/$folder; mount -t tmpfs tmpfs /var/$folder; done');
+    await stage.run('rm -rf /etc/libvirt && mkdir -p /etc/libvirt');
+    stage.write('/etc/libvirt/qemu.conf', QEMU_SETTINGS);
+    stage.write('/etc/libvirt/libvirtd.conf', 'auth_unix_rw = "none"\nauth_unix_ro = "none"\n');
+    await stage.start('exec /usr/sbin/libvirtd', () =>
+      asHost(stage, 'uri').then(
+        () => true,
+        () => false,
+      ),
+    );
+    stage.write('/tmp/vm2.xml', DOMAIN);
+    await asHost(stage, 'define /tmp/vm2.xml');
+  },
+  async check(stage) {
+    assert.match(await asHost(stage, 'list --all'), /\bvm2 +shut off/, 'the domain is as it was');
+  },
+};

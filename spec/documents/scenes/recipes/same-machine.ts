@@ -1,0 +1,54 @@
+/**
+ * A guest that is a guest by name only: its blocks run on the machine of the scene, with the host's end of the channel where
+ * the recipe has QEMU's socket. For recipes that need programs of the guest which the bare guest of the VM tests has not.
+ */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ESTABLISHED } from '../../../helpers/log-lines.js';
+import { commandsOf } from '../../runner/commands-text.js';
+import type { GuestPlace, Scene } from '../../runner/scene.js';
+import { Shell } from '../../runner/shell.js';
+import { isUp, type Stage } from '../../runner/stage.js';
+import { startStaying } from '../../runner/staying.js';
+
+/** Where QEMU would have the host's end of the port. */
+const CHANNEL = '/run/vm1.sock';
+
+/** In front of the real program: what a guest says of its port is the socket of it, and the guest's control socket is not the host's. */
+const SHIM = `#!/bin/sh
+for word; do
+  shift
+  case $word in
+    virtserial-open:*) set -- "$@" unix-listen:${CHANNEL} --no-control ;;
+    *) set -- "$@" "$word" ;;
+  esac
+done
+exec /usr/libexec/vproxy "$@"
+`;
+
+/** Has the scene's `vproxy` take a port of the guest for what stands in for it. For `prepare`. */
+export async function standInForPort(stage: Stage): Promise<void> {
+  await stage.run('mkdir -p /usr/libexec && mv /usr/bin/vproxy /usr/libexec/vproxy');
+  stage.write('/usr/bin/vproxy', SHIM, 0o755);
+}
+
+/** What a scene has whose guest is this machine; its guest's vproxy comes before that of the host. */
+export const SAME_MACHINE: Required<Pick<Scene, 'openGuest' | 'isReady'>> = {
+  openGuest(stage): Promise<GuestPlace> {
+    const shell = new Shell(mkdtempSync(join(tmpdir(), 'guest-')));
+    return Promise.resolve<GuestPlace>({
+      run: (block) => shell.run(block),
+      start: (block, isReady) => {
+        const what = `${block.document}:${block.line}: ${commandsOf(block)}`;
+        return startStaying(['bash', '--noprofile', '--norc', '-euc', commandsOf(block)], {
+          ...{ isReady, what, cwd: stage.home },
+        });
+      },
+    });
+  },
+  isReady: (output, { marker }) =>
+    marker?.kind === 'run' && marker.place === 'guest'
+      ? output.includes(`waiting for the peer on unix-listen:${CHANNEL}`)
+      : isUp(output) && ESTABLISHED.test(output),
+};

@@ -1,0 +1,38 @@
+/** docs/recipes.md, ssh without a port: the system's own ssh, sshd, scp, sftp and rsync, with keys of the scene's own. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PROJECT_ROOT } from '../../../helpers/project-root.js';
+import type { Scene } from '../../runner/scene.js';
+import { SAME_MACHINE, standInForPort } from './same-machine.js';
+
+const SETTINGS = [
+  'HostKey=/etc/ssh/scene_key',
+  'ListenAddress=127.0.0.1:22',
+  'StrictModes=no',
+  'UsePAM=no',
+  'PermitRootLogin=yes',
+  'Subsystem=sftp internal-sftp',
+];
+
+export const ssh: Scene = {
+  ...SAME_MACHINE,
+  async prepare(stage) {
+    await standInForPort(stage);
+    await stage.run(`
+      rm -f /etc/ssh/ssh_config.d/*
+      mkdir -m 700 .ssh
+      ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519
+      cp .ssh/id_ed25519.pub .ssh/authorized_keys
+      ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/scene_key`);
+    const options = SETTINGS.map((setting) => `-o '${setting}'`).join(' ');
+    await stage.start(`exec /usr/sbin/sshd -D -e -f /dev/null ${options}`, (output) =>
+      output.includes('Server listening'),
+    );
+  },
+  check() {
+    const packaged = readFileSync(join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf'), 'utf8');
+    assert.equal(readFileSync('/etc/ssh/ssh_config.d/30-vproxy.conf', 'utf8'), packaged);
+    return Promise.resolve();
+  },
+};

@@ -1,0 +1,92 @@
+/** Scenes with a VM: the rig's guest, with the port that the document's own QEMU command line describes. */
+import { ESTABLISHED } from '../../helpers/log-lines.js';
+import { bootGuest, type Guest } from '../../vm/rig/guest.js';
+import { PORT_NAME } from '../../vm/rig/guest-options.js';
+import type { Block } from '../parse-document.js';
+import { commandsOf } from '../runner/commands-text.js';
+import { guestPlace } from '../runner/guest-place.js';
+import type { Scene } from '../runner/scene.js';
+import { isUp, type Stage } from '../runner/stage.js';
+import { shellWords } from '../shell-words.js';
+
+/** What QEMU has where the document shows no command line of it. */
+const USUAL_PORT = [
+  ...['-device', 'virtio-serial-pci'],
+  ...['-chardev', 'socket,id=vproxy,path=/run/vm1.sock,server=on,wait=off'],
+  ...['-device', `virtserialport,chardev=vproxy,name=${PORT_NAME}`],
+];
+
+/** How a scene with a VM differs from the usual one. */
+export interface VirtualMachine {
+  /** What must be there on the host before the first block, besides the guest. */
+  prepare?(stage: Stage): Promise<void>;
+  /** What must be there in the guest before the first block that is for it. */
+  prepareGuest?(guest: Guest): Promise<void>;
+}
+
+/**
+ * A scene in which a block with `qemu-system-x86_64 …` boots the rig's guest with the options behind the `…`, and the first
+ * block in the guest boots one with the usual port where there was none. An ssh server is there in the guest, and ssh of the
+ * host has a key for it. Where a vproxy is up already, the next one that stays is ready with a session.
+ */
+export function virtualMachine(machine: VirtualMachine = {}): Scene {
+  let guest: Guest | undefined;
+  let isOneUp = false;
+
+  async function boot(stage: Stage, portArguments: readonly string[]): Promise<Guest> {
+    const [, portName = PORT_NAME] = /\bvirtserialport,\S*\bname=([^,\s]+)/.exec(portArguments.join(' ')) ?? [];
+    const booted = await bootGuest(() => ({ portArguments, portName }));
+    guest = booted;
+    stage.keep({ output: '', stop: () => booted.stop() });
+    await booted.agent.spawn([...'dropbear -F -E -s -r /etc/dropbear/host_key -p 127.0.0.1:22'.split(' ')]);
+    await machine.prepareGuest?.(booted);
+    writeSshConfig(stage, booted);
+    return booted;
+  }
+
+  return {
+    async prepare(stage) {
+      await machine.prepare?.(stage);
+    },
+    async runSpecially(block, stage) {
+      const options = portArgumentsIn(block);
+      if (options === null) return false;
+      await boot(stage, options.includes('$(') ? await expand(options, stage) : shellWords(options));
+      return true;
+    },
+    async openGuest(stage) {
+      return guestPlace(guest ?? (await boot(stage, USUAL_PORT)));
+    },
+    isReady(output) {
+      const isReady = isUp(output) && (!isOneUp || !/vproxy: /.test(output) || ESTABLISHED.test(output));
+      isOneUp ||= isReady;
+      return isReady;
+    },
+  };
+}
+
+/** The options behind the `…` of a QEMU command line; null where the block is none. */
+function portArgumentsIn(block: Block): string | null {
+  return /^qemu-system-x86_64 …(.*)$/s.exec(commandsOf(block).trim())?.[1] ?? null;
+}
+
+/** What a shell makes of them, where commands print some. */
+async function expand(options: string, stage: Stage): Promise<string[]> {
+  return (await stage.run(`printf '%s\\n' ${options}`)).trimEnd().split('\n');
+}
+
+/** A person has a key in the guest, and has been there before. */
+function writeSshConfig(stage: Stage, { keys }: Guest): void {
+  const settings = [
+    'Host *',
+    `IdentityFile ${keys.identityFile}`,
+    'IdentitiesOnly yes',
+    'StrictHostKeyChecking accept-new',
+    'HostKeyAlias guest',
+    `UserKnownHostsFile ${keys.knownHostsFile}`,
+    // The cheapest that dropbear speaks: under emulation the others take twice as long.
+    'Ciphers aes128-ctr',
+    'MACs hmac-sha1',
+  ];
+  stage.write(`${stage.home}/.ssh/config`, `${settings.join('\n')}\n`, 0o600);
+}

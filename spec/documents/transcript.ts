@@ -1,0 +1,46 @@
+/** Transcripts: blocks of the language `console`, in which commands and what they print take turns. */
+
+/** A command of a transcript, with what it prints. */
+export interface Exchange {
+  /** The number of the command's first line in the block, from 0. */
+  readonly line: number;
+  readonly command: string;
+  /** The lines that it prints. `…` in a line stands for anything, a line of it alone for any number of lines. */
+  readonly output: readonly string[];
+}
+
+const ANYTHING = '…';
+
+/** The commands of a transcript in order. Throws where it begins with something else. */
+export function parseTranscript(text: string): Exchange[] {
+  const exchanges: { line: number; command: string; output: string[] }[] = [];
+  let goesOn = false;
+  for (const [number, line] of text.replace(/\n$/, '').split('\n').entries()) {
+    const last = exchanges.at(-1);
+    if (goesOn && last !== undefined) last.command += `\n${line}`;
+    else if (/^[$#] /.test(line)) exchanges.push({ line: number, command: line.slice(2), output: [] });
+    else if (last === undefined) throw new Error('a transcript begins with a command: "$ …"');
+    else last.output.push(line);
+    goesOn = (goesOn || /^[$#] /.test(line)) && line.endsWith('\\');
+  }
+  return exchanges;
+}
+
+/** Whether `printed` is what a transcript shows. Spaces at the ends of lines, and empty lines at the end, do not count. */
+export function matchesTranscript(shown: readonly string[], printed: string): boolean {
+  const pattern = trimEnd(shown.join('\n'))
+    .split('\n')
+    .map((line) => (line.trim() === ANYTHING ? '(?:.*\n)*' : `${patternOf(line)}\n`))
+    .join('');
+  return new RegExp(`^${pattern}$`).test(`${trimEnd(printed)}\n`);
+}
+
+const patternOf = (line: string): string => line.split(ANYTHING).map(escapePattern).join('.*');
+
+const escapePattern = (text: string): string => text.replace(/[$()*+.?[\\\]^{|}]/g, String.raw`\$&`);
+
+const trimEnd = (text: string): string =>
+  text
+    .replaceAll('\r\n', '\n')
+    .replace(/[ \t]+$/gm, '')
+    .replace(/\n+$/, '');

@@ -1,0 +1,19 @@
+/** Every command of the documents that needs a VM, as it stands there: a guest for each scene. */
+import test from 'ava';
+import { listDocuments, readDocument } from '../documents/document-list.js';
+import { parseDocument } from '../documents/parse-document.js';
+import { play } from '../documents/runner/play.js';
+import { VM_SCENES } from '../documents/scenes/index.js';
+import { scenesOf } from '../documents/scenes-of.js';
+
+const SCENE_MS = 300_000;
+
+for (const path of listDocuments()) {
+  for (const scene of scenesOf(parseDocument(path, readDocument(path)))) {
+    if (!(scene in VM_SCENES)) continue;
+    test.serial(`${path} does what it shows, in the scene ${scene}`, async (t) => {
+      t.timeout(SCENE_MS * 1.1);
+      await t.notThrowsAsync(play(path, scene, SCENE_MS));
+    });
+  }
+}
