@@ -8,6 +8,7 @@ export type ErrorScope = 'stream' | 'session' | 'channel' | 'process';
 
 /** One row of the table of codes. */
 export interface ErrorRow {
+  /** What ends with it. */
   readonly scope: ErrorScope;
   /** Whether the code may stand in a frame (docs/protocol.md, R-CODE-1). */
   readonly wire: boolean;
@@ -157,6 +158,7 @@ export function isErrorCode(text: string): text is ErrorCode {
 
 /** The only error that the library throws, rejects and emits on purpose. */
 export class VproxyError extends Error {
+  /** `VproxyError`. */
   override readonly name = 'VproxyError';
 
   /** A code of {@link ERROR_CODES}, or a newer one that the peer sent. */

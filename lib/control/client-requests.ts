@@ -7,8 +7,9 @@ export interface ChannelRequest {
   readonly address: string;
   /** Default: `default`. */
   readonly label?: string;
-  /** Texts such as `-o` and `-i` take. */
+  /** Texts such as `-o` takes. */
   readonly outgoing?: readonly string[];
+  /** Texts such as `-i` takes. */
   readonly incoming?: readonly string[];
   /** The name of this side, told to the peer. */
   readonly name?: string;
@@ -16,6 +17,7 @@ export interface ChannelRequest {
   readonly waitS?: number;
   /** Silence for so long ends a session; 0: never. */
   readonly deadAfterS?: number;
+  /** Whether the channel may be on a network without a key and without TLS. Default false. */
   readonly insecure?: boolean;
   /** Absolute paths of key files, on the machine of the process. Default: what it was given for all channels. */
   readonly keys?: readonly string[];
@@ -27,6 +29,7 @@ export interface ChannelRequest {
 
 /** A forward to be added. */
 export interface ForwardRequest {
+  /** `outgoing`: as `-o`; `incoming`: as `-i`. */
   readonly direction: 'outgoing' | 'incoming';
   /** `SERVICE:…`, such as `-o` and `-i` take. */
   readonly spec: string;
@@ -38,6 +41,7 @@ export interface ForwardRequest {
 export interface RemovalRequest {
   /** `drain`: when its streams have ended; `now`: they are reset. Default `drain`. */
   readonly mode?: 'drain' | 'now';
+  /** Ends the waiting; it goes all the same. */
   readonly signal?: AbortSignal;
 }
 
@@ -65,5 +69,6 @@ export interface WaitRequest {
   readonly channel?: string | undefined;
   /** Default 60. */
   readonly timeoutS?: number;
+  /** Ends the waiting. */
   readonly signal?: AbortSignal;
 }

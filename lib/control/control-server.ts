@@ -16,8 +16,11 @@ import type { ProcessControl } from './process-control.js';
 import type { RequestHandler } from './request-handler.js';
 import { StreamRates } from './stream-rates.js';
 
+/** What a control server speaks for. */
 export interface ControlServerOptions {
+  /** What is looked at and changed. */
   readonly proxy: Proxy;
+  /** What can be done to the process. */
   readonly process: ProcessControl;
   /** Default `systemClock`. */
   readonly clock?: Clock;

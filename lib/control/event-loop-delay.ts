@@ -4,8 +4,11 @@ import type { CancelTimer, Clock } from '../util/clock.js';
 
 /** By how much timers came late, in milliseconds. */
 export interface LoopDelay {
+  /** On average. */
   readonly meanMs: number;
+  /** All but one of a hundred. */
   readonly p99Ms: number;
+  /** At most. */
   readonly maxMs: number;
 }
 

@@ -7,14 +7,25 @@ import type { ProcessControl } from './process-control.js';
 export interface ProcessStatus {
   /** The operator's name for it. */
   readonly name: string | null;
+  /** Its number in the system. */
   readonly pid: number;
   /** Program and version, such as `vproxy 0.1.0`. */
   readonly version: string;
   /** The version of Node. */
   readonly node: string;
+  /** When it was started, as ISO 8601 in UTC. */
   readonly startedAt: string;
+  /** For how long it has run. */
   readonly uptimeMs: number;
-  readonly memory: { readonly residentBytes: number; readonly heapBytes: number; readonly externalBytes: number };
+  /** What it takes up. */
+  readonly memory: {
+    /** Of the machine's memory. */
+    readonly residentBytes: number;
+    /** Objects of JavaScript. */
+    readonly heapBytes: number;
+    /** What belongs to objects and lies outside of the heap, such as buffers. */
+    readonly externalBytes: number;
+  };
   /** Since the last request for it; null for the first one in a while: it is measured from then on. */
   readonly eventLoopDelay: LoopDelay | null;
   /** What the log shows. */

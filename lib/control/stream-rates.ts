@@ -6,6 +6,7 @@ import type { Clock } from '../util/clock.js';
 export interface StreamWithRates extends StreamStatus {
   /** In bytes a second, over the last 0.2 to 3 s, or since it was opened. */
   readonly sendRate: number;
+  /** As `sendRate`. */
   readonly receiveRate: number;
 }
 

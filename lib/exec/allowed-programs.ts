@@ -4,6 +4,7 @@ import path from 'node:path';
 
 /** The programs that a caller may run: any, or exactly these, by their absolute paths. */
 export interface ExecRules {
+  /** `any`, or absolute paths. */
   readonly commands: 'any' | readonly string[];
 }
 

@@ -7,10 +7,13 @@ export const MAX_COLLECTED_BYTES = 67_108_864;
 
 /** How a command ended, and what it wrote. */
 export interface CommandOutput extends CommandEnd {
+  /** Standard output; of a command in a terminal, everything. */
   readonly stdout: Buffer;
+  /** Standard error. */
   readonly stderr: Buffer;
-  /** Whether there was more of it than is kept. */
+  /** Whether there was more standard output than is kept. */
   readonly stdoutTruncated: boolean;
+  /** The same for standard error. */
   readonly stderrTruncated: boolean;
 }
 

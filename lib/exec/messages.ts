@@ -42,7 +42,9 @@ export const MAX_DURATION_MS = 2 ** 31 - 1;
 
 /** The size of a terminal, in characters: 1 to 65,535. */
 export interface TerminalSize {
+  /** Characters in a line. */
   readonly columns: number;
+  /** Lines. */
   readonly rows: number;
 }
 
@@ -66,9 +68,9 @@ export interface ExecRequest {
   readonly terminal?: TerminalRequest;
   /** False: it is given no standard input, and no STDIN comes. Default true. */
   readonly hasInput?: boolean;
-  /** It is ended (TERM, later KILL) when it has run so long, in milliseconds; up to {@link MAX_DURATION_MS}. Default, and 0: never. */
+  /** It is ended (TERM, later KILL) when it has run so long, in milliseconds; up to 2,147,483,647 (24 days). Default, and 0: never. */
   readonly timeoutMs?: number;
-  /** From TERM to KILL, in milliseconds; up to {@link MAX_DURATION_MS}. Default 5,000. */
+  /** From TERM to KILL, in milliseconds; up to 2,147,483,647. Default 5,000. */
   readonly killAfterMs?: number;
 }
 
@@ -83,7 +85,12 @@ export interface ExecResult {
   /** From the start to the end, in milliseconds. */
   readonly durationMs: number;
   /** Why it was not run: `command-not-found`, `command-denied`, `command-failed`; else null. */
-  readonly error: { readonly code: string; readonly message: string } | null;
+  readonly error: {
+    /** As in the table of errors. */
+    readonly code: string;
+    /** In a line. */
+    readonly message: string;
+  } | null;
 }
 
 /** The record of a request. Throws `bad-argument` for one that is too long, or waits too long. */

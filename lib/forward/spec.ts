@@ -11,6 +11,7 @@ export interface ForwardSpec {
   readonly direction: Direction;
   /** `*` where who connects names the service. */
   readonly service: string;
+  /** Where it listens, or what it serves with. */
   readonly endpoint: Endpoint;
 }
 

@@ -8,11 +8,15 @@ import type { ProxyChannel } from './proxy-channel.js';
 
 /** What was done: labels of channels, and texts of forwards behind the label of their channel. */
 export interface ChannelChanges {
+  /** New ones. */
   readonly addedChannels: readonly string[];
+  /** Those that went. */
   readonly removedChannels: readonly string[];
   /** Begun anew, because their address or their settings are other ones. */
   readonly replacedChannels: readonly string[];
+  /** New ones. */
   readonly addedForwards: readonly string[];
+  /** Those that went, or go when their streams have ended. */
   readonly removedForwards: readonly string[];
   /** Services whose rule, or permission, is another one, behind the label of their channel. */
   readonly changedPolicies: readonly string[];

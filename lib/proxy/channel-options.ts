@@ -25,6 +25,7 @@ export const DEFAULT_WAIT_MS = 10_000;
 
 /** A forward of each channel of a group, as text, because the channel's label goes into it. */
 export interface ForwardTemplate {
+  /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
   readonly direction: Direction;
   /** As `-o` and `-i` take it, with `{channel}` for the label: `ssh:/run/vproxy/{channel}/ssh.sock`. */
   readonly text: string;
@@ -32,7 +33,7 @@ export interface ForwardTemplate {
 
 /** One channel with its forwards; or a group of channels, where the address has a `*` (see `isGroup`). */
 export interface ChannelOptions {
-  /** Its name in this process: 1 to 64 of `a-z`, `0-9`, dot, underscore and hyphen. Default {@link DEFAULT_LABEL}. */
+  /** Its name in this process: 1 to 64 of `a-z`, `0-9`, dot, underscore and hyphen. Default `default`. */
   readonly label?: string;
   /** The label of the group that it is made for, or null. Default null. */
   readonly group?: string | null;
@@ -44,7 +45,7 @@ export interface ChannelOptions {
   readonly template?: readonly ForwardTemplate[];
   /** The operator's name for this side, told to the peer. Default null. */
   readonly name?: string | null;
-  /** How long a local connection waits for a session, in milliseconds. Default {@link DEFAULT_WAIT_MS}. */
+  /** How long a local connection waits for a session, in milliseconds. Default 10,000. */
   readonly waitMs?: number;
   /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
   readonly deadAfterMs?: number | null;
@@ -56,6 +57,7 @@ export interface ChannelOptions {
   readonly peerAddress?: boolean;
   /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
   readonly policies?: ChannelPolicies;
+  /** The broker of storage calls on this channel. Default: it runs where the channel leads to a host. */
   readonly storage?: StorageOptions;
   /** What the peer may run on this side; null: nothing, not even the service is offered. Default null. */
   readonly exec?: ExecPermission | null;

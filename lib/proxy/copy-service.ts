@@ -9,6 +9,7 @@ export const COPY_SERVICE = 'copy';
 
 /** Which files the peer may read and write: those under an absolute path, or null: all. */
 export interface CopyPermission {
+  /** An absolute path, or null. */
   readonly root: string | null;
 }
 

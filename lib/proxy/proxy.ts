@@ -31,7 +31,9 @@ export interface ProxyOptions {
   readonly clock?: Clock;
 }
 
+/** The events of a `Proxy`. */
 export interface ProxyEvents {
+  /** What people should know. */
   log: [event: LogEvent];
   /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
   audit: [event: LogEvent];
@@ -237,18 +239,22 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return this.#find(label).status();
   }
 
+  /** What each channel is doing. */
   listChannels(): ChannelStatus[] {
     return [...this.#channels.values()].map((channel) => channel.status());
   }
 
+  /** Every forward of every channel. */
   listForwards(): ForwardStatus[] {
     return [...this.#channels.values()].flatMap(({ forwards }) => forwards.list());
   }
 
+  /** What is offered on each channel, here and by its peer. */
   listServices(): ServiceStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listServices());
   }
 
+  /** Every stream that is open. */
   listStreams(): StreamStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listStreams());
   }

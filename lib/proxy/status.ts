@@ -27,12 +27,15 @@ export type ChannelState = (typeof CHANNEL_STATES)[number];
 
 /** One channel. */
 export interface ChannelStatus {
+  /** Its name in this process. */
   readonly label: string;
   /** The label of the group that it was made for; null for one that was asked for itself. */
   readonly group: string | null;
   /** Its canonical text. */
   readonly address: string;
+  /** What it is doing. */
   readonly state: ChannelState;
+  /** Since when it has been in this state. */
   readonly since: string;
   /** What it waits for, or why it failed; null where there is nothing to say. */
   readonly detail: string | null;
@@ -40,24 +43,32 @@ export interface ChannelStatus {
   readonly nextTryMs: number | null;
   /** Null while there is no session. */
   readonly session: SessionStatus | null;
+  /** The sessions that it had. */
   readonly history: SessionHistory;
+  /** What went over it since it was added. */
   readonly totals: ChannelTotals;
 }
 
 /** The session of the moment. */
 export interface SessionStatus {
+  /** What the peer says of itself. */
   readonly peer: {
     /** Program and version, as the peer says. */
     readonly agent: string;
+    /** The name that its operator gave it; null where there is none. */
     readonly name: string | null;
+    /** The services that it offers. */
     readonly services: readonly string[];
   };
+  /** The version of the protocol that both sides speak. */
   readonly protocolVersion: number;
+  /** Whether each frame carries a check of its bytes. */
   readonly integrity: boolean;
   /** The id of the key by which the two sides have authenticated each other; null: they have not, by a key. */
   readonly key: string | null;
   /** How what passes is encrypted: with a key, with certificates on both sides; null: not by vproxy. */
   readonly tls: 'psk' | 'cert' | null;
+  /** For how long it has been established. */
   readonly ageMs: number;
   /** Null before the first measurement. */
   readonly roundTripMs: number | null;
@@ -78,21 +89,33 @@ export interface SessionHistory {
   /** How many ended with each code of the table of errors; `other` for those that it does not have. */
   readonly ends: Readonly<Record<string, number>>;
   /** The last ones that ended, the newest first; at most 16. */
-  readonly recent: readonly { at: string; ageMs: number; code: string; message: string }[];
+  readonly recent: readonly {
+    /** When it ended. */
+    at: string;
+    /** How long it had lasted. */
+    ageMs: number;
+    /** Why it ended, as a code of the table of errors, or as a peer said it. */
+    code: string;
+    /** Why it ended, in a line. */
+    message: string;
+  }[];
 }
 
 /** What went over a channel since it was added. */
 export interface ChannelTotals {
   /** Payload of DATA. */
   readonly sentBytes: number;
+  /** Payload of DATA. */
   readonly receivedBytes: number;
   /** Frames of every type. */
   readonly sentFrames: number;
+  /** Frames of every type. */
   readonly receivedFrames: number;
   /** Bytes that belonged to no session. */
   readonly skippedBytes: number;
   /** For how long the channel took nothing although something waited. */
   readonly stallMs: number;
+  /** Streams that either side has opened. */
   readonly streamsOpened: number;
   /** Streams that did not end in order, refused ones included. */
   readonly streamsFailed: number;
@@ -102,13 +125,17 @@ export interface ChannelTotals {
 export interface ForwardStatus {
   /** `f1`, `f2`, …: unique in the process. */
   readonly id: string;
+  /** The label of its channel. */
   readonly channel: string;
+  /** `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
   readonly direction: Direction;
+  /** The service that it leads to, or serves; `*` where who connects names it. */
   readonly service: string;
   /** The endpoint in force, with the port that was picked where 0 was asked for. */
   readonly endpoint: string;
   /** The text that it was made from, as `-o` and `-i` take it. */
   readonly spec: string;
+  /** `draining`: it takes nothing new, and goes when its streams have ended. */
   readonly state: 'active' | 'draining';
   /** Streams open now. */
   readonly streams: number;
@@ -118,8 +145,11 @@ export interface ForwardStatus {
 
 /** A service that is offered to the peer of a channel, or by it. */
 export interface ServiceStatus {
+  /** The label of the channel. */
   readonly channel: string;
+  /** Its name. */
   readonly service: string;
+  /** Who serves it: this side, or the peer. */
   readonly offeredBy: 'here' | 'peer';
   /** The incoming forward that serves it; null for the peer's, and for those that a program or the broker serves. */
   readonly forward: string | null;
@@ -127,9 +157,11 @@ export interface ServiceStatus {
 
 /** One stream. */
 export interface StreamStatus {
+  /** The label of its channel. */
   readonly channel: string;
   /** Its number in the session; 0 while its opening is held back. */
   readonly id: number;
+  /** The service that it was opened to. */
   readonly service: string;
   /** `outgoing`: opened on this side. */
   readonly direction: Direction;
@@ -137,11 +169,15 @@ export interface StreamStatus {
   readonly forward: string | null;
   /** Where the program that opened it came from, as the side of that program says. */
   readonly from: string | null;
+  /** For how long it has been there. */
   readonly ageMs: number;
+  /** Payload that went to the peer. */
   readonly sentBytes: number;
+  /** Payload that came from the peer. */
   readonly receivedBytes: number;
-  /** What may be sent, and what the peer may send, before more credit is given. */
+  /** What may be sent before the peer gives more. */
   readonly sendCreditBytes: number;
+  /** What the peer may send before it is given more. */
   readonly receiveCreditBytes: number;
   /** Null where nothing waits. */
   readonly waitsFor: StreamWait | null;

@@ -34,12 +34,20 @@ export class MuxStream extends Duplex {
     this.#stream = open(this.#sink());
   }
 
-  /** Opens a stream to a service of the peer. Throws as `Session.open` does. */
+  /**
+   * Opens a stream to a service of the peer. Throws as `Session.open` does.
+   *
+   * @internal
+   */
   static open(session: Session, service: string, from: string | null = null): MuxStream {
     return new MuxStream(session, (sink) => session.open(service, from, sink));
   }
 
-  /** Accepts a stream that the session announces. */
+  /**
+   * Accepts a stream that the session announces.
+   *
+   * @internal
+   */
   static accept(session: Session, stream: SessionStream): MuxStream {
     const mux = new MuxStream(session, (sink) => {
       stream.attach(sink);

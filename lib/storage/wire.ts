@@ -21,7 +21,9 @@ export interface StorageRequest {
 
 /** What an emulator gives for a request. A text is sent as UTF-8. Default: no output, status 0. */
 export interface StorageResult {
+  /** Standard output. */
   readonly stdout?: string | Uint8Array;
+  /** Standard error. */
   readonly stderr?: string | Uint8Array;
   /** The exit status, 0 to 255. */
   readonly status?: number;

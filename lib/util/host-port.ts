@@ -5,7 +5,9 @@ import { escapeText } from './escape.js';
 
 /** A host, by name or address (IPv6 without brackets), and a port. */
 export interface HostPort {
+  /** A name or an address. */
   readonly host: string;
+  /** 1 to 65,535; 0 where the system may pick one. */
   readonly port: number;
 }
 

@@ -6,6 +6,7 @@ import { describeError } from './describe-error.js';
 
 /** A listening stream socket that this process was started with. */
 export interface InheritedSocket {
+  /** Its descriptor. */
   readonly fd: number;
 }
 

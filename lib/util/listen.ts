@@ -11,7 +11,14 @@ import { formatHostPort, type HostPort } from './host-port.js';
 import type { FileAccess } from './socket-access.js';
 
 /** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
-export type ListenAddress = HostPort | { readonly path: string; readonly access?: FileAccess };
+export type ListenAddress =
+  | HostPort
+  | {
+      /** The path of a unix socket. */
+      readonly path: string;
+      /** Who may connect to it. Default: who runs this process. */
+      readonly access?: FileAccess;
+    };
 
 /**
  * Makes `server` listen; resolved when it does. A socket file is the owner's alone (mode 0600) unless `access` says

@@ -14,8 +14,11 @@ export interface SocketAccess {
 
 /** The same in the numbers of the system; -1 leaves an owner as it is. */
 export interface FileAccess {
+  /** Permissions, such as 0o660. */
   readonly mode: number;
+  /** The owner. */
   readonly uid: number;
+  /** The group. */
   readonly gid: number;
 }
 

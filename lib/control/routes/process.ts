@@ -21,7 +21,9 @@ const MAX_S = 86_400;
 
 /** The answer of `POST /v1/ping`. */
 export interface PingAnswer {
+  /** The label of the channel. */
   readonly channel: string;
+  /** To the peer and back, in milliseconds. */
   readonly roundTripMs: number;
 }
 

@@ -6,10 +6,13 @@ import { controlStatusSchema } from '../schemas/process.js';
 
 /** The answer of `GET /v1/status`. */
 export interface ControlStatus {
+  /** The process as a whole. */
   readonly process: ProcessStatus;
+  /** Every channel. */
   readonly channels: readonly ChannelStatus[];
   /** How many there are, on all channels together. */
   readonly forwards: number;
+  /** Open now, on all channels together. */
   readonly streams: number;
 }
 

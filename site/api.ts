@@ -1,0 +1,46 @@
+/** What TypeDoc shows of the API: its parts by task, without what Node calls in streams. */
+import {
+  type Application,
+  Comment,
+  CommentTag,
+  Converter,
+  type DeclarationReflection,
+  type ProjectReflection,
+  ReflectionKind,
+} from 'typedoc';
+
+/** The parts of the API in the order of the navigation, by the folders of `lib/` that they come from. */
+export const API_PARTS: Record<string, string> = {
+  proxy: 'Proxy and peer',
+  session: 'Streams',
+  forward: 'Forwards',
+  control: 'Control',
+  exec: 'Commands',
+  storage: 'Storage',
+  errors: 'Errors',
+  util: 'Values',
+};
+
+/** Has each export of the package in its part, and leaves out methods that begin with `_`: they are Node's to call. */
+export function shapeApi(application: Application): void {
+  application.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    for (const method of project.getReflectionsByKind(ReflectionKind.Method)) {
+      if (method.name.startsWith('_')) project.removeReflection(method);
+    }
+    for (const module of project.getReflectionsByKind(ReflectionKind.Module)) {
+      if (module.isDeclaration()) for (const exported of module.children ?? []) addPart(project, exported);
+    }
+  });
+}
+
+function addPart(project: ProjectReflection, exported: DeclarationReflection): void {
+  const path = project.getSymbolIdFromReflection(exported)?.packagePath ?? '';
+  const part = API_PARTS[/^lib\/(\w+)/.exec(path)?.[1] ?? ''];
+  if (part === undefined) throw new Error(`${exported.name} of ${path} belongs to no part of the API in site/api.ts`);
+  for (const signature of exported.signatures ?? []) addCategory((signature.comment ??= new Comment()), part);
+  if (exported.signatures === undefined) addCategory((exported.comment ??= new Comment()), part);
+}
+
+function addCategory(comment: Comment, part: string): void {
+  comment.blockTags.push(new CommentTag('@category', [{ kind: 'text', text: part }]));
+}

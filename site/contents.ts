@@ -1,0 +1,61 @@
+/** Which documents the site has, in the order in which readers need them. What docs/ has and this leaves out fails the build. */
+
+/** Documents under a heading of the navigation. */
+export interface Section {
+  title: string;
+  /** Their paths in the repository, and what the site calls them. */
+  documents: Record<string, string>;
+}
+
+/** The sections of the navigation. The page at the front is README.md, which has no section. */
+export const SECTIONS: readonly Section[] = [
+  {
+    title: 'Begin',
+    documents: {
+      'docs/getting-started.md': 'Getting started',
+      'docs/install.md': 'Installing',
+      'docs/recipes.md': 'Recipes',
+    },
+  },
+  {
+    title: 'Use',
+    documents: {
+      'docs/channels.md': 'Channels',
+      'docs/libvirt.md': 'libvirt and QEMU',
+      'docs/forwards.md': 'Forwards',
+      'docs/storage.md': 'Storage emulation',
+      'docs/exec.md': 'Commands in the guest',
+      'docs/copy.md': 'Copying files',
+      'docs/config.md': 'Configuration file',
+      'docs/control.md': 'Control socket',
+      'docs/cli.md': 'Command line',
+    },
+  },
+  {
+    title: 'Run',
+    documents: {
+      'docs/services.md': 'As a service',
+      'docs/operations.md': 'Operations',
+      'docs/reliability.md': 'What it survives',
+      'docs/troubleshooting.md': 'Troubleshooting',
+      'docs/doctor.md': 'vproxy doctor',
+      'docs/errors.md': 'Errors',
+      'docs/security.md': 'Security',
+      'SECURITY.md': 'Security policy',
+      'docs/performance.md': 'Performance',
+      'CHANGELOG.md': 'Changes',
+    },
+  },
+  {
+    title: 'Programs',
+    documents: {
+      'docs/programs.md': 'vproxy in a program',
+      'examples/README.md': 'Examples',
+      'docs/protocol.md': 'Protocol',
+    },
+  },
+  { title: 'Inside', documents: { 'docs/architecture.md': 'Architecture', 'docs/testing.md': 'Testing' } },
+];
+
+/** The folder whose documents are a section of their own, closed and in the order of their numbers. */
+export const DECISIONS = { title: 'Decisions', folder: 'docs/decisions' } as const;

@@ -1,0 +1,64 @@
+/** The documents of the repository that become pages: those of the contents, none left out. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { DECISIONS, SECTIONS } from './contents.js';
+
+/** The document at the front. */
+export const FRONT = 'README.md';
+
+/** A document, and where it stands in the navigation. */
+export interface SiteDocument {
+  /** Its path in the repository. */
+  path: string;
+  /** What the site calls it. */
+  title: string;
+  /** The title of its section; null for the front page. */
+  section: string | null;
+  text: string;
+}
+
+/**
+ * Every document of the repository at `root`, the front page first, then in the order of the contents, then the decisions.
+ * Throws when the contents name one that is not there, or leave one out.
+ */
+export function readDocuments(root: string): SiteDocument[] {
+  const read = (path: string, title: string, section: string | null): SiteDocument => {
+    return { path, title, section, text: readFileSync(join(root, path), 'utf8') };
+  };
+  const named = SECTIONS.flatMap((section) =>
+    Object.entries(section.documents).map(([path, title]) => read(path, title, section.title)),
+  );
+  const paths = new Set([FRONT, ...named.map((document) => document.path)]);
+  const leftOut = [...markdownFiles(root, '.'), ...markdownFiles(root, 'docs')].filter((path) => !paths.has(path));
+  if (leftOut.length > 0) throw new Error(`site/contents.ts leaves out ${leftOut.join(', ')}`);
+
+  const decisions = markdownFiles(root, DECISIONS.folder).map((path) => {
+    const decision = read(path, '', DECISIONS.title);
+    return { ...decision, title: headingOf(decision) };
+  });
+  return [read(FRONT, '', null), ...named, listOfDecisions(decisions), ...decisions];
+}
+
+/** The page that lists the decisions, which the repository shows as a folder. */
+function listOfDecisions(decisions: SiteDocument[]): SiteDocument {
+  const links = decisions.map(({ path, title }) => `- [${title}](${basename(path)})`);
+  return {
+    path: `${DECISIONS.folder}/index.md`,
+    title: 'All decisions',
+    section: DECISIONS.title,
+    text: `# Decisions\n\nWhy vproxy is as it is: what was chosen, and what else there was.\n\n${links.join('\n')}\n`,
+  };
+}
+
+function markdownFiles(root: string, folder: string): string[] {
+  return readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.md'))
+    .sort()
+    .map((name) => (folder === '.' ? name : `${folder}/${name}`));
+}
+
+function headingOf({ path, text }: SiteDocument): string {
+  const heading = /^# (.+)$/m.exec(text)?.[1];
+  if (heading === undefined) throw new Error(`${path} has no heading`);
+  return heading.replaceAll('`', '');
+}

@@ -1,0 +1,51 @@
+/** What a document of the repository becomes before TypeDoc reads it. */
+
+/** A link: its text, which may be in Markdown, and where it leads. */
+export interface Link {
+  text: string;
+  target: string;
+}
+
+/** Gives a link as the site has it, for one in the document that is rewritten. */
+export type LinkRewriter = (link: Link) => Link;
+
+/** Code, which stays as it is, or a link; of a picture in a link the picture, and then the rest of the link. */
+const CODE_OR_LINK = /(`+)[\s\S]*?[^`]\1(?!`)|(\[[^\][]*)?\]\(([^)\s]+)\)/g;
+
+/**
+ * A document without the markers of its command blocks, with the name of the terminal joined to the block below it, and with its
+ * links given by `rewriteLink`. Code stays as it is.
+ */
+export function rewriteDocument(text: string, rewriteLink: LinkRewriter): string {
+  return mapProse(text, (prose) =>
+    markTerminals(prose.replace(/^ *<!--[\s\S]*?-->\n/gm, '')).replace(
+      CODE_OR_LINK,
+      (whole: string, _ticks, opening: string | undefined, target: string | undefined) => {
+        if (target === undefined) return whole;
+        const link = rewriteLink({ text: opening?.slice(1) ?? '', target });
+        return opening === undefined ? `](${link.target})` : `[${link.text}](${link.target})`;
+      },
+    ),
+  );
+}
+
+/** `(host)` on a line of its own, right above a block of code, which is where it is typed. */
+function markTerminals(prose: string): string {
+  return prose.replace(/^\(([a-z][\w ,]*)\)\n+$(?![\s\S])/m, '<p class="terminal">$1</p>\n\n');
+}
+
+/** A block without a language is a drawing or a grammar; TypeDoc would take it for TypeScript. */
+function nameLanguage(block: string): string {
+  return block.startsWith('\n') ? `text${block}` : block;
+}
+
+/** Changes what stands between fenced blocks of code. */
+function mapProse(text: string, change: (prose: string) => string): string {
+  const parts = text.split(/^( *)(`{3,})([^\n]*\n[\s\S]*?^\1\2) *$/m);
+  let changed = '';
+  for (let at = 0; at < parts.length; at += 4) {
+    changed += change(parts[at] ?? '');
+    if (at + 3 < parts.length) changed += `${parts[at + 1]}${parts[at + 2]}${nameLanguage(parts[at + 3] ?? '')}`;
+  }
+  return changed;
+}

@@ -1,0 +1,101 @@
+/** TypeDoc's own theme, with the navigation of the site and a way from each document to the next. */
+import {
+  DefaultTheme,
+  DefaultThemeRenderContext,
+  type DocumentReflection,
+  JSX,
+  PageEvent,
+  ReflectionKind,
+  type Renderer,
+} from 'typedoc';
+import { frontMatterOf } from './front-matter.js';
+import { readingOrder, siteNavigation } from './navigation.js';
+
+const { createElement } = JSX;
+
+/**
+ * Shows the page at once, which TypeDoc hides until its own navigation is there; has the page's entry of the navigation in sight;
+ * and lets the keyboard reach what scrolls in itself.
+ */
+const AT_THE_END = `
+document.body.style.removeProperty('display');
+{
+  const here = document.querySelector('.site-menu [aria-current]');
+  for (const box of document.querySelectorAll('.site-menu, .col-sidebar')) {
+    if (here && here.offsetTop > box.clientHeight) box.scrollTop = here.offsetTop - box.clientHeight / 2;
+  }
+  for (const wide of document.querySelectorAll('.col-content pre > code, .col-content .wide')) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+  }
+}`;
+
+class SiteContext extends DefaultThemeRenderContext {
+  constructor(...given: ConstructorParameters<typeof DefaultThemeRenderContext>) {
+    super(...given);
+    const headerOfApi = this.header;
+    this.navigation = () => siteNavigation(this);
+    this.header = (page) => {
+      // Documents begin with a heading of their own.
+      if (page.model.isDocument()) return createElement(JSX.Fragment, null);
+      return createElement(
+        JSX.Fragment,
+        null,
+        headerOfApi(page),
+        page.model.kindOf(ReflectionKind.Module) && this.#guide(),
+      );
+    };
+  }
+
+  /** Where to begin, for those who look at the list of everything. */
+  #guide(): JSX.Element {
+    const guide = readingOrder(this.page.project).find(
+      (document) => frontMatterOf(document).sitePath === 'docs/programs',
+    );
+    if (guide === undefined) throw new Error('docs/programs.md is no page');
+    return createElement(
+      'p',
+      null,
+      'The guide to it: ',
+      createElement('a', { href: this.urlTo(guide) }, guide.name),
+      '.',
+    );
+  }
+}
+
+/** The theme that the site's build gives to TypeDoc. */
+export class SiteTheme extends DefaultTheme {
+  override ContextClass = SiteContext;
+
+  constructor(renderer: Renderer) {
+    super(renderer);
+    renderer.on(PageEvent.END, finish);
+    renderer.hooks.on('content.end', neighbours);
+    renderer.hooks.on('body.end', () => createElement('script', null, createElement(JSX.Raw, { html: AT_THE_END })));
+  }
+}
+
+/** Links to the documents before and after that of the page; nothing on pages of the API. */
+function neighbours(context: DefaultThemeRenderContext): JSX.Element {
+  const { project, model, url } = context.page;
+  const order = readingOrder(project);
+  const at = order.findIndex((document) => document === model);
+  if (at === -1 && url !== 'index.html') return createElement(JSX.Fragment, null);
+  const link = (document: DocumentReflection | undefined, rel: string) =>
+    document === undefined ? null : createElement('a', { href: context.urlTo(document), rel }, document.name);
+  return createElement(
+    'nav',
+    { class: 'neighbours', 'aria-label': 'Before and after this page' },
+    link(order[at - 1], 'prev'),
+    link(order[at + 1], 'next'),
+  );
+}
+
+/** Has each table in a box, in which it scrolls where it is wider than the screen, keeps short code in one line, and says which part of the page is its text. */
+function finish(page: PageEvent): void {
+  const { contents = '' } = page;
+  page.contents = contents
+    .replaceAll('<table>', '<div class="wide"><table>')
+    .replaceAll('</table>', '</table></div>')
+    .replace(/<td>(?=<code>[^<]{1,26}<\/code><\/td>)/g, '<td class="short">')
+    .replace('<div class="col-content">', '<div class="col-content" role="main">');
+}
