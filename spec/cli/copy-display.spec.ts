@@ -5,7 +5,6 @@ import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/control/copy-display.js';
 import { textWidth } from '../../cli/control/text-width.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
-import { eventually } from '../helpers/eventually.js';
 import { processPair } from '../helpers/process-pair.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
@@ -51,13 +50,10 @@ test('in a terminal the line is there while it is copied, and the outcome in the
   closeSync(fd);
   const command = `${process.execPath} dist/cli/vproxy.js copy ${folder}/sparse :${folder}/there; sleep 60`;
   const terminal = await openTerminal(t, `trap : INT; cd ${PROJECT_ROOT}; ${command}`, env);
-  const screen = async (): Promise<string> => (await terminal.screen()).join('\n');
-  await eventually(async () =>
-    /^sparse +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m.test(await screen()),
-  );
+  await terminal.shows(/^sparse +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
   await terminal.press('C-c');
-  await eventually(async () => (await screen()).includes('the copy was broken off; what has come is kept'));
-  t.false((await screen()).includes('left\n'));
+  const { input } = await terminal.shows(/the copy was broken off; what has come is kept/);
+  t.false(input.includes('left\n'));
 });
 
 /** A peer that allows copies, and the environment for commands. */

@@ -29,7 +29,7 @@ async function run(t: ExecutionContext, how: string): Promise<Run> {
   const prepare = `stty -echoe tab3 intr ^Y; ${keep('before')}`;
   const command = `${prepare}; TERM=xterm ${PROGRAM} ${how}; echo "status $?"; ${keep('after')}; exec sleep 60`;
   const terminal = await openTerminal(t, command, {});
-  const shows = (pattern: RegExp) => screenShows(terminal, pattern);
+  const shows = (pattern: RegExp) => terminal.shows(pattern);
   const [, pid = '', first = ''] = await shows(/started (\d+) (.*)/);
   return {
     terminal,
@@ -38,10 +38,6 @@ async function run(t: ExecutionContext, how: string): Promise<Run> {
     shows,
     settings: (when) => eventually(() => readFileSync(join(folder, when), 'utf8')),
   };
-}
-
-function screenShows(terminal: Terminal, pattern: RegExp): Promise<RegExpExecArray> {
-  return eventually(async () => pattern.exec((await terminal.screen()).join('\n')), { what: String(pattern) });
 }
 
 /** Whether a setting is on (`opost`), or off, in what stty says. */
@@ -87,7 +83,7 @@ test('keys that mean something to a terminal are handed on, and a new size is to
 
 test('a program that is stopped gives the terminal back, and takes it again when it goes on', async (t) => {
   const shell = await openTerminal(t, "PS1='prompt> ' exec bash --norc --noprofile -i", { HISTFILE: '/dev/null' });
-  const shows = (pattern: RegExp) => screenShows(shell, pattern);
+  const shows = (pattern: RegExp) => shell.shows(pattern);
   const type = (line: string) => shell.press(line, 'Enter');
   await shows(/prompt>/);
   // Bash itself reads lines with other settings than those that it gives a program.

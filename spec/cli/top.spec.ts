@@ -7,7 +7,6 @@ import { TrafficHistory } from '../../cli/control/top/traffic.js';
 import type { ControlStatus } from '../../lib/control/routes/status.js';
 import type { StreamWithRates } from '../../lib/control/stream-rates.js';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
-import { eventually } from '../helpers/eventually.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
 import { steeredPair } from '../helpers/steered-pair.js';
@@ -185,22 +184,15 @@ test.serial('in a terminal: a live picture, keys, a new size, and the terminal a
     peer: { incoming: [`echo:127.0.0.1:${target.port}`] },
   });
   const terminal = await openTerminal(t, `echo before; ${TOP} --interval 0.2; echo "status $?"; cat`, env);
-  const shows = (pattern: RegExp) =>
-    eventually(
-      async () => {
-        const lines = await terminal.screen();
-        return pattern.test(lines.join('\n')) ? lines : null;
-      },
-      { what: String(pattern) },
-    );
+  const shows = (pattern: RegExp) => terminal.shows(pattern);
   await shows(/^vproxy host1 \(\d+\) {2}up .*[^]*\ndefault +established[^]*No streams\.[^]*q quits/);
   t.deepEqual(await terminal.modes(), { isAlternate: true, hasCursor: false });
   for (let count = 0; count < 30; count++) {
     const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
     socket.on('error', () => undefined).write('x'.repeat(100_000));
   }
-  const lines = await shows(/sent .*[▁▂▃▄▅▆▇█].*\n[^]*\ndefault\/\d+ +echo +outgoing[^]*1-\d+ of 30 streams/);
-  t.is(lines.length, 24);
+  const { input } = await shows(/sent .*[▁▂▃▄▅▆▇█].*\n[^]*\ndefault\/\d+ +echo +outgoing[^]*1-\d+ of 30 streams/);
+  t.is(input.split('\n').length, 24);
   await terminal.press('Down', 'j');
   await shows(/^3-\d+ of 30 streams/m);
   await terminal.press('k');
@@ -209,17 +201,16 @@ test.serial('in a terminal: a live picture, keys, a new size, and the terminal a
   await shows(/^(.*\n){13}2-\d+ of 30 streams/);
   await terminal.press('q');
   const after = await shows(/^before\nstatus 0\n/);
-  t.false(after.join('\n').includes('streams'));
+  t.false(after.input.includes('streams'));
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
 test.serial('in a terminal: where the process goes, there is one line', async (t) => {
   const { control, env } = await steeredPair(t);
   const terminal = await openTerminal(t, `${TOP} --interval 0.2; echo "status $?"; cat`, env);
-  const screen = async () => (await terminal.screen()).join('\n');
-  await eventually(async () => (await screen()).includes('default'));
+  await terminal.shows(/default/);
   await control.server.close();
-  await eventually(async () => /^vproxy: error: no process answers on [^]*\nstatus 69\n/.test(await screen()));
+  await terminal.shows(/^vproxy: error: no process answers on [^]*\nstatus 69\n/);
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 

@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
 import { TAKING_CONTROL } from '../helpers/log-lines.js';
 import { processPair } from '../helpers/process-pair.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
@@ -44,16 +43,15 @@ test.serial('forwards are added on both sides, used, watched and drained, and th
   t.regex(await run('streams'), /\ndefault\/\d+ +echo +outgoing /);
   const top = await openTerminal(t, `${VPROXY} top --interval 0.2`, { VPROXY_SOCKET: hostSocket });
   const topShows = /^vproxy visit-host .*[^]*\ndefault +established .*visit-guest[^]*\ndefault\/\d+ +echo +outgoing/;
-  await eventually(async () => topShows.test((await top.screen()).join('\n')));
+  await top.shows(topShows);
 
   const command = `${VPROXY} forward remove echo; echo "status $?"; cat`;
   const removal = await openTerminal(t, command, { VPROXY_SOCKET: hostSocket });
-  const removalShows = (text: string) => eventually(async () => (await removal.screen()).join('\n').includes(text));
-  await removalShows('vproxy: waiting for 1 stream of f1');
+  await removal.shows(/vproxy: waiting for 1 stream of f1/);
   t.regex(await run('forwards'), /\nf1 .* draining +1 +1\n/);
   socket.end('world');
   t.is((await readToEnd(socket)).toString(), 'hello world');
-  await removalShows('status 0');
+  await removal.shows(/status 0/);
   t.false((await removal.screen()).join('\n').includes('waiting'));
   t.is(await run('forwards'), 'There are no forwards.\n');
 

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import { eventually } from './eventually.js';
 
 const run = promisify(execFile);
 
@@ -16,6 +17,17 @@ export class Terminal {
   /** What is on the screen, line by line. */
   async screen(): Promise<string[]> {
     return (await this.#tmux('capture-pane', '-p')).split('\n').slice(0, -1);
+  }
+
+  /** Waits until the screen, its lines in one text, is like `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
+  shows(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
+    const look = async () => {
+      const screen = (await this.screen()).join('\n');
+      const found = pattern.exec(screen);
+      if (found === null) throw new Error(`on the screen:\n${screen.trimEnd()}`);
+      return found;
+    };
+    return eventually(look, { what: String(pattern), ...(timeoutMs === undefined ? {} : { timeoutMs }) });
   }
 
   /** Presses keys, as tmux calls them: `q`, `Down`, `C-c`. */
