@@ -7,7 +7,7 @@ import { runExec } from '../exec/run-exec.js';
 export const command: Command = {
   usage: 'shell [LABEL:] [options]',
   about:
-    'Runs the login shell at the peer of a channel, in a terminal: exec -t without a command. Enter ~ . ends it where nothing answers any more.',
+    'Runs the login shell at the peer of a channel, in a terminal where there is one here: exec without a command. Enter ~ . ends it where nothing answers any more.',
   options: SHELL_OPTIONS,
   operands: ['[LABEL:]'],
   run: () => runExec(['shell', '--help']),

@@ -48,7 +48,7 @@ export function readExecArguments(
     name: text('name'),
     channel: channel ?? label,
     argv: operands,
-    wantsTerminal: options.has('no-tty') || isJson ? false : isShell || options.has('tty') ? true : null,
+    wantsTerminal: options.has('no-tty') || isJson ? false : options.has('tty') || null,
     hasInput: !options.has('no-stdin'),
     isJson,
     cwd: text('cwd'),

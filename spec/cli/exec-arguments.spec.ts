@@ -29,7 +29,7 @@ test('a label stands before the command, among the options', (t) => {
   t.like(read('--channel=vm1', 'ls'), { channel: 'vm1' });
   t.like(read('--', 'vm1:'), { channel: undefined, argv: ['vm1:'] });
   t.like(read('/x:', 'a'), { channel: undefined, argv: ['/x:', 'a'] });
-  t.like(readExecArguments(['shell', 'vm1:'], {}), { channel: 'vm1', argv: [], wantsTerminal: true });
+  t.like(readExecArguments(['shell', 'vm1:'], {}), { channel: 'vm1', argv: [], wantsTerminal: null });
 });
 
 test('values', (t) => {

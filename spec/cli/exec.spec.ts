@@ -280,8 +280,12 @@ test.serial('output comes while the command runs, and 20 commands run at once', 
 });
 
 test.serial('without a command it is the login shell', async (t) => {
-  const { exec } = await execPair(t);
+  const { exec, script } = await execPair(t);
   t.deepEqual(await exec([], 'echo $((6 * 7)); exit 4\n'), { code: 4, stdout: '42\n', stderr: '' });
+  const { stdout } = await script(
+    'echo "echo \\$((6 * 7)); exit 5" | $VPROXY shell; echo $?; $VPROXY shell < /dev/null; echo $?',
+  );
+  t.is(stdout, '42\n5\n0\n');
 });
 
 test('the client for programs runs commands', async (t) => {
