@@ -36,8 +36,6 @@ export class SocketPeer extends FrameMaker {
   /** What the process wrote. It has to be right, whatever this peer does: `fault` says what was not. */
   readonly log: FrameLog;
   fault: Error | null = null;
-  /** Whether the process closed the connection. */
-  isClosed = false;
   /** Called for every frame as it comes. */
   onFrame: (frame: SeenFrame) => void = () => undefined;
   /** The highest stream id of an OPEN of this peer. */
@@ -51,9 +49,6 @@ export class SocketPeer extends FrameMaker {
     this.socket = net.connect(address);
     this.socket.on('data', (chunk: Buffer) => this.#read(chunk));
     this.socket.on('error', () => undefined);
-    this.socket.on('close', () => {
-      this.isClosed = true;
-    });
   }
 
   /** Connects and establishes a session. */
@@ -77,6 +72,11 @@ export class SocketPeer extends FrameMaker {
   override renew(): void {
     super.renew();
     this.highestId = -1;
+  }
+
+  /** Whether either side has closed the connection. */
+  get isClosed(): boolean {
+    return this.socket.destroyed;
   }
 
   /** Closes the connection. */
