@@ -3,6 +3,8 @@
  * program systemd-notify does: docs/decisions/0013-systemd-notify.md.
  */
 import { execFile } from 'node:child_process';
+import { Backoff } from '../../lib/util/backoff.js';
+import { type CancelTimer, type Clock, systemClock } from '../../lib/util/clock.js';
 import { describeError } from '../../lib/util/describe-error.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Log } from '../../lib/util/log-event.js';
@@ -10,57 +12,97 @@ import type { Log } from '../../lib/util/log-event.js';
 /** Whoever takes longer is killed, in milliseconds. */
 const TIMEOUT_MS = 10_000;
 
+/** A busy service manager takes nothing for a while, and ends who does not show that it lives: so not much later. */
+const RETRY = { firstMs: 1000, maxMs: 5000 };
+
+type Facts = Readonly<Record<string, string>>;
+
+export interface NotifierOptions {
+  /** The address as the environment had it. */
+  readonly socket: string;
+  /** Is told once when messages fail, and once when they arrive again. */
+  readonly log: Log;
+  /** Default `systemd-notify`. */
+  readonly program?: string;
+  readonly clock?: Clock;
+}
+
 /** Sends facts to `NOTIFY_SOCKET`, in order; those that come while others are being sent go together. */
 export class Notifier {
-  readonly #socket: string;
-  readonly #program: string;
-  readonly #log: Log;
-  #waiting: Record<string, string> = {};
+  readonly #options: Required<NotifierOptions>;
+  readonly #backoff = new Backoff(RETRY);
+  #waiting: Facts = {};
   #sending: Promise<void> | null = null;
-  #isBroken = false;
+  #hasFailed = false;
+  #isEnding = false;
+  #cutPause: () => void = () => undefined;
 
-  /** `socket` is the address as the environment had it. What fails is a warning, once. `program` is for tests. */
-  constructor(socket: string, log: Log, program = 'systemd-notify') {
-    this.#socket = socket;
-    this.#log = log;
-    this.#program = program;
+  constructor(options: NotifierOptions) {
+    this.#options = { program: 'systemd-notify', clock: systemClock, ...options };
   }
 
-  /** Sends `KEY=VALUE` for each fact; of one that is said again before it was sent, the last value counts. Never throws. */
-  notify(facts: Readonly<Record<string, string>>): void {
-    if (this.#isBroken) return;
+  /** Sends `KEY=VALUE` for each fact, again until it has arrived; of one that is said again meanwhile, the last value counts. Never throws. */
+  notify(facts: Facts): void {
     this.#waiting = { ...this.#waiting, ...facts };
     this.#sending ??= this.#sendAll().finally(() => {
       this.#sending = null;
     });
   }
 
-  /** Resolved when everything has been sent, or cannot be. */
-  async settled(): Promise<void> {
+  /** Sends the last facts; from now on nothing is tried again. Resolved when they have been sent, or cannot be. */
+  async end(facts: Facts): Promise<void> {
+    this.#isEnding = true;
+    this.#cutPause();
+    this.notify(facts);
     await this.#sending;
   }
 
   async #sendAll(): Promise<void> {
-    while (!this.#isBroken && Object.keys(this.#waiting).length > 0) {
-      const words = Object.entries(this.#waiting).map(([key, value]) => `${key}=${value}`);
+    while (Object.keys(this.#waiting).length > 0) {
+      const facts = this.#waiting;
       this.#waiting = {};
-      await this.#send(words);
+      const failure = await this.#send(facts);
+      this.#tell(failure);
+      if (failure === null) continue;
+      // What came meanwhile is sent once all the same.
+      if (this.#isEnding && Object.keys(this.#waiting).length === 0) return;
+      this.#waiting = { ...facts, ...this.#waiting };
+      if (!this.#isEnding) await this.#pause(this.#backoff.next());
     }
   }
 
-  #send(words: readonly string[]): Promise<void> {
-    const env = { ...process.env, NOTIFY_SOCKET: this.#socket };
+  /** Null, or what went wrong. */
+  #send(facts: Facts): Promise<string | null> {
+    const { program, socket } = this.#options;
+    const words = Object.entries(facts).map(([key, value]) => `${key}=${value}`);
+    const env = { ...process.env, NOTIFY_SOCKET: socket };
     return new Promise((resolve) => {
-      execFile(this.#program, words, { env, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' }, (error, _stdout, stderr) => {
-        if (error !== null) this.#fail(stderr.trim() || describeError(error));
-        resolve();
-      });
+      execFile(program, words, { env, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' }, (error, _stdout, stderr) =>
+        resolve(error === null ? null : stderr.trim() || describeError(error)),
+      );
     });
   }
 
-  #fail(reason: string): void {
-    this.#isBroken = true;
-    const message = `the service manager is not told how this goes: ${this.#program}: ${escapeText(reason, 300)}`;
-    this.#log({ level: 'warn', event: 'notify-failed', message, fields: {} });
+  async #pause(ms: number): Promise<void> {
+    let cancel: CancelTimer = () => undefined;
+    await new Promise<void>((resolve) => {
+      cancel = this.#options.clock.schedule(ms, resolve);
+      this.#cutPause = resolve;
+    });
+    cancel();
+  }
+
+  #tell(failure: string | null): void {
+    const { program, log } = this.#options;
+    if (failure === null) this.#backoff.reset();
+    if (this.#hasFailed === (failure !== null)) return;
+    this.#hasFailed = failure !== null;
+    if (failure === null) {
+      log({ level: 'info', event: 'notify-recovered', message: 'the service manager is told again', fields: {} });
+      return;
+    }
+    const reason = `${program}: ${escapeText(failure, 300)}`;
+    const message = `the service manager is not told how this goes: ${reason}; trying again`;
+    log({ level: 'warn', event: 'notify-failed', message, fields: {} });
   }
 }

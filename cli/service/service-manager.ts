@@ -28,7 +28,7 @@ export class ServiceManager {
 
   constructor(options: ServiceManagerOptions) {
     this.#options = options;
-    this.#notifier = new Notifier(options.notifySocket, options.log);
+    this.#notifier = new Notifier({ socket: options.notifySocket, log: options.log });
   }
 
   /** Everything is set up; from now on it is told of changes, and that the process lives. */
@@ -47,8 +47,7 @@ export class ServiceManager {
     this.#options.proxy.off('log', this.#onLog);
     clearTimeout(this.#timer ?? undefined);
     clearInterval(this.#heartbeat ?? undefined);
-    this.#notifier.notify({ STOPPING: '1', STATUS: 'ending' });
-    await this.#notifier.settled();
+    await this.#notifier.end({ STOPPING: '1', STATUS: 'ending' });
   }
 
   readonly #onLog = ({ event }: LogEvent): void => {

@@ -41,6 +41,7 @@ export const LOG_EVENTS = [
   'log-lost',
   'metrics-listening',
   'notify-failed',
+  'notify-recovered',
   'open-port',
   'reload-failed',
   'reload-incomplete',
