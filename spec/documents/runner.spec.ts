@@ -22,7 +22,7 @@ test.serial('blocks run in order, in one shell, with private folders, and a netw
     ...['<!-- run: empty -->', '```sh', 'test "$X $PWD" = "1 /srv"; grep -q "a = 1" /etc/vproxy/a.toml', '```'],
     ...['<!-- run: empty -->', '```console', '$ test -t 0 || echo no terminal', 'no terminal', '```'],
     ...['<!-- run: empty -->', '```console', '# ls /run/vproxy', 'ls: cannot …', '```'],
-    ...['<!-- run: empty -->', '```console', '$ ps -e -o comm= | head -1; ls /tmp', 'bash', '…', 'home', '```'],
+    ...['<!-- run: empty -->', '```console', '$ ps -e -o comm= | head -1; ls /tmp', 'bash', '…', 'home', '…', '```'],
     ...['<!-- run: empty -->', '```console', '$ ip -brief link | wc -l; echo ~; pwd', '1', '/tmp/home', '/srv', '```'],
   );
   t.false(existsSync('/usr/sbin/of-a-scene'));

@@ -73,7 +73,7 @@ for (const how of ['none', 'key', 'tls=psk', 'tls=cert'] as const) {
             t.teardown(() => child.kill('SIGKILL'));
             let said = '';
             child.stderr.on('data', (text: Buffer) => (said += text.toString()));
-            const [status] = (await once(child, 'exit')) as [number | null];
+            const [status] = (await once(child, 'close')) as [number | null];
             t.true(status !== 0 && /error:/.test(said), said);
           }),
         );
