@@ -1,17 +1,41 @@
 /** What `vproxy doctor` has to keep quiet about, and where a look has to be exact. */
+import { appendFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { checkChannel } from '../../../cli/doctor/channel-checks.js';
+import { checkControlSocket } from '../../../cli/doctor/checks/control-socket.js';
+import { checkDenials } from '../../../cli/doctor/checks/denials.js';
 import { checkKeyFile } from '../../../cli/doctor/checks/key-file.js';
+import { checkMachine } from '../../../cli/doctor/checks/machine-facts.js';
 import { checkUnixSocket } from '../../../cli/doctor/checks/unix-connect.js';
-import { fakeMachine } from '../../helpers/fake-machine.js';
+import type { Diagnosis } from '../../../cli/doctor/finding.js';
+import { formatSummary } from '../../../cli/doctor/format-diagnoses.js';
+import { lookAtPath } from '../../../cli/doctor/look-at-path.js';
+import { planJobs } from '../../../cli/doctor/plan.js';
+import { runDoctor } from '../../../cli/doctor/run-doctor.js';
+import { parseChannel } from '../../../lib/channel/address.js';
+import { createFifos } from '../../../lib/channel/create-fifos.js';
+import type { Configuration } from '../../../lib/config/configuration.js';
+import { openPty } from '../../helpers/channel-pty.js';
+import { fakeMachine, fakeMachineWithProc, portFiles } from '../../helpers/fake-machine.js';
 import { writeKeyFile } from '../../helpers/key-files.js';
+import { TAKING_CONTROL } from '../../helpers/log-lines.js';
 import { pretend } from '../../helpers/pretender.js';
+import { runVproxy } from '../../helpers/run-vproxy.js';
 import { temporaryFolder } from '../../helpers/temp-folder.js';
+import { spawnVproxy } from '../../helpers/vproxy-process.js';
 
 async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): Promise<readonly string[]> {
   const findings = await checkUnixSocket(fakeMachine(t), { path, isExclusive: true, ownPid });
   return findings.map(({ id }) => id);
 }
+
+/** What is asked for by its channels alone. */
+const requestFor = (...channels: Configuration['channels']) => ({
+  configuration: { channels } as Configuration,
+  ...{ keyFiles: [], problems: [], socket: null, isGeneral: false },
+});
 
 test.serial('the vproxy that has the channel is not in its own way', async (t) => {
   const path = join(temporaryFolder(t), 's');
@@ -19,6 +43,86 @@ test.serial('the vproxy that has the channel is not in its own way', async (t) =
   const { pid } = await pretend(t, { program: 'vproxy', connect: path });
   t.deepEqual(await idsOf(t, path, pid), ['socket-listens']);
   t.deepEqual(await idsOf(t, path, null), ['socket-listens', 'socket-taken']);
+});
+
+/** Each makes a channel that one process has, the only one that does. */
+const HELD: Readonly<
+  Record<
+    string,
+    {
+      readonly hold: (t: ExecutionContext, folder: string) => Promise<{ address: string; pid: number }>;
+      readonly ofOthers: string;
+      readonly ofOurs: readonly string[];
+    }
+  >
+> = {
+  'tcp-connect': {
+    async hold(t) {
+      const { port } = await pretend(t, { program: 'qemu-system-x86', listenTcp: true });
+      const { pid } = await pretend(t, { program: 'vproxy', connectTcp: port });
+      return { address: `tcp-connect:127.0.0.1:${port}`, pid };
+    },
+    ...{ ofOthers: 'tcp-taken', ofOurs: [] },
+  },
+  'tcp-listen': {
+    async hold(t) {
+      const { port, pid } = await pretend(t, { program: 'vproxy', listenTcp: true });
+      return { address: `tcp-listen:127.0.0.1:${port}`, pid };
+    },
+    ...{ ofOthers: 'listen-taken', ofOurs: [] },
+  },
+  'unix-listen': {
+    async hold(t, folder) {
+      const { pid } = await pretend(t, { program: 'vproxy', listen: `${folder}/s` });
+      return { address: `unix-listen:${folder}/s`, pid };
+    },
+    ...{ ofOthers: 'listen-taken', ofOurs: [] },
+  },
+  'vsock-mux-listen': {
+    async hold(t, folder) {
+      const { pid } = await pretend(t, { program: 'vproxy', listen: `${folder}/s_1` });
+      return { address: `vsock-mux-listen:${folder}/s_1`, pid };
+    },
+    ...{ ofOthers: 'listen-taken', ofOurs: [] },
+  },
+  'tty-open': {
+    async hold(t) {
+      const { terminal } = await pretend(t, { program: 'terminal', terminal: true });
+      const { pid } = await pretend(t, { program: 'vproxy', open: [terminal] });
+      return { address: `tty-open:${terminal}`, pid };
+    },
+    ...{ ofOthers: 'line-taken', ofOurs: [] },
+  },
+  'pipe-open': {
+    async hold(t, folder) {
+      await createFifos(`${folder}/p`, { mode: 0o600, owner: null });
+      const { pid } = await pretend(t, { program: 'vproxy', open: [`${folder}/p.in`, `${folder}/p.out`] });
+      return { address: `pipe-open:${folder}/p`, pid };
+    },
+    ...{ ofOthers: 'fifo-taken', ofOurs: ['fifo-alone'] },
+  },
+};
+
+for (const [kind, { hold, ofOthers, ofOurs }] of Object.entries(HELD)) {
+  test.serial(`${kind}: what the vproxy has that is asked about is no other one’s`, async (t) => {
+    const { address, pid } = await hold(t, temporaryFolder(t));
+    const look = async (ownPid: number | null) =>
+      (await checkChannel(fakeMachine(t), parseChannel(address), ownPid))?.map(({ id }) => id);
+    t.deepEqual(await look(null), [ofOthers]);
+    t.deepEqual(await look(pid), ofOurs);
+  });
+}
+
+test.serial('virtserial-open: a port that the vproxy has that is asked about is not busy', async (t) => {
+  const { path } = await openPty(t);
+  const machine = fakeMachine(t, {
+    files: portFiles('org.vproxy.0'),
+    links: { 'dev/vport0p1': path, 'dev/virtio-ports/org.vproxy.0': '../vport0p1' },
+  });
+  const look = async (ownPid: number | null) =>
+    (await checkChannel(machine, parseChannel('virtserial-open:org.vproxy.0'), ownPid))?.map(({ id }) => id);
+  t.deepEqual(await look(null), ['port-busy']);
+  t.deepEqual(await look(process.pid), []);
 });
 
 test.serial('a vproxy that listens takes a second connection, so the first is in nobody’s way', async (t) => {
@@ -35,4 +139,128 @@ test('a key of this user may not even be read by its group', async (t) => {
     findings.map(({ id }) => id),
     ['key-open'],
   );
+});
+
+test('the mount that is nearest to a path tells its file system, and the last one there', async (t) => {
+  const problemOf = async (path: string, ...mounts: string[]) => {
+    const lines = mounts.map((mount) => `36 35 0:33 / ${mount.replace(' ', ' rw,relatime shared:1 - ')} server:/ rw\n`);
+    const machine = fakeMachineWithProc(t, { files: { 'proc/self/mountinfo': lines.join('') } });
+    return (await lookAtPath(machine, path)).problem?.message;
+  };
+  t.regex((await problemOf('/nowhere/s', '/ nfs4')) ?? '', /nfs4 at \/($|[^a-z])/);
+  t.regex((await problemOf('/nowhere', '/ ext4', '/nowhere nfs')) ?? '', /nfs at \/nowhere/);
+  for (const mounts of [
+    ['/ nfs4', '/no ext4', '/nowhere ext4'],
+    ['/ ext4', '/now nfs4'],
+    ['/ ext4', '/nowhere nfs4', '/nowhere ext4'],
+  ]) {
+    t.notRegex((await problemOf('/nowhere/s', ...mounts)) ?? '', /nfs/, mounts.join());
+  }
+});
+
+test('a name is found out without getent as well', async (t) => {
+  const server = net.createServer((socket) => socket.end());
+  await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as net.AddressInfo;
+  const env = { PATH: temporaryFolder(t) };
+  const { stdout } = await runVproxy(['doctor', '-c', `tcp-connect:localhost:${port}`], { env });
+  t.regex(stdout, new RegExp(`localhost:${port} \\(\\S+\\) answers`));
+});
+
+test('a control socket that is not there is not one that was left', async (t) => {
+  const machine = fakeMachine(t, { controlSockets: [join(temporaryFolder(t), 'none')] });
+  const [socket] = await machine.control();
+  t.not(socket, undefined);
+  const [found] = socket === undefined ? [] : checkControlSocket(machine, socket);
+  t.regex(found?.message ?? '', /^there is no /);
+  t.is(found?.remedy, 'start vproxy');
+});
+
+test('a Node that is new enough is not too old', (t) => {
+  const isOld = (nodeVersion: string) =>
+    checkMachine(fakeMachine(t, { nodeVersion })).some(({ id }) => id === 'node-old');
+  t.deepEqual(['18.20.0', '20.18.9', '20.19.0', '20.20.1', '22.1.0', '26.0.0'].map(isOld), [
+    ...[true, true],
+    ...[false, false, false, false],
+  ]);
+});
+
+test('terminals matter where the peer may run commands', async (t) => {
+  const machine = fakeMachine(t, { hasKoffi: () => Promise.resolve(false) });
+  const channel = { label: 'a', address: 'stdio:' };
+  const checks = async (exec: { commands: 'any' } | null) =>
+    (await planJobs(machine, requestFor({ ...channel, exec }))).map(({ check }) => check);
+  t.true((await checks({ commands: 'any' })).includes('terminals'));
+  t.false((await checks(null)).includes('terminals'));
+});
+
+test('a denial of the path of a channel, of its forward or of a key counts, whoever was denied it', async (t) => {
+  const log = join(temporaryFolder(t), 'audit.log');
+  const nowMs = Date.now();
+  const paths = ['/srv/channel', '/srv/forward', '/srv/key', '/srv/other'];
+  for (const path of paths) {
+    appendFileSync(
+      log,
+      `type=AVC msg=audit(${Math.floor(nowMs / 1000)}.123:456): avc:  denied  { connectto } for  pid=812 comm="socat" path="${path}" scontext=a tcontext=b tclass=c permissive=0\n`,
+    );
+  }
+  const forward = { direction: 'outgoing', service: 'ssh', endpoint: { kind: 'unix', path: '/srv/forward' } } as const;
+  const forwards = [forward] as unknown as NonNullable<Configuration['channels'][number]['forwards']>;
+  const request = requestFor({ label: 'a', address: 'unix-connect:/srv/channel', forwards, keyFiles: ['/srv/key'] });
+  const found = await runDoctor(fakeMachine(t, { logs: [log], nowMs }), request);
+  const denied = found
+    .filter(({ id }) => id === 'selinux-denied')
+    .map(({ message }) => / of (\S+) /.exec(message)?.[1]);
+  t.deepEqual(denied, paths.slice(0, 3));
+});
+
+test('of a log that is long its end is read', (t) => {
+  const log = join(temporaryFolder(t), 'audit.log');
+  const line = (comm: string) =>
+    `audit(1800000000.1:2): avc:  denied  { read } for comm="${comm}" path="/x" scontext=a tcontext=b tclass=file permissive=0\n`;
+  writeFileSync(log, `${line('vproxy-first')}${'x'.repeat(600_000)}\n${line('vproxy-last')}`);
+  const found = checkDenials(fakeMachine(t, { logs: [log], nowMs: 1_800_000_001_000 }), { paths: [] });
+  t.deepEqual(
+    found.map(({ message }) => message.split(' ')[0]),
+    ['vproxy-last'],
+  );
+});
+
+test('the targets of a channel are looked at for that channel', async (t) => {
+  const folder = temporaryFolder(t);
+  const channels = ['-c', `a=unix-listen:${folder}/a`, '-c', `b=unix-listen:${folder}/b`];
+  const forwards = ['-i', `a/web:${folder}/web`, '-i', `b/log:${folder}/log`, '-o', `a/ssh:${folder}/ssh`];
+  const control = ['--control', `${folder}/control`];
+  await spawnVproxy(t, [...channels, ...forwards, ...control]).waitForLine(TAKING_CONTROL);
+  const { stdout } = await runVproxy(['doctor', '--json', '--socket', `${folder}/control`]);
+  const { findings } = JSON.parse(stdout) as { findings: Diagnosis[] };
+  const targets = findings.filter(({ check }) => check === 'target').map(({ subject }) => subject);
+  t.deepEqual(
+    targets.map((subject) => subject.replace(/ of .* -i/, ' -i')),
+    [`channel a -i web:unix:${folder}/web`, `channel b -i log:unix:${folder}/log`],
+  );
+});
+
+test('what is named is looked at, and not the machine; what is not there is said', async (t) => {
+  const env = { XDG_RUNTIME_DIR: temporaryFolder(t) };
+  const folder = temporaryFolder(t);
+  const checksOf = async (...args: string[]) => {
+    const { stdout } = await runVproxy(['doctor', '--json', ...args], { env });
+    return new Set((JSON.parse(stdout) as { findings: Diagnosis[] }).findings.map(({ check }) => check));
+  };
+  t.true((await checksOf()).has('virtio'));
+  t.false((await checksOf('--key', join(folder, 'k'))).has('virtio'));
+  t.false((await checksOf('-c', `unix-connect:${folder}/none`)).has('virtio'));
+  const { stdout } = await runVproxy(['doctor', '--name', 'no-such-process'], { env });
+  t.regex(stdout, /^warn control socket: there is no .*no-such-process\.sock; do: start vproxy$/m);
+  t.notRegex(stdout, /virtio/);
+});
+
+test('the sum says how many things fail, and how many warnings there are', (t) => {
+  const sum = (...levels: Diagnosis['level'][]) => formatSummary(levels.map((level) => ({ level }) as Diagnosis));
+  t.is(sum('fail', 'ok', 'warn'), '1 thing fails, 1 warning.\n');
+  t.is(sum('fail', 'fail', 'note'), '2 things fail, 0 warnings.\n');
+  t.is(sum('warn', 'warn'), '0 things fail, 2 warnings.\n');
+  t.is(sum('ok', 'note'), 'Nothing is wrong that could be seen from here.\n');
 });
