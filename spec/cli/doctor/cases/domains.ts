@@ -48,15 +48,24 @@ export const DOMAIN_CASES: readonly FindingCase[] = [
     when: 'libvirt names a socket that is not there',
     find: (t) => withXml(t, domainXml(bound(join(temporaryFolder(t), 'none')))),
   },
-  {
-    id: 'tcp-refused',
-    when: 'nobody listens at the port of a domain',
-    find: (t) =>
-      withXml(
-        t,
-        domainXml(channelXml('tcp', "<source mode='bind' host='0.0.0.0' service='1'/><protocol type='raw'/>")),
-      ),
-  },
+  ...(
+    [
+      ['0.0.0.0', /^nobody listens on 127\.0\.0\.1:1$/],
+      ['::', /^nobody listens on \[::1\]:1$/],
+      ['127.0.0.2', /^nobody listens on 127\.0\.0\.2:1$/],
+    ] as const
+  ).map(
+    ([host, says]): FindingCase => ({
+      id: 'tcp-refused',
+      when: `nobody listens at the port of a domain, on ${host}`,
+      says,
+      find: (t) =>
+        withXml(
+          t,
+          domainXml(channelXml('tcp', `<source mode='bind' host='${host}' service='1'/><protocol type='raw'/>`)),
+        ),
+    }),
+  ),
   {
     id: 'fifo-missing',
     when: 'a domain has a pipe',
