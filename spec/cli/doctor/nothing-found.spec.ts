@@ -1,6 +1,7 @@
 /** What `vproxy doctor` has to keep quiet about, and where a look has to be exact. */
 import { appendFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { checkChannel } from '../../../cli/doctor/channel-checks.js';
@@ -8,21 +9,28 @@ import { checkControlSocket } from '../../../cli/doctor/checks/control-socket.js
 import { checkDenials } from '../../../cli/doctor/checks/denials.js';
 import { checkKeyFile } from '../../../cli/doctor/checks/key-file.js';
 import { checkMachine } from '../../../cli/doctor/checks/machine-facts.js';
+import { checkSession } from '../../../cli/doctor/checks/session.js';
+import { checkTcpListen } from '../../../cli/doctor/checks/tcp-listen.js';
+import { checkTty } from '../../../cli/doctor/checks/tty.js';
 import { checkUnixSocket } from '../../../cli/doctor/checks/unix-connect.js';
 import type { Diagnosis } from '../../../cli/doctor/finding.js';
 import { formatSummary } from '../../../cli/doctor/format-diagnoses.js';
 import { lookAtPath } from '../../../cli/doctor/look-at-path.js';
 import { planJobs } from '../../../cli/doctor/plan.js';
 import { runDoctor } from '../../../cli/doctor/run-doctor.js';
+import { channelsOf } from '../../../cli/doctor/running.js';
 import { parseChannel } from '../../../lib/channel/address.js';
 import { createFifos } from '../../../lib/channel/create-fifos.js';
 import type { Configuration } from '../../../lib/config/configuration.js';
 import { openPty } from '../../helpers/channel-pty.js';
 import { fakeMachine, fakeMachineWithProc, portFiles } from '../../helpers/fake-machine.js';
+import { freePort } from '../../helpers/free-port.js';
 import { writeKeyFile } from '../../helpers/key-files.js';
 import { TAKING_CONTROL } from '../../helpers/log-lines.js';
 import { pretend } from '../../helpers/pretender.js';
+import { localServer } from '../../helpers/proxies.js';
 import { runVproxy } from '../../helpers/run-vproxy.js';
+import { steeredPair } from '../../helpers/steered-pair.js';
 import { temporaryFolder } from '../../helpers/temp-folder.js';
 import { spawnVproxy } from '../../helpers/vproxy-process.js';
 
@@ -184,6 +192,55 @@ test('a Node that is new enough is not too old', (t) => {
     ...[true, true],
     ...[false, false, false, false],
   ]);
+});
+
+test('an address of this machine is one to listen on', async (t) => {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  for (const { address, family } of own.filter(({ scopeid }) => (scopeid ?? 0) === 0)) {
+    const port = await freePort(address);
+    const found = await checkTcpListen(fakeMachine(t), { address: { host: address, port }, isOurs: false });
+    t.deepEqual(
+      found.map(({ id }) => id),
+      ['listen-free'],
+      `${family} ${address}`,
+    );
+  }
+});
+
+test('what is in the place of a line is named', async (t) => {
+  const folder = temporaryFolder(t);
+  await localServer(t, () => undefined, { path: `${folder}/socket` });
+  writeFileSync(`${folder}/file`, '');
+  await createFifos(`${folder}/p`, { mode: 0o600, owner: null });
+  const says = async (name: string) =>
+    (await checkTty(fakeMachine(t), { path: join(folder, name), isOurs: false })).map(({ message }) => message);
+  for (const [name, what] of [
+    ['socket', 'a socket'],
+    ['file', 'a file'],
+    ['p.in', 'a FIFO'],
+    ['.', 'a folder'],
+  ] as const) {
+    t.deepEqual(await says(name), [`${join(folder, name)} is ${what}`]);
+  }
+});
+
+test('three short sessions in a row are unsteady; with a long one, or one long ago, they are not', async (t) => {
+  const nowMs = Date.now();
+  const ended = (ageMs: number, agoMs = 1000) => ({
+    ...{ at: new Date(nowMs - agoMs).toISOString(), ageMs, code: 'desync', message: 'it was so' },
+  });
+  const { control } = await steeredPair(t);
+  const machine = fakeMachine(t, { controlSockets: [control.path], nowMs });
+  const [one] = channelsOf(await machine.control());
+  if (one === undefined) throw new Error('there is no channel');
+  const isUnsteady = async (...recent: ReturnType<typeof ended>[]) => {
+    const channel = { ...one.channel, history: { ...one.channel.history, recent } };
+    return (await checkSession(machine, { ...one, channel })).some(({ id }) => id === 'session-unsteady');
+  };
+  t.true(await isUnsteady(ended(1), ended(1), ended(1), ended(1_000_000)));
+  t.false(await isUnsteady(ended(1), ended(1_000_000), ended(1)));
+  t.false(await isUnsteady(ended(1), ended(1), ended(1, 1_000_000)));
+  t.false(await isUnsteady(ended(1), ended(1)));
 });
 
 test('terminals matter where the peer may run commands', async (t) => {
