@@ -13,6 +13,7 @@ import { checkSession } from '../../../cli/doctor/checks/session.js';
 import { checkTcpListen } from '../../../cli/doctor/checks/tcp-listen.js';
 import { checkTty } from '../../../cli/doctor/checks/tty.js';
 import { checkUnixSocket } from '../../../cli/doctor/checks/unix-connect.js';
+import { checkVirtioPorts } from '../../../cli/doctor/checks/virtio-ports.js';
 import type { Diagnosis } from '../../../cli/doctor/finding.js';
 import { formatSummary } from '../../../cli/doctor/format-diagnoses.js';
 import { lookAtPath } from '../../../cli/doctor/look-at-path.js';
@@ -241,6 +242,19 @@ test('three short sessions in a row are unsteady; with a long one, or one long a
   t.false(await isUnsteady(ended(1), ended(1_000_000), ended(1)));
   t.false(await isUnsteady(ended(1), ended(1), ended(1, 1_000_000)));
   t.false(await isUnsteady(ended(1), ended(1)));
+});
+
+test('the module is missing where a virtio-serial device has no driver, and no other device', (t) => {
+  const device = (virtio: string, id: string) => ({ [`sys/bus/virtio/devices/${virtio}/device`]: `${id}\n` });
+  const idsWith = (links: Readonly<Record<string, string>>) => {
+    const machine = fakeMachine(t, {
+      files: { ...device('virtio1', '0x0001'), ...device('virtio3', '0x0003') },
+      links,
+    });
+    return checkVirtioPorts(machine).map(({ id }) => id);
+  };
+  t.deepEqual(idsWith({}), ['port-module', 'ports-none']);
+  t.deepEqual(idsWith({ 'sys/bus/virtio/devices/virtio3/driver': '/nowhere' }), ['ports-none']);
 });
 
 test('terminals matter where the peer may run commands', async (t) => {
