@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { checkChannel } from '../../../cli/doctor/channel-checks.js';
 import { checkControlSocket } from '../../../cli/doctor/checks/control-socket.js';
 import { checkDenials } from '../../../cli/doctor/checks/denials.js';
+import { checkForward } from '../../../cli/doctor/checks/forward.js';
 import { checkKeyFile } from '../../../cli/doctor/checks/key-file.js';
 import { checkMachine } from '../../../cli/doctor/checks/machine-facts.js';
 import { checkSession } from '../../../cli/doctor/checks/session.js';
@@ -23,6 +24,7 @@ import { channelsOf } from '../../../cli/doctor/running.js';
 import { parseChannel } from '../../../lib/channel/address.js';
 import { createFifos } from '../../../lib/channel/create-fifos.js';
 import type { Configuration } from '../../../lib/config/configuration.js';
+import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import { openPty } from '../../helpers/channel-pty.js';
 import { fakeMachine, fakeMachineWithProc, portFiles } from '../../helpers/fake-machine.js';
 import { freePort } from '../../helpers/free-port.js';
@@ -255,6 +257,21 @@ test('the module is missing where a virtio-serial device has no driver, and no o
   };
   t.deepEqual(idsWith({}), ['port-module', 'ports-none']);
   t.deepEqual(idsWith({ 'sys/bus/virtio/devices/virtio3/driver': '/nowhere' }), ['ports-none']);
+});
+
+test('the facts say as whom it looks', (t) => {
+  const factsOf = (userId: number) => checkMachine(fakeMachine(t, { userId }))[0]?.message ?? '';
+  t.regex(factsOf(0), /, looked at as root$/);
+  t.regex(factsOf(7), /, looked at as user 7$/);
+});
+
+test('where a hybrid vsock is offered its socket can be made', async (t) => {
+  const forward = parseForwardSpec('outgoing', `*:vsock-mux:${temporaryFolder(t)}/s`);
+  const found = await checkForward(fakeMachine(t), { forward, isOurs: false });
+  t.deepEqual(
+    found.map(({ id }) => id),
+    ['listen-free'],
+  );
 });
 
 test('terminals matter where the peer may run commands', async (t) => {
