@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { completedCommands } from '../../cli/completion/completed-command.js';
@@ -191,8 +191,15 @@ test('--names says nothing, with status 0, where nobody answers in time or at al
   const server = createServer().listen(silent);
   t.teardown(() => server.close());
   await once(server, 'listening');
+  const waitedMs = once(server, 'connection').then(async (args) => {
+    const [socket] = args as [Socket];
+    const startedAt = performance.now();
+    await once(socket.resume(), 'close');
+    return performance.now() - startedAt;
+  });
   const late = await runVproxy(['completion', '--names', 'services', '--socket', silent]);
   t.deepEqual(late, { code: 0, stdout: '', stderr: '' });
+  t.true((await waitedMs) < 5000);
 });
 
 test('a shell that is not known, and a sort of names, are refused', async (t) => {
