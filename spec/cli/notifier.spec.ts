@@ -54,6 +54,12 @@ test('what could not be sent is sent again, with what is newer, until it has arr
   notifier.notify({ WATCHDOG: '1' });
   await eventually(() => attempts().length === 4);
   t.deepEqual(attempts().slice(2), ['READY=1 STATUS=a session WATCHDOG=1', 'WATCHDOG=1']);
+  // Another time it is tried again as soon as the first time: after a second, with a quarter of jitter.
+  breakIt();
+  notifier.notify({ WATCHDOG: '1' });
+  await pauses();
+  clock.advance(1250);
+  await eventually(() => attempts().length === 6);
   await notifier.end({ STOPPING: '1' });
   t.is(clock.pending, 0);
 });
