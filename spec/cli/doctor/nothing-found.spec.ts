@@ -343,6 +343,11 @@ test('what is named is looked at, and not the machine; what is not there is said
   const { stdout } = await runVproxy(['doctor', '--name', 'no-such-process'], { env });
   t.regex(stdout, /^warn control socket: there is no .*no-such-process\.sock; do: start vproxy$/m);
   t.notRegex(stdout, /virtio/);
+  // A name that is no file name is asked for among those that run; beside a channel it may be that of one to come.
+  t.false((await checksOf('-c', `unix-connect:${folder}/none`, '--name', 'no such')).has('virtio'));
+  const nobody = await runVproxy(['doctor', '--name', 'no such'], { env });
+  t.is(nobody.code, 69);
+  t.regex(nobody.stderr, /^vproxy: error: no vproxy runs that is called "no such"\n$/);
 });
 
 test('the sum says how many things fail, and how many warnings there are', (t) => {
