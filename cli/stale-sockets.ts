@@ -1,8 +1,9 @@
 /** Control sockets of processes that were killed, which could not remove them. */
-import { lstatSync, readdirSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '../lib/errors.js';
 import { isAnswered } from '../lib/util/listen.js';
+import { listFolder } from './list-folder.js';
 
 /** The socket of a process that has no name. */
 const NUMBERED = /^([1-9]\d{0,9})\.sock$/;
@@ -12,7 +13,7 @@ const NUMBERED = /^([1-9]\d{0,9})\.sock$/;
  * answers: a process of another container may share the folder, not the numbers. What cannot be removed stays.
  */
 export async function removeStaleSockets(folder: string): Promise<void> {
-  for (const name of listFolder(folder)) {
+  for (const name of listFolder(folder) ?? []) {
     const pid = Number(NUMBERED.exec(name)?.[1]);
     if (Number.isNaN(pid) || isThere(pid)) continue;
     const path = join(folder, name);
@@ -24,14 +25,6 @@ export async function removeStaleSockets(folder: string): Promise<void> {
     } catch {
       // It is not ours, or has gone.
     }
-  }
-}
-
-function listFolder(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
   }
 }
 

@@ -1,11 +1,12 @@
 /** What is at a path, and what keeps it from being looked at. */
-import { accessSync, constants, readdirSync, type Stats } from 'node:fs';
+import { accessSync, constants, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { systemCode } from '../../lib/errors.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError } from '../../lib/util/describe-error.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { listFolder } from '../list-folder.js';
 import { type Finding, finding } from './finding.js';
 import type { Machine } from './machine.js';
 
@@ -57,14 +58,6 @@ export function formatAccess({ mode, uid, gid }: Stats): string {
 
 function isSearchable(folder: string): boolean {
   return isAllowed(folder, constants.X_OK);
-}
-
-function listFolder(folder: string): string[] | null {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return null;
-  }
 }
 
 /** The uppermost folder above `path` that this user cannot search. */

@@ -1,8 +1,9 @@
 /** Who has what open, from the descriptors of all processes, as far as this user may see them. */
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { escapeText } from '../../lib/util/escape.js';
+import { listFolder } from '../list-folder.js';
 
 /** A process that has something open. */
 export interface Holder {
@@ -40,7 +41,7 @@ export class ProcessList {
   /** Looks at every process; what is not seen within `timeoutMs` is left out. Never rejects. */
   static async read(folder: string, timeoutMs: number): Promise<ProcessList> {
     const untilMs = performance.now() + timeoutMs;
-    const pids = list(folder)?.flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : [])) ?? [];
+    const pids = listFolder(folder)?.flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : [])) ?? [];
     const holders = new Map<string, number[]>();
     let isPartial = false;
     for (const pid of pids) {
@@ -48,7 +49,7 @@ export class ProcessList {
         isPartial = true;
         break;
       }
-      const descriptors = list(join(folder, String(pid), 'fd'));
+      const descriptors = listFolder(join(folder, String(pid), 'fd'));
       if (descriptors === null) isPartial ||= isThere(join(folder, String(pid)));
       for (const target of new Set(descriptors?.map((name) => linkOf(join(folder, String(pid), 'fd', name))))) {
         if (target !== null) holders.set(target, [...(holders.get(target) ?? []), pid]);
@@ -104,15 +105,6 @@ export function formatHolders(holders: readonly Holder[], isPartial: boolean): s
   return isPartial
     ? 'a process that only root can see'
     : 'a process that cannot be seen from here (another container?)';
-}
-
-/** Null where it must not be seen, or is not there. */
-function list(folder: string): string[] | null {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return null;
-  }
 }
 
 function isThere(path: string): boolean {
