@@ -27,6 +27,9 @@ for (const options of [[], ['-v'], ['-vv'], ['--log-format', 'json', '-v']]) {
     refused.send(0x06, streamId, { code: 'denied', message: POISON });
     await eventually(() => vproxy.lines.some((line) => /reset: .*\(denied\)/.test(line)));
     await refused.ping();
+    // Those before may have hung up before the process had read what they sent.
+    refused.send(0x0f, 0);
+    await refused.seen(/^GOAWAY 0 protocol-error$/);
     refused.close();
     await vproxy.waitForLine(/ended: .*\(?protocol-error/, { from });
     const lines = vproxy.lines.slice(from);
