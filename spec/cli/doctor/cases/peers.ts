@@ -181,7 +181,8 @@ export const PEER_CASES: readonly FindingCase[] = [
   {
     id: 'session-waiting',
     when: 'there is no socket yet, with what to do about its code',
-    says: /no session, backing-off: .*\(channel-missing\)/,
+    // It is tried again and again, and may be seen in the midst of that.
+    says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/,
     remedy: /start the VM/,
     find: (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),
   },
