@@ -1,10 +1,9 @@
 /** A stream whose local program does not read holds its own bytes, and not the buffers of the channel that they came in. */
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { collectGarbage } from '../helpers/heap.js';
 import { connectedProxies, localServer } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -15,9 +14,6 @@ const BULK_BYTES = 120_000;
 const PIECES = 30;
 /** What waits for each deaf program: the first credit of its stream, of which one piece may hold a buffer of the channel. */
 const WAITING_BYTES = 65_536 + 131_072;
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 
 function bufferBytes(): number {
   collectGarbage();
