@@ -22,12 +22,13 @@ const OPTIONS: CommandOptions = {
     describe: 'Control socket of a vproxy that runs [default: $VPROXY_SOCKET, else all that there are]',
   },
   name: { value: 'NAME', describe: 'Name, or number, of a vproxy that runs' },
+  timeout: { value: 'SECONDS', describe: 'How long a check may take [default: 2]' },
   json: { describe: 'Print the findings as JSON' },
 };
 
 /** The command. */
 export const command: Command = {
-  usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--json]',
+  usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
     'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
   isLocal: true,
@@ -39,7 +40,12 @@ export const command: Command = {
 /** The status where something fails. */
 const EXIT_FAILS = 1;
 
+/** The bounds of --timeout. */
+const MIN_TIMEOUT_S = 0.1;
+const MAX_TIMEOUT_S = 600;
+
 async function doctor(args: Arguments): Promise<void> {
+  const timeoutS = args.number('timeout', 'seconds', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
   // Loads nearly everything that there is, which --help need not wait for.
   const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
     import('../doctor/read-request.js'),
@@ -48,7 +54,10 @@ async function doctor(args: Arguments): Promise<void> {
     import('../doctor/format-diagnoses.js'),
   ]);
   const request = await readRequest(args);
-  const machine = new Machine({ controlSockets: request.socket === null ? [] : [request.socket] });
+  const machine = new Machine({
+    controlSockets: request.socket === null ? [] : [request.socket],
+    ...(timeoutS === undefined ? {} : { timeoutMs: timeoutS * 1000 }),
+  });
   const diagnoses = await runDoctor(machine, request);
   const fails = diagnoses.some(({ level }) => level === 'fail');
   if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });

@@ -22,6 +22,8 @@ export interface MachineOptions {
   readonly nodeVersion: string;
   /** The version of this program. */
   readonly version: string;
+  /** How long a check may take, in milliseconds. */
+  readonly timeoutMs: number;
   /** Since the epoch. */
   readonly nowMs: number;
   /** Where running vproxys have their control sockets; null where there is no such folder. */
@@ -35,15 +37,19 @@ export interface MachineOptions {
   /** Opens a port for a moment, and looks whether the host is there. Throws errors of the system. */
   readonly isHostAtPort: (device: string) => boolean;
   /** The inode at the other end of each connected unix socket, by inode. */
-  readonly readUnixPeers: () => Promise<ReadonlyMap<string, string>>;
+  readonly readUnixPeers: (timeoutMs: number) => Promise<ReadonlyMap<string, string>>;
   /** The CID of this machine, or null where it cannot be known. Rejects where koffi cannot be loaded. */
   readonly readCid: () => Promise<number | null>;
   /** Whether koffi can be loaded. */
   readonly hasKoffi: () => Promise<boolean>;
 }
 
-/** Looking at all processes may take so long, in milliseconds. */
-const LIST_MS = 1200;
+/** A check may take so long, unless it is said, in milliseconds. */
+const DEFAULT_CHECK_MS = 2000;
+
+/** The parts of a check's time for looking at all processes or all sockets, and for ss(8). */
+const LIST_PART = 0.6;
+const UNIX_PEERS_PART = 0.5;
 
 /** A machine. */
 export class Machine {
@@ -57,28 +63,36 @@ export class Machine {
     this.options = { ...usualOptions(), ...options };
   }
 
+  /** How long a part of a check may take, in milliseconds; `part` is its share of a check's time, 0 to 1. */
+  timeFor(part: number): number {
+    return Math.round(this.options.timeoutMs * part);
+  }
+
   /** The processes as they were when somebody asked first. */
   processes(): Promise<ProcessList> {
-    this.#processes ??= ProcessList.read(this.options.proc, LIST_MS);
+    this.#processes ??= ProcessList.read(this.options.proc, this.timeFor(LIST_PART));
     return this.#processes;
   }
 
   /** The sockets likewise. */
   sockets(): Promise<ListedSocket[]> {
-    const untilMs = performance.now() + LIST_MS;
+    const untilMs = performance.now() + this.timeFor(LIST_PART);
     this.#sockets ??= findSockets(this.options.proc, () => performance.now() > untilMs);
     return this.#sockets;
   }
 
   /** The inode of the socket at the other end of a connected unix socket; null where that cannot be known. */
   async unixPeerOf(inode: string): Promise<string | null> {
-    this.#unixPeers ??= this.options.readUnixPeers().catch(() => new Map<string, string>());
+    this.#unixPeers ??= this.options
+      .readUnixPeers(this.timeFor(UNIX_PEERS_PART))
+      .catch(() => new Map<string, string>());
     return (await this.#unixPeers).get(inode) ?? null;
   }
 
   /** The control sockets, and who answers on them. */
   control(): Promise<ControlSocket[]> {
-    this.#control ??= askControlSockets(this.options.controlFolder, this.options.controlSockets);
+    const { controlFolder, controlSockets, timeoutMs } = this.options;
+    this.#control ??= askControlSockets(controlFolder, controlSockets, timeoutMs);
     return this.#control;
   }
 
@@ -118,6 +132,7 @@ function usualOptions(): MachineOptions {
     userId,
     nodeVersion: process.versions.node,
     version: packageVersion(),
+    timeoutMs: DEFAULT_CHECK_MS,
     nowMs: Date.now(),
     controlFolder: controlFolder({ isRoot: userId === 0, runtimeDirectory: process.env['XDG_RUNTIME_DIR'] ?? null }),
     controlSockets: [],

@@ -5,7 +5,7 @@ import { planJobs } from './plan.js';
 import type { DoctorRequest } from './request.js';
 import { runJobs } from './run-jobs.js';
 
-/** Everything that was found, in the order in which it is shown. Takes some 5 s at most: the control sockets are asked first. */
+/** Everything that was found, in the order in which it is shown. Takes 2.5 times `timeoutMs` of the machine at most: the control sockets are asked first. */
 export async function runDoctor(machine: Machine, request: DoctorRequest): Promise<Diagnosis[]> {
-  return runJobs(await planJobs(machine, request));
+  return runJobs(await planJobs(machine, request), machine.options.timeoutMs);
 }

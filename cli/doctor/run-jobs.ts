@@ -13,11 +13,8 @@ export interface Job {
   readonly run: () => Promise<Finding[]> | Finding[];
 }
 
-/** A check may take so long, in milliseconds. */
-const CHECK_MS = 2000;
-
 /** What all of them found. Never rejects, and takes little longer than `timeoutMs`. */
-export async function runJobs(jobs: readonly Job[], timeoutMs: number = CHECK_MS): Promise<Diagnosis[]> {
+export async function runJobs(jobs: readonly Job[], timeoutMs: number): Promise<Diagnosis[]> {
   const found = await Promise.all(jobs.map((job) => runJob(job, timeoutMs)));
   return jobs.flatMap(({ check, subject }, index) => (found[index] ?? []).map((one) => diagnose(check, subject, one)));
 }

@@ -28,10 +28,6 @@ export interface ControlSocket {
   readonly silence: Silence | null;
 }
 
-/** So long an answer may take, and what is asked besides, in milliseconds. */
-const ANSWER_MS = 2000;
-const MORE_MS = 1000;
-
 /** So many sockets are asked, and so many events are read of each. */
 const MAX_SOCKETS = 64;
 const MAX_EVENTS = 200;
@@ -39,20 +35,24 @@ const MAX_EVENTS = 200;
 /** The storage broker's socket is in the same folder. */
 const NO_CONTROL_SOCKETS: ReadonlySet<string> = new Set(['storage.sock']);
 
-/** What is at the control sockets of `folder` and at `others`. Never rejects. */
-export async function askControlSockets(folder: string | null, others: readonly string[]): Promise<ControlSocket[]> {
+/** What is at the control sockets of `folder` and at `others`. Never rejects, and takes 1.5 times `timeoutMs` at most. */
+export async function askControlSockets(
+  folder: string | null,
+  others: readonly string[],
+  timeoutMs: number,
+): Promise<ControlSocket[]> {
   const paths = new Set([...(folder === null ? [] : listSockets(folder)), ...others]);
-  return Promise.all([...paths].slice(0, MAX_SOCKETS).map(askControlSocket));
+  return Promise.all([...paths].slice(0, MAX_SOCKETS).map((path) => askControlSocket(path, timeoutMs)));
 }
 
-async function askControlSocket(path: string): Promise<ControlSocket> {
+async function askControlSocket(path: string, timeoutMs: number): Promise<ControlSocket> {
   const control = connectControl(path);
   try {
-    const status = await control.status(AbortSignal.timeout(ANSWER_MS));
+    const status = await control.status(AbortSignal.timeout(timeoutMs));
     if (typeof (status as Partial<ControlStatus>).process?.pid !== 'number') {
       return { path, running: null, silence: 'silent' };
     }
-    const signal = AbortSignal.timeout(MORE_MS);
+    const signal = AbortSignal.timeout(timeoutMs / 2);
     const [forwards, events] = await Promise.all([
       control.forwards(signal).catch(() => []),
       lastEvents(path, signal).catch(() => []),

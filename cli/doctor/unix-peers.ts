@@ -1,13 +1,12 @@
 /** Which unix sockets are connected with which: /proc does not tell, so ss(8) of iproute2 is asked. */
 import { execFile } from 'node:child_process';
 
-const TIMEOUT_MS = 1000;
 const MAX_BYTES = 2 ** 22;
 
-/** The inode at the other end of each connected unix socket, by inode. Rejects where there is no ss. */
-export function readUnixPeers(): Promise<ReadonlyMap<string, string>> {
+/** The inode at the other end of each connected unix socket, by inode. Rejects where ss is not there or not done in time. */
+export function readUnixPeers(timeoutMs: number): Promise<ReadonlyMap<string, string>> {
   return new Promise((resolve, reject) => {
-    execFile('ss', ['-xnH'], { timeout: TIMEOUT_MS, maxBuffer: MAX_BYTES }, (error, stdout) => {
+    execFile('ss', ['-xnH'], { timeout: timeoutMs, maxBuffer: MAX_BYTES }, (error, stdout) => {
       if (error === null) resolve(parseUnixPeers(stdout));
       else reject(new Error('ss cannot be asked', { cause: error }));
     });

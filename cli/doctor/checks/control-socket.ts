@@ -25,7 +25,7 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
     case 'denied':
       return [finding('control-denied', `${shown} belongs to another user`)];
     case 'silent':
-      return [finding('control-silent', `the process on ${shown} does not answer within 2 s`)];
+      return [finding('control-silent', `the process on ${shown} does not answer within ${options.timeoutMs} ms`)];
     default:
       return [
         finding(

@@ -24,8 +24,8 @@ export interface DomainSubject {
   readonly ownPid: number | null;
 }
 
-/** virsh may take so long, in milliseconds; what it leads to has the rest of a check's time. */
-const VIRSH_MS = 1200;
+/** virsh may take this part of a check's time; what it leads to has the rest. */
+const VIRSH_PART = 0.6;
 
 /** Asks virsh as the channel does, and looks at what it names. */
 export async function checkLibvirt(machine: Machine, subject: DomainSubject): Promise<Finding[]> {
@@ -54,13 +54,14 @@ export async function checkLibvirt(machine: Machine, subject: DomainSubject): Pr
   return [found, ...(await lookAtPlace(machine, port, subject.ownPid))];
 }
 
-async function askVirsh({ options }: Machine, { domain, uri }: DomainSubject) {
-  const signal = AbortSignal.timeout(VIRSH_MS);
+async function askVirsh(machine: Machine, { domain, uri }: DomainSubject) {
+  const timeoutMs = machine.timeFor(VIRSH_PART);
+  const signal = AbortSignal.timeout(timeoutMs);
   try {
-    return parseDomain(await dumpDomain(domain, { signal, clock: systemClock, program: options.virsh, uri }));
+    return parseDomain(await dumpDomain(domain, { signal, clock: systemClock, program: machine.options.virsh, uri }));
   } catch (error) {
     const { code, message } = toVproxyError(error);
-    if (signal.aborted) return finding('libvirt-silent', `virsh did not answer within ${VIRSH_MS} ms`);
+    if (signal.aborted) return finding('libvirt-silent', `virsh did not answer within ${timeoutMs} ms`);
     return finding(MEANINGS.get(code) ?? 'libvirt-silent', message);
   }
 }

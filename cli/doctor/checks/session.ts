@@ -8,8 +8,8 @@ import { type Finding, finding } from '../finding.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
 
-/** The answer to a ping may take so long, in milliseconds. */
-const PING_MS = 1500;
+/** The part of a check's time for the answer to a ping. */
+const PING_PART = 0.75;
 
 /** An opening that is not older may be one of a row, in milliseconds. */
 const BRIEF_MS = 2000;
@@ -22,11 +22,12 @@ const ROW = 3;
 const CLOCK_MS = 5000;
 
 /** What the process says, and whether its peer answers now. */
-export async function checkSession({ options }: Machine, { vproxy, channel }: RunningChannel): Promise<Finding[]> {
+export async function checkSession(machine: Machine, { vproxy, channel }: RunningChannel): Promise<Finding[]> {
   const { session } = channel;
-  const shortOnes = unsteady(channel, options.nowMs);
-  if (session === null) return [describeNone(vproxy.events, channel, options.nowMs), ...shortOnes];
-  const roundTripMs = await ping(vproxy.path, channel.label);
+  const { nowMs } = machine.options;
+  const shortOnes = unsteady(channel, nowMs);
+  if (session === null) return [describeNone(vproxy.events, channel, nowMs), ...shortOnes];
+  const roundTripMs = await ping(vproxy.path, channel.label, machine.timeFor(PING_PART));
   const facts = describePeer(session);
   return [
     roundTripMs === null
@@ -123,9 +124,9 @@ function missingServices({ label }: ChannelStatus, { peer }: SessionStatus, forw
   );
 }
 
-async function ping(path: string, channel: string): Promise<number | null> {
+async function ping(path: string, channel: string, timeoutMs: number): Promise<number | null> {
   try {
-    return (await connectControl(path).ping({ channel, signal: AbortSignal.timeout(PING_MS) })).roundTripMs;
+    return (await connectControl(path).ping({ channel, signal: AbortSignal.timeout(timeoutMs) })).roundTripMs;
   } catch {
     return null;
   }

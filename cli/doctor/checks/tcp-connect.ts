@@ -18,8 +18,8 @@ export interface ConnectAddress {
   readonly isOurs: boolean;
 }
 
-/** A connection may take so long, in milliseconds. */
-const CONNECT_MS = 1500;
+/** The part of a check's time for finding the host, and for the connection. */
+const PART = 0.75;
 
 /** Whether somebody answers there, by a connection that is closed at once; none is made where a QEMU serves somebody. */
 export async function checkTcpConnect(
@@ -27,7 +27,7 @@ export async function checkTcpConnect(
   { address, isExclusive, isOurs }: ConnectAddress,
 ): Promise<Finding[]> {
   const shown = formatHostPort(address);
-  const resolved = await resolveHost(address);
+  const resolved = await resolveHost(address, machine.timeFor(PART));
   if ('id' in resolved) return [resolved];
   if (isOurs) return [];
   const place = resolved.host === address.host ? shown : `${shown} (${resolved.host})`;
@@ -39,13 +39,13 @@ export async function checkTcpConnect(
   const servesOne = isExclusive && holders.some(({ program }) => program.startsWith('qemu'));
   const taken = servesOne ? findClient(processes, sockets, resolved) : null;
   if (taken !== null) return [finding('tcp-taken', `${taken} is connected to ${place}${who}`)];
-  return [await connect(resolved, place, who)];
+  return [await connect(resolved, { place, who, timeoutMs: machine.timeFor(PART) })];
 }
 
-async function resolveHost({ host, port }: HostPort): Promise<HostPort | Finding> {
+async function resolveHost({ host, port }: HostPort, timeoutMs: number): Promise<HostPort | Finding> {
   if (net.isIP(host) !== 0) return { host, port };
   try {
-    return { host: await resolveName(host), port };
+    return { host: await resolveName(host, timeoutMs), port };
   } catch (error) {
     return finding('tcp-unknown-name', `${escapeText(host)} is not known: ${describeError(error)}`);
   }
@@ -65,9 +65,16 @@ function findClient(processes: ProcessList, sockets: readonly ListedSocket[], ad
     : formatHolders(processes.holdersOfSocket(other.inode), processes.isPartial);
 }
 
-function connect(address: HostPort, place: string, who: string): Promise<Finding> {
+/** How an attempt is shown, and how long it may take, in milliseconds. */
+interface Attempt {
+  readonly place: string;
+  readonly who: string;
+  readonly timeoutMs: number;
+}
+
+function connect(address: HostPort, { place, who, timeoutMs }: Attempt): Promise<Finding> {
   return new Promise((resolve) => {
-    const socket = net.connect({ ...address, timeout: CONNECT_MS });
+    const socket = net.connect({ ...address, timeout: timeoutMs });
     const done = (found: Finding) => {
       socket.destroy();
       resolve(found);
@@ -75,7 +82,7 @@ function connect(address: HostPort, place: string, who: string): Promise<Finding
     socket.once('connect', () =>
       done(finding('tcp-answers', `${place} answers (it was connected to for a moment)${who}`)),
     );
-    socket.once('timeout', () => done(finding('tcp-silent', `${place} did not answer within ${CONNECT_MS} ms`)));
+    socket.once('timeout', () => done(finding('tcp-silent', `${place} did not answer within ${timeoutMs} ms`)));
     socket.once('error', (error) => {
       const id = systemCode(error) === 'ECONNREFUSED' ? 'tcp-refused' : 'tcp-unreachable';
       done(finding(id, id === 'tcp-refused' ? `nobody listens on ${place}` : `${place}: ${describeError(error)}`));

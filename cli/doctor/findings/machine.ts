@@ -34,7 +34,7 @@ export const MACHINE_FINDINGS = {
   'denials-unseen': note('SELinux or AppArmor is in force, and none of the logs can be read.', 'run it as root'),
   'check-slow': warn(
     'A check took too long and was given up.',
-    'see what does not answer: a network file system, a name server',
+    'see what does not answer: a network file system, a name server; or give it more time: --timeout',
   ),
   'check-failed': warn('A check failed by itself.', 'report it, with the message'),
 } as const satisfies FindingRows;

@@ -9,6 +9,7 @@ import type { Diagnosis } from '../../../cli/doctor/finding.js';
 import { FINDINGS } from '../../../cli/doctor/finding-table.js';
 import { RUN_OPTIONS } from '../../../cli/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
+import { fakeVirsh } from '../../helpers/fake-virsh.js';
 import { ESTABLISHED, TAKING_CONTROL } from '../../helpers/log-lines.js';
 import { pretend } from '../../helpers/pretender.js';
 import { localServer } from '../../helpers/proxies.js';
@@ -105,6 +106,7 @@ test('an argument that is wrong is one line, and 64', async (t) => {
     [['word'], /"word"/],
     [['-o', 'ssh:22'], /-c: the channel is missing/],
     [['--insecure=yes'], /takes no value/],
+    [['--timeout', '0'], /--timeout: "0" is not a number of seconds from 0\.1 to 600/],
   ] as const) {
     const { stderr, stdout, code } = await runVproxy(['doctor', ...args]);
     t.is(stdout, '');
@@ -201,8 +203,19 @@ test('a FIFO, a folder without an end, and a socket that says nothing do not hol
     '--socket',
     join(folder, 'control.sock'),
   ]);
-  t.regex(stdout, /does not answer within 2 s/);
+  t.regex(stdout, /does not answer within 2000 ms/);
   t.true(performance.now() - began < 10_000);
+});
+
+test('--timeout is the time of a check, of which virsh has more than half', async (t) => {
+  const virsh = fakeVirsh(t);
+  virsh.become('exec sleep 60');
+  const { stdout } = await runVproxy(['doctor', '-c', 'libvirt:vm1', '--timeout', '0.5'], { env: virsh.env });
+  t.regex(stdout, /^fail channel default: virsh did not answer within 300 ms; do: /m);
+  const folder = temporaryFolder(t);
+  await localServer(t, () => undefined, { path: join(folder, 'control.sock') });
+  const silent = await runVproxy(['doctor', '--timeout', '0.1', '--socket', join(folder, 'control.sock')]);
+  t.regex(silent.stdout, /does not answer within 100 ms/);
 });
 
 test('what a peer or a file name says is shown escaped', async (t) => {

@@ -129,6 +129,6 @@ export const MACHINE_CASES: readonly FindingCase[] = [
     id: 'check-failed',
     when: 'a check throws',
     says: /^no \\x1b luck$/,
-    find: () => runJobs([{ check: 'x', subject: 'x', run: () => Promise.reject(new Error('no \u001b luck')) }]),
+    find: () => runJobs([{ check: 'x', subject: 'x', run: () => Promise.reject(new Error('no \u001b luck')) }], 60_000),
   },
 ];
