@@ -18,6 +18,9 @@ import { relaySignals } from './relay-signals.js';
 /** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
 const BROKEN_PIPE_MS = 500;
 
+/** How long the end of the stream is waited for behind that of its command, in milliseconds. */
+const STREAM_END_MS = 500;
+
 /** Runs what `words` (from `exec` or `shell` on) ask for, and ends the process with the status of the command. */
 export async function runExec(words: readonly string[]): Promise<never> {
   process.on('uncaughtException', (error) => {
@@ -50,6 +53,7 @@ async function run(args: ExecArguments): Promise<number> {
       }, reject);
     });
     if (end.error !== null) complain(escapeText(end.error.message, 1000));
+    await hasEnded(call);
     return statusOfEnd(end);
   } finally {
     terminal?.stop();
@@ -70,10 +74,12 @@ async function runForJson(args: ExecArguments): Promise<number> {
 
   async function runCollected(): Promise<CommandOutput> {
     const call = await open(args, null);
-    return await Promise.race([
+    const output = await Promise.race([
       collectOutput(call),
       new Promise<never>((_resolve, reject) => relayAll(call, args, reject)),
     ]);
+    await hasEnded(call);
+    return output;
   }
 }
 
@@ -111,13 +117,21 @@ function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error
   process.stdin.pipe(call.stdin);
 }
 
+/** Resolved when this process can go without being taken for lost, or need not wait for that any longer. */
+function hasEnded({ streamEnd }: ExecCall): Promise<void> {
+  return new Promise((resolve) => {
+    void streamEnd.then(resolve);
+    setTimeout(resolve, STREAM_END_MS);
+  });
+}
+
 /** Whoever reads the output wants no more of it: the command hears that as it would from a pipe. */
 function breakPipe(call: ExecCall): void {
   const exit = (): void => process.exit(BROKEN_PIPE);
   call.stdout.destroy();
   call.stderr.destroy();
   call.signal('SIGPIPE');
-  void call.result.then(exit, exit);
+  void call.streamEnd.then(exit);
   setTimeout(exit, BROKEN_PIPE_MS);
 }
 

@@ -55,6 +55,11 @@ export class ExecCall {
    * `command-denied` where the peer refuses it. No more than that becomes of a rejection that nobody handles.
    */
   readonly result: Promise<CommandEnd>;
+  /**
+   * Resolved when the peer has ended the stream, which it does right behind the end of the command, or when the stream has
+   * failed. A process that is gone before seems to have been lost: its stream is reset, and the log says so.
+   */
+  readonly streamEnd: Promise<void>;
 
   readonly #stream: Duplex;
   readonly #input: CommandInput;
@@ -76,6 +81,7 @@ export class ExecCall {
     this.stderr = this.#output();
     this.result = this.#result.promise;
     this.result.catch(() => undefined);
+    this.streamEnd = new Promise((resolve) => stream.once('end', resolve).once('close', resolve));
     if (request.hasInput === false) {
       this.#input.close();
       this.#input.end();
@@ -86,7 +92,7 @@ export class ExecCall {
       onPiece: (kind, bytes) => this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
     });
     stream.on('data', (chunk: Buffer) => this.#read(reader, chunk));
-    stream.once('end', () => this.#stop(null)).once('close', () => this.#fail(stream.errored));
+    stream.once('end', () => this.#handleEnd()).once('close', () => this.#fail(stream.errored));
     stream.on('error', (error) => this.#fail(error));
     // A `MuxStream` says so when its peer reads no more; what ends the call is the stream's end.
     stream.on('stop', () => undefined);
@@ -150,10 +156,17 @@ export class ExecCall {
     this.#input.close();
     this.#end(this.stdout);
     this.#end(this.stderr);
-    this.#stream.end();
+    // No output holds the stream up any more: nothing but its end comes.
+    this.#stream.resume();
     void Promise.all([delivered(this.stdout), delivered(this.stderr)]).then(() => {
       this.#result.resolve({ ...exit, pid: this.#pid });
     });
+  }
+
+  /** Behind EXIT this side ends the stream after the peer: an end that meets one's own cannot be told from a reset. */
+  #handleEnd(): void {
+    if (this.#isOver) this.#stream.end();
+    else this.#stop(null);
   }
 
   #push(output: Readable, bytes: Buffer): void {

@@ -2,15 +2,21 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { encodeExit } from '../../lib/exec/messages.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { execPair } from '../helpers/exec-pair.js';
+import { TAKING_CONTROL } from '../helpers/log-lines.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies } from '../helpers/proxies.js';
+import { runPiped } from '../helpers/run-piped.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { sha256 } from '../helpers/sha256.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
 import { staticImports } from '../helpers/static-imports.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** Whether a process runs, and is no zombie. */
 function runs(pid: number): boolean {
@@ -102,6 +108,30 @@ test.serial('a peer that lets no commands be run, or is not there', async (t) =>
   t.is(gone.code, 125);
   t.regex(gone.stderr, /^vproxy: error: no process answers on .*\n$/);
 });
+
+for (const [what, ends] of [
+  ['leaves in order: its stream has ended before it goes', true],
+  ['does not wait for ever for a peer that never ends its stream', false],
+] as const) {
+  test.serial(`a caller ${what}`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [channel, socket] = [join(folder, 'c'), join(folder, 'control.sock')];
+    const host = spawnVproxy(t, ['-c', `unix-listen:${channel}`, '--control', socket]);
+    await host.waitForLine(TAKING_CONTROL);
+    const peer = await SocketPeer.established(channel);
+    t.teardown(() => peer.close());
+    const { child, ended } = runPiped(t, ['exec', '-n', 'false'], { VPROXY_SOCKET: socket });
+    child.stdout.resume();
+    const { streamId } = await peer.seen(/^OPEN .* exec$/);
+    peer.send(FRAME_TYPE.ACCEPT, streamId);
+    peer.sendCredit(streamId, 65_536);
+    await peer.seen(/^DATA /);
+    peer.sendData(streamId, encodeExit({ status: 1, signal: null, timedOut: false, durationMs: 1, error: null }));
+    if (ends) peer.send(FRAME_TYPE.FIN, streamId);
+    t.deepEqual(await ended, { code: 1, stderr: '' });
+    t.is((await peer.seen(/^(FIN|RESET) /)).name, ends ? 'FIN' : 'RESET');
+  });
+}
 
 test.serial('without a session it waits as any connection does, and then has a status', async (t) => {
   const folder = temporaryFolder(t);

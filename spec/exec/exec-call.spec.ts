@@ -5,7 +5,8 @@ import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { collectOutput } from '../../lib/exec/collect-output.js';
 import { type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
-import { type ExecRequest, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
+import { encodeRecord } from '../../lib/util/records.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { duplexPair, ExecPeer, SUCCESS } from '../helpers/exec-peer.js';
 
@@ -67,6 +68,27 @@ test('a slow reader of an output has all of it before the result', async (t) => 
   }
   t.true(Buffer.concat(chunks).equals(bytes));
   await command.result;
+});
+
+test('the end of the stream is the one of the peer, also where an output is full that nobody takes', async (t) => {
+  const { call: command, peer } = call();
+  const told: string[] = [];
+  void command.streamEnd.then(() => told.push('stream'));
+  const full = encodeRecord(EXEC_KIND.STDOUT, Buffer.alloc(100_000));
+  peer.stream.write(Buffer.concat([full, encodeExit(SUCCESS)]));
+  await command.result;
+  await turn();
+  t.deepEqual(told, []);
+  peer.stream.end();
+  await command.streamEnd;
+  t.is((await buffer(command.stdout)).length, 100_000);
+});
+
+test('the end of the stream is also its failure', async (t) => {
+  const { call: command, peer } = call();
+  peer.stream.destroy(new VproxyError('peer-restarted', 'gone'));
+  await command.streamEnd;
+  await t.throwsAsync(command.result, { code: 'exec-unavailable' });
 });
 
 test('an output that nobody takes holds the command up; one that nobody asked for is there after the result', async (t) => {
