@@ -129,6 +129,8 @@ function parseUrl(
       port: vsockPort ?? url.port,
       path: decodeURIComponent(url.pathname).replace(/^\/+/, '/'),
     };
+    // The name of a host or of a port has none; behind the colon of the short form two would begin a URI again.
+    if (parts.host.includes('/')) return null;
     if (url.password !== '') throw bad('a password has no place in a channel');
     return { parts, options: [...url.searchParams].map(([key, value]) => `${key}=${value}`) };
   } catch (error) {

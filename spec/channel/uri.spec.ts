@@ -91,6 +91,8 @@ test(refuses, 'tcp://localhost:0', 'a port from 1 to 65535');
 test(refuses, 'tcp://user@localhost:1', 'expected tcp://host:port');
 test(refuses, 'tcp-listen:///run/x', 'expected tcp-listen://host:port');
 test(refuses, 'virtserial://a/b', 'expected virtserial:///dev/virtio-ports/name');
+test(refuses, 'virtserial://%2f%2fa', 'expected virtserial:///dev/virtio-ports/name');
+test(refuses, 'tcp://%2f%2flocalhost:1', 'expected tcp://host:port');
 test(refuses, 'virtserial://', 'expected virtserial:///dev/virtio-ports/name');
 test(refuses, 'tty:///dev/ttyS1?baud=1', 'which should be one of 300, 600');
 test(refuses, 'stdio://x', 'expected stdio://');
