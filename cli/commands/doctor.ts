@@ -56,7 +56,7 @@ async function doctor(args: Arguments): Promise<void> {
   const request = await readRequest(args);
   const machine = new Machine({
     controlSockets: request.socket === null ? [] : [request.socket],
-    ...(timeoutS === undefined ? {} : { timeoutMs: timeoutS * 1000 }),
+    ...(timeoutS === undefined ? {} : { timeoutMs: Math.round(timeoutS * 1000) }),
   });
   const diagnoses = await runDoctor(machine, request);
   const fails = diagnoses.some(({ level }) => level === 'fail');

@@ -22,7 +22,7 @@ export interface MachineOptions {
   readonly nodeVersion: string;
   /** The version of this program. */
   readonly version: string;
-  /** How long a check may take, in milliseconds. */
+  /** How long a check may take, in whole milliseconds. */
   readonly timeoutMs: number;
   /** Since the epoch. */
   readonly nowMs: number;

@@ -52,7 +52,7 @@ async function askControlSocket(path: string, timeoutMs: number): Promise<Contro
     if (typeof (status as Partial<ControlStatus>).process?.pid !== 'number') {
       return { path, running: null, silence: 'silent' };
     }
-    const signal = AbortSignal.timeout(timeoutMs / 2);
+    const signal = AbortSignal.timeout(Math.ceil(timeoutMs / 2));
     const [forwards, events] = await Promise.all([
       control.forwards(signal).catch(() => []),
       lastEvents(path, signal).catch(() => []),

@@ -218,6 +218,17 @@ test('--timeout is the time of a check, of which virsh has more than half', asyn
   t.regex(silent.stdout, /does not answer within 100 ms/);
 });
 
+test('any time that --timeout takes is one that every part of a check can have', async (t) => {
+  const control = join(temporaryFolder(t), 'control.sock');
+  const vproxy = spawnVproxy(t, ['-c', `unix-listen:${control}.channel`, '--control', control]);
+  await vproxy.waitForLine(TAKING_CONTROL);
+  // A thousand times the first is a little less than 32,001 in floating point, and half of that is no whole number.
+  for (const seconds of ['32.001', '600']) {
+    const { stdout } = await runVproxy(['doctor', '--timeout', seconds, '--socket', control]);
+    t.regex(stdout, /^ok {3}control socket: .* answers on /m, seconds);
+  }
+});
+
 test('what a peer or a file name says is shown escaped', async (t) => {
   const path = join(temporaryFolder(t), 'a\u001b[2Jb');
   writeFileSync(path, '');
