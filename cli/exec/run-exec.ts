@@ -53,7 +53,7 @@ async function run(args: ExecArguments): Promise<number> {
       }, reject);
     });
     if (end.error !== null) complain(escapeText(end.error.message, 1000));
-    await hasEnded(call);
+    await untilEnded(call);
     return statusOfEnd(end);
   } finally {
     terminal?.stop();
@@ -78,7 +78,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
       collectOutput(call),
       new Promise<never>((_resolve, reject) => relayAll(call, args, reject)),
     ]);
-    await hasEnded(call);
+    await untilEnded(call);
     return output;
   }
 }
@@ -118,7 +118,7 @@ function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error
 }
 
 /** Resolved when this process can go without being taken for lost, or need not wait for that any longer. */
-function hasEnded({ streamEnd }: ExecCall): Promise<void> {
+function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   return new Promise((resolve) => {
     void streamEnd.then(resolve);
     setTimeout(resolve, STREAM_END_MS);
