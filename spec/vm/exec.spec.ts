@@ -115,8 +115,8 @@ test.serial('the guest runs nothing on a host that does not allow it', async (t)
 test.serial('a gibibyte of output comes whole', async (t) => {
   t.timeout(BIG_MS);
   // Most of the time would go to the making of a gibibyte of lines in the guest.
-  const block = `/tmp/vproxy-block-$$; yes 0123456789abcdef | head -c ${BIG_BYTES / BLOCKS} > $b`;
-  const make = `b=${block}; for i in $(seq ${BLOCKS}); do cat $b; done; rm $b`;
+  const fill = `yes 0123456789abcdef | head -c ${BIG_BYTES / BLOCKS}`;
+  const make = `b=$(mktemp); trap "rm $b" EXIT; ${fill} > $b; for i in $(seq ${BLOCKS}); do cat $b; done`;
   const began = performance.now();
   const child = startShell(t, `vproxy exec -- sh -c '${make}'`);
   const hash = createHash('sha256');
