@@ -79,8 +79,10 @@ test('the end of the stream is the one of the peer, also where an output is full
   await command.result;
   await turn();
   t.deepEqual(told, []);
+  t.false(peer.stream.readableEnded);
   peer.stream.end();
   await command.streamEnd;
+  await eventually(() => peer.stream.readableEnded, { what: 'the end of the caller’s direction' });
   t.is((await buffer(command.stdout)).length, 100_000);
 });
 

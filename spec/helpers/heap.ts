@@ -5,6 +5,7 @@ import { runInNewContext } from 'node:vm';
 
 // Also where Node was started without it: the quick specs run as all others do.
 setFlagsFromString('--expose-gc');
+
 /** Frees what nothing refers to. */
 export const collectGarbage = runInNewContext('gc') as () => void;
 
