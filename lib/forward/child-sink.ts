@@ -5,6 +5,7 @@ import type { SessionStream } from '../session/session-stream.js';
 import type { StreamSink } from '../session/stream-sink.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
+import { LocalWriter } from './local-writer.js';
 
 /** From SIGTERM to SIGKILL for a process whose stream is gone. */
 const KILL_AFTER_MS = 5000;
@@ -28,6 +29,7 @@ export class ChildSink implements StreamSink {
   readonly #stream: SessionStream;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #options: ChildSinkOptions;
+  readonly #writer: LocalWriter;
   readonly #gone = deferred();
   #endReason: VproxyError | null = null;
   #isStreamOver = false;
@@ -42,6 +44,7 @@ export class ChildSink implements StreamSink {
     this.#child = child;
     this.#options = options;
     const { stdin, stdout } = child;
+    this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
     // Not `data`: Node makes the output of a process that has exited flow, paused or not.
     stdout.on('readable', () => this.#pump());
     stdout.once('end', () => {
@@ -66,16 +69,11 @@ export class ChildSink implements StreamSink {
   }
 
   handleData(bytes: Buffer): boolean {
-    const { stdin } = this.#child;
-    const byteCount = bytes.length;
-    const release = (): void => this.#stream.release(byteCount);
-    if (stdin.destroyed || stdin.writableEnded) release();
-    else stdin.write(Buffer.from(bytes), release);
-    return false;
+    return this.#writer.write(bytes);
   }
 
   handleFin(): void {
-    this.#child.stdin.end();
+    this.#writer.end();
   }
 
   /** Nobody reads what the process writes: it learns that as from a closed pipe. */

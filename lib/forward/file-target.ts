@@ -2,12 +2,11 @@
 import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/session-stream.js';
 import type { StreamSink } from '../session/stream-sink.js';
+import { ByteQueue } from '../util/byte-queue.js';
 import { describeError } from '../util/describe-error.js';
 import { LineBuffer } from './line-buffer.js';
 import { LogFile, type Rotation } from './log-file.js';
 import { refuseBeyond, type Target, type TargetContext } from './target.js';
-
-const NOTHING = Buffer.alloc(0);
 
 /** Serves streams with a {@link LogFile}. */
 export class FileTarget implements Target {
@@ -56,13 +55,22 @@ export class FileTarget implements Target {
   }
 }
 
-/** One stream. Credit goes back for what the system has taken; its FIN is answered when all of it was. */
+/**
+ * One stream. Credit goes back for what the system has taken; its FIN is answered when all of it was. It has one append at a
+ * time; lines that come meanwhile are gathered, so that they take about the memory of their bytes.
+ */
 class FileSink implements StreamSink {
   readonly #stream: SessionStream;
   readonly #file: LogFile;
   readonly #onDone: (reason: VproxyError | null) => void;
   readonly #lines = new LineBuffer();
+  /** Whole lines that wait for the append before them. */
+  readonly #gathered = new ByteQueue();
+  /** The number of bytes that came and are in no append yet. */
   #pendingBytes = 0;
+  #isAppending = false;
+  /** Called when all that came is written. */
+  #onWritten: (() => void)[] = [];
 
   constructor(stream: SessionStream, file: LogFile, onDone: (reason: VproxyError | null) => void) {
     this.#stream = stream;
@@ -72,25 +80,40 @@ class FileSink implements StreamSink {
 
   handleData(bytes: Buffer): boolean {
     this.#pendingBytes += bytes.length;
-    const lines = this.#lines.add(bytes);
-    const done = this.#pendingBytes - this.#lines.heldBytes;
-    this.#pendingBytes -= done;
-    if (done > 0) this.#file.append(lines ?? NOTHING, () => this.#stream.release(done));
+    this.#give(this.#lines.add(bytes));
     return false;
   }
 
   handleFin(): void {
-    const lastBytes = this.#pendingBytes;
-    this.#pendingBytes = 0;
-    this.#file.append(this.#lines.end() ?? NOTHING, () => {
-      this.#stream.release(lastBytes);
-      this.#stream.finish();
-    });
+    this.#onWritten.push(() => this.#stream.finish());
+    this.#give(this.#lines.end());
   }
 
   /** What a stream brought before it was torn down is written; it counts as open until then. */
   handleEnd(reason: VproxyError | null): void {
-    this.#file.append(this.#lines.end() ?? NOTHING, () => this.#onDone(reason));
+    this.#onWritten.push(() => this.#onDone(reason));
+    this.#give(this.#lines.end());
+  }
+
+  #give(lines: Buffer | null): void {
+    if (lines !== null) this.#gathered.pushOwned(lines);
+    this.#append();
+  }
+
+  #append(): void {
+    if (this.#isAppending) return;
+    const bytes = this.#pendingBytes - this.#lines.heldBytes;
+    if (bytes === 0 && this.#gathered.byteCount === 0) {
+      for (const callback of this.#onWritten.splice(0)) callback();
+      return;
+    }
+    this.#pendingBytes -= bytes;
+    this.#isAppending = true;
+    this.#file.append(this.#gathered.shiftAll(), () => {
+      this.#isAppending = false;
+      this.#stream.release(bytes);
+      this.#append();
+    });
   }
 
   handleAccept(): void {

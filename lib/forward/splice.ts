@@ -8,12 +8,7 @@ import type { OnRead } from '../util/buffered-socket.js';
 import { hiddenReset } from '../util/hidden-reset.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { HeadroomSlab } from './headroom-slab.js';
-
-/**
- * Shorter pieces are copied when the local socket is backed up: a view would keep the channel's whole read buffer alive,
- * 128 KiB, and a peer could make us hold as much for every piece. So it is for one a stream: that which fills the socket.
- */
-const COPY_BYTES = 65_536;
+import { LocalWriter } from './local-writer.js';
 
 export interface SpliceHooks {
   /** The peer accepted the stream: it is open both ways. */
@@ -33,8 +28,7 @@ export class Splice implements StreamSink {
   readonly #slab = new HeadroomSlab(HEADER_BYTES);
   #stream: SessionStream | null = null;
   #socket: net.Socket | null = null;
-  #writtenBytes = 0;
-  #releasedBytes = 0;
+  #writer: LocalWriter | null = null;
   #hasEnded = false;
   #endReason: VproxyError | null = null;
   #isSocketClosed = false;
@@ -52,6 +46,7 @@ export class Splice implements StreamSink {
   join(stream: SessionStream, socket: net.Socket): void {
     this.#stream = stream;
     this.#socket = socket;
+    this.#writer = new LocalWriter(socket, (bytes) => stream.release(bytes));
     socket.on('end', () => {
       const failure = hiddenReset(socket);
       this.#hasEnded = failure === null;
@@ -68,20 +63,11 @@ export class Splice implements StreamSink {
   }
 
   handleData(bytes: Buffer): boolean {
-    const socket = this.#socket;
-    if (socket === null || socket.destroyed || socket.writableEnded) {
-      this.#stream?.release(bytes.length);
-      return false;
-    }
-    const isCopied = (socket.writableLength > 0 || socket.connecting) && bytes.length < COPY_BYTES;
-    this.#writtenBytes += bytes.length;
-    socket.write(isCopied ? Buffer.from(bytes) : bytes, this.#handleFlushed);
-    this.#releaseFlushed(socket);
-    return !isCopied && socket.writableLength > 0;
+    return this.#writer?.write(bytes) ?? false;
   }
 
   handleFin(): void {
-    this.#socket?.end();
+    this.#writer?.end();
   }
 
   /**
@@ -112,18 +98,6 @@ export class Splice implements StreamSink {
     if (sent === SENT.FREE) this.#slab.returned(true);
     else if (sent === SENT.KEPT) this.#slab.returned(false);
     return sent !== SENT.WAITING;
-  }
-
-  readonly #handleFlushed = (): void => {
-    if (this.#socket !== null) this.#releaseFlushed(this.#socket);
-  };
-
-  /** Credit goes back for what the system has taken. */
-  #releaseFlushed(socket: net.Socket): void {
-    const bytes = this.#writtenBytes - socket.writableLength - this.#releasedBytes;
-    if (bytes <= 0) return;
-    this.#releasedBytes += bytes;
-    this.#stream?.release(bytes);
   }
 
   #handleClose(): void {

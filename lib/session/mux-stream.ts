@@ -1,14 +1,19 @@
 /** A stream of a session as a `stream.Duplex`, for programs and for the built-in services. */
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { ByteQueue, dropView, keepView } from '../util/byte-queue.js';
 import type { Session } from './session.js';
 import { SENT, type SessionStream } from './session-stream.js';
 import type { StreamSink } from './stream-sink.js';
 
 type WriteCallback = (error?: Error | null) => void;
 
-/** Bytes up to this size are copied when they are kept: a view would keep the channel's whole read buffer alive. */
-const COPY_BYTES = 32_768;
+/**
+ * The readable side keeps each piece by itself, at a few hundred bytes of memory. It gets this many, and one more for each block
+ * that it holds; shorter pieces beyond them are gathered into blocks first.
+ */
+const MAX_PIECES = 16;
+const BLOCK_BYTES = 4096;
 
 /**
  * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
@@ -24,7 +29,14 @@ export class MuxStream extends Duplex {
   #onFinished: WriteCallback | null = null;
   #stopReason: VproxyError | null = null;
   #isStopHeard = false;
-  #pushedBytes = 0;
+  /** What is gathered for the readable side: less than a block. */
+  readonly #gathered = new ByteQueue();
+  /** The pieces in the readable side, and those of them that are views. */
+  #pieces = 0;
+  #views = 0;
+  /** What the program asked for, where that is more than came. */
+  #missedBytes = 0;
+  #takenBytes = 0;
   #releasedBytes = 0;
 
   /** `open` gets the stream's sink and comes back with the session's stream: opened, or incoming and attached. */
@@ -88,10 +100,11 @@ export class MuxStream extends Duplex {
   }
 
   override read(size?: number): unknown {
+    if (size !== 0) this.#pushGathered();
     const chunk: unknown = super.read(size);
-    // A program that waits for more than a window gets credit for what lies here already, or it would wait for ever.
     const isShort = chunk === null && size !== undefined && size > this.readableLength;
-    this.#releaseRead(isShort ? 0 : this.readableLength);
+    if (size !== 0) this.#missedBytes = isShort ? size : 0;
+    this.#releaseRead();
     return chunk;
   }
 
@@ -126,20 +139,19 @@ export class MuxStream extends Duplex {
       this.#stream.reset(code, message);
     }
     this.#settleWrites(error ?? new VproxyError('cancelled', 'the stream was destroyed'));
+    this.#gathered.clear();
+    this.#dropViews();
     callback(error);
   }
 
   #sink(): StreamSink {
     return {
       handleAccept: () => this.emit('connect'),
-      handleData: (bytes) => {
-        const isKept = bytes.length > COPY_BYTES;
-        this.#pushedBytes += bytes.length;
-        this.push(isKept ? bytes : Buffer.from(bytes));
-        this.#releaseRead(this.readableLength);
-        return isKept;
+      handleData: (bytes) => this.#take(bytes),
+      handleFin: () => {
+        this.#pushGathered();
+        this.push(null);
       },
-      handleFin: () => this.push(null),
       handleStop: (reason) => {
         this.#stopReason = reason;
         this.#isStopHeard = this.emit('stop', reason);
@@ -162,12 +174,51 @@ export class MuxStream extends Duplex {
     };
   }
 
-  /** Credit goes back for what the program has taken, not for what lies in the readable side's buffer. */
-  #releaseRead(heldBytes: number): void {
-    const bytes = this.#pushedBytes - heldBytes - this.#releasedBytes;
+  /** Bytes that came, lent for the call unless it returns true. */
+  #take(bytes: Buffer): boolean {
+    this.#takenBytes += bytes.length;
+    const isView = keepView(bytes);
+    if (isView) {
+      this.#pushGathered();
+      this.#views += 1;
+      this.#push(bytes);
+    } else if (this.#gathered.byteCount === 0 && this.#pieces < MAX_PIECES + this.readableLength / BLOCK_BYTES) {
+      this.#push(copyOf(bytes));
+    } else {
+      this.#gathered.pushCopy(bytes);
+      const heldBytes = this.readableLength + this.#gathered.byteCount;
+      const isAwaited = this.#missedBytes > 0 && heldBytes >= this.#missedBytes;
+      if (isAwaited || this.#gathered.byteCount >= BLOCK_BYTES) this.#pushGathered();
+    }
+    this.#releaseRead();
+    return isView;
+  }
+
+  #pushGathered(): void {
+    if (this.#gathered.byteCount > 0) this.#push(this.#gathered.shiftAll());
+  }
+
+  #push(bytes: Buffer): void {
+    this.#pieces += 1;
+    this.push(bytes);
+  }
+
+  /** Credit goes back for what the program has taken, not for what lies here. */
+  #releaseRead(): void {
+    if (this.readableLength === 0) {
+      this.#pieces = 0;
+      this.#dropViews();
+    }
+    // A program that waits for more than a window gets credit for what lies here already, or it would wait for ever.
+    const heldBytes = this.#missedBytes > 0 ? 0 : this.readableLength + this.#gathered.byteCount;
+    const bytes = this.#takenBytes - heldBytes - this.#releasedBytes;
     if (bytes <= 0) return;
     this.#releasedBytes += bytes;
     this.#stream.release(bytes);
+  }
+
+  #dropViews(): void {
+    for (; this.#views > 0; this.#views -= 1) dropView();
   }
 
   #settleWrites(error: Error | null): void {
@@ -180,4 +231,11 @@ export class MuxStream extends Duplex {
     else onWritten?.(error);
     onFinished?.(error);
   }
+}
+
+/** A copy that keeps nothing else alive, as one of Node's pool would. */
+function copyOf(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }

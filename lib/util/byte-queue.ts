@@ -54,14 +54,27 @@ export class ByteQueue {
   /** Appends bytes, which are lent for the call unless it returns true: then a view of them is kept. */
   push(bytes: Buffer): boolean {
     const isView = keepView(bytes);
-    if (isView) {
-      this.#close();
-      this.#blocks.push({ bytes, isView });
-    } else {
-      this.#gather(bytes);
+    if (isView) this.#add({ bytes, isView });
+    else this.pushCopy(bytes);
+    return isView;
+  }
+
+  /** Appends bytes that are the queue's own from now on. */
+  pushOwned(bytes: Buffer): void {
+    if (bytes.length < SMALLEST_VIEW_BYTES) this.pushCopy(bytes);
+    else this.#add({ bytes, isView: false });
+  }
+
+  /** Appends a copy. */
+  pushCopy(bytes: Buffer): void {
+    for (let rest = bytes; rest.length > 0; ) {
+      this.#open ??= this.#newBlock(bytes.length);
+      const copied = rest.copy(this.#open, this.#openBytes);
+      this.#openBytes += copied;
+      if (this.#openBytes === this.#open.length) this.#close();
+      rest = rest.subarray(copied);
     }
     this.#byteCount += bytes.length;
-    return isView;
   }
 
   /** Takes the oldest bytes, at most `maxBytes` of them and at most a block; null where none wait. */
@@ -80,6 +93,18 @@ export class ByteQueue {
     return { bytes: block.bytes.subarray(0, maxBytes), isView: false };
   }
 
+  /** Takes all that waits, in one piece. */
+  shiftAll(): Buffer {
+    this.#close();
+    const [first] = this.#blocks;
+    const bytes =
+      first !== undefined && this.#blocks.length === 1 && !first.isView
+        ? first.bytes
+        : Buffer.concat(this.#blocks.map((block) => block.bytes));
+    this.clear();
+    return bytes;
+  }
+
   /** Drops all that waits. */
   clear(): void {
     for (const { isView } of this.#blocks) if (isView) dropView();
@@ -89,14 +114,10 @@ export class ByteQueue {
     this.#byteCount = 0;
   }
 
-  #gather(bytes: Buffer): void {
-    for (let rest = bytes; rest.length > 0; ) {
-      this.#open ??= this.#newBlock(bytes.length);
-      const copied = rest.copy(this.#open, this.#openBytes);
-      this.#openBytes += copied;
-      if (this.#openBytes === this.#open.length) this.#close();
-      rest = rest.subarray(copied);
-    }
+  #add(block: QueuedBlock): void {
+    this.#close();
+    this.#blocks.push(block);
+    this.#byteCount += block.bytes.length;
   }
 
   #newBlock(neededBytes: number): Buffer {

@@ -1,4 +1,5 @@
 /** The real command line that hostile peers connect to, with local programs of every kind behind its forwards. */
+import { mkdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -49,11 +50,15 @@ export async function startTarget(t: Teardown, options: readonly string[] = []):
   for (const [name, handle] of Object.entries(services)) {
     await localServer(context, handle, { path: join(folder, name), backlog: 4096 });
   }
+  // A file that cannot be written: the first rotation would replace a folder.
+  const stuck = join(folder, 'stuck.log');
+  mkdirSync(`${stuck}.1`);
   const forwards = ['echo', 'deaf', 'tap', 'source'].flatMap((name) => ['-i', `${name}:${join(folder, name)}`]);
   const path = join(folder, 'channel.sock');
   const vproxy = new VproxyProcess([
     ...['-c', `unix-listen:${path}`, ...forwards, '-o', 'out:0'],
     ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `gone:${join(folder, 'gone')}`],
+    ...['-i', `stuck:file:${stuck},rotate=4K,keep=1`, '-i', 'sleep:exec:exec sleep 86400'],
     // A path that leads through a socket.
     ...['-i', `broken:${join(folder, 'echo', 'x')}`, ...options],
   ]);

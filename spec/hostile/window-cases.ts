@@ -1,16 +1,14 @@
 /** Ways to make the process hold bytes: windows that are filled, and credit that is given without reading (R-FLOW-2 to R-FLOW-5, R-FLOW-8). */
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { eventually } from '../helpers/eventually.js';
-import type { SeenFrame } from '../helpers/frame-log.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { ALL_STREAMS_MEMORY_BYTES, FLOOD, type HostileCase, WINDOWS_MEMORY_BYTES } from './case.js';
+import { Credits, openAll } from './credits.js';
 
-const { ACCEPT, CREDIT, RESET } = FRAME_TYPE;
+const { RESET } = FRAME_TYPE;
 
 /** A type that nobody knows: it needs no credit. */
 const UNKNOWN = 0x90;
 
-const FIRST_CREDIT_BYTES = 65_536;
 /** Most of the receive budget of a channel. */
 const GROWN_BYTES = 40 * 2 ** 20;
 
@@ -18,45 +16,6 @@ const GROWN_BYTES = 40 * 2 ** 20;
 const GROWTH_MS = 1500;
 
 const REASON = { code: 'cancelled', message: '' };
-
-/** What this peer may still send, as the process grants it. */
-class Credits {
-  readonly #totals = new Map<number, number>([[0, 2 ** 20]]);
-  readonly #sent = new Map<number, number>();
-
-  take({ type, streamId, payload }: SeenFrame): void {
-    if (type === CREDIT) this.#totals.set(streamId, Number(payload.readBigUInt64BE()));
-  }
-
-  left(id: number): number {
-    const own = (this.#totals.get(id) ?? FIRST_CREDIT_BYTES) - (this.#sent.get(id) ?? 0);
-    return Math.min(own, (this.#totals.get(0) ?? 0) - (this.#sent.get(0) ?? 0));
-  }
-
-  /** All that was granted to streams beyond what was sent on them, in bytes. */
-  get open(): number {
-    let sum = 0;
-    for (const [id, total] of this.#totals) if (id !== 0) sum += total - (this.#sent.get(id) ?? 0);
-    return sum;
-  }
-
-  count(id: number, bytes: number): void {
-    for (const key of [0, id]) this.#sent.set(key, (this.#sent.get(key) ?? 0) + bytes);
-  }
-}
-
-/** Opens streams and waits for their answers, in groups that the bounds of the process let through. */
-async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
-  const ids = Array.from({ length: count }, (_, index) => 2 * index + 1);
-  for (let from = 0; from < count; from += 200) {
-    const group = ids.slice(from, from + 200);
-    for (const id of group) peer.sendOpen(id, service);
-    const accepted = () => peer.log.frames.filter(({ type }) => type === ACCEPT).length;
-    await eventually(() => accepted() >= group.length, { intervalMs: 2, what: `${group.length} ACCEPTs` });
-    peer.log.take();
-  }
-  return ids;
-}
 
 /** Sends one piece on a stream where the credit is enough. */
 function sendPiece(peer: SocketPeer, credits: Credits, id: number, bytes: number): boolean {

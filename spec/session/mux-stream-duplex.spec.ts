@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import { PassThrough, Readable, Transform } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { Budget } from '../../lib/session/budget.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
+import { heapBytes } from '../helpers/heap.js';
 import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
 /** A pair and the two ends of one stream between them. */
@@ -339,4 +341,71 @@ test('open throws when there is no session any more', (t) => {
   const { session } = pair.a;
   session.end(new VproxyError('shutdown', 'bye'));
   t.throws(() => MuxStream.open(session, 'x'), { code: 'no-session' });
+});
+
+/** Writes bytes in frames of one byte each, and has them delivered. */
+async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; at += 1) {
+    stream.write(bytes.subarray(at, at + 1));
+    if (at % 512 === 511) await carryOn(pair);
+  }
+  await carryOn(pair);
+}
+
+test.serial('what programs do not read takes about its bytes, in frames of one byte each', async (t) => {
+  const { pair, near, far } = await join();
+  const remote: MuxStream[] = [far];
+  pair.b.session.on('stream', (stream) => remote.push(MuxStream.accept(pair.b.session, stream)));
+  const streams = [near, ...Array.from({ length: 24 }, () => MuxStream.open(pair.a.session, 'x'))];
+  const bytes = pattern(60_000);
+  // What a stream takes by itself is not counted.
+  for (const stream of streams) await writeSingly(pair, stream, pattern(100));
+  const before = await heapBytes();
+  for (const stream of streams) await writeSingly(pair, stream, bytes);
+  const grownBytes = (await heapBytes()) - before;
+  t.true(grownBytes < 1.3 * streams.length * bytes.length, `${grownBytes} for ${streams.length * bytes.length} bytes`);
+  for (const stream of remote) t.true((stream.read() as Buffer).subarray(100).equals(bytes));
+});
+
+test('bytes that came one by one are read in pieces of any size, one above the window too', async (t) => {
+  for (const streamCredit of [1024, 65_536]) {
+    const { pair, near, far } = await join({ limits: { streamCredit } });
+    const bytes = pattern(100_000, 5);
+    const read: Buffer[] = [];
+    const sizes = [1, 100, 3000, 70_000, 5];
+    let next = 0;
+    far.on('readable', () => {
+      for (;;) {
+        const chunk = far.read(sizes[next % sizes.length]) as Buffer | null;
+        if (chunk === null) return;
+        read.push(chunk);
+        next += 1;
+      }
+    });
+    const isOver = finished(far, { writable: false });
+    for (let at = 0; at < bytes.length; at += 1) {
+      if (!near.write(bytes.subarray(at, at + 1))) await carryOn(pair);
+    }
+    near.end();
+    await carryUntil(pair, isOver);
+    t.true(Buffer.concat(read).equals(bytes));
+    t.true(read.some(({ length }) => length === 70_000));
+  }
+});
+
+test('a program that stops its flow, and goes on, gets every byte once', async (t) => {
+  const { pair, near, far } = await join();
+  const bytes = pattern(30_000, 9);
+  const read: Buffer[] = [];
+  far.on('data', (chunk: Buffer) => {
+    read.push(chunk);
+    if (read.length % 7 !== 0) return;
+    far.pause();
+    void setImmediate().then(() => far.resume());
+  });
+  const isOver = finished(far, { writable: false });
+  await writeSingly(pair, near, bytes);
+  near.end();
+  await carryUntil(pair, isOver);
+  t.true(Buffer.concat(read).equals(bytes));
 });

@@ -1,0 +1,48 @@
+/** A hostile peer that keeps within its credit: what it may send, and how it opens many streams. */
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { eventually } from '../helpers/eventually.js';
+import type { SeenFrame } from '../helpers/frame-log.js';
+import type { SocketPeer } from '../helpers/socket-peer.js';
+
+const { ACCEPT, CREDIT } = FRAME_TYPE;
+
+const FIRST_CREDIT_BYTES = 65_536;
+
+/** What this peer may still send, as the process grants it. */
+export class Credits {
+  readonly #totals = new Map<number, number>([[0, 2 ** 20]]);
+  readonly #sent = new Map<number, number>();
+
+  take({ type, streamId, payload }: SeenFrame): void {
+    if (type === CREDIT) this.#totals.set(streamId, Number(payload.readBigUInt64BE()));
+  }
+
+  left(id: number): number {
+    const own = (this.#totals.get(id) ?? FIRST_CREDIT_BYTES) - (this.#sent.get(id) ?? 0);
+    return Math.min(own, (this.#totals.get(0) ?? 0) - (this.#sent.get(0) ?? 0));
+  }
+
+  /** All that was granted to streams beyond what was sent on them, in bytes. */
+  get open(): number {
+    let sum = 0;
+    for (const [id, total] of this.#totals) if (id !== 0) sum += total - (this.#sent.get(id) ?? 0);
+    return sum;
+  }
+
+  count(id: number, bytes: number): void {
+    for (const key of [0, id]) this.#sent.set(key, (this.#sent.get(key) ?? 0) + bytes);
+  }
+}
+
+/** Opens streams and waits for their answers, in groups that the bounds of the process let through. */
+export async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
+  const ids = Array.from({ length: count }, (_, index) => 2 * index + 1);
+  for (let from = 0; from < count; from += 200) {
+    const group = ids.slice(from, from + 200);
+    for (const id of group) peer.sendOpen(id, service);
+    const accepted = () => peer.log.frames.filter(({ type }) => type === ACCEPT).length;
+    await eventually(() => accepted() >= group.length, { intervalMs: 2, what: `${group.length} ACCEPTs` });
+    peer.log.take();
+  }
+  return ids;
+}

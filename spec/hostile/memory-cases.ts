@@ -1,0 +1,75 @@
+/** The most of the smallest pieces: everything of a peer that the process keeps, at the greatest cost for a byte of it. */
+import { Buffer } from 'node:buffer';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FrameStamp } from '../helpers/frame-stamp.js';
+import type { SocketPeer } from '../helpers/socket-peer.js';
+import type { HostileCase } from './case.js';
+import { Credits, openAll } from './credits.js';
+
+const { DATA, RESET } = FRAME_TYPE;
+
+/** How many streams there are, and what each of them is sent. */
+export interface MemoryScale {
+  readonly streams: number;
+  readonly bytesPerStream: number;
+}
+
+/** What a stream may hold for each byte of payload, whatever the frames. */
+const GROWTH = 1.3;
+
+/** Besides: garbage that is not collected yet, and what many streams need by themselves. */
+const REST_BYTES = 24 * 2 ** 20;
+const STREAM_BYTES = 32_768;
+
+const BATCH_BYTES = 131_072;
+
+const REASON = { code: 'cancelled', message: '' };
+
+/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit goes. */
+async function dribble(peer: SocketPeer, credits: Credits, id: number, bytes: number, frameBytes: number) {
+  const stamp = new FrameStamp(peer.frame(DATA, id, Buffer.alloc(frameBytes, '\n')), BATCH_BYTES);
+  peer.sequence -= 1;
+  for (let left = Math.floor(bytes / frameBytes); left > 0; ) {
+    const room = Math.min(left, stamp.count, Math.floor(credits.left(id) / frameBytes));
+    if (room < 1) {
+      await peer.ping(30_000);
+      continue;
+    }
+    peer.write(stamp.next(peer, room));
+    credits.count(id, room * frameBytes);
+    left -= room;
+    await peer.drain(30_000);
+  }
+  peer.log.take();
+}
+
+/** DATA in frames of `frameBytes` on many streams to a service that takes nothing of it. */
+function tinyFrames(service: string, why: string, frameBytes: number, scale: MemoryScale): HostileCase {
+  const { streams, bytesPerStream } = scale;
+  return {
+    what: `${streams} streams DATA in frames of ${frameBytes} bytes, ${bytesPerStream} bytes each, for ${why}`,
+    code: null,
+    memoryBytes: REST_BYTES + streams * (STREAM_BYTES + GROWTH * bytesPerStream),
+    act: async (peer) => {
+      const credits = new Credits();
+      peer.onFrame = (frame) => credits.take(frame);
+      const ids = await openAll(peer, service, streams);
+      for (const id of ids) await dribble(peer, credits, id, bytesPerStream, frameBytes);
+      await peer.ping(30_000);
+      for (const id of ids) peer.send(RESET, id, REASON);
+      await peer.ping(30_000);
+    },
+  };
+}
+
+/** The cases at a scale. The services are those of `target-process.ts`. */
+export function memoryCases(scale: MemoryScale): readonly HostileCase[] {
+  // Each is a process, or two, of the machine.
+  const fewer = { ...scale, streams: Math.min(scale.streams, 100) };
+  return [
+    tinyFrames('deaf', 'local programs that do not read', 1, scale),
+    tinyFrames('sleep', 'commands that do not read', 1, fewer),
+    tinyFrames('stuck', 'a file that cannot be written', 1, scale),
+    tinyFrames('stuck', 'a file that cannot be written', 3, scale),
+  ];
+}
