@@ -1,6 +1,6 @@
 /**
  * A guest that means ill, as a program of its own: `node dist/spec/helpers/hostile-guest.js WHAT FOLDER` serves the unix
- * sockets `sink` and `source` in FOLDER, which are targets of services of its channel, connects to the channel at
+ * sockets `sink`, `deaf` and `source` in FOLDER, which are targets of services of its channel, connects to the channel at
  * FOLDER/hostile.sock, prints a line when it has begun, and goes on until it is killed. It costs little itself: what is
  * measured beside it is the process that it attacks.
  */
@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import { encodeFrame } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
+import { Credits, dribble, openAll } from './credits.js';
 import { creditPayload } from './frame-maker.js';
 import { FrameStamp } from './frame-stamp.js';
 import { SocketPeer } from './socket-peer.js';
@@ -93,6 +94,21 @@ async function holdStreams(path: string): Promise<void> {
   begun();
 }
 
+/** Fills as many streams as it may with DATA byte by byte, for a service that does not read, and does so again with new ones. */
+async function fillByteByByte(path: string): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  begun();
+  while (!peer.isClosed) {
+    const credits = new Credits();
+    peer.onFrame = (frame) => credits.take(frame);
+    const ids = await openAll(peer, 'deaf', 1000);
+    // In turns, so that all streams hold something all the time.
+    for (let turn = 0; turn < 16; turn += 1) for (const id of ids) await dribble(peer, credits, id, 4096, 1);
+    for (const id of ids) peer.send(RESET, id, { code: 'cancelled', message: '' });
+    await peer.ping(30_000);
+  }
+}
+
 /** Bytes before any session, the same again and again. */
 async function floodBytes(path: string, piece: Buffer): Promise<void> {
   const socket = net.connect({ path }).on('error', () => undefined);
@@ -160,6 +176,7 @@ export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void
       return peer.frame(RESET, 1, { code: 'cancelled', message: '' });
     }),
   'sends DATA byte by byte': (path) => floodData(path, 1),
+  'fills all its streams byte by byte': fillByteByByte,
   'sends DATA in large frames': (path) => floodData(path, 65_536),
   'opens streams to a service that is not there': (path) => openAndReset(path, 'nobody', 500),
   'opens and resets streams': (path) => openAndReset(path, 'sink', 100),
@@ -186,6 +203,7 @@ function serveTargets(folder: string): void {
     const server = net.createServer({ allowHalfOpen: true }, (socket) => handle(socket.on('error', () => undefined)));
     server.listen({ path: join(folder, name), backlog: 4096 });
   };
+  listen('deaf', (socket) => socket.pause());
   listen('sink', (socket) => socket.resume().once('end', () => socket.end()));
   const bytes = Buffer.alloc(65_536);
   listen('source', (socket) => {

@@ -1,12 +1,9 @@
 /** The most of the smallest pieces: everything of a peer that the process keeps, at the greatest cost for a byte of it. */
-import { Buffer } from 'node:buffer';
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { FrameStamp } from '../helpers/frame-stamp.js';
-import type { SocketPeer } from '../helpers/socket-peer.js';
+import { Credits, dribble, openAll } from '../helpers/credits.js';
 import type { HostileCase } from './case.js';
-import { Credits, openAll } from './credits.js';
 
-const { DATA, RESET } = FRAME_TYPE;
+const { RESET } = FRAME_TYPE;
 
 /** How many streams there are, and what each of them is sent. */
 export interface MemoryScale {
@@ -21,27 +18,7 @@ const GROWTH = 1.3;
 const REST_BYTES = 24 * 2 ** 20;
 const STREAM_BYTES = 32_768;
 
-const BATCH_BYTES = 131_072;
-
 const REASON = { code: 'cancelled', message: '' };
-
-/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit goes. */
-async function dribble(peer: SocketPeer, credits: Credits, id: number, bytes: number, frameBytes: number) {
-  const stamp = new FrameStamp(peer.frame(DATA, id, Buffer.alloc(frameBytes, '\n')), BATCH_BYTES);
-  peer.sequence -= 1;
-  for (let left = Math.floor(bytes / frameBytes); left > 0; ) {
-    const room = Math.min(left, stamp.count, Math.floor(credits.left(id) / frameBytes));
-    if (room < 1) {
-      await peer.ping(30_000);
-      continue;
-    }
-    peer.write(stamp.next(peer, room));
-    credits.count(id, room * frameBytes);
-    left -= room;
-    await peer.drain(30_000);
-  }
-  peer.log.take();
-}
 
 /** DATA in frames of `frameBytes` on many streams to a service that takes nothing of it. */
 function tinyFrames(service: string, why: string, frameBytes: number, scale: MemoryScale): HostileCase {

@@ -1,18 +1,14 @@
 /** Many channels in one process: what the guest on one of them does, its neighbours hardly notice. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import type { MuxStream } from '../../lib/session/mux-stream.js';
+import test from 'ava';
 import { within } from '../helpers/eventually.js';
-import { FLOODS, HOSTILE_GUEST, HOSTILITIES } from '../helpers/hostile-guest.js';
+import { FLOODS, HOSTILITIES } from '../helpers/hostile-guest.js';
+import { measureEcho, type Neighbours, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { processorTime } from '../helpers/processor-time.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { echo, localServer, TestProxy } from '../helpers/proxies.js';
-import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { TestProxy } from '../helpers/proxies.js';
 
 /** Quiet and disturbed rounds follow each other; the medians of both are compared. */
 const ROUNDS = 5;
@@ -25,68 +21,8 @@ const PAUSE_MS = 1;
 /** What a neighbour's slowest echoes may come to: twice the quiet value, and what collecting garbage takes meanwhile. */
 const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 
-/** A process with a channel for a guest of each kind, and a stream over the good one's. */
-interface Setup {
-  readonly folder: string;
-  readonly vproxy: VproxyProcess;
-  readonly guest: TestProxy;
-  readonly stream: MuxStream;
-}
-
-async function setUp(t: ExecutionContext): Promise<Setup> {
-  const folder = temporaryFolder(t);
-  await localServer(t, echo, { path: join(folder, 'echo') });
-  const incoming = ['echo', 'sink', 'source'].map((name) => `${name}:${join(folder, name)}`);
-  const channels = ['hostile', 'good'].map((label) => ({
-    label,
-    channel: `unix-listen:${join(folder, label)}.sock`,
-    incoming,
-  }));
-  const vproxy = spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
-  await vproxy.waitForLine(/waiting for the peer on .*good/);
-  const guest = new TestProxy(t, `unix-connect:${join(folder, 'good.sock')}`);
-  await guest.start();
-  const stream = await guest.proxy.connect('echo');
-  t.teardown(() => stream.destroy());
-  return { folder, vproxy, guest, stream };
-}
-
-/** Starts the hostile guest; it has begun. */
-async function startHostile(t: ExecutionContext, what: string, folder: string) {
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, HOSTILE_GUEST), what, folder], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const gone = once(child, 'exit');
-  const killNow = () => child.kill('SIGKILL');
-  // A test process that is given up by the runner must not leave it behind.
-  process.once('exit', killNow);
-  t.teardown(async () => {
-    process.off('exit', killNow);
-    killNow();
-    await gone;
-  });
-  const begun = once(child.stdout, 'data');
-  await within(30_000, 'the hostile guest', Promise.race([begun, gone]));
-  return child;
-}
-
-/**
- * One echo of a byte, in milliseconds. What the two processes waited for a processor is not counted: it is other
- * programs that had it, and says nothing of how the channels share the process.
- */
-async function measureEcho({ vproxy, stream }: Setup): Promise<number> {
-  const waitedMs = () => processorTime(vproxy.pid).waitedMs + processorTime(process.pid).waitedMs;
-  const waitedBeforeMs = waitedMs();
-  const startedAt = performance.now();
-  const answer = once(stream, 'data');
-  stream.write('x');
-  await within(10_000, 'the echo on the good channel', answer);
-  const tookMs = performance.now() - startedAt;
-  return Math.max(0, tookMs - (waitedMs() - waitedBeforeMs));
-}
-
 /** What 99 of 100 echoes take at most, and the processor time of the process meanwhile, both in milliseconds. */
-async function measureRound(setup: Setup): Promise<Round> {
+async function measureRound(setup: Neighbours): Promise<Round> {
   const { ranMs } = processorTime(setup.vproxy.pid);
   const timesMs: number[] = [];
   for (let count = 0; count < ECHOES_PER_ROUND; count += 1) {
@@ -104,7 +40,7 @@ interface Round {
 }
 
 /** The medians of rounds with the hostile guest stopped and running, one after the other. */
-async function measureRounds(setup: Setup, guest: ChildProcess): Promise<{ quiet: Round; beside: Round }> {
+async function measureRounds(setup: Neighbours, guest: ChildProcess): Promise<{ quiet: Round; beside: Round }> {
   const rounds = { quiet: [] as Round[], beside: [] as Round[] };
   for (let round = 0; round < ROUNDS; round += 1) {
     guest.kill('SIGSTOP');
@@ -127,7 +63,7 @@ const median = (values: readonly number[]): number =>
 
 for (const what of Object.keys(HOSTILITIES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
-    const setup = await setUp(t);
+    const setup = await startNeighbours(t);
     const guest = await startHostile(t, what, setup.folder);
     // On a machine that is busy with other things a set of rounds can be spoilt; one that is disturbed each time is not.
     for (let attempt = 1; ; attempt += 1) {
@@ -149,7 +85,7 @@ for (const what of Object.keys(HOSTILITIES)) {
 }
 
 test.serial('a guest that may open no more streams takes none of its neighbour', async (t) => {
-  const { folder, guest } = await setUp(t);
+  const { folder, guest } = await startNeighbours(t);
   await startHostile(t, 'holds as many streams as it may', folder);
   const streams = await Promise.all(Array.from({ length: 300 }, () => guest.proxy.connect('echo')));
   await Promise.all(
@@ -166,7 +102,7 @@ test.serial('a guest that may open no more streams takes none of its neighbour',
 test.serial(
   'a guest that dies in the middle of a frame takes nothing along, and its channel serves the next one',
   async (t) => {
-    const setup = await setUp(t);
+    const setup = await startNeighbours(t);
     const { folder, vproxy } = setup;
     const guest = await startHostile(t, 'sends DATA in large frames', folder);
     guest.kill('SIGKILL');

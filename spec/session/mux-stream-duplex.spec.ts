@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { PassThrough, Readable, Transform } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
-import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { Budget } from '../../lib/session/budget.js';
@@ -401,7 +400,7 @@ test('a program that stops its flow, and goes on, gets every byte once', async (
     read.push(chunk);
     if (read.length % 7 !== 0) return;
     far.pause();
-    void setImmediate().then(() => far.resume());
+    setImmediate(() => far.resume());
   });
   const isOver = finished(far, { writable: false });
   await writeSingly(pair, near, bytes);

@@ -1,11 +1,13 @@
 /** A hostile peer that keeps within its credit: what it may send, and how it opens many streams. */
 import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { eventually } from '../helpers/eventually.js';
-import type { SeenFrame } from '../helpers/frame-log.js';
-import type { SocketPeer } from '../helpers/socket-peer.js';
+import { eventually } from './eventually.js';
+import type { SeenFrame } from './frame-log.js';
+import { FrameStamp } from './frame-stamp.js';
+import type { SocketPeer } from './socket-peer.js';
 
-const { ACCEPT, CREDIT } = FRAME_TYPE;
+const { ACCEPT, CREDIT, DATA } = FRAME_TYPE;
 
+const BATCH_BYTES = 131_072;
 const FIRST_CREDIT_BYTES = 65_536;
 
 /** What this peer may still send, as the process grants it. */
@@ -36,7 +38,8 @@ export class Credits {
 
 /** Opens streams and waits for their answers, in groups that the bounds of the process let through. */
 export async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
-  const ids = Array.from({ length: count }, (_, index) => 2 * index + 1);
+  const first = peer.highestId + 2;
+  const ids = Array.from({ length: count }, (_, index) => first + 2 * index);
   for (let from = 0; from < count; from += 200) {
     const group = ids.slice(from, from + 200);
     for (const id of group) peer.sendOpen(id, service);
@@ -45,4 +48,22 @@ export async function openAll(peer: SocketPeer, service: string, count: number):
     peer.log.take();
   }
   return ids;
+}
+
+/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit goes. */
+export async function dribble(peer: SocketPeer, credits: Credits, id: number, bytes: number, frameBytes: number) {
+  const stamp = new FrameStamp(peer.frame(DATA, id, Buffer.alloc(frameBytes, '\n')), BATCH_BYTES);
+  peer.sequence -= 1;
+  for (let left = Math.floor(bytes / frameBytes); left > 0; ) {
+    const room = Math.min(left, stamp.count, Math.floor(credits.left(id) / frameBytes));
+    if (room < 1) {
+      await peer.ping(30_000);
+      continue;
+    }
+    peer.write(stamp.next(peer, room));
+    credits.count(id, room * frameBytes);
+    left -= room;
+    await peer.drain(30_000);
+  }
+  peer.log.take();
 }

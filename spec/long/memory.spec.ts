@@ -1,0 +1,36 @@
+/** What a peer makes the process keep, at full scale: as many streams as may be open, each with its whole first credit. */
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { measureEcho, startHostile, startNeighbours } from '../helpers/neighbours.js';
+import { peakBytes, resetPeak } from '../helpers/process-memory.js';
+import { memoryCases } from '../hostile/memory-cases.js';
+import { runTable } from '../hostile/run-table.js';
+
+const LASTS_MS = 60_000;
+const PAUSE_MS = 1;
+const BOUND_BYTES = 256 * 2 ** 20;
+
+test.serial('for a minute a guest fills all its streams byte by byte: the process stays under 256 MiB', async (t) => {
+  const setup = await startNeighbours(t);
+  await startHostile(t, 'fills all its streams byte by byte', setup.folder);
+  resetPeak(setup.vproxy.pid);
+  const timesMs: number[] = [];
+  for (const untilMs = performance.now() + LASTS_MS; performance.now() < untilMs; ) {
+    timesMs.push(await measureEcho(setup));
+    await delay(PAUSE_MS);
+  }
+  timesMs.sort((one, other) => one - other);
+  const echoMs = (share: number) => (timesMs[Math.ceil(share * timesMs.length) - 1] ?? 0).toFixed(2);
+  const peak = peakBytes(setup.vproxy.pid);
+  t.log(`${peak >> 20} MiB; ${timesMs.length} echoes of the neighbour: ${echoMs(0.5)} ms, 99 %: ${echoMs(0.99)} ms`);
+  t.true(peak < BOUND_BYTES);
+  t.deepEqual(
+    setup.vproxy.lines.filter((line) => /good: .* ended|internal: /.test(line)),
+    [],
+  );
+});
+
+const cases = memoryCases({ streams: 1000, bytesPerStream: 65_536 });
+
+// Each has a process of its own: what a stuck file brought before stays.
+runTable(cases, cases.length);
