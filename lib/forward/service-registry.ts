@@ -35,11 +35,15 @@ export class ServiceRegistry {
 
   /** Offers a service. Throws `bad-argument` for a name that is taken. */
   add(service: string, handler: ServiceHandler): void {
-    if (this.#handlers.has(service)) {
-      throw new VproxyError('bad-argument', `service ${service} is offered twice; each service has one -i`);
-    }
+    this.requireFree(service);
     this.#handlers.set(service, handler);
     this.#onChange();
+  }
+
+  /** Throws `bad-argument` for a name that is taken. */
+  requireFree(service: string): void {
+    if (!this.#handlers.has(service)) return;
+    throw new VproxyError('bad-argument', `service ${service} is offered twice; each service has one -i`);
   }
 
   /** Offers a service no more, if `handler` is who serves it. */

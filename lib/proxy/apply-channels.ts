@@ -1,4 +1,5 @@
 /** From the channels that there are to those that are wanted, all or nothing. */
+import { toVproxyError, VproxyError } from '../errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { type ChannelOptions, labelTaken } from './channel-options.js';
 import { changedPolicies } from './channel-policy.js';
@@ -25,9 +26,17 @@ export interface ChannelChanges {
 /** What is done to a proxy. */
 export interface ChannelHolder {
   readonly channels: ReadonlyMap<string, ProxyChannel>;
-  /** Throws `bad-argument`. */
+  /** The labels that belong to groups in the wanted set. */
+  readonly groupLabels: readonly string[];
+  /** Aborted when the proxy stops: what is not in force by then is taken back. */
+  readonly signal: AbortSignal;
+  /** Throws `bad-argument` or `bad-file`. */
   create(options: ChannelOptions): ProxyChannel;
-  hold(channel: ProxyChannel): void;
+  /** Makes the folders that a channel needs; gives what takes that back. Throws `address-…` codes. */
+  makeFolders(options: ChannelOptions): () => void;
+  /** Lets channels go and holds others. Never throws. */
+  commit(going: readonly ProxyChannel[], coming: readonly ProxyChannel[]): void;
+  /** Ends a channel that it has let go. Never rejects. */
   end(channel: ProxyChannel): Promise<void>;
 }
 
@@ -39,36 +48,84 @@ interface ForwardChange {
 
 /**
  * In order: everything new is made, which finds what is not valid; what goes stops listening, so that its addresses are
- * free; what comes listens. Until then all can be taken back. Then what goes is ended, forwards when their streams have
- * ended, and new channels are opened. What was added while it ran, and not by this function, stays as it is.
+ * free; what comes listens, and new channels are opened. A failure up to there takes all of it back. Then the new set is
+ * put in force within one turn, by steps that cannot fail; and what went is ended, forwards when their streams have
+ * ended. What was added while it ran, and not by this function, stays as it is.
  */
 export async function applyChannels(wanted: readonly ChannelOptions[], holder: ChannelHolder): Promise<ChannelChanges> {
   const plan = makePlan(wanted, holder);
-  const goingForwards = [
-    ...plan.removedForwards,
-    ...plan.goingChannels.flatMap((channel) => channel.forwards.active.map((entry) => ({ channel, entry }))),
-  ];
-  for (const { entry } of goingForwards) entry.forward.pause();
-  const begun: (() => Promise<void>)[] = [];
+  const preparation = new Preparation(plan);
+  let adoptions: readonly (() => void)[];
   try {
-    for (const { channel, entry } of plan.addedForwards) {
-      await channel.forwards.start(entry);
-      begun.push(() => channel.forwards.remove(entry, false));
-    }
-    for (const channel of plan.comingChannels) {
-      begun.push(() => channel.stop());
-      await channel.listen();
-    }
-    for (const channel of plan.comingChannels) {
-      if (!isReplacement(channel, plan)) await channel.open();
-    }
+    await preparation.run(holder);
+    // Nothing is awaited between these checks and the commit that relies on them.
+    adoptions = plan.adoptions.map(({ channel, made }) => channel.prepareAdoption(made));
   } catch (error) {
-    for (const undo of begun.reverse()) await undo();
-    for (const { entry } of goingForwards) await entry.forward.start();
-    throw error;
+    throw describeRollback(error, await preparation.rollBack());
   }
-  await commit(plan, holder);
+  commit(plan, adoptions, holder);
+  await Promise.all(plan.goingChannels.map((channel) => holder.end(channel)));
+  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.openPatiently();
   return describe(plan);
+}
+
+/** All of a plan that may fail, and how it is taken back. `run` once; after its failure, or one behind it, `rollBack` once. */
+class Preparation {
+  readonly #plan: Plan;
+  readonly #folders: (() => void)[] = [];
+  readonly #paused: ForwardChange[] = [];
+  readonly #begun: (() => Promise<void>)[] = [];
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+  }
+
+  async run(holder: ChannelHolder): Promise<void> {
+    const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
+    const requireRunning = () => {
+      if (holder.signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
+    };
+    for (const options of wanted) this.#folders.push(holder.makeFolders(options));
+    for (const change of removedForwards) this.#pause(change);
+    for (const channel of goingChannels) for (const entry of channel.forwards.active) this.#pause({ channel, entry });
+    for (const { channel, entry } of addedForwards) {
+      await channel.forwards.start(entry);
+      this.#begun.push(() => channel.forwards.remove(entry, false));
+      requireRunning();
+    }
+    for (const channel of comingChannels) {
+      this.#begun.push(() => channel.stop());
+      await channel.listen();
+      requireRunning();
+    }
+    for (const channel of comingChannels) {
+      if (!isReplacement(channel, this.#plan)) await channel.open();
+      requireRunning();
+    }
+  }
+
+  #pause(change: ForwardChange): void {
+    this.#paused.push(change);
+    change.channel.forwards.pause(change.entry);
+  }
+
+  /** Resolved with why forwards that were paused do not listen again; they try on. Never rejects. */
+  async rollBack(): Promise<VproxyError[]> {
+    // One that does not end in order must not keep the others from it.
+    await Promise.allSettled(this.#begun.map((undo) => undo()));
+    for (const undo of this.#folders) undo();
+    const failures = await Promise.all(this.#paused.map(({ channel, entry }) => channel.forwards.resume(entry)));
+    return failures.filter((failure) => failure !== null);
+  }
+}
+
+/** Why a set could not be had; with what could not be taken back, where there is such a thing. */
+function describeRollback(cause: unknown, [first, ...others]: readonly VproxyError[]): unknown {
+  if (first === undefined) return cause;
+  const { code, message } = toVproxyError(cause);
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  const text = `${message}; a forward does not listen again, and tries on: ${first.message}${more}`;
+  return new VproxyError(code, text, { cause });
 }
 
 /** A channel that stays, what its keys, rules and permissions are to be, and for which services these are other ones. */
@@ -76,9 +133,12 @@ interface Adoption {
   readonly channel: ProxyChannel;
   readonly made: ProxyChannel;
   readonly services: readonly string[];
+  /** Its forwards that are wanted. */
+  readonly forwards: readonly ForwardEntry[];
 }
 
 interface Plan {
+  readonly wanted: readonly ChannelOptions[];
   readonly adoptions: readonly Adoption[];
   readonly goingChannels: readonly ProxyChannel[];
   readonly comingChannels: readonly ProxyChannel[];
@@ -103,16 +163,16 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
       comingChannels.push(made);
       continue;
     }
-    channel.isDeclared = true;
     kept.add(channel);
-    adoptions.push({ channel, made, services: changedServices(channel.options, options) });
+    const forwards: ForwardEntry[] = [];
+    adoptions.push({ channel, made, services: changedServices(channel.options, options), forwards });
     const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
     for (const spec of options.forwards ?? []) {
       const key = specText(spec);
       const known = left.get(key);
       left.delete(key);
       if (known === undefined) addedForwards.push({ channel, entry: channel.forwards.create(spec) });
-      else known.isDeclared = true;
+      else forwards.push(known);
     }
     for (const entry of left.values()) if (entry.isDeclared) removedForwards.push({ channel, entry });
   }
@@ -120,15 +180,21 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   const goingChannels = [...holder.channels.values()].filter(
     (channel) => !kept.has(channel) && (channel.isDeclared || coming.has(channel.label)),
   );
-  return { adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
+  const staying = [...holder.channels.values()].filter((channel) => !goingChannels.includes(channel));
+  const taken = staying.find(({ label }) => holder.groupLabels.includes(label));
+  if (taken !== undefined) throw labelTaken(taken.label);
+  return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
 }
 
-async function commit(plan: Plan, holder: ChannelHolder): Promise<void> {
-  for (const { channel, made } of plan.adoptions) channel.adopt(made);
+/** Puts a prepared plan in force: nothing here waits, and nothing can fail. */
+function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelHolder): void {
+  for (const adopt of adoptions) adopt();
+  for (const { channel, forwards } of plan.adoptions) {
+    channel.isDeclared = true;
+    for (const entry of forwards) entry.isDeclared = true;
+  }
   for (const { channel, entry } of plan.removedForwards) void channel.forwards.remove(entry, true);
-  for (const channel of plan.goingChannels) await holder.end(channel);
-  for (const channel of plan.comingChannels) holder.hold(channel);
-  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.openPatiently();
+  holder.commit(plan.goingChannels, plan.comingChannels);
 }
 
 const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>

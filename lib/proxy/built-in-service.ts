@@ -36,6 +36,16 @@ export class BuiltInService<P> {
     this.#options = options;
   }
 
+  /**
+   * Gives what puts a permission in force by `allow`: called in the same turn, it cannot fail. Throws `bad-argument` where
+   * another has the name.
+   */
+  prepare(permission: P | null): () => void {
+    const { name, registry } = this.#options;
+    if (permission !== null && this.#permission === null) registry.requireFree(name);
+    return () => this.allow(permission);
+  }
+
   /** Puts a permission in force, for the streams opened from now on; null offers the service no more. Throws `bad-argument` where another has its name. */
   allow(permission: P | null): void {
     const { name, registry } = this.#options;

@@ -1,4 +1,5 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
+import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Forward } from '../forward/forward.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
@@ -7,13 +8,17 @@ import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/session-stream.js';
-import type { Clock } from '../util/clock.js';
+import { Backoff } from '../util/backoff.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import type { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardStatus } from './status.js';
 
 /** A forward that drains is looked at this often. */
 const DRAIN_POLL_MS = 100;
+
+/** Between attempts to put a forward in force again. */
+const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
 
 export interface ForwardTableOptions {
   /** The label of the channel. */
@@ -49,6 +54,8 @@ export interface ForwardEntry {
 export class ForwardTable {
   readonly #options: ForwardTableOptions;
   readonly #entries = new Map<string, ForwardEntry>();
+  /** Those that are to be resumed once more, after a while. */
+  readonly #resuming = new Map<ForwardEntry, CancelTimer>();
 
   constructor(options: ForwardTableOptions) {
     this.#options = options;
@@ -80,11 +87,25 @@ export class ForwardTable {
     if (this.#entries.get(entry.id) !== entry) await this.#stop(entry);
   }
 
+  /** Takes no new streams for a forward, until `resume`. */
+  pause(entry: ForwardEntry): void {
+    this.#cancelResuming(entry);
+    entry.forward.pause();
+  }
+
+  /**
+   * Puts a forward that was paused in force again. Resolved with null, or with why that cannot be (`address-…` codes or
+   * `bad-argument`): it is tried again then, with a back-off, until it can be or the forward goes.
+   */
+  resume(entry: ForwardEntry): Promise<VproxyError | null> {
+    return this.#resume(entry, new Backoff(RESUMING));
+  }
+
   /** Takes a forward out: with `isDraining` when its open streams have ended, else at once, with a reset of what is open. */
   async remove(entry: ForwardEntry, isDraining: boolean): Promise<void> {
     if (isDraining) {
       entry.isDraining = true;
-      entry.forward.pause();
+      this.pause(entry);
       while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
     }
     if (this.#entries.delete(entry.id)) await this.#stop(entry);
@@ -129,7 +150,30 @@ export class ForwardTable {
     }));
   }
 
+  async #resume(entry: ForwardEntry, backoff: Backoff): Promise<VproxyError | null> {
+    const isWanted = () => this.#entries.get(entry.id) === entry && !entry.isDraining;
+    if (!isWanted()) return null;
+    try {
+      await entry.forward.start();
+      // What began to listen after `stop` or `remove` had looked at it.
+      if (!isWanted()) entry.forward.pause();
+      return null;
+    } catch (error) {
+      if (isWanted()) {
+        const again = () => void this.#resume(entry, backoff);
+        this.#resuming.set(entry, this.#options.clock.schedule(backoff.next(), again));
+      }
+      return toVproxyError(this.#options.addresses.explain(error, entry));
+    }
+  }
+
+  #cancelResuming(entry: ForwardEntry): void {
+    this.#resuming.get(entry)?.();
+    this.#resuming.delete(entry);
+  }
+
   async #stop(entry: ForwardEntry): Promise<void> {
+    this.#cancelResuming(entry);
     this.#options.addresses.remove(entry);
     await entry.forward.stop();
   }

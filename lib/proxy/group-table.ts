@@ -16,7 +16,9 @@ export interface GroupTableHost extends GroupHost {
 export interface GroupPlan {
   /** Channels that were asked for themselves, and those of sockets that had one already. */
   readonly channels: readonly ChannelOptions[];
-  /** Puts the groups in force, and gives those that are to be started. */
+  /** The labels of the groups. */
+  readonly labels: readonly string[];
+  /** Puts the groups in force, and gives those that are to be started. Never throws. */
   commit(): ChannelGroup[];
 }
 
@@ -83,6 +85,7 @@ export class GroupTable {
     });
     return {
       channels: [...plain, ...members.map(({ group, label }) => group.optionsFor(label))],
+      labels: groups.map(({ label }) => label),
       commit: () => {
         const kept = new Set([...this.#groups.values()].filter((group) => groups.includes(group)));
         for (const group of this.#groups.values()) if (!kept.has(group)) group.stop();

@@ -9,18 +9,39 @@ import { makeSocketFolder } from '../util/socket-folder.js';
 export class OwnFolders {
   readonly #folders = new Map<string, Set<string>>();
 
-  /** Makes what is missing for the unix sockets that `forwards` listen on. Throws `address-…` codes. */
-  make(label: string, forwards: readonly ForwardSpec[]): void {
-    for (const { direction, endpoint } of forwards) {
-      if (direction !== 'outgoing' || endpoint.kind !== 'unix' || !makeSocketFolder(endpoint.path)) continue;
-      const folders = this.#folders.get(label) ?? new Set();
-      this.#folders.set(label, folders.add(dirname(endpoint.path)));
+  /**
+   * Makes what is missing for the unix sockets that `forwards` listen on; gives what takes that back, where the folders
+   * are empty. Throws `address-…` codes, and has made nothing then.
+   */
+  make(label: string, forwards: readonly ForwardSpec[]): () => void {
+    const made: string[] = [];
+    const undo = () => this.#remove(label, made);
+    try {
+      for (const { direction, endpoint } of forwards) {
+        if (direction !== 'outgoing' || endpoint.kind !== 'unix' || !makeSocketFolder(endpoint.path)) continue;
+        const folder = dirname(endpoint.path);
+        made.push(folder);
+        this.#folders.set(label, (this.#folders.get(label) ?? new Set()).add(folder));
+      }
+    } catch (error) {
+      undo();
+      throw error;
     }
+    return undo;
   }
 
   /** Removes those that were made for a channel, unless there is still something in them. */
   remove(label: string): void {
-    const folders = this.#folders.get(label) ?? new Set();
+    this.#remove(label, [...(this.#folders.get(label) ?? [])]);
+  }
+
+  /** Removes those of all channels. */
+  removeAll(): void {
+    for (const label of [...this.#folders.keys()]) this.remove(label);
+  }
+
+  #remove(label: string, folders: readonly string[]): void {
+    const kept = this.#folders.get(label);
     for (const folder of folders) {
       try {
         rmdirSync(folder);
@@ -28,13 +49,8 @@ export class OwnFolders {
         // The channel may have a successor, whose sockets are there already.
         if (systemCode(error) === 'ENOTEMPTY') continue;
       }
-      folders.delete(folder);
+      kept?.delete(folder);
     }
-    if (folders.size === 0) this.#folders.delete(label);
-  }
-
-  /** Removes those of all channels. */
-  removeAll(): void {
-    for (const label of [...this.#folders.keys()]) this.remove(label);
+    if (kept?.size === 0) this.#folders.delete(label);
   }
 }

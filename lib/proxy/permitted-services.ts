@@ -24,10 +24,12 @@ export class PermittedServices {
     this.#copy = copyService(options);
   }
 
-  /** Puts permissions in force, for the streams opened from now on. Throws `bad-argument` where a forward has the name of a service. */
-  allow({ exec = null, copy = null }: Permissions): void {
-    this.#exec.allow(exec);
-    this.#copy.allow(copy);
+  /** Gives what puts permissions in force; see {@link BuiltInService.prepare}. Throws `bad-argument` where another has the name of a service. */
+  prepare({ exec = null, copy = null }: Permissions): () => void {
+    const steps = [this.#exec.prepare(exec), this.#copy.prepare(copy)];
+    return () => {
+      for (const step of steps) step();
+    };
   }
 
   /** Loads what serves the services that are offered. */

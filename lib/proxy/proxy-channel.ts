@@ -144,7 +144,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
         })
       : null;
     this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
-    this.#permitted.allow(options);
+    this.#permitted.prepare(options)();
     this.#supervisor = supervise(
       this.address,
       settingsFor(this.address, options, () => this.#keys, identity),
@@ -165,7 +165,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     });
   }
 
-  /** What it is made of, with what `adopt` has changed. */
+  /** What it is made of, with what it has adopted. */
   get options(): ChannelOptions {
     return this.#options;
   }
@@ -214,13 +214,20 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#keys = readKeys(this.#options, this.address);
   }
 
-  /** Takes over the keys of a channel that was made of other options, its rules and permissions, for the streams to come. */
-  adopt(made: ProxyChannel): void {
-    const changed = changedPolicies(this.#options.policies, made.#options.policies);
-    this.#options = made.#options;
-    this.#keys = made.#keys;
-    this.#putGates(changed);
-    this.#permitted.allow(this.#options);
+  /**
+   * Gives what takes over the keys of a channel that was made of other options, its rules and permissions, for the streams
+   * to come: called in the same turn, it cannot fail. Throws `bad-argument` where a service that is now permitted has a
+   * name that is taken.
+   */
+  prepareAdoption(made: ProxyChannel): () => void {
+    const allow = this.#permitted.prepare(made.#options);
+    return () => {
+      const changed = changedPolicies(this.#options.policies, made.#options.policies);
+      this.#options = made.#options;
+      this.#keys = made.#keys;
+      this.#putGates(changed);
+      allow();
+    };
   }
 
   /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */

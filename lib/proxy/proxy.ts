@@ -12,6 +12,7 @@ import { deferred } from '../util/deferred.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent } from '../util/log-event.js';
 import { applyChannels, type ChannelChanges } from './apply-channels.js';
+import type { ChannelGroup } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardEntry } from './forward-table.js';
@@ -115,7 +116,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#groups.stop();
-    await Promise.all([...this.#channels.values()].map((channel) => channel.stop()));
+    // A change that is under way takes back what no channel has yet.
+    await Promise.all([...[...this.#channels.values()].map((channel) => channel.stop()), this.#changes]);
     this.#folders.removeAll();
   }
 
@@ -176,16 +178,21 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   async apply(channels: readonly ChannelOptions[]): Promise<ChannelChanges> {
     const [changes, newGroups] = await this.#change(async () => {
       const plan = this.#groups.plan(channels, this.listChannels());
-      for (const { label, group = null, forwards = [] } of plan.channels) {
-        if (group !== null && label !== undefined) this.#folders.make(label, forwards);
-      }
+      let begun: ChannelGroup[] = [];
       const done = await applyChannels(plan.channels, {
         channels: this.#channels,
+        groupLabels: plan.labels,
+        signal: this.#stopping.signal,
         create: (options) => this.#create(options),
-        hold: (channel) => this.#hold(channel),
-        end: (channel) => this.#end(channel),
+        makeFolders: (options) => this.#makeFolders(options),
+        commit: (going, coming) => {
+          for (const { label } of going) this.#channels.delete(label);
+          for (const channel of coming) this.#channels.set(channel.label, channel);
+          begun = plan.commit();
+        },
+        end: (channel) => this.#end(channel).catch((error: unknown) => this.#logFailure(channel, toVproxyError(error))),
       });
-      return [done, plan.commit()] as const;
+      return [done, begun] as const;
     });
     await Promise.all(newGroups.map((group) => group.start()));
     return changes;
@@ -330,7 +337,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       const channels = [...this.#channels.values()];
       // A group may find a socket that works.
       if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
-      else this.emit('log', failure(channel.label, reason));
+      else this.#logFailure(channel, reason);
     });
     return channel;
   }
@@ -348,14 +355,18 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   async #begin(channel: ProxyChannel): Promise<void> {
     this.#hold(channel);
     try {
-      const { group = null, forwards = [] } = channel.options;
-      if (group !== null) this.#folders.make(channel.label, forwards);
+      this.#makeFolders(channel.options);
       await channel.listen();
       await channel.open();
     } catch (error) {
       await this.#end(channel);
       throw error;
     }
+  }
+
+  /** Makes the folders of a group's channel; gives what takes that back. Throws `address-…` codes. */
+  #makeFolders({ label = DEFAULT_LABEL, group = null, forwards = [] }: ChannelOptions): () => void {
+    return group === null ? () => undefined : this.#folders.make(label, forwards);
   }
 
   async #end(channel: ProxyChannel): Promise<void> {
@@ -378,6 +389,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return work();
   }
 
+  #logFailure({ label: channel }: ProxyChannel, { code, message }: VproxyError): void {
+    const event = { level: 'error', event: 'channel-failed', message: `${channel}: ${message}` } as const;
+    this.emit('log', { ...event, fields: { channel, code } });
+  }
+
   #find(label?: string): ProxyChannel {
     const [only] = this.#channels.values();
     const found = label === undefined ? (this.#channels.size === 1 ? only : undefined) : this.#channels.get(label);
@@ -395,8 +411,3 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     throw new VproxyError('not-found', `there is no forward ${escapeText(id, 80)}`);
   }
 }
-
-const failure = (channel: string, reason: VproxyError): LogEvent => {
-  const { code, message } = toVproxyError(reason);
-  return { level: 'error', event: 'channel-failed', message: `${channel}: ${message}`, fields: { channel, code } };
-};

@@ -1,0 +1,280 @@
+/** A set of channels that cannot be had: whichever step fails, what was serves on, and nothing of the new is left. */
+import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { toVproxyError } from '../../lib/errors.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
+import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
+import { type Clock, systemClock } from '../../lib/util/clock.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** A host with a channel of each fate, and with a second set of channels in which nothing is wrong. */
+interface Setup {
+  readonly host: Proxy;
+  /** Gives the path of a name in the folder of the test. */
+  readonly at: (name: string) => string;
+  /** Replaces the channels of the second set that have these labels. */
+  readonly wanted: (changes?: Readonly<Record<string, Partial<ChannelOptions>>>) => ChannelOptions[];
+}
+
+/** What listens before, each leading to an echo. */
+const OLD = ['kept', 'old-1', 'old-2', 'old-3', 'old-4', 'vm5'];
+
+/** What listens in the second set alone. */
+const NEW = ['new-1', 'new-2', 'new-3', 'new-storage', 'new-4', 'new-channel', 'new-vm5/echo'];
+
+const out = (...paths: string[]) => paths.map((path) => parseForwardSpec('outgoing', `echo:unix:${path}`));
+
+async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<Setup> {
+  const at = (name: string) => join(folder, name);
+  const folder = temporaryFolder(t);
+  const machines = temporaryFolder(t);
+  const target = await localServer(t, echo);
+  const incoming = [`echo:${target.port}`];
+  for (const path of ['a', 'b', 'c', 'd'].map(at).concat(join(machines, 'vm5')))
+    await new TestProxy(t, `unix-listen:${path}`, { incoming }).start();
+  const group = (path: string) => ({
+    label: 'vms',
+    address: `unix-connect:${machines}/*`,
+    template: [{ direction: 'outgoing', text: `echo:unix:${path}` }] as const,
+  });
+  const channel = (label: string, name: string) => ({ label, address: `unix-connect:${at(name)}` });
+  const host = new Proxy({
+    agent: 'vproxy test',
+    clock,
+    channels: [
+      { ...channel('kept-1', 'a'), forwards: out(at('kept'), at('old-1')) },
+      { ...channel('kept-2', 'd'), forwards: out(at('old-4')) },
+      { ...channel('replaced', 'b'), forwards: out(at('old-2')) },
+      { ...channel('removed', 'c'), forwards: out(at('old-3')) },
+      group(at('{channel}')),
+    ],
+  });
+  t.teardown(() => host.stop());
+  await host.start();
+  for (const { label } of host.listChannels()) await host.waitFor({ label, service: 'echo' }, 10_000);
+  const set: ChannelOptions[] = [
+    { ...channel('kept-1', 'a'), forwards: out(at('kept'), at('new-1'), at('new-2')), exec: { commands: [] } },
+    { ...channel('kept-2', 'd'), exec: { commands: [] } },
+    { ...channel('replaced', 'b'), name: 'another', forwards: out(at('new-3')) },
+    { ...channel('added', 'nobody'), forwards: out(at('new-4')), storage: { socketPath: at('new-storage') } },
+    { label: 'listening', address: `unix-listen:${at('new-channel')}` },
+    group(at('new-{channel}/echo')),
+  ];
+  const wanted = (changes: Readonly<Record<string, Partial<ChannelOptions>>> = {}) => {
+    const labels = set.map(({ label = '' }) => label);
+    const others = Object.entries(changes).filter(([label]) => !labels.includes(label));
+    return [
+      ...set.map((options) => ({ ...options, ...changes[options.label ?? ''] })),
+      ...others.map(([label, options]) => ({ label, address: `unix-connect:${at('nobody')}`, ...options })),
+    ];
+  };
+  return { host, at, wanted };
+}
+
+async function echoes(t: ExecutionContext, path: string): Promise<boolean> {
+  const socket = localSocket(t, { path });
+  socket.end('x');
+  return (await readToEnd(socket)).toString() === 'x';
+}
+
+/** Whether nobody listens at a path. */
+async function isFree(path: string): Promise<boolean> {
+  const socket = net.connect({ path });
+  // Who has accepted it may have closed it already.
+  socket.on('error', () => undefined);
+  try {
+    await once(socket, 'connect');
+    return false;
+  } catch {
+    return true;
+  } finally {
+    socket.destroy();
+  }
+}
+
+interface Failure {
+  readonly code: string;
+  /** Makes the second set one that fails, and gives it. */
+  readonly cause: (t: ExecutionContext, setup: Setup) => Promise<ChannelOptions[]> | ChannelOptions[];
+}
+
+const taken = (name: string): Failure => ({
+  code: 'address-in-use',
+  cause: async (t, { at, wanted }) => {
+    await localServer(t, (socket) => socket.destroy(), { path: at(name) });
+    return wanted();
+  },
+});
+
+const FAILURES: Readonly<Record<string, Failure>> = {
+  'a channel is not valid': {
+    code: 'bad-argument',
+    cause: (_t, { wanted }) => wanted({ bad: { address: 'what:ever' } }),
+  },
+  'a key file is missing': {
+    code: 'bad-file',
+    cause: (_t, { at, wanted }) => wanted({ added: { keyFiles: [at('no-key')] } }),
+  },
+  'a group gets the label of a channel that stays': {
+    code: 'bad-argument',
+    cause: async (_t, { host, at, wanted }) => {
+      await host.addChannel({ label: 'by-hand', address: `unix-connect:${at('nobody')}` });
+      return wanted({ 'by-hand': { address: `unix-connect:${at('more')}/*` } });
+    },
+  },
+  "the folder of a group's sockets cannot be made": {
+    code: 'address-unavailable',
+    cause: (_t, { at, wanted }) => {
+      writeFileSync(at('file'), '');
+      const text = `other:unix:${at('file')}/{channel}/other`;
+      const template = [{ direction: 'outgoing', text: `echo:unix:${at('new-{channel}/echo')}` }] as const;
+      return wanted({ vms: { template: [...template, { direction: 'outgoing', text }] } });
+    },
+  },
+  'the first new forward of a channel that stays cannot listen': taken('new-1'),
+  'its second new forward cannot listen': taken('new-2'),
+  'a service of a channel that stays has a forward already': {
+    code: 'bad-argument',
+    cause: async (_t, { host, wanted }) => {
+      await host.addForward(parseForwardSpec('incoming', 'x:1'), 'kept-2');
+      return wanted({ 'kept-2': { forwards: [parseForwardSpec('incoming', 'x:2')] } });
+    },
+  },
+  'a forward of a channel begun again cannot listen': taken('new-3'),
+  'a forward of a new channel cannot listen': taken('new-4'),
+  'the storage socket of a new channel is taken': taken('new-storage'),
+  'a new channel cannot listen': taken('new-channel'),
+  'a service that is now permitted has a forward already': {
+    code: 'bad-argument',
+    cause: async (_t, { host, wanted }) => {
+      await host.addForward(parseForwardSpec('incoming', 'exec:1'), 'kept-2');
+      return wanted();
+    },
+  },
+  'a service that is now permitted gets a forward in the same set': {
+    code: 'bad-argument',
+    cause: (_t, { wanted }) => wanted({ 'kept-2': { forwards: [parseForwardSpec('incoming', 'exec:1')] } }),
+  },
+};
+
+for (const [what, { code, cause }] of Object.entries(FAILURES)) {
+  test(`where ${what}, nothing has changed`, async (t) => {
+    const setup = await setUp(t);
+    const { host, at } = setup;
+    const set = await cause(t, setup);
+    const squatted = await Promise.all(NEW.map(async (name) => !(await isFree(at(name)))));
+    const free = NEW.filter((_name, index) => squatted[index] === false);
+    const before = { forwards: host.listForwards(), options: host.options, services: host.listServices() };
+
+    await t.throwsAsync(host.apply(set), { code });
+
+    t.deepEqual({ forwards: host.listForwards(), options: host.options, services: host.listServices() }, before);
+    for (const name of OLD) t.true(await echoes(t, at(name)), name);
+    for (const name of free) t.true(await isFree(at(name)), name);
+    t.false(existsSync(at('new-vm5')), 'no folder is left');
+    await host.stop();
+    for (const name of [...OLD, ...free]) t.true(await isFree(at(name)), `${name} after the stop`);
+  });
+}
+
+test('without a failure the same set is had, and nothing of it outlives the stop', async (t) => {
+  const { host, at, wanted } = await setUp(t);
+  t.like(await host.apply(wanted()), {
+    addedChannels: ['added', 'listening'],
+    removedChannels: ['removed'],
+    changedPolicies: ['kept-1/exec', 'kept-2/exec'],
+  });
+  for (const name of NEW) t.false(await isFree(at(name)), name);
+  t.true(await echoes(t, at('kept')));
+  t.true(await echoes(t, at('new-vm5/echo')));
+  await host.stop();
+  for (const name of [...OLD, ...NEW]) t.true(await isFree(at(name)), `${name} after the stop`);
+});
+
+test('the label of a group that goes is free for a channel of the same set, and the other way round', async (t) => {
+  const { host, at, wanted } = await setUp(t);
+  const path = { address: `unix-connect:${at('nobody')}`, template: [], forwards: out(at('plain')) };
+  await host.apply(wanted({ vms: path }));
+  t.is(host.channel('vms').group, null);
+  await host.apply(wanted());
+  t.throws(() => host.channel('vms'), { code: 'not-found' });
+  await eventually(() => host.listChannels().some(({ label }) => label === 'vm5'));
+});
+
+/** Somebody takes the place of the first forward in the moment in which it does not listen, and the set cannot be had. */
+async function displaceFirst(t: ExecutionContext, { host, at, wanted }: Setup) {
+  const intruder = net.createServer((socket) => socket.on('error', () => undefined).end('intruder'));
+  t.teardown(() => intruder.close());
+  host.once('log', () => intruder.listen(at('old-1')));
+  const obstacle = await localServer(t, (socket) => socket.destroy(), { path: at('new-channel') });
+  const { message } = await t.throwsAsync(host.apply(wanted()), { code: 'address-in-use' });
+  return { message, intruder, obstacle };
+}
+
+test('a forward that cannot listen again is told and tried on, and keeps no other from it', async (t) => {
+  const clock = new ManualClock();
+  const setup = await setUp(t, clock);
+  const { host, at } = setup;
+  const { message, intruder } = await displaceFirst(t, setup);
+  t.regex(message, /new-channel.*; a forward does not listen again, and tries on: .*old-1.*is taken/);
+  for (const name of OLD.filter((other) => other !== 'old-1')) t.true(await echoes(t, at(name)), name);
+  t.is((await readToEnd(localSocket(t, { path: at('old-1') }))).toString(), 'intruder');
+  intruder.close();
+  await eventually(
+    () => {
+      clock.advance(1000);
+      return existsSync(at('old-1'));
+    },
+    { what: 'the forward to listen again' },
+  );
+  t.true(await echoes(t, at('old-1')));
+  await host.stop();
+  t.true(await isFree(at('old-1')));
+});
+
+for (const end of ['removed', 'stopped', 'replaced'])
+  test(`a forward that tries to listen again does so no more when it was ${end}`, async (t) => {
+    const clock = new ManualClock();
+    const setup = await setUp(t, clock);
+    const { host, at, wanted } = setup;
+    const { intruder, obstacle } = await displaceFirst(t, setup);
+    const { id = '' } = host.listForwards().find(({ spec }) => spec.endsWith('/old-1')) ?? {};
+    if (end === 'removed') await host.removeForward(id);
+    else if (end === 'stopped') await host.stop();
+    else {
+      obstacle.close();
+      await host.apply(wanted());
+    }
+    intruder.close();
+    clock.advance(10_000);
+    // What a timer has begun shows within a few turns: the look at the path, the connection to it, the bind.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    t.true(await isFree(at('old-1')));
+  });
+
+test('a proxy that is stopped while a set is applied listens nowhere afterwards', async (t) => {
+  for (let step = 1; step <= 6; step += 1) {
+    const { host, at, wanted } = await setUp(t);
+    let stopped: Promise<void> | null = null;
+    let lines = 0;
+    host.on('log', ({ event }) => {
+      if (event === 'listening' || event === 'channel-listening') lines += 1;
+      if (lines === step) stopped ??= host.stop();
+    });
+    const outcome = await host.apply(wanted()).then(
+      () => 'applied',
+      (error: unknown) => toVproxyError(error).code,
+    );
+    stopped ??= host.stop();
+    await stopped;
+    t.true(['applied', 'shutdown'].includes(outcome), outcome);
+    for (const name of [...OLD, ...NEW]) t.true(await isFree(at(name)), `${name} after a stop at step ${step}`);
+  }
+});
