@@ -82,8 +82,6 @@ export class BuiltInService<P> {
 
   readonly #serve: ServiceHandler = (incoming, session) => {
     const stream = MuxStream.accept(session, incoming);
-    // It may end before anybody else listens.
-    stream.on('error', () => undefined);
     const refuse = () => stream.destroy(new VproxyError('internal', `service ${this.#options.name} cannot be served`));
     const server = this.#load();
     if (server === null) refuse();

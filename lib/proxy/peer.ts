@@ -114,12 +114,7 @@ export class Peer extends EventEmitter<PeerEvents> {
   /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is not valid, or taken. */
   serve(service: string, handle: ServiceStreamHandler): void {
     requireServiceName(service);
-    this.#registry.add(service, (stream, session) => {
-      const accepted = MuxStream.accept(session, stream);
-      // A peer that resets its stream must not end the process of a handler that does not care.
-      accepted.on('error', () => undefined);
-      handle(accepted);
-    });
+    this.#registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
   }
 
   /**

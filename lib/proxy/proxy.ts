@@ -220,7 +220,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /**
    * Offers a service of this program on a channel, or on all that there are: each stream that a peer opens to it is
-   * accepted and handed to `handle`. Throws `bad-argument` for a name that is taken.
+   * accepted and handed to `handle`. A reset by the peer destroys it with an error, which ends nothing else where nobody
+   * listens for it. Throws `bad-argument` for a name that is taken.
    */
   serve(service: string, handle: (stream: MuxStream) => void, label?: string): void {
     const channels = label === undefined ? [...this.#channels.values()] : [this.#find(label)];

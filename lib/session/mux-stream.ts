@@ -56,7 +56,7 @@ export class MuxStream extends Duplex {
   }
 
   /**
-   * Accepts a stream that the session announces.
+   * Accepts a stream that the session announces. A reset of it ends nothing else, also where nobody listens for its `error`.
    *
    * @internal
    */
@@ -65,6 +65,7 @@ export class MuxStream extends Duplex {
       stream.attach(sink);
       return stream;
     });
+    mux.on('error', () => undefined);
     stream.accept();
     return mux;
   }

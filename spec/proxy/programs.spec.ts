@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import test from 'ava';
-import { TestProxy } from '../helpers/proxies.js';
+import type { MuxStream } from '../../lib/session/mux-stream.js';
+import { deferred } from '../../lib/util/deferred.js';
+import { connectedProxies, TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('a program serves streams and opens them without a socket of its own', async (t) => {
@@ -17,6 +20,20 @@ test('a program serves streams and opens them without a socket of its own', asyn
   const data = randomBytes(3_000_000);
   stream.end(data);
   t.true((await buffer(stream)).equals(data));
+});
+
+test('a stream that the peer resets ends nothing else, although its handler does not listen for errors', async (t) => {
+  const served = deferred<MuxStream>();
+  const { a, b } = await connectedProxies(t, join(temporaryFolder(t), 'channel.sock'), {}, {});
+  a.proxy.serve('sink', (stream) => served.resolve(stream));
+  const stream = await b.proxy.connect('sink');
+  await once(stream, 'connect');
+  const accepted = await served.promise;
+  const closed = new Promise((resolve) => accepted.once('close', resolve));
+  stream.destroy();
+  await closed;
+  t.like(accepted.errored, { code: 'cancelled' });
+  t.deepEqual(a.proxy.listStreams(), []);
 });
 
 test('a program that waits for a session learns when none comes', async (t) => {
