@@ -33,7 +33,7 @@ export async function connectService(
     const { status, headers, rest } = await readHead(socket);
     if (status !== 101) throw answeredError(status, await readRest(socket, rest));
     if (rest.length > 0) socket.unshift(rest);
-    return new ServiceStream(socket, socketPath, headers.get('vproxy-stream') ?? '');
+    return new ServiceStream(socket, socketPath, headers.get('vproxy-end') ?? '');
   } catch (error) {
     socket.destroy();
     throw requestError(socketPath, error);

@@ -3,6 +3,7 @@ import type { Proxy } from '../proxy/proxy.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './event-ring.js';
 import type { ProcessControl } from './process-control.js';
+import type { StreamEnds } from './stream-ends.js';
 import type { StreamRates } from './stream-rates.js';
 
 export interface ControlContext {
@@ -10,5 +11,6 @@ export interface ControlContext {
   readonly process: ProcessControl;
   readonly ring: EventRing;
   readonly rates: StreamRates;
+  readonly ends: StreamEnds;
   readonly eventLoopDelay: EventLoopDelay;
 }

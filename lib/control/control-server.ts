@@ -14,6 +14,7 @@ import { EventRing } from './event-ring.js';
 import type { HttpService } from './http-service.js';
 import type { ProcessControl } from './process-control.js';
 import type { RequestHandler } from './request-handler.js';
+import { StreamEnds } from './stream-ends.js';
 import { StreamRates } from './stream-rates.js';
 
 /** What a control server speaks for. */
@@ -42,6 +43,7 @@ export class ControlServer {
       process,
       ring: new EventRing(),
       rates: new StreamRates(() => proxy.listStreams(), clock),
+      ends: new StreamEnds(),
       eventLoopDelay: new EventLoopDelay(clock),
     };
     proxy.on('log', this.#onLog);

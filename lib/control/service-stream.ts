@@ -4,8 +4,8 @@ import { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { isHungUp } from '../util/hidden-reset.js';
 import { answeredError, requestError } from './answered-error.js';
-import type { ControlEvent } from './event-ring.js';
 import { readHead, readRest, sendGet } from './plain-http.js';
+import type { StreamEnd } from './stream-ends.js';
 
 type Callback = (error?: Error | null) => void;
 
@@ -17,14 +17,14 @@ type Callback = (error?: Error | null) => void;
 export class ServiceStream extends Duplex {
   readonly #socket: net.Socket;
   readonly #socketPath: string;
-  readonly #name: string;
+  readonly #endPath: string;
 
-  /** Owns the socket; `name` is what the process calls the stream, `LABEL/ID`. */
-  constructor(socket: net.Socket, socketPath: string, name: string) {
+  /** Owns the socket; `endPath` is where the process says how the stream has ended. */
+  constructor(socket: net.Socket, socketPath: string, endPath: string) {
     super({ allowHalfOpen: true });
     this.#socket = socket;
     this.#socketPath = socketPath;
-    this.#name = name;
+    this.#endPath = endPath;
     socket.on('data', (chunk: Buffer) => {
       if (!this.push(chunk)) socket.pause();
     });
@@ -69,20 +69,16 @@ export class ServiceStream extends Duplex {
     this.destroy(reason ?? unknown);
   }
 
-  /** With what the stream was reset; null where the process knows of no reset. */
+  /** With what the stream was reset; null where it was not. */
   async #reason(): Promise<VproxyError | null> {
-    const slash = this.#name.lastIndexOf('/');
-    const channel = this.#name.slice(0, slash);
-    const id = Number(this.#name.slice(slash + 1));
     try {
       // In HTTP/1.0 the answer ends with the connection.
-      const socket = sendGet(this.#socketPath, '/v1/events?follow=false', '1.0', []);
+      const socket = sendGet(this.#socketPath, this.#endPath, '1.0', []);
       const { status, rest } = await readHead(socket);
       const text = await readRest(socket, rest);
       if (status !== 200) return answeredError(status, text);
-      const events = text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as ControlEvent]));
-      const last = events.findLast(({ fields }) => fields['channel'] === channel && fields['stream'] === id);
-      return last?.event === 'stream-reset' ? new VproxyError(String(last.fields['code']), last.message) : null;
+      const { error } = JSON.parse(text) as StreamEnd;
+      return error && new VproxyError(error.code, error.message);
     } catch (error) {
       // Whether the end was in order cannot be known any more.
       return requestError(this.#socketPath, error);

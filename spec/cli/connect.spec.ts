@@ -1,11 +1,14 @@
 /** `vproxy connect`: standard input and output as a stream. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import type net from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer } from '../helpers/proxies.js';
 import { runPiped } from '../helpers/run-piped.js';
@@ -97,6 +100,40 @@ for (const hasEnded of [false, true]) {
     t.regex(stderr, /^vproxy: error: stream \d+ to x was reset: .*ECONNRESET \(local-error\).*\n$/);
   });
 }
+
+test.serial('a truncated answer is no success, however many streams were reset just before', async (t) => {
+  const others = new Set<net.Socket>();
+  let truncate = (): void => undefined;
+  const target = await localServer(t, (socket) => {
+    socket.once('data', (chunk: Buffer) => {
+      if (chunk.toString() === 'other') others.add(socket);
+    });
+    socket.once('end', () => {
+      socket.write('an answer of which the rest is mis');
+      truncate = () => socket.resetAndDestroy();
+    });
+  });
+  // While its time stands still, the log has room for no more lines of that kind.
+  const { client, here, env } = await steeredPair(t, {
+    here: { clock: new ManualClock() },
+    peer: { incoming: [`x:127.0.0.1:${target.port}`] },
+  });
+  for (let count = 0; count < 150; count += 1) {
+    const stream = await client.connect('x');
+    t.teardown(() => stream.destroy());
+    stream.on('error', () => undefined).write('other');
+  }
+  await eventually(() => others.size === 150);
+  const command = runPiped(t, ['connect', 'x'], env);
+  command.child.stdin.end();
+  await once(command.child.stdout, 'data');
+  for (const socket of others) socket.resetAndDestroy();
+  await eventually(() => here.proxy.listStreams().length === 1);
+  truncate();
+  const { code, stderr } = await command.ended;
+  t.is(code, 74);
+  t.regex(stderr, /^vproxy: error: stream \d+ to x was reset: .*ECONNRESET.*\n$/);
+});
 
 test.serial('a service that is not there, and a reader that has gone', async (t) => {
   const { command, env } = await connected(t, echo);

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { StreamEnd } from '../../lib/control/stream-ends.js';
 import { startControl, type TestControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, type TestProxy } from '../helpers/proxies.js';
@@ -85,7 +86,7 @@ test('what comes in one piece with the request belongs to the stream', async (t)
   const [header, ...rest] = (await readToEnd(socket)).toString().split('\r\n\r\n');
   t.regex(
     header ?? '',
-    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+$/s,
+    /^HTTP\/1.1 101 .*\r\nConnection: Upgrade\r\nUpgrade: vproxy-stream\r\nVproxy-Stream: default\/\d+\r\nVproxy-End: \/v1\/connect\/1$/s,
   );
   t.deepEqual(rest, ['hello']);
 });
@@ -105,6 +106,32 @@ test('a reset of the stream closes the connection at once', async (t) => {
   await ended;
   await noStreams(setup);
   t.is(setup.a.proxy.channel('default').totals.streamsFailed, 1);
+});
+
+test('how a stream has ended is told by its number', async (t) => {
+  const setup = await setUp(t, (socket) => {
+    socket.once('data', (chunk: Buffer) => {
+      if (chunk.toString() === 'reset') socket.resetAndDestroy();
+      else socket.end();
+    });
+  });
+  const tell = async (id: number) => (await setup.ask('GET', `/v1/connect/${id}`)).body;
+  for (const end of ['reset', 'end']) {
+    const socket = await openStream(t, setup.path, 'service=x');
+    const id = end === 'reset' ? 1 : 2;
+    t.deepEqual(await tell(id), { state: 'open', error: null });
+    const ended = once(socket.resume(), 'end');
+    socket.write(end);
+    await ended;
+    socket.end();
+    if (end === 'end') await noStreams(setup);
+  }
+  const { state, error } = (await tell(1)) as StreamEnd;
+  t.is(state, 'reset');
+  t.is(error?.code, 'local-error');
+  t.regex(error?.message ?? '', /^stream \d+ to x was reset: .*ECONNRESET/);
+  await eventually(async () => ((await tell(2)) as StreamEnd).state === 'ended');
+  t.is((await setup.ask('GET', '/v1/connect/3')).status, 404);
 });
 
 test('a connection that dies resets its stream', async (t) => {

@@ -89,6 +89,7 @@ test('every route answers as the description says', async (t) => {
     ['post /v1/drain', '/v1/drain', { timeoutS: 5 }],
     ['post /v1/stop', '/v1/stop'],
     ['get /v1/connect', ''],
+    ['get /v1/connect/{id}', '/v1/connect/1'],
     ['get /metrics', '/metrics'],
     ['get /v1/openapi.json', '/v1/openapi.json'],
   ];

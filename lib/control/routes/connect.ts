@@ -1,18 +1,27 @@
-/** A stream to a service of the peer, on the connection that asks for it. */
+/** A stream to a service of the peer, on the connection that asks for it; and how it has ended. */
 import * as z from 'zod';
-import { VproxyError } from '../../errors.js';
+import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { deferred } from '../../util/deferred.js';
 import { joinStream } from '../join-stream.js';
-import { upgradeRoute } from '../route.js';
-import { yesOrNoText } from '../schemas/values.js';
+import { jsonRoute, upgradeRoute } from '../route.js';
+import { streamEndSchema } from '../schemas/status.js';
+import { numberText, yesOrNoText } from '../schemas/values.js';
+import type { StreamEnd } from '../stream-ends.js';
 
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
 
-/** The answer; `name` is that of the stream, by which the events tell how it ended. */
-const switching = (name: string): string =>
-  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${STREAM_PROTOCOL}\r\nVproxy-Stream: ${name}\r\n\r\n`;
+/** The answer: with the name of the stream in events, and where it is told how the stream has ended. */
+const switching = (name: string, end: number): string =>
+  [
+    'HTTP/1.1 101 Switching Protocols',
+    'Connection: Upgrade',
+    `Upgrade: ${STREAM_PROTOCOL}`,
+    `Vproxy-Stream: ${name}`,
+    `Vproxy-End: /v1/connect/${end}`,
+    '\r\n',
+  ].join('\r\n');
 
 export const connectRoutes = [
   upgradeRoute({
@@ -30,16 +39,35 @@ export const connectRoutes = [
     }),
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
-    upgrade: async ({ proxy }, { query: { service, channel, attached = false }, signal }, socket) => {
+    upgrade: async ({ proxy, ends }, { query: { service, channel, attached = false }, signal }, socket) => {
       const stream = await proxy.connect(service, channel);
       const label = channel ?? proxy.listChannels()[0]?.label ?? '';
       await accepted(stream, signal, () => {
-        socket.write(switching(`${label}/${stream.id}`));
+        const { id } = stream;
+        const end = ends.add();
+        // Before the connection is closed, as whoever sees that may ask at once.
+        stream.once('close', () => ends.end(end, stream.errored && describeReset(stream, id, stream.errored)));
+        socket.write(switching(`${label}/${id}`, end));
         joinStream(stream, socket, { isAttached: attached });
       });
     },
   }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/connect/{id}',
+    summary: 'How the stream of a connection has ended, by the Vproxy-End of the answer that it began with',
+    params: z.strictObject({ id: numberText(9_999_999_999) }),
+    status: 200,
+    answer: streamEndSchema,
+    errors: [404],
+    handle: ({ ends }, { params: { id } }): StreamEnd => ends.find(id),
+  }),
 ];
+
+function describeReset({ service }: MuxStream, id: number, error: Error): VproxyError {
+  const { code, message } = toVproxyError(error, 'cancelled');
+  return new VproxyError(code, `stream ${id} to ${service} was reset: ${message} (${code})`);
+}
 
 /**
  * Calls `onAccept` in the moment in which the peer accepts, before anything else comes from it; resolved then. Rejects

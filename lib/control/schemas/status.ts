@@ -11,6 +11,7 @@ import {
   type SessionStatus,
 } from '../../proxy/status.js';
 import { STREAM_WAITS } from '../../session/stream-wait.js';
+import type { StreamEnd } from '../stream-ends.js';
 import type { StreamWithRates } from '../stream-rates.js';
 import { amount, measure, moment } from './values.js';
 
@@ -122,6 +123,13 @@ export const streamStatusSchema = z
     receiveRate: amount().describe('Bytes a second'),
   })
   .meta({ id: 'StreamStatus', description: 'One stream' }) satisfies z.ZodType<StreamWithRates>;
+
+export const streamEndSchema = z
+  .strictObject({
+    state: z.enum(['open', 'ended', 'reset']),
+    error: z.strictObject({ code: z.string(), message: z.string() }).nullable().describe('Why it was reset, else null'),
+  })
+  .meta({ id: 'StreamEnd', description: 'How a stream of one connection has ended' }) satisfies z.ZodType<StreamEnd>;
 
 export const channelChangesSchema = z
   .strictObject({
