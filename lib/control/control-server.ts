@@ -1,6 +1,6 @@
 /**
  * The control server of a process: HTTP with JSON on a unix socket (docs/control.md). It is light until it listens, and
- * loads the table of routes, with the library that checks requests, when the first request has come.
+ * then needs nothing more of the program's files, which an update may have replaced by the time of a request.
  */
 import type { Proxy } from '../proxy/proxy.js';
 import { type Clock, systemClock } from '../util/clock.js';
@@ -13,7 +13,6 @@ import { EventLoopDelay } from './event-loop-delay.js';
 import { EventRing } from './event-ring.js';
 import type { HttpService } from './http-service.js';
 import type { ProcessControl } from './process-control.js';
-import type { RequestHandler } from './request-handler.js';
 import { StreamEnds } from './stream-ends.js';
 import { StreamRates } from './stream-rates.js';
 
@@ -33,7 +32,6 @@ export class ControlServer {
   readonly #clock: Clock;
   readonly #services: HttpService[] = [];
   readonly #onLog = (event: LogEvent): void => this.record(event);
-  #handler: Promise<RequestHandler> | null = null;
 
   /** Keeps the events of the proxy from now on. */
   constructor({ proxy, process, clock = systemClock }: ControlServerOptions) {
@@ -60,11 +58,16 @@ export class ControlServer {
    * `address-in-use`, `address-denied` or `address-unavailable`.
    */
   async listen(address: ListenAddress | InheritedSocket): Promise<void> {
-    const { HttpService } = await import('./http-service.js');
+    const [{ HttpService }, { RequestHandler }, { ROUTES }] = await Promise.all([
+      import('./http-service.js'),
+      import('./request-handler.js'),
+      import('./routes.js'),
+    ]);
+    const handler = new RequestHandler(ROUTES, this.#context);
     const service = new HttpService({
       clock: this.#clock,
-      onRequest: (request, response) => void this.#load().then((handler) => handler.handle(request, response)),
-      onUpgrade: (request, socket) => void this.#load().then((handler) => handler.upgrade(request, socket)),
+      onRequest: (request, response) => void handler.handle(request, response),
+      onUpgrade: (request, socket) => void handler.upgrade(request, socket),
     });
     await this.#begin(service, address);
   }
@@ -103,12 +106,5 @@ export class ControlServer {
     this.#services.push(service);
     if (this.#context.ring.isClosed) await this.close();
     return got;
-  }
-
-  #load(): Promise<RequestHandler> {
-    this.#handler ??= Promise.all([import('./request-handler.js'), import('./routes.js')]).then(
-      ([{ RequestHandler }, { ROUTES }]) => new RequestHandler(ROUTES, this.#context),
-    );
-    return this.#handler;
   }
 }

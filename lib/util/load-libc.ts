@@ -17,8 +17,21 @@ interface Koffi {
   errno(): number;
 }
 
-/** Loads it, which takes 10 ms once in a process. Rejects as `import` does where koffi is missing. */
-export async function loadLibc(): Promise<Libc> {
+let loading: Promise<Libc> | null = null;
+
+/**
+ * Loads it, which takes 10 ms once in a process: from then on its files may go. Rejects as `import` does where koffi is
+ * missing.
+ */
+export function loadLibc(): Promise<Libc> {
+  loading ??= load().catch((error: unknown) => {
+    loading = null;
+    throw error;
+  });
+  return loading;
+}
+
+async function load(): Promise<Libc> {
   // Not a literal: neither the build nor its types need a package that may be absent.
   const name: string = 'koffi';
   const { default: koffi } = (await import(name)) as { readonly default: Koffi };

@@ -124,7 +124,7 @@ function loadedWith(file: string, found = new Set<string>()): Set<string> {
   return found;
 }
 
-test('what checks requests is not loaded before there is one, and HTTP not before the server listens', (t) => {
+test('neither HTTP nor what checks requests is loaded before the server listens', (t) => {
   const folder = join(PROJECT_ROOT, 'dist/lib/control');
   const before = loadedWith(join(folder, 'control-server.js'));
   const listening = loadedWith(join(folder, 'http-service.js'));

@@ -1,0 +1,151 @@
+/** The files of the program go while it runs, as an update of the package takes them: it lives, and does what it did. */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import { connectControl } from '../../lib/control/client.js';
+import { ROUTES } from '../../lib/control/routes.js';
+import { collectOutput } from '../../lib/exec/collect-output.js';
+import { ask, startControl } from '../helpers/control.js';
+import { eventually } from '../helpers/eventually.js';
+import { TAKING_CONTROL } from '../helpers/log-lines.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { openStream } from '../helpers/upgrade.js';
+import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+
+interface Setup {
+  /** Runs without its files. */
+  readonly host: VproxyProcess;
+  /** The control socket of that process. */
+  readonly control: string;
+  /** That of its peer, which is a part of the test. */
+  readonly peerControl: string;
+  readonly metricsUrl: string;
+  readonly at: (name: string) => string;
+  /** Writes the configuration file with these lines in front of its channel. */
+  readonly configure: (...lines: string[]) => void;
+}
+
+/** A process of a copy of the program, with a session; the copy is removed before anybody has asked it for anything. */
+async function setUp(t: ExecutionContext, ...settings: string[]): Promise<Setup> {
+  const folder = temporaryFolder(t);
+  const at = (name: string) => join(folder, name);
+  const program = temporaryFolder(t);
+  for (const part of ['dist/lib', 'dist/cli', 'package.json'])
+    cpSync(join(PROJECT_ROOT, part), join(program, part), { recursive: true });
+  symlinkSync(join(PROJECT_ROOT, 'node_modules'), join(program, 'node_modules'));
+
+  const target = await localServer(t, echo);
+  const peer = new TestProxy(t, `unix-connect:${at('channel')}`, { incoming: [`echo:${target.port}`] });
+  await peer.start();
+  const configure = (...lines: string[]) =>
+    writeFileSync(
+      at('vproxy.toml'),
+      [...lines, '[channels.default]', `address = "unix-listen:${at('channel')}"`, 'outgoing = ["echo:0"]', ''].join(
+        '\n',
+      ),
+    );
+  configure(...settings);
+  const words = ['--config', at('vproxy.toml'), '--control', at('control.sock'), '--metrics', '127.0.0.1:0'];
+  const host = spawnVproxy(t, words, { program: [process.execPath, join(program, 'dist/cli/vproxy.js')] });
+  await peer.event('session-established');
+  const [, metricsUrl = ''] = await host.waitForLine(/serving metrics at (\S+)/);
+  await host.waitForLine(TAKING_CONTROL);
+  rmSync(program, { recursive: true });
+  const { path: peerControl } = await startControl(t, peer.proxy);
+  return { host, control: at('control.sock'), peerControl, metricsUrl, at, configure };
+}
+
+/** The requests that try every route, in the order in which they work. */
+const REQUESTS: readonly (readonly [route: string, url: string, status: number, body?: unknown])[] = [
+  ['GET /v1/status', '/v1/status', 200],
+  ['GET /v1/channels', '/v1/channels', 200],
+  ['POST /v1/channels', '/v1/channels', 201, { address: 'tcp-connect:127.0.0.1:1', label: 'vm1' }],
+  ['GET /v1/channels/{label}', '/v1/channels/vm1', 200],
+  ['DELETE /v1/channels/{label}', '/v1/channels/vm1?mode=now', 204],
+  ['GET /v1/forwards', '/v1/forwards', 200],
+  ['POST /v1/forwards', '/v1/forwards', 201, { direction: 'incoming', spec: 'web:127.0.0.1:80', channel: 'default' }],
+  ['DELETE /v1/forwards/{id}', '/v1/forwards/f2?mode=drain', 204],
+  ['GET /v1/services', '/v1/services', 200],
+  ['GET /v1/streams', '/v1/streams', 200],
+  ['DELETE /v1/streams/{channel}/{id}', '/v1/streams/default/77', 404],
+  ['GET /v1/events', '/v1/events?follow=false&replay=500', 200],
+  ['POST /v1/ping', '/v1/ping', 200, {}],
+  ['GET /v1/wait', '/v1/wait?service=echo&channel=default&timeout=1', 200],
+  ['PUT /v1/log-level', '/v1/log-level', 200, { level: 'debug' }],
+  ['GET /v1/config', '/v1/config', 200],
+  ['POST /v1/reload', '/v1/reload', 200],
+  ['GET /v1/connect', '/v1/connect?service=echo', 426],
+  ['GET /v1/connect/{id}', '/v1/connect/1', 200],
+  ['GET /metrics', '/metrics', 200],
+  ['GET /v1/openapi.json', '/v1/openapi.json', 200],
+  ['POST /v1/drain', '/v1/drain', 202, { timeoutS: 5 }],
+];
+
+test('every request is answered, the first one too', async (t) => {
+  const { host, control, metricsUrl } = await setUp(t);
+  const routes = ROUTES.map(({ method, path }) => `${method} ${path}`).filter((route) => route !== 'POST /v1/stop');
+  t.deepEqual(REQUESTS.map(([route]) => route).sort(), routes.sort());
+  const stream = await openStream(t, control, 'service=echo');
+  stream.end('there and back');
+  t.is((await readToEnd(stream)).toString(), 'there and back');
+  t.is((await fetch(metricsUrl)).status, 200);
+  for (const [route, url, status, body] of REQUESTS) {
+    const answer = await ask({ socketPath: control }, route.split(' ')[0] ?? '', url, { body });
+    t.is(answer.status, status, `${route}: ${answer.text}`);
+  }
+  t.deepEqual(await host.exited, { code: 0, signal: null });
+});
+
+test('the peer runs its commands, with a terminal too, and copies its files', async (t) => {
+  const { host, peerControl, at } = await setUp(t, 'allow-exec = true', 'allow-copy = true');
+  const peer = connectControl(peerControl);
+  const { stdout } = await collectOutput(await peer.exec(['echo', 'run']));
+  t.is(stdout.toString(), 'run\n');
+  const terminal = { term: 'xterm', columns: 80, rows: 24 };
+  const inTerminal = await collectOutput(await peer.exec(['tty'], { terminal, hasInput: false }));
+  t.regex(inTerminal.stdout.toString(), /^\/dev\/pts\/\d+/);
+  mkdirSync(at('from'));
+  writeFileSync(at('from/file'), 'copied');
+  const words = ['copy', at('from'), `default:${at('to')}`];
+  await promisify(execFile)(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...words], {
+    env: { ...process.env, VPROXY_SOCKET: peerControl },
+  });
+  t.is(readFileSync(at('to/file'), 'utf8'), 'copied');
+  t.deepEqual(await host.stop(), { code: 0, signal: null });
+});
+
+test('a reload goes on; what it permits and cannot be loaded any more is a line of the log', async (t) => {
+  const { host, control, peerControl, configure } = await setUp(t);
+  configure('allow-exec = true', 'allow-copy = true', 'log-level = "debug"');
+  host.kill('SIGHUP');
+  await host.waitForLine(/reloaded: rules changed: default\/exec default\/copy/);
+  for (const service of ['exec', 'copy']) await host.waitForLine(new RegExp(`service ${service} cannot be served: `));
+  await eventually(async () => (await connectControl(peerControl).services()).length >= 3);
+  const peer = connectControl(peerControl);
+  await t.throwsAsync(async () => collectOutput(await peer.exec(['true'])), { message: /exec cannot be served/ });
+
+  const socket = localSocket(t, { host: '127.0.0.1', port: await host.listeningPort('echo') });
+  socket.end('there and back');
+  t.is((await readToEnd(socket)).toString(), 'there and back');
+  t.is((await connectControl(control).status()).channels.length, 1);
+  t.deepEqual(await host.stop(), { code: 0, signal: null });
+});
+
+test('nothing else of the library is loaded late', (t) => {
+  const lib = join(PROJECT_ROOT, 'dist/lib');
+  const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
+  const late = files.filter((name) => /\bimport\(/.test(readFileSync(join(lib, name), 'utf8')));
+  t.deepEqual(late.sort(), [
+    // Before it listens.
+    'control/control-server.js',
+    // Where it is permitted; a failure is a line of the log and a refused stream.
+    'proxy/copy-service.js',
+    'proxy/exec-service.js',
+    // With what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
+    'util/load-libc.js',
+  ]);
+});
