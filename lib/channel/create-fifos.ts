@@ -6,6 +6,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
+import { withPinnedFile } from '../util/pinned-file.js';
 
 /** What the FIFOs shall be like. */
 export interface FifoOptions {
@@ -51,7 +52,11 @@ export async function createFifos(base: string, options: FifoOptions, system: Fi
       // Nobody else gets it before it has its owner.
       if (!isOld) await run('mkfifo', ['-m', '0600', '--', file]);
       if (options.owner !== null) await run('chown', ['-h', '--', options.owner, file]);
-      await fs.chmod(file, options.mode);
+      withPinnedFile(file, (pinned) => {
+        // Whoever owns the folder can have put another file there, to have that one opened to others.
+        if (!pinned.stats.isFIFO()) throw new Error('another file was put in its place');
+        pinned.chmod(options.mode);
+      });
       if (hasSelinux) await run('chcon', ['-h', '-t', SELINUX_TYPE, '--', file]);
       const { uid, gid } = await fs.lstat(file);
       fifos.push({ path: file, isOld, uid, gid });

@@ -1,6 +1,6 @@
 /** Listening on a TCP port or a unix socket file, with the errors that people can act on. */
 import { once } from 'node:events';
-import { chmodSync, lchownSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { lstatSync, type Stats, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { dirname } from 'node:path';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
@@ -8,6 +8,7 @@ import { findAddressOwner } from './address-owner.js';
 import { describeError } from './describe-error.js';
 import { escapeText } from './escape.js';
 import { formatHostPort, type HostPort } from './host-port.js';
+import { type PinnedFile, withPinnedFile } from './pinned-file.js';
 import type { FileAccess } from './socket-access.js';
 
 /** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
@@ -90,7 +91,7 @@ const OWNER_ONLY: FileAccess = { mode: 0o600, uid: -1, gid: -1 };
  * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
  * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
  */
-function bindPrivately(server: net.Server, path: string, { mode, uid, gid }: FileAccess): void {
+function bindPrivately(server: net.Server, path: string, access: FileAccess): void {
   let umask: number | null = null;
   try {
     umask = process.umask(0o077);
@@ -104,15 +105,33 @@ function bindPrivately(server: net.Server, path: string, { mode, uid, gid }: Fil
   }
   if (!server.listening) return;
   try {
-    // A new owner gets no more than the mode gives it, and a group gets nothing before it is the right one.
-    chmodSync(path, mode & 0o700);
-    if (uid !== -1 || gid !== -1) lchownSync(path, uid, gid);
-    chmodSync(path, mode);
+    withPinnedFile(path, (file) => giveAccess(file, access));
   } catch (error) {
     server.close();
     throw error;
   }
 }
+
+/** Gives a socket file that was just made its mode and its owners. */
+function giveAccess(file: PinnedFile, { mode, uid, gid }: FileAccess): void {
+  const { stats } = file;
+  // Whoever owns the folder can have put another file there, to have that one opened to others.
+  if (!stats.isSocket() || stats.nlink !== 1) throw new Error('another file was put in the place of the socket');
+  const hasOwners = uid !== -1 || gid !== -1;
+  try {
+    // A new owner gets no more than the mode gives it, and a group gets nothing before it is the right one.
+    if (hasOwners) file.chmod(mode & 0o700);
+    if (hasOwners) file.chown(uid, gid);
+    file.chmod(mode);
+  } catch (error) {
+    // For its owner alone, the mode that it was made with is as good.
+    const isGood = mode === OWNER_ONLY.mode && !hasOwners && (stats.mode & 0o077) === 0;
+    if (!isGood || !isProcMissing(error)) throw error;
+  }
+}
+
+/** Whether a file could not be changed because there is no /proc, or because of Node's permission model. */
+const isProcMissing = (error: unknown): boolean => ['ENOENT', 'ERR_ACCESS_DENIED'].includes(systemCode(error));
 
 const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
   EADDRINUSE: 'address-in-use',

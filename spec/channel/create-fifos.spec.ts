@@ -95,3 +95,13 @@ test('owner and SELinux type are given where there are such', async (t) => {
   t.deepEqual(commands.slice(2, 4), [`chown -h -- qemu:kvm ${base}.in`, `chcon -h -t svirt_image_t -- ${base}.in`]);
   t.is(commands.length, 6);
 });
+
+test('a link that is put in the place of a FIFO gets nothing of what the FIFO was to get', async (t) => {
+  const folder = await makeFolder(t);
+  const [base, victim] = [path.join(folder, 'pipe'), path.join(folder, 'victim')];
+  await fs.writeFile(victim, 'a secret', { mode: 0o600 });
+  // As the owner of the folder may do it.
+  const run = () => fs.symlink(victim, base);
+  await t.throwsAsync(createFifos(base, PLAIN, { run }), { code: 'cannot-create', message: /another file/ });
+  t.is((await fs.stat(victim)).mode & 0o777, 0o600);
+});

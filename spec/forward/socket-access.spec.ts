@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync } from 'node:fs';
+import { linkSync, lstatSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
@@ -11,21 +11,31 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const isRoot = process.getuid?.() === 0;
 
-test('a unix socket of an -o has the mode, the user and the group that were asked for', async (t) => {
+const testAsRoot = isRoot ? test : test.skip;
+const testAsUser = isRoot ? test.skip : test;
+
+test('a unix socket of an -o has the mode that was asked for', async (t) => {
   const folder = temporaryFolder(t);
-  const owner = isRoot ? ',user=daemon,group=daemon' : '';
   const proxy = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, {
-    outgoing: [`a:${join(folder, 'a')},mode=0660${owner}`, `b:unix:${join(folder, 'b')}`, `c:${join(folder, 'c,,c')}`],
+    outgoing: [`a:${join(folder, 'a')},mode=0660`, `b:unix:${join(folder, 'b')}`, `c:${join(folder, 'c,,c')}`],
   });
   await proxy.start();
   t.is(lstatSync(join(folder, 'a')).mode & 0o777, 0o660);
   t.is(lstatSync(join(folder, 'b')).mode & 0o777, 0o600);
   t.is(lstatSync(join(folder, 'c,c')).mode & 0o777, 0o600);
-  if (!isRoot) return;
+});
+
+testAsRoot('a unix socket of an -o has the user and the group that were asked for', async (t) => {
+  const path = join(temporaryFolder(t), 'a');
+  const access = ',mode=0660,user=daemon,group=daemon';
+  const proxy = new TestProxy(t, `unix-listen:${path}-channel`, {
+    outgoing: [`a:${path}${access}`, `b:unix:${path}-b`],
+  });
+  await proxy.start();
   const daemon = (option: string) => Number(spawnSync('id', [option, 'daemon']).stdout.toString());
-  t.is(lstatSync(join(folder, 'a')).uid, daemon('-u'));
-  t.is(lstatSync(join(folder, 'a')).gid, daemon('-g'));
-  t.is(lstatSync(join(folder, 'b')).uid, 0);
+  const { uid, gid, mode } = lstatSync(path);
+  t.deepEqual({ uid, gid, mode: mode & 0o777 }, { uid: daemon('-u'), gid: daemon('-g'), mode: 0o660 });
+  t.is(lstatSync(`${path}-b`).uid, 0);
 });
 
 test('a user or a group that is not known is a bad argument, before anything listens', (t) => {
@@ -41,16 +51,46 @@ test('a user or a group that is not known is a bad argument, before anything lis
   }
 });
 
-test('a socket that may not be given away is not left behind, nor listened on', async (t) => {
-  if (isRoot) {
-    t.pass('root may give everything away');
-    return;
-  }
+// Root may give everything away.
+testAsUser('a socket that may not be given away is not left behind, nor listened on', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   const server = net.createServer();
   await t.throwsAsync(listen(server, { path, access: resolveSocketAccess({ user: '0' }) }), { code: 'address-denied' });
   t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
+
+/** Calls back in the moment in which a socket file has been made and has not got its mode. */
+function whenBound(server: net.Server, callback: () => void): void {
+  const listenNow = server.listen.bind(server);
+  server.listen = ((...args: []) => {
+    const result = listenNow(...args);
+    callback();
+    return result;
+  }) as typeof server.listen;
+}
+
+for (const link of ['symbolic', 'hard'])
+  test(`a ${link} link that is put in the place of the socket gets nothing of what the socket was to get`, async (t) => {
+    const folder = temporaryFolder(t);
+    const [path, victim] = [join(folder, 'x'), join(folder, 'victim')];
+    writeFileSync(victim, 'a secret', { mode: 0o600 });
+    const before = lstatSync(victim);
+    const server = net.createServer();
+    // As the owner of the folder may do it.
+    whenBound(server, () => {
+      unlinkSync(path);
+      if (link === 'hard') linkSync(victim, path);
+      else symlinkSync(victim, path);
+    });
+    const access = { mode: 0o666, uid: isRoot ? 1 : -1, gid: -1 };
+    await t.throwsAsync(listen(server, { path, access }), {
+      code: 'address-unavailable',
+      message: /another file was put in the place of the socket/,
+    });
+    t.false(server.listening);
+    const { mode, uid } = lstatSync(victim);
+    t.deepEqual({ mode, uid }, { mode: before.mode, uid: before.uid });
+  });
 
 test('at no moment is a socket file more open than was asked for', async (t) => {
   const folder = temporaryFolder(t);
@@ -58,12 +98,7 @@ test('at no moment is a socket file more open than was asked for', async (t) => 
     const path = join(folder, mode.toString(8));
     const server = net.createServer();
     const watched = new Set<number>();
-    const listenNow = server.listen.bind(server);
-    server.listen = ((...args: []) => {
-      const result = listenNow(...args);
-      watched.add(lstatSync(path).mode & 0o077);
-      return result;
-    }) as typeof server.listen;
+    whenBound(server, () => watched.add(lstatSync(path).mode & 0o077));
     await listen(server, { path, access: { mode, uid: -1, gid: -1 } });
     t.deepEqual([...watched], [0], 'nobody but the owner when it is made');
     t.is(lstatSync(path).mode & 0o777, mode);
