@@ -2,7 +2,7 @@
 import { lstatSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '../lib/errors.js';
-import { isAnswered } from '../lib/util/listen.js';
+import { isAnswered, isSameFile } from '../lib/util/listen.js';
 import { listFolder } from './list-folder.js';
 
 /** The socket of a process that has no name. */
@@ -21,7 +21,7 @@ export async function removeStaleSockets(folder: string): Promise<void> {
       const found = lstatSync(path);
       if (!found.isSocket() || (await isAnswered(path))) continue;
       // Another process may have got the number, and have made its own, while we asked.
-      if (!isThere(pid) && lstatSync(path).ino === found.ino) unlinkSync(path);
+      if (!isThere(pid) && isSameFile(lstatSync(path), found)) unlinkSync(path);
     } catch {
       // It is not ours, or has gone.
     }

@@ -61,7 +61,12 @@ async function removeStaleFile(path: string): Promise<void> {
   }
   // Somebody else may have replaced it while we asked; nothing can come between these two calls and the bind but
   // another process, and for that one the bind fails.
-  if (lookAt(path)?.ino === found.ino) unlinkSync(path);
+  if (isSameFile(lookAt(path), found)) unlinkSync(path);
+}
+
+/** Whether both are of one file. Its number alone does not say so: that of a file that has gone is soon another one's. */
+export function isSameFile(one: Stats | undefined, other: Stats): boolean {
+  return one?.dev === other.dev && one.ino === other.ino && one.ctimeMs === other.ctimeMs;
 }
 
 function lookAt(path: string): Stats | undefined {

@@ -1,12 +1,14 @@
 /** Control sockets that nobody listens on any more: which of them go. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { removeStaleSockets } from '../../cli/stale-sockets.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
-import { localServer } from '../helpers/proxies.js';
+import { untilYounger } from '../helpers/file-times.js';
+import { localServer, localSocket } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -44,6 +46,29 @@ test('only the socket goes that has the number of no process, and that nobody an
     [`${stale}.sock`],
   );
 });
+
+for (const [how, replace] of [
+  ['renamed to it', (path: string) => renameSync(`${path}.new`, path)],
+  ['made there', (path: string) => unlinkSync(path)],
+] as const) {
+  test(`a socket that takes the place of a stale one while that is asked stays: ${how}`, async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, `${deadPids(1)[0] ?? 0}.sock`);
+    await leaveSocket(path);
+    await untilYounger(path);
+    const isRenamed = how === 'renamed to it';
+    const server = net.createServer((socket) => socket.on('error', () => undefined).end());
+    t.teardown(() => server.close());
+    if (isRenamed) await once(server.listen(`${path}.new`), 'listening');
+    const removed = removeStaleSockets(folder);
+    // The stale one has been asked by now; its answer is not read yet.
+    replace(path);
+    if (!isRenamed) server.listen(path);
+    await removed;
+    t.true(existsSync(path));
+    await once(localSocket(t, { path }), 'connect');
+  });
+}
 
 test('a folder that is not there, or cannot be read, is no error', async (t) => {
   await t.notThrowsAsync(removeStaleSockets(join(temporaryFolder(t), 'none')));
