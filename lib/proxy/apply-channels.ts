@@ -59,6 +59,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
   try {
     await preparation.run(holder);
     // Nothing is awaited between these checks and the commit that relies on them.
+    requireRunning(holder);
     adoptions = plan.adoptions.map(({ channel, made }) => channel.prepareAdoption(made));
   } catch (error) {
     throw describeRollback(error, await preparation.rollBack());
@@ -82,25 +83,21 @@ class Preparation {
 
   async run(holder: ChannelHolder): Promise<void> {
     const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
-    const requireRunning = () => {
-      if (holder.signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
-    };
     for (const options of wanted) this.#folders.push(holder.makeFolders(options));
     for (const change of removedForwards) this.#pause(change);
     for (const channel of goingChannels) for (const entry of channel.forwards.active) this.#pause({ channel, entry });
     for (const { channel, entry } of addedForwards) {
       await channel.forwards.start(entry);
       this.#begun.push(() => channel.forwards.remove(entry, false));
-      requireRunning();
+      requireRunning(holder);
     }
     for (const channel of comingChannels) {
       this.#begun.push(() => channel.stop());
       await channel.listen();
-      requireRunning();
+      requireRunning(holder);
     }
     for (const channel of comingChannels) {
       if (!isReplacement(channel, this.#plan)) await channel.open();
-      requireRunning();
     }
   }
 
@@ -117,6 +114,10 @@ class Preparation {
     const failures = await Promise.all(this.#paused.map(({ channel, entry }) => channel.forwards.resume(entry)));
     return failures.filter((failure) => failure !== null);
   }
+}
+
+function requireRunning({ signal }: ChannelHolder): void {
+  if (signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
 }
 
 /** Why a set could not be had; with what could not be taken back, where there is such a thing. */

@@ -1,4 +1,4 @@
-/** Listening on a path on which a socket file is left. */
+/** Listening on a path on which a socket file is left; one test after the other, so that a new file may get the number of an old one. */
 import { once } from 'node:events';
 import { lstatSync, renameSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
@@ -27,7 +27,7 @@ function serverOf(t: ExecutionContext): net.Server {
   return server;
 }
 
-test('a socket file on which nobody answers is replaced', async (t) => {
+test.serial('a socket file on which nobody answers is replaced', async (t) => {
   const path = join(temporaryFolder(t), 'x');
   await leaveSocket(t, path);
   await listen(serverOf(t), { path });
@@ -35,7 +35,7 @@ test('a socket file on which nobody answers is replaced', async (t) => {
 });
 
 for (const how of ['renamed to it', 'made there'])
-  test(`a socket that takes the place of a stale one while that is asked stays: ${how}`, async (t) => {
+  test.serial(`a socket that takes the place of a stale one while that is asked stays: ${how}`, async (t) => {
     const path = join(temporaryFolder(t), 'x');
     await leaveSocket(t, path);
     const [other, server] = [serverOf(t), serverOf(t)];
