@@ -37,5 +37,22 @@ export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: Jo
     });
   }
   socket.pipe(stream);
-  stream.pipe(socket);
+  pump(stream, socket);
+}
+
+/** Writes what a stream brings, one write at a time: what comes meanwhile stays with the stream, which gathers it. */
+function pump(stream: MuxStream, socket: Socket): void {
+  let isWriting = false;
+  const next = (): void => {
+    if (isWriting || socket.destroyed) return;
+    const bytes = stream.read() as Buffer | null;
+    if (bytes === null) return;
+    isWriting = true;
+    socket.write(bytes, () => {
+      isWriting = false;
+      next();
+    });
+  };
+  stream.on('readable', next);
+  stream.once('end', () => socket.end());
 }

@@ -3,10 +3,14 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import type { StreamEnd } from '../../lib/control/stream-ends.js';
 import { startControl, type TestControl } from '../helpers/control.js';
+import { Credits, dribble } from '../helpers/credits.js';
 import { eventually } from '../helpers/eventually.js';
-import { connectedProxies, echo, localServer, localSocket, readToEnd, type TestProxy } from '../helpers/proxies.js';
+import { heapBytes } from '../helpers/heap.js';
+import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 import { askForStream, openStream } from '../helpers/upgrade.js';
 
@@ -219,4 +223,30 @@ test('the connections end with the server', async (t) => {
   await ended;
   await noStreams(setup);
   t.is((await setup.ask('GET', '/v1/status').catch(() => null))?.status, undefined);
+});
+
+test.serial('what a program does not read takes about its bytes, in frames of one byte each', async (t) => {
+  const channel = join(temporaryFolder(t), 'c');
+  const proxy = new TestProxy(t, `unix-listen:${channel}`);
+  await proxy.start();
+  const { path } = await startControl(t, proxy.proxy);
+  const peer = await SocketPeer.established(channel);
+  t.teardown(() => peer.close());
+  const credits = new Credits();
+  const ids: number[] = [];
+  peer.onFrame = (frame) => {
+    credits.take(frame);
+    if (frame.type !== FRAME_TYPE.OPEN) return;
+    ids.push(frame.streamId);
+    peer.send(FRAME_TYPE.ACCEPT, frame.streamId);
+  };
+  const programs = await Promise.all(Array.from({ length: 16 }, () => openStream(t, path, 'service=dribble')));
+  for (const program of programs) program.pause();
+  const before = await heapBytes();
+  for (const id of ids) await dribble(peer, credits, id, 65_536, 1);
+  await peer.ping();
+  const heldBytes = ids.length * 65_536;
+  const grownBytes = (await heapBytes()) - before;
+  t.log(`${grownBytes} for ${heldBytes} bytes`);
+  t.true(grownBytes < 1.3 * heldBytes + 2 ** 20);
 });
