@@ -1,8 +1,7 @@
 /** What a peer may do with a service of this side, and the gate that sees to it. */
-import { RateLimit } from '../session/rate-limit.js';
+import { RateLimit, type StreamPace } from '../session/rate-limit.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/session-stream.js';
-import type { StreamPace } from '../session/stream-pacer.js';
 import { TokenBucket } from '../session/token-bucket.js';
 import type { Clock } from '../util/clock.js';
 
@@ -64,7 +63,8 @@ export class ServiceGate {
     this.#clock.schedule(timeoutMs / 4, () => {
       const nowMs = this.#clock.now();
       for (const [stream, seen] of this.#watched) {
-        const bytes = stream.sentBytes + stream.receivedBytes;
+        // What came and what left again: bytes that wait for the rate pass later.
+        const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.heldBytes;
         if (stream.isOver) this.#watched.delete(stream);
         else if (bytes !== seen.bytes) this.#watched.set(stream, { bytes, atMs: nowMs });
         else if (nowMs - seen.atMs >= timeoutMs) stream.reset('stalled', `nothing passed for ${timeoutMs / 1000} s`);

@@ -64,13 +64,13 @@ export class ReceiveWindow {
 
   /**
    * Counts what left the receiver. True when the credit was raised and the peer should hear of it: as soon as half of
-   * the window has left. `pace`, which is asked only then, decides whether the window grows.
+   * the window has left. `pace`, which is asked only then, decides whether a window that may grow does.
    */
-  release(bytes: number, pace: Pace): boolean {
+  release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
     this.#releasedBytes += bytes;
     if (this.#releasedBytes + this.#windowBytes - this.#grantedBytes < this.#windowBytes / 2) return false;
     const { nowMs, roundTripMs } = pace;
-    if (nowMs - this.#raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
+    if (mayGrow && nowMs - this.#raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
     this.#raisedAtMs = nowMs;
     this.#grantedBytes = this.#releasedBytes + this.#windowBytes;
     return true;

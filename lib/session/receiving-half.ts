@@ -55,9 +55,9 @@ export class ReceivingHalf {
     this.#isStopped = true;
   }
 
-  /** Counts what left this side. True when the peer should hear of more credit. */
-  release(bytes: number, pace: Pace): boolean {
-    return this.#window.release(bytes, pace) && !this.#hasEnded && !this.#isStopped;
+  /** Counts what left this side; `mayGrow`: the window. True when the peer should hear of more credit. */
+  release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
+    return this.#window.release(bytes, pace, mayGrow) && !this.#hasEnded && !this.#isStopped;
   }
 
   /** Whether all that came has left this side. */

@@ -131,6 +131,7 @@ export class Sender {
         const stream = this.#ready.shift();
         if (stream === null) break;
         if (stream.sendableBytes > 0) this.#sendFrame(stream);
+        else stream.awaitPace();
       }
     } finally {
       this.#isBusy = false;

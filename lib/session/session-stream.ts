@@ -5,12 +5,13 @@ import { VproxyError } from '../errors.js';
 import type { CancelTimer } from '../util/clock.js';
 import type { FrameWriter } from './frame-writer.js';
 import type { Creditor } from './outbox.js';
+import { PacedSink } from './paced-sink.js';
+import type { StreamPace } from './rate-limit.js';
 import type { Ready } from './ready-list.js';
 import type { ReceiveWindow } from './receive-window.js';
 import { ReceivingHalf } from './receiving-half.js';
 import { SENT, SendingHalf, type Sent } from './sending-half.js';
 import type { StreamHost } from './stream-host.js';
-import { type StreamPace, StreamPacer } from './stream-pacer.js';
 import type { StreamSink } from './stream-sink.js';
 
 export { SENT, type Sent };
@@ -52,7 +53,9 @@ export class SessionStream implements Creditor, Ready {
   #wasStopped = false;
   /** The STOP that is held back with the OPEN. */
   #stopPayload: Buffer | null = null;
-  #pacer: StreamPacer | null = null;
+  #pace: StreamPace | null = null;
+  /** What stands before the sink where there is a pace. */
+  #paced: PacedSink | null = null;
 
   constructor(
     host: StreamHost,
@@ -123,21 +126,17 @@ export class SessionStream implements Creditor, Ready {
     return this.#host.frameBytes(this.#id);
   }
 
-  /** Bounds how fast bytes go and come, together with all that share the limits. Called before any did. */
+  /** Bounds how fast bytes go and come, together with all that share the limits. Called before `attach`. */
   setPace(pace: StreamPace): void {
-    this.#pacer = new StreamPacer(pace, {
-      offer: () => {
-        if (!this.#isOver) this.#offerIfSendable();
-      },
-      release: (bytes) => this.#release(bytes),
-    });
+    this.#pace = pace;
   }
 
   // ---- for the owner of the local end -------------------------------------------------------------------------
 
   /** Becomes the local end of an incoming stream. It has to be done while the session announces the stream. */
   attach(sink: StreamSink): void {
-    this.#sink = sink;
+    this.#paced = this.#pace === null ? null : new PacedSink(sink, this.#pace.receive);
+    this.#sink = this.#paced ?? sink;
   }
 
   get isAttached(): boolean {
@@ -196,6 +195,7 @@ export class SessionStream implements Creditor, Ready {
 
   /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
   stop(code: string, message: string): void {
+    this.#dropPaced(null);
     if (this.#receiving.isStopped || this.#receiving.hasEnded || this.#isOver) return;
     this.#receiving.stop();
     const payload = encodeReason({ code, message });
@@ -206,6 +206,7 @@ export class SessionStream implements Creditor, Ready {
   /** Ends both directions now and drops what waits. */
   reset(code: string, message: string): void {
     if (this.#isOver) {
+      this.#dropPaced(new VproxyError(code, message));
       this.#stopDraining();
       return;
     }
@@ -225,12 +226,9 @@ export class SessionStream implements Creditor, Ready {
   /** Reports that so many bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
     if (this.#isOver && !this.isDraining) return;
-    if (this.#pacer !== null) this.#pacer.release(bytes);
-    else this.#release(bytes);
-  }
-
-  #release(bytes: number): void {
-    const isRaised = this.#receiving.release(bytes, this.#host);
+    // A larger window would not make bytes faster that wait for the pace.
+    const mayGrow = this.#paced === null || this.#paced.waitingBytes === 0;
+    const isRaised = this.#receiving.release(bytes, this.#host, mayGrow);
     if (!this.#isOver) {
       if (isRaised) this.#host.raise(this);
     } else if (this.#receiving.isDrained) {
@@ -310,7 +308,7 @@ export class SessionStream implements Creditor, Ready {
     if (this.#id === 0) return 0;
     if (this.#isAnswered) {
       const bytes = this.#sending.sendableBytes(Number.POSITIVE_INFINITY);
-      return bytes > 0 && this.#pacer !== null ? Math.min(bytes, this.#pacer.sendableBytes) : bytes;
+      return bytes > 0 && this.#pace !== null ? Math.min(bytes, this.#pace.send.availableBytes) : bytes;
     }
     return this.isIncoming ? 0 : this.#sending.sendableBytes(FIRST_FLIGHT_BYTES);
   }
@@ -319,28 +317,38 @@ export class SessionStream implements Creditor, Ready {
   sendFrame(writer: FrameWriter, maxBytes: number): number {
     const bytes = Math.min(this.sendableBytes, maxBytes);
     this.#sending.sendFrame(writer, this.#id, bytes);
-    this.#pacer?.countSent(bytes);
+    this.#pace?.send.take(bytes);
     return bytes;
   }
 
   /** After `sendFrame`: tells the sink when nothing waits any more. */
   notifySent(): void {
-    if (this.isWaiting) this.#awaitPace();
+    if (this.isWaiting) this.awaitPace();
     if (this.isWaiting || this.#isInSend) return;
     this.#sendFinIfDue();
     this.#sink?.handleSent(!this.#sending.isLent);
+  }
+
+  /** Where only the pace holds back what waits, it goes on by itself. */
+  awaitPace(): void {
+    if (this.#isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pace?.send.whenAvailable(this.#goOn);
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
   #offerIfSendable(): void {
     if (this.sendableBytes > 0) this.#host.offer(this);
-    else this.#awaitPace();
+    else this.awaitPace();
   }
 
-  /** Where only the pace holds back what waits, it goes on by itself. */
-  #awaitPace(): void {
-    if (this.#isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pacer?.awaitSend();
+  readonly #goOn = (): void => {
+    if (!this.#isOver) this.#offerIfSendable();
+  };
+
+  /** What waits for the pace is not wanted any more. */
+  #dropPaced(reason: VproxyError | null): void {
+    const bytes = this.#paced?.drop(reason) ?? 0;
+    if (bytes > 0) this.release(bytes);
   }
 
   /** Sends what was asked for while it could not be sent: data, or a FIN alone. */
@@ -388,7 +396,7 @@ export class SessionStream implements Creditor, Ready {
     this.#isOver = true;
     this.#sending.drop();
     this.#receiving.close(reason === null);
-    this.#pacer?.end();
+    this.#pace?.send.forget(this.#goOn);
     this.#host.over(this, reason);
     this.#sink?.handleEnd(reason);
   }

@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-policy.js';
 import { SecretKey } from '../../lib/session/secret-key.js';
@@ -16,6 +17,7 @@ import {
   readToEnd,
   TestProxy,
 } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 async function ask(t: ExecutionContext, address: { port: number; host: string } | { path: string }): Promise<string> {
@@ -76,6 +78,38 @@ test('a rule that stays keeps counting when another one changes', async (t) => {
   const changes = await host.proxy.apply([{ ...own, policies: { echo: { opensPerSecond: 0.001 }, web: {} } }]);
   t.deepEqual(changes.changedPolicies, []);
   t.is((await failureOf(localSocket(t, address))).code, 'ECONNRESET');
+});
+
+test('a guest that opens streams in a loop, each with its first credit, gets no more through than the rate', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const bytesPerSecond = 1_000_000;
+  const startedAtMs = performance.now();
+  let received = 0;
+  let mostExcess = Number.NEGATIVE_INFINITY;
+  const target = await localServer(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+      const seconds = (performance.now() - startedAtMs) / 1000;
+      mostExcess = Math.max(mostExcess, received - 1.2 * bytesPerSecond * seconds);
+    });
+    socket.on('end', () => socket.end());
+  });
+  const policies = { sink: { bytesPerSecond } };
+  const host = new TestProxy(t, `unix-listen:${path}`, { incoming: [`sink:${target.port}`], policies });
+  await host.start();
+  const peer = await SocketPeer.established(path);
+  t.teardown(() => peer.close());
+  const streams = 24;
+  for (let index = 0; index < streams; index += 1) {
+    const id = peer.highestId + 2;
+    peer.sendOpen(id, 'sink');
+    for (let sent = 0; sent < 65_536; sent += 16_384) peer.sendData(id, Buffer.alloc(16_384, 'x'));
+    peer.send(FRAME_TYPE.FIN, id);
+  }
+  await eventually(() => received === streams * 65_536, { timeoutMs: 30_000, what: 'all bytes' });
+  t.true(mostExcess <= 262_144, `${mostExcess}`);
+  t.is(peer.fault, null);
+  await eventually(() => host.proxy.listStreams().length === 0);
 });
 
 test('the rules of a group are those of its channels, also after a change', async (t) => {
