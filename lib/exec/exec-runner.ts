@@ -38,6 +38,7 @@ export class ExecRunner {
   readonly #openPipes: OpenPipes;
   readonly #maxCommands: number;
   readonly #calls = new Set<ServedCall>();
+  readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
 
   constructor(options: ExecRunnerOptions) {
@@ -60,7 +61,7 @@ export class ExecRunner {
    */
   serve(stream: CallStream): void {
     const { rules, clock, log } = this.#options;
-    new ServedCall({
+    const served = new ServedCall({
       stream,
       clock,
       log,
@@ -70,6 +71,13 @@ export class ExecRunner {
         terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
       onOver: (call) => this.#calls.delete(call),
     });
+    this.#callOf.set(stream, served);
+  }
+
+  /** Whether the command of a stream runs, is about to, or is being ended, be the stream open or gone. */
+  isServing(stream: CallStream): boolean {
+    const call = this.#callOf.get(stream);
+    return call !== undefined && this.#calls.has(call);
   }
 
   /** Ends every command within 0.4 s by the clock; others are refused from now on. */

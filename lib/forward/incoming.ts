@@ -35,6 +35,8 @@ export class IncomingForward implements Forward {
   readonly #options: IncomingOptions;
   readonly endpointText: string;
   readonly #target: Target;
+  /** The streams whose local ends are not done with. */
+  readonly #served = new Set<SessionStream>();
   #streamCount = 0;
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
@@ -85,7 +87,10 @@ export class IncomingForward implements Forward {
   readonly #serve = (stream: SessionStream): void => {
     this.#streamCount += 1;
     stream.owner = this.#options.id ?? null;
+    this.#served.add(stream);
+    stream.isServed = () => this.#served.has(stream);
     this.#target.serve(stream);
+    if (!stream.isAttached) this.#served.delete(stream);
   };
 
   #opened(stream: SessionStream): void {
@@ -94,6 +99,7 @@ export class IncomingForward implements Forward {
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {
+    this.#served.delete(stream);
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
     if (reason === null) {
       this.#log('debug', 'stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, stream, {});

@@ -9,7 +9,7 @@ import type { Clock } from '../util/clock.js';
 export interface ServicePolicy {
   /** Whether the peer may open it at all. Default true. */
   readonly isAllowed?: boolean;
-  /** Streams at once. */
+  /** Streams at once: a place is free when the stream has ended, and its local end is done with. */
   readonly streams?: number;
   /** Streams opened a second, in the long run; as many at once. */
   readonly opensPerSecond?: number;
@@ -25,6 +25,8 @@ export class ServiceGate {
   readonly #clock: Clock;
   readonly #opens: TokenBucket | null;
   readonly #pace: StreamPace | null;
+  /** Where there is a bound on them: the streams that were let in, until their places are free. */
+  readonly #admitted = new Set<SessionStream>();
   /** The streams that may be idle, with how much had passed when that was seen last to change. */
   readonly #watched = new Map<SessionStream, { readonly bytes: number; readonly atMs: number }>();
   #isLooking = false;
@@ -43,18 +45,36 @@ export class ServiceGate {
         : { send: new RateLimit(bytesPerSecond, clock), receive: new RateLimit(bytesPerSecond, clock) };
   }
 
+  /** Counts what is still ending of the streams that another gate, whose place this one takes, let in. */
+  takeOver(gate: ServiceGate): void {
+    for (const stream of gate.#admitted) this.#admitted.add(stream);
+  }
+
   /** Why a stream that the peer opens is refused, for this side's log; null lets it in, within the other bounds. */
   admit(stream: SessionStream, session: Session): string | null {
     const { isAllowed = true, streams, opensPerSecond, idleTimeoutMs } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
-    if (streams !== undefined && countOthers(stream, session) >= streams) return `${streams} streams are open already`;
+    if (streams !== undefined && countOthers(stream, session) + this.#countEnding() >= streams)
+      return `${streams} streams are open already, or their local ends are not done with`;
     if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
+    if (streams !== undefined) this.#admitted.add(stream);
     if (this.#pace !== null) stream.setPace(this.#pace);
     if (idleTimeoutMs !== undefined) {
       this.#watched.set(stream, { bytes: 0, atMs: this.#clock.now() });
       if (!this.#isLooking) this.#look(idleTimeoutMs);
     }
     return null;
+  }
+
+  /** The streams, of any session, that are over and whose local ends are not done with. */
+  #countEnding(): number {
+    let count = 0;
+    for (const stream of this.#admitted) {
+      if (!stream.isOver) continue;
+      if (stream.isServed()) count += 1;
+      else this.#admitted.delete(stream);
+    }
+    return count;
   }
 
   /** Looks at all streams together, four times in a time-out. */

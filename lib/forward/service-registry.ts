@@ -55,6 +55,8 @@ export class ServiceRegistry {
 
   /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
   setGate(service: string, gate: ServiceGate | null): void {
+    const before = this.#gates.get(service);
+    if (before !== undefined) gate?.takeOver(before);
     if (gate === null) this.#gates.delete(service);
     else this.#gates.set(service, gate);
   }

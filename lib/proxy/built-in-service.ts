@@ -10,6 +10,8 @@ import type { Log } from '../util/log-event.js';
 export interface StreamServer {
   /** Takes over a stream that is accepted. */
   serve(stream: MuxStream): void;
+  /** Whether something lives of what a stream asked for, be the stream open or gone. Default: nothing outlives its stream. */
+  isServing?(stream: MuxStream): boolean;
   /** Ends everything that a stream asked for, within half a second. */
   stop(): Promise<void>;
 }
@@ -87,7 +89,10 @@ export class BuiltInService<P> {
     if (server === null) refuse();
     server?.then((found) => {
       if (this.#isStopped) refuse();
-      else if (!stream.destroyed) found.serve(stream);
+      else if (!stream.destroyed) {
+        incoming.isServed = () => found.isServing?.(stream) ?? false;
+        found.serve(stream);
+      }
     }, refuse);
   };
 

@@ -30,6 +30,8 @@ export class SessionStream implements Creditor, Ready {
   readonly openedAtMs: number;
   /** A name for whoever has it on this side, such as the id of a forward; for lists of streams only. */
   owner: string | null = null;
+  /** Whether its local end is not done with, which may outlive it as a process that is being ended does. Whoever serves it says so. */
+  isServed: () => boolean = () => false;
 
   nextReady: this | null = null;
   isReady = false;

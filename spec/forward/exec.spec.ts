@@ -1,15 +1,18 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
 import { ExecTarget } from '../../lib/forward/exec-target.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { eventually } from '../helpers/eventually.js';
+import { formatSeen } from '../helpers/frame-log.js';
 import { ManualClock } from '../helpers/manual-clock.js';
-import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd } from '../helpers/proxies.js';
+import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { carryUntil, SessionPair } from '../helpers/session-pair.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 async function running(t: ExecutionContext, command: string, b: ProxySetup = {}) {
@@ -120,6 +123,56 @@ test('a process and what it started are ended with their stream, and killed when
     return !pids.some(isAlive);
   });
   await b.event('stream-reset');
+});
+
+test('a rule counts processes until they have ended: opened and reset in a loop, in ever new sessions, one runs at once', async (t) => {
+  const folder = temporaryFolder(t);
+  const [path, started] = [join(folder, 'channel'), join(folder, 'started')];
+  const clock = new ManualClock();
+  const command = `trap "" TERM; echo $$ >> ${started}; while :; do sleep 1000; done`;
+  const host = new TestProxy(t, `unix-listen:${path}`, {
+    clock,
+    incoming: [`run:exec:${command}`],
+    policies: { run: { streams: 1 } },
+  });
+  await host.start();
+  const pids = (): number[] =>
+    existsSync(started) ? readFileSync(started, 'utf8').trim().split('\n').map(Number) : [];
+  // No time passes for those that are still there at the end.
+  t.teardown(() => {
+    for (const pid of pids().filter(isAlive)) process.kill(-pid, 'SIGKILL');
+  });
+  let running = 0;
+  const attempt = async (peer: SocketPeer): Promise<string> => {
+    const id = peer.highestId + 2;
+    peer.sendOpen(id, 'run');
+    const answer = await peer.seen(new RegExp(`^(?:ACCEPT|REFUSE) ${id}\\b`));
+    if (answer.type !== FRAME_TYPE.ACCEPT) return formatSeen(answer);
+    running += 1;
+    await eventually(() => pids().length === running);
+    peer.send(FRAME_TYPE.RESET, id, { code: 'cancelled', message: '' });
+    await peer.ping();
+    return formatSeen(answer);
+  };
+  const connect = async (): Promise<SocketPeer> => {
+    const peer = await SocketPeer.established(path);
+    t.teardown(() => peer.close());
+    return peer;
+  };
+  const first = await connect();
+  t.is(await attempt(first), 'ACCEPT 1');
+  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(first), /^REFUSE \d+ denied$/);
+  first.close();
+  await host.event('session-ended');
+  const second = await connect();
+  for (let turn = 0; turn < 10; turn += 1) t.regex(await attempt(second), /^REFUSE \d+ denied$/);
+  t.is(pids().length, 1);
+  t.true(pids().every(isAlive));
+
+  // KILL comes, and the place is free.
+  clock.advance(5000);
+  await eventually(async () => (await attempt(second)).startsWith('ACCEPT'));
+  t.deepEqual(pids().map(isAlive), [false, true]);
 });
 
 test('a process whose peer reads no more gets a closed pipe', async (t) => {

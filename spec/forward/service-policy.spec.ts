@@ -1,9 +1,10 @@
 /** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without a word. */
 import test from 'ava';
-import { toVproxyError } from '../../lib/errors.js';
+import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy } from '../../lib/forward/service-policy.js';
 import { ServiceRegistry } from '../../lib/forward/service-registry.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
+import type { SessionStream } from '../../lib/session/session-stream.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
 /** A pair whose side b offers `echo` and `other`, with a rule for `echo`. */
@@ -23,7 +24,7 @@ function setUp(policy: ServicePolicy) {
   }
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
-  return { pair, denied };
+  return { pair, registry, denied };
 }
 
 /** Opens a stream; gives it, and the code with which it failed by the time that all is at rest. */
@@ -51,10 +52,38 @@ test('no more streams at once than the rule says; one that ends makes room', asy
   const [first, second] = [await open(pair), await open(pair)];
   t.deepEqual([first.failure.code, second.failure.code], [null, null]);
   t.is((await open(pair)).failure.code, 'denied');
-  t.deepEqual(denied, ['2 streams are open already']);
+  t.deepEqual(denied, ['2 streams are open already, or their local ends are not done with']);
   first.stream.destroy();
   await carryOn(pair);
   t.is((await open(pair)).failure.code, null);
+});
+
+test('a stream counts until its local end is done with, also in another session and under another rule', async (t) => {
+  const { pair, registry, denied } = setUp({ streams: 1 });
+  const served = new Set<SessionStream>();
+  registry.add('slow', (stream, session) => {
+    served.add(stream);
+    stream.isServed = () => served.has(stream);
+    MuxStream.accept(session, stream).on('error', () => undefined);
+  });
+  registry.setGate('slow', new ServiceGate({ streams: 1 }, pair.clock));
+  const { stream } = await open(pair, 'slow');
+  stream.destroy();
+  await carryOn(pair);
+  t.is((await open(pair, 'slow')).failure.code, 'denied');
+
+  pair.a.session.end(new VproxyError('internal', 'again'));
+  await carryOn(pair);
+  pair.clock.advance(1000);
+  await carryOn(pair);
+  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  registry.setGate('slow', new ServiceGate({ streams: 1, idleTimeoutMs: 1000 }, pair.clock));
+  t.is((await open(pair, 'slow')).failure.code, 'denied');
+  t.is(denied.length, 3);
+
+  served.clear();
+  t.is((await open(pair, 'slow')).failure.code, null);
+  t.is((await open(pair, 'slow')).failure.code, 'denied');
 });
 
 test('no more streams a second than the rule says', async (t) => {

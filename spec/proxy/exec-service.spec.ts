@@ -5,8 +5,10 @@ import { type ErrorCode, toVproxyError } from '../../lib/errors.js';
 import type { ExecResult } from '../../lib/exec/messages.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
+import { type Clock, systemClock } from '../../lib/util/clock.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { ExecCaller, isRunning } from '../helpers/exec-caller.js';
+import { ManualClock } from '../helpers/manual-clock.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
 import { staticImports } from '../helpers/static-imports.js';
@@ -15,9 +17,14 @@ import { temporaryFolder } from '../helpers/temp-folder.js';
 const ANY = { commands: 'any' } as const;
 
 /** A guest that allows what `guest` says, and a host; the guest's options are told as well, to be changed. */
-async function setUp(t: ExecutionContext, guest: Partial<ChannelOptions>, host: Partial<ChannelOptions> = {}) {
+async function setUp(
+  t: ExecutionContext,
+  guest: Partial<ChannelOptions>,
+  host: Partial<ChannelOptions> = {},
+  clock: Clock = systemClock,
+) {
   const path = join(temporaryFolder(t), 'channel.sock');
-  const { a, b } = await connectedProxies(t, path, { label: 'vm1', ...guest }, { label: 'host', ...host });
+  const { a, b } = await connectedProxies(t, path, { label: 'vm1', clock, ...guest }, { label: 'host', ...host });
   const own: ChannelOptions = { label: 'vm1', address: `unix-listen:${path}`, name: 'a' };
   return { path, guest: a, host: b, own };
 }
@@ -113,6 +120,29 @@ test('rules of services hold: how many at once, and on which channels', async (t
   const other = await setUp(t, { exec: ANY, copy: { root: null }, policies: { exec: { channels: ['vm2'] } } });
   t.is(await refusal(other.host, 'true'), 'denied');
   t.like((await other.guest.event('stream-denied')).fields, { service: 'exec', channel: 'vm1' });
+});
+
+test('a rule counts a command until it has ended, also when its caller has gone', async (t) => {
+  const clock = new ManualClock();
+  const { guest, host } = await setUp(t, { exec: ANY, policies: { exec: { streams: 1 } } }, {}, clock);
+  const stubborn = await call(host, 'sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done");
+  const pid = await stubborn.started;
+  t.teardown(() => {
+    if (isRunning(pid)) process.kill(-pid, 'SIGKILL');
+  });
+  stubborn.stream.destroy();
+  await eventually(() => guest.proxy.listStreams().length === 0);
+  for (let turn = 0; turn < 5; turn += 1) t.is(await refusal(host, 'true'), 'denied');
+  t.true(isRunning(pid));
+
+  await eventually(() => {
+    clock.advance(5000);
+    return !isRunning(pid);
+  });
+  await eventually(async () => {
+    clock.advance(100);
+    return (await refusal(host, 'true')) === null;
+  });
 });
 
 test('other permissions count for the calls to come, and end neither a session nor a command', async (t) => {
