@@ -141,6 +141,7 @@ export class OutgoingForward implements Forward {
     const { service } = caller;
     let isOpen = false;
     const splice = new Splice({
+      clock: this.#options.clock,
       onAccept: () => {
         isOpen = true;
         this.#log('debug', 'stream-opened', `stream ${stream.id} to ${service} is open`, stream);

@@ -55,7 +55,7 @@ export class SocketTarget implements Target {
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened, preamble } = this.#context;
     if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
-    const splice = new Splice({ onDone: (reason) => onClosed(stream, reason) });
+    const splice = new Splice({ clock, onDone: (reason) => onClosed(stream, reason) });
     stream.attach(splice);
     const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);

@@ -4,13 +4,16 @@ import { HEADER_BYTES } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import { SENT, type SessionStream } from '../session/session-stream.js';
 import type { StreamSink } from '../session/stream-sink.js';
+import { UnreadOutput } from '../session/unread-output.js';
 import type { OnRead } from '../util/buffered-socket.js';
+import type { Clock } from '../util/clock.js';
 import { hiddenReset } from '../util/hidden-reset.js';
 import { resetSocket } from '../util/reset-socket.js';
 import { HeadroomSlab } from './headroom-slab.js';
 import { LocalWriter } from './local-writer.js';
 
 export interface SpliceHooks {
+  readonly clock: Clock;
   /** The peer accepted the stream: it is open both ways. */
   onAccept?(): void;
   /** Stream and socket are both done with; called once. Null when both directions ended in order. */
@@ -31,6 +34,8 @@ export class Splice implements StreamSink {
   #writer: LocalWriter | null = null;
   #hasEnded = false;
   #endReason: VproxyError | null = null;
+  /** Set where the peer reads no more. */
+  #unread: UnreadOutput | null = null;
   #isSocketClosed = false;
   #isStreamOver = false;
 
@@ -72,11 +77,23 @@ export class Splice implements StreamSink {
 
   /**
    * Nobody reads what the local program still writes. Node cannot close only the reading half of a socket, and a reset
-   * could destroy an answer that is still on its way to the program: so what it writes is read and dropped.
+   * could destroy an answer that is still on its way to the program: so what it writes is read and dropped, within bounds.
    */
-  handleStop(): void {
+  handleStop({ code }: VproxyError): void {
     this.#slab.returned(false);
-    this.#socket?.resume();
+    const stream = this.#stream;
+    const socket = this.#socket;
+    if (stream === null || socket === null) return;
+    this.#unread = new UnreadOutput({
+      clock: this.#hooks.clock,
+      receivedBytes: () => stream.receivedBytes,
+      goOn: () => socket.resume(),
+      giveUp: () => {
+        stream.reset(code, 'the local program goes on writing what nobody reads');
+        resetSocket(socket);
+      },
+    });
+    socket.resume();
   }
 
   handleSent(isFree: boolean): void {
@@ -94,6 +111,7 @@ export class Splice implements StreamSink {
   #handleRead(byteCount: number): boolean {
     const stream = this.#stream;
     if (stream === null) return false;
+    if (this.#unread !== null) return this.#unread.drop(byteCount);
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent === SENT.FREE) this.#slab.returned(true);
     else if (sent === SENT.KEPT) this.#slab.returned(false);
@@ -102,6 +120,7 @@ export class Splice implements StreamSink {
 
   #handleClose(): void {
     this.#isSocketClosed = true;
+    this.#unread?.stop();
     const stream = this.#stream;
     const isOrderly = this.#hasEnded && this.#socket?.writableFinished === true;
     // What was read may still wait for the channel: an orderly end lets it go out.

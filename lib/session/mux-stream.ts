@@ -5,6 +5,7 @@ import { ByteQueue, dropView, keepView } from '../util/byte-queue.js';
 import type { Session } from './session.js';
 import { SENT, type SessionStream } from './session-stream.js';
 import type { StreamSink } from './stream-sink.js';
+import { UnreadOutput } from './unread-output.js';
 
 type WriteCallback = (error?: Error | null) => void;
 
@@ -19,8 +20,9 @@ const BLOCK_BYTES = 4096;
  * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
  * ends with the peer's. `destroy(error)` resets the stream; a reset, a refusal or the end of the session destroys it
  * with the VproxyError that says why. `connect` is emitted when the peer has accepted. `stop` is emitted, with the reason,
- * when the peer reads no more but may still send: what is written from then on is dropped; without a listener for it a
- * write fails instead, which destroys the stream.
+ * when the peer reads no more but may still send: what is written from then on is dropped, up to 256 KiB and as much as the
+ * peer sends; a write beyond that waits, and fails after 10 s. Without a listener for it a write fails at once. One that fails
+ * destroys the stream.
  */
 export class MuxStream extends Duplex {
   #stream!: SessionStream;
@@ -28,7 +30,8 @@ export class MuxStream extends Duplex {
   #onWritten: WriteCallback | null = null;
   #onFinished: WriteCallback | null = null;
   #stopReason: VproxyError | null = null;
-  #isStopHeard = false;
+  /** Set where the peer reads no more, and somebody has heard of it. */
+  #unread: UnreadOutput | null = null;
   /** What is gathered for the readable side: less than a block. */
   readonly #gathered = new ByteQueue();
   /** The pieces in the readable side, and those of them that are views. */
@@ -115,7 +118,9 @@ export class MuxStream extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: WriteCallback): void {
     if (this.#stopReason !== null) {
-      callback(this.#isStopHeard ? null : this.#stopReason);
+      if (this.#unread === null) callback(this.#stopReason);
+      else if (this.#unread.drop(chunk.length)) callback();
+      else this.#onWritten = callback;
       return;
     }
     if (chunk.length === 0) {
@@ -140,9 +145,19 @@ export class MuxStream extends Duplex {
       this.#stream.reset(code, message);
     }
     this.#settleWrites(error ?? new VproxyError('cancelled', 'the stream was destroyed'));
+    this.#unread?.stop();
     this.#gathered.clear();
     this.#dropViews();
     callback(error);
+  }
+
+  #dropUnread(reason: VproxyError): UnreadOutput {
+    return new UnreadOutput({
+      clock: this.#session.clock,
+      receivedBytes: () => this.receivedBytes,
+      goOn: () => this.#settleWrites(null),
+      giveUp: () => this.#settleWrites(reason),
+    });
   }
 
   #sink(): StreamSink {
@@ -155,8 +170,9 @@ export class MuxStream extends Duplex {
       },
       handleStop: (reason) => {
         this.#stopReason = reason;
-        this.#isStopHeard = this.emit('stop', reason);
-        this.#settleWrites(this.#isStopHeard ? null : reason);
+        const isHeard = this.emit('stop', reason);
+        if (isHeard) this.#unread = this.#dropUnread(reason);
+        this.#settleWrites(isHeard ? null : reason);
       },
       handleSent: (isFree) => {
         const onWritten = this.#onWritten;

@@ -199,6 +199,11 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#credit.ping();
   }
 
+  /** The clock that it was given. */
+  get clock(): Clock {
+    return this.#clock;
+  }
+
   get isOver(): boolean {
     return this.#isOver;
   }

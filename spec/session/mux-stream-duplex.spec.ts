@@ -235,6 +235,43 @@ test('STOP of the peer drops what is written where somebody listens for it, and 
   t.is(stream.errored, null);
 });
 
+test('behind STOP no more is dropped than 256 KiB and what the peer sends; a write beyond that waits, and fails after 10 s', async (t) => {
+  const pair = new SessionPair();
+  pair.establish();
+  const fars: MuxStream[] = [];
+  pair.b.session.once('stream', (stream) => {
+    const far = MuxStream.accept(pair.b.session, stream);
+    fars.push(far);
+    far.on('error', () => undefined);
+    stream.stop('cancelled', 'has ended');
+  });
+  const stream = MuxStream.open(pair.a.session, 'x');
+  stream.on('stop', () => undefined).resume();
+  await carryOn(pair);
+  const written: number[] = [];
+  const write = async (bytes: number): Promise<number> => {
+    stream.write(Buffer.alloc(bytes), (error) => {
+      if (error == null) written.push(bytes);
+    });
+    await carryOn(pair);
+    return written.reduce((sum, one) => sum + one, 0);
+  };
+  t.is(await write(200_000), 200_000);
+  t.is(await write(100_000), 200_000, 'it was too much, and waits');
+  // What the peer sends is worth as much.
+  fars[0]?.write(Buffer.alloc(50_000));
+  await carryOn(pair);
+  pair.clock.advance(5000);
+  await carryOn(pair);
+  t.is(await write(200_000), 300_000);
+  pair.clock.advance(9000);
+  await carryOn(pair);
+  t.is(stream.errored, null);
+  pair.clock.advance(2000);
+  const error = await failure(t, pair, stream);
+  t.deepEqual([error.code, error.message], ['cancelled', 'has ended']);
+});
+
 test('write returns false when the stream is behind, and drain follows', async (t) => {
   const { pair, near, far } = await join({ limits: { streamCredit: 1024 } });
   t.false(near.write(pattern(100_000)));

@@ -135,6 +135,10 @@ export const THREATS: readonly Threat[] = [
         'forward/exec.spec.ts',
         'a process and what it started are ended with their stream, and killed when they do not end',
       ],
+      [
+        'forward/exec.spec.ts',
+        'a rule counts processes until they have ended: opened and reset in a loop, in ever new sessions, one runs at once',
+      ],
     ],
   },
   {
@@ -187,6 +191,8 @@ export const THREATS: readonly Threat[] = [
         'forward/service-policy.spec.ts',
         'bytes keep to the rate both ways, all streams of the service together, and arrive whole',
       ],
+      ['session/paced-sink.spec.ts', 'bytes a second no more reaches local ends from one who opens, sends and '],
+      ['forward/unread-output.spec.ts', 'that never ends is not read for ever behind STOP, and is reset 10 s later'],
     ],
   },
   {

@@ -1,0 +1,136 @@
+/** What becomes of a local program whose peer reads no more (R-STREAM-9): it may go on for a while, at little cost to this side. */
+import { once } from 'node:events';
+import type net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { eventually } from '../helpers/eventually.js';
+import { ManualClock } from '../helpers/manual-clock.js';
+import { localServer, TestProxy } from '../helpers/proxies.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const STOPPED = { code: 'cancelled', message: 'reads no more' };
+
+/** A host with a target that `serve` is, on a clock moved by hand, and a guest with one stream to it, by number. */
+async function setUp(t: ExecutionContext, serve: (socket: net.Socket) => void, isTcp = true) {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const clock = new ManualClock();
+  const target = await localServer(t, serve, isTcp ? undefined : { path: join(folder, 'target') });
+  const incoming = [isTcp ? `x:${target.port}` : `x:unix:${join(folder, 'target')}`];
+  const host = new TestProxy(t, `unix-listen:${path}`, { clock, incoming });
+  await host.start();
+  const peer = await SocketPeer.established(path);
+  t.teardown(() => peer.close());
+  peer.sendOpen(1, 'x');
+  await peer.seen(/^ACCEPT 1$/);
+  return { folder, clock, host, peer };
+}
+
+/** Writes for ever, and counts what the system took. */
+function writeForEver(socket: net.Socket): { writtenBytes: number; isClosed: boolean } {
+  const piece = Buffer.alloc(65_536, 'x');
+  const state = { writtenBytes: 0, isClosed: false };
+  const write = (): void => {
+    while (
+      !socket.destroyed &&
+      socket.write(piece, (error) => (state.writtenBytes += error == null ? piece.length : 0))
+    );
+  };
+  socket.on('drain', write).once('close', () => (state.isClosed = true));
+  write();
+  return state;
+}
+
+/** Waits until what the program has written is more no longer, while this process has many turns: what it writes then waits. */
+async function atRest(peer: SocketPeer, writer: () => { readonly writtenBytes: number } | undefined): Promise<void> {
+  await eventually(
+    async () => {
+      const before = writer()?.writtenBytes ?? 0;
+      for (let turn = 0; turn < 50; turn += 1) await peer.ping();
+      return before > 0 && writer()?.writtenBytes === before;
+    },
+    { what: 'a program that waits' },
+  );
+}
+
+const resets = (peer: SocketPeer): string[] => peer.texts().filter((text) => text.startsWith('RESET'));
+
+for (const isTcp of [true, false]) {
+  test(`a target on ${isTcp ? 'TCP' : 'a unix socket'} that never ends is not read for ever behind STOP, and is reset 10 s later`, async (t) => {
+    const writers: ReturnType<typeof writeForEver>[] = [];
+    const { clock, peer } = await setUp(t, (socket) => writers.push(writeForEver(socket)), isTcp);
+    peer.send(FRAME_TYPE.STOP, 1, STOPPED);
+    await peer.seen(/^FIN 1$/);
+    await atRest(peer, () => writers[0]);
+    clock.advance(9000);
+    await peer.ping();
+    t.deepEqual(resets(peer), []);
+    t.false(writers[0]?.isClosed);
+    clock.advance(2000);
+    await peer.seen(/^RESET 1 cancelled$/);
+    await eventually(() => writers[0]?.isClosed);
+  });
+}
+
+test('one that writes a little behind STOP and reads on is not disturbed, however long it takes', async (t) => {
+  const received: Buffer[] = [];
+  const sockets: net.Socket[] = [];
+  const { clock, peer } = await setUp(t, (socket) => {
+    sockets.push(socket);
+    socket.on('data', (chunk: Buffer) => received.push(chunk));
+    socket.once('end', () => socket.end());
+  });
+  peer.send(FRAME_TYPE.STOP, 1, STOPPED);
+  await peer.seen(/^FIN 1$/);
+  const [socket] = sockets;
+  for (let turn = 0; turn < 20; turn += 1) {
+    socket?.write(Buffer.alloc(10_000, 'l'));
+    peer.sendData(1, 'more ');
+    await eventually(() => Buffer.concat(received).toString() === 'more '.repeat(turn + 1));
+    clock.advance(60_000);
+  }
+  peer.send(FRAME_TYPE.FIN, 1);
+  const closed = once(socket as net.Socket, 'close');
+  await closed;
+  t.is((socket as net.Socket).errored, null);
+});
+
+test('one that sends back all it gets goes on as long as the peer sends', async (t) => {
+  let received = 0;
+  const { clock, peer } = await setUp(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => (received += chunk.length));
+    socket.pipe(socket);
+  });
+  peer.send(FRAME_TYPE.STOP, 1, STOPPED);
+  await peer.seen(/^FIN 1$/);
+  const piece = Buffer.alloc(32_768);
+  for (let sent = piece.length; sent <= 4 * 2 ** 20; sent += piece.length) {
+    peer.sendData(1, piece);
+    await eventually(() => received === sent, { intervalMs: 1 });
+    clock.advance(1000);
+  }
+  peer.send(FRAME_TYPE.FIN, 1);
+  await peer.ping();
+  t.deepEqual(resets(peer), []);
+});
+
+test('an answer that was sent before the end still arrives where the program writes on', async (t) => {
+  const received: Buffer[] = [];
+  const writers: ReturnType<typeof writeForEver>[] = [];
+  const { clock, host, peer } = await setUp(t, (socket) => {
+    writers.push(writeForEver(socket));
+    socket.on('data', (chunk: Buffer) => received.push(chunk));
+  });
+  peer.send(FRAME_TYPE.STOP, 1, STOPPED);
+  peer.sendData(1, 'the answer');
+  peer.send(FRAME_TYPE.FIN, 1);
+  await eventually(() => Buffer.concat(received).toString() === 'the answer');
+  await peer.seen(/^FIN 1$/);
+  await atRest(peer, () => writers[0]);
+  // Its stream is over, and its connection too when it has not ended by then.
+  t.is(host.proxy.listStreams().length, 0);
+  clock.advance(11_000);
+  await eventually(() => writers[0]?.isClosed);
+});
