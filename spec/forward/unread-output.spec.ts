@@ -35,7 +35,7 @@ function writeForEver(socket: net.Socket): { writtenBytes: number; isClosed: boo
   const write = (): void => {
     while (
       !socket.destroyed &&
-      socket.write(piece, (error) => (state.writtenBytes += error == null ? piece.length : 0))
+      socket.write(piece, (error) => (state.writtenBytes += (error ?? null) === null ? piece.length : 0))
     );
   };
   socket.on('drain', write).once('close', () => (state.isClosed = true));

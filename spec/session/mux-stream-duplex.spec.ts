@@ -251,7 +251,7 @@ test('behind STOP no more is dropped than 256 KiB and what the peer sends; a wri
   const written: number[] = [];
   const write = async (bytes: number): Promise<number> => {
     stream.write(Buffer.alloc(bytes), (error) => {
-      if (error == null) written.push(bytes);
+      if ((error ?? null) === null) written.push(bytes);
     });
     await carryOn(pair);
     return written.reduce((sum, one) => sum + one, 0);
