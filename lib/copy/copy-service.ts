@@ -75,14 +75,20 @@ export class CopyService {
     const progress = new CopyProgress();
     const startedAtMs = clock.now();
     const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
-    this.#log('info', 'copy-started', request, paths, 'began', {});
+    let hasBegun = false;
+    const begin = (): void => {
+      if (!hasBegun) this.#log('info', 'copy-started', request, paths, 'began', {});
+      hasBegun = true;
+    };
     try {
       await (request.direction === 'put'
-        ? this.#receive(request, records, progress)
-        : this.#send(request, records, progress));
+        ? this.#receive(request, records, progress, begin)
+        : this.#send(request, records, progress, begin));
       this.#logEnd(request, paths, progress, clock.now() - startedAtMs, null);
     } catch (failure) {
       const error = toVproxyError(failure, 'copy-failed');
+      // What was never let in did not begin either.
+      if (!REFUSALS.has(error.code)) begin();
       this.#logEnd(request, paths, progress, clock.now() - startedAtMs, error);
       throw error;
     }
@@ -92,19 +98,25 @@ export class CopyService {
     request: CopyRequest & { direction: 'put' },
     records: RecordStream,
     progress: CopyProgress,
+    onTargets: () => void,
   ): Promise<void> {
     const { root, files } = this.#options;
     const { target, isResumed } = request;
     const warn = (): void => undefined;
-    await receiveFiles({ records, target, root, names: null, isResumed, progress, warn, ...(files && { files }) });
+    await receiveFiles({
+      ...{ records, target, root, names: null, isResumed, progress, warn, onTargets },
+      ...(files && { files }),
+    });
   }
 
   async #send(
     request: CopyRequest & { direction: 'get' },
     records: RecordStream,
     progress: CopyProgress,
+    onSources: () => void,
   ): Promise<void> {
     const sources = await findSources(request.sources, this.#options.root);
+    onSources();
     const warn = (): void => undefined;
     await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, warn });
   }
