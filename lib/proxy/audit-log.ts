@@ -3,8 +3,9 @@ import { LogFile, type Rotation } from '../forward/log-file.js';
 import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/json-line.js';
 import type { Log, LogEvent, LogEventName } from '../util/log-event.js';
+import { wasLetHappen } from './log-limit.js';
 
-/** The events that are written; none of them is ever left out for coming too often. */
+/** The events that are written. */
 const AUDITED: ReadonlySet<string> = new Set([
   'session-established',
   'session-ended',
@@ -24,6 +25,12 @@ const AUDITED: ReadonlySet<string> = new Set([
 
 /** While so much waits for a disk that takes nothing, further lines are counted and not kept, in bytes. */
 const MAX_WAITING_BYTES = 16 * 2 ** 20;
+
+/** The same for lines of what was refused, so that those of what was let happen have room behind them. */
+const MAX_REFUSED_BYTES = MAX_WAITING_BYTES / 2;
+
+/** What a line takes besides its text while it waits, in bytes. */
+const LINE_OVERHEAD_BYTES = 256;
 
 /** Whether an event belongs into an audit log. */
 export const isAudited = ({ event }: LogEvent): boolean => AUDITED.has(event);
@@ -64,25 +71,13 @@ export class AuditLog {
   }
 
   /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said stands in texts of JSON only. */
-  record({ event, message, fields }: LogEvent): void {
-    const lines = [formatJsonLine({ ...fields, time: new Date().toISOString(), event, message })];
-    if (this.#waitingBytes >= MAX_WAITING_BYTES) {
+  record(event: LogEvent): void {
+    if (this.#waitingBytes >= (wasLetHappen(event) ? MAX_WAITING_BYTES : MAX_REFUSED_BYTES)) {
       this.#lostCount += 1;
       return;
     }
-    if (this.#lostCount > 0) {
-      const lost = `${this.#lostCount} lines of the audit log are lost: they could not be written`;
-      lines.unshift(
-        formatJsonLine({ time: new Date().toISOString(), event: 'audit-lost', message: lost, count: this.#lostCount }),
-      );
-      this.#tell('warn', 'audit-lost', lost);
-      this.#lostCount = 0;
-    }
-    const bytes = Buffer.from(`${lines.join('\n')}\n`);
-    this.#waitingBytes += bytes.length;
-    this.#file.append(bytes, () => {
-      this.#waitingBytes -= bytes.length;
-    });
+    if (this.#lostCount > 0 && this.#waitingBytes < MAX_REFUSED_BYTES) this.#tellLoss();
+    this.#append(event);
   }
 
   /** Goes on in the file that is at the path by then: for who renames it. */
@@ -93,6 +88,24 @@ export class AuditLog {
   /** Writes what waits, unless that fails, and closes the file. */
   close(): Promise<void> {
     return this.#file.close();
+  }
+
+  #tellLoss(): void {
+    const count = this.#lostCount;
+    this.#lostCount = 0;
+    const message = `${count} lines of the audit log are lost: they could not be written`;
+    this.#append({ level: 'warn', event: 'audit-lost', message, fields: { count } });
+    this.#tell('warn', 'audit-lost', message);
+  }
+
+  #append({ event, message, fields }: LogEvent): void {
+    const line = formatJsonLine({ ...fields, time: new Date().toISOString(), event, message });
+    const bytes = Buffer.from(`${line}\n`);
+    const heldBytes = bytes.length + LINE_OVERHEAD_BYTES;
+    this.#waitingBytes += heldBytes;
+    this.#file.append(bytes, () => {
+      this.#waitingBytes -= heldBytes;
+    });
   }
 
   #tell(level: LogEvent['level'], event: LogEventName, message: string): void {

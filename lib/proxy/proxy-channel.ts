@@ -34,7 +34,7 @@ import { DialSupervisor } from './dial-supervisor.js';
 import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
-import { LogLimit } from './log-limit.js';
+import { auditRate, boundLogEvent, LogLimit } from './log-limit.js';
 import { logStream } from './log-stream.js';
 import { PermittedServices } from './permitted-services.js';
 import { readKeys } from './read-keys.js';
@@ -45,7 +45,7 @@ import { StorageService } from './storage-service.js';
 
 export interface ProxyChannelEvents {
   log: [event: LogEvent];
-  /** For the audit log: nothing is left out, however fast it comes. */
+  /** For the audit log: what came too fast is in it as `log-limited`, with its number. */
   audit: [event: LogEvent];
   /** A session is over and no other took its place, or there can be none: see `ProxyEvents`. */
   ended: [reason: VproxyError];
@@ -84,6 +84,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly #permitted: PermittedServices;
   readonly #stopping = new AbortController();
   readonly #logLimit: LogLimit;
+  readonly #auditLimit: LogLimit;
   readonly #log: Log;
   readonly #waitMs: number;
   #options: ChannelOptions;
@@ -107,15 +108,15 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       onUnknown: (stream) => this.#logUnknown(stream),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
-    this.#logLimit = new LogLimit((event) => this.emit('log', event), clock);
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
+    const named = ({ message, fields, ...rest }: LogEvent): LogEvent => {
+      return { ...rest, message: `${prefix}${message}`, fields: { channel: this.label, ...fields } };
+    };
+    this.#logLimit = new LogLimit((event) => this.emit('log', named(event)), clock);
+    this.#auditLimit = new LogLimit((event) => this.emit('audit', named(event)), clock, auditRate);
     this.#log = (given) => {
-      const event = {
-        ...given,
-        message: `${prefix}${given.message}`,
-        fields: { channel: this.label, ...given.fields },
-      };
-      if (isAudited(event)) this.emit('audit', event);
+      const event = boundLogEvent(given);
+      if (isAudited(event)) this.#auditLimit.log(event);
       this.#logLimit.log(event);
     };
     this.forwards = new ForwardTable({
@@ -197,6 +198,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const streamsReset = this.#supervisor.stop(reason);
     await Promise.all([streamsReset, this.#storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     this.#logLimit.stop();
+    this.#auditLimit.stop();
   }
 
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */

@@ -36,7 +36,7 @@ export interface ProxyOptions {
 export interface ProxyEvents {
   /** What people should know. */
   log: [event: LogEvent];
-  /** For an audit log: who opened what, and what became of it. Nothing is left out, however fast it comes. */
+  /** For an audit log: who opened what, and what became of it. What came too fast is in it as `log-limited`, with its number. */
   audit: [event: LogEvent];
   /**
    * A session of a channel is over, and no other took its place; or a channel that this side opens can have none, because

@@ -1,6 +1,6 @@
-/** A bound on how often something may happen. */
+/** A bound on how much of something there may be. */
 
-/** Lets `burst` events through at once and `perSecond` in the long run. */
+/** Lets `burst` through at once and `perSecond` in the long run, of events or of bytes. */
 export class TokenBucket {
   readonly #perSecond: number;
   readonly #burst: number;
@@ -14,13 +14,28 @@ export class TokenBucket {
     this.#filledAtMs = nowMs;
   }
 
-  /** Counts one event. False when it is one too many. */
-  take(nowMs: number): boolean {
+  /** How much of the burst is used up. */
+  spent(nowMs: number): number {
+    this.#fill(nowMs);
+    return this.#burst - this.#tokens;
+  }
+
+  /** Whether there is room for so many. */
+  has(nowMs: number, count: number): boolean {
+    this.#fill(nowMs);
+    return this.#tokens >= count;
+  }
+
+  /** Counts so many, one by default. False where that is too many: nothing is counted then. */
+  take(nowMs: number, count = 1): boolean {
+    if (!this.has(nowMs, count)) return false;
+    this.#tokens -= count;
+    return true;
+  }
+
+  #fill(nowMs: number): void {
     const elapsedMs = nowMs - this.#filledAtMs;
     this.#tokens = Math.min(this.#burst, this.#tokens + (elapsedMs * this.#perSecond) / 1000);
     this.#filledAtMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
-    return true;
   }
 }

@@ -1,4 +1,5 @@
 /** What a running program tells people: one event per line, with its facts as fields. */
+import { formatJsonLine } from './json-line.js';
 
 /** How much an event matters, the most important level first. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -80,3 +81,58 @@ export interface LogEvent {
 
 /** Takes log events. */
 export type Log = (event: LogEvent) => void;
+
+/** The longest message, in bytes as JSON, and how much of its end is kept: the code of an error is there. */
+const MAX_MESSAGE_BYTES = 512;
+const MESSAGE_END_LENGTH = 96;
+
+/** What stands around message and fields on a line: time, level, event, and twice the label of a channel, in bytes. */
+const ENVELOPE_BYTES = 256;
+
+/**
+ * An event with its texts cut, whoever they are from, so that all of its fields together have at most `maxFieldsBytes` as
+ * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is.
+ */
+export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
+  let roomBytes = maxFieldsBytes;
+  const cut = (text: string): string => {
+    const kept = cutText(text, roomBytes);
+    // With its comma.
+    roomBytes -= jsonBytes(kept) + 1;
+    return kept;
+  };
+  const cutList = (texts: readonly string[]): readonly string[] => {
+    const kept: string[] = [];
+    for (const text of texts) {
+      if (roomBytes <= 0) return [...kept, `… ${texts.length - kept.length} more`];
+      kept.push(cut(text));
+    }
+    return kept;
+  };
+  const fields: Record<string, LogEvent['fields'][string]> = {};
+  for (const [key, value] of Object.entries(event.fields)) {
+    if (typeof value === 'string') fields[key] = cut(value);
+    else fields[key] = value !== null && typeof value === 'object' ? cutList(value) : value;
+  }
+  return { ...event, message: cutMessage(event.message), fields };
+}
+
+/** What a line of JSON with the event has at most, in bytes. */
+export function eventBytes({ message, fields }: LogEvent): number {
+  return ENVELOPE_BYTES + jsonBytes(message) + jsonBytes(fields);
+}
+
+function cutMessage(message: string): string {
+  if (jsonBytes(message) <= MAX_MESSAGE_BYTES) return message;
+  const end = message.slice(-MESSAGE_END_LENGTH);
+  return `${cutText(message, MAX_MESSAGE_BYTES - jsonBytes(end))}${end}`;
+}
+
+function cutText(text: string, maxBytes: number): string {
+  // No character takes less than a byte, so what is longer need not be looked at.
+  let kept = text.slice(0, Math.max(0, maxBytes));
+  while (jsonBytes(kept) > maxBytes && kept !== '') kept = kept.slice(0, Math.floor(kept.length * 0.75));
+  return kept.length === text.length ? text : `${kept}…`;
+}
+
+const jsonBytes = (value: unknown): number => Buffer.byteLength(formatJsonLine(value));

@@ -18,6 +18,6 @@ test('1,000 streams that are refused are at most some hundred lines in each log,
       const shown = lines.filter((line) => line.includes('(connect-refused)')).length;
       return leftOut.reduce((sum, count) => sum + count, shown) === REFUSED && shown;
     });
-    t.true(told >= 100 && lines.length < 300, `${lines.length}`);
+    t.true(told >= 10 && lines.length < 300, `${lines.length}`);
   }
 });

@@ -1,55 +1,171 @@
+/** What of a channel's events is written, on a clock that the spec moves. */
 import test from 'ava';
-import { LogLimit } from '../../lib/proxy/log-limit.js';
-import type { LogEvent, LogLevel } from '../../lib/util/log-event.js';
+import { auditRate, boundLogEvent, LogLimit, logRate, type RateOf } from '../../lib/proxy/log-limit.js';
+import { eventBytes, LOG_EVENTS, type LogEvent, type LogLevel } from '../../lib/util/log-event.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 
-/** A limit on a clock that stands, what it let through, and a short way to log. */
-function limited() {
+/** A limit, what it let through and when, and a short way to log. */
+function limited(rateOf?: RateOf) {
   const clock = new ManualClock();
-  const events: LogEvent[] = [];
-  const limit = new LogLimit((event) => events.push(event), clock);
-  const log = (event: LogEvent['event'], level: LogLevel = 'info') =>
-    limit.log({ level, event, message: event, fields: {} });
-  return { clock, limit, events, log };
+  const lines: { readonly atMs: number; readonly bytes: number; readonly event: LogEvent }[] = [];
+  const counts = new Map<string, number>();
+  const shown = (kind: string) => counts.get(kind) ?? 0;
+  const limit = new LogLimit(
+    (event) => {
+      lines.push({ atMs: clock.now(), bytes: eventBytes(event), event });
+      counts.set(event.event, shown(event.event) + 1);
+    },
+    clock,
+    rateOf,
+  );
+  const log = (event: LogEvent['event'], level: LogLevel = 'info', fields: LogEvent['fields'] = {}) =>
+    limit.log({ level, event, message: event, fields });
+  const told = () => lines.filter(({ event }) => event.event === 'log-limited');
+  const countOf = (kind: string) =>
+    told()
+      .filter(({ event }) => event.fields['kind'] === kind)
+      .reduce((sum, { event }) => sum + Number(event.fields['count']), shown(kind));
+  return { clock, limit, lines, log, shown, told, countOf };
 }
 
-test('200 refused streams a second for a minute are a few lines a second, and none goes uncounted', (t) => {
-  const { clock, limit, events, log } = limited();
-  for (let turn = 0; turn < 12_000; turn += 1) {
-    log('stream-refused', 'warn');
-    clock.advance(5);
+/** What a peer causes that is let in nowhere, each with its level. */
+const REFUSED: readonly (readonly [LogEvent['event'], LogLevel])[] = [
+  ['session-ended', 'info'],
+  ['session-ended', 'warn'],
+  ['session-ended', 'debug'],
+  ['stream-refused', 'debug'],
+  ['stream-refused', 'warn'],
+  ['stream-denied', 'warn'],
+  ['exec-refused', 'warn'],
+  ['copy-refused', 'warn'],
+  ['storage-call', 'warn'],
+  ['storage-emulator', 'debug'],
+  ['services', 'debug'],
+  ['channel-closed', 'debug'],
+  ['channel-crowded', 'info'],
+  ['channel-listening', 'info'],
+];
+
+/** The largest facts that a refused event can have. */
+const FAT = boundLogEvent({
+  ...({ level: 'info', event: 'exec-refused', message: '' } as const),
+  fields: { from: '\u202e'.repeat(100), argv: Array<string>(1000).fill('\u202e') },
+}).fields;
+
+for (const [name, rateOf] of Object.entries({ logRate, auditRate })) {
+  for (const [what, fields] of Object.entries({ short: { from: 'me' }, fat: FAT })) {
+    test(`${name}: of all that is refused, with ${what} texts, at most 32 KiB are written in any second, and all is counted`, (t) => {
+      const { clock, limit, lines, log, countOf, shown } = limited(rateOf);
+      const turns = 1000;
+      for (let turn = 0; turn < turns; turn += 1) {
+        for (const [event, level] of REFUSED) log(event, level, fields);
+        log('session-established', 'info', fields);
+        clock.advance(20);
+      }
+      limit.stop();
+      let [first, bytes, most] = [0, 0, 0];
+      for (const line of lines) {
+        bytes += line.bytes;
+        for (; (lines[first]?.atMs ?? 0) <= line.atMs - 1000; first += 1) bytes -= lines[first]?.bytes ?? 0;
+        most = Math.max(most, bytes);
+      }
+      t.true(most <= 32_768, `${most}`);
+      for (const event of new Set(REFUSED.map(([event]) => event))) {
+        t.is(countOf(event), turns * REFUSED.filter(([other]) => other === event).length, event);
+        t.true(shown(event) > 0, event);
+      }
+      t.is(countOf('session-established'), turns);
+    });
   }
-  limit.stop();
-  const kept = events.filter(({ event }) => event === 'stream-refused').length;
-  const told = events.filter(({ event }) => event === 'log-limited');
-  t.true(kept >= 600 && kept <= 100 + 10 * 60 + 1, `${kept}`);
-  t.true(told.length <= 61, `${told.length}`);
-  t.true(told.every(({ level }) => level === 'warn'));
-  t.is(
-    told.reduce((sum, { fields }) => sum + Number(fields['count']), kept),
-    12_000,
-  );
-  t.regex(told[0]?.message ?? '', /^\d+ more lines of the kind stream-refused were left out/);
+}
+
+test('floods of all others take no line from an event that comes rarely', (t) => {
+  const { clock, log, shown } = limited();
+  const others = REFUSED.filter(([event]) => event !== 'stream-denied');
+  for (let turn = 0; turn < 3000; turn += 1) {
+    for (const [event, level] of others) log(event, level, FAT);
+    if (turn % 300 === 299) log('stream-denied', 'warn', { service: 'ssh', from: 'me' });
+    clock.advance(20);
+  }
+  t.is(shown('stream-denied'), 10);
 });
 
-test('one event that comes too fast takes no line from another, and debug lines and storage calls are all there', (t) => {
-  const { events, log } = limited();
-  for (let turn = 0; turn < 500; turn += 1) {
-    log('stream-reset');
-    log('stream-opened', 'debug');
-    log('storage-call');
+for (const [name, rateOf] of Object.entries({ logRate, auditRate })) {
+  test(`${name}: while all is refused as fast as can be, each thing that is let happen is told at once`, (t) => {
+    const { clock, log, shown } = limited(rateOf);
+    const happens = ['session-established', 'exec-started', 'exec-ended', 'copy-started', 'copy-ended'] as const;
+    for (let turn = 1; turn <= 1000; turn += 1) {
+      for (const [event, level] of REFUSED) for (let line = 0; line < 5; line += 1) log(event, level, FAT);
+      if (turn % 100 === 0) {
+        for (const event of happens) {
+          log(event, 'info', { from: 'me' });
+          t.is(shown(event), turn / 100, event);
+        }
+      }
+      clock.advance(10);
+    }
+  });
+}
+
+test('what is let happen has a bound as well: hundreds a second of one event in the audit log, ten thousand at once', (t) => {
+  const { clock, limit, lines, log, shown, countOf } = limited(auditRate);
+  const argv = ['/usr/bin/uname'];
+  for (let turn = 0; turn < 5000; turn += 1) log('exec-started', 'info', { argv });
+  t.is(shown('exec-started'), 5000);
+  for (let turn = 0; turn < 20_000; turn += 1) log('exec-started', 'info', { argv });
+  clock.advance(10_000);
+  for (let turn = 0; turn < 20_000; turn += 1) log('exec-started', 'info', { argv });
+  limit.stop();
+  t.is(countOf('exec-started'), 45_000);
+  const bytes = lines.reduce((sum, line) => sum + line.bytes, 0);
+  t.true(bytes <= 2 ** 22 + 11 * 2 ** 18, `${bytes}`);
+});
+
+test('debug lines of streams are all there where the log has hundreds a second of them', (t) => {
+  const { log, shown } = limited();
+  for (let turn = 0; turn < 5000; turn += 1) log('stream-opened', 'debug');
+  t.is(shown('stream-opened'), 5000);
+});
+
+test('what was left out is told after a second, then ever less often while it goes on, with its number and time', (t) => {
+  const { clock, limit, log, told, countOf } = limited();
+  for (let turn = 0; turn < 12_000; turn += 1) {
+    log('stream-refused', 'warn');
+    clock.advance(50);
   }
-  log('session-ended');
-  const count = (name: string) => events.filter(({ event }) => event === name).length;
-  t.is(count('stream-reset'), 100);
-  t.is(count('stream-opened'), 500);
-  t.is(count('storage-call'), 500);
-  t.is(count('session-ended'), 1);
+  const delays = told().map(({ atMs }, index, all) => Math.round((atMs - (all[index - 1]?.atMs ?? 0)) / 1000));
+  t.deepEqual(delays.slice(1, 6), [2, 4, 8, 16, 32]);
+  t.true(Math.max(...delays) <= 61 && told().length < 20, delays.join());
+  const [first] = told().map(({ event }) => event);
+  t.is(first?.level, 'warn');
+  t.like(first?.fields, { kind: 'stream-refused', durationMs: 1000 });
+  t.regex(
+    first?.message ?? '',
+    /^and \d+ more lines of the kind stream-refused were left out within 1\.0 s: they came too fast$/,
+  );
+  limit.stop();
+  t.is(countOf('stream-refused'), 12_000);
+
+  clock.advance(120_000);
+  const before = told().length;
+  for (let turn = 0; turn < 100; turn += 1) log('stream-refused', 'warn');
+  clock.advance(1000);
+  t.is(told().length, before + 1, 'behind a pause it is told as soon as at first');
+});
+
+const LONG = { text: 'x'.repeat(800) };
+
+test('every event is limited, whatever its name', (t) => {
+  const { log, shown } = limited();
+  for (const event of LOG_EVENTS) {
+    for (let turn = 0; turn < 6000; turn += 1) log(event, 'debug', LONG);
+    t.true(shown(event) < 5000, `${event}: ${shown(event)}`);
+  }
 });
 
 test('nothing is scheduled while every line is logged', (t) => {
-  const { clock, events, log } = limited();
-  for (let turn = 0; turn < 100; turn += 1) log('stream-reset');
-  clock.advance(60_000);
-  t.is(events.length, 100);
+  const { clock, log, shown } = limited();
+  for (let turn = 0; turn < 20; turn += 1) log('stream-refused', 'warn');
+  t.is(clock.pending, 0);
+  t.is(shown('stream-refused'), 20);
 });

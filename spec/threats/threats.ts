@@ -152,6 +152,14 @@ export const THREATS: readonly Threat[] = [
         'faults/refusal-flood.spec.ts',
         '1,000 streams that are refused are at most some hundred lines in each log, and every one is counted',
       ],
+      [
+        'hostile/refused.spec.ts',
+        'of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time',
+      ],
+      [
+        'proxy/log-limit.spec.ts',
+        ': while all is refused as fast as can be, each thing that is let happen is told at once',
+      ],
     ],
   },
   {

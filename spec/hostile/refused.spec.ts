@@ -1,0 +1,104 @@
+/** What a peer that is let in nowhere can have written to log and audit log, and that it hides nothing with it. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { encodeStart } from '../../lib/exec/messages.js';
+import { SocketPeer } from '../helpers/socket-peer.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { REFUSED_CASES } from './refused-cases.js';
+
+/** What log and audit log may get together in any second. */
+const MAX_BYTES_PER_SECOND = 65_536;
+
+/** Turns of each case: without a bound their lines are megabytes. */
+const TURNS = 400;
+const SESSIONS = 60;
+
+const { DATA, FIN, OPEN } = FRAME_TYPE;
+
+interface Line {
+  readonly atMs: number;
+  readonly bytes: number;
+  readonly event: string;
+  /** Of what the event says besides. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+const parse = (line: string): Line => {
+  const value = JSON.parse(line) as Record<string, unknown> & { time: string; event: string };
+  const fields = (value['fields'] ?? value) as Record<string, unknown>;
+  return { atMs: Date.parse(value.time), bytes: Buffer.byteLength(line) + 1, event: value.event, fields };
+};
+
+/** The most bytes of lines whose times lie within a second. */
+function mostInSecond(lines: readonly Line[]): number {
+  const sorted = [...lines].sort((a, b) => a.atMs - b.atMs);
+  let [first, bytes, most] = [0, 0, 0];
+  for (const line of sorted) {
+    bytes += line.bytes;
+    for (let oldest = sorted[first]; oldest !== undefined && oldest.atMs <= line.atMs - 1000; oldest = sorted[first]) {
+      bytes -= oldest.bytes;
+      first += 1;
+    }
+    most = Math.max(most, bytes);
+  }
+  return most;
+}
+
+/** How many events of a kind there were: those that are there, and those that are counted. */
+function countOf(lines: readonly Line[], kind: string): number {
+  const shown = lines.filter(({ event }) => event === kind).length;
+  const told = lines.filter(({ event, fields }) => event === 'log-limited' && fields['kind'] === kind);
+  return told.reduce((sum, { fields }) => sum + Number(fields['count']), shown);
+}
+
+test('of all that is refused at most 64 KiB a second are written, each is counted, and what is let in is told each time', async (t) => {
+  const folder = temporaryFolder(t);
+  const [path, audit, config] = ['channel.sock', 'audit.log', 'vproxy.json'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const channel = {
+    ...{ address: `unix-listen:${path}`, incoming: [`forbidden:${join(folder, 'none')}`] },
+    ...{ 'allow-exec': ['/usr/bin/uname'], 'allow-copy': folder, storage: { socket: join(folder, 'storage.sock') } },
+  };
+  const settings = { services: { forbidden: { channels: [] } }, channels: { vm1: channel } };
+  writeFileSync(config, JSON.stringify({ ...settings, audit, 'log-format': 'json' }));
+  // Debug lines are bounded as well.
+  const vproxy = spawnVproxy(t, ['--config', config, '-v']);
+  await vproxy.waitForLine(/waiting for the peer/);
+
+  let commandCount = 0;
+  const runCommand = async (): Promise<void> => {
+    const peer = await SocketPeer.established(path);
+    peer.send(OPEN, 1, { service: 'exec' });
+    peer.send(DATA, 1, encodeStart({ argv: ['/usr/bin/uname'] }));
+    peer.send(FIN, 1);
+    await peer.seen(/^FIN 1$/);
+    peer.close();
+    commandCount += 1;
+  };
+  for (const { flood, event } of REFUSED_CASES) {
+    await flood(path, event === 'session-ended' ? SESSIONS : TURNS);
+    await runCommand();
+  }
+  vproxy.kill('SIGTERM');
+  await vproxy.exited;
+
+  const logged = vproxy.lines.map(parse);
+  const audited = readFileSync(audit, 'utf8').trimEnd().split('\n').map(parse);
+  const most = mostInSecond([...logged, ...audited]);
+  t.log(`${most} bytes in the worst second`);
+  t.true(most <= MAX_BYTES_PER_SECOND, `${most} bytes in a second`);
+  for (const { what, event, isAudited } of REFUSED_CASES) {
+    const turns = event === 'session-ended' ? SESSIONS : TURNS;
+    t.true(countOf(logged, event) >= turns, `${what}: ${countOf(logged, event)} in the log`);
+    if (isAudited) t.true(countOf(audited, event) >= turns, `${what}: ${countOf(audited, event)} in the audit log`);
+  }
+  t.is(countOf(audited, 'copy-refused'), 2 * TURNS);
+  const commands = ['exec-started', 'exec-ended'].map((kind) => audited.filter(({ event }) => event === kind).length);
+  t.deepEqual(commands, [commandCount, commandCount]);
+});
