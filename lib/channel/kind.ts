@@ -63,8 +63,8 @@ export interface DialKind<A> {
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
   format(address: A): string;
-  /** Whether nobody on a network can be the peer, or between it and this side. Default: it is so. */
-  isPrivate?(address: A): boolean;
+  /** Who could be the peer, or between it and this side, but for users of this machine: `anybody on the network`. Null, the default: nobody else. */
+  strangers?(address: A): string | null;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
   dial(address: A, context: DialContext): Promise<Link>;
 }
@@ -84,8 +84,10 @@ export interface ListenKind<A> {
   readonly options?: ReadonlyMap<string, KindOption<A>>;
   parse(text: string): A;
   format(address: A): string;
-  /** Whether listening there without TLS is safe: only this machine's processes can connect. */
+  /** Whether listening there without TLS is safe: no network leads to it. */
   isPrivate(address: A): boolean;
+  /** As of a `DialKind`. */
+  strangers?(address: A): string | null;
   /** Rejects with `address-…` codes. */
   listen(address: A, handlers: ListenHandlers): Promise<ChannelListener>;
 }

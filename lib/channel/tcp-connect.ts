@@ -10,6 +10,6 @@ export const tcpConnect: DialKind<HostPort> = {
   traits: TCP_TRAITS,
   parse: (text) => parseHostPort(text),
   format: formatHostPort,
-  isPrivate: ({ host }) => isLoopback(host),
+  strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
 };

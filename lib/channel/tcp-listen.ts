@@ -11,6 +11,7 @@ export const tcpListen: ListenKind<HostPort> = {
   parse: (text) => parseHostPort(text, 0),
   format: formatHostPort,
   isPrivate: ({ host }) => isLoopback(host),
+  strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   listen(asked, handlers) {
     const describe = (bound: object) => `tcp-listen:${formatHostPort({ ...asked, ...bound })}`;
     return listenForLinks(asked, describe, handlers);

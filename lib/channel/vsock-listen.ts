@@ -19,8 +19,9 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
     traits: VM_TRAITS,
     parse: parseListenPort,
     format: String,
-    // Only this machine, its host and its own guests have a way to it.
+    // Only this machine, its host and its own guests have a way to it, but each of these guests.
     isPrivate: () => true,
+    strangers: () => 'any virtual machine of this host',
     listen: (port, handlers) => listen(port, handlers, openSystem),
   };
 }

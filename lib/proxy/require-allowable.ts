@@ -7,8 +7,8 @@ import type { ChannelOptions } from './channel-options.js';
 import { permittedNames } from './permitted-services.js';
 
 /**
- * Throws `bad-argument` where a channel allows commands or copies and the peer could be anybody on a network, or a
- * forward has the name of such a service, or the folder of copies is none.
+ * Throws `bad-argument` where a channel allows commands or copies and strangers could be the peer, or a forward has the
+ * name of such a service, or the folder of copies is none.
  */
 export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
   for (const service of permittedNames(options)) requireAllowed(service, channel, options);
@@ -29,8 +29,9 @@ function isFolder(path: string): boolean {
 function requireAllowed(service: string, { kind, address, text, traits }: ChannelAddress, options: ChannelOptions) {
   const { forwards = [], keyFiles = [], insecure = false } = options;
   const isKnown = traits.tls !== null || keyFiles.length > 0 || insecure;
-  if (!isKnown && kind.isPrivate?.(address) === false) {
-    const what = 'the peer could be anybody on the network; give both sides a --key FILE, or this one --insecure';
+  const strangers = kind.strangers?.(address) ?? null;
+  if (!isKnown && strangers !== null) {
+    const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
     throw new VproxyError('bad-argument', `channel "${escapeText(text)}": --allow-${service}: ${what}`);
   }
   if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === service)) {

@@ -1,5 +1,5 @@
 /** On which channels commands and copies may be allowed: for each kind. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
@@ -12,7 +12,7 @@ const make = (options: ChannelOptions) => () => new Proxy({ channels: [options],
 
 const BOTH: Pick<ChannelOptions, 'exec' | 'copy'> = { exec: { commands: 'any' }, copy: { root: null } };
 
-/** Addresses of each kind over which nobody on a network can come. */
+/** Addresses of each kind over which no stranger can come: nobody on a network, and no other virtual machine. */
 const LOCAL: Readonly<Record<string, readonly string[]>> = {
   'unix-connect': ['/x.sock', '/vms/*.sock'],
   'unix-listen': ['/x.sock'],
@@ -28,11 +28,36 @@ const LOCAL: Readonly<Record<string, readonly string[]>> = {
   'vsock-mux-connect': ['/x.vsock:1'],
   'vsock-mux-listen': ['/x.vsock_1'],
   'vsock-connect': ['2:1'],
-  'vsock-listen': ['1'],
 };
 
+const NETWORK = 'anybody on the network';
+
+/** Who could be the peer, by address. */
+const STRANGERS: Readonly<Record<string, string>> = {
+  'tcp-connect:192.0.2.1:7000': NETWORK,
+  'tcp-connect:[2001:db8::1]:7000': NETWORK,
+  'tcp-connect:host.example:7000': NETWORK,
+  'tcp-listen:0.0.0.0:0': NETWORK,
+  'tcp-listen:[::]:0': NETWORK,
+  'vsock-listen:1': 'any virtual machine of this host',
+};
+
+test('docs/security.md has the same answer for each kind', (t) => {
+  const section = /^\*\*Who may\.\*\*[^]*?(?=^\*\*)/m.exec(readFileSync('docs/security.md', 'utf8'))?.[0] ?? '';
+  const rows = section.split('\n').flatMap((line) => {
+    const [, kinds = '', , answer = ''] = line.split('|').map((cell) => cell.trim());
+    if (answer !== 'yes' && answer !== 'no') return [];
+    return [...kinds.matchAll(/`([^`]+)`/g)].map(([, kind]) => `${kind}: ${answer}`);
+  });
+  const kindOf = (address: string): string => address.replace(/:.*/, '');
+  const open = Object.keys(STRANGERS).map((address) => `${kindOf(address)}: yes`);
+  const local = Object.keys(LOCAL).map((kind) => `${kind}: no`);
+  t.deepEqual(rows.sort(), [...new Set([...open, ...local])].sort());
+});
+
 test('each kind of channel is judged', (t) => {
-  t.deepEqual(Object.keys(LOCAL).sort(), [...CHANNEL_KINDS.keys()].sort());
+  const kinds = [...Object.keys(LOCAL), ...Object.keys(STRANGERS).map((address) => address.replace(/:.*/, ''))];
+  t.deepEqual([...new Set(kinds)].sort(), [...CHANNEL_KINDS.keys()].sort());
 });
 
 for (const [kind, addresses] of Object.entries(LOCAL)) {
@@ -43,9 +68,7 @@ for (const [kind, addresses] of Object.entries(LOCAL)) {
   }
 }
 
-const OPEN = ['tcp-connect:192.0.2.1:7000', 'tcp-connect:[2001:db8::1]:7000', 'tcp-connect:host.example:7000'];
-
-for (const address of [...OPEN, 'tcp-listen:0.0.0.0:0', 'tcp-listen:[::]:0']) {
+for (const [address, strangers] of Object.entries(STRANGERS)) {
   test(`${address} may only when the peer is known`, (t) => {
     const key = writeKeyFile(temporaryFolder(t), 'own.key', '1f');
     for (const [service, permission] of [
@@ -59,10 +82,10 @@ for (const address of [...OPEN, 'tcp-listen:0.0.0.0:0', 'tcp-listen:[::]:0']) {
       t.notThrows(make({ address, keyFiles: [key], ...permission }));
       t.throws(make({ address, ...permission }), {
         code: 'bad-argument',
-        message: `channel "${address}": --allow-${service}: the peer could be anybody on the network; give both sides a --key FILE, or this one --insecure`,
+        message: `channel "${address}": --allow-${service}: the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`,
       });
     }
-    if (address.startsWith('tcp-connect')) t.notThrows(make({ address }), 'which nothing else needs');
+    if (!address.startsWith('tcp-listen')) t.notThrows(make({ address }), 'which nothing else needs');
   });
 }
 
