@@ -14,8 +14,13 @@ interface Package {
 const readJson = (file: string): Record<string, unknown> =>
   JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
 
-/** All that may be there at run time; a further one is a decision (docs/decisions/). */
-const DEPENDENCIES = ['debug', 'eventemitter3', 'smol-toml', 'tar-stream', 'yargs', 'zod'];
+/** The packages of docs/security.md, and what each sees of a peer; a further one is a decision (docs/decisions/). */
+function documentedDependencies(): Map<string, string> {
+  const text = readFileSync('docs/security.md', 'utf8');
+  const section = /^### Dependencies$[^]*?(?=^##)/m.exec(text)?.[0] ?? '';
+  const rows = [...section.matchAll(/^\| `([^`]+)` \|[^|]*\|([^|]*)\|$/gm)];
+  return new Map(rows.map(([, name = '', sees = '']) => [name, sees.trim()]));
+}
 
 test('T19: every package is pinned by its hash, and none that is needed runs a script when it is installed', (t) => {
   const packages = Object.entries(readJson('package-lock.json')['packages'] as Record<string, Package>);
@@ -30,12 +35,25 @@ test('T19: every package is pinned by its hash, and none that is needed runs a s
 
 test('T19: there are no more dependencies than were decided on, and vproxy runs no script when it is installed', (t) => {
   const { dependencies, optionalDependencies, allowScripts, scripts } = readJson('package.json');
-  t.deepEqual(Object.keys(dependencies as object).sort(), DEPENDENCIES);
+  const documented = documentedDependencies();
+  const names = [...Object.keys(dependencies as object), ...Object.keys(optionalDependencies as object)];
+  t.deepEqual([...documented.keys()].sort(), names.sort());
+  for (const [name, sees] of documented) t.true(sees.length > 0, `what does ${name} see of a peer?`);
   t.deepEqual(Object.keys(optionalDependencies as object), ['koffi']);
   // That of esbuild, which only builds, would speed up its own command line.
   t.deepEqual(allowScripts, { esbuild: false, koffi: false });
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.false(Object.hasOwn(scripts as object, name));
+});
+
+test('T19: a package that sees nothing of a peer is known to no file that does', (t) => {
+  const sources = (readdirSync('lib', { recursive: true }) as string[]).filter((name) => name.endsWith('.ts'));
+  const own = [...documentedDependencies()].filter(([, sees]) => sees === 'nothing').map(([name]) => name);
+  t.true(own.length > 0);
+  for (const name of own) {
+    const users = sources.filter((file) => readFileSync(join('lib', file), 'utf8').includes(`from '${name}'`));
+    for (const file of users) t.regex(file, /^(?:config|control)\//, `${file} imports ${name}`);
+  }
 });
 
 test('T22: nothing is compressed, so nothing can swell: of zlib only its checksum is used', (t) => {
