@@ -1,0 +1,143 @@
+/**
+ * What a peer can make this side keep through what is logged of it: of each kind of thing the largest number of the
+ * smallest, or of the largest, pieces. `scale` is a part of what is logged: 1 is more than any bound has room for.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { EventRing } from '../../../lib/control/event-ring.js';
+import { VproxyError } from '../../../lib/errors.js';
+import { logRefused } from '../../../lib/exec/exec-events.js';
+import { AuditLog } from '../../../lib/proxy/audit-log.js';
+import { ChannelRecord } from '../../../lib/proxy/channel-record.js';
+import { auditRate, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
+import type { Session } from '../../../lib/session/session.js';
+import { LOG_EVENTS, type LogEvent } from '../../../lib/util/log-event.js';
+import { heapBytes } from '../../helpers/heap.js';
+import { ManualClock } from '../../helpers/manual-clock.js';
+
+/** One of them. */
+export interface LogMemoryCase {
+  readonly title: string;
+  /** What is held at most, at any scale, in bytes. */
+  readonly mostBytes: number;
+  /** How many bytes this process holds more, behind a garbage collection. */
+  readonly hold: (scale: number) => Promise<number>;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const LOG_MEMORY_CASES: readonly LogMemoryCase[] = [
+  {
+    title: 'the last events, with lists of the shortest texts',
+    mostBytes: 24 * MIB,
+    hold: (scale) => holdRing(scale, (index) => event('exec-started', { argv: shortTexts(index) })),
+  },
+  {
+    title: 'the last events, with the longest texts',
+    mostBytes: 8 * MIB,
+    hold: (scale) =>
+      holdRing(scale, (index) => event('stream-opened', { from: Buffer.alloc(64 * KIB, index).toString('latin1') })),
+  },
+  {
+    title: 'the last events, of commands with arguments of hundreds of kilobytes',
+    mostBytes: 8 * MIB,
+    hold: (scale) =>
+      holdRing(scale, (index) => {
+        const said: LogEvent[] = [];
+        const argv = ['x', `${index}`.repeat(100_000)];
+        const facts = { argv, user: null, cwd: argv[1] ?? null, from: null };
+        logRefused((one) => said.push(one), facts, new VproxyError('command-denied', 'it is not allowed'));
+        return said[0] ?? event('exec-refused', {});
+      }),
+  },
+  {
+    title: 'what the limit of a log knows of every event of every level',
+    mostBytes: MIB,
+    hold: async (scale) => {
+      const clock = new ManualClock();
+      const limits = [new LogLimit(() => undefined, clock), new LogLimit(() => undefined, clock, auditRate)];
+      const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
+      return heldBy(limits, () => {
+        for (let turn = 0; turn < 2000 * scale; turn += 1) {
+          for (const name of LOG_EVENTS) {
+            for (const level of ['error', 'warn', 'info', 'debug'] as const) {
+              for (const limit of limits) limit.log({ ...bounded, event: name, level });
+            }
+          }
+          clock.advance(1);
+        }
+      });
+    },
+  },
+  {
+    title: 'short lines of an audit log whose disk takes nothing',
+    mostBytes: 24 * MIB,
+    hold: (scale) => holdAudit(event('exec-ended', {}), 500_000 * scale),
+  },
+  {
+    title: 'long lines of an audit log whose disk takes nothing',
+    mostBytes: 24 * MIB,
+    hold: (scale) => holdAudit(event('exec-started', { argv: ['x'.repeat(100_000)] }), 50_000 * scale),
+  },
+  {
+    title: 'ends of sessions with ever new codes and messages',
+    mostBytes: MIB,
+    hold: async (scale) => {
+      const record = new ChannelRecord();
+      const counters = { sentBytes: 1, receivedBytes: 1, sentFrames: 1, receivedFrames: 1, stallMs: 0 };
+      const session = { ageMs: 1, counters: { ...counters, streamsOpened: 0, streamsFailed: 0 } } as unknown as Session;
+      return heldBy(record, () => {
+        for (let count = 0; count < 100_000 * scale; count += 1) {
+          record.noteEnd(session, new VproxyError(`evil-${count}`, `${count}`.repeat(200)));
+        }
+      });
+    },
+  },
+];
+
+const event = (name: LogEvent['event'], fields: LogEvent['fields']): LogEvent => {
+  return { level: 'info', event: name, message: 'm'.repeat(4000), fields };
+};
+
+/** More than have room in an event, each of them a string of its own. */
+const shortTexts = (index: number): string[] =>
+  Array.from({ length: 2000 }, (_, at) => String.fromCharCode(0x400 + ((index + at) % 1000)));
+
+/** What is measured, so that it is no garbage before that. */
+const measured = new Set<object>();
+
+/** What is held more, with all that `holder` refers to, when `fill` is done. */
+async function heldBy(holder: object, fill: () => void): Promise<number> {
+  measured.add(holder);
+  const before = await heapBytes();
+  fill();
+  const heldBytes = (await heapBytes()) - before;
+  measured.delete(holder);
+  return heldBytes;
+}
+
+/** Of up to 5,000 events, ten times as many as a ring has. */
+function holdRing(scale: number, make: (index: number) => LogEvent): Promise<number> {
+  const ring = new EventRing();
+  return heldBy(ring, () => {
+    for (let index = 0; index < 5000 * scale; index += 1) ring.record(boundLogEvent(make(index)));
+  });
+}
+
+async function holdAudit(given: LogEvent, count: number): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
+  const options = { rotation: null, clock: new ManualClock(), log: () => undefined };
+  const audit = new AuditLog({ path: join(folder, 'audit.log'), ...options });
+  audit.open();
+  // The next line finds neither the file nor its folder.
+  audit.reopen();
+  rmSync(folder, { recursive: true });
+  const bounded = boundLogEvent(given);
+  const heldBytes = await heldBy(audit, () => {
+    for (let line = 0; line < count; line += 1) audit.record(bounded);
+  });
+  await audit.close();
+  return heldBytes;
+}
