@@ -59,6 +59,13 @@ export class Output {
     else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
+  /** How many bytes a line of the log has for an event, whether its level is wanted or not. */
+  lineBytes(event: LogEvent): number {
+    const { format, hasDetails } = this.options;
+    const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
+    return Buffer.byteLength(line) + this.#priority(event.level).length + 1;
+  }
+
   /** Logs why the command fails. */
   failure(reason: unknown): void {
     const { code, message } = toVproxyError(reason);

@@ -98,7 +98,7 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   }
   const { Proxy } = await import('../../lib/proxy/proxy.js');
   const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
-  const proxy = new Proxy({ channels, agent: describeAgent() });
+  const proxy = new Proxy({ channels, agent: describeAgent(), lineBytes: (event) => output.lineBytes(event) });
   const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, audit, load });
   const control = new ControlServer({ proxy, process: running });
   running.on('log', (event) => control.record(event));

@@ -1,7 +1,8 @@
 /** Keeps what peers and local programs can cause, again and again, from filling a log. */
 import { TokenBucket } from '../session/token-bucket.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { boundEvent, eventBytes, type Log, type LogEvent } from '../util/log-event.js';
+import { formatJsonLine } from '../util/json-line.js';
+import { boundEvent, type Log, type LogEvent } from '../util/log-event.js';
 
 /** How much is written: in bytes at once, and in bytes a second in the long run. */
 export interface LogRate {
@@ -9,13 +10,25 @@ export interface LogRate {
   readonly bytesPerSecond: number;
 }
 
-/**
- * A peer that is let in nowhere causes about fourteen kinds of events. In no second do these fill more than 32 KiB of one
- * log: all kinds but `session-established` share `REFUSED_TOGETHER`, where each has its part whatever the others do, and
- * each kind has a line of 400 bytes that says what was left out.
+/** The rate that an event of one level has, and the one that it shares with others; null: with none. */
+export interface LogPart {
+  readonly rate: LogRate;
+  readonly shared: LogRate | null;
+}
+
+/*
+ * A peer that is let in nowhere causes about fourteen kinds of events, each followed by a line of 330 bytes that says what
+ * was left out. In no second do they come to more than 64 KiB in both logs: of the log 26 + 4 and 4 + 2 KiB that are
+ * shared, 9 + 1 of sessions and 5 of what was left out, of the audit log 4 + 2.5, 3 + 0.5 and 3. The long-run rates of all that
+ * share one are together less than it, so that no flood starves another event.
  */
-const REFUSED: LogRate = { burstBytes: 6144, bytesPerSecond: 512 };
-const REFUSED_TOGETHER: LogRate = { burstBytes: 12_288, bytesPerSecond: 7168 };
+const SHARED: LogRate = { burstBytes: 26_624, bytesPerSecond: 4096 };
+const SHARED_DEBUG: LogRate = { burstBytes: 4096, bytesPerSecond: 2048 };
+const SHARED_AUDIT: LogRate = { burstBytes: 4096, bytesPerSecond: 2560 };
+const REFUSED: LogRate = { burstBytes: 13_312, bytesPerSecond: 256 };
+const SESSION_ENDED: LogRate = { burstBytes: 13_312, bytesPerSecond: 1024 };
+const SESSION: LogRate = { burstBytes: 9216, bytesPerSecond: 1024 };
+const SESSION_AUDIT: LogRate = { burstBytes: 3072, bytesPerSecond: 512 };
 
 /** What was let happen: some hundred lines at once, and some ten a second. */
 const ORDINARY: LogRate = { burstBytes: 49_152, bytesPerSecond: 6144 };
@@ -42,9 +55,6 @@ const MAX_FIELDS_BYTES = { letHappen: 4096, other: 1024 } as const;
 /** How long lines are left out before it is said how many they were: doubled each time, while it goes on. */
 const TELL_AFTER_MS = { first: 1000, most: 60_000 } as const;
 
-/** The rate that an event has for itself; null for those that share one. */
-export type RateOf = (event: LogEvent) => LogRate | null;
-
 /** Whether an event is about what was let happen, and not about what was refused, or failed with the peer's word. */
 export const wasLetHappen = ({ event, level }: LogEvent): boolean =>
   LET_HAPPEN.has(event) && !(event === 'storage-call' && level === 'warn');
@@ -53,23 +63,37 @@ export const wasLetHappen = ({ event, level }: LogEvent): boolean =>
 export const boundLogEvent = (event: LogEvent): LogEvent =>
   boundEvent(event, wasLetHappen(event) ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
 
-/** In a log for people; its debug lines somebody has asked for. */
-export const logRate: RateOf = (event) => {
-  if (event.event === 'session-established') return REFUSED;
-  if (!wasLetHappen(event)) return null;
-  return event.level === 'debug' ? GENEROUS : ORDINARY;
+/** Which part of a log an event has. */
+export type PartOf = (event: LogEvent) => LogPart;
+
+/** In a log for people; its debug lines somebody has asked for, or else they are in no line. */
+export const logPart: PartOf = (event) => {
+  const isDebug = event.level === 'debug';
+  if (event.event === 'session-established') return { rate: SESSION, shared: null };
+  if (wasLetHappen(event)) return { rate: isDebug ? GENEROUS : ORDINARY, shared: null };
+  const rate = event.event === 'session-ended' ? SESSION_ENDED : REFUSED;
+  return { rate, shared: isDebug ? SHARED_DEBUG : SHARED };
 };
 
 /** In an audit log. */
-export const auditRate: RateOf = (event) => {
-  if (event.event === 'session-established') return REFUSED;
-  return wasLetHappen(event) ? GENEROUS : null;
+export const auditPart: PartOf = (event) => {
+  if (event.event === 'session-established') return { rate: SESSION_AUDIT, shared: null };
+  return wasLetHappen(event) ? { rate: GENEROUS, shared: null } : { rate: REFUSED, shared: SHARED_AUDIT };
 };
+
+/** How many bytes an event takes in a log. */
+export type LineBytes = (event: LogEvent) => number;
+
+/** That of a log of JSON. */
+export const jsonLineBytes: LineBytes = (event) => Buffer.byteLength(formatJsonLine(event)) + TIME_BYTES;
+
+/** `"time":"2026-11-21T10:03:46.000Z",` and a newline. */
+const TIME_BYTES = 36;
 
 /** What is known of one event of one level. */
 interface Flow extends Pick<LogEvent, 'event' | 'level'> {
   readonly bucket: TokenBucket;
-  readonly isShared: boolean;
+  readonly shared: TokenBucket | null;
   leftOutCount: number;
   leftOutSinceMs: number;
   toldAtMs: number;
@@ -84,26 +108,27 @@ interface Flow extends Pick<LogEvent, 'event' | 'level'> {
 export class LogLimit {
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #rateOf: RateOf;
-  readonly #together: TokenBucket;
+  readonly #partOf: PartOf;
+  readonly #bytesOf: LineBytes;
+  readonly #shared = new Map<LogRate, TokenBucket>();
   /** By level and name: as many as there are events. */
   readonly #flows = new Map<string, Flow>();
 
-  constructor(log: Log, clock: Clock, rateOf: RateOf = logRate) {
+  constructor(log: Log, clock: Clock, partOf: PartOf = logPart, bytesOf: LineBytes = jsonLineBytes) {
     this.#log = log;
     this.#clock = clock;
-    this.#rateOf = rateOf;
-    this.#together = bucketOf(REFUSED_TOGETHER, clock);
+    this.#partOf = partOf;
+    this.#bytesOf = bytesOf;
   }
 
   /** Logs an event, or counts it. */
   log(event: LogEvent): void {
     const flow = this.#flowOf(event);
-    const bytes = eventBytes(event);
+    const bytes = this.#bytesOf(event);
     const nowMs = this.#clock.now();
     if (this.#hasRoom(flow, bytes, nowMs)) {
       flow.bucket.take(nowMs, bytes);
-      if (flow.isShared) this.#together.take(nowMs, bytes);
+      flow.shared?.take(nowMs, bytes);
       this.#log(event);
       return;
     }
@@ -117,8 +142,8 @@ export class LogLimit {
   }
 
   /** The more an event has taken of late, the more it has to leave for others, so that no flood takes all that is shared. */
-  #hasRoom({ bucket, isShared }: Flow, bytes: number, nowMs: number): boolean {
-    return bucket.has(nowMs, bytes) && (!isShared || this.#together.has(nowMs, bucket.spent(nowMs) + bytes));
+  #hasRoom({ bucket, shared }: Flow, bytes: number, nowMs: number): boolean {
+    return bucket.has(nowMs, bytes) && (shared === null || shared.has(nowMs, bucket.spent(nowMs) + bytes));
   }
 
   #flowOf(cause: LogEvent): Flow {
@@ -126,9 +151,9 @@ export class LogLimit {
     const key = `${level} ${event}`;
     const known = this.#flows.get(key);
     if (known !== undefined) return known;
-    const rate = this.#rateOf(cause);
+    const { rate, shared } = this.#partOf(cause);
     const flow = {
-      ...{ event, level, bucket: bucketOf(rate ?? REFUSED, this.#clock), isShared: rate === null },
+      ...{ event, level, bucket: this.#bucketOf(rate), shared: shared === null ? null : this.#sharedOf(shared) },
       ...{ leftOutCount: 0, leftOutSinceMs: 0, toldAtMs: 0, tellAfterMs: 0, cancelTelling: null },
     };
     this.#flows.set(key, flow);
@@ -154,7 +179,14 @@ export class LogLimit {
     const message = `and ${count} more lines of the kind ${kind} were left out ${span}: they came too fast`;
     this.#log({ level, event: 'log-limited', message, fields: { kind, count, durationMs } });
   }
-}
 
-const bucketOf = ({ burstBytes, bytesPerSecond }: LogRate, clock: Clock): TokenBucket =>
-  new TokenBucket(bytesPerSecond, burstBytes, clock.now());
+  #sharedOf(rate: LogRate): TokenBucket {
+    const bucket = this.#shared.get(rate) ?? this.#bucketOf(rate);
+    this.#shared.set(rate, bucket);
+    return bucket;
+  }
+
+  #bucketOf({ burstBytes, bytesPerSecond }: LogRate): TokenBucket {
+    return new TokenBucket(bytesPerSecond, burstBytes, this.#clock.now());
+  }
+}

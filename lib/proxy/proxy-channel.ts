@@ -34,7 +34,7 @@ import { DialSupervisor } from './dial-supervisor.js';
 import type { ForwardAddresses } from './forward-addresses.js';
 import { type ForwardEntry, ForwardTable } from './forward-table.js';
 import { ListenSupervisor } from './listen-supervisor.js';
-import { auditRate, boundLogEvent, LogLimit } from './log-limit.js';
+import { auditPart, boundLogEvent, jsonLineBytes, type LineBytes, LogLimit, logPart } from './log-limit.js';
 import { logStream } from './log-stream.js';
 import { PermittedServices } from './permitted-services.js';
 import { readKeys } from './read-keys.js';
@@ -61,6 +61,7 @@ export interface ProxyChannelContext {
   readonly clock: Clock;
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
+  readonly lineBytes: LineBytes;
 }
 
 /** So much of the peer's list of services is shown: it may have thousands. */
@@ -91,7 +92,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
-  constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses }: ProxyChannelContext) {
+  constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses, lineBytes }: ProxyChannelContext) {
     super();
     this.label = parseLabel(options.label ?? DEFAULT_LABEL);
     this.#options = options;
@@ -112,8 +113,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const named = ({ message, fields, ...rest }: LogEvent): LogEvent => {
       return { ...rest, message: `${prefix}${message}`, fields: { channel: this.label, ...fields } };
     };
-    this.#logLimit = new LogLimit((event) => this.emit('log', named(event)), clock);
-    this.#auditLimit = new LogLimit((event) => this.emit('audit', named(event)), clock, auditRate);
+    const bytesIn = (lineBytes: LineBytes) => (event: LogEvent) => lineBytes(named(event));
+    this.#logLimit = new LogLimit((event) => this.emit('log', named(event)), clock, logPart, bytesIn(lineBytes));
+    this.#auditLimit = new LogLimit(
+      (event) => this.emit('audit', named(event)),
+      ...([clock, auditPart, bytesIn(jsonLineBytes)] as const),
+    );
     this.#log = (given) => {
       const event = boundLogEvent(given);
       if (isAudited(event)) this.#auditLimit.log(event);

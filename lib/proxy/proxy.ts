@@ -18,6 +18,7 @@ import { ForwardAddresses } from './forward-addresses.js';
 import type { ForwardEntry } from './forward-table.js';
 import { isGroup, requireChannel } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
+import { jsonLineBytes } from './log-limit.js';
 import { OwnFolders } from './own-folders.js';
 import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from './status.js';
@@ -30,6 +31,8 @@ export interface ProxyOptions {
   readonly agent: string;
   /** Default `systemClock`. */
   readonly clock?: Clock;
+  /** How many bytes an event takes in the log, which is limited by that. Default: those of its JSON. */
+  readonly lineBytes?: (event: LogEvent) => number;
 }
 
 /** The events of a `Proxy`. */
@@ -68,7 +71,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   #forwardCount = 0;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
-  constructor({ channels, agent, clock = systemClock }: ProxyOptions) {
+  constructor({ channels, agent, clock = systemClock, lineBytes = jsonLineBytes }: ProxyOptions) {
     super();
     // As many as wait for a session: that is no leak, of which Node would warn on stderr.
     setMaxListeners(0, this.#stopping.signal);
@@ -77,6 +80,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
+      lineBytes,
     };
     this.#groups = new GroupTable(
       {

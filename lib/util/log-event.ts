@@ -86,9 +86,6 @@ export type Log = (event: LogEvent) => void;
 const MAX_MESSAGE_BYTES = 512;
 const MESSAGE_END_LENGTH = 96;
 
-/** What stands around message and fields on a line: time, level, event, and twice the label of a channel, in bytes. */
-const ENVELOPE_BYTES = 256;
-
 /**
  * An event with its texts cut, whoever they are from, so that all of its fields together have at most `maxFieldsBytes` as
  * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is.
@@ -115,11 +112,6 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
     else fields[key] = value !== null && typeof value === 'object' ? cutList(value) : value;
   }
   return { ...event, message: cutMessage(event.message), fields };
-}
-
-/** What a line of JSON with the event has at most, in bytes. */
-export function eventBytes({ message, fields }: LogEvent): number {
-  return ENVELOPE_BYTES + jsonBytes(message) + jsonBytes(fields);
 }
 
 function cutMessage(message: string): string {

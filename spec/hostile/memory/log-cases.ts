@@ -10,7 +10,7 @@ import { VproxyError } from '../../../lib/errors.js';
 import { logRefused } from '../../../lib/exec/exec-events.js';
 import { AuditLog } from '../../../lib/proxy/audit-log.js';
 import { ChannelRecord } from '../../../lib/proxy/channel-record.js';
-import { auditRate, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
+import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
 import type { Session } from '../../../lib/session/session.js';
 import { LOG_EVENTS, type LogEvent } from '../../../lib/util/log-event.js';
 import { heapBytes } from '../../helpers/heap.js';
@@ -57,7 +57,7 @@ export const LOG_MEMORY_CASES: readonly LogMemoryCase[] = [
     mostBytes: MIB,
     hold: async (scale) => {
       const clock = new ManualClock();
-      const limits = [new LogLimit(() => undefined, clock), new LogLimit(() => undefined, clock, auditRate)];
+      const limits = [new LogLimit(() => undefined, clock), new LogLimit(() => undefined, clock, auditPart)];
       const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
       return heldBy(limits, () => {
         for (let turn = 0; turn < 2000 * scale; turn += 1) {
