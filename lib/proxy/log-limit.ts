@@ -30,8 +30,8 @@ const SESSION_ENDED: LogRate = { burstBytes: 13_312, bytesPerSecond: 1024 };
 const SESSION: LogRate = { burstBytes: 9216, bytesPerSecond: 1024 };
 const SESSION_AUDIT: LogRate = { burstBytes: 3072, bytesPerSecond: 512 };
 
-/** What was let happen: some hundred lines at once, and some ten a second. */
-const ORDINARY: LogRate = { burstBytes: 49_152, bytesPerSecond: 6144 };
+/** What was let happen: about two hundred lines of text at once, and ten a second. */
+const ORDINARY: LogRate = { burstBytes: 24_576, bytesPerSecond: 2048 };
 
 /** The same where somebody asked for all of it: some ten thousand lines at once, and hundreds a second. */
 const GENEROUS: LogRate = { burstBytes: 4_194_304, bytesPerSecond: 262_144 };

@@ -12,7 +12,7 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** So long can a file get: 4 or 8 KiB, as the shell counts. */
 const fileLimitBlocks = 8;
-const LINES = 80;
+const LINES = 30;
 const FILE_LINES = 1000;
 
 test('with stderr on a full disk a side serves, comes back after its peer was killed, and ends in order', async (t) => {
