@@ -49,7 +49,7 @@ const LET_HAPPEN: ReadonlySet<string> = new Set([
   'copy-ended',
 ]);
 
-/** The texts of an event's fields, in bytes as JSON: of what was let happen there is more to be known. */
+/** The texts of an event's fields, in bytes as JSON; of those in `LET_HAPPEN` that are no sessions there is more to be known. */
 const MAX_FIELDS_BYTES = { letHappen: 4096, other: 1024 } as const;
 
 /** How long lines are left out before it is said how many they were: doubled each time, while it goes on. */
@@ -60,8 +60,10 @@ export const wasLetHappen = ({ event, level }: LogEvent): boolean =>
   LET_HAPPEN.has(event) && !(event === 'storage-call' && level === 'warn');
 
 /** An event with no more of a peer's texts than its line has room for. */
-export const boundLogEvent = (event: LogEvent): LogEvent =>
-  boundEvent(event, wasLetHappen(event) ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
+export function boundLogEvent(event: LogEvent): LogEvent {
+  const isLong = wasLetHappen(event) && event.event !== 'session-established';
+  return boundEvent(event, isLong ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
+}
 
 /** Which part of a log an event has. */
 export type PartOf = (event: LogEvent) => LogPart;

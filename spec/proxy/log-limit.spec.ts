@@ -173,6 +173,19 @@ test('every event is limited, whatever its name', (t) => {
   }
 });
 
+for (const [name, partOf] of parts) {
+  test(`${name}: the first of any event is told, however long its texts are`, (t) => {
+    const text = '\u202e'.repeat(5000);
+    for (const event of LOG_EVENTS) {
+      for (const level of ['info', 'warn', 'debug'] as const) {
+        const { limit, shown } = limited(partOf);
+        limit.log(boundLogEvent({ level, event, message: text, fields: { text, list: [text, text] } }));
+        t.is(shown(event), 1, `${level} ${event}`);
+      }
+    }
+  });
+}
+
 test('nothing is scheduled while every line is logged', (t) => {
   const { clock, log, shown } = limited();
   for (let turn = 0; turn < 20; turn += 1) log('stream-refused', 'warn');
