@@ -1,8 +1,8 @@
 /** On which channels storage requests get the label of the machine that they come from (docs/storage.md). */
 import type { ChannelAddress } from '../channel/address.js';
 import type { InputFilters } from '../forward/input-filter.js';
-import { ByteBudget } from '../storage/byte-budget.js';
 import { RequestLabeller } from '../storage/request-labeller.js';
+import { ByteBudget } from '../util/byte-budget.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 import { STORAGE_SERVICE } from './storage-service.js';
 

@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { JsonScanner } from './json-scanner.js';
+import { JsonScanner } from '../util/json-scanner.js';
 import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 
 /** Decides what a storage utility answers. A handler that throws makes the call fail; nothing is tried again. */

@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { JsonScanner } from './json-scanner.js';
+import { JsonScanner } from '../util/json-scanner.js';
 import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
 
 /** What became of a request. */

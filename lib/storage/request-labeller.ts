@@ -1,8 +1,8 @@
 /** Says in the storage requests of a virtual machine which one it is, whatever the machine itself says. */
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
-import type { ByteBudget } from './byte-budget.js';
-import { JsonScanner } from './json-scanner.js';
+import type { ByteBudget } from '../util/byte-budget.js';
+import { JsonScanner } from '../util/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
 /**

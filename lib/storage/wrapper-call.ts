@@ -1,9 +1,9 @@
 /** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that goes, and answers. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { ByteBudget } from '../util/byte-budget.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import type { ByteBudget } from './byte-budget.js';
-import { JsonScanner } from './json-scanner.js';
+import { JsonScanner } from '../util/json-scanner.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
 
 /** How long a wrapper may take to send its request, in milliseconds. */

@@ -1,8 +1,8 @@
 /** Storage requests of a machine with the label that its host gives them. */
 import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
-import { ByteBudget } from '../../lib/storage/byte-budget.js';
 import { RequestLabeller } from '../../lib/storage/request-labeller.js';
+import { ByteBudget } from '../../lib/util/byte-budget.js';
 
 const MIB = 2 ** 20;
 

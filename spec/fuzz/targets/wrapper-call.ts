@@ -1,8 +1,8 @@
 /** What a wrapper sends to the broker: one request or one failure, in every split, and no byte of the budget lost. */
 import assert from 'node:assert/strict';
-import { ByteBudget } from '../../../lib/storage/byte-budget.js';
 import { decodeAnswer, encodeReply } from '../../../lib/storage/wire.js';
 import { WrapperCall } from '../../../lib/storage/wrapper-call.js';
+import { ByteBudget } from '../../../lib/util/byte-budget.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';

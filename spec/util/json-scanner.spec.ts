@@ -2,7 +2,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
-import { JsonScanner, MAX_SIGNS } from '../../lib/storage/json-scanner.js';
+import { JsonScanner, MAX_SIGNS } from '../../lib/util/json-scanner.js';
 
 /** What a scanner makes of chunks: its messages, then `error` if it threw. */
 function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
