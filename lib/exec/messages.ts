@@ -2,7 +2,8 @@
 
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
-import { encodeRecord } from '../util/records.js';
+import { MAX_SIGNS } from '../util/json-scanner.js';
+import { decodeJsonRecord, encodeRecord } from '../util/records.js';
 
 /** The name of the service. */
 export const EXEC_SERVICE = 'exec';
@@ -93,11 +94,19 @@ export interface ExecResult {
   } | null;
 }
 
-/** The record of a request. Throws `bad-argument` for one that is too long, or waits too long. */
+/** Arguments and variables together: what the reader of a START parses, but for a few values of other fields. */
+export const MAX_ARGUMENTS_AND_VARIABLES = MAX_SIGNS - 16;
+
+/** The record of a request. Throws `bad-argument` for one that is too long, has too many arguments, or waits too long. */
 export function encodeStart(request: ExecRequest): Buffer {
   const delays: readonly unknown[] = [request.timeoutMs ?? 0, request.killAfterMs ?? 0];
   if (!delays.every(isDelay)) {
     throw new VproxyError('bad-argument', `a time-out is not within 0 to ${MAX_DURATION_MS} ms`);
+  }
+  const count = request.argv.length + Object.keys(request.env ?? {}).length;
+  if (count > MAX_ARGUMENTS_AND_VARIABLES) {
+    const most = `expected at most ${MAX_ARGUMENTS_AND_VARIABLES}`;
+    throw new VproxyError('bad-argument', `the command has ${count} arguments and variables, ${most}`);
   }
   const text = JSON.stringify(request);
   if (Buffer.byteLength(text) > MAX_REQUEST_BYTES) {
@@ -196,15 +205,7 @@ export function decodeSignal(payload: Buffer): string {
   return name;
 }
 
-function decode(payload: Buffer, what: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(payload.toString());
-    if (isObject(value)) return value;
-  } catch {
-    // Said below.
-  }
-  throw new VproxyError('protocol-error', `exec: ${what} is not a JSON object`);
-}
+const decode = (payload: Buffer, what: string): Record<string, unknown> => decodeJsonRecord(payload, `exec: ${what}`);
 
 function decodeEnvironment(env: unknown): Record<string, string> {
   if (!isObject(env)) throw wrong('START', 'env');

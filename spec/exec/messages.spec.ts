@@ -16,6 +16,7 @@ import {
   encodeExit,
   encodeResize,
   encodeStart,
+  MAX_ARGUMENTS_AND_VARIABLES,
   MAX_REQUEST_BYTES,
 } from '../../lib/exec/messages.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
@@ -60,6 +61,23 @@ test('the other messages survive the way', (t) => {
 
 test('a command that is too long is refused at its own side', (t) => {
   t.throws(() => encodeStart({ argv: ['x'.repeat(MAX_REQUEST_BYTES)] }), { code: 'bad-argument' });
+});
+
+test('a command of too many values is refused at its own side, and by its reader before it is parsed', (t) => {
+  const argv = (count: number): string[] => Array.from({ length: count }, () => 'a');
+  const most = MAX_ARGUMENTS_AND_VARIABLES;
+  const whole = { cwd: '/', user: 'a', terminal: { columns: 1, rows: 1, term: 'x' }, hasInput: true } as const;
+  const request = { argv: argv(most - 2), env: { A: '1', B: '2' }, ...whole, timeoutMs: 1, killAfterMs: 1 };
+  t.deepEqual(decodeStart(payloadOf(encodeStart(request))), request);
+  t.throws(() => encodeStart({ ...request, argv: argv(most - 1) }), {
+    code: 'bad-argument',
+    message: `the command has ${most + 1} arguments and variables, expected at most ${most}`,
+  });
+  const values = Buffer.from(`{"argv":["a"],"more":[${'1,'.repeat(400_000)}1]}`);
+  t.throws(() => decodeStart(values), {
+    code: 'protocol-error',
+    message: 'exec: START has more than 65536 commas, braces and brackets',
+  });
 });
 
 test('a time-out that no timer can wait for is refused at its own side', (t) => {

@@ -1,7 +1,13 @@
 /** Records, however their bytes are split. */
 import test from 'ava';
 import fc from 'fast-check';
-import { encodeRecord, MAX_RECORD_BYTES, RecordReader } from '../../lib/util/records.js';
+import {
+  decodeJsonRecord,
+  encodeRecord,
+  encodeRecordHeader,
+  MAX_RECORD_BYTES,
+  RecordReader,
+} from '../../lib/util/records.js';
 
 /** Kinds from 128 on are handed on in pieces. */
 const PIECES = new Set(Array.from({ length: 128 }, (_, index) => index + 128));
@@ -68,4 +74,57 @@ test('a length above the bound is refused before any memory is taken for it', (t
   const header = encodeRecord(1, '');
   header.writeUInt32BE(MAX_RECORD_BYTES + 1, 1);
   t.throws(() => reader.push(header), { code: 'protocol-error', message: /kind 1 is longer than 1048576 bytes/ });
+});
+
+// By itself: it measures the memory of the whole process.
+test.serial('a length takes no memory before its bytes come', (t) => {
+  const before = process.memoryUsage().arrayBuffers;
+  const readers = Array.from({ length: 200 }, () => reading().reader);
+  for (const reader of readers) reader.push(encodeRecordHeader(1, MAX_RECORD_BYTES));
+  const heldBytes = process.memoryUsage().arrayBuffers - before;
+  t.true(heldBytes < 20 * MAX_RECORD_BYTES, `${heldBytes} bytes for 200 headers`);
+  t.true(readers.every(({ isWithinRecord }) => isWithinRecord));
+});
+
+test('a reader stops where its handler is full, and goes on where it has stopped', (t) => {
+  const handled: string[] = [];
+  let room = 0;
+  const take = (text: string): void => {
+    handled.push(text);
+    room -= 1;
+  };
+  const reader = new RecordReader({
+    pieces: PIECES,
+    onRecord: (kind, payload) => take(`${kind} ${payload.toString()}`),
+    onPiece: (kind, bytes) => take(`${kind} ${bytes.toString()}`),
+    isFull: () => room === 0,
+  });
+  const bytes = Buffer.concat([
+    encodeRecord(1, 'a'),
+    encodeRecord(200, 'piece'),
+    encodeRecord(2, ''),
+    encodeRecord(3, 'b'),
+  ]);
+  let at = 0;
+  for (const expected of ['1 a', '200 piece', '2 ', '3 b']) {
+    t.is(reader.push(bytes.subarray(at)), 0);
+    room = 1;
+    at += reader.push(bytes.subarray(at));
+    t.is(handled.at(-1), expected);
+  }
+  t.is(at, bytes.length);
+  t.is(handled.length, 4);
+});
+
+test('a payload is one JSON object of not too many values, or is refused before it is parsed', (t) => {
+  const decode = (text: string) => (): unknown => decodeJsonRecord(Buffer.from(text), 'it');
+  t.deepEqual(decode(' {"a":[1,{"b":2}]}\n')(), { a: [1, { b: 2 }] });
+  const noObject = { code: 'protocol-error', message: 'it is not a JSON object' };
+  for (const text of ['', ' ', '[]', 'null', '{', '{}{}', '{} x', '{"a":1}]', '[1]\n{}', '{"a":"\n"}', '{a:1}']) {
+    t.throws(decode(text), noObject, text);
+  }
+  const tooMany = { code: 'protocol-error', message: 'it has more than 65536 commas, braces and brackets' };
+  for (const value of ['[],', '{},', '1,', '"",']) t.throws(decode(`{"a":[${value.repeat(70_000)}1]}`), tooMany);
+  t.throws(decode('{"a":'.repeat(70_000)), tooMany);
+  t.notThrows(decode(`{"a":"${',[{'.repeat(100_000)}"}`));
 });
