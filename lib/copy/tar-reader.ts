@@ -6,15 +6,16 @@ import { describeError } from '../util/describe-error.js';
 import { escapeText } from '../util/escape.js';
 import { type CopyEntry, parseHeader, type TarHeader } from './entry.js';
 import type { RecordStream } from './record-stream.js';
+import { TarBounds } from './tar-bounds.js';
 
 /** So much is taken in before the reader of an entry has it, in bytes. */
 const AHEAD_BYTES = 262_144;
 
-/**
- * tar-stream keeps a header, with all that pax says, until it is complete, however long the tar says that it is. So much may
- * come without an entry: far more than the two longest paths, what was taken in, and a piece as a stream gives it.
- */
-const MAX_HEADER_BYTES = 4_194_304;
+/** Pieces below this size are gathered: tar-stream, and who takes an entry, keep a buffer for each, of a hundred bytes and more, */
+const SMALL_BYTES = 16_384;
+
+/** in blocks of so many bytes. */
+const GATHERED_BYTES = 65_536;
 
 /** Takes the entries. While a promise of it is pending nothing more is read. */
 export interface EntryHandler {
@@ -36,13 +37,11 @@ export class TarReader {
   readonly #records: RecordStream;
   readonly #handler: EntryHandler;
   readonly #extract = tar.extract({ highWaterMark: AHEAD_BYTES });
+  readonly #bounds = new TarBounds();
   readonly #finished: Promise<void>;
-  /** Whether an entry is being handled. */
-  #isWithinEntry = false;
+  #gathered: Buffer | null = null;
+  #gatheredBytes = 0;
   #isFailed = false;
-  #pushedBytes = 0;
-  /** Where the entry before ended, at the latest. */
-  #entryEndBytes = 0;
 
   /** Takes the data of `records` from now on; what fails ends them. */
   constructor(records: RecordStream, handler: EntryHandler) {
@@ -66,6 +65,7 @@ export class TarReader {
 
   /** All data has come: resolved when all entries are handled. Rejects with what has failed. */
   async end(): Promise<void> {
+    this.#flush();
     this.#extract.end();
     await this.#finished;
     this.#records.check();
@@ -73,6 +73,7 @@ export class TarReader {
 
   /** No more data comes: resolved when what has come is handled, as far as that works. */
   async drain(): Promise<void> {
+    this.#flush();
     this.#extract.end();
     await this.#finished;
   }
@@ -85,24 +86,37 @@ export class TarReader {
 
   #push(bytes: Buffer): boolean {
     if (this.#isFailed) return true;
-    this.#pushedBytes += bytes.length;
-    if (!this.#isWithinEntry && this.#pushedBytes - this.#entryEndBytes > MAX_HEADER_BYTES) {
-      throw new VproxyError('protocol-error', `copy: the tar has no entry within ${MAX_HEADER_BYTES} bytes`);
-    }
+    this.#bounds.check(bytes);
+    if (bytes.length < SMALL_BYTES) return this.#gather(bytes);
+    this.#flush();
     return this.#extract.write(bytes);
+  }
+
+  #gather(bytes: Buffer): boolean {
+    const hasRoom = this.#gatheredBytes + bytes.length <= GATHERED_BYTES || this.#flush();
+    this.#gathered ??= Buffer.allocUnsafeSlow(GATHERED_BYTES);
+    this.#gatheredBytes += bytes.copy(this.#gathered, this.#gatheredBytes);
+    return hasRoom;
+  }
+
+  /** Hands on what is gathered; false: no more for now. */
+  #flush(): boolean {
+    if (this.#gathered === null || this.#gatheredBytes === 0 || this.#isFailed) return true;
+    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
+    const isFull = this.#gatheredBytes > GATHERED_BYTES / 2;
+    this.#gatheredBytes = 0;
+    if (isFull) this.#gathered = null;
+    return this.#extract.write(isFull ? bytes : Buffer.from(bytes));
   }
 
   async #handle(header: TarHeader, body: Body): Promise<void> {
     // It fails together with the whole.
     body.on('error', () => undefined);
-    this.#isWithinEntry = true;
     const entry = parseHeader(header);
     await this.#handler.onEntry(entry);
     const bytes = entry.bytes - entry.offset;
     if (bytes > 0) await this.#read(body);
     if (entry.kind === 'file') await this.#handler.onFileEnd();
-    this.#entryEndBytes = this.#pushedBytes;
-    this.#isWithinEntry = false;
   }
 
   #read(body: Body): Promise<void> {

@@ -5,7 +5,15 @@ import test from 'ava';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { encodeRecord } from '../../lib/util/records.js';
 import { describeTree } from '../helpers/copy-pair.js';
-import { type HostileCopy, type HostileEntry, makeTar, sendHostile, tarRecords } from '../helpers/hostile-copy.js';
+import {
+  type HostileCopy,
+  type HostileEntry,
+  makeTar,
+  paxOf,
+  rawEntry,
+  sendHostile,
+  tarRecords,
+} from '../helpers/hostile-copy.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const APP: HostileEntry = { name: 'app', type: 'directory', mode: 0o755 };
@@ -83,7 +91,30 @@ for (const place of ['put', 'get'] as const) {
 
   const RECORDS: readonly (readonly [title: string, code: string, make: () => Promise<HostileCopy>])[] = [
     ['a tar that is none', 'protocol-error', () => Promise.resolve({ records: tarRecords(Buffer.alloc(2048, 'x')) })],
-    ['a header without end', 'protocol-error', async () => ({ records: tarRecords(await endlessHeader()) })],
+    // Neither says that it is complete: without its bound the other side would wait for more.
+    [
+      'a header without end',
+      'protocol-error',
+      async () => ({ records: tarRecords(await endlessHeader()).slice(0, -1) }),
+    ],
+    [
+      'blocks of nothing without end',
+      'protocol-error',
+      () => Promise.resolve({ records: tarRecords(Buffer.alloc(20_000)).slice(0, -1) }),
+    ],
+    ['a global header of pax', 'protocol-error', () => behindFirst(rawEntry('g', Buffer.from('8 a=bcd\n')))],
+    ['a header of pax with a thousand keys', 'protocol-error', () => behindFirst(rawEntry('x', paxOf(1000)))],
+    [
+      'a thousand headers of pax',
+      'protocol-error',
+      () => behindFirst(...Array.from({ length: 1000 }, () => rawEntry('x', paxOf(1)))),
+    ],
+    [
+      'a long name of GNU tar without end',
+      'protocol-error',
+      () => behindFirst(rawEntry('L', Buffer.alloc(20_000, 'n'))),
+    ],
+    ['an empty header of pax', 'protocol-error', () => behindFirst(rawEntry('x', Buffer.alloc(0)))],
     ['a wrong check', 'copy-failed', async () => ({ records: [...(await dataOf([APP, file('app/a')])), CHECK, END] })],
     ['checks without files', 'protocol-error', async () => ({ records: [...(await dataOf([APP])), CHECK, END] })],
     [
@@ -166,6 +197,12 @@ for (const place of ['put', 'get'] as const) {
   });
 }
 
+test('put: what is between the entries of a tar that is refused is what ends it', async (t) => {
+  const target = temporaryFolder(t);
+  const { records } = await behindFirst(rawEntry('x', paxOf(1)));
+  t.is(await sendHostile(t, 'put', target, { records }), 'done');
+});
+
 test('get: what was not asked for is refused', async (t) => {
   const target = temporaryFolder(t);
   const copy = { roots: [{ name: '.bashrc', kind: 'file' }], records: [] };
@@ -184,14 +221,15 @@ const CHECKS_OF_EMPTY = encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(8));
 const dataOf = async (entries: readonly HostileEntry[]): Promise<Buffer[]> =>
   tarRecords(await makeTar(entries)).slice(0, -1);
 
+/** A copy that would be done, but for what is put between its first entry and its second. */
+async function behindFirst(...raw: readonly Buffer[]): Promise<HostileCopy> {
+  const [first, rest] = [await makeTar([APP]), await makeTar([file('app/a', '')])];
+  const bytes = Buffer.concat([first.subarray(0, -1024), ...raw, rest]);
+  return { records: [...tarRecords(bytes).slice(0, -1), encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(4)), END] };
+}
+
 /** A header of pax that says it has 8 GB, and goes on. */
 async function endlessHeader(): Promise<Buffer> {
-  const [header] = [await makeTar([{ name: 'x', body: '' }])];
-  const block = Buffer.from(header.subarray(0, 512));
-  block.write('77777777777', 124);
-  block.write('x', 156);
-  block.fill(' ', 148, 156);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-  return Buffer.concat([block, Buffer.alloc(12_000_000, 'y')]);
+  const header = rawEntry('x', Buffer.alloc(0), 0o77777777777);
+  return Buffer.concat([(await makeTar([APP])).subarray(0, -1024), header, Buffer.alloc(1_000_000, 'y')]);
 }

@@ -27,6 +27,25 @@ export async function makeTar(entries: readonly HostileEntry[]): Promise<Buffer>
   return Buffer.concat(chunks);
 }
 
+/** A header that tar-stream writes for nobody, and what is behind it, in whole blocks. `size` may lie. */
+export function rawEntry(kind: string, contents: Buffer, size = contents.length): Buffer {
+  const blocks = Buffer.alloc(512 * (1 + Math.ceil(contents.length / 512)));
+  blocks.write('name');
+  blocks.write('0000644 0000000 0000000 ', 100);
+  blocks.write(`${size.toString(8).padStart(11, '0')} 00000000000 `, 124);
+  blocks.write('        ', 148);
+  blocks.write(kind, 156);
+  blocks.write('ustar\x0000', 257);
+  const sum = blocks.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  blocks.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+  contents.copy(blocks, 512);
+  return blocks;
+}
+
+/** The contents of a header of pax with so many keys. */
+export const paxOf = (count: number): Buffer =>
+  Buffer.from(Array.from({ length: count }, (_, index) => `11 k${String(index).padStart(4, '0')}=v\n`).join(''));
+
 /** Where a hostile side is put: as the caller of a service, or as the service of a caller. */
 export type HostilePlace = 'put' | 'get';
 
@@ -102,4 +121,31 @@ function answer(stream: Duplex, records: readonly Buffer[]): Promise<string> {
     stream.on('data', (chunk: Buffer) => reader.push(chunk));
     stream.on('close', () => resolve('closed'));
   });
+}
+
+/** A caller that asks for a file, and answers the plan with these records. Resolved with what the service fails with. */
+export function tellService(
+  service: CopyService,
+  path: string,
+  records: readonly Buffer[],
+): Promise<{ readonly code: string; readonly message: string }> {
+  const [honest, hostile] = duplexPair();
+  const answered = new Promise<{ code: string; message: string }>((resolve, reject) => {
+    const reader = new RecordReader({
+      pieces: new Set([COPY_KIND.DATA]),
+      onPiece: () => undefined,
+      onRecord: (kind, payload) => {
+        if (kind === COPY_KIND.PLAN) for (const record of records) hostile.write(record);
+        if (kind !== COPY_KIND.ERROR) return;
+        resolve(JSON.parse(payload.toString()) as { code: string; message: string });
+        hostile.end();
+      },
+    });
+    hostile.on('data', (chunk: Buffer) => reader.push(chunk));
+    hostile.on('close', () => reject(new Error('the stream was closed without an error')));
+  });
+  service.serve(honest);
+  const sources = [{ path, name: 'file' }];
+  hostile.write(encodeMessage(COPY_KIND.START, { direction: 'get', sources, isResumed: true, hasTotals: false }));
+  return within(20_000, 'an answer', answered);
 }

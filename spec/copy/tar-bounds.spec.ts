@@ -1,0 +1,130 @@
+/** What stands between the entries of a tar: it is found wherever it is, and what only looks like it is not. */
+import test from 'ava';
+import fc from 'fast-check';
+import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar-bounds.js';
+import { VproxyError } from '../../lib/errors.js';
+import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
+
+/** What comes of bytes that are cut into pieces of these sizes, one after the other, again and again: a message, or null. */
+function outcome(bytes: Buffer, sizes: readonly number[] = [65_536]): string | null {
+  const bounds = new TarBounds();
+  try {
+    for (let at = 0, index = 0; at < bytes.length; index += 1) {
+      const size = sizes[index % sizes.length] ?? 1;
+      bounds.check(bytes.subarray(at, at + size));
+      at += size;
+    }
+    return null;
+  } catch (error) {
+    if (!(error instanceof VproxyError) || error.code !== 'protocol-error') throw error;
+    return error.message;
+  }
+}
+
+const GLOBAL = rawEntry('g', Buffer.from('8 a=bcd\n'));
+const IS_GLOBAL = 'copy: the tar is not valid: a global header of pax is not taken';
+
+/** Files whose contents look like what is refused, with names of any length, and sizes that pax may say. */
+const entries = fc.array(
+  fc
+    .record({ size: fc.nat(1500), nameLength: fc.integer({ min: 1, max: 600 }), kind: fc.nat(3) })
+    .map(({ size, nameLength, kind }): HostileEntry => {
+      const name = 'n'.repeat(nameLength);
+      if (kind === 0) return { name, type: 'directory' };
+      if (kind === 1) return { name, type: 'symlink', linkname: name };
+      const body = Buffer.concat([GLOBAL, GLOBAL]).subarray(0, size);
+      return { name, body, pax: kind === 2 ? { size: String(body.length), comment: 'x' } : { mtime: '1.5' } };
+    }),
+  { maxLength: 12 },
+);
+
+const sizes = fc.array(fc.integer({ min: 1, max: 1200 }), { minLength: 1, maxLength: 6 });
+
+test('a global header is found behind any entries, in any pieces, and nowhere else', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(entries, sizes, async (given, cuts) => {
+      const bytes = await makeTar(given);
+      t.is(outcome(bytes, cuts), null);
+      t.is(outcome(Buffer.concat([bytes.subarray(0, -1024), GLOBAL]), cuts), IS_GLOBAL);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('behind a file above 8 GiB, and one whose size only pax says, the next header is where it is', (t) => {
+  const huge = rawEntry('0', Buffer.alloc(0));
+  huge.set([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1], 124);
+  t.is(outcome(Buffer.concat([huge, Buffer.alloc(1024, GLOBAL), GLOBAL])), IS_GLOBAL);
+  t.is(outcome(Buffer.concat([huge, GLOBAL])), null);
+  const pax = rawEntry('x', Buffer.from('12 size=700\n'));
+  t.is(outcome(Buffer.concat([pax, rawEntry('0', Buffer.alloc(0)), Buffer.alloc(1024), GLOBAL])), IS_GLOBAL);
+  t.is(outcome(Buffer.concat([pax, rawEntry('0', Buffer.alloc(0)), GLOBAL])), null);
+});
+
+test('what comes before an entry has a bound, whatever it is', (t) => {
+  const tooMuch = (bytes: number) =>
+    `copy: the tar is not valid: ${bytes} bytes without an entry, expected at most ${MAX_HEADER_BYTES}`;
+  const comment = (bytes: number): Buffer => Buffer.from(`${bytes} comment=${'c'.repeat(bytes - 15)}\n`);
+  const mostBytes = MAX_HEADER_BYTES - 1024;
+  t.is(comment(mostBytes).length, mostBytes);
+  t.is(outcome(Buffer.concat([rawEntry('x', comment(mostBytes)), rawEntry('0', Buffer.alloc(0))])), null);
+  t.is(outcome(rawEntry('x', comment(mostBytes + 1024))), tooMuch(MAX_HEADER_BYTES + 512));
+  for (const kind of ['x', 'L', 'K', 'N']) {
+    t.is(outcome(rawEntry(kind, Buffer.alloc(0), 2 ** 32)), tooMuch(2 ** 32 + 512), kind);
+  }
+  t.is(outcome(Buffer.alloc(MAX_HEADER_BYTES)), null);
+  t.is(outcome(Buffer.alloc(MAX_HEADER_BYTES + 512)), tooMuch(MAX_HEADER_BYTES + 512));
+  const each = Buffer.concat([rawEntry('x', paxOf(1)), rawEntry('0', Buffer.alloc(0))]);
+  t.is(outcome(Buffer.concat(Array.from({ length: 100 }, () => each))), null);
+});
+
+test('a header of pax has a bound of its keys', (t) => {
+  t.is(outcome(rawEntry('x', paxOf(MAX_PAX_KEYS))), null);
+  t.is(
+    outcome(rawEntry('x', paxOf(MAX_PAX_KEYS + 1))),
+    `copy: the tar is not valid: a header of pax with more than ${MAX_PAX_KEYS} keys`,
+  );
+});
+
+const BAD_PAX = [
+  'x',
+  '5 a=b\n',
+  '7 a=b\n',
+  '06 a=b\n',
+  '-6 a=b\n',
+  '6 a=bc',
+  '6 abc\n',
+  '6 =bc\n',
+  '6 a=b\n6',
+  '4 a\n6 a=b\n',
+];
+
+for (const text of BAD_PAX) {
+  test(`a header of pax that is not valid is refused: ${JSON.stringify(text)}`, (t) => {
+    t.regex(outcome(rawEntry('x', Buffer.from(text))) ?? '', /^copy: the tar is not valid: a header of pax /);
+  });
+}
+
+for (const size of ['-1', '', 'x', '1e3', '9007199254740993', '99999999999999999']) {
+  test(`a size of pax that is not valid is refused: "${size}"`, (t) => {
+    const record = ` size=${size}\n`;
+    const length = record.length + (record.length > 8 ? 2 : 1);
+    const pax = rawEntry('x', Buffer.from(`${length}${record}`));
+    t.is(outcome(pax), 'copy: the tar is not valid: the size of an entry is not valid');
+  });
+}
+
+for (const field of [
+  '0000000001',
+  '        12 ',
+  '00000000008 ',
+  '\x80\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00',
+  '\xff'.repeat(12),
+]) {
+  test(`a size that tar-stream may read otherwise is refused: ${JSON.stringify(field)}`, (t) => {
+    const header = rawEntry('0', Buffer.alloc(0));
+    header.fill(0, 124, 136);
+    header.write(field, 124, 'latin1');
+    t.is(outcome(header), 'copy: the tar is not valid: the size of an entry is not valid');
+  });
+}
