@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { systemClock } from '../util/clock.js';
 import type { CopyProgress } from './copy-progress.js';
+import { KeptLists } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
@@ -22,6 +23,7 @@ export interface CopyCallOptions {
   readonly hasTotals: boolean;
   /** Changed as the copy goes on. */
   readonly progress: CopyProgress;
+  /** Told of the first thousand warnings, and at the end of how many more there were: `and 12,345 more`. */
   readonly warn: Warn;
   /** Breaks the copy off, so that it can be resumed. */
   readonly signal?: AbortSignal;
@@ -38,10 +40,11 @@ export async function putFiles(
   target: string,
   options: CopyCallOptions,
 ): Promise<string[]> {
-  const found = await findSources(sources.map(nameSource), null);
+  const lists = new KeptLists();
+  const found = await findSources(sources.map(nameSource), null, lists);
   const { isResumed, hasTotals, progress, warn } = options;
   return call({ direction: 'put', target, isResumed }, options, (records) =>
-    sendFiles({ records, sources: found, hasTotals, progress, warn }),
+    sendFiles({ records, sources: found, hasTotals, progress, lists, warn }),
   );
 }
 
@@ -59,7 +62,11 @@ export async function fetchFiles(
   // A trailing slash says that a folder is meant.
   const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
   return call({ direction: 'get', sources: named, isResumed, hasTotals }, options, (records) =>
-    receiveFiles({ records, target: here, root: null, names, isResumed, progress, warn, ...(files && { files }) }),
+    receiveFiles({
+      ...{ records, target: here, root: null, names, isResumed, progress, warn },
+      lists: new KeptLists(),
+      ...(files && { files }),
+    }),
   );
 }
 

@@ -1,10 +1,12 @@
 /** The service `copy`: lets the peer copy files to and from this machine. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { ByteBudget } from '../util/byte-budget.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEventName } from '../util/log-event.js';
 import { CopyProgress } from './copy-progress.js';
+import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
@@ -29,6 +31,8 @@ export interface CopyServiceOptions {
 export class CopyService {
   readonly #options: CopyServiceOptions;
   readonly #running = new Map<RecordStream, Promise<void>>();
+  /** What the lists of all copies may hold. */
+  readonly #budget = new ByteBudget(MAX_KEPT_BYTES);
   #isStopped = false;
 
   constructor(options: CopyServiceOptions) {
@@ -62,15 +66,17 @@ export class CopyService {
 
   async #run(records: RecordStream, stream: Duplex): Promise<void> {
     let error: VproxyError | null = null;
+    const lists = new KeptLists(this.#budget);
     try {
-      await this.#copy(decodeStart(await records.expect(COPY_KIND.START)), records);
+      await this.#copy(decodeStart(await records.expect(COPY_KIND.START)), records, lists);
     } catch (failure) {
       error = toVproxyError(failure, 'copy-failed');
     }
+    lists.release();
     this.#end(records, stream, error);
   }
 
-  async #copy(request: CopyRequest, records: RecordStream): Promise<void> {
+  async #copy(request: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
     const { clock } = this.#options;
     const progress = new CopyProgress();
     const startedAtMs = clock.now();
@@ -82,8 +88,8 @@ export class CopyService {
     };
     try {
       await (request.direction === 'put'
-        ? this.#receive(request, records, progress, begin)
-        : this.#send(request, records, progress, begin));
+        ? this.#receive(request, records, progress, lists, begin)
+        : this.#send(request, records, progress, lists, begin));
       this.#logEnd(request, paths, progress, clock.now() - startedAtMs, null);
     } catch (failure) {
       const error = toVproxyError(failure, 'copy-failed');
@@ -98,27 +104,27 @@ export class CopyService {
     request: CopyRequest & { direction: 'put' },
     records: RecordStream,
     progress: CopyProgress,
+    lists: KeptLists,
     onTargets: () => void,
   ): Promise<void> {
     const { root, files } = this.#options;
     const { target, isResumed } = request;
     const warn = (): void => undefined;
-    await receiveFiles({
-      ...{ records, target, root, names: null, isResumed, progress, warn, onTargets },
-      ...(files && { files }),
-    });
+    const options = { records, target, root, names: null, isResumed, progress, lists, warn, onTargets };
+    await receiveFiles({ ...options, ...(files && { files }) });
   }
 
   async #send(
     request: CopyRequest & { direction: 'get' },
     records: RecordStream,
     progress: CopyProgress,
+    lists: KeptLists,
     onSources: () => void,
   ): Promise<void> {
-    const sources = await findSources(request.sources, this.#options.root);
+    const sources = await findSources(request.sources, this.#options.root, lists);
     onSources();
     const warn = (): void => undefined;
-    await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, warn });
+    await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, lists, warn });
   }
 
   /** Says the outcome, and lets go of the stream when the caller has heard it, or does not. */

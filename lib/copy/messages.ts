@@ -2,8 +2,9 @@
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
+import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
 import { isPlainName } from './entry-name.js';
+import type { KeptBounds } from './kept-list.js';
 
 /** The name of the service. */
 export const COPY_SERVICE = 'copy';
@@ -35,8 +36,8 @@ export const COPY_KIND = {
 /** A copy names so many sources at most. */
 export const MAX_SOURCES = 10_000;
 
-/** So many files of an earlier copy are told of; what else there is comes anew. */
-export const MAX_STAGED_FILES = 200_000;
+/** So many files of an earlier copy are told of, with names of so many bytes; what else there is comes anew. */
+export const STAGED_BOUNDS: KeptBounds = { what: 'staged files', maxCount: 200_000, maxBytes: 67_108_864 };
 
 /** A path has so many bytes at most. */
 export const MAX_PATH_BYTES = 4096;
@@ -82,17 +83,19 @@ export interface CopyPlan {
   readonly totals: CopyTotals | null;
 }
 
-/** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that. */
+/** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that in hex. */
 export type StagedFile = readonly [name: string, bytes: number, sha256: string];
 
 /** A record with a JSON object. Throws `bad-argument` for more than a record takes, as many thousands of sources may be. */
 export function encodeMessage(kind: number, value: object): Buffer {
   const payload = Buffer.from(JSON.stringify(value));
-  if (payload.length > MAX_RECORD_BYTES) {
-    throw new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
-  }
+  if (payload.length > MAX_RECORD_BYTES) throw tooManyPaths();
   return encodeRecord(kind, payload);
 }
+
+/** What thousands of sources may come to. */
+export const tooManyPaths = (): VproxyError =>
+  new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
 
 /** The record that ends a copy that has failed. */
 export const encodeError = ({ code, message }: VproxyError): Buffer =>
@@ -109,7 +112,7 @@ export function decodeStart(payload: Buffer): CopyRequest {
   if (direction !== 'get') throw wrong('START', 'direction');
   if (typeof hasTotals !== 'boolean') throw wrong('START', 'hasTotals');
   const list = decodeList(sources, 'START', 'sources', MAX_SOURCES).map((source): CopySource => {
-    if (!isObject(source) || !isPath(source['path']) || !isPlainName(source['name'])) throw wrong('START', 'sources');
+    if (!isObject(source) || !isPath(source['path']) || !isName(source['name'])) throw wrong('START', 'sources');
     return { path: source['path'], name: source['name'] };
   });
   if (list.length === 0) throw wrong('START', 'sources');
@@ -120,7 +123,7 @@ export function decodeStart(payload: Buffer): CopyRequest {
 export function decodePlan(payload: Buffer): CopyPlan {
   const { roots, totals } = decode(payload, 'PLAN');
   const list = decodeList(roots, 'PLAN', 'roots', MAX_SOURCES).map((root): CopyRoot => {
-    if (!isObject(root) || !isPlainName(root['name'])) throw wrong('PLAN', 'roots');
+    if (!isObject(root) || !isName(root['name'])) throw wrong('PLAN', 'roots');
     const { name, kind } = root;
     if (kind !== 'file' && kind !== 'folder') throw wrong('PLAN', 'roots');
     return { name: name, kind };
@@ -136,19 +139,29 @@ export function decodePlan(payload: Buffer): CopyPlan {
 /** The files of a STAGED. */
 export function decodeStaged(payload: Buffer): StagedFile[] {
   const { files } = decode(payload, 'STAGED');
-  return decodeList(files, 'STAGED', 'files', MAX_STAGED_FILES).map((file): StagedFile => {
+  return decodeList(files, 'STAGED', 'files', STAGED_BOUNDS.maxCount).map((file): StagedFile => {
     const [name, bytes, sha256] = Array.isArray(file) ? (file as unknown[]) : [];
     if (typeof name !== 'string' || !isCount(bytes) || typeof sha256 !== 'string') throw wrong('STAGED', 'files');
+    requireLength('STAGED', 'a name', Buffer.byteLength(name), MAX_PATH_BYTES);
+    if (sha256.length !== HASH_LENGTH) {
+      const found = `hash of ${sha256.length} characters, expected ${HASH_LENGTH}`;
+      throw new VproxyError('protocol-error', `copy: STAGED: ${found}`);
+    }
+    if (!/^[0-9a-f]*$/.test(sha256)) throw wrong('STAGED', 'hash');
     return [name, bytes, sha256];
   });
 }
+
+/** Of a SHA-256, in hex. */
+const HASH_LENGTH = 64;
 
 /** The paths of a READY, safe to show. */
 export function decodeReady(payload: Buffer): string[] {
   const { targets } = decode(payload, 'READY');
   return decodeList(targets, 'READY', 'targets', MAX_SOURCES).map((target) => {
     if (typeof target !== 'string') throw wrong('READY', 'targets');
-    return target;
+    requireLength('READY', 'a path', Buffer.byteLength(target), MAX_PATH_BYTES);
+    return escapeText(target, MAX_PATH_BYTES);
   });
 }
 
@@ -170,14 +183,11 @@ export function decodeError(payload: Buffer): VproxyError {
 /** A message may name two paths. */
 const MAX_MESSAGE_LENGTH = 2 * MAX_PATH_BYTES + 512;
 
-function decode(payload: Buffer, what: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(payload.toString());
-    if (isObject(value)) return value;
-  } catch {
-    // Said below.
-  }
-  throw new VproxyError('protocol-error', `copy: ${what} is not a JSON object`);
+const decode = (payload: Buffer, what: string): Record<string, unknown> => decodeJsonRecord(payload, `copy: ${what}`);
+
+function requireLength(what: string, field: string, bytes: number, mostBytes: number): void {
+  if (bytes <= mostBytes) return;
+  throw new VproxyError('protocol-error', `copy: ${what}: ${field} of ${bytes} bytes, expected at most ${mostBytes}`);
 }
 
 function decodeList(value: unknown, what: string, field: string, most: number): unknown[] {
@@ -190,6 +200,8 @@ const isPath = (value: unknown): value is string =>
   value.startsWith('/') &&
   !value.includes('\0') &&
   Buffer.byteLength(value) <= MAX_PATH_BYTES;
+
+const isName = (value: unknown): value is string => isPlainName(value) && Buffer.byteLength(value) <= MAX_PATH_BYTES;
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 

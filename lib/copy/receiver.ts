@@ -3,6 +3,7 @@ import { VproxyError } from '../errors.js';
 import { copyError, refused } from './copy-error.js';
 import type { CopyProgress } from './copy-progress.js';
 import { compareNames } from './entry-name.js';
+import type { KeptLists } from './kept-list.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './messages.js';
 import { checkPlace, placeTarget } from './place-target.js';
 import type { RecordStream } from './record-stream.js';
@@ -12,6 +13,7 @@ import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 import { type CopyTarget, findTargets } from './targets.js';
 import { Unpacking } from './unpacking.js';
 import type { Warn } from './walk.js';
+import { Warnings } from './warnings.js';
 
 export interface ReceiveOptions {
   readonly records: RecordStream;
@@ -24,6 +26,8 @@ export interface ReceiveOptions {
   /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
   readonly progress: CopyProgress;
+  /** What the other side makes this one keep is counted there. */
+  readonly lists: KeptLists;
   /** Told of what the sender warns of. */
   readonly warn: Warn;
   /** Told where everything is going to be, when that is known. */
@@ -41,12 +45,13 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
   const plan = decodePlan(await records.expect(COPY_KIND.PLAN));
   requireNames(plan, options.names);
   progress.totals = plan.totals;
-  const targets = await findTargets(options.target, plan.roots, options.root);
+  const targets = await findTargets(options.target, plan.roots, options.root, options.lists);
   const paths = targets.map(({ path }) => path);
   options.onTargets?.(paths);
   const release = claim(targets);
+  const warnings = new Warnings(options.warn, 'peer');
   try {
-    await receiveInto(targets, options);
+    await receiveInto(targets, { ...options, warn: (message) => warnings.add(message) });
     await records.send(encodeMessage(COPY_KIND.DONE, {}));
     return paths;
   } catch (error) {
@@ -54,13 +59,14 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
     if (!records.isLost) await Promise.allSettled(targets.map(({ stage }) => removeTree(stage)));
     throw error;
   } finally {
+    warnings.end();
     release();
   }
 }
 
 async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptions): Promise<void> {
-  const { records, isResumed, files = SYSTEM_FILES } = options;
-  if (isResumed) await tellStaged(records, targets);
+  const { records, isResumed, lists, files = SYSTEM_FILES } = options;
+  if (isResumed) await tellStaged(records, targets, lists);
   else {
     for (const { path, stage } of targets) {
       await removeTree(stage).catch((error: unknown) => {

@@ -11,8 +11,9 @@ export interface CopyRecord {
   readonly payload: Buffer;
 }
 
-/** So many messages are kept while nobody asks for them; then nothing more is read. */
+/** So many messages are kept while nobody asks for them, or messages of so many bytes; then nothing more is read. */
 const MAX_WAITING = 16;
+const MAX_WAITING_BYTES = 262_144;
 
 /** What came cannot be told apart from a break: what an ended stream is. */
 const LOST = 'the connection was lost before the copy was complete';
@@ -25,6 +26,11 @@ export class RecordStream {
   readonly #stream: Duplex;
   readonly #reader: RecordReader;
   readonly #waiting: CopyRecord[] = [];
+  #waitingBytes = 0;
+  /** What is not read of the chunk that came last, since no more is wanted at the moment; the stream is paused then. */
+  #rest: Buffer | null = null;
+  /** Whether the rest is being read: what is read then may ask for more. */
+  #isReadingRest = false;
   #asked: Deferred<CopyRecord> | null = null;
   #failure: VproxyError | null = null;
   #isFailureSent = false;
@@ -41,8 +47,9 @@ export class RecordStream {
       onPiece: (_kind, bytes) => {
         if (!this.onData(bytes)) this.pause();
       },
+      isFull: () => this.#isHeld || this.#failure !== null,
     });
-    stream.on('data', (chunk: Buffer) => this.#handleChunk(chunk));
+    stream.on('data', (chunk: Buffer) => this.#read(chunk));
     stream.on('drain', () => this.#handleDrain());
     stream.on('end', () => this.#lose(new VproxyError('cancelled', LOST)));
     stream.on('error', (error) => this.#lose(lostError(error)));
@@ -73,6 +80,7 @@ export class RecordStream {
   next(): Promise<CopyRecord> {
     const record = this.#waiting.shift();
     if (record !== undefined) {
+      this.#waitingBytes -= record.payload.length;
       this.#flow();
       return Promise.resolve(record);
     }
@@ -123,8 +131,10 @@ export class RecordStream {
     this.#failure = error;
     this.#drained?.reject(error);
     this.#drained?.promise.catch(() => undefined);
+    this.#drained = null;
     if (this.#waiting.length === 0) this.#asked?.reject(error);
     this.#asked = null;
+    this.#rest = null;
     this.#flow();
   }
 
@@ -132,6 +142,9 @@ export class RecordStream {
   close(error: VproxyError | null = null): void {
     if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
     this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
+    // The stream may stay for a while. An error that nobody has printed holds the objects that it came through, with their lists.
+    this.#failure = new VproxyError('cancelled', 'the copy has ended');
+    this.#waiting.length = 0;
     this.#stream.end();
   }
 
@@ -146,10 +159,16 @@ export class RecordStream {
     this.fail(error);
   }
 
-  #handleChunk(chunk: Buffer): void {
+  get #isHeld(): boolean {
+    const isFull = this.#waiting.length >= MAX_WAITING || this.#waitingBytes >= MAX_WAITING_BYTES;
+    return this.#failure === null && (this.#isPaused || isFull);
+  }
+
+  #read(chunk: Buffer): void {
     if (this.#failure !== null) return;
     try {
-      this.#reader.push(chunk);
+      const readBytes = this.#reader.push(chunk);
+      if (readBytes < chunk.length && this.failure === null) this.#rest = chunk.subarray(readBytes);
     } catch (error) {
       this.fail(toVproxyError(error));
     }
@@ -165,6 +184,7 @@ export class RecordStream {
       this.#asked = null;
     } else {
       this.#waiting.push(record);
+      this.#waitingBytes += record.payload.length;
       this.#flow();
     }
   }
@@ -175,8 +195,15 @@ export class RecordStream {
   }
 
   #flow(): void {
-    const isHeld = this.#failure === null && (this.#isPaused || this.#waiting.length >= MAX_WAITING);
-    if (isHeld) this.#stream.pause();
+    if (this.#isReadingRest) return;
+    this.#isReadingRest = true;
+    while (this.#rest !== null && !this.#isHeld) {
+      const rest = this.#rest;
+      this.#rest = null;
+      this.#read(rest);
+    }
+    this.#isReadingRest = false;
+    if (this.#isHeld || this.#rest !== null) this.#stream.pause();
     else this.#stream.resume();
   }
 }

@@ -6,21 +6,16 @@ import { systemCode, VproxyError } from '../errors.js';
 import { encodeRecord } from '../util/records.js';
 import { copyError } from './copy-error.js';
 import type { CopyProgress } from './copy-progress.js';
+import type { KeptLists } from './kept-list.js';
 import { lookAhead } from './look-ahead.js';
-import {
-  COPY_KIND,
-  type CopyTotals,
-  decodeReady,
-  decodeStaged,
-  encodeMessage,
-  MAX_STAGED_FILES,
-  type StagedFile,
-} from './messages.js';
+import { COPY_KIND, type CopyTotals, decodeReady, decodeStaged, encodeMessage, STAGED_BOUNDS } from './messages.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
 import type { FoundSource } from './sources.js';
+import { StagedList } from './staged-list.js';
 import { TarWriter } from './tar-writer.js';
 import { type WalkedEntry, type Warn, walkSources } from './walk.js';
+import { Warnings } from './warnings.js';
 
 /** So many entries are looked at, and small files read, before their turn. */
 const AHEAD = 16;
@@ -34,18 +29,20 @@ export interface SendOptions {
   /** Whether to count everything first. */
   readonly hasTotals: boolean;
   readonly progress: CopyProgress;
+  /** What the other side makes this one keep is counted there. */
+  readonly lists: KeptLists;
   /** Told of what is left out or not as it was. The other side is told as well. */
   readonly warn: Warn;
 }
 
 /** Sends everything, and waits until it is in its place. Resolves with where that is, as the other side says. */
 export async function sendFiles(options: SendOptions): Promise<string[]> {
-  const { records, sources, hasTotals, progress } = options;
+  const { records, sources, hasTotals, progress, lists } = options;
   const totals = hasTotals ? await countSources(sources, records) : null;
   progress.totals = totals;
   const roots = sources.map(({ name, kind }) => ({ name, kind }));
   await records.send(encodeMessage(COPY_KIND.PLAN, { roots, totals }));
-  const { targets, staged } = await readReady(records);
+  const { targets, staged } = await readReady(records, lists);
   await sendTar(options, staged);
   await records.send(encodeMessage(COPY_KIND.END, {}));
   await records.expect(COPY_KIND.DONE);
@@ -83,24 +80,24 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
   return totals;
 }
 
-async function readReady(records: RecordStream): Promise<{ targets: string[]; staged: Map<string, StagedFile> }> {
-  const staged = new Map<string, StagedFile>();
+async function readReady(records: RecordStream, lists: KeptLists): Promise<{ targets: string[]; staged: StagedList }> {
+  const staged = new StagedList(lists.list(STAGED_BOUNDS));
   for (;;) {
     const { kind, payload } = await records.next();
     if (kind === COPY_KIND.READY) return { targets: decodeReady(payload), staged };
     if (kind !== COPY_KIND.STAGED)
       throw new VproxyError('protocol-error', `copy: a record of kind ${kind} before READY`);
-    for (const file of decodeStaged(payload)) staged.set(file[0], file);
-    if (staged.size > MAX_STAGED_FILES) throw new VproxyError('protocol-error', 'copy: too many staged files');
+    for (const file of decodeStaged(payload)) staged.add(file);
   }
 }
 
-async function sendTar(options: SendOptions, staged: ReadonlyMap<string, StagedFile>): Promise<void> {
+async function sendTar(options: SendOptions, staged: StagedList): Promise<void> {
   const { records, sources, progress } = options;
-  const warn = (message: string): void => {
+  const warnings = new Warnings((message) => {
     options.warn(message);
     records.write(encodeMessage(COPY_KIND.WARNING, { message }));
-  };
+  }, 'here');
+  const warn = (message: string): void => warnings.add(message);
   const tar = new TarWriter(records);
   const checks = new CheckWriter(records);
   const walked = walkSources(sources, warn);
@@ -111,7 +108,7 @@ async function sendTar(options: SendOptions, staged: ReadonlyMap<string, StagedF
       try {
         records.check();
         progress.path = entry.names.join('/');
-        const crc = await sendEntry(tar, entry, staged.get(progress.path), progress);
+        const crc = await sendEntry(tar, entry, staged.find(progress.path), progress);
         if (crc !== null) checks.add(crc);
         await checkUnchanged(entry, warn);
       } finally {
@@ -121,6 +118,7 @@ async function sendTar(options: SendOptions, staged: ReadonlyMap<string, StagedF
     await tar.end();
     checks.flush();
   } finally {
+    warnings.end();
     tar.destroy();
   }
 }
@@ -129,10 +127,10 @@ async function sendTar(options: SendOptions, staged: ReadonlyMap<string, StagedF
 async function sendEntry(
   tar: TarWriter,
   entry: ReadEntry,
-  staged: StagedFile | undefined,
+  staged: ReturnType<StagedList['find']>,
   progress: CopyProgress,
 ): Promise<number | null> {
-  const offset = staged === undefined ? 0 : await matchingBytes(entry, staged);
+  const offset = staged === null ? 0 : await matchingBytes(entry, staged);
   progress.bytes += offset;
   progress.resumedBytes += offset;
   let crc = 0;
@@ -151,11 +149,14 @@ async function sendEntry(
 }
 
 /** How much of a file need not be sent: all that is there, if it is how the file begins. */
-async function matchingBytes(entry: ReadEntry, [, bytes, sha256]: StagedFile): Promise<number> {
+async function matchingBytes(
+  entry: ReadEntry,
+  { bytes, sha256 }: { readonly bytes: number; readonly sha256: Buffer },
+): Promise<number> {
   if (entry.kind !== 'file' || bytes > entry.bytes) return 0;
   const hash = createHash('sha256');
   for await (const block of readBlocks(entry, 0, bytes)) hash.update(block);
-  return hash.digest('hex') === sha256 ? bytes : 0;
+  return hash.digest().equals(sha256) ? bytes : 0;
 }
 
 /** The checks of files, gathered. */

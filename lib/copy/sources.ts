@@ -6,7 +6,8 @@ import { systemCode, VproxyError } from '../errors.js';
 import { requireAllowed } from './confine.js';
 import { copyError, refused, showPath } from './copy-error.js';
 import { compareNames, isPlainName } from './entry-name.js';
-import type { CopySource } from './messages.js';
+import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
+import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
 
 /** A source that is there. */
 export interface FoundSource {
@@ -27,10 +28,24 @@ export function nameSource(path: string): CopySource {
   return { path: absolute, name };
 }
 
+/** What a START names takes less than half of it: a link may lead to a longer path. */
+const SOURCES: KeptBounds = { what: 'sources', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
+
 /** Finds all of them, in the order of their names. Rejects with what is wrong with the first that cannot be copied. */
-export async function findSources(sources: readonly CopySource[], root: string | null): Promise<FoundSource[]> {
+export async function findSources(
+  sources: readonly CopySource[],
+  root: string | null,
+  lists: KeptLists,
+): Promise<FoundSource[]> {
+  const kept = lists.list(SOURCES);
   const found: FoundSource[] = [];
-  for (const source of sources) found.push(await findSource(source, root));
+  for (const source of sources) {
+    const one = await findSource(source, root);
+    const bytes = keptBytes(source.path) + keptBytes(source.name) + keptBytes(one.path);
+    if (!kept.hasRoom(bytes)) throw tooManyPaths();
+    kept.add(bytes);
+    found.push(one);
+  }
   found.sort((a, b) => compareNames(a.name, b.name));
   found.forEach(({ path, name }, index) => {
     if (found[index - 1]?.name === name) throw refused(path, 'another source has the same name');

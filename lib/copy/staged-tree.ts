@@ -6,6 +6,8 @@ import { copyError, refused, showPath } from './copy-error.js';
 import type { CopyEntry } from './entry.js';
 import { compareNames, isLinkInside } from './entry-name.js';
 import type { JobQueue } from './job-queue.js';
+import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
+import { MAX_PATH_BYTES } from './messages.js';
 import { removeTree } from './remove-tree.js';
 import { type CopyFiles, secondsOf } from './system-files.js';
 import { type CopyTarget, requireReplaceable, statOf } from './targets.js';
@@ -18,20 +20,30 @@ export interface Place {
   readonly shown: string;
 }
 
+/** A folder that is complete but for its time and its permissions. */
+interface ClosedFolder extends Place {
+  readonly mode: number;
+  readonly mtimeNs: bigint;
+}
+
 /** A folder that is being filled. */
-interface OpenFolder extends Place {
+interface OpenFolder extends ClosedFolder {
   readonly name: string;
-  readonly entry: CopyEntry;
   /** Whether there is a folder already at its place. */
   readonly isMerged: boolean;
   /** The name of what came last: the next one must come behind it, so that nothing comes twice. */
   lastName: string;
-  /** What came, where an earlier copy may have left more; else null. */
-  readonly seen: Set<string> | null;
+  /** What an earlier copy has left in it, and what has not come yet. */
+  readonly leftover: Set<string>;
 }
 
-/** So many folders wait for their permissions and times until what is in them is complete. */
-const MAX_CLOSED = 4096;
+/** So many folders wait for their permissions and times until what is in them is complete; then all of them are waited for. */
+const CLOSED = { what: 'closed folders', maxCount: 4096, maxBytes: 2_097_152 };
+
+/** Folders in one another: more than the system takes, each of one letter. */
+const OPEN = { what: 'folders in one another', maxCount: MAX_PATH_BYTES / 2, maxBytes: 20_971_520 };
+
+const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + keptBytes(shown);
 
 export class StagedTree {
   readonly #targets: ReadonlyMap<string, CopyTarget>;
@@ -39,15 +51,23 @@ export class StagedTree {
   readonly #jobs: JobQueue;
   readonly #isResumed: boolean;
   readonly #open: OpenFolder[] = [];
-  readonly #closed: OpenFolder[] = [];
+  readonly #openCount: KeptCount;
+  readonly #closed: ClosedFolder[] = [];
+  readonly #closedCount: KeptCount;
   #lastRoot = '';
   #rootCount = 0;
 
-  constructor(targets: readonly CopyTarget[], isResumed: boolean, files: CopyFiles, jobs: JobQueue) {
+  constructor(
+    targets: readonly CopyTarget[],
+    { isResumed, files, lists }: { isResumed: boolean; files: CopyFiles; lists: KeptLists },
+    jobs: JobQueue,
+  ) {
     this.#targets = new Map(targets.map((target) => [target.root.name, target]));
     this.#isResumed = isResumed;
     this.#files = files;
     this.#jobs = jobs;
+    this.#openCount = lists.list(OPEN);
+    this.#closedCount = lists.list(CLOSED);
   }
 
   /**
@@ -62,7 +82,7 @@ export class StagedTree {
     if (folder === undefined) return this.#placeRoot(name, kind);
     if (compareNames(name, folder.lastName) <= 0) throw refused(names.join('/'), 'it comes twice, or not in order');
     folder.lastName = name;
-    folder.seen?.add(name);
+    folder.leftover.delete(name);
     const place = { staged: `${folder.staged}/${name}`, shown: `${folder.shown}/${name}` };
     if (kind === 'link' && !isLinkInside(linkTarget, names.length - 2)) {
       throw refused(place.shown, `the link leads out of what is copied, to ${showPath(linkTarget)}`);
@@ -73,18 +93,19 @@ export class StagedTree {
 
   /** Makes a folder, which is the one that what follows may be in. */
   async addFolder(entry: CopyEntry, place: Place): Promise<void> {
-    const { names } = entry;
+    const { names, mode, mtimeNs } = entry;
+    this.#openCount.add(folderBytes(place));
     const isMerged =
       names.length === 1
         ? (this.#targets.get(names[0] ?? '')?.isMerged ?? false)
         : (this.#open.at(-1)?.isMerged ?? false) && (await statOf(place.shown, lstat)) !== null;
+    const leftover = new Set<string>();
     try {
-      await this.#makeFolder(place.staged);
+      for (const name of await this.#makeFolder(place.staged)) leftover.add(name);
     } catch (error) {
       throw copyError(place.shown, error);
     }
-    const seen = this.#isResumed ? new Set<string>() : null;
-    this.#open.push({ ...place, name: names.at(-1) ?? '', entry, isMerged, lastName: '', seen });
+    this.#open.push({ ...place, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '', leftover });
   }
 
   async addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
@@ -126,36 +147,41 @@ export class StagedTree {
   async #closeLast(): Promise<void> {
     const folder = this.#open.pop();
     if (folder === undefined) return;
-    const { seen, staged } = folder;
-    if (seen !== null) {
-      for (const name of await readdir(staged)) if (!seen.has(name)) await removeTree(join(staged, name));
+    const { leftover, staged, shown, mode, mtimeNs } = folder;
+    for (const name of leftover) await removeTree(join(staged, name));
+    const bytes = folderBytes(folder);
+    this.#openCount.remove(bytes);
+    if (!this.#closedCount.hasRoom(bytes)) {
+      await this.#jobs.idle();
+      await this.#settleClosed();
     }
-    this.#closed.push(folder);
-    if (this.#closed.length < MAX_CLOSED) return;
-    await this.#jobs.idle();
-    await this.#settleClosed();
+    this.#closedCount.add(bytes);
+    this.#closed.push({ staged, shown, mode, mtimeNs });
   }
 
   /** Gives folders their times and permissions, those that are deeper first. */
   async #settleClosed(): Promise<void> {
-    for (const { staged, shown, entry } of this.#closed.splice(0)) {
+    this.#closedCount.clear();
+    for (const { staged, shown, mode, mtimeNs } of this.#closed.splice(0)) {
       try {
-        await utimes(staged, Date.now() / 1000, secondsOf(entry.mtimeNs));
-        await chmod(staged, entry.mode);
+        await utimes(staged, Date.now() / 1000, secondsOf(mtimeNs));
+        await chmod(staged, mode);
       } catch (error) {
         throw copyError(shown, error);
       }
     }
   }
 
-  async #makeFolder(path: string): Promise<void> {
+  /** Gives what is in it already, which is no more than was told of. */
+  async #makeFolder(path: string): Promise<string[]> {
     try {
       await this.#files.mkdir(path);
     } catch (error) {
       if (systemCode(error) !== 'EEXIST' || !this.#isResumed) throw error;
-      if ((await lstat(path)).isDirectory()) return;
+      if ((await lstat(path)).isDirectory()) return readdir(path);
       await removeTree(path);
       await this.#files.mkdir(path);
     }
+    return [];
   }
 }

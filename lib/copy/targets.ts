@@ -7,7 +7,8 @@ import { systemCode } from '../errors.js';
 import { denied, requireAllowed } from './confine.js';
 import { copyError, refused } from './copy-error.js';
 import { isPlainName } from './entry-name.js';
-import type { CopyRoot } from './messages.js';
+import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
+import { type CopyRoot, MAX_SOURCES, tooManyPaths } from './messages.js';
 
 /** Where one of them does. */
 export interface CopyTarget {
@@ -20,6 +21,9 @@ export interface CopyTarget {
   readonly isMerged: boolean;
 }
 
+/** Their paths have to fit into a READY: what does takes less, wherever each of them is. */
+const TARGETS: KeptBounds = { what: 'targets', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
+
 /**
  * Finds them as cp(1) does: in `target` if that is a folder, or else `target` is what the only one is called. Rejects with
  * `copy-refused` where a file would take the place of a folder or the other way round, and with `denied`.
@@ -28,17 +32,22 @@ export async function findTargets(
   target: string,
   roots: readonly CopyRoot[],
   root: string | null,
+  lists: KeptLists,
 ): Promise<CopyTarget[]> {
   await requireAllowed(target, root);
   try {
-    const paths = await targetPaths(target, roots);
+    const pathOf = await findPlace(target, roots);
+    const kept = lists.list(TARGETS);
     const targets: CopyTarget[] = [];
-    for (const [index, path] of paths.entries()) {
+    for (const one of roots) {
+      const path = pathOf(one);
+      const stage = stagePath(path);
+      const bytes = keptBytes(one.name) + keptBytes(path) + keptBytes(stage);
+      if (!kept.hasRoom(bytes)) throw tooManyPaths();
+      kept.add(bytes);
       // The folder that is named may be the one that is allowed, and what it is called lie outside.
       await requireAllowed(path, root);
-      const one = roots[index];
-      if (one !== undefined)
-        targets.push({ root: one, path, stage: stagePath(path), isMerged: await isMerge(path, one) });
+      targets.push({ root: one, path, stage, isMerged: await isMerge(path, one) });
     }
     return targets;
   } catch (error) {
@@ -46,11 +55,12 @@ export async function findTargets(
   }
 }
 
-async function targetPaths(target: string, roots: readonly CopyRoot[]): Promise<string[]> {
+/** Gives where each of them gets. */
+async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(root: CopyRoot) => string> {
   const stats = await statOf(target, stat);
   if (stats?.isDirectory() === true) {
     const folder = await realpath(target);
-    return roots.map(({ name }) => join(folder, name));
+    return ({ name }) => join(folder, name);
   }
   if (roots.length > 1 || /(^|\/)\.{0,2}$/.test(target)) {
     throw refused(target, stats === null ? 'there is no such folder' : 'it is no folder');
@@ -59,7 +69,8 @@ async function targetPaths(target: string, roots: readonly CopyRoot[]): Promise<
   const folder = dirname(resolve(target));
   if (!isPlainName(name)) throw denied();
   if ((await statOf(folder, stat))?.isDirectory() !== true) throw refused(folder, 'there is no such folder');
-  return [join(await realpath(folder), name)];
+  const path = join(await realpath(folder), name);
+  return () => path;
 }
 
 /** Whether a folder is put into one that is there. */

@@ -7,6 +7,7 @@ import { showPath } from './copy-error.js';
 import type { CopyProgress } from './copy-progress.js';
 import type { CopyEntry } from './entry.js';
 import { JobQueue } from './job-queue.js';
+import type { KeptLists } from './kept-list.js';
 import { COPY_KIND, decodeWarning } from './messages.js';
 import type { RecordStream } from './record-stream.js';
 import { StagedFile } from './staged-file.js';
@@ -29,6 +30,7 @@ export interface UnpackOptions {
   readonly progress: CopyProgress;
   readonly warn: Warn;
   readonly files: CopyFiles;
+  readonly lists: KeptLists;
 }
 
 /** A file that is coming. */
@@ -51,19 +53,20 @@ export class Unpacking implements EntryHandler {
   readonly #jobs: JobQueue;
   readonly #tree: StagedTree;
   readonly #reader: TarReader;
-  readonly #checks = new CheckList();
+  readonly #checks: CheckList;
   /** The number of the file or folder that was made for each target: another copy may replace it by its own. */
   readonly #inodes = new Map<string, number>();
   #incoming: Incoming | null = null;
 
   constructor(targets: readonly CopyTarget[], options: UnpackOptions) {
-    const { records, progress, warn, isResumed, files } = options;
+    const { records, progress, warn, files, lists } = options;
     this.#records = records;
     this.#progress = progress;
     this.#warn = warn;
     this.#files = files;
     this.#jobs = new JobQueue(MAX_JOBS, (error) => records.fail(error));
-    this.#tree = new StagedTree(targets, isResumed, files, this.#jobs);
+    this.#tree = new StagedTree(targets, options, this.#jobs);
+    this.#checks = new CheckList(lists);
     this.#reader = new TarReader(records, this);
   }
 

@@ -15,6 +15,9 @@ import {
 import { VproxyError } from '../../lib/errors.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 
+/** Of a SHA-256, as a STAGED has it. */
+const HASH = '0123456789abcdef'.repeat(4);
+
 const payload = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 const put = { direction: 'put', target: '/a', isResumed: false };
 const get = { direction: 'get', sources: [{ path: '/a/b', name: 'b' }], isResumed: true, hasTotals: false };
@@ -24,8 +27,8 @@ test('messages survive the way, without fields that are not known', (t) => {
   for (const start of [put, get]) t.deepEqual(decodeStart(payload({ ...start, more: 1 })), start as never);
   for (const one of [plan, { ...plan, totals: null }])
     t.deepEqual(decodePlan(payload({ ...one, more: 1 })), one as never);
-  const [file] = decodeStaged(payload({ files: [['a/b', 5, 'ff']] }));
-  t.deepEqual(file, ['a/b', 5, 'ff']);
+  const [file] = decodeStaged(payload({ files: [['a/b', 5, HASH]] }));
+  t.deepEqual(file, ['a/b', 5, HASH]);
   t.deepEqual(decodeReady(payload({ targets: ['/a'] })), ['/a']);
   t.is(decodeWarning(payload({ message: 'a\u001b' })), 'a\\x1b');
   const record = encodeError(new VproxyError('copy-failed', 'x\n'.repeat(20_000)));
@@ -66,7 +69,16 @@ test('what is not valid is refused', (t) => {
   ]) {
     t.throws(() => decodePlan(payload({ ...plan, ...change })), protocolError);
   }
-  for (const files of [1, [1], [['a', -1, '']], [['a', 1.5, '']], [['a', 1, 2]], [[1, 1, '']]]) {
+  for (const files of [
+    1,
+    [1],
+    [['a', -1, HASH]],
+    [['a', 1.5, HASH]],
+    [['a', 1, 2]],
+    [[1, 1, HASH]],
+    [['a', 1, HASH.replace('f', 'F')]],
+    [['a', 1, HASH.replace('f', 'g')]],
+  ]) {
     t.throws(() => decodeStaged(payload({ files })), protocolError);
   }
   t.throws(() => decodeReady(payload({ targets: [1] })), protocolError);
@@ -75,4 +87,27 @@ test('what is not valid is refused', (t) => {
     t.throws(() => decodeError(payload(error)), protocolError);
   }
   for (const text of ['', '[]', 'null', '{']) t.throws(() => decodeStart(Buffer.from(text)), protocolError);
+});
+
+test('a name and a hash have their lengths, and an error has both numbers', (t) => {
+  const staged = (name: string, hash: string) => (): unknown => decodeStaged(payload({ files: [[name, 1, hash]] }));
+  const protocolError = (message: string) => ({ code: 'protocol-error', message: `copy: ${message}` });
+  t.notThrows(staged('n'.repeat(4096), HASH));
+  t.throws(staged('n'.repeat(4097), HASH), protocolError('STAGED: a name of 4097 bytes, expected at most 4096'));
+  t.throws(staged('\u00e9'.repeat(2049), HASH), protocolError('STAGED: a name of 4098 bytes, expected at most 4096'));
+  for (const hash of [HASH.slice(1), `${HASH}0`, '', 'f'.repeat(70)]) {
+    t.throws(staged('a', hash), protocolError(`STAGED: hash of ${hash.length} characters, expected 64`));
+  }
+  const ready = (target: string) => (): unknown => decodeReady(payload({ targets: [target] }));
+  t.notThrows(ready('/'.repeat(4096)));
+  t.throws(ready('/'.repeat(4097)), protocolError('READY: a path of 4097 bytes, expected at most 4096'));
+  const longName = { name: 'n'.repeat(4097), kind: 'file' };
+  t.throws(() => decodePlan(payload({ ...plan, roots: [longName] })), { code: 'protocol-error' });
+});
+
+test('what is said to be safe to show is', (t) => {
+  const text = '/a\u001b[2J\u009b\u202e\n';
+  t.deepEqual(decodeReady(payload({ targets: [text] })), ['/a\\x1b[2J\\x9b\\u{202e}\\n']);
+  t.is(decodeWarning(payload({ message: text })), '/a\\x1b[2J\\x9b\\u{202e}\\n');
+  t.regex(decodeError(payload({ code: 'a', message: text })).message, /\/a\\x1b\[2J\\x9b\\u\{202e\}\\n$/);
 });

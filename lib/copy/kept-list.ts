@@ -1,0 +1,115 @@
+/** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes. */
+import { VproxyError } from '../errors.js';
+import { ByteBudget } from '../util/byte-budget.js';
+
+/** What all lists of all copies of a channel may hold together, in bytes. */
+export const MAX_KEPT_BYTES = 100_663_296;
+
+/** An item takes so much beside its text, in bytes: an object, a string, and a place in an array or a map. */
+const ITEM_BYTES = 192;
+
+/** What an item with a text is counted as. A text that is not Latin-1 takes two bytes for each character. */
+export const keptBytes = (text: string): number => ITEM_BYTES + 2 * text.length;
+
+/** How much a list may hold. */
+export interface KeptBounds {
+  /** For messages: `staged files`. */
+  readonly what: string;
+  readonly maxCount: number;
+  /** As {@link keptBytes} counts them. */
+  readonly maxBytes: number;
+}
+
+/** How much the lists of one copy hold, as a part of what those of all copies may. */
+export class KeptLists {
+  readonly #budget: ByteBudget;
+  #bytes = 0;
+  #isReleased = false;
+
+  /** `budget` is shared with other copies. Default: one of its own. */
+  constructor(budget: ByteBudget = new ByteBudget(MAX_KEPT_BYTES)) {
+    this.#budget = budget;
+  }
+
+  /** How many bytes the lists hold, as {@link keptBytes} counts them. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A list's count. */
+  list(bounds: KeptBounds): KeptCount {
+    return new KeptCount(bounds, this);
+  }
+
+  /** Throws `too-many-streams` where the lists of all copies are full. */
+  take(bytes: number): void {
+    if (this.#isReleased) return;
+    if (!this.#budget.take(bytes)) {
+      throw new VproxyError('too-many-streams', 'copy: the lists of all copies hold as much as is allowed');
+    }
+    this.#bytes += bytes;
+  }
+
+  /** Gives back what was taken. */
+  give(bytes: number): void {
+    if (this.#isReleased) return;
+    this.#budget.give(bytes);
+    this.#bytes -= bytes;
+  }
+
+  /** The copy has ended: gives everything back. */
+  release(): void {
+    this.give(this.#bytes);
+    this.#isReleased = true;
+  }
+}
+
+/** How much is in a list, which may be an array, a map or a set. */
+export class KeptCount {
+  readonly #bounds: KeptBounds;
+  readonly #lists: KeptLists;
+  #count = 0;
+  #bytes = 0;
+
+  constructor(bounds: KeptBounds, lists: KeptLists) {
+    this.#bounds = bounds;
+    this.#lists = lists;
+  }
+
+  /** How many items there are. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Whether an item of so many bytes is within the bounds of this list. */
+  hasRoom(bytes: number): boolean {
+    const { maxCount, maxBytes } = this.#bounds;
+    return this.#count < maxCount && this.#bytes + bytes <= maxBytes;
+  }
+
+  /** Counts an item. Throws `protocol-error` above the bounds of this list, and `too-many-streams` above that of all copies. */
+  add(bytes: number): void {
+    if (!this.hasRoom(bytes)) {
+      const { what, maxCount, maxBytes } = this.#bounds;
+      const found = `${this.#count + 1} ${what} of ${this.#bytes + bytes} bytes`;
+      throw new VproxyError('protocol-error', `copy: ${found}, expected at most ${maxCount} of ${maxBytes} bytes`);
+    }
+    this.#lists.take(bytes);
+    this.#count += 1;
+    this.#bytes += bytes;
+  }
+
+  /** An item has gone. */
+  remove(bytes: number): void {
+    this.#lists.give(bytes);
+    this.#count -= 1;
+    this.#bytes -= bytes;
+  }
+
+  /** All have. */
+  clear(): void {
+    this.#lists.give(this.#bytes);
+    this.#count = 0;
+    this.#bytes = 0;
+  }
+}

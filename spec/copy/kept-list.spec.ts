@@ -1,0 +1,208 @@
+/** Lists that grow with what a peer says: their bounds, and that what is kept is given back. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { CheckList } from '../../lib/copy/check-list.js';
+import { CopyService } from '../../lib/copy/copy-service.js';
+import { KeptLists, keptBytes } from '../../lib/copy/kept-list.js';
+import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
+import { findSources } from '../../lib/copy/sources.js';
+import { StagedList } from '../../lib/copy/staged-list.js';
+import { findTargets } from '../../lib/copy/targets.js';
+import { Warnings } from '../../lib/copy/warnings.js';
+import { ByteBudget } from '../../lib/util/byte-budget.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { CopyPair } from '../helpers/copy-pair.js';
+import { tellService } from '../helpers/hostile-copy.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const BOUNDS = { what: 'things', maxCount: 3, maxBytes: 1000 };
+
+const tooMuch = (message: string) => ({ code: 'protocol-error', message: `copy: ${message}` });
+
+test('a list is bounded in number and in bytes', (t) => {
+  const list = new KeptLists().list(BOUNDS);
+  for (const bytes of [1, 2, 3]) list.add(bytes);
+  t.throws(() => list.add(4), tooMuch('4 things of 10 bytes, expected at most 3 of 1000 bytes'));
+  list.remove(3);
+  t.true(list.hasRoom(997));
+  t.false(list.hasRoom(998));
+  t.throws(() => list.add(998), tooMuch('3 things of 1001 bytes, expected at most 3 of 1000 bytes'));
+  list.add(997);
+  list.clear();
+  t.is(list.count, 0);
+  list.add(1000);
+});
+
+test('what the lists of several copies hold is bounded, and is given back by a copy that has ended', (t) => {
+  const budget = new ByteBudget(1500);
+  const [one, other] = [new KeptLists(budget), new KeptLists(budget)];
+  const list = one.list(BOUNDS);
+  list.add(800);
+  const full = { code: 'too-many-streams', message: 'copy: the lists of all copies hold as much as is allowed' };
+  t.throws(() => other.list(BOUNDS).add(701), full);
+  other.list(BOUNDS).add(700);
+  one.release();
+  // What is still under way when a copy has ended is counted no more.
+  list.remove(800);
+  list.add(1);
+  other.list(BOUNDS).add(800);
+  t.throws(() => other.list(BOUNDS).add(1), full);
+});
+
+const hashOf = (letter: string): string => letter.repeat(64);
+
+test('staged files are found as they were told of, and each is counted once', (t) => {
+  const lists = new KeptLists();
+  const staged = new StagedList(lists.list({ what: 'files', maxCount: 1000, maxBytes: 1_000_000 }));
+  for (let index = 0; index < 1000; index += 1) staged.add([`${index}`, 2 ** 40 + index, hashOf('a')]);
+  staged.add(['7', 3, hashOf('b')]);
+  t.deepEqual(staged.find('999'), { bytes: 2 ** 40 + 999, sha256: Buffer.from(hashOf('a'), 'hex') });
+  t.deepEqual(staged.find('7'), { bytes: 3, sha256: Buffer.from(hashOf('b'), 'hex') });
+  t.is(staged.find('1000'), null);
+  t.is(staged.find('__proto__'), null);
+  t.throws(() => staged.add(['1000', 1, hashOf('a')]), { code: 'protocol-error' });
+});
+
+test('files without checks, and checks without files, are bounded; those that have both are not kept', (t) => {
+  const lists = new KeptLists();
+  const list = new CheckList(lists);
+  const check = Buffer.from([0, 0, 0, 1]);
+  for (let index = 0; index < 70_000; index += 1) {
+    list.addFile('n'.repeat(4000), 1);
+    list.addExpected(check);
+  }
+  t.is(lists.bytes, 0);
+  list.finish();
+  const addFiles = (name: string, count: number) => (): void => {
+    for (let index = 0; index < count; index += 1) list.addFile(name, 1);
+  };
+  const names = {
+    code: 'protocol-error',
+    message: /^copy: \d+ files without a check of \d+ bytes, expected at most 65536 of 16777216 bytes$/,
+  };
+  t.throws(addFiles('n'.repeat(4000), 2100), names);
+  t.throws(() => new CheckList(lists).addExpected(Buffer.alloc(4 * 65_537)), {
+    code: 'protocol-error',
+    message: /checks without a file/,
+  });
+  t.notThrows(() => new CheckList(lists).addExpected(Buffer.alloc(4 * 65_536)));
+  t.throws(() => list.finish(), { code: 'protocol-error' });
+});
+
+test('the first warnings are told, the others counted', (t) => {
+  const told: string[] = [];
+  const warnings = new Warnings((message) => told.push(message), 'here');
+  for (let index = 0; index < 13_345; index += 1) warnings.add(String(index));
+  warnings.end();
+  warnings.end();
+  t.is(told.length, 1001);
+  t.deepEqual(told.slice(-2), ['999', 'and 12,345 more']);
+});
+
+test('warnings are bounded in bytes, and none is told behind one that is not', (t) => {
+  const told: string[] = [];
+  const warnings = new Warnings((message) => told.push(message), 'peer');
+  const long = 'w'.repeat(8000);
+  for (let index = 0; index < 100; index += 1) warnings.add(long);
+  warnings.add('short');
+  warnings.end();
+  t.is(told.at(-1), `and ${101 - (told.length - 1)} more`);
+  t.true(told.reduce((sum, message) => sum + keptBytes(message), 0) < 600_000);
+  t.false(told.includes('short'));
+});
+
+test('what a side says of the warnings that it has left out is told by the other one', (t) => {
+  const told: string[] = [];
+  const received = new Warnings((message) => told.push(message), 'peer');
+  const sent = new Warnings((message) => received.add(message), 'here');
+  for (let index = 0; index < 5000; index += 1) sent.add('w'.repeat(70));
+  sent.end();
+  received.end();
+  t.is(told.at(-1), 'and 4,000 more');
+});
+
+for (const direction of ['put', 'get'] as const) {
+  test(`${direction}: of very many things that are left out the first are named, and the others counted`, async (t) => {
+    const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+    const app = join(from, 'app');
+    mkdirSync(app);
+    execFileSync(
+      'mkfifo',
+      Array.from({ length: 1100 }, (_, index) => `fifo${index}`),
+      { cwd: app },
+    );
+    const { warnings } = await new CopyPair(t)[direction]([app], to);
+    t.is(warnings.length, 1001);
+    t.regex(warnings[0] ?? '', /left out: it is neither a file, a folder nor a link$/);
+    t.is(warnings.at(-1), 'and 100 more');
+    t.deepEqual(readdirSync(join(to, 'app')), []);
+  });
+}
+
+test('targets that no READY could tell of are refused before they are all made up', async (t) => {
+  const folder = deepFolder(temporaryFolder(t), 3000);
+  const roots = Array.from({ length: 10_000 }, (_, index) => ({ name: String(index), kind: 'file' as const }));
+  const lists = new KeptLists();
+  await t.throwsAsync(findTargets(folder, roots, null, lists), {
+    code: 'bad-argument',
+    message: 'the paths of all sources are too long together; copy their folder instead',
+  });
+  t.true(lists.bytes < 13_000_000);
+  t.is((await findTargets(folder, roots.slice(0, 300), null, new KeptLists())).length, 300);
+});
+
+test('sources that are links to long paths are bounded by what they lead to', async (t) => {
+  const folder = temporaryFolder(t);
+  const deep = deepFolder(folder, 3000);
+  writeFileSync(join(deep, 'file'), 'x');
+  const link = join(folder, 'link');
+  symlinkSync(deep, link);
+  const sources = Array.from({ length: 4000 }, (_, index) => ({ path: join(link, 'file'), name: String(index) }));
+  const lists = new KeptLists();
+  await t.throwsAsync(findSources(sources, null, lists), { code: 'bad-argument', message: /too long together/ });
+  t.true(lists.bytes < 13_000_000);
+  t.is((await findSources(sources.slice(0, 300), null, new KeptLists())).length, 300);
+});
+
+/** A folder in `folder` whose path has so many bytes or a few more. */
+function deepFolder(folder: string, bytes: number): string {
+  let path = folder;
+  while (path.length < bytes) path = join(path, 'd'.repeat(200));
+  mkdirSync(path, { recursive: true });
+  return path;
+}
+
+test('a copy that has ended takes nothing of what others may keep', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'file'), 'x');
+  const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
+  t.teardown(() => service.stop());
+  // Five times a third of what all copies may keep.
+  for (let copy = 0; copy < 5; copy += 1) {
+    const records = Array.from({ length: 20 }, (_, index) => stagedRecord(index));
+    const answer = await tellService(service, join(folder, 'file'), [...records, END]);
+    t.deepEqual(answer, { code: 'protocol-error', message: 'copy: a record of kind 8 before READY' });
+  }
+});
+
+test('staged files of too many bytes are refused, with both numbers', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'file'), 'x');
+  const service = new CopyService({ root: null, clock: systemClock, log: () => undefined });
+  t.teardown(() => service.stop());
+  const records = Array.from({ length: 60 }, (_, index) => stagedRecord(index));
+  const { code, message } = await tellService(service, join(folder, 'file'), [...records, END]);
+  t.is(code, 'protocol-error');
+  t.regex(message, /^copy: \d+ staged files of \d+ bytes, expected at most 200000 of 67108864 bytes$/);
+  t.deepEqual(readdirSync(folder), ['file']);
+});
+
+const END = encodeMessage(COPY_KIND.END, {});
+
+/** With names of 4,096 bytes, nearly as many as there is room for. */
+const stagedRecord = (record: number): Buffer =>
+  encodeMessage(COPY_KIND.STAGED, {
+    files: Array.from({ length: 200 }, (_, index) => [`${record}-${index}-`.padEnd(4096, 'n'), 1, hashOf('a')]),
+  });

@@ -1,0 +1,449 @@
+/**
+ * What a peer can make a copy keep: of each kind of thing the largest number of the smallest, or the largest, pieces. A
+ * case gives how many bytes this process held at most, behind a garbage collection; `scale` is a part of what a peer can
+ * send: 1 is all of it.
+ */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
+import { fetchFiles } from '../../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../../lib/copy/copy-progress.js';
+import { CopyService } from '../../../lib/copy/copy-service.js';
+import { COPY_KIND, encodeMessage } from '../../../lib/copy/messages.js';
+import { type CopyFiles, SYSTEM_FILES } from '../../../lib/copy/system-files.js';
+import { systemClock } from '../../../lib/util/clock.js';
+import { deferred } from '../../../lib/util/deferred.js';
+import { encodeRecord, encodeRecordHeader, RecordReader } from '../../../lib/util/records.js';
+import { duplexPair } from '../../helpers/duplex-pair.js';
+import { heapBytes } from '../../helpers/heap.js';
+import { type HostileEntry, makeTar, tarRecords } from '../../helpers/hostile-copy.js';
+
+/** One of them. */
+export interface MemoryCase {
+  readonly title: string;
+  /** What is held at most, at any scale, in bytes. */
+  readonly mostBytes: number;
+  readonly hold: (scale: number) => Promise<number>;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** What a stream carries at once. */
+const CHUNK_BYTES = 64 * KIB;
+
+/** How often the memory is looked at while a case sends. */
+const SAMPLES = 6;
+
+/** A hostile end of a copy. */
+class Attacker {
+  readonly #stream: Duplex;
+  readonly #honest: Duplex;
+  readonly #kinds = new Set<number>();
+  #isEnded = false;
+
+  constructor(stream: Duplex, honest: Duplex, isReading = true) {
+    this.#stream = stream;
+    this.#honest = honest;
+    const end = (): void => {
+      this.#isEnded = true;
+    };
+    stream.on('error', end).on('end', end).on('close', end);
+    honest.on('error', end).on('close', end);
+    const reader = new RecordReader({
+      pieces: new Set([COPY_KIND.DATA]),
+      onPiece: () => undefined,
+      onRecord: (kind) => {
+        this.#kinds.add(kind);
+        if (kind === COPY_KIND.ERROR) end();
+        // From here on the other side has nowhere to write to.
+        if (kind === COPY_KIND.PLAN && !isReading) stream.pause();
+      },
+    });
+    stream.on('data', (chunk: Buffer) => reader.push(chunk));
+  }
+
+  /** Whether the other side wants no more. */
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
+  /** Sends bytes, and waits until they are read: false where the other side reads no more. */
+  async send(bytes: Buffer, canStick = false): Promise<boolean> {
+    for (let at = 0; at < bytes.length && !this.isEnded; at += CHUNK_BYTES) {
+      const sent = { isTaken: false };
+      this.#stream.write(bytes.subarray(at, at + CHUNK_BYTES), () => {
+        sent.isTaken = true;
+      });
+      while (!sent.isTaken && !this.#isEnded) {
+        await setImmediate();
+        if (canStick && this.#honest.isPaused()) return false;
+      }
+    }
+    return !this.isEnded;
+  }
+
+  /** Waits for a record of the other side. */
+  async heard(kind: number): Promise<void> {
+    while (!this.#kinds.has(kind) && !this.#isEnded) await setImmediate();
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+}
+
+/** Sends all pieces, and gives the most that was held meanwhile, without what `before` was. */
+async function mostHeld(
+  attacker: Attacker,
+  before: number,
+  count: number,
+  piece: (index: number) => Buffer | Promise<Buffer>,
+  canStick = false,
+): Promise<number> {
+  let most = 0;
+  const sample = async (): Promise<void> => {
+    most = Math.max(most, (await heapBytes()) - before);
+  };
+  const step = Math.max(1, Math.ceil(count / SAMPLES));
+  for (let index = 0; index < count; index += 1) {
+    if (!(await attacker.send(await piece(index), canStick))) break;
+    if (index % step === step - 1) await sample();
+  }
+  await sample();
+  return most;
+}
+
+/** Runs a case in a folder of its own, against a service. */
+async function withService(
+  files: CopyFiles,
+  run: (open: (isReading?: boolean) => Attacker, folder: string) => Promise<number>,
+): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-memory-'));
+  const service = new CopyService({ root: null, clock: systemClock, log: () => undefined, files });
+  const attackers: Attacker[] = [];
+  const open = (isReading = true): Attacker => {
+    const [honest, hostile] = duplexPair();
+    const attacker = new Attacker(hostile, honest, isReading);
+    attackers.push(attacker);
+    service.serve(honest);
+    return attacker;
+  };
+  try {
+    return await run(open, folder);
+  } finally {
+    for (const attacker of attackers) attacker.destroy();
+    await service.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+const startGet = (path: string): Buffer =>
+  encodeMessage(COPY_KIND.START, {
+    direction: 'get',
+    sources: [{ path, name: 'file' }],
+    isResumed: true,
+    hasTotals: false,
+  });
+
+const START_PUT = (target: string, isResumed: boolean): Buffer =>
+  Buffer.concat([
+    encodeMessage(COPY_KIND.START, { direction: 'put', target, isResumed }),
+    encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'app', kind: 'folder' }], totals: null }),
+  ]);
+
+const HASH = 'f'.repeat(64);
+
+const stagedRecord = (names: readonly string[], hash = HASH): Buffer =>
+  encodeMessage(COPY_KIND.STAGED, { files: names.map((name) => [name, 1, hash]) });
+
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+
+/** STAGED records to a service that has sent its plan. */
+const holdStaged =
+  (fullCount: number, record: (index: number) => Buffer) =>
+  (scale: number): Promise<number> =>
+    withService(SYSTEM_FILES, async (open, folder) => {
+      writeFileSync(join(folder, 'file'), 'x');
+      const before = await heapBytes();
+      const attacker = open();
+      await attacker.send(startGet(join(folder, 'file')));
+      await attacker.heard(COPY_KIND.PLAN);
+      return mostHeld(attacker, before, Math.ceil(fullCount * scale), record);
+    });
+
+/** The same of many copies at once, one after the other. */
+const holdStagedOfMany = (scale: number): Promise<number> =>
+  withService(SYSTEM_FILES, async (open, folder) => {
+    writeFileSync(join(folder, 'file'), 'x');
+    const before = await heapBytes();
+    let most = 0;
+    for (let copy = 0; copy < Math.ceil(64 * scale); copy += 1) {
+      const attacker = open();
+      await attacker.send(startGet(join(folder, 'file')));
+      await attacker.heard(COPY_KIND.PLAN);
+      for (let index = 0; index < 100; index += 1) {
+        await attacker.send(stagedRecord(numbers(2000).map((number) => `${copy}/${index}/${number}`)));
+      }
+      if (copy % 4 === 1) most = Math.max(most, (await heapBytes()) - before);
+    }
+    return Math.max(most, (await heapBytes()) - before);
+  });
+
+/** WARNINGs to a caller that fetches a folder, and keeps what it is warned of, as `vproxy copy --json` does. */
+const holdWarnings =
+  (fullCount: number, perPiece: number, message: string) =>
+  async (scale: number): Promise<number> => {
+    const folder = mkdtempSync(join(tmpdir(), 'vproxy-memory-'));
+    const [honest, hostile] = duplexPair();
+    const attacker = new Attacker(hostile, honest);
+    const kept: string[] = [];
+    const before = await heapBytes();
+    const outcome = fetchFiles(['/far/app'], folder, {
+      ...{ isResumed: false, hasTotals: false, progress: new CopyProgress() },
+      open: () => Promise.resolve(honest),
+      warn: (text) => kept.push(text),
+    }).catch(() => undefined);
+    await attacker.send(encodeMessage(COPY_KIND.PLAN, { roots: [{ name: 'app', kind: 'folder' }], totals: null }));
+    await attacker.heard(COPY_KIND.READY);
+    const record = encodeMessage(COPY_KIND.WARNING, { message });
+    const piece = Buffer.concat(numbers(perPiece).map(() => record));
+    const most = await mostHeld(attacker, before, Math.ceil((fullCount * scale) / perPiece), () => piece);
+    attacker.destroy();
+    await outcome;
+    await rm(folder, { recursive: true, force: true });
+    return most;
+  };
+
+/** A disk that takes files at once, and has none of them. */
+const NO_FILES: CopyFiles = {
+  ...SYSTEM_FILES,
+  open: () => Promise.resolve(-1),
+  write: (_fd, buffers) => Promise.resolve(buffers.reduce((sum, { length }) => sum + length, 0)),
+  futimes: () => Promise.resolve(),
+  fchmod: () => Promise.resolve(),
+  close: () => Promise.resolve(),
+};
+
+/** Entries without the end of a tar, in records. */
+async function tarData(entries: readonly HostileEntry[]): Promise<Buffer> {
+  return Buffer.concat(tarRecords(await withoutEnd(entries)).slice(0, -1));
+}
+
+async function withoutEnd(entries: readonly HostileEntry[]): Promise<Buffer> {
+  const bytes = await makeTar(entries);
+  return bytes.subarray(0, bytes.length - 1024);
+}
+
+const folderEntry = (name: string): HostileEntry => ({ name, type: 'directory', mode: 0o755 });
+
+/** The folders above a path of so many bytes, each name of them so long. */
+function foldersAbove(bytes: number, nameLength: number): HostileEntry[] {
+  const entries = [folderEntry('app')];
+  for (let path = 'app'; path.length + nameLength < bytes; ) {
+    path = `${path}/${'d'.repeat(nameLength)}`;
+    entries.push(folderEntry(path));
+  }
+  return entries;
+}
+
+/** Copies entries to a service, in pieces of 50, behind folders that are there before. */
+const holdEntries =
+  (
+    fullCount: number,
+    {
+      files,
+      isResumed,
+      above,
+      hasChecks,
+    }: { files: CopyFiles; isResumed: boolean; above: readonly HostileEntry[]; hasChecks: boolean },
+    entry: (index: number, folder: string) => HostileEntry,
+  ) =>
+  (scale: number): Promise<number> =>
+    withService(files, async (open, folder) => {
+      const before = await heapBytes();
+      const attacker = open();
+      await attacker.send(START_PUT(folder, isResumed));
+      await attacker.heard(COPY_KIND.READY);
+      await attacker.send(await tarData(above));
+      const last = above.at(-1)?.name ?? '';
+      return mostHeld(attacker, before, Math.ceil((fullCount * scale) / 50), async (index) => {
+        const data = await tarData(numbers(50).map((number) => entry(50 * index + number, last)));
+        return hasChecks ? Buffer.concat([data, encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(200))]) : data;
+      });
+    });
+
+const digits = (index: number): string => String(index).padStart(7, '0');
+
+/** Bytes of a tar, each in a record of its own. */
+function inBytes(bytes: Buffer): Buffer {
+  const records = Buffer.alloc(6 * bytes.length);
+  bytes.forEach((byte, index) => {
+    records.writeUInt8(COPY_KIND.DATA, 6 * index);
+    records.writeUInt32BE(1, 6 * index + 1);
+    records.writeUInt8(byte, 6 * index + 5);
+  });
+  return records;
+}
+
+/** A tar in records of one byte, to a service whose disk never gets done. */
+const holdBytes =
+  (bytes: (scale: number) => Promise<Buffer>) =>
+  (scale: number): Promise<number> => {
+    const goesOn = deferred();
+    const write: CopyFiles['write'] = async (...all) => {
+      await goesOn.promise;
+      return NO_FILES.write(...all);
+    };
+    return withService({ ...NO_FILES, write }, async (open, folder) => {
+      const records = inBytes(await bytes(scale));
+      const before = await heapBytes();
+      const attacker = open();
+      await attacker.send(START_PUT(folder, false));
+      await attacker.heard(COPY_KIND.READY);
+      const piece = (index: number): Buffer => records.subarray(index * MIB, (index + 1) * MIB);
+      const most = await mostHeld(attacker, before, Math.ceil(records.length / MIB), piece, true);
+      goesOn.resolve();
+      return most;
+    });
+  };
+
+/** Records that nobody asks for: the service sends a file that is not taken. */
+const holdUnasked =
+  (fullCount: number, piece: Buffer) =>
+  (scale: number): Promise<number> =>
+    withService(SYSTEM_FILES, async (open, folder) => {
+      writeFileSync(join(folder, 'file'), Buffer.alloc(4 * MIB));
+      const before = await heapBytes();
+      const attacker = open(false);
+      await attacker.send(startGet(join(folder, 'file')));
+      await attacker.heard(COPY_KIND.PLAN);
+      await attacker.send(encodeMessage(COPY_KIND.READY, { targets: ['/x'] }));
+      return mostHeld(attacker, before, Math.ceil(fullCount * scale), () => piece, true);
+    });
+
+/** Streams that say so much and no more. */
+const holdStreams =
+  (fullCount: number, bytes: Buffer) =>
+  (scale: number): Promise<number> =>
+    withService(SYSTEM_FILES, async (open) => {
+      const before = await heapBytes();
+      const attackers = numbers(Math.ceil(fullCount * scale)).map(() => open());
+      for (const attacker of attackers) await attacker.send(bytes);
+      return (await heapBytes()) - before;
+    });
+
+const NULL_WARNINGS = Buffer.concat(numbers(CHUNK_BYTES / 5).map(() => encodeRecordHeader(COPY_KIND.WARNING, 0)));
+
+export const COPY_CASES: readonly MemoryCase[] = [
+  {
+    title: 'staged files with the longest names',
+    mostBytes: 48 * MIB,
+    hold: holdStaged(600, (index) =>
+      stagedRecord(numbers(240).map((number) => `${digits(240 * index + number)}${'n'.repeat(4089)}`)),
+    ),
+  },
+  {
+    title: 'staged files with names that are too long',
+    mostBytes: 4 * MIB,
+    hold: holdStaged(600, (index) => stagedRecord([`${index}${'n'.repeat(1_000_000)}`])),
+  },
+  {
+    title: 'staged files with hashes that are too long',
+    mostBytes: 4 * MIB,
+    hold: holdStaged(600, (index) => stagedRecord([String(index)], 'f'.repeat(1_000_000))),
+  },
+  {
+    title: 'staged files with the shortest names, of many copies',
+    mostBytes: 72 * MIB,
+    hold: holdStagedOfMany,
+  },
+  { title: 'the longest warnings', mostBytes: 2 * MIB, hold: holdWarnings(100_000, 100, 'w'.repeat(8000)) },
+  { title: 'the shortest warnings', mostBytes: 2 * MIB, hold: holdWarnings(2_000_000, 5000, '') },
+  {
+    title: 'files with the longest names, without their checks',
+    mostBytes: 16 * MIB,
+    hold: holdEntries(
+      60_000,
+      { files: NO_FILES, isResumed: false, above: foldersAbove(3700, 200), hasChecks: false },
+      (index, folder) => ({ name: `${folder}/${'f'.repeat(200)}${digits(index)}`, body: '' }),
+    ),
+  },
+  {
+    title: 'files in one folder of a resumed copy',
+    mostBytes: 3 * MIB,
+    hold: holdEntries(
+      200_000,
+      { files: NO_FILES, isResumed: true, above: [folderEntry('app')], hasChecks: true },
+      (index, folder) => ({ name: `${folder}/${'f'.repeat(200)}${digits(index)}`, body: '' }),
+    ),
+  },
+  {
+    title: 'folders within the longest paths',
+    mostBytes: 16 * MIB,
+    hold: holdEntries(
+      4000,
+      { files: SYSTEM_FILES, isResumed: false, above: foldersAbove(3600, 1), hasChecks: false },
+      (index, folder) => folderEntry(`${folder}/${digits(index)}`),
+    ),
+  },
+  {
+    title: 'checks without files',
+    mostBytes: 2 * MIB,
+    hold: (scale) =>
+      withService(NO_FILES, async (open, folder) => {
+        const before = await heapBytes();
+        const attacker = open();
+        await attacker.send(START_PUT(folder, false));
+        await attacker.heard(COPY_KIND.READY);
+        const checks = encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(40_000, 1));
+        return mostHeld(attacker, before, Math.ceil(600 * scale), () => checks);
+      }),
+  },
+  {
+    title: 'a header of pax, a byte at a time',
+    mostBytes: 2 * MIB,
+    hold: holdBytes((scale) =>
+      withoutEnd([{ ...folderEntry('app'), pax: { comment: 'p'.repeat(4_000_000 * scale) } }]),
+    ),
+  },
+  {
+    title: 'small files, a byte at a time',
+    mostBytes: 6 * MIB,
+    hold: holdBytes((scale) =>
+      withoutEnd([
+        folderEntry('app'),
+        ...numbers(16).map((index) => ({ name: `app/${digits(index)}`, body: Buffer.alloc(131_000 * scale) })),
+      ]),
+    ),
+  },
+  {
+    title: 'a large file, a byte at a time',
+    mostBytes: 6 * MIB,
+    hold: holdBytes((scale) =>
+      withoutEnd([folderEntry('app'), { name: 'app/a', body: Buffer.alloc(3 * MIB * scale) }]),
+    ),
+  },
+  {
+    title: 'the longest records that nobody asks for',
+    mostBytes: 6 * MIB,
+    hold: holdUnasked(640, encodeRecord(COPY_KIND.WARNING, Buffer.alloc(MIB))),
+  },
+  { title: 'the shortest records that nobody asks for', mostBytes: 2 * MIB, hold: holdUnasked(640, NULL_WARNINGS) },
+  {
+    title: 'records of which nothing but the length comes',
+    mostBytes: 4 * MIB,
+    hold: holdStreams(64, encodeRecordHeader(COPY_KIND.START, MIB)),
+  },
+  {
+    title: 'the same behind a request that is refused',
+    mostBytes: 32 * MIB,
+    hold: holdStreams(
+      1024,
+      Buffer.concat([encodeRecord(COPY_KIND.START, '{}'), encodeRecordHeader(COPY_KIND.WARNING, MIB)]),
+    ),
+  },
+];
