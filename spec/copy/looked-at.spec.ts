@@ -1,0 +1,229 @@
+/** What is looked at before a file is read, gone on with or given its permissions: each look by itself. */
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { KeptLists } from '../../lib/copy/kept-list.js';
+import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/messages.js';
+import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
+import { RecordStream } from '../../lib/copy/record-stream.js';
+import { StagedFile } from '../../lib/copy/staged-file.js';
+import { tellStaged } from '../../lib/copy/staged-manifest.js';
+import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
+import { encodeRecord } from '../../lib/util/records.js';
+import { CopyPair } from '../helpers/copy-pair.js';
+import { duplexPair } from '../helpers/duplex-pair.js';
+import { makeTar, sendHostile, tarRecords } from '../helpers/hostile-copy.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
+const NOBODY = 65_534;
+
+const modeOf = (path: string): number => lstatSync(path).mode & 0o7777;
+
+const ignore = (): void => undefined;
+
+for (const place of ['put', 'get'] as const) {
+  test(`${place}: setuid and setgid that come are dropped, and so is sticky but for folders`, async (t) => {
+    const target = temporaryFolder(t);
+    const tar = await makeTar([
+      { name: 'app', type: 'directory', mode: 0o7755 },
+      { name: 'app/file', mode: 0o7755, body: '' },
+      { name: 'app/sub', type: 'directory', mode: 0o6711 },
+    ]);
+    const [end, ...data] = tarRecords(tar).reverse();
+    const records = [...data.reverse(), encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(4)), end as Buffer];
+    t.is(await sendHostile(t, place, target, { records }), 'done');
+    t.is(modeOf(join(target, 'app')), 0o1755);
+    t.is(modeOf(join(target, 'app/file')), 0o755);
+    t.is(modeOf(join(target, 'app/sub')), 0o711);
+  });
+}
+
+test('setuid and setgid of a source are not sent', async (t) => {
+  const folder = temporaryFolder(t);
+  const [file, sub] = [join(folder, 'file'), join(folder, 'sub')];
+  writeFileSync(file, 'x');
+  mkdirSync(sub);
+  for (const path of [file, sub]) chmodSync(path, 0o7755);
+  t.is(modeOf(file) & 0o4000, 0o4000);
+  const sent = await readEntry({ path: file, names: ['file'], kind: 'file' }, ignore);
+  t.is(sent?.mode, 0o755);
+  t.is((await readEntry({ path: sub, names: ['sub'], kind: 'folder' }, ignore))?.mode, 0o1755);
+});
+
+test('a sender reads no file through a link that has taken its place', async (t) => {
+  const folder = temporaryFolder(t);
+  const [secret, path] = [join(folder, 'secret'), join(folder, 'file')];
+  writeFileSync(secret, 'secret');
+  const walked = { path, names: ['app', 'file'], kind: 'file' } as const;
+  writeFileSync(path, 'plain');
+  const plain = await readEntry(walked, ignore);
+  t.is(plain?.contents?.toString(), 'plain');
+  if (plain !== null) await closeEntry(plain);
+  const link = join(folder, 'link');
+  symlinkSync(secret, link);
+  await t.throwsAsync(readEntry({ ...walked, path: link }, ignore), { code: 'copy-failed' });
+});
+
+test('a file is gone on with only where it is a plain one, has as many bytes, and one name', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'five5');
+  writeFileSync(path, '12345');
+  const entry = { names: ['file'], kind: 'file', mode: 0o644, mtimeNs: 0n, bytes: 9, linkTarget: '' } as const;
+  const open = (at: string, offset: number): Promise<StagedFile> =>
+    StagedFile.open(SYSTEM_FILES, at, 'shown', { ...entry, offset });
+  const refusal = { code: 'protocol-error', message: 'copy: the other side goes on with a file that is not there' };
+  for (const offset of [4, 6]) await t.throwsAsync(open(path, offset), refusal);
+  // Of a link, the bytes are those of where it leads.
+  symlinkSync('five5', join(folder, 'link'));
+  await t.throwsAsync(open(join(folder, 'link'), 5), refusal);
+  await (await open(path, 5)).abandon();
+  linkSync(path, join(folder, 'second'));
+  await t.throwsAsync(open(path, 5), refusal);
+});
+
+/** A file to be copied, and its part, of which the first half is there. */
+function setUp(t: ExecutionContext) {
+  const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
+  const source = join(from, 'app');
+  mkdirSync(source);
+  writeFileSync(join(source, 'file'), '0123456789');
+  const part = join(to, '.app.vproxy-part');
+  const makePart = (): void => {
+    mkdirSync(part);
+    writeFileSync(join(part, 'file'), '01234', { mode: 0o644 });
+  };
+  const isCopied = (): void => {
+    t.deepEqual(readdirSync(to), ['app']);
+    t.true(lstatSync(join(to, 'app')).isDirectory());
+    t.is(readFileSync(join(to, 'app/file'), 'utf8'), '0123456789');
+  };
+  return { source, to, part, makePart, isCopied };
+}
+
+test('what an earlier copy has left under a second name is not written to', async (t) => {
+  const { source, to, part, makePart, isCopied } = setUp(t);
+  makePart();
+  const outside = join(temporaryFolder(t), 'outside');
+  linkSync(join(part, 'file'), outside);
+  const { progress } = await new CopyPair(t).put([source], to, true);
+  t.is(progress.resumedBytes, 0);
+  isCopied();
+  t.is(readFileSync(outside, 'utf8'), '01234');
+  t.is(modeOf(outside), 0o644);
+  t.is(lstatSync(outside).nlink, 1);
+});
+
+test('a link in the place of a part is not followed', async (t) => {
+  const { source, to, part, isCopied } = setUp(t);
+  const outside = temporaryFolder(t);
+  writeFileSync(join(outside, 'file'), '01234', { mode: 0o644 });
+  chmodSync(outside, 0o755);
+  symlinkSync(outside, part);
+  const { progress } = await new CopyPair(t).put([source], to, true);
+  t.is(progress.resumedBytes, 0);
+  isCopied();
+  t.is(modeOf(outside), 0o755);
+  t.is(readFileSync(join(outside, 'file'), 'utf8'), '01234');
+});
+
+test('a file in the place of the part of a folder goes, and so does a folder in that of a file', async (t) => {
+  const { source, to, part, isCopied } = setUp(t);
+  writeFileSync(part, 'x');
+  await new CopyPair(t).put([source], to, true);
+  isCopied();
+  const other = temporaryFolder(t);
+  mkdirSync(join(other, '.file.vproxy-part/sub'), { recursive: true });
+  await new CopyPair(t).put([join(source, 'file')], other, true);
+  t.deepEqual(readdirSync(other), ['file']);
+  t.is(readFileSync(join(other, 'file'), 'utf8'), '0123456789');
+});
+
+asRoot('what somebody else has left is not gone on with: a file', async (t) => {
+  const { source, to, part, makePart, isCopied } = setUp(t);
+  makePart();
+  chownSync(join(part, 'file'), NOBODY, NOBODY);
+  const { progress } = await new CopyPair(t).put([source], to, true);
+  t.is(progress.resumedBytes, 0);
+  isCopied();
+  t.is(lstatSync(join(to, 'app/file')).uid, 0);
+});
+
+asRoot('what somebody else has left is not gone on with: a whole part', async (t) => {
+  const { source, to, part, makePart, isCopied } = setUp(t);
+  makePart();
+  chownSync(part, NOBODY, NOBODY);
+  const { progress } = await new CopyPair(t).put([source], to, true);
+  t.is(progress.resumedBytes, 0);
+  isCopied();
+  t.is(lstatSync(join(to, 'app')).uid, 0);
+});
+
+/** What a receiver tells of the part of a folder `app`, and what is in that then. */
+async function tellPart(
+  stage: string,
+  maxCount: number,
+): Promise<{ readonly told: string[]; readonly left: string[] }> {
+  const [here, there] = duplexPair();
+  const [records, far] = [new RecordStream(here), new RecordStream(there)];
+  const target = { root: { name: 'app', kind: 'folder' }, path: `${stage}.done`, stage, isMerged: false } as const;
+  await tellStaged(records, [target], new KeptLists(), { what: 'files', maxCount, maxBytes: 10_000 });
+  await records.send(encodeMessage(COPY_KIND.READY, {}));
+  const told: string[] = [];
+  for (let record = await far.next(); record.kind === COPY_KIND.STAGED; record = await far.next()) {
+    told.push(...decodeStaged(record.payload).map(([name]) => name));
+  }
+  for (const stream of [here, there]) stream.destroy();
+  return { told: told.sort(), left: readdirSync(stage, { recursive: true }).map(String).sort() };
+}
+
+test('of a part, what is empty, or no file, is not told of and goes', async (t) => {
+  const stage = temporaryFolder(t);
+  mkdirSync(join(stage, 'empty/in it'), { recursive: true });
+  mkdirSync(join(stage, 'folder'));
+  for (const name of ['a', 'folder/b']) writeFileSync(join(stage, name), name);
+  writeFileSync(join(stage, 'nothing'), '');
+  symlinkSync('a', join(stage, 'link'));
+  t.deepEqual(await tellPart(stage, 10), { told: ['app/a', 'app/folder/b'], left: ['a', 'folder', 'folder/b'] });
+});
+
+test('of a part, what is beyond the bounds is not told of and goes', async (t) => {
+  const stage = temporaryFolder(t);
+  for (const name of ['a', 'b', 'c', 'd']) writeFileSync(join(stage, name), name);
+  const { told, left } = await tellPart(stage, 3);
+  t.is(told.length, 3);
+  t.deepEqual(
+    told,
+    left.map((name) => `app/${name}`),
+  );
+});
+
+test('of a part, folders in one another are never all open at once', async (t) => {
+  const stage = temporaryFolder(t);
+  const deep = Array.from({ length: 300 }, () => 'd').join('/');
+  mkdirSync(join(stage, deep), { recursive: true });
+  writeFileSync(join(stage, deep, 'file'), 'x');
+  const state = { isDone: false };
+  const done = tellPart(stage, 1000).finally(() => {
+    state.isDone = true;
+  });
+  let most = 0;
+  while (!state.isDone) {
+    most = Math.max(most, readdirSync('/proc/self/fd').length);
+    await setImmediate();
+  }
+  t.deepEqual((await done).told, [`app/${deep}/file`]);
+  t.true(most < 150, `${most} descriptors`);
+});
