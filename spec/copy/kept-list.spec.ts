@@ -1,14 +1,17 @@
 /** Lists that grow with what a peer says: their bounds, and that what is kept is given back. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CheckList } from '../../lib/copy/check-list.js';
 import { CopyService } from '../../lib/copy/copy-service.js';
+import { JobQueue } from '../../lib/copy/job-queue.js';
 import { KeptLists, keptBytes } from '../../lib/copy/kept-list.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { findSources } from '../../lib/copy/sources.js';
 import { StagedList } from '../../lib/copy/staged-list.js';
+import { StagedTree } from '../../lib/copy/staged-tree.js';
+import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { findTargets } from '../../lib/copy/targets.js';
 import { Warnings } from '../../lib/copy/warnings.js';
 import { ByteBudget } from '../../lib/util/byte-budget.js';
@@ -140,6 +143,33 @@ for (const direction of ['put', 'get'] as const) {
     t.deepEqual(readdirSync(join(to, 'app')), []);
   });
 }
+
+test('folders that are complete get their permissions before too many bytes of them wait', async (t) => {
+  const path = join(temporaryFolder(t), 'app');
+  const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
+  const lists = new KeptLists();
+  const jobs = new JobQueue(1, (error) => t.fail(error.message));
+  const tree = new StagedTree([target], { isResumed: false, files: SYSTEM_FILES, lists }, jobs);
+  const add = async (...names: string[]): Promise<string> => {
+    const facts = { kind: 'folder', mode: 0o750, mtimeNs: 0n, bytes: 0, offset: 0, linkTarget: '' } as const;
+    const place = await tree.place({ names, ...facts });
+    await tree.addFolder({ names, ...facts }, place);
+    return place.staged;
+  };
+  const above = ['app', ...Array.from({ length: 14 }, () => 'd'.repeat(200))];
+  for (let depth = 1; depth <= above.length; depth += 1) await add(...above.slice(0, depth));
+  const openBytes = lists.bytes;
+  const staged: string[] = [];
+  let mostBytes = 0;
+  for (let index = 1000; index < 1600; index += 1) {
+    staged.push(await add(...above, String(index)));
+    mostBytes = Math.max(mostBytes, lists.bytes);
+  }
+  t.true(mostBytes - openBytes < 2_200_000, `${mostBytes - openBytes} bytes`);
+  await tree.finish();
+  t.is(lists.bytes, 0);
+  t.true(staged.every((folder) => (lstatSync(folder).mode & 0o7777) === 0o750));
+});
 
 test('targets that no READY could tell of are refused before they are all made up', async (t) => {
   const folder = deepFolder(temporaryFolder(t), 3000);
