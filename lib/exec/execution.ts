@@ -10,6 +10,9 @@ import type { ProcessEnd, RunningCommand } from './running-command.js';
 /** From TERM to KILL, where the caller says nothing. */
 export const DEFAULT_KILL_AFTER_MS = 5000;
 
+/** The same, at most, where nobody waits for the command any more: it would outlast its stream for as long as its caller liked. */
+const MAX_KILL_AFTER_MS = 30_000;
+
 /** The same where this process is about to end, and when it waits no longer then. */
 const KILL_AT_STOP_MS = 250;
 const GIVE_UP_AT_STOP_MS = 300;
@@ -79,7 +82,7 @@ export class Execution {
   vanish(): void {
     if (this.#isEnded) return;
     this.#hasCallerGone = true;
-    this.#ender.end(['SIGHUP', 'SIGTERM'], this.#options.killAfterMs);
+    this.#ender.end(['SIGHUP', 'SIGTERM'], Math.min(this.#options.killAfterMs, MAX_KILL_AFTER_MS));
   }
 
   /** Ends it soon; resolves when it is over, or would not end. */
@@ -132,6 +135,7 @@ export class Execution {
     onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
     // What an orderly end left behind in the background is left alone; what was told to end is still watched.
     if (!this.#ender.isEnding || this.#ender.isOver) this.#settle();
+    else this.#ender.end([], MAX_KILL_AFTER_MS);
   }
 
   #settle(): void {

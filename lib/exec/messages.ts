@@ -71,7 +71,7 @@ export interface ExecRequest {
   readonly hasInput?: boolean;
   /** It is ended (TERM, later KILL) when it has run so long, in milliseconds; up to 2,147,483,647 (24 days). Default, and 0: never. */
   readonly timeoutMs?: number;
-  /** From TERM to KILL, in milliseconds; up to 2,147,483,647. Default 5,000. */
+  /** From TERM to KILL, in milliseconds; up to 2,147,483,647, of which 30,000 count once the caller has gone. Default 5,000. */
   readonly killAfterMs?: number;
 }
 

@@ -3,6 +3,7 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
+import { MAX_DURATION_MS } from '../../lib/exec/messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/exec/system-pipes.js';
 import { deferred } from '../../lib/util/deferred.js';
 import { eventually } from '../helpers/eventually.js';
@@ -179,6 +180,61 @@ test('a caller that goes away takes along what ignores HUP and TERM, five second
   clock.advance(1);
   await allGone(pids);
   t.is((await ended(runner)).fields['signal'], 'SIGKILL');
+  t.is(clock.pending, 0);
+});
+
+test('a caller that goes away leaves a command half a minute at most, however long it said', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', STUBBORN], killAfterMs: MAX_DURATION_MS });
+  const pids = await pidsOf(caller, 4);
+  far.destroy(reset());
+  await eventually(() => clock.pending > 0, { what: 'the timer' });
+  clock.advance(29_999);
+  t.true(pids.every(isRunning));
+  t.is(runner.runner.runningCount, 1);
+  clock.advance(1);
+  await allGone(pids);
+  await advanceUntil(clock, idle(runner));
+  t.is(clock.pending, 0);
+});
+
+test('so does one that goes away while the command has the time that it said behind its time-out', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const { caller, far } = runner.open();
+  caller.start({ argv: ['sh', '-c', STUBBORN], timeoutMs: 1000, killAfterMs: MAX_DURATION_MS });
+  const pids = await pidsOf(caller, 4);
+  clock.advance(101_000);
+  t.true(pids.every(isRunning));
+  const closed = new Promise((resolve) => far.once('close', resolve));
+  far.destroy(reset());
+  await closed;
+  clock.advance(30_000);
+  await allGone(pids);
+  await advanceUntil(clock, idle(runner));
+});
+
+test('what of a command outlasts its EXIT has half a minute, too', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const stubborn = 'sh -c \'trap "" TERM; echo $$; exec >/dev/null 2>&1; sleep 1000; sleep 1000\'';
+  const caller = runner.call({
+    argv: ['sh', '-c', `${stubborn} & exec sleep 1000 >/dev/null 2>&1`],
+    timeoutMs: 1000,
+    killAfterMs: MAX_DURATION_MS,
+  });
+  const pids = await pidsOf(caller, 1);
+  await eventually(() => caller.said.includes('EOF 1'), { what: 'the end of the output' });
+  clock.advance(1000);
+  t.like(await caller.exit, { signal: 'SIGTERM', timedOut: true });
+  t.is(runner.runner.runningCount, 1);
+  clock.advance(29_999);
+  t.true(pids.every(isRunning));
+  clock.advance(1);
+  await allGone(pids);
+  await advanceUntil(clock, idle(runner));
   t.is(clock.pending, 0);
 });
 
