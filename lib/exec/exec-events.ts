@@ -4,7 +4,7 @@ import { escapeText } from '../util/escape.js';
 import type { Log } from '../util/log-event.js';
 import type { ExecResult } from './messages.js';
 
-/** A command, as the log shows it. */
+/** A command, as the log shows it: cut, since it is kept for as long as the command runs. */
 export interface CommandFacts {
   readonly argv: readonly string[];
   /** Who it is run as; null where that was not decided. */
@@ -19,8 +19,15 @@ const MAX_ARGUMENTS = 32;
 const MAX_ARGUMENT_LENGTH = 256;
 const MAX_LINE_LENGTH = 200;
 
+/** The part of a command that is shown, which keeps nothing of the rest in memory. */
+export function commandFacts({ argv, user, cwd, from }: CommandFacts): CommandFacts {
+  const shown = argv.slice(0, MAX_ARGUMENTS).map(cut);
+  if (argv.length > MAX_ARGUMENTS) shown.push(`… ${argv.length - MAX_ARGUMENTS} more`);
+  return { argv: shown, user: cutOrNull(user), cwd: cutOrNull(cwd), from: cutOrNull(from) };
+}
+
 export function logStarted(log: Log, facts: CommandFacts, pid: number): void {
-  const fields = { ...showFacts(facts), pid };
+  const fields = { ...facts, pid };
   const message = `command ${showLine(facts)} runs as ${escapeText(facts.user ?? '')}, pid ${pid}`;
   log({ level: 'info', event: 'exec-started', message, fields });
 }
@@ -40,7 +47,7 @@ export function logEnded(
     event: 'exec-ended',
     message: `command ${showLine(facts)}, pid ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`,
     fields: {
-      ...showFacts(facts),
+      ...facts,
       pid,
       status,
       signal,
@@ -54,21 +61,17 @@ export function logEnded(
 
 export function logRefused(log: Log, facts: CommandFacts, { code, message: why }: VproxyError): void {
   const message = `command ${showLine(facts)} is not run: ${why} (${code})`;
-  log({ level: 'warn', event: 'exec-refused', message, fields: { ...showFacts(facts), code, reason: why } });
-}
-
-function showFacts({ argv, user, cwd, from }: CommandFacts) {
-  const shown = argv.slice(0, MAX_ARGUMENTS).map(show);
-  if (argv.length > MAX_ARGUMENTS) shown.push(`… ${argv.length - MAX_ARGUMENTS} more`);
-  return { argv: shown, user: showOrNull(user), cwd: showOrNull(cwd), from: showOrNull(from) };
+  log({ level: 'warn', event: 'exec-refused', message, fields: { ...facts, code, reason: why } });
 }
 
 function showLine({ argv }: CommandFacts): string {
   return argv.length === 0 ? 'of a login shell' : escapeText(argv.slice(0, MAX_ARGUMENTS).join(' '), MAX_LINE_LENGTH);
 }
 
-/** As it came: whoever writes a line escapes what it shows. */
-const show = (text: string): string =>
-  text.length > MAX_ARGUMENT_LENGTH ? `${text.slice(0, MAX_ARGUMENT_LENGTH)}…` : text;
+/** As it came: whoever writes a line escapes what it shows. A slice would keep the whole text alive. */
+const cut = (text: string): string =>
+  text.length > MAX_ARGUMENT_LENGTH
+    ? `${Buffer.from(text.slice(0, MAX_ARGUMENT_LENGTH), 'utf16le').toString('utf16le')}…`
+    : text;
 
-const showOrNull = (text: string | null): string | null => (text === null ? null : show(text));
+const cutOrNull = (text: string | null): string | null => (text === null ? null : cut(text));

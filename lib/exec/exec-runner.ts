@@ -1,5 +1,6 @@
 /** The service `exec`: runs commands for those who open streams to it (docs/exec.md). */
 import { VproxyError } from '../errors.js';
+import { Budget } from '../session/budget.js';
 import type { Clock } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import type { ExecRules } from './allowed-programs.js';
@@ -22,6 +23,8 @@ export interface ExecRunnerOptions {
   readonly log: Log;
   /** Commands at once. Default 256. */
   readonly maxCommands?: number;
+  /** Bytes of STARTs whose commands do not run yet, of all calls together. Default 16 MiB. */
+  readonly maxStartBytes?: number;
   /** `PATH` and `LANG` of commands, who this process is, and where the system keeps its accounts. Default: this machine. */
   readonly system?: Partial<ExecSystem>;
   /** Where the pipes of commands come from. Default: this machine, with koffi. */
@@ -31,12 +34,14 @@ export interface ExecRunnerOptions {
 }
 
 const MAX_COMMANDS = 256;
+const MAX_START_BYTES = 16_777_216;
 
 export class ExecRunner {
   readonly #options: ExecRunnerOptions;
   readonly #system: ExecSystem;
   readonly #openPipes: OpenPipes;
   readonly #maxCommands: number;
+  readonly #startBudget: Budget;
   readonly #calls = new Set<ServedCall>();
   readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
@@ -48,6 +53,7 @@ export class ExecRunner {
     // The first command starts as fast as the others, and with the version that this process runs.
     if (options.openPipes === undefined) void loadSystemPipes();
     this.#maxCommands = options.maxCommands ?? MAX_COMMANDS;
+    this.#startBudget = new Budget(options.maxStartBytes ?? MAX_START_BYTES);
   }
 
   /** Commands that run, are about to, or are being ended. */
@@ -65,6 +71,7 @@ export class ExecRunner {
       stream,
       clock,
       log,
+      startBudget: this.#startBudget,
       admit: (call) => this.#admit(call),
       decide: (request) => decideCommand(request, rules, this.#system),
       spawn: ({ options }, { terminal }) =>

@@ -38,6 +38,14 @@ export const STDIN_CREDIT_BYTES = 262_144;
 /** A START or an EXIT may have so many bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 
+/** The longest payload of the records of a caller, in bytes, but for STDIN, which its credit bounds. */
+export const CALLER_RECORD_BYTES: ReadonlyMap<number, number> = new Map([
+  [EXEC_KIND.START, MAX_REQUEST_BYTES],
+  [EXEC_KIND.RESIZE, 4],
+  [EXEC_KIND.SIGNAL, 15],
+  [EXEC_KIND.EOF, 1],
+]);
+
 /** The longest time-out: what a timer can wait for, in milliseconds (24 days). */
 export const MAX_DURATION_MS = 2 ** 31 - 1;
 

@@ -2,14 +2,16 @@
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Clock } from '../util/clock.js';
+import type { Budget } from '../session/budget.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/deferred.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import type { CommandDecision } from './decide-command.js';
-import { type CommandFacts, logEnded, logRefused, logStarted } from './exec-events.js';
+import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './exec-events.js';
 import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
 import {
+  CALLER_RECORD_BYTES,
   decodeEof,
   decodeResize,
   decodeSignal,
@@ -31,6 +33,8 @@ export interface ServedCallOptions {
   readonly stream: CallStream;
   readonly clock: Clock;
   readonly log: Log;
+  /** Counts the bytes of each START from its header until its command runs, or does not. */
+  readonly startBudget: Budget;
   /** Takes a place for a command; null, or why there is none. */
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
@@ -39,6 +43,9 @@ export interface ServedCallOptions {
   readonly onOver: (call: ServedCall) => void;
 }
 
+/** A stream whose START is not whole after so long is reset. */
+const START_MS = 10_000;
+
 /** A command that is not there after so long is ended when it is: looking for it may hang on a file system. */
 const START_AT_STOP_MS = 100;
 
@@ -46,6 +53,9 @@ export class ServedCall {
   readonly #options: ServedCallOptions;
   readonly #reader: RecordReader;
   readonly #input: StdinFeed;
+  readonly #cancelDeadline: CancelTimer;
+  /** What this call has of the budget for STARTs. */
+  #startBytes = 0;
   #hasStarted = false;
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
@@ -60,10 +70,11 @@ export class ServedCall {
 
   constructor(options: ServedCallOptions) {
     this.#options = options;
-    const { stream } = options;
+    const { stream, clock } = options;
     this.#input = new StdinFeed((bytes) => this.#write(encodeCredit(bytes)));
     this.#reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
+      onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
       onRecord: (kind, payload) => this.#take(kind, payload),
       onPiece: (_kind, bytes) => this.#takeInput(bytes),
     });
@@ -73,6 +84,7 @@ export class ServedCall {
     stream.once('close', () => this.#callerGone());
     // Who reads no more cannot learn how it ended.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
+    this.#cancelDeadline = clock.schedule(START_MS, () => this.#reset(unfinished()));
   }
 
   /** Ends the command soon; resolves when it is over. */
@@ -91,19 +103,56 @@ export class ServedCall {
     try {
       read();
     } catch (error) {
-      this.#options.stream.destroy(toVproxyError(error));
+      this.#reset(toVproxyError(error));
     }
+  }
+
+  /** EXIT may have answered what came before in the same chunk; then the rest of it does not matter. */
+  #reset(reason: VproxyError): void {
+    if (!this.#isExited) this.#options.stream.destroy(reason);
+  }
+
+  /** Refuses a record before anything of it is kept. */
+  #judge(kind: number, payloadBytes: number): void {
+    const isStart = kind === EXEC_KIND.START;
+    if (!isStart && !this.#hasStarted) throw wrong(`${nameOf(kind)} before START`);
+    if (isStart && this.#hasStarted) throw wrong('a second START');
+    if (kind === EXEC_KIND.STDIN) return;
+    const mostBytes = CALLER_RECORD_BYTES.get(kind);
+    if (mostBytes === undefined) throw wrong(`a record of the unknown kind ${kind}`);
+    if (payloadBytes > mostBytes) {
+      throw wrong(`${nameOf(kind)} of ${payloadBytes} bytes, expected ${mostBytes} at most`);
+    }
+    if (isStart) this.#reserve(payloadBytes);
+  }
+
+  #reserve(bytes: number): void {
+    const { startBudget } = this.#options;
+    if (!startBudget.reserve(bytes)) {
+      throw new VproxyError(
+        'too-many-streams',
+        `exec: START of ${bytes} bytes, and others hold ${startBudget.usedBytes} of ${startBudget.limitBytes}`,
+      );
+    }
+    this.#startBytes = bytes;
+  }
+
+  /** Gives the budget back what this call has of it. */
+  #letGo(): void {
+    this.#options.startBudget.release(this.#startBytes);
+    this.#startBytes = 0;
   }
 
   #take(kind: number, payload: Buffer): void {
     if (this.#isExited) return;
-    if (!this.#hasStarted && kind !== EXEC_KIND.START) throw wrong(`a record of kind ${kind} before START`);
     switch (kind) {
-      case EXEC_KIND.START:
-        if (this.#hasStarted) throw wrong('a second START');
+      case EXEC_KIND.START: {
+        const request = decodeStart(payload);
         this.#hasStarted = true;
-        this.#starting = this.#start(decodeStart(payload));
+        this.#cancelDeadline();
+        this.#starting = this.#start(request).finally(() => this.#letGo());
         break;
+      }
       case EXEC_KIND.SIGNAL:
         this.#signal(decodeSignal(payload));
         break;
@@ -114,14 +163,11 @@ export class ServedCall {
         if (decodeEof(payload) !== 0) throw wrong('EOF of an output from the caller');
         this.#input.end();
         break;
-      default:
-        throw wrong(`a record of the unknown kind ${kind}`);
     }
   }
 
   #takeInput(bytes: Buffer): void {
     if (this.#isExited) return;
-    if (!this.#hasStarted) throw wrong('STDIN before START');
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
     this.#input.push(bytes);
   }
@@ -146,6 +192,8 @@ export class ServedCall {
 
   #callerGone(): void {
     this.#hasCallerGone = true;
+    this.#cancelDeadline();
+    if (!this.#hasStarted) this.#letGo();
     this.#input.drop();
     if (!this.#isExited) this.#execution?.vanish();
   }
@@ -153,7 +201,8 @@ export class ServedCall {
   async #start(request: ExecRequest): Promise<void> {
     const { stream, admit, decide, spawn, onOver } = this.#options;
     const from = stream.from ?? null;
-    const asked = { argv: request.argv, user: request.user ?? null, cwd: request.cwd ?? null, from };
+    const { argv, user = null, cwd = null } = request;
+    const asked = commandFacts({ argv, user, cwd, from });
     this.#hasInput = request.hasInput ?? true;
     const full = admit(this);
     if (full !== null) {
@@ -165,7 +214,7 @@ export class ServedCall {
       if (this.#stopReason !== null) throw this.#stopReason;
       if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has gone');
       const command = await spawn(decision, request);
-      this.#run(command, request, { ...asked, user: decision.user, cwd: decision.options.cwd });
+      this.#run(command, request, commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from }));
     } catch (error) {
       onOver(this);
       this.#refuse(toVproxyError(error, 'command-failed'), asked);
@@ -220,5 +269,11 @@ export class ServedCall {
 }
 
 const isSignal = (name: string): name is NodeJS.Signals => Object.hasOwn(constants.signals, name);
+
+const unfinished = (): VproxyError =>
+  new VproxyError('stalled', `exec: START is not complete after ${START_MS / 1000} s`);
+
+const nameOf = (kind: number): string =>
+  Object.entries(EXEC_KIND).find(([, value]) => value === kind)?.[0] ?? `a record of kind ${kind}`;
 
 const wrong = (what: string): VproxyError => new VproxyError('protocol-error', `exec: ${what}`);

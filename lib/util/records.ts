@@ -46,6 +46,8 @@ const OPENING_BRACE = 0x7b;
 export interface RecordHandler {
   /** The kinds whose payload is handed on in pieces, as they come. */
   readonly pieces: ReadonlySet<number>;
+  /** A record begins, whose payload has this length: nothing of it is kept yet, nor at all where this throws. Default: it may. */
+  onHeader?(kind: number, payloadBytes: number): void;
   /** A whole record of another kind. The payload is the handler's. */
   onRecord(kind: number, payload: Buffer): void;
   /** A piece, never empty, of the payload of a kind in `pieces`: a view that is valid as long as the chunk that it came in. */
@@ -102,6 +104,7 @@ export class RecordReader {
     if (this.#leftBytes > MAX_RECORD_BYTES) {
       throw new VproxyError('protocol-error', `a record of kind ${kind} is longer than ${MAX_RECORD_BYTES} bytes`);
     }
+    this.#handler.onHeader?.(kind, this.#leftBytes);
     const isWhole = !this.#handler.pieces.has(kind);
     this.#payload = isWhole ? Buffer.allocUnsafeSlow(Math.min(this.#leftBytes, FIRST_PAYLOAD_BYTES)) : null;
     this.#payloadBytes = 0;

@@ -9,10 +9,12 @@ import {
   encodeStart,
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/messages.js';
-import { encodeRecord, encodeRecordHeader } from '../../lib/util/records.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/exec/system-pipes.js';
+import { deferred } from '../../lib/util/deferred.js';
+import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 import { eventually } from '../helpers/eventually.js';
-import { TestRunner } from '../helpers/exec-caller.js';
-import { heapBytes } from '../helpers/heap.js';
+import { isRunning, TestRunner } from '../helpers/exec-caller.js';
+import { ManualClock } from '../helpers/manual-clock.js';
 
 const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));
@@ -41,6 +43,11 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp])[] = [
   ['a signal by its number', [START, signal('9')], /SIGNAL/],
   ['a size of nothing', [START, encodeResize({ columns: 0, rows: 0 })], /RESIZE/],
   ['a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 2 ** 32 - 1)], /longer than/],
+  ['a signal that is too long', [START, encodeRecordHeader(EXEC_KIND.SIGNAL, 16)], /SIGNAL of 16 bytes, expected 15/],
+  ['a size that is too long', [START, encodeRecordHeader(EXEC_KIND.RESIZE, 5)], /RESIZE of 5 bytes, expected 4/],
+  ['an end that is too long', [START, encodeRecordHeader(EXEC_KIND.EOF, 2)], /EOF of 2 bytes, expected 1/],
+  ['the header of a second START', [START, encodeRecordHeader(EXEC_KIND.START, 1000)], /a second START/],
+  ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown kind 99/],
   ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /longer than/],
 ];
 
@@ -76,6 +83,94 @@ test('a caller that says nothing takes no place', (t) => {
   t.is(runner.runner.runningCount, 0);
 });
 
+test('a START has ten seconds to be complete', async (t) => {
+  const clock = new ManualClock();
+  const runner = new TestRunner(t, { clock });
+  const [silent, slow, quick] = [runner.open(), runner.open(), runner.open()];
+  slow.caller.stream.write(START.subarray(0, -1));
+  quick.caller.stream.write(START);
+  const pid = await quick.caller.started;
+  clock.advance(9999);
+  t.false(silent.far.destroyed || slow.far.destroyed);
+  clock.advance(1);
+  t.true(silent.far.destroyed && slow.far.destroyed);
+  for (const { caller } of [silent, slow]) {
+    await t.throwsAsync(caller.exit, { code: 'stalled', message: 'exec: START is not complete after 10 s' });
+  }
+  t.is(clock.pending, 0);
+  t.true(isRunning(pid));
+});
+
+/** A START of so many bytes of payload. */
+function startOf(bytes: number, argv: readonly string[] = ['true']): Buffer {
+  const rest = encodeStart({ argv, env: { LANG: '' } }).length - RECORD_HEADER_BYTES;
+  return encodeStart({ argv, env: { LANG: 'x'.repeat(bytes - rest) } });
+}
+
+test('all calls have one budget for STARTs that are not complete', async (t) => {
+  const runner = new TestRunner(t, { maxStartBytes: 100_000 });
+  const holder = runner.open();
+  holder.caller.stream.write(startOf(60_000).subarray(0, 10));
+  const refused = runner.open();
+  refused.caller.stream.write(startOf(40_001));
+  await t.throwsAsync(refused.caller.exit, {
+    code: 'too-many-streams',
+    message: 'exec: START of 40001 bytes, and others hold 60000 of 100000',
+  });
+  const fitting = runner.open();
+  fitting.caller.stream.write(startOf(40_000));
+  t.is((await fitting.caller.exit).status, 0);
+  holder.caller.stream.write(startOf(60_000).subarray(10));
+  t.is((await holder.caller.exit).status, 0);
+});
+
+test('a START is counted until its command runs', async (t) => {
+  const gate = deferred();
+  const openPipes: OpenPipes = async (count, owner) => {
+    await gate.promise;
+    return openSystemPipes(count, owner);
+  };
+  const runner = new TestRunner(t, { maxStartBytes: 100_000, openPipes });
+  const [waiting, gone] = [runner.open(), runner.open()];
+  waiting.caller.stream.write(startOf(60_000, ['sleep', '1000']));
+  gone.caller.stream.write(startOf(40_000, ['sleep', '1000']));
+  await eventually(() => runner.runner.runningCount === 2, { what: 'two calls' });
+  gone.far.destroy();
+  const refused = runner.open();
+  refused.caller.stream.write(START);
+  await t.throwsAsync(refused.caller.exit, { code: 'too-many-streams', message: /others hold 100000 of 100000/ });
+  gate.resolve();
+  await waiting.caller.started;
+  await eventually(() => runner.runner.runningCount === 1, { what: 'the end of the command whose caller has gone' });
+  const next = runner.open();
+  next.caller.stream.write(startOf(100_000));
+  t.is((await next.caller.exit).status, 0);
+});
+
+test('the budget has everything back, however a START ends', async (t) => {
+  const runner = new TestRunner(t, { maxStartBytes: 100_000 });
+  const longStart = startOf(100_000);
+  for (const end of [
+    ({ caller }: Opened) => caller.stream.destroy(),
+    ({ far }: Opened) => far.destroy(),
+    ({ caller }: Opened) => caller.stream.end(),
+    ({ caller }: Opened) => caller.stream.write(Buffer.alloc(100_000, 'x')),
+  ]) {
+    const opened = runner.open();
+    opened.caller.stream.write(longStart.subarray(0, 100));
+    const closed = new Promise((resolve) => opened.far.once('close', resolve));
+    end(opened);
+    await t.throwsAsync(opened.caller.exit);
+    await closed;
+  }
+  const unknown = runner.open();
+  unknown.caller.stream.write(startOf(100_000, ['no-such-program']));
+  t.is((await unknown.caller.exit).error?.code, 'command-not-found');
+  const last = runner.open();
+  last.caller.stream.write(longStart);
+  t.is((await last.caller.exit).status, 0);
+});
+
 test('what comes behind EXIT is dropped', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['true'] });
   await caller.exit;
@@ -83,22 +178,6 @@ test('what comes behind EXIT is dropped', async (t) => {
   caller.stream.end();
   await eventually(() => caller.stream.writableFinished, { what: 'the end of the stream' });
   t.is(caller.said.at(-1), 'EXIT');
-});
-
-// By itself: it measures the memory of the whole process.
-test.serial('input in a great many tiny pieces that nobody takes costs little memory', async (t) => {
-  const runner = new TestRunner(t);
-  const caller = runner.call({ argv: ['sleep', '1000'] });
-  await caller.started;
-  const tiny = Buffer.concat(Array.from({ length: 1000 }, () => input(1)));
-  const before = await heapBytes();
-  for (let count = 0; count < STDIN_CREDIT_BYTES / 1000 - 1; count += 1)
-    await new Promise((resolve) => caller.stream.write(tiny, resolve));
-  const heldBytes = (await heapBytes()) - before;
-  t.true(heldBytes < 4 * STDIN_CREDIT_BYTES, `${heldBytes} bytes more`);
-  t.deepEqual(caller.said, ['STARTED']);
-  caller.signal('SIGTERM');
-  await caller.exit;
 });
 
 test('any bytes at all end the stream or run nothing', async (t) => {
@@ -118,6 +197,8 @@ test('any bytes at all end the stream or run nothing', async (t) => {
   );
   t.deepEqual(runner.events, []);
 });
+
+type Opened = ReturnType<TestRunner['open']>;
 
 const idle = (runner: TestRunner): Promise<unknown> =>
   eventually(() => runner.runner.runningCount === 0, { what: 'the end of all commands' });

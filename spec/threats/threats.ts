@@ -97,6 +97,7 @@ export const THREATS: readonly Threat[] = [
         'conformance/liveness.spec.ts',
         'R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync',
       ],
+      ['exec/exec-hostile.spec.ts', 'a START has ten seconds to be complete'],
       ['threats/scanner.spec.ts', 'a slow peer is not crowded out by another machine that opens connections in a loop'],
     ],
   },
