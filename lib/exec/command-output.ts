@@ -12,6 +12,9 @@ const COPY_BYTES = 4096;
 /** While so much waits in the stream, the output is not read. */
 const MAX_WAITING_BYTES = 131_072;
 
+/** Nor while so many pieces of it do, however short: the pipe puts together what the command writes next. */
+const MAX_WAITING_PIECES = 16;
+
 export interface CommandOutputOptions {
   readonly source: Readable;
   /** 1 or 2: standard output or error. */
@@ -24,12 +27,19 @@ export interface CommandOutputOptions {
 export class CommandOutput {
   readonly #options: CommandOutputOptions;
   #sentBytes = 0;
-  #isWaiting = false;
+  #waitingPieces = 0;
+  #isHeldUp = false;
   #isEnded = false;
+
+  readonly #onWritten = (): void => {
+    this.#waitingPieces -= 1;
+    this.#resume();
+  };
 
   constructor(options: CommandOutputOptions) {
     this.#options = options;
-    const { source } = options;
+    const { source, stream } = options;
+    stream.on('drain', () => this.#resume());
     // Not `data`: Node makes the output of a process that has exited flow, paused or not.
     source.on('readable', () => this.#pump());
     source.once('end', () => this.end());
@@ -44,7 +54,7 @@ export class CommandOutput {
 
   /** Whether the caller does not take what is there. */
   get isHeldUp(): boolean {
-    return this.#isWaiting;
+    return this.#isHeldUp;
   }
 
   /** Sends EOF, whatever may still come. */
@@ -57,20 +67,23 @@ export class CommandOutput {
   }
 
   #pump(): void {
-    const { source, stream } = this.#options;
-    while (!this.#isWaiting && !this.#isEnded) {
-      if (stream.writableNeedDrain && stream.writableLength >= MAX_WAITING_BYTES) {
-        this.#isWaiting = true;
-        stream.once('drain', () => {
-          this.#isWaiting = false;
-          this.#pump();
-        });
-        return;
-      }
+    const { source } = this.#options;
+    while (!this.#isEnded) {
+      this.#isHeldUp = this.#isFull();
+      if (this.#isHeldUp) return;
       const bytes = source.read() as Buffer | null;
       if (bytes === null) return;
       this.#send(bytes);
     }
+  }
+
+  #resume(): void {
+    if (this.#isHeldUp) this.#pump();
+  }
+
+  #isFull(): boolean {
+    const { writableNeedDrain, writableLength } = this.#options.stream;
+    return this.#waitingPieces >= MAX_WAITING_PIECES || (writableNeedDrain && writableLength >= MAX_WAITING_BYTES);
   }
 
   #send(bytes: Buffer): void {
@@ -81,11 +94,12 @@ export class CommandOutput {
     for (let at = 0; at < bytes.length; at += MAX_PIECE_BYTES) {
       const piece = bytes.subarray(at, at + MAX_PIECE_BYTES);
       const header = encodeRecordHeader(kind, piece.length);
-      if (piece.length <= COPY_BYTES) stream.write(Buffer.concat([header, piece]));
+      this.#waitingPieces += 1;
+      if (piece.length <= COPY_BYTES) stream.write(Buffer.concat([header, piece]), this.#onWritten);
       else {
         stream.cork();
         stream.write(header);
-        stream.write(piece);
+        stream.write(piece, this.#onWritten);
         stream.uncork();
       }
     }

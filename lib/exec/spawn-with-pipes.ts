@@ -1,12 +1,12 @@
 /** Runs a command with pipes for its input and its outputs. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import net from 'node:net';
-import type { Readable, Writable } from 'node:stream';
+import net, { type SocketConstructorOpts } from 'node:net';
+import type { Readable, ReadableOptions, Writable } from 'node:stream';
 import { isGroupAlive, signalGroup } from './process-group.js';
 import type { CommandOptions, ProcessEnd, RunningCommand } from './running-command.js';
 import { spawnFailure } from './spawn-failure.js';
+import { spawned } from './spawned.js';
 import { type OpenPipes, openSystemPipes, type PipeEnds } from './system-pipes.js';
 
 /**
@@ -34,9 +34,15 @@ export async function spawnWithPipes(
   }
   return running(child, {
     stdin: input === undefined ? null : new net.Socket({ fd: input.writeFd, readable: false, writable: true }),
-    stdout: new net.Socket({ fd: output.readFd, readable: true, writable: false }),
-    stderr: new net.Socket({ fd: error.readFd, readable: true, writable: false }),
+    stdout: openOutput(output.readFd),
+    stderr: openOutput(error.readFd),
   });
+}
+
+/** Where nobody takes it, it keeps one piece: the command may write single bytes, and a piece costs more than those. */
+function openOutput(fd: number): Readable {
+  const options: SocketConstructorOpts & ReadableOptions = { fd, readable: true, writable: false, highWaterMark: 1 };
+  return new net.Socket(options);
 }
 
 async function spawnWithSockets(options: CommandOptions, hasInput: boolean): Promise<RunningCommand> {
@@ -50,8 +56,7 @@ async function start(options: CommandOptions, stdio: NonNullable<SpawnOptions['s
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
     const child = spawn(file, argv.slice(1), { argv0: argv[0] ?? file, cwd, env, ...ids, stdio, detached: true });
-    if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
-    return child;
+    return await spawned(child);
   } catch (error) {
     throw spawnFailure(error, options);
   }

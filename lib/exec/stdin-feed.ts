@@ -77,7 +77,8 @@ export class StdinFeed {
 
   #keep(bytes: Buffer): void {
     if (bytes.length >= SHORT_BYTES) {
-      this.#waiting.push(bytes);
+      // A copy: what it came in may be 32 times as long, and is kept alive by a view.
+      this.#waiting.push(Buffer.from(bytes));
       this.#free = null;
       return;
     }

@@ -95,10 +95,10 @@ test('a caller that does not read holds the command up, and this process keeps l
   const { caller, far } = runner.open();
   const { bytes } = hashing(caller);
   let produced = 0;
-  const write = far.write.bind(far) as (chunk: Buffer) => boolean;
-  far.write = ((chunk: Buffer) => {
+  const write = far.write.bind(far) as (chunk: Buffer, onWritten?: () => void) => boolean;
+  far.write = ((chunk: Buffer, onWritten?: () => void) => {
     produced += chunk.length;
-    return write(chunk);
+    return write(chunk, onWritten);
   }) as typeof far.write;
   caller.start({ argv: ['head', '-c', String(64 * MEGABYTE), '/dev/zero'] });
   await caller.started;

@@ -1,6 +1,5 @@
 /** Runs a command in a pseudo-terminal of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../errors.js';
 import { describeError } from '../../util/describe-error.js';
@@ -9,6 +8,7 @@ import type { TerminalRequest, TerminalSize } from '../messages.js';
 import { isGroupAlive, signalGroup } from '../process-group.js';
 import type { CommandOptions, ProcessEnd, RunningCommand } from '../running-command.js';
 import { spawnFailure } from '../spawn-failure.js';
+import { spawned } from '../spawned.js';
 import { callProgram } from './calling-shell.js';
 import { openPseudoTerminal, type PseudoTerminal } from './open-pseudo-terminal.js';
 import { spawnWithScript } from './spawn-with-script.js';
@@ -102,8 +102,7 @@ async function start(options: CommandOptions, { slaveFd, path }: PseudoTerminal)
   try {
     // Detached: the leader of a session, which has no terminal yet.
     const child = spawn(file, args, { cwd, env, ...ids, stdio: [slaveFd, slaveFd, 'ignore'], detached: true });
-    if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
-    return child;
+    return await spawned(child);
   } catch (error) {
     throw spawnFailure(error, options);
   }

@@ -1,6 +1,5 @@
 /** Runs a command in a terminal that script(1) of util-linux makes: where this process itself can make none. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -10,6 +9,7 @@ import type { TerminalRequest } from '../messages.js';
 import { signalGroup } from '../process-group.js';
 import type { CommandOptions, ProcessEnd, RunningCommand } from '../running-command.js';
 import { spawnFailure } from '../spawn-failure.js';
+import { spawned } from '../spawned.js';
 import { callProgram } from './calling-shell.js';
 import { typedInput } from './typed-input.js';
 
@@ -94,8 +94,7 @@ async function start(
       stdio: ['pipe', 'pipe', 'ignore'],
       detached: true,
     });
-    if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
-    return child;
+    return await spawned(child);
   } catch (error) {
     throw spawnFailure(error, options);
   }

@@ -38,6 +38,8 @@ export function openTerminalStreams({ masterFd, slaveFd }: PseudoTerminal): Term
     socket.destroy();
   };
   const output = new Readable({
+    // One piece, as of a pipe: what is typed on a screen comes in single bytes.
+    highWaterMark: 1,
     read: () => void socket.resume(),
     destroy: (error, done) => {
       close();

@@ -1,0 +1,282 @@
+/** What callers of the service `exec` can make the side keep that runs commands: of each kind as much as they like. */
+import { Duplex } from 'node:stream';
+import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
+import {
+  EXEC_KIND,
+  type ExecRequest,
+  encodeResize,
+  encodeStart,
+  MAX_REQUEST_BYTES,
+  STDIN_CREDIT_BYTES,
+} from '../../../lib/exec/messages.js';
+import { type OpenPipes, openSystemPipes } from '../../../lib/exec/system-pipes.js';
+import { systemClock } from '../../../lib/util/clock.js';
+import { deferred } from '../../../lib/util/deferred.js';
+import type { Log } from '../../../lib/util/log-event.js';
+import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
+import { duplexPair } from '../../helpers/duplex-pair.js';
+import { eventually } from '../../helpers/eventually.js';
+import { ExecCaller, statOf } from '../../helpers/exec-caller.js';
+import { heapBytes } from '../../helpers/heap.js';
+
+/** One kind of thing. */
+export interface ExecMemoryCase {
+  readonly what: string;
+  /** Has it kept for `calls` calls at once, and gives the bytes that are held by then, at both ends of their streams. */
+  readonly hold: (calls: number) => Promise<number>;
+  /** Which of them are allowed, in bytes. */
+  readonly limitBytes: (calls: number) => number;
+  /** How many show it. */
+  readonly fewCalls: number;
+  /** How many there can be: streams, or commands. */
+  readonly mostCalls: number;
+}
+
+/** What a call costs with a command that runs, at both ends, whatever it says. */
+const CALL_BYTES = 98_304;
+
+/** More than have room in the budget for START, and all of a channel. */
+const STREAMS = { fewCalls: 40, mostCalls: 1024 };
+const COMMANDS = { fewCalls: 8, mostCalls: 256 };
+
+/** What all calls together may keep of requests whose commands do not run. */
+const START_BUDGET_BYTES = 16_777_216;
+
+/** The largest frame that a channel takes by default, so the longest piece that comes at once. */
+const FRAME_BYTES = 131_072;
+
+const SLEEP = ['sleep', '1000'];
+
+/** Makes a call of the runner, keep what it likes, and gives the end of its stream that is to be destroyed. */
+type Call = (runner: ExecRunner, index: number) => Promise<Duplex>;
+
+/** What is held when so many have been made. */
+async function hold(calls: number, call: Call, options: Partial<ExecRunnerOptions> = {}): Promise<number> {
+  const runner = new ExecRunner({ rules: { commands: 'any' }, clock: systemClock, log: () => undefined, ...options });
+  const streams: Duplex[] = [];
+  try {
+    // What is loaded, and compiled, by the first is nobody's.
+    streams.push(await call(runner, 0));
+    const before = await heapBytes();
+    for (let index = 1; index <= calls; index += 1) streams.push(await call(runner, index));
+    return (await heapBytes()) - before;
+  } finally {
+    for (const stream of streams) stream.destroy();
+    await runner.stop();
+  }
+}
+
+/** A call whose caller reads what it is told. */
+const said =
+  (act: (caller: ExecCaller, index: number) => Promise<unknown>): Call =>
+  async (runner, index) => {
+    const [near, far] = duplexPair();
+    runner.serve(far);
+    // As a channel does: what destroys one end resets the other.
+    far.once('close', () => near.destroy(far.errored ?? undefined));
+    const caller = new ExecCaller(near);
+    await act(caller, index);
+    return near;
+  };
+
+/** A stream of which nothing is taken. */
+class StuckStream extends Duplex {
+  override _read(): void {
+    // What it says is pushed.
+  }
+
+  override _write(): void {
+    // It never calls back.
+  }
+}
+
+/** Resolved when the runner has taken it, or has destroyed the stream. */
+const write = ({ stream }: ExecCaller, bytes: Buffer): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      stream.off('close', done);
+      resolve();
+    };
+    if (stream.destroyed) done();
+    else stream.once('close', done).write(bytes, done);
+  });
+
+async function run(caller: ExecCaller, request: ExecRequest): Promise<number> {
+  return caller.start(request).started;
+}
+
+const repeat = (record: Buffer, bytes: number): Buffer =>
+  Buffer.concat(Array.from({ length: Math.floor(bytes / record.length) }, () => record));
+
+const RESIZES = repeat(encodeResize({ columns: 80, rows: 25 }), FRAME_BYTES - 5000);
+
+/** A START of as many bytes as there may be. */
+const longStart = (): Buffer => {
+  const short = encodeStart({ argv: ['true'], cwd: '' }).length - 5;
+  return encodeStart({ argv: ['true'], cwd: 'x'.repeat(MAX_REQUEST_BYTES - short) });
+};
+
+/** Resolved when a process waits, and has waited before: what it writes nobody takes. */
+async function blocked(pid: number): Promise<void> {
+  let before = '';
+  await eventually(
+    () => {
+      const [state, ...facts] = statOf(pid);
+      const now = `${state} ${facts.slice(10, 12).join(' ')}`;
+      const isBlocked = state === 'S' && now === before;
+      before = now;
+      return isBlocked;
+    },
+    { what: 'a command that is held up' },
+  );
+}
+
+export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
+  {
+    what: 'START records that are never complete',
+    hold: (calls) => {
+      const start = longStart().subarray(0, -1);
+      return hold(
+        calls,
+        said((caller) => write(caller, start)),
+      );
+    },
+    limitBytes: (calls) => START_BUDGET_BYTES + calls * CALL_BYTES,
+    ...STREAMS,
+  },
+  {
+    what: 'START records of which only the length came',
+    hold: (calls) => {
+      const header = encodeRecordHeader(EXEC_KIND.START, MAX_REQUEST_BYTES);
+      return hold(
+        calls,
+        said((caller) => write(caller, header)),
+      );
+    },
+    limitBytes: (calls) => START_BUDGET_BYTES + calls * CALL_BYTES,
+    ...STREAMS,
+  },
+  {
+    what: 'signals of a megabyte',
+    hold: (calls) => {
+      const signal = encodeRecord(EXEC_KIND.SIGNAL, Buffer.alloc(1_048_576)).subarray(0, -1);
+      return hold(
+        calls,
+        said(async (caller) => {
+          await run(caller, { argv: SLEEP });
+          await write(caller, signal);
+        }),
+      );
+    },
+    limitBytes: (calls) => calls * CALL_BYTES,
+    ...COMMANDS,
+  },
+  {
+    what: 'long arguments of commands that run',
+    hold: (calls) =>
+      hold(
+        calls,
+        said((caller, index) =>
+          run(caller, {
+            argv: [
+              'sh',
+              '-c',
+              'read line',
+              ...Array.from({ length: 8 }, (_, at) => `${index} ${at} `.padEnd(120_000, 'x')),
+            ],
+          }),
+        ),
+      ),
+    limitBytes: (calls) => calls * CALL_BYTES,
+    ...COMMANDS,
+  },
+  {
+    what: 'variables of commands that run',
+    hold: (calls) =>
+      hold(
+        calls,
+        said((caller, index) => {
+          const env = Object.fromEntries(Array.from({ length: 60_000 }, (_, at) => [`V${at}`, `${index}`]));
+          return run(caller, { argv: SLEEP, env });
+        }),
+      ),
+    limitBytes: (calls) => calls * CALL_BYTES,
+    ...COMMANDS,
+  },
+  {
+    what: 'input in single bytes that nobody takes',
+    hold: (calls) => {
+      const bytes = repeat(encodeRecord(EXEC_KIND.STDIN, 'x'), FRAME_BYTES);
+      return hold(
+        calls,
+        said(async (caller) => {
+          await run(caller, { argv: SLEEP });
+          const most = Math.floor((6 * STDIN_CREDIT_BYTES) / bytes.length);
+          for (let count = 0; count < most; count += 1) await write(caller, bytes);
+        }),
+      );
+    },
+    limitBytes: (calls) => calls * (1.3 * STDIN_CREDIT_BYTES + CALL_BYTES),
+    ...COMMANDS,
+  },
+  {
+    what: 'input in pieces that come with much else',
+    hold: (calls) => {
+      const input = encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(4096));
+      return hold(
+        calls,
+        said(async (caller) => {
+          await run(caller, { argv: SLEEP });
+          // Memory of its own each time, as that of a channel.
+          for (let count = 0; count < STDIN_CREDIT_BYTES / 4096; count += 1)
+            await write(caller, Buffer.concat([input, RESIZES]));
+        }),
+      );
+    },
+    limitBytes: (calls) => calls * (1.3 * STDIN_CREDIT_BYTES + CALL_BYTES + FRAME_BYTES),
+    ...COMMANDS,
+  },
+  {
+    what: 'signals and sizes for commands that are not there yet',
+    hold: async (calls) => {
+      const gate = deferred();
+      const openPipes: OpenPipes = async (count, owner) => {
+        await gate.promise;
+        return openSystemPipes(count, owner);
+      };
+      const signals = repeat(encodeRecord(EXEC_KIND.SIGNAL, 'SIGUSR1'), FRAME_BYTES);
+      const call = said(async (caller) => {
+        caller.start({ argv: SLEEP });
+        for (let count = 0; count < 8; count += 1) await write(caller, count % 2 === 0 ? signals : RESIZES);
+      });
+      try {
+        return await hold(calls, call, { openPipes });
+      } finally {
+        gate.resolve();
+      }
+    },
+    limitBytes: (calls) => calls * CALL_BYTES,
+    ...COMMANDS,
+  },
+  {
+    what: 'output in single bytes that nobody takes',
+    hold: (calls) => {
+      const pids: number[] = [];
+      const log: Log = ({ event, fields }) => {
+        if (event === 'exec-started') pids.push(Number(fields['pid']));
+      };
+      const call: Call = async (runner) => {
+        const stream = new StuckStream();
+        runner.serve(stream);
+        stream.push(encodeStart({ argv: ['sh', '-c', 'while :; do printf x; done'] }));
+        const count = pids.length;
+        await eventually(() => pids.length > count, { what: 'the start of a command' });
+        await blocked(pids.at(-1) ?? 0);
+        return stream;
+      };
+      return hold(calls, call, { log });
+    },
+    limitBytes: (calls) => calls * (CALL_BYTES + 131_072),
+    ...COMMANDS,
+  },
+];
