@@ -6,12 +6,13 @@ import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { COPY_SERVICE } from '../../lib/copy/messages.js';
 import { VproxyError } from '../../lib/errors.js';
+import { formatJson } from '../../lib/util/json-line.js';
 import type { Arguments } from '../control/arguments.js';
 import type { Command } from '../control/command.js';
 import { CopyDisplay, formatOutcome } from '../control/copy-display.js';
 import { parseCopyPaths } from '../control/copy-paths.js';
 import { findSocket, socketChoice } from '../control/find-socket.js';
-import { formatJson, print } from '../control/print.js';
+import { print } from '../control/print.js';
 import { Output } from '../output.js';
 
 /** The command. */

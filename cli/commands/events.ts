@@ -1,10 +1,11 @@
 /** `vproxy events`: what happens, one line an event. */
 import type { ControlEvent } from '../../lib/control/event-ring.js';
+import { formatJson } from '../../lib/util/json-line.js';
 import type { Arguments } from '../control/arguments.js';
 import type { Command } from '../control/command.js';
 import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
 import { openControl } from '../control/open-control.js';
-import { formatJson, print } from '../control/print.js';
+import { print } from '../control/print.js';
 import { formatTextLine } from '../log-format.js';
 
 /** The command. */

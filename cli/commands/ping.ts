@@ -3,12 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatJson } from '../../lib/util/json-line.js';
 import type { Arguments } from '../control/arguments.js';
 import type { Command } from '../control/command.js';
 import { CHANNEL_OPTION } from '../control/common-options.js';
 import { openControl } from '../control/open-control.js';
 import { PingStatistics } from '../control/ping-statistics.js';
-import { formatJson, print } from '../control/print.js';
+import { print } from '../control/print.js';
 
 /** The command. */
 export const command: Command = {

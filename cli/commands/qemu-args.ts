@@ -1,9 +1,9 @@
 /** `vproxy qemu-args`: a port as QEMU's arguments. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatJson } from '../../lib/util/json-line.js';
 import type { Arguments } from '../control/arguments.js';
 import type { Command } from '../control/command.js';
-import { formatJson } from '../control/print.js';
 import { isDialed } from '../hypervisor/hypervisor-port.js';
 import { PORT_OPTIONS, parsePort } from '../hypervisor/port-options.js';
 import { printPort } from '../hypervisor/print-port.js';

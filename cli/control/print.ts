@@ -1,4 +1,5 @@
 /** What a command writes to stdout. */
+import { formatJson } from '../../lib/util/json-line.js';
 import { EXIT_OK } from '../exit.js';
 
 let isWatched = false;
@@ -14,16 +15,6 @@ export function print(text: string): void {
 export function printJson(value: unknown): void {
   print(`${formatJson(value, 2)}\n`);
 }
-
-/** JSON in which nothing can move the cursor of a terminal. */
-export function formatJson(value: unknown, indent = 0): string {
-  return JSON.stringify(value, null, indent).replace(
-    UNSAFE,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-}
-
-const UNSAFE = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 /** How wide lines may be: the terminal's width, or null where the output is none. */
 export function outputWidth(): number | null {

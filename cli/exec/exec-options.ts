@@ -22,6 +22,9 @@ export const EXEC_OPTIONS = {
   tty: { short: 't', describe: 'Give the command a terminal' },
   'no-stdin': { short: 'n', describe: 'Give it no standard input' },
   timeout: { value: 'SECONDS', describe: 'End it after so long, with status 124 [default: never]' },
-  'kill-after': { value: 'SECONDS', describe: 'From the TERM that ends it to KILL; 30 at most once the caller has gone [default: 5]' },
+  'kill-after': {
+    value: 'SECONDS',
+    describe: 'From the TERM that ends it to KILL; 30 at most once the caller has gone [default: 5]',
+  },
   json: { describe: 'Print how it ended, and its output, as one JSON object' },
 } as const satisfies CommandOptions;

@@ -63,9 +63,10 @@ async function run(args: ExecArguments): Promise<number> {
 async function runForJson(args: ExecArguments): Promise<number> {
   const { collectOutput } = await import('../../lib/exec/collect-output.js');
   const { reportOf } = await import('./json-report.js');
+  const { formatJson } = await import('../../lib/util/json-line.js');
   const startedAt = new Date();
   const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
-  const report = Readable.from([Buffer.from(`${JSON.stringify(reportOf(outcome, startedAt))}\n`)]);
+  const report = Readable.from([Buffer.from(`${formatJson(reportOf(outcome, startedAt))}\n`)]);
   await new Promise<void>((resolve, reject) => {
     const written = relayOutput(report, 1, reject);
     report.once('end', () => void written().then(resolve));

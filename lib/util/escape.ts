@@ -15,5 +15,8 @@ export function escapeText(text: string, maxLength = 256): string {
   });
 }
 
-// C0 and C1 controls, DEL, the backslash, zero-width and bidirectional controls, line separators, surrogates, BOM.
-const UNSAFE = /[\u0000-\u001f\\\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]|\p{Surrogate}/gu;
+/** What a terminal may obey besides C0, as a part of a class of characters: DEL, C1, zero-width and bidirectional controls, line separators, BOM. */
+export const OBEYED = '\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff';
+
+// C0, the backslash, and surrogates, too.
+const UNSAFE = new RegExp(`[\\u0000-\\u001f\\\\${OBEYED}]|\\p{Surrogate}`, 'gu');

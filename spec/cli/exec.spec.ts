@@ -280,6 +280,15 @@ test.serial('--json is one object, with bytes in base64 where they are no text',
   t.like(JSON.parse(gone.stdout), { status: null, stdout: null, error: { code: 'exec-unavailable' } });
 });
 
+test.serial('--json has what a terminal would obey as escapes, and is the same value', async (t) => {
+  const { exec } = await execPair(t);
+  const text = 'a\u009b31m\u202e\u2066\u061c\ufeff\u007f\u0085\u001b[2Jb';
+  const { stdout } = await exec(['--json', 'sh', '-c', 'tee /dev/stderr'], text);
+  t.regex(stdout, /^[\x20-\x7e]+\n$/);
+  t.true(stdout.includes('a\\u009b31m\\u202e'));
+  t.like(JSON.parse(stdout), { status: 0, stdout: text, stderr: text });
+});
+
 test.serial('--json keeps 64 MiB of an output, and reads the rest', async (t) => {
   const { script } = await execPair(t);
   const count = `process.stdin.on('data', (c) => chunks.push(c)).on('end', () => {
