@@ -9,6 +9,7 @@ import {
   MAX_REQUEST_BYTES,
   STDIN_CREDIT_BYTES,
 } from '../../../lib/exec/messages.js';
+import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { type OpenPipes, openSystemPipes } from '../../../lib/exec/system-pipes.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/deferred.js';
@@ -129,6 +130,24 @@ async function blocked(pid: number): Promise<void> {
     },
     { what: 'a command that is held up' },
   );
+}
+
+/** What is held of commands that write single bytes until they are held up. */
+function holdOutput(calls: number, request: Partial<ExecRequest>): Promise<number> {
+  const pids: number[] = [];
+  const log: Log = ({ event, fields }) => {
+    if (event === 'exec-started') pids.push(Number(fields['pid']));
+  };
+  const call: Call = async (runner) => {
+    const stream = new StuckStream();
+    const count = pids.length;
+    runner.serve(stream);
+    stream.push(encodeStart({ ...request, argv: ['sh', '-c', 'while :; do printf x; done'] }));
+    await eventually(() => pids.length > count, { what: 'the start of a command' });
+    await blocked(pids.at(-1) ?? 0);
+    return stream;
+  };
+  return hold(calls, call, { log, spawnInTerminal });
 }
 
 export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
@@ -260,23 +279,14 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
   },
   {
     what: 'output in single bytes that nobody takes',
-    hold: (calls) => {
-      const pids: number[] = [];
-      const log: Log = ({ event, fields }) => {
-        if (event === 'exec-started') pids.push(Number(fields['pid']));
-      };
-      const call: Call = async (runner) => {
-        const stream = new StuckStream();
-        runner.serve(stream);
-        stream.push(encodeStart({ argv: ['sh', '-c', 'while :; do printf x; done'] }));
-        const count = pids.length;
-        await eventually(() => pids.length > count, { what: 'the start of a command' });
-        await blocked(pids.at(-1) ?? 0);
-        return stream;
-      };
-      return hold(calls, call, { log });
-    },
-    limitBytes: (calls) => calls * (CALL_BYTES + 131_072),
+    hold: (calls) => holdOutput(calls, {}),
+    limitBytes: (calls) => calls * (CALL_BYTES + 65_536),
+    ...COMMANDS,
+  },
+  {
+    what: 'output of terminals in single bytes that nobody takes',
+    hold: (calls) => holdOutput(calls, { terminal: { columns: 80, rows: 25, term: 'dumb' } }),
+    limitBytes: (calls) => calls * (CALL_BYTES + 65_536),
     ...COMMANDS,
   },
 ];
