@@ -35,6 +35,7 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   for (const name of readdirSync(source('packaging/systemd'))) {
     if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, join(unitFolder, name));
   }
+  copy('packaging/systemd/restart-services', '/usr/lib/vproxy/restart-services', 0o755);
   copy('packaging/systemd/sysusers.conf', '/usr/lib/sysusers.d/vproxy.conf');
   copy('packaging/systemd/tmpfiles.conf', '/usr/lib/tmpfiles.d/vproxy.conf');
   copy('packaging/udev/60-vproxy.rules', join(ruleFolder, '60-vproxy.rules'));

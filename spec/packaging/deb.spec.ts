@@ -44,6 +44,7 @@ withDpkg(
     );
     t.is(entries.get('/usr/bin/vproxy'), '-rwxr-xr-x');
     t.is(entries.get('/usr/bin/vproxy-storage'), 'lrwxrwxrwx');
+    t.is(entries.get('/usr/lib/vproxy/restart-services'), '-rwxr-xr-x');
     for (const file of [
       ...units.map((unit) => `/lib/systemd/system/${unit}`),
       '/lib/udev/rules.d/60-vproxy.rules',
@@ -77,6 +78,7 @@ withDpkg('what is said of it is right, and its scripts are ones of any shell', a
   t.regex(control, /^Version: 1\.2\.3-4$/m);
   t.regex(control, /^Installed-Size: \d+$/m);
   for (const script of ['postinst', 'prerm', 'postrm']) execFileSync('sh', ['-n', join(folder, script)]);
+  execFileSync('sh', ['-n', join(PROJECT_ROOT, 'packaging/systemd/restart-services')]);
   t.is(
     readFileSync(join(folder, 'conffiles'), 'utf8'),
     '/etc/default/vproxy-guest\n/etc/ssh/ssh_config.d/30-vproxy.conf\n',

@@ -22,6 +22,7 @@ test('it lists every unit, and whatever else the Debian package has', (t) => {
   const units = readdirSync(join(PROJECT_ROOT, 'packaging/systemd')).filter((name) => /\.(service|socket)$/.test(name));
   for (const unit of units) t.true(text.includes(`\n%{_unitdir}/${unit}\n`), unit);
   for (const name of [
+    '%{_prefix}/lib/vproxy',
     '60-vproxy.rules',
     '30-vproxy.conf',
     'sysusers',

@@ -1,8 +1,9 @@
 /** Debian's package in a guest whose init is systemd: installed, used, unplugged, upgraded, and purged without a trace. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 
 import test from 'ava';
 import { readDocument } from '../documents/document-list.js';
@@ -22,9 +23,10 @@ import { buildSystemdInitramfs, RIG_FOLDER, RIG_PROGRAMS } from './rig/systemd-i
 import { startDownload, startUpload } from './rig/transfer.js';
 import { useGuest } from './rig/use-guest.js';
 
-const VERSIONS = ['0.0.1-1', '0.0.1-2'] as const;
+const VERSIONS = ['0.0.1-1', '0.0.1-2', '0.0.1-3'] as const;
 const UNIT = `vproxy-guest@${PORT_NAME}.service`;
 const KEY = randomBytes(32).toString('hex');
+const DROP_IN = '/etc/systemd/system/vproxy-guest@.service.d/exec.conf';
 const UTILITY = '/usr/sbin/storcli64';
 
 const TEST_MS = 300_000;
@@ -55,7 +57,8 @@ const guest = useGuest(test, {
 test.serial.before('the host has a vproxy with a key', async (t) => {
   t.timeout(TEST_MS);
   const { channelPath, folder } = guest();
-  hostSide = await HostSide.start(`unix-connect:${channelPath}`, ['--key', join(folder, 'host.key')]);
+  const args = ['--key', join(folder, 'host.key'), '--control', join(folder, 'host.sock')];
+  hostSide = await HostSide.start(`unix-connect:${channelPath}`, args);
 });
 
 test.serial.after.always('the vproxy of the host is stopped', () => hostSide?.stop());
@@ -200,6 +203,55 @@ test.serial(
   },
 );
 
+/** Lets the host run commands in the guest as root. */
+async function allowCommands(): Promise<void> {
+  await run("echo 'VPROXY_OPTIONS=--allow-exec' > /etc/default/vproxy-guest");
+  // The guest leaves out what packages have in /usr/share/doc.
+  const exec = readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf')).toString('base64');
+  await run(`mkdir ${dirname(DROP_IN)}; echo ${exec} | base64 -d > ${DROP_IN}`);
+  await run(`systemctl daemon-reload; systemctl restart ${UNIT}`, START_MS);
+}
+
+/** `vproxy exec` on the host. Rejects where its status is not 0. */
+async function execInGuest(...words: readonly string[]): Promise<string> {
+  const options = ['exec', '--socket', join(guest().folder, 'host.sock'), '--no-stdin'];
+  const args = [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...options, ...words];
+  return (await promisify(execFile)(process.execPath, args, { timeout: INSTALL_MS })).stdout;
+}
+
+test.serial('an upgrade by vproxy exec is complete, and what runs is the new program afterwards', async (t) => {
+  t.timeout(2 * TEST_MS);
+  const before = host().vproxy.lines.length;
+  await allowCommands();
+  await sessionFrom(before);
+  const file = `./${basename(packages[2] ?? '')}`;
+  const program = async () => run(`readlink /proc/$(systemctl show --value -p MainPID ${UNIT})/exe || true`);
+  const upgrade = ['apt-get', 'install', '--yes', '-o', 'Dpkg::Options::=--force-confold', file];
+  for (const command of [upgrade, ['sh', '-c', `dpkg --force-confold -i ${file} && sleep 5 && echo behind it`]]) {
+    const process = await show('MainPID');
+    const from = host().vproxy.lines.length;
+    const output = await execInGuest('--cwd', RIG_FOLDER, '--', ...command);
+    const endedAt = performance.now();
+    t.regex(output, /^vproxy-guest@org\.vproxy\.0\.service runs the new program as soon as the command has ended/m);
+    if (command !== upgrade) t.regex(output, /^behind it$/m);
+    t.is(await run('dpkg-query -W -f "\\${Version} \\${db:Status-Status}" vproxy'), '0.0.1-3 installed');
+    t.is(await run('dpkg --audit'), '');
+    await eventually(async () => (await show('MainPID')) !== process && (await program()) === '/usr/bin/vproxy', {
+      timeoutMs: START_MS,
+      what: 'the new program',
+    });
+    t.log(`the new program runs ${Math.round(performance.now() - endedAt)} ms after the command`);
+    await becomes('active');
+    await sessionFrom(from);
+    t.is(await execInGuest('echo', 'hello'), 'hello\n');
+  }
+  await eventually(async () => (await run("systemctl list-units --plain --no-legend 'vproxy-restart-*'")) === '', {
+    what: 'the end of what restarts',
+  });
+  t.is(await run('systemctl is-system-running'), 'running');
+  await run(`rm -r ${dirname(DROP_IN)}; systemctl daemon-reload`);
+});
+
 test.serial('purged, it leaves nothing behind', async (t) => {
   t.timeout(TEST_MS);
   await run('systemctl enable --quiet vproxy@vm1', START_MS);
@@ -240,12 +292,7 @@ test.serial(
     await vproxy.waitForLine(TAKING_CONTROL);
 
     await run(`dpkg -i ${RIG_FOLDER}/${basename(packages[0] ?? '')}`, INSTALL_MS);
-    await run("echo 'VPROXY_OPTIONS=--allow-exec' > /etc/default/vproxy-guest");
-    const dropIn = '/etc/systemd/system/vproxy-guest@.service.d/exec.conf';
-    // The guest leaves out what packages have in /usr/share/doc.
-    const exec = readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf')).toString('base64');
-    await run(`mkdir ${dirname(dropIn)}; echo ${exec} | base64 -d > ${dropIn}`);
-    await run(`systemctl daemon-reload; systemctl restart ${UNIT}`, START_MS);
+    await allowCommands();
     await vproxy.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
 
     await run('logger -t recipe first words');
