@@ -8,6 +8,9 @@ import type { LoadTerminalCalls } from '../../../lib/exec/pty/terminal-calls.js'
 import { eventually } from '../../helpers/eventually.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminal-command.js';
 
+/** Nobody else can run a command as another user. */
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+
 const TERMINAL = { columns: 101, rows: 33, term: 'xterm' };
 const withoutKoffi: LoadTerminalCalls = () => Promise.reject(new Error("Cannot find package 'koffi'"));
 
@@ -98,11 +101,7 @@ for (const [how, loadCalls] of [
     command.resize(TERMINAL);
   });
 
-  test(`the terminal belongs to the command's user: ${how}`, async (t) => {
-    if (process.getuid?.() !== 0) {
-      t.pass('only root can run a command as somebody else');
-      return;
-    }
+  asRoot(`the terminal belongs to the command's user: ${how}`, async (t) => {
     const { ended } = await runInTerminal(t, 'id -u; stat -c %u "$(tty)"; echo here >"$(tty)"', {
       uid: 65_534,
       gid: 65_534,
