@@ -36,9 +36,9 @@ export interface ExecMemoryCase {
 /** What a call costs with a command that runs, at both ends, whatever it says. */
 const CALL_BYTES = 98_304;
 
-/** More than have room in the budget for START, and all of a channel. */
-const STREAMS = { fewCalls: 40, mostCalls: 1024 };
-const COMMANDS = { fewCalls: 8, mostCalls: 256 };
+/** More than have room in the budget for START, and all that a channel has, but for the one that comes first. */
+const STREAMS = { fewCalls: 40, mostCalls: 1023 };
+const COMMANDS = { fewCalls: 8, mostCalls: 255 };
 
 /** What all calls together may keep of requests whose commands do not run. */
 const START_BUDGET_BYTES = 16_777_216;
@@ -280,13 +280,13 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
   {
     what: 'output in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, {}),
-    limitBytes: (calls) => calls * (CALL_BYTES + 65_536),
+    limitBytes: (calls) => calls * 2 * CALL_BYTES,
     ...COMMANDS,
   },
   {
     what: 'output of terminals in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, { terminal: { columns: 80, rows: 25, term: 'dumb' } }),
-    limitBytes: (calls) => calls * (CALL_BYTES + 65_536),
+    limitBytes: (calls) => calls * 2 * CALL_BYTES,
     ...COMMANDS,
   },
 ];
