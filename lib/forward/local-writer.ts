@@ -1,6 +1,6 @@
 /** Writes what a stream brings to its local end, and says when the system has taken it. */
 import type { Writable } from 'node:stream';
-import { ByteQueue, dropView, keepView } from '../util/byte-queue.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 
 /** What one write to the system is made of at most, so that credit goes back while more waits. */
 const WRITE_BYTES = 131_072;
@@ -35,7 +35,7 @@ export class LocalWriter {
     }
     if (this.#isWriting) return this.#waiting.push(bytes);
     const isView = keepView(bytes);
-    this.#write(isView ? bytes : Buffer.from(bytes), isView);
+    this.#write(isView ? bytes : copyAlone(bytes), isView);
     this.#tellTaken();
     return isView && target.writableLength > 0;
   }

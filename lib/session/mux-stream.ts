@@ -1,7 +1,7 @@
 /** A stream of a session as a `stream.Duplex`, for programs and for the built-in services. */
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { ByteQueue, dropView, keepView } from '../util/byte-queue.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Session } from './session.js';
 import { SENT, type SessionStream } from './session-stream.js';
 import type { StreamSink } from './stream-sink.js';
@@ -200,7 +200,7 @@ export class MuxStream extends Duplex {
       this.#views += 1;
       this.#push(bytes);
     } else if (this.#gathered.byteCount === 0 && this.#pieces < MAX_PIECES + this.readableLength / BLOCK_BYTES) {
-      this.#push(copyOf(bytes));
+      this.#push(copyAlone(bytes));
     } else {
       this.#gathered.pushCopy(bytes);
       const heldBytes = this.readableLength + this.#gathered.byteCount;
@@ -248,11 +248,4 @@ export class MuxStream extends Duplex {
     else onWritten?.(error);
     onFinished?.(error);
   }
-}
-
-/** A copy that keeps nothing else alive, as one of Node's pool would. */
-function copyOf(bytes: Buffer): Buffer {
-  const copy = Buffer.allocUnsafeSlow(bytes.length);
-  bytes.copy(copy);
-  return copy;
 }

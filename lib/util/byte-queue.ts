@@ -31,6 +31,13 @@ export function dropView(): void {
   viewCount -= 1;
 }
 
+/** A copy that keeps nothing else alive: one of Node's pool would keep the whole pool, which is up to 64 KiB. */
+export function copyAlone(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
+}
+
 /** A piece of what waits. */
 export interface QueuedBlock {
   readonly bytes: Buffer;
@@ -97,10 +104,12 @@ export class ByteQueue {
   shiftAll(): Buffer {
     this.#close();
     const [first] = this.#blocks;
-    const bytes =
-      first !== undefined && this.#blocks.length === 1 && !first.isView
-        ? first.bytes
-        : Buffer.concat(this.#blocks.map((block) => block.bytes));
+    const isOne = first !== undefined && this.#blocks.length === 1 && !first.isView;
+    const bytes = isOne ? first.bytes : Buffer.allocUnsafeSlow(this.#byteCount);
+    if (!isOne) {
+      let at = 0;
+      for (const block of this.#blocks) at += block.bytes.copy(bytes, at);
+    }
     this.clear();
     return bytes;
   }
@@ -122,7 +131,7 @@ export class ByteQueue {
 
   #newBlock(neededBytes: number): Buffer {
     const size = Math.max(SMALLEST_BLOCK_BYTES, neededBytes, Math.floor(this.#byteCount / BLOCK_SHARE));
-    // Not of Node's pool, which a small piece would keep alive.
+    // Not of Node's pool, as above.
     return Buffer.allocUnsafeSlow(Math.min(size, LARGEST_BLOCK_BYTES));
   }
 
