@@ -84,9 +84,10 @@ export async function localServer(
   t: ExecutionContext,
   handle: (socket: net.Socket) => void,
   address: net.ListenOptions = { host: '127.0.0.1', port: 0 },
+  options: net.ServerOpts = {},
 ): Promise<net.Server & { readonly port: number }> {
   const sockets = new Set<net.Socket>();
-  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+  const server = net.createServer({ allowHalfOpen: true, ...options }, (socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined);
     socket.once('close', () => sockets.delete(socket));

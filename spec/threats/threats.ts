@@ -228,10 +228,7 @@ export const THREATS: readonly Threat[] = [
     id: 'T16',
     specs: [
       ['forward/socket-access.spec.ts', 'a unix socket of an -o has the mode that was asked for'],
-      [
-        'forward/socket-access.spec.ts',
-        'a unix socket of an -o has the user and the group that were asked for',
-      ],
+      ['forward/socket-access.spec.ts', 'a unix socket of an -o has the user and the group that were asked for'],
       ['forward/socket-access.spec.ts', 'at no moment is a socket file more open than was asked for'],
     ],
   },
