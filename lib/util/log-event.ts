@@ -86,11 +86,20 @@ export type Log = (event: LogEvent) => void;
 const MAX_MESSAGE_BYTES = 512;
 const MESSAGE_END_LENGTH = 96;
 
+/** No character takes more bytes in JSON than one that is escaped: `\uXXXX`. */
+const MAX_CHARACTER_BYTES = 6;
+
+type Field = LogEvent['fields'][string];
+
 /**
  * An event with its texts cut, whoever they are from, so that all of its fields together have at most `maxFieldsBytes` as
- * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is.
+ * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is. The longest texts
+ * are cut first: a code behind them stays whole.
  */
 export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
+  const entries = Object.entries(event.fields);
+  const length = entries.reduce((sum, [, value]) => sum + textLength(value), 0);
+  if (isSurelyWithin(length, maxFieldsBytes) && isSurelyWithin(event.message.length, MAX_MESSAGE_BYTES)) return event;
   let roomBytes = maxFieldsBytes;
   const cut = (text: string): string => {
     const kept = cutText(text, roomBytes);
@@ -106,13 +115,24 @@ export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
     }
     return kept;
   };
-  const fields: Record<string, LogEvent['fields'][string]> = {};
-  for (const [key, value] of Object.entries(event.fields)) {
+  // The keys stay in their order.
+  const fields: Record<string, Field> = { ...event.fields };
+  for (const [key, value] of entries.toSorted(([, one], [, other]) => textLength(one) - textLength(other))) {
     if (typeof value === 'string') fields[key] = cut(value);
-    else fields[key] = value !== null && typeof value === 'object' ? cutList(value) : value;
+    else if (value !== null && typeof value === 'object') fields[key] = cutList(value);
   }
   return { ...event, message: cutMessage(event.message), fields };
 }
+
+/** The number of characters of a field's texts, with two for the comma and the quotes of each. */
+function textLength(value: Field): number {
+  if (typeof value === 'string') return value.length + 2;
+  if (value === null || typeof value !== 'object') return 0;
+  return value.reduce((sum, text) => sum + text.length + 2, 0);
+}
+
+/** Whether a text of so many characters has room whatever they are. */
+const isSurelyWithin = (length: number, maxBytes: number): boolean => length * MAX_CHARACTER_BYTES <= maxBytes;
 
 function cutMessage(message: string): string {
   if (jsonBytes(message) <= MAX_MESSAGE_BYTES) return message;

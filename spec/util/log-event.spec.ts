@@ -54,3 +54,13 @@ test('empty texts without end take their place, too', (t) => {
   const { fields } = boundEvent(event('a list', { list: Array<string>(100_000).fill('') }), 4096);
   t.true((fields['list'] as readonly string[]).length <= 1367);
 });
+
+test('a long text is cut before a short one is, wherever they are', (t) => {
+  const { fields } = boundEvent(
+    event('x', { argv: ['a'.repeat(9000)], command: 'b'.repeat(9000), code: 'denied' }),
+    1024,
+  );
+  t.is(fields['code'], 'denied');
+  t.deepEqual(Object.keys(fields), ['argv', 'command', 'code']);
+  t.regex((fields['argv'] as readonly string[]).join(), /^a+…$/);
+});

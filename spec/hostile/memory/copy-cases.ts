@@ -20,14 +20,7 @@ import { encodeRecord, encodeRecordHeader, RecordReader } from '../../../lib/uti
 import { duplexPair } from '../../helpers/duplex-pair.js';
 import { heapBytes } from '../../helpers/heap.js';
 import { type HostileEntry, makeTar, tarRecords } from '../../helpers/hostile-copy.js';
-
-/** One of them. */
-export interface MemoryCase {
-  readonly title: string;
-  /** What is held at most, at any scale, in bytes. */
-  readonly mostBytes: number;
-  readonly hold: (scale: number) => Promise<number>;
-}
+import type { MemoryCase } from './memory-case.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

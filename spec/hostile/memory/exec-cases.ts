@@ -19,16 +19,15 @@ import { duplexPair } from '../../helpers/duplex-pair.js';
 import { eventually } from '../../helpers/eventually.js';
 import { ExecCaller, statOf } from '../../helpers/exec-caller.js';
 import { heapBytes } from '../../helpers/heap.js';
+import type { MemoryCase } from './memory-case.js';
 
 /** One kind of thing. */
-export interface ExecMemoryCase {
-  readonly what: string;
+interface CallCase {
+  readonly title: string;
   /** Has it kept for `calls` calls at once, and gives the bytes that are held by then, at both ends of their streams. */
   readonly hold: (calls: number) => Promise<number>;
   /** Which of them are allowed, in bytes. */
   readonly limitBytes: (calls: number) => number;
-  /** How many show it. */
-  readonly fewCalls: number;
   /** How many there can be: streams, or commands. */
   readonly mostCalls: number;
 }
@@ -37,8 +36,8 @@ export interface ExecMemoryCase {
 const CALL_BYTES = 98_304;
 
 /** More than have room in the budget for START, and all that a channel has, but for the one that comes first. */
-const STREAMS = { fewCalls: 40, mostCalls: 1023 };
-const COMMANDS = { fewCalls: 8, mostCalls: 255 };
+const STREAMS = { mostCalls: 1023 };
+const COMMANDS = { mostCalls: 255 };
 
 /** What all calls together may keep of requests whose commands do not run. */
 const START_BUDGET_BYTES = 16_777_216;
@@ -150,9 +149,9 @@ function holdOutput(calls: number, request: Partial<ExecRequest>): Promise<numbe
   return hold(calls, call, { log, spawnInTerminal });
 }
 
-export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
+const CALL_CASES: readonly CallCase[] = [
   {
-    what: 'START records that are never complete',
+    title: 'START records that are never complete',
     hold: (calls) => {
       const start = longStart().subarray(0, -1);
       return hold(
@@ -164,7 +163,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...STREAMS,
   },
   {
-    what: 'START records of which only the length came',
+    title: 'START records of which only the length came',
     hold: (calls) => {
       const header = encodeRecordHeader(EXEC_KIND.START, MAX_REQUEST_BYTES);
       return hold(
@@ -176,7 +175,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...STREAMS,
   },
   {
-    what: 'signals of a megabyte',
+    title: 'signals of a megabyte',
     hold: (calls) => {
       const signal = encodeRecord(EXEC_KIND.SIGNAL, Buffer.alloc(1_048_576)).subarray(0, -1);
       return hold(
@@ -191,7 +190,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'long arguments of commands that run',
+    title: 'long arguments of commands that run',
     hold: (calls) =>
       hold(
         calls,
@@ -210,7 +209,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'variables of commands that run',
+    title: 'variables of commands that run',
     hold: (calls) =>
       hold(
         calls,
@@ -223,7 +222,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'input in single bytes that nobody takes',
+    title: 'input in single bytes that nobody takes',
     hold: (calls) => {
       const bytes = repeat(encodeRecord(EXEC_KIND.STDIN, 'x'), FRAME_BYTES);
       return hold(
@@ -239,7 +238,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'input in pieces that come with much else',
+    title: 'input in pieces that come with much else',
     hold: (calls) => {
       const input = encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(4096));
       return hold(
@@ -256,7 +255,7 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'signals and sizes for commands that are not there yet',
+    title: 'signals and sizes for commands that are not there yet',
     hold: async (calls) => {
       const gate = deferred();
       const openPipes: OpenPipes = async (count, owner) => {
@@ -278,15 +277,24 @@ export const EXEC_MEMORY_CASES: readonly ExecMemoryCase[] = [
     ...COMMANDS,
   },
   {
-    what: 'output in single bytes that nobody takes',
+    title: 'output in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, {}),
     limitBytes: (calls) => calls * 2 * CALL_BYTES,
     ...COMMANDS,
   },
   {
-    what: 'output of terminals in single bytes that nobody takes',
+    title: 'output of terminals in single bytes that nobody takes',
     hold: (calls) => holdOutput(calls, { terminal: { columns: 80, rows: 25, term: 'dumb' } }),
     limitBytes: (calls) => calls * 2 * CALL_BYTES,
     ...COMMANDS,
   },
 ];
+
+export const EXEC_CASES: readonly MemoryCase[] = CALL_CASES.map((call) => {
+  const calls = (scale: number): number => Math.ceil(scale * call.mostCalls);
+  return {
+    title: call.title,
+    hold: (scale) => call.hold(calls(scale)),
+    mostBytes: (scale) => call.limitBytes(calls(scale)),
+  };
+});

@@ -1,13 +1,5 @@
-/** The memory of the side that runs commands, whatever its callers have it keep: on a small scale. */
-import test from 'ava';
-import { EXEC_MEMORY_CASES } from './exec-cases.js';
+/** The memory of the side that runs commands, whatever some callers have it keep; of as many as there may be by the long specs. */
+import { EXEC_CASES } from './exec-cases.js';
+import { testMemory } from './memory-case.js';
 
-for (const { what, hold, limitBytes, fewCalls } of EXEC_MEMORY_CASES) {
-  // One after the other: it is the memory of the whole process.
-  test.serial(`the runner keeps little of ${what}`, async (t) => {
-    const [heldBytes, limit] = [await hold(fewCalls), limitBytes(fewCalls)];
-    const figures = `${Math.round(heldBytes / 1024)} KiB for ${fewCalls} calls, ${Math.round(limit / 1024)} are allowed`;
-    t.log(figures);
-    t.true(heldBytes < limit, figures);
-  });
-}
+testMemory('exec', EXEC_CASES, 0.04);

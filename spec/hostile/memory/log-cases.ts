@@ -15,20 +15,12 @@ import type { Session } from '../../../lib/session/session.js';
 import { LOG_EVENTS, type LogEvent } from '../../../lib/util/log-event.js';
 import { heapBytes } from '../../helpers/heap.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
-
-/** One of them. */
-export interface LogMemoryCase {
-  readonly title: string;
-  /** What is held at most, at any scale, in bytes. */
-  readonly mostBytes: number;
-  /** How many bytes this process holds more, behind a garbage collection. */
-  readonly hold: (scale: number) => Promise<number>;
-}
+import type { MemoryCase } from './memory-case.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-export const LOG_MEMORY_CASES: readonly LogMemoryCase[] = [
+export const LOG_CASES: readonly MemoryCase[] = [
   {
     title: 'the last events, with lists of the shortest texts',
     mostBytes: 24 * MIB,

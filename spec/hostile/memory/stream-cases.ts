@@ -1,12 +1,12 @@
 /** The most of the smallest pieces: everything of a peer that the process keeps, at the greatest cost for a byte of it. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { Credits, dribble, openAll } from '../helpers/credits.js';
-import type { HostileCase } from './case.js';
+import { FRAME_TYPE } from '../../../lib/codec/frame-type.js';
+import { Credits, dribble, openAll } from '../../helpers/credits.js';
+import type { HostileCase } from '../case.js';
 
 const { RESET } = FRAME_TYPE;
 
 /** How many streams there are, and what each of them is sent. */
-export interface MemoryScale {
+export interface StreamScale {
   readonly streams: number;
   readonly bytesPerStream: number;
 }
@@ -21,7 +21,7 @@ const STREAM_BYTES = 32_768;
 const REASON = { code: 'cancelled', message: '' };
 
 /** DATA in frames of `frameBytes` on many streams to a service that takes nothing of it. */
-function tinyFrames(service: string, why: string, frameBytes: number, scale: MemoryScale): HostileCase {
+function tinyFrames(service: string, why: string, frameBytes: number, scale: StreamScale): HostileCase {
   const { streams, bytesPerStream } = scale;
   return {
     what: `${streams} streams DATA in frames of ${frameBytes} bytes, ${bytesPerStream} bytes each, for ${why}`,
@@ -40,7 +40,7 @@ function tinyFrames(service: string, why: string, frameBytes: number, scale: Mem
 }
 
 /** The cases at a scale. The services are those of `target-process.ts`. */
-export function memoryCases(scale: MemoryScale): readonly HostileCase[] {
+export function streamCases(scale: StreamScale): readonly HostileCase[] {
   // Each is a process, or two, of the machine.
   const fewer = { ...scale, streams: Math.min(scale.streams, 100) };
   return [

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { measureEcho, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { peakBytes, resetPeak } from '../helpers/process-memory.js';
-import { memoryCases } from '../hostile/memory-cases.js';
+import { streamCases } from '../hostile/memory/stream-cases.js';
 import { runTable } from '../hostile/run-table.js';
 
 const LASTS_MS = 60_000;
@@ -30,7 +30,7 @@ test.serial('for a minute a guest fills all its streams byte by byte: the proces
   );
 });
 
-const cases = memoryCases({ streams: 1000, bytesPerStream: 65_536 });
+const cases = streamCases({ streams: 1000, bytesPerStream: 65_536 });
 
 // Each has a process of its own: what a stuck file brought before stays.
 runTable(cases, cases.length);

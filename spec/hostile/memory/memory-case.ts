@@ -1,0 +1,26 @@
+/** What a side keeps of one kind of thing, of which its peer sends as many as it may. */
+import test from 'ava';
+
+export interface MemoryCase {
+  /** The kind of thing. */
+  readonly title: string;
+  /** Has it kept, and gives the bytes that are held by then. `scale` is the part that is sent of the largest number: above 0, and 1 at most. */
+  readonly hold: (scale: number) => Promise<number>;
+  /** How many bytes are allowed, at any scale or at the given one. */
+  readonly mostBytes: number | ((scale: number) => number);
+}
+
+/** Defines a test for each case. One runs after the other: what is measured is the memory of the whole process. */
+export function testMemory(of: string, cases: readonly MemoryCase[], scale: number): void {
+  for (const { title, hold, mostBytes } of cases) {
+    test.serial(`${of}: ${title}`, async (t) => {
+      const heldBytes = await hold(scale);
+      const most = typeof mostBytes === 'number' ? mostBytes : mostBytes(scale);
+      const figures = `${mebi(heldBytes)} are held, ${mebi(most)} are allowed`;
+      t.log(figures);
+      t.true(heldBytes <= most, figures);
+    });
+  }
+}
+
+const mebi = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(2)} MiB`;
