@@ -100,7 +100,6 @@ interface Flow extends Pick<LogEvent, 'event' | 'level'> {
   leftOutSinceMs: number;
   toldAtMs: number;
   tellAfterMs: number;
-  cancelTelling: CancelTimer | null;
 }
 
 /**
@@ -115,6 +114,8 @@ export class LogLimit {
   readonly #shared = new Map<LogRate, TokenBucket>();
   /** By level and name: as many as there are events. */
   readonly #flows = new Map<string, Flow>();
+  /** One timer for all of them. */
+  #cancelTelling: CancelTimer | null = null;
 
   constructor(log: Log, clock: Clock, partOf: PartOf = logPart, bytesOf: LineBytes = jsonLineBytes) {
     this.#log = log;
@@ -134,13 +135,13 @@ export class LogLimit {
       this.#log(event);
       return;
     }
-    if (flow.cancelTelling === null) this.#tellLater(flow, nowMs);
     flow.leftOutCount += 1;
+    if (flow.leftOutCount === 1) this.#tellLater(flow, nowMs);
   }
 
   /** Says now what was left out and not told yet. */
   stop(): void {
-    for (const flow of this.#flows.values()) if (flow.cancelTelling !== null) this.#tell(flow);
+    this.#tellDue(Number.POSITIVE_INFINITY);
   }
 
   /** The more an event has taken of late, the more it has to leave for others, so that no flood takes all that is shared. */
@@ -156,7 +157,7 @@ export class LogLimit {
     const { rate, shared } = this.#partOf(cause);
     const flow = {
       ...{ event, level, bucket: this.#bucketOf(rate), shared: shared === null ? null : this.#sharedOf(shared) },
-      ...{ leftOutCount: 0, leftOutSinceMs: 0, toldAtMs: 0, tellAfterMs: 0, cancelTelling: null },
+      ...{ leftOutCount: 0, leftOutSinceMs: 0, toldAtMs: Number.NEGATIVE_INFINITY, tellAfterMs: 0 },
     };
     this.#flows.set(key, flow);
     return flow;
@@ -167,13 +168,30 @@ export class LogLimit {
     const hasPaused = nowMs - flow.toldAtMs > flow.tellAfterMs;
     flow.tellAfterMs = hasPaused ? TELL_AFTER_MS.first : Math.min(2 * flow.tellAfterMs, TELL_AFTER_MS.most);
     flow.leftOutSinceMs = nowMs;
-    flow.cancelTelling = this.#clock.schedule(flow.tellAfterMs, () => this.#tell(flow));
+    this.#schedule();
+  }
+
+  /** The timer ends when the first of those that left something out is to say so. */
+  #schedule(): void {
+    this.#cancelTelling?.();
+    this.#cancelTelling = null;
+    const nextMs = Math.min(...this.#leavingOut().map(dueMs));
+    if (nextMs === Number.POSITIVE_INFINITY) return;
+    const delayMs = Math.max(0, nextMs - this.#clock.now());
+    this.#cancelTelling = this.#clock.schedule(delayMs, () => this.#tellDue(this.#clock.now()));
+  }
+
+  #leavingOut(): Flow[] {
+    return [...this.#flows.values()].filter(({ leftOutCount }) => leftOutCount > 0);
+  }
+
+  #tellDue(untilMs: number): void {
+    for (const flow of this.#leavingOut()) if (dueMs(flow) <= untilMs) this.#tell(flow);
+    this.#schedule();
   }
 
   #tell(flow: Flow): void {
     const { event: kind, level, leftOutCount: count } = flow;
-    flow.cancelTelling?.();
-    flow.cancelTelling = null;
     flow.leftOutCount = 0;
     flow.toldAtMs = this.#clock.now();
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
@@ -192,3 +210,6 @@ export class LogLimit {
     return new TokenBucket(bytesPerSecond, burstBytes, this.#clock.now());
   }
 }
+
+/** When it is to be said what was left out. */
+const dueMs = ({ leftOutSinceMs, tellAfterMs }: Flow): number => leftOutSinceMs + tellAfterMs;

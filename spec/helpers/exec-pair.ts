@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { within } from './eventually.js';
+import { TAKING_CONTROL } from './log-lines.js';
 import { type ProcessPair, processPair } from './process-pair.js';
 import { PROJECT_ROOT } from './project-root.js';
 import { type PipedCommand, runPiped } from './run-piped.js';
@@ -35,6 +36,7 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');
   const pair = await processPair(t, { host: ['--control', socket], guest: args });
+  await pair.host.waitForLine(TAKING_CONTROL);
   const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
   const env = { VPROXY_SOCKET: socket, VPROXY: vproxy, WORK: folder };
   const start = (...words: readonly string[]): PipedCommand => runPiped(t, ['exec', ...words], env);
