@@ -1,22 +1,17 @@
 /** Standard input on its way from the caller to a command, within its credit. */
 import type { Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { ByteQueue } from '../util/byte-queue.js';
 import { STDIN_CREDIT_BYTES } from './messages.js';
 
 /** Credit is given back when so much of it is used. */
 const CREDIT_STEP_BYTES = STDIN_CREDIT_BYTES / 2;
 
-/** Pieces shorter than this are put together while they wait: each on its own would cost more than its bytes. */
-const SHORT_BYTES = 4096;
-const BLOCK_BYTES = 16_384;
-
 /** Takes bytes before there is a command, too. What comes for one that takes nothing any more is dropped. */
 export class StdinFeed {
   readonly #sendCredit: (bytes: number) => void;
   #stdin: Writable | null = null;
-  readonly #waiting: Buffer[] = [];
-  /** What is free of the last one that waits; null where that is not ours to fill. */
-  #free: Buffer | null = null;
+  readonly #waiting = new ByteQueue();
   #creditBytes = STDIN_CREDIT_BYTES;
   #takenBytes = 0;
   #receivedBytes = 0;
@@ -51,7 +46,7 @@ export class StdinFeed {
     this.#receivedBytes += bytes.length;
     if (this.#isDropped) this.#taken(bytes.length);
     else if (this.#stdin !== null && !this.#isWriting) this.#write(bytes);
-    else this.#keep(bytes);
+    else this.#waiting.pushCopy(bytes);
   }
 
   /** No more will come. Throws `protocol-error` the second time. */
@@ -71,36 +66,15 @@ export class StdinFeed {
   /** Nobody takes anything any more. */
   drop(): void {
     this.#isDropped = true;
-    this.#free = null;
-    for (const bytes of this.#waiting.splice(0)) this.#taken(bytes.length);
-  }
-
-  #keep(bytes: Buffer): void {
-    if (bytes.length >= SHORT_BYTES) {
-      // A copy: what it came in may be 32 times as long, and is kept alive by a view.
-      this.#waiting.push(Buffer.from(bytes));
-      this.#free = null;
-      return;
-    }
-    for (let rest = bytes; rest.length > 0; ) {
-      if (this.#free === null || this.#free.length === 0) {
-        this.#free = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-        this.#waiting.push(this.#free.subarray(0, 0));
-      }
-      const count = rest.copy(this.#free);
-      const last = this.#waiting[this.#waiting.length - 1] as Buffer;
-      this.#waiting[this.#waiting.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + count);
-      this.#free = this.#free.subarray(count);
-      rest = rest.subarray(count);
-    }
+    const bytes = this.#waiting.byteCount;
+    this.#waiting.clear();
+    this.#taken(bytes);
   }
 
   #next(): void {
     if (this.#stdin === null || this.#isWriting || this.#isDropped) return;
-    const bytes = this.#waiting.shift();
-    // A block that is written is not filled any more.
-    if (this.#waiting.length === 0) this.#free = null;
-    if (bytes !== undefined) this.#write(bytes);
+    const block = this.#waiting.shift();
+    if (block !== null) this.#write(block.bytes);
     else if (this.#isEnded) this.#stdin.end();
   }
 
