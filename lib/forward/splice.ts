@@ -119,12 +119,12 @@ export class Splice implements StreamSink {
   }
 
   #handleClose(): void {
-    this.#isSocketClosed = true;
     this.#unread?.stop();
-    const stream = this.#stream;
     const isOrderly = this.#hasEnded && this.#socket?.writableFinished === true;
     // What was read may still wait for the channel: an orderly end lets it go out.
-    if (!isOrderly) stream?.reset('local-error', 'the local socket was closed');
+    if (!isOrderly) this.#stream?.reset('local-error', 'the local socket was closed');
+    // Only now, so that the end of the stream which this brings about is not the end of both.
+    this.#isSocketClosed = true;
     this.#finishIfDone();
   }
 
