@@ -74,7 +74,7 @@ export async function applyChannels(wanted: readonly ChannelOptions[], holder: C
 class Preparation {
   readonly #plan: Plan;
   readonly #folders: (() => void)[] = [];
-  readonly #paused: ForwardChange[] = [];
+  readonly #resumptions: (() => Promise<VproxyError | null>)[] = [];
   readonly #begun: (() => Promise<void>)[] = [];
 
   constructor(plan: Plan) {
@@ -85,7 +85,11 @@ class Preparation {
     const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
     for (const options of wanted) this.#folders.push(holder.makeFolders(options));
     for (const change of removedForwards) this.#pause(change);
-    for (const channel of goingChannels) for (const entry of channel.forwards.active) this.#pause({ channel, entry });
+    for (const channel of goingChannels) {
+      for (const entry of channel.forwards.active) this.#pause({ channel, entry });
+      this.#resumptions.push(() => channel.resumeStorage());
+      channel.pauseStorage();
+    }
     for (const { channel, entry } of addedForwards) {
       await channel.forwards.start(entry);
       this.#begun.push(() => channel.forwards.remove(entry, false));
@@ -101,17 +105,17 @@ class Preparation {
     }
   }
 
-  #pause(change: ForwardChange): void {
-    this.#paused.push(change);
-    change.channel.forwards.pause(change.entry);
+  #pause({ channel, entry }: ForwardChange): void {
+    this.#resumptions.push(() => channel.forwards.resume(entry));
+    channel.forwards.pause(entry);
   }
 
-  /** Resolved with why forwards that were paused do not listen again; they try on. Never rejects. */
+  /** Resolved with why some of what was paused does not listen again; it tries on. Never rejects. */
   async rollBack(): Promise<VproxyError[]> {
     // One that does not end in order must not keep the others from it.
     await Promise.allSettled(this.#begun.map((undo) => undo()));
     for (const undo of this.#folders) undo();
-    const failures = await Promise.all(this.#paused.map(({ channel, entry }) => channel.forwards.resume(entry)));
+    const failures = await Promise.all(this.#resumptions.map((resume) => resume()));
     return failures.filter((failure) => failure !== null);
   }
 }
@@ -125,7 +129,7 @@ function describeRollback(cause: unknown, [first, ...others]: readonly VproxyErr
   if (first === undefined) return cause;
   const { code, message } = toVproxyError(cause);
   const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
-  const text = `${message}; a forward does not listen again, and tries on: ${first.message}${more}`;
+  const text = `${message}; what listened before does not listen again, and tries on: ${first.message}${more}`;
   return new VproxyError(code, text, { cause });
 }
 

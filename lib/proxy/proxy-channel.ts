@@ -185,6 +185,16 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     if (this.#stopping.signal.aborted) await this.stop();
   }
 
+  /** Takes no new calls at its storage socket, until `resumeStorage`. */
+  pauseStorage(): void {
+    this.#storage?.pause();
+  }
+
+  /** Resolved with null, or with why its storage socket cannot be listened on again; then it tries on. Never rejects. */
+  async resumeStorage(): Promise<VproxyError | null> {
+    return (await this.#storage?.resume()) ?? null;
+  }
+
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
   async open(): Promise<void> {
     await this.#supervisor.start();

@@ -1,5 +1,5 @@
 /** The storage broker as a part of a proxy: when it runs, and how it meets the peer (docs/storage.md). */
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import type { ServiceRegistry } from '../forward/service-registry.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { MuxStream } from '../session/mux-stream.js';
@@ -25,6 +25,9 @@ export interface StorageOptions {
   /** `$XDG_RUNTIME_DIR`, for the default path. */
   readonly runtimeDirectory?: string | null;
 }
+
+/** Where a socket cannot be listened on again, it is tried once more after so long. */
+const RESUME_MS = 1000;
 
 export interface StorageServiceOptions {
   readonly storage: StorageOptions;
@@ -75,6 +78,22 @@ export class StorageService {
     } else {
       const message = `no storage calls are served: ${outcome.warning.message}`;
       log({ level: 'warn', event: 'storage-off', message, fields: { code: outcome.warning.code } });
+    }
+  }
+
+  /** Takes no new calls, until `resume`. Those that are under way go on. */
+  pause(): void {
+    this.#broker.pause();
+  }
+
+  /** Resolved with null, or with why the socket cannot be listened on again; then it tries on. Never rejects. */
+  async resume(): Promise<VproxyError | null> {
+    try {
+      await this.#broker.resume();
+      return null;
+    } catch (error) {
+      this.#options.clock.schedule(RESUME_MS, () => void this.resume());
+      return toVproxyError(error);
     }
   }
 

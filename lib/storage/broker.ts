@@ -52,7 +52,9 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   readonly #clock: Clock;
   readonly #budget: ByteBudget;
   readonly #pool: EmulatorPool;
-  readonly #servers = new Set<Server>();
+  /** By path. */
+  readonly #servers = new Map<string, Server>();
+  readonly #pausedPaths = new Set<string>();
   readonly #wrappers = new Map<WrapperCall, Duplex>();
   readonly #calls = new Map<WrapperCall, PendingCall>();
   #waiting = new Set<PendingCall>();
@@ -98,7 +100,26 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     await listenAt(server, { path });
     // A failed accept ends nothing.
     server.on('error', () => undefined);
-    this.#servers.add(server);
+    if (this.#isClosed) server.close();
+    else this.#servers.set(path, server);
+  }
+
+  /** Stops listening, until `resume`. Calls that are under way go on. */
+  pause(): void {
+    for (const [path, server] of this.#servers) {
+      server.close();
+      this.#pausedPaths.add(path);
+    }
+    this.#servers.clear();
+  }
+
+  /** Listens again where it did before `pause`, unless it is closed. Rejects as `listen` does, and can be called again then. */
+  async resume(): Promise<void> {
+    for (const path of this.#pausedPaths) {
+      if (this.#isClosed) return;
+      await this.listen(path);
+      this.#pausedPaths.delete(path);
+    }
   }
 
   /** Serves one wrapper on a stream, which the broker owns from here on. */
@@ -129,7 +150,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   /** Stops listening, fails all calls with `storage-unavailable`, and resets the streams of all emulators. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    const closed = [...this.#servers].map((server) => new Promise((resolve) => server.close(resolve)));
+    const closed = [...this.#servers.values()].map((server) => new Promise((resolve) => server.close(resolve)));
     for (const call of [...this.#waiting]) this.#fail(call, ending());
     this.#pool.close();
     // Short answers are in the system's hands now; a wrapper that does not fetch its answer must not hold up the end.

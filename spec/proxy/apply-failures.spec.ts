@@ -45,13 +45,14 @@ async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<S
     template: [{ direction: 'outgoing', text: `echo:unix:${path}` }] as const,
   });
   const channel = (label: string, name: string) => ({ label, address: `unix-connect:${at(name)}` });
+  const storage = { socketPath: at('storage') };
   const host = new Proxy({
     agent: 'vproxy test',
     clock,
     channels: [
       { ...channel('kept-1', 'a'), forwards: out(at('kept'), at('old-1')) },
       { ...channel('kept-2', 'd'), forwards: out(at('old-4')) },
-      { ...channel('replaced', 'b'), forwards: out(at('old-2')) },
+      { ...channel('replaced', 'b'), forwards: out(at('old-2')), storage },
       { ...channel('removed', 'c'), forwards: out(at('old-3')) },
       group(at('{channel}')),
     ],
@@ -62,7 +63,7 @@ async function setUp(t: ExecutionContext, clock: Clock = systemClock): Promise<S
   const set: ChannelOptions[] = [
     { ...channel('kept-1', 'a'), forwards: out(at('kept'), at('new-1'), at('new-2')), exec: { commands: [] } },
     { ...channel('kept-2', 'd'), exec: { commands: [] } },
-    { ...channel('replaced', 'b'), name: 'another', forwards: out(at('new-3')) },
+    { ...channel('replaced', 'b'), name: 'another', forwards: out(at('new-3')), storage },
     { ...channel('added', 'nobody'), forwards: out(at('new-4')), storage: { socketPath: at('new-storage') } },
     { label: 'listening', address: `unix-listen:${at('new-channel')}` },
     group(at('new-{channel}/echo')),
@@ -82,6 +83,13 @@ async function echoes(t: ExecutionContext, path: string): Promise<boolean> {
   const socket = localSocket(t, { path });
   socket.end('x');
   return (await readToEnd(socket)).toString() === 'x';
+}
+
+/** What the broker that listens at a path says of a request that is none. */
+async function storageAnswer(t: ExecutionContext, path: string): Promise<string> {
+  const socket = localSocket(t, { path });
+  socket.end('x\n');
+  return (await readToEnd(socket)).toString();
 }
 
 /** Whether nobody listens at a path. */
@@ -177,10 +185,11 @@ for (const [what, { code, cause }] of Object.entries(FAILURES)) {
 
     t.deepEqual({ forwards: host.listForwards(), options: host.options, services: host.listServices() }, before);
     for (const name of OLD) t.true(await echoes(t, at(name)), name);
+    t.regex(await storageAnswer(t, at('storage')), /storage-bad-request/);
     for (const name of free) t.true(await isFree(at(name)), name);
     t.false(existsSync(at('new-vm5')), 'no folder is left');
     await host.stop();
-    for (const name of [...OLD, ...free]) t.true(await isFree(at(name)), `${name} after the stop`);
+    for (const name of [...OLD, ...free, 'storage']) t.true(await isFree(at(name)), `${name} after the stop`);
   });
 }
 
@@ -194,8 +203,9 @@ test('without a failure the same set is had, and nothing of it outlives the stop
   for (const name of NEW) t.false(await isFree(at(name)), name);
   t.true(await echoes(t, at('kept')));
   t.true(await echoes(t, at('new-vm5/echo')));
+  t.regex(await storageAnswer(t, at('storage')), /storage-bad-request/, 'of the channel that was begun again');
   await host.stop();
-  for (const name of [...OLD, ...NEW]) t.true(await isFree(at(name)), `${name} after the stop`);
+  for (const name of [...OLD, ...NEW, 'storage']) t.true(await isFree(at(name)), `${name} after the stop`);
 });
 
 test('the label of a group that goes is free for a channel of the same set, and the other way round', async (t) => {
@@ -223,7 +233,7 @@ test('a forward that cannot listen again is told and tried on, and keeps no othe
   const setup = await setUp(t, clock);
   const { host, at } = setup;
   const { message, intruder } = await displaceFirst(t, setup);
-  t.regex(message, /new-channel.*; a forward does not listen again, and tries on: .*old-1.*is taken/);
+  t.regex(message, /new-channel.*; what listened before does not listen again, and tries on: .*old-1.*is taken/);
   for (const name of OLD.filter((other) => other !== 'old-1')) t.true(await echoes(t, at(name)), name);
   t.is((await readToEnd(localSocket(t, { path: at('old-1') }))).toString(), 'intruder');
   intruder.close();
@@ -275,6 +285,7 @@ test('a proxy that is stopped while a set is applied listens nowhere afterwards'
     stopped ??= host.stop();
     await stopped;
     t.true(['applied', 'shutdown'].includes(outcome), outcome);
-    for (const name of [...OLD, ...NEW]) t.true(await isFree(at(name)), `${name} after a stop at step ${step}`);
+    for (const name of [...OLD, ...NEW, 'storage'])
+      t.true(await isFree(at(name)), `${name} after a stop at step ${step}`);
   }
 });
