@@ -13,9 +13,18 @@ export interface FakeMachine extends Partial<MachineOptions> {
   readonly links?: Readonly<Record<string, string>>;
 }
 
+/** What a busy machine may take to list its processes and sockets; specs in which something hangs say less. */
+const UNHURRIED_MS = 30_000;
+
 /** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
 export function fakeMachine(t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}): Machine {
-  return new Machine({ ...fakeRoot(t, files, links), logs: [], controlFolder: null, ...options });
+  return new Machine({
+    ...fakeRoot(t, files, links),
+    logs: [],
+    controlFolder: null,
+    timeoutMs: UNHURRIED_MS,
+    ...options,
+  });
 }
 
 /** The same, with /proc as a folder as well. */
@@ -24,7 +33,8 @@ export function fakeMachineWithProc(
   { files = {}, links = {}, ...options }: FakeMachine = {},
 ): Machine {
   const root = fakeRoot(t, files, links);
-  return new Machine({ ...root, proc: join(root.dev, '../proc'), logs: [], controlFolder: null, ...options });
+  const proc = join(root.dev, '../proc');
+  return new Machine({ ...root, proc, logs: [], controlFolder: null, timeoutMs: UNHURRIED_MS, ...options });
 }
 
 function fakeRoot(

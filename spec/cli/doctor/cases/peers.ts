@@ -89,7 +89,7 @@ export const PEER_CASES: readonly FindingCase[] = [
     async find(t) {
       const path = join(temporaryFolder(t), 's');
       await localServer(t, () => undefined, { path });
-      return askSocket(t, path);
+      return askSocket(t, path, { timeoutMs: 500 });
     },
   },
   {
