@@ -107,7 +107,8 @@ export const DOMAIN_CASES: readonly FindingCase[] = [
     find(t) {
       const virsh = fakeVirsh(t);
       virsh.become('exec sleep 60');
-      return look(t, virsh.path);
+      const machine = fakeMachine(t, { virsh: virsh.path, timeoutMs: 2000 });
+      return checkLibvirt(machine, { domain: 'vm1', port: null, uri: null, ownPid: null });
     },
   },
   {
