@@ -77,6 +77,8 @@ for (const [how, loadCalls] of [
 
   test(`job control works in an interactive shell: ${how}`, async (t) => {
     const { type, shows, ended } = await startInTerminal(t, ['sh', '-i'], { loadCalls });
+    // What is typed before it would be echoed before it.
+    await shows(/[$#] $/);
     // It is in the foreground once it says something itself.
     type("sh -c 'echo $((40+2)); exec sleep 60'\n");
     await shows(/^42\r$/m);
