@@ -3,7 +3,20 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 /** The layers from left to right: each may import itself, those before it, `errors` and `util`. */
-const LAYERS = ['codec', 'session', 'channel', 'forward', 'storage', 'exec', 'copy', 'proxy', 'config', 'control'];
+const LAYERS = [
+  'codec',
+  'session',
+  'system',
+  'link',
+  'channel',
+  'forward',
+  'storage',
+  'exec',
+  'copy',
+  'proxy',
+  'settings',
+  'control',
+];
 
 /** What a layer must not import, as `no-restricted-imports` patterns relative to a file in `lib/LAYER/`. */
 function layerRule(layer, index) {
@@ -51,19 +64,7 @@ export default defineConfig(
       'no-restricted-imports': [
         'error',
         {
-          patterns: [
-            '../*/**',
-            './codec/**',
-            './session/**',
-            './channel/**',
-            './forward/**',
-            './storage/**',
-            './exec/**',
-            './copy/**',
-            './proxy/**',
-            './config/**',
-            './control/**',
-          ],
+          patterns: ['../*/**', ...LAYERS.map((layer) => `./${layer}/**`)],
         },
       ],
     },

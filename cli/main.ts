@@ -1,7 +1,7 @@
 /** The command line as a whole: which part of it runs, and what becomes of a failure. Loads as little as it can. */
 import { writeSync } from 'node:fs';
 import { escapeText } from '../lib/util/escape.js';
-import { findCommand } from './control/command-table.js';
+import { findCommand } from './command/table.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from './exit.js';
 
 /**
@@ -15,14 +15,14 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
     if (command === null) {
       // `vproxy --help | head -1` is no failure.
       process.stdout.on('error', () => process.exit(EXIT_OK));
-      const { runParser } = await import('./parser.js');
+      const { runParser } = await import('./command/parser.js');
       await runParser(args);
     } else {
-      const { runCommand } = await import('./control/run-command.js');
+      const { runCommand } = await import('./command/run-command.js');
       process.exitCode = await runCommand(command);
     }
   } catch (error) {
-    const { Output } = await import('./output.js');
+    const { Output } = await import('./run/output.js');
     new Output().failure(error);
     process.exitCode = exitStatusOf(error);
   }

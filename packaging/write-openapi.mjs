@@ -1,8 +1,8 @@
 // Writes docs/openapi.json from the table of routes, as `npm run build` has compiled it.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { describeRoutes } from '../dist/lib/control/openapi.js';
-import { ROUTES } from '../dist/lib/control/routes.js';
+import { describeRoutes } from '../dist/lib/control/server/openapi.js';
+import { ROUTES } from '../dist/lib/control/routes/table.js';
 
 const path = new URL('../docs/openapi.json', import.meta.url).pathname;
 writeFileSync(path, `${JSON.stringify(describeRoutes(ROUTES), null, 2)}\n`);

@@ -4,7 +4,7 @@
  * `echo` sends back as many as it gets; `hold` answers `ok`.
  */
 import net from 'node:net';
-import { acceptBuffered } from '../../lib/util/buffered-socket.js';
+import { acceptBuffered } from '../../lib/system/sockets.js';
 import { chunkOf, READ_BUFFER } from './chunk.js';
 import { writeBytes } from './rate.js';
 

@@ -1,7 +1,7 @@
 /** One transfer through a forward: what both of its ends send, at their own pace, and what they make of what comes. */
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hiddenReset } from '../../lib/util/hidden-reset.js';
+import { hiddenReset } from '../../lib/system/sockets.js';
 import type { EndResult, Ledger, SideName } from './ledger.js';
 import { PatternCheck, patternBytes } from './pattern.js';
 

@@ -5,9 +5,9 @@
  */
 import net from 'node:net';
 import { Duplex } from 'node:stream';
-import { parseChannel } from '../../lib/channel/address.js';
-import type { Link } from '../../lib/channel/link.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { Proxy } from '../../lib/index.js';
+import type { Link } from '../../lib/link/link.js';
 import { serveLoad } from './serve.js';
 
 const [mode = '', channel = '', port = '0'] = process.argv.slice(2);

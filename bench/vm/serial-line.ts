@@ -1,7 +1,7 @@
 /** A keystroke beside a bulk stream on serial lines, which are simulated: QEMU does not hold its own to their speed. */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { joinBySlowLine } from '../../spec/helpers/slow-line.js';
 import { type Connection, closeAll, connectSocket, whileOpen } from '../load/connection.js';
 import { percentile } from '../load/echo.js';

@@ -1,11 +1,9 @@
 /** `vproxy channel add`: adds a channel. */
 import { resolve } from 'node:path';
-import type { Arguments } from '../control/arguments.js';
-import { describeWait } from '../control/channel-table.js';
-import type { Command } from '../control/command.js';
-import { JSON_OPTION } from '../control/common-options.js';
-import { openControl } from '../control/open-control.js';
-import { print, printJson } from '../control/print.js';
+import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { describeWait } from '../ui/channels.js';
+import { print, printJson } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,10 +1,8 @@
 /** `vproxy channels`: the channels as a table, or one of them in full. */
-import type { Arguments } from '../control/arguments.js';
-import { formatChannel, formatChannels } from '../control/channel-table.js';
-import type { Command } from '../control/command.js';
-import { JSON_OPTION } from '../control/common-options.js';
-import { openControl } from '../control/open-control.js';
-import { outputWidth, print, printJson } from '../control/print.js';
+import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { formatChannel, formatChannels } from '../ui/channels.js';
+import { outputWidth, print, printJson } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

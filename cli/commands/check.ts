@@ -1,11 +1,10 @@
 /** `vproxy check FILE`: whether a configuration file is right, and what vproxy would do with it. */
-import { BadFileError } from '../../lib/config/bad-file-error.js';
+import { BadFileError } from '../../lib/settings/problem.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { checkFile } from '../check-file.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { print } from '../control/print.js';
+import type { Arguments, Command } from '../command/arguments.js';
 import { EXIT_OK } from '../exit.js';
+import { checkFile } from '../run/check-file.js';
+import { print } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

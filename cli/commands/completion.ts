@@ -1,11 +1,10 @@
 /** `vproxy completion`: prints what a shell needs to complete command lines of vproxy, and the names that it then asks for. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments, Command } from '../command/arguments.js';
 import { LIVE_NAMES } from '../completion/value-sort.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { print } from '../control/print.js';
 import { EXIT_OK } from '../exit.js';
+import { print } from '../ui/print.js';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
@@ -51,7 +50,7 @@ async function printNames(args: Arguments, text: string): Promise<void> {
     throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is none of ${LIVE_NAMES.join(', ')}`);
   }
   const [{ openControl }, { liveNames }] = await Promise.all([
-    import('../control/open-control.js'),
+    import('../command/control-client.js'),
     import('../completion/live-names.js'),
   ]);
   setTimeout(() => process.exit(EXIT_OK), ANSWER_MS).unref();

@@ -1,11 +1,12 @@
 /** `vproxy connect`: joins standard input and output to a service. Loads as little as it can: scripts call it often. */
-import { connectService } from '../../lib/control/connect-service.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_OPTION } from '../control/common-options.js';
-import { findSocket, socketChoice } from '../control/find-socket.js';
-import { joinStandardStreams } from '../control/join-standard-streams.js';
-import { splitLabel } from '../control/split-label.js';
+
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import net from 'node:net';
+import type { Duplex, Writable } from 'node:stream';
+import { connectService } from '../../lib/control/client/connect-service.js';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { type Arguments, CHANNEL_OPTION, type Command } from '../command/arguments.js';
+import { findSocket, socketChoice, splitLabel } from '../command/find-process.js';
 
 /** The command. */
 export const command: Command = {
@@ -22,3 +23,55 @@ async function connect(args: Arguments): Promise<void> {
   const path = await findSocket(socketChoice(args.text('socket'), args.text('name')));
   await joinStandardStreams(await connectService(path, service, args.text('channel') ?? label ?? undefined));
 }
+
+// Standard input and output, joined to a stream.
+
+/**
+ * Passes bytes both ways, each as fast as its reader takes them, and each end as the end of that direction; resolved when
+ * both have ended, or when nobody reads the output any more. Rejects with what the stream fails with.
+ */
+async function joinStandardStreams(stream: Duplex): Promise<void> {
+  const input = process.stdin;
+  const output = openOutput();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      stream.once('error', reject).once('close', resolve);
+      input.once('error', (error) => reject(new VproxyError('local-error', `standard input: ${error.message}`)));
+      output.once('error', (error) => {
+        if (systemCode(error) === 'EPIPE') resolve();
+        else reject(new VproxyError('local-error', `standard output: ${error.message}`));
+      });
+      input.pipe(stream);
+      stream.pipe(output, { end: output !== process.stdout });
+    });
+    await written(output);
+  } finally {
+    stream.destroy();
+    // It may have no end of its own.
+    input.destroy();
+  }
+}
+
+/** Resolved when all that was written has gone, or can go nowhere. */
+function written(output: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    if (output.destroyed) resolve();
+    else if (output.writableEnded) output.once('close', resolve);
+    else output.write('', () => resolve());
+  });
+}
+
+/** Standard output such that its end is seen by a reader while this process goes on. */
+function openOutput(): Writable {
+  const stat = fstatSync(OUTPUT_FD);
+  if (!stat.isFIFO() && !stat.isSocket()) return process.stdout;
+  const output = new net.Socket({ fd: OUTPUT_FD, readable: false, writable: true });
+  // libuv never closes this descriptor. Another file must not get its number.
+  output.once('close', () => {
+    closeSync(OUTPUT_FD);
+    openSync('/dev/null', 'r+');
+  });
+  return output;
+}
+
+const OUTPUT_FD = 1;

@@ -1,10 +1,9 @@
 /** `vproxy doctor`: what usually goes wrong, looked for. */
-import type { Arguments } from '../control/arguments.js';
-import type { Command, CommandOptions } from '../control/command.js';
-import { outputWidth, print, printJson } from '../control/print.js';
+import type { Arguments, Command, CommandOptions } from '../command/arguments.js';
+import { normalizeArguments } from '../command/parser.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
-import { normalizeArguments } from '../raw-arguments.js';
+import { outputWidth, print, printJson } from '../ui/print.js';
 
 const OPTIONS: CommandOptions = {
   channel: {

@@ -1,11 +1,9 @@
 /** `vproxy drain`: lets the process end when its streams have. */
-import type { ControlClient } from '../../lib/control/client.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { openControl } from '../control/open-control.js';
-import { showProgress } from '../control/progress.js';
-import { formatCount } from '../control/units.js';
-import { watchForEnd } from '../control/watch-for-end.js';
+import type { ControlClient } from '../../lib/control/client/client.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { openControl, watchForEnd } from '../command/control-client.js';
+import { formatCount } from '../ui/print.js';
+import { showProgress } from '../ui/progress.js';
 
 /** The command. */
 export const command: Command = {

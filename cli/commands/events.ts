@@ -1,12 +1,10 @@
 /** `vproxy events`: what happens, one line an event. */
-import type { ControlEvent } from '../../lib/control/event-ring.js';
-import { formatJson } from '../../lib/util/json-line.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
-import { openControl } from '../control/open-control.js';
-import { print } from '../control/print.js';
-import { formatTextLine } from '../log-format.js';
+import type { ControlEvent } from '../../lib/control/server/events.js';
+import { formatJson } from '../../lib/util/escape.js';
+import { type Arguments, CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { formatTextLine } from '../run/output.js';
+import { print } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,13 +1,11 @@
 /** `vproxy forward add`: adds a forward. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_OPTION, JSON_OPTION } from '../control/common-options.js';
-import { describeForward } from '../control/describe-forward.js';
-import { openControl } from '../control/open-control.js';
-import { print, printJson } from '../control/print.js';
-import { splitLabel } from '../control/split-label.js';
+import { type Arguments, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { splitLabel } from '../command/find-process.js';
+import { describeForward } from '../ui/channels.js';
+import { print, printJson } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

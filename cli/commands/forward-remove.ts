@@ -1,16 +1,14 @@
 /** `vproxy forward remove`: removes a forward. */
-import type { ControlClient } from '../../lib/control/client.js';
+import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/proxy/status.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_FILTER } from '../control/common-options.js';
-import { describeForward } from '../control/describe-forward.js';
-import { openControl } from '../control/open-control.js';
-import { showProgress } from '../control/progress.js';
-import { splitLabel } from '../control/split-label.js';
-import { formatCount } from '../control/units.js';
+import { type Arguments, CHANNEL_FILTER, type Command } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { splitLabel } from '../command/find-process.js';
+import { describeForward } from '../ui/channels.js';
+import { formatCount } from '../ui/print.js';
+import { showProgress } from '../ui/progress.js';
 
 /** The command. */
 export const command: Command = {

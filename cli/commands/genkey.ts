@@ -2,12 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../../lib/errors.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
-import { describeError } from '../../lib/util/describe-error.js';
-import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { print } from '../control/print.js';
+import { SecretKey } from '../../lib/session/auth.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { print } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,14 +1,10 @@
 /** `vproxy libvirt-xml`: a port as libvirt's domains have it. */
 
 import { VproxyError } from '../../lib/errors.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { formatChannelXml } from '../hypervisor/channel-xml.js';
-import { formatCommandlineXml } from '../hypervisor/commandline-xml.js';
-import { PORT_OPTIONS, parsePort } from '../hypervisor/port-options.js';
-import { printPort } from '../hypervisor/print-port.js';
-import { describeQemuPort } from '../hypervisor/qemu-arguments.js';
-import { askQemuVersion, parseQemuVersion } from '../hypervisor/qemu-version.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { formatChannelXml, formatCommandlineXml } from '../hypervisor/libvirt-xml.js';
+import { PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
+import { askQemuVersion, describeQemuPort, parseQemuVersion } from '../hypervisor/qemu.js';
 
 /** The command. */
 export const command: Command = {

@@ -2,11 +2,9 @@
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { LogLevel } from '../../lib/util/log-event.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { JSON_OPTION } from '../control/common-options.js';
-import { openControl } from '../control/open-control.js';
-import { print, printJson } from '../control/print.js';
+import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { print, printJson } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,11 +1,10 @@
 /** `vproxy pipe-create`: makes the FIFOs of QEMU's pipe chardev. */
-import { createFifos, type FifoOptions } from '../../lib/channel/create-fifos.js';
+import { createFifos, type FifoOptions } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { print } from '../control/print.js';
+import type { Arguments, Command } from '../command/arguments.js';
 import { formatFifoLine } from '../tmpfiles-line.js';
+import { print } from '../ui/print.js';
 
 const DEFAULT_MODE = '0660';
 

@@ -1,14 +1,9 @@
 /** `vproxy qemu-args`: a port as QEMU's arguments. */
 import { VproxyError } from '../../lib/errors.js';
-import { escapeText } from '../../lib/util/escape.js';
-import { formatJson } from '../../lib/util/json-line.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { isDialed } from '../hypervisor/hypervisor-port.js';
-import { PORT_OPTIONS, parsePort } from '../hypervisor/port-options.js';
-import { printPort } from '../hypervisor/print-port.js';
-import { describeQemuPort, formatQemuArguments } from '../hypervisor/qemu-arguments.js';
-import { askQemuVersion, parseQemuVersion } from '../hypervisor/qemu-version.js';
+import { escapeText, formatJson } from '../../lib/util/escape.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { isDialed, PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
+import { askQemuVersion, describeQemuPort, formatQemuArguments, parseQemuVersion } from '../hypervisor/qemu.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,23 +1,21 @@
 /** `vproxy -c CHANNEL …`: runs one side of channels until it is told to stop. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
-import { BadFileError } from '../../lib/config/bad-file-error.js';
-import type { Configuration } from '../../lib/config/configuration.js';
-import { ControlServer } from '../../lib/control/control-server.js';
+import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
+import { BadFileError } from '../../lib/settings/problem.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
-import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from '../control-socket.js';
-import { openDebugLog } from '../debug-log.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
-import { loadConfiguration } from '../load-configuration.js';
-import { warnOfOpenPort } from '../open-port-warning.js';
-import { RUN_OPTIONS } from '../options.js';
-import { Output } from '../output.js';
 import { describeAgent } from '../package-info.js';
-import { parseRunFlags, type RawArguments, type RunFlags } from '../run-options.js';
-import { RunningProcess, withRuntimeDirectory } from '../running-process.js';
-import { takeServiceEnvironment } from '../service/service-environment.js';
+import { loadConfiguration } from '../run/check-file.js';
+import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from '../run/control-socket.js';
+import { RUN_OPTIONS } from '../run/options.js';
+import { Output, openDebugLog } from '../run/output.js';
+import { parseRunFlags, type RawArguments, type RunFlags } from '../run/run-options.js';
+import { RunningProcess, warnOfOpenPort, withRuntimeDirectory } from '../run/running-process.js';
+import { takeServiceEnvironment } from '../service/notifier.js';
 import { boundYoungGeneration } from '../young-generation.js';
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
@@ -53,7 +51,7 @@ async function run(flags: RunFlags): Promise<number> {
     return exitStatusOf(error);
   }
   if (flags.isPrinted) {
-    const { formatConfiguration } = await import('../../lib/config/format-configuration.js');
+    const { formatConfiguration } = await import('../../lib/settings/describe.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
   return runProxy(configuration, flags.file === null ? null : load);
@@ -89,7 +87,7 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
   try {
     if (socket !== null) await requireUnclaimed(socket);
     if (configuration.audit !== undefined) {
-      const { openAuditLog } = await import('../open-audit-log.js');
+      const { openAuditLog } = await import('../run/output.js');
       audit = openAuditLog(configuration.audit, (event) => running.log(event));
     }
   } catch (error) {

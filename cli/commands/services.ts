@@ -1,8 +1,7 @@
 /** `vproxy services`: what is offered, here and by the peers. */
 import type { ServiceStatus } from '../../lib/proxy/status.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
-import { type ListView, showList } from '../control/show-list.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { type ListView, showList } from '../ui/show-list.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,5 +1,5 @@
 /** `vproxy shell`, for the help: cli/vproxy.ts runs it without loading this. */
-import type { Command } from '../control/command.js';
+import type { Command } from '../command/arguments.js';
 import { SHELL_OPTIONS } from '../exec/exec-options.js';
 import { runExec } from '../exec/run-exec.js';
 

@@ -1,8 +1,6 @@
 /** `vproxy stop`: lets the process end. */
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { openControl } from '../control/open-control.js';
-import { watchForEnd } from '../control/watch-for-end.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { openControl, watchForEnd } from '../command/control-client.js';
 
 /** The command. */
 export const command: Command = {

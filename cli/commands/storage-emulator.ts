@@ -3,11 +3,10 @@ import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { createStorageEmulator } from '../../lib/storage/emulator.js';
 import { formatStorageAddress } from '../../lib/storage/listen.js';
 import { readReplies } from '../../lib/storage/replies.js';
+import type { ListenAddress } from '../../lib/system/listen.js';
+import { parseHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { parseHostPort } from '../../lib/util/host-port.js';
-import type { ListenAddress } from '../../lib/util/listen.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
+import type { Arguments, Command } from '../command/arguments.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
 

@@ -1,8 +1,8 @@
 /** `vproxy storage link`: puts the storage wrapper in the place of a vendor's utility. */
 import { escapeText } from '../../lib/util/escape.js';
-import type { Command } from '../control/command.js';
-import { print } from '../control/print.js';
+import type { Command } from '../command/arguments.js';
 import { findWrapper, linkWrapper, utilityPath } from '../storage-link.js';
+import { print } from '../ui/print.js';
 
 /** Where vendors install theirs. */
 export const DEFAULT_FOLDER = '/usr/sbin';

@@ -1,9 +1,8 @@
 /** `vproxy stream close`: resets a stream. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { openControl } from '../control/open-control.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,9 +1,8 @@
 /** `vproxy streams`: the streams as a table. */
-import type { StreamWithRates } from '../../lib/control/stream-rates.js';
-import type { Command } from '../control/command.js';
-import { CHANNEL_FILTER, JSON_OPTION } from '../control/common-options.js';
-import { type ListView, showList } from '../control/show-list.js';
-import { formatAge, formatBytes, formatRate } from '../control/units.js';
+import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { formatAge, formatBytes, formatRate } from '../ui/print.js';
+import { type ListView, showList } from '../ui/show-list.js';
 
 /** The command. */
 export const command: Command = {

@@ -1,13 +1,11 @@
 /** `vproxy top`: streams and channels, live. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ControlClient } from '../../lib/control/client.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { openControl } from '../control/open-control.js';
-import { print } from '../control/print.js';
-import { formatTopLine, renderFrame, type TopView } from '../control/top/frame.js';
-import { Screen, type ScreenKey } from '../control/top/screen.js';
-import { TrafficHistory } from '../control/top/traffic.js';
+import type { ControlClient } from '../../lib/control/client/client.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { print } from '../ui/print.js';
+import { Screen, type ScreenKey } from '../ui/screen.js';
+import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/top.js';
 
 /** The command. */
 export const command: Command = {

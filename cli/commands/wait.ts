@@ -2,10 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { VproxyError } from '../../lib/errors.js';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
-import type { Arguments } from '../control/arguments.js';
-import type { Command } from '../control/command.js';
-import { openControl } from '../control/open-control.js';
-import { printJson } from '../control/print.js';
+import type { Arguments, Command } from '../command/arguments.js';
+import { openControl } from '../command/control-client.js';
+import { printJson } from '../ui/print.js';
 
 /** The command. */
 export const command: Command = {

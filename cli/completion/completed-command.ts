@@ -1,8 +1,7 @@
 /** What can be completed: the commands and their options as the help has them, in one form. */
-import type { Command, CommandOption } from '../control/command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../control/command-table.js';
-import { commonOptions } from '../control/common-options.js';
-import { RUN_OPTIONS, type RunOption } from '../options.js';
+import { type Command, type CommandOption, commonOptions } from '../command/arguments.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../command/table.js';
+import { RUN_OPTIONS, type RunOption } from '../run/options.js';
 import { type ValueSort, valueSort } from './value-sort.js';
 
 /** One option. */

@@ -1,10 +1,10 @@
 /** Which check looks at a channel of which kind. A kind without a row is `not-checked`. */
-import type { ChannelAddress } from '../../lib/channel/address.js';
+import type { ChannelAddress } from '../../lib/channel/address/address.js';
 import type { LibvirtAddress } from '../../lib/channel/libvirt.js';
 import type { TtyAddress } from '../../lib/channel/tty-open.js';
-import type { VsockAddress } from '../../lib/channel/vsock-address.js';
-import type { VsockMuxAddress } from '../../lib/channel/vsock-mux-connect.js';
-import type { HostPort } from '../../lib/util/host-port.js';
+import type { VsockAddress } from '../../lib/channel/vsock.js';
+import type { VsockMuxAddress } from '../../lib/channel/vsock-mux.js';
+import type { HostPort } from '../../lib/util/addresses.js';
 import { checkCommand } from './checks/command.js';
 import { checkLibvirt } from './checks/libvirt.js';
 import { checkPipe } from './checks/pipe.js';

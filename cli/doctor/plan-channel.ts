@@ -1,10 +1,10 @@
 /** The checks of one channel that is asked for, and of its forwards. */
-import { parseChannel } from '../../lib/channel/address.js';
-import type { Configuration } from '../../lib/config/configuration.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { toVproxyError } from '../../lib/errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../../lib/forward/spec.js';
 import { isGroup } from '../../lib/proxy/group-pattern.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describeAgent } from '../package-info.js';
 import { checkChannel } from './channel-checks.js';

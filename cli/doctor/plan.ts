@@ -1,9 +1,9 @@
 /** Which checks a request leads to. */
-import { parseChannel } from '../../lib/channel/address.js';
-import type { Configuration } from '../../lib/config/configuration.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
+import { formatHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { formatHostPort } from '../../lib/util/host-port.js';
 import { checkChannel } from './channel-checks.js';
 import { checkControlFolder, checkControlSocket } from './checks/control-socket.js';
 import { checkDenials } from './checks/denials.js';

@@ -1,11 +1,12 @@
 /** From the words behind `vproxy doctor` to what is to be looked at. */
-import { BadFileError } from '../../lib/config/bad-file-error.js';
-import type { Configuration } from '../../lib/config/configuration.js';
-import type { Arguments } from '../control/arguments.js';
-import { findSocket, socketChoice } from '../control/find-socket.js';
-import { withKeyFiles } from '../key-files.js';
-import { loadConfiguration } from '../load-configuration.js';
-import { parseRunFlags, type RunFlags } from '../run-options.js';
+
+import type { Configuration } from '../../lib/settings/configuration.js';
+import { BadFileError } from '../../lib/settings/problem.js';
+import type { Arguments } from '../command/arguments.js';
+import { findSocket, socketChoice } from '../command/find-process.js';
+import { loadConfiguration } from '../run/check-file.js';
+import { withKeyFiles } from '../run/key-files.js';
+import { parseRunFlags, type RunFlags } from '../run/run-options.js';
 import type { DoctorRequest } from './request.js';
 import { toRawArguments } from './run-arguments.js';
 

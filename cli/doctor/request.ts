@@ -1,5 +1,5 @@
 /** What the doctor is asked to look at: the arguments of the command that runs a proxy, and those of a vproxy that runs. */
-import type { Configuration } from '../../lib/config/configuration.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
 
 /** What was asked. */
 export interface DoctorRequest {

@@ -1,8 +1,7 @@
 /** The options of the command that runs a proxy, as the doctor takes them: people put `doctor` before what they have. */
-import type { Arguments } from '../control/arguments.js';
-import type { CommandOption, CommandOptions } from '../control/command.js';
-import { RUN_OPTIONS } from '../options.js';
-import type { RawArguments } from '../run-options.js';
+import type { Arguments, CommandOption, CommandOptions } from '../command/arguments.js';
+import { RUN_OPTIONS } from '../run/options.js';
+import type { RawArguments } from '../run/run-options.js';
 
 interface Shape {
   readonly type: 'string' | 'boolean' | 'count';

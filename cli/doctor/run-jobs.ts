@@ -1,7 +1,6 @@
 /** Runs checks side by side, each for a bounded time, and puts what they found in the order in which they were planned. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeError } from '../../lib/util/describe-error.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 import { type Diagnosis, diagnose, type Finding, finding } from './finding.js';
 
 /** One check of one subject. */

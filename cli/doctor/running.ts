@@ -1,9 +1,9 @@
 /** The vproxys that run here, as their control sockets tell, and the sockets on which none does. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { connectControl } from '../../lib/control/client.js';
-import type { ControlEvent } from '../../lib/control/event-ring.js';
-import type { ControlStatus } from '../../lib/control/routes/status.js';
+import { connectControl } from '../../lib/control/client/client.js';
+import type { ControlStatus } from '../../lib/control/routes/process.js';
+import type { ControlEvent } from '../../lib/control/server/events.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
 import type { ChannelStatus, ForwardStatus } from '../../lib/proxy/status.js';
 import { escapeText } from '../../lib/util/escape.js';

@@ -1,5 +1,5 @@
 /** The options of `vproxy exec` and `vproxy shell`. */
-import type { CommandOptions } from '../control/command.js';
+import type { CommandOptions } from '../command/arguments.js';
 
 const SHARED_OPTIONS = {
   channel: { value: 'LABEL', describe: 'The channel; also LABEL: before the command [default: the only one]' },

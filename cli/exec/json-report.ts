@@ -1,6 +1,6 @@
 /** What `vproxy exec --json` prints: one object for programs. */
 import type { VproxyError } from '../../lib/errors.js';
-import type { CommandOutput } from '../../lib/exec/collect-output.js';
+import type { CommandOutput } from '../../lib/exec/exec-call.js';
 
 /** The object, for a command that ended or could not be run, or for a failure of vproxy's. */
 export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date): Readonly<Record<string, unknown>> {

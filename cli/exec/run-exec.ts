@@ -1,19 +1,17 @@
 /** `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as it can, and late. */
 import { writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { Readable } from 'node:stream';
-import { connectService } from '../../lib/control/connect-service.js';
-import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
-import type { CommandOutput } from '../../lib/exec/collect-output.js';
-import { type CommandEnd, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
-import { openError } from '../../lib/exec/exec-error.js';
-import { EXEC_SERVICE, type ExecRequest } from '../../lib/exec/messages.js';
+import { connectService } from '../../lib/control/client/connect-service.js';
+import { ERROR_CODES, systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { openError } from '../../lib/exec/errors.js';
+import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
+import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { findSocket, socketChoice } from '../control/find-socket.js';
+import { findSocket, socketChoice } from '../command/find-process.js';
 import { type ExecArguments, readExecArguments } from './exec-arguments.js';
-import { BROKEN_PIPE, INTERRUPTED, OWN_FAILURE, statusOfEnd, statusOfFailure } from './exit-status.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
-import { relaySignals } from './relay-signals.js';
 
 /** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
 const BROKEN_PIPE_MS = 500;
@@ -61,9 +59,9 @@ async function run(args: ExecArguments): Promise<number> {
 }
 
 async function runForJson(args: ExecArguments): Promise<number> {
-  const { collectOutput } = await import('../../lib/exec/collect-output.js');
+  const { collectOutput } = await import('../../lib/exec/exec-call.js');
   const { reportOf } = await import('./json-report.js');
-  const { formatJson } = await import('../../lib/util/json-line.js');
+  const { formatJson } = await import('../../lib/util/escape.js');
   const startedAt = new Date();
   const outcome = await runCollected().catch((error: unknown) => toVproxyError(error));
   const report = Readable.from([Buffer.from(`${formatJson(reportOf(outcome, startedAt))}\n`)]);
@@ -137,9 +135,9 @@ function breakPipe(call: ExecCall): void {
 }
 
 async function showHelp(name: string | undefined): Promise<number> {
-  const { formatHelp } = await import('../control/help.js');
+  const { formatHelp } = await import('../command/help.js');
   const { command } = await (name === 'shell' ? import('../commands/shell.js') : import('../commands/exec.js'));
-  const { print } = await import('../control/print.js');
+  const { print } = await import('../ui/print.js');
   print(formatHelp(command));
   return 0;
 }
@@ -150,5 +148,60 @@ function complain(message: string): void {
     writeSync(2, `vproxy: error: ${message}\n`);
   } catch {
     // Nobody reads that.
+  }
+}
+
+// The exit status of `vproxy exec`: that of the command where it has one.
+
+/** Of every failure of vproxy's own. */
+const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
+
+/** Of a command that was ended for its time-out, as timeout(1) has it. */
+const TIMED_OUT = 124;
+
+/** Of a command whose reader has gone. */
+const BROKEN_PIPE = 128 + 13;
+
+/** Of a command that was given up at the third SIGINT. */
+const INTERRUPTED = 128 + 2;
+
+/** The status for how a command ended. */
+export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): number {
+  if (error !== null) return statusOfCode(error.code);
+  if (timedOut) return TIMED_OUT;
+  if (status !== null) return status;
+  // A signal that this system does not know has no number.
+  const numbers: Readonly<Record<string, number>> = constants.signals;
+  return 128 + (numbers[signal ?? ''] ?? 0);
+}
+
+/** The status for a failure. */
+const statusOfFailure = ({ code }: VproxyError): number => statusOfCode(code);
+
+/** A command that could not be run has a status of its own; all else is vproxy's failure. */
+function statusOfCode(code: string): number {
+  const isCommands = code === 'command-not-found' || code === 'command-denied' || code === 'command-failed';
+  return isCommands ? ERROR_CODES[code].exit : OWN_FAILURE;
+}
+
+// Signals to this process, for the command at the peer.
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+
+/** So many interrupts within so long, in milliseconds, mean that nothing answers any more. */
+const GIVE_UP_COUNT = 3;
+const GIVE_UP_MS = 1000;
+
+/** Passes signals on. `onGiveUp` is called at the third SIGINT within a second. */
+function relaySignals(call: ExecCall, onGiveUp: () => void): void {
+  const interruptedAt: number[] = [];
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      call.signal(signal);
+      if (signal !== 'SIGINT') return;
+      interruptedAt.push(performance.now());
+      const first = interruptedAt.at(-GIVE_UP_COUNT);
+      if (first !== undefined && performance.now() - first <= GIVE_UP_MS) onGiveUp();
+    });
   }
 }

@@ -1,8 +1,11 @@
 /** What the service manager is told of a running vproxy: that it is ready, alive, how it is, and that it ends. */
+
+import { fstatSync } from 'node:fs';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { Log, LogEvent } from '../../lib/util/log-event.js';
+import type { ChannelStatus } from '../../lib/proxy/status.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Log, LogEvent, LogLevel } from '../../lib/util/log-event.js';
 import { Notifier } from './notifier.js';
-import { formatServiceStatus } from './service-status.js';
 
 /** Whatever changes in this time is one change of the status, in milliseconds. */
 const STATUS_DELAY_MS = 500;
@@ -66,5 +69,44 @@ export class ServiceManager {
 
   #status(): string {
     return formatServiceStatus(this.#options.proxy.listChannels());
+  }
+}
+
+// How a process is, in one line for `systemctl status`.
+
+const MAX_LENGTH = 300;
+
+/** Of a single channel the peer, or what it waits for; of several how many have a session. */
+export function formatServiceStatus(channels: readonly ChannelStatus[]): string {
+  const [only] = channels;
+  if (only === undefined) return 'no channels';
+  if (channels.length === 1) return escapeText(describe(only), MAX_LENGTH);
+  const count = channels.filter(({ session }) => session !== null).length;
+  return `${count} of ${channels.length} channels ${count === 1 ? 'has' : 'have'} a session`;
+}
+
+function describe({ state, detail, session }: ChannelStatus): string {
+  if (session === null) return `no session, ${state}${detail === null ? '' : `: ${detail}`}`;
+  const { name, agent } = session.peer;
+  return `session with ${name ?? 'the peer'} (${agent})`;
+}
+
+// Whether a log goes to the journal, and the priorities that it takes there: sd-daemon(3).
+
+const PRIORITIES: Readonly<Record<LogLevel, string>> = { error: '<3>', warn: '<4>', info: '<6>', debug: '<7>' };
+
+/** What stands before a line of this level in the journal, which takes it off again. */
+export function journalPriority(level: LogLevel): string {
+  return PRIORITIES[level];
+}
+
+/** Whether a descriptor is the stream that `$JOURNAL_STREAM` (device and inode) names. */
+export function isJournal(stream: string | undefined, fd: number): boolean {
+  if (!stream) return false;
+  try {
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    return stream === `${dev}:${ino}`;
+  } catch {
+    return false;
   }
 }

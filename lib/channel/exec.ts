@@ -1,16 +1,14 @@
 /** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the other side. */
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
-import { copyIntoBuffers } from '../util/buffered-socket.js';
+import { EndedLink } from '../link/ended-link.js';
+import { channelError, type Link, requireWanted } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { type Child, startChild } from '../system/children.js';
+import { copyIntoBuffers } from '../system/sockets.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { channelError, requireWanted } from './channel-error.js';
-import { type Child, startChild } from './child.js';
-import { EndedLink } from './ended-link.js';
-import type { DialKind } from './kind.js';
-import type { Link } from './link.js';
-import { SocketLink } from './socket-link.js';
-import { VM_TRAITS } from './traits.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
 
 /** The kind `exec`, by the clock that it waits by for a command to end (default `systemClock`). */
 export function execKind(clock: Clock = systemClock): DialKind<string> {

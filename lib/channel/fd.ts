@@ -1,17 +1,14 @@
 /** `fd:N`: one descriptor that this process inherited and that carries bytes both ways: a socket, or a raw terminal. */
 import tty from 'node:tty';
 import { VproxyError } from '../errors.js';
-import type { OnRead } from '../util/buffered-socket.js';
-import { requireWanted } from './channel-error.js';
-import { deviceAccess } from './device-access.js';
-import { DEVICE_SLAB_BYTES } from './device-link.js';
+import { DEVICE_SLAB_BYTES, deviceAccess } from '../link/device-link.js';
+import { type Link, requireWanted } from '../link/link.js';
+import { SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
+import { openPipeHandle, pipeSocket } from '../system/handles.js';
+import type { OnRead } from '../system/sockets.js';
 import { closeWith, endsForGood, inspectDescriptor, TakenDescriptors } from './inherited.js';
-import type { DialKind } from './kind.js';
-import type { Link } from './link.js';
-import { openPipeHandle, pipeSocket } from './pipe-handle.js';
-import { SocketLink, type SocketLinkOptions } from './socket-link.js';
-import { VM_TRAITS } from './traits.js';
-import { subsystemOf } from './virtserial-lookup.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
+import { subsystemOf } from './virtserial.js';
 
 const FOLDERS = { dev: '/dev', sys: '/sys' };
 

@@ -2,8 +2,8 @@
 import { closeSync, fstatSync, openSync, type Stats } from 'node:fs';
 import type net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
-import { EndedLink } from './ended-link.js';
-import type { Link } from './link.js';
+import { EndedLink } from '../link/ended-link.js';
+import type { Link } from '../link/link.js';
 
 /** Which descriptors were a channel already. */
 export class TakenDescriptors {

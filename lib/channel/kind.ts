@@ -1,9 +1,11 @@
 /** A kind of channel: what one row of the table in `kinds.ts` says, and what one file of this folder implements. */
+
+import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import type { Link } from './link.js';
+import type { Link } from '../link/link.js';
 
 /** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
-export type TlsMode = 'psk' | 'cert';
+type TlsMode = 'psk' | 'cert';
 
 /** What certificates need. */
 export type TlsFile = 'ca' | 'cert' | 'key' | 'peer';
@@ -41,7 +43,7 @@ export interface KindOption<A> {
 }
 
 /** What opening a channel reports while it is not open yet. */
-export interface OpenReport {
+interface OpenReport {
   /** Something to wait for, as one line for people ("waiting for the host"); called when it changes. */
   waiting(what: string): void;
 }
@@ -101,3 +103,21 @@ export interface ChannelListener {
 }
 
 export type ChannelKind<A = unknown> = DialKind<A> | ListenKind<A>;
+
+// What a kind of channel means for the protocol, where the kind does not say otherwise.
+
+/** The traits of a channel that leads to a VM, or may do so: the machine at its other end may be paused or restarted. */
+export const VM_TRAITS: ChannelTraits = {
+  frameBytes: 131_072,
+  inFlightBytes: 1_048_576,
+  streams: DEFAULT_LIMITS.streams,
+  integrity: true,
+  outlivesRestart: false,
+  deadAfterMs: null,
+  tls: null,
+  tlsFiles: {},
+  leadsToHost: false,
+};
+
+/** The traits of TCP: nobody is paused there, so silence means that the other side is gone. */
+export const TCP_TRAITS: ChannelTraits = { ...VM_TRAITS, deadAfterMs: 30_000 };

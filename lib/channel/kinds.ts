@@ -4,17 +4,12 @@ import { fd } from './fd.js';
 import type { ChannelKind } from './kind.js';
 import { libvirt } from './libvirt.js';
 import { pipeOpen } from './pipe-open.js';
+import { tcpConnect, tcpListen, unixConnect, unixListen } from './sockets.js';
 import { stdio } from './stdio.js';
-import { tcpConnect } from './tcp-connect.js';
-import { tcpListen } from './tcp-listen.js';
 import { ttyOpen } from './tty-open.js';
-import { unixConnect } from './unix-connect.js';
-import { unixListen } from './unix-listen.js';
-import { virtserialOpen } from './virtserial-open.js';
-import { vsockConnect } from './vsock-connect.js';
-import { vsockListen } from './vsock-listen.js';
-import { vsockMuxConnect } from './vsock-mux-connect.js';
-import { vsockMuxListen } from './vsock-mux-listen.js';
+import { virtserialOpen } from './virtserial.js';
+import { vsockConnect, vsockListen } from './vsock.js';
+import { vsockMuxConnect, vsockMuxListen } from './vsock-mux.js';
 
 /** Every kind, in the order in which they are listed for people. */
 export const CHANNEL_KINDS: ReadonlyMap<string, ChannelKind> = new Map<string, ChannelKind>([

@@ -1,17 +1,17 @@
 /** `libvirt:DOMAIN[:PORTNAME][,uri=URI]`: a port of a libvirt domain, whose place virsh(1) is asked for each time. */
-import { toVproxyError, VproxyError } from '../errors.js';
+import os from 'node:os';
+import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
+import { type Link, requireWanted } from '../link/link.js';
+import { type ProgramResult, runProgram } from '../system/run-tool.js';
+import { formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
 import { type Clock, systemClock } from '../util/clock.js';
-import { deferred } from '../util/deferred.js';
+import { deferred, Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { isLoopback } from '../util/host-port.js';
-import { requireWanted } from './channel-error.js';
-import type { DialContext, DialKind, KindOption } from './kind.js';
-import { parseDomain } from './libvirt-domain.js';
-import { choosePort } from './libvirt-port.js';
-import { dialPort } from './libvirt-source.js';
-import type { Link } from './link.js';
-import { VM_TRAITS } from './traits.js';
-import { dumpDomain } from './virsh.js';
+import { parseXml, type XmlElement } from '../util/xml.js';
+import { type DialContext, type DialKind, type KindOption, VM_TRAITS } from './kind.js';
+import { pipeOpen } from './pipe-open.js';
+import { tcpConnect, unixConnect } from './sockets.js';
+import { ttyOpen } from './tty-open.js';
 
 /** A port of a domain. */
 export interface LibvirtAddress {
@@ -24,7 +24,7 @@ export interface LibvirtAddress {
 }
 
 /** What a test gives in the place of the system. */
-export interface LibvirtSystem {
+interface LibvirtSystem {
   /** The name or the path of virsh. Default `virsh`. */
   readonly virsh?: string;
   /** Default `systemClock`. */
@@ -130,4 +130,231 @@ function isLocalUri(uri: string): boolean {
 
 function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
+}
+
+// The host's end of a domain's port, as one of the kinds that this side opens.
+
+/** Opens the host's end of a port. */
+type DialPort = (context: DialContext) => Promise<Link>;
+
+/**
+ * How the host's end of a port is opened. Throws `channel-unusable` where it cannot be: QEMU connects by itself, it is no byte
+ * pipe, or it is on another machine.
+ */
+export function dialPort(port: DomainPort): DialPort {
+  const open = SOURCES[port.type];
+  if (open === undefined || !Object.hasOwn(SOURCES, port.type)) {
+    throw unusable(port, `is of type ${escapeText(port.type, 40)}; vproxy takes ${Object.keys(SOURCES).join(', ')}`);
+  }
+  return open(port);
+}
+
+const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
+  unix(port) {
+    const path = read(port, 'path');
+    requireBind(port, `unix-listen:${path}`);
+    const parsed = parseFor(port, () => parseSocketPath(formatPath(path)));
+    return (context) => unixConnect.dial(parsed, context);
+  },
+  tcp(port) {
+    const service = read(port, 'service');
+    const given = port.source.get('host') ?? '';
+    requireBind(port, `tcp-listen:${bracket(given)}:${service}`);
+    const protocol = port.source.get('tls') === 'yes' ? 'tls' : port.protocol;
+    if (protocol !== 'raw') throw unusable(port, `speaks ${escapeText(protocol, 40)}, which vproxy does not`);
+    const host = EVERY_ADDRESS.get(given) ?? given;
+    const parsed = parseFor(port, () => parseHostPort(`${bracket(host)}:${service}`));
+    // It is QEMU on this machine whom this side means to reach, and nobody else.
+    if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is no address of this machine`);
+    return (context) => tcpConnect.dial(parsed, context);
+  },
+  pty(port) {
+    const path = read(port, 'path');
+    return (context) => ttyOpen.dial({ path, baud: null }, context);
+  },
+  pipe(port) {
+    const path = read(port, 'path');
+    return (context) => pipeOpen.dial(path, context);
+  },
+};
+
+/** What listens at these is reached by the loopback device. */
+const EVERY_ADDRESS: ReadonlyMap<string, string> = new Map([
+  ['', '127.0.0.1'],
+  ['0.0.0.0', '127.0.0.1'],
+  ['::', '::1'],
+]);
+
+const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host);
+
+function isOwn(host: string): boolean {
+  const own = Object.values(os.networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address));
+  return isLoopback(host) || own.includes(host);
+}
+
+function read(port: DomainPort, attribute: string): string {
+  const value = port.source.get(attribute) ?? '';
+  if (value === '' || value.includes('\0')) throw unusable(port, `of type ${port.type} has no ${attribute}`);
+  return value;
+}
+
+function requireBind(port: DomainPort, instead: string): void {
+  if (port.source.get('mode') === 'bind') return;
+  const what = `-c ${escapeText(instead)} is what it needs`;
+  throw unusable(port, `has mode='connect', so that QEMU connects and this side listens: ${what}`);
+}
+
+function parseFor<T>(port: DomainPort, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw unusable(port, `of type ${port.type}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function unusable({ name }: DomainPort, what: string): VproxyError {
+  return new VproxyError('channel-unusable', `its port ${escapeText(name, 80)} ${what}`);
+}
+
+// What of the XML of a libvirt domain is about its virtio-serial ports.
+
+/** A virtio-serial port of a domain, with QEMU's end of it. */
+export interface DomainPort {
+  /** The name that the guest sees. */
+  readonly name: string;
+  /** What is at the host's end: `unix`, `tcp`, `pty`, `pipe`, `spicevmc`, … */
+  readonly type: string;
+  /** The attributes of `<source>`: `mode`, `path`, `host`, `service`, … */
+  readonly source: ReadonlyMap<string, string>;
+  /** `raw`, `telnet`, `tls`, … of TCP. */
+  readonly protocol: string;
+}
+
+/** A domain. */
+interface Domain {
+  readonly isRunning: boolean;
+  /** Those with a name, in their order. */
+  readonly ports: readonly DomainPort[];
+}
+
+/** The domain of what `virsh dumpxml` printed. Throws `bad-file`. */
+export function parseDomain(text: string): Domain {
+  const root = parseXml(text);
+  if (root.name !== 'domain') throw new VproxyError('bad-file', `it is no domain but <${escapeText(root.name, 40)}>`);
+  const devices = root.children.filter(({ name }) => name === 'devices').flatMap(({ children }) => children);
+  // Only a domain that runs has a number.
+  const id = root.attributes.get('id') ?? '';
+  return { isRunning: /^\d+$/.test(id), ports: devices.flatMap(parsePort) };
+}
+
+function parsePort(device: XmlElement): DomainPort[] {
+  const attributesOf = (name: string) => device.children.find((child) => child.name === name)?.attributes;
+  const target = attributesOf('target');
+  const name = target?.get('name') ?? '';
+  if (device.name !== 'channel' || target?.get('type') !== 'virtio' || name === '') return [];
+  const type = device.attributes.get('type') ?? '';
+  const source = attributesOf('source') ?? new Map<string, string>();
+  return [{ name, type, source, protocol: attributesOf('protocol')?.get('type') ?? 'raw' }];
+}
+
+// Which virtio-serial port of a domain is the channel.
+
+/** A port of this name is vproxy's where no other is asked for. */
+const OWN_PREFIX = 'org.vproxy.';
+
+/**
+ * The port of that name; where it is null, the only one whose name begins with `org.vproxy.`. Throws `channel-missing` where
+ * there is none, `channel-unusable` where there are several.
+ */
+export function choosePort(ports: readonly DomainPort[], name: string | null): DomainPort {
+  const fitting = ports.filter((port) => (name === null ? port.name.startsWith(OWN_PREFIX) : port.name === name));
+  const [port] = fitting;
+  if (port !== undefined && fitting.length === 1) return port;
+  const wanted = name === null ? `whose name begins with ${OWN_PREFIX}` : `named ${escapeText(name, 80)}`;
+  const there = ports.length === 0 ? 'none' : list(port === undefined ? ports : fitting);
+  if (port === undefined) {
+    throw new VproxyError('channel-missing', `the domain has no virtio port ${wanted}; there are: ${there}`);
+  }
+  throw new VproxyError('channel-unusable', `the domain has several virtio ports ${wanted}; say which: ${there}`);
+}
+
+function list(ports: readonly DomainPort[]): string {
+  const names = ports.slice(0, MAX_LISTED).map((port) => escapeText(port.name, 80));
+  return [...names, ...(ports.length > MAX_LISTED ? ['…'] : [])].join(', ');
+}
+
+const MAX_LISTED = 16;
+
+// What virsh(1) says of a domain of libvirt.
+
+/** How virsh is run. */
+interface VirshOptions {
+  /** Kills it when it is aborted; `shutdown` is what comes of it. */
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** Its name, or its path. */
+  readonly program: string;
+  /** The hypervisor that it asks, such as `qemu:///system`; null: what it asks by itself. */
+  readonly uri: string | null;
+}
+
+const TIMEOUT_MS = 10_000;
+const MAX_XML_BYTES = 1_048_576;
+
+/** Of a process with hundreds of domains, for each of which a virsh of some 20 MB would be started at once. */
+const turns = new Turns(4);
+
+/**
+ * The XML of a domain by its name, uuid or id, as it is now. Rejects with `channel-missing` (no such domain),
+ * `channel-refused` (no libvirtd), `channel-denied`, `channel-unusable` (no virsh), or `channel-failed`: no answer for
+ * 10 s, more than 1 MiB of it, or what virsh says else.
+ */
+export function dumpDomain(domain: string, options: VirshOptions): Promise<string> {
+  const { program, uri, signal, clock } = options;
+  const connect = uri === null ? [] : [`--connect=${uri}`];
+  const words = ['/usr/bin/env', 'LC_ALL=C', program, '--readonly', ...connect, 'dumpxml', '--', domain];
+  const limits = { signal, clock, timeoutMs: TIMEOUT_MS, maxBytes: MAX_XML_BYTES };
+  return turns.run(signal, async () => {
+    const result = await runProgram(words, limits);
+    if (result.end === 0) return result.stdout;
+    throw virshError(result, options);
+  });
+}
+
+function virshError({ end, stderr }: ProgramResult, { program, uri }: VirshOptions): VproxyError {
+  const failed = (code: ErrorCode, what: string) => new VproxyError(code, what);
+  if (end === 'given-up') return failed('shutdown', 'asking virsh was given up');
+  if (end === 'too-slow') return failed('channel-failed', `virsh did not answer for ${TIMEOUT_MS / 1000} s`);
+  if (end === 'too-long') return failed('channel-failed', `virsh printed more than ${MAX_XML_BYTES} bytes`);
+  // By these env(1) says that it found nothing to run, or nothing that can be run.
+  if (end === 127) return failed('channel-unusable', `${escapeText(program)} is missing (Debian: libvirt-clients)`);
+  if (end === 126) return failed('channel-unusable', `${escapeText(program)} cannot be run`);
+  const said = sayings(stderr);
+  if (said === '') return failed('channel-failed', `virsh ended with ${end} and said nothing`);
+  const { code, hint } = MEANINGS.find(({ pattern }) => pattern.test(said)) ?? { code: 'channel-failed', hint: '' };
+  const elsewhere =
+    code === 'channel-missing' && uri === null ? 'it asked its default; uri=qemu:///system is another' : '';
+  const advice = hint === '' ? elsewhere : hint;
+  return failed(code, `virsh: ${escapeText(said, 400)}${advice === '' ? '' : ` (${advice})`}`);
+}
+
+/** What virsh says with LC_ALL=C; the first that fits counts. */
+const MEANINGS: readonly { readonly pattern: RegExp; readonly code: ErrorCode; readonly hint: string }[] = [
+  { pattern: /^failed to get domain |^Domain not found/, code: 'channel-missing', hint: '' },
+  {
+    pattern: /permission denied|access denied|authentication (?:failed|unavailable|cancelled)|not authorized/i,
+    code: 'channel-denied',
+    hint: '',
+  },
+  {
+    pattern: /^failed to connect to the hypervisor|Failed to connect socket|Connection refused/,
+    code: 'channel-refused',
+    hint: 'does libvirtd run?',
+  },
+];
+
+/** The lines of its errors as one. */
+function sayings(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim().replace(/^error: */, ''));
+  return lines.filter((line) => line !== '').join(': ');
 }

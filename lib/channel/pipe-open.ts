@@ -2,16 +2,19 @@
  * `pipe-open:PATH`: the host's side of QEMU's pipe chardev, which is two FIFOs: what the guest sends comes out of
  * `PATH.out`, and what goes into `PATH.in` is for the guest.
  */
-import { closeSync, constants, openSync, statSync } from 'node:fs';
-import { VproxyError } from '../errors.js';
-import { escapeText } from '../util/escape.js';
-import { formatPath, parsePath } from '../util/unix-path.js';
-import { channelError, requireWanted } from './channel-error.js';
-import { openHalves } from './descriptor-halves.js';
-import type { DialKind } from './kind.js';
-import type { Link } from './link.js';
-import { SocketLink } from './socket-link.js';
-import { VM_TRAITS } from './traits.js';
+
+import { execFile } from 'node:child_process';
+import { closeSync, constants, existsSync, openSync, statSync } from 'node:fs';
+import fs from 'node:fs/promises';
+import path from 'node:path';
+import { systemCode, VproxyError } from '../errors.js';
+import { openHalves } from '../link/device-link.js';
+import { channelError, type Link, requireWanted } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { withPinnedFile } from '../system/files.js';
+import { formatPath, parsePath } from '../util/addresses.js';
+import { describeError, escapeText } from '../util/escape.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
 
 /** The kind `pipe-open`; its address is the path without `.in` and `.out`. */
 export const pipeOpen: DialKind<string> = {
@@ -45,4 +48,91 @@ function openFifo(file: string): number {
     throw new VproxyError('channel-unusable', `pipe-open: ${escapeText(file)} is not a FIFO; see vproxy pipe-create`);
   }
   return openSync(file, constants.O_RDWR | constants.O_NONBLOCK);
+}
+
+// Making the FIFOs of QEMU's pipe chardev, with their owner, mode and SELinux type.
+
+/** What the FIFOs shall be like. */
+export interface FifoOptions {
+  /** `USER` or `USER:GROUP`, names or numbers; null leaves the owner of what is there, or this process. */
+  readonly owner: string | null;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** What the system is like; for specs. */
+interface FifoSystem {
+  /** Where SELinux shows itself while it is on. Default `/sys/fs/selinux`. */
+  readonly selinuxFolder?: string;
+  /** Runs a program of the system. Default: runs it, and rejects with what it said on stderr. */
+  readonly run?: (file: string, args: readonly string[]) => Promise<void>;
+}
+
+/** A FIFO that is there now. */
+interface Fifo {
+  readonly path: string;
+  /** Whether it was there before. */
+  readonly isOld: boolean;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** The type with which SELinux lets a VM use it. */
+const SELINUX_TYPE = 'svirt_image_t';
+
+/**
+ * Makes `base`, `base.in` and `base.out`, and gives them all what `options` says. FIFOs that are there are kept.
+ * Rejects with `cannot-create`; where something else stands in a place, nothing was made or changed.
+ */
+export async function createFifos(base: string, options: FifoOptions, system: FifoSystem = {}): Promise<Fifo[]> {
+  const { selinuxFolder = '/sys/fs/selinux', run = runTool } = system;
+  const hasSelinux = existsSync(path.join(selinuxFolder, 'enforce'));
+  const files = [base, `${base}.in`, `${base}.out`];
+  const areThere = await Promise.all(files.map(isFifo));
+  const fifos: Fifo[] = [];
+  for (const [index, file] of files.entries()) {
+    const isOld = areThere[index] === true;
+    try {
+      // Nobody else gets it before it has its owner.
+      if (!isOld) await run('mkfifo', ['-m', '0600', '--', file]);
+      if (options.owner !== null) await run('chown', ['-h', '--', options.owner, file]);
+      withPinnedFile(file, (pinned) => {
+        // Whoever owns the folder can have put another file there, to have that one opened to others.
+        if (!pinned.stats.isFIFO()) throw new Error('another file was put in its place');
+        pinned.chmod(options.mode);
+      });
+      if (hasSelinux) await run('chcon', ['-h', '-t', SELINUX_TYPE, '--', file]);
+      const { uid, gid } = await fs.lstat(file);
+      fifos.push({ path: file, isOld, uid, gid });
+    } catch (error) {
+      throw cannotCreate(file, describeError(error), error);
+    }
+  }
+  return fifos;
+}
+
+/** False where nothing is there. */
+async function isFifo(file: string): Promise<boolean> {
+  try {
+    if ((await fs.lstat(file)).isFIFO()) return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw cannotCreate(file, describeError(error), error);
+  }
+  throw cannotCreate(file, 'something else is there, which is no FIFO');
+}
+
+function runTool(file: string, args: readonly string[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    execFile(file, args, (error, _stdout, stderr) => {
+      const said = stderr.trim().replace(/\s+/g, ' ');
+      if (error === null) resolve();
+      else if (systemCode(error) === 'ENOENT') reject(new Error(`${file}(1) is missing`, { cause: error }));
+      else reject(new Error(said === '' ? error.message : said, { cause: error }));
+    });
+  });
+}
+
+function cannotCreate(file: string, what: string, cause?: unknown): VproxyError {
+  return new VproxyError('cannot-create', `${escapeText(file)}: ${escapeText(what)}`, { cause });
 }

@@ -1,13 +1,11 @@
 /** `stdio:`: this process's own standard input and output, such as those that ssh or socat gave it. */
 import { VproxyError } from '../errors.js';
-import { describeError } from '../util/describe-error.js';
-import { requireWanted } from './channel-error.js';
-import { openHalves } from './descriptor-halves.js';
+import { openHalves } from '../link/device-link.js';
+import { type Link, requireWanted } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { describeError } from '../util/escape.js';
 import { closeWith, endsForGood, inspectDescriptor, TakenDescriptors } from './inherited.js';
-import type { DialKind } from './kind.js';
-import type { Link } from './link.js';
-import { SocketLink } from './socket-link.js';
-import { VM_TRAITS } from './traits.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
 
 /** The kind `stdio`, over other descriptors than 0 and 1 where they are given. */
 export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {

@@ -4,11 +4,8 @@
  */
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
-import { headerCheck } from './check.js';
-import { FRAME_TYPE, formatFrameType, isExtensionType, streamIdRule } from './frame-type.js';
-import { nextSequence } from './header.js';
-import { decodeHello, type Hello, MAGIC } from './hello.js';
-import { helloLength } from './hello-scanner.js';
+import { FRAME_TYPE, formatFrameType, headerCheck, isExtensionType, nextSequence, streamIdRule } from './header.js';
+import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
 /** Whom a FrameReader calls. What these methods throw leaves `push` unchanged. */

@@ -1,7 +1,5 @@
 /** Frames as bytes: the 16-byte header in front of a payload (R-FRAME-1 to R-FRAME-3). */
 import { crc32 } from 'node:zlib';
-import { headerCheck } from './check.js';
-import { FRAME_TYPE } from './frame-type.js';
 import { HEADER_BYTES } from './limits.js';
 
 /** Sequence numbers count 1, 2, 3, … and wrap after 2^32−1 to 1; 0 is HELLO's (R-FRAME-3). */
@@ -43,4 +41,85 @@ export function encodeFrame(
   const crc = integrity || type === FRAME_TYPE.HELLO || type === FRAME_TYPE.AUTH ? crc32(payload) : 0;
   writeHeader(frame, 0, type, streamId, payload.length, crc, sequence);
   return frame;
+}
+
+// The types of frames (docs/protocol.md, "Frames").
+
+export const FRAME_TYPE = {
+  HELLO: 0x01,
+  AUTH: 0x02,
+  SERVICES: 0x03,
+  OPEN: 0x04,
+  ACCEPT: 0x05,
+  REFUSE: 0x06,
+  DATA: 0x07,
+  CREDIT: 0x08,
+  FIN: 0x09,
+  STOP: 0x0a,
+  RESET: 0x0b,
+  PING: 0x0c,
+  PONG: 0x0d,
+  GOAWAY: 0x0e,
+} as const;
+
+export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
+
+const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type, name]));
+
+/** The name of a type, or its two hex digits where it has none. */
+export function formatFrameType(type: number): string {
+  return NAMES.get(type) ?? type.toString(16).toUpperCase().padStart(2, '0');
+}
+
+/** Types that a later version may add and this one skips (R-FRAME-5). */
+export function isExtensionType(type: number): boolean {
+  return type >= 0x80 && type <= 0xfe;
+}
+
+/** Which stream id a known frame must have: the session's (`zero`), a stream's (`stream`), or `either`. */
+export function streamIdRule(type: number): 'zero' | 'stream' | 'either' {
+  switch (type) {
+    case FRAME_TYPE.CREDIT:
+      return 'either';
+    case FRAME_TYPE.OPEN:
+    case FRAME_TYPE.ACCEPT:
+    case FRAME_TYPE.REFUSE:
+    case FRAME_TYPE.DATA:
+    case FRAME_TYPE.FIN:
+    case FRAME_TYPE.STOP:
+    case FRAME_TYPE.RESET:
+      return 'stream';
+    default:
+      return 'zero';
+  }
+}
+
+// The check of a frame's header: CRC-16/CCITT-FALSE over a counted sequence number and the header (R-FRAME-2).
+
+const TABLE = new Uint16Array(256);
+for (let index = 0; index < 256; index += 1) {
+  let value = index << 8;
+  for (let bit = 0; bit < 8; bit += 1) value = value & 0x8000 ? (value << 1) ^ 0x1021 : value << 1;
+  TABLE[index] = value & 0xffff;
+}
+
+const step = (crc: number, byte: number): number => ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number);
+
+/** CRC-16/CCITT-FALSE (polynomial 1021, start FFFF, not reflected) of some bytes; of `123456789` it is 29B1. */
+export function crc16(bytes: Uint8Array): number {
+  let crc = 0xffff;
+  for (const byte of bytes) crc = step(crc, byte);
+  return crc;
+}
+
+/** The check of the header that begins at `offset`, for the frame with this sequence number. */
+export function headerCheck(buffer: Buffer, offset: number, sequence: number): number {
+  let crc = step(0xffff, sequence >>> 24);
+  crc = step(crc, (sequence >>> 16) & 0xff);
+  crc = step(crc, (sequence >>> 8) & 0xff);
+  crc = step(crc, sequence & 0xff);
+  crc = step(crc, buffer[offset] as number);
+  crc = step(crc, buffer[offset + 1] as number);
+  for (let index = offset + 4; index < offset + 16; index += 1) crc = step(crc, buffer[index] as number);
+  return crc;
 }

@@ -9,9 +9,8 @@ import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
-import { findSources, nameSource } from './sources.js';
+import { findSources, nameSource, type Warn } from './sources.js';
 import type { CopyFiles } from './system-files.js';
-import type { Warn } from './walk.js';
 
 /** What both ways have in common. */
 export interface CopyCallOptions {

@@ -1,7 +1,7 @@
 /** The service `copy`: lets the peer copy files to and from this machine. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { ByteBudget } from '../util/byte-budget.js';
+import { ByteBudget } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEventName } from '../util/log-event.js';

@@ -1,6 +1,7 @@
 /** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes. */
 import { VproxyError } from '../errors.js';
-import { ByteBudget } from '../util/byte-budget.js';
+import { ByteBudget } from '../util/byte-queue.js';
+import type { Warn } from './sources.js';
 
 /** What all lists of all copies of a channel may hold together, in bytes. */
 export const MAX_KEPT_BYTES = 100_663_296;
@@ -111,5 +112,44 @@ export class KeptCount {
     this.#lists.give(this.#bytes);
     this.#count = 0;
     this.#bytes = 0;
+  }
+}
+
+// Warnings: the first are told, the others counted, since a peer may send them without end.
+
+/** So many are sent, and so many bytes of them, */
+const SENT = { what: 'warnings', maxCount: 1000, maxBytes: 524_288 };
+
+/** and one more is told of what comes: the last one that is sent may say how many there are beside those. */
+const RECEIVED = { ...SENT, maxCount: SENT.maxCount + 1, maxBytes: SENT.maxBytes + 4096 };
+
+export class Warnings {
+  readonly #warn: Warn;
+  readonly #told: KeptCount;
+  #leftOutCount = 0;
+
+  /** `warn` is given those that are told; `from` is the side that they are of. */
+  constructor(warn: Warn, from: 'here' | 'peer') {
+    this.#warn = warn;
+    this.#told = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
+  }
+
+  /** Tells of it, or counts it. */
+  add(message: string): void {
+    const bytes = keptBytes(message);
+    // None is told behind one that is not: they would not be the first any more.
+    if (this.#leftOutCount > 0 || !this.#told.hasRoom(bytes)) {
+      this.#leftOutCount += 1;
+      return;
+    }
+    this.#told.add(bytes);
+    this.#warn(message);
+  }
+
+  /** No more come: says how many were left out. */
+  end(): void {
+    if (this.#leftOutCount === 0) return;
+    this.#warn(`and ${this.#leftOutCount.toLocaleString('en-US')} more`);
+    this.#leftOutCount = 0;
   }
 }

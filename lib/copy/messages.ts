@@ -3,8 +3,8 @@ import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
-import { isPlainName } from './entry-name.js';
 import type { KeptBounds } from './kept-list.js';
+import { isPlainName } from './tar/entry.js';
 
 /** The name of the service. */
 export const COPY_SERVICE = 'copy';

@@ -2,10 +2,9 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
-import { copyError, refused, showPath } from './copy-error.js';
-import { type CopyEntry, keptMode } from './entry.js';
-import { isLinkInside } from './entry-name.js';
-import type { WalkedEntry, Warn } from './walk.js';
+import type { WalkedEntry, Warn } from './sources.js';
+import { copyError, refused, showPath } from './system-files.js';
+import { type CopyEntry, isLinkInside, keptMode } from './tar/entry.js';
 
 const open = promisify(fs.open);
 const fstat = promisify(fs.fstat) as (fd: number, options: { bigint: true }) => Promise<fs.BigIntStats>;

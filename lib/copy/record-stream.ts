@@ -1,7 +1,7 @@
 /** Both directions of a stream as records: messages one after the other, and the bytes of the tar beside them. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { type Deferred, deferred } from '../util/deferred.js';
+import { type Deferred, deferred } from '../util/concurrency.js';
 import { RecordReader } from '../util/records.js';
 import { COPY_KIND, decodeError, encodeError } from './messages.js';
 

@@ -3,19 +3,17 @@ import { createHash } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
+import { lookAhead } from '../util/concurrency.js';
 import { encodeRecord } from '../util/records.js';
-import { copyError } from './copy-error.js';
 import type { CopyProgress } from './copy-progress.js';
-import type { KeptLists } from './kept-list.js';
-import { lookAhead } from './look-ahead.js';
+import { type KeptLists, Warnings } from './kept-list.js';
 import { COPY_KIND, type CopyTotals, decodeReady, decodeStaged, encodeMessage, STAGED_BOUNDS } from './messages.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
-import type { FoundSource } from './sources.js';
-import { StagedList } from './staged-list.js';
-import { TarWriter } from './tar-writer.js';
-import { type WalkedEntry, type Warn, walkSources } from './walk.js';
-import { Warnings } from './warnings.js';
+import { type FoundSource, type WalkedEntry, type Warn, walkSources } from './sources.js';
+import { StagedList } from './staged-manifest.js';
+import { copyError } from './system-files.js';
+import { TarWriter } from './tar/tar-writer.js';
 
 /** So many entries are looked at, and small files read, before their turn. */
 const AHEAD = 16;

@@ -2,10 +2,8 @@
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../errors.js';
-import { copyError } from './copy-error.js';
-import type { CopyEntry } from './entry.js';
-import { removeTree } from './remove-tree.js';
-import { type CopyFiles, secondsOf } from './system-files.js';
+import { type CopyFiles, copyError, removeTree, secondsOf } from './system-files.js';
+import type { CopyEntry } from './tar/entry.js';
 
 /** Up to so much is gathered while the disk is busy, in bytes. */
 export const GATHERED_BYTES = 1_048_576;

@@ -2,12 +2,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
-import { copyError } from './copy-error.js';
 import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
 import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from './messages.js';
 import { BLOCK_BYTES } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
-import { removeTree } from './remove-tree.js';
+import { copyError, removeTree } from './system-files.js';
 import { type CopyTarget, statOf } from './targets.js';
 
 /** A record is sent when it has so many bytes: the longest path, with all of it escaped, fits into what is left of it. */
@@ -102,4 +101,49 @@ async function hashFile(path: string): Promise<string> {
     throw copyError(path, error);
   }
   return hash.digest('hex');
+}
+
+// The files that the other side has already, or the beginnings of them, as it has told.
+
+/** Of each file: its bytes as a double, and the SHA-256 of them. */
+const FACT_BYTES = 40;
+const BYTES_BYTES = 8;
+
+/** There may be 200,000 of them: a name each, and one buffer for all else. */
+export class StagedList {
+  readonly #count: KeptCount;
+  readonly #indexes = new Map<string, number>();
+  #facts = Buffer.allocUnsafeSlow(0);
+
+  constructor(count: KeptCount) {
+    this.#count = count;
+  }
+
+  /** Adds a file; one that is told of twice is what was told last. Throws what {@link KeptCount.add} does. */
+  add([name, bytes, sha256]: StagedFile): void {
+    let index = this.#indexes.get(name);
+    if (index === undefined) {
+      this.#count.add(keptBytes(name));
+      index = this.#indexes.size;
+      this.#indexes.set(name, index);
+      this.#makeRoom(index + 1);
+    }
+    this.#facts.writeDoubleBE(bytes, FACT_BYTES * index);
+    this.#facts.write(sha256, FACT_BYTES * index + BYTES_BYTES, 'hex');
+  }
+
+  /** How much is there of a file, and the SHA-256 of that; null: nothing. */
+  find(name: string): { readonly bytes: number; readonly sha256: Buffer } | null {
+    const index = this.#indexes.get(name);
+    if (index === undefined) return null;
+    const facts = this.#facts.subarray(FACT_BYTES * index, FACT_BYTES * (index + 1));
+    return { bytes: facts.readDoubleBE(0), sha256: facts.subarray(BYTES_BYTES) };
+  }
+
+  #makeRoom(count: number): void {
+    if (FACT_BYTES * count <= this.#facts.length) return;
+    const facts = Buffer.allocUnsafeSlow(Math.max(FACT_BYTES * count, 2 * this.#facts.length));
+    this.#facts.copy(facts);
+    this.#facts = facts;
+  }
 }

@@ -1,15 +1,12 @@
 /** What has come of a copy, beside where it is to be: nothing gets out of there before everything is complete. */
-import { chmod, lstat, lutimes, readdir, utimes } from 'node:fs/promises';
+import { chmod, lstat, lutimes, readdir, rmdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import { copyError, refused, showPath } from './copy-error.js';
-import type { CopyEntry } from './entry.js';
-import { compareNames, isLinkInside } from './entry-name.js';
-import type { JobQueue } from './job-queue.js';
+import type { JobQueue } from '../util/concurrency.js';
 import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
 import { MAX_PATH_BYTES } from './messages.js';
-import { removeTree } from './remove-tree.js';
-import { type CopyFiles, secondsOf } from './system-files.js';
+import { type CopyFiles, copyError, refused, removeTree, secondsOf, showPath } from './system-files.js';
+import { type CopyEntry, compareNames, isLinkInside } from './tar/entry.js';
 import { type CopyTarget, requireReplaceable, statOf } from './targets.js';
 
 /** Where an entry is put. */
@@ -184,4 +181,60 @@ export class StagedTree {
     }
     return [];
   }
+}
+
+// The last step of a copy: what is complete gets into its place.
+
+/** Whether all of a target can get into its place. Rejects with `copy-refused` where it cannot. */
+export async function checkPlace({ path, stage, root }: CopyTarget): Promise<void> {
+  await checkTree(stage, path, root.kind);
+}
+
+/** Puts it there: files replace files, and a folder that is there already gets what it has not. */
+export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
+  const { path, stage } = target;
+  try {
+    if (target.isMerged) await mergeFolder(stage, path, files);
+    else await files.rename(stage, path);
+  } catch (error) {
+    throw copyError(path, error);
+  }
+}
+
+async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 'link'): Promise<void> {
+  const stats = await statOf(path, lstat);
+  requireReplaceable(path, stats, kind);
+  if (stats === null || kind !== 'folder') return;
+  for (const child of await readdir(stage, { withFileTypes: true })) {
+    const kindOfChild = child.isDirectory() ? 'folder' : child.isSymbolicLink() ? 'link' : 'file';
+    await checkTree(`${stage}/${child.name}`, `${path}/${child.name}`, kindOfChild);
+  }
+}
+
+async function mergeFolder(stage: string, path: string, files: CopyFiles): Promise<void> {
+  const { mode, mtimeNs } = await lstat(stage, { bigint: true });
+  await chmod(stage, 0o700);
+  for (const child of await readdir(stage, { withFileTypes: true })) {
+    const from = `${stage}/${child.name}`;
+    const to = `${path}/${child.name}`;
+    try {
+      if (!child.isDirectory()) await files.rename(from, to);
+      else if ((await statOf(to, lstat)) === null) await moveFolder(from, to, files);
+      else await mergeFolder(from, to, files);
+    } catch (error) {
+      throw copyError(to, error);
+    }
+  }
+  await rmdir(stage);
+  await utimes(path, Date.now() / 1000, secondsOf(mtimeNs));
+  await chmod(path, Number(mode) & 0o7777);
+}
+
+/** The system lets a folder be moved into another one only by who may write to it. */
+async function moveFolder(from: string, to: string, files: CopyFiles): Promise<void> {
+  const { mode } = await lstat(from);
+  const isWritable = (mode & 0o200) !== 0;
+  if (!isWritable) await chmod(from, 0o700);
+  await files.rename(from, to);
+  if (!isWritable) await chmod(to, mode & 0o7777);
 }

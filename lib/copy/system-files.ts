@@ -1,6 +1,10 @@
 /** The calls of the system that write a copy, as an object, so that a test can let them fail. */
 import fs from 'node:fs';
+import { chmod, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { describeError, escapeText } from '../util/escape.js';
 
 /** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
 export interface CopyFiles {
@@ -47,3 +51,41 @@ export const secondsOf = (ns: bigint): number => {
 };
 
 const BILLION = 1_000_000_000n;
+
+// Removing what a copy has left, also folders that their owner may not write to.
+
+/** Removes a file, a link or a folder with all that is in it; nothing is done where there is nothing. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (systemCode(error) !== 'EACCES') throw error;
+    await openFolders(path);
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+async function openFolders(folder: string): Promise<void> {
+  await chmod(folder, 0o700);
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) await openFolders(join(folder, entry.name));
+  }
+}
+
+// What a copy fails with where the system refuses something.
+
+/** A path, for a message. */
+export const showPath = (path: string): string => escapeText(path, 4096);
+
+/** `copy-failed` with the path and what the system says; a VproxyError as it is. */
+export function copyError(path: string, error: unknown): VproxyError {
+  if (error instanceof VproxyError) return error;
+  if (systemCode(error) === '') return toVproxyError(error);
+  // "EACCES: permission denied, open '/x'": the path that is meant is named here.
+  const [, text = describeError(error)] = /^[A-Z0-9]+: ([^,]+)/.exec(describeError(error)) ?? [];
+  return new VproxyError('copy-failed', `${showPath(path)}: ${text}`, { cause: error });
+}
+
+/** `copy-refused`, with the path. */
+export const refused = (path: string, why: string): VproxyError =>
+  new VproxyError('copy-refused', `${showPath(path)}: ${why}`);

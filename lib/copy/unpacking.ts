@@ -2,20 +2,19 @@
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
-import { CheckList } from './check-list.js';
-import { showPath } from './copy-error.js';
+import { JobQueue } from '../util/concurrency.js';
 import type { CopyProgress } from './copy-progress.js';
-import type { CopyEntry } from './entry.js';
-import { JobQueue } from './job-queue.js';
 import type { KeptLists } from './kept-list.js';
 import { COPY_KIND, decodeWarning } from './messages.js';
+import { CheckList } from './receiver.js';
 import type { RecordStream } from './record-stream.js';
+import type { Warn } from './sources.js';
 import { StagedFile } from './staged-file.js';
 import { type Place, StagedTree } from './staged-tree.js';
-import type { CopyFiles } from './system-files.js';
-import { type EntryHandler, TarReader } from './tar-reader.js';
+import { type CopyFiles, showPath } from './system-files.js';
+import type { CopyEntry } from './tar/entry.js';
+import { type EntryHandler, TarReader } from './tar/tar-reader.js';
 import { type CopyTarget, statOf } from './targets.js';
-import type { Warn } from './walk.js';
 
 /** So many small files are written at once. */
 const MAX_JOBS = 16;

@@ -1,16 +1,14 @@
 /** From what a caller asks for to what is run: whether it may, which program, as whom, where, with which environment. */
-import { stat } from 'node:fs/promises';
+
+import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
+import { describeUser, findUser, type UserAccount } from '../system/accounts.js';
+import { findProgram, lookAt, requireRunnable } from '../system/find-program.js';
 import { escapeText } from '../util/escape.js';
-import { type ExecRules, findEntry } from './allowed-programs.js';
-import { cleanEnvironment, requireHarmlessEnvironment } from './clean-environment.js';
-import type { ExecSystem } from './exec-system.js';
-import { findProgram, lookAt, requireRunnable } from './find-program.js';
 import type { ExecRequest } from './messages.js';
 import type { CommandOptions } from './running-command.js';
-import { requireSwitch, switchUser } from './switch-user.js';
-import { describeUser, findUser, type UserAccount } from './user-account.js';
+import { requireSwitch, switchUser } from './spawn-with-pipes.js';
 
 /** A command that may be run. */
 export interface CommandDecision {
@@ -79,3 +77,106 @@ function callName(name: string, file: string, isLogin: boolean, isListed: boolea
   if (!isListed) return name;
   return name.includes('/') ? file : path.basename(file);
 }
+
+// Which programs may be run, where not all of them may.
+
+/** The programs that a caller may run: any, or exactly these, by their absolute paths. */
+export interface ExecRules {
+  /** `any`, or absolute paths. */
+  readonly commands: 'any' | readonly string[];
+}
+
+/**
+ * The entry of a list that a path names, or null. Folders may be links (`/bin` to `/usr/bin`); the last name has to be
+ * that of the entry, for many programs are links to one file that looks at the name by which it is called (busybox), and
+ * to allow one of them is not to allow all. What is to be run is the entry, not the path: nobody can put another program
+ * in its place between the look and the run.
+ */
+async function findEntry(entries: readonly string[], file: string): Promise<string | null> {
+  if (entries.includes(file)) return file;
+  const place = await placeOf(file);
+  if (place === null) return null;
+  for (const entry of entries) {
+    if ((await placeOf(entry)) === place) return entry;
+  }
+  return null;
+}
+
+/** The path with every link in its folders followed, and none at its end. */
+async function placeOf(file: string): Promise<string | null> {
+  try {
+    return `${await realpath(path.dirname(file))}/${path.basename(file)}`;
+  } catch {
+    return null;
+  }
+}
+
+// The environment of a command: nothing of this process's own, and what the request names.
+
+/** Everything that a command finds in its environment; what the request names goes first. */
+function cleanEnvironment(
+  { env, terminal }: ExecRequest,
+  user: UserAccount,
+  { path, lang }: ExecSystem,
+): Record<string, string> {
+  return {
+    PATH: path,
+    HOME: user.home,
+    USER: user.name,
+    LOGNAME: user.name,
+    SHELL: user.shell,
+    ...(lang !== null && { LANG: lang }),
+    ...(terminal !== undefined && { TERM: terminal.term }),
+    ...env,
+  };
+}
+
+/**
+ * Refuses what could make a program run another one, or load code: only the language, the time zone and the kind of the
+ * terminal may be named, and none of them by a path. Throws `command-denied`.
+ */
+function requireHarmlessEnvironment({ env = {}, terminal }: ExecRequest): void {
+  const named = terminal === undefined ? env : { TERM: terminal.term, ...env };
+  for (const [name, value] of Object.entries(named)) {
+    if (!HARMLESS_NAME.test(name)) throw denied(name, 'may not be set');
+    if (PATH_VALUE.test(value)) throw denied(name, 'may not name a path');
+  }
+}
+
+const HARMLESS_NAME = /^(?:TERM|LANG|LC_[A-Z]+|TZ)$/;
+
+/** TZ may begin with a colon, and both have names with slashes: `:Europe/Berlin`. */
+const PATH_VALUE = /^:?\/|\.\./;
+
+const denied = (name: string, what: string): VproxyError =>
+  new VproxyError('command-denied', `the variable ${escapeText(name, 64)} ${what}: only certain programs are allowed`);
+
+// What the machine is like on which commands are run.
+
+export interface ExecSystem {
+  /** Who this process is. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly passwdFile: string;
+  readonly groupFile: string;
+  /** Where util-linux's setpriv(1) may be, which gives a command all groups of its user. */
+  readonly setprivFiles: readonly string[];
+  /** `PATH` of commands. */
+  readonly path: string;
+  /** `LANG` of commands; null: none. */
+  readonly lang: string | null;
+}
+
+/** `PATH` where nothing else is said. */
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** This machine. */
+export const thisSystem = (): ExecSystem => ({
+  uid: process.getuid?.() ?? 0,
+  gid: process.getgid?.() ?? 0,
+  passwdFile: '/etc/passwd',
+  groupFile: '/etc/group',
+  setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
+  path: DEFAULT_PATH,
+  lang: null,
+});

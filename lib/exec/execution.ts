@@ -1,9 +1,9 @@
 /** A command that runs for a caller: its outputs, its end, and everything that ends it before. */
 import type { Writable } from 'node:stream';
+import { GroupEnder } from '../system/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { deferred } from '../util/deferred.js';
-import { CommandOutput } from './command-output.js';
-import { GroupEnder } from './group-ender.js';
+import { deferred } from '../util/concurrency.js';
+import { CommandOutput } from './command-streams.js';
 import type { ExecResult } from './messages.js';
 import type { ProcessEnd, RunningCommand } from './running-command.js';
 

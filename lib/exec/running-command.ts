@@ -1,4 +1,7 @@
 /** A command that runs, with pipes or in a terminal. */
+
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import type { TerminalSize } from './messages.js';
 
@@ -48,4 +51,14 @@ export interface RunningCommand {
   signal(name: NodeJS.Signals): void;
   /** Gives the descriptors back: nothing is read or written any more. */
   release(): void;
+}
+
+// What every command has in common that was started as a child process.
+
+/** A child that runs. Rejects with the error of the system where it could not be started. */
+export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
+  if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
+  // Node keeps them for as long as the child is known, and a caller chooses them: up to a megabyte.
+  child.spawnargs.length = 0;
+  return child;
 }

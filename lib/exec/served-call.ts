@@ -2,13 +2,14 @@
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Budget } from '../session/budget.js';
+import type { Budget } from '../session/flow.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { deferred } from '../util/deferred.js';
+import { deferred } from '../util/concurrency.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
+import { StdinFeed } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
-import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './exec-events.js';
+import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './exec-runner.js';
 import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
 import {
   CALLER_RECORD_BYTES,
@@ -24,7 +25,6 @@ import {
   type TerminalSize,
 } from './messages.js';
 import type { RunningCommand } from './running-command.js';
-import { StdinFeed } from './stdin-feed.js';
 
 /** A stream that somebody has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };

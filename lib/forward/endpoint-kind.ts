@@ -1,6 +1,13 @@
 /** A kind of endpoint: what one row of the table in `endpoint-kinds.ts` says, and what one file of this folder implements. */
-import type { Entrance, EntranceContext } from './entrance.js';
-import type { Target, TargetContext } from './target.js';
+import type net from 'node:net';
+import type { VproxyError } from '../errors.js';
+import type { SessionStream } from '../session/stream.js';
+import type { ListenAddress } from '../system/listen.js';
+import type { OnRead } from '../system/sockets.js';
+import type { Clock } from '../util/clock.js';
+import type { LogEventName, LogLevel } from '../util/log-event.js';
+import type { InputFilter } from './input-filter.js';
+import type { ForwardSpec } from './spec.js';
 
 /** What every endpoint has; its kind adds the rest. */
 export interface EndpointBase {
@@ -31,3 +38,97 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
 
 /** A table of kinds by name. A text that no kind recognizes is of the last one. */
 export type EndpointKinds = Readonly<Record<string, EndpointKind>>;
+
+// Where an outgoing forward lets connections in, and what a connection is before it is a stream.
+
+/** A listener of one kind. */
+export interface Entrance {
+  readonly address: ListenAddress;
+  /** Takes a connection, paused and not read yet, and hands it on once it is known what it wants. */
+  receive(accepted: net.Socket, onCaller: (caller: Caller) => void): void;
+}
+
+/** What an entrance gets from its forward. */
+export interface EntranceContext {
+  /** The service of the forward; `*` where callers name it. */
+  readonly service: string;
+  readonly clock: Clock;
+  /** Keeps an eye on a socket that waits: it is reset when the forward stops. */
+  readonly track: (socket: net.Socket) => void;
+  /** A connection is closed without a stream, because of what it said. */
+  readonly onRejected: (why: string) => void;
+}
+
+/** A connection for which a stream is to be opened. */
+export interface Caller {
+  readonly service: string;
+  /** Where it came from, for the peer; null where there is nothing to say. */
+  readonly from: string | null;
+  /** The socket as it is before `read`. */
+  readonly waiting: net.Socket;
+  /** The socket, read by `onread`, maybe from `opened` on only. Called once. */
+  read(onread: OnRead): net.Socket;
+  /** The peer has accepted the stream. */
+  opened(stream: SessionStream): void;
+  /** There will be no stream: ends the connection such that it looks like none. */
+  refuse(): void;
+}
+
+// What an incoming forward leads its streams to.
+
+/** Serves the streams of one service. */
+export interface Target {
+  /** Serves one stream: attaches a sink to it at once, or refuses it; accepts it when it is known to work. */
+  serve(stream: SessionStream): void;
+  /** Local ends that are not done with. */
+  readonly openCount: number;
+  /** Ends what is still open. Resolves when it has. */
+  stop(): Promise<void> | void;
+}
+
+/** What a target gets from its forward. */
+export interface TargetContext {
+  /** The endpoint and the service, for people: `127.0.0.1:22 (ssh)`. */
+  readonly name: string;
+  readonly clock: Clock;
+  /** How many streams may be served at once, those being closed included. */
+  readonly maxStreams: number;
+  /** What comes between a new stream and its local end; null for nothing. Default null. */
+  readonly createFilter?: () => InputFilter | null;
+  /** A stream was accepted. */
+  readonly onOpened: (stream: SessionStream) => void;
+  /** A stream and its local end are done with; null when both directions ended in order. */
+  readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
+  /** What a socket of the target is given before the stream's first byte; null: nothing. */
+  readonly preamble: ((stream: SessionStream) => Buffer) | null;
+  readonly log: (level: LogLevel, event: LogEventName, message: string, stream?: SessionStream) => void;
+}
+
+/** Refuses a stream where as many are served as may be. True when it did. */
+export function refuseBeyond(stream: SessionStream, openCount: number, maxStreams: number): boolean {
+  if (openCount < maxStreams) return false;
+  stream.refuse('too-many-streams', `${maxStreams} connections to the target are open or being closed`);
+  return true;
+}
+
+// A forward while it exists: what outgoing and incoming ones have in common.
+
+/** A rule that ties sockets to a service. It is made without effect; `start` puts it in force. */
+export interface Forward {
+  readonly spec: ForwardSpec;
+  /** The address in force, with the port that was picked where 0 was asked for. */
+  readonly endpointText: string;
+  /** Connections open now, those that wait and those being closed included. */
+  readonly openCount: number;
+  /** Streams that it ever had. */
+  readonly streamCount: number;
+
+  /** Takes new streams from now on. Rejects with `address-…` codes, or `bad-argument` for a service that is taken. */
+  start(): Promise<void>;
+
+  /** Takes no new streams; those that are open go on. `start` puts it in force again. */
+  pause(): void;
+
+  /** Takes no new streams, and resets what is open. For good. */
+  stop(): Promise<void>;
+}

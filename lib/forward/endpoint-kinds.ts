@@ -3,8 +3,7 @@ import { VproxyError } from '../errors.js';
 import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
 import { execEndpoint } from './exec-endpoint.js';
 import { fileEndpoint } from './file-endpoint.js';
-import { tcpEndpoint } from './tcp-endpoint.js';
-import { unixEndpoint } from './unix-endpoint.js';
+import { tcpEndpoint, unixEndpoint } from './socket-endpoint.js';
 import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 
 /** Every kind, in the order in which they are listed for people; the last one is what a text without a name is. */

@@ -1,7 +1,15 @@
 /** `exec:COMMAND`: a process for each stream, whose standard input and output are the stream. */
+
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { VproxyError } from '../errors.js';
-import type { EndpointKind } from './endpoint-kind.js';
-import { ExecTarget } from './exec-target.js';
+import type { StreamSink } from '../session/local-end.js';
+import type { SessionStream } from '../session/stream.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
+import { describeError, escapeText } from '../util/escape.js';
+import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';
+import { filterInput } from './input-filter.js';
+import { LocalWriter } from './splice.js';
 
 export interface ExecEndpoint {
   readonly kind: 'exec';
@@ -20,3 +28,233 @@ export const execEndpoint: EndpointKind<ExecEndpoint> = {
   format: ({ command }) => command,
   createTarget: ({ command }, context) => new ExecTarget(command, context),
 };
+
+// A target that is a process of its own for each stream.
+
+/** How much of one line on stderr is logged. */
+const MAX_LOGGED = 512;
+
+interface ExecTargetOptions {
+  /** Default `/bin/sh`. */
+  readonly shell?: string;
+}
+
+/** Runs `command` with a shell for each stream, in a process group of its own. */
+export class ExecTarget implements Target {
+  readonly #command: string;
+  readonly #context: TargetContext;
+  readonly #shell: string;
+  readonly #children = new Set<ChildSink>();
+
+  constructor(command: string, context: TargetContext, { shell = '/bin/sh' }: ExecTargetOptions = {}) {
+    this.#command = command;
+    this.#context = context;
+    this.#shell = shell;
+  }
+
+  get openCount(): number {
+    return this.#children.size;
+  }
+
+  serve(stream: SessionStream): void {
+    const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
+    if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
+    const child = this.#spawn(stream);
+    if (child === null) return;
+    child.once('error', (error) => stream.refuse('connect-failed', `${name}: ${describeError(error)}`));
+    if (!hasPipes(child)) {
+      stream.refuse('connect-failed', `${name}: too many files are open`);
+      return;
+    }
+    filterInput(child.stdin, this.#context.createFilter?.() ?? null);
+    const sink = new ChildSink(stream, child, {
+      clock,
+      describe: (ending) => `${name} ${ending}`,
+      onDone: (reason) => {
+        this.#children.delete(sink);
+        onClosed(stream, reason);
+      },
+    });
+    this.#children.add(sink);
+    stream.attach(sink);
+    child.once('spawn', () => {
+      stream.accept();
+      onOpened(stream);
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      for (const line of text.split('\n')) {
+        if (line !== '') log('debug', 'target-stderr', `${name} says: ${escapeText(line, MAX_LOGGED)}`, stream);
+      }
+    });
+    child.stderr.on('error', () => undefined);
+  }
+
+  /** Some failures are thrown: a command that is too long, or a process that may start none. Null where the stream was refused. */
+  #spawn(stream: SessionStream): ChildProcessWithoutNullStreams | null {
+    try {
+      // A group of its own: what the shell starts is killed with it.
+      return spawn(this.#shell, ['-c', this.#command], { detached: true, stdio: 'pipe' });
+    } catch (error) {
+      stream.refuse('connect-failed', `${this.#context.name}: ${describeError(error)}`);
+      return null;
+    }
+  }
+
+  /** Ends every process: told to at first, killed shortly after. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#children].map((child) => child.stop()));
+  }
+}
+
+/** Without descriptors for them Node makes none, against its types. */
+function hasPipes(child: { readonly stdin?: unknown; readonly stdout?: unknown; readonly stderr?: unknown }): boolean {
+  return [child.stdin, child.stdout, child.stderr].every((pipe) => pipe !== undefined && pipe !== null);
+}
+
+// Joins a process and a stream: bytes, half-close, back-pressure, exit status, and death with the stream.
+
+/** From SIGTERM to SIGKILL for a process whose stream is gone. */
+const KILL_AFTER_MS = 5000;
+
+/** The same where this process is about to end. */
+const KILL_AT_STOP_MS = 400;
+
+/** A process that has closed its output gets so long to exit before the end is passed on without its status. */
+const EXIT_GRACE_MS = 200;
+
+interface ChildSinkOptions {
+  readonly clock: Clock;
+  /** Puts what ended into a message for people. */
+  readonly describe: (ending: string) => string;
+  /** Process and stream are both gone; called once. */
+  readonly onDone: (reason: VproxyError | null) => void;
+}
+
+/** The local end of a stream that is a process. */
+class ChildSink implements StreamSink {
+  readonly #stream: SessionStream;
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #options: ChildSinkOptions;
+  readonly #writer: LocalWriter;
+  readonly #gone = deferred();
+  #endReason: VproxyError | null = null;
+  #isStreamOver = false;
+  #isGone = false;
+  #isDone = false;
+  #cancelTimer: CancelTimer | null = null;
+  /** Resets the stream; set when the process failed and its last output still waits. */
+  #failLater: (() => void) | null = null;
+
+  constructor(stream: SessionStream, child: ChildProcessWithoutNullStreams, options: ChildSinkOptions) {
+    this.#stream = stream;
+    this.#child = child;
+    this.#options = options;
+    const { stdin, stdout } = child;
+    this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
+    // Not `data`: Node makes the output of a process that has exited flow, paused or not.
+    stdout.on('readable', () => this.#pump());
+    stdout.once('end', () => {
+      this.#cancelTimer ??= options.clock.schedule(EXIT_GRACE_MS, () => stream.finish());
+    });
+    // A process need not read; what comes for it then is dropped.
+    stdin.on('error', () => undefined);
+    stdout.on('error', () => undefined);
+    child.once('error', () => this.#closed(null, null));
+    child.once('close', (status, signal) => this.#closed(status, signal));
+  }
+
+  /** Kills the process soon; resolves when it is gone. */
+  async stop(): Promise<void> {
+    if (this.#isGone) return;
+    this.#kill(KILL_AT_STOP_MS);
+    await this.#gone.promise;
+  }
+
+  handleAccept(): void {
+    // This side never opens one.
+  }
+
+  handleData(bytes: Buffer): boolean {
+    return this.#writer.write(bytes);
+  }
+
+  handleFin(): void {
+    this.#writer.end();
+  }
+
+  /** Nobody reads what the process writes: it learns that as from a closed pipe. */
+  handleStop(): void {
+    this.#child.stdout.destroy();
+  }
+
+  handleSent(): void {
+    if (this.#failLater !== null) this.#failLater();
+    else this.#pump();
+  }
+
+  handleEnd(reason: VproxyError | null): void {
+    this.#isStreamOver = true;
+    this.#endReason = reason;
+    if (!this.#isGone) this.#kill(KILL_AFTER_MS);
+    this.#finishIfDone();
+  }
+
+  /** Sends what the process has written, as far as the stream takes it; one that is over takes everything. */
+  #pump(): void {
+    const { stdout } = this.#child;
+    while (!this.#stream.isWaiting) {
+      const chunk = stdout.read() as Buffer | null;
+      if (chunk === null) return;
+      this.#stream.send(chunk, 0, chunk.length, false);
+    }
+  }
+
+  /** The process has exited and nobody holds its output any more: all of it was read. */
+  #closed(status: number | null, signal: NodeJS.Signals | null): void {
+    if (this.#isGone) return;
+    this.#isGone = true;
+    this.#cancelTimer?.();
+    const stream = this.#stream;
+    if (status === 0) {
+      // Asked for before the end, so that the peer's socket is not cut off from what it was sent.
+      stream.stop('cancelled', this.#options.describe('has ended'));
+      stream.finish();
+    } else {
+      const ending = signal === null ? `ended with status ${status ?? 'unknown'}` : `was ended by ${signal}`;
+      const fail = (): void => stream.reset('local-error', this.#options.describe(ending));
+      if (stream.isWaiting) this.#failLater = fail;
+      else fail();
+    }
+    this.#gone.resolve();
+    this.#finishIfDone();
+  }
+
+  #kill(killAfterMs: number): void {
+    this.#cancelTimer?.();
+    this.#signal('SIGTERM');
+    // Output that nobody reads any more must not keep it from being seen as gone.
+    this.#child.stdin.destroy();
+    this.#pump();
+    this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {
+      this.#signal('SIGKILL');
+      this.#child.stdout.destroy();
+      this.#child.stderr.destroy();
+    });
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    const { pid } = this.#child;
+    if (pid === undefined || this.#isGone) return;
+    try {
+      process.kill(-pid, signal);
+    } catch {
+      // The whole group is gone already.
+    }
+  }
+
+  #finishIfDone(): void {
+    if (!this.#isGone || !this.#isStreamOver || this.#isDone) return;
+    this.#isDone = true;
+    this.#options.onDone(this.#endReason);
+  }
+}

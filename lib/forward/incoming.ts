@@ -1,17 +1,15 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import type { VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/session-stream.js';
+import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
-import type { EndpointKinds } from './endpoint-kind.js';
+import type { EndpointKinds, Forward, Target } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
-import type { Forward } from './forward.js';
 import type { InputFilters } from './input-filter.js';
-import type { ServiceRegistry } from './service-registry.js';
+import type { ServiceRegistry } from './services.js';
+import { type StreamEnding, streamFields } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
-import { type StreamEnding, streamFields } from './stream-fields.js';
-import type { Target } from './target.js';
 
 export interface IncomingOptions {
   /** Where the service is offered. */

@@ -1,21 +1,18 @@
 /** An outgoing forward (`-o`): listens here, and opens a stream to the peer's service for each connection. */
 import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/session-stream.js';
+import type { SessionStream } from '../session/stream.js';
+import { descriptorShortage } from '../system/descriptors.js';
+import { type ListenAddress, listen } from '../system/listen.js';
+import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
-import { type ListenAddress, listen } from '../util/listen.js';
 import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
-import { resetSocket } from '../util/reset-socket.js';
-import { descriptorShortage } from '../util/spare-descriptors.js';
-import type { EndpointKinds } from './endpoint-kind.js';
+import type { Caller, EndpointKinds, Entrance, Forward } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
-import type { Caller, Entrance } from './entrance.js';
-import type { Forward } from './forward.js';
 import { filterInput, type InputFilters } from './input-filter.js';
-import type { SessionSource } from './session-source.js';
+import { type SessionSource, type StreamEnding, streamFields } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
-import { type StreamEnding, streamFields } from './stream-fields.js';
 
 export interface OutgoingOptions {
   /** What its streams are said to belong to. Default null. */

@@ -1,18 +1,15 @@
 /** Joins a local socket and a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
 import type net from 'node:net';
+import type { Writable } from 'node:stream';
 import { HEADER_BYTES } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import { SENT, type SessionStream } from '../session/session-stream.js';
-import type { StreamSink } from '../session/stream-sink.js';
-import { UnreadOutput } from '../session/unread-output.js';
-import type { OnRead } from '../util/buffered-socket.js';
+import { type StreamSink, UnreadOutput } from '../session/local-end.js';
+import { SENT, type SessionStream } from '../session/stream.js';
+import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
+import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
-import { hiddenReset } from '../util/hidden-reset.js';
-import { resetSocket } from '../util/reset-socket.js';
-import { HeadroomSlab } from './headroom-slab.js';
-import { LocalWriter } from './local-writer.js';
 
-export interface SpliceHooks {
+interface SpliceHooks {
   readonly clock: Clock;
   /** The peer accepted the stream: it is open both ways. */
   onAccept?(): void;
@@ -130,5 +127,180 @@ export class Splice implements StreamSink {
 
   #finishIfDone(): void {
     if (this.#isStreamOver && this.#isSocketClosed) this.#hooks.onDone(this.#endReason);
+  }
+}
+
+// Writes what a stream brings to its local end, and says when the system has taken it.
+
+/** What one write to the system is made of at most, so that credit goes back while more waits. */
+const WRITE_BYTES = 131_072;
+
+/**
+ * The writing side of a local end: a socket, or the standard input of a process. It has one write of ours at a time; what comes
+ * meanwhile is gathered, so that what a stream holds takes about the memory of its bytes, whatever frames they came in.
+ */
+export class LocalWriter {
+  readonly #target: Writable;
+  readonly #onTaken: (bytes: number) => void;
+  readonly #waiting = new ByteQueue();
+  #writtenBytes = 0;
+  #takenBytes = 0;
+  /** The views that the target holds. */
+  #views = 0;
+  #isEnding = false;
+
+  /** `onTaken` is told the number of bytes that have left this process, or that nobody takes any more. */
+  constructor(target: Writable, onTaken: (bytes: number) => void) {
+    this.#target = target;
+    this.#onTaken = onTaken;
+    target.once('close', () => this.drop());
+  }
+
+  /** Writes bytes, which are lent for the call unless it returns true: then a view of them is kept. */
+  write(bytes: Buffer): boolean {
+    const target = this.#target;
+    if (target.destroyed || target.writableEnded) {
+      this.#onTaken(bytes.length);
+      return false;
+    }
+    if (this.#isWriting) return this.#waiting.push(bytes);
+    const isView = keepView(bytes);
+    this.#write(isView ? bytes : copyAlone(bytes), isView);
+    this.#tellTaken();
+    return isView && target.writableLength > 0;
+  }
+
+  /** Ends the target behind what waits. */
+  end(): void {
+    this.#isEnding = true;
+    if (this.#waiting.byteCount === 0) this.#target.end();
+  }
+
+  /** Nobody takes anything any more. */
+  drop(): void {
+    this.#dropViews();
+    const bytes = this.#writtenBytes - this.#takenBytes + this.#waiting.byteCount;
+    this.#takenBytes = this.#writtenBytes;
+    this.#waiting.clear();
+    if (bytes > 0) this.#onTaken(bytes);
+  }
+
+  /** Whether the target still has a write of ours. What others wrote to it, such as a preamble, is not waited for. */
+  get #isWriting(): boolean {
+    return this.#takenBytes < this.#writtenBytes || this.#waiting.byteCount > 0;
+  }
+
+  #write(bytes: Buffer, isView: boolean): void {
+    if (isView) this.#views += 1;
+    this.#writtenBytes += bytes.length;
+    this.#target.write(bytes, this.#handleWritten);
+  }
+
+  readonly #handleWritten = (): void => {
+    this.#tellTaken();
+    if (this.#waiting.byteCount > 0 && this.#target.writableLength === 0) this.#writeWaiting();
+  };
+
+  #writeWaiting(): void {
+    const target = this.#target;
+    target.cork();
+    for (let room = WRITE_BYTES; room > 0; ) {
+      const block = this.#waiting.shift();
+      if (block === null) break;
+      this.#write(block.bytes, block.isView);
+      room -= block.bytes.length;
+    }
+    target.uncork();
+    if (this.#isEnding && this.#waiting.byteCount === 0) target.end();
+    this.#tellTaken();
+  }
+
+  /** Credit goes back for what the system has taken. */
+  #tellTaken(): void {
+    const waitingBytes = this.#target.writableLength;
+    if (waitingBytes === 0) this.#dropViews();
+    const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
+    if (bytes <= 0) return;
+    this.#takenBytes += bytes;
+    this.#onTaken(bytes);
+  }
+
+  #dropViews(): void {
+    for (; this.#views > 0; this.#views -= 1) dropView();
+  }
+}
+
+// Memory to read a socket into, with room for a header in front, sized by what the socket has to give.
+
+/** An idle socket keeps this much, as 10,000 of them cost memory; a bulk one grows to the largest read. */
+const SMALL_BYTES = 512;
+const LARGE_BYTES = 131_072;
+/** From the one to the other in four reads that were full. */
+const GROWTH = 4;
+
+/** After so many reads in a row that would have fitted a small slab, the large one is let go. */
+const SMALL_READS = 32;
+
+/**
+ * One slab is being read into; while another one waits to be sent it is kept aside and used again afterwards. So a
+ * socket costs two slabs at most, and nothing is allocated while the channel keeps up.
+ */
+class HeadroomSlab {
+  readonly #headroomBytes: number;
+  #sizeBytes = SMALL_BYTES;
+  #slab: Buffer | null = null;
+  #taken: Buffer | null = null;
+  #spare: Buffer | null = null;
+  #view: Buffer | null = null;
+  #smallReads = 0;
+
+  constructor(headroomBytes: number) {
+    this.#headroomBytes = headroomBytes;
+  }
+
+  /** Where the next read may put up to `maxBytes` (0: no bound): behind the headroom. */
+  room(maxBytes: number): Buffer {
+    const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
+    const slabBytes = this.#headroomBytes + this.#sizeBytes;
+    if (this.#slab === null) {
+      this.#slab = this.#spare?.length === slabBytes ? this.#spare : Buffer.allocUnsafeSlow(slabBytes);
+      this.#spare = null;
+      this.#view = null;
+    }
+    if (this.#view?.length !== bytes) {
+      this.#view = this.#slab.subarray(this.#headroomBytes, this.#headroomBytes + bytes);
+    }
+    return this.#view;
+  }
+
+  /** Takes the slab in whose room `byteCount` bytes were read; `returned` tells what became of it. */
+  take(byteCount: number): Buffer {
+    const slab = this.#slab as Buffer;
+    this.#adapt(byteCount);
+    this.#taken = slab;
+    this.#slab = null;
+    return slab;
+  }
+
+  /** The slab taken last is done with: free to be used again, or the channel's for good. */
+  returned(isFree: boolean): void {
+    const taken = this.#taken;
+    this.#taken = null;
+    if (!isFree || taken === null || taken.length !== this.#headroomBytes + this.#sizeBytes) return;
+    if (this.#slab === null) this.#slab = taken;
+    else this.#spare = taken;
+  }
+
+  #adapt(byteCount: number): void {
+    const readBytes = this.#view?.length ?? 0;
+    if (byteCount === readBytes && readBytes === this.#sizeBytes) {
+      this.#smallReads = 0;
+      this.#sizeBytes = Math.min(GROWTH * this.#sizeBytes, LARGE_BYTES);
+    } else if (this.#sizeBytes > SMALL_BYTES) {
+      this.#smallReads = byteCount <= SMALL_BYTES ? this.#smallReads + 1 : 0;
+      if (this.#smallReads < SMALL_READS) return;
+      this.#smallReads = 0;
+      this.#sizeBytes = SMALL_BYTES;
+    }
   }
 }

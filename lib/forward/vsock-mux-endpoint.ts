@@ -1,22 +1,28 @@
 /** `vsock-mux:/path:PORT` dials hybrid vsock; `*:vsock-mux:/path` offers it, with services in the place of ports. */
 import net from 'node:net';
+import {
+  askHybridVsock,
+  LINE_TIMEOUT_MS,
+  MAX_VSOCK_PORT,
+  parseConnectLine,
+  parseVsockPort,
+} from '../channel/vsock-mux.js';
 import { SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/comma-list.js';
-import { escapeText } from '../util/escape.js';
-import { askHybridVsock, LINE_TIMEOUT_MS, MAX_VSOCK_PORT, parseVsockPort } from '../util/hybrid-vsock.js';
+import type { SessionStream } from '../session/stream.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
+  type ListenAddress,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../util/socket-access.js';
-import { formatPath } from '../util/unix-path.js';
-import type { EndpointKind } from './endpoint-kind.js';
-import { SocketTarget } from './socket-target.js';
-import { parseUnixPath } from './unix-path-text.js';
-import { vsockMuxEntrance } from './vsock-mux-entrance.js';
+} from '../system/listen.js';
+import { acceptBuffered, FirstLine, type OnRead } from '../system/sockets.js';
+import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
+import { escapeText } from '../util/escape.js';
+import type { Caller, EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
+import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
 
 export interface VsockMuxEndpoint {
   readonly kind: 'vsock-mux';
@@ -101,4 +107,87 @@ export function parsePortService(text: string): readonly [port: number, service:
 
 function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
+}
+
+// Hybrid vsock as an entrance: `CONNECT ssh` or `CONNECT 1234` opens a stream, `OK ID` says that the peer accepted.
+
+/** `CONNECT`, a service of 64 characters, and what surrounds them. */
+const MAX_LINE_BYTES = 80;
+
+/**
+ * An entrance at `address`. As with hybrid vsock itself, everything that goes wrong is a bare close: a line that is none,
+ * or that does not come within 5 s, a port that `services` does not have, a stream that is refused.
+ */
+function vsockMuxEntrance(
+  address: ListenAddress,
+  services: Readonly<Record<number, string>>,
+  context: EntranceContext,
+): Entrance {
+  const serviceOf = (word: string): string | undefined => {
+    const port = parseVsockPort(word);
+    if (port !== null) return services[port];
+    return SERVICE_NAME.test(word) && /\D/.test(word) ? word : undefined;
+  };
+  return {
+    address,
+    receive(accepted, onCaller) {
+      let hasSpoken = false;
+      const reject = (why: string): void => {
+        hasSpoken = true;
+        cancelTimeout();
+        if (!socket.destroyed) context.onRejected(why);
+        socket.destroy();
+      };
+      const line = new FirstLine(MAX_LINE_BYTES, (text) => {
+        hasSpoken = true;
+        cancelTimeout();
+        const word = text === null ? null : parseConnectLine(text);
+        const service = word === null ? undefined : serviceOf(word);
+        if (service !== undefined) onCaller(new HybridCaller(service, socket, line));
+        else if (word === null) reject(`it began with ${text === null ? 'a line without an end' : quote(text)}`);
+        else reject(`no service is meant by CONNECT ${escapeText(word)}`);
+        return false;
+      });
+      const cancelTimeout = context.clock.schedule(LINE_TIMEOUT_MS, () =>
+        reject(`it said nothing complete for ${LINE_TIMEOUT_MS / 1000} s`),
+      );
+      const socket = acceptBuffered(accepted, line.onread);
+      context.track(socket);
+      socket.once('error', () => socket.destroy());
+      socket.once('end', () => {
+        if (!hasSpoken) reject('it ended before its line did');
+      });
+      socket.once('close', cancelTimeout);
+    },
+  };
+}
+
+const quote = (text: string): string => `"${escapeText(text)}"`;
+
+class HybridCaller implements Caller {
+  readonly service: string;
+  readonly from = null;
+  readonly waiting: net.Socket;
+  readonly #line: FirstLine;
+  #onread: OnRead | null = null;
+
+  constructor(service: string, socket: net.Socket, line: FirstLine) {
+    this.service = service;
+    this.waiting = socket;
+    this.#line = line;
+  }
+
+  read(onread: OnRead): net.Socket {
+    this.#onread = onread;
+    return this.waiting;
+  }
+
+  opened(stream: SessionStream): void {
+    this.waiting.write(`OK ${stream.id}\n`);
+    if (this.#onread !== null && this.#line.handOver(this.#onread)) this.waiting.resume();
+  }
+
+  refuse(): void {
+    this.waiting.destroy();
+  }
 }

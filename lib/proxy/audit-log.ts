@@ -1,7 +1,7 @@
 /** The audit log: who opened what, whether it was let in, and what was called, as lines of JSON in a file. */
-import { LogFile, type Rotation } from '../forward/log-file.js';
+import { LogFile, type Rotation } from '../system/log-file.js';
 import type { Clock } from '../util/clock.js';
-import { formatJsonLine } from '../util/json-line.js';
+import { formatJsonLine } from '../util/escape.js';
 import type { Log, LogEvent, LogEventName } from '../util/log-event.js';
 import { wasLetHappen } from './log-limit.js';
 

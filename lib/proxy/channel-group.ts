@@ -1,17 +1,18 @@
 /** A group of channels: one for each socket in a folder that is watched, such as those of QEMU's machines. */
-import { type FSWatcher, watch } from 'node:fs';
-import { parseChannel } from '../channel/address.js';
+
+import { type FSWatcher, rmdirSync, type Stats, watch } from 'node:fs';
+import fs from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { parseChannel } from '../channel/address/address.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
-import { parseForwardSpec } from '../forward/spec.js';
+import { type ForwardSpec, parseForwardSpec } from '../forward/spec.js';
+import { makeSocketFolder } from '../system/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { describeError } from '../util/describe-error.js';
-import { escapeText } from '../util/escape.js';
+import { describeError, escapeText } from '../util/escape.js';
 import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
-import { type ChannelOptions, DEFAULT_LABEL, parseLabel } from './channel-options.js';
-import { type GroupFolder, readGroupFolder } from './group-folder.js';
-import { GroupPattern } from './group-pattern.js';
-import { readKeys } from './read-keys.js';
-import { requireAllowable } from './require-allowable.js';
+import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys } from './channel-options.js';
+import { GroupPattern, memberLabelProblem } from './group-pattern.js';
+import { requireAllowable } from './services/permitted.js';
 import type { ChannelStatus } from './status.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
@@ -245,5 +246,90 @@ export class ChannelGroup {
   #log(level: LogLevel, event: LogEventName, message: string, fields: Record<string, string> = {}): void {
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
     this.#host.log({ level, event, message: `${prefix}${message}`, fields: { group: this.label, ...fields } });
+  }
+}
+
+// What a group of channels finds in its folder.
+
+/** The sockets that fit a group. */
+interface GroupFolder {
+  /** By label, with what tells a socket from its successor, and from itself with another owner or mode. */
+  readonly sockets: ReadonlyMap<string, string>;
+  /** Paths of sockets that get no channel, because what the `*` stands for is no label; and why. */
+  readonly misnamed: ReadonlyMap<string, string>;
+}
+
+/** Reads the folder of a group. Rejects with the error of the system. */
+export async function readGroupFolder(pattern: GroupPattern): Promise<GroupFolder> {
+  const parts = (await fs.readdir(pattern.folder)).map((name) => pattern.match(name)).filter((part) => part !== null);
+  const sockets = new Map<string, string>();
+  const misnamed = new Map<string, string>();
+  await Promise.all(
+    parts.map(async (part) => {
+      const path = pattern.pathOf(part);
+      // It may have gone in the meantime.
+      const stats = await fs.stat(path).catch(() => null);
+      if (stats === null || !stats.isSocket()) return;
+      const problem = memberLabelProblem(part);
+      if (problem === null) sockets.set(part, identityOf(stats));
+      else misnamed.set(path, problem);
+    }),
+  );
+  return { sockets, misnamed };
+}
+
+function identityOf({ dev, ino, ctimeMs }: Stats): string {
+  return `${dev}:${ino}:${ctimeMs}`;
+}
+
+// The folders that are made for the sockets of a group's channels, and go with them.
+
+/** The folders that were made, by channel. */
+export class OwnFolders {
+  readonly #folders = new Map<string, Set<string>>();
+
+  /**
+   * Makes what is missing for the unix sockets that `forwards` listen on; gives what takes that back, where the folders
+   * are empty. Throws `address-…` codes, and has made nothing then.
+   */
+  make(label: string, forwards: readonly ForwardSpec[]): () => void {
+    const made: string[] = [];
+    const undo = () => this.#remove(label, made);
+    try {
+      for (const { direction, endpoint } of forwards) {
+        if (direction !== 'outgoing' || endpoint.kind !== 'unix' || !makeSocketFolder(endpoint.path)) continue;
+        const folder = dirname(endpoint.path);
+        made.push(folder);
+        this.#folders.set(label, (this.#folders.get(label) ?? new Set()).add(folder));
+      }
+    } catch (error) {
+      undo();
+      throw error;
+    }
+    return undo;
+  }
+
+  /** Removes those that were made for a channel, unless there is still something in them. */
+  remove(label: string): void {
+    this.#remove(label, [...(this.#folders.get(label) ?? [])]);
+  }
+
+  /** Removes those of all channels. */
+  removeAll(): void {
+    for (const label of [...this.#folders.keys()]) this.remove(label);
+  }
+
+  #remove(label: string, folders: readonly string[]): void {
+    const kept = this.#folders.get(label);
+    for (const folder of folders) {
+      try {
+        rmdirSync(folder);
+      } catch (error) {
+        // The channel may have a successor, whose sockets are there already.
+        if (systemCode(error) === 'ENOTEMPTY') continue;
+      }
+      kept?.delete(folder);
+    }
+    if (kept?.size === 0) this.#folders.delete(label);
   }
 }

@@ -1,21 +1,20 @@
 /** What a channel of a proxy is made of, and what follows from it. */
 import { randomBytes } from 'node:crypto';
-import type { ChannelAddress } from '../channel/address.js';
+import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
-import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import { Budget } from '../session/budget.js';
-import type { SecretKey } from '../session/secret-key.js';
-import type { SecureLayerFactory } from '../session/secure-layer.js';
+import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
+import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
+import { Budget } from '../session/flow.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
+import { readSecretFile } from '../system/files.js';
 import { escapeText } from '../util/escape.js';
-import type { ChannelPolicies } from './channel-policy.js';
-import type { CopyPermission } from './copy-service.js';
-import type { ExecPermission } from './exec-service.js';
-import { STORAGE_SERVICE, type StorageOptions } from './storage-service.js';
+import type { ChannelPolicies } from './apply.js';
+import type { CopyPermission, ExecPermission } from './services/built-in.js';
+import { STORAGE_SERVICE, type StorageOptions } from './services/storage.js';
 
 /** The label of a channel that was given none. */
 export const DEFAULT_LABEL = 'default';
@@ -135,3 +134,31 @@ function secureLayer({ tls, tlsFiles }: ChannelTraits, keys: () => readonly Secr
   if (tls === null) return null;
   return tls === 'psk' ? tlsWithKeys(keys) : tlsWithCertificates(() => readCertificates(tlsFiles));
 }
+
+// The keys of a channel, from the files that have them.
+
+/** More would not fit HELLO, which names them all. */
+const MAX_KEYS = 32;
+
+/**
+ * The keys in `keyFiles`, in their order. Throws `bad-file`, which names the file and shows nothing of it, and
+ * `bad-argument` for too many, or for none where the channel needs one.
+ */
+export function readKeys({ keyFiles = [] }: ChannelOptions, { text, traits }: ChannelAddress): SecretKey[] {
+  if (keyFiles.length > MAX_KEYS) throw bad(text, `${keyFiles.length} keys exceed ${MAX_KEYS}`);
+  if (traits.tls === 'psk' && keyFiles.length === 0) throw bad(text, 'tls=psk needs a key (--key FILE)');
+  return keyFiles.map(readKey);
+}
+
+function readKey(path: string): SecretKey {
+  try {
+    return SecretKey.parse(readSecretFile(path));
+  } catch (error) {
+    const { message } = toVproxyError(error);
+    const isNamed = message.startsWith(escapeText(path));
+    throw new VproxyError('bad-file', isNamed ? message : `${escapeText(path)}: ${message}`);
+  }
+}
+
+const bad = (channel: string, what: string): VproxyError =>
+  new VproxyError('bad-argument', `channel "${escapeText(channel)}": ${what}`);

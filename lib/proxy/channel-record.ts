@@ -1,7 +1,6 @@
 /** What became of a channel since it was added: its state, its sessions, and what went over it. */
 import { isErrorCode, type VproxyError } from '../errors.js';
-import type { Session } from '../session/session.js';
-import type { SessionCounters } from '../session/session-counters.js';
+import type { Session, SessionCounters } from '../session/session.js';
 import type { ChannelState, ChannelTotals, SessionHistory } from './status.js';
 
 /** So many ended sessions are remembered one by one. */

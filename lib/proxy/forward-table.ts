@@ -1,17 +1,19 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
-import { toVproxyError, type VproxyError } from '../errors.js';
-import type { Forward } from '../forward/forward.js';
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { Forward } from '../forward/endpoint-kind.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward } from '../forward/outgoing.js';
-import type { ServiceRegistry } from '../forward/service-registry.js';
+import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
-import type { SessionStream } from '../session/session-stream.js';
+import type { SessionStream } from '../session/stream.js';
+import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { Backoff } from '../util/backoff.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
 import type { Log } from '../util/log-event.js';
-import type { ForwardAddresses } from './forward-addresses.js';
+import { DEFAULT_LABEL } from './channel-options.js';
 import type { ForwardStatus } from './status.js';
 
 /** A forward that drains is looked at this often. */
@@ -20,7 +22,7 @@ const DRAIN_POLL_MS = 100;
 /** Between attempts to put a forward in force again. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
 
-export interface ForwardTableOptions {
+interface ForwardTableOptions {
   /** The label of the channel. */
   readonly channel: string;
   readonly source: SessionSource;
@@ -181,4 +183,45 @@ export class ForwardTable {
   #pause(): Promise<void> {
     return new Promise((resolve) => this.#options.clock.schedule(DRAIN_POLL_MS, () => resolve()));
   }
+}
+
+// Where the forwards of a process listen, so that it can be said which one has an address that is taken.
+
+export class ForwardAddresses {
+  /** The outgoing forwards that were started, with the labels of their channels. */
+  readonly #labels = new Map<ForwardEntry, string>();
+
+  /** A forward was started. */
+  add(entry: ForwardEntry, label: string): void {
+    if (entry.forward.spec.direction === 'outgoing') this.#labels.set(entry, label);
+  }
+
+  /** A forward is no more. */
+  remove(entry: ForwardEntry): void {
+    this.#labels.delete(entry);
+  }
+
+  /** What a forward failed to start with; where another forward has its address, an error that names it. */
+  explain(error: unknown, { forward }: ForwardEntry): unknown {
+    if (!(error instanceof VproxyError) || error.code !== 'address-in-use') return error;
+    const found = [...this.#labels].find(([other]) => !other.isDraining && isSameAddress(other.forward, forward));
+    if (found === undefined) return error;
+    const [{ id, forward: holder }, label] = found;
+    const place = label === DEFAULT_LABEL ? '' : `${label}/`;
+    const text = escapeText(`-o ${place}${formatForwardSpec(holder.spec)}`, 512);
+    const message = `cannot listen on ${escapeText(forward.endpointText)}: it is taken by forward ${id}, ${text}`;
+    return new VproxyError('address-in-use', message, { cause: error });
+  }
+}
+
+function isSameAddress(a: Forward, b: Forward): boolean {
+  const [one, other] = [addressOf(a), addressOf(b)];
+  if (typeof one === 'string' || typeof other === 'string') return one === other;
+  return addressesOverlap(one, other);
+}
+
+/** The TCP address in force, or the path of a unix socket. */
+function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
+  if (endpoint.kind !== 'tcp') return 'path' in endpoint ? endpoint.path : endpointText;
+  return { host: endpoint.host, port: Number(/\d+$/.exec(endpointText)?.[0]) };
 }

@@ -1,5 +1,5 @@
 /** The address of a group of channels: `unix-connect:` and a path whose last part has a `*`. */
-import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address.js';
+import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';

@@ -1,7 +1,7 @@
 /** Keeps what peers and local programs can cause, again and again, from filling a log. */
-import { TokenBucket } from '../session/token-bucket.js';
+import { TokenBucket } from '../session/rate.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { formatJsonLine } from '../util/json-line.js';
+import { formatJsonLine } from '../util/escape.js';
 import { boundEvent, type Log, type LogEvent } from '../util/log-event.js';
 
 /** How much is written: in bytes at once, and in bytes a second in the long run. */

@@ -1,6 +1,6 @@
 /** The life of a stream that a program opened, in the log. */
 import { toVproxyError } from '../errors.js';
-import { streamFields } from '../forward/stream-fields.js';
+import { streamFields } from '../forward/session-source.js';
 import type { MuxStream } from '../session/mux-stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';

@@ -2,22 +2,21 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
-import { DuplexLink } from '../channel/duplex-link.js';
-import { VM_TRAITS } from '../channel/traits.js';
+import { VM_TRAITS } from '../channel/kind.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES, SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
-import { ServiceRegistry } from '../forward/service-registry.js';
+import { ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
+import { DuplexLink } from '../link/duplex-link.js';
+import { SecretKey } from '../session/auth.js';
 import { MuxStream } from '../session/mux-stream.js';
-import { SecretKey } from '../session/secret-key.js';
 import type { Session } from '../session/session.js';
 import { sessionSettings } from '../session/settings.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
-import { describeSession } from './describe-session.js';
-import { LinkRunner } from './link-runner.js';
-import type { SessionStatus } from './status.js';
+import { describeSession, type SessionStatus } from './status.js';
+import { LinkRunner } from './supervisor.js';
 
 /**
  * Gets each stream that the peer opens to a service; it is accepted already. A reset by the peer destroys it with an error,

@@ -1,20 +1,20 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
 import { EventEmitter } from 'eventemitter3';
-import { type ChannelAddress, parseChannel } from '../channel/address.js';
+import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
-import { encodeProxyHeader } from '../forward/proxy-header.js';
-import { ServiceGate } from '../forward/service-policy.js';
-import { ServiceRegistry } from '../forward/service-registry.js';
+import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
+import { encodeProxyHeader } from '../forward/socket-endpoint.js';
+import type { SecretKey } from '../session/auth.js';
+import { streamWait } from '../session/local-end.js';
 import { MuxStream } from '../session/mux-stream.js';
-import type { SecretKey } from '../session/secret-key.js';
 import type { Session } from '../session/session.js';
-import type { SessionStream } from '../session/session-stream.js';
-import { streamWait } from '../session/stream-wait.js';
+import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
-import { deferred } from '../util/deferred.js';
+import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEvent } from '../util/log-event.js';
+import { changedPolicies, resolvePolicy } from './apply.js';
 import { isAudited } from './audit-log.js';
 import {
   type ChannelOptions,
@@ -23,25 +23,18 @@ import {
   hasBroker,
   type ProcessIdentity,
   parseLabel,
+  readKeys,
   requirePrivacy,
   settingsFor,
 } from './channel-options.js';
-import { changedPolicies, resolvePolicy } from './channel-policy.js';
 import { ChannelRecord } from './channel-record.js';
-import type { ChannelSupervisor } from './channel-supervisor.js';
-import { describeSession } from './describe-session.js';
-import { DialSupervisor } from './dial-supervisor.js';
-import type { ForwardAddresses } from './forward-addresses.js';
-import { type ForwardEntry, ForwardTable } from './forward-table.js';
-import { ListenSupervisor } from './listen-supervisor.js';
+import { type ForwardAddresses, type ForwardEntry, ForwardTable } from './forward-table.js';
 import { auditPart, boundLogEvent, jsonLineBytes, type LineBytes, LogLimit, logPart } from './log-limit.js';
 import { logStream } from './log-stream.js';
-import { PermittedServices } from './permitted-services.js';
-import { readKeys } from './read-keys.js';
-import { requestFilters } from './request-filters.js';
-import { requireAllowable } from './require-allowable.js';
-import type { ChannelStatus, ServiceStatus, StreamStatus } from './status.js';
-import { StorageService } from './storage-service.js';
+import { PermittedServices, requireAllowable } from './services/permitted.js';
+import { requestFilters, StorageService } from './services/storage.js';
+import { type ChannelStatus, describeSession, type ServiceStatus, type StreamStatus } from './status.js';
+import { type ChannelSupervisor, DialSupervisor, ListenSupervisor } from './supervisor.js';
 
 export interface ProxyChannelEvents {
   log: [event: LogEvent];

@@ -3,8 +3,11 @@
  * time are ISO 8601 texts in UTC, amounts are in bytes, rates in bytes a second. What a peer said is as it said it:
  * whoever shows it escapes it.
  */
+
+import type { ChannelTraits } from '../channel/kind.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import type { StreamWait } from '../session/stream-wait.js';
+import type { StreamWait } from '../session/local-end.js';
+import type { Session } from '../session/session.js';
 
 /** Every state of a channel. */
 export const CHANNEL_STATES = [
@@ -181,4 +184,24 @@ export interface StreamStatus {
   readonly receiveCreditBytes: number;
   /** Null where nothing waits. */
   readonly waitsFor: StreamWait | null;
+}
+
+// The session of the moment, as it stands in a status.
+
+/** What a session on a channel with these traits says of itself. */
+export function describeSession(session: Session, { tls }: ChannelTraits): SessionStatus {
+  const { peer, integrity, version } = session.agreement;
+  return {
+    peer: { agent: peer.agent, name: peer.name, services: [...session.peerServices] },
+    protocolVersion: version ?? 0,
+    integrity,
+    key: session.keyId,
+    tls,
+    ageMs: Math.round(session.ageMs),
+    roundTripMs: session.roundTripMs,
+    clockOffsetMs: session.clockOffsetMs,
+    streams: session.streamCount,
+    sendCreditBytes: session.sendCreditBytes,
+    unwrittenBytes: session.unwrittenBytes,
+  };
 }

@@ -1,6 +1,6 @@
 /** What each frame of a session means: decodes control payloads and hands everything to the stream or to the session. */
 import type { FrameHandler } from '../codec/frame-reader.js';
-import { FRAME_TYPE, formatFrameType } from '../codec/frame-type.js';
+import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
 import {
   decodeCredit,
@@ -11,8 +11,8 @@ import {
   type OpenRequest,
 } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
-import type { SessionStream } from './session-stream.js';
-import type { StreamTable } from './stream-table.js';
+import type { SessionStream } from './stream.js';
+import type { StreamTable } from './streams.js';
 
 /** What concerns the session and not one stream. All may throw a VproxyError, which ends the session. */
 export interface SessionActions {

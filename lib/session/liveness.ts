@@ -1,4 +1,6 @@
 /** Watches a session's silence: sends PINGs, and ends it where silence is death (R-LIVE-1 to R-LIVE-2). */
+
+import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 
 /** A PING goes out when nothing was sent, or nothing received, for this time. */
@@ -7,7 +9,7 @@ const PING_AFTER_MS = 10_000;
 /** How often the silence is looked at. */
 const TICK_MS = 2500;
 
-export interface LivenessOptions {
+interface LivenessOptions {
   readonly clock: Clock;
   /** Silence for so long is death; null: never. */
   readonly deadAfterMs: number | null;
@@ -65,5 +67,85 @@ export class Liveness {
       this.#sincePingMs = 0;
       onPingDue();
     }
+  }
+}
+
+// Leaving a session in an orderly way: when it may still last, and for how long at most (R-LIVE-3, R-STREAM-6).
+
+/** When the stream ids are used up, the session is renewed at the latest after this time. */
+const RENEW_MS = 3_600_000;
+
+/** Whether a session drains, or has to be renewed, and the time that it has left. */
+export class Leaving {
+  readonly #clock: Clock;
+  readonly #drainTimeoutMs: number;
+  readonly #onTimeout: (reason: VproxyError) => void;
+  #drainReason: VproxyError | null = null;
+  #renewReason: VproxyError | null = null;
+  #cancel: CancelTimer | null = null;
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly drainTimeoutMs: number;
+    /** The time is up: whatever is open has to end. */
+    readonly onTimeout: (reason: VproxyError) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#drainTimeoutMs = options.drainTimeoutMs;
+    this.#onTimeout = options.onTimeout;
+  }
+
+  /** Why no stream is opened any more; null while the session does not drain. */
+  get drainReason(): VproxyError | null {
+    return this.#drainReason;
+  }
+
+  /** No stream is opened any more; those that are open have the drain's time. */
+  drain(reason: VproxyError): void {
+    this.#drainReason = reason;
+    this.#setDeadline(this.#drainTimeoutMs, reason);
+  }
+
+  /** Stream ids do not come back: the session ends as soon as it is idle, or after an hour. */
+  renew(): void {
+    if (this.#drainReason !== null || this.#renewReason !== null) return;
+    this.#renewReason = new VproxyError('shutdown', 'the stream ids are used up');
+    this.#setDeadline(RENEW_MS, this.#renewReason);
+  }
+
+  stop(): void {
+    this.#cancel?.();
+  }
+
+  #setDeadline(delayMs: number, reason: VproxyError): void {
+    this.#cancel?.();
+    this.#cancel = this.#clock.schedule(delayMs, () => this.#onTimeout(reason));
+  }
+}
+
+// Finds a peer that leaves a frame unfinished while it goes on sending a little (R-FLOW-9).
+
+const MAX_FRAME_MS = 30_000;
+
+/** Longer gaps between bytes do not count: a paused VM is not slow. */
+const MAX_GAP_MS = 15_000;
+
+export class FrameTimer {
+  #atMs: number;
+  #frame = -1;
+  #spentMs = 0;
+
+  constructor(nowMs: number) {
+    this.#atMs = nowMs;
+  }
+
+  /** Before arriving bytes are read: whether the frame with this number, which is unfinished, has taken too long. */
+  isExceeded(frame: number, isMidFrame: boolean, nowMs: number): boolean {
+    const gapMs = nowMs - this.#atMs;
+    this.#atMs = nowMs;
+    if (!isMidFrame || frame !== this.#frame) this.#spentMs = 0;
+    else if (gapMs < MAX_GAP_MS) this.#spentMs += gapMs;
+    this.#frame = frame;
+    return this.#spentMs > MAX_FRAME_MS;
   }
 }

@@ -2,10 +2,9 @@
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
+import { type StreamSink, UnreadOutput } from './local-end.js';
 import type { Session } from './session.js';
-import { SENT, type SessionStream } from './session-stream.js';
-import type { StreamSink } from './stream-sink.js';
-import { UnreadOutput } from './unread-output.js';
+import { SENT, type SessionStream } from './stream.js';
 
 type WriteCallback = (error?: Error | null) => void;
 

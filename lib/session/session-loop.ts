@@ -3,18 +3,15 @@
  * the channel stays open (R-OPEN-11 to R-OPEN-13).
  */
 import { EventEmitter } from 'eventemitter3';
-import type { Hello } from '../codec/hello.js';
-import { HelloScanner } from '../codec/hello-scanner.js';
+import { type Hello, HelloScanner } from '../codec/hello.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff } from '../util/backoff.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { type Agreement, outerRefusal, protectionRefusal, refusal } from './agreement.js';
-import type { ByteSink } from './byte-sink.js';
-import { type Established, Opening } from './opening.js';
-import type { SecureLayer, SecureLayerFactory } from './secure-layer.js';
-import { Session } from './session.js';
+import type { SecureLayer, SecureLayerFactory } from './auth.js';
+import { type Agreement, type Established, Opening, outerRefusal, protectionRefusal, refusal } from './opening.js';
+import { Turn } from './scheduler.js';
+import { type ByteSink, Session } from './session.js';
 import type { SessionSettings } from './settings.js';
-import { Turn } from './turn.js';
 
 export interface SessionLoopEvents {
   /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */

@@ -4,37 +4,24 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader } from '../codec/frame-reader.js';
-import { FRAME_TYPE } from '../codec/frame-type.js';
+import { FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { Admission } from './admission.js';
-import type { Agreement } from './agreement.js';
-import type { ByteSink } from './byte-sink.js';
-import { DrainWaiters } from './drain-waiters.js';
+import { Proof } from './auth.js';
+import { ReceiveWindow, SessionCredit } from './flow.js';
 import { FrameDispatch, type SessionActions } from './frame-dispatch.js';
-import { FrameTimer } from './frame-timer.js';
-import { FrameWriter } from './frame-writer.js';
-import { Leaving } from './leaving.js';
-import { Liveness } from './liveness.js';
-import { Outbox } from './outbox.js';
-import { Proof } from './proof.js';
-import { ReceiveWindow } from './receive-window.js';
-import { Retractions } from './retractions.js';
-import { Sender } from './sender.js';
+import { FrameTimer, Leaving, Liveness } from './liveness.js';
+import type { StreamSink } from './local-end.js';
+import type { Agreement } from './opening.js';
+import { DrainWaiters, FrameWriter, Outbox, Sender, type Turn } from './scheduler.js';
 import { OwnServices, PeerServices } from './services.js';
-import type { SessionCounters } from './session-counters.js';
-import { SessionCredit } from './session-credit.js';
-import { SessionHost } from './session-host.js';
-import { SessionStream } from './session-stream.js';
 import type { SessionSettings } from './settings.js';
-import type { StreamHost } from './stream-host.js';
-import type { StreamSink } from './stream-sink.js';
-import { StreamTable } from './stream-table.js';
-import type { Turn } from './turn.js';
+import { SessionStream, type StreamHost } from './stream.js';
+import { Admission, Retractions, StreamTable } from './streams.js';
 
-export interface SessionEvents {
+interface SessionEvents {
   /** The peer opened a stream to a service of a valid name: attach a sink during the call, or it is refused. */
   stream: [stream: SessionStream];
   /** The two sides agree, and each has proved that it has the key where that is demanded: `start` is to be called. */
@@ -49,7 +36,7 @@ export interface SessionEvents {
   end: [reason: VproxyError];
 }
 
-export interface SessionContext {
+interface SessionContext {
   readonly sink: ByteSink;
   readonly clock: Clock;
   readonly settings: SessionSettings;
@@ -505,3 +492,106 @@ export class Session extends EventEmitter<SessionEvents> {
 
 /** After these the peer hears nothing: it does not understand us, or is not there. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
+
+// The session as its streams see it: what a stream does there passes through here.
+
+/** The parts of a session that its streams have to do with. */
+interface SessionParts {
+  readonly clock: Clock;
+  readonly credit: SessionCredit;
+  readonly outbox: Outbox;
+  readonly retractions: Retractions;
+  readonly sender: Sender;
+  readonly table: StreamTable;
+  readonly control: StreamHost['control'];
+  /** A stream is over: the session may be drained. */
+  readonly onOver: (reason: VproxyError | null) => void;
+}
+
+class SessionHost implements StreamHost {
+  readonly #parts: SessionParts;
+
+  constructor(parts: SessionParts) {
+    this.#parts = parts;
+  }
+
+  get nowMs(): number {
+    return this.#parts.clock.now();
+  }
+
+  get roundTripMs(): number {
+    return this.#parts.credit.roundTripMs;
+  }
+
+  frameBytes(streamId: number): number {
+    return this.#parts.sender.frameBytes(streamId);
+  }
+
+  offer(stream: SessionStream): void {
+    this.#parts.sender.offer(stream);
+  }
+
+  control(type: number, streamId: number, payload: Buffer): void {
+    this.#parts.control(type, streamId, payload);
+  }
+
+  raise(stream: SessionStream): void {
+    this.#parts.outbox.addCredit(stream);
+    this.#parts.sender.flush();
+  }
+
+  answered(stream: SessionStream): void {
+    this.#parts.table.answered(stream);
+    this.#parts.table.releaseHeld();
+  }
+
+  retracted(): void {
+    if (this.#parts.retractions.add()) this.#parts.table.forgetRetracted(1);
+  }
+
+  over(stream: SessionStream, reason: VproxyError | null): void {
+    this.#parts.sender.forget(stream);
+    this.#parts.table.over(stream);
+    this.#parts.table.releaseHeld();
+    this.#parts.onOver(reason);
+  }
+
+  drained(stream: SessionStream): void {
+    this.#parts.table.drained(stream);
+  }
+}
+
+// What went through a session, for whoever watches it.
+
+/** Amounts since the session was established. */
+export interface SessionCounters {
+  /** Payload of DATA, in bytes. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** Frames of every type but HELLO. */
+  readonly sentFrames: number;
+  readonly receivedFrames: number;
+  /** For how long the channel took nothing although something waited, in milliseconds. */
+  readonly stallMs: number;
+  /** Streams that were opened, by either side. */
+  readonly streamsOpened: number;
+  /** Streams that did not end in order, refused ones included. */
+  readonly streamsFailed: number;
+}
+
+// What a session writes to: the writing half of a channel, as the session sees it.
+
+/** Takes bytes for the peer, in order. Implemented by the links of `channel`. */
+export interface ByteSink {
+  /**
+   * Hands bytes over. True: they were taken at once and the buffer is the caller's again. False: the sink keeps the
+   * buffer until it was written, and the caller must not touch it any more.
+   */
+  write(bytes: Buffer): boolean;
+
+  /** As `write` of both, one behind the other, in as few system calls as that takes. True: both buffers are the caller's again. */
+  writePair(first: Buffer, second: Buffer): boolean;
+
+  /** How many bytes were handed over and still wait in this process. */
+  readonly unwrittenBytes: number;
+}

@@ -1,8 +1,7 @@
 /** What a side is set to: its identity, what it accepts, and the times that bound it. */
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
-import { Budget } from './budget.js';
-import type { SecretKey } from './secret-key.js';
-import type { SecureLayerFactory } from './secure-layer.js';
+import type { SecretKey, SecureLayerFactory } from './auth.js';
+import { Budget } from './flow.js';
 
 /** Settings of the sessions on one channel. */
 export interface SessionSettings {

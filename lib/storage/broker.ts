@@ -3,14 +3,17 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { ByteBudget } from '../util/byte-budget.js';
+import { descriptorShortage } from '../system/descriptors.js';
+import { ByteBudget } from '../util/byte-queue.js';
 import { type Clock, systemClock } from '../util/clock.js';
-import { descriptorShortage } from '../util/spare-descriptors.js';
-import type { StorageBrokerEvents, StorageCallRecord } from './broker-events.js';
-import type { EmulatorLink, LinkOutcome } from './emulator-link.js';
-import { EmulatorPool } from './emulator-pool.js';
+import {
+  type EmulatorLink,
+  EmulatorPool,
+  type LinkOutcome,
+  NO_PEER_SERVICE,
+  type StoragePeerService,
+} from './emulator-pool.js';
 import { listenAt } from './listen.js';
-import { NO_PEER_SERVICE, type StoragePeerService } from './peer-service.js';
 import { encodeFailure, encodeRequest } from './wire.js';
 import { WrapperCall } from './wrapper-call.js';
 
@@ -251,4 +254,104 @@ function unavailable(message: string): VproxyError {
 
 function ending(): VproxyError {
   return unavailable('vproxy is ending');
+}
+
+// What a storage broker tells its log.
+
+/** A call that has ended. What it names came from a wrapper or an emulator: show it escaped. */
+export interface StorageCallRecord {
+  /** The command line; empty where no valid request came. */
+  readonly argv: readonly string[];
+  /** From the complete request to the answer, or to the end of the wrapper. */
+  readonly durationMs: number;
+  /** Which emulator had the request: `attached N`, or `peer`; undefined where none had. */
+  readonly emulator?: string | undefined;
+  /** The exit status of the reply. */
+  readonly status?: number | undefined;
+  /** The reply as the emulator sent it, in bytes. */
+  readonly replyBytes?: number | undefined;
+  /** Why there is no reply; `cancelled` when the wrapper went first. */
+  readonly error?: VproxyError | undefined;
+}
+
+/** A change in an emulator's availability. */
+export interface StorageEmulatorChange {
+  /** `attached N`, or `peer`. */
+  readonly name: string;
+  /** `refused`: its opening failed, and calls wait for it. */
+  readonly state: 'attached' | 'detached' | 'refused';
+  /** Why, where it is not an ordinary end. */
+  readonly reason?: VproxyError | undefined;
+}
+
+/** The events of a `StorageBroker`. */
+interface StorageBrokerEvents {
+  call: [StorageCallRecord];
+  emulator: [StorageEmulatorChange];
+}
+
+// Streams whose business is done and whose other end has yet to close: given a while, then reset.
+
+const LINGER_MS = 5000;
+const MAX_STREAMS = 16;
+
+/** Holds the streams; no more than a few, each no longer than a few seconds. */
+export class LingeringStreams {
+  readonly #clock: Clock;
+  readonly #streams = new Set<Duplex>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Ends a stream, whose events are handled already, and resets it when its other end does not end it too. */
+  add(stream: Duplex): void {
+    if (stream.destroyed) return;
+    if (this.#streams.size >= MAX_STREAMS) [...this.#streams].at(0)?.destroy();
+    const cancel = this.#clock.schedule(LINGER_MS, () => stream.destroy());
+    this.#streams.add(stream);
+    stream.once('close', () => {
+      cancel();
+      this.#streams.delete(stream);
+    });
+    stream.end();
+  }
+
+  /** Resets them all. */
+  destroy(): void {
+    for (const stream of this.#streams) stream.destroy();
+  }
+}
+
+// Where a broker listens: at the path that the user gave, else at the first default that can be had.
+
+/** How listening went: the path, or why no default could be had. */
+type WrapperListening = { readonly path: string } | { readonly warning: VproxyError };
+
+/**
+ * Makes a broker listen. An explicit path that cannot be had is an error (rejects with the codes of
+ * `StorageBroker.listen`); of the defaults (`storageSocketPaths`) each is tried until one can be had, and to have none
+ * is only a warning. A default that another process listens at is not passed over: its wrappers would not find this one.
+ */
+export async function listenForWrappers(
+  broker: StorageBroker,
+  explicitPath: string | undefined,
+  defaultPaths: readonly string[],
+): Promise<WrapperListening> {
+  if (explicitPath !== undefined) {
+    await broker.listen(explicitPath);
+    return { path: explicitPath };
+  }
+  let warning = new VproxyError('address-unavailable', 'there is no default path for the storage socket');
+  for (const path of defaultPaths) {
+    try {
+      await broker.listen(path);
+      return { path };
+    } catch (error) {
+      if (!(error instanceof VproxyError)) throw error;
+      warning = error;
+      if (error.code === 'address-in-use') break;
+    }
+  }
+  return { warning };
 }

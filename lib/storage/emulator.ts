@@ -1,13 +1,14 @@
 /** A storage emulator for programs: a handler decides, and wrappers in virtual machines get what it says. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
-import { systemCode, VproxyError } from '../errors.js';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import type { ListenAddress } from '../system/listen.js';
 import { Backoff } from '../util/backoff.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
-import type { ListenAddress } from '../util/listen.js';
-import { type StorageHandler, serveEmulatorConnection } from './emulator-connection.js';
+import { escapeText } from '../util/escape.js';
+import { JsonScanner } from '../util/json-scanner.js';
 import { formatStorageAddress, listenAt } from './listen.js';
-import type { StorageRequest } from './wire.js';
+import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 
 /** The events of a `StorageEmulator`. Nothing ends with a failure: the emulator goes on. */
 export interface StorageEmulatorEvents {
@@ -130,4 +131,64 @@ function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   const reason = systemCode(cause) || (cause instanceof Error ? cause.message : String(cause));
   const message = `storage emulator at ${formatStorageAddress(address)}: ${reason}`;
   return new VproxyError('storage-unavailable', message, { cause });
+}
+
+// One connection of an emulator: answers request after request with the handler's results.
+
+/** Decides what a storage utility answers. A handler that throws makes the call fail; nothing is tried again. */
+export type StorageHandler = (request: StorageRequest) => StorageResult | Promise<StorageResult>;
+
+/** What a connection tells its emulator. */
+interface EmulatorConnectionEvents {
+  readonly onRequest: (request: StorageRequest) => void;
+  /** A request could not be answered, or the connection broke. */
+  readonly onFailure: (error: VproxyError) => void;
+}
+
+/** Serves a socket until its other end closes it; one request at a time, in order. Resolves when it is done with. */
+async function serveEmulatorConnection(
+  socket: Socket,
+  handler: StorageHandler,
+  events: EmulatorConnectionEvents,
+): Promise<void> {
+  const scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
+  const answer = async (message: Buffer): Promise<void> => {
+    const request = readRequest(message);
+    if (typeof request === 'string') {
+      await write(socket, encodeReply({ stderr: `storage emulator: ${request}\n`, status: 126 }));
+      return;
+    }
+    events.onRequest(request);
+    await write(socket, encodeReply(await handler(request)));
+  };
+  socket.on('error', () => undefined);
+  try {
+    // Reading goes on only when all that came is answered: nobody can make an emulator queue requests.
+    for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+      scanner.push(chunk as Buffer);
+      for (let message = scanner.next(); message; message = scanner.next()) await answer(message);
+    }
+    const rest = scanner.end();
+    if (rest) await answer(rest);
+  } catch (error) {
+    // To hang up is the one way to say that a call failed; a status would look like the utility's.
+    events.onFailure(toVproxyError(error));
+  } finally {
+    socket.destroySoon();
+  }
+}
+
+/** Resolves when the reply has left, so that a reader who is slow holds one reply at most. */
+function write(socket: Socket, reply: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.write(reply, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+function readRequest(message: Buffer): StorageRequest | string {
+  try {
+    return decodeRequest(message);
+  } catch (error) {
+    return escapeText(toVproxyError(error).message);
+  }
 }

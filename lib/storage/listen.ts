@@ -1,10 +1,9 @@
 /** Listening for the storage service, at a TCP port or at a unix socket whose folder is made. */
 import type { Server } from 'node:net';
 import { VproxyError } from '../errors.js';
+import { type ListenAddress, listen, makeSocketFolder } from '../system/listen.js';
+import { formatHostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
-import { formatHostPort } from '../util/host-port.js';
-import { type ListenAddress, listen } from '../util/listen.js';
-import { makeSocketFolder } from '../util/socket-folder.js';
 
 // What fits into sockaddr_un; Node would cut a longer path without a word.
 const MAX_PATH_BYTES = 107;

@@ -3,11 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import { matchesGlob } from './glob.js';
 import { decodeBase64, isStatus, type StorageRequest, type StorageResult } from './wire.js';
 
 /** Recorded replies. */
-export interface RecordedReplies {
+interface RecordedReplies {
   /** How many replies there are, without the default. */
   readonly count: number;
   /** The reply for a request; without a match and a default, a line on stderr and status 1. */
@@ -128,4 +127,33 @@ function checkedFields(value: unknown, where: string, allowed: readonly string[]
 
 function bad(where: string, what: string): VproxyError {
   return new VproxyError('bad-file', `${where} ${what}`);
+}
+
+// Patterns for arguments: `*` stands for any characters, also none, and `?` for one.
+
+/** Whether a text matches a pattern. Takes time in proportion to the product of their lengths at most. */
+export function matchesGlob(pattern: string, text: string): boolean {
+  let patternAt = 0;
+  let textAt = 0;
+  let starAt = -1;
+  let starTextAt = 0;
+  while (textAt < text.length) {
+    if (pattern[patternAt] === '*') {
+      starAt = patternAt;
+      starTextAt = textAt;
+      patternAt += 1;
+    } else if (patternAt < pattern.length && (pattern[patternAt] === '?' || pattern[patternAt] === text[textAt])) {
+      patternAt += 1;
+      textAt += 1;
+    } else if (starAt >= 0) {
+      // The last star takes one character more. An earlier one need not: what it could gain, this one can.
+      starTextAt += 1;
+      textAt = starTextAt;
+      patternAt = starAt + 1;
+    } else {
+      return false;
+    }
+  }
+  while (pattern[patternAt] === '*') patternAt += 1;
+  return patternAt === pattern.length;
 }

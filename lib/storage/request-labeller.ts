@@ -1,7 +1,7 @@
 /** Says in the storage requests of a virtual machine which one it is, whatever the machine itself says. */
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
-import type { ByteBudget } from '../util/byte-budget.js';
+import type { ByteBudget } from '../util/byte-queue.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 

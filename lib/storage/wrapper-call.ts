@@ -1,7 +1,7 @@
 /** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that goes, and answers. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { ByteBudget } from '../util/byte-budget.js';
+import type { ByteBudget } from '../util/byte-queue.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';

@@ -39,7 +39,7 @@ export function copyAlone(bytes: Buffer): Buffer {
 }
 
 /** A piece of what waits. */
-export interface QueuedBlock {
+interface QueuedBlock {
   readonly bytes: Buffer;
   /** Whether it has a place of {@link keepView}, which is now the caller's to give back. */
   readonly isView: boolean;
@@ -141,5 +141,28 @@ export class ByteQueue {
     this.#blocks.push({ bytes: this.#open.subarray(0, this.#openBytes), isView: false });
     this.#open = null;
     this.#openBytes = 0;
+  }
+}
+
+// A bound on the bytes that many holders keep together.
+
+/** So many bytes, lent and given back. */
+export class ByteBudget {
+  #left: number;
+
+  constructor(bytes: number) {
+    this.#left = bytes;
+  }
+
+  /** Takes bytes; false, and nothing taken, when there are not so many left. */
+  take(bytes: number): boolean {
+    if (bytes > this.#left) return false;
+    this.#left -= bytes;
+    return true;
+  }
+
+  /** Gives back bytes that were taken. */
+  give(bytes: number): void {
+    this.#left += bytes;
   }
 }

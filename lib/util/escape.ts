@@ -16,7 +16,38 @@ export function escapeText(text: string, maxLength = 256): string {
 }
 
 /** What a terminal may obey besides C0, as a part of a class of characters: DEL, C1, zero-width and bidirectional controls, line separators, BOM. */
-export const OBEYED = '\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff';
+const OBEYED = '\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff';
 
 // C0, the backslash, and surrogates, too.
 const UNSAFE = new RegExp(`[\\u0000-\\u001f\\\\${OBEYED}]|\\p{Surrogate}`, 'gu');
+
+// JSON that people may see: of what is foreign in it a terminal obeys nothing.
+
+/** Characters that are escaped at a time: each takes more memory than in the text, and a text may be all of them. */
+const PIECE_LENGTH = 65_536;
+
+/** A value as JSON without a newline at its end; on one line unless `indent` is given, in blanks. */
+export function formatJson(value: unknown, indent = 0): string {
+  // JSON.stringify escapes C0 and lone surrogates; the rest may be in JSON as it is.
+  const text = JSON.stringify(value, null, indent);
+  if (text.length <= PIECE_LENGTH) return escapeObeyed(text);
+  const pieces: string[] = [];
+  for (let at = 0; at < text.length; at += PIECE_LENGTH) pieces.push(escapeObeyed(text.slice(at, at + PIECE_LENGTH)));
+  return pieces.join('');
+}
+
+/** A value as one line of JSON, without a newline. */
+export const formatJsonLine = (value: unknown): string => formatJson(value);
+
+const escapeObeyed = (text: string): string =>
+  text.replace(UNSAFE_IN_JSON, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+const UNSAFE_IN_JSON = new RegExp(`[${OBEYED}]`, 'g');
+
+// The text of an error of the system, for a message.
+
+/** What the system said, in one line; several attempts at one name come as an AggregateError without a message. */
+export function describeError(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(describeError).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,5 +1,5 @@
 /** What a running program tells people: one event per line, with its facts as fields. */
-import { formatJsonLine } from './json-line.js';
+import { formatJsonLine } from './escape.js';
 
 /** How much an event matters, the most important level first. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
-import { createFifos } from '../../lib/channel/create-fifos.js';
+import { createFifos } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import { makeFolder } from '../helpers/channel-pair.js';
 

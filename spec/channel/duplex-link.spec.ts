@@ -1,6 +1,6 @@
 import { Duplex, PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
-import { DuplexLink } from '../../lib/channel/duplex-link.js';
+import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { LinkRecorder } from '../helpers/channel-recorder.js';
 import { duplexPair } from '../helpers/duplex-pair.js';

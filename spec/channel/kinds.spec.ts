@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address.js';
-import type { Link } from '../../lib/channel/link.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { VproxyError } from '../../lib/errors.js';
-import { deferred } from '../../lib/util/deferred.js';
+import type { Link } from '../../lib/link/link.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { dial, listen, makeFolder, openTcpPair, openUnixPair, patiently } from '../helpers/channel-pair.js';
 
 async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: string, retry: boolean, says: string) {

@@ -2,18 +2,17 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address.js';
-import type { ChannelKind, DialKind } from '../../lib/channel/kind.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { type ChannelKind, type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import type { Link, LinkHandler } from '../../lib/channel/link.js';
-import { VM_TRAITS } from '../../lib/channel/traits.js';
 import { VproxyError } from '../../lib/errors.js';
-import { DialSupervisor } from '../../lib/proxy/dial-supervisor.js';
+import type { Link, LinkHandler } from '../../lib/link/link.js';
+import { DialSupervisor } from '../../lib/proxy/supervisor.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { deferred } from '../../lib/util/concurrency.js';
 
 interface Place {
   readonly name: string;

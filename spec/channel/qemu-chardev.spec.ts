@@ -1,9 +1,9 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { applyOptions } from '../../lib/channel/address/options.js';
+import { QEMU_OPTIONS } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { applyOptions } from '../../lib/channel/options.js';
-import { QEMU_OPTIONS } from '../../lib/channel/qemu-options.js';
 import { VproxyError } from '../../lib/errors.js';
 
 const means = test.macro({

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { PAGE_BYTES, ReadSlab } from '../../lib/channel/read-slab.js';
+import { PAGE_BYTES, ReadSlab } from '../../lib/link/read-slab.js';
 
 const LARGEST = 8 * PAGE_BYTES;
 

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { VproxyError } from '../../lib/errors.js';
 
 const means = test.macro({

@@ -1,12 +1,12 @@
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address.js';
-import type { Link } from '../../lib/channel/link.js';
-import { SocketLink } from '../../lib/channel/socket-link.js';
-import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux-connect.js';
-import { acceptBuffered } from '../../lib/util/buffered-socket.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
+import type { Link } from '../../lib/link/link.js';
+import { SocketLink } from '../../lib/link/socket-link.js';
+import { acceptBuffered } from '../../lib/system/sockets.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { dial, type LinkPair, listen, patiently } from '../helpers/channel-pair.js';
 import { LinkRecorder } from '../helpers/channel-recorder.js';

@@ -1,12 +1,17 @@
 import { openSync, readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import test, { type ExecutionContext } from 'ava';
-import type { Link } from '../../lib/channel/link.js';
-import { vsockConnectKind } from '../../lib/channel/vsock-connect.js';
-import { vsockListen, vsockListenKind } from '../../lib/channel/vsock-listen.js';
-import { encodeVsockAddress, loadSocketSystem, type VsockSystem } from '../../lib/channel/vsock-system.js';
+import {
+  encodeVsockAddress,
+  loadSocketSystem,
+  type VsockSystem,
+  vsockConnectKind,
+  vsockListen,
+  vsockListenKind,
+} from '../../lib/channel/vsock.js';
 import { VproxyError } from '../../lib/errors.js';
-import { deferred } from '../../lib/util/deferred.js';
+import type { Link } from '../../lib/link/link.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { type LinkPair, patiently } from '../helpers/channel-pair.js';
 import { eventually } from '../helpers/eventually.js';

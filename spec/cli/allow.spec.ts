@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { normalizeArguments } from '../../cli/raw-arguments.js';
+import { normalizeArguments } from '../../cli/command/parser.js';
 import { writeKeyFile } from '../helpers/key-files.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -177,26 +177,28 @@ test.serial('ssh goes through it, with no port at all', async (t) => {
 });
 
 test('it loads neither the parser of the command line, nor HTTP, nor anything of the proxy', (t) => {
-  const files = ['cli/vproxy.js', 'cli/control/run-command.js', 'cli/commands/connect.js'];
+  const files = ['cli/vproxy.js', 'cli/command/run-command.js', 'cli/commands/connect.js'];
   const loaded = staticImports(files.map((file) => join(PROJECT_ROOT, 'dist', file)));
   const folders = new Set(
     [...loaded].map((name) => (name.startsWith('/') ? dirname(name).replace(/.*\/dist\//, '') : name)),
   );
   t.deepEqual([...folders].filter((name) => !name.startsWith('node:')).sort(), [
     'cli',
+    'cli/command',
     'cli/commands',
-    'cli/control',
     'lib',
     'lib/control',
+    'lib/control/client',
+    'lib/system',
     'lib/util',
   ]);
   t.false(folders.has('node:http'));
 });
 
 test('the client loads HTTP, and nothing of the proxy', (t) => {
-  const loaded = staticImports([join(PROJECT_ROOT, 'dist/lib/control/client.js')]);
+  const loaded = staticImports([join(PROJECT_ROOT, 'dist/lib/control/client/client.js')]);
   const strangers = [...loaded].filter(
-    (name) => !/^node:|\/dist\/lib\/(control\/|exec\/|codec\/(json|limits)|util\/|errors\.js)/.test(name),
+    (name) => !/^node:|\/dist\/lib\/(control\/|exec\/|codec\/(json|limits)|system\/sockets|util\/|errors\.js)/.test(name),
   );
   t.deepEqual(strangers, []);
 });

@@ -214,7 +214,7 @@ test.serial(refused, ['forward', 'add'], '-o or -i is missing; expected -o FORWA
 test.serial(refused, ['-v', 'status'], '"status": a command stands before its options; see vproxy status --help');
 
 test.serial('vproxy --help lists every command, and each has a help of its own', async (t) => {
-  const { CONTROL_COMMANDS } = await import('../../cli/control/command-table.js');
+  const { CONTROL_COMMANDS } = await import('../../cli/command/table.js');
   const { stdout } = await runVproxy(['--help']);
   for (const [name, entry] of Object.entries(CONTROL_COMMANDS)) {
     t.regex(stdout, new RegExp(`^ +${name} +${entry.summary}$`, 'm'));

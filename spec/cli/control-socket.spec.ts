@@ -2,8 +2,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { chooseControlSocket, listenForControl } from '../../cli/control-socket.js';
-import { ControlServer } from '../../lib/control/control-server.js';
+import { chooseControlSocket, listenForControl } from '../../cli/run/control-socket.js';
+import { ControlServer } from '../../lib/control/server/control-server.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { ask, TestProcess } from '../helpers/control.js';

@@ -2,8 +2,8 @@
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { formatOutcome, formatProgress } from '../../cli/control/copy-display.js';
-import { textWidth } from '../../cli/control/text-width.js';
+import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
+import { textWidth } from '../../cli/ui/table.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { processPair } from '../helpers/process-pair.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';

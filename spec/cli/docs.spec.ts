@@ -2,10 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { completedCommands } from '../../cli/completion/completed-command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
+import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { QEMU_WORD } from '../../lib/channel/qemu-chardev.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { runVproxy } from '../helpers/run-vproxy.js';

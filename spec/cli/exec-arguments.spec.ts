@@ -1,9 +1,9 @@
 /** The words behind `vproxy exec`, and small parts of it. */
 import test from 'ava';
-import { EscapeKeys } from '../../cli/exec/escape-keys.js';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
-import { statusOfEnd } from '../../cli/exec/exit-status.js';
+import { EscapeKeys } from '../../cli/exec/join-terminal.js';
 import { reportOf } from '../../cli/exec/json-report.js';
+import { statusOfEnd } from '../../cli/exec/run-exec.js';
 import { VproxyError } from '../../lib/errors.js';
 import { SUCCESS } from '../helpers/exec-peer.js';
 

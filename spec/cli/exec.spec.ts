@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { encodeExit } from '../../lib/exec/messages.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';

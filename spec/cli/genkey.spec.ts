@@ -1,7 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

@@ -2,10 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { withKeyFiles } from '../../cli/key-files.js';
-import { parseRunFlags } from '../../cli/run-options.js';
-import type { FileLayer } from '../../lib/config/configuration.js';
-import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
+import { withKeyFiles } from '../../cli/run/key-files.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
+import type { FileLayer } from '../../lib/settings/configuration.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const FILE: FileLayer = {

@@ -1,6 +1,6 @@
 /** Log events as lines. */
 import test from 'ava';
-import { formatJsonLine, formatTextLine } from '../../cli/log-format.js';
+import { formatJsonLine, formatTextLine } from '../../cli/run/output.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 
 const EVENT: LogEvent = {

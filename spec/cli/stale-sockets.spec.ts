@@ -5,7 +5,7 @@ import { existsSync, readdirSync, renameSync, symlinkSync, unlinkSync, writeFile
 import net from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { removeStaleSockets } from '../../cli/stale-sockets.js';
+import { removeStaleSockets } from '../../cli/run/control-socket.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import { untilYounger } from '../helpers/file-times.js';
 import { localServer, localSocket } from '../helpers/proxies.js';

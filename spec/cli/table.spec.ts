@@ -1,8 +1,7 @@
 /** Tables, amounts and widths, as people see them. */
 import test from 'ava';
-import { formatTable } from '../../cli/control/table.js';
-import { fitText, textWidth } from '../../cli/control/text-width.js';
-import { formatAge, formatBytes, formatDuration, formatRate } from '../../cli/control/units.js';
+import { formatAge, formatBytes, formatDuration, formatRate } from '../../cli/ui/print.js';
+import { fitText, formatTable, textWidth } from '../../cli/ui/table.js';
 
 const COLUMNS = [{ title: 'NAME', leastWidth: 6 }, { title: 'STATE' }, { title: 'SENT', align: 'right' }] as const;
 

@@ -1,11 +1,9 @@
 /** `vproxy top`: its pictures, and how it behaves in a terminal. */
 import { join } from 'node:path';
 import test from 'ava';
-import { renderFrame, type TopView } from '../../cli/control/top/frame.js';
-import { formatSparkline } from '../../cli/control/top/sparkline.js';
-import { TrafficHistory } from '../../cli/control/top/traffic.js';
-import type { ControlStatus } from '../../lib/control/routes/status.js';
-import type { StreamWithRates } from '../../lib/control/stream-rates.js';
+import { formatSparkline, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
+import type { ControlStatus } from '../../lib/control/routes/process.js';
+import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';

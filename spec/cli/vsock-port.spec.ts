@@ -1,6 +1,6 @@
 import test from 'ava';
-import { parseRunFlags } from '../../cli/run-options.js';
-import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
 
 test('--vsock-port gives ports a meaning on every hybrid listener, which may say otherwise itself', (t) => {
   const { channels } = mergeConfiguration(

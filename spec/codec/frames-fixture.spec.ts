@@ -2,12 +2,9 @@
 import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
-import { crc16 } from '../../lib/codec/check.js';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
-import { FRAME_TYPE, formatFrameType } from '../../lib/codec/frame-type.js';
-import { encodeFrame } from '../../lib/codec/header.js';
-import { encodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
-import { readHello } from '../../lib/codec/hello-scanner.js';
+import { crc16, encodeFrame, FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
+import { encodeHello, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import {
   decodeCredit,

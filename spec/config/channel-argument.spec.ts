@@ -1,5 +1,5 @@
 import test from 'ava';
-import { parseChannelArgument } from '../../lib/config/channel-argument.js';
+import { parseChannelArgument } from '../../lib/settings/arguments.js';
 
 const means = test.macro({
   title: (_, text: string) => `-c ${text}`,

@@ -1,9 +1,9 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { parseForwardArgument } from '../../lib/config/forward-argument.js';
-import { toTemplate } from '../../lib/config/group-forwards.js';
 import type { Direction } from '../../lib/forward/endpoint-kind.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { parseForwardArgument } from '../../lib/settings/arguments.js';
+import { toTemplate } from '../../lib/settings/configuration.js';
 
 const channels = (labels: readonly string[]) => new Map(labels.map((label) => [label, label === 'vms']));
 

@@ -1,10 +1,10 @@
 import test from 'ava';
-import { parseRunFlags } from '../../cli/run-options.js';
-import type { Configuration, FileLayer } from '../../lib/config/configuration.js';
-import { formatConfiguration } from '../../lib/config/format-configuration.js';
-import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
-import { parseConfiguration } from '../../lib/config/parse-configuration.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
+import type { Configuration, FileLayer } from '../../lib/settings/configuration.js';
+import { formatConfiguration } from '../../lib/settings/describe.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 
 const FILE = `
 name = "host1"

@@ -2,10 +2,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA } from '../../lib/config/file-schema.js';
-import { parseConfiguration } from '../../lib/config/parse-configuration.js';
-import { formatProblem } from '../../lib/config/problem.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA } from '../../lib/settings/file-schema.js';
+import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
+import { formatProblem } from '../../lib/settings/problem.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>

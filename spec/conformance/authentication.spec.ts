@@ -2,8 +2,8 @@
 import { createHash, createHmac } from 'node:crypto';
 import { inspect } from 'node:util';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { SessionPair } from '../helpers/session-pair.js';
 

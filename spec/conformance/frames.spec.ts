@@ -1,5 +1,5 @@
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { endsWith, goesOn } from './ends-with.js';

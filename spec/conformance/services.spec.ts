@@ -1,5 +1,5 @@
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAX_SERVICES } from '../../lib/session/services.js';
 import { jsonOf } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';

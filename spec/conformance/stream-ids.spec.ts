@@ -1,10 +1,8 @@
 import test from 'ava';
-import { headerCheck } from '../../lib/codec/check.js';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame, nextSequence } from '../../lib/codec/header.js';
+import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
 import { decodeHello } from '../../lib/codec/hello.js';
 import { VproxyError } from '../../lib/errors.js';
-import { agree } from '../../lib/session/agreement.js';
+import { agree } from '../../lib/session/opening.js';
 import { Session } from '../../lib/session/session.js';
 import { FrameLog, formatSeen } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/recording-sink.js';
 import { endedWith, endsWith, goesOn } from './ends-with.js';

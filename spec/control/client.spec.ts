@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { type ControlClient, connectControl } from '../../lib/control/client.js';
+import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { eventually } from '../helpers/eventually.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
 import { steeredPair } from '../helpers/steered-pair.js';

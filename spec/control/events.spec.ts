@@ -4,7 +4,7 @@ import http, { type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
-import { type ControlEvent, EventRing } from '../../lib/control/event-ring.js';
+import { type ControlEvent, EventRing } from '../../lib/control/server/events.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/http-service.js';
+import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { besideStream, openConnection, post } from '../helpers/hostile-control.js';

@@ -1,7 +1,7 @@
 /** Requests that are huge, deep, slow, or none at all: others, and the streams, do not notice. */
 import { once } from 'node:events';
 import test from 'ava';
-import { REQUEST_TIMEOUT_MS } from '../../lib/control/http-service.js';
+import { REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { eventually } from '../helpers/eventually.js';
 import { besideStream, openConnection, post, readUntilClosed } from '../helpers/hostile-control.js';
 

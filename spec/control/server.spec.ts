@@ -2,7 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import type { ControlStatus } from '../../lib/control/routes/status.js';
+import type { ControlStatus } from '../../lib/control/routes/process.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../lib/proxy/status.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
@@ -126,10 +126,10 @@ function loadedWith(file: string, found = new Set<string>()): Set<string> {
 
 test('neither HTTP nor what checks requests is loaded before the server listens', (t) => {
   const folder = join(PROJECT_ROOT, 'dist/lib/control');
-  const before = loadedWith(join(folder, 'control-server.js'));
-  const listening = loadedWith(join(folder, 'http-service.js'));
+  const before = loadedWith(join(folder, 'server/control-server.js'));
+  const listening = loadedWith(join(folder, 'server/http-service.js'));
   t.false(before.has('zod') || before.has('node:http'));
-  t.false(listening.has('zod') || loadedWith(join(folder, 'metrics-handler.js')).has('zod'));
-  t.true(listening.has('node:http') && loadedWith(join(folder, 'routes.js')).has('zod'));
+  t.false(listening.has('zod') || loadedWith(join(folder, 'server/metrics-handler.js')).has('zod'));
+  t.true(listening.has('node:http') && loadedWith(join(folder, 'routes/table.js')).has('zod'));
   t.false(loadedWith(join(PROJECT_ROOT, 'dist/lib/index.js')).has('zod'));
 });

@@ -1,7 +1,7 @@
 /** What stands between the entries of a tar: it is found wherever it is, and what only looks like it is not. */
 import test from 'ava';
 import fc from 'fast-check';
-import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar-bounds.js';
+import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
 

@@ -1,13 +1,12 @@
 /** Whether a command line of vproxy is one that the real parser takes. Nothing is run. */
 import yargs from 'yargs';
-import { parseArguments } from '../../cli/control/arguments.js';
-import { CONTROL_COMMANDS, findCommand, LOCAL_COMMANDS, secondWords } from '../../cli/control/command-table.js';
+import { parseArguments } from '../../cli/command/arguments.js';
+import { normalizeArguments, PARSER_CONFIGURATION } from '../../cli/command/parser.js';
+import { CONTROL_COMMANDS, findCommand, LOCAL_COMMANDS, secondWords } from '../../cli/command/table.js';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
-import { RUN_OPTIONS } from '../../cli/options.js';
-import { PARSER_CONFIGURATION } from '../../cli/parser.js';
-import { normalizeArguments } from '../../cli/raw-arguments.js';
-import { parseRunFlags, type RawArguments } from '../../cli/run-options.js';
-import { mergeConfiguration } from '../../lib/config/merge-configuration.js';
+import { RUN_OPTIONS } from '../../cli/run/options.js';
+import { parseRunFlags, type RawArguments } from '../../cli/run/run-options.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
 
 /** Whether these words are the name of a command and nothing else, as a text says `vproxy stream close`. */
 export function isCommandName(words: readonly string[]): boolean {

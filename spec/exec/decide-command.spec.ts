@@ -2,8 +2,7 @@
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type CommandDecision, decideCommand } from '../../lib/exec/decide-command.js';
-import { type ExecSystem, thisSystem } from '../../lib/exec/exec-system.js';
+import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from '../../lib/exec/decide-command.js';
 import type { ExecRequest } from '../../lib/exec/messages.js';
 import { TestRunner } from '../helpers/exec-caller.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -9,8 +9,8 @@ import {
   encodeStart,
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/messages.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/exec/system-pipes.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 import { eventually } from '../helpers/eventually.js';
 import { isRunning, TestRunner } from '../helpers/exec-caller.js';

@@ -4,9 +4,9 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writ
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { connectControl } from '../../lib/control/client.js';
-import { ROUTES } from '../../lib/control/routes.js';
-import { collectOutput } from '../../lib/exec/collect-output.js';
+import { connectControl } from '../../lib/control/client/client.js';
+import { ROUTES } from '../../lib/control/routes/table.js';
+import { collectOutput } from '../../lib/exec/exec-call.js';
 import { ask, startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { TAKING_CONTROL } from '../helpers/log-lines.js';

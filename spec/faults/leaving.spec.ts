@@ -1,6 +1,6 @@
 /** Faults of leaving a session: what was lost or sent too late when a side ends while much is under way. */
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/recording-sink.js';

@@ -12,7 +12,7 @@ import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers
 
 /** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
 const PROGRAM = `
-  import { Output } from ${JSON.stringify(join(PROJECT_ROOT, 'dist/cli/output.js'))};
+  import { Output } from ${JSON.stringify(join(PROJECT_ROOT, 'dist/cli/run/output.js'))};
   const output = new Output();
   const log = (message) => output.log({ level: 'info', event: 'x', message, fields: {} });
   for (let turn = 0; turn < 50_000; turn += 1) log('x'.repeat(1000));

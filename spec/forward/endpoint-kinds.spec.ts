@@ -2,7 +2,7 @@ import test from 'ava';
 import type { EndpointKind } from '../../lib/forward/endpoint-kind.js';
 import { ENDPOINT_KINDS } from '../../lib/forward/endpoint-kinds.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
+import { ServiceRegistry } from '../../lib/forward/services.js';
 import { formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { carryUntil, SessionPair } from '../helpers/session-pair.js';

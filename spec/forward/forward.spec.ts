@@ -4,7 +4,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { hiddenReset } from '../../lib/util/hidden-reset.js';
+import { hiddenReset } from '../../lib/system/sockets.js';
 import { eventually } from '../helpers/eventually.js';
 import {
   connectedProxies,

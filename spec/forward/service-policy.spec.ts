@@ -1,10 +1,9 @@
 /** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without a word. */
 import test from 'ava';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
-import { ServiceGate, type ServicePolicy } from '../../lib/forward/service-policy.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
+import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import type { SessionStream } from '../../lib/session/session-stream.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
 /** A pair whose side b offers `echo` and `other`, with a rule for `echo`. */

@@ -4,8 +4,7 @@ import { linkSync, lstatSync, symlinkSync, unlinkSync, writeFileSync } from 'nod
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { listen } from '../../lib/util/listen.js';
-import { resolveSocketAccess } from '../../lib/util/socket-access.js';
+import { listen, resolveSocketAccess } from '../../lib/system/listen.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

@@ -2,11 +2,10 @@
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import { encodeFrame } from '../../lib/codec/header.js';
-import { encodeHello, MAGIC } from '../../lib/codec/hello.js';
-import { HelloScanner } from '../../lib/codec/hello-scanner.js';
+import { encodeHello, HelloScanner, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import { LineBuffer } from '../../lib/forward/line-buffer.js';
+import { LineBuffer } from '../../lib/forward/file-endpoint.js';
 import { JsonScanner } from '../../lib/util/json-scanner.js';
 import { knownHello } from './inputs/frame-inputs.js';
 import { repairHellos } from './repair-checks.js';

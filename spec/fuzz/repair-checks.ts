@@ -1,6 +1,6 @@
 /** Makes the checks of frames right, so that a fuzzed input gets past them to what is behind. */
 import { crc32 } from 'node:zlib';
-import { headerCheck } from '../../lib/codec/check.js';
+import { headerCheck } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 
 const HEADER_BYTES = 16;

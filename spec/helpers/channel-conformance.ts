@@ -1,8 +1,8 @@
 /** What every link must do, as tests over a way to open a pair of them. */
 import { createHash, randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
-import type { Link } from '../../lib/channel/link.js';
 import type { ErrorCode } from '../../lib/errors.js';
+import type { Link } from '../../lib/link/link.js';
 import type { LinkPair } from './channel-pair.js';
 import { LinkRecorder } from './channel-recorder.js';
 

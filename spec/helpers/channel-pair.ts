@@ -3,10 +3,10 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import type { ChannelListener, DialContext, ListenHandlers } from '../../lib/channel/kind.js';
-import type { Link } from '../../lib/channel/link.js';
-import { deferred } from '../../lib/util/deferred.js';
+import type { Link } from '../../lib/link/link.js';
+import { deferred } from '../../lib/util/concurrency.js';
 
 export interface LinkPair {
   readonly dialled: Link;

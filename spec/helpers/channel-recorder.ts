@@ -1,8 +1,8 @@
 /** A handler of a link that keeps what it is told, and can be waited for. */
 
-import type { LinkHandler } from '../../lib/channel/link.js';
 import type { VproxyError } from '../../lib/errors.js';
-import { deferred } from '../../lib/util/deferred.js';
+import type { LinkHandler } from '../../lib/link/link.js';
+import { deferred } from '../../lib/util/concurrency.js';
 
 export class LinkRecorder implements LinkHandler {
   /** The bytes, copied as they came, unless `keeps`: then the link's own buffers. */

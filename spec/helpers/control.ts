@@ -2,9 +2,8 @@
 import http from 'node:http';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { ControlServer } from '../../lib/control/control-server.js';
-import type { ProcessControl } from '../../lib/control/process-control.js';
-import type { ChannelChanges } from '../../lib/proxy/apply-channels.js';
+import { ControlServer, type ProcessControl } from '../../lib/control/server/control-server.js';
+import type { ChannelChanges } from '../../lib/proxy/apply.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { Clock } from '../../lib/util/clock.js';
 import type { LogLevel } from '../../lib/util/log-event.js';

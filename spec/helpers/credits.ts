@@ -1,5 +1,5 @@
 /** A hostile peer that keeps within its credit: what it may send, and how it opens many streams. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { eventually } from './eventually.js';
 import type { SeenFrame } from './frame-log.js';
 import { FrameStamp } from './frame-stamp.js';

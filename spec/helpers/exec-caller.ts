@@ -15,7 +15,7 @@ import {
   encodeStart,
 } from '../../lib/exec/messages.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
 import { duplexPair } from './duplex-pair.js';

@@ -1,7 +1,6 @@
 /** Reads what a side under test writes, frame by frame, and is strict about it: every byte has to be explained. */
 import { crc32 } from 'node:zlib';
-import { crc16 } from '../../lib/codec/check.js';
-import { FRAME_TYPE, formatFrameType } from '../../lib/codec/frame-type.js';
+import { crc16, FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
 import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
 
 /** A frame as it was read. */

@@ -1,8 +1,6 @@
 /** Makes HELLOs and frames by hand, right ones and wrong ones: what every peer of the specs that can break a rule has in common. */
 import { crc32 } from 'node:zlib';
-import { headerCheck } from '../../lib/codec/check.js';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame, nextSequence } from '../../lib/codec/header.js';
+import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 

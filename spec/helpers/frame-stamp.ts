@@ -1,6 +1,5 @@
 /** Frames that are written again and again, with only their sequence numbers new: a flood that costs its peer next to nothing. */
-import { headerCheck } from '../../lib/codec/check.js';
-import { nextSequence } from '../../lib/codec/header.js';
+import { headerCheck, nextSequence } from '../../lib/codec/header.js';
 import type { FrameMaker } from './frame-maker.js';
 
 /** A batch of equal frames. */

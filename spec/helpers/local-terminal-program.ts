@@ -3,7 +3,7 @@
  * `started`, each key that it is given as hexadecimal digits, and each new size; the key `q` is its argument's moment.
  */
 import { writeSync } from 'node:fs';
-import { LocalTerminal } from '../../cli/local-terminal.js';
+import { LocalTerminal } from '../../cli/ui/local-terminal.js';
 
 const say = (text: string) => writeSync(1, `${text}\r\n`);
 

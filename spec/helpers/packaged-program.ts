@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { eventually } from './eventually.js';
 import { ESTABLISHED, TAKING_CONTROL } from './log-lines.js';
 import { PROJECT_ROOT } from './project-root.js';

@@ -1,8 +1,8 @@
 /** Local ends of streams that send a pattern which depends on stream and position, and check what they receive against it. */
 import type { VproxyError } from '../../lib/errors.js';
+import type { StreamSink } from '../../lib/session/local-end.js';
 import type { Session } from '../../lib/session/session.js';
-import { SENT, type SessionStream } from '../../lib/session/session-stream.js';
-import type { StreamSink } from '../../lib/session/stream-sink.js';
+import { SENT, type SessionStream } from '../../lib/session/stream.js';
 
 const ROOM = 16;
 

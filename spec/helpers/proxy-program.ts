@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { exitOnDefect } from '../../cli/exit.js';
-import { Output } from '../../cli/output.js';
+import { Output } from '../../cli/run/output.js';
 import { boundYoungGeneration } from '../../cli/young-generation.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';

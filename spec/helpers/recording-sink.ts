@@ -1,7 +1,7 @@
 /** The local end of a stream that writes down what happens to it. */
 import type { VproxyError } from '../../lib/errors.js';
-import type { SessionStream } from '../../lib/session/session-stream.js';
-import type { StreamSink } from '../../lib/session/stream-sink.js';
+import type { StreamSink } from '../../lib/session/local-end.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 
 export class RecordingSink implements StreamSink {
   /** What was called, in order: `accept`, `data`, `fin`, `stop CODE`, `sent`, `end`, `end CODE`. */

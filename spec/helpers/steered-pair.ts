@@ -1,7 +1,7 @@
 /** Two proxies with a session, a control socket at one of them, and the commands that steer it. */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type ControlClient, connectControl } from '../../lib/control/client.js';
+import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { startControl, type TestControl } from './control.js';
 import { connectedProxies, type ProxySetup, type TestProxy } from './proxies.js';
 import { type RunResult, runVproxy } from './run-vproxy.js';

@@ -6,9 +6,13 @@ import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
-import { StorageBroker, type StorageBrokerOptions } from '../../lib/storage/broker.js';
-import type { StorageCallRecord, StorageEmulatorChange } from '../../lib/storage/broker-events.js';
-import type { StoragePeerService } from '../../lib/storage/peer-service.js';
+import {
+  StorageBroker,
+  type StorageBrokerOptions,
+  type StorageCallRecord,
+  type StorageEmulatorChange,
+} from '../../lib/storage/broker.js';
+import type { StoragePeerService } from '../../lib/storage/emulator-pool.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { eventually } from './eventually.js';

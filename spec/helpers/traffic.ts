@@ -1,6 +1,6 @@
 /** Streams of patterns between the two sides of a pair, in any number, with a verdict at the end. */
 import type { Session } from '../../lib/session/session.js';
-import type { SessionStream } from '../../lib/session/session-stream.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 import { PatternEnd } from './pattern-end.js';
 
 /** A side as streams see it. */

@@ -1,7 +1,7 @@
 /** Transfers of a known pattern from end to end, which may be cut: what came has to be a prefix, and its end has to be honest. */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
-import { hiddenReset } from '../../lib/util/hidden-reset.js';
+import { hiddenReset } from '../../lib/system/sockets.js';
 import { within } from './eventually.js';
 
 /** How one end of a transfer came out. */

@@ -1,5 +1,5 @@
 /** Floods in a session: frames of every kind in any number, with and without reading the answers (R-FLOW-6, R-SERVICES-2). */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';

@@ -1,5 +1,5 @@
 /** What a peer writes for the eyes of whoever reads the log: escapes, forged lines, and very many of them (R-CODE-2). */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FLOOD, type HostileCase } from './case.js';
 
 const { GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;

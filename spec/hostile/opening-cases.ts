@@ -1,7 +1,6 @@
 /** Ways of misbehaving before there is a session: bytes of any kind, and HELLOs of any form (R-OPEN-3 to R-OPEN-9, R-AUTH-1). */
 import { randomBytes } from 'node:crypto';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame, writeHeader } from '../../lib/codec/header.js';
+import { encodeFrame, FRAME_TYPE, writeHeader } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';

@@ -1,5 +1,5 @@
 /** All that a peer can do again and again which is refused, or comes to nothing, and of which something is logged each time. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { encodeStart } from '../../lib/exec/messages.js';
 import type { LogEventName } from '../../lib/util/log-event.js';

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { encodeStart } from '../../lib/exec/messages.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -1,6 +1,6 @@
 /** Ways of misbehaving with single frames of a session: each has a code, and ends the session or does nothing. */
 import { randomBytes } from 'node:crypto';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { ERROR_CODES, type ErrorCode, type ErrorScope } from '../../lib/errors.js';
 import { creditPayload, type FrameFaults } from '../helpers/frame-maker.js';

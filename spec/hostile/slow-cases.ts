@@ -1,7 +1,7 @@
 /** Peers that take their time, or say nothing: against processes whose clock runs faster than the world's. */
 import { once } from 'node:events';
 import type net from 'node:net';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { ErrorCode } from '../../lib/errors.js';
 import { ENDED } from '../helpers/log-lines.js';
 import type { SocketPeer, SocketPeerOptions } from '../helpers/socket-peer.js';

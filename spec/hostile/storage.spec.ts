@@ -1,7 +1,7 @@
 /** A peer that poses as a storage emulator, against the broker of the real command line: the caller gets a code, and its terminal nothing else. */
 import { join } from 'node:path';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -1,5 +1,5 @@
 /** Ways to make the process hold bytes: windows that are filled, and credit that is given without reading (R-FLOW-2 to R-FLOW-5, R-FLOW-8). */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Credits, openAll } from '../helpers/credits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { ALL_STREAMS_MEMORY_BYTES, FLOOD, type HostileCase, WINDOWS_MEMORY_BYTES } from './case.js';

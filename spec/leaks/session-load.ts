@@ -1,7 +1,8 @@
 /** Work for two sessions in memory that leaves nothing open: streams that come and go in every way, PINGs, restarts. */
+
+import type { StreamSink } from '../../lib/session/local-end.js';
 import type { Session } from '../../lib/session/session.js';
-import type { SessionStream } from '../../lib/session/session-stream.js';
-import type { StreamSink } from '../../lib/session/stream-sink.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 import { SessionPair, type Side } from '../helpers/session-pair.js';
 
 /** What becomes of a stream; its service says so. Nobody offers `unknown`. */

@@ -1,5 +1,5 @@
 /** What a passive third party knows of one session, and what it holds against a side that writes a frame. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 
 /** A frame of a session, as its writer wrote it. */
 export interface ObservedFrame {

@@ -3,8 +3,7 @@
  * judges every frame by that alone. It shares no accounting with the session.
  */
 import { crc32 } from 'node:zlib';
-import { crc16 } from '../../lib/codec/check.js';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { crc16, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { type ObservedFrame, ObservedHalf, type ObservedHello } from './observed-session.js';
 

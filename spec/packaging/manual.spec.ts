@@ -3,11 +3,11 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { completedCommands } from '../../cli/completion/completed-command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/control/command-table.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../lib/config/file-schema.js';
 import { ERROR_CODES } from '../../lib/errors.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../lib/settings/file-schema.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

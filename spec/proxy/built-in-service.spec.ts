@@ -1,10 +1,10 @@
 /** A service with code that is loaded where it is allowed: when, what becomes of streams meanwhile, and what ends. */
 import test from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
-import { BuiltInService, type StreamServer } from '../../lib/proxy/built-in-service.js';
+import { ServiceRegistry } from '../../lib/forward/services.js';
+import { BuiltInService, type StreamServer } from '../../lib/proxy/services/built-in.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { type Deferred, deferred } from '../../lib/util/deferred.js';
+import { type Deferred, deferred } from '../../lib/util/concurrency.js';
 import type { LogEvent } from '../../lib/util/log-event.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 

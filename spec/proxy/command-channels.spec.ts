@@ -5,7 +5,7 @@ import { openSync, readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { deferred } from '../../lib/util/deferred.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';

@@ -228,7 +228,7 @@ for (const [what, drain] of [
 
 test('a proxy loads nothing of commands and copies before a channel allows them', (t) => {
   const loaded = [...staticImports([join(PROJECT_ROOT, 'dist/lib/proxy/proxy.js')])];
-  t.true(loaded.some((path) => path.endsWith('/exec-service.js')));
+  t.true(loaded.some((path) => path.endsWith('/services/built-in.js')));
   t.deepEqual(
     loaded.filter((path) => /\/lib\/(exec|copy)\//.test(path)),
     [],

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { connectPeer, type Peer, type PeerOptions } from '../../lib/proxy/peer.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { duplexPair } from '../helpers/duplex-pair.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

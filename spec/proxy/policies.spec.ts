@@ -2,10 +2,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-policy.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/apply.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { eventually } from '../helpers/eventually.js';
 import { writeKeyFile } from '../helpers/key-files.js';
 import {

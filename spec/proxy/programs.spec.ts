@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import test from 'ava';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
-import { deferred } from '../../lib/util/deferred.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

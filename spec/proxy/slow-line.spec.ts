@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { parseChannel } from '../../lib/channel/address.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
 import { joinBySlowLine } from '../helpers/slow-line.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -1,9 +1,8 @@
 /** What a peer sends to a service with a rate: no more than that reaches local ends, whatever is opened, ended and torn down. */
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { ServiceGate, type ServicePolicy } from '../../lib/forward/service-policy.js';
-import { ServiceRegistry } from '../../lib/forward/service-registry.js';
-import type { SessionStream } from '../../lib/session/session-stream.js';
+import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 import { dropView, keepView } from '../../lib/util/byte-queue.js';
 import { RecordingSink } from '../helpers/recording-sink.js';
 import { type PairOptions, SessionPair } from '../helpers/session-pair.js';

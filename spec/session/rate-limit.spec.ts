@@ -1,6 +1,6 @@
 /** A bound on bytes a second: what passes at once, what passes in the long run, and in which order those who wait have turns. */
 import test from 'ava';
-import { RateLimit } from '../../lib/session/rate-limit.js';
+import { RateLimit } from '../../lib/session/rate.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 
 /** A limit of which nothing is left. */

@@ -1,7 +1,7 @@
 /** A chunk that costs more than a turn of the event loop is read in several, and comes to the same (docs/architecture.md). */
 import test from 'ava';
 import fc from 'fast-check';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';

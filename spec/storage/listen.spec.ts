@@ -4,9 +4,8 @@ import { lstat, stat, writeFile } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { StorageBroker } from '../../lib/storage/broker.js';
+import { listenForWrappers, StorageBroker } from '../../lib/storage/broker.js';
 import { listenAt } from '../../lib/storage/listen.js';
-import { listenForWrappers } from '../../lib/storage/listen-for-wrappers.js';
 import { storageSocketPaths } from '../../lib/storage/socket-paths.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

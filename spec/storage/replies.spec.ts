@@ -4,8 +4,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
-import { matchesGlob } from '../../lib/storage/glob.js';
-import { parseReplies, readReplies } from '../../lib/storage/replies.js';
+import { matchesGlob, parseReplies, readReplies } from '../../lib/storage/replies.js';
 
 const FIXTURE = fileURLToPath(new URL('../../../spec/fixtures/storage-replies.json', import.meta.url));
 

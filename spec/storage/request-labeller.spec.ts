@@ -2,7 +2,7 @@
 import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { RequestLabeller } from '../../lib/storage/request-labeller.js';
-import { ByteBudget } from '../../lib/util/byte-budget.js';
+import { ByteBudget } from '../../lib/util/byte-queue.js';
 
 const MIB = 2 ** 20;
 

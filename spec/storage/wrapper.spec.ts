@@ -2,8 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { createStorageEmulator } from '../../lib/storage/emulator.js';
-import type { StorageHandler } from '../../lib/storage/emulator-connection.js';
+import { createStorageEmulator, type StorageHandler } from '../../lib/storage/emulator.js';
 import { startSingleReadEmulator } from '../helpers/storage-emulators.js';
 import {
   attachPort,

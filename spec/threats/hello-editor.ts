@@ -1,8 +1,6 @@
 /** Changes what HELLOs say on their way, and leaves everything else as it is: what whoever stands in between can do without a key. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame } from '../../lib/codec/header.js';
-import { MAGIC } from '../../lib/codec/hello.js';
-import { readHello } from '../../lib/codec/hello-scanner.js';
+import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
+import { MAGIC, readHello } from '../../lib/codec/hello.js';
 
 export type HelloFields = Record<string, unknown>;
 

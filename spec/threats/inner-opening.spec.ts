@@ -1,6 +1,6 @@
 /** R-AUTH-3: the opening inside TLS is judged like one in clear, and has to belong to the one before it. TLS itself is left out here. */
 import test from 'ava';
-import type { SecureLayerFactory } from '../../lib/session/secure-layer.js';
+import type { SecureLayerFactory } from '../../lib/session/auth.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
 /** Protects nothing: what stands in TLS is seen. */

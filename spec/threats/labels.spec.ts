@@ -1,7 +1,7 @@
 /** T11: a guest makes no series: codes of its own are counted together, whatever their number. */
 import { join } from 'node:path';
 import test from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { startControl } from '../helpers/control.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';

@@ -2,9 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame } from '../../lib/codec/header.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { eventually } from '../helpers/eventually.js';
 import { localSocket } from '../helpers/proxies.js';
 import { helloOf, splitOpening } from './hello-editor.js';

@@ -1,6 +1,5 @@
 /** What a man in the middle does with the opening of a session, before anything is proved. */
-import { FRAME_TYPE } from '../../lib/codec/frame-type.js';
-import { encodeFrame } from '../../lib/codec/header.js';
+import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { type Edit, HelloEditor, type HelloFields, helloOf, splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, back, type Change, type Crossing, type Way } from './middle.js';
 

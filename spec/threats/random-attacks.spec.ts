@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
-import { tlsWithKeys } from '../../lib/channel/tls-layer.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
-import type { SecureLayerFactory } from '../../lib/session/secure-layer.js';
+import { tlsWithKeys } from '../../lib/link/tls-layer.js';
+import { SecretKey, type SecureLayerFactory } from '../../lib/session/auth.js';
 import { carryOn, SessionPair, type Side } from '../helpers/session-pair.js';
 import { HelloEditor, type HelloFields } from './hello-editor.js';
 import { nextTo } from './opening-attacks.js';

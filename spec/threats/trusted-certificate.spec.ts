@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import test from 'ava';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { eventually } from '../helpers/eventually.js';
 import { CHANNEL_LISTENING } from '../helpers/log-lines.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { findAddressOwner } from '../../lib/util/address-owner.js';
+import { findAddressOwner } from '../../lib/system/proc-net.js';
 import { within } from '../helpers/eventually.js';
 import { localServer } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -5,9 +5,8 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { acceptBuffered, copyIntoBuffers, type OnRead } from '../../lib/util/buffered-socket.js';
-import { deferred } from '../../lib/util/deferred.js';
-import { resetSocket } from '../../lib/util/reset-socket.js';
+import { acceptBuffered, copyIntoBuffers, type OnRead, resetSocket } from '../../lib/system/sockets.js';
+import { deferred } from '../../lib/util/concurrency.js';
 
 type Accept = typeof acceptBuffered;
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { hiddenReset, isHungUp } from '../../lib/util/hidden-reset.js';
+import { hiddenReset, isHungUp } from '../../lib/system/sockets.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

@@ -1,8 +1,7 @@
 /** JSON for people: the same value, and nothing in it that a terminal obeys. */
 import test from 'ava';
 import fc from 'fast-check';
-import { escapeText } from '../../lib/util/escape.js';
-import { formatJson, formatJsonLine } from '../../lib/util/json-line.js';
+import { escapeText, formatJson, formatJsonLine } from '../../lib/util/escape.js';
 
 const OBEYED = /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/;
 const units = fc.string({

@@ -4,7 +4,7 @@ import { lstatSync, renameSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { listen } from '../../lib/util/listen.js';
+import { listen } from '../../lib/system/listen.js';
 import { untilYounger } from '../helpers/file-times.js';
 import { localSocket } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

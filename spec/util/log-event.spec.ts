@@ -1,6 +1,6 @@
 /** What a log event may hold, whoever its texts are from. */
 import test from 'ava';
-import { formatJsonLine } from '../../lib/util/json-line.js';
+import { formatJsonLine } from '../../lib/util/escape.js';
 import { boundEvent, type LogEvent } from '../../lib/util/log-event.js';
 
 const event = (message: string, fields: LogEvent['fields'] = {}): LogEvent => {

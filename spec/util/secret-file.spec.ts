@@ -2,7 +2,7 @@
 import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { readSecretFile } from '../../lib/util/secret-file.js';
+import { readSecretFile } from '../../lib/system/files.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const testAsRoot = process.getuid?.() === 0 ? test : test.skip;

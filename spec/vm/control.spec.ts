@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import type { StreamWithRates } from '../../lib/control/stream-rates.js';
+import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
 import type { ForwardStatus, SessionHistory } from '../../lib/proxy/status.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
-import { SecretKey } from '../../lib/session/secret-key.js';
+import { SecretKey } from '../../lib/session/auth.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { ENDED, ENDED_BY_RESTART, ESTABLISHED } from '../helpers/log-lines.js';
 import { readToEnd } from '../helpers/proxies.js';

@@ -1,6 +1,6 @@
 /** A group of channels: a folder of sockets. */
 
-import { readGroupFolder } from '../../../lib/proxy/group-folder.js';
+import { readGroupFolder } from '../../../lib/proxy/channel-group.js';
 import { GroupPattern } from '../../../lib/proxy/group-pattern.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../finding.js';

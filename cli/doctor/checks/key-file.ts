@@ -1,9 +1,9 @@
 /** A key file: there, a key, and nobody else's to read. */
 import { constants } from 'node:fs';
 import { toVproxyError } from '../../../lib/errors.js';
-import { SecretKey } from '../../../lib/session/secret-key.js';
+import { SecretKey } from '../../../lib/session/auth.js';
+import { readSecretFile } from '../../../lib/system/files.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { readSecretFile } from '../../../lib/util/secret-file.js';
 import { type Finding, finding } from '../finding.js';
 import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
 import type { Machine } from '../machine.js';

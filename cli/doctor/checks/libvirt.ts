@@ -1,10 +1,6 @@
 /** A port of a libvirt domain: virsh, the domain, its channel, and what is at the channel's place. */
 
-import type { DomainPort } from '../../../lib/channel/libvirt-domain.js';
-import { parseDomain } from '../../../lib/channel/libvirt-domain.js';
-import { choosePort } from '../../../lib/channel/libvirt-port.js';
-import { dialPort } from '../../../lib/channel/libvirt-source.js';
-import { dumpDomain } from '../../../lib/channel/virsh.js';
+import { choosePort, type DomainPort, dialPort, dumpDomain, parseDomain } from '../../../lib/channel/libvirt.js';
 import { toVproxyError } from '../../../lib/errors.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { escapeText } from '../../../lib/util/escape.js';

@@ -1,8 +1,8 @@
 /** A channel of a vproxy that runs: its session, its peer, and what became of earlier ones. */
-import { connectControl } from '../../../lib/control/client.js';
+import { connectControl } from '../../../lib/control/client/client.js';
 import type { ChannelStatus, SessionStatus } from '../../../lib/proxy/status.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { formatAge } from '../../control/units.js';
+import { formatAge } from '../../ui/print.js';
 import { adviceForCode } from '../code-advice.js';
 import { type Finding, finding } from '../finding.js';
 import type { Machine } from '../machine.js';

@@ -2,10 +2,9 @@
 
 import net from 'node:net';
 import { systemCode } from '../../../lib/errors.js';
-import { describeError } from '../../../lib/util/describe-error.js';
-import { escapeText } from '../../../lib/util/escape.js';
-import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/host-port.js';
-import type { ListedSocket } from '../../../lib/util/proc-net.js';
+import type { ListedSocket } from '../../../lib/system/proc-net.js';
+import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
+import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../finding.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';

@@ -1,7 +1,7 @@
 /** A TCP address that vproxy listens on. */
 import net from 'node:net';
 import os from 'node:os';
-import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/host-port.js';
+import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
 import { type Finding, finding } from '../finding.js';
 import type { Machine } from '../machine.js';
 import { formatHolders } from '../process-list.js';

@@ -2,8 +2,7 @@
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
-import { describeError } from '../../../lib/util/describe-error.js';
-import { escapeText } from '../../../lib/util/escape.js';
+import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { findProgram } from '../../find-program.js';
 import { type Finding, finding } from '../finding.js';
 import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';

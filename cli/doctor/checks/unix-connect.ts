@@ -1,10 +1,9 @@
 /** A unix socket to connect to: QEMU's chardev that listens, or a target. */
 import { constants, realpathSync, type Stats } from 'node:fs';
 import { basename } from 'node:path';
-import { describeError } from '../../../lib/util/describe-error.js';
-import { escapeText } from '../../../lib/util/escape.js';
-import { isAnswered } from '../../../lib/util/listen.js';
-import type { ListedSocket } from '../../../lib/util/proc-net.js';
+import { isAnswered } from '../../../lib/system/listen.js';
+import type { ListedSocket } from '../../../lib/system/proc-net.js';
+import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../finding.js';
 import { formatAccess, isAllowed, lookAtPath, nearName } from '../look-at-path.js';
 import type { Machine } from '../machine.js';

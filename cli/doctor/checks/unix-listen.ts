@@ -1,8 +1,8 @@
 /** The path of a unix socket that vproxy makes. */
 import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { isAnswered } from '../../../lib/system/listen.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { isAnswered } from '../../../lib/util/listen.js';
 import { type Finding, finding } from '../finding.js';
 import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
 import type { Machine } from '../machine.js';

@@ -1,11 +1,10 @@
 /** The guest's end of a virtio-serial port: there, ours, and with a host. */
 import { constants, lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { subsystemOf } from '../../../lib/channel/virtserial-lookup.js';
+import { subsystemOf } from '../../../lib/channel/virtserial.js';
 import { systemCode } from '../../../lib/errors.js';
 import { closestWord } from '../../../lib/util/closest-word.js';
-import { describeError } from '../../../lib/util/describe-error.js';
-import { escapeText } from '../../../lib/util/escape.js';
+import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../finding.js';
 import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
 import type { Machine } from '../machine.js';

@@ -1,18 +1,18 @@
 /** Channels: looking, adding, removing. */
 import * as z from 'zod';
-import { parseChannel } from '../../channel/address.js';
-import { requireKeyFile } from '../../config/key-file.js';
-import { parseCopyValue, parseExecValue } from '../../config/permissions.js';
+import { parseChannel } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { ChannelStatus } from '../../proxy/status.js';
+import { requireKeyFile } from '../../settings/arguments.js';
+import { parseCopyValue, parseExecValue } from '../../settings/permissions.js';
 import { escapeText } from '../../util/escape.js';
-import type { ControlContext } from '../control-context.js';
-import { parseForwards } from '../parse-forwards.js';
-import { inField } from '../request-error.js';
-import { jsonRoute } from '../route.js';
 import { channelStatusSchema } from '../schemas/status.js';
 import { label, removalQuery } from '../schemas/values.js';
+import type { ControlContext } from '../server/control-server.js';
+import { parseForwards } from '../server/read-input.js';
+import { inField } from '../server/request-error.js';
+import { jsonRoute } from './route.js';
 
 /** As many as a channel may have. */
 const MAX_KEYS = 32;

@@ -2,12 +2,11 @@
 import * as z from 'zod';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
-import { deferred } from '../../util/deferred.js';
-import { joinStream } from '../join-stream.js';
-import { jsonRoute, upgradeRoute } from '../route.js';
+import { deferred } from '../../util/concurrency.js';
 import { streamEndSchema } from '../schemas/status.js';
 import { numberText, yesOrNoText } from '../schemas/values.js';
-import type { StreamEnd } from '../stream-ends.js';
+import { joinStream, type StreamEnd } from '../server/join-stream.js';
+import { jsonRoute, upgradeRoute } from './route.js';
 
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';

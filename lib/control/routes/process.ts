@@ -1,14 +1,22 @@
 /** What is done to the process and through its sessions: ping, wait, log level, configuration, drain, stop. */
 import * as z from 'zod';
 import { VproxyError } from '../../errors.js';
-import type { ChannelChanges } from '../../proxy/apply-channels.js';
+import type { ChannelChanges } from '../../proxy/apply.js';
 import type { ChannelStatus } from '../../proxy/status.js';
 import type { LogLevel } from '../../util/log-event.js';
-import { RequestError } from '../request-error.js';
-import { jsonRoute } from '../route.js';
-import { logLevelSchema } from '../schemas/process.js';
-import { channelChangesSchema, channelStatusSchema } from '../schemas/status.js';
-import { measure, secondsText } from '../schemas/values.js';
+import {
+  channelChangesSchema,
+  channelStatusSchema,
+  controlEventSchema,
+  controlStatusSchema,
+  logLevelSchema,
+} from '../schemas/status.js';
+import { measure, numberText, secondsText, yesOrNoText } from '../schemas/values.js';
+import { followEvents, RING_EVENTS } from '../server/events.js';
+import { describeMetrics, METRICS_TYPE } from '../server/metrics.js';
+import { describeProcess, type ProcessStatus } from '../server/process-status.js';
+import { RequestError } from '../server/request-error.js';
+import { jsonRoute, textRoute } from './route.js';
 
 /** How long `GET /v1/wait` waits at most by default, in seconds. */
 const WAIT_S = 60;
@@ -114,5 +122,73 @@ export const processRoutes = [
     status: 202,
     answer: null,
     handle: ({ process }, { afterAnswer }) => afterAnswer(() => process.stop()),
+  }),
+];
+
+// The process at a glance, and one channel after the other.
+
+/** The answer of `GET /v1/status`. */
+export interface ControlStatus {
+  /** The process as a whole. */
+  readonly process: ProcessStatus;
+  /** Every channel. */
+  readonly channels: readonly ChannelStatus[];
+  /** How many there are, on all channels together. */
+  readonly forwards: number;
+  /** Open now, on all channels together. */
+  readonly streams: number;
+}
+
+export const statusRoutes = [
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'The process and its channels',
+    status: 200,
+    answer: controlStatusSchema,
+    handle: ({ proxy, process, eventLoopDelay }): ControlStatus => {
+      const channels = proxy.listChannels();
+      return {
+        process: describeProcess(process, eventLoopDelay.take()),
+        channels,
+        forwards: proxy.listForwards().length,
+        streams: channels.reduce((sum, { session }) => sum + (session?.streams ?? 0), 0),
+      };
+    },
+  }),
+];
+
+// What happens, as it happens.
+
+const query = z.strictObject({
+  replay: numberText(RING_EVENTS)
+    .optional()
+    .describe(`How many of the last events come first; default ${RING_EVENTS}, which is all that are kept`),
+  follow: yesOrNoText().optional().describe('Whether to go on with those that happen; default true'),
+});
+
+export const eventRoutes = [
+  textRoute({
+    method: 'GET',
+    path: '/v1/events',
+    summary: 'The last events, and those that happen: a JSON object a line',
+    query,
+    contentType: 'application/x-ndjson',
+    answer: controlEventSchema,
+    send: ({ ring }, { query: { replay = RING_EVENTS, follow = true } }, response) =>
+      followEvents(ring, response, { replay, isFollowing: follow }),
+  }),
+];
+
+// The page for Prometheus.
+
+export const metricsRoutes = [
+  textRoute({
+    method: 'GET',
+    path: '/metrics',
+    summary: 'The figures of the process and its channels, in the text format of Prometheus',
+    contentType: METRICS_TYPE,
+    answer: null,
+    send: (context, _input, response) => void response.end(describeMetrics(context)),
   }),
 ];

@@ -4,15 +4,16 @@
  * only the second.
  */
 import { existsSync } from 'node:fs';
+import { Writable } from 'node:stream';
 
 /** A program with its arguments. */
-export interface ProgramCall {
+interface ProgramCall {
   readonly file: string;
   readonly args: readonly string[];
 }
 
 /** What the shell does before it becomes the command. */
-export interface CallPreparation {
+interface CallPreparation {
   /** The terminal to open, `/dev/pts/7`. Default: it has it already. */
   readonly path?: string;
   /** Commands, as a shell reads them. */
@@ -40,4 +41,31 @@ export function callProgram(file: string, argv: readonly string[], preparation: 
   const plain = `exec "$@" ${redirections}`;
   const either = `if (exec -a sh /bin/sh -c :) 2>/dev/null; then ${named}; else ${plain}; fi`;
   return { file: '/bin/sh', args: ['-c', `${script}\n${name === file ? plain : either}`, name, file, ...rest] };
+}
+
+// What is written for a program in a terminal, as somebody would type it.
+
+/** End of file, as it is typed: Ctrl-D. */
+const END_OF_FILE = 0x04;
+
+/** Behind these a new line begins: line feed, return, Ctrl-C and Ctrl-D. */
+const LINE_ENDS: readonly number[] = [0x0a, 0x0d, 0x03, END_OF_FILE];
+
+/**
+ * A stream that hands its bytes on to `send`, which calls back when it takes more. Its end is typed: Ctrl-D, twice within
+ * a line, where the first only sends off what was typed. A program that has changed the settings of the terminal may see
+ * these bytes instead, and no end.
+ */
+export function typedInput(send: (bytes: Buffer, done: () => void) => void): Writable {
+  let isWithinLine = false;
+  return new Writable({
+    write(bytes: Buffer, _encoding, done) {
+      const last = bytes.at(-1);
+      if (last !== undefined) isWithinLine = !LINE_ENDS.includes(last);
+      send(bytes, done);
+    },
+    final(done) {
+      send(Buffer.alloc(isWithinLine ? 2 : 1, END_OF_FILE), done);
+    },
+  });
 }

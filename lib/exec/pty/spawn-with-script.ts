@@ -1,17 +1,16 @@
 /** Runs a command in a terminal that script(1) of util-linux makes: where this process itself can make none. */
+
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../errors.js';
+import { signalGroup } from '../../system/children.js';
 import { escapeText } from '../../util/escape.js';
+import { spawnFailure } from '../errors.js';
 import type { TerminalRequest } from '../messages.js';
-import { signalGroup } from '../process-group.js';
-import type { CommandOptions, ProcessEnd, RunningCommand } from '../running-command.js';
-import { spawnFailure } from '../spawn-failure.js';
-import { spawned } from '../spawned.js';
-import { callProgram } from './calling-shell.js';
-import { typedInput } from './typed-input.js';
+import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from '../running-command.js';
+import { callProgram, typedInput } from './calling-shell.js';
 
 const SCRIPT_FILES = ['/usr/bin/script', '/bin/script'];
 

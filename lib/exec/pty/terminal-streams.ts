@@ -1,9 +1,9 @@
 /** A pseudo-terminal as two streams: what is typed into it, and what it shows. */
 import { closeSync, readSync } from 'node:fs';
 import { Readable, type Writable } from 'node:stream';
-import { openPipeHandle, pipeSocket } from '../../channel/pipe-handle.js';
-import type { PseudoTerminal } from './open-pseudo-terminal.js';
-import { typedInput } from './typed-input.js';
+import { openPipeHandle, pipeSocket } from '../../system/handles.js';
+import { typedInput } from './calling-shell.js';
+import type { PseudoTerminal } from './spawn-in-terminal.js';
 
 /** The two streams of a terminal. */
 export interface TerminalStreams {

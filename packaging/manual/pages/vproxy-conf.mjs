@@ -1,5 +1,5 @@
 // vproxy.conf.5: the keys, and what their values are, come from the schema by which files are judged; the rest from docs/config.md and docs/cli.md.
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../../dist/lib/config/file-schema.js';
+import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../../dist/lib/settings/file-schema.js';
 import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
 import { formatTagged, renderBlocks, renderInline } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';

@@ -1,7 +1,7 @@
 // vproxy.1: what there is comes from the tables of commands, options and codes; what is said of it from docs/cli.md.
 import { completedCommands } from '../../../dist/cli/completion/completed-command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../../dist/cli/control/command-table.js';
-import { commonOptions } from '../../../dist/cli/control/common-options.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../../dist/cli/command/table.js';
+import { commonOptions } from '../../../dist/cli/command/arguments.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
 import { findSection, readDocument, splitOptions, withParts } from '../document.mjs';
 import { formatTagged, renderBlocks } from '../render.mjs';

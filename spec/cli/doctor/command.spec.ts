@@ -7,7 +7,7 @@ import test from 'ava';
 import { CHANNEL_CHECKS } from '../../../cli/doctor/channel-checks.js';
 import type { Diagnosis } from '../../../cli/doctor/finding.js';
 import { FINDINGS } from '../../../cli/doctor/finding-table.js';
-import { RUN_OPTIONS } from '../../../cli/options.js';
+import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
 import { fakeVirsh } from '../../helpers/fake-virsh.js';
 import { ESTABLISHED, TAKING_CONTROL } from '../../helpers/log-lines.js';

@@ -1,6 +1,6 @@
 /** Inputs for the targets of what people write: channels, forwards, arguments; and of lines of hybrid vsock and logs. */
 import fc from 'fast-check';
-import { RUN_OPTIONS } from '../../../cli/options.js';
+import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
 import { ENDPOINT_KINDS } from '../../../lib/forward/endpoint-kinds.js';
 import { after, choice, decisions, tokens } from './pieces.js';

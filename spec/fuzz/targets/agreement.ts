@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict';
 import { decodeHello, encodeHelloPayload, type Hello } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS } from '../../../lib/codec/limits.js';
-import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/agreement.js';
-import { Proof } from '../../../lib/session/proof.js';
-import { SecretKey } from '../../../lib/session/secret-key.js';
+import { Proof, SecretKey } from '../../../lib/session/auth.js';
+import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/opening.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

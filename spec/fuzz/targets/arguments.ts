@@ -1,10 +1,9 @@
 /** The words and the values of a command line: every one is taken, or refused in one line as a bad argument. */
 import assert from 'node:assert/strict';
-import { RUN_OPTIONS } from '../../../cli/options.js';
-import { NO_VALUE, normalizeArguments } from '../../../cli/raw-arguments.js';
-import { parseRunFlags } from '../../../cli/run-options.js';
-import { usageError } from '../../../cli/usage-error.js';
-import { mergeConfiguration } from '../../../lib/config/merge-configuration.js';
+import { NO_VALUE, normalizeArguments, usageError } from '../../../cli/command/parser.js';
+import { RUN_OPTIONS } from '../../../cli/run/options.js';
+import { parseRunFlags } from '../../../cli/run/run-options.js';
+import { mergeConfiguration } from '../../../lib/settings/merge.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

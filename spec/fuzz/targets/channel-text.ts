@@ -1,6 +1,6 @@
 /** The text of a channel: refused as a bad argument, or canonical after one parse. */
 import assert from 'node:assert/strict';
-import { parseChannel } from '../../../lib/channel/address.js';
+import { parseChannel } from '../../../lib/channel/address/address.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { outcomeOf } from '../outcome.js';
 

@@ -1,6 +1,6 @@
 /** Patterns of recorded replies against a plain definition of what they match. */
 import assert from 'node:assert/strict';
-import { matchesGlob } from '../../../lib/storage/glob.js';
+import { matchesGlob } from '../../../lib/storage/replies.js';
 import { FuzzInput } from '../fuzz-input.js';
 
 const MAX_LENGTH = 60;

@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type net from 'node:net';
-import type { OnRead } from '../../../lib/util/buffered-socket.js';
-import { FirstLine } from '../../../lib/util/first-line.js';
-import { askHybridVsock, parseConnectLine, parseVsockPort } from '../../../lib/util/hybrid-vsock.js';
+import { askHybridVsock, parseConnectLine, parseVsockPort } from '../../../lib/channel/vsock-mux.js';
+import { FirstLine, type OnRead } from '../../../lib/system/sockets.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { assertShowable } from '../outcome.js';
 

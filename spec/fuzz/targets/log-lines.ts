@@ -1,6 +1,6 @@
 /** Foreign text in the log: escaped so that it can be read back, and one line whatever it was. */
 import assert from 'node:assert/strict';
-import { formatJsonLine, formatTextLine } from '../../../cli/log-format.js';
+import { formatJsonLine, formatTextLine } from '../../../cli/run/output.js';
 import { formatFifoLine } from '../../../cli/tmpfiles-line.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { FuzzInput } from '../fuzz-input.js';

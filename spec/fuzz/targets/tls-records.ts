@@ -1,8 +1,7 @@
 /** What lies between two sides of TLS in a channel: where records end, and where the peer begins anew, in every split. */
 import assert from 'node:assert/strict';
-import { MAGIC } from '../../../lib/codec/hello.js';
-import { readHello } from '../../../lib/codec/hello-scanner.js';
-import { TlsRecords } from '../../../lib/codec/tls-records.js';
+import { MAGIC, readHello } from '../../../lib/codec/hello.js';
+import { TlsRecords } from '../../../lib/link/tls-records.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { outcomeOf } from '../outcome.js';
 import { repairHellos } from '../repair-checks.js';

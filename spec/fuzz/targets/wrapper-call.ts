@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { decodeAnswer, encodeReply } from '../../../lib/storage/wire.js';
 import { WrapperCall } from '../../../lib/storage/wrapper-call.js';
-import { ByteBudget } from '../../../lib/util/byte-budget.js';
+import { ByteBudget } from '../../../lib/util/byte-queue.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';

@@ -15,7 +15,7 @@ import { CopyService } from '../../../lib/copy/copy-service.js';
 import { COPY_KIND, encodeMessage } from '../../../lib/copy/messages.js';
 import { type CopyFiles, SYSTEM_FILES } from '../../../lib/copy/system-files.js';
 import { systemClock } from '../../../lib/util/clock.js';
-import { deferred } from '../../../lib/util/deferred.js';
+import { deferred } from '../../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RecordReader } from '../../../lib/util/records.js';
 import { duplexPair } from '../../helpers/duplex-pair.js';
 import { heapBytes } from '../../helpers/heap.js';

@@ -10,9 +10,9 @@ import {
   STDIN_CREDIT_BYTES,
 } from '../../../lib/exec/messages.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
-import { type OpenPipes, openSystemPipes } from '../../../lib/exec/system-pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../../lib/exec/spawn-with-pipes.js';
 import { systemClock } from '../../../lib/util/clock.js';
-import { deferred } from '../../../lib/util/deferred.js';
+import { deferred } from '../../../lib/util/concurrency.js';
 import type { Log } from '../../../lib/util/log-event.js';
 import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
 import { duplexPair } from '../../helpers/duplex-pair.js';

@@ -5,9 +5,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EventRing } from '../../../lib/control/event-ring.js';
+import { EventRing } from '../../../lib/control/server/events.js';
 import { VproxyError } from '../../../lib/errors.js';
-import { logRefused } from '../../../lib/exec/exec-events.js';
+import { logRefused } from '../../../lib/exec/exec-runner.js';
 import { AuditLog } from '../../../lib/proxy/audit-log.js';
 import { ChannelRecord } from '../../../lib/proxy/channel-record.js';
 import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';

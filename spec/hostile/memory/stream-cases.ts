@@ -1,5 +1,5 @@
 /** The most of the smallest pieces: everything of a peer that the process keeps, at the greatest cost for a byte of it. */
-import { FRAME_TYPE } from '../../../lib/codec/frame-type.js';
+import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { Credits, dribble, openAll } from '../../helpers/credits.js';
 import type { HostileCase } from '../case.js';
 

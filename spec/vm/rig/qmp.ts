@@ -2,7 +2,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-import { deferred } from '../../../lib/util/deferred.js';
+import { deferred } from '../../../lib/util/concurrency.js';
 import { within } from '../../helpers/eventually.js';
 
 /** An event of QEMU. */

@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { checkPipe } from '../../../../cli/doctor/checks/pipe.js';
 import { checkTty } from '../../../../cli/doctor/checks/tty.js';
 import { checkVsock } from '../../../../cli/doctor/checks/vsock.js';
-import { createFifos } from '../../../../lib/channel/create-fifos.js';
+import { createFifos } from '../../../../lib/channel/pipe-open.js';
 import { openPty } from '../../../helpers/channel-pty.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
 import { pretend } from '../../../helpers/pretender.js';

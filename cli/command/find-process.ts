@@ -1,0 +1,116 @@
+/** Which running vproxy is meant. */
+import { readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { ControlStatus } from '../../lib/control/routes/process.js';
+import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { escapeText } from '../../lib/util/escape.js';
+
+/** What was said about it. */
+interface SocketChoice {
+  /** `--socket`. */
+  readonly socket?: string | undefined;
+  /** `--name`. */
+  readonly name?: string | undefined;
+  /** `$VPROXY_SOCKET`. */
+  readonly environment?: string | undefined;
+  /** The folder of the control sockets; null where there is none. */
+  readonly folder: string | null;
+}
+
+/** Whoever has not answered by then is no vproxy, in milliseconds. */
+const ANSWER_MS = 1000;
+
+/** The storage broker's socket is in the same folder. */
+const NO_CONTROL_SOCKETS: ReadonlySet<string> = new Set(['storage.sock']);
+
+/** The choice for what this process was told. */
+export function socketChoice(socket: string | undefined, name: string | undefined): SocketChoice {
+  const { VPROXY_SOCKET, XDG_RUNTIME_DIR } = process.env;
+  const folder = controlFolder({ isRoot: process.getuid?.() === 0, runtimeDirectory: XDG_RUNTIME_DIR ?? null });
+  return { socket, name, environment: VPROXY_SOCKET, folder };
+}
+
+/**
+ * The path of the control socket. Rejects with `bad-argument` where several could be meant, and with
+ * `control-unavailable` where there is none.
+ */
+export async function findSocket({ socket, name, environment, folder }: SocketChoice): Promise<string> {
+  if (socket !== undefined && name !== undefined)
+    throw new VproxyError('bad-argument', '--socket: cannot stand with --name');
+  if (socket !== undefined) return socket;
+  if (name !== undefined) return findName(name, folder);
+  if (environment) return environment;
+  if (folder === null) throw new VproxyError('control-unavailable', `no vproxy was found: ${NO_FOLDER}`);
+  const paths = await listSockets(folder);
+  // Whether somebody answers on the only one, the command will see.
+  if (paths.length === 1 && paths[0] !== undefined) return paths[0];
+  const running = await listRunning(paths);
+  const [only] = running;
+  if (only === undefined) {
+    throw new VproxyError('control-unavailable', `no vproxy runs that has a control socket in ${escapeText(folder)}`);
+  }
+  if (running.length === 1) return only.path;
+  const list = running.map(({ path, status }) => `${nameOf(path)} (process ${status.process.pid})`).join(', ');
+  throw new VproxyError('bad-argument', `several vproxy run here: ${list}; choose one with --name`);
+}
+
+const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control sockets; use --socket PATH';
+
+/** A name that can be no file name is asked for. */
+async function findName(name: string, folder: string | null): Promise<string> {
+  if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
+  if (isControlName(name)) return join(folder, `${name}.sock`);
+  const running = await listRunning(await listSockets(folder));
+  const found = running.find(({ status }) => status.process.name === name);
+  if (found !== undefined) return found.path;
+  throw new VproxyError('control-unavailable', `no vproxy runs that is called "${escapeText(name, 64)}"`);
+}
+
+/** A process that has answered. */
+interface Running {
+  readonly path: string;
+  readonly status: ControlStatus;
+}
+
+async function listRunning(paths: readonly string[]): Promise<Running[]> {
+  const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path) })));
+  return answers.filter((answer): answer is Running => answer.status !== null);
+}
+
+async function listSockets(folder: string): Promise<string[]> {
+  try {
+    const names = await readdir(folder);
+    return names
+      .filter((name) => name.endsWith('.sock') && !NO_CONTROL_SOCKETS.has(name))
+      .sort()
+      .map((name) => join(folder, name));
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    const message = `cannot look for control sockets in ${escapeText(folder)}: ${(error as Error).message}`;
+    throw new VproxyError('control-unavailable', message, { cause: error });
+  }
+}
+
+/** What the process on a socket says of itself; null where none does. */
+async function askStatus(path: string): Promise<ControlStatus | null> {
+  const { connectControl } = await import('../../lib/control/client/client.js');
+  try {
+    const status: Partial<ControlStatus> | undefined = await connectControl(path).status(
+      AbortSignal.timeout(ANSWER_MS),
+    );
+    return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;
+  } catch {
+    return null;
+  }
+}
+
+const nameOf = (path: string): string => escapeText(basename(path, '.sock'));
+
+// The label of a channel before a service: `vm1/ssh`, `vm1/ssh:127.0.0.1:22`.
+
+/** The label, null where there is none, and what is behind its slash. */
+export function splitLabel(text: string): { readonly label: string | null; readonly rest: string } {
+  const [, label = null, rest = text] = /^([a-z0-9._-]{1,64})\/(.*)$/s.exec(text) ?? [];
+  return { label, rest };
+}

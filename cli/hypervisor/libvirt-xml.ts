@@ -1,0 +1,63 @@
+/** libvirt's element for a port, as `<devices>` of a domain has it: https://libvirt.org/formatdomain.html#channel */
+import { type HypervisorPort, isDialed } from './port.js';
+import { formatQemuArguments, isSince, type QemuPort, type QemuVersion } from './qemu.js';
+
+/** The `<channel>` element, in lines, with a newline at the end. */
+export function formatChannelXml(port: HypervisorPort): string {
+  const { name, end } = port;
+  return [
+    `<channel${formatAttribute('type', end.kind)}>`,
+    ...formatSource(port),
+    ...(end.kind === 'tcp' ? [`  <protocol${formatAttribute('type', 'raw')}/>`] : []),
+    `  <target${formatAttribute('type', 'virtio')}${formatAttribute('name', name)}/>`,
+    '</channel>',
+    '',
+  ].join('\n');
+}
+
+function formatSource(port: HypervisorPort): string[] {
+  const { end, reconnectSeconds } = port;
+  // libvirt picks a path where none is said, labels it and removes it.
+  if (end.kind === 'unix' && end.path === null) return [];
+  const mode = end.kind === 'pipe' ? '' : formatAttribute('mode', end.mode);
+  const where =
+    end.kind === 'tcp'
+      ? `${formatAttribute('host', end.host)}${formatAttribute('service', end.port)}`
+      : formatAttribute('path', end.path ?? '');
+  if (!isDialed(port)) return [`  <source${mode}${where}/>`];
+  const again = `${formatAttribute('enabled', 'yes')}${formatAttribute('timeout', reconnectSeconds)}`;
+  return [`  <source${mode}${where}>`, `    <reconnect${again}/>`, '  </source>'];
+}
+
+// libvirt's way to hand arguments to QEMU that it does not look at, for a port: https://libvirt.org/kbase/qemu-passthrough-security.html
+
+const NAMESPACE = 'http://libvirt.org/schemas/domain/qemu/1.0';
+
+/** The `<qemu:commandline>` element, in lines, with a newline at the end. It says its namespace itself. */
+export function formatCommandlineXml(port: QemuPort, version: QemuVersion): string {
+  return [
+    `<qemu:commandline${formatAttribute('xmlns:qemu', NAMESPACE)}>`,
+    ...listArguments(port, version).map((word) => `  <qemu:arg${formatAttribute('value', word)}/>`),
+    '</qemu:commandline>',
+    '',
+  ].join('\n');
+}
+
+/**
+ * Since 6.2 QEMU takes devices as JSON, and makes those last. libvirt writes its own so, each with its slot; one in the
+ * older spelling comes first and sits in the slot of another, so that the domain does not start.
+ */
+function listArguments(port: QemuPort, version: QemuVersion): string[] {
+  if (!isSince(version, 6, 2)) return formatQemuArguments(port);
+  const { chardev, controller } = port;
+  return ['-device', JSON.stringify(controller), '-chardev', chardev, '-device', JSON.stringify(port.port)];
+}
+
+// Attributes of XML.
+
+const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&apos;' };
+
+/** ` name='value'`; the value is text without control characters. */
+function formatAttribute(name: string, value: string | number): string {
+  return ` ${name}='${String(value).replace(/[&<>']/g, (character) => ENTITIES[character] ?? '')}'`;
+}

@@ -1,0 +1,78 @@
+/** Everything that is wrong with a configuration file, and what vproxy would do with it. */
+
+import { toVproxyError } from '../../lib/errors.js';
+import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
+import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.js';
+import { BadFileError, formatProblem, type Problem } from '../../lib/settings/problem.js';
+import { inspectConfigurationFile } from '../../lib/settings/read-file.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { describeAgent } from '../package-info.js';
+import { withKeyFiles } from './key-files.js';
+import type { RunFlags } from './run-options.js';
+
+const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
+
+/** What vproxy would do with a file, as lines for people. Rejects with a `BadFileError`. */
+export async function checkFile(file: string): Promise<string> {
+  return describe(await readAlone(file));
+}
+
+/** What is in force with a file and no other argument. Rejects with a `BadFileError`. */
+async function readAlone(file: string): Promise<Configuration> {
+  const { layer, problems } = await inspectConfigurationFile(file);
+  if (layer.channels.length === 0) {
+    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
+  }
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
+  const refused = findRefused(configuration);
+  if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
+  return configuration;
+}
+
+/** What only those find that would run: listeners that need `insecure`, users that are not known. Nothing is started. */
+function findRefused({ channels }: Configuration): Problem[] {
+  return channels.flatMap((channel) => {
+    try {
+      new Proxy({ channels: [channel], agent: describeAgent() });
+      return [];
+    } catch (error) {
+      return [{ where: ['channels', channel.label], message: toVproxyError(error).message }];
+    }
+  });
+}
+
+function bad(file: string, problems: readonly Problem[]): BadFileError {
+  return new BadFileError(problems.map((problem) => formatProblem(file, problem)));
+}
+
+/** A line for each channel, and for each of its forwards. */
+function describe({ channels }: Configuration): string {
+  const lines = channels.flatMap(({ label, address, forwards = [], template = [], exec = null, copy = null }) => [
+    `${label}: ${escapeText(address, 1024)}`,
+    ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
+      ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
+    ),
+    ...[formatExecFlag(exec), formatCopyFlag(copy)].flatMap((flag) =>
+      flag === null ? [] : [`  ${escapeText(flag, 1024)}`],
+    ),
+  ]);
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+// What is in force with a command line and the file that it names.
+
+/**
+ * Reads the file, if there is one. `credentials` is `$CREDENTIALS_DIRECTORY`, or null. Rejects with `bad-argument`, or
+ * with a `BadFileError`.
+ */
+export async function loadConfiguration(flags: RunFlags, credentials: string | null): Promise<Configuration> {
+  if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials));
+  // Loads what checks and parses files, which a command line alone does not need.
+  const { readConfigurationFile } = await import('../../lib/settings/read-file.js');
+  const file = await readConfigurationFile(flags.file);
+  return mergeConfiguration(...withKeyFiles(file, flags, credentials));
+}

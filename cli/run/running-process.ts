@@ -1,0 +1,246 @@
+/** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { EventEmitter } from 'eventemitter3';
+import type { ProcessControl } from '../../lib/control/server/control-server.js';
+import { toVproxyError, VproxyError } from '../../lib/errors.js';
+import type { ChannelChanges } from '../../lib/proxy/apply.js';
+import type { AuditLog } from '../../lib/proxy/audit-log.js';
+import { type ChannelOptions, DEFAULT_LABEL } from '../../lib/proxy/channel-options.js';
+import type { Proxy } from '../../lib/proxy/proxy.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
+import { describeConfiguration } from '../../lib/settings/describe.js';
+import { completeChannel } from '../../lib/settings/merge.js';
+import { BadFileError } from '../../lib/settings/problem.js';
+import { hasOtherUsers } from '../../lib/system/accounts.js';
+import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Log, LogEvent, LogLevel } from '../../lib/util/log-event.js';
+import { EXIT_OK, exitStatusOf } from '../exit.js';
+import { describeAgent } from '../package-info.js';
+import type { Output } from './output.js';
+
+interface RunningProcessOptions {
+  readonly proxy: Proxy;
+  readonly output: Output;
+  /** What is in force at first. */
+  readonly configuration: Configuration;
+  /** `$XDG_RUNTIME_DIR`, for the storage broker. */
+  readonly runtimeDirectory: string | null;
+  /** Null where there is none. */
+  readonly audit: AuditLog | null;
+  /** Reads what is to be in force; null where there is no file. */
+  readonly load: (() => Promise<Configuration>) | null;
+}
+
+/** What the process can do besides its proxy. */
+export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> implements ProcessControl {
+  readonly version = describeAgent();
+  readonly #options: RunningProcessOptions;
+  readonly #ended = deferred<number>();
+  #configuration: Configuration;
+  #isEnding = false;
+  /** One after the other, so that the newest file wins. */
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  constructor(options: RunningProcessOptions) {
+    super();
+    this.#options = options;
+    this.#configuration = options.configuration;
+  }
+
+  /** The exit status, as soon as the process is to end; never rejects. */
+  get ended(): Promise<number> {
+    return this.#ended.promise;
+  }
+
+  get name(): string | null {
+    return this.#configuration.name ?? null;
+  }
+
+  get logLevel(): LogLevel {
+    return this.#options.output.options.level;
+  }
+
+  set logLevel(level: LogLevel) {
+    const { output } = this.#options;
+    output.options = { ...output.options, level };
+  }
+
+  /** What a channel is given that is added later, and of which nothing else is said. */
+  get channelDefaults() {
+    const { channelDefaults: settings } = this.#configuration;
+    const { runtimeDirectory } = this.#options;
+    return { ...settings, storage: { ...settings.storage, runtimeDirectory } };
+  }
+
+  /** What is in force, as a configuration file would say it. */
+  get config(): unknown {
+    // Channels of a group are made of the group's.
+    const declared = this.#options.proxy.options.filter(({ group = null }) => group === null);
+    const channels = declared.map((channel) => completeChannel({ label: DEFAULT_LABEL, ...channel }));
+    return describeConfiguration({ ...this.#configuration, logLevel: this.logLevel, channels });
+  }
+
+  /** Logs what is not the proxy's to log. */
+  readonly log = (event: LogEvent): void => {
+    this.#options.output.log(event);
+    this.emit('log', event);
+  };
+
+  /**
+   * Reads the file again, and makes the channels and forwards those that it says; then the next attempt to open each
+   * channel is made now. What fails is logged, and changes nothing.
+   */
+  reload(): Promise<ChannelChanges> {
+    const done = this.#reloading.then(() => this.#reload());
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
+  drain(timeoutMs: number): void {
+    const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
+    this.log({ level: 'info', event: 'draining', message, fields: { timeoutMs } });
+    void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
+  }
+
+  /** Ends the process in order. */
+  stop(): void {
+    this.#isEnding = true;
+    this.#ended.resolve(EXIT_OK);
+  }
+
+  /** What SIGHUP asks for: files are read and opened again, and channels that wait are tried now. What fails is logged. */
+  hangUp(): void {
+    const { load, proxy, audit } = this.#options;
+    audit?.reopen();
+    if (load !== null) {
+      this.reload().catch(() => undefined);
+      return;
+    }
+    this.#reloadKeys();
+    proxy.retryNow();
+  }
+
+  /** Ends the process with its session, of which this is the end, or which it cannot have. */
+  endOnce(reason: VproxyError): void {
+    if (this.#isEnding) return;
+    const message = `the session ended: ${escapeText(reason.message, 512)} (${escapeText(reason.code, 64)})`;
+    if (reason.code !== 'shutdown') {
+      this.fail(new VproxyError(reason.code, message));
+      return;
+    }
+    this.log({ level: 'info', event: 'ended', message, fields: { code: reason.code } });
+    this.stop();
+  }
+
+  /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is none. */
+  fail(reason: unknown): void {
+    this.#isEnding = true;
+    const status = exitStatusOf(reason);
+    const { code, message } = toVproxyError(reason);
+    if (status === EXIT_OK) this.log({ level: 'info', event: 'ended', message, fields: { code } });
+    else this.#options.output.failure(reason);
+    this.#ended.resolve(status);
+  }
+
+  async #reload(): Promise<ChannelChanges> {
+    const { load, proxy, runtimeDirectory } = this.#options;
+    if (load === null) throw new VproxyError('bad-argument', 'there is nothing to reload: no --config was given');
+    try {
+      const wanted = await load();
+      const changes = await proxy.apply(withRuntimeDirectory(wanted.channels, runtimeDirectory));
+      this.#adopt(wanted);
+      this.#reloadKeys();
+      const message = `reloaded: ${describeChanges(changes)}`;
+      this.log({ level: 'info', event: 'reloaded', message, fields: { ...changes } });
+      return changes;
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      for (const problem of error instanceof BadFileError ? error.problems : [message]) {
+        this.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
+      }
+      throw error;
+    } finally {
+      proxy.retryNow();
+    }
+  }
+
+  /** A file that is wrong is a line of the log; its channels keep the keys that they have. */
+  #reloadKeys(): void {
+    for (const { code, message } of this.#options.proxy.reloadKeys()) {
+      const event = { level: 'error', event: 'reload-failed', message: `keys not reloaded: ${message}` } as const;
+      this.log({ ...event, fields: { code } });
+    }
+  }
+
+  #adopt(wanted: Configuration): void {
+    const { output } = this.#options;
+    const old = this.#configuration;
+    // A level that a request has set stays until the file says another one.
+    const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
+    output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
+    const fixed = (['name', 'control', 'metrics', 'audit', 'once'] as const).filter(
+      (key) => JSON.stringify(wanted[key]) !== JSON.stringify(old[key]),
+    );
+    if (fixed.length > 0) {
+      const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
+      this.log({ level: 'warn', event: 'reload-incomplete', message, fields: { keys: fixed } });
+    }
+    const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
+    this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
+  }
+}
+
+/** The channels with the folder in which the storage broker may put its socket. */
+export function withRuntimeDirectory(
+  channels: readonly ChannelOptions[],
+  runtimeDirectory: string | null,
+): ChannelOptions[] {
+  return channels.map((channel) => ({ ...channel, storage: { ...channel.storage, runtimeDirectory } }));
+}
+
+function describeChanges(changes: ChannelChanges): string {
+  const parts = [
+    ['channels added', changes.addedChannels],
+    ['channels removed', changes.removedChannels],
+    ['channels begun anew', changes.replacedChannels],
+    ['forwards added', changes.addedForwards],
+    ['forwards removed', changes.removedForwards],
+    ['rules changed', changes.changedPolicies],
+  ] as const;
+  const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
+  return escapeText(said.join('; ') || 'nothing has changed', 1024);
+}
+
+// A warning where a forward's port is open to others than who may think so.
+
+/** Who shares the machine. */
+interface Neighbours {
+  /** The user that runs this process. */
+  readonly userId: number;
+  /** Default `/etc/passwd`. */
+  readonly passwdFile?: string;
+}
+
+/** Warns once, of the first outgoing forward at a port of this machine, if people besides its user and root can log in. */
+export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours, log: Log): void {
+  const look = ({ event, fields }: LogEvent) => {
+    const { endpoint, service } = fields;
+    if (event !== 'listening' || typeof endpoint !== 'string' || !isLoopbackPort(endpoint)) return;
+    proxy.off('log', look);
+    if (!hasOtherUsers(userId, passwdFile)) return;
+    const message = `every user of this machine can connect to ${endpoint}; a unix socket (-o ${String(service)}:/path) is its owner's alone`;
+    log({ level: 'warn', event: 'open-port', message, fields: { endpoint } });
+  };
+  proxy.on('log', look);
+}
+
+function isLoopbackPort(endpoint: string): boolean {
+  try {
+    return isLoopback(parseHostPort(endpoint, 0).host);
+  } catch {
+    return false;
+  }
+}

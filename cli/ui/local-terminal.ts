@@ -1,0 +1,117 @@
+/** The terminal of a person, while a command elsewhere has it. */
+
+import { spawnSync } from 'node:child_process';
+import type tty from 'node:tty';
+import type { TerminalRequest, TerminalSize } from '../../lib/exec/messages.js';
+
+/** Their default is to end the process; SIGKILL cannot be heard. */
+const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
+
+/** Where the size is not known. */
+const DEFAULT_SIZE: TerminalSize = { columns: 80, rows: 24 };
+
+/**
+ * The terminal that is standard input. From `start` to `stop` it hands on each key as it is pressed, Ctrl-C too, and shows
+ * bytes as they are; it is as it was before whenever the process ends or is stopped (SIGTSTP), however that comes.
+ *
+ * A signal that ends a process (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or stops it still does, unless somebody else listens to
+ * it as well: then what follows is their business.
+ */
+export class LocalTerminal {
+  readonly #restore = (): void => this.#setRaw(false);
+  readonly #onEnd = (signal: NodeJS.Signals): void => this.#end(signal);
+  readonly #onStop = (): void => this.#pause();
+  readonly #onContinue = (): void => this.#continue();
+  readonly #onSize = (): void => this.#listener(this.size);
+  readonly #outputs: readonly tty.WriteStream[];
+  #listener: (size: TerminalSize) => void = () => undefined;
+  #isStarted = false;
+  #isRaw = false;
+
+  /** Whether this process has one. */
+  static isThere(): boolean {
+    return process.stdin.isTTY;
+  }
+
+  constructor() {
+    // They have looked at a new size before any listener that is added from now on.
+    this.#outputs = [process.stdout, process.stderr];
+  }
+
+  /** What it is called and its size, as a command asks for one. */
+  get request(): TerminalRequest {
+    return { ...this.size, term: process.env['TERM'] ?? 'dumb' };
+  }
+
+  /** Its size now; 80x24 where it does not say. */
+  get size(): TerminalSize {
+    const shown = this.#outputs.find((stream) => stream.isTTY);
+    const [columns, rows] = shown === undefined ? askSize() : [shown.columns, shown.rows];
+    return columns > 0 && rows > 0 ? { columns, rows } : DEFAULT_SIZE;
+  }
+
+  /** `listener` is told each new size from `start` to `stop`; it takes the place of the one before. */
+  onResize(listener: (size: TerminalSize) => void): void {
+    this.#listener = listener;
+  }
+
+  /** Takes the terminal. Standard input must be one, and stay open until `stop`. */
+  start(): void {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    process.on('exit', this.#restore).on('uncaughtExceptionMonitor', this.#restore);
+    for (const signal of ENDING_SIGNALS) process.on(signal, this.#onEnd);
+    process.on('SIGTSTP', this.#onStop).on('SIGCONT', this.#onContinue).on('SIGWINCH', this.#onSize);
+    this.#setRaw(true);
+  }
+
+  /** Gives it back as it was. May be called twice. */
+  stop(): void {
+    if (!this.#isStarted) return;
+    this.#isStarted = false;
+    this.#setRaw(false);
+    process.off('exit', this.#restore).off('uncaughtExceptionMonitor', this.#restore);
+    for (const signal of ENDING_SIGNALS) process.off(signal, this.#onEnd);
+    process.off('SIGTSTP', this.#onStop).off('SIGCONT', this.#onContinue).off('SIGWINCH', this.#onSize);
+  }
+
+  #end(signal: NodeJS.Signals): void {
+    if (process.listenerCount(signal) > 1) return;
+    this.stop();
+    process.kill(process.pid, signal);
+  }
+
+  #pause(): void {
+    if (process.listenerCount('SIGTSTP') > 1) return;
+    this.#setRaw(false);
+    process.off('SIGTSTP', this.#onStop);
+    // The process stops here, unless nobody could continue it: then the system ignores this.
+    process.kill(process.pid, 'SIGTSTP');
+    process.on('SIGTSTP', this.#onStop);
+    this.#setRaw(true);
+  }
+
+  /** After SIGSTOP, which nobody hears, a shell has made of the terminal what it liked. */
+  #continue(): void {
+    this.#setRaw(false);
+    this.#setRaw(true);
+    this.#onSize();
+  }
+
+  #setRaw(isRaw: boolean): void {
+    if (isRaw === this.#isRaw) return;
+    this.#isRaw = isRaw;
+    const { stdin } = process;
+    const ignore = () => undefined;
+    // A terminal that has gone has nothing to restore.
+    stdin.on('error', ignore).setRawMode(isRaw).off('error', ignore);
+    // Node has it add a carriage return to each line feed. To a full-screen program that is "down by one".
+    if (isRaw) spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
+  }
+}
+
+function askSize(): readonly [columns: number, rows: number] {
+  const { stdout } = spawnSync('stty', ['size'], { stdio: ['inherit', 'pipe', 'ignore'], encoding: 'utf8' });
+  const [, rows = 0, columns = 0] = /^(\d+) (\d+)/.exec(stdout) ?? [];
+  return [Number(columns), Number(rows)];
+}

@@ -1,0 +1,67 @@
+/** What a command writes to stdout. */
+import { formatJson } from '../../lib/util/escape.js';
+import { EXIT_OK } from '../exit.js';
+
+let isWatched = false;
+
+/** Writes a text as it is. Whoever wants no more of it, as `| head` does, ends the process with status 0. */
+export function print(text: string): void {
+  if (!isWatched) process.stdout.on('error', () => process.exit(EXIT_OK));
+  isWatched = true;
+  process.stdout.write(text);
+}
+
+/** Writes a value as JSON, indented, with a newline. */
+export function printJson(value: unknown): void {
+  print(`${formatJson(value, 2)}\n`);
+}
+
+/** How wide lines may be: the terminal's width, or null where the output is none. */
+export function outputWidth(): number | null {
+  return process.stdout.isTTY ? process.stdout.columns || 80 : null;
+}
+
+// Amounts as people read them.
+
+const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P'];
+
+/** `1.2 MB`, with prefixes of 1000. */
+export function formatBytes(bytes: number): string {
+  const exponent = Math.min(PREFIXES.length - 1, bytes < 999.5 ? 0 : Math.floor(Math.log10(bytes * 1.0005) / 3));
+  const value = bytes / 1000 ** exponent;
+  return `${exponent === 0 ? Math.round(value) : formatThreeDigits(value)} ${PREFIXES[exponent] ?? ''}B`;
+}
+
+/** `3.4 MB/s`. */
+export function formatRate(bytesPerSecond: number): string {
+  return `${formatBytes(bytesPerSecond)}/s`;
+}
+
+/** `12s`, `3m 05s`, `2h 05m`, `4d 03h`. */
+export function formatAge(ms: number): string {
+  const seconds = Math.floor(Math.max(0, ms) / 1000);
+  if (seconds < 60) return `${seconds}s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}m ${twoDigits(seconds % 60)}s`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return `${hours}h ${twoDigits(minutes % 60)}m`;
+  return `${Math.floor(hours / 24)}d ${twoDigits(hours % 24)}h`;
+}
+
+/** `0.31 ms`, `12.3 ms`, `1.25 s`. */
+export function formatDuration(ms: number): string {
+  if (ms >= 999.5) return `${formatThreeDigits(ms / 1000)} s`;
+  return `${ms < 10 ? ms.toFixed(2) : formatThreeDigits(ms)} ms`;
+}
+
+/** `1 stream`, `2 streams`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** 1.2, 12.3, 123. */
+function formatThreeDigits(value: number): string {
+  return value >= 99.95 ? String(Math.round(value)) : value.toFixed(1);
+}
+
+const twoDigits = (value: number): string => String(value).padStart(2, '0');

@@ -1,0 +1,101 @@
+/** Facts in columns. */
+import { escapeText } from '../../lib/util/escape.js';
+
+/** One column. */
+export interface Column {
+  readonly title: string;
+  /** Default `left`. */
+  readonly align?: 'left' | 'right';
+  /** It gives way where the lines are too long, but keeps so many columns. Default: it never gives way. */
+  readonly leastWidth?: number;
+}
+
+/** Between two columns. */
+const GAP = 2;
+
+/** One line for the titles, and one for each row, of at most `width` columns (null: of any). Cells are escaped. */
+export function formatTable(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  width: number | null,
+): string[] {
+  const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map((cell) => escapeText(cell)))];
+  const widths = columns.map((_, index) => Math.max(...lines.map((line) => textWidth(line[index] ?? ''))));
+  if (width !== null) shrink(columns, widths, width);
+  return lines.map((line) => {
+    const cells = columns.map(({ align }, index) => fitText(line[index] ?? '', widths[index] ?? 0, align));
+    const text = cells.join(' '.repeat(GAP)).trimEnd();
+    return width === null ? text : truncateText(text, width);
+  });
+}
+
+/** Takes columns of width from the widest of those that give way, until the lines fit or none is left. */
+function shrink(columns: readonly Column[], widths: number[], width: number): void {
+  const total = (): number => widths.reduce((sum, one) => sum + one + GAP, -GAP);
+  for (let excess = total() - width; excess > 0; excess--) {
+    let widest = -1;
+    for (const [index, { leastWidth, title }] of columns.entries()) {
+      const least = leastWidth === undefined ? Number.POSITIVE_INFINITY : Math.max(leastWidth, title.length);
+      const one = widths[index] ?? 0;
+      if (one > least && one > (widths[widest] ?? 0)) widest = index;
+    }
+    if (widest === -1) return;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+  }
+}
+
+// How much room a text takes in a terminal.
+
+/** Characters of two columns: East Asian wide ones, and emoji. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|[\u{20000}-\u{3fffd}]/u;
+
+/** Characters that are put on the one before. */
+const COMBINING = /^\p{Mark}$/u;
+
+/** The number of columns. */
+export function textWidth(text: string): number {
+  let width = 0;
+  for (const character of text) width += characterWidth(character);
+  return width;
+}
+
+/** The text, cut to `width` columns, with an ellipsis where something is missing. */
+export function truncateText(text: string, width: number): string {
+  if (textWidth(text) <= width) return text;
+  let cut = '';
+  let used = 1;
+  for (const character of text) {
+    used += characterWidth(character);
+    if (used > width) break;
+    cut += character;
+  }
+  return width < 1 ? '' : `${cut}…`;
+}
+
+/** The text in exactly `width` columns: cut, or filled up with spaces. */
+export function fitText(text: string, width: number, align: 'left' | 'right' = 'left'): string {
+  const cut = truncateText(text, width);
+  const room = ' '.repeat(Math.max(0, width - textWidth(cut)));
+  return align === 'left' ? cut + room : room + cut;
+}
+
+function characterWidth(character: string): number {
+  if (character < '\u0300') return 1;
+  return COMBINING.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
+}
+
+// Text in lines of a width.
+
+/** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */
+export function wrapText(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}

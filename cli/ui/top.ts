@@ -1,0 +1,256 @@
+/** One picture of `vproxy top`, from facts and a size. */
+import type { ControlStatus } from '../../lib/control/routes/process.js';
+import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
+import type { ChannelState, ChannelStatus } from '../../lib/proxy/status.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { describePeer, describeWait } from './channels.js';
+import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
+import { type Column, fitText, formatTable, truncateText } from './table.js';
+
+/** What is shown. */
+export interface TopView {
+  readonly status: ControlStatus;
+  readonly streams: readonly StreamWithRates[];
+  /** The newest last. */
+  readonly samples: readonly TrafficSample[];
+  /** How many streams are above the first one that is shown; more than there are is taken as the last. */
+  readonly scroll: number;
+  /** Whether the terminal has colours, and shows more than ASCII. */
+  readonly isColored: boolean;
+  readonly isUnicode: boolean;
+}
+
+/** The size of the terminal. */
+interface TopSize {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A picture: at most `height` lines of at most `width` columns. */
+interface TopFrame {
+  readonly lines: readonly string[];
+  /** The value of `scroll` in force: no more than there is to be scrolled. */
+  readonly scroll: number;
+}
+
+/** The picture. */
+export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame {
+  const paint = view.isColored ? paintAnsi : (text: string): string => text;
+  const head = [paint(fitText(titleLine(view.status), width), 'title'), ...trafficLines(view, width), ''];
+  const channels = channelLines(view, width, Math.max(2, Math.floor(height / 3) - 1), paint);
+  const room = Math.max(1, height - head.length - channels.length - 3);
+  const all = [...view.streams].sort((a, b) => totalRate(b) - totalRate(a) || a.ageMs - b.ageMs);
+  const scroll = Math.max(0, Math.min(view.scroll, all.length - room));
+  const [titles = '', ...rows] = formatTable(STREAM_COLUMNS, all.slice(scroll, scroll + room).map(streamRow), width);
+  const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'heading'), ...rows];
+  const body = [...head, ...channels, '', ...streams].slice(0, Math.max(0, height - 1));
+  const shown = Math.min(room, all.length);
+  const place = all.length > shown ? `${scroll + 1}-${scroll + shown} of ${formatCount(all.length, 'stream')}, ` : '';
+  const foot = truncateText(`${place}q quits${all.length > shown ? ', arrows or j/k scroll' : ''}`, width);
+  const blank = Array.from({ length: Math.max(0, height - 1 - body.length) }, () => '');
+  return { lines: [...body, ...blank, paint(foot, 'note')].slice(-Math.max(1, height)), scroll };
+}
+
+/** One line, for where the output is no terminal. */
+export function formatTopLine({ status, samples }: Pick<TopView, 'status' | 'samples'>): string {
+  const { process, channels, streams } = status;
+  const established = channels.filter(({ state }) => state === 'established').length;
+  const { sendRate = 0, receiveRate = 0 } = samples.at(-1) ?? {};
+  return [
+    `channels ${established}/${channels.length}`,
+    `streams ${streams}`,
+    `sent ${formatRate(sendRate)}`,
+    `received ${formatRate(receiveRate)}`,
+    `memory ${formatBytes(process.memory.residentBytes)}`,
+    `delay ${formatDelay(status)}`,
+  ].join('  ');
+}
+
+function titleLine(status: ControlStatus): string {
+  const { name, pid, uptimeMs, memory } = status.process;
+  const who = `vproxy ${name === null ? '' : `${escapeText(name, 32)} `}(${pid})`;
+  return `${who}  up ${formatAge(uptimeMs)}  memory ${formatBytes(memory.residentBytes)}  delay ${formatDelay(status)}`;
+}
+
+function formatDelay({ process: { eventLoopDelay } }: ControlStatus): string {
+  if (eventLoopDelay === null) return '-';
+  return `${formatDuration(eventLoopDelay.meanMs)}, p99 ${formatDuration(eventLoopDelay.p99Ms)}`;
+}
+
+function trafficLines({ samples, isUnicode }: TopView, width: number): string[] {
+  const rows = [
+    { title: 'sent', rates: samples.map(({ sendRate }) => sendRate) },
+    { title: 'received', rates: samples.map(({ receiveRate }) => receiveRate) },
+  ];
+  return rows.map(({ title, rates }) => {
+    const now = `${title.padEnd(8)} ${formatRate(rates.at(-1) ?? 0).padStart(10)} `;
+    const room = width - now.length - PEAK_WIDTH;
+    const peak = Math.max(0, ...rates.slice(-Math.max(1, room)));
+    const line = formatSparkline(rates, room, peak, isUnicode);
+    return truncateText(`${now}${line} peak ${formatRate(peak)}`, width);
+  });
+}
+
+/** Room for ` peak 123 MB/s`. */
+const PEAK_WIDTH = 16;
+
+const CHANNEL_COLUMNS: readonly Column[] = [
+  { title: 'CHANNEL', leastWidth: 8 },
+  { title: 'STATE' },
+  { title: 'FOR', align: 'right' },
+  { title: 'PEER', leastWidth: 8 },
+  { title: 'RTT', align: 'right' },
+  { title: 'STREAMS', align: 'right' },
+  { title: 'SENT', align: 'right' },
+  { title: 'RECEIVED', align: 'right' },
+];
+
+/** The channels with the most traffic, behind those that have no session: those are why people look. */
+function channelLines({ status, samples }: TopView, width: number, room: number, paint: Paint): string[] {
+  const { channels } = status;
+  const rates = samples.at(-1)?.channels ?? new Map<string, { sendRate: number; receiveRate: number }>();
+  const rateOf = ({ label }: ChannelStatus): number => totalRate(rates.get(label) ?? { sendRate: 0, receiveRate: 0 });
+  const isUp = ({ state }: ChannelStatus): number => (state === 'established' ? 1 : 0);
+  const sorted = [...channels].sort((a, b) => isUp(a) - isUp(b) || rateOf(b) - rateOf(a));
+  const shown = sorted.slice(0, channels.length > room ? room - 1 : room);
+  const rows = shown.map((channel) => {
+    const { label, state, since, session } = channel;
+    const { sendRate, receiveRate } = rates.get(label) ?? { sendRate: 0, receiveRate: 0 };
+    return [
+      label,
+      state,
+      formatAge(Date.now() - Date.parse(since)),
+      session === null ? (describeWait(channel) ?? '-') : describePeer(session),
+      session === null || session.roundTripMs === null ? '-' : formatDuration(session.roundTripMs),
+      String(session?.streams ?? 0),
+      formatRate(sendRate),
+      formatRate(receiveRate),
+    ];
+  });
+  const [titles = '', ...lines] = formatTable(CHANNEL_COLUMNS, rows, width);
+  const painted = lines.map((line, index) => paint(line, shown[index]?.state ?? 'failed'));
+  const hidden = channels.length - shown.length;
+  const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'channel')} more`, width)];
+  return [paint(fitText(titles, width), 'heading'), ...painted, ...rest];
+}
+
+const STREAM_COLUMNS: readonly Column[] = [
+  { title: 'STREAM', leastWidth: 8 },
+  { title: 'SERVICE', leastWidth: 7 },
+  { title: 'DIRECTION', leastWidth: 9 },
+  { title: 'AGE', align: 'right' },
+  { title: 'SENDING', align: 'right' },
+  { title: 'RECEIVING', align: 'right' },
+  { title: 'TOTAL', align: 'right' },
+  { title: 'WAITS', leastWidth: 5 },
+];
+
+function streamRow(stream: StreamWithRates): string[] {
+  return [
+    `${stream.channel}/${stream.id}`,
+    stream.service,
+    stream.direction,
+    formatAge(stream.ageMs),
+    formatRate(stream.sendRate),
+    formatRate(stream.receiveRate),
+    formatBytes(stream.sentBytes + stream.receivedBytes),
+    stream.waitsFor ?? '-',
+  ];
+}
+
+const totalRate = ({ sendRate, receiveRate }: { sendRate: number; receiveRate: number }): number =>
+  sendRate + receiveRate;
+
+type Role = 'title' | 'heading' | 'note' | ChannelState;
+
+type Paint = (text: string, role: Role) => string;
+
+const CODES: Readonly<Record<Role, string>> = {
+  title: '1',
+  heading: '7',
+  note: '2',
+  opening: '33',
+  waiting: '33',
+  draining: '33',
+  'backing-off': '31',
+  'auth-failed': '31',
+  failed: '31',
+  established: '32',
+};
+
+const paintAnsi: Paint = (text, role) => `\u001b[${CODES[role]}m${text}\u001b[0m`;
+
+// Numbers as a line of little bars.
+
+const BARS = '▁▂▃▄▅▆▇█';
+const ASCII_BARS = '_.-:=+*#';
+
+/** The last `width` values, the newest at the right, each as high as its share of `peak`; zero is a space. */
+export function formatSparkline(values: readonly number[], width: number, peak: number, isUnicode: boolean): string {
+  const bars = isUnicode ? BARS : ASCII_BARS;
+  const shown = width <= 0 ? [] : values.slice(-width);
+  return shown
+    .map((value) => {
+      if (value <= 0 || peak <= 0) return ' ';
+      return bars[Math.min(bars.length - 1, Math.ceil((value / peak) * bars.length) - 1)] ?? '';
+    })
+    .join('')
+    .padStart(Math.max(0, width));
+}
+
+// How much goes over all channels together, from one look at their totals to the next.
+
+/** What went between two looks, in bytes a second. */
+interface TrafficSample {
+  readonly sendRate: number;
+  readonly receiveRate: number;
+  /** The same for each channel, by its label. */
+  readonly channels: ReadonlyMap<string, { readonly sendRate: number; readonly receiveRate: number }>;
+}
+
+/** The totals of a channel at the last look. */
+interface Totals {
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+/** So many samples are kept: no terminal is wider. */
+const MAX_SAMPLES = 512;
+
+/** Keeps the samples. */
+export class TrafficHistory {
+  #samples: readonly TrafficSample[] = [];
+  #totals: ReadonlyMap<string, Totals> | null = null;
+  #atMs = 0;
+
+  /** The samples so far, the newest last. */
+  get samples(): readonly TrafficSample[] {
+    return this.#samples;
+  }
+
+  /** Takes a look, at a time of any clock; the first one makes no sample, as there is nothing to compare it with. */
+  add({ channels }: ControlStatus, atMs: number): void {
+    const before = this.#totals;
+    const seconds = Math.max(1, atMs - this.#atMs) / 1000;
+    this.#totals = new Map(channels.map(({ label, totals }) => [label, totals]));
+    this.#atMs = atMs;
+    if (before === null) return;
+    const rates = channels.map(({ label, totals }) => {
+      // A channel that is new, or was replaced by one of its label, begins at zero.
+      const old = before.get(label);
+      const base = old !== undefined && isLater(totals, old) ? old : { sentBytes: 0, receivedBytes: 0 };
+      const sendRate = (totals.sentBytes - base.sentBytes) / seconds;
+      const receiveRate = (totals.receivedBytes - base.receivedBytes) / seconds;
+      return [label, { sendRate, receiveRate }] as const;
+    });
+    const sample = {
+      sendRate: rates.reduce((sum, [, { sendRate }]) => sum + sendRate, 0),
+      receiveRate: rates.reduce((sum, [, { receiveRate }]) => sum + receiveRate, 0),
+      channels: new Map(rates),
+    };
+    this.#samples = [...this.#samples, sample].slice(-MAX_SAMPLES);
+  }
+}
+
+const isLater = (totals: Totals, before: Totals): boolean =>
+  totals.sentBytes >= before.sentBytes && totals.receivedBytes >= before.receivedBytes;

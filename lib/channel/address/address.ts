@@ -1,0 +1,62 @@
+/** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
+import { toVproxyError, VproxyError } from '../../errors.js';
+import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { escapeText } from '../../util/escape.js';
+import type { ChannelKind, ChannelTraits } from '../kind.js';
+import { CHANNEL_KINDS } from '../kinds.js';
+import { applyOptions, formatOptions } from './options.js';
+import { parseQemuChardev } from './qemu.js';
+import { type ChannelParts, parseChannelUri } from './uri.js';
+
+/** A channel that somebody asked for. */
+export interface ChannelAddress {
+  readonly kind: ChannelKind;
+  readonly kindName: string;
+  /** What `kind.parse` and the kind's own options made of it; for `kind.dial` or `kind.listen`. */
+  readonly address: unknown;
+  /** The traits of the kind, with the options applied. */
+  readonly traits: ChannelTraits;
+  /** The canonical text: `parseChannel` reads it back, and two texts that mean the same have the same. */
+  readonly text: string;
+}
+
+/** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
+export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKind> = CHANNEL_KINDS): ChannelAddress {
+  const { kindName, addressText, options } = explain(
+    text,
+    () => parseChannelUri(text) ?? parseQemuChardev(text) ?? parseShortForm(text),
+  );
+  const kind = kinds.get(kindName);
+  if (kind === undefined)
+    throw bad(
+      text,
+      `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...kinds.keys()].join(', ')}`,
+    );
+  const plain = explain(text, () => kind.parse(addressText));
+  const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
+  return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
+}
+
+function parseShortForm(text: string): ChannelParts {
+  const colon = text.indexOf(':');
+  const [addressText = '', ...options] = splitAtCommas(text.slice(colon + 1));
+  return { kindName: text.slice(0, Math.max(colon, 0)), addressText, options };
+}
+
+/** The canonical text of a channel. */
+export function formatChannel({ kind, kindName, address, traits }: Omit<ChannelAddress, 'text'>): string {
+  return `${kindName}:${joinWithCommas([kind.format(address), ...formatOptions(kind, address, traits)])}`;
+}
+
+/** Runs `parse`, and names the channel in what it throws. */
+function explain<T>(text: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw bad(text, toVproxyError(error).message);
+  }
+}
+
+function bad(text: string, what: string): VproxyError {
+  return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
+}

@@ -1,0 +1,190 @@
+/** Channels as URIs: `unix:///run/vm1.sock`, `tcp://[::1]:9000?frame=4096`, `ssh://host/run/vm1.sock` (docs/channels.md). */
+import net from 'node:net';
+import { VproxyError } from '../../errors.js';
+import { formatPath } from '../../util/addresses.js';
+
+/** What a URI says, in the parts of the short form. */
+export interface ChannelParts {
+  readonly kindName: string;
+  readonly addressText: string;
+  /** `key=value` each. */
+  readonly options: readonly string[];
+}
+
+/** How the address of a kind is read off a URI. */
+interface Scheme {
+  readonly kindName: string;
+  readonly form: string;
+  /** The text behind `KIND:`, or null where the URI is not of the form. */
+  read(parts: UriParts): string | null;
+}
+
+interface UriParts {
+  readonly user: string;
+  /** An IPv6 address in brackets. */
+  readonly host: string;
+  readonly port: string;
+  /** Decoded; empty or with a slash before it. */
+  readonly path: string;
+}
+
+const isEmptyPath = ({ path }: UriParts): boolean => path === '' || path === '/';
+const hasAuthority = ({ user, host, port }: UriParts): boolean => `${user}${host}${port}` !== '';
+
+const pathScheme = (kindName: string, form: string): Scheme => ({
+  kindName,
+  form,
+  read: (parts) => (hasAuthority(parts) || isEmptyPath(parts) ? null : formatPath(parts.path)),
+});
+
+const portScheme = (kindName: string, form: string): Scheme => ({
+  kindName,
+  form,
+  read: (parts) =>
+    parts.user !== '' || parts.host === '' || parts.port === '' || !isEmptyPath(parts)
+      ? null
+      : `${parts.host}:${parts.port}`,
+});
+
+/** A word in the place of the host. */
+const wordScheme = (kindName: string, form: string): Scheme => ({
+  kindName,
+  form,
+  read: (parts) => (parts.user !== '' || parts.port !== '' || !isEmptyPath(parts) ? null : parts.host),
+});
+
+const UNIX_CONNECT = pathScheme('unix-connect', 'unix:///path');
+const TCP_CONNECT = portScheme('tcp-connect', 'tcp://host:port');
+const TTY_OPEN = pathScheme('tty-open', 'tty:///dev/ttyS1');
+const PIPE_OPEN = pathScheme('pipe-open', 'pipe:///path');
+const VSOCK_CONNECT = portScheme('vsock-connect', 'vsock://cid:port');
+const VSOCK_MUX_CONNECT = pathScheme('vsock-mux-connect', 'vsock-mux:///path:port');
+const VIRTSERIAL_OPEN: Scheme = {
+  kindName: 'virtserial-open',
+  form: 'virtserial:///dev/virtio-ports/name, or virtserial://name',
+  read: ({ user, host, port, path }) => {
+    if (user !== '' || port !== '' || path === '/' || (host !== '') === (path !== '')) return null;
+    return formatPath(`${host}${path}`);
+  },
+};
+const SSH: Scheme = {
+  kindName: 'exec',
+  form: 'ssh://[user@]host[:port]/path',
+  read: (parts) => (parts.host === '' || isEmptyPath(parts) ? null : sshCommand(parts)),
+};
+
+/** By what stands before `://`: the name of a kind, a shorter word for it, or `ssh`. */
+const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
+  ['unix', UNIX_CONNECT],
+  ['unix-connect', UNIX_CONNECT],
+  ['unix-listen', pathScheme('unix-listen', 'unix-listen:///path')],
+  ['tcp', TCP_CONNECT],
+  ['tcp-connect', TCP_CONNECT],
+  ['tcp-listen', portScheme('tcp-listen', 'tcp-listen://host:port')],
+  ['virtserial', VIRTSERIAL_OPEN],
+  ['virtserial-open', VIRTSERIAL_OPEN],
+  ['tty', TTY_OPEN],
+  ['tty-open', TTY_OPEN],
+  ['pipe', PIPE_OPEN],
+  ['pipe-open', PIPE_OPEN],
+  ['stdio', { ...wordScheme('stdio', 'stdio://'), read: (parts) => (hasAuthority(parts) ? null : '') }],
+  ['fd', wordScheme('fd', 'fd://number')],
+  ['vsock', VSOCK_CONNECT],
+  ['vsock-connect', VSOCK_CONNECT],
+  ['vsock-listen', wordScheme('vsock-listen', 'vsock-listen://port')],
+  ['vsock-mux', VSOCK_MUX_CONNECT],
+  ['vsock-mux-connect', VSOCK_MUX_CONNECT],
+  ['vsock-mux-listen', pathScheme('vsock-mux-listen', 'vsock-mux-listen:///path_port')],
+  ['ssh', SSH],
+]);
+
+/** The parts of a URI; null for a text that is none. Throws `bad-argument` for one that is not valid. */
+export function parseChannelUri(text: string): ChannelParts | null {
+  const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)(.*)$/s.exec(text) ?? [];
+  const scheme = SCHEMES.get(name);
+  if (scheme === undefined) return null;
+  if (/[\u0000-\u0020\u007f#\\]/.test(text)) {
+    throw bad('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
+  }
+  if (/,[a-z-]+=/.test(text))
+    throw bad('the options of a URI stand behind a question mark, as in ?frame=4096; a comma is %2C');
+  const url = parseUrl(name, authority, rest);
+  const addressText = url === null ? null : scheme.read(url.parts);
+  if (url === null || addressText === null) throw bad(`expected ${scheme.form}`);
+  return { kindName: scheme.kindName, addressText, options: url.options };
+}
+
+function parseUrl(
+  name: string,
+  authority: string,
+  rest: string,
+): { readonly parts: UriParts; readonly options: readonly string[] } | null {
+  // A URL's port has 16 bits, one of vsock 32; so a number in the place of a host keeps the port behind it to itself.
+  const [, cid, vsockPort] = /^(\d+):(\d+)$/.exec(authority) ?? [];
+  try {
+    const url = new URL(`${name}://${cid === undefined ? authority : ''}${rest}`);
+    const parts = {
+      user: decodeURIComponent(url.username),
+      host: cid ?? decodeURIComponent(url.hostname),
+      port: vsockPort ?? url.port,
+      path: decodeURIComponent(url.pathname).replace(/^\/+/, '/'),
+    };
+    // The name of a host or of a port has none; behind the colon of the short form two would begin a URI again.
+    if (parts.host.includes('/')) return null;
+    if (url.password !== '') throw bad('a password has no place in a channel');
+    return { parts, options: [...url.searchParams].map(([key, value]) => `${key}=${value}`) };
+  } catch (error) {
+    if (error instanceof VproxyError) throw error;
+    return null;
+  }
+}
+
+function bad(what: string): VproxyError {
+  return new VproxyError('bad-argument', what);
+}
+
+// The command behind `ssh://host/path`: the system's ssh, and socat at its far end. `ssh -W /path` would need no socat,
+// but only OpenSSH 9.4 and later take a path there, and `-L` needs a socket here as well, which somebody has to wait for.
+
+/** A unix socket on another machine. */
+interface SshTarget {
+  /** Empty: as ssh's own configuration says. */
+  readonly user: string;
+  /** A name, one of ssh's own aliases too, or an address; IPv6 in brackets. */
+  readonly host: string;
+  /** Digits; empty: as ssh's own configuration says. */
+  readonly port: string;
+  readonly path: string;
+}
+
+/** No questions, since it has no terminal; and an end where the network has gone. */
+const OPTIONS = '-T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o ServerAliveCountMax=3';
+
+/** The command, for a shell; nothing in the target can become another word of it. Throws `bad-argument`. */
+function sshCommand({ user, host, port, path }: SshTarget): string {
+  const name = host.replace(/^\[(.*)\]$/, '$1');
+  if (!HOST.test(name) && !net.isIPv6(name)) throw bad('the host of ssh:// is a name or an address');
+  // Some shells take a backslash between quotes for more than itself.
+  if (/[\u0000-\u001f\u007f\\]/.test(user + path)) throw bad('ssh:// takes no control characters and no backslashes');
+  const remote = `socat - ${quoteWord(`UNIX-CONNECT:${escapeForSocat(path)}`)}`;
+  const words = [
+    ...(port === '' ? [] : ['-p', port]),
+    ...(user === '' ? [] : ['-l', quoteWord(user)]),
+    '--',
+    name,
+    quoteWord(remote),
+  ];
+  return `ssh ${OPTIONS} ${words.join(' ')}`;
+}
+
+const HOST = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
+
+/** One word for a shell. */
+function quoteWord(text: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** socat has signs of its own: commas begin options, brackets and quotes nest. */
+function escapeForSocat(path: string): string {
+  return path.replace(/[^A-Za-z0-9_./\-\u0080-\u{10ffff}]/gu, '\\$&');
+}

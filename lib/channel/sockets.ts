@@ -1,0 +1,174 @@
+/** `unix-connect:PATH`: a unix socket that somebody else listens on, such as QEMU with `server=on`. */
+import fs from 'node:fs/promises';
+import net from 'node:net';
+import { VproxyError } from '../errors.js';
+import { channelError, openingCancelled } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { type ListenAddress, listen } from '../system/listen.js';
+import { acceptBuffered } from '../system/sockets.js';
+import {
+  formatHostPort,
+  formatPath,
+  type HostPort,
+  isLoopback,
+  parseHostPort,
+  parseSocketPath,
+} from '../util/addresses.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
+import { describeError, escapeText } from '../util/escape.js';
+import {
+  type ChannelListener,
+  type DialKind,
+  type ListenHandlers,
+  type ListenKind,
+  TCP_TRAITS,
+  VM_TRAITS,
+} from './kind.js';
+
+/** The kind `unix-connect`; its address is a path. */
+export const unixConnect: DialKind<string> = {
+  mode: 'dial',
+  traits: VM_TRAITS,
+  parse: parseSocketPath,
+  format: formatPath,
+  async dial(path, { signal }) {
+    const description = `unix-connect:${escapeText(path)}`;
+    const found = await fs.stat(path).catch((error: unknown) => {
+      throw channelError(description, error);
+    });
+    // For what is no socket connecting reports "refused" too, which sounds as if waiting could help.
+    if (!found.isSocket()) throw new VproxyError('channel-unusable', `${description}: it is not a socket`);
+    return dialSocket(description, { path }, signal);
+  },
+};
+
+// `unix-listen:PATH`: a unix socket that this side makes, for QEMU with `reconnect=N` or another vproxy.
+
+/** A kind called `name` whose address is the path of a unix socket to make. The socket file has the mode 0600. */
+export function unixListenKind(name: string): ListenKind<string> {
+  return {
+    mode: 'listen',
+    traits: VM_TRAITS,
+    parse: parseSocketPath,
+    format: formatPath,
+    isPrivate: () => true,
+    listen(path, handlers) {
+      return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers);
+    },
+  };
+}
+
+/** The kind `unix-listen`. */
+export const unixListen = unixListenKind('unix-listen');
+
+// `tcp-connect:HOST:PORT`: a TCP port that the other vproxy, or QEMU, listens on.
+
+/** The kind `tcp-connect`. */
+export const tcpConnect: DialKind<HostPort> = {
+  mode: 'dial',
+  traits: TCP_TRAITS,
+  parse: (text) => parseHostPort(text),
+  format: formatHostPort,
+  strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
+  dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
+};
+
+// `tcp-listen:HOST:PORT`: a TCP port that this side listens on; port 0 picks one.
+
+/** The kind `tcp-listen`. */
+export const tcpListen: ListenKind<HostPort> = {
+  mode: 'listen',
+  traits: TCP_TRAITS,
+  parse: (text) => parseHostPort(text, 0),
+  format: formatHostPort,
+  isPrivate: ({ host }) => isLoopback(host),
+  strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
+  listen(asked, handlers) {
+    const describe = (bound: object) => `tcp-listen:${formatHostPort({ ...asked, ...bound })}`;
+    return listenForLinks(asked, describe, handlers);
+  },
+};
+
+// Connecting a socket and making a link of it.
+
+/** How long a connection may take: a machine that does not answer is asked anew sooner than the system would do it. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * Connects to a TCP address or a unix socket. Rejects with a `channel-…` code (`channel-failed` when nobody answers
+ * within 10 s), or with `shutdown` when `signal` is aborted.
+ */
+async function dialSocket(
+  description: string,
+  address: net.NetConnectOpts,
+  signal: AbortSignal,
+  clock: Clock = systemClock,
+): Promise<SocketLink> {
+  if (signal.aborted) throw openingCancelled(description);
+  const connected = deferred();
+  const link = new SocketLink(description, (onread) =>
+    net
+      .connect({ ...address, allowHalfOpen: true, onread })
+      .once('connect', () => connected.resolve())
+      .once('error', (error) => connected.reject(error)),
+  );
+  const cancel = () => connected.reject(openingCancelled(description));
+  const cancelTimeout = clock.schedule(CONNECT_TIMEOUT_MS, () =>
+    connected.reject(new VproxyError('channel-failed', `${description}: no answer for ${CONNECT_TIMEOUT_MS / 1000} s`)),
+  );
+  signal.addEventListener('abort', cancel);
+  try {
+    await connected.promise;
+    return link;
+  } catch (error) {
+    link.destroy();
+    throw channelError(description, error);
+  } finally {
+    cancelTimeout();
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+// Listening for links on a TCP port or a unix socket file.
+
+/** Listens on `address`, which `describe` shows. Rejects with an `address-…` code. */
+async function listenForLinks(
+  address: ListenAddress,
+  describe: (address: ListenAddress) => string,
+  handlers: ListenHandlers,
+): Promise<ChannelListener> {
+  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  await listen(server, address);
+  const description = describe(addressInForce(server, address));
+  server.on('connection', (socket) => {
+    const from = socket.remoteAddress === undefined ? '' : ` from ${remoteName(socket)}`;
+    const origin = socket.remoteAddress;
+    handlers.onLink(new SocketLink(description + from, (onread) => acceptBuffered(socket, onread), { origin }));
+  });
+  server.on('error', (error) => {
+    if (!server.listening) return;
+    server.close();
+    handlers.onFailed(
+      new VproxyError('channel-failed', `${description} failed: ${describeError(error)}`, { cause: error }),
+    );
+  });
+  return {
+    description,
+    close() {
+      // The socket file and the port are free when this returns; the server's own `close` also awaits the links.
+      server.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** The address with the port that the system picked. */
+function addressInForce(server: net.Server, asked: ListenAddress): ListenAddress {
+  const bound = server.address();
+  return 'path' in asked || bound === null || typeof bound === 'string' ? asked : { ...asked, port: bound.port };
+}
+
+function remoteName(socket: net.Socket): string {
+  return formatHostPort({ host: socket.remoteAddress ?? '?', port: socket.remotePort ?? 0 });
+}

@@ -1,0 +1,194 @@
+/** `virtserial-open:PATH` and `virtserial-open:NAME`: the guest's end of a virtio-serial port. */
+
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
+import path from 'node:path';
+import { systemCode, VproxyError } from '../errors.js';
+import { DEVICE_SLAB_BYTES, openDeviceLink } from '../link/device-link.js';
+import { channelError, openingCancelled } from '../link/link.js';
+import { formatPath, parsePath } from '../util/addresses.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
+
+/** Where a virtio-serial port is looked for, and by which clock its host is waited for. */
+interface VirtserialOptions extends Partial<DeviceFolders> {
+  /** Default `systemClock`. */
+  readonly clock?: Clock;
+}
+
+/** The kind `virtserial-open`, with its devices in the usual folders unless told otherwise. */
+export function virtserialKind(options: VirtserialOptions = {}): DialKind<string> {
+  const folders = { dev: options.dev ?? '/dev', sys: options.sys ?? '/sys' };
+  const clock = options.clock ?? systemClock;
+  return {
+    mode: 'dial',
+    traits: { ...VM_TRAITS, outlivesRestart: true, leadsToHost: true },
+    parse: parsePath,
+    format: formatPath,
+    async dial(address, context) {
+      const description = `virtserial-open:${escapeText(address)}`;
+      try {
+        if (context.signal.aborted) throw openingCancelled(description);
+        const fd = openPort(findPort(address, folders, description), folders, description);
+        const firstBytes = await waitForHost(
+          fd,
+          Buffer.allocUnsafeSlow(DEVICE_SLAB_BYTES),
+          description,
+          context,
+          clock,
+        );
+        return openDeviceLink(description, fd, firstBytes, clock);
+      } catch (error) {
+        throw channelError(description, error);
+      }
+    },
+  };
+}
+
+/** The kind `virtserial-open`. */
+export const virtserialOpen: DialKind<string> = virtserialKind();
+
+// Opening the device of a virtio-serial port, and looking whether the host is there.
+
+/**
+ * Opens the device at `path` without blocking; the descriptor is the caller's. Throws `channel-unusable` for what is
+ * not a virtio-serial port, and errors of the system. It looks before it opens: opening some devices does something.
+ */
+function openPort(devicePath: string, folders: DeviceFolders, description: string): number {
+  const unusable = (why: string) => new VproxyError('channel-unusable', `${description}: ${why}`);
+  const name = path.basename(realpathSync(devicePath));
+  if (/^hvc\d+$/.test(name)) throw unusable(`${name} is a console of the VM; give the VM a virtserialport`);
+  const found = statSync(devicePath);
+  if (!found.isCharacterDevice()) throw unusable('it is not a device');
+  const subsystem = subsystemOf(found.rdev, folders);
+  if (subsystem !== null && subsystem !== 'virtio-ports') {
+    throw unusable(`${name} is a device of "${subsystem}", not a virtio-serial port`);
+  }
+  return openSync(devicePath, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+}
+
+/**
+ * Resolves when the host has the other end of port `fd` open, with what it has sent already, at most `room`. A port
+ * without a host reads as ended, and would make the event loop spin, so it is asked at growing intervals instead;
+ * `fd` stays open meanwhile, and so taken. Closes `fd` and rejects when the port fails, or is given up (`shutdown`).
+ */
+async function waitForHost(
+  fd: number,
+  room: Buffer,
+  description: string,
+  context: DialContext,
+  clock: Clock,
+): Promise<Buffer | null> {
+  try {
+    for (let delayMs = FIRST_WAIT_MS; !context.signal.aborted; delayMs = Math.min(delayMs * 1.5, LONGEST_WAIT_MS)) {
+      const count = look(fd, room);
+      if (count !== 0) return count === null ? null : room.subarray(0, count);
+      if (delayMs === FIRST_WAIT_MS) context.report.waiting('the host');
+      await wait(delayMs, context.signal, clock);
+    }
+    throw openingCancelled(description);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** How many bytes were there: 0 where the host is absent, null where it is silent. */
+function look(fd: number, room: Buffer): number | null {
+  try {
+    return readSync(fd, room);
+  } catch (error) {
+    if (systemCode(error) === 'EAGAIN') return null;
+    throw error;
+  }
+}
+
+/** Resolves after a time, or when `signal` is aborted. */
+function wait(delayMs: number, signal: AbortSignal, clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      cancel();
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = clock.schedule(delayMs, done);
+    signal.addEventListener('abort', done);
+  });
+}
+
+const FIRST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 250;
+
+// Finding the device of a virtio-serial port, by path or by the name that QEMU gave it.
+
+/** Where the system keeps its devices. */
+interface DeviceFolders {
+  /** Default `/dev`. */
+  readonly dev: string;
+  /** Default `/sys`. */
+  readonly sys: string;
+}
+
+/**
+ * The path of the device for `address`: a path is itself; a name, or a path in `/dev/virtio-ports` that udev did not
+ * make, is looked up in `/sys/class/virtio-ports`. Throws
+ * `channel-missing`, with `description` in its message.
+ */
+function findPort(address: string, folders: DeviceFolders, description: string): string {
+  const links = path.join(folders.dev, 'virtio-ports');
+  const isName = !address.includes('/');
+  const link = isName ? path.join(links, address) : address;
+  if (existsSync(link)) return link;
+  if (!isName && path.dirname(address) !== links) return address;
+
+  const name = path.basename(link);
+  const ports = listPorts(folders.sys);
+  const found = ports.find((port) => port.name === name);
+  if (found !== undefined) return path.join(folders.dev, found.device);
+  const names = ports.map((port) => escapeText(port.name)).join(', ');
+  throw new VproxyError(
+    'channel-missing',
+    `${description}: no virtio-serial port is named ${escapeText(name)}; there ${names === '' ? 'is none' : `are: ${names}`}`,
+  );
+}
+
+/**
+ * What the system says that a device is (`virtio-ports`, `tty`, `mem`), by its device number as `stat` gives it; null
+ * where it says nothing.
+ */
+export function subsystemOf(deviceNumber: number, folders: DeviceFolders): string | null {
+  const high = Math.floor(deviceNumber / 2 ** 32);
+  const major = ((deviceNumber >>> 8) & 0xfff) | (high & ~0xfff);
+  const minor = (deviceNumber & 0xff) | ((deviceNumber >>> 12) & 0xfff00);
+  const link = path.join(folders.sys, 'dev/char', `${major}:${minor}`, 'subsystem');
+  return orElse(null, () => path.basename(readlinkSync(link)));
+}
+
+/** The ports that have a name. */
+function listPorts(sys: string): { readonly device: string; readonly name: string }[] {
+  const folder = path.join(sys, 'class/virtio-ports');
+  return orElse([], () => readdirSync(folder)).flatMap((device) => {
+    const name = orElse('', () => readFileSync(path.join(folder, device, 'name'), 'utf8').trim());
+    return name === '' ? [] : [{ device, name }];
+  });
+}
+
+/** What `read` gives, or `otherwise` where the file is not there or cannot be read. */
+function orElse<T>(otherwise: T, read: () => T): T {
+  try {
+    return read();
+  } catch {
+    return otherwise;
+  }
+}

@@ -1,0 +1,150 @@
+/** `vsock-mux-connect:PATH:PORT`: a port of the guest through the hybrid vsock of Firecracker or cloud-hypervisor. */
+import net from 'node:net';
+import { systemCode, VproxyError } from '../errors.js';
+import { channelError, openingCancelled } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { FirstLine, type OnRead } from '../system/sockets.js';
+import { parseSocketPath } from '../util/addresses.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
+import { escapeText } from '../util/escape.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
+import { unixListenKind } from './sockets.js';
+
+/** The VMM's unix socket, and a port of the guest. */
+export interface VsockMuxAddress {
+  readonly path: string;
+  readonly port: number;
+}
+
+/** The kind `vsock-mux-connect`; `clock` is for tests. */
+export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockMuxAddress> {
+  return {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse(text) {
+      const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
+      const port = parseVsockPort(digits);
+      if (port === null) {
+        const what = `"${escapeText(text)}" is not PATH:PORT with a port from 0 to ${MAX_VSOCK_PORT}`;
+        throw new VproxyError('bad-argument', what);
+      }
+      return { path: parseSocketPath(path), port };
+    },
+    format: ({ path, port }) => `${path.endsWith(':-') ? `${path}:-` : path}:${port}`,
+    dial: ({ path, port }, { signal }) => dial(path, port, signal, clock),
+  };
+}
+
+/** The kind `vsock-mux-connect`. */
+export const vsockMuxConnect: DialKind<VsockMuxAddress> = vsockMuxConnectKind();
+
+async function dial(path: string, port: number, signal: AbortSignal, clock: Clock): Promise<SocketLink> {
+  const description = `vsock-mux-connect:${escapeText(path)}:${port}`;
+  if (signal.aborted) throw openingCancelled(description);
+  const answered = deferred<FirstLine>();
+  const socket = askHybridVsock(
+    port,
+    (onread) => net.connect({ path, allowHalfOpen: true, onread } as net.NetConnectOpts),
+    ({ isOk, isClose, problem }, line) => {
+      const code = isClose ? 'channel-refused' : 'channel-failed';
+      if (isOk) answered.resolve(line);
+      else answered.reject(new VproxyError(code, `${description}: ${problem}`));
+      return false;
+    },
+  );
+  socket.on('error', (error) => answered.reject(channelError(description, error)));
+  const cancel = () => answered.reject(openingCancelled(description));
+  const late = `${description}: no answer to CONNECT for ${LINE_TIMEOUT_MS / 1000} s`;
+  const cancelTimeout = clock.schedule(LINE_TIMEOUT_MS, () => answered.reject(new VproxyError('channel-failed', late)));
+  signal.addEventListener('abort', cancel);
+  try {
+    const line = await answered.promise;
+    const firstBytes = line.takeRest();
+    return new SocketLink(
+      description,
+      (onread) => {
+        line.handOver(onread);
+        return socket;
+      },
+      firstBytes.length > 0 ? { firstBytes } : {},
+    );
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    cancelTimeout();
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+// `vsock-mux-listen:PATH_PORT`: where Firecracker and cloud-hypervisor connect for a guest that dials the host's port.
+
+/** The kind `vsock-mux-listen`; its address is the VMM's path with `_PORT` behind it. */
+export const vsockMuxListen = unixListenKind('vsock-mux-listen');
+
+// The protocol of hybrid vsock, as Firecracker and cloud-hypervisor speak it on a unix socket: `CONNECT PORT`, answered
+// with `OK NUMBER` or a bare close; what is behind the newline of either is the connection's.
+
+/** The largest port. */
+export const MAX_VSOCK_PORT = 2 ** 32 - 1;
+
+/** How long the other side may take for its line, in milliseconds. */
+export const LINE_TIMEOUT_MS = 5000;
+
+/** A longer answer is none: `OK` and a number of 32 bits. */
+const MAX_ANSWER_BYTES = 32;
+
+/** The port of a text of digits, from 0 to 4294967295; null where it is none. */
+export function parseVsockPort(text: string): number | null {
+  return /^\d{1,10}$/.test(text) && Number(text) <= MAX_VSOCK_PORT ? Number(text) : null;
+}
+
+/** The word behind `CONNECT`; null where a line does not begin with that, in any case. */
+export function parseConnectLine(line: string): string | null {
+  const [verb, word, ...rest] = line.trim().split(/\s+/);
+  return verb?.toLowerCase() === 'connect' && word !== undefined && rest.length === 0 ? word : null;
+}
+
+/** What the other side said to `CONNECT`. */
+interface HybridAnswer {
+  /** Whether the port is open. */
+  readonly isOk: boolean;
+  /** Whether it closed the socket without a word, as for a port on which nobody listens. */
+  readonly isClose: boolean;
+  /** What was wrong, for people; empty when it is open. */
+  readonly problem: string;
+}
+
+/**
+ * Asks for `port` on the socket that `connect` begins to connect, with `allowHalfOpen`, read by the line's `onread`. What
+ * is written to it meanwhile waits for the answer. `onAnswer` is called once, unless the socket cannot be connected, and
+ * returns whether to read on at once.
+ */
+export function askHybridVsock(
+  port: number,
+  connect: (onread: OnRead) => net.Socket,
+  onAnswer: (answer: HybridAnswer, line: FirstLine, socket: net.Socket) => boolean,
+): net.Socket {
+  let isAnswered = false;
+  const answer = (problem: string, isClose: boolean): boolean => {
+    if (isAnswered) return false;
+    isAnswered = true;
+    socket.uncork();
+    return onAnswer({ isOk: problem === '', isClose, problem }, line, socket);
+  };
+  const line = new FirstLine(MAX_ANSWER_BYTES, (text) => {
+    if (text !== null && /^OK \d{1,10}\r?$/.test(text)) return answer('', false);
+    return answer(`it answered ${text === null ? 'more than a line' : `"${escapeText(text)}"`} and not OK`, false);
+  });
+  const closed = (): boolean => answer(`it closed the connection: nobody listens on port ${port} there`, true);
+  const socket = connect(line.onread);
+  // Firecracker reads the line from a socket that has just become ready, and takes what is there for all of it.
+  socket.write(`CONNECT ${port}\n`);
+  socket.cork();
+  socket.once('end', closed);
+  socket.once('error', (error) => {
+    if (['ECONNRESET', 'EPIPE'].includes(systemCode(error))) closed();
+  });
+  return socket;
+}

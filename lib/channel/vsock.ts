@@ -1,0 +1,284 @@
+/** `vsock-connect:CID:PORT`: an AF_VSOCK port of the host (CID 2), of a guest, or of this machine (CID 1). */
+import { closeSync } from 'node:fs';
+import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { type ErrorCode, VproxyError } from '../errors.js';
+import { channelError, openingCancelled } from '../link/link.js';
+import { SocketLink } from '../link/socket-link.js';
+import { ListeningHandle, openPipeHandle, type PipeHandle, pipeSocket } from '../system/handles.js';
+import { loadLibc, type NativeCall } from '../system/libc.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+import { type ChannelListener, type DialKind, type ListenHandlers, type ListenKind, VM_TRAITS } from './kind.js';
+import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
+
+const CONNECT_TIMEOUT_MS = 5000;
+/** How soon, and how seldom at last, a connection that is being made is looked at. */
+const FIRST_LOOK_MS = 1;
+const LONGEST_LOOK_MS = 50;
+
+/** The kind `vsock-connect`; what it is given is for tests. */
+export function vsockConnectKind(
+  openSystem: OpenVsockSystem = openVsockSystem,
+  clock: Clock = systemClock,
+): DialKind<VsockAddress> {
+  return {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse: parseVsockAddress,
+    format: ({ cid, port }) => `${cid}:${port}`,
+    async dial(address, { signal }) {
+      const text = `${address.cid}:${address.port}`;
+      const description = `vsock-connect:${text}`;
+      const system = await openSystem(description, `exec:socat - VSOCK-CONNECT:${text}`);
+      const fd = system.socket();
+      if (fd < 0) throw vsockError(description, systemError('socket', -fd));
+      try {
+        await connect(system, fd, address, description, signal, clock);
+        const handle = openPipeHandle(fd);
+        if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
+        return new SocketLink(description, (onread) => pipeSocket(handle, onread));
+      } catch (error) {
+        closeSync(fd);
+        throw vsockError(description, error);
+      }
+    },
+  };
+}
+
+/** The kind `vsock-connect`. */
+export const vsockConnect: DialKind<VsockAddress> = vsockConnectKind();
+
+/** Connects without stopping the event loop meanwhile. */
+async function connect(
+  system: VsockSystem,
+  fd: number,
+  address: VsockAddress,
+  description: string,
+  signal: AbortSignal,
+  clock: Clock,
+): Promise<void> {
+  const begun = system.connect(fd, address);
+  if (begun < 0 && begun !== -constants.errno.EINPROGRESS) throw systemError('connect', -begun);
+  if (begun >= 0) return;
+  const startedMs = clock.now();
+  for (let delayMs = FIRST_LOOK_MS; !system.isWritable(fd); delayMs = Math.min(2 * delayMs, LONGEST_LOOK_MS)) {
+    if (signal.aborted) throw openingCancelled(description);
+    if (clock.now() - startedMs >= CONNECT_TIMEOUT_MS) throw systemError('connect', constants.errno.ETIMEDOUT);
+    await new Promise<void>((resolve) => clock.schedule(delayMs, resolve));
+  }
+  if (signal.aborted) throw openingCancelled(description);
+  const failure = system.pendingError(fd);
+  if (failure !== 0) throw systemError('connect', failure);
+}
+
+/** What the numbers mean here: no listener answers with a reset, and a CID that is nowhere has no device. */
+function vsockError(description: string, error: unknown): VproxyError {
+  const code = error instanceof Error && 'code' in error ? error.code : '';
+  if (code === 'ECONNRESET') return new VproxyError('channel-refused', `${description}: nobody listens there`);
+  if (code === 'EAFNOSUPPORT') {
+    const why = 'this kernel has no AF_VSOCK (modules vsock, and vmw_vsock_virtio_transport in a guest)';
+    return new VproxyError('channel-failed', `${description}: ${why}`);
+  }
+  if (code === 'ENODEV') {
+    return new VproxyError('channel-missing', `${description}: there is no machine of that CID, or no vsock device`);
+  }
+  return channelError(description, error);
+}
+
+// `vsock-listen:PORT`: an AF_VSOCK port of this machine, for its guests, its host, or itself.
+
+const BACKLOG = 16;
+
+/** The kind `vsock-listen`; its address is a port. What it is given is for tests. */
+export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): ListenKind<number> {
+  return {
+    mode: 'listen',
+    traits: VM_TRAITS,
+    parse: parseListenPort,
+    format: String,
+    // Only this machine, its host and its own guests have a way to it, but each of these guests.
+    isPrivate: () => true,
+    strangers: () => 'any virtual machine of this host',
+    listen: (port, handlers) => listen(port, handlers, openSystem),
+  };
+}
+
+/** The kind `vsock-listen`. */
+export const vsockListen: ListenKind<number> = vsockListenKind();
+
+async function listen(port: number, handlers: ListenHandlers, openSystem: OpenVsockSystem): Promise<ChannelListener> {
+  const description = `vsock-listen:${port}`;
+  const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
+  const check = (call: string, result: number): number => {
+    if (result >= 0) return result;
+    const error = systemError(call, -result);
+    const code = LISTEN_CODES[error.code ?? ''] ?? 'address-unavailable';
+    throw new VproxyError(code, `cannot listen on ${description}: ${error.message}`, { cause: error });
+  };
+  const fd = check('socket', system.socket());
+  let handle: PipeHandle | null = null;
+  try {
+    check('bind', system.bind(fd, { cid: ANY_CID, port }));
+    handle = openPipeHandle(fd);
+  } finally {
+    if (handle === null) closeSync(fd);
+  }
+  if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
+  const listening = new ListeningHandle(handle, {
+    onAccepted: (accepted) => handlers.onLink(new SocketLink(description, (onread) => pipeSocket(accepted, onread))),
+    onFailed: (status) => {
+      const why = systemError('accept', -status).message;
+      handlers.onFailed(new VproxyError('channel-failed', `${description} failed: ${why}`));
+    },
+  });
+  check('listen', listening.listen(BACKLOG));
+  return {
+    description,
+    close() {
+      listening.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
+  EADDRINUSE: 'address-in-use',
+  EACCES: 'address-denied',
+  EPERM: 'address-denied',
+};
+
+// The text of an AF_VSOCK address: `CID:PORT`, and `PORT` to listen on.
+
+/** A machine by its context id (2: the host, 1: this machine itself), and a port. */
+export interface VsockAddress {
+  readonly cid: number;
+  readonly port: number;
+}
+
+/** VMADDR_CID_ANY: every address of this machine. */
+const ANY_CID = 0xffffffff;
+
+/** The address of `CID:PORT`. Throws `bad-argument`. */
+function parseVsockAddress(text: string): VsockAddress {
+  const [, cidText = '', portText = ''] = /^(\d+):(\d+)$/.exec(text) ?? [];
+  const [cid, port] = [parseVsockPort(cidText), parseVsockPort(portText)];
+  if (cid === null || cid === ANY_CID || port === null || port === MAX_VSOCK_PORT) {
+    throw bad(text, 'CID:PORT, such as 2:1234 for the host, 3:1234 for a guest');
+  }
+  return { cid, port };
+}
+
+/** The port of a text. Throws `bad-argument`. */
+function parseListenPort(text: string): number {
+  const port = parseVsockPort(text);
+  if (port === null || port === MAX_VSOCK_PORT) throw bad(text, `a port from 0 to ${MAX_VSOCK_PORT - 1}`);
+  return port;
+}
+
+function bad(text: string, expected: string): VproxyError {
+  return new VproxyError('bad-argument', `"${escapeText(text)}" is not ${expected}`);
+}
+
+// The system calls of AF_VSOCK, through the optional package koffi: Node has no sockets of that family.
+
+/** Calls of the system; each gives what the system gives, and a failure as the negative number of the error. */
+export interface VsockSystem {
+  /** A new stream socket, non-blocking and closed on exec. */
+  socket(): number;
+  connect(fd: number, address: VsockAddress): number;
+  bind(fd: number, address: VsockAddress): number;
+  /** The error with which a connection ended (SO_ERROR), or 0. */
+  pendingError(fd: number): number;
+  /** Whether a connection has been made or has failed. */
+  isWritable(fd: number): boolean;
+}
+
+/** Makes a {@link VsockSystem}. Rejects with `channel-unusable`, which names `description` and `instead`. */
+type OpenVsockSystem = (description: string, instead: string) => Promise<VsockSystem>;
+
+const AF_VSOCK = 40;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_ERROR = 4;
+const POLLOUT = 4;
+
+/** A family of addresses: its number, and how an address looks to the system. */
+interface SocketFamily {
+  readonly number: number;
+  readonly encode: (address: VsockAddress) => Buffer;
+}
+
+/** `struct sockaddr_vm`: family, reserved, port, cid, flags, padding; in the byte order of the machine. */
+export function encodeVsockAddress({ cid, port }: VsockAddress): Buffer {
+  const words = new Uint32Array([0, port, cid, 0]);
+  new Uint16Array(words.buffer)[0] = AF_VSOCK;
+  return Buffer.from(words.buffer);
+}
+
+let loaded: Promise<VsockSystem> | null = null;
+
+/** The system of this machine, with koffi. */
+async function openVsockSystem(description: string, instead: string): Promise<VsockSystem> {
+  try {
+    loaded ??= loadSocketSystem({ number: AF_VSOCK, encode: encodeVsockAddress });
+    return await loaded;
+  } catch (cause) {
+    loaded = null;
+    throw new VproxyError(
+      'channel-unusable',
+      `${description}: AF_VSOCK needs the optional package koffi, which cannot be loaded (npm install koffi); or use ${instead}`,
+      { cause },
+    );
+  }
+}
+
+/** The calls for a family; another one than AF_VSOCK is for tests. Rejects as `import` does where koffi is missing. */
+export async function loadSocketSystem({ number, encode }: SocketFamily): Promise<VsockSystem> {
+  const libc = await loadLibc();
+  const call = (declaration: string): NativeCall => {
+    const native = libc.declare(declaration);
+    return (...args) => {
+      const result = native(...args);
+      return result < 0 ? -libc.errno() : result;
+    };
+  };
+  const socket = call('int socket(int domain, int type, int protocol)');
+  const connect = call('int connect(int fd, const void *address, unsigned int length)');
+  const bind = call('int bind(int fd, const void *address, unsigned int length)');
+  const getsockopt = call('int getsockopt(int fd, int level, int name, void *value, void *length)');
+  const poll = call('int poll(void *fds, unsigned long count, int timeout)');
+  return {
+    socket: () => socket(number, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+    connect(fd, address) {
+      const encoded = encode(address);
+      return connect(fd, encoded, encoded.length);
+    },
+    bind(fd, address) {
+      const encoded = encode(address);
+      return bind(fd, encoded, encoded.length);
+    },
+    pendingError(fd) {
+      const value = Buffer.from(new Int32Array([0]).buffer);
+      const length = Buffer.from(new Int32Array([4]).buffer);
+      const result = getsockopt(fd, SOL_SOCKET, SO_ERROR, value, length);
+      return result < 0 ? -result : (new Int32Array(value.buffer)[0] ?? 0);
+    },
+    isWritable(fd) {
+      // struct pollfd: int fd, short events, short revents.
+      const fds = new Int32Array([fd, 0]);
+      new Int16Array(fds.buffer)[2] = POLLOUT;
+      return poll(Buffer.from(fds.buffer), 1, 0) !== 0;
+    },
+  };
+}
+
+// Numbers of the system as errors that the rest of vproxy understands.
+
+/** The error of `number` (positive, as in errno) in `call`, with a `code` as Node's own errors have it. */
+function systemError(call: string, number: number): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-number);
+  return Object.assign(new Error(`${call}: ${code}`), { code, errno: -number, syscall: call });
+}

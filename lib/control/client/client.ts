@@ -1,0 +1,299 @@
+/** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
+import type http from 'node:http';
+import { VproxyError } from '../../errors.js';
+import { openError } from '../../exec/errors.js';
+import { type ExecCall, runCommand } from '../../exec/exec-call.js';
+import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
+import type { ChannelChanges } from '../../proxy/apply.js';
+import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../proxy/status.js';
+import type { LogLevel } from '../../util/log-event.js';
+import type { ControlStatus, PingAnswer } from '../routes/process.js';
+import type { ControlEvent } from '../server/events.js';
+import type { StreamWithRates } from '../server/stream-rates.js';
+import { connectService, type ServiceStream } from './connect-service.js';
+import {
+  answeredError,
+  bodyOf,
+  type ControlRequest,
+  requestError,
+  requestText,
+  requestValue,
+  responseTo,
+} from './control-request.js';
+
+/**
+ * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
+ * its own, so there is nothing to be closed.
+ */
+export function connectControl(path: string): ControlClient {
+  return new ControlClient(path);
+}
+
+/**
+ * A process at a distance: `connectControl` makes one. Each method rejects with a `VproxyError`: with the code and the
+ * message of the answer, with `control-unavailable` where no process answers, or with `denied` where the socket is
+ * somebody else's.
+ */
+export class ControlClient {
+  /** The path of the control socket. */
+  readonly path: string;
+
+  /** See {@link connectControl}. */
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** The process, its channels, and how much there is of the rest. */
+  status(signal?: AbortSignal): Promise<ControlStatus> {
+    return this.#ask({ method: 'GET', path: '/v1/status', signal });
+  }
+
+  /** Every channel. */
+  channels(): Promise<ChannelStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/channels' });
+  }
+
+  /** Rejects with `not-found`. */
+  channel(label: string): Promise<ChannelStatus> {
+    return this.#ask({ method: 'GET', path: `/v1/channels/${encodeURIComponent(label)}` });
+  }
+
+  /** Rejects with `bad-argument` or `address-…` codes, and nothing has changed then. */
+  addChannel(body: ChannelRequest): Promise<ChannelStatus> {
+    return this.#ask({ method: 'POST', path: '/v1/channels', body });
+  }
+
+  /** Removes a channel with its forwards; resolved when it is gone. Rejects with `not-found`. */
+  removeChannel(label: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/channels/${encodeURIComponent(label)}`, query: { mode }, signal });
+  }
+
+  /** Every forward of every channel. */
+  forwards(signal?: AbortSignal): Promise<ForwardStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/forwards', signal });
+  }
+
+  /** Rejects with `bad-argument`, `not-found` for the channel, or `address-…` codes, and nothing has changed then. */
+  addForward(body: ForwardRequest): Promise<ForwardStatus> {
+    return this.#ask({ method: 'POST', path: '/v1/forwards', body });
+  }
+
+  /** Removes a forward by its id; resolved when it is gone. Rejects with `not-found`. */
+  removeForward(id: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/forwards/${encodeURIComponent(id)}`, query: { mode }, signal });
+  }
+
+  /** What is offered on each channel, here and by its peer. */
+  services(): Promise<ServiceStatus[]> {
+    return this.#ask({ method: 'GET', path: '/v1/services' });
+  }
+
+  /** Every stream, with its rates. Takes 200 ms where nobody has asked within the last 3 s. */
+  streams(signal?: AbortSignal): Promise<StreamWithRates[]> {
+    return this.#ask({ method: 'GET', path: '/v1/streams', signal });
+  }
+
+  /** Resets a stream. Rejects with `not-found`. */
+  closeStream(channel: string, id: number): Promise<void> {
+    return this.#ask({ method: 'DELETE', path: `/v1/streams/${encodeURIComponent(channel)}/${id}` });
+  }
+
+  /**
+   * What happened, and what happens, one event after the other. Ends in order when `signal` is aborted, or, without
+   * `follow`, when all is told; rejects with `control-unavailable` where the process ends otherwise.
+   */
+  async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
+    try {
+      const response = await responseTo(this.path, {
+        method: 'GET',
+        path: '/v1/events',
+        query: { replay, follow },
+        signal,
+      });
+      if (response.statusCode !== 200) throw answeredError(response.statusCode ?? 0, await bodyOf(this.path, response));
+      yield* readEvents<ControlEvent>(this.path, response);
+    } catch (error) {
+      if (signal?.aborted !== true) throw error;
+    }
+  }
+
+  /** The round trip through the peer of a channel, which need not be named where there is one only. */
+  ping({
+    channel,
+    signal,
+  }: {
+    readonly channel?: string | undefined;
+    readonly signal?: AbortSignal;
+  } = {}): Promise<PingAnswer> {
+    return this.#ask({ method: 'POST', path: '/v1/ping', body: { channel }, signal });
+  }
+
+  /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`. */
+  waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
+    return this.#ask({ method: 'GET', path: '/v1/wait', query: { service, channel, timeout: timeoutS }, signal });
+  }
+
+  /** Sets the least important level that the process logs. */
+  logLevel(level: LogLevel): Promise<{
+    /** What it logs from now on. */
+    readonly level: LogLevel;
+  }> {
+    return this.#ask({ method: 'PUT', path: '/v1/log-level', body: { level } });
+  }
+
+  /** What is in force, in the form of a configuration file. */
+  config(): Promise<unknown> {
+    return this.#ask({ method: 'GET', path: '/v1/config' });
+  }
+
+  /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
+  reload(): Promise<ChannelChanges> {
+    return this.#ask({ method: 'POST', path: '/v1/reload' });
+  }
+
+  /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */
+  drain({ timeoutS }: { readonly timeoutS?: number | undefined } = {}): Promise<void> {
+    return this.#ask({ method: 'POST', path: '/v1/drain', body: { timeoutS } });
+  }
+
+  /** Lets the process end. Resolved at once. */
+  stop(): Promise<void> {
+    return this.#ask({ method: 'POST', path: '/v1/stop' });
+  }
+
+  /** Figures in the text format of Prometheus. */
+  metrics(): Promise<string> {
+    return requestText(this.path, { method: 'GET', path: '/metrics' });
+  }
+
+  /**
+   * A stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: its end is the end of that direction, to
+   * destroy it gives the stream up. Rejects with the code of why there is none, such as `unknown-service` or `no-session`.
+   */
+  connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
+    return connectService(this.path, service, channel);
+  }
+
+  /**
+   * Runs a command at the peer: its first word, found by its path or in `PATH` there, with the others as arguments; no words
+   * are the login shell. Resolved when the peer has the call. Rejects with `command-denied` where the peer lets no commands be
+   * run, and with `exec-unavailable` where there is no such peer.
+   *
+   *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
+   *     const { status, stdout } = await collectOutput(call);
+   */
+  async exec(argv: readonly string[], { channel, ...request }: CommandRequest = {}): Promise<ExecCall> {
+    let stream: ServiceStream;
+    try {
+      stream = await connectService(this.path, EXEC_SERVICE, channel, { isAttached: true });
+    } catch (error) {
+      throw openError(error);
+    }
+    return runCommand(stream, { argv, ...request });
+  }
+
+  /** What the process answers is taken for what the contract says: it is the same user's, and of the same program. */
+  async #ask<T>(request: ControlRequest): Promise<T> {
+    return (await requestValue(this.path, request)) as T;
+  }
+}
+
+// What a control socket is asked: plain values, such as they stand in JSON. Types alone.
+
+/** A channel to be added. */
+export interface ChannelRequest {
+  /** `KIND:ADDRESS[,key=value…]`, or a URI. */
+  readonly address: string;
+  /** Default: `default`. */
+  readonly label?: string;
+  /** Texts such as `-o` takes. */
+  readonly outgoing?: readonly string[];
+  /** Texts such as `-i` takes. */
+  readonly incoming?: readonly string[];
+  /** The name of this side, told to the peer. */
+  readonly name?: string;
+  /** For how long local connections wait for a session. */
+  readonly waitS?: number;
+  /** Silence for so long ends a session; 0: never. */
+  readonly deadAfterS?: number;
+  /** Whether the channel may be on a network without a key and without TLS. Default false. */
+  readonly insecure?: boolean;
+  /** Absolute paths of key files, on the machine of the process. Default: what it was given for all channels. */
+  readonly keys?: readonly string[];
+  /** As `allow-exec` in a file. Default: as with `keys`. */
+  readonly allowExec?: boolean | readonly string[];
+  /** As `allow-copy` in a file. Default: as with `keys`. */
+  readonly allowCopy?: boolean | string;
+}
+
+/** A forward to be added. */
+export interface ForwardRequest {
+  /** `outgoing`: as `-o`; `incoming`: as `-i`. */
+  readonly direction: 'outgoing' | 'incoming';
+  /** `SERVICE:…`, such as `-o` and `-i` take. */
+  readonly spec: string;
+  /** The label of its channel; need not be there where there is one channel only. */
+  readonly channel?: string | undefined;
+}
+
+/** How a channel or a forward goes. */
+export interface RemovalRequest {
+  /** `drain`: when its streams have ended; `now`: they are reset. Default `drain`. */
+  readonly mode?: 'drain' | 'now';
+  /** Ends the waiting; it goes all the same. */
+  readonly signal?: AbortSignal;
+}
+
+/** Which events. */
+export interface EventsRequest {
+  /** How many of those that were are told first. Default: all that are known still, 500 at most. */
+  readonly replay?: number;
+  /** Whether to go on with those to come. Default true. */
+  readonly follow?: boolean;
+  /** Ends the events, in order. */
+  readonly signal?: AbortSignal;
+}
+
+/** A command to be run, besides its words. */
+export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
+}
+
+/** What is waited for. */
+export interface WaitRequest {
+  /** That the peer has to offer; without it, the session will do. */
+  readonly service?: string | undefined;
+  /** The label of the channel. Default: any. */
+  readonly channel?: string | undefined;
+  /** Default 60. */
+  readonly timeoutS?: number;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal;
+}
+
+// Newline-delimited JSON from a response, as one value after the other.
+
+/** No event is nearly as long: what has no newline within so many characters is no stream of events. */
+const MAX_LINE_LENGTH = 4 * 2 ** 20;
+
+/**
+ * The values as they come, up to the end of the response, which is destroyed when nobody wants more. Rejects with
+ * `control-unavailable` where it is cut off.
+ */
+async function* readEvents<T>(socketPath: string, response: http.IncomingMessage): AsyncGenerator<T, void> {
+  response.setEncoding('utf8');
+  let rest = '';
+  try {
+    for await (const piece of response) {
+      const lines = (rest + String(piece)).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line !== '') yield JSON.parse(line) as T;
+      if (rest.length > MAX_LINE_LENGTH) throw new VproxyError('control-unavailable', 'an event has no end');
+    }
+  } catch (error) {
+    throw requestError(socketPath, error);
+  } finally {
+    response.destroy();
+  }
+}

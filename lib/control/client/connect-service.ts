@@ -1,0 +1,126 @@
+/** A stream to a service through a control socket: HTTP's `Upgrade`, and from then on the stream's bytes. */
+import type net from 'node:net';
+import { Duplex } from 'node:stream';
+import { VproxyError } from '../../errors.js';
+import { isHungUp } from '../../system/sockets.js';
+import type { StreamEnd } from '../server/join-stream.js';
+import { answeredError, requestError } from './control-request.js';
+import { readHead, readRest, sendGet } from './plain-http.js';
+
+/** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
+const STREAM_PROTOCOL = 'vproxy-stream';
+
+/** How a stream is opened. */
+interface ConnectOptions {
+  /** Whether the stream is reset when this program ends, or destroys it; else that is an end of its direction. Default false. */
+  readonly isAttached?: boolean;
+}
+
+/**
+ * A stream to a service of the peer of a channel, which need not be named where there is one only; resolved when the peer
+ * has accepted it. Rejects with the code of the answer, with `control-unavailable` or with `denied`.
+ */
+export async function connectService(
+  socketPath: string,
+  service: string,
+  channel?: string,
+  { isAttached = false }: ConnectOptions = {},
+): Promise<ServiceStream> {
+  const query = new URLSearchParams({
+    service,
+    ...(channel === undefined ? {} : { channel }),
+    ...(isAttached ? { attached: 'true' } : {}),
+  }).toString();
+  const headers = ['Connection: Upgrade', `Upgrade: ${STREAM_PROTOCOL}`];
+  const socket = sendGet(socketPath, `/v1/connect?${query}`, '1.1', headers);
+  try {
+    const { status, headers, rest } = await readHead(socket);
+    if (status !== 101) throw answeredError(status, await readRest(socket, rest));
+    if (rest.length > 0) socket.unshift(rest);
+    return new ServiceStream(socket, socketPath, headers.get('vproxy-end') ?? '');
+  } catch (error) {
+    socket.destroy();
+    throw requestError(socketPath, error);
+  }
+}
+
+// A stream to a service of the peer, at the program's end of a control socket.
+
+type Callback = (error?: Error | null) => void;
+
+/**
+ * The bytes of the stream both ways, with half-close: `end` ends this direction, `destroy` gives the stream up. Where it is
+ * reset at the other side it fails with a `VproxyError` that has the code of the reset: a unix socket, which knows no
+ * resets, has only an end there, so that the process is asked what that end was.
+ */
+export class ServiceStream extends Duplex {
+  readonly #socket: net.Socket;
+  readonly #socketPath: string;
+  readonly #endPath: string;
+
+  /** Owns the socket; `endPath` is where the process says how the stream has ended. */
+  constructor(socket: net.Socket, socketPath: string, endPath: string) {
+    super({ allowHalfOpen: true });
+    this.#socket = socket;
+    this.#socketPath = socketPath;
+    this.#endPath = endPath;
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.push(chunk)) socket.pause();
+    });
+    socket.once('end', () => void this.#handleEnd());
+    socket.on('error', (error) => void this.#fail(error));
+  }
+
+  override _read(): void {
+    this.#socket.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
+    this.#socket.write(chunk, (error) => {
+      // Why the other end is closed is not known yet; `#fail` finds out, and destroys this stream.
+      if (error === null || error === undefined) callback();
+    });
+  }
+
+  override _final(callback: Callback): void {
+    this.#socket.end(callback);
+  }
+
+  override _destroy(error: Error | null, callback: Callback): void {
+    this.#socket.destroy();
+    callback(error);
+  }
+
+  async #handleEnd(): Promise<void> {
+    const isOpen = this.#socket.writable;
+    if (isOpen && !isHungUp(this.#socket)) this.push(null);
+    else if (isOpen) await this.#fail(null);
+    else {
+      const reason = await this.#reason();
+      if (reason === null) this.push(null);
+      else this.destroy(reason);
+    }
+  }
+
+  async #fail(error: Error | null): Promise<void> {
+    const reason = await this.#reason();
+    const unknown = new VproxyError('cancelled', 'the stream was reset', { cause: error });
+    this.destroy(reason ?? unknown);
+  }
+
+  /** With what the stream was reset; null where it was not. */
+  async #reason(): Promise<VproxyError | null> {
+    try {
+      // In HTTP/1.0 the answer ends with the connection.
+      const socket = sendGet(this.#socketPath, this.#endPath, '1.0', []);
+      const { status, rest } = await readHead(socket);
+      const text = await readRest(socket, rest);
+      if (status !== 200) return answeredError(status, text);
+      const { error } = JSON.parse(text) as StreamEnd;
+      return error && new VproxyError(error.code, error.message);
+    } catch (error) {
+      // Whether the end was in order cannot be known any more.
+      return requestError(this.#socketPath, error);
+    }
+  }
+}

@@ -1,0 +1,123 @@
+/** One request to a control socket, with its answer or its error. Loads nothing of the proxy. */
+import http from 'node:http';
+import net from 'node:net';
+import { systemCode, VproxyError } from '../../errors.js';
+import { describeError, escapeText } from '../../util/escape.js';
+
+/** What is asked for. */
+export interface ControlRequest {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** Begins with a slash; encoded. */
+  readonly path: string;
+  /** Values that are undefined are left out. */
+  readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  /** Sent as JSON. */
+  readonly body?: object;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Gives the request up. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Sends a request on a connection of its own, with room for half-close. Whoever gets it listens for `error` (see
+ * {@link requestError}) and takes the response.
+ */
+function sendRequest(socketPath: string, request: ControlRequest): http.ClientRequest {
+  const { method, path, query = {}, body, headers, signal } = request;
+  const text = body === undefined ? '' : JSON.stringify(body);
+  const pairs = Object.entries(query).flatMap<[string, string]>(([key, value]) =>
+    value === undefined ? [] : [[key, String(value)]],
+  );
+  const search = pairs.length === 0 ? '' : `?${new URLSearchParams(pairs).toString()}`;
+  const sent = http.request({
+    method,
+    path: `${path}${search}`,
+    headers: {
+      host: 'vproxy',
+      ...(text === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+      ...headers,
+    },
+    createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  sent.end(text);
+  return sent;
+}
+
+/** The response, whatever its status. Rejects with `control-unavailable` or `denied`. */
+export function responseTo(socketPath: string, request: ControlRequest): Promise<http.IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    sendRequest(socketPath, request)
+      .once('response', resolve)
+      .on('error', (error) => reject(requestError(socketPath, error)));
+  });
+}
+
+/** The body of an answer as text. Rejects as {@link responseTo} does, and with the code of an answer that is an error. */
+export async function requestText(socketPath: string, request: ControlRequest): Promise<string> {
+  const response = await responseTo(socketPath, request);
+  const text = await bodyOf(socketPath, response);
+  if ((response.statusCode ?? 0) >= 400) throw answeredError(response.statusCode ?? 0, text);
+  return text;
+}
+
+/** The value that an answer holds; undefined where it is empty. Rejects as {@link requestText} does. */
+export async function requestValue(socketPath: string, request: ControlRequest): Promise<unknown> {
+  const text = await requestText(socketPath, request);
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new VproxyError(
+      'control-unavailable',
+      `what answers on ${escapeText(socketPath)} is no vproxy: its answer is no JSON`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** All of a response's body. Rejects with `control-unavailable` where it is cut off. */
+export async function bodyOf(socketPath: string, response: http.IncomingMessage): Promise<string> {
+  response.setEncoding('utf8');
+  let text = '';
+  try {
+    for await (const piece of response) text += String(piece);
+  } catch (error) {
+    throw requestError(socketPath, error);
+  }
+  return text;
+}
+
+// What a request to a control socket fails with.
+
+/** The error in the body of an answer; one that is not of the form of vproxy's is `control-unavailable`. */
+export function answeredError(status: number, text: string): VproxyError {
+  try {
+    const { error } = JSON.parse(text) as { error: { code: unknown; message: unknown } };
+    if (typeof error.code === 'string' && typeof error.message === 'string') {
+      return new VproxyError(error.code, error.message);
+    }
+  } catch {
+    // Told below.
+  }
+  return new VproxyError('control-unavailable', `the answer is no vproxy's: status ${status} ${escapeText(text, 80)}`);
+}
+
+/** The error for what the system or the HTTP parser said. */
+export function requestError(socketPath: string, error: unknown): VproxyError {
+  if (error instanceof VproxyError) return error;
+  const code = systemCode(error);
+  const where = shown(socketPath);
+  const fail = (message: string, as: 'control-unavailable' | 'denied' = 'control-unavailable'): VproxyError =>
+    new VproxyError(as, message, { cause: error });
+  if (code === 'EACCES' || code === 'EPERM') return fail(`no permission to use the control socket ${where}`, 'denied');
+  if (code === 'ENOENT') return fail(`no process answers on ${where}: there is no such socket`);
+  if (code === 'ECONNREFUSED') return fail(`no process answers on ${where}: the one that made it has ended`);
+  if (code === 'ECONNRESET' || code === 'EPIPE') return fail(`the process on ${where} ended before it had answered`);
+  if (code.startsWith('HPE_')) return fail(`what answers on ${where} is no vproxy: it does not speak HTTP`);
+  return fail(`cannot reach a process on ${where}: ${describeError(error)}`);
+}
+
+const shown = (path: string): string => escapeText(path);

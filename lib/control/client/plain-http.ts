@@ -1,0 +1,77 @@
+/**
+ * As much of HTTP as a stream through a control socket needs, on a bare socket: to load node:http takes longer than the
+ * rest of such a command.
+ */
+import net from 'node:net';
+import { VproxyError } from '../../errors.js';
+
+/** What an answer begins with. */
+export interface AnswerHead {
+  readonly status: number;
+  /** By their names in lower case. */
+  readonly headers: ReadonlyMap<string, string>;
+  /** What came behind the head already. */
+  readonly rest: Buffer;
+}
+
+/** A head that is longer than this is none, in bytes. */
+const MAX_HEAD_BYTES = 16_384;
+
+/** A connection, with a GET request sent on it; `headers` are lines without their ends. Its errors come with `readHead`. */
+export function sendGet(
+  socketPath: string,
+  url: string,
+  version: '1.0' | '1.1',
+  headers: readonly string[],
+): net.Socket {
+  const socket = net.connect({ path: socketPath, allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  socket.write([`GET ${url} HTTP/${version}`, 'Host: vproxy', ...headers, '', ''].join('\r\n'));
+  return socket;
+}
+
+/** The head of the answer; the socket is paused behind it. Rejects with what the socket fails with. */
+export function readHead(socket: net.Socket): Promise<AnswerHead> {
+  return new Promise((resolve, reject) => {
+    let bytes = Buffer.alloc(0);
+    const settle = (): void => {
+      socket.off('data', onData).off('end', onEnd).off('error', fail).pause();
+    };
+    const fail = (error: Error): void => {
+      settle();
+      reject(error);
+    };
+    const onEnd = (): void => fail(new VproxyError('control-unavailable', 'the process ended before it had answered'));
+    const onData = (chunk: Buffer): void => {
+      bytes = Buffer.concat([bytes, chunk]);
+      const end = bytes.indexOf('\r\n\r\n');
+      if (end === -1 && bytes.length <= MAX_HEAD_BYTES) return;
+      const head = end === -1 ? null : parseHead(bytes.toString('latin1', 0, end));
+      if (head === null) {
+        fail(new VproxyError('control-unavailable', 'what answers is no vproxy: it does not speak HTTP'));
+        return;
+      }
+      settle();
+      resolve({ ...head, rest: bytes.subarray(end + 4) });
+    };
+    socket.on('data', onData).once('end', onEnd).once('error', fail);
+  });
+}
+
+/** All that follows, up to the end. Rejects with what the socket fails with. */
+export async function readRest(socket: net.Socket, rest: Buffer): Promise<string> {
+  const chunks = [rest];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+function parseHead(text: string): Omit<AnswerHead, 'rest'> | null {
+  const [first = '', ...lines] = text.split('\r\n');
+  const status = /^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(first)?.[1];
+  if (status === undefined) return null;
+  const headers = lines.map((line): [string, string] => {
+    const colon = line.indexOf(':');
+    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
+  });
+  return { status: Number(status), headers: new Map(headers) };
+}

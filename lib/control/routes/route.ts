@@ -1,0 +1,113 @@
+/** One row of the table of routes: what a request may hold, what is done, and what the answer holds. */
+
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type * as z from 'zod';
+import type { ControlContext } from '../server/control-server.js';
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+
+/** A checked request. */
+export interface RouteInput<Params, Query, Body> {
+  readonly params: Params;
+  readonly query: Query;
+  readonly body: Body;
+  /** Aborted when the connection has gone. */
+  readonly signal: AbortSignal;
+  /** Does something when the answer has gone out, or nobody is there any more to take it. */
+  readonly afterAnswer: (action: () => void) => void;
+}
+
+interface RouteBase {
+  readonly method: Method;
+  /** With `{name}` for a part that is a parameter. */
+  readonly path: string;
+  /** One sentence for the description. */
+  readonly summary: string;
+  /** Of the parameters in the path, each a text. */
+  readonly params: z.ZodObject | null;
+  /** Of the query, each value a text. */
+  readonly query: z.ZodObject | null;
+  /** Of the body, a JSON object; null where there is none. */
+  readonly body: z.ZodObject | null;
+  /** The statuses that are particular to the route; those that any request can have are not among them. */
+  readonly errors: readonly number[];
+}
+
+/** Answers with a value as JSON, or with nothing but a status. */
+export interface JsonRoute extends RouteBase {
+  readonly kind: 'json';
+  readonly status: 200 | 201 | 202 | 204;
+  readonly answer: z.ZodType | null;
+  handle(context: ControlContext, input: RouteInput<never, never, never>): unknown;
+}
+
+/** Writes its answer itself, with status 200. */
+export interface TextRoute extends RouteBase {
+  readonly kind: 'text';
+  readonly contentType: string;
+  /** Of a line, where the lines are JSON. */
+  readonly answer: z.ZodType | null;
+  send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void;
+}
+
+/** Turns its connection into something else; owns the socket from then on. */
+export interface UpgradeRoute extends RouteBase {
+  readonly kind: 'upgrade';
+  readonly protocol: string;
+  /** Resolved when the socket was answered. A rejection before that is answered by the caller. */
+  upgrade(context: ControlContext, input: RouteInput<never, never, never>, socket: Socket): Promise<void>;
+}
+
+export type Route = JsonRoute | TextRoute | UpgradeRoute;
+
+type Output<S> = S extends z.ZodType ? z.output<S> : unknown;
+
+interface RouteOptions<P extends z.ZodObject | null, Q extends z.ZodObject | null, B extends z.ZodObject | null> {
+  readonly params?: P;
+  readonly query?: Q;
+  readonly body?: B;
+  readonly errors?: readonly number[];
+}
+
+type Input<P, Q, B> = RouteInput<Output<P>, Output<Q>, Output<B>>;
+
+type Given<R extends Route, Own extends keyof R> = Pick<R, 'method' | 'path' | 'summary' | Own>;
+
+/** A row that answers with JSON; its handler is typed by its schemas, and its answer's schema by its handler. */
+export function jsonRoute<
+  A,
+  P extends z.ZodObject | null = null,
+  Q extends z.ZodObject | null = null,
+  B extends z.ZodObject | null = null,
+>(
+  options: Given<JsonRoute, 'status'> &
+    RouteOptions<P, Q, B> & {
+      readonly answer: z.ZodType<NoInfer<A>> | null;
+      handle(context: ControlContext, input: Input<P, Q, B>): A | Promise<A>;
+    },
+): JsonRoute {
+  return { ...EMPTY, ...options, kind: 'json' };
+}
+
+/** A row that writes its answer itself. */
+export function textRoute<Q extends z.ZodObject | null = null>(
+  options: Given<TextRoute, 'contentType' | 'answer'> &
+    RouteOptions<null, Q, null> & {
+      send(context: ControlContext, input: Input<null, Q, null>, response: ServerResponse): void;
+    },
+): TextRoute {
+  return { ...EMPTY, ...options, kind: 'text' };
+}
+
+/** A row that takes the connection over. */
+export function upgradeRoute<Q extends z.ZodObject>(
+  options: Given<UpgradeRoute, 'protocol'> &
+    RouteOptions<null, Q, null> & {
+      upgrade(context: ControlContext, input: Input<null, Q, null>, socket: Socket): Promise<void>;
+    },
+): UpgradeRoute {
+  return { ...EMPTY, ...options, kind: 'upgrade' };
+}
+
+const EMPTY = { params: null, query: null, body: null, errors: [] } as const;

@@ -1,0 +1,27 @@
+/** The table of routes: everything that can be asked of a control server. */
+import * as z from 'zod';
+import { describeRoutes } from '../server/openapi.js';
+import { channelRoutes } from './channels.js';
+import { connectRoutes } from './connect.js';
+import { forwardRoutes, streamRoutes } from './forwards.js';
+import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
+import { jsonRoute, type Route } from './route.js';
+
+export const ROUTES: readonly Route[] = [
+  ...statusRoutes,
+  ...channelRoutes,
+  ...forwardRoutes,
+  ...streamRoutes,
+  ...eventRoutes,
+  ...processRoutes,
+  ...connectRoutes,
+  ...metricsRoutes,
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/openapi.json',
+    summary: 'This description',
+    status: 200,
+    answer: z.unknown(),
+    handle: (): unknown => describeRoutes(ROUTES),
+  }),
+];

@@ -1,0 +1,131 @@
+/** The last events of the process, and those who follow them. */
+
+import type { ServerResponse } from 'node:http';
+import type { LogEvent } from '../../util/log-event.js';
+
+/** An event with its place among all events of the process. */
+export interface ControlEvent extends Omit<LogEvent, 'event'> {
+  /** One of `LOG_EVENTS`, or of those of another version. */
+  readonly event: string;
+  /** 1 for the first one, and one more for each. */
+  readonly seq: number;
+  /** When it happened: ISO 8601, UTC. */
+  readonly time: string;
+}
+
+/** So many events are kept. */
+export const RING_EVENTS = 500;
+
+/** Keeps the last events; who follows is called for each new one, and reads from the ring what it wants. */
+export class EventRing {
+  readonly #events: ControlEvent[] = [];
+  readonly #followers = new Set<() => void>();
+  #lastSeq = 0;
+  #isClosed = false;
+
+  /** Takes an event up. */
+  record(event: LogEvent): void {
+    this.#lastSeq += 1;
+    const { level, event: name, message, fields } = event;
+    const time = new Date().toISOString();
+    this.#events[this.#lastSeq % RING_EVENTS] = { seq: this.#lastSeq, time, level, event: name, message, fields };
+    this.#tell();
+  }
+
+  /** The number of the newest event; 0 before the first. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** The number of the oldest event that is kept. */
+  get firstSeq(): number {
+    return Math.max(1, this.#lastSeq - RING_EVENTS + 1);
+  }
+
+  /** The event of a number from `firstSeq` to `lastSeq`; undefined for any other. */
+  at(seq: number): ControlEvent | undefined {
+    const event = this.#events[seq % RING_EVENTS];
+    return event?.seq === seq ? event : undefined;
+  }
+
+  /** Whether no more events come. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Calls `onChange` after each event and at the close, until the function returned is called. */
+  follow(onChange: () => void): () => void {
+    this.#followers.add(onChange);
+    return () => this.#followers.delete(onChange);
+  }
+
+  /** Says to those who follow that no more comes. */
+  close(): void {
+    this.#isClosed = true;
+    this.#tell();
+  }
+
+  #tell(): void {
+    for (const onChange of this.#followers) onChange();
+  }
+}
+
+// Events as lines of JSON, for one who reads them at its own pace.
+
+/** No more is written while so many bytes wait for the reader. */
+const MAX_WAITING_BYTES = 131_072;
+
+/** Lines are written together up to this length, in characters. */
+const BATCH_LENGTH = 16_384;
+
+interface FollowOptions {
+  /** How many of the events that have happened already come first. */
+  readonly replay: number;
+  /** Whether to go on with those that happen; else the answer ends. */
+  readonly isFollowing: boolean;
+}
+
+/**
+ * Writes events until the reader goes or the ring is closed. What waits for a slow reader waits in the ring: what has
+ * left it by the time that the reader goes on is lost, and an event `events-lost` says how many those were.
+ */
+export function followEvents(ring: EventRing, response: ServerResponse, { replay, isFollowing }: FollowOptions): void {
+  const untilSeq = isFollowing ? Number.POSITIVE_INFINITY : ring.lastSeq;
+  let nextSeq = Math.max(ring.firstSeq, ring.lastSeq - replay + 1);
+  let isDue = false;
+
+  const writeBatch = (): void => {
+    let text = '';
+    while (nextSeq <= Math.min(ring.lastSeq, untilSeq) && text.length < BATCH_LENGTH) {
+      if (nextSeq < ring.firstSeq) {
+        text += lineOf(lostEvents(ring.firstSeq - 1, ring.firstSeq - nextSeq));
+        nextSeq = ring.firstSeq;
+      }
+      text += lineOf(ring.at(nextSeq));
+      nextSeq += 1;
+    }
+    if (text !== '') response.write(text);
+  };
+  const pump = (): void => {
+    isDue = false;
+    if (response.destroyed || response.writableEnded) return;
+    while (nextSeq <= Math.min(ring.lastSeq, untilSeq) && response.writableLength < MAX_WAITING_BYTES) writeBatch();
+    if (ring.isClosed || nextSeq > untilSeq) response.end();
+  };
+  const unfollow = ring.follow(() => {
+    // What happens in one turn is written at once.
+    if (!isDue && !ring.isClosed) queueMicrotask(pump);
+    isDue = true;
+    if (ring.isClosed) pump();
+  });
+  response.on('drain', pump).once('close', unfollow);
+  response.flushHeaders();
+  pump();
+}
+
+const lineOf = (event: ControlEvent | undefined): string => `${JSON.stringify(event)}\n`;
+
+function lostEvents(seq: number, count: number): ControlEvent {
+  const message = `${count} events were not read in time, and are lost`;
+  return { seq, time: new Date().toISOString(), level: 'warn', event: 'events-lost', message, fields: { count } };
+}

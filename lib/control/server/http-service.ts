@@ -1,0 +1,163 @@
+/** HTTP on one address, with bounds: how many connect, how long they may take to say what they want. */
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { listenAt } from '../../storage/listen.js';
+import { descriptorShortage } from '../../system/descriptors.js';
+import { type InheritedSocket, type ListenAddress, listenInherited } from '../../system/listen.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { isBodyTooLong } from './read-input.js';
+
+/** So many connections speak HTTP at once; those that were upgraded do not count. */
+export const MAX_CONNECTIONS = 256;
+
+/** A request must have come whole so long after the connection, or after the request before it, in milliseconds. */
+export const REQUEST_TIMEOUT_MS = 10_000;
+
+/** Node's own look for slow requests comes every so often, in milliseconds: never, as this file does it by its clock. */
+const NEVER_MS = 2 ** 31 - 1;
+
+export interface HttpServiceOptions {
+  readonly clock: Clock;
+  onRequest(request: IncomingMessage, response: ServerResponse): void;
+  /** Owns the socket from then on. Without it a request that wants one is like any other. */
+  readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
+}
+
+/** A connection that speaks HTTP. */
+interface Connection {
+  /** The answer that is under way or was sent last. */
+  response: ServerResponse | null;
+  cancelTimeout: CancelTimer;
+}
+
+/** One server. `listen` once, then `close` once. */
+export class HttpService {
+  readonly #options: HttpServiceOptions;
+  readonly #server: http.Server;
+  /** Those that speak HTTP, the oldest first. */
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #upgraded = new Set<Socket>();
+
+  constructor(options: HttpServiceOptions) {
+    this.#options = options;
+    this.#server = http.createServer({
+      connectionsCheckingInterval: NEVER_MS,
+      headersTimeout: 0,
+      requestTimeout: 0,
+      keepAliveTimeout: 5000,
+      maxHeaderSize: 16_384,
+    });
+    this.#server.on('connection', (socket: Socket) => this.#accept(socket));
+    this.#server.on('request', (request, response) => this.#handle(request, response, false));
+    this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true));
+    const { onUpgrade } = options;
+    // Without a listener such a request is answered like any other.
+    if (onUpgrade !== undefined) {
+      this.#server.on('upgrade', (request, _socket, head) => {
+        if (!this.#release(request.socket)) return;
+        // Now, while it cannot have ended: behind an end nothing can be put back.
+        if (head.length > 0) request.socket.unshift(head);
+        onUpgrade(request, request.socket);
+      });
+    }
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
+  }
+
+  /** Listens; resolved with the address that it got. Rejects with `address-…` codes. */
+  async listen(address: ListenAddress | InheritedSocket): Promise<ListenAddress | InheritedSocket> {
+    if (!('fd' in address)) return listenAt(this.#server, address);
+    await listenInherited(this.#server, address);
+    return address;
+  }
+
+  /** Closes the listener and every connection, whatever is under way on it. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of [...this.#connections.keys(), ...this.#upgraded]) socket.destroy();
+    await closed;
+  }
+
+  #accept(socket: Socket): void {
+    if (descriptorShortage(socket) !== null || !this.#hasRoom()) {
+      socket.destroy();
+      return;
+    }
+    const connection = { response: null, cancelTimeout: () => undefined };
+    this.#connections.set(socket, connection);
+    this.#awaitRequest(socket, connection);
+    socket.once('close', () => this.#forget(socket));
+  }
+
+  /** Whether one more is taken: who has asked for nothing makes room for who may. */
+  #hasRoom(): boolean {
+    if (this.#connections.size < MAX_CONNECTIONS) return true;
+    for (const [socket, connection] of this.#connections) {
+      if (isBusy(connection)) continue;
+      this.#forget(socket);
+      socket.destroy();
+      return true;
+    }
+    return false;
+  }
+
+  #awaitRequest(socket: Socket, connection: Connection): void {
+    connection.cancelTimeout();
+    connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
+  }
+
+  #handle(request: IncomingMessage, response: ServerResponse, isContinueExpected: boolean): void {
+    const { socket } = request;
+    const connection = this.#connections.get(socket);
+    // Who does not wait for an answer could ask without end.
+    if (connection === undefined || isBusy(connection)) {
+      socket.destroy();
+      return;
+    }
+    connection.response = response;
+    request.once('end', () => connection.cancelTimeout());
+    response.once('close', () => {
+      if (!socket.destroyed && this.#connections.get(socket) === connection && !isBusy(connection)) {
+        this.#awaitRequest(socket, connection);
+      }
+    });
+    if (isContinueExpected && !isBodyTooLong(request)) response.writeContinue();
+    this.#options.onRequest(request, response);
+  }
+
+  /** Gives a connection out of hand; false where it has gone already. */
+  #release(socket: Socket): boolean {
+    if (!this.#connections.has(socket)) {
+      socket.destroy();
+      return false;
+    }
+    this.#forget(socket);
+    this.#upgraded.add(socket);
+    socket.on('error', () => undefined).once('close', () => this.#upgraded.delete(socket));
+    return true;
+  }
+
+  #forget(socket: Socket): void {
+    this.#connections.get(socket)?.cancelTimeout();
+    this.#connections.delete(socket);
+  }
+}
+
+/** Whether a request of it is not answered yet. */
+const isBusy = ({ response }: Connection): boolean =>
+  response !== null && !response.writableEnded && !response.destroyed;
+
+/** Answers what is no HTTP. */
+function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable || socket.destroyed) {
+    socket.destroy();
+    return;
+  }
+  const isLong = error.code === 'HPE_HEADER_OVERFLOW';
+  const [status, message] = isLong
+    ? ['431 Request Header Fields Too Large', 'the header of the request is too long']
+    : ['400 Bad Request', 'this is no HTTP request'];
+  const body = `${JSON.stringify({ error: { code: 'bad-argument', message } })}\n`;
+  const header = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n`;
+  socket.end(`${header}Connection: close\r\n\r\n${body}`, () => socket.destroy());
+}

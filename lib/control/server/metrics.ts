@@ -1,0 +1,196 @@
+/**
+ * The figures of a process for Prometheus. Labels are those of channels and words of our own: nothing that a peer says
+ * is one, or it could make as many series as it likes.
+ */
+
+import { performance } from 'node:perf_hooks';
+import { CHANNEL_STATES, type ChannelStatus, type ForwardStatus, type SessionStatus } from '../../proxy/status.js';
+import type { ControlContext } from './control-server.js';
+
+/** The page that `GET /metrics` answers with. */
+export function describeMetrics({ proxy, process }: Pick<ControlContext, 'proxy' | 'process'>): string {
+  const channels = proxy.listChannels();
+  return formatMetrics([
+    ...processMetrics(process.version),
+    ...channelMetrics(channels),
+    forwardMetric(channels, proxy.listForwards()),
+  ]);
+}
+
+/** A metric with one series for each channel for which `look` gives a number. */
+function eachChannel(channels: readonly ChannelStatus[]) {
+  return (
+    type: Metric['type'],
+    name: string,
+    help: string,
+    look: (channel: ChannelStatus) => number | null | undefined,
+  ): Metric => {
+    const samples = channels.flatMap((channel): MetricSample[] => {
+      const value = look(channel) ?? null;
+      return value === null ? [] : [{ labels: { channel: channel.label }, value }];
+    });
+    return { name: `vproxy_channel_${name}`, type, help, samples };
+  };
+}
+
+function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
+  const each = eachChannel(channels);
+  const ofSession = (look: (session: SessionStatus) => number | null) => (channel: ChannelStatus) =>
+    channel.session === null ? null : look(channel.session);
+  return [
+    {
+      name: 'vproxy_channel_state',
+      type: 'gauge',
+      help: '1 for the state that the channel is in, 0 for the others.',
+      samples: channels.flatMap(({ label, state }) =>
+        CHANNEL_STATES.map((each) => ({ labels: { channel: label, state: each }, value: each === state ? 1 : 0 })),
+      ),
+    },
+    each('counter', 'sessions_total', 'Sessions that were established.', ({ history }) => history.sessions),
+    {
+      name: 'vproxy_channel_session_ends_total',
+      type: 'counter',
+      help: 'Sessions that ended, by the code of the reason.',
+      samples: channels.flatMap(({ label, history }) =>
+        Object.entries(history.ends).map(([code, value]) => ({ labels: { channel: label, code }, value })),
+      ),
+    },
+    each('counter', 'sent_bytes_total', 'Payload of streams that was sent.', ({ totals }) => totals.sentBytes),
+    each('counter', 'received_bytes_total', 'Payload of streams that came.', ({ totals }) => totals.receivedBytes),
+    each('counter', 'sent_frames_total', 'Frames of every type that were sent.', ({ totals }) => totals.sentFrames),
+    each('counter', 'received_frames_total', 'Frames of every type that came.', ({ totals }) => totals.receivedFrames),
+    each('counter', 'skipped_bytes_total', 'Bytes that belonged to no session.', ({ totals }) => totals.skippedBytes),
+    each(
+      'counter',
+      'stall_seconds_total',
+      'Time in which the channel took nothing although something waited.',
+      ({ totals }) => totals.stallMs / 1000,
+    ),
+    each(
+      'counter',
+      'streams_opened_total',
+      'Streams that were opened, by either side.',
+      ({ totals }) => totals.streamsOpened,
+    ),
+    each(
+      'counter',
+      'streams_failed_total',
+      'Streams that did not end in order, refused ones included.',
+      ({ totals }) => totals.streamsFailed,
+    ),
+    each('gauge', 'streams', 'Streams that are open.', ({ session }) => session?.streams ?? 0),
+    each(
+      'gauge',
+      'session_age_seconds',
+      'Age of the session, where there is one.',
+      ofSession(({ ageMs }) => ageMs / 1000),
+    ),
+    each(
+      'gauge',
+      'round_trip_seconds',
+      'Round trip through the peer, as it was measured last.',
+      ofSession(({ roundTripMs }) => (roundTripMs === null ? null : roundTripMs / 1000)),
+    ),
+    each(
+      'gauge',
+      'send_credit_bytes',
+      'What may be sent before the peer gives more.',
+      ofSession(({ sendCreditBytes }) => sendCreditBytes),
+    ),
+    each(
+      'gauge',
+      'unwritten_bytes',
+      'What the channel was given and has not written.',
+      ofSession(({ unwrittenBytes }) => unwrittenBytes),
+    ),
+  ];
+}
+
+function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly ForwardStatus[]): Metric {
+  const counts = new Map(channels.map(({ label }) => [label, 0]));
+  for (const { channel } of forwards) counts.set(channel, (counts.get(channel) ?? 0) + 1);
+  return {
+    name: 'vproxy_channel_forwards',
+    type: 'gauge',
+    help: 'Forwards of the channel, those that drain included.',
+    samples: [...counts].map(([channel, value]) => ({ labels: { channel }, value })),
+  };
+}
+
+// The text format of Prometheus, version 0.0.4.
+
+/** The value of one series. */
+interface MetricSample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** All series of one name. */
+interface Metric {
+  /** With its unit, and `_total` where it only grows. */
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+  readonly samples: readonly MetricSample[];
+}
+
+/** What the format is called in a header. */
+export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
+/** The page. A metric without series is left out. */
+export function formatMetrics(metrics: readonly Metric[]): string {
+  return metrics
+    .filter(({ samples }) => samples.length > 0)
+    .map(({ name, type, help, samples }) => {
+      const lines = samples.map(({ labels, value }) => `${name}${formatLabels(labels)} ${formatValue(value)}\n`);
+      return `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n${lines.join('')}`;
+    })
+    .join('');
+}
+
+function formatLabels(labels: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escapeLabel(value)}"`);
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+}
+
+const escapeHelp = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
+
+const escapeLabel = (text: string): string => escapeHelp(text).replaceAll('"', '\\"');
+
+function formatValue(value: number): string {
+  if (Number.isFinite(value)) return String(value);
+  return Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
+}
+
+// The figures of the process itself, under the names that are usual for them.
+
+/** `version` is that of the program, such as `vproxy 0.1.0`. All are read as they are: nothing is measured in between. */
+function processMetrics(version: string): Metric[] {
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  const { active, idle } = performance.eventLoopUtilization();
+  const one = (type: Metric['type'], name: string, help: string, value: number, labels = {}): Metric => ({
+    name,
+    type,
+    help,
+    samples: [{ labels, value }],
+  });
+  return [
+    one('gauge', 'vproxy_build_info', 'Always 1; the versions of program and Node are labels.', 1, {
+      version: version.replace(/^vproxy /, ''),
+      node: process.versions.node,
+    }),
+    one(
+      'gauge',
+      'process_start_time_seconds',
+      'When the process began, in seconds since 1970.',
+      Math.round(performance.timeOrigin) / 1000,
+    ),
+    one('counter', 'process_cpu_seconds_total', 'CPU time of the process.', (user + system) / 1e6),
+    one('gauge', 'process_resident_memory_bytes', 'Resident memory of the process.', rss),
+    one('gauge', 'nodejs_heap_size_used_bytes', 'Memory of the heap of JavaScript that is in use.', heapUsed),
+    one('gauge', 'nodejs_external_memory_bytes', 'Memory outside of that heap, such as buffers.', external),
+    one('counter', 'vproxy_event_loop_active_seconds_total', 'Time in which the event loop worked.', active / 1000),
+    one('counter', 'vproxy_event_loop_idle_seconds_total', 'Time in which the event loop waited.', idle / 1000),
+  ];
+}

@@ -1,0 +1,122 @@
+/** The body of a request, which may be anything. */
+
+import type { IncomingMessage } from 'node:http';
+import type * as z from 'zod';
+import { VproxyError } from '../../errors.js';
+import type { Direction } from '../../forward/endpoint-kind.js';
+import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
+import { escapeText } from '../../util/escape.js';
+import { inField, RequestError } from './request-error.js';
+
+/** A longer body is refused. */
+const MAX_BODY_BYTES = 65_536;
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * The JSON object in the body; an empty body counts as one without fields. Rejects with `bad-argument` and the status
+ * 413, 415 or 400, and with `cancelled` where the connection ends first.
+ */
+export async function readBody(request: IncomingMessage): Promise<unknown> {
+  if (isBodyTooLong(request)) throw tooLong();
+  const bytes = await readBytes(request);
+  if (bytes.length === 0) return {};
+  const type = request.headers['content-type'] ?? '';
+  if (!/^application\/json *(;|$)/i.test(type)) {
+    throw new RequestError(
+      'bad-argument',
+      'the body is not declared as JSON: it wants Content-Type: application/json',
+      {
+        status: 415,
+      },
+    );
+  }
+  return parseObject(bytes);
+}
+
+/** Whether the body is longer than `MAX_BODY_BYTES` as its header says. */
+export function isBodyTooLong({ headers }: IncomingMessage): boolean {
+  return Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES;
+}
+
+function readBytes(request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const give = () => reject(new VproxyError('cancelled', 'the connection ended within a request'));
+    if (request.destroyed) give();
+    const chunks: Buffer[] = [];
+    let length = 0;
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= MAX_BODY_BYTES) chunks.push(chunk);
+      else reject(tooLong());
+    });
+    request.once('end', () => resolve(Buffer.concat(chunks)));
+    request.once('error', give).once('close', give);
+  });
+}
+
+function parseObject(bytes: Buffer): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(utf8.decode(bytes));
+  } catch (cause) {
+    throw new RequestError('bad-argument', 'the body is not JSON in UTF-8', { cause });
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new RequestError('bad-argument', 'the body is not a JSON object');
+}
+
+const tooLong = (): RequestError =>
+  new RequestError('bad-argument', `the body is longer than ${MAX_BODY_BYTES} bytes`, { status: 413 });
+
+// Query, parameters and body of a request against their schemas.
+
+/** The value that a schema makes of `value`. Throws `bad-argument` with the path of the first field that is wrong. */
+export function parseInput(schema: z.ZodObject | null, value: unknown): unknown {
+  if (schema === null) {
+    const [field] = Object.keys(value ?? {});
+    if (field !== undefined) throw unknownField([field]);
+    return undefined;
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  if (issue?.code === 'unrecognized_keys') throw unknownField([...issue.path, issue.keys[0] ?? '']);
+  const field = fieldText(issue?.path ?? []);
+  const what = plainMessage(issue);
+  throw new RequestError('bad-argument', field === '' ? what : `${field}: ${what}`, field === '' ? {} : { field });
+}
+
+/** The values of a query. Throws `bad-argument` for one that is given twice. */
+export function parseQueryText(text: string): Record<string, string> {
+  const values: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const [key, value] of new URLSearchParams(text)) {
+    const field = escapeText(key, 80);
+    if (key in values) throw new RequestError('bad-argument', `${field} is given twice`, { field });
+    values[key] = value;
+  }
+  return { ...values };
+}
+
+function unknownField(path: readonly PropertyKey[]): RequestError {
+  const field = fieldText(path);
+  return new RequestError('bad-argument', `${field}: there is no such field`, { field });
+}
+
+/** `outgoing[0]`, `storage.socket`. */
+function fieldText(path: readonly PropertyKey[]): string {
+  const parts = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${escapeText(String(key), 80)}`));
+  return parts.join('').replace(/^\./, '');
+}
+
+function plainMessage(issue: z.core.$ZodIssue | undefined): string {
+  const message = (issue?.message ?? 'not valid').replace(/^Invalid input: /, '');
+  return message === 'expected string, received undefined' ? 'it is missing' : message;
+}
+
+// The forwards in the body of a request.
+
+/** Reads them from a list of texts; the one that is not valid is named as a field: `outgoing[0]`. */
+export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
+  return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
+}

@@ -1,0 +1,211 @@
+/** From a request to its answer, by way of the table of routes. */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { VproxyError } from '../../errors.js';
+import { escapeText } from '../../util/escape.js';
+import type { Route, RouteInput } from '../routes/route.js';
+import type { ControlContext } from './control-server.js';
+import { parseInput, parseQueryText, readBody } from './read-input.js';
+import { answerError, RequestError } from './request-error.js';
+
+/** So much of the body of a refused request is still read, in bytes. */
+const MAX_DROPPED_BYTES = 1_048_576;
+
+/** What handlers take whose types their routes know. */
+type AnyInput = RouteInput<never, never, never>;
+
+/** Answers requests; never throws and never rejects, whatever becomes of their connections. */
+export class RequestHandler {
+  readonly #context: ControlContext;
+  readonly #routes: readonly Route[];
+
+  constructor(routes: readonly Route[], context: ControlContext) {
+    this.#routes = routes;
+    this.#context = context;
+  }
+
+  /** Answers a request. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (response.destroyed) return;
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    try {
+      await this.#answer(request, response, gone.signal);
+    } catch (error) {
+      sendError(request, response, error);
+    }
+  }
+
+  /** Answers a request that wants its connection for something else. */
+  async upgrade(request: IncomingMessage, socket: Socket): Promise<void> {
+    if (socket.destroyed) return;
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort());
+    try {
+      const { route, params, query } = this.#match(request);
+      const wanted = String(request.headers.upgrade);
+      if (route.kind !== 'upgrade' || wanted.toLowerCase() !== route.protocol) {
+        throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
+      }
+      const input = checkInput(route, { params, query, body: {} }, gone.signal, (action) => action());
+      await route.upgrade(this.#context, input, socket);
+    } catch (error) {
+      refuseUpgrade(socket, error);
+    }
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    const { route, params, query } = this.#match(request);
+    const body = await readBody(request);
+    const afterAnswer = (action: () => void) => {
+      if (signal.aborted) action();
+      else response.once('close', action);
+    };
+    const input = checkInput(route, { params, query, body }, signal, afterAnswer);
+    if (route.kind === 'upgrade') {
+      const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
+      const message = `${route.path} wants Connection: Upgrade and Upgrade: ${route.protocol}`;
+      throw new RequestError('bad-argument', message, { status: 426, headers });
+    }
+    if (route.kind === 'text') {
+      response.setHeader('Content-Type', route.contentType);
+      route.send(this.#context, input, response);
+      return;
+    }
+    const value = await route.handle(this.#context, input);
+    if (route.answer === null)
+      response.writeHead(route.status, route.status === 204 ? {} : { 'Content-Length': 0 }).end();
+    else sendJson(response, route.status, value);
+  }
+
+  #match({ method = '', url = '' }: IncomingMessage) {
+    const [path = '', ...rest] = url.split('?');
+    return { ...matchRoute(this.#routes, method, path), query: parseQueryText(rest.join('?')) };
+  }
+}
+
+function checkInput(
+  route: Route,
+  { params, query, body }: { readonly params: unknown; readonly query: unknown; readonly body: unknown },
+  signal: AbortSignal,
+  afterAnswer: (action: () => void) => void,
+): AnyInput {
+  const input: RouteInput<unknown, unknown, unknown> = {
+    params: parseInput(route.params, params),
+    query: parseInput(route.query, query),
+    body: parseInput(route.body, body),
+    signal,
+    afterAnswer,
+  };
+  return input as AnyInput;
+}
+
+function sendJson(
+  response: ServerResponse,
+  status: number,
+  value: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  if (response.headersSent || response.destroyed) return;
+  const text = `${JSON.stringify(value)}\n`;
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+    ...headers,
+  });
+  response.end(text);
+}
+
+function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  const { status, headers, body } = answerError(error);
+  if (request.complete) {
+    sendJson(response, status, body, headers);
+    return;
+  }
+  // Who still writes sees its answer only if it may finish; what it writes is dropped, and taken for no other request.
+  const text = `${JSON.stringify(body)}\n`;
+  const type = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
+  response.writeHead(status, { ...type, ...headers, Connection: 'close' }).write(text);
+  dropBody(request, () => response.end());
+}
+
+/** Reads what is left of a body, up to a bound. */
+function dropBody(request: IncomingMessage, onDone: () => void): void {
+  if (request.headers.expect !== undefined) {
+    onDone();
+    return;
+  }
+  let droppedBytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    droppedBytes += chunk.length;
+    if (droppedBytes > MAX_DROPPED_BYTES) onDone();
+  });
+  request.once('end', onDone).resume();
+}
+
+/** Answers on a socket that is no HTTP any more. */
+function refuseUpgrade(socket: Socket, error: unknown): void {
+  if (socket.destroyed) return;
+  const { status, body } = answerError(
+    error instanceof VproxyError ? error : new VproxyError('internal', String(error)),
+  );
+  const text = `${JSON.stringify(body)}\n`;
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+    () => socket.destroy(),
+  );
+}
+
+// Which row of the table a request is for.
+
+/** A row with the values of the parameters in its path. */
+interface RouteMatch {
+  readonly route: Route;
+  readonly params: Readonly<Record<string, string>>;
+}
+
+/** Finds the row. Throws `not-found` for a path that there is not, and `bad-argument` with status 405 for another method. */
+function matchRoute(routes: readonly Route[], method: string, path: string): RouteMatch {
+  const allowed: string[] = [];
+  for (const route of routes) {
+    const params = matchPath(route.path, path);
+    if (params === null) continue;
+    if (route.method === method) return { route, params };
+    allowed.push(route.method);
+  }
+  const shown = escapeText(path, 80);
+  if (allowed.length === 0) throw new RequestError('not-found', `there is nothing at ${shown}`);
+  throw new RequestError('bad-argument', `${escapeText(method, 16)} is nothing that ${shown} takes`, {
+    status: 405,
+    headers: { Allow: allowed.join(', ') },
+  });
+}
+
+function matchPath(template: string, path: string): Record<string, string> | null {
+  const wanted = template.split('/');
+  const found = path.split('/');
+  if (wanted.length !== found.length) return null;
+  const params: Record<string, string> = {};
+  for (const [index, part] of wanted.entries()) {
+    const text = found[index] ?? '';
+    if (!part.startsWith('{')) {
+      if (part !== text) return null;
+    } else if (text === '') return null;
+    else params[part.slice(1, -1)] = decode(text);
+  }
+  return params;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    const message = `"${escapeText(text, 80)}" in the path is not percent-encoded UTF-8`;
+    throw new RequestError('bad-argument', message, { cause });
+  }
+}

@@ -1,0 +1,89 @@
+/** How fast the streams move, from two looks at their counters. Nothing is measured while nobody asks. */
+import type { StreamStatus } from '../../proxy/status.js';
+import type { Clock } from '../../util/clock.js';
+
+/** A stream with its rates. */
+export interface StreamWithRates extends StreamStatus {
+  /** In bytes a second, over the last 0.2 to 3 s, or since it was opened. */
+  readonly sendRate: number;
+  /** As `sendRate`. */
+  readonly receiveRate: number;
+}
+
+/** Two looks are at least so far apart, in milliseconds. */
+const MIN_SPAN_MS = 200;
+
+/** A look older than this says nothing about now, in milliseconds. */
+const MAX_SPAN_MS = 3000;
+
+/** The counters of all streams at one moment. */
+interface Sample {
+  readonly atMs: number;
+  readonly bytes: ReadonlyMap<string, { readonly sent: number; readonly received: number }>;
+}
+
+/** Remembers the last two looks. */
+export class StreamRates {
+  readonly #list: () => StreamStatus[];
+  readonly #clock: Clock;
+  #samples: readonly Sample[] = [];
+  #first: Promise<void> | null = null;
+
+  constructor(list: () => StreamStatus[], clock: Clock) {
+    this.#list = list;
+    this.#clock = clock;
+  }
+
+  /** All streams. Takes 200 ms where nobody has asked within the last 3 s. */
+  async measure(): Promise<StreamWithRates[]> {
+    const base = this.#base() ?? (await this.#takeFirst());
+    const streams = this.#list();
+    const nowMs = this.#clock.now();
+    const [newest] = this.#samples;
+    if (newest === undefined || nowMs - newest.atMs >= MIN_SPAN_MS) this.#remember(streams, nowMs);
+    return streams.map((stream) => withRates(stream, base, nowMs - base.atMs));
+  }
+
+  /** The newest sample of a good age. */
+  #base(): Sample | null {
+    const nowMs = this.#clock.now();
+    const isGood = ({ atMs }: Sample): boolean => nowMs - atMs >= MIN_SPAN_MS && nowMs - atMs <= MAX_SPAN_MS;
+    return this.#samples.find(isGood) ?? null;
+  }
+
+  /** A sample, 200 ms later; who asks meanwhile gets the same one. */
+  async #takeFirst(): Promise<Sample> {
+    this.#first ??= new Promise((resolve) => {
+      this.#samples = [];
+      this.#remember(this.#list(), this.#clock.now());
+      this.#clock.schedule(MIN_SPAN_MS, () => {
+        this.#first = null;
+        resolve();
+      });
+    });
+    const sample = this.#samples[0];
+    await this.#first;
+    return sample as Sample;
+  }
+
+  #remember(streams: readonly StreamStatus[], atMs: number): void {
+    const bytes = new Map(
+      streams.map((stream) => [keyOf(stream), { sent: stream.sentBytes, received: stream.receivedBytes }]),
+    );
+    this.#samples = [{ atMs, bytes }, ...this.#samples].slice(0, 2);
+  }
+}
+
+const keyOf = ({ channel, id }: StreamStatus): string => `${channel}/${id}`;
+
+function withRates(stream: StreamStatus, base: Sample, spanMs: number): StreamWithRates {
+  // A stream that is younger than the sample may have the number of another one, of an earlier session.
+  const isNew = stream.ageMs < spanMs;
+  const before = (isNew ? null : base.bytes.get(keyOf(stream))) ?? { sent: 0, received: 0 };
+  const seconds = Math.max(1, Math.min(stream.ageMs, spanMs)) / 1000;
+  return {
+    ...stream,
+    sendRate: Math.max(0, Math.round((stream.sentBytes - before.sent) / seconds)),
+    receiveRate: Math.max(0, Math.round((stream.receivedBytes - before.received) / seconds)),
+  };
+}

@@ -1,0 +1,142 @@
+/** An entry of a copy, and how it stands in a header of the tar. */
+import type { Headers } from 'tar-stream';
+import { VproxyError } from '../../errors.js';
+import { escapeText } from '../../util/escape.js';
+import { MAX_PATH_BYTES } from '../messages.js';
+
+/** A file, a folder or a link. */
+export interface CopyEntry {
+  /** The names from the top of the copy down to it. */
+  readonly names: readonly string[];
+  readonly kind: 'file' | 'folder' | 'link';
+  /** Permissions, without setuid and setgid. */
+  readonly mode: number;
+  /** When its contents were changed, in nanoseconds since 1970. */
+  readonly mtimeNs: bigint;
+  /** Of a file: all of its bytes. */
+  readonly bytes: number;
+  /** Of a file: how many of them the other side has already; the others come. */
+  readonly offset: number;
+  /** Of a link: where it leads. */
+  readonly linkTarget: string;
+}
+
+/** Setuid and setgid mean an owner, and owners are not kept; sticky means something for folders only. */
+export const keptMode = (mode: number, isFolder: boolean): number => mode & (isFolder ? 0o1777 : 0o777);
+
+/** How many bytes of a file are there already: a keyword of pax of our own, which must have a prefix. */
+const OFFSET_KEY = 'VPROXY.offset';
+
+const S_IFREG = 0o100000;
+
+const TYPES = { file: 'file', folder: 'directory', link: 'symlink' } as const;
+
+/** With the pax records that the types do not know. */
+export type TarHeader = Headers & { readonly pax?: Readonly<Record<string, string>> | null };
+
+/** The header of an entry. */
+export function entryHeader(entry: CopyEntry): TarHeader {
+  const { names, kind, mode, mtimeNs, bytes, offset, linkTarget } = entry;
+  const pax: Record<string, string> = { mtime: formatTime(mtimeNs) };
+  if (offset > 0) pax[OFFSET_KEY] = String(offset);
+  return {
+    name: names.join('/'),
+    type: TYPES[kind],
+    // tar-stream takes a mode of 0 for none.
+    mode: mode | S_IFREG,
+    size: bytes - offset,
+    mtime: new Date(Number(mtimeNs / 1_000_000n)),
+    ...(kind === 'link' ? { linkname: linkTarget } : {}),
+    pax,
+  };
+}
+
+/** The entry of a header. Throws `copy-refused` for what no copy may have, and `protocol-error` for what is no entry at all. */
+export function parseHeader(header: TarHeader): CopyEntry {
+  const { name, type, size = 0, mode = 0, linkname, pax } = header;
+  const kind = KINDS.get(type ?? '');
+  if (kind === undefined) throw refuse(name, `entries of the kind ${escapeText(type ?? 'unknown')} are not taken`);
+  const names = (kind === 'folder' ? name.replace(/\/$/, '') : name).split('/');
+  if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refuse(name, `the path is longer than ${MAX_PATH_BYTES} bytes`);
+  if (!names.every(isPlainName)) throw refuse(name, 'the name leads elsewhere');
+  const linkTarget = kind === 'link' ? (linkname ?? '') : '';
+  if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refuse(name, 'the link leads elsewhere');
+  const offset = parseOffset(pax?.[OFFSET_KEY], kind);
+  if (
+    !Number.isSafeInteger(size) ||
+    size < 0 ||
+    (kind !== 'file' && size !== 0) ||
+    !Number.isSafeInteger(size + offset)
+  ) {
+    throw new VproxyError('protocol-error', `copy: ${escapeText(name)}: its size is not valid`);
+  }
+  const mtimeNs = parseTime(pax?.['mtime']) ?? BigInt(header.mtime?.getTime() || 0) * 1_000_000n;
+  return {
+    names,
+    kind,
+    mode: keptMode(mode || 0, kind === 'folder'),
+    mtimeNs,
+    bytes: size + offset,
+    offset,
+    linkTarget,
+  };
+}
+
+const KINDS = new Map<string, CopyEntry['kind']>([
+  ['file', 'file'],
+  ['directory', 'folder'],
+  ['symlink', 'link'],
+]);
+
+/** `12.000000034`; a time before 1970 has its fraction below the next lower second. */
+function formatTime(ns: bigint): string {
+  const absolute = ns < 0n ? -ns : ns;
+  const fraction = String(absolute % BILLION).padStart(9, '0');
+  return `${ns < 0n ? '-' : ''}${absolute / BILLION}.${fraction}`;
+}
+
+function parseTime(text: string | undefined): bigint | null {
+  const [, sign = '', seconds = '', fraction = ''] = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?$/.exec(text ?? '') ?? [];
+  if (seconds === '') return null;
+  const ns = BigInt(seconds) * BILLION + BigInt(fraction.padEnd(9, '0'));
+  return sign === '' ? ns : -ns;
+}
+
+const BILLION = 1_000_000_000n;
+
+function parseOffset(text: string | undefined, kind: CopyEntry['kind']): number {
+  if (text === undefined) return 0;
+  if (kind === 'file' && /^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
+  throw new VproxyError('protocol-error', 'copy: an offset is not valid');
+}
+
+const refuse = (name: string, why: string): VproxyError =>
+  new VproxyError('copy-refused', `${escapeText(name, MAX_PATH_BYTES)}: ${why}`);
+
+// Names in a copy: which ones there may be, their order, and where a link may lead.
+
+/** Whether a value is the name of one file in a folder. */
+export function isPlainName(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value !== '.' && value !== '..' && !/[/\0]/.test(value);
+}
+
+/** The order of names in a folder: that of their bytes. */
+export function compareNames(a: string, b: string): number {
+  // That of UTF-16 is the same but for surrogates.
+  if (!SURROGATE.test(a) && !SURROGATE.test(b)) return a < b ? -1 : a > b ? 1 : 0;
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/**
+ * Whether a link in a folder `depth` levels below the top of what is copied (0: in the top folder) stays within that,
+ * whatever other links there are: it is relative, and goes up only at its beginning, where each step is a true folder.
+ */
+export function isLinkInside(target: string, depth: number): boolean {
+  if (target === '' || target.startsWith('/') || target.includes('\0')) return false;
+  const parts = target.split('/').filter((part) => part !== '' && part !== '.');
+  const upCount = parts.findIndex((part) => part !== '..');
+  if (upCount === -1) return parts.length <= depth;
+  return upCount <= depth && !parts.slice(upCount).includes('..');
+}
+
+const SURROGATE = /[\ud800-\udfff]/;

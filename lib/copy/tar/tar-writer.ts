@@ -1,0 +1,102 @@
+/** Entries as a tar, in DATA records. */
+import tar from 'tar-stream';
+import { VproxyError } from '../../errors.js';
+import { encodeRecordHeader, RECORD_HEADER_BYTES } from '../../util/records.js';
+import { COPY_KIND } from '../messages.js';
+import type { RecordStream } from '../record-stream.js';
+import { type CopyEntry, entryHeader } from './entry.js';
+
+/** Pieces up to this size are gathered, */
+const SMALL_BYTES = 16_384;
+
+/** into records of so many bytes: many small files are few large writes. */
+const GATHERED_BYTES = 65_536;
+
+export class TarWriter {
+  readonly #records: RecordStream;
+  readonly #pack = tar.pack();
+  /** Room for a header, the gathered bytes, and the header of the record behind them. */
+  #gathered = newGathered();
+  #gatheredBytes = 0;
+
+  constructor(records: RecordStream) {
+    this.#records = records;
+    this.#pack.on('data', (chunk: Buffer) => this.#take(chunk));
+    // Told by who has written what failed.
+    this.#pack.on('error', () => undefined);
+  }
+
+  /** Writes an entry, with those of its bytes that are to be sent: as many as it has behind its offset. */
+  async add(entry: CopyEntry, contents: AsyncIterable<Buffer>): Promise<void> {
+    const header = entryHeader(entry);
+    const state = { error: null as Error | null };
+    const written = new Promise<void>((resolve) => {
+      const sink = this.#pack.entry(header, (error) => {
+        state.error = error ?? null;
+        resolve();
+      });
+      if (entry.kind === 'file') {
+        this.#pour(contents, sink).catch((error: unknown) => {
+          state.error = error as Error;
+          resolve();
+        });
+      }
+    });
+    await written;
+    if (state.error !== null) throw state.error;
+    await this.#records.drained();
+  }
+
+  /** Ends the tar, and writes what is left of it. */
+  async end(): Promise<void> {
+    const ended = new Promise<void>((resolve, reject) => {
+      this.#pack.once('end', resolve);
+      this.#pack.once('close', () => reject(new VproxyError('internal', 'the tar ended too early')));
+    });
+    this.#pack.finalize();
+    await ended;
+    this.#flush();
+    await this.#records.drained();
+  }
+
+  /** Gives it up. */
+  destroy(): void {
+    this.#pack.destroy();
+  }
+
+  async #pour(contents: AsyncIterable<Buffer>, sink: NodeJS.WritableStream): Promise<void> {
+    for await (const block of contents) {
+      sink.write(block);
+      await this.#records.drained();
+    }
+    sink.end();
+  }
+
+  #take(chunk: Buffer): void {
+    if (chunk.length > SMALL_BYTES) {
+      this.#flush(encodeRecordHeader(COPY_KIND.DATA, chunk.length));
+      this.#records.write(chunk);
+      return;
+    }
+    if (this.#gatheredBytes + chunk.length > GATHERED_BYTES) this.#flush();
+    chunk.copy(this.#gathered, RECORD_HEADER_BYTES + this.#gatheredBytes);
+    this.#gatheredBytes += chunk.length;
+  }
+
+  /** Writes what is gathered, with the header of what comes next behind it. */
+  #flush(next: Buffer | null = null): void {
+    const bytes = this.#gatheredBytes;
+    if (bytes === 0) {
+      if (next !== null) this.#records.write(next);
+      return;
+    }
+    const end = RECORD_HEADER_BYTES + bytes;
+    encodeRecordHeader(COPY_KIND.DATA, bytes).copy(this.#gathered);
+    next?.copy(this.#gathered, end);
+    this.#records.write(this.#gathered.subarray(0, end + (next?.length ?? 0)));
+    this.#gathered = newGathered();
+    this.#gatheredBytes = 0;
+  }
+}
+
+const newGathered = (): Buffer => Buffer.allocUnsafe(GATHERED_BYTES + 2 * RECORD_HEADER_BYTES);

@@ -1,0 +1,185 @@
+/** The services that this side offers, and who serves their streams. */
+import { VproxyError } from '../errors.js';
+import { RateLimit, type StreamPace, TokenBucket } from '../session/rate.js';
+import type { Session } from '../session/session.js';
+import type { SessionStream } from '../session/stream.js';
+import type { Clock } from '../util/clock.js';
+
+/** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */
+export type ServiceHandler = (stream: SessionStream, session: Session) => void;
+
+interface ServiceRegistryOptions {
+  /** What is offered has changed. */
+  readonly onChange?: () => void;
+  /** A stream was refused by the rule of its service, for this reason. */
+  readonly onDenied?: (stream: SessionStream, why: string) => void;
+  /** A stream was refused because nobody serves its service. */
+  readonly onUnknown?: (stream: SessionStream) => void;
+}
+
+const nothing = (): void => undefined;
+
+/** The services of a channel. */
+export class ServiceRegistry {
+  readonly #onChange: () => void;
+  readonly #handlers = new Map<string, ServiceHandler>();
+
+  readonly #gates = new Map<string, ServiceGate>();
+  readonly #onDenied: (stream: SessionStream, why: string) => void;
+  readonly #onUnknown: (stream: SessionStream) => void;
+
+  constructor({ onChange = nothing, onDenied = nothing, onUnknown = nothing }: ServiceRegistryOptions = {}) {
+    this.#onChange = onChange;
+    this.#onDenied = onDenied;
+    this.#onUnknown = onUnknown;
+  }
+
+  /** Offers a service. Throws `bad-argument` for a name that is taken. */
+  add(service: string, handler: ServiceHandler): void {
+    this.requireFree(service);
+    this.#handlers.set(service, handler);
+    this.#onChange();
+  }
+
+  /** Throws `bad-argument` for a name that is taken. */
+  requireFree(service: string): void {
+    if (!this.#handlers.has(service)) return;
+    throw new VproxyError('bad-argument', `service ${service} is offered twice; each service has one -i`);
+  }
+
+  /** Offers a service no more, if `handler` is who serves it. */
+  remove(service: string, handler: ServiceHandler): void {
+    if (this.#handlers.get(service) !== handler) return;
+    this.#handlers.delete(service);
+    this.#onChange();
+  }
+
+  /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
+  setGate(service: string, gate: ServiceGate | null): void {
+    const before = this.#gates.get(service);
+    if (before !== undefined) gate?.takeOver(before);
+    if (gate === null) this.#gates.delete(service);
+    else this.#gates.set(service, gate);
+  }
+
+  has(service: string): boolean {
+    return this.#handlers.has(service);
+  }
+
+  list(): string[] {
+    return [...this.#handlers.keys()];
+  }
+
+  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`. */
+  serve(stream: SessionStream, session: Session): void {
+    const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
+    if (why !== null) {
+      stream.refuse('denied', 'not allowed');
+      this.#onDenied(stream, why);
+      return;
+    }
+    const handler = this.#handlers.get(stream.service);
+    if (handler !== undefined) {
+      handler(stream, session);
+      return;
+    }
+    stream.refuse('unknown-service', `service ${stream.service} is not offered`);
+    this.#onUnknown(stream);
+  }
+}
+
+// What a peer may do with a service of this side, and the gate that sees to it.
+
+/** The rule of one service on one channel. What is not given is not bounded. */
+export interface ServicePolicy {
+  /** Whether the peer may open it at all. Default true. */
+  readonly isAllowed?: boolean;
+  /** Streams at once: a place is free when the stream has ended, and its local end is done with. */
+  readonly streams?: number;
+  /** Streams opened a second, in the long run; as many at once. */
+  readonly opensPerSecond?: number;
+  /** Bytes a second, each way, all streams together. */
+  readonly bytesPerSecond?: number;
+  /** A stream over which nothing has passed for so long is reset, in milliseconds. */
+  readonly idleTimeoutMs?: number;
+}
+
+/** Judges the streams to one service. */
+export class ServiceGate {
+  readonly #policy: ServicePolicy;
+  readonly #clock: Clock;
+  readonly #opens: TokenBucket | null;
+  readonly #pace: StreamPace | null;
+  /** Where there is a bound on them: the streams that were let in, until their places are free. */
+  readonly #admitted = new Set<SessionStream>();
+  /** The streams that may be idle, with how much had passed when that was seen last to change. */
+  readonly #watched = new Map<SessionStream, { readonly bytes: number; readonly atMs: number }>();
+  #isLooking = false;
+
+  constructor(policy: ServicePolicy, clock: Clock) {
+    const { opensPerSecond, bytesPerSecond } = policy;
+    this.#policy = policy;
+    this.#clock = clock;
+    this.#opens =
+      opensPerSecond === undefined
+        ? null
+        : new TokenBucket(opensPerSecond, Math.max(1, Math.floor(opensPerSecond)), clock.now());
+    this.#pace =
+      bytesPerSecond === undefined
+        ? null
+        : { send: new RateLimit(bytesPerSecond, clock), receive: new RateLimit(bytesPerSecond, clock) };
+  }
+
+  /** Counts what is still ending of the streams that another gate, whose place this one takes, let in. */
+  takeOver(gate: ServiceGate): void {
+    for (const stream of gate.#admitted) this.#admitted.add(stream);
+  }
+
+  /** Why a stream that the peer opens is refused, for this side's log; null lets it in, within the other bounds. */
+  admit(stream: SessionStream, session: Session): string | null {
+    const { isAllowed = true, streams, opensPerSecond, idleTimeoutMs } = this.#policy;
+    if (!isAllowed) return 'the channel may not open this service';
+    if (streams !== undefined && countOthers(stream, session) + this.#countEnding() >= streams)
+      return `${streams} streams are open already, or their local ends are not done with`;
+    if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
+    if (streams !== undefined) this.#admitted.add(stream);
+    if (this.#pace !== null) stream.setPace(this.#pace);
+    if (idleTimeoutMs !== undefined) {
+      this.#watched.set(stream, { bytes: 0, atMs: this.#clock.now() });
+      if (!this.#isLooking) this.#look(idleTimeoutMs);
+    }
+    return null;
+  }
+
+  /** The streams, of any session, that are over and whose local ends are not done with. */
+  #countEnding(): number {
+    let count = 0;
+    for (const stream of this.#admitted) {
+      if (!stream.isOver) continue;
+      if (stream.isServed()) count += 1;
+      else this.#admitted.delete(stream);
+    }
+    return count;
+  }
+
+  /** Looks at all streams together, four times in a time-out. */
+  #look(timeoutMs: number): void {
+    this.#isLooking = true;
+    this.#clock.schedule(timeoutMs / 4, () => {
+      const nowMs = this.#clock.now();
+      for (const [stream, seen] of this.#watched) {
+        // What came and what left again: bytes that wait for the rate pass later.
+        const bytes = stream.sentBytes + 2 * stream.receivedBytes - stream.heldBytes;
+        if (stream.isOver) this.#watched.delete(stream);
+        else if (bytes !== seen.bytes) this.#watched.set(stream, { bytes, atMs: nowMs });
+        else if (nowMs - seen.atMs >= timeoutMs) stream.reset('stalled', `nothing passed for ${timeoutMs / 1000} s`);
+      }
+      this.#isLooking = false;
+      if (this.#watched.size > 0) this.#look(timeoutMs);
+    });
+  }
+}
+
+const countOthers = (stream: SessionStream, session: Session): number =>
+  session.listStreams().filter((other) => other.isIncoming && other.service === stream.service && other !== stream)
+    .length;

@@ -1,0 +1,326 @@
+/** `ADDR:PORT` and `PORT`: a TCP address, to listen on or to dial. */
+
+import { createHash } from 'node:crypto';
+import net from 'node:net';
+import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import type { SessionStream } from '../session/stream.js';
+import { descriptorShortage } from '../system/descriptors.js';
+import {
+  ACCESS_OPTIONS,
+  formatSocketAccess,
+  type ListenAddress,
+  parseSocketAccess,
+  resolveSocketAccess,
+  type SocketAccess,
+} from '../system/listen.js';
+import { acceptBuffered, type OnRead, resetSocket } from '../system/sockets.js';
+import {
+  formatHostPort,
+  formatPath,
+  isHost,
+  joinWithCommas,
+  parseKeyValues,
+  requireKnown,
+  splitAtCommas,
+} from '../util/addresses.js';
+import { describeError, escapeText } from '../util/escape.js';
+import {
+  type Caller,
+  type EndpointKind,
+  type Entrance,
+  type EntranceContext,
+  refuseBeyond,
+  type Target,
+  type TargetContext,
+} from './endpoint-kind.js';
+import { filterInput } from './input-filter.js';
+import { Splice } from './splice.js';
+
+/** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
+export interface TcpEndpoint {
+  readonly kind: 'tcp';
+  readonly host: string;
+  readonly port: number;
+}
+
+const LOOPBACK = '127.0.0.1';
+
+/** The kind `tcp`. */
+export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
+  form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
+  parse(text, direction) {
+    const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
+    const host = bracketed ?? plain ?? LOOPBACK;
+    if (digits === undefined || !isHost(host, bracketed !== undefined))
+      throw bad('the address is not ADDR:PORT (an IPv6 address stands in brackets)');
+    const port = Number(digits);
+    if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
+    if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');
+    return { kind: 'tcp', host, port };
+  },
+  format: formatHostPort,
+  createTarget({ host, port }, context) {
+    const dial = { host, port, allowHalfOpen: true, noDelay: true };
+    return new SocketTarget(
+      (onread, { answered }) => net.connect({ ...dial, onread }).once('connect', answered),
+      context,
+    );
+  },
+  createEntrance: ({ host, port }, context) => socketEntrance({ host, port }, false, context),
+};
+
+function bad(what: string): VproxyError {
+  return new VproxyError('bad-argument', what);
+}
+
+// `unix:/path` and `/path`: a unix socket, to listen on (with `mode=`, `user=`, `group=`) or to dial.
+
+export interface UnixEndpoint {
+  readonly kind: 'unix';
+  readonly path: string;
+  /** Who may connect to a socket that is made; it is the owner's alone without it. */
+  readonly access?: SocketAccess;
+}
+
+/** The kind `unix`. */
+export const unixEndpoint: EndpointKind<UnixEndpoint> = {
+  form: { outgoing: 'unix:/path[,mode=0660][,user=NAME][,group=NAME]', incoming: 'unix:/path' },
+  recognizes: (text) => text.startsWith('/'),
+  parse(text, direction) {
+    const [path = '', ...options] = splitAtCommas(text);
+    const values = parseKeyValues(options);
+    requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
+    const access = parseSocketAccess(values);
+    return { kind: 'unix', path: parseUnixPath(path), ...(access === null ? {} : { access }) };
+  },
+  format: ({ path, access = {} }) => joinWithCommas([formatPath(path), ...formatSocketAccess(access)]),
+  createTarget({ path }, context) {
+    // Node reads into the buffers of `onread`, which its types state for TCP only.
+    const options = { path, allowHalfOpen: true, noDelay: true };
+    return new SocketTarget(
+      (onread, { answered }) => net.connect({ ...options, onread } as net.NetConnectOpts).once('connect', answered),
+      context,
+    );
+  },
+  createEntrance({ path, access }, context) {
+    return socketEntrance({ path, access: resolveSocketAccess(access) }, true, context);
+  },
+};
+
+// The text of a unix socket's path in a forward: absolute, short enough, `:-` behind it or not.
+
+/** The longest path of a unix socket, in bytes: sun_path of unix(7) without its final NUL. */
+const MAX_UNIX_PATH_BYTES = 107;
+
+/** The path of a text. Throws `bad-argument`. */
+export function parseUnixPath(text: string): string {
+  const path = text.endsWith(':-') ? text.slice(0, -2) : text;
+  if (!path.startsWith('/')) throw bad('the path of a unix socket is absolute');
+  if (path.includes('\0')) throw bad('a path cannot contain a NUL');
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_UNIX_PATH_BYTES) throw bad(`a path of ${bytes} bytes exceeds ${MAX_UNIX_PATH_BYTES}`);
+  return path;
+}
+
+// Entrances at which every connection is a stream to the forward's service: TCP and unix sockets.
+
+/**
+ * An entrance at `address`. `waitsForPeer` reads nothing from a connection before the stream is open: a unix socket that
+ * is closed with its input unread shows its peer an error and not an end. TCP has RST for that, and may send ahead.
+ */
+function socketEntrance(address: ListenAddress, waitsForPeer: boolean, context: EntranceContext): Entrance {
+  return {
+    address,
+    receive: (accepted, onCaller) => onCaller(new SocketCaller(context.service, accepted, waitsForPeer)),
+  };
+}
+
+class SocketCaller implements Caller {
+  readonly service: string;
+  readonly from: string | null;
+  readonly #waitsForPeer: boolean;
+  /** As it was accepted, then as it is read: the first is not kept. */
+  #socket: net.Socket;
+
+  constructor(service: string, accepted: net.Socket, waitsForPeer: boolean) {
+    this.service = service;
+    this.from = accepted.remoteAddress === undefined ? null : `${accepted.remoteAddress}:${accepted.remotePort ?? 0}`;
+    this.#socket = accepted;
+    this.#waitsForPeer = waitsForPeer;
+  }
+
+  get waiting(): net.Socket {
+    return this.#socket;
+  }
+
+  read(onread: OnRead): net.Socket {
+    this.#socket = acceptBuffered(this.#socket, onread);
+    if (this.#waitsForPeer) this.#socket.pause();
+    return this.#socket;
+  }
+
+  opened(): void {
+    if (this.#waitsForPeer) this.#socket.resume();
+  }
+
+  refuse(): void {
+    resetSocket(this.#socket);
+  }
+}
+
+// A target that is a socket: dialled for each stream, and spliced with it.
+
+/** What a dialler reports, once, unless the socket fails before. */
+interface DialEvents {
+  /** The target serves: the stream is accepted. */
+  readonly answered: () => void;
+  /** The target does not serve, although the socket is connected. */
+  readonly refused: (code: ErrorCode, message: string) => void;
+}
+
+/** Begins to connect a socket that is read with `onread` and has `allowHalfOpen`. */
+type Dial = (onread: OnRead, events: DialEvents) => net.Socket;
+
+interface SocketTargetOptions {
+  /** A target that does not answer is given up after this time: before the opener gives up the stream. Default 10,000. */
+  readonly timeoutMs?: number;
+  /** Whether the target itself is dialled, and may be told whom it serves. Default true. */
+  readonly takesPreamble?: boolean;
+}
+
+/** Dials a socket for each stream. */
+export class SocketTarget implements Target {
+  readonly #dial: Dial;
+  readonly #context: TargetContext;
+  readonly #timeoutMs: number;
+  readonly #takesPreamble: boolean;
+  readonly #sockets = new Set<net.Socket>();
+
+  constructor(
+    dial: Dial,
+    context: TargetContext,
+    { timeoutMs = 10_000, takesPreamble = true }: SocketTargetOptions = {},
+  ) {
+    this.#dial = dial;
+    this.#context = context;
+    this.#timeoutMs = timeoutMs;
+    this.#takesPreamble = takesPreamble;
+  }
+
+  get openCount(): number {
+    return this.#sockets.size;
+  }
+
+  /** Accepts the stream when the target has answered, else refuses it with what the system said. */
+  serve(stream: SessionStream): void {
+    const { clock, maxStreams, name, onClosed, onOpened, preamble } = this.#context;
+    if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
+    const splice = new Splice({ clock, onDone: (reason) => onClosed(stream, reason) });
+    stream.attach(splice);
+    const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
+      stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
+      socket.destroy();
+    });
+    const refuse = (code: ErrorCode, message: string): void => {
+      stream.refuse(code, `${name}: ${message}`);
+      socket.destroy();
+    };
+    const socket = this.#dial(splice.onread, {
+      answered: () => {
+        cancelTimeout();
+        const shortage = descriptorShortage(socket);
+        if (shortage !== null) {
+          refuse('connect-failed', shortage);
+          return;
+        }
+        stream.accept();
+        onOpened(stream);
+      },
+      refused: refuse,
+    });
+    this.#sockets.add(socket);
+    filterInput(socket, this.#context.createFilter?.() ?? null);
+    socket.once('error', (error) => {
+      stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
+    });
+    socket.once('close', () => {
+      cancelTimeout();
+      this.#sockets.delete(socket);
+    });
+    if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
+    splice.join(stream, socket);
+  }
+
+  /** Resets what is still open. */
+  stop(): void {
+    for (const socket of this.#sockets) resetSocket(socket);
+  }
+}
+
+/** What the system's errors mean for the opener; a missing socket file is a server that is not there. */
+const CONNECT_CODES: Readonly<Record<string, ErrorCode>> = {
+  ECONNREFUSED: 'connect-refused',
+  ENOENT: 'connect-refused',
+  ETIMEDOUT: 'connect-timeout',
+};
+
+// The PROXY protocol, version 2, toward a target: so that a server sees which machine and which stream it serves.
+
+const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
+
+/** Version 2, command PROXY. */
+const VERSION_COMMAND = 0x21;
+
+/** TCP over IPv6. */
+const TCP6 = 0x21;
+
+/** The types of the facts behind the addresses: a name of the machine, and of the connection (PROXY protocol 2.2). */
+const TLV_AUTHORITY = 0x02;
+const TLV_UNIQUE_ID = 0x05;
+
+/** Every machine has an address in this network, which is nobody's (RFC 4193). */
+const PREFIX = Buffer.from('fd7670726f787900', 'hex');
+
+/** Whom a connection is for. Nothing of it is the peer's word. */
+interface ProxiedStream {
+  /** The label of the channel. */
+  readonly label: string;
+  /** The number of the stream in its session. */
+  readonly streamId: number;
+}
+
+/**
+ * The header that goes before the first byte. As the source it has an IPv6 address of `fd76:7072:6f78:7900::/64` that is
+ * the channel's, made from its label, and as its port the stream's number modulo 65,536; the destination is the first
+ * address of that network. Behind them stand the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
+ */
+export function encodeProxyHeader({ label, streamId }: ProxiedStream): Buffer {
+  const destination = Buffer.concat([PREFIX, Buffer.alloc(8)]);
+  const ports = Buffer.alloc(4);
+  ports.writeUInt16BE(streamId & 0xffff);
+  const body = Buffer.concat([
+    machineAddress(label),
+    destination,
+    ports,
+    encodeFact(TLV_AUTHORITY, label),
+    encodeFact(TLV_UNIQUE_ID, `${label}/${streamId}`),
+  ]);
+  const head = Buffer.alloc(4);
+  head[0] = VERSION_COMMAND;
+  head[1] = TCP6;
+  head.writeUInt16BE(body.length, 2);
+  return Buffer.concat([SIGNATURE, head, body]);
+}
+
+/** The 16 bytes of the address that stands for the channel of a label. */
+export function machineAddress(label: string): Buffer {
+  return Buffer.concat([PREFIX, createHash('sha256').update(label).digest().subarray(0, 8)]);
+}
+
+function encodeFact(type: number, text: string): Buffer {
+  const value = Buffer.from(text);
+  const head = Buffer.alloc(3);
+  head[0] = type;
+  head.writeUInt16BE(value.length, 1);
+  return Buffer.concat([head, value]);
+}

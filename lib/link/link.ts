@@ -1,0 +1,87 @@
+/** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to. */
+import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import type { ByteSink } from '../session/session.js';
+import { describeError } from '../util/escape.js';
+
+/** Whom a link calls. */
+export interface LinkHandler {
+  /**
+   * Bytes came. They are lent for the time of the call: the buffer is filled anew afterwards, unless the handler
+   * returns true, which makes the buffer the handler's for good.
+   */
+  onBytes(bytes: Buffer): boolean;
+
+  /** Everything that was handed over has been written: `unwrittenBytes` fell to 0. */
+  onDrain(): void;
+
+  /**
+   * The link is gone; called exactly once after `start`, and nothing else is called afterwards. An end that was asked
+   * for with `close` or `destroy` has the code `shutdown`; the other side's orderly end has `channel-closed`.
+   */
+  onClosed(reason: VproxyError): void;
+}
+
+/** An open channel. It owns its file descriptor. */
+export interface Link extends ByteSink {
+  /** What it leads to, for people: `unix-connect:/run/vm1.sock`. */
+  readonly description: string;
+
+  /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
+  readonly origin?: string | undefined;
+
+  /** Begins to read. Called once. */
+  start(handler: LinkHandler): void;
+
+  /**
+   * Reads no further until `resume`. Called from within `onBytes`, by a handler that needs another turn of the event loop
+   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1).
+   */
+  pause(): void;
+
+  /** Reads on, in a later turn than `pause`. Harmless when the link is gone. */
+  resume(): void;
+
+  /** Writes what is queued, for at most `timeoutMs` (default 500), then closes. */
+  close(timeoutMs?: number): void;
+
+  /** Closes at once and drops what is queued. */
+  destroy(): void;
+}
+
+// What an error of the system means for somebody who opens a channel.
+
+/** The failure of opening `description`: `channel-missing`, `-busy`, `-refused`, `-denied`, `-unusable` or `-failed`. */
+export function channelError(description: string, error: unknown): VproxyError {
+  if (error instanceof VproxyError) return error;
+  const [code, hint] = MEANINGS[systemCode(error)] ?? ['channel-failed', ''];
+  return new VproxyError(code, `${description}: ${describeError(error)}${hint === '' ? '' : ` (${hint})`}`, {
+    cause: error,
+  });
+}
+
+/** The failure of an opening that its caller gave up. */
+export function openingCancelled(description: string): VproxyError {
+  return new VproxyError('shutdown', `${description}: opening it was given up`);
+}
+
+/** Throws `shutdown` where the caller of an opening gave it up. */
+export function requireWanted(signal: AbortSignal, description: string): void {
+  if (signal.aborted) throw openingCancelled(description);
+}
+
+const MEANINGS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  ENOENT: ['channel-missing', ''],
+  ENODEV: ['channel-missing', 'the device is gone'],
+  ENOTFOUND: ['channel-missing', 'no machine has that name'],
+  EBUSY: ['channel-busy', 'another process has it open'],
+  EMFILE: ['channel-failed', ''],
+  EAGAIN: ['channel-busy', 'too many wait to be accepted there'],
+  ECONNREFUSED: ['channel-refused', 'nobody listens there'],
+  EACCES: ['channel-denied', ''],
+  EPERM: ['channel-denied', ''],
+  ENXIO: ['channel-unusable', 'a console port, or no device behind it; give the VM a virtserialport'],
+  EISDIR: ['channel-unusable', 'it is a directory'],
+  ENOTDIR: ['channel-unusable', ''],
+  ELOOP: ['channel-unusable', ''],
+  ENAMETOOLONG: ['channel-unusable', ''],
+};

@@ -1,0 +1,274 @@
+/** TLS 1.3 inside a channel, with keys that both sides have or with certificates on both sides (R-AUTH-3). */
+
+import { readFileSync } from 'node:fs';
+import { Duplex } from 'node:stream';
+import tls from 'node:tls';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import {
+  commonKey,
+  type SecretKey,
+  type SecureLayer,
+  type SecureLayerFactory,
+  type SecureLayerHandler,
+} from '../session/auth.js';
+import type { ByteSink } from '../session/session.js';
+import { readSecretFile } from '../system/files.js';
+import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
+import { describeError, escapeText } from '../util/escape.js';
+import { TlsRecords } from './tls-records.js';
+
+/** With an external key OpenSSL takes a suite of SHA-256 only. */
+const CIPHERS = 'TLS_AES_128_GCM_SHA256';
+
+/** The handshake is given up after this time, in milliseconds. */
+const HANDSHAKE_MS = 10_000;
+
+/** What a side shows, and what it trusts: PEM texts, and the name that the peer's certificate has to have. */
+export interface TlsCertificates {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+  /** A DNS name; null: any certificate of `ca` will do. */
+  readonly peerName: string | null;
+}
+
+/** The certificates in files. Throws `bad-file`, also for a key that others can read. */
+export function readCertificates({ ca = '', cert = '', key = '', peer = null }: ReadableFiles): TlsCertificates {
+  return { ca: readPem(ca), cert: readPem(cert), key: readSecretFile(key, MAX_PEM_BYTES), peerName: peer };
+}
+
+type ReadableFiles = Readonly<Partial<Record<'ca' | 'cert' | 'key', string>>> & { readonly peer?: string | null };
+
+const MAX_PEM_BYTES = 65_536;
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new VproxyError('bad-file', `${escapeText(path)}: ${describeError(error)}`, { cause: error });
+  }
+}
+
+/** Makes layers with the key that both sides have, of those given. */
+export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = systemClock): SecureLayerFactory {
+  return (agreement, channel, handler) => {
+    const key = commonKey(agreement, keys());
+    const psk = key.exportBytes();
+    const options: tls.ConnectionOptions & tls.TlsOptions = {
+      ...COMMON,
+      // A client that offers a key takes a certificate too, of whoever the system trusts, where the server shows one.
+      ca: [],
+      checkServerIdentity: () => new Error('a certificate where the key is demanded'),
+      pskCallback: (agreement.isOdd
+        ? () => ({ psk, identity: key.id })
+        : (_socket: tls.TLSSocket, identity: string) => (identity === key.id ? psk : null)) as never,
+    };
+    return new TlsLayer(options, agreement.isOdd, agreement.peer.nonce, { channel, handler, clock });
+  };
+}
+
+/** Makes layers with certificates, which are asked for once for each, so that new files are used from then on. */
+export function tlsWithCertificates(read: () => TlsCertificates, clock: Clock = systemClock): SecureLayerFactory {
+  return (agreement, channel, handler) => {
+    const { ca, cert, key, peerName } = read();
+    const check = (certificate: tls.PeerCertificate): Error | undefined =>
+      peerName === null ? undefined : tls.checkServerIdentity(peerName, certificate);
+    const options: tls.ConnectionOptions & tls.TlsOptions = {
+      ...COMMON,
+      ...{ ca, cert, key, requestCert: true, rejectUnauthorized: true },
+      checkServerIdentity: (_host, certificate) => check(certificate),
+    };
+    return new TlsLayer(options, agreement.isOdd, agreement.peer.nonce, { channel, handler, clock, check });
+  };
+}
+
+const COMMON = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHERS } as const;
+
+interface TlsLayerContext {
+  readonly channel: ByteSink;
+  readonly handler: SecureLayerHandler;
+  readonly clock: Clock;
+  /** What the TLS server checks of the client's certificate; the client checks by itself. */
+  readonly check?: (certificate: tls.PeerCertificate) => Error | undefined;
+}
+
+class TlsLayer implements SecureLayer {
+  readonly #records: TlsRecords;
+  readonly #channel: ChannelDuplex;
+  readonly #context: TlsLayerContext;
+  readonly #cancelTimeout: CancelTimer;
+  #socket: tls.TLSSocket | null = null;
+  #isOver = false;
+
+  constructor(
+    options: tls.ConnectionOptions & tls.TlsOptions,
+    isClient: boolean,
+    peerNonce: string,
+    context: TlsLayerContext,
+  ) {
+    this.#records = new TlsRecords(peerNonce);
+    this.#context = context;
+    this.#channel = new ChannelDuplex(context.channel);
+    // A channel that is gone says so itself.
+    this.#channel.on('error', () => undefined);
+    this.#cancelTimeout = context.clock.schedule(HANDSHAKE_MS, () =>
+      this.#fail(new VproxyError('auth-failed', `TLS was not established within ${HANDSHAKE_MS / 1000} s`)),
+    );
+    if (isClient) this.#connect(options);
+    else this.#accept(options);
+  }
+
+  receive(chunk: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      for (const record of this.#records.push(chunk)) this.#channel.push(Buffer.from(record));
+    } catch (error) {
+      this.#fail(toVproxyError(error), this.#records.takeRest());
+    }
+  }
+
+  handleDrain(): void {
+    this.#channel.handleDrain();
+  }
+
+  close(onClosed: () => void): void {
+    const socket = this.#socket;
+    if (this.#isOver || socket === null) {
+      onClosed();
+      return;
+    }
+    this.#isOver = true;
+    this.#cancelTimeout();
+    socket.once('finish', onClosed).once('close', onClosed).end();
+  }
+
+  destroy(): void {
+    this.#isOver = true;
+    this.#cancelTimeout();
+    this.#socket?.destroy();
+    this.#channel.destroy();
+  }
+
+  #connect(options: tls.ConnectionOptions): void {
+    const socket = tls.connect({ ...options, socket: this.#channel });
+    this.#socket = socket;
+    socket.once('error', (error: Error) => this.#fail(this.#failure(error)));
+    socket.once('secureConnect', () => this.#begin(socket));
+  }
+
+  /** A server without an address: it checks what a client shows, which a TLSSocket alone does not. */
+  #accept(options: tls.TlsOptions): void {
+    const server = tls.createServer(options);
+    server.once('tlsClientError', (error) => this.#fail(this.#failure(error)));
+    server.once('secureConnection', (socket) => {
+      this.#socket = socket;
+      const error = this.#context.check?.(socket.getPeerCertificate());
+      if (error === undefined) this.#begin(socket);
+      else this.#fail(this.#failure(error));
+    });
+    server.emit('connection', this.#channel);
+  }
+
+  #begin(socket: tls.TLSSocket): void {
+    if (this.#isOver) return;
+    const { handler } = this.#context;
+    this.#cancelTimeout();
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.#isOver) handler.onBytes(chunk);
+    });
+    socket.on('error', (error: Error) => this.#fail(this.#failure(error)));
+    socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
+    socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
+    const onDrain = (): void => {
+      if (!this.#isOver) handler.onDrain();
+    };
+    handler.onReady(new TlsSink(socket, onDrain));
+  }
+
+  /** The client is through the handshake before the server has judged its certificate: an alert may still come. */
+  #failure(error: Error): VproxyError {
+    const code = systemCode(error);
+    const isDenied = !/BAD_RECORD|BAD_DECRYPT|DECRYPTION_FAILED/.test(code);
+    return new VproxyError(isDenied ? 'auth-failed' : 'desync', `TLS: ${describeTlsError(error)}`, { cause: error });
+  }
+
+  #fail(reason: VproxyError, rest: Buffer = Buffer.alloc(0)): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#cancelTimeout();
+    // TLS tells the peer why in what it writes right after it has failed.
+    setImmediate(() => this.destroy());
+    this.#context.handler.onFailed(reason, rest);
+  }
+}
+
+/** OpenSSL puts its own line number and the like around what it says. */
+function describeTlsError(error: Error): string {
+  const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
+  return escapeText(reason, 200);
+}
+
+/** What TLS reads from and writes to. */
+class ChannelDuplex extends Duplex {
+  readonly #channel: ByteSink;
+  #onWritten: (() => void) | null = null;
+
+  constructor(channel: ByteSink) {
+    super();
+    this.#channel = channel;
+  }
+
+  /** The channel has written all that it was given. */
+  handleDrain(): void {
+    const onWritten = this.#onWritten;
+    this.#onWritten = null;
+    onWritten?.();
+  }
+
+  override _read(): void {
+    // Bytes come when the channel has them; reading never pauses.
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
+    if (this.#channel.write(chunk)) callback();
+    else this.#onWritten = callback;
+  }
+}
+
+/** What the session writes to. */
+class TlsSink implements ByteSink {
+  readonly #socket: tls.TLSSocket;
+  readonly #onDrain: () => void;
+  #awaitsDrain = false;
+
+  constructor(socket: tls.TLSSocket, onDrain: () => void) {
+    this.#socket = socket;
+    this.#onDrain = onDrain;
+  }
+
+  get unwrittenBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.#socket.destroyed) return true;
+    this.#socket.write(bytes, this.#written);
+    if (this.#socket.writableLength === 0) return true;
+    this.#awaitsDrain = true;
+    return false;
+  }
+
+  writePair(first: Buffer, second: Buffer): boolean {
+    this.#socket.cork();
+    this.write(first);
+    this.write(second);
+    this.#socket.uncork();
+    return this.#socket.writableLength === 0;
+  }
+
+  readonly #written = (): void => {
+    if (!this.#awaitsDrain || this.#socket.writableLength > 0 || this.#socket.destroyed) return;
+    this.#awaitsDrain = false;
+    this.#onDrain();
+  };
+}

@@ -1,0 +1,278 @@
+/** From the channels that there are to those that are wanted, all or nothing. */
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { ServicePolicy } from '../forward/services.js';
+import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import { type ChannelOptions, labelTaken } from './channel-options.js';
+import type { ForwardEntry } from './forward-table.js';
+import type { ProxyChannel } from './proxy-channel.js';
+import { changedPermissions, permittedNames } from './services/permitted.js';
+
+/** What was done: labels of channels, and texts of forwards behind the label of their channel. */
+export interface ChannelChanges {
+  /** New ones. */
+  readonly addedChannels: readonly string[];
+  /** Those that went. */
+  readonly removedChannels: readonly string[];
+  /** Begun anew, because their address or their settings are other ones. */
+  readonly replacedChannels: readonly string[];
+  /** New ones. */
+  readonly addedForwards: readonly string[];
+  /** Those that went, or go when their streams have ended. */
+  readonly removedForwards: readonly string[];
+  /** Services whose rule, or permission, is another one, behind the label of their channel. */
+  readonly changedPolicies: readonly string[];
+}
+
+/** What is done to a proxy. */
+interface ChannelHolder {
+  readonly channels: ReadonlyMap<string, ProxyChannel>;
+  /** The labels that belong to groups in the wanted set. */
+  readonly groupLabels: readonly string[];
+  /** Aborted when the proxy stops: what is not in force by then is taken back. */
+  readonly signal: AbortSignal;
+  /** Throws `bad-argument` or `bad-file`. */
+  create(options: ChannelOptions): ProxyChannel;
+  /** Makes the folders that a channel needs; gives what takes that back. Throws `address-…` codes. */
+  makeFolders(options: ChannelOptions): () => void;
+  /** Lets channels go and holds others. Never throws. */
+  commit(going: readonly ProxyChannel[], coming: readonly ProxyChannel[]): void;
+  /** Ends a channel that it has let go. Never rejects. */
+  end(channel: ProxyChannel): Promise<void>;
+}
+
+/** A forward that comes or goes, with its channel. */
+interface ForwardChange {
+  readonly channel: ProxyChannel;
+  readonly entry: ForwardEntry;
+}
+
+/**
+ * In order: everything new is made, which finds what is not valid; what goes stops listening, so that its addresses are
+ * free; what comes listens, and new channels are opened. A failure up to there takes all of it back. Then the new set is
+ * put in force within one turn, by steps that cannot fail; and what went is ended, forwards when their streams have
+ * ended. What was added while it ran, and not by this function, stays as it is.
+ */
+export async function applyChannels(wanted: readonly ChannelOptions[], holder: ChannelHolder): Promise<ChannelChanges> {
+  const plan = makePlan(wanted, holder);
+  const preparation = new Preparation(plan);
+  let adoptions: readonly (() => void)[];
+  try {
+    await preparation.run(holder);
+    // Nothing is awaited between these checks and the commit that relies on them.
+    requireRunning(holder);
+    adoptions = plan.adoptions.map(({ channel, made }) => channel.prepareAdoption(made));
+  } catch (error) {
+    throw describeRollback(error, await preparation.rollBack());
+  }
+  commit(plan, adoptions, holder);
+  await Promise.all(plan.goingChannels.map((channel) => holder.end(channel)));
+  for (const channel of plan.comingChannels) if (isReplacement(channel, plan)) channel.openPatiently();
+  return describe(plan);
+}
+
+/** All of a plan that may fail, and how it is taken back. `run` once; after its failure, or one behind it, `rollBack` once. */
+class Preparation {
+  readonly #plan: Plan;
+  readonly #folders: (() => void)[] = [];
+  readonly #resumptions: (() => Promise<VproxyError | null>)[] = [];
+  readonly #begun: (() => Promise<void>)[] = [];
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+  }
+
+  async run(holder: ChannelHolder): Promise<void> {
+    const { wanted, removedForwards, goingChannels, addedForwards, comingChannels } = this.#plan;
+    for (const options of wanted) this.#folders.push(holder.makeFolders(options));
+    for (const change of removedForwards) this.#pause(change);
+    for (const channel of goingChannels) {
+      for (const entry of channel.forwards.active) this.#pause({ channel, entry });
+      this.#resumptions.push(() => channel.resumeStorage());
+      channel.pauseStorage();
+    }
+    for (const { channel, entry } of addedForwards) {
+      await channel.forwards.start(entry);
+      this.#begun.push(() => channel.forwards.remove(entry, false));
+      requireRunning(holder);
+    }
+    for (const channel of comingChannels) {
+      this.#begun.push(() => channel.stop());
+      await channel.listen();
+      requireRunning(holder);
+    }
+    for (const channel of comingChannels) {
+      if (!isReplacement(channel, this.#plan)) await channel.open();
+    }
+  }
+
+  #pause({ channel, entry }: ForwardChange): void {
+    this.#resumptions.push(() => channel.forwards.resume(entry));
+    channel.forwards.pause(entry);
+  }
+
+  /** Resolved with why some of what was paused does not listen again; it tries on. Never rejects. */
+  async rollBack(): Promise<VproxyError[]> {
+    // One that does not end in order must not keep the others from it.
+    await Promise.allSettled(this.#begun.map((undo) => undo()));
+    for (const undo of this.#folders) undo();
+    const failures = await Promise.all(this.#resumptions.map((resume) => resume()));
+    return failures.filter((failure) => failure !== null);
+  }
+}
+
+function requireRunning({ signal }: ChannelHolder): void {
+  if (signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
+}
+
+/** Why a set could not be had; with what could not be taken back, where there is such a thing. */
+function describeRollback(cause: unknown, [first, ...others]: readonly VproxyError[]): unknown {
+  if (first === undefined) return cause;
+  const { code, message } = toVproxyError(cause);
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  const text = `${message}; what listened before does not listen again, and tries on: ${first.message}${more}`;
+  return new VproxyError(code, text, { cause });
+}
+
+/** A channel that stays, what its keys, rules and permissions are to be, and for which services these are other ones. */
+interface Adoption {
+  readonly channel: ProxyChannel;
+  readonly made: ProxyChannel;
+  readonly services: readonly string[];
+  /** Its forwards that are wanted. */
+  readonly forwards: readonly ForwardEntry[];
+}
+
+interface Plan {
+  readonly wanted: readonly ChannelOptions[];
+  readonly adoptions: readonly Adoption[];
+  readonly goingChannels: readonly ProxyChannel[];
+  readonly comingChannels: readonly ProxyChannel[];
+  readonly addedForwards: readonly ForwardChange[];
+  readonly removedForwards: readonly ForwardChange[];
+}
+
+function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Plan {
+  const comingChannels: ProxyChannel[] = [];
+  const adoptions: Adoption[] = [];
+  const addedForwards: ForwardChange[] = [];
+  const removedForwards: ForwardChange[] = [];
+  const kept = new Set<ProxyChannel>();
+  const labels = new Set<string>();
+  for (const options of wanted) {
+    // Also checks what is not valid in a channel that stays.
+    const made = holder.create(options);
+    if (labels.has(made.label)) throw labelTaken(made.label);
+    labels.add(made.label);
+    const channel = holder.channels.get(made.label);
+    if (channel === undefined || mustBeReplaced(channel, options)) {
+      comingChannels.push(made);
+      continue;
+    }
+    kept.add(channel);
+    const forwards: ForwardEntry[] = [];
+    adoptions.push({ channel, made, services: changedServices(channel.options, options), forwards });
+    const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
+    for (const spec of options.forwards ?? []) {
+      const key = specText(spec);
+      const known = left.get(key);
+      left.delete(key);
+      if (known === undefined) addedForwards.push({ channel, entry: channel.forwards.create(spec) });
+      else forwards.push(known);
+    }
+    for (const entry of left.values()) if (entry.isDeclared) removedForwards.push({ channel, entry });
+  }
+  const coming = new Set(comingChannels.map(({ label }) => label));
+  const goingChannels = [...holder.channels.values()].filter(
+    (channel) => !kept.has(channel) && (channel.isDeclared || coming.has(channel.label)),
+  );
+  const staying = [...holder.channels.values()].filter((channel) => !goingChannels.includes(channel));
+  const taken = staying.find(({ label }) => holder.groupLabels.includes(label));
+  if (taken !== undefined) throw labelTaken(taken.label);
+  return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
+}
+
+/** Puts a prepared plan in force: nothing here waits, and nothing can fail. */
+function commit(plan: Plan, adoptions: readonly (() => void)[], holder: ChannelHolder): void {
+  for (const adopt of adoptions) adopt();
+  for (const { channel, forwards } of plan.adoptions) {
+    channel.isDeclared = true;
+    for (const entry of forwards) entry.isDeclared = true;
+  }
+  for (const { channel, entry } of plan.removedForwards) void channel.forwards.remove(entry, true);
+  holder.commit(plan.goingChannels, plan.comingChannels);
+}
+
+const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean =>
+  goingChannels.some(({ label }) => label === channel.label);
+
+/** Also where a forward gets the name of a service that the channel serves by itself until then. */
+function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): boolean {
+  const own = permittedNames(options);
+  const isTaken = (wanted.forwards ?? []).some(
+    ({ direction, service }) => direction === 'incoming' && own.includes(service),
+  );
+  return isTaken || settingsText(options) !== settingsText(wanted);
+}
+
+/** Everything of a channel for which it has to be begun anew: not its forwards, rules and permissions, nor which keys it has, if any. */
+function settingsText(options: ChannelOptions): string {
+  const hasKeys = (options.keyFiles ?? []).length > 0;
+  const adopted = { forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };
+  return JSON.stringify(Object.entries({ ...options, ...adopted }).sort());
+}
+
+const changedServices = (one: ChannelOptions, other: ChannelOptions): string[] => [
+  ...new Set([...changedPolicies(one.policies, other.policies), ...changedPermissions(one, other)]),
+];
+
+const specText = (spec: ForwardSpec): string => `${spec.direction} ${formatForwardSpec(spec)}`;
+
+function describe(plan: Plan): ChannelChanges {
+  const labels = (channels: readonly ProxyChannel[]): string[] => channels.map(({ label }) => label);
+  const texts = (changes: readonly ForwardChange[]): string[] =>
+    changes.map(({ channel, entry }) => {
+      const { spec } = entry.forward;
+      return `${spec.direction === 'outgoing' ? '-o' : '-i'} ${channel.label}/${formatForwardSpec(spec)}`;
+    });
+  const going = labels(plan.goingChannels);
+  const coming = labels(plan.comingChannels);
+  return {
+    addedChannels: coming.filter((label) => !going.includes(label)),
+    removedChannels: going.filter((label) => !coming.includes(label)),
+    replacedChannels: coming.filter((label) => going.includes(label)),
+    addedForwards: texts(plan.addedForwards),
+    removedForwards: texts(plan.removedForwards),
+    changedPolicies: plan.adoptions.flatMap(({ channel, services }) =>
+      services.map((service) => `${channel.label}/${service}`),
+    ),
+  };
+}
+
+// The rules of the services of a channel, and which of them are other ones when its options are.
+
+/** The rule of one service, as it is said for many channels at once. */
+export interface ChannelPolicy extends ServicePolicy {
+  /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
+  readonly channels?: readonly string[];
+}
+
+/** Rules by the names of their services. */
+export type ChannelPolicies = Readonly<Record<string, ChannelPolicy>>;
+
+/** The rule on the channel `label` of the group `group`. */
+export function resolvePolicy(
+  { channels, ...policy }: ChannelPolicy,
+  label: string,
+  group: string | null,
+): ServicePolicy {
+  if (channels === undefined || channels.some((name) => name === label || name === group)) return policy;
+  return { ...policy, isAllowed: false };
+}
+
+/** The names of the services whose rule is another one. */
+export function changedPolicies(one: ChannelPolicies = {}, other: ChannelPolicies = {}): string[] {
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]);
+  return [...names].filter((name) => textOf(one[name]) !== textOf(other[name]));
+}
+
+const textOf = (policy: ChannelPolicy = {}): string => JSON.stringify(Object.entries(policy).sort());

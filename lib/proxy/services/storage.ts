@@ -1,0 +1,157 @@
+/** The storage broker as a part of a proxy: when it runs, and how it meets the peer (docs/storage.md). */
+
+import type { ChannelAddress } from '../../channel/address/address.js';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import type { InputFilters } from '../../forward/input-filter.js';
+import type { ServiceRegistry } from '../../forward/services.js';
+import type { SessionSource } from '../../forward/session-source.js';
+import { MuxStream } from '../../session/mux-stream.js';
+import {
+  listenForWrappers,
+  StorageBroker,
+  type StorageCallRecord,
+  type StorageEmulatorChange,
+} from '../../storage/broker.js';
+import { RequestLabeller } from '../../storage/request-labeller.js';
+import { storageSocketPaths } from '../../storage/socket-paths.js';
+import { ByteBudget } from '../../util/byte-queue.js';
+import type { Clock } from '../../util/clock.js';
+import { escapeText } from '../../util/escape.js';
+import type { Log } from '../../util/log-event.js';
+import { DEFAULT_LABEL } from '../channel-options.js';
+
+/** The name of the service, on both sides. */
+export const STORAGE_SERVICE = 'storage';
+
+/** When and where the broker runs. */
+export interface StorageOptions {
+  /** False: never (`--no-storage`). Default true. */
+  readonly isAllowed?: boolean;
+  /** The broker's socket: makes it run on any kind of channel; one that cannot be had is an error then. */
+  readonly socketPath?: string | null;
+  /** Calls at once to an emulator that listens at the peer. Default 1. */
+  readonly parallel?: number;
+  /** `$XDG_RUNTIME_DIR`, for the default path. */
+  readonly runtimeDirectory?: string | null;
+}
+
+/** Where a socket cannot be listened on again, it is tried once more after so long. */
+const RESUME_MS = 1000;
+
+interface StorageServiceOptions {
+  readonly storage: StorageOptions;
+  readonly source: SessionSource;
+  readonly registry: ServiceRegistry;
+  readonly name: string | null;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class StorageService {
+  readonly #options: StorageServiceOptions;
+  readonly #broker: StorageBroker;
+
+  /** Offers the service `storage` to the peer. */
+  constructor(options: StorageServiceOptions) {
+    const { source, registry, storage, name, clock } = options;
+    this.#options = options;
+    this.#broker = new StorageBroker({
+      clock,
+      ...(name === null ? {} : { vm: name }),
+      ...(storage.parallel === undefined ? {} : { parallel: storage.parallel }),
+      peer: {
+        isOffered: () => source.session?.peerServices.has(STORAGE_SERVICE) ?? false,
+        open: () => {
+          if (source.session === null) throw new VproxyError('no-session', 'there is no session with the peer');
+          return MuxStream.open(source.session, STORAGE_SERVICE);
+        },
+      },
+    });
+    this.#broker.on('call', (call) => this.#logCall(call));
+    this.#broker.on('emulator', (change) => this.#logEmulator(change));
+    registry.add(STORAGE_SERVICE, (stream, session) => this.#broker.attach(MuxStream.accept(session, stream)));
+  }
+
+  /** Listens for wrappers. An explicit path that cannot be had rejects; a default is only warned of. */
+  async start(): Promise<void> {
+    const { storage, log } = this.#options;
+    const runtimeDir = storage.runtimeDirectory ?? undefined;
+    const outcome = await listenForWrappers(
+      this.#broker,
+      storage.socketPath ?? undefined,
+      storageSocketPaths({ runtimeDir }),
+    );
+    if ('path' in outcome) {
+      const message = `listening on ${escapeText(outcome.path)} for storage calls`;
+      log({ level: 'info', event: 'listening', message, fields: { service: STORAGE_SERVICE, endpoint: outcome.path } });
+    } else {
+      const message = `no storage calls are served: ${outcome.warning.message}`;
+      log({ level: 'warn', event: 'storage-off', message, fields: { code: outcome.warning.code } });
+    }
+  }
+
+  /** Takes no new calls, until `resume`. Those that are under way go on. */
+  pause(): void {
+    this.#broker.pause();
+  }
+
+  /** Resolved with null, or with why the socket cannot be listened on again; then it tries on. Never rejects. */
+  async resume(): Promise<VproxyError | null> {
+    try {
+      await this.#broker.resume();
+      return null;
+    } catch (error) {
+      this.#options.clock.schedule(RESUME_MS, () => void this.resume());
+      return toVproxyError(error);
+    }
+  }
+
+  /** The session or the peer's services changed. */
+  wake(): void {
+    this.#broker.wake();
+  }
+
+  stop(): Promise<void> {
+    return this.#broker.close();
+  }
+
+  #logCall({ argv, durationMs, emulator, status, replyBytes, error }: StorageCallRecord): void {
+    const command = escapeText(argv.join(' '), 200);
+    const outcome =
+      error === undefined ? `status ${status ?? 'unknown'}` : `${escapeText(error.message)} (${error.code})`;
+    const message = `storage call ${command}: ${outcome}, ${Math.round(durationMs)} ms`;
+    const fields = {
+      command,
+      argv,
+      status: status ?? null,
+      replyBytes: replyBytes ?? null,
+      emulator: emulator ?? null,
+      durationMs: Math.round(durationMs),
+      code: error?.code ?? null,
+    };
+    this.#options.log({ level: error === undefined ? 'info' : 'warn', event: 'storage-call', message, fields });
+  }
+
+  #logEmulator({ name, state, reason }: StorageEmulatorChange): void {
+    const why = reason === undefined ? '' : `: ${escapeText(reason.message)} (${reason.code})`;
+    const fields = { emulator: name, state, code: reason?.code ?? null };
+    this.#options.log({
+      level: 'debug',
+      event: 'storage-emulator',
+      message: `storage emulator ${name} ${state}${why}`,
+      fields,
+    });
+  }
+}
+
+// On which channels storage requests get the label of the machine that they come from (docs/storage.md).
+
+/** What may be held of the requests of one machine. */
+const MAX_HELD_BYTES = 64 * 2 ** 20;
+
+/** The filters of a channel: for storage requests, where it has a label and leads to a machine rather than to its host. */
+export function requestFilters(label: string, { traits }: ChannelAddress): InputFilters {
+  if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
+  const budget = new ByteBudget(MAX_HELD_BYTES);
+  return (service) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget) : null);
+}

@@ -1,0 +1,323 @@
+/** The credit that this side gives on one stream: it protects this side's memory (R-FLOW-3, R-FLOW-4). */
+import { VproxyError } from '../errors.js';
+import type { Clock } from '../util/clock.js';
+import type { Creditor } from './scheduler.js';
+
+/** The largest window of a stream, in bytes. */
+const MAX_WINDOW_BYTES = 32 * 2 ** 20;
+
+/** A window grows when half of it left the receiver within so many round trips. */
+const GROWTH_ROUND_TRIPS = 4;
+
+/** The time, and how long a round trip takes. */
+export interface Pace {
+  readonly nowMs: number;
+  readonly roundTripMs: number;
+}
+
+/** What came, what left again, and how much the peer may send. All totals count from the start of the stream. */
+export class ReceiveWindow {
+  readonly #budget: Budget;
+  readonly #firstBytes: number;
+  #windowBytes: number;
+  #grantedBytes: number;
+  #receivedBytes = 0;
+  #releasedBytes = 0;
+  #raisedAtMs: number;
+
+  constructor(firstBytes: number, budget: Budget, nowMs: number) {
+    this.#firstBytes = firstBytes;
+    this.#windowBytes = firstBytes;
+    this.#grantedBytes = firstBytes;
+    this.#budget = budget;
+    this.#raisedAtMs = nowMs;
+  }
+
+  /** How many bytes the peer may have sent in total. */
+  get grantedBytes(): number {
+    return this.#grantedBytes;
+  }
+
+  get windowBytes(): number {
+    return this.#windowBytes;
+  }
+
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  /** What came and has not left. */
+  get heldBytes(): number {
+    return this.#receivedBytes - this.#releasedBytes;
+  }
+
+  /** Counts what came. Throws `flow-control` beyond the credit. */
+  receive(bytes: number, streamId: number): void {
+    this.#receivedBytes += bytes;
+    if (this.#receivedBytes > this.#grantedBytes) {
+      const sent = this.#receivedBytes;
+      throw new VproxyError(
+        'flow-control',
+        `${sent} bytes on stream ${streamId} exceed its credit of ${this.#grantedBytes}`,
+      );
+    }
+  }
+
+  /**
+   * Counts what left the receiver. True when the credit was raised and the peer should hear of it: as soon as half of
+   * the window has left. `pace`, which is asked only then, decides whether a window that may grow does.
+   */
+  release(bytes: number, pace: Pace, mayGrow: boolean): boolean {
+    this.#releasedBytes += bytes;
+    if (this.#releasedBytes + this.#windowBytes - this.#grantedBytes < this.#windowBytes / 2) return false;
+    const { nowMs, roundTripMs } = pace;
+    if (mayGrow && nowMs - this.#raisedAtMs <= GROWTH_ROUND_TRIPS * roundTripMs) this.#grow();
+    this.#raisedAtMs = nowMs;
+    this.#grantedBytes = this.#releasedBytes + this.#windowBytes;
+    return true;
+  }
+
+  /** Gives back what the window took of the budget. Nothing may be received afterwards. */
+  close(): void {
+    this.#budget.release(this.#windowBytes - this.#firstBytes);
+    this.#windowBytes = this.#firstBytes;
+    this.#releasedBytes = this.#receivedBytes;
+  }
+
+  #grow(): void {
+    const more = Math.min(this.#windowBytes, MAX_WINDOW_BYTES - this.#windowBytes);
+    if (more > 0 && this.#budget.reserve(more)) this.#windowBytes += more;
+  }
+}
+
+// The credit of a whole session, on the receiving side: what is granted, and when its window grows (R-FLOW-5).
+
+/** Joins the in-flight window with the measurements of the round trip that decide about its size. */
+export class SessionCredit implements Creditor {
+  readonly id = 0;
+  isCreditDue = false;
+  readonly #clock: Clock;
+  readonly #window: InFlightWindow;
+  readonly #roundTrip = new RoundTrip();
+  readonly #sendPing: (payload: Buffer) => void;
+  /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
+  #wasHeldBack = false;
+
+  constructor(options: {
+    readonly clock: Clock;
+    /** The first credit that this side announced, in bytes. */
+    readonly firstBytes: number;
+    readonly sendPing: (payload: Buffer) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#window = new InFlightWindow(options.firstBytes, options.clock.now());
+    this.#sendPing = options.sendPing;
+  }
+
+  get grantedBytes(): number {
+    return this.#window.grantedBytes;
+  }
+
+  /** DATA received in this session, in bytes. */
+  get receivedBytes(): number {
+    return this.#window.receivedBytes;
+  }
+
+  /** The newest measurement of the round trip, in milliseconds; null before the first. */
+  get measuredMs(): number | null {
+    return this.#roundTrip.measuredMs;
+  }
+
+  /** The newest round-trip time, in milliseconds; before the first measurement what is assumed. */
+  get roundTripMs(): number {
+    return this.#roundTrip.latestMs;
+  }
+
+  /** Whether a PING waits for its PONG. */
+  get isMeasuring(): boolean {
+    return this.#roundTrip.isMeasuring;
+  }
+
+  /** Measures the round trip. */
+  ping(): void {
+    this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
+  }
+
+  /** Counts DATA that came. True when the credit was raised. Throws `flow-control`. */
+  receive(bytes: number): boolean {
+    const isRaised = this.#window.receive(bytes);
+    if (this.#window.isRoundOver && !this.#roundTrip.isMeasuring) {
+      // Under load a round trip takes longer than at rest, and the windows of the streams have to span it.
+      const tookMs = this.#window.endRound(this.#clock.now());
+      this.#wasHeldBack = tookMs <= 2 * this.#roundTrip.smallestMs;
+      this.ping();
+    }
+    return isRaised;
+  }
+
+  /** True where the PONG answered the PING that was on the way. */
+  takePong(payload: Buffer): boolean {
+    if (!this.#roundTrip.finish(payload, this.#clock.now())) return false;
+    if (this.#wasHeldBack) this.#growUnlessQueued();
+    return true;
+  }
+
+  #growUnlessQueued(): void {
+    this.#wasHeldBack = false;
+    // A round trip that has become longer shows a queue: more in flight would only make it longer.
+    if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
+  }
+}
+
+// The credit that this side gives for all DATA of a session: it bounds what lies between the two processes (R-FLOW-5).
+
+/** The largest in-flight credit, in bytes. */
+const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
+
+/** Raised as DATA arrives, whatever becomes of it, so it never depends on a stream. */
+class InFlightWindow {
+  #windowBytes: number;
+  #grantedBytes: number;
+  #receivedBytes = 0;
+  #roundFromBytes = 0;
+  #roundFromMs: number;
+
+  constructor(firstBytes: number, nowMs: number) {
+    this.#windowBytes = firstBytes;
+    this.#grantedBytes = firstBytes;
+    this.#roundFromMs = nowMs;
+  }
+
+  /** How many bytes of DATA the peer may have sent in this session. */
+  get grantedBytes(): number {
+    return this.#grantedBytes;
+  }
+
+  /** DATA received in this session, in bytes. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  get windowBytes(): number {
+    return this.#windowBytes;
+  }
+
+  /** Counts DATA that came. True when a quarter of the window is used and the credit was raised. Throws `flow-control`. */
+  receive(bytes: number): boolean {
+    this.#receivedBytes += bytes;
+    if (this.#receivedBytes > this.#grantedBytes) {
+      const sent = this.#receivedBytes;
+      throw new VproxyError(
+        'flow-control',
+        `${sent} bytes of DATA exceed the session's credit of ${this.#grantedBytes}`,
+      );
+    }
+    if (this.#grantedBytes - this.#receivedBytes > this.#windowBytes * 0.75) return false;
+    this.#grantedBytes = this.#receivedBytes + this.#windowBytes;
+    return true;
+  }
+
+  /** Whether a window's worth of DATA has come since the last round ended. */
+  get isRoundOver(): boolean {
+    return this.#receivedBytes - this.#roundFromBytes >= this.#windowBytes;
+  }
+
+  /** Begins the next round; how long the last one took, in milliseconds. */
+  endRound(nowMs: number): number {
+    const tookMs = nowMs - this.#roundFromMs;
+    this.#roundFromBytes = this.#receivedBytes;
+    this.#roundFromMs = nowMs;
+    return tookMs;
+  }
+
+  /** Doubles the window. */
+  grow(): void {
+    this.#windowBytes = Math.min(2 * this.#windowBytes, MAX_IN_FLIGHT_BYTES);
+  }
+}
+
+// The round-trip time of a channel, measured by PING and PONG (R-LIVE-1).
+
+/** What is assumed before the first measurement, in milliseconds. */
+const ASSUMED_MS = 10;
+
+/** A clock's ticks and the event loop's turns make shorter times meaningless. */
+const FLOOR_MS = 0.5;
+
+/** At most one PING is on the way; its answer is a measurement. */
+class RoundTrip {
+  #nonce = 0;
+  #sentAtMs: number | null = null;
+  #latestMs = ASSUMED_MS;
+  #smallestMs = Number.POSITIVE_INFINITY;
+
+  /** Whether a PING waits for its PONG. */
+  get isMeasuring(): boolean {
+    return this.#sentAtMs !== null;
+  }
+
+  /** The newest measurement, in milliseconds; null before the first. */
+  get measuredMs(): number | null {
+    return Number.isFinite(this.#smallestMs) ? this.#latestMs : null;
+  }
+
+  /** The newest measurement; what is assumed before the first. */
+  get latestMs(): number {
+    return this.#latestMs;
+  }
+
+  /** The smallest one: the channel without queues. */
+  get smallestMs(): number {
+    return Math.min(this.#smallestMs, Math.max(this.#latestMs, FLOOR_MS));
+  }
+
+  /** Notes that a PING is sent now; its 8 bytes. */
+  begin(nowMs: number): Buffer {
+    this.#nonce += 1;
+    this.#sentAtMs = nowMs;
+    const payload = Buffer.alloc(8);
+    payload.writeDoubleBE(this.#nonce);
+    return payload;
+  }
+
+  /** Takes a PONG. False for one that answers nothing that is on the way. */
+  finish(payload: Buffer, nowMs: number): boolean {
+    if (this.#sentAtMs === null || payload.readDoubleBE(0) !== this.#nonce) return false;
+    this.#latestMs = Math.max(nowMs - this.#sentAtMs, FLOOR_MS);
+    this.#smallestMs = Math.min(this.#smallestMs, this.#latestMs);
+    this.#sentAtMs = null;
+    return true;
+  }
+}
+
+// A bound on memory that many share (R-FLOW-4).
+
+/** Counts what was reserved against a limit, and against the budget that this one is a part of. */
+export class Budget {
+  readonly limitBytes: number;
+  readonly #parent: Budget | null;
+  #usedBytes = 0;
+
+  constructor(limitBytes: number, parent: Budget | null = null) {
+    this.limitBytes = limitBytes;
+    this.#parent = parent;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Takes so many bytes; false, and nothing is taken, where they do not fit. */
+  reserve(bytes: number): boolean {
+    if (this.#usedBytes + bytes > this.limitBytes) return false;
+    if (this.#parent !== null && !this.#parent.reserve(bytes)) return false;
+    this.#usedBytes += bytes;
+    return true;
+  }
+
+  /** Gives reserved bytes back. */
+  release(bytes: number): void {
+    this.#usedBytes -= bytes;
+    this.#parent?.release(bytes);
+  }
+}

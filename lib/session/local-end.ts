@@ -1,0 +1,219 @@
+/** The local end of a stream, as the stream calls it: a forward's splice, or a MuxStream. */
+import type { VproxyError } from '../errors.js';
+import { ByteQueue, dropView } from '../util/byte-queue.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import type { RateLimit } from './rate.js';
+import type { SessionStream } from './stream.js';
+
+/** Whoever owns the local end of a stream. None of these methods may throw. */
+export interface StreamSink {
+  /** The peer accepted the stream. Called on the opener's side only. */
+  handleAccept(): void;
+
+  /**
+   * Bytes came from the peer. They are lent for the time of the call, unless true is returned. What left this side has
+   * to be reported with `SessionStream.release`, now or later.
+   */
+  handleData(bytes: Buffer): boolean;
+
+  /** The peer sends no more. */
+  handleFin(): void;
+
+  /** The peer reads no more: nothing further can be sent, and the stream's direction has been closed with FIN. */
+  handleStop(reason: VproxyError): void;
+
+  /** What waited has been sent; with it the FIN that was asked for. `isFree`: the buffer is the sink's again. */
+  handleSent(isFree: boolean): void;
+
+  /** The stream is over, called exactly once: null when both directions ended in order, else why it was torn down. */
+  handleEnd(reason: VproxyError | null): void;
+}
+
+// Whom a stream waits for, for people who ask why nothing moves.
+
+/** Every answer. */
+export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as const;
+
+/**
+ * `answer`: the stream is not accepted yet. `channel`: bytes wait for their turn in the channel. `peer`: bytes wait
+ * because the program at the other end does not read. `session`: they wait for credit of the session. `local`: bytes
+ * that came wait for the program on this side to read.
+ */
+export type StreamWait = (typeof STREAM_WAITS)[number];
+
+/** Null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
+export function streamWait(stream: SessionStream, sessionCreditBytes: number): StreamWait | null {
+  if (!stream.isAnswered) return 'answer';
+  if (stream.isWaiting) {
+    if (stream.sendCreditBytes <= 0) return 'peer';
+    return sessionCreditBytes <= 0 ? 'session' : 'channel';
+  }
+  return stream.heldBytes > 0 ? 'local' : null;
+}
+
+// Between a stream and its local end: what comes faster than a limit lets pass waits here, in order, and then goes on.
+
+/**
+ * Hands bytes to a sink no faster than the limit allows, and what ends them behind the last one: FIN, and the end of a
+ * stream that ended in order. What tears a stream down drops them. Credit of the stream bounds what waits: none goes back
+ * for bytes that the sink has not been given.
+ */
+export class PacedSink implements StreamSink {
+  readonly #sink: StreamSink;
+  readonly #limit: RateLimit;
+  readonly #queue = new ByteQueue();
+  #hasFin = false;
+  #hasEnd = false;
+
+  constructor(sink: StreamSink, limit: RateLimit) {
+    this.#sink = sink;
+    this.#limit = limit;
+  }
+
+  /** The number of bytes that wait. */
+  get waitingBytes(): number {
+    return this.#queue.byteCount;
+  }
+
+  handleData(bytes: Buffer): boolean {
+    const passing = this.waitingBytes > 0 ? 0 : Math.min(bytes.length, this.#limit.availableBytes);
+    let isKept = false;
+    // What waits first: the sink may tear the stream down in the call.
+    if (passing < bytes.length) {
+      isKept = this.#queue.push(bytes.subarray(passing));
+      this.#limit.whenAvailable(this.#takeTurn);
+    }
+    if (passing === 0) return isKept;
+    this.#limit.take(passing);
+    return this.#sink.handleData(bytes.subarray(0, passing)) || isKept;
+  }
+
+  handleFin(): void {
+    if (this.waitingBytes > 0) this.#hasFin = true;
+    else this.#sink.handleFin();
+  }
+
+  handleEnd(reason: VproxyError | null): void {
+    if (reason === null && this.waitingBytes > 0) {
+      this.#hasEnd = true;
+      return;
+    }
+    this.#clear();
+    this.#sink.handleEnd(reason);
+  }
+
+  handleAccept(): void {
+    this.#sink.handleAccept();
+  }
+
+  handleStop(reason: VproxyError): void {
+    this.#sink.handleStop(reason);
+  }
+
+  handleSent(isFree: boolean): void {
+    this.#sink.handleSent(isFree);
+  }
+
+  /** The sink wants no more of it: drops what waits, which is how many bytes. An end that waited comes at once. */
+  drop(reason: VproxyError | null): number {
+    const { waitingBytes } = this;
+    const hasEnd = this.#hasEnd;
+    this.#clear();
+    if (hasEnd) this.#sink.handleEnd(reason);
+    return waitingBytes;
+  }
+
+  #clear(): void {
+    this.#queue.clear();
+    this.#limit.forget(this.#takeTurn);
+    this.#hasFin = false;
+    this.#hasEnd = false;
+  }
+
+  readonly #takeTurn = (): void => {
+    for (let turnBytes = this.#limit.turnBytes; turnBytes > 0; ) {
+      const block = this.#queue.shift(turnBytes);
+      if (block === null) break;
+      const { bytes, isView } = block;
+      turnBytes -= bytes.length;
+      this.#limit.take(bytes.length);
+      this.#sink.handleData(bytes);
+      if (isView) dropView();
+    }
+    if (this.waitingBytes > 0) this.#limit.whenAvailable(this.#takeTurn);
+    else this.#finish();
+  };
+
+  /** The last byte has passed. */
+  #finish(): void {
+    if (this.#hasFin) {
+      this.#hasFin = false;
+      this.#sink.handleFin();
+    }
+    if (!this.#hasEnd) return;
+    this.#hasEnd = false;
+    this.#sink.handleEnd(null);
+  }
+}
+
+// What a local end still writes when the peer reads no more (R-STREAM-9): dropped, within bounds of work and of time.
+
+/**
+ * This much is dropped, and besides as much as the peer sends from then on: a program may end what it is writing before it
+ * reads its answer, or answer each piece of what it gets. A peer that sends nothing makes this side read no more than that.
+ */
+const DROPPED_BYTES = 262_144;
+
+/** Beyond that nothing is taken; when the peer has not sent enough by then, the local end fails. */
+const GIVE_UP_MS = 10_000;
+const LOOK_MS = 1000;
+
+interface UnreadOutputOptions {
+  readonly clock: Clock;
+  /** DATA that the peer has sent on the stream so far, in bytes. */
+  readonly receivedBytes: () => number;
+  /** More may be taken, after `drop` said no. */
+  readonly goOn: () => void;
+  /** The local end goes on writing: it is to fail. Comes instead of `goOn`. */
+  readonly giveUp: () => void;
+}
+
+/** Counts what is dropped for one stream, from the peer's STOP on. */
+export class UnreadOutput {
+  readonly #options: UnreadOutputOptions;
+  /** What may still be dropped, without what the peer has sent on the stream since it began, in bytes. */
+  #leftBytes: number;
+  #cancelLook: CancelTimer | null = null;
+
+  constructor(options: UnreadOutputOptions) {
+    this.#options = options;
+    this.#leftBytes = DROPPED_BYTES - options.receivedBytes();
+  }
+
+  /** Counts bytes that were dropped. False: no more may be taken, until `goOn`. */
+  drop(bytes: number): boolean {
+    this.#leftBytes -= bytes;
+    if (this.#hasRoom) return true;
+    this.#look(LOOK_MS);
+    return false;
+  }
+
+  /** The local end is gone: neither `goOn` nor `giveUp` follows. */
+  stop(): void {
+    this.#cancelLook?.();
+  }
+
+  get #hasRoom(): boolean {
+    return this.#leftBytes + this.#options.receivedBytes() > 0;
+  }
+
+  #look(waitedMs: number): void {
+    const { clock, goOn, giveUp } = this.#options;
+    this.#cancelLook?.();
+    this.#cancelLook = clock.schedule(LOOK_MS, () => {
+      if (this.#hasRoom) goOn();
+      else if (waitedMs >= GIVE_UP_MS) giveUp();
+      else this.#look(waitedMs + LOOK_MS);
+    });
+  }
+}

@@ -1,0 +1,44 @@
+/** One thing that is wrong with a configuration, and where. */
+
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+
+/** Where in a configuration: keys from the outside in, numbers being places in a list. */
+export type KeyPath = readonly (string | number)[];
+
+export interface Problem {
+  /** A place in the text, counted from 1, or a key; empty: the file as a whole. */
+  readonly where: { readonly line: number; readonly column: number } | KeyPath;
+  /** In one line; what the file says is escaped. */
+  readonly message: string;
+}
+
+/** `FILE:LINE:COLUMN: …`, `FILE: channels.vm1.outgoing[0]: …`, or `FILE: …`. */
+export function formatProblem(file: string, { where, message }: Problem): string {
+  const name = escapeText(file, 1024);
+  if ('line' in where) return `${name}:${where.line}:${where.column}: ${message}`;
+  return where.length === 0 ? `${name}: ${message}` : `${name}: ${formatKeyPath(where)}: ${message}`;
+}
+
+/** `channels."vm.1".outgoing[0]`, as TOML would write it. */
+export function formatKeyPath(path: KeyPath): string {
+  const parts = path.map((key) => {
+    if (typeof key === 'number') return `[${key}]`;
+    return `.${/^[A-Za-z0-9_-]+$/.test(key) ? key : `"${escapeText(key, 80)}"`}`;
+  });
+  return parts.join('').replace(/^\./, '');
+}
+
+// What is wrong with a configuration file, all of it.
+
+/** The error `bad-file` with everything that is wrong, a line each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
+export class BadFileError extends VproxyError {
+  /** At least one. What the file says is escaped. */
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[], options?: ErrorOptions) {
+    const [first = 'it cannot be read', ...others] = problems;
+    super('bad-file', others.length === 0 ? first : `${first} (and ${others.length} more)`, options);
+    this.problems = problems;
+  }
+}

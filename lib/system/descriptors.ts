@@ -1,0 +1,45 @@
+/** The last file descriptors of the process, which connections do not get: the channel, a log file or a child may need them. */
+
+import { readFileSync } from 'node:fs';
+import type net from 'node:net';
+
+/** So many are kept back; of a small limit, an eighth. */
+const MAX_SPARE = 16;
+
+/** What `ulimit -n` was when it was looked at last; null before, and where the system does not tell it. */
+let limit: number | null = null;
+
+/**
+ * Null, or, as a line for people, why `socket`, which has just been connected or accepted, must be closed: its descriptor
+ * is one of the last. The event loop would close what comes when there is none left, without a word to anybody.
+ *
+ * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
+ */
+export function descriptorShortage(socket: net.Socket & { readonly _handle?: unknown }): string | null {
+  const fd = numberOf(socket._handle);
+  if (fd === null) return null;
+  limit ??= readLimit();
+  if (isOrdinary(fd)) return null;
+  // Somebody may have raised it meanwhile (prlimit).
+  limit = readLimit() ?? limit;
+  return isOrdinary(fd) ? null : `EMFILE: too many open files, of ${limit ?? 0} that this process may have`;
+}
+
+function isOrdinary(fd: number): boolean {
+  return limit === null || fd < limit - Math.min(MAX_SPARE, limit >> 3);
+}
+
+/** The descriptor of a handle of Node; null where Node is not made as expected. */
+function numberOf(handle: unknown): number | null {
+  if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return null;
+  return typeof handle.fd === 'number' ? handle.fd : null;
+}
+
+function readLimit(): number | null {
+  try {
+    const [, digits] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return digits === undefined ? null : Number(digits);
+  } catch {
+    return null;
+  }
+}

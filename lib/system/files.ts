@@ -1,0 +1,64 @@
+/** A file that is held by itself, and not by its name: in a folder of another user, another file may get the name at any time. */
+import { chmodSync, chownSync, closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { VproxyError } from '../errors.js';
+import { describeError, escapeText } from '../util/escape.js';
+
+/** Linux' `O_PATH`, for which Node has no name: a descriptor for any kind of file, which opens nothing. */
+const O_PATH = 0o10000000;
+
+/** Whatever is changed is the file that was at the path when it was pinned. */
+export interface PinnedFile {
+  readonly stats: Stats;
+  /** Throws an error of the system, also where there is no /proc, or Node's permission model does not allow it. */
+  chmod(mode: number): void;
+  /** -1 leaves one as it is. Throws as `chmod` does. */
+  chown(uid: number, gid: number): void;
+}
+
+/** What `work` gives for the file at a path; a symbolic link is that file itself. Throws an error of the system. */
+export function withPinnedFile<T>(path: string, work: (file: PinnedFile) => T): T {
+  const fd = openSync(path, O_PATH | constants.O_NOFOLLOW);
+  // The calls on descriptors take none of this kind; its link leads to the file, whatever the names of it are by now.
+  const link = `/proc/self/fd/${fd}`;
+  try {
+    return work({
+      stats: fstatSync(fd),
+      chmod: (mode) => chmodSync(link, mode),
+      chown: (uid, gid) => chownSync(link, uid, gid),
+    });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+// Files that hold a secret: read only where nobody else can read them.
+
+/** The text of a small file that its owner alone can read; where that is root, also a group that this process is in. Throws `bad-file`, which names the file and shows nothing of it. */
+export function readSecretFile(path: string, maxBytes = 4096): string {
+  const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(path)}: ${why}`, { cause });
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    throw bad(describeError(error), error);
+  }
+  try {
+    const { mode, uid } = fstatSync(fd);
+    const self = process.getuid?.();
+    if ((mode & 0o170_000) !== 0o100_000) throw bad('it is no file');
+    if (uid !== 0 && uid !== self) throw bad(`it belongs to another user (${uid})`);
+    // So systemd hands credentials to the user of a service: they are root's, and an ACL shows as a group that may read.
+    const isRoots = uid === 0 && self !== 0;
+    if ((mode & (isRoots ? 0o037 : 0o077)) !== 0) {
+      throw bad(`others can read or change it (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); chmod 600 it`);
+    }
+    const bytes = Buffer.alloc(maxBytes + 1);
+    const count = readSync(fd, bytes);
+    const text = bytes.toString('latin1', 0, count);
+    bytes.fill(0);
+    if (count > maxBytes) throw bad(`it has more than ${maxBytes} bytes`);
+    return text;
+  } finally {
+    closeSync(fd);
+  }
+}

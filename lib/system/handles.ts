@@ -1,0 +1,116 @@
+/**
+ * A socket over the descriptor of a character device. `net.Socket({ fd })` refuses those, but the handle below it, which
+ * Node uses for unix sockets, serves every descriptor that epoll takes. This is the only place that knows about that.
+ */
+import net from 'node:net';
+import type { OnRead } from './sockets.js';
+
+/** Node's handle for a descriptor that epoll takes. */
+export interface PipeHandle {
+  /** Zero, or a negative number of the system. */
+  open(fd: number): number;
+}
+
+/**
+ * A handle for `fd`, which must be non-blocking and not a regular file (epoll aborts the process on those). It owns `fd`
+ * from now on. Null where this version of Node has no such handle; `fd` is then the caller's as before.
+ */
+export function openPipeHandle(fd: number): PipeHandle | null {
+  const Pipe = constructorOfServer() ?? constructorOfBinding();
+  if (Pipe === null) return null;
+  const handle = new Pipe(SOCKET_TYPE);
+  return handle.open(fd) === 0 ? handle : null;
+}
+
+/** A socket over a handle, read by `onread`; it reads at once. */
+export function pipeSocket(handle: PipeHandle, onread: OnRead): net.Socket {
+  const options: net.SocketConstructorOpts & { handle: PipeHandle; onread: OnRead } = {
+    handle,
+    onread,
+    readable: true,
+    writable: true,
+    allowHalfOpen: true,
+  };
+  return new net.Socket(options);
+}
+
+type PipeConstructor = new (type: number) => PipeHandle;
+
+/** What `constants.SOCKET` of Node's `pipe_wrap` is: neither a server nor a channel for descriptors. */
+const SOCKET_TYPE = 0;
+
+/** The handle of a server on an abstract unix socket is one; this needs no deprecated function. */
+function constructorOfServer(): PipeConstructor | null {
+  const server: net.Server & { _handle?: unknown } = net.createServer();
+  server.on('error', () => undefined);
+  server.listen({ path: `\0vproxy-${process.pid}-${Math.random()}` });
+  const handle = server._handle;
+  server.close();
+  return typeof handle === 'object' && handle !== null ? asPipeConstructor(handle.constructor) : null;
+}
+
+function constructorOfBinding(): PipeConstructor | null {
+  const { binding } = process as { binding?: (name: string) => { readonly Pipe?: unknown } };
+  try {
+    return asPipeConstructor(binding?.('pipe_wrap').Pipe);
+  } catch {
+    return null;
+  }
+}
+
+function asPipeConstructor(value: unknown): PipeConstructor | null {
+  if (typeof value !== 'function') return null;
+  const prototype: unknown = value.prototype;
+  const isPipe = typeof prototype === 'object' && prototype !== null && 'open' in prototype;
+  return isPipe ? (value as PipeConstructor) : null;
+}
+
+// Accepting connections on a handle of Node, for a family of sockets that `net.Server` does not take.
+
+/** Whom a listening handle calls. */
+interface ListeningHandlers {
+  /** A connection; its handle is the callee's. */
+  readonly onAccepted: (handle: PipeHandle) => void;
+  /** Accepting failed with this (negative) number of the system, and the handle is closed. */
+  readonly onFailed: (status: number) => void;
+}
+
+/** What of a handle is used to listen. */
+interface Internals extends PipeHandle {
+  listen(backlog: number): number;
+  close(): void;
+  onconnection: (status: number, accepted?: PipeHandle) => void;
+}
+
+/** Makes a bound descriptor listen; the event loop waits for connections, nothing is polled. */
+export class ListeningHandle {
+  readonly #handle: Internals;
+  #isClosed = false;
+
+  /** `handle` is owned from now on. */
+  constructor(handle: PipeHandle, handlers: ListeningHandlers) {
+    this.#handle = handle as Internals;
+    this.#handle.onconnection = (status, accepted) => {
+      if (this.#isClosed) return;
+      if (accepted !== undefined) {
+        handlers.onAccepted(accepted);
+      } else {
+        this.close();
+        handlers.onFailed(status);
+      }
+    };
+  }
+
+  /** Zero, or a negative number of the system; the handle is closed then. */
+  listen(backlog: number): number {
+    const status = this.#handle.listen(backlog);
+    if (status < 0) this.close();
+    return status;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#handle.close();
+  }
+}

@@ -1,0 +1,243 @@
+/** Listening on a TCP port or a unix socket file, with the errors that people can act on. */
+
+import { once } from 'node:events';
+import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
+import net from 'node:net';
+import { dirname } from 'node:path';
+import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import { formatHostPort, type HostPort } from '../util/addresses.js';
+import { describeError, escapeText } from '../util/escape.js';
+import { resolveGroup, resolveUser } from './accounts.js';
+import { type PinnedFile, withPinnedFile } from './files.js';
+import { findAddressOwner } from './proc-net.js';
+
+/** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
+export type ListenAddress =
+  | HostPort
+  | {
+      /** The path of a unix socket. */
+      readonly path: string;
+      /** Who may connect to it. Default: who runs this process. */
+      readonly access?: FileAccess;
+    };
+
+/**
+ * Makes `server` listen; resolved when it does. A socket file is the owner's alone (mode 0600) unless `access` says
+ * otherwise, and never more open than that, not for a moment. It goes when the server closes; one that is there already
+ * is replaced only if it is a socket on which nobody answers. Rejects with `address-in-use` (which says who has the
+ * address, if that can be known), `address-denied` or `address-unavailable`.
+ */
+export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
+  const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
+  try {
+    if ('path' in address) await removeStaleFile(address.path);
+    const listening = once(server, 'listening');
+    if ('path' in address) bindPrivately(server, address.path, address.access ?? OWNER_ONLY);
+    else server.listen(address.port, address.host);
+    await listening;
+  } catch (error) {
+    if (error instanceof VproxyError) throw error;
+    const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
+    const owner = code === 'address-in-use' ? await findAddressOwner(address) : null;
+    const what = owner === null ? describeError(error) : `it is taken by ${owner}`;
+    throw new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
+  }
+}
+
+/** Removes a socket file on which nobody answers; leaves every other file and throws. */
+async function removeStaleFile(path: string): Promise<void> {
+  // The bind below reports a folder that is not there as one without permission.
+  if (lookAt(dirname(path)) === undefined) {
+    throw new VproxyError('address-unavailable', `cannot listen on ${escapeText(path)}: the folder does not exist`);
+  }
+  const found = lookAt(path);
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it exists and is not a socket`);
+  }
+  if (await isAnswered(path)) {
+    const owner = (await findAddressOwner({ path })) ?? 'another process';
+    throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it is taken by ${owner}`);
+  }
+  // Somebody else may have replaced it while we asked; nothing can come between these two calls and the bind but
+  // another process, and for that one the bind fails.
+  if (isSameFile(lookAt(path), found)) unlinkSync(path);
+}
+
+/** Whether both are of one file. Its number alone does not say so: that of a file that has gone is soon another one's. */
+export function isSameFile(one: Stats | undefined, other: Stats): boolean {
+  return one?.dev === other.dev && one.ino === other.ino && one.ctimeMs === other.ctimeMs;
+}
+
+function lookAt(path: string): Stats | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+/** Whether a process listens on a socket file; a full queue counts as an answer. Rejects with an error of the system. */
+export async function isAnswered(path: string): Promise<boolean> {
+  const socket = net.connect({ path });
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ECONNREFUSED' || code === 'ENOENT') return false;
+    if (code === 'EAGAIN') return true;
+    throw error;
+  } finally {
+    socket.destroy();
+  }
+}
+
+const OWNER_ONLY: FileAccess = { mode: 0o600, uid: -1, gid: -1 };
+
+/**
+ * Binds under a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Node binds
+ * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
+ * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
+ */
+function bindPrivately(server: net.Server, path: string, access: FileAccess): void {
+  let umask: number | null = null;
+  try {
+    umask = process.umask(0o077);
+  } catch {
+    // A worker thread cannot set it.
+  }
+  try {
+    server.listen({ path });
+  } finally {
+    if (umask !== null) process.umask(umask);
+  }
+  if (!server.listening) return;
+  try {
+    withPinnedFile(path, (file) => giveAccess(file, access));
+  } catch (error) {
+    server.close();
+    throw error;
+  }
+}
+
+/** Gives a socket file that was just made its mode and its owners. */
+function giveAccess(file: PinnedFile, { mode, uid, gid }: FileAccess): void {
+  const { stats } = file;
+  // Whoever owns the folder can have put another file there, to have that one opened to others.
+  if (!stats.isSocket() || stats.nlink !== 1) throw new Error('another file was put in the place of the socket');
+  const hasOwners = uid !== -1 || gid !== -1;
+  try {
+    // A new owner gets no more than the mode gives it, and a group gets nothing before it is the right one.
+    if (hasOwners) file.chmod(mode & 0o700);
+    if (hasOwners) file.chown(uid, gid);
+    file.chmod(mode);
+  } catch (error) {
+    // For its owner alone, the mode that it was made with is as good.
+    const isGood = mode === OWNER_ONLY.mode && !hasOwners && (stats.mode & 0o077) === 0;
+    if (!isGood || !isProcMissing(error)) throw error;
+  }
+}
+
+/** Whether a file could not be changed because there is no /proc, or because of Node's permission model. */
+const isProcMissing = (error: unknown): boolean => ['ENOENT', 'ERR_ACCESS_DENIED'].includes(systemCode(error));
+
+const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
+  EADDRINUSE: 'address-in-use',
+  EACCES: 'address-denied',
+  EPERM: 'address-denied',
+};
+
+// Listening on a socket that somebody else has bound, such as systemd.
+
+/** A listening stream socket that this process was started with. */
+export interface InheritedSocket {
+  /** Its descriptor. */
+  readonly fd: number;
+}
+
+/**
+ * Makes `server` accept the connections of an inherited socket; resolved when it does. The descriptor is the server's from
+ * then on; the socket's file stays when it closes. Rejects with `address-unavailable` for what is no such socket.
+ */
+export async function listenInherited(server: net.Server, { fd }: InheritedSocket): Promise<void> {
+  try {
+    const listening = once(server, 'listening');
+    // What fails before is thrown, and then nobody waits for that.
+    listening.catch(() => undefined);
+    server.listen({ fd });
+    await listening;
+  } catch (error) {
+    const message = `cannot listen on the inherited descriptor ${fd}: ${describeError(error)}`;
+    throw new VproxyError('address-unavailable', message, { cause: error });
+  }
+}
+
+// Who may connect to a socket file that this side makes: `mode=0660,user=NAME,group=NAME`.
+
+/** As it was asked for. */
+export interface SocketAccess {
+  /** Permissions. Default 0600. */
+  readonly mode?: number;
+  /** The owner, by name or number. Default: who runs this process. */
+  readonly user?: string;
+  readonly group?: string;
+}
+
+/** The same in the numbers of the system; -1 leaves an owner as it is. */
+export interface FileAccess {
+  /** Permissions, such as 0o660. */
+  readonly mode: number;
+  /** The owner. */
+  readonly uid: number;
+  /** The group. */
+  readonly gid: number;
+}
+
+/** The keys of the options. */
+export const ACCESS_OPTIONS = ['mode', 'user', 'group'] as const;
+
+/** What the options say; null where none of them is there. Throws `bad-argument`. */
+export function parseSocketAccess(values: ReadonlyMap<string, string>): SocketAccess | null {
+  const [mode, user, group] = ACCESS_OPTIONS.map((key) => values.get(key));
+  if (mode === undefined && user === undefined && group === undefined) return null;
+  if (mode !== undefined && !/^0?[0-7]{3}$/.test(mode)) {
+    throw new VproxyError('bad-argument', `mode=${escapeText(mode, 32)} is not three octal digits, such as 0660`);
+  }
+  return {
+    ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }),
+    ...(user === undefined ? {} : { user }),
+    ...(group === undefined ? {} : { group }),
+  };
+}
+
+/** The options of an access; `parseSocketAccess` reads them back. */
+export function formatSocketAccess({ mode, user, group }: SocketAccess): string[] {
+  return [
+    ...(mode === undefined ? [] : [`mode=${mode.toString(8).padStart(4, '0')}`]),
+    ...(user === undefined ? [] : [`user=${user}`]),
+    ...(group === undefined ? [] : [`group=${group}`]),
+  ];
+}
+
+/** The numbers for the names. Throws `bad-argument` for a user or a group that is not known. */
+export function resolveSocketAccess({ mode, user, group }: SocketAccess = {}): FileAccess {
+  return {
+    mode: mode ?? 0o600,
+    uid: user === undefined ? -1 : resolveUser(user),
+    gid: group === undefined ? -1 : resolveGroup(group),
+  };
+}
+
+// The folder of a unix socket that is to be listened on.
+
+/**
+ * Makes the folder of a socket, and those above it, with mode 0700 where they are missing. True when the folder itself
+ * was. Throws `address-denied` or `address-unavailable`.
+ */
+export function makeSocketFolder(path: string): boolean {
+  try {
+    return mkdirSync(dirname(path), { recursive: true, mode: 0o700 }) !== undefined;
+  } catch (cause) {
+    const isDenied = systemCode(cause) === 'EACCES' || systemCode(cause) === 'EPERM';
+    const code = isDenied ? 'address-denied' : 'address-unavailable';
+    const message = `cannot listen on ${escapeText(path)}: its folder cannot be made: ${describeError(cause)}`;
+    throw new VproxyError(code, message, { cause });
+  }
+}

@@ -1,0 +1,135 @@
+/** The text form of a TCP address: `HOST:PORT`, with an IPv6 address in brackets. */
+import net from 'node:net';
+import { VproxyError } from '../errors.js';
+import { escapeText } from './escape.js';
+
+/** A host, by name or address (IPv6 without brackets), and a port. */
+export interface HostPort {
+  /** A name or an address. */
+  readonly host: string;
+  /** 1 to 65,535; 0 where the system may pick one. */
+  readonly port: number;
+}
+
+/**
+ * The address of a text. `lowestPort` is 0 where the system may pick a port, otherwise 1 (the default). Throws
+ * `bad-argument`.
+ */
+export function parseHostPort(text: string, lowestPort: 0 | 1 = 1): HostPort {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain ?? '';
+  const port = Number(digits);
+  if (!isHost(host, bracketed !== undefined) || !(port >= lowestPort && port <= 65535)) {
+    throw new VproxyError(
+      'bad-argument',
+      `"${escapeText(text)}" is not HOST:PORT with a port from ${lowestPort} to 65535 (an IPv6 address in brackets: [::1]:9000)`,
+    );
+  }
+  return { host, port };
+}
+
+/** Whether a text can be a host: a name or an IPv4 address, or in brackets an IPv6 address. */
+export function isHost(text: string, isBracketed: boolean): boolean {
+  return isBracketed ? net.isIPv6(text) : HOST.test(text);
+}
+
+/** The text of an address; `parseHostPort` reads it back. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Whether only processes of this machine can connect to a listener at `host`: 127.0.0.0/8, ::1, localhost. */
+export function isLoopback(host: string): boolean {
+  if (net.isIP(host) === 0) return host.toLowerCase() === 'localhost';
+  return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
+}
+
+/**
+ * Whether a listener at one address keeps another one from listening at the other: the port is the same, and so is the
+ * host, or one of them stands for all. A name may be any host.
+ */
+export function addressesOverlap(a: HostPort, b: HostPort): boolean {
+  const isAny = ({ host }: HostPort) => host === '0.0.0.0' || net.isIP(host) === 0 || /^[0:]+$/.test(host);
+  return a.port === b.port && (isAny(a) || isAny(b) || canonical(a.host) === canonical(b.host));
+}
+
+/** One text for each address. */
+const canonical = (host: string): string =>
+  net.isIPv6(host) ? new URL(`http://[${host.replace(/%.*/, '')}]`).hostname.slice(1, -1) : host;
+
+const HOST = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/;
+
+const LOOPBACK = new net.BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+// The text form of a path behind a colon: as it is, or with the empty port `:-` behind it.
+
+/** The path of a text; a trailing `:-` is dropped. Throws `bad-argument` where nothing is left or a NUL is in it. */
+export function parsePath(text: string): string {
+  const path = text.endsWith(':-') ? text.slice(0, -2) : text;
+  if (path === '' || path.includes('\0'))
+    throw new VproxyError('bad-argument', 'a path is missing, such as /run/vm1.sock');
+  return path;
+}
+
+/** The text of a path; `parsePath` reads it back. */
+export function formatPath(path: string): string {
+  return path.endsWith(':-') ? `${path}:-` : path;
+}
+
+/** As `parsePath`, for a unix socket, whose path the system limits. Throws `bad-argument`. */
+export function parseSocketPath(text: string): string {
+  const path = parsePath(text);
+  const byteCount = Buffer.byteLength(path);
+  if (byteCount > MAX_SOCKET_PATH_BYTES) {
+    throw new VproxyError(
+      'bad-argument',
+      `the path of a unix socket has ${byteCount} bytes, the system allows ${MAX_SOCKET_PATH_BYTES}`,
+    );
+  }
+  return path;
+}
+
+/** `sun_path` of unix(7) without its NUL. Node would cut a longer path without a word. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+// Parts of a text between commas: an address and its options, where `,,` stands for one comma.
+
+/** The parts between single commas, with each `,,` in them made one comma; the first is the address. */
+export function splitAtCommas(text: string): string[] {
+  const parts = [''];
+  for (const piece of text.split(/(,,?)/)) {
+    if (piece === ',') parts.push('');
+    else parts.push(`${parts.pop() ?? ''}${piece === ',,' ? ',' : piece}`);
+  }
+  return parts;
+}
+
+/** The text of parts; `splitAtCommas` reads it back. */
+export function joinWithCommas(parts: readonly string[]): string {
+  return parts.map((part) => part.replaceAll(',', ',,')).join(',');
+}
+
+/** Options `key=value` in their order. Throws `bad-argument` for one without a value, or given twice. */
+export function parseKeyValues(parts: readonly string[]): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const part of parts) {
+    const [, key, value] = /^([^=]+)=(.+)$/s.exec(part) ?? [];
+    if (key === undefined || value === undefined) {
+      throw new VproxyError('bad-argument', `"${escapeText(part)}" is no option; expected key=value (",," is a comma)`);
+    }
+    if (values.has(key)) throw new VproxyError('bad-argument', `the option ${escapeText(key)} is there twice`);
+    values.set(key, value);
+  }
+  return values;
+}
+
+/** Throws `bad-argument` when there is an option whose key is not in `known`. */
+export function requireKnown(values: ReadonlyMap<string, string>, known: readonly string[]): void {
+  for (const key of values.keys()) {
+    if (known.includes(key)) continue;
+    const rest = known.length === 0 ? 'there are none' : `there are: ${known.join(', ')}`;
+    throw new VproxyError('bad-argument', `there is no option "${escapeText(key)}" here; ${rest}`);
+  }
+}
