@@ -198,7 +198,8 @@ test('it loads neither the parser of the command line, nor HTTP, nor anything of
 test('the client loads HTTP, and nothing of the proxy', (t) => {
   const loaded = staticImports([join(PROJECT_ROOT, 'dist/lib/control/client/client.js')]);
   const strangers = [...loaded].filter(
-    (name) => !/^node:|\/dist\/lib\/(control\/|exec\/|codec\/(json|limits)|system\/sockets|util\/|errors\.js)/.test(name),
+    (name) =>
+      !/^node:|\/dist\/lib\/(control\/|exec\/|codec\/(json|limits)|system\/sockets|util\/|errors\.js)/.test(name),
   );
   t.deepEqual(strangers, []);
 });
