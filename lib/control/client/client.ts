@@ -11,15 +11,8 @@ import type { ControlStatus, PingAnswer } from '../routes/process.js';
 import type { ControlEvent } from '../server/events.js';
 import type { StreamWithRates } from '../server/stream-rates.js';
 import { connectService, type ServiceStream } from './connect-service.js';
-import {
-  answeredError,
-  bodyOf,
-  type ControlRequest,
-  requestError,
-  requestText,
-  requestValue,
-  responseTo,
-} from './control-request.js';
+import { bodyOf, type ControlRequest, requestText, requestValue, responseTo } from './control-request.js';
+import { answeredError, requestError } from './plain-http.js';
 
 /**
  * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of

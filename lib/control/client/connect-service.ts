@@ -4,8 +4,7 @@ import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
 import { isHungUp } from '../../system/sockets.js';
 import type { StreamEnd } from '../server/join-stream.js';
-import { answeredError, requestError } from './control-request.js';
-import { readHead, readRest, sendGet } from './plain-http.js';
+import { answeredError, readHead, readRest, requestError, sendGet } from './plain-http.js';
 
 /** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
 const STREAM_PROTOCOL = 'vproxy-stream';
