@@ -1,7 +1,7 @@
 /** `vproxy ping`: measures the round trip through a peer. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
+import { pause, systemClock } from '../../lib/util/clock.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { type Arguments, CHANNEL_OPTION, type Command } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';
@@ -40,7 +40,7 @@ async function ping(args: Arguments): Promise<number> {
       if (result === null) break;
       statistics.add('roundTripMs' in result ? result.roundTripMs : null);
       show({ channel: label, seq, ...result });
-      if (seq < count) await pause(due - performance.now(), interrupted.signal);
+      if (seq < count) await pause(systemClock, Math.max(0, due - performance.now()), interrupted.signal);
     }
   } finally {
     if (!args.has('json')) print(`\n${statistics.format(label).join('\n')}\n`);
@@ -69,10 +69,6 @@ const printLine = (line: PingLine): void => print(`${formatJson(line)}\n`);
 function printText(line: PingLine): void {
   const what = 'roundTripMs' in line ? `time=${line.roundTripMs.toFixed(3)} ms` : line.message;
   print(`${line.channel}: seq=${line.seq} ${what}\n`);
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(Math.max(0, ms), undefined, { signal }).catch(() => undefined);
 }
 
 /** The label of the only channel. Rejects with `bad-argument` where there are several. */

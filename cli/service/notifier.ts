@@ -4,8 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { VproxyError } from '../../lib/errors.js';
-import { Backoff } from '../../lib/util/backoff.js';
-import { type CancelTimer, type Clock, systemClock } from '../../lib/util/clock.js';
+import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Log } from '../../lib/util/log-event.js';
 
@@ -34,8 +33,7 @@ export class Notifier {
   #waiting: Facts = {};
   #sending: Promise<void> | null = null;
   #hasFailed = false;
-  #isEnding = false;
-  #cutPause: () => void = () => undefined;
+  readonly #ending = new AbortController();
 
   constructor(options: NotifierOptions) {
     this.#options = { program: 'systemd-notify', clock: systemClock, ...options };
@@ -51,13 +49,13 @@ export class Notifier {
 
   /** Sends the last facts; from now on nothing is tried again. Resolved when they have been sent, or cannot be. */
   async end(facts: Facts): Promise<void> {
-    this.#isEnding = true;
-    this.#cutPause();
+    this.#ending.abort();
     this.notify(facts);
     await this.#sending;
   }
 
   async #sendAll(): Promise<void> {
+    const { signal } = this.#ending;
     while (Object.keys(this.#waiting).length > 0) {
       const facts = this.#waiting;
       this.#waiting = {};
@@ -65,9 +63,9 @@ export class Notifier {
       this.#tell(failure);
       if (failure === null) continue;
       // What came meanwhile is sent once all the same.
-      if (this.#isEnding && Object.keys(this.#waiting).length === 0) return;
+      if (signal.aborted && Object.keys(this.#waiting).length === 0) return;
       this.#waiting = { ...facts, ...this.#waiting };
-      if (!this.#isEnding) await this.#pause(this.#backoff.next());
+      await pause(this.#options.clock, this.#backoff.next(), signal);
     }
   }
 
@@ -81,15 +79,6 @@ export class Notifier {
         resolve(error === null ? null : stderr.trim() || describeError(error)),
       );
     });
-  }
-
-  async #pause(ms: number): Promise<void> {
-    let cancel: CancelTimer = () => undefined;
-    await new Promise<void>((resolve) => {
-      cancel = this.#options.clock.schedule(ms, resolve);
-      this.#cutPause = resolve;
-    });
-    cancel();
   }
 
   #tell(failure: string | null): void {

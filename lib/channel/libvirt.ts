@@ -4,8 +4,8 @@ import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
 import { type ProgramResult, runProgram } from '../system/run-tool.js';
 import { formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
-import { type Clock, systemClock } from '../util/clock.js';
-import { deferred, Turns } from '../util/concurrency.js';
+import { type Clock, pause, systemClock } from '../util/clock.js';
+import { Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { parseXml, type XmlElement } from '../util/xml.js';
 import { type DialContext, type DialKind, type KindOption, VM_TRAITS } from './kind.js';
@@ -58,7 +58,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
         return await open().catch(async (error: unknown) => {
           if (toVproxyError(error).code !== 'channel-denied') throw error;
           // When a domain starts, its socket is there for a moment before libvirt gives it away.
-          await pause(DENIED_PAUSE_MS, clock, signal);
+          await pause(clock, DENIED_PAUSE_MS, signal);
           return open();
         });
       } catch (error) {
@@ -70,18 +70,6 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
 }
 
 const DENIED_PAUSE_MS = 1000;
-
-/** Ends early when `signal` is aborted. */
-async function pause(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
-  const over = deferred();
-  const cancel = clock.schedule(ms, () => over.resolve());
-  const giveUp = () => over.resolve();
-  signal.addEventListener('abort', giveUp);
-  if (signal.aborted) giveUp();
-  await over.promise;
-  cancel();
-  signal.removeEventListener('abort', giveUp);
-}
 
 /** The kind `libvirt` with the virsh of this machine. */
 export const libvirt: DialKind<LibvirtAddress> = libvirtKind();

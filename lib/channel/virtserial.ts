@@ -17,7 +17,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { formatPath, parsePath } from '../util/addresses.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
 
@@ -91,11 +91,12 @@ async function waitForHost(
   clock: Clock,
 ): Promise<Buffer | null> {
   try {
-    for (let delayMs = FIRST_WAIT_MS; !context.signal.aborted; delayMs = Math.min(delayMs * 1.5, LONGEST_WAIT_MS)) {
+    const backoff = new Backoff(WAITS);
+    for (let isFirst = true; !context.signal.aborted; isFirst = false) {
       const count = look(fd, room);
       if (count !== 0) return count === null ? null : room.subarray(0, count);
-      if (delayMs === FIRST_WAIT_MS) context.report.waiting('the host');
-      await wait(delayMs, context.signal, clock);
+      if (isFirst) context.report.waiting('the host');
+      await pause(clock, backoff.next(), context.signal);
     }
     throw openingCancelled(description);
   } catch (error) {
@@ -114,21 +115,7 @@ function look(fd: number, room: Buffer): number | null {
   }
 }
 
-/** Resolves after a time, or when `signal` is aborted. */
-function wait(delayMs: number, signal: AbortSignal, clock: Clock): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      cancel();
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const cancel = clock.schedule(delayMs, done);
-    signal.addEventListener('abort', done);
-  });
-}
-
-const FIRST_WAIT_MS = 50;
-const LONGEST_WAIT_MS = 250;
+const WAITS = { firstMs: 50, maxMs: 250, factor: 1.5, jitter: 0 };
 
 // Finding the device of a virtio-serial port, by path or by the name that QEMU gave it.
 

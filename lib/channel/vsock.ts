@@ -7,15 +7,14 @@ import { channelError, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import { ListeningHandle, openPipeHandle, type PipeHandle, pipeSocket } from '../system/handles.js';
 import { loadLibc, type NativeCall } from '../system/libc.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type ChannelListener, type DialKind, type ListenHandlers, type ListenKind, VM_TRAITS } from './kind.js';
 import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
 
 const CONNECT_TIMEOUT_MS = 5000;
-/** How soon, and how seldom at last, a connection that is being made is looked at. */
-const FIRST_LOOK_MS = 1;
-const LONGEST_LOOK_MS = 50;
+/** How often a connection that is being made is looked at. */
+const LOOKS = { firstMs: 1, maxMs: 50, jitter: 0 };
 
 /** The kind `vsock-connect`; what it is given is for tests. */
 export function vsockConnectKind(
@@ -62,10 +61,11 @@ async function connect(
   if (begun < 0 && begun !== -constants.errno.EINPROGRESS) throw systemError('connect', -begun);
   if (begun >= 0) return;
   const startedMs = clock.now();
-  for (let delayMs = FIRST_LOOK_MS; !system.isWritable(fd); delayMs = Math.min(2 * delayMs, LONGEST_LOOK_MS)) {
+  const backoff = new Backoff(LOOKS);
+  while (!system.isWritable(fd)) {
     if (signal.aborted) throw openingCancelled(description);
     if (clock.now() - startedMs >= CONNECT_TIMEOUT_MS) throw systemError('connect', constants.errno.ETIMEDOUT);
-    await new Promise<void>((resolve) => clock.schedule(delayMs, resolve));
+    await pause(clock, backoff.next(), signal);
   }
   if (signal.aborted) throw openingCancelled(description);
   const failure = system.pendingError(fd);

@@ -2,7 +2,7 @@
 import { chmod, lstat, lutimes, readdir, rmdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import type { JobQueue } from '../util/concurrency.js';
+import type { Turns } from '../util/concurrency.js';
 import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
 import { MAX_PATH_BYTES } from './messages.js';
 import { type CopyFiles, copyError, refused, removeTree, secondsOf, showPath } from './system-files.js';
@@ -45,7 +45,7 @@ const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + ke
 export class StagedTree {
   readonly #targets: ReadonlyMap<string, CopyTarget>;
   readonly #files: CopyFiles;
-  readonly #jobs: JobQueue;
+  readonly #jobs: Turns;
   readonly #isResumed: boolean;
   readonly #open: OpenFolder[] = [];
   readonly #openCount: KeptCount;
@@ -57,7 +57,7 @@ export class StagedTree {
   constructor(
     targets: readonly CopyTarget[],
     { isResumed, files, lists }: { isResumed: boolean; files: CopyFiles; lists: KeptLists },
-    jobs: JobQueue,
+    jobs: Turns,
   ) {
     this.#targets = new Map(targets.map((target) => [target.root.name, target]));
     this.#isResumed = isResumed;

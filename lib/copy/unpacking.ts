@@ -1,8 +1,8 @@
 /** Files, folders and links out of a tar, beside the place that they are for. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import { VproxyError } from '../errors.js';
-import { JobQueue } from '../util/concurrency.js';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { Turns } from '../util/concurrency.js';
 import type { CopyProgress } from './copy-progress.js';
 import type { KeptLists } from './kept-list.js';
 import { COPY_KIND, decodeWarning } from './messages.js';
@@ -16,7 +16,7 @@ import type { CopyEntry } from './tar/entry.js';
 import { type EntryHandler, TarReader } from './tar/tar-reader.js';
 import { type CopyTarget, statOf } from './targets.js';
 
-/** So many small files are written at once. */
+/** The number of small files that are written at the same time. */
 const MAX_JOBS = 16;
 
 /** Files up to this size are written in one go, beside others, in bytes. */
@@ -49,7 +49,7 @@ export class Unpacking implements EntryHandler {
   readonly #progress: CopyProgress;
   readonly #warn: Warn;
   readonly #files: CopyFiles;
-  readonly #jobs: JobQueue;
+  readonly #jobs = new Turns(MAX_JOBS);
   readonly #tree: StagedTree;
   readonly #reader: TarReader;
   readonly #checks: CheckList;
@@ -63,7 +63,6 @@ export class Unpacking implements EntryHandler {
     this.#progress = progress;
     this.#warn = warn;
     this.#files = files;
-    this.#jobs = new JobQueue(MAX_JOBS, (error) => records.fail(error));
     this.#tree = new StagedTree(targets, options, this.#jobs);
     this.#checks = new CheckList(lists);
     this.#reader = new TarReader(records, this);
@@ -107,7 +106,7 @@ export class Unpacking implements EntryHandler {
       this.#progress.folders += 1;
     } else if (entry.kind === 'link') {
       this.#progress.links += 1;
-      await this.#jobs.add(() => this.#tree.addLink(entry, place));
+      await this.#start(() => this.#tree.addLink(entry, place));
     } else {
       this.#progress.bytes += entry.offset;
       this.#progress.resumedBytes += entry.offset;
@@ -133,12 +132,17 @@ export class Unpacking implements EntryHandler {
     this.#progress.files += 1;
     if (file !== null) await file.finish(entry);
     else {
-      const written = this.#jobs.add(() => this.#writeSmall(entry, place, chunks ?? []));
+      const written = this.#start(() => this.#writeSmall(entry, place, chunks ?? []));
       // Its number is not known before.
       if (entry.names.length === 1) await this.#jobs.idle();
       await written;
     }
     await this.#noteInode(entry, place);
+  }
+
+  /** Resolved when `work` has begun; its failure is that of the copy. */
+  #start(work: () => Promise<void>): Promise<void> {
+    return this.#jobs.start(() => work().catch((error: unknown) => this.#records.fail(toVproxyError(error))));
   }
 
   async #untilEnd(): Promise<void> {

@@ -3,8 +3,7 @@ import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Budget } from '../session/flow.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import { deferred } from '../util/concurrency.js';
+import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import { StdinFeed } from './command-streams.js';
@@ -90,10 +89,7 @@ export class ServedCall {
   /** Ends the command soon; resolves when it is over. */
   async stop(reason: VproxyError): Promise<void> {
     this.#stopReason = reason;
-    const late = deferred();
-    const cancel = this.#options.clock.schedule(START_AT_STOP_MS, () => late.resolve());
-    await Promise.race([this.#starting, late.promise]);
-    cancel();
+    await settledWithin(this.#options.clock, START_AT_STOP_MS, this.#starting);
     await this.#execution?.stop();
   }
 

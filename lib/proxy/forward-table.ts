@@ -9,8 +9,7 @@ import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
-import { Backoff } from '../util/backoff.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log } from '../util/log-event.js';
 import { DEFAULT_LABEL } from './channel-options.js';
@@ -108,7 +107,8 @@ export class ForwardTable {
     if (isDraining) {
       entry.isDraining = true;
       this.pause(entry);
-      while (entry.forward.openCount > 0 && this.#entries.has(entry.id)) await this.#pause();
+      while (entry.forward.openCount > 0 && this.#entries.has(entry.id))
+        await pause(this.#options.clock, DRAIN_POLL_MS);
     }
     if (this.#entries.delete(entry.id)) await this.#stop(entry);
   }
@@ -178,10 +178,6 @@ export class ForwardTable {
     this.#cancelResuming(entry);
     this.#options.addresses.remove(entry);
     await entry.forward.stop();
-  }
-
-  #pause(): Promise<void> {
-    return new Promise((resolve) => this.#options.clock.schedule(DRAIN_POLL_MS, () => resolve()));
   }
 }
 

@@ -8,8 +8,7 @@ import type { Agreement } from '../session/opening.js';
 import type { Session } from '../session/session.js';
 import { SessionLoop, SHORT_SESSION_MS } from '../session/session-loop.js';
 import type { SessionSettings } from '../session/settings.js';
-import { Backoff } from '../util/backoff.js';
-import type { Clock } from '../util/clock.js';
+import { Backoff, type Clock, pause } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import type { LogEvent, LogEventName } from '../util/log-event.js';
@@ -162,7 +161,7 @@ export class DialSupervisor extends ChannelSupervisor {
   readonly #stopping = new AbortController();
   #wasSessionShort = false;
   #runner: LinkRunner | null = null;
-  #endPause: (() => void) | null = null;
+  #pausing = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
   constructor(kind: DialKind<unknown>, options: SupervisorOptions) {
@@ -181,7 +180,7 @@ export class DialSupervisor extends ChannelSupervisor {
 
   override async stop(reason: VproxyError): Promise<void> {
     this.#stopping.abort();
-    this.#endPause?.();
+    this.#pausing.abort();
     await this.#runner?.stop(reason);
     await this.#running;
   }
@@ -189,7 +188,7 @@ export class DialSupervisor extends ChannelSupervisor {
   override retryNow(): void {
     this.#backoff.reset();
     this.#shortSessions.reset();
-    this.#endPause?.();
+    this.#pausing.abort();
   }
 
   async #keepOpen(): Promise<void> {
@@ -204,7 +203,8 @@ export class DialSupervisor extends ChannelSupervisor {
       }
       const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
       this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code }, pauseMs);
-      await this.#pause(pauseMs);
+      this.#pausing = new AbortController();
+      await pause(this.options.clock, pauseMs, this.#pausing.signal);
     }
   }
 
@@ -232,15 +232,6 @@ export class DialSupervisor extends ChannelSupervisor {
     } finally {
       this.#runner = null;
     }
-  }
-
-  async #pause(pauseMs: number): Promise<void> {
-    const over = deferred();
-    const cancel = this.options.clock.schedule(pauseMs, () => over.resolve());
-    this.#endPause = () => over.resolve();
-    await over.promise;
-    cancel();
-    this.#endPause = null;
   }
 }
 

@@ -2,8 +2,7 @@
 import { encodeHello, encodeHelloPayload, type Hello, HelloScanner, PSK_METHOD } from '../codec/hello.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
-import { Backoff } from '../util/backoff.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
 import type { ByteSink } from './session.js';
 import type { SessionSettings } from './settings.js';
 

@@ -5,8 +5,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { type Hello, HelloScanner } from '../codec/hello.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { Backoff } from '../util/backoff.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
 import { type Agreement, type Established, Opening, outerRefusal, protectionRefusal, refusal } from './opening.js';
 import { Turn } from './scheduler.js';

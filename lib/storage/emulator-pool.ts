@@ -1,8 +1,7 @@
 /** The emulators that a broker can use: those that dialled and are attached, else the peer's own service. */
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { Backoff } from '../util/backoff.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { LingeringStreams, type StorageEmulatorChange } from './broker.js';

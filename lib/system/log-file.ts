@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, renameSync, writev } from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode } from '../errors.js';
-import type { Clock } from '../util/clock.js';
+import { type Clock, pause } from '../util/clock.js';
 import { describeError } from '../util/escape.js';
 
 /** When the file is renamed to `PATH.1`, that one to `PATH.2`, and so on. */
@@ -50,9 +50,8 @@ export class LogFile {
   #queue: Entry[] = [];
   #running: Promise<void> | null = null;
   #failure = '';
-  #isClosing = false;
+  readonly #closing = new AbortController();
   #isStale = false;
-  #wake: (() => void) | null = null;
 
   constructor(options: LogFileOptions) {
     this.#options = options;
@@ -93,8 +92,7 @@ export class LogFile {
 
   /** Writes what was appended, unless that fails, and closes the file; what is appended later is still written. */
   async close(): Promise<void> {
-    this.#isClosing = true;
-    this.#wake?.();
+    this.#closing.abort();
     await this.#running;
     this.#release();
   }
@@ -109,14 +107,14 @@ export class LogFile {
           const isWritten = await this.#attempt(async () => {
             rest = await this.#write(rest);
           });
-          if (!isWritten && this.#isClosing) break;
+          if (!isWritten && this.#closing.signal.aborted) break;
         }
         if (rest.length === 0) for (const { onWritten } of batch) onWritten();
       }
-      if (this.#failure !== '' && this.#isClosing) break;
+      if (this.#failure !== '' && this.#closing.signal.aborted) break;
     }
     this.#running = null;
-    if (this.#isClosing) this.#release();
+    if (this.#closing.signal.aborted) this.#release();
   }
 
   /** Does something that may fail; then it is said once, and waited before it is tried again. */
@@ -139,15 +137,7 @@ export class LogFile {
     this.#failure = why;
     // A file system that was full has room again some time; after anything else the file may be another one.
     if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error))) this.#release();
-    if (this.#isClosing) return;
-    await new Promise<void>((resolve) => {
-      const cancel = this.#options.clock.schedule(RETRY_MS, resolve);
-      this.#wake = () => {
-        cancel();
-        resolve();
-      };
-    });
-    this.#wake = null;
+    await pause(this.#options.clock, RETRY_MS, this.#closing.signal);
   }
 
   /** What goes into the file as it is: everything, or the lines that fit, or one that never fits. */

@@ -1,4 +1,4 @@
-/** Time as something that is given: the system's clock, or one that a test moves by hand. */
+/** Time as something that is given, the system's or one that a test moves by hand: timers, pauses, and delays that grow. */
 
 /** A clock with timers. */
 export interface Clock {
@@ -19,3 +19,61 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Resolved after `delayMs`, or when `signal` is aborted, which the caller asks it for afterwards. Never rejected. */
+export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted === true) return Promise.resolve();
+  return new Promise((resolve) => {
+    const end = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const cancel = clock.schedule(delayMs, end);
+    signal?.addEventListener('abort', end);
+  });
+}
+
+/** Resolved when `work` is settled, and at the latest after `delayMs`. Never rejected. */
+export async function settledWithin(clock: Clock, delayMs: number, work: Promise<unknown>): Promise<void> {
+  const settled = new AbortController();
+  const settle = (): void => settled.abort();
+  work.then(settle, settle);
+  await pause(clock, delayMs, settled.signal);
+}
+
+/** How delays grow. */
+export interface BackoffOptions {
+  readonly firstMs: number;
+  readonly maxMs: number;
+  /** What a delay is multiplied with for the next one. Default 2. */
+  readonly factor?: number;
+  /** The share by which a delay may differ from its nominal value, either way. Default 0.25. */
+  readonly jitter?: number;
+  /** A number from 0 to 1. Default `Math.random`. */
+  readonly random?: () => number;
+}
+
+/** The delays between attempts: each longer than the one before, until `reset`. */
+export class Backoff {
+  readonly #options: Required<BackoffOptions>;
+  #nominalMs: number;
+
+  constructor(options: BackoffOptions) {
+    this.#options = { factor: 2, jitter: 0.25, random: Math.random, ...options };
+    this.#nominalMs = options.firstMs;
+  }
+
+  /** The delay before the next attempt, in milliseconds. */
+  next(maxMs: number = this.#options.maxMs): number {
+    const { factor, jitter, random } = this.#options;
+    const nominal = Math.min(this.#nominalMs, maxMs);
+    this.#nominalMs = Math.min(this.#nominalMs * factor, maxMs);
+    return nominal * (1 + jitter * (2 * random() - 1));
+  }
+
+  /** Begins again with the first delay. */
+  reset(): void {
+    this.#nominalMs = this.#options.firstMs;
+  }
+}

@@ -1,50 +1,6 @@
-/** Turns: so many may do something at once, and the others wait for theirs. */
-import { toVproxyError, type VproxyError } from '../errors.js';
+/** What runs beside what: promises that are settled from outside, a limit on what runs at the same time, and work done ahead. */
 
-export class Turns {
-  #freeCount: number;
-  readonly #waiting = new Set<() => void>();
-
-  /** `maxCount` may have a turn at once. */
-  constructor(maxCount: number) {
-    this.#freeCount = maxCount;
-  }
-
-  /** Runs `work` when its turn comes, in the order of the calls. When `signal` is aborted before, it is run at once. */
-  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    // Whoever gave it up finds that out by itself, and does nothing.
-    if (signal.aborted || !(await this.#takes(signal))) return work();
-    try {
-      return await work();
-    } finally {
-      const [next] = this.#waiting;
-      if (next === undefined) this.#freeCount += 1;
-      else next();
-    }
-  }
-
-  /** Whether the caller has a turn, when it has one or has given up. */
-  async #takes(signal: AbortSignal): Promise<boolean> {
-    if (this.#freeCount > 0) {
-      this.#freeCount -= 1;
-      return true;
-    }
-    const taken = deferred<boolean>();
-    const settle = (isTaken: boolean) => {
-      this.#waiting.delete(take);
-      signal.removeEventListener('abort', giveUp);
-      taken.resolve(isTaken);
-    };
-    const take = () => settle(true);
-    const giveUp = () => settle(false);
-    this.#waiting.add(take);
-    signal.addEventListener('abort', giveUp);
-    return taken.promise;
-  }
-}
-
-// A promise together with the functions that settle it.
-
+/** A promise together with the functions that settle it. */
 export interface Deferred<T> {
   readonly promise: Promise<T>;
   resolve(value: T): void;
@@ -62,54 +18,69 @@ export function deferred<T = void>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
-// Small works that run beside each other, so many at a time.
-
-export class JobQueue {
-  readonly #most: number;
-  readonly #onFailed: (error: VproxyError) => void;
-  #running = 0;
-  #room: Deferred<void> | null = null;
+/** A limit on what runs at the same time: work above it waits for its turn, in the order of the calls. */
+export class Turns {
+  readonly #maxCount: number;
+  #takenCount = 0;
+  readonly #waiting = new Set<() => void>();
   #idle: Deferred<void> | null = null;
 
-  /** `onFailed` is told of every work that fails. */
-  constructor(most: number, onFailed: (error: VproxyError) => void) {
-    this.#most = most;
-    this.#onFailed = onFailed;
+  constructor(maxCount: number) {
+    this.#maxCount = maxCount;
   }
 
-  /** Starts a work at once. Resolved when there is room for another one. */
-  async add(work: () => Promise<void>): Promise<void> {
-    this.#running += 1;
-    void this.#run(work);
-    while (this.#running >= this.#most) {
-      this.#room ??= deferred();
-      await this.#room.promise;
+  /** Runs `work` in its turn. When `signal` is aborted before, it is run at once: it finds that out itself, and does nothing. */
+  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (signal.aborted || !(await this.#take(signal))) return work();
+    try {
+      return await work();
+    } finally {
+      this.#give();
     }
   }
 
-  /** Resolved when nothing runs; never rejected. */
+  /** Starts `work`, which never rejects, in its turn. Resolved when it has begun: a caller that awaits it is no more than one ahead. */
+  async start(work: () => Promise<void>): Promise<void> {
+    await this.#take(null);
+    void work().finally(() => this.#give());
+  }
+
+  /** Resolved when nothing runs and nothing waits. */
   async idle(): Promise<void> {
-    if (this.#running === 0) return;
+    if (this.#takenCount === 0) return;
     this.#idle ??= deferred();
     await this.#idle.promise;
   }
 
-  async #run(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      this.#onFailed(toVproxyError(error));
+  /** Whether the caller has a turn, when it has one or has given up. */
+  async #take(signal: AbortSignal | null): Promise<boolean> {
+    if (this.#takenCount < this.#maxCount) {
+      this.#takenCount += 1;
+      return true;
     }
-    this.#running -= 1;
-    this.#room?.resolve();
-    this.#room = null;
-    if (this.#running > 0) return;
+    const taken = deferred<boolean>();
+    const settle = (isTaken: boolean) => {
+      this.#waiting.delete(take);
+      signal?.removeEventListener('abort', giveUp);
+      taken.resolve(isTaken);
+    };
+    const take = () => settle(true);
+    const giveUp = () => settle(false);
+    this.#waiting.add(take);
+    signal?.addEventListener('abort', giveUp);
+    return taken.promise;
+  }
+
+  /** A turn passes to the first that waits. */
+  #give(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) this.#takenCount -= 1;
+    else next();
+    if (this.#takenCount > 0) return;
     this.#idle?.resolve();
     this.#idle = null;
   }
 }
-
-// Work on several items at once whose results are wanted in order.
 
 /**
  * What `work` gives for each item, in the order of the items, while it is done already for up to `count` that come behind.

@@ -14,7 +14,7 @@ import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { findTargets } from '../../lib/copy/targets.js';
 import { ByteBudget } from '../../lib/util/byte-queue.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { JobQueue } from '../../lib/util/concurrency.js';
+import { Turns } from '../../lib/util/concurrency.js';
 import { CopyPair } from '../helpers/copy-pair.js';
 import { tellService } from '../helpers/hostile-copy.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
@@ -147,7 +147,7 @@ test('folders that are complete get their permissions before too many bytes of t
   const path = join(temporaryFolder(t), 'app');
   const target = { root: { name: 'app', kind: 'folder' }, path, stage: `${path}.part`, isMerged: false } as const;
   const lists = new KeptLists();
-  const jobs = new JobQueue(1, (error) => t.fail(error.message));
+  const jobs = new Turns(1);
   const tree = new StagedTree([target], { isResumed: false, files: SYSTEM_FILES, lists }, jobs);
   const add = async (...names: string[]): Promise<string> => {
     const facts = { kind: 'folder', mode: 0o750, mtimeNs: 0n, bytes: 0, offset: 0, linkTarget: '' } as const;
