@@ -47,10 +47,10 @@ async function doctor(args: Arguments): Promise<void> {
   const timeoutS = args.number('timeout', 'seconds', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
   // Loads nearly everything that there is, which --help need not wait for.
   const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
-    import('../doctor/read-request.js'),
+    import('../doctor/request.js'),
     import('../doctor/machine.js'),
-    import('../doctor/run-doctor.js'),
-    import('../doctor/format-diagnoses.js'),
+    import('../doctor/plan.js'),
+    import('../doctor/finding.js'),
   ]);
   const request = await readRequest(args);
   const machine = new Machine({

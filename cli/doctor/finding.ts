@@ -1,31 +1,66 @@
-/** What a check comes to. */
-import { FINDINGS, type FindingId } from './finding-table.js';
-import type { Level } from './findings/row.js';
+/** What the doctor finds: the rows of a subject's findings, one finding of them, and how it is printed. */
 
-/** One finding, about the subject of the check. */
-export interface Finding {
-  readonly id: FindingId;
-  /** One line for people, in which all that is foreign is escaped. */
-  readonly message: string;
-  /** What to do; null where there is nothing to be done. */
+/** How bad a finding is: `fail` is what has to be mended, `warn` what most likely has to be, `note` what is good to know. */
+type Level = 'ok' | 'note' | 'warn' | 'fail';
+
+/** A finding that the doctor can come to, as docs/doctor.md lists it. */
+export interface FindingRow {
+  readonly level: Level;
+  /** What it means, as a sentence for the manual. */
+  readonly meaning: string;
+  /** What to do; null where nothing has to be done. A check that knows better says something else. */
   readonly remedy: string | null;
 }
 
-/** A finding with what it is about. */
+/** What can be found about a subject, by id. Each subject has its own rows beside its checks; findings.ts gathers them. */
+export type FindingRows = Readonly<Record<string, FindingRow>>;
+
+export const ok = (meaning: string): FindingRow => ({ level: 'ok', meaning, remedy: null });
+export const note = (meaning: string, remedy: string | null = null): FindingRow => ({ level: 'note', meaning, remedy });
+export const warn = (meaning: string, remedy: string): FindingRow => ({ level: 'warn', meaning, remedy });
+export const fail = (meaning: string, remedy: string): FindingRow => ({ level: 'fail', meaning, remedy });
+
+/** What a check has found. */
+export interface Finding<Id extends string = string> {
+  readonly level: Level;
+  readonly id: Id;
+  /** One line for people, in which everything foreign is escaped. */
+  readonly message: string;
+  /** What to do; null where nothing has to be done. */
+  readonly remedy: string | null;
+}
+
+/** What makes the findings of a subject; its `remedy` is for a check that knows better than the row. */
+export const findingsOf =
+  <Ids extends string>(rows: Readonly<Record<Ids, FindingRow>>) =>
+  <Id extends Ids>(id: Id, message: string, remedy: string | null = rows[id].remedy): Finding<Id> => ({
+    level: rows[id].level,
+    id,
+    message,
+    remedy,
+  });
+
+/** A finding, by which check, and about what. */
 export interface Diagnosis extends Finding {
-  /** The check that found it. */
+  /** The name of the check. */
   readonly check: string;
   /** What it is about, such as `channel vm1`. */
   readonly subject: string;
-  readonly level: Level;
 }
 
-/** A finding; `remedy` is for what the check knows better than the table. */
-export function finding(id: FindingId, message: string, remedy: string | null = FINDINGS[id].remedy): Finding {
-  return { id, message, remedy };
+/** A line for each: `fail channel vm1: …; do: …`. */
+export function formatDiagnoses(diagnoses: readonly Diagnosis[]): string {
+  return diagnoses.map((one) => `${formatDiagnosis(one)}\n`).join('');
 }
 
-/** The same with what it is about. */
-export function diagnose(check: string, subject: string, found: Finding): Diagnosis {
-  return { check, subject, level: FINDINGS[found.id].level, ...found };
+function formatDiagnosis({ level, subject, message, remedy }: Diagnosis): string {
+  return `${level.padEnd(4)} ${subject}: ${message}${remedy === null ? '' : `; do: ${remedy}`}`;
+}
+
+/** The line at the end. */
+export function formatSummary(diagnoses: readonly Diagnosis[]): string {
+  const count = (level: Level): number => diagnoses.filter((one) => one.level === level).length;
+  const [fails, warnings] = [count('fail'), count('warn')];
+  if (fails + warnings === 0) return 'Nothing is wrong that could be seen from here.\n';
+  return `${fails} ${fails === 1 ? 'thing fails' : 'things fail'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.\n`;
 }

@@ -1,4 +1,6 @@
 /** The machine that the doctor looks at: where its facts are, each read once and only when a check asks for it. */
+
+import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -9,7 +11,6 @@ import { findSockets, type ListedSocket } from '../../lib/system/proc-net.js';
 import { packageVersion } from '../package-info.js';
 import { ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
-import { readUnixPeers } from './unix-peers.js';
 
 /** Where the facts of a machine are. Another one than the usual is for specs, which cannot have every machine. */
 export interface MachineOptions {
@@ -26,7 +27,7 @@ export interface MachineOptions {
   readonly timeoutMs: number;
   /** Since the epoch. */
   readonly nowMs: number;
-  /** Where running vproxys have their control sockets; null where there is no such folder. */
+  /** Where running vproxys have their control sockets; null without such a folder. */
   readonly controlFolder: string | null;
   /** Other control sockets that somebody named. */
   readonly controlSockets: readonly string[];
@@ -44,14 +45,13 @@ export interface MachineOptions {
   readonly hasKoffi: () => Promise<boolean>;
 }
 
-/** A check may take so long, unless it is said, in milliseconds. */
+/** How long a check may take by default, in milliseconds. */
 const DEFAULT_CHECK_MS = 2000;
 
 /** The parts of a check's time for looking at all processes or all sockets, and for ss(8). */
 const LIST_PART = 0.6;
 const UNIX_PEERS_PART = 0.5;
 
-/** A machine. */
 export class Machine {
   readonly options: MachineOptions;
   #processes: Promise<ProcessList> | null = null;
@@ -102,12 +102,12 @@ export class Machine {
     return found !== undefined && isHeld(found.channel.state) ? found : null;
   }
 
-  /** The text of a file in /proc; empty where there is none. */
+  /** The text of a file in /proc; empty where the file is missing. */
   readProc(name: string): string {
     return readText(path.join(this.options.proc, name));
   }
 
-  /** The text of a file in /sys; null where there is none. */
+  /** The text of a file in /sys; null where the file is missing or empty. */
   readSys(name: string): string | null {
     const text = readText(path.join(this.options.sys, name));
     return text === '' ? null : text.trim();
@@ -180,3 +180,24 @@ async function readCid(): Promise<number | null> {
 
 /** The kernel of this machine. */
 export const kernelOf = (): string => `${os.type()} ${os.release()} ${os.arch()}`;
+
+const MAX_BYTES = 2 ** 22;
+
+/** /proc does not tell which unix sockets are connected with each other, so ss(8) of iproute2 is asked. Rejects where it is missing or too slow. */
+function readUnixPeers(timeoutMs: number): Promise<ReadonlyMap<string, string>> {
+  return new Promise((resolve, reject) => {
+    execFile('ss', ['-xnH'], { timeout: timeoutMs, maxBuffer: MAX_BYTES }, (error, stdout) => {
+      if (error === null) resolve(parseUnixPeers(stdout));
+      else reject(new Error('ss cannot be asked', { cause: error }));
+    });
+  });
+}
+
+/** `Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port`, where the ports are inodes. */
+function parseUnixPeers(text: string): Map<string, string> {
+  const pairs = text.split('\n').flatMap((line): [string, string][] => {
+    const [, inode = '', peer = ''] = / (\d+) +\S+ (\d+) *$/.exec(line) ?? [];
+    return inode === '' || peer === '0' ? [] : [[inode, peer]];
+  });
+  return new Map(pairs);
+}

@@ -1,27 +1,36 @@
-/** Which checks a request leads to. */
+/** The doctor from a request to its findings: which checks a request leads to. */
 import { parseChannel } from '../../lib/channel/address/address.js';
-import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { formatHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { checkChannel } from './channel-checks.js';
-import { checkControlFolder, checkControlSocket } from './checks/control-socket.js';
-import { checkDenials } from './checks/denials.js';
-import { checkForward } from './checks/forward.js';
-import { checkKeyFile, keyIdOf } from './checks/key-file.js';
-import { checkMachine } from './checks/machine-facts.js';
-import { checkFiles } from './checks/open-files.js';
-import { checkQemu } from './checks/qemu.js';
-import { checkSession } from './checks/session.js';
-import { checkTcpListen } from './checks/tcp-listen.js';
-import { checkUnixListen } from './checks/unix-listen.js';
-import { checkVirtioPorts } from './checks/virtio-ports.js';
-import { type Finding, finding } from './finding.js';
+import type { Diagnosis, Finding } from './finding.js';
+import { type Job, runJobs } from './jobs.js';
 import type { Machine } from './machine.js';
-import { type Channel, planChannel } from './plan-channel.js';
 import type { DoctorRequest } from './request.js';
-import type { Job } from './run-jobs.js';
-import { type ControlSocket, channelsOf, formatRunning, isHeld, type RunningChannel } from './running.js';
+import {
+  type ControlSocket,
+  channelsOf,
+  formatRunning,
+  heldBy,
+  isHeld,
+  type RunningChannel,
+  type RunningVproxy,
+} from './running.js';
+import { type Channel, checkAskedChannel, checkChannel, checkOptions, describeProblems } from './subjects/channel.js';
+import { checkControlFolder, checkControlSocket } from './subjects/control-socket.js';
+import { checkDenials } from './subjects/denials.js';
+import { checkForward } from './subjects/forward.js';
+import { checkKeyFile, checkSessionKey } from './subjects/key-file.js';
+import { checkTcpListen, checkUnixListen } from './subjects/listener.js';
+import { checkFiles, checkMachine, checkQemu, checkTerminals } from './subjects/machine-facts.js';
+import { checkSession } from './subjects/session.js';
+import { checkVirtioPorts } from './subjects/virtio-port.js';
+
+/** Everything that was found, in the order in which it is shown. Takes 2.5 times `timeoutMs` of the machine at most: the control sockets are asked first. */
+export async function runDoctor(machine: Machine, request: DoctorRequest): Promise<Diagnosis[]> {
+  return runJobs(await planJobs(machine, request), machine.options.timeoutMs);
+}
 
 /** The checks of a request, in the order in which their findings are shown. */
 export async function planJobs(machine: Machine, request: DoctorRequest): Promise<Job[]> {
@@ -39,13 +48,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
     { check: 'machine', subject: 'machine', run: () => checkMachine(machine) },
     ...(problems.length === 0
       ? []
-      : [
-          {
-            check: 'config',
-            subject: 'configuration',
-            run: () => problems.map((text) => finding('config-invalid', text)),
-          },
-        ]),
+      : [{ check: 'config', subject: 'configuration', run: () => describeProblems(problems) }]),
     ...(isGeneral ? planMachine(machine) : []),
     ...planControl(machine, control, isGeneral, isNamed),
     ...channels.flatMap((channel) => planChannel(machine, channel)),
@@ -54,7 +57,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
     ...[...files].map((path) => ({
       check: 'key',
       subject: `key ${escapeText(path)}`,
-      run: () => checkKeyFile(machine, { path }),
+      run: () => checkKeyFile(machine, path),
     })),
     ...planKeys(channels, running),
     ...running.map((one) => planSession(machine, one)),
@@ -66,7 +69,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   ];
 }
 
-/** For who names nothing. */
+/** Where nothing is named. */
 function planMachine(machine: Machine): Job[] {
   return [
     { check: 'virtio', subject: 'machine', run: () => checkVirtioPorts(machine) },
@@ -88,6 +91,43 @@ function planControl(
       .filter(({ path }) => isNamed(path))
       .map((one) => ({ check: 'control', subject: 'control socket', run: () => checkControlSocket(machine, one) })),
   ];
+}
+
+/** A channel that is asked for: what it leads to, its options, and both ends of its forwards here. */
+function planChannel(machine: Machine, channel: Channel): Job[] {
+  const { label, address, forwards = [], exec = null } = channel;
+  const subject = `channel ${label}`;
+  const { kindName, traits } = parseChannel(address);
+  return [
+    { check: kindName, subject, run: () => checkAskedChannel(machine, address) },
+    { check: 'options', subject, run: () => checkOptions(channel) },
+    ...forwards.map((forward) => planForward(machine, label, forward)),
+    { check: 'files', subject, run: () => checkFiles(machine, { pid: null, streams: [traits.streams] }) },
+    ...(exec === null ? [] : [{ check: 'terminals', subject, run: () => checkTerminals(machine) }]),
+  ];
+}
+
+function planForward(machine: Machine, label: string, forward: ForwardSpec): Job {
+  const text = formatForwardSpec(forward);
+  if (forward.direction === 'incoming') {
+    const subject = `channel ${label} -i ${escapeText(text)}`;
+    return { check: 'target', subject, run: () => checkForward(machine, forward) };
+  }
+  return {
+    check: 'listener',
+    subject: `channel ${label} -o ${escapeText(text)}`,
+    run: async () => {
+      const owner = await listenerOf(machine, text);
+      return owner === null ? checkForward(machine, forward) : [heldBy(owner, 'listens there')];
+    },
+  };
+}
+
+/** The running vproxy with the same outgoing forward; null where none has it. */
+async function listenerOf(machine: Machine, text: string): Promise<RunningVproxy | null> {
+  const hasIt = ({ forwards }: RunningVproxy): boolean =>
+    forwards.some(({ direction, spec }) => direction === 'outgoing' && spec === text);
+  return (await machine.control()).flatMap(({ running }) => running ?? []).find(hasIt) ?? null;
 }
 
 /** What the process as a whole listens on. */
@@ -116,11 +156,11 @@ function planProcess(machine: Machine, { metrics, control }: Configuration): Job
 
 async function lookAtControl(machine: Machine, path: string): Promise<Finding[]> {
   const owner = (await machine.control()).find((socket) => socket.path === path)?.running ?? null;
-  if (owner !== null) return [finding('held-by-vproxy', `${formatRunning(owner)} listens there`)];
+  if (owner !== null) return [heldBy(owner, 'listens there')];
   return checkUnixListen(machine, { path, isOurs: false });
 }
 
-/** What a vproxy that runs has, and nobody asked for by name. */
+/** A channel of a running vproxy that nobody asked for by its address. */
 function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job[] {
   const subject = `channel ${channel.label} of ${formatRunning(vproxy)}`;
   const { address, label, state } = channel;
@@ -143,7 +183,7 @@ function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job
     ...targets.map((forward) => ({
       check: 'target',
       subject: `${subject} -i ${escapeText(forward.spec)}`,
-      run: () => checkForward(machine, { forward: parseForwardSpec('incoming', forward.spec), isOurs: false }),
+      run: () => checkForward(machine, parseForwardSpec('incoming', forward.spec)),
     })),
     { check: 'files', subject, run: () => checkFiles(machine, { pid: ownPid, streams: [parsed.traits.streams] }) },
   ];
@@ -155,22 +195,12 @@ const planSession = (machine: Machine, one: RunningChannel): Job => ({
   run: () => checkSession(machine, one),
 });
 
-/** Whether a session that is there was authenticated with a key of the files. */
+/** Whether a running session was authenticated with a key of the files that are asked for. */
 function planKeys(channels: readonly Channel[], running: readonly RunningChannel[]): Job[] {
   return channels.flatMap(({ label, address, keyFiles = [] }) => {
     const key = running.find(({ channel }) => channel.address === address)?.channel.session?.key ?? null;
     if (key === null || keyFiles.length === 0) return [];
-    const run = (): Finding[] => {
-      const ids = keyFiles.map((path) => keyIdOf(path));
-      if (ids.includes(key)) return [];
-      return [
-        finding(
-          'key-differs',
-          `the session has the key ${key}, and the files have ${ids.map((id) => id ?? 'none').join(', ')}`,
-        ),
-      ];
-    };
-    return [{ check: 'key', subject: `channel ${label}`, run }];
+    return [{ check: 'key', subject: `channel ${label}`, run: () => checkSessionKey(key, keyFiles) }];
   });
 }
 

@@ -12,14 +12,14 @@ export interface Holder {
   readonly program: string;
   /** The unit of systemd that it is in, or null. */
   readonly unit: string | null;
-  /** Whether it stands still: stopped by a signal, or traced. */
+  /** Whether it is stopped by a signal, or traced. */
   readonly isStopped: boolean;
 }
 
-/** So many are named. */
+/** The number of processes that a line names. */
 const MAX_SHOWN = 3;
 
-/** So many bytes of a file in /proc are read. */
+/** The number of bytes that are read of a file in /proc. */
 const MAX_BYTES = 4096;
 
 /** The processes of a machine at one moment. */
@@ -59,22 +59,20 @@ export class ProcessList {
     return new ProcessList(folder, pids, holders, isPartial);
   }
 
-  /** Who has what a link in /proc/PID/fd calls so: a path, or `socket:[123]`. This process is none of them. */
+  /** The other processes that have `target` open, as the links in /proc/PID/fd call it: a path, or `socket:[123]`. */
   holdersOf(target: string): Holder[] {
     const pids = this.#holders.get(target) ?? [];
     return pids.filter((pid) => pid !== process.pid).map((pid) => this.describe(pid));
   }
 
-  /** Who has a socket open. */
   holdersOfSocket(inode: string): Holder[] {
     return this.holdersOf(`socket:[${inode}]`);
   }
 
-  /** What a process is. */
   describe(pid: number): Holder {
     const folder = join(this.#folder, String(pid));
     const program = escapeText(readSome(join(folder, 'comm')).trimEnd(), 32);
-    // The name stands in parentheses and may have any characters; the state is behind the last one.
+    // The name is in parentheses and may have any characters; the state comes after the last parenthesis.
     const [, state = ''] = /^.*\) (\w)/s.exec(readSome(join(folder, 'stat'))) ?? [];
     const units = [
       ...readSome(join(folder, 'cgroup')).matchAll(/^\d+:(?:name=systemd)?:.*\/([^/\n]+\.(?:service|scope))/gm),
@@ -83,7 +81,7 @@ export class ProcessList {
     return { pid, program, unit: unit === null ? null : escapeText(unit, 80), isStopped: /^[Tt]$/.test(state) };
   }
 
-  /** The words of a process's command line; none where it cannot be seen. */
+  /** The words of a process's command line; empty where it cannot be seen. */
   commandLine(pid: number): string[] {
     return readSome(join(this.#folder, String(pid), 'cmdline'), 2 ** 17)
       .split('\0')
@@ -97,7 +95,7 @@ export function formatHolder({ pid, program, unit }: Holder): string {
   return `process ${pid}${facts.length === 0 ? '' : ` (${facts.join(', ')})`}`;
 }
 
-/** Several, or what stands for nobody seen. */
+/** Several; or, where nobody could be seen, what that may mean. */
 export function formatHolders(holders: readonly Holder[], isPartial: boolean): string {
   const others = holders.length - MAX_SHOWN;
   const names = holders.slice(0, MAX_SHOWN).map(formatHolder).join(', ');

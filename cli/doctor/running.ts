@@ -1,4 +1,4 @@
-/** The vproxys that run here, as their control sockets tell, and the sockets on which none does. */
+/** The vproxys that run here, as their control sockets tell, and the sockets on which none answers. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectControl } from '../../lib/control/client/client.js';
@@ -7,6 +7,13 @@ import type { ControlEvent } from '../../lib/control/server/events.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
 import type { ChannelStatus, ForwardStatus } from '../../lib/proxy/status.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { type Finding, type FindingRows, findingsOf, ok } from './finding.js';
+
+export const RUNNING_FINDINGS = {
+  'held-by-vproxy': ok('A vproxy that runs has it.'),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(RUNNING_FINDINGS);
 
 /** A vproxy that has answered. */
 export interface RunningVproxy {
@@ -28,7 +35,7 @@ export interface ControlSocket {
   readonly silence: Silence | null;
 }
 
-/** So many sockets are asked, and so many events are read of each. */
+/** The number of sockets that are asked, and of events that are read from each. */
 const MAX_SOCKETS = 64;
 const MAX_EVENTS = 200;
 
@@ -102,7 +109,6 @@ export interface RunningChannel {
   readonly channel: ChannelStatus;
 }
 
-/** Every channel of these. */
 export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] {
   return sockets.flatMap(({ running }) =>
     running === null ? [] : running.status.channels.map((channel) => ({ vproxy: running, channel })),
@@ -111,3 +117,7 @@ export function channelsOf(sockets: readonly ControlSocket[]): RunningChannel[] 
 
 /** Whether a process whose channel is in this state has it open, or listens for it. */
 export const isHeld = (state: ChannelStatus['state']): boolean => state !== 'failed' && state !== 'backing-off';
+
+/** That a running vproxy has what was asked for: `does` is the rest of the sentence. */
+export const heldBy = (vproxy: RunningVproxy, does: string): Finding =>
+  finding('held-by-vproxy', `${formatRunning(vproxy)} ${does}`);

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 
 import type { Diagnosis } from '../../cli/doctor/finding.js';
-import type { FindingId } from '../../cli/doctor/finding-table.js';
+import type { FindingId } from '../../cli/doctor/findings.js';
 import { eventually } from '../helpers/eventually.js';
 import { pretend } from '../helpers/pretender.js';
 import { runVproxy } from '../helpers/run-vproxy.js';

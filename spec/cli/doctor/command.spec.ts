@@ -4,9 +4,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { CHANNEL_CHECKS } from '../../../cli/doctor/channel-checks.js';
 import type { Diagnosis } from '../../../cli/doctor/finding.js';
-import { FINDINGS } from '../../../cli/doctor/finding-table.js';
+import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
+import { CHANNEL_CHECKS } from '../../../cli/doctor/subjects/channel.js';
 import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
 import { fakeVirsh } from '../../helpers/fake-virsh.js';
@@ -35,7 +35,7 @@ test('with --json each is an object, of which the levels are those of the table'
     '--key',
     '/no/key',
   ]);
-  const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: Diagnosis[] };
+  const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: (Diagnosis & { id: FindingId })[] };
   t.false(ok);
   t.true(findings.length >= 3);
   for (const { id, check, subject, level, message, remedy } of findings) {
@@ -90,7 +90,7 @@ test('it takes every option of the command that runs a proxy', async (t) => {
   const { stdout, stderr, code } = await runVproxy(['doctor', '--json', ...words]);
   t.is(stderr, '');
   t.is(code, 1);
-  const { findings } = JSON.parse(stdout) as { findings: Diagnosis[] };
+  const { findings } = JSON.parse(stdout) as { findings: (Diagnosis & { id: FindingId })[] };
   t.deepEqual(
     findings.filter(({ id }) => id === 'config-invalid'),
     [],
@@ -148,7 +148,7 @@ test('nobody connects to a socket on which a QEMU listens', async (t) => {
   await pretend(t, { program: 'minicom', connect: path });
   await runVproxy(['doctor', '-c', `unix-connect:${path}`]);
   const { stdout } = await runVproxy(['doctor', '--json', '-c', `unix-connect:${path}`]);
-  const { findings } = JSON.parse(stdout) as { findings: Diagnosis[] };
+  const { findings } = JSON.parse(stdout) as { findings: (Diagnosis & { id: FindingId })[] };
   t.is(findings.filter(({ id }) => id === 'socket-taken').length, 1);
 });
 

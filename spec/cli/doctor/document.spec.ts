@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { FINDINGS } from '../../../cli/doctor/finding-table.js';
+import { FINDINGS } from '../../../cli/doctor/findings.js';
 import { PROJECT_ROOT } from '../../helpers/project-root.js';
 
 const TEXT = readFileSync(join(PROJECT_ROOT, 'docs/doctor.md'), 'utf8');

@@ -1,6 +1,6 @@
 /** The table of findings of `vproxy doctor`: none is left out by the specs. */
 import test from 'ava';
-import { FINDINGS, type FindingId } from '../../../cli/doctor/finding-table.js';
+import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
 import { DOMAIN_CASES } from './cases/domains.js';
 import { KEY_CASES } from './cases/keys.js';
 import { LINE_CASES } from './cases/lines.js';

@@ -4,23 +4,21 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { checkChannel } from '../../../cli/doctor/channel-checks.js';
-import { checkControlSocket } from '../../../cli/doctor/checks/control-socket.js';
-import { checkDenials } from '../../../cli/doctor/checks/denials.js';
-import { checkForward } from '../../../cli/doctor/checks/forward.js';
-import { checkKeyFile } from '../../../cli/doctor/checks/key-file.js';
-import { checkMachine } from '../../../cli/doctor/checks/machine-facts.js';
-import { checkSession } from '../../../cli/doctor/checks/session.js';
-import { checkTcpListen } from '../../../cli/doctor/checks/tcp-listen.js';
-import { checkTty } from '../../../cli/doctor/checks/tty.js';
-import { checkUnixSocket } from '../../../cli/doctor/checks/unix-connect.js';
-import { checkVirtioPorts } from '../../../cli/doctor/checks/virtio-ports.js';
-import type { Diagnosis } from '../../../cli/doctor/finding.js';
-import { formatSummary } from '../../../cli/doctor/format-diagnoses.js';
-import { lookAtPath } from '../../../cli/doctor/look-at-path.js';
-import { planJobs } from '../../../cli/doctor/plan.js';
-import { runDoctor } from '../../../cli/doctor/run-doctor.js';
+import { type Diagnosis, formatSummary } from '../../../cli/doctor/finding.js';
+import { lookAtPath } from '../../../cli/doctor/path.js';
+import { planJobs, runDoctor } from '../../../cli/doctor/plan.js';
 import { channelsOf } from '../../../cli/doctor/running.js';
+import { checkChannel } from '../../../cli/doctor/subjects/channel.js';
+import { checkControlSocket } from '../../../cli/doctor/subjects/control-socket.js';
+import { checkDenials } from '../../../cli/doctor/subjects/denials.js';
+import { checkForward } from '../../../cli/doctor/subjects/forward.js';
+import { checkKeyFile } from '../../../cli/doctor/subjects/key-file.js';
+import { checkTcpListen } from '../../../cli/doctor/subjects/listener.js';
+import { checkMachine } from '../../../cli/doctor/subjects/machine-facts.js';
+import { checkTty } from '../../../cli/doctor/subjects/serial-line.js';
+import { checkSession } from '../../../cli/doctor/subjects/session.js';
+import { checkUnixSocket } from '../../../cli/doctor/subjects/unix-socket.js';
+import { checkVirtioPorts } from '../../../cli/doctor/subjects/virtio-port.js';
 import { parseChannel } from '../../../lib/channel/address/address.js';
 import { createFifos } from '../../../lib/channel/pipe-open.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
@@ -145,7 +143,7 @@ test.serial('a vproxy that listens takes a second connection, so the first is in
 
 test('a key of this user may not even be read by its group', async (t) => {
   const path = writeKeyFile(temporaryFolder(t), 'k', 'ab', 0o640);
-  const findings = await checkKeyFile(fakeMachine(t), { path });
+  const findings = await checkKeyFile(fakeMachine(t), path);
   t.deepEqual(
     findings.map(({ id }) => id),
     ['key-open'],
@@ -267,7 +265,7 @@ test('the facts say as whom it looks', (t) => {
 
 test('where a hybrid vsock is offered its socket can be made', async (t) => {
   const forward = parseForwardSpec('outgoing', `*:vsock-mux:${temporaryFolder(t)}/s`);
-  const found = await checkForward(fakeMachine(t), { forward, isOurs: false });
+  const found = await checkForward(fakeMachine(t), forward);
   t.deepEqual(
     found.map(({ id }) => id),
     ['listen-free'],

@@ -1,6 +1,6 @@
 /** Makes a test of each case. They run one after the other: each has processes of its own, whose answers are waited for only so long. */
 import test from 'ava';
-import { FINDINGS } from '../../../cli/doctor/finding-table.js';
+import { FINDINGS } from '../../../cli/doctor/findings.js';
 import type { FindingCase } from './cases/case.js';
 
 /** The tests of a file. */

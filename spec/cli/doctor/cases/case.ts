@@ -1,7 +1,7 @@
 /** What provokes a finding of the doctor. */
 import type { ExecutionContext } from 'ava';
 import type { Finding } from '../../../../cli/doctor/finding.js';
-import type { FindingId } from '../../../../cli/doctor/finding-table.js';
+import type { FindingId } from '../../../../cli/doctor/findings.js';
 import { type RunOptions, runVproxy } from '../../../helpers/run-vproxy.js';
 
 /** One case. */

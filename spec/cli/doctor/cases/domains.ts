@@ -1,7 +1,7 @@
 /** Domains of libvirt, of which a virsh of the test's own tells. */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkLibvirt } from '../../../../cli/doctor/checks/libvirt.js';
+import { checkLibvirt } from '../../../../cli/doctor/subjects/libvirt.js';
 import { fakeMachine } from '../../../helpers/fake-machine.js';
 import { channelXml, domainXml, fakeVirsh } from '../../../helpers/fake-virsh.js';
 import { pretend } from '../../../helpers/pretender.js';

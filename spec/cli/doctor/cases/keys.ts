@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkKeyFile } from '../../../../cli/doctor/checks/key-file.js';
+import { checkKeyFile } from '../../../../cli/doctor/subjects/key-file.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
 import { writeKeyFile } from '../../../helpers/key-files.js';
 import { ESTABLISHED, TAKING_CONTROL } from '../../../helpers/log-lines.js';
@@ -11,7 +11,7 @@ import { spawnVproxy } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
 
 const look = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
-  checkKeyFile(fakeMachine(t, machine), { path });
+  checkKeyFile(fakeMachine(t, machine), path);
 
 /** Each finding about them. */
 export const KEY_CASES: readonly FindingCase[] = [

@@ -2,9 +2,9 @@
 import { chmodSync, mkdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkPipe } from '../../../../cli/doctor/checks/pipe.js';
-import { checkTty } from '../../../../cli/doctor/checks/tty.js';
-import { checkVsock } from '../../../../cli/doctor/checks/vsock.js';
+import { checkPipe } from '../../../../cli/doctor/subjects/pipe.js';
+import { checkTty } from '../../../../cli/doctor/subjects/serial-line.js';
+import { checkVsock } from '../../../../cli/doctor/subjects/vsock.js';
 import { createFifos } from '../../../../lib/channel/pipe-open.js';
 import { openPty } from '../../../helpers/channel-pty.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';

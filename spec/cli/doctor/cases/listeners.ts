@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkForward } from '../../../../cli/doctor/checks/forward.js';
+import { checkForward } from '../../../../cli/doctor/subjects/forward.js';
 import { parseForwardSpec } from '../../../../lib/forward/spec.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
 import { TAKING_CONTROL } from '../../../helpers/log-lines.js';
@@ -14,10 +14,10 @@ import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
 import { staleSocket } from './sockets.js';
 
 const outgoing = (t: ExecutionContext, text: string, machine: FakeMachine = {}) =>
-  checkForward(fakeMachine(t, machine), { forward: parseForwardSpec('outgoing', text), isOurs: false });
+  checkForward(fakeMachine(t, machine), parseForwardSpec('outgoing', text));
 
 const incoming = (t: ExecutionContext, text: string) =>
-  checkForward(fakeMachine(t), { forward: parseForwardSpec('incoming', text), isOurs: false });
+  checkForward(fakeMachine(t), parseForwardSpec('incoming', text));
 
 function closedFolder(t: ExecutionContext): string {
   const folder = join(temporaryFolder(t), 'closed');
@@ -71,7 +71,7 @@ export const LISTENER_CASES: readonly FindingCase[] = [
       const files = { 'proc/sys/net/ipv4/ip_unprivileged_port_start': '1024\n' };
       const { fakeMachineWithProc } = await import('../../../helpers/fake-machine.js');
       const machine = fakeMachineWithProc(t, { files, userId: 1234 });
-      return checkForward(machine, { forward: parseForwardSpec('outgoing', 'web:127.0.0.1:80'), isOurs: false });
+      return checkForward(machine, parseForwardSpec('outgoing', 'web:127.0.0.1:80'));
     },
   },
   {

@@ -2,12 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkDenials } from '../../../../cli/doctor/checks/denials.js';
-import { checkMachine } from '../../../../cli/doctor/checks/machine-facts.js';
-import { checkFiles } from '../../../../cli/doctor/checks/open-files.js';
-import { checkQemu } from '../../../../cli/doctor/checks/qemu.js';
-import { checkTerminals } from '../../../../cli/doctor/checks/terminals.js';
-import { runJobs } from '../../../../cli/doctor/run-jobs.js';
+import { runJobs } from '../../../../cli/doctor/jobs.js';
+import { checkDenials } from '../../../../cli/doctor/subjects/denials.js';
+import { checkFiles, checkMachine, checkQemu, checkTerminals } from '../../../../cli/doctor/subjects/machine-facts.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc } from '../../../helpers/fake-machine.js';
 import { pretend } from '../../../helpers/pretender.js';
 import { temporaryFolder } from '../../../helpers/temp-folder.js';

@@ -1,8 +1,7 @@
 /** Virtio-serial ports. What only a real port does is in spec/vm/doctor.spec.ts. */
 import { chmodSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
-import { checkVirtioPort } from '../../../../cli/doctor/checks/virtio-port.js';
-import { checkVirtioPorts } from '../../../../cli/doctor/checks/virtio-ports.js';
+import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/subjects/virtio-port.js';
 import { openPty } from '../../../helpers/channel-pty.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/fake-machine.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
@@ -45,7 +44,7 @@ export const PORT_CASES: readonly FindingCase[] = [
     says: /virtio3/,
     find: (t) => checkVirtioPorts(fakeMachine(t, { files: { 'sys/bus/virtio/devices/virtio3/device': '0x0003\n' } })),
   },
-  { id: 'port-missing', when: 'the VM has no ports', says: /there is none/, find: (t) => look(t, {}) },
+  { id: 'port-missing', when: 'the VM has no ports', says: /this machine has no ports/, find: (t) => look(t, {}) },
   {
     id: 'port-missing',
     when: 'the VM has other ports, which are listed',

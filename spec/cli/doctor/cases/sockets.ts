@@ -5,9 +5,8 @@ import { chmodSync, linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { checkGroup } from '../../../../cli/doctor/checks/group.js';
-import { checkTcpConnect } from '../../../../cli/doctor/checks/tcp-connect.js';
-import { checkUnixSocket } from '../../../../cli/doctor/checks/unix-connect.js';
+import { checkTcpConnect } from '../../../../cli/doctor/subjects/tcp-address.js';
+import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/subjects/unix-socket.js';
 import { eventually } from '../../../helpers/eventually.js';
 import { fakeMachine, fakeMachineWithProc } from '../../../helpers/fake-machine.js';
 import { hangingPort } from '../../../helpers/hanging-port.js';
@@ -32,14 +31,14 @@ export async function staleSocket(t: ExecutionContext, path = join(temporaryFold
   return path;
 }
 
-/** Stops a process, and waits until it stands still. */
+/** Stops a process, and waits until it is stopped. */
 async function stop(
   machine: ReturnType<typeof fakeMachine>,
   process: { readonly pid: number; kill(signal: NodeJS.Signals): void },
 ) {
   process.kill('SIGSTOP');
   await eventually(() => /^\d+ \(.*\) T/s.test(machine.readProc(`${process.pid}/stat`)), {
-    what: 'a process that stands still',
+    what: 'a process that is stopped',
   });
 }
 
@@ -76,7 +75,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
       return doctorWithoutRights(t, '-c', `unix-connect:${path}`);
     },
   },
-  { id: 'socket-stale', when: 'whoever made it has ended', find: async (t) => look(t, await staleSocket(t)) },
+  { id: 'socket-stale', when: 'the program that made it has ended', find: async (t) => look(t, await staleSocket(t)) },
   {
     id: 'socket-listens',
     when: 'a QEMU listens, by its name and number',
@@ -142,7 +141,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
   },
   {
     id: 'process-stopped',
-    when: 'QEMU stands still',
+    when: 'QEMU is stopped',
     remedy: /kill -CONT \d+/,
     async find(t) {
       const path = join(temporaryFolder(t), 's');

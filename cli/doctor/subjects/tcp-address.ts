@@ -1,17 +1,35 @@
 /** A TCP address to connect to: a channel's, or a target. */
 
+import { execFile } from 'node:child_process';
+import { lookup } from 'node:dns/promises';
 import net from 'node:net';
 import { systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc-net.js';
 import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../finding.js';
+import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
-import { resolveName } from '../resolve-name.js';
 
-/** An address. `isExclusive`: a QEMU may listen there. `isOurs`: a vproxy that runs is connected. */
-export interface ConnectAddress {
+export const TCP_FINDINGS = {
+  'tcp-answers': ok('Somebody answers at the TCP address; the connection was closed again.'),
+  'tcp-refused': fail(
+    'Nobody listens at the TCP address.',
+    'start the program that listens there, or correct the address',
+  ),
+  'tcp-silent': fail('The TCP address does not answer.', 'look at firewalls, and at whether the machine is up'),
+  'tcp-unreachable': fail('The system has no way to the TCP address.', 'look at the network of this machine'),
+  'tcp-unknown-name': fail('The host name is not known.', 'correct the name, or write the address'),
+  'tcp-taken': warn(
+    'Somebody is connected to the channel’s port of this machine; a QEMU that listens serves one connection at a time.',
+    'end the program that is connected',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(TCP_FINDINGS);
+
+/** `isExclusive`: a QEMU may listen there. `isOurs`: a running vproxy is connected. */
+interface ConnectAddress {
   readonly address: HostPort;
   readonly isExclusive: boolean;
   readonly isOurs: boolean;
@@ -85,6 +103,27 @@ function connect(address: HostPort, { place, who, timeoutMs }: Attempt): Promise
     socket.once('error', (error) => {
       const id = systemCode(error) === 'ECONNREFUSED' ? 'tcp-refused' : 'tcp-unreachable';
       done(finding(id, id === 'tcp-refused' ? `nobody listens on ${place}` : `${place}: ${describeError(error)}`));
+    });
+  });
+}
+
+/**
+ * The first address of a host name, as the system resolves it. Rejects where the name has no address, or without an answer within
+ * `timeoutMs`: a silent name server would hold up the end of this process.
+ */
+async function resolveName(host: string, timeoutMs: number): Promise<string> {
+  const text = await askSystem(host, timeoutMs);
+  if (text === null) return (await lookup(host)).address;
+  const address = /^\S+/.exec(text)?.[0] ?? '';
+  if (net.isIP(address) === 0) throw new Error('there is no such name, or no answer about it');
+  return address;
+}
+
+/** What getent(1) prints, which can be killed; null where the program is missing. */
+function askSystem(host: string, timeoutMs: number): Promise<string | null> {
+  return new Promise((resolve) => {
+    execFile('getent', ['ahosts', host], { timeout: timeoutMs }, (error, stdout) => {
+      resolve(error !== null && systemCode(error) === 'ENOENT' ? null : stdout);
     });
   });
 }

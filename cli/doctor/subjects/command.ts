@@ -1,20 +1,23 @@
-/** A command of the shell: whether the program that it begins with is there. */
+/** A command for `/bin/sh -c`: whether the program that it begins with is there. */
 import { isAbsolute } from 'node:path';
 import { escapeText } from '../../../lib/util/escape.js';
 import { findProgram, isExecutable } from '../../find-program.js';
-import { type Finding, finding } from '../finding.js';
+import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
+import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
 
-/** A command for `/bin/sh -c`. */
-export interface CommandSubject {
-  readonly command: string;
-}
+export const COMMAND_FINDINGS = {
+  'command-missing': fail('There is no such program, or it cannot be run.', 'install it, or correct the command'),
+  'command-found': ok('The program that a command begins with is there.'),
+} as const satisfies FindingRows;
 
-/** Only a plain first word is looked for: what else the shell makes of the command, it alone knows. */
-export function checkCommand({ options }: Machine, { command }: CommandSubject): Finding[] {
+const finding = findingsOf(COMMAND_FINDINGS);
+
+/** Looks for a plain first word only: what else the shell makes of the command, only the shell knows. */
+export function checkCommand({ options }: Machine, { command }: { readonly command: string }): Finding[] {
   const [, word = ''] = /^\s*([\w./+-]+)(?=\s|$)/.exec(command) ?? [];
   if (word === '' || BUILT_IN.has(word))
-    return [finding('not-checked', 'what the shell makes of this command is not known beforehand')];
+    return notChecked('what the shell makes of this command is not known beforehand');
   const program = findProgram(word, options.searchPath);
   return isAbsolute(program) && isExecutable(program)
     ? [finding('command-found', `${escapeText(word)} is ${escapeText(program)}`)]

@@ -1,16 +1,53 @@
-/** A unix socket to connect to: QEMU's chardev that listens, or a target. */
-import { constants, realpathSync, type Stats } from 'node:fs';
+/** A unix socket to connect to: a listening chardev of QEMU, a target, or each in the folder of a group. */
+import { constants, realpathSync } from 'node:fs';
 import { basename } from 'node:path';
+import { readGroupFolder } from '../../../lib/proxy/channel-group.js';
+import { GroupPattern } from '../../../lib/proxy/group-pattern.js';
 import { isAnswered } from '../../../lib/system/listen.js';
 import type { ListedSocket } from '../../../lib/system/proc-net.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../finding.js';
-import { formatAccess, isAllowed, lookAtPath, nearName } from '../look-at-path.js';
+import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
+import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
 import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
 
-/** A socket. `isExclusive`: whoever listens may serve one connection at a time, as QEMU does. `ownPid`: the vproxy that is connected, or null. */
-export interface SocketSubject {
+export const SOCKET_FINDINGS = {
+  'socket-missing': fail(
+    'There is no file at the path of a unix socket.',
+    'start the VM or the program that makes the socket, or correct the path',
+  ),
+  'socket-not': fail('What is at the path is not a socket.', 'name the path of the socket'),
+  'socket-denied': fail(
+    'This user may not connect to the socket.',
+    'run as the owner of the socket, or as root, or have the program that makes the socket give it to a group of this user',
+  ),
+  'socket-stale': fail(
+    'The socket is there, and nobody listens on it: the program that made it has ended.',
+    'start the VM or the program that makes the socket',
+  ),
+  'socket-listens': ok('Somebody listens on the socket.'),
+  'socket-answered': ok('Nobody is listed as listening, so it was connected to for a moment, and somebody answered.'),
+  'socket-type': fail(
+    'The socket takes no connections: it is for datagrams, or of another kind.',
+    'name a stream socket, such as that of a chardev',
+  ),
+  'socket-taken': fail(
+    'Somebody else is connected, and QEMU serves one connection at a time: a second one hears nothing.',
+    'end the program that is connected',
+  ),
+  'socket-queue': warn(
+    'Connections wait to be accepted: QEMU accepts the next one when the one before has left.',
+    'end the programs that wait',
+  ),
+  'process-stopped': warn('The process at the other end is stopped, or being traced.', 'let it go on: kill -CONT'),
+  'group-members': ok('The folder of a group has sockets that fit.'),
+  'group-empty': warn('The folder of a group has no socket that fits.', 'start a VM, or correct the pattern'),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(SOCKET_FINDINGS);
+
+/** `isExclusive`: the listener may serve one connection at a time, as QEMU does. `ownPid`: the vproxy that is connected, or null. */
+interface SocketSubject {
   readonly path: string;
   readonly isExclusive: boolean;
   readonly ownPid: number | null;
@@ -84,7 +121,7 @@ async function askWhoAnswers(path: string): Promise<Finding> {
 function stopped(holders: readonly Holder[]): Finding[] {
   return holders
     .filter(({ isStopped }) => isStopped)
-    .map((holder) => finding('process-stopped', `${formatHolder(holder)} stands still`, `kill -CONT ${holder.pid}`));
+    .map((holder) => finding('process-stopped', `${formatHolder(holder)} is stopped`, `kill -CONT ${holder.pid}`));
 }
 
 /** Who else is connected to a listener that serves one at a time, and who waits. */
@@ -119,11 +156,31 @@ async function clientsOf(machine: Machine, processes: ProcessList, inode: string
   return peer === null ? [] : processes.holdersOfSocket(peer);
 }
 
-/** What a file is, for people. */
-export function describeKind(stats: Stats): string {
-  if (stats.isFile()) return 'a file';
-  if (stats.isDirectory()) return 'a folder';
-  if (stats.isFIFO()) return 'a FIFO';
-  if (stats.isSocket()) return 'a socket';
-  return 'a device';
+/** A group, by the address of its channel. `ownPid`: the running vproxy that has its channels, or null. */
+interface GroupSubject {
+  readonly address: string;
+  readonly ownPid: number | null;
+}
+
+/** The number of sockets of a group that are looked at. */
+const MAX_MEMBERS = 32;
+
+/** What is in the folder of a group, and what is wrong with each socket in it. */
+export async function checkGroup(machine: Machine, { address, ownPid }: GroupSubject): Promise<Finding[]> {
+  const pattern = new GroupPattern(address);
+  const look = await lookAtPath(machine, pattern.folder);
+  if (look.problem !== null) return [look.problem];
+  const shown = escapeText(pattern.path);
+  if (look.stats === null) return [finding('group-empty', `the folder of ${shown} is not there yet`)];
+  const { sockets, misnamed } = await readGroupFolder(pattern);
+  const wrong = [...misnamed].slice(0, MAX_MEMBERS).map(([path, why]) => `${escapeText(path)} is left out: ${why}`);
+  if (sockets.size === 0) return [finding('group-empty', [`no socket is like ${shown}`, ...wrong].join('; '))];
+  const labels = [...sockets.keys()].sort().slice(0, MAX_MEMBERS);
+  const found = await Promise.all(
+    labels.map((label) => checkUnixSocket(machine, { path: pattern.pathOf(label), isExclusive: true, ownPid })),
+  );
+  return [
+    finding('group-members', [`${sockets.size} like ${shown}: ${labels.join(', ')}`, ...wrong].join('; ')),
+    ...found.flat(),
+  ];
 }

@@ -1,19 +1,106 @@
-/** The guest's end of a virtio-serial port: there, ours, and with a host. */
+/** The guest's end of virtio-serial ports: which ports a machine has, and whether one is there, free, and with a host. */
+
 import { constants, lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { subsystemOf } from '../../../lib/channel/virtserial.js';
 import { systemCode } from '../../../lib/errors.js';
 import { closestWord } from '../../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../finding.js';
-import { formatAccess, isAllowed, lookAtPath } from '../look-at-path.js';
+import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
+import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
-import { listVirtioPorts } from '../virtio-ports.js';
-import { describeKind } from './unix-connect.js';
+
+export const PORT_FINDINGS = {
+  'ports-found': ok('This machine is a guest with virtio-serial ports.'),
+  'ports-none': note('This machine has no virtio-serial ports: it is no guest, or has no such device.', null),
+  'port-module': fail('There is a virtio-serial device, and no driver has it.', 'modprobe virtio_console'),
+  'port-missing': fail(
+    'There is no virtio-serial port of that name.',
+    'give the VM a virtserialport with that name, or correct the name',
+  ),
+  'port-misspelt': fail('There is no port of that name, but one with a name like it.', 'correct the name'),
+  'port-no-link': warn(
+    'The port is there, and its link in /dev/virtio-ports is not, because udev has not made it. vproxy finds the port all the same.',
+    'udevadm trigger --subsystem-match=virtio-ports, or name the port without a path',
+  ),
+  'port-no-device': fail(
+    'The system knows the port, and its device in /dev is missing.',
+    'mount devtmpfs at /dev, or give the container the device',
+  ),
+  'port-not-virtio': fail('What is at the path is no virtio-serial port.', 'name the device of a virtserialport'),
+  'port-console': fail(
+    'The port is a console of the VM, which changes bytes.',
+    'give the VM a virtserialport; number 0 of a device is for a console',
+  ),
+  'port-denied': fail(
+    'This user may not open the port.',
+    'run as root, or have udev give the port to a group: packaging/udev/60-vproxy.rules',
+  ),
+  'port-busy': fail('Another process has the port open; only one can.', 'end that process'),
+  'port-no-host': warn(
+    'Nobody has the host’s end of the port open.',
+    'start vproxy on the host, with the channel of this port',
+  ),
+  'port-host': ok('The port is free, and the host’s end is open.'),
+  'port-failed': fail('The system cannot open the port.', 'look at the kernel log (dmesg)'),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(PORT_FINDINGS);
+
+/** The ports of this machine, by which a guest is known, and devices without a driver. */
+export function checkVirtioPorts(machine: Machine): Finding[] {
+  const ports = listVirtioPorts(machine);
+  const idle = listIdleDevices(machine);
+  const list = ports.map(({ device, name }) =>
+    name === '' ? `${device} without a name` : `${escapeText(name)} (${device})`,
+  );
+  return [
+    ...(idle.length === 0
+      ? []
+      : [finding('port-module', `no driver has ${idle.map((name) => escapeText(name)).join(', ')}`)]),
+    ports.length === 0
+      ? finding('ports-none', 'there are no virtio-serial ports here')
+      : finding('ports-found', `this is a guest with the virtio-serial ports ${list.join(', ')}`),
+  ];
+}
+
+interface VirtioPort {
+  /** Such as `vport1p1`. */
+  readonly device: string;
+  /** The name that QEMU gave it; empty for one without. */
+  readonly name: string;
+}
+
+/** All ports, also consoles and those without a name. */
+function listVirtioPorts(machine: Machine): VirtioPort[] {
+  try {
+    return readdirSync(path.join(machine.options.sys, 'class/virtio-ports'))
+      .sort()
+      .map((device) => ({ device, name: machine.readSys(`class/virtio-ports/${device}/name`) ?? '' }));
+  } catch {
+    return [];
+  }
+}
+
+/** The virtio-serial devices, such as `virtio3`, that no driver has. */
+function listIdleDevices(machine: Machine): string[] {
+  const folder = path.join(machine.options.sys, 'bus/virtio/devices');
+  try {
+    return readdirSync(folder).filter((name) => {
+      const isConsole = machine.readSys(`bus/virtio/devices/${name}/device`) === '0x0003';
+      return isConsole && lstatSync(path.join(folder, name, 'driver'), { throwIfNoEntry: false }) === undefined;
+    });
+  } catch {
+    return [];
+  }
+}
 
 /** Looks at the port of an address as `virtserial-open` takes it: a path, or a name. `isOurs`: a vproxy that runs has it. */
-export async function checkVirtioPort(machine: Machine, { address, isOurs }: PortSubject): Promise<Finding[]> {
+export async function checkVirtioPort(
+  machine: Machine,
+  { address, isOurs }: { readonly address: string; readonly isOurs: boolean },
+): Promise<Finding[]> {
   const place = await findDevice(machine, address);
   if (place.device === null) return place.findings;
   const { device, findings } = place;
@@ -27,14 +114,8 @@ export async function checkVirtioPort(machine: Machine, { address, isOurs }: Por
   return isOurs ? findings : [...findings, await lookForOthers(machine, device)];
 }
 
-/** A port. */
-export interface PortSubject {
-  readonly address: string;
-  readonly isOurs: boolean;
-}
-
 interface FoundDevice {
-  /** Null where there is none; `findings` say why then. */
+  /** Null where no device was found; `findings` say why. */
   readonly device: string | null;
   readonly findings: Finding[];
 }
@@ -85,7 +166,7 @@ function missing(name: string, names: readonly string[]): Finding {
   const list = names.filter((one) => one !== '').map((one) => escapeText(one));
   return finding(
     'port-missing',
-    `there is no port ${shown}; there ${list.length === 0 ? 'is none' : `are: ${list.join(', ')}`}`,
+    `there is no port ${shown}; ${list.length === 0 ? 'this machine has no ports' : `there are: ${list.join(', ')}`}`,
   );
 }
 
@@ -141,18 +222,5 @@ function readConnected(machine: Machine, device: string): { isHostThere: boolean
     return { isHostThere: isSet('host_connected'), isGuestThere: isSet('guest_connected') };
   } catch {
     return null;
-  }
-}
-
-/** The virtio-serial devices, such as `virtio3`, that no driver has. */
-export function listIdleDevices(machine: Machine): string[] {
-  const folder = path.join(machine.options.sys, 'bus/virtio/devices');
-  try {
-    return readdirSync(folder).filter((name) => {
-      const isConsole = machine.readSys(`bus/virtio/devices/${name}/device`) === '0x0003';
-      return isConsole && lstatSync(path.join(folder, name, 'driver'), { throwIfNoEntry: false }) === undefined;
-    });
-  } catch {
-    return [];
   }
 }

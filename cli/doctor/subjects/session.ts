@@ -3,10 +3,37 @@ import { connectControl } from '../../../lib/control/client/client.js';
 import type { ChannelStatus, SessionStatus } from '../../../lib/proxy/status.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { formatAge } from '../../ui/print.js';
-import { adviceForCode } from '../code-advice.js';
-import { type Finding, finding } from '../finding.js';
+import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
+
+export const SESSION_FINDINGS = {
+  'session-up': ok('There is a session with the peer, and the peer answers.'),
+  'session-waiting': warn('There is no session.', 'see the other findings about this channel'),
+  'session-unanswered': warn(
+    'The channel is open, and no vproxy answers at its other end.',
+    'start vproxy at the other end; see who else could have the channel there',
+  ),
+  'session-auth': fail('The two sides do not let each other in.', 'give both sides the same key with --key FILE'),
+  'session-failed': fail('The channel can never work.', 'see the other findings about this channel'),
+  'session-unsteady': warn('Sessions end soon after they begin.', 'look at vproxy events of both sides'),
+  'session-ended': note('Why the last session ended.', null),
+  'peer-silent': warn(
+    'There is a session, and the peer does not answer a ping: its VM is paused, or it hangs.',
+    'look whether the VM is paused',
+  ),
+  'peer-version': note('The peer is of another version.', 'upgrade the older side when convenient'),
+  'peer-clock': warn(
+    'The clock of the peer differs from the one here: certificates and logs suffer.',
+    'let both machines keep their clocks (chrony, systemd-timesyncd)',
+  ),
+  'service-missing': warn(
+    'The peer does not offer a service for which a forward listens here.',
+    'give the peer a -i for it',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(SESSION_FINDINGS);
 
 /** The part of a check's time for the answer to a ping. */
 const PING_PART = 0.75;
@@ -14,11 +41,11 @@ const PING_PART = 0.75;
 /** An opening that is not older may be one of a row, in milliseconds. */
 const BRIEF_MS = 2000;
 
-/** So many sessions that were shorter than that are a row. */
-const SHORT_MS = 10_000;
+/** A row is this number of sessions, each shorter than this, in milliseconds. */
 const ROW = 3;
+const SHORT_MS = 10_000;
 
-/** So far apart clocks are an offence, in milliseconds. */
+/** The offset from which clocks are said to differ, in milliseconds. */
 const CLOCK_MS = 5000;
 
 /** What the process says, and whether its peer answers now. */
@@ -90,7 +117,7 @@ function lastEnd({ history }: ChannelStatus): Finding[] {
   return [finding('session-ended', message, adviceForCode(last.code))];
 }
 
-/** What a message takes on its way makes a clock seem slow, but not by so much. */
+/** The time that a message takes on its way makes a clock seem slow, but not by that much. */
 function describeClock({ clockOffsetMs, ageMs }: SessionStatus): Finding[] {
   if (clockOffsetMs === null || Math.abs(clockOffsetMs) < CLOCK_MS) return [];
   const way = clockOffsetMs > 0 ? 'ahead of' : 'behind';
@@ -130,4 +157,31 @@ async function ping(path: string, channel: string, timeoutMs: number): Promise<n
   } catch {
     return null;
   }
+}
+
+/** What people can do about the code with which a channel or its session failed. docs/errors.md says what each means. */
+const ADVICE: Readonly<Record<string, string>> = {
+  'channel-missing': 'start the VM, or correct the path or the name of the channel',
+  'channel-busy': 'end the other program that has the channel open',
+  'channel-refused': 'start what listens at the other end of the channel',
+  'channel-failed': 'vproxy events -v has what the system said',
+  'channel-closed': 'look why the other end closes the channel: has its VM or its vproxy ended?',
+  'channel-silent': 'look whether the other machine is up; --dead-after gives it more time',
+  'channel-displaced': 'let one process only connect to this channel',
+  'channel-unusable': 'correct the channel: what is there can be none',
+  'channel-denied': 'run vproxy as a user who may open the channel, or as root',
+  'address-in-use': 'end the process that listens there, or choose another address',
+  'auth-failed': 'give both sides the same key with --key FILE, and the same tls=',
+  'version-mismatch': 'upgrade the older side',
+  desync: 'nothing after a restart; if it goes on, look who else reads or writes the channel',
+  'peer-restarted': 'nothing, if it was meant to be restarted; else look why it ends',
+  'protocol-error': 'make both sides the same version; if they are, report it',
+  'flow-control': 'make both sides the same version; if they are, report it',
+  flood: 'look what opens that many connections at the other side',
+  internal: 'report it, with the log of vproxy -vv',
+};
+
+/** Null for a code about which nothing is known. */
+function adviceForCode(code: string): string | null {
+  return ADVICE[code] ?? null;
 }

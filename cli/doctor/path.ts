@@ -6,8 +6,29 @@ import { systemCode } from '../../lib/errors.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { listFolder } from '../list-folder.js';
-import { type Finding, finding } from './finding.js';
+import { type Finding, type FindingRows, fail, findingsOf, note } from './finding.js';
 import type { Machine } from './machine.js';
+
+export const PATH_FINDINGS = {
+  'folder-missing': fail(
+    'The folder in which something should be is not there.',
+    'correct the path, or make the folder',
+  ),
+  'path-denied': fail(
+    'A folder on the way cannot be searched by this user.',
+    'let this user search the folder (chmod +x), or run as its owner',
+  ),
+  'path-remote': note(
+    'The path is on a network file system, whose server might not answer: it is not looked at.',
+    'have sockets, FIFOs and keys on a file system of this machine',
+  ),
+  'folder-denied': fail(
+    'This user can make no file in the folder.',
+    'choose another folder, change its owner or mode, or run as its owner',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(PATH_FINDINGS);
 
 /** What is there: its facts; null where nothing is; or why it cannot be looked at. */
 export type PathLook = { readonly stats: Stats | null; readonly problem: null } | { readonly problem: Finding };
@@ -34,6 +55,9 @@ export async function lookAtPath(machine: Machine, path: string): Promise<PathLo
   }
 }
 
+/** That this user can make no file in a folder. */
+export const folderDenied = (message: string): Finding => finding('folder-denied', message);
+
 /** Whether this user may do with a path what `mode` says (`constants.R_OK` and its like). */
 export function isAllowed(path: string, mode: number): boolean {
   try {
@@ -44,7 +68,7 @@ export function isAllowed(path: string, mode: number): boolean {
   }
 }
 
-/** The file in the folder of `path` whose name is most like its own; null where there is none. */
+/** The file in the folder of `path` whose name is most like its own; null where no name is like it. */
 export function nearName(path: string): string | null {
   const names = listFolder(dirname(resolve(path))) ?? [];
   return closestWord(basename(path), names.slice(0, 1000)) ?? null;
@@ -53,6 +77,15 @@ export function nearName(path: string): string | null {
 /** `mode 0660, user 107, group 36`. */
 export function formatAccess({ mode, uid, gid }: Stats): string {
   return `mode ${(mode & 0o7777).toString(8).padStart(4, '0')}, user ${uid}, group ${gid}`;
+}
+
+/** What a file is, for people. */
+export function describeKind(stats: Stats): string {
+  if (stats.isFile()) return 'a file';
+  if (stats.isDirectory()) return 'a folder';
+  if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
 }
 
 function isSearchable(folder: string): boolean {

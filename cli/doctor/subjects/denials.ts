@@ -1,8 +1,23 @@
 /** What SELinux and AppArmor have denied, from the ends of the logs in which the kernel says so. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../finding.js';
+import { type Finding, type FindingRows, findingsOf, note, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
+
+export const DENIAL_FINDINGS = {
+  'selinux-denied': warn(
+    'SELinux has denied something to vproxy or QEMU within the last day.',
+    'ausearch -m avc -ts recent; see docs/services.md',
+  ),
+  'apparmor-denied': warn(
+    'AppArmor has denied something to vproxy or QEMU within the last day.',
+    'add the path to the profile; see docs/services.md',
+  ),
+  'denials-none': ok('No denial of SELinux or AppArmor that concerns vproxy or QEMU is in the log.'),
+  'denials-unseen': note('SELinux or AppArmor is in force, and none of the logs can be read.', 'run it as root'),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(DENIAL_FINDINGS);
 
 /** What the denials have to do with. */
 export interface DenialSubject {
@@ -10,14 +25,14 @@ export interface DenialSubject {
   readonly paths: readonly string[];
 }
 
-/** So much of the end of a log is read, and so many records of the kernel's own. */
+/** How much of the end of a log is read, and the number of records of the kernel's own. */
 const MAX_BYTES = 512 * 1024;
 const MAX_RECORDS = 10_000;
 
-/** So long ago a denial still counts, in milliseconds. */
+/** Older denials do not count, in milliseconds. */
 const MAX_AGE_MS = 86_400_000;
 
-/** So many of them are shown. */
+/** The number of denials that are shown. */
 const MAX_SHOWN = 5;
 
 /** The newest denials of each kind, the same one once. */

@@ -1,8 +1,30 @@
 /** Control sockets, and who answers on them. */
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, finding } from '../finding.js';
+import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
+
+export const CONTROL_FINDINGS = {
+  'vproxy-runs': ok('A vproxy answers on its control socket.'),
+  'vproxy-none': note('No vproxy that runs here has a control socket that this user can see.', null),
+  'vproxy-hidden': note(
+    'There is no folder of control sockets for this user.',
+    'set XDG_RUNTIME_DIR, or give --socket PATH',
+  ),
+  'control-stale': warn(
+    'Nobody answers on a control socket: its process was killed.',
+    'rm it, or start the vproxy that is called so',
+  ),
+  'control-silent': fail(
+    'The process on a control socket does not answer.',
+    'look at that process; kill -ABRT leaves a core',
+  ),
+  'control-denied': note('The control socket belongs to another user.', 'run as that user, or as root'),
+  'version-here': note('The vproxy that runs is of another version than this program.', 'restart it after an upgrade'),
+  'name-twice': warn('Two vproxys have the same name.', 'give each its own --name'),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(CONTROL_FINDINGS);
 
 /** Who answers on one socket, or why nobody does. */
 export function checkControlSocket({ options }: Machine, { path, running, silence }: ControlSocket): Finding[] {
@@ -37,7 +59,7 @@ export function checkControlSocket({ options }: Machine, { path, running, silenc
   }
 }
 
-/** What is to be said of all of them together. */
+/** What there is to say of all of them together. */
 export function checkControlFolder({ options }: Machine, sockets: readonly ControlSocket[]): Finding[] {
   const running = sockets.flatMap((socket) => socket.running ?? []);
   const names = running.flatMap(({ status }) => status.process.name ?? []);

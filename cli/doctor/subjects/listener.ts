@@ -1,0 +1,104 @@
+/** What vproxy listens on: TCP addresses, and unix sockets that it makes. */
+
+import { constants } from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import { dirname, resolve } from 'node:path';
+import { isAnswered } from '../../../lib/system/listen.js';
+import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { type Finding, type FindingRows, fail, findingsOf, note, ok } from '../finding.js';
+import type { Machine } from '../machine.js';
+import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
+import { formatHolders } from '../process-list.js';
+
+export const LISTENER_FINDINGS = {
+  'listen-free': ok('The address is free.'),
+  'listen-stale': note('A socket is there on which nobody answers; vproxy replaces it.'),
+  'listen-taken': fail('Another process listens there.', 'end that process, or choose another address'),
+  'listen-file': fail(
+    'A file that is no socket is at the path; vproxy does not replace it.',
+    'remove the file, or choose another path',
+  ),
+  'listen-address': fail(
+    'The address does not belong to this machine.',
+    'choose an address of this machine, or 127.0.0.1',
+  ),
+  'listen-low-port': fail(
+    'Ports below the limit are for root.',
+    'choose a higher port, or give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(LISTENER_FINDINGS);
+
+/** `isOurs`: a running vproxy listens there. */
+interface ListenAddress {
+  readonly address: HostPort;
+  readonly isOurs: boolean;
+}
+
+/** Whether a TCP address is free, as /proc tells: nothing listens there for the look. */
+export async function checkTcpListen(machine: Machine, { address, isOurs }: ListenAddress): Promise<Finding[]> {
+  const { host, port } = address;
+  const shown = formatHostPort(address);
+  if (isOurs || port === 0) return isOurs ? [] : [finding('listen-free', `${shown}: the system picks a port`)];
+  if (net.isIP(host) !== 0 && !isOwnAddress(host))
+    return [finding('listen-address', `${host} is no address of this machine`)];
+  const lowest = Number(machine.readProc('sys/net/ipv4/ip_unprivileged_port_start') || 1024);
+  if (port < lowest && machine.options.userId !== 0) {
+    return [finding('listen-low-port', `${shown}: ports below ${lowest} are for root`)];
+  }
+  const listener = (await machine.sockets()).find(
+    (socket) => socket.state === 'listening' && socket.address !== null && addressesOverlap(socket.address, address),
+  );
+  if (listener === undefined) return [finding('listen-free', `${shown} is free`)];
+  const processes = await machine.processes();
+  const holders = processes.holdersOfSocket(listener.inode);
+  const who =
+    holders.length === 0 && listener.userId !== null
+      ? `a process of user ${listener.userId}`
+      : formatHolders(holders, processes.isPartial);
+  return [finding('listen-taken', `${who} listens on ${shown}`)];
+}
+
+/** All of 127.0.0.0/8 belongs to this machine, and so do the wildcard addresses. */
+function isOwnAddress(host: string): boolean {
+  if (host === '0.0.0.0' || /^[0:]+$/.test(host) || host.startsWith('127.')) return true;
+  const own = Object.values(os.networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return own.some(({ address }) =>
+    addressesOverlap({ host: address, port: 1 }, { host: host.replace(/%.*/, ''), port: 1 }),
+  );
+}
+
+/** `isOurs`: a running vproxy has made the socket. */
+interface ListenPath {
+  readonly path: string;
+  readonly isOurs: boolean;
+}
+
+/** Whether a unix socket can be made, and who has it otherwise. */
+export async function checkUnixListen(machine: Machine, { path, isOurs }: ListenPath): Promise<Finding[]> {
+  if (isOurs) return [];
+  const look = await lookAtPath(machine, path);
+  if (look.problem !== null) return [look.problem];
+  const shown = escapeText(path);
+  const folder = dirname(resolve(path));
+  if (!isAllowed(folder, constants.W_OK | constants.X_OK)) {
+    const folderLook = await lookAtPath(machine, folder);
+    const access =
+      folderLook.problem === null && folderLook.stats !== null ? ` (${formatAccess(folderLook.stats)})` : '';
+    return [folderDenied(`this user can make no socket in ${escapeText(folder)}${access}`)];
+  }
+  if (look.stats === null) return [finding('listen-free', `${shown} can be made`)];
+  if (!look.stats.isSocket())
+    return [finding('listen-file', `${shown} is ${describeKind(look.stats)}, and in the way`)];
+  const listener = (await machine.sockets()).find((socket) => socket.path === path && socket.state === 'listening');
+  // A name in the table says it without a connection; without one, its listener may be in another network namespace.
+  if (listener === undefined && !(await isAnswered(path).catch(() => true))) {
+    return [finding('listen-stale', `${shown} was left by a process that has ended`)];
+  }
+  const processes = await machine.processes();
+  const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);
+  return [finding('listen-taken', `${formatHolders(holders, processes.isPartial)} listens on ${shown}`)];
+}
