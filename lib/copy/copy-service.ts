@@ -1,7 +1,8 @@
 /** The service `copy`: lets the peer copy files to and from this machine. */
+
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { ByteBudget } from '../util/byte-queue.js';
+import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log, LogEventName } from '../util/log-event.js';
@@ -32,7 +33,7 @@ export class CopyService {
   readonly #options: CopyServiceOptions;
   readonly #running = new Map<RecordStream, Promise<void>>();
   /** What the lists of all copies may hold. */
-  readonly #budget = new ByteBudget(MAX_KEPT_BYTES);
+  readonly #budget = new Budget(MAX_KEPT_BYTES);
   #isStopped = false;
 
   constructor(options: CopyServiceOptions) {

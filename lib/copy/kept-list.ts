@@ -1,6 +1,7 @@
 /** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes. */
+
 import { VproxyError } from '../errors.js';
-import { ByteBudget } from '../util/byte-queue.js';
+import { Budget } from '../util/bounds.js';
 import type { Warn } from './sources.js';
 
 /** What all lists of all copies of a channel may hold together, in bytes. */
@@ -23,12 +24,12 @@ export interface KeptBounds {
 
 /** How much the lists of one copy hold, as a part of what those of all copies may. */
 export class KeptLists {
-  readonly #budget: ByteBudget;
+  readonly #budget: Budget;
   #bytes = 0;
   #isReleased = false;
 
   /** `budget` is shared with other copies. Default: one of its own. */
-  constructor(budget: ByteBudget = new ByteBudget(MAX_KEPT_BYTES)) {
+  constructor(budget: Budget = new Budget(MAX_KEPT_BYTES)) {
     this.#budget = budget;
   }
 
@@ -45,7 +46,7 @@ export class KeptLists {
   /** Throws `too-many-streams` where the lists of all copies are full. */
   take(bytes: number): void {
     if (this.#isReleased) return;
-    if (!this.#budget.take(bytes)) {
+    if (!this.#budget.reserve(bytes)) {
       throw new VproxyError('too-many-streams', 'copy: the lists of all copies hold as much as is allowed');
     }
     this.#bytes += bytes;
@@ -54,7 +55,7 @@ export class KeptLists {
   /** Gives back what was taken. */
   give(bytes: number): void {
     if (this.#isReleased) return;
-    this.#budget.give(bytes);
+    this.#budget.release(bytes);
     this.#bytes -= bytes;
   }
 

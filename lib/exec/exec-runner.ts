@@ -1,6 +1,7 @@
 /** The service `exec`: runs commands for those who open streams to it (docs/exec.md). */
+
 import { VproxyError } from '../errors.js';
-import { Budget } from '../session/flow.js';
+import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Log } from '../util/log-event.js';

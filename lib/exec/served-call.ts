@@ -1,8 +1,9 @@
 /** The runner's end of a call: reads what the caller says, starts the command, and says how it went. */
+
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { Budget } from '../session/flow.js';
+import type { Budget } from '../util/bounds.js';
 import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
 import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';

@@ -1,8 +1,10 @@
 /** The services that this side offers, and who serves their streams. */
+
 import { VproxyError } from '../errors.js';
-import { RateLimit, type StreamPace, TokenBucket } from '../session/rate.js';
+import { RateLimit, type StreamPace } from '../session/rate.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
+import { TokenBucket } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 
 /** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */

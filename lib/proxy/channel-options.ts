@@ -1,4 +1,5 @@
 /** What a channel of a proxy is made of, and what follows from it. */
+
 import { randomBytes } from 'node:crypto';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
@@ -8,9 +9,9 @@ import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
 import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
-import { Budget } from '../session/flow.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files.js';
+import { Budget } from '../util/bounds.js';
 import { escapeText } from '../util/escape.js';
 import type { ChannelPolicies } from './apply.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';

@@ -1,5 +1,5 @@
 /** Keeps what peers and local programs can cause, again and again, from filling a log. */
-import { TokenBucket } from '../session/rate.js';
+import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
 import { boundEvent, type Log, type LogEvent } from '../util/log-event.js';

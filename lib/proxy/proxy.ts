@@ -1,12 +1,13 @@
 /** A running vproxy: its channels, and what is done to all of them. */
+
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import { Budget } from '../session/flow.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
+import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';

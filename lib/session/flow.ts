@@ -1,5 +1,6 @@
 /** The credit that this side gives on one stream: it protects this side's memory (R-FLOW-3, R-FLOW-4). */
 import { VproxyError } from '../errors.js';
+import type { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import type { Creditor } from './scheduler.js';
 
@@ -287,37 +288,5 @@ class RoundTrip {
     this.#smallestMs = Math.min(this.#smallestMs, this.#latestMs);
     this.#sentAtMs = null;
     return true;
-  }
-}
-
-// A bound on memory that many share (R-FLOW-4).
-
-/** Counts what was reserved against a limit, and against the budget that this one is a part of. */
-export class Budget {
-  readonly limitBytes: number;
-  readonly #parent: Budget | null;
-  #usedBytes = 0;
-
-  constructor(limitBytes: number, parent: Budget | null = null) {
-    this.limitBytes = limitBytes;
-    this.#parent = parent;
-  }
-
-  get usedBytes(): number {
-    return this.#usedBytes;
-  }
-
-  /** Takes so many bytes; false, and nothing is taken, where they do not fit. */
-  reserve(bytes: number): boolean {
-    if (this.#usedBytes + bytes > this.limitBytes) return false;
-    if (this.#parent !== null && !this.#parent.reserve(bytes)) return false;
-    this.#usedBytes += bytes;
-    return true;
-  }
-
-  /** Gives reserved bytes back. */
-  release(bytes: number): void {
-    this.#usedBytes -= bytes;
-    this.#parent?.release(bytes);
   }
 }

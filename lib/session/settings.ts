@@ -1,7 +1,8 @@
 /** What a side is set to: its identity, what it accepts, and the times that bound it. */
+
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
+import { Budget } from '../util/bounds.js';
 import type { SecretKey, SecureLayerFactory } from './auth.js';
-import { Budget } from './flow.js';
 
 /** Settings of the sessions on one channel. */
 export interface SessionSettings {

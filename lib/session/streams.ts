@@ -1,9 +1,10 @@
 /** The streams of a session: their ids, their bounds, and the opens that are held back (R-STREAM-1, R-STREAM-5, R-STREAM-6, R-STREAM-11). */
+
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
+import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { TokenBucket } from './rate.js';
 import type { SessionStream } from './stream.js';
 
 const MAX_ID = 0xffff_ffff;

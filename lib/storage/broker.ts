@@ -1,10 +1,11 @@
 /** The storage broker: takes the calls of the wrappers in the guest, and has each answered by one emulator. */
+
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
-import { ByteBudget } from '../util/byte-queue.js';
+import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import {
   type EmulatorLink,
@@ -53,7 +54,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   readonly #vm: string | undefined;
   readonly #maxCalls: number;
   readonly #clock: Clock;
-  readonly #budget: ByteBudget;
+  readonly #budget: Budget;
   readonly #pool: EmulatorPool;
   /** By path. */
   readonly #servers = new Map<string, Server>();
@@ -68,7 +69,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#vm = options.vm;
     this.#maxCalls = options.maxCalls ?? 1024;
     this.#clock = options.clock ?? systemClock;
-    this.#budget = new ByteBudget(options.maxHeldBytes ?? 256 * 1024 * 1024);
+    this.#budget = new Budget(options.maxHeldBytes ?? 256 * 1024 * 1024);
     this.#pool = new EmulatorPool({
       peer: options.peer ?? NO_PEER_SERVICE,
       parallel: options.parallel ?? 1,

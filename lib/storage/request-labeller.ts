@@ -1,7 +1,8 @@
 /** Says in the storage requests of a virtual machine which one it is, whatever the machine itself says. */
+
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
-import type { ByteBudget } from '../util/byte-queue.js';
+import type { Budget } from '../util/bounds.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
@@ -14,13 +15,13 @@ const MAX_AT_ONCE = 256;
 /** Of one stream: gives each request on as one line, with the label of the machine as its `vm`. */
 export class RequestLabeller implements InputFilter {
   readonly #label: string;
-  readonly #budget: ByteBudget;
+  readonly #budget: Budget;
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #unsentBytes = 0;
   #chargedBytes = 0;
 
   /** `budget` bounds what is held for all streams that share it: unfinished requests, and those that nobody reads. */
-  constructor(label: string, budget: ByteBudget) {
+  constructor(label: string, budget: Budget) {
     this.#label = label;
     this.#budget = budget;
   }
@@ -62,10 +63,10 @@ export class RequestLabeller implements InputFilter {
 
   #charge(byteCount: number): void {
     const more = byteCount - this.#chargedBytes;
-    if (more > 0 && !this.#budget.take(more)) {
+    if (more > 0 && !this.#budget.reserve(more)) {
       throw new VproxyError('storage-unavailable', 'too many bytes of storage requests are held for this machine');
     }
-    if (more < 0) this.#budget.give(-more);
+    if (more < 0) this.#budget.release(-more);
     this.#chargedBytes = byteCount;
   }
 }

@@ -1,7 +1,8 @@
 /** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that goes, and answers. */
+
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { ByteBudget } from '../util/byte-queue.js';
+import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { decodeRequest, encodeFailure, MAX_REQUEST_BYTES } from './wire.js';
@@ -27,7 +28,7 @@ export interface WrapperCallEvents {
 export class WrapperCall {
   readonly #socket: Duplex;
   readonly #clock: Clock;
-  readonly #budget: ByteBudget;
+  readonly #budget: Budget;
   readonly #events: WrapperCallEvents;
   readonly #scanner = new JsonScanner(MAX_REQUEST_BYTES, 'storage-bad-request', 'the storage request');
   #argv: readonly string[] = [];
@@ -36,7 +37,7 @@ export class WrapperCall {
   #cancelTimer: CancelTimer;
 
   /** Takes the socket over. What the call holds in memory is charged to `budget` until it is closed. */
-  constructor(socket: Duplex, clock: Clock, budget: ByteBudget, events: WrapperCallEvents) {
+  constructor(socket: Duplex, clock: Clock, budget: Budget, events: WrapperCallEvents) {
     this.#socket = socket;
     this.#clock = clock;
     this.#budget = budget;
@@ -58,7 +59,7 @@ export class WrapperCall {
 
   /** Accounts for bytes that are held for this call; false when all calls together hold too many. */
   charge(bytes: number): boolean {
-    if (!this.#budget.take(bytes)) return false;
+    if (!this.#budget.reserve(bytes)) return false;
     this.#heldBytes += bytes;
     return true;
   }
@@ -134,7 +135,7 @@ export class WrapperCall {
 
   #close(): void {
     this.#cancelTimer();
-    this.#budget.give(this.#heldBytes);
+    this.#budget.release(this.#heldBytes);
     this.#heldBytes = 0;
     this.#events.onClosed(this);
   }

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { Budget } from '../../lib/session/flow.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/recording-sink.js';
 import { endsWith, goesOn } from './ends-with.js';

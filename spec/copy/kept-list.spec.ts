@@ -1,4 +1,5 @@
 /** Lists that grow with what a peer says: their bounds, and that what is kept is given back. */
+
 import { execFileSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { StagedList } from '../../lib/copy/staged-manifest.js';
 import { StagedTree } from '../../lib/copy/staged-tree.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { findTargets } from '../../lib/copy/targets.js';
-import { ByteBudget } from '../../lib/util/byte-queue.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { Turns } from '../../lib/util/concurrency.js';
 import { CopyPair } from '../helpers/copy-pair.js';
@@ -38,7 +39,7 @@ test('a list is bounded in number and in bytes', (t) => {
 });
 
 test('what the lists of several copies hold is bounded, and is given back by a copy that has ended', (t) => {
-  const budget = new ByteBudget(1500);
+  const budget = new Budget(1500);
   const [one, other] = [new KeptLists(budget), new KeptLists(budget)];
   const list = one.list(BOUNDS);
   list.add(800);

@@ -1,10 +1,11 @@
 /** One side of the model: a process with a clock, a link and services, which can be killed, frozen and cut off. */
+
 import type { Limits } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import { Budget } from '../../lib/session/flow.js';
 import type { ByteSink, Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 import { seededIdentity } from '../helpers/session-pair.js';
 import type { TrafficSide } from '../helpers/traffic.js';

@@ -5,8 +5,8 @@ import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { Budget } from '../../lib/session/flow.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
+import { Budget } from '../../lib/util/bounds.js';
 import { heapBytes } from '../helpers/heap.js';
 import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
 

@@ -1,12 +1,13 @@
 /** Storage requests of a machine with the label that its host gives them. */
+
 import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { RequestLabeller } from '../../lib/storage/request-labeller.js';
-import { ByteBudget } from '../../lib/util/byte-queue.js';
+import { Budget } from '../../lib/util/bounds.js';
 
 const MIB = 2 ** 20;
 
-const labeller = (budget = new ByteBudget(64 * MIB)) => new RequestLabeller('vm1', budget);
+const labeller = (budget = new Budget(64 * MIB)) => new RequestLabeller('vm1', budget);
 
 /** What comes of a text that comes in pieces of so many bytes, and of its end. */
 function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
@@ -74,7 +75,7 @@ test('what is before something that ends the connection is not passed on either'
 });
 
 test('what many streams hold together is bounded, and given back', (t) => {
-  const budget = new ByteBudget(3 * MIB);
+  const budget = new Budget(3 * MIB);
   const unfinished = Buffer.from(`{"argv":["${'x'.repeat(MIB - 100)}`);
   const filters = [1, 2, 3].map(() => labeller(budget));
   for (const filter of filters) filter.push(unfinished);

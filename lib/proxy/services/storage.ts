@@ -14,7 +14,7 @@ import {
 } from '../../storage/broker.js';
 import { RequestLabeller } from '../../storage/request-labeller.js';
 import { storageSocketPaths } from '../../storage/socket-paths.js';
-import { ByteBudget } from '../../util/byte-queue.js';
+import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { Log } from '../../util/log-event.js';
@@ -152,6 +152,6 @@ const MAX_HELD_BYTES = 64 * 2 ** 20;
 /** The filters of a channel: for storage requests, where it has a label and leads to a machine rather than to its host. */
 export function requestFilters(label: string, { traits }: ChannelAddress): InputFilters {
   if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
-  const budget = new ByteBudget(MAX_HELD_BYTES);
+  const budget = new Budget(MAX_HELD_BYTES);
   return (service) => (service === STORAGE_SERVICE ? new RequestLabeller(label, budget) : null);
 }

@@ -1,8 +1,9 @@
 /** What a wrapper sends to the broker: one request or one failure, in every split, and no byte of the budget lost. */
+
 import assert from 'node:assert/strict';
 import { decodeAnswer, encodeReply } from '../../../lib/storage/wire.js';
 import { WrapperCall } from '../../../lib/storage/wrapper-call.js';
-import { ByteBudget } from '../../../lib/util/byte-queue.js';
+import { Budget } from '../../../lib/util/bounds.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';
@@ -25,7 +26,7 @@ export function fuzzWrapperCall(bytes: Uint8Array): void {
 function call(chunks: readonly Buffer[], flags: number): readonly string[] {
   const told: string[] = [];
   const socket = new LoopbackDuplex();
-  const budget = new ByteBudget(BUDGET_BYTES);
+  const budget = new Budget(BUDGET_BYTES);
   const clock = new ManualClock();
   new WrapperCall(socket, clock, budget, {
     onRequest({ argv }) {
@@ -49,7 +50,7 @@ function call(chunks: readonly Buffer[], flags: number): readonly string[] {
   }
   socket.emit('close');
   assert.equal(clock.pending, 0);
-  assert.ok(budget.take(BUDGET_BYTES), 'the budget is whole again');
+  assert.ok(budget.reserve(BUDGET_BYTES), 'the budget is whole again');
   assert.equal(told.filter((text) => text.startsWith('request') || text.startsWith('storage')).length <= 1, true);
   assert.ok(encodeReply({}).length > 0);
   return told;

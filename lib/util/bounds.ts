@@ -1,0 +1,71 @@
+/** Bounds that many share: on what is held at once ({@link Budget}), and on what happens in a time ({@link TokenBucket}). */
+
+/** Counts the bytes that were reserved against a limit, and against the budget that this one is a part of. */
+export class Budget {
+  readonly limitBytes: number;
+  readonly #parent: Budget | null;
+  #usedBytes = 0;
+
+  constructor(limitBytes: number, parent: Budget | null = null) {
+    this.limitBytes = limitBytes;
+    this.#parent = parent;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Takes bytes; false, and nothing is taken, where they do not fit. */
+  reserve(bytes: number): boolean {
+    if (this.#usedBytes + bytes > this.limitBytes) return false;
+    if (this.#parent !== null && !this.#parent.reserve(bytes)) return false;
+    this.#usedBytes += bytes;
+    return true;
+  }
+
+  /** Gives reserved bytes back. */
+  release(bytes: number): void {
+    this.#usedBytes -= bytes;
+    this.#parent?.release(bytes);
+  }
+}
+
+/** Lets `burst` through at once and `perSecond` in the long run, of events or of bytes. */
+export class TokenBucket {
+  readonly #perSecond: number;
+  readonly #burst: number;
+  #tokens: number;
+  #filledAtMs: number;
+
+  constructor(perSecond: number, burst: number, nowMs: number) {
+    this.#perSecond = perSecond;
+    this.#burst = burst;
+    this.#tokens = burst;
+    this.#filledAtMs = nowMs;
+  }
+
+  /** How much of the burst is used up. */
+  spent(nowMs: number): number {
+    this.#fill(nowMs);
+    return this.#burst - this.#tokens;
+  }
+
+  /** Whether there is room for `count`. */
+  has(nowMs: number, count: number): boolean {
+    this.#fill(nowMs);
+    return this.#tokens >= count;
+  }
+
+  /** Counts one, or `count`. False where that is too many: nothing is counted then. */
+  take(nowMs: number, count = 1): boolean {
+    if (!this.has(nowMs, count)) return false;
+    this.#tokens -= count;
+    return true;
+  }
+
+  #fill(nowMs: number): void {
+    const elapsedMs = nowMs - this.#filledAtMs;
+    this.#tokens = Math.min(this.#burst, this.#tokens + (elapsedMs * this.#perSecond) / 1000);
+    this.#filledAtMs = nowMs;
+  }
+}
