@@ -2,7 +2,7 @@
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { VproxyError } from '../errors.js';
-import type { StreamSink } from '../session/local-end.js';
+import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
@@ -131,7 +131,7 @@ interface ChildSinkOptions {
 }
 
 /** The local end of a stream that is a process. */
-class ChildSink implements StreamSink {
+class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #options: ChildSinkOptions;

@@ -1,6 +1,7 @@
 /** `file:/path[,rotate=10M][,keep=5]`: what comes is appended to a file, line by line. */
+
 import { VproxyError } from '../errors.js';
-import type { StreamSink } from '../session/local-end.js';
+import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
 import { LogFile, type Rotation } from '../system/log-file.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
@@ -123,7 +124,7 @@ class FileTarget implements Target {
  * One stream. Credit goes back for what the system has taken; its FIN is answered when all of it was. It has one append at a
  * time; lines that come meanwhile are gathered, so that they take about the memory of their bytes.
  */
-class FileSink implements StreamSink {
+class FileSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #file: LogFile;
   readonly #onDone: (reason: VproxyError | null) => void;

@@ -1,7 +1,7 @@
 /** The services that this side offers, and who serves their streams. */
 
 import { VproxyError } from '../errors.js';
-import { RateLimit, type StreamPace } from '../session/rate.js';
+import { Pacer, type StreamPace } from '../session/pacing.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
 import { TokenBucket } from '../util/bounds.js';
@@ -129,7 +129,7 @@ export class ServiceGate {
     this.#pace =
       bytesPerSecond === undefined
         ? null
-        : { send: new RateLimit(bytesPerSecond, clock), receive: new RateLimit(bytesPerSecond, clock) };
+        : { send: new Pacer(bytesPerSecond, clock), receive: new Pacer(bytesPerSecond, clock) };
   }
 
   /** Counts what is still ending of the streams that another gate, whose place this one takes, let in. */

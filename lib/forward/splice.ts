@@ -1,9 +1,11 @@
 /** Joins a local socket and a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
+
 import type net from 'node:net';
 import type { Writable } from 'node:stream';
 import { HEADER_BYTES } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import { type StreamSink, UnreadOutput } from '../session/local-end.js';
+import type { LocalEnd } from '../session/local-end.js';
+import { UnreadOutput } from '../session/local-end.js';
 import { SENT, type SessionStream } from '../session/stream.js';
 import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
@@ -21,7 +23,7 @@ interface SpliceHooks {
  * The local end of a forward's stream. The socket is read straight into frames and written straight from the channel's
  * read buffer; a byte is copied only where a buffer would otherwise be held up.
  */
-export class Splice implements StreamSink {
+export class Splice implements LocalEnd {
   /** What the socket is to be read with; usable from the start. */
   readonly onread: OnRead;
   readonly #hooks: SpliceHooks;

@@ -1,6 +1,6 @@
 /** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to. */
+import type { ByteSink } from '../codec/frame-writer.js';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
-import type { ByteSink } from '../session/session.js';
 import { describeError } from '../util/escape.js';
 
 /** Whom a link calls. */

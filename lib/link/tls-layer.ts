@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
+import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import {
   commonKey,
@@ -11,7 +12,6 @@ import {
   type SecureLayerFactory,
   type SecureLayerHandler,
 } from '../session/auth.js';
-import type { ByteSink } from '../session/session.js';
 import { readSecretFile } from '../system/files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';

@@ -1,10 +1,11 @@
 /** What dialled and listening channels have in common: their runners, their sessions, and what the log says of them. */
+
 import { EventEmitter } from 'eventemitter3';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelListener, ChannelTraits, DialKind, ListenKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Link } from '../link/link.js';
-import type { Agreement } from '../session/opening.js';
+import type { Agreement } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
 import { SessionLoop, SHORT_SESSION_MS } from '../session/session-loop.js';
 import type { SessionSettings } from '../session/settings.js';

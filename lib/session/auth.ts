@@ -1,10 +1,11 @@
 /** A key that both sides of a channel have (R-AUTH-2). */
+
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
+import type { ByteSink } from '../codec/frame-writer.js';
 import { PSK_METHOD } from '../codec/hello.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import type { Agreement } from './opening.js';
-import type { ByteSink } from './session.js';
+import type { Agreement } from './agreement.js';
 
 /** Bytes of a key. */
 const KEY_BYTES = 32;

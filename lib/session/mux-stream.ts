@@ -1,8 +1,10 @@
 /** A stream of a session as a `stream.Duplex`, for programs and for the built-in services. */
+
 import { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
-import { type StreamSink, UnreadOutput } from './local-end.js';
+import type { LocalEnd } from './local-end.js';
+import { UnreadOutput } from './local-end.js';
 import type { Session } from './session.js';
 import { SENT, type SessionStream } from './stream.js';
 
@@ -42,7 +44,7 @@ export class MuxStream extends Duplex {
   #releasedBytes = 0;
 
   /** `open` gets the stream's sink and comes back with the session's stream: opened, or incoming and attached. */
-  private constructor(session: Session, open: (sink: StreamSink) => SessionStream) {
+  private constructor(session: Session, open: (sink: LocalEnd) => SessionStream) {
     super({ allowHalfOpen: true });
     this.#session = session;
     this.#stream = open(this.#sink());
@@ -159,7 +161,7 @@ export class MuxStream extends Duplex {
     });
   }
 
-  #sink(): StreamSink {
+  #sink(): LocalEnd {
     return {
       handleAccept: () => this.emit('connect'),
       handleData: (bytes) => this.#take(bytes),

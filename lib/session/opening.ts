@@ -1,9 +1,9 @@
 /** Getting established on a channel: flush, magic and HELLO, until both sides have seen each other (R-OPEN-1 to R-OPEN-11). */
-import { encodeHello, encodeHelloPayload, type Hello, HelloScanner, PSK_METHOD } from '../codec/hello.js';
+import type { ByteSink } from '../codec/frame-writer.js';
+import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../codec/hello.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
-import type { ByteSink } from './session.js';
+import { type Agreement, agree } from './agreement.js';
 import type { SessionSettings } from './settings.js';
 
 /** HELLO is repeated this often. */
@@ -177,57 +177,4 @@ export class Opening {
       features: (outerNonces ?? []).map((nonce) => `outer:${nonce}`),
     };
   }
-}
-
-// What two establishing HELLOs agree on (R-OPEN-8 to R-OPEN-10, R-AUTH-1).
-
-/** The terms of one session. */
-export interface Agreement {
-  readonly self: Hello;
-  readonly peer: Hello;
-  /** The payloads of both, byte for byte as they went over the channel. */
-  readonly selfPayload: Buffer;
-  readonly peerPayload: Buffer;
-  /** Whether every frame carries a checksum: either side asked for it. */
-  readonly integrity: boolean;
-  /** Whether this side's stream ids are odd: its nonce is the greater one. */
-  readonly isOdd: boolean;
-  /** The version spoken: the highest in both ranges, or null where there is none. */
-  readonly version: number | null;
-}
-
-/** `peerPayload` is what the peer's HELLO was decoded from, and is copied. */
-export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload(peer)): Agreement {
-  const version = Math.min(self.version.max, peer.version.max);
-  return {
-    self,
-    peer,
-    selfPayload: encodeHelloPayload(self),
-    peerPayload: Buffer.from(peerPayload),
-    integrity: self.integrity || peer.integrity,
-    isOdd: self.nonce > peer.nonce,
-    version: version >= Math.max(self.version.min, peer.version.min) ? version : null,
-  };
-}
-
-/** Why a session cannot be protected as one side demands; null where both do, or neither. */
-export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
-  if (self.tls === peer.tls) return null;
-  const who = self.tls ? 'this side demands TLS and the peer does not' : 'the peer demands TLS and this side does not';
-  return new VproxyError('auth-failed', `${who}: both need tls= behind the channel`);
-}
-
-/** Why an opening on a layer does not belong to the one in clear before it: one of them may be somebody else's (R-AUTH-3). */
-export function outerRefusal({ peer }: Agreement, outer: Agreement): VproxyError | null {
-  const isBound = [outer.self.nonce, outer.peer.nonce].every((nonce) => peer.features.includes(`outer:${nonce}`));
-  return isBound ? null : new VproxyError('auth-failed', "the peer's HELLO inside TLS belongs to another opening");
-}
-
-/** Why there can be no session on these terms: no common version. */
-export function refusal({ self, peer, version }: Agreement): VproxyError | null {
-  if (version === null) {
-    const ranges = `${self.version.min}–${self.version.max} here, ${peer.version.min}–${peer.version.max} at the peer`;
-    return new VproxyError('version-mismatch', `no common version of the protocol: ${ranges}`);
-  }
-  return null;
 }

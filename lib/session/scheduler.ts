@@ -1,12 +1,11 @@
 /** Decides what goes to the channel next: control first, then one DATA frame per stream in turn (R-FLOW-7, R-FLOW-8). */
 
-import { crc32 } from 'node:zlib';
-import { FRAME_TYPE, nextSequence, writeHeader } from '../codec/header.js';
+import type { FrameWriter } from '../codec/frame-writer.js';
+import { FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
 import { writeCredit } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import type { ByteSink } from './session.js';
 import type { SessionStream } from './stream.js';
 
 /** DATA frames beside an interactive stream are cut to this many bytes, so that its next byte is soon written. */
@@ -336,118 +335,6 @@ class ReadyList<T extends Ready & { nextReady: T | null }> {
     member.isReady = false;
     this.#size -= 1;
     return member;
-  }
-}
-
-// How long a channel is worked on before the other sockets of the process have their turn of the event loop.
-
-/**
- * What a chunk of tiny frames costs is decided by the peer: 128 KiB of them are up to a hundred milliseconds. Frames with
- * much in them never come near this.
- */
-const TURN_MS = 0.1;
-
-/** The clock is looked at once in so many headers and payloads: that is four frames. */
-const PARTS_PER_LOOK = 8;
-
-/** One channel's turn. A clock that stands still, as a test's may, never ends one. */
-export class Turn {
-  readonly #clock: Clock;
-  #endsAtMs = 0;
-  #parts = 0;
-  #isOver = false;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  /** Whether the time is used up. */
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
-  /** Begins anew. */
-  begin(): void {
-    this.#endsAtMs = this.#clock.now() + TURN_MS;
-    this.#parts = 0;
-    this.#isOver = false;
-  }
-
-  /** Looks at the clock: whether the time is used up. */
-  look(): boolean {
-    this.#isOver = this.#clock.now() >= this.#endsAtMs;
-    return this.#isOver;
-  }
-
-  /** Counts a part of a frame that was read, and looks at the clock now and then: whether the time is used up. */
-  readonly countPart = (): boolean => {
-    this.#parts += 1;
-    return this.#parts % PARTS_PER_LOOK === 0 ? this.look() : this.#isOver;
-  };
-}
-
-// Writes the frames of one direction of one session: counts them, checks them, and hands them to the channel.
-
-/** Payloads up to this size are copied behind their header: cheaper than two writes. */
-const COPY_BYTES = 4096;
-
-export class FrameWriter {
-  readonly sink: ByteSink;
-  readonly #integrity: boolean;
-  #sequence = 1;
-  #frameCount = 0;
-
-  constructor(sink: ByteSink, integrity: boolean) {
-    this.sink = sink;
-    this.#integrity = integrity;
-  }
-
-  /** The sequence number of the next frame. */
-  get sequence(): number {
-    return this.#sequence;
-  }
-
-  /** Frames written, of every type. */
-  get frameCount(): number {
-    return this.#frameCount;
-  }
-
-  /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
-  put(batch: Buffer, offset: number, type: number, streamId: number, payload: Buffer): number {
-    payload.copy(batch, offset + HEADER_BYTES);
-    const crc = this.#integrity || type === FRAME_TYPE.AUTH ? crc32(payload) : 0;
-    this.#putHeader(batch, offset, type, streamId, payload.length, crc);
-    return offset + HEADER_BYTES + payload.length;
-  }
-
-  /**
-   * Sends `buffer[start, end)` as one DATA frame. `hasRoom` says that the 16 bytes before `start` may be overwritten,
-   * which makes the frame one contiguous piece. True when the channel is done with the buffer.
-   */
-  writeData(streamId: number, buffer: Buffer, start: number, end: number, hasRoom: boolean): boolean {
-    const length = end - start;
-    const payload = buffer.subarray(start, end);
-    const crc = this.#integrity ? crc32(payload) : 0;
-    if (hasRoom) {
-      this.#putHeader(buffer, start - HEADER_BYTES, FRAME_TYPE.DATA, streamId, length, crc);
-      return this.sink.write(buffer.subarray(start - HEADER_BYTES, end));
-    }
-    if (length <= COPY_BYTES) {
-      const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
-      payload.copy(frame, HEADER_BYTES);
-      this.#putHeader(frame, 0, FRAME_TYPE.DATA, streamId, length, crc);
-      this.sink.write(frame);
-      return true;
-    }
-    const header = Buffer.allocUnsafe(HEADER_BYTES);
-    this.#putHeader(header, 0, FRAME_TYPE.DATA, streamId, length, crc);
-    return this.sink.writePair(header, payload);
-  }
-
-  #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {
-    writeHeader(buffer, offset, type, streamId, length, crc, this.#sequence);
-    this.#sequence = nextSequence(this.#sequence);
-    this.#frameCount += 1;
   }
 }
 

@@ -2,14 +2,16 @@
  * All sessions on one link, one after another: opens, hands the bytes to the session, and opens again when it ends while
  * the channel stays open (R-OPEN-11 to R-OPEN-13).
  */
+
 import { EventEmitter } from 'eventemitter3';
+import type { ByteSink } from '../codec/frame-writer.js';
 import { type Hello, HelloScanner } from '../codec/hello.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
+import { type Agreement, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
-import { type Agreement, type Established, Opening, outerRefusal, protectionRefusal, refusal } from './opening.js';
-import { Turn } from './scheduler.js';
-import { type ByteSink, Session } from './session.js';
+import { type Established, Opening } from './opening.js';
+import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 
 export interface SessionLoopEvents {
@@ -364,4 +366,51 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       bytes = found.rest;
     }
   }
+}
+
+// How long a channel is worked on before the other sockets of the process have their turn of the event loop.
+
+/**
+ * What a chunk of tiny frames costs is decided by the peer: 128 KiB of them are up to a hundred milliseconds. Frames with
+ * much in them never come near this.
+ */
+const TURN_MS = 0.1;
+
+/** The clock is looked at once in so many headers and payloads: that is four frames. */
+const PARTS_PER_LOOK = 8;
+
+/** One channel's turn. A clock that stands still, as a test's may, never ends one. */
+export class Turn {
+  readonly #clock: Clock;
+  #endsAtMs = 0;
+  #parts = 0;
+  #isOver = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Whether the time is used up. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Begins anew. */
+  begin(): void {
+    this.#endsAtMs = this.#clock.now() + TURN_MS;
+    this.#parts = 0;
+    this.#isOver = false;
+  }
+
+  /** Looks at the clock: whether the time is used up. */
+  look(): boolean {
+    this.#isOver = this.#clock.now() >= this.#endsAtMs;
+    return this.#isOver;
+  }
+
+  /** Counts a part of a frame that was read, and looks at the clock now and then: whether the time is used up. */
+  readonly countPart = (): boolean => {
+    this.#parts += 1;
+    return this.#parts % PARTS_PER_LOOK === 0 ? this.look() : this.#isOver;
+  };
 }

@@ -2,21 +2,25 @@
  * An established session: frames ⇄ streams. It does no I/O; it is given bytes, gives bytes, and is given a clock.
  * What a peer can do wrong ends here, with the code that docs/protocol.md states (R-CODE-3, R-CODE-4, R-LIVE-3).
  */
+
 import { EventEmitter } from 'eventemitter3';
 import { FrameReader } from '../codec/frame-reader.js';
+import type { ByteSink } from '../codec/frame-writer.js';
+import { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { encodeGoaway, type Goaway, type OpenRequest } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import type { Agreement } from './agreement.js';
 import { Proof } from './auth.js';
 import { ReceiveWindow, SessionCredit } from './flow.js';
 import { FrameDispatch, type SessionActions } from './frame-dispatch.js';
 import { FrameTimer, Leaving, Liveness } from './liveness.js';
-import type { StreamSink } from './local-end.js';
-import type { Agreement } from './opening.js';
-import { DrainWaiters, FrameWriter, Outbox, Sender, type Turn } from './scheduler.js';
+import type { LocalEnd } from './local-end.js';
+import { DrainWaiters, Outbox, Sender } from './scheduler.js';
 import { OwnServices, PeerServices } from './services.js';
+import type { Turn } from './session-loop.js';
 import type { SessionSettings } from './settings.js';
 import { SessionStream, type StreamHost } from './stream.js';
 import { Admission, Retractions, StreamTable } from './streams.js';
@@ -275,7 +279,7 @@ export class Session extends EventEmitter<SessionEvents> {
    * Opens a stream to a service of the peer. It may be sent to at once; `sink.handleAccept` or `handleEnd` tells what
    * became of it. Throws `no-session` when the session is over, `shutdown` when it drains.
    */
-  open(service: string, from: string | null, sink: StreamSink): SessionStream {
+  open(service: string, from: string | null, sink: LocalEnd): SessionStream {
     if (this.#isOver) throw new VproxyError('no-session', 'the session is over');
     if (this.isDraining) throw new VproxyError('shutdown', 'the session is ending');
     const stream = this.#createStream({ service, from }, sink, false);
@@ -408,7 +412,7 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.#isReady && this.#outbox.isEmpty && this.#writer.sink.unwrittenBytes === 0) this.#credit.ping();
   }
 
-  #createStream(request: OpenRequest, sink: StreamSink | null, isIncoming: boolean): SessionStream {
+  #createStream(request: OpenRequest, sink: LocalEnd | null, isIncoming: boolean): SessionStream {
     const { self, peer } = this.agreement;
     const openedAtMs = this.#clock.now();
     const window = new ReceiveWindow(self.limits.streamCredit, this.#settings.receiveBudget, openedAtMs);
@@ -577,21 +581,4 @@ export interface SessionCounters {
   readonly streamsOpened: number;
   /** Streams that did not end in order, refused ones included. */
   readonly streamsFailed: number;
-}
-
-// What a session writes to: the writing half of a channel, as the session sees it.
-
-/** Takes bytes for the peer, in order. Implemented by the links of `channel`. */
-export interface ByteSink {
-  /**
-   * Hands bytes over. True: they were taken at once and the buffer is the caller's again. False: the sink keeps the
-   * buffer until it was written, and the caller must not touch it any more.
-   */
-  write(bytes: Buffer): boolean;
-
-  /** As `write` of both, one behind the other, in as few system calls as that takes. True: both buffers are the caller's again. */
-  writePair(first: Buffer, second: Buffer): boolean;
-
-  /** How many bytes were handed over and still wait in this process. */
-  readonly unwrittenBytes: number;
 }

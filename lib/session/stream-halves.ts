@@ -1,7 +1,7 @@
 /** What one stream has to send: the bytes that wait, and the credit that the peer gave (R-FLOW-2). */
 
+import type { FrameWriter } from '../codec/frame-writer.js';
 import type { Pace, ReceiveWindow } from './flow.js';
-import type { FrameWriter } from './scheduler.js';
 
 /** What became of the bytes given to `send`. */
 export const SENT = {

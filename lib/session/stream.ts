@@ -1,12 +1,14 @@
 /** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
+
+import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer } from '../util/clock.js';
 import type { ReceiveWindow } from './flow.js';
-import { PacedSink, type StreamSink } from './local-end.js';
-import type { StreamPace } from './rate.js';
-import type { Creditor, FrameWriter, Ready } from './scheduler.js';
+import type { LocalEnd } from './local-end.js';
+import { PacedEnd, type StreamPace } from './pacing.js';
+import type { Creditor, Ready } from './scheduler.js';
 import { ReceivingHalf, SENT, SendingHalf, type Sent } from './stream-halves.js';
 
 export { SENT, type Sent };
@@ -14,7 +16,7 @@ export { SENT, type Sent };
 /** What may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
 const FIRST_FLIGHT_BYTES = 16_384;
 
-/** Both directions of a stream. Its owner is a {@link StreamSink}. */
+/** Both directions of a stream. Its owner is a {@link LocalEnd}. */
 export class SessionStream implements Creditor, Ready {
   readonly service: string;
   /** Where the opener's local socket came from: the peer's word on incoming streams; null if it said nothing. */
@@ -35,7 +37,7 @@ export class SessionStream implements Creditor, Ready {
   smallFrames = 0;
 
   readonly #host: StreamHost;
-  #sink: StreamSink | null;
+  #sink: LocalEnd | null;
   #id = 0;
   #isAnswered = false;
   #isOver = false;
@@ -52,13 +54,13 @@ export class SessionStream implements Creditor, Ready {
   #stopPayload: Buffer | null = null;
   #pace: StreamPace | null = null;
   /** What stands before the sink where there is a pace. */
-  #paced: PacedSink | null = null;
+  #paced: PacedEnd | null = null;
 
   constructor(
     host: StreamHost,
     request: OpenRequest,
     options: {
-      readonly sink: StreamSink | null;
+      readonly sink: LocalEnd | null;
       readonly isIncoming: boolean;
       readonly openedAtMs: number;
       readonly window: ReceiveWindow;
@@ -131,8 +133,8 @@ export class SessionStream implements Creditor, Ready {
   // ---- for the owner of the local end -------------------------------------------------------------------------
 
   /** Becomes the local end of an incoming stream. It has to be done while the session announces the stream. */
-  attach(sink: StreamSink): void {
-    this.#paced = this.#pace === null ? null : new PacedSink(sink, this.#pace.receive);
+  attach(sink: LocalEnd): void {
+    this.#paced = this.#pace === null ? null : new PacedEnd(sink, this.#pace.receive);
     this.#sink = this.#paced ?? sink;
   }
 

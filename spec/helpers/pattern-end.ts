@@ -1,6 +1,7 @@
 /** Local ends of streams that send a pattern which depends on stream and position, and check what they receive against it. */
+
 import type { VproxyError } from '../../lib/errors.js';
-import type { StreamSink } from '../../lib/session/local-end.js';
+import type { LocalEnd } from '../../lib/session/local-end.js';
 import type { Session } from '../../lib/session/session.js';
 import { SENT, type SessionStream } from '../../lib/session/stream.js';
 
@@ -28,7 +29,7 @@ function patternAt(seed: number, position: number, bytes: number): Buffer {
 }
 
 /** One end of a stream. Its `other` is the end at the other side, as soon as there is one. */
-export class PatternEnd implements StreamSink {
+export class PatternEnd implements LocalEnd {
   stream: SessionStream | null = null;
   other: PatternEnd | null = null;
   /** The session of the stream, which tells when the channel is done with a buffer; null: those that it keeps are not used again. */

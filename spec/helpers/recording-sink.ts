@@ -1,9 +1,10 @@
 /** The local end of a stream that writes down what happens to it. */
+
 import type { VproxyError } from '../../lib/errors.js';
-import type { StreamSink } from '../../lib/session/local-end.js';
+import type { LocalEnd } from '../../lib/session/local-end.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 
-export class RecordingSink implements StreamSink {
+export class RecordingSink implements LocalEnd {
   /** What was called, in order: `accept`, `data`, `fin`, `stop CODE`, `sent`, `end`, `end CODE`. */
   readonly events: string[] = [];
   readonly chunks: Buffer[] = [];

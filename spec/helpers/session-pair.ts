@@ -1,9 +1,11 @@
 /** Two session loops joined by a channel in memory, without sockets, sleeps or randomness. */
+
 import { setImmediate } from 'node:timers/promises';
+import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { ByteSink, Session } from '../../lib/session/session.js';
+import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { ManualClock } from './manual-clock.js';

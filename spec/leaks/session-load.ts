@@ -1,6 +1,6 @@
 /** Work for two sessions in memory that leaves nothing open: streams that come and go in every way, PINGs, restarts. */
 
-import type { StreamSink } from '../../lib/session/local-end.js';
+import type { LocalEnd } from '../../lib/session/local-end.js';
 import type { Session } from '../../lib/session/session.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { SessionPair, type Side } from '../helpers/session-pair.js';
@@ -119,7 +119,7 @@ export class SessionLoad {
 }
 
 /** One end of a stream: echoes where it is the target, and does what the way of the stream says. */
-class End implements StreamSink {
+class End implements LocalEnd {
   stream: SessionStream | null = null;
   readonly #way: (typeof WAYS)[number];
   readonly #count: (ends: number) => void;

@@ -1,8 +1,9 @@
 /** One side of the model: a process with a clock, a link and services, which can be killed, frozen and cut off. */
 
+import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { ByteSink, Session } from '../../lib/session/session.js';
+import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { Budget } from '../../lib/util/bounds.js';

@@ -1,5 +1,5 @@
 /** One direction of a simulated link: latency, a buffer of a certain size, and everything that can happen to bytes on the way. */
-import type { ByteSink } from '../../lib/session/session.js';
+import type { ByteSink } from '../../lib/codec/frame-writer.js';
 
 /** Bytes on the way. */
 interface Piece {

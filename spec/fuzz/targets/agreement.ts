@@ -1,9 +1,10 @@
 /** What two HELLOs come to, and what a peer's AUTH may be: a proof or a refusal that can be shown, whatever the peer wrote. */
+
 import assert from 'node:assert/strict';
 import { decodeHello, encodeHelloPayload, type Hello } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS } from '../../../lib/codec/limits.js';
+import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/agreement.js';
 import { Proof, SecretKey } from '../../../lib/session/auth.js';
-import { agree, outerRefusal, protectionRefusal, refusal } from '../../../lib/session/opening.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 

@@ -1,12 +1,13 @@
 /** A bound on bytes a second: what passes at once, what passes in the long run, and in which order those who wait have turns. */
+
 import test from 'ava';
-import { RateLimit } from '../../lib/session/rate.js';
+import { Pacer } from '../../lib/session/pacing.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 
 /** A limit of which nothing is left. */
 function emptied(bytesPerSecond: number) {
   const clock = new ManualClock();
-  const limit = new RateLimit(bytesPerSecond, clock);
+  const limit = new Pacer(bytesPerSecond, clock);
   limit.take(limit.availableBytes);
   return { clock, limit };
 }
@@ -17,7 +18,7 @@ test('a pause is worth a tenth of a second, and 16 KiB at least', (t) => {
     [1024, 16_384],
     [1_000_000, 100_000],
   ] as const) {
-    const limit = new RateLimit(bytesPerSecond, clock);
+    const limit = new Pacer(bytesPerSecond, clock);
     t.is(limit.availableBytes, burstBytes);
     limit.take(burstBytes);
     t.is(limit.availableBytes, 0);
