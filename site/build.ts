@@ -64,6 +64,8 @@ async function buildSite(out: string): Promise<boolean> {
         'CHANNEL_STATES',
         'STREAM_WAITS',
         'LOG_EVENTS',
+        'LOG_LEVELS',
+        'FieldTypes',
         'ENDPOINT_KINDS',
         'EndpointOf',
         'EndpointKinds',

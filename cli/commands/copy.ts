@@ -6,6 +6,7 @@ import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { COPY_SERVICE } from '../../lib/copy/messages.js';
 import { VproxyError } from '../../lib/errors.js';
+import { makeEvent } from '../../lib/events.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
 import type { Arguments, Command } from '../command/arguments.js';
 import { findSocket, socketChoice } from '../command/find-process.js';
@@ -57,7 +58,7 @@ async function copy(args: Arguments): Promise<number> {
       warn(message) {
         display?.clear();
         warnings.push(message);
-        output.log({ level: 'warn', event: 'copy', message, fields: {} });
+        output.log(makeEvent('copy', message, {}));
       },
       signal: breakOff.signal,
     });
@@ -76,7 +77,7 @@ async function copy(args: Arguments): Promise<number> {
     display?.stop();
     const hint = progress.isResumable ? '; what has come is kept, and --resume goes on with it' : '';
     if (status === 0) throw withHint(error, hint);
-    output.log({ level: 'warn', event: 'copy', message: `the copy was broken off${hint}`, fields: {} });
+    output.log(makeEvent('copy', `the copy was broken off${hint}`, {}));
     return status;
   }
 }

@@ -1,7 +1,7 @@
 /** `vproxy log-level`: shows or sets what the process logs. */
 import { VproxyError } from '../../lib/errors.js';
+import { LOG_LEVELS } from '../../lib/events.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { LogLevel } from '../../lib/util/log-event.js';
 import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';
 import { print, printJson } from '../ui/print.js';
@@ -15,13 +15,11 @@ export const command: Command = {
   run: setLevel,
 };
 
-const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
-
 async function setLevel(args: Arguments): Promise<void> {
   const [text] = args.operands;
-  const wanted = LEVELS.find((level) => level === text);
+  const wanted = LOG_LEVELS.find((level) => level === text);
   if (text !== undefined && wanted === undefined) {
-    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LEVELS.join(', ')}`);
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LOG_LEVELS.join(', ')}`);
   }
   const control = await openControl(args);
   const level =

@@ -2,11 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
 import { ControlServer } from '../../lib/control/server/control-server.js';
+import { type LogEvent, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import { loadConfiguration } from '../run/check-file.js';
@@ -46,7 +46,7 @@ async function run(flags: RunFlags): Promise<number> {
     if (!(error instanceof BadFileError)) throw error;
     const output = new Output();
     for (const message of error.problems) {
-      output.log({ level: 'error', event: 'failed', message, fields: { code: error.code } });
+      output.log(makeEvent('failed', message, { code: error.code }));
     }
     return exitStatusOf(error);
   }

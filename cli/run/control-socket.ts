@@ -5,11 +5,11 @@ import { dirname, join } from 'node:path';
 import type { ControlServer } from '../../lib/control/server/control-server.js';
 import { type ControlPlace, controlSocketPath, isControlName } from '../../lib/control/socket-paths.js';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { type Log, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { isAnswered, isSameFile } from '../../lib/system/listen.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Log } from '../../lib/util/log-event.js';
 import { listFolder } from '../list-folder.js';
 
 /** A socket to make. */
@@ -55,12 +55,12 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
   if (descriptor !== undefined) {
     await server.listen({ fd: descriptor });
     const message = `taking control requests at the socket that systemd has handed over (descriptor ${descriptor})`;
-    log({ level: 'info', event: 'control-listening', message, fields: { descriptor } });
+    log(makeEvent('control-listening', message, { descriptor }));
     return;
   }
   if (path === null) {
     const message = 'no control socket: XDG_RUNTIME_DIR is not set; --control PATH makes one elsewhere';
-    log({ level: 'info', event: 'control-off', message, fields: {} });
+    log(makeEvent('control-off', message, {}, 'info'));
     return;
   }
   if (!isExplicit) await removeStaleSockets(dirname(path));
@@ -70,18 +70,18 @@ export async function listenForControl(server: ControlServer, socket: ControlSoc
     const { code, message } = toVproxyError(error);
     if (isExplicit) throw error;
     if (askedBy !== null && (await isAnswered(path).catch(() => false))) throw claimed(path, askedBy);
-    log({ level: 'warn', event: 'control-off', message: `no control socket: ${message}`, fields: { code } });
+    log(makeEvent('control-off', `no control socket: ${message}`, { code }, 'warn'));
     return;
   }
   const message = `taking control requests at ${escapeText(path)}`;
-  log({ level: 'info', event: 'control-listening', message, fields: { path } });
+  log(makeEvent('control-listening', message, { path }));
 }
 
 /** Serves metrics by TCP. Rejects with `address-…` codes. */
 export async function listenForMetrics(server: ControlServer, address: HostPort, log: Log): Promise<void> {
   const endpoint = formatHostPort(await server.listenForMetrics(address));
   const message = `serving metrics at http://${endpoint}/metrics`;
-  log({ level: 'info', event: 'metrics-listening', message, fields: { endpoint } });
+  log(makeEvent('metrics-listening', message, { endpoint }));
 }
 
 function claimed(path: string, askedBy: string): VproxyError {

@@ -1,11 +1,11 @@
 /** The log of a command, on stderr. */
 
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { LOG_LEVELS, type Log, type LogEvent, type LogLevel, makeEvent, subjectOf } from '../../lib/events.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { AuditPlace, LogFormat } from '../../lib/settings/configuration.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
-import type { Log, LogEvent, LogLevel } from '../../lib/util/log-event.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
 
 /** What is logged, and how. */
@@ -18,8 +18,6 @@ export interface OutputOptions {
 }
 
 const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false };
-
-const RANKS: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
 /** While so much waits for whoever reads stderr, further lines are left out, in bytes. */
 const MAX_UNWRITTEN_BYTES = 2 ** 20;
@@ -53,7 +51,7 @@ export class Output {
   /** Logs an event, if its level is wanted. */
   log(event: LogEvent): void {
     const { format, level, hasDetails } = this.options;
-    const isWanted = RANKS[event.level] <= RANKS[level];
+    const isWanted = LOG_LEVELS.indexOf(event.level) <= LOG_LEVELS.indexOf(level);
     if (!isWanted && !this.#debugLog?.wants(event)) return;
     if (format === 'json') this.#write(event.level, formatJsonLine(event, new Date()));
     else if (isWanted) this.#write(event.level, formatTextLine(event, hasDetails));
@@ -71,14 +69,14 @@ export class Output {
   failure(reason: unknown): void {
     const { code, message } = toVproxyError(reason);
     if (code === 'internal') this.defect(reason);
-    else this.log({ level: 'error', event: 'failed', message, fields: { code } });
+    else this.log(makeEvent('failed', message, { code }));
   }
 
   /** Logs a defect of this program; with `-v` where it happened. */
   defect(error: unknown): void {
     const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
     const stack = error instanceof Error ? (error.stack ?? '') : '';
-    this.log({ level: 'error', event: 'internal', message, fields: { code: 'internal', stack } });
+    this.log(makeEvent('internal', message, { code: 'internal', stack }));
     if (this.options.format === 'text' && this.options.level === 'debug' && stack !== '') {
       for (const line of stack.split('\n')) this.#write('error', line);
     }
@@ -98,7 +96,7 @@ export class Output {
   #formatUnwritten(count: number): string {
     const { format, hasDetails } = this.options;
     const message = `${count} lines of this log are lost: there was no room for them`;
-    const event: LogEvent = { level: 'warn', event: 'log-lost', message, fields: { count } };
+    const event = makeEvent('log-lost', message, { count });
     const line = format === 'json' ? formatJsonLine(event, new Date()) : formatTextLine(event, hasDetails);
     return `\n${this.#priority(event.level)}${line}\n`;
   }
@@ -122,7 +120,7 @@ export class Output {
     const count = this.#lostCount;
     this.#lostCount = 0;
     const message = `${count} lines of this log are lost: they were not read fast enough`;
-    this.log({ level: 'warn', event: 'log-lost', message, fields: { count } });
+    this.log(makeEvent('log-lost', message, { count }));
   }
 }
 
@@ -162,8 +160,8 @@ export async function openDebugLog(namespaces: string | undefined): Promise<Debu
   if (!namespaces) return null;
   const { default: createDebug } = await import('debug');
   const debuggers = new Map<string, ReturnType<typeof createDebug>>();
-  const debuggerOf = ({ event }: LogEvent) => {
-    const namespace = `vproxy:${event.split('-')[0] ?? ''}`;
+  const debuggerOf = (event: LogEvent) => {
+    const namespace = `vproxy:${subjectOf(event)}`;
     const known = debuggers.get(namespace) ?? createDebug(namespace);
     debuggers.set(namespace, known);
     return known;

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { EventEmitter } from 'eventemitter3';
 import type { ProcessControl } from '../../lib/control/server/control-server.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
+import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { ChannelChanges } from '../../lib/proxy/apply.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import { type ChannelOptions, DEFAULT_LABEL } from '../../lib/proxy/channel-options.js';
@@ -15,7 +16,6 @@ import { hasOtherUsers } from '../../lib/system/accounts.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Log, LogEvent, LogLevel } from '../../lib/util/log-event.js';
 import { EXIT_OK, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import type { Output } from './output.js';
@@ -101,7 +101,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
   drain(timeoutMs: number): void {
     const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
-    this.log({ level: 'info', event: 'draining', message, fields: { timeoutMs } });
+    this.log(makeEvent('draining', message, { timeoutMs }));
     void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
   }
 
@@ -131,7 +131,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
       this.fail(new VproxyError(reason.code, message));
       return;
     }
-    this.log({ level: 'info', event: 'ended', message, fields: { code: reason.code } });
+    this.log(makeEvent('ended', message, { code: reason.code }));
     this.stop();
   }
 
@@ -140,7 +140,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.#isEnding = true;
     const status = exitStatusOf(reason);
     const { code, message } = toVproxyError(reason);
-    if (status === EXIT_OK) this.log({ level: 'info', event: 'ended', message, fields: { code } });
+    if (status === EXIT_OK) this.log(makeEvent('ended', message, { code }));
     else this.#options.output.failure(reason);
     this.#ended.resolve(status);
   }
@@ -154,12 +154,12 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
       this.#adopt(wanted);
       this.#reloadKeys();
       const message = `reloaded: ${describeChanges(changes)}`;
-      this.log({ level: 'info', event: 'reloaded', message, fields: { ...changes } });
+      this.log(makeEvent('reloaded', message, { ...changes }));
       return changes;
     } catch (error) {
       const { code, message } = toVproxyError(error);
       for (const problem of error instanceof BadFileError ? error.problems : [message]) {
-        this.log({ level: 'error', event: 'reload-failed', message: `not reloaded: ${problem}`, fields: { code } });
+        this.log(makeEvent('reload-failed', `not reloaded: ${problem}`, { code }));
       }
       throw error;
     } finally {
@@ -170,8 +170,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** A file that is wrong is a line of the log; its channels keep the keys that they have. */
   #reloadKeys(): void {
     for (const { code, message } of this.#options.proxy.reloadKeys()) {
-      const event = { level: 'error', event: 'reload-failed', message: `keys not reloaded: ${message}` } as const;
-      this.log({ ...event, fields: { code } });
+      this.log(makeEvent('reload-failed', `keys not reloaded: ${message}`, { code }));
     }
   }
 
@@ -186,7 +185,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     );
     if (fixed.length > 0) {
       const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
-      this.log({ level: 'warn', event: 'reload-incomplete', message, fields: { keys: fixed } });
+      this.log(makeEvent('reload-incomplete', message, { keys: fixed }));
     }
     const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
     this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
@@ -232,7 +231,7 @@ export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours,
     proxy.off('log', look);
     if (!hasOtherUsers(userId, passwdFile)) return;
     const message = `every user of this machine can connect to ${endpoint}; a unix socket (-o ${String(service)}:/path) is its owner's alone`;
-    log({ level: 'warn', event: 'open-port', message, fields: { endpoint } });
+    log(makeEvent('open-port', message, { endpoint }));
   };
   proxy.on('log', look);
 }

@@ -4,9 +4,9 @@
  */
 import { execFile } from 'node:child_process';
 import { VproxyError } from '../../lib/errors.js';
+import { type Log, makeEvent } from '../../lib/events.js';
 import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import type { Log } from '../../lib/util/log-event.js';
 
 /** Whoever takes longer is killed, in milliseconds. */
 const TIMEOUT_MS = 10_000;
@@ -87,12 +87,12 @@ export class Notifier {
     if (this.#hasFailed === (failure !== null)) return;
     this.#hasFailed = failure !== null;
     if (failure === null) {
-      log({ level: 'info', event: 'notify-recovered', message: 'the service manager is told again', fields: {} });
+      log(makeEvent('notify-recovered', 'the service manager is told again', {}));
       return;
     }
     const reason = `${program}: ${escapeText(failure, 300)}`;
     const message = `the service manager is not told how this goes: ${reason}; trying again`;
-    log({ level: 'warn', event: 'notify-failed', message, fields: {} });
+    log(makeEvent('notify-failed', message, {}));
   }
 }
 

@@ -1,10 +1,10 @@
 /** What the service manager is told of a running vproxy: that it is ready, alive, how it is, and that it ends. */
 
 import { fstatSync } from 'node:fs';
+import type { Log, LogEvent, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/proxy/status.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Log, LogEvent, LogLevel } from '../../lib/util/log-event.js';
 import { Notifier } from './notifier.js';
 
 /** Whatever changes in this time is one change of the status, in milliseconds. */

@@ -2,10 +2,10 @@
 
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log, LogEventName } from '../util/log-event.js';
 import { CopyProgress } from './copy-progress.js';
 import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
@@ -84,7 +84,7 @@ export class CopyService {
     const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
     let hasBegun = false;
     const begin = (): void => {
-      if (!hasBegun) this.#log('info', 'copy-started', request, paths, 'began', {});
+      if (!hasBegun) this.#logStart(request, paths);
       hasBegun = true;
     };
     try {
@@ -136,6 +136,11 @@ export class CopyService {
     if (stream.destroyed) cancel();
   }
 
+  #logStart(request: CopyRequest, paths: readonly string[]): void {
+    const message = `${describeCopy(request, paths)}: began`;
+    this.#options.log(makeEvent('copy-started', message, copyFields(request, paths)));
+  }
+
   #logEnd(
     request: CopyRequest,
     paths: readonly string[],
@@ -143,28 +148,28 @@ export class CopyService {
     durationMs: number,
     error: VproxyError | null,
   ): void {
-    const isRefused = error !== null && REFUSALS.has(error.code);
-    const level = error === null ? 'info' : 'warn';
     const outcome = error === null ? `${files} files, ${bytes} bytes` : `${escapeText(error.message)} (${error.code})`;
-    this.#log(level, isRefused ? 'copy-refused' : 'copy-ended', request, paths, outcome, {
+    const message = `${describeCopy(request, paths)}: ${outcome}`;
+    const fields = {
+      ...copyFields(request, paths),
       ...{ files, folders, links, bytes, sentBytes },
       durationMs: Math.round(durationMs),
       code: error?.code ?? null,
-    });
+    };
+    const isRefused = error !== null && REFUSALS.has(error.code);
+    if (isRefused) this.#options.log(makeEvent('copy-refused', message, fields));
+    else this.#options.log(makeEvent('copy-ended', message, fields, error === null ? 'info' : 'warn'));
   }
+}
 
-  #log(
-    level: 'info' | 'warn',
-    event: LogEventName,
-    { direction }: CopyRequest,
-    paths: readonly string[],
-    outcome: string,
-    fields: Readonly<Record<string, string | number | null>>,
-  ): void {
-    const shown = paths.slice(0, MAX_LOGGED_PATHS);
-    const what = `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(shown.join(', '), 512)}`;
-    this.#options.log({ level, event, message: `${what}: ${outcome}`, fields: { direction, paths: shown, ...fields } });
-  }
+const copyFields = ({ direction }: CopyRequest, paths: readonly string[]) => ({
+  direction,
+  paths: paths.slice(0, MAX_LOGGED_PATHS),
+});
+
+function describeCopy(request: CopyRequest, all: readonly string[]): string {
+  const { direction, paths } = copyFields(request, all);
+  return `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(paths.join(', '), 512)}`;
 }
 
 /** So many of the paths are in the log. */

@@ -1,10 +1,10 @@
 /** The service `exec`: runs commands for those who open streams to it (docs/exec.md). */
 
 import { VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log } from '../util/log-event.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { ExecResult, TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
@@ -137,7 +137,7 @@ export function commandFacts({ argv, user, cwd, from }: CommandFacts): CommandFa
 export function logStarted(log: Log, facts: CommandFacts, pid: number): void {
   const fields = { ...facts, pid };
   const message = `command ${showLine(facts)} runs as ${escapeText(facts.user ?? '')}, pid ${pid}`;
-  log({ level: 'info', event: 'exec-started', message, fields });
+  log(makeEvent('exec-started', message, fields));
 }
 
 /** `inputBytes` came for it, `outputBytes` came of it. */
@@ -150,26 +150,14 @@ export function logEnded(
 ): void {
   const how = signal === null ? `status ${status ?? 'unknown'}` : signal;
   const why = timedOut ? ', its time was up' : '';
-  log({
-    level: 'info',
-    event: 'exec-ended',
-    message: `command ${showLine(facts)}, pid ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`,
-    fields: {
-      ...facts,
-      pid,
-      status,
-      signal,
-      timedOut,
-      durationMs: Math.round(durationMs),
-      inputBytes,
-      outputBytes,
-    },
-  });
+  const message = `command ${showLine(facts)}, pid ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`;
+  const result = { status, signal, timedOut, durationMs: Math.round(durationMs) };
+  log(makeEvent('exec-ended', message, { ...facts, pid, ...result, inputBytes, outputBytes }));
 }
 
 export function logRefused(log: Log, facts: CommandFacts, { code, message: why }: VproxyError): void {
   const message = `command ${showLine(facts)} is not run: ${why} (${code})`;
-  log({ level: 'warn', event: 'exec-refused', message, fields: { ...facts, code, reason: why } });
+  log(makeEvent('exec-refused', message, { ...facts, code, reason: why }));
 }
 
 function showLine({ argv }: CommandFacts): string {

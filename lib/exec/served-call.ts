@@ -3,9 +3,9 @@
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { Log } from '../events.js';
 import type { Budget } from '../util/bounds.js';
 import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
-import type { Log } from '../util/log-event.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import { StdinFeed } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';

@@ -5,7 +5,6 @@ import type { SessionStream } from '../session/stream.js';
 import type { ListenAddress } from '../system/listen.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { LogEventName, LogLevel } from '../util/log-event.js';
 import type { InputFilter } from './input-filter.js';
 import type { ForwardSpec } from './spec.js';
 
@@ -101,7 +100,11 @@ export interface TargetContext {
   readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
   /** What a socket of the target is given before the stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
-  readonly log: (level: LogLevel, event: LogEventName, message: string, stream?: SessionStream) => void;
+  readonly log: (
+    event: 'target-failed' | 'target-recovered' | 'target-stderr',
+    message: string,
+    stream?: SessionStream,
+  ) => void;
 }
 
 /** Refuses a stream where as many are served as may be. True when it did. */

@@ -83,7 +83,7 @@ export class ExecTarget implements Target {
     });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       for (const line of text.split('\n')) {
-        if (line !== '') log('debug', 'target-stderr', `${name} says: ${escapeText(line, MAX_LOGGED)}`, stream);
+        if (line !== '') log('target-stderr', `${name} says: ${escapeText(line, MAX_LOGGED)}`, stream);
       }
     });
     child.stderr.on('error', () => undefined);

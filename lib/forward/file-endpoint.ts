@@ -86,8 +86,8 @@ class FileTarget implements Target {
       path,
       rotation,
       clock: context.clock,
-      onFailing: (why) => log('warn', 'target-failed', `cannot write ${name}: ${why}; its streams wait`),
-      onRecovered: () => log('info', 'target-recovered', `${name} can be written again`),
+      onFailing: (why) => log('target-failed', `cannot write ${name}: ${why}; its streams wait`),
+      onRecovered: () => log('target-recovered', `${name} can be written again`),
     });
   }
 

@@ -1,14 +1,14 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import type { VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import type { EndpointKinds, Forward, Target } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
-import { type StreamEnding, streamFields } from './session-source.js';
+import { endedStreamFields, streamFields } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 
 export interface IncomingOptions {
@@ -52,7 +52,10 @@ export class IncomingForward implements Forward {
       createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
-      log: (level, event, message, stream) => this.#log(level, event, message, stream),
+      log: (event, message, stream) => {
+        const about = stream === undefined ? { stream: null } : streamFields(stream);
+        options.log(makeEvent(event, message, { ...this.#place, ...about }));
+      },
     });
   }
 
@@ -93,17 +96,20 @@ export class IncomingForward implements Forward {
 
   #opened(stream: SessionStream): void {
     const from = escapeText(stream.from ?? 'the peer', 80);
-    this.#log('debug', 'stream-opened', `stream ${stream.id} from ${from} to ${this.#name} is open`, stream);
+    const message = `stream ${stream.id} from ${from} to ${this.#name} is open`;
+    this.#options.log(makeEvent('stream-opened', message, { ...this.#place, ...streamFields(stream) }));
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {
     this.#served.delete(stream);
+    const { clock, log } = this.#options;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
+    const fields = { ...this.#place, ...endedStreamFields(clock.now(), stream, reason ?? {}) };
     if (reason === null) {
-      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, stream, {});
+      log(makeEvent('stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, fields));
     } else {
       const message = `stream ${stream.id} to ${this.#name}: ${reason.message} (${reason.code}); ${amount}`;
-      this.#log('info', 'stream-reset', message, stream, reason);
+      log(makeEvent('stream-reset', message, fields));
     }
   }
 
@@ -111,14 +117,8 @@ export class IncomingForward implements Forward {
     return `${this.endpointText} (${this.spec.service})`;
   }
 
-  #log(level: LogLevel, event: LogEventName, message: string, stream?: SessionStream, ending?: StreamEnding): void {
+  get #place() {
     const { id = null } = this.#options;
-    const place = { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
-    this.#options.log({
-      level,
-      event,
-      message,
-      fields: { ...place, ...streamFields(this.#options.clock.now(), stream, ending) },
-    });
+    return { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
   }
 }

@@ -1,16 +1,16 @@
 /** An outgoing forward (`-o`): listens here, and opens a stream to the peer's service for each connection. */
 import net from 'node:net';
 import { toVproxyError, type VproxyError } from '../errors.js';
+import { type Log, makeEvent } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import { descriptorShortage } from '../system/descriptors.js';
 import { type ListenAddress, listen } from '../system/listen.js';
 import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import type { Caller, EndpointKinds, Entrance, Forward } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
-import { type SessionSource, type StreamEnding, streamFields } from './session-source.js';
+import { endedStreamFields, type SessionSource, streamFields } from './session-source.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
 
@@ -52,13 +52,14 @@ export class OutgoingForward implements Forward {
       service: spec.service,
       clock: options.clock,
       track: (socket) => this.#track(socket),
-      onRejected: (why) =>
-        this.#log('warn', 'stream-refused', `a connection to ${this.#name(spec.service)} was closed: ${why}`),
+      onRejected: (why) => this.#logRefused(`a connection to ${this.#name(spec.service)} was closed: ${why}`),
     });
     this.#address = this.#entrance.address;
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
-      if (this.#server.listening) this.#log('warn', 'accept-failed', `cannot accept: ${error.message}`);
+      if (!this.#server.listening) return;
+      const fields = { ...this.#place(spec.service), stream: null };
+      options.log(makeEvent('accept-failed', `cannot accept: ${error.message}`, fields));
     });
   }
 
@@ -89,7 +90,9 @@ export class OutgoingForward implements Forward {
     if ('port' in this.#address && bound !== null && typeof bound === 'object')
       this.#address = { ...this.#address, port: bound.port };
     this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
-    this.#log('info', 'listening', `listening on ${this.#endpointText} for ${this.spec.service}`);
+    const { service } = this.spec;
+    const message = `listening on ${this.#endpointText} for ${service}`;
+    this.#options.log(makeEvent('listening', message, { ...this.#place(service), stream: null }));
   }
 
   /** Listens no more. */
@@ -113,7 +116,7 @@ export class OutgoingForward implements Forward {
     }
     resetSocket(socket);
     const { service } = this.spec;
-    this.#log('warn', 'stream-refused', `a connection to ${this.#name(service)} was reset: ${shortage} (local-error)`);
+    this.#logRefused(`a connection to ${this.#name(service)} was reset: ${shortage} (local-error)`);
   }
 
   #forward(caller: Caller): void {
@@ -141,7 +144,8 @@ export class OutgoingForward implements Forward {
       clock: this.#options.clock,
       onAccept: () => {
         isOpen = true;
-        this.#log('debug', 'stream-opened', `stream ${stream.id} to ${service} is open`, stream);
+        const fields = { ...this.#place(service), ...streamFields(stream) };
+        this.#options.log(makeEvent('stream-opened', `stream ${stream.id} to ${service} is open`, fields));
         caller.opened(stream);
         // What the entrance itself writes is out by now, and nothing of the peer has come.
         filterInput(socket, this.#options.filters?.(service) ?? null);
@@ -172,23 +176,23 @@ export class OutgoingForward implements Forward {
 
   #refuse(caller: Caller, reason: VproxyError): void {
     caller.refuse();
-    this.#log(
-      'warn',
-      'stream-refused',
-      `a connection to ${this.#name(caller.service)} was reset: ${reason.message} (${reason.code})`,
-    );
+    const message = `a connection to ${this.#name(caller.service)} was reset: ${reason.message} (${reason.code})`;
+    this.#logRefused(message);
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null, wasOpen: boolean): void {
+    const { clock, log } = this.#options;
+    const { id, service } = stream;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
+    const fields = { ...this.#place(service), ...endedStreamFields(clock.now(), stream, reason ?? {}) };
     if (reason === null) {
-      this.#log('debug', 'stream-closed', `stream ${stream.id} to ${stream.service} has ended: ${amount}`, stream, {});
+      log(makeEvent('stream-closed', `stream ${id} to ${service} has ended: ${amount}`, fields));
     } else if (wasOpen) {
-      const message = `stream ${stream.id} to ${stream.service} was reset: ${reason.message} (${reason.code}); ${amount}`;
-      this.#log('info', 'stream-reset', message, stream, reason);
+      const message = `stream ${id} to ${service} was reset: ${reason.message} (${reason.code}); ${amount}`;
+      log(makeEvent('stream-reset', message, fields));
     } else {
-      const message = `a connection to ${this.#name(stream.service)} was reset: ${reason.message} (${reason.code})`;
-      this.#log('warn', 'stream-refused', message, stream, reason);
+      const message = `a connection to ${this.#name(service)} was reset: ${reason.message} (${reason.code})`;
+      log(makeEvent('stream-refused', message, fields, 'warn'));
     }
   }
 
@@ -196,15 +200,13 @@ export class OutgoingForward implements Forward {
     return `${this.#endpointText} (${service})`;
   }
 
-  #log(level: LogLevel, event: LogEventName, message: string, stream?: SessionStream, ending?: StreamEnding): void {
-    const { id = null } = this.#options;
-    const service = stream?.service ?? this.spec.service;
-    const place = { forward: id, direction: 'outgoing', endpoint: this.#endpointText, service };
-    this.#options.log({
-      level,
-      event,
-      message,
-      fields: { ...place, ...streamFields(this.#options.clock.now(), stream, ending) },
-    });
+  /** A connection that no stream was opened for. */
+  #logRefused(message: string): void {
+    const fields = { ...this.#place(this.spec.service), stream: null };
+    this.#options.log(makeEvent('stream-refused', message, fields, 'warn'));
+  }
+
+  #place(service: string) {
+    return { forward: this.#options.id ?? null, direction: 'outgoing', endpoint: this.#endpointText, service };
   }
 }

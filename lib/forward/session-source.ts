@@ -3,7 +3,6 @@ import { setMaxListeners } from 'node:events';
 import { VproxyError } from '../errors.js';
 import type { Session } from '../session/session.js';
 import type { Clock } from '../util/clock.js';
-import type { LogEvent } from '../util/log-event.js';
 
 type Waiter = (session: Session) => void;
 
@@ -94,14 +93,12 @@ export interface StreamEnding {
   readonly code?: string;
 }
 
-/**
- * The stream's number, null where there is none; with `ending` also what went through it, for how long it was there at
- * `nowMs`, and its code or null.
- */
-export function streamFields(nowMs: number, stream?: StreamFacts, ending?: StreamEnding): LogEvent['fields'] {
-  if (stream === undefined) return { stream: null };
-  const { id, from, sentBytes, receivedBytes } = stream;
-  if (ending === undefined) return { stream: id, from };
-  const durationMs = Math.round(nowMs - stream.openedAtMs);
-  return { stream: id, from, sentBytes, receivedBytes, durationMs, code: ending.code ?? null };
+/** The stream's number, and where it came from. */
+export const streamFields = ({ id, from }: StreamFacts) => ({ stream: id, from });
+
+/** The same with what went through it, for how long it was there at `nowMs`, and its code or null. */
+export function endedStreamFields(nowMs: number, stream: StreamFacts, { code }: StreamEnding) {
+  const { sentBytes, receivedBytes, openedAtMs } = stream;
+  const durationMs = Math.round(nowMs - openedAtMs);
+  return { ...streamFields(stream), sentBytes, receivedBytes, durationMs, code: code ?? null };
 }

@@ -1,39 +1,23 @@
 /** The audit log: who opened what, whether it was let in, and what was called, as lines of JSON in a file. */
+
+import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { LogFile, type Rotation } from '../system/log-file.js';
 import type { Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
-import type { Log, LogEvent, LogEventName } from '../util/log-event.js';
-import { wasLetHappen } from './log-limit.js';
 
-/** The events that are written. */
-const AUDITED: ReadonlySet<string> = new Set([
-  'session-established',
-  'session-ended',
-  'stream-opened',
-  'stream-closed',
-  'stream-reset',
-  'stream-refused',
-  'stream-denied',
-  'storage-call',
-  'exec-started',
-  'exec-ended',
-  'exec-refused',
-  'copy-started',
-  'copy-ended',
-  'copy-refused',
-]);
-
-/** While so much waits for a disk that takes nothing, further lines are counted and not kept, in bytes. */
-const MAX_WAITING_BYTES = 16 * 2 ** 20;
-
-/** The same for lines of what was refused, so that those of what was let happen have room behind them. */
-const MAX_REFUSED_BYTES = MAX_WAITING_BYTES / 2;
+/**
+ * While this much waits for a disk that takes nothing, in bytes, further lines are counted and not kept. Those of what was
+ * let happen have room behind those of what was refused.
+ */
+const MAX_WAITING_BYTES: Readonly<Record<EventRate, number>> = {
+  'let-happen': 16 * 2 ** 20,
+  session: 16 * 2 ** 20,
+  'session-end': 8 * 2 ** 20,
+  refused: 8 * 2 ** 20,
+};
 
 /** What a line takes besides its text while it waits, in bytes. */
 const LINE_OVERHEAD_BYTES = 256;
-
-/** Whether an event belongs into an audit log. */
-export const isAudited = ({ event }: LogEvent): boolean => AUDITED.has(event);
 
 export interface AuditLogOptions {
   readonly path: string;
@@ -60,8 +44,8 @@ export class AuditLog {
       mode: 0o600,
       isSynced: true,
       onFailing: (why) =>
-        this.#tell('warn', 'audit-failed', `cannot write the audit log ${path}: ${why}; it is tried again`),
-      onRecovered: () => this.#tell('info', 'audit-recovered', `the audit log ${path} can be written again`),
+        log(makeEvent('audit-failed', `cannot write the audit log ${path}: ${why}; it is tried again`, {})),
+      onRecovered: () => log(makeEvent('audit-recovered', `the audit log ${path} can be written again`, {})),
     });
   }
 
@@ -72,11 +56,11 @@ export class AuditLog {
 
   /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said stands in texts of JSON only. */
   record(event: LogEvent): void {
-    if (this.#waitingBytes >= (wasLetHappen(event) ? MAX_WAITING_BYTES : MAX_REFUSED_BYTES)) {
+    if (this.#waitingBytes >= MAX_WAITING_BYTES[rateOf(event)]) {
       this.#lostCount += 1;
       return;
     }
-    if (this.#lostCount > 0 && this.#waitingBytes < MAX_REFUSED_BYTES) this.#tellLoss();
+    if (this.#lostCount > 0 && this.#waitingBytes < MAX_WAITING_BYTES.refused) this.#tellLoss();
     this.#append(event);
   }
 
@@ -94,8 +78,8 @@ export class AuditLog {
     const count = this.#lostCount;
     this.#lostCount = 0;
     const message = `${count} lines of the audit log are lost: they could not be written`;
-    this.#append({ level: 'warn', event: 'audit-lost', message, fields: { count } });
-    this.#tell('warn', 'audit-lost', message);
+    this.#append(makeEvent('audit-lost', message, { count }));
+    this.#log(makeEvent('audit-lost', message, {}));
   }
 
   #append({ event, message, fields }: LogEvent): void {
@@ -106,9 +90,5 @@ export class AuditLog {
     this.#file.append(bytes, () => {
       this.#waitingBytes -= heldBytes;
     });
-  }
-
-  #tell(level: LogEvent['level'], event: LogEventName, message: string): void {
-    this.#log({ level, event, message, fields: {} });
   }
 }

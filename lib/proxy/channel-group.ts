@@ -5,11 +5,11 @@ import fs from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseChannel } from '../channel/address/address.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
 import { type ForwardSpec, parseForwardSpec } from '../forward/spec.js';
 import { makeSocketFolder } from '../system/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
-import type { Log, LogEventName, LogLevel } from '../util/log-event.js';
 import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys } from './channel-options.js';
 import { GroupPattern, memberLabelProblem } from './group-pattern.js';
 import { requireAllowable } from './services/permitted.js';
@@ -143,7 +143,8 @@ export class ChannelGroup {
       // Reading the folder tells the same of one that is not there.
       if (systemCode(error) === 'ENOENT') return;
       const how = `it is only read every ${RESCAN_MS / 1000} s`;
-      this.#tell(WATCHING, 'warn', 'group-unwatched', `cannot watch ${this.#folder}, ${how}: ${describeError(error)}`);
+      const message = `cannot watch ${this.#folder}, ${how}: ${describeError(error)}`;
+      this.#tell(WATCHING, makeEvent('group-unwatched', message, {}));
     }
   }
 
@@ -171,10 +172,10 @@ export class ChannelGroup {
       return found;
     } catch (error) {
       if (systemCode(error) === 'ENOENT') {
-        this.#tell(FOLDER, 'info', 'group-waiting', `waiting for the folder ${this.#folder}`);
+        this.#tell(FOLDER, makeEvent('group-waiting', `waiting for the folder ${this.#folder}`, {}));
         return { sockets: new Map(), misnamed: new Map() };
       }
-      this.#tell(FOLDER, 'warn', 'group-failed', `cannot read ${this.#folder}: ${describeError(error)}`);
+      this.#tell(FOLDER, makeEvent('group-failed', `cannot read ${this.#folder}: ${describeError(error)}`, {}));
       return null;
     }
   }
@@ -193,7 +194,7 @@ export class ChannelGroup {
       // One that cannot work may with another socket, or with the same one when it has another owner.
       if (channel !== null) await this.#host.remove(label);
       await this.#host.add(this.optionsFor(label));
-      this.#log('info', 'group-added', `channel ${label} for ${escapeText(path)}`, { channel: label });
+      this.#log(makeEvent('group-added', `channel ${label} for ${escapeText(path)}`, { channel: label }));
     } catch (error) {
       this.#members.delete(label);
       const { code, message } = toVproxyError(error);
@@ -213,7 +214,7 @@ export class ChannelGroup {
     if (channel === null || this.#isStopped) return;
     await this.#host.remove(label).catch(() => undefined);
     const message = `channel ${label} was removed: ${escapeText(this.pattern.pathOf(label))} has gone`;
-    this.#log('info', 'group-removed', message, { channel: label });
+    this.#log(makeEvent('group-removed', message, { channel: label }));
   }
 
   /** The channel of a label, if it is one of this group. */
@@ -226,26 +227,20 @@ export class ChannelGroup {
     return escapeText(this.pattern.folder);
   }
 
-  #skip(path: string, problem: string, fields: Record<string, string> = {}): void {
-    this.#tell(path, 'warn', 'group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields);
+  #skip(path: string, problem: string, fields: EventFields<'group-skipped'> = {}): void {
+    this.#tell(path, makeEvent('group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields));
   }
 
   /** Logs a line about something, unless it was the last one about it. */
-  #tell(
-    subject: string,
-    level: LogLevel,
-    event: LogEventName,
-    message: string,
-    fields: Record<string, string> = {},
-  ): void {
-    if (this.#told.get(subject) === message) return;
-    this.#told.set(subject, message);
-    this.#log(level, event, message, fields);
+  #tell(subject: string, event: LogEvent): void {
+    if (this.#told.get(subject) === event.message) return;
+    this.#told.set(subject, event.message);
+    this.#log(event);
   }
 
-  #log(level: LogLevel, event: LogEventName, message: string, fields: Record<string, string> = {}): void {
+  #log({ message, fields, ...event }: LogEvent): void {
     const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
-    this.#host.log({ level, event, message: `${prefix}${message}`, fields: { group: this.label, ...fields } });
+    this.#host.log({ ...event, message: `${prefix}${message}`, fields: { group: this.label, ...fields } });
   }
 }
 

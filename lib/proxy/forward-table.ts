@@ -1,5 +1,6 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { Log } from '../events.js';
 import type { Forward } from '../forward/endpoint-kind.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
@@ -11,7 +12,6 @@ import type { SessionStream } from '../session/stream.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { Log } from '../util/log-event.js';
 import { DEFAULT_LABEL } from './channel-options.js';
 import type { ForwardStatus } from './status.js';
 

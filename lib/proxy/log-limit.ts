@@ -1,8 +1,8 @@
 /** Keeps what peers and local programs can cause, again and again, from filling a log. */
+import { type EventRate, type Log, type LogEvent, makeEvent, rateOf } from '../events.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { formatJsonLine } from '../util/escape.js';
-import { boundEvent, type Log, type LogEvent } from '../util/log-event.js';
 
 /** How much is written: in bytes at once, and in bytes a second in the long run. */
 export interface LogRate {
@@ -36,34 +36,8 @@ const ORDINARY: LogRate = { burstBytes: 24_576, bytesPerSecond: 2048 };
 /** The same where somebody asked for all of it: some ten thousand lines at once, and hundreds a second. */
 const GENEROUS: LogRate = { burstBytes: 4_194_304, bytesPerSecond: 262_144 };
 
-/** What a peer was let do, and how it ended: no number of refusals takes the place of these. */
-const LET_HAPPEN: ReadonlySet<string> = new Set([
-  'session-established',
-  'stream-opened',
-  'stream-closed',
-  'stream-reset',
-  'storage-call',
-  'exec-started',
-  'exec-ended',
-  'copy-started',
-  'copy-ended',
-]);
-
-/** The texts of an event's fields, in bytes as JSON; of those in `LET_HAPPEN` that are no sessions there is more to be known. */
-const MAX_FIELDS_BYTES = { letHappen: 4096, other: 1024 } as const;
-
 /** How long lines are left out before it is said how many they were: doubled each time, while it goes on. */
 const TELL_AFTER_MS = { first: 1000, most: 60_000 } as const;
-
-/** Whether an event is about what was let happen, and not about what was refused, or failed with the peer's word. */
-export const wasLetHappen = ({ event, level }: LogEvent): boolean =>
-  LET_HAPPEN.has(event) && !(event === 'storage-call' && level === 'warn');
-
-/** An event with no more of a peer's texts than its line has room for. */
-export function boundLogEvent(event: LogEvent): LogEvent {
-  const isLong = wasLetHappen(event) && event.event !== 'session-established';
-  return boundEvent(event, isLong ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
-}
 
 /** Which part of a log an event has. */
 export type PartOf = (event: LogEvent) => LogPart;
@@ -71,17 +45,25 @@ export type PartOf = (event: LogEvent) => LogPart;
 /** In a log for people; its debug lines somebody has asked for, or else they are in no line. */
 export const logPart: PartOf = (event) => {
   const isDebug = event.level === 'debug';
-  if (event.event === 'session-established') return { rate: SESSION, shared: null };
-  if (wasLetHappen(event)) return { rate: isDebug ? GENEROUS : ORDINARY, shared: null };
-  const rate = event.event === 'session-ended' ? SESSION_ENDED : REFUSED;
-  return { rate, shared: isDebug ? SHARED_DEBUG : SHARED };
+  const shared = isDebug ? SHARED_DEBUG : SHARED;
+  const parts: Readonly<Record<EventRate, LogPart>> = {
+    session: { rate: SESSION, shared: null },
+    'let-happen': { rate: isDebug ? GENEROUS : ORDINARY, shared: null },
+    'session-end': { rate: SESSION_ENDED, shared },
+    refused: { rate: REFUSED, shared },
+  };
+  return parts[rateOf(event)];
+};
+
+const AUDIT_PARTS: Readonly<Record<EventRate, LogPart>> = {
+  session: { rate: SESSION_AUDIT, shared: null },
+  'let-happen': { rate: GENEROUS, shared: null },
+  'session-end': { rate: REFUSED, shared: SHARED_AUDIT },
+  refused: { rate: REFUSED, shared: SHARED_AUDIT },
 };
 
 /** In an audit log. */
-export const auditPart: PartOf = (event) => {
-  if (event.event === 'session-established') return { rate: SESSION_AUDIT, shared: null };
-  return wasLetHappen(event) ? { rate: GENEROUS, shared: null } : { rate: REFUSED, shared: SHARED_AUDIT };
-};
+export const auditPart: PartOf = (event) => AUDIT_PARTS[rateOf(event)];
 
 /** How many bytes an event takes in a log. */
 export type LineBytes = (event: LogEvent) => number;
@@ -197,7 +179,7 @@ export class LogLimit {
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
     const span = `within ${(durationMs / 1000).toFixed(1)} s`;
     const message = `and ${count} more lines of the kind ${kind} were left out ${span}: they came too fast`;
-    this.#log({ level, event: 'log-limited', message, fields: { kind, count, durationMs } });
+    this.#log(makeEvent('log-limited', message, { kind, count, durationMs }, level));
   }
 
   #sharedOf(rate: LogRate): TokenBucket {
@@ -213,3 +195,80 @@ export class LogLimit {
 
 /** When it is to be said what was left out. */
 const dueMs = ({ leftOutSinceMs, tellAfterMs }: Flow): number => leftOutSinceMs + tellAfterMs;
+
+// An event with no more of a peer's texts than its line has room for.
+
+/** The texts of an event's fields, in bytes as JSON: of what a peer was let do there is more to be known. */
+const MAX_FIELDS_BYTES = { letHappen: 4096, other: 1024 } as const;
+
+/** An event with no more of a peer's texts than its line has room for. */
+export function boundLogEvent(event: LogEvent): LogEvent {
+  return boundEvent(event, rateOf(event) === 'let-happen' ? MAX_FIELDS_BYTES.letHappen : MAX_FIELDS_BYTES.other);
+}
+
+/** The longest message, in bytes as JSON, and how much of its end is kept: the code of an error is there. */
+const MAX_MESSAGE_BYTES = 512;
+const MESSAGE_END_LENGTH = 96;
+
+/** No character takes more bytes in JSON than one that is escaped: `\uXXXX`. */
+const MAX_CHARACTER_BYTES = 6;
+
+type Field = LogEvent['fields'][string];
+
+/**
+ * An event with its texts cut, whoever they are from, so that all of its fields together have at most `maxFieldsBytes` as
+ * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is. The longest texts
+ * are cut first: a code behind them stays whole.
+ */
+export function boundEvent(event: LogEvent, maxFieldsBytes: number): LogEvent {
+  const entries = Object.entries(event.fields);
+  const length = entries.reduce((sum, [, value]) => sum + textLength(value), 0);
+  if (isSurelyWithin(length, maxFieldsBytes) && isSurelyWithin(event.message.length, MAX_MESSAGE_BYTES)) return event;
+  let roomBytes = maxFieldsBytes;
+  const cut = (text: string): string => {
+    const kept = cutText(text, roomBytes);
+    // With its comma.
+    roomBytes -= jsonBytes(kept) + 1;
+    return kept;
+  };
+  const cutList = (texts: readonly string[]): readonly string[] => {
+    const kept: string[] = [];
+    for (const text of texts) {
+      if (roomBytes <= 0) return [...kept, `… ${texts.length - kept.length} more`];
+      kept.push(cut(text));
+    }
+    return kept;
+  };
+  // The keys stay in their order.
+  const fields: Record<string, Field> = { ...event.fields };
+  for (const [key, value] of entries.toSorted(([, one], [, other]) => textLength(one) - textLength(other))) {
+    if (typeof value === 'string') fields[key] = cut(value);
+    else if (value !== null && typeof value === 'object') fields[key] = cutList(value);
+  }
+  return { ...event, message: cutMessage(event.message), fields };
+}
+
+/** The number of characters of a field's texts, with two for the comma and the quotes of each. */
+function textLength(value: Field): number {
+  if (typeof value === 'string') return value.length + 2;
+  if (value === null || typeof value !== 'object') return 0;
+  return value.reduce((sum, text) => sum + text.length + 2, 0);
+}
+
+/** Whether a text of so many characters has room whatever they are. */
+const isSurelyWithin = (length: number, maxBytes: number): boolean => length * MAX_CHARACTER_BYTES <= maxBytes;
+
+function cutMessage(message: string): string {
+  if (jsonBytes(message) <= MAX_MESSAGE_BYTES) return message;
+  const end = message.slice(-MESSAGE_END_LENGTH);
+  return `${cutText(message, MAX_MESSAGE_BYTES - jsonBytes(end))}${end}`;
+}
+
+function cutText(text: string, maxBytes: number): string {
+  // No character takes less than a byte, so what is longer need not be looked at.
+  let kept = text.slice(0, Math.max(0, maxBytes));
+  while (jsonBytes(kept) > maxBytes && kept !== '') kept = kept.slice(0, Math.floor(kept.length * 0.75));
+  return kept.length === text.length ? text : `${kept}…`;
+}
+
+const jsonBytes = (value: unknown): number => Buffer.byteLength(formatJsonLine(value));

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
+import { LOG_EVENTS, type Log, type LogEvent, makeEvent } from '../events.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
 import { encodeProxyHeader } from '../forward/socket-endpoint.js';
@@ -13,9 +14,7 @@ import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import type { Log, LogEvent } from '../util/log-event.js';
 import { changedPolicies, resolvePolicy } from './apply.js';
-import { isAudited } from './audit-log.js';
 import {
   type ChannelOptions,
   DEFAULT_LABEL,
@@ -114,7 +113,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     );
     this.#log = (given) => {
       const event = boundLogEvent(given);
-      if (isAudited(event)) this.#auditLimit.log(event);
+      if (LOG_EVENTS[event.event].isAudited) this.#auditLimit.log(event);
       this.#logLimit.log(event);
     };
     this.forwards = new ForwardTable({
@@ -353,13 +352,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
 
   #logDenied({ id, service, from }: SessionStream, why: string): void {
     const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was denied: ${why}`;
-    this.#log({ level: 'warn', event: 'stream-denied', message, fields: { service, stream: id, from, why } });
+    this.#log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
   }
 
   #logUnknown({ id, service, from }: SessionStream): void {
     const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: it is not offered`;
     const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
-    this.#log({ level: 'debug', event: 'stream-refused', message, fields });
+    this.#log(makeEvent('stream-refused', message, fields, 'debug'));
   }
 
   #take(session: Session): void {
@@ -368,7 +367,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
-      this.#log({ level: 'debug', event: 'services', message, fields: { services: list } });
+      this.#log(makeEvent('services', message, { services: list }));
       this.#storage?.wake();
       this.emit('changed');
     });

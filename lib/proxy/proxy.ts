@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
@@ -11,7 +12,6 @@ import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import type { LogEvent } from '../util/log-event.js';
 import { applyChannels, type ChannelChanges } from './apply.js';
 import { type ChannelGroup, OwnFolders } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
@@ -394,8 +394,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   #logFailure({ label: channel }: ProxyChannel, { code, message }: VproxyError): void {
-    const event = { level: 'error', event: 'channel-failed', message: `${channel}: ${message}` } as const;
-    this.emit('log', { ...event, fields: { channel, code } });
+    this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
   }
 
   #find(label?: string): ProxyChannel {

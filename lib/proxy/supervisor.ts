@@ -4,6 +4,7 @@ import { EventEmitter } from 'eventemitter3';
 import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelListener, ChannelTraits, DialKind, ListenKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import { type Log, type LogEvent, makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
 import type { Agreement } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
@@ -12,7 +13,6 @@ import type { SessionSettings } from '../session/settings.js';
 import { Backoff, type Clock, pause } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import type { LogEvent, LogEventName } from '../util/log-event.js';
 import type { ChannelState } from './status.js';
 
 interface ChannelEvents {
@@ -83,11 +83,8 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
       this.#loggedRefusal = '';
       const { agent, name } = session.agreement.peer;
       const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
-      this.log('info', 'session-established', `session with ${who} on ${description}`, {
-        link: description,
-        agent,
-        name,
-      });
+      const message = `session with ${who} on ${description}`;
+      this.log(makeEvent('session-established', message, { link: description, agent, name }));
       this.#session = session;
       this.emit('state', 'established', null, null);
       session.once('draining', ({ message }) => {
@@ -106,39 +103,33 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
       const message = `session on ${description} ended: ${what} (${reason.code})`;
       const level = !isRefused ? 'info' : message === this.#loggedRefusal ? 'debug' : 'warn';
       if (isRefused) this.#loggedRefusal = message;
-      this.log(level, 'session-ended', message, {
-        link: description,
-        code: reason.code,
-        ageMs: Math.round(session.ageMs),
-      });
+      const fields = { link: description, code: reason.code, ageMs: Math.round(session.ageMs) };
+      this.log(makeEvent('session-ended', message, fields, level));
       this.emit('ended', session, reason);
     });
     runner.loop.on('quiet', (skippedBytes) => {
       const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
-      this.tellState('waiting', message, { link: description, skippedBytes });
+      this.tellWaiting(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
     });
     runner.loop.on('echo', () => {
       const message = `${description} echoes what this side sends: is the line raw, is a vproxy at the other end?`;
-      this.tellState('echo', message, { link: description });
+      this.tellWaiting(makeEvent('channel-echo', message, { link: description }));
     });
     return runner;
   }
 
-  /**
-   * The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logs it as the event `channel-WHAT`,
-   * unless that was the last line.
-   */
-  protected tellState(
-    what: 'waiting' | 'echo' | 'listening' | 'crowded',
-    message: string,
-    fields: LogEvent['fields'] = {},
-    nextTryMs: number | null = null,
-  ): void {
-    if (what !== 'crowded') this.setState(nextTryMs === null ? 'waiting' : 'backing-off', message, nextTryMs);
-    const key = `${what} ${message}`;
+  /** The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logs it, unless that was the last line. */
+  protected tellWaiting(event: LogEvent, nextTryMs: number | null = null): void {
+    this.setState(nextTryMs === null ? 'waiting' : 'backing-off', event.message, nextTryMs);
+    this.logOnce(event);
+  }
+
+  /** Logs a line about what the channel does, unless it was the last one. */
+  protected logOnce(event: LogEvent): void {
+    const key = `${event.event} ${event.message}`;
     if (key === this.#logged) return;
     this.#logged = key;
-    this.log('info', `channel-${what}`, message, fields);
+    this.log(event);
   }
 
   /** Tells a state of a channel without a session; with one it is that session that says how the channel is. */
@@ -146,9 +137,7 @@ export abstract class ChannelSupervisor extends EventEmitter<ChannelEvents> {
     if (this.#session === null) this.emit('state', state, detail, nextTryMs);
   }
 
-  protected log(level: LogEvent['level'], event: LogEventName, message: string, fields: LogEvent['fields'] = {}): void {
-    this.emit('log', { level, event, message, fields });
-  }
+  protected readonly log: Log = (event) => this.emit('log', event);
 }
 
 // Keeps a channel open that this side opens: again and again, for ever.
@@ -203,7 +192,8 @@ export class DialSupervisor extends ChannelSupervisor {
         return;
       }
       const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
-      this.tellState('waiting', `${reason.message}; trying again`, { code: reason.code }, pauseMs);
+      const fields = { code: reason.code };
+      this.tellWaiting(makeEvent('channel-waiting', `${reason.message}; trying again`, fields), pauseMs);
       this.#pausing = new AbortController();
       await pause(this.options.clock, pauseMs, this.#pausing.signal);
     }
@@ -216,8 +206,9 @@ export class DialSupervisor extends ChannelSupervisor {
     this.#wasSessionShort = false;
     this.setState('opening');
     try {
-      const report = { waiting: (what: string) => this.tellState('waiting', `${channel.text}: waiting for ${what}`) };
-      const link = await this.#kind.dial(channel.address, { signal, report });
+      const waiting = (what: string) =>
+        this.tellWaiting(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
+      const link = await this.#kind.dial(channel.address, { signal, report: { waiting } });
       const runner = this.run(link);
       runner.loop.on('session', () => this.#backoff.reset());
       runner.loop.on('ended', ({ ageMs }) => {
@@ -298,10 +289,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     const waiting = [...this.#runners].filter((runner) => runner !== this.#established);
     if (waiting.length >= MAX_WAITING) {
       const { text } = this.options.channel;
-      this.tellState(
-        'crowded',
-        `more than ${MAX_WAITING} connections wait on ${text}: for each new one another is closed`,
-      );
+      const message = `more than ${MAX_WAITING} connections wait on ${text}: for each new one another is closed`;
+      this.logOnce(makeEvent('channel-crowded', message, {}));
       const chosen = chooseCrowded(waiting.map(describe), link.origin ?? null);
       // It makes room at once, though its end is told later.
       this.#runners.delete(chosen.runner);
@@ -313,7 +302,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     void runner.closed.then((reason) => {
       this.#runners.delete(runner);
       if (this.#established === runner) this.#established = null;
-      this.log('debug', 'channel-closed', reason.message, { link: link.description, code: reason.code });
+      const fields = { link: link.description, code: reason.code };
+      this.log(makeEvent('channel-closed', reason.message, fields));
       if (this.#runners.size === 0 && this.#listener !== null) this.#tellListening(this.#listener);
     });
     this.setState('opening');
@@ -331,14 +321,16 @@ export class ListenSupervisor extends ChannelSupervisor {
   }
 
   #tellListening({ description }: ChannelListener): void {
-    if (!this.#isStopped) this.tellState('listening', `waiting for the peer on ${description}`);
+    if (this.#isStopped) return;
+    this.tellWaiting(makeEvent('channel-listening', `waiting for the peer on ${description}`, {}));
   }
 
   #listenLater(error: VproxyError): void {
     this.#listener = null;
     if (this.#isStopped) return;
     const pauseMs = this.#backoff.next();
-    this.tellState('waiting', `${error.message}; trying again`, { code: error.code }, pauseMs);
+    const fields = { code: error.code };
+    this.tellWaiting(makeEvent('channel-waiting', `${error.message}; trying again`, fields), pauseMs);
     this.#cancelRetry = this.options.clock.schedule(pauseMs, () => this.#retry());
   }
 

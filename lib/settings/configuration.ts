@@ -1,6 +1,7 @@
 /** What a process of vproxy is to be: the plain values that a command line and a file become. */
 
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { LogLevel } from '../events.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../forward/spec.js';
 import type { ChannelPolicies } from '../proxy/apply.js';
@@ -9,7 +10,6 @@ import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.
 import type { StorageOptions } from '../proxy/services/storage.js';
 import type { Rotation } from '../system/log-file.js';
 import type { HostPort } from '../util/addresses.js';
-import type { LogLevel } from '../util/log-event.js';
 
 /** How a line of the log looks. */
 export type LogFormat = 'text' | 'json';

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { chooseControlSocket, listenForControl } from '../../cli/run/control-socket.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
+import type { LogEvent } from '../../lib/events.js';
 import { ask, TestProcess } from '../helpers/control.js';
 import { within } from '../helpers/eventually.js';
 import { ESTABLISHED } from '../helpers/log-lines.js';

@@ -1,7 +1,7 @@
 /** Log events as lines. */
 import test from 'ava';
 import { formatJsonLine, formatTextLine } from '../../cli/run/output.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
+import type { LogEvent } from '../../lib/events.js';
 
 const EVENT: LogEvent = {
   level: 'info',

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Notifier } from '../../cli/service/notifier.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
+import type { LogEvent } from '../../lib/events.js';
 import { eventually } from '../helpers/eventually.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { warnOfOpenPort } from '../../cli/run/running-process.js';
+import type { LogEvent } from '../../lib/events.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

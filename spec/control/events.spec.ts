@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
 import { type ControlEvent, EventRing } from '../../lib/control/server/events.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
+import type { LogEvent } from '../../lib/events.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { heapBytes } from '../helpers/heap.js';

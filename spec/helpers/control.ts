@@ -3,10 +3,10 @@ import http from 'node:http';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { ControlServer, type ProcessControl } from '../../lib/control/server/control-server.js';
+import type { LogLevel } from '../../lib/events.js';
 import type { ChannelChanges } from '../../lib/proxy/apply.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { Clock } from '../../lib/util/clock.js';
-import type { LogLevel } from '../../lib/util/log-event.js';
 import { temporaryFolder } from './temp-folder.js';
 
 export const NO_CHANGES: ChannelChanges = {

@@ -18,8 +18,8 @@ import { type CopyCallOptions, fetchFiles, putFiles } from '../../lib/copy/copy-
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { CopyService } from '../../lib/copy/copy-service.js';
 import type { CopyFiles } from '../../lib/copy/system-files.js';
+import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 
 /** What a pair has instead of the usual. */
 export interface CopyPairOptions {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
+import type { LogEvent } from '../../lib/events.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../lib/exec/exec-runner.js';
 import {
   decodeCredit,
@@ -16,7 +17,6 @@ import {
 } from '../../lib/exec/messages.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
 import { duplexPair } from './duplex-pair.js';
 import { eventually } from './eventually.js';

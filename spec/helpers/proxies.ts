@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
+import type { LogEvent } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy, type ProxyOptions } from '../../lib/proxy/proxy.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { within } from './eventually.js';
 
 export interface ProxySetup

@@ -1,11 +1,11 @@
 /** A service with code that is loaded where it is allowed: when, what becomes of streams meanwhile, and what ends. */
 import test from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
+import type { LogEvent } from '../../lib/events.js';
 import { ServiceRegistry } from '../../lib/forward/services.js';
 import { BuiltInService, type StreamServer } from '../../lib/proxy/services/built-in.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type Deferred, deferred } from '../../lib/util/concurrency.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
 /** What each load was for, and how to end it. */

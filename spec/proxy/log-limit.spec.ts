@@ -1,8 +1,7 @@
 /** What of a channel's events is written, on a clock that the spec moves. */
 import test from 'ava';
-import { isAudited } from '../../lib/proxy/audit-log.js';
+import { LOG_EVENT_NAMES, LOG_EVENTS, type LogEvent, type LogLevel } from '../../lib/events.js';
 import { auditPart, boundLogEvent, jsonLineBytes, LogLimit, logPart, type PartOf } from '../../lib/proxy/log-limit.js';
-import { LOG_EVENTS, type LogEvent, type LogLevel } from '../../lib/util/log-event.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 
 /** A limit, what it let through and when, and a short way to log. */
@@ -48,7 +47,7 @@ const REFUSED: readonly (readonly [LogEvent['event'], LogLevel])[] = [
 ];
 
 /** Those of an audit log. */
-const REFUSED_IN_AUDIT = REFUSED.filter(([event, level]) => isAudited({ event, level, message: '', fields: {} }));
+const REFUSED_IN_AUDIT = REFUSED.filter(([event]) => LOG_EVENTS[event].isAudited);
 
 /** The largest facts that a refused event can have. */
 const FAT = boundLogEvent({
@@ -167,7 +166,7 @@ const LONG = { text: 'x'.repeat(800) };
 
 test('every event is limited, whatever its name', (t) => {
   const { log, shown } = limited();
-  for (const event of LOG_EVENTS) {
+  for (const event of LOG_EVENT_NAMES) {
     for (let turn = 0; turn < 6000; turn += 1) log(event, 'debug', LONG);
     t.true(shown(event) < 5000, `${event}: ${shown(event)}`);
   }
@@ -176,7 +175,7 @@ test('every event is limited, whatever its name', (t) => {
 for (const [name, partOf] of parts) {
   test(`${name}: the first of any event is told, however long its texts are`, (t) => {
     const text = '\u202e'.repeat(5000);
-    for (const event of LOG_EVENTS) {
+    for (const event of LOG_EVENT_NAMES) {
       for (const level of ['info', 'warn', 'debug'] as const) {
         const { limit, shown } = limited(partOf);
         limit.log(boundLogEvent({ level, event, message: text, fields: { text, list: [text, text] } }));

@@ -2,13 +2,13 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { LogEvent } from '../../lib/events.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { createStorageEmulator, type StorageEmulator } from '../../lib/storage/emulator.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
-import type { LogEvent } from '../../lib/util/log-event.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { firecracker } from '../helpers/hybrid-vsock.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';

@@ -1,12 +1,12 @@
 /** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
 import type http from 'node:http';
 import { VproxyError } from '../../errors.js';
+import type { LogLevel } from '../../events.js';
 import { openError } from '../../exec/errors.js';
 import { type ExecCall, runCommand } from '../../exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
 import type { ChannelChanges } from '../../proxy/apply.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../proxy/status.js';
-import type { LogLevel } from '../../util/log-event.js';
 import type { ControlStatus, PingAnswer } from '../routes/process.js';
 import type { ControlEvent } from '../server/events.js';
 import type { StreamWithRates } from '../server/stream-rates.js';

@@ -1,9 +1,9 @@
 /** What is done to the process and through its sessions: ping, wait, log level, configuration, drain, stop. */
 import * as z from 'zod';
 import { VproxyError } from '../../errors.js';
+import type { LogLevel } from '../../events.js';
 import type { ChannelChanges } from '../../proxy/apply.js';
 import type { ChannelStatus } from '../../proxy/status.js';
-import type { LogLevel } from '../../util/log-event.js';
 import {
   channelChangesSchema,
   channelStatusSchema,

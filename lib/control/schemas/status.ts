@@ -1,5 +1,6 @@
 /** The schemas of what `lib/proxy/status.ts` describes: the types say that they cannot differ. */
 import * as z from 'zod';
+import { LOG_LEVELS } from '../../events.js';
 import type { ChannelChanges } from '../../proxy/apply.js';
 import {
   CHANNEL_STATES,
@@ -11,7 +12,6 @@ import {
   type SessionStatus,
 } from '../../proxy/status.js';
 import { STREAM_WAITS } from '../../session/local-end.js';
-import type { LogLevel } from '../../util/log-event.js';
 import type { ControlStatus } from '../routes/process.js';
 import type { ControlEvent } from '../server/events.js';
 import type { StreamEnd } from '../server/join-stream.js';
@@ -148,8 +148,6 @@ export const channelChangesSchema = z
   .meta({ id: 'ChannelChanges', description: 'What a reload has changed' }) satisfies z.ZodType<ChannelChanges>;
 
 // The schemas of what concerns the process.
-
-const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
 
 export const logLevelSchema = z.strictObject({ level: z.enum(LOG_LEVELS, 'it is not error, warn, info or debug') });
 

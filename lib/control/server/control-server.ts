@@ -3,13 +3,13 @@
  * then needs nothing more of the program's files, which an update may have replaced by the time of a request.
  */
 
+import type { LogEvent, LogLevel } from '../../events.js';
 import type { ChannelChanges } from '../../proxy/apply.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
 import type { InheritedSocket, ListenAddress } from '../../system/listen.js';
 import type { HostPort } from '../../util/addresses.js';
 import { type Clock, systemClock } from '../../util/clock.js';
-import type { LogEvent, LogLevel } from '../../util/log-event.js';
 import { EventLoopDelay } from './event-loop-delay.js';
 import { EventRing } from './events.js';
 import type { HttpService } from './http-service.js';

@@ -1,7 +1,7 @@
 /** The last events of the process, and those who follow them. */
 
 import type { ServerResponse } from 'node:http';
-import type { LogEvent } from '../../util/log-event.js';
+import { type LogEvent, makeEvent } from '../../events.js';
 
 /** An event with its place among all events of the process. */
 export interface ControlEvent extends Omit<LogEvent, 'event'> {
@@ -127,5 +127,5 @@ const lineOf = (event: ControlEvent | undefined): string => `${JSON.stringify(ev
 
 function lostEvents(seq: number, count: number): ControlEvent {
   const message = `${count} events were not read in time, and are lost`;
-  return { seq, time: new Date().toISOString(), level: 'warn', event: 'events-lost', message, fields: { count } };
+  return { seq, time: new Date().toISOString(), ...makeEvent('events-lost', message, { count }) };
 }

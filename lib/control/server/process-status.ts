@@ -1,5 +1,5 @@
 /** What a process says of itself. */
-import type { LogLevel } from '../../util/log-event.js';
+import type { LogLevel } from '../../events.js';
 import type { ProcessControl } from './control-server.js';
 import type { LoopDelay } from './event-loop-delay.js';
 

@@ -2,12 +2,12 @@
 
 import { access } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
 import type { ExecRules } from '../../exec/decide-command.js';
 import type { ServiceHandler, ServiceRegistry } from '../../forward/services.js';
 import { MuxStream } from '../../session/mux-stream.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import type { Log } from '../../util/log-event.js';
 
 /** Serves the streams of a service. */
 export interface StreamServer {
@@ -105,7 +105,7 @@ export class BuiltInService<P> {
     this.#servers.delete(server);
     if (this.#server === server) this.#server = null;
     const message = `service ${name} cannot be served: ${escapeText(describeError(error), 200)}`;
-    log({ level: 'error', event: 'service-failed', message, fields: { service: name } });
+    log(makeEvent('service-failed', message, { service: name }));
   }
 }
 
@@ -146,7 +146,7 @@ async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<vo
     await access(path).catch((error: unknown) => {
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
       const message = `${escapeText(path)} is allowed to be run, but it is not there`;
-      log({ level: 'warn', event: 'exec-missing', message, fields: { path } });
+      log(makeEvent('exec-missing', message, { path }));
     });
   }
 }

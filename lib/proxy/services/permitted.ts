@@ -3,10 +3,10 @@
 import { statSync } from 'node:fs';
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
+import type { Log } from '../../events.js';
 import type { ServiceRegistry } from '../../forward/services.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import type { Log } from '../../util/log-event.js';
 import type { ChannelOptions } from '../channel-options.js';
 import { COPY_SERVICE, copyService, EXEC_SERVICE, execService } from './built-in.js';
 

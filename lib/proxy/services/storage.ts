@@ -2,6 +2,7 @@
 
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
+import { type Log, makeEvent } from '../../events.js';
 import type { InputFilters } from '../../forward/input-filter.js';
 import type { ServiceRegistry } from '../../forward/services.js';
 import type { SessionSource } from '../../forward/session-source.js';
@@ -17,7 +18,6 @@ import { storageSocketPaths } from '../../storage/socket-paths.js';
 import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import type { Log } from '../../util/log-event.js';
 import { DEFAULT_LABEL } from '../channel-options.js';
 
 /** The name of the service, on both sides. */
@@ -83,10 +83,10 @@ export class StorageService {
     );
     if ('path' in outcome) {
       const message = `listening on ${escapeText(outcome.path)} for storage calls`;
-      log({ level: 'info', event: 'listening', message, fields: { service: STORAGE_SERVICE, endpoint: outcome.path } });
+      log(makeEvent('listening', message, { service: STORAGE_SERVICE, endpoint: outcome.path }));
     } else {
       const message = `no storage calls are served: ${outcome.warning.message}`;
-      log({ level: 'warn', event: 'storage-off', message, fields: { code: outcome.warning.code } });
+      log(makeEvent('storage-off', message, { code: outcome.warning.code }));
     }
   }
 
@@ -129,18 +129,13 @@ export class StorageService {
       durationMs: Math.round(durationMs),
       code: error?.code ?? null,
     };
-    this.#options.log({ level: error === undefined ? 'info' : 'warn', event: 'storage-call', message, fields });
+    this.#options.log(makeEvent('storage-call', message, fields, error === undefined ? 'info' : 'warn'));
   }
 
   #logEmulator({ name, state, reason }: StorageEmulatorChange): void {
     const why = reason === undefined ? '' : `: ${escapeText(reason.message)} (${reason.code})`;
     const fields = { emulator: name, state, code: reason?.code ?? null };
-    this.#options.log({
-      level: 'debug',
-      event: 'storage-emulator',
-      message: `storage emulator ${name} ${state}${why}`,
-      fields,
-    });
+    this.#options.log(makeEvent('storage-emulator', `storage emulator ${name} ${state}${why}`, fields));
   }
 }
 

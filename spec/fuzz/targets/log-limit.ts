@@ -1,7 +1,7 @@
 /** The limit of the log: of any events at any times, each is logged or counted, and never too many in a second. */
 import assert from 'node:assert/strict';
+import type { LogEvent } from '../../../lib/events.js';
 import { jsonLineBytes, LogLimit } from '../../../lib/proxy/log-limit.js';
-import type { LogEvent } from '../../../lib/util/log-event.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import { FuzzInput } from '../fuzz-input.js';
 

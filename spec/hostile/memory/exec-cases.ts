@@ -1,5 +1,6 @@
 /** What callers of the service `exec` can make the side keep that runs commands: of each kind as much as they like. */
 import { Duplex } from 'node:stream';
+import type { Log } from '../../../lib/events.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
 import {
   EXEC_KIND,
@@ -13,7 +14,6 @@ import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { type OpenPipes, openSystemPipes } from '../../../lib/exec/spawn-with-pipes.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
-import type { Log } from '../../../lib/util/log-event.js';
 import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
 import { duplexPair } from '../../helpers/duplex-pair.js';
 import { eventually } from '../../helpers/eventually.js';

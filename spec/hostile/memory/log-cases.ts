@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EventRing } from '../../../lib/control/server/events.js';
 import { VproxyError } from '../../../lib/errors.js';
+import { LOG_EVENT_NAMES, type LogEvent } from '../../../lib/events.js';
 import { logRefused } from '../../../lib/exec/exec-runner.js';
 import { AuditLog } from '../../../lib/proxy/audit-log.js';
 import { ChannelRecord } from '../../../lib/proxy/channel-record.js';
 import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
 import type { Session } from '../../../lib/session/session.js';
-import { LOG_EVENTS, type LogEvent } from '../../../lib/util/log-event.js';
 import { heapBytes } from '../../helpers/heap.js';
 import { ManualClock } from '../../helpers/manual-clock.js';
 import type { MemoryCase } from './memory-case.js';
@@ -53,7 +53,7 @@ export const LOG_CASES: readonly MemoryCase[] = [
       const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
       return heldBy(limits, () => {
         for (let turn = 0; turn < 2000 * scale; turn += 1) {
-          for (const name of LOG_EVENTS) {
+          for (const name of LOG_EVENT_NAMES) {
             for (const level of ['error', 'warn', 'info', 'debug'] as const) {
               for (const limit of limits) limit.log({ ...bounded, event: name, level });
             }

@@ -1,7 +1,8 @@
 /** What a log event may hold, whoever its texts are from. */
 import test from 'ava';
+import type { LogEvent } from '../../lib/events.js';
+import { boundEvent } from '../../lib/proxy/log-limit.js';
 import { formatJsonLine } from '../../lib/util/escape.js';
-import { boundEvent, type LogEvent } from '../../lib/util/log-event.js';
 
 const event = (message: string, fields: LogEvent['fields'] = {}): LogEvent => {
   return { level: 'info', event: 'exec-started', message, fields };
