@@ -2,8 +2,8 @@
 import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../lib/errors.js';
+import { isExecutable } from '../lib/system/find-program.js';
 import { describeError, escapeText } from '../lib/util/escape.js';
-import { isExecutable } from './find-program.js';
 
 /** What the wrapper is called where it has its own name: installed, and in a clone. */
 const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.js'];

@@ -5,6 +5,7 @@ import type { ControlStatus } from '../../lib/control/routes/process.js';
 import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { cutLabel } from '../../lib/util/labels.js';
 
 /** What was said about it. */
 interface SocketChoice {
@@ -111,6 +112,5 @@ const nameOf = (path: string): string => escapeText(basename(path, '.sock'));
 
 /** The label, null where there is none, and what is behind its slash. */
 export function splitLabel(text: string): { readonly label: string | null; readonly rest: string } {
-  const [, label = null, rest = text] = /^([a-z0-9._-]{1,64})\/(.*)$/s.exec(text) ?? [];
-  return { label, rest };
+  return cutLabel(text, '/') ?? { label: null, rest: text };
 }

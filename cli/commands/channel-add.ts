@@ -1,5 +1,7 @@
 /** `vproxy channel add`: adds a channel. */
+
 import { resolve } from 'node:path';
+import { cutLabel } from '../../lib/util/labels.js';
 import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';
 import { describeWait } from '../ui/channels.js';
@@ -27,7 +29,7 @@ const MAX_SECONDS = 86_400;
 
 async function addChannel(args: Arguments): Promise<void> {
   const [text = ''] = args.operands;
-  const [, label, address = text] = /^([a-z0-9._-]{1,64})=(.*)$/s.exec(text) ?? [];
+  const { label, rest: address } = cutLabel(text, '=') ?? { label: undefined, rest: text };
   const name = args.text('own-name');
   const waitS = args.number('wait', 'seconds', 0, MAX_SECONDS);
   const deadAfterS = args.number('dead-after', 'seconds (0: never)', 0, MAX_SECONDS);

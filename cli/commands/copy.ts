@@ -8,6 +8,7 @@ import { COPY_SERVICE } from '../../lib/copy/messages.js';
 import { VproxyError } from '../../lib/errors.js';
 import { makeEvent } from '../../lib/events.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
+import { isLabel } from '../../lib/util/labels.js';
 import type { Arguments, Command } from '../command/arguments.js';
 import { findSocket, socketChoice } from '../command/find-process.js';
 import { Output } from '../run/output.js';
@@ -147,7 +148,7 @@ function parsePath(text: string): ParsedPath {
   const label = colon.slice(0, -1);
   const path = text.slice(colon.length);
   const shown = escapeText(text, 128);
-  if (!/^[a-z0-9._-]{0,64}$/.test(label)) {
+  if (label !== '' && !isLabel(label)) {
     throw bad(`"${shown}": what stands before the colon is no label of a channel; a file here is ./${shown}`);
   }
   if (!path.startsWith('/')) {

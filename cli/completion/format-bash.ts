@@ -1,6 +1,7 @@
 /** The completion for bash, 4.3 or newer; it needs nothing of the package bash-completion. */
+
+import { quoteWord } from '../../lib/util/escape.js';
 import { type CompletedCommand, type CompletedOption, commandGroups, firstWords } from './completed-command.js';
-import { quoteWord } from './quote-word.js';
 import type { ValueSort } from './value-sort.js';
 
 /** The script. `kinds`: of channels. */

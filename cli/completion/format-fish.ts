@@ -1,6 +1,7 @@
 /** The completion for fish, 3.0 or newer. */
+
+import { quoteFishWord } from '../../lib/util/escape.js';
 import { type CompletedCommand, type CompletedOption, commandGroups, firstWords } from './completed-command.js';
-import { quoteFishWord } from './quote-word.js';
 import type { ValueSort } from './value-sort.js';
 
 /** The script. `kinds`: of channels. */

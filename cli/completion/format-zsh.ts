@@ -1,6 +1,7 @@
 /** The completion for zsh. */
+
+import { quoteWord } from '../../lib/util/escape.js';
 import { type CompletedCommand, type CompletedOption, commandGroups, firstWords } from './completed-command.js';
-import { quoteWord } from './quote-word.js';
 import type { ValueSort } from './value-sort.js';
 
 /** The script, for a folder of \`fpath\`, or to be read as it is. `kinds`: of channels. */

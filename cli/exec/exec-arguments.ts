@@ -1,5 +1,6 @@
 /** What `vproxy exec` and `vproxy shell` are asked for. */
 import { VproxyError } from '../../lib/errors.js';
+import { cutLabel } from '../../lib/util/labels.js';
 import { type CommandOption, type CommandOptions, commonOptions } from '../command/arguments.js';
 import { EXEC_OPTIONS, SHELL_OPTIONS } from './exec-options.js';
 
@@ -22,8 +23,6 @@ export interface ExecArguments {
   readonly timeoutMs: number | undefined;
   readonly killAfterMs: number | undefined;
 }
-
-const LABEL = /^[a-z0-9._-]{1,64}:$/;
 
 /** Reads the words from `exec` or `shell` on; `environment` has the values of `--env NAME`. Throws `bad-argument`. */
 export function readExecArguments(
@@ -65,9 +64,10 @@ function parseWithLabel(
 ): Pick<ExecWords, 'options' | 'operands'> & { readonly label: string | undefined } {
   const first = parseWords(words, known);
   const [word = ''] = first.operands;
-  if (first.hasSeparator || !LABEL.test(word)) return { ...first, label: undefined };
+  const named = cutLabel(word, ':');
+  if (first.hasSeparator || named?.rest !== '') return { ...first, label: undefined };
   const before = words.slice(0, words.length - first.operands.length);
-  return { ...parseWords([...before, ...first.operands.slice(1)], known), label: word.slice(0, -1) };
+  return { ...parseWords([...before, ...first.operands.slice(1)], known), label: named.label };
 }
 
 function readEnvironment(

@@ -6,7 +6,7 @@ import {
   parseHostPort,
   parseSocketPath,
 } from '../../lib/util/addresses.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { escapeText, quoteWord } from '../../lib/util/escape.js';
 import type { Arguments, CommandOptions } from '../command/arguments.js';
 import { print } from '../ui/print.js';
 
@@ -176,8 +176,4 @@ export function printPort(port: HypervisorPort, text: string): void {
   process.stderr.write(`vproxy: ${channels}\n`);
 }
 
-/** For the shell, where it needs that. */
-const quote = (text: string): string => {
-  const shown = escapeText(text, 512);
-  return /^[\w@%+=:,./[\]-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
-};
+const quote = (text: string): string => quoteWord(escapeText(text, 512));

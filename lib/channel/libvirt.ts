@@ -3,7 +3,7 @@ import os from 'node:os';
 import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
 import { type ProgramResult, runProgram } from '../system/run-tool.js';
-import { formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
+import { dialableHost, formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
 import { type Clock, pause, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
@@ -150,7 +150,7 @@ const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
     requireBind(port, `tcp-listen:${bracket(given)}:${service}`);
     const protocol = port.source.get('tls') === 'yes' ? 'tls' : port.protocol;
     if (protocol !== 'raw') throw unusable(port, `speaks ${escapeText(protocol, 40)}, which vproxy does not`);
-    const host = EVERY_ADDRESS.get(given) ?? given;
+    const host = dialableHost(given);
     const parsed = parseFor(port, () => parseHostPort(`${bracket(host)}:${service}`));
     // It is QEMU on this machine whom this side means to reach, and nobody else.
     if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is no address of this machine`);
@@ -165,13 +165,6 @@ const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
     return (context) => pipeOpen.dial(path, context);
   },
 };
-
-/** What listens at these is reached by the loopback device. */
-const EVERY_ADDRESS: ReadonlyMap<string, string> = new Map([
-  ['', '127.0.0.1'],
-  ['0.0.0.0', '127.0.0.1'],
-  ['::', '::1'],
-]);
 
 const bracket = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 

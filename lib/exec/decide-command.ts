@@ -3,7 +3,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import { describeUser, findUser, type UserAccount } from '../system/accounts.js';
+import { describeUser, findUser, GROUP_FILE, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
 import { findProgram, lookAt, requireRunnable } from '../system/find-program.js';
 import { escapeText } from '../util/escape.js';
 import type { ExecRequest } from './messages.js';
@@ -24,7 +24,7 @@ export async function decideCommand(
   system: ExecSystem,
 ): Promise<CommandDecision> {
   if (commands !== 'any') requireHarmlessEnvironment(request);
-  const user = await chooseUser(request, system);
+  const user = chooseUser(request, system);
   requireSwitch(user, system);
   const env = cleanEnvironment(request, user, system);
   const cwd = await chooseFolder(request.cwd, user.home);
@@ -38,9 +38,9 @@ export async function decideCommand(
   return { options: { ...program, cwd, env, hasInput: request.hasInput ?? true }, user: user.name };
 }
 
-async function chooseUser({ user: name }: ExecRequest, system: ExecSystem): Promise<UserAccount> {
+function chooseUser({ user: name }: ExecRequest, system: ExecSystem): UserAccount {
   if (name === undefined) return describeUser(system.uid, system.gid, system.passwdFile);
-  const user = await findUser(name, system.passwdFile);
+  const user = findUser(name, system.passwdFile);
   if (user === null) throw new VproxyError('command-failed', `there is no user "${escapeText(name, 64)}"`);
   return user;
 }
@@ -174,8 +174,8 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const thisSystem = (): ExecSystem => ({
   uid: process.getuid?.() ?? 0,
   gid: process.getgid?.() ?? 0,
-  passwdFile: '/etc/passwd',
-  groupFile: '/etc/group',
+  passwdFile: PASSWD_FILE,
+  groupFile: GROUP_FILE,
   setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
   path: DEFAULT_PATH,
   lang: null,

@@ -131,7 +131,7 @@ export async function switchUser(
   if (user.uid === system.uid) return { file, argv };
   const { uid, gid } = user;
   const owner = { uid, gid };
-  const setpriv = (await hasOtherGroups(user, system.groupFile)) ? await findSetpriv(system.setprivFiles) : null;
+  const setpriv = hasOtherGroups(user, system.groupFile) ? await findSetpriv(system.setprivFiles) : null;
   if (setpriv === null) return { file, argv, uid, gid, owner };
   // It calls a program by its path: a login shell is told by `-l` what it is otherwise told by its name.
   const called = isLogin ? [file, '-l'] : [file, ...argv.slice(1)];

@@ -13,6 +13,7 @@ import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../
 import { readSecretFile } from '../system/files.js';
 import { Budget } from '../util/bounds.js';
 import { escapeText } from '../util/escape.js';
+import { isLabel, LABEL_RULE } from '../util/labels.js';
 import type { ChannelPolicies } from './apply.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
 import { STORAGE_SERVICE, type StorageOptions } from './services/storage.js';
@@ -65,16 +66,10 @@ export interface ChannelOptions {
   readonly copy?: CopyPermission | null;
 }
 
-/** What a label is made of. */
-export const LABEL = /^[a-z0-9._-]{1,64}$/;
-
 /** The label itself. Throws `bad-argument` for a text that is none. */
 export function parseLabel(text: string): string {
-  if (LABEL.test(text)) return text;
-  throw new VproxyError(
-    'bad-argument',
-    `channel label "${escapeText(text, 80)}": it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen`,
-  );
+  if (isLabel(text)) return text;
+  throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": it is not ${LABEL_RULE}`);
 }
 
 /** The error for a label that two channels would have. */

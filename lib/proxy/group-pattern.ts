@@ -2,12 +2,10 @@
 import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
+import { isPlainLabel, LABEL_RULE } from '../util/labels.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
 
 const STAR = '*';
-
-/** What the `*` of a group may stand for: a label that is safe as a part of a path and as a word of a command. */
-const MEMBER_LABEL = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 /** Whether these are the options of a group. Throws `bad-argument` for an address, or a `*` in it, that is not valid. */
 export function isGroup({ address }: Pick<ChannelOptions, 'address'>): boolean {
@@ -69,8 +67,8 @@ export class GroupPattern {
 /** Why what a `*` stands for cannot be the label of a channel; null where it can. */
 export function memberLabelProblem(part: string): string | null {
   if (part === DEFAULT_LABEL) return `${DEFAULT_LABEL} is the label of a channel without one`;
-  if (MEMBER_LABEL.test(part)) return null;
-  return 'a label is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit here';
+  if (isPlainLabel(part)) return null;
+  return `a label is ${LABEL_RULE}, and begins with a letter or digit here`;
 }
 
 function hasStar({ kindName, address, text }: ChannelAddress): boolean {

@@ -1,6 +1,6 @@
 /** Where a program is, as execvp(3) looks for it. */
 
-import { constants } from 'node:fs';
+import { accessSync, constants, type Stats, statSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
@@ -20,7 +20,7 @@ export interface FoundProgram {
   readonly refusal: string | null;
 }
 
-/** So many folders of `PATH` are looked at together: each look is a way through the thread pool. */
+/** The number of folders of `PATH` that are looked at together: each look is a way through the thread pool. */
 const FOLDERS_AT_ONCE = 8;
 
 /**
@@ -28,12 +28,11 @@ const FOLDERS_AT_ONCE = 8;
  * that name can be run there, it is the first that cannot. Rejects with `command-not-found` where there is none.
  */
 export async function findProgram(name: string, search: ProgramSearch): Promise<FoundProgram> {
-  if (name.includes('/')) return lookAt(join(search.cwd, name));
-  const folders = name === '' ? [] : search.path.split(':');
+  const files = placesOf(name, search);
+  if (name.includes('/')) return lookAt(files[0] ?? name);
   let second: FoundProgram | null = null;
-  for (let at = 0; at < folders.length; at += FOLDERS_AT_ONCE) {
-    const files = folders.slice(at, at + FOLDERS_AT_ONCE).map((folder) => (folder === '' ? name : `${folder}/${name}`));
-    for (const found of await Promise.all(files.map((file) => lookAt(join(search.cwd, file))))) {
+  for (let at = 0; at < files.length; at += FOLDERS_AT_ONCE) {
+    for (const found of await Promise.all(files.slice(at, at + FOLDERS_AT_ONCE).map(lookAt))) {
       if (found.refusal === null) return found;
       if (found.refusal !== 'ENOENT') second ??= found;
     }
@@ -42,9 +41,14 @@ export async function findProgram(name: string, search: ProgramSearch): Promise<
   throw notFound(name);
 }
 
-/** What is at a path. */
 export async function lookAt(file: string): Promise<FoundProgram> {
-  return { file, refusal: await refusalOf(file) };
+  try {
+    const refusal = kindRefusal(await stat(file));
+    if (refusal === null) await access(file, constants.X_OK);
+    return { file, refusal };
+  } catch (error) {
+    return { file, refusal: refusalOf(error) };
+  }
 }
 
 /** Throws `command-not-found` or `command-failed` unless it can be run; `name` is what it was called. */
@@ -53,22 +57,46 @@ export function requireRunnable({ refusal }: FoundProgram, name: string): void {
   if (refusal !== null) throw new VproxyError('command-failed', `${show(name)}: ${refusal}`);
 }
 
-async function refusalOf(file: string): Promise<string | null> {
+/**
+ * The absolute path of the program that `called` means, seen from the working folder of this process; for a command line,
+ * which may wait for the file system. No link is followed. A name that is found nowhere comes back as it is.
+ */
+export function locateProgram(called: string, searchPath = ''): string {
+  const files = placesOf(called, { cwd: process.cwd(), path: searchPath }).map((file) => path.resolve(file));
+  const found = called.includes('/') ? files[0] : files.find(isExecutable);
+  return found ?? called;
+}
+
+/** Whether this process may run what a path names. */
+export function isExecutable(file: string): boolean {
   try {
-    const found = await stat(file);
-    if (found.isDirectory()) return 'is a folder';
-    if (!found.isFile()) return 'is no file';
-    await access(file, constants.X_OK);
-    return null;
-  } catch (error) {
-    const code = systemCode(error);
-    if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(code)) return 'ENOENT';
-    return code === 'EACCES' ? 'permission denied' : code;
+    accessSync(file, constants.X_OK);
+    return kindRefusal(statSync(file)) === null;
+  } catch {
+    return false;
   }
+}
+
+/** Where the program may be, in the order in which it is looked for. */
+function placesOf(name: string, { cwd, path: searchPath }: ProgramSearch): string[] {
+  if (name.includes('/')) return [join(cwd, name)];
+  if (name === '') return [];
+  return searchPath.split(':').map((folder) => join(cwd, folder === '' ? name : `${folder}/${name}`));
 }
 
 // Not path.resolve: the system, not this text, says where a `..` leads behind a link.
 const join = (cwd: string, file: string): string => (path.isAbsolute(file) ? file : `${cwd}/${file}`);
+
+function kindRefusal(found: Stats): string | null {
+  if (found.isDirectory()) return 'is a folder';
+  return found.isFile() ? null : 'is no file';
+}
+
+function refusalOf(error: unknown): string {
+  const code = systemCode(error);
+  if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(code)) return 'ENOENT';
+  return code === 'EACCES' ? 'permission denied' : code;
+}
 
 const show = (name: string): string => (name === '' ? "''" : escapeText(name, 200));
 

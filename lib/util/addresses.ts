@@ -44,12 +44,23 @@ export function isLoopback(host: string): boolean {
   return LOOPBACK.check(host, net.isIPv6(host) ? 'ipv6' : 'ipv4');
 }
 
+/** Whether a listener at `host` is at every address of the machine. */
+export function isEveryAddress(host: string): boolean {
+  return host === '' || host === '0.0.0.0' || /^[0:]+$/.test(host);
+}
+
+/** The host at which this machine reaches a listener of its own: one at every address by the loopback device. */
+export function dialableHost(host: string, isOnly6 = false): string {
+  if (!isEveryAddress(host)) return host;
+  return isOnly6 || host.includes(':') ? '::1' : '127.0.0.1';
+}
+
 /**
  * Whether a listener at one address keeps another one from listening at the other: the port is the same, and so is the
- * host, or one of them stands for all. A name may be any host.
+ * host, or one of them means all. A name may be any host.
  */
 export function addressesOverlap(a: HostPort, b: HostPort): boolean {
-  const isAny = ({ host }: HostPort) => host === '0.0.0.0' || net.isIP(host) === 0 || /^[0:]+$/.test(host);
+  const isAny = ({ host }: HostPort) => isEveryAddress(host) || net.isIP(host) === 0;
   return a.port === b.port && (isAny(a) || isAny(b) || canonical(a.host) === canonical(b.host));
 }
 

@@ -44,6 +44,21 @@ const escapeObeyed = (text: string): string =>
 
 const UNSAFE_IN_JSON = new RegExp(`[${OBEYED}]`, 'g');
 
+// A text as one word of a shell.
+
+/** Words that every shell takes as they are; zsh replaces one that begins with an equals sign. */
+const PLAIN_WORD = /^[\w@%+:,./-][\w@%+=:,./-]*$/;
+
+/** For sh, bash and zsh. */
+export function quoteWord(text: string): string {
+  return PLAIN_WORD.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** For fish, in whose quotes a backslash counts. */
+export function quoteFishWord(text: string): string {
+  return PLAIN_WORD.test(text) ? text : `'${text.replace(/[\\']/g, '\\$&')}'`;
+}
+
 // The text of an error of the system, for a message.
 
 /** What the system said, in one line; several attempts at one name come as an AggregateError without a message. */

@@ -1,12 +1,12 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import test from 'ava';
-import { findProgram } from '../../cli/find-program.js';
+import { locateProgram } from '../../lib/system/find-program.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('a name with a slash is seen from the working folder', (t) => {
-  t.is(findProgram('/usr/sbin/storcli64', '/bin'), '/usr/sbin/storcli64');
-  t.is(findProgram('./storcli64', '/bin'), resolve('storcli64'));
+  t.is(locateProgram('/usr/sbin/storcli64', '/bin'), '/usr/sbin/storcli64');
+  t.is(locateProgram('./storcli64', '/bin'), resolve('storcli64'));
 });
 
 test('a name without one is the first executable in the search path, and a link stays one', (t) => {
@@ -19,9 +19,9 @@ test('a name without one is the first executable in the search path, and a link 
   for (const one of [second, third]) symlinkSync('../program', join(one ?? '', 'storcli64'));
   // Root may execute what anybody may.
   chmodSync(join(first ?? '', 'storcli64'), 0o644);
-  t.is(findProgram('storcli64', [first, second, third].join(':')), join(second ?? '', 'storcli64'));
+  t.is(locateProgram('storcli64', [first, second, third].join(':')), join(second ?? '', 'storcli64'));
 });
 
 test('what is found nowhere comes back as it is', (t) => {
-  t.is(findProgram('storcli64', temporaryFolder(t)), 'storcli64');
+  t.is(locateProgram('storcli64', temporaryFolder(t)), 'storcli64');
 });

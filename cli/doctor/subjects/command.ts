@@ -1,7 +1,8 @@
 /** A command for `/bin/sh -c`: whether the program that it begins with is there. */
 import { isAbsolute } from 'node:path';
+import { isExecutable, locateProgram } from '../../../lib/system/find-program.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { findProgram, isExecutable } from '../../find-program.js';
+
 import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
 import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
@@ -18,7 +19,7 @@ export function checkCommand({ options }: Machine, { command }: { readonly comma
   const [, word = ''] = /^\s*([\w./+-]+)(?=\s|$)/.exec(command) ?? [];
   if (word === '' || BUILT_IN.has(word))
     return notChecked('what the shell makes of this command is not known beforehand');
-  const program = findProgram(word, options.searchPath);
+  const program = locateProgram(word, options.searchPath);
   return isAbsolute(program) && isExecutable(program)
     ? [finding('command-found', `${escapeText(word)} is ${escapeText(program)}`)]
     : [finding('command-missing', `there is no program ${escapeText(word)}`)];

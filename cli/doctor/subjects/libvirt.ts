@@ -1,6 +1,7 @@
 /** A port of a libvirt domain: virsh, the domain, its channel, and what is at the channel's place. */
 import { choosePort, type DomainPort, dialPort, dumpDomain, parseDomain } from '../../../lib/channel/libvirt.js';
 import { toVproxyError } from '../../../lib/errors.js';
+import { dialableHost } from '../../../lib/util/addresses.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
@@ -103,10 +104,8 @@ function lookAtPlace(machine: Machine, port: DomainPort, ownPid: number | null):
   if (port.type === 'unix') return checkUnixSocket(machine, { path, isExclusive: true, ownPid });
   if (port.type === 'pipe') return checkPipe(machine, { path, isOurs });
   if (port.type === 'pty') return checkTty(machine, { path, isOurs });
-  const given = place(port, 'host');
-  const host = given === '' || given === '0.0.0.0' ? '127.0.0.1' : given === '::' ? '::1' : given;
   return checkTcpConnect(machine, {
-    address: { host, port: Number(place(port, 'service')) },
+    address: { host: dialableHost(place(port, 'host')), port: Number(place(port, 'service')) },
     isExclusive: true,
     isOurs,
   });

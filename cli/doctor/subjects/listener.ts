@@ -5,7 +5,7 @@ import net from 'node:net';
 import os from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { isAnswered } from '../../../lib/system/listen.js';
-import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
+import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { type Finding, type FindingRows, fail, findingsOf, note, ok } from '../finding.js';
 import type { Machine } from '../machine.js';
@@ -64,7 +64,7 @@ export async function checkTcpListen(machine: Machine, { address, isOurs }: List
 
 /** All of 127.0.0.0/8 belongs to this machine, and so do the wildcard addresses. */
 function isOwnAddress(host: string): boolean {
-  if (host === '0.0.0.0' || /^[0:]+$/.test(host) || host.startsWith('127.')) return true;
+  if (isEveryAddress(host) || host.startsWith('127.')) return true;
   const own = Object.values(os.networkInterfaces()).flatMap((addresses) => addresses ?? []);
   return own.some(({ address }) =>
     addressesOverlap({ host: address, port: 1 }, { host: host.replace(/%.*/, ''), port: 1 }),

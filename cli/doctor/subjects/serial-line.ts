@@ -3,8 +3,9 @@
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
+import { locateProgram } from '../../../lib/system/find-program.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { findProgram } from '../../find-program.js';
+
 import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
@@ -56,7 +57,7 @@ export async function checkTty(machine: Machine, { path: device, isOurs }: LineS
   if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
     return [finding('line-denied', `this user may not open ${shown} (${formatAccess(stats)})`)];
   }
-  const stty = findProgram('stty', machine.options.searchPath);
+  const stty = locateProgram('stty', machine.options.searchPath);
   const tools = path.isAbsolute(stty) ? [] : [finding('line-no-stty', 'there is no stty in PATH')];
   if (isOurs) return tools;
   const problem = openForAMoment(device);

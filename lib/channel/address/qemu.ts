@@ -3,7 +3,7 @@
  * means the other end of that device: where QEMU listens this side connects, and where QEMU connects it listens.
  */
 import { VproxyError } from '../../errors.js';
-import { formatHostPort, formatPath, splitAtCommas } from '../../util/addresses.js';
+import { dialableHost, formatHostPort, formatPath, splitAtCommas } from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelParts } from './uri.js';
 
@@ -81,13 +81,10 @@ function pathOf(qemu: QemuOptions): string {
   return formatPath(qemu.text('path').replace(/^\/+/, '/'));
 }
 
-/** An address that stands for every one of the machine is reached by the loopback device. */
 function hostOf(qemu: QemuOptions): string {
   const host = qemu.text('host').replace(/^\[(.*)\]$/, '$1');
   const isOnly6 = qemu.flag('ipv4') === false || (qemu.flag('ipv6') === true && qemu.flag('ipv4') !== true);
-  if (host === '::') return '::1';
-  if (host === '' || host === '0.0.0.0') return isOnly6 ? '::1' : '127.0.0.1';
-  return host;
+  return dialableHost(host, isOnly6);
 }
 
 function bad(what: string): VproxyError {

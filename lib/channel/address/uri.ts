@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { formatPath } from '../../util/addresses.js';
+import { quoteWord } from '../../util/escape.js';
 
 /** What a URI says, in the parts of the short form. */
 export interface ChannelParts {
@@ -178,11 +179,6 @@ function sshCommand({ user, host, port, path }: SshTarget): string {
 }
 
 const HOST = /^[A-Za-z0-9_][A-Za-z0-9._-]*$/;
-
-/** One word for a shell. */
-function quoteWord(text: string): string {
-  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
 
 /** socat has signs of its own: commas begin options, brackets and quotes nest. */
 function escapeForSocat(path: string): string {

@@ -1,6 +1,6 @@
 /** The schemas of single values, in answers and in queries. */
 import * as z from 'zod';
-import { LABEL } from '../../proxy/channel-options.js';
+import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
 /** A whole number that is not negative. */
 export const amount = () => z.int().min(0);
@@ -15,7 +15,7 @@ export const moment = () => z.iso.datetime();
 export const label = () =>
   z
     .string()
-    .regex(LABEL, 'it is not 1 to 64 of a-z, 0-9, dot, underscore and hyphen')
+    .regex(LABEL, `it is not ${LABEL_RULE}`)
     .meta({ examples: ['vm1'] });
 
 /** A whole number in a query or a path. */

@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../errors.js';
 import { signalGroup } from '../../system/children.js';
-import { escapeText } from '../../util/escape.js';
+import { escapeText, quoteWord } from '../../util/escape.js';
 import { spawnFailure } from '../errors.js';
 import type { TerminalRequest } from '../messages.js';
 import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from '../running-command.js';
@@ -77,12 +77,12 @@ async function start(
   const { file, argv, cwd, env, uid, gid, owner } = options;
   const { SHELL: shell } = env;
   const preparation = [
-    shell === undefined ? 'unset SHELL' : `SHELL=${quote(shell)}`,
+    shell === undefined ? 'unset SHELL' : `SHELL=${quoteWord(shell)}`,
     `stty echo iutf8 columns ${columns} rows ${rows} 2>/dev/null`,
     ...(owner === undefined ? [] : [`chown ${owner.uid} "$(tty)" 2>/dev/null`]),
   ].join('\n');
   const call = callProgram(file, argv, { script: preparation });
-  const line = ['exec', ...[call.file, ...call.args].map(quote)].join(' ');
+  const line = ['exec', ...[call.file, ...call.args].map(quoteWord)].join(' ');
   const ids = { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) };
   try {
     const child = spawn(script, ['-qefc', line, '/dev/null'], {
@@ -98,9 +98,6 @@ async function start(
     throw spawnFailure(error, options);
   }
 }
-
-/** A word of a shell. */
-const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** That of busybox does not tell how the command ended. */
 function isUtilLinux(file: string): boolean {
