@@ -10,16 +10,22 @@ import {
 } from 'typedoc';
 
 /** The parts of the API in the order of the navigation, by the folders of `lib/` that they come from. */
-export const API_PARTS: Record<string, string> = {
+const API_PARTS: Record<string, string> = {
   proxy: 'Proxy and peer',
   session: 'Streams',
   forward: 'Forwards',
   control: 'Control',
+  status: 'Status',
   exec: 'Commands',
   storage: 'Storage',
   errors: 'Errors',
+  events: 'Values',
+  system: 'Values',
   util: 'Values',
 };
+
+/** The titles of the parts, in their order. */
+export const API_PART_TITLES = [...new Set(Object.values(API_PARTS))];
 
 /** Has each export of the package in its part, and leaves out methods that begin with `_`: they are Node's to call. */
 export function shapeApi(application: Application): void {

@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, IndexEvent } from 'typedoc';
 import { ERROR_CODES } from '../lib/errors.js';
-import { API_PARTS, shapeApi } from './api.js';
+import { API_PART_TITLES, shapeApi } from './api.js';
 import { frontMatterOf } from './front-matter.js';
 import { keepCodeInHeadings } from './headings.js';
 import { SiteRouter } from './router.js';
@@ -46,7 +46,7 @@ async function buildSite(out: string): Promise<boolean> {
       ignoredHighlightLanguages: ['text'],
       markdownItLoader: keepCodeInHeadings,
       headings: { readme: false, document: false },
-      categoryOrder: Object.values(API_PARTS),
+      categoryOrder: API_PART_TITLES,
       kindSortOrder: ['Function', 'Class', 'Interface', 'TypeAlias', 'Variable', 'Property', 'Accessor', 'Method'],
       useFirstParagraphOfCommentAsSummary: true,
       searchInDocuments: true,
@@ -61,7 +61,6 @@ async function buildSite(out: string): Promise<boolean> {
       treatWarningsAsErrors: true,
       // Lists from which types are made; the doc comments of the types have their values.
       intentionallyNotExported: [
-        'CHANNEL_STATES',
         'STREAM_WAITS',
         'LOG_EVENTS',
         'LOG_LEVELS',

@@ -7,7 +7,7 @@ import {
   type Reflection,
   ReflectionKind,
 } from 'typedoc';
-import { API_PARTS } from './api.js';
+import { API_PART_TITLES } from './api.js';
 import { DECISIONS } from './contents.js';
 import { frontMatterOf } from './front-matter.js';
 
@@ -50,7 +50,7 @@ function apiBranch(context: DefaultThemeRenderContext): JSX.Element {
   const [module] = project.getReflectionsByKind(ReflectionKind.Module);
   if (!module?.isDeclaration()) throw new Error('TypeDoc found no module');
   const isHere = (reflection: Reflection) => reflection === model;
-  const parts = Object.values(API_PARTS).flatMap((title) => {
+  const parts = API_PART_TITLES.flatMap((title) => {
     const exported = module.categories?.find((category) => category.title === title)?.children ?? [];
     return exported.length === 0
       ? []
