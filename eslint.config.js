@@ -13,6 +13,7 @@ const LAYERS = [
   'storage',
   'exec',
   'copy',
+  'status',
   'proxy',
   'settings',
   'control',

@@ -14,13 +14,8 @@ export type {
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
-export type { ControlStatus, PingAnswer } from './control/routes/process.js';
 export type { ProcessControl } from './control/server/control-server.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
-export type { LoopDelay } from './control/server/event-loop-delay.js';
-export type { ControlEvent } from './control/server/events.js';
-export type { ProcessStatus } from './control/server/process-status.js';
-export type { StreamWithRates } from './control/server/stream-rates.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
 export type { ExecRules } from './exec/decide-command.js';
@@ -29,24 +24,31 @@ export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './e
 export type { Direction } from './forward/endpoint-kind.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
-export type { ChannelChanges, ChannelPolicies, ChannelPolicy } from './proxy/apply.js';
+export type { ChannelPolicies, ChannelPolicy } from './proxy/apply.js';
 export type { ChannelOptions, ForwardTemplate } from './proxy/channel-options.js';
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StorageOptions } from './proxy/services/storage.js';
+export type { StreamWait } from './session/local-end.js';
+export { MuxStream } from './session/mux-stream.js';
 export type {
+  ChannelChanges,
   ChannelState,
   ChannelStatus,
   ChannelTotals,
+  ControlEvent,
+  ControlStatus,
   ForwardStatus,
+  LoopDelay,
+  PingAnswer,
+  ProcessStatus,
   ServiceStatus,
   SessionHistory,
   SessionStatus,
   StreamStatus,
-} from './proxy/status.js';
-export type { StreamWait } from './session/local-end.js';
-export { MuxStream } from './session/mux-stream.js';
+  StreamWithRates,
+} from './status/types.js';
 export type { StorageHandler } from './storage/emulator.js';
 export {
   createStorageEmulator,

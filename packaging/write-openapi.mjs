@@ -1,9 +1,14 @@
-// Writes docs/openapi.json from the table of routes, as `npm run build` has compiled it.
+// Writes docs/openapi.json from the table of routes, and lib/status/types.ts from the schemas, as `npm run build` has
+// compiled them.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { describeRoutes } from '../dist/lib/control/server/openapi.js';
 import { ROUTES } from '../dist/lib/control/routes/table.js';
+import { describeRoutes } from '../dist/lib/control/server/openapi.js';
+import { IMPORTED_TYPES, STATUS_TYPES } from '../dist/lib/status/schemas.js';
+import { formatStatusTypes } from './status-types.mjs';
 
-const path = new URL('../docs/openapi.json', import.meta.url).pathname;
+const pathOf = (name) => new URL(`../${name}`, import.meta.url).pathname;
+writeFileSync(pathOf('lib/status/types.ts'), formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
+const path = pathOf('docs/openapi.json');
 writeFileSync(path, `${JSON.stringify(describeRoutes(ROUTES), null, 2)}\n`);
 execFileSync('npx', ['biome', 'format', '--write', path], { stdio: 'inherit' });

@@ -1,9 +1,9 @@
 /** Which running vproxy is meant. */
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { ControlStatus } from '../../lib/control/routes/process.js';
 import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
+import type { ControlStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { cutLabel } from '../../lib/util/labels.js';
 

@@ -1,5 +1,5 @@
 /** `vproxy events`: what happens, one line an event. */
-import type { ControlEvent } from '../../lib/control/server/events.js';
+import type { ControlEvent } from '../../lib/status/types.js';
 import { formatJson } from '../../lib/util/escape.js';
 import { type Arguments, CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';

@@ -1,7 +1,7 @@
 /** `vproxy forward remove`: removes a forward. */
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { ForwardStatus } from '../../lib/proxy/status.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Arguments, CHANNEL_FILTER, type Command } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';

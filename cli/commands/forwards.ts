@@ -1,5 +1,5 @@
 /** `vproxy forwards`: the forwards as a table. */
-import type { ForwardStatus } from '../../lib/proxy/status.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
 import { type ListView, showList } from '../ui/show-list.js';
 

@@ -1,5 +1,5 @@
 /** `vproxy reload`: reads the configuration file again. */
-import type { ChannelChanges } from '../../lib/proxy/apply.js';
+import type { ChannelChanges } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';

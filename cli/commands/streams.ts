@@ -1,5 +1,5 @@
 /** `vproxy streams`: the streams as a table. */
-import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
+import type { StreamWithRates } from '../../lib/status/types.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
 import { formatAge, formatBytes, formatRate } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';

@@ -1,7 +1,7 @@
 /** `vproxy wait`: waits for a session, or a service; for scripts that boot VMs. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { VproxyError } from '../../lib/errors.js';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import type { Arguments, Command } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';
 import { printJson } from '../ui/print.js';

@@ -1,6 +1,6 @@
 /** Names of a running vproxy for the completion of a shell. */
 import type { ControlClient } from '../../lib/control/client/client.js';
-import type { ForwardStatus } from '../../lib/proxy/status.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { LiveName } from './value-sort.js';
 

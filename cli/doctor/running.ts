@@ -2,10 +2,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectControl } from '../../lib/control/client/client.js';
-import type { ControlStatus } from '../../lib/control/routes/process.js';
-import type { ControlEvent } from '../../lib/control/server/events.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
-import type { ChannelStatus, ForwardStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus, ControlEvent, ControlStatus, ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Finding, type FindingRows, findingsOf, ok } from './finding.js';
 

@@ -3,7 +3,7 @@
 import { fstatSync } from 'node:fs';
 import type { Log, LogEvent, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { Notifier } from './notifier.js';
 

@@ -1,7 +1,6 @@
 /** Channels for people: as a table, or one in full. */
 
-import type { ControlStatus } from '../../lib/control/routes/process.js';
-import type { ChannelStatus, ForwardStatus, SessionStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatAge, formatBytes, formatCount, formatDuration } from './print.js';
 import { type Column, formatTable } from './table.js';

@@ -1,7 +1,5 @@
 /** One picture of `vproxy top`, from facts and a size. */
-import type { ControlStatus } from '../../lib/control/routes/process.js';
-import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
-import type { ChannelState, ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelState, ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describePeer, describeWait } from './channels.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';

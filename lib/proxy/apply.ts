@@ -2,26 +2,11 @@
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ServicePolicy } from '../forward/services.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import type { ChannelChanges } from '../status/types.js';
 import { type ChannelOptions, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
-
-/** What was done: labels of channels, and texts of forwards behind the label of their channel. */
-export interface ChannelChanges {
-  /** New ones. */
-  readonly addedChannels: readonly string[];
-  /** Those that went. */
-  readonly removedChannels: readonly string[];
-  /** Begun anew, because their address or their settings are other ones. */
-  readonly replacedChannels: readonly string[];
-  /** New ones. */
-  readonly addedForwards: readonly string[];
-  /** Those that went, or go when their streams have ended. */
-  readonly removedForwards: readonly string[];
-  /** Services whose rule, or permission, is another one, behind the label of their channel. */
-  readonly changedPolicies: readonly string[];
-}
 
 /** What is done to a proxy. */
 interface ChannelHolder {

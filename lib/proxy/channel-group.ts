@@ -7,13 +7,13 @@ import { parseChannel } from '../channel/address/address.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
 import { type ForwardSpec, parseForwardSpec } from '../forward/spec.js';
+import type { ChannelStatus } from '../status/types.js';
 import { makeSocketFolder } from '../system/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys } from './channel-options.js';
 import { GroupPattern, memberLabelProblem } from './group-pattern.js';
 import { requireAllowable } from './services/permitted.js';
-import type { ChannelStatus } from './status.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
 const RESCAN_MS = 5000;

@@ -1,7 +1,7 @@
 /** What became of a channel since it was added: its state, its sessions, and what went over it. */
 import { isErrorCode, type VproxyError } from '../errors.js';
 import type { Session, SessionCounters } from '../session/session.js';
-import type { ChannelState, ChannelTotals, SessionHistory } from './status.js';
+import type { ChannelState, ChannelTotals, SessionHistory } from '../status/types.js';
 
 /** So many ended sessions are remembered one by one. */
 const MAX_RECENT = 16;

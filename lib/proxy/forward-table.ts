@@ -9,11 +9,11 @@ import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
+import type { ForwardStatus } from '../status/types.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
-import type { ForwardStatus } from './status.js';
 
 /** A forward that drains is looked at this often. */
 const DRAIN_POLL_MS = 100;

@@ -1,10 +1,10 @@
 /** The groups of a proxy, and what they mean when its channels are made others. */
 import { VproxyError } from '../errors.js';
+import type { ChannelStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { ChannelGroup, type GroupHost } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { isGroup } from './group-pattern.js';
-import type { ChannelStatus } from './status.js';
 
 /** What groups do to their proxy. `add` and `remove` are called within `change`. */
 export interface GroupTableHost extends GroupHost {

@@ -12,10 +12,11 @@ import { SecretKey } from '../session/auth.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
 import { sessionSettings } from '../session/settings.js';
+import { describeSession } from '../status/describe.js';
+import type { SessionStatus } from '../status/types.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
-import { describeSession, type SessionStatus } from './status.js';
 import { LinkRunner } from './supervisor.js';
 
 /**

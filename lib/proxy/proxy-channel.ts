@@ -11,6 +11,8 @@ import { streamWait } from '../session/local-end.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
+import { describeSession } from '../status/describe.js';
+import type { ChannelStatus, ServiceStatus, StreamStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
@@ -32,7 +34,6 @@ import { auditPart, boundLogEvent, jsonLineBytes, type LineBytes, LogLimit, logP
 import { logStream } from './log-stream.js';
 import { PermittedServices, requireAllowable } from './services/permitted.js';
 import { requestFilters, StorageService } from './services/storage.js';
-import { type ChannelStatus, describeSession, type ServiceStatus, type StreamStatus } from './status.js';
 import { type ChannelSupervisor, DialSupervisor, ListenSupervisor } from './supervisor.js';
 
 export interface ProxyChannelEvents {

@@ -8,11 +8,12 @@ import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
+import type { ChannelChanges, ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { applyChannels, type ChannelChanges } from './apply.js';
+import { applyChannels } from './apply.js';
 import { type ChannelGroup, OwnFolders } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
@@ -20,7 +21,6 @@ import { isGroup, requireChannel } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
 import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
-import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from './status.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {

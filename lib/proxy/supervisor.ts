@@ -10,10 +10,10 @@ import type { Agreement } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
 import { SessionLoop, SHORT_SESSION_MS } from '../session/session-loop.js';
 import type { SessionSettings } from '../session/settings.js';
+import type { ChannelState } from '../status/types.js';
 import { Backoff, type Clock, pause } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import type { ChannelState } from './status.js';
 
 interface ChannelEvents {
   log: [event: LogEvent];

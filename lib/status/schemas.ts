@@ -1,201 +1,317 @@
-/** The schemas of what `lib/proxy/status.ts` describes: the types say that they cannot differ. */
+/**
+ * What a running process says of itself, as schemas: shapes, units and descriptions. From them come the types in
+ * `types.ts`, which `npm run openapi` writes, the components of docs/openapi.json, and the check that every route answers
+ * as described. Times are in milliseconds, amounts in bytes, rates in bytes per second. Text from a peer is as the peer
+ * sent it: escape it before showing it.
+ */
 import * as z from 'zod';
-import { LOG_LEVELS } from '../../events.js';
-import type { ChannelChanges } from '../../proxy/apply.js';
-import {
-  CHANNEL_STATES,
-  type ChannelStatus,
-  type ChannelTotals,
-  type ForwardStatus,
-  type ServiceStatus,
-  type SessionHistory,
-  type SessionStatus,
-} from '../../proxy/status.js';
-import { STREAM_WAITS } from '../../session/local-end.js';
-import type { ControlStatus } from '../routes/process.js';
-import type { ControlEvent } from '../server/events.js';
-import type { StreamEnd } from '../server/join-stream.js';
-import type { ProcessStatus } from '../server/process-status.js';
-import type { ErrorBody } from '../server/request-error.js';
-import type { StreamWithRates } from '../server/stream-rates.js';
-import { amount, measure, moment } from './values.js';
+import { LOG_LEVELS } from '../events.js';
+import { STREAM_WAITS } from '../session/local-end.js';
+import { CHANNEL_STATES } from './describe.js';
+
+/** A whole number that is not negative. */
+const amount = () => z.int().min(0);
+
+/** A number that is not negative. */
+const measure = () => z.number().min(0);
+
+/** A moment; its description begins with `what`. */
+const moment = (what: string) => z.iso.datetime().describe(`${what}; ISO 8601, UTC`);
+
+// Words that several of them use.
 
 export const directionSchema = z
   .enum(['outgoing', 'incoming'])
-  .describe('outgoing: opened or listened for on this side; incoming: opened by the peer, served on this side');
+  .describe('`outgoing`: opened or listened for on this side; `incoming`: opened by the peer, served on this side');
+
+const logLevelSchema = z
+  .enum(LOG_LEVELS, 'it is not error, warn, info or debug')
+  .describe('How much an event matters, the most important level first');
+
+const streamWaitSchema = z.enum(STREAM_WAITS);
+
+const channelStateSchema = z
+  .enum(CHANNEL_STATES)
+  .describe(
+    '`opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or ' +
+      'the peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides ' +
+      'have no key in common, or not the same protection; the next attempts come at growing intervals. ' +
+      '`established`: it has a session. `draining`: it takes no new streams; those that are open may finish. ' +
+      '`failed`: it can never work',
+  );
+
+// Channels.
 
 const sessionStatusSchema = z
   .strictObject({
-    peer: z.strictObject({
-      agent: z.string().describe('Program and version, as the peer says'),
-      name: z.string().nullable(),
-      services: z.array(z.string()),
-    }),
-    protocolVersion: amount(),
-    integrity: z.boolean(),
-    key: z.string().nullable().describe('The id of the key by which the two sides have authenticated each other'),
-    tls: z.enum(['psk', 'cert']).nullable().describe('How what passes is encrypted; null: not by vproxy'),
-    ageMs: amount(),
-    roundTripMs: measure().nullable().describe('Null before the first measurement'),
+    peer: z
+      .strictObject({
+        agent: z.string().describe('Program and version, as the peer says'),
+        name: z.string().nullable().describe('The name that its operator gave it, or null'),
+        services: z.array(z.string()).describe('The services that it offers'),
+      })
+      .describe('What the peer says of itself'),
+    protocolVersion: amount().describe('The version of the protocol that both sides speak'),
+    integrity: z.boolean().describe('Whether each frame carries a check of its bytes'),
+    key: z
+      .string()
+      .nullable()
+      .describe('The id of the key by which the two sides have authenticated each other; null without a key'),
+    tls: z
+      .enum(['psk', 'cert'])
+      .nullable()
+      .describe('How the channel is encrypted: with a key, or with certificates on both sides; null: not by vproxy'),
+    ageMs: amount().describe('The time since it was established'),
+    roundTripMs: measure().nullable().describe('The round trip through the peer; null before the first measurement'),
     clockOffsetMs: z
       .int()
       .nullable()
-      .describe('By how much the clock of the peer was ahead when it last said what it offers'),
-    streams: amount(),
+      .describe("By how much the peer's clock was ahead when it last said what it offers; null if it sent no time"),
+    streams: amount().describe('The number of open streams'),
     sendCreditBytes: z.int().describe('What may still be sent before the peer gives more, all streams together'),
     unwrittenBytes: amount().describe('What the channel was given and has not written'),
   })
-  .meta({ id: 'SessionStatus', description: 'The session of the moment' }) satisfies z.ZodType<SessionStatus>;
+  .meta({ id: 'SessionStatus', description: 'The current session' });
 
 const sessionHistorySchema = z
   .strictObject({
-    sessions: amount().describe('How many were established, the one of the moment included'),
+    sessions: amount().describe('The number of sessions established, including the current one'),
     ends: z
       .record(z.string(), amount())
-      .describe('How many ended with each code of docs/errors.md; `other` for codes that it does not have'),
+      .describe('The number that ended with each code of docs/errors.md; `other` for codes that are not in it'),
     recent: z
-      .array(z.strictObject({ at: moment(), ageMs: amount(), code: z.string(), message: z.string() }))
-      .describe('The last ones that ended, the newest first'),
+      .array(
+        z.strictObject({
+          at: moment('When it ended'),
+          ageMs: amount().describe('How long it had lasted'),
+          code: z.string().describe('Why it ended, as a code of docs/errors.md, or as the peer said it'),
+          message: z.string().describe('Why it ended, in one line'),
+        }),
+      )
+      .describe('The last ones that ended, the newest first; at most 16'),
   })
-  .meta({ id: 'SessionHistory', description: 'The sessions that a channel had' }) satisfies z.ZodType<SessionHistory>;
+  .meta({ id: 'SessionHistory', description: 'The sessions that a channel had' });
 
 const channelTotalsSchema = z
   .strictObject({
-    sentBytes: amount().describe('Payload of streams'),
-    receivedBytes: amount(),
-    sentFrames: amount(),
-    receivedFrames: amount(),
+    sentBytes: amount().describe('Payload of streams that was sent'),
+    receivedBytes: amount().describe('Payload of streams that was received'),
+    sentFrames: amount().describe('Frames of every type that were sent'),
+    receivedFrames: amount().describe('Frames of every type that were received'),
     skippedBytes: amount().describe('Bytes that belonged to no session'),
-    stallMs: amount().describe('For how long the channel took nothing although something waited'),
-    streamsOpened: amount(),
-    streamsFailed: amount().describe('Streams that did not end in order, refused ones included'),
+    stallMs: amount().describe('The time in which the channel took nothing although something waited'),
+    streamsOpened: amount().describe('Streams that either side has opened'),
+    streamsFailed: amount().describe('Streams that did not end in order, including refused ones'),
   })
-  .meta({ id: 'ChannelTotals', description: 'Since the channel was added' }) satisfies z.ZodType<ChannelTotals>;
+  .meta({ id: 'ChannelTotals', description: 'What went over a channel since it was added' });
 
 export const channelStatusSchema = z
   .strictObject({
-    label: z.string(),
-    group: z.string().nullable().describe('The label of the group that it was made for'),
-    address: z.string(),
-    state: z.enum(CHANNEL_STATES),
-    since: moment(),
-    detail: z.string().nullable().describe('What it waits for, or why it failed'),
-    nextTryMs: amount().nullable().describe('Until the next attempt; null unless backing off'),
-    session: sessionStatusSchema.nullable().describe('Null while there is none'),
+    label: z.string().describe('Its name in this process'),
+    group: z
+      .string()
+      .nullable()
+      .describe('The label of the group that it was made for; null if it was added by itself'),
+    address: z.string().describe('Its canonical text'),
+    state: channelStateSchema,
+    since: moment('Since when it has been in this state'),
+    detail: z.string().nullable().describe('What it waits for, or why it failed; else null'),
+    nextTryMs: amount().nullable().describe('The time until the next attempt; null unless `backing-off`'),
+    session: sessionStatusSchema.nullable().describe('Null while it has no session'),
     history: sessionHistorySchema,
     totals: channelTotalsSchema,
   })
-  .meta({ id: 'ChannelStatus', description: 'One channel' }) satisfies z.ZodType<ChannelStatus>;
-
-export const forwardStatusSchema = z
-  .strictObject({
-    id: z.string(),
-    channel: z.string(),
-    direction: directionSchema,
-    service: z.string(),
-    endpoint: z.string().describe('The endpoint in force, with the port that was picked where 0 was asked for'),
-    spec: z.string().describe('The text that it was made from, as -o and -i take it'),
-    state: z.enum(['active', 'draining']),
-    streams: amount().describe('Open now'),
-    opened: amount().describe('Ever'),
-  })
-  .meta({ id: 'ForwardStatus', description: 'One forward' }) satisfies z.ZodType<ForwardStatus>;
-
-export const serviceStatusSchema = z
-  .strictObject({
-    channel: z.string(),
-    service: z.string(),
-    offeredBy: z.enum(['here', 'peer']),
-    forward: z.string().nullable().describe('The incoming forward that serves it, where one does'),
-  })
-  .meta({ id: 'ServiceStatus', description: 'One service' }) satisfies z.ZodType<ServiceStatus>;
-
-export const streamStatusSchema = z
-  .strictObject({
-    channel: z.string(),
-    id: amount().describe('Its number in the session; 0 while its opening is held back'),
-    service: z.string(),
-    direction: directionSchema,
-    forward: z.string().nullable(),
-    from: z.string().nullable().describe('Where the program that opened it came from, as its side says'),
-    ageMs: amount(),
-    sentBytes: amount(),
-    receivedBytes: amount(),
-    sendCreditBytes: z.int(),
-    receiveCreditBytes: z.int(),
-    waitsFor: z.enum(STREAM_WAITS).nullable().describe('Null where nothing waits'),
-    sendRate: amount().describe('Bytes a second'),
-    receiveRate: amount().describe('Bytes a second'),
-  })
-  .meta({ id: 'StreamStatus', description: 'One stream' }) satisfies z.ZodType<StreamWithRates>;
-
-export const streamEndSchema = z
-  .strictObject({
-    state: z.enum(['open', 'ended', 'reset']),
-    error: z.strictObject({ code: z.string(), message: z.string() }).nullable().describe('Why it was reset, else null'),
-  })
-  .meta({ id: 'StreamEnd', description: 'How a stream of one connection has ended' }) satisfies z.ZodType<StreamEnd>;
+  .meta({ id: 'ChannelStatus', description: 'One channel' });
 
 export const channelChangesSchema = z
   .strictObject({
-    addedChannels: z.array(z.string()),
-    removedChannels: z.array(z.string()),
-    replacedChannels: z.array(z.string()),
-    addedForwards: z.array(z.string()),
-    removedForwards: z.array(z.string()),
-    changedPolicies: z.array(z.string()),
+    addedChannels: z.array(z.string()).describe('Labels of new channels'),
+    removedChannels: z.array(z.string()).describe('Labels of channels that were removed'),
+    replacedChannels: z
+      .array(z.string())
+      .describe('Labels of channels that were started again, because their address or settings have changed'),
+    addedForwards: z.array(z.string()).describe('New forwards, each as LABEL and its text'),
+    removedForwards: z
+      .array(z.string())
+      .describe('Forwards that were removed, or are when their streams have ended, each as LABEL and its text'),
+    changedPolicies: z
+      .array(z.string())
+      .describe('Services whose rule or permission has changed, each as LABEL and its name'),
   })
-  .meta({ id: 'ChannelChanges', description: 'What a reload has changed' }) satisfies z.ZodType<ChannelChanges>;
+  .meta({ id: 'ChannelChanges', description: 'What a reload has changed' });
 
-// The schemas of what concerns the process.
+// Forwards, services and streams.
 
-export const logLevelSchema = z.strictObject({ level: z.enum(LOG_LEVELS, 'it is not error, warn, info or debug') });
+export const forwardStatusSchema = z
+  .strictObject({
+    id: z.string().describe('`f1`, `f2`, …: unique in the process'),
+    channel: z.string().describe('The label of its channel'),
+    direction: directionSchema,
+    service: z
+      .string()
+      .describe('The service that it leads to, or serves; `*` where the program that connects names it'),
+    endpoint: z.string().describe('The endpoint in force, with the port that was picked where 0 was asked for'),
+    spec: z.string().describe('The text that it was made from, as `-o` and `-i` take it'),
+    state: z
+      .enum(['active', 'draining'])
+      .describe('`draining`: it takes nothing new, and is removed when its streams have ended'),
+    streams: amount().describe('The number of open streams'),
+    opened: amount().describe('The number of streams that it ever had'),
+  })
+  .meta({ id: 'ForwardStatus', description: 'One forward' });
+
+export const serviceStatusSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of the channel'),
+    service: z.string().describe('Its name'),
+    offeredBy: z.enum(['here', 'peer']).describe('Which side serves it'),
+    forward: z
+      .string()
+      .nullable()
+      .describe(
+        "The incoming forward that serves it; null for the peer's, and for one that a program or the broker serves",
+      ),
+  })
+  .meta({ id: 'ServiceStatus', description: 'A service that is offered to the peer of a channel, or by it' });
+
+const streamStatusSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of its channel'),
+    id: amount().describe('Its number in the session; 0 while its opening is held back'),
+    service: z.string().describe('The service that it was opened to'),
+    direction: directionSchema,
+    forward: z.string().nullable().describe('The id of its forward, or null'),
+    from: z.string().nullable().describe('Where the program that opened it came from, as its side says'),
+    ageMs: amount().describe('The time since it was opened'),
+    sentBytes: amount().describe('Payload that went to the peer'),
+    receivedBytes: amount().describe('Payload that came from the peer'),
+    sendCreditBytes: z.int().describe('What may be sent before the peer gives more'),
+    receiveCreditBytes: z.int().describe('What the peer may send before it is given more'),
+    waitsFor: streamWaitSchema.nullable().describe('What it waits for; null if nothing waits'),
+  })
+  .describe('One stream');
+
+export const streamWithRatesSchema = streamStatusSchema
+  .extend({
+    sendRate: amount().describe('Bytes per second, over the last 0.2 to 3 s, or since it was opened'),
+    receiveRate: amount().describe('As `sendRate`'),
+  })
+  .meta({ id: 'StreamStatus', description: 'One stream, with its rates' });
+
+export const streamEndSchema = z
+  .strictObject({
+    state: z
+      .enum(['open', 'ended', 'reset'])
+      .describe('`open`: at least one direction goes on; `ended`: both have ended in order; `reset`: it has failed'),
+    error: z
+      .strictObject({
+        code: z.string().describe('A code of docs/errors.md, or a newer one that the peer sent'),
+        message: z.string().describe('One line for people'),
+      })
+      .nullable()
+      .describe('Why it was reset, else null'),
+  })
+  .meta({ id: 'StreamEnd', description: 'How a stream of one connection has ended' });
+
+// The process.
+
+const loopDelaySchema = z
+  .strictObject({
+    meanMs: measure().describe('The average'),
+    p99Ms: measure().describe('The 99th percentile'),
+    maxMs: measure().describe('The maximum'),
+  })
+  .describe('By how much timers came late, in milliseconds');
 
 const processStatusSchema = z
   .strictObject({
-    name: z.string().nullable(),
-    pid: amount(),
-    version: z.string().describe('Program and version'),
+    name: z.string().nullable().describe('The name that its operator gave it, or null'),
+    pid: amount().describe('Its process id'),
+    version: z.string().describe('Program and version, such as `vproxy 0.1.0`'),
     node: z.string().describe('The version of Node'),
-    startedAt: moment(),
-    uptimeMs: amount(),
-    memory: z.strictObject({ residentBytes: amount(), heapBytes: amount(), externalBytes: amount() }),
-    eventLoopDelay: z
-      .strictObject({ meanMs: measure(), p99Ms: measure(), maxMs: measure() })
+    startedAt: moment('When it was started'),
+    uptimeMs: amount().describe('The time since then'),
+    memory: z
+      .strictObject({
+        residentBytes: amount().describe("Resident in the machine's memory"),
+        heapBytes: amount().describe('Objects of JavaScript'),
+        externalBytes: amount().describe('Memory of these objects outside the heap, such as buffers'),
+      })
+      .describe('The memory that it uses'),
+    eventLoopDelay: loopDelaySchema
       .nullable()
-      .describe('Since the last request for it; null for the first one in a while: it is measured from then on'),
-    logLevel: z.enum(LOG_LEVELS),
+      .describe('Since the last request for it; null on the first request in a minute, which starts the measurement'),
+    logLevel: logLevelSchema.describe('The least important level that it logs'),
   })
-  .meta({ id: 'ProcessStatus', description: 'The process as a whole' }) satisfies z.ZodType<ProcessStatus>;
+  .meta({ id: 'ProcessStatus', description: 'The process as a whole; amounts in bytes, times in milliseconds' });
 
 export const controlStatusSchema = z
   .strictObject({
     process: processStatusSchema,
-    channels: z.array(channelStatusSchema),
-    forwards: amount(),
-    streams: amount(),
+    channels: z.array(channelStatusSchema).describe('Every channel'),
+    forwards: amount().describe('The number of forwards, on all channels together'),
+    streams: amount().describe('The number of open streams, on all channels together'),
   })
-  .meta({ id: 'Status', description: 'Everything at a glance' }) satisfies z.ZodType<ControlStatus>;
+  .meta({ id: 'Status', description: 'The process and its channels' });
 
 export const controlEventSchema = z
   .strictObject({
     seq: amount().describe('1 for the first event of the process, and one more for each'),
-    time: moment(),
-    level: z.enum(LOG_LEVELS),
+    time: moment('When it happened'),
+    level: logLevelSchema.describe('How much it matters'),
     event: z.string().describe('What happened, as a stable name'),
-    message: z.string().describe('One line for people'),
+    message: z.string().describe('One line for people. Foreign text in it is escaped'),
     fields: z
       .record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(z.string())]))
       .describe('The same facts for programs; `channel` is the label of the channel'),
   })
-  .meta({ id: 'Event', description: 'One event' }) satisfies z.ZodType<ControlEvent>;
+  .meta({ id: 'Event', description: 'One event' });
+
+export const pingAnswerSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of the channel'),
+    roundTripMs: measure().describe('To the peer and back, in milliseconds'),
+  })
+  .describe('The answer of `POST /v1/ping`');
+
+export const logLevelAnswerSchema = z.strictObject({ level: logLevelSchema.describe('What the process logs') });
 
 export const errorSchema = z
   .strictObject({
-    error: z.strictObject({
-      code: z.string().describe('A code of docs/errors.md'),
-      message: z.string().describe('One line for people'),
-      field: z.string().exactOptional().describe('The path of the field that is wrong, in the body or the query'),
-    }),
+    error: z
+      .strictObject({
+        code: z.string().describe('A code of docs/errors.md, or a newer one that the peer sent'),
+        message: z.string().describe('One line for people'),
+        field: z.string().exactOptional().describe('The path of the field that is wrong, in the body or the query'),
+      })
+      .describe('What was wrong'),
   })
-  .meta({ id: 'Error', description: 'What was wrong' }) satisfies z.ZodType<ErrorBody>;
+  .meta({ id: 'Error', description: 'The body of every answer that is an error' });
+
+/** The types of `types.ts`, in their order there. */
+export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
+  ChannelState: channelStateSchema,
+  ChannelStatus: channelStatusSchema,
+  SessionStatus: sessionStatusSchema,
+  SessionHistory: sessionHistorySchema,
+  ChannelTotals: channelTotalsSchema,
+  ChannelChanges: channelChangesSchema,
+  ForwardStatus: forwardStatusSchema,
+  ServiceStatus: serviceStatusSchema,
+  StreamStatus: streamStatusSchema,
+  StreamWithRates: streamWithRatesSchema,
+  StreamEnd: streamEndSchema,
+  LoopDelay: loopDelaySchema,
+  ProcessStatus: processStatusSchema,
+  ControlStatus: controlStatusSchema,
+  ControlEvent: controlEventSchema,
+  PingAnswer: pingAnswerSchema,
+  ErrorBody: errorSchema,
+};
+
+/** Types that `types.ts` imports, with their files. */
+export const IMPORTED_TYPES: Readonly<Record<string, { readonly schema: z.ZodType; readonly file: string }>> = {
+  Direction: { schema: directionSchema, file: '../forward/endpoint-kind.js' },
+  StreamWait: { schema: streamWaitSchema, file: '../session/local-end.js' },
+  LogLevel: { schema: logLevelSchema, file: '../events.js' },
+};

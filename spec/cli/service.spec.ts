@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { takeServiceEnvironment } from '../../cli/service/notifier.js';
 import { formatServiceStatus } from '../../cli/service/service-manager.js';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { eventually } from '../helpers/eventually.js';
 import { ESTABLISHED } from '../helpers/log-lines.js';
 import { openNotifySocket, socketLauncher } from '../helpers/notify-socket.js';

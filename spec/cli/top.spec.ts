@@ -2,9 +2,7 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { formatSparkline, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
-import type { ControlStatus } from '../../lib/control/routes/process.js';
-import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
 import { steeredPair } from '../helpers/steered-pair.js';

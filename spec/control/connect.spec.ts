@@ -4,7 +4,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import type { StreamEnd } from '../../lib/control/server/join-stream.js';
+import type { StreamEnd } from '../../lib/status/types.js';
 import { startControl, type TestControl } from '../helpers/control.js';
 import { Credits, dribble } from '../helpers/credits.js';
 import { eventually } from '../helpers/eventually.js';

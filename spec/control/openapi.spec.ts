@@ -1,10 +1,11 @@
-/** docs/openapi.json beside the server: it is what the routes make of themselves, and every route answers as it says. */
+/** docs/openapi.json and the types of statuses are what the routes and schemas say, and every route answers as they say. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import * as z from 'zod';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { describeRoutes } from '../../lib/control/server/openapi.js';
+import { IMPORTED_TYPES, STATUS_TYPES } from '../../lib/status/schemas.js';
 import { type Answer, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
@@ -26,6 +27,14 @@ const description = JSON.parse(text) as Description;
 
 test('docs/openapi.json is what the table of routes says: npm run openapi writes it', (t) => {
   t.deepEqual(description, JSON.parse(JSON.stringify(describeRoutes(ROUTES))) as Description);
+});
+
+test('lib/status/types.ts is what the schemas say: npm run openapi writes it', async (t) => {
+  const { formatStatusTypes } = (await import(join(PROJECT_ROOT, 'packaging/status-types.mjs'))) as {
+    formatStatusTypes: (types: typeof STATUS_TYPES, imported: typeof IMPORTED_TYPES) => string;
+  };
+  const written = readFileSync(join(PROJECT_ROOT, 'lib/status/types.ts'), 'utf8');
+  t.is(written, formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
 });
 
 test('every schema that the description refers to is there', (t) => {

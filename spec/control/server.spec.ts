@@ -2,8 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import type { ControlStatus } from '../../lib/control/routes/process.js';
-import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus, ControlStatus, ForwardStatus, ServiceStatus } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';
 import { eventually } from '../helpers/eventually.js';
 import { writeKeyFile } from '../helpers/key-files.js';

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { ControlServer, type ProcessControl } from '../../lib/control/server/control-server.js';
 import type { LogLevel } from '../../lib/events.js';
-import type { ChannelChanges } from '../../lib/proxy/apply.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
+import type { ChannelChanges } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { temporaryFolder } from './temp-folder.js';
 

@@ -6,8 +6,8 @@ import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { CHANNEL_STATES } from '../../lib/proxy/status.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { CHANNEL_STATES } from '../../lib/status/describe.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');

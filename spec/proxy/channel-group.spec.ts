@@ -9,7 +9,7 @@ import type { LogEvent } from '../../lib/events.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { ChannelGroup } from '../../lib/proxy/channel-group.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { eventually } from '../helpers/eventually.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

@@ -4,7 +4,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import type { ForwardStatus } from '../../lib/proxy/status.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
 import { eventually } from '../helpers/eventually.js';
 import {
   connectedProxies,

@@ -5,9 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
-
-import type { StreamWithRates } from '../../lib/control/server/stream-rates.js';
-import type { ForwardStatus, SessionHistory } from '../../lib/proxy/status.js';
+import type { ForwardStatus, SessionHistory, StreamWithRates } from '../../lib/status/types.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { readToEnd } from '../helpers/proxies.js';

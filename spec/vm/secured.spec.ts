@@ -5,8 +5,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 
 import test from 'ava';
-import type { ChannelStatus } from '../../lib/proxy/status.js';
 import { SecretKey } from '../../lib/session/auth.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
 import { eventually, within } from '../helpers/eventually.js';
 import { ENDED, ENDED_BY_RESTART, ESTABLISHED } from '../helpers/log-lines.js';
 import { readToEnd } from '../helpers/proxies.js';

@@ -1,6 +1,6 @@
 /** A channel of a vproxy that runs: its session, its peer, and what became of earlier ones. */
 import { connectControl } from '../../../lib/control/client/client.js';
-import type { ChannelStatus, SessionStatus } from '../../../lib/proxy/status.js';
+import type { ChannelStatus, SessionStatus } from '../../../lib/status/types.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { formatAge } from '../../ui/print.js';
 import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';

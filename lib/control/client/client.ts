@@ -5,11 +5,16 @@ import type { LogLevel } from '../../events.js';
 import { openError } from '../../exec/errors.js';
 import { type ExecCall, runCommand } from '../../exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
-import type { ChannelChanges } from '../../proxy/apply.js';
-import type { ChannelStatus, ForwardStatus, ServiceStatus } from '../../proxy/status.js';
-import type { ControlStatus, PingAnswer } from '../routes/process.js';
-import type { ControlEvent } from '../server/events.js';
-import type { StreamWithRates } from '../server/stream-rates.js';
+import type {
+  ChannelChanges,
+  ChannelStatus,
+  ControlEvent,
+  ControlStatus,
+  ForwardStatus,
+  PingAnswer,
+  ServiceStatus,
+  StreamWithRates,
+} from '../../status/types.js';
 import { connectService, type ServiceStream } from './connect-service.js';
 import { bodyOf, type ControlRequest, requestText, requestValue, responseTo } from './control-request.js';
 import { answeredError, requestError } from './plain-http.js';

@@ -2,8 +2,8 @@
 import type net from 'node:net';
 import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
+import type { StreamEnd } from '../../status/types.js';
 import { isHungUp } from '../../system/sockets.js';
-import type { StreamEnd } from '../server/join-stream.js';
 import { answeredError, readHead, readRest, requestError, sendGet } from './plain-http.js';
 
 /** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */

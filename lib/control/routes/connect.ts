@@ -2,10 +2,11 @@
 import * as z from 'zod';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
+import { streamEndSchema } from '../../status/schemas.js';
+import type { StreamEnd } from '../../status/types.js';
 import { deferred } from '../../util/concurrency.js';
-import { streamEndSchema } from '../schemas/status.js';
 import { numberText, yesOrNoText } from '../schemas/values.js';
-import { joinStream, type StreamEnd } from '../server/join-stream.js';
+import { joinStream } from '../server/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
 
 /** What the `Upgrade` header says. */

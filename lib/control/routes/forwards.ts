@@ -1,11 +1,15 @@
 /** Forwards: looking, adding, removing; and the services that they lead to. */
 import * as z from 'zod';
 import { parseForwardSpec } from '../../forward/spec.js';
-import type { ForwardStatus, ServiceStatus } from '../../proxy/status.js';
-import { directionSchema, forwardStatusSchema, serviceStatusSchema, streamStatusSchema } from '../schemas/status.js';
+import {
+  directionSchema,
+  forwardStatusSchema,
+  serviceStatusSchema,
+  streamWithRatesSchema,
+} from '../../status/schemas.js';
+import type { ForwardStatus, ServiceStatus, StreamWithRates } from '../../status/types.js';
 import { numberText, removalQuery } from '../schemas/values.js';
 import { inField } from '../server/request-error.js';
-import type { StreamWithRates } from '../server/stream-rates.js';
 import { jsonRoute } from './route.js';
 
 const addition = z
@@ -74,7 +78,7 @@ export const streamRoutes = [
     path: '/v1/streams',
     summary: 'All streams, with their rates; takes 0.2 s where nobody has asked within the last 3 s',
     status: 200,
-    answer: z.array(streamStatusSchema),
+    answer: z.array(streamWithRatesSchema),
     handle: ({ rates }): Promise<StreamWithRates[]> => rates.measure(),
   }),
   jsonRoute({

@@ -2,19 +2,26 @@
 import * as z from 'zod';
 import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
-import type { ChannelChanges } from '../../proxy/apply.js';
-import type { ChannelStatus } from '../../proxy/status.js';
 import {
   channelChangesSchema,
   channelStatusSchema,
   controlEventSchema,
   controlStatusSchema,
-  logLevelSchema,
-} from '../schemas/status.js';
-import { measure, numberText, secondsText, yesOrNoText } from '../schemas/values.js';
+  logLevelAnswerSchema,
+  pingAnswerSchema,
+} from '../../status/schemas.js';
+import type {
+  ChannelChanges,
+  ChannelStatus,
+  ControlStatus,
+  LoopDelay,
+  PingAnswer,
+  ProcessStatus,
+} from '../../status/types.js';
+import { numberText, secondsText, yesOrNoText } from '../schemas/values.js';
+import type { ProcessControl } from '../server/control-server.js';
 import { followEvents, RING_EVENTS } from '../server/events.js';
 import { describeMetrics, METRICS_TYPE } from '../server/metrics.js';
-import { describeProcess, type ProcessStatus } from '../server/process-status.js';
 import { RequestError } from '../server/request-error.js';
 import { jsonRoute, textRoute } from './route.js';
 
@@ -27,14 +34,6 @@ const DRAIN_S = 30;
 /** The longest time that a request can ask for, in seconds: a day. */
 const MAX_S = 86_400;
 
-/** The answer of `POST /v1/ping`. */
-export interface PingAnswer {
-  /** The label of the channel. */
-  readonly channel: string;
-  /** To the peer and back, in milliseconds. */
-  readonly roundTripMs: number;
-}
-
 const channel = z.string().optional().describe('The label of the channel; not needed where there is one only');
 
 export const processRoutes = [
@@ -44,7 +43,7 @@ export const processRoutes = [
     summary: 'Measures the round trip through the peer of a channel',
     body: z.strictObject({ channel }),
     status: 200,
-    answer: z.strictObject({ channel: z.string(), roundTripMs: measure() }),
+    answer: pingAnswerSchema,
     errors: [404, 503],
     handle: async ({ proxy }, { body: { channel } }): Promise<PingAnswer> => {
       const label = channel ?? proxy.listChannels()[0]?.label ?? '';
@@ -70,9 +69,9 @@ export const processRoutes = [
     method: 'PUT',
     path: '/v1/log-level',
     summary: 'Sets what the log shows',
-    body: logLevelSchema,
+    body: logLevelAnswerSchema,
     status: 200,
-    answer: logLevelSchema,
+    answer: logLevelAnswerSchema,
     handle: ({ process }, { body: { level } }): { readonly level: LogLevel } => {
       process.logLevel = level;
       return { level };
@@ -127,18 +126,6 @@ export const processRoutes = [
 
 // The process at a glance, and one channel after the other.
 
-/** The answer of `GET /v1/status`. */
-export interface ControlStatus {
-  /** The process as a whole. */
-  readonly process: ProcessStatus;
-  /** Every channel. */
-  readonly channels: readonly ChannelStatus[];
-  /** How many there are, on all channels together. */
-  readonly forwards: number;
-  /** Open now, on all channels together. */
-  readonly streams: number;
-}
-
 export const statusRoutes = [
   jsonRoute({
     method: 'GET',
@@ -157,6 +144,23 @@ export const statusRoutes = [
     },
   }),
 ];
+
+/** The status of this process. */
+function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | null): ProcessStatus {
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const uptimeMs = Math.round(process.uptime() * 1000);
+  return {
+    name: control.name,
+    pid: process.pid,
+    version: control.version,
+    node: process.versions.node,
+    startedAt: new Date(Date.now() - uptimeMs).toISOString(),
+    uptimeMs,
+    memory: { residentBytes: rss, heapBytes: heapUsed, externalBytes: external },
+    eventLoopDelay,
+    logLevel: control.logLevel,
+  };
+}
 
 // What happens, as it happens.
 

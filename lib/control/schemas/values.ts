@@ -2,15 +2,6 @@
 import * as z from 'zod';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
-/** A whole number that is not negative. */
-export const amount = () => z.int().min(0);
-
-/** A number that is not negative. */
-export const measure = () => z.number().min(0);
-
-/** A point in time. */
-export const moment = () => z.iso.datetime();
-
 /** The label of a channel. */
 export const label = () =>
   z

@@ -4,9 +4,9 @@
  */
 
 import type { LogEvent, LogLevel } from '../../events.js';
-import type { ChannelChanges } from '../../proxy/apply.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
+import type { ChannelChanges } from '../../status/types.js';
 import type { InheritedSocket, ListenAddress } from '../../system/listen.js';
 import type { HostPort } from '../../util/addresses.js';
 import { type Clock, systemClock } from '../../util/clock.js';

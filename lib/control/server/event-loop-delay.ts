@@ -1,24 +1,15 @@
-/** How late the event loop comes to what is due. Measuring costs a timer, so it goes on only while somebody asks. */
+/** How late the event loop is. Measuring costs a timer, so it stops when nobody asks. */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import type { LoopDelay } from '../../status/types.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 
-/** By how much timers came late, in milliseconds. */
-export interface LoopDelay {
-  /** On average. */
-  readonly meanMs: number;
-  /** All but one of a hundred. */
-  readonly p99Ms: number;
-  /** At most. */
-  readonly maxMs: number;
-}
-
-/** How often the loop is looked at while it is measured, in milliseconds. */
+/** How often the loop is sampled while it is measured. */
 const RESOLUTION_MS = 20;
 
-/** The measuring ends when nobody has asked for so long, in milliseconds. */
+/** The measurement ends when nobody has asked for this long. */
 const FORGET_MS = 60_000;
 
-/** Measures from one request for it to the next. */
+/** Measures from one request to the next. */
 export class EventLoopDelay {
   readonly #clock: Clock;
   #histogram: IntervalHistogram | null = null;
@@ -28,7 +19,7 @@ export class EventLoopDelay {
     this.#clock = clock;
   }
 
-  /** What was measured since the last call; null where there was none in a while, or nothing was seen yet. */
+  /** The delay since the last call; null if that was too long ago, or nothing was sampled since. */
   take(): LoopDelay | null {
     this.#cancelForget?.();
     this.#cancelForget = this.#clock.schedule(FORGET_MS, () => this.stop());
@@ -44,7 +35,7 @@ export class EventLoopDelay {
     return delay;
   }
 
-  /** Ends the measuring; the next request begins it anew. */
+  /** Ends the measurement; the next call starts another. */
   stop(): void {
     this.#cancelForget?.();
     this.#cancelForget = null;
@@ -53,7 +44,7 @@ export class EventLoopDelay {
   }
 }
 
-/** The histogram holds the time from one look to the next, of which the pause between two is no delay. */
+/** The histogram has the time from one sample to the next, which includes the interval itself. */
 function describe(histogram: IntervalHistogram): LoopDelay {
   const late = (ns: number): number => Math.max(0, Math.round((ns / 1e6 - RESOLUTION_MS) * 1000) / 1000);
   return { meanMs: late(histogram.mean), p99Ms: late(histogram.percentile(99)), maxMs: late(histogram.max) };

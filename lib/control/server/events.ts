@@ -2,28 +2,18 @@
 
 import type { ServerResponse } from 'node:http';
 import { type LogEvent, makeEvent } from '../../events.js';
+import type { ControlEvent } from '../../status/types.js';
 
-/** An event with its place among all events of the process. */
-export interface ControlEvent extends Omit<LogEvent, 'event'> {
-  /** One of `LOG_EVENTS`, or of those of another version. */
-  readonly event: string;
-  /** 1 for the first one, and one more for each. */
-  readonly seq: number;
-  /** When it happened: ISO 8601, UTC. */
-  readonly time: string;
-}
-
-/** So many events are kept. */
+/** The number of events that are kept. */
 export const RING_EVENTS = 500;
 
-/** Keeps the last events; who follows is called for each new one, and reads from the ring what it wants. */
+/** Keeps the last events; a follower is called for each new one, and reads from the ring what it wants. */
 export class EventRing {
   readonly #events: ControlEvent[] = [];
   readonly #followers = new Set<() => void>();
   #lastSeq = 0;
   #isClosed = false;
 
-  /** Takes an event up. */
   record(event: LogEvent): void {
     this.#lastSeq += 1;
     const { level, event: name, message, fields } = event;
@@ -59,7 +49,7 @@ export class EventRing {
     return () => this.#followers.delete(onChange);
   }
 
-  /** Says to those who follow that no more comes. */
+  /** Tells the followers that no more events come. */
   close(): void {
     this.#isClosed = true;
     this.#tell();
@@ -70,24 +60,24 @@ export class EventRing {
   }
 }
 
-// Events as lines of JSON, for one who reads them at its own pace.
+// Events as lines of JSON, for a client that reads them at its own pace.
 
-/** No more is written while so many bytes wait for the reader. */
+/** No more is written while this many bytes wait for the client. */
 const MAX_WAITING_BYTES = 131_072;
 
 /** Lines are written together up to this length, in characters. */
 const BATCH_LENGTH = 16_384;
 
 interface FollowOptions {
-  /** How many of the events that have happened already come first. */
+  /** How many of the past events come first. */
   readonly replay: number;
-  /** Whether to go on with those that happen; else the answer ends. */
+  /** Whether to go on with those that happen; otherwise the answer ends. */
   readonly isFollowing: boolean;
 }
 
 /**
- * Writes events until the reader goes or the ring is closed. What waits for a slow reader waits in the ring: what has
- * left it by the time that the reader goes on is lost, and an event `events-lost` says how many those were.
+ * Writes events until the client disconnects or the ring is closed. What waits for a slow client waits in the ring: events
+ * that have left it by the time that the client reads on are lost, and an event `events-lost` says how many.
  */
 export function followEvents(ring: EventRing, response: ServerResponse, { replay, isFollowing }: FollowOptions): void {
   const untilSeq = isFollowing ? Number.POSITIVE_INFINITY : ring.lastSeq;

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
+import type { StreamEnd } from '../../status/types.js';
 import { isHungUp, resetSocket } from '../../system/sockets.js';
 import { escapeText } from '../../util/escape.js';
 
@@ -58,19 +59,6 @@ function pump(stream: MuxStream, socket: Socket): void {
 }
 
 // How the streams on connections of the control socket end, for their programs: a unix socket that is closed does not say it.
-
-/** What is known of such a stream. */
-export interface StreamEnd {
-  /** `open`: one direction at least goes on; `ended`: both have ended in order; `reset`: it has failed. */
-  readonly state: 'open' | 'ended' | 'reset';
-  /** Why it was reset, else null. */
-  readonly error: {
-    /** A code of docs/errors.md, or a newer one that the peer sent. */
-    readonly code: string;
-    /** One line for people. */
-    readonly message: string;
-  } | null;
-}
 
 /** So many streams that have ended are known; each has at most some 1.5 KiB. */
 export const KNOWN_ENDS = 1024;

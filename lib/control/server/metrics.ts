@@ -4,7 +4,8 @@
  */
 
 import { performance } from 'node:perf_hooks';
-import { CHANNEL_STATES, type ChannelStatus, type ForwardStatus, type SessionStatus } from '../../proxy/status.js';
+import { CHANNEL_STATES } from '../../status/describe.js';
+import type { ChannelStatus, ForwardStatus, SessionStatus } from '../../status/types.js';
 import type { ControlContext } from './control-server.js';
 
 /** The page that `GET /metrics` answers with. */

@@ -1,5 +1,6 @@
 /** A failure of one control request. */
 import { type ErrorCode, isErrorCode, toVproxyError, VproxyError } from '../../errors.js';
+import type { ErrorBody } from '../../status/types.js';
 
 /** What an answer says besides code and message. */
 interface RequestErrorOptions extends ErrorOptions {
@@ -36,18 +37,6 @@ export function inField<T>(field: string, work: () => T): T {
 }
 
 // Failures as answers: the HTTP status of a code, and the body that says what was wrong.
-
-/** The body of every answer that is an error. */
-export interface ErrorBody {
-  readonly error: {
-    /** A code of docs/errors.md, or a newer one that the peer sent. */
-    readonly code: string;
-    /** One line for people. */
-    readonly message: string;
-    /** The path of the field that is wrong, in the body or the query. */
-    readonly field?: string;
-  };
-}
 
 /** An error, ready to be sent. */
 interface ErrorAnswer {

@@ -1,14 +1,6 @@
 /** How fast the streams move, from two looks at their counters. Nothing is measured while nobody asks. */
-import type { StreamStatus } from '../../proxy/status.js';
+import type { StreamStatus, StreamWithRates } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
-
-/** A stream with its rates. */
-export interface StreamWithRates extends StreamStatus {
-  /** In bytes a second, over the last 0.2 to 3 s, or since it was opened. */
-  readonly sendRate: number;
-  /** As `sendRate`. */
-  readonly receiveRate: number;
-}
 
 /** Two looks are at least so far apart, in milliseconds. */
 const MIN_SPAN_MS = 200;

@@ -1,0 +1,312 @@
+/**
+ * What a running process says of itself, as plain values that can be written as JSON. Written by `npm run openapi` from
+ * `schemas.ts`: change it there. Times are in milliseconds, moments are ISO 8601 texts in UTC, amounts are in bytes, rates
+ * in bytes per second. Text from a peer is as the peer sent it: escape it before showing it.
+ */
+
+import type { LogLevel } from '../events.js';
+import type { Direction } from '../forward/endpoint-kind.js';
+import type { StreamWait } from '../session/local-end.js';
+
+/**
+ * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or the
+ * peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides have no
+ * key in common, or not the same protection; the next attempts come at growing intervals. `established`: it has a
+ * session. `draining`: it takes no new streams; those that are open may finish. `failed`: it can never work.
+ */
+export type ChannelState =
+  | 'opening'
+  | 'waiting'
+  | 'backing-off'
+  | 'auth-failed'
+  | 'established'
+  | 'draining'
+  | 'failed';
+
+/** One channel. */
+export interface ChannelStatus {
+  /** Its name in this process. */
+  readonly label: string;
+  /** The label of the group that it was made for; null if it was added by itself. */
+  readonly group: string | null;
+  /** Its canonical text. */
+  readonly address: string;
+  /**
+   * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or
+   * the peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides have
+   * no key in common, or not the same protection; the next attempts come at growing intervals. `established`: it has a
+   * session. `draining`: it takes no new streams; those that are open may finish. `failed`: it can never work.
+   */
+  readonly state: ChannelState;
+  /** Since when it has been in this state; ISO 8601, UTC. */
+  readonly since: string;
+  /** What it waits for, or why it failed; else null. */
+  readonly detail: string | null;
+  /** The time until the next attempt; null unless `backing-off`. */
+  readonly nextTryMs: number | null;
+  /** Null while it has no session. */
+  readonly session: SessionStatus | null;
+  /** The sessions that a channel had. */
+  readonly history: SessionHistory;
+  /** What went over a channel since it was added. */
+  readonly totals: ChannelTotals;
+}
+
+/** The current session. */
+export interface SessionStatus {
+  /** What the peer says of itself. */
+  readonly peer: {
+    /** Program and version, as the peer says. */
+    readonly agent: string;
+    /** The name that its operator gave it, or null. */
+    readonly name: string | null;
+    /** The services that it offers. */
+    readonly services: readonly string[];
+  };
+  /** The version of the protocol that both sides speak. */
+  readonly protocolVersion: number;
+  /** Whether each frame carries a check of its bytes. */
+  readonly integrity: boolean;
+  /** The id of the key by which the two sides have authenticated each other; null without a key. */
+  readonly key: string | null;
+  /** How the channel is encrypted: with a key, or with certificates on both sides; null: not by vproxy. */
+  readonly tls: 'psk' | 'cert' | null;
+  /** The time since it was established. */
+  readonly ageMs: number;
+  /** The round trip through the peer; null before the first measurement. */
+  readonly roundTripMs: number | null;
+  /** By how much the peer's clock was ahead when it last said what it offers; null if it sent no time. */
+  readonly clockOffsetMs: number | null;
+  /** The number of open streams. */
+  readonly streams: number;
+  /** What may still be sent before the peer gives more, all streams together. */
+  readonly sendCreditBytes: number;
+  /** What the channel was given and has not written. */
+  readonly unwrittenBytes: number;
+}
+
+/** The sessions that a channel had. */
+export interface SessionHistory {
+  /** The number of sessions established, including the current one. */
+  readonly sessions: number;
+  /** The number that ended with each code of docs/errors.md; `other` for codes that are not in it. */
+  readonly ends: Readonly<Record<string, number>>;
+  /** The last ones that ended, the newest first; at most 16. */
+  readonly recent: readonly {
+    /** When it ended; ISO 8601, UTC. */
+    readonly at: string;
+    /** How long it had lasted. */
+    readonly ageMs: number;
+    /** Why it ended, as a code of docs/errors.md, or as the peer said it. */
+    readonly code: string;
+    /** Why it ended, in one line. */
+    readonly message: string;
+  }[];
+}
+
+/** What went over a channel since it was added. */
+export interface ChannelTotals {
+  /** Payload of streams that was sent. */
+  readonly sentBytes: number;
+  /** Payload of streams that was received. */
+  readonly receivedBytes: number;
+  /** Frames of every type that were sent. */
+  readonly sentFrames: number;
+  /** Frames of every type that were received. */
+  readonly receivedFrames: number;
+  /** Bytes that belonged to no session. */
+  readonly skippedBytes: number;
+  /** The time in which the channel took nothing although something waited. */
+  readonly stallMs: number;
+  /** Streams that either side has opened. */
+  readonly streamsOpened: number;
+  /** Streams that did not end in order, including refused ones. */
+  readonly streamsFailed: number;
+}
+
+/** What a reload has changed. */
+export interface ChannelChanges {
+  /** Labels of new channels. */
+  readonly addedChannels: readonly string[];
+  /** Labels of channels that were removed. */
+  readonly removedChannels: readonly string[];
+  /** Labels of channels that were started again, because their address or settings have changed. */
+  readonly replacedChannels: readonly string[];
+  /** New forwards, each as LABEL and its text. */
+  readonly addedForwards: readonly string[];
+  /** Forwards that were removed, or are when their streams have ended, each as LABEL and its text. */
+  readonly removedForwards: readonly string[];
+  /** Services whose rule or permission has changed, each as LABEL and its name. */
+  readonly changedPolicies: readonly string[];
+}
+
+/** One forward. */
+export interface ForwardStatus {
+  /** `f1`, `f2`, …: unique in the process. */
+  readonly id: string;
+  /** The label of its channel. */
+  readonly channel: string;
+  /** `outgoing`: opened or listened for on this side; `incoming`: opened by the peer, served on this side. */
+  readonly direction: Direction;
+  /** The service that it leads to, or serves; `*` where the program that connects names it. */
+  readonly service: string;
+  /** The endpoint in force, with the port that was picked where 0 was asked for. */
+  readonly endpoint: string;
+  /** The text that it was made from, as `-o` and `-i` take it. */
+  readonly spec: string;
+  /** `draining`: it takes nothing new, and is removed when its streams have ended. */
+  readonly state: 'active' | 'draining';
+  /** The number of open streams. */
+  readonly streams: number;
+  /** The number of streams that it ever had. */
+  readonly opened: number;
+}
+
+/** A service that is offered to the peer of a channel, or by it. */
+export interface ServiceStatus {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** Its name. */
+  readonly service: string;
+  /** Which side serves it. */
+  readonly offeredBy: 'here' | 'peer';
+  /** The incoming forward that serves it; null for the peer's, and for one that a program or the broker serves. */
+  readonly forward: string | null;
+}
+
+/** One stream. */
+export interface StreamStatus {
+  /** The label of its channel. */
+  readonly channel: string;
+  /** Its number in the session; 0 while its opening is held back. */
+  readonly id: number;
+  /** The service that it was opened to. */
+  readonly service: string;
+  /** `outgoing`: opened or listened for on this side; `incoming`: opened by the peer, served on this side. */
+  readonly direction: Direction;
+  /** The id of its forward, or null. */
+  readonly forward: string | null;
+  /** Where the program that opened it came from, as its side says. */
+  readonly from: string | null;
+  /** The time since it was opened. */
+  readonly ageMs: number;
+  /** Payload that went to the peer. */
+  readonly sentBytes: number;
+  /** Payload that came from the peer. */
+  readonly receivedBytes: number;
+  /** What may be sent before the peer gives more. */
+  readonly sendCreditBytes: number;
+  /** What the peer may send before it is given more. */
+  readonly receiveCreditBytes: number;
+  /** What it waits for; null if nothing waits. */
+  readonly waitsFor: StreamWait | null;
+}
+
+/** One stream, with its rates. */
+export interface StreamWithRates extends StreamStatus {
+  /** Bytes per second, over the last 0.2 to 3 s, or since it was opened. */
+  readonly sendRate: number;
+  /** As `sendRate`. */
+  readonly receiveRate: number;
+}
+
+/** How a stream of one connection has ended. */
+export interface StreamEnd {
+  /** `open`: at least one direction goes on; `ended`: both have ended in order; `reset`: it has failed. */
+  readonly state: 'open' | 'ended' | 'reset';
+  /** Why it was reset, else null. */
+  readonly error: {
+    /** A code of docs/errors.md, or a newer one that the peer sent. */
+    readonly code: string;
+    /** One line for people. */
+    readonly message: string;
+  } | null;
+}
+
+/** By how much timers came late, in milliseconds. */
+export interface LoopDelay {
+  /** The average. */
+  readonly meanMs: number;
+  /** The 99th percentile. */
+  readonly p99Ms: number;
+  /** The maximum. */
+  readonly maxMs: number;
+}
+
+/** The process as a whole; amounts in bytes, times in milliseconds. */
+export interface ProcessStatus {
+  /** The name that its operator gave it, or null. */
+  readonly name: string | null;
+  /** Its process id. */
+  readonly pid: number;
+  /** Program and version, such as `vproxy 0.1.0`. */
+  readonly version: string;
+  /** The version of Node. */
+  readonly node: string;
+  /** When it was started; ISO 8601, UTC. */
+  readonly startedAt: string;
+  /** The time since then. */
+  readonly uptimeMs: number;
+  /** The memory that it uses. */
+  readonly memory: {
+    /** Resident in the machine's memory. */
+    readonly residentBytes: number;
+    /** Objects of JavaScript. */
+    readonly heapBytes: number;
+    /** Memory of these objects outside the heap, such as buffers. */
+    readonly externalBytes: number;
+  };
+  /** Since the last request for it; null on the first request in a minute, which starts the measurement. */
+  readonly eventLoopDelay: LoopDelay | null;
+  /** The least important level that it logs. */
+  readonly logLevel: LogLevel;
+}
+
+/** The process and its channels. */
+export interface ControlStatus {
+  /** The process as a whole; amounts in bytes, times in milliseconds. */
+  readonly process: ProcessStatus;
+  /** Every channel. */
+  readonly channels: readonly ChannelStatus[];
+  /** The number of forwards, on all channels together. */
+  readonly forwards: number;
+  /** The number of open streams, on all channels together. */
+  readonly streams: number;
+}
+
+/** One event. */
+export interface ControlEvent {
+  /** 1 for the first event of the process, and one more for each. */
+  readonly seq: number;
+  /** When it happened; ISO 8601, UTC. */
+  readonly time: string;
+  /** How much it matters. */
+  readonly level: LogLevel;
+  /** What happened, as a stable name. */
+  readonly event: string;
+  /** One line for people. Foreign text in it is escaped. */
+  readonly message: string;
+  /** The same facts for programs; `channel` is the label of the channel. */
+  readonly fields: Readonly<Record<string, string | number | boolean | null | readonly string[]>>;
+}
+
+/** The answer of `POST /v1/ping`. */
+export interface PingAnswer {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** To the peer and back, in milliseconds. */
+  readonly roundTripMs: number;
+}
+
+/** The body of every answer that is an error. */
+export interface ErrorBody {
+  /** What was wrong. */
+  readonly error: {
+    /** A code of docs/errors.md, or a newer one that the peer sent. */
+    readonly code: string;
+    /** One line for people. */
+    readonly message: string;
+    /** The path of the field that is wrong, in the body or the query. */
+    readonly field?: string;
+  };
+}

@@ -1,0 +1,114 @@
+// The text of lib/status/types.ts: an interface for each schema of lib/status/schemas.ts, its descriptions as doc comments.
+
+const WIDTH = 120;
+
+/** `types` and `imported` are the tables at the end of the schemas. Throws for a field without a description. */
+export function formatStatusTypes(types, imported) {
+  const names = new Map(
+    [...Object.entries(types), ...Object.entries(imported).map(([name, { schema }]) => [name, schema])].map(
+      ([name, schema]) => [schema, name],
+    ),
+  );
+  const importLines = Object.entries(imported)
+    .sort(([, one], [, other]) => (one.file < other.file ? -1 : 1))
+    .map(([name, { file }]) => `import type { ${name} } from '${file}';\n`);
+  const declarations = Object.entries(types).map(([name, schema]) => {
+    const doc = formatDoc(name, schema.description, '');
+    if (schema.def.type !== 'object') return `${doc}${formatAlias(name, typeOf(schema, names, '', true))}`;
+    const [base, fields] = splitBase(schema, Object.entries(types));
+    const heritage = base === null ? '' : ` extends ${base}`;
+    return `${doc}export interface ${name}${heritage} ${formatFields(name, fields, names, '')}\n`;
+  });
+  return `${HEAD}${importLines.join('')}\n${declarations.join('\n')}`;
+}
+
+const HEAD = `/**
+ * What a running process says of itself, as plain values that can be written as JSON. Written by \`npm run openapi\` from
+ * \`schemas.ts\`: change it there. Times are in milliseconds, moments are ISO 8601 texts in UTC, amounts are in bytes, rates
+ * in bytes per second. Text from a peer is as the peer sent it: escape it before showing it.
+ */
+
+`;
+
+/** The type whose fields this one has as well, and its own fields. */
+function splitBase(schema, types) {
+  const fields = Object.entries(schema.def.shape);
+  for (const [name, base] of types) {
+    if (base === schema || base.def.type !== 'object') continue;
+    const inherited = Object.entries(base.def.shape);
+    if (!inherited.every(([key, value]) => schema.def.shape[key] === value)) continue;
+    return [name, fields.filter(([key]) => !(key in base.def.shape))];
+  }
+  return [null, fields];
+}
+
+function formatAlias(name, type) {
+  const line = `export type ${name} = ${type};\n`;
+  if (line.length <= WIDTH + 1) return line;
+  const members = type.split(' | ').map((member) => `\n  | ${member}`);
+  return `export type ${name} =${members.join('')};\n`;
+}
+
+function formatFields(owner, fields, names, indent) {
+  const inner = `${indent}  `;
+  const lines = fields.map(([key, schema]) => {
+    const isOptional = schema.def.type === 'optional';
+    const doc = formatDoc(`${owner}.${key}`, schema.description, inner);
+    return `${doc}${inner}readonly ${key}${isOptional ? '?' : ''}: ${typeOf(schema, names, inner)};\n`;
+  });
+  return `{\n${lines.join('')}${indent}}`;
+}
+
+function typeOf(schema, names, indent, isDeclared = false) {
+  const name = isDeclared ? undefined : nameOf(schema, names);
+  if (name !== undefined) return name;
+  const { def } = schema;
+  const inner = (one) => typeOf(one, names, indent);
+  switch (def.type) {
+    case 'string':
+    case 'number':
+    case 'boolean':
+    case 'null':
+    case 'unknown':
+      return def.type;
+    case 'enum':
+      return Object.values(def.entries)
+        .map((value) => `'${value}'`)
+        .join(' | ');
+    case 'object':
+      return formatFields('', Object.entries(def.shape), names, indent);
+    case 'nullable':
+      return `${inner(def.innerType)} | null`;
+    case 'optional':
+      return inner(def.innerType);
+    case 'array':
+      return `readonly ${inner(def.element)}[]`;
+    case 'record':
+      return `Readonly<Record<${inner(def.keyType)}, ${inner(def.valueType)}>>`;
+    case 'union':
+      return def.options.map(inner).join(' | ');
+    default:
+      throw new Error(`no type is known for a schema of type ${def.type}`);
+  }
+}
+
+/** The name of a schema, also where it is used with a description of its own: that is a copy with the schema as parent. */
+function nameOf(schema, names) {
+  for (let one = schema; one !== undefined; one = one._zod.parent) if (names.has(one)) return names.get(one);
+  return undefined;
+}
+
+function formatDoc(owner, description, indent) {
+  if (description === undefined) throw new Error(`${owner} has no description`);
+  const text = /[.!?]$/.test(description) ? description : `${description}.`;
+  const line = `${indent}/** ${text} */`;
+  if (line.length <= WIDTH) return `${line}\n`;
+  const lines = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && `${indent} * ${last} ${word}`.length <= WIDTH)
+      lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return `${indent}/**\n${lines.map((one) => `${indent} * ${one}\n`).join('')}${indent} */\n`;
+}
