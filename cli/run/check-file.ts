@@ -11,7 +11,6 @@ import { inspectConfigurationFile } from '../../lib/settings/read-file.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describeAgent } from '../package-info.js';
 import { withKeyFiles } from './key-files.js';
-import type { RunFlags } from './run-options.js';
 
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
 
@@ -61,18 +60,4 @@ function describe({ channels }: Configuration): string {
     ),
   ]);
   return lines.map((line) => `${line}\n`).join('');
-}
-
-// What is in force with a command line and the file that it names.
-
-/**
- * Reads the file, if there is one. `credentials` is `$CREDENTIALS_DIRECTORY`, or null. Rejects with `bad-argument`, or
- * with a `BadFileError`.
- */
-export async function loadConfiguration(flags: RunFlags, credentials: string | null): Promise<Configuration> {
-  if (flags.file === null) return mergeConfiguration(...withKeyFiles(null, flags, credentials));
-  // Loads what checks and parses files, which a command line alone does not need.
-  const { readConfigurationFile } = await import('../../lib/settings/read-file.js');
-  const file = await readConfigurationFile(flags.file);
-  return mergeConfiguration(...withKeyFiles(file, flags, credentials));
 }

@@ -349,12 +349,14 @@ test('it loads one file, in which there is little', (t) => {
   const loaded = [...staticImports([path('cli/exec/run-exec.js')])].map((name) => name.replace(/.*\/dist\//, ''));
   const folders = new Set(loaded.map((name) => name.replace(/\/[^/]*$/, '')));
   t.deepEqual([...folders].filter((name) => !name.startsWith('node:')).sort(), [
-    'cli/control',
+    'cli/command',
     'cli/exec',
     'lib',
     'lib/codec',
     'lib/control',
+    'lib/control/client',
     'lib/exec',
+    'lib/system',
     'lib/util',
   ]);
   t.deepEqual([...folders].filter((name) => name.startsWith('node:')).sort(), [
@@ -363,6 +365,7 @@ test('it loads one file, in which there is little', (t) => {
     'node:os',
     'node:path',
     'node:stream',
+    'node:util',
   ]);
   const bundle = readFileSync(path('cli/exec/run-exec.cjs'), 'utf8');
   // What has no code of its own is not in it.

@@ -141,11 +141,10 @@ test('nothing else of the library is loaded late', (t) => {
   const late = files.filter((name) => /\bimport\(/.test(readFileSync(join(lib, name), 'utf8')));
   t.deepEqual(late.sort(), [
     // Before it listens.
-    'control/control-server.js',
+    'control/server/control-server.js',
     // Where it is permitted; a failure is a line of the log and a refused stream.
-    'proxy/copy-service.js',
-    'proxy/exec-service.js',
+    'proxy/services/built-in.js',
     // With what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
-    'util/load-libc.js',
+    'system/libc.js',
   ]);
 });
