@@ -3,8 +3,8 @@ import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import type { Arguments } from '../command/arguments.js';
 import { findSocket, socketChoice } from '../command/find-process.js';
-import { loadConfiguration } from '../run/load-configuration.js';
 import { withKeyFiles } from '../run/key-files.js';
+import { loadConfiguration } from '../run/load-configuration.js';
 import { parseRunFlags, type RunFlags } from '../run/run-options.js';
 import { toRawArguments } from './run-arguments.js';
 
