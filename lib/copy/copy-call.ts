@@ -4,12 +4,12 @@ import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { systemClock } from '../util/clock.js';
 import type { CopyProgress } from './copy-progress.js';
-import { KeptLists } from './kept-list.js';
+import { KeptLists, type Warn } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
-import { findSources, nameSource, type Warn } from './sources.js';
+import { findSources, nameSource } from './sources.js';
 import type { CopyFiles } from './system-files.js';
 
 /** What both ways have in common. */
@@ -93,7 +93,7 @@ async function call(
   }
 }
 
-/** The other side is given so long to end its direction, in milliseconds. */
+/** The time that the other side has to end its direction, in milliseconds. */
 const END_MS = 2000;
 
 /** Says the outcome, and waits until the other side has heard it. */

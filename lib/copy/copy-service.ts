@@ -15,7 +15,7 @@ import { sendFiles } from './sender.js';
 import { findSources } from './sources.js';
 import type { CopyFiles } from './system-files.js';
 
-/** A caller that has heard the outcome is given so long to end its stream, in milliseconds. */
+/** The time that a caller who has heard the outcome has to end its stream, in milliseconds. */
 const END_MS = 10_000;
 
 export interface CopyServiceOptions {
@@ -172,7 +172,7 @@ function describeCopy(request: CopyRequest, all: readonly string[]): string {
   return `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(paths.join(', '), 512)}`;
 }
 
-/** So many of the paths are in the log. */
+/** The number of paths that are logged of a copy. */
 const MAX_LOGGED_PATHS = 32;
 
 /** What a peer may not do, as against what went wrong. */

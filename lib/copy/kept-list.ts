@@ -1,13 +1,12 @@
-/** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes. */
+/** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes; and its warnings. */
 
 import { VproxyError } from '../errors.js';
 import { Budget } from '../util/bounds.js';
-import type { Warn } from './sources.js';
 
 /** What all lists of all copies of a channel may hold together, in bytes. */
 export const MAX_KEPT_BYTES = 100_663_296;
 
-/** An item takes so much beside its text, in bytes: an object, a string, and a place in an array or a map. */
+/** What an item takes beside its text, in bytes: an object, a string, and a place in an array or a map. */
 const ITEM_BYTES = 192;
 
 /** What an item with a text is counted as. A text that is not Latin-1 takes two bytes for each character. */
@@ -52,7 +51,6 @@ export class KeptLists {
     this.#bytes += bytes;
   }
 
-  /** Gives back what was taken. */
   give(bytes: number): void {
     if (this.#isReleased) return;
     this.#budget.release(bytes);
@@ -78,12 +76,11 @@ export class KeptCount {
     this.#lists = lists;
   }
 
-  /** How many items there are. */
   get count(): number {
     return this.#count;
   }
 
-  /** Whether an item of so many bytes is within the bounds of this list. */
+  /** Whether an item of this size is within the bounds of this list. */
   hasRoom(bytes: number): boolean {
     const { maxCount, maxBytes } = this.#bounds;
     return this.#count < maxCount && this.#bytes + bytes <= maxBytes;
@@ -101,14 +98,13 @@ export class KeptCount {
     this.#bytes += bytes;
   }
 
-  /** An item has gone. */
+  /** Counts an item no more. */
   remove(bytes: number): void {
     this.#lists.give(bytes);
     this.#count -= 1;
     this.#bytes -= bytes;
   }
 
-  /** All have. */
   clear(): void {
     this.#lists.give(this.#bytes);
     this.#count = 0;
@@ -116,12 +112,10 @@ export class KeptCount {
   }
 }
 
-// Warnings: the first are told, the others counted, since a peer may send them without end.
-
-/** So many are sent, and so many bytes of them, */
+/** The warnings that are sent; the others are counted, since there may be any number. */
 const SENT = { what: 'warnings', maxCount: 1000, maxBytes: 524_288 };
 
-/** and one more is told of what comes: the last one that is sent may say how many there are beside those. */
+/** Of those that come one more is told: the last one that is sent may be the number of the others. */
 const RECEIVED = { ...SENT, maxCount: SENT.maxCount + 1, maxBytes: SENT.maxBytes + 4096 };
 
 export class Warnings {
@@ -138,7 +132,7 @@ export class Warnings {
   /** Tells of it, or counts it. */
   add(message: string): void {
     const bytes = keptBytes(message);
-    // None is told behind one that is not: they would not be the first any more.
+    // Once one was only counted, so are all that follow: those that are told are the first.
     if (this.#leftOutCount > 0 || !this.#told.hasRoom(bytes)) {
       this.#leftOutCount += 1;
       return;
@@ -154,3 +148,6 @@ export class Warnings {
     this.#leftOutCount = 0;
   }
 }
+
+/** Told of what is left out. */
+export type Warn = (message: string) => void;

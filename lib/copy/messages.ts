@@ -4,9 +4,8 @@ import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
 import { decodeJsonRecord, encodeRecord, MAX_RECORD_BYTES } from '../util/records.js';
 import type { KeptBounds } from './kept-list.js';
-import { isPlainName } from './tar/entry.js';
+import { isPlainName, MAX_PATH_BYTES } from './tar/names.js';
 
-/** The name of the service. */
 export const COPY_SERVICE = 'copy';
 
 /** The kinds of records. The sender is who has the files, be it the caller or the service. */
@@ -33,14 +32,11 @@ export const COPY_KIND = {
   ERROR: 10,
 } as const;
 
-/** A copy names so many sources at most. */
+/** The number of sources that a copy may name. */
 export const MAX_SOURCES = 10_000;
 
-/** So many files of an earlier copy are told of, with names of so many bytes; what else there is comes anew. */
+/** The files of an earlier copy that are told of, and the bytes of their names; all others are sent again. */
 export const STAGED_BOUNDS: KeptBounds = { what: 'staged files', maxCount: 200_000, maxBytes: 67_108_864 };
-
-/** A path has so many bytes at most. */
-export const MAX_PATH_BYTES = 4096;
 
 /** A file or folder that is asked for. */
 export interface CopySource {
@@ -93,7 +89,6 @@ export function encodeMessage(kind: number, value: object): Buffer {
   return encodeRecord(kind, payload);
 }
 
-/** What thousands of sources may come to. */
 export const tooManyPaths = (): VproxyError =>
   new VproxyError('bad-argument', 'the paths of all sources are too long together; copy their folder instead');
 

@@ -2,9 +2,11 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
-import type { WalkedEntry, Warn } from './sources.js';
-import { copyError, refused, showPath } from './system-files.js';
-import { type CopyEntry, isLinkInside, keptMode } from './tar/entry.js';
+import type { Warn } from './kept-list.js';
+import type { WalkedEntry } from './sources.js';
+import { copyError, refused } from './system-files.js';
+import { type CopyEntry, keptMode } from './tar/entry.js';
+import { isLinkInside, showPath } from './tar/names.js';
 
 const open = promisify(fs.open);
 const fstat = promisify(fs.fstat) as (fd: number, options: { bigint: true }) => Promise<fs.BigIntStats>;
@@ -16,7 +18,7 @@ const close = promisify(fs.close);
 /** Files up to this size are read at once, in bytes. */
 export const WHOLE_BYTES = 65_536;
 
-/** Larger ones in blocks of so many bytes. */
+/** Larger ones are read in blocks of this size, in bytes. */
 export const BLOCK_BYTES = 262_144;
 
 /** An entry that was looked at. */
@@ -58,7 +60,7 @@ export async function closeEntry({ fd }: ReadEntry): Promise<void> {
   if (fd !== null) await close(fd);
 }
 
-/** Reads a whole file, or its first bytes, in blocks; each buffer is the caller's. Rejects where there are not as many. */
+/** Reads a whole file, or its first bytes, in blocks; each buffer is the caller's. Rejects where the file has become shorter. */
 export async function* readBlocks({ fd, path, contents }: ReadEntry, from: number, to: number): AsyncGenerator<Buffer> {
   if (contents !== null) {
     if (to > from) yield contents.subarray(from, to);

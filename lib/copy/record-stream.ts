@@ -11,7 +11,7 @@ export interface CopyRecord {
   readonly payload: Buffer;
 }
 
-/** So many messages are kept while nobody asks for them, or messages of so many bytes; then nothing more is read. */
+/** The number of messages that are kept while nobody asks for them, and of their bytes; then nothing more is read. */
 const MAX_WAITING = 16;
 const MAX_WAITING_BYTES = 262_144;
 

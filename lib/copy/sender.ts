@@ -6,19 +6,18 @@ import { systemCode, VproxyError } from '../errors.js';
 import { lookAhead } from '../util/concurrency.js';
 import { encodeRecord } from '../util/records.js';
 import type { CopyProgress } from './copy-progress.js';
-import { type KeptLists, Warnings } from './kept-list.js';
+import { type KeptLists, type Warn, Warnings } from './kept-list.js';
 import { COPY_KIND, type CopyTotals, decodeReady, decodeStaged, encodeMessage, STAGED_BOUNDS } from './messages.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
-import { type FoundSource, type WalkedEntry, type Warn, walkSources } from './sources.js';
-import { StagedList } from './staged-manifest.js';
+import { type FoundSource, type WalkedEntry, walkSources } from './sources.js';
+import { StagedList } from './staging/manifest.js';
 import { copyError } from './system-files.js';
 import { TarWriter } from './tar/tar-writer.js';
 
-/** So many entries are looked at, and small files read, before their turn. */
+/** The number of entries that are looked at, and of small files that are read, before their turn. */
 const AHEAD = 16;
 
-/** So many checks make a record. */
 const CHECKS_PER_RECORD = 1024;
 
 export interface SendOptions {

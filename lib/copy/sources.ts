@@ -3,11 +3,11 @@ import { constants, type Dirent } from 'node:fs';
 import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
-import { type CopySource, MAX_PATH_BYTES, MAX_SOURCES, tooManyPaths } from './messages.js';
-import { copyError, refused, showPath } from './system-files.js';
-import { compareNames, isPlainName } from './tar/entry.js';
-import { requireAllowed } from './targets.js';
+import { requireAllowed } from './allowed-folder.js';
+import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
+import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
+import { copyError, refused } from './system-files.js';
+import { compareNames, isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
 /** A source that is there. */
 export interface FoundSource {
@@ -68,9 +68,7 @@ async function findSource({ path, name }: CopySource, root: string | null): Prom
   throw refused(path, 'it is neither a file nor a folder');
 }
 
-// The files, folders and links below a source, in the order of a copy: each folder before what is in it, names in order.
-
-/** One of them; nothing but its folder was read. */
+/** A file, folder or link below a source; nothing but its folder was read. */
 export interface WalkedEntry {
   readonly path: string;
   /** From the top of the copy. */
@@ -78,11 +76,8 @@ export interface WalkedEntry {
   readonly kind: 'file' | 'folder' | 'link';
 }
 
-/** Told of what is left out. */
-export type Warn = (message: string) => void;
-
 /**
- * Walks through sources without keeping more than the names of the folders that it is in. Sockets, FIFOs and devices are
+ * Walks through sources in the order of a copy, each folder before what is in it and names in order, without keeping more than the names of the folders that it is in. Sockets, FIFOs and devices are
  * left out with a warning. Rejects for a folder that cannot be read, and for a path that is too long.
  */
 export async function* walkSources(sources: readonly FoundSource[], warn: Warn): AsyncGenerator<WalkedEntry> {
@@ -108,7 +103,7 @@ async function readFolder(path: string): Promise<Dirent[]> {
   try {
     return (await readdir(path, { withFileTypes: true })).sort((a, b) => compareNames(a.name, b.name));
   } catch (error) {
-    // One that has gone is told of by who reads it.
+    // The reader of an entry tells of one that has gone.
     if (systemCode(error) === 'ENOENT') return [];
     throw copyError(path, error);
   }

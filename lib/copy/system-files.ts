@@ -1,10 +1,11 @@
-/** The calls of the system that write a copy, as an object, so that a test can let them fail. */
+/** The calls of the system that write a copy, as an object, so that a test can let them fail; and what a copy fails with. */
 import fs from 'node:fs';
 import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
-import { describeError, escapeText } from '../util/escape.js';
+import { describeError } from '../util/escape.js';
+import { showPath } from './tar/names.js';
 
 /** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
 export interface CopyFiles {
@@ -52,9 +53,7 @@ export const secondsOf = (ns: bigint): number => {
 
 const BILLION = 1_000_000_000n;
 
-// Removing what a copy has left, also folders that their owner may not write to.
-
-/** Removes a file, a link or a folder with all that is in it; nothing is done where there is nothing. */
+/** Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to. Does nothing where nothing is there. */
 export async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });
@@ -71,11 +70,6 @@ async function openFolders(folder: string): Promise<void> {
     if (entry.isDirectory()) await openFolders(join(folder, entry.name));
   }
 }
-
-// What a copy fails with where the system refuses something.
-
-/** A path, for a message. */
-export const showPath = (path: string): string => escapeText(path, 4096);
 
 /** `copy-failed` with the path and what the system says; a VproxyError as it is. */
 export function copyError(path: string, error: unknown): VproxyError {

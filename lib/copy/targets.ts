@@ -2,14 +2,15 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
+import { basename, dirname, join, resolve } from 'node:path';
+import { systemCode } from '../errors.js';
+import { denied, requireAllowed } from './allowed-folder.js';
 import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
 import { type CopyRoot, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { copyError, refused } from './system-files.js';
-import { isPlainName } from './tar/entry.js';
+import { isPlainName } from './tar/names.js';
 
-/** Where one of them does. */
+/** Where one root of a copy ends up. */
 export interface CopyTarget {
   readonly root: CopyRoot;
   /** Absolute; its folder has no links in it. */
@@ -20,7 +21,7 @@ export interface CopyTarget {
   readonly isMerged: boolean;
 }
 
-/** Their paths have to fit into a READY: what does takes less, wherever each of them is. */
+/** The paths of targets have to fit into a READY: what does takes less, wherever each of them is. */
 const TARGETS: KeptBounds = { what: 'targets', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
 
 /**
@@ -105,48 +106,3 @@ function stagePath(path: string): string {
   const short = Buffer.byteLength(name) <= 240 ? name : createHash('sha256').update(name).digest('hex');
   return join(dirname(path), `.${short}.vproxy-part`);
 }
-
-// The folder that a side may be kept to: what is outside, by whatever way, does not exist for the peer.
-
-/** Throws `denied`, which says no more, for a path that is not in `root` or leads out of it by a link; null allows any path. */
-export async function requireAllowed(path: string, root: string | null): Promise<void> {
-  if (root === null) return;
-  if (!isWithin(await resolveFully(path), await realRoot(root))) throw denied();
-}
-
-/** What a peer hears of a path that it may not see. */
-const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
-
-async function realRoot(root: string): Promise<string> {
-  try {
-    return await realpath(root);
-  } catch {
-    throw denied();
-  }
-}
-
-/** The path without links; what does not exist of it is kept as it is. */
-async function resolveFully(path: string): Promise<string> {
-  const absolute = resolve(path);
-  const missing: string[] = [];
-  for (let existing = absolute; ; existing = dirname(existing)) {
-    try {
-      return join(await realpath(existing), ...missing);
-    } catch (error) {
-      // Behind a link to nothing, or behind what may not be read, nobody knows what there is.
-      if (systemCode(error) !== 'ENOENT' || (await isLink(existing)) || existing === dirname(existing)) throw denied();
-      missing.unshift(basename(existing));
-    }
-  }
-}
-
-async function isLink(path: string): Promise<boolean> {
-  try {
-    return (await lstat(path)).isSymbolicLink();
-  } catch {
-    return false;
-  }
-}
-
-const isWithin = (path: string, folder: string): boolean =>
-  path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);

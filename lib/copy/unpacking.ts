@@ -4,15 +4,15 @@ import { crc32 } from 'node:zlib';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Turns } from '../util/concurrency.js';
 import type { CopyProgress } from './copy-progress.js';
-import type { KeptLists } from './kept-list.js';
+import type { KeptLists, Warn } from './kept-list.js';
+import { type KeptCount, keptBytes } from './kept-list.js';
 import { COPY_KIND, decodeWarning } from './messages.js';
-import { CheckList } from './receiver.js';
 import type { RecordStream } from './record-stream.js';
-import type { Warn } from './sources.js';
-import { StagedFile } from './staged-file.js';
-import { type Place, StagedTree } from './staged-tree.js';
-import { type CopyFiles, showPath } from './system-files.js';
+import { StagedFile } from './staging/file.js';
+import { type Place, StagedTree } from './staging/tree.js';
+import { type CopyFiles } from './system-files.js';
 import type { CopyEntry } from './tar/entry.js';
+import { showPath } from './tar/names.js';
 import { type EntryHandler, TarReader } from './tar/tar-reader.js';
 import { type CopyTarget, statOf } from './targets.js';
 
@@ -22,7 +22,6 @@ const MAX_JOBS = 16;
 /** Files up to this size are written in one go, beside others, in bytes. */
 const SMALL_BYTES = 131_072;
 
-/** What it works with. */
 export interface UnpackOptions {
   readonly records: RecordStream;
   readonly isResumed: boolean;
@@ -87,7 +86,7 @@ export class Unpacking implements EntryHandler {
     }
   }
 
-  /** Rejects where what stands beside the target is not what this copy has made. */
+  /** Rejects where what is beside the target was not made by this copy. */
   async requireOwn({ root, stage, path }: CopyTarget): Promise<void> {
     const stats = await statOf(stage, lstat);
     if (stats === null || stats.ino !== this.#inodes.get(root.name)) {
@@ -169,5 +168,60 @@ export class Unpacking implements EntryHandler {
   #requireIncoming(): Incoming {
     if (this.#incoming === null) throw new VproxyError('internal', 'bytes of no file');
     return this.#incoming;
+  }
+}
+
+/** The files that may be without a check: a sender tells the checks of 1,024 at a time, and a name may have 4 KiB. */
+const FILES = { what: 'files without a check', maxCount: 65_536, maxBytes: 16_777_216 };
+
+/** What a check takes in an array of numbers. */
+const CHECK_BYTES = 8;
+
+/** The checks that may be without a file. */
+const CHECKS = { what: 'checks without a file', maxCount: 65_536, maxBytes: 65_536 * CHECK_BYTES };
+
+/** What was received, against what was sent: in the order of the tar, whichever of the two is known first. */
+export class CheckList {
+  readonly #received: { readonly name: string; readonly crc: number }[] = [];
+  readonly #expected: number[] = [];
+  readonly #receivedCount: KeptCount;
+  readonly #expectedCount: KeptCount;
+
+  constructor(lists: KeptLists) {
+    this.#receivedCount = lists.list(FILES);
+    this.#expectedCount = lists.list(CHECKS);
+  }
+
+  /** Throws `copy-failed` for a file that is not what was sent, and `protocol-error` where too many have no check. */
+  addFile(name: string, crc: number): void {
+    this.#receivedCount.add(keptBytes(name));
+    this.#received.push({ name, crc });
+    this.#compare();
+  }
+
+  /** Takes the checks of a CHECKS. Throws as {@link addFile}. */
+  addExpected(payload: Buffer): void {
+    for (let at = 0; at + 4 <= payload.length; at += 4) {
+      this.#expectedCount.add(CHECK_BYTES);
+      this.#expected.push(payload.readUInt32BE(at));
+    }
+    this.#compare();
+  }
+
+  /** Throws where a file has no check. */
+  finish(): void {
+    if (this.#received.length + this.#expected.length > 0) {
+      throw new VproxyError('protocol-error', 'copy: not every file has its check');
+    }
+  }
+
+  #compare(): void {
+    const count = Math.min(this.#received.length, this.#expected.length);
+    const expected = this.#expected.splice(0, count);
+    this.#received.splice(0, count).forEach(({ name, crc }, index) => {
+      this.#receivedCount.remove(keptBytes(name));
+      this.#expectedCount.remove(CHECK_BYTES);
+      if (crc !== expected[index]) throw new VproxyError('copy-failed', `${showPath(name)}: it was changed on the way`);
+    });
   }
 }

@@ -1,7 +1,7 @@
 /** Names, their order, and links. */
 import test from 'ava';
 import fc from 'fast-check';
-import { compareNames, isLinkInside, isPlainName } from '../../lib/copy/tar/entry.js';
+import { compareNames, isLinkInside, isPlainName } from '../../lib/copy/tar/names.js';
 
 test('the order of names is that of their bytes', (t) => {
   const name = fc.string({ unit: 'grapheme', maxLength: 4 });

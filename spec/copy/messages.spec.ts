@@ -10,8 +10,8 @@ import {
   decodeWarning,
   encodeError,
   encodeMessage,
-  MAX_PATH_BYTES,
 } from '../../lib/copy/messages.js';
+import { MAX_PATH_BYTES } from '../../lib/copy/tar/names.js';
 import { VproxyError } from '../../lib/errors.js';
 import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 

@@ -1,8 +1,8 @@
-/** An entry of a copy, and how it stands in a header of the tar. */
+/** An entry of a copy, and its header in the tar. */
 import type { Headers } from 'tar-stream';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
-import { MAX_PATH_BYTES } from '../messages.js';
+import { isPlainName, MAX_PATH_BYTES } from './names.js';
 
 /** A file, a folder or a link. */
 export interface CopyEntry {
@@ -112,31 +112,3 @@ function parseOffset(text: string | undefined, kind: CopyEntry['kind']): number 
 
 const refuse = (name: string, why: string): VproxyError =>
   new VproxyError('copy-refused', `${escapeText(name, MAX_PATH_BYTES)}: ${why}`);
-
-// Names in a copy: which ones there may be, their order, and where a link may lead.
-
-/** Whether a value is the name of one file in a folder. */
-export function isPlainName(value: unknown): value is string {
-  return typeof value === 'string' && value !== '' && value !== '.' && value !== '..' && !/[/\0]/.test(value);
-}
-
-/** The order of names in a folder: that of their bytes. */
-export function compareNames(a: string, b: string): number {
-  // That of UTF-16 is the same but for surrogates.
-  if (!SURROGATE.test(a) && !SURROGATE.test(b)) return a < b ? -1 : a > b ? 1 : 0;
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
-}
-
-/**
- * Whether a link in a folder `depth` levels below the top of what is copied (0: in the top folder) stays within that,
- * whatever other links there are: it is relative, and goes up only at its beginning, where each step is a true folder.
- */
-export function isLinkInside(target: string, depth: number): boolean {
-  if (target === '' || target.startsWith('/') || target.includes('\0')) return false;
-  const parts = target.split('/').filter((part) => part !== '' && part !== '.');
-  const upCount = parts.findIndex((part) => part !== '..');
-  if (upCount === -1) return parts.length <= depth;
-  return upCount <= depth && !parts.slice(upCount).includes('..');
-}
-
-const SURROGATE = /[\ud800-\udfff]/;

@@ -1,4 +1,4 @@
-/** What stands before the entries of a tar, looked at before tar-stream has it: that parses, and keeps, whatever a length says. */
+/** The headers of a tar, checked before tar-stream sees them: tar-stream parses, and keeps, as much as any length says. */
 import { VproxyError } from '../../errors.js';
 
 const BLOCK_BYTES = 512;
@@ -6,7 +6,7 @@ const BLOCK_BYTES = 512;
 /** What may come before an entry, or behind the last one, in bytes: headers of pax with the two longest paths, and padding. */
 export const MAX_HEADER_BYTES = 16_384;
 
-/** So many keys may be in a header of pax. */
+/** The number of keys that a header of pax may have. */
 export const MAX_PAX_KEYS = 64;
 
 /** Kinds of headers: those with the names, and else, of the entry behind them; K, L and N are of GNU tar. */

@@ -8,13 +8,13 @@ import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, parseHeader, type TarHeader } from './entry.js';
 import { TarBounds } from './tar-bounds.js';
 
-/** So much is taken in before the reader of an entry has it, in bytes. */
+/** The number of bytes that are taken in before the reader of an entry has them. */
 const AHEAD_BYTES = 262_144;
 
-/** Pieces below this size are gathered: tar-stream, and who takes an entry, keep a buffer for each, of a hundred bytes and more, */
+/** Pieces below this size are gathered into blocks: tar-stream, and the reader of an entry, keep a buffer for each, of a hundred bytes and more. */
 const SMALL_BYTES = 16_384;
 
-/** in blocks of so many bytes. */
+/** The size of such a block. */
 const GATHERED_BYTES = 65_536;
 
 /** Takes the entries. While a promise of it is pending nothing more is read. */

@@ -6,10 +6,10 @@ import { COPY_KIND } from '../messages.js';
 import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, entryHeader } from './entry.js';
 
-/** Pieces up to this size are gathered, */
+/** Pieces up to this size are gathered into records: many small files become few large writes. */
 const SMALL_BYTES = 16_384;
 
-/** into records of so many bytes: many small files are few large writes. */
+/** The size of such a record. */
 const GATHERED_BYTES = 65_536;
 
 export class TarWriter {

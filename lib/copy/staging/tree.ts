@@ -1,19 +1,18 @@
 /** What has come of a copy, beside where it is to be: nothing gets out of there before everything is complete. */
 import { chmod, lstat, lutimes, readdir, rmdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
-import type { Turns } from '../util/concurrency.js';
-import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
-import { MAX_PATH_BYTES } from './messages.js';
-import { type CopyFiles, copyError, refused, removeTree, secondsOf, showPath } from './system-files.js';
-import { type CopyEntry, compareNames, isLinkInside } from './tar/entry.js';
-import { type CopyTarget, requireReplaceable, statOf } from './targets.js';
+import { systemCode, VproxyError } from '../../errors.js';
+import type { Turns } from '../../util/concurrency.js';
+import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
+import { type CopyFiles, copyError, refused, removeTree, secondsOf } from '../system-files.js';
+import type { CopyEntry } from '../tar/entry.js';
+import { compareNames, isLinkInside, MAX_PATH_BYTES, showPath } from '../tar/names.js';
+import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
 
 /** Where an entry is put. */
 export interface Place {
-  /** Now, */
   readonly staged: string;
-  /** and in the end, for messages. */
+  /** Where it is in the end, for messages. */
   readonly shown: string;
 }
 
@@ -34,7 +33,7 @@ interface OpenFolder extends ClosedFolder {
   readonly leftover: Set<string>;
 }
 
-/** So many folders wait for their permissions and times until what is in them is complete; then all of them are waited for. */
+/** The folders that wait for their permissions and times until what is in them is complete; beyond these bounds, all of them are completed first. */
 const CLOSED = { what: 'closed folders', maxCount: 4096, maxBytes: 2_097_152 };
 
 /** Folders in one another: more than the system takes, each of one letter. */
@@ -183,14 +182,12 @@ export class StagedTree {
   }
 }
 
-// The last step of a copy: what is complete gets into its place.
-
-/** Whether all of a target can get into its place. Rejects with `copy-refused` where it cannot. */
+/** The last step of a copy. Rejects with `copy-refused` where something of a target cannot get into its place. */
 export async function checkPlace({ path, stage, root }: CopyTarget): Promise<void> {
   await checkTree(stage, path, root.kind);
 }
 
-/** Puts it there: files replace files, and a folder that is there already gets what it has not. */
+/** Puts a target into its place: files replace files, and an existing folder gets what it does not have. */
 export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
   const { path, stage } = target;
   try {

@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
-import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
-import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from './messages.js';
-import { BLOCK_BYTES } from './read-entry.js';
-import type { RecordStream } from './record-stream.js';
-import { copyError, removeTree } from './system-files.js';
-import { type CopyTarget, statOf } from './targets.js';
+import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
+import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../messages.js';
+import { BLOCK_BYTES } from '../read-entry.js';
+import type { RecordStream } from '../record-stream.js';
+import { copyError, removeTree } from '../system-files.js';
+import { type CopyTarget, statOf } from '../targets.js';
 
-/** A record is sent when it has so many bytes: the longest path, with all of it escaped, fits into what is left of it. */
+/** The size at which a record is sent, in bytes: the longest path, with all of it escaped, fits into the rest. */
 const RECORD_BYTES = 131_072;
 
 /**
@@ -103,13 +103,11 @@ async function hashFile(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-// The files that the other side has already, or the beginnings of them, as it has told.
-
 /** Of each file: its bytes as a double, and the SHA-256 of them. */
 const FACT_BYTES = 40;
 const BYTES_BYTES = 8;
 
-/** There may be 200,000 of them: a name each, and one buffer for all else. */
+/** The files, or beginnings of files, that the other side says it has. There may be 200,000: a name each, and one buffer for the rest. */
 export class StagedList {
   readonly #count: KeptCount;
   readonly #indexes = new Map<string, number>();

@@ -1,14 +1,14 @@
 /** A file while it comes. */
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { systemCode, VproxyError } from '../errors.js';
-import { type CopyFiles, copyError, removeTree, secondsOf } from './system-files.js';
-import type { CopyEntry } from './tar/entry.js';
+import { systemCode, VproxyError } from '../../errors.js';
+import { type CopyFiles, copyError, removeTree, secondsOf } from '../system-files.js';
+import type { CopyEntry } from '../tar/entry.js';
 
-/** Up to so much is gathered while the disk is busy, in bytes. */
+/** What is gathered while the disk is busy, in bytes. */
 export const GATHERED_BYTES = 1_048_576;
 
-/** One that is written at the end of what is there already, or anew. */
+/** A file that is continued where an earlier copy has ended, or written from its beginning. */
 export class StagedFile {
   readonly #files: CopyFiles;
   readonly #fd: number;
@@ -42,7 +42,7 @@ export class StagedFile {
     this.#waitingBytes += bytes.length;
     if (this.#writing === null && this.#waitingBytes >= GATHERED_BYTES / 4) {
       this.#writing = this.#writeOut();
-      // It is met by whoever waits for it next.
+      // The next one who waits for it gets the failure.
       this.#writing.catch(() => undefined);
     }
     return this.#writing !== null && this.#waitingBytes >= GATHERED_BYTES ? this.#writing : null;

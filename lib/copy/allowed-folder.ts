@@ -1,0 +1,47 @@
+/** The folder that a side may be kept to: what is outside, by whatever way, does not exist for the peer. */
+import { lstat, realpath } from 'node:fs/promises';
+import { basename, dirname, join, resolve, sep } from 'node:path';
+import { systemCode, VproxyError } from '../errors.js';
+
+/** Throws `denied`, which says no more, for a path that is not in `root` or leads out of it by a link; null allows any path. */
+export async function requireAllowed(path: string, root: string | null): Promise<void> {
+  if (root === null) return;
+  if (!isWithin(await resolveFully(path), await realRoot(root))) throw denied();
+}
+
+/** What a peer hears of a path that it may not see. */
+export const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
+
+async function realRoot(root: string): Promise<string> {
+  try {
+    return await realpath(root);
+  } catch {
+    throw denied();
+  }
+}
+
+/** The path without links; what does not exist of it is kept as it is. */
+async function resolveFully(path: string): Promise<string> {
+  const absolute = resolve(path);
+  const missing: string[] = [];
+  for (let existing = absolute; ; existing = dirname(existing)) {
+    try {
+      return join(await realpath(existing), ...missing);
+    } catch (error) {
+      // Behind a link to nothing, or behind what may not be read, nobody knows what there is.
+      if (systemCode(error) !== 'ENOENT' || (await isLink(existing)) || existing === dirname(existing)) throw denied();
+      missing.unshift(basename(existing));
+    }
+  }
+}
+
+async function isLink(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isSymbolicLink();
+  } catch {
+    return false;
+  }
+}
+
+const isWithin = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
