@@ -14,7 +14,7 @@ export type {
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
-export type { ProcessControl } from './control/server/control-server.js';
+export type { ProcessControl } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';

@@ -2,8 +2,8 @@
 // compiled them.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { describeRoutes } from '../dist/lib/control/routes/openapi.js';
 import { ROUTES } from '../dist/lib/control/routes/table.js';
-import { describeRoutes } from '../dist/lib/control/server/openapi.js';
 import { IMPORTED_TYPES, STATUS_TYPES } from '../dist/lib/status/schemas.js';
 import { formatStatusTypes } from './status-types.mjs';
 

@@ -1,7 +1,7 @@
 /** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { EventEmitter } from 'eventemitter3';
-import type { ProcessControl } from '../../lib/control/server/control-server.js';
+import type { ProcessControl } from '../../lib/control/context/context.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';

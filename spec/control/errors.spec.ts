@@ -1,7 +1,7 @@
 /** Requests that are not right: what is answered, and with which field. */
 import { join } from 'node:path';
 import test from 'ava';
-import { statusOf } from '../../lib/control/server/request-error.js';
+import { statusOf } from '../../lib/control/routes/request-error.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { startControl, type TestRequest } from '../helpers/control.js';

@@ -1,6 +1,6 @@
 /** The delay of the event loop, which is measured only while somebody asks. */
 import test from 'ava';
-import { EventLoopDelay } from '../../lib/control/server/event-loop-delay.js';
+import { EventLoopDelay } from '../../lib/control/context/event-loop-delay.js';
 import { eventually } from '../helpers/eventually.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 

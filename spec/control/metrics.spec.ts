@@ -1,7 +1,7 @@
 /** The figures for Prometheus. */
 import { join } from 'node:path';
 import test from 'ava';
-import { formatMetrics } from '../../lib/control/server/metrics.js';
+import { formatMetrics } from '../../lib/control/context/metrics.js';
 import { ask, startControl } from '../helpers/control.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';

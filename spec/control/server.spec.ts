@@ -128,7 +128,7 @@ test('neither HTTP nor what checks requests is loaded before the server listens'
   const before = loadedWith(join(folder, 'server/control-server.js'));
   const listening = loadedWith(join(folder, 'server/http-service.js'));
   t.false(before.has('zod') || before.has('node:http'));
-  t.false(listening.has('zod') || loadedWith(join(folder, 'server/metrics-handler.js')).has('zod'));
+  t.false(listening.has('zod') || loadedWith(join(folder, 'context/metrics.js')).has('zod'));
   t.true(listening.has('node:http') && loadedWith(join(folder, 'routes/table.js')).has('zod'));
   t.false(loadedWith(join(PROJECT_ROOT, 'dist/lib/index.js')).has('zod'));
 });

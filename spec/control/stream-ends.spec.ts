@@ -1,6 +1,6 @@
 /** What a control server keeps of streams that have ended. */
 import test from 'ava';
-import { KNOWN_ENDS, StreamEnds } from '../../lib/control/server/join-stream.js';
+import { KNOWN_ENDS, StreamEnds } from '../../lib/control/context/join-stream.js';
 import { VproxyError } from '../../lib/errors.js';
 
 test('open streams are known, and those that have ended last, each with its own end', (t) => {

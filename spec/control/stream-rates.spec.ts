@@ -1,6 +1,6 @@
 /** Rates of streams, by a clock that the test moves. */
 import test from 'ava';
-import { StreamRates } from '../../lib/control/server/stream-rates.js';
+import { StreamRates } from '../../lib/control/context/stream-rates.js';
 import type { StreamStatus } from '../../lib/status/types.js';
 import { ManualClock } from '../helpers/manual-clock.js';
 

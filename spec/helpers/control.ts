@@ -2,7 +2,8 @@
 import http from 'node:http';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { ControlServer, type ProcessControl } from '../../lib/control/server/control-server.js';
+import type { ProcessControl } from '../../lib/control/context/context.js';
+import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelChanges } from '../../lib/status/types.js';

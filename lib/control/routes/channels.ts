@@ -8,11 +8,11 @@ import { parseCopyValue, parseExecValue } from '../../settings/permissions.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import type { ChannelStatus } from '../../status/types.js';
 import { escapeText } from '../../util/escape.js';
-import { label, removalQuery } from '../schemas/values.js';
-import type { ControlContext } from '../server/control-server.js';
-import { parseForwards } from '../server/read-input.js';
-import { inField } from '../server/request-error.js';
+import type { ControlContext } from '../context/context.js';
+import { parseForwards } from './forwards.js';
+import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
+import { label, removalQuery } from './values.js';
 
 /** As many as a channel may have. */
 const MAX_KEYS = 32;

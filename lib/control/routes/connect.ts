@@ -5,9 +5,9 @@ import type { MuxStream } from '../../session/mux-stream.js';
 import { streamEndSchema } from '../../status/schemas.js';
 import type { StreamEnd } from '../../status/types.js';
 import { deferred } from '../../util/concurrency.js';
-import { numberText, yesOrNoText } from '../schemas/values.js';
-import { joinStream } from '../server/join-stream.js';
+import { joinStream } from '../context/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
+import { numberText, yesOrNoText } from './values.js';
 
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';

@@ -1,6 +1,7 @@
 /** Forwards: looking, adding, removing; and the services that they lead to. */
 import * as z from 'zod';
-import { parseForwardSpec } from '../../forward/spec.js';
+import type { Direction } from '../../forward/endpoint-kind.js';
+import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
   directionSchema,
   forwardStatusSchema,
@@ -8,9 +9,9 @@ import {
   streamWithRatesSchema,
 } from '../../status/schemas.js';
 import type { ForwardStatus, ServiceStatus, StreamWithRates } from '../../status/types.js';
-import { numberText, removalQuery } from '../schemas/values.js';
-import { inField } from '../server/request-error.js';
+import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
+import { numberText, removalQuery } from './values.js';
 
 const addition = z
   .strictObject({
@@ -69,6 +70,11 @@ export const forwardRoutes = [
     handle: ({ proxy }): ServiceStatus[] => proxy.listServices(),
   }),
 ];
+
+/** The forwards of a list in a body. An error names the field of the one that is not valid, such as `outgoing[0]`. */
+export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
+  return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
+}
 
 // Streams: looking, and closing one.
 

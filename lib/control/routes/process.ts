@@ -18,12 +18,12 @@ import type {
   PingAnswer,
   ProcessStatus,
 } from '../../status/types.js';
-import { numberText, secondsText, yesOrNoText } from '../schemas/values.js';
-import type { ProcessControl } from '../server/control-server.js';
-import { followEvents, RING_EVENTS } from '../server/events.js';
-import { describeMetrics, METRICS_TYPE } from '../server/metrics.js';
-import { RequestError } from '../server/request-error.js';
+import type { ProcessControl } from '../context/context.js';
+import { followEvents, RING_EVENTS } from '../context/events.js';
+import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';
+import { RequestError } from './request-error.js';
 import { jsonRoute, textRoute } from './route.js';
+import { numberText, secondsText, yesOrNoText } from './values.js';
 
 /** How long `GET /v1/wait` waits at most by default, in seconds. */
 const WAIT_S = 60;

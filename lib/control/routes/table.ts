@@ -1,9 +1,9 @@
 /** The table of routes: everything that can be asked of a control server. */
 import * as z from 'zod';
-import { describeRoutes } from '../server/openapi.js';
 import { channelRoutes } from './channels.js';
 import { connectRoutes } from './connect.js';
 import { forwardRoutes, streamRoutes } from './forwards.js';
+import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route } from './route.js';
 

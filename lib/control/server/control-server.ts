@@ -3,24 +3,23 @@
  * then needs nothing more of the program's files, which an update may have replaced by the time of a request.
  */
 
-import type { LogEvent, LogLevel } from '../../events.js';
-import type { ChannelOptions } from '../../proxy/channel-options.js';
+import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
-import type { ChannelChanges } from '../../status/types.js';
 import type { InheritedSocket, ListenAddress } from '../../system/listen.js';
 import type { HostPort } from '../../util/addresses.js';
 import { type Clock, systemClock } from '../../util/clock.js';
-import { EventLoopDelay } from './event-loop-delay.js';
-import { EventRing } from './events.js';
+import type { ControlContext, ProcessControl } from '../context/context.js';
+import { EventLoopDelay } from '../context/event-loop-delay.js';
+import { EventRing } from '../context/events.js';
+import { StreamEnds } from '../context/join-stream.js';
+import { StreamRates } from '../context/stream-rates.js';
 import type { HttpService } from './http-service.js';
-import { StreamEnds } from './join-stream.js';
-import { StreamRates } from './stream-rates.js';
 
 /** What a control server speaks for. */
 export interface ControlServerOptions {
-  /** What is looked at and changed. */
+  /** The proxy that requests look at and change. */
   readonly proxy: Proxy;
-  /** What can be done to the process. */
+  /** The process that they look at, reload and stop. */
   readonly process: ProcessControl;
   /** Default `systemClock`. */
   readonly clock?: Clock;
@@ -47,7 +46,7 @@ export class ControlServer {
     proxy.on('log', this.#onLog);
   }
 
-  /** Takes up an event that is not the proxy's, for those who follow events. */
+  /** Adds an event that is not the proxy's to those that clients follow. */
   record(event: LogEvent): void {
     this.#context.ring.record(event);
   }
@@ -73,13 +72,13 @@ export class ControlServer {
   }
 
   /**
-   * Listens where only `GET /metrics` is answered; resolved with the address that it got. Rejects as `listen` does.
-   * Whoever can connect there can read the figures.
+   * Listens where only `GET /metrics` is answered; resolved with the address in use. Rejects as `listen` does.
+   * Anyone who can connect there can read the figures.
    */
   async listenForMetrics(address: HostPort): Promise<HostPort> {
     const [{ HttpService }, { answerMetrics }] = await Promise.all([
       import('./http-service.js'),
-      import('./metrics-handler.js'),
+      import('../context/metrics.js'),
     ]);
     const service = new HttpService({
       clock: this.#clock,
@@ -107,40 +106,4 @@ export class ControlServer {
     if (this.#context.ring.isClosed) await this.close();
     return got;
   }
-}
-
-// What the handlers of requests work on.
-
-export interface ControlContext {
-  readonly proxy: Proxy;
-  readonly process: ProcessControl;
-  readonly ring: EventRing;
-  readonly rates: StreamRates;
-  readonly ends: StreamEnds;
-  readonly eventLoopDelay: EventLoopDelay;
-}
-
-// What a control server can do with the process that it is in, besides its proxy.
-
-/** Given by the program; the command line has its own. */
-export interface ProcessControl {
-  /** The operator's name for the process, or null. */
-  readonly name: string | null;
-  /** Program and version, such as `vproxy 0.1.0`. */
-  readonly version: string;
-  /** What the log shows. Set by requests. */
-  logLevel: LogLevel;
-  /** What is in force: the form of a configuration file, as a value for JSON. */
-  readonly config: unknown;
-  /** What a channel gets that a request adds and says nothing about. Default: the defaults of `ChannelOptions`. */
-  readonly channelDefaults?: Omit<ChannelOptions, 'address' | 'label' | 'group' | 'forwards' | 'template'>;
-  /**
-   * Reads the configuration again and puts it in force. Rejects with `bad-file`, `bad-argument` or `address-…` codes,
-   * and nothing has changed then.
-   */
-  reload(): Promise<ChannelChanges>;
-  /** Opens no more streams, and ends the process when those that are open have ended, or after `timeoutMs`. */
-  drain(timeoutMs: number): void;
-  /** Ends the process now, in order. */
-  stop(): void;
 }

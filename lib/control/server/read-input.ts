@@ -1,12 +1,10 @@
-/** The body of a request, which may be anything. */
+/** What a request holds, which may be anything: its body, its query, and both against the schemas of their route. */
 
 import type { IncomingMessage } from 'node:http';
 import type * as z from 'zod';
 import { VproxyError } from '../../errors.js';
-import type { Direction } from '../../forward/endpoint-kind.js';
-import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import { escapeText } from '../../util/escape.js';
-import { inField, RequestError } from './request-error.js';
+import { RequestError } from '../routes/request-error.js';
 
 /** A longer body is refused. */
 const MAX_BODY_BYTES = 65_536;
@@ -41,8 +39,8 @@ export function isBodyTooLong({ headers }: IncomingMessage): boolean {
 
 function readBytes(request: IncomingMessage): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const give = () => reject(new VproxyError('cancelled', 'the connection ended within a request'));
-    if (request.destroyed) give();
+    const giveUp = () => reject(new VproxyError('cancelled', 'the connection ended within a request'));
+    if (request.destroyed) giveUp();
     const chunks: Buffer[] = [];
     let length = 0;
     request.on('data', (chunk: Buffer) => {
@@ -51,7 +49,7 @@ function readBytes(request: IncomingMessage): Promise<Buffer> {
       else reject(tooLong());
     });
     request.once('end', () => resolve(Buffer.concat(chunks)));
-    request.once('error', give).once('close', give);
+    request.once('error', giveUp).once('close', giveUp);
   });
 }
 
@@ -68,8 +66,6 @@ function parseObject(bytes: Buffer): object {
 
 const tooLong = (): RequestError =>
   new RequestError('bad-argument', `the body is longer than ${MAX_BODY_BYTES} bytes`, { status: 413 });
-
-// Query, parameters and body of a request against their schemas.
 
 /** The value that a schema makes of `value`. Throws `bad-argument` with the path of the first field that is wrong. */
 export function parseInput(schema: z.ZodObject | null, value: unknown): unknown {
@@ -112,11 +108,4 @@ function fieldText(path: readonly PropertyKey[]): string {
 function plainMessage(issue: z.core.$ZodIssue | undefined): string {
   const message = (issue?.message ?? 'not valid').replace(/^Invalid input: /, '');
   return message === 'expected string, received undefined' ? 'it is missing' : message;
-}
-
-// The forwards in the body of a request.
-
-/** Reads them from a list of texts; the one that is not valid is named as a field: `outgoing[0]`. */
-export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
-  return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
 }

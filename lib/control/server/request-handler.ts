@@ -3,10 +3,10 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
+import type { ControlContext } from '../context/context.js';
+import { answerError, RequestError } from '../routes/request-error.js';
 import type { Route, RouteInput } from '../routes/route.js';
-import type { ControlContext } from './control-server.js';
 import { parseInput, parseQueryText, readBody } from './read-input.js';
-import { answerError, RequestError } from './request-error.js';
 
 /** So much of the body of a refused request is still read, in bytes. */
 const MAX_DROPPED_BYTES = 1_048_576;

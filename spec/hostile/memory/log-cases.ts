@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EventRing } from '../../../lib/control/server/events.js';
+import { EventRing } from '../../../lib/control/context/events.js';
 import { VproxyError } from '../../../lib/errors.js';
 import { LOG_EVENT_NAMES, type LogEvent } from '../../../lib/events.js';
 import { logRefused } from '../../../lib/exec/exec-runner.js';

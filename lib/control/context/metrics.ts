@@ -1,12 +1,13 @@
 /**
- * The figures of a process for Prometheus. Labels are those of channels and words of our own: nothing that a peer says
- * is one, or it could make as many series as it likes.
+ * The metrics of a process for Prometheus. Labels are those of channels and words of our own: text of a peer is never a
+ * label, or it could make any number of series. Loads no schemas, as `--metrics` needs none.
  */
 
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
 import type { ChannelStatus, ForwardStatus, SessionStatus } from '../../status/types.js';
-import type { ControlContext } from './control-server.js';
+import type { ControlContext } from './context.js';
 
 /** The page that `GET /metrics` answers with. */
 export function describeMetrics({ proxy, process }: Pick<ControlContext, 'proxy' | 'process'>): string {
@@ -16,6 +17,21 @@ export function describeMetrics({ proxy, process }: Pick<ControlContext, 'proxy'
     ...channelMetrics(channels),
     forwardMetric(channels, proxy.listForwards()),
   ]);
+}
+
+/** Answers a request where nothing but the metrics is served: 404 for any other path, 405 for any other method. */
+export function answerMetrics(
+  context: Pick<ControlContext, 'proxy' | 'process'>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  const isKnown = request.url?.split('?')[0] === '/metrics';
+  if (isKnown && request.method === 'GET') {
+    response.writeHead(200, { 'Content-Type': METRICS_TYPE }).end(describeMetrics(context));
+    return;
+  }
+  const headers = { 'Content-Type': 'text/plain', Connection: 'close', ...(isKnown && { Allow: 'GET' }) };
+  response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is here\n');
 }
 
 /** A metric with one series for each channel for which `look` gives a number. */
@@ -118,7 +134,7 @@ function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly Fo
   };
 }
 
-// The text format of Prometheus, version 0.0.4.
+// The text format of Prometheus, version 0.0.4
 
 /** The value of one series. */
 interface MetricSample {
@@ -138,7 +154,7 @@ interface Metric {
 /** What the format is called in a header. */
 export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** The page. A metric without series is left out. */
+/** The page. Leaves out a metric without series. */
 export function formatMetrics(metrics: readonly Metric[]): string {
   return metrics
     .filter(({ samples }) => samples.length > 0)
@@ -163,9 +179,10 @@ function formatValue(value: number): string {
   return Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
 }
 
-// The figures of the process itself, under the names that are usual for them.
-
-/** `version` is that of the program, such as `vproxy 0.1.0`. All are read as they are: nothing is measured in between. */
+/**
+ * The metrics of the process itself, under their usual names; nothing is measured for them. `version` is the
+ * program's, such as `vproxy 0.1.0`.
+ */
 function processMetrics(version: string): Metric[] {
   const { rss, heapUsed, external } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
