@@ -24,12 +24,16 @@ export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './e
 export type { Direction } from './forward/endpoint-kind.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
-export type { ChannelPolicies, ChannelPolicy } from './proxy/apply.js';
-export type { ChannelOptions, ForwardTemplate } from './proxy/channel-options.js';
+export type {
+  ChannelOptions,
+  ChannelPolicies,
+  ChannelPolicy,
+  ForwardTemplate,
+  StorageOptions,
+} from './proxy/channel-options.js';
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type { CopyPermission } from './proxy/services/built-in.js';
-export type { StorageOptions } from './proxy/services/storage.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type {

@@ -2,11 +2,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandModule } from 'yargs';
 import { ControlServer } from '../../lib/control/server/control-server.js';
-import { type LogEvent, makeEvent } from '../../lib/events.js';
+import { makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
+import type { ChannelState } from '../../lib/status/types.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from '../run/control-socket.js';
@@ -24,7 +25,7 @@ const STOP_MS = 900;
 /** A first session that takes longer has control requests taken meanwhile, in milliseconds. */
 const SETTLE_MS = 50;
 
-const SETTLED_EVENTS: ReadonlySet<string> = new Set(['session-established', 'channel-waiting', 'channel-listening']);
+const SETTLED_STATES: ReadonlySet<ChannelState> = new Set(['established', 'waiting', 'backing-off']);
 
 /** The command for yargs. */
 export const runCommand: CommandModule<object, RawArguments> = {
@@ -64,12 +65,12 @@ function print(text: string): Promise<number> {
 /** Resolved as soon as a channel has a session, or waits for somebody. */
 function channelSettled(proxy: ProxyType): Promise<void> {
   return new Promise((resolve) => {
-    const look = ({ event }: LogEvent) => {
-      if (!SETTLED_EVENTS.has(event)) return;
-      proxy.off('log', look);
+    const look = () => {
+      if (!proxy.listChannels().some(({ state }) => SETTLED_STATES.has(state))) return;
+      proxy.off('changed', look);
       resolve();
     };
-    proxy.on('log', look);
+    proxy.on('changed', look);
   });
 }
 

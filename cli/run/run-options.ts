@@ -2,7 +2,7 @@
 
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { parsePortService } from '../../lib/forward/vsock-mux-endpoint.js';
-import type { StorageOptions } from '../../lib/proxy/services/storage.js';
+import type { StorageOptions } from '../../lib/proxy/channel-options.js';
 import { parseAuditPlace, parseChannelArgument, requireKeyFile } from '../../lib/settings/arguments.js';
 import type { ChannelSettings, FlagLayer, LogFormat } from '../../lib/settings/configuration.js';
 import { parseCopyText, parseExecText } from '../../lib/settings/permissions.js';

@@ -11,7 +11,7 @@ import type { Configuration } from '../../lib/settings/configuration.js';
 import { describeConfiguration } from '../../lib/settings/describe.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
-import type { ChannelChanges } from '../../lib/status/types.js';
+import type { ChannelChanges, ForwardStatus } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
 import { deferred } from '../../lib/util/concurrency.js';
@@ -225,15 +225,14 @@ interface Neighbours {
 
 /** Warns once, of the first outgoing forward at a port of this machine, if people besides its user and root can log in. */
 export function warnOfOpenPort(proxy: Proxy, { userId, passwdFile }: Neighbours, log: Log): void {
-  const look = ({ event, fields }: LogEvent) => {
-    const { endpoint, service } = fields;
-    if (event !== 'listening' || typeof endpoint !== 'string' || !isLoopbackPort(endpoint)) return;
-    proxy.off('log', look);
+  const look = ({ endpoint, service }: ForwardStatus) => {
+    if (!isLoopbackPort(endpoint)) return;
+    proxy.off('listening', look);
     if (!hasOtherUsers(userId, passwdFile)) return;
-    const message = `every user of this machine can connect to ${endpoint}; a unix socket (-o ${String(service)}:/path) is its owner's alone`;
+    const message = `every user of this machine can connect to ${endpoint}; a unix socket (-o ${service}:/path) is its owner's alone`;
     log(makeEvent('open-port', message, { endpoint }));
   };
-  proxy.on('log', look);
+  proxy.on('listening', look);
 }
 
 function isLoopbackPort(endpoint: string): boolean {

@@ -1,17 +1,14 @@
 /** What the service manager is told of a running vproxy: that it is ready, alive, how it is, and that it ends. */
 
 import { fstatSync } from 'node:fs';
-import type { Log, LogEvent, LogLevel } from '../../lib/events.js';
+import type { Log, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { Notifier } from './notifier.js';
 
-/** Whatever changes in this time is one change of the status, in milliseconds. */
+/** All that changes within this time is one change of the status, in milliseconds. */
 const STATUS_DELAY_MS = 500;
-
-/** Behind these a channel may be in another state. */
-const STATUS_EVENTS = /^(?:channel-|session-|reloaded$|log-limited$)/;
 
 export interface ServiceManagerOptions {
   readonly notifySocket: string;
@@ -39,7 +36,7 @@ export class ServiceManager {
     const { proxy, watchdogMs } = this.#options;
     this.#shown = this.#status();
     this.#notifier.notify({ READY: '1', STATUS: this.#shown });
-    proxy.on('log', this.#onLog);
+    proxy.on('changed', this.#onChanged);
     if (watchdogMs === null) return;
     this.#heartbeat = setInterval(() => this.#notifier.notify({ WATCHDOG: '1' }), watchdogMs / 2);
     this.#heartbeat.unref();
@@ -47,14 +44,14 @@ export class ServiceManager {
 
   /** The process ends. Resolved when that is told. */
   async stopping(): Promise<void> {
-    this.#options.proxy.off('log', this.#onLog);
+    this.#options.proxy.off('changed', this.#onChanged);
     clearTimeout(this.#timer ?? undefined);
     clearInterval(this.#heartbeat ?? undefined);
     await this.#notifier.end({ STOPPING: '1', STATUS: 'ending' });
   }
 
-  readonly #onLog = ({ event }: LogEvent): void => {
-    if (this.#timer !== null || !STATUS_EVENTS.test(event)) return;
+  readonly #onChanged = (): void => {
+    if (this.#timer !== null) return;
     this.#timer = setTimeout(() => this.#tellStatus(), STATUS_DELAY_MS);
     this.#timer.unref();
   };

@@ -6,6 +6,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
+import type { ServicePolicy } from '../forward/services.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
 import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
@@ -14,9 +15,7 @@ import { readSecretFile } from '../system/files.js';
 import { Budget } from '../util/bounds.js';
 import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
-import type { ChannelPolicies } from './apply.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
-import { STORAGE_SERVICE, type StorageOptions } from './services/storage.js';
 
 /** The label of a channel that was given none. */
 export const DEFAULT_LABEL = 'default';
@@ -31,6 +30,27 @@ export interface ForwardTemplate {
   /** As `-o` and `-i` take it, with `{channel}` for the label: `ssh:/run/vproxy/{channel}/ssh.sock`. */
   readonly text: string;
 }
+
+/** When and where the broker runs. */
+export interface StorageOptions {
+  /** False: never (`--no-storage`). Default true. */
+  readonly isAllowed?: boolean;
+  /** The broker's socket: makes it run on any kind of channel; one that cannot be had is an error then. */
+  readonly socketPath?: string | null;
+  /** Calls at once to an emulator that listens at the peer. Default 1. */
+  readonly parallel?: number;
+  /** `$XDG_RUNTIME_DIR`, for the default path. */
+  readonly runtimeDirectory?: string | null;
+}
+
+/** The rule of one service, as it is said for many channels at once. */
+export interface ChannelPolicy extends ServicePolicy {
+  /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
+  readonly channels?: readonly string[];
+}
+
+/** Rules by the names of their services. */
+export type ChannelPolicies = Readonly<Record<string, ChannelPolicy>>;
 
 /** One channel with its forwards; or a group of channels, where the address has a `*` (see `isGroup`). */
 export interface ChannelOptions {
@@ -83,12 +103,6 @@ export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, 
     'bad-argument',
     `channel "${text}": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
   );
-}
-
-/** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
-export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards = [] }: ChannelOptions): boolean {
-  if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
-  return traits.leadsToHost || (storage.socketPath ?? null) !== null;
 }
 
 /** What the process says of itself on all its channels, and what they share. */
@@ -158,3 +172,23 @@ function readKey(path: string): SecretKey {
 
 const bad = (channel: string, what: string): VproxyError =>
   new VproxyError('bad-argument', `channel "${escapeText(channel)}": ${what}`);
+
+// The rules of services on a channel, and which of them differ when its options do.
+
+/** The rule on the channel `label` of the group `group`. */
+export function resolvePolicy(
+  { channels, ...policy }: ChannelPolicy,
+  label: string,
+  group: string | null,
+): ServicePolicy {
+  if (channels === undefined || channels.some((name) => name === label || name === group)) return policy;
+  return { ...policy, isAllowed: false };
+}
+
+/** The names of the services whose rule is another one. */
+export function changedPolicies(one: ChannelPolicies = {}, other: ChannelPolicies = {}): string[] {
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]);
+  return [...names].filter((name) => textOf(one[name]) !== textOf(other[name]));
+}
+
+const textOf = (policy: ChannelPolicy = {}): string => JSON.stringify(Object.entries(policy).sort());

@@ -40,6 +40,8 @@ interface ForwardTableOptions {
   readonly nextId: () => string;
   /** The addresses of all forwards of the process. */
   readonly addresses: ForwardAddresses;
+  /** An outgoing forward listens. */
+  readonly onListening: (forward: ForwardStatus) => void;
 }
 
 /** A forward with the name by which it can be removed. */
@@ -84,6 +86,7 @@ export class ForwardTable {
       throw this.#options.addresses.explain(error, entry);
     }
     this.#options.addresses.add(entry, this.#options.channel);
+    if (entry.forward.spec.direction === 'outgoing') this.#options.onListening(this.describe(entry));
     // What began to listen after `stop` or `remove` had looked at it.
     if (this.#entries.get(entry.id) !== entry) await this.#stop(entry);
   }
@@ -139,7 +142,12 @@ export class ForwardTable {
   }
 
   list(): ForwardStatus[] {
-    return [...this.#entries.values()].map(({ id, forward, isDraining }) => ({
+    return [...this.#entries.values()].map((entry) => this.describe(entry));
+  }
+
+  /** What is said of a forward. */
+  describe({ id, forward, isDraining }: ForwardEntry): ForwardStatus {
+    return {
       id,
       channel: this.#options.channel,
       direction: forward.spec.direction,
@@ -149,7 +157,7 @@ export class ForwardTable {
       state: isDraining ? 'draining' : 'active',
       streams: forward.openCount,
       opened: forward.streamCount,
-    }));
+    };
   }
 
   async #resume(entry: ForwardEntry, backoff: Backoff): Promise<VproxyError | null> {

@@ -8,6 +8,7 @@ import { VproxyError } from '../errors.js';
 import { ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
 import { DuplexLink } from '../link/duplex-link.js';
+import { LinkRunner } from '../link/link-runner.js';
 import { SecretKey } from '../session/auth.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
@@ -17,7 +18,6 @@ import type { SessionStatus } from '../status/types.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
-import { LinkRunner } from './supervisor.js';
 
 /**
  * Gets each stream that the peer opens to a service; it is accepted already. A reset by the peer destroys it with an error,

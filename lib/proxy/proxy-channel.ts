@@ -1,8 +1,7 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
-import { EventEmitter } from 'eventemitter3';
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
-import { LOG_EVENTS, type Log, type LogEvent, makeEvent } from '../events.js';
+import { type Log, makeEvent } from '../events.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
 import { encodeProxyHeader } from '../forward/socket-endpoint.js';
@@ -12,41 +11,29 @@ import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeSession } from '../status/describe.js';
-import type { ChannelStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { changedPolicies, resolvePolicy } from './apply.js';
+import { ChannelLog, logStream } from './channel-log.js';
 import {
   type ChannelOptions,
+  changedPolicies,
   DEFAULT_LABEL,
   DEFAULT_WAIT_MS,
-  hasBroker,
   type ProcessIdentity,
   parseLabel,
   readKeys,
   requirePrivacy,
+  resolvePolicy,
   settingsFor,
 } from './channel-options.js';
-import { ChannelRecord } from './channel-record.js';
+import { ChannelSessions } from './channel-sessions.js';
 import { type ForwardAddresses, type ForwardEntry, ForwardTable } from './forward-table.js';
-import { auditPart, boundLogEvent, jsonLineBytes, type LineBytes, LogLimit, logPart } from './log-limit.js';
-import { logStream } from './log-stream.js';
+import type { LineBytes } from './log-limit.js';
 import { PermittedServices, requireAllowable } from './services/permitted.js';
-import { requestFilters, StorageService } from './services/storage.js';
-import { type ChannelSupervisor, DialSupervisor, ListenSupervisor } from './supervisor.js';
-
-export interface ProxyChannelEvents {
-  log: [event: LogEvent];
-  /** For the audit log: what came too fast is in it as `log-limited`, with its number. */
-  audit: [event: LogEvent];
-  /** A session is over and no other took its place, or there can be none: see `ProxyEvents`. */
-  ended: [reason: VproxyError];
-  /** The session, or what the peer offers in it, has changed. */
-  changed: [];
-  /** The channel can never work, or not any more. */
-  fatal: [reason: VproxyError];
-}
+import { hasBroker, requestFilters, StorageService } from './services/storage.js';
+import { type ChannelSupervisor, supervise } from './supervisor.js';
 
 /** What a channel gets from its proxy. */
 export interface ProxyChannelContext {
@@ -54,22 +41,34 @@ export interface ProxyChannelContext {
   readonly clock: Clock;
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
+  /** How many bytes an event takes in the log. */
   readonly lineBytes: LineBytes;
+  readonly log: Log;
+  /** For the audit log: what came too fast is in it as `log-limited`, with its number. */
+  readonly audit: Log;
+  /** A session of the channel is over and no other took its place, or there can be none: see `ProxyEvents`. */
+  readonly onEnded: (channel: ProxyChannel, reason: VproxyError) => void;
+  /** The session, or what the peer offers in it, or what the channel waits for, has changed. */
+  readonly onChanged: (channel: ProxyChannel) => void;
+  /** An outgoing forward listens. */
+  readonly onListening: (forward: ForwardStatus) => void;
+  /** The channel can never work, or not any more. */
+  readonly onFatal: (channel: ProxyChannel, reason: VproxyError) => void;
 }
 
-/** So much of the peer's list of services is shown: it may have thousands. */
+/** How much of the peer's list of services is shown, in characters: it may have thousands. */
 const MAX_LIST_LENGTH = 1024;
 
 /** Composition and life of all layers over one channel. `listen` and `open` once, then `stop` once. */
-export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
+export class ProxyChannel {
   readonly label: string;
   readonly address: ChannelAddress;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
   isDeclared = true;
-  readonly #clock: Clock;
-  readonly #record = new ChannelRecord();
+  readonly #context: ProxyChannelContext;
+  readonly #sessions: ChannelSessions;
   readonly #supervisor: ChannelSupervisor;
   readonly #source: SessionSource;
   /** Those of its options. */
@@ -77,23 +76,22 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   readonly #storage: StorageService | null;
   readonly #permitted: PermittedServices;
   readonly #stopping = new AbortController();
-  readonly #logLimit: LogLimit;
-  readonly #auditLimit: LogLimit;
+  readonly #channelLog: ChannelLog;
   readonly #log: Log;
   readonly #waitMs: number;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
 
   /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
-  constructor(options: ChannelOptions, { identity, clock, nextForwardId, addresses, lineBytes }: ProxyChannelContext) {
-    super();
+  constructor(options: ChannelOptions, context: ProxyChannelContext) {
+    const { clock } = context;
     this.label = parseLabel(options.label ?? DEFAULT_LABEL);
     this.#options = options;
     this.address = parseChannel(options.address);
     requirePrivacy(this.address, options.insecure ?? false);
     requireAllowable(this.address, options);
     this.#keys = readKeys(options, this.address);
-    this.#clock = clock;
+    this.#context = context;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
     this.registry = new ServiceRegistry({
@@ -102,21 +100,8 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       onUnknown: (stream) => this.#logUnknown(stream),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
-    const prefix = this.label === DEFAULT_LABEL ? '' : `${this.label}: `;
-    const named = ({ message, fields, ...rest }: LogEvent): LogEvent => {
-      return { ...rest, message: `${prefix}${message}`, fields: { channel: this.label, ...fields } };
-    };
-    const bytesIn = (lineBytes: LineBytes) => (event: LogEvent) => lineBytes(named(event));
-    this.#logLimit = new LogLimit((event) => this.emit('log', named(event)), clock, logPart, bytesIn(lineBytes));
-    this.#auditLimit = new LogLimit(
-      (event) => this.emit('audit', named(event)),
-      ...([clock, auditPart, bytesIn(jsonLineBytes)] as const),
-    );
-    this.#log = (given) => {
-      const event = boundLogEvent(given);
-      if (LOG_EVENTS[event.event].isAudited) this.#auditLimit.log(event);
-      this.#logLimit.log(event);
-    };
+    this.#channelLog = new ChannelLog({ label: this.label, ...context });
+    this.#log = this.#channelLog.log;
     this.forwards = new ForwardTable({
       channel: this.label,
       source: this.#source,
@@ -128,8 +113,9 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       preamble:
         options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
       filters: requestFilters(this.label, this.address),
-      nextId: nextForwardId,
-      addresses,
+      nextId: context.nextForwardId,
+      addresses: context.addresses,
+      onListening: context.onListening,
     });
     this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
     this.#storage = hasBroker(this.address, options)
@@ -144,23 +130,24 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
       : null;
     this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
     this.#permitted.prepare(options)();
-    this.#supervisor = supervise(
-      this.address,
-      settingsFor(this.address, options, () => this.#keys, identity),
+    this.#sessions = new ChannelSessions({
+      channel: this.address,
       clock,
-    );
-    this.#supervisor.on('log', this.#log);
-    this.#supervisor.on('state', (state, detail, nextTryMs) =>
-      this.#record.enter(state, detail, nextTryMs, clock.now()),
-    );
-    this.#supervisor.on('fatal', (reason) => this.emit('fatal', reason));
-    this.#supervisor.on('session', (session) => this.#take(session));
-    this.#supervisor.on('ended', (session, reason) => {
-      this.#record.noteEnd(session, reason);
-      this.#source.withdraw(session);
-      this.#storage?.wake();
-      this.emit('changed');
-      if (this.#isLastWord(session, reason)) this.emit('ended', reason);
+      log: this.#log,
+      onSession: (session) => this.#take(session),
+      onOver: (session) => {
+        this.#source.withdraw(session);
+        this.#tellChange();
+      },
+      onEnded: (reason) => context.onEnded(this, reason),
+      onWaiting: () => context.onChanged(this),
+    });
+    this.#supervisor = supervise({
+      channel: this.address,
+      settings: settingsFor(this.address, options, () => this.#keys, context.identity),
+      clock,
+      sessions: this.#sessions,
+      onFatal: (reason) => context.onFatal(this, reason),
     });
   }
 
@@ -205,8 +192,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     this.#stopping.abort();
     const streamsReset = this.#supervisor.stop(reason);
     await Promise.all([streamsReset, this.#storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
-    this.#logLimit.stop();
-    this.#auditLimit.stop();
+    this.#channelLog.stop();
   }
 
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
@@ -240,19 +226,13 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     };
   }
 
-  /** Whether an end says what becomes of the channel's session: at a listening channel a stranger's does not. */
-  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
-    if (isReady) return code !== 'channel-displaced';
-    return this.address.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
-  }
-
   /** Puts the rules of these services in force. */
   #putGates(services: readonly string[]): void {
     const { policies = {}, group = null } = this.#options;
     for (const service of services) {
       const rule = policies[service];
       const policy = rule === undefined ? null : resolvePolicy(rule, this.label, group);
-      this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#clock));
+      this.registry.setGate(service, policy === null ? null : new ServiceGate(policy, this.#context.clock));
     }
   }
 
@@ -264,12 +244,12 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
   async connect(service: string): Promise<MuxStream> {
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
-    return logStream(MuxStream.open(session, service), this.#clock, this.#log);
+    return logStream(MuxStream.open(session, service), this.#context.clock, this.#log);
   }
 
   /** Whether it can never work, or not any more. */
   get hasFailed(): boolean {
-    return this.#record.state === 'failed';
+    return this.#sessions.record.state === 'failed';
   }
 
   /** Whether there is a session, and the peer offers the service in it where one is given. */
@@ -286,7 +266,9 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
     const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
     const fail = (why: string) => answer.reject(new VproxyError('no-session', why));
     const onEnd = (reason: VproxyError) => fail(`the session ended: ${escapeText(reason.message)} (${reason.code})`);
-    const cancel = this.#clock.schedule(timeoutMs, () => fail(`the peer did not answer within ${timeoutMs / 1000} s`));
+    const cancel = this.#context.clock.schedule(timeoutMs, () =>
+      fail(`the peer did not answer within ${timeoutMs / 1000} s`),
+    );
     session.once('measured', onMeasured).once('end', onEnd);
     session.measure();
     try {
@@ -306,14 +288,15 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
 
   status(): ChannelStatus {
     const session = this.#source.current;
+    const { record } = this.#sessions;
     return {
       label: this.label,
       group: this.#options.group ?? null,
       address: this.address.text,
-      ...this.#record.describe(this.#clock.now()),
+      ...record.describe(),
       session: session === null ? null : describeSession(session, this.address.traits),
-      history: this.#record.history,
-      totals: this.#record.totals(session, this.#supervisor.skippedBytes),
+      history: record.history,
+      totals: record.totals(session, this.#supervisor.skippedBytes),
     };
   }
 
@@ -330,7 +313,7 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
 
   listStreams(): StreamStatus[] {
     const sessionCreditBytes = this.#source.current?.sendCreditBytes ?? 0;
-    const nowMs = this.#clock.now();
+    const nowMs = this.#context.clock.now();
     return this.#streams.map((stream) => ({
       channel: this.label,
       id: stream.id,
@@ -363,25 +346,22 @@ export class ProxyChannel extends EventEmitter<ProxyChannelEvents> {
   }
 
   #take(session: Session): void {
-    this.#record.countSession();
     session.on('stream', (stream) => this.registry.serve(stream, session));
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
-      this.#storage?.wake();
-      this.emit('changed');
+      this.#tellChange();
     });
     session.start(this.registry.list());
     if (session.isOver) return;
     this.#source.provide(session);
-    this.emit('changed');
+    this.#context.onChanged(this);
   }
-}
 
-function supervise(channel: ChannelAddress, settings: ReturnType<typeof settingsFor>, clock: Clock): ChannelSupervisor {
-  const options = { channel, settings, clock };
-  return channel.kind.mode === 'dial'
-    ? new DialSupervisor(channel.kind, options)
-    : new ListenSupervisor(channel.kind, options);
+  /** The session has gone, or its peer offers something else. */
+  #tellChange(): void {
+    this.#storage?.wake();
+    this.#context.onChanged(this);
+  }
 }

@@ -45,6 +45,13 @@ export interface ProxyEvents {
    * the two sides do not let each other in or speak no common version. The proxy goes on trying.
    */
   ended: [label: string, reason: VproxyError];
+  /**
+   * A channel has a session or has it no longer, its peer offers something else, it waits for something else, or it can
+   * never work: `listChannels` says how the channels are.
+   */
+  changed: [];
+  /** An outgoing forward listens. */
+  listening: [forward: ForwardStatus];
   /** No channel is left that could ever work: stop the proxy, and end with the exit status of the code. */
   fatal: [reason: VproxyError];
 }
@@ -80,6 +87,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
       lineBytes,
+      log: (event) => this.emit('log', event),
+      audit: (event) => this.emit('audit', event),
+      onEnded: ({ label }, reason) => this.emit('ended', label, reason),
+      onChanged: ({ label, options }) => {
+        this.#groups.sessionChanged(label, options.group ?? null);
+        this.emit('changed');
+      },
+      onListening: (forward) => this.emit('listening', forward),
+      onFatal: (channel, reason) => this.#fail(channel, reason),
     };
     this.#groups = new GroupTable(
       {
@@ -87,7 +103,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
         change: (work) => this.#change(work),
         add: (options) => this.#begin(this.#create(options)),
         remove: (label) => this.#end(this.#find(label)),
-        log: (event) => this.emit('log', event),
+        log: this.#context.log,
       },
       clock,
     );
@@ -209,7 +225,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       const { forwards } = this.#find(label);
       const entry = forwards.create(spec, false);
       await forwards.start(entry);
-      return forwards.list().find(({ id }) => id === entry.id) as ForwardStatus;
+      return forwards.describe(entry);
     });
   }
 
@@ -312,38 +328,30 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const cancel = this.#context.clock.schedule(timeoutMs, fail);
     const signals = signal === undefined ? [this.#stopping.signal] : [this.#stopping.signal, signal];
     for (const one of signals) one.addEventListener('abort', fail);
-    this.#lookers.add(look);
+    this.on('changed', look);
     look();
     try {
       return await ready.promise;
     } finally {
       cancel();
-      this.#lookers.delete(look);
+      this.off('changed', look);
       for (const one of signals) one.removeEventListener('abort', fail);
     }
   }
 
   // ---- inside -----------------------------------------------------------------------------------------------------
 
-  readonly #lookers = new Set<() => void>();
-
   #create(options: ChannelOptions): ProxyChannel {
     requireChannel(options);
-    const channel = new ProxyChannel(options, this.#context);
-    channel.on('log', (event) => this.emit('log', event));
-    channel.on('audit', (event) => this.emit('audit', event));
-    channel.on('ended', (reason) => this.emit('ended', channel.label, reason));
-    channel.on('changed', () => {
-      for (const look of this.#lookers) look();
-      this.#groups.sessionChanged(channel.label, options.group ?? null);
-    });
-    channel.on('fatal', (reason) => {
-      const channels = [...this.#channels.values()];
-      // A group may find a socket that works.
-      if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
-      else this.#logFailure(channel, reason);
-    });
-    return channel;
+    return new ProxyChannel(options, this.#context);
+  }
+
+  #fail(channel: ProxyChannel, reason: VproxyError): void {
+    const channels = [...this.#channels.values()];
+    // A group may find a socket that works.
+    if (this.#groups.isEmpty && channels.every(({ hasFailed }) => hasFailed)) this.emit('fatal', reason);
+    else this.#logFailure(channel, reason);
+    this.emit('changed');
   }
 
   /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken. */

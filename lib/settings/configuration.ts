@@ -4,10 +4,8 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { LogLevel } from '../events.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../forward/spec.js';
-import type { ChannelPolicies } from '../proxy/apply.js';
-import type { ChannelOptions, ForwardTemplate } from '../proxy/channel-options.js';
+import type { ChannelOptions, ChannelPolicies, ForwardTemplate, StorageOptions } from '../proxy/channel-options.js';
 import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.js';
-import type { StorageOptions } from '../proxy/services/storage.js';
 import type { Rotation } from '../system/log-file.js';
 import type { HostPort } from '../util/addresses.js';
 

@@ -7,7 +7,8 @@ import { type ChannelKind, type DialKind, VM_TRAITS } from '../../lib/channel/ki
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
-import { DialSupervisor } from '../../lib/proxy/supervisor.js';
+import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
+import { supervise } from '../../lib/proxy/supervisor.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { Session } from '../../lib/session/session.js';
 import { sessionSettings } from '../../lib/session/settings.js';
@@ -127,15 +128,18 @@ test('its address and its options are parsed, formatted and explained like those
 /** One side of a channel, and its first session. */
 function openSide(t: ExecutionContext, text: string): Promise<Session> {
   const channel = parseChannel(text, KINDS);
-  if (channel.kind.mode !== 'dial') throw new Error(`${text} is not dialled`);
   const settings = sessionSettings({ instance: randomBytes(16).toString('hex'), randomBytes, agent: 'test' });
-  const supervisor = new DialSupervisor(channel.kind, { channel, settings, clock: systemClock });
-  t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));
   const session = deferred<Session>();
-  supervisor.on('session', (established) => {
-    established.start(['echo']);
-    session.resolve(established);
+  const nothing = () => undefined;
+  const sessions = new ChannelSessions({
+    ...{ channel, clock: systemClock, log: nothing, onOver: nothing, onEnded: nothing, onWaiting: nothing },
+    onSession: (established) => {
+      established.start(['echo']);
+      session.resolve(established);
+    },
   });
+  const supervisor = supervise({ channel, settings, clock: systemClock, sessions, onFatal: nothing });
+  t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));
   void supervisor.start();
   return session.promise;
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/apply.js';
+import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
 import { SecretKey } from '../../lib/session/auth.js';
 import { eventually } from '../helpers/eventually.js';
 import { writeKeyFile } from '../helpers/key-files.js';

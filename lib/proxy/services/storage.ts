@@ -18,25 +18,19 @@ import { storageSocketPaths } from '../../storage/socket-paths.js';
 import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
-import { DEFAULT_LABEL } from '../channel-options.js';
+import { type ChannelOptions, DEFAULT_LABEL, type StorageOptions } from '../channel-options.js';
 
 /** The name of the service, on both sides. */
 export const STORAGE_SERVICE = 'storage';
 
-/** When and where the broker runs. */
-export interface StorageOptions {
-  /** False: never (`--no-storage`). Default true. */
-  readonly isAllowed?: boolean;
-  /** The broker's socket: makes it run on any kind of channel; one that cannot be had is an error then. */
-  readonly socketPath?: string | null;
-  /** Calls at once to an emulator that listens at the peer. Default 1. */
-  readonly parallel?: number;
-  /** `$XDG_RUNTIME_DIR`, for the default path. */
-  readonly runtimeDirectory?: string | null;
-}
-
 /** Where a socket cannot be listened on again, it is tried once more after so long. */
 const RESUME_MS = 1000;
+
+/** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
+export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards = [] }: ChannelOptions): boolean {
+  if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
+  return traits.leadsToHost || (storage.socketPath ?? null) !== null;
+}
 
 interface StorageServiceOptions {
   readonly storage: StorageOptions;

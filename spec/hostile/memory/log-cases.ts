@@ -10,7 +10,7 @@ import { VproxyError } from '../../../lib/errors.js';
 import { LOG_EVENT_NAMES, type LogEvent } from '../../../lib/events.js';
 import { logRefused } from '../../../lib/exec/exec-runner.js';
 import { AuditLog } from '../../../lib/proxy/audit-log.js';
-import { ChannelRecord } from '../../../lib/proxy/channel-record.js';
+import { ChannelRecord } from '../../../lib/proxy/channel-sessions.js';
 import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
 import type { Session } from '../../../lib/session/session.js';
 import { heapBytes } from '../../helpers/heap.js';
@@ -77,7 +77,7 @@ export const LOG_CASES: readonly MemoryCase[] = [
     title: 'ends of sessions with ever new codes and messages',
     mostBytes: MIB,
     hold: async (scale) => {
-      const record = new ChannelRecord();
+      const record = new ChannelRecord(new ManualClock());
       const counters = { sentBytes: 1, receivedBytes: 1, sentFrames: 1, receivedFrames: 1, stallMs: 0 };
       const session = { ageMs: 1, counters: { ...counters, streamsOpened: 0, streamsFailed: 0 } } as unknown as Session;
       return heldBy(record, () => {

@@ -1,0 +1,96 @@
+/** Runs sessions on one link, from its start to its end. A channel has turns: what costs too much is left to a later one. */
+
+import type { VproxyError } from '../errors.js';
+import { SessionLoop } from '../session/session-loop.js';
+import { type SessionSettings } from '../session/settings.js';
+import type { Clock } from '../util/clock.js';
+import { deferred } from '../util/concurrency.js';
+import type { Link } from './link.js';
+
+const NOTHING = Buffer.alloc(0);
+
+/** As much as a link reads at once from a socket. */
+const ROOM_BYTES = 135_168;
+
+/** For whichever link needs it next: it is seldom more than one at a time. */
+let spareRoom: Buffer | null = null;
+
+/** A link and its session loop. */
+export class LinkRunner {
+  readonly link: Link;
+  readonly loop: SessionLoop;
+  readonly #closed = deferred<VproxyError>();
+  /** What came and is left to another turn; the link is paused meanwhile. */
+  #unread: Buffer = NOTHING;
+  /** Where that lies; null once a stream has kept a view of it. */
+  #room: Buffer | null = null;
+
+  /** Nothing happens before `start`, so that the loop can be listened to. */
+  constructor(link: Link, clock: Clock, settings: SessionSettings) {
+    this.link = link;
+    this.loop = new SessionLoop(link, clock, settings);
+  }
+
+  /** Resolved when the link is gone, with the reason. */
+  get closed(): Promise<VproxyError> {
+    return this.#closed.promise;
+  }
+
+  start(): void {
+    this.link.start({
+      onBytes: (bytes) => {
+        const isKept = this.loop.receive(bytes);
+        const unread = this.loop.takeUnread();
+        if (unread.length > 0) {
+          this.#keepUnread(unread);
+          this.link.pause();
+          this.#goOnLater();
+        }
+        return isKept;
+      },
+      onDrain: () => this.loop.handleDrain(),
+      onClosed: (reason) => {
+        // The peer's last words may be among them: why it ends.
+        while (this.#unread.length > 0) this.#goOn();
+        this.loop.handleClosed(reason);
+        this.#closed.resolve(reason);
+      },
+    });
+    this.loop.start();
+  }
+
+  /** In the next turn of the event loop, when the other sockets have had theirs. */
+  #goOnLater(): void {
+    setImmediate(() => {
+      this.#goOn();
+      if (this.#unread.length > 0) this.#goOnLater();
+      else this.link.resume();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#unread.length > 0 && this.loop.receive(this.#unread)) this.#room = null;
+    this.#unread = this.loop.takeUnread();
+    if (this.#unread.length > 0) return;
+    spareRoom ??= this.#room;
+    this.#room = null;
+  }
+
+  /** Copies it, because the link's own memory would be given away with it: a flood of small frames would use up much of that. */
+  #keepUnread(unread: Buffer): void {
+    const isLargeEnough = spareRoom !== null && spareRoom.length >= unread.length;
+    const room =
+      isLargeEnough && spareRoom !== null ? spareRoom : Buffer.allocUnsafeSlow(Math.max(unread.length, ROOM_BYTES));
+    if (isLargeEnough) spareRoom = null;
+    unread.copy(room);
+    this.#room = room;
+    this.#unread = room.subarray(0, unread.length);
+  }
+
+  /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
+  stop(reason: VproxyError): Promise<VproxyError> {
+    this.loop.stop(reason);
+    this.loop.afterFlush(() => this.link.close());
+    return this.closed;
+  }
+}

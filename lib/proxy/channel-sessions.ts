@@ -1,0 +1,219 @@
+/**
+ * The sessions on one channel: what the channel does while it has one or waits for one, what the log says of that, and
+ * what became of all those that it had.
+ */
+import type { ChannelAddress } from '../channel/address/address.js';
+import type { ChannelTraits } from '../channel/kind.js';
+import { isErrorCode, type VproxyError } from '../errors.js';
+import { type Log, type LogEvent, makeEvent } from '../events.js';
+import type { Agreement } from '../session/agreement.js';
+import type { Session, SessionCounters } from '../session/session.js';
+import type { SessionLoop } from '../session/session-loop.js';
+import type { ChannelState, ChannelTotals, SessionHistory } from '../status/types.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+
+interface ChannelSessionsOptions {
+  readonly channel: ChannelAddress;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A session is established: its `start` has to be called. */
+  readonly onSession: (session: Session) => void;
+  /** A session is over, or could not be. */
+  readonly onOver: (session: Session) => void;
+  /** The same, where it says what becomes of the channel: at a listening channel the end of a stranger's does not. */
+  readonly onEnded: (reason: VproxyError) => void;
+  /** The channel waits for something else than before. */
+  readonly onWaiting: () => void;
+}
+
+/** What the supervisor of a channel tells of the channel, and the loops on its links of their sessions. */
+export class ChannelSessions {
+  readonly record: ChannelRecord;
+  readonly log: Log;
+  readonly #options: ChannelSessionsOptions;
+  /** The newest session; another link may still have an older one, or wait for one. */
+  #session: Session | null = null;
+  /** The last line about what the channel does, so that only changes are logged. */
+  #told = '';
+  /** The last line about a peer that was not let in, or that lets nobody in. */
+  #toldRefusal = '';
+
+  constructor(options: ChannelSessionsOptions) {
+    this.#options = options;
+    this.record = new ChannelRecord(options.clock);
+    this.log = options.log;
+  }
+
+  /** Tells of the sessions on a link, which is called `description`. */
+  follow(loop: SessionLoop, description: string): void {
+    loop.on('session', (session) => this.#begin(session, description));
+    loop.on('ended', (session, reason) => this.#end(session, reason, description));
+    loop.on('quiet', (skippedBytes) => {
+      const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
+      this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
+    });
+    loop.on('echo', () => {
+      const message = `${description} echoes what this side sends: is the line raw, is a vproxy at the other end?`;
+      this.wait(makeEvent('channel-echo', message, { link: description }));
+    });
+  }
+
+  /** Notes what the channel does without a session; with one it is that session that says how the channel is. */
+  enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
+    if (this.#session === null) this.record.enter(state, detail, nextTryMs);
+  }
+
+  /** The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logged unless it was the last line. */
+  wait(event: LogEvent, nextTryMs: number | null = null): void {
+    this.enter(nextTryMs === null ? 'waiting' : 'backing-off', event.message, nextTryMs);
+    if (this.tell(event)) this.#options.onWaiting();
+  }
+
+  /** Logs a line about what the channel does, unless it was the last one. True when it did. */
+  tell(event: LogEvent): boolean {
+    const line = `${event.event} ${event.message}`;
+    if (line === this.#told) return false;
+    this.#told = line;
+    this.log(event);
+    return true;
+  }
+
+  #begin(session: Session, link: string): void {
+    this.#told = '';
+    this.#toldRefusal = '';
+    const { agent, name } = session.agreement.peer;
+    const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
+    this.log(makeEvent('session-established', `session with ${who} on ${link}`, { link, agent, name }));
+    this.#session = session;
+    this.record.countSession();
+    this.record.enter('established');
+    session.once('draining', ({ message }) => {
+      if (this.#session === session) this.record.enter('draining', message);
+    });
+    this.#options.onSession(session);
+  }
+
+  #end(session: Session, reason: VproxyError, link: string): void {
+    const { channel, onOver, onEnded } = this.#options;
+    if (this.#session === session) this.#session = null;
+    const isRefused = reason.code === 'auth-failed';
+    const advice = isRefused ? adviceFor(session.agreement, channel.traits) : null;
+    const why = escapeText(reason.message, 512);
+    const what = advice === null ? why : `${why}; ${advice}`;
+    if (isRefused) this.enter('auth-failed', what);
+    else this.enter('opening');
+    const message = `session on ${link} ended: ${what} (${reason.code})`;
+    const level = !isRefused ? 'info' : message === this.#toldRefusal ? 'debug' : 'warn';
+    if (isRefused) this.#toldRefusal = message;
+    const fields = { link, code: reason.code, ageMs: Math.round(session.ageMs) };
+    this.log(makeEvent('session-ended', message, fields, level));
+    this.record.noteEnd(session, reason);
+    onOver(session);
+    if (this.#isLastWord(session, reason)) onEnded(reason);
+  }
+
+  #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
+    if (isReady) return code !== 'channel-displaced';
+    return this.#options.channel.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
+  }
+}
+
+/** What people can do about two sides that do not let each other in; null where the reason of the `auth-failed` says it. */
+function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | null {
+  if (self.tls !== peer.tls) return null;
+  if (tls === 'cert') return 'look at ca=, cert=, key= and peer= of both sides';
+  if (self.auth === null) return "give this side the peer's key with --key FILE";
+  if (peer.auth === null) return "give the peer this side's key with --key FILE";
+  return 'give both sides the same key with --key FILE';
+}
+
+/** The number of ended sessions that are remembered one by one. */
+const MAX_RECENT = 16;
+
+/** The name under which ends with a code that is not in the table are counted: peers could invent any number of them. */
+const OTHER_CODE = 'other';
+
+const NOTHING: SessionCounters = {
+  sentBytes: 0,
+  receivedBytes: 0,
+  sentFrames: 0,
+  receivedFrames: 0,
+  stallMs: 0,
+  streamsOpened: 0,
+  streamsFailed: 0,
+};
+
+/** What became of a channel since it was added. */
+export class ChannelRecord {
+  readonly #clock: Clock;
+  #state: ChannelState = 'opening';
+  #since = new Date();
+  #detail: string | null = null;
+  #nextTryAtMs: number | null = null;
+  #sessionCount = 0;
+  readonly #ends = new Map<string, number>();
+  #recent: SessionHistory['recent'] = [];
+  /** Of the sessions that are over. */
+  #past = NOTHING;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get state(): ChannelState {
+    return this.#state;
+  }
+
+  /** Notes what the channel does now. */
+  enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
+    if (state !== this.#state) this.#since = new Date();
+    this.#state = state;
+    this.#detail = detail;
+    this.#nextTryAtMs = nextTryMs === null ? null : this.#clock.now() + nextTryMs;
+  }
+
+  countSession(): void {
+    this.#sessionCount += 1;
+  }
+
+  noteEnd(session: Session, { code, message }: VproxyError): void {
+    const key = isErrorCode(code) ? code : OTHER_CODE;
+    this.#ends.set(key, (this.#ends.get(key) ?? 0) + 1);
+    const end = { at: new Date().toISOString(), ageMs: Math.round(session.ageMs), code, message };
+    this.#recent = [end, ...this.#recent].slice(0, MAX_RECENT);
+    this.#past = sum(this.#past, session.counters);
+  }
+
+  /** The state, for a status. */
+  describe() {
+    return {
+      state: this.#state,
+      since: this.#since.toISOString(),
+      detail: this.#detail,
+      nextTryMs: this.#nextTryAtMs === null ? null : Math.max(0, Math.round(this.#nextTryAtMs - this.#clock.now())),
+    };
+  }
+
+  get history(): SessionHistory {
+    return { sessions: this.#sessionCount, ends: Object.fromEntries(this.#ends), recent: this.#recent };
+  }
+
+  /** All sessions together, the one of the moment included. */
+  totals(session: Session | null, skippedBytes: number): ChannelTotals {
+    const all = session === null ? this.#past : sum(this.#past, session.counters);
+    return { ...all, stallMs: Math.round(all.stallMs), skippedBytes };
+  }
+}
+
+function sum(a: SessionCounters, b: SessionCounters): SessionCounters {
+  return {
+    sentBytes: a.sentBytes + b.sentBytes,
+    receivedBytes: a.receivedBytes + b.receivedBytes,
+    sentFrames: a.sentFrames + b.sentFrames,
+    receivedFrames: a.receivedFrames + b.receivedFrames,
+    stallMs: a.stallMs + b.stallMs,
+    streamsOpened: a.streamsOpened + b.streamsOpened,
+    streamsFailed: a.streamsFailed + b.streamsFailed,
+  };
+}
