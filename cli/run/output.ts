@@ -3,7 +3,7 @@
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS, type Log, type LogEvent, type LogLevel, makeEvent, subjectOf } from '../../lib/events.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
-import type { AuditPlace, LogFormat } from '../../lib/settings/configuration.js';
+import type { AuditPlace, LogFormat } from '../../lib/settings/process-settings.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';

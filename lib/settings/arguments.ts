@@ -2,12 +2,10 @@
 
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import { fileEndpoint } from '../forward/file-endpoint.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import type { VsockMuxEndpoint } from '../forward/vsock-mux-endpoint.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel-options.js';
 import { escapeText } from '../util/escape.js';
-import { type AuditPlace, parseForwardFor } from './configuration.js';
+import { parseForwardFor } from './forwards.js';
 
 /** A channel as `-c` names it. */
 interface ChannelArgument {
@@ -74,38 +72,4 @@ function parseTrailing(direction: Direction, text: string, channels: KnownChanne
 
 function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
-}
-
-// The path of a key file as an argument.
-
-/** The path itself. Throws `bad-argument` for what can only be a key, and shows nothing of it. */
-export function requireKeyFile(path: string): string {
-  if (!/^[0-9a-fA-F]{32,}$/.test(path)) return path;
-  throw new VproxyError('bad-argument', 'expected the path of a file that has the key, not the key itself');
-}
-
-// The text of where the audit log is: `/path[,rotate=10M][,keep=5]`, as the target `file:` of a forward has it.
-
-/** The place in a text. Throws `bad-argument`. */
-export function parseAuditPlace(text: string): AuditPlace {
-  const { path, rotation = null } = fileEndpoint.parse(text, 'incoming');
-  return { path, rotation };
-}
-
-/** The text of a place; `parseAuditPlace` reads it back. */
-export function formatAuditPlace({ path, rotation }: AuditPlace): string {
-  return fileEndpoint.format({ kind: 'file', path, ...(rotation === null ? {} : { rotation }) });
-}
-
-// What ports mean to those who connect to a hybrid vsock listener, said for all listeners at once.
-
-/** Whether a forward is one of those that ports can be told to. */
-export function isHybridListener(spec: ForwardSpec): spec is ForwardSpec & { readonly endpoint: VsockMuxEndpoint } {
-  return spec.direction === 'outgoing' && spec.endpoint.kind === 'vsock-mux';
-}
-
-/** The forward with `services` by their ports, where it is a hybrid listener; what it says itself stays. */
-export function withVsockPorts(spec: ForwardSpec, services: Readonly<Record<number, string>>): ForwardSpec {
-  if (!isHybridListener(spec) || Object.keys(services).length === 0) return spec;
-  return { ...spec, endpoint: { ...spec.endpoint, services: { ...services, ...spec.endpoint.services } } };
 }

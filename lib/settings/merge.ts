@@ -3,21 +3,14 @@ import { parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import { type ForwardSpec, formatEndpoint } from '../forward/spec.js';
-import { type ChannelOptions, DEFAULT_WAIT_MS, parseLabel } from '../proxy/channel-options.js';
+import { type ChannelOptions, parseLabel } from '../proxy/channel-options.js';
 import { isGroup } from '../proxy/group-pattern.js';
-import { isHybridListener, parseForwardArgument, withVsockPorts } from './arguments.js';
-import {
-  type Configuration,
-  type FileChannel,
-  type FileLayer,
-  type FlagLayer,
-  mergeServiceRules,
-  toTemplate,
-} from './configuration.js';
-
-/** The order in which a file has them: outgoing ones first. */
-const byDirection = (a: { readonly direction: Direction }, b: { readonly direction: Direction }): number =>
-  b.direction.localeCompare(a.direction);
+import { parseForwardArgument } from './arguments.js';
+import type { Configuration, FileChannel, FileLayer, FlagLayer } from './configuration.js';
+import { isHybridListener, toTemplate, withVsockPorts } from './forwards.js';
+import { PROCESS_SETTINGS } from './process-settings.js';
+import { completeSettings, mergeSettings } from './setting.js';
+import { CHANNEL_SETTINGS } from './table.js';
 
 type LabelledOptions = Configuration['channels'][number];
 
@@ -27,65 +20,45 @@ type LabelledOptions = Configuration['channels'][number];
  * Throws `bad-argument`.
  */
 export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Configuration {
-  const name = flags.name ?? file?.name;
-  const control = flags.control ?? file?.control;
-  const metrics = flags.metrics ?? file?.metrics;
-  const audit = flags.audit ?? file?.audit;
+  const process = completeSettings(PROCESS_SETTINGS, mergeSettings(PROCESS_SETTINGS, file ?? {}, flags));
+  const { name = null } = process;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireSense(channels, flags);
-  if (flags.once ?? file?.once ?? false) requireOneChannel(channels);
-  const channelDefaults = {
-    name: name ?? null,
-    ...file?.defaults,
-    ...flags.settings,
-    storage: { ...file?.defaults.storage, ...flags.settings.storage },
-  };
+  if (process.once) requireOneChannel(channels);
+  const complete = ({ label, address, forwards, name: ownName, ...own }: FileChannel): LabelledOptions =>
+    completeChannel({
+      ...mergeSettings(CHANNEL_SETTINGS, mergeSettings(CHANNEL_SETTINGS, file?.defaults, own), flags.settings),
+      ...(isGroup({ address }) ? { template: forwards.map(toTemplate) } : { forwards }),
+      label,
+      address,
+      name: ownName ?? name,
+    });
   return {
-    ...(name === undefined ? {} : { name }),
-    ...(control === undefined ? {} : { control }),
-    ...(metrics === undefined ? {} : { metrics }),
-    ...(audit === undefined ? {} : { audit }),
-    once: flags.once ?? file?.once ?? false,
-    logLevel: flags.logLevel ?? file?.logLevel ?? 'info',
-    logFormat: flags.logFormat ?? file?.logFormat ?? 'text',
-    logDetails: flags.logDetails ?? file?.logDetails ?? false,
-    channelDefaults,
-    channels: channels.map(({ forwards, ...channel }) =>
-      completeChannel({
-        name: name ?? null,
-        ...file?.defaults,
-        ...channel,
-        ...flags.settings,
-        ...(isGroup(channel) ? { template: forwards.map(toTemplate) } : { forwards }),
-        policies: mergeServiceRules(file?.defaults.policies, channel.policies),
-        storage: { ...file?.defaults.storage, ...channel.storage, ...flags.settings.storage },
-      }),
-    ),
+    ...process,
+    channelDefaults: { name, storage: {}, ...mergeSettings(CHANNEL_SETTINGS, file?.defaults, flags.settings) },
+    channels: channels.map(complete),
   };
 }
 
 /** A channel of which nothing is left to defaults, with its canonical address: equal ones mean the same. Throws `bad-argument`. */
 export function completeChannel(options: ChannelOptions & { readonly label: string }): LabelledOptions {
   const { text, traits } = parseChannel(options.address);
-  const { forwards = [], template } = options;
+  const { forwards = [], template, name = null } = options;
   const { isAllowed = true, socketPath = null, parallel = 1 } = options.storage ?? {};
   return {
+    ...completeSettings(CHANNEL_SETTINGS, options, traits),
     label: parseLabel(options.label),
     address: text,
     forwards: forwards.toSorted(byDirection),
     ...(template === undefined ? {} : { template: template.toSorted(byDirection) }),
-    name: options.name ?? null,
-    waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
-    deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
-    insecure: options.insecure ?? false,
-    keyFiles: options.keyFiles ?? [],
-    peerAddress: options.peerAddress ?? false,
-    policies: options.policies ?? {},
-    exec: options.exec ?? null,
-    copy: options.copy ?? null,
+    name,
     storage: isAllowed ? { isAllowed, socketPath, parallel } : { isAllowed, socketPath: null, parallel: 1 },
   };
 }
+
+/** The order in which a file has forwards: outgoing ones first. */
+const byDirection = (a: { readonly direction: Direction }, b: { readonly direction: Direction }): number =>
+  b.direction.localeCompare(a.direction);
 
 function mergeChannels(file: FileLayer | null, flags: FlagLayer): FileChannel[] {
   const channels = new Map((file?.channels ?? []).map((channel) => [channel.label, channel]));

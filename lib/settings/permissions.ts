@@ -1,46 +1,49 @@
-/** What a peer is allowed that changes this machine, as files and command lines say it. */
+/** What a peer is allowed that changes this machine: how files, requests and options say it. */
 import { normalize } from 'node:path/posix';
 import { VproxyError } from '../errors.js';
 import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.js';
 import { joinWithCommas, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
+import { understood, type ValueType } from './value-type.js';
 
-/** The value of `--allow-exec`, paths between commas, or null where it has none: any program. Throws `bad-argument`. */
-export function parseExecText(text: string | null): ExecPermission {
-  return { commands: text === null ? 'any' : splitAtCommas(text).map(requireProgram) };
-}
+const EXEC_EXPECTED = 'true, false, or a list of paths, such as ["/usr/bin/uname"]';
+const COPY_EXPECTED = 'true, false, or the path of a folder, such as "/srv/in"';
 
-/** The value of `--allow-copy`, or null where it has none: all files. Throws `bad-argument`. */
-export function parseCopyText(text: string | null): CopyPermission {
-  return { root: text === null ? null : requireFolder(text) };
-}
+/** Most programs in a request. */
+const MAX_PROGRAMS = 1000;
 
-/** The value of `allow-exec` in a file: true, false, or a list of paths; null allows nothing. Throws `bad-argument`. */
-export function parseExecValue(value: unknown): ExecPermission | null {
-  if (typeof value === 'boolean') return value ? { commands: 'any' } : null;
-  if (!Array.isArray(value) || !value.every((path) => typeof path === 'string')) {
-    throw bad('expected true, false, or a list of paths, such as ["/usr/bin/uname"]');
-  }
-  return value.length === 0 ? null : { commands: value.map(requireProgram) };
-}
+/** What the peer may run: any program, none (null), or those in a list; an option has them between commas. */
+export const execPermission: ValueType<ExecPermission | null> = understood<ExecPermission | null>({
+  expected: EXEC_EXPECTED,
+  none: null,
+  read(value) {
+    if (typeof value === 'boolean') return value ? { commands: 'any' } : null;
+    if (!Array.isArray(value) || !value.every((path) => typeof path === 'string')) {
+      throw bad(`expected ${EXEC_EXPECTED}`);
+    }
+    return value.length === 0 ? null : { commands: value.map(requireProgram) };
+  },
+  write(exec) {
+    if (exec === null) return false;
+    return exec.commands === 'any' || exec.commands;
+  },
+  parse: (text) => ({ commands: text === null ? 'any' : splitAtCommas(text).map(requireProgram) }),
+  schema: (z) => z.union([z.boolean(), z.array(z.string()).max(MAX_PROGRAMS)]),
+});
 
-/** The value of `allow-copy` in a file: true, false, or a path; null allows nothing. Throws `bad-argument`. */
-export function parseCopyValue(value: unknown): CopyPermission | null {
-  if (typeof value === 'boolean') return value ? { root: null } : null;
-  if (typeof value !== 'string') throw bad('expected true, false, or the path of a folder, such as "/srv/in"');
-  return { root: requireFolder(value) };
-}
-
-/** The value for a file; `parseExecValue` reads it back. */
-export function describeExec(exec: ExecPermission | null): boolean | readonly string[] {
-  if (exec === null) return false;
-  return exec.commands === 'any' || exec.commands;
-}
-
-/** The value for a file; `parseCopyValue` reads it back. */
-export function describeCopy(copy: CopyPermission | null): boolean | string {
-  return copy === null ? false : (copy.root ?? true);
-}
+/** Which files the peer may read and write: all, none (null), or those in a folder. */
+export const copyPermission: ValueType<CopyPermission | null> = understood<CopyPermission | null>({
+  expected: COPY_EXPECTED,
+  none: null,
+  read(value) {
+    if (typeof value === 'boolean') return value ? { root: null } : null;
+    if (typeof value !== 'string') throw bad(`expected ${COPY_EXPECTED}`);
+    return { root: requireFolder(value) };
+  },
+  write: (copy) => (copy === null ? false : (copy.root ?? true)),
+  parse: (text) => ({ root: text === null ? null : requireFolder(text) }),
+  schema: (z) => z.union([z.boolean(), z.string()]),
+});
 
 /** The flag of a command line; null for what needs none. */
 export function formatExecFlag(exec: ExecPermission | null): string | null {
@@ -64,7 +67,7 @@ function requireFolder(path: string): string {
   throw bad(`"${escapeText(path, 80)}" is not the absolute path of a folder, such as /srv/in`);
 }
 
-/** A path that means what it says, whatever links there are. */
+/** A path that means what it says, whatever links are in it. */
 const isPlain = (path: string): boolean =>
   path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..');
 

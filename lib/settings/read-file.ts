@@ -1,11 +1,10 @@
 /** A configuration file from the disk. */
 import { createReadStream } from 'node:fs';
-import { parse, TomlError } from 'smol-toml';
 import { VproxyError } from '../errors.js';
-import { describeError, escapeText } from '../util/escape.js';
+import { describeError } from '../util/escape.js';
 import type { FileLayer } from './configuration.js';
 import { type ParsedConfiguration, parseConfiguration } from './parse-configuration.js';
-import { BadFileError, formatProblem, type Problem } from './problem.js';
+import { BadFileError, formatProblem } from './problem.js';
 
 /** Larger than a file with thousands of channels, in bytes. */
 const MAX_FILE_BYTES = 4 * 2 ** 20;
@@ -26,7 +25,7 @@ async function readText(path: string): Promise<string> {
   try {
     const chunks: Buffer[] = [];
     let byteCount = 0;
-    // What is no plain file may have no end.
+    // What is not a plain file may have no end.
     for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
       chunks.push(chunk);
       byteCount += chunk.length;
@@ -37,114 +36,5 @@ async function readText(path: string): Promise<string> {
     const why = cause instanceof TypeError ? 'it is not UTF-8' : describeError(cause);
     const message = `it cannot be read: ${why}`;
     throw new BadFileError([formatProblem(path, { where: [], message })], { cause });
-  }
-}
-
-// The text of a configuration file, TOML or JSON, as a plain value.
-
-/** Deeper than anything that a configuration has. */
-const MAX_DEPTH = 16;
-
-/** A value, or why there is none. */
-type ParsedDocument = { readonly value: unknown } | { readonly problem: Problem };
-
-/** The value of a text. A name that ends in `.json` or `.toml` says which it is; else it is JSON where it begins as an object. */
-export function parseDocument(text: string, name: string): ParsedDocument {
-  const isJson = name.endsWith('.json') || (!name.endsWith('.toml') && /^\s*\{/.test(text));
-  return isJson ? parseJson(text) : parseToml(text);
-}
-
-function parseJson(text: string): ParsedDocument {
-  const fault = findJsonFault(text, MAX_DEPTH);
-  if (fault === null) return { value: JSON.parse(text) };
-  const before = text.slice(0, fault.offset).split('\n');
-  const where = { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
-  return { problem: { where, message: `it is not JSON: ${fault.message}` } };
-}
-
-function parseToml(text: string): ParsedDocument {
-  try {
-    return { value: parse(text, { maxDepth: MAX_DEPTH }) };
-  } catch (error) {
-    const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
-    const where = error instanceof TomlError ? { line: error.line, column: error.column } : [];
-    const why = escapeText(message.replace(/^Invalid TOML document: /, ''));
-    return { problem: { where, message: `it is not TOML: ${why}` } };
-  }
-}
-
-// Where the text of a JSON file stops being JSON: `JSON.parse` does not always say, and takes keys that are there twice.
-
-/** The first thing that is wrong with a text, and its offset. */
-interface JsonFault {
-  readonly offset: number;
-  readonly message: string;
-}
-
-const SPACE = /[ \t\n\r]*/y;
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-const SCALAR = /(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?![A-Za-z0-9_.+-])/y;
-
-/** Finds it in time in proportion to the text; null where `JSON.parse` takes the text, no deeper than `maxDepth`. */
-export function findJsonFault(text: string, maxDepth: number): JsonFault | null {
-  // Keys of an object, or null for a list; the innermost is the last.
-  const open: (Set<string> | null)[] = [];
-  let at = 0;
-  const skip = (pattern: RegExp): string | null => {
-    pattern.lastIndex = at;
-    const found = pattern.exec(text)?.[0] ?? null;
-    at += found?.length ?? 0;
-    return found;
-  };
-  const next = (): string => {
-    skip(SPACE);
-    return text[at] ?? '';
-  };
-  const fault = (expected: string): JsonFault => ({
-    offset: at,
-    message: at < text.length ? `expected ${expected}` : `the file ends, expected ${expected}`,
-  });
-  const takeKey = (keys: Set<string>): JsonFault | null => {
-    next();
-    const start = at;
-    const key = skip(STRING);
-    if (key === null) return fault('a key in quotes');
-    const name = JSON.parse(key) as string;
-    if (keys.has(name)) return { offset: start, message: 'this key is there twice' };
-    keys.add(name);
-    if (next() !== ':') return fault('a colon behind the key');
-    at += 1;
-    return null;
-  };
-  for (;;) {
-    // A value.
-    const first = next();
-    if (first === '{' || first === '[') {
-      if (open.length >= maxDepth) return { offset: at, message: `values are nested more than ${maxDepth} deep` };
-      at += 1;
-      const keys = first === '{' ? new Set<string>() : null;
-      open.push(keys);
-      if (next() !== (keys === null ? ']' : '}')) {
-        const problem = keys === null ? null : takeKey(keys);
-        if (problem !== null) return problem;
-        continue;
-      }
-    } else if (skip(STRING) === null && skip(SCALAR) === null) return fault('a value');
-    // What may stand behind it.
-    for (;;) {
-      const keys = open.at(-1);
-      const sign = next();
-      if (keys === undefined) return sign === '' ? null : fault('nothing more');
-      if (sign === (keys === null ? ']' : '}')) {
-        at += 1;
-        open.pop();
-        continue;
-      }
-      if (sign !== ',') return fault(keys === null ? 'a comma or ]' : 'a comma or }');
-      at += 1;
-      const problem = keys === null ? null : takeKey(keys);
-      if (problem !== null) return problem;
-      break;
-    }
   }
 }

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { findJsonFault } from '../../lib/settings/read-file.js';
+import { findJsonFault } from '../../lib/settings/document.js';
 
 const finds = test.macro({
   title: (_, text: string) => `the fault in ${JSON.stringify(text)}`,

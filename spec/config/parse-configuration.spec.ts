@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA } from '../../lib/settings/file-schema.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
+import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
@@ -310,6 +311,6 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual(problemsOf(example), []);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
-  const known = [FILE_SCHEMA, CHANNEL_SCHEMA, RULE_SCHEMA].flatMap(({ shape }) => Object.keys(shape));
+  const known = [...FILE_SETTINGS, ...FILE_CHANNEL_SETTINGS, ...RULE_SETTINGS].map(({ key }) => key);
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });

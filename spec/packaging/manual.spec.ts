@@ -7,7 +7,9 @@ import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
 import { completedCommands } from '../../cli/completion/completed-command.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../lib/settings/file-schema.js';
+import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
+import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
@@ -107,17 +109,17 @@ test('vproxy.1 has every kind of channel, every code and every exit status', asy
   }
 });
 
-test('vproxy.conf.5 has every key of the schema, with what its value has to be', async (t) => {
+test('vproxy.conf.5 has every key of the tables, with what its value has to be', async (t) => {
   const text = await plainPage('vproxy.conf.5');
   const parts = text.split(/^\.S[HS] /m);
-  for (const [title, schema] of [
-    ['KEYS OF THE FILE', FILE_SCHEMA],
-    ['KEYS OF A CHANNEL', CHANNEL_SCHEMA],
-    ['Keys of storage', STORAGE_SCHEMA],
-    ['RULES OF SERVICES', RULE_SCHEMA],
+  for (const [title, settings] of [
+    ['KEYS OF THE FILE', FILE_SETTINGS],
+    ['KEYS OF A CHANNEL', FILE_CHANNEL_SETTINGS],
+    ['Keys of storage', STORAGE_SETTINGS],
+    ['RULES OF SERVICES', RULE_SETTINGS],
   ] as const) {
     const part = parts.find((one) => one.startsWith(`${title}\n`)) ?? '';
-    for (const key of Object.keys(schema.shape)) {
+    for (const { key } of settings) {
       // What is behind it is what the program expects, and a line that tells more.
       t.regex(part, new RegExp(`^\\.TP\n${key} = (?!a value$).+$`, 'm'), `${title}: ${key}`);
     }

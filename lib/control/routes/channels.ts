@@ -1,59 +1,24 @@
 /** Channels: looking, adding, removing. */
 import * as z from 'zod';
-import { parseChannel } from '../../channel/address/address.js';
-import { VproxyError } from '../../errors.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
-import { requireKeyFile } from '../../settings/arguments.js';
-import { parseCopyValue, parseExecValue } from '../../settings/permissions.js';
+import { isHybridListener, withVsockPorts } from '../../settings/forwards.js';
+import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';
+import { mergeSettings, readNested, readTable, requestSchema, type SettingsOf } from '../../settings/setting.js';
+import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/table.js';
+import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import type { ChannelStatus } from '../../status/types.js';
-import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
 import { parseForwards } from './forwards.js';
-import { inField } from './request-error.js';
+import { RequestError } from './request-error.js';
 import { jsonRoute } from './route.js';
 import { label, removalQuery } from './values.js';
 
-/** As many as a channel may have. */
-const MAX_KEYS = 32;
-
 const params = z.strictObject({ label: z.string() });
 
-const addition = z
-  .strictObject({
-    address: z.string().describe('KIND:ADDRESS[,key=value…], as -c takes it, or a URI'),
-    label: label().optional().describe('Its name in this process'),
-    outgoing: z.array(z.string()).max(1000).default([]).describe('Forwards as -o takes them'),
-    incoming: z.array(z.string()).max(1000).default([]).describe('Forwards as -i takes them'),
-    name: z.string().max(256).optional().describe('The name for this side that the peer is told'),
-    waitS: z.number().min(0).max(1_000_000).optional().describe('How long a local connection waits for a session'),
-    deadAfterS: z
-      .number()
-      .min(0)
-      .max(1_000_000)
-      .optional()
-      .describe('Silence for so long ends the session; 0: never. Default: what suits the kind of channel'),
-    insecure: z.boolean().optional().describe('Lets it listen on addresses that other machines reach'),
-    keys: z
-      .array(z.string())
-      .max(MAX_KEYS)
-      .optional()
-      .describe(
-        'Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them',
-      ),
-    allowExec: z
-      .union([z.boolean(), z.array(z.string()).max(1000)])
-      .optional()
-      .describe('Whether its peer may run commands here: any, none, or the programs of these absolute paths'),
-    allowCopy: z
-      .union([z.boolean(), z.string()])
-      .optional()
-      .describe('Whether its peer may read and write files here: all, none, or those below this absolute path'),
-  })
+const addition = requestSchema(z, FILE_CHANNEL_SETTINGS)
+  .extend({ label: label().optional().describe('Its name in this process') })
   .meta({ id: 'NewChannel', description: 'A channel to be added' });
-
-/** The body of `POST /v1/channels`. */
-export type NewChannel = z.input<typeof addition>;
 
 export const channelRoutes = [
   jsonRoute({
@@ -98,26 +63,31 @@ export const channelRoutes = [
   }),
 ];
 
-function optionsOf({ process }: ControlContext, body: z.output<typeof addition>): ChannelOptions {
-  const { address, label, outgoing, incoming, name, waitS, deadAfterS, insecure, keys, allowExec, allowCopy } = body;
-  inField('address', () => parseChannel(address));
+/** What the request says, over what was said for all channels. Throws `bad-argument`, naming the field. */
+function optionsOf({ process }: ControlContext, { label, ...body }: z.output<typeof addition>): ChannelOptions {
+  const { address, outgoing = [], incoming = [], vsockPorts = {}, ...own } = readSettings(body);
+  const forwards = [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)];
+  if (Object.keys(vsockPorts).length > 0 && !forwards.some(isHybridListener)) {
+    throw fieldError('vsockPorts', 'there is no outgoing "*:vsock-mux:/path" that it is for');
+  }
+  if (address === undefined) throw fieldError('address', 'it is missing');
   return {
     ...process.channelDefaults,
+    ...mergeSettings(OWN_SETTINGS, process.channelDefaults, own),
+    ...(typeof label === 'string' && { label }),
     address,
-    forwards: [...parseForwards('outgoing', outgoing), ...parseForwards('incoming', incoming)],
-    ...(label !== undefined && { label }),
-    ...(name !== undefined && { name }),
-    ...(waitS !== undefined && { waitMs: waitS * 1000 }),
-    ...(deadAfterS !== undefined && { deadAfterMs: deadAfterS === 0 ? null : deadAfterS * 1000 }),
-    ...(insecure !== undefined && { insecure }),
-    ...(keys !== undefined && { keyFiles: keys.map((path, at) => inField(`keys[${at}]`, () => parseKeyPath(path))) }),
-    ...(allowExec !== undefined && { exec: inField('allowExec', () => parseExecValue(allowExec)) }),
-    ...(allowCopy !== undefined && { copy: inField('allowCopy', () => parseCopyValue(allowCopy)) }),
+    forwards: forwards.map((spec) => withVsockPorts(spec, vsockPorts)),
   };
 }
 
-/** The folder of this process is nothing that who asks would know. */
-function parseKeyPath(path: string): string {
-  if (requireKeyFile(path).startsWith('/')) return path;
-  throw new VproxyError('bad-argument', `"${escapeText(path, 80)}" is not the absolute path of a file`);
+function readSettings(body: object): SettingsOf<typeof FILE_CHANNEL_SETTINGS> {
+  const problems: Problem[] = [];
+  const place = new Place('request', problems);
+  const said = { ...readTable(FILE_CHANNEL_SETTINGS, body, place), ...readNested(FILE_CHANNEL_SETTINGS, body, place) };
+  const [first] = problems;
+  if (first !== undefined) throw fieldError(formatKeyPath(first.where as KeyPath), first.message);
+  return said;
 }
+
+const fieldError = (field: string, message: string): RequestError =>
+  new RequestError('bad-argument', message, { field });

@@ -1,5 +1,7 @@
-// vproxy.conf.5: the keys, and what their values are, come from the schema by which files are judged; the rest from docs/config.md and docs/cli.md.
-import { CHANNEL_SCHEMA, FILE_SCHEMA, RULE_SCHEMA, STORAGE_SCHEMA } from '../../../dist/lib/settings/file-schema.js';
+// vproxy.conf.5: the keys, and what their values are, come from the table of settings; the rest from docs/config.md and docs/cli.md.
+import { STORAGE_SETTINGS } from '../../../dist/lib/settings/channel-settings.js';
+import { RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
+import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/table.js';
 import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
 import { formatTagged, renderBlocks, renderInline } from '../render.mjs';
 import { bold, escapeCode, escapeRoff, fill, italic, reference, unbroken } from '../roff.mjs';
@@ -27,7 +29,7 @@ export function format() {
   const keys = blocks.indexOf(tables[0]);
   const rows = describeRows(tables[0]);
   const render = (some) => renderBlocks(some, PAGE);
-  const list = (schema, prefix) => formatKeys(schema, prefix, rows, example[0].content);
+  const list = (settings, prefix) => formatKeys(settings, prefix, rows, example[0].content);
   const rules = findSection(document, 'Rules of services').blocks;
   return [
     ...[
@@ -37,18 +39,18 @@ export function format() {
       `${bold('vproxy')} ${bold('\\-\\-config')} ${italic('FILE')}`,
     ],
     ...['.SH DESCRIPTION', ...render(blocks.slice(0, start))],
-    ...['.SH KEYS OF THE FILE', ...list(FILE_SCHEMA, '')],
+    ...['.SH KEYS OF THE FILE', ...list(FILE_SETTINGS, '')],
     ...[
       '.SH KEYS OF A CHANNEL',
       '.PP',
       ...fill(`In ${bold('[channels.\\fILABEL\\fB]')}. What is said there goes before the same key of the file.`),
-      ...list(CHANNEL_SCHEMA, 'channels.*.'),
+      ...list(FILE_CHANNEL_SETTINGS, 'channels.*.'),
     ],
-    ...['.SS Keys of storage', ...list(STORAGE_SCHEMA, 'channels.*.storage.')],
+    ...['.SS Keys of storage', ...list(STORAGE_SETTINGS, 'channels.*.storage.')],
     ...[
       '.SH RULES OF SERVICES',
       ...render(rules.filter((block) => block[0].type !== 'table_open')),
-      ...formatKeys(RULE_SCHEMA, 'services.*.', ruleRows(rules), ''),
+      ...formatKeys(RULE_SETTINGS, 'services.*.', ruleRows(rules), ''),
     ],
     ...['.SH LABELS AND LIMITS', ...render(blocks.slice(keys + 1))],
     ...document
@@ -63,9 +65,9 @@ export function format() {
   ];
 }
 
-/** Each key of a schema: what its value has to be, what it does, and its default. */
-function formatKeys(schema, prefix, rows, example) {
-  return Object.keys(schema.shape).flatMap((key) => {
+/** Each key of a table: what its value has to be, what it does, and its default. */
+function formatKeys(settings, prefix, rows, example) {
+  return settings.flatMap(({ key, type }) => {
     const row = rows.get(`${prefix}${key}`) ?? rows.get(key);
     const option = describeOption(key);
     const spoken = option === null ? describeComment(key, example) : option;
@@ -77,8 +79,8 @@ function formatKeys(schema, prefix, rows, example) {
         : fallback === ''
           ? ''
           : `Default: ${fallback}.`;
-    const expected = unbroken(escapeCode(expectedValue(schema.shape[key])));
-    if (prefix !== '' && Object.hasOwn(FILE_SCHEMA.shape, key) && !isRule) {
+    const expected = unbroken(escapeCode(type.expected));
+    if (prefix !== '' && FILE_SETTINGS.some((row) => row.key === key) && !isRule) {
       return formatTagged(
         `${bold(escapeCode(key))} = ${expected}`,
         fill('As above, for this channel. Default: what is said there.'),
@@ -88,12 +90,6 @@ function formatKeys(schema, prefix, rows, example) {
     const lines = [...(spoken === '' ? [] : fill(spoken)), ...(told === '' ? [] : fill(told))];
     return formatTagged(`${bold(escapeCode(key))} = ${expected}`, lines);
   });
-}
-
-/** What the program itself says of a value that is no such thing. */
-function expectedValue(schema) {
-  const message = schema.safeParse(Symbol('none')).error?.issues[0]?.message ?? '';
-  return /expected (.*)$/s.exec(message)?.[1] ?? 'a value';
 }
 
 /** The first paragraph that docs/cli.md has about the option of a key. */

@@ -7,7 +7,7 @@ import { mergeConfiguration } from '../../../lib/settings/merge.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 
-const NAMES = Object.keys(RUN_OPTIONS) as (keyof typeof RUN_OPTIONS)[];
+const OPTIONS = Object.entries(RUN_OPTIONS);
 
 /** Input: one word after the other, each with a NUL behind it, as a kernel passes them. */
 export function fuzzArguments(bytes: Uint8Array): void {
@@ -35,9 +35,9 @@ export function fuzzArguments(bytes: Uint8Array): void {
 function valuesOf(words: readonly string[]): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (let index = 0; index + 1 < words.length; index += 2) {
-    const name = NAMES.find((known) => words[index] === `--${known}`);
-    if (name === undefined) continue;
-    const { type } = RUN_OPTIONS[name];
+    const [name, option] = OPTIONS.find(([known]) => words[index] === `--${known}`) ?? [];
+    if (name === undefined || option === undefined) continue;
+    const { type } = option;
     const value = words[index + 1];
     if (type === 'string') values[name] = name in values ? [values[name], value].flat() : value;
     else values[name] = type === 'count' ? Number(values[name] ?? 0) + 1 : true;

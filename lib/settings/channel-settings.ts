@@ -1,0 +1,394 @@
+/** The settings of a channel. */
+import { parseChannel } from '../channel/address/address.js';
+import { VproxyError } from '../errors.js';
+import { parsePortService } from '../forward/vsock-mux-endpoint.js';
+import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
+import { copyPermission, execPermission } from './permissions.js';
+import { mergeServiceRules, parseRules, serviceRules } from './service-rules.js';
+import {
+  badOption,
+  cannotStandWith,
+  type GivenOptions,
+  inOption,
+  onlyValue,
+  parseValues,
+  readTable,
+  requestSchema,
+  type Setting,
+  type SettingsOf,
+  writeTable,
+} from './setting.js';
+import {
+  amount,
+  type Form,
+  isTable,
+  list,
+  parsed,
+  path,
+  seconds,
+  secondsOrNever,
+  text,
+  type ValueType,
+  yesOrNo,
+} from './value-type.js';
+
+const MAX_SECONDS = 86_400;
+const MAX_PARALLEL = 1024;
+const MAX_NAME_LENGTH = 256;
+
+/** As many as a channel may have. */
+const MAX_KEYS = 32;
+
+const keyFile = path('the path of a file', (file) => {
+  // It is not shown: who gives the key in place of its file would find it in a log.
+  if (!/^[0-9a-fA-F]{32,}$/.test(file)) return file;
+  throw new VproxyError('bad-argument', 'expected the path of a file that has the key, not the key itself');
+});
+
+// ---- for all channels, and for one ----------------------------------------------------------------------------------
+
+/** What can be said for all channels at once, and for each. */
+export const SHARED = [
+  {
+    key: 'wait',
+    field: 'waitMs',
+    type: seconds(0, MAX_SECONDS),
+    fallback: DEFAULT_WAIT_MS,
+    options: [
+      {
+        name: 'wait',
+        value: 'SECONDS',
+        group: 'Forwards:',
+        help: 'SECONDS for which a local connection waits for a session [default: 10]',
+      },
+    ],
+    about: 'How long a local connection waits for a session',
+    reload: 'channel',
+  },
+  {
+    key: 'dead-after',
+    field: 'deadAfterMs',
+    type: secondsOrNever(MAX_SECONDS),
+    fallbackOf: ({ deadAfterMs }) => deadAfterMs,
+    options: [
+      {
+        name: 'dead-after',
+        value: 'SECONDS',
+        group: 'Channel:',
+        help: 'SECONDS of silence that end a session; 0: never [default: 30 on tcp, else never]',
+      },
+    ],
+    about: 'Silence for so long ends the session; 0: never. Default: what suits the kind of channel',
+    reload: 'channel',
+  },
+  {
+    key: 'insecure',
+    field: 'insecure',
+    type: yesOrNo,
+    fallback: false,
+    options: [
+      {
+        name: 'insecure',
+        group: 'Channel:',
+        help: 'Let tcp-listen listen on addresses that other machines reach',
+      },
+    ],
+    about: 'Lets it listen on addresses that other machines reach',
+    reload: 'channel',
+  },
+  {
+    key: 'keys',
+    field: 'keyFiles',
+    type: list(keyFile, 'a list of paths, such as ["/etc/vproxy/vm1.key"]', MAX_KEYS),
+    fallback: [],
+    options: [
+      {
+        name: 'key',
+        value: 'FILE',
+        isRepeatable: true,
+        group: 'Channel:',
+        help: 'FILE with a key that the peer must have as well; vproxy genkey makes one; repeatable',
+      },
+    ],
+    about: 'Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them',
+    reload: 'now',
+  },
+  {
+    key: 'peer-address',
+    field: 'peerAddress',
+    type: yesOrNo,
+    fallback: false,
+    options: [
+      {
+        name: 'peer-address',
+        group: 'Forwards:',
+        help: 'Tell targets of -i which channel and stream they serve, by the PROXY protocol',
+      },
+    ],
+    about: 'Tells targets that are sockets which channel and stream they serve, by the PROXY protocol',
+    reload: 'channel',
+  },
+  {
+    key: 'allow-exec',
+    field: 'exec',
+    type: execPermission,
+    fallback: null,
+    options: [
+      {
+        name: 'allow-exec',
+        value: '[=/PATH,…]',
+        group: 'Services:',
+        help: 'Let the peer run commands here: any, or with =/PATH[,/PATH…] exactly these programs',
+      },
+    ],
+    about: 'Whether its peer may run commands here: any, none, or the programs of these absolute paths',
+    reload: 'now',
+  },
+  {
+    key: 'allow-copy',
+    field: 'copy',
+    type: copyPermission,
+    fallback: null,
+    options: [
+      {
+        name: 'allow-copy',
+        value: '[=/DIR]',
+        group: 'Services:',
+        help: 'Let the peer read and write files here: all, or with =/DIR those in a folder',
+      },
+    ],
+    about: 'Whether its peer may read and write files here: all, none, or those below this absolute path',
+    reload: 'now',
+  },
+  {
+    key: 'services',
+    field: 'policies',
+    type: serviceRules,
+    fallback: {},
+    isNested: true,
+    options: [
+      {
+        name: 'rule',
+        value: 'SERVICE:KEY=VALUE[,KEY=VALUE…]',
+        isRepeatable: true,
+        group: 'Services:',
+        help: 'What the peer may do with SERVICE: the rule [services.SERVICE] of a file, such as ssh:streams=10',
+        isOfAdditionOnly: true,
+      },
+    ],
+    fromOptions: parseRules,
+    about: 'What its peer may do with services of this side, by their names',
+    merge: mergeServiceRules,
+    reload: 'now',
+  },
+] as const satisfies readonly Setting[];
+
+export const NAME = {
+  key: 'name',
+  field: 'name',
+  type: text(`a text of 1 to ${MAX_NAME_LENGTH} characters`, MAX_NAME_LENGTH),
+  options: [
+    {
+      name: 'name',
+      value: 'TEXT',
+      group: 'Channel:',
+      help: 'Name of this side, told to the peer, and of the control socket',
+      ofAddition: 'own-name',
+    },
+  ],
+  about: 'The name for this side that the peer is told',
+  reload: 'start',
+} as const satisfies Setting<string>;
+
+/** How the storage broker of a channel runs. */
+export const STORAGE_SETTINGS = [
+  {
+    key: 'socket',
+    field: 'socketPath',
+    type: path('the path of a socket'),
+    about: 'The absolute path of the socket for wrappers: makes the broker run on any kind of channel',
+    reload: 'channel',
+  },
+  {
+    key: 'parallel',
+    field: 'parallel',
+    type: amount('calls', 1, MAX_PARALLEL),
+    about: 'Calls at once to an emulator that listens at the peer; default: 1',
+    reload: 'channel',
+  },
+] as const satisfies readonly Setting[];
+
+const STORAGE_EXPECTED = 'true, false, or a table with socket and parallel';
+
+const storageBroker: ValueType<StorageOptions> = {
+  expected: STORAGE_EXPECTED,
+  read(value, place) {
+    if (typeof value === 'boolean') return { value: { isAllowed: value } };
+    if (!isTable(value)) return place.fail(`expected ${STORAGE_EXPECTED}`);
+    return { value: { isAllowed: true, ...readTable(STORAGE_SETTINGS, value, place) } };
+  },
+  write({ isAllowed = true, socketPath, parallel }, form) {
+    const said = {
+      ...((socketPath ?? null) === null ? {} : { socketPath }),
+      ...(parallel === undefined ? {} : { parallel }),
+    };
+    return isAllowed && writeTable(STORAGE_SETTINGS, said, form);
+  },
+  schema: (z) => z.union([z.boolean(), requestSchema(z, STORAGE_SETTINGS)]),
+};
+
+export const STORAGE = {
+  key: 'storage',
+  field: 'storage',
+  type: storageBroker,
+  isNested: true,
+  options: [
+    {
+      name: 'storage-socket',
+      value: 'PATH',
+      group: 'Storage:',
+      help: 'Run the storage broker on any kind of channel, with its unix socket at PATH',
+    },
+    { name: 'no-storage', group: 'Storage:', help: 'Never run the storage broker' },
+    {
+      name: 'storage-parallel',
+      value: 'CALLS',
+      group: 'Storage:',
+      help: 'Calls at once to an emulator that listens at the peer [default: 1]',
+    },
+  ],
+  fromOptions(given, form) {
+    const isForbidden = given('no-storage').length > 0;
+    const { socketPath, parallel } = readStorageOptions(given, form);
+    if (isForbidden && socketPath !== undefined) throw cannotStandWith('--no-storage', '--storage-socket');
+    if (!isForbidden && socketPath === undefined && parallel === undefined) return undefined;
+    return {
+      ...(isForbidden ? { isAllowed: false } : {}),
+      ...(socketPath === undefined ? {} : { isAllowed: true, socketPath }),
+      ...(parallel === undefined ? {} : { parallel }),
+    };
+  },
+  about: 'Whether the storage broker runs, where the channel leads to a host; or how it runs',
+  merge: (all, own) => ({ ...all, ...own }),
+  reload: 'channel',
+} as const satisfies Setting<StorageOptions>;
+
+function readStorageOptions(given: GivenOptions, form: Form): SettingsOf<typeof STORAGE_SETTINGS> {
+  const entries = STORAGE_SETTINGS.flatMap(({ key, field, type }) => {
+    const value = onlyValue(`storage-${key}`, given);
+    return value === undefined ? [] : [[field, parseValues(type, [value], `--storage-${key}`, form)]];
+  });
+  return Object.fromEntries(entries) as SettingsOf<typeof STORAGE_SETTINGS>;
+}
+
+// ---- what only a channel of its own has ------------------------------------------------------------------------------
+
+export const ADDRESS = {
+  key: 'address',
+  field: 'address',
+  type: parsed(
+    'KIND:ADDRESS or a URI, such as "unix-connect:/run/vm1.sock"',
+    (value) => parseChannel(value).text,
+    (value) => value,
+  ),
+  isRequired: true,
+  options: [
+    {
+      name: 'channel',
+      short: 'c',
+      value: '[LABEL=]KIND:ADDRESS[,key=value…]',
+      isRepeatable: true,
+      group: 'Channel:',
+      help: '[LABEL=]KIND:ADDRESS[,key=value…], qemu:CHARDEV or URI of a channel (required), such as unix-connect:/run/vm1.sock or libvirt:vm1; repeatable',
+    },
+  ],
+  about: 'KIND:ADDRESS[,key=value…], as -c takes it, or a URI',
+  reload: 'channel',
+} as const satisfies Setting<string>;
+
+/** They are parsed with what else is known of their channel. */
+function forwardTexts(example: string): ValueType<readonly string[]> {
+  return list(text(`a text, such as "${example}"`), `a list of texts, such as ["${example}"]`);
+}
+
+export const OUTGOING = {
+  key: 'outgoing',
+  field: 'outgoing',
+  type: forwardTexts('ssh:127.0.0.1:9022'),
+  fallback: [],
+  options: [
+    {
+      name: 'outgoing',
+      short: 'o',
+      value: 'FORWARD',
+      isRepeatable: true,
+      group: 'Forwards:',
+      help: "[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
+    },
+  ],
+  about: 'Forwards as -o takes them',
+  reload: 'now',
+} as const satisfies Setting<readonly string[]>;
+
+export const INCOMING = {
+  key: 'incoming',
+  field: 'incoming',
+  type: forwardTexts('web:127.0.0.1:8080'),
+  fallback: [],
+  options: [
+    {
+      name: 'incoming',
+      short: 'i',
+      value: 'FORWARD',
+      isRepeatable: true,
+      group: 'Forwards:',
+      help: '[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path or SERVICE:exec:COMMAND: offer SERVICE to the peer; repeatable',
+    },
+  ],
+  about: 'Forwards as -i takes them',
+  reload: 'now',
+} as const satisfies Setting<readonly string[]>;
+
+const PORTS_EXPECTED = 'a table, such as { 1024 = "ssh" }';
+
+const portServices: ValueType<Readonly<Record<number, string>>> = {
+  expected: PORTS_EXPECTED,
+  read(value, place) {
+    if (!isTable(value)) return place.fail(`expected ${PORTS_EXPECTED}`);
+    const pairs = Object.entries(value).map(([port, service]) => {
+      const own = place.at(port);
+      if (typeof service !== 'string') return own.fail('expected the name of a service');
+      return own.attempt(() => parsePortService(`${port}=${service}`));
+    });
+    return { value: Object.fromEntries(pairs.flatMap((pair) => (pair === null ? [] : [pair.value]))) };
+  },
+  write: (services) => services,
+  schema: (z) => z.record(z.string().regex(/^\d{1,10}$/), z.string()),
+};
+
+export const VSOCK_PORTS = {
+  key: 'vsock-ports',
+  field: 'vsockPorts',
+  type: portServices,
+  isNested: true,
+  options: [
+    {
+      name: 'vsock-port',
+      value: 'PORT=SERVICE',
+      isRepeatable: true,
+      group: 'Forwards:',
+      help: 'PORT=SERVICE: what CONNECT PORT means on each -o *:vsock-mux:/path; repeatable',
+    },
+  ],
+  fromOptions(given) {
+    const services: Record<number, string> = {};
+    for (const value of given('vsock-port')) {
+      const [port, service] = inOption('--vsock-port', () => parsePortService(value));
+      if (services[port] !== undefined) throw badOption('--vsock-port', `the port ${port} is there twice`);
+      services[port] = service;
+    }
+    return Object.keys(services).length === 0 ? undefined : services;
+  },
+  about: 'The services of ports, for each outgoing *:vsock-mux:/path',
+  reload: 'now',
+} as const satisfies Setting<Readonly<Record<number, string>>>;

@@ -1,0 +1,153 @@
+/** The settings of the process: its name, what it listens on besides its channels, and its log. */
+
+import type { LogLevel } from '../events.js';
+import { fileEndpoint } from '../forward/file-endpoint.js';
+import type { Rotation } from '../system/log-file.js';
+import { formatHostPort, parseHostPort } from '../util/addresses.js';
+import { NAME } from './channel-settings.js';
+import { badOption, cannotStandWith, onlyValue, type Setting } from './setting.js';
+import { oneOf, parsed, text, type ValueType, yesOrNo } from './value-type.js';
+
+/** How a line of the log looks. */
+export type LogFormat = 'text' | 'json';
+
+/** Where the audit log is. */
+export interface AuditPlace {
+  readonly path: string;
+  /** Null: it is never rotated. */
+  readonly rotation: Rotation | null;
+}
+
+/** The text of a place is `/path[,rotate=10M][,keep=5]`, as the target `file:` of a forward has it. */
+const auditPlace: ValueType<AuditPlace> = parsed(
+  '/path[,rotate=10M][,keep=5]',
+  (value) => {
+    const { path: file, rotation = null } = fileEndpoint.parse(value, 'incoming');
+    return { path: file, rotation };
+  },
+  ({ path: file, rotation }) =>
+    fileEndpoint.format({ kind: 'file', path: file, ...(rotation === null ? {} : { rotation }) }),
+);
+
+const CONTROL_EXPECTED = 'the path of a socket, or false';
+
+/** A path, or false for no control socket. */
+const controlSocket: ValueType<string | false> = {
+  ...(text(CONTROL_EXPECTED) as ValueType<string | false>),
+  read: (value, place) =>
+    value === false || (typeof value === 'string' && value !== '')
+      ? { value }
+      : place.fail(`expected ${CONTROL_EXPECTED}`),
+};
+
+const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
+const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
+
+/** What is said of the process itself. */
+export const PROCESS_SETTINGS = [
+  NAME,
+  {
+    key: 'control',
+    field: 'control',
+    type: controlSocket,
+    options: [
+      {
+        name: 'control',
+        value: 'PATH',
+        group: 'Control:',
+        help: 'PATH of the control socket [default: /run/vproxy/NAME.sock, or in $XDG_RUNTIME_DIR/vproxy]',
+      },
+      { name: 'no-control', group: 'Control:', help: 'No control socket' },
+    ],
+    fromOptions(given) {
+      const socket = onlyValue('control', given);
+      if (given('no-control').length === 0) return socket;
+      if (socket !== undefined) throw cannotStandWith('--no-control', '--control');
+      return false;
+    },
+    reload: 'start',
+  },
+  {
+    key: 'audit',
+    field: 'audit',
+    type: auditPlace,
+    options: [
+      {
+        name: 'audit',
+        value: 'FILE[,rotate=10M][,keep=5]',
+        group: 'Log:',
+        help: '/path[,rotate=10M][,keep=5] of a log of who opened what, as lines of JSON',
+      },
+    ],
+    reload: 'start',
+  },
+  {
+    key: 'once',
+    field: 'once',
+    type: yesOrNo,
+    fallback: false,
+    options: [
+      {
+        name: 'once',
+        group: 'Channel:',
+        help: 'End with the first session, or when the two sides do not let each other in',
+      },
+    ],
+    reload: 'start',
+  },
+  {
+    key: 'metrics',
+    field: 'metrics',
+    type: parsed('ADDR:PORT', (value) => parseHostPort(value, 0), formatHostPort),
+    options: [
+      { name: 'metrics', value: 'ADDR:PORT', group: 'Control:', help: 'ADDR:PORT to serve metrics on as well' },
+    ],
+    reload: 'start',
+  },
+  {
+    key: 'log-level',
+    field: 'logLevel',
+    type: oneOf(LOG_LEVELS, 'is no level'),
+    fallback: 'info',
+    options: [
+      {
+        name: 'verbose',
+        short: 'v',
+        isCounted: true,
+        group: 'Log:',
+        help: 'Log more: -v every stream and call, -vv also the facts of every line',
+      },
+      { name: 'quiet', short: 'q', group: 'Log:', help: 'Log warnings and errors only' },
+    ],
+    fromOptions(given) {
+      const isVerbose = given('verbose').length > 0;
+      if (given('quiet').length === 0) return isVerbose ? 'debug' : undefined;
+      if (isVerbose) throw badOption('-q', 'cannot stand with -v');
+      return 'warn';
+    },
+    reload: 'now',
+  },
+  {
+    key: 'log-format',
+    field: 'logFormat',
+    type: oneOf(LOG_FORMATS, 'is neither text nor json'),
+    fallback: 'text',
+    options: [
+      {
+        name: 'log-format',
+        value: 'text|json',
+        group: 'Log:',
+        help: 'text, or json: one object a line [default: text]',
+      },
+    ],
+    reload: 'now',
+  },
+  {
+    key: 'log-details',
+    field: 'logDetails',
+    type: yesOrNo,
+    fallback: false,
+    fromOptions: (given) => (given('verbose').length > 1 ? true : undefined),
+    reload: 'now',
+  },
+] as const satisfies readonly Setting[];

@@ -1,0 +1,275 @@
+/** What a row of the tables of settings says, and what follows from rows: reading, writing, and the options of commands. */
+import type * as zod from 'zod';
+import type { ChannelTraits } from '../channel/kind.js';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { closestWord } from '../util/closest-word.js';
+import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
+
+/** A row. Its place in the table is that in lists of keys. */
+export interface Setting<T = unknown> {
+  /** Its key in a file. */
+  readonly key: string;
+  /** Its name in the options of a channel or of the process. */
+  readonly field: string;
+  readonly type: ValueType<T>;
+  /** What is in force where nothing is said. Missing: nothing is. */
+  readonly fallback?: T;
+  /** The same where it depends on the kind of the channel. */
+  fallbackOf?(traits: ChannelTraits): T;
+  /** Whether a file or a request without it is wrong. Default false. */
+  readonly isRequired?: boolean;
+  /** Whether its value is a table, which is read after all other keys beside it. Default false. */
+  readonly isNested?: boolean;
+  /** The options that say it. Default: none, it is said in files and requests only. */
+  readonly options?: readonly Option[];
+  /** What the options make of it where that is more than the value of the only one. Throws `bad-argument`. */
+  fromOptions?(given: GivenOptions, form: Form): T | undefined;
+  /** What it does, for the description of requests. Missing: no request has it. */
+  readonly about?: string;
+  /** What becomes of what is said for all channels where one says something of its own. Default: that of its own wins. */
+  merge?(all: T, own: T): T;
+  /** What a reload does where it is another one. */
+  readonly reload: Reload;
+}
+
+/** `now`: it counts from then on. `channel`: the channel begins again. `start`: it counts from the next start on. */
+export type Reload = 'now' | 'channel' | 'start';
+
+/** One option. */
+export interface Option {
+  /** Its long name. */
+  readonly name: string;
+  /** Its letter. */
+  readonly short?: string;
+  /** What its value is called; in brackets where it may be left out. Missing: it is a flag. */
+  readonly value?: string;
+  /** Whether it may be repeated. Default false. */
+  readonly isRepeatable?: boolean;
+  /** Whether it is a flag that counts how often it is there. Default false. */
+  readonly isCounted?: boolean;
+  /** The heading of the help under which it is. */
+  readonly group: OptionGroup;
+  readonly help: string;
+  /** Its name where a channel is added to a running process, where it is another one. */
+  readonly ofAddition?: string;
+  /** Whether only the addition of a channel has it. Default false. */
+  readonly isOfAdditionOnly?: boolean;
+}
+
+/** The headings of the help, in their order. */
+export const OPTION_GROUPS = [
+  'Channel:',
+  'Forwards:',
+  'Services:',
+  'Storage:',
+  'Configuration:',
+  'Control:',
+  'Log:',
+] as const;
+
+type OptionGroup = (typeof OPTION_GROUPS)[number];
+
+/** The value of an option whose value may be left out, where it is: no word of a command line has a NUL. */
+export const NO_VALUE = '\0';
+
+/** Every value of an option that was given; a flag has an empty one each time. */
+export type GivenOptions = (name: string) => readonly string[];
+
+/** What rows say, by their fields. What is not said is missing. */
+export type SettingsOf<R extends readonly Setting[]> = {
+  readonly [S in R[number] as S['field']]?: ValueOf<S>;
+};
+
+/** The same, where what has a default is not missing. */
+type CompleteSettings<R extends readonly Setting[]> = SettingsOf<R> & {
+  readonly [S in Extract<R[number], { readonly fallback: unknown }> as S['field']]: ValueOf<S>;
+};
+
+type ValueOf<S extends Setting> = S['type'] extends ValueType<infer T> ? T : never;
+
+// ---- files and requests ---------------------------------------------------------------------------------------------
+
+/** The key of a setting: `dead-after` in a file, `deadAfterS` in a request. */
+export function keyIn(form: Form, { key, type }: Setting): string {
+  if (form === 'file') return key;
+  const camel = key.replace(/-([a-z])/g, (_hyphen, letter: string) => letter.toUpperCase());
+  return type.unit === 'seconds' ? `${camel}S` : camel;
+}
+
+/**
+ * What a table says; what is wrong is noted, also a key that no row has, and is missing in the answer. Nested tables are
+ * left out: see `readNested`.
+ */
+export function readTable<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
+  const flat = rows.filter(({ isNested = false }) => !isNested);
+  const found = readRows(flat, value, place);
+  const known = rows.map((row) => keyIn(place.form, row));
+  for (const key of keysOf(value)) if (!known.includes(key)) place.at(key).fail(unknownKey(key, known));
+  return found as SettingsOf<R>;
+}
+
+/** What a table says in those of its keys that are tables themselves. */
+export function readNested<R extends readonly Setting[]>(rows: R, value: unknown, place: Place): SettingsOf<R> {
+  const nested = rows.filter(({ isNested = false }) => isNested);
+  return readRows(nested, value, place) as SettingsOf<R>;
+}
+
+function readRows(rows: readonly Setting[], value: unknown, place: Place): Record<string, unknown> {
+  const given = isTable(value) ? value : {};
+  const found: Record<string, unknown> = {};
+  for (const row of rows) {
+    const { field, type, isRequired = false } = row;
+    const key = keyIn(place.form, row);
+    if (Object.hasOwn(given, key)) {
+      const read = type.read(given[key], place.at(key));
+      if (read !== null) found[field] = read.value;
+    } else if (isRequired) place.at(key).fail(`it is missing; expected ${type.expected}`);
+  }
+  return found;
+}
+
+const keysOf = (value: unknown): string[] => (isTable(value) ? Object.keys(value) : []);
+
+function unknownKey(key: string, known: readonly string[]): string {
+  const close = closestWord(key, known);
+  return `there is no such key; ${close === undefined ? `there are: ${known.join(', ')}` : `did you mean ${close}?`}`;
+}
+
+/** The table for a file or a request of what rows say; `readTable` reads it back. */
+export function writeTable(rows: readonly Setting[], values: object, form: Form): Record<string, unknown> {
+  const given = values as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    rows.flatMap((row) => {
+      const value = given[row.field];
+      const written = value === undefined ? undefined : row.type.write(value, form);
+      return written === undefined ? [] : [[keyIn(form, row), written]];
+    }),
+  );
+}
+
+/** The schema of a request with these settings. */
+export function requestSchema(z: Zod, rows: readonly Setting[]): zod.ZodObject {
+  return z.strictObject(
+    Object.fromEntries(
+      rows.flatMap((row) => {
+        if (row.about === undefined) return [];
+        const schema = row.type.schema(z).describe(row.about);
+        return [[keyIn('request', row), row.isRequired === true ? schema : schema.optional()]];
+      }),
+    ),
+  );
+}
+
+/** What `values` say of these rows alone. */
+export function pickSettings<R extends readonly Setting[]>(rows: R, values: object): SettingsOf<R> {
+  const fields = new Set(rows.map(({ field }) => field));
+  return Object.fromEntries(
+    Object.entries(values).filter(([field, value]) => fields.has(field) && value !== undefined),
+  ) as SettingsOf<R>;
+}
+
+/** Those of `all` that a channel says nothing of, and its own. */
+export function mergeSettings<R extends readonly Setting[]>(
+  rows: R,
+  all: object = {},
+  own: object = {},
+): SettingsOf<R> {
+  const one = all as Readonly<Record<string, unknown>>;
+  const other = own as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    rows.flatMap((row: Setting) => {
+      const { field } = row;
+      const [outer, inner] = [one[field], other[field]];
+      if (outer === undefined && inner === undefined) return [];
+      if (outer === undefined || inner === undefined) return [[field, inner === undefined ? outer : inner]];
+      return [[field, row.merge === undefined ? inner : row.merge(outer, inner)]];
+    }),
+  ) as SettingsOf<R>;
+}
+
+/** What is in force where `values` are said, of a channel with these traits. */
+export function completeSettings<R extends readonly Setting[]>(
+  rows: R,
+  values: object,
+  traits: ChannelTraits | null = null,
+): CompleteSettings<R> {
+  const given = values as Readonly<Record<string, unknown>>;
+  const entries = rows.map((row: Setting) => {
+    const { field, fallback } = row;
+    if (given[field] !== undefined) return [field, given[field]];
+    return [field, traits === null || row.fallbackOf === undefined ? fallback : row.fallbackOf(traits)];
+  });
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as CompleteSettings<R>;
+}
+
+// ---- options --------------------------------------------------------------------------------------------------------
+
+/** What options say of rows. Throws `bad-argument`, naming the option. */
+export function readOptions<R extends readonly Setting[]>(rows: R, given: GivenOptions, form: Form): SettingsOf<R> {
+  const entries = rows.map((row) => [row.field, readSetting(row, given, form)] as const);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as SettingsOf<R>;
+}
+
+function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
+  if (row.fromOptions !== undefined) return row.fromOptions(given, form);
+  const { type, options = [] } = row;
+  const [option] = options;
+  if (option === undefined) return undefined;
+  const name = (form === 'request' ? option.ofAddition : undefined) ?? option.name;
+  const isRefused = form === 'request' && given(`no-${name}`).length > 0;
+  const value = readOption(type, option, name, given, form);
+  if (!isRefused) return value;
+  if (value !== undefined) throw cannotStandWith(`--no-${name}`, `--${name}`);
+  return type.none;
+}
+
+function readOption(type: ValueType<unknown>, option: Option, name: string, given: GivenOptions, form: Form): unknown {
+  const shown = `--${name}`;
+  if (option.isRepeatable === true) {
+    const values = given(name).map((value) => requireValue(value, shown));
+    return values.length === 0 ? undefined : parseValues(type, values, shown, form);
+  }
+  if (option.value === undefined) return given(name).length > 0 ? type.parse?.(null, form) : undefined;
+  const value = onlyValue(name, given);
+  return value === undefined ? undefined : parseValues(type, [value], shown, form);
+}
+
+/** The value of texts: a list has any number of them, any other type one. Throws `bad-argument`, naming `shown`. */
+export function parseValues(type: ValueType<unknown>, texts: readonly string[], shown: string, form: Form): unknown {
+  const parse = (of: ValueType<unknown>, text: string): unknown =>
+    inOption(shown, () => of.parse?.(text === NO_VALUE ? null : text, form));
+  if (isListType(type)) return texts.map((text) => parse(type.of, text));
+  const [text, ...others] = texts;
+  if (others.length > 0) throw badOption(shown, `one is expected, but it is there ${texts.length} times`);
+  return parse(type, text ?? '');
+}
+
+const isListType = (type: ValueType<unknown>): type is ListType<unknown> => 'of' in type;
+
+/** Does what may throw, and then names the option. */
+export function inOption<T>(shown: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw badOption(shown, toVproxyError(error).message);
+  }
+}
+
+/** The value of an option that may be given once; undefined where it is not there. Throws `bad-argument`. */
+export function onlyValue(name: string, given: GivenOptions): string | undefined {
+  const [value, ...others] = given(name);
+  if (others.length > 0) throw badOption(`--${name}`, `one is expected, but it is there ${others.length + 1} times`);
+  return value === undefined ? undefined : requireValue(value, `--${name}`);
+}
+
+/** The value itself. Throws `bad-argument` for an empty one. */
+export function requireValue(value: string, shown: string): string {
+  if (value === '') throw badOption(shown, 'its value is empty');
+  return value;
+}
+
+export const cannotStandWith = (shown: string, other: string): VproxyError =>
+  badOption(shown, `cannot stand with ${other}`);
+
+export const badOption = (shown: string, what: string): VproxyError =>
+  new VproxyError('bad-argument', `${shown}: ${what}`);

@@ -1,0 +1,58 @@
+/**
+ * The table of settings: for each its key, type, default, options and help, and where it may be said. The schema of the
+ * file, the options of the command line, the bodies of requests, merging, describing and the tables of the documents
+ * come from it.
+ */
+import { ADDRESS, INCOMING, NAME, OUTGOING, SHARED, STORAGE, VSOCK_PORTS } from './channel-settings.js';
+import { PROCESS_SETTINGS } from './process-settings.js';
+import type { Setting } from './setting.js';
+import { isTable, type ValueType } from './value-type.js';
+
+const CHANNELS_EXPECTED = 'tables of channels, such as [channels.vm1]';
+
+/** Each is read by itself. */
+const channelTables: ValueType<unknown> = {
+  expected: CHANNELS_EXPECTED,
+  read: (value, place) => (isTable(value) ? { value } : place.fail(`expected ${CHANNELS_EXPECTED}`)),
+  write: (value) => value,
+  schema: (z) => z.record(z.string(), z.unknown()),
+};
+
+const CHANNELS = {
+  key: 'channels',
+  field: 'channels',
+  type: channelTables,
+  reload: 'channel',
+} as const satisfies Setting;
+
+/** What a file says for all channels. */
+export const DEFAULT_SETTINGS = SHARED;
+
+/** What a command line says for all channels. */
+export const CHANNEL_SETTINGS = [...SHARED, STORAGE] as const;
+
+/** What a channel is made of besides its address and its forwards. */
+export const OWN_SETTINGS = [NAME, ...CHANNEL_SETTINGS] as const;
+
+/** The keys of a file. */
+export const FILE_SETTINGS = [...SHARED, ...PROCESS_SETTINGS, CHANNELS] as const;
+
+/** The keys of a channel in a file, and in a request. */
+export const FILE_CHANNEL_SETTINGS = [...SHARED, NAME, ADDRESS, OUTGOING, INCOMING, STORAGE, VSOCK_PORTS] as const;
+
+/** What ports mean at each hybrid listener of a channel. */
+export const PORT_SETTINGS = [VSOCK_PORTS] as const;
+
+/** The settings that the options of the command line say, in the order of the help. */
+export const OPTION_SETTINGS = [
+  ADDRESS,
+  NAME,
+  OUTGOING,
+  INCOMING,
+  VSOCK_PORTS,
+  ...CHANNEL_SETTINGS,
+  ...PROCESS_SETTINGS.slice(1),
+] as const;
+
+/** The same for the command that adds a channel, of which the address is an operand. */
+export const ADDITION_SETTINGS = [OUTGOING, INCOMING, VSOCK_PORTS, ...OWN_SETTINGS] as const;

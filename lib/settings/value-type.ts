@@ -1,0 +1,291 @@
+/**
+ * The types of the values of settings: how each is read from a file, a request or an option, and written again. A
+ * request is a file in JSON whose keys are spelt as those of JSON are: `dead-after` is `deadAfterS` there.
+ */
+import { resolve } from 'node:path';
+// A type: what describes requests is loaded by the control server alone, and handed to `schema`.
+import type * as zod from 'zod';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import type { KeyPath, Problem } from './problem.js';
+
+/** Where a setting is said. */
+export type Form = 'file' | 'request';
+
+/** The package zod. */
+export type Zod = typeof zod;
+
+/** A type of values, which are `T` in a configuration. */
+export interface ValueType<T> {
+  /** What a file should have, for people: `true or false`. */
+  readonly expected: string;
+  /** The unit of a number that is another one in a configuration: a request has it in the name of the field. */
+  readonly unit?: 'seconds';
+  /** The value that means that nothing is wanted, where a file can say so by `false` or an empty list. */
+  readonly none?: T;
+  /** The value of a key; null where it is wrong, which `place` is told. */
+  read(value: unknown, place: Place): Read<T> | null;
+  /** The value for a file or a request; undefined for what is left out of it. `read` reads it back. */
+  write(value: T, form: Form): unknown;
+  /**
+   * The value of an option, null where the option has none; missing for a type that no option has. `form` is `request`
+   * for a command that asks a running process. Throws `bad-argument`, without the name of the option.
+   */
+  parse?(text: string | null, form: Form): T;
+  /** What a request may hold, for its description. */
+  schema(z: Zod): zod.ZodType;
+}
+
+/** What was read. */
+export interface Read<T> {
+  readonly value: T;
+}
+
+/** A place in a file or a request: what is wrong with its value is gathered with where it is. */
+export class Place {
+  readonly path: KeyPath;
+  readonly form: Form;
+  readonly problems: Problem[];
+
+  constructor(form: Form, problems: Problem[], path: KeyPath = []) {
+    this.form = form;
+    this.problems = problems;
+    this.path = path;
+  }
+
+  /** A place within this one. */
+  at(...keys: KeyPath): Place {
+    return new Place(this.form, this.problems, [...this.path, ...keys]);
+  }
+
+  /** Notes that the value is wrong. */
+  fail(message: string): null {
+    this.problems.push({ where: this.path, message });
+    return null;
+  }
+
+  /** What `work` gives; what it throws is wrong with the value. */
+  attempt<T>(work: () => T): Read<T> | null {
+    try {
+      return { value: work() };
+    } catch (error) {
+      return this.fail(toVproxyError(error).message);
+    }
+  }
+}
+
+/** The longest time that a request may ask for, in seconds; fractions are allowed there. */
+const MAX_REQUEST_SECONDS = 1_000_000;
+
+const MAX_TEXT_LENGTH = 65_536;
+
+/** The most values of a list in a request. */
+const MAX_REQUEST_LIST = 1000;
+
+const identity = <T>(value: T): T => value;
+
+export const yesOrNo: ValueType<boolean> = {
+  expected: 'true or false',
+  none: false,
+  read: (value, place) => (typeof value === 'boolean' ? { value } : place.fail('expected true or false')),
+  write: identity,
+  parse: () => true,
+  schema: (z) => z.boolean(),
+};
+
+/** A text as it is. */
+export function text(expected: string, maxLength: number = MAX_TEXT_LENGTH): ValueType<string> {
+  return {
+    expected,
+    read: (value, place) => readText(value, place, expected, maxLength),
+    write: identity,
+    parse(value) {
+      const given = value ?? '';
+      if (given.length <= maxLength) return given;
+      throw bad(`${given.length} characters exceed ${maxLength}`);
+    },
+    schema: (z) => z.string().max(maxLength),
+  };
+}
+
+/** A text, and what `parse` makes of it; `format` gives the text. */
+export function parsed<T>(expected: string, parse: (text: string) => T, format: (value: T) => string): ValueType<T> {
+  return {
+    expected,
+    read(value, place) {
+      const given = readText(value, place, expected, MAX_TEXT_LENGTH);
+      return given === null ? null : place.attempt(() => parse(given.value));
+    },
+    write: format,
+    parse: (value) => parse(value ?? ''),
+    schema: (z) => z.string(),
+  };
+}
+
+/** The path of a file of this machine; a request has an absolute one, as whoever asks does not know the folder of the process. */
+export function path(expected: string, check: (path: string) => string = identity): ValueType<string> {
+  const requireAbsolute = (given: string, form: Form): string => {
+    if (form === 'file' || given.startsWith('/')) return given;
+    throw bad(`"${escapeText(given, 80)}" is not the absolute path of a file`);
+  };
+  return {
+    expected,
+    read(value, place) {
+      const given = readText(value, place, expected, MAX_TEXT_LENGTH);
+      return given === null ? null : place.attempt(() => requireAbsolute(check(given.value), place.form));
+    },
+    write: identity,
+    parse: (value, form) => (form === 'file' ? check(value ?? '') : resolve(check(value ?? ''))),
+    schema: (z) => z.string(),
+  };
+}
+
+function readText(value: unknown, place: Place, expected: string, maxLength: number): Read<string> | null {
+  if (typeof value !== 'string') return place.fail(`expected ${expected}`);
+  if (value === '') return place.fail(`it is empty; expected ${expected}`);
+  return value.length > maxLength ? place.fail(`it has more than ${maxLength} characters`) : { value };
+}
+
+/** One of some words. */
+export function oneOf<W extends string>(words: readonly W[], refusal: string): ValueType<W> {
+  const expected = words.join(', ').replace(/, (?=\w+$)/, ' or ');
+  const find = (value: unknown): W | undefined => words.find((word) => word === value);
+  return {
+    expected,
+    read(value, place) {
+      const found = find(value);
+      return found === undefined ? place.fail(`expected ${expected}`) : { value: found };
+    },
+    write: identity,
+    parse(value) {
+      const found = find(value);
+      if (found !== undefined) return found;
+      throw bad(`${quote(value ?? '')} ${refusal}`);
+    },
+    schema: (z) => z.enum(words),
+  };
+}
+
+/** A number of something. */
+export function amount(unit: string, least: number, most: number): ValueType<number> {
+  const expected = `a whole number of ${unit} from ${least} to ${most}`;
+  return {
+    expected,
+    read: (value, place) => (isWithin(value, least, most, true) ? { value } : place.fail(`expected ${expected}`)),
+    write: identity,
+    parse: (value) => parseNumber(value ?? '', /^\d{1,10}$/, expected, least, most),
+    schema: (z) => z.int().min(least).max(most),
+  };
+}
+
+/** A number of something a second. */
+export function rate(unit: string, least: number, most: number): ValueType<number> {
+  const expected = `a number of ${unit} a second from ${least} to ${most}`;
+  return {
+    expected,
+    read: (value, place) => (isWithin(value, least, most, false) ? { value } : place.fail(`expected ${expected}`)),
+    write: identity,
+    parse: (value) => parseNumber(value ?? '', /^\d{1,13}(\.\d{1,3})?$/, expected, least, most),
+    schema: (z) => z.number().min(least).max(most),
+  };
+}
+
+/** A time: seconds that are milliseconds in a configuration. */
+export function seconds(least: number, most: number): ValueType<number> {
+  return timeOf('seconds', least, most, {
+    toConfiguration: (valueS) => valueS * 1000,
+    toSeconds: (valueMs) => valueMs / 1000,
+  });
+}
+
+/** A time of which 0 means never, which is null in a configuration. */
+export function secondsOrNever(most: number): ValueType<number | null> {
+  return timeOf<number | null>('seconds (0: never)', 0, most, {
+    toConfiguration: (valueS) => (valueS === 0 ? null : valueS * 1000),
+    toSeconds: (valueMs) => (valueMs ?? 0) / 1000,
+  });
+}
+
+function timeOf<T>(
+  unit: string,
+  least: number,
+  most: number,
+  {
+    toConfiguration,
+    toSeconds,
+  }: { readonly toConfiguration: (valueS: number) => T; readonly toSeconds: (value: T) => number },
+): ValueType<T> {
+  const range = `number of ${unit} from ${least} to ${most}`;
+  return {
+    expected: `a whole ${range}`,
+    unit: 'seconds',
+    read(value, place) {
+      const isRequest = place.form === 'request';
+      if (isWithin(value, least, isRequest ? MAX_REQUEST_SECONDS : most, !isRequest)) {
+        return { value: toConfiguration(value) };
+      }
+      return place.fail(`expected a whole ${range}`);
+    },
+    write: toSeconds,
+    parse: (value, form) =>
+      toConfiguration(
+        form === 'file'
+          ? parseNumber(value ?? '', /^\d{1,10}$/, `a whole ${range}`, least, most)
+          : parseNumber(value ?? '', /^\d{1,10}(\.\d{1,3})?$/, `a ${range}`, least, most),
+      ),
+    schema: (z) => z.number().min(least).max(MAX_REQUEST_SECONDS),
+  };
+}
+
+function isWithin(value: unknown, least: number, most: number, isWhole: boolean): value is number {
+  return typeof value === 'number' && value >= least && value <= most && (!isWhole || Number.isSafeInteger(value));
+}
+
+function parseNumber(value: string, form: RegExp, expected: string, least: number, most: number): number {
+  const given = form.test(value) ? Number(value) : Number.NaN;
+  if (given >= least && given <= most) return given;
+  throw bad(`${quote(value)} is not ${expected}`);
+}
+
+/** A list of values. An option of this type may be repeated, with one of them each time. */
+export function list<T>(of: ValueType<T>, expected: string, max: number = MAX_REQUEST_LIST): ListType<T> {
+  return {
+    expected,
+    none: [],
+    of,
+    read(value, place) {
+      if (!Array.isArray(value)) return place.fail(`expected ${expected}`);
+      const values = value.map((one: unknown, index) => of.read(one, place.at(index)));
+      return values.includes(null) ? null : { value: values.flatMap((one) => (one === null ? [] : [one.value])) };
+    },
+    write: (values, form) => values.map((value) => of.write(value, form)),
+    schema: (z) => z.array(of.schema(z)).max(max),
+  };
+}
+
+export interface ListType<T> extends ValueType<readonly T[]> {
+  /** The type of each value. */
+  readonly of: ValueType<T>;
+}
+
+/** Whatever `read` understands. */
+export function understood<T>(type: {
+  readonly expected: string;
+  readonly none: T;
+  /** The value in a file. Throws `bad-argument`. */
+  readonly read: (value: unknown) => T;
+  readonly write: (value: T) => unknown;
+  readonly parse: (text: string | null) => T;
+  readonly schema: (z: Zod) => zod.ZodType;
+}): ValueType<T> {
+  return { ...type, read: (value, place) => place.attempt(() => type.read(value)) };
+}
+
+/** Whether a value is a table; a date of TOML is not. */
+export function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
+const quote = (value: string): string => `"${escapeText(value, 64)}"`;
+
+const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);
