@@ -16,7 +16,7 @@ import type {
   StreamWithRates,
 } from '../../status/types.js';
 import { connectService, type ServiceStream } from './connect-service.js';
-import { bodyOf, type ControlRequest, requestText, requestValue, responseTo } from './control-request.js';
+import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
 import { answeredError, requestError } from './plain-http.js';
 
 /**
@@ -43,57 +43,57 @@ export class ControlClient {
 
   /** The process, its channels, and how much there is of the rest. */
   status(signal?: AbortSignal): Promise<ControlStatus> {
-    return this.#ask({ method: 'GET', path: '/v1/status', signal });
+    return requestValue(this.path, 'GET /v1/status', { signal });
   }
 
   /** Every channel. */
   channels(): Promise<ChannelStatus[]> {
-    return this.#ask({ method: 'GET', path: '/v1/channels' });
+    return requestValue(this.path, 'GET /v1/channels', {});
   }
 
   /** Rejects with `not-found`. */
   channel(label: string): Promise<ChannelStatus> {
-    return this.#ask({ method: 'GET', path: `/v1/channels/${encodeURIComponent(label)}` });
+    return requestValue(this.path, 'GET /v1/channels/{label}', { params: { label } });
   }
 
   /** Rejects with `bad-argument` or `address-…` codes, and nothing has changed then. */
   addChannel(body: ChannelRequest): Promise<ChannelStatus> {
-    return this.#ask({ method: 'POST', path: '/v1/channels', body });
+    return requestValue(this.path, 'POST /v1/channels', { body });
   }
 
   /** Removes a channel with its forwards; resolved when it is gone. Rejects with `not-found`. */
   removeChannel(label: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
-    return this.#ask({ method: 'DELETE', path: `/v1/channels/${encodeURIComponent(label)}`, query: { mode }, signal });
+    return requestValue(this.path, 'DELETE /v1/channels/{label}', { params: { label }, query: { mode }, signal });
   }
 
   /** Every forward of every channel. */
   forwards(signal?: AbortSignal): Promise<ForwardStatus[]> {
-    return this.#ask({ method: 'GET', path: '/v1/forwards', signal });
+    return requestValue(this.path, 'GET /v1/forwards', { signal });
   }
 
   /** Rejects with `bad-argument`, `not-found` for the channel, or `address-…` codes, and nothing has changed then. */
   addForward(body: ForwardRequest): Promise<ForwardStatus> {
-    return this.#ask({ method: 'POST', path: '/v1/forwards', body });
+    return requestValue(this.path, 'POST /v1/forwards', { body });
   }
 
   /** Removes a forward by its id; resolved when it is gone. Rejects with `not-found`. */
   removeForward(id: string, { mode = 'drain', signal }: RemovalRequest = {}): Promise<void> {
-    return this.#ask({ method: 'DELETE', path: `/v1/forwards/${encodeURIComponent(id)}`, query: { mode }, signal });
+    return requestValue(this.path, 'DELETE /v1/forwards/{id}', { params: { id }, query: { mode }, signal });
   }
 
   /** What is offered on each channel, here and by its peer. */
   services(): Promise<ServiceStatus[]> {
-    return this.#ask({ method: 'GET', path: '/v1/services' });
+    return requestValue(this.path, 'GET /v1/services', {});
   }
 
   /** Every stream, with its rates. Takes 200 ms where nobody has asked within the last 3 s. */
   streams(signal?: AbortSignal): Promise<StreamWithRates[]> {
-    return this.#ask({ method: 'GET', path: '/v1/streams', signal });
+    return requestValue(this.path, 'GET /v1/streams', { signal });
   }
 
   /** Resets a stream. Rejects with `not-found`. */
   closeStream(channel: string, id: number): Promise<void> {
-    return this.#ask({ method: 'DELETE', path: `/v1/streams/${encodeURIComponent(channel)}/${id}` });
+    return requestValue(this.path, 'DELETE /v1/streams/{channel}/{id}', { params: { channel, id } });
   }
 
   /**
@@ -102,12 +102,7 @@ export class ControlClient {
    */
   async *events({ replay, follow, signal }: EventsRequest = {}): AsyncGenerator<ControlEvent, void> {
     try {
-      const response = await responseTo(this.path, {
-        method: 'GET',
-        path: '/v1/events',
-        query: { replay, follow },
-        signal,
-      });
+      const response = await responseTo(this.path, 'GET /v1/events', { query: { replay, follow }, signal });
       if (response.statusCode !== 200) throw answeredError(response.statusCode ?? 0, await bodyOf(this.path, response));
       yield* readEvents<ControlEvent>(this.path, response);
     } catch (error) {
@@ -123,12 +118,12 @@ export class ControlClient {
     readonly channel?: string | undefined;
     readonly signal?: AbortSignal;
   } = {}): Promise<PingAnswer> {
-    return this.#ask({ method: 'POST', path: '/v1/ping', body: { channel }, signal });
+    return requestValue(this.path, 'POST /v1/ping', { body: { channel }, signal });
   }
 
   /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`. */
   waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
-    return this.#ask({ method: 'GET', path: '/v1/wait', query: { service, channel, timeout: timeoutS }, signal });
+    return requestValue(this.path, 'GET /v1/wait', { query: { service, channel, timeout: timeoutS }, signal });
   }
 
   /** Sets the least important level that the process logs. */
@@ -136,32 +131,32 @@ export class ControlClient {
     /** What it logs from now on. */
     readonly level: LogLevel;
   }> {
-    return this.#ask({ method: 'PUT', path: '/v1/log-level', body: { level } });
+    return requestValue(this.path, 'PUT /v1/log-level', { body: { level } });
   }
 
   /** What is in force, in the form of a configuration file. */
   config(): Promise<unknown> {
-    return this.#ask({ method: 'GET', path: '/v1/config' });
+    return requestValue(this.path, 'GET /v1/config', {});
   }
 
   /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
   reload(): Promise<ChannelChanges> {
-    return this.#ask({ method: 'POST', path: '/v1/reload' });
+    return requestValue(this.path, 'POST /v1/reload', {});
   }
 
   /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */
   drain({ timeoutS }: { readonly timeoutS?: number | undefined } = {}): Promise<void> {
-    return this.#ask({ method: 'POST', path: '/v1/drain', body: { timeoutS } });
+    return requestValue(this.path, 'POST /v1/drain', { body: { timeoutS } });
   }
 
   /** Lets the process end. Resolved at once. */
   stop(): Promise<void> {
-    return this.#ask({ method: 'POST', path: '/v1/stop' });
+    return requestValue(this.path, 'POST /v1/stop', {});
   }
 
   /** Figures in the text format of Prometheus. */
   metrics(): Promise<string> {
-    return requestText(this.path, { method: 'GET', path: '/metrics' });
+    return requestText(this.path, 'GET /metrics', {});
   }
 
   /**
@@ -188,11 +183,6 @@ export class ControlClient {
       throw openError(error);
     }
     return runCommand(stream, { argv, ...request });
-  }
-
-  /** What the process answers is taken for what the contract says: it is the same user's, and of the same program. */
-  async #ask<T>(request: ControlRequest): Promise<T> {
-    return (await requestValue(this.path, request)) as T;
   }
 }
 

@@ -4,10 +4,12 @@ import { Duplex } from 'node:stream';
 import { VproxyError } from '../../errors.js';
 import type { StreamEnd } from '../../status/types.js';
 import { isHungUp } from '../../system/sockets.js';
-import { answeredError, readHead, readRest, requestError, sendGet } from './plain-http.js';
+import type { STREAM_PROTOCOL } from '../routes/connect.js';
+import type { Given } from './control-request.js';
+import { answeredError, formatTarget, readHead, readRest, requestError, sendGet } from './plain-http.js';
 
 /** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
-const STREAM_PROTOCOL = 'vproxy-stream';
+const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
 
 /** How a stream is opened. */
 interface ConnectOptions {
@@ -25,13 +27,9 @@ export async function connectService(
   channel?: string,
   { isAttached = false }: ConnectOptions = {},
 ): Promise<ServiceStream> {
-  const query = new URLSearchParams({
-    service,
-    ...(channel === undefined ? {} : { channel }),
-    ...(isAttached ? { attached: 'true' } : {}),
-  }).toString();
-  const headers = ['Connection: Upgrade', `Upgrade: ${STREAM_PROTOCOL}`];
-  const socket = sendGet(socketPath, `/v1/connect?${query}`, '1.1', headers);
+  const query: Given<'GET /v1/connect'>['query'] = { service, channel, ...(isAttached && { attached: true }) };
+  const headers = ['Connection: Upgrade', `Upgrade: ${PROTOCOL}`];
+  const socket = sendGet(socketPath, formatTarget('/v1/connect', {}, query), '1.1', headers);
   try {
     const { status, headers, rest } = await readHead(socket);
     if (status !== 101) throw answeredError(status, await readRest(socket, rest));

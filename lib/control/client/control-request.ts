@@ -3,40 +3,37 @@ import http from 'node:http';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
-import { answeredError, requestError } from './plain-http.js';
+import type { Contracts } from '../routes/table.js';
+import { answeredError, formatTarget, requestError, type Values } from './plain-http.js';
 
-/** What is asked for. */
-export interface ControlRequest {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  /** Begins with a slash; encoded. */
-  readonly path: string;
-  /** Values that are undefined are left out. */
-  readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
+/** A route by its method and path: `DELETE /v1/channels/{label}`. */
+export type RouteName = keyof Contracts;
+
+/** What is sent for a route. `signal` gives the request up. */
+export type Given<Name extends RouteName> = Contracts[Name]['given'] & { readonly signal?: AbortSignal | undefined };
+
+/** The parts of what is given, of whatever route. */
+interface Parts {
+  readonly params?: Values;
+  readonly query?: Values;
   /** Sent as JSON. */
   readonly body?: object;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** Gives the request up. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Sends a request on a connection of its own, with room for half-close. Whoever gets it listens for `error` (see
+ * Sends a request on a connection of its own, with room for half-close. The caller listens for `error` (see
  * {@link requestError}) and takes the response.
  */
-function sendRequest(socketPath: string, request: ControlRequest): http.ClientRequest {
-  const { method, path, query = {}, body, headers, signal } = request;
+function sendRequest(socketPath: string, route: RouteName, { params, query, body, signal }: Parts): http.ClientRequest {
+  const [method, template = ''] = route.split(' ');
   const text = body === undefined ? '' : JSON.stringify(body);
-  const pairs = Object.entries(query).flatMap<[string, string]>(([key, value]) =>
-    value === undefined ? [] : [[key, String(value)]],
-  );
-  const search = pairs.length === 0 ? '' : `?${new URLSearchParams(pairs).toString()}`;
   const sent = http.request({
     method,
-    path: `${path}${search}`,
+    path: formatTarget(template, params, query),
     headers: {
       host: 'vproxy',
       ...(text === '' ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
-      ...headers,
     },
     createConnection: () => net.connect({ path: socketPath, allowHalfOpen: true }),
     ...(signal === undefined ? {} : { signal }),
@@ -46,28 +43,43 @@ function sendRequest(socketPath: string, request: ControlRequest): http.ClientRe
 }
 
 /** The response, whatever its status. Rejects with `control-unavailable` or `denied`. */
-export function responseTo(socketPath: string, request: ControlRequest): Promise<http.IncomingMessage> {
+export function responseTo<Name extends RouteName>(
+  socketPath: string,
+  route: Name,
+  given: Given<Name>,
+): Promise<http.IncomingMessage> {
   return new Promise((resolve, reject) => {
-    sendRequest(socketPath, request)
+    sendRequest(socketPath, route, given)
       .once('response', resolve)
       .on('error', (error) => reject(requestError(socketPath, error)));
   });
 }
 
 /** The body of an answer as text. Rejects as {@link responseTo} does, and with the code of an answer that is an error. */
-export async function requestText(socketPath: string, request: ControlRequest): Promise<string> {
-  const response = await responseTo(socketPath, request);
+export async function requestText<Name extends RouteName>(
+  socketPath: string,
+  route: Name,
+  given: Given<Name>,
+): Promise<string> {
+  const response = await responseTo(socketPath, route, given);
   const text = await bodyOf(socketPath, response);
   if ((response.statusCode ?? 0) >= 400) throw answeredError(response.statusCode ?? 0, text);
   return text;
 }
 
-/** The value that an answer holds; undefined where it is empty. Rejects as {@link requestText} does. */
-export async function requestValue(socketPath: string, request: ControlRequest): Promise<unknown> {
-  const text = await requestText(socketPath, request);
+/**
+ * The value of an answer; undefined where it is empty. It is not checked against its schema: the process is the same user's,
+ * and runs the same program. Rejects as {@link requestText} does.
+ */
+export async function requestValue<Name extends RouteName>(
+  socketPath: string,
+  route: Name,
+  given: Given<Name>,
+): Promise<Contracts[Name]['answer']> {
+  const text = await requestText(socketPath, route, given);
   if (text === '') return undefined;
   try {
-    return JSON.parse(text);
+    return JSON.parse(text) as Contracts[Name]['answer'];
   } catch (error) {
     throw new VproxyError(
       'control-unavailable',

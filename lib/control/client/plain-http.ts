@@ -6,16 +6,28 @@ import net from 'node:net';
 import { systemCode, VproxyError } from '../../errors.js';
 import { describeError, escapeText } from '../../util/escape.js';
 
+/** Parameters or a query; values that are undefined are left out. */
+export type Values = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/** The path of a route with its parameters, which stand there as `{name}`, and its query. */
+export function formatTarget(template: string, params: Values = {}, query: Values = {}): string {
+  const path = template.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])));
+  const pairs = Object.entries(query).flatMap<[string, string]>(([key, value]) =>
+    value === undefined ? [] : [[key, String(value)]],
+  );
+  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs).toString()}`;
+}
+
 /** What an answer begins with. */
 export interface AnswerHead {
   readonly status: number;
   /** By their names in lower case. */
   readonly headers: ReadonlyMap<string, string>;
-  /** What came behind the head already. */
+  /** What was received behind the head. */
   readonly rest: Buffer;
 }
 
-/** A head that is longer than this is none, in bytes. */
+/** A longer head is refused. */
 const MAX_HEAD_BYTES = 16_384;
 
 /** A connection, with a GET request sent on it; `headers` are lines without their ends. Its errors come with `readHead`. */

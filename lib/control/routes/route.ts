@@ -61,52 +61,70 @@ export interface UpgradeRoute extends RouteBase {
 
 export type Route = JsonRoute | TextRoute | UpgradeRoute;
 
+type Schema = z.ZodObject | null;
+
 type Output<S> = S extends z.ZodType ? z.output<S> : unknown;
 
-interface RouteOptions<P extends z.ZodObject | null, Q extends z.ZodObject | null, B extends z.ZodObject | null> {
+type Immutable<T> = T extends object ? { readonly [K in keyof T]: Immutable<T[K]> } : T;
+
+/** What a client gives for a row: values, which go out as text or JSON. */
+type Given<P, Q, B> = (P extends z.ZodType ? { readonly params: Immutable<z.output<P>> } : unknown) &
+  (Q extends z.ZodType
+    ? { readonly query?: { readonly [K in keyof z.output<Q>]?: z.output<Q>[K] | undefined } }
+    : unknown) &
+  (B extends z.ZodType ? { readonly body: Immutable<z.input<B>> } : unknown);
+
+/** The types of a row for its clients, under its method and path; no row has such a value. */
+export interface Contract<Name extends string, P, Q, B, Answer> {
+  readonly contract?: { readonly name: Name; readonly given: Given<P, Q, B>; readonly answer: Answer };
+}
+
+interface RouteOptions<M extends Method, Path extends string, P extends Schema, Q extends Schema, B extends Schema> {
+  readonly method: M;
+  readonly path: Path;
+  readonly summary: string;
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
   readonly errors?: readonly number[];
 }
 
-type Input<P, Q, B> = RouteInput<Output<P>, Output<Q>, Output<B>>;
-
-type Given<R extends Route, Own extends keyof R> = Pick<R, 'method' | 'path' | 'summary' | Own>;
-
 /** A row that answers with JSON; its handler is typed by its schemas, and its answer's schema by its handler. */
 export function jsonRoute<
+  M extends Method,
+  Path extends string,
   A,
-  P extends z.ZodObject | null = null,
-  Q extends z.ZodObject | null = null,
-  B extends z.ZodObject | null = null,
+  P extends Schema = null,
+  Q extends Schema = null,
+  B extends Schema = null,
 >(
-  options: Given<JsonRoute, 'status'> &
-    RouteOptions<P, Q, B> & {
-      readonly answer: z.ZodType<NoInfer<A>> | null;
-      handle(context: ControlContext, input: Input<P, Q, B>): A | Promise<A>;
-    },
-): JsonRoute {
+  options: RouteOptions<M, Path, P, Q, B> & {
+    readonly status: JsonRoute['status'];
+    readonly answer: z.ZodType<NoInfer<A>> | null;
+    handle(context: ControlContext, input: RouteInput<Output<P>, Output<Q>, Output<B>>): A | Promise<A>;
+  },
+): JsonRoute & Contract<`${M} ${Path}`, P, Q, B, A> {
   return { ...EMPTY, ...options, kind: 'json' };
 }
 
 /** A row that writes its answer itself. */
-export function textRoute<Q extends z.ZodObject | null = null>(
-  options: Given<TextRoute, 'contentType' | 'answer'> &
-    RouteOptions<null, Q, null> & {
-      send(context: ControlContext, input: Input<null, Q, null>, response: ServerResponse): void;
-    },
-): TextRoute {
+export function textRoute<M extends Method, Path extends string, Q extends Schema = null>(
+  options: RouteOptions<M, Path, null, Q, null> & {
+    readonly contentType: string;
+    readonly answer: z.ZodType | null;
+    send(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, response: ServerResponse): void;
+  },
+): TextRoute & Contract<`${M} ${Path}`, null, Q, null, string> {
   return { ...EMPTY, ...options, kind: 'text' };
 }
 
 /** A row that takes the connection over. */
-export function upgradeRoute<Q extends z.ZodObject>(
-  options: Given<UpgradeRoute, 'protocol'> &
-    RouteOptions<null, Q, null> & {
-      upgrade(context: ControlContext, input: Input<null, Q, null>, socket: Socket): Promise<void>;
-    },
-): UpgradeRoute {
+export function upgradeRoute<M extends Method, Path extends string, Q extends Schema = null>(
+  options: RouteOptions<M, Path, null, Q, null> & {
+    readonly protocol: string;
+    upgrade(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, socket: Socket): Promise<void>;
+  },
+): UpgradeRoute & Contract<`${M} ${Path}`, null, Q, null, never> {
   return { ...EMPTY, ...options, kind: 'upgrade' };
 }
 

@@ -7,7 +7,7 @@ import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route } from './route.js';
 
-export const ROUTES: readonly Route[] = [
+const ROWS = [
   ...statusRoutes,
   ...channelRoutes,
   ...forwardRoutes,
@@ -16,6 +16,10 @@ export const ROUTES: readonly Route[] = [
   ...processRoutes,
   ...connectRoutes,
   ...metricsRoutes,
+];
+
+export const ROUTES: readonly Route[] = [
+  ...ROWS,
   jsonRoute({
     method: 'GET',
     path: '/v1/openapi.json',
@@ -25,3 +29,8 @@ export const ROUTES: readonly Route[] = [
     handle: (): unknown => describeRoutes(ROUTES),
   }),
 ];
+
+type Row = NonNullable<(typeof ROWS)[number]['contract']>;
+
+/** What a client gives for each route and is answered, by method and path, such as `GET /v1/status`. */
+export type Contracts = { readonly [R in Row as R['name']]: R };
