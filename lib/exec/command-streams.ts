@@ -1,23 +1,23 @@
-/** One output of a command on its way to the caller: records of its bytes, and its EOF. */
+/** The input and the outputs of a command as records: each is sent by one side, within bounds that the other side sets. */
 import { type Duplex, type Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { ByteQueue } from '../util/byte-queue.js';
 import { encodeRecord, encodeRecordHeader } from '../util/records.js';
 import { EXEC_KIND, encodeEof, STDIN_CREDIT_BYTES } from './messages.js';
 
-/** A record has so many bytes at most. */
+/** The longest record of an output, in bytes. */
 const MAX_PIECE_BYTES = 65_536;
 
 /** A payload up to here is copied behind its header: that is cheaper than a second write. */
 const COPY_BYTES = 4096;
 
-/** While so much waits in the stream, the output is not read. */
+/** While this many bytes wait in the stream, the output is not read. */
 const MAX_WAITING_BYTES = 131_072;
 
-/** Nor while so many pieces of it do, however short: the pipe puts together what the command writes next. */
+/** Nor while this number of its pieces waits, however short: the pipe puts together what the command writes next. */
 const MAX_WAITING_PIECES = 16;
 
-interface CommandOutputOptions {
+interface OutputSenderOptions {
   readonly source: Readable;
   /** 1 or 2: standard output or error. */
   readonly fd: 1 | 2;
@@ -26,8 +26,9 @@ interface CommandOutputOptions {
   readonly onEnd: () => void;
 }
 
-export class CommandOutput {
-  readonly #options: CommandOutputOptions;
+/** The runner's side of an output: sends what the command writes, and EOF. */
+export class OutputSender {
+  readonly #options: OutputSenderOptions;
   #sentBytes = 0;
   #waitingPieces = 0;
   #isHeldUp = false;
@@ -38,7 +39,7 @@ export class CommandOutput {
     this.#resume();
   };
 
-  constructor(options: CommandOutputOptions) {
+  constructor(options: OutputSenderOptions) {
     this.#options = options;
     const { source, stream } = options;
     stream.on('drain', () => this.#resume());
@@ -49,7 +50,6 @@ export class CommandOutput {
     source.once('close', () => this.end());
   }
 
-  /** All that was sent so far. */
   get sentBytes(): number {
     return this.#sentBytes;
   }
@@ -108,20 +108,18 @@ export class CommandOutput {
   }
 }
 
-// Standard input of a command, as its caller sends it: never more than the runner has room for.
-
 type Callback = (error?: Error | null) => void;
 
 /** The longest STDIN record, in bytes. */
 const PIECE_BYTES = 65_536;
 
-/** Sends what is written as STDIN records, within the credit, and its end as EOF. It never fails: what nobody takes is dropped. */
-export class CommandInput extends Writable {
+/** The caller's side of standard input: sends what is written, within the credit, and EOF. It never fails: what nobody takes is dropped. */
+export class StdinSender extends Writable {
   readonly #stream: Duplex;
   #creditBytes = STDIN_CREDIT_BYTES;
   #isClosed = false;
   #isSending = false;
-  /** What is left of a write, and whom to tell when nothing is. */
+  /** What is left of a write, and what is called when nothing is left. */
   #chunk: Buffer = Buffer.alloc(0);
   #onTaken: Callback | null = null;
 
@@ -178,13 +176,11 @@ export class CommandInput extends Writable {
   }
 }
 
-// Standard input on its way from the caller to a command, within its credit.
-
-/** Credit is given back when so much of it is used. */
+/** Credit is given back when this much of it is used. */
 const CREDIT_STEP_BYTES = STDIN_CREDIT_BYTES / 2;
 
-/** Takes bytes before there is a command, too. What comes for one that takes nothing any more is dropped. */
-export class StdinFeed {
+/** The runner's side of standard input: hands it to the command, and keeps it until there is one. What comes for a command that takes nothing any more is dropped. */
+export class StdinReceiver {
   readonly #sendCredit: (bytes: number) => void;
   #stdin: Writable | null = null;
   readonly #waiting = new ByteQueue();
@@ -200,7 +196,6 @@ export class StdinFeed {
     this.#sendCredit = sendCredit;
   }
 
-  /** All that came so far. */
   get receivedBytes(): number {
     return this.#receivedBytes;
   }

@@ -3,12 +3,52 @@
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import { describeUser, findUser, GROUP_FILE, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
+import {
+  describeUser,
+  findUser,
+  GROUP_FILE,
+  hasOtherGroups,
+  PASSWD_FILE,
+  type UserAccount,
+} from '../system/accounts.js';
 import { findProgram, lookAt, requireRunnable } from '../system/find-program.js';
 import { escapeText } from '../util/escape.js';
 import type { ExecRequest } from './messages.js';
 import type { CommandOptions } from './running-command.js';
-import { requireSwitch, switchUser } from './spawn-with-pipes.js';
+
+/** The programs that a caller may run: any, or exactly these, by their absolute paths. */
+export interface ExecRules {
+  /** `any`, or absolute paths. */
+  readonly commands: 'any' | readonly string[];
+}
+
+/** The machine on which commands are run. */
+export interface ExecSystem {
+  /** Who this process is. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly passwdFile: string;
+  readonly groupFile: string;
+  /** Where util-linux's setpriv(1) may be, which gives a command all groups of its user. */
+  readonly setprivFiles: readonly string[];
+  /** `PATH` of commands. */
+  readonly path: string;
+  /** `LANG` of commands; null: it is not set. */
+  readonly lang: string | null;
+}
+
+/** The default of `PATH`. */
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+export const thisSystem = (): ExecSystem => ({
+  uid: process.getuid?.() ?? 0,
+  gid: process.getgid?.() ?? 0,
+  passwdFile: PASSWD_FILE,
+  groupFile: GROUP_FILE,
+  setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
+  path: DEFAULT_PATH,
+  lang: null,
+});
 
 /** A command that may be run. */
 export interface CommandDecision {
@@ -78,13 +118,7 @@ function callName(name: string, file: string, isLogin: boolean, isListed: boolea
   return name.includes('/') ? file : path.basename(file);
 }
 
-// Which programs may be run, where not all of them may.
-
-/** The programs that a caller may run: any, or exactly these, by their absolute paths. */
-export interface ExecRules {
-  /** `any`, or absolute paths. */
-  readonly commands: 'any' | readonly string[];
-}
+// The program.
 
 /**
  * The entry of a list that a path names, or null. Folders may be links (`/bin` to `/usr/bin`); the last name has to be
@@ -111,7 +145,7 @@ async function placeOf(file: string): Promise<string | null> {
   }
 }
 
-// The environment of a command: nothing of this process's own, and what the request names.
+// The environment: nothing of this process's own, and what the request names.
 
 /** Everything that a command finds in its environment; what the request names goes first. */
 function cleanEnvironment(
@@ -151,32 +185,46 @@ const PATH_VALUE = /^:?\/|\.\./;
 const denied = (name: string, what: string): VproxyError =>
   new VproxyError('command-denied', `the variable ${escapeText(name, 64)} ${what}: only certain programs are allowed`);
 
-// What the machine is like on which commands are run.
+// The user.
 
-export interface ExecSystem {
-  /** Who this process is. */
-  readonly uid: number;
-  readonly gid: number;
-  readonly passwdFile: string;
-  readonly groupFile: string;
-  /** Where util-linux's setpriv(1) may be, which gives a command all groups of its user. */
-  readonly setprivFiles: readonly string[];
-  /** `PATH` of commands. */
-  readonly path: string;
-  /** `LANG` of commands; null: none. */
-  readonly lang: string | null;
+/** What of a command depends on its user. */
+type CommandUser = Pick<CommandOptions, 'file' | 'argv' | 'uid' | 'gid' | 'owner'>;
+
+/** Rejects with `command-denied` where this process cannot run anything as `user`. */
+function requireSwitch(user: UserAccount, { uid }: ExecSystem): void {
+  if (user.uid === uid || uid === 0) return;
+  throw new VproxyError(
+    'command-denied',
+    `commands cannot be run as ${escapeText(user.name, 64)}: only root can do that`,
+  );
 }
 
-/** `PATH` where nothing else is said. */
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/**
+ * A program as it is run for `user`. This process's own user keeps all groups of this process. Another one has, besides
+ * the group of its account, its groups of /etc/group by way of setpriv(1) of util-linux; where that is not there, only
+ * the group of its account.
+ */
+async function switchUser(
+  { file, argv, isLogin }: Pick<CommandOptions, 'file' | 'argv'> & { readonly isLogin: boolean },
+  user: UserAccount,
+  system: ExecSystem,
+): Promise<CommandUser> {
+  if (user.uid === system.uid) return { file, argv };
+  const { uid, gid } = user;
+  const owner = { uid, gid };
+  const setpriv = hasOtherGroups(user, system.groupFile) ? await findSetpriv(system.setprivFiles) : null;
+  if (setpriv === null) return { file, argv, uid, gid, owner };
+  // It calls a program by its path: a login shell is told by `-l` what it is otherwise told by its name.
+  const called = isLogin ? [file, '-l'] : [file, ...argv.slice(1)];
+  const options = [`--reuid=${uid}`, `--regid=${gid}`, '--init-groups', '--'];
+  return { file: setpriv, argv: ['setpriv', ...options, ...called], owner };
+}
 
-/** This machine. */
-export const thisSystem = (): ExecSystem => ({
-  uid: process.getuid?.() ?? 0,
-  gid: process.getgid?.() ?? 0,
-  passwdFile: PASSWD_FILE,
-  groupFile: GROUP_FILE,
-  setprivFiles: ['/usr/bin/setpriv', '/bin/setpriv'],
-  path: DEFAULT_PATH,
-  lang: null,
-});
+/** busybox has a setpriv that cannot do it. */
+async function findSetpriv(files: readonly string[]): Promise<string | null> {
+  for (const file of files) {
+    const real = await realpath(file).catch(() => '');
+    if (path.basename(real) === 'setpriv') return file;
+  }
+  return null;
+}

@@ -34,8 +34,6 @@ const denied = (cause: unknown): VproxyError => new VproxyError('command-denied'
 const unavailable = (message: string, cause: unknown): VproxyError =>
   new VproxyError('exec-unavailable', escapeText(message, 1000), { cause });
 
-// Why a command could not be started, as an error of the table.
-
 /** `command-not-found` where the program has gone since it was found, else `command-failed` with the system's reason. */
 export function spawnFailure(error: unknown, { file, cwd }: CommandOptions): VproxyError {
   if (error instanceof VproxyError) return error;

@@ -1,9 +1,9 @@
-/** A command at the peer, for whoever calls it: its input and outputs as streams, and how it ended. */
+/** A command at the peer, as its caller sees it: its input and outputs as streams, and how it ended. */
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { deferred } from '../util/concurrency.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
-import { CommandInput } from './command-streams.js';
+import { StdinSender } from './command-streams.js';
 import { lostError } from './errors.js';
 import {
   decodeCredit,
@@ -24,7 +24,7 @@ export interface CommandEnd extends ExecResult {
   readonly pid: number | null;
 }
 
-/** So much of an output waits here for whoever takes it, in bytes; then the command is held up. */
+/** How much of an output waits here to be taken, in bytes; then the command is held up. */
 const OUTPUT_BYTES = 65_536;
 
 /** The bytes of these go on as they come. */
@@ -40,7 +40,7 @@ export function runCommand(stream: Duplex, request: ExecRequest): ExecCall {
 
 /**
  * A command that runs. Its outputs have to be taken, as those of a child process: one that is not holds the command up
- * when 64 KiB of it wait; `stderr.resume()` drops them. Whoever is not interested in an output any more destroys it.
+ * when 64 KiB of it wait; `stderr.resume()` drops them. Destroy an output that is not wanted any more.
  */
 export class ExecCall {
   /** Standard input: bytes wait here until the command takes them; `end()` is its end. Never fails: what nobody takes is dropped. */
@@ -50,7 +50,7 @@ export class ExecCall {
   /** Standard error; with a terminal, nothing. Fails with what `result` rejects with. */
   readonly stderr: Readable;
   /**
-   * How the command ended, also where it could not be run (`error`); resolved when whoever takes the outputs has every
+   * How the command ended, also where it could not be run (`error`); resolved when the reader of the outputs has every
    * byte of them. Rejects with `exec-unavailable` where the stream failed, or ended without a word, and with
    * `command-denied` where the peer refuses it. No more than that becomes of a rejection that nobody handles.
    */
@@ -62,7 +62,7 @@ export class ExecCall {
   readonly streamEnd: Promise<void>;
 
   readonly #stream: Duplex;
-  readonly #input: CommandInput;
+  readonly #input: StdinSender;
   readonly #result = deferred<CommandEnd>();
   /** Outputs that take no more for now. */
   readonly #full = new Set<Readable>();
@@ -75,7 +75,7 @@ export class ExecCall {
   constructor(stream: Duplex, request: ExecRequest) {
     const start = encodeStart(request);
     this.#stream = stream;
-    this.#input = new CommandInput(stream);
+    this.#input = new StdinSender(stream);
     this.stdin = this.#input;
     this.stdout = this.#output();
     this.stderr = this.#output();
@@ -211,9 +211,7 @@ function delivered(output: Readable): Promise<void> {
   return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
 }
 
-// All that a command writes, kept until it has ended.
-
-/** So much of each output is kept by default, in bytes. */
+/** How much of each output is kept by default, in bytes. */
 export const MAX_COLLECTED_BYTES = 67_108_864;
 
 /** How a command ended, and what it wrote. */

@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream';
 import { GroupEnder } from '../system/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
-import { CommandOutput } from './command-streams.js';
+import { OutputSender } from './command-streams.js';
 import type { ExecResult } from './messages.js';
 import type { ProcessEnd, RunningCommand } from './running-command.js';
 
@@ -13,11 +13,11 @@ export const DEFAULT_KILL_AFTER_MS = 5000;
 /** The same, at most, where nobody waits for the command any more: it would outlast its stream for as long as its caller liked. */
 const MAX_KILL_AFTER_MS = 30_000;
 
-/** The same where this process is about to end, and when it waits no longer then. */
+/** The same where this process is about to end, and the time after which it waits no longer. */
 const KILL_AT_STOP_MS = 250;
 const GIVE_UP_AT_STOP_MS = 300;
 
-/** Outputs that stay open behind a KILL, held by a process that left the group, are given up when nothing has come so long. */
+/** Outputs that stay open after a KILL, held by a process that left the group, are given up when nothing comes for this time. */
 const OUTPUT_GRACE_MS = 500;
 
 /** More than a pipe can hold of what was written before. */
@@ -30,9 +30,9 @@ export interface ExecutionOptions {
   /** Null: none. */
   readonly timeoutMs: number | null;
   readonly killAfterMs: number;
-  /** It has ended, and both outputs with it; called once, also when the caller has gone. */
+  /** The command has ended, and both outputs with it; called once, also when the caller has gone. */
   readonly onEnd: (result: ExecResult) => void;
-  /** Nothing of it is watched any more; called once, after `onEnd`. */
+  /** No process of it is watched any more; called once, after `onEnd`. */
   readonly onOver: () => void;
 }
 
@@ -40,16 +40,16 @@ export class Execution {
   readonly #options: ExecutionOptions;
   readonly #startedAtMs: number;
   readonly #ender: GroupEnder;
-  readonly #outputs: CommandOutput[] = [];
+  readonly #outputs: OutputSender[] = [];
   readonly #over = deferred();
   readonly #cancelTimeout: CancelTimer | null;
   #cancelGrace: CancelTimer | null = null;
   #openOutputs = 0;
+  /** `running`, until its outcome is told: `ended`; `over` when no process of it is watched any more. */
+  #state: 'running' | 'ended' | 'over' = 'running';
   #end: ProcessEnd | null = null;
   #isTimedOut = false;
   #hasCallerGone = false;
-  #isEnded = false;
-  #isOver = false;
 
   constructor(options: ExecutionOptions) {
     this.#options = options;
@@ -68,9 +68,8 @@ export class Execution {
       this.#check();
     };
     const { stream } = options;
-    this.#outputs.push(new CommandOutput({ source: command.stdout, fd: 1, stream, onEnd }));
-    if (command.stderr !== null)
-      this.#outputs.push(new CommandOutput({ source: command.stderr, fd: 2, stream, onEnd }));
+    this.#outputs.push(new OutputSender({ source: command.stdout, fd: 1, stream, onEnd }));
+    if (command.stderr !== null) this.#outputs.push(new OutputSender({ source: command.stderr, fd: 2, stream, onEnd }));
   }
 
   /** Bytes of its outputs so far. */
@@ -80,14 +79,14 @@ export class Execution {
 
   /** Nobody waits for it any more: the whole group goes. */
   vanish(): void {
-    if (this.#isEnded) return;
+    if (this.#state !== 'running') return;
     this.#hasCallerGone = true;
     this.#ender.end(['SIGHUP', 'SIGTERM'], Math.min(this.#options.killAfterMs, MAX_KILL_AFTER_MS));
   }
 
   /** Ends it soon; resolves when it is over, or would not end. */
   async stop(): Promise<void> {
-    if (this.#isOver) return;
+    if (this.#state === 'over') return;
     this.#ender.end(['SIGTERM'], KILL_AT_STOP_MS);
     const cancel = this.#options.clock.schedule(GIVE_UP_AT_STOP_MS, () => {
       this.#finish();
@@ -98,15 +97,15 @@ export class Execution {
   }
 
   #timeOut(): void {
-    if (this.#isEnded) return;
+    if (this.#state !== 'running') return;
     this.#isTimedOut = true;
     this.#ender.end(['SIGTERM'], this.#options.killAfterMs);
   }
 
   #groupGone(): void {
     if (this.#hasCallerGone) this.#finish();
-    if (this.#isEnded) this.#settle();
-    else this.#waitForOutputs(this.sentBytes + MAX_LATE_BYTES);
+    if (this.#state === 'running') this.#waitForOutputs(this.sentBytes + MAX_LATE_BYTES);
+    else this.#settle();
   }
 
   #waitForOutputs(mostBytes: number): void {
@@ -124,8 +123,8 @@ export class Execution {
   }
 
   #finish(): void {
-    if (this.#isEnded) return;
-    this.#isEnded = true;
+    if (this.#state !== 'running') return;
+    this.#state = 'ended';
     this.#cancelTimeout?.();
     this.#cancelGrace?.();
     for (const output of this.#outputs) output.end();
@@ -139,8 +138,8 @@ export class Execution {
   }
 
   #settle(): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.#state === 'over') return;
+    this.#state = 'over';
     this.#options.onOver();
     this.#over.resolve();
   }

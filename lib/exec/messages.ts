@@ -26,7 +26,7 @@ export const EXEC_KIND = {
   STDOUT: 17,
   /** Runner: bytes of standard error. */
   STDERR: 18,
-  /** Runner: so many more bytes of standard input may be sent: a u32. */
+  /** Runner: the number of bytes of standard input that may be sent in addition, u32. */
   CREDIT: 19,
   /** Runner: how it ended, an {@link ExecResult} as JSON. The last record. */
   EXIT: 20,
@@ -35,7 +35,7 @@ export const EXEC_KIND = {
 /** Bytes of standard input that may be sent before any CREDIT. */
 export const STDIN_CREDIT_BYTES = 262_144;
 
-/** A START or an EXIT may have so many bytes. */
+/** The longest START or EXIT, in bytes. */
 export const MAX_REQUEST_BYTES = 1_048_576;
 
 /** The longest payload of the records of a caller, in bytes, but for STDIN, which its credit bounds. */
@@ -77,7 +77,7 @@ export interface ExecRequest {
   readonly terminal?: TerminalRequest;
   /** False: it is given no standard input, and no STDIN comes. Default true. */
   readonly hasInput?: boolean;
-  /** It is ended (TERM, later KILL) when it has run so long, in milliseconds; up to 2,147,483,647 (24 days). Default, and 0: never. */
+  /** It is ended (TERM, later KILL) when it has run for this time, in milliseconds; up to 2,147,483,647 (24 days). Default, and 0: never. */
   readonly timeoutMs?: number;
   /** From TERM to KILL, in milliseconds; up to 2,147,483,647, of which 30,000 count once the caller has gone. Default 5,000. */
   readonly killAfterMs?: number;

@@ -53,8 +53,6 @@ export interface RunningCommand {
   release(): void;
 }
 
-// What every command has in common that was started as a child process.
-
 /** A child that runs. Rejects with the error of the system where it could not be started. */
 export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
   if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];

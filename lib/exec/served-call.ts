@@ -7,9 +7,9 @@ import type { Log } from '../events.js';
 import type { Budget } from '../util/bounds.js';
 import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
-import { StdinFeed } from './command-streams.js';
+import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
+import { StdinReceiver } from './command-streams.js';
 import type { CommandDecision } from './decide-command.js';
-import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './exec-runner.js';
 import { DEFAULT_KILL_AFTER_MS, Execution } from './execution.js';
 import {
   CALLER_RECORD_BYTES,
@@ -35,31 +35,31 @@ export interface ServedCallOptions {
   readonly log: Log;
   /** Counts the bytes of each START from its header until its command runs, or does not. */
   readonly startBudget: Budget;
-  /** Takes a place for a command; null, or why there is none. */
+  /** Takes a place for a command; null, or why no place is free. */
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
-  /** The command is over, or there was none: its place is free. */
+  /** The command is over, or was not run: its place is free. */
   readonly onOver: (call: ServedCall) => void;
 }
 
-/** A stream whose START is not whole after so long is reset. */
+/** The time after which a stream whose START is not whole is reset. */
 const START_MS = 10_000;
 
-/** A command that is not there after so long is ended when it is: looking for it may hang on a file system. */
+/** At a stop, a command that has not begun after this time is ended when it begins: looking for it may hang on a file system. */
 const START_AT_STOP_MS = 100;
 
 export class ServedCall {
   readonly #options: ServedCallOptions;
   readonly #reader: RecordReader;
-  readonly #input: StdinFeed;
+  readonly #input: StdinReceiver;
   readonly #cancelDeadline: CancelTimer;
   /** What this call has of the budget for STARTs. */
   #startBytes = 0;
-  #hasStarted = false;
+  /** `opened`, until START is whole: `started`; `answered` when EXIT is written, and nothing that comes matters any more. */
+  #state: 'opened' | 'started' | 'answered' = 'opened';
   #starting: Promise<void> = Promise.resolve();
   #hasInput = true;
-  #isExited = false;
   #hasCallerGone = false;
   #stopReason: VproxyError | null = null;
   #command: RunningCommand | null = null;
@@ -71,7 +71,7 @@ export class ServedCall {
   constructor(options: ServedCallOptions) {
     this.#options = options;
     const { stream, clock } = options;
-    this.#input = new StdinFeed((bytes) => this.#write(encodeCredit(bytes)));
+    this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
     this.#reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
       onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
@@ -82,7 +82,7 @@ export class ServedCall {
     stream.on('data', (chunk: Buffer) => this.#guard(() => this.#reader.push(chunk)));
     stream.once('end', () => this.#guard(() => this.#callerEnded()));
     stream.once('close', () => this.#callerGone());
-    // Who reads no more cannot learn how it ended.
+    // A caller that reads no more cannot learn how it ended.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
     this.#cancelDeadline = clock.schedule(START_MS, () => this.#reset(unfinished()));
   }
@@ -96,7 +96,7 @@ export class ServedCall {
 
   /** What the caller does wrong ends its stream, and its command with it. */
   #guard(read: () => void): void {
-    if (this.#isExited) return;
+    if (this.#state === 'answered') return;
     try {
       read();
     } catch (error) {
@@ -106,14 +106,14 @@ export class ServedCall {
 
   /** EXIT may have answered what came before in the same chunk; then the rest of it does not matter. */
   #reset(reason: VproxyError): void {
-    if (!this.#isExited) this.#options.stream.destroy(reason);
+    if (this.#state !== 'answered') this.#options.stream.destroy(reason);
   }
 
   /** Refuses a record before anything of it is kept. */
   #judge(kind: number, payloadBytes: number): void {
     const isStart = kind === EXEC_KIND.START;
-    if (!isStart && !this.#hasStarted) throw wrong(`${nameOf(kind)} before START`);
-    if (isStart && this.#hasStarted) throw wrong('a second START');
+    if (!isStart && this.#state === 'opened') throw wrong(`${nameOf(kind)} before START`);
+    if (isStart && this.#state !== 'opened') throw wrong('a second START');
     if (kind === EXEC_KIND.STDIN) return;
     const mostBytes = CALLER_RECORD_BYTES.get(kind);
     if (mostBytes === undefined) throw wrong(`a record of the unknown kind ${kind}`);
@@ -141,11 +141,11 @@ export class ServedCall {
   }
 
   #take(kind: number, payload: Buffer): void {
-    if (this.#isExited) return;
+    if (this.#state === 'answered') return;
     switch (kind) {
       case EXEC_KIND.START: {
         const request = decodeStart(payload);
-        this.#hasStarted = true;
+        this.#state = 'started';
         this.#cancelDeadline();
         this.#starting = this.#start(request).finally(() => this.#letGo());
         break;
@@ -164,7 +164,7 @@ export class ServedCall {
   }
 
   #takeInput(bytes: Buffer): void {
-    if (this.#isExited) return;
+    if (this.#state === 'answered') return;
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
     this.#input.push(bytes);
   }
@@ -182,7 +182,7 @@ export class ServedCall {
 
   /** FIN: nothing can come any more, but the caller still listens. */
   #callerEnded(): void {
-    if (!this.#hasStarted) throw wrong('the stream ended before START');
+    if (this.#state === 'opened') throw wrong('the stream ended before START');
     if (this.#reader.isWithinRecord) throw wrong('the stream ended within a record');
     if (!this.#input.isEnded) this.#input.end();
   }
@@ -190,9 +190,9 @@ export class ServedCall {
   #callerGone(): void {
     this.#hasCallerGone = true;
     this.#cancelDeadline();
-    if (!this.#hasStarted) this.#letGo();
+    if (this.#state === 'opened') this.#letGo();
     this.#input.drop();
-    if (!this.#isExited) this.#execution?.vanish();
+    if (this.#state !== 'answered') this.#execution?.vanish();
   }
 
   async #start(request: ExecRequest): Promise<void> {
@@ -255,13 +255,13 @@ export class ServedCall {
   #exit(result: ExecResult): void {
     this.#input.drop();
     this.#write(encodeExit(result));
-    this.#isExited = true;
+    this.#state = 'answered';
     this.#options.stream.end();
   }
 
   #write(record: Buffer): void {
     const { stream } = this.#options;
-    if (!this.#isExited && !stream.destroyed) stream.write(record);
+    if (this.#state !== 'answered' && !stream.destroyed) stream.write(record);
   }
 }
 

@@ -2,21 +2,15 @@
 
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { closeSync, fchownSync } from 'node:fs';
-import { realpath } from 'node:fs/promises';
 import net, { type SocketConstructorOpts } from 'node:net';
-import path from 'node:path';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
-import { VproxyError } from '../errors.js';
-import { hasOtherGroups, type UserAccount } from '../system/accounts.js';
 import { isGroupAlive, signalGroup } from '../system/children.js';
 import { loadLibc, type NativeCall } from '../system/libc.js';
-import { escapeText } from '../util/escape.js';
-import type { ExecSystem } from './decide-command.js';
 import { spawnFailure } from './errors.js';
 import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from './running-command.js';
 
 /**
- * Starts a command. Rejects with `command-not-found` or `command-failed`. Where there are no pipes to be had
+ * Starts a command. Rejects with `command-not-found` or `command-failed`. Where no pipes are available
  * (koffi is missing), it has unix sockets instead, which it cannot open once more as `/dev/stdout`.
  */
 export async function spawnWithPipes(
@@ -104,53 +98,9 @@ function running(child: ChildProcess, { stdin, stdout, stderr }: Pipes): Running
   };
 }
 
-// How a command becomes another user's.
-
-/** What of a command depends on its user. */
-type CommandUser = Pick<CommandOptions, 'file' | 'argv' | 'uid' | 'gid' | 'owner'>;
-
-/** Rejects with `command-denied` where this process cannot run anything as `user`. */
-export function requireSwitch(user: UserAccount, { uid }: ExecSystem): void {
-  if (user.uid === uid || uid === 0) return;
-  throw new VproxyError(
-    'command-denied',
-    `commands cannot be run as ${escapeText(user.name, 64)}: only root can do that`,
-  );
-}
-
-/**
- * A program as it is run for `user`. This process's own user keeps all groups of this process. Another one has, besides
- * the group of its account, its groups of /etc/group by way of setpriv(1) of util-linux; where that is not there, only
- * the group of its account.
- */
-export async function switchUser(
-  { file, argv, isLogin }: Pick<CommandOptions, 'file' | 'argv'> & { readonly isLogin: boolean },
-  user: UserAccount,
-  system: ExecSystem,
-): Promise<CommandUser> {
-  if (user.uid === system.uid) return { file, argv };
-  const { uid, gid } = user;
-  const owner = { uid, gid };
-  const setpriv = hasOtherGroups(user, system.groupFile) ? await findSetpriv(system.setprivFiles) : null;
-  if (setpriv === null) return { file, argv, uid, gid, owner };
-  // It calls a program by its path: a login shell is told by `-l` what it is otherwise told by its name.
-  const called = isLogin ? [file, '-l'] : [file, ...argv.slice(1)];
-  const options = [`--reuid=${uid}`, `--regid=${gid}`, '--init-groups', '--'];
-  return { file: setpriv, argv: ['setpriv', ...options, ...called], owner };
-}
-
-/** That of busybox cannot do it. */
-async function findSetpriv(files: readonly string[]): Promise<string | null> {
-  for (const file of files) {
-    const real = await realpath(file).catch(() => '');
-    if (path.basename(real) === 'setpriv') return file;
-  }
-  return null;
-}
-
 // Real pipes for commands, through the optional package koffi. What Node calls a pipe is a unix socket, which cannot be
-// opened once more: `echo x > /dev/stdout` fails in one. FIFOs are no way out: to open one waits for the other end, so
-// `cat /dev/stdin` would wait for ever behind the end of its input.
+// opened once more: `echo x > /dev/stdout` fails in one. FIFOs do not help: opening one waits for the other end, so
+// `cat /dev/stdin` would wait for ever after the end of its input.
 
 /** The two ends of a pipe, as descriptors that no child inherits by itself. */
 interface PipeEnds {
@@ -164,7 +114,7 @@ interface PipeOwner {
   readonly gid: number;
 }
 
-/** So many pipes, which `owner` may open once more; they are the caller's to close. Null where there are none to be had. */
+/** Makes this number of pipes, which `owner` may open once more; the caller closes them. Null where no pipes are available. */
 export type OpenPipes = (count: number, owner?: PipeOwner) => Promise<PipeEnds[] | null>;
 
 const O_CLOEXEC = 0o2000000;

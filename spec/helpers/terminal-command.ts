@@ -1,6 +1,7 @@
 /** Commands in terminals of their own, with what they have shown so far. */
 import type { ExecutionContext } from 'ava';
-import { type LoadTerminalCalls, spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
+import { type LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
+import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
 import type { CommandOptions, ProcessEnd, RunningCommand } from '../../lib/exec/running-command.js';
 import { eventually } from './eventually.js';
 

@@ -43,8 +43,6 @@ export function callProgram(file: string, argv: readonly string[], preparation: 
   return { file: '/bin/sh', args: ['-c', `${script}\n${name === file ? plain : either}`, name, file, ...rest] };
 }
 
-// What is written for a program in a terminal, as somebody would type it.
-
 /** End of file, as it is typed: Ctrl-D. */
 const END_OF_FILE = 0x04;
 

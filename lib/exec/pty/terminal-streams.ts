@@ -3,7 +3,7 @@ import { closeSync, readSync } from 'node:fs';
 import { Readable, type Writable } from 'node:stream';
 import { openPipeHandle, pipeSocket } from '../../system/handles.js';
 import { typedInput } from './calling-shell.js';
-import type { PseudoTerminal } from './spawn-in-terminal.js';
+import type { PseudoTerminal } from './pseudo-terminal.js';
 
 /** The two streams of a terminal. */
 export interface TerminalStreams {

@@ -5,7 +5,7 @@ import { closeSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import test from 'ava';
 import { callProgram } from '../../../lib/exec/pty/calling-shell.js';
-import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
+import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/exec/pty/pseudo-terminal.js';
 
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];
 const ARGUMENTS = ['a  b', '', "it's", '$HOME', '-x', '\\'];

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
-import { type LoadTerminalCalls, spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
+import { type LoadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
+import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
 import { eventually } from '../../helpers/eventually.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminal-command.js';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { EventRing } from '../../../lib/control/context/events.js';
 import { VproxyError } from '../../../lib/errors.js';
 import { LOG_EVENT_NAMES, type LogEvent } from '../../../lib/events.js';
-import { logRefused } from '../../../lib/exec/exec-runner.js';
+import { logRefused } from '../../../lib/exec/command-log.js';
 import { AuditLog } from '../../../lib/proxy/audit-log.js';
 import { ChannelRecord } from '../../../lib/proxy/channel-sessions.js';
 import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
