@@ -1,5 +1,6 @@
 /** The payloads of control frames: bytes ⇄ values. HELLO has a file of its own. */
 import { VproxyError } from '../errors.js';
+import { formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, type Reason } from './json.js';
 import { MAX_CONTROL_BYTES, SERVICE_NAME } from './limits.js';
 
@@ -90,6 +91,12 @@ export function decodeServices(payload: Uint8Array): ServiceList {
     throw new VproxyError('protocol-error', 'the field time of SERVICES is not a time');
   }
   return { services, more, timeMs: time as number | null };
+}
+
+/** The payload of a frame that has a fixed size: ACCEPT and FIN are empty, PING and PONG have 8 bytes. Throws `protocol-error`. */
+export function requireLength(type: number, payload: Buffer, bytes: number): Buffer {
+  if (payload.length === bytes) return payload;
+  throw new VproxyError('protocol-error', `${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
 }
 
 /** Writes a credit (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */

@@ -6,7 +6,6 @@ import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
 import { encodeProxyHeader } from '../forward/socket-endpoint.js';
 import type { SecretKey } from '../session/auth.js';
-import { streamWait } from '../session/local-end.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
@@ -326,7 +325,7 @@ export class ProxyChannel {
       receivedBytes: stream.receivedBytes,
       sendCreditBytes: stream.sendCreditBytes,
       receiveCreditBytes: stream.receiveCreditBytes,
-      waitsFor: streamWait(stream, sessionCreditBytes),
+      waitsFor: stream.waitsFor(sessionCreditBytes),
     }));
   }
 

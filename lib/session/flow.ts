@@ -1,8 +1,7 @@
-/** The credit that this side gives on one stream: it protects this side's memory (R-FLOW-3, R-FLOW-4). */
+/** The credit that this side gives: on one stream, which protects its memory, and in a session, which bounds what is on the way (R-FLOW-2 to R-FLOW-5). */
 import { VproxyError } from '../errors.js';
 import type { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
-import type { Creditor } from './scheduler.js';
 
 /** The largest window of a stream, in bytes. */
 const MAX_WINDOW_BYTES = 32 * 2 ** 20;
@@ -16,7 +15,7 @@ export interface Pace {
   readonly roundTripMs: number;
 }
 
-/** What came, what left again, and how much the peer may send. All totals count from the start of the stream. */
+/** The credit of one stream: what came, what left again, and how much the peer may send, in totals since its start (R-FLOW-3, R-FLOW-4). */
 export class ReceiveWindow {
   readonly #budget: Budget;
   readonly #firstBytes: number;
@@ -91,10 +90,12 @@ export class ReceiveWindow {
   }
 }
 
-// The credit of a whole session, on the receiving side: what is granted, and when its window grows (R-FLOW-5).
-
-/** Joins the in-flight window with the measurements of the round trip that decide about its size. */
-export class SessionCredit implements Creditor {
+/**
+ * The credit that this side gives for all DATA of a session, which bounds what lies between the two processes: the in-flight
+ * window, with the measurements of the round trip that decide about its size (R-FLOW-5). It is the {@link Pace} of the streams.
+ */
+export class InFlightCredit implements Pace {
+  /** The session's, where the scheduler announces credit. */
   readonly id = 0;
   isCreditDue = false;
   readonly #clock: Clock;
@@ -139,6 +140,10 @@ export class SessionCredit implements Creditor {
     return this.#roundTrip.isMeasuring;
   }
 
+  get nowMs(): number {
+    return this.#clock.now();
+  }
+
   /** Measures the round trip. */
   ping(): void {
     this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
@@ -169,8 +174,6 @@ export class SessionCredit implements Creditor {
     if (this.#roundTrip.latestMs < 2 * this.#roundTrip.smallestMs) this.#window.grow();
   }
 }
-
-// The credit that this side gives for all DATA of a session: it bounds what lies between the two processes (R-FLOW-5).
 
 /** The largest in-flight credit, in bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
@@ -237,15 +240,13 @@ class InFlightWindow {
   }
 }
 
-// The round-trip time of a channel, measured by PING and PONG (R-LIVE-1).
-
 /** What is assumed before the first measurement, in milliseconds. */
 const ASSUMED_MS = 10;
 
 /** A clock's ticks and the event loop's turns make shorter times meaningless. */
 const FLOOR_MS = 0.5;
 
-/** At most one PING is on the way; its answer is a measurement. */
+/** The round-trip time of a channel (R-LIVE-1): at most one PING is on the way; its answer is a measurement. */
 class RoundTrip {
   #nonce = 0;
   #sentAtMs: number | null = null;

@@ -1,7 +1,6 @@
 /** The local end of a stream, as the stream calls it: a forward's splice, or a MuxStream. */
 import type { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import type { SessionStream } from './stream.js';
 
 /** Whoever owns the local end of a stream. None of these methods may throw. */
 export interface LocalEnd {
@@ -38,16 +37,6 @@ export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as
  * that came wait for the program on this side to read.
  */
 export type StreamWait = (typeof STREAM_WAITS)[number];
-
-/** Null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
-export function streamWait(stream: SessionStream, sessionCreditBytes: number): StreamWait | null {
-  if (!stream.isAnswered) return 'answer';
-  if (stream.isWaiting) {
-    if (stream.sendCreditBytes <= 0) return 'peer';
-    return sessionCreditBytes <= 0 ? 'session' : 'channel';
-  }
-  return stream.heldBytes > 0 ? 'local' : null;
-}
 
 // What a local end still writes when the peer reads no more (R-STREAM-9): dropped, within bounds of work and of time.
 

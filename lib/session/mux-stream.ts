@@ -5,8 +5,9 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { LocalEnd } from './local-end.js';
 import { UnreadOutput } from './local-end.js';
+import { SENT } from './send-buffer.js';
 import type { Session } from './session.js';
-import { SENT, type SessionStream } from './stream.js';
+import type { SessionStream } from './stream.js';
 
 type WriteCallback = (error?: Error | null) => void;
 

@@ -40,16 +40,26 @@ export interface Established {
   readonly rest: Buffer;
 }
 
+/** How far an attempt is. */
+type OpeningState =
+  /** No HELLO of the peer has come. */
+  | 'seeking'
+  /** One has come, and the answer waits until the channel has written all. */
+  | 'answering'
+  /** It was answered, and the peer's next HELLO should have the nonce of this side as its `ack`. */
+  | 'answered'
+  /** Established, or given up. */
+  | 'over';
+
 export class Opening {
   readonly #options: OpeningOptions;
   readonly #scanner = new HelloScanner();
   readonly #attemptTimes: Backoff;
   #self: Hello;
   #peerNonce: string | null = null;
-  #isAnswerDue = false;
+  #state: OpeningState = 'seeking';
   #cancelRepeat: CancelTimer | null = null;
   #cancelAttempt: CancelTimer | null = null;
-  #isOver = false;
 
   constructor(options: OpeningOptions) {
     this.#options = options;
@@ -86,9 +96,10 @@ export class Opening {
       } else {
         this.#noteHello(hello);
         if (hello.ack === this.#self.nonce) {
+          const owesAnswer = this.#state === 'answering';
           this.stop();
-          // The peer is established by our answer, which must not be lost with this object.
-          this.#writeAnswer();
+          // The peer is established by this answer, which must not be lost with this object.
+          if (owesAnswer) this.#options.sink.write(encodeHello(this.#self));
           return { agreement: agree(this.#self, hello, payload), rest };
         }
       }
@@ -98,12 +109,12 @@ export class Opening {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
-    if (this.#isAnswerDue && !this.#isOver) this.#writeAnswer();
+    if (this.#state === 'answering') this.#writeAnswer();
   }
 
   /** Gives the opening up. */
   stop(): void {
-    this.#isOver = true;
+    this.#state = 'over';
     this.#cancelRepeat?.();
     this.#cancelAttempt?.();
   }
@@ -121,16 +132,14 @@ export class Opening {
     if (nonce === this.#peerNonce) return;
     this.#peerNonce = nonce;
     this.#self = { ...this.#self, ack: nonce };
-    this.#isAnswerDue = true;
+    this.#state = 'answering';
     // At most one answer waits unwritten: it is made when the channel has room, with the newest nonce.
     if (this.#options.sink.unwrittenBytes === 0) this.#writeAnswer();
   }
 
   #writeAnswer(): void {
-    if (!this.#isAnswerDue) return;
-    this.#isAnswerDue = false;
+    this.#state = 'answered';
     this.#options.sink.write(encodeHello(this.#self));
-    if (this.#isOver) return;
     this.#cancelAttempt?.();
     this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
   }
@@ -139,7 +148,7 @@ export class Opening {
   #beginAgain(): void {
     this.#cancelAttempt = null;
     this.#peerNonce = null;
-    this.#isAnswerDue = false;
+    this.#state = 'seeking';
     this.#self = this.#freshHello();
     this.#writeOpening();
   }

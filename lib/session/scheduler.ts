@@ -1,12 +1,38 @@
-/** Decides what goes to the channel next: control first, then one DATA frame per stream in turn (R-FLOW-7, R-FLOW-8). */
-
-import type { FrameWriter } from '../codec/frame-writer.js';
+/**
+ * Decides what goes to the channel next: control first, then one DATA frame of each stream in turn, as much as the channel
+ * and the credits take (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
+ */
+import { type ByteSink, FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
 import { writeCredit } from '../codec/payloads.js';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import type { SessionStream } from './stream.js';
+
+/** What the peer should hear the newest credit of: a stream, or the session itself (id 0). */
+export interface Creditor {
+  readonly id: number;
+  /** Whether its credit waits to be sent already. */
+  isCreditDue: boolean;
+  readonly grantedBytes: number;
+}
+
+/** A stream, as far as its turn to send is concerned. */
+export interface Scheduled extends Creditor {
+  /** The next one in turn, and whether it has a turn: so that joining and leaving the row cost no memory. */
+  nextReady: Scheduled | null;
+  isReady: boolean;
+  /** DATA frames of less than 1,024 bytes that went out last, one after the other (R-FLOW-8). */
+  smallFrames: number;
+  /** How much could be sent now, in bytes, were it not for the session's credit. */
+  readonly sendableBytes: number;
+  /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
+  sendFrame(writer: FrameWriter, maxBytes: number): number;
+  /** After `sendFrame`, where nothing more can be sent now. */
+  handleTurnEnd(): void;
+  /** Where only the pace holds back what waits, it goes on by itself. */
+  awaitPace(): void;
+}
 
 /** DATA frames beside an interactive stream are cut to this many bytes, so that its next byte is soon written. */
 const CUT_FRAME_BYTES = 32_768;
@@ -29,37 +55,54 @@ const INTERACTIVE_FRAMES = 2;
 const INTERACTIVE_BYTES = 1024;
 const INTERACTIVE_MS = 1000;
 
-export class Sender {
+interface SchedulerOptions {
+  readonly sink: ByteSink;
+  readonly integrity: boolean;
+  readonly clock: Clock;
+  /** The largest DATA payload that both sides take, in bytes. */
+  readonly maxFrameBytes: number;
+  /** The first credit of the session, in bytes. */
+  readonly creditBytes: number;
+  /** Streams that are open now: they bound how many control frames may wait. */
+  readonly openStreams: () => number;
+  /** More control frames wait than may: the session has to end. */
+  readonly onFlood: (reason: VproxyError) => void;
+}
+
+export class Scheduler {
+  readonly #sink: ByteSink;
   readonly #writer: FrameWriter;
-  readonly #outbox: Outbox;
+  readonly #queue: ControlQueue;
+  readonly #options: SchedulerOptions;
   readonly #clock: Clock;
   readonly #maxFrameBytes: number;
-  readonly #ready = new ReadyList<SessionStream>();
+  readonly #ready = new ReadyRow();
   #creditBytes: number;
   #sentBytes = 0;
   #isHeld = false;
   #isBusy = false;
-  #isStopped = false;
+  #state: 'running' | 'stopped' | 'written' = 'running';
   #interactiveId = 0;
   #interactiveAtMs = 0;
   /** Since when something waits for the channel. */
   #stalledAtMs: number | null = null;
   #stalledMs = 0;
+  /** Called once, together, when the channel has written all. */
+  #onDrained: (() => void)[] = [];
 
-  constructor(options: {
-    readonly writer: FrameWriter;
-    readonly outbox: Outbox;
-    readonly clock: Clock;
-    /** The largest DATA payload that both sides take, in bytes. */
-    readonly maxFrameBytes: number;
-    /** The first credit of the session, in bytes. */
-    readonly creditBytes: number;
-  }) {
-    this.#writer = options.writer;
-    this.#outbox = options.outbox;
+  constructor(options: SchedulerOptions) {
+    this.#options = options;
+    this.#sink = options.sink;
     this.#clock = options.clock;
     this.#maxFrameBytes = options.maxFrameBytes;
     this.#creditBytes = options.creditBytes;
+    this.#writer = new FrameWriter(options.sink, options.integrity);
+    this.#queue = new ControlQueue(this.#writer);
+  }
+
+  /** Frames sent, of every type. */
+  get sentFrames(): number {
+    return this.#writer.frameCount;
   }
 
   /** DATA sent in this session, in bytes. */
@@ -72,18 +115,27 @@ export class Sender {
     return this.#creditBytes - this.#sentBytes;
   }
 
+  /** What the channel was given and has not written, in bytes. */
+  get unwrittenBytes(): number {
+    return this.#sink.unwrittenBytes;
+  }
+
+  /** Whether no control frame waits, and the channel has written all. */
+  get isIdle(): boolean {
+    return this.#queue.isEmpty && this.#sink.unwrittenBytes === 0;
+  }
+
+  /** Whether the channel is so far behind that no more streams should be opened. */
+  get isCongested(): boolean {
+    return this.#queue.isCongested;
+  }
+
   /** For how long the channel took nothing although something waited, in milliseconds. */
   get stallMs(): number {
     return this.#stalledMs + (this.#stalledAtMs === null ? 0 : this.#clock.now() - this.#stalledAtMs);
   }
 
-  /** The channel has written all that it was given. */
-  handleDrain(): void {
-    this.#endStall();
-    this.flush();
-  }
-
-  /** The largest frame that is good to send now: small where another stream is interactive. */
+  /** The largest DATA payload that is good to send on a stream now: small where another stream is interactive. */
   frameBytes(streamId: number): number {
     const max = this.#maxFrameBytes;
     if (max <= SMALL_CHANNEL_BYTES) return Math.min(max, SMALL_FRAME_BYTES);
@@ -91,16 +143,43 @@ export class Sender {
     return CUT_FRAME_BYTES;
   }
 
-  /** Takes up a stream that has data and credit. */
-  offer(stream: SessionStream): void {
+  // ---- what is to be sent ---------------------------------------------------------------------------------------
+
+  /** Sends a control frame, behind those that wait. */
+  control(type: number, streamId: number, payload: Buffer): void {
+    try {
+      this.#queue.add(type, streamId, payload, this.#options.openStreams());
+    } catch (error) {
+      this.#options.onFlood(toVproxyError(error));
+      return;
+    }
+    this.flush();
+  }
+
+  /** The credit of a stream, or of the session, was raised: the peer hears of the newest total. */
+  announceCredit(creditor: Creditor): void {
+    this.#queue.addCredit(creditor);
+    this.flush();
+  }
+
+  /** Answers the newest PING. */
+  answerPing(payload: Buffer): void {
+    this.#queue.addPong(payload);
+    this.flush();
+  }
+
+  /** Takes up a stream that has data and credit: its `sendFrame` is called, now or when its turn comes. */
+  offer(stream: Scheduled): void {
     this.#ready.add(stream);
     this.flush();
   }
 
-  /** The stream is not interactive any more, or is over. */
-  forget(stream: SessionStream): void {
+  /** The stream is over. */
+  forget(stream: Scheduled): void {
     if (this.#interactiveId === stream.id) this.#interactiveId = 0;
   }
+
+  // ---- when -----------------------------------------------------------------------------------------------------
 
   /** The peer's CREDIT for the session: a total; one that lowers it is ignored. */
   raiseCredit(totalBytes: number): void {
@@ -119,18 +198,12 @@ export class Sender {
     this.flush();
   }
 
-  /** Sends nothing any more. */
-  stop(): void {
-    this.#isStopped = true;
-    this.#endStall();
-  }
-
   /** Writes as much as the channel and the credits take. */
   flush(): void {
-    if (this.#isHeld || this.#isBusy || this.#isStopped) return;
+    if (this.#isHeld || this.#isBusy || this.#state !== 'running') return;
     this.#isBusy = true;
     try {
-      while (this.#outbox.flush() && this.#canSendData()) {
+      while (this.#queue.flush() && this.#canSendData()) {
         const stream = this.#ready.shift();
         if (stream === null) break;
         if (stream.sendableBytes > 0) this.#sendFrame(stream);
@@ -142,10 +215,51 @@ export class Sender {
     if (this.#stalledAtMs === null && this.#isStalled) this.#stalledAtMs = this.#clock.now();
   }
 
+  /** The channel has written all that it was given: the buffers are free. `flush` is to follow. */
+  handleDrain(): void {
+    if (this.#state === 'stopped') this.#state = 'written';
+    this.#endStall();
+    this.#callDrained();
+  }
+
+  /**
+   * Calls back when the channel has written all that it was given, or is gone: buffers are free then. That nothing more
+   * is sent frees none: what was handed over goes out as long as the channel is open.
+   */
+  afterDrain(callback: () => void): void {
+    if (this.#state === 'written' || this.#sink.unwrittenBytes === 0) callback();
+    else this.#onDrained.push(callback);
+  }
+
+  // ---- the end --------------------------------------------------------------------------------------------------
+
+  /** Writes the last frame of the session, behind the control frames that wait: all of them, or those that the channel has room for. */
+  writeLast(type: number, payload: Buffer, isBehindAll: boolean): void {
+    this.#queue.flush(isBehindAll ? Number.POSITIVE_INFINITY : CONTROL_HIGH_WATER_BYTES);
+    const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
+    this.#writer.put(frame, 0, type, 0, payload);
+    this.#sink.write(frame);
+  }
+
+  /** Sends nothing any more, and forgets what waits. */
+  stop(): void {
+    this.#state = 'stopped';
+    this.#endStall();
+    this.#queue.clear();
+  }
+
+  /** After `stop`: the channel holds nothing of the session any more, written or not. */
+  handleClosed(): void {
+    this.#state = 'written';
+    this.#callDrained();
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------
+
   /** Whether frames wait, and not for credit. */
   get #isStalled(): boolean {
-    if (this.#writer.sink.unwrittenBytes === 0) return false;
-    return !this.#outbox.isEmpty || (this.#ready.size > 0 && this.#sentBytes < this.#creditBytes);
+    if (this.#sink.unwrittenBytes === 0) return false;
+    return !this.#queue.isEmpty || (!this.#ready.isEmpty && this.#sentBytes < this.#creditBytes);
   }
 
   #endStall(): void {
@@ -156,12 +270,12 @@ export class Sender {
 
   #canSendData(): boolean {
     if (this.#sentBytes >= this.#creditBytes) return false;
-    const { unwrittenBytes } = this.#writer.sink;
+    const { unwrittenBytes } = this.#sink;
     if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) return unwrittenBytes < SMALL_FRAME_BYTES;
     return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.#hasInteractive());
   }
 
-  #sendFrame(stream: SessionStream): void {
+  #sendFrame(stream: Scheduled): void {
     const maxBytes = Math.min(this.frameBytes(stream.id), this.#creditBytes - this.#sentBytes);
     const bytes = stream.sendFrame(this.#writer, maxBytes);
     this.#sentBytes += bytes;
@@ -173,15 +287,21 @@ export class Sender {
       this.#interactiveAtMs = this.#clock.now();
     }
     if (stream.sendableBytes > 0) this.#ready.add(stream);
-    else stream.notifySent();
+    else stream.handleTurnEnd();
   }
 
   #hasInteractive(): boolean {
     return this.#interactiveId !== 0 && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
   }
-}
 
-// The control frames that wait for the channel, and the bound on how many a peer can make us queue (R-FLOW-6).
+  /** One that is added meanwhile waits for the next time. */
+  #callDrained(): void {
+    if (this.#onDrained.length === 0) return;
+    const callbacks = this.#onDrained;
+    this.#onDrained = [];
+    for (const callback of callbacks) callback();
+  }
+}
 
 /** Frames that are neither a PONG, nor CREDIT, nor one of those that each open stream may have. */
 const MAX_QUEUED_FRAMES = 1024;
@@ -197,21 +317,14 @@ const BATCH_BYTES = 16 * 1024;
 /** What control frames are put into, of all sessions: filled and written in one go, and replaced where the channel keeps it. */
 let batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
 
-/** Something whose newest credit the peer should hear of: a stream, or the session itself (id 0). */
-export interface Creditor {
-  readonly id: number;
-  /** Whether it stands in the outbox already. */
-  isCreditDue: boolean;
-  readonly grantedBytes: number;
-}
-
 interface QueuedFrame {
   readonly type: number;
   readonly streamId: number;
   readonly payload: Buffer;
 }
 
-export class Outbox {
+/** The control frames that wait for the channel, and the bound on how many a peer can make this side queue (R-FLOW-6). */
+class ControlQueue {
   readonly #writer: FrameWriter;
   #frames: QueuedFrame[] = [];
   #peakStreams = 0;
@@ -296,63 +409,33 @@ export class Outbox {
   }
 }
 
-// The streams whose turn to send comes, in order: one frame each (R-FLOW-7).
+/** The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). */
+class ReadyRow {
+  #first: Scheduled | null = null;
+  #last: Scheduled | null = null;
 
-/** What a member of a list carries, so that joining and leaving cost no memory. */
-export interface Ready {
-  nextReady: this | null;
-  isReady: boolean;
-}
-
-/** A first-in-first-out list without duplicates. */
-class ReadyList<T extends Ready & { nextReady: T | null }> {
-  #first: T | null = null;
-  #last: T | null = null;
-  #size = 0;
-
-  get size(): number {
-    return this.#size;
+  get isEmpty(): boolean {
+    return this.#first === null;
   }
 
-  /** Adds a member at the end, unless it is in the list. */
-  add(member: T): void {
+  /** Adds a member at the end, unless it has a turn. */
+  add(member: Scheduled): void {
     if (member.isReady) return;
     member.isReady = true;
     member.nextReady = null;
     if (this.#last === null) this.#first = member;
     else this.#last.nextReady = member;
     this.#last = member;
-    this.#size += 1;
   }
 
   /** Takes the first member out. */
-  shift(): T | null {
+  shift(): Scheduled | null {
     const member = this.#first;
     if (member === null) return null;
     this.#first = member.nextReady;
     if (this.#first === null) this.#last = null;
     member.nextReady = null;
     member.isReady = false;
-    this.#size -= 1;
     return member;
-  }
-}
-
-// Who waits for the channel to have written all that it was given.
-
-/** Callbacks that are made once, together. */
-export class DrainWaiters {
-  #callbacks: (() => void)[] = [];
-
-  add(callback: () => void): void {
-    this.#callbacks.push(callback);
-  }
-
-  /** Calls all that wait; one that is added meanwhile waits for the next time. */
-  callAll(): void {
-    if (this.#callbacks.length === 0) return;
-    const callbacks = this.#callbacks;
-    this.#callbacks = [];
-    for (const callback of callbacks) callback();
   }
 }

@@ -304,7 +304,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       clock: this.#clock,
       settings: this.#settings,
       // What comes out of a layer comes in small pieces, and cannot be left to another turn.
-      ...(sink === this.#sink && { turn: this.#turn }),
+      ...(sink === this.#sink && { isTurnOver: this.#turn.countPart }),
     });
     this.#session = session;
     session.once('end', (reason) => this.#ended(session, reason));

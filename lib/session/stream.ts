@@ -1,23 +1,68 @@
 /** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
-
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer } from '../util/clock.js';
-import type { ReceiveWindow } from './flow.js';
-import type { LocalEnd } from './local-end.js';
+import type { Pace, ReceiveWindow } from './flow.js';
+import type { LocalEnd, StreamWait } from './local-end.js';
 import { PacedEnd, type StreamPace } from './pacing.js';
-import type { Creditor, Ready } from './scheduler.js';
-import { ReceivingHalf, SENT, SendingHalf, type Sent } from './stream-halves.js';
+import type { Scheduled, Scheduler } from './scheduler.js';
+import { SENT, SendBuffer, type Sent } from './send-buffer.js';
 
-export { SENT, type Sent };
+/** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with those that may follow. */
+export const STREAM_STATES = {
+  held: ['opening', 'over'],
+  opening: ['open', 'over'],
+  open: ['draining', 'over'],
+  draining: ['over'],
+  over: [],
+} as const;
+
+/** Those of the direction from this side to the peer, while the stream is not over. */
+export const SENDING_STATES = {
+  open: ['finishing', 'stopping'],
+  finishing: ['finished', 'stopping'],
+  finished: [],
+  stopping: ['stopped'],
+  stopped: [],
+} as const;
+
+/** Those of the direction from the peer to this side, while the stream is not over. */
+export const RECEIVING_STATES = {
+  open: ['ended', 'refusing'],
+  ended: [],
+  refusing: ['refused'],
+  refused: [],
+} as const;
 
 /** What may be sent before the peer accepted the stream, in bytes (R-STREAM-4). */
 const FIRST_FLIGHT_BYTES = 16_384;
 
-/** Both directions of a stream. Its owner is a {@link LocalEnd}. */
-export class SessionStream implements Creditor, Ready {
+const NO_PAYLOAD = Buffer.alloc(0);
+
+/** What keeps the books of a session's streams: it is told where a stream comes to count differently. */
+export interface StreamBooks {
+  /** The stream was answered, or is over before it was. */
+  answered(stream: SessionStream): void;
+  /** This side opened the stream, and has reset it before an answer. Comes instead of `answered`. */
+  retracted(): void;
+  /** The stream is over for the protocol: with a reason where it did not end in order. */
+  over(stream: SessionStream, reason: VproxyError | null): void;
+  /** A stream that was over has been drained: its place is free. */
+  drained(stream: SessionStream): void;
+}
+
+/** What all streams of a session share. */
+export interface StreamContext {
+  readonly scheduler: Scheduler;
+  readonly books: StreamBooks;
+  /** Decides how the windows of the streams grow. */
+  readonly pace: Pace;
+}
+
+/** Both directions of a stream. What it brings goes to its {@link LocalEnd}. */
+export class SessionStream implements Scheduled {
   readonly service: string;
   /** Where the opener's local socket came from: the peer's word on incoming streams; null if it said nothing. */
   readonly from: string | null;
@@ -25,56 +70,53 @@ export class SessionStream implements Creditor, Ready {
   readonly isIncoming: boolean;
   /** When it was made, by the session's clock. */
   readonly openedAtMs: number;
-  /** A name for whoever has it on this side, such as the id of a forward; for lists of streams only. */
+  /** A name for what has it on this side, such as the id of a forward; for lists of streams only. */
   owner: string | null = null;
-  /** Whether its local end is not done with, which may outlive it as a process that is being ended does. Whoever serves it says so. */
+  /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
   isServed: () => boolean = () => false;
 
-  nextReady: this | null = null;
+  nextReady: Scheduled | null = null;
   isReady = false;
   isCreditDue = false;
-  /** DATA frames of less than 1,024 bytes that went out last, one after the other: the sender counts them (R-FLOW-8). */
   smallFrames = 0;
 
-  readonly #host: StreamHost;
-  #sink: LocalEnd | null;
+  readonly #context: StreamContext;
+  readonly #window: ReceiveWindow;
+  readonly #buffer: SendBuffer;
+  #localEnd: LocalEnd | null;
   #id = 0;
-  #isAnswered = false;
-  #isOver = false;
+  #state: keyof typeof STREAM_STATES = 'held';
+  #sending: keyof typeof SENDING_STATES = 'open';
+  #receiving: keyof typeof RECEIVING_STATES = 'open';
   #cancelTimeout: CancelTimer | null = null;
-
-  readonly #sending: SendingHalf;
-  readonly #receiving: ReceivingHalf;
   /** Whether `send` is on the call stack: its caller learns the outcome from what it returns. */
   #isInSend = false;
-  #finAsked = false;
-  #finSent = false;
-  #wasStopped = false;
   /** The STOP that is held back with the OPEN. */
   #stopPayload: Buffer | null = null;
   #pace: StreamPace | null = null;
-  /** What stands before the sink where there is a pace. */
+  /** What is before the local end where there is a pace. */
   #paced: PacedEnd | null = null;
 
   constructor(
-    host: StreamHost,
+    context: StreamContext,
     request: OpenRequest,
     options: {
-      readonly sink: LocalEnd | null;
+      readonly localEnd: LocalEnd | null;
       readonly isIncoming: boolean;
       readonly openedAtMs: number;
       readonly window: ReceiveWindow;
+      /** The first credit that the peer announced. */
       readonly creditBytes: number;
     },
   ) {
-    this.#host = host;
+    this.#context = context;
     this.service = request.service;
     this.from = request.from;
     this.isIncoming = options.isIncoming;
     this.openedAtMs = options.openedAtMs;
-    this.#sink = options.sink;
-    this.#receiving = new ReceivingHalf(options.window);
-    this.#sending = new SendingHalf(options.creditBytes);
+    this.#localEnd = options.localEnd;
+    this.#window = options.window;
+    this.#buffer = new SendBuffer(options.creditBytes);
   }
 
   /** 0 while the opening is held back. */
@@ -82,32 +124,39 @@ export class SessionStream implements Creditor, Ready {
     return this.#id;
   }
 
+  /** Whether the answer came, or is not waited for any more. */
   get isAnswered(): boolean {
-    return this.#isAnswered;
+    return this.#state !== 'held' && this.#state !== 'opening';
   }
 
+  /** Whether it is over for the protocol; bytes of it may still be on this side. */
   get isOver(): boolean {
-    return this.#isOver;
+    return this.#state === 'draining' || this.#state === 'over';
+  }
+
+  /** Whether bytes that arrived are still on this side although the stream is over. */
+  get isDraining(): boolean {
+    return this.#state === 'draining';
   }
 
   /** DATA sent so far, in bytes. */
   get sentBytes(): number {
-    return this.#sending.sentBytes;
+    return this.#buffer.sentBytes;
   }
 
   /** DATA received so far, in bytes. */
   get receivedBytes(): number {
-    return this.#receiving.receivedBytes;
+    return this.#window.receivedBytes;
   }
 
   /** How much the peer may have sent in total, in bytes. */
   get grantedBytes(): number {
-    return this.#receiving.grantedBytes;
+    return this.#window.grantedBytes;
   }
 
   /** What the peer's credit for this stream leaves to be sent, in bytes. */
   get sendCreditBytes(): number {
-    return this.#sending.creditLeftBytes;
+    return this.#buffer.creditLeftBytes;
   }
 
   /** What the peer may send before it is given more credit, in bytes. */
@@ -117,44 +166,53 @@ export class SessionStream implements Creditor, Ready {
 
   /** What came and has not left this side, in bytes. */
   get heldBytes(): number {
-    return this.#receiving.heldBytes;
+    return this.#window.heldBytes;
   }
 
   /** How many bytes are good to read from a local socket next: what fits one frame. */
   get frameBytes(): number {
-    return this.#host.frameBytes(this.#id);
+    return this.#context.scheduler.frameBytes(this.#id);
   }
+
+  /** What the stream waits for; null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
+  waitsFor(sessionCreditBytes: number): StreamWait | null {
+    if (!this.isAnswered) return 'answer';
+    if (this.isWaiting) {
+      if (this.sendCreditBytes <= 0) return 'peer';
+      return sessionCreditBytes <= 0 ? 'session' : 'channel';
+    }
+    return this.heldBytes > 0 ? 'local' : null;
+  }
+
+  // ---- for the local end ----------------------------------------------------------------------------------------
 
   /** Bounds how fast bytes go and come, together with all that share the limits. Called before `attach`. */
   setPace(pace: StreamPace): void {
     this.#pace = pace;
   }
 
-  // ---- for the owner of the local end -------------------------------------------------------------------------
-
-  /** Becomes the local end of an incoming stream. It has to be done while the session announces the stream. */
-  attach(sink: LocalEnd): void {
-    this.#paced = this.#pace === null ? null : new PacedEnd(sink, this.#pace.receive);
-    this.#sink = this.#paced ?? sink;
+  /** Gives an incoming stream its local end. It has to be done while the session announces the stream. */
+  attach(localEnd: LocalEnd): void {
+    this.#paced = this.#pace === null ? null : new PacedEnd(localEnd, this.#pace.receive);
+    this.#localEnd = this.#paced ?? localEnd;
   }
 
   get isAttached(): boolean {
-    return this.#sink !== null;
+    return this.#localEnd !== null;
   }
 
   /** Accepts an incoming stream. */
   accept(): void {
-    if (!this.isIncoming || this.#isAnswered || this.#isOver) return;
-    this.#answer();
-    this.#host.control(FRAME_TYPE.ACCEPT, this.#id, NO_PAYLOAD);
+    if (!this.#isUnanswered()) return;
+    this.#handleAnswer();
+    this.#context.scheduler.control(FRAME_TYPE.ACCEPT, this.#id, NO_PAYLOAD);
     this.#sendDelayed();
   }
 
   /** Refuses an incoming stream, which is over then. */
   refuse(code: string, message: string): void {
-    if (!this.isIncoming || this.#isAnswered || this.#isOver) return;
-    this.#answer();
-    this.#host.control(FRAME_TYPE.REFUSE, this.#id, encodeReason({ code, message }));
+    if (!this.#isUnanswered()) return;
+    this.#context.scheduler.control(FRAME_TYPE.REFUSE, this.#id, encodeReason({ code, message }));
     this.#finish(new VproxyError(code, message));
   }
 
@@ -163,101 +221,102 @@ export class SessionStream implements Creditor, Ready {
    * before `start` are the session's to write headers into, and the bytes behind them once they are sent.
    */
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
-    // A peer that reads no more, or a stream that is over, swallows: the sink has been told.
-    if (this.#isOver || this.#wasStopped) return SENT.FREE;
-    if (this.isWaiting || this.#finAsked)
+    // A peer that reads no more, or a stream that is over, swallows: the local end has been told.
+    if (this.isOver || this.#sending === 'stopping' || this.#sending === 'stopped') return SENT.FREE;
+    if (this.isWaiting || this.#sending !== 'open')
       throw new VproxyError('internal', 'send while earlier bytes wait or after finish');
-    this.#sending.put(buffer, start, end, hasRoom);
+    this.#buffer.put(buffer, start, end, hasRoom);
     this.#isInSend = true;
     this.#offerIfSendable();
     this.#isInSend = false;
-    return this.#sending.outcome;
+    return this.#buffer.outcome;
   }
 
   /** Whether bytes given to `send` have not all been sent. */
   get isWaiting(): boolean {
-    return this.#sending.isWaiting;
+    return this.#buffer.isWaiting;
   }
 
   /** Whether the channel still holds a part of the buffer given to `send` last. */
   get isLent(): boolean {
-    return this.#sending.isLent;
+    return this.#buffer.isLent;
   }
 
   /** Ends this side's direction behind what waits. True when FIN is on its way; else `handleSent` follows. */
   finish(): boolean {
-    if (this.#finAsked || this.#isOver) return true;
-    this.#finAsked = true;
+    if (this.#sending !== 'open' || this.isOver) return true;
+    this.#sending = this.#next(SENDING_STATES, this.#sending, 'finishing');
     this.#sendFinIfDue();
-    return this.#finSent || this.#isOver;
+    return !this.#isFinDue || this.isOver;
   }
 
   /** Reads no more: what still arrives is dropped, and the peer is asked to end its direction. */
   stop(code: string, message: string): void {
     this.#dropPaced(null);
-    if (this.#receiving.isStopped || this.#receiving.hasEnded || this.#isOver) return;
-    this.#receiving.stop();
+    if (this.#receiving !== 'open' || this.isOver) return;
+    this.#receiving = this.#next(RECEIVING_STATES, this.#receiving, 'refusing');
     const payload = encodeReason({ code, message });
-    if (this.#id !== 0) this.#host.control(FRAME_TYPE.STOP, this.#id, payload);
-    else this.#stopPayload = payload;
+    if (this.#state === 'held') this.#stopPayload = payload;
+    else this.#context.scheduler.control(FRAME_TYPE.STOP, this.#id, payload);
   }
 
   /** Ends both directions now and drops what waits. */
   reset(code: string, message: string): void {
-    if (this.#isOver) {
+    if (this.isOver) {
       this.#dropPaced(new VproxyError(code, message));
       this.#stopDraining();
       return;
     }
-    if (this.isIncoming && !this.#isAnswered) {
+    if (this.#isUnanswered()) {
       this.refuse(code, message);
       return;
     }
     // Room in the channel would take what waits behind the RESET.
-    this.#sending.drop();
-    if (this.#id !== 0) {
-      this.#host.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
-      if (!this.#isAnswered) this.#retract();
+    this.#buffer.drop();
+    const isRetracted = this.#state === 'opening';
+    if (this.#state !== 'held') {
+      this.#context.scheduler.control(FRAME_TYPE.RESET, this.#id, encodeReason({ code, message }));
     }
-    this.#finish(new VproxyError(code, message));
+    this.#finish(new VproxyError(code, message), isRetracted);
   }
 
-  /** Reports that so many bytes of what `handleData` gave have left this side. */
+  /** Reports that bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
-    if (this.#isOver && !this.isDraining) return;
+    if (this.#state === 'over') return;
     // A larger window would not make bytes faster that wait for the pace.
     const mayGrow = this.#paced === null || this.#paced.waitingBytes === 0;
-    const isRaised = this.#receiving.release(bytes, this.#host, mayGrow);
-    if (!this.#isOver) {
-      if (isRaised) this.#host.raise(this);
-    } else if (this.#receiving.isDrained) {
-      this.#stopDraining();
+    const isRaised = this.#window.release(bytes, this.#context.pace, mayGrow);
+    if (this.#state === 'draining') {
+      if (this.heldBytes === 0) this.#stopDraining();
+    } else if (isRaised && this.#receiving === 'open') {
+      this.#context.scheduler.announceCredit(this);
     }
   }
 
-  // ---- for the session ----------------------------------------------------------------------------------------
+  // ---- for the session and its table of streams -----------------------------------------------------------------
 
   /** Gives the stream its id; an outgoing one is opened with it. */
   begin(id: number): void {
     this.#id = id;
+    this.#enter('opening');
     if (this.isIncoming) return;
-    this.#host.control(FRAME_TYPE.OPEN, id, encodeOpen(this));
-    if (this.#stopPayload !== null) this.#host.control(FRAME_TYPE.STOP, id, this.#stopPayload);
+    this.#context.scheduler.control(FRAME_TYPE.OPEN, id, encodeOpen(this));
+    if (this.#stopPayload !== null) this.#context.scheduler.control(FRAME_TYPE.STOP, id, this.#stopPayload);
     this.#stopPayload = null;
     this.#sendDelayed();
   }
 
-  /** Gives the opening up, unless it is answered, when `cancel` was not called in time. */
+  /** `cancel` is called when the stream is answered or over: until then a timer runs that gives the opening up. */
   startDeadline(cancel: CancelTimer): void {
-    if (this.#isAnswered) cancel();
+    if (this.isAnswered) cancel();
     else this.#cancelTimeout = cancel;
   }
 
   handleAccept(): void {
     this.#requireUnanswered('ACCEPT');
-    this.#answer();
+    this.#handleAnswer();
     this.#offerIfSendable();
-    this.#sink?.handleAccept();
+    this.#localEnd?.handleAccept();
   }
 
   handleRefuse(reason: VproxyError): void {
@@ -268,33 +327,33 @@ export class SessionStream implements Creditor, Ready {
   /** DATA, or a part of its payload. True when the bytes were kept. */
   handleData(bytes: Buffer): boolean {
     this.#requireOpenDirection('DATA');
-    this.#receiving.receive(bytes.length, this.#id);
-    if (this.#receiving.isStopped) return false;
-    return this.#sink?.handleData(bytes) ?? false;
+    this.#window.receive(bytes.length, this.#id);
+    if (this.#receiving === 'refusing') return false;
+    return this.#localEnd?.handleData(bytes) ?? false;
   }
 
   handleCredit(totalBytes: number): void {
-    if (this.#sending.raiseCredit(totalBytes)) this.#offerIfSendable();
+    if (this.#buffer.raiseCredit(totalBytes)) this.#offerIfSendable();
   }
 
   handleFin(): void {
     this.#requireOpenDirection('FIN');
-    this.#receiving.end();
-    if (!this.#receiving.isStopped) this.#sink?.handleFin();
+    const isWanted = this.#receiving === 'open';
+    this.#receiving = this.#next(RECEIVING_STATES, this.#receiving, isWanted ? 'ended' : 'refused');
+    if (isWanted) this.#localEnd?.handleFin();
     this.#finishIfBothEnded();
   }
 
   handleStop(reason: VproxyError): void {
-    if (this.#wasStopped || this.#finSent) return;
-    this.#wasStopped = true;
-    this.#sending.drop();
-    if (this.#receiving.hasEnded) {
+    if (this.#sending !== 'open' && this.#sending !== 'finishing') return;
+    this.#sending = this.#next(SENDING_STATES, this.#sending, 'stopping');
+    this.#buffer.drop();
+    if (this.#hasEnded) {
       this.reset(reason.code, reason.message);
       return;
     }
-    this.#finAsked = true;
     this.#sendFinIfDue();
-    this.#sink?.handleStop(reason);
+    this.#localEnd?.handleStop(reason);
   }
 
   /** The peer's RESET, a time-out, or the end of the session. */
@@ -302,46 +361,57 @@ export class SessionStream implements Creditor, Ready {
     this.#finish(reason);
   }
 
-  /** How much could be sent now, in bytes, were it not for the session's credit. */
+  // ---- for the scheduler ----------------------------------------------------------------------------------------
+
   get sendableBytes(): number {
-    if (this.#id === 0) return 0;
-    if (this.#isAnswered) {
-      const bytes = this.#sending.sendableBytes(Number.POSITIVE_INFINITY);
-      return bytes > 0 && this.#pace !== null ? Math.min(bytes, this.#pace.send.availableBytes) : bytes;
-    }
-    return this.isIncoming ? 0 : this.#sending.sendableBytes(FIRST_FLIGHT_BYTES);
+    if (this.#state === 'opening') return this.isIncoming ? 0 : this.#buffer.sendableBytes(FIRST_FLIGHT_BYTES);
+    if (this.#state === 'held') return 0;
+    const bytes = this.#buffer.sendableBytes(Number.POSITIVE_INFINITY);
+    return bytes > 0 && this.#pace !== null ? Math.min(bytes, this.#pace.send.availableBytes) : bytes;
   }
 
-  /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
   sendFrame(writer: FrameWriter, maxBytes: number): number {
     const bytes = Math.min(this.sendableBytes, maxBytes);
-    this.#sending.sendFrame(writer, this.#id, bytes);
+    this.#buffer.sendFrame(writer, this.#id, bytes);
     this.#pace?.send.take(bytes);
     return bytes;
   }
 
-  /** After `sendFrame`: tells the sink when nothing waits any more. */
-  notifySent(): void {
+  handleTurnEnd(): void {
     if (this.isWaiting) this.awaitPace();
     if (this.isWaiting || this.#isInSend) return;
     this.#sendFinIfDue();
-    this.#sink?.handleSent(!this.#sending.isLent);
+    this.#localEnd?.handleSent(!this.isLent);
   }
 
-  /** Where only the pace holds back what waits, it goes on by itself. */
   awaitPace(): void {
-    if (this.#isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pace?.send.whenAvailable(this.#goOn);
+    if (this.isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pace?.send.whenAvailable(this.#goOn);
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
+  /** Whether this side owes the answer. */
+  #isUnanswered(): boolean {
+    return this.isIncoming && this.#state === 'opening';
+  }
+
+  /** Whether the peer's FIN has come. */
+  get #hasEnded(): boolean {
+    return this.#receiving === 'ended' || this.#receiving === 'refused';
+  }
+
+  /** Whether a FIN was asked for, by this side or by the peer's STOP, and not sent. */
+  get #isFinDue(): boolean {
+    return this.#sending === 'finishing' || this.#sending === 'stopping';
+  }
+
   #offerIfSendable(): void {
-    if (this.sendableBytes > 0) this.#host.offer(this);
+    if (this.sendableBytes > 0) this.#context.scheduler.offer(this);
     else this.awaitPace();
   }
 
   readonly #goOn = (): void => {
-    if (!this.#isOver) this.#offerIfSendable();
+    if (!this.isOver) this.#offerIfSendable();
   };
 
   /** What waits for the pace is not wanted any more. */
@@ -354,97 +424,81 @@ export class SessionStream implements Creditor, Ready {
   #sendDelayed(): void {
     if (this.isWaiting) {
       this.#offerIfSendable();
-    } else if (this.#finAsked && !this.#finSent) {
+    } else if (this.#isFinDue) {
       this.#sendFinIfDue();
-      this.#sink?.handleSent(true);
+      this.#localEnd?.handleSent(true);
     }
   }
 
   #sendFinIfDue(): void {
-    if (!this.#finAsked || this.#finSent || this.#isOver || this.isWaiting) return;
-    if (this.#id === 0 || (this.isIncoming && !this.#isAnswered)) return;
-    this.#finSent = true;
-    this.#host.control(FRAME_TYPE.FIN, this.#id, NO_PAYLOAD);
+    if (!this.#isFinDue || this.isOver || this.isWaiting) return;
+    if (this.#state === 'held' || this.#isUnanswered()) return;
+    const next = this.#sending === 'finishing' ? 'finished' : 'stopped';
+    this.#sending = this.#next(SENDING_STATES, this.#sending, next);
+    this.#context.scheduler.control(FRAME_TYPE.FIN, this.#id, NO_PAYLOAD);
     this.#finishIfBothEnded();
   }
 
   #finishIfBothEnded(): void {
-    if (this.#finSent && this.#receiving.hasEnded) this.#finish(null);
+    if (this.#hasEnded && (this.#sending === 'finished' || this.#sending === 'stopped')) this.#finish(null);
   }
 
-  #answer(): void {
-    this.#stopWaiting();
-    this.#host.answered(this);
+  #handleAnswer(): void {
+    this.#enter('open');
+    this.#stopDeadline();
+    this.#context.books.answered(this);
   }
 
-  #retract(): void {
-    this.#stopWaiting();
-    this.#host.retracted();
-  }
-
-  /** The answer has come, or is not waited for any more. */
-  #stopWaiting(): void {
-    this.#isAnswered = true;
+  #stopDeadline(): void {
     this.#cancelTimeout?.();
     this.#cancelTimeout = null;
   }
 
-  #finish(reason: VproxyError | null): void {
-    if (this.#isOver) return;
-    if (!this.#isAnswered) this.#answer();
-    this.#isOver = true;
-    this.#sending.drop();
-    this.#receiving.close(reason === null);
+  /** The stream is over for the protocol, which is told once. `isRetracted`: this side takes its OPEN back. */
+  #finish(reason: VproxyError | null, isRetracted = false): void {
+    if (this.isOver) return;
+    const { books, scheduler } = this.#context;
+    const wasAnswered = this.isAnswered;
+    const hasRest = reason === null && this.#receiving === 'ended' && this.heldBytes > 0;
+    this.#enter(hasRest ? 'draining' : 'over');
+    this.#stopDeadline();
+    this.#buffer.drop();
+    if (!hasRest) this.#window.close();
     this.#pace?.send.forget(this.#goOn);
-    this.#host.over(this, reason);
-    this.#sink?.handleEnd(reason);
-  }
-
-  /** Whether bytes that arrived still lie on this side although the stream is over. */
-  get isDraining(): boolean {
-    return this.#receiving.isDraining;
+    scheduler.forget(this);
+    if (isRetracted) books.retracted();
+    else if (!wasAnswered) books.answered(this);
+    books.over(this, reason);
+    this.#localEnd?.handleEnd(reason);
   }
 
   #stopDraining(): void {
-    if (this.#receiving.stopDraining()) this.#host.drained(this);
+    if (this.#state !== 'draining') return;
+    this.#enter('over');
+    this.#window.close();
+    this.#context.books.drained(this);
+  }
+
+  #enter(next: keyof typeof STREAM_STATES): void {
+    this.#state = this.#next(STREAM_STATES, this.#state, next);
+  }
+
+  /** The state `next`, which the table lets follow `state`. Throws `internal` for another: a defect of this program. */
+  #next<S extends string>(table: Readonly<Record<S, readonly S[]>>, state: S, next: S): S {
+    if (table[state].includes(next)) return next;
+    throw new VproxyError('internal', `stream ${this.#id} goes from ${state} to ${next}`);
   }
 
   #requireUnanswered(what: string): void {
     if (this.isIncoming) throw violation(what, this.#id, 'by the opener');
-    if (this.#isAnswered) throw violation(what, this.#id, 'twice');
+    if (this.isAnswered) throw violation(what, this.#id, 'twice');
   }
 
   #requireOpenDirection(what: string): void {
-    if (this.#receiving.hasEnded) throw violation(what, this.#id, 'after FIN');
-    if (!this.isIncoming && !this.#isAnswered) throw violation(what, this.#id, 'before ACCEPT');
+    if (this.#hasEnded) throw violation(what, this.#id, 'after FIN');
+    if (!this.isIncoming && !this.isAnswered) throw violation(what, this.#id, 'before ACCEPT');
   }
 }
 
-const NO_PAYLOAD = Buffer.alloc(0);
-
 const violation = (what: string, id: number, rest: string): VproxyError =>
   new VproxyError('protocol-error', `${what} on stream ${id} ${rest}`);
-
-// What a stream needs of the session that it is a part of.
-
-/** The session, as its streams see it. */
-export interface StreamHost {
-  readonly nowMs: number;
-  readonly roundTripMs: number;
-  /** The largest DATA payload that is good to send on a stream at this moment, in bytes. */
-  frameBytes(streamId: number): number;
-  /** The stream has data and credit: the session calls its `sendFrame`, now or when its turn comes. */
-  offer(stream: SessionStream): void;
-  /** Sends a control frame, behind those that wait. */
-  control(type: number, streamId: number, payload: Buffer): void;
-  /** The stream's credit was raised. */
-  raise(stream: SessionStream): void;
-  /** The stream was answered, or is over before it was. */
-  answered(stream: SessionStream): void;
-  /** This side opened the stream, and has reset it before an answer. Comes instead of `answered`. */
-  retracted(): void;
-  /** The stream is over for the protocol: with a reason where it did not end in order. */
-  over(stream: SessionStream, reason: VproxyError | null): void;
-  /** A stream that was over has been drained: its place is free. */
-  drained(stream: SessionStream): void;
-}

@@ -1,44 +1,87 @@
-/** The streams of a session: their ids, their bounds, and the opens that are held back (R-STREAM-1, R-STREAM-5, R-STREAM-6, R-STREAM-11). */
-
+/** The streams of a session: their ids, which are let in, and the opens that are held back (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
+import type { OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { SessionStream } from './stream.js';
+import { type Pace, ReceiveWindow } from './flow.js';
+import type { LocalEnd } from './local-end.js';
+import type { Scheduler } from './scheduler.js';
+import type { SessionSettings } from './settings.js';
+import { SessionStream, type StreamBooks, type StreamContext } from './stream.js';
 
 const MAX_ID = 0xffff_ffff;
 
-export class StreamTable {
-  readonly #peerLimits: Limits;
-  readonly #ownLimits: Limits;
-  readonly #isCongested: () => boolean;
+/** Streams that are opened and reset by their opener before an answer: so many a second, and at once. */
+const RESETS_PER_SECOND = 200;
+const RESETS_BURST = 1000;
+
+/**
+ * What the peer bears is 200 a second and 1,000 at once. When it stood still, it finds at once what was sent since: up
+ * to a burst before, a burst when it is heard again, and what was unanswered meanwhile (256 where it says nothing else).
+ */
+const PER_SECOND = 150;
+const BURST = 300;
+
+/** While places are kept the peer is asked so often for a sign of life: there may be nothing else to hear from it. */
+const ASK_MS = 100;
+
+interface StreamTableOptions {
+  /** This side's first stream id: odd or even decides the parity of both sides. */
+  readonly firstId: number;
+  readonly peerLimits: Limits;
+  readonly ownLimits: Limits;
+  readonly settings: SessionSettings;
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly pace: Pace;
+  /** Offers a stream of the peer to what serves it, by attaching a local end during the call. */
+  readonly onOpened: (stream: SessionStream) => void;
+  /** A stream is over for the protocol. */
+  readonly onOver: () => void;
+  /** Makes the peer say something. */
+  readonly askPeer: () => void;
+}
+
+export class StreamTable implements StreamBooks {
+  readonly #options: StreamTableOptions;
+  readonly #context: StreamContext;
   readonly #live = new Map<number, SessionStream>();
   readonly #held = new Set<SessionStream>();
+  /** Streams that the peer opened and reset before an answer. */
+  readonly #resets: TokenBucket;
+  readonly #retractions: Retractions;
   #nextOwnId: number;
   #lastPeerId = 0;
   #ownOpen = 0;
   #ownUnanswered = 0;
   #peerOpen = 0;
   #peerUnanswered = 0;
+  #openedCount = 0;
+  #failedCount = 0;
 
-  /** `firstId` is this side's first stream id: odd or even decides the parity of both sides. */
-  constructor(options: {
-    readonly firstId: number;
-    readonly peerLimits: Limits;
-    readonly ownLimits: Limits;
-    /** Whether the channel is too far behind for more opens. */
-    readonly isCongested: () => boolean;
-  }) {
-    this.#isCongested = options.isCongested;
+  constructor(options: StreamTableOptions) {
+    this.#options = options;
+    this.#context = { scheduler: options.scheduler, books: this, pace: options.pace };
     this.#nextOwnId = options.firstId;
-    this.#peerLimits = options.peerLimits;
-    this.#ownLimits = options.ownLimits;
+    this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, options.clock.now());
+    this.#retractions = new Retractions(options.clock, options.askPeer);
   }
 
   /** Streams that have an id and are not over. */
   get size(): number {
     return this.#live.size;
+  }
+
+  /** Streams that were opened, by either side. */
+  get openedCount(): number {
+    return this.#openedCount;
+  }
+
+  /** Streams that did not end in order, refused ones included. */
+  get failedCount(): number {
+    return this.#failedCount;
   }
 
   /** The highest id that the peer used. */
@@ -51,6 +94,11 @@ export class StreamTable {
     return this.#nextOwnId > MAX_ID;
   }
 
+  /** The streams that are not over; those that are held back are the last. */
+  list(): SessionStream[] {
+    return [...this.#live.values(), ...this.#held];
+  }
+
   /** The live stream of an id; null for one that has ended. Throws `protocol-error` for one that was never opened. */
   find(id: number, what: string): SessionStream | null {
     const stream = this.#live.get(id);
@@ -60,14 +108,18 @@ export class StreamTable {
     return null;
   }
 
-  list(): SessionStream[] {
-    return [...this.#live.values(), ...this.#held];
-  }
+  // ---- streams of this side -------------------------------------------------------------------------------------
 
-  /** Takes up a stream of this side: with the next id, or held back until the peer's bounds let it through. */
-  addOwn(stream: SessionStream): void {
+  /** Opens a stream with the next id, or holds it back until the peer's bounds let it through. */
+  open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
+    const { clock, settings } = this.#options;
+    const stream = this.#create(request, localEnd, false);
     this.#held.add(stream);
     this.releaseHeld();
+    const giveUp = (): void =>
+      stream.reset('open-timeout', `no answer to the opening within ${settings.openTimeoutMs / 1000} s`);
+    stream.startDeadline(clock.schedule(settings.openTimeoutMs, giveUp));
+    return stream;
   }
 
   /** Opens what the peer's bounds let through. */
@@ -84,55 +136,6 @@ export class StreamTable {
     }
   }
 
-  /** Takes the id of a peer's OPEN as used. Throws `protocol-error` for a wrong parity or an id that is not above the last. */
-  usePeerId(id: number): void {
-    if (this.#isOwnId(id))
-      throw new VproxyError('protocol-error', `OPEN with id ${id}, which is of this side's parity`);
-    if (id <= this.#lastPeerId)
-      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#lastPeerId}`);
-    this.#lastPeerId = id;
-  }
-
-  /** Whether one more stream of the peer stays within what this side announced. */
-  get hasPeerRoom(): boolean {
-    return this.#peerOpen < this.#ownLimits.streams && this.#peerUnanswered < this.#ownLimits.opens;
-  }
-
-  addPeer(id: number, stream: SessionStream): void {
-    this.#live.set(id, stream);
-    this.#peerOpen += 1;
-    this.#peerUnanswered += 1;
-    stream.begin(id);
-  }
-
-  /** A stream was accepted or refused, or ended without an answer by its peer or with the session. */
-  answered(stream: SessionStream): void {
-    if (stream.id === 0) return;
-    if (stream.isIncoming) this.#peerUnanswered -= 1;
-    else this.#ownUnanswered -= 1;
-  }
-
-  /** So many streams of this side that were reset before an answer count no longer among the unanswered ones. */
-  forgetRetracted(count: number): void {
-    this.#ownUnanswered -= count;
-  }
-
-  /** A stream is over for the protocol; it keeps its place while bytes of it still drain on this side. */
-  over(stream: SessionStream): void {
-    if (stream.id === 0) {
-      this.#held.delete(stream);
-      return;
-    }
-    this.#live.delete(stream.id);
-    if (!stream.isIncoming) this.#ownOpen -= 1;
-    else if (!stream.isDraining) this.#peerOpen -= 1;
-  }
-
-  /** The last bytes of a stream that was over have left. */
-  drained(stream: SessionStream): void {
-    if (stream.isIncoming) this.#peerOpen -= 1;
-  }
-
   /** Takes out all opens that are held back. */
   takeHeld(): SessionStream[] {
     const held = [...this.#held];
@@ -140,9 +143,108 @@ export class StreamTable {
     return held;
   }
 
+  /** Something came from the peer and was read: opens what that makes room for. */
+  handleReceived(): void {
+    if (this.#retractions.isWaiting) this.#ownUnanswered -= this.#retractions.handleReceived();
+    this.releaseHeld();
+  }
+
+  // ---- streams of the peer --------------------------------------------------------------------------------------
+
+  /**
+   * The peer's OPEN: announces the stream, or refuses it. Throws `protocol-error` for an id of a wrong parity, or one that is
+   * not above the last.
+   */
+  admit(id: number, request: OpenRequest, isDraining: boolean): void {
+    if (this.#isOwnId(id))
+      throw new VproxyError('protocol-error', `OPEN with id ${id}, which is of this side's parity`);
+    if (id <= this.#lastPeerId)
+      throw new VproxyError('protocol-error', `OPEN with id ${id} is not above ${this.#lastPeerId}`);
+    this.#lastPeerId = id;
+    const { streams, opens } = this.#options.ownLimits;
+    const hasRoom = this.#peerOpen < streams && this.#peerUnanswered < opens;
+    const stream = this.#create(request, null, true);
+    this.#live.set(id, stream);
+    this.#peerOpen += 1;
+    this.#peerUnanswered += 1;
+    stream.begin(id);
+    const { service } = stream;
+    if (!hasRoom) {
+      stream.refuse('too-many-streams', `${streams} streams or ${opens} unanswered ones are open`);
+    } else if (isDraining) {
+      stream.refuse('shutdown', 'the session is ending');
+    } else if (!SERVICE_NAME.test(service)) {
+      stream.refuse('unknown-service', `${escapeText(service, 64)} is no name of a service`);
+    } else {
+      this.#options.onOpened(stream);
+      if (!stream.isAttached) stream.refuse('unknown-service', `service ${service} is not offered`);
+    }
+  }
+
+  /** The peer's RESET of a live stream. Throws `flood` where it takes back too many streams before their answer. */
+  handleReset(stream: SessionStream, reason: VproxyError): void {
+    const isTakenBack = stream.isIncoming && !stream.isAnswered;
+    if (isTakenBack && !this.#resets.take(this.#options.clock.now())) {
+      throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams a second are opened and reset`);
+    }
+    stream.handleEnd(reason);
+  }
+
+  // ---- what streams tell ----------------------------------------------------------------------------------------
+
+  answered(stream: SessionStream): void {
+    if (stream.id !== 0) {
+      if (stream.isIncoming) this.#peerUnanswered -= 1;
+      else this.#ownUnanswered -= 1;
+    }
+    this.releaseHeld();
+  }
+
+  retracted(): void {
+    if (this.#retractions.add()) this.#ownUnanswered -= 1;
+  }
+
+  over(stream: SessionStream, reason: VproxyError | null): void {
+    if (stream.id === 0) {
+      this.#held.delete(stream);
+    } else {
+      this.#live.delete(stream.id);
+      if (!stream.isIncoming) this.#ownOpen -= 1;
+      else if (!stream.isDraining) this.#peerOpen -= 1;
+    }
+    this.releaseHeld();
+    if (reason !== null) this.#failedCount += 1;
+    this.#options.onOver();
+  }
+
+  drained(stream: SessionStream): void {
+    if (stream.isIncoming) this.#peerOpen -= 1;
+  }
+
+  /** The session is over. */
+  stop(): void {
+    this.#retractions.stop();
+  }
+
+  // ---- inside ---------------------------------------------------------------------------------------------------
+
+  #create(request: OpenRequest, localEnd: LocalEnd | null, isIncoming: boolean): SessionStream {
+    const { clock, ownLimits, peerLimits, settings } = this.#options;
+    const openedAtMs = clock.now();
+    this.#openedCount += 1;
+    return new SessionStream(this.#context, request, {
+      localEnd,
+      isIncoming,
+      openedAtMs,
+      window: new ReceiveWindow(ownLimits.streamCredit, settings.receiveBudget, openedAtMs),
+      creditBytes: peerLimits.streamCredit,
+    });
+  }
+
   #canOpen(): boolean {
-    const { streams, opens } = this.#peerLimits;
-    return this.#ownOpen < streams && this.#ownUnanswered < opens && !this.isExhausted && !this.#isCongested();
+    const { peerLimits, scheduler } = this.#options;
+    const hasRoom = this.#ownOpen < peerLimits.streams && this.#ownUnanswered < peerLimits.opens;
+    return hasRoom && !this.isExhausted && !scheduler.isCongested;
   }
 
   #isOwnId(id: number): boolean {
@@ -150,68 +252,11 @@ export class StreamTable {
   }
 }
 
-// Which streams of the peer are let in, and how fast it may take them back (R-STREAM-3, R-STREAM-5, R-FLOW-6).
-
-/** Streams that are opened and reset by their opener before an answer: so many a second, and at once. */
-const RESETS_PER_SECOND = 200;
-const RESETS_BURST = 1000;
-
-export class Admission {
-  readonly #clock: Clock;
-  readonly #limits: Limits;
-  readonly #announce: (stream: SessionStream) => void;
-  readonly #resets: TokenBucket;
-
-  constructor(options: {
-    readonly clock: Clock;
-    /** What this side announced. */
-    readonly limits: Limits;
-    /** Offers a stream to whoever serves it, by attaching a sink during the call. */
-    readonly announce: (stream: SessionStream) => void;
-  }) {
-    this.#clock = options.clock;
-    this.#limits = options.limits;
-    this.#announce = options.announce;
-    this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, options.clock.now());
-  }
-
-  /** Announces a stream that the peer has opened, or refuses it. `hasRoom`: it is within the bounds of this side. */
-  admit(stream: SessionStream, hasRoom: boolean, isDraining: boolean): void {
-    const { service } = stream;
-    if (!hasRoom) {
-      const { streams, opens } = this.#limits;
-      stream.refuse('too-many-streams', `${streams} streams or ${opens} unanswered ones are open`);
-    } else if (isDraining) {
-      stream.refuse('shutdown', 'the session is ending');
-    } else if (!SERVICE_NAME.test(service)) {
-      stream.refuse('unknown-service', `${escapeText(service, 64)} is no name of a service`);
-    } else {
-      this.#announce(stream);
-      if (!stream.isAttached) stream.refuse('unknown-service', `service ${service} is not offered`);
-    }
-  }
-
-  /** Counts a RESET of the peer. Throws `flood` where it takes back too many streams before their answer. */
-  countReset(stream: SessionStream): void {
-    if (!stream.isIncoming || stream.isAnswered || this.#resets.take(this.#clock.now())) return;
-    throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams a second are opened and reset`);
-  }
-}
-
-// The streams that this side opened and reset before an answer: so slowly that its peer finds no flood in them (R-FLOW-6).
-
 /**
- * What the peer bears is 200 a second and 1,000 at once. When it stood still, it finds at once what was sent since: up
- * to a burst before, a burst when it is heard again, and what was unanswered meanwhile (256 where it says nothing else).
+ * Counts the streams that this side opened and reset before an answer; what is too fast keeps its place among the unanswered
+ * streams, so that fewer are opened and the peer finds no flood in them (R-FLOW-6).
  */
-const PER_SECOND = 150;
-const BURST = 300;
-
-/** While places are kept the peer is asked so often for a sign of life: there may be nothing else to hear from it. */
-const ASK_MS = 100;
-
-/** Counts them; what is too fast keeps its place among the unanswered streams, so that fewer are opened. */
-export class Retractions {
+class Retractions {
   readonly #clock: Clock;
   readonly #ask: () => void;
   readonly #bucket: TokenBucket;

@@ -19,6 +19,7 @@ function sessionFrom(firstStreamId: number) {
   const session = new Session(agreement, { sink: pipe, clock, settings, firstStreamId });
   const endings: VproxyError[] = [];
   session.on('end', (reason) => endings.push(reason));
+  session.begin();
   session.start([]);
   const log = new FrameLog(true);
   const texts = (): string[] => {

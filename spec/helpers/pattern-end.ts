@@ -2,8 +2,9 @@
 
 import type { VproxyError } from '../../lib/errors.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
+import { SENT } from '../../lib/session/send-buffer.js';
 import type { Session } from '../../lib/session/session.js';
-import { SENT, type SessionStream } from '../../lib/session/stream.js';
+import type { SessionStream } from '../../lib/session/stream.js';
 
 const ROOM = 16;
 
