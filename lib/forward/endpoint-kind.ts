@@ -98,6 +98,8 @@ export interface TargetContext {
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream and its local end are done with; null when both directions ended in order. */
   readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
+  /** A local end is done with: `openCount` is one less. Default: nobody is told. */
+  readonly onLeft?: () => void;
   /** What a socket of the target is given before the stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
   readonly log: (

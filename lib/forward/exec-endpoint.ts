@@ -73,6 +73,7 @@ export class ExecTarget implements Target {
       onDone: (reason) => {
         this.#children.delete(sink);
         onClosed(stream, reason);
+        this.#context.onLeft?.();
       },
     });
     this.#children.add(sink);

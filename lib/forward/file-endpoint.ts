@@ -117,6 +117,7 @@ class FileTarget implements Target {
   #closed(stream: SessionStream, reason: VproxyError | null): void {
     this.#streamCount -= 1;
     this.#context.onClosed(stream, reason);
+    this.#context.onLeft?.();
   }
 }
 

@@ -24,6 +24,8 @@ export interface IncomingOptions {
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
   /** What comes between streams and the target. Default: nothing. */
   readonly filters?: InputFilters;
+  /** The last of its open streams has gone. Default: nobody is told. */
+  readonly onIdle?: () => void;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -52,6 +54,9 @@ export class IncomingForward implements Forward {
       createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
+      onLeft: () => {
+        if (this.openCount === 0) options.onIdle?.();
+      },
       log: (event, message, stream) => {
         const about = stream === undefined ? { stream: null } : streamFields(stream);
         options.log(makeEvent(event, message, { ...this.#place, ...about }));

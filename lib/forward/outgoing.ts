@@ -24,6 +24,8 @@ export interface OutgoingOptions {
   readonly waitMs: number;
   /** What comes between streams and those who connect. Default: nothing. */
   readonly filters?: InputFilters;
+  /** The last of its open streams has gone. Default: nobody is told. */
+  readonly onIdle?: () => void;
   /** Default {@link ENDPOINT_KINDS}. */
   readonly kinds?: EndpointKinds;
 }
@@ -132,6 +134,7 @@ export class OutgoingForward implements Forward {
       () => {
         this.#sockets.delete(socket);
         if (!socket.destroyed) this.#open(caller);
+        this.#tellIdle();
       },
       (error: unknown) => this.#refuse(caller, toVproxyError(error)),
     );
@@ -171,7 +174,14 @@ export class OutgoingForward implements Forward {
   #track(socket: net.Socket): void {
     if (this.#sockets.has(socket)) return;
     this.#sockets.add(socket);
-    socket.once('close', () => this.#sockets.delete(socket));
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      this.#tellIdle();
+    });
+  }
+
+  #tellIdle(): void {
+    if (this.#sockets.size === 0) this.#options.onIdle?.();
   }
 
   #refuse(caller: Caller, reason: VproxyError): void {

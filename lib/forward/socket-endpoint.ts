@@ -246,6 +246,7 @@ export class SocketTarget implements Target {
     socket.once('close', () => {
       cancelTimeout();
       this.#sockets.delete(socket);
+      this.#context.onLeft?.();
     });
     if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
     splice.join(stream, socket);

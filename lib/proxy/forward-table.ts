@@ -11,12 +11,10 @@ import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
 import type { ForwardStatus } from '../status/types.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
-import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
+import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
+import { type Deferred, deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
-
-/** A forward that drains is looked at this often. */
-const DRAIN_POLL_MS = 100;
 
 /** Between attempts to put a forward in force again. */
 const RESUMING = { firstMs: 100, maxMs: 5000 } as const;
@@ -52,6 +50,8 @@ export interface ForwardEntry {
   isDeclared: boolean;
   /** No new streams; removed when the open ones have ended. */
   isDraining: boolean;
+  /** Resolved when it has drained, or is stopped. */
+  readonly over: Deferred<void>;
 }
 
 export class ForwardTable {
@@ -68,11 +68,15 @@ export class ForwardTable {
   create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
     const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, nextId } = this.#options;
     const id = nextId();
+    const onIdle = () => {
+      if (entry.isDraining) entry.over.resolve();
+    };
     const forward =
       spec.direction === 'outgoing'
-        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble });
-    return { id, forward, isDeclared, isDraining: false };
+        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters, onIdle })
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble, onIdle });
+    const entry: ForwardEntry = { id, forward, isDeclared, isDraining: false, over: deferred() };
+    return entry;
   }
 
   /** Puts a forward in force and in the table. Rejects with `address-…` codes or `bad-argument`, and changes nothing then. */
@@ -110,8 +114,7 @@ export class ForwardTable {
     if (isDraining) {
       entry.isDraining = true;
       this.pause(entry);
-      while (entry.forward.openCount > 0 && this.#entries.has(entry.id))
-        await pause(this.#options.clock, DRAIN_POLL_MS);
+      if (entry.forward.openCount > 0) await entry.over.promise;
     }
     if (this.#entries.delete(entry.id)) await this.#stop(entry);
   }
@@ -123,7 +126,6 @@ export class ForwardTable {
     await Promise.all(entries.map((entry) => this.#stop(entry)));
   }
 
-  /** The entry of an id. Null where there is none. */
   find(id: string): ForwardEntry | null {
     return this.#entries.get(id) ?? null;
   }
@@ -184,23 +186,21 @@ export class ForwardTable {
 
   async #stop(entry: ForwardEntry): Promise<void> {
     this.#cancelResuming(entry);
+    entry.over.resolve();
     this.#options.addresses.remove(entry);
     await entry.forward.stop();
   }
 }
 
-// Where the forwards of a process listen, so that it can be said which one has an address that is taken.
-
+/** Where the forwards of a process listen, so that an error can say which one has an address that is taken. */
 export class ForwardAddresses {
   /** The outgoing forwards that were started, with the labels of their channels. */
   readonly #labels = new Map<ForwardEntry, string>();
 
-  /** A forward was started. */
   add(entry: ForwardEntry, label: string): void {
     if (entry.forward.spec.direction === 'outgoing') this.#labels.set(entry, label);
   }
 
-  /** A forward is no more. */
   remove(entry: ForwardEntry): void {
     this.#labels.delete(entry);
   }
