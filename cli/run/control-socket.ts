@@ -1,4 +1,4 @@
-/** Which control socket a process has, and what becomes of one that cannot be had. */
+/** Which control socket a process has, and what happens where it cannot be made. */
 
 import { lstatSync, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -88,8 +88,6 @@ function claimed(path: string, askedBy: string): VproxyError {
   return new VproxyError('address-in-use', `${askedBy}: another vproxy has it: ${escapeText(path)} answers`);
 }
 
-// Control sockets of processes that were killed, which could not remove them.
-
 /** The socket of a process that has no name. */
 const NUMBERED = /^([1-9]\d{0,9})\.sock$/;
 
@@ -113,7 +111,7 @@ export async function removeStaleSockets(folder: string): Promise<void> {
   }
 }
 
-/** Whether there is a process of this number, whoever it belongs to. */
+/** Whether there is a process of this number, of any user. */
 function isThere(pid: number): boolean {
   try {
     return process.kill(pid, 0);

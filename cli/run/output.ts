@@ -19,7 +19,7 @@ export interface OutputOptions {
 
 const DEFAULTS: OutputOptions = { format: 'text', level: 'info', hasDetails: false };
 
-/** While so much waits for whoever reads stderr, further lines are left out, in bytes. */
+/** While this much waits for the reader of stderr, in bytes, further lines are left out. */
 const MAX_UNWRITTEN_BYTES = 2 ** 20;
 
 /** What the system says of a file that has no room for more: it may have some again. */
@@ -124,8 +124,6 @@ export class Output {
   }
 }
 
-// A log event as a line: for people, or as JSON for programs.
-
 const PREFIXES: Readonly<Record<LogLevel, string>> = {
   error: 'error: ',
   warn: 'warning: ',
@@ -145,9 +143,7 @@ export function formatJsonLine({ level, event, message, fields }: LogEvent, time
   return formatLine({ time: time.toISOString(), level, event, message, fields });
 }
 
-// What `DEBUG=vproxy:*` shows: the events that the log's level leaves out, each under a namespace of its own kind.
-
-/** The log of the `debug` package. */
+/** The log of the `debug` package: `DEBUG=vproxy:*` shows the events that the log's level leaves out. */
 interface DebugLog {
   /** Whether the namespace of an event is enabled. */
   wants(event: LogEvent): boolean;
@@ -172,9 +168,7 @@ export async function openDebugLog(namespaces: string | undefined): Promise<Debu
   };
 }
 
-// The audit log of a process.
-
-/** Opens it, and makes the file where there is none. Throws `cannot-create`. */
+/** Opens the audit log of the process, and makes the file if it is missing. Throws `cannot-create`. */
 export function openAuditLog({ path, rotation }: AuditPlace, log: Log): AuditLog {
   const audit = new AuditLog({ path, rotation, clock: systemClock, log });
   try {

@@ -27,7 +27,7 @@ interface RunningProcessOptions {
   readonly configuration: Configuration;
   /** `$XDG_RUNTIME_DIR`, for the storage broker. */
   readonly runtimeDirectory: string | null;
-  /** Null where there is none. */
+  /** The audit log; null: none. */
   readonly audit: AuditLog | null;
   /** Reads what is to be in force; null where there is no file. */
   readonly load: (() => Promise<Configuration>) | null;
@@ -135,7 +135,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.stop();
   }
 
-  /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is none. */
+  /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is not one. */
   fail(reason: unknown): void {
     this.#isEnding = true;
     const status = exitStatusOf(reason);
@@ -212,8 +212,6 @@ function describeChanges(changes: ChannelChanges): string {
   const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
   return escapeText(said.join('; ') || 'nothing has changed', 1024);
 }
-
-// A warning where a forward's port is open to others than who may think so.
 
 /** Who shares the machine. */
 interface Neighbours {

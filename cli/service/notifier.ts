@@ -8,7 +8,7 @@ import { type Log, makeEvent } from '../../lib/events.js';
 import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
-/** Whoever takes longer is killed, in milliseconds. */
+/** A program that takes longer is killed, in milliseconds. */
 const TIMEOUT_MS = 10_000;
 
 /** A busy service manager takes nothing for a while, and ends who does not show that it lives: so not much later. */
@@ -102,7 +102,7 @@ export class Notifier {
 interface ServiceEnvironment {
   /** The address of the socket for notifications; null where nobody wants any. */
   readonly notifySocket: string | null;
-  /** Without a sign of life for so long the process is taken for dead, in milliseconds; null: never. */
+  /** The silence after which the process is taken for dead, in milliseconds; null: never. */
   readonly watchdogMs: number | null;
   /** The descriptor of the listening socket for control requests; null where none was handed over. */
   readonly controlDescriptor: number | null;

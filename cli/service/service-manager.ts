@@ -69,11 +69,9 @@ export class ServiceManager {
   }
 }
 
-// How a process is, in one line for `systemctl status`.
-
 const MAX_LENGTH = 300;
 
-/** Of a single channel the peer, or what it waits for; of several how many have a session. */
+/** How the channels are, in one line for `systemctl status`. Of a single channel the peer, or what it waits for; of several how many have a session. */
 export function formatServiceStatus(channels: readonly ChannelStatus[]): string {
   const [only] = channels;
   if (only === undefined) return 'no channels';
@@ -92,7 +90,7 @@ function describe({ state, detail, session }: ChannelStatus): string {
 
 const PRIORITIES: Readonly<Record<LogLevel, string>> = { error: '<3>', warn: '<4>', info: '<6>', debug: '<7>' };
 
-/** What stands before a line of this level in the journal, which takes it off again. */
+/** The prefix of a line of this level, which the journal takes off again. */
 export function journalPriority(level: LogLevel): string {
   return PRIORITIES[level];
 }

@@ -108,7 +108,7 @@ function requireRunning({ signal }: ChannelHolder): void {
   if (signal.aborted) throw new VproxyError('shutdown', 'this process is ending');
 }
 
-/** Why a set could not be had; with what could not be taken back, where there is such a thing. */
+/** Why a set could not be put in force, with what could not be taken back, if anything. */
 function describeRollback(cause: unknown, [first, ...others]: readonly VproxyError[]): unknown {
   if (first === undefined) return cause;
   const { code, message } = toVproxyError(cause);
@@ -198,7 +198,7 @@ function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): bool
   return isTaken || settingsText(options) !== settingsText(wanted);
 }
 
-/** Everything of a channel for which it has to be begun anew: not its forwards, rules and permissions, nor which keys it has, if any. */
+/** The settings of a channel that cannot change while it runs: all but its forwards, rules and permissions, and which keys it has, if any. */
 function settingsText(options: ChannelOptions): string {
   const hasKeys = (options.keyFiles ?? []).length > 0;
   const adopted = { forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };

@@ -54,7 +54,7 @@ export class AuditLog {
     this.#file.open();
   }
 
-  /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said stands in texts of JSON only. */
+  /** Writes an event: its facts, and `time`, `event` and `message`, which no fact can replace. What a peer said is in texts of JSON only. */
   record(event: LogEvent): void {
     if (this.#waitingBytes >= MAX_WAITING_BYTES[rateOf(event)]) {
       this.#lostCount += 1;
@@ -64,7 +64,7 @@ export class AuditLog {
     this.#append(event);
   }
 
-  /** Goes on in the file that is at the path by then: for who renames it. */
+  /** Goes on in the file that is at the path by then: logrotate(8) may have renamed the one before. */
   reopen(): void {
     this.#file.reopen();
   }

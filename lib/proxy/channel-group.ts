@@ -21,7 +21,7 @@ const RESCAN_MS = 5000;
 /** How long after an event the folder is read: what comes together is read together. */
 const SETTLE_MS = 50;
 
-/** What stands for the label in a template. */
+/** Is replaced by the label in a template. */
 const PLACEHOLDER = '{channel}';
 
 /** What lines are about that are about no path in the folder. */
@@ -30,7 +30,7 @@ const WATCHING = 'watching';
 
 /** What a group does to its proxy. */
 export interface GroupHost {
-  /** The channel of a label, whoever it belongs to; null where there is none. */
+  /** The channel of a label, of this group or not; null where it is missing. */
   find(label: string): ChannelStatus | null;
   /** Adds a channel. Rejects as `Proxy.addChannel` does, and with `shutdown` where the group is not in force any more. */
   add(options: ChannelOptions): Promise<unknown>;
@@ -244,8 +244,6 @@ export class ChannelGroup {
   }
 }
 
-// What a group of channels finds in its folder.
-
 /** The sockets that fit a group. */
 interface GroupFolder {
   /** By label, with what tells a socket from its successor, and from itself with another owner or mode. */
@@ -277,9 +275,7 @@ function identityOf({ dev, ino, ctimeMs }: Stats): string {
   return `${dev}:${ino}:${ctimeMs}`;
 }
 
-// The folders that are made for the sockets of a group's channels, and go with them.
-
-/** The folders that were made, by channel. */
+/** The folders that were made for the sockets of a group's channels, and go with them. */
 export class OwnFolders {
   readonly #folders = new Map<string, Set<string>>();
 

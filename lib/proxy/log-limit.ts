@@ -145,7 +145,7 @@ export class LogLimit {
     return flow;
   }
 
-  /** Behind a pause in which nothing was left out it begins anew with the shortest time. */
+  /** After a pause in which nothing was left out it begins with the shortest time again. */
   #tellLater(flow: Flow, nowMs: number): void {
     const hasPaused = nowMs - flow.toldAtMs > flow.tellAfterMs;
     flow.tellAfterMs = hasPaused ? TELL_AFTER_MS.first : Math.min(2 * flow.tellAfterMs, TELL_AFTER_MS.most);
@@ -216,7 +216,7 @@ const MAX_CHARACTER_BYTES = 6;
 type Field = LogEvent['fields'][string];
 
 /**
- * An event with its texts cut, whoever they are from, so that all of its fields together have at most `maxFieldsBytes` as
+ * An event with its texts cut, no matter whose they are, so that all of its fields together have at most `maxFieldsBytes` as
  * JSON: where something is missing there is an ellipsis, and at the end of a list the number of what is. The longest texts
  * are cut first: a code behind them stays whole.
  */
@@ -255,7 +255,7 @@ function textLength(value: Field): number {
   return value.reduce((sum, text) => sum + text.length + 2, 0);
 }
 
-/** Whether a text of so many characters has room whatever they are. */
+/** Whether a text of this length has room, whatever its characters are. */
 const isSurelyWithin = (length: number, maxBytes: number): boolean => length * MAX_CHARACTER_BYTES <= maxBytes;
 
 function cutMessage(message: string): string {

@@ -57,7 +57,7 @@ export interface PeerEvents {
 
 /**
  * The other side of a Duplex, where a vproxy speaks. Sessions follow one another as long as the Duplex is open: one ends
- * when the peer begins anew, and its streams end with it. `connectPeer` makes it.
+ * when the peer starts again, and its streams end with it. `connectPeer` makes it.
  */
 export class Peer extends EventEmitter<PeerEvents> {
   /** Resolved when the Duplex is closed, with the reason: `shutdown` after `close`. Never rejects. */

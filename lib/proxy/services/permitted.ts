@@ -63,8 +63,6 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
 const isSame = (one: object | null = null, other: object | null = null): boolean =>
   JSON.stringify(one) === JSON.stringify(other);
 
-// On which channels a peer may be allowed what changes this machine: to run commands, to write files.
-
 /**
  * Throws `bad-argument` where a channel allows commands or copies and strangers could be the peer, or a forward has the
  * name of such a service, or the folder of copies is none.

@@ -23,7 +23,7 @@ import { type ChannelOptions, DEFAULT_LABEL, type StorageOptions } from '../chan
 /** The name of the service, on both sides. */
 export const STORAGE_SERVICE = 'storage';
 
-/** Where a socket cannot be listened on again, it is tried once more after so long. */
+/** The time until it is tried once more to listen on a socket again, in milliseconds. */
 const RESUME_MS = 1000;
 
 /** The broker runs where the channel leads to a host, unless a forward has its name; elsewhere when it is asked for. */
@@ -66,7 +66,7 @@ export class StorageService {
     registry.add(STORAGE_SERVICE, (stream, session) => this.#broker.attach(MuxStream.accept(session, stream)));
   }
 
-  /** Listens for wrappers. An explicit path that cannot be had rejects; a default is only warned of. */
+  /** Listens for wrappers. Rejects where an explicit path is taken or not allowed; of a default path that is only a warning. */
   async start(): Promise<void> {
     const { storage, log } = this.#options;
     const runtimeDir = storage.runtimeDirectory ?? undefined;
@@ -133,12 +133,13 @@ export class StorageService {
   }
 }
 
-// On which channels storage requests get the label of the machine that they come from (docs/storage.md).
-
 /** What may be held of the requests of one machine. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
 
-/** The filters of a channel: for storage requests, where it has a label and leads to a machine rather than to its host. */
+/**
+ * The filters of a channel: storage requests get the label of the machine that they come from (docs/storage.md), where the
+ * channel has one and leads to a machine rather than to its host.
+ */
 export function requestFilters(label: string, { traits }: ChannelAddress): InputFilters {
   if (label === DEFAULT_LABEL || traits.leadsToHost) return () => null;
   const budget = new Budget(MAX_HELD_BYTES);
