@@ -14,7 +14,7 @@ export interface RouteInput<Params, Query, Body> {
   readonly body: Body;
   /** Aborted when the connection has gone. */
   readonly signal: AbortSignal;
-  /** Does something when the answer has gone out, or nobody is there any more to take it. */
+  /** Runs an action when the answer was sent, or the connection has gone. */
   readonly afterAnswer: (action: () => void) => void;
 }
 
@@ -28,9 +28,9 @@ interface RouteBase {
   readonly params: z.ZodObject | null;
   /** Of the query, each value a text. */
   readonly query: z.ZodObject | null;
-  /** Of the body, a JSON object; null where there is none. */
+  /** Of the body, a JSON object; null if the route takes no body. */
   readonly body: z.ZodObject | null;
-  /** The statuses that are particular to the route; those that any request can have are not among them. */
+  /** The statuses of errors that are particular to the route. */
   readonly errors: readonly number[];
 }
 
@@ -51,7 +51,7 @@ export interface TextRoute extends RouteBase {
   send(context: ControlContext, input: RouteInput<never, never, never>, response: ServerResponse): void;
 }
 
-/** Turns its connection into something else; owns the socket from then on. */
+/** Upgrades its connection; owns the socket from then on. */
 export interface UpgradeRoute extends RouteBase {
   readonly kind: 'upgrade';
   readonly protocol: string;
@@ -67,12 +67,15 @@ type Output<S> = S extends z.ZodType ? z.output<S> : unknown;
 
 type Immutable<T> = T extends object ? { readonly [K in keyof T]: Immutable<T[K]> } : T;
 
+/** A schema that is made from a table of settings knows its fields only at run time. */
+type Body<T> = string extends keyof T ? object : Immutable<T>;
+
 /** What a client gives for a row: values, which go out as text or JSON. */
 type Given<P, Q, B> = (P extends z.ZodType ? { readonly params: Immutable<z.output<P>> } : unknown) &
   (Q extends z.ZodType
     ? { readonly query?: { readonly [K in keyof z.output<Q>]?: z.output<Q>[K] | undefined } }
     : unknown) &
-  (B extends z.ZodType ? { readonly body: Immutable<z.input<B>> } : unknown);
+  (B extends z.ZodType ? { readonly body: Body<z.input<B>> } : unknown);
 
 /** The types of a row for its clients, under its method and path; no row has such a value. */
 export interface Contract<Name extends string, P, Q, B, Answer> {
