@@ -1,23 +1,23 @@
 /** Where the control socket of a process is. Kept free of imports: every command loads it. */
 
-/** What decides about the folder. */
+/** What the folder depends on. */
 export interface ControlPlace {
   readonly isRoot: boolean;
-  /** `XDG_RUNTIME_DIR`; null, or no absolute path, where there is none. */
+  /** `XDG_RUNTIME_DIR`; null if it is not set. */
   readonly runtimeDirectory: string | null;
 }
 
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 
-/** In the same folder is `storage.sock`, where wrappers find the storage broker. */
+/** `storage.sock` in the same folder is where wrappers find the storage broker. */
 const TAKEN_NAME = 'storage';
 
-/** Whether a process of this name (`--name`) has its control socket under it, and not under its number. */
+/** Whether the control socket of a process is named after its `--name`, and not after its process id. */
 export function isControlName(name: string): boolean {
   return FILE_NAME.test(name) && name !== TAKEN_NAME;
 }
 
-/** The folder of the control sockets: `/run/vproxy` for root, else `$XDG_RUNTIME_DIR/vproxy`; null where there is none. */
+/** The folder of the control sockets: `/run/vproxy` for root, else `$XDG_RUNTIME_DIR/vproxy`; null without an absolute path. */
 export function controlFolder({ isRoot, runtimeDirectory }: ControlPlace): string | null {
   if (isRoot) return '/run/vproxy';
   return runtimeDirectory?.startsWith('/') ? `${runtimeDirectory}/vproxy` : null;
@@ -25,7 +25,7 @@ export function controlFolder({ isRoot, runtimeDirectory }: ControlPlace): strin
 
 /**
  * The path of the control socket of a process: `NAME.sock` in the folder of control sockets. `name` is the name of the
- * process where that can be a file name (`isControlName`), else its number. Null where there is no folder.
+ * process where that can be a file name (`isControlName`), else its process id. Null without a folder.
  */
 export function controlSocketPath(name: string, place: ControlPlace): string | null {
   const folder = controlFolder(place);

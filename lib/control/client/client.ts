@@ -21,16 +21,16 @@ import { answeredError, requestError } from './plain-http.js';
 
 /**
  * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
- * its own, so there is nothing to be closed.
+ * its own, so that nothing has to be closed.
  */
 export function connectControl(path: string): ControlClient {
   return new ControlClient(path);
 }
 
 /**
- * A process at a distance: `connectControl` makes one. Each method rejects with a `VproxyError`: with the code and the
+ * The client of a running process: `connectControl` makes one. Each method rejects with a `VproxyError`: with the code and the
  * message of the answer, with `control-unavailable` where no process answers, or with `denied` where the socket is
- * somebody else's.
+ * another user's.
  */
 export class ControlClient {
   /** The path of the control socket. */
@@ -41,7 +41,7 @@ export class ControlClient {
     this.path = path;
   }
 
-  /** The process, its channels, and how much there is of the rest. */
+  /** The process, its channels, and the number of forwards and streams. */
   status(signal?: AbortSignal): Promise<ControlStatus> {
     return requestValue(this.path, 'GET /v1/status', { signal });
   }
@@ -161,7 +161,7 @@ export class ControlClient {
 
   /**
    * A stream to a service of the peer, as a `Duplex` with `allowHalfOpen`: its end is the end of that direction, to
-   * destroy it gives the stream up. Rejects with the code of why there is none, such as `unknown-service` or `no-session`.
+   * destroy it gives the stream up. Rejects with the code of the failure, such as `unknown-service` or `no-session`.
    */
   connect(service: string, { channel }: { readonly channel?: string | undefined } = {}): Promise<ServiceStream> {
     return connectService(this.path, service, channel);
@@ -170,7 +170,7 @@ export class ControlClient {
   /**
    * Runs a command at the peer: its first word, found by its path or in `PATH` there, with the others as arguments; no words
    * are the login shell. Resolved when the peer has the call. Rejects with `command-denied` where the peer lets no commands be
-   * run, and with `exec-unavailable` where there is no such peer.
+   * run, and with `exec-unavailable` where the peer has no such service.
    *
    *     const call = await connectControl(path).exec(['uname', '-r'], { hasInput: false });
    *     const { status, stdout } = await collectOutput(call);
@@ -186,7 +186,7 @@ export class ControlClient {
   }
 }
 
-// What a control socket is asked: plain values, such as they stand in JSON. Types alone.
+// What the methods take, as plain values.
 
 /** A channel to be added. */
 export interface ChannelRequest {
@@ -200,9 +200,9 @@ export interface ChannelRequest {
   readonly incoming?: readonly string[];
   /** The name of this side, told to the peer. */
   readonly name?: string;
-  /** For how long local connections wait for a session. */
+  /** How long local connections wait for a session. */
   readonly waitS?: number;
-  /** Silence for so long ends a session; 0: never. */
+  /** A silence of this length ends a session; 0: never. */
   readonly deadAfterS?: number;
   /** Whether the channel may be on a network without a key and without TLS. Default false. */
   readonly insecure?: boolean;
@@ -220,7 +220,7 @@ export interface ForwardRequest {
   readonly direction: 'outgoing' | 'incoming';
   /** `SERVICE:…`, such as `-o` and `-i` take. */
   readonly spec: string;
-  /** The label of its channel; need not be there where there is one channel only. */
+  /** The label of its channel; not needed where the process has only one. */
   readonly channel?: string | undefined;
 }
 
@@ -234,9 +234,9 @@ export interface RemovalRequest {
 
 /** Which events. */
 export interface EventsRequest {
-  /** How many of those that were are told first. Default: all that are known still, 500 at most. */
+  /** The number of past events that come first. Default: all that are kept, at most 500. */
   readonly replay?: number;
-  /** Whether to go on with those to come. Default true. */
+  /** Whether to go on with those that happen. Default true. */
   readonly follow?: boolean;
   /** Ends the events, in order. */
   readonly signal?: AbortSignal;
@@ -250,7 +250,7 @@ export interface CommandRequest extends Omit<ExecRequest, 'argv'> {
 
 /** What is waited for. */
 export interface WaitRequest {
-  /** That the peer has to offer; without it, the session will do. */
+  /** A service that the peer has to offer. Default: the session is enough. */
   readonly service?: string | undefined;
   /** The label of the channel. Default: any. */
   readonly channel?: string | undefined;
@@ -260,13 +260,11 @@ export interface WaitRequest {
   readonly signal?: AbortSignal;
 }
 
-// Newline-delimited JSON from a response, as one value after the other.
-
-/** No event is nearly as long: what has no newline within so many characters is no stream of events. */
+/** The longest line, in characters; no event is nearly as long. */
 const MAX_LINE_LENGTH = 4 * 2 ** 20;
 
 /**
- * The values as they come, up to the end of the response, which is destroyed when nobody wants more. Rejects with
+ * The values of newline-delimited JSON, up to the end of the response, which is destroyed when the caller stops. Rejects with
  * `control-unavailable` where it is cut off.
  */
 async function* readEvents<T>(socketPath: string, response: http.IncomingMessage): AsyncGenerator<T, void> {

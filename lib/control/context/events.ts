@@ -1,4 +1,4 @@
-/** The last events of the process, and those who follow them. */
+/** The last events of the process, kept in a ring, and written to the clients that follow them. */
 import type { ServerResponse } from 'node:http';
 import { type LogEvent, makeEvent } from '../../events.js';
 import type { ControlEvent } from '../../status/types.js';

@@ -6,7 +6,6 @@ import type { StreamEnd } from '../../status/types.js';
 import { isHungUp, resetSocket } from '../../system/sockets.js';
 import { escapeText } from '../../util/escape.js';
 
-/** How the two depend on each other. */
 interface JoinOptions {
   /**
    * Whether the stream is reset when the program at the socket has gone. A unix socket that was closed looks like one whose
@@ -58,12 +57,12 @@ function pump(stream: MuxStream, socket: Socket): void {
   stream.once('end', () => socket.end());
 }
 
-// How the streams on connections of the control socket end, for their programs: a unix socket that is closed does not say it.
+// How these streams have ended: a unix socket that is closed does not tell its program.
 
-/** So many streams that have ended are known; each has at most some 1.5 KiB. */
+/** The number of ended streams that are kept, each with at most about 1.5 KiB. */
 export const KNOWN_ENDS = 1024;
 
-/** The longest message, in characters. */
+/** In characters. */
 const MAX_MESSAGE = 512;
 
 /** The open streams of a control server, and those that have ended last. */
@@ -73,14 +72,14 @@ export class StreamEnds {
   readonly #ended = new Map<number, StreamEnd>();
   #count = 0;
 
-  /** Takes a stream up; gives its number, by which it is asked for. */
+  /** Adds a stream; returns the number that `find` takes. */
   add(): number {
     this.#count += 1;
     this.#open.add(this.#count);
     return this.#count;
   }
 
-  /** A stream is over: in order, or for this reason. */
+  /** A stream has ended, in order if `reason` is null. */
   end(id: number, reason: VproxyError | null): void {
     this.#open.delete(id);
     const error = reason && { code: escapeText(reason.code, 64), message: escapeText(reason.message, MAX_MESSAGE) };
@@ -89,7 +88,7 @@ export class StreamEnds {
     if (this.#ended.size > KNOWN_ENDS && oldest !== undefined) this.#ended.delete(oldest);
   }
 
-  /** What is known of a stream. Throws `not-found`: there never was one of that number, or many others have ended since. */
+  /** How a stream has ended. Throws `not-found` for an unknown number, and when many others have ended since. */
   find(id: number): StreamEnd {
     const known = this.#open.has(id) ? OPEN : this.#ended.get(id);
     if (known !== undefined) return known;

@@ -1,11 +1,11 @@
-/** How fast the streams move, from two looks at their counters. Nothing is measured while nobody asks. */
+/** The rates of streams, from two samples of their counters. Nothing is measured while nobody asks. */
 import type { StreamStatus, StreamWithRates } from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 
-/** Two looks are at least so far apart, in milliseconds. */
+/** The shortest time between two samples. */
 const MIN_SPAN_MS = 200;
 
-/** A look older than this says nothing about now, in milliseconds. */
+/** An older sample says nothing about the current rate. */
 const MAX_SPAN_MS = 3000;
 
 /** The counters of all streams at one moment. */
@@ -14,7 +14,7 @@ interface Sample {
   readonly bytes: ReadonlyMap<string, { readonly sent: number; readonly received: number }>;
 }
 
-/** Remembers the last two looks. */
+/** Keeps the last two samples. */
 export class StreamRates {
   readonly #list: () => StreamStatus[];
   readonly #clock: Clock;
@@ -26,7 +26,7 @@ export class StreamRates {
     this.#clock = clock;
   }
 
-  /** All streams. Takes 200 ms where nobody has asked within the last 3 s. */
+  /** All streams. Takes 200 ms if the last request was more than 3 s ago. */
   async measure(): Promise<StreamWithRates[]> {
     const base = this.#base() ?? (await this.#takeFirst());
     const streams = this.#list();
@@ -43,7 +43,7 @@ export class StreamRates {
     return this.#samples.find(isGood) ?? null;
   }
 
-  /** A sample, 200 ms later; who asks meanwhile gets the same one. */
+  /** A sample, 200 ms later; requests in the meantime share it. */
   async #takeFirst(): Promise<Sample> {
     this.#first ??= new Promise((resolve) => {
       this.#samples = [];

@@ -45,7 +45,7 @@ export const connectRoutes = [
       await accepted(stream, signal, () => {
         const { id } = stream;
         const end = ends.add();
-        // Before the connection is closed, as whoever sees that may ask at once.
+        // Before the connection is closed, as a client that sees that may ask at once.
         stream.once('close', () => ends.end(end, stream.errored && describeReset(stream, id, stream.errored)));
         socket.write(switching(`${label}/${id}`, end));
         joinStream(stream, socket, { isAttached: attached });
@@ -70,8 +70,8 @@ function describeReset({ service }: MuxStream, id: number, error: Error): Vproxy
 }
 
 /**
- * Calls `onAccept` in the moment in which the peer accepts, before anything else comes from it; resolved then. Rejects
- * with the peer's reason, and when nobody is there any more to be told.
+ * Calls `onAccept` when the peer accepts, before anything else is received from it; resolved then. Rejects with the peer's
+ * reason, and when `signal` is aborted.
  */
 async function accepted(stream: MuxStream, signal: AbortSignal, onAccept: () => void): Promise<void> {
   const answer = deferred();

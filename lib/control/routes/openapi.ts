@@ -5,7 +5,6 @@ import type { Method, Route } from './route.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** What the description says in front. */
 const INFO = {
   title: 'The control socket of vproxy',
   version: '1',
@@ -18,11 +17,11 @@ const STATUS_TEXTS: Readonly<Record<number, string>> = {
   202: 'It has begun',
   204: 'It is done',
   403: 'The permissions do not allow it',
-  404: 'There is no such thing',
-  409: 'The address is taken, or cannot be had',
+  404: 'It does not exist',
+  409: 'The address is taken, or not available',
   422: 'The configuration is not valid; nothing has changed',
   426: 'The request does not ask for an upgrade',
-  503: 'There is no session, no such service, or no way to it now',
+  503: 'No session, no such service, or no way to it now',
   504: 'It took too long',
 };
 
@@ -41,7 +40,7 @@ export function describeRoutes(routes: readonly Route[]): Json {
     paths,
     components: { schemas },
   };
-  // Where a schema stands is known only here.
+  // zod refers to schemas as they are placed in a document of its own.
   return JSON.parse(JSON.stringify(document).replaceAll('"#/$defs/', '"#/components/schemas/')) as Json;
 }
 

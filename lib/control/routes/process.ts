@@ -96,7 +96,7 @@ export const processRoutes = [
       try {
         return await process.reload();
       } catch (error) {
-        // Not the request is wrong, but what it led to.
+        // The request is right, the configuration is not.
         if (!(error instanceof VproxyError) || error.code !== 'bad-argument') throw error;
         throw new RequestError('bad-argument', error.message, { status: 422, cause: error });
       }
@@ -123,8 +123,6 @@ export const processRoutes = [
     handle: ({ process }, { afterAnswer }) => afterAnswer(() => process.stop()),
   }),
 ];
-
-// The process at a glance, and one channel after the other.
 
 export const statusRoutes = [
   jsonRoute({
@@ -162,7 +160,7 @@ function describeProcess(control: ProcessControl, eventLoopDelay: LoopDelay | nu
   };
 }
 
-// What happens, as it happens.
+// Events
 
 const query = z.strictObject({
   replay: numberText(RING_EVENTS)
@@ -183,8 +181,6 @@ export const eventRoutes = [
       followEvents(ring, response, { replay, isFollowing: follow }),
   }),
 ];
-
-// The page for Prometheus.
 
 export const metricsRoutes = [
   textRoute({

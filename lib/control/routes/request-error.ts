@@ -26,7 +26,7 @@ export class RequestError extends VproxyError {
   }
 }
 
-/** What `work` gives; a `bad-argument` that it throws is about `field`. */
+/** The result of `work`; a `bad-argument` that it throws names `field`. */
 export function inField<T>(field: string, work: () => T): T {
   try {
     return work();
@@ -35,8 +35,6 @@ export function inField<T>(field: string, work: () => T): T {
     throw new RequestError('bad-argument', error.message, { field, cause: error });
   }
 }
-
-// Failures as answers: the HTTP status of a code, and the body that says what was wrong.
 
 /** An error, ready to be sent. */
 interface ErrorAnswer {
@@ -60,7 +58,7 @@ const STATUSES: Partial<Record<ErrorCode, number>> = {
   internal: 500,
 };
 
-/** The HTTP status of a code: what ends a stream, a session or a channel may work another time. */
+/** The HTTP status of an error: one that ends a stream, a session or a channel is 503, as it may work another time. */
 export function statusOf({ code, row }: VproxyError): number {
   const status = isErrorCode(code) ? STATUSES[code] : undefined;
   return status ?? (row.scope === 'process' ? 500 : 503);

@@ -1,4 +1,4 @@
-/** The schemas of single values, in answers and in queries. */
+/** The schemas of single values in paths, queries and bodies. */
 import * as z from 'zod';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
@@ -34,7 +34,7 @@ export const yesOrNoText = () =>
     .transform((text) => text === 'true')
     .meta({ type: 'boolean', enum: undefined });
 
-/** How something goes that is removed. */
+/** How a channel or a forward is removed. */
 export const removalQuery = z.strictObject({
   mode: z
     .enum(['drain', 'now'], 'it is not drain or now')

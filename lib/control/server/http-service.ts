@@ -8,25 +8,25 @@ import { type InheritedSocket, type ListenAddress, listenInherited } from '../..
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { isBodyTooLong } from './read-input.js';
 
-/** So many connections speak HTTP at once; those that were upgraded do not count. */
+/** The number of connections that may speak HTTP at the same time; those that were upgraded do not count. */
 export const MAX_CONNECTIONS = 256;
 
-/** A request must have come whole so long after the connection, or after the request before it, in milliseconds. */
+/** The time for a whole request, from the connection or from the answer before it. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 
-/** Node's own look for slow requests comes every so often, in milliseconds: never, as this file does it by its clock. */
+/** Node's own check for slow requests is off: this file does it by its clock. */
 const NEVER_MS = 2 ** 31 - 1;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
   onRequest(request: IncomingMessage, response: ServerResponse): void;
-  /** Owns the socket from then on. Without it a request that wants one is like any other. */
+  /** Owns the socket from then on. Without it a request for an upgrade is answered like any other. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
 
 /** A connection that speaks HTTP. */
 interface Connection {
-  /** The answer that is under way or was sent last. */
+  /** The current answer, or the last one. */
   response: ServerResponse | null;
   cancelTimeout: CancelTimer;
 }
@@ -52,11 +52,10 @@ export class HttpService {
     this.#server.on('request', (request, response) => this.#handle(request, response, false));
     this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true));
     const { onUpgrade } = options;
-    // Without a listener such a request is answered like any other.
     if (onUpgrade !== undefined) {
       this.#server.on('upgrade', (request, _socket, head) => {
         if (!this.#release(request.socket)) return;
-        // Now, while it cannot have ended: behind an end nothing can be put back.
+        // Now, as it cannot have ended yet: behind an end nothing can be put back.
         if (head.length > 0) request.socket.unshift(head);
         onUpgrade(request, request.socket);
       });
@@ -89,7 +88,7 @@ export class HttpService {
     socket.once('close', () => this.#forget(socket));
   }
 
-  /** Whether one more is taken: who has asked for nothing makes room for who may. */
+  /** Whether one more is accepted: the oldest connection without a request makes room for it. */
   #hasRoom(): boolean {
     if (this.#connections.size < MAX_CONNECTIONS) return true;
     for (const [socket, connection] of this.#connections) {
@@ -109,7 +108,7 @@ export class HttpService {
   #handle(request: IncomingMessage, response: ServerResponse, isContinueExpected: boolean): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
-    // Who does not wait for an answer could ask without end.
+    // A client that does not wait for answers could send requests without end.
     if (connection === undefined || isBusy(connection)) {
       socket.destroy();
       return;
@@ -125,7 +124,7 @@ export class HttpService {
     this.#options.onRequest(request, response);
   }
 
-  /** Gives a connection out of hand; false where it has gone already. */
+  /** Gives up a connection for an upgrade; false if it is closed already. */
   #release(socket: Socket): boolean {
     if (!this.#connections.has(socket)) {
       socket.destroy();
@@ -143,11 +142,11 @@ export class HttpService {
   }
 }
 
-/** Whether a request of it is not answered yet. */
+/** Whether it has a request without an answer. */
 const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
 
-/** Answers what is no HTTP. */
+/** Answers input that is not HTTP. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (!socket.writable || socket.destroyed) {
     socket.destroy();

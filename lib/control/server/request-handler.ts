@@ -8,13 +8,13 @@ import { answerError, RequestError } from '../routes/request-error.js';
 import type { Route, RouteInput } from '../routes/route.js';
 import { parseInput, parseQueryText, readBody } from './read-input.js';
 
-/** So much of the body of a refused request is still read, in bytes. */
+/** The part of a refused request's body that is still read. */
 const MAX_DROPPED_BYTES = 1_048_576;
 
-/** What handlers take whose types their routes know. */
+/** The input of any handler; its types are known to its route only. */
 type AnyInput = RouteInput<never, never, never>;
 
-/** Answers requests; never throws and never rejects, whatever becomes of their connections. */
+/** Answers requests; never throws and never rejects, whatever happens to their connections. */
 export class RequestHandler {
   readonly #context: ControlContext;
   readonly #routes: readonly Route[];
@@ -24,7 +24,6 @@ export class RequestHandler {
     this.#context = context;
   }
 
-  /** Answers a request. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (response.destroyed) return;
     const gone = new AbortController();
@@ -126,14 +125,15 @@ function sendError(request: IncomingMessage, response: ServerResponse, error: un
     sendJson(response, status, body, headers);
     return;
   }
-  // Who still writes sees its answer only if it may finish; what it writes is dropped, and taken for no other request.
+  // A client that still writes reads the answer only when it has finished; what it writes is dropped, and not taken for
+  // another request.
   const text = `${JSON.stringify(body)}\n`;
   const type = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
   response.writeHead(status, { ...type, ...headers, Connection: 'close' }).write(text);
   dropBody(request, () => response.end());
 }
 
-/** Reads what is left of a body, up to a bound. */
+/** Reads the rest of a body, up to a bound. */
 function dropBody(request: IncomingMessage, onDone: () => void): void {
   if (request.headers.expect !== undefined) {
     onDone();
@@ -147,7 +147,7 @@ function dropBody(request: IncomingMessage, onDone: () => void): void {
   request.once('end', onDone).resume();
 }
 
-/** Answers on a socket that is no HTTP any more. */
+/** Answers on a socket that has left HTTP. */
 function refuseUpgrade(socket: Socket, error: unknown): void {
   if (socket.destroyed) return;
   const { status, body } = answerError(
@@ -161,15 +161,13 @@ function refuseUpgrade(socket: Socket, error: unknown): void {
   );
 }
 
-// Which row of the table a request is for.
-
 /** A row with the values of the parameters in its path. */
 interface RouteMatch {
   readonly route: Route;
   readonly params: Readonly<Record<string, string>>;
 }
 
-/** Finds the row. Throws `not-found` for a path that there is not, and `bad-argument` with status 405 for another method. */
+/** Finds the row of a request. Throws `not-found` for an unknown path, and `bad-argument` with status 405 for another method. */
 function matchRoute(routes: readonly Route[], method: string, path: string): RouteMatch {
   const allowed: string[] = [];
   for (const route of routes) {
