@@ -10,6 +10,7 @@ export type {
   EventsRequest,
   ForwardRequest,
   RemovalRequest,
+  RuleRequest,
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';

@@ -1,5 +1,6 @@
 /** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { EventEmitter } from 'eventemitter3';
 import type { ProcessControl } from '../../lib/control/context/context.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
@@ -11,6 +12,7 @@ import type { Configuration } from '../../lib/settings/configuration.js';
 import { describeConfiguration } from '../../lib/settings/describe.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
+import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import type { ChannelChanges, ForwardStatus } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
@@ -180,9 +182,9 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     // A level that a request has set stays until the file says another one.
     const level = wanted.logLevel === old.logLevel ? output.options.level : wanted.logLevel;
     output.options = { level, format: wanted.logFormat, hasDetails: wanted.logDetails };
-    const fixed = (['name', 'control', 'metrics', 'audit', 'once'] as const).filter(
-      (key) => JSON.stringify(wanted[key]) !== JSON.stringify(old[key]),
-    );
+    const fixed = PROCESS_SETTINGS.filter(
+      ({ field, reload }) => reload === 'start' && !isDeepStrictEqual(wanted[field], old[field]),
+    ).map(({ key }) => key);
     if (fixed.length > 0) {
       const message = `${fixed.join(', ')}: changed in the file, which counts from the next start on`;
       this.log(makeEvent('reload-incomplete', message, { keys: fixed }));

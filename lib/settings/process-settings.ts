@@ -45,7 +45,7 @@ const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
 
 /** What is said of the process itself. */
 export const PROCESS_SETTINGS = [
-  NAME,
+  { ...NAME, reload: 'start' },
   {
     key: 'control',
     field: 'control',

@@ -50,8 +50,8 @@ export interface Option {
   /** The heading of the help under which it is. */
   readonly group: OptionGroup;
   readonly help: string;
-  /** Its name where a channel is added to a running process, where it is another one. */
-  readonly ofAddition?: string;
+  /** Its name and its help where a channel is added to a running process, where they are others. */
+  readonly ofAddition?: { readonly name?: string; readonly help?: string };
   /** Whether only the addition of a channel has it. Default false. */
   readonly isOfAdditionOnly?: boolean;
 }
@@ -215,7 +215,7 @@ function readSetting(row: Setting, given: GivenOptions, form: Form): unknown {
   const { type, options = [] } = row;
   const [option] = options;
   if (option === undefined) return undefined;
-  const name = (form === 'request' ? option.ofAddition : undefined) ?? option.name;
+  const name = (form === 'request' ? option.ofAddition?.name : undefined) ?? option.name;
   const isRefused = form === 'request' && given(`no-${name}`).length > 0;
   const value = readOption(type, option, name, given, form);
   if (!isRefused) return value;

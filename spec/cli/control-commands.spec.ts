@@ -99,6 +99,11 @@ test.serial('a channel is added and removed', async (t) => {
     '3',
     '--own-name',
     'me',
+    '--allow-exec',
+    '--rule',
+    'ssh:streams=2',
+    '--no-storage',
+    '--peer-address',
     ...keys.flatMap((key) => ['--key', key]),
   );
   t.is(added.stderr, '');
@@ -109,6 +114,10 @@ test.serial('a channel is added and removed', async (t) => {
     waitMs: 3000,
     name: 'me',
     keyFiles: keys.map((key) => resolve(key)),
+    exec: { commands: 'any' },
+    policies: { ssh: { streams: 2 } },
+    storage: { isAllowed: false },
+    peerAddress: true,
   });
   t.regex((await run('status')).stdout, /\nvm2: .*none/);
   t.like(await run('channel', 'add', `vm2=${address}`), { code: 64 });

@@ -97,6 +97,65 @@ test('a channel is added with keys and permissions of its own, or with those of 
   t.is(optionsOf('d'), undefined);
 });
 
+test('a channel is added with all that a file can say of one; rules and storage are merged with those of the process', async (t) => {
+  const folder = temporaryFolder(t);
+  const { proxy } = new TestProxy(t, `unix-listen:${join(folder, 'c')}`);
+  const { ask, process: steered } = await startControl(t, proxy);
+  steered.channelDefaults = {
+    insecure: true,
+    policies: { ssh: { streams: 3, bytesPerSecond: 2000 }, web: { streams: 1 } },
+    storage: { parallel: 2, runtimeDirectory: folder },
+  };
+  const address = `unix-connect:${join(folder, 'd')}`;
+  const add = (label: string, more: object) => ask('POST', '/v1/channels', { body: { address, label, ...more } });
+  const body = {
+    insecure: false,
+    peerAddress: true,
+    services: { ssh: { streams: 2, idleTimeoutS: 0.5 + 1, channels: ['a', 'b'] }, db: { opensPerSecond: 0.5 } },
+    storage: { socket: join(folder, 's') },
+    outgoing: [`*:vsock-mux:${join(folder, 'v')},1=own`],
+    vsockPorts: { 1: 'ssh', 22: 'ssh' },
+  };
+  const { status, text } = await add('a', body);
+  t.is(status, 201, text);
+  const made = proxy.options.find(({ label }) => label === 'a');
+  t.like(made, {
+    insecure: false,
+    peerAddress: true,
+    policies: {
+      ssh: { streams: 2, bytesPerSecond: 2000, idleTimeoutMs: 1500, channels: ['a', 'b'] },
+      web: { streams: 1 },
+      db: { opensPerSecond: 0.5 },
+    },
+    storage: { isAllowed: true, socketPath: join(folder, 's'), parallel: 2, runtimeDirectory: folder },
+  });
+  t.like(made?.forwards?.[0]?.endpoint, { services: { 1: 'own', 22: 'ssh' } });
+  t.is((await add('b', { storage: false })).status, 201);
+  t.like(proxy.options.find(({ label }) => label === 'b')?.storage, { isAllowed: false, runtimeDirectory: folder });
+  t.is((await ask('GET', '/v1/services')).status, 200);
+
+  for (const [more, field] of [
+    [{ services: { ssh: { streams: 0 } } }, 'services.ssh.streams'],
+    [{ services: { ssh: { idleTimeoutS: 0.5 } } }, 'services.ssh.idleTimeoutS'],
+    [{ services: { ssh: { 'idle-timeout': 1 } } }, 'services.ssh.idle-timeout'],
+    [{ services: { ssh: { channels: ['VM'] } } }, 'services.ssh.channels[0]'],
+    [{ services: { SSH: {} } }, 'services.SSH'],
+    [{ storage: { socket: 's' } }, 'storage.socket'],
+    [{ vsockPorts: { 22: 'ssh' } }, 'vsockPorts'],
+    [{ outgoing: ['*:vsock-mux:/v'], vsockPorts: { 22: 'SSH' } }, 'vsockPorts.22'],
+    [{ peerAddress: 'yes' }, 'peerAddress'],
+    [{ 'peer-address': true }, 'peer-address'],
+  ] as const) {
+    const { status: got, body: answer, text: shown } = await add('e', more);
+    t.is(got, 400, shown);
+    t.is((answer as { error: { field?: string } }).error.field, field, shown);
+  }
+  t.is(
+    proxy.options.find(({ label }) => label === 'e'),
+    undefined,
+  );
+});
+
 test('nothing is left to be done when nobody asks any more', async (t) => {
   const clock = new ManualClock();
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);

@@ -212,6 +212,28 @@ export interface ChannelRequest {
   readonly allowExec?: boolean | readonly string[];
   /** As `allow-copy` in a file. Default: as with `keys`. */
   readonly allowCopy?: boolean | string;
+  /** As `peer-address` in a file. Default: as with `keys`. */
+  readonly peerAddress?: boolean;
+  /** Rules by the names of services. Default: those that the process was given for all channels; a rule's own keys win. */
+  readonly services?: Readonly<Record<string, RuleRequest>>;
+  /** Whether the storage broker runs, or how; the path of its socket is absolute. Default: as with `keys`. */
+  readonly storage?: boolean | { readonly socket?: string; readonly parallel?: number };
+  /** Services by port, for each outgoing `*:vsock-mux:/path`. */
+  readonly vsockPorts?: Readonly<Record<string, string>>;
+}
+
+/** What the peer may do with a service. What is not said is not bounded. */
+export interface RuleRequest {
+  /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
+  readonly channels?: readonly string[];
+  /** Streams at once. */
+  readonly streams?: number;
+  /** Streams opened a second, in the long run; the same number may be opened at once. */
+  readonly opensPerSecond?: number;
+  /** Bytes a second, each way, all streams together. */
+  readonly bytesPerSecond?: number;
+  /** A stream over which nothing passed for this time is reset. */
+  readonly idleTimeoutS?: number;
 }
 
 /** A forward to be added. */

@@ -1,0 +1,114 @@
+/** The table of settings beside the documents, and each setting of a channel wherever it may be said. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { ADDITION_OPTIONS, readAddition } from '../../cli/run/addition-options.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
+import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
+import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
+import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
+import { keyIn, type Setting } from '../../lib/settings/setting.js';
+import { FILE_CHANNEL_SETTINGS } from '../../lib/settings/table.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
+
+const RELOADS = { now: 'at once', channel: 'with the channel, which begins again', start: 'the next start' } as const;
+
+function row(prefix: string, setting: Setting): string {
+  const { key, options = [], about, reload } = setting;
+  const names = options
+    .filter(({ isOfAdditionOnly = false }) => !isOfAdditionOnly || prefix !== '')
+    .map(({ name, ofAddition }) => `\`--${prefix === '' ? name : (ofAddition?.name ?? name)}\``);
+  const field = prefix === '' || about === undefined ? '' : `\`${keyIn('request', setting)}\``;
+  return `| \`${prefix}${key}\` | ${names.join(', ')} | ${field} | ${RELOADS[reload]} |`.replaceAll(/ {2}(?=\|)/g, ' ');
+}
+
+test('docs/config.md says of each setting where it is said, and when it counts', (t) => {
+  const rules = RULE_SETTINGS.map(
+    (setting) => `| \`services.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`,
+  );
+  const table = [
+    '| key | options | field | counts from |',
+    '| --- | --- | --- | --- |',
+    ...PROCESS_SETTINGS.map((setting) => row('', setting)),
+    ...FILE_CHANNEL_SETTINGS.map((setting) => row('channels.*.', setting)),
+    ...rules,
+  ].join('\n');
+  const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
+  t.true(document.includes(`\n\n${table}\n\n`), `it should have this table:\n${table}`);
+});
+
+test('what a file says of a channel, the options of an addition say as a request', (t) => {
+  const words: Record<string, readonly string[]> = {
+    outgoing: ['*:vsock-mux:/v'],
+    incoming: ['web:80'],
+    'vsock-port': ['22=ssh'],
+    'own-name': ['me'],
+    wait: ['0.5'],
+    'dead-after': ['0'],
+    'no-insecure': [''],
+    key: ['/a.key', '/b.key'],
+    'peer-address': [''],
+    'allow-exec': ['/bin/a,/bin/b'],
+    'no-allow-copy': [''],
+    rule: ['ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2', 'web:channels=,opens-per-second=0.5'],
+    'storage-socket': ['/s'],
+    'storage-parallel': ['4'],
+  };
+  const request = readAddition((name) => words[name] ?? []);
+  t.deepEqual(request, {
+    outgoing: ['*:vsock-mux:/v'],
+    incoming: ['web:80'],
+    vsockPorts: { 22: 'ssh' },
+    name: 'me',
+    waitS: 0.5,
+    deadAfterS: 0,
+    insecure: false,
+    keys: ['/a.key', '/b.key'],
+    peerAddress: true,
+    allowExec: ['/bin/a', '/bin/b'],
+    allowCopy: false,
+    services: {
+      ssh: { streams: 2, idleTimeoutS: 300, channels: ['vm1', 'vm2'] },
+      web: { channels: [], opensPerSecond: 0.5 },
+    },
+    storage: { socket: '/s', parallel: 4 },
+  });
+  const fields = FILE_CHANNEL_SETTINGS.map((setting) => keyIn('request', setting)).filter((key) => key !== 'address');
+  t.deepEqual(Object.keys(request).sort(), fields.sort(), 'all that a file can say');
+  for (const name of Object.keys(words)) t.true(Object.hasOwn(ADDITION_OPTIONS, name), name);
+  t.deepEqual(
+    readAddition(() => []),
+    {},
+  );
+});
+
+for (const [words, message] of [
+  [{ rule: ['ssh'] }, '--rule: "ssh" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
+  [{ rule: ['ssh:stream=1'] }, /^--rule: there is no key "stream" of a rule; there are: channels, streams, /],
+  [{ rule: ['ssh:streams=0'] }, /^--rule: streams: "0" is not a whole number of streams from 1 to 1048576$/],
+  [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
+  [{ rule: ['SSH:streams=1'] }, /^--rule: the name of a service is 1 to 64/],
+  [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
+  [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot stand with --key'],
+  [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot stand with --storage-socket'],
+  [{ wait: ['x'] }, '--wait: "x" is not a number of seconds from 0 to 86400'],
+] as const) {
+  test(`an addition refuses ${JSON.stringify(words)}`, (t) => {
+    const given: Readonly<Record<string, readonly string[]>> = words;
+    t.throws(() => readAddition((name) => given[name] ?? []), { code: 'bad-argument', message });
+  });
+}
+
+test('a file and the options of the command line say the same of a channel', (t) => {
+  const file = `wait = 3\ndead-after = 0\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\n`;
+  const flags = parseRunFlags({
+    wait: '3',
+    'dead-after': '0',
+    insecure: true,
+    key: '/a',
+    'peer-address': true,
+    'allow-exec': '\0',
+    'allow-copy': '/srv',
+  });
+  t.deepEqual(parseConfiguration(file, 'f').layer.defaults, flags.settings);
+});
