@@ -1,8 +1,11 @@
-/** The command line as a whole: which part of it runs, and what becomes of a failure. Loads as little as it can. */
+/** The command line as a whole: what runs, and what becomes of a failure. Loads as little as it can. */
 import { writeSync } from 'node:fs';
 import { escapeText } from '../lib/util/escape.js';
-import { findCommand } from './command/table.js';
-import { EXIT_OK, exitOnDefect, exitStatusOf } from './exit.js';
+import { runCommand } from './command/run-command.js';
+import { exitOnDefect, exitStatusOf } from './exit.js';
+
+/** What the scripts of shells ask with: no command for people, so that it is in no list. */
+const COMPLETE = '__complete';
 
 /**
  * Runs the command that `args` name (without the program's own name) to its end, and sets the exit status of the
@@ -11,16 +14,12 @@ import { EXIT_OK, exitOnDefect, exitStatusOf } from './exit.js';
 export async function runCommandLine(args: readonly string[]): Promise<void> {
   exitOnDefect(reportDefect);
   try {
-    const command = findCommand(args);
-    if (command === null) {
-      // `vproxy --help | head -1` is no failure.
-      process.stdout.on('error', () => process.exit(EXIT_OK));
-      const { runParser } = await import('./command/parser.js');
-      await runParser(args);
-    } else {
-      const { runCommand } = await import('./command/run-command.js');
-      process.exitCode = await runCommand(command);
+    if (args[0] === COMPLETE) {
+      const { printCompletion } = await import('./completion/complete.js');
+      await printCompletion(args.slice(1));
+      return;
     }
+    process.exitCode = await runCommand(args);
   } catch (error) {
     const { Output } = await import('./run/output.js');
     new Output().failure(error);

@@ -6,7 +6,7 @@ import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, w
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { formatCompletion } from '../dist/cli/completion/format-completion.js';
+import { completionScript } from '../dist/cli/completion/scripts.js';
 import { formatManuals } from './manual/format-manuals.mjs';
 import { sourceDate } from './source-date.mjs';
 
@@ -46,9 +46,9 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   for (const { file, section, text } of await formatManuals({ version, date })) {
     write(`/usr/share/man/man${section}/${file}.gz`, compress(text));
   }
-  write('/usr/share/bash-completion/completions/vproxy', await formatCompletion('bash'));
-  write(`${zshFolder}/_vproxy`, await formatCompletion('zsh'));
-  write('/usr/share/fish/vendor_completions.d/vproxy.fish', await formatCompletion('fish'));
+  write('/usr/share/bash-completion/completions/vproxy', completionScript('bash'));
+  write(`${zshFolder}/_vproxy`, completionScript('zsh'));
+  write('/usr/share/fish/vendor_completions.d/vproxy.fish', completionScript('fish'));
 
   const documents = '/usr/share/doc/vproxy';
   for (const name of readdirSync(source('docs'))) {

@@ -1,61 +1,111 @@
-/** Every command that yargs does not read: its name, what it is for, and where it is. */
-import type { Command } from './arguments.js';
+/** Every command: its name, what it is for, and where it is. A command is loaded when it is run, or when its options are asked for. */
+import type { Command } from './command.js';
 
-/** A command before it is loaded. */
+/** What is known of a command before it is loaded. */
 export interface CommandEntry {
   /** For the list of commands. */
   readonly summary: string;
+  /** Whether scripts run it so often that yargs is not loaded for it. */
+  readonly isQuick: boolean;
   load(): Promise<Command>;
 }
 
-/** The commands for a vproxy that runs, by their names, of one word or two, in the order of the help. */
+function entry(summary: string, load: () => Promise<Command>, { isQuick = false } = {}): CommandEntry {
+  return { summary, isQuick, load };
+}
+
+/** The command without a name. */
+export const MAIN_COMMAND = entry(
+  'Carry forwards, and storage calls, over channels',
+  async () => (await import('../commands/run.js')).run,
+);
+
+/** The commands for a running vproxy, by their names, of one word or two, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
-  status: entry('Show the process and its channels', () => import('../commands/status.js')),
-  channels: entry('List the channels, or show one', () => import('../commands/channels.js')),
-  forwards: entry('List the forwards', () => import('../commands/forwards.js')),
-  services: entry('List the services that are offered here and by the peers', () => import('../commands/services.js')),
-  streams: entry('List the streams', () => import('../commands/streams.js')),
-  events: entry('Show what happens', () => import('../commands/events.js')),
-  top: entry('Show streams and channels, live', () => import('../commands/top.js')),
-  'forward add': entry('Add a forward', () => import('../commands/forward-add.js')),
-  'forward remove': entry('Remove a forward', () => import('../commands/forward-remove.js')),
-  'channel add': entry('Add a channel', () => import('../commands/channel-add.js')),
-  'channel remove': entry('Remove a channel with its forwards', () => import('../commands/channel-remove.js')),
-  'stream close': entry('Reset a stream', () => import('../commands/stream-close.js')),
-  connect: entry('Join standard input and output to a service', () => import('../commands/connect.js')),
-  exec: entry('Run a command at the peer', () => import('../commands/exec.js')),
-  shell: entry('Run the login shell at the peer', () => import('../commands/shell.js')),
-  copy: entry('Copy files and folders to the other side, or from it', () => import('../commands/copy.js')),
-  ping: entry('Measure the round trip through a peer', () => import('../commands/ping.js')),
-  wait: entry('Wait for a session, or a service', () => import('../commands/wait.js')),
-  'log-level': entry('Set what the process logs', () => import('../commands/log-level.js')),
-  reload: entry('Read the configuration file again', () => import('../commands/reload.js')),
-  drain: entry('Let the process end when its streams have', () => import('../commands/drain.js')),
-  stop: entry('Let the process end', () => import('../commands/stop.js')),
+  status: entry('Show the process and its channels', async () => (await import('../commands/status.js')).command),
+  channels: entry('List the channels, or show one', async () => (await import('../commands/channels.js')).command),
+  forwards: entry('List the forwards', async () => (await import('../commands/forwards.js')).command),
+  services: entry(
+    'List the services that are offered here and by the peers',
+    async () => (await import('../commands/services.js')).command,
+  ),
+  streams: entry('List the streams', async () => (await import('../commands/streams.js')).command),
+  events: entry('Show what happens', async () => (await import('../commands/events.js')).command),
+  top: entry('Show streams and channels, live', async () => (await import('../commands/top.js')).command),
+  'forward add': entry('Add a forward', async () => (await import('../commands/forward-add.js')).command),
+  'forward remove': entry('Remove a forward', async () => (await import('../commands/forward-remove.js')).command),
+  'channel add': entry('Add a channel', async () => (await import('../commands/channel-add.js')).command),
+  'channel remove': entry(
+    'Remove a channel with its forwards',
+    async () => (await import('../commands/channel-remove.js')).command,
+  ),
+  'stream close': entry('Reset a stream', async () => (await import('../commands/stream-close.js')).command),
+  connect: entry(
+    'Join standard input and output to a service',
+    async () => (await import('../commands/connect.js')).command,
+    { isQuick: true },
+  ),
+  exec: entry('Run a command at the peer', async () => (await import('../commands/exec.js')).exec, { isQuick: true }),
+  shell: entry('Run the login shell at the peer', async () => (await import('../commands/exec.js')).shell, {
+    isQuick: true,
+  }),
+  copy: entry(
+    'Copy files and folders to the other side, or from it',
+    async () => (await import('../commands/copy.js')).command,
+  ),
+  ping: entry('Measure the round trip through a peer', async () => (await import('../commands/ping.js')).command),
+  wait: entry('Wait for a session, or a service', async () => (await import('../commands/wait.js')).command),
+  'log-level': entry('Set what the process logs', async () => (await import('../commands/log-level.js')).command),
+  reload: entry('Read the configuration file again', async () => (await import('../commands/reload.js')).command),
+  drain: entry('Let the process end when its streams have', async () => (await import('../commands/drain.js')).command),
+  stop: entry('Let the process end', async () => (await import('../commands/stop.js')).command),
 };
 
-/** Those that need no vproxy that runs. */
+/** Those that need no running vproxy. */
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   check: entry(
     'Check a configuration file, and print everything that is wrong with it',
-    () => import('../commands/check.js'),
+    async () => (await import('../commands/check.js')).command,
   ),
-  genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
-  doctor: entry('Look for what usually goes wrong', () => import('../commands/doctor.js')),
-  'libvirt-xml': entry("Print a port's XML for libvirt", () => import('../commands/libvirt-xml.js')),
-  'qemu-args': entry("Print a port's arguments for QEMU", () => import('../commands/qemu-args.js')),
+  genkey: entry('Make a key for --key of both sides', async () => (await import('../commands/genkey.js')).command),
+  doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command),
+  'libvirt-xml': entry(
+    "Print a port's XML for libvirt",
+    async () => (await import('../commands/libvirt-xml.js')).command,
+  ),
+  'qemu-args': entry(
+    "Print a port's arguments for QEMU",
+    async () => (await import('../commands/qemu-args.js')).command,
+  ),
   'storage-emulator': entry(
     'Answer storage calls from a file of recorded replies',
-    () => import('../commands/storage-emulator.js'),
+    async () => (await import('../commands/storage-emulator.js')).command,
   ),
-  'storage link': entry('Put vproxy-storage in the place of a utility', () => import('../commands/storage-link.js')),
-  'storage unlink': entry('Take such a link away', () => import('../commands/storage-unlink.js')),
-  'pipe-create': entry("Make the FIFOs of QEMU's pipe chardev", () => import('../commands/pipe-create.js')),
-  completion: entry('Print the completion of a shell: bash, zsh or fish', () => import('../commands/completion.js')),
+  'storage link': entry(
+    'Put vproxy-storage in the place of a utility',
+    async () => (await import('../commands/storage-link.js')).command,
+  ),
+  'storage unlink': entry('Take such a link away', async () => (await import('../commands/storage-unlink.js')).command),
+  'pipe-create': entry(
+    "Make the FIFOs of QEMU's pipe chardev",
+    async () => (await import('../commands/pipe-create.js')).command,
+  ),
+  completion: entry(
+    'Print the completion of a shell: bash, zsh or fish',
+    async () => (await import('../commands/completion.js')).completion,
+  ),
 };
 
-function entry(summary: string, load: () => Promise<{ readonly command: Command }>): CommandEntry {
-  return { summary, load: async () => (await load()).command };
+/** All that have a name, in the order of the help. */
+export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };
+
+/** A command that is loaded, with its name and its line in the list of commands. */
+export type LoadedCommand = Command & { readonly name: string; readonly summary: string };
+
+/** All commands: first the one without a name, then the others in the order of the help. For the manual and specs. */
+export async function loadCommands(): Promise<LoadedCommand[]> {
+  const entries = [['', MAIN_COMMAND] as const, ...Object.entries(NAMED_COMMANDS)];
+  return Promise.all(entries.map(async ([name, entry]) => ({ ...(await entry.load()), name, summary: entry.summary })));
 }
 
 /** What a command line names. */
@@ -67,23 +117,28 @@ export interface FoundCommand {
   readonly words: readonly string[];
 }
 
-/** The command that `args` begin with; null where they begin with none of these. */
-export function findCommand(args: readonly string[]): FoundCommand | null {
+/** The command that `args` begin with; that of `MAIN_COMMAND` has an empty name. */
+export function findCommand(args: readonly string[]): FoundCommand {
   const [first = '', second = ''] = args;
   for (const [name, count] of [
     [`${first} ${second}`, 2],
     [first, 1],
   ] as const) {
-    const table = [CONTROL_COMMANDS, LOCAL_COMMANDS].find((commands) => Object.hasOwn(commands, name));
-    const found = table?.[name];
+    const found = Object.hasOwn(NAMED_COMMANDS, name) ? NAMED_COMMANDS[name] : undefined;
     if (found !== undefined) return { name, entry: found, words: args.slice(count) };
   }
-  return secondWords(first).length > 0 ? { name: first, entry: null, words: args.slice(1) } : null;
+  if (secondWords(first).length > 0) return { name: first, entry: null, words: args.slice(1) };
+  return { name: '', entry: MAIN_COMMAND, words: args };
 }
 
-/** What may stand behind the first word of commands of two words. */
+/** What may be behind the first word of commands of two words. */
 export function secondWords(first: string): string[] {
-  return Object.keys({ ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }).flatMap((name) =>
+  return Object.keys(NAMED_COMMANDS).flatMap((name) =>
     name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],
   );
+}
+
+/** What may be the first word. */
+export function firstWords(): string[] {
+  return [...new Set(Object.keys(NAMED_COMMANDS).map((name) => name.replace(/ .*/, '')))];
 }

@@ -1,7 +1,8 @@
 /** `vproxy channel add`: adds a channel. */
 
 import { cutLabel } from '../../lib/util/labels.js';
-import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { ADDITION_OPTIONS, markMissingValues, readAddition } from '../run/addition-options.js';
 import { describeWait } from '../ui/channels.js';

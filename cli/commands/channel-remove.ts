@@ -1,6 +1,7 @@
 /** `vproxy channel remove`: removes a channel with its forwards. */
 import type { ControlClient } from '../../lib/control/client/client.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { formatCount } from '../ui/print.js';
 import { showProgress } from '../ui/progress.js';

@@ -1,5 +1,6 @@
 /** `vproxy channels`: the channels as a table, or one of them in full. */
-import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
 import { outputWidth, print, printJson } from '../ui/print.js';

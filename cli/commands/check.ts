@@ -1,7 +1,8 @@
 /** `vproxy check FILE`: whether a configuration file is right, and what vproxy would do with it. */
 import { BadFileError } from '../../lib/settings/problem.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
 import { checkFile } from '../run/check-file.js';
 import { print } from '../ui/print.js';

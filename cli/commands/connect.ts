@@ -5,7 +5,8 @@ import net from 'node:net';
 import type { Duplex, Writable } from 'node:stream';
 import { connectService } from '../../lib/control/client/connect-service.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
-import { type Arguments, CHANNEL_OPTION, type Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { findSocket, socketChoice, splitLabel } from '../command/find-process.js';
 
 /** The command. */

@@ -1,6 +1,6 @@
 /** `vproxy doctor`: what usually goes wrong, looked for. */
-import type { Arguments, Command, CommandOptions } from '../command/arguments.js';
-import { normalizeArguments } from '../command/parser.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command, CommandOptions } from '../command/command.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
 import { outputWidth, print, printJson } from '../ui/print.js';
@@ -31,7 +31,6 @@ export const command: Command = {
   about:
     'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
   isLocal: true,
-  normalize: normalizeArguments,
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
   run: doctor,
 };

@@ -1,7 +1,8 @@
 /** `vproxy events`: what happens, one line an event. */
 import type { ControlEvent } from '../../lib/status/types.js';
 import { formatJson } from '../../lib/util/escape.js';
-import { type Arguments, CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { formatTextLine } from '../run/output.js';
 import { print } from '../ui/print.js';

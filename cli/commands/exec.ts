@@ -1,14 +1,18 @@
-/** `vproxy exec`, for the help: cli/vproxy.ts runs it without loading this. */
-import type { Command } from '../command/arguments.js';
-import { EXEC_OPTIONS } from '../exec/exec-options.js';
-import { runExec } from '../exec/run-exec.js';
+/** `vproxy exec` and `vproxy shell`, as the table has them: cli/vproxy.ts runs them without loading this. */
+import type { Command, CommandDescription } from '../command/command.js';
+import { EXEC_COMMAND, SHELL_COMMAND } from '../exec/exec-arguments.js';
 
-/** The command. */
-export const command: Command = {
-  usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
-  about:
-    "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is none. Failures of vproxy's own have the status 125.",
-  options: EXEC_OPTIONS,
-  operands: ['[LABEL:]', '[CMD]', '[ARG…]'],
-  run: () => runExec(['exec', '--help']),
-};
+/** Does not return: the process ends with the status of the command at the peer. */
+const runAtPeer = (word: string, description: CommandDescription): Command => ({
+  ...description,
+  async run() {
+    const { runExec } = await import('../exec/run-exec.js');
+    return runExec([word, ...process.argv.slice(3)]);
+  },
+});
+
+/** `vproxy exec`. */
+export const exec = runAtPeer('exec', EXEC_COMMAND);
+
+/** `vproxy shell`. */
+export const shell = runAtPeer('shell', SHELL_COMMAND);

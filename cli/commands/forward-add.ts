@@ -1,7 +1,8 @@
 /** `vproxy forward add`: adds a forward. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { type Arguments, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { splitLabel } from '../command/find-process.js';
 import { describeForward } from '../ui/channels.js';

@@ -1,6 +1,6 @@
 /** `vproxy forwards`: the forwards as a table. */
 import type { ForwardStatus } from '../../lib/status/types.js';
-import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
 /** The command. */

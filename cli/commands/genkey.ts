@@ -4,7 +4,8 @@ import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import { SecretKey } from '../../lib/session/auth.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
 
 /** The command. */

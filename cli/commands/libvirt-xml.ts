@@ -1,7 +1,8 @@
 /** `vproxy libvirt-xml`: a port as libvirt's domains have it. */
 
 import { VproxyError } from '../../lib/errors.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { formatChannelXml, formatCommandlineXml } from '../hypervisor/libvirt-xml.js';
 import { PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
 import { askQemuVersion, describeQemuPort, parseQemuVersion } from '../hypervisor/qemu.js';

@@ -2,7 +2,8 @@
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { print, printJson } from '../ui/print.js';
 

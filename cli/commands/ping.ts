@@ -3,7 +3,8 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { pause, systemClock } from '../../lib/util/clock.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
-import { type Arguments, CHANNEL_OPTION, type Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { print } from '../ui/print.js';
 

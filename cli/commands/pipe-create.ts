@@ -2,7 +2,8 @@
 import { createFifos, type FifoOptions } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { formatFifoLine } from '../tmpfiles-line.js';
 import { print } from '../ui/print.js';
 

@@ -1,7 +1,8 @@
 /** `vproxy qemu-args`: a port as QEMU's arguments. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText, formatJson } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { isDialed, PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
 import { askQemuVersion, describeQemuPort, formatQemuArguments, parseQemuVersion } from '../hypervisor/qemu.js';
 

@@ -1,7 +1,8 @@
 /** `vproxy reload`: reads the configuration file again. */
 import type { ChannelChanges } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { print, printJson } from '../ui/print.js';
 

@@ -1,6 +1,6 @@
 /** `vproxy services`: what is offered, here and by the peers. */
 import type { ServiceStatus } from '../../lib/status/types.js';
-import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
 /** The command. */

@@ -1,5 +1,6 @@
 /** `vproxy status`: the process and its channels. */
-import { type Arguments, type Command, JSON_OPTION } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { formatChannels, formatProcess } from '../ui/channels.js';
 import { outputWidth, print, printJson } from '../ui/print.js';

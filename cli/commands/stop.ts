@@ -1,5 +1,6 @@
 /** `vproxy stop`: lets the process end. */
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
 
 /** The command. */

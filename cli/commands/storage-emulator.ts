@@ -6,7 +6,8 @@ import { readReplies } from '../../lib/storage/replies.js';
 import type { ListenAddress } from '../../lib/system/listen.js';
 import { parseHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
 

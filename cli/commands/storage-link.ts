@@ -1,6 +1,6 @@
 /** `vproxy storage link`: puts the storage wrapper in the place of a vendor's utility. */
 import { escapeText } from '../../lib/util/escape.js';
-import type { Command } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { findWrapper, linkWrapper, utilityPath } from '../storage-link.js';
 import { print } from '../ui/print.js';
 

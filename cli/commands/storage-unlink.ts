@@ -1,5 +1,5 @@
 /** `vproxy storage unlink`: takes away a link of `vproxy storage link`. */
-import type { Command } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { unlinkWrapper, utilityPath } from '../storage-link.js';
 import { DEFAULT_FOLDER, FOLDER_OPTION } from './storage-link.js';
 

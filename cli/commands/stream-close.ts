@@ -1,7 +1,8 @@
 /** `vproxy stream close`: resets a stream. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 
 /** The command. */

@@ -1,6 +1,6 @@
 /** `vproxy streams`: the streams as a table. */
 import type { StreamWithRates } from '../../lib/status/types.js';
-import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/arguments.js';
+import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { formatAge, formatBytes, formatRate } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';
 

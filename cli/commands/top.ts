@@ -1,7 +1,8 @@
 /** `vproxy top`: streams and channels, live. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ControlClient } from '../../lib/control/client/client.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { print } from '../ui/print.js';
 import { Screen, type ScreenKey } from '../ui/screen.js';

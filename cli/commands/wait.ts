@@ -2,7 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { VproxyError } from '../../lib/errors.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
-import type { Arguments, Command } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { printJson } from '../ui/print.js';
 

@@ -6,7 +6,7 @@ import { findSocket, socketChoice } from '../command/find-process.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { loadConfiguration } from '../run/load-configuration.js';
 import { parseRunFlags, type RunFlags } from '../run/run-options.js';
-import { toRawArguments } from './run-arguments.js';
+import { givenToRun } from './run-arguments.js';
 
 export interface DoctorRequest {
   /** What would be in force with the arguments; null where they name no channel, or are not valid as they are. */
@@ -23,7 +23,7 @@ export interface DoctorRequest {
 
 /** Rejects with `bad-argument` where an argument is wrong; what is wrong with a file is a part of the request. */
 export async function readRequest(args: Arguments): Promise<DoctorRequest> {
-  const flags = parseRunFlags(toRawArguments(args));
+  const flags = parseRunFlags(givenToRun(args));
   const { configuration, problems } = await readConfiguration(flags);
   const isGeneral = configuration === null && problems.length === 0 && flags.settings.keyFiles === undefined;
   const socket = await findNamed(args.text('socket'), flags);

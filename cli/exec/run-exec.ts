@@ -9,7 +9,7 @@ import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { findSocket, socketChoice } from '../command/find-process.js';
-import { type ExecArguments, readExecArguments } from './exec-arguments.js';
+import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
 
@@ -136,9 +136,8 @@ function breakPipe(call: ExecCall): void {
 
 async function showHelp(name: string | undefined): Promise<number> {
   const { formatHelp } = await import('../command/help.js');
-  const { command } = await (name === 'shell' ? import('../commands/shell.js') : import('../commands/exec.js'));
   const { print } = await import('../ui/print.js');
-  print(formatHelp(command));
+  print(formatHelp(name === 'shell' ? SHELL_COMMAND : EXEC_COMMAND));
   return 0;
 }
 

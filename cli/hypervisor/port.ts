@@ -7,7 +7,8 @@ import {
   parseSocketPath,
 } from '../../lib/util/addresses.js';
 import { escapeText, quoteWord } from '../../lib/util/escape.js';
-import type { Arguments, CommandOptions } from '../command/arguments.js';
+import type { Arguments } from '../command/arguments.js';
+import type { CommandOptions } from '../command/command.js';
 import { print } from '../ui/print.js';
 
 // A virtio-serial port as a hypervisor is told of it: its name, and what stands at the host's end.

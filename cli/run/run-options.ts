@@ -1,14 +1,9 @@
 /** From the options that were read to what the command line asks for: every value is checked here, with one line for people. */
-import { VproxyError } from '../../lib/errors.js';
 import { parseChannelArgument } from '../../lib/settings/arguments.js';
 import type { FlagLayer } from '../../lib/settings/configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { badOption, type GivenOptions, onlyValue, readOptions, requireValue } from '../../lib/settings/setting.js';
 import { CHANNEL_SETTINGS, PORT_SETTINGS } from '../../lib/settings/table.js';
-import { escapeText } from '../../lib/util/escape.js';
-
-/** The arguments of the command as yargs gives them. */
-export type RawArguments = Readonly<Record<string, unknown>>;
 
 /** What the command line asks for. */
 export interface RunFlags extends FlagLayer {
@@ -20,10 +15,8 @@ export interface RunFlags extends FlagLayer {
   readonly asJson: boolean;
 }
 
-/** The flags in `args`. Throws `bad-argument`, naming the argument and what would be right. */
-export function parseRunFlags(args: RawArguments): RunFlags {
-  rejectOperands(args);
-  const given = givenIn(args);
+/** The flags that are given. Throws `bad-argument`, naming the argument and what would be right. */
+export function parseRunFlags(given: GivenOptions): RunFlags {
   return {
     ...readOptions(PROCESS_SETTINGS, given, 'file'),
     file: onlyValue('config', given) ?? null,
@@ -38,28 +31,8 @@ export function parseRunFlags(args: RawArguments): RunFlags {
   };
 }
 
-/** Every value of an option. A flag is true, or a number where it counts. */
-function givenIn(args: RawArguments): GivenOptions {
-  return (name) => {
-    const value = args[name];
-    if (value === undefined || value === false) return [];
-    if (value === true) return [''];
-    return typeof value === 'number' ? Array<string>(value).fill('') : [value].flat().map(String);
-  };
-}
-
 function parseJson(given: GivenOptions): boolean {
   if (given('json').length === 0) return false;
   if (given('print-config').length > 0) return true;
   throw badOption('--json', 'it says how --print-config prints, which is not there');
-}
-
-/** Words that belong to no option; yargs reports them unless they stand behind `--`. */
-function rejectOperands(args: RawArguments): void {
-  const operands = args['_'];
-  if (!Array.isArray(operands) || operands.length === 0) return;
-  throw new VproxyError(
-    'bad-argument',
-    `"${escapeText(String(operands[0]), 64)}": every argument belongs to an option; see --help`,
-  );
 }

@@ -54,11 +54,6 @@ export function quoteWord(text: string): string {
   return PLAIN_WORD.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** For fish, in whose quotes a backslash counts. */
-export function quoteFishWord(text: string): string {
-  return PLAIN_WORD.test(text) ? text : `'${text.replace(/[\\']/g, '\\$&')}'`;
-}
-
 // The text of an error of the system, for a message.
 
 /** What the system said, in one line; several attempts at one name come as an AggregateError without a message. */

@@ -2,7 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { normalizeArguments } from '../../cli/command/parser.js';
+import { NO_VALUE } from '../../cli/command/arguments.js';
+import { readArguments } from '../../cli/command/read-words.js';
+import { run } from '../../cli/commands/run.js';
+import { VproxyError } from '../../lib/errors.js';
 import { writeKeyFile } from '../helpers/key-files.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
@@ -22,14 +25,15 @@ async function shown(t: ExecutionContext, ...args: string[]): Promise<Shown['cha
 const CHANNEL = ['-c', 'unix-connect:/nonexistent/channel.sock'];
 
 test('an option whose value may be left out never takes the next word for it', (t) => {
-  const value = '--allow-exec=\0';
-  t.deepEqual(normalizeArguments(['--allow-exec', '-c', 'x']), [value, '-c', 'x']);
-  t.deepEqual(normalizeArguments(['--allow-exec', '/bin/sh']), [value, '/bin/sh']);
-  t.deepEqual(normalizeArguments(['--allow-exec=/bin/sh', '--allow-copy']), [
-    '--allow-exec=/bin/sh',
-    '--allow-copy=\0',
-  ]);
-  t.deepEqual(normalizeArguments(['--', '--allow-exec']), ['--', '--allow-exec']);
+  const read = (...words: string[]) => {
+    // A word that belongs to no option is refused.
+    const args = readArguments(run, words, undefined, (word) => new VproxyError('bad-argument', `left: ${word}`));
+    return [args.texts('allow-exec'), args.texts('allow-copy'), args.texts('channel')];
+  };
+  t.deepEqual(read('--allow-exec', '-c', 'x'), [[NO_VALUE], [], ['x']]);
+  t.throws(() => read('--allow-exec', '/bin/sh'), { message: 'left: /bin/sh' });
+  t.deepEqual(read('--allow-exec=/bin/sh', '--allow-copy'), [['/bin/sh'], [NO_VALUE], []]);
+  t.throws(() => read('--', '--allow-exec'), { message: 'left: --allow-exec' });
 });
 
 test.serial('nothing is allowed where nothing is said', async (t) => {

@@ -127,7 +127,7 @@ test.serial(
 test.serial(refused, [...CHANNEL, '--name', 'x'.repeat(257)], '--name: 257 characters exceed 256');
 test.serial(refused, [...CHANNEL, '--log-format', 'xml'], '--log-format: "xml" is neither text nor json');
 test.serial(refused, [...CHANNEL, '-q', '-v'], '-q: cannot stand with -v');
-test.serial(refused, [...CHANNEL, '--insecure=no'], '--insecure=no: --insecure takes no value');
+test.serial(refused, [...CHANNEL, '--insecure=no'], '--insecure: it takes no value');
 test.serial(refused, [...CHANNEL, '--outgoign', 'x'], '--outgoign: no such option; did you mean --outgoing?');
 test.serial(
   refused,

@@ -1,32 +1,31 @@
 /** `vproxy completion`, as the shells run it. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { completedCommands } from '../../cli/completion/completed-command.js';
-import { formatCompletion } from '../../cli/completion/format-completion.js';
-import { valueSort } from '../../cli/completion/value-sort.js';
-import { RUN_OPTIONS } from '../../cli/run/options.js';
+import { optionsOf } from '../../cli/command/command.js';
+import { loadCommands } from '../../cli/command/table.js';
+import { complete, splitLine } from '../../cli/completion/complete.js';
+import { completionScript, SHELLS } from '../../cli/completion/scripts.js';
+import { valueSort } from '../../cli/completion/values.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { completeInShell, type Offers, type Shell } from '../helpers/complete-in-shell.js';
 import { eventually } from '../helpers/eventually.js';
+import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { steeredPair } from '../helpers/steered-pair.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 import { openTerminal } from '../helpers/tmux.js';
 
-const SHELLS = ['bash', 'zsh', 'fish'] as const;
-
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 
 /** A test for each shell that is there. */
-function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void>): void {
+function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void> | void): void {
   for (const shell of SHELLS) {
     (isThere(shell) ? test : test.skip)(`${shell}: ${title}`, async (t) => {
-      t.timeout(120_000);
+      t.timeout(240_000);
       await body(t, shell);
     });
   }
@@ -35,41 +34,44 @@ function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) =>
 /** bash replaces only what is behind the last colon or equals sign. */
 const asOffered = (shell: Shell, word: string): string => (shell === 'bash' ? word.replace(/^.*[:=](?=.)/, '') : word);
 
-inEachShell('its script is one of that shell', async (t, shell) => {
+inEachShell('its script is one of that shell', (t, shell) => {
   const file = join(temporaryFolder(t), 'script');
-  writeFileSync(file, await formatCompletion(shell));
+  writeFileSync(file, completionScript(shell));
   const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' });
   t.is(status, 0, stderr);
   t.is(stderr, '');
 });
 
-(isThere('shellcheck') ? test : test.skip)('shellcheck finds nothing in the script for bash', async (t) => {
+(isThere('shellcheck') ? test : test.skip)('shellcheck finds nothing in the script for bash', (t) => {
   const { status, stdout } = spawnSync('shellcheck', ['--shell', 'bash', '-'], {
     encoding: 'utf8',
-    input: await formatCompletion('bash'),
+    input: completionScript('bash'),
   });
   t.is(status, 0, stdout);
 });
 
+/** The words that are offered at the end of a line. */
+const offeredFor = async (line: string): Promise<string[]> =>
+  (await complete(splitLine(line))).words.map(({ name }) => name);
+
 test('what can be completed are the commands and options of the tables', async (t) => {
-  const commands = await completedCommands();
-  const longOptions = (name: string) =>
-    commands.find((one) => one.name === name)?.options.map(({ spellings }) => spellings.at(-1)?.slice(2));
-  t.deepEqual(longOptions(''), [...Object.keys(RUN_OPTIONS), 'help', 'version']);
-  const tables = Object.entries({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS });
-  t.deepEqual(
-    commands.map(({ name }) => name),
-    ['', ...tables.map(([name]) => name)],
-  );
-  for (const [name, entry] of tables) {
-    const { options, isLocal = false } = await entry.load();
-    const expected = new Set([...Object.keys(options), 'help', ...(isLocal ? [] : ['socket', 'name'])]);
-    t.deepEqual(longOptions(name)?.sort(), [...expected].sort(), name);
+  const commands = await loadCommands();
+  const firsts = commands.flatMap(({ name }) => (name === '' ? [] : [name.replace(/ .*/, '')]));
+  t.deepEqual(await offeredFor('vproxy '), [...new Set(firsts)]);
+  for (const command of commands) {
+    const line = `vproxy ${command.name}${command.name === '' ? '' : ' '}-`;
+    t.deepEqual(
+      await offeredFor(line),
+      optionsOf(command).flatMap(({ spellings }) => spellings),
+      line,
+    );
+    const [first = '', second] = command.name.split(' ');
+    if (second !== undefined) t.true((await offeredFor(`vproxy ${first} `)).includes(second), command.name);
   }
 });
 
 inEachShell('every command is offered, and every option of each', async (t, shell) => {
-  const commands = await completedCommands();
+  const commands = await loadCommands();
   const names = commands.map(({ name }) => name).filter((name) => name !== '');
   const lines = [
     'vproxy ',
@@ -82,12 +84,10 @@ inEachShell('every command is offered, and every option of each', async (t, shel
     t.true(offers['vproxy ']?.includes(first), name);
     if (second !== undefined) t.true(offers[`vproxy ${first} `]?.includes(second), name);
   }
-  for (const { name, options } of commands) {
-    const line = `vproxy ${name}${name === '' ? '' : ' '}--`;
-    const long = options.map(({ spellings }) => spellings.at(-1)).sort();
-    // fish says of one whose value may be left out that it can have one.
-    const found = new Set(offers[line]?.map((word) => word.replace(/=$/, '')));
-    t.deepEqual([...found].sort(), long, line);
+  for (const command of commands) {
+    const line = `vproxy ${command.name}${command.name === '' ? '' : ' '}--`;
+    const long = optionsOf(command).map(({ name }) => `--${name}`);
+    t.deepEqual([...new Set(offers[line])].sort(), long.sort(), line);
   }
 });
 
@@ -170,9 +170,12 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
 
 (isThere('bash') && isThere('tmux') ? test : test.skip)('readline puts what bash offers into the line', async (t) => {
   const folder = temporaryFolder(t);
-  writeFileSync(join(folder, 'rc'), `PS1='$ '\n${await formatCompletion('bash')}`);
+  writeFileSync(join(folder, 'rc'), `PS1='$ '\n${completionScript('bash')}`);
   writeFileSync(join(folder, 'vm1.sock'), '');
-  const terminal = await openTerminal(t, `bash --rcfile ${join(folder, 'rc')} -i`, { TERM: 'xterm' });
+  mkdirSync(join(folder, 'bin'));
+  symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(folder, 'bin/vproxy'));
+  const path = `${join(folder, 'bin')}:${process.env['PATH'] ?? ''}`;
+  const terminal = await openTerminal(t, `bash --rcfile ${join(folder, 'rc')} -i`, { TERM: 'xterm', PATH: path });
   const shows = async (line: string): Promise<void> => {
     await eventually(async () => (await terminal.screen()).join('').includes(line), { what: line });
   };
@@ -216,11 +219,43 @@ test('a shell that is not known, and a sort of names, are refused', async (t) =>
   t.regex(await refused('--names', 'peers'), /"peers" is none of channels, services, forwards, streams/);
 });
 
-test('every kind of channel is in each script', async (t) => {
-  for (const shell of SHELLS) {
-    const script = await formatCompletion(shell);
-    for (const kind of CHANNEL_KINDS.keys()) t.true(script.includes(kind), `${shell}: ${kind}`);
-  }
+test('every kind of channel is offered', async (t) => {
+  const kinds = [...CHANNEL_KINDS.keys()];
+  t.deepEqual(
+    await offeredFor('vproxy -c '),
+    kinds.map((kind) => `${kind}:`),
+  );
+  t.deepEqual(
+    await offeredFor('vproxy --channel=vm1='),
+    kinds.map((kind) => `--channel=vm1=${kind}:`),
+  );
+});
+
+test('an option that may be given once is offered once, and nothing behind --', async (t) => {
+  t.deepEqual(await offeredFor('vproxy --config f --conf'), []);
+  t.deepEqual(await offeredFor('vproxy --key f --ke'), ['--key']);
+  t.deepEqual(await offeredFor('vproxy exec -nT --no-'), []);
+  t.deepEqual(await offeredFor('vproxy status -- --js'), []);
+  t.deepEqual(await offeredFor('vproxy forward remove-'), []);
+});
+
+test('a line of bash is cut into words, whose quotes are taken away', (t) => {
+  t.deepEqual(splitLine('vproxy '), ['vproxy', '']);
+  t.deepEqual(splitLine('  vproxy  -c a=unix-co'), ['vproxy', '-c', 'a=unix-co']);
+  t.deepEqual(splitLine(String.raw`vproxy check "a b"'c d'\ e "x\"y`), ['vproxy', 'check', 'a bc d e', 'x"y']);
+  t.deepEqual(splitLine(''), []);
+});
+
+test('what asks for it is answered in lines, and silently where it can say nothing', async (t) => {
+  t.deepEqual(await runVproxy(['__complete', 'vproxy', 'log-level', 'w']), {
+    code: 0,
+    stdout: '\n\nw\nwarn\t\n',
+    stderr: '',
+  });
+  const path = await runVproxy(['__complete', '--line', 'vproxy -c vm1=unix-connect:/run/v']);
+  t.deepEqual(path, { code: 0, stdout: 'files\nvm1=unix-connect:\n/run/v\n', stderr: '' });
+  t.deepEqual(await runVproxy(['__complete', 'vproxy', 'bogus', 'x']), { code: 0, stdout: '\n\nx\n', stderr: '' });
+  t.like(await runVproxy(['__complete']), { code: 0, stderr: '' });
 });
 
 test('what a value is called says what can be one', (t) => {

@@ -215,7 +215,7 @@ test.serial(refused, ['status', '--socket'], '--socket: its value is missing; ex
 test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket='], '--socket: its value is empty');
 test.serial(refused, ['status', '--socket', 'a', '--name', 'b'], '--socket: cannot stand with --name');
-test.serial(refused, ['ping', '-c', '1', '-c', '2'], '-c: one is expected, but it is there more than once');
+test.serial(refused, ['ping', '-c', '1', '-c', '2'], '-c: one is expected, but it is there 2 times');
 test.serial(refused, ['ping', '-c', 'x'], '--count: "x" is not a number of pings from 1 to 1000000000');
 test.serial(refused, ['connect'], 'SERVICE is missing; usage: vproxy connect [LABEL/]SERVICE [--channel LABEL]');
 test.serial(refused, ['stream', 'close', '7'], '"7" is not CHANNEL/ID, such as default/7');

@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { completedCommands } from '../../cli/completion/completed-command.js';
+import { optionsOf } from '../../cli/command/command.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../cli/command/table.js';
 import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
@@ -36,11 +36,12 @@ test.serial('docs/cli.md defines every option of the command that runs a proxy, 
 
 test('docs/cli.md calls the values of options as the tables do', async (t) => {
   const sections = new Map(commandSections().map((text, index) => [index === 0 ? '' : nameOf(text), text]));
-  for (const { name, options } of await completedCommands()) {
+  for (const command of await loadCommands()) {
+    const { name } = command;
     const text = sections.get(name) ?? '';
     for (const [, first = '', called = ''] of text.matchAll(/^\*\*`(-[^`]*)` ?([^*]*)\*\*$/gm)) {
-      const option = options.find(({ spellings }) => spellings.join(', ') === first);
-      const value = option?.value ?? null;
+      const option = optionsOf(command).find(({ spellings }) => spellings.join(', ') === first);
+      const value = option?.takes ?? null;
       t.is(called, value === null ? '' : value.isOptional ? `[=${value.called}]` : value.called, `${name} ${first}`);
     }
   }

@@ -145,17 +145,17 @@ test.serial('without a session it waits as any connection does, and then has a s
 });
 
 for (const [words, line] of [
-  [['--colour', 'red', 'ls'], /"--colour": no such option/],
-  [['-x', 'ls'], /"-x": no such option/],
+  [['--colour', 'red', 'ls'], /--colour: no such option/],
+  [['-x', 'ls'], /-x: no such option/],
   [['--cwd'], /--cwd: its value is missing; expected --cwd DIR/],
   [['--timeout', 'soon', 'ls'], /--timeout: "soon" is not a number of seconds/],
   [['-tT', 'ls'], /-t: cannot stand with -T/],
   [['--json', '-t', 'ls'], /-t: cannot stand with --json/],
   [['--channel', 'a', 'b:', 'ls'], /b: cannot stand with --channel/],
   [['--env', '=x', 'ls'], /--env: "=x" has no name/],
-  [['--user=', 'ls'], /--user: its value is missing/],
+  [['--user=', 'ls'], /--user: its value is empty/],
   [['--user', 'a', '--user', 'b', 'ls'], /--user: one is expected/],
-  [['-n=yes', 'ls'], /"-=": no such option/],
+  [['-n=yes', 'ls'], /-n: it takes no value/],
   [['--no-stdin=yes', 'ls'], /--no-stdin: it takes no value/],
 ] as const) {
   test.serial(`${words.join(' ')} is a failure of vproxy's own`, async (t) => {

@@ -6,6 +6,7 @@ import { withKeyFiles } from '../../cli/run/key-files.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import type { FileLayer } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { givenIn } from '../helpers/given-options.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const FILE: FileLayer = {
@@ -23,7 +24,7 @@ const FILE: FileLayer = {
 };
 
 const keysOf = (file: FileLayer | null, flags: Record<string, unknown>, folder: string | null) => {
-  const merged = mergeConfiguration(...withKeyFiles(file, parseRunFlags(flags), folder));
+  const merged = mergeConfiguration(...withKeyFiles(file, parseRunFlags(givenIn(flags)), folder));
   return merged.channels.map(({ keyFiles }) => keyFiles);
 };
 

@@ -1,15 +1,18 @@
 import test from 'ava';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { givenIn } from '../helpers/given-options.js';
 
 test('--vsock-port gives ports a meaning on every hybrid listener, which may say otherwise itself', (t) => {
   const { channels } = mergeConfiguration(
     null,
-    parseRunFlags({
-      channel: 'unix-connect:/x',
-      outgoing: ['*:vsock-mux:/a', '*:vsock-mux:/b,22=other', 'ssh:9022'],
-      'vsock-port': ['22=ssh', '80=web'],
-    }),
+    parseRunFlags(
+      givenIn({
+        channel: 'unix-connect:/x',
+        outgoing: ['*:vsock-mux:/a', '*:vsock-mux:/b,22=other', 'ssh:9022'],
+        'vsock-port': ['22=ssh', '80=web'],
+      }),
+    ),
   );
   t.deepEqual(
     channels[0]?.forwards?.map(({ endpoint }) => endpoint),

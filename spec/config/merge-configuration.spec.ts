@@ -5,6 +5,7 @@ import type { Configuration, FileLayer } from '../../lib/settings/configuration.
 import { formatConfiguration } from '../../lib/settings/describe.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
+import { givenIn } from '../helpers/given-options.js';
 
 const FILE = `
 name = "host1"
@@ -35,7 +36,7 @@ function read(text: string): FileLayer {
 
 /** What is in force; flags in the form that yargs gives them in. */
 const merge = (file: string | null, flags: Record<string, unknown>): Configuration =>
-  mergeConfiguration(file === null ? null : read(file), parseRunFlags(flags));
+  mergeConfiguration(file === null ? null : read(file), parseRunFlags(givenIn(flags)));
 
 const forwardsOf = ({ channels }: Configuration, label: string): string[] =>
   (channels.find((channel) => channel.label === label)?.forwards ?? []).map((spec) => formatForwardSpec(spec));
@@ -191,7 +192,7 @@ test('commands and copies: nothing is allowed where nothing is said, a channel t
     { exec: { commands: ['/usr/bin/uname'] }, copy: { root: null } },
     { exec: null, copy: { root: null } },
   ]);
-  const asJson = mergeConfiguration(read(formatConfiguration(merged, 'json')), parseRunFlags({}));
+  const asJson = mergeConfiguration(read(formatConfiguration(merged, 'json')), parseRunFlags(givenIn({})));
   t.deepEqual(permissionsOf(asJson), permissionsOf(merged), 'and JSON says the same');
 });
 
@@ -308,7 +309,7 @@ test('what a group forwards is a template', (t) => {
     { direction: 'incoming', text: 'log:file:/var/log/{channel}.log' },
   ]);
   const text = formatConfiguration(merged, 'toml');
-  t.is(formatConfiguration(mergeConfiguration(read(text), parseRunFlags({})), 'toml'), text);
+  t.is(formatConfiguration(mergeConfiguration(read(text), parseRunFlags(givenIn({}))), 'toml'), text);
 });
 
 for (const format of ['toml', 'json'] as const) {
@@ -320,14 +321,14 @@ for (const format of ['toml', 'json'] as const) {
     ]) {
       const merged = merge(FILE, flags);
       const text = formatConfiguration(merged, format);
-      const again = mergeConfiguration(read(text), parseRunFlags({}));
+      const again = mergeConfiguration(read(text), parseRunFlags(givenIn({})));
       // What was said for all channels stands with each of them.
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
       t.is(formatConfiguration(again, format), text);
     }
     for (const file of [GUARDED, ALLOWING]) {
       const merged = merge(file, {});
-      const again = mergeConfiguration(read(formatConfiguration(merged, format)), parseRunFlags({}));
+      const again = mergeConfiguration(read(formatConfiguration(merged, format)), parseRunFlags(givenIn({})));
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
     }
   });

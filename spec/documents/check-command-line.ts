@@ -1,18 +1,16 @@
 /** Whether a command line of vproxy is one that the real parser takes. Nothing is run. */
-import yargs from 'yargs';
-import { parseArguments } from '../../cli/command/arguments.js';
-import { normalizeArguments, PARSER_CONFIGURATION } from '../../cli/command/parser.js';
-import { CONTROL_COMMANDS, findCommand, LOCAL_COMMANDS, secondWords } from '../../cli/command/table.js';
+import type { Arguments } from '../../cli/command/arguments.js';
+import { readArguments } from '../../cli/command/read-words.js';
+import { findCommand, NAMED_COMMANDS, secondWords } from '../../cli/command/table.js';
+import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
-import { RUN_OPTIONS } from '../../cli/run/options.js';
-import { parseRunFlags, type RawArguments } from '../../cli/run/run-options.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 
 /** Whether these words are the name of a command and nothing else, as a text says `vproxy stream close`. */
 export function isCommandName(words: readonly string[]): boolean {
   const name = words.join(' ');
-  const known = [CONTROL_COMMANDS, LOCAL_COMMANDS].some((table) => Object.hasOwn(table, name));
-  return known || secondWords(name).length > 0;
+  return Object.hasOwn(NAMED_COMMANDS, name) || secondWords(name).length > 0;
 }
 
 /** Resolves where the words behind `vproxy` are valid. Rejects with what the parser says of them. */
@@ -22,33 +20,15 @@ export async function checkCommandLine(words: readonly string[]): Promise<void> 
     readExecArguments(words, {});
     return;
   }
-  const found = findCommand(words);
-  if (found !== null) {
-    if (found.entry === null) throw new Error(`"${found.name}" needs a second word`);
-    parseArguments(await found.entry.load(), found.words);
-    return;
-  }
-  await yargsParser(words).parseAsync();
+  const { name, entry, words: behind } = findCommand(words);
+  if (entry === null) throw new Error(`"${name}" needs a second word`);
+  const args = readArguments(await entry.load(), behind, yargsReader);
+  if (name === '') checkRun(args);
 }
 
-function yargsParser(words: readonly string[]) {
-  return yargs(normalizeArguments(words))
-    .exitProcess(false)
-    .parserConfiguration(PARSER_CONFIGURATION)
-    .command({ command: '$0', builder: (each) => each.options(RUN_OPTIONS), handler: checkRun })
-    .strict()
-    .help(false)
-    .version(false)
-    .option('help', { type: 'boolean' })
-    .option('version', { type: 'boolean' })
-    .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new Error(message ?? 'no reason');
-    });
-}
-
-function checkRun(args: RawArguments): void {
-  if (args['help'] === true || args['version'] === true) return;
-  const flags = parseRunFlags(args);
+function checkRun(args: Arguments): void {
+  if (args.has('help') || args.has('version')) return;
+  const flags = parseRunFlags((option) => args.texts(option));
   // What is in the file is not known here.
   if (flags.file === null) mergeConfiguration(null, flags);
 }

@@ -4,7 +4,7 @@ import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
-import { formatCompletion } from '../../cli/completion/format-completion.js';
+import { completionScript } from '../../cli/completion/scripts.js';
 import { PROJECT_ROOT } from './project-root.js';
 import { temporaryFolder } from './temp-folder.js';
 
@@ -15,7 +15,8 @@ export type Shell = 'bash' | 'zsh' | 'fish';
 export type Offers = Readonly<Record<string, readonly string[]>>;
 
 const run = promisify(execFile);
-const TIMEOUT_MS = 60_000;
+/** For every line the script starts the program. */
+const TIMEOUT_MS = 120_000;
 
 // As readline does: colons and equals signs are words of their own.
 const BASH_DRIVER = `
@@ -46,7 +47,7 @@ export async function completeInShell(
 ): Promise<Offers> {
   const folder = temporaryFolder(t);
   const script = join(folder, '_vproxy');
-  writeFileSync(script, await formatCompletion(shell));
+  writeFileSync(script, completionScript(shell));
   symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(folder, 'vproxy'));
   const environment = {
     ...process.env,

@@ -3,8 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { completedCommands } from '../../cli/completion/completed-command.js';
+import { optionsOf } from '../../cli/command/command.js';
+import { loadCommands } from '../../cli/command/table.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
@@ -85,18 +85,17 @@ test('vproxy.1 has every command with its usage, and every option', async (t) =>
     text.split(/^\.SS vproxy /m).map((part, index) => [index === 0 ? '' : (/^.*/.exec(part)?.[0] ?? ''), part]),
   );
   const common = ['--socket', '--name', '--json', '--help'];
-  for (const { name, options } of await completedCommands()) {
+  for (const command of await loadCommands()) {
+    const { name } = command;
     const section = sections.get(name);
     t.truthy(section, name);
-    for (const { spellings, value } of options) {
+    for (const { spellings, takes } of optionsOf(command)) {
       if (name !== '' && common.includes(spellings.at(-1) ?? '') && !(name === 'completion')) continue;
-      const called = value === null ? '' : value.isOptional ? `[=${value.called}]` : ` ${value.called}`;
+      const called = takes === null ? '' : takes.isOptional ? `[=${takes.called}]` : ` ${takes.called}`;
       const known = name === 'completion' && spellings.includes('--help');
       if (!known) t.true(section?.includes(`\n.TP\n${spellings.join(', ')}${called}\n`), `${name} ${spellings.join()}`);
     }
-  }
-  for (const [name, entry] of Object.entries({ ...LOCAL_COMMANDS, ...CONTROL_COMMANDS })) {
-    t.true(sections.get(name)?.includes(`\nvproxy ${(await entry.load()).usage}\n`), name);
+    if (name !== '') t.true(section?.includes(`\nvproxy ${command.usage}\n`), name);
   }
 });
 

@@ -8,6 +8,7 @@ import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
+import { givenIn } from '../helpers/given-options.js';
 import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
@@ -44,7 +45,7 @@ test('the sidecar gives vproxy options that are right', (t) => {
     t.true(Object.hasOwn(RUN_OPTIONS, option), option);
     (given[option] ??= []).push(value);
   }
-  t.deepEqual(Object.keys(mergeConfiguration(null, parseRunFlags(given)).channels).length, 1);
+  t.deepEqual(Object.keys(mergeConfiguration(null, parseRunFlags(givenIn(given))).channels).length, 1);
 });
 
 test('every command that the document and the sidecar run is one', (t) => {

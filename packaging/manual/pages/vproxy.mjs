@@ -1,7 +1,6 @@
 // vproxy.1: what there is comes from the tables of commands, options and codes; what is said of it from docs/cli.md.
-import { completedCommands } from '../../../dist/cli/completion/completed-command.js';
-import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../../dist/cli/command/table.js';
-import { commonOptions } from '../../../dist/cli/command/arguments.js';
+import { commonOptions, optionsOf } from '../../../dist/cli/command/command.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../../dist/cli/command/table.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
 import { findSection, readDocument, splitOptions, withParts } from '../document.mjs';
 import { formatTagged, renderBlocks } from '../render.mjs';
@@ -15,7 +14,7 @@ export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
 /** The lines of the page. */
 export async function format() {
   const document = readDocument('cli.md');
-  const commands = await completedCommands();
+  const commands = await loadCommands();
   const render = (blocks) => renderBlocks(blocks, PAGE);
   const section = (title) => render(findSection(document, title).blocks);
   const whole = (title) =>
@@ -23,8 +22,7 @@ export async function format() {
   const local = Object.keys(LOCAL_COMMANDS);
   const [run, ...others] = commands;
   const group = (names) => others.filter(({ name }) => names.includes(name));
-  const formatted = async (names) =>
-    (await Promise.all(group(names).map((one) => formatCommand(one, document)))).flat();
+  const formatted = (names) => group(names).flatMap((one) => formatCommand(one, document));
   const options = formatRunOptions(run, document);
   return [
     ...['.SH NAME', `vproxy \\- ${escapeRoff('many socket streams over one channel between two machines')}`],
@@ -43,8 +41,8 @@ export async function format() {
       '.SS Forwards of several channels',
       ...render(splitOptions(findSection(document, 'Forwards of several channels').blocks).intro),
     ],
-    ...['.SH COMMANDS', ...(await formatted(local))],
-    ...[`.SH ${RUNNING.toUpperCase()}`, ...section(RUNNING), ...(await formatted(Object.keys(CONTROL_COMMANDS)))],
+    ...['.SH COMMANDS', ...formatted(local)],
+    ...[`.SH ${RUNNING.toUpperCase()}`, ...section(RUNNING), ...formatted(Object.keys(CONTROL_COMMANDS))],
     ...['.SH SIGNALS', ...whole('Signals'), '.SH LOG', ...whole('Log')],
     ...['.SH ENVIRONMENT', ...whole('Environment'), '.SH FILES', ...files()],
     ...['.SH EXIT STATUS', ...whole('Exit status'), ...codes()],
@@ -69,7 +67,7 @@ function formatUsage(usage) {
 
 /** In the groups of the document; what it does not tell of, which its own spec finds, is there with the words of the help. */
 function formatRunOptions(run, document) {
-  const left = new Map(run.options.map((option) => [option.spellings.join(', '), option]));
+  const left = new Map(optionsOf(run).map((option) => [option.spellings.join(', '), option]));
   const lines = [];
   let channels = [];
   for (const { level, title, blocks } of withParts(document, 'Options')) {
@@ -94,18 +92,17 @@ function formatRunOptions(run, document) {
   return { lines, channels };
 }
 
-function formatOption({ spellings, value, describe }, blocks) {
-  const called = value === null ? '' : italic(escapeCode(value.called));
+function formatOption({ spellings, takes, describe }, blocks) {
+  const called = takes === null ? '' : italic(escapeCode(takes.called));
   const tag = spellings.map((spelling) => bold(escapeCode(spelling))).join(', ');
-  const full = value === null ? tag : value.isOptional ? `${tag}[=${called}]` : `${tag} ${called}`;
+  const full = takes === null ? tag : takes.isOptional ? `${tag}[=${called}]` : `${tag} ${called}`;
   if (blocks.length === 0) return formatTagged(full, fill(`${escapeRoff(describe)}.`));
   const [first, ...more] = blocks;
   return formatTagged(full, renderBlocks([first], PAGE).slice(1), renderBlocks(more, PAGE));
 }
 
-async function formatCommand(command, document) {
-  const entry = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS }[command.name];
-  const { usage, about, isLocal, options: own } = await entry.load();
+function formatCommand(command, document) {
+  const { usage, about, isLocal, options: own } = command;
   const found = document.find(({ title }) => title === `vproxy ${command.name}`);
   const { intro, options } = splitOptions(found?.blocks ?? []);
   // A usage at its beginning stands above it already.
@@ -113,7 +110,7 @@ async function formatCommand(command, document) {
     index === 0 && /^(?:fence|code_block)$/.test(type) && content.startsWith(`vproxy ${command.name}`);
   const told = intro.filter((block, index) => !isUsage(block, index));
   const common = new Set(Object.keys(commonOptions({ isLocal })).filter((name) => !Object.hasOwn(own, name)));
-  const shown = command.options.filter(
+  const shown = optionsOf(command).filter(
     ({ spellings }) => !common.has(spellings.at(-1).slice(2)) && !(spellings.at(-1) === '--json' && !isLocal),
   );
   return [

@@ -82,10 +82,10 @@ test('it takes every option of the command that runs a proxy', async (t) => {
     name: 'vm1',
   };
   const left: readonly string[] = ['config', 'print-config', 'json', 'no-control', 'no-storage', 'quiet'];
-  const words = Object.entries<{ type: string }>(RUN_OPTIONS)
+  const words = Object.entries(RUN_OPTIONS)
     .filter(([name]) => !left.includes(name))
-    .flatMap(([name, { type }]) =>
-      type === 'string' && values[name] !== null ? [`--${name}`, values[name] ?? ''] : [`--${name}`],
+    .flatMap(([name, { value }]) =>
+      value !== undefined && values[name] !== null ? [`--${name}`, values[name] ?? ''] : [`--${name}`],
     );
   const { stdout, stderr, code } = await runVproxy(['doctor', '--json', ...words]);
   t.is(stderr, '');

@@ -1,0 +1,211 @@
+/**
+ * What can be at the cursor of a command line of vproxy. The scripts of the shells (`scripts.ts`) ask for it by
+ * `vproxy __complete vproxy WORD… CURRENT`, or by `--line` and the line up to the cursor where a shell cannot tell words.
+ */
+import { type Command, type NamedOption, optionsOf } from '../command/command.js';
+import { findCommand, NAMED_COMMANDS, secondWords } from '../command/table.js';
+import { liveNames, type NamedThing, valueSort } from './values.js';
+
+/** What a shell is told. */
+export interface Completion {
+  /** What the shell itself adds, as it knows how to quote it. */
+  readonly adds: 'files' | 'folders' | 'users' | '';
+  /** The part of the word that is before what the shell adds. */
+  readonly before: string;
+  /** The rest of the word, as it was typed. */
+  readonly typed: string;
+  /** Whole words, which begin with what was typed. */
+  readonly words: readonly NamedThing[];
+}
+
+/** Prints it in lines: what the shell adds, what is before that, what was typed, and each word with a tab and what is said of it. */
+export async function printCompletion(args: readonly string[]): Promise<void> {
+  const [first, line = ''] = args;
+  // There is nobody to read an error: what cannot be known is not offered.
+  const completion = await complete(first === '--line' ? splitLine(line) : args).catch(() => null);
+  if (completion === null) return;
+  const { adds, before, typed, words } = completion;
+  const lines = [adds, before, typed, ...words.map(({ name, summary }) => `${name}\t${summary}`)];
+  process.stdout.on('error', () => process.exit());
+  // A process that has not answered is not waited for.
+  process.stdout.write(`${lines.join('\n')}\n`, () => process.exit());
+}
+
+/** What can be in the place of the last of `words`; the first is the program. */
+export async function complete(words: readonly string[]): Promise<Completion> {
+  const behind = words.slice(1, -1);
+  const current = words.length > 1 ? (words.at(-1) ?? '') : '';
+  if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstWords());
+  const { name, entry, words: given } = findCommand(behind);
+  if (entry !== null) return completeBehind(await entry.load(), given, current);
+  return offer(
+    current,
+    given.length > 0 ? [] : secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)),
+  );
+}
+
+const summaryOf = (word: string, name: string): NamedThing => ({
+  name: word,
+  summary: NAMED_COMMANDS[name]?.summary ?? '',
+});
+
+/** The first words of commands: of a word that several share, the second ones are said. */
+function firstWords(): NamedThing[] {
+  const firsts = new Set(Object.keys(NAMED_COMMANDS).map((name) => name.replace(/ .*/, '')));
+  return [...firsts].map((first) => {
+    const seconds = secondWords(first);
+    return seconds.length === 0 ? summaryOf(first, first) : { name: first, summary: `Commands: ${seconds.join(', ')}` };
+  });
+}
+
+/** What is offered behind the name of a command and the words that are given. */
+async function completeBehind(command: Command, given: readonly string[], current: string): Promise<Completion> {
+  const options = optionsOf(command);
+  const { pending, values, operandCount, isEnded } = walk(command, options, given);
+  if (pending !== null) return completeValue(pending.takes?.called ?? '', '', current, values);
+  const [, spelling, inline] = /^(--[^=]+)=(.*)$/s.exec(current) ?? [];
+  if (!isEnded && spelling !== undefined && inline !== undefined) {
+    const takes = options.find(({ spellings }) => spellings.includes(spelling))?.takes;
+    return completeValue(takes?.called ?? '', `${spelling}=`, inline, values);
+  }
+  if (!isEnded && current.startsWith('-')) {
+    const left = options.filter((option) => !values.has(option.name) || option.isRepeatable === true);
+    return offer(
+      current,
+      left.flatMap(({ spellings, describe }) => spellings.map((name) => ({ name, summary: describe }))),
+    );
+  }
+  const { operands = [] } = command;
+  const hasMany = operands.some((operand) => /…\]?$/.test(operand));
+  const operand = operands[operandCount] ?? (hasMany ? operands.at(-1) : undefined);
+  return completeValue(operand ?? '', '', current, values);
+}
+
+/** What the words before the cursor are. */
+interface Walked {
+  /** The option whose value comes next. */
+  readonly pending: NamedOption | null;
+  /** The last value of each option that is there. */
+  readonly values: ReadonlyMap<string, string>;
+  readonly operandCount: number;
+  /** Whether no options come any more. */
+  readonly isEnded: boolean;
+}
+
+function walk(command: Command, options: readonly NamedOption[], given: readonly string[]): Walked {
+  const values = new Map<string, string>();
+  let pending: NamedOption | null = null;
+  let operandCount = 0;
+  let isEnded = false;
+  for (const word of given) {
+    if (pending !== null) {
+      values.set(pending.name, word);
+      pending = null;
+    } else if (isEnded || word === '-' || !word.startsWith('-')) {
+      operandCount += 1;
+      // Behind LABEL: there may be options.
+      if (command.endsAtOperand === true && !word.endsWith(':')) isEnded = true;
+    } else if (word === '--') {
+      isEnded = true;
+    } else {
+      for (const [spelling, inline] of spellingsIn(word)) {
+        const option = options.find(({ spellings }) => spellings.includes(spelling));
+        if (option === undefined) continue;
+        values.set(option.name, inline ?? '');
+        if (option.takes === null) continue;
+        if (inline === undefined && !option.takes.isOptional) pending = option;
+        // What is behind it in the same word is its value.
+        break;
+      }
+    }
+  }
+  return { pending, values, operandCount, isEnded };
+}
+
+/** The options that may be in one word, each with what is behind it: `--wait=3`, and the letters of `-nT`. */
+function spellingsIn(word: string): [spelling: string, inline: string | undefined][] {
+  if (word.startsWith('--')) {
+    const equals = word.indexOf('=');
+    return [equals === -1 ? [word, undefined] : [word.slice(0, equals), word.slice(equals + 1)]];
+  }
+  return Array.from(word.slice(1), (letter, index): [string, string | undefined] => [
+    `-${letter}`,
+    word.slice(index + 2).replace(/^=/, '') || undefined,
+  ]);
+}
+
+/** What can be a value that is called so; `before` is in front of it in the same word. */
+async function completeValue(
+  called: string,
+  before: string,
+  value: string,
+  values: ReadonlyMap<string, string>,
+): Promise<Completion> {
+  const kind = valueSort(called);
+  const process = { socket: values.get('socket'), name: values.get('name') };
+  const whole = (words: readonly NamedThing[]): Completion =>
+    offer(
+      before + value,
+      words.map(({ name, summary }) => ({ name: before + name, summary })),
+    );
+  switch (kind.sort) {
+    case 'none':
+      return whole([]);
+    case 'file':
+      return { adds: 'files', before, typed: value, words: [] };
+    case 'folder':
+      return { adds: 'folders', before, typed: value, words: [] };
+    case 'user':
+      return { adds: 'users', before, typed: value, words: [] };
+    case 'words':
+      return whole(kind.words.map((name) => ({ name, summary: '' })));
+    case 'names':
+      return whole(await liveNames(kind.names, process));
+    case 'remote':
+      return whole(await labels(process));
+    case 'copy':
+      return { ...(/^[./]/.test(value) ? whole([]) : whole(await labels(process))), adds: 'files' };
+    case 'channel':
+      return /^[^=]*:|=.*:/s.test(value) ? completePath(before, value) : whole(await channelKinds(value));
+    case 'path':
+      return completePath(before, value);
+  }
+}
+
+async function labels(process: Parameters<typeof liveNames>[1]): Promise<NamedThing[]> {
+  return (await liveNames('channels', process)).map(({ name, summary }) => ({ name: `${name}:`, summary }));
+}
+
+/** A path begins with a slash, behind the colon of a service or of a kind of channel. */
+function completePath(before: string, value: string): Completion {
+  const [, front = '', path] = /^([^/]*:)?(\/.*)$/s.exec(value) ?? [];
+  if (path === undefined) return offer(before + value, []);
+  return { adds: 'files', before: before + front, typed: path, words: [] };
+}
+
+/** Behind a label that is typed already. */
+async function channelKinds(value: string): Promise<NamedThing[]> {
+  const label = /^[a-z0-9._-]+=/.exec(value)?.[0] ?? '';
+  // They bring all channels along.
+  const { CHANNEL_KINDS } = await import('../../lib/channel/kinds.js');
+  return [...CHANNEL_KINDS.keys()].map((kind) => ({ name: `${label}${kind}:`, summary: '' }));
+}
+
+const offer = (typed: string, words: readonly NamedThing[]): Completion => ({
+  adds: '',
+  before: '',
+  typed,
+  words: words.filter(({ name }) => name.startsWith(typed)),
+});
+
+/** The words of a line of bash up to the cursor, without their quotes; the last one is empty behind a blank. */
+export function splitLine(line: string): string[] {
+  const words = [''];
+  for (const [, blank, escaped, single, double, plain] of line.matchAll(
+    /(\s+)|\\(.?)|'([^']*)'?|"((?:[^"\\]|\\.)*)"?|([^\s\\'"]+)/gs,
+  )) {
+    if (blank !== undefined) words.push('');
+    else words.push(`${words.pop() ?? ''}${escaped ?? single ?? double?.replace(/\\(["\\$`])/g, '$1') ?? plain ?? ''}`);
+  }
+  return words[0] === '' ? words.slice(1) : words;
+}

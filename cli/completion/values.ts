@@ -1,0 +1,104 @@
+/** What can be in the place of a value, told from what the value is called, and the names that a running vproxy has. */
+import type { ControlClient } from '../../lib/control/client/client.js';
+import type { ForwardStatus } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+
+/** The names that a running vproxy can be asked for. */
+export const LIVE_NAMES = ['channels', 'services', 'forwards', 'streams'] as const;
+
+/** One sort of them. */
+export type LiveName = (typeof LIVE_NAMES)[number];
+
+/** What can be a value. */
+export type ValueSort =
+  | { readonly sort: 'none' | 'file' | 'folder' | 'user' }
+  /** The address of a channel, with its label before it. */
+  | { readonly sort: 'channel' }
+  /** A path behind the colon of something else: `SERVICE:/run/s`. */
+  | { readonly sort: 'path' }
+  /** `LABEL:`, with something of the peer behind it; `copy`: that, or a path here. */
+  | { readonly sort: 'remote' | 'copy' }
+  | { readonly sort: 'words'; readonly words: readonly string[] }
+  | { readonly sort: 'names'; readonly names: LiveName };
+
+/** The first that fits decides. */
+const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
+  [/^LABEL:$/, { sort: 'remote' }],
+  [/^CHANNEL\/ID$/, { sort: 'names', names: 'streams' }],
+  [/\bKIND:|^CHANNEL$/, { sort: 'channel' }],
+  [/^ID\b/, { sort: 'names', names: 'forwards' }],
+  [/^LABEL$/, { sort: 'names', names: 'channels' }],
+  [/^SERVICE$/, { sort: 'names', names: 'services' }],
+  [/^FORWARD$|^ADDRESS$/, { sort: 'path' }],
+  [/^(?:SRC|DEST)$/, { sort: 'copy' }],
+  [/^USER\b/, { sort: 'user' }],
+  [/\b(?:DIR|FOLDER)\b/, { sort: 'folder' }],
+  [/\b(?:FILE|PATH)\b|^(?:CMD|ARG)$/, { sort: 'file' }],
+];
+
+/** The sort of a value that is called so: `FILE`, `[LABEL]`, `SRC…`, `text|json`. A name that says nothing has `none`. */
+export function valueSort(called: string): ValueSort {
+  const plain = called.replace(/^\[(.*)\]$/, '$1').replace(/…$/, '');
+  if (/^[a-z0-9-]+(?:\|[a-z0-9-]+)+$/.test(plain)) return { sort: 'words', words: plain.split('|') };
+  return SORTS.find(([pattern]) => pattern.test(plain))?.[1] ?? { sort: 'none' };
+}
+
+/** A word, and what is said of it. */
+export interface NamedThing {
+  readonly name: string;
+  readonly summary: string;
+}
+
+/** How long a process has to answer, in milliseconds: somebody who presses a key does not wait for one that does not. */
+const ANSWER_MS = 300;
+
+/** The names of one sort, in the order in which the process lists them; none where it does not answer in time. Never rejects. */
+export async function liveNames(
+  sort: LiveName,
+  process: { readonly socket: string | undefined; readonly name: string | undefined },
+): Promise<NamedThing[]> {
+  const late = new Promise<NamedThing[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
+  return Promise.race([late, askForNames(sort, process).catch(() => [])]);
+}
+
+async function askForNames(sort: LiveName, { socket, name }: Parameters<typeof liveNames>[1]): Promise<NamedThing[]> {
+  const [{ connectControl }, { findSocket, socketChoice }] = await Promise.all([
+    import('../../lib/control/client/client.js'),
+    import('../command/find-process.js'),
+  ]);
+  const control = connectControl(await findSocket(socketChoice(socket, name)));
+  switch (sort) {
+    case 'channels':
+      return (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`));
+    case 'services':
+      return serviceNames(control);
+    case 'forwards':
+      return forwardNames(control);
+    case 'streams':
+      return (await control.streams()).map(({ channel, id, service, direction }) =>
+        named(`${channel}/${id}`, `${service}, ${direction}`),
+      );
+  }
+}
+
+/** Their ids, and the services that one alone is for. */
+async function forwardNames(control: ControlClient): Promise<NamedThing[]> {
+  const forwards = await control.forwards();
+  const described = ({ channel, direction, spec }: ForwardStatus): string =>
+    `${direction === 'outgoing' ? '-o' : '-i'} ${channel}/${spec}`;
+  const single = forwards.filter(({ service }) => forwards.filter((other) => other.service === service).length === 1);
+  return [
+    ...forwards.map((forward) => named(forward.id, described(forward))),
+    ...single.map((forward) => named(forward.service, described(forward))),
+  ];
+}
+
+/** What the peers offer: with the label of the channel where there are several. */
+async function serviceNames(control: ControlClient): Promise<NamedThing[]> {
+  const [services, channels] = await Promise.all([control.services(), control.channels()]);
+  return services
+    .filter(({ offeredBy }) => offeredBy === 'peer')
+    .map(({ channel, service }) => named(channels.length > 1 ? `${channel}/${service}` : service, `of ${channel}`));
+}
+
+const named = (name: string, summary: string): NamedThing => ({ name, summary: escapeText(summary, 120) });

@@ -1,0 +1,144 @@
+/** The two readers of the command line: every command is read, and refused, alike by both. */
+import test from 'ava';
+import fc from 'fast-check';
+import { Arguments, NO_VALUE } from '../../cli/command/arguments.js';
+import { type CommandDescription, optionsOf } from '../../cli/command/command.js';
+import { quickReader, readArguments, type WordReader } from '../../cli/command/read-words.js';
+import { MAIN_COMMAND, NAMED_COMMANDS } from '../../cli/command/table.js';
+import { yargsReader } from '../../cli/command/yargs-reader.js';
+import { VproxyError } from '../../lib/errors.js';
+
+/** Everything that a reader made of words: the values, or what is wrong. */
+function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader): unknown {
+  try {
+    const args = readArguments(command, words, reader);
+    const values = optionsOf(command).map(({ name }) => [name, args.has(name), args.texts(name)]);
+    return { values, operands: args.operands, hasSeparator: args.hasSeparator };
+  } catch (error) {
+    if (!(error instanceof VproxyError)) throw error;
+    return { code: error.code, message: error.message };
+  }
+}
+
+/** Words that mean something to one reader or the other. */
+const STRANGE = [
+  ...['-', '--', '---', '-1', '-.5', '--=', '-=', '=', '--no-json', '--no-help', '--json=false', '--help=1', '-hh'],
+  ...['--_', '--_=1', '--$0=x', '--__proto__=x', '--constructor', '--toString=1', '--a.b=1', '--socket.path=x', '-c.x'],
+  ...[
+    '',
+    ' ',
+    'true',
+    'false',
+    '1e3',
+    '0x10',
+    '007',
+    '"x"',
+    "'x'",
+    'a=b',
+    'a\nb',
+    '\u2028',
+    '--socket=\n',
+    '[]',
+    'vm1:',
+  ],
+];
+
+function wordsFor(command: CommandDescription): fc.Arbitrary<string[]> {
+  const spellings = optionsOf(command).flatMap((option) => option.spellings);
+  const letters = optionsOf(command).flatMap(({ short }) => (short === undefined ? [] : [short]));
+  const value = fc.oneof(fc.constantFrom(...STRANGE), fc.string({ maxLength: 6 }), fc.nat().map(String));
+  const spelling = fc.constantFrom(...spellings);
+  const word = fc.oneof(
+    { weight: 4, arbitrary: spelling },
+    { weight: 2, arbitrary: fc.tuple(spelling, value).map(([name, text]) => `${name}=${text}`) },
+    { weight: 1, arbitrary: fc.tuple(spelling, value).map(([name, text]) => name + text) },
+    {
+      weight: 1,
+      arbitrary: fc
+        .array(fc.constantFrom(...letters, 'x', '=', '1'), { maxLength: 3 })
+        .map((all) => `-${all.join('')}`),
+    },
+    { weight: 3, arbitrary: value },
+  );
+  return fc.array(word, { maxLength: 6 });
+}
+
+for (const [name, entry] of [['', MAIN_COMMAND] as const, ...Object.entries(NAMED_COMMANDS)]) {
+  test(`vproxy ${name}: both readers take the same, and refuse the same`, async (t) => {
+    const command = await entry.load();
+    fc.assert(
+      fc.property(wordsFor(command), (words) => {
+        // No word of a command line has a NUL.
+        fc.pre(!words.some((word) => word.includes('\0')));
+        t.deepEqual(outcomeOf(command, words, yargsReader), outcomeOf(command, words, quickReader));
+      }),
+      { numRuns: 150 },
+    );
+  });
+}
+
+const COMMAND: CommandDescription = {
+  usage: 'try [--count COUNT] [--key FILE]… FILE…',
+  about: 'Is here to be read.',
+  isLocal: true,
+  options: {
+    count: { short: 'c', value: 'COUNT', describe: 'A number' },
+    key: { short: 'k', value: 'FILE', isRepeatable: true, describe: 'A file' },
+    allow: { value: '[=/PATH]', describe: 'What is allowed' },
+    verbose: { short: 'v', describe: 'More' },
+    'no-color': { describe: 'Without colors' },
+  },
+  operands: ['FILE…'],
+};
+
+/** Words, and what both readers make of them. */
+const reads = test.macro<[words: readonly string[], expected: Readonly<Record<string, unknown>> | string]>({
+  exec(t, words, expected) {
+    for (const reader of [yargsReader, quickReader]) {
+      const read = () => readArguments(COMMAND, words, reader);
+      if (typeof expected === 'string') {
+        t.throws(read, { code: 'bad-argument', message: expected });
+      } else {
+        const args = read();
+        const names = optionsOf(COMMAND).filter(({ name }) => args.has(name));
+        const values = Object.fromEntries(names.map(({ name }) => [name, args.texts(name)]));
+        t.deepEqual({ ...values, operands: args.operands }, expected);
+      }
+    }
+  },
+  title: (_given, words) => `read: ${JSON.stringify(words)}`,
+});
+
+test(reads, ['-c3', 'a'], { count: ['3'], operands: ['a'] });
+test(reads, ['-c=3', 'a'], { count: ['3'], operands: ['a'] });
+test(reads, ['-vc', '3', 'a', '-v'], { count: ['3'], verbose: ['', ''], operands: ['a'] });
+test(reads, ['-vvc03', 'a'], { count: ['03'], verbose: ['', ''], operands: ['a'] });
+test(reads, ['--count', '-1', '-'], { count: ['-1'], operands: ['-'] });
+test(reads, ['--key=-x', '-k', '"b"', 'true', 'false'], { key: ['-x', '"b"'], operands: ['true', 'false'] });
+test(reads, ['--allow', 'a'], { allow: [NO_VALUE], operands: ['a'] });
+test(reads, ['--allow=/x=y', '--', '-v', '--'], { allow: ['/x=y'], operands: ['-v', '--'] });
+test(reads, ['--no-color', 'a'], { 'no-color': [''], operands: ['a'] });
+test(reads, ['--help'], { help: [''], operands: [] });
+test(reads, ['--no-verbose', 'a'], '--no-verbose: no such option; see --help');
+test(reads, ['--verbose=false', 'a'], '--verbose: it takes no value');
+test(reads, ['-v=1', 'a'], '-v: it takes no value');
+test(reads, ['--count', '--verbose', 'a'], '--count: its value is missing; expected --count COUNT');
+test(reads, ['-c'], '-c: its value is missing; expected -c COUNT');
+test(reads, ['--count=', 'a'], '--count: its value is empty');
+test(reads, ['--allow=', 'a'], '--allow: its value is empty');
+test(reads, ['-c', '1', '--count=2', 'a'], '--count: one is expected, but it is there 2 times');
+test(reads, ['--coumt', '3'], '--coumt: no such option; did you mean --count?');
+test(reads, ['--__proto__=x', 'a'], '--__proto__: no such option; see --help');
+test(reads, ['-5', 'a'], '-5: no such option; see --help');
+test(reads, [], 'FILE is missing; usage: vproxy try [--count COUNT] [--key FILE]… FILE…');
+
+test('numbers that are none are refused', (t) => {
+  const read = (text: string) => new Arguments(new Map([['wait', [text]]]), []);
+  t.is(read('1.5').number('wait', 'seconds', 0, 10), 1.5);
+  t.is(read('007').wholeNumber('wait', 'seconds', 0, 10), 7);
+  for (const text of ['', '-1', '1e1', '0x1', ' 1', '11', '1.', '1.2345', 'NaN']) {
+    const message = `--wait: "${text}" is not a number of seconds from 0 to 10`;
+    t.throws(() => read(text).number('wait', 'seconds', 0, 10), { message });
+  }
+  t.throws(() => read('1.5').wholeNumber('wait', 'seconds', 0, 10), { message: /is not a whole number of seconds/ });
+});
