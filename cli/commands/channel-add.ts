@@ -4,7 +4,7 @@ import { cutLabel } from '../../lib/util/labels.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { ADDITION_OPTIONS, markMissingValues, readAddition } from '../run/addition-options.js';
+import { ADDITION_OPTIONS, readAddition } from '../run/addition-options.js';
 import { describeWait } from '../ui/channels.js';
 import { print, printJson } from '../ui/print.js';
 
@@ -17,7 +17,6 @@ export const command: Command = {
     ...JSON_OPTION,
   },
   operands: ['CHANNEL'],
-  normalize: markMissingValues,
   run: addChannel,
 };
 

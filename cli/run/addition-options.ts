@@ -1,12 +1,5 @@
 /** The options of the command that adds a channel to a running process: all that a file can say of a channel. */
-import {
-  type GivenOptions,
-  NO_VALUE,
-  type Option,
-  readOptions,
-  type Setting,
-  writeTable,
-} from '../../lib/settings/setting.js';
+import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
 import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/table.js';
 
 /** One of them, as `CommandOption` says it. */
@@ -39,15 +32,6 @@ function additionOption({ short, value, isRepeatable = false, help, ofAddition =
     ...(isRepeatable ? { isRepeatable } : {}),
     describe: ofAddition.help ?? help.replace(/; repeatable$| \[default: .*\]$/, ''),
   };
-}
-
-/** The words with a mark for each value that was left out where it may be: the next word is not taken for it. */
-export function markMissingValues(words: readonly string[]): string[] {
-  const end = words.includes('--') ? words.indexOf('--') : words.length;
-  const isOptional = (word: string) => ADDITION_OPTIONS[word.replace(/^--/, '')]?.value?.startsWith('[=') === true;
-  return words.map((word, index) =>
-    index < end && word.startsWith('--') && isOptional(word) ? `${word}=${NO_VALUE}` : word,
-  );
 }
 
 /** What the options say, as a request. Throws `bad-argument`, naming the option. */

@@ -101,14 +101,15 @@ for (const [words, message] of [
 
 test('a file and the options of the command line say the same of a channel', (t) => {
   const file = `wait = 3\ndead-after = 0\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\n`;
-  const flags = parseRunFlags({
-    wait: '3',
-    'dead-after': '0',
-    insecure: true,
-    key: '/a',
-    'peer-address': true,
-    'allow-exec': '\0',
-    'allow-copy': '/srv',
-  });
+  const words: Readonly<Record<string, readonly string[]>> = {
+    wait: ['3'],
+    'dead-after': ['0'],
+    insecure: [''],
+    key: ['/a'],
+    'peer-address': [''],
+    'allow-exec': ['\0'],
+    'allow-copy': ['/srv'],
+  };
+  const flags = parseRunFlags((name) => words[name] ?? []);
   t.deepEqual(parseConfiguration(file, 'f').layer.defaults, flags.settings);
 });
