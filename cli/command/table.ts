@@ -22,24 +22,24 @@ export const MAIN_COMMAND = entry(
 
 /** The commands for a running vproxy, by their names, of one word or two, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
-  status: entry('Show the process and its channels', async () => (await import('../commands/status.js')).command),
-  channels: entry('List the channels, or show one', async () => (await import('../commands/channels.js')).command),
-  forwards: entry('List the forwards', async () => (await import('../commands/forwards.js')).command),
+  status: entry('Show the process and its channels', async () => (await import('../commands/process.js')).status),
+  channels: entry('List the channels, or show one', async () => (await import('../commands/channels.js')).list),
+  forwards: entry('List the forwards', async () => (await import('../commands/forwards.js')).list),
   services: entry(
     'List the services that are offered here and by the peers',
     async () => (await import('../commands/services.js')).command,
   ),
-  streams: entry('List the streams', async () => (await import('../commands/streams.js')).command),
+  streams: entry('List the streams', async () => (await import('../commands/streams.js')).list),
   events: entry('Show what happens', async () => (await import('../commands/events.js')).command),
   top: entry('Show streams and channels, live', async () => (await import('../commands/top.js')).command),
-  'forward add': entry('Add a forward', async () => (await import('../commands/forward-add.js')).command),
-  'forward remove': entry('Remove a forward', async () => (await import('../commands/forward-remove.js')).command),
+  'forward add': entry('Add a forward', async () => (await import('../commands/forwards.js')).add),
+  'forward remove': entry('Remove a forward', async () => (await import('../commands/forwards.js')).remove),
   'channel add': entry('Add a channel', async () => (await import('../commands/channel-add.js')).command),
   'channel remove': entry(
     'Remove a channel with its forwards',
-    async () => (await import('../commands/channel-remove.js')).command,
+    async () => (await import('../commands/channels.js')).remove,
   ),
-  'stream close': entry('Reset a stream', async () => (await import('../commands/stream-close.js')).command),
+  'stream close': entry('Reset a stream', async () => (await import('../commands/streams.js')).close),
   connect: entry(
     'Join standard input and output to a service',
     async () => (await import('../commands/connect.js')).command,
@@ -55,10 +55,10 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   ),
   ping: entry('Measure the round trip through a peer', async () => (await import('../commands/ping.js')).command),
   wait: entry('Wait for a session, or a service', async () => (await import('../commands/wait.js')).command),
-  'log-level': entry('Set what the process logs', async () => (await import('../commands/log-level.js')).command),
-  reload: entry('Read the configuration file again', async () => (await import('../commands/reload.js')).command),
-  drain: entry('Let the process end when its streams have', async () => (await import('../commands/drain.js')).command),
-  stop: entry('Let the process end', async () => (await import('../commands/stop.js')).command),
+  'log-level': entry('Set what the process logs', async () => (await import('../commands/process.js')).logLevel),
+  reload: entry('Read the configuration file again', async () => (await import('../commands/process.js')).reload),
+  drain: entry('Let the process end when its streams have', async () => (await import('../commands/process.js')).drain),
+  stop: entry('Let the process end', async () => (await import('../commands/process.js')).stop),
 };
 
 /** Those that need no running vproxy. */
@@ -69,26 +69,20 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   ),
   genkey: entry('Make a key for --key of both sides', async () => (await import('../commands/genkey.js')).command),
   doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command),
-  'libvirt-xml': entry(
-    "Print a port's XML for libvirt",
-    async () => (await import('../commands/libvirt-xml.js')).command,
-  ),
-  'qemu-args': entry(
-    "Print a port's arguments for QEMU",
-    async () => (await import('../commands/qemu-args.js')).command,
-  ),
+  'libvirt-xml': entry("Print a port's XML for libvirt", async () => (await import('../commands/ports.js')).libvirtXml),
+  'qemu-args': entry("Print a port's arguments for QEMU", async () => (await import('../commands/ports.js')).qemuArgs),
   'storage-emulator': entry(
     'Answer storage calls from a file of recorded replies',
     async () => (await import('../commands/storage-emulator.js')).command,
   ),
   'storage link': entry(
     'Put vproxy-storage in the place of a utility',
-    async () => (await import('../commands/storage-link.js')).command,
+    async () => (await import('../commands/storage-links.js')).link,
   ),
-  'storage unlink': entry('Take such a link away', async () => (await import('../commands/storage-unlink.js')).command),
+  'storage unlink': entry('Take such a link away', async () => (await import('../commands/storage-links.js')).unlink),
   'pipe-create': entry(
     "Make the FIFOs of QEMU's pipe chardev",
-    async () => (await import('../commands/pipe-create.js')).command,
+    async () => (await import('../commands/ports.js')).pipeCreate,
   ),
   completion: entry(
     'Print the completion of a shell: bash, zsh or fish',

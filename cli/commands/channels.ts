@@ -1,12 +1,14 @@
-/** `vproxy channels`: the channels as a table, or one of them in full. */
+/** `vproxy channels` and `vproxy channel remove`: the channels of a running vproxy. */
+
+import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
-import { outputWidth, print, printJson } from '../ui/print.js';
+import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
+import { showProgress } from '../ui/progress.js';
 
-/** The command. */
-export const command: Command = {
+export const list: Command = {
   usage: 'channels [LABEL] [--json]',
   about: 'Lists the channels; with LABEL, shows all of one: its peer, its session, and why earlier sessions ended.',
   options: JSON_OPTION,
@@ -26,4 +28,25 @@ async function showChannels(args: Arguments): Promise<void> {
     if (args.has('json')) printJson(channel);
     else print(`${formatChannel(channel).join('\n')}\n`);
   }
+}
+
+export const remove: Command = {
+  usage: 'channel remove LABEL [--now]',
+  about:
+    'Removes a channel with its forwards. No streams are opened any more; the command ends when those that are open have ended, at the latest after 30 seconds.',
+  options: { now: { describe: 'Reset the streams that are open' } },
+  operands: ['LABEL'],
+  run: removeChannel,
+};
+
+async function removeChannel(args: Arguments): Promise<void> {
+  const [label = ''] = args.operands;
+  const control = await openControl(args);
+  if (args.has('now')) return control.removeChannel(label, { mode: 'now' });
+  await showProgress(() => describeRest(control, label), control.removeChannel(label));
+}
+
+async function describeRest(control: ControlClient, label: string): Promise<string> {
+  const { session } = await control.channel(label);
+  return `waiting for ${formatCount(session?.streams ?? 0, 'stream')} of ${label}`;
 }

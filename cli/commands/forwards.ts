@@ -1,10 +1,19 @@
-/** `vproxy forwards`: the forwards as a table. */
+/** `vproxy forwards`, `vproxy forward add` and `vproxy forward remove`: the forwards of a running vproxy. */
+
+import type { ControlClient } from '../../lib/control/client/client.js';
+import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
-import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
+import { openControl } from '../command/control-client.js';
+import { splitLabel } from '../command/find-process.js';
+import { describeForward } from '../ui/channels.js';
+import { formatCount, print, printJson } from '../ui/print.js';
+import { showProgress } from '../ui/progress.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
-/** The command. */
-export const command: Command = {
+export const list: Command = {
   usage: 'forwards [--channel LABEL] [--json]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
@@ -35,3 +44,114 @@ const VIEW: ListView<ForwardStatus> = {
     String(opened),
   ],
 };
+
+export const add: Command = {
+  usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',
+  about:
+    'Adds a forward, as -o and -i of the command line do, and prints it with the port that was picked where 0 was asked for. An address that is taken is an error, and changes nothing.',
+  options: {
+    outgoing: {
+      short: 'o',
+      value: 'FORWARD',
+      describe: 'Listen here for a service of the peer, such as ssh:127.0.0.1:0',
+    },
+    incoming: { short: 'i', value: 'FORWARD', describe: 'Offer a service to the peer, such as web:127.0.0.1:8080' },
+    ...CHANNEL_OPTION,
+    ...JSON_OPTION,
+  },
+  run: addForward,
+};
+
+async function addForward(args: Arguments): Promise<void> {
+  const outgoing = args.text('outgoing');
+  const text = outgoing ?? args.text('incoming');
+  if (text === undefined)
+    throw new VproxyError('bad-argument', '-o or -i is missing; expected -o FORWARD or -i FORWARD');
+  if (outgoing !== undefined && args.text('incoming') !== undefined) {
+    throw new VproxyError('bad-argument', '-i: cannot stand with -o; one forward is added at a time');
+  }
+  const { label, rest } = splitLabel(text);
+  const channel = args.text('channel');
+  if (label !== null && channel !== undefined && label !== channel) {
+    throw new VproxyError(
+      'bad-argument',
+      `--channel: ${escapeText(channel, 64)} is not the channel of ${escapeText(text)}`,
+    );
+  }
+  const control = await openControl(args);
+  const added = await control.addForward({
+    direction: outgoing === undefined ? 'incoming' : 'outgoing',
+    spec: rest,
+    channel: channel ?? label ?? undefined,
+  });
+  if (args.has('json')) printJson(added);
+  else print(`${describeForward(added)}\n`);
+}
+
+export const remove: Command = {
+  usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
+  about:
+    'Removes a forward, named by its id, its text or its service. It takes no new streams from then on; the command ends when those that are open have ended.',
+  options: {
+    channel: { ...CHANNEL_FILTER.channel, describe: 'Look among the forwards of this channel only' },
+    now: { describe: 'Reset the streams that are open' },
+  },
+  operands: ['ID|FORWARD|SERVICE'],
+  run: removeForward,
+};
+
+async function removeForward(args: Arguments): Promise<void> {
+  const [text = ''] = args.operands;
+  const control = await openControl(args);
+  const { id } = findForward(await control.forwards(), text, args.text('channel'), await canonicalSpecs(text));
+  if (args.has('now')) return control.removeForward(id, { mode: 'now' });
+  await showProgress(() => describeRest(control, id), control.removeForward(id));
+}
+
+async function describeRest(control: ControlClient, id: string): Promise<string | null> {
+  const found = (await control.forwards()).find((forward) => forward.id === id);
+  return found === undefined ? null : `waiting for ${formatCount(found.streams, 'stream')} of ${id}`;
+}
+
+/** The texts of forwards as the process shows them, for one that was typed, such as `ssh:9022`; none where it is no such text. */
+async function canonicalSpecs(text: string): Promise<string[]> {
+  const { rest } = splitLabel(text);
+  if (!rest.includes(':')) return [];
+  const { parseForwardSpec, formatForwardSpec } = await import('../../lib/forward/spec.js');
+  return (['outgoing', 'incoming'] as const).flatMap((direction) => {
+    try {
+      return [formatForwardSpec(parseForwardSpec(direction, rest))];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The forward that is meant. Throws `not-found`, or `bad-argument` where there are several. */
+function findForward(
+  all: readonly ForwardStatus[],
+  text: string,
+  channel: string | undefined,
+  specs: readonly string[],
+): ForwardStatus {
+  const { label, rest } = splitLabel(text);
+  const forwards = all.filter((forward) => channel === undefined || forward.channel === channel);
+  const ofLabel = forwards.filter((forward) => label === null || forward.channel === label);
+  const matches = [
+    forwards.filter(({ id }) => id === text),
+    ofLabel.filter(({ spec }) => spec === rest || specs.includes(spec)),
+    ofLabel.filter(
+      ({ service, endpoint }) => specs.includes(`${service}:${endpoint}`) || `${service}:${endpoint}` === rest,
+    ),
+    ofLabel.filter(({ service }) => service === rest),
+  ].find((found) => found.length > 0);
+  const shown = `"${escapeText(text, 80)}"`;
+  if (matches === undefined) {
+    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; see vproxy forwards`);
+  }
+  // One that is draining goes without being told twice.
+  const active = matches.filter(({ state }) => state === 'active');
+  const [only, ...others] = active.length > 0 ? active : matches;
+  if (only !== undefined && others.length === 0) return only;
+  throw new VproxyError('bad-argument', `several forwards are ${shown}: ${matches.map(describeForward).join('; ')}`);
+}

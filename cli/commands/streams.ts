@@ -1,11 +1,15 @@
-/** `vproxy streams`: the streams as a table. */
+/** `vproxy streams` and `vproxy stream close`: the streams of a running vproxy. */
+
+import { VproxyError } from '../../lib/errors.js';
 import type { StreamWithRates } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
+import { openControl } from '../command/control-client.js';
 import { formatAge, formatBytes, formatRate } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
-/** The command. */
-export const command: Command = {
+export const list: Command = {
   usage: 'streams [--channel LABEL] [--json]',
   about:
     'Lists the streams: what went through them and goes now, what may still be sent each way (CREDIT, here/peer), and whom a stream waits for.',
@@ -43,3 +47,21 @@ const VIEW: ListView<StreamWithRates> = {
     stream.waitsFor ?? '-',
   ],
 };
+
+export const close: Command = {
+  usage: 'stream close CHANNEL/ID',
+  about: 'Resets a stream, which `vproxy streams` names; the programs at both ends see their connections fail.',
+  options: {},
+  operands: ['CHANNEL/ID'],
+  run: closeStream,
+};
+
+async function closeStream(args: Arguments): Promise<void> {
+  const [text = ''] = args.operands;
+  const [, channel, id] = /^([a-z0-9._-]{1,64})\/(\d{1,10})$/.exec(text) ?? [];
+  if (channel === undefined || id === undefined) {
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is not CHANNEL/ID, such as default/7`);
+  }
+  const control = await openControl(args);
+  await control.closeStream(channel, Number(id));
+}

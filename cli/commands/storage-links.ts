@@ -1,7 +1,7 @@
-/** `vproxy storage link`: puts the storage wrapper in the place of a vendor's utility. */
+/** `vproxy storage link` and `vproxy storage unlink`: links by which the storage wrapper is called as a vendor's utility. */
 import { escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
-import { findWrapper, linkWrapper, utilityPath } from '../storage-link.js';
+import { findWrapper, linkWrapper, unlinkWrapper, utilityPath } from '../storage-link.js';
 import { print } from '../ui/print.js';
 
 /** Where vendors install theirs. */
@@ -12,8 +12,7 @@ export const FOLDER_OPTION = {
   folder: { value: 'FOLDER', describe: `The folder of the utility [default: ${DEFAULT_FOLDER}]` },
 } as const;
 
-/** The command. */
-export const command: Command = {
+export const link: Command = {
   usage: 'storage link NAME [--folder FOLDER] [--force]',
   about:
     'Makes a link to vproxy-storage that is called as the utility of a storage controller, such as storcli64, and prints it. What is there already, and is no such link, stays.',
@@ -26,6 +25,18 @@ export const command: Command = {
     const target = findWrapper({ searchPath: process.env['PATH'] ?? '', programs });
     linkWrapper(path, target, args.has('force'));
     print(`${escapeText(path)} -> ${escapeText(target)}\n`);
+    return Promise.resolve();
+  },
+};
+
+export const unlink: Command = {
+  usage: 'storage unlink NAME [--folder FOLDER]',
+  about: 'Removes a link that vproxy storage link has made, and nothing else.',
+  options: FOLDER_OPTION,
+  isLocal: true,
+  operands: ['NAME'],
+  run: (args) => {
+    unlinkWrapper(utilityPath(args.operands[0] ?? '', args.text('folder') ?? DEFAULT_FOLDER));
     return Promise.resolve();
   },
 };

@@ -1,0 +1,123 @@
+/** `vproxy libvirt-xml`, `qemu-args` and `pipe-create`: what a hypervisor has to have for a port of vproxy. */
+
+import { createFifos, type FifoOptions } from '../../lib/channel/pipe-open.js';
+import { VproxyError } from '../../lib/errors.js';
+import { escapeText, formatJson } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
+import { formatChannelXml, formatCommandlineXml } from '../hypervisor/libvirt-xml.js';
+import { isDialed, PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
+import { askQemuVersion, describeQemuPort, formatQemuArguments, parseQemuVersion } from '../hypervisor/qemu.js';
+import { formatFifoLine } from '../tmpfiles-line.js';
+import { print } from '../ui/print.js';
+
+export const libvirtXml: Command = {
+  usage:
+    'libvirt-xml [--name NAME] [--mode bind|connect] [--path PATH | --tcp [HOST:]PORT | --pipe PATH] [--commandline]',
+  about:
+    "Prints the <channel> element for a port of vproxy's, for <devices> in the XML of a libvirt domain. Without --path libvirt picks, labels and removes the socket; the host's vproxy finds it with -c libvirt:DOMAIN.",
+  options: {
+    ...PORT_OPTIONS,
+    commandline: {
+      describe: "Print a <qemu:commandline> element instead, with QEMU's own arguments; its place is last in <domain>",
+    },
+    'qemu-version': {
+      value: 'VERSION',
+      describe: "With --commandline: QEMU's version, which its arguments depend on [default: this machine's]",
+    },
+  },
+  isLocal: true,
+  run: printXml,
+};
+
+async function printXml(args: Arguments): Promise<void> {
+  const hasCommandline = args.has('commandline');
+  const port = parsePort(args, hasCommandline);
+  const versionText = args.text('qemu-version');
+  if (!hasCommandline) {
+    if (versionText !== undefined)
+      throw new VproxyError('bad-argument', '--qemu-version: only --commandline depends on it');
+    printPort(port, formatChannelXml(port));
+    return;
+  }
+  const version = versionText === undefined ? await askQemuVersion() : parseQemuVersion(versionText);
+  printPort(port, formatCommandlineXml(describeQemuPort(port, version), version));
+}
+
+export const qemuArgs: Command = {
+  usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
+  about:
+    "Prints the arguments that give QEMU a port of vproxy's, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can stand together.",
+  options: {
+    ...PORT_OPTIONS,
+    json: { describe: 'Print the arguments as an array of strings, as JSON' },
+    'qemu-version': {
+      value: 'VERSION',
+      describe: "QEMU's version, on which --mode connect depends [default: this machine's]",
+    },
+  },
+  isLocal: true,
+  run: printArguments,
+};
+
+async function printArguments(args: Arguments): Promise<void> {
+  const port = parsePort(args, true);
+  const text = args.text('qemu-version');
+  const given = text === undefined ? null : parseQemuVersion(text);
+  const version = given ?? (isDialed(port) ? await askQemuVersion() : null);
+  const words = formatQemuArguments(describeQemuPort(port, version));
+  printPort(port, args.has('json') ? `${formatJson(words, 2)}\n` : `${joinWords(words)}\n`);
+}
+
+/** Quotes would not help: a shell splits what a command has printed, and expands patterns in it, but removes no quotes. */
+function joinWords(words: readonly string[]): string {
+  const split = words.find((word) => /[\s*?[\]\\]/.test(word));
+  if (split === undefined) return words.join(' ');
+  throw new VproxyError(
+    'bad-argument',
+    `"${escapeText(split, 200)}": a shell would split or expand that in $(…), whatever its quotes; use a plainer path, or --json`,
+  );
+}
+
+const DEFAULT_MODE = '0660';
+
+export const pipeCreate: Command = {
+  usage: 'pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
+  about:
+    "Makes the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that make them again. PATH is absolute.",
+  options: {
+    mode: { value: 'MODE', describe: `Their permissions, in octal [default: ${DEFAULT_MODE}]` },
+    owner: { value: 'USER[:GROUP]', describe: 'Who shall own them, such as the user that QEMU runs as' },
+  },
+  isLocal: true,
+  operands: ['/PATH'],
+  run: createPipe,
+};
+
+async function createPipe(args: Arguments): Promise<void> {
+  const { path, options } = parsePipe(args);
+  const fifos = await createFifos(path, options);
+  const [user, group] = options.owner?.split(':') ?? [];
+  for (const { path: file, isOld, uid, gid } of fifos) {
+    process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
+    print(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
+  }
+}
+
+function parsePipe(args: Arguments): { path: string; options: FifoOptions } {
+  const [path = ''] = args.operands;
+  const mode = args.text('mode') ?? DEFAULT_MODE;
+  const owner = args.text('owner');
+  if (!/^\/(.*[^/])?$/s.test(path) || path === '/' || path.includes('\0')) {
+    throw bad('pipe-create', path, 'is not the absolute path of a file');
+  }
+  if (!/^0?[0-7]{3}$/.test(mode)) throw bad('--mode', mode, 'is not a mode of three octal digits, such as 0660');
+  if (owner !== undefined && !/^[\w.][\w.@$-]*(:[\w.][\w.@$-]*)?$/.test(owner)) {
+    throw bad('--owner', owner, 'is not USER or USER:GROUP');
+  }
+  return { path, options: { mode: Number.parseInt(mode, 8), owner: owner ?? null } };
+}
+
+function bad(option: string, value: string, what: string): VproxyError {
+  return new VproxyError('bad-argument', `${option}: "${escapeText(value, 64)}" ${what}`);
+}

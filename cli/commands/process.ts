@@ -1,0 +1,121 @@
+/** `vproxy status`, `log-level`, `reload`, `drain` and `stop`: the process itself, as a running vproxy. */
+
+import type { ControlClient } from '../../lib/control/client/client.js';
+import { VproxyError } from '../../lib/errors.js';
+import { LOG_LEVELS } from '../../lib/events.js';
+import type { ChannelChanges } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import { type Command, JSON_OPTION } from '../command/command.js';
+import { openControl, watchForEnd } from '../command/control-client.js';
+import { formatChannels, formatProcess } from '../ui/channels.js';
+import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
+import { showProgress } from '../ui/progress.js';
+
+export const status: Command = {
+  usage: 'status [--json]',
+  about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
+  options: JSON_OPTION,
+  run: showStatus,
+};
+
+async function showStatus(args: Arguments): Promise<void> {
+  const control = await openControl(args);
+  const status = await control.status();
+  if (args.has('json')) printJson(status);
+  else print(`${[...formatProcess(status), '', ...formatChannels(status.channels, outputWidth())].join('\n')}\n`);
+}
+
+export const logLevel: Command = {
+  usage: 'log-level [error|warn|info|debug] [--json]',
+  about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
+  options: JSON_OPTION,
+  operands: ['[error|warn|info|debug]'],
+  run: setLevel,
+};
+
+async function setLevel(args: Arguments): Promise<void> {
+  const [text] = args.operands;
+  const wanted = LOG_LEVELS.find((level) => level === text);
+  if (text !== undefined && wanted === undefined) {
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LOG_LEVELS.join(', ')}`);
+  }
+  const control = await openControl(args);
+  const level =
+    wanted === undefined ? (await control.status()).process.logLevel : (await control.logLevel(wanted)).level;
+  if (args.has('json')) printJson({ level });
+  else print(`${level}\n`);
+}
+
+export const reload: Command = {
+  usage: 'reload [--json]',
+  about:
+    'Lets the process read its configuration file again, and shows what that has changed. What is the same keeps its streams; a file that is not valid changes nothing.',
+  options: JSON_OPTION,
+  run: reloadProcess,
+};
+
+const TITLES: Readonly<Record<keyof ChannelChanges, string>> = {
+  addedChannels: 'channel added',
+  removedChannels: 'channel removed',
+  replacedChannels: 'channel replaced',
+  addedForwards: 'forward added',
+  removedForwards: 'forward removed',
+  changedPolicies: 'rule changed',
+};
+
+async function reloadProcess(args: Arguments): Promise<void> {
+  const control = await openControl(args);
+  const changes = await control.reload();
+  if (args.has('json')) {
+    printJson(changes);
+    return;
+  }
+  const lines = (Object.keys(TITLES) as (keyof ChannelChanges)[]).flatMap((key) =>
+    changes[key].map((what) => `${TITLES[key]}: ${escapeText(what)}\n`),
+  );
+  print(lines.length === 0 ? 'nothing has changed\n' : lines.join(''));
+}
+
+export const drain: Command = {
+  usage: 'drain [--timeout SECONDS]',
+  about:
+    'Lets the process end when its streams have ended; no new ones are opened. What is still open at the timeout is reset. The command ends when the process has.',
+  options: { timeout: { value: 'SECONDS', describe: 'How long the streams have [default: 30]' } },
+  run: drainProcess,
+};
+
+const DEFAULT_TIMEOUT_S = 30;
+const MAX_TIMEOUT_S = 86_400;
+
+/** What the end takes when the streams are gone, and a machine may be slow: in milliseconds. */
+const GRACE_MS = 10_000;
+
+async function drainProcess(args: Arguments): Promise<void> {
+  const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+  const control = await openControl(args);
+  const waitForEnd = await watchForEnd(control);
+  await control.drain({ timeoutS });
+  await showProgress(() => describeRest(control), waitForEnd(timeoutS * 1000 + GRACE_MS));
+}
+
+async function describeRest(control: ControlClient): Promise<string> {
+  return `waiting for ${formatCount((await control.status()).streams, 'stream')}`;
+}
+
+export const stop: Command = {
+  usage: 'stop',
+  about: 'Lets the process end in order, as SIGTERM does. The command ends when it has.',
+  options: {},
+  run: stopProcess,
+};
+
+/** The end takes a second at most, and a machine may be slow: in milliseconds. */
+const TIMEOUT_MS = 10_000;
+
+async function stopProcess(args: Arguments): Promise<void> {
+  const control = await openControl(args);
+  const waitForEnd = await watchForEnd(control);
+  await control.stop();
+  await waitForEnd(TIMEOUT_MS);
+}
