@@ -1,0 +1,54 @@
+/** What two proxies log, beside the table of events. */
+import { once } from 'node:events';
+import { join } from 'node:path';
+import test from 'ava';
+import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
+import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { temporaryFolder } from '../helpers/temp-folder.js';
+
+/** The fields of an event that the table does not have, or that it has and the event lacks. */
+function strayFields({ event, fields }: LogEvent): string[] {
+  const names = Object.keys(LOG_EVENTS[event].fields);
+  const known = new Set(['channel', ...names.map((name) => name.replace('?', ''))]);
+  const missing = names.filter((name) => !name.endsWith('?') && fields[name] === undefined);
+  return [...missing, ...Object.keys(fields).filter((name) => !known.has(name))];
+}
+
+test('each event has the level and the fields of the table', async (t) => {
+  const target = await localServer(t, echo);
+  const { a, b } = await connectedProxies(
+    t,
+    join(temporaryFolder(t), 'channel.sock'),
+    { outgoing: ['echo:0', 'secret:0', 'gone:0'] },
+    {
+      incoming: [`echo:${target.port}`, `secret:${target.port}`],
+      label: 'vm1',
+      policies: { secret: { isAllowed: false } },
+    },
+  );
+  const socket = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+  socket.end('hello');
+  t.is((await readToEnd(socket)).toString(), 'hello');
+  for (const service of ['secret', 'gone']) {
+    await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port(service) }));
+  }
+  const stream = await a.proxy.connect('echo');
+  stream.on('error', () => undefined);
+  await once(stream, 'connect');
+  await b.proxy.stop();
+  await a.event('session-ended');
+  const events = [...a.events, ...b.events];
+  for (const event of events) {
+    t.true([LOG_EVENTS[event.event].level].flat().includes(event.level), `${event.level} ${event.event}`);
+    t.deepEqual(strayFields(event), [], event.event);
+  }
+  const names = new Set(events.map(({ event }) => event));
+  for (const name of ['listening', 'session-established', 'stream-opened', 'stream-denied', 'stream-reset'] as const) {
+    t.true(names.has(name), name);
+  }
+});
+
+test('an event has the level of the table, or the one that is chosen where the table has several', (t) => {
+  t.is(makeEvent('listening', 'm', { service: 'ssh', endpoint: '127.0.0.1:22' }).level, 'info');
+  t.is(makeEvent('control-off', 'm', {}, 'warn').level, 'warn');
+});
