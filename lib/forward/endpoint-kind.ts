@@ -6,7 +6,6 @@ import type { ListenAddress } from '../system/listen.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { InputFilter } from './input-filter.js';
-import type { ForwardSpec } from './spec.js';
 
 /** What every endpoint has; its kind adds the rest. */
 export interface EndpointBase {
@@ -114,26 +113,4 @@ export function refuseBeyond(stream: SessionStream, openCount: number, maxStream
   if (openCount < maxStreams) return false;
   stream.refuse('too-many-streams', `${maxStreams} connections to the target are open or being closed`);
   return true;
-}
-
-// A forward while it exists: what outgoing and incoming ones have in common.
-
-/** A rule that ties sockets to a service. It is made without effect; `start` puts it in force. */
-export interface Forward {
-  readonly spec: ForwardSpec;
-  /** The address in force, with the port that was picked where 0 was asked for. */
-  readonly endpointText: string;
-  /** Connections open now, those that wait and those being closed included. */
-  readonly openCount: number;
-  /** Streams that it ever had. */
-  readonly streamCount: number;
-
-  /** Takes new streams from now on. Rejects with `address-…` codes, or `bad-argument` for a service that is taken. */
-  start(): Promise<void>;
-
-  /** Takes no new streams; those that are open go on. `start` puts it in force again. */
-  pause(): void;
-
-  /** Takes no new streams, and resets what is open. For good. */
-  stop(): Promise<void>;
 }

@@ -29,8 +29,6 @@ export const execEndpoint: EndpointKind<ExecEndpoint> = {
   createTarget: ({ command }, context) => new ExecTarget(command, context),
 };
 
-// A target that is a process of its own for each stream.
-
 /** How much of one line on stderr is logged. */
 const MAX_LOGGED = 512;
 
@@ -112,15 +110,13 @@ function hasPipes(child: { readonly stdin?: unknown; readonly stdout?: unknown; 
   return [child.stdin, child.stdout, child.stderr].every((pipe) => pipe !== undefined && pipe !== null);
 }
 
-// Joins a process and a stream: bytes, half-close, back-pressure, exit status, and death with the stream.
-
 /** From SIGTERM to SIGKILL for a process whose stream is gone. */
 const KILL_AFTER_MS = 5000;
 
 /** The same where this process is about to end. */
 const KILL_AT_STOP_MS = 400;
 
-/** A process that has closed its output gets so long to exit before the end is passed on without its status. */
+/** The time that a process that has closed its output has to exit before the end is passed on without its status. */
 const EXIT_GRACE_MS = 200;
 
 interface ChildSinkOptions {
@@ -131,7 +127,7 @@ interface ChildSinkOptions {
   readonly onDone: (reason: VproxyError | null) => void;
 }
 
-/** The local end of a stream that is a process. */
+/** Joins a process and a stream: bytes, half-close, back-pressure, exit status, and death with the stream. */
 class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
   readonly #child: ChildProcessWithoutNullStreams;

@@ -71,9 +71,7 @@ function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
 }
 
-// A target that appends the lines of all its streams to one file.
-
-/** Serves streams with a {@link LogFile}. */
+/** Appends the lines of all its streams to one file. */
 class FileTarget implements Target {
   readonly #context: TargetContext;
   readonly #file: LogFile;
@@ -195,15 +193,13 @@ class FileSink implements LocalEnd {
   }
 }
 
-// Cuts what a stream brings into whole lines, with a bound on their length.
-
 /** Longer lines are cut into pieces of this length, each with a newline of its own. */
 export const MAX_LINE_BYTES = 65_536;
 
 const NEWLINE = 10;
 const FIRST_BYTES = 256;
 
-/** Whole lines out of the pieces of one stream. */
+/** Cuts the pieces of one stream into whole lines, with a bound on their length. */
 export class LineBuffer {
   /** The beginning of a line whose end has not come. */
   #held = Buffer.alloc(0);
@@ -215,7 +211,7 @@ export class LineBuffer {
     return this.#heldBytes;
   }
 
-  /** The whole lines that `bytes` completes, copied, each with its newline; null where there are none. */
+  /** The whole lines that `bytes` completes, copied, each with its newline; null where it completes none. */
   add(bytes: Buffer): Buffer | null {
     const lines: Buffer[] = [];
     let offset = 0;

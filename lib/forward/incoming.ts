@@ -4,11 +4,12 @@ import { type Log, makeEvent } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { EndpointKinds, Forward, Target } from './endpoint-kind.js';
+import type { EndpointKinds, Target } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
 import { endedStreamFields, streamFields } from './session-source.js';
+import type { Forward } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 
 export interface IncomingOptions {

@@ -8,7 +8,7 @@ export interface InputFilter {
   push(bytes: Buffer): Buffer;
   /** What the local end gets before its end. Throws what ends the connection. */
   end(): Buffer;
-  /** So many bytes of what was given have left this process. */
+  /** This number of the bytes that were given has left this process. */
   sent(byteCount: number): void;
   /** The connection is closed. */
   close(): void;

@@ -7,10 +7,11 @@ import { descriptorShortage } from '../system/descriptors.js';
 import { type ListenAddress, listen } from '../system/listen.js';
 import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { Caller, EndpointKinds, Entrance, Forward } from './endpoint-kind.js';
+import type { Caller, EndpointKinds, Entrance } from './endpoint-kind.js';
 import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
 import { endedStreamFields, type SessionSource, streamFields } from './session-source.js';
+import type { Forward } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
 

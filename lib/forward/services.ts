@@ -90,8 +90,6 @@ export class ServiceRegistry {
   }
 }
 
-// What a peer may do with a service of this side, and the gate that sees to it.
-
 /** The rule of one service on one channel. What is not given is not bounded. */
 export interface ServicePolicy {
   /** Whether the peer may open it at all. Default true. */
@@ -102,7 +100,7 @@ export interface ServicePolicy {
   readonly opensPerSecond?: number;
   /** Bytes a second, each way, all streams together. */
   readonly bytesPerSecond?: number;
-  /** A stream over which nothing has passed for so long is reset, in milliseconds. */
+  /** The time after which a stream over which nothing has passed is reset, in milliseconds. */
   readonly idleTimeoutMs?: number;
 }
 

@@ -1,6 +1,5 @@
-/** `ADDR:PORT` and `PORT`: a TCP address, to listen on or to dial. */
+/** Sockets, to listen on or to dial: `ADDR:PORT` and `PORT`, a TCP address; `/path` and `unix:/path`, a unix socket. */
 
-import { createHash } from 'node:crypto';
 import net from 'node:net';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
@@ -73,8 +72,6 @@ function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
 }
 
-// `unix:/path` and `/path`: a unix socket, to listen on (with `mode=`, `user=`, `group=`) or to dial.
-
 export interface UnixEndpoint {
   readonly kind: 'unix';
   readonly path: string;
@@ -107,12 +104,10 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   },
 };
 
-// The text of a unix socket's path in a forward: absolute, short enough, `:-` behind it or not.
-
 /** The longest path of a unix socket, in bytes: sun_path of unix(7) without its final NUL. */
 const MAX_UNIX_PATH_BYTES = 107;
 
-/** The path of a text. Throws `bad-argument`. */
+/** The path of a unix socket in a forward: absolute, short enough, with or without `:-` behind it. Throws `bad-argument`. */
 export function parseUnixPath(text: string): string {
   const path = text.endsWith(':-') ? text.slice(0, -2) : text;
   if (!path.startsWith('/')) throw bad('the path of a unix socket is absolute');
@@ -122,10 +117,8 @@ export function parseUnixPath(text: string): string {
   return path;
 }
 
-// Entrances at which every connection is a stream to the forward's service: TCP and unix sockets.
-
 /**
- * An entrance at `address`. `waitsForPeer` reads nothing from a connection before the stream is open: a unix socket that
+ * An entrance at `address`, at which every connection is a stream to the forward's service. `waitsForPeer` reads nothing from a connection before the stream is open: a unix socket that
  * is closed with its input unread shows its peer an error and not an end. TCP has RST for that, and may send ahead.
  */
 function socketEntrance(address: ListenAddress, waitsForPeer: boolean, context: EntranceContext): Entrance {
@@ -168,8 +161,6 @@ class SocketCaller implements Caller {
   }
 }
 
-// A target that is a socket: dialled for each stream, and spliced with it.
-
 /** What a dialler reports, once, unless the socket fails before. */
 interface DialEvents {
   /** The target serves: the stream is accepted. */
@@ -188,7 +179,7 @@ interface SocketTargetOptions {
   readonly takesPreamble?: boolean;
 }
 
-/** Dials a socket for each stream. */
+/** Dials a socket for each stream, and splices it with the stream. */
 export class SocketTarget implements Target {
   readonly #dial: Dial;
   readonly #context: TargetContext;
@@ -264,64 +255,3 @@ const CONNECT_CODES: Readonly<Record<string, ErrorCode>> = {
   ENOENT: 'connect-refused',
   ETIMEDOUT: 'connect-timeout',
 };
-
-// The PROXY protocol, version 2, toward a target: so that a server sees which machine and which stream it serves.
-
-const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
-
-/** Version 2, command PROXY. */
-const VERSION_COMMAND = 0x21;
-
-/** TCP over IPv6. */
-const TCP6 = 0x21;
-
-/** The types of the facts behind the addresses: a name of the machine, and of the connection (PROXY protocol 2.2). */
-const TLV_AUTHORITY = 0x02;
-const TLV_UNIQUE_ID = 0x05;
-
-/** Every machine has an address in this network, which is nobody's (RFC 4193). */
-const PREFIX = Buffer.from('fd7670726f787900', 'hex');
-
-/** Whom a connection is for. Nothing of it is the peer's word. */
-interface ProxiedStream {
-  /** The label of the channel. */
-  readonly label: string;
-  /** The number of the stream in its session. */
-  readonly streamId: number;
-}
-
-/**
- * The header that goes before the first byte. As the source it has an IPv6 address of `fd76:7072:6f78:7900::/64` that is
- * the channel's, made from its label, and as its port the stream's number modulo 65,536; the destination is the first
- * address of that network. Behind them stand the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
- */
-export function encodeProxyHeader({ label, streamId }: ProxiedStream): Buffer {
-  const destination = Buffer.concat([PREFIX, Buffer.alloc(8)]);
-  const ports = Buffer.alloc(4);
-  ports.writeUInt16BE(streamId & 0xffff);
-  const body = Buffer.concat([
-    machineAddress(label),
-    destination,
-    ports,
-    encodeFact(TLV_AUTHORITY, label),
-    encodeFact(TLV_UNIQUE_ID, `${label}/${streamId}`),
-  ]);
-  const head = Buffer.alloc(4);
-  head[0] = VERSION_COMMAND;
-  head[1] = TCP6;
-  head.writeUInt16BE(body.length, 2);
-  return Buffer.concat([SIGNATURE, head, body]);
-}
-
-/** The 16 bytes of the address that stands for the channel of a label. */
-export function machineAddress(label: string): Buffer {
-  return Buffer.concat([PREFIX, createHash('sha256').update(label).digest().subarray(0, 8)]);
-}
-
-function encodeFact(type: number, text: string): Buffer {
-  const value = Buffer.from(text);
-  const head = Buffer.alloc(3);
-  head[0] = type;
-  head.writeUInt16BE(value.length, 1);
-  return Buffer.concat([head, value]);
-}

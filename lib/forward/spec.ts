@@ -1,4 +1,4 @@
-/** The text of a forward: `SERVICE:` and an endpoint, such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md). */
+/** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
@@ -77,4 +77,24 @@ export function formatForwardSpec({ service, endpoint }: ForwardSpec, kinds: End
 
 function lastOf(kinds: EndpointKinds): string {
   return Object.keys(kinds).at(-1) ?? '';
+}
+
+/** What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. */
+export interface Forward {
+  readonly spec: ForwardSpec;
+  /** The address in force, with the port that was picked where 0 was asked for. */
+  readonly endpointText: string;
+  /** Connections open now, those that wait and those being closed included. */
+  readonly openCount: number;
+  /** Streams that it ever had. */
+  readonly streamCount: number;
+
+  /** Takes new streams from now on. Rejects with `address-…` codes, or `bad-argument` for a service that is taken. */
+  start(): Promise<void>;
+
+  /** Takes no new streams; those that are open go on. `start` puts it in force again. */
+  pause(): void;
+
+  /** Takes no new streams, and resets what is open. For good. */
+  stop(): Promise<void>;
 }

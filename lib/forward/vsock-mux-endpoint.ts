@@ -109,13 +109,12 @@ function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
 }
 
-// Hybrid vsock as an entrance: `CONNECT ssh` or `CONNECT 1234` opens a stream, `OK ID` says that the peer accepted.
-
 /** `CONNECT`, a service of 64 characters, and what surrounds them. */
 const MAX_LINE_BYTES = 80;
 
 /**
- * An entrance at `address`. As with hybrid vsock itself, everything that goes wrong is a bare close: a line that is none,
+ * An entrance at `address`: `CONNECT ssh` or `CONNECT 1234` opens a stream, `OK ID` says that the peer has accepted it. As
+ * with hybrid vsock itself, everything that goes wrong is a bare close: a line that is not valid,
  * or that does not come within 5 s, a port that `services` does not have, a stream that is refused.
  */
 function vsockMuxEntrance(

@@ -1,12 +1,12 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Log } from '../events.js';
-import type { Forward } from '../forward/endpoint-kind.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
+import type { Forward } from '../forward/spec.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
 import type { ForwardStatus } from '../status/types.js';

@@ -2,9 +2,9 @@
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
+import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
-import { encodeProxyHeader } from '../forward/socket-endpoint.js';
 import type { SecretKey } from '../session/auth.js';
 import { MuxStream } from '../session/mux-stream.js';
 import type { Session } from '../session/session.js';

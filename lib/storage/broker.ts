@@ -7,13 +7,8 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
-import {
-  type EmulatorLink,
-  EmulatorPool,
-  type LinkOutcome,
-  NO_PEER_SERVICE,
-  type StoragePeerService,
-} from './emulator-pool.js';
+import { type EmulatorLink, type LinkOutcome } from './emulator-link.js';
+import { EmulatorPool, NO_PEER_SERVICE, type StorageEmulatorChange, type StoragePeerService } from './emulator-pool.js';
 import { listenAt } from './listen.js';
 import { encodeFailure, encodeRequest } from './wire.js';
 import { WrapperCall } from './wrapper-call.js';
@@ -47,7 +42,7 @@ interface PendingCall {
 
 /**
  * Brings calls and emulators together: one call at a time to each emulator, and never a request again that one may have
- * read. Attached emulators have the calls; while there is none, the peer's service; while there is neither, calls wait
+ * read. Attached emulators have the calls; while none is attached, the peer's service; without either, calls wait
  * until their wrappers give up.
  */
 export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
@@ -183,7 +178,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     this.#dispatch();
   }
 
-  /** Gives waiting calls to whoever is free. */
+  /** Gives waiting calls to free emulators. */
   #dispatch(): void {
     for (;;) {
       const [call] = this.#waiting;
@@ -257,8 +252,6 @@ function ending(): VproxyError {
   return unavailable('vproxy is ending');
 }
 
-// What a storage broker tells its log.
-
 /** A call that has ended. What it names came from a wrapper or an emulator: show it escaped. */
 export interface StorageCallRecord {
   /** The command line; empty where no valid request came. */
@@ -275,64 +268,19 @@ export interface StorageCallRecord {
   readonly error?: VproxyError | undefined;
 }
 
-/** A change in an emulator's availability. */
-export interface StorageEmulatorChange {
-  /** `attached N`, or `peer`. */
-  readonly name: string;
-  /** `refused`: its opening failed, and calls wait for it. */
-  readonly state: 'attached' | 'detached' | 'refused';
-  /** Why, where it is not an ordinary end. */
-  readonly reason?: VproxyError | undefined;
-}
-
 /** The events of a `StorageBroker`. */
 interface StorageBrokerEvents {
   call: [StorageCallRecord];
   emulator: [StorageEmulatorChange];
 }
 
-// Streams whose business is done and whose other end has yet to close: given a while, then reset.
-
-const LINGER_MS = 5000;
-const MAX_STREAMS = 16;
-
-/** Holds the streams; no more than a few, each no longer than a few seconds. */
-export class LingeringStreams {
-  readonly #clock: Clock;
-  readonly #streams = new Set<Duplex>();
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  /** Ends a stream, whose events are handled already, and resets it when its other end does not end it too. */
-  add(stream: Duplex): void {
-    if (stream.destroyed) return;
-    if (this.#streams.size >= MAX_STREAMS) [...this.#streams].at(0)?.destroy();
-    const cancel = this.#clock.schedule(LINGER_MS, () => stream.destroy());
-    this.#streams.add(stream);
-    stream.once('close', () => {
-      cancel();
-      this.#streams.delete(stream);
-    });
-    stream.end();
-  }
-
-  /** Resets them all. */
-  destroy(): void {
-    for (const stream of this.#streams) stream.destroy();
-  }
-}
-
-// Where a broker listens: at the path that the user gave, else at the first default that can be had.
-
-/** How listening went: the path, or why no default could be had. */
+/** How listening went: the path, or why no default was available. */
 type WrapperListening = { readonly path: string } | { readonly warning: VproxyError };
 
 /**
- * Makes a broker listen. An explicit path that cannot be had is an error (rejects with the codes of
- * `StorageBroker.listen`); of the defaults (`storageSocketPaths`) each is tried until one can be had, and to have none
- * is only a warning. A default that another process listens at is not passed over: its wrappers would not find this one.
+ * Makes a broker listen. An explicit path that is not available is an error (rejects with the codes of
+ * `StorageBroker.listen`); each of the defaults (`storageSocketPaths`) is tried until one is available, and without any
+ * it is only a warning. A default that another process listens at is not passed over: its wrappers would not find this one.
  */
 export async function listenForWrappers(
   broker: StorageBroker,

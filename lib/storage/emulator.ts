@@ -25,7 +25,7 @@ export interface StorageEmulatorOptions {
   readonly clock?: Clock;
 }
 
-// A connection that lasted so long, or carried a request, makes the next one be dialled soon.
+// A connection that lasted for this time, or carried a request, makes the next one be dialled soon.
 const SETTLED_MS = 5000;
 const MAX_CONNECTIONS = 1024;
 
@@ -131,8 +131,6 @@ function failureAt(address: ListenAddress, cause: unknown): VproxyError {
   const message = `storage emulator at ${formatStorageAddress(address)}: ${reason}`;
   return new VproxyError('storage-unavailable', message, { cause });
 }
-
-// One connection of an emulator: answers request after request with the handler's results.
 
 /** Decides what a storage utility answers. A handler that throws makes the call fail; nothing is tried again. */
 export type StorageHandler = (request: StorageRequest) => StorageResult | Promise<StorageResult>;

@@ -5,7 +5,7 @@ import { type ListenAddress, listen, makeSocketFolder } from '../system/listen.j
 import { formatHostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 
-// What fits into sockaddr_un; Node would cut a longer path without a word.
+// The longest path that fits into sockaddr_un; Node would silently cut a longer one.
 const MAX_PATH_BYTES = 107;
 
 /** An address as people write it: `127.0.0.1:50000`, `[::1]:50000`, `/run/emulator.sock`. */

@@ -61,7 +61,7 @@ function withoutFolder([program = '', ...rest]: readonly string[]): string[] {
   return [basename(program), ...rest];
 }
 
-/** `**` as the last word stands for any further arguments, also none. A first word without a slash names any folder's. */
+/** `**` as the last word means any further arguments, or no more. A first word without a slash is the name of a program in any folder. */
 function matchesWords(words: readonly string[], argv: readonly string[]): boolean {
   const isOpen = words.at(-1) === '**';
   const fixed = isOpen ? words.slice(0, -1) : words;
@@ -129,7 +129,7 @@ function bad(where: string, what: string): VproxyError {
   return new VproxyError('bad-file', `${where} ${what}`);
 }
 
-// Patterns for arguments: `*` stands for any characters, also none, and `?` for one.
+// Patterns for arguments: `*` matches any characters, or no character, and `?` one.
 
 /** Whether a text matches a pattern. Takes time in proportion to the product of their lengths at most. */
 export function matchesGlob(pattern: string, text: string): boolean {

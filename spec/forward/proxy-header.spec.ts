@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { encodeProxyHeader, machineAddress } from '../../lib/forward/socket-endpoint.js';
+import { encodeProxyHeader, machineAddress } from '../../lib/forward/proxy-header.js';
 import { connectedProxies, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { temporaryFolder } from '../helpers/temp-folder.js';
 

@@ -6,13 +6,9 @@ import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
-import {
-  StorageBroker,
-  type StorageBrokerOptions,
-  type StorageCallRecord,
-  type StorageEmulatorChange,
-} from '../../lib/storage/broker.js';
+import { StorageBroker, type StorageBrokerOptions, type StorageCallRecord } from '../../lib/storage/broker.js';
 import type { StoragePeerService } from '../../lib/storage/emulator-pool.js';
+import { type StorageEmulatorChange } from '../../lib/storage/emulator-pool.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
 import { eventually } from './eventually.js';

@@ -7,12 +7,8 @@ import type { InputFilters } from '../../forward/input-filter.js';
 import type { ServiceRegistry } from '../../forward/services.js';
 import type { SessionSource } from '../../forward/session-source.js';
 import { MuxStream } from '../../session/mux-stream.js';
-import {
-  listenForWrappers,
-  StorageBroker,
-  type StorageCallRecord,
-  type StorageEmulatorChange,
-} from '../../storage/broker.js';
+import { listenForWrappers, StorageBroker, type StorageCallRecord } from '../../storage/broker.js';
+import { type StorageEmulatorChange } from '../../storage/emulator-pool.js';
 import { RequestLabeller } from '../../storage/request-labeller.js';
 import { storageSocketPaths } from '../../storage/socket-paths.js';
 import { Budget } from '../../util/bounds.js';

@@ -1,6 +1,6 @@
 /** What a storage emulator answers, as the broker reads it: one outcome for a call, in every split of the bytes. */
 import assert from 'node:assert/strict';
-import { EmulatorLink } from '../../../lib/storage/emulator-pool.js';
+import { EmulatorLink } from '../../../lib/storage/emulator-link.js';
 import { decodeReply } from '../../../lib/storage/wire.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';

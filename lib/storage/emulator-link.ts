@@ -1,0 +1,167 @@
+/** One stream to an emulator: a request in one write, then its one reply, then perhaps the next request. */
+import { type Duplex } from 'node:stream';
+import { VproxyError } from '../errors.js';
+import { escapeText } from '../util/escape.js';
+import { JsonScanner } from '../util/json-scanner.js';
+import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
+
+/** What became of a request. */
+export type LinkOutcome =
+  /** The reply as it came, and the exit status in it. */
+  | { readonly kind: 'reply'; readonly message: Buffer; readonly status: number }
+  /** The request failed; `isUnread` when it is certain that no emulator has read any of it. */
+  | { readonly kind: 'failure'; readonly error: VproxyError; readonly isUnread: boolean };
+
+/** A request on its way. */
+interface LinkRequest {
+  readonly message: Buffer;
+  /** Accounts for bytes of the reply; false when too many are held. */
+  charge(bytes: number): boolean;
+  /** Called once, unless the request is abandoned. */
+  settle(outcome: LinkOutcome): void;
+}
+
+/** With these codes an opening was refused before any emulator had the stream. */
+const REFUSED_UNREAD: readonly string[] = ['unknown-service', 'connect-refused', 'too-many-streams'];
+
+// Emulators that read with one recv(1024) take no longer request.
+const SINGLE_READ_BYTES = 1024;
+
+/** A stream to an emulator. */
+export class EmulatorLink {
+  /** What the emulator is called in events and messages. */
+  readonly name: string;
+  readonly #stream: Duplex;
+  readonly #onLost: (reason: VproxyError | undefined) => void;
+  readonly #scanner = new JsonScanner(MAX_REPLY_BYTES, 'storage-bad-reply', 'the reply');
+  #request: LinkRequest | undefined;
+  #isLost = false;
+  #isFlushed = false;
+  #hasReceived = false;
+
+  /**
+   * Takes the stream over. `onLost` is called once when it can be used no more; without a reason it just ended. The link
+   * is still busy then if a request is about to fail with it.
+   */
+  constructor(name: string, stream: Duplex, onLost: (reason: VproxyError | undefined) => void) {
+    this.name = name;
+    this.#stream = stream;
+    this.#onLost = onLost;
+    stream.on('data', (chunk: Buffer) => this.#read(chunk));
+    stream.on('end', () => this.#handleEnd());
+    stream.on('error', (error) => this.#lose(error));
+    stream.on('close', () => this.#lose(closed()));
+    // The events of a stream that was refused before it came here may have passed.
+    if (stream.destroyed) process.nextTick(() => this.#lose(stream.errored ?? closed()));
+  }
+
+  /** Whether a request is under way. */
+  get isBusy(): boolean {
+    return this.#request !== undefined;
+  }
+
+  /** Sends a request; only when the link is not busy. */
+  send(request: LinkRequest): void {
+    this.#request = request;
+    this.#isFlushed = false;
+    this.#hasReceived = false;
+    this.#stream.write(request.message, (error) => {
+      if (!error) this.#isFlushed = true;
+    });
+  }
+
+  /** Gives up the request under way; the stream is reset, so that its reply is never taken for another's. */
+  abandon(): void {
+    this.#request = undefined;
+    this.#lose(new VproxyError('cancelled', 'a storage call was given up after its request was sent'));
+  }
+
+  /** Resets the stream. A request under way fails with this reason. */
+  destroy(reason: VproxyError): void {
+    this.#lose(reason);
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#isLost) return;
+    const request = this.#request;
+    this.#hasReceived = true;
+    try {
+      if (request && !request.charge(chunk.length)) {
+        throw new VproxyError('storage-unavailable', 'too many bytes of storage calls are held');
+      }
+      this.#scanner.push(chunk);
+      const message = this.#scanner.next();
+      if (request && message === undefined) return;
+      const reply = message && request && decodeReply(message);
+      // What nobody asked for would be taken for the next reply.
+      const isUnasked = (message && !request) || this.#scanner.next() !== undefined || !this.#scanner.isEmpty;
+      if (message && reply) {
+        this.#request = undefined;
+        if (isUnasked) this.#lose(unasked());
+        request.settle({ kind: 'reply', message, status: reply.status });
+      } else if (isUnasked) {
+        this.#lose(unasked());
+      }
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  #handleEnd(): void {
+    if (this.#isLost) return;
+    if (this.#request === undefined) {
+      this.#isLost = true;
+      this.#stream.end();
+      this.#onLost(undefined);
+      return;
+    }
+    try {
+      const rest = this.#scanner.end();
+      if (rest) decodeReply(rest);
+      this.#lose(new VproxyError('storage-unavailable', 'it hung up without a reply'));
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  #lose(cause: unknown): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    const reason = cause instanceof VproxyError ? cause : wrap(cause);
+    this.#stream.destroy(reason.row.wire ? reason : new VproxyError('cancelled', reason.message, { cause: reason }));
+    this.#onLost(reason);
+    const request = this.#request;
+    this.#request = undefined;
+    request?.settle({ kind: 'failure', error: this.#describe(reason, request), isUnread: this.#isUnread(reason) });
+  }
+
+  #isUnread({ code }: VproxyError): boolean {
+    if (this.#hasReceived) return false;
+    // This code also ends streams that were open: then the request may have arrived.
+    return REFUSED_UNREAD.includes(code) || (code === 'no-session' && !this.#isFlushed);
+  }
+
+  #describe(reason: VproxyError, { message }: LinkRequest): VproxyError {
+    const code = reason.code === 'storage-bad-reply' ? reason.code : 'storage-unavailable';
+    const what = reason.code === code ? reason.message : `${reason.code}: ${escapeText(reason.message)}`;
+    const bytes = message.length - 1;
+    const isLong = code === 'storage-unavailable' && bytes > SINGLE_READ_BYTES && !this.#hasReceived;
+    const hint = isLong
+      ? `; the request has ${bytes} bytes, and an emulator that reads it with one recv(${SINGLE_READ_BYTES}) cannot take it`
+      : '';
+    return new VproxyError(code, `the storage emulator (${this.name}) failed: ${what}${hint}`, { cause: reason });
+  }
+}
+
+function wrap(cause: unknown): VproxyError {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return new VproxyError('storage-unavailable', escapeText(message), { cause });
+}
+
+function closed(): VproxyError {
+  return new VproxyError('storage-unavailable', 'its stream was closed');
+}
+
+function unasked(): VproxyError {
+  return new VproxyError('storage-bad-reply', 'it sent something that no storage call had asked for');
+}
