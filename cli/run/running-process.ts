@@ -1,4 +1,5 @@
 /** A vproxy that runs: its proxy, its log, and what signals and control requests do to them. */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { EventEmitter } from 'eventemitter3';

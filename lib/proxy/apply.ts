@@ -1,7 +1,9 @@
 /** From the channels that there are to those that are wanted, all or nothing. */
+
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
+import { haveEqualValues } from '../util/equality.js';
 import { type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
@@ -195,14 +197,13 @@ function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): bool
   const isTaken = (wanted.forwards ?? []).some(
     ({ direction, service }) => direction === 'incoming' && own.includes(service),
   );
-  return isTaken || settingsText(options) !== settingsText(wanted);
+  return isTaken || !haveEqualValues(fixedSettings(options), fixedSettings(wanted));
 }
 
 /** The settings of a channel that cannot change while it runs: all but its forwards, rules and permissions, and which keys it has, if any. */
-function settingsText(options: ChannelOptions): string {
+function fixedSettings(options: ChannelOptions): object {
   const hasKeys = (options.keyFiles ?? []).length > 0;
-  const adopted = { forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };
-  return JSON.stringify(Object.entries({ ...options, ...adopted }).sort());
+  return { ...options, forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };
 }
 
 const changedServices = (one: ChannelOptions, other: ChannelOptions): string[] => [

@@ -13,6 +13,7 @@ import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files.js';
 import { Budget } from '../util/bounds.js';
+import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
@@ -188,7 +189,5 @@ export function resolvePolicy(
 /** The names of the services whose rule is another one. */
 export function changedPolicies(one: ChannelPolicies = {}, other: ChannelPolicies = {}): string[] {
   const names = new Set([...Object.keys(one), ...Object.keys(other)]);
-  return [...names].filter((name) => textOf(one[name]) !== textOf(other[name]));
+  return [...names].filter((name) => !haveEqualValues(one[name] ?? {}, other[name] ?? {}));
 }
-
-const textOf = (policy: ChannelPolicy = {}): string => JSON.stringify(Object.entries(policy).sort());

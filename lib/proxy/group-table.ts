@@ -1,7 +1,9 @@
 /** The groups of a proxy, and what they mean when its channels are made others. */
+
 import { VproxyError } from '../errors.js';
 import type { ChannelStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
+import { haveEqualValues } from '../util/equality.js';
 import { ChannelGroup, type GroupHost } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { isGroup } from './group-pattern.js';
@@ -99,7 +101,7 @@ export class GroupTable {
   #keepOrCreate(options: ChannelOptions): ChannelGroup {
     const made = this.#create(options);
     const known = this.#groups.get(made.label);
-    return known !== undefined && textOf(known.options) === textOf(options) ? known : made;
+    return known !== undefined && areSame(known.options, options) ? known : made;
   }
 
   #create(options: ChannelOptions): ChannelGroup {
@@ -126,5 +128,5 @@ export class GroupTable {
   }
 }
 
-const textOf = (options: ChannelOptions): string =>
-  JSON.stringify(Object.entries({ ...options, forwards: null }).sort());
+const areSame = (one: ChannelOptions, other: ChannelOptions): boolean =>
+  haveEqualValues({ ...one, forwards: null }, { ...other, forwards: null });

@@ -1,6 +1,7 @@
 /** A service that vproxy serves by itself where it is allowed, with code that is loaded only there. */
 
 import { access } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ExecRules } from '../../exec/decide-command.js';
@@ -54,7 +55,7 @@ export class BuiltInService<P> {
   /** Puts a permission in force, for the streams opened from now on; null offers the service no more. Throws `bad-argument` where another has its name. */
   allow(permission: P | null): void {
     const { name, registry } = this.#options;
-    if (JSON.stringify(permission) === JSON.stringify(this.#permission)) return;
+    if (isDeepStrictEqual(permission, this.#permission)) return;
     if (permission === null) registry.remove(name, this.#serve);
     else if (this.#permission === null) registry.add(name, this.#serve);
     this.#permission = permission;

@@ -1,6 +1,7 @@
 /** The services of a channel that need the operator's permission, and which permissions are other ones. */
 
 import { statSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import type { ChannelAddress } from '../../channel/address/address.js';
 import { VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
@@ -60,8 +61,7 @@ export const changedPermissions = (one: Permissions, other: Permissions): string
   ...(isSame(one.copy, other.copy) ? [] : [COPY_SERVICE]),
 ];
 
-const isSame = (one: object | null = null, other: object | null = null): boolean =>
-  JSON.stringify(one) === JSON.stringify(other);
+const isSame = (one: object | null = null, other: object | null = null): boolean => isDeepStrictEqual(one, other);
 
 /**
  * Throws `bad-argument` where a channel allows commands or copies and strangers could be the peer, or a forward has the
