@@ -1,6 +1,5 @@
 /** The machine that the doctor looks at: where its facts are, each read once and only when a check asks for it. */
 
-import { execFile } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -8,6 +7,7 @@ import { controlFolder } from '../../lib/control/socket-paths.js';
 import { systemCode } from '../../lib/errors.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { findSockets, type ListedSocket } from '../../lib/system/proc-net.js';
+import { describeToolFailure, runTool } from '../../lib/system/run-tool.js';
 import { packageVersion } from '../package-info.js';
 import { ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
@@ -184,13 +184,10 @@ export const kernelOf = (): string => `${os.type()} ${os.release()} ${os.arch()}
 const MAX_BYTES = 2 ** 22;
 
 /** /proc does not tell which unix sockets are connected with each other, so ss(8) of iproute2 is asked. Rejects where it is missing or too slow. */
-function readUnixPeers(timeoutMs: number): Promise<ReadonlyMap<string, string>> {
-  return new Promise((resolve, reject) => {
-    execFile('ss', ['-xnH'], { timeout: timeoutMs, maxBuffer: MAX_BYTES }, (error, stdout) => {
-      if (error === null) resolve(parseUnixPeers(stdout));
-      else reject(new Error('ss cannot be asked', { cause: error }));
-    });
-  });
+async function readUnixPeers(timeoutMs: number): Promise<ReadonlyMap<string, string>> {
+  const result = await runTool(['ss', '-xnH'], { timeoutMs, maxBytes: MAX_BYTES });
+  if (result.end !== 0) throw new Error(describeToolFailure('ss', result));
+  return parseUnixPeers(result.stdout);
 }
 
 /** `Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port`, where the ports are inodes. */

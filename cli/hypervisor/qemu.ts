@@ -1,8 +1,7 @@
 /** A port as QEMU's own arguments: a controller of its own, the chardev at the host's end, and the port itself. */
 
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
+import { runTool } from '../../lib/system/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
 
@@ -97,7 +96,7 @@ const ANSWER_MS = 10_000;
 export async function askQemuVersion(): Promise<QemuVersion> {
   const own = `qemu-system-${ARCHITECTURES[process.arch] ?? process.arch}`;
   for (const program of [own, 'qemu-kvm', '/usr/libexec/qemu-kvm']) {
-    const stdout = await promisify(execFile)(program, ['--version'], { timeout: ANSWER_MS }).then(
+    const stdout = await runTool([program, '--version'], { timeoutMs: ANSWER_MS }).then(
       (output) => output.stdout,
       () => '',
     );

@@ -2,9 +2,10 @@
  * Messages to the service manager, sd_notify(3). Each is a datagram on a unix socket, which Node cannot send, so the
  * program systemd-notify does: docs/decisions/0013-systemd-notify.md.
  */
-import { execFile } from 'node:child_process';
+
 import { VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
+import { describeToolFailure, runTool } from '../../lib/system/run-tool.js';
 import { Backoff, type Clock, pause, systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
@@ -70,15 +71,16 @@ export class Notifier {
   }
 
   /** Null, or what went wrong. */
-  #send(facts: Facts): Promise<string | null> {
+  async #send(facts: Facts): Promise<string | null> {
     const { program, socket } = this.#options;
     const words = Object.entries(facts).map(([key, value]) => `${key}=${value}`);
     const env = { ...process.env, NOTIFY_SOCKET: socket };
-    return new Promise((resolve) => {
-      execFile(program, words, { env, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' }, (error, _stdout, stderr) =>
-        resolve(error === null ? null : stderr.trim() || describeError(error)),
-      );
-    });
+    try {
+      const result = await runTool([program, ...words], { env, timeoutMs: TIMEOUT_MS });
+      return result.end === 0 ? null : describeToolFailure(program, result);
+    } catch (error) {
+      return describeError(error);
+    }
   }
 
   #tell(failure: string | null): void {

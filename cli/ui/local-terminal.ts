@@ -1,8 +1,8 @@
 /** The terminal of a person, while a command elsewhere has it. */
 
-import { spawnSync } from 'node:child_process';
 import type tty from 'node:tty';
 import type { TerminalRequest, TerminalSize } from '../../lib/exec/messages.js';
+import { runToolNow } from '../../lib/system/run-tool.js';
 
 /** Their default is to end the process; SIGKILL cannot be heard. */
 const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
@@ -106,12 +106,15 @@ export class LocalTerminal {
     // A terminal that has gone has nothing to restore.
     stdin.on('error', ignore).setRawMode(isRaw).off('error', ignore);
     // Node has it add a carriage return to each line feed. To a full-screen program that is "down by one".
-    if (isRaw) spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
+    if (isRaw) runToolNow(['stty', '-opost'], STTY);
   }
 }
 
+/** It is asked for this terminal. */
+const STTY = { timeoutMs: 1000, hasTerminal: true };
+
 function askSize(): readonly [columns: number, rows: number] {
-  const { stdout } = spawnSync('stty', ['size'], { stdio: ['inherit', 'pipe', 'ignore'], encoding: 'utf8' });
+  const stdout = runToolNow(['stty', 'size'], STTY);
   const [, rows = 0, columns = 0] = /^(\d+) (\d+)/.exec(stdout) ?? [];
   return [Number(columns), Number(rows)];
 }

@@ -7,7 +7,7 @@ import type { Link } from '../link/link.js';
 /** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
 type TlsMode = 'psk' | 'cert';
 
-/** What certificates need. */
+/** What `tls=cert` needs. */
 export type TlsFile = 'ca' | 'cert' | 'key' | 'peer';
 
 /** What a kind of channel means for the protocol on it. */
@@ -22,7 +22,7 @@ export interface ChannelTraits {
   readonly integrity: boolean;
   /** Whether a side can always restart while the channel stays open: checksums cannot be turned off then. */
   readonly outlivesRestart: boolean;
-  /** Silence for so long ends the session; null where a peer may be paused (R-LIVE-2). */
+  /** The silence that ends the session, in milliseconds; null where a peer may be paused (R-LIVE-2). */
   readonly deadAfterMs: number | null;
   /** What protects the sessions on it; null: nothing (R-AUTH-3). */
   readonly tls: TlsMode | null;
@@ -34,7 +34,7 @@ export interface ChannelTraits {
 
 /** An option that only one kind has, behind its address: `baud=115200`. What it says becomes a part of the address. */
 export interface KindOption<A> {
-  /** The address with the option applied, or null where the value is none. */
+  /** The address with the option applied, or null where the value is not valid. */
   parse(value: string, address: A): A | null;
   /** The value in an address, or null where it is the default. `parse` reads it back. */
   format(address: A): string | null;
@@ -65,13 +65,13 @@ export interface DialKind<A> {
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
   format(address: A): string;
-  /** Who could be the peer, or between it and this side, but for users of this machine: `anybody on the network`. Null, the default: nobody else. */
+  /** Who besides users of this machine could be the peer, or between it and this side: `anybody on the network`. Default: null, nobody. */
   strangers?(address: A): string | null;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
   dial(address: A, context: DialContext): Promise<Link>;
 }
 
-/** Whom a listener calls. */
+/** What a listener calls. */
 export interface ListenHandlers {
   readonly onLink: (link: Link) => void;
   /** The listener broke (`channel-failed`) and is closed: it can be opened again. Called at most once. */

@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { type ErrorCode, toVproxyError, VproxyError } from '../errors.js';
 import { type Link, requireWanted } from '../link/link.js';
-import { type ProgramResult, runProgram } from '../system/run-tool.js';
+import { runTool, type ToolResult } from '../system/run-tool.js';
 import { dialableHost, formatPath, isLoopback, parseHostPort, parseSocketPath } from '../util/addresses.js';
 import { type Clock, pause, systemClock } from '../util/clock.js';
 import { Turns } from '../util/concurrency.js';
@@ -23,7 +23,7 @@ export interface LibvirtAddress {
   readonly uri: string | null;
 }
 
-/** What a test gives in the place of the system. */
+/** What is asked in the place of this machine's virsh. */
 interface LibvirtSystem {
   /** The name or the path of virsh. Default `virsh`. */
   readonly virsh?: string;
@@ -37,7 +37,6 @@ const uriOption: KindOption<LibvirtAddress> = {
   expected: 'a libvirt URI of this machine, such as qemu:///system',
 };
 
-/** The kind `libvirt`. */
 export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSystem = {}): DialKind<LibvirtAddress> {
   return {
     mode: 'dial',
@@ -152,7 +151,7 @@ const SOURCES: Readonly<Record<string, (port: DomainPort) => DialPort>> = {
     if (protocol !== 'raw') throw unusable(port, `speaks ${escapeText(protocol, 40)}, which vproxy does not`);
     const host = dialableHost(given);
     const parsed = parseFor(port, () => parseHostPort(`${bracket(host)}:${service}`));
-    // It is QEMU on this machine whom this side means to reach, and nobody else.
+    // Only a QEMU of this machine is meant.
     if (!isOwn(host)) throw unusable(port, `is at ${escapeText(host, 80)}, which is no address of this machine`);
     return (context) => tcpConnect.dial(parsed, context);
   },
@@ -211,7 +210,6 @@ export interface DomainPort {
   readonly protocol: string;
 }
 
-/** A domain. */
 interface Domain {
   readonly isRunning: boolean;
   /** Those with a name, in their order. */
@@ -268,7 +266,6 @@ const MAX_LISTED = 16;
 
 // What virsh(1) says of a domain of libvirt.
 
-/** How virsh is run. */
 interface VirshOptions {
   /** Kills it when it is aborted; `shutdown` is what comes of it. */
   readonly signal: AbortSignal;
@@ -296,13 +293,13 @@ export function dumpDomain(domain: string, options: VirshOptions): Promise<strin
   const words = ['/usr/bin/env', 'LC_ALL=C', program, '--readonly', ...connect, 'dumpxml', '--', domain];
   const limits = { signal, clock, timeoutMs: TIMEOUT_MS, maxBytes: MAX_XML_BYTES };
   return turns.run(signal, async () => {
-    const result = await runProgram(words, limits);
+    const result = await runTool(words, limits);
     if (result.end === 0) return result.stdout;
     throw virshError(result, options);
   });
 }
 
-function virshError({ end, stderr }: ProgramResult, { program, uri }: VirshOptions): VproxyError {
+function virshError({ end, stderr }: ToolResult, { program, uri }: VirshOptions): VproxyError {
   const failed = (code: ErrorCode, what: string) => new VproxyError(code, what);
   if (end === 'given-up') return failed('shutdown', 'asking virsh was given up');
   if (end === 'too-slow') return failed('channel-failed', `virsh did not answer for ${TIMEOUT_MS / 1000} s`);

@@ -3,7 +3,6 @@
  * `PATH.out`, and what goes into `PATH.in` is for the guest.
  */
 
-import { execFile } from 'node:child_process';
 import { closeSync, constants, existsSync, openSync, statSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
@@ -12,6 +11,7 @@ import { openHalves } from '../link/device-link.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import { withPinnedFile } from '../system/files.js';
+import { describeToolFailure, runTool } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { type DialKind, VM_TRAITS } from './kind.js';
@@ -34,7 +34,7 @@ function openFifos(path: string, description: string): Link {
   try {
     for (const file of [`${path}.out`, `${path}.in`]) opened.push(openFifo(file));
     const [outFd = -1, inFd = -1] = opened;
-    // A FIFO that this side has open both ways never ends, so there is no end to wait for.
+    // A FIFO that this side has open both ways never ends, so no end is waited for.
     return new SocketLink(description, (onread) => openHalves(outFd, inFd, onread), { waitsForEnd: false });
   } catch (error) {
     for (const fd of opened) closeSync(fd);
@@ -82,10 +82,10 @@ const SELINUX_TYPE = 'svirt_image_t';
 
 /**
  * Makes `base`, `base.in` and `base.out`, and gives them all what `options` says. FIFOs that are there are kept.
- * Rejects with `cannot-create`; where something else stands in a place, nothing was made or changed.
+ * Rejects with `cannot-create`; where another file has one of the names, nothing was made or changed.
  */
 export async function createFifos(base: string, options: FifoOptions, system: FifoSystem = {}): Promise<Fifo[]> {
-  const { selinuxFolder = '/sys/fs/selinux', run = runTool } = system;
+  const { selinuxFolder = '/sys/fs/selinux', run = runOrFail } = system;
   const hasSelinux = existsSync(path.join(selinuxFolder, 'enforce'));
   const files = [base, `${base}.in`, `${base}.out`];
   const areThere = await Promise.all(files.map(isFifo));
@@ -97,7 +97,7 @@ export async function createFifos(base: string, options: FifoOptions, system: Fi
       if (!isOld) await run('mkfifo', ['-m', '0600', '--', file]);
       if (options.owner !== null) await run('chown', ['-h', '--', options.owner, file]);
       withPinnedFile(file, (pinned) => {
-        // Whoever owns the folder can have put another file there, to have that one opened to others.
+        // The owner of the folder may have put another file there, to have that one opened to others.
         if (!pinned.stats.isFIFO()) throw new Error('another file was put in its place');
         pinned.chmod(options.mode);
       });
@@ -122,15 +122,14 @@ async function isFifo(file: string): Promise<boolean> {
   throw cannotCreate(file, 'something else is there, which is no FIFO');
 }
 
-function runTool(file: string, args: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    execFile(file, args, (error, _stdout, stderr) => {
-      const said = stderr.trim().replace(/\s+/g, ' ');
-      if (error === null) resolve();
-      else if (systemCode(error) === 'ENOENT') reject(new Error(`${file}(1) is missing`, { cause: error }));
-      else reject(new Error(said === '' ? error.message : said, { cause: error }));
-    });
+/** A name of a user that is looked up in a network may take a while. */
+const TOOL_MS = 30_000;
+
+async function runOrFail(name: string, args: readonly string[]): Promise<void> {
+  const result = await runTool([name, ...args], { timeoutMs: TOOL_MS }).catch((cause: unknown) => {
+    throw systemCode(cause) === 'ENOENT' ? new Error(`${name}(1) is missing`, { cause }) : cause;
   });
+  if (result.end !== 0) throw new Error(describeToolFailure(name, result));
 }
 
 function cannotCreate(file: string, what: string, cause?: unknown): VproxyError {

@@ -1,6 +1,5 @@
 /** `tty-open:PATH[,baud=N]`: a serial line, such as the guest's end of an emulated UART. */
 
-import { execFile, spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
@@ -9,6 +8,7 @@ import { openDeviceLink } from '../link/device-link.js';
 import { EndedLink } from '../link/ended-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
 import { atExit } from '../system/children.js';
+import { describeToolFailure, runTool, runToolNow, type ToolResult } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -40,7 +40,7 @@ const baudOption: KindOption<TtyAddress> = {
 export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
   return {
     mode: 'dial',
-    // 4096 bytes take 0.36 s at 115,200 baud: so long may a keystroke wait behind them.
+    // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may have to wait behind them.
     traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, outlivesRestart: true, leadsToHost: true },
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
@@ -69,7 +69,6 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
   };
 }
 
-/** The kind `tty-open`. */
 export const ttyOpen: DialKind<TtyAddress> = ttyKind();
 
 /** A descriptor of the terminal. It looks before it opens: opening some devices does something. */
@@ -124,7 +123,7 @@ const RESTORE_TIMEOUT_MS = 1000;
 async function setRaw(device: string, baud: number | null, description: string): Promise<TtySettings> {
   const saved = (await stty(device, ['-g'], description)).trim();
   const cancelAtExit = atExit(() => {
-    spawnSync('stty', ['-F', device, saved], { stdio: 'ignore', timeout: RESTORE_TIMEOUT_MS, killSignal: 'SIGKILL' });
+    runToolNow(['stty', '-F', device, saved], { timeoutMs: RESTORE_TIMEOUT_MS });
   });
   let restoring: Promise<void> | null = null;
   const restore = async () => {
@@ -145,26 +144,20 @@ async function setRaw(device: string, baud: number | null, description: string):
 const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-hupcl'];
 
 /** What stty says about `device`. */
-function stty(
+async function stty(
   device: string,
   words: readonly string[],
   description: string,
-  timeout = SET_TIMEOUT_MS,
+  timeoutMs = SET_TIMEOUT_MS,
 ): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const options = { timeout, killSignal: 'SIGKILL' } as const;
-    execFile('stty', ['-F', device, ...words], options, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else reject(sttyError(description, error, stderr));
-    });
-  });
-}
-
-function sttyError(description: string, error: Error, stderr: string): VproxyError {
-  if (systemCode(error) === 'ENOENT') {
-    return new VproxyError('channel-unusable', `${description}: stty(1) is missing, which makes the line raw`);
+  let result: ToolResult;
+  try {
+    result = await runTool(['stty', '-F', device, ...words], { timeoutMs });
+  } catch (cause) {
+    if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
+    const missing = `${description}: stty(1) is missing, which makes the line raw`;
+    throw new VproxyError('channel-unusable', missing, { cause });
   }
-  const said = escapeText(stderr.trim().replace(/\s+/g, ' '));
-  const what = said === '' ? 'stty did not answer in time' : said;
-  return new VproxyError('channel-failed', `${description}: ${what}`, { cause: error });
+  if (result.end === 0) return result.stdout;
+  throw new VproxyError('channel-failed', `${description}: ${escapeText(describeToolFailure('stty', result))}`);
 }

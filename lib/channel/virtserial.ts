@@ -56,7 +56,6 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
   };
 }
 
-/** The kind `virtserial-open`. */
 export const virtserialOpen: DialKind<string> = virtserialKind();
 
 // Opening the device of a virtio-serial port, and looking whether the host is there.

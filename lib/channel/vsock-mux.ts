@@ -36,7 +36,6 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
   };
 }
 
-/** The kind `vsock-mux-connect`. */
 export const vsockMuxConnect: DialKind<VsockMuxAddress> = vsockMuxConnectKind();
 
 async function dial(path: string, port: number, signal: AbortSignal, clock: Clock): Promise<SocketLink> {
@@ -86,16 +85,15 @@ export const vsockMuxListen = unixListenKind('vsock-mux-listen');
 // The protocol of hybrid vsock, as Firecracker and cloud-hypervisor speak it on a unix socket: `CONNECT PORT`, answered
 // with `OK NUMBER` or a bare close; what is behind the newline of either is the connection's.
 
-/** The largest port. */
 export const MAX_VSOCK_PORT = 2 ** 32 - 1;
 
 /** How long the other side may take for its line, in milliseconds. */
 export const LINE_TIMEOUT_MS = 5000;
 
-/** A longer answer is none: `OK` and a number of 32 bits. */
+/** An answer is not longer: `OK` and a number of 32 bits. */
 const MAX_ANSWER_BYTES = 32;
 
-/** The port of a text of digits, from 0 to 4294967295; null where it is none. */
+/** The port of a text of digits, from 0 to 4294967295; null for another text. */
 export function parseVsockPort(text: string): number | null {
   return /^\d{1,10}$/.test(text) && Number(text) <= MAX_VSOCK_PORT ? Number(text) : null;
 }

@@ -45,7 +45,6 @@ export function vsockConnectKind(
   };
 }
 
-/** The kind `vsock-connect`. */
 export const vsockConnect: DialKind<VsockAddress> = vsockConnectKind();
 
 /** Connects without stopping the event loop meanwhile. */
@@ -104,7 +103,6 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
   };
 }
 
-/** The kind `vsock-listen`. */
 export const vsockListen: ListenKind<number> = vsockListenKind();
 
 async function listen(port: number, handlers: ListenHandlers, openSystem: OpenVsockSystem): Promise<ChannelListener> {

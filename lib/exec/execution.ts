@@ -1,11 +1,11 @@
 /** A command that runs for a caller: its outputs, its end, and everything that ends it before. */
 import type { Writable } from 'node:stream';
-import { GroupEnder } from '../system/children.js';
+import { GroupEnder, type ProcessEnd } from '../system/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { OutputSender } from './command-streams.js';
 import type { ExecResult } from './messages.js';
-import type { ProcessEnd, RunningCommand } from './running-command.js';
+import type { RunningCommand } from './running-command.js';
 
 /** From TERM to KILL, where the caller says nothing. */
 export const DEFAULT_KILL_AFTER_MS = 5000;
@@ -133,7 +133,7 @@ export class Execution {
     const { status, signal } = this.#end ?? { status: null, signal: 'SIGKILL' };
     onEnd({ status, signal, timedOut: this.#isTimedOut, durationMs: clock.now() - this.#startedAtMs, error: null });
     // What an orderly end left behind in the background is left alone; what was told to end is still watched.
-    if (!this.#ender.isEnding || this.#ender.isOver) this.#settle();
+    if (!this.#ender.isEnding) this.#settle();
     else this.#ender.end([], MAX_KILL_AFTER_MS);
   }
 

@@ -1,15 +1,8 @@
 /** A command that runs, with pipes or in a terminal. */
 
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
+import type { ProcessEnd } from '../system/children.js';
 import type { TerminalSize } from './messages.js';
-
-/** How a process ended. */
-export interface ProcessEnd {
-  readonly status: number | null;
-  readonly signal: NodeJS.Signals | null;
-}
 
 /** What a command is run with: everything is decided, nothing is looked up any more. */
 export interface CommandOptions {
@@ -51,12 +44,4 @@ export interface RunningCommand {
   signal(name: NodeJS.Signals): void;
   /** Gives the descriptors back: nothing is read or written any more. */
   release(): void;
-}
-
-/** A child that runs. Rejects with the error of the system where it could not be started. */
-export async function spawned<C extends ChildProcess>(child: C): Promise<C> {
-  if (child.pid === undefined) throw ((await once(child, 'error')) as [Error])[0];
-  // Node keeps them for as long as the child is known, and a caller chooses them: up to a megabyte.
-  child.spawnargs.length = 0;
-  return child;
 }

@@ -4,10 +4,10 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { closeSync, fchownSync } from 'node:fs';
 import net, { type SocketConstructorOpts } from 'node:net';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
-import { isGroupAlive, signalGroup } from '../system/children.js';
+import { ProcessGroup, spawned } from '../system/children.js';
 import { loadLibc, type NativeCall } from '../system/libc.js';
 import { spawnFailure } from './errors.js';
-import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from './running-command.js';
+import type { CommandOptions, RunningCommand } from './running-command.js';
 
 /**
  * Starts a command. Rejects with `command-not-found` or `command-failed`. Where no pipes are available
@@ -69,29 +69,18 @@ interface Pipes {
 }
 
 function running(child: ChildProcess, { stdin, stdout, stderr }: Pipes): RunningCommand {
-  const pid = child.pid as number;
-  // The number of a group that has gone may become another one's.
-  let isGone = false;
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    child.once('exit', (status, signal) => {
-      isGone = !isGroupAlive(pid);
-      resolve({ status, signal });
-    });
-  });
+  const group = new ProcessGroup(child);
   const streams = [stdin, stdout, stderr].filter((stream) => stream !== null);
   // A pipe that breaks has ended, which is told by its end.
   for (const stream of streams) stream.on('error', () => undefined);
-  child.on('error', () => undefined);
   return {
-    pid,
+    pid: group.pid,
     stdin,
     stdout,
     stderr,
-    ended,
+    ended: group.ended,
     resize: () => undefined,
-    signal: (name) => {
-      if (!isGone) isGone = !signalGroup(pid, name);
-    },
+    signal: (name) => group.signal(name),
     release: () => {
       for (const stream of streams) stream.destroy();
     },

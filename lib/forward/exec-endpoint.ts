@@ -4,6 +4,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
+import { GroupEnder, ProcessGroup } from '../system/children.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
@@ -138,6 +139,8 @@ class ChildSink implements LocalEnd {
   #isStreamOver = false;
   #isGone = false;
   #isDone = false;
+  /** Null where the process could not be started. */
+  readonly #ender: GroupEnder | null;
   #cancelTimer: CancelTimer | null = null;
   /** Resets the stream; set when the process failed and its last output still waits. */
   #failLater: (() => void) | null = null;
@@ -147,6 +150,8 @@ class ChildSink implements LocalEnd {
     this.#child = child;
     this.#options = options;
     const { stdin, stdout } = child;
+    const hasBegun = child.pid !== undefined;
+    this.#ender = hasBegun ? new GroupEnder(new ProcessGroup(child), options.clock, () => undefined) : null;
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
     // Not `data`: Node makes the output of a process that has exited flow, paused or not.
     stdout.on('readable', () => this.#pump());
@@ -228,25 +233,14 @@ class ChildSink implements LocalEnd {
 
   #kill(killAfterMs: number): void {
     this.#cancelTimer?.();
-    this.#signal('SIGTERM');
+    this.#ender?.end(['SIGTERM'], killAfterMs);
     // Output that nobody reads any more must not keep it from being seen as gone.
     this.#child.stdin.destroy();
     this.#pump();
     this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {
-      this.#signal('SIGKILL');
       this.#child.stdout.destroy();
       this.#child.stderr.destroy();
     });
-  }
-
-  #signal(signal: NodeJS.Signals): void {
-    const { pid } = this.#child;
-    if (pid === undefined || this.#isGone) return;
-    try {
-      process.kill(-pid, signal);
-    } catch {
-      // The whole group is gone already.
-    }
   }
 
   #finishIfDone(): void {

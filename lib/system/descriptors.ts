@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import type net from 'node:net';
 
-/** So many are kept back; of a small limit, an eighth. */
+/** The number of descriptors that are kept back; of a small limit, an eighth. */
 const MAX_SPARE = 16;
 
 /** What `ulimit -n` was when it was looked at last; null before, and where the system does not tell it. */
@@ -11,7 +11,7 @@ let limit: number | null = null;
 
 /**
  * Null, or, as a line for people, why `socket`, which has just been connected or accepted, must be closed: its descriptor
- * is one of the last. The event loop would close what comes when there is none left, without a word to anybody.
+ * is one of the last. The event loop would close what comes when none is left, and tell nothing.
  *
  * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
  */
@@ -20,7 +20,7 @@ export function descriptorShortage(socket: net.Socket & { readonly _handle?: unk
   if (fd === null) return null;
   limit ??= readLimit();
   if (isOrdinary(fd)) return null;
-  // Somebody may have raised it meanwhile (prlimit).
+  // It may have been raised meanwhile (prlimit).
   limit = readLimit() ?? limit;
   return isOrdinary(fd) ? null : `EMFILE: too many open files, of ${limit ?? 0} that this process may have`;
 }

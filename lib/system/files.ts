@@ -6,7 +6,7 @@ import { describeError, escapeText } from '../util/escape.js';
 /** Linux' `O_PATH`, for which Node has no name: a descriptor for any kind of file, which opens nothing. */
 const O_PATH = 0o10000000;
 
-/** Whatever is changed is the file that was at the path when it was pinned. */
+/** What is changed is the file that was at the path when it was pinned. */
 export interface PinnedFile {
   readonly stats: Stats;
   /** Throws an error of the system, also where there is no /proc, or Node's permission model does not allow it. */

@@ -25,7 +25,7 @@ const FOLDERS_AT_ONCE = 8;
 
 /**
  * Where a program is: a name with a slash is taken from `cwd` on, another one is looked up in `path`. Where nothing of
- * that name can be run there, it is the first that cannot. Rejects with `command-not-found` where there is none.
+ * that name can be run there, it is the first that cannot. Rejects with `command-not-found` where the name is found nowhere.
  */
 export async function findProgram(name: string, search: ProgramSearch): Promise<FoundProgram> {
   const files = placesOf(name, search);

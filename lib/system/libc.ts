@@ -3,9 +3,8 @@
 /** A function; its arguments and its result are numbers, buffers and texts, as its declaration says. */
 export type NativeCall = (...args: unknown[]) => number;
 
-/** The C library. */
 export interface Libc {
-  /** The function that a declaration in C names. Throws where there is none. */
+  /** The function that a declaration in C names. Throws where the library has no such function. */
   declare(declaration: string): NativeCall;
   /** The number of the error of the last call that failed. */
   errno(): number;

@@ -59,8 +59,8 @@ async function removeStaleFile(path: string): Promise<void> {
     const owner = (await findAddressOwner({ path })) ?? 'another process';
     throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it is taken by ${owner}`);
   }
-  // Somebody else may have replaced it while we asked; nothing can come between these two calls and the bind but
-  // another process, and for that one the bind fails.
+  // Another process may have replaced it meanwhile. Only another process can come between these two calls and the bind,
+  // and then the bind fails.
   if (isSameFile(lookAt(path), found)) unlinkSync(path);
 }
 
@@ -120,7 +120,7 @@ function bindPrivately(server: net.Server, path: string, access: FileAccess): vo
 /** Gives a socket file that was just made its mode and its owners. */
 function giveAccess(file: PinnedFile, { mode, uid, gid }: FileAccess): void {
   const { stats } = file;
-  // Whoever owns the folder can have put another file there, to have that one opened to others.
+  // The owner of the folder may have put another file there, to have that one opened to others.
   if (!stats.isSocket() || stats.nlink !== 1) throw new Error('another file was put in the place of the socket');
   const hasOwners = uid !== -1 || gid !== -1;
   try {
@@ -144,11 +144,10 @@ const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
   EPERM: 'address-denied',
 };
 
-// Listening on a socket that somebody else has bound, such as systemd.
+// Listening on a socket that another process has bound, such as systemd.
 
 /** A listening stream socket that this process was started with. */
 export interface InheritedSocket {
-  /** Its descriptor. */
   readonly fd: number;
 }
 
@@ -184,9 +183,7 @@ export interface SocketAccess {
 export interface FileAccess {
   /** Permissions, such as 0o660. */
   readonly mode: number;
-  /** The owner. */
   readonly uid: number;
-  /** The group. */
   readonly gid: number;
 }
 

@@ -19,10 +19,9 @@ export interface ListedSocket {
   readonly userId: number | null;
 }
 
-/** One that listens. */
 type Listener = ListedSocket & { readonly state: 'listening' };
 
-/** So much of a table is read: sockets that listen come first in those of TCP. */
+/** The part of a table that is read: sockets that listen come first in those of TCP. */
 const MAX_TABLE_BYTES = 2 ** 20;
 
 const TCP_STATES: Readonly<Record<string, SocketState>> = { '0A': 'listening', '01': 'connected' };

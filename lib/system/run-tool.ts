@@ -1,54 +1,58 @@
-/** A program of the system that is asked for something: run to its end, but for no longer and with no more output than given. */
-import { spawn } from 'node:child_process';
-import type { Clock } from '../util/clock.js';
-import { atExit, signalChildGroup } from './children.js';
+/** A program of the system that is asked for something, or told to do something: run to its end, bounded in time and in output. */
+import { spawn, spawnSync } from 'node:child_process';
+import { type Clock, systemClock } from '../util/clock.js';
+import { atExit, signalGroup } from './children.js';
 
-export interface ProgramLimits {
-  /** Kills it when it is aborted. */
-  readonly signal: AbortSignal;
-  readonly clock: Clock;
+export interface ToolLimits {
   readonly timeoutMs: number;
-  /** Of standard output; of standard error the first 64 KiB are kept. */
-  readonly maxBytes: number;
+  /** Of standard output. Default 64 KiB, which is also what is kept of standard error. */
+  readonly maxBytes?: number;
+  /** Kills it when it is aborted. */
+  readonly signal?: AbortSignal;
+  /** Its whole environment. Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv;
+  readonly clock?: Clock;
 }
 
-/** What a program left behind. */
-export interface ProgramResult {
+/** What a tool left behind. */
+export interface ToolResult {
   /** Its exit status; or the signal that ended it; or why it was killed. */
   readonly end: number | NodeJS.Signals | 'too-slow' | 'too-long' | 'given-up';
   readonly stdout: string;
   readonly stderr: string;
 }
 
-const MAX_STDERR_BYTES = 65_536;
+const DEFAULT_BYTES = 65_536;
 
 /**
  * Runs `words` without a shell, without input, and in a session of its own: it has no terminal on which it could ask for
  * a password, and what it starts is killed along with it. Rejects with an error of the system where it cannot be started.
  */
-export function runProgram(words: readonly string[], limits: ProgramLimits): Promise<ProgramResult> {
-  const { signal, clock, timeoutMs, maxBytes } = limits;
+export function runTool(words: readonly string[], limits: ToolLimits): Promise<ToolResult> {
+  const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, clock = systemClock } = limits;
   const [file = '', ...args] = words;
-  if (signal.aborted) return Promise.resolve({ end: 'given-up', stdout: '', stderr: '' });
+  if (signal?.aborted === true) return Promise.resolve({ end: 'given-up', stdout: '', stderr: '' });
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(env && { env }) });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;
     let stderrBytes = 0;
-    const kill = () => signalChildGroup(child.pid, 'SIGKILL');
+    const kill = () => {
+      if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
+    };
     const settle = () => {
       cancelAtExit();
       cancelTimeout();
-      signal.removeEventListener('abort', giveUp);
+      signal?.removeEventListener('abort', giveUp);
     };
-    const finish = (end: ProgramResult['end']) => {
+    const finish = (end: ToolResult['end']) => {
       settle();
       resolve({ end, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() });
     };
     const killFor = (why: 'too-slow' | 'too-long' | 'given-up') => {
       kill();
-      // One that hangs in the system is not even ended by this; nobody waits for it.
+      // One that hangs in the system does not even end then, and is not waited for.
       child.stdout.destroy();
       child.stderr.destroy();
       child.unref();
@@ -57,14 +61,14 @@ export function runProgram(words: readonly string[], limits: ProgramLimits): Pro
     const giveUp = () => killFor('given-up');
     const cancelAtExit = atExit(kill);
     const cancelTimeout = clock.schedule(timeoutMs, () => killFor('too-slow'));
-    signal.addEventListener('abort', giveUp);
+    signal?.addEventListener('abort', giveUp);
     child.stdout.on('data', (bytes: Buffer) => {
       stdoutBytes += bytes.length;
       if (stdoutBytes <= maxBytes) stdout.push(bytes);
       else killFor('too-long');
     });
     child.stderr.on('data', (bytes: Buffer) => {
-      if (stderrBytes < MAX_STDERR_BYTES) stderr.push(bytes.subarray(0, MAX_STDERR_BYTES - stderrBytes));
+      if (stderrBytes < DEFAULT_BYTES) stderr.push(bytes.subarray(0, DEFAULT_BYTES - stderrBytes));
       stderrBytes += bytes.length;
     });
     child.once('error', (error) => {
@@ -73,4 +77,30 @@ export function runProgram(words: readonly string[], limits: ProgramLimits): Pro
     });
     child.once('close', (status, killedBy) => finish(killedBy ?? status ?? 0));
   });
+}
+
+/** What a tool that failed said, in one line, or else how it ended. */
+export function describeToolFailure(name: string, { end, stderr }: ToolResult): string {
+  const said = stderr.trim().replace(/\s+/g, ' ');
+  if (said !== '') return said;
+  if (end === 'too-slow') return `${name} did not answer in time`;
+  if (end === 'too-long') return `${name} printed too much`;
+  return end === 'given-up' ? `${name} was given up` : `${name} ended with ${end}`;
+}
+
+/**
+ * Runs `words` while everything else waits, and gives what they printed, empty where they failed: for the exit of the
+ * process, and where nothing may come between. `hasTerminal`: the standard input is that of this process.
+ */
+export function runToolNow(
+  [file = '', ...args]: readonly string[],
+  { timeoutMs, hasTerminal = false }: { readonly timeoutMs: number; readonly hasTerminal?: boolean },
+): string {
+  const { error, stdout } = spawnSync(file, args, {
+    stdio: [hasTerminal ? 'inherit' : 'ignore', 'pipe', 'ignore'],
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+    encoding: 'utf8',
+  });
+  return error === undefined ? stdout : '';
 }

@@ -83,7 +83,7 @@ function takeHandle(socket: net.Socket & Internals): object | null {
 /**
  * The error behind an `end` that a socket has just emitted, or null where its peer ended it in order. Where a reset comes
  * close behind the last bytes, libuv takes the hang-up for an end and never asks for the error; it is still there for
- * whoever reads once more. To be called from a listener of `end`, with `allowHalfOpen`; without the descriptor, null.
+ * the next read. To be called from a listener of `end`, with `allowHalfOpen`; without the descriptor, null.
  */
 export function hiddenReset(socket: net.Socket): Error | null {
   const fd = descriptorOf(socket);
@@ -151,10 +151,10 @@ function resetConnecting(socket: net.Socket & ResetInternals): void {
   else socket.destroy();
 }
 
-// One line at the start of a socket, read before the bytes behind it go to whoever the line was for.
+// One line at the start of a socket, read before the bytes behind it go to the one that the line was for.
 
 /**
- * Reads a socket up to its first newline, and everything behind it for somebody else, without losing or copying more
+ * Reads a socket up to its first newline, and everything behind it for another reader, without losing or copying more
  * than what came along with the line. The socket pauses at the end of the line until `handOver`.
  */
 export class FirstLine {
@@ -167,7 +167,7 @@ export class FirstLine {
   #buffer: Buffer;
   #byteCount = 0;
   #isRead = false;
-  /** Bytes behind the line that came before somebody was there to take them. */
+  /** Bytes behind the line that came before the next reader. */
   #rest: Buffer = Buffer.alloc(0);
   #next: OnRead | null = null;
   #isOwnRoom = true;
@@ -198,7 +198,7 @@ export class FirstLine {
     this.#isOwnRoom = this.#next === null;
     if (this.#next !== null) return this.#next.buffer();
     if (!this.#isRead) return this.#buffer.subarray(this.#byteCount);
-    // A read may be under way already; its bytes are given on when somebody is there for them.
+    // A read may be under way already; its bytes are given to the next reader.
     this.#buffer = Buffer.alloc(this.#buffer.length);
     return this.#buffer;
   }

@@ -105,7 +105,7 @@ export function parseSocketPath(text: string): string {
 /** `sun_path` of unix(7) without its NUL. Node would cut a longer path without a word. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-// Parts of a text between commas: an address and its options, where `,,` stands for one comma.
+// Parts of a text between commas: an address and its options, where `,,` is a comma.
 
 /** The parts between single commas, with each `,,` in them made one comma; the first is the address. */
 export function splitAtCommas(text: string): string[] {

@@ -18,7 +18,7 @@ let viewCount = 0;
 
 /**
  * Takes a place for a view of `bytes`. False where the bytes are to be copied, because they are few, or because all places are
- * taken. Whoever has taken a place gives it back with {@link dropView}.
+ * taken. The taker gives it back with {@link dropView}.
  */
 export function keepView(bytes: Buffer): boolean {
   if (bytes.length < SMALLEST_VIEW_BYTES || viewCount >= MAX_VIEWS) return false;

@@ -1,6 +1,5 @@
 /** Time as something that is given, the system's or one that a test moves by hand: timers, pauses, and delays that grow. */
 
-/** A clock with timers. */
 export interface Clock {
   /** Milliseconds since an arbitrary moment; never goes back. */
   now(): number;

@@ -1,4 +1,4 @@
-/** What somebody who mistyped a word may have meant. */
+/** The word that a mistyped one may have meant. */
 
 /** The known word that `word` begins, or that differs from it in a third of its letters at most. */
 export function closestWord(word: string, known: readonly string[]): string | undefined {
@@ -11,7 +11,7 @@ export function closestWord(word: string, known: readonly string[]): string | un
   return best !== undefined && best.distance * 3 <= best.candidate.length ? best.candidate : undefined;
 }
 
-/** How many letters have to be added, dropped or replaced. Words much longer than any option are not measured. */
+/** The number of letters that have to be added, dropped or replaced. Words much longer than any option are not measured. */
 function editDistance(from: string, to: string): number {
   if (from.length > 2 * to.length) return from.length;
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);

@@ -19,7 +19,7 @@ const COMMA = 0x2c;
  */
 export const MAX_SIGNS = 65_536;
 
-/** Where the scanner stands: between messages, in an object, in a string of it, after a backslash there, in a line. */
+/** Where the scanner is: between messages, in an object, in a string of it, after a backslash there, in a line. */
 type ScannerState = 'between' | 'object' | 'string' | 'escape' | 'line';
 
 /**
@@ -75,7 +75,7 @@ export class JsonScanner {
     this.#length = needed;
   }
 
-  /** The next complete message (the caller owns it), or undefined while there is none. */
+  /** The next complete message (the caller owns it), or undefined while none is complete. */
   next(): Buffer | undefined {
     while (this.#position < this.#length) {
       const byte = this.#buffer[this.#position];

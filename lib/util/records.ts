@@ -5,7 +5,7 @@ import { JsonScanner } from './json-scanner.js';
 /** Before each payload, in bytes. */
 export const RECORD_HEADER_BYTES = 5;
 
-/** A record's payload may have so many bytes, whatever a length says. */
+/** The largest payload of a record, in bytes, whatever a length says. */
 export const MAX_RECORD_BYTES = 1_048_576;
 
 /** The header of a record whose payload follows. */
@@ -42,7 +42,7 @@ export function decodeJsonRecord(payload: Buffer, what: string): Record<string, 
 
 const OPENING_BRACE = 0x7b;
 
-/** Who reads records. What these throw, `push` throws. */
+/** What gets the records that were read. What these throw, `push` throws. */
 export interface RecordHandler {
   /** The kinds whose payload is handed on in pieces, as they come. */
   readonly pieces: ReadonlySet<number>;
@@ -56,7 +56,7 @@ export interface RecordHandler {
   isFull?(): boolean;
 }
 
-/** Room for a payload is made as its bytes come, from so many on: a length alone takes no memory. */
+/** Room for a payload is made as its bytes come, beginning with this number: a length alone takes no memory. */
 const FIRST_PAYLOAD_BYTES = 4096;
 
 /** Reads records from a stream, however its bytes are split. */

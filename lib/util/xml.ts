@@ -1,11 +1,10 @@
 /**
  * The elements and attributes of an XML document that a program of this machine printed. Texts are skipped, names keep
- * their prefixes, and a document type is refused, since it could declare what stands for anything.
+ * their prefixes, and a document type is refused, since it could declare any entity.
  */
 import { VproxyError } from '../errors.js';
 import { escapeText } from './escape.js';
 
-/** An element. */
 export interface XmlElement {
   /** With its prefix, as it was written: `qemu:arg`. */
   readonly name: string;
@@ -14,7 +13,7 @@ export interface XmlElement {
   readonly children: readonly XmlElement[];
 }
 
-/** No element may be deeper: whoever walks the tree need not fear for the stack. */
+/** No element may be deeper, so that a walk of the tree does not exhaust the stack. */
 const MAX_DEPTH = 64;
 
 const SPACE = '[ \\t\\r\\n]';
@@ -142,7 +141,7 @@ class XmlReader {
 
 const NAMED: Readonly<Record<string, string>> = { 'lt;': '<', 'gt;': '>', 'amp;': '&', 'quot;': '"', 'apos;': "'" };
 
-/** The character of a reference without its ampersand; null where it is none. */
+/** The character of a reference without its ampersand; null where it is not valid. */
 function decodeReference(body: string): string | null {
   if (Object.hasOwn(NAMED, body)) return NAMED[body] ?? null;
   const [, hex, decimal] = /^#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,8}));$/.exec(body) ?? [];

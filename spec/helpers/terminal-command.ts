@@ -2,7 +2,8 @@
 import type { ExecutionContext } from 'ava';
 import { type LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
-import type { CommandOptions, ProcessEnd, RunningCommand } from '../../lib/exec/running-command.js';
+import type { CommandOptions, RunningCommand } from '../../lib/exec/running-command.js';
+import type { ProcessEnd } from '../../lib/system/children.js';
 import { eventually } from './eventually.js';
 
 /** A command and what is known of it. */

@@ -1,10 +1,10 @@
 /** A TCP address to connect to: a channel's, or a target. */
 
-import { execFile } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
 import net from 'node:net';
 import { systemCode } from '../../../lib/errors.js';
 import type { ListedSocket } from '../../../lib/system/proc-net.js';
+import { runTool } from '../../../lib/system/run-tool.js';
 import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
@@ -120,10 +120,10 @@ async function resolveName(host: string, timeoutMs: number): Promise<string> {
 }
 
 /** What getent(1) prints, which can be killed; null where the program is missing. */
-function askSystem(host: string, timeoutMs: number): Promise<string | null> {
-  return new Promise((resolve) => {
-    execFile('getent', ['ahosts', host], { timeout: timeoutMs }, (error, stdout) => {
-      resolve(error !== null && systemCode(error) === 'ENOENT' ? null : stdout);
-    });
-  });
+async function askSystem(host: string, timeoutMs: number): Promise<string | null> {
+  try {
+    return (await runTool(['getent', 'ahosts', host], { timeoutMs })).stdout;
+  } catch (error) {
+    return systemCode(error) === 'ENOENT' ? null : '';
+  }
 }

@@ -8,7 +8,7 @@ import { applyOptions, formatOptions } from './options.js';
 import { parseQemuChardev } from './qemu.js';
 import { type ChannelParts, parseChannelUri } from './uri.js';
 
-/** A channel that somebody asked for. */
+/** A channel that was asked for. */
 export interface ChannelAddress {
   readonly kind: ChannelKind;
   readonly kindName: string;

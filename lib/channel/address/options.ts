@@ -7,9 +7,8 @@ import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelKind, ChannelTraits, TlsFile } from '../kind.js';
 
-/** One option. */
 interface ChannelOption {
-  /** What a value changes, or null where the value is none. */
+  /** What a value changes, or null where the value is not valid. */
   parse(value: string, traits: ChannelTraits): Partial<ChannelTraits> | null;
   /** The value in the traits of a channel. */
   format(traits: ChannelTraits): string;
@@ -17,7 +16,6 @@ interface ChannelOption {
   readonly expected: string;
 }
 
-/** The options by name. */
 const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
   ['frame', integerOption('frameBytes', LIMIT_RANGES.frame, 'a number of bytes')],
   ['in-flight', integerOption('inFlightBytes', LIMIT_RANGES.inFlight, 'a number of bytes')],

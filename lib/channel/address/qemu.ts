@@ -7,7 +7,7 @@ import { dialableHost, formatHostPort, formatPath, splitAtCommas } from '../../u
 import { escapeText } from '../../util/escape.js';
 import type { ChannelParts } from './uri.js';
 
-/** What stands in the place of a kind. */
+/** The word in the place of a kind. */
 export const QEMU_WORD = 'qemu';
 
 /** The channel at the other end; null for a text that is no such one. Throws `bad-argument`. */
@@ -91,7 +91,7 @@ function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
 }
 
-// The options of a character device of QEMU, and those of a channel that stand between them.
+// The options of a character device of QEMU, and those of a channel among them.
 
 /**
  * What QEMU knows behind a `-chardev` that could be a channel: words that are on or off, and others. None of them is also an

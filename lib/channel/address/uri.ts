@@ -74,7 +74,7 @@ const SSH: Scheme = {
   read: (parts) => (parts.host === '' || isEmptyPath(parts) ? null : sshCommand(parts)),
 };
 
-/** By what stands before `://`: the name of a kind, a shorter word for it, or `ssh`. */
+/** By the word before `://`: the name of a kind, a shorter word for it, or `ssh`. */
 const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   ['unix', UNIX_CONNECT],
   ['unix-connect', UNIX_CONNECT],
@@ -99,7 +99,7 @@ const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   ['ssh', SSH],
 ]);
 
-/** The parts of a URI; null for a text that is none. Throws `bad-argument` for one that is not valid. */
+/** The parts of a URI; null for another text. Throws `bad-argument` for one that is not valid. */
 export function parseChannelUri(text: string): ChannelParts | null {
   const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)(.*)$/s.exec(text) ?? [];
   const scheme = SCHEMES.get(name);
@@ -145,7 +145,7 @@ function bad(what: string): VproxyError {
 }
 
 // The command behind `ssh://host/path`: the system's ssh, and socat at its far end. `ssh -W /path` would need no socat,
-// but only OpenSSH 9.4 and later take a path there, and `-L` needs a socket here as well, which somebody has to wait for.
+// but only OpenSSH 9.4 and later take a path there, and `-L` needs a socket here as well, which has to be waited for.
 
 /** A unix socket on another machine. */
 interface SshTarget {

@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../errors.js';
-import { isGroupAlive, signalGroup } from '../../system/children.js';
+import { ProcessGroup, spawned } from '../../system/children.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { spawnFailure } from '../errors.js';
 import type { TerminalRequest, TerminalSize } from '../messages.js';
-import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from '../running-command.js';
+import type { CommandOptions, RunningCommand } from '../running-command.js';
 import { callProgram } from './calling-shell.js';
 import {
   type LoadTerminalCalls,
@@ -68,29 +68,18 @@ async function run(options: CommandOptions, calls: TerminalCalls, opened: Opened
     streams.close();
     throw error;
   });
-  const pid = child.pid as number;
-  let isGone = false;
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    child.once('exit', (status, signal) => {
-      streams.finish();
-      // The number of a group that has gone may become another one's.
-      isGone = !isGroupAlive(pid);
-      resolve({ status, signal });
-    });
-  });
-  child.on('error', () => undefined);
+  const group = new ProcessGroup(child);
+  void group.ended.then(() => streams.finish());
   return {
-    pid,
+    pid: group.pid,
     stdin: streams.input,
     stdout: streams.output,
     stderr: null,
-    ended,
+    ended: group.ended,
     resize: (size) => {
       if (streams.isOpen) calls.resize(masterFd, size);
     },
-    signal: (name) => {
-      if (!isGone) isGone = !signalGroup(pid, name);
-    },
+    signal: (name) => group.signal(name),
     release: () => {
       streams.input.destroy();
       streams.output.destroy();

@@ -5,12 +5,15 @@ import { readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../../errors.js';
-import { signalGroup } from '../../system/children.js';
+import { ProcessGroup, signalGroup, spawned } from '../../system/children.js';
+import { runTool } from '../../system/run-tool.js';
 import { escapeText, quoteWord } from '../../util/escape.js';
 import { spawnFailure } from '../errors.js';
 import type { TerminalRequest } from '../messages.js';
-import { type CommandOptions, type ProcessEnd, type RunningCommand, spawned } from '../running-command.js';
+import type { CommandOptions, RunningCommand } from '../running-command.js';
 import { callProgram, typedInput } from './calling-shell.js';
+
+const RESIZE_MS = 5000;
 
 const SCRIPT_FILES = ['/usr/bin/script', '/bin/script'];
 
@@ -30,15 +33,12 @@ export async function spawnWithScript(
     throw new VproxyError('command-failed', `${escapeText(options.file, 200)}: a terminal needs ${needed}`);
   }
   const child = await start(script, options, terminal);
-  const pid = child.pid as number;
+  const { pid, ended } = new ProcessGroup(child);
   let isOver = false;
-  const ended = new Promise<ProcessEnd>((resolve) => {
-    child.once('exit', (status, signal) => {
-      isOver = true;
-      resolve({ status, signal });
-    });
+  void ended.then(() => {
+    isOver = true;
   });
-  for (const emitter of [child, child.stdin, child.stdout]) emitter.on('error', () => undefined);
+  for (const emitter of [child.stdin, child.stdout]) emitter.on('error', () => undefined);
   const stdin = typedInput((bytes, done) => {
     if (child.stdin.writable) child.stdin.write(bytes, () => done());
     else done();
@@ -52,8 +52,8 @@ export async function spawnWithScript(
     resize: ({ columns, rows }) => {
       const device = isOver ? null : terminalOf(pid);
       if (device === null) return;
-      const words = ['-F', device, 'columns', String(columns), 'rows', String(rows)];
-      spawn('stty', words, { stdio: 'ignore' }).on('error', () => undefined);
+      const words = ['stty', '-F', device, 'columns', String(columns), 'rows', String(rows)];
+      runTool(words, { timeoutMs: RESIZE_MS }).catch(() => undefined);
     },
     signal: (name) => {
       // Script survives what ends the command: it has its last words. Before there is one, it is all there is.
