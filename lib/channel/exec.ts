@@ -1,7 +1,6 @@
 /** `exec:COMMAND`: the standard input and output of a command, such as ssh or socat, that leads to the other side. */
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
-import { EndedLink } from '../link/ended-link.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
 import { type Child, startChild } from '../system/children.js';
@@ -34,7 +33,6 @@ export function execKind(clock: Clock = systemClock): DialKind<string> {
   };
 }
 
-/** The kind `exec`. */
 export const exec: DialKind<string> = execKind();
 
 /** How long what a command wrote may still come after its end; also how long it may take to end after its output did. */
@@ -53,7 +51,7 @@ function openLink(description: string, child: Child, clock: Clock): Link {
     const cancel = clock.schedule(LINGER_MS, () => output.destroy(new Error('its command has ended')));
     output.once('close', cancel);
   });
-  return new EndedLink(link, async (reason) => {
+  return link.beforeClosed(async (reason) => {
     const isOurs = reason.code === 'shutdown';
     const how = await child.end(isOurs ? 0 : LINGER_MS);
     if (isOurs) return reason;

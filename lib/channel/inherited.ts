@@ -1,12 +1,23 @@
-/** Descriptors that this process was started with. Each is a channel once: what has ended cannot be opened again. */
+/**
+ * `stdio:` and `fd:N`: descriptors that this process was started with. Each is a channel once: what has ended cannot be
+ * opened again.
+ */
 import { closeSync, fstatSync, openSync, type Stats } from 'node:fs';
 import type net from 'node:net';
+import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
-import { EndedLink } from '../link/ended-link.js';
-import type { Link } from '../link/link.js';
+import type { BaseLink } from '../link/base-link.js';
+import { DEVICE_SLAB_BYTES, deviceAccess } from '../link/device-link.js';
+import { type Link, requireWanted } from '../link/link.js';
+import { openHalves, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
+import { openPipeHandle, pipeSocket } from '../system/handles.js';
+import type { OnRead } from '../system/sockets.js';
+import { describeError } from '../util/escape.js';
+import { type DialKind, VM_TRAITS } from './kind.js';
+import { subsystemOf } from './virtserial.js';
 
 /** Which descriptors were a channel already. */
-export class TakenDescriptors {
+class TakenDescriptors {
   readonly #taken = new Set<number>();
 
   /** Takes descriptors for a channel. Throws `channel-lost` where one was taken before. */
@@ -19,7 +30,7 @@ export class TakenDescriptors {
 }
 
 /** What is behind a descriptor. Throws `channel-unusable` where it is not open. */
-export function inspectDescriptor(fd: number, description: string): Stats {
+function inspectDescriptor(fd: number, description: string): Stats {
   try {
     return fstatSync(fd);
   } catch (error) {
@@ -32,7 +43,7 @@ export function inspectDescriptor(fd: number, description: string): Stats {
  * Closes one of the descriptors 0 to 2 with its socket, which Node leaves open: the other side shall see the end. In its
  * place stands /dev/null, so that nothing else gets that number.
  */
-export function closeWith(socket: net.Socket, fd: number): void {
+function closeWith(socket: net.Socket, fd: number): void {
   if (fd > 2) return;
   socket.once('close', () => {
     closeSync(fd);
@@ -41,10 +52,111 @@ export function closeWith(socket: net.Socket, fd: number): void {
 }
 
 /** A link whose end is that of the channel for good: `channel-ended` or, after a failure, `channel-lost`. */
-export function endsForGood(link: Link): Link {
-  return new EndedLink(link, (reason) => {
+function endsForGood(link: BaseLink): Link {
+  return link.beforeClosed((reason) => {
     if (reason.code === 'shutdown') return Promise.resolve(reason);
     const code = reason.code === 'channel-closed' ? 'channel-ended' : 'channel-lost';
     return Promise.resolve(new VproxyError(code, reason.message, { cause: reason }));
   });
+}
+
+// `stdio:`: its standard input and output, such as those that ssh or socat gave it.
+
+/** The kind `stdio`, over other descriptors than 0 and 1 where they are given. */
+export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {
+  const descriptors = new TakenDescriptors();
+  return {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse(text) {
+      if (text !== '') throw new VproxyError('bad-argument', 'nothing stands behind the colon but options');
+      return text;
+    },
+    format: (text) => text,
+    async dial(_address, { signal }) {
+      requireWanted(signal, STDIO);
+      descriptors.take([inputFd, outputFd], STDIO);
+      requireStream(inputFd, 'standard input');
+      requireStream(outputFd, 'standard output');
+      return Promise.resolve(openStreams(inputFd, outputFd));
+    },
+  };
+}
+
+export const stdio: DialKind<string> = stdioKind();
+
+const STDIO = 'stdio:';
+
+function requireStream(fd: number, name: string): void {
+  const found = inspectDescriptor(fd, STDIO);
+  if (found.isFIFO() || found.isSocket()) return;
+  const what = found.isCharacterDevice() ? 'a device, such as a terminal' : 'a file';
+  throw new VproxyError('channel-unusable', `${STDIO} ${name} is ${what}; it should be a pipe or a socket`);
+}
+
+function openStreams(inputFd: number, outputFd: number): Link {
+  try {
+    const link = new SocketLink(STDIO, (onread) => {
+      const halves = openHalves(inputFd, outputFd, onread);
+      closeWith(halves.input, inputFd);
+      closeWith(halves.output, outputFd);
+      return halves;
+    });
+    return endsForGood(link);
+  } catch (error) {
+    throw new VproxyError('channel-unusable', `${STDIO} ${describeError(error)}`, { cause: error });
+  }
+}
+
+// `fd:N`: one descriptor that carries bytes both ways: a socket, or a raw terminal.
+
+const FOLDERS = { dev: '/dev', sys: '/sys' };
+
+/** The kind `fd`; its address is the number. One of them opens each descriptor once. */
+export function fdKind(): DialKind<number> {
+  const descriptors = new TakenDescriptors();
+  return {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse(text) {
+      if (/^(0|[1-9]\d{0,5})$/.test(text) && text !== '2') return Number(text);
+      throw new VproxyError('bad-argument', 'the number of a descriptor is missing; 2 is taken for the log');
+    },
+    format: String,
+    async dial(number, { signal }) {
+      const description = `fd:${number}`;
+      requireWanted(signal, description);
+      descriptors.take([number], description);
+      const options = isDevice(number, description)
+        ? { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(number) }
+        : {};
+      const link = openDescriptor(number, description, options);
+      return Promise.resolve(endsForGood(link));
+    },
+  };
+}
+
+export const fd: DialKind<number> = fdKind();
+
+/** Whether it is a device; false: a socket. Nothing else may reach a handle: epoll aborts the process on files. */
+function isDevice(number: number, description: string): boolean {
+  const unusable = (what: string) => new VproxyError('channel-unusable', `${description}: ${what}`);
+  const found = inspectDescriptor(number, description);
+  if (found.isSocket()) return false;
+  if (found.isFIFO()) throw unusable('it is a pipe, which carries bytes one way only; stdio: takes two of them');
+  if (!found.isCharacterDevice()) throw unusable('it is neither a socket nor a device');
+  if (tty.isatty(number) || subsystemOf(found.rdev, FOLDERS) === 'virtio-ports') return true;
+  throw unusable('it is a device, but neither a terminal nor a virtio-serial port');
+}
+
+/** The handle makes the descriptor non-blocking. It takes sockets of any family, also those Node has no class for. */
+function openDescriptor(number: number, description: string, options: SocketLinkOptions): SocketLink {
+  const handle = openPipeHandle(number);
+  if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node cannot open it`);
+  const open = (onread: OnRead) => {
+    const socket = pipeSocket(handle, onread);
+    closeWith(socket, number);
+    return socket;
+  };
+  return new SocketLink(description, open, options);
 }

@@ -1,11 +1,10 @@
-/** The kinds of channels, by the name that stands before the colon. A new kind is one file and one row here. */
+/** The kinds of channels, by the name before the colon. A new kind is one file and one row here. */
 import { exec } from './exec.js';
-import { fd } from './fd.js';
+import { fd, stdio } from './inherited.js';
 import type { ChannelKind } from './kind.js';
 import { libvirt } from './libvirt.js';
 import { pipeOpen } from './pipe-open.js';
 import { tcpConnect, tcpListen, unixConnect, unixListen } from './sockets.js';
-import { stdio } from './stdio.js';
 import { ttyOpen } from './tty-open.js';
 import { virtserialOpen } from './virtserial.js';
 import { vsockConnect, vsockListen } from './vsock.js';

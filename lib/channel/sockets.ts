@@ -1,4 +1,4 @@
-/** `unix-connect:PATH`: a unix socket that somebody else listens on, such as QEMU with `server=on`. */
+/** Unix sockets and TCP ports: `unix-connect:PATH`, `unix-listen:PATH`, `tcp-connect:HOST:PORT`, `tcp-listen:HOST:PORT`. */
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
@@ -26,7 +26,7 @@ import {
   VM_TRAITS,
 } from './kind.js';
 
-/** The kind `unix-connect`; its address is a path. */
+/** A unix socket that another program listens on, such as QEMU with `server=on`; its address is a path. */
 export const unixConnect: DialKind<string> = {
   mode: 'dial',
   traits: VM_TRAITS,
@@ -59,12 +59,10 @@ export function unixListenKind(name: string): ListenKind<string> {
   };
 }
 
-/** The kind `unix-listen`. */
 export const unixListen = unixListenKind('unix-listen');
 
 // `tcp-connect:HOST:PORT`: a TCP port that the other vproxy, or QEMU, listens on.
 
-/** The kind `tcp-connect`. */
 export const tcpConnect: DialKind<HostPort> = {
   mode: 'dial',
   traits: TCP_TRAITS,
@@ -76,7 +74,6 @@ export const tcpConnect: DialKind<HostPort> = {
 
 // `tcp-listen:HOST:PORT`: a TCP port that this side listens on; port 0 picks one.
 
-/** The kind `tcp-listen`. */
 export const tcpListen: ListenKind<HostPort> = {
   mode: 'listen',
   traits: TCP_TRAITS,
@@ -92,7 +89,7 @@ export const tcpListen: ListenKind<HostPort> = {
 
 // Connecting a socket and making a link of it.
 
-/** How long a connection may take: a machine that does not answer is asked anew sooner than the system would do it. */
+/** How long a connection may take: a machine that does not answer is asked again sooner than the system would do it. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**

@@ -5,7 +5,6 @@ import path from 'node:path';
 import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
 import { openDeviceLink } from '../link/device-link.js';
-import { EndedLink } from '../link/ended-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
 import { atExit } from '../system/children.js';
 import { describeToolFailure, runTool, runToolNow, type ToolResult } from '../system/run-tool.js';
@@ -54,7 +53,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
           closeSync(fd);
           throw error;
         });
-        const link = new EndedLink(openDeviceLink(description, fd, null, systemClock), async (reason) => {
+        const link = openDeviceLink(description, fd, null, systemClock).beforeClosed(async (reason) => {
           await settings.restore();
           return isHungUp(reason.cause) ? hungUp(description, reason.cause) : reason;
         });

@@ -1,13 +1,13 @@
-/** A link over a character device that epoll takes: a virtio-serial port or a terminal. */
+/** A link over a character device, such as a virtio-serial port or a terminal: by the event loop, or by polling. */
 
-import { readvSync, writeSync } from 'node:fs';
-import net from 'node:net';
+import { closeSync, readvSync, writeSync } from 'node:fs';
+import { systemCode } from '../errors.js';
 import { openPipeHandle, pipeSocket } from '../system/handles.js';
-import type { OnRead } from '../system/sockets.js';
-import type { Clock } from '../util/clock.js';
-import type { Link } from './link.js';
-import { PollingLink } from './polling-link.js';
-import { type DirectAccess, type SocketHalves, SocketLink } from './socket-link.js';
+import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
+import { BaseLink } from './base-link.js';
+import { channelError, type LinkHandler } from './link.js';
+import { ReadSlab } from './read-slab.js';
+import { type DirectAccess, SocketLink } from './socket-link.js';
 
 /** 64 pages: as many as one `readv` of a virtio-serial port is given. */
 export const DEVICE_SLAB_BYTES = 262_144;
@@ -16,19 +16,17 @@ export const DEVICE_SLAB_BYTES = 262_144;
  * A link over the device `fd`, non-blocking, which it owns from now on. `firstBytes` were read already and are
  * delivered first; the link owns them.
  */
-export function openDeviceLink(description: string, fd: number, firstBytes: Buffer | null, clock: Clock): Link {
+export function openDeviceLink(description: string, fd: number, firstBytes: Buffer | null, clock: Clock): BaseLink {
   const options = { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock, ...(firstBytes && { firstBytes }) };
   const handle = openPipeHandle(fd);
   if (handle === null) return new PollingLink(description, fd, options);
   return new SocketLink(description, (onread) => pipeSocket(handle, onread), options);
 }
 
-// Reading and writing a non-blocking device with as few system calls as possible.
-
 /**
- * Direct access to `fd`. A virtio-serial port gives one page a read and takes 32 KiB a write, whatever it is offered;
- * `readv` empties 64 pages in one call. A full or empty queue is no error, and a real one comes again when the event
- * loop reads or writes.
+ * Direct access to `fd`, with as few system calls as possible. A virtio-serial port gives one page a read and takes 32 KiB
+ * a write, whatever it is offered; `readv` empties 64 pages in one call. A full or empty queue is no error, and a real one
+ * comes again when the event loop reads or writes.
  */
 export function deviceAccess(fd: number): DirectAccess {
   return {
@@ -51,22 +49,132 @@ export function deviceAccess(fd: number): DirectAccess {
   };
 }
 
-// Two descriptors, one to read and one to write, as the halves of a link.
+/** How long nothing is asked: the shortest while bytes flow. */
+const WAITS = { firstMs: 1, maxMs: 20, jitter: 0 };
+
+/** The number of slabs that are read in one turn of the event loop. */
+const SLABS_PER_TURN = 4;
 
 /**
- * The halves over FIFOs, pipes or sockets (nothing else: epoll aborts the process on a regular file). They own both
- * descriptors, which become non-blocking.
+ * A link that polls `fd`, a non-blocking device that it owns: for a Node without the handle of `system/handles.ts`. Slower,
+ * and never quite idle, but made of public parts.
  */
-export function openHalves(inputFd: number, outputFd: number, onread: OnRead): SocketHalves {
-  const input: net.SocketConstructorOpts & { onread: OnRead } = {
-    fd: inputFd,
-    onread,
-    readable: true,
-    writable: false,
-    allowHalfOpen: true,
-  };
-  return {
-    input: new net.Socket(input),
-    output: new net.Socket({ fd: outputFd, readable: false, writable: true, allowHalfOpen: true }),
-  };
+export class PollingLink extends BaseLink {
+  readonly #fd: number;
+  readonly #slab = new ReadSlab(DEVICE_SLAB_BYTES);
+  readonly #device: DirectAccess;
+  readonly #queue: Buffer[] = [];
+  readonly #waits = new Backoff(WAITS);
+  #unwrittenBytes = 0;
+  #firstBytes: Buffer | null;
+  #cancelTurn: CancelTimer | null = null;
+
+  /** `firstBytes` were read before the link was made, and are delivered first. */
+  constructor(description: string, fd: number, options: { readonly firstBytes?: Buffer; readonly clock?: Clock } = {}) {
+    super(description, options.clock ?? systemClock);
+    this.#fd = fd;
+    this.#device = deviceAccess(fd);
+    this.#firstBytes = options.firstBytes ?? null;
+    this.#scheduleTurn();
+  }
+
+  get unwrittenBytes(): number {
+    return this.#unwrittenBytes;
+  }
+
+  /** Once the link is closing, what is written is dropped. */
+  write(bytes: Buffer): boolean {
+    if (this.state !== 'open') return true;
+    const written = this.#queue.length === 0 ? this.#device.writeNow(bytes) : 0;
+    if (written === bytes.length) return true;
+    this.#queue.push(bytes.subarray(written));
+    this.#unwrittenBytes += bytes.length - written;
+    this.awaitsDrain = true;
+    return false;
+  }
+
+  writePair(first: Buffer, second: Buffer): boolean {
+    this.write(first);
+    return this.write(second);
+  }
+
+  protected begin(): void {
+    // Its turns have begun already.
+  }
+
+  protected readOn(): void {
+    // The next turn reads.
+  }
+
+  protected endTransport(): void {
+    if (this.#unwrittenBytes === 0) this.dropTransport();
+  }
+
+  protected dropTransport(): void {
+    if (this.#cancelTurn === null) return;
+    this.#cancelTurn();
+    this.#cancelTurn = null;
+    closeSync(this.#fd);
+    this.transportGone();
+  }
+
+  #scheduleTurn(): void {
+    this.#cancelTurn = this.clock.schedule(this.#waits.next(), () => this.#turn());
+  }
+
+  #turn(): void {
+    const hasWritten = this.#flush();
+    const hasRead = this.isPaused || (this.handler !== null && this.#readSlabs(this.handler));
+    if (this.state === 'closing' && this.#unwrittenBytes === 0) this.dropTransport();
+    // It was dropped, here or by the handler.
+    if (this.#cancelTurn === null) return;
+    if (hasRead || hasWritten) this.#waits.reset();
+    this.#scheduleTurn();
+  }
+
+  /** Whether anything was written. */
+  #flush(): boolean {
+    const before = this.#unwrittenBytes;
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      const written = this.#device.writeNow(first);
+      this.#unwrittenBytes -= written;
+      if (written < first.length) {
+        this.#queue[0] = first.subarray(written);
+        break;
+      }
+      this.#queue.shift();
+    }
+    if (this.awaitsDrain && this.#unwrittenBytes === 0) this.drained();
+    return this.#unwrittenBytes < before;
+  }
+
+  /** Whether anything was read. */
+  #readSlabs(handler: LinkHandler): boolean {
+    if (this.state !== 'open') return false;
+    const firstBytes = this.#firstBytes;
+    this.#firstBytes = null;
+    if (firstBytes !== null) handler.onBytes(firstBytes);
+    for (let slabs = 0; slabs < SLABS_PER_TURN && this.#mayRead; slabs++) {
+      const count = this.#read();
+      if (count === 0) return slabs > 0;
+      this.#slab.took(count, handler.onBytes(this.#slab.room.subarray(0, count)));
+    }
+    return true;
+  }
+
+  get #mayRead(): boolean {
+    return this.state === 'open' && !this.isPaused;
+  }
+
+  /** The number of bytes, 0 where there are none now; ends the link where there will be none any more. */
+  #read(): number {
+    try {
+      const count = readvSync(this.#fd, this.#slab.pages(0));
+      if (count === 0) this.fail(this.closedByPeer());
+      return count;
+    } catch (error) {
+      if (systemCode(error) !== 'EAGAIN') this.fail(channelError(this.description, error));
+      return 0;
+    }
+  }
 }

@@ -3,10 +3,10 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import { describeError } from '../util/escape.js';
 
-/** Whom a link calls. */
+/** What a link calls. */
 export interface LinkHandler {
   /**
-   * Bytes came. They are lent for the time of the call: the buffer is filled anew afterwards, unless the handler
+   * Bytes came. They are lent for the time of the call: the buffer is used again afterwards, unless the handler
    * returns true, which makes the buffer the handler's for good.
    */
   onBytes(bytes: Buffer): boolean;
@@ -48,7 +48,7 @@ export interface Link extends ByteSink {
   destroy(): void;
 }
 
-// What an error of the system means for somebody who opens a channel.
+// What an error of the system means to the one who opens a channel.
 
 /** The failure of opening `description`: `channel-missing`, `-busy`, `-refused`, `-denied`, `-unusable` or `-failed`. */
 export function channelError(description: string, error: unknown): VproxyError {

@@ -3,7 +3,7 @@
 /** The size of a page in a virtio-serial queue; also the grain in which a slab is given away. */
 export const PAGE_BYTES = 4096;
 
-/** After so many reads in a row that a page would have held, a page is all that is held: as of an idle link. */
+/** The number of reads in a row that a page would have held, after which a page is all that is held: as of an idle link. */
 const SMALL_READS = 4;
 
 /**
@@ -24,7 +24,7 @@ export class ReadSlab {
   #start = 0;
   #room: Buffer = this.#whole;
   #smallReads = 0;
-  /** So many more full reads make the slab a large one. */
+  /** The number of full reads that still make the slab a large one. */
   #patience = FIRST_READS;
   /** Whether a part of `whole` was given away. */
   #isShared = false;

@@ -1,10 +1,9 @@
 /** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
-import type net from 'node:net';
-import { systemCode, VproxyError } from '../errors.js';
+import net from 'node:net';
 import type { OnRead } from '../system/sockets.js';
-import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
-import { describeError } from '../util/escape.js';
-import type { Link, LinkHandler } from './link.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { BaseLink } from './base-link.js';
+import type { LinkHandler } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';
 
 /** Reads and writes past the event loop, for a device where that is faster. Called only while the link is open. */
@@ -40,27 +39,18 @@ export interface SocketLinkOptions {
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
 const SLAB_BYTES = 135_168;
 
-/** How many slabs are drained from a device in one turn of the event loop. */
+/** The number of slabs that are drained from a device in one turn of the event loop. */
 const SLABS_PER_TURN = 4;
 
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
-export class SocketLink implements Link {
-  readonly description: string;
+export class SocketLink extends BaseLink {
   readonly origin: string | undefined;
   readonly #input: net.Socket;
   readonly #output: net.Socket;
   readonly #slab: ReadSlab;
   readonly #direct: DirectAccess | null;
   readonly #waitsForEnd: boolean;
-  readonly #clock: Clock;
   #firstBytes: Buffer | null;
-  #handler: LinkHandler | null = null;
-  /** Why it ends; null while it is open. */
-  #reason: VproxyError | null = null;
-  #isClosed = false;
-  #isPaused = false;
-  #awaitsDrain = false;
-  #cancelClose: CancelTimer | null = null;
 
   /** `open` makes the socket or the halves, with `allowHalfOpen`, read by the `onread` that it is given. */
   constructor(
@@ -68,34 +58,30 @@ export class SocketLink implements Link {
     open: (onread: OnRead) => net.Socket | SocketHalves,
     options: SocketLinkOptions = {},
   ) {
-    this.description = description;
+    super(description, options.clock ?? systemClock);
     this.origin = options.origin;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;
-    this.#clock = options.clock ?? systemClock;
     this.#firstBytes = options.firstBytes ?? null;
     const opened = open({
       buffer: () => this.#slab.room,
       callback: (byteCount) => {
         this.#read(byteCount);
-        return !this.#isPaused;
+        return !this.isPaused;
       },
     });
     this.#input = 'input' in opened ? opened.input : opened;
     this.#output = 'output' in opened ? opened.output : opened;
     this.#input.pause();
     this.#output.setNoDelay(true);
-    this.#input.on('end', () => this.#end());
+    this.#input.on('end', () => this.#handleEnd());
     const sockets = new Set([this.#input, this.#output]);
     for (const socket of sockets) {
-      socket.on('error', (error) => {
-        this.#reason ??= this.#failure(error);
-        this.#destroySockets();
-      });
+      socket.on('error', (error) => this.fail(this.failure(error)));
       socket.on('close', () => {
         sockets.delete(socket);
-        if (sockets.size === 0) this.#report();
+        if (sockets.size === 0) this.transportGone();
       });
     }
   }
@@ -104,25 +90,10 @@ export class SocketLink implements Link {
     return this.#output.writableLength;
   }
 
-  start(handler: LinkHandler): void {
-    this.#handler = handler;
-    if (this.#isClosed) queueMicrotask(() => this.#report());
-    else queueMicrotask(() => this.#begin(handler));
-  }
-
-  pause(): void {
-    this.#isPaused = true;
-  }
-
-  resume(): void {
-    this.#isPaused = false;
-    if (!this.#input.destroyed) this.#input.resume();
-  }
-
   /** Once the link is closing, what is written is dropped. */
   write(bytes: Buffer): boolean {
     const socket = this.#output;
-    if (this.#reason !== null) return true;
+    if (this.state !== 'open') return true;
     let rest = bytes;
     if (this.#direct !== null && socket.writableLength === 0) {
       const written = this.#direct.writeNow(bytes);
@@ -131,7 +102,7 @@ export class SocketLink implements Link {
     }
     socket.write(rest, this.#written);
     if (socket.writableLength === 0) return true;
-    this.#awaitsDrain = true;
+    this.awaitsDrain = true;
     return false;
   }
 
@@ -148,34 +119,34 @@ export class SocketLink implements Link {
     return this.#output.writableLength === 0;
   }
 
-  close(timeoutMs = 500): void {
-    if (this.#reason !== null) return;
-    this.#reason = this.#shutdown();
-    this.#cancelClose = this.#clock.schedule(timeoutMs, () => this.#destroySockets());
+  /** A property, so that no function is made for a write. */
+  readonly #written = (): void => {
+    if (this.awaitsDrain && this.#output.writableLength === 0) this.drained();
+  };
+
+  protected begin(handler: LinkHandler): void {
+    const firstBytes = this.#firstBytes;
+    this.#firstBytes = null;
+    if (firstBytes !== null && this.state === 'open') handler.onBytes(firstBytes);
+    if (!this.isPaused) this.readOn();
+  }
+
+  protected readOn(): void {
+    if (!this.#input.destroyed) this.#input.resume();
+  }
+
+  protected endTransport(): void {
     // A socket that is closed with input unread resets its peer, which may then lose what it has not read: so say the
     // end and wait for the peer's, in so far as it is read at all. A device has no end to say.
-    const waitsForPeer = this.#waitsForEnd && this.#handler !== null;
+    const waitsForPeer = this.#waitsForEnd && this.handler !== null;
     this.#output.end(() => {
-      if (!waitsForPeer || this.#input.readableEnded) this.#destroySockets();
+      if (!waitsForPeer || this.#input.readableEnded) this.dropTransport();
     });
   }
 
-  destroy(): void {
-    this.#reason ??= this.#shutdown();
-    this.#destroySockets();
-  }
-
-  readonly #written = (): void => {
-    if (!this.#awaitsDrain || this.#output.writableLength > 0 || this.#reason !== null) return;
-    this.#awaitsDrain = false;
-    this.#handler?.onDrain();
-  };
-
-  #begin(handler: LinkHandler): void {
-    const firstBytes = this.#firstBytes;
-    this.#firstBytes = null;
-    if (firstBytes !== null && this.#reason === null) handler.onBytes(firstBytes);
-    if (!this.#isPaused && !this.#input.destroyed) this.#input.resume();
+  protected dropTransport(): void {
+    this.#input.destroy();
+    this.#output.destroy();
   }
 
   #read(byteCount: number): void {
@@ -190,44 +161,37 @@ export class SocketLink implements Link {
       if (slabs === 1 && count % PAGE_BYTES === 0 && count < size)
         count += this.#direct.readNow(this.#slab.pages(count));
       this.#deliver(count);
-      if (count < size || slabs === SLABS_PER_TURN || this.#isPaused || this.#reason !== null) return;
+      if (count < size || slabs === SLABS_PER_TURN || this.isPaused || this.state !== 'open') return;
       count = this.#direct.readNow(this.#slab.pages(0));
     }
   }
 
   #deliver(byteCount: number): void {
-    if (this.#reason !== null || this.#handler === null) return;
-    this.#slab.took(byteCount, this.#handler.onBytes(this.#slab.room.subarray(0, byteCount)));
+    if (this.state !== 'open' || this.handler === null) return;
+    this.#slab.took(byteCount, this.handler.onBytes(this.#slab.room.subarray(0, byteCount)));
   }
 
-  /** The other side ended. What is still to be written has nobody to go to. */
-  #end(): void {
-    const stillWrites = this.#reason !== null && this.#direct === null && !this.#output.writableFinished;
-    if (stillWrites) return;
-    this.#reason ??= new VproxyError('channel-closed', `${this.description} was closed by its other end`);
-    this.#destroySockets();
+  /** The other side ended. What is still to be written has nobody to go to, but where this side is closing anyway. */
+  #handleEnd(): void {
+    const stillWrites = this.state === 'closing' && this.#direct === null && !this.#output.writableFinished;
+    if (!stillWrites) this.fail(this.closedByPeer());
   }
+}
 
-  #destroySockets(): void {
-    this.#input.destroy();
-    this.#output.destroy();
-  }
-
-  #report(): void {
-    this.#isClosed = true;
-    this.#cancelClose?.();
-    this.#reason ??= this.#shutdown();
-    this.#handler?.onClosed(this.#reason);
-  }
-
-  #failure(error: Error): VproxyError {
-    const isGone = ['ECONNRESET', 'EPIPE'].includes(systemCode(error));
-    const what = isGone ? 'was closed by its other end' : 'failed';
-    const code = isGone ? 'channel-closed' : 'channel-failed';
-    return new VproxyError(code, `${this.description} ${what}: ${describeError(error)}`, { cause: error });
-  }
-
-  #shutdown(): VproxyError {
-    return new VproxyError('shutdown', `${this.description} was closed`);
-  }
+/**
+ * Two descriptors, one to read and one to write, as the halves of a link: FIFOs, pipes or sockets (nothing else: epoll
+ * aborts the process on a regular file). They own both, which become non-blocking.
+ */
+export function openHalves(inputFd: number, outputFd: number, onread: OnRead): SocketHalves {
+  const input: net.SocketConstructorOpts & { onread: OnRead } = {
+    fd: inputFd,
+    onread,
+    readable: true,
+    writable: false,
+    allowHalfOpen: true,
+  };
+  return {
+    input: new net.Socket(input),
+    output: new net.Socket({ fd: outputFd, readable: false, writable: true, allowHalfOpen: true }),
+  };
 }

@@ -56,7 +56,7 @@ export function tlsWithKeys(keys: () => readonly SecretKey[], clock: Clock = sys
     const psk = key.exportBytes();
     const options: tls.ConnectionOptions & tls.TlsOptions = {
       ...COMMON,
-      // A client that offers a key takes a certificate too, of whoever the system trusts, where the server shows one.
+      // A client that offers a key takes a certificate too, of any authority that the system trusts, where the server shows one.
       ca: [],
       checkServerIdentity: () => new Error('a certificate where the key is demanded'),
       pskCallback: (agreement.isOdd

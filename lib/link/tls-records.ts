@@ -1,6 +1,6 @@
 /**
  * The records of TLS in a channel, as far as this side has to know them: where one ends, because between two of them the
- * peer may begin anew in clear (R-AUTH-3).
+ * peer may begin again in clear (R-AUTH-3).
  */
 
 import { MAGIC, readHello } from '../codec/hello.js';
@@ -33,7 +33,7 @@ export class TlsRecords {
 
   /**
    * The bytes of records in `chunk`, with what an earlier one left; maybe views of `chunk`. Throws `peer-restarted` where
-   * the peer begins anew, and `desync` for what is neither; `takeRest` gives the bytes from there on.
+   * the peer begins again, and `desync` for what is neither; `takeRest` gives the bytes from there on.
    */
   push(chunk: Buffer): Buffer[] {
     const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);

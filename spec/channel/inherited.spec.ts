@@ -4,8 +4,7 @@ import { constants, openSync, readFileSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { fdKind } from '../../lib/channel/fd.js';
-import { stdioKind } from '../../lib/channel/stdio.js';
+import { fdKind, stdioKind } from '../../lib/channel/inherited.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
@@ -113,7 +112,7 @@ test('standard input or output that is no pipe and no socket is refused', async 
 
 test('the end of stdio: is seen at the other end of its pipe although the process goes on', async (t) => {
   const script = `
-    import { stdio } from ${JSON.stringify(new URL('../../lib/channel/stdio.js', import.meta.url).href)};
+    import { stdio } from ${JSON.stringify(new URL('../../lib/channel/inherited.js', import.meta.url).href)};
     const link = await stdio.dial('', { signal: new AbortController().signal, report: { waiting() {} } });
     const ignore = () => false;
     link.start({ onBytes: ignore, onDrain: ignore, onClosed: ignore });

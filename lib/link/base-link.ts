@@ -1,0 +1,144 @@
+/** What links over sockets, Duplexes and devices have in common: how they start, pause, drain and end. */
+import { systemCode, VproxyError } from '../errors.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { describeError } from '../util/escape.js';
+import type { Link, LinkHandler } from './link.js';
+
+/**
+ * `open`: it reads and writes. `closing`: why it ends is known; what is queued is written, or dropped. `finishing`: the
+ * transport is gone, and what depends on it is put in order (see `beforeClosed`). `closed`: the handler is told.
+ */
+type LinkState = 'open' | 'closing' | 'finishing' | 'closed';
+
+/** Codes of errors by which a transport says that its other end is gone. */
+const GONE_CODES: readonly string[] = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'];
+
+/** Extended by each transport, which calls `fail` when it breaks and `transportGone` when it is gone. */
+export abstract class BaseLink implements Link {
+  readonly description: string;
+  protected readonly clock: Clock;
+  protected state: LinkState = 'open';
+  protected handler: LinkHandler | null = null;
+  protected isPaused = false;
+  /** A write did not go out whole: `onDrain` is owed. */
+  protected awaitsDrain = false;
+  #reason: VproxyError | null = null;
+  #finish: ((reason: VproxyError) => Promise<VproxyError>) | null = null;
+  #cancelClose: CancelTimer | null = null;
+
+  constructor(description: string, clock: Clock) {
+    this.description = description;
+    this.clock = clock;
+  }
+
+  abstract get unwrittenBytes(): number;
+  abstract write(bytes: Buffer): boolean;
+  abstract writePair(first: Buffer, second: Buffer): boolean;
+
+  /** Delivers what was read before, and reads from now on, unless it is paused. */
+  protected abstract begin(handler: LinkHandler): void;
+  /** Reads on after a pause. */
+  protected abstract readOn(): void;
+  /** Writes what is queued, then drops the transport. */
+  protected abstract endTransport(): void;
+  /** Drops the transport, with what is queued; more than once does no harm. `transportGone` follows. */
+  protected abstract dropTransport(): void;
+
+  /**
+   * Has `finish` called, once, with why the link ends when its transport is gone, also where it was never started. The
+   * handler is told when that has resolved, with the reason that it gave. For what needs more than a descriptor closed: a
+   * terminal's settings, a child process.
+   */
+  beforeClosed(finish: (reason: VproxyError) => Promise<VproxyError>): this {
+    this.#finish = finish;
+    return this;
+  }
+
+  start(handler: LinkHandler): void {
+    this.handler = handler;
+    queueMicrotask(() => {
+      if (this.state === 'closed') this.#report();
+      else if (this.state !== 'finishing') this.begin(handler);
+    });
+  }
+
+  pause(): void {
+    this.isPaused = true;
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    if (this.state === 'open' || this.state === 'closing') this.readOn();
+  }
+
+  close(timeoutMs = 500): void {
+    if (this.state !== 'open') return;
+    this.#endFor(this.#shutdown());
+    this.#cancelClose = this.clock.schedule(timeoutMs, () => this.dropTransport());
+    this.endTransport();
+  }
+
+  destroy(): void {
+    this.fail(this.#shutdown());
+  }
+
+  /** Ends the link at once; `reason` is why, unless another one is known. */
+  protected fail(reason: VproxyError): void {
+    if (this.state === 'open') this.#endFor(reason);
+    this.dropTransport();
+  }
+
+  protected transportGone(): void {
+    if (this.state === 'finishing' || this.state === 'closed') return;
+    if (this.state === 'open') this.#endFor(this.closedByPeer());
+    this.#cancelClose?.();
+    const finish = this.#finish;
+    if (finish === null) {
+      this.#closed();
+      return;
+    }
+    this.state = 'finishing';
+    void finish(this.#reason ?? this.#shutdown()).then((reason) => {
+      this.#reason = reason;
+      this.#closed();
+    });
+  }
+
+  /** All that was written has gone out, which the handler waits for. */
+  protected drained(): void {
+    if (this.state !== 'open') return;
+    this.awaitsDrain = false;
+    this.handler?.onDrain();
+  }
+
+  protected failure(error: Error): VproxyError {
+    const isGone = GONE_CODES.includes(systemCode(error));
+    const what = isGone ? 'was closed by its other end' : 'failed';
+    const code = isGone ? 'channel-closed' : 'channel-failed';
+    return new VproxyError(code, `${this.description} ${what}: ${describeError(error)}`, { cause: error });
+  }
+
+  protected closedByPeer(): VproxyError {
+    return new VproxyError('channel-closed', `${this.description} was closed by its other end`);
+  }
+
+  #shutdown(): VproxyError {
+    return new VproxyError('shutdown', `${this.description} was closed`);
+  }
+
+  #endFor(reason: VproxyError): void {
+    this.state = 'closing';
+    this.#reason = reason;
+  }
+
+  #closed(): void {
+    this.state = 'closed';
+    if (this.handler !== null) queueMicrotask(() => this.#report());
+  }
+
+  #report(): void {
+    const { handler } = this;
+    this.handler = null;
+    handler?.onClosed(this.#reason ?? this.#shutdown());
+  }
+}
