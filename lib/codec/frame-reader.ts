@@ -8,7 +8,7 @@ import { FRAME_TYPE, formatFrameType, headerCheck, isExtensionType, nextSequence
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
-/** Whom a FrameReader calls. What these methods throw leaves `push` unchanged. */
+/** What a FrameReader calls. What these methods throw leaves `push` unchanged. */
 export interface FrameHandler {
   /** A frame that is not DATA. The payload is lent for the time of the call. */
   handleFrame(type: number, streamId: number, payload: Buffer): void;
@@ -113,7 +113,7 @@ export class FrameReader {
   }
 
   /**
-   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled anew; see `takeRest`. Throws
+   * Reads more bytes. True when the handler kept a view of `chunk`, which then must not be filled again; see `takeRest`. Throws
    * `peer-restarted`, `desync` and `protocol-error`, after which only `takeRest` may be called.
    */
   push(chunk: Buffer): boolean {
@@ -169,7 +169,7 @@ export class FrameReader {
   #readHeader(chunk: Buffer, at: number): number {
     if (this.#headerFill === 0) {
       if (chunk[at] === 0 && this.#state === STATE.HEADER) {
-        throw new VproxyError('peer-restarted', 'the peer began anew with a flush');
+        throw new VproxyError('peer-restarted', 'the peer began again with a flush');
       }
       if (chunk.length - at >= HEADER_BYTES) {
         this.#judgeHeader(chunk, at);
@@ -237,7 +237,7 @@ export class FrameReader {
       if (type !== FRAME_TYPE.DATA) return;
       if (length === 0) throw violation(type, streamId, 'is empty');
     } else {
-      // HELLO stands behind a magic only, and is not counted.
+      // HELLO comes behind a magic only, and is not counted.
       if (type === FRAME_TYPE.HELLO || type > FRAME_TYPE.GOAWAY) throw violation(type, streamId, 'is not known');
       if (length > MAX_CONTROL_BYTES)
         throw violation(type, streamId, `of ${length} bytes exceeds ${MAX_CONTROL_BYTES}`);
@@ -302,7 +302,7 @@ export class FrameReader {
     }
     if (this.#handler.handleHello(hello)) return;
     this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
-    throw new VproxyError('peer-restarted', 'the peer began anew with another HELLO');
+    throw new VproxyError('peer-restarted', 'the peer began again with another HELLO');
   }
 }
 

@@ -43,8 +43,7 @@ export function encodeFrame(
   return frame;
 }
 
-// The types of frames (docs/protocol.md, "Frames").
-
+/** The types of frames (R-FRAME-5). */
 export const FRAME_TYPE = {
   HELLO: 0x01,
   AUTH: 0x02,
@@ -93,8 +92,6 @@ export function streamIdRule(type: number): 'zero' | 'stream' | 'either' {
       return 'zero';
   }
 }
-
-// The check of a frame's header: CRC-16/CCITT-FALSE over a counted sequence number and the header (R-FRAME-2).
 
 const TABLE = new Uint16Array(256);
 for (let index = 0; index < 256; index += 1) {

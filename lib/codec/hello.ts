@@ -131,8 +131,6 @@ const isTextList = (value: unknown): boolean => Array.isArray(value) && value.ev
 const invalid = (field: string): VproxyError =>
   new VproxyError('protocol-error', `the field ${field} of HELLO is missing or not valid`);
 
-// Finds a HELLO among bytes that may be anything: stale bytes of an earlier session come first (R-OPEN-3, R-OPEN-5).
-
 const NOTHING = Buffer.alloc(0);
 
 /** Where a magic may begin, from `from` on; else the end. */
@@ -141,7 +139,10 @@ function beginningOfMagic(bytes: Buffer, from: number): number {
   return at === -1 ? bytes.length : at;
 }
 
-/** Skips bytes up to a magic that is followed by a valid HELLO. Keeps at most one unfinished HELLO in memory. */
+/**
+ * Finds a HELLO among bytes that may be anything, such as those of an earlier session: skips bytes up to a magic that is followed
+ * by a valid one (R-OPEN-3, R-OPEN-5). Keeps at most one unfinished HELLO in memory.
+ */
 export class HelloScanner {
   #carry: Buffer = NOTHING;
   #skippedBytes = 0;

@@ -5,7 +5,7 @@ import { MAX_MESSAGE_BYTES } from './limits.js';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** The object in a payload. Throws `protocol-error` naming the frame when it is none. */
+/** The object in a payload. Throws `protocol-error` naming the frame where it is not one. */
 export function decodeObject(payload: Uint8Array, what: string): Record<string, unknown> {
   let value: unknown;
   try {

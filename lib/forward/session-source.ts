@@ -6,10 +6,10 @@ import type { Clock } from '../util/clock.js';
 
 type Waiter = (session: Session) => void;
 
-/** So many may wait at once: each holds a connection, and all are opened at the same moment. */
+/** This number may wait at once: each holds a connection, and all are opened at the same moment. */
 const MAX_WAITERS = 1024;
 
-/** Holds the established session of a channel, and those who wait for one. */
+/** Holds the established session of a channel, and those that wait for one. */
 export class SessionSource {
   readonly #clock: Clock;
   readonly #waiters = new Set<Waiter>();
@@ -29,7 +29,7 @@ export class SessionSource {
     return this.#session !== null && !this.#session.isOver ? this.#session : null;
   }
 
-  /** A session was established; who waits gets it. */
+  /** A session was established; those that wait get it. */
   provide(session: Session): void {
     this.#session = session;
     const waiters = [...this.#waiters];
@@ -75,8 +75,6 @@ export class SessionSource {
     });
   }
 }
-
-// What the log events about a stream say of it, for programs.
 
 /** What is said of a stream. */
 interface StreamFacts {

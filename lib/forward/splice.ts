@@ -133,8 +133,6 @@ export class Splice implements LocalEnd {
   }
 }
 
-// Writes what a stream brings to its local end, and says when the system has taken it.
-
 /** What one write to the system is made of at most, so that credit goes back while more waits. */
 const WRITE_BYTES = 131_072;
 
@@ -233,18 +231,18 @@ export class LocalWriter {
   }
 }
 
-// Memory to read a socket into, with room for a header in front, sized by what the socket has to give.
-
 /** An idle socket keeps this much, as 10,000 of them cost memory; a bulk one grows to the largest read. */
 const SMALL_BYTES = 512;
 const LARGE_BYTES = 131_072;
 /** From the one to the other in four reads that were full. */
 const GROWTH = 4;
 
-/** After so many reads in a row that would have fitted a small slab, the large one is let go. */
+/** After this number of reads in a row that would have fitted a small slab, the large one is let go. */
 const SMALL_READS = 32;
 
 /**
+ * Memory to read a socket into, with room for a header in front, sized by what the socket has to give.
+ *
  * One slab is being read into; while another one waits to be sent it is kept aside and used again afterwards. So a
  * socket costs two slabs at most, and nothing is allocated while the channel keeps up.
  */

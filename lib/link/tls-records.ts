@@ -79,7 +79,7 @@ export class TlsRecords {
   /** What begins at `at`: a record, or a clear HELLO that is a repeat; and where it ends. */
   #judge(bytes: Buffer, at: number): { readonly isClear: boolean; readonly end: number } | 'incomplete' {
     const type = bytes[at] as number;
-    if (type === 0) throw this.#failure(bytes, at, 'peer-restarted', 'the peer began anew with a flush');
+    if (type === 0) throw this.#failure(bytes, at, 'peer-restarted', 'the peer began again with a flush');
     if (type === 0xff) return this.#judgeHello(bytes, at);
     if (bytes.length - at < RECORD_HEADER_BYTES) return 'incomplete';
     const length = bytes.readUInt16BE(at + 3);
@@ -98,7 +98,7 @@ export class TlsRecords {
     if (found === 'incomplete') return 'incomplete';
     if (found === 'invalid') throw this.#failure(bytes, at, 'desync', 'a magic that no valid HELLO follows');
     if (this.#hasBegun || found.hello.nonce !== this.#peerNonce) {
-      throw this.#failure(bytes, at, 'peer-restarted', 'the peer began anew with another HELLO');
+      throw this.#failure(bytes, at, 'peer-restarted', 'the peer began again with another HELLO');
     }
     return { isClear: true, end: found.end };
   }

@@ -13,7 +13,7 @@ export interface Agreement {
   readonly integrity: boolean;
   /** Whether this side's stream ids are odd: its nonce is the greater one. */
   readonly isOdd: boolean;
-  /** The version spoken: the highest in both ranges, or null where there is none. */
+  /** The version spoken: the highest in both ranges, or null where the ranges have none in common. */
   readonly version: number | null;
 }
 

@@ -1,4 +1,4 @@
-/** A key that both sides of a channel have (R-AUTH-2). */
+/** What protects a session: a key that both sides have, the proof of it, and a layer under the session (R-AUTH-1 to R-AUTH-3). */
 
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { ByteSink } from '../codec/frame-writer.js';
@@ -13,7 +13,7 @@ const KEY_BYTES = 32;
 /** The text of a key file: 64 hex digits and a newline, which may be missing. */
 const KEY_TEXT = /^[0-9a-fA-F]{64}\n?$/;
 
-/** Holds a key such that nothing shows it: it is in no property, and printing the object gives its id. */
+/** A key that both sides of a channel have (R-AUTH-2). Nothing shows it: it is in no property, and printing the object gives its id. */
 export class SecretKey {
   /** The first 8 hex digits of the key's SHA-256; the peer is told it. */
   readonly id: string;
@@ -59,11 +59,9 @@ export class SecretKey {
   }
 }
 
-// That both sides have the same key, bound to both HELLOs of the session (R-AUTH-2).
-
 const CONTEXT = Buffer.from('vproxy-auth-v1');
 
-/** The proofs of one session. */
+/** What proves in AUTH that both sides have the same key, bound to both HELLOs of the session (R-AUTH-2). */
 export class Proof {
   /** What this side sends in AUTH. */
   readonly payload: Buffer;
@@ -78,7 +76,7 @@ export class Proof {
 
   /**
    * The proofs that an agreement takes with this side's keys; null where neither side demands one. Throws `auth-failed`
-   * where only one side has keys, or there is none in common.
+   * where only one side has keys, or they have none in common.
    */
   static of(agreement: Agreement, keys: readonly SecretKey[]): Proof | null {
     if (agreement.self.auth === null && agreement.peer.auth === null) return null;
@@ -92,7 +90,7 @@ export class Proof {
   }
 }
 
-/** The key that both sides say they have. Throws `auth-failed` where there is none. */
+/** The key that both sides say they have. Throws `auth-failed` where they have none in common. */
 export function commonKey({ self, peer, isOdd }: Agreement, keys: readonly SecretKey[]): SecretKey {
   if (self.auth === null) throw failed('the peer demands authentication and this side has no key');
   if (peer.auth === null) throw failed('this side has a key and the peer has none');
@@ -108,9 +106,7 @@ export function commonKey({ self, peer, isOdd }: Agreement, keys: readonly Secre
 
 const failed = (message: string): VproxyError => new VproxyError('auth-failed', message);
 
-// What may stand between a channel and the sessions on it, once both sides have agreed to it (R-AUTH-3).
-
-/** Protects bytes on their way through a channel. */
+/** Protects bytes on their way through a channel, once both sides have agreed to it (R-AUTH-3). */
 export interface SecureLayer {
   /** Bytes came from the channel, lent for the time of the call. */
   receive(chunk: Buffer): void;
@@ -125,15 +121,15 @@ export interface SecureLayer {
   destroy(): void;
 }
 
-/** Whom a layer calls. */
+/** What a layer calls. */
 export interface SecureLayerHandler {
-  /** The layer stands: `sink` takes the bytes that are to be protected. Called at most once, and before `onBytes`. */
+  /** The layer is ready: `sink` takes the bytes that are to be protected. Called at most once, and before `onBytes`. */
   onReady(sink: ByteSink): void;
   /** Bytes that came, and were sent by the peer as they are. True when they were kept. */
   onBytes(bytes: Buffer): boolean;
   /** Everything that `sink` was given has been handed to the channel. */
   onDrain(): void;
-  /** It is over, with the bytes of the channel that were none of its own; called at most once. */
+  /** It is over, with the bytes of the channel that were not its own; called at most once. */
   onFailed(reason: VproxyError, rest: Buffer): void;
 }
 

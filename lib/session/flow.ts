@@ -6,7 +6,7 @@ import type { Clock } from '../util/clock.js';
 /** The largest window of a stream, in bytes. */
 const MAX_WINDOW_BYTES = 32 * 2 ** 20;
 
-/** A window grows when half of it left the receiver within so many round trips. */
+/** A window grows when half of it left the receiver within this number of round trips. */
 const GROWTH_ROUND_TRIPS = 4;
 
 /** The time, and how long a round trip takes. */

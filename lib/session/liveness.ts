@@ -1,4 +1,4 @@
-/** Watches a session's silence: sends PINGs, and ends it where silence is death (R-LIVE-1 to R-LIVE-2). */
+/** How long a session lasts: it is watched for silence, and leaves in order (R-LIVE-1 to R-LIVE-3, R-STREAM-6). */
 
 import { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -20,6 +20,7 @@ interface LivenessOptions {
   readonly onDead: (silentMs: number) => void;
 }
 
+/** Watches a session's silence: asks for PINGs, and says where silence is death (R-LIVE-1, R-LIVE-2). */
 export class Liveness {
   readonly #options: LivenessOptions;
   readonly #tickMs: number;
@@ -70,12 +71,10 @@ export class Liveness {
   }
 }
 
-// Leaving a session in an orderly way: when it may still last, and for how long at most (R-LIVE-3, R-STREAM-6).
-
 /** When the stream ids are used up, the session is renewed at the latest after this time. */
 const RENEW_MS = 3_600_000;
 
-/** Whether a session drains, or has to be renewed, and the time that it has left. */
+/** Leaving a session in an orderly way: whether it drains, or has to be renewed, and the time that it has left (R-LIVE-3, R-STREAM-6). */
 export class Leaving {
   readonly #clock: Clock;
   readonly #drainTimeoutMs: number;
@@ -87,7 +86,7 @@ export class Leaving {
   constructor(options: {
     readonly clock: Clock;
     readonly drainTimeoutMs: number;
-    /** The time is up: whatever is open has to end. */
+    /** The time is up: all that is open has to end. */
     readonly onTimeout: (reason: VproxyError) => void;
   }) {
     this.#clock = options.clock;

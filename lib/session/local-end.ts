@@ -2,7 +2,7 @@
 import type { VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 
-/** Whoever owns the local end of a stream. None of these methods may throw. */
+/** What a stream calls for what it brings. None of these methods may throw. */
 export interface LocalEnd {
   /** The peer accepted the stream. Called on the opener's side only. */
   handleAccept(): void;
@@ -26,9 +26,7 @@ export interface LocalEnd {
   handleEnd(reason: VproxyError | null): void;
 }
 
-// Whom a stream waits for, for people who ask why nothing moves.
-
-/** Every answer. */
+/** What a stream may wait for, for people who ask why nothing moves. */
 export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as const;
 
 /**
@@ -37,8 +35,6 @@ export const STREAM_WAITS = ['answer', 'channel', 'peer', 'session', 'local'] as
  * that came wait for the program on this side to read.
  */
 export type StreamWait = (typeof STREAM_WAITS)[number];
-
-// What a local end still writes when the peer reads no more (R-STREAM-9): dropped, within bounds of work and of time.
 
 /**
  * This much is dropped, and besides as much as the peer sends from then on: a program may end what it is writing before it
@@ -60,7 +56,7 @@ interface UnreadOutputOptions {
   readonly giveUp: () => void;
 }
 
-/** Counts what is dropped for one stream, from the peer's STOP on. */
+/** What a local end still writes when the peer reads no more is dropped, within bounds of work and of time (R-STREAM-9): counted from the STOP on. */
 export class UnreadOutput {
   readonly #options: UnreadOutputOptions;
   /** What may still be dropped, without what the peer has sent on the stream since it began, in bytes. */

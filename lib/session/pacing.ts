@@ -1,4 +1,4 @@
-/** How fast the bytes of streams may go and come: a limit that many streams share, and what stands before a local end for it. */
+/** How fast the bytes of streams may go and come: a limit that many streams share, and what is before a local end for it. */
 
 import type { VproxyError } from '../errors.js';
 import { ByteQueue, dropView } from '../util/byte-queue.js';
@@ -81,7 +81,7 @@ export class Pacer {
     });
   }
 
-  /** Whoever takes a turn and has more to do waits again, behind the others. */
+  /** A caller that takes its turn and has more to do waits again, behind the others. */
   #giveTurns(): void {
     this.#isTurn = true;
     for (const next of this.#waiting) {

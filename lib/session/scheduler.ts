@@ -48,7 +48,7 @@ const HIGH_WATER_BYTES = 131_072;
 const CUT_HIGH_WATER_BYTES = 65_536;
 
 /**
- * A stream that sent so many frames of less than so many bytes in a row is taken for an interactive one, for this time
+ * A stream that sent this number of frames below this size in a row is taken for an interactive one, for this time
  * or until a larger one. One is not enough: it may be a request, or the rest of a transfer.
  */
 const INTERACTIVE_FRAMES = 2;

@@ -37,7 +37,7 @@ const MAX_PAUSE_MS = 5000;
 const HOPELESS_CODES: ReadonlySet<string> = new Set(['version-mismatch', 'auth-failed']);
 const MAX_HOPELESS_PAUSE_MS = 60_000;
 
-/** A HELLO is searched for in pieces of this size, so that what is none does not take more than a turn. */
+/** A HELLO is searched for in pieces of this size, so that other bytes do not take more than a turn. */
 const SEARCH_BYTES = 256;
 
 const NOTHING = Buffer.alloc(0);
@@ -273,7 +273,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     if (rest.length > 0) this.receive(rest);
   }
 
-  /** The layer, which is not the session's any more; null where there is none. */
+  /** Takes the layer from the session; null where it has none. */
   #takeLayer(): SecureLayer | null {
     const layer = this.#layer;
     this.#layer = null;
@@ -322,7 +322,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       this.#openAgain(session, reason);
       return;
     }
-    // The peer may begin anew meanwhile.
+    // The peer may begin again meanwhile.
     this.#pauseScanner = new HelloScanner();
     this.#endLayer(layer, () => {
       session.handleClosed();
@@ -368,15 +368,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 }
 
-// How long a channel is worked on before the other sockets of the process have their turn of the event loop.
-
 /**
- * What a chunk of tiny frames costs is decided by the peer: 128 KiB of them are up to a hundred milliseconds. Frames with
+ * How long a channel is worked on before the other sockets of the process have their turn of the event loop. What a chunk of tiny frames costs is decided by the peer: 128 KiB of them are up to a hundred milliseconds. Frames with
  * much in them never come near this.
  */
 const TURN_MS = 0.1;
 
-/** The clock is looked at once in so many headers and payloads: that is four frames. */
+/** The clock is looked at once in this number of headers and payloads: that is four frames. */
 const PARTS_PER_LOOK = 8;
 
 /** One channel's turn. A clock that stands still, as a test's may, never ends one. */
@@ -395,7 +393,6 @@ export class Turn {
     return this.#isOver;
   }
 
-  /** Begins anew. */
   begin(): void {
     this.#endsAtMs = this.#clock.now() + TURN_MS;
     this.#parts = 0;

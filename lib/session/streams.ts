@@ -13,7 +13,7 @@ import { SessionStream, type StreamBooks, type StreamContext } from './stream.js
 
 const MAX_ID = 0xffff_ffff;
 
-/** Streams that are opened and reset by their opener before an answer: so many a second, and at once. */
+/** The number of streams that their opener may open and reset before an answer: in a second, and at once. */
 const RESETS_PER_SECOND = 200;
 const RESETS_BURST = 1000;
 
