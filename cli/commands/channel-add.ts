@@ -8,7 +8,6 @@ import { ADDITION_OPTIONS, readAddition } from '../run/addition-options.js';
 import { describeWait } from '../ui/channels.js';
 import { print, printJson } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'channel add [LABEL=]CHANNEL [-o FORWARD]… [-i FORWARD]… [--json]',
   about: 'Adds a channel with its forwards, as -c, -o and -i of the command line do, and prints its state.',

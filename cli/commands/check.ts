@@ -7,7 +7,6 @@ import { EXIT_OK } from '../exit.js';
 import { checkFile } from '../run/check-file.js';
 import { print } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'check FILE',
   about: 'Checks a configuration file, TOML or JSON, and prints everything that is wrong with it, or what it says.',

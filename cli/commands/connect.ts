@@ -9,7 +9,6 @@ import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { findSocket, socketChoice, splitLabel } from '../command/find-process.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
   about:

@@ -16,7 +16,6 @@ import { Output } from '../run/output.js';
 import { print } from '../ui/print.js';
 import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
   about:

@@ -25,7 +25,6 @@ const OPTIONS: CommandOptions = {
   json: { describe: 'Print the findings as JSON' },
 };
 
-/** The command. */
 export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:

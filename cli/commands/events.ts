@@ -7,7 +7,6 @@ import { openControl } from '../command/control-client.js';
 import { formatTextLine } from '../run/output.js';
 import { print } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'events [--channel LABEL] [--replay COUNT] [--no-follow] [--json]',
   about:

@@ -8,7 +8,6 @@ import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { print } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'genkey [FILE]',
   about:

@@ -8,7 +8,6 @@ import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { print } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'ping [-c COUNT] [-i SECONDS] [--channel LABEL] [--json]',
   about:

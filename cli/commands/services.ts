@@ -3,7 +3,6 @@ import type { ServiceStatus } from '../../lib/status/types.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'services [--channel LABEL] [--json]',
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',

@@ -11,7 +11,6 @@ import type { Command } from '../command/command.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:50000';
 
-/** The command. */
 export const command: Command = {
   usage: 'storage-emulator --replies FILE [--listen ADDRESS]… [--dial ADDRESS]…',
   about: 'Answers storage calls from a file of recorded replies, and logs each to stderr, until SIGINT or SIGTERM.',

@@ -8,7 +8,6 @@ import { print } from '../ui/print.js';
 import { Screen, type ScreenKey } from '../ui/screen.js';
 import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/top.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'top [--interval SECONDS] [--count COUNT]',
   about:

@@ -7,7 +7,6 @@ import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { printJson } from '../ui/print.js';
 
-/** The command. */
 export const command: Command = {
   usage: 'wait [--service SERVICE] [--channel LABEL] [--timeout SECONDS] [--json]',
   about:
