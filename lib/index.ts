@@ -5,6 +5,7 @@
  */
 
 export type {
+  BrokerRequest,
   ChannelRequest,
   CommandRequest,
   EventsRequest,

@@ -217,9 +217,17 @@ export interface ChannelRequest {
   /** Rules by the names of services. Default: those that the process was given for all channels; a rule's own keys win. */
   readonly services?: Readonly<Record<string, RuleRequest>>;
   /** Whether the storage broker runs, or how; the path of its socket is absolute. Default: as with `keys`. */
-  readonly storage?: boolean | { readonly socket?: string; readonly parallel?: number };
+  readonly storage?: boolean | BrokerRequest;
   /** Services by port, for each outgoing `*:vsock-mux:/path`. */
   readonly vsockPorts?: Readonly<Record<string, string>>;
+}
+
+/** How the storage broker of a channel runs. */
+export interface BrokerRequest {
+  /** The absolute path of its socket for wrappers. */
+  readonly socket?: string;
+  /** The number of calls at the same time. */
+  readonly parallel?: number;
 }
 
 /** What the peer may do with a service. What is not said is not bounded. */
