@@ -1,9 +1,10 @@
-// Makes dist/vproxy.cjs: all of vproxy in one file, for machines that have Node and nothing else. Optional natives stay outside.
+// Makes dist/vproxy.cjs, or the file that its argument names: all of vproxy in one file, for machines that have Node and nothing
+// else. Optional natives stay outside.
 import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
-const OUTPUT = 'dist/vproxy.cjs';
+const OUTPUT = resolve(process.argv[2] ?? join(import.meta.dirname, '../dist/vproxy.cjs'));
 
 process.chdir(join(import.meta.dirname, '..'));
 const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8'));

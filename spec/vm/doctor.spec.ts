@@ -11,7 +11,7 @@ import { pretend } from '../helpers/pretender.js';
 import { runVproxy } from '../helpers/run-vproxy.js';
 import { PORT_PATH } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
-import { GUEST_VPROXY } from './rig/initramfs.js';
+import { GUEST_BUNDLE } from './rig/initramfs.js';
 import { useGuest } from './rig/use-guest.js';
 
 const guest = useGuest(test);
@@ -23,7 +23,7 @@ interface Answer {
 
 /** What it finds in the guest; it may not need longer than its bounds allow, on an emulated processor. */
 async function inGuest(...args: readonly string[]): Promise<Answer> {
-  const { stdout, stderr } = await guest().agent.run(`node ${GUEST_VPROXY} doctor --json ${args.join(' ')}`);
+  const { stdout, stderr } = await guest().agent.run(`node ${GUEST_BUNDLE} doctor --json ${args.join(' ')}`);
   if (stderr !== '') throw new Error(stderr);
   return JSON.parse(stdout) as Answer;
 }
@@ -78,7 +78,7 @@ test.serial('a port that nobody is seen to have is busy, too', async (t) => {
   t.teardown(() => job.kill('KILL').catch(() => undefined));
   await eventually(() => guest().agent.output(`readlink /proc/${job.pid}/fd/3`), { what: 'an open port' });
   // Another process list than the one of the program that has it.
-  const command = `mount -t tmpfs none /proc && node ${GUEST_VPROXY} doctor --json -c virtserial-open:${PORT_PATH}`;
+  const command = `mount -t tmpfs none /proc && node ${GUEST_BUNDLE} doctor --json -c virtserial-open:${PORT_PATH}`;
   const { stdout } = await guest().agent.run(`unshare -m sh -c '${command}'`);
   t.regex(messageOf(t, JSON.parse(stdout) as Answer, 'port-busy'), /cannot be seen/);
 });
@@ -102,7 +102,7 @@ test.serial('a vproxy that has the port is left alone', async (t) => {
   const channel = ['-c', `virtserial-open:${PORT_PATH}`];
   const job = await guest().agent.spawn([
     'node',
-    GUEST_VPROXY,
+    GUEST_BUNDLE,
     ...channel,
     '--name',
     'guest1',
@@ -112,7 +112,7 @@ test.serial('a vproxy that has the port is left alone', async (t) => {
   t.teardown(() => job.kill('KILL').catch(() => undefined));
   await eventually(async () => /taking control requests/.test(await job.log()), { what: 'a vproxy in the guest' });
   // The first request takes its time there.
-  await guest().agent.output(`node ${GUEST_VPROXY} status --socket /run/c.sock`);
+  await guest().agent.output(`node ${GUEST_BUNDLE} status --socket /run/c.sock`);
   const answer = await inGuest(...channel, '--socket', '/run/c.sock');
   t.regex(messageOf(t, answer, 'held-by-vproxy'), new RegExp(`vproxy guest1 \\(process ${job.pid}\\)`));
   t.false(answer.findings.some(({ id }) => id.startsWith('port-')));

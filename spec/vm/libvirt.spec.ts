@@ -14,7 +14,7 @@ import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { Agent } from './rig/agent.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { AGENT_PORT } from './rig/init-script.js';
-import { buildInitramfs, GUEST_VPROXY } from './rig/initramfs.js';
+import { buildInitramfs, GUEST_BUNDLE } from './rig/initramfs.js';
 import { makeSshKeys } from './rig/ssh-keys.js';
 import { findTools } from './rig/tools.js';
 
@@ -75,7 +75,7 @@ async function defineDomain(): Promise<{ libvirtd: Libvirtd; agent: Agent; folde
       up.catch(() => t.log(readFileSync(consolePath, 'utf8')));
       await libvirtd.virsh('start', 'vm1');
       await up;
-      await agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${PORT_NAME}`, '-i', 'echo:exec:cat']);
+      await agent.spawn(['node', GUEST_BUNDLE, '-c', `virtserial-open:${PORT_NAME}`, '-i', 'echo:exec:cat']);
       await host.waitForLine(ESTABLISHED, { from, timeoutMs: SESSION_MS });
       t.is(await echo(t, socket, round), round);
       places.add(await livePath(libvirtd));

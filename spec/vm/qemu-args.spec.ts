@@ -11,7 +11,7 @@ import { runVproxy } from '../helpers/run-vproxy.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
-import { GUEST_RIG, GUEST_VPROXY } from './rig/initramfs.js';
+import { GUEST_BUNDLE, GUEST_RIG } from './rig/initramfs.js';
 import { useGuest } from './rig/use-guest.js';
 
 /** A port of the guest. */
@@ -75,7 +75,7 @@ for (const { name } of PORTS) {
     t.timeout(120_000);
     const { agent } = guest();
     const echo = ['-i', `echo:127.0.0.1:${GUEST_PORTS.echo}`];
-    const inGuest = await agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${name}`, ...echo]);
+    const inGuest = await agent.spawn(['node', GUEST_BUNDLE, '-c', `virtserial-open:${name}`, ...echo]);
     t.teardown(() => inGuest.kill('KILL'));
     const atHost = spawnVproxy(t, ['-c', channels.get(name) ?? '', '-o', 'echo:127.0.0.1:0']);
     await atHost.waitForLine(ESTABLISHED, { timeoutMs: SESSION_MS });

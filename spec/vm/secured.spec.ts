@@ -15,7 +15,7 @@ import { ChannelTap } from './rig/channel-tap.js';
 import { checkEverything } from './rig/check-everything.js';
 import { HostSide } from './rig/host-side.js';
 import { GUEST_CREDENTIALS } from './rig/init-script.js';
-import { GUEST_VPROXY } from './rig/initramfs.js';
+import { GUEST_BUNDLE } from './rig/initramfs.js';
 import { checkBrokenOff, killHostVproxy, startTransfers } from './rig/mid-transfer.js';
 import { useLaboratory } from './rig/use-laboratory.js';
 
@@ -61,7 +61,7 @@ test.serial('the key comes by SMBIOS as a file for its owner alone, and is nowhe
   t.is(await guest.agent.output(`cat ${file}; stat -c %a ${GUEST_CREDENTIALS} ${file}`), `${KEY}\n700\n600`);
   const [status, guestStatus] = await Promise.all([
     runVproxy(['status', '--json', '--socket', controlIn(guest.folder)]),
-    guest.agent.output(`node ${GUEST_VPROXY} status --json`),
+    guest.agent.output(`node ${GUEST_BUNDLE} status --json`),
   ]);
   for (const text of [status.stdout, guestStatus]) {
     const { channels } = JSON.parse(text) as { channels: ChannelStatus[] };
@@ -121,7 +121,7 @@ test.serial('a guest with another key gets no session, until it has the right on
   await host.waitForLine(ENDED, { from });
   const folder = '/run/other';
   await guest.agent.output(`umask 077; mkdir ${folder}; echo ${WRONG_KEY} > ${folder}/vproxy.key`);
-  const words = ['env', `CREDENTIALS_DIRECTORY=${folder}`, 'node', GUEST_VPROXY, ...guestChannel(guest.portPath)];
+  const words = ['env', `CREDENTIALS_DIRECTORY=${folder}`, 'node', GUEST_BUNDLE, ...guestChannel(guest.portPath)];
   const stranger = await guest.agent.spawn(words);
   const isRefused = async () => (await hostChannel()).state === 'auth-failed';
   await eventually(isRefused, { timeoutMs: RESTART_MS, what: 'the state auth-failed' });

@@ -5,7 +5,7 @@ import { eventually } from '../helpers/eventually.js';
 import { ESTABLISHED } from '../helpers/log-lines.js';
 import type { GuestJob } from './rig/guest-job.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
-import { GUEST_RIG, GUEST_VPROXY } from './rig/initramfs.js';
+import { GUEST_BUNDLE, GUEST_RIG } from './rig/initramfs.js';
 import { useGuest } from './rig/use-guest.js';
 
 const guest = useGuest(test, {
@@ -46,7 +46,7 @@ test.serial('a file passes a forward over vsock unchanged, each way, and again a
 });
 
 function vproxy(...args: string[]): Promise<GuestJob> {
-  return guest().agent.spawn(['node', GUEST_VPROXY, ...args]);
+  return guest().agent.spawn(['node', GUEST_BUNDLE, ...args]);
 }
 
 async function waitForSession(job: GuestJob, what: string): Promise<void> {

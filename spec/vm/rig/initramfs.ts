@@ -1,11 +1,12 @@
 /** Builds the guest's file system: busybox, this machine's node, the built vproxy, dropbear, and the rig's agent. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
 import { PROJECT_ROOT } from '../../helpers/project-root.js';
 import { CpioWriter } from './cpio.js';
 import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
+import { bundleTo } from './make-package.js';
 import { listProductionModules } from './production-modules.js';
 import type { Kernel, Tools } from './tools.js';
 
@@ -14,6 +15,12 @@ export const GUEST_PROJECT = '/opt/vproxy';
 
 /** The command line of vproxy in the guest. */
 export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/cli/vproxy.js`;
+
+/**
+ * The same as one file, beside the modules that are not in it. Under emulation it starts in a third of the time, because
+ * Node looks for one module and not for hundreds.
+ */
+export const GUEST_BUNDLE = `${GUEST_PROJECT}/dist/vproxy.cjs`;
 
 /** Where the guest has a package instead of it. */
 export const GUEST_PACKAGE = '/usr/local/bin/vproxy';
@@ -58,7 +65,8 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
   const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/cli/vproxy-storage.js` : GUEST_PACKAGE;
   archive.addLink('/usr/sbin/storcli64', wrapper);
   if (packageFile === undefined) {
-    archive.addLink('/usr/bin/vproxy', GUEST_VPROXY);
+    addBundle(archive, `${path}.cjs`);
+    archive.addLink('/usr/bin/vproxy', GUEST_BUNDLE);
     archive.addLink('/usr/bin/vproxy-storage', wrapper);
   }
   const agent = `node ${GUEST_RIG}/agent.js /dev/virtio-ports/${AGENT_PORT}`;
@@ -118,6 +126,13 @@ function addAccounts(archive: CpioWriter, options: InitramfsOptions): void {
   archive.addFolder('/root/.ssh', 0o700);
   archive.addFile('/root/.ssh/authorized_keys', `${options.authorizedKey}\n`, 0o600);
   archive.addFile('/etc/dropbear/host_key', readFileSync(options.hostKeyFile), 0o600);
+}
+
+/** `temporary` is where it is made. */
+function addBundle(archive: CpioWriter, temporary: string): void {
+  bundleTo(temporary);
+  archive.addFile(GUEST_BUNDLE, readFileSync(temporary), 0o755);
+  rmSync(temporary);
 }
 
 function addProject(archive: CpioWriter, folders: readonly string[]): void {

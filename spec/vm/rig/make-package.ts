@@ -11,3 +11,9 @@ export function makePackage(script: 'bundle' | 'sea', name: string): string {
   execFileSync('node', [`packaging/${script}.mjs`], { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS });
   return join(PROJECT_ROOT, 'dist', name);
 }
+
+/** Makes the one file of vproxy at `path`, whatever else makes or reads the one in `dist/` at the same time. */
+export function bundleTo(path: string): void {
+  const script = join(PROJECT_ROOT, 'packaging/bundle.mjs');
+  execFileSync(process.execPath, [script, path], { stdio: 'pipe', timeout: MAKE_MS });
+}
