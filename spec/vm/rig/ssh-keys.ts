@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import type { Tools } from './tools.js';
 
-/** Files in the guest's temporary folder. */
+/** Files in one folder. */
 export interface SshKeys {
   /** The host key in dropbear's form. */
   readonly hostKeyFile: string;
@@ -19,9 +19,7 @@ export interface SshKeys {
 
 /** Makes both keys in `folder`. */
 export function makeSshKeys(tools: Tools, folder: string): SshKeys {
-  const hostKeyFile = join(folder, 'host_key');
-  const identityFile = join(folder, 'identity');
-  const knownHostsFile = join(folder, 'known_hosts');
+  const { hostKeyFile, identityFile, knownHostsFile } = keyFilesIn(folder);
   const told = execFileSync(tools.dropbearkey, ['-t', 'ed25519', '-f', hostKeyFile], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -30,10 +28,19 @@ export function makeSshKeys(tools: Tools, folder: string): SshKeys {
   if (hostKey === undefined) throw new Error(`dropbearkey printed no public key: ${told}`);
   writeFileSync(knownHostsFile, `guest ${hostKey}\n`);
   execFileSync(tools.sshKeygen, ['-q', '-t', 'ed25519', '-N', '', '-C', 'vproxy-vm-tests', '-f', identityFile]);
+  return listSshKeys(folder);
+}
+
+/** The keys that were made in `folder` before. */
+export function listSshKeys(folder: string): SshKeys {
+  const files = keyFilesIn(folder);
+  return { ...files, authorizedKey: readFileSync(`${files.identityFile}.pub`, 'utf8').trim() };
+}
+
+function keyFilesIn(folder: string): Omit<SshKeys, 'authorizedKey'> {
   return {
-    hostKeyFile,
-    identityFile,
-    knownHostsFile,
-    authorizedKey: readFileSync(`${identityFile}.pub`, 'utf8').trim(),
+    hostKeyFile: join(folder, 'host_key'),
+    identityFile: join(folder, 'identity'),
+    knownHostsFile: join(folder, 'known_hosts'),
   };
 }
