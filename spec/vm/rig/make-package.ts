@@ -14,6 +14,6 @@ export function makePackage(script: 'bundle' | 'sea', name: string): string {
 
 /** Makes the one file of vproxy at `path`, whatever else makes or reads the one in `dist/` at the same time. */
 export function bundleTo(path: string): void {
-  const script = join(PROJECT_ROOT, 'packaging/bundle.mjs');
-  execFileSync(process.execPath, [script, path], { stdio: 'pipe', timeout: MAKE_MS });
+  const options = { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS } as const;
+  execFileSync(process.execPath, ['packaging/bundle.mjs', path], options);
 }
