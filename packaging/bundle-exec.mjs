@@ -2,6 +2,7 @@
 // (docs/decisions/0011-exec-in-one-file.md).
 import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
+import { writeChanged } from './write-changed.mjs';
 
 const ENTRY = 'dist/cli/exec/run-exec.js';
 const FOLDER = dirname(ENTRY);
@@ -18,9 +19,10 @@ const onDemand = {
   },
 };
 
-await build({
+const { outputFiles } = await build({
   entryPoints: [ENTRY],
   outfile: join(FOLDER, 'run-exec.cjs'),
+  write: false,
   bundle: true,
   platform: 'node',
   format: 'cjs',
@@ -28,3 +30,4 @@ await build({
   plugins: [onDemand],
   logLevel: 'warning',
 });
+for (const { path, text } of outputFiles) writeChanged(path, text);

@@ -1,7 +1,8 @@
 // Writes the pages of the manual into dist/man, from where npm installs them. Needs what tsc has made.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sourceDate } from '../source-date.mjs';
+import { writeChanged } from '../write-changed.mjs';
 import { formatManuals } from './format-manuals.mjs';
 
 const PROJECT = join(import.meta.dirname, '../..');
@@ -9,5 +10,5 @@ const { version } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8
 const folder = join(PROJECT, 'dist/man');
 mkdirSync(folder, { recursive: true });
 for (const { file, text } of await formatManuals({ version, date: new Date(Number(sourceDate()) * 1000) })) {
-  writeFileSync(join(folder, file), text);
+  writeChanged(join(folder, file), text);
 }
