@@ -1,4 +1,5 @@
-// Runs the specs on other versions of Node, one after the other: `npm run test:nodes -- [--node 26]… [--match unit]…`.
+// Runs the specs on other versions of Node, one after the other: `npm run test:nodes -- [--node 26]… [--match unit]…
+// [--concurrency 2]`.
 // Ends with one line for each version, and with status 1 where one of them failed.
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -29,11 +30,12 @@ const NO_UNITS = [
 const FOLDERS = readdirSync('spec').filter((name) => !NO_SPECS.includes(name));
 const UNITS = FOLDERS.filter((name) => !NO_UNITS.includes(name));
 
-const USAGE = `usage: npm run test:nodes -- [--node VERSION]… [--match FOLDER]…
+const USAGE = `usage: npm run test:nodes -- [--node VERSION]… [--match FOLDER]… [--concurrency N]
   --node VERSION   a version, or how it begins: ${VERSIONS.join(', ')}; default: all of them
-  --match FOLDER   "unit" (${UNITS.join(', ')}), or a folder of spec/: ${FOLDERS.join(', ')}; default: all of them`;
+  --match FOLDER   "unit" (${UNITS.join(', ')}), or a folder of spec/: ${FOLDERS.join(', ')}; default: all of them
+  --concurrency N  the number of files of specs that run at once; default: that of npm test`;
 
-const { versions, files } = parseOptions();
+const { versions, files, concurrency } = parseOptions();
 const lines = [];
 let hasFailed = false;
 for (const version of versions) {
@@ -47,8 +49,12 @@ process.exitCode = hasFailed ? 1 : 0;
 function parseOptions() {
   try {
     const many = { type: 'string', multiple: true, default: [] };
-    const { node, match } = parseArgs({ options: { node: many, match: many } }).values;
-    return { versions: node.length > 0 ? node.map(findVersion) : VERSIONS, files: match.flatMap(findFiles) };
+    const options = { node: many, match: many, concurrency: { type: 'string' } };
+    const { node, match, concurrency } = parseArgs({ options }).values;
+    if (concurrency !== undefined && !/^[1-9]\d*$/.test(concurrency))
+      throw new Error(`--concurrency ${concurrency}: not a number of files`);
+    const versions = node.length > 0 ? node.map(findVersion) : VERSIONS;
+    return { versions, files: match.flatMap(findFiles), concurrency };
   } catch (error) {
     console.error(`${error.message}\n${USAGE}`);
     process.exit(64);
@@ -75,7 +81,8 @@ async function runSpecs(version) {
   const startedAt = Date.now();
   // What the specs start as `node` is this version, too.
   const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
-  const child = spawn(join(bin, 'node'), ['node_modules/ava/entrypoints/cli.mjs', ...files], {
+  const limit = concurrency === undefined ? [] : ['--concurrency', concurrency];
+  const child = spawn(join(bin, 'node'), ['node_modules/ava/entrypoints/cli.mjs', ...limit, ...files], {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
