@@ -10,7 +10,7 @@ export type ErrorScope = 'stream' | 'session' | 'channel' | 'process';
 export interface ErrorRow {
   /** What ends with it. */
   readonly scope: ErrorScope;
-  /** Whether the code may stand in a frame (docs/protocol.md, R-CODE-1). */
+  /** Whether the code may be sent in a frame (docs/protocol.md, R-CODE-1). */
   readonly wire: boolean;
   /** Whether the same attempt may succeed later without anybody's help. */
   readonly retry: boolean;

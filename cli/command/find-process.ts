@@ -15,11 +15,11 @@ interface SocketChoice {
   readonly name?: string | undefined;
   /** `$VPROXY_SOCKET`. */
   readonly environment?: string | undefined;
-  /** The folder of the control sockets; null where there is none. */
+  /** The folder of the control sockets; null where it is missing. */
   readonly folder: string | null;
 }
 
-/** Whoever has not answered by then is no vproxy, in milliseconds. */
+/** A process that has not answered by then is no vproxy, in milliseconds. */
 const ANSWER_MS = 1000;
 
 /** The storage broker's socket is in the same folder. */
@@ -34,11 +34,11 @@ export function socketChoice(socket: string | undefined, name: string | undefine
 
 /**
  * The path of the control socket. Rejects with `bad-argument` where several could be meant, and with
- * `control-unavailable` where there is none.
+ * `control-unavailable` where none is found.
  */
 export async function findSocket({ socket, name, environment, folder }: SocketChoice): Promise<string> {
   if (socket !== undefined && name !== undefined)
-    throw new VproxyError('bad-argument', '--socket: cannot stand with --name');
+    throw new VproxyError('bad-argument', '--socket: cannot be used with --name');
   if (socket !== undefined) return socket;
   if (name !== undefined) return findName(name, folder);
   if (environment) return environment;
@@ -110,7 +110,7 @@ const nameOf = (path: string): string => escapeText(basename(path, '.sock'));
 
 // The label of a channel before a service: `vm1/ssh`, `vm1/ssh:127.0.0.1:22`.
 
-/** The label, null where there is none, and what is behind its slash. */
+/** The label, or null, and what is behind its slash. */
 export function splitLabel(text: string): { readonly label: string | null; readonly rest: string } {
   return cutLabel(text, '/') ?? { label: null, rest: text };
 }

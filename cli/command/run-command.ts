@@ -72,7 +72,7 @@ async function runGroup(first: string, [word]: readonly string[]): Promise<numbe
 function refuseCommand(word: string): VproxyError {
   const shown = escapeText(word, 64);
   if (firstWords().includes(word)) {
-    return bad(`"${shown}": a command stands before its options; see vproxy ${shown} --help`);
+    return bad(`"${shown}": a command comes before its options; see vproxy ${shown} --help`);
   }
   const close = closestWord(word, firstWords());
   if (close !== undefined) return bad(`"${shown}": no such command; did you mean ${close}?`);

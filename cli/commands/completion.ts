@@ -40,7 +40,7 @@ async function printCompletion(args: Arguments): Promise<void> {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is none of ${LIVE_NAMES.join(', ')}`);
+    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is not one of ${LIVE_NAMES.join(', ')}`);
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

@@ -149,7 +149,7 @@ function parsePath(text: string): ParsedPath {
   const path = text.slice(colon.length);
   const shown = escapeText(text, 128);
   if (label !== '' && !isLabel(label)) {
-    throw bad(`"${shown}": what stands before the colon is no label of a channel; a file here is ./${shown}`);
+    throw bad(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
   }
   if (!path.startsWith('/')) {
     throw bad(`"${shown}": a path at the other side begins with a slash, as LABEL:/path; a file here is ./${shown}`);

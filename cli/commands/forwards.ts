@@ -68,7 +68,7 @@ async function addForward(args: Arguments): Promise<void> {
   if (text === undefined)
     throw new VproxyError('bad-argument', '-o or -i is missing; expected -o FORWARD or -i FORWARD');
   if (outgoing !== undefined && args.text('incoming') !== undefined) {
-    throw new VproxyError('bad-argument', '-i: cannot stand with -o; one forward is added at a time');
+    throw new VproxyError('bad-argument', '-i: cannot be used with -o; one forward is added at a time');
   }
   const { label, rest } = splitLabel(text);
   const channel = args.text('channel');

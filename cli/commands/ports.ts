@@ -47,7 +47,7 @@ async function printXml(args: Arguments): Promise<void> {
 export const qemuArgs: Command = {
   usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
   about:
-    "Prints the arguments that give QEMU a port of vproxy's, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can stand together.",
+    "Prints the arguments that give QEMU a port of vproxy's, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can be used together.",
   options: {
     ...PORT_OPTIONS,
     json: { describe: 'Print the arguments as an array of strings, as JSON' },

@@ -14,7 +14,7 @@ export const command: Command = {
     'Shows the streams, those with the most traffic first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. Where the output is no terminal, prints a line each interval.',
   options: {
     interval: { value: 'SECONDS', describe: 'Between two looks [default: 1]' },
-    count: { short: 'n', value: 'COUNT', describe: 'End after so many looks [default: without end]' },
+    count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },
   },
   run: showTop,
 };

@@ -22,7 +22,7 @@ const SHARED_OPTIONS = {
 export const EXEC_COMMAND: CommandDescription = {
   usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
   about:
-    "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is none. Failures of vproxy's own have the status 125.",
+    "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is not one. Failures of vproxy's own have the status 125.",
   options: {
     ...SHARED_OPTIONS,
     tty: { short: 't', describe: 'Give the command a terminal' },
@@ -81,9 +81,9 @@ export function readExecArguments(
   const isJson = args.has('json');
   const timeoutS = args.number('timeout', 'seconds', 0, MAX_SECONDS);
   const killAfterS = args.number('kill-after', 'seconds', 0, MAX_SECONDS);
-  if (channel !== undefined && label !== undefined) throw bad(`${label}: cannot stand with --channel`);
-  if (args.has('tty') && args.has('no-tty')) throw bad('-t: cannot stand with -T');
-  if (args.has('tty') && isJson) throw bad('-t: cannot stand with --json');
+  if (channel !== undefined && label !== undefined) throw bad(`${label}: cannot be used with --channel`);
+  if (args.has('tty') && args.has('no-tty')) throw bad('-t: cannot be used with -T');
+  if (args.has('tty') && isJson) throw bad('-t: cannot be used with --json');
   if (isShell && args.operands.length > 0) throw shellTakesNothing();
   return {
     isHelp: args.has('help'),

@@ -1,4 +1,4 @@
-/** Standard output and error, as bytes: written to whatever they are, at the pace of whoever reads them. */
+/** Standard output and error, as bytes: written to whatever they are, at the pace of their reader. */
 import { fstatSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { type Readable, Writable } from 'node:stream';

@@ -124,7 +124,7 @@ function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   });
 }
 
-/** Whoever reads the output wants no more of it: the command hears that as it would from a pipe. */
+/** The reader of the output wants no more of it: the command hears that as it would from a pipe. */
 function breakPipe(call: ExecCall): void {
   const exit = (): void => process.exit(BROKEN_PIPE);
   call.stdout.destroy();
@@ -187,7 +187,7 @@ function statusOfCode(code: string): number {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 
-/** So many interrupts within so long, in milliseconds, mean that nothing answers any more. */
+/** This number of interrupts within this time, in milliseconds, means that nothing answers any more. */
 const GIVE_UP_COUNT = 3;
 const GIVE_UP_MS = 1000;
 

@@ -11,7 +11,7 @@ import type { Arguments } from '../command/arguments.js';
 import type { CommandOptions } from '../command/command.js';
 import { print } from '../ui/print.js';
 
-// A virtio-serial port as a hypervisor is told of it: its name, and what stands at the host's end.
+// A virtio-serial port as a hypervisor is told of it: its name, and what is at the host's end.
 
 /** Which side waits at the host's end: in `bind` QEMU listens, in `connect` it dials. */
 type SocketMode = 'bind' | 'connect';

@@ -19,7 +19,7 @@ export interface QemuPort {
 
 /** Makes the parts for QEMU of a `version`, which may be null where QEMU does not dial (`isDialed`). */
 export function describeQemuPort(port: HypervisorPort, version: QemuVersion | null): QemuPort {
-  // Ids begin with a letter. Each port has its own, so that those of several calls can stand together.
+  // Ids begin with a letter. Each port has its own, so that those of several calls can be used together.
   const chardev = `vproxy-${port.name}`;
   const controller = `${chardev}-bus`;
   return {
@@ -92,7 +92,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 
 const ANSWER_MS = 10_000;
 
-/** The version of this machine's QEMU, which is asked for it. Throws `bad-argument` where there is none. */
+/** The version of this machine's QEMU, which is asked for it. Throws `bad-argument` where it is missing. */
 export async function askQemuVersion(): Promise<QemuVersion> {
   const own = `qemu-system-${ARCHITECTURES[process.arch] ?? process.arch}`;
   for (const program of [own, 'qemu-kvm', '/usr/libexec/qemu-kvm']) {

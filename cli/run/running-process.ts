@@ -207,7 +207,7 @@ function describeChanges(changes: ChannelChanges): string {
   const parts = [
     ['channels added', changes.addedChannels],
     ['channels removed', changes.removedChannels],
-    ['channels begun anew', changes.replacedChannels],
+    ['channels started again', changes.replacedChannels],
     ['forwards added', changes.addedForwards],
     ['forwards removed', changes.removedForwards],
     ['rules changed', changes.changedPolicies],

@@ -6,7 +6,7 @@ export interface Column {
   readonly title: string;
   /** Default `left`. */
   readonly align?: 'left' | 'right';
-  /** It gives way where the lines are too long, but keeps so many columns. Default: it never gives way. */
+  /** It gives way where the lines are too long, but keeps this number of columns. Default: it never gives way. */
   readonly leastWidth?: number;
 }
 

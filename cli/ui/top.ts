@@ -212,7 +212,7 @@ interface Totals {
   readonly receivedBytes: number;
 }
 
-/** So many samples are kept: no terminal is wider. */
+/** The number of samples that are kept: no terminal is wider. */
 const MAX_SAMPLES = 512;
 
 /** Keeps the samples. */

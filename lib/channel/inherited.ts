@@ -41,7 +41,7 @@ function inspectDescriptor(fd: number, description: string): Stats {
 
 /**
  * Closes one of the descriptors 0 to 2 with its socket, which Node leaves open: the other side shall see the end. In its
- * place stands /dev/null, so that nothing else gets that number.
+ * place comes /dev/null, so that nothing else gets that number.
  */
 function closeWith(socket: net.Socket, fd: number): void {
   if (fd > 2) return;
@@ -69,7 +69,7 @@ export function stdioKind(inputFd = 0, outputFd = 1): DialKind<string> {
     mode: 'dial',
     traits: VM_TRAITS,
     parse(text) {
-      if (text !== '') throw new VproxyError('bad-argument', 'nothing stands behind the colon but options');
+      if (text !== '') throw new VproxyError('bad-argument', 'nothing but options follows the colon');
       return text;
     },
     format: (text) => text,

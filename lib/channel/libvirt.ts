@@ -243,7 +243,7 @@ const OWN_PREFIX = 'org.vproxy.';
 
 /**
  * The port of that name; where it is null, the only one whose name begins with `org.vproxy.`. Throws `channel-missing` where
- * there is none, `channel-unusable` where there are several.
+ * it is missing, `channel-unusable` where there are several.
  */
 export function choosePort(ports: readonly DomainPort[], name: string | null): DomainPort {
   const fitting = ports.filter((port) => (name === null ? port.name.startsWith(OWN_PREFIX) : port.name === name));

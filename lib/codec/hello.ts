@@ -6,7 +6,7 @@ import { encodeFrame, FRAME_TYPE, headerCheck } from './header.js';
 import { decodeObject, isObject } from './json.js';
 import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';
 
-/** Stands before every HELLO. CR LF, XON XOFF and the high bytes show a terminal line that is not raw. */
+/** Precedes every HELLO. CR LF, XON XOFF and the high bytes show a terminal line that is not raw. */
 export const MAGIC = Buffer.from('ff00565052' + '4f58590d0a1a0a111300ff', 'hex');
 
 /** What a side demands as a proof. */
@@ -194,7 +194,7 @@ export function readHello(
   const start = offset + HEADER_BYTES;
   const end = start + length;
   // No UTF-8 has this byte, and each magic begins with it: so no byte is looked at for more than one candidate, and
-  // headers that stand within the payload of one another cost no more than other bytes.
+  // headers that are within the payload of one another cost no more than other bytes.
   const firstFf = bytes.indexOf(0xff, start);
   if (firstFf !== -1 && firstFf < end) return 'invalid';
   if (bytes.length < end) return 'incomplete';

@@ -1,4 +1,4 @@
-/** The kinds of endpoints, by the name that may stand before the colon. A new kind is one file and one row here. */
+/** The kinds of endpoints, by the name that may precede the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
 import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
 import { execEndpoint } from './exec-endpoint.js';

@@ -28,7 +28,7 @@ interface ProxiedStream {
 /**
  * The header that goes before the first byte. As the source it has an IPv6 address of `fd76:7072:6f78:7900::/64` that is
  * the channel's, made from its label, and as its port the stream's number modulo 65,536; the destination is the first
- * address of that network. Behind them stand the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
+ * address of that network. Behind them are the label (`PP2_TYPE_AUTHORITY`) and `LABEL/NUMBER` (`PP2_TYPE_UNIQUE_ID`).
  */
 export function encodeProxyHeader({ label, streamId }: ProxiedStream): Buffer {
   const destination = Buffer.concat([PREFIX, Buffer.alloc(8)]);

@@ -68,7 +68,7 @@ export class SessionSource {
         signal.removeEventListener('abort', onAbort);
       };
       this.#waiters.add(waiter);
-      // So many listeners are no leak, of which Node would warn on stderr.
+      // This number of listeners is no leak, of which Node would warn on stderr.
       setMaxListeners(MAX_WAITERS, signal);
       signal.addEventListener('abort', onAbort);
       if (signal.aborted) onAbort();

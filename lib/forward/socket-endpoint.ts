@@ -51,7 +51,7 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
     const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
     const host = bracketed ?? plain ?? LOOPBACK;
     if (digits === undefined || !isHost(host, bracketed !== undefined))
-      throw bad('the address is not ADDR:PORT (an IPv6 address stands in brackets)');
+      throw bad('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
     const port = Number(digits);
     if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
     if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');

@@ -166,7 +166,7 @@ export class PollingLink extends BaseLink {
     return this.state === 'open' && !this.isPaused;
   }
 
-  /** The number of bytes, 0 where there are none now; ends the link where there will be none any more. */
+  /** The number of bytes, 0 where nothing has come; ends the link where nothing will come any more. */
   #read(): number {
     try {
       const count = readvSync(this.#fd, this.#slab.pages(0));

@@ -36,7 +36,7 @@ export interface ForwardTemplate {
 export interface StorageOptions {
   /** False: never (`--no-storage`). Default true. */
   readonly isAllowed?: boolean;
-  /** The broker's socket: makes it run on any kind of channel; one that cannot be had is an error then. */
+  /** The broker's socket: makes it run on any kind of channel; one that cannot be listened on is an error then. */
   readonly socketPath?: string | null;
   /** Calls at once to an emulator that listens at the peer. Default 1. */
   readonly parallel?: number;
@@ -87,7 +87,7 @@ export interface ChannelOptions {
   readonly copy?: CopyPermission | null;
 }
 
-/** The label itself. Throws `bad-argument` for a text that is none. */
+/** The label itself. Throws `bad-argument` for a text that is not one. */
 export function parseLabel(text: string): string {
   if (isLabel(text)) return text;
   throw new VproxyError('bad-argument', `channel label "${escapeText(text, 80)}": it is not ${LABEL_RULE}`);

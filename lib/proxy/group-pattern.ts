@@ -45,7 +45,7 @@ export class GroupPattern {
     this.#suffix = suffix;
   }
 
-  /** What the `*` stands for in the name of a file; null where the name is none of the group's. */
+  /** What the `*` stands for in the name of a file; null where the name is not one of the group's. */
   match(name: string): string | null {
     if (!name.startsWith(this.#prefix) || !name.endsWith(this.#suffix)) return null;
     const part = name.slice(this.#prefix.length, name.length - this.#suffix.length);
@@ -58,7 +58,7 @@ export class GroupPattern {
     return `${this.#folderPrefix}${this.#prefix}${label}${this.#suffix}`;
   }
 
-  /** The address of the channel of a label, with the options that stand behind the group's. */
+  /** The address of the channel of a label, with the options of the group's. */
   addressOf(label: string): string {
     return formatChannel({ ...this.#address, address: this.pathOf(label) });
   }

@@ -377,7 +377,7 @@ const TURN_MS = 0.1;
 /** The clock is looked at once in this number of headers and payloads: that is four frames. */
 const PARTS_PER_LOOK = 8;
 
-/** One channel's turn. A clock that stands still, as a test's may, never ends one. */
+/** One channel's turn. A clock that is stopped, as a test's may be, never ends one. */
 export class Turn {
   readonly #clock: Clock;
   #endsAtMs = 0;

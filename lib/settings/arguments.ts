@@ -15,8 +15,8 @@ interface ChannelArgument {
 }
 
 /**
- * The parts of `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel stand
- * behind that colon. Throws `bad-argument` for a label that is none.
+ * The parts of `[LABEL=]KIND:ADDRESS`. An equals sign before the first colon ends a label; the options of a channel
+ * follow that colon. Throws `bad-argument` for a label that is not valid.
  */
 export function parseChannelArgument(text: string): ChannelArgument {
   const [, label, address = ''] = /^([^:=]*)=(.*)$/s.exec(text) ?? [];
@@ -35,7 +35,7 @@ interface ForwardArgument {
 type KnownChannels = ReadonlyMap<string, boolean>;
 
 /**
- * The forward of a text, for one of `channels`. A slash before the first colon ends a label. Else what stands
+ * The forward of a text, for one of `channels`. A slash before the first colon ends a label. Else what is
  * behind the last colon is one if there is such a channel and what is before it is a forward by itself; but never a
  * number, a hyphen, or the end of a command. Else there has to be one channel only. Throws `bad-argument`.
  */

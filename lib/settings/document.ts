@@ -91,7 +91,7 @@ export function findJsonFault(text: string, maxDepth: number): JsonFault | null 
         continue;
       }
     } else if (skip(STRING) === null && skip(SCALAR) === null) return fault('a value');
-    // What may stand behind it.
+    // What may follow it.
     for (;;) {
       const keys = open.at(-1);
       const sign = next();

@@ -6,7 +6,7 @@ import type { VsockMuxEndpoint } from '../forward/vsock-mux-endpoint.js';
 import type { ForwardTemplate } from '../proxy/channel-options.js';
 
 // Forwards of a group, in which `{channel}` stands for the label of each of its channels. Until they are a template again
-// they have a word in its place that may stand wherever a label may, so that they are parsed as any other forward.
+// they have a word in its place that is valid wherever a label is, so that they are parsed as any other forward.
 
 const PLACEHOLDER = '{channel}';
 

@@ -16,7 +16,7 @@ type LabelledOptions = Configuration['channels'][number];
 
 /**
  * What is in force with a file (or without: null) and a command line. A channel of the command line gives the one of its
- * label another address, or is added; its forwards are added, and take the place of those that they cannot stand beside.
+ * label another address, or is added; its forwards are added, and take the place of those that they exclude.
  * Throws `bad-argument`.
  */
 export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Configuration {

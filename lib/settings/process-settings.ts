@@ -122,7 +122,7 @@ export const PROCESS_SETTINGS = [
     fromOptions(given) {
       const isVerbose = given('verbose').length > 0;
       if (given('quiet').length === 0) return isVerbose ? 'debug' : undefined;
-      if (isVerbose) throw badOption('-q', 'cannot stand with -v');
+      if (isVerbose) throw badOption('-q', 'cannot be used with -v');
       return 'warn';
     },
     reload: 'now',

@@ -269,7 +269,7 @@ export function requireValue(value: string, shown: string): string {
 }
 
 export const cannotStandWith = (shown: string, other: string): VproxyError =>
-  badOption(shown, `cannot stand with ${other}`);
+  badOption(shown, `cannot be used with ${other}`);
 
 export const badOption = (shown: string, what: string): VproxyError =>
   new VproxyError('bad-argument', `${shown}: ${what}`);

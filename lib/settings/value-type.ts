@@ -122,7 +122,7 @@ export function parsed<T>(expected: string, parse: (text: string) => T, format: 
   };
 }
 
-/** The path of a file of this machine; a request has an absolute one, as whoever asks does not know the folder of the process. */
+/** The path of a file of this machine; a request has an absolute one, as a caller does not know the folder of the process. */
 export function path(expected: string, check: (path: string) => string = identity): ValueType<string> {
   const requireAbsolute = (given: string, form: Form): string => {
     if (form === 'file' || given.startsWith('/')) return given;

@@ -66,7 +66,7 @@ class XmlReader {
     const next = this.#text.indexOf('<', this.#at);
     const end = next === -1 ? this.#text.length : next;
     const isSpace = /^[ \t\r\n]*$/.test(this.#text.slice(this.#at, end));
-    if (this.#open.length === 0 && !isSpace) throw this.#bad('a text stands outside of every element');
+    if (this.#open.length === 0 && !isSpace) throw this.#bad('a text is outside of every element');
     this.#at = end;
   }
 
@@ -77,7 +77,7 @@ class XmlReader {
     const [start, end] = kind;
     const found = this.#text.indexOf(end, this.#at + start.length);
     if (found === -1) throw this.#bad(`${start} has no ${end}`);
-    if (start === '<![CDATA[' && this.#open.length === 0) throw this.#bad('a text stands outside of every element');
+    if (start === '<![CDATA[' && this.#open.length === 0) throw this.#bad('a text is outside of every element');
     this.#at = found + end.length;
     return true;
   }
@@ -101,7 +101,7 @@ class XmlReader {
     const parent = this.#open.at(-1);
     if (parent !== undefined) parent.children.push(element);
     else if (this.#root === null) this.#root = element;
-    else throw this.#bad('a second element stands behind the outermost one');
+    else throw this.#bad('a second element follows the outermost one');
     if (!isEmpty) this.#open.push(element);
     if (this.#open.length > MAX_DEPTH) throw this.#bad(`elements are deeper than ${MAX_DEPTH}`);
   }

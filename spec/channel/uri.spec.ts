@@ -75,7 +75,7 @@ test(refuses, `unix:///${'x'.repeat(107)}`, '108 bytes, the system allows 107');
 test(refuses, 'unix:///a?baud=9600', 'no option "baud"');
 test(refuses, 'unix:///a?frame', 'has frame=, which should be');
 test(refuses, 'unix:///a?frame=4096&frame=4096', 'has the option frame twice');
-test(refuses, 'unix:///a,frame=4096', 'the options of a URI stand behind a question mark');
+test(refuses, 'unix:///a,frame=4096', 'the options of a URI follow a question mark');
 test(refuses, 'unix:///a#b', 'write %20, %23');
 test(refuses, 'unix:///a b', 'write %20, %23');
 test(refuses, 'unix:///a\nb', 'write %20, %23');

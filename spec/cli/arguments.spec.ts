@@ -81,7 +81,7 @@ test.serial(refused, [...CHANNEL, '-i', 'ssh:0'], `-i ssh:0: port 0 cannot be di
 test.serial(
   refused,
   [...CHANNEL, '-o', 'x:1', '-o', 'y:\u001b[2J'],
-  `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address stands in brackets); ${forms}`,
+  `-o y:\\x1b[2J: the address is not ADDR:PORT (an IPv6 address is written in brackets); ${forms}`,
 );
 const HYBRID = ['-o', '*:vsock-mux:/nonexistent/vm1.vsock'];
 test.serial(
@@ -122,11 +122,11 @@ test.serial(
 test.serial(
   refused,
   [...CHANNEL, '--no-storage', '--storage-socket', '/x'],
-  '--no-storage: cannot stand with --storage-socket',
+  '--no-storage: cannot be used with --storage-socket',
 );
 test.serial(refused, [...CHANNEL, '--name', 'x'.repeat(257)], '--name: 257 characters exceed 256');
 test.serial(refused, [...CHANNEL, '--log-format', 'xml'], '--log-format: "xml" is neither text nor json');
-test.serial(refused, [...CHANNEL, '-q', '-v'], '-q: cannot stand with -v');
+test.serial(refused, [...CHANNEL, '-q', '-v'], '-q: cannot be used with -v');
 test.serial(refused, [...CHANNEL, '--insecure=no'], '--insecure: it takes no value');
 test.serial(refused, [...CHANNEL, '--outgoign', 'x'], '--outgoign: no such option; did you mean --outgoing?');
 test.serial(

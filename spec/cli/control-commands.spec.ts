@@ -214,13 +214,13 @@ test.serial(refused, ['status', 'x'], '"x": there is nothing that it could be; u
 test.serial(refused, ['status', '--socket'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket='], '--socket: its value is empty');
-test.serial(refused, ['status', '--socket', 'a', '--name', 'b'], '--socket: cannot stand with --name');
+test.serial(refused, ['status', '--socket', 'a', '--name', 'b'], '--socket: cannot be used with --name');
 test.serial(refused, ['ping', '-c', '1', '-c', '2'], '-c: one is expected, but it is there 2 times');
 test.serial(refused, ['ping', '-c', 'x'], '--count: "x" is not a number of pings from 1 to 1000000000');
 test.serial(refused, ['connect'], 'SERVICE is missing; usage: vproxy connect [LABEL/]SERVICE [--channel LABEL]');
 test.serial(refused, ['stream', 'close', '7'], '"7" is not CHANNEL/ID, such as default/7');
 test.serial(refused, ['forward', 'add'], '-o or -i is missing; expected -o FORWARD or -i FORWARD');
-test.serial(refused, ['-v', 'status'], '"status": a command stands before its options; see vproxy status --help');
+test.serial(refused, ['-v', 'status'], '"status": a command comes before its options; see vproxy status --help');
 
 test.serial('vproxy --help lists every command, and each has a help of its own', async (t) => {
   const { CONTROL_COMMANDS } = await import('../../cli/command/table.js');

@@ -176,6 +176,6 @@ test.serial(
 test.serial(
   refused,
   ['a', 'VM:/b'],
-  '"VM:/b": what stands before the colon is no label of a channel; a file here is ./VM:/b',
+  '"VM:/b": what is before the colon is no label of a channel; a file here is ./VM:/b',
 );
 test.serial(refused, ['a'], 'DEST is missing; usage: vproxy copy [--resume] [--quiet] [--json] SRC… DEST');

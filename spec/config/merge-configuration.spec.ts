@@ -296,7 +296,7 @@ test(
   '--audit: the path of a file is absolute, and ends with its name',
 );
 test(refuses, FILE, { json: true }, '--json: it says how --print-config prints, which is not there');
-test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot stand with --control');
+test(refuses, FILE, { control: '/a', 'no-control': true }, '--no-control: cannot be used with --control');
 test(refuses, FILE, { channel: '' }, '-c: its value is empty');
 
 test('what a group forwards is a template', (t) => {

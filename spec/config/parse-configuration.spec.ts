@@ -199,7 +199,7 @@ test('the forwards of a group have a place for a label, those of a channel have 
     '[channels.vms]\naddress = "unix:///run/vms/*.sock"\noutgoing = ["{channel}:{channel}:0", "x:{channel}"]\n';
   const channel = `${CHANNEL}outgoing = ["{channel}:0", "x:/run/{channel}"]`;
   t.deepEqual(problemsOf(group + channel), [
-    'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address stands in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
+    'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address is written in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
     'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
   ]);
   t.regex(

@@ -89,8 +89,8 @@ for (const [words, message] of [
   [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
   [{ rule: ['SSH:streams=1'] }, /^--rule: the name of a service is 1 to 64/],
   [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
-  [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot stand with --key'],
-  [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot stand with --storage-socket'],
+  [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot be used with --key'],
+  [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
   [{ wait: ['x'] }, '--wait: "x" is not a number of seconds from 0 to 86400'],
 ] as const) {
   test(`an addition refuses ${JSON.stringify(words)}`, (t) => {

@@ -108,7 +108,7 @@ export function parseChannelUri(text: string): ChannelParts | null {
     throw bad('a URI has no spaces, control characters, backslashes or #; write %20, %23 and so on');
   }
   if (/,[a-z-]+=/.test(text))
-    throw bad('the options of a URI stand behind a question mark, as in ?frame=4096; a comma is %2C');
+    throw bad('the options of a URI follow a question mark, as in ?frame=4096; a comma is %2C');
   const url = parseUrl(name, authority, rest);
   const addressText = url === null ? null : scheme.read(url.parts);
   if (url === null || addressText === null) throw bad(`expected ${scheme.form}`);

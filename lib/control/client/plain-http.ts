@@ -9,7 +9,7 @@ import { describeError, escapeText } from '../../util/escape.js';
 /** Parameters or a query; values that are undefined are left out. */
 export type Values = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** The path of a route with its parameters, which stand there as `{name}`, and its query. */
+/** The path of a route with its parameters, which it has as `{name}`, and its query. */
 export function formatTarget(template: string, params: Values = {}, query: Values = {}): string {
   const path = template.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])));
   const pairs = Object.entries(query).flatMap<[string, string]>(([key, value]) =>

@@ -28,7 +28,7 @@ const BASH_FILES = ['/bin/bash', '/usr/bin/bash', '/usr/local/bin/bash', '/run/c
 /**
  * A shell that becomes the program `file`, called by the first of `argv`. Its standard input is the terminal, and becomes
  * its standard error, too. Without bash it is `/bin/sh`: busybox's can do as much, but Debian's (dash) calls a program by
- * its path only; and both drop variables whose names are none to a shell.
+ * its path only; and both drop variables whose names no shell takes.
  */
 export function callProgram(file: string, argv: readonly string[], preparation: CallPreparation = {}): ProgramCall {
   const { path, script = ':', bashFiles = BASH_FILES } = preparation;

@@ -65,7 +65,7 @@ const isSame = (one: object | null = null, other: object | null = null): boolean
 
 /**
  * Throws `bad-argument` where a channel allows commands or copies and strangers could be the peer, or a forward has the
- * name of such a service, or the folder of copies is none.
+ * name of such a service, or the folder of copies is missing.
  */
 export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
   for (const service of permittedNames(options)) requireAllowed(service, channel, options);
