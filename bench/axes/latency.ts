@@ -2,7 +2,7 @@
 
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import type { RunningProgram } from '../process/programs.js';
 import type { Axis, Plot } from './axis.js';
 import { rateAtEnd, type Sample, secondsToReach } from './ramp.js';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { findProgram } from '../process/find-program.js';
 import { findFreePort } from '../process/free-port.js';
 import type { Contender } from './contender.js';

@@ -1,6 +1,6 @@
 /** Two plain relays of Node without a multiplexer: a unix socket for each connection, joined with `pipe`. */
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { findFreePort } from '../process/free-port.js';
 import type { Contender } from './contender.js';
 

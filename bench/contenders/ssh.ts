@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
-import { eventually } from '../../spec/helpers/eventually.js';
+import { eventually } from '../../spec/helpers/time.js';
 import { findProgram } from '../process/find-program.js';
 import { findFreePort } from '../process/free-port.js';
 import type { RunningProgram } from '../process/programs.js';

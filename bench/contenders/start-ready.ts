@@ -3,7 +3,7 @@
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { within } from '../../spec/helpers/eventually.js';
+import { within } from '../../spec/helpers/time.js';
 import { exchangeOneByte } from '../load/connections.js';
 import type { Contender, ContenderSetting, RunningContender } from './contender.js';
 

@@ -1,7 +1,7 @@
 /** vproxy over a unix socket without integrity, as the peers have none either; and what its variants share. */
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { findFreePort } from '../process/free-port.js';
 import type { Contender, ContenderSetting, RunningContender } from './contender.js';
 

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ESTABLISHED, listeningFor } from '../../spec/helpers/log-lines.js';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
+import { ESTABLISHED, listeningFor } from '../../spec/helpers/vproxy-process.js';
 import type { Machine, Program, ProgramName } from './machine.js';
 import { type Outcome, say, showProgress } from './report.js';
 import type { Stage } from './stage.js';

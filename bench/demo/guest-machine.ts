@@ -1,6 +1,6 @@
 /** A guest under QEMU as a place for the programs of the demonstration. */
 import { readFileSync } from 'node:fs';
-import { eventually } from '../../spec/helpers/eventually.js';
+import { eventually } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { GUEST_VPROXY } from '../../spec/vm/rig/initramfs.js';
 import type { CommandResult, Machine, Program, ProgramName } from './machine.js';

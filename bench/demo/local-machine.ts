@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
 import type { CommandResult, Machine, Program, ProgramName } from './machine.js';
 

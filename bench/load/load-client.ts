@@ -1,7 +1,7 @@
 /** The near end of the load, as seen by whoever tells it what to do. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { within } from '../../spec/helpers/eventually.js';
+import { within } from '../../spec/helpers/time.js';
 import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
 
 /** The default deadline of a command, in milliseconds. */

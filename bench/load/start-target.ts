@@ -1,7 +1,7 @@
 /** Starting the far end of the load. */
 import { join } from 'node:path';
-import { eventually } from '../../spec/helpers/eventually.js';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
+import { eventually } from '../../spec/helpers/time.js';
 import type { Programs, RunningProgram } from '../process/programs.js';
 
 /** The far end of the load, and the port of 127.0.0.1 that it listens on. */

@@ -1,6 +1,6 @@
 /** What many channels in one process cost: memory, and processor time at rest and with a byte a second on each. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { residentBytes } from '../../spec/helpers/process-memory.js';
+import { residentBytes } from '../../spec/helpers/measures.js';
 import type { Programs } from '../process/programs.js';
 import { cpuSecondsOf } from '../process/tree.js';
 import type { Amounts, Outcomes, Work } from '../work/work.js';

@@ -2,7 +2,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
-import { eventually } from '../../spec/helpers/eventually.js';
+import { eventually } from '../../spec/helpers/time.js';
 import { VPROXY_SCRIPT } from '../contenders/vproxy.js';
 import type { Programs, RunningProgram } from '../process/programs.js';
 

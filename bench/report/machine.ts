@@ -1,7 +1,7 @@
 /** Where and of what a run was made. */
 import { execFileSync } from 'node:child_process';
 import { cpus, release, type as systemName, totalmem } from 'node:os';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 
 /** Facts that figures cannot be read without. */
 export interface MachineFacts {

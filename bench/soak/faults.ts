@@ -1,6 +1,6 @@
 /** What goes wrong in a soak, one thing at a time, and the wait until all is well again. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { within } from '../../spec/helpers/eventually.js';
+import { within } from '../../spec/helpers/time.js';
 import type { SideName } from './ledger.js';
 import { probe, type Surroundings } from './traffic.js';
 

@@ -1,5 +1,5 @@
 /** Memory and descriptors of both processes over the time of a soak, and the charts of them. */
-import { openDescriptors, residentBytes } from '../../spec/helpers/process-memory.js';
+import { openDescriptors, residentBytes } from '../../spec/helpers/measures.js';
 import { formatLineCharts, type Mark } from '../plot/line-chart.js';
 import type { SideName } from './ledger.js';
 import type { Stage } from './stage.js';

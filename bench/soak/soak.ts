@@ -1,7 +1,7 @@
 /** A soak: traffic and faults for some time, and then the verdict. */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { eventually, within } from '../../spec/helpers/eventually.js';
+import { eventually, within } from '../../spec/helpers/time.js';
 import { FAULTS, inflict, recover } from './faults.js';
 import { Ledger, type SideName } from './ledger.js';
 import { Random } from './random.js';

@@ -4,7 +4,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createStorageEmulator } from '../../lib/index.js';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
 import { type Exchanging, serveExchanges } from './exchange.js';
 import type { Ledger, SideName } from './ledger.js';

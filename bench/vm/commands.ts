@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { eventually } from '../../spec/helpers/eventually.js';
-import { PROJECT_ROOT } from '../../spec/helpers/project-root.js';
+import { PROJECT_ROOT } from '../../spec/helpers/files.js';
+import { eventually } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { HostSide } from '../../spec/vm/rig/host-side.js';
 import { Laboratory } from '../../spec/vm/rig/laboratory.js';

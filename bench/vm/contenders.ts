@@ -1,5 +1,5 @@
 /** The ways of carrying bytes through a guest's port that are measured beside each other. */
-import { eventually, within } from '../../spec/helpers/eventually.js';
+import { eventually, within } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { exchangeOneByte } from '../load/connections.js';
 import { startProgram } from '../load/program.js';

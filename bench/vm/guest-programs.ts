@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { eventually } from '../../spec/helpers/eventually.js';
+import { eventually } from '../../spec/helpers/time.js';
 import { type Guest, PORT_PATH } from '../../spec/vm/rig/guest.js';
 import { GUEST_VPROXY } from '../../spec/vm/rig/initramfs.js';
 

@@ -2,7 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
-import { joinBySlowLine } from '../../spec/helpers/slow-line.js';
+import { joinBySlowLine } from '../../spec/helpers/relays.js';
 import { type Connection, closeAll, connectSocket, whileOpen } from '../load/connection.js';
 import { percentile } from '../load/echo.js';
 import { HeldConnections } from '../load/held.js';

@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/index.js';

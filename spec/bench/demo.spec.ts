@@ -1,8 +1,8 @@
 /** The demonstration of `npm start`, run as it is. */
 import { readdirSync } from 'node:fs';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/demo/index.js';

@@ -6,7 +6,7 @@ import { percentile } from '../../bench/load/echo.js';
 import { LoadClient } from '../../bench/load/load-client.js';
 import { startTarget } from '../../bench/load/start-target.js';
 import { Programs } from '../../bench/process/programs.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 async function startLoad(t: ExecutionContext): Promise<{ readonly address: number; readonly load: LoadClient }> {
   const programs = new Programs(temporaryFolder(t));

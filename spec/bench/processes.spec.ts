@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { parseProcStat } from '../../bench/process/proc-stat.js';
 import { cpuSecondsOf, listTree, residentBytesOf } from '../../bench/process/tree.js';
-import { eventually } from '../helpers/eventually.js';
+import { eventually } from '../helpers/time.js';
 
 const FIELDS_AFTER_NAME = 'S 17 42 42 0 -1 4194560 100 0 0 0 250 150 30 20 20 0 1 0 12345 1000 200';
 

@@ -7,7 +7,7 @@ import { parseSoakArguments } from '../../bench/soak/options.js';
 import { PatternCheck, patternBytes } from '../../bench/soak/pattern.js';
 import { Random } from '../../bench/soak/random.js';
 import { runSoak } from '../../bench/soak/soak.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/soak/index.js';

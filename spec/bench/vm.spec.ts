@@ -10,8 +10,8 @@ import { reportVm } from '../../bench/vm/report.js';
 import { BAUDS, SERIAL_VARIANTS, serialRows } from '../../bench/vm/serial-line.js';
 import { serveLoad } from '../../bench/vm/serve.js';
 import { measureInGuest, VM_BARS, VM_WORK } from '../../bench/vm/work.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/vm.js';

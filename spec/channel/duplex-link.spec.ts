@@ -2,9 +2,8 @@ import { Duplex, PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { DuplexLink } from '../../lib/link/duplex-link.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { duplexPair } from '../helpers/duplex-pair.js';
-import { socketPair } from '../helpers/socket-pair.js';
+import { duplexPair, LinkRecorder } from '../helpers/channel-pair.js';
+import { socketPair } from '../helpers/ports.js';
 
 const kinds = { 'a pair in memory': () => duplexPair(), 'sockets as Duplex': socketPair };
 

@@ -7,9 +7,8 @@ import { parseChannel } from '../../lib/channel/address/address.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { dial, listen, makeFolder } from '../helpers/channel-pair.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { eventually } from '../helpers/eventually.js';
+import { dial, LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
+import { eventually } from '../helpers/time.js';
 
 const RELAY = fileURLToPath(new URL('../helpers/socket-relay.js', import.meta.url));
 

@@ -8,10 +8,9 @@ import { fdKind, stdioKind } from '../../lib/channel/inherited.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { makeFolder, patiently } from '../helpers/channel-pair.js';
-import { openPty, openPtyPair } from '../helpers/channel-pty.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { eventually } from '../helpers/eventually.js';
+import { LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
+import { openPty, openPtyPair } from '../helpers/terminals.js';
+import { eventually } from '../helpers/time.js';
 
 const DEVICE_FLAGS = constants.O_RDWR | constants.O_NOCTTY;
 

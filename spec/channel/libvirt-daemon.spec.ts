@@ -3,9 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { channelXml } from '../helpers/fake-virsh.js';
-import { formatDomain } from '../helpers/libvirt-domain.js';
-import { HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirtd.js';
+import { channelXml, formatDomain, HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirt.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const withLibvirtd = HAS_LIBVIRTD ? test : test.skip;

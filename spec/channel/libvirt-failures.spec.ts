@@ -4,9 +4,8 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ErrorCode, VproxyError } from '../../lib/errors.js';
 import { listen, makeFolder } from '../helpers/channel-pair.js';
-import { eventually } from '../helpers/eventually.js';
-import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/fake-virsh.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { channelXml, dialWith, domainXml, type FakeVirsh, fakeVirsh } from '../helpers/libvirt.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 async function fails(t: ExecutionContext, attempt: Promise<unknown>, code: ErrorCode, retry: boolean, says: string) {
   const error = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });

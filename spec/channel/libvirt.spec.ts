@@ -7,10 +7,9 @@ import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { listen, makeFolder } from '../helpers/channel-pair.js';
-import { openPty } from '../helpers/channel-pty.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { channelXml, dialWith, domainXml, fakeVirsh } from '../helpers/fake-virsh.js';
+import { LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
+import { channelXml, dialWith, domainXml, fakeVirsh } from '../helpers/libvirt.js';
+import { openPty } from '../helpers/terminals.js';
 
 const means = test.macro({
   title: (_, text: string) => `${text} is understood`,

@@ -7,9 +7,8 @@ import test, { type ExecutionContext } from 'ava';
 import { pipeOpen } from '../../lib/channel/pipe-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import { testLinks } from '../helpers/channel-conformance.js';
-import { dial, makeFolder, patiently } from '../helpers/channel-pair.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { within } from '../helpers/eventually.js';
+import { dial, LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
+import { within } from '../helpers/time.js';
 
 /** FIFOs as QEMU's pipe chardev has them, and the same seen from the guest. */
 async function makeFifos(t: ExecutionContext): Promise<{ host: string; guest: string }> {

@@ -8,10 +8,9 @@ import test, { type ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { dial, listen, makeFolder } from '../helpers/channel-pair.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { eventually } from '../helpers/eventually.js';
-import { freePort } from '../helpers/free-port.js';
+import { dial, LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
+import { freePort } from '../helpers/ports.js';
+import { eventually } from '../helpers/time.js';
 
 const QEMU = 'qemu-system-x86_64';
 const HAS_QEMU = spawnSync(QEMU, ['--version']).status === 0;

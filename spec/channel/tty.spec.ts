@@ -8,9 +8,8 @@ import { ttyKind, ttyOpen } from '../../lib/channel/tty-open.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { testLinks } from '../helpers/channel-conformance.js';
-import { dial, makeFolder, patiently } from '../helpers/channel-pair.js';
-import { openPty, openPtyPair, type Pty } from '../helpers/channel-pty.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
+import { dial, LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
+import { openPty, openPtyPair, type Pty } from '../helpers/terminals.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** The settings of a line, as stty writes and reads them. */

@@ -12,9 +12,8 @@ import { SocketLink } from '../../lib/link/socket-link.js';
 import { openPipeHandle, pipeSocket } from '../../lib/system/handles.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { testLinks } from '../helpers/channel-conformance.js';
-import { makeFolder, patiently } from '../helpers/channel-pair.js';
-import { openPty, openPtyPair, type Pty } from '../helpers/channel-pty.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
+import { LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
+import { openPty, openPtyPair, type Pty } from '../helpers/terminals.js';
 
 const DEVICE_FLAGS = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY;
 

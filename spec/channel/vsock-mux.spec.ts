@@ -8,13 +8,11 @@ import { SocketLink } from '../../lib/link/socket-link.js';
 import { acceptBuffered } from '../../lib/system/sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
-import { dial, type LinkPair, listen, patiently } from '../helpers/channel-pair.js';
-import { LinkRecorder } from '../helpers/channel-recorder.js';
-import { eventually } from '../helpers/eventually.js';
+import { dial, type LinkPair, LinkRecorder, listen, patiently } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
-import { ManualClock } from '../helpers/manual-clock.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A link through a fake Firecracker, and the guest's end of it. */
 async function openHybridPair(t: ExecutionContext): Promise<LinkPair> {

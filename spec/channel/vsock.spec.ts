@@ -14,10 +14,9 @@ import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { type LinkPair, patiently } from '../helpers/channel-pair.js';
-import { eventually } from '../helpers/eventually.js';
-import { freePort } from '../helpers/free-port.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** The same calls for IPv4 on loopback, in the place of a vsock device that this machine may not have. */
 const loopback = loadSocketSystem({

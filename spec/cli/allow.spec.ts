@@ -6,10 +6,8 @@ import { NO_VALUE } from '../../cli/command/arguments.js';
 import { readArguments } from '../../cli/command/read-words.js';
 import { run } from '../../cli/commands/run.js';
 import { VproxyError } from '../../lib/errors.js';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 interface Shown {
   readonly channels: Readonly<Record<string, Record<string, unknown>>>;

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 const CHANNEL = ['-c', 'unix-connect:/nonexistent/channel.sock'];
 

@@ -12,12 +12,11 @@ import { completionScript, SHELLS } from '../../cli/completion/scripts.js';
 import { valueSort } from '../../cli/completion/values.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { completeInShell, type Offers, type Shell } from '../helpers/complete-in-shell.js';
-import { eventually } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { steeredPair } from '../helpers/steered-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openTerminal } from '../helpers/tmux.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { steeredPair } from '../helpers/proxies.js';
+import { openTerminal } from '../helpers/terminals.js';
+import { eventually } from '../helpers/time.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 

@@ -2,12 +2,9 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 function file(t: ExecutionContext, text: string, name = 'vproxy.toml'): string {
   const path = join(temporaryFolder(t), name);

@@ -7,14 +7,10 @@ import type net from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { echo, localServer } from '../helpers/proxies.js';
-import { runPiped } from '../helpers/run-piped.js';
-import { staticImports } from '../helpers/static-imports.js';
-import { steeredPair } from '../helpers/steered-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
+import { echo, localServer, steeredPair } from '../helpers/proxies.js';
+import { eventually, ManualClock } from '../helpers/time.js';
+import { runPiped } from '../helpers/vproxy-process.js';
 
 const run = promisify(execFile);
 

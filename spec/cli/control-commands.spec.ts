@@ -1,13 +1,10 @@
 /** The commands that look at a running vproxy and change it. */
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runPiped } from '../helpers/run-piped.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { steeredPair } from '../helpers/steered-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { runPiped, runVproxy } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
 

@@ -7,12 +7,10 @@ import { ControlServer } from '../../lib/control/server/control-server.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
 import type { LogEvent } from '../../lib/events.js';
 import { ask, TestProcess } from '../helpers/control.js';
-import { within } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { within } from '../helpers/time.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const PLACE = { isRoot: true, runtimeDirectory: null };
 

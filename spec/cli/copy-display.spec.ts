@@ -5,10 +5,9 @@ import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
 import { textWidth } from '../../cli/ui/table.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openTerminal } from '../helpers/tmux.js';
+import { openTerminal } from '../helpers/terminals.js';
 
 const progress = (facts: Partial<CopyProgress>): CopyProgress => Object.assign(new CopyProgress(), facts);
 const totals = { files: 2, folders: 0, links: 0, bytes: 4_000_000 };

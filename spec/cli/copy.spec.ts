@@ -13,11 +13,11 @@ import {
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { describeTree, makeTree } from '../helpers/copy-pair.js';
-import { eventually } from '../helpers/eventually.js';
-import { peakBytes, resetPeak } from '../helpers/process-memory.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { peakBytes, resetPeak } from '../helpers/measures.js';
 import { processPair } from '../helpers/process-pair.js';
-import { type PipedCommand, runPiped } from '../helpers/run-piped.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
+import { type PipedCommand, runPiped } from '../helpers/vproxy-process.js';
 
 /** A host that is steered, a guest with these arguments, and an empty folder. */
 async function setUp(t: ExecutionContext, ...guest: readonly string[]) {

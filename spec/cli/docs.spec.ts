@@ -7,8 +7,8 @@ import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../cli/comman
 import { QEMU_WORD } from '../../lib/channel/address/qemu.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 

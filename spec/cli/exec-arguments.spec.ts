@@ -5,7 +5,7 @@ import { EscapeKeys } from '../../cli/exec/join-terminal.js';
 import { reportOf } from '../../cli/exec/json-report.js';
 import { statusOfEnd } from '../../cli/exec/run-exec.js';
 import { VproxyError } from '../../lib/errors.js';
-import { SUCCESS } from '../helpers/exec-peer.js';
+import { SUCCESS } from '../helpers/exec-peers.js';
 
 const read = (...words: string[]) => readExecArguments(['exec', ...words], { HERE: 'there' });
 

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type ExecPair, execPair } from '../helpers/exec-pair.js';
-import { openTerminal, type Terminal } from '../helpers/tmux.js';
+import { type ExecPair, execPair } from '../helpers/process-pair.js';
+import { openTerminal, type Terminal } from '../helpers/terminals.js';
 
 interface Person extends ExecPair {
   readonly terminal: Terminal;

@@ -5,18 +5,12 @@ import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { encodeExit } from '../../lib/exec/messages.js';
 import { startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { execPair } from '../helpers/exec-pair.js';
-import { TAKING_CONTROL } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, sha256, staticImports, temporaryFolder } from '../helpers/files.js';
+import { execPair } from '../helpers/process-pair.js';
 import { connectedProxies } from '../helpers/proxies.js';
-import { runPiped } from '../helpers/run-piped.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { sha256 } from '../helpers/sha256.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { staticImports } from '../helpers/static-imports.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { runPiped, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /** Whether a process runs, and is no zombie. */
 function runs(pid: number): boolean {

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import test from 'ava';
 import { locateProgram } from '../../lib/system/find-program.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 test('a name with a slash is seen from the working folder', (t) => {
   t.is(locateProgram('/usr/sbin/storcli64', '/bin'), '/usr/sbin/storcli64');

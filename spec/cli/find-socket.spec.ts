@@ -7,8 +7,8 @@ import test, { type ExecutionContext } from 'ava';
 import { findSocket } from '../../cli/command/find-process.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { TestProcess } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** A process with its control socket at a path. */
 async function running(t: ExecutionContext, path: string): Promise<void> {

@@ -2,8 +2,8 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { SecretKey } from '../../lib/session/auth.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 test.serial('genkey prints a key, another one each time', async (t) => {
   const [one, other] = [await runVproxy(['genkey']), await runVproxy(['genkey'])];

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
-import { HAS_QEMU, startBareQemu } from '../helpers/bare-qemu.js';
-import { eventually } from '../helpers/eventually.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { HAS_QEMU, startBareQemu } from '../helpers/machines.js';
+import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 interface QmpCommand {

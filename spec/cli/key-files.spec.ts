@@ -6,8 +6,8 @@ import { withKeyFiles } from '../../cli/run/key-files.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import type { FileLayer } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const FILE: FileLayer = {
   defaults: {},

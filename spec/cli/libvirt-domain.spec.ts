@@ -3,12 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { formatDomain } from '../helpers/libvirt-domain.js';
-import { HAS_LIBVIRTD, type Libvirtd, startLibvirtd } from '../helpers/libvirtd.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { formatDomain, HAS_LIBVIRTD, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
+import { eventually } from '../helpers/time.js';
+import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const testWithLibvirtd = HAS_LIBVIRTD ? test.serial : test.serial.skip;
 

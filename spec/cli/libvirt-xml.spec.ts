@@ -2,11 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { formatDomain } from '../helpers/libvirt-domain.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { runInTerminal } from '../helpers/terminal-command.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { formatDomain } from '../helpers/libvirt.js';
+import { runInTerminal } from '../helpers/terminals.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 const HAS_VALIDATOR = spawnSync('virt-xml-validate', ['--version']).status === 0;
 

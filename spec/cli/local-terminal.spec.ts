@@ -3,10 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openTerminal, type Terminal } from '../helpers/tmux.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { openTerminal, type Terminal } from '../helpers/terminals.js';
+import { eventually } from '../helpers/time.js';
 
 const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/helpers/local-terminal-program.js')}`;
 

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Notifier } from '../../cli/service/notifier.js';
 import type { LogEvent } from '../../lib/events.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** More than the longest pause between two attempts, in milliseconds. */
 const PAUSE_MS = 10_000;

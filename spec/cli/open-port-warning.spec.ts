@@ -5,8 +5,8 @@ import test, { type ExecutionContext } from 'ava';
 import { warnOfOpenPort } from '../../cli/run/running-process.js';
 import type { LogEvent } from '../../lib/events.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const SYSTEM = 'root:x:0:0::/root:/bin/bash\nwww:x:33:33::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n';
 const OWN = 'me:x:1000:1000::/home/me:/bin/bash\n';

@@ -3,12 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { channelXml, domainXml, fakeVirsh } from '../helpers/fake-virsh.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { channelXml, domainXml, fakeVirsh } from '../helpers/libvirt.js';
 import { echo, localServer } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 test.serial('a domain that is started again has another socket, to which the channel goes', async (t) => {
   const folder = temporaryFolder(t);

@@ -2,13 +2,9 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** Before that it is an experiment, with another flag. */
 const MAJOR = Number(process.versions.node.split('.')[0]);

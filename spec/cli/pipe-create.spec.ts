@@ -2,8 +2,8 @@ import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { formatFifoLine } from '../../cli/tmpfiles-line.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 test.serial('pipe-create makes the FIFOs, tells so, and prints the lines for tmpfiles.d', async (t) => {
   const path = join(temporaryFolder(t), 'vm1');

@@ -1,12 +1,11 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { HAS_QEMU, startBareQemu } from '../helpers/bare-qemu.js';
-import { eventually } from '../helpers/eventually.js';
-import { freePort } from '../helpers/free-port.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { HAS_QEMU, startBareQemu } from '../helpers/machines.js';
+import { freePort } from '../helpers/ports.js';
+import { eventually } from '../helpers/time.js';
+import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const CHARDEV = 'vproxy-org.vproxy.0';
 

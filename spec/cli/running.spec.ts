@@ -4,12 +4,10 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually, within } from '../helpers/eventually.js';
-import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { eventually, within } from '../helpers/time.js';
+import { ENDED, ESTABLISHED, runVproxy, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 /** A host and a guest on a unix channel, established. */
 async function startPair(

@@ -5,14 +5,10 @@ import { chmodSync, chownSync, readFileSync, renameSync, statSync, writeFileSync
 import type { NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const IS_ROOT = process.getuid?.() === 0;
 

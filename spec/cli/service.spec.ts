@@ -8,12 +8,10 @@ import test from 'ava';
 import { takeServiceEnvironment } from '../../cli/service/notifier.js';
 import { formatServiceStatus } from '../../cli/service/service-manager.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
-import { eventually } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { openNotifySocket, socketLauncher } from '../helpers/notify-socket.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const withNotify = spawnSync('systemd-notify', ['--version']).error === undefined ? test : test.skip;
 /** Listens, runs the command with the socket in a process of its own, and keeps the socket when that has ended. */

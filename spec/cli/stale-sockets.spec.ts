@@ -7,9 +7,8 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { removeStaleSockets } from '../../cli/run/control-socket.js';
 import { controlSocketPath } from '../../lib/control/socket-paths.js';
-import { untilYounger } from '../helpers/file-times.js';
+import { temporaryFolder, untilYounger } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** Numbers of processes that were. */

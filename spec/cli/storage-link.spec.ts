@@ -3,9 +3,8 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkS
 import { join } from 'node:path';
 import test from 'ava';
 import { findWrapper } from '../../cli/storage-link.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 
 const OWN = join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js');
 

@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import { formatSparkline, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
 import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { echo, localServer, localSocket } from '../helpers/proxies.js';
-import { steeredPair } from '../helpers/steered-pair.js';
-import { openTerminal } from '../helpers/tmux.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { openTerminal } from '../helpers/terminals.js';
 
 function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = 'established'): ChannelStatus {
   const isUp = state === 'established';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { LOG_EVENT_NAMES } from '../../lib/events.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 
 test('docs/troubleshooting.md explains each event of the log once, and no other', (t) => {
   const text = readFileSync(join(PROJECT_ROOT, 'docs/troubleshooting.md'), 'utf8');

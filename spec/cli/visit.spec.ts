@@ -2,14 +2,11 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { TAKING_CONTROL } from '../helpers/log-lines.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { runPiped } from '../helpers/run-piped.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openTerminal } from '../helpers/tmux.js';
+import { openTerminal } from '../helpers/terminals.js';
+import { runPiped, runVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
 

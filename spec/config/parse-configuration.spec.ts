@@ -7,7 +7,7 @@ import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 
 const problemsOf = (text: string, name = 'f'): string[] =>
   parseConfiguration(text, name).problems.map((problem) => formatProblem(name, problem));

@@ -2,7 +2,7 @@ import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { FramePeer as Peer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
 import { endedWith, goesOn } from './ends-with.js';
 

@@ -2,7 +2,7 @@ import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { Budget } from '../../lib/util/bounds.js';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { endsWith, goesOn } from './ends-with.js';
 
 const { ACCEPT, DATA, FIN, PING, STOP } = FRAME_TYPE;

@@ -2,7 +2,7 @@ import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { endedWith, endsWith, goesOn } from './ends-with.js';
 
 const { DATA, FIN, GOAWAY, PING, PONG, RESET } = FRAME_TYPE;

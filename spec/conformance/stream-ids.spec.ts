@@ -6,7 +6,7 @@ import { agree } from '../../lib/session/agreement.js';
 import { Session } from '../../lib/session/session.js';
 import { FrameLog, formatSeen } from '../helpers/frame-log.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 
 /** A session, without a loop, that begins with a high stream id; and a function that answers it with the next frame. */

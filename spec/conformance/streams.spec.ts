@@ -1,7 +1,7 @@
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { endedWith, endsWith, goesOn } from './ends-with.js';
 
 const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET } = FRAME_TYPE;

@@ -4,10 +4,9 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
-import { eventually } from '../helpers/eventually.js';
-import { echo, localServer, localSocket } from '../helpers/proxies.js';
-import { steeredPair } from '../helpers/steered-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 test('status, channels, services and metrics', async (t) => {
   const { client } = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'] } });

@@ -2,9 +2,8 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { localServer } from '../helpers/proxies.js';
-import { steeredPair } from '../helpers/steered-pair.js';
+import { localServer, steeredPair } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 async function collect(stream: Duplex): Promise<Buffer> {
   const chunks: Buffer[] = [];

@@ -5,14 +5,13 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { StreamEnd } from '../../lib/status/types.js';
-import { startControl, type TestControl } from '../helpers/control.js';
+import { askForStream, openStream, startControl, type TestControl } from '../helpers/control.js';
 import { Credits, dribble } from '../helpers/credits.js';
-import { eventually } from '../helpers/eventually.js';
-import { heapBytes } from '../helpers/heap.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { heapBytes } from '../helpers/measures.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { askForStream, openStream } from '../helpers/upgrade.js';
+import { eventually } from '../helpers/time.js';
 
 interface Setup extends TestControl {
   readonly a: TestProxy;

@@ -8,10 +8,9 @@ import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const text = readFileSync(join(PROJECT_ROOT, 'docs/control.md'), 'utf8');
 

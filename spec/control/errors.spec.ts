@@ -5,8 +5,8 @@ import { statusOf } from '../../lib/control/routes/request-error.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { startControl, type TestRequest } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 interface Wanted {
   readonly status: number;

@@ -1,8 +1,7 @@
 /** The delay of the event loop, which is measured only while somebody asks. */
 import test from 'ava';
 import { EventLoopDelay } from '../../lib/control/context/event-loop-delay.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** Works for so long without a pause. */
 function block(ms: number): void {

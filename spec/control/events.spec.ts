@@ -8,10 +8,10 @@ import { EventRing } from '../../lib/control/context/events.js';
 import type { LogEvent } from '../../lib/events.js';
 import type { ControlEvent } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { heapBytes } from '../helpers/heap.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { heapBytes } from '../helpers/measures.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const event = (name: string, message = name): LogEvent => ({
   level: 'debug',

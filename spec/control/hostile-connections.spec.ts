@@ -4,12 +4,10 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
-import { startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { besideStream, openConnection, post } from '../helpers/hostile-control.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { besideStream, openConnection, post, startControl } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 test('a handler may take longer than a request', async (t) => {
   const { ask, clock } = await besideStream(t);

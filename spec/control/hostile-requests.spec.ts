@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import test from 'ava';
 import { REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
-import { eventually } from '../helpers/eventually.js';
-import { besideStream, openConnection, post, readUntilClosed } from '../helpers/hostile-control.js';
+import { besideStream, openConnection, post, readUntilClosed } from '../helpers/control.js';
+import { eventually } from '../helpers/time.js';
 
 test('a body that is said to be huge is refused before it comes', async (t) => {
   const { path, isUnharmed } = await besideStream(t);

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { formatMetrics } from '../../lib/control/context/metrics.js';
 import { ask, startControl } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
   const text = formatMetrics([

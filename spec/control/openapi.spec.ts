@@ -6,11 +6,9 @@ import * as z from 'zod';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { IMPORTED_TYPES, STATUS_TYPES } from '../../lib/status/schemas.js';
-import { type Answer, startControl } from '../helpers/control.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { type Answer, openStream, startControl } from '../helpers/control.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openStream } from '../helpers/upgrade.js';
 
 interface Description {
   readonly paths: Record<

@@ -4,12 +4,9 @@ import { dirname, join } from 'node:path';
 import test from 'ava';
 import type { ChannelStatus, ControlStatus, ForwardStatus, ServiceStatus } from '../../lib/status/types.js';
 import { startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { ManualClock } from '../helpers/manual-clock.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 test('the socket is its owner’s alone', async (t) => {
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { StreamRates } from '../../lib/control/context/stream-rates.js';
 import type { StreamStatus } from '../../lib/status/types.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { ManualClock } from '../helpers/time.js';
 
 const stream = (changes: Partial<StreamStatus>): StreamStatus => ({
   channel: 'default',

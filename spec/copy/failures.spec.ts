@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { type CopyFiles, SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { CopyPair, type CopyPairOptions, describeTree, makeTree } from '../helpers/copy-pair.js';
-import { eventually } from '../helpers/eventually.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 
 /** A system whose disk is full after so many bytes. */
 function fullAfter(bytes: number): CopyFiles {

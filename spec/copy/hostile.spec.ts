@@ -5,6 +5,7 @@ import test from 'ava';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { encodeRecord } from '../../lib/util/records.js';
 import { describeTree } from '../helpers/copy-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import {
   type HostileCopy,
   type HostileEntry,
@@ -14,7 +15,6 @@ import {
   sendHostile,
   tarRecords,
 } from '../helpers/hostile-copy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const APP: HostileEntry = { name: 'app', type: 'directory', mode: 0o755 };
 const file = (name: string, body = 'bad'): HostileEntry => ({ name, body });

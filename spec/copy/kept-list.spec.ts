@@ -17,8 +17,8 @@ import { Budget } from '../../lib/util/bounds.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { Turns } from '../../lib/util/concurrency.js';
 import { CopyPair } from '../helpers/copy-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { tellService } from '../helpers/hostile-copy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const BOUNDS = { what: 'things', maxCount: 3, maxBytes: 1000 };
 

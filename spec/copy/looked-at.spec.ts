@@ -21,10 +21,10 @@ import { StagedFile } from '../../lib/copy/staging/file.js';
 import { tellStaged } from '../../lib/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { encodeRecord } from '../../lib/util/records.js';
+import { duplexPair } from '../helpers/channel-pair.js';
 import { CopyPair } from '../helpers/copy-pair.js';
-import { duplexPair } from '../helpers/duplex-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { makeTar, sendHostile, tarRecords } from '../helpers/hostile-copy.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 

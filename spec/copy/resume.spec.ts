@@ -6,8 +6,8 @@ import type { Duplex } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
 import { CopyPair, describeTree, makeTree } from '../helpers/copy-pair.js';
-import { eventually } from '../helpers/eventually.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 
 /** Breaks a stream when so many bytes have gone from the side that has the files. */
 function cutAfter(bytes: number, sender: 'caller' | 'service') {

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CopyPair, makeTree } from '../helpers/copy-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 /** `in` is allowed, `out` and `inside` are not. */
 function setUp(t: ExecutionContext) {

@@ -1,7 +1,7 @@
 /** Which documents are tested: those that people read, seen from the project's folder. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 
 /** What is made from the code, and not kept. */
 const GENERATED = 'docs/api/';

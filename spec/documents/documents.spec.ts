@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { checkCommandLine, isCommandName } from './check-command-line.js';
 import { commandLinesOf, hasPlaceholder, vproxyCallsIn } from './commands-of.js';
 import { listDocuments, readDocument } from './document-list.js';

@@ -5,11 +5,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
-import { eventually, within } from '../helpers/eventually.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { runWrapper, WRAPPER } from '../helpers/storage-setup.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, within } from '../helpers/time.js';
 
 const FOLDER = join(PROJECT_ROOT, 'examples');
 const EXAMPLES = readdirSync(FOLDER).filter((name) => name.endsWith('.ts'));

@@ -4,8 +4,8 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from '../../lib/exec/decide-command.js';
 import type { ExecRequest } from '../../lib/exec/messages.js';
-import { TestRunner } from '../helpers/exec-caller.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { TestRunner } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 

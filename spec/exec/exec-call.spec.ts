@@ -6,11 +6,11 @@ import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
 import { encodeRecord } from '../../lib/util/records.js';
-import { eventually, within } from '../helpers/eventually.js';
-import { duplexPair, ExecPeer, SUCCESS } from '../helpers/exec-peer.js';
+import { ExecPeer, resettingPair, SUCCESS } from '../helpers/exec-peers.js';
+import { eventually, within } from '../helpers/time.js';
 
 function call(request: Partial<ExecRequest> = {}): { readonly call: ExecCall; readonly peer: ExecPeer } {
-  const [near, far] = duplexPair();
+  const [near, far] = resettingPair();
   const peer = new ExecPeer(far);
   return { call: runCommand(near, { argv: ['x'], ...request }), peer };
 }

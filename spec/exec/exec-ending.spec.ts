@@ -6,9 +6,8 @@ import { VproxyError } from '../../lib/errors.js';
 import { MAX_DURATION_MS } from '../../lib/exec/messages.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { eventually } from '../helpers/eventually.js';
-import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { advanceUntil, type ExecCaller, isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
 

@@ -12,9 +12,8 @@ import {
 import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
-import { eventually } from '../helpers/eventually.js';
-import { isRunning, TestRunner } from '../helpers/exec-caller.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));

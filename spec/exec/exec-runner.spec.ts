@@ -5,9 +5,9 @@ import os from 'node:os';
 import path from 'node:path';
 import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
-import { eventually } from '../helpers/eventually.js';
-import { isRunning, statOf, TestRunner } from '../helpers/exec-caller.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 

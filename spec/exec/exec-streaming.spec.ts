@@ -7,11 +7,10 @@ import test from 'ava';
 import { EXEC_KIND, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { encodeRecordHeader } from '../../lib/util/records.js';
-import { eventually } from '../helpers/eventually.js';
-import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-caller.js';
+import { ExecCaller, isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { sha256, temporaryFolder } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
-import { sha256 } from '../helpers/sha256.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const MEGABYTE = 2 ** 20;
 

@@ -2,11 +2,11 @@
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { hangingPort } from '../helpers/hanging-port.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { hangingPort } from '../helpers/ports.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 /** Ends a process with SIGTERM; how long that took, in milliseconds. */

@@ -2,12 +2,12 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import test from 'ava';
-import { CuttingRelay } from '../helpers/cutting-relay.js';
-import { ENDED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/transfer.js';
+import { CuttingRelay } from '../helpers/relays.js';
+import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/traffic.js';
+import { ENDED } from '../helpers/vproxy-process.js';
 
 const ROUNDS = 10;
 const TRANSFERS_AT_ONCE = 2;

@@ -2,10 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { within } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { within } from '../helpers/time.js';
+import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 test('a socket file that a killed process left behind is replaced, and goes with its successor', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');

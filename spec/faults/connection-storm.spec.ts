@@ -1,10 +1,10 @@
 /** Thousands of connections that come and go at once leave nothing behind, and few lines in the log. */
 import net from 'node:net';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { ENDED } from '../helpers/log-lines.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED } from '../helpers/vproxy-process.js';
 
 const CONNECTIONS = 5000;
 /** So many at once: more than the system lets wait would only wait for each other. */

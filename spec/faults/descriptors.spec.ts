@@ -3,12 +3,11 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { CHANNEL_LISTENING, ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const LIMIT = 64;
 const TOO_MANY = 80;

@@ -2,10 +2,9 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const LONG_PAUSE_MS = 1200;
 const MAX_SESSIONS = 12;

@@ -7,14 +7,11 @@ import test, { type ExecutionContext } from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { collectOutput } from '../../lib/exec/exec-call.js';
-import { ask, startControl } from '../helpers/control.js';
-import { eventually } from '../helpers/eventually.js';
-import { TAKING_CONTROL } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { ask, openStream, startControl } from '../helpers/control.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { openStream } from '../helpers/upgrade.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 interface Setup {
   /** Runs without its files. */

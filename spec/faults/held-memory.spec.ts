@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { collectGarbage } from '../helpers/heap.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { collectGarbage } from '../helpers/measures.js';
 import { connectedProxies, localServer } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const DEAF = 60;
 const PIECE_BYTES = 16_384;

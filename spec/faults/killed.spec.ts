@@ -1,10 +1,10 @@
 /** Either process is killed in the middle of transfers: each of them ends whole, or in a reset behind a prefix. */
 import test from 'ava';
-import { within } from '../helpers/eventually.js';
-import { ENDED } from '../helpers/log-lines.js';
 import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/transfer.js';
+import { within } from '../helpers/time.js';
+import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/traffic.js';
+import { ENDED } from '../helpers/vproxy-process.js';
 
 const ROUNDS = 5;
 const TRANSFERS_AT_ONCE = 4;

@@ -3,7 +3,7 @@ import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 
 test('R-LIVE-3: a side that stops while the channel is far behind still resets every stream before its GOAWAY', (t) => {
   const peer = FramePeer.established({ capacityBytes: 4096, peerLimits: { streamCredit: 2 ** 20 } });

@@ -4,11 +4,11 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { ENDED } from '../helpers/log-lines.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED } from '../helpers/vproxy-process.js';
 
 /** A program that logs 50,000 lines of 1 KB with the log of the command line, then one when it is told to. */
 const PROGRAM = `

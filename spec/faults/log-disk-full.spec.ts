@@ -3,12 +3,11 @@ import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { ENDED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { ProcessPair, processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 /** So long can a file get: 4 or 8 KiB, as the shell counts. */
 const fileLimitBlocks = 8;

@@ -2,10 +2,10 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
-import { ENDED } from '../helpers/log-lines.js';
 import { processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { MAX_TRANSFER_BYTES, outcomeOf, pattern } from '../helpers/transfer.js';
+import { MAX_TRANSFER_BYTES, outcomeOf, pattern } from '../helpers/traffic.js';
+import { ENDED } from '../helpers/vproxy-process.js';
 
 /** Longer than any time within which a side expects something: the pause itself is what is tested. */
 const PAUSE_MS = 40_000;

@@ -2,12 +2,11 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { exclusivePort } from '../helpers/exclusive-port.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { exclusivePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
   test(`a second process on a port waits with one line, and has it when the first one gets ${signal}`, async (t) => {

@@ -1,8 +1,8 @@
 /** Streams that are refused as fast as they are opened: both logs stay readable, and say what they left out. */
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
 import { processPair } from '../helpers/process-pair.js';
 import { failureOf, localServer, localSocket } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 const REFUSED = 1000;
 

@@ -2,11 +2,11 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { hangingPort } from '../helpers/hanging-port.js';
+import { hangingPort } from '../helpers/ports.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { outcomeOf, pattern } from '../helpers/transfer.js';
+import { eventually } from '../helpers/time.js';
+import { outcomeOf, pattern } from '../helpers/traffic.js';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually, within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, within } from '../helpers/time.js';
 
 const OTHERS = 50;
 const BYTES = 200_000;

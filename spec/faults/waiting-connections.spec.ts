@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const MAX_WAITING = 1024;
 const TOO_MANY = 6;

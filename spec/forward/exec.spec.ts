@@ -7,13 +7,12 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { ExecTarget } from '../../lib/forward/exec-endpoint.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { formatSeen } from '../helpers/frame-log.js';
-import { ManualClock } from '../helpers/manual-clock.js';
 import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 async function running(t: ExecutionContext, command: string, b: ProxySetup = {}) {
   const folder = temporaryFolder(t);

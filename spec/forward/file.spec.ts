@@ -6,10 +6,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { LineBuffer, MAX_LINE_BYTES } from '../../lib/forward/file-endpoint.js';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, failureOf, localSocket, type ProxySetup, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 test('file endpoints are read and written', (t) => {
   const means = (text: string, endpoint: object): void => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { hiddenReset } from '../../lib/system/sockets.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import {
   connectedProxies,
   echo,
@@ -15,7 +15,7 @@ import {
   readToEnd,
   TestProxy,
 } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -5,8 +5,8 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { listen, resolveSocketAccess } from '../../lib/system/listen.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const isRoot = process.getuid?.() === 0;
 

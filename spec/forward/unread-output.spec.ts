@@ -4,11 +4,10 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const STOPPED = { code: 'cancelled', message: 'reads no more' };
 

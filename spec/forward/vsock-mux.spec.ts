@@ -4,11 +4,10 @@ import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
-import { eventually, within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { answering, firecracker, inPieces } from '../helpers/hybrid-vsock.js';
-import { ManualClock } from '../helpers/manual-clock.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
 
 test('vsock-mux endpoints are read and written', (t) => {
   const means = (direction: 'incoming' | 'outgoing', text: string, endpoint: object): void => {

@@ -1,7 +1,7 @@
 /** The kept corpus: inputs that a coverage-guided search found, one in base64 on each line of a target's file. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 
 /** The file of a target. */
 export function corpusFile(target: string): string {

@@ -3,8 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type { ErrorCode } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
-import type { LinkPair } from './channel-pair.js';
-import { LinkRecorder } from './channel-recorder.js';
+import { type LinkPair, LinkRecorder } from './channel-pair.js';
 
 interface Ends {
   readonly near: Link;

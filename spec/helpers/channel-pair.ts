@@ -2,10 +2,12 @@
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import type { ChannelListener, DialContext, ListenHandlers } from '../../lib/channel/kind.js';
-import type { Link } from '../../lib/link/link.js';
+import type { VproxyError } from '../../lib/errors.js';
+import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 
 export interface LinkPair {
@@ -72,4 +74,111 @@ export async function openUnixPair(t: ExecutionContext): Promise<LinkPair> {
 
 export function openTcpPair(t: ExecutionContext): Promise<LinkPair> {
   return openPair(t, 'tcp-listen:127.0.0.1:0', (text) => text.replace('listen', 'connect'));
+}
+
+// Two streams in memory, joined: what is written to one is read from the other. Node has such a pair itself, in which
+// `destroy` of one end means something else in each version.
+
+class Half extends Duplex {
+  other!: Half;
+  /** The writer of this half's last bytes goes on when they are read. */
+  #onRead: (() => void) | null = null;
+
+  override _read(): void {
+    const onRead = this.#onRead;
+    this.#onRead = null;
+    onRead?.();
+  }
+
+  /** Hands the very buffer on: no copy is made. */
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
+    this.other.#onRead = callback;
+    this.other.push(chunk);
+  }
+
+  override _final(callback: () => void): void {
+    this.other.push(null);
+    callback();
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    // As a socket's peer: what was written arrives, then comes the end.
+    if (!this.writableFinished) setImmediate(() => this.other.push(null));
+    callback(error);
+  }
+}
+
+/** A pair; either end may be closed on its own. */
+export function duplexPair(): [Duplex, Duplex] {
+  const [left, right] = [new Half({ allowHalfOpen: true }), new Half({ allowHalfOpen: true })];
+  left.other = right;
+  right.other = left;
+  return [left, right];
+}
+
+// A handler of a link that keeps what it is told, and can be waited for.
+
+export class LinkRecorder implements LinkHandler {
+  /** The bytes, copied as they came, unless `keeps`: then the link's own buffers. */
+  readonly pieces: Buffer[] = [];
+  readonly closings: VproxyError[] = [];
+  drainCount = 0;
+  byteCount = 0;
+  readonly #keeps: boolean;
+  readonly #closed = deferred<VproxyError>();
+  #waits: { readonly isDone: () => boolean; readonly done: () => void }[] = [];
+
+  constructor({ keeps = false } = {}) {
+    this.#keeps = keeps;
+  }
+
+  onBytes(bytes: Buffer): boolean {
+    this.pieces.push(this.#keeps ? bytes : Buffer.from(bytes));
+    this.byteCount += bytes.length;
+    this.#look();
+    return this.#keeps;
+  }
+
+  onDrain(): void {
+    this.drainCount++;
+    this.#look();
+  }
+
+  onClosed(reason: VproxyError): void {
+    this.closings.push(reason);
+    this.#closed.resolve(reason);
+  }
+
+  /** Everything that came. */
+  get bytes(): Buffer {
+    return Buffer.concat(this.pieces);
+  }
+
+  /** Resolves with the reason when the link is gone. */
+  get closed(): Promise<VproxyError> {
+    return this.#closed.promise;
+  }
+
+  received(byteCount: number): Promise<void> {
+    return this.#until(() => this.byteCount >= byteCount);
+  }
+
+  drained(drainCount = 1): Promise<void> {
+    return this.#until(() => this.drainCount >= drainCount);
+  }
+
+  #until(isDone: () => boolean): Promise<void> {
+    const wait = deferred();
+    this.#waits.push({ isDone, done: () => wait.resolve() });
+    this.#look();
+    return wait.promise;
+  }
+
+  #look(): void {
+    this.#waits = this.#waits.filter((wait) => {
+      if (!wait.isDone()) return true;
+      wait.done();
+      return false;
+    });
+  }
 }

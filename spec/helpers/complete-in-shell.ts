@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { completionScript } from '../../cli/completion/scripts.js';
-import { PROJECT_ROOT } from './project-root.js';
-import { temporaryFolder } from './temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from './files.js';
 
 /** The shells for which there is a completion. */
 export type Shell = 'bash' | 'zsh' | 'fish';

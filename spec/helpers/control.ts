@@ -1,5 +1,8 @@
 /** A control server under test, and requests to it as any program could make them. */
+
+import { once } from 'node:events';
 import http from 'node:http';
+import net, { type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { ProcessControl } from '../../lib/control/context/context.js';
@@ -8,9 +11,11 @@ import type { LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelChanges } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
-import { temporaryFolder } from './temp-folder.js';
+import { temporaryFolder } from './files.js';
+import { connectedProxies, echo, localServer, localSocket } from './proxies.js';
+import { ManualClock, within } from './time.js';
 
-export const NO_CHANGES: ChannelChanges = {
+const NO_CHANGES: ChannelChanges = {
   addedChannels: [],
   removedChannels: [],
   replacedChannels: [],
@@ -106,4 +111,100 @@ export function ask(
     });
     request.end(text);
   });
+}
+
+// A control server with a stream beside it, and connections to it on which anything can be said.
+
+interface HostileSetup extends TestControl {
+  readonly clock: ManualClock;
+  /** A stream that was open before: true when it still echoes, and a request is answered. */
+  readonly isUnharmed: () => Promise<boolean>;
+}
+
+/** Starts both; a stream is open, and the routes are loaded. */
+export async function besideStream(t: ExecutionContext): Promise<HostileSetup> {
+  const target = await localServer(t, echo);
+  const { a } = await connectedProxies(
+    t,
+    join(temporaryFolder(t), 'c'),
+    { outgoing: ['echo:127.0.0.1:0'] },
+    { incoming: [`echo:127.0.0.1:${target.port}`] },
+  );
+  const neighbour = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
+  const clock = new ManualClock();
+  const control = await startControl(t, a.proxy, { clock });
+  // With the routes loaded, so that what follows is about requests only.
+  await control.ask('GET', '/v1/forwards');
+  const isUnharmed = async () => {
+    const answer = once(neighbour, 'data') as Promise<[Buffer]>;
+    neighbour.write('x');
+    const [[echoed], { status }] = await within(
+      5000,
+      'echo and status',
+      Promise.all([answer, control.ask('GET', '/v1/status')]),
+    );
+    return echoed.toString() === 'x' && status === 200;
+  };
+  t.true(await isUnharmed());
+  return { ...control, clock, isUnharmed };
+}
+
+/** A connection on which anything can be said; its end, however it comes, is no error. */
+export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
+  const socket = localSocket(t, { path });
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** All that comes until the connection is closed, in order or not. */
+export async function readUntilClosed(socket: net.Socket): Promise<string> {
+  let text = '';
+  socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  socket.once('end', () => socket.destroy());
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  if (!socket.destroyed) await within(20_000, 'the close of a connection', closed);
+  return text;
+}
+
+/** The header of a request with a body. */
+export const post = (path: string, headers: string): string =>
+  `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`;
+
+// Connections of a control socket that carry a stream.
+
+/** An answer to a request for an upgrade: the socket where it was granted, the status and body where it was not. */
+type UpgradeAnswer =
+  | { readonly socket: Socket; readonly head: Buffer }
+  | { readonly status: number; readonly text: string };
+
+/** Asks for a stream to a service; the socket is destroyed when the test ends. */
+export function askForStream(t: ExecutionContext, socketPath: string, query: string): Promise<UpgradeAnswer> {
+  const answered = new Promise<UpgradeAnswer>((resolve, reject) => {
+    const headers = { Connection: 'Upgrade', Upgrade: 'vproxy-stream' };
+    // Of its own, as those of node:http end when their peer does.
+    const createConnection = () => net.connect({ path: socketPath, allowHalfOpen: true });
+    const request = http.request({ createConnection, path: `/v1/connect?${query}`, headers });
+    request.once('error', reject);
+    request.once('upgrade', (_response, socket, head) => {
+      t.teardown(() => socket.destroy());
+      socket.on('error', () => undefined);
+      resolve({ socket, head });
+    });
+    request.once('response', (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.once('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }));
+    });
+    request.end();
+  });
+  return within(20_000, 'the answer to an upgrade', answered);
+}
+
+/** The socket of a stream; rejects where it was refused. */
+export async function openStream(t: ExecutionContext, socketPath: string, query: string): Promise<Socket> {
+  const answer = await askForStream(t, socketPath, query);
+  if ('status' in answer) throw new Error(`${answer.status} ${answer.text}`);
+  if (answer.head.length > 0) answer.socket.unshift(answer.head);
+  return answer.socket;
 }

@@ -1,9 +1,9 @@
 /** A hostile peer that keeps within its credit: what it may send, and how it opens many streams. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { eventually } from './eventually.js';
 import type { SeenFrame } from './frame-log.js';
-import { FrameStamp } from './frame-stamp.js';
+import { FrameStamp } from './frame-maker.js';
 import type { SocketPeer } from './socket-peer.js';
+import { eventually } from './time.js';
 
 const { ACCEPT, CREDIT, DATA } = FRAME_TYPE;
 

@@ -7,9 +7,9 @@ import { type SessionSettings, sessionSettings } from '../../lib/session/setting
 import type { SessionStream } from '../../lib/session/stream.js';
 import { FrameLog, formatSeen } from './frame-log.js';
 import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
-import { ManualClock } from './manual-clock.js';
-import { RecordingSink } from './recording-sink.js';
+import { RecordingSink } from './local-ends.js';
 import { MemoryPipe, seededIdentity } from './session-pair.js';
+import { ManualClock } from './time.js';
 
 /** `integrity` is also what the side under test asks for. */
 export interface FramePeerOptions extends FrameMakerOptions {

@@ -8,8 +8,8 @@ import { CopyService } from '../../lib/copy/copy-service.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import { systemClock } from '../../lib/util/clock.js';
 import { encodeRecord, RecordReader } from '../../lib/util/records.js';
-import { duplexPair } from './duplex-pair.js';
-import { within } from './eventually.js';
+import { duplexPair } from './channel-pair.js';
+import { within } from './time.js';
 
 /** An entry of a tar; `size` may lie. */
 export type HostileEntry = Headers & { readonly body?: string | Buffer; readonly pax?: Record<string, string> };

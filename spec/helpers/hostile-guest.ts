@@ -13,8 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { Credits, dribble, openAll } from './credits.js';
-import { creditPayload } from './frame-maker.js';
-import { FrameStamp } from './frame-stamp.js';
+import { creditPayload, FrameStamp } from './frame-maker.js';
 import { SocketPeer } from './socket-peer.js';
 
 const { OPEN, DATA, CREDIT, RESET, PING, GOAWAY, SERVICES } = FRAME_TYPE;

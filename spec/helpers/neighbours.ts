@@ -4,13 +4,12 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
-import { within } from './eventually.js';
+import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { HOSTILE_GUEST } from './hostile-guest.js';
-import { processorTime } from './processor-time.js';
-import { PROJECT_ROOT } from './project-root.js';
+import { processorTime } from './measures.js';
 import { echo, localServer, TestProxy } from './proxies.js';
 import { PROXY_PROGRAM } from './proxy-program.js';
-import { temporaryFolder } from './temp-folder.js';
+import { within } from './time.js';
 import { spawnVproxy, type VproxyProcess } from './vproxy-process.js';
 
 /** A process with a channel for a guest of each kind, and a stream over the good one's. */

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
-import { temporaryFolder } from './temp-folder.js';
+import { temporaryFolder } from './files.js';
 
 const RECEIVER = `
 import json, socket, sys

@@ -7,12 +7,9 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS } from '../../cli/command/table.js';
-import { eventually } from './eventually.js';
-import { ESTABLISHED, TAKING_CONTROL } from './log-lines.js';
-import { PROJECT_ROOT } from './project-root.js';
-import type { RunResult } from './run-vproxy.js';
-import { temporaryFolder } from './temp-folder.js';
-import { spawnVproxy } from './vproxy-process.js';
+import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { eventually } from './time.js';
+import { ESTABLISHED, type RunResult, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
 /** A program as a package has it. */
 export interface PackagedProgram {

@@ -8,7 +8,7 @@ import { VproxyError } from '../../lib/errors.js';
 import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
-import { ManualClock } from './manual-clock.js';
+import { ManualClock } from './time.js';
 
 /** One direction of a channel: keeps what does not fit into its buffer with the writer, as a socket does. */
 export class MemoryPipe implements ByteSink {

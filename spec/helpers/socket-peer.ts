@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
-import { eventually } from './eventually.js';
 import { FrameLog, formatSeen, jsonOf, type SeenFrame } from './frame-log.js';
 import { FrameMaker, type FrameMakerOptions } from './frame-maker.js';
+import { eventually } from './time.js';
 
 /** How much a flood writes, at most. */
 export interface FloodBounds {

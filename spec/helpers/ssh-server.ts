@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { temporaryFolder } from './temp-folder.js';
+import { temporaryFolder } from './files.js';
 
 const SSHD = '/usr/sbin/sshd';
 

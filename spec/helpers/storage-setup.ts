@@ -11,8 +11,8 @@ import type { StoragePeerService } from '../../lib/storage/emulator-pool.js';
 import { type StorageEmulatorChange } from '../../lib/storage/emulator-pool.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
-import { eventually } from './eventually.js';
-import { temporaryFolder } from './temp-folder.js';
+import { temporaryFolder } from './files.js';
+import { eventually } from './time.js';
 
 /** The compiled wrapper. */
 export const WRAPPER = fileURLToPath(new URL('../../cli/vproxy-storage.js', import.meta.url));

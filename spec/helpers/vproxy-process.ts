@@ -1,15 +1,14 @@
 /** The real command line of vproxy as a process of its own, with its log at hand. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-
-import { within } from './eventually.js';
-import { listeningFor } from './log-lines.js';
-import { PROJECT_ROOT } from './project-root.js';
-import { withoutControl } from './without-control.js';
+import type { Readable, Writable } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import { PROJECT_ROOT } from './files.js';
+import { within } from './time.js';
 
 /** How a process ended: its status, or the signal that killed it. */
-export interface ExitResult {
+interface ExitResult {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
@@ -183,3 +182,112 @@ export function spawnVproxy(
   t.teardown(() => vproxy.stop());
   return vproxy;
 }
+
+// The real command line of vproxy, run to its end.
+
+/** What a command left. */
+export interface RunResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** How a command is run. */
+export interface RunOptions {
+  /** Set on top of this process's environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Takes root's right to pass permissions away. Needs setpriv(1) where the test runs as root. Default false. */
+  readonly obeysPermissions?: boolean;
+}
+
+const TIMEOUT_MS = 20_000;
+
+/** Runs `vproxy` with `args`; one that does not end by itself is killed, and its `code` is null. */
+export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const { env = {}, obeysPermissions = false } = options;
+  const command = [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...withoutControl(args)];
+  if (obeysPermissions && process.getuid?.() === 0) {
+    command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
+  }
+  const [file = '', ...words] = command;
+  return new Promise((resolve) => {
+    const settings = { env: { ...process.env, ...env }, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' } as const;
+    const child = execFile(file, words, settings, (_error, stdout, stderr) => {
+      resolve({ code: child.exitCode, stdout, stderr });
+    });
+  });
+}
+
+// A command line of vproxy between pipes that the test holds.
+
+/** A command that runs; killed when the test ends. */
+export interface PipedCommand {
+  readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
+  /** All of stdout, up to its end, which may come before the end of the process. */
+  readonly output: Promise<Buffer>;
+  /** The status, and all of stderr. */
+  readonly ended: Promise<{ readonly code: number | null; readonly stderr: string }>;
+}
+
+/** Starts `vproxy` with `args`. */
+export function runPiped(
+  t: ExecutionContext,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): PipedCommand {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  child.stdin.on('error', () => undefined);
+  const stderr = collect(child.stderr);
+  const closed = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const ended = Promise.all([closed, stderr]).then(([code, text]) => ({ code, stderr: text.toString() }));
+  return {
+    child,
+    output: within(30_000, 'the end of stdout', collect(child.stdout)),
+    ended: within(30_000, 'the end of the process', ended),
+  };
+}
+
+async function collect(stream: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+// Command lines of specs that do not care for a control socket: none shall be left in a folder that all processes share.
+
+/** The words of a command line; one that runs a proxy, and says nothing of a control socket, has none. */
+function withoutControl(args: readonly string[]): readonly string[] {
+  // `vproxy ping -c 1` is a command for one that runs.
+  const runs = args[0]?.startsWith('-') === true && args.some((word) => /^(-c|--channel|--config)/.test(word));
+  const says = args.some((word) => /^--(no-)?control/.test(word));
+  return runs && !says ? ['--no-control', ...args] : args;
+}
+
+// The lines of vproxy's log that specs wait for: the one place that knows their wording.
+
+/** A forward of `service` listens on a TCP port: `$1` is the host, `$2` the port. */
+export function listeningFor(service: string): RegExp {
+  return new RegExp(`listening on (\\S+):(\\d+) for ${service}(?![a-z0-9._-])`);
+}
+
+/** A session with the peer is established. */
+export const ESTABLISHED = /\bsession with .+ on \S/;
+
+/** A session ended, for whatever reason. */
+export const ENDED = /\bsession on \S.* ended: /;
+
+/**
+ * A session ended because the process at the other end began anew. Where that one was cut off within the header
+ * of a frame, its successor's flush completes the header, whose wrong check is all that shows.
+ */
+export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;
+
+/** A listening channel waits for the peer on a TCP port: `$1` is the port. */
+export const CHANNEL_LISTENING = /\bwaiting for the peer on tcp-listen:\S+:(\d+)/;
+
+/** The commands for a running process have somebody who answers. */
+export const TAKING_CONTROL = /\btaking control requests at /;

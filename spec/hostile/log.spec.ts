@@ -1,7 +1,7 @@
 /** What a peer says stands in the log escaped, on one line, bounded, and not too often. */
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
+import { eventually } from '../helpers/time.js';
 import { LOG_CASES, POISON } from './log-cases.js';
 import { startTarget } from './target-process.js';
 

@@ -1,12 +1,12 @@
 /** Two channels in one process: what a hostile peer does on one of them does not stop the other. */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually, within } from '../helpers/eventually.js';
-import { peakBytes, resetPeak, residentBytes } from '../helpers/process-memory.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
 import { echo, localServer, TestProxy } from '../helpers/proxies.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, within } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
 import { FLOOD_CASES } from './flood-cases.js';

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { encodeStart } from '../../lib/exec/messages.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { REFUSED_CASES } from './refused-cases.js';
 

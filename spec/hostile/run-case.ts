@@ -1,10 +1,10 @@
 /** Runs one case against a process, and looks at everything that has to be seen from outside. */
 import type { ExecutionContext } from 'ava';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { eventually } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { peakBytes, resetPeak } from '../helpers/process-memory.js';
+import { peakBytes, resetPeak } from '../helpers/measures.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED } from '../helpers/vproxy-process.js';
 import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
 import type { TargetProcess } from './target-process.js';
 

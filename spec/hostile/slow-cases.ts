@@ -3,9 +3,8 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { ErrorCode } from '../../lib/errors.js';
-import { ENDED } from '../helpers/log-lines.js';
 import type { SocketPeer, SocketPeerOptions } from '../helpers/socket-peer.js';
-import type { VproxyProcess } from '../helpers/vproxy-process.js';
+import { ENDED, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const { ACCEPT, DATA, GOAWAY, OPEN } = FRAME_TYPE;
 

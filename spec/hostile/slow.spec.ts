@@ -2,12 +2,11 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { CHANNEL_LISTENING } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { SocketPeer, type SocketPeerOptions } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { CHANNEL_LISTENING, spawnVproxy } from '../helpers/vproxy-process.js';
 import { SLOW_CASES, type SlowCase, SPEED } from './slow-cases.js';
 
 async function runSlow(t: ExecutionContext, { act, code, isTcp = false }: SlowCase): Promise<void> {

@@ -3,12 +3,11 @@ import { mkdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { ENDED } from '../helpers/log-lines.js';
-import { residentBytes } from '../helpers/process-memory.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { residentBytes } from '../helpers/measures.js';
 import { echo, localServer } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { VproxyProcess } from '../helpers/vproxy-process.js';
+import { ENDED, VproxyProcess } from '../helpers/vproxy-process.js';
 import type { Surroundings } from './case.js';
 
 /** What `t.teardown` is for a test, for something that several tests share. */

@@ -2,10 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import test from 'ava';
-
-import { eventually } from '../helpers/eventually.js';
+import { sha256 } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
-import { sha256 } from '../helpers/sha256.js';
+import { eventually } from '../helpers/time.js';
 import { checkFixtures } from './python-peer.js';
 import { answering, connectTo, echoes, MIB, pair } from './setup.js';
 

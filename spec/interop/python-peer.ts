@@ -3,9 +3,8 @@ import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
-
-import { within } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { within } from '../helpers/time.js';
 
 const FOLDER = join(PROJECT_ROOT, 'spec/interop');
 const MISSING = 'the interoperability tests need python3 (3.9 or newer): apt-get install python3';

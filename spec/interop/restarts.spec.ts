@@ -1,11 +1,10 @@
 /** Restarts of either side, stale bytes, drains and ends between the real program and the second implementation. */
 import { randomBytes } from 'node:crypto';
 import test from 'ava';
-
-import { eventually } from '../helpers/eventually.js';
-import { ENDED_BY_RESTART } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, echoes, MIB, pair, vproxyOn } from './setup.js';
 import { stayingChannel } from './staying-channel.js';

@@ -3,10 +3,9 @@ import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 

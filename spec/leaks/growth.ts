@@ -1,6 +1,6 @@
 /** Whether memory grows with the number of operations: the second half of them is measured, the first one warms up. */
 import type { ExecutionContext } from 'ava';
-import { heapBytes } from '../helpers/heap.js';
+import { heapBytes } from '../helpers/measures.js';
 
 /** What is done again and again. */
 export interface Course {

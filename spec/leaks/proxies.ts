@@ -1,6 +1,6 @@
 /** The tests of two proxies over a real socket, for as many operations as the caller has time for. */
 import test from 'ava';
-import { heapBytes } from '../helpers/heap.js';
+import { heapBytes } from '../helpers/measures.js';
 import { assertFlat } from './growth.js';
 import { ProxyLoad } from './proxy-load.js';
 import { assertGivenBack, heldResources } from './resources.js';

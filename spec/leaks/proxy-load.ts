@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
-import { CuttingRelay } from '../helpers/cutting-relay.js';
-import { eventually, within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { CuttingRelay } from '../helpers/relays.js';
+import { eventually, within } from '../helpers/time.js';
 
 /** Connections at once. */
 const WORKERS = 40;

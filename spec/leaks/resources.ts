@@ -1,7 +1,7 @@
 /** What this process holds of the system: file descriptors, and Node's handles by their kind. */
 import { readdirSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
+import { eventually } from '../helpers/time.js';
 
 /** Counts by name, such as `{ descriptors: 23, PipeWrap: 4 }`. */
 export type Resources = Readonly<Record<string, number>>;

@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { CuttingRelay } from '../helpers/cutting-relay.js';
-import { eventually, within } from '../helpers/eventually.js';
-import { openDescriptors, residentBytes } from '../helpers/process-memory.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { openDescriptors, residentBytes } from '../helpers/measures.js';
 import { type ProcessPair, processPair } from '../helpers/process-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { CuttingRelay } from '../helpers/relays.js';
+import { eventually, within } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const RESTARTS = 2000;

@@ -1,8 +1,8 @@
 /** What a peer makes the process keep, at full scale: as many streams as may be open, each with its whole first credit. */
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
+import { peakBytes, resetPeak } from '../helpers/measures.js';
 import { measureEcho, startHostile, startNeighbours } from '../helpers/neighbours.js';
-import { peakBytes, resetPeak } from '../helpers/process-memory.js';
 import { streamCases } from '../hostile/memory/stream-cases.js';
 import { runTable } from '../hostile/run-table.js';
 

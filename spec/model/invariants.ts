@@ -1,5 +1,5 @@
 /** What must hold in the model: after every operation, where everything is at rest, and at the end. */
-import type { PatternEnd } from '../helpers/pattern-end.js';
+import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Model } from './model.js';
 import type { ModelSide } from './model-side.js';
 import type { ObservedHalf } from './observed-session.js';

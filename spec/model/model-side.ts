@@ -7,8 +7,8 @@ import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { ManualClock } from '../helpers/manual-clock.js';
 import { seededIdentity } from '../helpers/session-pair.js';
+import { ManualClock } from '../helpers/time.js';
 import type { TrafficSide } from '../helpers/traffic.js';
 import type { SimulatedDirection } from './simulated-direction.js';
 

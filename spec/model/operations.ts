@@ -1,6 +1,6 @@
 /** What each operation of a scenario does to the model. */
 
-import type { PatternEnd } from '../helpers/pattern-end.js';
+import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Answer } from '../helpers/traffic.js';
 import type { Model } from './model.js';
 import type { ModelSide } from './model-side.js';

@@ -3,9 +3,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const EXECUTABLE = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
 

@@ -4,9 +4,8 @@ import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, w
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const MAX_INSTALLED_BYTES = 20_000_000;
 

@@ -4,9 +4,8 @@ import { copyFileSync, readFileSync, statSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { join } from 'node:path';
 import test from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const BUNDLE = join(PROJECT_ROOT, 'dist/vproxy.cjs');
 

@@ -4,9 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { sha256 } from '../helpers/sha256.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
 
 const isThere = (program: string) => spawnSync(program, ['--version']).error === undefined;
 const withDpkg = isThere('dpkg-deb') ? test : test.skip;

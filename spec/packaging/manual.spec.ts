@@ -10,8 +10,7 @@ import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
 interface Page {
   readonly file: string;

@@ -8,8 +8,8 @@ import { parseRunFlags } from '../../cli/run/run-options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { CHANNEL_STATES } from '../../lib/status/describe.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { givenIn } from '../helpers/given-options.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
 
 const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 
 const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
 const withRpm = spawnSync('rpmspec', ['--version']).error === undefined ? test : test.skip;

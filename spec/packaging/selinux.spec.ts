@@ -3,8 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/selinux');
 /** Of Debian's selinux-policy-dev. */

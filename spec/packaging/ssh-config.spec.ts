@@ -3,8 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
 const CONFIGURATION = join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf');
 const withSsh = spawnSync('ssh', ['-V']).error === undefined ? test : test.skip;

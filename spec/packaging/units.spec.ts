@@ -6,8 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { ERROR_CODES } from '../../lib/errors.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/systemd');
 /** The exposure that `systemd-analyze security` may find at most; it says "ok" up to 4.9. */

@@ -9,10 +9,9 @@ import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** A host with a channel of each fate, and with a second set of channels in which nothing is wrong. */
 interface Setup {

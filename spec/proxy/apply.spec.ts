@@ -7,9 +7,9 @@ import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, failureOf, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const out = (...texts: string[]) => texts.map((text) => parseForwardSpec('outgoing', text));
 

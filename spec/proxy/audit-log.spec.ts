@@ -7,10 +7,9 @@ import type { LogEvent } from '../../lib/events.js';
 import { AuditLog } from '../../lib/proxy/audit-log.js';
 import type { Rotation } from '../../lib/system/log-file.js';
 import { systemClock } from '../../lib/util/clock.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 function openAudit(t: ExecutionContext, rotation: Rotation | null = null) {
   const path = join(temporaryFolder(t), 'audit.log');

@@ -7,13 +7,13 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const MESSAGES = 200;
 const MESSAGE_BYTES = 1000;
 
-const LIB = fileURLToPath(new URL('../../lib/', import.meta.url));
+const LIB = fileURLToPath(new URL('../../lib', import.meta.url));
 
 /** The files that the document lists under a heading, without their folder `lib`. */
 async function listedFiles(heading: string): Promise<string[]> {

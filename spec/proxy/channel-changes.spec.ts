@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import {
   connectedProxies,
   echo,
@@ -13,7 +13,7 @@ import {
   readToEnd,
   TestProxy,
 } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -10,9 +10,8 @@ import { formatForwardSpec } from '../../lib/forward/spec.js';
 import { ChannelGroup } from '../../lib/proxy/channel-group.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
-import { eventually } from '../helpers/eventually.js';
-import { ManualClock } from '../helpers/manual-clock.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 /** Longer than a group waits before it reads its folder without an event. */
 const RESCAN_MS = 5000;

@@ -3,9 +3,9 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 

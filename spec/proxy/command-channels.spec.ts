@@ -6,12 +6,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { deferred } from '../../lib/util/concurrency.js';
-import { eventually, within } from '../helpers/eventually.js';
-import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import { eventually, within } from '../helpers/time.js';
+import { ENDED, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')} --no-control`;
 

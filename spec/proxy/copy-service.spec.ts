@@ -5,9 +5,9 @@ import test, { type ExecutionContext } from 'ava';
 import { putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
-import { within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { within } from '../helpers/time.js';
 
 /** A guest with a folder `in`, and a host with a file. */
 async function setUp(t: ExecutionContext, options: (inside: string) => Partial<ChannelOptions>) {

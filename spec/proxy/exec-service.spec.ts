@@ -6,13 +6,10 @@ import type { ExecResult } from '../../lib/exec/messages.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { type Clock, systemClock } from '../../lib/util/clock.js';
-import { eventually, within } from '../helpers/eventually.js';
-import { ExecCaller, isRunning } from '../helpers/exec-caller.js';
-import { ManualClock } from '../helpers/manual-clock.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { ExecCaller, isRunning } from '../helpers/exec-peers.js';
+import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
-import { staticImports } from '../helpers/static-imports.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
 
 const ANY = { commands: 'any' } as const;
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import {
   connectedProxies,
   echo,
@@ -15,7 +15,7 @@ import {
   readToEnd,
   type TestProxy,
 } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -7,9 +7,9 @@ import test, { type ExecutionContext } from 'ava';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions, ForwardTemplate } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { eventually, within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, within } from '../helpers/time.js';
 
 const outgoing = (text: string): ForwardTemplate => ({ direction: 'outgoing', text });
 

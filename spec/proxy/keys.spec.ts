@@ -3,10 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { eventually } from '../helpers/eventually.js';
-import { writeKeyFile } from '../helpers/key-files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 async function echoThrough(t: ExecutionContext, port: number): Promise<string> {
   const socket = localSocket(t, { host: '127.0.0.1', port });

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
 import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** The fields of an event that the table does not have, or that it has and the event lacks. */
 function strayFields({ event, fields }: LogEvent): string[] {

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { LOG_EVENT_NAMES, LOG_EVENTS, type LogEvent, type LogLevel } from '../../lib/events.js';
 import { auditPart, boundLogEvent, jsonLineBytes, LogLimit, logPart, type PartOf } from '../../lib/proxy/log-limit.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { ManualClock } from '../helpers/time.js';
 
 /** A limit, what it let through and when, and a short way to log. */
 function limited(partOf?: PartOf) {

@@ -4,11 +4,11 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
-import { within } from '../helpers/eventually.js';
 import { FLOODS, HOSTILITIES } from '../helpers/hostile-guest.js';
+import { processorTime } from '../helpers/measures.js';
 import { measureEcho, type Neighbours, startHostile, startNeighbours } from '../helpers/neighbours.js';
-import { processorTime } from '../helpers/processor-time.js';
 import { TestProxy } from '../helpers/proxies.js';
+import { within } from '../helpers/time.js';
 
 /** Quiet and disturbed rounds follow each other; the medians of both are compared. */
 const ROUNDS = 5;

@@ -9,9 +9,9 @@ import type { VproxyError } from '../../lib/errors.js';
 import { connectPeer, type Peer, type PeerOptions } from '../../lib/proxy/peer.js';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { deferred } from '../../lib/util/concurrency.js';
-import { duplexPair } from '../helpers/duplex-pair.js';
+import { duplexPair } from '../helpers/channel-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const echo = (stream: MuxStream): void => void stream.pipe(stream);
 const KEYS = ['ab'.repeat(32), 'cd'.repeat(32)] as const;

@@ -6,8 +6,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { type ChannelPolicies, resolvePolicy } from '../../lib/proxy/channel-options.js';
 import { SecretKey } from '../../lib/session/auth.js';
-import { eventually } from '../helpers/eventually.js';
-import { writeKeyFile } from '../helpers/key-files.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
   connectedProxies,
   echo,
@@ -18,7 +17,7 @@ import {
   TestProxy,
 } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 async function ask(t: ExecutionContext, address: { port: number; host: string } | { path: string }): Promise<string> {
   const socket = localSocket(t, address);

@@ -5,8 +5,8 @@ import { buffer } from 'node:stream/consumers';
 import test from 'ava';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { deferred } from '../../lib/util/concurrency.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('a program serves streams and opens them without a socket of its own', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');

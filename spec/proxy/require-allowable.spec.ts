@@ -5,8 +5,7 @@ import test from 'ava';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
-import { writeKeyFile } from '../helpers/key-files.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 
 const make = (options: ChannelOptions) => () => new Proxy({ channels: [options], agent: 'vproxy test' });
 

@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
-import { joinBySlowLine } from '../helpers/slow-line.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { joinBySlowLine } from '../helpers/relays.js';
 
 const BAUD = 115_200;
 

@@ -1,12 +1,11 @@
 /** `ssh://host/path` over a real sshd: a unix socket on another machine as the channel. */
 import { join } from 'node:path';
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { HAS_SSH_SERVER, sshSearchPath } from '../helpers/ssh-server.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const testWithServer = HAS_SSH_SERVER ? test : test.skip;
 

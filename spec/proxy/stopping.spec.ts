@@ -4,10 +4,10 @@ import { existsSync } from 'node:fs';
 import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { hangingPort } from '../helpers/hanging-port.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { hangingPort } from '../helpers/ports.js';
 import { connectedProxies, failureOf, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('with streams=2 at the side that serves, a third stream is held back until one of two has ended', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');

@@ -5,8 +5,8 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** A program that connects to a forward and waits; it may be reset when the test ends. */
 async function waitingProgram(t: ExecutionContext, port: number): Promise<void> {

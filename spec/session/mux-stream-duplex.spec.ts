@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { Budget } from '../../lib/util/bounds.js';
-import { heapBytes } from '../helpers/heap.js';
+import { heapBytes } from '../helpers/measures.js';
 import { carryOn, carryUntil, type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
 /** A pair and the two ends of one stream between them. */

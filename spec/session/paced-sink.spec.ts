@@ -4,7 +4,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { dropView, keepView } from '../../lib/util/byte-queue.js';
-import { RecordingSink } from '../helpers/recording-sink.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { type PairOptions, SessionPair } from '../helpers/session-pair.js';
 
 /** A local end at side b that takes what it gets, and answers the end of the peer's direction with its own. */

@@ -2,7 +2,7 @@
 
 import test from 'ava';
 import { Pacer } from '../../lib/session/pacing.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { ManualClock } from '../helpers/time.js';
 
 /** A limit of which nothing is left. */
 function emptied(bytesPerSecond: number) {

@@ -8,9 +8,9 @@ import { type TlsCertificates, tlsWithCertificates, tlsWithKeys } from '../../li
 import { SecretKey } from '../../lib/session/auth.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
-import { eventually } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { carryOn, carryUntil, SessionPair } from '../helpers/session-pair.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually } from '../helpers/time.js';
 
 const [ONE, TWO] = ['1f', '2e'].map((digits) => SecretKey.parse(digits.repeat(32))) as [SecretKey, SecretKey];
 

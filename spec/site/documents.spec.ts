@@ -5,8 +5,7 @@ import test from 'ava';
 import { readDocuments } from '../../site/documents.js';
 import { rewriteDocument } from '../../site/rewrite-document.js';
 import { stage } from '../../site/stage.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
 /** The documents of the repository, to be changed, and beside them what they link to. */
 function copyDocuments(root: string): void {

@@ -3,9 +3,14 @@ import { createRequire } from 'node:module';
 import test, { type ExecutionContext } from 'ava';
 import type { AxeResults } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
-import { startChromium, watchForTrouble } from '../helpers/chromium.js';
-import { type FileServer, serveFiles } from '../helpers/file-server.js';
-import { type BuiltSite, buildSite } from '../helpers/site.js';
+import {
+  type BuiltSite,
+  buildSite,
+  type FileServer,
+  serveFiles,
+  startChromium,
+  watchForTrouble,
+} from '../helpers/site.js';
 
 const WIDE = { width: 1280, height: 900 };
 const SMALL = { width: 360, height: 740 };

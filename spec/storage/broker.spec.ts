@@ -4,7 +4,6 @@ import { Duplex, duplexPair } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import test from 'ava';
 import { VproxyError } from '../../lib/errors.js';
-import { ManualClock } from '../helpers/manual-clock.js';
 import {
   type Decide,
   echo,
@@ -13,6 +12,7 @@ import {
   startSingleReadEmulator,
 } from '../helpers/storage-emulators.js';
 import { attachPort, peerAt, startGuest, until } from '../helpers/storage-setup.js';
+import { ManualClock } from '../helpers/time.js';
 
 /** Each kind of emulator, connected to a guest of its own. */
 const KINDS = {

@@ -6,9 +6,9 @@ import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { createStorageEmulator, type StorageEmulator, type StorageHandler } from '../../lib/storage/emulator.js';
 import type { StorageRequest } from '../../lib/storage/wire.js';
-import { ManualClock } from '../helpers/manual-clock.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { attachPort, peerAt, startGuest, until } from '../helpers/storage-setup.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { ManualClock } from '../helpers/time.js';
 
 const echo: StorageHandler = ({ argv }) => ({ stdout: `${argv.slice(1).join(' ')}\n` });
 

@@ -9,10 +9,10 @@ import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { createStorageEmulator, type StorageEmulator } from '../../lib/storage/emulator.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
-import { eventually, within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { firecracker } from '../helpers/hybrid-vsock.js';
 import { echo, localServer, localSocket, TestProxy } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { eventually, within } from '../helpers/time.js';
 
 const MACHINES = ['vm1', 'vm2'];
 

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { listenForWrappers, StorageBroker } from '../../lib/storage/broker.js';
 import { listenAt } from '../../lib/storage/listen.js';
 import { storageSocketPaths } from '../../lib/storage/socket-paths.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 function brokerOf(t: ExecutionContext): StorageBroker {
   const broker = new StorageBroker();

@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import type { StorageReply } from '../../lib/storage/wire.js';
 import { callStorage } from '../../lib/storage/wrapper.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, type TestProxy } from '../helpers/proxies.js';
 import {
   type Decide,
@@ -15,7 +16,6 @@ import {
   startSingleReadEmulator,
 } from '../helpers/storage-emulators.js';
 import { until } from '../helpers/storage-setup.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 interface Machines {
   readonly emulator: FieldEmulator;

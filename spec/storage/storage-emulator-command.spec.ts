@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
 import { attachPort, peerAt, startGuest } from '../helpers/storage-setup.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const COMMAND = fileURLToPath(new URL('../../cli/vproxy.js', import.meta.url));
 const REPLIES = fileURLToPath(new URL('../../../spec/fixtures/storage-replies.json', import.meta.url));

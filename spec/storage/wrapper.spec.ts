@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { createStorageEmulator, type StorageHandler } from '../../lib/storage/emulator.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { startSingleReadEmulator } from '../helpers/storage-emulators.js';
 import {
   attachPort,
@@ -13,7 +14,6 @@ import {
   startWrapper,
   until,
 } from '../helpers/storage-setup.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** A guest whose calls this handler answers. */
 async function guestWith(t: import('ava').ExecutionContext, handler: StorageHandler): Promise<Guest> {

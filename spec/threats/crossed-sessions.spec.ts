@@ -1,6 +1,6 @@
 /** R-AUTH-2, R-AUTH-3: what is said in one session is nothing in another one, also where both have the same key. */
 import test from 'ava';
-import { eventually } from '../helpers/eventually.js';
+import { eventually } from '../helpers/time.js';
 import { splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, type Crossing, type Way } from './middle.js';
 import { assertComesBack, assertRefused, endCodes, startScene } from './scene.js';

@@ -1,8 +1,8 @@
 /** T17: a flush, a magic and a HELLO end a session only where a frame should begin, and of the peer's own channel. */
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 import { helloOf } from './hello-editor.js';
 
 const FIELDS = {

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { startControl } from '../helpers/control.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 test('T11: sessions that end with ever new codes of the peer are one series', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { SecretKey } from '../../lib/session/auth.js';
-import { eventually } from '../helpers/eventually.js';
 import { localSocket } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 import { helloOf, splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS } from './middle.js';
 import {

@@ -1,7 +1,7 @@
 /** R-AUTH-2, R-AUTH-3: whoever stands between two sides on a TCP channel gets no session, and no byte of a stream, in or out. */
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
 import type { TestProxy } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 import { type Attack, BOTH_WAYS } from './middle.js';
 import {
   BOUND_BY_AUTH,

@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, TestProxy } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 const { OPEN } = FRAME_TYPE;
 

@@ -6,9 +6,9 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { eventually } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { localSocket } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 import { echoThrough, type Scene, sessionCount, startScene } from './scene.js';
 
 const HOST = '127.0.0.1';

@@ -2,11 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 import { writeKey } from './scene.js';
 
 test('T18: the key is not in the arguments, the environment or the log of a process, nor in what it says to a peer', async (t) => {

@@ -4,12 +4,11 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import test from 'ava';
 import { SecretKey } from '../../lib/session/auth.js';
-import { eventually } from '../helpers/eventually.js';
-import { CHANNEL_LISTENING } from '../helpers/log-lines.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { CHANNEL_LISTENING, spawnVproxy } from '../helpers/vproxy-process.js';
 import { splitOpening } from './hello-editor.js';
 import { makeCertificate, writeKey } from './scene.js';
 

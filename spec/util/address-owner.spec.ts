@@ -5,9 +5,9 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findAddressOwner } from '../../lib/system/proc-net.js';
-import { within } from '../helpers/eventually.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { within } from '../helpers/time.js';
 
 /** Another process that listens on what `address` is as a text of JavaScript; its id, and the port where there is one. */
 async function otherProcess(t: ExecutionContext, address: string): Promise<{ pid: number; port: number }> {

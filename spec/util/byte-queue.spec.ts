@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer';
 import test from 'ava';
 import fc from 'fast-check';
 import { ByteQueue, dropView, keepView } from '../../lib/util/byte-queue.js';
-import { heapBytes } from '../helpers/heap.js';
+import { heapBytes } from '../helpers/measures.js';
 
 /** Everything that waits, and the place of each view given back. */
 function drain(queue: ByteQueue): Buffer {

@@ -3,8 +3,8 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { hiddenReset, isHungUp } from '../../lib/system/sockets.js';
+import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** Two ends of a TCP connection. */
 async function tcpPair(t: ExecutionContext): Promise<{ near: net.Socket; far: net.Socket }> {

@@ -5,9 +5,8 @@ import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { listen } from '../../lib/system/listen.js';
-import { untilYounger } from '../helpers/file-times.js';
+import { temporaryFolder, untilYounger } from '../helpers/files.js';
 import { localSocket } from '../helpers/proxies.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
 
 /** A socket file on which nobody listens: that of a server which was bound under another name. */
 async function leaveSocket(t: ExecutionContext, path: string): Promise<void> {

@@ -3,7 +3,7 @@ import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { readSecretFile } from '../../lib/system/files.js';
-import { temporaryFolder } from '../helpers/temp-folder.js';
+import { temporaryFolder } from '../helpers/files.js';
 
 const testAsRoot = process.getuid?.() === 0 ? test : test.skip;
 

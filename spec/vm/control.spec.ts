@@ -6,12 +6,10 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 import type { ForwardStatus, SessionHistory, StreamWithRates } from '../../lib/status/types.js';
-import { eventually, within } from '../helpers/eventually.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT, sha256 } from '../helpers/files.js';
 import { readToEnd } from '../helpers/proxies.js';
-import { runPiped } from '../helpers/run-piped.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { sha256 } from '../helpers/sha256.js';
+import { eventually, within } from '../helpers/time.js';
+import { runPiped, runVproxy } from '../helpers/vproxy-process.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
 import { HostSide } from './rig/host-side.js';
 import { GUEST_VPROXY } from './rig/initramfs.js';

@@ -6,9 +6,9 @@ import test, { type ExecutionContext } from 'ava';
 
 import type { Diagnosis } from '../../cli/doctor/finding.js';
 import type { FindingId } from '../../cli/doctor/findings.js';
-import { eventually } from '../helpers/eventually.js';
-import { pretend } from '../helpers/pretender.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
+import { pretend } from '../helpers/machines.js';
+import { eventually } from '../helpers/time.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
 import { PORT_PATH } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_BUNDLE } from './rig/initramfs.js';

@@ -1,8 +1,8 @@
 /** A guest that nothing happens to: all uses of the channel at once, and the guest's vproxy while nobody is there. */
 import test from 'ava';
 
-import { eventually } from '../helpers/eventually.js';
-import { ENDED, ESTABLISHED } from '../helpers/log-lines.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, ESTABLISHED } from '../helpers/vproxy-process.js';
 import { checkEverything } from './rig/check-everything.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
 import { GUEST_VPROXY } from './rig/initramfs.js';

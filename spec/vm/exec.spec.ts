@@ -8,11 +8,10 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 
 import test, { type ExecutionContext } from 'ava';
-
-import { eventually, within } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
-import { openTerminal } from '../helpers/tmux.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+import { openTerminal } from '../helpers/terminals.js';
+import { eventually, within } from '../helpers/time.js';
+import { ESTABLISHED } from '../helpers/vproxy-process.js';
 import { HostSide } from './rig/host-side.js';
 import { useLaboratory } from './rig/use-laboratory.js';
 

@@ -9,7 +9,7 @@ import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { DEBIAN_GUEST } from '../documents/scenes/debian-guest.js';
-import { PROJECT_ROOT } from '../helpers/project-root.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { buildPackages } from './rig/debian-packages.js';
 
 const MAKE_MS = 300_000;

@@ -5,12 +5,9 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { formatDomain } from '../helpers/libvirt-domain.js';
-import { HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirtd.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { formatDomain, HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirt.js';
 import { localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 import { Agent } from './rig/agent.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { AGENT_PORT } from './rig/init-script.js';

@@ -2,13 +2,10 @@
 import { join } from 'node:path';
 
 import test from 'ava';
-
-import { eventually } from '../helpers/eventually.js';
-import { freePort } from '../helpers/free-port.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { freePort } from '../helpers/ports.js';
 import { localSocket, readToEnd } from '../helpers/proxies.js';
-import { runVproxy } from '../helpers/run-vproxy.js';
-import { spawnVproxy } from '../helpers/vproxy-process.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 import { PORT_NAME } from './rig/guest-options.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
 import { GUEST_BUNDLE, GUEST_RIG } from './rig/initramfs.js';

@@ -8,8 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import test from 'ava';
 
-import { within } from '../helpers/eventually.js';
-import { ENDED, ENDED_BY_RESTART } from '../helpers/log-lines.js';
+import { within } from '../helpers/time.js';
+import { ENDED, ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { checkEverything } from './rig/check-everything.js';
 import { checkBrokenOff, endsOf, killGuestVproxy, killHostVproxy, startTransfers } from './rig/mid-transfer.js';
 import { startDownload, startUpload, waitForProgress } from './rig/transfer.js';

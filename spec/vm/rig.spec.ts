@@ -5,9 +5,8 @@ import { connect } from 'node:net';
 import type { Readable } from 'node:stream';
 
 import test from 'ava';
-
-import { eventually } from '../helpers/eventually.js';
-import { sha256 } from '../helpers/sha256.js';
+import { sha256 } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 import { PORT_PATH } from './rig/guest.js';
 import { GUEST_RIG } from './rig/initramfs.js';
 import { useGuest } from './rig/use-guest.js';

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 
 import test from 'ava';
 
-import { within } from '../helpers/eventually.js';
+import { within } from '../helpers/time.js';
 import { checkEssentials } from './rig/check-everything.js';
 import { HostSide } from './rig/host-side.js';
 import { killGuestVproxy, killHostVproxy, startTransfers } from './rig/mid-transfer.js';

@@ -1,7 +1,7 @@
 /** The recipe of the simengine project: QEMU is a TCP client that connects its port to the host again and again. */
 import test from 'ava';
 
-import { CHANNEL_LISTENING, ENDED } from '../helpers/log-lines.js';
+import { CHANNEL_LISTENING, ENDED } from '../helpers/vproxy-process.js';
 import { checkEssentials } from './rig/check-everything.js';
 import { HostSide } from './rig/host-side.js';
 import { checkBrokenOff, startTransfers } from './rig/mid-transfer.js';

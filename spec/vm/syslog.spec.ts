@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { eventually } from '../helpers/eventually.js';
+import { eventually } from '../helpers/time.js';
 import { HostSide } from './rig/host-side.js';
 import { useLaboratory } from './rig/use-laboratory.js';
 

@@ -1,8 +1,8 @@
 /** AF_VSOCK sockets as the channel: two vproxies in one guest, over the loopback of vsock, where each side has CID 1. */
 import test from 'ava';
 
-import { eventually } from '../helpers/eventually.js';
-import { ESTABLISHED } from '../helpers/log-lines.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED } from '../helpers/vproxy-process.js';
 import type { GuestJob } from './rig/guest-job.js';
 import { GUEST_PORTS } from './rig/guest-ports.js';
 import { GUEST_BUNDLE, GUEST_RIG } from './rig/initramfs.js';

@@ -9,13 +9,11 @@ import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
 import { CHANNEL_CHECKS } from '../../../cli/doctor/subjects/channel.js';
 import { RUN_OPTIONS } from '../../../cli/run/options.js';
 import { CHANNEL_KINDS } from '../../../lib/channel/kinds.js';
-import { fakeVirsh } from '../../helpers/fake-virsh.js';
-import { ESTABLISHED, TAKING_CONTROL } from '../../helpers/log-lines.js';
-import { pretend } from '../../helpers/pretender.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { fakeVirsh } from '../../helpers/libvirt.js';
+import { pretend } from '../../helpers/machines.js';
 import { localServer } from '../../helpers/proxies.js';
-import { runVproxy } from '../../helpers/run-vproxy.js';
-import { temporaryFolder } from '../../helpers/temp-folder.js';
-import { spawnVproxy } from '../../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 
 test('a finding is a line: how bad it is, what it is about, what was found, and what to do', async (t) => {
   const path = join(temporaryFolder(t), 'none.sock');

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { FINDINGS } from '../../../cli/doctor/findings.js';
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 
 const TEXT = readFileSync(join(PROJECT_ROOT, 'docs/doctor.md'), 'utf8');
 

@@ -23,17 +23,12 @@ import { parseChannel } from '../../../lib/channel/address/address.js';
 import { createFifos } from '../../../lib/channel/pipe-open.js';
 import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
-import { openPty } from '../../helpers/channel-pty.js';
-import { fakeMachine, fakeMachineWithProc, portFiles } from '../../helpers/fake-machine.js';
-import { freePort } from '../../helpers/free-port.js';
-import { writeKeyFile } from '../../helpers/key-files.js';
-import { TAKING_CONTROL } from '../../helpers/log-lines.js';
-import { pretend } from '../../helpers/pretender.js';
-import { localServer } from '../../helpers/proxies.js';
-import { runVproxy } from '../../helpers/run-vproxy.js';
-import { steeredPair } from '../../helpers/steered-pair.js';
-import { temporaryFolder } from '../../helpers/temp-folder.js';
-import { spawnVproxy } from '../../helpers/vproxy-process.js';
+import { temporaryFolder, writeKeyFile } from '../../helpers/files.js';
+import { fakeMachine, fakeMachineWithProc, portFiles, pretend } from '../../helpers/machines.js';
+import { freePort } from '../../helpers/ports.js';
+import { localServer, steeredPair } from '../../helpers/proxies.js';
+import { openPty } from '../../helpers/terminals.js';
+import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 
 async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): Promise<readonly string[]> {
   const findings = await checkUnixSocket(fakeMachine(t), { path, isExclusive: true, ownPid });

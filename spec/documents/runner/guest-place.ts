@@ -1,5 +1,5 @@
 /** The guest of a scene: the rig's, in which blocks are run through the rig's agent. */
-import { eventually } from '../../helpers/eventually.js';
+import { eventually } from '../../helpers/time.js';
 import type { Guest } from '../../vm/rig/guest.js';
 import type { Block } from '../parse-document.js';
 import { matchesTranscript, parseTranscript } from '../transcript.js';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 
 /** The descriptor on which the program in the namespaces says what was wrong. */
 export const REPORT_FD = 3;

@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import type { Writable } from 'node:stream';
-import { within } from '../../helpers/eventually.js';
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
+import { within } from '../../helpers/time.js';
 import type { Block } from '../parse-document.js';
 import { matchesTranscript, parseTranscript } from '../transcript.js';
 

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { TAKING_CONTROL } from '../../helpers/log-lines.js';
+import { TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 import type { ReadyCheck } from './scene.js';
 import { type Staying, startStaying } from './staying.js';
 

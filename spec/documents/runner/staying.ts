@@ -1,6 +1,6 @@
 /** A program that runs until the end of its scene: a block that stays, or what a scene has beforehand. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { eventually } from '../../helpers/eventually.js';
+import { eventually } from '../../helpers/time.js';
 import type { ReadyCheck } from './scene.js';
 
 /** A running program. Whoever started it stops it. */

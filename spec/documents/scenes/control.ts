@@ -1,6 +1,6 @@
 /** docs/control.md: a vproxy named `host1`, whose peer offers an echo, and streams, one of which an example resets. */
 import { connect } from 'node:net';
-import { ESTABLISHED } from '../../helpers/log-lines.js';
+import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
 import { isUp } from '../runner/stage.js';
 

@@ -1,6 +1,6 @@
 /** docs/getting-started.md: the Debian of `examples/debian-guest`, which is made before, as there is no network here. */
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import { chooseAccelerator } from '../../vm/rig/accel.js';
 import { findTools } from '../../vm/rig/tools.js';
 import type { Scene } from '../runner/scene.js';

@@ -1,5 +1,5 @@
 /** All scenes, by the names that markers have. */
-import { HAS_LIBVIRTD } from '../../helpers/libvirtd.js';
+import { HAS_LIBVIRTD } from '../../helpers/libvirt.js';
 import type { Scene } from '../runner/scene.js';
 import { control } from './control.js';
 import { debianGuest } from './debian-guest.js';

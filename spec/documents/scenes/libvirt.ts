@@ -1,6 +1,5 @@
 /** docs/libvirt.md: a host with libvirt, and a domain `vm1` that has no port for vproxy yet. */
-import { formatDomain } from '../../helpers/libvirt-domain.js';
-import { DAEMON_SETTINGS, QEMU_SETTINGS } from '../../helpers/libvirtd.js';
+import { DAEMON_SETTINGS, formatDomain, QEMU_SETTINGS } from '../../helpers/libvirt.js';
 import type { Scene } from '../runner/scene.js';
 
 /** The element that libvirt needs to have somewhere to plug a port in without a restart. */

@@ -1,5 +1,5 @@
 /** Scenes with a VM: the rig's guest, with the port that the document's own QEMU command line describes. */
-import { ESTABLISHED } from '../../helpers/log-lines.js';
+import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import { bootGuest, type Guest } from '../../vm/rig/guest.js';
 import { PORT_NAME } from '../../vm/rig/guest-options.js';
 import type { Block } from '../parse-document.js';

@@ -1,6 +1,6 @@
 /** Scenes with VMs that are only played: processes that listen where QEMU does, on the machine of the host. */
 import { existsSync } from 'node:fs';
-import { ESTABLISHED } from '../../helpers/log-lines.js';
+import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';

@@ -5,8 +5,8 @@ import { VproxyError } from '../../../lib/errors.js';
 import { type LoadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
-import { eventually } from '../../helpers/eventually.js';
-import { runInTerminal, startInTerminal } from '../../helpers/terminal-command.js';
+import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
+import { eventually } from '../../helpers/time.js';
 
 /** Nobody else can run a command as another user. */
 const asRoot = process.getuid?.() === 0 ? test : test.skip;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { LogEvent } from '../../../lib/events.js';
 import { jsonLineBytes, LogLimit } from '../../../lib/proxy/log-limit.js';
-import { ManualClock } from '../../helpers/manual-clock.js';
+import { ManualClock } from '../../helpers/time.js';
 import { FuzzInput } from '../fuzz-input.js';
 
 const EVENTS = [

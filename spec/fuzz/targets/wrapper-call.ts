@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { decodeAnswer, encodeReply } from '../../../lib/storage/wire.js';
 import { WrapperCall } from '../../../lib/storage/wrapper-call.js';
 import { Budget } from '../../../lib/util/bounds.js';
-import { ManualClock } from '../../helpers/manual-clock.js';
+import { ManualClock } from '../../helpers/time.js';
 import { everySplit, FuzzInput } from '../fuzz-input.js';
 import { LoopbackDuplex } from '../loopback-duplex.js';
 import { assertShowable, outcomeOf } from '../outcome.js';

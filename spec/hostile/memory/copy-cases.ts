@@ -17,9 +17,9 @@ import { type CopyFiles, SYSTEM_FILES } from '../../../lib/copy/system-files.js'
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RecordReader } from '../../../lib/util/records.js';
-import { duplexPair } from '../../helpers/duplex-pair.js';
-import { heapBytes } from '../../helpers/heap.js';
+import { duplexPair } from '../../helpers/channel-pair.js';
 import { type HostileEntry, makeTar, tarRecords } from '../../helpers/hostile-copy.js';
+import { heapBytes } from '../../helpers/measures.js';
 import type { MemoryCase } from './memory-case.js';
 
 const KIB = 1024;

@@ -15,10 +15,10 @@ import { type OpenPipes, openSystemPipes } from '../../../lib/exec/spawn-with-pi
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
-import { duplexPair } from '../../helpers/duplex-pair.js';
-import { eventually } from '../../helpers/eventually.js';
-import { ExecCaller, statOf } from '../../helpers/exec-caller.js';
-import { heapBytes } from '../../helpers/heap.js';
+import { duplexPair } from '../../helpers/channel-pair.js';
+import { ExecCaller, statOf } from '../../helpers/exec-peers.js';
+import { heapBytes } from '../../helpers/measures.js';
+import { eventually } from '../../helpers/time.js';
 import type { MemoryCase } from './memory-case.js';
 
 /** One kind of thing. */

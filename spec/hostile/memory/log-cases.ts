@@ -13,8 +13,8 @@ import { AuditLog } from '../../../lib/proxy/audit-log.js';
 import { ChannelRecord } from '../../../lib/proxy/channel-sessions.js';
 import { auditPart, boundLogEvent, LogLimit } from '../../../lib/proxy/log-limit.js';
 import type { Session } from '../../../lib/session/session.js';
-import { heapBytes } from '../../helpers/heap.js';
-import { ManualClock } from '../../helpers/manual-clock.js';
+import { heapBytes } from '../../helpers/measures.js';
+import { ManualClock } from '../../helpers/time.js';
 import type { MemoryCase } from './memory-case.js';
 
 const KIB = 1024;

@@ -2,7 +2,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-import { within } from '../../helpers/eventually.js';
+import { within } from '../../helpers/time.js';
 import type { AgentHello, AgentOperation, AgentReply, RunAnswer, SpawnAnswer, WaitAnswer } from './agent-wire.js';
 import { GuestJob } from './guest-job.js';
 

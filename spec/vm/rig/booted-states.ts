@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSy
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import type { Accelerator } from './accel.js';
 import { listSshKeys, makeSshKeys, type SshKeys } from './ssh-keys.js';
 import type { Tools } from './tools.js';

@@ -3,9 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 
 import type { ExecutionContext } from 'ava';
-
-import { eventually, within } from '../../helpers/eventually.js';
-import { sha256 } from '../../helpers/sha256.js';
+import { sha256 } from '../../helpers/files.js';
+import { eventually, within } from '../../helpers/time.js';
 import { GUEST_PORTS } from './guest-ports.js';
 import type { Laboratory } from './laboratory.js';
 import { ssh } from './ssh.js';

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import { makePackage } from './make-package.js';
 
 /** Builds a package of the single executable for each version, and gives the paths in `folder`. */

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { eventually } from '../../helpers/eventually.js';
+import { eventually } from '../../helpers/time.js';
 import { type Accelerator, chooseAccelerator } from './accel.js';
 import { Agent } from './agent.js';
 import { keepState, sharedSshKeys, statePath } from './booted-states.js';

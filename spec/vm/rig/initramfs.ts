@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import { CpioWriter } from './cpio.js';
 import { AGENT_PORT, formatInitScript, MODULES } from './init-script.js';
 import { bundleTo } from './make-package.js';

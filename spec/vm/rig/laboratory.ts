@@ -1,7 +1,6 @@
 /** A guest and this host with a vproxy on each side of a channel between them. */
-import { eventually } from '../../helpers/eventually.js';
-import { ESTABLISHED } from '../../helpers/log-lines.js';
-import type { VproxyProcess } from '../../helpers/vproxy-process.js';
+import { eventually } from '../../helpers/time.js';
+import { ESTABLISHED, type VproxyProcess } from '../../helpers/vproxy-process.js';
 import type { Guest } from './guest.js';
 import type { GuestJob } from './guest-job.js';
 import type { GuestPlan } from './guest-options.js';

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 
 const MAKE_MS = 300_000;
 

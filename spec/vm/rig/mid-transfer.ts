@@ -1,8 +1,8 @@
 /** What happens in the middle of transfers: one each way is under way, something breaks it off, the session comes back. */
 import type { ExecutionContext } from 'ava';
 
-import { within } from '../../helpers/eventually.js';
-import { ENDED_BY_RESTART } from '../../helpers/log-lines.js';
+import { within } from '../../helpers/time.js';
+import { ENDED_BY_RESTART } from '../../helpers/vproxy-process.js';
 import type { Laboratory } from './laboratory.js';
 import { startDownload, startUpload, type Transfer, type TransferResult, waitForProgress } from './transfer.js';
 

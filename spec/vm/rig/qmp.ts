@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
 import { deferred } from '../../../lib/util/concurrency.js';
-import { within } from '../../helpers/eventually.js';
+import { within } from '../../helpers/time.js';
 
 /** An event of QEMU. */
 export interface QmpEvent {

@@ -1,7 +1,7 @@
 /** The real ssh of this machine, logging in to the guest through a local port. */
 import { spawn } from 'node:child_process';
 
-import { within } from '../../helpers/eventually.js';
+import { within } from '../../helpers/time.js';
 import type { Guest } from './guest.js';
 
 /** What a remote command printed, and its exit status; 255 is a failure of ssh itself. */

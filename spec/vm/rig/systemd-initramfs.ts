@@ -5,7 +5,7 @@
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
 
-import { PROJECT_ROOT } from '../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
 import { CpioWriter } from './cpio.js';
 import { debianRoot } from './debian-root.js';
 import { AGENT_PORT, MODULES } from './init-script.js';

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-import { eventually } from '../../helpers/eventually.js';
+import { eventually } from '../../helpers/time.js';
 import { PatternChecker, patternPieces } from './pattern.js';
 
 /** How a transfer ended. */

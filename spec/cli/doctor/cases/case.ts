@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava';
 import type { Finding } from '../../../../cli/doctor/finding.js';
 import type { FindingId } from '../../../../cli/doctor/findings.js';
-import { type RunOptions, runVproxy } from '../../../helpers/run-vproxy.js';
+import { type RunOptions, runVproxy } from '../../../helpers/vproxy-process.js';
 
 /** One case. */
 export interface FindingCase {

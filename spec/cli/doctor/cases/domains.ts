@@ -2,10 +2,9 @@
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkLibvirt } from '../../../../cli/doctor/subjects/libvirt.js';
-import { fakeMachine } from '../../../helpers/fake-machine.js';
-import { channelXml, domainXml, fakeVirsh } from '../../../helpers/fake-virsh.js';
-import { pretend } from '../../../helpers/pretender.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
+import { temporaryFolder } from '../../../helpers/files.js';
+import { channelXml, domainXml, fakeVirsh } from '../../../helpers/libvirt.js';
+import { fakeMachine, pretend } from '../../../helpers/machines.js';
 import { doctor, type FindingCase } from './case.js';
 
 const look = (t: ExecutionContext, virsh: string) =>

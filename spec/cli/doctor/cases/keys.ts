@@ -3,11 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkKeyFile } from '../../../../cli/doctor/subjects/key-file.js';
-import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
-import { writeKeyFile } from '../../../helpers/key-files.js';
-import { ESTABLISHED, TAKING_CONTROL } from '../../../helpers/log-lines.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
-import { spawnVproxy } from '../../../helpers/vproxy-process.js';
+import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
+import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
+import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
 
 const look = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>

@@ -6,10 +6,9 @@ import { checkPipe } from '../../../../cli/doctor/subjects/pipe.js';
 import { checkTty } from '../../../../cli/doctor/subjects/serial-line.js';
 import { checkVsock } from '../../../../cli/doctor/subjects/vsock.js';
 import { createFifos } from '../../../../lib/channel/pipe-open.js';
-import { openPty } from '../../../helpers/channel-pty.js';
-import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
-import { pretend } from '../../../helpers/pretender.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
+import { temporaryFolder } from '../../../helpers/files.js';
+import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
+import { openPty } from '../../../helpers/terminals.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
 
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>

@@ -5,11 +5,9 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkForward } from '../../../../cli/doctor/subjects/forward.js';
 import { parseForwardSpec } from '../../../../lib/forward/spec.js';
-import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
-import { TAKING_CONTROL } from '../../../helpers/log-lines.js';
-import { pretend } from '../../../helpers/pretender.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
-import { spawnVproxy } from '../../../helpers/vproxy-process.js';
+import { temporaryFolder } from '../../../helpers/files.js';
+import { type FakeMachine, fakeMachine, pretend } from '../../../helpers/machines.js';
+import { spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
 import { staleSocket } from './sockets.js';
 
@@ -69,7 +67,7 @@ export const LISTENER_CASES: readonly FindingCase[] = [
     when: 'the port is for root',
     async find(t) {
       const files = { 'proc/sys/net/ipv4/ip_unprivileged_port_start': '1024\n' };
-      const { fakeMachineWithProc } = await import('../../../helpers/fake-machine.js');
+      const { fakeMachineWithProc } = await import('../../../helpers/machines.js');
       const machine = fakeMachineWithProc(t, { files, userId: 1234 });
       return checkForward(machine, parseForwardSpec('outgoing', 'web:127.0.0.1:80'));
     },

@@ -5,9 +5,8 @@ import type { ExecutionContext } from 'ava';
 import { runJobs } from '../../../../cli/doctor/jobs.js';
 import { checkDenials } from '../../../../cli/doctor/subjects/denials.js';
 import { checkFiles, checkMachine, checkQemu, checkTerminals } from '../../../../cli/doctor/subjects/machine-facts.js';
-import { type FakeMachine, fakeMachine, fakeMachineWithProc } from '../../../helpers/fake-machine.js';
-import { pretend } from '../../../helpers/pretender.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
+import { temporaryFolder } from '../../../helpers/files.js';
+import { type FakeMachine, fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
 import { doctor, type FindingCase } from './case.js';
 
 const NOW_S = 1_800_000_000;

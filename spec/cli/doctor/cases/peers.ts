@@ -7,13 +7,10 @@ import { runDoctor } from '../../../../cli/doctor/plan.js';
 import { channelsOf, type RunningChannel } from '../../../../cli/doctor/running.js';
 import { checkControlFolder, checkControlSocket } from '../../../../cli/doctor/subjects/control-socket.js';
 import { checkSession } from '../../../../cli/doctor/subjects/session.js';
-import { type FakeMachine, fakeMachine } from '../../../helpers/fake-machine.js';
-import { writeKeyFile } from '../../../helpers/key-files.js';
-import { ESTABLISHED, TAKING_CONTROL } from '../../../helpers/log-lines.js';
-import { localServer, type ProxySetup } from '../../../helpers/proxies.js';
-import { steeredPair } from '../../../helpers/steered-pair.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
-import { spawnVproxy } from '../../../helpers/vproxy-process.js';
+import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
+import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
+import { localServer, type ProxySetup, steeredPair } from '../../../helpers/proxies.js';
+import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../../../helpers/vproxy-process.js';
 import { doctor, doctorWithoutRights, type FindingCase } from './case.js';
 import { staleSocket } from './sockets.js';
 

@@ -2,8 +2,8 @@
 import { chmodSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { checkVirtioPort, checkVirtioPorts } from '../../../../cli/doctor/subjects/virtio-port.js';
-import { openPty } from '../../../helpers/channel-pty.js';
-import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/fake-machine.js';
+import { type FakeMachine, fakeMachine, fakeMachineWithProc, portFiles } from '../../../helpers/machines.js';
+import { openPty } from '../../../helpers/terminals.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
 
 const NAME = 'org.vproxy.0';

@@ -7,12 +7,11 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkTcpConnect } from '../../../../cli/doctor/subjects/tcp-address.js';
 import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/subjects/unix-socket.js';
-import { eventually } from '../../../helpers/eventually.js';
-import { fakeMachine, fakeMachineWithProc } from '../../../helpers/fake-machine.js';
-import { hangingPort } from '../../../helpers/hanging-port.js';
-import { pretend } from '../../../helpers/pretender.js';
+import { temporaryFolder } from '../../../helpers/files.js';
+import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
+import { hangingPort } from '../../../helpers/ports.js';
 import { localServer } from '../../../helpers/proxies.js';
-import { temporaryFolder } from '../../../helpers/temp-folder.js';
+import { eventually } from '../../../helpers/time.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
 
 const look = (t: ExecutionContext, path: string) =>

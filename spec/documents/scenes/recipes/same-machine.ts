@@ -5,7 +5,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ESTABLISHED } from '../../../helpers/log-lines.js';
+import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
 import { commandsOf } from '../../runner/commands-text.js';
 import type { GuestPlace, Scene } from '../../runner/scene.js';
 import { Shell } from '../../runner/shell.js';

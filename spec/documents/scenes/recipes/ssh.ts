@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../../helpers/project-root.js';
+import { PROJECT_ROOT } from '../../../helpers/files.js';
 import type { Scene } from '../../runner/scene.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 

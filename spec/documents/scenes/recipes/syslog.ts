@@ -1,7 +1,7 @@
 /** docs/recipes.md, a guest's syslog in a file of the host: what logger(1) sends, and so much more that the file is rotated. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { eventually } from '../../../helpers/eventually.js';
+import { eventually } from '../../../helpers/time.js';
 import type { Scene } from '../../runner/scene.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 

@@ -1,11 +1,129 @@
-/** A libvirtd of a test's own, with folders and namespaces of its own: what it does, the machine does not see. */
+/** What libvirt is to a spec: the XML of a domain, a virsh that says what a test wants, and a libvirtd of a test's own. */
 import { execFile, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { eventually, within } from './eventually.js';
+import type { ExecutionContext } from 'ava';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import type { DialContext } from '../../lib/channel/kind.js';
+import { libvirtKind } from '../../lib/channel/libvirt.js';
+import type { Link } from '../../lib/link/link.js';
+import type { Clock } from '../../lib/util/clock.js';
+import { patiently } from './channel-pair.js';
+import { temporaryFolder } from './files.js';
+import { eventually, within } from './time.js';
+
+/** What is in one. */
+interface DomainParts {
+  readonly name?: string;
+  /** Elements of `<devices>`. Default none. */
+  readonly devices?: string;
+  /** What it boots. Default: nothing, and its firmware looks for something in vain. */
+  readonly boot?: DomainBoot;
+  /** Elements at the end of `<domain>`. Default none. */
+  readonly end?: string;
+}
+
+/** A kernel with its first file system, by their paths. */
+interface DomainBoot {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly commandLine: string;
+}
+
+/** A domain with no disk, of which QEMU emulates everything; it runs until it is destroyed. */
+export function formatDomain({ name = 'vm1', devices = '', boot, end = '' }: DomainParts): string {
+  const linux =
+    boot && `<kernel>${boot.kernel}</kernel><initrd>${boot.initrd}</initrd><cmdline>${boot.commandLine}</cmdline>`;
+  return `<domain type='qemu'>
+  <name>${name}</name>
+  <memory unit='MiB'>${boot === undefined ? 16 : 1024}</memory>
+  <vcpu>2</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type>${linux ?? ''}</os>
+  <features><acpi/></features>
+  <cpu mode='maximum'/>
+  <devices>
+${devices}  </devices>
+${end}</domain>
+`;
+}
+
+// A virsh of a test's own: a script in a folder, which says of one domain what the test wants.
+
+export interface FakeVirsh {
+  readonly path: string;
+  /** The environment in which it is the virsh of the path. */
+  readonly env: Readonly<Record<string, string>>;
+  /** The script that it is from now on. */
+  become(script: string): void;
+  /** What it prints from now on. */
+  print(xml: string): void;
+  /** The words of each call so far, one call a line, behind its LC_ALL. */
+  calls(): Promise<string[]>;
+}
+
+/** One that fails until it is told what to do. */
+export function fakeVirsh(t: ExecutionContext): FakeVirsh {
+  const folder = temporaryFolder(t);
+  const [path, log, answer] = [join(folder, 'virsh'), join(folder, 'calls'), join(folder, 'answer.xml')];
+  const become = (script: string) => {
+    // A file that is being run cannot be written to.
+    const next = join(folder, 'next');
+    writeFileSync(next, `#!/bin/sh\necho "$LC_ALL $*" >> '${log}'\n${script}\n`);
+    chmodSync(next, 0o755);
+    renameSync(next, path);
+  };
+  become('exit 1');
+  return {
+    path,
+    env: { PATH: `${folder}${delimiter}${process.env['PATH'] ?? ''}` },
+    become,
+    print(xml) {
+      writeFileSync(answer, xml);
+      become(`cat '${answer}'`);
+    },
+    async calls() {
+      const text = await readFile(log, 'utf8').catch(() => '');
+      return text.split('\n').slice(0, -1);
+    },
+  };
+}
+
+/** The XML of a domain that runs, with these in its `<devices>`. */
+export function domainXml(...devices: readonly string[]): string {
+  return `<domain type='kvm' id='3'>\n  <name>vm1</name>\n  <devices>${devices.join('\n')}</devices>\n</domain>\n`;
+}
+
+/** A virtio channel: its type, what stands inside of it, and its name. */
+export function channelXml(type: string, source: string, name = 'org.vproxy.0'): string {
+  return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
+}
+
+/** What is said of dialling. */
+interface DialSetup extends Partial<DialContext> {
+  readonly clock?: Clock;
+}
+
+/** Dials what a text means, with a virsh of the test's own; the link goes with the test. */
+export async function dialWith(
+  t: ExecutionContext,
+  virsh: FakeVirsh | string,
+  text: string,
+  setup: DialSetup = {},
+): Promise<Link> {
+  const { clock, ...context } = setup;
+  const program = typeof virsh === 'string' ? virsh : virsh.path;
+  const kind = libvirtKind({ virsh: program, ...(clock && { clock }) });
+  const { address } = parseChannel(text);
+  const link = await kind.dial(address as Parameters<typeof kind.dial>[0], { ...patiently(), ...context });
+  t.teardown(() => link.destroy());
+  return link;
+}
+
+// A libvirtd of a test's own, with folders and namespaces of its own: what it does, the machine does not see.
 
 /** With sbin, where libvirtd and unshare's like are, also for a user who has it not on the path. */
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };

@@ -1,0 +1,60 @@
+/** The files of specs: where the project is, folders and keys of a test's own, and what a compiled module loads. */
+
+import { createHash } from 'node:crypto';
+import { chmodSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+import { eventually } from './time.js';
+
+/** The project's folder, without a slash at its end. */
+export const PROJECT_ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
+
+/** A new empty folder, which goes when the test has ended. */
+export function temporaryFolder(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Writes a key whose bytes are all `byte` (two hex digits) into a file of `folder`, and gives its path. */
+export function writeKeyFile(folder: string, name: string, byte: string, mode = 0o600): string {
+  const path = join(folder, name);
+  writeFileSync(path, `${byte.repeat(32)}\n`, { mode });
+  chmodSync(path, mode);
+  return path;
+}
+
+// Times of files, which the system counts in steps of some milliseconds.
+
+/** Resolved when a file that is made now is younger than the one at `path`, by what the system says of the two. */
+export async function untilYounger(path: string): Promise<void> {
+  const probe = `${path}.probe`;
+  await eventually(() => {
+    writeFileSync(probe, '');
+    return lstatSync(probe).ctimeMs > lstatSync(path).ctimeMs;
+  });
+}
+
+/** The SHA-256 of some bytes, as 64 hex digits. */
+export function sha256(bytes: Buffer | string): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+// What a compiled module loads at once, without what it may load later.
+
+/** The paths of all files that these files load, themselves included, and the names of packages and built-in modules. */
+export function staticImports(files: readonly string[], found = new Set<string>()): Set<string> {
+  for (const file of files) {
+    if (found.has(file)) continue;
+    found.add(file);
+    const text = readFileSync(file, 'utf8');
+    const names = [...text.matchAll(/^(?:import|export) (?:[^'"]* from )?'([^']+)'/gm)].map(([, name = '']) => name);
+    for (const name of names) {
+      if (name.startsWith('.')) staticImports([join(dirname(file), name)], found);
+      else found.add(name);
+    }
+  }
+  return found;
+}

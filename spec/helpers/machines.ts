@@ -1,0 +1,211 @@
+/** Machines and processes that no test could have: folders in the place of /dev and /sys, a QEMU without a guest, a pretender. */
+
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import { Machine, type MachineOptions } from '../../cli/doctor/machine.js';
+import { Qmp } from '../vm/rig/qmp.js';
+import { PROJECT_ROOT, temporaryFolder } from './files.js';
+import { within } from './time.js';
+
+/** What is different from the real machine. */
+export interface FakeMachine extends Partial<MachineOptions> {
+  /** Files by path below the fake root: `sys/class/virtio-ports/vport0p1/name`. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Links likewise, by what they lead to. */
+  readonly links?: Readonly<Record<string, string>>;
+}
+
+/** What a busy machine may take to list its processes and sockets; specs in which something hangs say less. */
+const UNHURRIED_MS = 30_000;
+
+/** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
+export function fakeMachine(t: ExecutionContext, { files = {}, links = {}, ...options }: FakeMachine = {}): Machine {
+  return new Machine({
+    ...fakeRoot(t, files, links),
+    logs: [],
+    controlFolder: null,
+    timeoutMs: UNHURRIED_MS,
+    ...options,
+  });
+}
+
+/** The same, with /proc as a folder as well. */
+export function fakeMachineWithProc(
+  t: ExecutionContext,
+  { files = {}, links = {}, ...options }: FakeMachine = {},
+): Machine {
+  const root = fakeRoot(t, files, links);
+  const proc = join(root.dev, '../proc');
+  return new Machine({ ...root, proc, logs: [], controlFolder: null, timeoutMs: UNHURRIED_MS, ...options });
+}
+
+function fakeRoot(
+  t: ExecutionContext,
+  files: Readonly<Record<string, string>>,
+  links: Readonly<Record<string, string>>,
+): Pick<MachineOptions, 'dev' | 'sys'> {
+  const root = temporaryFolder(t);
+  for (const folder of ['dev', 'sys', 'proc']) mkdirSync(join(root, folder));
+  const place = (path: string): string => {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    return join(root, path);
+  };
+  for (const [path, text] of Object.entries(files)) writeFileSync(place(path), text);
+  for (const [path, target] of Object.entries(links)) symlinkSync(target, place(path));
+  return { dev: join(root, 'dev'), sys: join(root, 'sys') };
+}
+
+/** The files of a port called `name`. */
+export const portFiles = (name: string, device = 'vport0p1'): Record<string, string> => ({
+  [`sys/class/virtio-ports/${device}/name`]: `${name}\n`,
+});
+
+// A QEMU without a guest: it takes its arguments, has its chardevs, and its processor never starts.
+
+/** Whether this machine has one, and setpriv(1), which ends it with the test. */
+export const HAS_QEMU = ['qemu-system-x86_64', 'setpriv'].every(
+  (program) => spawnSync(program, ['--version']).status === 0,
+);
+
+/** A running QEMU, which ends when the test does. */
+interface BareQemu {
+  readonly pid: number;
+  /** Its own words for what a chardev is joined to; they begin with `disconnected:` where nobody is at the other end of a socket. */
+  chardev(id: string): Promise<string>;
+  /** The names of its events so far. */
+  readonly events: () => string[];
+  /** What a command of its monitor returns. */
+  execute(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown>;
+}
+
+/**
+ * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's. Rejects with what it says where it
+ * does not take them.
+ */
+export async function startBareQemu(t: ExecutionContext, shellWords: string): Promise<BareQemu> {
+  const path = join(temporaryFolder(t), 'qmp.sock');
+  const qmp = await Qmp.listen(path);
+  const monitor = `-chardev socket,id=qmp,path=${path} -mon chardev=qmp,mode=control`;
+  const usual = `-S -nodefaults -display none -accel tcg -m 16 ${monitor}`;
+  const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}' "$@"; }`;
+  const script = `set -e; ${vproxy}; set -- ${shellWords}; exec setpriv --pdeathsig KILL qemu-system-x86_64 ${usual} "$@"`;
+  const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  t.teardown(async () => {
+    qmp.close();
+    child.kill('SIGKILL');
+    await ended;
+  });
+  const died = ended.then(() => {
+    throw new Error(`QEMU ended: ${errors}`);
+  });
+  died.catch(() => undefined);
+  const up = qmp.start();
+  up.catch(() => undefined);
+  await Promise.race([up, died]);
+  return {
+    pid: child.pid ?? 0,
+    chardev: async (id) => {
+      const chardevs = (await qmp.execute('query-chardev')) as { label: string; filename: string }[];
+      return chardevs.find(({ label }) => label === id)?.filename ?? '';
+    },
+    events: () => qmp.events.map(({ event }) => event),
+    execute: (command, args) => qmp.execute(command, args),
+  };
+}
+
+// A process that goes by another program's name and has things open, as QEMU or a getty would.
+
+/** What it does before it is ready. */
+interface Pretence {
+  /** The name of its program, at most 15 characters. */
+  readonly program: string;
+  /** Listens on a unix socket, and accepts what comes. */
+  readonly listen?: string;
+  /** Binds a socket for datagrams. */
+  readonly bindDatagram?: string;
+  /** Listens on a port of 127.0.0.1 that the system picks. */
+  readonly listenTcp?: boolean;
+  /** Connects to a unix socket. */
+  readonly connect?: string;
+  /** Connects to a port of 127.0.0.1. */
+  readonly connectTcp?: number;
+  /** Opens files to read and write. */
+  readonly open?: readonly string[];
+  /** Makes a pseudo-terminal, of which nobody has the user's end open. */
+  readonly terminal?: boolean;
+  /** Words of its command line. */
+  readonly words?: readonly string[];
+}
+
+/** The process, once it is ready. */
+interface Pretender {
+  readonly pid: number;
+  /** The port of `listenTcp`. */
+  readonly port: number;
+  /** The path of `terminal`. */
+  readonly terminal: string;
+  kill(signal: NodeJS.Signals): void;
+}
+
+const PROGRAM = `
+import json, os, pty, socket, sys, threading, tty
+wants = json.loads(sys.argv[1])
+with open('/proc/self/comm', 'w') as comm: comm.write(wants['program'])
+kept = []
+told = {'port': 0, 'terminal': ''}
+def accept(server):
+    while True: kept.append(server.accept())
+def serve(server):
+    server.listen(8)
+    threading.Thread(target=accept, args=(server,), daemon=True).start()
+if 'listen' in wants:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(wants['listen'])
+    serve(server)
+if 'bindDatagram' in wants:
+    kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    kept[-1].bind(wants['bindDatagram'])
+if 'listenTcp' in wants:
+    server = socket.socket()
+    server.bind(('127.0.0.1', 0))
+    told['port'] = server.getsockname()[1]
+    serve(server)
+if 'connect' in wants:
+    kept.append(socket.socket(socket.AF_UNIX))
+    kept[-1].connect(wants['connect'])
+if 'connectTcp' in wants: kept.append(socket.create_connection(('127.0.0.1', wants['connectTcp'])))
+for path in wants.get('open', []): kept.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY))
+if 'terminal' in wants:
+    master, slave = pty.openpty()
+    told['terminal'] = os.ttyname(slave)
+    os.close(slave)
+print(json.dumps(told), flush=True)
+threading.Event().wait()
+`;
+
+/** Starts one; it is killed when the test ends. */
+export async function pretend(t: ExecutionContext, { words = [], ...wants }: Pretence): Promise<Pretender> {
+  const child: ChildProcessByStdio<null, Readable, null> = spawn(
+    'python3',
+    ['-c', PROGRAM, JSON.stringify(wants), ...words],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  t.teardown(() => child.kill('SIGKILL'));
+  const [line] = (await within(
+    20_000,
+    'a process that pretends',
+    once(createInterface({ input: child.stdout }), 'line'),
+  )) as [string];
+  const { port, terminal } = JSON.parse(line) as { port: number; terminal: string };
+  return { pid: child.pid ?? 0, port, terminal, kill: (signal) => child.kill(signal) };
+}

@@ -1,0 +1,121 @@
+/** Ports and sockets that a test could not have otherwise: free ones, busy ones, ones that hang, and pairs. */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, statSync } from 'node:fs';
+import net, { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { temporaryFolder } from './files.js';
+import { openPty, type Pty } from './terminals.js';
+import { eventually } from './time.js';
+
+/** A TCP port of `host`, an address of this machine, that was free a moment ago. */
+export async function freePort(host = '127.0.0.1'): Promise<number> {
+  const server = createServer().listen(0, host);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+// A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process what the kernel
+// says to the second one that opens it (EBUSY). Nothing but a real port says so by itself; spec/vm has one.
+
+/** The port, and the environment in which a process finds it taken. */
+interface ExclusivePort extends Pty {
+  readonly env: Readonly<Record<string, string>>;
+  /** How often it was found taken. */
+  refusedCount(): number;
+}
+
+/** Who has the port is in a file, with the process number: like the kernel's, a lock ends with its process. */
+const PRELOAD = `
+  import fs from 'node:fs';
+  import { syncBuiltinESMExports } from 'node:module';
+  const { EXCLUSIVE_PORT: port, EXCLUSIVE_PORT_LOCK: lock, EXCLUSIVE_PORT_REFUSED: refused } = process.env;
+  const { openSync, closeSync, readFileSync, writeFileSync } = fs;
+  const isTaken = () => {
+    try {
+      const pid = Number(readFileSync(lock, 'utf8'));
+      return pid !== 0 && pid !== process.pid && process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  fs.openSync = (path, ...rest) => {
+    if (path !== port) return openSync(path, ...rest);
+    if (isTaken()) {
+      fs.appendFileSync(refused, '.');
+      throw Object.assign(new Error("EBUSY: resource busy or locked, open '" + path + "'"), { code: 'EBUSY' });
+    }
+    writeFileSync(lock, String(process.pid));
+    return openSync(path, ...rest);
+  };
+  syncBuiltinESMExports();
+`;
+
+/** Opens one; it goes when the test ends. */
+export async function exclusivePort(t: ExecutionContext): Promise<ExclusivePort> {
+  const pty = await openPty(t);
+  const folder = temporaryFolder(t);
+  const refused = join(folder, 'refused');
+  return {
+    ...pty,
+    refusedCount: () => (existsSync(refused) ? statSync(refused).size : 0),
+    env: {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(PRELOAD)}`,
+      EXCLUSIVE_PORT: pty.path,
+      EXCLUSIVE_PORT_LOCK: join(folder, 'lock'),
+      EXCLUSIVE_PORT_REFUSED: refused,
+    },
+  };
+}
+
+// A TCP port at which connecting hangs: its program stands still and its queue is full.
+
+const PROGRAM = `
+  const server = require('node:net').createServer();
+  server.listen({ host: '127.0.0.1', port: 0, backlog: 1 }, () => console.log(server.address().port));
+`;
+
+/** The port. Program and sockets go when the test ends. */
+export async function hangingPort(t: ExecutionContext): Promise<number> {
+  const child = spawn(process.execPath, ['-e', PROGRAM], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const port = Number(String(line));
+  child.kill('SIGSTOP');
+  // Connections fill the queue until one is not answered any more.
+  const sockets: net.Socket[] = [];
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  await eventually(
+    () => {
+      if (sockets.at(-1)?.connecting === true) return true;
+      sockets.push(net.connect({ host: '127.0.0.1', port }).on('error', () => undefined));
+      return false;
+    },
+    { intervalMs: 100, what: 'a full queue' },
+  );
+  return port;
+}
+
+// Two sockets that are connected to each other.
+
+/** Over a unix socket, with half-close. They go with the test. */
+export async function socketPair(t: ExecutionContext): Promise<[Socket, Socket]> {
+  const path = join(temporaryFolder(t), 'pair.sock');
+  const server = createServer({ allowHalfOpen: true });
+  await once(server.listen(path), 'listening');
+  const dialled = createConnection({ path, allowHalfOpen: true });
+  const [accepted] = (await once(server, 'connection')) as [Socket];
+  server.close();
+  t.teardown(() => {
+    dialled.destroy();
+    accepted.destroy();
+  });
+  return [dialled, accepted];
+}

@@ -1,0 +1,173 @@
+/** Terminals: commands in one of their own, with what they have shown so far; tmux; and devices that are one. */
+
+import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
+import { promisify } from 'node:util';
+import type { ExecutionContext } from 'ava';
+import type { LoadTerminalCalls } from '../../lib/exec/pty/pseudo-terminal.js';
+import { spawnInTerminal } from '../../lib/exec/pty/spawn-in-terminal.js';
+import type { CommandOptions, RunningCommand } from '../../lib/exec/running-command.js';
+import type { ProcessEnd } from '../../lib/system/children.js';
+import { eventually } from './time.js';
+
+/** A command and what is known of it. */
+interface TerminalCommand {
+  readonly command: RunningCommand;
+  /** Everything that it has shown, so far. */
+  readonly text: () => string;
+  /** The first match in what it shows. */
+  readonly shows: (pattern: RegExp) => Promise<RegExpExecArray>;
+  readonly type: (keys: string) => void;
+  /** Everything that it has shown, and how it ended. */
+  readonly ended: Promise<{ readonly text: string; readonly end: ProcessEnd }>;
+}
+
+interface TerminalCommandOptions extends Partial<CommandOptions> {
+  /** Default: koffi. */
+  readonly loadCalls?: LoadTerminalCalls | undefined;
+}
+
+/** Starts a command in a terminal of 101x33; it is killed when the test ends. */
+export async function startInTerminal(
+  t: ExecutionContext,
+  argv: readonly string[],
+  { loadCalls, ...options }: TerminalCommandOptions = {},
+): Promise<TerminalCommand> {
+  const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' };
+  const command = await spawnInTerminal(
+    { file: '/bin/sh', argv, cwd: '/', env, ...options },
+    { columns: 101, rows: 33, term: 'xterm' },
+    loadCalls,
+  );
+  t.teardown(async () => {
+    command.signal('SIGKILL');
+    await command.ended;
+    command.release();
+  });
+  let text = '';
+  command.stdout.setEncoding('latin1').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  const read = new Promise<void>((resolve) => void command.stdout.once('end', resolve));
+  return {
+    command,
+    text: () => text,
+    shows: (pattern) => eventually(() => pattern.exec(text), { what: String(pattern) }),
+    type: (keys) => void command.stdin?.write(keys),
+    ended: Promise.all([command.ended, read]).then(([end]) => ({ text, end })),
+  };
+}
+
+/** A shell that runs `script` in a terminal. */
+export function runInTerminal(
+  t: ExecutionContext,
+  script: string,
+  options?: TerminalCommandOptions,
+): Promise<TerminalCommand> {
+  return startInTerminal(t, ['sh', '-c', script], options);
+}
+
+// A terminal that a test can look at: tmux, with a server of its own.
+
+const run = promisify(execFile);
+
+export class Terminal {
+  readonly #server: string;
+
+  constructor(server: string) {
+    this.#server = server;
+  }
+
+  /** What is on the screen, line by line. */
+  async screen(): Promise<string[]> {
+    return (await this.#tmux('capture-pane', '-p')).split('\n').slice(0, -1);
+  }
+
+  /** Waits until the screen, its lines in one text, is like `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
+  shows(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
+    const look = async () => {
+      const screen = (await this.screen()).join('\n');
+      const found = pattern.exec(screen);
+      if (found === null) throw new Error(`on the screen:\n${screen.trimEnd()}`);
+      return found;
+    };
+    return eventually(look, { what: String(pattern), ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+  }
+
+  /** Presses keys, as tmux calls them: `q`, `Down`, `C-c`. */
+  async press(...keys: readonly string[]): Promise<void> {
+    await this.#tmux('send-keys', ...keys);
+  }
+
+  async resize(width: number, height: number): Promise<void> {
+    await this.#tmux('resize-window', '-x', String(width), '-y', String(height));
+  }
+
+  /** Whether the alternate screen is shown, and the cursor. */
+  async modes(): Promise<{ readonly isAlternate: boolean; readonly hasCursor: boolean }> {
+    const [alternate, cursor] = (await this.#tmux('display', '-p', '#{alternate_on} #{cursor_flag}')).trim().split(' ');
+    return { isAlternate: alternate === '1', hasCursor: cursor === '1' };
+  }
+
+  async #tmux(...words: readonly string[]): Promise<string> {
+    return (await run('tmux', ['-L', this.#server, ...words])).stdout;
+  }
+}
+
+/** A terminal of 80x24 in which the shell runs `command`; gone when the test ends. */
+export async function openTerminal(
+  t: ExecutionContext,
+  command: string,
+  env: Readonly<Record<string, string>>,
+): Promise<Terminal> {
+  const server = `vproxy-${randomBytes(6).toString('hex')}`;
+  const words = ['-u', '-L', server, '-f', '/dev/null', 'new-session', '-d', '-x', '80', '-y', '24', command];
+  await run('tmux', words, { env: { ...process.env, LC_ALL: 'C.UTF-8', ...env } });
+  t.teardown(() => run('tmux', ['-L', server, 'kill-server']).catch(() => undefined));
+  return new Terminal(server);
+}
+
+// Pseudo-terminals in raw mode: character devices that stand in for virtio-serial ports.
+
+/** The host's end of a stand-in, and the path of the guest's. */
+export interface Pty {
+  readonly path: string;
+  readonly input: Writable;
+  readonly output: Readable;
+  /** The host leaves: the guest's end is hung up. */
+  hangUp(): void;
+}
+
+/** A pseudo-terminal, made by script(1), whose user holds the guest's end open as well. */
+export async function openPty(t: ExecutionContext): Promise<Pty> {
+  const command = 'stty raw -echo -iexten -ixon; tty; exec sleep 120';
+  const child: ChildProcessByStdio<Writable, Readable, null> = spawn('script', ['-qfc', command, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  child.stdin.on('error', () => undefined);
+  t.teardown(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+  });
+  let text = '';
+  while (!text.includes('\n')) text += String((await once(child.stdout, 'data'))[0]);
+  child.stdout.pause().removeAllListeners('data');
+  return {
+    path: text.trim(),
+    input: child.stdin,
+    output: child.stdout,
+    hangUp: () => child.kill('SIGKILL'),
+  };
+}
+
+/** Two of them, back to back; the paths of their guests' ends. */
+export async function openPtyPair(t: ExecutionContext): Promise<readonly [Pty, Pty]> {
+  const [one, other] = await Promise.all([openPty(t), openPty(t)]);
+  one.output.pipe(other.input);
+  other.output.pipe(one.input);
+  return [one, other];
+}
