@@ -1,4 +1,4 @@
-/** The process that a command is for. */
+/** The process that a command steers: reaching it, and waiting for its end. */
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Arguments } from './arguments.js';
@@ -8,8 +8,6 @@ import { findSocket, socketChoice } from './find-process.js';
 export async function openControl(args: Arguments): Promise<ControlClient> {
   return connectControl(await findSocket(socketChoice(args.text('socket'), args.text('name'))));
 }
-
-// Waiting for the end of a process.
 
 /** Resolved when the process has ended. Rejects with `control-unavailable` where it has not after `timeoutMs`. */
 type WaitForEnd = (timeoutMs: number) => Promise<void>;

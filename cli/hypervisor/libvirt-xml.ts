@@ -1,4 +1,4 @@
-/** libvirt's element for a port, as `<devices>` of a domain has it: https://libvirt.org/formatdomain.html#channel */
+/** A port as XML of libvirt: an element of a domain's `<devices>` (https://libvirt.org/formatdomain.html#channel), or arguments for QEMU. */
 import { type HypervisorPort, isDialed } from './port.js';
 import { formatQemuArguments, isSince, type QemuPort, type QemuVersion } from './qemu.js';
 
@@ -52,8 +52,6 @@ function listArguments(port: QemuPort, version: QemuVersion): string[] {
   const { chardev, controller } = port;
   return ['-device', JSON.stringify(controller), '-chardev', chardev, '-device', JSON.stringify(port.port)];
 }
-
-// Attributes of XML.
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&apos;' };
 

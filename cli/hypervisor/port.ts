@@ -1,3 +1,4 @@
+/** A virtio-serial port as a hypervisor is told of it: its name and the host's end, the options for them, and vproxy's channels. */
 import { VproxyError } from '../../lib/errors.js';
 import {
   formatHostPort,
@@ -10,8 +11,6 @@ import { escapeText, quoteWord } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { CommandOptions } from '../command/command.js';
 import { print } from '../ui/print.js';
-
-// A virtio-serial port as a hypervisor is told of it: its name, and what is at the host's end.
 
 /** Which side waits at the host's end: in `bind` QEMU listens, in `connect` it dials. */
 type SocketMode = 'bind' | 'connect';

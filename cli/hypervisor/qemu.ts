@@ -1,4 +1,4 @@
-/** A port as QEMU's own arguments: a controller of its own, the chardev at the host's end, and the port itself. */
+/** A port as QEMU's own arguments, whose spelling depends on its version: a controller, the chardev at the host's end, and the port. */
 
 import { VproxyError } from '../../lib/errors.js';
 import { runTool } from '../../lib/system/run-tool.js';

@@ -1,4 +1,4 @@
-/** Channels for people: as a table, or one in full. */
+/** Channels for people, as a table or one in full; a forward and a process in a line or a few. */
 
 import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';

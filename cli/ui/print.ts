@@ -1,4 +1,4 @@
-/** What a command writes to stdout. */
+/** What a command writes to stdout, and amounts as people read them. */
 import { formatJson } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
 
@@ -20,8 +20,6 @@ export function printJson(value: unknown): void {
 export function outputWidth(): number | null {
   return process.stdout.isTTY ? process.stdout.columns || 80 : null;
 }
-
-// Amounts as people read them.
 
 const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P'];
 

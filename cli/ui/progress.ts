@@ -1,4 +1,4 @@
-/** How far long work is, on stderr where that is a terminal. */
+/** How far long work is, on stderr where that is a terminal: one line that is drawn again, such as that of a copy. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';

@@ -1,4 +1,4 @@
-/** Facts in columns. */
+/** Facts in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
 import { escapeText } from '../../lib/util/escape.js';
 
 /** One column. */

@@ -1,4 +1,7 @@
-/** `vsock-mux-connect:PATH:PORT`: a port of the guest through the hybrid vsock of Firecracker or cloud-hypervisor. */
+/**
+ * Hybrid vsock, as Firecracker and cloud-hypervisor have it. `vsock-mux-connect:PATH:PORT`: a port of the guest.
+ * `vsock-mux-listen:PATH_PORT`: a port of the host that the guest dials.
+ */
 import net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';

@@ -1,4 +1,7 @@
-/** `vsock-connect:CID:PORT`: an AF_VSOCK port of the host (CID 2), of a guest, or of this machine (CID 1). */
+/**
+ * AF_VSOCK. `vsock-connect:CID:PORT`: a port of the host (CID 2), of a guest, or of this machine (CID 1). `vsock-listen:PORT`: a
+ * port of this machine.
+ */
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';

@@ -1,4 +1,4 @@
-/** Why a command could not be run, or how it ended cannot be told: for the caller of the service `exec`. */
+/** Why a command could not be run, or why it is not known how it ended: for the caller of the service `exec`. */
 
 import { existsSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';

@@ -1,4 +1,7 @@
-/** A kind of endpoint: what one row of the table in `endpoint-kinds.ts` says, and what one file of this folder implements. */
+/**
+ * A kind of endpoint: what one row of the table in `endpoint-kinds.ts` says, and what one file of this folder implements: the
+ * entrance of an outgoing forward, the target of an incoming one.
+ */
 import type net from 'node:net';
 import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';

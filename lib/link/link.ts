@@ -1,4 +1,4 @@
-/** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to. */
+/** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to; and why it could not be opened. */
 import type { ByteSink } from '../codec/frame-writer.js';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import { describeError } from '../util/escape.js';

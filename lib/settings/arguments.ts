@@ -1,4 +1,4 @@
-/** The text of a channel with its label before it: `vm1=unix-connect:/run/vm1.sock`. */
+/** Channels, forwards and ports as arguments: `vm1=unix-connect:/run/vm1.sock`, `vm1/ssh:127.0.0.1:9022`. */
 
 import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';

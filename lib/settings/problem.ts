@@ -1,4 +1,4 @@
-/** One thing that is wrong with a configuration, and where. */
+/** What is wrong with a configuration: one thing and its place, or all of it as one error. */
 
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
@@ -28,8 +28,6 @@ export function formatKeyPath(path: KeyPath): string {
   });
   return parts.join('').replace(/^\./, '');
 }
-
-// What is wrong with a configuration file, all of it.
 
 /** The error `bad-file` with everything that is wrong, a line each: `FILE:LINE:COLUMN: …` or `FILE: KEY: …`. */
 export class BadFileError extends VproxyError {

@@ -1,4 +1,4 @@
-/** A file that is held by itself, and not by its name: in a folder of another user, another file may get the name at any time. */
+/** Files in places that others can change: one that is held by itself, and not by its name; and one that holds a secret. */
 import { chmodSync, chownSync, closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';

@@ -1,4 +1,6 @@
 /**
+ * Handles of Node without its public API.
+ *
  * A socket over the descriptor of a character device. `net.Socket({ fd })` refuses those, but the handle below it, which
  * Node uses for unix sockets, serves every descriptor that epoll takes. This is the only place that knows about that.
  */

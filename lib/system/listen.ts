@@ -1,4 +1,4 @@
-/** Listening on a TCP port or a unix socket file, with the errors that people can act on. */
+/** Listening on a TCP port, a unix socket file with its access, or a socket that was inherited, with errors that people can act on. */
 
 import { once } from 'node:events';
 import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** The sockets of this machine, as Linux lists them in /proc/net. */
+/** The sockets of this machine, as Linux lists them in /proc/net, and the processes that have them. */
 import fs from 'node:fs/promises';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';

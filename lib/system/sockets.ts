@@ -1,4 +1,6 @@
 /**
+ * Sockets of Node beyond its public API: their reading, their ends, and their first line.
+ *
  * Reading an accepted socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one.
  * Node has no public `onread` for sockets that a server accepts; this is the only place that reaches around that.
  */

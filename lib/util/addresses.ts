@@ -1,4 +1,4 @@
-/** The text form of a TCP address: `HOST:PORT`, with an IPv6 address in brackets. */
+/** The text forms of addresses: `HOST:PORT` with an IPv6 address in brackets, paths, and options between commas. */
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { escapeText } from './escape.js';

@@ -1,4 +1,4 @@
-/** Makes foreign text safe to show: nothing in it can move the cursor, forge a line, or fill a screen. */
+/** Makes foreign text safe to show, as text, as JSON and for a shell: nothing in it can move the cursor, forge a line, or fill a screen. */
 
 /**
  * A text with every control character, line separator, lone surrogate and bidirectional override shown as `\xNN` or

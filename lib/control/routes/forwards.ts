@@ -1,4 +1,4 @@
-/** Forwards: looking, adding, removing; and the services that they lead to. */
+/** Forwards and streams: looking, adding, removing, closing; and the services that forwards lead to. */
 import * as z from 'zod';
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';

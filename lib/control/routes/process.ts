@@ -1,4 +1,4 @@
-/** What is done to the process and through its sessions: ping, wait, log level, configuration, drain, stop. */
+/** The process: its status, events and metrics; and what is done to it: ping, wait, log level, configuration, drain, stop. */
 import * as z from 'zod';
 import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
