@@ -148,6 +148,7 @@ const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
 
 /** A listening stream socket that this process was started with. */
 export interface InheritedSocket {
+  /** Its descriptor. */
   readonly fd: number;
 }
 
@@ -183,7 +184,9 @@ export interface SocketAccess {
 export interface FileAccess {
   /** Permissions, such as 0o660. */
   readonly mode: number;
+  /** The number of the owner. */
   readonly uid: number;
+  /** The number of the group. */
   readonly gid: number;
 }
 
