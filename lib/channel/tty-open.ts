@@ -151,7 +151,7 @@ async function stty(
 ): Promise<string> {
   let result: ToolResult;
   try {
-    result = await runTool(['stty', '-F', device, ...words], { timeoutMs });
+    result = await runTool(['stty', '-F', device, ...words], { timeoutMs, hasOwnSession: false });
   } catch (cause) {
     if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
     const missing = `${description}: stty(1) is missing, which makes the line raw`;

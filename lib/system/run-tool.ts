@@ -11,6 +11,11 @@ export interface ToolLimits {
   readonly signal?: AbortSignal;
   /** Its whole environment. Default: that of this process. */
   readonly env?: NodeJS.ProcessEnv;
+  /**
+   * False where it opens a terminal: the first one that the leader of a session opens becomes that session's, and is hung up
+   * for everyone when the leader ends. Default true.
+   */
+  readonly hasOwnSession?: boolean;
   readonly clock?: Clock;
 }
 
@@ -25,21 +30,27 @@ export interface ToolResult {
 const DEFAULT_BYTES = 65_536;
 
 /**
- * Runs `words` without a shell, without input, and in a session of its own: it has no terminal on which it could ask for
- * a password, and what it starts is killed along with it. Rejects with an error of the system where it cannot be started.
+ * Runs `words` without a shell, without input, and by default in a session of its own: it has no terminal on which it could
+ * ask for a password, and what it starts is killed along with it. Rejects with an error of the system where it cannot be
+ * started.
  */
 export function runTool(words: readonly string[], limits: ToolLimits): Promise<ToolResult> {
-  const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, clock = systemClock } = limits;
+  const { timeoutMs, maxBytes = DEFAULT_BYTES, signal, env, hasOwnSession = true, clock = systemClock } = limits;
   const [file = '', ...args] = words;
   if (signal?.aborted === true) return Promise.resolve({ end: 'given-up', stdout: '', stderr: '' });
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(env && { env }) });
+    const child = spawn(file, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: hasOwnSession,
+      ...(env && { env }),
+    });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     let stdoutBytes = 0;
     let stderrBytes = 0;
     const kill = () => {
-      if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
+      if (!hasOwnSession) child.kill('SIGKILL');
+      else if (child.pid !== undefined) signalGroup(child.pid, 'SIGKILL');
     };
     const settle = () => {
       cancelAtExit();

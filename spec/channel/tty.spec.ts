@@ -51,6 +51,21 @@ test('the line is raw and fast while the link is there, and as before when it ha
   }
 });
 
+test('stty leads no session: a line would be its terminal, and be hung up for all when it ends', async (t) => {
+  const pty = await openPty(t);
+  const folder = await makeFolder(t);
+  // A pseudo-terminal is not hung up then, as a UART is; so who runs stty is looked at.
+  const seen = path.join(folder, 'seen');
+  const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
+  await fs.writeFile(path.join(folder, 'stty'), stty, { mode: 0o755 });
+  const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+  const vproxy = spawnVproxy(t, ['-c', `tty-open:${pty.path}`], { env });
+  await vproxy.waitForLine(/waiting for the peer|no answer/);
+  const lines = (await fs.readFile(seen, 'utf8')).trim().split('\n');
+  t.is(lines.length, 2);
+  for (const line of lines) t.notRegex(line, /^(\d+) \1$/);
+});
+
 test('without a baud rate the line keeps its speed', async (t) => {
   const pty = await openCookedPty(t);
   await dial(t, `tty-open:${pty.path}`);

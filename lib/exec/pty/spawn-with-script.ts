@@ -53,7 +53,7 @@ export async function spawnWithScript(
       const device = isOver ? null : terminalOf(pid);
       if (device === null) return;
       const words = ['stty', '-F', device, 'columns', String(columns), 'rows', String(rows)];
-      runTool(words, { timeoutMs: RESIZE_MS }).catch(() => undefined);
+      runTool(words, { timeoutMs: RESIZE_MS, hasOwnSession: false }).catch(() => undefined);
     },
     signal: (name) => {
       // Script survives what ends the command: it has its last words. Before there is one, it is all there is.
