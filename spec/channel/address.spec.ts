@@ -116,7 +116,7 @@ test(refuses, 'tty-open:/dev/ttyS1,baud=', 'which should be one of');
 test(refuses, 'tty-open:/dev/ttyS1,baud=9600,baud=9600', 'has the option baud twice');
 test(refuses, 'tty-open:/dev/ttyS1,speed=9600', 'there are: baud, frame, in-flight, integrity, streams');
 test(refuses, 'unix-connect:/a,baud=9600', 'no option "baud"; there are: frame, in-flight, integrity, streams');
-test(refuses, 'stdio:/dev/tty', 'nothing stands behind the colon');
+test(refuses, 'stdio:/dev/tty', 'nothing but options follows the colon');
 test(refuses, 'fd:', 'the number of a descriptor');
 test(refuses, 'fd:2', 'taken for the log');
 test(refuses, 'fd:03', 'the number of a descriptor');

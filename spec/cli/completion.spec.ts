@@ -215,7 +215,7 @@ test('a shell that is not known, and a sort of names, are refused', async (t) =>
     'vproxy: error: completion: "tcsh" is no shell that it knows; expected bash, zsh, fish\n',
   );
   t.is(await refused(), 'vproxy: error: completion: the shell is missing; expected bash, zsh, fish\n');
-  t.regex(await refused('--names', 'peers'), /"peers" is none of channels, services, forwards, streams/);
+  t.regex(await refused('--names', 'peers'), /"peers" is not one of channels, services, forwards, streams/);
 });
 
 test('every kind of channel is offered', async (t) => {

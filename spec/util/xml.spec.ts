@@ -48,9 +48,9 @@ const refuses = test.macro({
 
 test(refuses, '', 'there is no element');
 test(refuses, ' <!-- a -->', 'there is no element');
-test(refuses, 'error: failed', 'a text stands outside');
-test(refuses, '<a/>x', 'a text stands outside');
-test(refuses, '<![CDATA[x]]><a/>', 'a text stands outside');
+test(refuses, 'error: failed', 'a text is outside');
+test(refuses, '<a/>x', 'a text is outside');
+test(refuses, '<![CDATA[x]]><a/>', 'a text is outside');
 test(refuses, '<a/><b/>', 'a second element');
 test(refuses, '<a>', '<a> has no end');
 test(refuses, '<a><b></a></b>', '</a> ends <b>');
