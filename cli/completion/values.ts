@@ -57,16 +57,19 @@ export async function liveNames(
   sort: LiveName,
   process: { readonly socket: string | undefined; readonly name: string | undefined },
 ): Promise<NamedThing[]> {
-  const late = new Promise<NamedThing[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
-  return Promise.race([late, askForNames(sort, process).catch(() => [])]);
-}
-
-async function askForNames(sort: LiveName, { socket, name }: Parameters<typeof liveNames>[1]): Promise<NamedThing[]> {
   const [{ connectControl }, { findSocket, socketChoice }] = await Promise.all([
     import('../../lib/control/client/client.js'),
     import('../command/find-process.js'),
   ]);
-  const control = connectControl(await findSocket(socketChoice(socket, name)));
+  const asked = findSocket(socketChoice(process.socket, process.name)).then((path) =>
+    askForNames(sort, connectControl(path)),
+  );
+  // What loading takes is not the process's time: on a busy machine nothing would be offered.
+  const late = new Promise<NamedThing[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
+  return Promise.race([late, asked.catch(() => [])]);
+}
+
+async function askForNames(sort: LiveName, control: ControlClient): Promise<NamedThing[]> {
   switch (sort) {
     case 'channels':
       return (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`));
