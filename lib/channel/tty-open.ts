@@ -7,7 +7,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
 import { atExit } from '../system/children.js';
-import { describeToolFailure, runTool, runToolNow, type ToolResult } from '../system/run-tool.js';
+import { describeToolFailure, runTool, runToolNow, type ToolLimits, type ToolResult } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -48,18 +48,15 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
       const description = `tty-open:${escapeText(device)}`;
       try {
         requireWanted(signal, description);
-        const fd = openTerminal(device, sys, description);
-        const settings = await setRaw(device, baud, description).catch((error: unknown) => {
-          closeSync(fd);
-          throw error;
-        });
-        const link = openDeviceLink(description, fd, null, systemClock).beforeClosed(async (reason) => {
-          await settings.restore();
+        checkDevice(device, sys, description);
+        const line = await openRaw(device, baud, description);
+        const link = openDeviceLink(description, line.fd, null, systemClock).beforeClosed(async (reason) => {
+          await line.release();
           return isHungUp(reason.cause) ? hungUp(description, reason.cause) : reason;
         });
         if (!signal.aborted) return link;
         link.destroy();
-        await settings.restore();
+        await line.release();
         throw openingCancelled(description);
       } catch (error) {
         throw isHungUp(error) ? hungUp(description, error) : channelError(description, error);
@@ -70,16 +67,24 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
 
 export const ttyOpen: DialKind<TtyAddress> = ttyKind();
 
-/** A descriptor of the terminal. It looks before it opens: opening some devices does something. */
-function openTerminal(device: string, sys: string, description: string): number {
-  const unusable = (why: string) => new VproxyError('channel-unusable', `${description}: ${why}`);
-  if (!statSync(device).isCharacterDevice()) throw unusable('it is not a device');
+/** Refuses what is not to be opened at all: opening some devices does something. */
+function checkDevice(device: string, sys: string, description: string): void {
+  if (!statSync(device).isCharacterDevice()) throw unusable(description, 'it is not a device');
   const name = path.basename(realpathSync(device));
-  if (activeConsoles(sys).includes(name)) throw unusable(`the kernel writes its own messages to the console ${name}`);
+  if (!activeConsoles(sys).includes(name)) return;
+  throw unusable(description, `the kernel writes its own messages to the console ${name}`);
+}
+
+/** A descriptor of the terminal. */
+function openTerminal(device: string, description: string): number {
   const fd = openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
   if (tty.isatty(fd)) return fd;
   closeSync(fd);
-  throw unusable('it is not a terminal line');
+  throw unusable(description, 'it is not a terminal line');
+}
+
+function unusable(description: string, why: string): VproxyError {
+  return new VproxyError('channel-unusable', `${description}: ${why}`);
 }
 
 /** The consoles that the kernel was given (`console=ttyS0`), by their names. */
@@ -100,63 +105,104 @@ function hungUp(description: string, cause: unknown): VproxyError {
   return new VproxyError('channel-closed', `${description} was hung up by its other end`, { cause });
 }
 
-// The settings of a terminal line, through stty(1): Node's own raw mode leaves output processing on, which adds bytes.
-
-/** Settings that are in force until they are restored. */
-interface TtySettings {
-  /** Puts back what was there before, once; what cannot be put back is left. Never rejects. */
-  restore(): Promise<void>;
+/** A line that is raw, and stays open, until it is released. */
+interface RawLine {
+  /** For a link, which closes it. */
+  readonly fd: number;
+  /**
+   * Once the link has closed its descriptor: waits for what it has written, and puts the settings back. What the line does
+   * not send, and settings that cannot be put back, are left. Never rejects.
+   */
+  release(): Promise<void>;
 }
 
-/** stty waits until what was written is sent, which a line that is held up may never be. */
+/** Node's own raw mode leaves output processing on, which adds bytes; so stty(1) makes the line raw. */
+const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-hupcl'];
+
+/**
+ * Output of a line that is not sent after this time is held up. The peer's HELLO does that to one that is not raw yet: the
+ * line echoes it, and is stopped by the XOFF in it.
+ */
+const HELD_UP_MS = 2000;
+
+/** A line is not hung up again after this time. */
 const SET_TIMEOUT_MS = 5000;
 
 /** The end of the process does not wait for longer. */
 const RESTORE_TIMEOUT_MS = 1000;
 
 /**
- * Makes the line of `device` 8-bit clean, deaf to modem signals, and not hung up when it is closed; `baud` null leaves
- * its speed. They are restored by `restore`, or when the process exits. Rejects with `channel-closed`, `channel-failed`
- * or, where stty is missing, `channel-unusable`.
+ * Opens `device` 8-bit clean, deaf to modem signals, and not hung up when it is closed; `baud` null leaves its speed. What
+ * was set before is put back by `release`, or when the process exits. Rejects with `channel-closed`, `channel-failed` or,
+ * where stty is missing or this is no terminal, `channel-unusable`.
  */
-async function setRaw(device: string, baud: number | null, description: string): Promise<TtySettings> {
-  const saved = (await stty(device, ['-g'], description)).trim();
-  const cancelAtExit = atExit(() => {
-    runToolNow(['stty', '-F', device, saved], { timeoutMs: RESTORE_TIMEOUT_MS });
-  });
-  let restoring: Promise<void> | null = null;
-  const restore = async () => {
-    await stty(device, [saved], description, RESTORE_TIMEOUT_MS).catch(() => undefined);
+async function openRaw(device: string, baud: number | null, description: string): Promise<RawLine> {
+  const stty = (words: readonly string[], options?: Pick<ToolLimits, 'hasOwnSession'>) =>
+    runStty(device, words, description, options);
+  // The last descriptor that is closed waits in the kernel, up to 30 s, until all is sent. It is this one, not that of a link.
+  let keeper = openTerminal(device, description);
+
+  /** Throws away what the line holds, as for all who have it open: stty takes it as the terminal of a session, and ends. */
+  async function hangUp(): Promise<void> {
+    await stty(['-g'], { hasOwnSession: true });
+    const next = openTerminal(device, description);
+    closeSync(keeper);
+    keeper = next;
+  }
+
+  /** stty waits until what was written before is sent, and so does not come to an end on a line that is held up. */
+  async function set(words: readonly string[]): Promise<void> {
+    const deadline = systemClock.now() + SET_TIMEOUT_MS;
+    let result = await stty(words);
+    while (result.end === 'too-slow' && systemClock.now() < deadline) {
+      await hangUp();
+      result = await stty(words);
+    }
+    checkStty(result, description);
+  }
+
+  let cancelAtExit: () => void = () => undefined;
+  let saved: string | null = null;
+  const release = async () => {
+    const isHeldUp = saved !== null && (await stty(RAW).catch(() => null))?.end === 'too-slow';
+    if (isHeldUp) await hangUp().catch(() => undefined);
+    closeSync(keeper);
+    if (saved !== null) await stty([saved]);
     cancelAtExit();
   };
-  const settings: TtySettings = { restore: () => (restoring ??= restore()) };
-  const speed = baud === null ? [] : [String(baud)];
+  let releasing: Promise<void> | null = null;
+  const line = { release: () => (releasing ??= release().catch(() => undefined)) };
   try {
-    await stty(device, [...RAW, ...speed], description);
-    return settings;
+    saved = checkStty(await stty(['-g']), description).trim();
+    const restored = saved;
+    cancelAtExit = atExit(() => {
+      // What is held up now would hold up the end of the process as well.
+      runToolNow(['setsid', 'stty', '-F', device, '-g'], { timeoutMs: RESTORE_TIMEOUT_MS });
+      runToolNow(['stty', '-F', device, restored], { timeoutMs: RESTORE_TIMEOUT_MS });
+    });
+    await set(baud === null ? RAW : [...RAW, String(baud)]);
+    return { ...line, fd: openTerminal(device, description) };
   } catch (error) {
-    await settings.restore();
+    await line.release();
     throw error;
   }
 }
 
-const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-hupcl'];
-
-/** What stty says about `device`. */
-async function stty(
+function runStty(
   device: string,
   words: readonly string[],
   description: string,
-  timeoutMs = SET_TIMEOUT_MS,
-): Promise<string> {
-  let result: ToolResult;
-  try {
-    result = await runTool(['stty', '-F', device, ...words], { timeoutMs, hasOwnSession: false });
-  } catch (cause) {
+  { hasOwnSession = false }: Pick<ToolLimits, 'hasOwnSession'> = {},
+): Promise<ToolResult> {
+  return runTool(['stty', '-F', device, ...words], { timeoutMs: HELD_UP_MS, hasOwnSession }).catch((cause: unknown) => {
     if (systemCode(cause) !== 'ENOENT') throw channelError(description, cause);
     const missing = `${description}: stty(1) is missing, which makes the line raw`;
     throw new VproxyError('channel-unusable', missing, { cause });
-  }
+  });
+}
+
+/** What stty printed; throws where it has failed. */
+function checkStty(result: ToolResult, description: string): string {
   if (result.end === 0) return result.stdout;
   throw new VproxyError('channel-failed', `${description}: ${escapeText(describeToolFailure('stty', result))}`);
 }
