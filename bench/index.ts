@@ -21,7 +21,7 @@ async function run(options: BenchOptions): Promise<void> {
     rmSync(folder, { recursive: true, force: true });
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    // The load's processes end by themselves when their parent goes.
+    // The load's processes end by themselves when their parent exits.
     process.once(signal, () => void cleanUp().finally(() => process.exit(INTERRUPTED)));
   }
   const progress = (line: string): void => {

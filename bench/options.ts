@@ -6,10 +6,10 @@ import type { Contender } from './contenders/contender.js';
 import { CONTENDERS } from './contenders/list.js';
 import type { Amounts } from './work/work.js';
 
-/** The drawings of `--axis`. */
+/** The names of the drawings of `--axis`. */
 const PLOT_FILES = 'streams.svg, messages.svg, latency.svg';
 
-/** Those that take part where `--contenders` does not say who does. */
+/** Those that take part unless `--contenders` names others. */
 export const USUAL_CONTENDERS: readonly Contender[] = CONTENDERS.filter(({ isOnRequest }) => isOnRequest !== true);
 
 const ON_REQUEST = CONTENDERS.filter(({ isOnRequest }) => isOnRequest === true);
@@ -35,7 +35,7 @@ Measures vproxy beside its peers, on the same work in the same run.
   --help             this
 `;
 
-/** What a run shall do. */
+/** What a run is to do. */
 export interface BenchOptions {
   readonly help: boolean;
   readonly axis: boolean;
@@ -126,7 +126,7 @@ export function parseCount(option: string, text: string): number {
   throw new UsageError(`${option} ${JSON.stringify(text)} should be a number from 1 to 999999`);
 }
 
-/** What work is chosen by. Throws `UsageError`. */
+/** The pattern that chooses work. Throws `UsageError`. */
 export function parsePattern(text: string): RegExp {
   try {
     return new RegExp(text);
@@ -144,10 +144,10 @@ function parseContenders(text: string): Contender[] {
   });
 }
 
-/** The name of something to be written, whose folder has to be there. Throws `UsageError`. */
+/** The name of a file to be written, whose folder must exist. Throws `UsageError`. */
 export function parsePlace(option: string, what: string, text: string): string {
   if (text === '') throw new UsageError(`${option} needs the name of ${what}`);
-  // Told now, not after the figures have been measured.
+  // Reported now, not after the figures have been measured.
   if (!existsSync(dirname(resolve(text))))
     throw new UsageError(`${option} ${JSON.stringify(text)}: there is no such folder`);
   return text;

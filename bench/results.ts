@@ -1,4 +1,4 @@
-/** What came out of all rounds: figures and failures by work, row and contender. */
+/** The results of all rounds: figures and failures by work, row and contender. */
 import { type Summary, summarize } from './table.js';
 import type { Outcomes, Row, Work } from './work/work.js';
 

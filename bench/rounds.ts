@@ -10,7 +10,7 @@ import { descriptorLimit, type RunningProgram } from './process/programs.js';
 import type { Results } from './results.js';
 import type { Amounts, Work } from './work/work.js';
 
-/** What failed so often in a row is not tried any more. */
+/** A contender that failed this often in a row is not tried any more. */
 const MOST_FAILURES = 2;
 
 /** What is done. */
@@ -19,7 +19,7 @@ export interface RoundsOptions {
   readonly contenders: readonly Contender[];
   readonly works: readonly Work[];
   readonly amounts: Amounts;
-  /** Does what is slow in the first round only. */
+  /** Does slow work in the first round only. */
   readonly quick: boolean;
   readonly setting: ContenderSetting;
   readonly target: RunningProgram;
@@ -64,7 +64,7 @@ class BenchSession {
     this.#descriptorLimit = limit;
   }
 
-  /** The contender, started and warm. A failure stays to be met, and told of, by the first piece of work. */
+  /** The contender, started and warm. The first piece of work meets a failure, and reports it. */
   async prepare(contender: Contender): Promise<void> {
     try {
       await this.#warm(contender);
@@ -115,7 +115,7 @@ class BenchSession {
     return running;
   }
 
-  /** What failed may be left in any state: the next piece of work gets a new one. */
+  /** A contender that failed may be in any state: the next piece of work gets a new one. */
   async #drop(contender: Contender): Promise<void> {
     this.stop();
     const running = this.#running.get(contender.id);

@@ -103,7 +103,7 @@ async function measureStorage({ rounds, amounts }: BenchOptions, run: RunSetting
   }
 }
 
-/** It takes long and says the same each time: with `--quick` once is enough. */
+/** It takes long and gives the same result each time: with `--quick` once is enough. */
 async function measureManyChannels(
   { rounds, quick, amounts }: BenchOptions,
   { setting, progress }: RunSetting,

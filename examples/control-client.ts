@@ -1,5 +1,5 @@
 /**
- * Looks at a vproxy that runs, and follows what happens to it.
+ * Shows the status of a running vproxy, and follows its events.
  *
  *     node dist/examples/control-client.js /run/vproxy/NAME.sock
  */
@@ -19,7 +19,7 @@ try {
   }
   for (const { id, spec, streams } of await control.forwards()) console.log(`${id}: ${spec}, ${streams} streams`);
 
-  // Each event once, first those that have been; it ends when the process does, or at an interrupt.
+  // Each event once, past ones first; it ends when the process does, or at an interrupt.
   for await (const { event, message } of control.events({ replay: 20, follow: true, signal: stopping.signal })) {
     console.log(`${event}: ${message}`);
   }

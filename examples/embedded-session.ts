@@ -1,6 +1,6 @@
 /**
- * vproxy inside a program, over any Duplex: here over the standard input and output of a child process, where no socket and
- * no address is. The same file is both sides.
+ * vproxy inside a program, over any Duplex: here over the standard input and output of a child process, without a socket or
+ * an address. The same file is both sides.
  *
  *     node dist/examples/embedded-session.js
  */

@@ -9,7 +9,7 @@ const OUTPUT = resolve(process.argv[2] ?? join(import.meta.dirname, '../dist/vpr
 process.chdir(join(import.meta.dirname, '..'));
 const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8'));
 
-/** Folders of the packages of which something is in the file. */
+/** Folders of the packages that the file has a part of. */
 function bundledPackages({ inputs }) {
   const folders = Object.keys(inputs).map((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]);
   return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
@@ -44,7 +44,7 @@ const { metafile } = await build({
   external: ['koffi', 'supports-color'],
   minify: true,
   legalComments: 'none',
-  // yargs and its helpers ask where they are; a file of CommonJS knows it by another name.
+  // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
   banner: { js: "'use strict';const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
   plugins: [withoutLanguages],

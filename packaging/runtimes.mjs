@@ -42,7 +42,7 @@ export function fetchRuntime(version, arch = 'x64') {
   if (integrity === undefined) throw new Error(`${name} is not one of ${Object.keys(PACKAGES).join(', ')}`);
   console.error(`fetching ${name}`);
   mkdirSync(CACHE, { recursive: true });
-  // What is broken off leaves no folder of the final name.
+  // A download that is broken off leaves no folder of the final name.
   const work = mkdtempSync(join(CACHE, 'fetching-'));
   try {
     const options = ['--silent', '--prefer-offline', '--pack-destination', work];

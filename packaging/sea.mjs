@@ -11,7 +11,7 @@ import { EMBEDDED, fetchRuntime } from './runtimes.mjs';
 const RESOURCE = 'NODE_SEA_BLOB';
 const SENTINEL = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
-/** Programs that take symbols out of an executable of an architecture. The first one that is there does it. */
+/** Programs that take symbols out of an executable of an architecture. The first one that is installed is used. */
 const STRIPPERS = {
   x64: ['strip', 'llvm-strip', 'x86_64-linux-gnu-strip'],
   arm64: ['aarch64-linux-gnu-strip', 'llvm-strip', 'strip'],
@@ -24,14 +24,14 @@ const isForeign = arch !== process.arch;
 process.chdir(join(import.meta.dirname, '..'));
 const output = join('dist', `vproxy-linux-${arch}`);
 
-/** Where none of the programs is there, the executable keeps its symbols, and works. */
+/** Without any of the programs the executable keeps its symbols, and works. */
 function strip(source, target) {
   for (const program of STRIPPERS[arch]) {
     try {
       execFileSync(program, ['-o', target, source], { stdio: 'ignore' });
       return;
     } catch {
-      // Not there, or not made for this architecture.
+      // Not installed, or not made for this architecture.
     }
   }
   console.error(

@@ -1,4 +1,4 @@
-// Lays out what a package of a distribution contains in a folder, as it shall be on the machine. Needs a build (dist/) and the
+// Lays out what a package of a distribution contains in a folder, as it is to be on the machine. Needs a build (dist/) and the
 // single executable.
 //
 //     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--units /usr/lib/systemd/system] [--rules /usr/lib/udev/rules.d]

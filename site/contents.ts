@@ -1,4 +1,7 @@
-/** Which documents the site has, in the order in which readers need them. What docs/ has and this leaves out fails the build. */
+/**
+ * Which documents the site has, in the order in which readers need them. A document of docs/ that is left out here
+ * fails the build.
+ */
 
 /** Documents under a heading of the navigation. */
 export interface Section {

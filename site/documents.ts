@@ -1,4 +1,4 @@
-/** The documents of the repository that become pages: those of the contents, none left out. */
+/** The documents of the repository that become pages: all of those in the contents. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { DECISIONS, SECTIONS } from './contents.js';
@@ -6,7 +6,7 @@ import { DECISIONS, SECTIONS } from './contents.js';
 /** The document at the front. */
 export const FRONT = 'README.md';
 
-/** A document, and where it stands in the navigation. */
+/** A document, and its place in the navigation. */
 export interface SiteDocument {
   /** Its path in the repository. */
   path: string;
@@ -19,7 +19,7 @@ export interface SiteDocument {
 
 /**
  * Every document of the repository at `root`, the front page first, then in the order of the contents, then the decisions.
- * Throws when the contents name one that is not there, or leave one out.
+ * Throws when the contents name one that does not exist, or leave one out.
  */
 export function readDocuments(root: string): SiteDocument[] {
   const read = (path: string, title: string, section: string | null): SiteDocument => {

@@ -1,8 +1,11 @@
-/** Pages for files and folders of the repository that documents link to: who reads the site has no repository beside it. */
+/**
+ * Pages for files and folders of the repository that documents link to: a reader of the site does not have the
+ * repository.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 
-/** Languages of code that the site colours, by the ends of file names. */
+/** Languages of code that the site colours, by file name extension. */
 const LANGUAGES: Record<string, string> = {
   '.conf': 'ini',
   '.container': 'ini',

@@ -1,4 +1,4 @@
-/** What stands before each page that TypeDoc reads, and is asked for when the site is put together. */
+/** What is written before each page that TypeDoc reads, and read back when the site is put together. */
 import type { DocumentReflection } from 'typedoc';
 
 /** What is known of a page beside its text. */
@@ -6,7 +6,7 @@ export interface FrontMatter {
   title: string;
   /** Where the page is in the site, without `.html`. */
   sitePath: string;
-  /** The title of its section of the navigation; null for a file of the repository, which is in none. */
+  /** The title of its section of the navigation; null for a file of the repository, which has no section. */
   section: string | null;
   /** Its place in the order of reading. */
   order: number;

@@ -1,4 +1,4 @@
-/** The navigation beside each page. It is written into the page, so that it is there at once and without a script. */
+/** The navigation beside each page. It is written into the page, so that it appears at once and without a script. */
 import {
   type DefaultThemeRenderContext,
   type DocumentReflection,

@@ -39,7 +39,7 @@ function nameLanguage(block: string): string {
   return block.startsWith('\n') ? `text${block}` : block;
 }
 
-/** Changes what stands between fenced blocks of code. */
+/** Changes the text between fenced blocks of code. */
 function mapProse(text: string, change: (prose: string) => string): string {
   const parts = text.split(/^( *)(`{3,})([^\n]*\n[\s\S]*?^\1\2) *$/m);
   let changed = '';

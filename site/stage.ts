@@ -16,7 +16,7 @@ export interface Stage {
   pages: string[];
 }
 
-/** What is handed out as it is, because it is looked at or read by programs. */
+/** Files that are copied unchanged, because browsers show them or programs read them. */
 const COPIED = new Set(['.svg', '.png', '.json']);
 
 /** Lays out the documents of the repository at `root` in `folder`, which is empty. Throws when a link leads nowhere. */
@@ -27,7 +27,7 @@ export function stage(root: string, folder: string): Stage {
   const files = new Map<string, string>();
   const pages: string[] = [];
 
-  /** Where in the stage something of the repository is; what is asked for is laid out too. */
+  /** The place in the stage of something in the repository, which is laid out if it was not yet. */
   const placeOf = (path: string, from: string): string => {
     if (titles.has(path)) return path;
     const asFolder = [`${path}/README.md`, `${path}/index.md`].find((document) => titles.has(document));
@@ -54,7 +54,7 @@ export function stage(root: string, folder: string): Stage {
       const [path = '', anchor] = link.target.split('#');
       const place = placeOf(posix.join(base, path).replace(/\/$/, ''), about.title);
       const target = posix.relative(posix.dirname(page), place) + (anchor === undefined ? '' : `#${anchor}`);
-      // Who reads the site knows documents by their names, not by their files.
+      // Readers of the site know documents by their titles, not by their files.
       return { target, text: link.text.endsWith('.md') ? (titles.get(place) ?? link.text) : link.text };
     });
     const target = join(folder, page);

@@ -14,8 +14,8 @@ import { readingOrder, siteNavigation } from './navigation.js';
 const { createElement } = JSX;
 
 /**
- * Shows the page at once, which TypeDoc hides until its own navigation is there; has the page's entry of the navigation in sight;
- * and lets the keyboard reach what scrolls in itself.
+ * Shows the page at once, which TypeDoc hides until its own navigation is there; scrolls to the page's entry in the navigation;
+ * and lets the keyboard reach boxes that scroll.
  */
 const AT_THE_END = `
 document.body.style.removeProperty('display');
@@ -90,7 +90,10 @@ function neighbours(context: DefaultThemeRenderContext): JSX.Element {
   );
 }
 
-/** Has each table in a box, in which it scrolls where it is wider than the screen, keeps short code in one line, and says which part of the page is its text. */
+/**
+ * Puts each table into a box, in which it scrolls where it is wider than the screen, keeps short code in one line, and
+ * says which part of the page is its text.
+ */
 function finish(page: PageEvent): void {
   const { contents = '' } = page;
   page.contents = contents

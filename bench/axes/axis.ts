@@ -12,7 +12,7 @@ export interface Series {
 
 /** One plot. */
 export interface Plot {
-  /** For files and programs. */
+  /** In file names and in JSON. */
   readonly name: string;
   readonly title: string;
   /** Titles with their units. */
@@ -21,11 +21,11 @@ export interface Plot {
   readonly series: readonly Series[];
 }
 
-/** Measures along one axis. A contender that fails at a point has none there. */
+/** Measures along one axis. A contender that fails at a point has no value there. */
 export interface Axis {
   readonly id: string;
   measure(options: BenchOptions, run: RunSetting): Promise<Plot[]>;
 }
 
-/** Who is measured along the axes, unless `--contenders` says more: those that the plots are read by. */
+/** The contenders that are measured along the axes, unless `--contenders` names more: those that the plots compare. */
 export const AXIS_CONTENDERS: readonly string[] = ['vproxy', 'relays', 'yamux'];

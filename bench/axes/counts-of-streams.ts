@@ -1,14 +1,17 @@
-/** How many idle streams a contender is measured beside. */
+/** The numbers of idle streams that a contender is measured beside. */
 
 const COUNTS = [1, 10, 100, 1000, 10_000];
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 200;
-/** What takes processes for each stream gets no more. */
+/** A contender that takes processes for each stream gets no more. */
 const MOST_AS_PROCESSES = 100;
-/** What stands for a count that does not fit is a multiple of this. */
+/** What replaces a count that does not fit is a multiple of this. */
 const STEP = 1000;
 
-/** Growing; instead of what does not fit into the limit of descriptors the most that does, in thousands. */
+/**
+ * In rising order; a count that does not fit into the limit of descriptors is replaced by the largest that does, in
+ * thousands.
+ */
 export function countsOfStreams(descriptorsPerStream: number, descriptorLimit: number): number[] {
   const most =
     descriptorsPerStream === Infinity

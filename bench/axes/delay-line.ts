@@ -1,13 +1,12 @@
 /** Bytes that come out later: a line with a rate and a latency. */
 
-/** What a line is like, in one direction. */
 export interface LineTraits {
   readonly delayMs: number;
-  /** Infinity: as fast as it comes. */
+  /** Infinity: no limit. */
   readonly bytesPerMs: number;
 }
 
-/** When a piece is through, of a line that carries one byte after the other. */
+/** When a piece has passed a line that carries one byte after the other. */
 export class LineSchedule {
   readonly #traits: LineTraits;
   #freeAtMs = 0;

@@ -11,11 +11,11 @@ const traits: LineTraits = {
   delayMs: Number(roundTripMs) / 2,
   bytesPerMs: Number(rate) > 0 ? Number(rate) * 1000 : Infinity,
 };
-/** A sender is held up while so much waits for the line: a buffer as a device has one. */
+/** A sender is held up while this much waits for the line: the buffer that a device has. */
 const MOST_QUEUE_MS = 10;
-/** Timers are no finer: what is due so soon comes out at once. */
+/** Timers are no finer: what is due within this time comes out at once. */
 const TIMER_MS = 1;
-/** And while so much is on its way at all, in bytes. */
+/** A sender is also held up while this much is on its way, in bytes. */
 const MOST_ON_THE_WAY = 268_435_456;
 
 function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
@@ -59,7 +59,7 @@ function carry(schedule: LineSchedule, from: net.Socket, to: net.Socket): void {
   from.on('error', () => from.destroy());
 }
 
-// One channel for all connections: what has one for each stream gets no more of it.
+// One channel for all connections: a contender with a connection for each stream gets no more of it.
 const [up, down] = [new LineSchedule(traits), new LineSchedule(traits)];
 
 const server = net.createServer({ allowHalfOpen: true }, (near) => {

@@ -3,7 +3,7 @@ import { formatLineCharts } from '../plot/line-chart.js';
 import type { ScaleKind } from '../plot/scale.js';
 import type { Plot } from './axis.js';
 
-/** From this ratio of the largest to the smallest value on they are told apart on a logarithmic scale only. */
+/** From this ratio of the largest to the smallest value on, the scale is logarithmic. */
 const LOG_FROM_RATIO = 30;
 
 /** An SVG document. */
@@ -16,7 +16,7 @@ export function drawPlots(plots: readonly Plot[]): string {
   );
 }
 
-/** Logarithmic where positive values span decades. What is not finite has no part in it. */
+/** Logarithmic where positive values span decades. Values that are not finite do not count. */
 export function chooseScale(values: readonly number[]): ScaleKind {
   const finite = values.filter(Number.isFinite);
   const least = Math.min(...finite);

@@ -17,13 +17,13 @@ const CHANNELS = [
   { rate: 100, streams: 8 },
   { rate: 0, streams: 1 },
 ];
-/** Every point is measured from its first byte for so long, or until it is fast. */
+/** Every point is measured from its first byte for this long, or until it is fast. */
 const SHORT_MS = 2000;
-/** What has to grow for many round trips gets more time. */
+/** A transfer that has to grow for many round trips gets more time. */
 const LONG_MS = 10_000;
 const QUICK_LONG_MS = 4000;
 const LONG_FROM_ROUND_TRIP_MS = 100;
-/** So long it is measured at its full rate. */
+/** How long it is measured at its full rate. */
 const AT_RATE_MS = 1500;
 const SAMPLE_MS = 100;
 /** The share of the rate without latency that counts as reached. */
@@ -69,7 +69,7 @@ export const latencyAxis: Axis = {
 };
 
 function eachPoint<C extends { readonly id: string }>(contenders: readonly C[]) {
-  // ssh makes its channel itself, and the socket alone has none.
+  // ssh makes its channel itself, and the socket alone has no channel.
   const delayable = contenders.filter(({ id }) => !['ssh', 'socket', 'vproxy-tcp'].includes(id));
   return CHANNELS.flatMap((channel) => delayable.map((contender) => ({ contender, ...channel })));
 }

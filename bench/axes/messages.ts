@@ -4,7 +4,7 @@ import { SeriesTable } from './series-table.js';
 import { withContender } from './with-contender.js';
 
 const SIZES = [1, 16, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576];
-/** Measured for so long at each size. */
+/** How long it is measured at each size. */
 const FOR_MS = 500;
 
 /** Echo of 1 byte to 1 MiB: median, and messages per second. */

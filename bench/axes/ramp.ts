@@ -1,12 +1,12 @@
 /** What the growing count of a transfer says: its rate, and when it reached a rate. */
 
-/** How many bytes had come at a moment. */
+/** The number of bytes that had come at a moment. */
 export interface Sample {
   readonly atMs: number;
   readonly bytes: number;
 }
 
-/** A rate counts as reached when it holds for so long. */
+/** A rate counts as reached when it holds for this long. */
 const HOLDS_MS = 500;
 
 /** The rate of the last `forMs`, but of no more than the second half, when every window has grown; in MB/s. */
@@ -20,7 +20,7 @@ export function rateAtEnd(samples: readonly Sample[], forMs: number): number {
   );
 }
 
-/** After how many seconds the half second began in which `rate` MB/s was reached first; undefined when it never was. */
+/** The number of seconds until the half second in which `rate` MB/s was first reached; undefined when it never was. */
 export function secondsToReach(samples: readonly Sample[], rate: number): number | undefined {
   for (const [index, from] of samples.entries()) {
     const to = samples.slice(index).find(({ atMs }) => atMs - from.atMs >= HOLDS_MS);

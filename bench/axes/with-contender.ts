@@ -10,11 +10,11 @@ import type { RunSetting } from '../run-table.js';
 export interface AxisContext {
   readonly running: RunningContender;
   readonly load: LoadClient;
-  /** A second process, which holds connections that are there beside. */
+  /** A second process, which holds the other connections. */
   readonly secondLoad: LoadClient;
 }
 
-/** Starts a contender, warms it up, and ends it. A failure is told of and is the end of this contender's points. */
+/** Starts a contender, warms it up, and ends it. A failure is reported and ends this contender's points. */
 export async function withContender(
   contender: Contender,
   { amounts }: BenchOptions,

@@ -9,7 +9,7 @@ export interface ContenderSetting {
   readonly programs: Programs;
   /** A folder of its own, for sockets and configuration. */
   readonly folder: string;
-  /** The port of 127.0.0.1 that every connection shall reach. */
+  /** The port of 127.0.0.1 that every connection is to reach. */
   readonly target: number;
   /** Puts something into the channel: given the path of the socket that is listened on, the path to connect to instead. */
   readonly through?: ((path: string) => string) | undefined;
@@ -19,7 +19,7 @@ export interface ContenderSetting {
 export interface RunningContender {
   /** The port of 127.0.0.1 to connect to. */
   readonly address: number;
-  /** The programs of each side; processes that they start belong to them. None where there is no proxy. */
+  /** The programs of each side; processes that they start belong to them. Empty without a proxy. */
   readonly near: readonly RunningProgram[];
   readonly far: readonly RunningProgram[];
 }
@@ -34,7 +34,7 @@ export interface Contender {
   readonly descriptorsPerStream: number;
   /** Whether it only takes part where `--contenders` names it. Default false. */
   readonly isOnRequest?: boolean;
-  /** What to do so that it can run, else undefined. */
+  /** What to do so that it can run; undefined when it can. */
   readonly missing: () => string | undefined;
   /** Starts its processes. Resolves before they are ready to carry anything. */
   start(setting: ContenderSetting): Promise<RunningContender>;

@@ -6,7 +6,7 @@ import type { Contender } from './contender.js';
 
 const RELAY_SCRIPT = join(PROJECT_ROOT, 'dist/bench/peers/relay.js');
 
-/** The plain relays: what Node does where nobody multiplexes. */
+/** The plain relays: what Node does without multiplexing. */
 export const relays: Contender = {
   id: 'relays',
   title: 'relays',

@@ -10,7 +10,10 @@ import { findFreePort } from '../process/free-port.js';
 import type { RunningProgram } from '../process/programs.js';
 import type { Contender } from './contender.js';
 
-/** Where root's sshd wants an empty folder of the system's own; its service makes it, and this where there is none. */
+/**
+ * Where root's sshd wants an empty folder of the system's own; its service makes it, and this does where the service
+ * does not run.
+ */
 const PRIVILEGE_SEPARATION_FOLDER = '/run/sshd';
 
 const isRoot = (): boolean => process.getuid?.() === 0;

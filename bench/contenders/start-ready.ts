@@ -1,4 +1,4 @@
-/** Starting a contender and waiting until it carries. */
+/** Starting a contender and waiting until it carries data. */
 
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';

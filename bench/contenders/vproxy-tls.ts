@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import type { Contender } from './contender.js';
 import { startOnUnixSocket, vproxy } from './vproxy.js';
 
-/** Beside `vproxy`, what TLS alone costs. */
+/** Compared with `vproxy`, what TLS alone costs. */
 export const vproxyTls = insideTls('vproxy-tls', '+tls', ',integrity=off');
 
-/** Beside `vproxy-integrity`, what `,tls=psk` costs a channel as it is without options. */
+/** Compared with `vproxy-integrity`, what `,tls=psk` adds to a channel with default options. */
 export const vproxyTlsIntegrity = insideTls('vproxy-tls-integrity', '+tls +integr.', ',integrity=on');
 
 function insideTls(id: string, title: string, options: string): Contender {

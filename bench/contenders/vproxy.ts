@@ -1,4 +1,4 @@
-/** vproxy over a unix socket without integrity, as the peers have none either; and what its variants share. */
+/** vproxy over a unix socket without integrity, as its peers do not check either; and what its variants share. */
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
@@ -8,7 +8,9 @@ import type { Contender, ContenderSetting, RunningContender } from './contender.
 /** The command line of vproxy. */
 export const VPROXY_SCRIPT = join(PROJECT_ROOT, 'dist/cli/vproxy.js');
 
-/** More streams than the largest measurement opens. Empty where vproxy has a fixed limit, which then shows. */
+/**
+ * More streams than the largest measurement opens. Empty where vproxy has a fixed limit, which the figures then show.
+ */
 const STREAMS_OPTION = isChannel('unix-connect:/x,streams=20000') ? ',streams=20000' : '';
 
 /** vproxy on a unix socket. */
@@ -39,7 +41,8 @@ export async function startVproxy(
   more: readonly string[] = [],
 ): Promise<RunningContender> {
   const address = await findFreePort();
-  // Each has a control socket as everywhere, but one that goes with the folder, since it is killed.
+  // Each has a control socket, as everywhere; it is in the folder, which is removed with it, since the process is
+  // killed.
   const run = (channel: string, side: string, ...forward: string[]) => {
     const control = ['--control', join(folder, `${side}-control.sock`)];
     const args = ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...more, ...forward];

@@ -1,6 +1,6 @@
 /**
  * A program of the demonstration: `push.js PORT BYTES` sends bytes to a port of 127.0.0.1, ends its side, and reads the
- * digest that a sink answers with. It prints how far it is, then `pushed` and a JSON object. It imports nothing of the
+ * digest that a sink answers with. It prints its progress, then `pushed` and a JSON object. It imports nothing of the
  * project: in a guest it is run from its source alone.
  */
 import { createHash, randomBytes } from 'node:crypto';

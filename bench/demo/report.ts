@@ -1,6 +1,5 @@
-/** What the demonstration shows: its steps as they go, and the table at the end. */
+/** What the demonstration shows: its steps while they run, and the table at the end. */
 
-/** One row of the table. */
 export interface Outcome {
   readonly what: string;
   readonly result: string;
@@ -18,13 +17,12 @@ export function formatTable(outcomes: readonly Outcome[]): string {
   return [HEAD, rule, ...outcomes].map(line).join('');
 }
 
-/** Writes a line. */
 export function say(text = ''): void {
   clearProgress();
   process.stdout.write(`${text}\n`);
 }
 
-/** Shows how far a step is, on a terminal only; the next line that is said takes its place. */
+/** Shows how far a step is, on a terminal only; the next line that is written replaces it. */
 export function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
 }

@@ -7,7 +7,7 @@ import { GuestMachine } from './guest-machine.js';
 import { LocalMachine } from './local-machine.js';
 import type { Machine } from './machine.js';
 
-/** Where the demonstration takes place. Whoever opened it closes it. */
+/** Where the demonstration takes place. The caller that opens it closes it. */
 export interface Stage {
   readonly title: string;
   readonly host: Machine;

@@ -24,7 +24,7 @@ export async function startTransfer(machine: Machine, port: string, byteCount: n
   return { program, done };
 }
 
-/** How many bytes a transfer has sent so far. */
+/** The number of bytes that a transfer has sent so far. */
 export async function bytesSent({ program }: RunningTransfer): Promise<number> {
   return Number(/^at (\d+)/.exec(await program.lastLine())?.[1] ?? 0);
 }

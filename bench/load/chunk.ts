@@ -1,6 +1,8 @@
-/** The bytes that the load generator writes, and the memory that it reads into: made once, and nothing else. */
+/** The bytes that the load generator writes, and the memory that it reads into: both are made once. */
 
-/** How much is written at once, in bytes. As much again waits in the kernel, so the writer is woken seldom. */
+/**
+ * How much is written at once, in bytes. Another such chunk waits in the kernel, so that the writer is seldom woken.
+ */
 export const CHUNK_BYTES = 262_144;
 
 const chunk = Buffer.alloc(CHUNK_BYTES, 0x5a);

@@ -53,5 +53,5 @@ async function answer(command: LoadCommand): Promise<void> {
 }
 
 process.on('message', (command: LoadCommand) => void answer(command));
-// Whoever started it is gone.
+// The process that started it is gone.
 process.on('disconnect', () => process.exit(0));

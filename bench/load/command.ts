@@ -11,7 +11,7 @@ export type LoadCommand =
   /** Figure: `perSecond`. */
   | { readonly kind: 'connections'; address: Address; count: number; parallel: number }
   | { readonly kind: 'start-bulk'; address: Address; direction: Direction; streams: number }
-  /** Figures: `bytes` since the start, and `atMs` of a clock that only this process has. */
+  /** Figures: `bytes` since the start, and `atMs` by a clock of this process only. */
   | { readonly kind: 'count-bulk' }
   | { readonly kind: 'hold'; address: Address; count: number }
   | { readonly kind: 'hold-unread'; address: Address }
@@ -20,7 +20,7 @@ export type LoadCommand =
 /** Figures by name. */
 export type LoadFigures = Readonly<Record<string, number>>;
 
-/** What comes back for a command. */
+/** The answer to a command. */
 export type LoadAnswer =
   | { readonly figures: LoadFigures; readonly cpuSeconds: number }
   | { readonly failure: string; cpuSeconds: number };

@@ -6,10 +6,10 @@ import { READ_BUFFER } from './chunk.js';
 /** Where to connect: a port of 127.0.0.1 or the path of a unix socket. */
 export type Address = number | string;
 
-/** An open connection. Both functions are replaced by whoever uses it at the moment. */
+/** An open connection. Its user for the moment replaces both functions. */
 export interface Connection {
   readonly stream: Duplex;
-  /** So many bytes came. */
+  /** Called with the number of bytes that came. */
   onBytes: (count: number) => void;
   /** It is gone: broken, ended by the other side, or destroyed here. */
   onGone: (error: Error) => void;
@@ -41,7 +41,7 @@ export function whileOpen<T>(connections: readonly Connection[], work: Promise<T
   });
 }
 
-/** Ends what `open` connected, whatever became of it. */
+/** Ends what `open` connected, also when some of it failed. */
 export function closeAll(connections: readonly Connection[]): void {
   for (const connection of connections) {
     connection.onGone = () => undefined;

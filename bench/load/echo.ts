@@ -2,7 +2,7 @@
 import { chunkOf } from './chunk.js';
 import { type Connect, type Connection, closeAll, whileOpen } from './connection.js';
 
-/** How many messages: at most so many, and none is begun after so long. */
+/** How many messages: at most this number, and no more are begun after this time. */
 export interface EchoAmount {
   readonly messages: number;
   readonly forMs?: number;
@@ -18,7 +18,7 @@ export interface EchoTimes {
   readonly messages: number;
 }
 
-/** Sends a message of `bytes` and waits until as many bytes are back, again and again. */
+/** Sends a message of `bytes` and waits until that many bytes are back, repeatedly. */
 export async function measureEcho(bytes: number, amount: EchoAmount, connect: Connect): Promise<EchoTimes> {
   const connection = await connect();
   try {
@@ -43,7 +43,7 @@ export function percentile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(Math.floor(sorted.length * share), sorted.length - 1)] ?? Number.NaN;
 }
 
-// Callbacks all the way: a promise for each message would be a part of what is measured.
+// Callbacks only: a promise for each message would be part of what is measured.
 function exchange(
   connection: Connection,
   bytes: number,

@@ -19,13 +19,13 @@ export class HeldConnections {
     return this.#bulkBytes;
   }
 
-  /** Opens so many connections, moves `bytes` over each and keeps them; millions of bytes per second. */
+  /** Opens `streams` connections, moves `bytes` over each and keeps them; millions of bytes per second. */
   async moveBytes(direction: Direction, streams: number, bytes: number, connect: Connect): Promise<number> {
     const connections = await this.#open(streams, connect);
     return measureRate(direction, connections, bytes);
   }
 
-  /** Begins to move bytes over so many connections, until `release`. */
+  /** Begins to move bytes over `streams` connections, until `release`. */
   async startBulk(direction: Direction, streams: number, connect: Connect): Promise<void> {
     const connections = await this.#open(streams, connect);
     const count = (bytes: number): void => {
@@ -38,7 +38,7 @@ export class HeldConnections {
     }
   }
 
-  /** Opens so many connections, each up to an answer of the far end, after which nothing happens on them. */
+  /** Opens `count` connections and waits for an answer of the far end on each; then nothing happens on them. */
   async hold(count: number, connect: Connect): Promise<void> {
     for (let left = count; left > 0; left -= OPENING_AT_ONCE) {
       const connections = await this.#open(Math.min(left, OPENING_AT_ONCE), connect);

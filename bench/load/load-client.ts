@@ -1,4 +1,4 @@
-/** The near end of the load, as seen by whoever tells it what to do. */
+/** The near end of the load, as seen by the process that tells it what to do. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { within } from '../../spec/helpers/time.js';

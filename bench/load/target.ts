@@ -1,7 +1,7 @@
 /**
- * The far end of the load, as a process of its own: `target.js [PORT]`, a TCP server that prints its port. What it does
- * with a connection is said by the first line: `up BYTES` takes so many and answers `ok`; `down BYTES` sends so many;
- * `echo` sends back as many as it gets; `hold` answers `ok`.
+ * The far end of the load, as a process of its own: `target.js [PORT]`, a TCP server that prints its port. The first
+ * line on a connection says what it does: `up BYTES` takes that many bytes and answers `ok`; `down BYTES` sends that
+ * many; `echo` sends back as many as it gets; `hold` answers `ok`.
  */
 import net from 'node:net';
 import { acceptBuffered } from '../../lib/system/sockets.js';
@@ -41,7 +41,7 @@ function takerFor(socket: net.Socket, mode: string, bytes: number): (count: numb
       writeBytes(socket, bytes);
       return ignore;
     case 'echo':
-      // As many bytes, not the same ones: nothing has to be copied out of the buffer.
+      // The same number of bytes, not the same bytes: nothing has to be copied out of the buffer.
       return (count) => socket.write(chunkOf(count));
     default:
       socket.write('ok\n');
@@ -50,7 +50,7 @@ function takerFor(socket: net.Socket, mode: string, bytes: number): (count: numb
 }
 
 const server = net.createServer({ allowHalfOpen: true, noDelay: true }, serve);
-// As many connections at once as come: the system's own limit bounds it.
+// Any number of connections at once: the system's own limit bounds it.
 server.listen({ port: Number(process.argv[2] ?? 0), host: '127.0.0.1', backlog: 4096 }, () => {
   const address = server.address();
   console.log(typeof address === 'object' ? address?.port : address);

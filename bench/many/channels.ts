@@ -7,7 +7,7 @@ import type { Amounts, Outcomes, Work } from '../work/work.js';
 import { Fleet } from './fleet.js';
 import { Trickle } from './trickle.js';
 
-/** Until what was only needed for opening is given back: an idle link lets its buffer go after a few PINGs. */
+/** The time in which memory that only opening needed is released: an idle link frees its buffer after a few PINGs. */
 const SETTLE_MS = 1000;
 
 /** The work's name and its rows. */
@@ -22,13 +22,16 @@ export const CHANNELS: Pick<Work, 'id' | 'rows'> = {
   ],
 };
 
-/** What goes on on the channels. */
+/** The load of the channels. */
 export const CHANNEL_LOADS: readonly { readonly id: 'rest' | 'trickle'; readonly title: string }[] = [
   { id: 'rest', title: 'at rest' },
   { id: 'trickle', title: '1 B/s on each' },
 ];
 
-/** Starts so many channels, measures them at rest and under the trickle, and ends them: outcomes by the id of the load. */
+/**
+ * Starts that many channels, measures them at rest and under the trickle, and ends them: outcomes by the id of the
+ * load.
+ */
 export async function measureChannels(
   programs: Programs,
   folder: string,

@@ -31,7 +31,7 @@ export class Fleet {
     }));
   }
 
-  /** Starts so many channels. Resolves when a byte came back through each of them. */
+  /** Starts `count` channels. Resolves when a byte came back through each of them. */
   static async start(count: number, programs: Programs, parent: string): Promise<Fleet> {
     const folder = mkdtempSync(join(parent, 'fleet-'));
     const path = (name: string): string => join(folder, name);

@@ -38,7 +38,7 @@ const PLOT = { left: 80, right: 20, top: 60, bottom: 50 } as const;
 const PLOT_WIDTH = WIDTH - PLOT.left - PLOT.right;
 const PLOT_HEIGHT = HEIGHT - PLOT.top - PLOT.bottom;
 
-/** Colours that also people tell apart who see no red and green (Okabe and Ito). */
+/** Colours that people with red-green colour blindness can tell apart, too (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'] as const;
 
 /** An SVG document with the charts below one another. */

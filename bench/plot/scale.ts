@@ -8,16 +8,19 @@ export type ScaleKind = 'linear' | 'log' | 'log-and-zero';
 
 /** One axis, laid out for a range of values. */
 export interface Scale {
-  /** The place of a value: 0 at the start of the axis, 1 at its end. NaN where it has none. */
+  /** The place of a value: 0 at the start of the axis, 1 at its end. NaN where it has no place. */
   readonly place: (value: number) => number;
   /** Round values in rising order, the first and the last at the ends of the axis or beyond the data. */
   readonly ticks: readonly number[];
 }
 
-/** About so many ticks stand on a linear axis. */
+/** The approximate number of ticks on a linear axis. */
 const TICKS = 6;
 
-/** A scale on which all of the values have a place. Values that are not finite are left out, on a log axis also what has no place. */
+/**
+ * A scale on which all of the values have a place. Values that are not finite are left out, and on a log axis those
+ * that have no place.
+ */
 export function scaleFor(kind: ScaleKind, values: readonly number[]): Scale {
   const usable = values.filter((value) => Number.isFinite(value) && (kind === 'linear' || value > 0));
   let least = kind === 'linear' ? 0 : Number.POSITIVE_INFINITY;

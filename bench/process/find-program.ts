@@ -2,7 +2,7 @@
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** The path of a program in PATH or where an administrator's programs are, or undefined. */
+/** The path of a program in PATH or in a folder of programs for administrators, or undefined. */
 export function findProgram(name: string, path = process.env['PATH'] ?? ''): string | undefined {
   return [...path.split(delimiter), '/usr/sbin', '/sbin']
     .map((folder) => join(folder, name))

@@ -6,7 +6,7 @@ import net from 'node:net';
 const FIRST_PORT = 20_000;
 const PORT_COUNT = 12_000;
 
-/** A port of 127.0.0.1 on which nobody listens at the moment. */
+/** A port of 127.0.0.1 on which nothing listens at the moment. */
 export async function findFreePort(): Promise<number> {
   for (;;) {
     const port = FIRST_PORT + Math.floor(Math.random() * PORT_COUNT);

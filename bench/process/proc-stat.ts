@@ -1,6 +1,6 @@
 /** The line of /proc/PID/stat. */
 
-/** What is used of it. */
+/** The fields that are used. */
 export interface ProcStat {
   readonly pid: number;
   readonly parentPid: number;

@@ -1,4 +1,4 @@
-/** The programs of a run: whatever is started here is ended here. */
+/** The programs of a run: what is started here is ended here. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync } from 'node:fs';
@@ -34,12 +34,12 @@ export class Programs {
   #count = 0;
   #isStopped = false;
 
-  /** Their output goes into files of `folder`. */
+  /** Their output goes into files in `folder`. */
   constructor(folder: string) {
     this.#folder = folder;
   }
 
-  /** Starts a program; a name that is looked up in PATH, or a path. It is not waited for. Throws after `stop`. */
+  /** Starts a program, by a name that is looked up in PATH or by a path. Does not wait for it. Throws after `stop`. */
   start(command: string, args: readonly string[], options: ProgramOptions = {}): RunningProgram {
     if (this.#isStopped) throw new Error(`${command} is not started any more`);
     this.#count += 1;
@@ -92,12 +92,12 @@ function spawnLimited(command: string, args: readonly string[], log: number, opt
 async function stopTree(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const exited = once(child, 'exit');
-  // Killed outright: an orderly end would wait for streams, and nothing here has to be kept.
+  // Killed outright: an orderly end would wait for streams, and there is nothing to save.
   for (const { pid } of listTree([child.pid])) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
-      // It went by itself in the meantime.
+      // It has ended by itself in the meantime.
     }
   }
   await exited;

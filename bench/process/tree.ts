@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { type ProcStat, parseProcStat } from './proc-stat.js';
 
-/** The processes with these ids and all that descend from them, as far as they are there. */
+/** The processes with these ids and all that descend from them, as far as they exist. */
 export function listTree(roots: readonly number[]): ProcStat[] {
   const children = new Map<number, ProcStat[]>();
   const byPid = new Map<number, ProcStat>();
@@ -40,7 +40,7 @@ function ownSeconds({ pid, ownSeconds: inTicks }: ProcStat): number {
 
 /**
  * Resident memory of processes and all their descendants, in bytes. A page that several processes share counts for each
- * by its share, so that forked children do not count the same pages again.
+ * of them in part, so that forked children do not count the same pages again.
  */
 export function residentBytesOf(roots: readonly number[]): number {
   return listTree(roots).reduce((sum, { pid }) => sum + residentBytes(pid), 0);

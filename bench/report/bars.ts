@@ -1,4 +1,4 @@
-/** What vproxy shall reach beside its neighbours, as ratios of medians in one run. */
+/** What vproxy has to reach beside its peers, as ratios of medians in one run. */
 import type { Results } from '../results.js';
 import { formatTable } from '../table.js';
 
@@ -8,10 +8,10 @@ export interface Bar {
   readonly title: string;
   readonly work: string;
   readonly key: string;
-  /** The contender that is measured, and the one that it stands beside. */
+  /** The contender that is measured, and the one that it is compared with. */
   readonly of: string;
   readonly beside: string;
-  /** Whether the ratio shall be at least or at most `bar`; `aim` is better still. */
+  /** Whether the ratio has to be at least or at most `bar`; `aim` is better still. */
   readonly bound: 'least' | 'most';
   readonly bar: number;
   readonly aim?: number;
@@ -19,7 +19,7 @@ export interface Bar {
   readonly besideFigure?: { readonly work: string; readonly key: string };
 }
 
-/** A bar with what came out. */
+/** A bar with its result. */
 export interface BarResult extends Bar {
   /** Undefined where one of the two was not measured. */
   readonly ratio: number | undefined;
@@ -77,7 +77,7 @@ export function compareWithBars(results: Results, bars: readonly Bar[] = BARS): 
   });
 }
 
-/** The table of the bars whose figures were measured; empty when there are none. */
+/** The table of the bars whose figures were measured; empty when no figure was measured. */
 export function formatBars(results: readonly BarResult[]): string {
   const measured = results.filter(({ ratio }) => ratio !== undefined);
   if (measured.length === 0) return '';

@@ -1,4 +1,4 @@
-/** The table of figures: a row for each, a column for each contender, and below each median where its rounds lay. */
+/** The table of figures: a row for each, a column for each contender, and below each median the range of its rounds. */
 import type { Cell, ResultRow, Results } from '../results.js';
 import { formatTable } from '../table.js';
 import { NOT_TRIED } from '../work/work.js';

@@ -19,7 +19,7 @@ export interface FigureRecord {
   readonly failure?: string;
 }
 
-/** Every cell that is known. */
+/** Every cell with a result. */
 export function figureRecords(rows: readonly ResultRow[], ids: readonly string[], results: Results): FigureRecord[] {
   return rows.flatMap(({ work, key, title, unit }) =>
     ids.flatMap((contender) => {

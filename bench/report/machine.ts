@@ -1,9 +1,9 @@
-/** Where and of what a run was made. */
+/** On which machine, and of which commit, a run was made. */
 import { execFileSync } from 'node:child_process';
 import { cpus, release, type as systemName, totalmem } from 'node:os';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 
-/** Facts that figures cannot be read without. */
+/** Facts without which the figures mean nothing. */
 export interface MachineFacts {
   readonly node: string;
   readonly cpu: string;

@@ -1,4 +1,6 @@
-/** One transfer through a forward: what both of its ends send, at their own pace, and what they make of what comes. */
+/**
+ * One transfer through a forward: what both of its ends send, at their own pace, and the verdict of each on what comes.
+ */
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { hiddenReset } from '../../lib/system/sockets.js';
@@ -13,24 +15,24 @@ export interface Exchange {
   readonly upBytes: number;
   /** To the opener. */
   readonly downBytes: number;
-  /** Both ends write so much at once, … */
+  /** The bytes that both ends write at once. */
   readonly chunkBytes: number;
-  /** … and pause for so long before they write on. */
+  /** The pause between two writes. */
   readonly pauseMs: number;
 }
 
 const HEADER_BYTES = 24;
 const MAGIC = 0x534f_414b;
 
-/** A transfer that takes so much longer than its pauses is stuck. */
+/** A transfer that takes this much longer than its pauses is stuck. */
 const STUCK_MS = 90_000;
 
 let exchanges = 0;
 
-/** Who keeps account of exchanges, and how long they take their time. */
+/** What keeps account of exchanges, and how long they may pause. */
 export interface Exchanging {
   readonly ledger: Ledger;
-  /** From then on nobody pauses any more. */
+  /** From then on no end pauses any more. */
   readonly signal: AbortSignal;
 }
 
@@ -88,9 +90,9 @@ export function serveExchanges({ ledger, signal }: Exchanging, side: SideName, s
     if (head.length > HEADER_BYTES) check.push(head.subarray(HEADER_BYTES));
   });
   void endOf(socket).then((end) => {
-    // Where nobody said what to send there is nothing that would end this side.
+    // Without a header nothing would end this side.
     if (check === null) socket.destroy();
-    // A dial that was given up while the system made the connection: nothing came, and the system says no more than that.
+    // A dial that was given up while the system made the connection: nothing came, and the system reports only an end.
     if (end === 'ended' && head.length === 0 && !ledger.isUndisturbed(ticket)) {
       ledger.count('given up', false);
       return;

@@ -8,7 +8,7 @@ import { probe, type Surroundings } from './traffic.js';
 interface Fault {
   /** Whether sessions end by it; else all streams have to survive. */
   readonly disturbs: boolean;
-  /** Does it, and comes back when it is over. */
+  /** Does it; resolves when it is over. */
   readonly run: (surroundings: Surroundings) => Promise<void>;
 }
 
@@ -48,7 +48,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     run: async ({ stage: { relay }, random }) => {
       relay.bytesToCut = random.integer(1, 200_000);
       await delay(2000);
-      // Where too little flowed for it, the cut comes now.
+      // When too few bytes came to reach the cut, it is made now.
       if (Number.isFinite(relay.bytesToCut)) relay.cut();
     },
   },
@@ -78,7 +78,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
 };
 
-/** A fault of this name now; comes back when both sides work again, or when they have not in time, which is a problem. */
+/**
+ * Causes the fault of this name; resolves when both sides work again, or when they do not in time, which is a problem.
+ */
 export async function inflict(name: string, surroundings: Surroundings): Promise<void> {
   const fault = FAULTS[name];
   if (fault === undefined) throw new Error(`there is no fault ${name}`);

@@ -8,7 +8,7 @@ const EXIT_USAGE = 64;
 
 process.exitCode = await main();
 
-/** Gives the exit status. */
+/** Resolves with the exit status. */
 async function main(): Promise<number> {
   let options: SoakArguments;
   try {

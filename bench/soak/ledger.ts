@@ -2,7 +2,7 @@
 
 export type SideName = 'host' | 'guest';
 
-/** What was so when something began; `Ledger.begin` gives it. */
+/** The state when something began, from `Ledger.begin`. */
 export interface Ticket {
   readonly side: SideName;
   readonly disturbances: number;
@@ -25,10 +25,10 @@ interface Count {
   bytes: number;
 }
 
-/** More are only counted. */
+/** Further problems are only counted. */
 const MAX_PROBLEMS = 100;
 
-/** Counts what went well, and keeps in words what did not. */
+/** Counts successes, and keeps a description of each problem. */
 export class Ledger {
   readonly problems: string[] = [];
   problemCount = 0;
@@ -43,7 +43,7 @@ export class Ledger {
     this.#onProblem = onProblem;
   }
 
-  /** Something begins whose local socket is one of the vproxy at this side. */
+  /** Begins something whose local socket belongs to the vproxy at this side. */
   begin(side: SideName): Ticket {
     return { side, disturbances: this.#isDisturbed ? Number.NaN : this.#disturbances, kills: this.#kills[side] };
   }
@@ -87,7 +87,6 @@ export class Ledger {
     count.bytes += bytes;
   }
 
-  /** Something is wrong. */
   problem(what: string): void {
     this.problemCount += 1;
     if (this.problems.length >= MAX_PROBLEMS) return;

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 export interface SoakArguments {
   readonly minutes: number;
   readonly seed: number;
-  /** Where the chart goes. */
+  /** The file of the chart. */
   readonly out: string;
   readonly help: boolean;
 }
@@ -27,7 +27,7 @@ something was, 64 for arguments that are not valid. An interrupt (SIGINT) ends t
 
 const MAX_MINUTES = 7 * 24 * 60;
 
-/** Parses the arguments behind the program's name. Throws an Error that says in one line what was wrong. */
+/** Parses the arguments after the program's name. Throws an Error that says in one line what was wrong. */
 export function parseSoakArguments(args: readonly string[]): SoakArguments {
   const { values } = parseArgs({
     args: [...args],

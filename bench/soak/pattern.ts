@@ -1,7 +1,7 @@
 /** The bytes of every transfer: each has its own, so a byte of another one, or at another place, shows. */
 import { Random } from './random.js';
 
-// A prime, so that no power of two of bytes lost or repeated falls on the same bytes again.
+// A prime, so that after the loss or repetition of a power of two of bytes, the same bytes do not follow.
 const BASE = new Random(1).bytes(1_000_003);
 
 const STRIDE = 7919;

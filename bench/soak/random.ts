@@ -1,6 +1,6 @@
 /** Numbers at random that a seed repeats. */
 
-/** A generator (mulberry32); two of the same seed give the same. Not for secrets. */
+/** A generator (mulberry32); two of the same seed give the same numbers. Not for secrets. */
 export class Random {
   #state: number;
 

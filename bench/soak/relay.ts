@@ -7,13 +7,13 @@ const REDIAL_MS = 20;
 
 /** Carries bytes between the guest, which connects to it, and the host, to which it connects. */
 export class FaultyRelay {
-  /** After so many more bytes the channel is closed, wherever in a frame that is. */
+  /** After this number of further bytes the channel is closed, wherever in a frame that is. */
   bytesToCut = Number.POSITIVE_INFINITY;
-  /** So many of the next bytes never arrive. */
+  /** The number of the next bytes that never arrive. */
   bytesToLose = 0;
-  /** After so many more bytes one is changed. */
+  /** After this number of further bytes, one is changed. */
   bytesToChange = Number.POSITIVE_INFINITY;
-  /** Whether an end stays connected when the other one goes, as that of a virtio-serial port does. */
+  /** Whether an end stays connected when the other one is gone, as that of a virtio-serial port does. */
   holdsOpen = false;
   carriedBytes = 0;
   readonly #guestPath: string;
@@ -50,7 +50,7 @@ export class FaultyRelay {
     this.#host?.destroy();
   }
 
-  /** Nothing is carried until `goOn`; the ends are pushed back. */
+  /** Nothing is carried until `goOn`; the ends are held up. */
   stall(): void {
     this.#isStalled = true;
     this.#guest?.pause();
@@ -96,7 +96,7 @@ export class FaultyRelay {
       const bytes = this.#fault(chunk);
       const target = to();
       this.carriedBytes += bytes.length;
-      // Where nobody is at the other end the bytes are lost, as in a port whose guest reboots.
+      // While the other end is not connected the bytes are lost, as in a port whose guest reboots.
       if (target !== null && !target.write(bytes)) {
         from.pause();
         void settled(target).then(() => this.#resume(from));

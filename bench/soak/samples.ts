@@ -6,14 +6,14 @@ import type { Stage } from './stage.js';
 
 const EVERY_MS = 500;
 
-/** What a process had at one moment; null for both while there is none. */
+/** What a process had at one moment; null for both while there is no process. */
 interface Sample {
   readonly seconds: number;
   readonly residentBytes: number | null;
   readonly descriptors: number | null;
 }
 
-/** Takes samples from its making on until `stop`. */
+/** Takes samples from its construction until `stop`. */
 export class Samples {
   readonly bySide: Record<SideName, Sample[]> = { host: [], guest: [] };
   readonly marks: Mark[] = [];
@@ -30,7 +30,7 @@ export class Samples {
     return (performance.now() - this.#startedAt) / 1000;
   }
 
-  /** Something happened now, which the charts shall show. */
+  /** Marks this moment in the charts. */
   mark(text: string): void {
     this.marks.push({ x: this.seconds, text });
   }
@@ -66,7 +66,7 @@ export class Samples {
   }
 }
 
-/** What a process has; nulls where there is none. */
+/** What a process has; nulls where there is no process. */
 export function holdings(pid: number | undefined): Pick<Sample, 'residentBytes' | 'descriptors'> {
   try {
     if (pid !== undefined) return { residentBytes: residentBytes(pid), descriptors: openDescriptors(pid) };

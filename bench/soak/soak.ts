@@ -13,7 +13,7 @@ import { runTraffic } from './traffic.js';
 export interface SoakOptions {
   readonly durationMs: number;
   readonly seed: number;
-  /** Ends it early; the verdict is on what was until then. */
+  /** Ends it early; the verdict is on what happened until then. */
   readonly signal: AbortSignal;
   /** A line for people, now and then. */
   readonly onProgress: (line: string) => void;
@@ -21,7 +21,7 @@ export interface SoakOptions {
   readonly faults?: readonly string[];
   /** The longest rest between two faults. Default 6,000. */
   readonly maxRestMs?: number;
-  /** Told of each problem as soon as it is seen. Default: nobody. */
+  /** Called with each problem as soon as it is seen. */
   readonly onProblem?: (problem: string) => void;
   /** The longest pause of a connection that is idle. Default 10,000. */
   readonly maxIdleMs?: number;
@@ -38,7 +38,7 @@ export interface SoakReport {
   readonly transfers: Ledger['counts'];
   readonly channelBytes: number;
   readonly processes: Readonly<Record<SideName, ProcessFigures>>;
-  /** Empty where all is well. At most 100 are listed. */
+  /** Empty when all went well. At most 100 are listed. */
   readonly problems: readonly string[];
   readonly problemCount: number;
   /** Memory and descriptors over time, as an SVG document. */
@@ -53,9 +53,9 @@ interface ProcessFigures {
   readonly descriptorsAfterwards: number | null;
 }
 
-/** A process may have so much more than when it is idle: 64 MB, and the receive budget of the channel. */
+/** A process may have this much more than when it is idle: 64 MB, and the receive budget of the channel. */
 const SPARE_RESIDENT_BYTES = 128 * 2 ** 20;
-/** The listener and what waits in it come and go. */
+/** The listener and the connections that wait in it come and go. */
 const SPARE_DESCRIPTORS = 3;
 const PROGRESS_MS = 10_000;
 const WIND_DOWN_MS = 200_000;
@@ -65,7 +65,7 @@ const SIDES = ['host', 'guest'] as const;
 export async function runSoak(options: SoakOptions): Promise<SoakReport> {
   const { durationMs, seed, signal, onProgress, faults: names = Object.keys(FAULTS), maxRestMs = 6000 } = options;
   const ledger = new Ledger(options.onProblem);
-  // The faults have their own, so that a seed repeats them whatever the traffic does.
+  // The faults have their own, so that a seed repeats them, independent of the traffic.
   const [random, trafficRandom] = [new Random(seed), new Random(seed + 1)];
   const faults: Record<string, number> = {};
   const ending = new AbortController();
@@ -100,7 +100,7 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
     }
     clearInterval(progress);
     onProgress('winding down: the transfers that are under way end');
-    // An opener is done when its bytes are with the system, which may be long before they have come to the target.
+    // An opener is done when the system has its bytes, which may be long before they reach the target.
     const targets = () => eventually(() => stage.openTargets === 0, { timeoutMs: WIND_DOWN_MS, what: 'all ends' });
     await within(WIND_DOWN_MS, 'winding down', traffic.then(targets)).catch((error: unknown) =>
       ledger.problem(String(error)),

@@ -13,7 +13,10 @@ import { FaultyRelay } from './relay.js';
 /** The service by which a side opens transfers to the other one. */
 export const UPWARDS: Readonly<Record<SideName, string>> = { host: 'up', guest: 'down' };
 
-/** Forwards of the host that never lead anywhere: nobody listens at the target, and nobody offers the service. */
+/**
+ * Forwards of the host that never lead anywhere: nothing listens at the target, and the peer does not offer the
+ * service.
+ */
 export const HOPELESS = ['refused', 'missing'] as const;
 
 /** Lines that a healthy process never logs. */
@@ -21,7 +24,7 @@ const BAD_LINE = /\(internal\)|uncaught|^\s+at .*\.js/i;
 
 export class Stage {
   readonly relay: FaultyRelay;
-  /** The processes; null while one is being started anew. */
+  /** The processes; null while one is being restarted. */
   readonly sides: Record<SideName, VproxyProcess | null> = { host: null, guest: null };
   readonly storageSocket: string;
   /** The real wrapper, under the name of a utility. */
@@ -38,10 +41,10 @@ export class Stage {
     status: 0,
   }));
   readonly #arguments: Record<SideName, string[]> = { host: [], guest: [] };
-  /** Whether the end of a process is meant. */
+  /** Whether the end of a process is intended. */
   #isExpected = false;
 
-  /** `channelOptions` stand behind the address of the channel at both sides, each with a comma before it. */
+  /** `channelOptions` follow the address of the channel at both sides, each with a comma before it. */
   constructor(exchanging: Exchanging, channelOptions = '') {
     this.#exchanging = exchanging;
     this.#ledger = exchanging.ledger;
@@ -95,7 +98,7 @@ export class Stage {
     await side.exited;
   }
 
-  /** Where the forward of a service listens now. Rejects where the side is not there or does not start. */
+  /** The port on which the forward of a service listens now. Rejects when the side does not run or does not start. */
   async port(name: SideName, service: string): Promise<number> {
     const side = this.sides[name];
     if (side === null) throw new Error(`the ${name} is being started anew`);

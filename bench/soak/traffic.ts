@@ -13,7 +13,7 @@ export interface Surroundings {
   readonly stage: Stage;
   readonly ledger: Ledger;
   readonly random: Random;
-  /** Ends the workers behind what they are doing. */
+  /** Ends the workers after what they are doing. */
   readonly signal: AbortSignal;
 }
 
@@ -85,13 +85,13 @@ export async function runTraffic(surroundings: Surroundings & { readonly maxIdle
 
 async function again({ random, signal }: Surroundings, restMs: number, work: () => Promise<void>): Promise<void> {
   while (!signal.aborted) {
-    // A side that is being started anew has no port yet.
+    // A side that is being restarted has no port yet.
     await work().catch(() => undefined);
     await delay(random.integer(0, restMs), undefined, { signal }).catch(() => undefined);
   }
 }
 
-/** A connection to a forward behind which nobody is: it has to be reset, and nothing may come on it. */
+/** A connection to a forward whose target is missing: it has to be reset, and nothing may come on it. */
 async function connectInVain({ stage, ledger, random }: Surroundings): Promise<void> {
   const service = random.pick(HOPELESS);
   const ticket = ledger.begin('host');

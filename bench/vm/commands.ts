@@ -15,7 +15,7 @@ import type { ResultRow, Results } from '../results.js';
 /** What `--only` is matched with. */
 export const COMMANDS_WORK = 'commands';
 
-/** Each round runs so many, after as many that are not counted. */
+/** The number that each round runs, after as many that are not counted. */
 const COMMANDS = 10;
 
 export const COMMANDS_ROWS: readonly ResultRow[] = [
@@ -23,14 +23,14 @@ export const COMMANDS_ROWS: readonly ResultRow[] = [
   { work: COMMANDS_WORK, key: 'least', title: '  the shortest', unit: 'ms' },
 ];
 
-/** What is held beside each other. */
+/** What is compared. */
 export const COMMANDS_CONTENDERS = [
   { id: 'vproxy-exec', title: 'vproxy exec' },
   { id: 'ssh-master', title: 'ssh, ControlMaster' },
   { id: 'node', title: 'node -e 0, here' },
 ] as const;
 
-/** `vproxy exec` may take so much longer. */
+/** How much longer `vproxy exec` may take. */
 export const COMMANDS_BARS: readonly Bar[] = [
   {
     title: 'a command in the guest',

@@ -5,7 +5,7 @@ import { exchangeOneByte } from '../load/connections.js';
 import { startProgram } from '../load/program.js';
 import { GUEST_CHANNEL, startInGuest, TARGET_PORT } from './guest-programs.js';
 
-/** Node takes seconds to start under emulation, and a session some more. */
+/** Node takes seconds to start under emulation, and a session takes longer still. */
 const SESSION_TIMEOUT_MS = 60_000;
 const TRY_TIMEOUT_MS = 15_000;
 
@@ -81,7 +81,7 @@ const raw: VmContender = {
   }),
 };
 
-/** Each that multiplexes before the one without that it is held against. */
+/** Each that multiplexes, followed by the one without multiplexing that it is compared with. */
 export const VM_CONTENDERS: readonly VmContender[] = [vproxy, relay, mux, raw];
 
 async function carriesOneByte(port: number): Promise<true> {

@@ -1,7 +1,7 @@
 /**
- * The guest's end of the measurements that vproxy is held against: `guest-port.js MODE CHANNEL [PORT]`. `relay` joins the
- * port to a local TCP target without a multiplexer, `raw` serves the measurement on the port itself, `mux` on streams of
- * a session in this process.
+ * The guest's end of the measurements that vproxy is compared with: `guest-port.js MODE CHANNEL [PORT]`. `relay` joins
+ * the port to a local TCP target without a multiplexer, `raw` serves the measurement on the port itself, `mux` on
+ * streams of a session in this process.
  */
 import net from 'node:net';
 import { Duplex } from 'node:stream';
@@ -35,7 +35,7 @@ class LinkStream extends Duplex {
   }
 
   override _read(): void {
-    // Bytes come when the port has them.
+    // Bytes are pushed when they come.
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {

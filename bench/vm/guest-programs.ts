@@ -33,7 +33,7 @@ export async function installInGuest(guest: Guest): Promise<void> {
   await startInGuest(guest, 'bench/load/target.js', [TARGET_PORT], /\d/);
 }
 
-/** Starts one, and waits until it has printed a line like `ready`. The function returned ends it. */
+/** Starts one, and waits until it has printed a line that matches `ready`. The returned function ends it. */
 export async function startInGuest(
   guest: Guest,
   script: string,
@@ -50,7 +50,7 @@ export async function startInGuest(
     await eventually(async () => ready.test(await job.log()), options);
   } catch (error) {
     const lastLine = (await job.log()).trimEnd().split('\n').at(-1) ?? '';
-    // It would keep the port.
+    // Left running, it would keep the port.
     await stop().catch(() => undefined);
     throw new Error(`${script} in the guest is not ready: ${lastLine}`, { cause: error });
   }

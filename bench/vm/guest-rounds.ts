@@ -50,7 +50,7 @@ async function measureContender(contender: VmContender, options: GuestRoundsOpti
         failure = messageOf(error);
       }
     }
-    // What comes after a failure would meet what it left.
+    // What follows would meet what a failure left.
     progress(`${contender.title}, ${work.id}: ${failure}`);
     results.add(work.id, contender.id, Object.fromEntries(work.rows.map(({ key }) => [key, failure ?? ''])));
   }

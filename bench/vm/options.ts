@@ -19,7 +19,7 @@ ControlMaster. Beside that, outside the guest, a keystroke beside a bulk stream 
   --help          this
 `;
 
-/** What a run shall do. */
+/** What a run is to do. */
 export interface VmBenchOptions {
   readonly help: boolean;
   readonly rounds: number;

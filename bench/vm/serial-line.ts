@@ -13,18 +13,16 @@ import type { Outcomes } from '../work/work.js';
 
 /** Speeds of the line. */
 export const BAUDS = [9600, 19_200, 38_400, 57_600, 115_200] as const;
-/** A start bit and a stop bit make ten of a byte. */
+/** The bits of a byte on the line, with a start bit and a stop bit. */
 const BITS_OF_BYTE = 10;
-/** How many keystrokes, and for how long they are typed at most. */
+/** How many keystrokes, and the longest time for which they are typed. */
 const KEYS_ALONE = 20;
 const KEYS_BESIDE = 20;
 const TYPING_MS = 20_000;
 const SESSION_TIMEOUT_MS = 30_000;
 
-/** The name of a line's work. */
 export const serialWork = (baud: number): string => `serial-${baud}`;
 
-/** The rows of a line. */
 export function serialRows(baud: number): ResultRow[] {
   const work = serialWork(baud);
   return [
@@ -35,13 +33,12 @@ export function serialRows(baud: number): ResultRow[] {
   ];
 }
 
-/** What is held beside each other: what `tty-open` announces, and the least that can be. */
+/** What is compared: the limit of bytes in flight that `tty-open` sets, and the least one. */
 export const SERIAL_VARIANTS = [
   { id: 'vproxy-serial', title: 'as tty-open', options: '' },
   { id: 'vproxy-serial-1024', title: 'in-flight=1024', options: ',in-flight=1024' },
 ] as const;
 
-/** One of them. */
 export type SerialVariant = (typeof SERIAL_VARIANTS)[number];
 
 /** Measures on a line of its own, between two vproxy processes. */
@@ -73,7 +70,7 @@ async function measureWith(
   const far = ['-c', channel(other), '--no-storage', '-i', `load:127.0.0.1:${target}`];
   const port = await findFreePort();
   const near = ['-c', channel(one), '-o', `load:127.0.0.1:${port}`];
-  // Only then they listen for their channel, and the line can be joined.
+  // The line can be joined only when both listen for their channel.
   for (const args of [far, near]) await start('cli/vproxy.js', ['--no-control', ...args], /waiting for the peer/);
   const clock = joinBySlowLine({ teardown: (stop) => void stops.push(stop) }, one, other, baud / BITS_OF_BYTE);
 

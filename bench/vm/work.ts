@@ -79,7 +79,7 @@ const echoBars = (contender: string): Bar[] =>
     ...{ bound: 'most', bar: 4, besideFigure: { work: 'echo', key } },
   }));
 
-/** What the figures in the guest shall reach, as ratios of medians in one run. */
+/** What the figures in the guest have to reach, as ratios of medians in one run. */
 export const VM_BARS: readonly Bar[] = [
   ...rateBars('up'),
   ...rateBars('down'),

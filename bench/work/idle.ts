@@ -1,4 +1,4 @@
-/** The memory that open streams take on which nothing happens. */
+/** The memory that idle streams take. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunningContender } from '../contenders/contender.js';
 import { residentBytesOf } from '../process/tree.js';
@@ -6,14 +6,14 @@ import { type Amounts, NOT_TRIED, type Outcomes, pidsOf, type Work, type WorkCon
 
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 100;
-/** What takes processes for each stream is only asked for so many. */
+/** A contender that takes processes for each stream is asked for no more streams than this. */
 const MOST_STREAMS_AS_PROCESSES = 1000;
-/** Until what was only needed for opening is given back. */
+/** The time in which memory that only opening needed is released. */
 const SETTLE_MS = 300;
 /** The deadline of opening streams, in milliseconds. */
 const OPEN_TIMEOUT_MS = 20_000;
 
-/** Growth of each side's resident memory by stream, in a contender started for this. */
+/** Growth of each side's resident memory per stream, in a contender started for this. */
 export const idle: Work = {
   id: 'idle',
   isSlow: true,

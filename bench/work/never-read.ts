@@ -2,9 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Work } from './work.js';
 
-/** Until every buffer on the way to the reader that does not read is full. */
+/** The time until every buffer on the way to the reader that does not read is full. */
 const FILL_MS = 500;
-/** After so long without the echoes, the stream that is not read has stopped the others. */
+/** After this long without the echoes, the stream that is not read has stopped the others. */
 const STOPPED_MS = 5000;
 
 /** The echo's median, or that there is no echo any more. */

@@ -22,7 +22,8 @@ function rate(direction: Direction, streams: number): Work {
       const bytes = Math.ceil(amounts.bytes / streams);
       const before = cpuSeconds(context);
       const figures = await load.run({ kind: 'rate', address: running.address, direction, streams, bytes });
-      // The connections are open still: of processes that end with theirs the time could not be told any more.
+      // The connections are still open: of processes that end with their connection, the time could not be read any
+      // more.
       const after = cpuSeconds(context);
       await load.run({ kind: 'release' });
       const proxies = after.proxies - before.proxies;

@@ -1,7 +1,6 @@
 /** How long it takes from starting both processes until a byte has been there and back. */
 import type { Work } from './work.js';
 
-/** The time of a start. */
 export const start: Work = {
   id: 'start',
   rows: () => [{ key: 'ms', title: 'start until the first echo', unit: 'ms' }],

@@ -66,7 +66,9 @@ export class StorageCalls {
     return calls;
   }
 
-  /** Makes so many calls as one of the callers; their median. A caller that cannot be had is told of as text. */
+  /**
+   * Makes `count` calls as one of the callers; their median. For a caller that is not available, the reason as text.
+   */
   async measure(caller: string, count: number): Promise<Outcomes> {
     try {
       const times: number[] = [];
@@ -133,7 +135,7 @@ function callerCommands(path: (name: string) => string): Map<string, CallerComma
   ]);
 }
 
-/** The interpreter itself: what PATH has may be a script that looks for one. */
+/** The interpreter itself: the one in PATH may be a script that looks for it. */
 function findPython(): string | undefined {
   const found = findProgram('python3');
   if (found === undefined) return undefined;

@@ -33,9 +33,9 @@ export interface WorkContext {
   readonly secondLoad: LoadClient;
   readonly target: RunningProgram;
   readonly amounts: Amounts;
-  /** Most descriptors that a process may have. */
+  /** The number of descriptors that a process may have. */
   readonly descriptorLimit: number;
-  /** Starts the contender once more, beside the warm one; to be stopped by whoever called. */
+  /** Starts the contender once more, beside the warm one; to be stopped by the caller. */
   readonly startFresh: () => Promise<RunningContender>;
 }
 
@@ -46,13 +46,12 @@ export interface Row {
   readonly unit: string;
 }
 
-/** What came out for the key of a row: a figure, or why there is none. A key that is left out does not apply. */
+/** What came out for the key of a row: a figure, or why it is missing. A key that is left out does not apply. */
 export type Outcomes = Readonly<Record<string, number | string>>;
 
-/** How the text begins of an outcome that is no failure: the machine does not allow it. */
+/** The start of the text of an outcome that is not a failure: the machine does not allow it. */
 export const NOT_TRIED = 'not tried';
 
-/** One piece of work. */
 export interface Work {
   /** What `--only` is matched with, and the name in the JSON file. */
   readonly id: string;

@@ -40,7 +40,7 @@ const output = resolve(values.output);
 const executable = resolve(values.executable ?? join(PROJECT, EXECUTABLES[architecture]));
 if (!existsSync(executable)) throw new Error(`${executable} is not there: npm run sea makes it`);
 
-// As Debian's own tools are told. Whoever hands packages to others puts their own name there.
+// As Debian's own tools are told. Anyone who distributes packages puts their own name there.
 const { DEBFULLNAME = 'The vproxy authors', DEBEMAIL = 'vproxy@example.org' } = process.env;
 const maintainer = `${DEBFULLNAME} <${DEBEMAIL}>`;
 const epoch = sourceDate();
@@ -91,7 +91,7 @@ const root = mkdtempSync(join(tmpdir(), 'vproxy-deb-'));
 try {
   await stageFiles(root, {
     ...{ executable, version: upstream, date },
-    // Where Debian 12 looks for them; behind /lib is /usr/lib.
+    // Where Debian 12 looks for them; /lib is a link to /usr/lib.
     ...{ unitFolder: '/lib/systemd/system', ruleFolder: '/lib/udev/rules.d' },
     zshFolder: '/usr/share/zsh/vendor-completions',
   });
@@ -131,7 +131,7 @@ try {
   const level = quick ? ['-Zgzip', '-z1'] : ['-Zxz', '-z6'];
   const env = { ...process.env, SOURCE_DATE_EPOCH: epoch };
   mkdirSync(output, { recursive: true });
-  // Whole or not at all.
+  // The package appears complete or not at all.
   const temporary = join(output, `.${file}.${process.pid}`);
   execFileSync('dpkg-deb', [...level, '--root-owner-group', '--build', root, temporary], { env, stdio: 'pipe' });
   renameSync(temporary, join(output, file));

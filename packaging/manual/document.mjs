@@ -33,7 +33,7 @@ export function topBlocks(tokens) {
   return blocks;
 }
 
-/** The section of a title, the highest one where there are several. Throws where there is none: the manual would lack it. */
+/** The section of a title, the highest one where there are several. Throws where it is missing: the manual would lack it. */
 export function findSection(sections, title) {
   const [found] = sections.filter((section) => section.title === title).sort((a, b) => a.level - b.level);
   if (found === undefined) throw new Error(`there is no section "${title}"`);
@@ -47,7 +47,7 @@ export function withParts(sections, title) {
   return sections.slice(first, next === -1 ? undefined : next);
 }
 
-/** The rows of a table, as inline tokens: the heads first. Null where the block is none. */
+/** The rows of a table, as inline tokens: the heads first. Null where the block is not a table. */
 export function tableRows(block) {
   if (block[0].type !== 'table_open') return null;
   const rows = [];
@@ -58,7 +58,10 @@ export function tableRows(block) {
   return rows;
 }
 
-/** What defines options, apart: `intro`, and for each its spellings (`-c, --channel`), what its value is called, and its blocks. */
+/**
+ * Splits off what defines options: `intro`, and for each its spellings (`-c, --channel`), what its value is called, and
+ * its blocks.
+ */
 export function splitOptions(blocks) {
   const intro = [];
   const options = [];

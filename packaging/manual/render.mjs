@@ -14,7 +14,7 @@ const PAGES = new Map([
 const CODE_COLUMNS = 66;
 /** The columns that a table has beside the margin. */
 const PAGE_COLUMNS = 71;
-/** Columns of a table that are no wider stand beside each other. */
+/** Columns of a table that are no wider are set side by side. */
 const NARROW = 16;
 
 /** Running text, escaped. */
@@ -27,7 +27,7 @@ export function renderInline({ children }, page) {
       // A rule of the protocol is named in one piece.
       text += escapeRoff(content).replace(/\bR-[A-Z]+-\d+/g, (rule) => rule.replaceAll('-', '\\-'));
     }
-    // A dot at its end is none of a sentence.
+    // A dot at its end does not end a sentence.
     else if (type === 'code_inline')
       text += bold(unbroken(escapeCode(content.trim()))) + (/[.!?]\W*$/.test(content) ? '\\&' : '');
     else if (type === 'softbreak' || type === 'hardbreak') text += ' ';
@@ -64,7 +64,7 @@ export function renderBlocks(blocks, page) {
   });
 }
 
-/** What parts a table from one right above it. */
+/** What separates a table from one right above it. */
 function describeHeads(block, page) {
   const [first, second] = tableRows(block)[0].map((cell) => renderInline(cell, page));
   return fill(`${capitalize(first)}: ${second}.`);
@@ -101,7 +101,7 @@ function renderCode({ content, info }) {
   return ['.RS 4', '.EX', ...lines.map((line) => guard(escapeCode(line))), '.EE', '.RE'];
 }
 
-/** A line of code that is too wide: a command is continued, a comment goes before what it is of. */
+/** A line of code that is too wide: a command is continued, a comment goes before the line that it belongs to. */
 function breakCode(line, language) {
   if (line.length <= CODE_COLUMNS) return [line];
   const comment = /^((?:[^"'#]|"[^"]*"|'[^']*')*?)\s+(#.*)$/.exec(line);
@@ -116,7 +116,7 @@ function breakCode(line, language) {
     else if (before.length + part.length + 3 <= CODE_COLUMNS) lines[lines.length - 1] = `${before} ${part}`;
     else lines.push(`    ${part}`);
   }
-  // What is no command has no sign for it.
+  // A line that is not a command has no backslash to continue it.
   return language === '' ? lines : lines.map((one, index) => (index < lines.length - 1 ? `${one} \\` : one));
 }
 
@@ -161,7 +161,7 @@ function renderTable(block, page) {
 /** What a reader sees of escaped text, in columns. */
 const plainLength = (escaped) => escaped.replace(/\\f[BIR]|\\[&%]/g, '').replace(/\\(?:\[\w+\]|\(\w\w|.)/g, 'x').length;
 
-/** The first column as tags. Columns behind the second say what they are. */
+/** The first column as tags. Columns after the second begin with their heading. */
 function renderTags(heads, rows) {
   return rows.flatMap(([tag, ...cells]) => {
     const sentences = cells.map((cell, index) => {
@@ -194,7 +194,7 @@ export function formatTagged(tag, lines, more = []) {
   ];
 }
 
-/** Columns beside each other, as lines that stay as they are: what tbl(1) makes has gaps where a page would end. */
+/** Columns side by side, as lines that are not filled: what tbl(1) makes has gaps where a page would end. */
 function renderGrid(heads, rows) {
   const widths = heads
     .slice(0, -1)
@@ -209,7 +209,7 @@ function renderGrid(heads, rows) {
   return ['.EX', ...[format(heads.slice(0, -1).map(bold), bold(heads.at(-1))), ...lines].map(guard), '.EE'];
 }
 
-/** Escaped text in lines of so many columns, in each of which its fonts begin and end. */
+/** Escaped text in lines of at most `columns` columns, in each of which its fonts begin and end. */
 function breakText(escaped, columns) {
   const lines = [''];
   for (const word of escaped.replaceAll('\\%', '').split(' ')) {

@@ -2,7 +2,7 @@
 
 const MOST = 78;
 
-/** A text in which nothing is a request. Everything but ASCII is written by its number, so that no program has to be told of UTF-8. */
+/** A text in which nothing is a request. Everything but ASCII is written by its number, so that no program has to know UTF-8. */
 export function escapeRoff(text) {
   return text
     .replaceAll('\\', '\\e')
@@ -41,7 +41,7 @@ export function fill(escaped) {
   return sentences.flatMap(wrap).map(guard);
 }
 
-/** What keeps a word in one piece works at its beginning only; behind a bracket it would be a place to cut. */
+/** What keeps a word in one piece works at its beginning only; after a bracket it would be a place to break. */
 export const settle = (text) => text.replace(/\S*\\%\S*/g, (word) => `\\%${word.replaceAll('\\%', '')}`);
 
 function wrap(text) {
@@ -58,7 +58,7 @@ function wrap(text) {
 /** An argument of a macro. */
 export const quote = (escaped) => `"${escaped.replaceAll('"', '\\(dq')}"`;
 
-/** A page as text: its title, and the lines of its sections, without paragraphs in which nothing is. */
+/** A page as text: its title, and the lines of its sections, without empty paragraphs. */
 export function formatPage({ name, section, title, version, date }, lines) {
   const day = date.toISOString().slice(0, 10);
   const heading = `.TH ${quote(escapeCode(name.toUpperCase()))} ${section} ${day} ${quote(`vproxy ${escapeCode(version)}`)} ${quote(title)}`;

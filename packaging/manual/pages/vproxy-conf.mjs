@@ -19,7 +19,6 @@ const OPTIONS = {
   parallel: 'storage-parallel',
 };
 
-/** The lines of the page. */
 export function format() {
   const document = readDocument('config.md');
   const [, { blocks }] = document;
@@ -103,12 +102,12 @@ function describeOption(key) {
   const [first] = found.blocks;
   const text = renderInline(first[1], PAGE);
   const as = `As ${bold(unbroken(escapeCode(name)))} of ${reference('vproxy.1')}`;
-  // What leads to a list says nothing without it.
+  // A sentence that introduces a list says nothing without it.
   if (/(?::|\bone of)$/.test(text)) return `${as}.`;
   return `${as}: ${text.replace(/^[A-Z](?=[a-z]* )/, (letter) => letter.toLowerCase())}`;
 }
 
-/** What the example says behind a key. */
+/** What the example says after a key. */
 function describeComment(key, example) {
   const comment = new RegExp(`^${key} = .*?# (.*)$`, 'm').exec(example)?.[1] ?? '';
   return /-/.test(comment) ? `On the command line: ${escapeCode(comment)}.` : '';

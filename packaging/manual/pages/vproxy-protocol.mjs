@@ -7,7 +7,6 @@ const PAGE = 'vproxy-protocol.7';
 
 export const head = { name: 'vproxy-protocol', section: 7, title: 'Miscellaneous Information' };
 
-/** The lines of the page. */
 export function format() {
   const [, intro, ...sections] = readDocument('protocol.md');
   return [

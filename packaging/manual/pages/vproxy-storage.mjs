@@ -7,7 +7,6 @@ const PAGE = 'vproxy-storage.1';
 
 export const head = { name: 'vproxy-storage', section: 1, title: 'User Commands' };
 
-/** The lines of the page. */
 export function format() {
   const document = readDocument('storage.md');
   const render = (blocks) => renderBlocks(blocks, PAGE);

@@ -1,4 +1,4 @@
-// vproxy.1: what there is comes from the tables of commands, options and codes; what is said of it from docs/cli.md.
+// vproxy.1: the names come from the tables of commands, options and codes, their descriptions from docs/cli.md.
 import { commonOptions, optionsOf } from '../../../dist/cli/command/command.js';
 import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands } from '../../../dist/cli/command/table.js';
 import { ERROR_CODES } from '../../../dist/lib/errors.js';
@@ -11,7 +11,6 @@ const RUNNING = 'Commands for a vproxy that runs';
 
 export const head = { name: 'vproxy', section: 1, title: 'User Commands' };
 
-/** The lines of the page. */
 export async function format() {
   const document = readDocument('cli.md');
   const commands = await loadCommands();
@@ -50,12 +49,12 @@ export async function format() {
   ];
 }
 
-/** The first of a section is its `.SH`, which is there. */
+/** The first of a section is its `.SH`, which is written already. */
 const heading = (level, title) => (level <= 2 ? [] : [`.SS ${escapeRoff(title)}`]);
 
 const synopsis = (usages) => usages.flatMap((usage, index) => [...(index === 0 ? [] : ['.br']), formatUsage(usage)]);
 
-/** What is typed as it stands is bold, what stands for something else is not. */
+/** What is typed literally is bold, a placeholder is not. */
 function formatUsage(usage) {
   const words = usage.split(/([\s[\]|…()]+)/).map((word) => {
     const text = unbroken(escapeCode(word));
@@ -65,7 +64,10 @@ function formatUsage(usage) {
   return `${bold('vproxy')} ${words.join('')}`;
 }
 
-/** In the groups of the document; what it does not tell of, which its own spec finds, is there with the words of the help. */
+/**
+ * In the groups of the document; an option that the document leaves out, which its own spec finds, has the text of the
+ * help.
+ */
 function formatRunOptions(run, document) {
   const left = new Map(optionsOf(run).map((option) => [option.spellings.join(', '), option]));
   const lines = [];
@@ -105,7 +107,7 @@ function formatCommand(command, document) {
   const { usage, about, isLocal, options: own } = command;
   const found = document.find(({ title }) => title === `vproxy ${command.name}`);
   const { intro, options } = splitOptions(found?.blocks ?? []);
-  // A usage at its beginning stands above it already.
+  // A usage at its beginning is already in the synopsis above it.
   const isUsage = ([{ type, content }], index) =>
     index === 0 && /^(?:fence|code_block)$/.test(type) && content.startsWith(`vproxy ${command.name}`);
   const told = intro.filter((block, index) => !isUsage(block, index));
