@@ -67,7 +67,6 @@ async function buildSite(out: string): Promise<boolean> {
         'FieldTypes',
         'ENDPOINT_KINDS',
         'EndpointOf',
-        'EndpointKinds',
       ],
       // What each code means is in docs/errors.md, a table that a spec compares with this one.
       intentionallyNotDocumented: Object.keys(ERROR_CODES).map((code) => `vproxy.ERROR_CODES.__type.${code}`),

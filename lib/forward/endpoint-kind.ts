@@ -37,9 +37,6 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   createEntrance?(endpoint: E, context: EntranceContext): Entrance;
 }
 
-/** A table of kinds by name. A text that no kind recognizes is of the last one. */
-export type EndpointKinds = Readonly<Record<string, EndpointKind>>;
-
 // Where an outgoing forward lets connections in, and what a connection is before it is a stream.
 
 /** A listener of one kind. */

@@ -1,35 +1,48 @@
 /** The kinds of endpoints, by the name that may precede the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
-import type { EndpointBase, EndpointKind, EndpointKinds } from './endpoint-kind.js';
+import type { EndpointKind } from './endpoint-kind.js';
 import { execEndpoint } from './exec-endpoint.js';
 import { fileEndpoint } from './file-endpoint.js';
 import { tcpEndpoint, unixEndpoint } from './socket-endpoint.js';
 import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 
-/** Every kind, in the order in which they are listed for people; the last one is what a text without a name is. */
+/** Every kind, in the order in which they are listed for people. */
 export const ENDPOINT_KINDS = {
   unix: unixEndpoint,
   'vsock-mux': vsockMuxEndpoint,
   file: fileEndpoint,
   exec: execEndpoint,
   tcp: tcpEndpoint,
-} as const satisfies EndpointKinds;
+} as const satisfies Readonly<Record<string, EndpointKind>>;
+
+export type EndpointKindName = keyof typeof ENDPOINT_KINDS;
+
+/** What a text is that neither names a kind nor is recognized by one. */
+export const PLAIN_KIND: EndpointKindName = 'tcp';
 
 type EndpointOf<K> = K extends EndpointKind<infer E> ? E : never;
 
 /** Where a forward listens, or what it leads to: the address of any kind of the table. */
 export type Endpoint = EndpointOf<(typeof ENDPOINT_KINDS)[keyof typeof ENDPOINT_KINDS]>;
 
+export function isEndpointKind(name: string): name is EndpointKindName {
+  return Object.hasOwn(ENDPOINT_KINDS, name);
+}
+
+/** The kind of that name; null for a name that is not in the table, which a program may have made up. */
+export function findEndpointKind(name: string): EndpointKind | null {
+  return isEndpointKind(name) ? ENDPOINT_KINDS[name] : null;
+}
+
 type Role = 'createTarget' | 'createEntrance';
 
 /** The kind of an endpoint, which has to be able to do what `role` names. Throws `bad-argument`. */
 export function kindOf<R extends Role>(
-  endpoint: EndpointBase,
-  kinds: EndpointKinds,
+  endpoint: Endpoint,
   role: R,
   forward: string,
 ): EndpointKind & Required<Pick<EndpointKind, R>> {
-  const kind = kinds[endpoint.kind];
+  const kind = findEndpointKind(endpoint.kind);
   if (kind?.[role] === undefined) {
     throw new VproxyError('bad-argument', `${forward}: an endpoint of the kind ${endpoint.kind} cannot be used there`);
   }

@@ -4,8 +4,8 @@ import { type Log, makeEvent } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import type { EndpointKinds, Target } from './endpoint-kind.js';
-import { ENDPOINT_KINDS, kindOf } from './endpoint-kinds.js';
+import type { Target } from './endpoint-kind.js';
+import { kindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
 import { endedStreamFields, streamFields } from './session-source.js';
@@ -27,8 +27,6 @@ export interface IncomingOptions {
   readonly filters?: InputFilters;
   /** The last of its open streams has gone. Default: nobody is told. */
   readonly onIdle?: () => void;
-  /** Default {@link ENDPOINT_KINDS}. */
-  readonly kinds?: EndpointKinds;
 }
 
 export class IncomingForward implements Forward {
@@ -42,11 +40,11 @@ export class IncomingForward implements Forward {
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
   constructor(spec: ForwardSpec, options: IncomingOptions) {
-    const { clock, maxStreams, filters, kinds = ENDPOINT_KINDS } = options;
+    const { clock, maxStreams, filters } = options;
     this.spec = spec;
     this.#options = options;
-    this.endpointText = formatEndpoint(spec.endpoint, kinds);
-    const kind = kindOf(spec.endpoint, kinds, 'createTarget', `-i ${spec.service}`);
+    this.endpointText = formatEndpoint(spec.endpoint);
+    const kind = kindOf(spec.endpoint, 'createTarget', `-i ${spec.service}`);
     this.#target = kind.createTarget(spec.endpoint, {
       name: this.#name,
       clock,

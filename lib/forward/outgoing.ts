@@ -7,8 +7,8 @@ import { descriptorShortage } from '../system/descriptors.js';
 import { type ListenAddress, listen } from '../system/listen.js';
 import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
-import type { Caller, EndpointKinds, Entrance } from './endpoint-kind.js';
-import { ENDPOINT_KINDS, type Endpoint, kindOf } from './endpoint-kinds.js';
+import type { Caller, Entrance } from './endpoint-kind.js';
+import { type Endpoint, kindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
 import { endedStreamFields, type SessionSource, streamFields } from './session-source.js';
 import type { Forward } from './spec.js';
@@ -27,14 +27,11 @@ export interface OutgoingOptions {
   readonly filters?: InputFilters;
   /** The last of its open streams has gone. Default: nobody is told. */
   readonly onIdle?: () => void;
-  /** Default {@link ENDPOINT_KINDS}. */
-  readonly kinds?: EndpointKinds;
 }
 
 export class OutgoingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: OutgoingOptions;
-  readonly #kinds: EndpointKinds;
   readonly #entrance: Entrance;
   #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
@@ -48,9 +45,8 @@ export class OutgoingForward implements Forward {
   constructor(spec: ForwardSpec, options: OutgoingOptions) {
     this.spec = spec;
     this.#options = options;
-    this.#kinds = options.kinds ?? ENDPOINT_KINDS;
-    this.#endpointText = formatEndpoint(spec.endpoint, this.#kinds);
-    const kind = kindOf(spec.endpoint, this.#kinds, 'createEntrance', `-o ${spec.service}`);
+    this.#endpointText = formatEndpoint(spec.endpoint);
+    const kind = kindOf(spec.endpoint, 'createEntrance', `-o ${spec.service}`);
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
@@ -92,7 +88,7 @@ export class OutgoingForward implements Forward {
     // Paused and started again it is where it was, also where any port would have done.
     if ('port' in this.#address && bound !== null && typeof bound === 'object')
       this.#address = { ...this.#address, port: bound.port };
-    this.#endpointText = formatEndpoint(this.endpoint, this.#kinds);
+    this.#endpointText = formatEndpoint(this.endpoint);
     const { service } = this.spec;
     const message = `listening on ${this.#endpointText} for ${service}`;
     this.#options.log(makeEvent('listening', message, { ...this.#place(service), stream: null }));

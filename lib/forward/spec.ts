@@ -2,8 +2,15 @@
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
-import type { Direction, EndpointBase, EndpointKinds } from './endpoint-kind.js';
-import { ENDPOINT_KINDS, type Endpoint } from './endpoint-kinds.js';
+import type { Direction } from './endpoint-kind.js';
+import {
+  ENDPOINT_KINDS,
+  type Endpoint,
+  type EndpointKindName,
+  findEndpointKind,
+  isEndpointKind,
+  PLAIN_KIND,
+} from './endpoint-kinds.js';
 
 /** A forward as it was asked for. */
 export interface ForwardSpec {
@@ -18,12 +25,8 @@ export interface ForwardSpec {
 /** The service of an `-o` whose callers name it. */
 export const ANY_SERVICE = '*';
 
-/** A forward from its text. Throws `bad-argument` with what would be right. `kinds` is for tests. */
-export function parseForwardSpec(
-  direction: Direction,
-  text: string,
-  kinds: EndpointKinds = ENDPOINT_KINDS,
-): ForwardSpec {
+/** A forward from its text. Throws `bad-argument` with what would be right. */
+export function parseForwardSpec(direction: Direction, text: string): ForwardSpec {
   const fail = (what: string, expected = 'SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path'): VproxyError =>
     new VproxyError(
       'bad-argument',
@@ -32,13 +35,13 @@ export function parseForwardSpec(
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('there is no colon behind the service');
   const service = text.slice(0, colon);
-  const { name, isNamed, rest } = findKind(text.slice(colon + 1), kinds);
-  const kind = kinds[name];
+  const { name, isNamed, rest } = findKind(text.slice(colon + 1));
+  const kind = ENDPOINT_KINDS[name];
   if (service !== ANY_SERVICE && !SERVICE_NAME.test(service)) {
     throw fail('a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit');
   }
-  const form = kind?.form[direction];
-  if (kind === undefined || form === undefined) {
+  const form = kind.form[direction];
+  if (form === undefined) {
     throw fail(`${name} is nothing ${direction === 'outgoing' ? 'to listen on' : 'to serve streams with'}`);
   }
   const isAny = kind.namesService === true && direction === 'outgoing';
@@ -47,36 +50,37 @@ export function parseForwardSpec(
     throw fail(isAny ? 'who connects there names the service, so it is *' : 'the service * has no meaning', expected);
   }
   try {
-    // The tables of kinds and of endpoints go together; a kind of a test's own is not in the type.
-    return { direction, service, endpoint: kind.parse(rest, direction) as Endpoint };
+    return { direction, service, endpoint: kind.parse(rest, direction) };
   } catch (error) {
     throw fail(toVproxyError(error).message, expected);
   }
 }
 
-/** The kind that a text names, or that recognizes it, or the last one. */
-function findKind(text: string, kinds: EndpointKinds): { name: string; isNamed: boolean; rest: string } {
+/** The kind that a text names, or that recognizes it, or the plain one. */
+function findKind(text: string): { name: EndpointKindName; isNamed: boolean; rest: string } {
   const [, prefix = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
-  if (Object.hasOwn(kinds, prefix)) return { name: prefix, isNamed: true, rest: text.slice(prefix.length + 1) };
-  const name = Object.keys(kinds).find((key) => kinds[key]?.recognizes?.(text) === true) ?? lastOf(kinds);
+  if (isEndpointKind(prefix)) return { name: prefix, isNamed: true, rest: text.slice(prefix.length + 1) };
+  const names = Object.keys(ENDPOINT_KINDS).filter(isEndpointKind);
+  const name = names.find((each) => ENDPOINT_KINDS[each].recognizes?.(text) === true) ?? PLAIN_KIND;
   return { name, isNamed: false, rest: text };
 }
 
-/** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. `kinds` is for tests. */
-export function formatEndpoint(endpoint: EndpointBase, kinds: EndpointKinds = ENDPOINT_KINDS): string {
-  const text = kinds[endpoint.kind]?.format(endpoint) ?? '';
-  const found = findKind(text, kinds);
+/** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. */
+export function formatEndpoint(endpoint: Endpoint): string {
+  const text = formatAddress(endpoint);
+  const found = findKind(text);
   return !found.isNamed && found.name === endpoint.kind ? text : `${endpoint.kind}:${text}`;
 }
 
-/** The text of a forward, such that parsing it gives the same. `kinds` is for tests. */
-export function formatForwardSpec({ service, endpoint }: ForwardSpec, kinds: EndpointKinds = ENDPOINT_KINDS): string {
-  const isPlain = endpoint.kind === lastOf(kinds);
-  return `${service}:${isPlain ? formatEndpoint(endpoint, kinds) : `${endpoint.kind}:${kinds[endpoint.kind]?.format(endpoint) ?? ''}`}`;
+/** The text of a forward, such that parsing it gives the same. */
+export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
+  const isPlain = endpoint.kind === PLAIN_KIND;
+  return `${service}:${isPlain ? formatEndpoint(endpoint) : `${endpoint.kind}:${formatAddress(endpoint)}`}`;
 }
 
-function lastOf(kinds: EndpointKinds): string {
-  return Object.keys(kinds).at(-1) ?? '';
+/** The text of an endpoint without the name of its kind. */
+function formatAddress(endpoint: Endpoint): string {
+  return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
 }
 
 /** What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. */

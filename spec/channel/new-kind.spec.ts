@@ -1,10 +1,10 @@
-/** A kind of channel that vproxy does not have, as somebody would add it: one object, and one row of the table. */
+/** A kind of channel that vproxy does not have, as somebody would add it: one object, which the table would name. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
-import { parseChannel } from '../../lib/channel/address/address.js';
-import { type ChannelKind, type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
-import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
+import { type ChannelAddress, formatChannel } from '../../lib/channel/address/address.js';
+import { applyOptions } from '../../lib/channel/address/options.js';
+import { type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
@@ -112,22 +112,24 @@ class ToyLink implements Link {
   }
 }
 
-const KINDS = new Map<string, ChannelKind>([...CHANNEL_KINDS, ['toy', toy]]);
+/** The channel of an address and its options, as it is with a row for the kind. */
+function toyChannel(name: string, ...options: string[]): ChannelAddress {
+  const { address, traits } = applyOptions(toy, toy.parse(name), options);
+  const channel = { kind: toy, kindName: 'toy', address, traits };
+  return { ...channel, text: formatChannel(channel) };
+}
 
 test('its address and its options are parsed, formatted and explained like those of every kind', (t) => {
-  const channel = parseChannel('toy:a,,b,piece=7,frame=131072', KINDS);
+  const channel = toyChannel('a,b', 'piece=7', 'frame=131072');
   t.deepEqual(channel.address, { name: 'a,b', pieceBytes: 7 });
   t.is(channel.text, 'toy:a,,b,piece=7,frame=131072');
-  t.is(parseChannel('toy:a,frame=8192,piece=1000', KINDS).text, 'toy:a');
-  t.throws(() => parseChannel('toy:a,piece=x', KINDS), { message: /piece=x, which should be a number of bytes/ });
-  t.throws(() => parseChannel('toy:a,peace=1', KINDS), {
-    message: /there are: piece, frame, in-flight, integrity, streams/,
-  });
+  t.is(toyChannel('a', 'frame=8192', 'piece=1000').text, 'toy:a');
+  t.throws(() => toyChannel('a', 'piece=x'), { message: /piece=x, which should be a number of bytes/ });
+  t.throws(() => toyChannel('a', 'peace=1'), { message: /there are: piece, frame, in-flight, integrity, streams/ });
 });
 
 /** One side of a channel, and its first session. */
-function openSide(t: ExecutionContext, text: string): Promise<Session> {
-  const channel = parseChannel(text, KINDS);
+function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session> {
   const settings = sessionSettings({ instance: randomBytes(16).toString('hex'), randomBytes, agent: 'test' });
   const session = deferred<Session>();
   const nothing = () => undefined;
@@ -145,7 +147,7 @@ function openSide(t: ExecutionContext, text: string): Promise<Session> {
 }
 
 test('sessions run on it, and streams over them', async (t) => {
-  const [a, b] = await Promise.all([openSide(t, 'toy:here'), openSide(t, 'toy:here,piece=3')]);
+  const [a, b] = await Promise.all([openSide(t, toyChannel('here')), openSide(t, toyChannel('here', 'piece=3'))]);
   b.on('stream', (stream) => {
     const served = MuxStream.accept(b, stream);
     served.pipe(served);

@@ -1,55 +1,106 @@
+/** The table of kinds of endpoints: what a row says of its kind is what forwards of that kind do. */
 import test from 'ava';
-import type { EndpointKind } from '../../lib/forward/endpoint-kind.js';
-import { ENDPOINT_KINDS } from '../../lib/forward/endpoint-kinds.js';
+import type { Direction, EndpointKind } from '../../lib/forward/endpoint-kind.js';
+import { ENDPOINT_KINDS, type EndpointKindName } from '../../lib/forward/endpoint-kinds.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
+import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { ServiceRegistry } from '../../lib/forward/services.js';
-import { formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import { SessionSource } from '../../lib/forward/session-source.js';
+import { type ForwardSpec, formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { carryUntil, SessionPair } from '../helpers/session-pair.js';
+import { ManualClock } from '../helpers/time.js';
 
-interface SayEndpoint {
-  readonly kind: 'say';
-  readonly text: string;
+interface Row {
+  /** What is in front of the first colon of an outgoing forward. */
+  readonly service: string;
+  /** The texts of an endpoint behind the name, in each direction; null where the kind cannot be used in it. */
+  readonly outgoing: string | null;
+  readonly incoming: string | null;
+  /** As people read it. */
+  readonly shown: string;
 }
 
-/** A kind as somebody would add one: this file, and the row below. */
-const say: EndpointKind<SayEndpoint> = {
-  form: { incoming: 'say:TEXT' },
-  parse: (text) => ({ kind: 'say', text }),
-  format: ({ text }) => text,
-  createTarget: ({ text }, { onOpened, onClosed }) => ({
-    serve(stream) {
-      stream.attach({
-        handleAccept: () => undefined,
-        handleData: (bytes) => {
-          stream.release(bytes.length);
-          return false;
-        },
-        handleFin: () => undefined,
-        handleStop: () => undefined,
-        handleSent: () => undefined,
-        handleEnd: (reason) => onClosed(stream, reason),
-      });
-      stream.accept();
-      onOpened(stream);
-      stream.send(Buffer.from(text), 0, text.length, false);
-      stream.finish();
-    },
-    openCount: 0,
-    stop: () => undefined,
-  }),
+const ROWS: Readonly<Record<EndpointKindName, Row>> = {
+  unix: { service: 'x', outgoing: '/run/x.sock', incoming: '/run/x.sock', shown: '/run/x.sock' },
+  'vsock-mux': { service: '*', outgoing: '/run/v,1=ssh', incoming: '/run/v:22', shown: 'vsock-mux:/run/v:22' },
+  file: { service: 'x', outgoing: null, incoming: '/var/log/x.log', shown: 'file:/var/log/x.log' },
+  exec: { service: 'x', outgoing: null, incoming: 'echo hello there', shown: 'exec:echo hello there' },
+  tcp: { service: 'x', outgoing: '[::1]:22', incoming: '[::1]:22', shown: '[::1]:22' },
 };
-const KINDS = { say, ...ENDPOINT_KINDS };
 
-test('a new kind of endpoint is one file and one row: it is parsed, shown, and serves streams', async (t) => {
-  const spec = parseForwardSpec('incoming', 'motd:say:hello there', KINDS);
-  t.is(formatForwardSpec(spec, KINDS), 'motd:say:hello there');
-  t.is(formatEndpoint(spec.endpoint, KINDS), 'say:hello there');
+const clock = new ManualClock();
+const log = () => undefined;
+
+/** The forward of a spec, without effect. */
+const create = (spec: ForwardSpec) =>
+  spec.direction === 'outgoing'
+    ? new OutgoingForward(spec, { source: new SessionSource(clock), log, clock, waitMs: 0 })
+    : new IncomingForward(spec, { registry: new ServiceRegistry(), log, clock, maxStreams: 1 });
+
+const refuses = test.macro({
+  title: (_, name: string, direction: Direction) => `${name}: it is refused where it is ${direction}`,
+  exec(t, name: string, direction: Direction) {
+    const what = direction === 'outgoing' ? 'to listen on' : 'to serve streams with';
+    t.throws(() => parseForwardSpec(direction, `x:${name}:x`), {
+      code: 'bad-argument',
+      message: new RegExp(`${name} is nothing ${what}`),
+    });
+  },
+});
+
+for (const [name, row] of Object.entries(ROWS)) {
+  const kind: EndpointKind = ENDPOINT_KINDS[name as EndpointKindName];
+
+  test(`${name}: what its row can make is what it says that it can be`, (t) => {
+    t.is(kind.form.outgoing === undefined, kind.createEntrance === undefined);
+    t.is(kind.form.incoming === undefined, kind.createTarget === undefined);
+    for (const form of Object.values(kind.form)) t.true(form.startsWith(`${name}:`), form);
+  });
+
+  for (const direction of ['outgoing', 'incoming'] as const) {
+    const text = row[direction];
+    const service = direction === 'outgoing' ? row.service : 'x';
+
+    if (text === null) {
+      test(refuses, name, direction);
+    } else {
+      test(`${name}: an ${direction} forward is parsed, shown and made`, (t) => {
+        const spec = parseForwardSpec(direction, `${service}:${name}:${text}`);
+        t.is(spec.endpoint.kind, name as EndpointKindName);
+        t.deepEqual(parseForwardSpec(direction, formatForwardSpec(spec)), spec);
+        if (direction === 'incoming') t.is(formatEndpoint(spec.endpoint), row.shown);
+        t.is(create(spec).endpointText, formatEndpoint(spec.endpoint));
+      });
+    }
+  }
+}
+
+test('a program that makes up an endpoint is told that it cannot be used', (t) => {
+  const made = { direction: 'incoming', service: 'x', endpoint: { kind: 'toString' } } as unknown as ForwardSpec;
+  t.throws(() => create(made), {
+    code: 'bad-argument',
+    message: '-i x: an endpoint of the kind toString cannot be used there',
+  });
+  const command = parseForwardSpec('incoming', 'x:exec:cat');
+  t.throws(() => create({ ...command, direction: 'outgoing' }), {
+    code: 'bad-argument',
+    message: '-o x: an endpoint of the kind exec cannot be used there',
+  });
+});
+
+test('a target serves streams, and the log names the endpoint', async (t) => {
   const pair = new SessionPair();
   const events: string[] = [];
-  const log = ({ message }: { message: string }) => events.push(message);
   const registry = new ServiceRegistry();
-  await new IncomingForward(spec, { registry, log, clock: pair.clock, maxStreams: 4, kinds: KINDS }).start();
+  const forward = new IncomingForward(parseForwardSpec('incoming', `motd:exec:echo hello there`), {
+    registry,
+    log: ({ message }) => events.push(message),
+    clock: pair.clock,
+    maxStreams: 4,
+  });
+  await forward.start();
+  t.teardown(() => forward.stop());
   pair.b.services = ['motd'];
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
@@ -58,13 +109,6 @@ test('a new kind of endpoint is one file and one row: it is parsed, shown, and s
   const chunks: unknown[] = [];
   stream.on('data', (chunk) => chunks.push(chunk));
   await carryUntil(pair, new Promise((resolve) => stream.once('end', resolve)));
-  t.is(chunks.join(''), 'hello there');
-  t.regex(events[0] ?? '', /^stream \d+ from the peer to say:hello there \(motd\) is open$/);
-});
-
-test('a kind that can only be a target is no listener', (t) => {
-  t.throws(() => parseForwardSpec('outgoing', 'motd:say:hello', KINDS), {
-    code: 'bad-argument',
-    message: /say is nothing to listen on/,
-  });
+  t.is(chunks.join(''), 'hello there\n');
+  t.regex(events[0] ?? '', /^stream \d+ from the peer to exec:echo hello there \(motd\) is open$/);
 });

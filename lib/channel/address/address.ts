@@ -21,16 +21,16 @@ export interface ChannelAddress {
 }
 
 /** The channel that a text means. Throws `bad-argument`, in one line that says what would be right. */
-export function parseChannel(text: string, kinds: ReadonlyMap<string, ChannelKind> = CHANNEL_KINDS): ChannelAddress {
+export function parseChannel(text: string): ChannelAddress {
   const { kindName, addressText, options } = explain(
     text,
     () => parseChannelUri(text) ?? parseQemuChardev(text) ?? parseShortForm(text),
   );
-  const kind = kinds.get(kindName);
+  const kind = CHANNEL_KINDS.get(kindName);
   if (kind === undefined)
     throw bad(
       text,
-      `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...kinds.keys()].join(', ')}`,
+      `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
     );
   const plain = explain(text, () => kind.parse(addressText));
   const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
