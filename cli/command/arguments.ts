@@ -2,9 +2,6 @@
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 
-/** The value of an option whose value may be left out, where it is: no word of a command line has a NUL. */
-export const NO_VALUE = '\0';
-
 /** The options and the operands of a command line, read and checked. */
 export class Arguments {
   /** The words that are no options, in their order. */

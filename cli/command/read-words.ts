@@ -4,9 +4,10 @@
  */
 import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
+import { NO_VALUE } from '../../lib/settings/setting.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { Arguments, NO_VALUE } from './arguments.js';
+import { Arguments } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 
 /** Words as a reader gets them: first options, each with its long name and its value behind `=`, then `--` and the operands. */

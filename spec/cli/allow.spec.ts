@@ -2,10 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { NO_VALUE } from '../../cli/command/arguments.js';
 import { readArguments } from '../../cli/command/read-words.js';
 import { run } from '../../cli/commands/run.js';
 import { VproxyError } from '../../lib/errors.js';
+import { NO_VALUE } from '../../lib/settings/setting.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 

@@ -1,12 +1,13 @@
 /** The two readers of the command line: every command is read, and refused, alike by both. */
 import test from 'ava';
 import fc from 'fast-check';
-import { Arguments, NO_VALUE } from '../../cli/command/arguments.js';
+import { Arguments } from '../../cli/command/arguments.js';
 import { type CommandDescription, optionsOf } from '../../cli/command/command.js';
 import { quickReader, readArguments, type WordReader } from '../../cli/command/read-words.js';
 import { MAIN_COMMAND, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { VproxyError } from '../../lib/errors.js';
+import { NO_VALUE } from '../../lib/settings/setting.js';
 
 /** Everything that a reader made of words: the values, or what is wrong. */
 function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader): unknown {
