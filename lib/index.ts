@@ -5,17 +5,15 @@
  */
 
 export type {
-  BrokerRequest,
-  ChannelRequest,
   CommandRequest,
   EventsRequest,
   ForwardRequest,
   RemovalRequest,
-  RuleRequest,
   WaitRequest,
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
+export type { BrokerRequest, ChannelRequest, RuleRequest } from './control/client/requests.js';
 export type { ProcessControl } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';

@@ -237,7 +237,10 @@ const storageBroker: ValueType<StorageOptions> = {
     };
     return isAllowed && writeTable(STORAGE_SETTINGS, said, form);
   },
-  schema: (z) => z.union([z.boolean(), requestSchema(z, STORAGE_SETTINGS)]),
+  schema: (z) => {
+    const description = 'How the storage broker of a channel runs';
+    return z.union([z.boolean(), requestSchema(z, STORAGE_SETTINGS).meta({ id: 'BrokerRequest', description })]);
+  },
 };
 
 export const STORAGE = {

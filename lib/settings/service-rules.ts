@@ -77,7 +77,10 @@ export const serviceRules: ValueType<ChannelPolicies> = {
     const rules = Object.entries(policies).map(([service, rule]) => [service, writeTable(RULE_SETTINGS, rule, form)]);
     return rules.length === 0 ? undefined : (Object.fromEntries(rules) as object);
   },
-  schema: (z) => z.record(z.string(), requestSchema(z, RULE_SETTINGS)),
+  schema: (z) => {
+    const description = 'What the peer may do with a service; what is not said is not bounded';
+    return z.record(z.string(), requestSchema(z, RULE_SETTINGS).meta({ id: 'RuleRequest', description }));
+  },
 };
 
 function readRule(service: string, rule: unknown, place: Place): ChannelPolicy | null {

@@ -153,8 +153,8 @@ export function requestSchema(z: Zod, rows: readonly Setting[]): zod.ZodObject {
     Object.fromEntries(
       rows.flatMap((row) => {
         if (row.about === undefined) return [];
-        const schema = row.type.schema(z).describe(row.about);
-        return [[keyIn('request', row), row.isRequired === true ? schema : schema.optional()]];
+        const schema = row.type.schema(z);
+        return [[keyIn('request', row), (row.isRequired === true ? schema : schema.optional()).describe(row.about)]];
       }),
     ),
   );

@@ -18,6 +18,7 @@ import type {
 import { connectService, type ServiceStream } from './connect-service.js';
 import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
 import { answeredError, requestError } from './plain-http.js';
+import type { ChannelRequest } from './requests.js';
 
 /**
  * The process whose control socket is at `path`. Nothing is sent until a method is called; each call has a connection of
@@ -187,62 +188,6 @@ export class ControlClient {
 }
 
 // What the methods take, as plain values.
-
-/** A channel to be added. */
-export interface ChannelRequest {
-  /** `KIND:ADDRESS[,key=value…]`, or a URI. */
-  readonly address: string;
-  /** Default: `default`. */
-  readonly label?: string;
-  /** Texts such as `-o` takes. */
-  readonly outgoing?: readonly string[];
-  /** Texts such as `-i` takes. */
-  readonly incoming?: readonly string[];
-  /** The name of this side, told to the peer. */
-  readonly name?: string;
-  /** How long local connections wait for a session. */
-  readonly waitS?: number;
-  /** A silence of this length ends a session; 0: never. */
-  readonly deadAfterS?: number;
-  /** Whether the channel may be on a network without a key and without TLS. Default false. */
-  readonly insecure?: boolean;
-  /** Absolute paths of key files, on the machine of the process. Default: what it was given for all channels. */
-  readonly keys?: readonly string[];
-  /** As `allow-exec` in a file. Default: as with `keys`. */
-  readonly allowExec?: boolean | readonly string[];
-  /** As `allow-copy` in a file. Default: as with `keys`. */
-  readonly allowCopy?: boolean | string;
-  /** As `peer-address` in a file. Default: as with `keys`. */
-  readonly peerAddress?: boolean;
-  /** Rules by the names of services. Default: those that the process was given for all channels; a rule's own keys win. */
-  readonly services?: Readonly<Record<string, RuleRequest>>;
-  /** Whether the storage broker runs, or how; the path of its socket is absolute. Default: as with `keys`. */
-  readonly storage?: boolean | BrokerRequest;
-  /** Services by port, for each outgoing `*:vsock-mux:/path`. */
-  readonly vsockPorts?: Readonly<Record<string, string>>;
-}
-
-/** How the storage broker of a channel runs. */
-export interface BrokerRequest {
-  /** The absolute path of its socket for wrappers. */
-  readonly socket?: string;
-  /** The number of calls at the same time. */
-  readonly parallel?: number;
-}
-
-/** What the peer may do with a service. What is not said is not bounded. */
-export interface RuleRequest {
-  /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
-  readonly channels?: readonly string[];
-  /** Streams at once. */
-  readonly streams?: number;
-  /** Streams opened a second, in the long run; the same number may be opened at once. */
-  readonly opensPerSecond?: number;
-  /** Bytes a second, each way, all streams together. */
-  readonly bytesPerSecond?: number;
-  /** A stream over which nothing passed for this time is reset. */
-  readonly idleTimeoutS?: number;
-}
 
 /** A forward to be added. */
 export interface ForwardRequest {

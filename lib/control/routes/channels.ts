@@ -17,8 +17,14 @@ import { label, removalQuery } from './values.js';
 const params = z.strictObject({ label: z.string() });
 
 const addition = requestSchema(z, FILE_CHANNEL_SETTINGS)
-  .extend({ label: label().optional().describe('Its name in this process') })
-  .meta({ id: 'NewChannel', description: 'A channel to be added' });
+  .extend({ label: label().optional().describe('Its name in this process; default: `default`') })
+  .meta({
+    id: 'NewChannel',
+    description: 'A channel to be added; what it does not say is as the process was given it for all channels',
+  });
+
+/** The types of `client/requests.ts`. */
+export const REQUEST_TYPES = { ChannelRequest: addition };
 
 export const channelRoutes = [
   jsonRoute({

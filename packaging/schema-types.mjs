@@ -1,9 +1,18 @@
-// The text of lib/status/types.ts: an interface for each schema of lib/status/schemas.ts, its descriptions as doc comments.
+// The text of files of types that are written from schemas: an interface for each, its descriptions as doc comments.
 
 const WIDTH = 120;
 
-/** `types` and `imported` are the tables at the end of the schemas. Throws for a field without a description. */
-export function formatStatusTypes(types, imported) {
+/** That of lib/status/types.ts. `types` and `imported` are the tables at the end of lib/status/schemas.ts. */
+export const formatStatusTypes = (types, imported) => formatTypes(STATUS_HEAD, types, imported);
+
+/** That of lib/control/client/requests.ts. `types` is the table in lib/control/routes/channels.ts. */
+export const formatRequestTypes = (types) => formatTypes(REQUESTS_HEAD, types, {});
+
+/**
+ * After `head`, the declarations of `types`, and of what is found within them and has an id, which is its name. Throws
+ * for a field without a description.
+ */
+function formatTypes(head, types, imported) {
   const names = new Map(
     [...Object.entries(types), ...Object.entries(imported).map(([name, { schema }]) => [name, schema])].map(
       ([name, schema]) => [schema, name],
@@ -12,22 +21,34 @@ export function formatStatusTypes(types, imported) {
   const importLines = Object.entries(imported)
     .sort(([, one], [, other]) => (one.file < other.file ? -1 : 1))
     .map(([name, { file }]) => `import type { ${name} } from '${file}';\n`);
-  const declarations = Object.entries(types).map(([name, schema]) => {
+  const declarations = [];
+  // A name that `typeOf` adds comes later in this same loop.
+  for (const [schema, name] of names) {
+    if (name in imported) continue;
     const doc = formatDoc(name, schema.description, '');
-    if (schema.def.type !== 'object') return `${doc}${formatAlias(name, typeOf(schema, names, '', true))}`;
+    if (schema.def.type !== 'object') {
+      declarations.push(`${doc}${formatAlias(name, typeOf(schema, names, '', true))}`);
+      continue;
+    }
     const [base, fields] = splitBase(schema, Object.entries(types));
     const heritage = base === null ? '' : ` extends ${base}`;
-    return `${doc}export interface ${name}${heritage} ${formatFields(name, fields, names, '')}\n`;
-  });
-  return `${HEAD}${importLines.join('')}\n${declarations.join('\n')}`;
+    declarations.push(`${doc}export interface ${name}${heritage} ${formatFields(name, fields, names, '')}\n`);
+  }
+  return `${head}${importLines.join('')}\n${declarations.join('\n')}`;
 }
 
-const HEAD = `/**
+const STATUS_HEAD = `/**
  * What a running process says of itself, as plain values that can be written as JSON. Written by \`npm run openapi\` from
  * \`schemas.ts\`: change it there. Times are in milliseconds, moments are ISO 8601 texts in UTC, amounts are in bytes, rates
  * in bytes per second. Text from a peer is as the peer sent it: escape it before showing it.
  */
 
+`;
+
+const REQUESTS_HEAD = `/**
+ * What is asked of a running process, as plain values. Written by \`npm run openapi\` from the table of settings in
+ * \`lib/settings/\`: change it there.
+ */
 `;
 
 /** The type whose fields this one has as well, and its own fields. */
@@ -92,10 +113,15 @@ function typeOf(schema, names, indent, isDeclared = false) {
   }
 }
 
-/** The name of a schema, also where it is used with a description of its own: that is a copy with the schema as parent. */
+/**
+ * The name of a schema, also where it is used with a description of its own: that is a copy with the schema as parent. An
+ * id is a name that is added to `names`.
+ */
 function nameOf(schema, names) {
   for (let one = schema; one !== undefined; one = one._zod.parent) if (names.has(one)) return names.get(one);
-  return undefined;
+  const id = schema.meta()?.id;
+  if (id !== undefined) names.set(schema, id);
+  return id;
 }
 
 function formatDoc(owner, description, indent) {

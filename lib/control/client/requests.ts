@@ -1,0 +1,60 @@
+/**
+ * What is asked of a running process, as plain values. Written by `npm run openapi` from the table of settings in
+ * `lib/settings/`: change it there.
+ */
+
+/** A channel to be added; what it does not say is as the process was given it for all channels. */
+export interface ChannelRequest {
+  /** How long a local connection waits for a session. */
+  readonly waitS?: number;
+  /** Silence for so long ends the session; 0: never. Default: what suits the kind of channel. */
+  readonly deadAfterS?: number;
+  /** Lets it listen on addresses that other machines reach. */
+  readonly insecure?: boolean;
+  /** Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them. */
+  readonly keys?: readonly string[];
+  /** Tells targets that are sockets which channel and stream they serve, by the PROXY protocol. */
+  readonly peerAddress?: boolean;
+  /** Whether its peer may run commands here: any, none, or the programs of these absolute paths. */
+  readonly allowExec?: boolean | readonly string[];
+  /** Whether its peer may read and write files here: all, none, or those below this absolute path. */
+  readonly allowCopy?: boolean | string;
+  /** What its peer may do with services of this side, by their names. */
+  readonly services?: Readonly<Record<string, RuleRequest>>;
+  /** The name for this side that the peer is told. */
+  readonly name?: string;
+  /** KIND:ADDRESS[,key=value…], as -c takes it, or a URI. */
+  readonly address: string;
+  /** Forwards as -o takes them. */
+  readonly outgoing?: readonly string[];
+  /** Forwards as -i takes them. */
+  readonly incoming?: readonly string[];
+  /** Whether the storage broker runs, where the channel leads to a host; or how it runs. */
+  readonly storage?: boolean | BrokerRequest;
+  /** The services of ports, for each outgoing *:vsock-mux:/path. */
+  readonly vsockPorts?: Readonly<Record<string, string>>;
+  /** Its name in this process; default: `default`. */
+  readonly label?: string;
+}
+
+/** What the peer may do with a service; what is not said is not bounded. */
+export interface RuleRequest {
+  /** The labels of the channels, and of the groups, whose peers may open it; default: all. */
+  readonly channels?: readonly string[];
+  /** Streams at once on each channel. */
+  readonly streams?: number;
+  /** Streams opened a second on each channel, in the long run; the same number may be opened at once. */
+  readonly opensPerSecond?: number;
+  /** Bytes a second, each way, of all streams of a channel together. */
+  readonly bytesPerSecond?: number;
+  /** A stream over which nothing passed for this time is reset. */
+  readonly idleTimeoutS?: number;
+}
+
+/** How the storage broker of a channel runs. */
+export interface BrokerRequest {
+  /** The absolute path of the socket for wrappers: makes the broker run on any kind of channel. */
+  readonly socket?: string;
+  /** Calls at once to an emulator that listens at the peer; default: 1. */
+  readonly parallel?: number;
+}
