@@ -1,6 +1,6 @@
 // Makes dist/vproxy.cjs, or the file that its argument names: all of vproxy in one file, for machines that have Node and nothing
 // else. Optional natives stay outside.
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
@@ -34,9 +34,11 @@ const withoutLanguages = {
   },
 };
 
+// What reads or runs the file meanwhile has the one before, whole.
+const temporary = `${OUTPUT}.${process.pid}`;
 const { metafile } = await build({
   entryPoints: ['cli/one-file.ts'],
-  outfile: OUTPUT,
+  outfile: temporary,
   bundle: true,
   platform: 'node',
   format: 'cjs',
@@ -53,5 +55,6 @@ const { metafile } = await build({
 });
 const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
 const notices = formatNotices(bundledPackages(metafile));
-writeFileSync(OUTPUT, `${readFileSync(OUTPUT, 'utf8')}/*\nvproxy ${version}\n\n${own}\n*/\n${notices}`);
-chmodSync(OUTPUT, 0o755);
+writeFileSync(temporary, `${readFileSync(temporary, 'utf8')}/*\nvproxy ${version}\n\n${own}\n*/\n${notices}`);
+chmodSync(temporary, 0o755);
+renameSync(temporary, OUTPUT);

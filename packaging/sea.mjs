@@ -1,6 +1,6 @@
 // Makes dist/vproxy-linux-ARCH: Node and all of vproxy in one executable, for machines without Node. `--arch x64` (default) or `arm64`.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -59,9 +59,10 @@ try {
   strip(join(runtime, 'bin', 'node'), executable);
   chmodSync(executable, 0o755);
   await inject(executable, RESOURCE, readFileSync(blob), { sentinelFuse: SENTINEL });
-  // A running executable cannot be written to, but replaced.
-  rmSync(output, { force: true });
-  copyFileSync(executable, output);
+  // What runs the executable meanwhile has the one before, whole.
+  const temporary = `${output}.${process.pid}`;
+  copyFileSync(executable, temporary);
+  renameSync(temporary, output);
   copyFileSync(join(runtime, 'LICENSE'), `${output}.node-licence`);
 } finally {
   rmSync(work, { recursive: true, force: true });
