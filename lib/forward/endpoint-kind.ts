@@ -9,6 +9,7 @@ import type { ListenAddress } from '../system/listen.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { InputFilter } from './input-filter.js';
+import type { NameSample } from './template.js';
 
 /** What every endpoint has; its kind adds the rest. */
 export interface EndpointBase {
@@ -27,8 +28,8 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   readonly recognizes?: (text: string) => boolean;
   /** Whether who connects to an `-o` names the service, which is `*` in the forward. Default false. */
   readonly namesService?: boolean;
-  /** The endpoint of the text behind `NAME:`. Throws `bad-argument` with what is wrong. */
-  parse(text: string, direction: Direction): E;
+  /** The endpoint of the text behind `NAME:`; names in it are valid when their samples are. Throws `bad-argument` with what is wrong. */
+  parse(text: string, direction: Direction, sampleOf: NameSample): E;
   /** The text of an endpoint; `parse` reads it back. */
   format(endpoint: E): string;
   /** What serves the streams of an `-i`. Throws `bad-argument`. */

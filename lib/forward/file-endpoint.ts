@@ -24,27 +24,29 @@ const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20,
 /** The kind `file`. */
 export const fileEndpoint: EndpointKind<FileEndpoint> = {
   form: { incoming: 'file:/path[,rotate=10M][,keep=5]' },
-  parse(text) {
-    const [path = '', ...options] = splitAtCommas(text);
-    const values = parseKeyValues(options);
-    requireKnown(values, ['rotate', 'keep']);
-    if (!path.startsWith('/') || path.endsWith('/'))
-      throw bad('the path of a file is absolute, and ends with its name');
-    if (path.includes('\0')) throw bad('a path cannot contain a NUL');
-    const rotate = values.get('rotate');
-    const keep = values.get('keep');
-    if (rotate === undefined) {
-      if (keep !== undefined) throw bad('keep= needs rotate=');
-      return { kind: 'file', path };
-    }
-    return { kind: 'file', path, rotation: { maxBytes: parseSize(rotate), keep: parseKeep(keep) } };
-  },
+  parse: parseFileEndpoint,
   format({ path, rotation }) {
     const options = rotation === undefined ? [] : [`rotate=${formatSize(rotation.maxBytes)}`, `keep=${rotation.keep}`];
     return joinWithCommas([path, ...options]);
   },
   createTarget: ({ path, rotation }, context) => new FileTarget(path, rotation ?? null, context),
 };
+
+/** The endpoint of `/path[,rotate=10M][,keep=5]`. Throws `bad-argument`. */
+export function parseFileEndpoint(text: string): FileEndpoint {
+  const [path = '', ...options] = splitAtCommas(text);
+  const values = parseKeyValues(options);
+  requireKnown(values, ['rotate', 'keep']);
+  if (!path.startsWith('/') || path.endsWith('/')) throw bad('the path of a file is absolute, and ends with its name');
+  if (path.includes('\0')) throw bad('a path cannot contain a NUL');
+  const rotate = values.get('rotate');
+  const keep = values.get('keep');
+  if (rotate === undefined) {
+    if (keep !== undefined) throw bad('keep= needs rotate=');
+    return { kind: 'file', path };
+  }
+  return { kind: 'file', path, rotation: { maxBytes: parseSize(rotate), keep: parseKeep(keep) } };
+}
 
 function parseSize(text: string): number {
   const [, digits = '', unit = ''] = /^(\d{1,12})([KMG]?)$/.exec(text) ?? [];

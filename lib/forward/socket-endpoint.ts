@@ -47,10 +47,10 @@ const LOOPBACK = '127.0.0.1';
 /** The kind `tcp`. */
 export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
-  parse(text, direction) {
+  parse(text, direction, sampleOf) {
     const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
     const host = bracketed ?? plain ?? LOOPBACK;
-    if (digits === undefined || !isHost(host, bracketed !== undefined))
+    if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
       throw bad('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
     const port = Number(digits);
     if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);

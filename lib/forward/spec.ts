@@ -11,6 +11,7 @@ import {
   isEndpointKind,
   PLAIN_KIND,
 } from './endpoint-kinds.js';
+import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
 
 /** A forward as it was asked for. */
 export interface ForwardSpec {
@@ -27,6 +28,15 @@ export const ANY_SERVICE = '*';
 
 /** A forward from its text. Throws `bad-argument` with what would be right. */
 export function parseForwardSpec(direction: Direction, text: string): ForwardSpec {
+  return parse(direction, text, sampleOfName);
+}
+
+/** A forward of a group from its text, with `{channel}` where the label of each channel will be. Throws `bad-argument` likewise. */
+export function parseForwardTemplate(direction: Direction, text: string): ForwardSpec {
+  return parse(direction, text, sampleOfTemplate);
+}
+
+function parse(direction: Direction, text: string, sampleOf: NameSample): ForwardSpec {
   const fail = (what: string, expected = 'SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path'): VproxyError =>
     new VproxyError(
       'bad-argument',
@@ -37,7 +47,7 @@ export function parseForwardSpec(direction: Direction, text: string): ForwardSpe
   const service = text.slice(0, colon);
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
   const kind = ENDPOINT_KINDS[name];
-  if (service !== ANY_SERVICE && !SERVICE_NAME.test(service)) {
+  if (service !== ANY_SERVICE && !SERVICE_NAME.test(sampleOf(service))) {
     throw fail('a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit');
   }
   const form = kind.form[direction];
@@ -50,7 +60,7 @@ export function parseForwardSpec(direction: Direction, text: string): ForwardSpe
     throw fail(isAny ? 'who connects there names the service, so it is *' : 'the service * has no meaning', expected);
   }
   try {
-    return { direction, service, endpoint: kind.parse(rest, direction) };
+    return { direction, service, endpoint: kind.parse(rest, direction, sampleOf) };
   } catch (error) {
     throw fail(toVproxyError(error).message, expected);
   }

@@ -23,6 +23,7 @@ import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas
 import { escapeText } from '../util/escape.js';
 import type { Caller, EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
 import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
+import { type NameSample, sampleOfName } from './template.js';
 
 export interface VsockMuxEndpoint {
   readonly kind: 'vsock-mux';
@@ -41,10 +42,10 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
     incoming: 'vsock-mux:/path:PORT',
   },
   namesService: true,
-  parse(text, direction) {
+  parse(text, direction, sampleOf) {
     const [address = '', ...options] = splitAtCommas(text);
     const values = parseKeyValues(options);
-    return direction === 'incoming' ? parseTarget(address, values) : parseListener(address, values);
+    return direction === 'incoming' ? parseTarget(address, values) : parseListener(address, values, sampleOf);
   },
   format({ path, port, services = {}, access = {} }) {
     if (port !== undefined) return joinWithCommas([`${formatPath(path)}:${port}`]);
@@ -84,10 +85,10 @@ function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMu
   return { kind: 'vsock-mux', path: parseUnixPath(path), port };
 }
 
-function parseListener(text: string, values: ReadonlyMap<string, string>): VsockMuxEndpoint {
+function parseListener(text: string, values: ReadonlyMap<string, string>, sampleOf: NameSample): VsockMuxEndpoint {
   const ports = [...values].filter(([key]) => /^\d+$/.test(key));
   requireKnown(new Map([...values].filter(([key]) => !/^\d+$/.test(key))), ['PORT', ...ACCESS_OPTIONS]);
-  const services = Object.fromEntries(ports.map(([key, value]) => parsePortService(`${key}=${value}`)));
+  const services = Object.fromEntries(ports.map(([key, value]) => parsePortService(`${key}=${value}`, sampleOf)));
   const access = parseSocketAccess(values);
   return {
     kind: 'vsock-mux',
@@ -98,10 +99,10 @@ function parseListener(text: string, values: ReadonlyMap<string, string>): Vsock
 }
 
 /** The port and the service of `PORT=SERVICE`. Throws `bad-argument`. */
-export function parsePortService(text: string): readonly [port: number, service: string] {
+export function parsePortService(text: string, sampleOf = sampleOfName): readonly [port: number, service: string] {
   const [, digits = '', service = ''] = /^(\d+)=(.*)$/s.exec(text) ?? [];
   const port = parseVsockPort(digits);
-  if (port !== null && SERVICE_NAME.test(service)) return [port, service];
+  if (port !== null && SERVICE_NAME.test(sampleOf(service))) return [port, service];
   throw bad(`"${escapeText(text, 100)}" is not PORT=SERVICE, such as 1234=ssh`);
 }
 

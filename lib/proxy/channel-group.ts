@@ -7,6 +7,7 @@ import { parseChannel } from '../channel/address/address.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
 import { type ForwardSpec, parseForwardSpec } from '../forward/spec.js';
+import { fillTemplate } from '../forward/template.js';
 import type { ChannelStatus } from '../status/types.js';
 import { makeSocketFolder } from '../system/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -20,9 +21,6 @@ const RESCAN_MS = 5000;
 
 /** How long after an event the folder is read: what comes together is read together. */
 const SETTLE_MS = 50;
-
-/** Is replaced by the label in a template. */
-const PLACEHOLDER = '{channel}';
 
 /** What lines are about that are about no path in the folder. */
 const FOLDER = 'the folder';
@@ -86,7 +84,7 @@ export class ChannelGroup {
       label,
       group: this.label,
       address: this.pattern.addressOf(label),
-      forwards: template.map(({ direction, text }) => parseForwardSpec(direction, text.replaceAll(PLACEHOLDER, label))),
+      forwards: template.map(({ direction, text }) => parseForwardSpec(direction, fillTemplate(text, label))),
     };
   }
 

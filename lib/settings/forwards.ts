@@ -1,31 +1,17 @@
 /** Forwards in a configuration: those of a group are a template, and all hybrid listeners are told what ports mean. */
-import { toVproxyError, VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
-import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../forward/spec.js';
+import { type ForwardSpec, formatForwardSpec, parseForwardSpec, parseForwardTemplate } from '../forward/spec.js';
 import type { VsockMuxEndpoint } from '../forward/vsock-mux-endpoint.js';
 import type { ForwardTemplate } from '../proxy/channel-options.js';
 
-// Forwards of a group, in which `{channel}` stands for the label of each of its channels. Until they are a template again
-// they have a word in its place that is valid wherever a label is, so that they are parsed as any other forward.
-
-const PLACEHOLDER = '{channel}';
-
-/** As long as the placeholder, and nothing that anybody would write. */
-const STAND_IN = 'x1chann3l';
-
 /** The forward of a text, for a group or for a channel, where `{channel}` means nothing. Throws `bad-argument`. */
 export function parseForwardFor(isGroup: boolean, direction: Direction, text: string): ForwardSpec {
-  if (!isGroup) return parseForwardSpec(direction, text);
-  try {
-    return parseForwardSpec(direction, text.replaceAll(PLACEHOLDER, STAND_IN));
-  } catch (error) {
-    throw new VproxyError('bad-argument', toVproxyError(error).message.replaceAll(STAND_IN, PLACEHOLDER));
-  }
+  return isGroup ? parseForwardTemplate(direction, text) : parseForwardSpec(direction, text);
 }
 
 /** What the group is given in the place of such a forward. */
 export function toTemplate(spec: ForwardSpec): ForwardTemplate {
-  return { direction: spec.direction, text: formatForwardSpec(spec).replaceAll(STAND_IN, PLACEHOLDER) };
+  return { direction: spec.direction, text: formatForwardSpec(spec) };
 }
 
 /** Whether a forward is one of those that ports can be told to. */

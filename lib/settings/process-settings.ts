@@ -1,7 +1,7 @@
 /** The settings of the process: its name, what it listens on besides its channels, and its log. */
 
 import type { LogLevel } from '../events.js';
-import { fileEndpoint } from '../forward/file-endpoint.js';
+import { fileEndpoint, parseFileEndpoint } from '../forward/file-endpoint.js';
 import type { Rotation } from '../system/log-file.js';
 import { formatHostPort, parseHostPort } from '../util/addresses.js';
 import { NAME } from './channel-settings.js';
@@ -22,7 +22,7 @@ export interface AuditPlace {
 const auditPlace: ValueType<AuditPlace> = parsed(
   '/path[,rotate=10M][,keep=5]',
   (value) => {
-    const { path: file, rotation = null } = fileEndpoint.parse(value, 'incoming');
+    const { path: file, rotation = null } = parseFileEndpoint(value);
     return { path: file, rotation };
   },
   ({ path: file, rotation }) =>

@@ -202,6 +202,9 @@ test('the forwards of a group have a place for a label, those of a channel have 
     'f: channels.vms.outgoing[1]: -o x:{channel}: the address is not ADDR:PORT (an IPv6 address is written in brackets); expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
     'f: channels.vm1.outgoing[0]: -o {channel}:0: a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path',
   ]);
+  t.deepEqual(problemsOf(group.replace(/\[.*\]\n$/, '["a:/run/{channel}", "b:/run/{channel}"]')), [
+    'f: channels.vms.outgoing[1]: /run/{channel} is that of channels.vms.outgoing[0] already',
+  ]);
   t.regex(
     problemsOf('[channels.vms]\naddress = "unix-connect:/run/*/*.sock"')[0] ?? '',
     /^f: channels\.vms\.address: .*\*/,
