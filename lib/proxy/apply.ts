@@ -4,7 +4,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
-import { type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
+import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
@@ -197,13 +197,13 @@ function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): bool
   const isTaken = (wanted.forwards ?? []).some(
     ({ direction, service }) => direction === 'incoming' && own.includes(service),
   );
-  return isTaken || !haveEqualValues(fixedSettings(options), fixedSettings(wanted));
+  return isTaken || !haveEqualValues(fixedOptions(options), fixedOptions(wanted));
 }
 
-/** The settings of a channel that cannot change while it runs: all but its forwards, rules and permissions, and which keys it has, if any. */
-function fixedSettings(options: ChannelOptions): object {
-  const hasKeys = (options.keyFiles ?? []).length > 0;
-  return { ...options, forwards: null, policies: null, exec: null, copy: null, keyFiles: hasKeys };
+/** What cannot change while a channel runs: the options that it does not adopt, and whether it has a key at all. */
+function fixedOptions(options: ChannelOptions): object {
+  const adopted = Object.fromEntries(ADOPTED_OPTIONS.map((option) => [option, null]));
+  return { ...options, ...adopted, hasKeys: (options.keyFiles ?? []).length > 0 };
 }
 
 const changedServices = (one: ChannelOptions, other: ChannelOptions): string[] => [

@@ -87,6 +87,18 @@ export interface ChannelOptions {
   readonly copy?: CopyPermission | null;
 }
 
+/**
+ * What a running channel takes over where it is another one; any other option makes it begin again, and so do the first
+ * key and the lack of one. The table of settings has to say the same: see `ChannelSetting`.
+ */
+export const ADOPTED_OPTIONS = [
+  'forwards',
+  'keyFiles',
+  'policies',
+  'exec',
+  'copy',
+] as const satisfies readonly (keyof ChannelOptions)[];
+
 /** The label itself. Throws `bad-argument` for a text that is not one. */
 export function parseLabel(text: string): string {
   if (isLabel(text)) return text;

@@ -7,6 +7,7 @@ import { copyPermission, execPermission } from './permissions.js';
 import { mergeServiceRules, parseRules, serviceRules } from './service-rules.js';
 import {
   badOption,
+  type ChannelSetting,
   cannotStandWith,
   type GivenOptions,
   inOption,
@@ -14,8 +15,8 @@ import {
   parseValues,
   readTable,
   requestSchema,
-  type Setting,
   type SettingsOf,
+  type SettingWithin,
   writeTable,
 } from './setting.js';
 import {
@@ -184,7 +185,7 @@ export const SHARED = [
     merge: mergeServiceRules,
     reload: 'now',
   },
-] as const satisfies readonly Setting[];
+] as const satisfies readonly ChannelSetting[];
 
 export const NAME = {
   key: 'name',
@@ -201,7 +202,7 @@ export const NAME = {
   ],
   about: 'The name for this side that the peer is told',
   reload: 'channel',
-} as const satisfies Setting<string>;
+} as const satisfies ChannelSetting<'name'>;
 
 /** How the storage broker of a channel runs. */
 export const STORAGE_SETTINGS = [
@@ -219,7 +220,7 @@ export const STORAGE_SETTINGS = [
     about: 'Calls at once to an emulator that listens at the peer; default: 1',
     reload: 'channel',
   },
-] as const satisfies readonly Setting[];
+] as const satisfies readonly SettingWithin<'storage', unknown>[];
 
 const STORAGE_EXPECTED = 'true, false, or a table with socket and parallel';
 
@@ -277,7 +278,7 @@ export const STORAGE = {
   about: 'Whether the storage broker runs, where the channel leads to a host; or how it runs',
   merge: (all, own) => ({ ...all, ...own }),
   reload: 'channel',
-} as const satisfies Setting<StorageOptions>;
+} as const satisfies ChannelSetting<'storage'>;
 
 function readStorageOptions(given: GivenOptions, form: Form): SettingsOf<typeof STORAGE_SETTINGS> {
   const entries = STORAGE_SETTINGS.flatMap(({ key, field, type }) => {
@@ -310,7 +311,7 @@ export const ADDRESS = {
   ],
   about: 'KIND:ADDRESS[,key=value…], as -c takes it, or a URI',
   reload: 'channel',
-} as const satisfies Setting<string>;
+} as const satisfies ChannelSetting<'address'>;
 
 /** They are parsed with what else is known of their channel. */
 function forwardTexts(example: string): ValueType<readonly string[]> {
@@ -335,7 +336,7 @@ export const OUTGOING = {
   ],
   about: 'Forwards as -o takes them',
   reload: 'now',
-} as const satisfies Setting<readonly string[]>;
+} as const satisfies SettingWithin<'forwards', readonly string[]>;
 
 export const INCOMING = {
   key: 'incoming',
@@ -355,7 +356,7 @@ export const INCOMING = {
   ],
   about: 'Forwards as -i takes them',
   reload: 'now',
-} as const satisfies Setting<readonly string[]>;
+} as const satisfies SettingWithin<'forwards', readonly string[]>;
 
 const PORTS_EXPECTED = 'a table, such as { 1024 = "ssh" }';
 
@@ -399,4 +400,4 @@ export const VSOCK_PORTS = {
   },
   about: 'The services of ports, for each outgoing *:vsock-mux:/path',
   reload: 'now',
-} as const satisfies Setting<Readonly<Record<number, string>>>;
+} as const satisfies SettingWithin<'forwards', Readonly<Record<number, string>>>;

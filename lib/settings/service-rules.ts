@@ -12,7 +12,7 @@ import {
   readTable,
   requestSchema,
   requireValue,
-  type Setting,
+  type SettingWithin,
   writeTable,
 } from './setting.js';
 import { amount, type Form, isTable, list, type Place, parsed, rate, seconds, type ValueType } from './value-type.js';
@@ -59,7 +59,7 @@ export const RULE_SETTINGS = [
     about: 'A stream over which nothing passed for this time is reset',
     reload: 'now',
   },
-] as const satisfies readonly Setting[];
+] as const satisfies readonly SettingWithin<'policies', unknown>[];
 
 const EXPECTED = 'a table for each service, such as [services.ssh]';
 

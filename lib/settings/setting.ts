@@ -2,6 +2,7 @@
 import type * as zod from 'zod';
 import type { ChannelTraits } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import { closestWord } from '../util/closest-word.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
@@ -34,6 +35,16 @@ export interface Setting<T = unknown> {
 
 /** `now`: it counts from then on. `channel`: the channel begins again. `start`: it counts from the next start on. */
 export type Reload = 'now' | 'channel' | 'start';
+
+/** A row for values that go into the option `O` of a channel: its `reload` is what `Proxy.apply` does with that option. */
+export type SettingWithin<O extends keyof ChannelOptions, T> = Setting<T> & {
+  readonly reload: O extends (typeof ADOPTED_OPTIONS)[number] ? 'now' : 'channel';
+};
+
+/** The row of one of the options `O`. */
+export type ChannelSetting<O extends keyof ChannelOptions = keyof ChannelOptions> = {
+  [K in O]-?: SettingWithin<K, Exclude<ChannelOptions[K], undefined>> & { readonly field: K };
+}[O];
 
 /** One option. */
 export interface Option {
