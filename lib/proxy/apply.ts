@@ -73,8 +73,10 @@ class Preparation {
     for (const change of removedForwards) this.#pause(change);
     for (const channel of goingChannels) {
       for (const entry of channel.forwards.active) this.#pause({ channel, entry });
-      this.#resumptions.push(() => channel.resumeStorage());
-      channel.pauseStorage();
+      const { storage } = channel;
+      if (storage === null) continue;
+      this.#resumptions.push(() => storage.resume());
+      storage.pause();
     }
     for (const { channel, entry } of addedForwards) {
       await channel.forwards.start(entry);

@@ -64,6 +64,8 @@ export class ProxyChannel {
   readonly address: ChannelAddress;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
+  /** Null where it serves no storage calls. */
+  readonly storage: StorageService | null;
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
   isDeclared = true;
   readonly #context: ProxyChannelContext;
@@ -72,7 +74,6 @@ export class ProxyChannel {
   readonly #source: SessionSource;
   /** Those of its options. */
   readonly #firstForwards: readonly ForwardEntry[];
-  readonly #storage: StorageService | null;
   readonly #permitted: PermittedServices;
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
@@ -117,7 +118,7 @@ export class ProxyChannel {
       onListening: context.onListening,
     });
     this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
-    this.#storage = hasBroker(this.address, options)
+    this.storage = hasBroker(this.address, options)
       ? new StorageService({
           storage: options.storage ?? {},
           source: this.#source,
@@ -158,20 +159,10 @@ export class ProxyChannel {
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
   async listen(): Promise<void> {
     for (const entry of this.#firstForwards) await this.forwards.start(entry);
-    await this.#storage?.start();
+    await this.storage?.start();
     this.#permitted.start();
     // What began to listen after `stop` had looked at it.
     if (this.#stopping.signal.aborted) await this.stop();
-  }
-
-  /** Takes no new calls at its storage socket, until `resumeStorage`. */
-  pauseStorage(): void {
-    this.#storage?.pause();
-  }
-
-  /** Resolved with null, or with why its storage socket cannot be listened on again; then it tries on. Never rejects. */
-  async resumeStorage(): Promise<VproxyError | null> {
-    return (await this.#storage?.resume()) ?? null;
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
@@ -190,7 +181,7 @@ export class ProxyChannel {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
     const streamsReset = this.#supervisor.stop(reason);
-    await Promise.all([streamsReset, this.#storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
+    await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     this.#channelLog.stop();
   }
 
@@ -360,7 +351,7 @@ export class ProxyChannel {
 
   /** The session has gone, or its peer offers something else. */
   #tellChange(): void {
-    this.#storage?.wake();
+    this.storage?.wake();
     this.#context.onChanged(this);
   }
 }
