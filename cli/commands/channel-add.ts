@@ -1,12 +1,38 @@
-/** `vproxy channel add`: adds a channel. */
-
+/** `vproxy channel add`: adds a channel to a running process, with all that a file can say of one. */
+import { type GivenOptions, type Option, readOptions, type Setting, writeTable } from '../../lib/settings/setting.js';
+import { ADDITION_SETTINGS, DEFAULT_SETTINGS } from '../../lib/settings/table.js';
 import { cutLabel } from '../../lib/util/labels.js';
 import type { Arguments } from '../command/arguments.js';
-import { type Command, JSON_OPTION } from '../command/command.js';
+import { type Command, type CommandOption, type CommandOptions, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { ADDITION_OPTIONS, readAddition } from '../run/addition-options.js';
 import { describeWait } from '../ui/channels.js';
 import { print, printJson } from '../ui/print.js';
+
+/** Those of the settings. `--no-…` takes back what the process was given for all channels. */
+export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
+  (ADDITION_SETTINGS as readonly Setting[]).flatMap(({ field, type, options = [] }) =>
+    options.flatMap((option) => {
+      const name = option.ofAddition?.name ?? option.name;
+      const describe = `Without --${name}, also where the process was given it for all channels`;
+      const isRefusable = type.none !== undefined && isForAll(field);
+      return [[name, additionOption(option)], ...(isRefusable ? [[`no-${name}`, { describe }] as const] : [])];
+    }),
+  ),
+);
+
+/** Whether the process can be given it for all channels. */
+function isForAll(wanted: string): boolean {
+  return DEFAULT_SETTINGS.some(({ field }) => field === wanted);
+}
+
+function additionOption({ short, value, isRepeatable = false, help, ofAddition = {} }: Option): CommandOption {
+  return {
+    ...(short === undefined ? {} : { short }),
+    ...(value === undefined ? {} : { value }),
+    ...(isRepeatable ? { isRepeatable } : {}),
+    describe: ofAddition.help ?? help.replace(/; repeatable$| \[default: .*\]$/, ''),
+  };
+}
 
 export const command: Command = {
   usage: 'channel add [LABEL=]CHANNEL [-o FORWARD]… [-i FORWARD]… [--json]',
@@ -31,4 +57,9 @@ async function addChannel(args: Arguments): Promise<void> {
   }
   const wait = describeWait(added);
   print(`${added.label}: ${added.state}${wait === null ? '' : `: ${wait}`}\n`);
+}
+
+/** What the options say, as a request. Throws `bad-argument`, naming the option. */
+export function readAddition(given: GivenOptions): Record<string, unknown> {
+  return writeTable(ADDITION_SETTINGS, readOptions(ADDITION_SETTINGS, given, 'request'), 'request');
 }

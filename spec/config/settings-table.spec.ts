@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { ADDITION_OPTIONS, readAddition } from '../../cli/run/addition-options.js';
+import { ADDITION_OPTIONS, readAddition } from '../../cli/commands/channel-add.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
