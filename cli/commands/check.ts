@@ -1,10 +1,18 @@
-/** `vproxy check FILE`: whether a configuration file is right, and what vproxy would do with it. */
-import { BadFileError } from '../../lib/settings/problem.js';
+/** `vproxy check FILE`: everything that is wrong with a configuration file, or what vproxy would do with it. */
+import { toVproxyError } from '../../lib/errors.js';
+import { formatForwardSpec } from '../../lib/forward/spec.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
+import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.js';
+import { BadFileError, formatProblem, type Problem } from '../../lib/settings/problem.js';
+import { inspectConfigurationFile } from '../../lib/settings/read-file.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
-import { checkFile } from '../run/check-file.js';
+import { describeAgent } from '../package-info.js';
+import { withKeyFiles } from '../run/key-files.js';
 import { print } from '../ui/print.js';
 
 export const command: Command = {
@@ -18,12 +26,57 @@ export const command: Command = {
 
 async function check({ operands: [file = ''] }: Arguments): Promise<number> {
   try {
-    const description = await checkFile(file);
-    print(`${escapeText(file, 1024)}: ok\n${description}`);
+    const configuration = await readAlone(file);
+    print(`${escapeText(file, 1024)}: ok\n${describe(configuration)}`);
     return EXIT_OK;
   } catch (error) {
     if (!(error instanceof BadFileError)) throw error;
     for (const problem of error.problems) process.stderr.write(`${problem}\n`);
     return error.row.exit;
   }
+}
+
+const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
+
+/** What is in force with a file and no other argument. Rejects with a `BadFileError`. */
+async function readAlone(file: string): Promise<Configuration> {
+  const { layer, problems } = await inspectConfigurationFile(file);
+  if (layer.channels.length === 0) {
+    throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);
+  }
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const configuration = mergeConfiguration(...withKeyFiles(layer, NO_FLAGS, credentials));
+  const refused = findRefused(configuration);
+  if (problems.length + refused.length > 0) throw bad(file, [...problems, ...refused]);
+  return configuration;
+}
+
+/** What only those find that would run: listeners that need `insecure`, users that are not known. Nothing is started. */
+function findRefused({ channels }: Configuration): Problem[] {
+  return channels.flatMap((channel) => {
+    try {
+      new Proxy({ channels: [channel], agent: describeAgent() });
+      return [];
+    } catch (error) {
+      return [{ where: ['channels', channel.label], message: toVproxyError(error).message }];
+    }
+  });
+}
+
+function bad(file: string, problems: readonly Problem[]): BadFileError {
+  return new BadFileError(problems.map((problem) => formatProblem(file, problem)));
+}
+
+/** A line for each channel, and for each of its forwards. */
+function describe({ channels }: Configuration): string {
+  const lines = channels.flatMap(({ label, address, forwards = [], template = [], exec = null, copy = null }) => [
+    `${label}: ${escapeText(address, 1024)}`,
+    ...[...template, ...forwards.map((spec) => ({ direction: spec.direction, text: formatForwardSpec(spec) }))].map(
+      ({ direction, text }) => `  ${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text, 1024)}`,
+    ),
+    ...[formatExecFlag(exec), formatCopyFlag(copy)].flatMap((flag) =>
+      flag === null ? [] : [`  ${escapeText(flag, 1024)}`],
+    ),
+  ]);
+  return lines.map((line) => `${line}\n`).join('');
 }
