@@ -1,16 +1,21 @@
 /** `vproxy storage link` and `vproxy storage unlink`: links by which the storage wrapper is called as a vendor's utility. */
-import { escapeText } from '../../lib/util/escape.js';
+import { lstatSync, readlinkSync, realpathSync, renameSync, symlinkSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { isExecutable } from '../../lib/system/find-program.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 import type { Command } from '../command/command.js';
-import { findWrapper, linkWrapper, unlinkWrapper, utilityPath } from '../storage-link.js';
 import { print } from '../ui/print.js';
 
 /** Where vendors install theirs. */
-export const DEFAULT_FOLDER = '/usr/sbin';
+const DEFAULT_FOLDER = '/usr/sbin';
 
-/** For the commands about such links. */
-export const FOLDER_OPTION = {
+const FOLDER_OPTION = {
   folder: { value: 'FOLDER', describe: `The folder of the utility [default: ${DEFAULT_FOLDER}]` },
 } as const;
+
+/** What the wrapper is called where it has its own name: installed, and in a clone. */
+const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.js'];
 
 export const link: Command = {
   usage: 'storage link NAME [--folder FOLDER] [--force]',
@@ -40,3 +45,94 @@ export const unlink: Command = {
     return Promise.resolve();
   },
 };
+
+/** The path of the utility `name`, which is no path itself, in `folder`. Throws `bad-argument`. */
+function utilityPath(name: string, folder: string): string {
+  if (name.includes('/') || /^\.{0,2}$/.test(name)) {
+    throw new VproxyError(
+      'bad-argument',
+      `"${escapeText(name, 64)}" is no name of a program; --folder says where it is`,
+    );
+  }
+  if (name.startsWith('vproxy')) {
+    throw new VproxyError('bad-argument', `"${escapeText(name, 64)}" is vproxy's own; the name is that of a utility`);
+  }
+  return join(resolve(folder), name);
+}
+
+/** Where the wrapper may be. */
+interface WrapperPlaces {
+  /** `$PATH`. */
+  readonly searchPath: string;
+  /** The programs beside which it is, where it is in no folder of `searchPath`. */
+  readonly programs: readonly string[];
+}
+
+/** The absolute path of the wrapper, of which no link is followed. Throws `not-found`. */
+export function findWrapper({ searchPath, programs }: WrapperPlaces): string {
+  const folders = searchPath.split(':').filter((folder) => folder.startsWith('/'));
+  const besides = programs.flatMap((program) => {
+    try {
+      return [dirname(realpathSync(program))];
+    } catch {
+      return [];
+    }
+  });
+  const paths = [
+    ...folders.map((folder) => join(folder, 'vproxy-storage')),
+    ...besides.flatMap((folder) => WRAPPER_NAMES.map((name) => join(folder, name))),
+  ];
+  const found = paths.find(isExecutable);
+  if (found === undefined) throw new VproxyError('not-found', 'vproxy-storage is neither in $PATH nor beside vproxy');
+  return found;
+}
+
+/**
+ * Makes `path` a link to the wrapper `target`, in one step. What is there already stays, unless it is such a link, or
+ * `isForced`. Throws `cannot-create`.
+ */
+function linkWrapper(path: string, target: string, isForced: boolean): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    if (!isForced && exists(path) && !isWrapperLink(path)) {
+      const hint = 'it is there already, and no link to vproxy-storage; --force replaces it';
+      throw new VproxyError('cannot-create', `${escapeText(path)}: ${hint}`);
+    }
+    symlinkSync(target, temporary);
+    try {
+      renameSync(temporary, path);
+    } catch (error) {
+      unlinkSync(temporary);
+      throw error;
+    }
+  } catch (cause) {
+    if (cause instanceof VproxyError) throw cause;
+    throw new VproxyError('cannot-create', `${escapeText(path)}: ${describeError(cause)}`, { cause });
+  }
+}
+
+/** Removes a link to the wrapper, and nothing else. Throws `not-found`, or `cannot-create` where the system forbids it. */
+function unlinkWrapper(path: string): void {
+  if (!isWrapperLink(path)) {
+    const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
+    throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
+  }
+  try {
+    unlinkSync(path);
+  } catch (cause) {
+    throw new VproxyError('cannot-create', `${escapeText(path)}: ${describeError(cause)}`, { cause });
+  }
+}
+
+function exists(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function isWrapperLink(path: string): boolean {
+  try {
+    return WRAPPER_NAMES.includes(basename(readlinkSync(path)));
+  } catch (error) {
+    if (['EINVAL', 'ENOENT', 'ENOTDIR'].includes(systemCode(error))) return false;
+    throw error;
+  }
+}

@@ -2,7 +2,7 @@
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { findWrapper } from '../../cli/storage-link.js';
+import { findWrapper } from '../../cli/commands/storage-links.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
