@@ -8,7 +8,6 @@ import type { Command } from '../command/command.js';
 import { formatChannelXml, formatCommandlineXml } from '../hypervisor/libvirt-xml.js';
 import { isDialed, PORT_OPTIONS, parsePort, printPort } from '../hypervisor/port.js';
 import { askQemuVersion, describeQemuPort, formatQemuArguments, parseQemuVersion } from '../hypervisor/qemu.js';
-import { formatFifoLine } from '../tmpfiles-line.js';
 import { print } from '../ui/print.js';
 
 export const libvirtXml: Command = {
@@ -102,6 +101,20 @@ async function createPipe(args: Arguments): Promise<void> {
     process.stderr.write(`vproxy: ${isOld ? 'kept' : 'made'} ${escapeText(file)}\n`);
     print(`${formatFifoLine(file, options.mode, user ?? String(uid), group ?? String(gid))}\n`);
   }
+}
+
+/**
+ * The line of tmpfiles.d(5) that makes a FIFO again after a reboot; `mode` is its permission bits. A FIFO that is there is
+ * kept, anything else is replaced.
+ */
+export function formatFifoLine(path: string, mode: number, user: string, group: string): string {
+  return `p+ ${quotePath(path)} ${mode.toString(8).padStart(4, '0')} ${user} ${group} - -`;
+}
+
+/** A percent sign begins a specifier there, and white space ends a field. */
+function quotePath(path: string): string {
+  const escaped = path.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('\n', '\\n');
+  return escaped === path && !/[\s']/.test(path) ? path : `"${escaped}"`;
 }
 
 function parsePipe(args: Arguments): { path: string; options: FifoOptions } {

@@ -1,7 +1,7 @@
 import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { formatFifoLine } from '../../cli/tmpfiles-line.js';
+import { formatFifoLine } from '../../cli/commands/ports.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 

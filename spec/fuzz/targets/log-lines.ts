@@ -1,7 +1,7 @@
 /** Foreign text in the log: escaped so that it can be read back, and one line whatever it was. */
 import assert from 'node:assert/strict';
+import { formatFifoLine } from '../../../cli/commands/ports.js';
 import { formatJsonLine, formatTextLine } from '../../../cli/run/output.js';
-import { formatFifoLine } from '../../../cli/tmpfiles-line.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable } from '../outcome.js';
