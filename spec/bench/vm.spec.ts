@@ -1,4 +1,4 @@
-/** What of the benchmark in a guest needs no guest. */
+/** The parts of the benchmark in a guest that need no guest. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -129,7 +129,7 @@ for (const text of ['virtserial-open:com.example.0', 'tty-open:/dev/ttyS1', 'pip
 test('an address with options becomes a text that means the same', (t) => {
   const path = fc
     .string({ minLength: 1, maxLength: 20, unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', ' ', 'é') })
-    // What begins so is a URI.
+    // A text that begins like this is a URI.
     .filter((text) => text !== ':-' && !text.startsWith('//'));
   const options = fc.record(
     {
@@ -146,7 +146,7 @@ test('an address with options becomes a text that means the same', (t) => {
       path,
       options,
       (name, file, { integrity, ...others }) => {
-        // Only a socket can lead straight from one vproxy to another.
+        // Only a socket can connect one vproxy to another directly.
         const asked = name.startsWith('unix-') && integrity !== undefined ? { ...others, integrity } : others;
         const tail = Object.entries(asked).map(([key, value]) => `,${key}=${value}`);
         const parsed = parseChannel(`${name}:${file.replaceAll(',', ',,')}:-${tail.join('')}`);

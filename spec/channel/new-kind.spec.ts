@@ -1,4 +1,6 @@
-/** A kind of channel that vproxy does not have, as somebody would add it: one object, which the table would name. */
+/**
+ * A kind of channel that vproxy does not have, as a contributor would add it: one object, which the table would name.
+ */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
@@ -20,7 +22,10 @@ interface Place {
   readonly pieceBytes: number;
 }
 
-/** `toy:NAME[,piece=BYTES]`: the two who dial a name in one process are joined; bytes come in pieces of that size. */
+/**
+ * `toy:NAME[,piece=BYTES]`: the two sides that dial a name in one process are joined; bytes come in pieces of that
+ * size.
+ */
 const toy: DialKind<Place> = {
   mode: 'dial',
   traits: { ...VM_TRAITS, frameBytes: 8192 },

@@ -65,7 +65,7 @@ test('the link stays when QEMU goes, and the next QEMU gets what waits in the FI
   t.is(handler.closings.length, 0);
 });
 
-// Serial, and so before the others: it measures the time that this process uses.
+// Serial, and so before the others: it measures the processor time of this process.
 test.serial('writes that nobody takes cost no processor time', async (t) => {
   const { host } = await makeFifos(t);
   const link = await dial(t, `pipe-open:${host}`);

@@ -27,7 +27,7 @@ test(means, 'tcp:localhost:5000,server,nowait,nodelay', 'tcp-connect:localhost:5
 test(means, 'tcp:[::1]:5000,server=on', 'tcp-connect:[::1]:5000');
 test(means, 'socket,host=::1,port=5000,server=on,wait=off', 'tcp-connect:[::1]:5000');
 test(means, 'socket,host=vm.example,port=5000,server=on,reconnect=0', 'tcp-connect:vm.example:5000');
-// An address for everybody is the loopback's too.
+// The unspecified address includes the loopback.
 test(means, 'tcp::5000,server', 'tcp-connect:127.0.0.1:5000');
 test(means, 'socket,host=,port=5000,server=on', 'tcp-connect:127.0.0.1:5000');
 test(means, 'socket,host=0.0.0.0,port=5000,server=on', 'tcp-connect:127.0.0.1:5000');
@@ -49,7 +49,7 @@ test(means, 'pipe:/run/vm1.pipe', 'pipe-open:/run/vm1.pipe');
 test(means, 'pipe,path=/run/vm1.pipe,id=c0', 'pipe-open:/run/vm1.pipe');
 test(means, 'pty:/dev/pts/3', 'tty-open:/dev/pts/3');
 test(means, 'pty,id=c0,path=/run/vm1.pty,baud=115200', 'tty-open:/run/vm1.pty,baud=115200');
-// As people paste it.
+// As users paste it.
 test(means, '-chardev socket,path=/run/vm1.sock,server=on,wait=off,id=c0 \\', 'unix-connect:/run/vm1.sock');
 test(means, "-chardev 'socket,path=/run/vm 1.sock,server=on,wait=off'", 'unix-connect:/run/vm 1.sock');
 test(means, ' --chardev="pipe,path=/run/vm1.pipe" ', 'pipe-open:/run/vm1.pipe');

@@ -1,4 +1,7 @@
-/** The other ends of chardevs of a real QEMU, each spelled once for both. No guest is needed: its monitor is at each. */
+/**
+ * The other ends of chardevs of a real QEMU, each spelled the same for both. No guest is needed: its monitor is at
+ * each.
+ */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -16,7 +19,7 @@ const QEMU = 'qemu-system-x86_64';
 const HAS_QEMU = spawnSync(QEMU, ['--version']).status === 0;
 const withQemu = HAS_QEMU ? test : test.skip;
 
-/** A QEMU without a machine; what it says, until the test is over. */
+/** A QEMU without a machine; its output, until the test is over. */
 function startQemu(t: ExecutionContext, args: readonly string[]): () => string {
   const words = ['-M', 'none', '-S', '-nodefaults', '-display', 'none', ...args];
   const child = spawn(QEMU, words, { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -41,7 +44,7 @@ async function talk(t: ExecutionContext, link: Link): Promise<void> {
   t.pass();
 }
 
-/** The link that a channel becomes, whichever side has to begin. */
+/** The link of a channel, whether it dials or listens. */
 async function open(t: ExecutionContext, text: string, start: () => () => string): Promise<Link> {
   if (parseChannel(text).kind.mode === 'listen') {
     const accepted = deferred<Link>();

@@ -6,7 +6,7 @@ const LARGEST = 8 * PAGE_BYTES;
 /** Full reads of a new slab that it stays small for, and one more. */
 const FIRST_READS = 40;
 
-/** A slab that much has come into. */
+/** A slab that has grown because much has come. */
 function grown(): ReadSlab {
   const slab = new ReadSlab(LARGEST);
   for (let count = 0; count < FIRST_READS; count += 1) slab.took(slab.room.length, false);

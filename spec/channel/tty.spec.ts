@@ -54,7 +54,7 @@ test('the line is raw and fast while the link is there, and as before when it ha
 test('stty leads no session: a line would be its terminal, and be hung up for all when it ends', async (t) => {
   const pty = await openPty(t);
   const folder = await makeFolder(t);
-  // A pseudo-terminal is not hung up then, as a UART is; so who runs stty is looked at.
+  // A pseudo-terminal is not hung up then, as a UART is; so the test looks at the process that runs stty.
   const seen = path.join(folder, 'seen');
   const stty = `#!/bin/sh\ncut -d ' ' -f 1,6 /proc/$$/stat >> '${seen}'\nPATH=\${PATH#*:} exec stty "$@"\n`;
   await fs.writeFile(path.join(folder, 'stty'), stty, { mode: 0o755 });

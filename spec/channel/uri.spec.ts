@@ -116,7 +116,7 @@ test('every path is the same as a URI and in the short form', (t) => {
       maxLength: 20,
       unit: fc.constantFrom('/', 'a', ',', ':', '-', '=', ' ', 'é', '#', '?', '%', '*', '{'),
     })
-    // What a URL would resolve, and what two slashes would begin.
+    // Without dots, which a URL would resolve, and without two slashes at the start.
     .filter((text) => !text.startsWith('/'));
   fc.assert(
     fc.property(fc.constantFrom('unix-connect', 'unix-listen', 'pipe-open'), path, (kind, text) => {

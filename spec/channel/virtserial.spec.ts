@@ -27,7 +27,7 @@ async function makeGuest(t: ExecutionContext) {
 }
 type Guest = Awaited<ReturnType<typeof makeGuest>>;
 
-/** Adds a port: its name in sysfs, and its device, which is that of the stand-in. */
+/** Adds a port: its name in sysfs, and its device, which is the stand-in's. */
 async function addPort(guest: Guest, device: string, name: string | null, target: string): Promise<void> {
   const folder = path.join(guest.sys, 'class/virtio-ports', device);
   await fs.mkdir(folder);
@@ -95,7 +95,7 @@ test('what the host sent before the port was opened comes first', async (t) => {
   t.deepEqual(handler.pieces.map(String), ['early ', 'ate']);
 });
 
-/** Takes one byte from a terminal once there is one, and leaves the others. */
+/** Takes one byte from a terminal once one has come, and leaves the others. */
 async function takeFirstByte(device: string): Promise<void> {
   const fd = openSync(device, DEVICE_FLAGS);
   try {
@@ -134,7 +134,7 @@ test('pages of a device are drained in one piece, and what is kept is not writte
   t.teardown(() => link.destroy());
   const handler = new LinkRecorder({ keeps: true });
   link.start(handler);
-  // A link becomes a busy one by more than an opening begins with.
+  // More data than an opening sends makes a link a busy one.
   for (let count = 1; count <= 3; count++) {
     link.write(Buffer.alloc(16 * 4096));
     await handler.received(count * 16 * 4096);
@@ -254,7 +254,7 @@ test('while the host is absent the port is asked at growing intervals and stays 
   t.is(countOpen('/dev/null'), openBefore);
 });
 
-/** How many descriptors of this process lead to a file. */
+/** The number of descriptors of this process that lead to a file. */
 function countOpen(file: string): number {
   return readdirSync('/proc/self/fd').filter((fd) => {
     try {

@@ -18,7 +18,7 @@ import { freePort } from '../helpers/ports.js';
 import { localServer } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** The same calls for IPv4 on loopback, in the place of a vsock device that this machine may not have. */
+/** The same calls for IPv4 on loopback, in place of a vsock device, which this machine may not have. */
 const loopback = loadSocketSystem({
   number: 2,
   encode({ port }) {

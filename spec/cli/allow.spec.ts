@@ -13,7 +13,7 @@ interface Shown {
   readonly channels: Readonly<Record<string, Record<string, unknown>>>;
 }
 
-/** What would be in force, by label. */
+/** The settings that would be in force, by label. */
 async function shown(t: ExecutionContext, ...args: string[]): Promise<Shown['channels']> {
   const { code, stdout, stderr } = await runVproxy([...args, '--print-config', '--json']);
   t.deepEqual({ code, stderr }, { code: 0, stderr: '' });

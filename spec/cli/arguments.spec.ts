@@ -1,4 +1,4 @@
-/** Help, version, and what becomes of arguments that are wrong. */
+/** Help, version, and the messages for wrong arguments. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

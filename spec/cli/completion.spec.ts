@@ -20,7 +20,7 @@ import { runVproxy } from '../helpers/vproxy-process.js';
 
 const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
 
-/** A test for each shell that is there. */
+/** A test for each shell that is installed. */
 function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void> | void): void {
   for (const shell of SHELLS) {
     (isThere(shell) ? test : test.skip)(`${shell}: ${title}`, async (t) => {
@@ -30,7 +30,7 @@ function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) =>
   }
 }
 
-/** bash replaces only what is behind the last colon or equals sign. */
+/** bash replaces only what follows the last colon or equals sign. */
 const asOffered = (shell: Shell, word: string): string => (shell === 'bash' ? word.replace(/^.*[:=](?=.)/, '') : word);
 
 inEachShell('its script is one of that shell', (t, shell) => {
@@ -187,7 +187,7 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
 });
 
 test('--names says nothing, with status 0, where nobody answers in time or at all', async (t) => {
-  // Without a time of its own it could wait for ever: AVA's does not begin again after those of other tests of a file.
+  // Without a time of its own it could wait for ever: AVA's does not restart after other tests of the same file.
   t.timeout(60_000);
   const none = await runVproxy(['completion', '--names', 'channels', '--socket', '/nonexistent/none.sock']);
   t.deepEqual(none, { code: 0, stdout: '', stderr: '' });

@@ -109,7 +109,7 @@ test.serial('a truncated answer is no success, however many streams were reset j
       truncate = () => socket.resetAndDestroy();
     });
   });
-  // While its time stands still, the log has room for no more lines of that kind.
+  // While the clock does not advance, the log has room for no more lines of that kind.
   const { client, here, env } = await steeredPair(t, {
     here: { clock: new ManualClock() },
     peer: { incoming: [`x:127.0.0.1:${target.port}`] },
@@ -153,7 +153,7 @@ test.serial('ssh goes through it, with no port at all', async (t) => {
     'PidFile none',
   ];
   writeFileSync(join(folder, 'sshd_config'), `${lines.join('\n')}\n`);
-  // What the packages of ssh servers make at the start of the machine.
+  // The folder that packages of ssh servers create when the machine starts.
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
   const sshd = `exec:/usr/sbin/sshd -i -f ${join(folder, 'sshd_config')}`;
   const { env } = await steeredPair(t, { peer: { incoming: [`ssh:${sshd}`] } });

@@ -187,7 +187,7 @@ for (const words of [['drain', '--timeout', '5'], ['stop']]) {
     const { process: told, server } = control;
     const command = runPiped(t, words, env);
     await eventually(() => told.told.length === 1);
-    // It asks again and again; that it has not ended shows after its next question.
+    // It asks repeatedly; after its next request the test sees that it has not ended.
     await server.close();
     t.is(command.child.exitCode, null);
     t.deepEqual(await command.ended, { code: 0, stderr: '' });

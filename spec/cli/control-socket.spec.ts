@@ -45,7 +45,7 @@ test('a default path that cannot be had is a warning, one that was given an erro
   t.regex(logged[1]?.message ?? '', /XDG_RUNTIME_DIR is not set/);
 });
 
-/** Where a process of this test's has its socket that is given a name; as root that folder is everybody's. */
+/** The path of the socket of a process of this test that is given a name; as root, all processes share that folder. */
 function named(t: ExecutionContext): { name: string; path: string; options: object } {
   const runtimeDirectory = temporaryFolder(t);
   const name = `spec-${process.pid}-${runtimeDirectory.split('-').at(-1) ?? ''}`;
@@ -69,7 +69,7 @@ test.serial('of two processes with one name the second says so and ends with 69,
     message: `--name ${name}: another vproxy has it: ${path} answers`,
     fields: { code: 'address-in-use' },
   });
-  // Killed, it leaves the file, which is nobody's then.
+  // A killed process leaves the file, which no process uses then.
   first.kill('SIGKILL');
   await first.exited;
   t.true(existsSync(path));
@@ -204,13 +204,13 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
   const { input } = await host.waitForLine(/reloaded: /, { from });
   t.regex(input, /channels added: vm2; forwards added: -o vm1\/added:\S+; forwards removed: -o vm1\/dropped:\S+$/);
   await all('after');
-  // What was open there may finish; nothing new is taken.
+  // What was open there may finish; new connections are not accepted.
   await exchange(dropped, 'after');
   await t.throwsAsync(exchange(localSocket(t, { path: join(folder, 'dropped.sock') }), 'new'));
   await exchange(localSocket(t, { path: join(folder, 'added.sock') }), 'new');
   t.is(await sessionCount(control), 1);
 
-  // A file that is wrong, and one that cannot be put in force: nothing changes, and each says why.
+  // A file that is wrong, and one that cannot be put in force: nothing changes, and each is reported with its reason.
   writeFileSync(config, 'wait = 1.5\nwat = 3\n');
   host.kill('SIGHUP');
   await host.waitForLine(/error: not reloaded: \S+: wait: expected a whole number/);
@@ -226,7 +226,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
     channels: { vm2: { address: `unix-listen:${folder}/b.sock` } },
   });
 
-  // The same file as before is no change, whatever way it is written.
+  // The same file as before is no change, however it is written.
   write(['kept', 'added'], `[channels.vm2]\naddress = "unix-listen://${folder}/b.sock"\nwait = 10\n`);
   t.deepEqual((await ask(control, 'POST', '/v1/reload', { body: {} })).body, {
     addedChannels: [],

@@ -19,7 +19,7 @@ import { processPair } from '../helpers/process-pair.js';
 import { eventually } from '../helpers/time.js';
 import { type PipedCommand, runPiped } from '../helpers/vproxy-process.js';
 
-/** A host that is steered, a guest with these arguments, and an empty folder. */
+/** A host with a control socket, a guest with these arguments, and an empty folder. */
 async function setUp(t: ExecutionContext, ...guest: readonly string[]) {
   const folder = temporaryFolder(t);
   const socket = join(folder, 'control.sock');

@@ -1,4 +1,4 @@
-/** The documents beside the code: options, codes and links. Their command lines are run in spec/documents. */
+/** The documents compared with the code: options, codes and links. Their command lines are run in spec/documents. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -55,7 +55,7 @@ test.serial('docs/cli.md defines every option of each other command, and no othe
     const name = nameOf(text);
     const common = others.includes(name)
       ? ['-h, --help']
-      : // A table has these, as they are the same everywhere.
+      : // These are in a table, as they are the same everywhere.
         ['--socket', '--name', '--json', '-h, --help'];
     const found = (await optionsInHelp(...name.split(' '))).filter((option) => !common.includes(option));
     t.deepEqual(optionsInText(text), found, name);

@@ -1,4 +1,4 @@
-/** The words behind `vproxy exec`, and small parts of it. */
+/** The words after `vproxy exec`, and small parts of it. */
 import test from 'ava';
 import { readExecArguments } from '../../cli/exec/exec-arguments.js';
 import { EscapeKeys } from '../../cli/exec/join-terminal.js';

@@ -13,10 +13,10 @@ interface Person extends ExecPair {
   readonly sees: (pattern: RegExp) => Promise<RegExpExecArray>;
 }
 
-/** How the terminal is set, but for its size. */
+/** The settings of the terminal without its size. */
 const SETTINGS = "stty -a | sed 's/rows [0-9]*; columns [0-9]*; //'";
 
-/** A person at a shell of this side, who has noted how the terminal is set. */
+/** A person at a shell of this side, who has recorded the settings of the terminal. */
 async function sitDown(t: ExecutionContext): Promise<Person> {
   const pair = await execPair(t);
   const env = { ...pair.env, HOME: pair.folder, INPUTRC: '/dev/null', HISTFILE: '' };
@@ -29,7 +29,7 @@ async function sitDown(t: ExecutionContext): Promise<Person> {
   return { ...pair, terminal, type, sees };
 }
 
-/** Whether the terminal is set as it was. */
+/** Whether the terminal has the settings that it had. */
 async function isRestored({ type, sees, folder }: Person): Promise<boolean> {
   await type(`${SETTINGS} > "$WORK/after"; echo looked`);
   await sees(/^looked$/m);
@@ -49,7 +49,7 @@ test.serial('a shell has the size of the terminal, its changes, and every key', 
   await terminal.resize(100, 30);
   await type('clear; while ! [ "$(stty size)" = "30 100" ]; do sleep 0.05; done; echo re""sized');
   await sees(/^resized$/m);
-  // Said by the command itself: before, keys are for the shell, which reads lines with settings of its own.
+  // Printed by the command itself: before it runs, keys are for the shell, which reads lines with settings of its own.
   await type(`sh -c 'echo sleep""ing; exec sleep 1000'; echo "status $?"`);
   await sees(/^sleeping$/m);
   await terminal.press('C-c');

@@ -12,7 +12,7 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { runPiped, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-/** Whether a process runs, and is no zombie. */
+/** Whether a process runs, and is not a zombie. */
 function runs(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
@@ -197,7 +197,7 @@ test.serial('a third interrupt within a second gives a command up that does not 
     child.stdout.once('data', (chunk: Buffer) => resolve([chunk])),
   );
   for (let count = 0; count < 3; count++) child.kill('SIGINT');
-  // Signals that arrive as one are one.
+  // Signals that arrive at the same time count as one.
   const again = setInterval(() => child.kill('SIGINT'), 100);
   t.teardown(() => clearInterval(again));
   t.is((await ended).code, 130);
@@ -362,7 +362,7 @@ test('it loads one file, in which there is little', (t) => {
     'node:util',
   ]);
   const bundle = readFileSync(path('cli/exec/run-exec.cjs'), 'utf8');
-  // What has no code of its own is not in it.
+  // A file without code of its own is not in it.
   const within = loaded.filter((file) => bundle.includes(`// dist/${file}\n`));
   t.true(within.includes('cli/exec/run-exec.js') && within.length > 20, within.join(' '));
   t.true(loaded.length < 40, String(loaded.length));

@@ -17,7 +17,7 @@ test('a name without one is the first executable in the search path, and a link 
   writeFileSync(join(folder, 'program'), '');
   chmodSync(join(folder, 'program'), 0o755);
   for (const one of [second, third]) symlinkSync('../program', join(one ?? '', 'storcli64'));
-  // Root may execute what anybody may.
+  // Root may execute a file that any user may execute.
   chmodSync(join(first ?? '', 'storcli64'), 0o644);
   t.is(locateProgram('storcli64', [first, second, third].join(':')), join(second ?? '', 'storcli64'));
 });

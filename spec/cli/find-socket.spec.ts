@@ -30,7 +30,7 @@ test('the only file is taken as it is; with several, the one that answers', asyn
   const folder = temporaryFolder(t);
   const one = join(folder, 'vm1.sock');
   await running(t, one);
-  // That of the storage broker is no control socket, whoever listens there.
+  // The storage broker's socket is not a control socket, whatever listens there.
   await running(t, join(folder, 'storage.sock'));
   t.is(await findSocket({ folder }), one);
   writeFileSync(join(folder, 'vm2.sock'), '');

@@ -13,7 +13,7 @@ interface QmpCommand {
   readonly arguments?: Readonly<Record<string, unknown>>;
 }
 
-/** Each block, with `/run/` replaced by `folder`; the monitor's first mode is behind it already. */
+/** Each block, with `/run/` replaced by `folder`; the monitor has left its first mode already. */
 function commandBlocks(folder: string): QmpCommand[][] {
   const document = 'docs/libvirt.md';
   return parseDocument(document, readDocument(document))

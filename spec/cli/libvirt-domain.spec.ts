@@ -10,7 +10,7 @@ import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
 const testWithLibvirtd = HAS_LIBVIRTD ? test.serial : test.serial.skip;
 
-/** A domain that was started, and what it calls its chardev for the port. */
+/** A domain that was started, and the id of its chardev for the port. */
 interface StartedDomain {
   readonly libvirtd: Libvirtd;
   /** As in `BareQemu`. */
@@ -52,7 +52,7 @@ testWithLibvirtd('a name as long as may be has a socket that libvirt picks', asy
   t.regex(await chardev(), /^disconnected:/);
 });
 
-/** Whatever the kind of channel: the domain starts while no vproxy is there, and then they find each other. */
+/** For every kind of channel: the domain starts while no vproxy runs, and then the two find each other. */
 for (const commandline of [[], ['--commandline']]) {
   for (const [kind, args, channel] of [
     ['a socket on which QEMU listens', ['--path', "/run/a&'<.sock"], "unix-connect:/run/a&'<.sock"],
@@ -82,7 +82,7 @@ testWithLibvirtd('a port comes to a domain that runs, and goes', async (t) => {
   writeFileSync(file, (await runVproxy(['libvirt-xml', '--name', 'org.example.1'])).stdout);
   await libvirtd.virsh('attach-device', 'vm1', file, '--live');
   t.regex(await libvirtd.virsh('dumpxml', 'vm1'), /path='[^']+\/org\.example\.1'/);
-  // By the alias: libvirt compares the source, too, which it has filled in since.
+  // By the alias: otherwise libvirt compares the source, too, which it has filled in since.
   await libvirtd.virsh('detach-device-alias', 'vm1', 'channel1', '--live');
   await eventually(async () => !(await libvirtd.virsh('dumpxml', 'vm1')).includes('org.example.1'));
 });

@@ -11,7 +11,7 @@ const HAS_VALIDATOR = spawnSync('virt-xml-validate', ['--version']).status === 0
 
 const testWithValidator = HAS_VALIDATOR ? test : test.skip;
 
-/** What libvirt's own schema has against what belongs into a domain; empty where that is nothing. */
+/** The faults that libvirt's own schema finds in a part of a domain; empty where it finds none. */
 function findFaults(t: ExecutionContext, xml: string): string {
   const file = join(temporaryFolder(t), 'domain.xml');
   const parts = xml.startsWith('<channel') ? { devices: xml } : { end: xml };
@@ -20,7 +20,7 @@ function findFaults(t: ExecutionContext, xml: string): string {
   return status === 0 ? '' : stdout + stderr;
 }
 
-/** `args` print these lines, and these lines are what libvirt takes. */
+/** `args` print these lines, and libvirt accepts them. */
 function testPrints(title: string, args: string, lines: readonly string[]): void {
   test(title, async (t) => {
     const { code, stdout, stderr } = await runVproxy(['libvirt-xml', ...args.split(' ').filter((word) => word !== '')]);

@@ -12,7 +12,7 @@ const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/helpers/loc
 interface Run {
   readonly terminal: Terminal;
   readonly pid: number;
-  /** What the program said first, behind its pid. */
+  /** What the program printed first, after its pid. */
   readonly first: string;
   /** The first match on the screen. */
   readonly shows: (pattern: RegExp) => Promise<RegExpExecArray>;
@@ -85,7 +85,7 @@ test('a program that is stopped gives the terminal back, and takes it again when
   const shows = (pattern: RegExp) => shell.shows(pattern);
   const type = (line: string) => shell.press(line, 'Enter');
   await shows(/prompt>/);
-  // Bash itself reads lines with other settings than those that it gives a program.
+  // Bash reads lines with settings other than those that it gives a program.
   await type('clear; stty -a | cksum');
   const [, before = ''] = await shows(/^(\d+ \d+)$/m);
   for (const signal of ['SIGTSTP', 'SIGSTOP'] as const) {
@@ -94,7 +94,7 @@ test('a program that is stopped gives the terminal back, and takes it again when
     process.kill(Number(pid), signal);
     await shows(/Stopped/);
     await type('clear; fg');
-    // It tells the size anew once it has the terminal.
+    // It reports the size again once it has the terminal.
     await shows(/^size 80x24$/m);
     await shell.press('C-c');
     await shows(/keys 03/);

@@ -30,7 +30,7 @@ function setUp(t: ExecutionContext) {
     attempts: () => readFileSync(sent, 'utf8').trimEnd().split('\n'),
     breakIt: () => writeFileSync(broken, ''),
     mendIt: () => rmSync(broken),
-    /** Until it waits to try again. */
+    /** Resolves when it waits to try again. */
     pauses: () => eventually(() => clock.pending === 1, { what: 'a pause' }),
   };
 }
@@ -53,7 +53,7 @@ test('what could not be sent is sent again, with what is newer, until it has arr
   notifier.notify({ WATCHDOG: '1' });
   await eventually(() => attempts().length === 4);
   t.deepEqual(attempts().slice(2), ['READY=1 STATUS=a session WATCHDOG=1', 'WATCHDOG=1']);
-  // Another time it is tried again as soon as the first time: after a second, with a quarter of jitter.
+  // Another failure is retried as soon as the first one: after a second, with a quarter of jitter.
   breakIt();
   notifier.notify({ WATCHDOG: '1' });
   await pauses();

@@ -1,4 +1,4 @@
-/** The warning that a port of loopback is open to everybody who can log in. */
+/** The warning that a port of loopback is open to everyone who can log in. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,4 +1,4 @@
-/** Channels that are named after what libvirt and QEMU call them, at the real command line. */
+/** Channels in the spelling of libvirt and QEMU, at the real command line. */
 import { writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -60,7 +60,7 @@ test.serial('where QEMU connects from elsewhere, listening has to be protected',
 
 test.serial('a virsh that is missing ends vproxy, as nothing else is left', async (t) => {
   const { code, stderr } = await runVproxy(['-c', 'libvirt:vm1', '-i', 'x:80'], {
-    // A folder that is not there.
+    // A folder that does not exist.
     env: { PATH: join(temporaryFolder(t), 'bin') },
   });
   t.is(code, 74, stderr);

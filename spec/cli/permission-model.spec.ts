@@ -53,7 +53,7 @@ const NETWORK = MAJOR >= 25 ? ['--allow-net'] : [];
     t.is(code, 0);
     t.regex(stdout, /established/);
 
-    // It may start no process: that stream is refused, and nothing else ends.
+    // It may not start a process: that stream is refused, and nothing else ends.
     t.is(
       (await failureOf(localSocket(t, { host: '127.0.0.1', port: await guest.listeningPort('date') }))).code,
       'ECONNRESET',

@@ -58,7 +58,7 @@ test.serial('QEMU itself picks no path, so there has to be one', async (t) => {
 interface RealCase {
   /** The arguments of `qemu-args`, as typed to a shell. */
   readonly args: string;
-  /** What docs/libvirt.md has for the host's vproxy. */
+  /** The channel of the host's vproxy in docs/libvirt.md. */
   readonly channel: string;
 }
 

@@ -9,7 +9,7 @@ import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { VproxyError } from '../../lib/errors.js';
 import { NO_VALUE } from '../../lib/settings/setting.js';
 
-/** Everything that a reader made of words: the values, or what is wrong. */
+/** The result of a reader: the values, or what is wrong. */
 function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader): unknown {
   try {
     const args = readArguments(command, words, reader);
@@ -92,7 +92,7 @@ const COMMAND: CommandDescription = {
   operands: ['FILE…'],
 };
 
-/** Words, and what both readers make of them. */
+/** Words, and how both readers read them. */
 const reads = test.macro<[words: readonly string[], expected: Readonly<Record<string, unknown>> | string]>({
   exec(t, words, expected) {
     for (const reader of [yargsReader, quickReader]) {

@@ -60,7 +60,7 @@ const RULES = [
   [0o460, /others can read or change it/],
 ] as const;
 
-// systemd gives the user of a service such files.
+// systemd gives such files to the user of a service.
 (IS_ROOT ? test.serial : test.skip)(
   'who is not root may have a key of root that its group can read, and no more',
   async (t) => {

@@ -143,7 +143,7 @@ test('commands that end a process with such a socket come back when it has ended
   for (const command of ['stop', 'drain']) {
     const folder = temporaryFolder(t);
     const path = join(folder, 'control.sock');
-    // The launcher's parent holds the socket on, as systemd does: who connects after the end waits for ever.
+    // The launcher's parent keeps the socket, as systemd does: a client that connects after the end waits for ever.
     const hold = ['python3', '-c', HOLDER, path];
     const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
     const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher: hold });

@@ -1,4 +1,4 @@
-/** Control sockets that nobody listens on any more: which of them go. */
+/** Control sockets without a listener: which of them are removed. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
@@ -11,12 +11,12 @@ import { temporaryFolder, untilYounger } from '../helpers/files.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
-/** Numbers of processes that were. */
+/** Ids of processes that have ended. */
 function deadPids(count: number): number[] {
   return Array.from({ length: count }, () => Number(execFileSync('sh', ['-c', 'echo $$']).toString()));
 }
 
-/** Leaves a socket on which nobody listens, as a process does that is killed. */
+/** Leaves a socket without a listener, as a killed process does. */
 async function leaveSocket(path: string): Promise<void> {
   const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
   await once(spawn(process.execPath, ['-e', script, path]), 'close');
@@ -60,7 +60,7 @@ for (const [how, replace] of [
     t.teardown(() => server.close());
     if (isRenamed) await once(server.listen(`${path}.new`), 'listening');
     const removed = removeStaleSockets(folder);
-    // The stale one has been asked by now; its answer is not read yet.
+    // The stale socket has been probed by now; the result is not read yet.
     replace(path);
     if (!isRenamed) server.listen(path);
     await removed;

@@ -1,4 +1,4 @@
-/** `vproxy storage link` and `unlink`: the wrapper under a utility's name, and whose files they never touch. */
+/** `vproxy storage link` and `unlink`: the wrapper under a utility's name, and the files that they never touch. */
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -11,7 +11,7 @@ const OWN = join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js');
 test.serial('a link is made, made anew, and taken away', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'storcli64');
-  // Not the one of this machine.
+  // Finds none of the programs of this machine.
   const env = { PATH: '/nonexistent' };
   const link = () => runVproxy(['storage', 'link', 'storcli64', '--folder', folder], { env });
   t.deepEqual(await link(), { code: 0, stdout: `${path} -> ${OWN}\n`, stderr: '' });

@@ -1,4 +1,4 @@
-/** `vproxy top`: its pictures, and how it behaves in a terminal. */
+/** `vproxy top`: its screens, and how it behaves in a terminal. */
 import { join } from 'node:path';
 import test from 'ava';
 import { formatSparkline, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';

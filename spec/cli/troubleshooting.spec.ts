@@ -1,4 +1,4 @@
-/** What docs/troubleshooting.md says of the log, beside the events that there are. */
+/** What docs/troubleshooting.md says of the log, compared with the events that exist. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

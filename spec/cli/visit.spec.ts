@@ -18,7 +18,7 @@ test.serial('forwards are added on both sides, used, watched and drained, and th
     host: ['--name', 'visit-host', '--control', hostSocket],
     guest: ['--name', 'visit-guest', '--control', guestSocket],
   });
-  // That may come later than the session.
+  // It may come later than the session.
   await Promise.all([host, guest].map((side) => side.waitForLine(TAKING_CONTROL)));
   const run = async (...words: readonly string[]): Promise<string> => {
     const { code, stdout, stderr } = await runVproxy([...words, '--socket', hostSocket]);

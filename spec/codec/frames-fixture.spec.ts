@@ -1,4 +1,4 @@
-/** The vectors of spec/fixtures/frames.json both ways: what this code writes, and what it reads. */
+/** The vectors of spec/fixtures/frames.json both ways: encoded and decoded by this code. */
 import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import test from 'ava';

@@ -10,7 +10,7 @@ const means = test.macro({
 test(means, 'unix-connect:/run/vm1.sock', 'default', 'unix-connect:/run/vm1.sock');
 test(means, 'vm1=unix-connect:/run/vm1.sock', 'vm1', 'unix-connect:/run/vm1.sock');
 test(means, 'a.b_c-1=tcp://[::1]:9000?frame=4096', 'a.b_c-1', 'tcp://[::1]:9000?frame=4096');
-// An equals sign behind the colon is not a label's.
+// An equals sign after the colon does not end a label.
 test(means, 'unix-connect:/a,frame=4096', 'default', 'unix-connect:/a,frame=4096');
 test(means, 'stdio:,frame=4096', 'default', 'stdio:,frame=4096');
 test(means, 'vm1=stdio:,frame=4096', 'vm1', 'stdio:,frame=4096');

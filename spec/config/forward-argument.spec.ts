@@ -69,11 +69,11 @@ const refuses = test.macro({
 });
 
 test(refuses, 'outgoing', 'ssh:9022', 'which channel? There are: vm1, vm2, 22, -, sock, vms; write vm1/ssh:9022');
-// What could be a port is one, whatever the channels are called.
+// A word that could be a port is one, even if a channel has that label.
 test(refuses, 'outgoing', 'ssh:9022:22', 'which channel?');
 test(refuses, 'incoming', 'x:vsock-mux:/run/v:22', 'which channel?');
 test(refuses, 'outgoing', 'x:/run/a:-', 'which channel?');
-// A path that merely ends like a label, and a command, which is all that is left.
+// A path that merely ends like a label, and a command, which takes all that is left.
 test(refuses, 'outgoing', 'x:/run/vm1.sock', 'which channel?');
 test(refuses, 'incoming', 'x:exec:ssh host:vm1', 'which channel?');
 test(refuses, 'outgoing', 'ssh:9022:vm9', 'the address is not ADDR:PORT');

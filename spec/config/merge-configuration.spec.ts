@@ -34,7 +34,7 @@ function read(text: string): FileLayer {
   return layer;
 }
 
-/** What is in force; flags in the form that yargs gives them in. */
+/** The configuration in force; flags as yargs returns them. */
 const merge = (file: string | null, flags: Record<string, unknown>): Configuration =>
   mergeConfiguration(file === null ? null : read(file), parseRunFlags(givenIn(flags)));
 
@@ -108,7 +108,7 @@ test('flags win over everything in the file that says the same', (t) => {
     logFormat: 'text',
   });
   for (const channel of merged.channels) t.like(channel, { waitMs: 0, deadAfterMs: null, insecure: true });
-  // The name of the process is no channel's own.
+  // The name of the process is not a setting of a channel.
   t.deepEqual(
     merged.channels.map(({ name }) => name),
     ['guest', 'other'],
@@ -322,7 +322,7 @@ for (const format of ['toml', 'json'] as const) {
       const merged = merge(FILE, flags);
       const text = formatConfiguration(merged, format);
       const again = mergeConfiguration(read(text), parseRunFlags(givenIn({})));
-      // What was said for all channels stands with each of them.
+      // Settings for all channels are written with each of them.
       t.deepEqual({ ...again, channelDefaults: null }, { ...merged, channelDefaults: null } as never);
       t.is(formatConfiguration(again, format), text);
     }

@@ -1,4 +1,4 @@
-/** The table of settings beside the documents, and each setting of a channel wherever it may be said. */
+/** The table of settings compared with the documents, and each setting of a channel in every place that allows it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,4 @@
-/** R-AUTH-1 and R-AUTH-2: who has the key, and who only says so. */
+/** R-AUTH-1 and R-AUTH-2: peers that have the key, and peers that only claim it. */
 import { createHash, createHmac } from 'node:crypto';
 import { inspect } from 'node:util';
 import test from 'ava';

@@ -5,7 +5,7 @@ import { Traffic } from '../helpers/traffic.js';
 
 const MESSAGE_BYTES = 200_000;
 
-/** Opens so many streams from both sides in turn, carries until both ends are there, and pauses all ends where asked. */
+/** Opens `count` streams from both sides in turn, carries until both ends are there, and pauses all ends where asked. */
 function openMany(pair: SessionPair, traffic: Traffic, count: number, isPaused: boolean): PatternEnd[] {
   const ends: PatternEnd[] = [];
   for (let index = 0; index < count; index += 1) {
@@ -60,7 +60,7 @@ for (const integrity of [true, false]) {
       t.true(unwritten.every((end) => !end.isOver));
       t.is(pair.a.session.streamCount, 121);
 
-      // Whoever reads on at last gets everything.
+      // An end that reads on at last gets everything.
       traffic.finishAll();
       pair.settle(pieceBytes);
       t.deepEqual(traffic.faults(), []);

@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava';
 import { FramePeer, type FramePeerOptions } from '../helpers/frame-peer.js';
 
-/** The codes with which a side leaves without a word (R-CODE-3). */
+/** The codes with which a side leaves without a GOAWAY (R-CODE-3). */
 const SILENT = ['peer-restarted', 'desync'];
 
 /** Checks that the only session so far has ended with `code`, and that the peer was told so where it has to be. */

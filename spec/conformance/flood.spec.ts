@@ -18,7 +18,7 @@ function deafPeer(options: ConstructorParameters<typeof Peer>[0] = {}): FramePee
   return peer;
 }
 
-/** Does something again and again until the session ends, at most `times`; how often it was done. */
+/** Repeats something until the session ends, at most `times`; returns how often it was done. */
 function repeatUntilEnd(peer: FramePeer, times: number, act: (turn: number) => void): number {
   for (let turn = 0; turn < times; turn += 1) {
     if (peer.endings.length > 0) return turn;
@@ -196,7 +196,7 @@ test('R-FLOW-6: opens that are held back in a burst of answers go out when it is
   peer.onStream = () => undefined;
   peer.sendOpen(1);
   const refused = Array.from({ length: 600 }, (_, index) => peer.frame(OPEN, 3 + 2 * index, { service: 'echo' }));
-  // The last frame makes a program open a stream of its own, while the 600 answers wait for the end of the reading.
+  // The last frame makes a program open a stream itself, while the 600 answers wait until reading is done.
   peer.session.once('services', () => peer.session.open('far', null, sink));
   peer.write(Buffer.concat([...refused, peer.frame(FRAME_TYPE.SERVICES, 0, { services: [] })]));
   t.is(peer.takeTexts().at(-1), 'OPEN 2 far');

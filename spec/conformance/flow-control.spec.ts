@@ -109,7 +109,7 @@ test('R-FLOW-3: no credit is given when the peer has ended its direction or was 
   t.deepEqual(peer.takeTexts(), []);
 });
 
-/** Feeds a stream as fast as it gives credit, for so many bytes, while its sink drains at once. The last credit. */
+/** Feeds `bytes` to a stream as fast as it gives credit, while its sink drains at once. Returns the last credit. */
 function feed(peer: FramePeer, id: number, bytes: number): number {
   const sink = peer.sinks.get(id);
   if (sink !== undefined) sink.releases = peer.streams.get(id) ?? null;
@@ -177,7 +177,10 @@ test('R-FLOW-5: session credit is raised as DATA arrives, read or not, when a qu
   t.deepEqual(peer.takeTexts(), ['CREDIT 0 6000']);
 });
 
-/** Sends DATA for one session window, and answers the PING that may follow after `roundTripMs`. The newest session credit beyond what was sent. */
+/**
+ * Sends DATA for one session window, and answers the PING that may follow after `roundTripMs`. Returns the newest
+ * session credit beyond what was sent.
+ */
 function fillInFlight(peer: FramePeer, sentBytes: number, roundTripMs: number): { sent: number; window: number } {
   let sent = sentBytes;
   let credit = 0;

@@ -2,7 +2,7 @@ import test from 'ava';
 import { MAGIC } from '../../lib/codec/hello.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
-/** A side that has begun to open, with what it wrote first taken in. */
+/** A side that has begun to open, whose first output is read already. */
 function opening(options: ConstructorParameters<typeof FramePeer>[0] = {}): FramePeer {
   const peer = new FramePeer(options);
   peer.loop.start();
@@ -146,7 +146,7 @@ test('R-OPEN-4: agent and name are cut so that HELLO stays within 4096 bytes', (
 
 const good = { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 };
 
-/** HELLOs that are not valid, each by one field. */
+/** HELLOs that are not valid, each because of one field. */
 const INVALID: readonly Readonly<Record<string, unknown>>[] = [
   ...[
     undefined,
@@ -406,7 +406,7 @@ test('R-OPEN-11: a new attempt forgets the nonce of the peer, and nobody waits f
   t.true(silent.log.hellos.every((hello) => hello.nonce === nonce));
 });
 
-/** How long the side waits after its session has ended, until it begins to open; seen in steps of 10 ms. */
+/** How long the side waits after the end of its session until it begins to open; measured in steps of 10 ms. */
 function pauseOf(peer: FramePeer): number {
   const { flushedBytes } = peer.log;
   let ms = 0;

@@ -5,7 +5,7 @@ import { Traffic } from '../helpers/traffic.js';
 
 const SMALL = { limits: { frame: 4096, streamCredit: 2048, inFlight: 4096 }, integrity: true } as const;
 
-/** Carries and waits until both sides are established with each other; how many seconds it took. */
+/** Carries and waits until both sides are established with each other; returns the number of seconds that it took. */
 function meet(pair: SessionPair, pieceBytes = 65_536, seconds = 120): number {
   for (let second = 0; second <= seconds; second += 1) {
     pair.settle(pieceBytes);
@@ -23,8 +23,8 @@ function meet(pair: SessionPair, pieceBytes = 65_536, seconds = 120): number {
 }
 
 /**
- * Lets a loss come to light that nothing has shown yet: where the end of a frame was lost, what comes next is taken for
- * it, until the frame is whole or has taken too long (R-FLOW-9). The PINGs are enough for that.
+ * Makes a loss visible that nothing has shown yet: where the end of a frame was lost, what comes next is taken for it,
+ * until the frame is complete or has taken too long (R-FLOW-9). The PINGs are enough for that.
  */
 function meetForGood(pair: SessionPair): void {
   meet(pair);
@@ -35,7 +35,10 @@ function meetForGood(pair: SessionPair): void {
   meet(pair);
 }
 
-/** A stream from each side goes through whole. Throws where it does not: fast-check looks for the smallest case then. */
+/**
+ * A stream from each side is transferred completely. Throws where it does not: fast-check looks for the smallest case
+ * then.
+ */
 function works(pair: SessionPair, traffic: Traffic): void {
   const ends = [pair.a, pair.b].map((side) => traffic.open(side));
   for (const end of ends) end?.send(10_000);
@@ -91,7 +94,7 @@ test('R-OPEN-11: a HELLO that is lost after the other side was established does 
   pair.a.loop.start();
   pair.settle();
   pair.b.loop.start();
-  // Until one of them is established; then all that it wrote is lost, its establishing HELLO too.
+  // Carry until one of them is established; then all that it wrote is lost, its establishing HELLO too.
   while (pair.a.loop.session === null && pair.b.loop.session === null) pair.step(200);
   const isA = pair.a.loop.session !== null;
   t.true(isA !== (pair.b.loop.session !== null));

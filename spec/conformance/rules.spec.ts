@@ -1,4 +1,4 @@
-/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited stands there. */
+/** Every rule of docs/protocol.md is cited by a spec, and every rule that is cited exists. */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
@@ -13,7 +13,7 @@ function citedRules(text: string): string[] {
   return rules;
 }
 
-/** The sources in a folder, by path; this file's own examples are no citations. */
+/** The sources in a folder, by path; the examples in this file are not citations. */
 async function readSources(folder: string): Promise<Map<string, string>> {
   const names = await readdir(folder, { recursive: true });
   const sources = names.filter((name) => name.endsWith('.ts') && !name.endsWith('rules.spec.ts'));

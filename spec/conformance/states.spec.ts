@@ -1,4 +1,4 @@
-/** The states of a stream in docs/protocol.md are those of the code, and go over into one another as the code lets them. */
+/** The states of a stream in docs/protocol.md are those of the code, with the same transitions. */
 import { readFile } from 'node:fs/promises';
 import test from 'ava';
 import { RECEIVING_STATES, SENDING_STATES, STREAM_STATES } from '../../lib/session/stream.js';

@@ -1,4 +1,4 @@
-/** The typed client: each of its methods against a control server, and what it says where there is none. */
+/** The typed client: each of its methods against a control server, and its errors without a server. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';

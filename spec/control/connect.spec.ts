@@ -138,7 +138,7 @@ test('how a stream has ended is told by its number', async (t) => {
 });
 
 test('a connection that dies resets its stream', async (t) => {
-  // That its end was no mere end shows when something is written to it.
+  // A write shows that the stream was reset and did not just end.
   const setup = await setUp(t, (socket) => socket.resume().once('end', () => socket.write('answer')));
   const socket = await openStream(t, setup.path, 'service=x');
   socket.destroy();

@@ -1,4 +1,4 @@
-/** docs/control.md beside the server: it has every route and figure, and its examples work word for word. */
+/** docs/control.md compared with the server: it has every route and figure, and its examples work literally. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -55,7 +55,7 @@ test('the bounds are those of the server', (t) => {
   t.true(text.includes(`within ${REQUEST_TIMEOUT_MS / 1000} seconds`));
 });
 
-/** Runs a line of the shell; its output and status. */
+/** Runs a line of the shell; returns its output and status. */
 function run(command: string, environment: Record<string, string>): Promise<{ status: number; output: string }> {
   return new Promise((resolve) => {
     const env = { ...process.env, ...environment };

@@ -1,4 +1,4 @@
-/** Requests that are not right: what is answered, and with which field. */
+/** Requests that are not valid: the answer, and the field that it names. */
 import { join } from 'node:path';
 import test from 'ava';
 import { statusOf } from '../../lib/control/routes/request-error.js';

@@ -1,9 +1,9 @@
-/** The delay of the event loop, which is measured only while somebody asks. */
+/** The delay of the event loop, which is measured only while a client asks for it. */
 import test from 'ava';
 import { EventLoopDelay } from '../../lib/control/context/event-loop-delay.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** Works for so long without a pause. */
+/** Keeps the event loop busy for `ms`. */
 function block(ms: number): void {
   const until = performance.now() + ms;
   while (performance.now() < until);
@@ -14,7 +14,7 @@ test('a loop that is held up is seen, from one request to the next', async (t) =
   t.teardown(() => delay.stop());
   t.is(delay.take(), null);
   const look = () => {
-    // Right behind a request there is nothing yet to measure from.
+    // Right after a request there is no measurement yet.
     block(300);
     const seen = delay.take();
     return seen !== null && seen.maxMs > 200 ? seen : null;

@@ -1,4 +1,4 @@
-/** Events over the control socket: the last ones, those that happen, and what a slow reader is told. */
+/** Events over the control socket: past ones, new ones, and what a slow reader is told. */
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ const event = (name: string, message = name): LogEvent => ({
   fields: {},
 });
 
-/** A request for events whose answer nobody has read from yet. */
+/** A request for events whose answer has not been read from yet. */
 async function openEvents(t: ExecutionContext, socketPath: string, query = ''): Promise<IncomingMessage> {
   const request = http.get({ socketPath, path: `/v1/events${query}`, agent: false });
   request.on('error', () => undefined);
@@ -87,7 +87,7 @@ test('who follows sees sessions and forwards come and go', async (t) => {
   );
 });
 
-// By itself: it measures the memory of the whole process.
+// Serial: it measures the memory of the whole process.
 test.serial('who does not read loses events, is told how many, and gets what is there then', async (t) => {
   const { proxy } = new TestProxy(t, `unix-listen:${join(temporaryFolder(t), 'c')}`);
   const { server, path } = await startControl(t, proxy);
@@ -96,7 +96,7 @@ test.serial('who does not read loses events, is told how many, and gets what is 
   const count = 20_000;
   for (let number = 1; number <= count; number += 1) {
     server.record(event('tick', 'x'.repeat(1000)));
-    // Everything that can go out to it goes out.
+    // Lets the process write to it what it can.
     if (number % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   const heldBytes = (await heapBytes()) - before;

@@ -1,4 +1,4 @@
-/** Connections that are too many, silent or cut: others, and the streams, do not notice. */
+/** Connections that are too many, silent or cut: others, and the streams, are not affected. */
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ test('thousands of connections leave room for those who ask', async (t) => {
   const { path, isUnharmed } = await besideStream(t);
   const sockets: net.Socket[] = [];
   while (sockets.length < 2000) {
-    // Not more at once than the system lets wait for a listener.
+    // No more at once than the backlog of a listener holds.
     const batch = await Promise.all(Array.from({ length: 100 }, () => openConnection(t, path)));
     for (const socket of batch) socket.resume().once('end', () => socket.destroy());
     sockets.push(...batch);

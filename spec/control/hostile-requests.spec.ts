@@ -1,4 +1,4 @@
-/** Requests that are huge, deep, slow, or none at all: others, and the streams, do not notice. */
+/** Requests that are huge, deep, slow or not valid HTTP: others, and the streams, are not affected. */
 import { once } from 'node:events';
 import test from 'ava';
 import { REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';

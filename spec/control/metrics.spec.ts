@@ -37,7 +37,7 @@ test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
   );
 });
 
-/** `name{labels}` of each series with its value; throws where a line has not the form. */
+/** `name{labels}` of each series with its value; throws where a line does not have that form. */
 function parseMetrics(text: string): Map<string, number> {
   const series = new Map<string, number>();
   let current = '';

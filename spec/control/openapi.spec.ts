@@ -1,4 +1,4 @@
-/** docs/openapi.json and the types of statuses and requests are what the routes and schemas say, and every route answers as they say. */
+/** docs/openapi.json and the types of statuses and requests match the routes and schemas, and every route answers as they say. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -46,14 +46,14 @@ test('every schema that the description refers to is there', (t) => {
   t.false(text.includes('$defs'));
 });
 
-/** What stands in the description, as a schema that can be asked. */
+/** A schema of the description, as one that validates values. */
 function schemaOf(schema: Record<string, unknown>): z.ZodType {
   const definitions = { ...schema, $defs: description.components.schemas };
   const local = JSON.stringify(definitions).replaceAll('#/components/schemas/', '#/$defs/');
   return z.fromJSONSchema(JSON.parse(local) as z.core.JSONSchema.JSONSchema);
 }
 
-/** The requests that try every route: its method and path in the description, and what is asked. */
+/** The requests that try every route: its method and path in the description, and the request. */
 type Trial = readonly [operation: string, url: string, body?: unknown];
 
 test('what stands in the description can be told from what does not', (t) => {

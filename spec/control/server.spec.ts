@@ -1,4 +1,4 @@
-/** The control server: what is asked of it over HTTP, and what is answered. */
+/** The control server: HTTP requests and their answers. */
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';

@@ -67,7 +67,7 @@ test('two who ask at once wait for the same look, and one who asks right after a
   clock.advance(200);
   t.deepEqual(await both, [[[1000, 0]], [[1000, 0]]]);
   clock.advance(1);
-  // Within a millisecond of the last look: by that one alone it would be 100,000 a second.
+  // Within a millisecond of the last look: measured from it alone, the rate would be 100,000 a second.
   setup.streams = [stream({ sentBytes: 300 })];
   const [[rate] = [0, 0]] = await measure();
   t.true(rate < 2000, String(rate));

@@ -1,4 +1,4 @@
-/** Copies that cannot be: what they say, and that they leave nothing. */
+/** Copies that fail: what they report, and that they leave nothing. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, renameSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -9,7 +9,7 @@ import { CopyPair, type CopyPairOptions, describeTree, makeTree } from '../helpe
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 
-/** A system whose disk is full after so many bytes. */
+/** A system whose disk is full after this number of bytes. */
 function fullAfter(bytes: number): CopyFiles {
   let left = bytes;
   return {

@@ -1,4 +1,4 @@
-/** Peers that want to get out of the target, or bring what no copy may have: to a service, and to a caller. */
+/** Peers that want to get out of the target, or send what no copy may contain: to a service, and to a caller. */
 import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -91,7 +91,7 @@ for (const place of ['put', 'get'] as const) {
 
   const RECORDS: readonly (readonly [title: string, code: string, make: () => Promise<HostileCopy>])[] = [
     ['a tar that is none', 'protocol-error', () => Promise.resolve({ records: tarRecords(Buffer.alloc(2048, 'x')) })],
-    // Neither says that it is complete: without its bound the other side would wait for more.
+    // Neither marks its end: without a bound the other side would wait for more.
     [
       'a header without end',
       'protocol-error',
@@ -221,14 +221,14 @@ const CHECKS_OF_EMPTY = encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(8));
 const dataOf = async (entries: readonly HostileEntry[]): Promise<Buffer[]> =>
   tarRecords(await makeTar(entries)).slice(0, -1);
 
-/** A copy that would be done, but for what is put between its first entry and its second. */
+/** A copy that is valid but for what is put between its first entry and its second. */
 async function behindFirst(...raw: readonly Buffer[]): Promise<HostileCopy> {
   const [first, rest] = [await makeTar([APP]), await makeTar([file('app/a', '')])];
   const bytes = Buffer.concat([first.subarray(0, -1024), ...raw, rest]);
   return { records: [...tarRecords(bytes).slice(0, -1), encodeRecord(COPY_KIND.CHECKS, Buffer.alloc(4)), END] };
 }
 
-/** A header of pax that says it has 8 GB, and goes on. */
+/** A header of pax that says it has 8 GB, and does not end. */
 async function endlessHeader(): Promise<Buffer> {
   const header = rawEntry('x', Buffer.alloc(0), 0o77777777777);
   return Buffer.concat([(await makeTar([APP])).subarray(0, -1024), header, Buffer.alloc(1_000_000, 'y')]);

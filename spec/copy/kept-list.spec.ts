@@ -1,4 +1,4 @@
-/** Lists that grow with what a peer says: their bounds, and that what is kept is given back. */
+/** Lists that grow with what a peer sends: their bounds, and that they are released. */
 
 import { execFileSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -47,7 +47,7 @@ test('what the lists of several copies hold is bounded, and is given back by a c
   t.throws(() => other.list(BOUNDS).add(701), full);
   other.list(BOUNDS).add(700);
   one.release();
-  // What is still under way when a copy has ended is counted no more.
+  // What is still under way when a copy has ended is not counted any more.
   list.remove(800);
   list.add(1);
   other.list(BOUNDS).add(800);
@@ -196,7 +196,7 @@ test('sources that are links to long paths are bounded by what they lead to', as
   t.is((await findSources(sources.slice(0, 300), null, new KeptLists())).length, 300);
 });
 
-/** A folder in `folder` whose path has so many bytes or a few more. */
+/** A folder in `folder` whose path has `bytes` bytes or a few more. */
 function deepFolder(folder: string, bytes: number): string {
   let path = folder;
   while (path.length < bytes) path = join(path, 'd'.repeat(200));

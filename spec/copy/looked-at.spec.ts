@@ -1,4 +1,4 @@
-/** What is looked at before a file is read, gone on with or given its permissions: each look by itself. */
+/** The checks before a file is read, resumed or given its permissions, one by one. */
 import {
   chmodSync,
   chownSync,
@@ -86,7 +86,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
     StagedFile.open(SYSTEM_FILES, at, 'shown', { ...entry, offset });
   const refusal = { code: 'protocol-error', message: 'copy: the other side goes on with a file that is not there' };
   for (const offset of [4, 6]) await t.throwsAsync(open(path, offset), refusal);
-  // Of a link, the bytes are those of where it leads.
+  // The size of a link is that of its target's path.
   symlinkSync('five5', join(folder, 'link'));
   await t.throwsAsync(open(join(folder, 'link'), 5), refusal);
   await (await open(path, 5)).abandon();
@@ -94,7 +94,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
   await t.throwsAsync(open(path, 5), refusal);
 });
 
-/** A file to be copied, and its part, of which the first half is there. */
+/** A file to be copied, and its partial copy with the first half of it. */
 function setUp(t: ExecutionContext) {
   const [from, to] = [temporaryFolder(t), temporaryFolder(t)];
   const source = join(from, 'app');
@@ -171,7 +171,7 @@ asRoot('what somebody else has left is not gone on with: a whole part', async (t
   t.is(lstatSync(join(to, 'app')).uid, 0);
 });
 
-/** What a receiver tells of the part of a folder `app`, and what is in that then. */
+/** What a receiver reports of the partial copy of a folder `app`, and what is in it afterwards. */
 async function tellPart(
   stage: string,
   maxCount: number,

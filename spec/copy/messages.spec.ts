@@ -1,4 +1,4 @@
-/** What is said in a copy: the way there and back, and what is refused. */
+/** The messages of a copy: encoded and decoded, and what is refused. */
 import test from 'ava';
 import {
   COPY_KIND,

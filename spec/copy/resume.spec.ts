@@ -1,4 +1,4 @@
-/** Copies that are broken off anywhere, and gone on with. */
+/** Copies that are broken off at any point, and resumed. */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { CopyPair, describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
 
-/** Breaks a stream when so many bytes have gone from the side that has the files. */
+/** Breaks a stream when the side that has the files has sent `bytes` bytes. */
 function cutAfter(bytes: number, sender: 'caller' | 'service') {
   return (caller: Duplex, service: Duplex): void => {
     let left = bytes;
@@ -60,7 +60,7 @@ for (const direction of ['put', 'get'] as const) {
           wanted,
         );
         t.deepEqual(readdirSync(to), ['app']);
-        // What lies in the last record, or belonged to a small file, may be lost.
+        // What is in the last record, or belonged to a small file, may be lost.
         if (bytes > 240_000) t.true(progress.resumedBytes > 100_000, `${bytes}: ${progress.resumedBytes}`);
         t.is(progress.bytes, 273_001);
       }),
@@ -131,7 +131,7 @@ test('a caller that breaks off keeps what has come, and says so', async (t) => {
   t.true(progress.resumedBytes > 500_000);
 });
 
-/** Aborts when so much has come to the caller. */
+/** Aborts when `bytes` bytes have come to the caller. */
 function abortAfter(controller: AbortController, bytes: number) {
   return (caller: Duplex): void => {
     let seen = 0;

@@ -1,11 +1,14 @@
-/** What stands between the entries of a tar: it is found wherever it is, and what only looks like it is not. */
+/**
+ * Headers between the entries of a tar: they are found wherever they are, and file contents that look like them are
+ * ignored.
+ */
 import test from 'ava';
 import fc from 'fast-check';
 import { MAX_HEADER_BYTES, MAX_PAX_KEYS, TarBounds } from '../../lib/copy/tar/tar-bounds.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type HostileEntry, makeTar, paxOf, rawEntry } from '../helpers/hostile-copy.js';
 
-/** What comes of bytes that are cut into pieces of these sizes, one after the other, again and again: a message, or null. */
+/** The result for bytes that are cut into pieces of these sizes, repeatedly: a message, or null. */
 function outcome(bytes: Buffer, sizes: readonly number[] = [65_536]): string | null {
   const bounds = new TarBounds();
   try {

@@ -13,7 +13,7 @@ export function isCommandName(words: readonly string[]): boolean {
   return Object.hasOwn(NAMED_COMMANDS, name) || secondWords(name).length > 0;
 }
 
-/** Resolves where the words behind `vproxy` are valid. Rejects with what the parser says of them. */
+/** Resolves where the words after `vproxy` are valid. Rejects with what the parser says of them. */
 export async function checkCommandLine(words: readonly string[]): Promise<void> {
   const [first = ''] = words;
   if (['exec', 'shell'].includes(first)) {
@@ -29,6 +29,6 @@ export async function checkCommandLine(words: readonly string[]): Promise<void> 
 function checkRun(args: Arguments): void {
   if (args.has('help') || args.has('version')) return;
   const flags = parseRunFlags((option) => args.texts(option));
-  // What is in the file is not known here.
+  // The contents of the file are not known here.
   if (flags.file === null) mergeConfiguration(null, flags);
 }

@@ -24,15 +24,18 @@ export function commandLinesOf(block: Block): CommandLine[] {
   return found;
 }
 
-/** What stands for something that a reader has to put in: an ellipsis, a word in capitals, brackets, alternatives. */
+/**
+ * Whether a text has a placeholder that a reader has to replace: an ellipsis, a word in capitals, brackets,
+ * alternatives.
+ */
 export function hasPlaceholder(text: string): boolean {
   return /…|\[|\S\|\S|(?<![\w./%=-])[A-Z]{3,}(?![\w-]*=)|\b[A-Z]{3,}\b(?!=)/.test(text);
 }
 
-/** The calls of `vproxy` in a command line, each from behind its name to the end of the line. */
+/** The calls of `vproxy` in a command line, each from after its name to the end of the line. */
 export function vproxyCallsIn(text: string): string[] {
   return [...text.matchAll(CALL)].map(({ index, 0: { length } }) => text.slice(index + length));
 }
 
-/** At the beginning of a command: behind what ends one, behind a quote, or behind what takes one. */
+/** At the beginning of a command: after the end of another, after a quote, or after a word that takes a command. */
 const CALL = /(?<=(?:^|[|;&('"!`{]|\b(?:if|then|do|exec|sudo|ssh \S+)\s)\s*)vproxy (?=[a-z-])/gm;

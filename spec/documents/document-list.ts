@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
-/** What is made from the code, and not kept. */
+/** Documents that are generated from the code, and not committed. */
 const GENERATED = 'docs/api/';
 
 /** The paths of all documents, `README.md` first. */
@@ -15,7 +15,6 @@ export function listDocuments(): string[] {
   return ['README.md', ...inDocs, 'examples/README.md'];
 }
 
-/** The text of a document. */
 export function readDocument(path: string): string {
   return readFileSync(join(PROJECT_ROOT, path), 'utf8');
 }

@@ -1,4 +1,4 @@
-/** Every command of the documents has somebody who runs it, or a reason why not; and each is one that the parser takes. */
+/** Every command of the documents is run by a spec, or has a reason why not; and the parser accepts each. */
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import test from 'ava';
@@ -35,7 +35,7 @@ for (const document of documents) {
       const file = join(PROJECT_ROOT, block.marker.spec);
       t.true(existsSync(file), `${path}:${block.line}: there is no ${block.marker.spec}`);
       const spec = existsSync(file) ? readFileSync(file, 'utf8') : '';
-      // Word for word, taken out of the document, or made of the words.
+      // Literally, taken from the document, or composed of its words.
       const isTaken = [path, basename(path)].some((name) => spec.includes(`'${name}'`));
       for (const { line, text } of commandLinesOf(block)) {
         t.true(isTaken || isIn(spec, text), `${path}:${line}: not in ${block.marker.spec}: ${text}`);
@@ -68,7 +68,7 @@ for (const document of documents) {
 function isIn(spec: string, text: string): boolean {
   const squeeze = (code: string) => code.replace(/['"`,[\]\\\s]/g, '');
   const calls = vproxyCallsIn(text).map((call) => squeeze(shellWords(call).join('')));
-  // A call of one short word is found anywhere.
+  // A call of one short word would be found anywhere.
   return [squeeze(text), ...calls.filter((words) => words.length > 12)].some((words) => squeeze(spec).includes(words));
 }
 

@@ -1,4 +1,4 @@
-/** The parser of documents finds every block, and complains about each that nobody would run. */
+/** The parser of documents finds every block, and complains about each that no spec would run. */
 import test from 'ava';
 import { commandLinesOf, hasPlaceholder, vproxyCallsIn } from './commands-of.js';
 import { parseMarker } from './marker.js';

@@ -1,4 +1,7 @@
-/** What a document has for a test: its fenced blocks with their markers, its inline code, and what is wrong with either. */
+/**
+ * The parts of a document that are tested: its fenced blocks with their markers, its inline code, and what is wrong
+ * with either.
+ */
 import MarkdownIt, { type Token } from 'markdown-it';
 import { type Marker, parseMarker } from './marker.js';
 
@@ -6,7 +9,7 @@ import { type Marker, parseMarker } from './marker.js';
 export interface Block {
   /** The document, as it is named in errors. */
   readonly document: string;
-  /** The number of its first line, behind the fence; the document's first is 1. */
+  /** The number of its first line, after the fence; the document's first is 1. */
   readonly line: number;
   readonly language: string;
   /** What is between the fences. */

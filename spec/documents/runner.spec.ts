@@ -78,7 +78,7 @@ test.serial('a scene that is too late, or that there is not, is a failure, and n
   const late = play('a.md', 'empty', 1000, '<!-- run: empty -->\n```sh\nsleep 60\n```\n');
   t.regex((await t.throwsAsync(late)).message, /took longer than 1000 ms/);
   t.regex((await t.throwsAsync(play('a.md', 'nowhere', SCENE_MS, ''))).message, /no scene "nowhere"/);
-  // Scenes of other processes may be on their way.
+  // Scenes of other processes may be running.
   const isOurs = (name: string): boolean => name.startsWith(`vproxy-scene-${process.pid}-`);
   t.deepEqual(readdirSync(tmpdir()).filter(isOurs), []);
 });

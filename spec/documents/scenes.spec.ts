@@ -1,4 +1,4 @@
-/** Every command of the documents that needs no VM, as it stands there. */
+/** Every command of the documents that needs no VM, run as it is written. */
 import test from 'ava';
 import { listDocuments, readDocument } from './document-list.js';
 import { parseDocument } from './parse-document.js';

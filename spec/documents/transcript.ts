@@ -1,6 +1,5 @@
 /** Transcripts: blocks of the language `console`, in which commands and what they print take turns. */
 
-/** A command of a transcript, with what it prints. */
 export interface Exchange {
   /** The number of the command's first line in the block, from 0. */
   readonly line: number;

@@ -36,7 +36,7 @@ interface Running {
   readonly line: (pattern: RegExp) => Promise<string>;
 }
 
-/** Runs the README's command for an example, with other words behind the program where they are given. */
+/** Runs the README's command for an example, with other words after the program where they are given. */
 function run(t: ExecutionContext, name: string, words?: readonly string[]): Running {
   const [path = '', ...own] = COMMANDS.get(name) ?? [];
   const child = spawn(process.execPath, [path, ...(words ?? own)], {

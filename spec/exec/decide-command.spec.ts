@@ -1,4 +1,4 @@
-/** What a caller may run, where a program is found, as whom and with what it is run. */
+/** What a caller may run, where a program is found, and as which user and with which environment it is run. */
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -10,8 +10,8 @@ import { temporaryFolder } from '../helpers/files.js';
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 
 /**
- * A small machine: `usr/box` is many programs, by the name that it is called by; `bin` is a link to `usr`; `usr/plain` is
- * no program, `usr/folder` none either.
+ * A small machine: `usr/box` is many programs, by the name that it is called by; `bin` is a link to `usr`; `usr/plain`
+ * and `usr/folder` are not programs.
  */
 function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
   const root = realpathSync(temporaryFolder(t));
@@ -39,7 +39,7 @@ function machine(t: ExecutionContext): { root: string; system: ExecSystem } {
 
 const any = { commands: 'any' } as const;
 
-/** Who decides with these rules. */
+/** A decision by these rules. */
 const deciding =
   (system: ExecSystem, commands: 'any' | readonly string[]) =>
   (...argv: string[]): Promise<CommandDecision> =>
@@ -129,7 +129,7 @@ test('of a list, another program that is the same file is not allowed: it looks 
     const error = await t.throwsAsync(decide(name), { code: 'command-denied' });
     t.regex(error.message, /is not among those allowed/);
   }
-  // To allow the file is not to allow the names that lead to it.
+  // Allowing the file does not allow the names that lead to it.
   await t.throwsAsync(deciding(system, [`${root}/usr/box`])('sh'), { code: 'command-denied' });
 });
 

@@ -1,4 +1,4 @@
-/** The calling side of exec, with a runner that the test plays. */
+/** The calling side of exec, with a runner that the test simulates. */
 import { randomBytes } from 'node:crypto';
 import { buffer, text } from 'node:stream/consumers';
 import test from 'ava';
@@ -15,7 +15,7 @@ function call(request: Partial<ExecRequest> = {}): { readonly call: ExecCall; re
   return { call: runCommand(near, { argv: ['x'], ...request }), peer };
 }
 
-/** Until what was said has arrived. */
+/** Resolves when what was sent has arrived. */
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 test('the request comes first, and the result has what EXIT and STARTED said', async (t) => {

@@ -11,7 +11,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const reset = (): VproxyError => new VproxyError('peer-restarted', 'the caller has gone');
 
-/** Ignores what it can, with a child and a grandchild; each says its process id. */
+/** Ignores what it can, with a child and a grandchild; each prints its process id. */
 const STUBBORN =
   'trap "" HUP TERM; sleep 1000 & echo $!; sh -c "sleep 1001 & echo \\$!; wait" & echo $!; echo $$; wait; wait; wait';
 
@@ -148,7 +148,7 @@ for (const [title, script] of [
     const pid = await caller.started;
     if (script.includes('STOP')) await eventually(() => isStopped(pid), { what: 'the stop' });
     far.destroy(reset());
-    // Not one tick of the clock is needed.
+    // The clock need not advance.
     await allGone(pids);
     t.is((await ended(runner)).fields['signal'], 'SIGHUP');
     await advanceUntil(clock, idle(runner));

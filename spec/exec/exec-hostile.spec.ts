@@ -1,4 +1,4 @@
-/** Callers that keep to no rule: their stream is destroyed, their command ended, and nothing else happens. */
+/** Callers that break every rule: their stream is destroyed, their command ended, and nothing else happens. */
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -100,7 +100,7 @@ test('a START has ten seconds to be complete', async (t) => {
   t.true(isRunning(pid));
 });
 
-/** A START of so many bytes of payload. */
+/** A START with a payload of this number of bytes. */
 function startOf(bytes: number, argv: readonly string[] = ['true']): Buffer {
   const rest = encodeStart({ argv, env: { LANG: '' } }).length - RECORD_HEADER_BYTES;
   return encodeStart({ argv, env: { LANG: 'x'.repeat(bytes - rest) } });

@@ -129,7 +129,7 @@ test('where there are no pipes to be had, it runs with sockets', async (t) => {
 
 test('no descriptor of this process reaches a command', async (t) => {
   const { stdout } = await new TestRunner(t).run({ argv: ['ls', '/proc/self/fd'] });
-  // Whoever started this process may have left it some that every child inherits.
+  // The parent of this process may have left it some that every child inherits.
   const child = spawnSync('ls', ['/proc/self/fd'], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
   t.is(stdout, child.stdout);
 });
@@ -284,7 +284,7 @@ function descriptors(): string[] {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`);
     } catch {
-      // That of the folder itself.
+      // The descriptor of the folder itself.
       return '';
     }
   });

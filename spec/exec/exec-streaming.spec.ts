@@ -1,4 +1,4 @@
-/** Much of it: every byte, in bounded memory, many at once, over streams of a session. */
+/** Large inputs and outputs: every byte, in bounded memory, many at once, over streams of a session. */
 import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -56,7 +56,7 @@ for (const pieceBytes of [100_000, 4095, 7]) {
     const { digests } = hashing(caller);
     await feed(caller, bytes, pieceBytes);
     t.is((await caller.exit).status, 0);
-    // A record for half of what may be under way, not for each piece.
+    // A credit record for each half of what may be under way, not for each piece.
     t.true(caller.creditCount <= bytes.length / (STDIN_CREDIT_BYTES / 2));
     t.is(digests()[0], sha256(bytes));
   });
@@ -83,7 +83,7 @@ test('input that nobody takes any more is dropped, and its credit given back', a
   await caller.started;
   await feed(caller, Buffer.alloc(2 * MEGABYTE), 65_536);
   t.true(caller.creditBytes >= 2 * MEGABYTE - STDIN_CREDIT_BYTES);
-  // It may not have come to its stop yet.
+  // It may not have stopped yet.
   const goOn = setInterval(() => caller.signal('SIGCONT'), 20);
   t.teardown(() => clearInterval(goOn));
   t.is((await caller.exit).status, 0);
@@ -103,7 +103,7 @@ test('a caller that does not read holds the command up, and this process keeps l
   await caller.started;
   caller.stream.pause();
   let before = -1;
-  // Until nothing has moved between two looks.
+  // Wait until nothing moves between two looks.
   await eventually(() => {
     const isStill = produced > 65_536 && produced === before;
     before = produced;

@@ -1,4 +1,4 @@
-/** What caller and runner of a command say to each other, as bytes. */
+/** The messages between caller and runner of a command, as bytes. */
 import test from 'ava';
 import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';

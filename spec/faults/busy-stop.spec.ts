@@ -9,7 +9,7 @@ import { localServer, localSocket } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
-/** Ends a process with SIGTERM; how long that took, in milliseconds. */
+/** Ends a process with SIGTERM; returns how long that took, in milliseconds. */
 async function stopMs(vproxy: VproxyProcess): Promise<number> {
   const since = performance.now();
   vproxy.kill('SIGTERM');

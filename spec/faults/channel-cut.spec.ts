@@ -1,4 +1,7 @@
-/** The channel is cut at any byte, also in the middle of a frame: both sides find it, end their streams, and come back. */
+/**
+ * The channel is cut at any byte, also in the middle of a frame: both sides detect it, end their streams, and
+ * reconnect.
+ */
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import test from 'ava';
@@ -26,7 +29,7 @@ test('a channel that is cut at a random byte ends each transfer whole, or in a r
   const { host, guest } = pair;
   const port = await host.listeningPort('x');
 
-  /** Transfers both ways, while the channel carries so many bytes. */
+  /** Transfers both ways, while the channel carries `cutAtBytes` bytes. */
   async function transfer(cutAtBytes: number): Promise<readonly Outcome[]> {
     far.length = 0;
     relay.leftBytes = cutAtBytes;

@@ -7,7 +7,7 @@ import { eventually } from '../helpers/time.js';
 import { ENDED } from '../helpers/vproxy-process.js';
 
 const CONNECTIONS = 5000;
-/** So many at once: more than the system lets wait would only wait for each other. */
+/** The number at once: more than the backlog holds would only wait for each other. */
 const AT_ONCE = 500;
 
 test('after 5,000 connections that were opened and dropped at once one works, and all descriptors are back', async (t) => {

@@ -12,7 +12,7 @@ import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from 
 const LIMIT = 64;
 const TOO_MANY = 80;
 
-/** What a process says of each connection that it cannot have. */
+/** What a process logs for each connection that it cannot accept. */
 const REFUSED = /a connection to .* was reset: .*EMFILE.*\((?:local-error|connect-failed)\)/;
 
 const refusedCount = ({ lines }: VproxyProcess): number => lines.filter((line) => REFUSED.test(line)).length;
@@ -52,7 +52,7 @@ for (const side of ['host', 'guest'] as const) {
     t.true(all.answered > 10 && all.answered < LIMIT, `${all.answered}`);
     if (side === 'guest') {
       await pair.guest.waitForLine(/EMFILE.*\(connect-failed\)/);
-      // Its own programs hear of it too, although targets have the descriptors.
+      // Its local programs are refused, too, although targets have the descriptors.
       await failureOf(localSocket(t, { host: '127.0.0.1', port: await pair.guest.listeningPort('back') }));
       await pair.guest.waitForLine(/a connection to .* \(back\) was reset: EMFILE.*\(local-error\)/);
     }

@@ -1,4 +1,7 @@
-/** The files of the program go while it runs, as an update of the package takes them: it lives, and does what it did. */
+/**
+ * The files of the program are removed while it runs, as an update of the package does: it goes on, and works as
+ * before.
+ */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +29,7 @@ interface Setup {
   readonly configure: (...lines: string[]) => void;
 }
 
-/** A process of a copy of the program, with a session; the copy is removed before anybody has asked it for anything. */
+/** A process of a copy of the program, with a session; the copy is removed before the first request. */
 async function setUp(t: ExecutionContext, ...settings: string[]): Promise<Setup> {
   const folder = temporaryFolder(t);
   const at = (name: string) => join(folder, name);
@@ -137,11 +140,11 @@ test('nothing else of the library is loaded late', (t) => {
   const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'));
   const late = files.filter((name) => /\bimport\(/.test(readFileSync(join(lib, name), 'utf8')));
   t.deepEqual(late.sort(), [
-    // Before it listens.
+    // Loaded before it listens.
     'control/server/control-server.js',
-    // Where it is permitted; a failure is a line of the log and a refused stream.
+    // Loaded where it is permitted; a failure is a line of the log and a refused stream.
     'proxy/services/built-in.js',
-    // With what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
+    // Loaded with what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
     'system/libc.js',
   ]);
 });

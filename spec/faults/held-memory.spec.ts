@@ -38,7 +38,8 @@ test('what waits for programs that do not read costs its bytes, and few buffers 
   const before = bufferBytes();
   for (let piece = 0; piece < PIECES; piece += 1) {
     for (const stream of deaf) {
-      // Between the pieces for the deaf comes what a hostile peer would send to make each of them hold a whole buffer.
+      // Between the pieces for the programs that do not read comes what a hostile peer would send to make each of them
+      // hold a whole buffer.
       if (stream.writableLength === 0) stream.write(Buffer.alloc(PIECE_BYTES));
       await new Promise((resolve) => bulk.write(Buffer.alloc(BULK_BYTES), resolve));
     }
@@ -46,7 +47,8 @@ test('what waits for programs that do not read costs its bytes, and few buffers 
   t.true(deaf.every((stream) => stream.writableLength > 0));
   bulk.resume().end();
   await once(bulk, 'close');
-  // The sender, in the same process, holds a piece of each stream too. What is free goes when the system has time.
+  // The sender, in the same process, holds a piece of each stream too. Free memory is released when the system has
+  // time.
   const heldBytes = () => bufferBytes() - before - DEAF * PIECE_BYTES;
   await eventually(() => heldBytes() < BOUND_BYTES, { what: `${BOUND_BYTES} of ${heldBytes()}` });
   t.log(`${heldBytes()} of ${BOUND_BYTES} bytes`);

@@ -1,4 +1,4 @@
-/** Either process is killed in the middle of transfers: each of them ends whole, or in a reset behind a prefix. */
+/** Either process is killed in the middle of transfers: each of them is complete, or a prefix followed by a reset. */
 import test from 'ava';
 import { processPair } from '../helpers/process-pair.js';
 import { localServer, localSocket } from '../helpers/proxies.js';
@@ -41,7 +41,7 @@ for (const killed of ['host', 'guest'] as const) {
       results.far = await Promise.all(far);
       const what = JSON.stringify({ round, killAtBytes, results });
       for (const { isPrefix } of [...results.near, ...results.far]) t.true(isPrefix, what);
-      // The system ends the victim's own sockets as it likes; the survivor has to be honest.
+      // The system ends the victim's own sockets in either way; the survivor has to report a loss.
       for (const { end, receivedBytes: bytes } of killed === 'host' ? results.far : results.near) {
         if (end === 'ended') t.is(bytes, MAX_TRANSFER_BYTES, what);
       }

@@ -1,4 +1,4 @@
-/** Faults of leaving a session: what was lost or sent too late when a side ends while much is under way. */
+/** Faults at the end of a session: what is lost or sent too late when a side ends while much is under way. */
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';

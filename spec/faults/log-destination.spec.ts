@@ -1,4 +1,4 @@
-/** The log's reader ends, or stands still: streams go on, and memory does not grow with what nobody reads. */
+/** The log's reader ends, or does not read: streams go on, and memory does not grow with what is not read. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';

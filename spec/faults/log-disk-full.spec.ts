@@ -9,7 +9,7 @@ import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js
 import { eventually } from '../helpers/time.js';
 import { ENDED, spawnVproxy } from '../helpers/vproxy-process.js';
 
-/** So long can a file get: 4 or 8 KiB, as the shell counts. */
+/** The longest file, in blocks: 4 or 8 KiB, as the shell counts. */
 const fileLimitBlocks = 8;
 const LINES = 30;
 const FILE_LINES = 1000;
@@ -44,14 +44,14 @@ test('a log file that can grow again has every line, or counts it as missing', a
   const readLog = () => readFileSync(logFile, 'utf8').split('\n').filter(Boolean);
   const [listening] = await eventually(() => readLog().length === 2 && readLog());
   t.regex(listening ?? '', /"listening"/);
-  /** One line in the log. */
+  /** Causes one line in the log. */
   const refuse = () => once(localSocket(t, { path }).resume(), 'end');
   for (let count = 0; count < LINES; count += 1) await refuse();
   const before = readLog();
   t.true(before.length > 2 && before.length < LINES, `${before.length}`);
   truncateSync(logFile);
   await refuse();
-  // The last of the refusals before may be told of only now.
+  // The last of the refusals before may be reported only now.
   const { lost, rest } = await eventually(() => {
     const [first = '{}', ...others] = readLog();
     const { event, fields } = JSON.parse(first) as { event?: string; fields?: { count: number } };

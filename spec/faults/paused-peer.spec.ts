@@ -1,4 +1,4 @@
-/** A peer that stands still for 40 s, as a paused VM does: the session and its streams are there when it goes on. */
+/** A peer that is stopped for 40 s, as a paused VM is: the session and its streams are alive when it goes on. */
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
@@ -12,7 +12,7 @@ const PAUSE_MS = 40_000;
 const TEST_MS = 120_000;
 const TRANSFERS = 5;
 
-// Both at the same time: a process that stands still takes no time of the processor.
+// Both at the same time: a stopped process takes no processor time.
 for (const paused of ['host', 'guest'] as const) {
   test(`a ${paused} that stands still for 40 s in the middle of transfers loses nothing`, async (t) => {
     t.timeout(TEST_MS);

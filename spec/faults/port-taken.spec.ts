@@ -1,4 +1,7 @@
-/** Two processes on one port: the second one says so in one line, tries again, and has the port when the first one is gone. */
+/**
+ * Two processes on one port: the second one reports it in one line, tries again, and has the port when the first one is
+ * gone.
+ */
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';

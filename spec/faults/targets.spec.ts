@@ -10,7 +10,7 @@ import { outcomeOf, pattern } from '../helpers/traffic.js';
 
 const LOOPBACK = '127.0.0.1';
 
-/** A port on which nobody listens. */
+/** A port on which nothing listens. */
 async function closedPort(): Promise<number> {
   const server = net.createServer().listen(0, LOOPBACK);
   await once(server, 'listening');

@@ -13,7 +13,7 @@ const BYTES = 200_000;
 
 const UNREAD = 1000;
 const AT_ONCE = 100;
-/** More than the system and a window of the stream take where nobody reads. */
+/** More than the system and a window of the stream take while the reader does not read. */
 const UNREAD_BYTES = 600_000;
 const TURNS = 20;
 
@@ -75,7 +75,7 @@ test('1,000 streams whose target never reads hold up no keystroke of the 1,001st
     const [letter] = (await within(10_000, 'an echo', once(typing, 'data'))) as [Buffer];
     t.is(letter.toString(), `${turn}`);
   }
-  // What Node reads of a socket before anybody asks for it is one buffer.
+  // Node reads one buffer of a socket before anything asks for it.
   t.true(unread.every((socket) => socket.bytesRead === socket.readableLength && !socket.destroyed));
   const [first] = unread;
   if (first === undefined) throw new Error('there is none');

@@ -1,4 +1,4 @@
-/** The table of kinds of endpoints: what a row says of its kind is what forwards of that kind do. */
+/** The table of kinds of endpoints: forwards of each kind do what its row says. */
 import test from 'ava';
 import type { Direction, EndpointKind } from '../../lib/forward/endpoint-kind.js';
 import { ENDPOINT_KINDS, type EndpointKindName } from '../../lib/forward/endpoint-kinds.js';
@@ -12,12 +12,12 @@ import { carryUntil, SessionPair } from '../helpers/session-pair.js';
 import { ManualClock } from '../helpers/time.js';
 
 interface Row {
-  /** What is in front of the first colon of an outgoing forward. */
+  /** The part before the first colon of an outgoing forward. */
   readonly service: string;
-  /** The texts of an endpoint behind the name, in each direction; null where the kind cannot be used in it. */
+  /** The texts of an endpoint after the name, in each direction; null where the kind cannot be used in it. */
   readonly outgoing: string | null;
   readonly incoming: string | null;
-  /** As people read it. */
+  /** As messages show it. */
   readonly shown: string;
 }
 

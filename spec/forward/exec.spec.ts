@@ -168,7 +168,7 @@ test('a rule counts processes until they have ended: opened and reset in a loop,
   t.is(pids().length, 1);
   t.true(pids().every(isAlive));
 
-  // KILL comes, and the place is free.
+  // SIGKILL is sent, and the place becomes free.
   clock.advance(5000);
   await eventually(async () => (await attempt(second)).startsWith('ACCEPT'));
   t.deepEqual(pids().map(isAlive), [false, true]);

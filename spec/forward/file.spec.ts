@@ -127,7 +127,7 @@ test('the file is made for its owner and group, and the last line of every strea
   const dying = other.connect();
   dying.write('half a li');
   await eventually(() => existsSync(fresh));
-  // The umask of whoever runs this may take from it.
+  // The umask of this process may remove bits.
   t.is(statSync(fresh).mode & 0o777 & ~0o040, 0o600);
   await eventually(() => other.b.events.some(({ event }) => event === 'stream-opened'));
   dying.resetAndDestroy();
@@ -188,7 +188,7 @@ test('while the file cannot be written its streams wait, which is said once, and
   t.true(text.endsWith(kept));
 });
 
-/** Whether a file system can be made here: tried in a namespace that goes with the attempt. */
+/** Whether a file system can be made here: tried in a namespace that ends with the attempt. */
 const canMount = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
 const testOnSmallDisk = canMount ? test : test.skip;
 

@@ -1,4 +1,4 @@
-/** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without a word. */
+/** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without data. */
 import test from 'ava';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
@@ -26,7 +26,7 @@ function setUp(policy: ServicePolicy) {
   return { pair, registry, denied };
 }
 
-/** Opens a stream; gives it, and the code with which it failed by the time that all is at rest. */
+/** Opens a stream; returns it, and the code with which it has failed when nothing moves any more. */
 async function open(pair: SessionPair, service = 'echo') {
   const stream = MuxStream.open(pair.a.session, service);
   const failure: { code: string | null; message: string } = { code: null, message: '' };

@@ -58,7 +58,7 @@ testAsUser('a socket that may not be given away is not left behind, nor listened
   t.is(lstatSync(path, { throwIfNoEntry: false }), undefined);
 });
 
-/** Calls back in the moment in which a socket file has been made and has not got its mode. */
+/** Calls back in the moment in which a socket file has been made and does not have its mode yet. */
 function whenBound(server: net.Server, callback: () => void): void {
   const listenNow = server.listen.bind(server);
   server.listen = ((...args: []) => {

@@ -1,4 +1,4 @@
-/** What becomes of a local program whose peer reads no more (R-STREAM-9): it may go on for a while, at little cost to this side. */
+/** A local program whose peer does not read any more (R-STREAM-9): it may go on for a while, at little cost to this side. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 
 const STOPPED = { code: 'cancelled', message: 'reads no more' };
 
-/** A host with a target that `serve` is, on a clock moved by hand, and a guest with one stream to it, by number. */
+/** A host whose target is `serve`, on a clock moved by hand, and a guest with one stream to it, by number. */
 async function setUp(t: ExecutionContext, serve: (socket: net.Socket) => void, isTcp = true) {
   const folder = temporaryFolder(t);
   const path = join(folder, 'channel.sock');
@@ -42,7 +42,7 @@ function writeForEver(socket: net.Socket): { writtenBytes: number; isClosed: boo
   return state;
 }
 
-/** Waits until what the program has written is more no longer, while this process has many turns: what it writes then waits. */
+/** Waits until the program can write no more, while this process has many turns: what it writes from then on waits. */
 async function atRest(peer: SocketPeer, writer: () => { readonly writtenBytes: number } | undefined): Promise<void> {
   await eventually(
     async () => {
@@ -128,7 +128,7 @@ test('an answer that was sent before the end still arrives where the program wri
   await eventually(() => Buffer.concat(received).toString() === 'the answer');
   await peer.seen(/^FIN 1$/);
   await atRest(peer, () => writers[0]);
-  // Its stream is over, and its connection too when it has not ended by then.
+  // Its stream has ended, and so has its connection, even if the program did not end it.
   t.is(host.proxy.listStreams().length, 0);
   clock.advance(11_000);
   await eventually(() => writers[0]?.isClosed);

@@ -1,8 +1,8 @@
-/** Reads frames from bytes that are all there, as simply as docs/protocol.md says it: what a FrameReader has to do. */
+/** Reads frames from complete input, as simply as docs/protocol.md describes it: the reference for FrameReader. */
 import { crc32 } from 'node:zlib';
 import { MAGIC } from '../../lib/codec/hello.js';
 
-/** What reading comes to. */
+/** The result of reading. */
 export interface Reading {
   /** What the handler was called with; neighbouring pieces of one stream's DATA are one call. */
   readonly calls: readonly string[];
@@ -18,7 +18,7 @@ export interface Reading {
 export interface OracleOptions {
   readonly integrity: boolean;
   readonly maxDataBytes: number;
-  /** What becomes of a HELLO's payload: whether it is one, and whether it is the current peer's. */
+  /** The verdict on a HELLO's payload: whether it is one, and whether it is the current peer's. */
   readonly judgeHello: (payload: Buffer) => 'invalid' | 'known' | 'other';
   /** What the handler does when it gets a frame. */
   readonly react: (type: number) => 'stop' | 'throw' | 'go on';
@@ -76,7 +76,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     if (!isSkipped) {
       if ((integrity || type === AUTH) && crc32(payload) !== crc) {
         const isFlush = payload.length > 0 && payload.subarray(-16).every((byte) => byte === 0);
-        // A header alone is where the frame that ended the session begins; a payload is behind the reader.
+        // A header alone is where the frame that ended the session begins; a payload has been read.
         return ended(isFlush ? 'peer-restarted' : 'desync', length === 0 ? at : end);
       }
       if (type === DATA) calls.addData(id, payload);

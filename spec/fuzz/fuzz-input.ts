@@ -1,6 +1,5 @@
-/** An input of a fuzz target: first bytes that decide how the others are used, then those. */
+/** An input of a fuzz target: bytes that decide how the rest is used, then the rest. */
 
-/** The largest number of sizes in an input. */
 const MAX_SIZES = 7;
 
 /** Reads an input from its start. Where nothing is left, every decision is the one for a zero. */
@@ -20,7 +19,6 @@ export class FuzzInput {
     return value;
   }
 
-  /** One of several. */
   pick<T>(choices: readonly [T, ...T[]]): T {
     return choices[this.byte() % choices.length] ?? choices[0];
   }
@@ -36,13 +34,13 @@ export class FuzzInput {
     return Buffer.from(this.#bytes.subarray(Math.min(this.#at, this.#bytes.length)));
   }
 
-  /** All that is left, as a text of UTF-8; what is none becomes U+FFFD. */
+  /** All that is left, as UTF-8 text; what is not UTF-8 becomes U+FFFD. */
   text(): string {
     return this.rest().toString('utf8');
   }
 }
 
-/** Cuts bytes into chunks of the given sizes, again and again. Every chunk is a copy of its own. */
+/** Cuts bytes into chunks of the given sizes, repeatedly. Every chunk is a copy of its own. */
 export function splitBySizes(bytes: Buffer, sizes: readonly number[]): Buffer[] {
   const chunks: Buffer[] = [];
   for (let at = 0, turn = 0; at < bytes.length; turn += 1) {

@@ -9,8 +9,8 @@
  *     $JAZZER kept found seeds -- -merge=1
  *     node PROJECT/dist/spec/fuzz/keep-found.js $VPROXY_FUZZ kept
  *
- * `found` gets what reaches something new, `kept` the least of it that reaches as much, and the last line makes it the
- * kept corpus. An input that fails is written to a file `crash-…` in the current folder.
+ * `found` gets the inputs that reach something new, `kept` the smallest set of them that reaches as much, and the last
+ * line makes that the kept corpus. An input that fails is written to a file `crash-…` in the current folder.
  */
 import { FUZZ_TARGETS, type FuzzTarget, type FuzzTargetName } from './targets/index.js';
 

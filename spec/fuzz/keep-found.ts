@@ -1,5 +1,5 @@
 /**
- * Makes the kept corpus of a target from the files of a folder, the smallest first and no more than are small together.
+ * Makes the kept corpus of a target from the files of a folder, the smallest first, up to a total size.
  * `node dist/spec/fuzz/keep-found.js TARGET FOLDER`
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -12,7 +12,7 @@ import { repairHellos } from './repair-checks.js';
 
 const MESSAGE_BYTES = 2 ** 20;
 const CHUNK_BYTES = 65_536;
-/** So many bytes come in chunks, then so many one by one. */
+/** The number of bytes that come in chunks, and then again one by one. */
 const LONG_BYTES = 2 * MESSAGE_BYTES;
 const SINGLE_BYTES = 131_072;
 
@@ -22,7 +22,7 @@ const MAX_CPU_MS = 3000;
 /** Takes bytes. */
 type Feed = (chunk: Buffer) => void;
 
-/** A parser that throws when it refuses what came, and is begun anew then. */
+/** A parser that throws when it refuses what came, and is then replaced by a new one. */
 function restarting(start: () => Feed): Feed {
   let feed = start();
   return (chunk) => {
@@ -68,7 +68,7 @@ const longHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.alloc(4096), 0,
 const brokenHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.from('{"version":'), 0, true)]);
 repairHellos(brokenHello);
 
-/** What is repeated, behind what stands before it. */
+/** What is repeated, and what precedes it. */
 const STREAMS: Readonly<Record<string, readonly [head: Buffer, piece: Buffer]>> = {
   'a magic': [Buffer.alloc(0), MAGIC],
   'the header of a longest HELLO': [Buffer.alloc(0), longHello],

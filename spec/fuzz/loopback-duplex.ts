@@ -1,7 +1,7 @@
-/** A Duplex whose other end is a test that says, at once and in order, what comes out of it. */
+/** A Duplex whose other end is a test, which decides, synchronously and in order, what is read from it. */
 import { Duplex } from 'node:stream';
 
-/** Notes what is written to it; what is read from it is given with `receive` and `finish`. */
+/** Records what is written to it; `receive` and `finish` supply what is read from it. */
 export class LoopbackDuplex extends Duplex {
   /** What was written. */
   readonly written: Buffer[] = [];
@@ -17,7 +17,7 @@ export class LoopbackDuplex extends Duplex {
   }
 
   override _read(): void {
-    // What comes is given by hand.
+    // What is read is supplied by `receive`.
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {

@@ -1,4 +1,4 @@
-/** Makes the checks of frames right, so that a fuzzed input gets past them to what is behind. */
+/** Corrects the checks of frames, so that a fuzzed input gets past them. */
 import { crc32 } from 'node:zlib';
 import { headerCheck } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
@@ -17,7 +17,7 @@ export function repairFrames(bytes: Buffer, crc: boolean): void {
   }
 }
 
-/** Rewrites the checks of every HELLO that stands behind a magic. */
+/** Rewrites the checks of every HELLO that follows a magic. */
 export function repairHellos(bytes: Buffer): void {
   for (let at = bytes.indexOf(MAGIC); at !== -1; at = bytes.indexOf(MAGIC, at + 1)) {
     const header = at + MAGIC.length;

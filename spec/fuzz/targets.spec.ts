@@ -1,7 +1,7 @@
 /**
  * Any bytes, in any split, give the same values or one of our own codes. `LONG=1` makes the search twenty times as
- * long. What a search finds comes again with the seed and the path that the failure shows; keep its bytes, in base64, in the
- * target's file of spec/fuzz/corpus.
+ * long. The seed and the path that a failure shows reproduce it; keep its bytes, in base64, in the target's file of
+ * spec/fuzz/corpus.
  */
 import test from 'ava';
 import fc from 'fast-check';

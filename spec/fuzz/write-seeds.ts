@@ -1,5 +1,5 @@
 /**
- * What a coverage-guided search of a target begins with, as files of a folder: the kept corpus, and generated inputs that
+ * The seeds of a coverage-guided search of a target, as files in a folder: the kept corpus, and generated inputs that
  * get far into it. `node dist/spec/fuzz/write-seeds.js TARGET FOLDER`
  */
 import { mkdirSync, writeFileSync } from 'node:fs';

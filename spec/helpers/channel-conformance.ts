@@ -172,7 +172,7 @@ export function testLinks(name: string, open: (t: ExecutionContext) => Promise<E
   });
 }
 
-/** Declares what holds where the end of one side is seen by the other; `code` is what such an end is called. */
+/** Declares the tests of links whose one side sees the end of the other; `code` is the code of such an end. */
 export function testEnds(
   name: string,
   open: (t: ExecutionContext) => Promise<Ends>,
@@ -230,7 +230,7 @@ async function start(t: ExecutionContext, open: (t: ExecutionContext) => Promise
   return { near, far, nearHandler, farHandler };
 }
 
-/** Writes in pieces of 1, 100, 4096, 70000 and 131072 bytes, waiting for a drain whenever one is due. */
+/** Writes in pieces of 1, 100, 4096, 70000 and 131072 bytes, waiting for a drain whenever one is needed. */
 async function writeAll(link: Link, handler: LinkRecorder, bytes: Buffer): Promise<void> {
   const sizes = [1, 100, 4096, 70_000, 131_072];
   for (let offset = 0, turn = 0; offset < bytes.length; turn++) {

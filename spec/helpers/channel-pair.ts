@@ -1,4 +1,4 @@
-/** Two links that lead to each other, over kinds of channels as they are. */
+/** Two links that lead to each other, over real kinds of channels. */
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -23,7 +23,7 @@ export async function makeFolder(t: ExecutionContext): Promise<string> {
   return folder;
 }
 
-/** A context for dialling that waits for ever and tells nobody. */
+/** A context for dialling that waits for ever and reports nothing. */
 export const patiently = (): DialContext => ({
   signal: new AbortController().signal,
   report: { waiting: () => undefined },
@@ -77,7 +77,7 @@ export function openTcpPair(t: ExecutionContext): Promise<LinkPair> {
 }
 
 // Two streams in memory, joined: what is written to one is read from the other. Node has such a pair itself, in which
-// `destroy` of one end means something else in each version.
+// `destroy` of one end differs between versions.
 
 class Half extends Duplex {
   other!: Half;
@@ -90,7 +90,7 @@ class Half extends Duplex {
     onRead?.();
   }
 
-  /** Hands the very buffer on: no copy is made. */
+  /** Passes on the buffer itself: no copy is made. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
     this.other.#onRead = callback;
     this.other.push(chunk);
@@ -102,7 +102,7 @@ class Half extends Duplex {
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    // As a socket's peer: what was written arrives, then comes the end.
+    // As with a socket's peer: what was written arrives, then the end.
     if (!this.writableFinished) setImmediate(() => this.other.push(null));
     callback(error);
   }
@@ -116,10 +116,10 @@ export function duplexPair(): [Duplex, Duplex] {
   return [left, right];
 }
 
-// A handler of a link that keeps what it is told, and can be waited for.
+// A handler of a link that records its calls, and can be waited for.
 
 export class LinkRecorder implements LinkHandler {
-  /** The bytes, copied as they came, unless `keeps`: then the link's own buffers. */
+  /** The bytes, copied as they came, unless `keeps`: then they are the link's own buffers. */
   readonly pieces: Buffer[] = [];
   readonly closings: VproxyError[] = [];
   drainCount = 0;

@@ -10,7 +10,7 @@ import { PROJECT_ROOT, temporaryFolder } from './files.js';
 /** The shells for which there is a completion. */
 export type Shell = 'bash' | 'zsh' | 'fish';
 
-/** What is offered for each line, as the words that would stand there. */
+/** What is offered for each line, as the words that would be inserted. */
 export type Offers = Readonly<Record<string, readonly string[]>>;
 
 const run = promisify(execFile);

@@ -24,7 +24,7 @@ const NO_CHANGES: ChannelChanges = {
   changedPolicies: [],
 };
 
-/** A process that notes what it is told. */
+/** A process that records what it is told. */
 export class TestProcess implements ProcessControl {
   readonly name = 'host1';
   readonly version = 'vproxy test';
@@ -49,7 +49,7 @@ export interface Answer {
   readonly status: number;
   readonly headers: http.IncomingHttpHeaders;
   readonly text: string;
-  /** Of its JSON; null where there is none. */
+  /** The parsed JSON; null for an empty body. */
   readonly body: unknown;
 }
 
@@ -113,7 +113,7 @@ export function ask(
   });
 }
 
-// A control server with a stream beside it, and connections to it on which anything can be said.
+// A control server with a stream beside it, and connections to it on which anything can be sent.
 
 interface HostileSetup extends TestControl {
   readonly clock: ManualClock;
@@ -149,7 +149,7 @@ export async function besideStream(t: ExecutionContext): Promise<HostileSetup> {
   return { ...control, clock, isUnharmed };
 }
 
-/** A connection on which anything can be said; its end, however it comes, is no error. */
+/** A connection on which anything can be sent; its end, however it comes, is not an error. */
 export async function openConnection(t: ExecutionContext, path: string): Promise<net.Socket> {
   const socket = localSocket(t, { path });
   socket.on('error', () => undefined);
@@ -157,7 +157,7 @@ export async function openConnection(t: ExecutionContext, path: string): Promise
   return socket;
 }
 
-/** All that comes until the connection is closed, in order or not. */
+/** All that comes until the connection is closed, orderly or not. */
 export async function readUntilClosed(socket: net.Socket): Promise<string> {
   let text = '';
   socket.on('data', (chunk: Buffer) => (text += chunk.toString()));

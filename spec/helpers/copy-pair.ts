@@ -21,19 +21,19 @@ import type { CopyFiles } from '../../lib/copy/system-files.js';
 import type { LogEvent } from '../../lib/events.js';
 import { systemClock } from '../../lib/util/clock.js';
 
-/** What a pair has instead of the usual. */
+/** How a pair differs from the default. */
 export interface CopyPairOptions {
   readonly root?: string | null;
   /** The system as the service sees it. */
   readonly serviceFiles?: CopyFiles;
   /** The system as the caller sees it. */
   readonly callerFiles?: CopyFiles;
-  /** Given both ends of each stream before anything is said. */
+  /** Given both ends of each stream before anything is sent. */
   readonly onStream?: (caller: Duplex, service: Duplex) => void;
   readonly signal?: AbortSignal;
 }
 
-/** What a call left. */
+/** The result of a call. */
 export interface CopyOutcome {
   readonly targets: readonly string[];
   readonly progress: CopyProgress;
@@ -103,7 +103,7 @@ export interface Tree {
   readonly [name: string]: string | Buffer | Tree;
 }
 
-/** Makes a tree, and gives everything in it a mode and a time of its own. */
+/** Creates a tree, in which every entry has a mode and a time of its own. */
 export function makeTree(folder: string, tree: Tree): void {
   let number = 0;
   const make = (path: string, node: string | Buffer | Tree): void => {

@@ -1,4 +1,4 @@
-/** A hostile peer that keeps within its credit: what it may send, and how it opens many streams. */
+/** A hostile peer that keeps within its credit: what it may send, and opening many streams. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import type { SeenFrame } from './frame-log.js';
 import { FrameStamp } from './frame-maker.js';
@@ -36,7 +36,7 @@ export class Credits {
   }
 }
 
-/** Opens streams and waits for their answers, in groups that the bounds of the process let through. */
+/** Opens streams and waits for their answers, in groups that the limits of the process allow. */
 export async function openAll(peer: SocketPeer, service: string, count: number): Promise<number[]> {
   const first = peer.highestId + 2;
   const ids = Array.from({ length: count }, (_, index) => first + 2 * index);
@@ -50,7 +50,7 @@ export async function openAll(peer: SocketPeer, service: string, count: number):
   return ids;
 }
 
-/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit goes. */
+/** Sends bytes on a stream, `frameBytes` in each frame, as far as the credit allows. */
 export async function dribble(peer: SocketPeer, credits: Credits, id: number, bytes: number, frameBytes: number) {
   const stamp = new FrameStamp(peer.frame(DATA, id, Buffer.alloc(frameBytes, '\n')), BATCH_BYTES);
   peer.sequence -= 1;

@@ -1,4 +1,4 @@
-/** The caller's side of a command, record by record: it also says what no caller should. */
+/** The caller's side of a command, record by record: it can also send what no caller should. */
 import { readFileSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import type { ExecutionContext } from 'ava';
@@ -26,21 +26,21 @@ import { eventually, ManualClock } from './time.js';
 /** A call over any stream. */
 export class ExecCaller {
   readonly stream: Duplex;
-  /** The names of all records in their order; those of outputs once in a row. */
+  /** The names of all records in their order; those of outputs once for consecutive ones. */
   readonly said: string[] = [];
   readonly #stdout: Buffer[] = [];
   readonly #stderr: Buffer[] = [];
   readonly #started = deferred<number>();
   readonly #exit = deferred<ExecResult>();
   creditBytes = 0;
-  /** How many records of credit came. */
+  /** The number of credit records that came. */
   creditCount = 0;
   /** Takes the bytes of outputs in place of keeping them. */
   onOutput: ((fd: 1 | 2, bytes: Buffer) => void) | null = null;
 
   constructor(stream: Duplex) {
     this.stream = stream;
-    // Who waits for one of them gets its rejection.
+    // A caller that waits for one of them gets its rejection.
     for (const promise of [this.started, this.exit]) promise.catch(() => undefined);
     const reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
@@ -180,7 +180,7 @@ export async function advanceUntil<T>(clock: ManualClock, promise: Promise<T>): 
   return promise;
 }
 
-/** Whether a process is there and has not ended. */
+/** Whether a process exists and has not ended. */
 export function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
@@ -196,16 +196,14 @@ export function statOf(pid: number): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-// The runner's side of a stream to `exec`, as a test plays it: it notes what comes, and says what it is told to.
+// The runner's side of a stream to `exec`, simulated by a test: it records what comes, and sends what it is told to.
 
-/** How an ordinary command ends. */
 export const SUCCESS: ExecResult = { status: 0, signal: null, timedOut: false, durationMs: 1, error: null };
 
-/** The runner. */
 export class ExecPeer {
   /** Its end of the stream. */
   readonly stream: Duplex;
-  /** What the caller said, but for standard input: the kind's name and the payload as a text. */
+  /** What the caller sent, without standard input: the kind's name and the payload as text. */
   readonly said: string[] = [];
   /** All of standard input so far. */
   input = Buffer.alloc(0);
@@ -228,17 +226,17 @@ export class ExecPeer {
     stream.on('error', () => undefined);
   }
 
-  /** Says one record; false where the caller takes no more for now. */
+  /** Sends one record; false where the caller takes no more for now. */
   say(kind: keyof typeof EXEC_KIND, payload: Uint8Array | string): boolean {
     return this.stream.write(encodeRecord(EXEC_KIND[kind], payload));
   }
 
-  /** Gives credit. */
+  /** Grants credit for standard input. */
   grant(bytes: number): void {
     this.stream.write(encodeCredit(bytes));
   }
 
-  /** Says how the command ended, and ends the stream. */
+  /** Sends how the command ended, and ends the stream. */
   exit(result: Partial<ExecResult> = {}): void {
     this.stream.end(encodeExit({ ...SUCCESS, ...result }));
   }

@@ -11,7 +11,7 @@ import { eventually } from './time.js';
 /** The project's folder, without a slash at its end. */
 export const PROJECT_ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 
-/** A new empty folder, which goes when the test has ended. */
+/** A new empty folder, which is removed when the test ends. */
 export function temporaryFolder(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -28,7 +28,7 @@ export function writeKeyFile(folder: string, name: string, byte: string, mode = 
 
 // Times of files, which the system counts in steps of some milliseconds.
 
-/** Resolved when a file that is made now is younger than the one at `path`, by what the system says of the two. */
+/** Resolved when a file that is made now is younger than the one at `path`, by the times that the system records. */
 export async function untilYounger(path: string): Promise<void> {
   const probe = `${path}.probe`;
   await eventually(() => {

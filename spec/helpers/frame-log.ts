@@ -12,7 +12,6 @@ export interface SeenFrame {
   readonly payload: Buffer;
 }
 
-/** The JSON object in a frame's payload. */
 export function jsonOf(frame: SeenFrame): Record<string, unknown> {
   return JSON.parse(frame.payload.toString()) as Record<string, unknown>;
 }
@@ -47,7 +46,7 @@ export class FrameLog {
     return this.frames.splice(0);
   }
 
-  /** The size of what stands at `at`, which is noted; 0 where it is not whole yet. */
+  /** Records the item at `at`, and returns its size; 0 where it is not complete yet. */
   #read(at: number): number {
     const bytes = this.#bytes.subarray(at);
     if (bytes.length === 0) return 0;

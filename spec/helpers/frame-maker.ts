@@ -1,10 +1,10 @@
-/** Makes HELLOs and frames by hand, right ones and wrong ones: what every peer of the specs that can break a rule has in common. */
+/** Makes HELLOs and frames by hand, right ones and wrong ones: the common part of all peers of the specs that can break a rule. */
 import { crc32 } from 'node:zlib';
 import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 
-/** Ways in which a frame can be wrong. What is not given is right. */
+/** Ways in which a frame can be wrong. Fields that are not given are right. */
 export interface FrameFaults {
   readonly flags?: number;
   /** The length in the header, whatever the payload is. */
@@ -18,7 +18,7 @@ export interface FrameFaults {
 export interface FrameMakerOptions {
   /** Whether the frames have checksums. Default true. */
   readonly integrity?: boolean;
-  /** What the peer says that it accepts. */
+  /** The limits that the peer announces. */
   readonly peerLimits?: Partial<Limits>;
   /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
   readonly isOdd?: boolean;
@@ -47,13 +47,13 @@ export abstract class FrameMaker {
     return (this.#isOdd ? 'f' : '0').repeat(24) + this.#attempts.toString(16).padStart(8, '0');
   }
 
-  /** Takes a fresh nonce and begins to count anew, as a process does that was started again. */
+  /** Takes a new nonce and restarts the count, as a restarted process does. */
   renew(): void {
     this.#attempts += 1;
     this.sequence = 1;
   }
 
-  /** What `hello` says unless told otherwise. */
+  /** The default fields of `hello`. */
   get helloFields(): Hello {
     return {
       version: { min: 1, max: 1 },
@@ -114,7 +114,6 @@ export abstract class FrameMaker {
   }
 }
 
-/** The payload of a CREDIT. */
 export function creditPayload(total: number | bigint): Buffer {
   const payload = Buffer.alloc(8);
   payload.writeBigUInt64BE(BigInt(total));
@@ -123,9 +122,8 @@ export function creditPayload(total: number | bigint): Buffer {
 
 const EMPTY = Buffer.alloc(0);
 
-// Frames that are written again and again, with only their sequence numbers new: a flood that costs its peer next to nothing.
+// Frames that are written repeatedly, with only their sequence numbers changed: a flood that costs its peer next to nothing.
 
-/** A batch of equal frames. */
 export class FrameStamp {
   readonly #batch: Buffer;
   readonly #frameBytes: number;
@@ -137,7 +135,7 @@ export class FrameStamp {
     this.#batch = Buffer.concat(Array.from({ length: count }, () => frame));
   }
 
-  /** How many frames the batch has. */
+  /** The number of frames in the batch. */
   get count(): number {
     return this.#batch.length / this.#frameBytes;
   }

@@ -34,11 +34,11 @@ export class FramePeer extends FrameMaker {
   /** The streams that this peer opened, as the side under test has them, by id. */
   readonly streams = new Map<number, SessionStream>();
   readonly sinks = new Map<number, RecordingSink>();
-  /** In how many turns of the event loop the side under test has read what was written. */
+  /** The number of turns of the event loop in which the side under test has read what was written. */
   turns = 0;
   /** While false nothing is taken from the channel. */
   isReading = true;
-  /** What happens to an announced stream whose sink is attached. Default: it is accepted. */
+  /** Called for an announced stream whose sink is attached. Default: it is accepted. */
   onStream: (stream: SessionStream) => void = (stream) => stream.accept();
 
   constructor(options: FramePeerOptions = {}) {
@@ -61,7 +61,7 @@ export class FramePeer extends FrameMaker {
     this.loop.on('ended', (_session, reason) => this.endings.push(reason));
   }
 
-  /** An established peer, with the frames taken out that the side under test begins a session with. */
+  /** An established peer, from whose log the frames are removed that the side under test begins a session with. */
   static established(options: FramePeerOptions = {}): FramePeer {
     const peer = new FramePeer(options);
     peer.loop.start();
@@ -93,10 +93,10 @@ export class FramePeer extends FrameMaker {
   /** Hands bytes to the side under test, in pieces, and reads what it answers. */
   override write(bytes: Buffer, pieceBytes: number = bytes.length): void {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
-      // As a link does: the buffer is filled anew unless it was kept.
+      // As a link does: the buffer is overwritten unless it was kept.
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));
       const isKept = this.loop.receive(piece);
-      // What is left to another turn is copied, and lies elsewhere by then.
+      // What is left to another turn is copied, and is elsewhere by then.
       const unread = Buffer.from(this.loop.takeUnread());
       if (!isKept) piece.fill(0xee);
       this.turns += 1;

@@ -27,7 +27,7 @@ export async function makeTar(entries: readonly HostileEntry[]): Promise<Buffer>
   return Buffer.concat(chunks);
 }
 
-/** A header that tar-stream writes for nobody, and what is behind it, in whole blocks. `size` may lie. */
+/** A header that tar-stream never writes, and its contents, in whole blocks. `size` may lie. */
 export function rawEntry(kind: string, contents: Buffer, size = contents.length): Buffer {
   const blocks = Buffer.alloc(512 * (1 + Math.ceil(contents.length / 512)));
   blocks.write('name');
@@ -42,7 +42,7 @@ export function rawEntry(kind: string, contents: Buffer, size = contents.length)
   return blocks;
 }
 
-/** The contents of a header of pax with so many keys. */
+/** The contents of a header of pax with `count` keys. */
 export const paxOf = (count: number): Buffer =>
   Buffer.from(Array.from({ length: count }, (_, index) => `11 k${String(index).padStart(4, '0')}=v\n`).join(''));
 
@@ -50,7 +50,7 @@ export const paxOf = (count: number): Buffer =>
 export type HostilePlace = 'put' | 'get';
 
 export interface HostileCopy {
-  /** What it says it brings. Default: a folder `app`. */
+  /** The roots that it announces. Default: a folder `app`. */
   readonly roots?: readonly { readonly name: string; readonly kind: string }[];
   /** What it sends after READY. */
   readonly records: readonly Buffer[];
@@ -58,7 +58,7 @@ export interface HostileCopy {
   readonly isResumed?: boolean;
 }
 
-/** The records of a tar with all that comes behind it. */
+/** The records of a tar with all that comes after it. */
 export const tarRecords = (bytes: Buffer): Buffer[] => [
   ...Array.from({ length: Math.ceil(bytes.length / 65_536) }, (_, index) =>
     encodeRecord(COPY_KIND.DATA, bytes.subarray(index * 65_536, (index + 1) * 65_536)),

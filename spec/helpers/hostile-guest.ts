@@ -1,8 +1,8 @@
 /**
- * A guest that means ill, as a program of its own: `node dist/spec/helpers/hostile-guest.js WHAT FOLDER` serves the unix
+ * A hostile guest, as a program of its own: `node dist/spec/helpers/hostile-guest.js WHAT FOLDER` serves the unix
  * sockets `sink`, `deaf` and `source` in FOLDER, which are targets of services of its channel, connects to the channel at
- * FOLDER/hostile.sock, prints a line when it has begun, and goes on until it is killed. It costs little itself: what is
- * measured beside it is the process that it attacks.
+ * FOLDER/hostile.sock, prints a line when it has begun, and goes on until it is killed. It uses little processor time
+ * itself: what is measured beside it is the process that it attacks.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -36,7 +36,7 @@ async function floodFrames(path: string, make: (peer: SocketPeer) => Buffer): Pr
   await writeForEver(peer.socket, () => stamp.next(peer));
 }
 
-/** DATA of a service that reads all it gets, in frames of `bytes`, as far as there is credit. */
+/** DATA for a service that reads all it gets, in frames of `bytes`, as far as there is credit. */
 async function floodData(path: string, bytes: number): Promise<void> {
   const peer = await SocketPeer.established(path);
   let sent = 0;
@@ -76,11 +76,11 @@ async function openAndReset(path: string, service: string, count: number): Promi
   }
 }
 
-/** Opens as many streams as it may, and more, and keeps them. */
+/** Opens as many streams as it may, and then more, and keeps them. */
 async function holdStreams(path: string): Promise<void> {
   const peer = await SocketPeer.established(path);
   for (let round = 0; round < 6; round += 1) {
-    // Of those that wait for an answer there may be 256 at once.
+    // At most 256 may wait for an answer at once.
     const ids = Array.from({ length: 200 }, () => {
       const id = peer.highestId + 2;
       peer.sendOpen(id, 'sink');
@@ -107,7 +107,7 @@ async function fillByteByByte(path: string): Promise<void> {
   }
 }
 
-/** Bytes before any session, the same again and again. */
+/** The same bytes repeatedly, before any session. */
 async function floodBytes(path: string, piece: Buffer): Promise<void> {
   const socket = net.connect({ path }).on('error', () => undefined);
   await once(socket, 'connect');
@@ -120,7 +120,7 @@ async function floodBytes(path: string, piece: Buffer): Promise<void> {
 const hello = (payload: string): Buffer =>
   Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.from(payload), 0, true)]);
 
-/** Connects again and again: `parallel` connections at once, closed as soon as they stand. */
+/** Connects repeatedly: `parallel` connections at once, closed as soon as they are established. */
 async function reconnect(path: string, parallel: number): Promise<void> {
   begun();
   for (;;) {

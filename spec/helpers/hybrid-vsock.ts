@@ -3,16 +3,17 @@ import net from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { localServer } from './proxies.js';
 
-/** What became of one connection. */
+/** The record of one connection. */
 export interface HybridRequest {
   readonly line: string;
-  /** What came behind the line before the answer. */
+  /** What came after the line before the answer. */
   readonly early: string;
 }
 
 /**
- * A fake that parses as Firecracker does: it reads once from a socket that has become ready, and a line that is not there
- * as a whole is an error, which is a bare close. `serve` gets the socket of each port that is open, after the answer.
+ * A fake that parses as Firecracker does: it reads once from a socket that has become ready, and an incomplete line is
+ * an error, upon which it closes the connection without an answer. `serve` gets the socket of each port that is open,
+ * after the answer.
  */
 export async function firecracker(
   t: ExecutionContext,
@@ -43,7 +44,7 @@ export async function firecracker(
   return requests;
 }
 
-/** One that does with each connection what it is told, once the line came. */
+/** One that does with each connection what it is told, once the line has come. */
 export async function answering(t: ExecutionContext, path: string, answer: (socket: net.Socket) => void) {
   await localServer(t, (socket) => void socket.once('data', () => answer(socket)), { path });
 }

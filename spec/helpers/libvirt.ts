@@ -1,4 +1,4 @@
-/** What libvirt is to a spec: the XML of a domain, a virsh that says what a test wants, and a libvirtd of a test's own. */
+/** libvirt for specs: the XML of a domain, a virsh that prints what a test wants, and a libvirtd of a test's own. */
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -21,7 +21,7 @@ interface DomainParts {
   readonly name?: string;
   /** Elements of `<devices>`. Default none. */
   readonly devices?: string;
-  /** What it boots. Default: nothing, and its firmware looks for something in vain. */
+  /** What it boots. Default: nothing, so that its firmware finds nothing to boot. */
   readonly boot?: DomainBoot;
   /** Elements at the end of `<domain>`. Default none. */
   readonly end?: string;
@@ -34,7 +34,7 @@ interface DomainBoot {
   readonly commandLine: string;
 }
 
-/** A domain with no disk, of which QEMU emulates everything; it runs until it is destroyed. */
+/** A domain without a disk, fully emulated by QEMU; it runs until it is destroyed. */
 export function formatDomain({ name = 'vm1', devices = '', boot, end = '' }: DomainParts): string {
   const linux =
     boot && `<kernel>${boot.kernel}</kernel><initrd>${boot.initrd}</initrd><cmdline>${boot.commandLine}</cmdline>`;
@@ -51,7 +51,7 @@ ${end}</domain>
 `;
 }
 
-// A virsh of a test's own: a script in a folder, which says of one domain what the test wants.
+// A virsh of a test's own: a script in a folder, which reports about one domain what the test wants.
 
 export interface FakeVirsh {
   readonly path: string;
@@ -61,7 +61,7 @@ export interface FakeVirsh {
   become(script: string): void;
   /** What it prints from now on. */
   print(xml: string): void;
-  /** The words of each call so far, one call a line, behind its LC_ALL. */
+  /** The words of each call so far, one call a line, after its LC_ALL. */
   calls(): Promise<string[]>;
 }
 
@@ -92,22 +92,22 @@ export function fakeVirsh(t: ExecutionContext): FakeVirsh {
   };
 }
 
-/** The XML of a domain that runs, with these in its `<devices>`. */
+/** The XML of a running domain, with these in its `<devices>`. */
 export function domainXml(...devices: readonly string[]): string {
   return `<domain type='kvm' id='3'>\n  <name>vm1</name>\n  <devices>${devices.join('\n')}</devices>\n</domain>\n`;
 }
 
-/** A virtio channel: its type, what stands inside of it, and its name. */
+/** A virtio channel: its type, the elements in it, and its name. */
 export function channelXml(type: string, source: string, name = 'org.vproxy.0'): string {
   return `<channel type='${type}'>${source}<target type='virtio' name='${name}'/></channel>`;
 }
 
-/** What is said of dialling. */
+/** The options of dialling. */
 interface DialSetup extends Partial<DialContext> {
   readonly clock?: Clock;
 }
 
-/** Dials what a text means, with a virsh of the test's own; the link goes with the test. */
+/** Dials the channel that a text means, with a virsh of the test's own; the link goes with the test. */
 export async function dialWith(
   t: ExecutionContext,
   virsh: FakeVirsh | string,
@@ -123,19 +123,19 @@ export async function dialWith(
   return link;
 }
 
-// A libvirtd of a test's own, with folders and namespaces of its own: what it does, the machine does not see.
+// A libvirtd of a test's own, with folders and namespaces of its own: the machine does not see what it does.
 
-/** With sbin, where libvirtd and unshare's like are, also for a user who has it not on the path. */
+/** With sbin, where libvirtd and tools such as unshare are, also for a user without it in PATH. */
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
 
-/** Whether this machine has what that takes: root, libvirtd with its driver for QEMU, virsh and QEMU, and util-linux. */
+/** Whether this machine has what that needs: root, libvirtd with its driver for QEMU, virsh and QEMU, and util-linux. */
 export const HAS_LIBVIRTD =
   process.getuid?.() === 0 &&
   ['libvirtd', 'virsh', 'qemu-system-x86_64', 'unshare', 'nsenter', 'setpriv', 'ip'].every(
     (program) => spawnSync('sh', ['-c', `command -v ${program}`], { env: ENV }).status === 0,
   );
 
-/** What libvirt has for itself, and what that folder is called in `Libvirtd.folder`. */
+/** The folders of libvirt, and their names in `Libvirtd.folder`. */
 const FOLDERS = {
   '/run': 'run',
   '/etc/libvirt': 'etc',
@@ -144,7 +144,7 @@ const FOLDERS = {
   '/var/cache/libvirt': 'cache',
 } as const;
 
-/** Lines of qemu.conf: without users, labels and control groups, which not every machine gives to a test. */
+/** Lines of qemu.conf: without users, labels and control groups, which not every machine lets a test use. */
 export const QEMU_SETTINGS = [
   'user = "root"',
   'group = "root"',
@@ -156,12 +156,12 @@ export const QEMU_SETTINGS = [
   'stdio_handler = "file"',
 ];
 
-/** Lines of libvirtd.conf: nobody is asked for a password. */
+/** Lines of libvirtd.conf: no client is asked for a password. */
 export const DAEMON_SETTINGS = ['auth_unix_rw = "none"', 'auth_unix_ro = "none"'];
 
 /**
- * `/proc` is that of the outer namespace at first: it tells the id under which the test knows the process. The shell stays
- * as the first process, for it waits for every QEMU that libvirtd has let go of; libvirtd waits for each to vanish.
+ * `/proc` is that of the outer namespace at first: it has the id by which the test knows the process. The shell stays as
+ * the first process, since it reaps every QEMU that libvirtd has detached; libvirtd waits for each to vanish.
  */
 const INIT = `
 set -e
@@ -177,13 +177,13 @@ libvirtd &
 wait
 `;
 
-/** Becomes the command behind it, in the namespaces of a libvirtd but with the process ids of the test. */
+/** Becomes the command after it, in the namespaces of a libvirtd but with the process ids of the test. */
 const ENTER = 'mount -t proc proc /proc && exec "$@"';
 
 const START_MS = 30_000;
 const VIRSH_MS = 60_000;
 
-/** A running libvirtd. Whoever started it stops it with `stop`. */
+/** A running libvirtd. The caller that starts it stops it with `stop`. */
 export class Libvirtd {
   /** A folder on this machine that has its `/run` in `run`, and in `etc`, `lib`, `log` and `cache` those of libvirt. */
   readonly folder: string;
@@ -198,7 +198,7 @@ export class Libvirtd {
     this.#ended = ended;
   }
 
-  /** Starts one, and waits until it answers. Rejects with what it has said where it does not. */
+  /** Starts one, and waits until it answers. Rejects with its output where it does not. */
   static async start(): Promise<Libvirtd> {
     const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));
     for (const name of Object.values(FOLDERS)) mkdirSync(join(folder, name));
@@ -207,7 +207,7 @@ export class Libvirtd {
     writeFileSync(join(folder, 'etc/qemu.conf'), `${QEMU_SETTINGS.join('\n')}\n`);
     writeFileSync(join(folder, 'etc/libvirtd.conf'), `${DAEMON_SETTINGS.join('\n')}\n`);
 
-    // The first process of a namespace takes all others with it, so every QEMU ends with libvirtd.
+    // When the first process of a namespace ends, so do all others: every QEMU ends with libvirtd.
     const namespaces = ['--mount', '--net', '--ipc', '--pid', '--fork', '--kill-child'];
     const words = ['--pdeathsig', 'KILL', 'unshare', ...namespaces, 'sh', '-c', INIT, 'sh', folder];
     const child = spawn('setpriv', words, { stdio: ['ignore', 'ignore', 'pipe'], env: ENV });
@@ -236,7 +236,7 @@ export class Libvirtd {
     }
   }
 
-  /** What reaches it from anywhere on this machine, for `virsh -c` and `LIBVIRT_DEFAULT_URI`. */
+  /** The URI that reaches it from anywhere on this machine, for `virsh -c` and `LIBVIRT_DEFAULT_URI`. */
   get uri(): string {
     return `qemu+unix:///system?socket=${this.outsidePath('/run/libvirt/libvirt-sock')}`;
   }

@@ -1,4 +1,4 @@
-/** The local end of a stream that writes down what happens to it. */
+/** The local end of a stream that records what happens to it. */
 import type { VproxyError } from '../../lib/errors.js';
 import type { LocalEnd } from '../../lib/session/local-end.js';
 import { SENT } from '../../lib/session/send-buffer.js';
@@ -54,7 +54,7 @@ export class RecordingSink implements LocalEnd {
 
 const ROOM = 16;
 
-/** After so many bytes a pattern begins anew. */
+/** The number of bytes after which a pattern repeats. */
 const PERIOD_BYTES = 65_536;
 
 /** At most this much is given to a stream at once. */
@@ -79,9 +79,12 @@ function patternAt(seed: number, position: number, bytes: number): Buffer {
 export class PatternEnd implements LocalEnd {
   stream: SessionStream | null = null;
   other: PatternEnd | null = null;
-  /** The session of the stream, which tells when the channel is done with a buffer; null: those that it keeps are not used again. */
+  /**
+   * The session of the stream, which tells when the channel is done with a buffer; null: the buffers that it keeps are
+   * not used again.
+   */
   session: Session | null = null;
-  /** What was found wrong; empty where all is well. */
+  /** What was found wrong; empty when nothing was wrong. */
   readonly faults: string[] = [];
   /** While true nothing is released: the local socket takes no more. */
   isPaused = false;
@@ -90,11 +93,11 @@ export class PatternEnd implements LocalEnd {
   finReceived = false;
   hasStopped = false;
   receivedBytes = 0;
-  /** What came and has left again. */
+  /** The number of bytes that came and were released. */
   releasedBytes = 0;
   /** Buffers that were sent and not given back yet. */
   lentBuffers = 0;
-  /** All that this end means to send. */
+  /** The number of bytes that this end is to send. */
   wantedBytes = 0;
   readonly #seed: number;
   #offeredBytes = 0;
@@ -107,19 +110,19 @@ export class PatternEnd implements LocalEnd {
     this.#seed = seed;
   }
 
-  /** What came and still lies here. */
+  /** The number of bytes that came and were not released yet. */
   get heldBytes(): number {
     return this.receivedBytes - this.releasedBytes;
   }
 
-  /** Sends so many more bytes, as credit and channel permit. */
+  /** Sends this number of further bytes, as credit and channel permit. */
   send(bytes: number): void {
     if (this.#finAsked) return;
     this.wantedBytes += bytes;
     this.#pump();
   }
 
-  /** Ends this direction behind what was to be sent. */
+  /** Ends this direction after what was to be sent. */
   finish(): void {
     this.#finAsked = true;
     this.#pump();
@@ -136,7 +139,7 @@ export class PatternEnd implements LocalEnd {
     this.release(this.#unreleased.length);
   }
 
-  /** Lets so many of the pieces go that came while it was paused. */
+  /** Releases up to `pieces` of the pieces that came while it was paused. */
   release(pieces: number): void {
     for (const { view, at } of this.#unreleased.splice(0, pieces)) {
       this.#check(view, at);
@@ -205,7 +208,7 @@ export class PatternEnd implements LocalEnd {
       if (sent === SENT.WAITING) return;
       this.#returned(sent === SENT.FREE);
     }
-    // What waits goes before the FIN.
+    // What waits is sent before the FIN.
     if (this.#finAsked && this.#offeredBytes === this.wantedBytes && !this.#hasFinished) {
       this.#hasFinished = true;
       stream.finish();

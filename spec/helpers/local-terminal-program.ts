@@ -1,6 +1,7 @@
 /**
- * A program that takes its terminal, and ends as its argument says: `end`, `throw`, `exit`, or by what it is sent. It says
- * `started`, each key that it is given as hexadecimal digits, and each new size; the key `q` is its argument's moment.
+ * A program that takes its terminal, and ends as its argument says: `end`, `throw`, `exit`, or by what it is sent. It
+ * prints `started`, each key that it is given as hexadecimal digits, and each new size; the key `q` makes it do what
+ * its argument says.
  */
 import { writeSync } from 'node:fs';
 import { LocalTerminal } from '../../cli/ui/local-terminal.js';

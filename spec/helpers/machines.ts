@@ -1,4 +1,7 @@
-/** Machines and processes that no test could have: folders in the place of /dev and /sys, a QEMU without a guest, a pretender. */
+/**
+ * Machines and processes that a test could not have otherwise: folders in place of /dev and /sys, a QEMU without a
+ * guest, a process under another name.
+ */
 
 import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,11 +19,13 @@ import { within } from './time.js';
 export interface FakeMachine extends Partial<MachineOptions> {
   /** Files by path below the fake root: `sys/class/virtio-ports/vport0p1/name`. */
   readonly files?: Readonly<Record<string, string>>;
-  /** Links likewise, by what they lead to. */
+  /** Links likewise, with their targets. */
   readonly links?: Readonly<Record<string, string>>;
 }
 
-/** What a busy machine may take to list its processes and sockets; specs in which something hangs say less. */
+/**
+ * What a busy machine may take to list its processes and sockets; specs in which something hangs set a shorter time.
+ */
 const UNHURRIED_MS = 30_000;
 
 /** A machine whose /dev and /sys are folders of a test; /proc is the real one unless `proc` says otherwise. */
@@ -75,7 +80,10 @@ export const HAS_QEMU = ['qemu-system-x86_64', 'setpriv'].every(
 /** A running QEMU, which ends when the test does. */
 interface BareQemu {
   readonly pid: number;
-  /** Its own words for what a chardev is joined to; they begin with `disconnected:` where nobody is at the other end of a socket. */
+  /**
+   * Its own words for what a chardev is joined to; they begin with `disconnected:` where the other end of a socket is
+   * not connected.
+   */
   chardev(id: string): Promise<string>;
   /** The names of its events so far. */
   readonly events: () => string[];
@@ -84,8 +92,8 @@ interface BareQemu {
 }
 
 /**
- * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's. Rejects with what it says where it
- * does not take them.
+ * Starts one with arguments as a user types them to a shell, in which `vproxy` is this project's. Rejects with its message where it
+ * does not accept them.
  */
 export async function startBareQemu(t: ExecutionContext, shellWords: string): Promise<BareQemu> {
   const path = join(temporaryFolder(t), 'qmp.sock');
@@ -123,7 +131,7 @@ export async function startBareQemu(t: ExecutionContext, shellWords: string): Pr
   };
 }
 
-// A process that goes by another program's name and has things open, as QEMU or a getty would.
+// A process under another program's name that has files and sockets open, as QEMU or a getty would.
 
 /** What it does before it is ready. */
 interface Pretence {
@@ -141,7 +149,7 @@ interface Pretence {
   readonly connectTcp?: number;
   /** Opens files to read and write. */
   readonly open?: readonly string[];
-  /** Makes a pseudo-terminal, of which nobody has the user's end open. */
+  /** Makes a pseudo-terminal whose user's end no process has open. */
   readonly terminal?: boolean;
   /** Words of its command line. */
   readonly words?: readonly string[];

@@ -1,11 +1,11 @@
-/** What this process and others have of memory and processors, as V8 and Linux count it. */
+/** The memory and processor time of this process and others, as V8 and Linux count them. */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-// Also where Node was started without it: the quick specs run as all others do.
+// Set here, so that Node need not be started with it.
 setFlagsFromString('--expose-gc');
 
 /** Frees what nothing refers to. */
@@ -13,7 +13,8 @@ export const collectGarbage = runInNewContext('gc') as () => void;
 
 /** Bytes in the heap and in buffers outside of it that something still refers to. */
 export async function heapBytes(): Promise<number> {
-  // What a collection frees may hold something that only the next one frees; callbacks of the system run in between.
+  // A collection may free objects that hold others, which only the next one frees; callbacks of the system run in
+  // between.
   for (let round = 0; round < 3; round += 1) {
     await setImmediate();
     collectGarbage();
@@ -22,7 +23,7 @@ export async function heapBytes(): Promise<number> {
   return heapUsed + external;
 }
 
-// What another process holds, as Linux counts it.
+// The memory of another process, as Linux counts it.
 
 function readStatus(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -36,28 +37,28 @@ export function residentBytes(pid: number): number {
   return readStatus(pid, 'VmRSS');
 }
 
-/** The largest resident memory since `resetPeak`, in bytes: no sample can miss it. */
+/** The largest resident memory since `resetPeak`, in bytes: no sampling can miss it. */
 export function peakBytes(pid: number): number {
   return readStatus(pid, 'VmHWM');
 }
 
-/** Begins to measure the peak anew. */
+/** Resets the peak. */
 export function resetPeak(pid: number): void {
   writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
-/** How many descriptors a process has open. Throws where it is gone. */
+/** The number of descriptors that a process has open. Throws where it is gone. */
 export function openDescriptors(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
 
-// What processes had of the processors, as Linux counts it.
+// Processor times of processes, as Linux counts them.
 
 /** Of all threads of a process together. */
 interface ProcessorTime {
   /** How long they ran, in milliseconds. */
   readonly ranMs: number;
-  /** How long they were ready to run and had no processor, since others had them all, in milliseconds. */
+  /** How long they were ready to run and had no processor, since others used them all, in milliseconds. */
   readonly waitedMs: number;
 }
 

@@ -45,7 +45,7 @@ export async function startHostile(t: ExecutionContext, what: string, folder: st
   });
   const gone = once(child, 'exit');
   const killNow = () => child.kill('SIGKILL');
-  // A test process that is given up by the runner must not leave it behind.
+  // A test process that the runner kills must not leave it behind.
   process.once('exit', killNow);
   t.teardown(async () => {
     process.off('exit', killNow);
@@ -58,8 +58,8 @@ export async function startHostile(t: ExecutionContext, what: string, folder: st
 }
 
 /**
- * One echo of a byte, in milliseconds. What the two processes waited for a processor is not counted: it is other
- * programs that had it, and says nothing of how the channels share the process.
+ * One echo of a byte, in milliseconds. What the two processes waited for a processor is not counted: other programs
+ * had it then, which says nothing about how the channels share the process.
  */
 export async function measureEcho({ vproxy, stream }: Neighbours): Promise<number> {
   const waitedMs = () => processorTime(vproxy.pid).waitedMs + processorTime(process.pid).waitedMs;

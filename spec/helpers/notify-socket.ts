@@ -1,4 +1,4 @@
-/** What a service manager is to a service: it receives notifications, and hands over listening sockets. With Python, as Node can do neither. */
+/** A service manager as a service sees it: it receives notifications, and passes listening sockets. In Python, as Node can do neither. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';

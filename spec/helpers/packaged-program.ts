@@ -1,4 +1,4 @@
-/** What every package of vproxy has to do, whichever way it is made: the commands of the README, and all others. */
+/** What every package of vproxy has to do, however it is built: the commands of the README, and all others. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -11,15 +11,15 @@ import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { eventually } from './time.js';
 import { ESTABLISHED, type RunResult, spawnVproxy, TAKING_CONTROL } from './vproxy-process.js';
 
-/** A program as a package has it. */
+/** A program as a package installs it. */
 export interface PackagedProgram {
-  /** `vproxy`, with what stands before its arguments. */
+  /** The words that run `vproxy`, to which its arguments are added. */
   readonly vproxy: readonly [string, ...string[]];
   /** The file that a link named like a utility leads to. */
   readonly wrapper: string;
   /** All of its environment. */
   readonly env: Readonly<Record<string, string>>;
-  /** Stands before each command, which then sees `temporaryFolder` under the same path. Default: nothing. */
+  /** Words before each command, which still sees `temporaryFolder` under the same path. Default: none. */
   readonly launcher?: readonly string[];
   /** A folder that the program sees, for sockets and files. Default: one of the test's own. */
   readonly folder?: string;
@@ -56,7 +56,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
     word.replace(/^unix-connect:.*$/, `unix-listen:${at('channel')}`).replace(/:(?:9500|9022)$/, ':0'),
   );
   const controls = { host: at('host.sock'), guest: at('guest.sock') };
-  // A channel that is no device does not say by itself that it leads to a host.
+  // A channel that is not a device does not imply that it leads to a host.
   const guest = spawnVproxy(
     t,
     [
@@ -92,7 +92,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   const link = at('storcli64');
   symlinkSync(program.wrapper, link);
   const environment = { ...program.env, VPROXY_STORAGE_SOCKET: at('storage.sock') };
-  // Until the emulator is attached, the call has nobody to go to.
+  // Until the emulator is attached, nothing answers the call.
   const answer = await eventually(async () => {
     const { code, stdout } = await runFile(program, [link], ['/c0', 'show'], environment);
     return code === 125 ? null : { code, stdout };
@@ -101,7 +101,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   t.regex(answer.stdout, /Product Name = AVAGO MegaRAID/);
   await emulator.waitForLine(new RegExp(`storage call: ${link} /c0 show`));
 
-  // The program itself may be the only one that is there.
+  // The program itself may be the only one that is installed.
   const ran = await run(program, ['exec', '--socket', controls.host, '--', ...program.vproxy, '--version']);
   t.regex(ran.stdout, /^vproxy \d/, ran.stderr);
   t.is(ran.code, 0);
@@ -132,7 +132,7 @@ async function checkConnect(t: ExecutionContext, program: PackagedProgram, socke
   t.is(await text(child.stdout), 'through the channel and back');
 }
 
-/** Each command is there; what needs no running process does its work, and says what it says in the built tree. */
+/** Each command exists; one that needs no running process works, and prints what it prints in the built tree. */
 export async function checkCommands(t: ExecutionContext, program: PackagedProgram): Promise<void> {
   const folder = program.folder ?? temporaryFolder(t);
   const file = join(folder, 'one-vm.toml');

@@ -20,17 +20,17 @@ export async function freePort(host = '127.0.0.1'): Promise<number> {
   return port;
 }
 
-// A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process what the kernel
-// says to the second one that opens it (EBUSY). Nothing but a real port says so by itself; spec/vm has one.
+// A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the error of
+// the kernel for a second open (EBUSY). Only a real port gives that error by itself; spec/vm has one.
 
 /** The port, and the environment in which a process finds it taken. */
 interface ExclusivePort extends Pty {
   readonly env: Readonly<Record<string, string>>;
-  /** How often it was found taken. */
+  /** The number of times that it was found taken. */
   refusedCount(): number;
 }
 
-/** Who has the port is in a file, with the process number: like the kernel's, a lock ends with its process. */
+/** A file names the process that has the port: like the kernel's, a lock ends with its process. */
 const PRELOAD = `
   import fs from 'node:fs';
   import { syncBuiltinESMExports } from 'node:module';
@@ -56,7 +56,7 @@ const PRELOAD = `
   syncBuiltinESMExports();
 `;
 
-/** Opens one; it goes when the test ends. */
+/** Opens one; it is removed when the test ends. */
 export async function exclusivePort(t: ExecutionContext): Promise<ExclusivePort> {
   const pty = await openPty(t);
   const folder = temporaryFolder(t);
@@ -73,14 +73,14 @@ export async function exclusivePort(t: ExecutionContext): Promise<ExclusivePort>
   };
 }
 
-// A TCP port at which connecting hangs: its program stands still and its queue is full.
+// A TCP port at which connecting hangs: its program is stopped and its queue is full.
 
 const PROGRAM = `
   const server = require('node:net').createServer();
   server.listen({ host: '127.0.0.1', port: 0, backlog: 1 }, () => console.log(server.address().port));
 `;
 
-/** The port. Program and sockets go when the test ends. */
+/** The port. Program and sockets end with the test. */
 export async function hangingPort(t: ExecutionContext): Promise<number> {
   const child = spawn(process.execPath, ['-e', PROGRAM], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
@@ -105,7 +105,7 @@ export async function hangingPort(t: ExecutionContext): Promise<number> {
 
 // Two sockets that are connected to each other.
 
-/** Over a unix socket, with half-close. They go with the test. */
+/** Over a unix socket, with half-close. They are destroyed when the test ends. */
 export async function socketPair(t: ExecutionContext): Promise<[Socket, Socket]> {
   const path = join(temporaryFolder(t), 'pair.sock');
   const server = createServer({ allowHalfOpen: true });

@@ -17,7 +17,7 @@ import {
 } from './vproxy-process.js';
 
 interface PairSetup {
-  /** Arguments behind the channel. */
+  /** Arguments after the channel. */
   readonly host?: readonly string[];
   readonly guest?: readonly string[];
   readonly hostOptions?: SpawnOptions;
@@ -28,7 +28,7 @@ interface PairSetup {
   readonly guestPath?: string;
 }
 
-/** A pair whose sides can be started anew. */
+/** A pair whose sides can be restarted. */
 export class ProcessPair {
   readonly #t: ExecutionContext;
   readonly #setup: PairSetup;
@@ -72,7 +72,7 @@ export async function processPair(t: ExecutionContext, setup: PairSetup): Promis
   return pair;
 }
 
-/** How many descriptors a process has open. */
+/** The number of descriptors that a process has open. */
 export function descriptorCount({ pid }: VproxyProcess): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }

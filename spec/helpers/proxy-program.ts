@@ -1,5 +1,5 @@
 /**
- * A program that runs several proxies in one process, on a clock that may be faster than the world's. It is started as
+ * A program that runs several proxies in one process, on a clock that may run faster than real time. It is started as
  * `node dist/spec/helpers/proxy-program.js JSON`, where JSON is a {@link ProxyProgram}; it logs as `vproxy` does.
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,7 +14,7 @@ import { type Clock, systemClock } from '../../lib/util/clock.js';
 
 /** What the program runs. */
 export interface ProxyProgram {
-  /** How many seconds of its clock pass in one of the world's. Default 1. */
+  /** The number of seconds of its clock in a real one. Default 1. */
   readonly speed?: number;
   /** A proxy for each of these channels. Default: none. */
   readonly proxies?: readonly ProgramChannel[];

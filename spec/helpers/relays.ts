@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { localServer } from './proxies.js';
 
 export class CuttingRelay {
-  /** So many bytes are carried, both ways together, before everything is closed. */
+  /** The number of bytes to carry, both ways together, before everything is closed. */
   leftBytes = Number.POSITIVE_INFINITY;
   readonly #sockets = new Set<net.Socket>();
 
@@ -51,8 +51,8 @@ const BUFFER_BYTES = 4096;
 const TURN_MS = 10;
 
 /**
- * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test, or with whoever has such a `teardown`. Its clock tells how long the line has
- * been at work, in milliseconds: it stands still while a busy machine keeps the test's process from working.
+ * Joins two listening sockets, with `bytesPerSecond` each way; ends with the test, or with another object that has a `teardown`. Its clock counts how long the
+ * line has been at work, in milliseconds: it stops while a busy machine keeps the test's process from running.
  */
 export function joinBySlowLine(
   t: Pick<ExecutionContext, 'teardown'>,
@@ -75,7 +75,7 @@ export function joinBySlowLine(
   return { timeMs: () => timeMs };
 }
 
-/** Carries up to so many bytes. The rest waits with the sender, but for what the line's buffer holds. */
+/** Carries up to `budget` bytes. The rest waits with the sender, except for what the line's buffer holds. */
 function carry(from: Socket, to: Socket): (budget: number) => void {
   let buffer = Buffer.alloc(0);
   from.on('data', (bytes: Buffer) => {

@@ -98,7 +98,7 @@ export class MemoryPipe implements ByteSink {
   }
 }
 
-/** The channel as one process has it: what the process writes after its death goes nowhere. */
+/** The channel as one process has it: what the process writes after its death is lost. */
 class ProcessSink implements ByteSink {
   readonly #pipe: MemoryPipe;
   isDead = false;
@@ -148,7 +148,7 @@ export class Side {
     return session;
   }
 
-  /** A new process in the place of one that was killed without a word, on the same channel. */
+  /** A new process in place of one that was killed, on the same channel. */
   restart(): void {
     this.#sink.isDead = true;
     this.outbound.dropUnwritten();
@@ -173,8 +173,8 @@ export class Side {
 let identities = 0;
 
 /**
- * An instance of its own for every side and process, and nonces that differ but do not depend on chance. The same `number`
- * gives the same ones; without, each call has others.
+ * An instance of its own for every side and process, and nonces that differ but are not random. The same `number` gives
+ * the same ones; without it, each call gives others.
  */
 export function seededIdentity(name: string, number?: number): Pick<SessionSettings, 'instance' | 'randomBytes'> {
   if (number === undefined) identities += 1;
@@ -205,7 +205,7 @@ export interface PairOptions {
   readonly settingsOfB?: Partial<SessionSettings>;
 }
 
-/** Two sides, and the hand that moves bytes between them. */
+/** Two sides, and the means to move bytes between them. */
 export class SessionPair {
   readonly clock = new ManualClock();
   readonly a: Side;
@@ -247,7 +247,7 @@ function carry(from: Side, to: Side, pieceBytes: number): boolean {
   const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
   if (bytes.length > 0) {
-    // As a link does: the buffer is filled anew unless it was kept.
+    // As a link does: the buffer is overwritten unless it was kept.
     if (!to.loop.receive(bytes)) bytes.fill(0xee);
   }
   if (drained) from.loop.handleDrain();

@@ -35,9 +35,9 @@ export async function buildSite(): Promise<BuiltSite> {
   return { folder, status, output, pages, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
-// A headless Chromium, which is the one that the machine has: nothing is downloaded.
+// A headless Chromium, which is installed on the machine: nothing is downloaded.
 
-/** Starts the `chromium` of the PATH. Whoever starts it closes it. */
+/** Starts the `chromium` of the PATH. The caller that starts it closes it. */
 export async function startChromium(): Promise<Browser> {
   const isRoot = process.geteuid?.() === 0;
   return await chromium.launch({ executablePath: findChromium(), args: isRoot ? ['--no-sandbox'] : [] });
@@ -64,7 +64,7 @@ export function watchForTrouble(page: Page, origin: string): string[] {
       trouble.push(`asks for ${request.url()}`);
   });
   page.on('requestfailed', (request) => {
-    // Whoever goes on to the next page has no more use for it.
+    // A request that the next page aborts is not a fault.
     const reason = request.failure()?.errorText ?? '';
     if (reason !== 'net::ERR_ABORTED') trouble.push(`does not get ${request.url()}: ${reason}`);
   });

@@ -13,7 +13,7 @@ export interface FloodBounds {
   readonly ms: number;
 }
 
-/** What a flood came to. */
+/** The result of a flood. */
 export interface FloodResult {
   readonly bytes: number;
   readonly ms: number;
@@ -27,13 +27,13 @@ export interface SocketPeerOptions extends FrameMakerOptions {
 /** The flush of a side whose frames have the usual size (R-OPEN-1). */
 const FLUSH = Buffer.alloc(131_088);
 
-/** Of more frames than these the oldest are forgotten. */
+/** The number of frames that are kept; older ones are dropped. */
 const MAX_KEPT_FRAMES = 4096;
 
 /** One connection to a channel on which the process under test listens. */
 export class SocketPeer extends FrameMaker {
   readonly socket: net.Socket;
-  /** What the process wrote. It has to be right, whatever this peer does: `fault` says what was not. */
+  /** What the process wrote. It has to be right, whatever this peer does: `fault` has the first thing that is not. */
   readonly log: FrameLog;
   fault: Error | null = null;
   /** Called for every frame as it comes. */
@@ -136,14 +136,14 @@ export class SocketPeer extends FrameMaker {
     return this.log.frames.filter(({ type }) => type === FRAME_TYPE.GOAWAY).map((frame) => jsonOf(frame)['code']);
   }
 
-  /** Waits until the system has taken all that was written, or nobody is there any more. */
+  /** Waits until the system has taken all that was written, or the connection is closed. */
   async drain(timeoutMs = 10_000): Promise<void> {
     const isDone = () => this.socket.writableLength === 0 || this.isClosed;
     if (!isDone()) await eventually(isDone, { timeoutMs, intervalMs: 1, what: 'the end of a writing' });
   }
 
   /**
-   * Writes what `next` gives, again and again, as fast as it is taken, until a bound is reached or `isOver`. So that its
+   * Writes what `next` returns, repeatedly, as fast as it is taken, until a bound is reached or `isOver`. So that its
    * bytes are really read, it waits at the end until the system has taken them, where the process still reads.
    */
   async flood(next: () => Buffer, { bytes, ms }: FloodBounds, isOver = () => false): Promise<FloodResult> {
@@ -159,7 +159,7 @@ export class SocketPeer extends FrameMaker {
     return { bytes: written, ms: performance.now() - startedAt };
   }
 
-  /** Sends one byte after the other, each so many milliseconds after the one before, until all are sent or `isOver`. */
+  /** Sends one byte after the other, each `everyMs` after the one before, until all are sent or `isOver`. */
   async trickle(bytes: Buffer, everyMs: number, isOver: () => boolean): Promise<void> {
     for (let at = 0; at < bytes.length && !isOver() && !this.isClosed; at += 1) {
       this.write(bytes.subarray(at, at + 1));
@@ -195,7 +195,7 @@ export class SocketPeer extends FrameMaker {
     await this.seen(new RegExp(`^FIN ${id}$`));
   }
 
-  /** Waits until the system has taken all, the connection is gone, or it is this late. */
+  /** Waits until the system has taken all, the connection is gone, or it is past `untilMs`. */
   async #drained(untilMs: number): Promise<void> {
     const stop = new AbortController();
     const { signal } = stop;

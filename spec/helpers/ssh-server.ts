@@ -7,7 +7,7 @@ import { temporaryFolder } from './files.js';
 
 const SSHD = '/usr/sbin/sshd';
 
-/** Whether this machine has what that takes, and socat for the far end; root's sshd also wants its folder. */
+/** Whether this machine has what that needs, and socat for the far end; root's sshd also needs its folder. */
 export const HAS_SSH_SERVER =
   existsSync(SSHD) &&
   (process.getuid?.() !== 0 || existsSync('/run/sshd')) &&

@@ -1,4 +1,4 @@
-/** Small emulators that behave as those in the field do, without any code of vproxy. */
+/** Small emulators that behave as existing ones do, without any code of vproxy. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
@@ -12,7 +12,7 @@ export type Decide = (argv: string[], fields: Record<string, unknown>) => Behavi
 /** Answers with the arguments, so that every call can tell its own reply. */
 export const echo: Decide = (argv) => ({ stdout: `${argv.slice(1).join(' ')}\n`, stderr: '', status: 0 });
 
-/** An emulator under way. */
+/** A running emulator. */
 export interface FieldEmulator {
   readonly port: number;
   /** The command lines that it saw, joined, in order. */
@@ -87,7 +87,7 @@ class Receiver {
     socket.once('end', end).once('close', end);
   }
 
-  /** At most 1024 bytes; none at the end. */
+  /** At most 1024 bytes; an empty buffer at the end. */
   async receive(): Promise<Buffer> {
     while (this.#held.length === 0 && !this.#isEnded) await new Promise<void>((resolve) => (this.#wake = resolve));
     const bytes = this.#held.subarray(0, 1024);

@@ -22,7 +22,7 @@ export async function until(condition: () => boolean): Promise<void> {
   await eventually(condition, { intervalMs: 2, what: condition.toString() });
 }
 
-/** A broker with its socket, and what it told. */
+/** A broker with its socket, and the events that it emitted. */
 export interface Guest {
   readonly broker: StorageBroker;
   readonly path: string;

@@ -12,7 +12,7 @@ import type { CommandOptions, RunningCommand } from '../../lib/exec/running-comm
 import type { ProcessEnd } from '../../lib/system/children.js';
 import { eventually } from './time.js';
 
-/** A command and what is known of it. */
+/** A command and its output. */
 interface TerminalCommand {
   readonly command: RunningCommand;
   /** Everything that it has shown, so far. */
@@ -85,7 +85,7 @@ export class Terminal {
     return (await this.#tmux('capture-pane', '-p')).split('\n').slice(0, -1);
   }
 
-  /** Waits until the screen, its lines in one text, is like `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
+  /** Waits until the screen, its lines in one text, matches `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
   shows(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
     const look = async () => {
       const screen = (await this.screen()).join('\n');
@@ -116,7 +116,7 @@ export class Terminal {
   }
 }
 
-/** A terminal of 80x24 in which the shell runs `command`; gone when the test ends. */
+/** A terminal of 80x24 in which the shell runs `command`; closed when the test ends. */
 export async function openTerminal(
   t: ExecutionContext,
   command: string,
@@ -136,7 +136,7 @@ export interface Pty {
   readonly path: string;
   readonly input: Writable;
   readonly output: Readable;
-  /** The host leaves: the guest's end is hung up. */
+  /** Closes the host's end: the guest's end is hung up. */
   hangUp(): void;
 }
 

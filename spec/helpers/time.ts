@@ -1,6 +1,6 @@
 /**
- * Time in specs. What nothing announces is looked at again and again until a deadline; and a clock that is given to a part of
- * vproxy moves when a spec says so.
+ * Time in specs: polling, until a deadline, for what is not announced; and a clock for a part of vproxy that moves when
+ * a spec says so.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CancelTimer, Clock } from '../../lib/util/clock.js';
@@ -11,7 +11,7 @@ interface EventuallyOptions {
   readonly timeoutMs?: number;
   /** The pause between two looks. Default 20. */
   readonly intervalMs?: number;
-  /** What is waited for, as it shall stand in the error. Default "the condition". */
+  /** What is waited for, as the error names it. Default "the condition". */
   readonly what?: string;
 }
 
@@ -65,7 +65,7 @@ interface Timer {
 }
 
 export class ManualClock implements Clock {
-  /** How much goes by from one look at it to the next, as if work were done. */
+  /** How far it moves each time that it is read, as if work were done. */
   costMs = 0;
   #nowMs = 0;
   readonly #timers = new Set<Timer>();
@@ -81,7 +81,7 @@ export class ManualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  /** How many timers wait. */
+  /** The number of timers that wait. */
   get pending(): number {
     return this.#timers.size;
   }

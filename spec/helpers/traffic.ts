@@ -15,7 +15,7 @@ export interface TrafficSide {
   onSession: (session: Session) => void;
 }
 
-/** Two sides that streams can lie between. */
+/** Two sides that can have streams between them. */
 interface TrafficPair {
   readonly a: TrafficSide;
   readonly b: TrafficSide;
@@ -68,7 +68,7 @@ export class Traffic {
 
   #take(session: Session, stream: SessionStream): void {
     const opener = this.#openers.get(stream.service);
-    // A service of an earlier life of the pair cannot come up again: the session would have ended.
+    // A service of an earlier session cannot appear again: the session would have ended.
     if (opener === undefined || opener.other !== null) throw new Error(`unexpected OPEN of ${stream.service}`);
     const answer = this.#answers.get(stream.service);
     if (answer === 'ignore') return;
@@ -93,14 +93,15 @@ export class Traffic {
   }
 }
 
-// Transfers of a known pattern from end to end, which may be cut: what came has to be a prefix, and its end has to be honest.
+// Transfers of a known pattern from end to end, which may be cut: what came has to be a prefix, and its end has to say
+// whether it is complete.
 
 /** How one end of a transfer came out. */
 export interface Outcome {
   /** `ended`: the other side said that this was all; `reset`: something went wrong. */
   readonly end: 'ended' | 'reset';
   readonly receivedBytes: number;
-  /** Whether what came is what the pattern begins with. */
+  /** Whether what came is a prefix of the pattern. */
   readonly isPrefix: boolean;
 }
 

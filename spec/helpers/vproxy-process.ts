@@ -20,19 +20,19 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** The program, seen from the project's folder. Default `dist/cli/vproxy.js`. */
   readonly script?: string;
-  /** The program, with what stands before its arguments, where it is no script of this project. Default: Node and `script`. */
+  /** The program and the words before its arguments, where it is not a script of this project. Default: Node and `script`. */
   readonly program?: readonly string[];
-  /** How many file descriptors it may have. Default: as many as this process. */
+  /** The number of file descriptors that it may have. Default: that of this process. */
   readonly descriptorLimit?: number;
-  /** How long a file can get that it writes, in blocks of 512 or 1024 bytes. Default: as of this process. */
+  /** The longest file that it may write, in blocks of 512 or 1024 bytes. Default: that of this process. */
   readonly fileLimitBlocks?: number;
-  /** A file that gets its log, behind what is in it; `lines` stays empty. */
+  /** A file to which its log is appended; `lines` stays empty. */
   readonly logFile?: string;
   /** Whether it has a control socket in the default place, unless its arguments say otherwise. Default false. */
   readonly hasDefaultControl?: boolean;
-  /** A program that becomes the command: its words, behind which the command's stand. Default: none. */
+  /** A program that becomes the command: its words, which the command's follow. Default: none. */
   readonly launcher?: readonly string[];
-  /** Whether an interrupt at the terminal passes it by. Default false. */
+  /** Whether an interrupt at the terminal does not reach it. Default false. */
   readonly hasOwnGroup?: boolean;
 }
 
@@ -42,7 +42,7 @@ interface LineWaiter {
   readonly reject: (error: Error) => void;
 }
 
-/** A running command line. Whoever started it stops it with `stop`. */
+/** A running command line. The caller that starts it stops it with `stop`. */
 export class VproxyProcess {
   /** Every line of stderr so far, oldest first. */
   readonly lines: string[] = [];
@@ -77,7 +77,7 @@ export class VproxyProcess {
     this.#child = child;
     child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
     createInterface({ input: child.stderr }).on('line', (line) => this.#handleLine(line));
-    // A test process that is given up by the runner must not leave this one behind.
+    // A test process that the runner kills must not leave this one behind.
     const killNow = () => child.kill('SIGKILL');
     process.once('exit', killNow);
     this.exited = new Promise((resolve) => {
@@ -91,7 +91,6 @@ export class VproxyProcess {
     });
   }
 
-  /** The process id. */
   get pid(): number {
     if (this.#child.pid === undefined) throw new Error('the process could not be started');
     return this.#child.pid;
@@ -139,12 +138,11 @@ export class VproxyProcess {
     return Number((await this.waitForLine(listeningFor(service)))[2]);
   }
 
-  /** Sends a signal. */
   kill(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
 
-  /** Stops reading stderr, as a log reader does that ends: what the process writes there fails from now on. */
+  /** Stops reading stderr, as when a log reader ends: from now on, writes to it fail. */
   closeLog(): void {
     this.#child.stderr?.destroy();
   }
@@ -185,7 +183,7 @@ export function spawnVproxy(
 
 // The real command line of vproxy, run to its end.
 
-/** What a command left. */
+/** The result of a command. */
 export interface RunResult {
   readonly code: number | null;
   readonly stdout: string;
@@ -196,7 +194,7 @@ export interface RunResult {
 export interface RunOptions {
   /** Set on top of this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Takes root's right to pass permissions away. Needs setpriv(1) where the test runs as root. Default false. */
+  /** Removes root's right to bypass permissions. Needs setpriv(1) where the test runs as root. Default false. */
   readonly obeysPermissions?: boolean;
 }
 
@@ -257,11 +255,11 @@ async function collect(stream: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-// Command lines of specs that do not care for a control socket: none shall be left in a folder that all processes share.
+// Command lines of specs that do not care for a control socket: none is to be left in a folder that all processes share.
 
-/** The words of a command line; one that runs a proxy, and says nothing of a control socket, has none. */
+/** The words of a command line; one that runs a proxy, and does not mention a control socket, gets none. */
 function withoutControl(args: readonly string[]): readonly string[] {
-  // `vproxy ping -c 1` is a command for one that runs.
+  // `vproxy ping -c 1` is a command for a running one.
   const runs = args[0]?.startsWith('-') === true && args.some((word) => /^(-c|--channel|--config)/.test(word));
   const says = args.some((word) => /^--(no-)?control/.test(word));
   return runs && !says ? ['--no-control', ...args] : args;
@@ -281,13 +279,13 @@ export const ESTABLISHED = /\bsession with .+ on \S/;
 export const ENDED = /\bsession on \S.* ended: /;
 
 /**
- * A session ended because the process at the other end began anew. Where that one was cut off within the header
- * of a frame, its successor's flush completes the header, whose wrong check is all that shows.
+ * A session ended because the process at the other end was restarted. Where its predecessor was cut off within
+ * the header of a frame, the flush of the new one completes the header, and only a wrong check shows.
  */
 export const ENDED_BY_RESTART = /\bsession on \S.* ended: .*\((?:peer-restarted|desync)\)/;
 
 /** A listening channel waits for the peer on a TCP port: `$1` is the port. */
 export const CHANNEL_LISTENING = /\bwaiting for the peer on tcp-listen:\S+:(\d+)/;
 
-/** The commands for a running process have somebody who answers. */
+/** The process answers commands on its control socket. */
 export const TAKING_CONTROL = /\btaking control requests at /;

@@ -220,7 +220,7 @@ test('any time that --timeout takes is one that every part of a check can have',
   const control = join(temporaryFolder(t), 'control.sock');
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${control}.channel`, '--control', control]);
   await vproxy.waitForLine(TAKING_CONTROL);
-  // A thousand times the first is a little less than 32,001 in floating point, and half of that is no whole number.
+  // A thousand times the first is a little less than 32,001 in floating point, and half of that is not a whole number.
   for (const seconds of ['32.001', '600']) {
     const { stdout } = await runVproxy(['doctor', '--timeout', seconds, '--socket', control]);
     t.regex(stdout, /^ok {3}control socket: .* answers on /m, seconds);

@@ -1,4 +1,4 @@
-/** docs/doctor.md beside the tables of findings. */
+/** docs/doctor.md compared with the tables of findings. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

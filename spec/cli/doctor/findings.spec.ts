@@ -1,4 +1,4 @@
-/** The table of findings of `vproxy doctor`: none is left out by the specs. */
+/** The table of findings of `vproxy doctor`: each has a spec. */
 import test from 'ava';
 import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
 import { DOMAIN_CASES } from './cases/domains.js';

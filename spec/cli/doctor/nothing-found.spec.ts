@@ -1,4 +1,4 @@
-/** What `vproxy doctor` has to keep quiet about, and where a look has to be exact. */
+/** Cases in which `vproxy doctor` must not find anything, and in which its check has to be exact. */
 import { appendFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { networkInterfaces } from 'node:os';
@@ -35,7 +35,7 @@ async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): 
   return findings.map(({ id }) => id);
 }
 
-/** What is asked for by its channels alone. */
+/** A request that names its channels only. */
 const requestFor = (...channels: Configuration['channels']) => ({
   configuration: { channels } as Configuration,
   ...{ keyFiles: [], problems: [], socket: null, isGeneral: false },
@@ -49,7 +49,7 @@ test.serial('the vproxy that has the channel is not in its own way', async (t) =
   t.deepEqual(await idsOf(t, path, null), ['socket-listens', 'socket-taken']);
 });
 
-/** Each makes a channel that one process has, the only one that does. */
+/** Each makes a channel that exactly one process has open. */
 const HELD: Readonly<
   Record<
     string,
@@ -336,7 +336,8 @@ test('what is named is looked at, and not the machine; what is not there is said
   const { stdout } = await runVproxy(['doctor', '--name', 'no-such-process'], { env });
   t.regex(stdout, /^warn control socket: there is no .*no-such-process\.sock; do: start vproxy$/m);
   t.notRegex(stdout, /virtio/);
-  // A name that is no file name is asked for among those that run; beside a channel it may be that of one to come.
+  // A name that is not a file name is looked for among the running processes; beside a channel it may be that of a
+  // future one.
   t.false((await checksOf('-c', `unix-connect:${folder}/none`, '--name', 'no such')).has('virtio'));
   const nobody = await runVproxy(['doctor', '--name', 'no such'], { env });
   t.is(nobody.code, 69);

@@ -1,4 +1,4 @@
-/** Makes a test of each case. They run one after the other: each has processes of its own, whose answers are waited for only so long. */
+/** Makes a test of each case. They run one after the other: each has processes of its own, whose answers have a deadline. */
 import test from 'ava';
 import { FINDINGS } from '../../../cli/doctor/findings.js';
 import type { FindingCase } from './cases/case.js';

@@ -1,4 +1,4 @@
-/** Who uses which channel: a channel has one user at each end, so a reader ends the one before the next one is started. */
+/** Which block uses which channel: a channel has one user at each end, so a reader ends one before starting the next. */
 import { readFileSync } from 'node:fs';
 import type { Block } from '../parse-document.js';
 import { commandsOf } from './commands-text.js';
@@ -11,7 +11,7 @@ const OPTION = /\s(?:-c|--config) ('[^']*'|\S+)/g;
 export class ChannelUse {
   readonly #users = new Map<string, Staying>();
 
-  /** Ends whoever has one of the block's channels, in the same place. */
+  /** Ends the blocks that have one of this block's channels, in the same place. */
   async free(block: Block, stage: Stage): Promise<void> {
     for (const channel of channelsOf(block)) {
       const user = this.#users.get(channel);
@@ -26,7 +26,7 @@ export class ChannelUse {
   }
 }
 
-/** The addresses of a block's channels, each behind the place. */
+/** The addresses of a block's channels, each after its place. */
 function channelsOf(block: Block): string[] {
   const place = block.marker?.kind === 'run' ? block.marker.place : '';
   const options = [...commandsOf(block).matchAll(OPTION)];

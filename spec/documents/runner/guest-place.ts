@@ -1,4 +1,4 @@
-/** The guest of a scene: the rig's, in which blocks are run through the rig's agent. */
+/** The guest of a scene: that of the rig, whose agent runs the blocks. */
 import { eventually } from '../../helpers/time.js';
 import type { Guest } from '../../vm/rig/guest.js';
 import type { Block } from '../parse-document.js';

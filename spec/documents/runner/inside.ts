@@ -12,7 +12,7 @@ const [document = '', name = '', text = readDocument(document)] = process.argv.s
 process.stdin.on('end', () => process.exit(1)).resume();
 
 try {
-  // The one that tests of the runner play has nothing beforehand.
+  // The scene that tests of the runner play prepares nothing.
   const scene = name === 'empty' ? {} : SCENES[name];
   if (scene === undefined) throw new Error(`there is no scene "${name}"`);
   await runScene(scene, blocksOf(parseDocument(document, text).blocks, name));

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { PROJECT_ROOT } from '../../helpers/files.js';
 
-/** The descriptor on which the program in the namespaces says what was wrong. */
+/** The descriptor on which the program in the namespaces reports what was wrong. */
 export const REPORT_FD = 3;
 
 const STAGE = join(PROJECT_ROOT, 'spec/documents/runner/stage.sh');
@@ -34,7 +34,7 @@ function findLauncher(): readonly string[] {
 }
 
 /**
- * Plays one scene of a document: all of its blocks, in order. `documentText` stands for the document's own text. Rejects
+ * Plays one scene of a document: all of its blocks, in order. `documentText` replaces the document's own text. Rejects
  * with `document:line`, the command, its status and its output, for the first that fails, or after `timeoutMs`.
  */
 export async function play(document: string, scene: string, timeoutMs: number, documentText?: string): Promise<void> {
@@ -69,7 +69,7 @@ export async function play(document: string, scene: string, timeoutMs: number, d
   }
 }
 
-/** What of this process's environment a person's shell would have as well. */
+/** The part of this process's environment that a user's shell would have as well. */
 function cleanEnvironment(): NodeJS.ProcessEnv {
   const { PATH, LANG, VPROXY_VM_ACCEL } = process.env;
   return { PATH, LANG: LANG ?? 'C.UTF-8', ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };

@@ -1,4 +1,4 @@
-/** What a scene is: the place in which the blocks of a document are run, and what is there beforehand. */
+/** What a scene is: the place in which the blocks of a document are run, and what is prepared for them. */
 import type { Block } from '../parse-document.js';
 import type { Stage } from './stage.js';
 import type { Staying } from './staying.js';
@@ -10,7 +10,7 @@ export type ReadyCheck = (output: string) => boolean | Promise<boolean>;
 export interface GuestPlace {
   /** Runs a block to its end. Rejects with a line that names the block's line, where it failed. */
   run(block: Block): Promise<void>;
-  /** Starts a block that stays; resolves when `isReady` says so. Who started it stops it. */
+  /** Starts a block that stays; resolves when `isReady` says so. The caller stops it. */
   start(block: Block, isReady: ReadyCheck): Promise<Staying>;
 }
 
@@ -20,7 +20,10 @@ export interface Scene {
   prepare?(stage: Stage): Promise<void>;
   /** When a block that stays is ready. Default: a vproxy in it takes control requests. */
   isReady?(output: string, block: Block, stage: Stage): boolean | Promise<boolean>;
-  /** Runs a block that cannot be run as it stands, such as a QEMU command line with `…` in it. False: the block is none of those. */
+  /**
+   * Runs a block that cannot be run as it is written, such as a QEMU command line with `…` in it. False: the block is
+   * not one of those.
+   */
   runSpecially?(block: Block, stage: Stage): Promise<boolean>;
   /** The guest, in scenes that have one; it is asked for once, before the first block for it. */
   openGuest?(stage: Stage): Promise<GuestPlace>;

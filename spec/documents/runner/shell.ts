@@ -20,7 +20,7 @@ interface PieceResult {
   readonly failure: { readonly line: number; readonly command: string } | null;
 }
 
-/** A shell whose variables and working folder stay from one block to the next. Whoever made it closes it. */
+/** A shell whose variables and working folder stay from one block to the next. The caller that makes it closes it. */
 export class Shell {
   readonly #folder: string;
   readonly #child: ChildProcess;
@@ -57,7 +57,7 @@ export class Shell {
   async #runTranscript(block: Block): Promise<void> {
     for (const { line, command, output } of parseTranscript(block.text)) {
       const at = block.line + line;
-      // What is expected to print something may be expected to fail.
+      // A command whose output is shown may be expected to fail.
       const result = await this.#runPiece(block.document, at, command, output.length > 0);
       if (result.status !== 0 && output.length === 0) throw failureOf(block, at, command, result);
       if (matchesTranscript(output, result.output)) continue;

@@ -1,4 +1,4 @@
-/** What a scene can do in its namespaces before, between and behind the blocks. */
+/** What a scene can do in its namespaces before, between and after the blocks. */
 import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -57,7 +57,7 @@ export class Stage {
     return this.#staying.map(({ output }) => output).join('\n');
   }
 
-  /** Stops what stays, the last one first. */
+  /** Stops the programs that stay, the last one first. */
   async close(): Promise<void> {
     for (const staying of this.#staying.splice(0).reverse()) await staying.stop();
   }

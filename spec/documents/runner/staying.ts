@@ -1,9 +1,9 @@
-/** A program that runs until the end of its scene: a block that stays, or what a scene has beforehand. */
+/** A program that runs until the end of its scene: a block that stays, or a program that the scene starts itself. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { eventually } from '../../helpers/time.js';
 import type { ReadyCheck } from './scene.js';
 
-/** A running program. Whoever started it stops it. */
+/** A running program. The caller that starts it stops it. */
 export interface Staying {
   /** What it has printed so far, both outputs. */
   readonly output: string;
@@ -24,7 +24,10 @@ export interface StayingOptions {
 const READY_MS = 60_000;
 const STOP_MS = 3_000;
 
-/** Starts a program in a process group of its own. Resolves when it is ready; rejects where it ends before, or is late. */
+/**
+ * Starts a program in a process group of its own. Resolves when it is ready; rejects where it ends before, or takes too
+ * long.
+ */
 export async function startStaying(words: readonly string[], options: StayingOptions): Promise<Staying> {
   const [program = '', ...args] = words;
   const child = spawn(program, args, {

@@ -18,7 +18,8 @@ export const control: Scene = {
       'exec vproxy --name host1 --config /etc/vproxy/host1.toml -o unused:127.0.0.1:0 -o echo:127.0.0.1:7007 -i back:127.0.0.1:7',
       (output) => isUp(output) && ESTABLISHED.test(output),
     );
-    // The first streams of both sides are 1 and 2, nobody knows whose is which. An example resets 2; for 1 a process that drains waits.
+    // The first streams of both sides are 1 and 2, and either side may have either. An example resets 2; a process that
+    // drains waits for 1.
     await echoes(7007);
     await echoes(7008);
   },

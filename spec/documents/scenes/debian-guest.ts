@@ -1,4 +1,7 @@
-/** docs/getting-started.md: the Debian of `examples/debian-guest`, which is made before, as there is no network here. */
+/**
+ * docs/getting-started.md: the Debian of `examples/debian-guest`, which is made beforehand, as there is no network
+ * here.
+ */
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../helpers/files.js';
 import { chooseAccelerator } from '../../vm/rig/accel.js';
@@ -12,7 +15,7 @@ export const DEBIAN_GUEST = join(PROJECT_ROOT, 'dist/debian-guest');
 export const debianGuest: Scene = {
   async prepare(stage) {
     await stage.run(`ln -s ${PROJECT_ROOT}/examples examples && ln -s ${DEBIAN_GUEST} vm1`);
-    // A machine may have a KVM that does not work; a person leaves it out then.
+    // A machine may have a KVM that does not work; a user leaves it out then.
     if ((await chooseAccelerator(findTools())) === 'tcg') {
       await stage.run('if [ -e /dev/kvm ]; then mount --bind /dev/null /dev/kvm; fi');
     }

@@ -1,4 +1,4 @@
-/** A guest in which vproxy and an ssh server are, and a host that has vproxy: for single commands of both. */
+/** A guest with vproxy and an ssh server, and a host with vproxy: for single commands of both. */
 import type { Scene } from '../runner/scene.js';
 import { virtualMachine } from './virtual-machine.js';
 

@@ -10,7 +10,7 @@ import { PLAIN_RECIPES, VM_RECIPES } from './recipes/index.js';
 import { twoHosts } from './two-hosts.js';
 import { oneVm, twoVms } from './vms.js';
 
-/** A host that has vproxy, and nothing else. */
+/** A host with vproxy, and nothing else. */
 const plain: Scene = {};
 
 /** Those without a VM, which `npm test` plays. */

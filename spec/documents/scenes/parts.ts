@@ -1,7 +1,7 @@
 /** What scenes have in common: an ssh server with a key for it, a web server, and processes that play guests. */
 import type { Stage } from '../runner/stage.js';
 
-/** What a file of an ssh server says, besides its keys. */
+/** The configuration of an ssh server, without its keys. */
 const SSHD = `
 AuthorizedKeysFile /tmp/home/.ssh/authorized_keys
 StrictModes no
@@ -11,12 +11,12 @@ PermitRootLogin yes
 SetEnv PATH=/usr/sbin:/usr/bin:/sbin:/bin
 `;
 
-/** Gives names to this machine: they are in its table of hosts, as 127.0.0.1. */
+/** Gives names to this machine: adds them to /etc/hosts, as 127.0.0.1. */
 export async function nameHosts(stage: Stage, ...names: string[]): Promise<void> {
   await stage.run(`echo '127.0.0.1 ${names.join(' ')}' >> /etc/hosts`);
 }
 
-/** Makes sure that there are the user and the group that libvirt's QEMU has on Debian. */
+/** Makes sure that the user and the group of libvirt's QEMU on Debian exist. */
 export async function addQemuUser(stage: Stage): Promise<void> {
   await stage.run(`
     getent group kvm > /dev/null || echo kvm:x:106: >> /etc/group

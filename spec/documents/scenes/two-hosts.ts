@@ -20,7 +20,7 @@ export const twoHosts: Scene = {
   },
   isReady: isUp,
   async check(stage) {
-    // What leads to the web server, where a document has made it.
+    // Follows the way to the web server, where a document has made one.
     await stage.run(
       'test ! -S /run/web.sock || curl -sS --retry 5 --retry-all-errors --unix-socket /run/web.sock http://web/ | grep -q hello',
     );

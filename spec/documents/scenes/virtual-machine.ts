@@ -9,7 +9,7 @@ import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
 import { shellWords } from '../shell-words.js';
 
-/** What QEMU has where the document shows no command line of it. */
+/** The arguments of QEMU where the document shows no command line of it. */
 const USUAL_PORT = [
   ...['-device', 'virtio-serial-pci'],
   ...['-chardev', 'socket,id=vproxy,path=/run/vm1.sock,server=on,wait=off'],
@@ -25,9 +25,9 @@ export interface VirtualMachine {
 }
 
 /**
- * A scene in which a block with `qemu-system-x86_64 …` boots the rig's guest with the options behind the `…`, and the first
- * block in the guest boots one with the usual port where there was none. An ssh server is there in the guest, and ssh of the
- * host has a key for it. Where a vproxy is up already, the next one that stays is ready with a session.
+ * A scene in which a block with `qemu-system-x86_64 …` boots the rig's guest with the options after the `…`, and the
+ * first block in the guest boots one with the usual port where no block did. The guest has an ssh server, and the
+ * host's ssh has a key for it. Where a vproxy is up already, the next one that stays is ready with a session.
  */
 export function virtualMachine(machine: VirtualMachine = {}): Scene {
   let guest: Guest | undefined;
@@ -65,17 +65,17 @@ export function virtualMachine(machine: VirtualMachine = {}): Scene {
   };
 }
 
-/** The options behind the `…` of a QEMU command line; null where the block is none. */
+/** The options after the `…` of a QEMU command line; null for any other block. */
 function portArgumentsIn(block: Block): string | null {
   return /^qemu-system-x86_64 …(.*)$/s.exec(commandsOf(block).trim())?.[1] ?? null;
 }
 
-/** What a shell makes of them, where commands print some. */
+/** The options as a shell expands them, where commands print some. */
 async function expand(options: string, stage: Stage): Promise<string[]> {
   return (await stage.run(`printf '%s\\n' ${options}`)).trimEnd().split('\n');
 }
 
-/** A person has a key in the guest, and has been there before. */
+/** A user has a key for the guest, and knows its host key. */
 function writeSshConfig(stage: Stage, { keys }: Guest): void {
   const settings = [
     'Host *',

@@ -1,4 +1,4 @@
-/** Scenes with VMs that are only played: processes that listen where QEMU does, on the machine of the host. */
+/** Scenes with simulated VMs: processes that listen where QEMU does, on the machine of the host. */
 import { existsSync } from 'node:fs';
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import type { Scene } from '../runner/scene.js';
@@ -10,7 +10,7 @@ async function prepareVms(stage: Stage): Promise<void> {
   await addQemuUser(stage);
   await Promise.all([startSshServer(stage), startWebServer(stage, '127.0.0.2:8080')]);
   await Promise.all([startGuest(stage, 'vm1'), startGuest(stage, 'vm2')]);
-  // What documents copy, or run in a guest.
+  // The files that documents copy, or run in a guest.
   await stage.run(`
     mkdir -p folder /srv/in /var/log/app && echo a > a.txt && cp a.txt folder/b.txt && cp a.txt /var/log/app/app.log
     head -c 100000 /dev/urandom > disk.img

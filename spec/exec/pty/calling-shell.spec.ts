@@ -10,7 +10,7 @@ import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/exec/pty/pse
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];
 const ARGUMENTS = ['a  b', '', "it's", '$HOME', '-x', '\\'];
 
-/** What the program says that it was called with. */
+/** What the program reports that it was called with. */
 function call(name: string, bashFiles?: readonly string[]): unknown {
   const preparation = bashFiles === undefined ? {} : { bashFiles };
   const { file, args } = callProgram(process.execPath, [name, ...SAY_ARGUMENTS, ...ARGUMENTS], preparation);

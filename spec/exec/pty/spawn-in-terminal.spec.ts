@@ -1,4 +1,4 @@
-/** Commands in a terminal: whose it is, what is typed and shown, and how it ends; made by koffi's calls, and by script(1). */
+/** Commands in a terminal: its owner, input and output, and how it ends; made by koffi's calls, and by script(1). */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { VproxyError } from '../../../lib/errors.js';
@@ -8,7 +8,7 @@ import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
 import { eventually } from '../../helpers/time.js';
 
-/** Nobody else can run a command as another user. */
+/** Only root can run a command as another user. */
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 
 const TERMINAL = { columns: 101, rows: 33, term: 'xterm' };
@@ -20,7 +20,7 @@ function statOf(pid: number): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-/** 40 KiB, in two ways, so many times, four at once. */
+/** Runs commands that print 40 KiB, in two ways, `count` times, four at once. */
 async function runQuickCommands(t: ExecutionContext, count: number, loadCalls?: LoadTerminalCalls): Promise<void> {
   const scripts = ['head -c 30720 /dev/zero | base64 -w0; exit 5', 'x=$(printf %040960d 0); printf $x; exit 5'];
   let started = 0;
@@ -77,15 +77,15 @@ for (const [how, loadCalls] of [
 
   test(`job control works in an interactive shell: ${how}`, async (t) => {
     const { type, shows, ended } = await startInTerminal(t, ['sh', '-i'], { loadCalls });
-    // What is typed before it would be echoed before it.
+    // Input that is typed earlier would be echoed before the prompt.
     await shows(/[$#] $/);
-    // It is in the foreground once it says something itself.
+    // The command is in the foreground once it has printed something.
     type("sh -c 'echo $((40+2)); exec sleep 60'\n");
     await shows(/^42\r$/m);
     type('\u001a');
     await shows(/Stopped/);
     type('kill -9 %1\n');
-    // A shell that has stopped jobs wants to hear it twice.
+    // A shell with stopped jobs must be told to exit twice.
     type('exit 3\nexit 3\n');
     const { text, end } = await ended;
     t.deepEqual(end, { status: 3, signal: null });
@@ -214,7 +214,7 @@ test('no descriptor is left over, also where a command cannot be started', async
     const error = await t.throwsAsync(spawnInTerminal({ ...options, cwd: '/nowhere' }, TERMINAL));
     t.deepEqual([codeOf(error), error.message], ['command-failed', '/bin/sh: the folder /nowhere is not there']);
   }
-  // Other tests have terminals open, too, and end.
+  // Other tests have terminals open, too, and close them.
   await eventually(() => count() <= before, { what: 'the end of all descriptors' });
 });
 
@@ -230,7 +230,7 @@ test('without koffi and script(1) it is said what is missing', async (t) => {
 
 const codeOf = (error: unknown): string | undefined => (error instanceof VproxyError ? error.code : undefined);
 
-/** Not so for one that has ended and that nobody has waited for. */
+/** False for one that has ended and has not been waited for. */
 function isAlive(pid: number): boolean {
   try {
     return statOf(pid)[0] !== 'Z';

@@ -77,7 +77,7 @@ const tooMany = Array.from({ length: 42 }, (_, list) => {
   return `${JSON.stringify({ services, more: list < 41 })}\n`;
 }).join('');
 
-/** Payloads in the order of the choice that stands in front of them. */
+/** Payloads in the order of the choice that precedes them. */
 const chosen = [
   open,
   objects(reason),
@@ -88,7 +88,7 @@ const chosen = [
   helloPayload,
 ];
 
-/** The payload in front of which its choice stands. */
+/** A payload after its choice. */
 export const payloadInputs = fc.oneof(
   ...chosen.map((arbitrary, index) => after(fc.constant(Buffer.from([index])), arbitrary)),
   after(choice(chosen.length - 1), payload),
@@ -104,7 +104,7 @@ const frame = fc.record({
   type: fc.constantFrom(...TYPES),
   id: fc.oneof(fc.constantFrom(0, 1, 1, 1, 2, 2 ** 32 - 1)),
   payload,
-  // What the header says of the payload's length, mostly the truth.
+  // The payload's length in the header, mostly the right one.
   length: fc.oneof(
     { weight: 12, arbitrary: fc.constant(0) },
     { weight: 1, arbitrary: fc.constantFrom(-1, 1, 4096, 4097, 131_072, 131_073, 2 ** 31, 2 ** 32 - 1) },
@@ -157,7 +157,7 @@ export const helloInputs = after(
     .map((list) => Buffer.concat(list)),
 );
 
-/** What two HELLOs come to: an AUTH, and the HELLO of the peer. */
+/** The input for an agreement of two HELLOs: an AUTH, and the HELLO of the peer. */
 export const agreementInputs = after(
   fc
     .tuple(fc.nat(7), fc.nat(39))
@@ -170,7 +170,7 @@ const record = fc
     type: fc.oneof({ weight: 8, arbitrary: fc.constantFrom(20, 21, 22, 23) }, fc.constantFrom(19, 24, 1, 0x16)),
     version: fc.oneof({ weight: 20, arbitrary: fc.constant(3) }, fc.nat(255)),
     body: fc.uint8Array({ minLength: 1, maxLength: 60 }),
-    // What the header says of the length, mostly the truth.
+    // The length in the header, mostly the right one.
     length: fc.oneof({ weight: 12, arbitrary: fc.constant(null) }, fc.constantFrom(0, 1, 61, 18_432, 18_433, 65_535)),
   })
   .map(({ type, version, body, length }) => {
@@ -179,7 +179,7 @@ const record = fc
     return Buffer.concat([header, body]);
   });
 
-/** Records of TLS, and what may lie between them. */
+/** Records of TLS, and what may come between them. */
 export const recordInputs = after(
   decisions(1),
   fc

@@ -1,7 +1,7 @@
-/** What inputs are put together from: the deciding bytes before them, JSON that is nearly right, and texts of tokens. */
+/** The parts of inputs: the deciding bytes before them, JSON that is nearly right, and texts of tokens. */
 import fc from 'fast-check';
 
-/** The flags and sizes that stand before the bytes of a target; flags up to `maxFlags`. */
+/** The flags and sizes that precede the bytes of a target; flags up to `maxFlags`. */
 export function decisions(maxFlags: number): fc.Arbitrary<Buffer> {
   return fc
     .tuple(fc.nat(maxFlags), fc.array(fc.nat(80), { minLength: 1, maxLength: 7 }))
@@ -18,7 +18,7 @@ export function choice(max: number): fc.Arbitrary<Buffer> {
   return fc.nat(max).map((value) => Buffer.from([value]));
 }
 
-/** Some of these tokens, and of other texts, one behind the other. */
+/** Some of these tokens, and of other texts, one after the other. */
 export function tokens(known: readonly string[], maxLength = 8): fc.Arbitrary<Buffer> {
   const other = fc.oneof(fc.string({ unit: 'binary', maxLength: 4 }), fc.nat(2 ** 33).map(String));
   const token = fc.oneof({ weight: 5, arbitrary: fc.constantFrom(...known) }, { weight: 1, arbitrary: other });

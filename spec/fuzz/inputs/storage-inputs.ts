@@ -27,7 +27,7 @@ const entry = fc.record(
 );
 const file = objects({ replies: fc.array(entry, { maxLength: 3 }), default: entry });
 
-/** One message behind the choice of what it is. */
+/** One message after the choice of what it is. */
 export const wireInputs = after(choice(3), fc.oneof(request, reply, replyOfBytes, failure, file));
 
 const gap = fc.constantFrom('', '\n', '\r\n', ' \t').map((space) => Buffer.from(space));
@@ -36,7 +36,7 @@ const stream = fc
   .array(fc.oneof(request, reply, replyOfBytes, failure, near, gap), { maxLength: 4 })
   .map((list) => Buffer.concat(list));
 
-/** Streams of messages behind a bound. */
+/** Streams of messages after a bound. */
 export const scannerInputs = after(
   choice(255),
   after(

@@ -21,7 +21,7 @@ const joined = (parts: readonly fc.Arbitrary<Buffer>[]): fc.Arbitrary<Buffer> =>
 const one = (texts: readonly string[]): fc.Arbitrary<Buffer> =>
   fc.constantFrom(...texts).map((text) => Buffer.from(text));
 const port = fc.constantFrom(...NUMBERS).map((number) => `:${number}`);
-// An address, the empty port that may stand behind it, a port.
+// An address, the empty port that may follow it, a port.
 const plainAddress = fc
   .tuple(fc.constantFrom(...ADDRESSES), fc.constantFrom('', ':-', ':-:-'), fc.oneof(port, port, fc.constant('')))
   .map((parts) => Buffer.from(parts.join('')));
@@ -80,7 +80,6 @@ const GOOD_FORWARDS = [
   'x:tcp:[fe80::1%eth0]:22',
 ];
 
-/** Channels. */
 export const channelInputs = fc.oneof(
   one(GOOD_CHANNELS),
   channel,
@@ -88,7 +87,7 @@ export const channelInputs = fc.oneof(
   tokens([...kindOf(CHANNEL_KINDS.keys()), ...ADDRESSES, ...SIGNS]),
 );
 
-/** Forwards, each behind its direction. */
+/** Forwards, each after its direction. */
 export const forwardInputs = after(choice(1), fc.oneof(one(GOOD_FORWARDS), forward, address));
 
 const words = fc.oneof(
@@ -101,7 +100,6 @@ const words = fc.oneof(
 // A command line that is right up to here.
 const WORKING = Buffer.from('--channel\0unix-connect:/a\0');
 
-/** Command lines. */
 export const argumentInputs = fc
   .tuple(fc.boolean(), fc.array(words, { maxLength: 8 }))
   .map(([works, list]) => Buffer.concat([works ? WORKING : Buffer.alloc(0), joinWords(list)]));

@@ -1,4 +1,4 @@
-/** What two HELLOs come to, and what a peer's AUTH may be: a proof or a refusal that can be shown, whatever the peer wrote. */
+/** The agreement of two HELLOs, and a peer's AUTH: a proof, or a refusal that is safe to show, whatever the peer wrote. */
 
 import assert from 'node:assert/strict';
 import { decodeHello, encodeHelloPayload, type Hello } from '../../../lib/codec/hello.js';
@@ -8,7 +8,7 @@ import { Proof, SecretKey } from '../../../lib/session/auth.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { assertShowable, outcomeOf } from '../outcome.js';
 
-/** The keys that this side may have, and the peer say that it has. */
+/** The keys that this side may have, and that the peer may claim to have. */
 export const KEYS = ['1f', '2e', '3d'].map((digits) => SecretKey.parse(digits.repeat(32)));
 
 const OWN: Hello = {
@@ -48,7 +48,7 @@ export function fuzzAgreement(bytes: Uint8Array): void {
   const outcome = outcomeOf(['auth-failed'], () => Proof.of(agreement, keys));
   if ('code' in outcome) return;
   const proof = outcome.value;
-  // Without a proof only where nobody wants one.
+  // Without a proof only where neither side wants one.
   assert.equal(proof === null, keys.length === 0 && peer.value.auth === null);
   if (proof === null) return;
   assert.ok(ids.includes(proof.keyId) && peer.value.auth?.keys.includes(proof.keyId));

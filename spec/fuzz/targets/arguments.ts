@@ -12,7 +12,7 @@ import { type Outcome, outcomeOf } from '../outcome.js';
 
 const OPTIONS = Object.entries(RUN_OPTIONS);
 
-/** Input: one word after the other, each with a NUL behind it, as a kernel passes them. */
+/** Input: one word after the other, each with a NUL after it, as a kernel passes them. */
 export function fuzzArguments(bytes: Uint8Array): void {
   const words = new FuzzInput(bytes).text().split('\0');
   // Both readers take the same, and refuse the same.

@@ -41,6 +41,6 @@ function call(chunks: readonly Buffer[], flags: number): readonly string[] {
   }
   for (const chunk of chunks) stream.receive(chunk);
   if (flags & 1) stream.finish();
-  // A link that is lost before its reply is given on, or after: the pool hears both.
+  // A link may be lost before its reply is passed on, or after: the pool hears of both.
   return told.sort();
 }

@@ -34,7 +34,7 @@ export function fuzzFrameReader(bytes: Uint8Array): void {
   for (const chunks of everySplit(frames, sizes)) assert.deepEqual(read(chunks, options), expected);
 }
 
-/** What a reader makes of chunks. */
+/** The result of a reader for these chunks. */
 function read(chunks: readonly Buffer[], { integrity, maxDataBytes, react }: OracleOptions): Reading {
   const calls = new Calls();
   const state = { isStopped: false };

@@ -12,7 +12,7 @@ export function fuzzGlob(bytes: Uint8Array): void {
   assert.equal(matchesGlob(short, text), matches(short, text));
 }
 
-/** By a row of truths: whether the pattern up to here matches the text up to each place. */
+/** Keeps, for each place in the text, whether the pattern so far matches the text up to there. */
 function matches(pattern: string, text: string): boolean {
   let row = Array.from({ length: text.length + 1 }, (_, place) => place === 0);
   for (const sign of pattern) {

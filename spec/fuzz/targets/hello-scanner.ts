@@ -29,7 +29,9 @@ export function fuzzHelloScanner(bytes: Uint8Array): void {
   for (const hello of expected.hellos) check(hello);
 }
 
-/** Every HELLO, from the definition: behind a magic, and the search goes on behind it, else at the magic's second byte. */
+/**
+ * Every HELLO, by the definition: it follows a magic, and the search goes on after it, else at the magic's second byte.
+ */
 function find(stream: Buffer): Found {
   const hellos: Hello[] = [];
   let takenBytes = 0;
@@ -71,7 +73,7 @@ function scan(chunks: readonly Buffer[]): Found {
 function check(hello: Hello): void {
   const refused = refusal(agree({ ...hello, auth: null, tls: false }, hello));
   if (refused !== null) assertShowable(refused.message);
-  // Who sent no instance has none, which cannot be written.
+  // A peer that sent no instance has an empty one, which cannot be written.
   const instance = hello.instance === '' ? 'd'.repeat(32) : hello.instance;
   const again = outcomeOf(['internal'], () => encodeHello({ ...hello, instance }));
   if ('code' in again) return;

@@ -1,4 +1,4 @@
-/** The lines of hybrid vsock: what a first line means, in both directions, and that no byte behind it is lost. */
+/** The lines of hybrid vsock: what a first line means, in both directions, and that no byte after it is lost. */
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type net from 'node:net';
@@ -24,7 +24,7 @@ export function fuzzHybridVsock(bytes: Uint8Array): void {
   }
 }
 
-/** The line of bytes that are all there, without its newline; null where it is too long, undefined before its end. */
+/** The line in complete input, without its newline; null where it is too long, undefined before its end. */
 function lineOf(stream: Buffer, maxBytes: number): string | null | undefined {
   const end = stream.indexOf('\n');
   if (end !== -1 && end < maxBytes) return stream.toString('latin1', 0, end);
@@ -45,7 +45,7 @@ function plainAnswer(stream: Buffer, isEnd: boolean): unknown {
   return isOk ? ['ok', stream.toString('hex', line.length + 1)] : ['refused'];
 }
 
-/** What a listener makes of a caller. */
+/** The result of a listener for a caller's bytes. */
 function listen(chunks: readonly Buffer[]): unknown {
   const told: unknown[] = [];
   const line = new FirstLine(MAX_LINE_BYTES, (text) => {
@@ -57,7 +57,7 @@ function listen(chunks: readonly Buffer[]): unknown {
   return typeof told[0] === 'string' ? [...told, rest] : told;
 }
 
-/** A word behind CONNECT has no white space, and a port is a number of 32 bits. */
+/** A word after CONNECT has no white space, and a port is a number of 32 bits. */
 function checkLine(text: string): void {
   const word = parseConnectLine(text);
   if (word === null) return;
@@ -67,7 +67,7 @@ function checkLine(text: string): void {
   if (port !== null) assert.equal(BigInt(word), BigInt(port));
 }
 
-/** What a caller makes of an answer. */
+/** The result of a caller for an answer. */
 function ask(chunks: readonly Buffer[], isEnd: boolean): unknown {
   const told: string[] = [];
   const socket = new EventEmitter() as EventEmitter & Record<'write' | 'cork' | 'uncork', () => void>;
@@ -93,7 +93,10 @@ function ask(chunks: readonly Buffer[], isEnd: boolean): unknown {
   return told[0] === 'ok' ? [...told, rest] : told;
 }
 
-/** Reads as a socket does: into the room that it is given, also where it was asked to pause. What is behind the line. */
+/**
+ * Reads as a socket does: into the room that it is given, also where it was asked to pause. Returns what follows the
+ * line.
+ */
 function deliver(lineRead: () => FirstLine | null, onread: OnRead, chunks: readonly Buffer[]): string {
   const rest: Buffer[] = [];
   const keep: OnRead = {
@@ -112,7 +115,7 @@ function deliver(lineRead: () => FirstLine | null, onread: OnRead, chunks: reado
       onread.callback(count, room);
       at += count;
     }
-    // Somebody is there for the rest from a moment on that the split decides.
+    // The split decides from when on the rest has a reader.
     if (index % 2 === 1) lineRead()?.handOver(keep);
   }
   lineRead()?.handOver(keep);

@@ -18,7 +18,7 @@ import { fuzzTlsRecords } from './tls-records.js';
 import { fuzzWrapperCall } from './wrapper-call.js';
 import { fuzzXml } from './xml.js';
 
-/** One target. It returns when all is well. */
+/** One target. It returns when no promise is broken. */
 export type FuzzTarget = (bytes: Uint8Array) => void;
 
 /** Every target; the folder of its corpus has the same name. */
@@ -43,5 +43,4 @@ export const FUZZ_TARGETS = {
   xml: fuzzXml,
 } as const satisfies Record<string, FuzzTarget>;
 
-/** The name of a target. */
 export type FuzzTargetName = keyof typeof FUZZ_TARGETS;

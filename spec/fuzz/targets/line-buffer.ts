@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { LineBuffer, MAX_LINE_BYTES } from '../../../lib/forward/file-endpoint.js';
 import { FuzzInput, splitBySizes } from '../fuzz-input.js';
 
-/** Input: how far from the longest line the first newline is, sizes, bytes behind that long line. */
+/** Input: how far from the longest line the first newline is, sizes, bytes after that long line. */
 export function fuzzLineBuffer(bytes: Uint8Array): void {
   const input = new FuzzInput(bytes);
   const offset = input.byte() - 128;
@@ -19,7 +19,7 @@ export function fuzzLineBuffer(bytes: Uint8Array): void {
   }
 }
 
-/** The same from the definition: a newline behind every longest piece of a line that is too long. */
+/** The same by the definition: a newline after every longest piece of a line that is too long. */
 function cut(stream: Buffer): Buffer {
   const newline = Buffer.from('\n');
   const lines: Buffer[] = [];

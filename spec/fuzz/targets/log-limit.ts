@@ -14,7 +14,10 @@ const EVENTS = [
   'services',
 ] as const;
 const LEVELS = ['info', 'warn', 'error', 'debug'] as const;
-/** Of all of them together: at once, a second, and the line a second that tells of each at each level. */
+/**
+ * Of all of them together: at once, per second, and for the one line a second that reports the number left out, for
+ * each event and level.
+ */
 const [BURST_BYTES, BYTES_PER_SECOND, TELLING_BYTES] = [30_720, 6144, 500 * EVENTS.length * LEVELS.length];
 
 /** Input: pairs of an event (by its low bits, then its level) and how many of it; or a time to wait, in 16 ms. */

@@ -1,4 +1,4 @@
-/** Foreign text in the log: escaped so that it can be read back, and one line whatever it was. */
+/** Foreign text in the log: escaped so that it can be read back, and always one line. */
 import assert from 'node:assert/strict';
 import { formatFifoLine } from '../../../cli/commands/ports.js';
 import { formatJsonLine, formatTextLine } from '../../../cli/run/output.js';
@@ -26,7 +26,7 @@ export function fuzzLogLines(bytes: Uint8Array): void {
   assert.doesNotMatch(formatFifoLine(`/${text}`, 0o660, 'a', 'b'), /\n/);
 }
 
-/** What was escaped. */
+/** The text that was escaped. */
 function unescapeText(shown: string): string {
   return shown.replace(/\\(?:(\\)|(n)|(t)|x([0-9a-f]{2})|u\{([0-9a-f]{1,6})\})/g, (_, backslash, n, tab, x, u) => {
     if (backslash !== undefined) return '\\';

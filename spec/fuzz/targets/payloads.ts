@@ -77,7 +77,7 @@ function checkServices(payload: Buffer): void {
   );
 }
 
-/** A credit is a big integer of 64 bits, cut to what a number holds. */
+/** A credit is a 64-bit integer, limited to the largest safe number. */
 function checkCredit(payload: Buffer): void {
   const total = decodeCredit(payload);
   const exact = payload.readBigUInt64BE(0);

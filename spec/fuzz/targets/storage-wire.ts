@@ -35,7 +35,7 @@ function checkReply(message: Buffer): void {
   checkAgain(outcome.value);
   const { stdoutBase64 } = JSON.parse(message.toString('utf8')) as { stdoutBase64?: string };
   if (stdoutBase64 === undefined) return;
-  // What is no base64 is left out when bytes are made of it, or has another length.
+  // Text that is not base64 is ignored when decoded, so that the length differs.
   assert.equal(outcome.value.stdout.toString('base64').length, stdoutBase64.length);
 }
 

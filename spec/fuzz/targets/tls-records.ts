@@ -1,4 +1,6 @@
-/** What lies between two sides of TLS in a channel: where records end, and where the peer begins anew, in every split. */
+/**
+ * The bytes between two sides of TLS in a channel: where records end, and where the peer starts again, in every split.
+ */
 import assert from 'node:assert/strict';
 import { MAGIC, readHello } from '../../../lib/codec/hello.js';
 import { TlsRecords } from '../../../lib/link/tls-records.js';
@@ -14,7 +16,7 @@ interface Reading {
   readonly rest: string | null;
 }
 
-/** Input: flags (1 repair), sizes, bytes of a channel behind its opening. */
+/** Input: flags (1 repair), sizes, bytes of a channel after its opening. */
 export function fuzzTlsRecords(bytes: Uint8Array): void {
   const input = new FuzzInput(bytes);
   const flags = input.byte();
@@ -31,7 +33,7 @@ export function fuzzTlsRecords(bytes: Uint8Array): void {
   }
 }
 
-/** From the definition, in one pass over all of it. */
+/** By the definition, in one pass over all of it. */
 function readWhole(stream: Buffer): Reading {
   const records: Buffer[] = [];
   const reading = (end: string | null, at: number): Reading => ({

@@ -18,7 +18,7 @@ export function fuzzWrapperCall(bytes: Uint8Array): void {
   const sizes = input.sizes();
   const [whole, ...others] = everySplit(input.rest(), sizes);
   const expected = call(whole, flags);
-  // What is behind a request counts, or does not, by the chunk that it came in.
+  // What follows a request counts against the budget only if it came in the same chunk.
   if (Buffer.concat(whole).length > BUDGET_BYTES) return;
   for (const chunks of others) assert.deepEqual(call(chunks, flags), expected);
 }
@@ -41,7 +41,7 @@ function call(chunks: readonly Buffer[], flags: number): readonly string[] {
   }).charge(0);
   for (const chunk of chunks) socket.receive(chunk);
   if (flags & 1) socket.finish();
-  // Whoever said nothing complete is told so in time.
+  // A wrapper without a complete request gets a failure in time.
   clock.advance(10_000);
   const answers = Buffer.concat(socket.written).toString('utf8').trim();
   if (answers !== '') {

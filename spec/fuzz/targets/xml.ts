@@ -1,4 +1,4 @@
-/** XML: refused as a bad file, or a tree that is read again from the plainest way to write it. */
+/** XML: refused as a bad file, or a tree that is the same when it is written in the plainest way and read again. */
 import assert from 'node:assert/strict';
 import { parseXml, type XmlElement } from '../../../lib/util/xml.js';
 import { FuzzInput } from '../fuzz-input.js';

@@ -9,15 +9,15 @@ export interface FindingCase {
   readonly id: FindingId;
   /** When it is found, as the end of a sentence: `nobody listens on the socket any more`. */
   readonly when: string;
-  /** What its line says, besides. */
+  /** What its line says, in addition. */
   readonly says?: RegExp;
   /** What its remedy says. */
   readonly remedy?: RegExp;
-  /** Brings it about, and looks. */
+  /** Causes the finding, and looks for it. */
   readonly find: (t: ExecutionContext) => Promise<readonly Finding[]> | readonly Finding[];
 }
 
-/** What the real command finds. Its status tells whether something fails. */
+/** What the real command finds. Its status says whether a check fails. */
 export async function doctor(
   t: ExecutionContext,
   args: readonly string[],

@@ -1,4 +1,4 @@
-/** Domains of libvirt, of which a virsh of the test's own tells. */
+/** Domains of libvirt, which a virsh of the test's own describes. */
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { checkLibvirt } from '../../../../cli/doctor/subjects/libvirt.js';

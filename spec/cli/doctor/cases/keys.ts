@@ -37,7 +37,7 @@ export const KEY_CASES: readonly FindingCase[] = [
     async find(t) {
       const path = writeKeyFile(temporaryFolder(t), 'k', 'ab');
       const { chownSync } = await import('node:fs');
-      // Root's own files are everybody's to use.
+      // Files owned by root raise no finding, so the file is given to another user.
       if (process.getuid?.() === 0) chownSync(path, 4321, 4321);
       return look(t, path, { userId: 1234 });
     },

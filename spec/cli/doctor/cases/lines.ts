@@ -14,7 +14,7 @@ import { doctorWithoutRights, type FindingCase } from './case.js';
 const line = (t: ExecutionContext, path: string, machine: FakeMachine = {}) =>
   checkTty(fakeMachine(t, machine), { path, isOurs: false });
 
-/** A line of which nobody has the user's end open. */
+/** A line whose user's end no process has open. */
 const terminal = async (t: ExecutionContext) => (await pretend(t, { program: 'terminal', terminal: true })).terminal;
 
 async function fifos(t: ExecutionContext): Promise<string> {

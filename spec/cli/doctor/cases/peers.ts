@@ -26,7 +26,7 @@ async function askFolder(t: ExecutionContext, controlFolder: string | null) {
   return checkControlFolder(fake, await fake.control());
 }
 
-/** The channel of one of two proxies with a session; `change` makes it what a test cannot wait for. */
+/** The channel of one of two proxies with a session; `change` puts it into a state that a test cannot wait for. */
 async function session(
   t: ExecutionContext,
   setup: { readonly here?: ProxySetup; readonly peer?: ProxySetup },
@@ -148,7 +148,7 @@ export const PEER_CASES: readonly FindingCase[] = [
     says: /was 1h 01m behind the one here/,
     find: (t) =>
       session(t, {}, ({ session: now }) => {
-        // Both are of one process here.
+        // Both sides are in one process here.
         t.true(Math.abs(now?.clockOffsetMs ?? Number.NaN) < 1000);
         return { session: now && { ...now, clockOffsetMs: -3_660_000 } };
       }),
@@ -178,7 +178,7 @@ export const PEER_CASES: readonly FindingCase[] = [
   {
     id: 'session-waiting',
     when: 'there is no socket yet, with what to do about its code',
-    // It is tried again and again, and may be seen in the midst of that.
+    // It is retried all the time, and the look may fall into an attempt.
     says: /no session, (?:backing-off: .*|opening )\(channel-missing\)/,
     remedy: /start the VM/,
     find: (t) => withoutSession(t, ['-c', `unix-connect:${temporaryFolder(t)}/none`], /trying again/),

@@ -25,7 +25,7 @@ const failing = (code: string) => () => {
   throw Object.assign(new Error(`${code}: it is so`), { code });
 };
 
-// It has the fake /sys say nothing of what the device really is, and reads as ended, as a port without a host does.
+// The fake /sys does not say what the device really is; it reads as ended, as a port without a host does.
 // Links are followed, so debugfs has it by this name.
 const NULL_DEVICE = '/dev/null';
 

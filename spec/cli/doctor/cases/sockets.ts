@@ -20,7 +20,10 @@ const look = (t: ExecutionContext, path: string) =>
 const lookAtTcp = (t: ExecutionContext, host: string, port: number) =>
   checkTcpConnect(fakeMachine(t), { address: { host, port }, isExclusive: true, isOurs: false });
 
-/** A socket that nobody has any more: the name of a listener that has ended, which Node removes by its first name alone. */
+/**
+ * A socket that no process has open any more: a second name of a listener that has ended, as Node removes only the
+ * first.
+ */
 export async function staleSocket(t: ExecutionContext, path = join(temporaryFolder(t), 'stale.sock')): Promise<string> {
   const server = net.createServer().listen(`${path}.first`);
   await once(server, 'listening');

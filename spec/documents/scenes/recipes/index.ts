@@ -16,7 +16,7 @@ export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-syslog': syslog,
 };
 
-/** A call waits for the session, so nothing else has to. */
+/** A call waits for the session, so the scene need not. */
 const storage = (): Scene => ({ ...virtualMachine(), isReady: isUp });
 
 /** Those with a VM. */

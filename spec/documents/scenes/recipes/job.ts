@@ -1,6 +1,6 @@
 /**
- * docs/recipes.md, tests in a VM for a CI job: the script as it stands, with a QEMU that boots the bare guest in place of a
- * disk, whose only program is a vproxy that allows everything.
+ * docs/recipes.md, tests in a VM for a CI job: the script as it is written, with a QEMU that boots the bare guest in
+ * place of a disk, whose only program is a vproxy that allows everything.
  */
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { chooseAccelerator } from '../../../vm/rig/accel.js';
@@ -30,7 +30,7 @@ export const job: Scene = {
     rmSync(`${ARCHIVE}.added`);
     const machine = `-M q35 -cpu max -smp 2 -accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`;
     await stage.run(`mkdir -p /usr/local/bin /srv/job && touch /srv/job/guest.qcow2`);
-    // It obeys all words but those of the disk, and of the accelerator, which this machine may claim to have.
+    // It accepts all words but those of the disk, and of the accelerator, which may not work on this machine.
     stage.write(
       '/usr/local/bin/qemu-system-x86_64',
       `#!/bin/bash

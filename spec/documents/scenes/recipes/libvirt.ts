@@ -1,13 +1,13 @@
 /**
  * docs/recipes.md, a guest and the host's libvirtd: a real libvirtd of the scene's own, with one domain. virsh runs on the
- * machine of the scene as well, behind a vproxy that is the guest's, as the bare guest of the VM tests has none.
+ * machine of the scene as well, with a vproxy that plays the guest's, as the bare guest of the VM tests has no virsh.
  */
 import assert from 'node:assert/strict';
 import type { Scene } from '../../runner/scene.js';
 import type { Stage } from '../../runner/stage.js';
 import { SAME_MACHINE, standInForPort } from './same-machine.js';
 
-/** Without users, labels and control groups, which not every machine gives to a test. */
+/** Without users, labels and control groups, which not every machine lets a test use. */
 const QEMU_SETTINGS = `user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -23,14 +23,14 @@ const DOMAIN = `<domain type='qemu'>
 </domain>
 `;
 
-/** As root of the host, past vproxy. */
+/** As root of the host, without vproxy. */
 const asHost = (stage: Stage, command: string) => stage.run(`virsh -q -c qemu:///system ${command}`);
 
 export const libvirt: Scene = {
   ...SAME_MACHINE,
   async prepare(stage) {
     await standInForPort(stage);
-    // What libvirt keeps there is the machine's own.
+    // These folders belong to the machine's own libvirt.
     await stage.run('for folder in lib cache; do mkdir -p /var/$folder; mount -t tmpfs tmpfs /var/$folder; done');
     await stage.run('rm -rf /etc/libvirt && mkdir -p /etc/libvirt');
     stage.write('/etc/libvirt/qemu.conf', QEMU_SETTINGS);

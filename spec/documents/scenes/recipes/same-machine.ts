@@ -1,6 +1,7 @@
 /**
- * A guest that is a guest by name only: its blocks run on the machine of the scene, with the host's end of the channel where
- * the recipe has QEMU's socket. For recipes that need programs of the guest which the bare guest of the VM tests has not.
+ * A guest that is a guest by name only: its blocks run on the machine of the scene, with the host's end of the channel
+ * where the recipe has QEMU's socket. For recipes that need programs of the guest that the bare guest of the VM tests
+ * does not have.
  */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +16,7 @@ import { startStaying } from '../../runner/staying.js';
 /** Where QEMU would have the host's end of the port. */
 const CHANNEL = '/run/vm1.sock';
 
-/** In front of the real program: what a guest says of its port is the socket of it, and the guest's control socket is not the host's. */
+/** In front of the real program: the guest's port becomes the host's socket, and its control socket is not the host's. */
 const SHIM = `#!/bin/sh
 for word; do
   shift
@@ -27,7 +28,7 @@ done
 exec /usr/libexec/vproxy "$@"
 `;
 
-/** Has the scene's `vproxy` take a port of the guest for what stands in for it. For `prepare`. */
+/** Makes the scene's `vproxy` replace a port of the guest by its stand-in. For `prepare`. */
 export async function standInForPort(stage: Stage): Promise<void> {
   await stage.run('mkdir -p /usr/libexec && mv /usr/bin/vproxy /usr/libexec/vproxy');
   stage.write('/usr/bin/vproxy', SHIM, 0o755);

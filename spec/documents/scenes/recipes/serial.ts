@@ -7,7 +7,7 @@ import type { Scene } from '../../runner/scene.js';
 import { isUp } from '../../runner/stage.js';
 import { shellWords } from '../../shell-words.js';
 
-/** The rig waits for its port; nobody has the other end of this one. */
+/** The rig waits for its port; the other end of this one is not open. */
 const UNUSED_PORT = [
   ...['-device', 'virtio-serial-pci', '-chardev', 'null,id=unused'],
   ...['-device', `virtserialport,chardev=unused,name=${PORT_NAME}`],

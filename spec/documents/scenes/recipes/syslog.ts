@@ -1,4 +1,4 @@
-/** docs/recipes.md, a guest's syslog in a file of the host: what logger(1) sends, and so much more that the file is rotated. */
+/** docs/recipes.md, a guest's syslog in a file of the host: what logger(1) sends, and enough more that the file is rotated. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { eventually } from '../../../helpers/time.js';
