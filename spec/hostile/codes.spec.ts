@@ -10,7 +10,7 @@ import { SLOW_CASES } from './slow-cases.js';
 import { STORAGE_CASES } from './storage-cases.js';
 import { WINDOW_CASES } from './window-cases.js';
 
-/** Codes that no peer causes, and what does. Which of them exist is what has to be kept up to date here. */
+/** Codes that no peer causes, and their causes. This list has to be kept up to date. */
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'channel-missing': 'the path of the channel',
   'channel-busy': 'another process on this machine',

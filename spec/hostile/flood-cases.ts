@@ -30,12 +30,12 @@ function freshIds(peer: SocketPeer): () => number {
 /** A flood that is the same whether its answers are read or not. */
 interface Flood {
   readonly what: string;
-  /** Whether the process has something to say to it. Default false. */
+  /** Whether the process answers it. Default false. */
   readonly isAnswered?: boolean;
   readonly frames: (peer: SocketPeer) => () => readonly Buffer[];
 }
 
-/** What queues nothing, or one answer for all: the session goes on. */
+/** Floods that queue nothing, or one answer for all: the session goes on. */
 const HARMLESS: readonly Flood[] = [
   { what: 'PINGs', isAnswered: true, frames: (peer) => () => [peer.frame(PING, 0, Buffer.from('pingping'))] },
   { what: 'PONGs that answer nothing', frames: (peer) => () => [peer.frame(PONG, 0, Buffer.from('pongpong'))] },
@@ -86,10 +86,13 @@ async function endStreamOne(peer: SocketPeer): Promise<void> {
 
 const FROM = '\u001b]0;owned\u0007';
 
-/** So many OPENs are no flood, however many are read at once (R-FLOW-6). */
+/** This number of OPENs is not a flood, however many are read at once (R-FLOW-6). */
 const OPENS_IN_STEP = 500;
 
-/** So many that are taken back are fewer than a second's in the long run, and a part of what may come at once. */
+/**
+ * This number of withdrawn OPENs is less than what is allowed per second in the long run, and a part of what may come
+ * at once.
+ */
 const RESETS_IN_STEP = 150;
 
 /** OPENs of a service, as fast as they are taken, one batch after the other without waiting for an answer. */
@@ -98,7 +101,7 @@ const opens = (peer: SocketPeer, service: string): (() => Buffer) => {
   return batches(() => [peer.frame(OPEN, freshId(), { service })]);
 };
 
-/** OPENs of a service again and again, each time the answers have come. */
+/** OPENs of a service, again each time the answers have come. */
 async function openInStep(peer: SocketPeer, service: string, ms = FLOOD.ms): Promise<void> {
   const freshId = freshIds(peer);
   const startedAt = performance.now();
@@ -109,7 +112,7 @@ async function openInStep(peer: SocketPeer, service: string, ms = FLOOD.ms): Pro
   } while (performance.now() - startedAt < ms);
 }
 
-/** OPENs that are taken back at once. */
+/** OPENs that are withdrawn at once. */
 const opensAndResets = (peer: SocketPeer, service: string): (() => Buffer) => {
   const freshId = freshIds(peer);
   return batches(() => {
@@ -118,7 +121,10 @@ const opensAndResets = (peer: SocketPeer, service: string): (() => Buffer) => {
   });
 };
 
-/** So many OPENs that are taken back, each time the last ones were read, until the process leaves: nothing has to be refused. */
+/**
+ * Sends OPENs that are withdrawn, a batch each time the last one was read, until the process leaves: nothing has to be
+ * refused.
+ */
 async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
   const freshId = freshIds(peer);
   const isOver = isTold(peer);
@@ -132,10 +138,10 @@ async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
   }
 }
 
-/** Whether the process has said that it leaves. */
+/** Whether the process has sent a GOAWAY. */
 const isTold = (peer: SocketPeer) => () => peer.goawayCodes().length > 0;
 
-/** Writes as long as anybody reads, without reading. */
+/** Writes for as long as the process reads, without reading. */
 async function floodDeaf(peer: SocketPeer, next: () => Buffer): Promise<void> {
   peer.isReading = false;
   await peer.flood(next, FLOOD);
@@ -184,7 +190,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     act: async (peer) => {
       await openInStep(peer, 'hang');
       for (let id = 1; id <= 2 * 256; id += 2) peer.send(RESET, id, REASON);
-      // The program behind the service has to see them go before it serves others.
+      // The target of the service has to see them end before it serves others.
       await peer.ping();
     },
   },

@@ -1,4 +1,4 @@
-/** What a peer writes for the eyes of whoever reads the log: escapes, forged lines, and very many of them (R-CODE-2). */
+/** What a peer sends to deceive the reader of the log: escapes, forged lines, and very many of them (R-CODE-2). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { FLOOD, type HostileCase } from './case.js';
 

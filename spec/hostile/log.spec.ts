@@ -1,11 +1,11 @@
-/** What a peer says stands in the log escaped, on one line, bounded, and not too often. */
+/** Text of a peer appears in the log escaped, on one line, bounded, and not too often. */
 import test from 'ava';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { LOG_CASES, POISON } from './log-cases.js';
 import { startTarget } from './target-process.js';
 
-// Everything that moves a cursor, and what could pass for another line.
+// Everything that moves a cursor, and what could be taken for another line.
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffd]/;
 
 /** The longest line: that of an event with texts as long as they may be, in details of which each is escaped once more. */

@@ -29,10 +29,10 @@ const CHOSEN = [...OPENING_CASES, ...FLOOD_CASES, ...LOG_CASES].filter(({ what }
   ].some((pattern) => pattern.test(what)),
 );
 
-/** So many echoes are measured at least, also where a case is over sooner. */
+/** The number of echoes that are measured at least, also where a case is over sooner. */
 const MIN_ECHOES = 20;
 
-/** Echoes one byte after the other on the second channel until it is told to stop; the times that they took. */
+/** Echoes one byte after the other on the second channel until `isOver`; returns the times that they took. */
 async function measureEcho(t: ExecutionContext, path: string, isOver: () => boolean): Promise<number[]> {
   const neighbour = new TestProxy(t, `unix-connect:${path}`);
   await neighbour.start();

@@ -6,7 +6,7 @@ import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
 
-/** The same 64 KiB or more, again and again. */
+/** The same 64 KiB or more, repeatedly. */
 function repeated(piece: Buffer): () => Buffer {
   const batch = Buffer.concat(Array.from({ length: Math.ceil(65_536 / piece.length) }, () => piece));
   return () => batch;
@@ -85,7 +85,7 @@ const INVALID_TEXTS: readonly [what: string, payload: (peer: SocketPeer, ack: st
   ['a number of 4,096 digits', () => Buffer.from('9'.repeat(4096))],
 ];
 
-/** What is strange in a HELLO, but valid: it establishes a session. */
+/** Fields that are strange in a HELLO, but valid: it establishes a session. */
 const VALID: readonly [what: string, fields: Readonly<Record<string, unknown>>][] = [
   ['a thousand features', { features: Array.from({ length: 1000 }, () => '') }],
   ['a list of lists, 1,500 deep, in an unknown field', { odd: nested(1500) }],
@@ -105,7 +105,7 @@ function nested(depth: number): unknown[] {
   return value;
 }
 
-/** HELLOs with ever new nonces, none of which acknowledges. */
+/** HELLOs with a new nonce each, none of which acknowledges. */
 function freshHellos(peer: SocketPeer): () => Buffer {
   return () => {
     const hellos = Array.from({ length: 100 }, () => {
@@ -190,7 +190,7 @@ export const OPENING_CASES: readonly HostileCase[] = [
     what: 'a HELLO of a version that nobody speaks',
     code: 'version-mismatch',
     isOpening: true,
-    // What is refused was never a session.
+    // A refused connection was never a session.
     sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), version: { min: 2, max: 2 ** 53 } })),
   },
@@ -198,7 +198,7 @@ export const OPENING_CASES: readonly HostileCase[] = [
     what: 'a HELLO that demands authentication',
     code: 'auth-failed',
     isOpening: true,
-    // What is refused was never a session.
+    // A refused connection was never a session.
     sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), auth: { method: '\u001b[2J' } })),
   },
@@ -206,7 +206,7 @@ export const OPENING_CASES: readonly HostileCase[] = [
     what: 'a HELLO that demands TLS',
     code: 'auth-failed',
     isOpening: true,
-    // What is refused was never a session.
+    // A refused connection was never a session.
     sessionCount: 1,
     act: async (peer) => peer.write(peer.hello({ ack: await peer.otherNonce(), tls: true })),
   },

@@ -1,4 +1,4 @@
-/** All that a peer can do again and again which is refused, or comes to nothing, and of which something is logged each time. */
+/** All that a peer can do repeatedly that is refused, or has no effect, and is logged each time. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { COPY_KIND, encodeMessage } from '../../lib/copy/messages.js';
 import type { LogEventName } from '../../lib/events.js';
@@ -7,10 +7,10 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 
 const { DATA, FIN, GOAWAY, OPEN, RESET, SERVICES } = FRAME_TYPE;
 
-/** One way to have lines written. */
+/** One way to cause log lines. */
 export interface RefusedCase {
   readonly what: string;
-  /** What each turn is in the log. */
+  /** The event that each turn logs. */
   readonly event: LogEventName;
   /** Whether it is in the audit log, too. */
   readonly isAudited: boolean;
@@ -18,10 +18,10 @@ export interface RefusedCase {
   readonly flood: (path: string, count: number) => Promise<void>;
 }
 
-/** A text that takes six times its length in a line of JSON, and the more so as the text of a field of one of text. */
+/** A text that takes six times its length in a line of JSON, and still more in a line of text. */
 const FAT = '\u202e'.repeat(1000);
 
-/** Streams are opened so many at a time: fewer than may be without an answer. */
+/** The number of streams that are opened at a time: fewer than may be without an answer. */
 const BATCH = 20;
 
 export const REFUSED_CASES: readonly RefusedCase[] = [

@@ -1,4 +1,4 @@
-/** What a peer that is let in nowhere can have written to log and audit log, and that it hides nothing with it. */
+/** What a peer that is always refused can cause in log and audit log, and that it hides nothing with that. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -9,7 +9,7 @@ import { SocketPeer } from '../helpers/socket-peer.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 import { REFUSED_CASES } from './refused-cases.js';
 
-/** What log and audit log may get together in any second. */
+/** The bytes that log and audit log may get together in any second. */
 const MAX_BYTES_PER_SECOND = 65_536;
 
 /** Turns of each case: without a bound their lines are megabytes. */
@@ -22,7 +22,7 @@ interface Line {
   readonly atMs: number;
   readonly bytes: number;
   readonly event: string;
-  /** Of what the event says besides. */
+  /** The fields that the event has in addition. */
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
@@ -47,7 +47,7 @@ function mostInSecond(lines: readonly Line[]): number {
   return most;
 }
 
-/** How many events of a kind there were: those that are there, and those that are counted. */
+/** The number of events of a kind: those that are written, and those that are only counted. */
 function countOf(lines: readonly Line[], kind: string): number {
   const shown = lines.filter(({ event }) => event === kind).length;
   const told = lines.filter(({ event, fields }) => event === 'log-limited' && fields['kind'] === kind);

@@ -1,4 +1,4 @@
-/** Runs one case against a process, and looks at everything that has to be seen from outside. */
+/** Runs one case against a process, and checks all of its visible effects. */
 import type { ExecutionContext } from 'ava';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { peakBytes, resetPeak } from '../helpers/measures.js';
@@ -8,7 +8,7 @@ import { ESTABLISHED } from '../helpers/vproxy-process.js';
 import { FLOOD_MEMORY_BYTES, type HostileCase } from './case.js';
 import type { TargetProcess } from './target-process.js';
 
-/** The codes with which a side leaves without a word (R-CODE-3), and those that a connection ends with. */
+/** The codes with which a side leaves without a GOAWAY (R-CODE-3), and those that a connection ends with. */
 const SILENT: readonly string[] = ['peer-restarted', 'desync', 'channel-closed'];
 
 /** Misbehaves, then behaves: on the same connection, unless that is gone. */
@@ -49,7 +49,7 @@ export async function runCase(t: ExecutionContext, target: TargetProcess, hostil
   t.is(peer.fault, null);
   const expected = hostile.sessionCount ?? (isEnd ? 2 : 1);
   const logged = (pattern: RegExp): string[] => vproxy.lines.slice(from).filter((line) => pattern.test(line));
-  // The log comes on another way than the frames. What it says late must not be taken for the next case's.
+  // The log does not come through the channel. Lines that come late must not be taken for those of the next case.
   await eventually(() => logged(ESTABLISHED).length >= expected, {
     intervalMs: 2,
     what: `session ${expected} in the log`,

@@ -82,7 +82,7 @@ function sendOverCredit(peer: SocketPeer): void {
   for (let piece = 0; piece < 4; piece += 1) peer.sendData(3, Buffer.alloc(131_072));
 }
 
-/** More that takes several frames, or none. */
+/** Further cases, which take several frames, or none. */
 const SEQUENCES: readonly HostileCase[] = [
   { what: 'DATA over the credit of a stream', code: 'flow-control', act: sendOverCredit },
   {
@@ -215,7 +215,7 @@ const SEQUENCES: readonly HostileCase[] = [
   },
 ];
 
-/** The codes of `lib/errors.ts` that may stand in a frame, by what they end. */
+/** The codes of `lib/errors.ts` that may be in a frame, by what they end. */
 const wireCodes = (scope: ErrorScope): ErrorCode[] =>
   (Object.keys(ERROR_CODES) as ErrorCode[]).filter(
     (code) => ERROR_CODES[code].wire && ERROR_CODES[code].scope === scope,

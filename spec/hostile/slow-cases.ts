@@ -1,4 +1,4 @@
-/** Peers that take their time, or say nothing: against processes whose clock runs faster than the world's. */
+/** Peers that are slow, or silent: against processes whose clock runs faster than real time. */
 import { once } from 'node:events';
 import type net from 'node:net';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
@@ -8,13 +8,13 @@ import { ENDED, type VproxyProcess } from '../helpers/vproxy-process.js';
 
 const { ACCEPT, DATA, GOAWAY, OPEN } = FRAME_TYPE;
 
-/** How many seconds of the process pass in one of the world's. */
+/** The number of seconds of the process in a real one. */
 export const SPEED = 20;
 
 /** A second of the process. */
 const SECOND_MS = 1000 / SPEED;
 
-/** What a slow case has to do with. */
+/** The surroundings of a slow case. */
 export interface SlowWorld {
   readonly vproxy: VproxyProcess;
   /** Connects to the process's channel. */
@@ -28,7 +28,7 @@ export interface SlowCase {
   readonly what: string;
   /** The channel is a TCP port, whose peers cannot be paused. Default: a unix socket. */
   readonly isTcp?: boolean;
-  /** What stands in the log. Null: nothing. */
+  /** The code in the log. Null: none. */
   readonly code: ErrorCode | null;
   readonly act: (world: SlowWorld) => Promise<unknown>;
 }

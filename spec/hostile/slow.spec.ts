@@ -1,4 +1,7 @@
-/** Peers that are slow on purpose, or silent. The processes' clock runs faster than the world's, so nobody waits for long. */
+/**
+ * Peers that are slow on purpose, or silent. The processes' clock runs faster than real time, so that the tests do not
+ * wait long.
+ */
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

@@ -1,11 +1,13 @@
 /** What a peer that poses as a storage emulator may answer to a call, and the code that the caller gets (docs/storage.md). */
 import type { ErrorCode } from '../../lib/errors.js';
 
-/** A reply that is none. */
+/** A reply that is not valid. */
 export interface StorageCase {
   readonly what: string;
   readonly code: ErrorCode;
-  /** What is sent on the stream of the call; null: the stream is refused, undefined: nothing is ever sent. */
+  /**
+   * The bytes that are sent on the stream of the call; null: the stream is refused, undefined: nothing is ever sent.
+   */
   readonly reply: Buffer | null | undefined;
 }
 

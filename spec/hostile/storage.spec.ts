@@ -1,4 +1,7 @@
-/** A peer that poses as a storage emulator, against the broker of the real command line: the caller gets a code, and its terminal nothing else. */
+/**
+ * A peer that poses as a storage emulator, against the broker of the real command line: the caller gets a code, and
+ * nothing else reaches its terminal.
+ */
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
@@ -31,7 +34,7 @@ test('whatever a peer answers to storage calls, each ends with its code, and the
   const call = (timeoutMs: number) => callStorage({ argv: ['storcli64', '/c0'], socketPaths: [socket], timeoutMs });
   for (const { what, code, reply } of STORAGE_CASES) {
     answer = reply;
-    // More than one stream's credit is never read by anybody: the link is lost before.
+    // More than one stream's credit is never read: the link is lost before.
     const error = await t.throwsAsync(call(reply === undefined ? 300 : 10_000), { code }, what);
     t.notRegex(error.message, /[\u0000-\u001f\u007f-\u009f]/, what);
   }

@@ -1,4 +1,6 @@
-/** The real command line that hostile peers connect to, with local programs of every kind behind its forwards. */
+/**
+ * The real command line that hostile peers connect to, with local programs of every kind as targets of its forwards.
+ */
 import { mkdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -13,10 +15,13 @@ import type { Surroundings } from './case.js';
 /** What `t.teardown` is for a test, for something that several tests share. */
 export type Teardown = Pick<ExecutionContext, 'teardown'>;
 
-/** What is written in the session that warms the process up: buffers and the code's own size have settled after it. */
+/**
+ * The frames that are written in the session that warms the process up: buffers and compiled code have their final size
+ * after it.
+ */
 const WARM_UP_FRAMES = 200;
 
-/** A process, what stands around it, and its size at rest. */
+/** A process, its surroundings, and its size at rest. */
 export interface TargetProcess extends Surroundings {
   readonly vproxy: VproxyProcess;
   /** The channel's socket. */

@@ -6,7 +6,7 @@ import { ALL_STREAMS_MEMORY_BYTES, FLOOD, type HostileCase, WINDOWS_MEMORY_BYTES
 
 const { RESET } = FRAME_TYPE;
 
-/** A type that nobody knows: it needs no credit. */
+/** A type that is not known: it needs no credit. */
 const UNKNOWN = 0x90;
 
 /** Most of the receive budget of a channel. */
@@ -85,10 +85,10 @@ export const WINDOW_CASES: readonly HostileCase[] = [
       const credits = new Credits();
       peer.onFrame = (frame) => credits.take(frame);
       const ids = await openAll(peer, 'tap', 8);
-      // A window grows when half of it has left within four round trips, and these take as long as this peer likes.
+      // A window grows when half of it is released within four round trips, whose length this peer chooses.
       const startedAt = performance.now();
       let grownAt = Number.POSITIVE_INFINITY;
-      // For a while after that they still could grow.
+      // For a while after that they could still grow.
       while (performance.now() < grownAt + GROWTH_MS) {
         if (credits.open >= GROWN_BYTES) grownAt = Math.min(grownAt, performance.now());
         else if (performance.now() > startedAt + 15_000) throw new Error(`windows of ${credits.open} bytes only`);
@@ -114,7 +114,7 @@ export const WINDOW_CASES: readonly HostileCase[] = [
         peer.sendCredit(id, 2n ** 64n - 1n);
       }
       peer.sendCredit(0, 2n ** 64n - 1n);
-      // Nothing can be seen of a process that is not read, so it gets as long as it has in other floods.
+      // A process whose output is not read shows nothing, so it gets as long as in other floods.
       await peer.flood(() => peer.frame(UNKNOWN, 0, Buffer.alloc(65_536)), FLOOD);
       peer.onFrame = () => peer.log.take();
       peer.isReading = true;

@@ -3,5 +3,5 @@
 import { runTable } from './run-table.js';
 import { WINDOW_CASES } from './window-cases.js';
 
-// Each has a process of its own: what one took is not given back to the system at once.
+// Each has a process of its own: memory that one used is not returned to the system at once.
 runTable(WINDOW_CASES, WINDOW_CASES.length);

@@ -10,7 +10,7 @@ import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, MIB } from './setup.js';
 
-/** Which keys the two sides have: each is one pair of digits, again and again. */
+/** Which keys the two sides have: each is one pair of digits, repeated. */
 interface Keys {
   readonly own: readonly string[];
   readonly peer: readonly string[];

@@ -17,7 +17,7 @@ export interface PeerEvent {
   readonly message?: string;
   readonly service?: string;
   readonly services?: readonly string[];
-  /** How many streams of this program's peer were open with the one that the event tells of. */
+  /** The number of streams of this program's peer that were open, including the one of the event. */
   readonly streams?: number;
   readonly received?: number;
   readonly receivedHash?: string;
@@ -86,7 +86,10 @@ export class PythonPeer {
     this.#child.stdin.write(`${JSON.stringify({ do: command, ...args })}\n`);
   }
 
-  /** The first event like `pattern` that no earlier call was given, also one that came before this call. */
+  /**
+   * The first event that matches `pattern` and was not returned by an earlier call, also one that came before this
+   * call.
+   */
   async next(event: string, pattern: EventPattern = {}): Promise<PeerEvent> {
     const whole = { event, ...pattern };
     const found = this.events.find((it) => !this.#taken.has(it) && isMatch(it, whole));

@@ -9,14 +9,13 @@ import { eventually } from '../helpers/time.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 
-/** 2^20 */
 export const MIB = 1024 * 1024;
 
 /** How the two sides are started. */
 export interface PairOptions {
   /** Which side listens for the channel. Default: the real program. */
   readonly listens?: 'vproxy' | 'peer';
-  /** Behind the real program's address of the channel. */
+  /** Appended to the real program's address of the channel. */
   readonly channelOptions?: string;
   readonly forwards?: readonly string[];
   readonly peer?: readonly string[];
@@ -50,7 +49,7 @@ export async function connectTo(t: ExecutionContext, vproxy: VproxyProcess, serv
   return socket.on('error', () => undefined);
 }
 
-/** A target that answers all that it got, behind its end, with `reply`. */
+/** A target that reads to the end, and answers with `reply`. */
 export async function answering(t: ExecutionContext, reply: Buffer): Promise<{ port: number; got: Promise<Buffer> }> {
   let port = 0;
   const got = new Promise<Buffer>((resolve, reject) => {

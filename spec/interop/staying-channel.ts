@@ -4,13 +4,13 @@ import net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
-/** Two unix sockets; what is written to the one comes out of the other, for whoever is connected there then. */
+/** Two unix sockets; what is written to one comes out of the other, for the process that is connected there then. */
 export interface StayingChannel {
   readonly left: string;
   readonly right: string;
 }
 
-/** Makes the channel; it goes when the test ends. */
+/** Makes the channel; it is removed when the test ends. */
 export async function stayingChannel(t: ExecutionContext, folder: string): Promise<StayingChannel> {
   const connected: (net.Socket | undefined)[] = [undefined, undefined];
   const paths = { left: join(folder, 'left'), right: join(folder, 'right') };

@@ -2,18 +2,18 @@
 import type { ExecutionContext } from 'ava';
 import { heapBytes } from '../helpers/measures.js';
 
-/** What is done again and again. */
+/** What is repeated. */
 export interface Course {
-  /** What an operation is called, for the figures: `opens`. */
+  /** The name of the operations, for the figures: `opens`. */
   readonly name: string;
   readonly operations: number;
-  /** Does so many of them. */
+  /** Does `count` of them. */
   readonly run: (count: number) => Promise<void> | void;
   /** Growth in the second half that counts as a leak, in bytes an operation. */
   readonly limitBytes: number;
 }
 
-/** The second half is measured at so many points. */
+/** The number of points at which the second half is measured. */
 const SAMPLES = 8;
 
 /** Does all operations and fails the test where memory grows with them; the figures go to the log. */
@@ -24,14 +24,14 @@ export async function assertFlat(t: ExecutionContext, { name, operations, run, l
   let bytes = await growth(half, run);
   t.log(`${what}: ${bytes.toFixed(3)} bytes each in the second half (a leak from ${limitBytes} on)`);
   if (bytes >= limitBytes) {
-    // A leak goes on; what V8 takes for itself, once, does not.
+    // A leak goes on; what V8 allocates once for itself does not.
     bytes = await growth(half, run);
     t.log(`${what}: ${bytes.toFixed(3)} bytes each in a third half`);
   }
   t.true(bytes < limitBytes, `${bytes.toFixed(3)} bytes are left behind by each of ${what}`);
 }
 
-/** By how many bytes an operation the heap grows while `count` of them are done. */
+/** The growth of the heap, in bytes an operation, while `count` of them are done. */
 async function growth(count: number, run: Course['run']): Promise<number> {
   const points: Point[] = [{ x: 0, y: await heapBytes() }];
   for (let done = 0; done < count; ) {

@@ -1,11 +1,11 @@
-/** The tests of two proxies over a real socket, for as many operations as the caller has time for. */
+/** The tests of two proxies over a real socket, for a number of operations that the caller chooses. */
 import test from 'ava';
 import { heapBytes } from '../helpers/measures.js';
 import { assertFlat } from './growth.js';
 import { ProxyLoad } from './proxy-load.js';
 import { assertGivenBack, heldResources } from './resources.js';
 
-/** How many of each, and from how many bytes of each on it counts as a leak. */
+/** The number of each operation, and the growth in bytes of each that counts as a leak. */
 export interface ProxyScale {
   readonly connections: number;
   readonly changes: number;

@@ -16,7 +16,7 @@ const WORKERS = 40;
 /** Pauses between attempts are shorter than this, time-outs are longer. */
 const LONGEST_PAUSE_MS = 7000;
 
-/** Pauses are a hundredth of what they are: a session that was cut comes back at once. */
+/** Pauses take a hundredth of their time: a session that was cut is back at once. */
 const hurriedClock: Clock = {
   now: () => systemClock.now(),
   schedule: (delayMs, callback) => systemClock.schedule(delayMs > LONGEST_PAUSE_MS ? delayMs : delayMs / 100, callback),
@@ -46,7 +46,7 @@ export class ProxyLoad {
     });
   }
 
-  /** Everything is up, and goes with the test. */
+  /** Starts everything; it ends with the test. */
   static async start(t: ExecutionContext): Promise<ProxyLoad> {
     const load = new ProxyLoad(t);
     await localServer(t, (socket) => void socket.pipe(socket), { path: load.#path('target') });
@@ -57,7 +57,7 @@ export class ProxyLoad {
     return load;
   }
 
-  /** Makes so many connections, some at once. */
+  /** Makes `count` connections, some at once. */
   async connect(count: number): Promise<void> {
     let left = count;
     const work = async (): Promise<void> => {
@@ -70,7 +70,7 @@ export class ProxyLoad {
     this.#forgetLog();
   }
 
-  /** Adds and removes a forward on each side, and a channel, so many times; every tenth with a stream that is reset. */
+  /** Adds and removes a forward on each side, and a channel, `count` times; every tenth with a stream that is reset. */
   async change(count: number): Promise<void> {
     for (let done = 0; done < count; done += 1) {
       const target = parseForwardSpec('incoming', `changing:${this.#path('target')}`);
@@ -96,7 +96,7 @@ export class ProxyLoad {
     }
   }
 
-  /** Cuts the channel so many times, with streams open, and waits each time until there is a session again. */
+  /** Cuts the channel `count` times, with streams open, and waits each time until there is a session again. */
   async restart(count: number): Promise<void> {
     for (let done = 0; done < count; done += 1) {
       const open = [await this.#b.proxy.connect('program'), net.connect(this.#path('echo'))];
@@ -111,7 +111,10 @@ export class ProxyLoad {
     }
   }
 
-  /** Opens so many streams of programs, all at once, each of which echoes a byte; what `atPeak` gives. Then closes them. */
+  /**
+   * Opens `count` streams of programs, all at once, each of which echoes a byte; calls `atPeak`, then closes them, and
+   * returns its value.
+   */
   async openAtOnce<T>(count: number, atPeak: () => Promise<T>): Promise<T> {
     const { proxy } = this.#b;
     const streams = await Promise.all(Array.from({ length: count }, () => proxy.connect('program')));

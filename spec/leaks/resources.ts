@@ -1,4 +1,4 @@
-/** What this process holds of the system: file descriptors, and Node's handles by their kind. */
+/** The resources of the system that this process holds: file descriptors, and Node's handles by their kind. */
 import { readdirSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { eventually } from '../helpers/time.js';
@@ -6,7 +6,7 @@ import { eventually } from '../helpers/time.js';
 /** Counts by name, such as `{ descriptors: 23, PipeWrap: 4 }`. */
 export type Resources = Readonly<Record<string, number>>;
 
-/** What is held now. Handles that come and go with other things than sockets are left out. */
+/** What is held now. Handles that do not belong to sockets and come and go are left out. */
 export function heldResources(): Resources {
   const counts: Record<string, number> = { descriptors: readdirSync('/proc/self/fd').length };
   for (const name of process.getActiveResourcesInfo()) {

@@ -5,7 +5,7 @@ import type { Session } from '../../lib/session/session.js';
 import type { SessionStream } from '../../lib/session/stream.js';
 import { SessionPair, type Side } from '../helpers/session-pair.js';
 
-/** What becomes of a stream; its service says so. Nobody offers `unknown`. */
+/** What happens to a stream, by its service. Neither side offers `unknown`. */
 const WAYS = ['echo', 'echo', 'unread', 'unknown', 'refuse', 'opener-resets', 'target-resets', 'target-stops'] as const;
 
 /** Streams that are open at once. */
@@ -13,7 +13,7 @@ const BATCH = 40;
 
 const MESSAGE = Buffer.alloc(200, 0x5a);
 
-/** Both ends of streams; what is counted says whether all of them ended. */
+/** Both ends of streams; the counts say whether all of them ended. */
 export class SessionLoad {
   readonly pair = new SessionPair({ integrity: true, limits: { frame: 4096 } });
   #openEnds = 0;
@@ -24,7 +24,7 @@ export class SessionLoad {
     this.pair.establish();
   }
 
-  /** Opens and closes so many streams, from both sides in turn. */
+  /** Opens and closes `count` streams, from both sides in turn. */
   open(count: number): void {
     for (let left = count; left > 0; left -= BATCH) {
       for (let index = 0; index < Math.min(BATCH, left); index += 1) this.#open();
@@ -33,7 +33,7 @@ export class SessionLoad {
     }
   }
 
-  /** Lets time pass until so many PINGs were sent and answered, from both sides. */
+  /** Lets time pass until `count` PINGs were sent and answered, from both sides. */
   ping(count: number): void {
     for (let seen = 0; seen < count; ) {
       this.pair.clock.advance(2500);
@@ -42,7 +42,7 @@ export class SessionLoad {
     }
   }
 
-  /** Kills one side and starts it anew, so many times, in turn, with streams open in every state. */
+  /** Kills and restarts one side, `count` times, in turn, with streams open in every state. */
   restart(count: number): void {
     for (let done = 0; done < count; done += 1) {
       for (let index = 0; index < WAYS.length; index += 1) this.#open();
@@ -63,7 +63,7 @@ export class SessionLoad {
     }
   }
 
-  /** Timers that wait, and bytes that the windows of streams have taken beyond their first credit. */
+  /** Pending timers, and bytes that the windows of streams have taken beyond their first credit. */
   get held(): { readonly timers: number; readonly budgetBytes: number } {
     const { a, b, clock } = this.pair;
     return {
@@ -140,7 +140,7 @@ class End implements LocalEnd {
     if (stream === null) return false;
     if (this.#way === 'target-resets') stream.reset('local-error', 'the target failed');
     if (this.#way === 'unread') {
-      // Kept, as by a local socket that takes nothing, until the end.
+      // Kept until the end, as by a local socket that takes nothing.
       this.#held = bytes;
       return true;
     }

@@ -1,9 +1,12 @@
-/** The tests of two sessions in memory, for as many operations as the caller has time for. */
+/** The tests of two sessions in memory, for a number of operations that the caller chooses. */
 import test from 'ava';
 import { assertFlat } from './growth.js';
 import { SessionLoad } from './session-load.js';
 
-/** How many of each, and from how many bytes of each on it counts as a leak: fewer operations measure less exactly. */
+/**
+ * The number of each operation, and the growth in bytes of each that counts as a leak: fewer operations measure less
+ * exactly.
+ */
 export interface SessionScale {
   readonly opens: number;
   readonly pings: number;
@@ -34,5 +37,5 @@ export function testSessions(scale: SessionScale): void {
   }
 }
 
-/** So many make all timers that always wait: an even number, because the sides take turns. */
+/** The number after which all permanent timers exist: an even number, because the sides take turns. */
 const WARM_UP = 10;

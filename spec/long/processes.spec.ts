@@ -18,7 +18,7 @@ const RETRY_MS = 2;
 
 /**
  * How much the resident memory may grow from the second quarter of the restarts to the last, at its lowest points: it
- * goes up and down with the collections of garbage. What spec/leaks/ counts inside one process is exact.
+ * goes up and down with garbage collection. What spec/leaks/ counts inside one process is exact.
  */
 const RESTART_LIMIT_BYTES = 16 * 2 ** 20;
 
@@ -42,7 +42,7 @@ test.serial(
       const closed = open.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
       relay.cut();
       await within(10_000, 'the end of the streams', Promise.all(closed));
-      // A session that was short is followed by a pause, which the signal ends where it has begun already.
+      // A session that was short is followed by a pause, which the signal ends if it has begun already.
       const retry = setInterval(() => pair.guest.kill('SIGHUP'), RETRY_MS);
       (await eventually(() => openEcho(port), { intervalMs: 1 })).destroy();
       clearInterval(retry);
@@ -97,7 +97,7 @@ test.serial(`${STREAMS} forwarded streams at once, opened and closed three times
 
 const SIDES = ['host', 'guest'] as const;
 
-/** A server in a process of its own, because its descriptors would be this one's; its port. */
+/** Starts a server in a process of its own, so that its descriptors do not count in this one; returns its port. */
 async function startTarget(t: ExecutionContext): Promise<string> {
   const target = spawnVproxy(t, [], { script: 'dist/bench/load/target.js' });
   return eventually(() => /^(\d+)\n/.exec(target.stdout)?.[1]);
@@ -130,7 +130,7 @@ async function assertDescriptors(
   t.true(areBack(), `before: ${JSON.stringify(before)}, now: ${describe(pair)}`);
 }
 
-/** The connection that looked whether there is a session may still be there. */
+/** The connection that tested for a session may still be open. */
 const SPARE_DESCRIPTORS = 2;
 
 function describe(pair: ProcessPair): string {

@@ -32,5 +32,5 @@ test.serial('for a minute a guest fills all its streams byte by byte: the proces
 
 const cases = streamCases({ streams: 1000, bytesPerStream: 65_536 });
 
-// Each has a process of its own: what a stuck file brought before stays.
+// Each has a process of its own: what an earlier case wrote to a stuck file stays.
 runTable(cases, cases.length);

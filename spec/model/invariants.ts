@@ -1,11 +1,11 @@
-/** What must hold in the model: after every operation, where everything is at rest, and at the end. */
+/** What must hold in the model: after every operation, when everything is at rest, and at the end. */
 import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Model } from './model.js';
 import type { ModelSide } from './model-side.js';
 import type { ObservedHalf } from './observed-session.js';
 import type { SideName } from './wire-observer.js';
 
-/** After every operation. */
+/** Faults to look for after every operation. */
 export function faultsNow(model: Model): string[] {
   const faults = [...model.faults, ...model.observer.faults, ...model.traffic.faults()];
   for (const { session, stream, isOver } of model.traffic.ends) {
@@ -16,7 +16,10 @@ export function faultsNow(model: Model): string[] {
   return faults;
 }
 
-/** Where nothing is on its way and nothing was lost: both sides agree on what is open, and nobody waits for nothing. */
+/**
+ * Faults to look for when nothing is on its way and nothing was lost: both sides agree on what is open, and neither
+ * waits without reason.
+ */
 export function faultsAtRest(model: Model): string[] {
   if (!model.isQuiet) return [];
   if (model.traffic.ends.some(({ lentBuffers }) => lentBuffers > 0)) return ['a buffer does not come back'];
@@ -37,7 +40,7 @@ export function faultsAtRest(model: Model): string[] {
       faults.push(`${other.name} does not know the services of ${side.name}`);
     const half = halves[side.name];
     const opposite = half.other;
-    // At the latest when a quarter is used the credit of the session is raised, whoever reads or does not.
+    // The credit of the session is raised when a quarter is used at the latest, whether or not streams are read.
     const left = opposite.grantedBytes - half.sentBytes;
     if (left < 0.75 * opposite.hello.limits.inFlight)
       faults.push(`${left} bytes of session credit are left to ${side.name}`);
@@ -53,19 +56,19 @@ export function isSameSession({ a, b }: Model): boolean {
   return one.self.nonce === two.peer.nonce && two.self.nonce === one.peer.nonce;
 }
 
-/** What the session of the moment looks like from the wire. */
+/** The current session as seen on the wire. */
 function halvesNow(model: Model): Record<SideName, ObservedHalf> | null {
   const agreement = model.a.loop.session?.agreement;
   if (agreement === undefined) return null;
   return model.observer.session({ a: agreement.self.nonce, b: agreement.peer.nonce });
 }
 
-/** The ends that a side has in its session of the moment. */
+/** The ends that a side has in its current session. */
 function endsOf(model: Model, side: ModelSide): PatternEnd[] {
   return model.traffic.ends.filter((end) => end.session === side.loop.session && end.session !== null);
 }
 
-/** What a side holds and promises is within its windows, as the wire shows them, and the windows within the budget. */
+/** What a side holds and grants is within its windows, as seen on the wire, and the windows within the budget. */
 function memoryFaults(model: Model, side: ModelSide): string[] {
   const agreement = side.loop.session?.agreement;
   if (agreement === undefined) return [];
@@ -103,13 +106,13 @@ function endingFaults({ happened }: Model, side: ModelSide): string[] {
       (code === 'channel-closed' && happened.has('cut')) ||
       (code === 'channel-silent' && silentMs >= (side.options.deadAfterMs ?? Number.POSITIVE_INFINITY) / 2) ||
       (code === 'desync' && (happened.has('restart') || happened.has('mangle'))) ||
-      // An opening that takes too long begins again, which looks like a restart to a side that is established already.
+      // An opening that takes too long is repeated, which looks like a restart to a side that is established already.
       code === 'peer-restarted';
     return isExplained ? [] : [`a session of ${side.name} ended: ${reason.code}: ${reason.message}`];
   });
 }
 
-/** Where everything is at rest, whoever waits waits for the program at the other side. */
+/** When everything is at rest, a side that waits does so for the program at the other side. */
 function idleFaults(end: PatternEnd, half: ObservedHalf): string[] {
   const { stream } = end;
   if (stream === null || end.isOver) return [];
@@ -125,7 +128,7 @@ function idleFaults(end: PatternEnd, half: ObservedHalf): string[] {
   if (observed.sentBytes < observed.creditBytes)
     return [`${observed.creditBytes - observed.sentBytes} bytes of credit are not used`];
   const reader = end.other;
-  // Half of a window that has left is given again; a reader that takes no more gives nothing.
+  // Credit is renewed when half of a window is released; a reader that takes no more renews nothing.
   const isHeld = reader === null || reader.hasStopped || 2 * reader.heldBytes > half.other.hello.limits.streamCredit;
   return isHeld ? [] : [`no credit comes although the reader holds ${reader.heldBytes} bytes only`];
 }

@@ -12,7 +12,7 @@ import { ManualClock } from '../helpers/time.js';
 import type { TrafficSide } from '../helpers/traffic.js';
 import type { SimulatedDirection } from './simulated-direction.js';
 
-/** What a side is set to. */
+/** The settings of a side. */
 export interface SideOptions {
   readonly limits: Limits;
   readonly integrity: boolean;
@@ -20,10 +20,10 @@ export interface SideOptions {
   readonly deadAfterMs: number | null;
 }
 
-/** Who watches what a side writes: whole frames, and how much waited before them. */
+/** Watches what a side writes: whole frames, and how much waited before them. */
 export type WriteWatcher = (bytes: Buffer, unwrittenBytes: number) => void;
 
-/** The link as one process has it: what the process writes after its death, or after the cut, goes nowhere. */
+/** The link as one process has it: what the process writes after its death, or after the cut, is lost. */
 class WatchedSink implements ByteSink {
   readonly #direction: SimulatedDirection;
   readonly #watch: WriteWatcher;
@@ -62,7 +62,7 @@ class WatchedSink implements ByteSink {
 export interface Ending {
   readonly session: Session;
   readonly reason: VproxyError;
-  /** How long the process had run then since something came. */
+  /** How long the process had then run since something came. */
   readonly silentMs: number;
 }
 
@@ -70,7 +70,7 @@ export class ModelSide implements TrafficSide {
   readonly name: 'a' | 'b';
   readonly options: SideOptions;
   readonly endings: Ending[] = [];
-  /** How many of the endings were looked at already. */
+  /** The number of endings that were judged already. */
   judgedEndings = 0;
   readonly watch: WriteWatcher;
   readonly #nextIdentity: () => number;
@@ -79,9 +79,9 @@ export class ModelSide implements TrafficSide {
   clock: ManualClock;
   outbound: SimulatedDirection;
   loop: SessionLoop;
-  /** Since when the process stands still; null while it runs. */
+  /** The time since which the process is stopped; null while it runs. */
   frozenAtMs: number | null = null;
-  /** Whether the channel has written all while the process stood still: it is told when it runs again. */
+  /** Whether the channel has written all while the process was stopped: it is told when it runs again. */
   isDrainOwed = false;
   /** How long the process has run since something came. */
   silentMs = 0;
@@ -128,7 +128,7 @@ export class ModelSide implements TrafficSide {
     this.loop.start();
   }
 
-  /** The process is killed, in the middle of a frame perhaps. Gives what it left undone: nothing, where all is well. */
+  /** The process is killed, perhaps in the middle of a frame. Returns what it left undone, which must be nothing. */
   kill(): string[] {
     this.disconnect(new VproxyError('shutdown', 'killed'));
     this.outbound.dropUnwritten();
@@ -139,7 +139,7 @@ export class ModelSide implements TrafficSide {
     return faults;
   }
 
-  /** A new process in the place of one that was killed, on the link that the old one had or on another. */
+  /** A new process in place of one that was killed, on the link that the old one had or on another. */
   spawn(outbound: SimulatedDirection): void {
     this.frozenAtMs = null;
     this.clock = new ManualClock();

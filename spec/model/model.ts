@@ -1,4 +1,7 @@
-/** The model: two sides, the link between them, the time, and what watches. It moves bytes and the clocks, and does faults. */
+/**
+ * The model: two sides, the link between them, the time, and the observer. It moves bytes and the clocks, and causes
+ * faults.
+ */
 import { VproxyError } from '../../lib/errors.js';
 import { Traffic } from '../helpers/traffic.js';
 import { ModelSide } from './model-side.js';
@@ -6,7 +9,7 @@ import type { Scenario } from './scenario.js';
 import { SimulatedDirection } from './simulated-direction.js';
 import { type SideName, WireObserver } from './wire-observer.js';
 
-/** While time goes by, nobody sleeps longer than this. */
+/** The longest step of the clock while time passes. */
 const SLICE_MS = 1000;
 
 export class Model {
@@ -14,9 +17,9 @@ export class Model {
   readonly b: ModelSide;
   readonly traffic: Traffic;
   readonly observer: WireObserver;
-  /** What was found wrong, beyond what observer and traffic find. */
+  /** Faults found here, in addition to those of observer and traffic. */
   readonly faults: string[] = [];
-  /** What happened that a session may end of. */
+  /** The events that may end a session. */
   readonly happened = new Set<'restart' | 'mangle' | 'cut' | 'drain'>();
   readonly #scenario: Scenario;
   #nowMs = 0;
@@ -45,7 +48,7 @@ export class Model {
     return this.#scenario.a.integrity || this.#scenario.b.integrity;
   }
 
-  /** Whether nothing is on its way, and nobody stands still. */
+  /** Whether nothing is on its way, and no process is stopped. */
   get isQuiet(): boolean {
     return this.sides.every(({ outbound, isFrozen }) => !isFrozen && !outbound.isStalled && outbound.totalBytes === 0);
   }
@@ -62,12 +65,12 @@ export class Model {
     return forth || back;
   }
 
-  /** Carries until nothing moves, without time going by. */
+  /** Carries until nothing moves, without time passing. */
   settle(pieceBytes: number = this.#scenario.pieceBytes): void {
     while (this.step(pieceBytes));
   }
 
-  /** Lets time go by, and carries meanwhile. */
+  /** Lets time pass, and carries meanwhile. */
   wait(ms: number, pieceBytes: number = this.#scenario.pieceBytes): void {
     const untilMs = this.#nowMs + ms;
     this.settle(pieceBytes);
@@ -82,13 +85,13 @@ export class Model {
     }
   }
 
-  /** Lets time go by in which nothing is carried. */
+  /** Lets time pass in which nothing is carried. */
   late(ms: number): void {
     this.#nowMs += ms;
     for (const side of this.sides) if (!side.isFrozen) this.#advance(side, ms);
   }
 
-  /** The whole machine, or the VM of one side, stood still; the process finds that time has gone by. */
+  /** The whole machine, or the VM of one side, was stopped; the process finds that time has passed. */
   jump(ms: number, sides: readonly ModelSide[]): void {
     this.#nowMs += ms;
     for (const side of this.sides) {
@@ -98,12 +101,12 @@ export class Model {
     }
   }
 
-  /** The process stands still: it reads nothing, and no time goes by for it. */
+  /** The process is stopped: it reads nothing, and no time passes for it. */
   freeze(side: ModelSide): void {
     side.frozenAtMs ??= this.#nowMs;
   }
 
-  /** The process goes on after it stood still. */
+  /** The process continues after it was stopped. */
   thaw(side: ModelSide): void {
     if (side.frozenAtMs === null) return;
     const ms = this.#nowMs - side.frozenAtMs;
@@ -114,14 +117,14 @@ export class Model {
     if (side.outbound.unwrittenBytes === 0) side.loop.handleDrain();
   }
 
-  /** The process dies and another one has its place, on the same link. */
+  /** The process dies and another one takes its place, on the same link. */
   restart(side: ModelSide): void {
     this.happened.add('restart');
     this.#kill(side);
     side.spawn(side.outbound);
   }
 
-  /** So many more bytes come through each way, then the link is gone, and both processes open another. */
+  /** This number of further bytes arrives each way, then the link is gone, and both processes open another. */
   cut(bytes: number): void {
     this.happened.add('cut');
     for (let left = bytes; left > 0 && this.step(Math.min(left, this.#scenario.pieceBytes)); )
@@ -161,7 +164,7 @@ export class Model {
     side.loop.session?.drain('at random');
   }
 
-  /** Other services are offered; those of a great number fill several frames. */
+  /** Other services are offered; many of them fill several frames. */
   setServices(side: ModelSide, amount: number): void {
     const count = amount % 5 === 0 ? amount % 500 : amount % 4;
     side.services = Array.from({ length: count }, (_, index) => `service-${amount % 7}-${index}`);
@@ -194,7 +197,7 @@ export class Model {
     if (taken !== null && taken.bytes.length > 0) {
       this.observer.arrive(from.name, taken.writtenTo);
       to.silentMs = 0;
-      // As a link does: the buffer is filled anew unless it was kept.
+      // As a link does: the buffer is overwritten unless it was kept.
       if (!to.loop.receive(taken.bytes)) taken.bytes.fill(0xee);
     }
     if (isDrained) {

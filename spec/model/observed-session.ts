@@ -1,4 +1,4 @@
-/** What a passive third party knows of one session, and what it holds against a side that writes a frame. */
+/** What a passive third party knows of one session, and the faults that it finds in a frame that a side writes. */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 
 /** A frame of a session, as its writer wrote it. */
@@ -22,7 +22,7 @@ export interface ObservedHello {
   };
 }
 
-/** What one side did with one stream, and what it has heard of the other one about it. */
+/** What one side did with one stream, and what it has received from the other one about it. */
 class StreamHalf {
   readonly written = new Set<number>();
   readonly heard = new Set<number>();
@@ -58,7 +58,7 @@ export class ObservedHalf {
   readonly hello: ObservedHello;
   readonly streams = new Map<number, StreamHalf>();
   other!: ObservedHalf;
-  /** Whether what this side hears may differ from what the other one wrote. */
+  /** Whether what this side receives may differ from what the other one wrote. */
   hearsDoubtfully = false;
   frames = 0;
   sentBytes = 0;
@@ -92,7 +92,7 @@ export class ObservedHalf {
     return Math.min(this.hello.limits.frame, this.other.hello.limits.frame);
   }
 
-  /** The streams of this side that the other one has to bear, and those of them that wait for an answer, as this side knows it. */
+  /** The streams of this side that count for the other one, and those of them that wait for an answer, as this side knows it. */
   countOwn(): { readonly open: number; readonly unanswered: number } {
     let open = 0;
     let unanswered = 0;
@@ -128,7 +128,7 @@ export class ObservedHalf {
         return faults;
       case FRAME_TYPE.GOAWAY: {
         const { code } = JSON.parse(payload.toString()) as { readonly code: string };
-        // One who drains already says GOAWAY again only as the last word.
+        // A side that drains already sends GOAWAY again only as its last frame.
         const isLast = this.#isLeaving || this.#hasHeardGoaway;
         if (code === 'shutdown' && isLast && !this.hearsDoubtfully) {
           demand(![...this.streams.values()].some(({ isOver }) => !isOver), 'the last GOAWAY without a RESET before');
@@ -159,7 +159,7 @@ export class ObservedHalf {
     return faults.map((fault) => `${fault} (stream ${id})`);
   }
 
-  /** Notes a frame of the other side that has come here as a whole. */
+  /** Notes a frame of the other side that has arrived completely. */
   hear({ type, id, payload }: ObservedFrame): void {
     if (type === FRAME_TYPE.OPEN) {
       this.streams.set(id, this.#newStream());

@@ -6,12 +6,12 @@ import type { Model } from './model.js';
 import type { ModelSide } from './model-side.js';
 import type { Operation, OperationName } from './scenario.js';
 
-/** What an operation is given. */
+/** The context of an operation. */
 interface Context {
   readonly model: Model;
   /** The side that the operation's `index` means. */
   readonly side: ModelSide;
-  /** The end of a stream that it means; absent where no stream was opened yet. */
+  /** The end of a stream that it means; undefined before any stream was opened. */
   readonly end: PatternEnd | undefined;
   readonly index: number;
   readonly amount: number;
@@ -91,7 +91,7 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
     const { model, side, index, amount } = context;
     model.mangle(side, (direction) => direction.insert(place(context), Buffer.alloc(1 + (index % 300), amount)));
   },
-  // Bytes of an earlier session lie before what the next process writes.
+  // Bytes of an earlier session precede what the next process writes.
   stale: ({ model, side, amount }) => {
     const stale = side.outbound.history.subarray(-amount - 1);
     model.mangle(side, (direction) => direction.insert(direction.totalBytes, stale));
@@ -99,7 +99,7 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   },
 };
 
-/** Faults that only checksums are made for: without them no channel may be used that has these (R-INTEGRITY-1). */
+/** Faults that only checksums detect: a channel that has them must not be used without (R-INTEGRITY-1). */
 const NEED_INTEGRITY: ReadonlySet<OperationName> = new Set([
   ...(['restart', 'restart-twice', 'restart-both', 'lose', 'repeat', 'garbage', 'stale'] as const),
 ]);

@@ -1,4 +1,4 @@
-/** Scenarios that once failed, each as small as it could be made, and some that chance would hardly find. */
+/** Scenarios that once failed, each as small as possible, and some that random search would hardly find. */
 import test from 'ava';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import type { SideOptions } from './model-side.js';

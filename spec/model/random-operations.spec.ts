@@ -1,10 +1,10 @@
-/** Random scenarios of the model: whatever happens, what must hold holds (docs/testing.md). */
+/** Random scenarios of the model: the invariants hold whatever happens (docs/testing.md). */
 import test from 'ava';
 import fc from 'fast-check';
 import { runScenario } from './run-scenario.js';
 import { scenarios } from './scenario.js';
 
-/** How many scenarios: `LONG=1` for the search that takes minutes. */
+/** The number of scenarios: `LONG=1` for the search that takes minutes. */
 const numRuns = process.env['LONG'] === undefined ? 5000 : 200_000;
 
 const seed = process.env['SEED'] === undefined ? Date.now() | 0 : Number(process.env['SEED']);

@@ -1,4 +1,4 @@
-/** Runs a scenario, checks what must hold all the while, and throws at the first fault. */
+/** Runs a scenario, checks the invariants all the time, and throws at the first fault. */
 import { faultsAtRest, faultsNow, isSameSession } from './invariants.js';
 import { Model } from './model.js';
 import { act } from './operations.js';
@@ -7,13 +7,13 @@ import type { Scenario } from './scenario.js';
 /** Once no fault happens any more, something must move at least once in this time, until all is done. */
 const PATIENCE_MS = 120_000;
 
-/** Longer than any scenario takes that moves. */
+/** Longer than any scenario that makes progress takes. */
 const MAX_MS = 48 * 3_600_000;
 
 /** What each end of a fresh stream sends. */
 const FRESH_BYTES = 3000;
 
-/** How much was done: so that nobody believes in sequences that did nothing. */
+/** How much was done, to detect scenarios that did nothing. */
 export interface Figures {
   readonly frames: number;
   /** Sessions that ended, as each side saw it. */
@@ -73,7 +73,7 @@ function recover(model: Model): void {
     const { ends } = model.traffic;
     const isDone = isSameSession(model) && ends.every(({ isOver }) => isOver);
     settledAtMs = isDone ? (settledAtMs ?? model.nowMs) : null;
-    // A loss that nothing has shown yet comes to light by the PINGs (R-FLOW-9).
+    // A loss that nothing has shown yet is detected by the PINGs (R-FLOW-9).
     const calmMs = model.happened.has('mangle') || model.happened.has('restart') ? 75_000 : 0;
     if (settledAtMs !== null) movedAtMs = settledAtMs;
     if (settledAtMs !== null && model.nowMs - settledAtMs >= calmMs && model.isQuiet) return;
@@ -90,7 +90,7 @@ function recover(model: Model): void {
   }
 }
 
-/** A stream from each side goes through whole, both ways. */
+/** A stream from each side is transferred completely, both ways. */
 function proveLife(model: Model): void {
   const { ends } = model.traffic;
   const first = ends.length;
@@ -111,7 +111,7 @@ function proveLife(model: Model): void {
   model.wait(5000, 65_536);
 }
 
-/** What must not be left when all streams have ended. */
+/** Lists what must not be left when all streams have ended. */
 function leftovers(model: Model): string[] {
   const faults: string[] = [];
   for (const { name, loop, settings } of model.sides) {

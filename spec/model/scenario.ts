@@ -1,4 +1,4 @@
-/** Scenarios of the model: what the link and the two sides are like, and what happens to them. */
+/** Scenarios of the model: the properties of the link and the two sides, and what happens to them. */
 import fc from 'fast-check';
 import type { SideOptions } from './model-side.js';
 
@@ -30,7 +30,7 @@ export const OPERATIONS = [
   'jump',
   'cut',
   'replace',
-  // Faults for which there are checksums (R-INTEGRITY-1).
+  // Faults that checksums detect (R-INTEGRITY-1).
   'restart',
   'restart-twice',
   'restart-both',
@@ -53,11 +53,11 @@ export interface Scenario {
   readonly link: { readonly capacityBytes: number; readonly latencyMs: number };
   /** Whether nothing happens before both sides are established. */
   readonly beginsEstablished: boolean;
-  /** At most so many bytes are read from the link at once. */
+  /** The number of bytes that are read from the link at once, at most. */
   readonly pieceBytes: number;
   readonly a: SideOptions;
   readonly b: SideOptions;
-  /** Another one makes other nonces, and so other parities of the stream ids. */
+  /** Another value makes other nonces, and so other parities of the stream ids. */
   readonly identity: number;
   readonly operations: readonly Operation[];
 }

@@ -4,10 +4,10 @@ import type { ByteSink } from '../../lib/codec/frame-writer.js';
 /** Bytes on the way. */
 interface Piece {
   readonly bytes: Buffer;
-  /** How much had been written in total behind these bytes. */
+  /** How much had been written in total, up to the end of these bytes. */
   readonly writtenTo: number;
   readonly readyAtMs: number;
-  /** Whether the bytes were changed, so that it is not known where in what was written each of them stood. */
+  /** Whether the bytes were changed, so that it is not known where in what was written each of them was. */
   readonly isMangled: boolean;
 }
 
@@ -20,7 +20,7 @@ export interface Taken {
 
 const NOTHING: Taken = { bytes: Buffer.alloc(0), writtenTo: 0 };
 
-/** Of what was written so much is remembered, to be left over later. */
+/** How much of what was written is remembered, to be delivered late as stale bytes. */
 const HISTORY_BYTES = 65_536;
 
 export class SimulatedDirection implements ByteSink {
@@ -30,7 +30,7 @@ export class SimulatedDirection implements ByteSink {
   readonly #onChanged: () => void;
   #way: Piece[] = [];
   #wayBytes = 0;
-  /** What waits with the writer, and what it was when it was handed over. */
+  /** The bytes that wait with the writer, and a copy from when they were handed over. */
   #waiting: { readonly bytes: Buffer; readonly written: Buffer }[] = [];
   #waitingBytes = 0;
   #writtenTo = 0;
@@ -43,7 +43,7 @@ export class SimulatedDirection implements ByteSink {
     readonly capacityBytes: number;
     readonly latencyMs: number;
     readonly nowMs: () => number;
-    /** A buffer was changed while it waited to be written: its owner had it back too early. */
+    /** A buffer was changed while it waited to be written: its owner got it back too early. */
     readonly onChanged: () => void;
   }) {
     this.#onChanged = options.onChanged;
@@ -124,12 +124,12 @@ export class SimulatedDirection implements ByteSink {
     return this.#waitingBytes === 0;
   }
 
-  /** Loses so many of the bytes on the way, from a place on. */
+  /** Loses `count` of the bytes on the way, from a place on. */
   lose(at: number, count: number): void {
     this.#mangle((bytes) => [bytes.subarray(0, at), bytes.subarray(at + count)]);
   }
 
-  /** Lets so many of the bytes on the way come twice. */
+  /** Lets `count` of the bytes on the way come twice. */
   repeat(at: number, count: number): void {
     this.#mangle((bytes) => [bytes.subarray(0, at + count), bytes.subarray(at)]);
   }
@@ -149,7 +149,7 @@ export class SimulatedDirection implements ByteSink {
     this.#wayBytes += piece.bytes.length;
   }
 
-  /** Puts bytes that nobody wrote among those on the way. */
+  /** Inserts bytes that the writer did not write among those on the way. */
   insert(at: number, stale: Buffer): void {
     this.#mangle((bytes) => [bytes.subarray(0, at), stale, bytes.subarray(at)]);
   }

@@ -1,6 +1,6 @@
 /**
- * A passive third party on the simulated link: reads what each side writes, notes what has come to the other one, and
- * judges every frame by that alone. It shares no accounting with the session.
+ * A passive third party on the simulated link: reads what each side writes, records what has arrived at the other one,
+ * and judges every frame by that alone. It shares no accounting with the session.
  */
 import { crc32 } from 'node:zlib';
 import { crc16, FRAME_TYPE } from '../../lib/codec/header.js';
@@ -14,7 +14,7 @@ interface FrameOnWay {
   readonly endsAt: number;
 }
 
-/** What is known of one direction of the link of the moment. */
+/** What is known of one direction of the current link. */
 class Direction {
   writtenTo = 0;
   arrivedTo = 0;
@@ -74,14 +74,14 @@ export class WireObserver {
     if (current !== null) current.other.hearsDoubtfully = true;
   }
 
-  /** So much has been written by a side in total that never will come: its process died before the channel took it. */
+  /** The last `bytes` that a side has written never arrive: its process died before the channel took them. */
   cutUnwritten(name: SideName, bytes: number): void {
     const direction = this.#directions[name];
     direction.writtenTo -= bytes;
     direction.onWay = direction.onWay.filter(({ endsAt }) => endsAt <= direction.writtenTo);
   }
 
-  /** A side hands whole frames to its channel, in which so many bytes wait. */
+  /** A side hands whole frames to its channel, in which `unwrittenBytes` wait. */
   write(name: SideName, bytes: Buffer, unwrittenBytes: number): void {
     let at = 0;
     if (bytes[0] === 0) at = this.#readFlush(name, bytes);
@@ -108,7 +108,7 @@ export class WireObserver {
       if (frame.type === FRAME_TYPE.DATA) {
         const payloadFrom = endsAt - frame.payload.length;
         const come = (to: number) => Math.min(Math.max(to - payloadFrom, 0), frame.payload.length);
-        // A payload that has to be checked counts when it is whole.
+        // A payload that has to be checked counts when it is complete.
         if (listener.integrity) listener.arrivedBytes += isWhole ? frame.payload.length : 0;
         else listener.arrivedBytes += come(direction.arrivedTo) - come(arrivedFrom);
       }

@@ -17,10 +17,10 @@ test.before('the executable is made', (t) => {
   t.is(status, 0, stderr);
 });
 
-/** Alone, and no Node in its search path: there is none. */
+/** Alone, without a Node in its search path. */
 const ALONE: PackagedProgram = { vproxy: [EXECUTABLE], wrapper: EXECUTABLE, env: {} };
 
-/** Seen from a root folder in which there is nothing but the executable and the libraries that it names. */
+/** The executable in a root folder that has nothing but it and the libraries that it names. */
 function inBareRoot(t: ExecutionContext): PackagedProgram {
   const root = temporaryFolder(t);
   const put = (file: string, target: string): void => {

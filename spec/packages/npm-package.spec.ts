@@ -11,7 +11,7 @@ const MAX_INSTALLED_BYTES = 20_000_000;
 
 const ENVIRONMENT = { ...process.env, npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false' };
 
-/** Runs a program to its end, and gives its output; what it said is in the error where it fails. */
+/** Runs a program to its end, and returns its output; an error has its messages. */
 async function run(cwd: string, file: string, ...args: string[]): Promise<string> {
   try {
     return (await promisify(execFile)(file, args, { cwd, env: ENVIRONMENT })).stdout;
@@ -32,11 +32,11 @@ function listFiles(folder: string): string[] {
   );
 }
 
-/** Everything about it in one test: to install it anew for each would take longer than all the rest. */
+/** Everything about it is in one test: installing it for each would take longer than all the rest. */
 test('npm pack of a tree that is not built, and npm install --ignore-scripts of what it makes', async (t) => {
   t.timeout(300_000);
   const clone = await copyOfSources(t);
-  // npm's own words are before it, and those of the build.
+  // The output of npm and of the build comes before it.
   const name = (await run(clone, 'npm', 'pack', '--silent')).trim().split('\n').at(-1) ?? '';
   const root = temporaryFolder(t);
   const started = performance.now();
@@ -83,7 +83,7 @@ test('publint finds nothing wrong with the package', async (t) => {
   t.regex(words, /All good!/);
 });
 
-/** What a clone has, with the packages that are installed here: neither is written to by what is done to the copy. */
+/** The files of a clone, with the packages that are installed here: changes to the copy reach neither. */
 async function copyOfSources(t: ExecutionContext): Promise<string> {
   const clone = join(temporaryFolder(t), 'clone');
   mkdirSync(clone);
@@ -91,7 +91,7 @@ async function copyOfSources(t: ExecutionContext): Promise<string> {
     .trim()
     .split('\n');
   for (const file of files) {
-    // With its time: `npm pack` installs where package-lock.json is newer than what was installed.
+    // The time is kept: `npm pack` installs where package-lock.json is newer than what was installed.
     if (lstatSync(join(PROJECT_ROOT, file), { throwIfNoEntry: false }) === undefined) continue;
     cpSync(join(PROJECT_ROOT, file), join(clone, file), { preserveTimestamps: true, verbatimSymlinks: true });
   }
@@ -99,7 +99,7 @@ async function copyOfSources(t: ExecutionContext): Promise<string> {
   return clone;
 }
 
-/** What people need is in it, and nothing else. */
+/** What users need is in it, and nothing else. */
 function checkFiles(t: ExecutionContext, folder: string): void {
   const files = listFiles(folder);
   for (const file of [
@@ -121,7 +121,10 @@ function checkFiles(t: ExecutionContext, folder: string): void {
   t.deepEqual(odd, []);
 }
 
-/** A program against the public API, and the examples, as TypeScript sees them in both ways that people use. */
+/**
+ * A program against the public API, and the examples, as TypeScript sees them with both module resolutions that users
+ * have.
+ */
 async function checkTypes(t: ExecutionContext, root: string): Promise<void> {
   for (const name of ['typescript', '@types/node', 'undici-types']) {
     mkdirSync(join(root, 'node_modules/@types'), { recursive: true });

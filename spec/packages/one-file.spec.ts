@@ -14,7 +14,7 @@ test.before('the file is made', (t) => {
   t.is(status, 0, stderr);
 });
 
-/** The file alone, where nothing of the project is beside it or above it. */
+/** The file alone, with nothing of the project beside it or above it. */
 function alone(folder: string): PackagedProgram {
   const file = join(folder, 'vproxy.cjs');
   copyFileSync(BUNDLE, file);
@@ -40,7 +40,7 @@ test('it needs nothing but Node, save koffi', (t) => {
     ([, name = '']) => name,
   );
   const foreign = loaded.filter((name) => !name.startsWith('node:') && !builtinModules.includes(name));
-  // debug asks for it, and does without.
+  // debug tries to load it, and works without.
   t.deepEqual(foreign, ['supports-color']);
 });
 

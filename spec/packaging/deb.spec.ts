@@ -1,4 +1,4 @@
-/** The Debian package, with another program in place of the executable: what is in it, and what Debian's own programs say of it. */
+/** The Debian package, with another program in place of the executable: its contents, and the verdict of Debian's own programs. */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -88,6 +88,6 @@ withLintian('lintian finds no errors', async (t) => {
   const args = ['--allow-root', '--fail-on', 'error', await buildPackage(t)];
   const { status, stdout, stderr } = spawnSync('lintian', args, { encoding: 'utf8' });
   t.is(status, 0, `${stdout}${stderr}`);
-  // It says nothing of what is overridden, each with its reason.
+  // It does not report what is overridden, each with its reason.
   t.notRegex(stdout, /^E:/m);
 });

@@ -1,4 +1,4 @@
-/** The pages of the manual: that all of the program is in them, and that the programs that show pages find nothing wrong. */
+/** The pages of the manual: that they cover all of the program, and that the programs that show pages find nothing wrong. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,7 +30,7 @@ async function formatPages(): Promise<readonly Page[]> {
   return formatManuals({ version: '1.2.3', date: new Date(1_700_000_000_000) });
 }
 
-/** A page as it is read: without fonts, and with the characters that have names. */
+/** A page as a reader sees it: without fonts, and with the characters that have names. */
 async function plainPage(file: string): Promise<string> {
   const page = (await formatPages()).find((one) => one.file === file);
   return (page?.text ?? '')
@@ -118,7 +118,7 @@ test('vproxy.conf.5 has every key of the tables, with what its value has to be',
   ] as const) {
     const part = parts.find((one) => one.startsWith(`${title}\n`)) ?? '';
     for (const { key } of settings) {
-      // What is behind it is what the program expects, and a line that tells more.
+      // It is followed by what the program expects, and a line with more.
       t.regex(part, new RegExp(`^\\.TP\n${key} = (?!a value$).+$`, 'm'), `${title}: ${key}`);
     }
   }

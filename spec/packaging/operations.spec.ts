@@ -1,4 +1,4 @@
-/** docs/operations.md and the files that it hands out: alerts and commands are right. */
+/** docs/operations.md and the files that it offers: alerts and commands are right. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,4 @@
-/** The RPM spec can be read by rpm's own programs, and fits the rest. */
+/** The RPM spec can be read by rpm's own programs, and agrees with the rest. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

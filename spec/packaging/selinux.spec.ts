@@ -1,4 +1,7 @@
-/** The SELinux module compiles against the reference policy, and so do its interfaces; it labels what the package has. */
+/**
+ * The SELinux module compiles against the reference policy, and so do its interfaces; it labels the files of the
+ * package.
+ */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

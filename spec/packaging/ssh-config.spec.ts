@@ -1,4 +1,4 @@
-/** packaging/ssh_config.d/30-vproxy.conf, as the system's ssh reads it: what vproxy is called with for a name, and for which it is not. */
+/** packaging/ssh_config.d/30-vproxy.conf, as the system's ssh reads it: how vproxy is called for a name, and for which names it is not. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ withSsh('what no label is gets to vproxy as one word, or not at all', (t) => {
   t.is(argumentsFor(t, "vproxy/a';touch run;'"), null);
   t.is(argumentsFor(t, 'vproxy'), null);
   t.is(argumentsFor(t, 'vproxyx'), null);
-  // The same rule with a letter in the place of the quote shows that it is obeyed, also where ssh looks at names before.
+  // The same rule with a letter in place of the quote shows that it is obeyed, also where ssh checks names before.
   const text = readFileSync(CONFIGURATION, 'utf8');
   t.true(text.includes(`"!*'*"`));
   const changed = join(folder, 'changed.conf');

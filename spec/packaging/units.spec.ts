@@ -1,4 +1,7 @@
-/** The units of systemd and their surroundings are right, and shut in what they run; as systemd's own programs judge. */
+/**
+ * The units of systemd and their surroundings are right, and confine what they run, in the judgement of systemd's own
+ * programs.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +23,7 @@ const withSystemd = spawnSync('systemd-analyze', ['--version']).error === undefi
 /** An instance of a template. */
 const instanceOf = (unit: string): string => unit.replace('@.', '@org.vproxy.vm1.');
 
-/** A folder with all units, with a program that is there, as systemd looks for it; and with drop-ins, by unit. */
+/** A folder with all units, with a program in the place where systemd looks for it; and with drop-ins, by unit. */
 function installUnits(t: ExecutionContext, dropIns: Readonly<Record<string, string>> = {}): string {
   const folder = temporaryFolder(t);
   for (const unit of UNITS) {
@@ -65,7 +68,7 @@ withSystemd('the drop-in for commands in a guest is valid, and opens what comman
   const path = join(folder, instanceOf(unit));
   t.deepEqual(analyze(folder, 'verify', '--man=no', path), { status: 0, text: '' });
   const { text } = analyze(folder, 'security', '--offline=true', path);
-  // What is left is not of the sandbox: all that it says would be marked by a tick.
+  // No setting of the sandbox is left: the report would mark it with a tick.
   t.notRegex(text, /✓ (?:Protect|Private|Restrict|SystemCallFilter|CapabilityBoundingSet|DeviceAllow|NoNewPrivileges)/);
 });
 
@@ -88,7 +91,7 @@ withSystemd('the file for users is valid, and the units name them', (t) => {
   for (const unit of SERVICES) t.regex(read(unit), /^User=vproxy\nGroup=vproxy$/m);
 });
 
-// Only root can give one to another user.
+// Only root can change a file's owner.
 (process.getuid?.() === 0 ? withSystemd : test.skip)(
   'the file for folders is valid, and names a user that there is',
   (t) => {

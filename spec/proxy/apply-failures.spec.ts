@@ -1,4 +1,7 @@
-/** A set of channels that cannot be had: whichever step fails, what was serves on, and nothing of the new is left. */
+/**
+ * A set of channels that cannot be put in force: whichever step fails, the old set goes on, and nothing of the new one
+ * is left.
+ */
 import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -13,7 +16,10 @@ import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 
-/** A host with a channel of each fate, and with a second set of channels in which nothing is wrong. */
+/**
+ * A host with channels that are kept, changed, added and removed, and a second set of channels in which nothing is
+ * wrong.
+ */
 interface Setup {
   readonly host: Proxy;
   /** Gives the path of a name in the folder of the test. */
@@ -22,10 +28,10 @@ interface Setup {
   readonly wanted: (changes?: Readonly<Record<string, Partial<ChannelOptions>>>) => ChannelOptions[];
 }
 
-/** What listens before, each leading to an echo. */
+/** The forwards that listen before, each leading to an echo. */
 const OLD = ['kept', 'old-1', 'old-2', 'old-3', 'old-4', 'vm5'];
 
-/** What listens in the second set alone. */
+/** The forwards that listen in the second set only. */
 const NEW = ['new-1', 'new-2', 'new-3', 'new-storage', 'new-4', 'new-channel', 'new-vm5/echo'];
 
 const out = (...paths: string[]) => paths.map((path) => parseForwardSpec('outgoing', `echo:unix:${path}`));
@@ -84,17 +90,17 @@ async function echoes(t: ExecutionContext, path: string): Promise<boolean> {
   return (await readToEnd(socket)).toString() === 'x';
 }
 
-/** What the broker that listens at a path says of a request that is none. */
+/** The answer of the broker that listens at a path to an invalid request. */
 async function storageAnswer(t: ExecutionContext, path: string): Promise<string> {
   const socket = localSocket(t, { path });
   socket.end('x\n');
   return (await readToEnd(socket)).toString();
 }
 
-/** Whether nobody listens at a path. */
+/** Whether nothing listens at a path. */
 async function isFree(path: string): Promise<boolean> {
   const socket = net.connect({ path });
-  // Who has accepted it may have closed it already.
+  // The process that accepted it may have closed it already.
   socket.on('error', () => undefined);
   try {
     await once(socket, 'connect');
@@ -108,7 +114,7 @@ async function isFree(path: string): Promise<boolean> {
 
 interface Failure {
   readonly code: string;
-  /** Makes the second set one that fails, and gives it. */
+  /** Makes the second set one that fails, and returns it. */
   readonly cause: (t: ExecutionContext, setup: Setup) => Promise<ChannelOptions[]> | ChannelOptions[];
 }
 
@@ -217,7 +223,7 @@ test('the label of a group that goes is free for a channel of the same set, and 
   await eventually(() => host.listChannels().some(({ label }) => label === 'vm5'));
 });
 
-/** Somebody takes the place of the first forward in the moment in which it does not listen, and the set cannot be had. */
+/** Another listener takes the address of the first forward while it does not listen, and the set fails. */
 async function displaceFirst(t: ExecutionContext, { host, at, wanted }: Setup) {
   const intruder = net.createServer((socket) => socket.on('error', () => undefined).end('intruder'));
   t.teardown(() => intruder.close());
@@ -263,7 +269,7 @@ for (const end of ['removed', 'stopped', 'replaced'])
     }
     intruder.close();
     clock.advance(10_000);
-    // What a timer has begun shows within a few turns: the look at the path, the connection to it, the bind.
+    // The effects of a timer show within a few turns: the check of the path, the connection to it, the bind.
     for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
     t.true(await isFree(at('old-1')));
   });

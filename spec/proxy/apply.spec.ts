@@ -1,4 +1,6 @@
-/** From one set of channels to another: what is the same goes on, and a set that cannot be had changes nothing. */
+/**
+ * From one set of channels to another: what is the same goes on, and a set that cannot be put in force changes nothing.
+ */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type net from 'node:net';

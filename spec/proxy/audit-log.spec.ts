@@ -1,4 +1,4 @@
-/** The audit log: every stream is in it or counted, and nothing that a peer says makes a line of its own. */
+/** The audit log: every stream is in it or counted, and no text of a peer makes a line of its own. */
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';

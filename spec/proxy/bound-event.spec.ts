@@ -1,4 +1,4 @@
-/** What a log event may hold, whoever its texts are from. */
+/** What a log event may hold, whatever the source of its texts. */
 import test from 'ava';
 import type { LogEvent } from '../../lib/events.js';
 import { boundEvent } from '../../lib/proxy/log-limit.js';
@@ -21,7 +21,7 @@ test('an ordinary event is as it was', (t) => {
 
 const eventBytes = (bounded: LogEvent): number => Buffer.byteLength(formatJsonLine(bounded));
 
-/** Texts by what a character of them takes in JSON. */
+/** Texts whose characters take different sizes in JSON. */
 const TEXTS = { letters: 'x', quotes: '"', controls: '\u0000', overrides: '\u202e', pairs: '𝄞', halves: '\ud800' };
 
 for (const [what, character] of Object.entries(TEXTS)) {

@@ -1,4 +1,6 @@
-/** A service with code that is loaded where it is allowed: when, what becomes of streams meanwhile, and what ends. */
+/**
+ * A service whose code is loaded when it is allowed: when that is, what happens to streams meanwhile, and what ends.
+ */
 import test from 'ava';
 import { toVproxyError } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
@@ -43,7 +45,7 @@ function setUp() {
   return { pair, registry, loads, logged, service, open };
 }
 
-/** Says its name on each stream, and keeps it open. */
+/** Sends its name on each stream, and keeps it open. */
 class Namer implements StreamServer {
   readonly name: string;
   isStopped = false;

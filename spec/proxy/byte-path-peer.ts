@@ -8,7 +8,7 @@ import { Proxy } from '../../lib/proxy/proxy.js';
 const { address, messageBytes } = workerData as { readonly address: string; readonly messageBytes: number };
 const tell = (what: 'ready' | 'received'): void => parentPort?.postMessage(what);
 
-/** Tells of each message that came whole. */
+/** Reports each complete message. */
 const server = net.createServer((socket) => {
   let receivedBytes = 0;
   socket.on('error', () => undefined);

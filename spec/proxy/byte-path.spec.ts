@@ -1,4 +1,4 @@
-/** The files of the path of a byte, as docs/architecture.md lists them, are those whose functions run for each message. */
+/** The files on the path of a byte in docs/architecture.md are those whose functions run for each message. */
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import inspector from 'node:inspector/promises';

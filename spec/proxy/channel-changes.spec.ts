@@ -1,4 +1,4 @@
-/** Channels that come and go while a proxy runs, and what it says of them. */
+/** Channels that come and go while a proxy runs, and its status of them. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -188,7 +188,7 @@ test('a stream is listed with whom it waits for', async (t) => {
   const [waiting, other] = await eventually(() => {
     const [here] = a.proxy.listStreams();
     const [there] = b.proxy.listStreams();
-    // At rest: all that was sent has come, and nobody takes it.
+    // At rest: all that was sent has come, and is not read.
     const isAtRest = here?.waitsFor === 'peer' && there?.waitsFor === 'local';
     return isAtRest && there.receivedBytes === here.sentBytes && ([here, there] as const);
   });

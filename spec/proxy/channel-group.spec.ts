@@ -16,7 +16,7 @@ import { eventually, ManualClock } from '../helpers/time.js';
 /** Longer than a group waits before it reads its folder without an event. */
 const RESCAN_MS = 5000;
 
-/** A group with a host that only writes down, and the folder that it watches. */
+/** A group with a host that only records calls, and the folder that it watches. */
 class Setup {
   readonly folder: string;
   readonly clock = new ManualClock();
@@ -25,7 +25,7 @@ class Setup {
   readonly removed: string[] = [];
   /** Channels by label. */
   readonly channels = new Map<string, { group: string | null; state: string; session: object | null }>();
-  /** What adding fails with, by label. */
+  /** The errors of adding a channel, by label. */
   readonly failures = new Map<string, VproxyError>();
   readonly group: ChannelGroup;
   readonly #t: ExecutionContext;
@@ -60,7 +60,7 @@ class Setup {
     t.teardown(() => this.group.stop());
   }
 
-  /** A socket on which somebody listens; closing it removes the file. */
+  /** A listening socket; closing it removes the file. */
   async socket(name: string): Promise<net.Server> {
     const server = net.createServer().listen(join(this.folder, name));
     this.#t.teardown(() => server.close());
@@ -120,7 +120,7 @@ test('an event makes a group read its folder at once', async (t) => {
   const setup = new Setup(t);
   await setup.group.start();
   const server = await setup.socket('vm1.sock');
-  // Less than the time after which it would read the folder anyway.
+  // Less than the time after which it would read the folder without an event.
   const settle = () => setup.clock.advance(10);
   await eventually(() => (settle(), setup.channels.has('vm1')));
   server.close();
@@ -193,7 +193,7 @@ test('a folder that is not there yet, or is removed and made again, is read when
   await setup.socket('vm2.sock');
   await setup.passes(() => setup.channels.has('vm2'));
 
-  // The folder that is there now is the one that is watched.
+  // The folder that exists now is the one that is watched.
   const server = await setup.socket('vm3.sock');
   const startMs = setup.clock.now();
   await eventually(() => (setup.clock.advance(10), setup.channels.has('vm3')));

@@ -9,7 +9,7 @@ import { eventually } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 
-/** So many connections may wait unestablished. */
+/** The number of connections that may wait unestablished. */
 const MAX_WAITING = 16;
 
 test('R-CHANNEL-2: a stranger on a listening channel ends nothing, and the seventeenth closes another one', async (t) => {

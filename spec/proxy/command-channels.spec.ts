@@ -24,7 +24,7 @@ async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
 /** The far one logs on the same stderr. */
 const NEAR_ESTABLISHED = /\bsession with far,/;
 
-/** A vproxy whose channel is another one, which it starts; `far` is put behind that one's `-c stdio:`. */
+/** A vproxy whose channel is another vproxy, which it starts; `far` follows the `-c stdio:` of that one. */
 async function startOverExec(t: ExecutionContext, { prefix = '', far = '' } = {}) {
   const server = await localServer(t, echo);
   const file = join(temporaryFolder(t), 'pid');
@@ -101,7 +101,7 @@ async function startOnDescriptor(
   const ended = deferred<{ code: number | null; log: string }>();
   child.once('close', (code) => ended.resolve({ code, log: log.join('') }));
   await proxy.event('session-established');
-  // Each side learns of it by itself, and one that is told to end before that has nobody to tell.
+  // Each side learns of it by itself, and one that is told to end before has no peer to tell.
   await eventually(() => log.join('').includes('session with'), { what: 'the session of the child' });
   return { proxy, ended: ended.promise, child };
 }
@@ -153,7 +153,7 @@ test.serial('standard input that is a file ends vproxy with status 74 and one li
 });
 
 test.serial('a relay between two commands of any kind is a channel', async (t) => {
-  // What socat would do: a program that knows nothing of vproxy joins the two.
+  // As with socat: a program that knows nothing of vproxy joins the two.
   const path = join(temporaryFolder(t), 'relay.sock');
   const relay = join(PROJECT_ROOT, 'dist/spec/helpers/socket-relay.js');
   const server = await localServer(t, echo);
@@ -164,7 +164,7 @@ test.serial('a relay between two commands of any kind is a channel', async (t) =
     if (other === undefined) waiting.push(socket);
     else other.pipe(socket).pipe(other);
     socket.on('error', () => undefined);
-    // The host comes back also while the test is being taken down.
+    // The host reconnects also while the test is torn down.
     joined.push(socket);
   }).listen(path);
   t.teardown(() => {

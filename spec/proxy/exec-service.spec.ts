@@ -13,7 +13,7 @@ import { eventually, ManualClock, within } from '../helpers/time.js';
 
 const ANY = { commands: 'any' } as const;
 
-/** A guest that allows what `guest` says, and a host; the guest's options are told as well, to be changed. */
+/** A guest that allows what `guest` says, and a host; the guest's options are returned as well, to be changed. */
 async function setUp(
   t: ExecutionContext,
   guest: Partial<ChannelOptions>,
@@ -40,7 +40,7 @@ async function run(
   return { output: caller.stdout, result };
 }
 
-/** The code with which a command is refused, before or behind the door of the service. */
+/** The code with which a command is refused, before or after the service has accepted the stream. */
 async function refusal(proxy: TestProxy, ...argv: string[]): Promise<string | null> {
   try {
     return (await run(proxy, ...argv)).result.error?.code ?? null;
@@ -198,7 +198,7 @@ for (const [what, end] of Object.entries(ENDS)) {
     const { guest, host } = await setUp(t, { exec: ANY });
     const stubborn = await call(host, 'sh', '-c', "trap '' TERM HUP; while :; do sleep 1000; done");
     const pids = [(await sleeper(host)).pid, await stubborn.started];
-    // By itself KILL would come after 5 s.
+    // Otherwise SIGKILL would come after 5 s.
     await within(3_000, 'the end', end(guest));
     await eventually(() => !pids.some(isRunning), { timeoutMs: 1_000 });
     await t.throwsAsync(stubborn.exit, { code: 'shutdown' satisfies ErrorCode });

@@ -31,7 +31,7 @@ function setUp(t: ExecutionContext, ...forwardTexts: string[]) {
 const host = (t: ExecutionContext, { label, address, template }: ReturnType<typeof setUp>['group']): TestProxy =>
   new TestProxy(t, address, { label, template });
 
-/** A machine whose service `echo` says its name and then sends back what it gets. */
+/** A machine whose service `echo` sends the machine's name and then what it receives. */
 async function machine(t: ExecutionContext, folder: string, name: string): Promise<TestProxy> {
   const server = await localServer(t, (socket) => {
     socket.write(`${name} `);
@@ -98,7 +98,7 @@ test('a machine whose socket goes keeps its channel and its streams while it run
   await side.start();
   const socket = localSocket(t, { path: join(forwards, 'vm1.sock') });
   await within(10_000, 'the stream', once(socket, 'data'));
-  // The file only: who is connected stays so.
+  // The file only: connections stay.
   rmSync(join(machines, 'vm1.sock'));
   await machine(t, machines, 'vm2');
   await eventually(() => labels(side).includes('vm2'));

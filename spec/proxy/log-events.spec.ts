@@ -1,4 +1,4 @@
-/** What two proxies log, beside the table of events. */
+/** What two proxies log, compared with the table of events. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';

@@ -28,7 +28,7 @@ function limited(partOf?: PartOf) {
   return { clock, limit, lines, log, shown, told, countOf };
 }
 
-/** What a peer causes that is let in nowhere, each with its level. */
+/** The events of a peer that is always refused, each with its level. */
 const REFUSED: readonly (readonly [LogEvent['event'], LogLevel])[] = [
   ['session-ended', 'info'],
   ['session-ended', 'warn'],
@@ -46,16 +46,16 @@ const REFUSED: readonly (readonly [LogEvent['event'], LogLevel])[] = [
   ['channel-listening', 'info'],
 ];
 
-/** Those of an audit log. */
+/** Those of them that are in the audit log. */
 const REFUSED_IN_AUDIT = REFUSED.filter(([event]) => LOG_EVENTS[event].isAudited);
 
-/** The largest facts that a refused event can have. */
+/** The largest fields that such an event can have. */
 const FAT = boundLogEvent({
   ...({ level: 'info', event: 'exec-refused', message: '' } as const),
   fields: { from: '\u202e'.repeat(100), argv: Array<string>(1000).fill('\u202e') },
 }).fields;
 
-/** What all that is refused comes to in a second, in KiB: less than 64 in both logs. */
+/** What all of these events amount to in a second, in KiB: less than 64 in both logs. */
 const most = { logPart: 51, auditPart: 13 };
 const parts = Object.entries({ logPart, auditPart }) as (readonly [keyof typeof most, PartOf])[];
 

@@ -1,4 +1,4 @@
-/** Many channels in one process: what the guest on one of them does, its neighbours hardly notice. */
+/** Many channels in one process: the guest on one of them hardly affects its neighbours. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -15,13 +15,13 @@ const ROUNDS = 5;
 const ECHOES_PER_ROUND = 150;
 const ATTEMPTS = 5;
 
-/** Somebody types: between two echoes the process may do what it likes. */
+/** As if a user typed: between two echoes the process has time for other work. */
 const PAUSE_MS = 1;
 
-/** What a neighbour's slowest echoes may come to: twice the quiet value, and what collecting garbage takes meanwhile. */
+/** The limit of a neighbour's slowest echoes: twice the quiet value, and the time of garbage collection meanwhile. */
 const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
 
-/** What 99 of 100 echoes take at most, and the processor time of the process meanwhile, both in milliseconds. */
+/** The 99th percentile of echoes, and the processor time of the process meanwhile, both in milliseconds. */
 async function measureRound(setup: Neighbours): Promise<Round> {
   const { ranMs } = processorTime(setup.vproxy.pid);
   const timesMs: number[] = [];
@@ -65,7 +65,7 @@ for (const what of Object.keys(HOSTILITIES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
     const setup = await startNeighbours(t);
     const guest = await startHostile(t, what, setup.folder);
-    // On a machine that is busy with other things a set of rounds can be spoilt; one that is disturbed each time is not.
+    // On a machine that is busy with other things a set of rounds can be spoilt; a real disturbance shows in every set.
     for (let attempt = 1; ; attempt += 1) {
       const { quiet, beside } = await measureRounds(setup, guest);
       const figures = `99 %: ${describeRound(quiet)} quiet, ${describeRound(beside)} beside it`;
@@ -75,7 +75,7 @@ for (const what of Object.keys(HOSTILITIES)) {
       if (FLOODS.has(what)) t.true(beside.ranMs > 2 * quiet.ranMs, figures);
       break;
     }
-    // Else nothing was shown.
+    // Otherwise the guest has not disturbed anything.
     t.is(guest.exitCode, null);
     t.deepEqual(
       setup.vproxy.lines.filter((line) => /good: .* ended|internal: /.test(line)),

@@ -83,7 +83,7 @@ test('a peer that begins anew on the same Duplex gets another session', async (t
   const [line, far] = duplexPair();
   const host = connectPeer(line, { services: { echo } });
   t.teardown(() => host.close());
-  // The far side's end is not the line's: as with a serial port.
+  // The end of the far side does not end the line, as with a serial port.
   const attach = (): [Peer, () => void] => {
     const [inner, outer] = duplexPair();
     outer.on('data', (bytes: Buffer) => far.write(bytes));

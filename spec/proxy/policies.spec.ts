@@ -1,4 +1,4 @@
-/** Rules of services on channels and groups, and what of a channel changes while its session goes on. */
+/** Rules of services on channels and groups, and what can change of a channel while its session goes on. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';

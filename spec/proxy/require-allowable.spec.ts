@@ -11,7 +11,7 @@ const make = (options: ChannelOptions) => () => new Proxy({ channels: [options],
 
 const BOTH: Pick<ChannelOptions, 'exec' | 'copy'> = { exec: { commands: 'any' }, copy: { root: null } };
 
-/** Addresses of each kind over which no stranger can come: nobody on a network, and no other virtual machine. */
+/** Addresses of each kind that no stranger can reach, neither over a network nor from another virtual machine. */
 const LOCAL: Readonly<Record<string, readonly string[]>> = {
   'unix-connect': ['/x.sock', '/vms/*.sock'],
   'unix-listen': ['/x.sock'],
@@ -31,7 +31,7 @@ const LOCAL: Readonly<Record<string, readonly string[]>> = {
 
 const NETWORK = 'anybody on the network';
 
-/** Who could be the peer, by address. */
+/** Possible peers, by address. */
 const STRANGERS: Readonly<Record<string, string>> = {
   'tcp-connect:192.0.2.1:7000': NETWORK,
   'tcp-connect:[2001:db8::1]:7000': NETWORK,

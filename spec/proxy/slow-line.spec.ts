@@ -28,7 +28,7 @@ test('with what tty-open announces, a keystroke beside a bulk stream is echoed w
   });
   await host.start();
   await guest.start();
-  // A start bit and a stop bit make ten of a byte.
+  // With a start bit and a stop bit, a byte takes ten.
   const line = joinBySlowLine(t, one, other, BAUD / 10);
   await Promise.all([host.event('session-established'), guest.event('session-established')]);
 
@@ -46,7 +46,7 @@ test('with what tty-open announces, a keystroke beside a bulk stream is echoed w
     await once(typist, 'data');
     delays.push(Math.round(line.timeMs() - beganMs));
   }
-  // A machine that does something else may delay one or two.
+  // A busy machine may delay one or two.
   const usual = delays.toSorted((a, b) => a - b).slice(0, -2);
   t.true(Math.max(...usual) < 500, `echoed after ${delays.join(', ')} ms`);
   t.true(received > 20_000, `${received} bytes of the bulk stream`);

@@ -28,7 +28,7 @@ testWithServer(
     };
     await exchange();
 
-    // The far end goes: ssh ends, and is started again.
+    // The far end stops: ssh ends, and is started again.
     const from = near.lines.length;
     await far.proxy.stop();
     await near.waitForLine(ENDED, { from });
@@ -37,7 +37,7 @@ testWithServer(
     await near.waitForLine(ESTABLISHED, { from });
     await exchange();
 
-    // This end goes: nothing stays behind at the far end that would hold the socket.
+    // This end stops: nothing stays at the far end that would hold the socket.
     t.is((await near.stop()).code, 0);
     await again.event('session-ended');
     await eventually(() => again.proxy.channel('default').state === 'waiting');

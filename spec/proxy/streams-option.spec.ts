@@ -1,4 +1,4 @@
-/** `streams=` behind a channel: how many streams of its peer a side has open at once. */
+/** `streams=` after a channel: how many streams of its peer a side has open at once. */
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
@@ -16,7 +16,7 @@ test('with streams=2 at the side that serves, a third stream is held back until 
   const [first, second, third] = [await open(), await open(), await open()] as const;
   const isThirdOpen = once(third, 'connect');
   first.write('x');
-  // The echo of the first comes behind the answers to all openings that were sent.
+  // The echo of the first comes after the answers to all openings that were sent.
   await once(first, 'data');
   t.deepEqual([first.id > 0, second.id > 0, third.id], [true, true, 0]);
   second.resume().end();

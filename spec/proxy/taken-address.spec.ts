@@ -15,7 +15,7 @@ async function waitingProgram(t: ExecutionContext, port: number): Promise<void> 
   socket.on('error', () => undefined);
 }
 
-/** A proxy with channels of these labels, on which nobody answers, and a folder. */
+/** A proxy with channels of these labels, on which no peer answers, and a folder. */
 async function running(t: ExecutionContext, ...labels: string[]) {
   const folder = temporaryFolder(t);
   const channels = labels.map((label) => ({ label, address: `unix-connect:${join(folder, 'nobody')}` }));
@@ -36,7 +36,7 @@ test('a port that another forward has', async (t) => {
     code: 'address-in-use',
     message: `cannot listen on 127.0.0.1:${port}: it is taken by forward f1, -o vm1/ssh:127.0.0.1:0`,
   });
-  // Everywhere is also there.
+  // The unspecified address includes this one.
   await t.throwsAsync(add(`web:0.0.0.0:${port}`, 'vm2'), { message: /by forward f1, / });
   t.deepEqual(proxy.listForwards(), before);
   await t.notThrowsAsync(waitingProgram(t, port), 'nothing has changed');

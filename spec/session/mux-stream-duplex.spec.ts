@@ -20,7 +20,7 @@ async function join(options: PairOptions = {}) {
   const near = MuxStream.open(pair.a.session, 'x', '127.0.0.1:5');
   const far = await carryUntil(pair, accepted);
   await carryOn(pair);
-  // Errors are looked at by the specs through `finished`; an unheard one would end the process.
+  // The specs read errors through `finished`; one without a listener would end the process.
   for (const stream of [near, far]) stream.on('error', () => undefined);
   return { pair, near, far };
 }
@@ -258,7 +258,7 @@ test('behind STOP no more is dropped than 256 KiB and what the peer sends; a wri
   };
   t.is(await write(200_000), 200_000);
   t.is(await write(100_000), 200_000, 'it was too much, and waits');
-  // What the peer sends is worth as much.
+  // What the peer sends counts as well.
   fars[0]?.write(Buffer.alloc(50_000));
   await carryOn(pair);
   pair.clock.advance(5000);
@@ -379,7 +379,7 @@ test('open throws when there is no session any more', (t) => {
   t.throws(() => MuxStream.open(session, 'x'), { code: 'no-session' });
 });
 
-/** Writes bytes in frames of one byte each, and has them delivered. */
+/** Writes bytes in frames of one byte each, and carries them. */
 async function writeSingly(pair: SessionPair, stream: MuxStream, bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length; at += 1) {
     stream.write(bytes.subarray(at, at + 1));
@@ -394,7 +394,7 @@ test.serial('what programs do not read takes about its bytes, in frames of one b
   pair.b.session.on('stream', (stream) => remote.push(MuxStream.accept(pair.b.session, stream)));
   const streams = [near, ...Array.from({ length: 24 }, () => MuxStream.open(pair.a.session, 'x'))];
   const bytes = pattern(60_000);
-  // What a stream takes by itself is not counted.
+  // What a stream needs by itself is not counted.
   for (const stream of streams) await writeSingly(pair, stream, pattern(100));
   const before = await heapBytes();
   for (const stream of streams) await writeSingly(pair, stream, bytes);

@@ -67,7 +67,7 @@ function send({ pair }: Scene, bytes: Buffer): SessionStream {
   return stream;
 }
 
-/** Moves on by so many seconds, and does something in each step. */
+/** Moves the clock on by `seconds`, and does something in each step. */
 function pass({ pair }: Scene, seconds: number, stepMs: number, act: () => void = () => undefined): void {
   for (let ms = 0; ms < seconds * 1000; ms += stepMs) {
     act();
@@ -105,7 +105,7 @@ for (const [way, leave] of Object.entries(WAYS)) {
         });
         const mostBytes = 1.2 * bytesPerSecond * seconds + 262_144;
         t.true(scene.passed <= mostBytes, `${scene.passed} of at most ${mostBytes}`);
-        // What is not torn down does pass.
+        // Streams that are not torn down do pass.
         const sentBytes = scene.sinks.length * FIRST_CREDIT.length;
         const leastBytes = way === 'resets' ? 0 : Math.min(0.9 * bytesPerSecond * seconds, sentBytes);
         t.true(scene.passed >= leastBytes, `${scene.passed} of at least ${leastBytes}`);
@@ -158,7 +158,7 @@ test.serial('R-STREAM-5: a stream whose bytes wait for the rate keeps its place 
     sinks.push(sink);
     stream.attach(sink);
     stream.accept();
-    // It has nothing to say, and says so at once.
+    // It has nothing to send, and ends its direction at once.
     stream.finish();
   });
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
@@ -247,7 +247,7 @@ test.serial('a greedy stream does not starve others, in either direction', (t) =
   t.is(late, 4);
   t.true(Math.abs((second ?? 0) + 16_384 - (first ?? 0)) <= 2 * 512, `${first} and ${second}`);
 
-  // The other way.
+  // The other way round.
   const [one, two, three] = scene.streams;
   const received = () => [one, two, three].map((stream) => stream?.sentBytes ?? 0);
   one?.send(bulk, 0, bulk.length, false);
@@ -294,7 +294,7 @@ test.serial('bytes of several streams that wait for the channel and then for the
   }
   const others = [1, 2, 3].map(() => pair.b.session.open('other', null, new RecordingSink()));
   pair.settle();
-  // The channel is full, so all of them are ready for their turn, and the rate leaves something for the first only.
+  // The channel is full, so all of them are ready for their turn, and the rate leaves bytes for the first only.
   pair.b.outbound.isStalled = true;
   const filler = Buffer.alloc(65_536);
   for (const stream of [...others, ...scene.streams]) stream.send(filler, 0, filler.length, false);

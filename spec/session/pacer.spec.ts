@@ -1,4 +1,7 @@
-/** A bound on bytes a second: what passes at once, what passes in the long run, and in which order those who wait have turns. */
+/**
+ * A bound on bytes a second: what passes at once, what passes in the long run, and the order in which waiting users
+ * have their turn.
+ */
 
 import test from 'ava';
 import { Pacer } from '../../lib/session/pacing.js';

@@ -33,7 +33,7 @@ async function started(
   pair.a.loop.start();
   pair.b.loop.start();
   const isDecided = (side: SessionPair['a']) => side.sessions.length + side.endings.length > 0;
-  // Where one side ends TLS the other may learn of it by the next opening only.
+  // When one side ends TLS, the other may learn of it only by the next opening.
   const look = () => {
     pair.clock.advance(100);
     return isDecided(pair.a) && isDecided(pair.b);
@@ -97,7 +97,7 @@ for (const [what, a, b] of [
 }
 
 test('a key of the same id and other bytes fails in TLS, as auth-failed on both', async (t) => {
-  // Nobody can make one; a side that lies about its ids is the same.
+  // Such a key cannot be made; a side that lies about its ids is the same.
   const liar = Object.create(TWO, { id: { value: ONE.id } }) as SecretKey;
   Object.defineProperties(liar, {
     exportBytes: { value: () => TWO.exportBytes() },
@@ -196,7 +196,7 @@ test('where the channel takes nothing, a side that is stopped inside TLS does no
   t.is(givenBack, 40);
 });
 
-/** A certificate authority, and two certificates of it for 127.0.0.1's hosts `host.test` and `guest.test`. */
+/** A certificate authority, and two of its certificates, for the hosts `host.test` and `guest.test`. */
 function makeCertificates(t: ExecutionContext) {
   const folder = temporaryFolder(t);
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });

@@ -1,4 +1,4 @@
-/** A chunk that costs more than a turn of the event loop is read in several, and comes to the same (docs/architecture.md). */
+/** A chunk that costs more than a turn of the event loop is read in several, with the same result (docs/architecture.md). */
 import test from 'ava';
 import fc from 'fast-check';
 import { FRAME_TYPE } from '../../lib/codec/header.js';

@@ -1,4 +1,4 @@
-/** What becomes of the documents of the repository before they are pages. */
+/** How the documents of the repository are changed before they become pages. */
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

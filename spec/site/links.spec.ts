@@ -1,4 +1,7 @@
-/** The site as files: it is built without a warning, every link in it leads somewhere, and nothing comes from elsewhere. */
+/**
+ * The site as files: it is built without a warning, every link in it leads somewhere, and nothing is loaded from
+ * elsewhere.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import test from 'ava';

@@ -1,4 +1,4 @@
-/** The site as people see it: in a browser, on a wide and a small screen, light and dark. */
+/** The site as users see it: in a browser, on a wide and a small screen, light and dark. */
 import { createRequire } from 'node:module';
 import test, { type ExecutionContext } from 'ava';
 import type { AxeResults } from 'axe-core';
@@ -30,7 +30,7 @@ test.after.always(async () => {
   site.remove();
 });
 
-/** A page of the browser that is looked at; at the end of the test nothing may have gone wrong in it. */
+/** A page of the browser that is watched; at the end of the test it must not have had a failure. */
 async function open(t: ExecutionContext): Promise<{ page: Page; trouble: string[] }> {
   const page = await browser.newPage({ viewport: WIDE, colorScheme: 'light' });
   page.setDefaultTimeout(120_000);

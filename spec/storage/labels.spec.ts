@@ -21,7 +21,7 @@ interface Machine {
   readonly call: (...args: string[]) => Promise<StorageReply>;
 }
 
-/** A host with a channel for each machine, and the machines, whose brokers say that they are another one. */
+/** A host with a channel for each machine, and the machines, whose brokers claim to be another one. */
 class Setup {
   readonly folder: string;
   readonly machines = new Map<string, Machine>();
@@ -200,7 +200,7 @@ for (const [what, labels, service] of [
 }
 
 test('a machine that sends requests that nobody reads is held up', async (t) => {
-  // It reads nothing.
+  // It does not read.
   const { port } = await localServer(t, (socket) => void socket.pause());
   const setup = await new Setup(t).start('incoming', `storage:${port}`);
   const stream = await setup.connect('vm1');

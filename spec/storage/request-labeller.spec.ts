@@ -9,7 +9,7 @@ const MIB = 2 ** 20;
 
 const labeller = (budget = new Budget(64 * MIB)) => new RequestLabeller('vm1', budget);
 
-/** What comes of a text that comes in pieces of so many bytes, and of its end. */
+/** The output for a text that comes in pieces of `pieceBytes`, and for its end. */
 function pass(text: string, pieceBytes = Number.POSITIVE_INFINITY): string {
   const filter = labeller();
   const bytes = Buffer.from(text);
@@ -83,7 +83,7 @@ test('what many streams hold together is bounded, and given back', (t) => {
   filters[0]?.close();
   const another = labeller(budget);
   another.push(unfinished);
-  // A request that is finished is held until somebody has read it.
+  // A request that is finished is held until it has been read.
   const request = another.push(Buffer.from('"]}\n'));
   t.throws(() => labeller(budget).push(unfinished), { code: 'storage-unavailable' });
   another.sent(request.length);

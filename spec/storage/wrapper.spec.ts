@@ -178,7 +178,7 @@ test.serial('a request over the bound ends it with 126', async (t) => {
 test.serial('a large output reaches a slow pipe whole', async (t) => {
   const output = Buffer.alloc(8 * 1024 * 1024, 'storage ');
   const { folder, calls } = await guestWith(t, () => ({ stdout: output, status: 7 }));
-  // Nobody reads the pipe before the gate is opened.
+  // The pipe is not read before the gate is opened.
   const script = 'mkfifo gate; { "$0"; echo "status $?" >&2; } | { read open < gate; cat; }';
   const wrapper = await startWrapper(folder, [], {}, ['sh', '-c', script, join(folder, 'storcli64')]);
   await until(() => calls.length === 1);

@@ -1,13 +1,13 @@
-/** R-AUTH-2, R-AUTH-3: what is said in one session is nothing in another one, also where both have the same key. */
+/** R-AUTH-2, R-AUTH-3: what is sent in one session is worthless in another one, even if both have the same key. */
 import test from 'ava';
 import { eventually } from '../helpers/time.js';
 import { splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, type Crossing, type Way } from './middle.js';
 import { assertComesBack, assertRefused, endCodes, startScene } from './scene.js';
 
-/** Lets the openings of two connections pass, and joins what comes behind them crosswise. */
+/** Lets the openings of two connections pass, and joins what follows them crosswise. */
 class Crossover {
-  /** How many pairs were joined. */
+  /** The number of pairs that were joined. */
   joined = 0;
   readonly #tls: boolean;
   #waiting: [Half | null, Half | null] = [null, null];
@@ -34,7 +34,7 @@ class Crossover {
     const [one, other] = this.#waiting;
     if (one === null || other === null || !one.isReady(this.#tls) || !other.isReady(this.#tls)) return;
     this.#waiting = [null, null];
-    // TLS needs its client at the same side of both: chance decides, so other connections are waited for.
+    // TLS needs its client at the same side of both: that is random, so it waits for other connections.
     if (this.#tls && one.firstWay !== other.firstWay) {
       for (const { crossing } of [one, other]) crossing.cut();
       return;
@@ -47,14 +47,14 @@ class Crossover {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Zeros as only a flush has them. */
+/** Zeros, as only a flush has. */
 const FLUSH = Buffer.alloc(32);
 
 /** One of the two connections. */
 class Half {
   readonly crossing: Crossing;
   readonly #held: Record<Way, Buffer[]> = { 'to-host': [], 'to-guest': [] };
-  /** Which side spoke first behind the opening: TLS's client. */
+  /** The side that sent first after the opening: TLS's client. */
   firstWay: Way | null = null;
   readonly #behindAt: Record<Way, number | null> = { 'to-host': null, 'to-guest': null };
   #target: Crossing | null = null;
@@ -67,14 +67,14 @@ class Half {
     return BOTH_WAYS.filter((way) => this.#held[way].length > 0).length >= (tls ? 1 : 2);
   }
 
-  /** The bytes of the opening, which go on; what is behind it is held, or goes to the other connection. */
+  /** The bytes of the opening, which are passed on; what follows it is held, or goes to the other connection. */
   take(bytes: Buffer, way: Way): Buffer {
     this.#behindAt[way] ??= openingLength(this.crossing, way);
     const behindAt = this.#behindAt[way];
     if (behindAt === null) return bytes;
     const all = this.crossing.all(way);
     const start = Math.max(behindAt, all.length - bytes.length);
-    // A side that was refused opens again with a flush, which would end what its neighbours have not looked at yet.
+    // A side that was refused opens again with a flush, which would end what the other sides have not read yet.
     const flush = all.indexOf(FLUSH, behindAt);
     const behind = all.subarray(start, flush === -1 ? all.length : Math.max(start, flush));
     if (behind.length > 0) {
@@ -91,7 +91,9 @@ class Half {
   }
 }
 
-/** Where a side's opening ends: both HELLOs acknowledge each other there, and something else follows. Null before. */
+/**
+ * Where a side's opening ends: both HELLOs acknowledge each other there, and something else follows. Null before that.
+ */
 function openingLength(crossing: Crossing, way: Way): number | null {
   const bytes = crossing.all(way);
   if (!bytes.includes('VPROXY')) return null;

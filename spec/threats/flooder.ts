@@ -1,7 +1,9 @@
-/** A program that opens connections to a TCP port of this machine in a loop, and says nothing: `node flooder.js PORT`. */
+/**
+ * A program that opens connections to a TCP port of this machine in a loop, and sends nothing: `node flooder.js PORT`.
+ */
 import net from 'node:net';
 
-/** So many are held at once; then the oldest goes for the next one. */
+/** The number of connections that are held at once; then the oldest is closed for the next one. */
 const HELD = 64;
 
 const port = Number(process.argv[2]);

@@ -1,4 +1,6 @@
-/** T17: a flush, a magic and a HELLO end a session only where a frame should begin, and of the peer's own channel. */
+/**
+ * T17: a flush, a magic and a HELLO end a session only where a frame should begin, and only on the peer's own channel.
+ */
 import { join } from 'node:path';
 import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';

@@ -1,10 +1,10 @@
-/** Changes what HELLOs say on their way, and leaves everything else as it is: what whoever stands in between can do without a key. */
+/** Changes what HELLOs say on their way, and leaves everything else as it is: what a man in the middle can do without a key. */
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC, readHello } from '../../lib/codec/hello.js';
 
 export type HelloFields = Record<string, unknown>;
 
-/** What is to stand in a HELLO instead; null takes the HELLO out. */
+/** The new fields of a HELLO; null removes the HELLO. */
 export type Edit = (fields: HelloFields) => HelloFields | null;
 
 /** Magic and HELLO with these fields. */
@@ -54,7 +54,7 @@ export class HelloEditor {
   }
 }
 
-/** How many of the last bytes may be the beginning of a magic. */
+/** The number of last bytes that may be the beginning of a magic. */
 function partOfMagic(bytes: Buffer): number {
   for (let count = Math.min(MAGIC.length - 1, bytes.length); count > 0; count -= 1) {
     if (bytes.subarray(bytes.length - count).equals(MAGIC.subarray(0, count))) return count;
@@ -62,7 +62,7 @@ function partOfMagic(bytes: Buffer): number {
   return 0;
 }
 
-/** The newest HELLO in what a side wrote, and what came behind it. */
+/** The newest HELLO in what a side wrote, and what came after it. */
 export function splitOpening(bytes: Buffer): { readonly last: HelloFields; readonly behind: Buffer } {
   const at = bytes.lastIndexOf(MAGIC);
   const found = readHello(bytes, at + MAGIC.length);

@@ -3,7 +3,7 @@ import test from 'ava';
 import type { SecureLayerFactory } from '../../lib/session/auth.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
-/** Protects nothing: what stands in TLS is seen. */
+/** Protects nothing: the bytes in TLS can be seen. */
 const glass: SecureLayerFactory = (_agreement, channel, handler) => {
   let isReady = false;
   return {
@@ -26,7 +26,7 @@ function outside(): { peer: FramePeer; nonces: [own: string, other: string] } {
   const nonces: [string, string] = [peer.nonce, peer.otherNonce];
   peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
   peer.renew();
-  // What comes first only makes the layer stand.
+  // The first byte only establishes the layer.
   peer.write(Buffer.from([0]));
   return { peer, nonces };
 }

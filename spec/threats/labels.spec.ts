@@ -1,4 +1,4 @@
-/** T11: a guest makes no series: codes of its own are counted together, whatever their number. */
+/** T11: a guest cannot create series of metrics: codes of its own are counted together, whatever their number. */
 import { join } from 'node:path';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';

@@ -1,4 +1,4 @@
-/** R-AUTH-3: what a man in the middle does around, in and behind TLS. */
+/** R-AUTH-3: what a man in the middle does around, in and after TLS. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -26,7 +26,7 @@ const { id } = SecretKey.parse('1f'.repeat(32));
 const psk = Buffer.from('2e'.repeat(32), 'hex');
 const COMMON = { minVersion: 'TLSv1.3', ciphers: 'TLS_AES_128_GCM_SHA256' } as const;
 
-/** A certificate that nobody here trusts. */
+/** A certificate that neither side trusts. */
 function strangerIn(folder: string) {
   makeCertificate(folder, 'stranger');
   const read = (file: string) => readFileSync(join(folder, file), 'utf8');
@@ -119,7 +119,7 @@ for (const how of TLS) {
         await assertComesBack(t, scene);
       });
     }
-    // What may become a HELLO is waited for.
+    // The side waits for the rest of what may become a HELLO.
     if (what === HALF_MAGIC) continue;
 
     test(`${how}: ${what} in clear, in a session, ends it, and nothing of it is taken for the peer’s`, async (t) => {
@@ -189,7 +189,7 @@ const SENT = Buffer.from(Array.from({ length: 5000 }, (_, index) => `${index} `)
 
 const isPrefix = (bytes: Buffer): boolean => SENT.subarray(0, bytes.length).equals(bytes);
 
-/** Sends for as long as it is taken, and does not mind how it ends. */
+/** Sends for as long as it is taken, and ignores how it ends. */
 async function streamThrough(t: ExecutionContext, { guest, host }: Scene): Promise<void> {
   const socket = localSocket(t, { host: '127.0.0.1', port: guest.port('echo') });
   socket.on('error', () => undefined).resume();
@@ -203,7 +203,7 @@ async function streamThrough(t: ExecutionContext, { guest, host }: Scene): Promi
   socket.destroy();
 }
 
-/** Puts bytes beside the first record of the side that begins. */
+/** Inserts bytes before or after the first record of the side that begins. */
 function besideFirstRecord(where: 'before' | 'behind', bytes: Buffer): Attack {
   return () => {
     let isDone = false;

@@ -1,4 +1,4 @@
-/** R-AUTH-2, R-AUTH-3: whoever stands between two sides on a TCP channel gets no session, and no byte of a stream, in or out. */
+/** R-AUTH-2, R-AUTH-3: a man in the middle of a TCP channel gets no session, and no byte of a stream, in or out. */
 import test, { type ExecutionContext } from 'ava';
 import type { TestProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
@@ -24,18 +24,24 @@ import {
   startScene,
 } from './scene.js';
 
-/** Bytes of both sides that a recording has to have been answered with: an opening, and a second HELLO. */
+/** The bytes with which both sides have to have answered a recording: an opening, and a second HELLO. */
 const OPENING_BYTES = 131_088 + 700;
 
-/** So many bytes of a side pass: in its flush, its HELLOs, its AUTH, its handshake of TLS, and the opening inside. */
+/**
+ * The number of bytes of a side that pass: in its flush, its HELLOs, its AUTH, its handshake of TLS, and the opening
+ * inside.
+ */
 const CUTS = [
   0, 1, 131_087, 131_088, 131_104, 131_110, 131_400, 131_500, 131_600, 131_700, 132_000, 132_100, 132_150, 132_300,
 ];
 
-/** Not far from there without TLS; the session behind it may be quiet. */
+/** About where AUTH ends without TLS; the session after it may be quiet. */
 const END_OF_AUTH = 131_700;
 
-/** Attacks until it has failed with `code`; without one, until both sides have seen that they hear themselves. */
+/**
+ * Attacks until it has failed with `code`; without one, until both sides have noticed that they receive their own
+ * bytes.
+ */
 async function assertFails(scene: Scene, attack: Attack, code: string | null): Promise<void> {
   const { host, guest, middle } = scene;
   middle.attack(attack);

@@ -1,4 +1,4 @@
-/** A man in the middle of a TCP channel: sees every byte of both sides, and may change, drop, repeat and make up any. */
+/** A man in the middle of a TCP channel: sees every byte of both sides, and may change, drop, repeat and insert any. */
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { localServer } from '../helpers/proxies.js';
@@ -8,10 +8,9 @@ export type Way = 'to-host' | 'to-guest';
 
 export const BOTH_WAYS: readonly Way[] = ['to-host', 'to-guest'];
 
-/** The other way. */
 export const back = (way: Way): Way => (way === 'to-host' ? 'to-guest' : 'to-host');
 
-/** One connection of the guest, and the one to the host that belongs to it. */
+/** One connection of the guest, and the matching one to the host. */
 export class Crossing {
   /** What each side wrote, as it came. */
   readonly seen: Readonly<Record<Way, Buffer[]>> = { 'to-host': [], 'to-guest': [] };
@@ -42,10 +41,10 @@ export class Crossing {
   }
 }
 
-/** What becomes of bytes on their way. */
+/** Changes bytes on their way. */
 export type Change = (bytes: Buffer, way: Way, crossing: Crossing) => Buffer;
 
-/** What an attacker does with a new connection; what it gives is done with all its bytes. */
+/** What an attacker does with a new connection; what it returns is applied to all its bytes. */
 export type Attack = (crossing: Crossing) => Change;
 
 const HONEST: Attack = () => (bytes) => bytes;
@@ -74,13 +73,13 @@ export class Middle {
     return newest;
   }
 
-  /** Does this to every connection from now on, and closes those that there are. */
+  /** Attacks every connection from now on, and closes the present ones. */
   attack(attack: Attack): void {
     this.#attack = attack;
     this.cut();
   }
 
-  /** Hands everything on from now on, on new connections. */
+  /** Passes everything on from now on, on new connections. */
   behave(): void {
     this.attack(HONEST);
   }

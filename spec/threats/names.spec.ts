@@ -1,4 +1,4 @@
-/** T7, T8, T9: a guest names a service and sends bytes; no address, no path and no command of its own has a meaning on the host. */
+/** T7, T8, T9: a guest names a service and sends bytes; none of its addresses, paths or commands has a meaning on the host. */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

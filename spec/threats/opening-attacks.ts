@@ -3,10 +3,10 @@ import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { type Edit, HelloEditor, type HelloFields, helloOf, splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, back, type Change, type Crossing, type Way } from './middle.js';
 
-/** One attack, and the end that one side at least comes to by it. */
+/** One attack, and the code with which it ends at least one side. */
 export interface OpeningAttack {
   readonly what: string;
-  /** Null: both sides hear themselves, and wait for somebody else. */
+  /** Null: both sides receive their own bytes, and wait for a peer. */
   readonly code: string | null;
   readonly attack: Attack;
 }
@@ -20,13 +20,13 @@ export function editing(edits: Edit | Partial<Record<Way, Edit>>): Attack {
   };
 }
 
-/** Another text of 32 digits, of nearly the same size. */
+/** Another nonce of 32 digits, close to this one. */
 export function nextTo(nonce: unknown): string {
   const text = String(nonce);
   return text.slice(0, -1) + (text.endsWith('7') ? '8' : '7');
 }
 
-/** Puts nonces of its own in the place of both, and acknowledges to each side what that one said. */
+/** Replaces both nonces by its own, and acknowledges to each side what that one sent. */
 const swapNonces: Attack = (crossing) => {
   const real = new Map<unknown, unknown>();
   const swap: Edit = (fields) => {
@@ -43,7 +43,7 @@ const mirror: Attack = () => (bytes, way, crossing) => {
   return Buffer.alloc(0);
 };
 
-/** The same with HELLOs of another process, which acknowledge what the side has just said. */
+/** The same with HELLOs of another process, which acknowledge what the side has just sent. */
 const disguisedMirror: Attack = (crossing) => {
   const disguise: Edit = (fields) => ({
     ...fields,
@@ -98,7 +98,7 @@ export const OPENING_ATTACKS: readonly OpeningAttack[] = [
   },
 ];
 
-/** What only a proof shows that covers the HELLOs: TLS alone has protected what comes behind, and agrees on it anew. */
+/** Attacks that only a proof over the HELLOs detects: TLS alone protects what follows, and negotiates it again. */
 export const BOUND_BY_AUTH: readonly OpeningAttack[] = [
   {
     what: 'widens the range of versions in the HELLOs',
@@ -143,7 +143,7 @@ export const BOUND_BY_AUTH: readonly OpeningAttack[] = [
 /** Changes AUTH of both sides, with a right checksum. */
 function changeAuth(change: (payload: Buffer) => Buffer): Attack {
   return () => {
-    // HELLOs go on as they are, and AUTH whole behind them.
+    // HELLOs are passed on as they are, and AUTH after them in one piece.
     const pass = { 'to-host': new HelloEditor((fields) => fields), 'to-guest': new HelloEditor((fields) => fields) };
     return (bytes, way) => withAuth(pass[way].push(bytes), change);
   };
@@ -159,10 +159,10 @@ function withAuth(bytes: Buffer, change: (payload: Buffer) => Buffer): Buffer {
 /** AUTH is the first frame of a session. */
 const encodeAuth = (payload: Buffer): Buffer => encodeFrame(FRAME_TYPE.AUTH, 0, payload, 1, true);
 
-/** Stream and length of every AUTH: what stands behind the first four bytes of its header. */
+/** Stream and length of every AUTH: what follows the first four bytes of its header. */
 const AUTH_FIELDS = Buffer.from('0000000000000020', 'hex');
 
-/** A recorded session, played to whoever comes. */
+/** A recorded session, replayed to any side that connects. */
 export interface Recording {
   readonly bytes: Readonly<Record<Way, Buffer>>;
 }
@@ -171,7 +171,7 @@ export function recordingOf(crossing: Crossing): Recording {
   return { bytes: { 'to-host': crossing.all('to-host'), 'to-guest': crossing.all('to-guest') } };
 }
 
-/** Plays each side what the other one once wrote, byte for byte. */
+/** Replays to each side what the other one once wrote, byte for byte. */
 export function replaying({ bytes }: Recording): Attack {
   return (crossing) => {
     for (const way of BOTH_WAYS) crossing.inject(way, bytes[way]);
@@ -179,7 +179,7 @@ export function replaying({ bytes }: Recording): Attack {
   };
 }
 
-/** The same, but the recorded HELLOs acknowledge what the side says now: so that what came behind them is looked at. */
+/** The same, but the recorded HELLOs acknowledge what the side sends now, so that what followed them is read. */
 export function replayingWithAnswers({ bytes }: Recording): Attack {
   return (crossing) => {
     const isPlayed: Partial<Record<Way, boolean>> = {};

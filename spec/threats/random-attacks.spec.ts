@@ -1,4 +1,7 @@
-/** R-AUTH-2, R-AUTH-3: whatever is lost, changed, repeated or put in while a session is opened and proved, at any byte, it is the two sides' own or none. */
+/**
+ * R-AUTH-2, R-AUTH-3: whatever is lost, changed, repeated or inserted while a session is opened and proved, at any
+ * byte, the session is the two sides' own, or there is no session.
+ */
 import assert from 'node:assert/strict';
 import test from 'ava';
 import fc from 'fast-check';
@@ -15,10 +18,10 @@ const KEY = SecretKey.parse('1f'.repeat(32));
 const LIMITS = { ...DEFAULT_LIMITS, frame: 4096 };
 const FLUSH_BYTES = 4112;
 
-/** Where an opening, its proof, and a handshake of TLS lie in what a side writes, beside repeats. */
+/** The part of what a side writes that has an opening, its proof, and a handshake of TLS, without repeats. */
 const INTERESTING_BYTES = 4000;
 
-/** What may stand in a HELLO instead. */
+/** Changes to the fields of a HELLO. */
 const EDITS: readonly ((fields: HelloFields) => HelloFields)[] = [
   (fields) => ({ ...fields, name: 'somebody else' }),
   (fields) => ({ ...fields, integrity: true }),
@@ -45,7 +48,7 @@ const DAMAGE = {
   insert: (bytes: Buffer, at: number, count: number): Buffer =>
     Buffer.concat([bytes.subarray(0, at), Buffer.alloc(count, 0x16), bytes.subarray(at)]),
   cut: (bytes: Buffer, at: number): Buffer => bytes.subarray(0, at),
-  /** Another HELLO, with a right checksum: the piece in which it lies is looked through. */
+  /** Another HELLO, with a right checksum: the piece is searched for one. */
   edit: (bytes: Buffer, _at: number, count: number): Buffer => {
     const edit = EDITS[count % EDITS.length] as (fields: HelloFields) => HelloFields;
     return new HelloEditor(edit).push(bytes);
@@ -70,11 +73,11 @@ const blow: fc.Arbitrary<Blow> = fc.record({
 /** What is done to a side's bytes, and what they were before. */
 interface Damage {
   readonly written: Buffer[];
-  /** From now on nothing is done. */
+  /** From now on, bytes pass unchanged. */
   readonly stop: () => void;
 }
 
-/** Does all that to what a side writes. */
+/** Does all of this to what a side writes. */
 function damage(side: Side, blows: readonly Blow[]): Damage {
   const take = side.outbound.take.bind(side.outbound);
   const written: Buffer[] = [];
@@ -95,7 +98,7 @@ function damage(side: Side, blows: readonly Blow[]): Damage {
   return { written, stop: () => void left.splice(0) };
 }
 
-/** Each session that a side has begun was begun on terms that the other one wrote, byte for byte; and so the other way round. */
+/** Each session that a side has begun was begun on terms that the other one wrote, byte for byte; and the other way round. */
 function assertOwn(
   { a, b }: SessionPair,
   written: Readonly<Record<string, readonly Buffer[]>>,

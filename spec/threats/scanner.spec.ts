@@ -1,4 +1,4 @@
-/** A port scanner, and whoever else speaks another language, on a listening channel: no harm to the session that is there, nor to the peer that is to come. */
+/** A port scanner, and any client of another protocol, on a listening channel: no harm to the session that is there, or to the peer that connects later. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -88,7 +88,7 @@ for (const how of ['none', 'key', 'tls=psk', 'tls=cert'] as const) {
   }
 }
 
-/** So many connections may wait unestablished. */
+/** The number of connections that may wait unestablished. */
 const MAX_WAITING = 16;
 
 /** Connections that were accepted on a port and not closed on this side, as the system counts them. */
@@ -99,7 +99,7 @@ function openSockets(port: number): number {
     .filter((line) => local.test(line)).length;
 }
 
-/** A connection through which the guest's bytes go only when they are let go. */
+/** A connection that holds the guest's bytes until they are released. */
 async function slowGuest(scene: Scene): Promise<() => void> {
   const { guest, middle } = scene;
   const held: (() => void)[] = [];

@@ -13,7 +13,7 @@ export type Protection = 'key' | 'tls=psk' | 'tls=cert';
 
 export const PROTECTIONS: readonly Protection[] = ['key', 'tls=psk', 'tls=cert'];
 
-/** Writes a key of these two digits, again and again, and gives its path. */
+/** Writes a key of these two digits, repeated, and returns its path. */
 export function writeKey(folder: string, name: string, digits: string): string {
   const path = join(folder, name);
   writeFileSync(path, `${digits.repeat(32)}\n`, { mode: 0o600 });
@@ -37,7 +37,7 @@ export interface Scene {
   readonly middle: Middle;
   /** Where the host listens for the channel. */
   readonly hostPort: number;
-  /** What came to the program behind the host's service, by connection. */
+  /** What came to the target of the host's service, by connection. */
   readonly reached: Buffer[][];
 }
 
@@ -89,14 +89,14 @@ export function listeningPort({ events }: TestProxy): number {
 /** How many sessions a side has had. */
 export const sessionCount = ({ proxy }: TestProxy): number => proxy.channel('default').history.sessions;
 
-/** The codes with which sessions of a side have ended, since so many events. */
+/** The codes with which sessions of a side have ended, after the first `since` events. */
 export function endCodes({ events }: TestProxy, since = 0): unknown[] {
   return events.flatMap(({ event, fields }, index) =>
     event === 'session-ended' && index >= since ? [fields['code']] : [],
   );
 }
 
-/** Sends a text through the service, and gives what comes back. */
+/** Sends a text through the service, and returns what comes back. */
 export async function echoThrough(t: ExecutionContext, { guest }: Scene, text: string): Promise<string> {
   const socket = localSocket(t, { host: '127.0.0.1', port: guest.port('echo') });
   const answer = readToEnd(socket);
@@ -104,13 +104,13 @@ export async function echoThrough(t: ExecutionContext, { guest }: Scene, text: s
   return (await answer).toString();
 }
 
-/** Nothing came of an attack: no session on either side, and no byte at the program. */
+/** An attack had no effect: no session on either side, and no byte at the program. */
 export function assertRefused(t: ExecutionContext, { host, guest, reached }: Scene): void {
   t.deepEqual([sessionCount(host), sessionCount(guest)], [0, 0], 'a session was established in the attack');
   t.deepEqual(reached, [], 'a byte reached the program in the attack');
 }
 
-/** The attacker goes; both sides have their session back, and streams on it. */
+/** The attacker stops; both sides have their session back, and streams on it. */
 export async function assertComesBack(t: ExecutionContext, scene: Scene): Promise<void> {
   const { host, guest, middle } = scene;
   middle.behave();

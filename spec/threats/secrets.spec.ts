@@ -15,7 +15,7 @@ test('T18: the key is not in the arguments, the environment or the log of a proc
   const proxies = [{ channel: `unix-listen:${path},tls=psk`, keyFiles }];
   const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM, env: { DEBUG: '*' } });
   await vproxy.waitForLine(/waiting for the peer/);
-  // One with the right key, and one with another.
+  // A peer with the right key, and one with another.
   for (const digits of ['1f', '2e']) {
     const other = new TestProxy(t, `unix-connect:${path},tls=psk`, {
       keyFiles: [writeKey(folder, `${digits}.key`, digits)],

@@ -14,7 +14,7 @@ interface Package {
 const readJson = (file: string): Record<string, unknown> =>
   JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
 
-/** The packages of docs/security.md, and what each sees of a peer; a further one is a decision (docs/decisions/). */
+/** The packages of docs/security.md, and what each sees of a peer; a further one takes a decision (docs/decisions/). */
 function documentedDependencies(): Map<string, string> {
   const text = readFileSync('docs/security.md', 'utf8');
   const section = /^### Dependencies$[^]*?(?=^##)/m.exec(text)?.[0] ?? '';
@@ -40,7 +40,7 @@ test('T19: there are no more dependencies than were decided on, and vproxy runs 
   t.deepEqual([...documented.keys()].sort(), names.sort());
   for (const [name, sees] of documented) t.true(sees.length > 0, `what does ${name} see of a peer?`);
   t.deepEqual(Object.keys(optionalDependencies as object), ['koffi']);
-  // That of esbuild, which only builds, would speed up its own command line.
+  // The script of esbuild, which is only used to build, would only speed up its command line.
   t.deepEqual(allowScripts, { esbuild: false, koffi: false });
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
     t.false(Object.hasOwn(scripts as object, name));

@@ -1,4 +1,4 @@
-/** Each threat has its guard in docs/security.md, and specs that are there. */
+/** Each threat has its guard in docs/security.md, and specs that exist. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,6 +1,6 @@
-/** The threats that vproxy has to bear, what guards against each, and the specs that show it. docs/security.md has them for people. */
+/** The threats to vproxy, what guards against each, and the specs that show it. docs/security.md lists them for readers. */
 
-/** A spec by the file in `spec/` in which its title, or the part of it that a table has, stands. */
+/** A spec, by its file in `spec/` and its title, or the part of the title that a table has. */
 export type SpecPlace = readonly [file: string, title: string];
 
 export interface Threat {

@@ -1,19 +1,22 @@
-/** A man in the middle who lets the opening pass, and then ends TLS himself: a server to its client, and a client to its server. */
+/**
+ * A man in the middle who lets the opening pass, and then terminates TLS itself: a server to its client, and a client
+ * to its server.
+ */
 import type net from 'node:net';
 import tls from 'node:tls';
 import { splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS, back, type Crossing, type Way } from './middle.js';
 
-/** What the attacker shows each of them. */
+/** The credentials that the attacker shows to each of them. */
 export interface TlsDisguise {
   readonly asServer: tls.TlsOptions;
   readonly asClient: tls.ConnectionOptions;
 }
 
-/** The ends of TLS that an attacker has, and whether one of them was ever let in. */
+/** The ends of TLS that an attacker has, and whether one of them was ever accepted. */
 export class TlsMiddle {
   readonly #disguise: TlsDisguise;
-  /** How many handshakes were begun with it, one for each side. */
+  /** The number of handshakes that were begun with it, one for each side. */
   begun = 0;
   /** What came out of TLS, which the sides meant for each other. */
   readonly read: Buffer[] = [];
@@ -54,7 +57,7 @@ export class TlsMiddle {
   }
 }
 
-/** The beginning of TLS in what a side wrote, behind its HELLOs; null where there is none yet. */
+/** The beginning of TLS in what a side wrote, after its HELLOs; null before it. */
 export function firstRecord(crossing: Crossing, way: Way): Buffer | null {
   try {
     const { behind } = splitOpening(crossing.all(way));

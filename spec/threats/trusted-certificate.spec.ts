@@ -1,4 +1,4 @@
-/** R-AUTH-3: with a key, a certificate is worth nothing, whoever has signed it: an authority that the whole machine trusts too. */
+/** R-AUTH-3: with a key, a certificate is worth nothing, whoever signed it, even an authority that the whole machine trusts. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tls from 'node:tls';

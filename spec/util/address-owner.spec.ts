@@ -1,4 +1,4 @@
-/** Who has an address that is taken. */
+/** Which process has an address that is taken. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,10 @@ import { temporaryFolder } from '../helpers/files.js';
 import { localServer } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
 
-/** Another process that listens on what `address` is as a text of JavaScript; its id, and the port where there is one. */
+/**
+ * Starts another process that listens on `address`, a JavaScript expression; returns its id, and the port if it has
+ * one.
+ */
 async function otherProcess(t: ExecutionContext, address: string): Promise<{ pid: number; port: number }> {
   const program = `process.title = 'taker'; const server = require('node:net').createServer();
     server.listen(${address}, () => console.log(server.address().port ?? 0));`;
@@ -19,7 +22,7 @@ async function otherProcess(t: ExecutionContext, address: string): Promise<{ pid
   return { pid: child.pid ?? 0, port: Number(line.toString()) };
 }
 
-/** Enough for a machine that has much to do. */
+/** Enough for a busy machine. */
 const PATIENT = { timeoutMs: 10_000 };
 
 test('another process is named that has a TCP address, or stands in its way', async (t) => {

@@ -10,7 +10,7 @@ import { deferred } from '../../lib/util/concurrency.js';
 
 type Accept = typeof acceptBuffered;
 
-/** A server whose one accepted socket is read through `accept` into an `onread`, and somebody connected to it. */
+/** A server whose one accepted socket is read through `accept` into an `onread`, and a client connected to it. */
 async function openPair(t: ExecutionContext, accept: Accept, onread: OnRead, where: 'tcp' | 'unix' = 'tcp') {
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'buffered-'));

@@ -14,7 +14,7 @@ function drain(queue: ByteQueue): Buffer {
   return Buffer.concat(pieces);
 }
 
-/** How many places for views are free. */
+/** The number of free places for views. */
 function freeViews(): number {
   const piece = Buffer.alloc(65_536);
   let count = 0;
@@ -39,7 +39,7 @@ test.serial('what was pushed comes out once, in order, in any pieces, and every 
         if (push !== undefined) {
           const bytes = Buffer.from(Uint8Array.from({ length: push }, () => (next += 1) & 0xff));
           pushed.push(Buffer.from(bytes));
-          // What is lent is written over.
+          // A lent buffer is overwritten.
           if (!queue.push(bytes)) bytes.fill(0xee);
         } else {
           const block = queue.shift(shift);

@@ -1,4 +1,4 @@
-/** JSON for people: the same value, and nothing in it that a terminal obeys. */
+/** JSON for terminals: the same value, and nothing in it that a terminal obeys. */
 import test from 'ava';
 import fc from 'fast-check';
 import { escapeText, formatJson, formatJsonLine } from '../../lib/util/escape.js';

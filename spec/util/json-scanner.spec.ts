@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { VproxyError } from '../../lib/errors.js';
 import { JsonScanner, MAX_SIGNS } from '../../lib/util/json-scanner.js';
 
-/** What a scanner makes of chunks: its messages, then `error` if it threw. */
+/** The result of a scanner for these chunks: its messages, then `error` if it threw. */
 function scan(chunks: readonly Uint8Array[], maxBytes = 1000): string[] {
   const scanner = new JsonScanner(maxBytes, 'storage-bad-request', 'it');
   const messages: string[] = [];

@@ -8,7 +8,7 @@ import { listen } from '../../lib/system/listen.js';
 import { temporaryFolder, untilYounger } from '../helpers/files.js';
 import { localSocket } from '../helpers/proxies.js';
 
-/** A socket file on which nobody listens: that of a server which was bound under another name. */
+/** A socket file without a listener: that of a server which was bound under another name. */
 async function leaveSocket(t: ExecutionContext, path: string): Promise<void> {
   const server = net.createServer().listen(`${path}.bound`);
   await once(server, 'listening');
@@ -40,7 +40,7 @@ for (const how of ['renamed to it', 'made there'])
     const [other, server] = [serverOf(t), serverOf(t)];
     if (how === 'renamed to it') await once(other.listen(`${path}.new`), 'listening');
     const listening = listen(server, { path });
-    // The stale one has been asked by now; its answer is not read yet.
+    // The stale socket has been probed by now; the result is not read yet.
     if (how === 'renamed to it') renameSync(`${path}.new`, path);
     else {
       unlinkSync(path);

@@ -44,7 +44,7 @@ test('any records come out as they went in, wherever the bytes are cut', (t) => 
       }
       reader.push(bytes.subarray(at));
       t.false(reader.isWithinRecord);
-      // Pieces have no border but a record between them.
+      // Only a record between them separates pieces.
       const expected: [number, string][] = [];
       let open: number | null = null;
       for (const [kind, payload] of given) {
@@ -76,7 +76,7 @@ test('a length above the bound is refused before any memory is taken for it', (t
   t.throws(() => reader.push(header), { code: 'protocol-error', message: /kind 1 is longer than 1048576 bytes/ });
 });
 
-// By itself: it measures the memory of the whole process.
+// Serial: it measures the memory of the whole process.
 test.serial('a length takes no memory before its bytes come', (t) => {
   const before = process.memoryUsage().arrayBuffers;
   const readers = Array.from({ length: 200 }, () => reading().reader);

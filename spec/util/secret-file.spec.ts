@@ -7,7 +7,7 @@ import { temporaryFolder } from '../helpers/files.js';
 
 const testAsRoot = process.getuid?.() === 0 ? test : test.skip;
 
-/** Neither root's nor this user's. */
+/** A user that is neither root nor this one. */
 const STRANGER = 4321;
 
 function writeSecret(t: ExecutionContext, mode = 0o600): string {

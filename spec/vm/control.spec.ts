@@ -1,4 +1,4 @@
-/** Both sides steered while they run: started without a forward, and everything else done by commands, in the guest too. */
+/** Both sides controlled while they run: started without a forward; commands do everything else, in the guest too. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -105,7 +105,7 @@ test.serial('a forward that is removed in the midst of a transfer lets it finish
   const socket = connect(port, '127.0.0.1');
   t.teardown(() => socket.destroy());
   socket.write(`${FILE_BYTES}\n`);
-  // What is not read is not sent: the transfer stands until both forwards are being removed.
+  // What is not read is not sent: the transfer is stopped until both forwards are being removed.
   await within(COMMAND_MS, 'the first bytes', once(socket, 'readable'));
   const isDraining = (forwards: string) => stateOf(forwards, 'source') === 'draining';
   const removedThere = inGuest('forward', 'remove', 'source');
@@ -146,14 +146,16 @@ test.serial('after all that, both processes still have their first session, and 
 
 const hostSocket = (): string => controlIn(laboratory().guest.folder);
 
-/** What a command that steers the host's vproxy printed, without the newline at its end; fails `t` where it failed. */
+/**
+ * The output of a command that controls the host's vproxy, without the newline at its end; fails `t` where it failed.
+ */
 async function onHost(t: ExecutionContext, ...words: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await runVproxy([...words, '--socket', hostSocket()]);
   t.deepEqual([code, stderr], [0, ''], words.join(' '));
   return stdout.trimEnd();
 }
 
-/** What a command in the guest printed; it finds the process by itself. Rejects where it failed. */
+/** The output of a command in the guest; it finds the process by itself. Rejects where it failed. */
 function inGuest(...words: readonly string[]): Promise<string> {
   return laboratory().guest.agent.output(['node', GUEST_VPROXY, ...words].join(' '), { timeoutMs: COMMAND_MS });
 }
@@ -169,7 +171,7 @@ const parseStreams = (text: string): StreamWithRates[] => JSON.parse(text) as St
 const stateOf = (forwards: string, service: string): string | undefined =>
   (JSON.parse(forwards) as ForwardStatus[]).find((forward) => forward.service === service)?.state;
 
-/** How often something happened, by lines of `events --json`. */
+/** The number of times that something happened, by lines of `events --json`. */
 function countOf(events: string, name: string): number {
   return events.split('\n').filter((line) => (JSON.parse(line) as { event: string }).event === name).length;
 }

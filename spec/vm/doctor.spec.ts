@@ -1,4 +1,4 @@
-/** `vproxy doctor` beside a real virtio-serial port and a real QEMU: what no other device does is seen here. */
+/** `vproxy doctor` beside a real virtio-serial port and a real QEMU: what no other device does is tested here. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 
@@ -21,7 +21,7 @@ interface Answer {
   readonly findings: readonly Diagnosis[];
 }
 
-/** What it finds in the guest; it may not need longer than its bounds allow, on an emulated processor. */
+/** What it finds in the guest; on an emulated processor, too, it must stay within its time limits. */
 async function inGuest(...args: readonly string[]): Promise<Answer> {
   const { stdout, stderr } = await guest().agent.run(`node ${GUEST_BUNDLE} doctor --json ${args.join(' ')}`);
   if (stderr !== '') throw new Error(stderr);
@@ -34,7 +34,7 @@ function messageOf(t: ExecutionContext, { findings }: Answer, id: FindingId): st
   return found.message;
 }
 
-/** Somebody at the host's end, who says nothing. */
+/** A silent program at the host's end. */
 async function joinPort(t: ExecutionContext): Promise<void> {
   const socket = connect(guest().channelPath);
   await once(socket, 'connect');
@@ -111,7 +111,7 @@ test.serial('a vproxy that has the port is left alone', async (t) => {
   ]);
   t.teardown(() => job.kill('KILL').catch(() => undefined));
   await eventually(async () => /taking control requests/.test(await job.log()), { what: 'a vproxy in the guest' });
-  // The first request takes its time there.
+  // The first request is slow there.
   await guest().agent.output(`node ${GUEST_BUNDLE} status --socket /run/c.sock`);
   const answer = await inGuest(...channel, '--socket', '/run/c.sock');
   t.regex(messageOf(t, answer, 'held-by-vproxy'), new RegExp(`vproxy guest1 \\(process ${job.pid}\\)`));

@@ -1,4 +1,4 @@
-/** Every command of the documents that needs a VM, as it stands there: a guest for each scene. */
+/** Every command of the documents that needs a VM, run as it is written: a guest for each scene. */
 import test from 'ava';
 import { listDocuments, readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';

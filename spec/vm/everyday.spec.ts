@@ -1,4 +1,4 @@
-/** A guest that nothing happens to: all uses of the channel at once, and the guest's vproxy while nobody is there. */
+/** A guest that nothing happens to: all uses of the channel at once, and the guest's vproxy while it has no peer. */
 import test from 'ava';
 
 import { eventually } from '../helpers/time.js';
@@ -63,7 +63,7 @@ test.serial('with the host gone and writes waiting, the vproxy of the guest hard
   await eventually(async () => ENDED.test(await guestVproxy.log()), { what: "the end of the guest's session" });
 
   // On a machine that is busy with other things an emulated processor's time counts for more: the best of three counts.
-  // One that spins is never within the bound.
+  // A process that spins never stays within the limit.
   let usedMs = Number.POSITIVE_INFINITY;
   for (let round = 0; round < 3 && usedMs >= MEASURED_MS * CPU_SHARE; round += 1) {
     const storageCall = await guest.agent.spawn(['/usr/sbin/storcli64', '/c0', 'show']);
@@ -90,7 +90,7 @@ test.serial('SIGTERM ends the vproxy of the guest within a second while the host
   await laboratory().waitForSession(0);
 });
 
-/** Sends SIGTERM, and fails `t` where the process ends late or as if it had known no SIGTERM. */
+/** Sends SIGTERM, and fails `t` where the process ends late or was killed by the signal. */
 async function endGuestVproxy(t: { is(a: unknown, b: unknown): unknown; true(a: boolean, message: string): unknown }) {
   const { guestVproxy } = laboratory();
   const began = performance.now();

@@ -1,4 +1,4 @@
-/** Commands in the guest: what people write in shells, terminals, and what is left when somebody goes away. */
+/** Commands in the guest: what users write in shells, terminals, and what is left when a side disconnects. */
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ const laboratory = useLaboratory(test, {
 const TEST_MS = 180_000;
 const COMMAND_MS = 60_000;
 const BIG_BYTES = 2 ** 30;
-/** It is made of so many equal blocks, whose seams are in the midst of a line. */
+/** The number of equal blocks of it, whose borders are in the middle of a line. */
 const BLOCKS = 64;
 const BIG_MS = 600_000;
 
@@ -46,7 +46,7 @@ function startShell(t: ExecutionContext, script: string) {
   return child;
 }
 
-/** With it `vproxy` is the built one, and steers the vproxy of the host. */
+/** With it `vproxy` is the built one, and controls the vproxy of the host. */
 function environment(): { readonly PATH: string; readonly VPROXY_SOCKET: string } {
   const { folder } = laboratory().guest;
   const bin = join(folder, 'bin');
@@ -113,7 +113,7 @@ test.serial('the guest runs nothing on a host that does not allow it', async (t)
 
 test.serial('a gibibyte of output comes whole', async (t) => {
   t.timeout(BIG_MS);
-  // Most of the time would go to the making of a gibibyte of lines in the guest.
+  // Generating a gibibyte of lines in the guest would take most of the time.
   const fill = `yes 0123456789abcdef | head -c ${BIG_BYTES / BLOCKS}`;
   const make = `b=$(mktemp); trap "rm $b" EXIT; ${fill} > $b; for i in $(seq ${BLOCKS}); do cat $b; done`;
   const began = performance.now();

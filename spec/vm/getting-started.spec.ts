@@ -1,4 +1,4 @@
-/** docs/getting-started.md as it stands, and README's shorter form of it: a guest is made, boots, and answers. */
+/** docs/getting-started.md as it is written, and README's shorter form of it: a guest is made, boots, and answers. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** QEMU's pipe chardev as the host's end of the port: two FIFOs, which tell nobody that the other end went away. */
+/** QEMU's pipe chardev as the host's end of the port: two FIFOs, which do not show that the other end was closed. */
 import { join } from 'node:path';
 
 import test from 'ava';

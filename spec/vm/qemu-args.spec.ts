@@ -14,7 +14,7 @@ import { useGuest } from './rig/use-guest.js';
 /** A port of the guest. */
 interface Port {
   readonly name: string;
-  /** The arguments of `qemu-args` behind the name, and what the host's vproxy has behind its `-c`. */
+  /** The arguments of `qemu-args` after the name, and the channel of the host's vproxy. */
   readonly ends: (folder: string, tcpPort: number) => readonly [args: readonly string[], channel: string];
 }
 

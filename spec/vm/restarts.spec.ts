@@ -1,6 +1,6 @@
 /**
- * What happens to one side or to the whole guest in the middle of transfers. The other side stays, the session comes up
- * by itself, no stream ever shows a wrong byte, and afterwards everything works again.
+ * What happens to one side or to the whole guest in the middle of transfers. The other side stays, the session is
+ * established again by itself, no stream ever has a wrong byte, and afterwards everything works again.
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';

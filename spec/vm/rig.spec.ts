@@ -1,4 +1,4 @@
-/** The rig itself, without vproxy: the other VM tests stand on what is shown here. */
+/** The rig itself, without vproxy: the other VM tests rely on what is shown here. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -84,7 +84,10 @@ test.serial('after a reset, and after a reboot from inside, the guest comes up b
   await guest().agent.output(`test -c ${PORT_PATH}`);
 });
 
-/** Sends bytes to the port from the host while reading it, and gives the SHA-256 of as many bytes that came back. */
+/**
+ * Sends bytes to the port from the host while reading it, and returns the SHA-256 of the same number of bytes that came
+ * back.
+ */
 async function echoThroughPort(payload: Buffer): Promise<string> {
   const socket = connect(guest().channelPath);
   await once(socket, 'connect');

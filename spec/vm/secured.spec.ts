@@ -133,7 +133,7 @@ test.serial('a guest with another key gets no session, until it has the right on
   await stranger.waitForEnd();
 
   await laboratory().startGuestVproxy();
-  // After a refusal the next attempt may be a minute off.
+  // After a refusal the next attempt may come only a minute later.
   await host.waitForLine(ESTABLISHED, { from, timeoutMs: RETRY_MS });
   t.is((await hostChannel()).history.sessions, sessions + 1);
 });
@@ -143,7 +143,7 @@ function channelTap(): ChannelTap {
   return tap;
 }
 
-/** What the vproxy of the host says of its channel. */
+/** The status of the host's channel. */
 async function hostChannel(): Promise<ChannelStatus> {
   const { stdout } = await runVproxy(['channels', '--json', '--socket', controlIn(laboratory().guest.folder)]);
   const [channel] = JSON.parse(stdout) as ChannelStatus[];

@@ -20,7 +20,7 @@ const laboratory = useLaboratory(test, {
 const TEST_MS = 180_000;
 const FILE_BYTES = 256 << 10;
 const PROGRESS_BYTES = 16 << 10;
-// Only for a key that is never echoed: what is shown is that it comes before the next key is pressed.
+// Only for a key that is never echoed: the test shows that the echo comes before the next key is pressed.
 const ECHO_MS = 20_000;
 const COOKED = /(?<!-)\bicanon\b[^]*(?<!-)\becho\b/;
 
@@ -37,7 +37,7 @@ test.serial('each letter that is typed is echoed before the next one is, also be
   const transfers = await startTransfers(laboratory(), PROGRESS_BYTES);
   t.log(`beside a transfer each way: ${(await type(typist, 'top')).join(', ')} ms`);
   t.true(transfers.every(({ bytes }) => bytes() > PROGRESS_BYTES));
-  // They would go on for ever.
+  // Without this, the transfers would go on for ever.
   laboratory().host.kill('SIGKILL');
   await laboratory().host.exited;
   laboratory().startHost();
@@ -103,7 +103,7 @@ function lineSettings(): Promise<string> {
   return laboratory().guest.agent.output('stty -F /dev/ttyS1 -a; true');
 }
 
-/** Has a process write to the guest's line until that takes nothing more. It ends when the line is hung up. */
+/** Lets a process write to the guest's line until it accepts no more. It ends when the line is hung up. */
 async function fillLine(): Promise<void> {
   // Not as the terminal of its session, or the line would be hung up when it ends.
   const open = `require('fs').openSync('/dev/ttyS1', ${constants.O_RDWR | constants.O_NOCTTY})`;

@@ -1,4 +1,4 @@
-/** The recipe of the simengine project: QEMU is a TCP client that connects its port to the host again and again. */
+/** The recipe of the simengine project: QEMU is a TCP client that connects its port to the host, and reconnects. */
 import test from 'ava';
 
 import { CHANNEL_LISTENING, ENDED } from '../helpers/vproxy-process.js';

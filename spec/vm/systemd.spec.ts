@@ -94,7 +94,7 @@ test.serial(
     t.is(await run(`stat -c %U /proc/$(systemctl show --value -p MainPID ${UNIT})`), 'vproxy');
     t.regex(await run('vproxy channels --json'), new RegExp('"key": "[0-9a-f]{8}"'));
     t.is(await show('NRestarts'), '0');
-    // Of a host nothing is configured here.
+    // Nothing of a host is configured here.
     t.is(await run('systemctl is-enabled vproxy.service vproxy.socket'), 'enabled\nenabled');
     t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
     t.regex(host().vproxy.lines.join('\n'), /session with guest/);
@@ -156,7 +156,7 @@ test.serial('the package is upgraded in the midst of transfers: they are reset, 
 
   const transfers = await startTransfers(host(), PROGRESS_BYTES);
   const from = host().vproxy.lines.length;
-  // What was edited stays.
+  // Edited files are kept.
   const output = await run(`dpkg --force-confold -i ${RIG_FOLDER}/${basename(packages[1] ?? '')} 2>&1`, INSTALL_MS);
   t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
   await checkBrokenOff(t, transfers);
@@ -179,7 +179,7 @@ test.serial(
     await run('systemctl start vproxy.socket vproxy@vm1', START_MS);
     t.is(await show('ActiveState', 'vproxy.service'), 'inactive');
     t.is(await run('stat -c "%U %G %a" /run/vproxy/host.sock'), 'vproxy vproxy 660');
-    // Whoever is of the group may, others may not.
+    // Members of the group may connect, others may not.
     const asNobody = (group: string) =>
       guest().agent.run(
         `setpriv --reuid nobody --regid ${group} --clear-groups vproxy status --socket /run/vproxy/host.sock`,
@@ -205,7 +205,7 @@ test.serial(
 /** Lets the host run commands in the guest as root. */
 async function allowCommands(): Promise<void> {
   await run("echo 'VPROXY_OPTIONS=--allow-exec' > /etc/default/vproxy-guest");
-  // The guest leaves out what packages have in /usr/share/doc.
+  // The guest does not have the files of packages in /usr/share/doc.
   const exec = readFileSync(join(PROJECT_ROOT, 'packaging/systemd/drop-ins/guest-exec.conf')).toString('base64');
   await run(`mkdir ${dirname(DROP_IN)}; echo ${exec} | base64 -d > ${DROP_IN}`);
   await run(`systemctl daemon-reload; systemctl restart ${UNIT}`, START_MS);
@@ -255,7 +255,7 @@ test.serial('purged, it leaves nothing behind', async (t) => {
   t.timeout(TEST_MS);
   await run('systemctl enable --quiet vproxy@vm1', START_MS);
   await run('dpkg --purge vproxy', INSTALL_MS);
-  // But for the port, which is the device's, and the packages.
+  // Except the port, which belongs to the device, and the packages.
   const others = `\\( -path /run/udev -o -path ${RIG_FOLDER} \\) -prune`;
   t.is(await run(`find / /run -xdev ${others} -o -iname '*vproxy*' -print`), '');
   t.is(await run(`ls ${UTILITY} 2>/dev/null || getent passwd vproxy || getent group vproxy || true`), '');
@@ -264,7 +264,7 @@ test.serial('purged, it leaves nothing behind', async (t) => {
   t.is(await run('systemctl is-system-running'), 'running');
 });
 
-/** The blocks of the recipe of a guest's logs: fetched by the host, received by it, the guest's unit, and how that is started. */
+/** The blocks of the recipe of a guest's logs: fetched by the host, received by it, the guest's unit, and how it is started. */
 function readRecipe(): string[] {
   const path = 'docs/recipes.md';
   const text = readDocument(path);
@@ -309,7 +309,7 @@ test.serial(
     await has(/ recipe(\[\d+\])?: first words$/m);
     const application = "--property=After=network.target --property='ExecStop=/usr/bin/logger -t recipe last words'";
     await run(`systemd-run --unit=application ${application} sleep infinity`);
-    // A moment later, so that the agent can still answer.
+    // Delayed, so that the agent can still answer.
     await run('systemd-run --on-active=1 systemctl poweroff');
     await has(/ recipe(\[\d+\])?: last words$/m);
   },

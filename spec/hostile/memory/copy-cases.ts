@@ -1,6 +1,6 @@
 /**
- * What a peer can make a copy keep: of each kind of thing the largest number of the smallest, or the largest, pieces. A
- * case gives how many bytes this process held at most, behind a garbage collection; `scale` is a part of what a peer can
+ * What a peer can make a copy keep: of each kind of item the largest number of the smallest, or the largest, pieces. A
+ * case returns the most bytes that this process held, after a garbage collection; `scale` is a part of what a peer can
  * send: 1 is all of it.
  */
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ const MIB = 1024 * KIB;
 /** What a stream carries at once. */
 const CHUNK_BYTES = 64 * KIB;
 
-/** How often the memory is looked at while a case sends. */
+/** The number of times that the memory is measured while a case sends. */
 const SAMPLES = 6;
 
 /** A hostile end of a copy. */
@@ -52,14 +52,14 @@ class Attacker {
       onRecord: (kind) => {
         this.#kinds.add(kind);
         if (kind === COPY_KIND.ERROR) end();
-        // From here on the other side has nowhere to write to.
+        // From here on the other side cannot write.
         if (kind === COPY_KIND.PLAN && !isReading) stream.pause();
       },
     });
     stream.on('data', (chunk: Buffer) => reader.push(chunk));
   }
 
-  /** Whether the other side wants no more. */
+  /** Whether the other side has ended the stream. */
   get isEnded(): boolean {
     return this.#isEnded;
   }
@@ -89,7 +89,7 @@ class Attacker {
   }
 }
 
-/** Sends all pieces, and gives the most that was held meanwhile, without what `before` was. */
+/** Sends all pieces, and returns the most that was held meanwhile, above `before`. */
 async function mostHeld(
   attacker: Attacker,
   before: number,
@@ -186,7 +186,7 @@ const holdStagedOfMany = (scale: number): Promise<number> =>
     return Math.max(most, (await heapBytes()) - before);
   });
 
-/** WARNINGs to a caller that fetches a folder, and keeps what it is warned of, as `vproxy copy --json` does. */
+/** WARNINGs to a caller that fetches a folder, and keeps the warnings, as `vproxy copy --json` does. */
 const holdWarnings =
   (fullCount: number, perPiece: number, message: string) =>
   async (scale: number): Promise<number> => {
@@ -211,7 +211,7 @@ const holdWarnings =
     return most;
   };
 
-/** A disk that takes files at once, and has none of them. */
+/** A disk that accepts every file at once, and stores none of them. */
 const NO_FILES: CopyFiles = {
   ...SYSTEM_FILES,
   open: () => Promise.resolve(-1),
@@ -233,7 +233,7 @@ async function withoutEnd(entries: readonly HostileEntry[]): Promise<Buffer> {
 
 const folderEntry = (name: string): HostileEntry => ({ name, type: 'directory', mode: 0o755 });
 
-/** The folders above a path of so many bytes, each name of them so long. */
+/** The folders above a path of `bytes` bytes, each with a name of `nameLength` bytes. */
 function foldersAbove(bytes: number, nameLength: number): HostileEntry[] {
   const entries = [folderEntry('app')];
   for (let path = 'app'; path.length + nameLength < bytes; ) {
@@ -243,7 +243,7 @@ function foldersAbove(bytes: number, nameLength: number): HostileEntry[] {
   return entries;
 }
 
-/** Copies entries to a service, in pieces of 50, behind folders that are there before. */
+/** Copies entries to a service, in pieces of 50, after folders that exist already. */
 const holdEntries =
   (
     fullCount: number,
@@ -282,7 +282,7 @@ function inBytes(bytes: Buffer): Buffer {
   return records;
 }
 
-/** A tar in records of one byte, to a service whose disk never gets done. */
+/** A tar in records of one byte, to a service whose disk never completes a write. */
 const holdBytes =
   (bytes: (scale: number) => Promise<Buffer>) =>
   (scale: number): Promise<number> => {
@@ -304,7 +304,7 @@ const holdBytes =
     });
   };
 
-/** Records that nobody asks for: the service sends a file that is not taken. */
+/** Records that were not asked for: the service sends a file that is not taken. */
 const holdUnasked =
   (fullCount: number, piece: Buffer) =>
   (scale: number): Promise<number> =>
@@ -318,7 +318,7 @@ const holdUnasked =
       return mostHeld(attacker, before, Math.ceil(fullCount * scale), () => piece, true);
     });
 
-/** Streams that say so much and no more. */
+/** Streams that send this much and no more. */
 const holdStreams =
   (fullCount: number, bytes: Buffer) =>
   (scale: number): Promise<number> =>

@@ -1,4 +1,4 @@
-/** What callers of the service `exec` can make the side keep that runs commands: of each kind as much as they like. */
+/** What callers of the service `exec` can make the side that runs commands keep: of each kind as much as they like. */
 import { Duplex } from 'node:stream';
 import type { Log } from '../../../lib/events.js';
 import { ExecRunner, type ExecRunnerOptions } from '../../../lib/exec/exec-runner.js';
@@ -21,10 +21,12 @@ import { heapBytes } from '../../helpers/measures.js';
 import { eventually } from '../../helpers/time.js';
 import type { MemoryCase } from './memory-case.js';
 
-/** One kind of thing. */
+/** One kind of item. */
 interface CallCase {
   readonly title: string;
-  /** Has it kept for `calls` calls at once, and gives the bytes that are held by then, at both ends of their streams. */
+  /**
+   * Makes it kept for `calls` calls at once, and returns the bytes that are held then, at both ends of their streams.
+   */
   readonly hold: (calls: number) => Promise<number>;
   /** Which of them are allowed, in bytes. */
   readonly limitBytes: (calls: number) => number;
@@ -32,10 +34,10 @@ interface CallCase {
   readonly mostCalls: number;
 }
 
-/** What a call costs with a command that runs, at both ends, whatever it says. */
+/** The memory of a call with a running command, at both ends, whatever it sends. */
 const CALL_BYTES = 98_304;
 
-/** More than have room in the budget for START, and all that a channel has, but for the one that comes first. */
+/** More than fit into the budget for START: all that a channel may have, except the first one. */
 const STREAMS = { mostCalls: 1023 };
 const COMMANDS = { mostCalls: 255 };
 
@@ -50,12 +52,12 @@ const SLEEP = ['sleep', '1000'];
 /** Makes a call of the runner, keep what it likes, and gives the end of its stream that is to be destroyed. */
 type Call = (runner: ExecRunner, index: number) => Promise<Duplex>;
 
-/** What is held when so many have been made. */
+/** The bytes that are held when `calls` calls have been made. */
 async function hold(calls: number, call: Call, options: Partial<ExecRunnerOptions> = {}): Promise<number> {
   const runner = new ExecRunner({ rules: { commands: 'any' }, clock: systemClock, log: () => undefined, ...options });
   const streams: Duplex[] = [];
   try {
-    // What is loaded, and compiled, by the first is nobody's.
+    // What the first call loads and compiles is not counted.
     streams.push(await call(runner, 0));
     const before = await heapBytes();
     for (let index = 1; index <= calls; index += 1) streams.push(await call(runner, index));
@@ -66,7 +68,7 @@ async function hold(calls: number, call: Call, options: Partial<ExecRunnerOption
   }
 }
 
-/** A call whose caller reads what it is told. */
+/** A call whose caller reads what it is sent. */
 const said =
   (act: (caller: ExecCaller, index: number) => Promise<unknown>): Call =>
   async (runner, index) => {
@@ -79,10 +81,10 @@ const said =
     return near;
   };
 
-/** A stream of which nothing is taken. */
+/** A stream that is not read. */
 class StuckStream extends Duplex {
   override _read(): void {
-    // What it says is pushed.
+    // What is read is pushed by the test.
   }
 
   override _write(): void {
@@ -110,13 +112,13 @@ const repeat = (record: Buffer, bytes: number): Buffer =>
 
 const RESIZES = repeat(encodeResize({ columns: 80, rows: 25 }), FRAME_BYTES - 5000);
 
-/** A START of as many bytes as there may be. */
+/** The longest START. */
 const longStart = (): Buffer => {
   const short = encodeStart({ argv: ['true'], cwd: '' }).length - 5;
   return encodeStart({ argv: ['true'], cwd: 'x'.repeat(MAX_REQUEST_BYTES - short) });
 };
 
-/** Resolved when a process waits, and has waited before: what it writes nobody takes. */
+/** Resolved when a process waits twice in a row: what it writes is not read. */
 async function blocked(pid: number): Promise<void> {
   let before = '';
   await eventually(
@@ -131,7 +133,7 @@ async function blocked(pid: number): Promise<void> {
   );
 }
 
-/** What is held of commands that write single bytes until they are held up. */
+/** The bytes that are held for commands that write single bytes until they are held up. */
 function holdOutput(calls: number, request: Partial<ExecRequest>): Promise<number> {
   const pids: number[] = [];
   const log: Log = ({ event, fields }) => {
@@ -245,7 +247,7 @@ const CALL_CASES: readonly CallCase[] = [
         calls,
         said(async (caller) => {
           await run(caller, { argv: SLEEP });
-          // Memory of its own each time, as that of a channel.
+          // A new buffer each time, as from a channel.
           for (let count = 0; count < STDIN_CREDIT_BYTES / 4096; count += 1)
             await write(caller, Buffer.concat([input, RESIZES]));
         }),

@@ -1,4 +1,4 @@
-/** The memory of the side that runs commands, whatever some callers have it keep; of as many as there may be by the long specs. */
+/** The memory of the side that runs commands, whatever some callers make it keep; the long specs use as many as allowed. */
 import { EXEC_CASES } from './exec-cases.js';
 import { testMemory } from './memory-case.js';
 

@@ -1,5 +1,5 @@
 /**
- * What a peer can make this side keep through what is logged of it: of each kind of thing the largest number of the
+ * What a peer can make this side keep through what is logged of it: of each kind of item the largest number of the
  * smallest, or of the largest, pieces. `scale` is a part of what is logged: 1 is more than any bound has room for.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -93,14 +93,14 @@ const event = (name: LogEvent['event'], fields: LogEvent['fields']): LogEvent =>
   return { level: 'info', event: name, message: 'm'.repeat(4000), fields };
 };
 
-/** More than have room in an event, each of them a string of its own. */
+/** More than fit into an event, each of them a string of its own. */
 const shortTexts = (index: number): string[] =>
   Array.from({ length: 2000 }, (_, at) => String.fromCharCode(0x400 + ((index + at) % 1000)));
 
-/** What is measured, so that it is no garbage before that. */
+/** The objects that are measured, so that they are not collected before. */
 const measured = new Set<object>();
 
-/** What is held more, with all that `holder` refers to, when `fill` is done. */
+/** How much more memory is held, with all that `holder` refers to, after `fill`. */
 async function heldBy(holder: object, fill: () => void): Promise<number> {
   measured.add(holder);
   const before = await heapBytes();
@@ -110,7 +110,7 @@ async function heldBy(holder: object, fill: () => void): Promise<number> {
   return heldBytes;
 }
 
-/** Of up to 5,000 events, ten times as many as a ring has. */
+/** Holds a ring after up to 5,000 events, ten times as many as it keeps. */
 function holdRing(scale: number, make: (index: number) => LogEvent): Promise<number> {
   const ring = new EventRing();
   return heldBy(ring, () => {

@@ -1,12 +1,15 @@
-/** What a side keeps of one kind of thing, of which its peer sends as many as it may. */
+/** What a side keeps of one kind of item, of which its peer sends as many as it may. */
 import test from 'ava';
 
 export interface MemoryCase {
-  /** The kind of thing. */
+  /** The kind of item. */
   readonly title: string;
-  /** Has it kept, and gives the bytes that are held by then. `scale` is the part that is sent of the largest number: above 0, and 1 at most. */
+  /**
+   * Makes it kept, and returns the bytes that are held then. `scale` is the part of the largest number that is sent:
+   * above 0, and at most 1.
+   */
   readonly hold: (scale: number) => Promise<number>;
-  /** How many bytes are allowed, at any scale or at the given one. */
+  /** The number of bytes that is allowed, at any scale or at the given one. */
   readonly mostBytes: number | ((scale: number) => number);
 }
 

@@ -1,11 +1,14 @@
-/** The most of the smallest pieces: everything of a peer that the process keeps, at the greatest cost for a byte of it. */
+/**
+ * The largest number of the smallest pieces: everything that the process keeps for a peer, at the greatest cost per
+ * byte.
+ */
 import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { Credits, dribble, openAll } from '../../helpers/credits.js';
 import type { HostileCase } from '../case.js';
 
 const { RESET } = FRAME_TYPE;
 
-/** How many streams there are, and what each of them is sent. */
+/** The number of streams, and what is sent on each of them. */
 export interface StreamScale {
   readonly streams: number;
   readonly bytesPerStream: number;
@@ -14,7 +17,7 @@ export interface StreamScale {
 /** What a stream may hold for each byte of payload, whatever the frames. */
 const GROWTH = 1.3;
 
-/** Besides: garbage that is not collected yet, and what many streams need by themselves. */
+/** In addition: garbage that is not collected yet, and what many streams need by themselves. */
 const REST_BYTES = 24 * 2 ** 20;
 const STREAM_BYTES = 32_768;
 

@@ -5,5 +5,5 @@ import { streamCases } from './stream-cases.js';
 
 const cases = streamCases({ streams: 25, bytesPerStream: 65_536 });
 
-// Each has a process of its own: what one took is not given back to the system at once.
+// Each has a process of its own: memory that one used is not returned to the system at once.
 runTable(cases, cases.length);

@@ -1,4 +1,4 @@
-/** What the rig and its agent in the guest say to each other: one JSON object a line, bytes as base64. */
+/** The messages between the rig and its agent in the guest: one JSON object a line, bytes as base64. */
 
 /** A request. One that names another agent than the one that reads it is stale: it was meant for an earlier boot. */
 export type AgentRequest = { readonly id: number; readonly agent: string } & AgentOperation;
@@ -14,7 +14,7 @@ export type AgentOperation =
   /** Answers when the job has ended. */
   | { readonly op: 'wait'; readonly pid: number };
 
-/** The agent is there. `agent` is new for every process of the agent. */
+/** The agent has started. `agent` is new for every process of the agent. */
 export interface AgentHello {
   readonly hello: string;
 }
@@ -37,7 +37,7 @@ export interface WaitAnswer {
   readonly status: number;
 }
 
-/** What the agent says in return for a request. */
+/** The agent's reply to a request. */
 export type AgentReply =
   | { readonly id: number; readonly answer: RunAnswer | SpawnAnswer | WaitAnswer }
   | { readonly id: number; readonly error: string };

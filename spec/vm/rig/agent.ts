@@ -18,7 +18,7 @@ interface Pending {
   reject(error: Error): void;
 }
 
-// The agent has its own time-out; this one is for a guest that hangs or went away.
+// The agent has its own time-out; this one is for a guest that hangs or has ended.
 const GRACE_MS = 10_000;
 
 /** Waits on a unix socket for QEMU, which connects the agent's port to it. */
@@ -55,7 +55,7 @@ export class Agent {
     return within(timeoutMs, 'the agent of the guest', came);
   }
 
-  /** Asks whoever is there now for a greeting: after a snapshot was loaded it may be an agent of an earlier boot. */
+  /** Asks the present agent for a greeting: after a snapshot was loaded it may be that of an earlier boot. */
   async greet(timeoutMs = GRACE_MS): Promise<void> {
     const came = this.waitForHello(timeoutMs);
     this.#send({ op: 'hello' });
@@ -70,7 +70,7 @@ export class Agent {
     return { stdout: text(answer.stdout), stderr: text(answer.stderr), status: answer.status };
   }
 
-  /** Runs a line of shell that must succeed, and gives what it printed, without the newline at its end. */
+  /** Runs a line of shell that must succeed, and returns what it printed, without the newline at its end. */
   async output(command: string, options: { timeoutMs?: number } = {}): Promise<string> {
     const { stdout, stderr, status } = await this.run(command, options);
     if (status !== 0) throw new Error(`status ${status} in the guest: ${command}\n${stderr}`);
@@ -129,7 +129,7 @@ export class Agent {
       this.#greeted.clear();
       return;
     }
-    // A restored snapshot says some things twice; an id that is not pending was answered.
+    // A restored snapshot sends some replies twice; an id that is not pending was answered.
     const pending = this.#pending.get(message.id);
     if (pending === undefined) return;
     if ('error' in message) pending.reject(new Error(`in the guest: ${message.error}`));

@@ -1,6 +1,6 @@
 /**
- * States of guests that have booted, kept in `dist/guests/` for the files of tests behind the one that booted first. A state
- * is known by all that the guest was made of and has seen of its machine: a change of any of it is a boot.
+ * States of guests that have booted, kept in `dist/guests/` for the test files after the one that booted first. A state is
+ * identified by all that the guest was made of and has seen of its machine: any change leads to a new boot.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -36,7 +36,9 @@ export function statePath({ tools, accelerator, archive, hardware }: StateOrigin
   return join(FOLDER, `${hash.digest('hex').slice(0, 32)}.state`);
 }
 
-/** Has `write` make a state, which then is at `path` as a whole, and forgets the others: they are of earlier builds. */
+/**
+ * Lets `write` make a state, which then appears complete at `path`, and removes the others: they are of earlier builds.
+ */
 export async function keepState(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
   const temporary = `${path}.${process.pid}`;
@@ -59,7 +61,7 @@ export function sharedSshKeys(tools: Tools): SshKeys {
       makeSshKeys(tools, temporary);
       renameSync(temporary, folder);
     } catch (error) {
-      // Another process had the same idea.
+      // Another process has made them at the same time.
       if (!existsSync(folder)) throw error;
     } finally {
       rmSync(temporary, { recursive: true, force: true });

@@ -1,9 +1,11 @@
-/** A relay before the channel's socket that reads along: what somebody sees who has the host's end of a port. */
+/** A relay before the channel's socket that reads along: what a process sees that has the host's end of a port. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
-/** Carries bytes between two unix sockets, both ways, and looks for texts in them. Whoever started it closes it. */
+/**
+ * Carries bytes between two unix sockets, both ways, and looks for texts in them. The caller that starts it closes it.
+ */
 export class ChannelTap {
-  /** How many bytes were carried so far, both ways together. */
+  /** The number of bytes that were carried so far, both ways together. */
   bytes = 0;
   /** Those texts that were seen. */
   readonly found = new Set<string>();

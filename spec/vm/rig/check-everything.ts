@@ -1,4 +1,4 @@
-/** Everything that a user does over the channel, once: the check after each of the things that can happen to it. */
+/** Everything that a user does over the channel, once: the check after each event that can disturb it. */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 const SUITE = 'bookworm';
 const PACKAGES = ['systemd', 'systemd-sysv', 'udev'];
-/** What nobody reads in a test. */
+/** Files that no test needs. */
 const LEFT_OUT = ['/usr/share/doc/*', '/usr/share/man/*', '/usr/share/locale/*'];
 const BUILD_MS = 600_000;
 

@@ -1,4 +1,4 @@
-/** What a test may want of a guest beyond the usual: other ways into it than the socket of a virtio-serial port. */
+/** The options of a guest: other ways into it than the socket of a virtio-serial port. */
 
 /** The name of the port under test where a test names no other. */
 export const PORT_NAME = 'org.vproxy.0';
@@ -23,7 +23,7 @@ export interface GuestOptions {
    * in `GUEST_CREDENTIALS`, as a unit of systemd has them in `$CREDENTIALS_DIRECTORY`. Default none.
    */
   readonly credentials?: Readonly<Record<string, Buffer>>;
-  /** Kernel modules to insert besides those of virtio-serial, each behind those that it needs. Default none. */
+  /** Kernel modules to insert besides those of virtio-serial, each after those that it needs. Default none. */
   readonly modules?: readonly string[];
   /**
    * Writes the archive that the kernel unpacks as its root, and whose `/init` it runs, to `path`; it has to start the agent.
@@ -41,5 +41,8 @@ export interface GuestOptions {
   readonly bootMs?: number;
 }
 
-/** Makes what has to be there before QEMU starts, in the guest's folder or elsewhere, and says what the guest is like. */
+/**
+ * Prepares what must exist before QEMU starts, in the guest's folder or elsewhere, and returns the options of the
+ * guest.
+ */
 export type GuestPlan = (folder: string) => GuestOptions | Promise<GuestOptions>;

@@ -60,7 +60,7 @@ function hardwareIn(words: readonly string[]): string[] {
 
 const USUAL_HARDWARE = hardwareIn(usualPort('', PORT_NAME));
 
-/** Whether there is nothing about the guest that only some file of tests wants, so that others can go on with its state. */
+/** Whether the guest has no option that only some test file uses, so that others can start from its state. */
 function isUsual(options: GuestOptions): boolean {
   const { portChardev, portArguments, portName = PORT_NAME, ...others } = options;
   const words = portArguments ?? usualPort(portChardev ?? '', portName);
@@ -68,8 +68,8 @@ function isUsual(options: GuestOptions): boolean {
 }
 
 /**
- * Boots a guest and waits until its agent answers; the usual one goes on where one like it had just booted, if there was
- * one. Rejects, with the end of the console, when the agent does not answer.
+ * Boots a guest and waits until its agent answers; the usual one starts from the saved state of one that has booted, if
+ * there is such a state. Rejects, with the end of the console, when the agent does not answer.
  */
 export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
   const tools = findTools();
@@ -114,7 +114,7 @@ export async function bootGuest(plan: GuestPlan = () => ({})): Promise<Guest> {
 
 const credentialFile = (folder: string, name: string): string => join(folder, `credential-${name}`);
 
-/** Files for QEMU, which everybody could see the arguments of. */
+/** In files, since any user can see the arguments of QEMU. */
 function writeCredentials(folder: string, credentials: Readonly<Record<string, Buffer>>): void {
   for (const [name, bytes] of Object.entries(credentials)) {
     const text = `io.systemd.credential.binary:${name}=${bytes.toString('base64')}`;
@@ -132,7 +132,7 @@ interface GuestParts {
   readonly options: GuestOptions;
 }
 
-/** A running guest. Whoever booted it stops it. */
+/** A running guest. The caller that boots it stops it. */
 export class Guest {
   /** The unix socket on which QEMU has the host's end of the port under test, where no other chardev was asked for. */
   readonly channelPath: string;
@@ -147,7 +147,7 @@ export class Guest {
   readonly tools: Tools;
   readonly keys: SshKeys;
   readonly accelerator: Accelerator;
-  /** A folder of this guest's on the host, for whatever a test needs; removed with the guest. */
+  /** A folder of this guest's on the host, for what a test needs; removed with the guest. */
   readonly folder: string;
 
   readonly #options: GuestOptions;
@@ -181,7 +181,7 @@ export class Guest {
     await this.#startQemu(up);
   }
 
-  /** Starts QEMU with a state that `keepStateAt` has written. The guest's clock is put right. */
+  /** Starts QEMU with a state that `keepStateAt` has written. The guest's clock is corrected. */
   async startFrom(path: string): Promise<void> {
     await this.#startQemu(Promise.resolve(), ['-incoming', `exec:exec cat ${shellQuote(path)}`]);
     await eventually(async () => (await this.#status()) === 'paused', {
@@ -193,7 +193,7 @@ export class Guest {
     await this.agent.output(`date -s @${Math.round(Date.now() / 1000)}`);
   }
 
-  /** Writes the state of the whole machine to a file, while the machine stands still. */
+  /** Writes the state of the whole machine to a file, while the machine is stopped. */
   async keepStateAt(path: string): Promise<void> {
     await this.pause();
     await this.qmp.execute('migrate-set-parameters', { 'max-bandwidth': MIGRATION_BANDWIDTH });

@@ -7,7 +7,7 @@ import { listenAsEmulator } from './storage-emulators.js';
 
 type Emulator = Awaited<ReturnType<typeof listenAsEmulator>>;
 
-/** Holds the vproxy of the host, an echo and a storage emulator. Whoever started it stops it. */
+/** Holds the vproxy of the host, an echo and a storage emulator. The caller that starts it stops it. */
 export class HostSide {
   readonly #args: readonly string[];
   readonly #echo: Server;

@@ -10,13 +10,16 @@ export const MODULES = [
   'virtio_console',
 ] as const;
 
-/** The name of the port of the rig's own agent, which is on a virtio-serial device of its own, and no port of vproxy's. */
+/**
+ * The name of the port of the rig's own agent, which is on a virtio-serial device of its own, and not a port of
+ * vproxy's.
+ */
 export const AGENT_PORT = 'rig.agent';
 
 /** Where the guest has the credentials of its SMBIOS: a folder and files for their owner alone. */
 export const GUEST_CREDENTIALS = '/run/credentials/vproxy.service';
 
-/** Does what systemd does at a boot; the strings of such an entry are behind its header of five bytes. */
+/** Does what systemd does at a boot; the strings of such an entry follow its header of five bytes. */
 const UNPACK_CREDENTIALS = `\
 mkdir -p -m 0700 ${GUEST_CREDENTIALS}
 for entry in /sys/firmware/dmi/entries/11-*/raw; do
@@ -28,7 +31,7 @@ for entry in /sys/firmware/dmi/entries/11-*/raw; do
   done
 done`;
 
-/** What `formatInitScript` is told. */
+/** The options of `formatInitScript`. */
 export interface InitScriptOptions {
   /** The ports to wait for. */
   readonly ports: readonly string[];

@@ -143,7 +143,7 @@ function addProject(archive: CpioWriter, folders: readonly string[]): void {
   }
 }
 
-/** A file or folder of the project with all below it, but for what is called `skip`. */
+/** A file or folder of the project with all below it, except what is called `skip`. */
 function addTree(archive: CpioWriter, part: string, skip: string): void {
   const source = join(PROJECT_ROOT, part);
   const target = posix.join(GUEST_PROJECT, part);

@@ -10,9 +10,9 @@ import { GUEST_RIG, GUEST_VPROXY } from './initramfs.js';
 
 /** How a laboratory differs from the usual one, whose channel is QEMU's socket of a virtio-serial port. */
 export interface LaboratoryPlan {
-  /** What the guest is like. It is called before QEMU is started. */
+  /** The plan of the guest. It is called before QEMU is started. */
   readonly guest?: GuestPlan;
-  /** Starts the host's side, or gives one that was started before. */
+  /** Starts the host's side, or returns one that was started before. */
   readonly host?: (guest: Guest) => HostSide | Promise<HostSide>;
   /** The arguments of the guest's vproxy that name its channel, and further forwards. */
   readonly guestArgs?: (guest: Guest) => readonly string[];
@@ -27,7 +27,7 @@ export interface LaboratoryPlan {
 // The first start of a program under emulation, and a hello that is repeated every second.
 const SESSION_MS = 40_000;
 
-/** Holds both sides. A test restarts one of them, or the whole guest, and looks at what becomes of the other. */
+/** Holds both sides. A test restarts one of them, or the whole guest, and checks the effect on the other. */
 export class Laboratory {
   readonly guest: Guest;
   readonly #hostSide: HostSide;
@@ -66,7 +66,7 @@ export class Laboratory {
     return this.#guestVproxy;
   }
 
-  /** Starts the vproxy of the host anew. Its forwards get new ports. */
+  /** Starts the vproxy of the host again. Its forwards get new ports. */
   startHost(): void {
     this.#hostSide.startVproxy();
   }
@@ -81,7 +81,7 @@ export class Laboratory {
     await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
   }
 
-  /** Starts the vproxy of the guest anew. */
+  /** Starts the vproxy of the guest again. */
   async startGuestVproxy(): Promise<void> {
     const { guestArgs, hasGuestForwards = true, guestEnvironment = {}, guestProgram } = this.#plan;
     const channel = guestArgs?.(this.guest) ?? ['-c', `virtserial-open:${this.guest.portPath}`];
@@ -90,7 +90,7 @@ export class Laboratory {
     const forwards = hasGuestForwards ? [...incoming, ...outgoing] : [];
     const environment = Object.entries(guestEnvironment).map(([name, value]) => `${name}=${value}`);
     const command = [...(guestProgram ?? ['node', GUEST_VPROXY]), ...channel, ...forwards];
-    // Which becomes what it starts, so that the job is vproxy.
+    // env is replaced by the program that it starts, so that the job is vproxy.
     const words = environment.length === 0 ? command : ['env', ...environment, ...command];
     this.#guestVproxy = await this.guest.agent.spawn(words);
   }

@@ -6,7 +6,7 @@ import { PROJECT_ROOT } from '../../helpers/files.js';
 
 const MAKE_MS = 300_000;
 
-/** Makes a package by a script of `packaging/`, and gives its path, which is in `dist/`. */
+/** Makes a package by a script of `packaging/`, and returns its path, which is in `dist/`. */
 export function makePackage(script: 'bundle' | 'sea', name: string): string {
   execFileSync('node', [`packaging/${script}.mjs`], { cwd: PROJECT_ROOT, stdio: 'pipe', timeout: MAKE_MS });
   return join(PROJECT_ROOT, 'dist', name);

@@ -59,7 +59,7 @@ export async function killHostVproxy(
   const transfers = await startTransfers(laboratory, progressBytes);
   host.kill('SIGKILL');
   await host.exited;
-  // A killed process says no more than an end of file on its sockets, so only the bytes can be looked at.
+  // The sockets of a killed process show only an end of file, so only the bytes can be checked.
   for (const result of await endsOf(transfers)) t.is(result.wrongAt, null);
   laboratory.startHost();
   await laboratory.waitForSession(0);

@@ -1,6 +1,6 @@
 /**
- * Bytes that say where they belong: a hole, a repetition or a foreign byte in what was received shows at once. The host
- * and the guest compute the same ones.
+ * Bytes that show where they belong: a hole, a repetition or a foreign byte in what was received shows at once. The
+ * host and the guest compute the same ones.
  */
 
 const BLOCK_BYTES = 65_536;
@@ -18,13 +18,12 @@ export function* patternPieces(bytes: number): Generator<Buffer> {
 
 /** Compares what is received with the pattern, from its beginning. */
 export class PatternChecker {
-  /** How many bytes came. */
+  /** The number of bytes that came. */
   bytes = 0;
-  /** Where the first piece begins that is not as it should be, or null while all are right. */
+  /** The offset of the first wrong piece, or null while all are right. */
   wrongAt: number | null = null;
   readonly #source = new PatternSource();
 
-  /** Takes the next bytes. */
   push(chunk: Buffer): void {
     for (let offset = 0; offset < chunk.length; ) {
       const expected = this.#source.bytesAt(this.bytes);

@@ -8,7 +8,7 @@ interface LockFile {
 
 /**
  * The folders of the run-time dependencies, seen from the project's folder: `node_modules/yargs`, …; of the optional ones
- * those that are installed.
+ * only those that are installed.
  */
 export function listProductionModules(projectRoot: string): string[] {
   const lock = JSON.parse(readFileSync(join(projectRoot, 'package-lock.json'), 'utf8')) as LockFile;

@@ -1,4 +1,4 @@
-/** QEMU's machine protocol: commands with answers, events, and jobs that take their time. */
+/** QEMU's machine protocol: commands with answers, events, and jobs that run for some time. */
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
@@ -61,7 +61,7 @@ export class Qmp {
     await this.execute('qmp_capabilities');
   }
 
-  /** Executes a command and gives what it returns. Rejects with QEMU's own words. */
+  /** Executes a command and returns its result. Rejects with QEMU's message. */
   async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
     this.#lastId += 1;
     const id = this.#lastId;

@@ -17,7 +17,7 @@ export class SnapshotStore {
     this.#path = path;
   }
 
-  /** Saves the state under `name`; the machine stands still meanwhile. */
+  /** Saves the state under `name`; the machine is stopped meanwhile. */
   async save(name: string): Promise<void> {
     if (!this.#isMade) await this.#make();
     await this.#qmp.executeJob('snapshot-save', { tag: name, vmstate: NODE, devices: [NODE] });

@@ -33,7 +33,7 @@ export async function ssh(guest: Guest, way: SshWay, command: string, stdin: Buf
   }
 }
 
-/** The arguments with which ssh logs in to the guest; a command may stand behind them. */
+/** The arguments with which ssh logs in to the guest; a command may follow them. */
 export function sshArguments(guest: Guest, way: SshWay): string[] {
   const options = {
     BatchMode: 'yes',

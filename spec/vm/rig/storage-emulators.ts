@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 /** The exit status in every reply. */
 export const EMULATOR_STATUS = 3;
 
-/** What an emulator of this `kind` answers to a command line: its stdout. */
+/** The answer of an emulator of this `kind` to a command line: its stdout. */
 export function emulatedOutput(kind: 'listening' | 'dialling', argv: readonly string[]): string {
   return `${kind}: ${argv.join(' ')}\nCLI Version = 007\n`;
 }

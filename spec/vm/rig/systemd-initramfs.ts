@@ -1,6 +1,6 @@
 /**
- * The archive of a guest that is a Debian with systemd: the Debian as it comes, and behind it what the rig adds. Nothing of
- * the rig is called after vproxy, so that a test can look for what vproxy leaves behind.
+ * The archive of a guest that is a Debian with systemd: the Debian as it is installed, followed by what the rig adds.
+ * Nothing of the rig is called after vproxy, so that a test can look for what vproxy leaves behind.
  */
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join, posix } from 'node:path';
@@ -12,7 +12,7 @@ import { AGENT_PORT, MODULES } from './init-script.js';
 import { addModules } from './initramfs.js';
 import type { Tools } from './tools.js';
 
-/** Where the guest has what belongs to the rig, with files that were asked for. */
+/** The folder of the rig in the guest, with the requested files. */
 export const RIG_FOLDER = '/opt/rig';
 
 /** The rig's own programs in that guest, to be run with `${RIG_FOLDER}/node`. */
@@ -53,7 +53,7 @@ export function buildSystemdInitramfs(path: string, tools: Tools, files: readonl
   const archive = new CpioWriter(added);
   archive.addFile('/init', INIT, 0o755);
   archive.addFile(BUSYBOX, readFileSync(tools.busybox), 0o755);
-  // The libraries that it needs are there: the same that vproxy's own executable does.
+  // The libraries that it needs are there: vproxy's own executable needs the same.
   archive.addFile(`${RIG_FOLDER}/node`, readFileSync(process.execPath), 0o755);
   addModules(archive, tools.kernel, MODULES, RIG_FOLDER);
   addPrograms(archive, 'dist/spec/vm/rig');

@@ -8,7 +8,7 @@ import { PatternChecker, patternPieces } from './pattern.js';
 
 /** How a transfer ended. */
 export interface TransferResult {
-  /** What the receiver got; of an upload that was broken off, nobody knows. */
+  /** What the receiver got; null for an upload that was broken off. */
   readonly bytes: number | null;
   /** Where a byte was wrong, or null. */
   readonly wrongAt: number | null;
@@ -18,13 +18,13 @@ export interface TransferResult {
 
 /** A transfer under way. */
 export interface Transfer {
-  /** How many bytes passed the local socket so far. */
+  /** The number of bytes that passed the local socket so far. */
   readonly bytes: () => number;
   /** Never rejects. */
   readonly ended: Promise<TransferResult>;
 }
 
-/** Asks the source behind `port` for `bytes` bytes and checks them as they come. */
+/** Asks the source at `port` for `bytes` bytes and checks them as they come. */
 export function startDownload(port: number, bytes: number): Transfer {
   const checker = new PatternChecker();
   const socket = connect(port, '127.0.0.1');
@@ -37,7 +37,7 @@ async function receive(socket: Socket, checker: PatternChecker): Promise<Transfe
   return { bytes: checker.bytes, wrongAt: checker.wrongAt, error };
 }
 
-/** Sends `bytes` bytes to the sink behind `port`, which checks them and reports when it has seen the end. */
+/** Sends `bytes` bytes to the sink at `port`, which checks them and reports when it has seen the end. */
 export function startUpload(port: number, bytes: number): Transfer {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   // Its failure shows on the reading side too.
@@ -52,7 +52,7 @@ async function receiveReport(socket: Socket): Promise<TransferResult> {
   return { ...(JSON.parse(report) as { bytes: number; wrongAt: number | null }), error };
 }
 
-/** Reads a socket to its end, and gives the code of its failure or null. */
+/** Reads a socket to its end, and returns the code of its failure or null. */
 async function drain(socket: Socket, handle: (chunk: Buffer) => void): Promise<string | null> {
   try {
     for await (const chunk of socket as Readable as AsyncIterable<Buffer>) handle(chunk);

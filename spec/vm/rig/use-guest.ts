@@ -4,15 +4,15 @@ import type { TestFn } from 'ava';
 import { bootGuest, type Guest } from './guest.js';
 import type { GuestPlan } from './guest-options.js';
 
-/** What a file of tests may want of its guest. */
+/** The options of the guest of a test file. */
 export interface UseGuestOptions {
-  /** What the guest is like. Default: the usual one. */
+  /** The plan of the guest. Default: the usual one. */
   readonly plan?: GuestPlan | undefined;
   /** Shown in addition to the console where a test fails. */
   readonly whenFailed?: () => Promise<string>;
 }
 
-/** Boots a guest before the tests of a file, stops it after them, and gives a function for it. */
+/** Boots a guest before the tests of a file, stops it after them, and returns a function for it. */
 export function useGuest(test: TestFn, { plan, whenFailed }: UseGuestOptions = {}): () => Guest {
   let guest: Guest | undefined;
   const booted = () => {

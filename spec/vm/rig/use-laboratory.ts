@@ -6,8 +6,8 @@ import { Laboratory, type LaboratoryPlan } from './laboratory.js';
 import { useGuest } from './use-guest.js';
 
 /**
- * Boots a guest and starts both sides before the tests of a file, stops them after them, and gives a function for it. The
- * guest's vproxy is the one file, unless `plan` has another program.
+ * Boots a guest and starts both sides before the tests of a file, stops them after them, and returns a function for it.
+ * The guest's vproxy is the one file, unless `plan` has another program.
  */
 export function useLaboratory(test: TestFn, plan: LaboratoryPlan = {}): () => Laboratory {
   let laboratory: Laboratory | undefined;

@@ -1,4 +1,4 @@
-/** A guest in which vproxy is a package that is one file, and what has to hold of every such package. */
+/** A guest in which vproxy is a package that is one file, and the tests of every such package. */
 import type { TestFn } from 'ava';
 
 import { packageVersion } from '../../../cli/package-info.js';
@@ -9,7 +9,7 @@ import { useLaboratory } from './use-laboratory.js';
 const TEST_MS = 300_000;
 const FILE_BYTES = 16 << 20;
 
-/** Tests the package that `make` gives the path of, in a guest of its own. */
+/** Tests the package whose path `make` returns, in a guest of its own. */
 export function usePackage(test: TestFn, make: () => string): void {
   const laboratory = useLaboratory(test, {
     guest: () => ({ packageFile: make(), memoryMiB: 2048, bootMs: 180_000 }),

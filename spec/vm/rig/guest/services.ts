@@ -19,7 +19,7 @@ function serve(port: number, handle: (socket: Socket) => void): void {
   server.listen(port, '127.0.0.1');
 }
 
-/** Reads one line with a number, sends as many bytes, and ends. */
+/** Reads one line with a number, sends that many bytes, and ends. */
 function sendPattern(socket: Socket): void {
   socket.once('data', (line: Buffer) => {
     pipeline(patternPieces(Number(line)), socket).catch(() => undefined);
