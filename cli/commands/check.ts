@@ -1,7 +1,6 @@
 /** `vproxy check FILE`: everything that is wrong with a configuration file, or what vproxy would do with it. */
-import { toVproxyError } from '../../lib/errors.js';
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import { Proxy } from '../../lib/proxy/proxy.js';
+import { findRefusal } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.js';
@@ -11,7 +10,6 @@ import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
-import { describeAgent } from '../package-info.js';
 import { withKeyFiles } from '../run/key-files.js';
 import { print } from '../ui/print.js';
 
@@ -51,15 +49,11 @@ async function readAlone(file: string): Promise<Configuration> {
   return configuration;
 }
 
-/** What only those find that would run: listeners that need `insecure`, users that are not known. Nothing is started. */
+/** What a proxy would refuse, such as listeners that need `insecure`, and users that are not known. */
 function findRefused({ channels }: Configuration): Problem[] {
   return channels.flatMap((channel) => {
-    try {
-      new Proxy({ channels: [channel], agent: describeAgent() });
-      return [];
-    } catch (error) {
-      return [{ where: ['channels', channel.label], message: toVproxyError(error).message }];
-    }
+    const refusal = findRefusal(channel);
+    return refusal === null ? [] : [{ where: ['channels', channel.label], message: refusal.message }];
   });
 }
 

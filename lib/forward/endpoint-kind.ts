@@ -20,7 +20,7 @@ export interface EndpointBase {
 /** Which end of a forward: `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
 export type Direction = 'outgoing' | 'incoming';
 
-/** A kind. One without `createTarget` is nothing for `-i`, one without `createEntrance` nothing for `-o`. */
+/** A kind. One without `createTarget` is nothing for `-i`, one without `listenAddress` and `createEntrance` nothing for `-o`. */
 export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   /** Its text with the name before it, for people: `vsock-mux:/path:PORT`. */
   readonly form: Readonly<Partial<Record<Direction, string>>>;
@@ -32,17 +32,18 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   parse(text: string, direction: Direction, sampleOf: NameSample): E;
   /** The text of an endpoint; `parse` reads it back. */
   format(endpoint: E): string;
-  /** What serves the streams of an `-i`. Throws `bad-argument`. */
+  /** What serves the streams of an `-i`. */
   createTarget?(endpoint: E, context: TargetContext): Target;
-  /** What listens for an `-o`. Throws `bad-argument`. */
+  /** Where an `-o` listens. Throws `bad-argument` for a user or a group that is not known. */
+  listenAddress?(endpoint: E): ListenAddress;
+  /** What becomes of those who connect there. */
   createEntrance?(endpoint: E, context: EntranceContext): Entrance;
 }
 
-// Where an outgoing forward lets connections in, and what a connection is before it is a stream.
+// What an outgoing forward does with connections, and what a connection is before it is a stream.
 
-/** A listener of one kind. */
+/** What meets those who connect. */
 export interface Entrance {
-  readonly address: ListenAddress;
   /** Takes a connection, paused and not read yet, and hands it on once it is known what it wants. */
   receive(accepted: net.Socket, onCaller: (caller: Caller) => void): void;
 }

@@ -34,17 +34,21 @@ export function findEndpointKind(name: string): EndpointKind | null {
   return isEndpointKind(name) ? ENDPOINT_KINDS[name] : null;
 }
 
-type Role = 'createTarget' | 'createEntrance';
+type KindWith<M extends keyof EndpointKind> = EndpointKind & Required<Pick<EndpointKind, M>>;
 
-/** The kind of an endpoint, which has to be able to do what `role` names. Throws `bad-argument`. */
-export function kindOf<R extends Role>(
-  endpoint: Endpoint,
-  role: R,
-  forward: string,
-): EndpointKind & Required<Pick<EndpointKind, R>> {
+/** The kind of what an `-o` listens on. Throws `bad-argument` for one that is for targets only. */
+export function entranceKindOf(endpoint: Endpoint, service: string): KindWith<'listenAddress' | 'createEntrance'> {
   const kind = findEndpointKind(endpoint.kind);
-  if (kind?.[role] === undefined) {
-    throw new VproxyError('bad-argument', `${forward}: an endpoint of the kind ${endpoint.kind} cannot be used there`);
-  }
-  return kind as EndpointKind & Required<Pick<EndpointKind, R>>;
+  if (kind?.createEntrance === undefined) throw misused(`-o ${service}`, endpoint);
+  return kind as KindWith<'listenAddress' | 'createEntrance'>;
 }
+
+/** The kind of what an `-i` leads to. Throws `bad-argument` for one that is for listeners only. */
+export function targetKindOf(endpoint: Endpoint, service: string): KindWith<'createTarget'> {
+  const kind = findEndpointKind(endpoint.kind);
+  if (kind?.createTarget === undefined) throw misused(`-i ${service}`, endpoint);
+  return kind as KindWith<'createTarget'>;
+}
+
+const misused = (forward: string, { kind }: Endpoint): VproxyError =>
+  new VproxyError('bad-argument', `${forward}: an endpoint of the kind ${kind} cannot be used there`);

@@ -5,7 +5,7 @@ import type { SessionStream } from '../session/stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { Target } from './endpoint-kind.js';
-import { kindOf } from './endpoint-kinds.js';
+import { targetKindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
 import { endedStreamFields, streamFields } from './session-source.js';
@@ -44,8 +44,7 @@ export class IncomingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.endpointText = formatEndpoint(spec.endpoint);
-    const kind = kindOf(spec.endpoint, 'createTarget', `-i ${spec.service}`);
-    this.#target = kind.createTarget(spec.endpoint, {
+    this.#target = targetKindOf(spec.endpoint, spec.service).createTarget(spec.endpoint, {
       name: this.#name,
       clock,
       maxStreams,

@@ -8,7 +8,7 @@ import { type ListenAddress, listen } from '../system/listen.js';
 import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { Caller, Entrance } from './endpoint-kind.js';
-import { type Endpoint, kindOf } from './endpoint-kinds.js';
+import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
 import { endedStreamFields, type SessionSource, streamFields } from './session-source.js';
 import type { Forward } from './spec.js';
@@ -46,14 +46,14 @@ export class OutgoingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.#endpointText = formatEndpoint(spec.endpoint);
-    const kind = kindOf(spec.endpoint, 'createEntrance', `-o ${spec.service}`);
+    const kind = entranceKindOf(spec.endpoint, spec.service);
+    this.#address = kind.listenAddress(spec.endpoint);
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
       track: (socket) => this.#track(socket),
       onRejected: (why) => this.#logRefused(`a connection to ${this.#name(spec.service)} was closed: ${why}`),
     });
-    this.#address = this.#entrance.address;
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
       if (!this.#server.listening) return;

@@ -7,7 +7,6 @@ import { descriptorShortage } from '../system/descriptors.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
-  type ListenAddress,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
@@ -65,7 +64,8 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
       context,
     );
   },
-  createEntrance: ({ host, port }, context) => socketEntrance({ host, port }, false, context),
+  listenAddress: ({ host, port }) => ({ host, port }),
+  createEntrance: (_, context) => socketEntrance(false, context),
 };
 
 function bad(what: string): VproxyError {
@@ -99,9 +99,8 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
       context,
     );
   },
-  createEntrance({ path, access }, context) {
-    return socketEntrance({ path, access: resolveSocketAccess(access) }, true, context);
-  },
+  listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
+  createEntrance: (_, context) => socketEntrance(true, context),
 };
 
 /** The longest path of a unix socket, in bytes: sun_path of unix(7) without its final NUL. */
@@ -118,14 +117,12 @@ export function parseUnixPath(text: string): string {
 }
 
 /**
- * An entrance at `address`, at which every connection is a stream to the forward's service. `waitsForPeer` reads nothing from a connection before the stream is open: a unix socket that
- * is closed with its input unread shows its peer an error and not an end. TCP has RST for that, and may send ahead.
+ * An entrance at which every connection is a stream to the forward's service. `waitsForPeer` reads nothing from a connection
+ * before the stream is open: a unix socket that is closed with its input unread shows its peer an error and not an end. TCP
+ * has RST for that, and may send ahead.
  */
-function socketEntrance(address: ListenAddress, waitsForPeer: boolean, context: EntranceContext): Entrance {
-  return {
-    address,
-    receive: (accepted, onCaller) => onCaller(new SocketCaller(context.service, accepted, waitsForPeer)),
-  };
+function socketEntrance(waitsForPeer: boolean, { service }: EntranceContext): Entrance {
+  return { receive: (accepted, onCaller) => onCaller(new SocketCaller(service, accepted, waitsForPeer)) };
 }
 
 class SocketCaller implements Caller {

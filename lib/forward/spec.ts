@@ -7,9 +7,11 @@ import {
   ENDPOINT_KINDS,
   type Endpoint,
   type EndpointKindName,
+  entranceKindOf,
   findEndpointKind,
   isEndpointKind,
   PLAIN_KIND,
+  targetKindOf,
 } from './endpoint-kinds.js';
 import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
 
@@ -91,6 +93,12 @@ export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
 /** The text of an endpoint without the name of its kind. */
 function formatAddress(endpoint: Endpoint): string {
   return findEndpointKind(endpoint.kind)?.format(endpoint) ?? '';
+}
+
+/** Throws `bad-argument` where the endpoint is of no use in its direction, or a user or a group in it is not known. */
+export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
+  if (direction === 'incoming') targetKindOf(endpoint, service);
+  else entranceKindOf(endpoint, service).listenAddress(endpoint);
 }
 
 /** What outgoing and incoming forwards have in common. One is made without effect; `start` puts it in force. */

@@ -13,7 +13,6 @@ import type { SessionStream } from '../session/stream.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
-  type ListenAddress,
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
@@ -72,9 +71,8 @@ export const vsockMuxEndpoint: EndpointKind<VsockMuxEndpoint> = {
       { timeoutMs: LINE_TIMEOUT_MS, takesPreamble: false },
     );
   },
-  createEntrance({ path, services = {}, access }, context) {
-    return vsockMuxEntrance({ path, access: resolveSocketAccess(access) }, services, context);
-  },
+  listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
+  createEntrance: ({ services = {} }, context) => vsockMuxEntrance(services, context),
 };
 
 function parseTarget(text: string, values: ReadonlyMap<string, string>): VsockMuxEndpoint {
@@ -114,22 +112,17 @@ function bad(what: string): VproxyError {
 const MAX_LINE_BYTES = 80;
 
 /**
- * An entrance at `address`: `CONNECT ssh` or `CONNECT 1234` opens a stream, `OK ID` says that the peer has accepted it. As
- * with hybrid vsock itself, everything that goes wrong is a bare close: a line that is not valid,
- * or that does not come within 5 s, a port that `services` does not have, a stream that is refused.
+ * An entrance at which `CONNECT ssh` or `CONNECT 1234` opens a stream; `OK ID` says that the peer has accepted it. As with
+ * hybrid vsock itself, everything that goes wrong is a bare close: a line that is not valid, or that does not come within
+ * 5 s, a port that `services` does not have, a stream that is refused.
  */
-function vsockMuxEntrance(
-  address: ListenAddress,
-  services: Readonly<Record<number, string>>,
-  context: EntranceContext,
-): Entrance {
+function vsockMuxEntrance(services: Readonly<Record<number, string>>, context: EntranceContext): Entrance {
   const serviceOf = (word: string): string | undefined => {
     const port = parseVsockPort(word);
     if (port !== null) return services[port];
     return SERVICE_NAME.test(word) && /\D/.test(word) ? word : undefined;
   };
   return {
-    address,
     receive(accepted, onCaller) {
       let hasSpoken = false;
       const reject = (why: string): void => {

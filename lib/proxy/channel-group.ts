@@ -3,18 +3,16 @@
 import { type FSWatcher, rmdirSync, type Stats, watch } from 'node:fs';
 import fs from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { parseChannel } from '../channel/address/address.js';
-import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { systemCode, toVproxyError } from '../errors.js';
 import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';
-import { type ForwardSpec, parseForwardSpec } from '../forward/spec.js';
-import { fillTemplate } from '../forward/template.js';
+import type { ForwardSpec } from '../forward/spec.js';
 import type { ChannelStatus } from '../status/types.js';
 import { makeSocketFolder } from '../system/listen.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
-import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys } from './channel-options.js';
-import { GroupPattern, memberLabelProblem } from './group-pattern.js';
-import { requireAllowable } from './services/permitted.js';
+import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
+import { checkGroupOptions } from './check-options.js';
+import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
 const RESCAN_MS = 5000;
@@ -59,33 +57,19 @@ export class ChannelGroup {
   #scanning: Promise<void> = Promise.resolve();
   #isStopped = false;
 
-  /** Throws `bad-argument` for a label, an address or a template that is not valid. */
+  /** Throws what `checkGroupOptions` throws. */
   constructor(options: ChannelOptions, host: GroupHost, clock: Clock) {
-    this.label = parseLabel(options.label ?? DEFAULT_LABEL);
+    const { label, pattern } = checkGroupOptions(options);
+    this.label = label;
     this.options = options;
-    this.pattern = new GroupPattern(options.address);
+    this.pattern = pattern;
     this.#host = host;
     this.#clock = clock;
-    if ((options.forwards ?? []).length > 0) {
-      throw new VproxyError('bad-argument', `channel ${this.label}: the forwards of a group are a template of texts`);
-    }
-    // Finds what is not valid in the template, the keys and the permissions before any socket is there.
-    const member = this.optionsFor('a');
-    const address = parseChannel(member.address);
-    readKeys(member, address);
-    requireAllowable(address, member);
   }
 
   /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */
   optionsFor(label: string): ChannelOptions {
-    const { template = [], ...options } = this.options;
-    return {
-      ...options,
-      label,
-      group: this.label,
-      address: this.pattern.addressOf(label),
-      forwards: template.map(({ direction, text }) => parseForwardSpec(direction, fillTemplate(text, label))),
-    };
+    return memberOptions(this.options, this.pattern, label);
   }
 
   /** Takes a channel over that another group of this label made; before `start`. */

@@ -1,6 +1,8 @@
-/** The address of a group of channels: `unix-connect:` and a path whose last part has a `*`. */
+/** The address of a group of channels, `unix-connect:` and a path whose last part has a `*`; and what its channels are. */
 import { type ChannelAddress, formatChannel, parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
+import { parseForwardSpec } from '../forward/spec.js';
+import { fillTemplate } from '../forward/template.js';
 import { escapeText } from '../util/escape.js';
 import { isPlainLabel, LABEL_RULE } from '../util/labels.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
@@ -21,7 +23,7 @@ export function requireChannel(options: ChannelOptions): void {
   if (template.length > 0) throw new VproxyError('bad-argument', `channel ${label}: only a group has a template`);
 }
 
-/** Which sockets a group is made of, and what their channels are. */
+/** Which sockets a group is made of, and the addresses of their channels. */
 export class GroupPattern {
   /** The path with its `*`. */
   readonly path: string;
@@ -62,6 +64,21 @@ export class GroupPattern {
   addressOf(label: string): string {
     return formatChannel({ ...this.#address, address: this.pathOf(label) });
   }
+}
+
+/** The channel `label` of a group. Throws `bad-argument` where the template makes no valid forward of it. */
+export function memberOptions(
+  { label: group = DEFAULT_LABEL, template = [], ...options }: ChannelOptions,
+  pattern: GroupPattern,
+  label: string,
+): ChannelOptions {
+  return {
+    ...options,
+    label,
+    group,
+    address: pattern.addressOf(label),
+    forwards: template.map(({ direction, text }) => parseForwardSpec(direction, fillTemplate(text, label))),
+  };
 }
 
 /** Why what a `*` stands for cannot be the label of a channel; null where it can. */

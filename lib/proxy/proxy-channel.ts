@@ -1,5 +1,5 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
-import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
+import type { ChannelAddress } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
@@ -18,19 +18,17 @@ import { ChannelLog, logStream } from './channel-log.js';
 import {
   type ChannelOptions,
   changedPolicies,
-  DEFAULT_LABEL,
   DEFAULT_WAIT_MS,
   type ProcessIdentity,
-  parseLabel,
   readKeys,
-  requirePrivacy,
   resolvePolicy,
   settingsFor,
 } from './channel-options.js';
 import { ChannelSessions } from './channel-sessions.js';
+import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, ForwardTable } from './forward-table.js';
 import type { LineBytes } from './log-limit.js';
-import { PermittedServices, requireAllowable } from './services/permitted.js';
+import { PermittedServices } from './services/permitted.js';
 import { hasBroker, requestFilters, StorageService } from './services/storage.js';
 import { type ChannelSupervisor, supervise } from './supervisor.js';
 
@@ -82,15 +80,14 @@ export class ProxyChannel {
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
 
-  /** Throws `bad-argument` for a label, a channel or a forward that is not valid or not allowed. */
+  /** Throws what `checkChannelOptions` throws. */
   constructor(options: ChannelOptions, context: ProxyChannelContext) {
     const { clock } = context;
-    this.label = parseLabel(options.label ?? DEFAULT_LABEL);
+    const { label, address, keys } = checkChannelOptions(options);
+    this.label = label;
+    this.address = address;
     this.#options = options;
-    this.address = parseChannel(options.address);
-    requirePrivacy(this.address, options.insecure ?? false);
-    requireAllowable(this.address, options);
-    this.#keys = readKeys(options, this.address);
+    this.#keys = keys;
     this.#context = context;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);

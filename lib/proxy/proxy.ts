@@ -17,7 +17,7 @@ import { applyChannels } from './apply.js';
 import { type ChannelGroup, OwnFolders } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
-import { isGroup, requireChannel } from './group-pattern.js';
+import { isGroup } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
 import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
@@ -342,7 +342,6 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   // ---- inside -----------------------------------------------------------------------------------------------------
 
   #create(options: ChannelOptions): ProxyChannel {
-    requireChannel(options);
     return new ProxyChannel(options, this.#context);
   }
 

@@ -54,6 +54,7 @@ for (const [name, row] of Object.entries(ROWS)) {
 
   test(`${name}: what its row can make is what it says that it can be`, (t) => {
     t.is(kind.form.outgoing === undefined, kind.createEntrance === undefined);
+    t.is(kind.form.outgoing === undefined, kind.listenAddress === undefined);
     t.is(kind.form.incoming === undefined, kind.createTarget === undefined);
     for (const form of Object.values(kind.form)) t.true(form.startsWith(`${name}:`), form);
   });

@@ -4,13 +4,11 @@ import type { LibvirtAddress } from '../../../lib/channel/libvirt.js';
 import type { TtyAddress } from '../../../lib/channel/tty-open.js';
 import type { VsockAddress } from '../../../lib/channel/vsock.js';
 import type { VsockMuxAddress } from '../../../lib/channel/vsock-mux.js';
-import { toVproxyError } from '../../../lib/errors.js';
+import { findRefusal } from '../../../lib/proxy/check-options.js';
 import { isGroup } from '../../../lib/proxy/group-pattern.js';
-import { Proxy } from '../../../lib/proxy/proxy.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import type { HostPort } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { describeAgent } from '../../package-info.js';
 import { type Finding, type FindingRows, fail, findingsOf } from '../finding.js';
 import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
@@ -39,15 +37,10 @@ export type Channel = Configuration['channels'][number];
 export const describeProblems = (problems: readonly string[]): Finding[] =>
   problems.map((text) => finding('config-invalid', text));
 
-/** What only the proxy itself finds wrong. Key files have checks of their own. */
+/** What a proxy would refuse. Key files have checks of their own. */
 export function checkOptions(channel: Channel): Finding[] {
-  try {
-    new Proxy({ channels: [channel], agent: describeAgent() });
-    return [];
-  } catch (error) {
-    const { code, message } = toVproxyError(error);
-    return code === 'bad-file' ? [] : [finding('channel-refused', message)];
-  }
+  const refusal = findRefusal(channel);
+  return refusal === null || refusal.code === 'bad-file' ? [] : [finding('channel-refused', refusal.message)];
 }
 
 /** What a channel that is asked for leads to, and which running vproxy has it already. */
