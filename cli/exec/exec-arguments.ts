@@ -18,7 +18,6 @@ const SHARED_OPTIONS = {
   user: { value: 'NAME', describe: 'The user to run it as [default: who runs the proxy there]' },
 } as const satisfies CommandOptions;
 
-/** `vproxy exec`. */
 export const EXEC_COMMAND: CommandDescription = {
   usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
   about:
@@ -38,7 +37,6 @@ export const EXEC_COMMAND: CommandDescription = {
   endsAtOperand: true,
 };
 
-/** `vproxy shell`. */
 export const SHELL_COMMAND: CommandDescription = {
   usage: 'shell [LABEL:] [options]',
   about:
@@ -48,7 +46,7 @@ export const SHELL_COMMAND: CommandDescription = {
   endsAtOperand: true,
 };
 
-/** What one of them is asked for. */
+/** What the words of one of them ask for. */
 export interface ExecArguments {
   readonly isHelp: boolean;
   readonly socket: string | undefined;
@@ -57,7 +55,7 @@ export interface ExecArguments {
   readonly channel: string | undefined;
   /** Empty: the login shell. */
   readonly argv: readonly string[];
-  /** Null where nothing is said of a terminal. */
+  /** Null where no option decides about a terminal. */
   readonly wantsTerminal: boolean | null;
   readonly hasInput: boolean;
   readonly isJson: boolean;
@@ -103,7 +101,7 @@ export function readExecArguments(
   };
 }
 
-/** Options may be before a label and behind it. */
+/** Options may come before a label and after it. */
 function readWithLabel(
   command: CommandDescription,
   words: readonly string[],
@@ -129,7 +127,7 @@ function readEnvironment(
     const name = equals === -1 ? text : text.slice(0, equals);
     if (name === '') throw bad(`--env: "${escapeText(text, 64)}" has no name; expected NAME or NAME=VALUE`);
     const value = equals === -1 ? environment[name] : text.slice(equals + 1);
-    // As docker has it: a variable that is not set here is not set there.
+    // As in docker: a variable that is not set here is not set there.
     if (value !== undefined) found.set(name, value);
   }
   return Object.fromEntries(found);

@@ -8,7 +8,7 @@ import { LocalTerminal } from '../ui/local-terminal.js';
 /** Whether standard input and output both are a terminal. */
 export const isAtTerminal = (): boolean => isatty(0) && isatty(1);
 
-/** What the command's terminal is to be, and how a call of it is joined to this process's. */
+/** The terminal to request for the command, and how its call is joined to that of this process. */
 export interface JoinedTerminal {
   readonly request: TerminalRequest;
   /** False where this process has no terminal, or gives it no input: then all else is as without one. */
@@ -19,7 +19,6 @@ export interface JoinedTerminal {
   stop(): void;
 }
 
-/** The terminal for a command. */
 export function joinTerminal(hasInput: boolean): JoinedTerminal {
   const local = new LocalTerminal();
   return {
@@ -40,7 +39,7 @@ export function joinTerminal(hasInput: boolean): JoinedTerminal {
   };
 }
 
-// The way out of a terminal whose command does not answer any more, as ssh has it.
+// The way out of a terminal whose command does not answer any more, as in ssh.
 
 const TILDE = 0x7e;
 const DOT = 0x2e;
@@ -50,7 +49,7 @@ export class EscapeKeys {
   #isAtStart = true;
   #hasTilde = false;
 
-  /** What of these bytes is for the command; null where they end the call. */
+  /** The part of these bytes that is for the command; null where they end the call. */
   read(bytes: Buffer): Buffer | null {
     const kept: number[] = [];
     for (const byte of bytes) {

@@ -25,7 +25,7 @@ export function reportOf(outcome: CommandOutput | VproxyError, startedAt: Date):
   };
 }
 
-/** Text where it is text, else null and the bytes in base64. */
+/** As text where it is valid UTF-8, else null and the bytes in base64. */
 function described(name: string, bytes: Buffer, isTruncated: boolean): Record<string, unknown> {
   const text = decode(bytes, isTruncated);
   return {
@@ -35,7 +35,7 @@ function described(name: string, bytes: Buffer, isTruncated: boolean): Record<st
   };
 }
 
-/** A NUL is in no text, and JSON would make six bytes of each. */
+/** Text has no NUL, and JSON would make six bytes of each. */
 function decode(bytes: Buffer, isTruncated: boolean): string | null {
   if (bytes.includes(0)) return null;
   try {

@@ -1,15 +1,15 @@
-/** Standard output and error, as bytes: written to whatever they are, at the pace of their reader. */
+/** Standard output and error, as bytes: written to files, terminals, pipes or sockets, at the pace of their reader. */
 import { fstatSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { type Readable, Writable } from 'node:stream';
 import { systemCode } from '../../lib/errors.js';
 
-/** A terminal or a file that takes nothing for now is asked again after so long, in milliseconds. */
+/** The pause before another try at a terminal or a file that takes nothing for now, in milliseconds. */
 const RETRY_MS = 5;
 
 /**
  * Writes all of `source` to a descriptor of this process, which is opened with the first byte. `onFailure` is told why it
- * cannot be written to. The function returned waits until all that came has been written.
+ * cannot be written to. The returned function waits until all that came has been written.
  */
 export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
   let output: Writable | null = null;
@@ -22,7 +22,7 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
   return () =>
     new Promise((resolve) => {
       if (output === null) resolve();
-      // Of a failure `onFailure` is told.
+      // `onFailure` reports a failure.
       else
         output.write('', (error) => {
           if (!error) resolve();
@@ -30,13 +30,13 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
     });
 }
 
-/** The code of the system stays. */
+/** Keeps the code of the system. */
 const named = (fd: 1 | 2, error: Error): Error => {
   error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${error.message}`;
   return error;
 };
 
-/** Pipes and sockets must not hold the event loop up; what cannot be waited for is written to at once. */
+/** Pipes and sockets must not block the event loop; what cannot be polled is written to synchronously. */
 function openOutput(fd: number): Writable {
   const stat = fstatSync(fd);
   const canWait = stat.isFIFO() || stat.isSocket();
@@ -60,7 +60,7 @@ class FileWriter extends Writable {
       while (at < chunk.length) at += writeSync(this.#fd, chunk, at);
       callback();
     } catch (error) {
-      // Somebody else has made the terminal one that does not wait.
+      // Another process has made the terminal non-blocking.
       if (systemCode(error) !== 'EAGAIN') callback(error as Error);
       else setTimeout(() => this._write(chunk.subarray(at), encoding, callback), RETRY_MS);
     }

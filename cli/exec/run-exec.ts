@@ -1,4 +1,7 @@
-/** `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as it can, and late. */
+/**
+ * `vproxy exec` and `vproxy shell`, from their words to the end of the process. Loads as little as possible, as late as
+ * possible.
+ */
 import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
@@ -16,7 +19,7 @@ import { relayOutput } from './relay-output.js';
 /** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
 const BROKEN_PIPE_MS = 500;
 
-/** How long the end of the stream is waited for behind that of its command, in milliseconds. */
+/** How long the end of the stream is waited for after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
 
 /** Runs what `words` (from `exec` or `shell` on) ask for, and ends the process with the status of the command. */
@@ -27,7 +30,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   });
   try {
     const args = readExecArguments(words, process.env);
-    // The process must not wait for what nobody needs any more, such as standard input.
+    // The process must not wait for what is not needed any more, such as standard input.
     process.exit(args.isHelp ? await showHelp(words[0]) : await (args.isJson ? runForJson(args) : run(args)));
   } catch (error) {
     const failure = toVproxyError(error);
@@ -116,7 +119,7 @@ function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error
   process.stdin.pipe(call.stdin);
 }
 
-/** Resolved when this process can go without being taken for lost, or need not wait for that any longer. */
+/** Resolved when this process can exit without being taken for lost, or need not wait for that any longer. */
 function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   return new Promise((resolve) => {
     void streamEnd.then(resolve);
@@ -124,7 +127,7 @@ function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   });
 }
 
-/** The reader of the output wants no more of it: the command hears that as it would from a pipe. */
+/** The reader of the output has closed it: the command is told as a pipe would tell it. */
 function breakPipe(call: ExecCall): void {
   const exit = (): void => process.exit(BROKEN_PIPE);
   call.stdout.destroy();
@@ -141,21 +144,21 @@ async function showHelp(name: string | undefined): Promise<number> {
   return 0;
 }
 
-/** One line, as every command of vproxy has it. */
+/** One line, as in every command of vproxy. */
 function complain(message: string): void {
   try {
     writeSync(2, `vproxy: error: ${message}\n`);
   } catch {
-    // Nobody reads that.
+    // Standard error is not read.
   }
 }
 
-// The exit status of `vproxy exec`: that of the command where it has one.
+// The exit status of `vproxy exec`: that of the command if it has one.
 
 /** Of every failure of vproxy's own. */
 const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
 
-/** Of a command that was ended for its time-out, as timeout(1) has it. */
+/** Of a command that was ended for its time-out, as with timeout(1). */
 const TIMED_OUT = 124;
 
 /** Of a command whose reader has gone. */
@@ -187,7 +190,7 @@ function statusOfCode(code: string): number {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 
-/** This number of interrupts within this time, in milliseconds, means that nothing answers any more. */
+/** This number of interrupts within this time, in milliseconds, gives the command up. */
 const GIVE_UP_COUNT = 3;
 const GIVE_UP_MS = 1000;
 

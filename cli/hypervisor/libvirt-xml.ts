@@ -17,7 +17,7 @@ export function formatChannelXml(port: HypervisorPort): string {
 
 function formatSource(port: HypervisorPort): string[] {
   const { end, reconnectSeconds } = port;
-  // libvirt picks a path where none is said, labels it and removes it.
+  // libvirt picks a path where none is given, labels it and removes it.
   if (end.kind === 'unix' && end.path === null) return [];
   const mode = end.kind === 'pipe' ? '' : formatAttribute('mode', end.mode);
   const where =
@@ -33,7 +33,7 @@ function formatSource(port: HypervisorPort): string[] {
 
 const NAMESPACE = 'http://libvirt.org/schemas/domain/qemu/1.0';
 
-/** The `<qemu:commandline>` element, in lines, with a newline at the end. It says its namespace itself. */
+/** The `<qemu:commandline>` element, in lines, with a newline at the end. It declares its namespace itself. */
 export function formatCommandlineXml(port: QemuPort, version: QemuVersion): string {
   return [
     `<qemu:commandline${formatAttribute('xmlns:qemu', NAMESPACE)}>`,
@@ -44,8 +44,9 @@ export function formatCommandlineXml(port: QemuPort, version: QemuVersion): stri
 }
 
 /**
- * Since 6.2 QEMU takes devices as JSON, and makes those last. libvirt writes its own so, each with its slot; one in the
- * older spelling comes first and sits in the slot of another, so that the domain does not start.
+ * Since 6.2 QEMU takes devices as JSON, and creates those last. libvirt writes its own in that form, each with its
+ * slot; a device in the older spelling is created first and takes the slot of another, so that the domain does not
+ * start.
  */
 function listArguments(port: QemuPort, version: QemuVersion): string[] {
   if (!isSince(version, 6, 2)) return formatQemuArguments(port);

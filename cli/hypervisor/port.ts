@@ -1,4 +1,4 @@
-/** A virtio-serial port as a hypervisor is told of it: its name and the host's end, the options for them, and vproxy's channels. */
+/** A virtio-serial port as a hypervisor needs it: its name and the host's end, the options for them, and vproxy's channels. */
 import { VproxyError } from '../../lib/errors.js';
 import {
   formatHostPort,
@@ -26,19 +26,19 @@ type HostEnd =
 
 /** One port. */
 export interface HypervisorPort {
-  /** What the guest finds it by. */
+  /** The name by which the guest finds it. */
   readonly name: string;
   readonly end: HostEnd;
   /** How long QEMU waits before it dials again, where it does, in seconds. */
   readonly reconnectSeconds: number;
 }
 
-/** Whether QEMU dials at the host's end, and so has to be told to do that again. */
+/** Whether QEMU dials at the host's end, and so has to be told to reconnect. */
 export const isDialed = ({ end }: HypervisorPort): boolean => end.kind !== 'pipe' && end.mode === 'connect';
 
-// The options by which a port is told to a command, and what they may say.
+// The options that describe a port to a command, and their values.
 
-/** For every command that writes a port down. */
+/** For every command that prints a port. */
 export const PORT_OPTIONS = {
   name: { value: 'NAME', describe: 'Name of the port, for the guest [default: org.vproxy.0]' },
   mode: { value: 'bind|connect', describe: 'Whether QEMU listens, or connects to a vproxy that does [default: bind]' },
@@ -48,7 +48,10 @@ export const PORT_OPTIONS = {
   reconnect: { value: 'SECONDS', describe: 'With --mode connect: how long until QEMU connects again [default: 1]' },
 } as const satisfies CommandOptions;
 
-/** The port that `args` tell. `needsPath`: nobody else picks a path for a unix socket. Throws `bad-argument`. */
+/**
+ * The port that `args` describe. `needsPath`: a unix socket needs a path, as nothing else picks one. Throws
+ * `bad-argument`.
+ */
 export function parsePort(args: Arguments, needsPath: boolean): HypervisorPort {
   const name = parseName(args.text('name') ?? 'org.vproxy.0');
   const end = parseEnd(args, needsPath);
@@ -62,7 +65,7 @@ export function parsePort(args: Arguments, needsPath: boolean): HypervisorPort {
   return { name, end, reconnectSeconds: parseReconnect(args, end) };
 }
 
-/** A file is called like it, in the guest and, by libvirt, at the host. */
+/** A file has this name in the guest and, with libvirt, on the host. */
 const NAME = /^[A-Za-z0-9][\w.-]{0,63}$/;
 
 /** In `/var/lib/libvirt/qemu/channel/target/domain-ID-NAME/`, where libvirt cuts the domain's NAME, and an ID has five digits. */
@@ -114,7 +117,10 @@ function parseTcp(text: string): { host: string; port: number } {
   return explain('tcp', () => parseHostPort(/^\d+$/.test(text) ? `127.0.0.1:${text}` : text));
 }
 
-/** XML has no way to write control characters, nor QEMU a line break; Node has put U+FFFD in the place of what was no UTF-8. */
+/**
+ * XML cannot contain control characters, nor can an argument of QEMU contain a line break; Node has put U+FFFD in place
+ * of what was not UTF-8.
+ */
 function parsePath(option: string, path: string): string {
   if (!/^\/.*[^/]$/su.test(path)) throw bad(option, path, 'is not the absolute path of a file');
   if (/[\p{Control}\p{Surrogate}\ufffd-\uffff]/u.test(path)) throw bad(option, path, 'has characters that are no text');
@@ -148,13 +154,13 @@ const bad = (option: string, value: string, what: string): VproxyError =>
 
 // Which channels of vproxy belong to a port: at the host, and in the guest.
 
-/** What the host's vproxy has behind its `-c`: where QEMU listens it connects, and the other way round. */
+/** The channel of the host's vproxy: where QEMU listens it connects, and the other way round. */
 function hostChannel({ name, end }: HypervisorPort): string {
   const [kind, address] = describeEnd(end, name);
   return `${kind}:${joinWithCommas([address])}`;
 }
 
-/** What the guest's vproxy has behind its `-c`. */
+/** The channel of the guest's vproxy. */
 function guestChannel({ name }: HypervisorPort): string {
   return `virtserial-open:${name}`;
 }
@@ -166,9 +172,9 @@ function describeEnd(end: HostEnd, name: string): [kind: string, address: string
   return [end.mode === 'bind' ? 'unix-connect' : 'unix-listen', formatPath(end.path)];
 }
 
-// How the commands that write a port down print it.
+// How the commands that print a port do it.
 
-/** Prints a text; a person, at a terminal, is also told which channels of vproxy belong to it. */
+/** Prints a text; at a terminal, also the channels of vproxy that belong to it. */
 export function printPort(port: HypervisorPort, text: string): void {
   print(text);
   if (!process.stdout.isTTY) return;

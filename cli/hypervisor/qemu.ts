@@ -5,7 +5,7 @@ import { runTool } from '../../lib/system/run-tool.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type HypervisorPort, isDialed } from './port.js';
 
-/** What a device of QEMU is told. */
+/** The properties of a device of QEMU. */
 type DeviceProperties = Readonly<Record<string, string | number>>;
 
 /** The parts of a port. */
@@ -43,7 +43,7 @@ function formatChardev(port: HypervisorPort, id: string, version: QemuVersion | 
   return formatValues('socket', { id, ...where, ...how });
 }
 
-/** QEMU has taken milliseconds since 9.2, and later gave the seconds up. */
+/** QEMU has taken milliseconds since 9.2, and later dropped the seconds. */
 function formatReconnect({ reconnectSeconds }: HypervisorPort, version: QemuVersion | null): DeviceProperties {
   if (version !== null && !isSince(version, 9, 2)) return { reconnect: reconnectSeconds };
   return { 'reconnect-ms': reconnectSeconds * 1000 };
@@ -61,7 +61,7 @@ function formatValues(first: string, values: DeviceProperties): string {
 
 // QEMU's version, on which the spelling of some of its arguments depends.
 
-/** A version, without what is behind its second number. */
+/** A version, without what follows its second number. */
 export interface QemuVersion {
   readonly major: number;
   readonly minor: number;
@@ -80,7 +80,7 @@ export function parseQemuVersion(text: string): QemuVersion {
   return { major: Number(major), minor: Number(minor) };
 }
 
-/** What Node calls a processor, and QEMU, where that differs. */
+/** QEMU's name of a processor, by Node's, where they differ. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   x64: 'x86_64',
   arm64: 'aarch64',
@@ -92,7 +92,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 
 const ANSWER_MS = 10_000;
 
-/** The version of this machine's QEMU, which is asked for it. Throws `bad-argument` where it is missing. */
+/** The version of this machine's QEMU, from its own output. Throws `bad-argument` where it is missing. */
 export async function askQemuVersion(): Promise<QemuVersion> {
   const own = `qemu-system-${ARCHITECTURES[process.arch] ?? process.arch}`;
   for (const program of [own, 'qemu-kvm', '/usr/libexec/qemu-kvm']) {

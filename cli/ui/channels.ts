@@ -18,7 +18,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'AUTH' },
 ];
 
-/** A table, and below it what those wait for that have no session. */
+/** A table, and below it what channels without a session wait for. */
 export function formatChannels(channels: readonly ChannelStatus[], width: number | null): string[] {
   if (channels.length === 0) return ['There are no channels.'];
   const rows = channels.map(({ label, state, since, session, history, totals }) => [
@@ -47,7 +47,7 @@ export function describeWait({ detail, nextTryMs }: ChannelStatus): string | nul
   return parts.length === 0 ? null : parts.join('; ');
 }
 
-/** Name and program of a peer, as it says; not escaped. */
+/** Name and program of a peer, as it sent them; not escaped. */
 export function describePeer({ peer: { name, agent } }: SessionStatus): string {
   return name === null ? agent : `${name} (${agent})`;
 }
@@ -110,7 +110,6 @@ export function describeForward({ id, channel, direction, service, endpoint }: F
     : `${id}: offers ${what} at ${where} to ${channel}`;
 }
 
-// A process in lines for people.
 
 /** Who it is, how long it runs, and what it uses. */
 export function formatProcess({ process, forwards, streams }: ControlStatus): string[] {

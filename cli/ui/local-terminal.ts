@@ -1,21 +1,22 @@
-/** The terminal of a person, while a command elsewhere has it. */
+/** The user's terminal, while a command elsewhere has it. */
 
 import type tty from 'node:tty';
 import type { TerminalRequest, TerminalSize } from '../../lib/exec/messages.js';
 import { runToolNow } from '../../lib/system/run-tool.js';
 
-/** Their default is to end the process; SIGKILL cannot be heard. */
+/** Their default is to end the process; SIGKILL cannot be handled. */
 const ENDING_SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 
-/** Where the size is not known. */
+/** The size where it is not known. */
 const DEFAULT_SIZE: TerminalSize = { columns: 80, rows: 24 };
 
 /**
- * The terminal that is standard input. From `start` to `stop` it hands on each key as it is pressed, Ctrl-C too, and shows
- * bytes as they are; it is as it was before whenever the process ends or is stopped (SIGTSTP), however that comes.
+ * The terminal that is standard input. From `start` to `stop` it passes on each key as it is pressed, Ctrl-C too, and
+ * shows bytes as they are; its settings are restored whenever the process ends or is stopped (SIGTSTP), however that
+ * happens.
  *
- * A signal that ends a process (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or stops it still does, unless somebody else listens to
- * it as well: then what follows is their business.
+ * A signal that ends a process (SIGHUP, SIGINT, SIGQUIT, SIGTERM) or stops it still does, unless there is another
+ * listener for it: then that listener decides.
  */
 export class LocalTerminal {
   readonly #restore = (): void => this.#setRaw(false);
@@ -34,11 +35,11 @@ export class LocalTerminal {
   }
 
   constructor() {
-    // They have looked at a new size before any listener that is added from now on.
+    // They update their size before any listener that is added from now on is called.
     this.#outputs = [process.stdout, process.stderr];
   }
 
-  /** What it is called and its size, as a command asks for one. */
+  /** Its type and its size, as a request for a command's terminal. */
   get request(): TerminalRequest {
     return { ...this.size, term: process.env['TERM'] ?? 'dumb' };
   }
@@ -50,7 +51,7 @@ export class LocalTerminal {
     return columns > 0 && rows > 0 ? { columns, rows } : DEFAULT_SIZE;
   }
 
-  /** `listener` is told each new size from `start` to `stop`; it takes the place of the one before. */
+  /** `listener` is told each new size from `start` to `stop`; it replaces the one before. */
   onResize(listener: (size: TerminalSize) => void): void {
     this.#listener = listener;
   }
@@ -65,7 +66,7 @@ export class LocalTerminal {
     this.#setRaw(true);
   }
 
-  /** Gives it back as it was. May be called twice. */
+  /** Restores it. May be called twice. */
   stop(): void {
     if (!this.#isStarted) return;
     this.#isStarted = false;
@@ -85,13 +86,13 @@ export class LocalTerminal {
     if (process.listenerCount('SIGTSTP') > 1) return;
     this.#setRaw(false);
     process.off('SIGTSTP', this.#onStop);
-    // The process stops here, unless nobody could continue it: then the system ignores this.
+    // The process stops here, unless nothing could continue it: then the system ignores this.
     process.kill(process.pid, 'SIGTSTP');
     process.on('SIGTSTP', this.#onStop);
     this.#setRaw(true);
   }
 
-  /** After SIGSTOP, which nobody hears, a shell has made of the terminal what it liked. */
+  /** After SIGSTOP, which cannot be handled, a shell may have changed the terminal's settings. */
   #continue(): void {
     this.#setRaw(false);
     this.#setRaw(true);
@@ -105,12 +106,12 @@ export class LocalTerminal {
     const ignore = () => undefined;
     // A terminal that has gone has nothing to restore.
     stdin.on('error', ignore).setRawMode(isRaw).off('error', ignore);
-    // Node has it add a carriage return to each line feed. To a full-screen program that is "down by one".
+    // Node makes it add a carriage return to each line feed, which to a full-screen program is "down by one".
     if (isRaw) runToolNow(['stty', '-opost'], STTY);
   }
 }
 
-/** It is asked for this terminal. */
+/** It needs this terminal. */
 const STTY = { timeoutMs: 1000, hasTerminal: true };
 
 function askSize(): readonly [columns: number, rows: number] {

@@ -1,10 +1,10 @@
-/** What a command writes to stdout, and amounts as people read them. */
+/** Output of a command to stdout, and amounts in a readable form. */
 import { formatJson } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
 
 let isWatched = false;
 
-/** Writes a text as it is. A reader that wants no more of it, such as `| head`, ends the process with status 0. */
+/** Writes a text as it is. When the reader closes it, as `| head` does, the process ends with status 0. */
 export function print(text: string): void {
   if (!isWatched) process.stdout.on('error', () => process.exit(EXIT_OK));
   isWatched = true;

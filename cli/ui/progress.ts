@@ -1,16 +1,16 @@
-/** How far long work is, on stderr where that is a terminal: one line that is drawn again, such as that of a copy. */
+/** The progress of long work, such as a copy, on stderr where that is a terminal: one line that is redrawn. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { fitText, textWidth } from './table.js';
 
-/** Between two looks, in milliseconds. */
+/** The time between two updates, in milliseconds. */
 const INTERVAL_MS = 500;
 
 /**
- * Waits for `work`, and shows what `look` says meanwhile in one line of the terminal, which is gone at the end; null says
- * nothing. What `look` fails with is not told: `work` will.
+ * Waits for `work`, and shows what `look` returns meanwhile in one line of the terminal, which is cleared at the end;
+ * null shows nothing. A failure of `look` is not reported: `work` will report it.
  */
 export async function showProgress<T>(look: () => Promise<string | null>, work: Promise<T>): Promise<T> {
   if (!process.stderr.isTTY) return work;
@@ -39,15 +39,15 @@ async function repeat(look: () => Promise<string | null>, signal: AbortSignal): 
   }
 }
 
-// How far a copy is, in one line of a terminal, and what it came to.
+// The progress of a copy, in one line of a terminal, and its outcome.
 
-/** The line is drawn so often, in milliseconds, */
+/** How often the line is drawn, in milliseconds. */
 const REDRAW_MS = 100;
 
-/** and its rate is that of so many drawings. */
+/** The number of drawings over which its rate is measured. */
 const RATE_DRAWINGS = 30;
 
-/** Shows a copy on stderr until it is told to stop; only where that is a terminal. */
+/** Shows a copy on stderr until it is stopped; only where stderr is a terminal. */
 export class CopyDisplay {
   readonly #progress: CopyProgress;
   readonly #samples: { readonly atMs: number; readonly sentBytes: number }[] = [];
@@ -76,7 +76,7 @@ export class CopyDisplay {
     const [first] = this.#samples;
     const elapsedMs = first === undefined ? 0 : now - first.atMs;
     const rate = elapsedMs === 0 ? 0 : ((this.#progress.sentBytes - (first?.sentBytes ?? 0)) * 1000) / elapsedMs;
-    // The last column stays free: a terminal may begin a new line behind it.
+    // The last column stays free: a terminal may begin a new line after it.
     const width = (process.stderr.columns || 80) - 1;
     process.stderr.write(`\r${formatProgress(this.#progress, rate, width)}\u001b[K`);
   }
@@ -95,7 +95,7 @@ export function formatProgress({ path, bytes, totals }: CopyProgress, rate: numb
   const text = facts.join('  ');
   const room = width - textWidth(text) - 2;
   if (room < 8) return fitText(text.trim(), Math.min(width, textWidth(text.trim())));
-  // The end of a path says more than its beginning.
+  // The end of a path is more useful than its beginning.
   const shown = escapeText(path, 4096);
   const name = textWidth(shown) <= room ? shown : `…${shown.slice(-(room - 1))}`;
   return `${fitText(name, room)}  ${text}`;

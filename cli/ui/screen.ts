@@ -4,7 +4,7 @@ import { writeSync } from 'node:fs';
 const ENTER = '\u001b[?1049h\u001b[?25l';
 const LEAVE = '\u001b[?25h\u001b[?1049l';
 
-/** What somebody wants who pressed a key. */
+/** The meaning of a key. */
 export type ScreenKey = 'quit' | 'up' | 'down' | 'page-up' | 'page-down' | 'top' | 'bottom';
 
 const KEYS: Readonly<Record<string, ScreenKey>> = {
@@ -26,7 +26,7 @@ const KEYS: Readonly<Record<string, ScreenKey>> = {
   '\u001b[F': 'bottom',
 };
 
-/** The alternate screen, without a cursor, and the keys one by one; what was there before is back after `close`. */
+/** The alternate screen, without a cursor, and the keys one by one; `close` restores the screen. */
 export class Screen {
   readonly #onExit = (): void => this.close();
   readonly #onData = (bytes: Buffer): void => this.#take(bytes.toString('latin1'));
@@ -51,7 +51,10 @@ export class Screen {
     return process.stdout.rows || 24;
   }
 
-  /** Shows lines from the top; each is as wide as the terminal at most. A picture that a slow terminal has not taken is enough. */
+  /**
+   * Shows lines from the top; each is as wide as the terminal at most. While a slow terminal has not taken one picture,
+   * no other is written.
+   */
   draw(lines: readonly string[]): void {
     if (!this.#isOpen || process.stdout.writableLength > 0) return;
     process.stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`);

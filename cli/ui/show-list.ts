@@ -7,10 +7,10 @@ import { openControl } from '../command/control-client.js';
 import { outputWidth, print, printJson } from './print.js';
 import { type Column, formatTable } from './table.js';
 
-/** How a list is got and shown. */
+/** How a list is read and shown. */
 export interface ListView<T extends { readonly channel: string }> {
   readonly columns: readonly Column[];
-  /** The line where there is nothing. */
+  /** The line for an empty list. */
   readonly empty: string;
   list(control: ControlClient): Promise<readonly T[]>;
   readonly row: (item: T) => readonly string[];

@@ -1,4 +1,4 @@
-/** Facts in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
+/** Text in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
 import { escapeText } from '../../lib/util/escape.js';
 
 /** One column. */
@@ -6,7 +6,7 @@ export interface Column {
   readonly title: string;
   /** Default `left`. */
   readonly align?: 'left' | 'right';
-  /** It gives way where the lines are too long, but keeps this number of columns. Default: it never gives way. */
+  /** It shrinks where the lines are too long, but keeps this number of columns. Default: it never shrinks. */
   readonly leastWidth?: number;
 }
 
@@ -29,7 +29,7 @@ export function formatTable(
   });
 }
 
-/** Takes columns of width from the widest of those that give way, until the lines fit or none is left. */
+/** Takes width from the widest of the columns that may shrink, until the lines fit or none can shrink further. */
 function shrink(columns: readonly Column[], widths: number[], width: number): void {
   const total = (): number => widths.reduce((sum, one) => sum + one + GAP, -GAP);
   for (let excess = total() - width; excess > 0; excess--) {
@@ -44,16 +44,16 @@ function shrink(columns: readonly Column[], widths: number[], width: number): vo
   }
 }
 
-// How much room a text takes in a terminal.
+// The width of a text in a terminal.
 
 /** Characters of two columns: East Asian wide ones, and emoji. */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|[\u{20000}-\u{3fffd}]/u;
 
-/** Characters that are put on the one before. */
+/** Characters that are combined with the one before. */
 const COMBINING = /^\p{Mark}$/u;
 
-/** The number of columns. */
+/** The number of columns that a text takes. */
 export function textWidth(text: string): number {
   let width = 0;
   for (const character of text) width += characterWidth(character);
@@ -85,7 +85,6 @@ function characterWidth(character: string): number {
   return COMBINING.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
 }
 
-// Text in lines of a width.
 
 /** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */
 export function wrapText(text: string, width: number): string[] {

@@ -1,11 +1,11 @@
-/** One picture of `vproxy top`, from facts and a size. */
+/** One picture of `vproxy top`, from statuses and a size. */
 import type { ChannelState, ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describePeer, describeWait } from './channels.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
-/** What is shown. */
+/** The contents of a picture. */
 export interface TopView {
   readonly status: ControlStatus;
   readonly streams: readonly StreamWithRates[];
@@ -27,11 +27,10 @@ interface TopSize {
 /** A picture: at most `height` lines of at most `width` columns. */
 interface TopFrame {
   readonly lines: readonly string[];
-  /** The value of `scroll` in force: no more than there is to be scrolled. */
+  /** The value of `scroll` in force: no more than there is to scroll. */
   readonly scroll: number;
 }
 
-/** The picture. */
 export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame {
   const paint = view.isColored ? paintAnsi : (text: string): string => text;
   const head = [paint(fitText(titleLine(view.status), width), 'title'), ...trafficLines(view, width), ''];
@@ -103,7 +102,7 @@ const CHANNEL_COLUMNS: readonly Column[] = [
   { title: 'RECEIVED', align: 'right' },
 ];
 
-/** The channels with the most traffic, behind those that have no session: those are why people look. */
+/** The channels with the most traffic, after those without a session, which users look for. */
 function channelLines({ status, samples }: TopView, width: number, room: number, paint: Paint): string[] {
   const { channels } = status;
   const rates = samples.at(-1)?.channels ?? new Map<string, { sendRate: number; receiveRate: number }>();
@@ -196,9 +195,9 @@ export function formatSparkline(values: readonly number[], width: number, peak: 
     .padStart(Math.max(0, width));
 }
 
-// How much goes over all channels together, from one look at their totals to the next.
+// How much goes over all channels together, from one sample of their totals to the next.
 
-/** What went between two looks, in bytes a second. */
+/** The rates between two samples, in bytes a second. */
 interface TrafficSample {
   readonly sendRate: number;
   readonly receiveRate: number;
@@ -206,7 +205,7 @@ interface TrafficSample {
   readonly channels: ReadonlyMap<string, { readonly sendRate: number; readonly receiveRate: number }>;
 }
 
-/** The totals of a channel at the last look. */
+/** The totals of a channel at the last sample. */
 interface Totals {
   readonly sentBytes: number;
   readonly receivedBytes: number;
@@ -215,7 +214,6 @@ interface Totals {
 /** The number of samples that are kept: no terminal is wider. */
 const MAX_SAMPLES = 512;
 
-/** Keeps the samples. */
 export class TrafficHistory {
   #samples: readonly TrafficSample[] = [];
   #totals: ReadonlyMap<string, Totals> | null = null;
@@ -226,7 +224,9 @@ export class TrafficHistory {
     return this.#samples;
   }
 
-  /** Takes a look, at a time of any clock; the first one makes no sample, as there is nothing to compare it with. */
+  /**
+   * Takes the totals at a time of any clock; the first call makes no sample, as there is nothing to compare it with.
+   */
   add({ channels }: ControlStatus, atMs: number): void {
     const before = this.#totals;
     const seconds = Math.max(1, atMs - this.#atMs) / 1000;

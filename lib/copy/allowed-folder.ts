@@ -1,15 +1,15 @@
-/** The folder that a side may be kept to: what is outside, by whatever way, does not exist for the peer. */
+/** The folder that a side may be kept to: what is outside of it, however it is named, does not exist for the peer. */
 import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 
-/** Throws `denied`, which says no more, for a path that is not in `root` or leads out of it by a link; null allows any path. */
+/** Throws `denied`, without details, for a path that is not in `root` or leads out of it by a link; null allows any path. */
 export async function requireAllowed(path: string, root: string | null): Promise<void> {
   if (root === null) return;
   if (!isWithin(await resolveFully(path), await realRoot(root))) throw denied();
 }
 
-/** What a peer hears of a path that it may not see. */
+/** The error for a path that the peer may not see. */
 export const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
 
 async function realRoot(root: string): Promise<string> {
@@ -28,7 +28,7 @@ async function resolveFully(path: string): Promise<string> {
     try {
       return join(await realpath(existing), ...missing);
     } catch (error) {
-      // Behind a link to nothing, or behind what may not be read, nobody knows what there is.
+      // What a dangling link leads to, or what is below a folder that may not be read, is not known.
       if (systemCode(error) !== 'ENOENT' || (await isLink(existing)) || existing === dirname(existing)) throw denied();
       missing.unshift(basename(existing));
     }

@@ -12,19 +12,19 @@ import { sendFiles } from './sender.js';
 import { findSources, nameSource } from './sources.js';
 import type { CopyFiles } from './system-files.js';
 
-/** What both ways have in common. */
+/** Options of both directions. */
 export interface CopyCallOptions {
-  /** Opens a stream to the service; called when what is here is known to be right. */
+  /** Opens a stream to the service; called when the files on this side have been checked. */
   readonly open: () => Promise<Duplex>;
   /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
   /** Whether the totals are wanted, for which everything is looked at before. */
   readonly hasTotals: boolean;
-  /** Changed as the copy goes on. */
+  /** Updated while the copy runs. */
   readonly progress: CopyProgress;
-  /** Told of the first thousand warnings, and at the end of how many more there were: `and 12,345 more`. */
+  /** Called with the first thousand warnings, and at the end with the number of further ones: `and 12,345 more`. */
   readonly warn: Warn;
-  /** Breaks the copy off, so that it can be resumed. */
+  /** Interrupts the copy, so that it can be resumed. */
   readonly signal?: AbortSignal;
   /** Default: those of the system. */
   readonly files?: CopyFiles;
@@ -96,7 +96,7 @@ async function call(
 /** The time that the other side has to end its direction, in milliseconds. */
 const END_MS = 2000;
 
-/** Says the outcome, and waits until the other side has heard it. */
+/** Sends the outcome, and waits until the other side has received it. */
 async function ended(records: RecordStream, stream: Duplex, error: VproxyError | null): Promise<void> {
   if (stream.destroyed) return;
   await new Promise<void>((settle) => {

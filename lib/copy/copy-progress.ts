@@ -1,24 +1,24 @@
-/** How far a copy is: numbers that the copy changes, and that anybody may look at. */
+/** The progress of a copy: numbers that the copy updates, and that others may read. */
 import type { CopyTotals } from './messages.js';
 
 export class CopyProgress {
-  /** How much there is in all; null while, or where, nobody knows. */
+  /** How much there is in all; null while, or where, that is not known. */
   totals: CopyTotals | null = null;
   /** What is copied at the moment, as a path in the copy; empty before the first. */
   path = '';
-  /** Those that are complete. */
+  /** The number of complete files. */
   files = 0;
   folders = 0;
   links = 0;
-  /** Of all files, also what did not have to be sent. */
+  /** The bytes of all files, including those that did not have to be sent. */
   bytes = 0;
-  /** What was there from an earlier copy. */
+  /** The bytes that an earlier copy left. */
   resumedBytes = 0;
 
-  /** Whether it was broken off such that a later copy can go on with what has come. */
+  /** Whether it was interrupted in a way that a later copy can resume. */
   isResumable = false;
 
-  /** Of files, without what the tar adds. */
+  /** The bytes of files that were sent, without what the tar adds. */
   get sentBytes(): number {
     return this.bytes - this.resumedBytes;
   }

@@ -15,7 +15,7 @@ import { sendFiles } from './sender.js';
 import { findSources } from './sources.js';
 import type { CopyFiles } from './system-files.js';
 
-/** The time that a caller who has heard the outcome has to end its stream, in milliseconds. */
+/** The time that a caller who has received the outcome has to end its stream, in milliseconds. */
 const END_MS = 10_000;
 
 export interface CopyServiceOptions {
@@ -57,7 +57,7 @@ export class CopyService {
     this.#running.set(records, done);
   }
 
-  /** Breaks off what runs, as if the stream was lost; resolved when nothing is written any more. */
+  /** Interrupts running copies, as if their streams were lost; resolved when nothing is written any more. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     const running = [...this.#running];
@@ -94,7 +94,7 @@ export class CopyService {
       this.#logEnd(request, paths, progress, clock.now() - startedAtMs, null);
     } catch (failure) {
       const error = toVproxyError(failure, 'copy-failed');
-      // What was never let in did not begin either.
+      // A refused copy did not begin.
       if (!REFUSALS.has(error.code)) begin();
       this.#logEnd(request, paths, progress, clock.now() - startedAtMs, error);
       throw error;
@@ -128,7 +128,7 @@ export class CopyService {
     await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, lists, warn });
   }
 
-  /** Says the outcome, and lets go of the stream when the caller has heard it, or does not. */
+  /** Sends the outcome, and closes the stream when the caller has received it, or after a time-out. */
   #end(records: RecordStream, stream: Duplex, error: VproxyError | null): void {
     records.close(error);
     const cancel = this.#options.clock.schedule(END_MS, () => stream.destroy());
@@ -175,5 +175,5 @@ function describeCopy(request: CopyRequest, all: readonly string[]): string {
 /** The number of paths that are logged of a copy. */
 const MAX_LOGGED_PATHS = 32;
 
-/** What a peer may not do, as against what went wrong. */
+/** Codes of what a peer may not do, in contrast to failures. */
 const REFUSALS: ReadonlySet<string> = new Set(['denied', 'copy-refused', 'protocol-error']);

@@ -1,4 +1,7 @@
-/** What a peer makes a copy keep: every list that grows with what it says has a bound in number and in bytes; and its warnings. */
+/**
+ * What a peer makes a copy keep: every list that grows with what it sends has a limit in number and in bytes; and its
+ * warnings.
+ */
 
 import { VproxyError } from '../errors.js';
 import { Budget } from '../util/bounds.js';
@@ -6,10 +9,10 @@ import { Budget } from '../util/bounds.js';
 /** What all lists of all copies of a channel may hold together, in bytes. */
 export const MAX_KEPT_BYTES = 100_663_296;
 
-/** What an item takes beside its text, in bytes: an object, a string, and a place in an array or a map. */
+/** The memory of an item without its text, in bytes: an object, a string, and a place in an array or a map. */
 const ITEM_BYTES = 192;
 
-/** What an item with a text is counted as. A text that is not Latin-1 takes two bytes for each character. */
+/** The counted size of an item with a text. A text that is not Latin-1 takes two bytes for each character. */
 export const keptBytes = (text: string): number => ITEM_BYTES + 2 * text.length;
 
 /** How much a list may hold. */
@@ -21,7 +24,7 @@ export interface KeptBounds {
   readonly maxBytes: number;
 }
 
-/** How much the lists of one copy hold, as a part of what those of all copies may. */
+/** How much the lists of one copy hold, as a part of the budget of all copies. */
 export class KeptLists {
   readonly #budget: Budget;
   #bytes = 0;
@@ -32,7 +35,7 @@ export class KeptLists {
     this.#budget = budget;
   }
 
-  /** How many bytes the lists hold, as {@link keptBytes} counts them. */
+  /** The number of bytes in the lists, as {@link keptBytes} counts them. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -57,7 +60,7 @@ export class KeptLists {
     this.#bytes -= bytes;
   }
 
-  /** The copy has ended: gives everything back. */
+  /** Releases everything, at the end of a copy. */
   release(): void {
     this.give(this.#bytes);
     this.#isReleased = true;
@@ -86,7 +89,7 @@ export class KeptCount {
     return this.#count < maxCount && this.#bytes + bytes <= maxBytes;
   }
 
-  /** Counts an item. Throws `protocol-error` above the bounds of this list, and `too-many-streams` above that of all copies. */
+  /** Counts an item. Throws `protocol-error` above the limits of this list, and `too-many-streams` above that of all copies. */
   add(bytes: number): void {
     if (!this.hasRoom(bytes)) {
       const { what, maxCount, maxBytes } = this.#bounds;
@@ -98,7 +101,7 @@ export class KeptCount {
     this.#bytes += bytes;
   }
 
-  /** Counts an item no more. */
+  /** Removes an item from the count. */
   remove(bytes: number): void {
     this.#lists.give(bytes);
     this.#count -= 1;
@@ -115,7 +118,7 @@ export class KeptCount {
 /** The warnings that are sent; the others are counted, since there may be any number. */
 const SENT = { what: 'warnings', maxCount: 1000, maxBytes: 524_288 };
 
-/** Of those that come one more is told: the last one that is sent may be the number of the others. */
+/** One more is accepted from the peer: the last one that it sends may be the number of the others. */
 const RECEIVED = { ...SENT, maxCount: SENT.maxCount + 1, maxBytes: SENT.maxBytes + 4096 };
 
 export class Warnings {
@@ -123,16 +126,16 @@ export class Warnings {
   readonly #told: KeptCount;
   #leftOutCount = 0;
 
-  /** `warn` is given those that are told; `from` is the side that they are of. */
+  /** `warn` is called with those that are reported; `from` is the side that they come from. */
   constructor(warn: Warn, from: 'here' | 'peer') {
     this.#warn = warn;
     this.#told = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
   }
 
-  /** Tells of it, or counts it. */
+  /** Reports it, or counts it. */
   add(message: string): void {
     const bytes = keptBytes(message);
-    // Once one was only counted, so are all that follow: those that are told are the first.
+    // Once one was only counted, so are all that follow: the first ones are reported.
     if (this.#leftOutCount > 0 || !this.#told.hasRoom(bytes)) {
       this.#leftOutCount += 1;
       return;
@@ -141,7 +144,7 @@ export class Warnings {
     this.#warn(message);
   }
 
-  /** No more come: says how many were left out. */
+  /** No more come: reports how many were left out. */
   end(): void {
     if (this.#leftOutCount === 0) return;
     this.#warn(`and ${this.#leftOutCount.toLocaleString('en-US')} more`);
@@ -149,5 +152,5 @@ export class Warnings {
   }
 }
 
-/** Told of what is left out. */
+/** Called with a warning. */
 export type Warn = (message: string) => void;

@@ -1,4 +1,4 @@
-/** What is said in a stream of the service `copy`, as records (docs/copy.md). */
+/** The messages in a stream of the service `copy`, as records (docs/copy.md). */
 import { isObject } from '../codec/json.js';
 import { VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
@@ -8,11 +8,11 @@ import { isPlainName, MAX_PATH_BYTES } from './tar/names.js';
 
 export const COPY_SERVICE = 'copy';
 
-/** The kinds of records. The sender is who has the files, be it the caller or the service. */
+/** The kinds of records. The sender is the side that has the files: the caller or the service. */
 export const COPY_KIND = {
-  /** Caller: what is to be done, a {@link CopyRequest}. The first record. */
+  /** Caller: the request, a {@link CopyRequest}. The first record. */
   START: 1,
-  /** Sender: what is going to come, a {@link CopyPlan}. */
+  /** Sender: what will come, a {@link CopyPlan}. */
   PLAN: 2,
   /** Receiver: files that an earlier copy has left, `{"files": [[name, bytes, sha256], …]}`; as often as needed. */
   STAGED: 3,
@@ -35,7 +35,7 @@ export const COPY_KIND = {
 /** The number of sources that a copy may name. */
 export const MAX_SOURCES = 10_000;
 
-/** The files of an earlier copy that are told of, and the bytes of their names; all others are sent again. */
+/** The files of an earlier copy that are reported, and the bytes of their names; all others are sent again. */
 export const STAGED_BOUNDS: KeptBounds = { what: 'staged files', maxCount: 200_000, maxBytes: 67_108_864 };
 
 /** A file or folder that is asked for. */
@@ -53,7 +53,7 @@ export type CopyRequest =
       readonly direction: 'get';
       readonly sources: readonly CopySource[];
       readonly isResumed: boolean;
-      /** Whether the sender is to count everything first, for those who watch. */
+      /** Whether the sender is to count everything first, to show the progress. */
       readonly hasTotals: boolean;
     };
 
@@ -75,14 +75,17 @@ export interface CopyTotals {
 export interface CopyPlan {
   /** In the order of their names. */
   readonly roots: readonly CopyRoot[];
-  /** Null where nobody asked for them. */
+  /** Null where they were not requested. */
   readonly totals: CopyTotals | null;
 }
 
 /** A file that an earlier copy has left: its name in the tar, how much of it is there, and the SHA-256 of that in hex. */
 export type StagedFile = readonly [name: string, bytes: number, sha256: string];
 
-/** A record with a JSON object. Throws `bad-argument` for more than a record takes, as many thousands of sources may be. */
+/**
+ * A record with a JSON object. Throws `bad-argument` for more than a record takes, which many thousands of sources may
+ * need.
+ */
 export function encodeMessage(kind: number, value: object): Buffer {
   const payload = Buffer.from(JSON.stringify(value));
   if (payload.length > MAX_RECORD_BYTES) throw tooManyPaths();
@@ -167,7 +170,7 @@ export function decodeWarning(payload: Buffer): string {
   return escapeText(message, MAX_MESSAGE_LENGTH);
 }
 
-/** What the other side has failed with, safe to show. */
+/** The error of the other side, safe to show. */
 export function decodeError(payload: Buffer): VproxyError {
   const { code, message } = decode(payload, 'ERROR');
   if (typeof code !== 'string' || !/^[a-z0-9-]{1,64}$/.test(code)) throw wrong('ERROR', 'code');

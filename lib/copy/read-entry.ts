@@ -1,4 +1,4 @@
-/** What an entry of a source is, and its bytes. */
+/** An entry of a source: its kind and its bytes. */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
@@ -21,7 +21,7 @@ export const WHOLE_BYTES = 65_536;
 /** Larger ones are read in blocks of this size, in bytes. */
 export const BLOCK_BYTES = 262_144;
 
-/** An entry that was looked at. */
+/** An entry that was read with lstat, and opened if it is a file. */
 export interface ReadEntry extends CopyEntry {
   readonly path: string;
   /** All of a small file. */
@@ -32,8 +32,8 @@ export interface ReadEntry extends CopyEntry {
 }
 
 /**
- * Looks at an entry, opens a file, and reads a small one. Null, after a warning, for one that has gone meanwhile. Rejects
- * with `copy-refused` for a link that leads out of what is copied.
+ * Looks at an entry, opens a file, and reads a small one. Null, after a warning, for one that was removed meanwhile.
+ * Rejects with `copy-refused` for a link that leads out of what is copied.
  */
 export async function readEntry(walked: WalkedEntry, warn: Warn): Promise<ReadEntry | null> {
   try {

@@ -23,19 +23,19 @@ interface ReceiveOptions {
   /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
   readonly progress: CopyProgress;
-  /** What the other side makes this one keep is counted there. */
+  /** Counts what the other side makes this one keep. */
   readonly lists: KeptLists;
-  /** Told of what the sender warns of. */
+  /** Called with the warnings of the sender. */
   readonly warn: Warn;
-  /** Told where everything is going to be, when that is known. */
+  /** Called with the final paths of everything, when they are known. */
   readonly onTargets?: (paths: readonly string[]) => void;
   /** Default: those of the system. */
   readonly files?: CopyFiles;
 }
 
 /**
- * Receives everything and puts it into its place, all or nothing. Resolves with where that is. Rejects with what has
- * failed; then what has come is kept for a later copy where the stream was lost, and removed otherwise.
+ * Receives everything and puts it into its place, all or nothing. Resolves with the paths. Rejects with the first
+ * failure; then what has come is kept for a later copy where the stream was lost, and removed otherwise.
  */
 export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
   const { records, progress } = options;
@@ -82,7 +82,7 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
   }
 }
 
-/** A peer that is asked for some files must not bring others: they would get where the asked ones should. */
+/** A peer that is asked for some files must not bring others: they would take the place of the requested ones. */
 function requireNames({ roots }: CopyPlan, names: readonly string[] | null): void {
   roots.forEach(({ name }, index) => {
     const before = roots[index - 1];

@@ -11,15 +11,15 @@ export interface CopyRecord {
   readonly payload: Buffer;
 }
 
-/** The number of messages that are kept while nobody asks for them, and of their bytes; then nothing more is read. */
+/** The number of messages that are kept until they are asked for, and of their bytes; then nothing more is read. */
 const MAX_WAITING = 16;
 const MAX_WAITING_BYTES = 262_144;
 
-/** What came cannot be told apart from a break: what an ended stream is. */
+/** An ended stream cannot be told apart from one that was cut. */
 const LOST = 'the connection was lost before the copy was complete';
 
 export class RecordStream {
-  /** Takes the tar's bytes; false: no more until {@link resume}. What it throws ends the stream. */
+  /** Takes the tar's bytes; false: no more until {@link resume}. An error that it throws ends the stream. */
   onData: (bytes: Buffer) => boolean = () => {
     throw new VproxyError('protocol-error', 'copy: DATA where none is expected');
   };
@@ -27,9 +27,9 @@ export class RecordStream {
   readonly #reader: RecordReader;
   readonly #waiting: CopyRecord[] = [];
   #waitingBytes = 0;
-  /** What is not read of the chunk that came last, since no more is wanted at the moment; the stream is paused then. */
+  /** The unread part of the last chunk, while no more is wanted; the stream is paused then. */
   #rest: Buffer | null = null;
-  /** Whether the rest is being read: what is read then may ask for more. */
+  /** Whether the rest is being read: reading may ask for more. */
   #isReadingRest = false;
   #asked: Deferred<CopyRecord> | null = null;
   #failure: VproxyError | null = null;
@@ -38,7 +38,7 @@ export class RecordStream {
   #isPaused = false;
   #drained: Deferred<void> | null = null;
 
-  /** Reads the stream from now on; who has it ends it with {@link close} or {@link destroy}. */
+  /** Reads the stream from now on; its owner ends it with {@link close} or {@link destroy}. */
   constructor(stream: Duplex) {
     this.#stream = stream;
     this.#reader = new RecordReader({
@@ -56,17 +56,17 @@ export class RecordStream {
     stream.on('close', () => this.#lose(new VproxyError('cancelled', LOST)));
   }
 
-  /** Why there is nothing more to come or to be said; null while there is. */
+  /** Why nothing more can be received or sent; null while it can. */
   get failure(): VproxyError | null {
     return this.#failure;
   }
 
-  /** Whether the other side has said what it failed with, so that it needs not be told anything. */
+  /** Whether the other side has sent its error, so that it need not be told anything. */
   get isFailureSent(): boolean {
     return this.#isFailureSent;
   }
 
-  /** Whether the failure is that the stream has ended, or was given up. */
+  /** Whether the failure is that the stream has ended or was abandoned. */
   get isLost(): boolean {
     return this.#isLost;
   }
@@ -76,7 +76,7 @@ export class RecordStream {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** The next message. Rejects with what the other side failed with, or with why the stream has ended. */
+  /** The next message. Rejects with the error of the other side, or with why the stream has ended. */
   next(): Promise<CopyRecord> {
     const record = this.#waiting.shift();
     if (record !== undefined) {
@@ -138,11 +138,12 @@ export class RecordStream {
     this.#flow();
   }
 
-  /** Says why it ends, unless nobody can hear that, and that nothing more comes. What still comes is thrown away. */
+  /** Sends why it ends, if that can still be sent, and ends this direction. What still comes is discarded. */
   close(error: VproxyError | null = null): void {
     if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
     this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
-    // The stream may stay for a while. An error that nobody has printed holds the objects that it came through, with their lists.
+    // The stream may stay for a while. An error whose stack was never printed holds the objects that it came through,
+    // with their lists.
     this.#failure = new VproxyError('cancelled', 'the copy has ended');
     this.#waiting.length = 0;
     this.#stream.end();
@@ -208,7 +209,7 @@ export class RecordStream {
   }
 }
 
-/** A stream that breaks leaves what is there for a later copy, whatever it broke by. */
+/** A stream that breaks leaves what is there for a later copy, whatever the reason. */
 function lostError(error: Error): VproxyError {
   const { code, message } = toVproxyError(error, 'cancelled');
   return new VproxyError(code, `${LOST}: ${message}`, { cause: error });

@@ -26,13 +26,13 @@ export interface SendOptions {
   /** Whether to count everything first. */
   readonly hasTotals: boolean;
   readonly progress: CopyProgress;
-  /** What the other side makes this one keep is counted there. */
+  /** Counts what the other side makes this one keep. */
   readonly lists: KeptLists;
-  /** Told of what is left out or not as it was. The other side is told as well. */
+  /** Called with what is left out or has changed. The other side is told as well. */
   readonly warn: Warn;
 }
 
-/** Sends everything, and waits until it is in its place. Resolves with where that is, as the other side says. */
+/** Sends everything, and waits until it is in its place. Resolves with the paths that the other side reports. */
 export async function sendFiles(options: SendOptions): Promise<string[]> {
   const { records, sources, hasTotals, progress, lists } = options;
   const totals = hasTotals ? await countSources(sources, records) : null;
@@ -46,7 +46,7 @@ export async function sendFiles(options: SendOptions): Promise<string[]> {
   return targets;
 }
 
-/** How much there is. Rejects with what would be refused later. */
+/** How much there is. Rejects for anything that would be refused later. */
 async function countSources(sources: readonly FoundSource[], records: RecordStream): Promise<CopyTotals> {
   const totals = { files: 0, folders: 0, links: 0, bytes: 0 };
   const count = async ({ path, names, kind }: WalkedEntry): Promise<void> => {
@@ -64,7 +64,7 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
     try {
       await count(entry);
     } catch (error) {
-      // What has gone is told of when its turn comes.
+      // What was removed is reported when its turn comes.
       if (systemCode(error) !== 'ENOENT') throw copyError(entry.path, error);
     }
   };
@@ -120,7 +120,7 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   }
 }
 
-/** Gives the check of what was sent of a file. */
+/** Returns the check of what was sent of a file. */
 async function sendEntry(
   tar: TarWriter,
   entry: ReadEntry,
@@ -145,7 +145,7 @@ async function sendEntry(
   return entry.kind === 'file' ? crc : null;
 }
 
-/** How much of a file need not be sent: all that is there, if it is how the file begins. */
+/** How much of a file need not be sent: all that is there already, if the file begins with it. */
 async function matchingBytes(
   entry: ReadEntry,
   { bytes, sha256 }: { readonly bytes: number; readonly sha256: Buffer },

@@ -1,4 +1,4 @@
-/** What is to be copied: the files and folders that were named. */
+/** The sources of a copy: the files and folders that were named. */
 import { constants, type Dirent } from 'node:fs';
 import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
@@ -9,7 +9,7 @@ import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { copyError, refused } from './system-files.js';
 import { compareNames, isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
-/** A source that is there. */
+/** A source that exists. */
 export interface FoundSource {
   /** Absolute, and no link: one that is named is followed. */
   readonly path: string;
@@ -18,7 +18,7 @@ export interface FoundSource {
 }
 
 /**
- * What a path names, for a list of sources. Throws `bad-argument` for one that has no name of its own, such as `/`.
+ * A path as a source. Throws `bad-argument` for one that has no name of its own, such as `/`.
  * `resolve` makes it absolute, where the sender is here.
  */
 export function nameSource(path: string): CopySource {
@@ -31,7 +31,7 @@ export function nameSource(path: string): CopySource {
 /** What a START names takes less than half of it: a link may lead to a longer path. */
 const SOURCES: KeptBounds = { what: 'sources', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
 
-/** Finds all of them, in the order of their names. Rejects with what is wrong with the first that cannot be copied. */
+/** Finds all of them, in the order of their names. Rejects for the first that cannot be copied. */
 export async function findSources(
   sources: readonly CopySource[],
   root: string | null,
@@ -68,10 +68,10 @@ async function findSource({ path, name }: CopySource, root: string | null): Prom
   throw refused(path, 'it is neither a file nor a folder');
 }
 
-/** A file, folder or link below a source; nothing but its folder was read. */
+/** A file, folder or link below a source; only its folder was read. */
 export interface WalkedEntry {
   readonly path: string;
-  /** From the top of the copy. */
+  /** The names from the top of the copy down to it. */
   readonly names: readonly string[];
   readonly kind: 'file' | 'folder' | 'link';
 }
@@ -103,7 +103,7 @@ async function readFolder(path: string): Promise<Dirent[]> {
   try {
     return (await readdir(path, { withFileTypes: true })).sort((a, b) => compareNames(a.name, b.name));
   } catch (error) {
-    // The reader of an entry tells of one that has gone.
+    // The reader of an entry reports one that was removed.
     if (systemCode(error) === 'ENOENT') return [];
     throw copyError(path, error);
   }

@@ -1,4 +1,4 @@
-/** The calls of the system that write a copy, as an object, so that a test can let them fail; and what a copy fails with. */
+/** The system calls that write a copy, as an object, so that a test can make them fail; and the errors of a copy. */
 import fs from 'node:fs';
 import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { showPath } from './tar/names.js';
 /** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
 export interface CopyFiles {
   open(path: string, flags: number, mode?: number): Promise<number>;
-  /** Writes once; gives how much was written. */
+  /** Writes once; resolves with the number of bytes that were written. */
   write(fd: number, buffers: readonly Buffer[], position: number): Promise<number>;
   futimes(fd: number, atime: number, mtime: number): Promise<void>;
   fchmod(fd: number, mode: number): Promise<void>;
@@ -42,8 +42,8 @@ export const SYSTEM_FILES: CopyFiles = {
 };
 
 /**
- * Seconds as `utimes` takes them. A double holds a quarter of a microsecond, and the system is given whole ones, cut: with a
- * little more no microsecond is lost, however often a file is copied on.
+ * Seconds as `utimes` takes them. A double holds a quarter of a microsecond, and the system is given whole ones, cut: with
+ * a little more, no microsecond is lost, however often a file is copied.
  */
 export const secondsOf = (ns: bigint): number => {
   const belowSecond = ((ns % BILLION) + BILLION) % BILLION;
@@ -53,7 +53,10 @@ export const secondsOf = (ns: bigint): number => {
 
 const BILLION = 1_000_000_000n;
 
-/** Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to. Does nothing where nothing is there. */
+/**
+ * Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to. Does
+ * nothing where the path does not exist.
+ */
 export async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });
@@ -71,11 +74,11 @@ async function openFolders(folder: string): Promise<void> {
   }
 }
 
-/** `copy-failed` with the path and what the system says; a VproxyError as it is. */
+/** `copy-failed` with the path and the system's message; a VproxyError as it is. */
 export function copyError(path: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   if (systemCode(error) === '') return toVproxyError(error);
-  // "EACCES: permission denied, open '/x'": the path that is meant is named here.
+  // "EACCES: permission denied, open '/x'": this error names the path itself.
   const [, text = describeError(error)] = /^[A-Z0-9]+: ([^,]+)/.exec(describeError(error)) ?? [];
   return new VproxyError('copy-failed', `${showPath(path)}: ${text}`, { cause: error });
 }

@@ -15,18 +15,18 @@ export interface CopyTarget {
   readonly root: CopyRoot;
   /** Absolute; its folder has no links in it. */
   readonly path: string;
-  /** Where it is until it is complete: beside `path`. */
+  /** Its path until it is complete: beside `path`. */
   readonly stage: string;
-  /** Whether there is a folder already, that what comes is put into. */
+  /** Whether what comes is put into a folder that exists already. */
   readonly isMerged: boolean;
 }
 
-/** The paths of targets have to fit into a READY: what does takes less, wherever each of them is. */
+/** The paths of targets have to fit into a READY: those that do take less than this, whatever their folders are. */
 const TARGETS: KeptBounds = { what: 'targets', maxCount: MAX_SOURCES, maxBytes: 12_582_912 };
 
 /**
- * Finds them as cp(1) does: in `target` if that is a folder, or else `target` is what the only one is called. Rejects with
- * `copy-refused` where a file would take the place of a folder or the other way round, and with `denied`.
+ * Finds them as cp(1) does: in `target` if that is a folder, or else `target` is the new name of the only one. Rejects
+ * with `copy-refused` where a file would take the place of a folder or the other way round, and with `denied`.
  */
 export async function findTargets(
   target: string,
@@ -45,7 +45,7 @@ export async function findTargets(
       const bytes = keptBytes(one.name) + keptBytes(path) + keptBytes(stage);
       if (!kept.hasRoom(bytes)) throw tooManyPaths();
       kept.add(bytes);
-      // The folder that is named may be the one that is allowed, and what it is called lie outside.
+      // If the folder that is named is the allowed one itself, its new name lies outside of it.
       await requireAllowed(path, root);
       targets.push({ root: one, path, stage, isMerged: await isMerge(path, one) });
     }
@@ -55,7 +55,7 @@ export async function findTargets(
   }
 }
 
-/** Gives where each of them gets. */
+/** Returns the path of each of them. */
 async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(root: CopyRoot) => string> {
   const stats = await statOf(target, stat);
   if (stats?.isDirectory() === true) {
@@ -73,7 +73,7 @@ async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(r
   return () => path;
 }
 
-/** Whether a folder is put into one that is there. */
+/** Whether a folder is merged into an existing one. */
 async function isMerge(path: string, { kind }: CopyRoot): Promise<boolean> {
   const stats = await statOf(path, lstat);
   requireReplaceable(path, stats, kind);
@@ -89,7 +89,7 @@ export function requireReplaceable(path: string, stats: Stats | null, kind: 'fil
   if (!isFolder && !stats.isFile() && !stats.isSymbolicLink()) throw refused(path, 'it is neither a file nor a folder');
 }
 
-/** What is at a path; null where nothing is. */
+/** The stats of a path; null where nothing is there. */
 export async function statOf(path: string, look: (path: string) => Promise<Stats>): Promise<Stats | null> {
   try {
     return await look(path);

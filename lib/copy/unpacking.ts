@@ -1,4 +1,4 @@
-/** Files, folders and links out of a tar, beside the place that they are for. */
+/** Files, folders and links from a tar, written beside their targets. */
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -31,7 +31,7 @@ export interface UnpackOptions {
   readonly lists: KeptLists;
 }
 
-/** A file that is coming. */
+/** A file that is being received. */
 interface Incoming {
   readonly entry: CopyEntry;
   readonly place: Place;
@@ -67,7 +67,7 @@ export class Unpacking implements EntryHandler {
     this.#reader = new TarReader(records, this);
   }
 
-  /** Writes all that comes. Rejects with what has failed; nothing is written any more then. */
+  /** Writes all that comes. Rejects with the first failure; nothing is written any more then. */
   async run(): Promise<void> {
     try {
       await this.#untilEnd();
@@ -81,7 +81,7 @@ export class Unpacking implements EntryHandler {
       this.#reader.destroy();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
-      // What has failed first tells more than what failed for it.
+      // The first failure tells more than those that it caused.
       throw this.#records.failure ?? error;
     }
   }
@@ -132,7 +132,7 @@ export class Unpacking implements EntryHandler {
     if (file !== null) await file.finish(entry);
     else {
       const written = this.#start(() => this.#writeSmall(entry, place, chunks ?? []));
-      // Its number is not known before.
+      // The inode number is not known before.
       if (entry.names.length === 1) await this.#jobs.idle();
       await written;
     }
@@ -174,7 +174,7 @@ export class Unpacking implements EntryHandler {
 /** The files that may be without a check: a sender tells the checks of 1,024 at a time, and a name may have 4 KiB. */
 const FILES = { what: 'files without a check', maxCount: 65_536, maxBytes: 16_777_216 };
 
-/** What a check takes in an array of numbers. */
+/** The size of a check in an array of numbers, in bytes. */
 const CHECK_BYTES = 8;
 
 /** The checks that may be without a file. */

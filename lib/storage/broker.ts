@@ -1,4 +1,6 @@
-/** The storage broker: takes the calls of the wrappers in the guest, and has each answered by one emulator. */
+/**
+ * The storage broker: takes the calls of the wrappers in the guest, and passes each to one emulator, which answers it.
+ */
 
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -17,15 +19,15 @@ import { WrapperCall } from './wrapper-call.js';
 export interface StorageBrokerOptions {
   /** The peer's service `storage`. Default: none, so that only attached emulators answer. */
   readonly peer?: StoragePeerService;
-  /** How many calls the peer's service may have at once. Default 1. */
+  /** The number of calls that the peer's service may have at once. Default 1. */
   readonly parallel?: number;
   /** The name of this virtual machine, put into each request as `vm`. Default: none. */
   readonly vm?: string;
-  /** How many wrappers may wait or be served at once. Default 1024. */
+  /** The number of wrappers that may wait or be served at once. Default 1024. */
   readonly maxCalls?: number;
-  /** How many emulators may be attached. Default 64. */
+  /** The number of emulators that may be attached. Default 64. */
   readonly maxAttached?: number;
-  /** How many bytes of requests and replies may be held for all calls together. Default 256 MiB. */
+  /** The number of bytes of requests and replies that may be held for all calls together. Default 256 MiB. */
   readonly maxHeldBytes?: number;
   /** Default: the system's. */
   readonly clock?: Clock;
@@ -42,8 +44,8 @@ interface PendingCall {
 
 /**
  * Brings calls and emulators together: one call at a time to each emulator, and never a request again that one may have
- * read. Attached emulators have the calls; while none is attached, the peer's service; without either, calls wait
- * until their wrappers give up.
+ * read. Attached emulators get the calls; while none is attached, the peer's service does; without either, calls
+ * wait until their wrappers give up.
  */
 export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
   readonly #vm: string | undefined;
@@ -75,17 +77,17 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     });
   }
 
-  /** How many calls wait for an emulator. */
+  /** The number of calls that wait for an emulator. */
   get waitingCalls(): number {
     return this.#waiting.size;
   }
 
-  /** How many calls an emulator has. */
+  /** The number of calls that an emulator has. */
   get runningCalls(): number {
     return this.#calls.size - this.#waiting.size;
   }
 
-  /** How many emulators are attached. */
+  /** The number of attached emulators. */
   get attachedEmulators(): number {
     return this.#pool.attachedEmulators;
   }
@@ -152,7 +154,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     const closed = [...this.#servers.values()].map((server) => new Promise((resolve) => server.close(resolve)));
     for (const call of [...this.#waiting]) this.#fail(call, ending());
     this.#pool.close();
-    // Short answers are in the system's hands now; a wrapper that does not fetch its answer must not hold up the end.
+    // The system has short answers now; a wrapper that does not fetch its answer must not hold up the end.
     await new Promise((resolve) => setImmediate(resolve));
     for (const stream of this.#wrappers.values()) stream.destroy();
     await Promise.all(closed);
@@ -164,7 +166,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
       this.serve(socket);
       return;
     }
-    // An answer would hold its descriptor for a while, and more may be coming at this moment.
+    // An answer would hold its descriptor for a while, and more wrappers may be connecting.
     socket.destroy();
     this.emit('call', { argv: [], durationMs: 0, error: unavailable(shortage) });
   }
@@ -225,7 +227,7 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     call.wrapper.fail(error);
   }
 
-  /** The wrapper is gone. If its call was under way, that stream's reply must not reach another. */
+  /** The wrapper has disconnected. If its call was under way, that stream's reply must not reach another. */
   #forget(wrapper: WrapperCall): void {
     this.#wrappers.delete(wrapper);
     const call = this.#calls.get(wrapper);
@@ -258,13 +260,13 @@ export interface StorageCallRecord {
   readonly argv: readonly string[];
   /** From the complete request to the answer, or to the end of the wrapper. */
   readonly durationMs: number;
-  /** Which emulator had the request: `attached N`, or `peer`; undefined where none had. */
+  /** Which emulator had the request: `attached N`, or `peer`; undefined where no emulator had it. */
   readonly emulator?: string | undefined;
   /** The exit status of the reply. */
   readonly status?: number | undefined;
   /** The reply as the emulator sent it, in bytes. */
   readonly replyBytes?: number | undefined;
-  /** Why there is no reply; `cancelled` when the wrapper went first. */
+  /** Why there is no reply; `cancelled` when the wrapper disconnected first. */
   readonly error?: VproxyError | undefined;
 }
 
@@ -274,7 +276,7 @@ interface StorageBrokerEvents {
   emulator: [StorageEmulatorChange];
 }
 
-/** How listening went: the path, or why no default was available. */
+/** The result of listening: the path, or why no default was available. */
 type WrapperListening = { readonly path: string } | { readonly warning: VproxyError };
 
 /**

@@ -5,7 +5,7 @@ import { escapeText } from '../util/escape.js';
 import { JsonScanner } from '../util/json-scanner.js';
 import { decodeReply, MAX_REPLY_BYTES } from './wire.js';
 
-/** What became of a request. */
+/** The outcome of a request. */
 export type LinkOutcome =
   /** The reply as it came, and the exit status in it. */
   | { readonly kind: 'reply'; readonly message: Buffer; readonly status: number }
@@ -29,7 +29,7 @@ const SINGLE_READ_BYTES = 1024;
 
 /** A stream to an emulator. */
 export class EmulatorLink {
-  /** What the emulator is called in events and messages. */
+  /** The name of the emulator in events and messages. */
   readonly name: string;
   readonly #stream: Duplex;
   readonly #onLost: (reason: VproxyError | undefined) => void;
@@ -40,8 +40,8 @@ export class EmulatorLink {
   #hasReceived = false;
 
   /**
-   * Takes the stream over. `onLost` is called once when it can be used no more; without a reason it just ended. The link
-   * is still busy then if a request is about to fail with it.
+   * Takes the stream over. `onLost` is called once when it cannot be used any more; without a reason if it just ended.
+   * The link is still busy then if a request is about to fail with it.
    */
   constructor(name: string, stream: Duplex, onLost: (reason: VproxyError | undefined) => void) {
     this.name = name;
@@ -93,7 +93,7 @@ export class EmulatorLink {
       const message = this.#scanner.next();
       if (request && message === undefined) return;
       const reply = message && request && decodeReply(message);
-      // What nobody asked for would be taken for the next reply.
+      // Data without a request would be taken for the next reply.
       const isUnasked = (message && !request) || this.#scanner.next() !== undefined || !this.#scanner.isEmpty;
       if (message && reply) {
         this.#request = undefined;

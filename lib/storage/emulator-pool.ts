@@ -8,11 +8,11 @@ const PEER_NAME = 'peer';
 
 interface EmulatorPoolOptions {
   readonly peer: StoragePeerService;
-  /** How many requests the peer's service may have at once. */
+  /** The number of requests that the peer's service may have at once. */
   readonly parallel: number;
   readonly maxAttached: number;
   readonly clock: Clock;
-  /** An emulator came, went, or refused. */
+  /** An emulator was attached or detached, or has refused. */
   readonly onChange: (change: StorageEmulatorChange) => void;
   /** An emulator may be free now that was not. */
   readonly onFree: () => void;
@@ -21,7 +21,7 @@ interface EmulatorPoolOptions {
 /** Emulators to borrow, one request at a time. While one is attached, the peer's service is not used. */
 export class EmulatorPool {
   readonly #options: EmulatorPoolOptions;
-  /** The one that rested longest comes first. */
+  /** The one that has been idle longest comes first. */
   readonly #attached = new Set<EmulatorLink>();
   readonly #peerStreams = new Map<EmulatorLink, Duplex>();
   readonly #lingering: LingeringStreams;
@@ -36,7 +36,7 @@ export class EmulatorPool {
     this.#lingering = new LingeringStreams(options.clock);
   }
 
-  /** How many emulators are attached. */
+  /** The number of attached emulators. */
   get attachedEmulators(): number {
     return this.#attached.size;
   }
@@ -53,7 +53,7 @@ export class EmulatorPool {
     const link = new EmulatorLink(`attached ${this.#attachments}`, stream, (reason) => {
       this.#attached.delete(link);
       onChange({ name: link.name, state: 'detached', reason });
-      // With the last one gone the peer's service may have the calls.
+      // Without any attached emulator, the peer's service may have the calls.
       onFree();
     });
     this.#attached.add(link);
@@ -68,7 +68,10 @@ export class EmulatorPool {
     this.#options.onFree();
   }
 
-  /** A free emulator, or undefined. Throws a VproxyError when the peer's service cannot be opened, and waiting is vain. */
+  /**
+   * A free emulator, or undefined. Throws a VproxyError when the peer's service cannot be opened, and waiting does not
+   * help.
+   */
   acquire(): EmulatorLink | undefined {
     if (this.#isClosed) return undefined;
     if (this.#attached.size === 0) return this.#openPeer();
@@ -105,7 +108,7 @@ export class EmulatorPool {
     try {
       stream = peer.open();
     } catch (cause) {
-      // What was never opened was never read: only what no patience helps fails the call.
+      // A stream that was never opened was never read: the call fails only if waiting does not help.
       const error = toVproxyError(cause);
       if (!error.row.retry) throw error;
       this.#refused(error);
@@ -119,7 +122,7 @@ export class EmulatorPool {
     return link;
   }
 
-  /** Nobody read the request, so its call waits: until the next try, or until `wake`. */
+  /** The request was not read, so its call waits: until the next try, or until `wake`. */
   #refused(reason: VproxyError): void {
     this.#endRetry();
     this.#cancelRetry = this.#options.clock.schedule(this.#backoff.next(), () => {
@@ -176,7 +179,7 @@ const LINGER_MS = 5000;
 
 const MAX_STREAMS = 16;
 
-/** Holds the streams; no more than a few, each no longer than a few seconds. */
+/** Holds the streams; a few at most, each for a few seconds at most. */
 export class LingeringStreams {
   readonly #clock: Clock;
   readonly #streams = new Set<Duplex>();

@@ -1,4 +1,4 @@
-/** A storage emulator for programs: a handler decides, and wrappers in virtual machines get what it says. */
+/** A storage emulator for programs: a handler decides, and wrappers in virtual machines get its answer. */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
@@ -9,7 +9,7 @@ import { JsonScanner } from '../util/json-scanner.js';
 import { formatStorageAddress, listenAt } from './listen.js';
 import { decodeRequest, encodeReply, MAX_REQUEST_BYTES, type StorageRequest, type StorageResult } from './wire.js';
 
-/** The events of a `StorageEmulator`. Nothing ends with a failure: the emulator goes on. */
+/** The events of a `StorageEmulator`. The emulator goes on after a failure. */
 export interface StorageEmulatorEvents {
   /** A valid request came; its handler is called next. */
   request: [StorageRequest];
@@ -109,7 +109,7 @@ export class StorageEmulator extends EventEmitter<StorageEmulatorEvents> {
       },
       onFailure: (error) => {
         if (this.#isClosed) return;
-        // What the system says of a connection does not say of which.
+        // The system's error does not name the connection.
         this.emit('failure', error.cause === socket.errored ? failureAt(address, error.cause) : error);
       },
     });
@@ -142,7 +142,9 @@ interface EmulatorConnectionEvents {
   readonly onFailure: (error: VproxyError) => void;
 }
 
-/** Serves a socket until its other end closes it; one request at a time, in order. Resolves when it is done with. */
+/**
+ * Serves a socket until its other end closes it; one request at a time, in order. Resolves when the socket is finished.
+ */
 async function serveEmulatorConnection(
   socket: Socket,
   handler: StorageHandler,
@@ -160,7 +162,7 @@ async function serveEmulatorConnection(
   };
   socket.on('error', () => undefined);
   try {
-    // Reading goes on only when all that came is answered: nobody can make an emulator queue requests.
+    // Reading goes on only when all that came is answered: a client cannot make an emulator queue requests.
     for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
       scanner.push(chunk as Buffer);
       for (let message = scanner.next(); message; message = scanner.next()) await answer(message);
@@ -168,14 +170,14 @@ async function serveEmulatorConnection(
     const rest = scanner.end();
     if (rest) await answer(rest);
   } catch (error) {
-    // To hang up is the one way to say that a call failed; a status would look like the utility's.
+    // Hanging up is the only way to report that a call failed; a status would look like the utility's.
     events.onFailure(toVproxyError(error));
   } finally {
     socket.destroySoon();
   }
 }
 
-/** Resolves when the reply has left, so that a reader who is slow holds one reply at most. */
+/** Resolves when the reply has left, so that a slow reader holds one reply at most. */
 function write(socket: Socket, reply: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.write(reply, (error) => (error ? reject(error) : resolve()));

@@ -7,7 +7,7 @@ import { decodeBase64, isStatus, type StorageRequest, type StorageResult } from 
 
 /** Recorded replies. */
 interface RecordedReplies {
-  /** How many replies there are, without the default. */
+  /** The number of replies, without the default. */
   readonly count: number;
   /** The reply for a request; without a match and a default, a line on stderr and status 1. */
   answer(request: StorageRequest): StorageResult;
@@ -146,7 +146,8 @@ export function matchesGlob(pattern: string, text: string): boolean {
       patternAt += 1;
       textAt += 1;
     } else if (starAt >= 0) {
-      // The last star takes one character more. An earlier one need not: what it could gain, this one can.
+      // The last star takes one character more. An earlier one need not: this one can match whatever an earlier one
+      // could.
       starTextAt += 1;
       textAt = starTextAt;
       patternAt = starAt + 1;

@@ -1,4 +1,4 @@
-/** Says in the storage requests of a virtual machine which one it is, whatever the machine itself says. */
+/** Puts the label of a virtual machine into its storage requests, whatever the machine itself says. */
 
 import { VproxyError } from '../errors.js';
 import type { InputFilter } from '../forward/input-filter.js';
@@ -7,12 +7,12 @@ import { JsonScanner } from '../util/json-scanner.js';
 import { labelRequest, MAX_REQUEST_BYTES } from './wire.js';
 
 /**
- * The most requests in what is read at once: those who mean it well send one and wait for its reply, and small ones
- * cost much more than their bytes.
+ * The most requests in what is read at once: honest clients send one and wait for its reply, and small ones cost
+ * much more than their bytes.
  */
 const MAX_AT_ONCE = 256;
 
-/** Of one stream: gives each request on as one line, with the label of the machine as its `vm`. */
+/** For one stream: passes each request on as one line, with the label of the machine as its `vm`. */
 export class RequestLabeller implements InputFilter {
   readonly #label: string;
   readonly #budget: Budget;
@@ -20,13 +20,15 @@ export class RequestLabeller implements InputFilter {
   #unsentBytes = 0;
   #chargedBytes = 0;
 
-  /** `budget` bounds what is held for all streams that share it: unfinished requests, and those that nobody reads. */
+  /**
+   * `budget` bounds what is held for all streams that share it: unfinished requests, and those that are not read yet.
+   */
   constructor(label: string, budget: Budget) {
     this.#label = label;
     this.#budget = budget;
   }
 
-  /** Throws `storage-bad-request` for what is no JSON object, and `storage-unavailable` where too much is held. */
+  /** Throws `storage-bad-request` for what is not a JSON object, and `storage-unavailable` where too much is held. */
   push(bytes: Buffer): Buffer {
     this.#scanner.push(bytes);
     const requests: Buffer[] = [];
@@ -39,7 +41,7 @@ export class RequestLabeller implements InputFilter {
     return this.#give(requests);
   }
 
-  /** Also a request that nothing but the end of the stream ends. Throws as `push` does. */
+  /** Also passes on a request that only the end of the stream ends. Throws as `push` does. */
   end(): Buffer {
     const rest = this.#scanner.end();
     return this.#give(rest === undefined ? [] : [labelRequest(rest, this.#label)]);

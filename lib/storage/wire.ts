@@ -43,14 +43,14 @@ export function encodeRequest({ argv, vm }: StorageRequest): Buffer {
 
 /**
  * The request in a message as one line, with `vm` as its field of that name; its other fields are as they were. Nothing
- * is passed on that another parser could read otherwise. Throws `storage-bad-request` for what is no JSON object.
+ * is passed on that another parser could read differently. Throws `storage-bad-request` for what is not a JSON object.
  */
 export function labelRequest(message: Buffer, vm: string): Buffer {
   const fields = parseObject(message, badRequest);
   try {
     return encodeAscii({ ...fields, vm });
   } catch (cause) {
-    // Writing nests as deep as what is written, reading does not.
+    // Writing recurses as deep as the value, reading does not.
     throw new VproxyError('storage-bad-request', 'the storage request has too many objects in one another', { cause });
   }
 }
@@ -89,7 +89,7 @@ export function encodeFailure(error: VproxyError): Buffer {
 export function decodeAnswer(message: Buffer): StorageReply {
   const answer = parseObject(message, badReply);
   const { error, status } = answer;
-  // A reply has a status, and may have any other field; only the broker's failure has none.
+  // A reply has a status, and may have any other field; only the broker's failure has no status.
   if (status === undefined && isObject(error)) {
     const { code, message: text } = error;
     if (typeof code === 'string' && typeof text === 'string') throw new VproxyError(code, text);
@@ -153,7 +153,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 function parseObject(message: Buffer, bad: (what: string) => VproxyError): Record<string, unknown> {
   let value: unknown;
   try {
-    // What else a text can be is not even parsed: only of an object has the scanner bounded the values.
+    // Any other value is not even parsed: only of an object has the scanner limited the values.
     if (message[0] === OPENING_BRACE) value = JSON.parse(message.toString('utf8'));
   } catch {
     // The text of JSON.parse's error repeats what the peer sent; it is shown bounded and escaped below instead.

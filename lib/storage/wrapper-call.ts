@@ -1,4 +1,4 @@
-/** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that goes, and answers. */
+/** One call of a wrapper, as the broker sees it: reads the request, notices a wrapper that disconnects, and answers. */
 
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -14,11 +14,11 @@ const ANSWER_TIMEOUT_MS = 60_000;
 /** How often a wrapper that has closed its sending side is probed, in milliseconds. */
 const PROBE_INTERVAL_MS = 1000;
 
-/** What a call tells the broker. */
+/** The events of a call, for the broker. */
 export interface WrapperCallEvents {
   /** The request is complete. */
   onRequest(call: WrapperCall): void;
-  /** No request came, only this; the wrapper has been told. */
+  /** Instead of a request came this failure; the wrapper has been told. */
   onBadRequest(error: VproxyError): void;
   /** The socket is gone, answered or not. Comes once, last. */
   onClosed(call: WrapperCall): void;
@@ -47,7 +47,7 @@ export class WrapperCall {
     );
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('end', () => this.#handleEnd());
-    // An error is followed by `close`, and to be gone is all that it means here.
+    // An error is followed by `close`, and means only that the socket is gone.
     socket.on('error', () => undefined);
     socket.on('close', () => this.#close());
   }
@@ -95,14 +95,14 @@ export class WrapperCall {
     if (this.#isWaiting()) this.#probe();
   }
 
-  // The compiler takes the state for unchanged after a call.
+  // The compiler assumes that the state does not change in a call.
   #isWaiting(): boolean {
     return this.#state === 'waiting';
   }
 
   /**
-   * The end of a stream may be a wrapper that went or one that only closed its sending side. White space before a JSON
-   * text means nothing to who reads it, and cannot be written to a socket whose other end is gone.
+   * The end of a stream may be a wrapper that disconnected or one that only closed its sending side. White space before
+   * a JSON text means nothing to its reader, and cannot be written to a socket whose other end is gone.
    */
   #probe(): void {
     this.#socket.write(' ');

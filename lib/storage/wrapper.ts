@@ -11,7 +11,7 @@ import { decodeAnswer, encodeRequest, MAX_REPLY_BYTES, type StorageReply } from 
 export interface StorageCallOptions {
   /** The command line; `argv[0]` is the path that the utility was called by. */
   readonly argv: readonly string[];
-  /** The broker's socket: the first of these paths on which somebody answers. */
+  /** The broker's socket: the first of these paths on which a broker answers. */
   readonly socketPaths: readonly string[];
   /** How long the whole call may take, in milliseconds; 0 waits for ever. */
   readonly timeoutMs: number;

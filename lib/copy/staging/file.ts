@@ -1,18 +1,18 @@
-/** A file while it comes. */
+/** A file while it is received. */
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type CopyFiles, copyError, removeTree, secondsOf } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
 
-/** What is gathered while the disk is busy, in bytes. */
+/** The number of bytes that are gathered while the disk is busy. */
 export const GATHERED_BYTES = 1_048_576;
 
-/** A file that is continued where an earlier copy has ended, or written from its beginning. */
+/** A file that is continued where an earlier copy has stopped, or written from its beginning. */
 export class StagedFile {
   readonly #files: CopyFiles;
   readonly #fd: number;
-  /** How it is called in messages: where it is to be. */
+  /** Its name in messages: its final path. */
   readonly #shown: string;
   #position: number;
   #waiting: Buffer[] = [];
@@ -26,7 +26,7 @@ export class StagedFile {
     this.#shown = shown;
   }
 
-  /** Opens `path` at the offset of the entry. Rejects with `protocol-error` where there is not as much. */
+  /** Opens `path` at the offset of the entry. Rejects with `protocol-error` where the file is shorter than that. */
   static async open(files: CopyFiles, path: string, shown: string, { offset }: CopyEntry): Promise<StagedFile> {
     try {
       const fd = offset > 0 ? await openAt(files, path, offset) : await create(files, path);
@@ -42,7 +42,7 @@ export class StagedFile {
     this.#waitingBytes += bytes.length;
     if (this.#writing === null && this.#waitingBytes >= GATHERED_BYTES / 4) {
       this.#writing = this.#writeOut();
-      // The next one who waits for it gets the failure.
+      // The next caller that waits for it gets the failure.
       this.#writing.catch(() => undefined);
     }
     return this.#writing !== null && this.#waitingBytes >= GATHERED_BYTES ? this.#writing : null;
@@ -61,12 +61,12 @@ export class StagedFile {
     }
   }
 
-  /** Keeps what has come, as far as that works, and closes the file. */
+  /** Keeps what has come, as far as possible, and closes the file. */
   async abandon(): Promise<void> {
     try {
       await this.#flush();
     } catch {
-      // What is there is looked at by its hash.
+      // A later copy checks what is there by its hash.
     } finally {
       await this.#files.close(this.#fd);
     }
@@ -111,7 +111,7 @@ async function create(files: CopyFiles, path: string): Promise<number> {
     return await files.open(path, flags, 0o600);
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
-    // From an earlier copy, and not what is wanted.
+    // Left by an earlier copy, and not continued.
     await removeTree(path);
     return await files.open(path, flags, 0o600);
   }

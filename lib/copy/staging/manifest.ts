@@ -13,8 +13,9 @@ import { type CopyTarget, statOf } from '../targets.js';
 const RECORD_BYTES = 131_072;
 
 /**
- * Tells the sender of what is there, and makes it writable. All else is removed, so that what the folders of the part hold
- * has the bounds of what is told of: links, empty files and folders, files of somebody else, and those beyond the bounds.
+ * Reports to the sender what is there, and makes it writable. All else is removed, so that the contents of the partial
+ * copy are within the limits of the report: links, empty files and folders, files of other users, and those beyond the
+ * limits.
  */
 export async function tellStaged(
   records: RecordStream,
@@ -44,7 +45,7 @@ export async function tellStaged(
 
 interface Found {
   readonly path: string;
-  /** In the tar. */
+  /** Its name in the tar. */
   readonly name: string;
   readonly bytes: number;
 }
@@ -70,7 +71,7 @@ async function* stagedFolder(folder: string, name: string, kept: KeptCount): Asy
       folders.push(child.name);
     } else await removeTree(path);
   }
-  // Behind that, when this one is closed: there may be more folders in one another than there are descriptors.
+  // After that, when this one is closed: there may be more folders in one another than there are descriptors.
   for (const child of folders) {
     kept.remove(keptBytes(child));
     const count = kept.count;
@@ -90,7 +91,7 @@ async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptC
   yield { path, name, bytes: stats.size };
 }
 
-/** What somebody else has put there is not to be trusted, or cannot be changed. */
+/** What another user has put there is not trusted, or cannot be changed. */
 const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid === process.getuid();
 
 async function hashFile(path: string): Promise<string> {
@@ -117,7 +118,7 @@ export class StagedList {
     this.#count = count;
   }
 
-  /** Adds a file; one that is told of twice is what was told last. Throws what {@link KeptCount.add} does. */
+  /** Adds a file; of one that is reported twice, the last report counts. Throws what {@link KeptCount.add} does. */
   add([name, bytes, sha256]: StagedFile): void {
     let index = this.#indexes.get(name);
     if (index === undefined) {

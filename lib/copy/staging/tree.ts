@@ -1,4 +1,6 @@
-/** What has come of a copy, beside where it is to be: nothing gets out of there before everything is complete. */
+/**
+ * The received part of a copy, in a folder beside its target: nothing leaves that folder before everything is complete.
+ */
 import { chmod, lstat, lutimes, readdir, rmdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode, VproxyError } from '../../errors.js';
@@ -12,7 +14,7 @@ import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
 /** Where an entry is put. */
 export interface Place {
   readonly staged: string;
-  /** Where it is in the end, for messages. */
+  /** Its final path, for messages. */
   readonly shown: string;
 }
 
@@ -27,16 +29,16 @@ interface OpenFolder extends ClosedFolder {
   readonly name: string;
   /** Whether there is a folder already at its place. */
   readonly isMerged: boolean;
-  /** The name of what came last: the next one must come behind it, so that nothing comes twice. */
+  /** The name of the last entry: the next one must sort after it, so that nothing comes twice. */
   lastName: string;
-  /** What an earlier copy has left in it, and what has not come yet. */
+  /** The entries that an earlier copy has left in it, and that have not come yet. */
   readonly leftover: Set<string>;
 }
 
-/** The folders that wait for their permissions and times until what is in them is complete; beyond these bounds, all of them are completed first. */
+/** The folders that wait for their permissions and times until what is in them is complete; beyond these limits, all of them are completed first. */
 const CLOSED = { what: 'closed folders', maxCount: 4096, maxBytes: 2_097_152 };
 
-/** Folders in one another: more than the system takes, each of one letter. */
+/** Nested folders: more than the system takes, each of one letter. */
 const OPEN = { what: 'folders in one another', maxCount: MAX_PATH_BYTES / 2, maxBytes: 20_971_520 };
 
 const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + keptBytes(shown);
@@ -67,8 +69,8 @@ export class StagedTree {
   }
 
   /**
-   * Finds the place of the next entry. Entries come in order, each behind its folder. Rejects with `copy-refused` for
-   * one that does not, or that cannot be where it is to be.
+   * Finds the place of the next entry. Entries come in order, each after its folder. Rejects with `copy-refused` for
+   * one that does not, or that cannot be put there.
    */
   async place(entry: CopyEntry): Promise<Place> {
     const { names, kind, linkTarget } = entry;
@@ -87,7 +89,7 @@ export class StagedTree {
     return place;
   }
 
-  /** Makes a folder, which is the one that what follows may be in. */
+  /** Makes a folder, in which the following entries may be. */
   async addFolder(entry: CopyEntry, place: Place): Promise<void> {
     const { names, mode, mtimeNs } = entry;
     this.#openCount.add(folderBytes(place));
@@ -168,7 +170,7 @@ export class StagedTree {
     }
   }
 
-  /** Gives what is in it already, which is no more than was told of. */
+  /** Returns what is in it already, which is no more than was reported. */
   async #makeFolder(path: string): Promise<string[]> {
     try {
       await this.#files.mkdir(path);
@@ -182,12 +184,12 @@ export class StagedTree {
   }
 }
 
-/** The last step of a copy. Rejects with `copy-refused` where something of a target cannot get into its place. */
+/** The last step of a copy. Rejects with `copy-refused` where a part of a target cannot be put into its place. */
 export async function checkPlace({ path, stage, root }: CopyTarget): Promise<void> {
   await checkTree(stage, path, root.kind);
 }
 
-/** Puts a target into its place: files replace files, and an existing folder gets what it does not have. */
+/** Puts a target into its place: files replace files, and an existing folder gets what it lacks. */
 export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
   const { path, stage } = target;
   try {
@@ -227,7 +229,7 @@ async function mergeFolder(stage: string, path: string, files: CopyFiles): Promi
   await chmod(path, Number(mode) & 0o7777);
 }
 
-/** The system lets a folder be moved into another one only by who may write to it. */
+/** The system moves a folder into another one only if the user may write to the folder itself. */
 async function moveFolder(from: string, to: string, files: CopyFiles): Promise<void> {
   const { mode } = await lstat(from);
   const isWritable = (mode & 0o200) !== 0;

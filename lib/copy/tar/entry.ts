@@ -13,9 +13,9 @@ export interface CopyEntry {
   readonly mode: number;
   /** When its contents were changed, in nanoseconds since 1970. */
   readonly mtimeNs: bigint;
-  /** Of a file: all of its bytes. */
+  /** Of a file: its size in bytes. */
   readonly bytes: number;
-  /** Of a file: how many of them the other side has already; the others come. */
+  /** Of a file: the number of bytes that the other side has already; the rest follows. */
   readonly offset: number;
   /** Of a link: where it leads. */
   readonly linkTarget: string;
@@ -24,7 +24,7 @@ export interface CopyEntry {
 /** Setuid and setgid mean an owner, and owners are not kept; sticky means something for folders only. */
 export const keptMode = (mode: number, isFolder: boolean): number => mode & (isFolder ? 0o1777 : 0o777);
 
-/** How many bytes of a file are there already: a keyword of pax of our own, which must have a prefix. */
+/** The number of bytes of a file that are there already: our own keyword of pax, which must have a prefix. */
 const OFFSET_KEY = 'VPROXY.offset';
 
 const S_IFREG = 0o100000;
@@ -42,7 +42,7 @@ export function entryHeader(entry: CopyEntry): TarHeader {
   return {
     name: names.join('/'),
     type: TYPES[kind],
-    // tar-stream takes a mode of 0 for none.
+    // tar-stream takes a mode of 0 for a missing one.
     mode: mode | S_IFREG,
     size: bytes - offset,
     mtime: new Date(Number(mtimeNs / 1_000_000n)),
@@ -51,7 +51,10 @@ export function entryHeader(entry: CopyEntry): TarHeader {
   };
 }
 
-/** The entry of a header. Throws `copy-refused` for what no copy may have, and `protocol-error` for what is no entry at all. */
+/**
+ * The entry of a header. Throws `copy-refused` for what no copy may have, and `protocol-error` for what is not an entry
+ * at all.
+ */
 export function parseHeader(header: TarHeader): CopyEntry {
   const { name, type, size = 0, mode = 0, linkname, pax } = header;
   const kind = KINDS.get(type ?? '');

@@ -3,13 +3,16 @@ import { VproxyError } from '../../errors.js';
 
 const BLOCK_BYTES = 512;
 
-/** What may come before an entry, or behind the last one, in bytes: headers of pax with the two longest paths, and padding. */
+/**
+ * The number of bytes that may come before an entry, or after the last one: headers of pax with the two longest paths,
+ * and padding.
+ */
 export const MAX_HEADER_BYTES = 16_384;
 
 /** The number of keys that a header of pax may have. */
 export const MAX_PAX_KEYS = 64;
 
-/** Kinds of headers: those with the names, and else, of the entry behind them; K, L and N are of GNU tar. */
+/** Kinds of headers: those with the names and other attributes of the entry after them; K, L and N are of GNU tar. */
 const PAX = 'x';
 const PAX_GLOBAL = 'g';
 const LONG_NAMES: ReadonlySet<string> = new Set(['K', 'L', 'N']);
@@ -25,20 +28,21 @@ const EQUALS = 0x3d;
 const BASE_256 = 0x80;
 
 /**
- * Follows a tar from header to header. It is stricter than tar-stream, so that both see the same headers: a size has one
- * of the two forms that are written, each record of pax has its length. What an entry is, {@link parseHeader} judges.
+ * Follows a tar from header to header. It is stricter than tar-stream, so that both see the same headers: a size has
+ * one of the two forms that are written, each record of pax has its length. {@link parseHeader} checks the entries
+ * themselves.
  */
 export class TarBounds {
   readonly #block = Buffer.alloc(BLOCK_BYTES);
   #blockBytes = 0;
-  /** Of the contents of an entry, of a long name, and what fills a block. */
+  /** The bytes to skip: the contents of an entry or of a long name, and what fills a block. */
   #skippedBytes = 0;
   /** A header of pax that is not complete; else null. */
   #pax: Buffer | null = null;
   #paxBytes = 0;
   /** How much has come since the last entry. */
   #headerBytes = 0;
-  /** What pax says of the size of the next entry. */
+  /** The size of the next entry in its header of pax. */
   #size: number | null = null;
 
   /** Looks at the next bytes. Throws `protocol-error` for a header that is refused; nothing may follow then. */
@@ -46,7 +50,7 @@ export class TarBounds {
     for (let at = 0; at < bytes.length; ) at += this.#take(bytes, at);
   }
 
-  /** Gives how many were taken: one at least. */
+  /** Returns how many were taken: at least one. */
   #take(bytes: Buffer, at: number): number {
     const leftBytes = bytes.length - at;
     if (this.#pax !== null && this.#paxBytes < this.#pax.length) {
@@ -76,7 +80,7 @@ export class TarBounds {
     if (kind === PAX_GLOBAL) throw refused('a global header of pax is not taken');
     const size = readSize(block);
     if (kind === PAX || LONG_NAMES.has(kind)) {
-      // tar-stream would take what comes behind it for its contents.
+      // tar-stream would take what follows it for its contents.
       if (size === 0) throw refused('a header of pax, or of a long name, is empty');
       this.#countHeader(wholeBlocks(size));
       this.#skippedBytes = wholeBlocks(size) - (kind === PAX ? size : 0);

@@ -8,7 +8,7 @@ import type { RecordStream } from '../record-stream.js';
 import { type CopyEntry, parseHeader, type TarHeader } from './entry.js';
 import { TarBounds } from './tar-bounds.js';
 
-/** The number of bytes that are taken in before the reader of an entry has them. */
+/** The number of bytes that are buffered before the reader of an entry takes them. */
 const AHEAD_BYTES = 262_144;
 
 /** Pieces below this size are gathered into blocks: tar-stream, and the reader of an entry, keep a buffer for each, of a hundred bytes and more. */
@@ -27,7 +27,7 @@ export interface EntryHandler {
   onFileEnd(): Promise<void>;
 }
 
-/** What of a stream of tar-stream is used here: it is of streamx, not of Node. */
+/** The part of tar-stream's streams that is used here: they are of streamx, not of Node. */
 interface Body extends EventEmitter {
   pause(): void;
   resume(): void;
@@ -43,7 +43,7 @@ export class TarReader {
   #gatheredBytes = 0;
   #isFailed = false;
 
-  /** Takes the data of `records` from now on; what fails ends them. */
+  /** Takes the data of `records` from now on; a failure ends them. */
   constructor(records: RecordStream, handler: EntryHandler) {
     this.#records = records;
     this.#handler = handler;
@@ -71,14 +71,14 @@ export class TarReader {
     this.#records.check();
   }
 
-  /** No more data comes: resolved when what has come is handled, as far as that works. */
+  /** No more data comes: resolved when what has come is handled, as far as possible. */
   async drain(): Promise<void> {
     this.#flush();
     this.#extract.end();
     await this.#finished;
   }
 
-  /** Gives it up. */
+  /** Abandons it. */
   destroy(): void {
     this.#isFailed = true;
     this.#extract.destroy();
@@ -99,7 +99,7 @@ export class TarReader {
     return hasRoom;
   }
 
-  /** Hands on what is gathered; false: no more for now. */
+  /** Passes on what is gathered; false: no more for now. */
   #flush(): boolean {
     if (this.#gathered === null || this.#gatheredBytes === 0 || this.#isFailed) return true;
     const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
@@ -110,7 +110,7 @@ export class TarReader {
   }
 
   async #handle(header: TarHeader, body: Body): Promise<void> {
-    // It fails together with the whole.
+    // It fails together with the whole stream.
     body.on('error', () => undefined);
     const entry = parseHeader(header);
     await this.#handler.onEntry(entry);

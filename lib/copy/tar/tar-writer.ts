@@ -15,18 +15,18 @@ const GATHERED_BYTES = 65_536;
 export class TarWriter {
   readonly #records: RecordStream;
   readonly #pack = tar.pack();
-  /** Room for a header, the gathered bytes, and the header of the record behind them. */
+  /** Room for a header, the gathered bytes, and the header of the record after them. */
   #gathered = newGathered();
   #gatheredBytes = 0;
 
   constructor(records: RecordStream) {
     this.#records = records;
     this.#pack.on('data', (chunk: Buffer) => this.#take(chunk));
-    // Told by who has written what failed.
+    // The writer of the entry reports the failure.
     this.#pack.on('error', () => undefined);
   }
 
-  /** Writes an entry, with those of its bytes that are to be sent: as many as it has behind its offset. */
+  /** Writes an entry, with those of its bytes that are to be sent: all after its offset. */
   async add(entry: CopyEntry, contents: AsyncIterable<Buffer>): Promise<void> {
     const header = entryHeader(entry);
     const state = { error: null as Error | null };
@@ -59,7 +59,7 @@ export class TarWriter {
     await this.#records.drained();
   }
 
-  /** Gives it up. */
+  /** Abandons it. */
   destroy(): void {
     this.#pack.destroy();
   }
@@ -83,7 +83,7 @@ export class TarWriter {
     this.#gatheredBytes += chunk.length;
   }
 
-  /** Writes what is gathered, with the header of what comes next behind it. */
+  /** Writes what is gathered, followed by the header of what comes next. */
   #flush(next: Buffer | null = null): void {
     const bytes = this.#gatheredBytes;
     if (bytes === 0) {
