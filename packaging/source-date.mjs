@@ -5,7 +5,10 @@ import { join } from 'node:path';
 
 const PROJECT = join(import.meta.dirname, '..');
 
-/** In seconds, as text: SOURCE_DATE_EPOCH, else the time of the last commit, else, where this is no clone, that of the change log. */
+/**
+ * In seconds, as text: SOURCE_DATE_EPOCH, else the time of the last commit, else, where this is not a clone, that of
+ * the change log.
+ */
 export function sourceDate() {
   return (
     process.env.SOURCE_DATE_EPOCH ??

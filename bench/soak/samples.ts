@@ -66,7 +66,7 @@ export class Samples {
   }
 }
 
-/** What a process has; nulls where there is no process. */
+/** What a process has; nulls without a process. */
 export function holdings(pid: number | undefined): Pick<Sample, 'residentBytes' | 'descriptors'> {
   try {
     if (pid !== undefined) return { residentBytes: residentBytes(pid), descriptors: openDescriptors(pid) };

@@ -110,7 +110,6 @@ export function describeForward({ id, channel, direction, service, endpoint }: F
     : `${id}: offers ${what} at ${where} to ${channel}`;
 }
 
-
 /** Who it is, how long it runs, and what it uses. */
 export function formatProcess({ process, forwards, streams }: ControlStatus): string[] {
   const { name, pid, version, node, uptimeMs, memory, eventLoopDelay, logLevel } = process;

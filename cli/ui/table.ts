@@ -85,7 +85,6 @@ function characterWidth(character: string): number {
   return COMBINING.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
 }
 
-
 /** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */
 export function wrapText(text: string, width: number): string[] {
   const lines: string[] = [];

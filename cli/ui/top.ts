@@ -48,7 +48,7 @@ export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame
   return { lines: [...body, ...blank, paint(foot, 'note')].slice(-Math.max(1, height)), scroll };
 }
 
-/** One line, for where the output is no terminal. */
+/** One line, for where the output is not a terminal. */
 export function formatTopLine({ status, samples }: Pick<TopView, 'status' | 'samples'>): string {
   const { process, channels, streams } = status;
   const established = channels.filter(({ state }) => state === 'established').length;

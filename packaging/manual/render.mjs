@@ -161,7 +161,7 @@ function renderTable(block, page) {
 /** What a reader sees of escaped text, in columns. */
 const plainLength = (escaped) => escaped.replace(/\\f[BIR]|\\[&%]/g, '').replace(/\\(?:\[\w+\]|\(\w\w|.)/g, 'x').length;
 
-/** The first column as tags. Columns after the second begin with their heading. */
+/** The first column as tags. Columns after the second are introduced by their heading. */
 function renderTags(heads, rows) {
   return rows.flatMap(([tag, ...cells]) => {
     const sentences = cells.map((cell, index) => {

@@ -32,7 +32,7 @@ export const italic = (escaped) => `\\fI${escaped}\\fR`;
 export const reference = (page) =>
   page.replace(/^(.*)\.(\d)$/, (_, name, section) => `${bold(escapeCode(name))}(${section})`);
 
-/** A line that begins with a dot or an apostrophe is no request. */
+/** Keeps a line that begins with a dot or an apostrophe from being a request. */
 export const guard = (line) => line.replace(/^(?=[.'])/, '\\&');
 
 /** Escaped text as lines that are short, a sentence on one of its own. */

@@ -226,7 +226,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
     channels: { vm2: { address: `unix-listen:${folder}/b.sock` } },
   });
 
-  // The same file as before is no change, however it is written.
+  // The same file as before is not a change, however it is written.
   write(['kept', 'added'], `[channels.vm2]\naddress = "unix-listen://${folder}/b.sock"\nwait = 10\n`);
   t.deepEqual((await ask(control, 'POST', '/v1/reload', { body: {} })).body, {
     addedChannels: [],

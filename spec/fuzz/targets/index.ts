@@ -1,4 +1,4 @@
-/** The fuzz targets by name: each takes any bytes, and throws when the parser behind it breaks a promise. */
+/** The fuzz targets by name: each takes any bytes, and throws when its parser breaks a promise. */
 import { fuzzAgreement } from './agreement.js';
 import { fuzzArguments } from './arguments.js';
 import { fuzzChannelText } from './channel-text.js';
