@@ -123,10 +123,10 @@ const RAW = ['raw', '-echo', '-iexten', '-ixon', 'cs8', '-parenb', 'clocal', '-h
  * Output of a line that is not sent after this time is held up. The peer's HELLO does that to one that is not raw yet: the
  * line echoes it, and is stopped by the XOFF in it.
  */
-const HELD_UP_MS = 2000;
+const HELD_UP_MS = 5000;
 
 /** A line is not hung up again after this time. */
-const SET_TIMEOUT_MS = 5000;
+const SET_TIMEOUT_MS = 10_000;
 
 /** The end of the process does not wait for longer. */
 const RESTORE_TIMEOUT_MS = 1000;
