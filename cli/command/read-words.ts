@@ -4,9 +4,9 @@
  */
 import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
-import { NO_VALUE } from '../../lib/settings/setting.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
 

@@ -4,6 +4,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import { closestWord } from '../util/closest-word.js';
+import { NO_VALUE } from '../util/option-value.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
 /** A row. Its place in the table is that in lists of keys. */
@@ -79,9 +80,6 @@ export const OPTION_GROUPS = [
 ] as const;
 
 type OptionGroup = (typeof OPTION_GROUPS)[number];
-
-/** The value of an option whose value may be left out, where it is: no word of a command line has a NUL. */
-export const NO_VALUE = '\0';
 
 /** Every value of an option that was given; a flag has an empty one each time. */
 export type GivenOptions = (name: string) => readonly string[];

@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { readArguments } from '../../cli/command/read-words.js';
 import { run } from '../../cli/commands/run.js';
 import { VproxyError } from '../../lib/errors.js';
-import { NO_VALUE } from '../../lib/settings/setting.js';
+import { NO_VALUE } from '../../lib/util/option-value.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 

@@ -7,7 +7,7 @@ import { quickReader, readArguments, type WordReader } from '../../cli/command/r
 import { MAIN_COMMAND, NAMED_COMMANDS } from '../../cli/command/table.js';
 import { yargsReader } from '../../cli/command/yargs-reader.js';
 import { VproxyError } from '../../lib/errors.js';
-import { NO_VALUE } from '../../lib/settings/setting.js';
+import { NO_VALUE } from '../../lib/util/option-value.js';
 
 /** The result of a reader: the values, or what is wrong. */
 function outcomeOf(command: CommandDescription, words: readonly string[], reader: WordReader): unknown {
