@@ -13,7 +13,7 @@ export type NameSample = (name: string) => string;
 /** Of the forward of a channel: the name itself, in which `{channel}` means nothing. */
 export const sampleOfName: NameSample = (name) => name;
 
-/** As long as the placeholder, so that a name that is too long is so before there is any channel. */
+/** As long as the placeholder, so that a name may be as long as any other, as it is written. */
 const SAMPLE_LABEL = 'a'.repeat(PLACEHOLDER.length);
 
 /** Of a template: the name that some channel will have there. */

@@ -205,6 +205,14 @@ test('the forwards of a group have a place for a label, those of a channel have 
   t.deepEqual(problemsOf(group.replace(/\[.*\]\n$/, '["a:/run/{channel}", "b:/run/{channel}"]')), [
     'f: channels.vms.outgoing[1]: /run/{channel} is that of channels.vms.outgoing[0] already',
   ]);
+  // Of 64 characters, and of 65: the place counts as it is written.
+  for (const [length, problems] of [
+    [55, 0],
+    [56, 1],
+  ] as const) {
+    const forwards = `["${'s'.repeat(length)}{channel}:/run/{channel}"]`;
+    t.is(problemsOf(group.replace(/\[.*\]\n$/, forwards)).length, problems, `${length} before the place`);
+  }
   t.regex(
     problemsOf('[channels.vms]\naddress = "unix-connect:/run/*/*.sock"')[0] ?? '',
     /^f: channels\.vms\.address: .*\*/,
