@@ -2,7 +2,9 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PROJECT_ROOT } from '../spec/helpers/files.js';
 import { runAxes } from './axes/run-axes.js';
+import { writeDocuments } from './documents/parts.js';
 import { startTarget } from './load/start-target.js';
 import { type BenchOptions, HELP, parseBenchOptions, UsageError } from './options.js';
 import { Programs } from './process/programs.js';
@@ -37,6 +39,10 @@ async function run(options: BenchOptions): Promise<void> {
       mkdirSync(options.plots, { recursive: true });
       writeFileSync(join(options.plots, name), svg);
       progress(`drawn: ${join(options.plots, name)}`);
+    }
+    if (options.documents) {
+      for (const { file, name } of writeDocuments(report.documents ?? [], PROJECT_ROOT))
+        progress(`written: ${name} in ${file}`);
     }
     progress(`the figures of every round are in ${options.json}`);
   } finally {

@@ -9,12 +9,7 @@ import type { Amounts } from './work/work.js';
 /** The names of the drawings of `--axis`. */
 const PLOT_FILES = 'streams.svg, messages.svg, latency.svg';
 
-/** Those that take part unless `--contenders` names others. */
-export const USUAL_CONTENDERS: readonly Contender[] = CONTENDERS.filter(({ isOnRequest }) => isOnRequest !== true);
-
-const ON_REQUEST = CONTENDERS.filter(({ isOnRequest }) => isOnRequest === true);
-
-const idsOf = (contenders: readonly Contender[]): string => contenders.map(({ id }) => id).join(', ');
+const CONTENDER_IDS = CONTENDERS.map(({ id }) => id).join(', ');
 
 /** What `--help` prints. */
 export const HELP = `npm run bench -- [OPTIONS]
@@ -25,12 +20,13 @@ Measures vproxy beside its peers, on the same work in the same run.
   --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
   --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, …;
                      with --axis: streams, messages, latency
-  --contenders A,B   only these: ${idsOf(USUAL_CONTENDERS)};
-                     and, which take part only where they are named: ${idsOf(ON_REQUEST)}
-  --quick            everything, in under three minutes
+  --contenders A,B   only these: ${CONTENDER_IDS}
+  --quick            everything, in three minutes at most: what is not done by then is left out, and the report says so
   --axis             instead of the table: how figures grow with streams, message size and latency of the channel;
                      2 rounds (with --quick 1) in about eight minutes (three), of vproxy, relays and yamux
   --plots FOLDER     with --axis: where the drawings go, one for each axis: ${PLOT_FILES} (bench-plots)
+  --documents        writes the figures into README.md and docs/performance.md: the tables of which everything was
+                     measured, by every contender
   --json FILE        where the figures go (bench.json)
   --help             this
 `;
@@ -40,11 +36,14 @@ export interface BenchOptions {
   readonly help: boolean;
   readonly axis: boolean;
   readonly quick: boolean;
+  /** No work is begun after this time since the start of the run, in milliseconds. */
+  readonly beginUntilMs: number;
   readonly rounds: number;
   readonly only: RegExp;
   readonly contenders: readonly Contender[];
   /** Whether `--contenders` was given. */
   readonly hasChosenContenders: boolean;
+  readonly documents: boolean;
   readonly json: string;
   /** The folder of the drawings. */
   readonly plots: string;
@@ -57,38 +56,51 @@ export class UsageError extends Error {}
 /** Parses the arguments. Throws `UsageError`. */
 export function parseBenchOptions(args: readonly string[]): BenchOptions {
   const values = parseValues(args);
-  const { quick = false, axis = false } = values;
+  const { quick = false, axis = false, documents = false } = values;
+  refuseBeside(documents, '--axis', axis);
+  refuseBeside(documents, '--contenders', values.contenders !== undefined);
   const bytes = 1e6 * parseCount('--megabytes', values.megabytes ?? (quick ? '60' : '400'));
   return {
     help: values.help ?? false,
     axis,
     quick,
+    beginUntilMs: quick ? QUICK_MS : Infinity,
     rounds: parseCount('--rounds', values.rounds ?? defaultRounds(quick, axis)),
     only: parsePattern(values.only ?? ''),
-    contenders: values.contenders === undefined ? USUAL_CONTENDERS : parseContenders(values.contenders),
+    contenders: values.contenders === undefined ? CONTENDERS : parseContenders(values.contenders),
     hasChosenContenders: values.contenders !== undefined,
+    documents,
     json: parsePlace('--json', 'a file', values.json ?? 'bench.json'),
     plots: parsePlace('--plots', 'a folder', values.plots ?? 'bench-plots'),
     amounts: quick ? { ...QUICK_AMOUNTS, bytes } : { ...FULL_AMOUNTS, bytes },
   };
 }
 
+/** With `--quick`: what was begun then ends before three minutes are over. */
+const QUICK_MS = 160_000;
+
 const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
+  timeoutMs: 30_000,
   echoes: 5000,
   connections: 3000,
   besideMs: 3000,
   idleStreams: [1000, 2000, 10_000],
+  restMs: 3000,
   storageCalls: 10,
+  commands: 21,
   channels: 200,
   channelsMs: 10_000,
 };
 
 const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
+  timeoutMs: 5000,
   echoes: 1000,
   connections: 500,
   besideMs: 700,
-  idleStreams: [1000, 2000, 10_000],
+  idleStreams: [1000],
+  restMs: 1000,
   storageCalls: 4,
+  commands: 5,
   channels: 200,
   channelsMs: 2000,
 };
@@ -104,6 +116,7 @@ function parseValues(args: readonly string[]) {
         contenders: { type: 'string' },
         quick: { type: 'boolean' },
         axis: { type: 'boolean' },
+        documents: { type: 'boolean' },
         json: { type: 'string' },
         plots: { type: 'string' },
         help: { type: 'boolean' },
@@ -113,6 +126,10 @@ function parseValues(args: readonly string[]) {
     // The first sentence says what was wrong; what follows explains Node's conventions.
     throw new UsageError((error as Error).message.split(/[.\n]/)[0] ?? '');
   }
+}
+
+function refuseBeside(documents: boolean, option: string, isGiven: boolean): void {
+  if (documents && isGiven) throw new UsageError(`--documents cannot be used with ${option}`);
 }
 
 function defaultRounds(quick: boolean, axis: boolean): string {
@@ -139,8 +156,9 @@ function parseContenders(text: string): Contender[] {
   return [...new Set(text.split(','))].map((id) => {
     const contender = CONTENDERS.find((known) => known.id === id);
     if (contender !== undefined) return contender;
-    const known = idsOf(CONTENDERS);
-    throw new UsageError(`--contenders ${JSON.stringify(text)}: there is no ${JSON.stringify(id)}, only ${known}`);
+    throw new UsageError(
+      `--contenders ${JSON.stringify(text)}: there is no ${JSON.stringify(id)}, only ${CONTENDER_IDS}`,
+    );
   });
 }
 

@@ -1,6 +1,6 @@
 /** The results of all rounds: figures and failures by work, row and contender. */
 import { type Summary, summarize } from './table.js';
-import type { Outcomes, Row, Work } from './work/work.js';
+import { FIRST_PARTS, type Outcomes, type Row, type Work } from './work/work.js';
 
 /** One cell of the table. */
 export interface Cell {
@@ -46,9 +46,10 @@ export class Results {
   }
 }
 
-/** The rows of pieces of work. */
+/** The rows of pieces of work, in the order of the table. */
 export function rowsOf(works: readonly Pick<Work, 'id' | 'rows'>[], amounts: Parameters<Work['rows']>[0]): ResultRow[] {
-  return works.flatMap((work) => work.rows(amounts).map((row) => ({ ...row, work: work.id })));
+  const rows = works.flatMap((work) => work.rows(amounts).map((row) => ({ ...row, work: work.id })));
+  return [...FIRST_PARTS, undefined].flatMap((wanted) => rows.filter(({ part }) => part === wanted));
 }
 
 const idOf = (work: string, key: string, contender: string): string => `${work} ${key} ${contender}`;

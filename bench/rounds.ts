@@ -8,10 +8,12 @@ import { warmUp } from './contenders/warm-up.js';
 import { LoadClient } from './load/load-client.js';
 import { descriptorLimit, type RunningProgram } from './process/programs.js';
 import type { Results } from './results.js';
-import type { Amounts, Work } from './work/work.js';
+import { type Amounts, NOT_TRIED, stopSides, type Work } from './work/work.js';
 
 /** A contender that failed this often in a row is not tried any more. */
 const MOST_FAILURES = 2;
+
+const TIME_IS_OVER = `${NOT_TRIED}: the time of --quick was over`;
 
 /** What is done. */
 export interface RoundsOptions {
@@ -21,6 +23,8 @@ export interface RoundsOptions {
   readonly amounts: Amounts;
   /** Does slow work in the first round only. */
   readonly quick: boolean;
+  /** Whether no work is to be begun any more. */
+  readonly isOver: () => boolean;
   readonly setting: ContenderSetting;
   readonly target: RunningProgram;
   /** Told what happens, for people who wait. */
@@ -33,6 +37,7 @@ export async function runRounds(options: RoundsOptions, results: Results): Promi
   const session = new BenchSession(options, results, await descriptorLimit());
   try {
     for (const contender of contenders) {
+      if (options.isOver()) break;
       progress(`starting ${contender.id}`);
       await session.prepare(contender);
     }
@@ -53,15 +58,19 @@ class BenchSession {
   readonly #options: RoundsOptions;
   readonly #results: Results;
   readonly #descriptorLimit: number;
-  readonly #load = new LoadClient();
-  readonly #secondLoad = new LoadClient();
+  readonly #load: LoadClient;
+  readonly #secondLoad: LoadClient;
   readonly #running = new Map<string, RunningContender>();
   readonly #failures = new Map<string, number>();
+  /** Pieces of work with their contenders. */
+  readonly #tried = new Set<string>();
 
   constructor(options: RoundsOptions, results: Results, limit: number) {
     this.#options = options;
     this.#results = results;
     this.#descriptorLimit = limit;
+    this.#load = new LoadClient(options.amounts.timeoutMs);
+    this.#secondLoad = new LoadClient(options.amounts.timeoutMs);
   }
 
   /** The contender, started and warm. The first piece of work meets a failure, and reports it. */
@@ -77,6 +86,12 @@ class BenchSession {
     const id = `${work.id} ${contender.id}`;
     const failures = this.#failures.get(id) ?? 0;
     if (failures >= MOST_FAILURES) return;
+    if (this.#options.isOver()) {
+      // What was done in an earlier round keeps its figures without a mark.
+      if (!this.#tried.has(id)) this.#noteAll(work, contender, TIME_IS_OVER);
+      return;
+    }
+    this.#tried.add(id);
     try {
       const running = await this.#warm(contender);
       const outcomes = await work.measure({
@@ -95,8 +110,7 @@ class BenchSession {
       this.#failures.set(id, failures + 1);
       const message = messageOf(error);
       this.#options.progress(`${contender.id}, ${work.id}: ${message}`);
-      const rows = work.rows(this.#options.amounts);
-      this.#results.add(work.id, contender.id, Object.fromEntries(rows.map(({ key }) => [key, message])));
+      this.#noteAll(work, contender, message);
       await this.#drop(contender);
     }
   }
@@ -104,6 +118,12 @@ class BenchSession {
   stop(): void {
     this.#load.stop();
     this.#secondLoad.stop();
+  }
+
+  /** Notes the same for every row. */
+  #noteAll(work: Work, { id }: Contender, message: string): void {
+    const rows = work.rows(this.#options.amounts);
+    this.#results.add(work.id, id, Object.fromEntries(rows.map(({ key }) => [key, message])));
   }
 
   async #warm(contender: Contender): Promise<RunningContender> {
@@ -120,7 +140,7 @@ class BenchSession {
     this.stop();
     const running = this.#running.get(contender.id);
     this.#running.delete(contender.id);
-    if (running) await Promise.all([...running.near, ...running.far].map((program) => program.stop()));
+    if (running) await stopSides(running);
   }
 }
 

@@ -1,15 +1,17 @@
 /** The run that ends in the table of figures. */
 import type { Contender, ContenderSetting } from './contenders/contender.js';
-import { CHANNEL_LOADS, CHANNELS, measureChannels } from './many/channels.js';
+import { benchParts } from './documents/bench-parts.js';
+import { type DocumentPart, measuredParts } from './documents/parts.js';
 import type { BenchOptions } from './options.js';
 import type { RunningProgram } from './process/programs.js';
 import { compareWithBars, formatBars } from './report/bars.js';
-import { type Column, formatFailures, formatFigures } from './report/figures-table.js';
+import { formatFailures, formatFigures } from './report/figures-table.js';
 import { figureRecords, formatReport } from './report/json.js';
+import { describeMachine } from './report/machine.js';
 import { Results, rowsOf } from './results.js';
 import { runRounds } from './rounds.js';
+import { measureSideTable, SIDE_TABLES } from './side-tables.js';
 import { WORK } from './work/list.js';
-import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
 
 /** What a run has at hand. */
 export interface RunSetting {
@@ -24,6 +26,8 @@ export interface RunReport {
   readonly json: string;
   /** Drawings by the names of their files. */
   readonly drawings?: ReadonlyMap<string, string>;
+  /** The parts of the documents that can be written from it. */
+  readonly documents?: readonly DocumentPart[];
 }
 
 /** Measures, and reports. */
@@ -33,30 +37,29 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
   const works = WORK.filter(({ id }) => only.test(id));
   const missing = listMissing(contenders);
   const present = contenders.filter(({ id }) => !missing.has(id));
+  const sideTables = SIDE_TABLES.filter(({ work }) => only.test(work.id));
+  for (const table of sideTables) await measureSideTable(table, options, run, results);
   if (works.length > 0) {
-    await runRounds({ ...run, quick: options.quick, rounds, contenders: present, works, amounts }, results);
+    const isOver = (): boolean => performance.now() > options.beginUntilMs;
+    await runRounds({ ...run, quick: options.quick, isOver, rounds, contenders: present, works, amounts }, results);
   }
-  const hasStorage = only.test(STORAGE_CALL.id);
-  if (hasStorage) await measureStorage(options, run, results);
-  const hasChannels = only.test(CHANNELS.id);
-  if (hasChannels) await measureManyChannels(options, run, results);
-  const rows = rowsOf(works, amounts);
-  const storageRows = hasStorage ? rowsOf([STORAGE_CALL], amounts) : [];
-  const channelRows = hasChannels ? rowsOf([CHANNELS], amounts) : [];
+  const tables = [
+    { rows: rowsOf(works, amounts), columns: contenders },
+    ...sideTables.map(({ work, columns }) => ({ rows: rowsOf([work], amounts), columns })),
+  ].filter(({ rows }) => rows.length > 0);
   const bars = compareWithBars(results);
   const texts = [
-    works.length > 0 ? formatFigures(rows, contenders, new Set(missing.keys()), results) : '',
-    hasStorage ? formatFigures(storageRows, STORAGE_CALLERS, new Set(), results) : '',
-    hasChannels ? formatFigures(channelRows, CHANNEL_LOADS, new Set(), results) : '',
+    ...tables.map(({ rows, columns }) => formatFigures(rows, columns, missing, results)),
     formatBars(bars),
-    formatNotes(options, missing, [
-      ...formatFailures(rows, present, results),
-      ...formatFailures(storageRows, STORAGE_CALLERS, results),
-      ...formatFailures(channelRows, CHANNEL_LOADS, results),
-    ]),
+    formatNotes(
+      options,
+      missing,
+      tables.flatMap(({ rows, columns }) => formatFailures(rows, columns, results)),
+    ),
   ];
-  const ids = [...contenders, ...STORAGE_CALLERS, ...CHANNEL_LOADS].map(({ id }: Column) => id);
+  const findings = { options, missing, results, bars, machine: describeMachine() };
   return {
+    documents: measuredParts(benchParts(findings), only),
     text: texts.filter((text) => text !== '').join('\n\n'),
     json: formatReport({
       options: {
@@ -67,7 +70,13 @@ export async function runTable(options: BenchOptions, run: RunSetting): Promise<
         ...amounts,
       },
       missing: Object.fromEntries(missing),
-      figures: figureRecords([...rows, ...storageRows, ...channelRows], ids, results),
+      figures: tables.flatMap(({ rows, columns }) =>
+        figureRecords(
+          rows,
+          columns.map(({ id }) => id),
+          results,
+        ),
+      ),
       bars,
     }),
   };
@@ -80,46 +89,6 @@ export function listMissing(contenders: readonly Contender[]): Map<string, strin
 
 const isMissing = (entry: readonly [string, string | undefined]): entry is readonly [string, string] =>
   entry[1] !== undefined;
-
-async function measureStorage({ rounds, amounts }: BenchOptions, run: RunSetting, results: Results): Promise<void> {
-  const { setting, progress } = run;
-  let calls: StorageCalls;
-  try {
-    calls = await StorageCalls.start(setting.programs, setting.folder);
-  } catch (error) {
-    const failure = error instanceof Error ? error.message : String(error);
-    for (const { id } of STORAGE_CALLERS) results.add(STORAGE_CALL.id, id, { ms: failure });
-    return;
-  }
-  try {
-    for (let round = 0; round < rounds; round += 1) {
-      progress(`round ${round + 1} of ${rounds}: ${STORAGE_CALL.id}`);
-      for (const { id } of STORAGE_CALLERS) {
-        results.add(STORAGE_CALL.id, id, await calls.measure(id, amounts.storageCalls));
-      }
-    }
-  } finally {
-    await calls.stop();
-  }
-}
-
-/** It takes long and gives the same result each time: with `--quick` once is enough. */
-async function measureManyChannels(
-  { rounds, quick, amounts }: BenchOptions,
-  { setting, progress }: RunSetting,
-  results: Results,
-): Promise<void> {
-  for (let round = 0; round < (quick ? 1 : rounds); round += 1) {
-    progress(`round ${round + 1} of ${rounds}: ${CHANNELS.id}`);
-    try {
-      const outcomes = await measureChannels(setting.programs, setting.folder, amounts);
-      for (const { id } of CHANNEL_LOADS) results.add(CHANNELS.id, id, outcomes[id]);
-    } catch (error) {
-      const failure = error instanceof Error ? error.message : String(error);
-      for (const { id } of CHANNEL_LOADS) results.add(CHANNELS.id, id, { memory: failure });
-    }
-  }
-}
 
 function formatNotes(options: BenchOptions, missing: ReadonlyMap<string, string>, failures: readonly string[]): string {
   return [

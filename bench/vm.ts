@@ -2,7 +2,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PROJECT_ROOT } from '../spec/helpers/files.js';
 import { bootGuest } from '../spec/vm/rig/guest.js';
+import { writeDocuments } from './documents/parts.js';
 import { UsageError } from './options.js';
 import { Results } from './results.js';
 import { COMMANDS_WORK, measureCommands } from './vm/commands.js';
@@ -72,9 +74,12 @@ try {
     const results = new Results();
     const accelerator = await measureGuest(options, results);
     await measureLines(options, results);
-    const { text, json } = reportVm(options, results, accelerator);
+    const { text, json, documents = [] } = reportVm(options, results, accelerator);
     console.log(text);
     writeFileSync(options.json, json);
+    if (options.documents) {
+      for (const { file, name } of writeDocuments(documents, PROJECT_ROOT)) progress(`written: ${name} in ${file}`);
+    }
     progress(`the figures of every round are in ${options.json}`);
   }
 } catch (error) {

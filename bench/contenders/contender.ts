@@ -32,8 +32,6 @@ export interface Contender {
   readonly title: string;
   /** Descriptors that one stream takes in the process that needs most; Infinity when it takes processes. */
   readonly descriptorsPerStream: number;
-  /** Whether it only takes part where `--contenders` names it. Default false. */
-  readonly isOnRequest?: boolean;
   /** What to do so that it can run; undefined when it can. */
   readonly missing: () => string | undefined;
   /** Starts its processes. Resolves before they are ready to carry anything. */

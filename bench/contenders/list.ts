@@ -8,15 +8,14 @@ import { ssh } from './ssh.js';
 import { vproxy } from './vproxy.js';
 import { vproxyIntegrity } from './vproxy-integrity.js';
 import { vproxyTcp } from './vproxy-tcp.js';
-import { vproxyTls, vproxyTlsIntegrity } from './vproxy-tls.js';
+import { vproxyTls } from './vproxy-tls.js';
 import { yamux } from './yamux.js';
 
-/** Every contender, those that take part on request only included. */
+/** Every contender; vproxy with its default settings is the first. */
 export const CONTENDERS: readonly Contender[] = [
   vproxy,
   vproxyIntegrity,
   vproxyTls,
-  vproxyTlsIntegrity,
   vproxyTcp,
   relays,
   socket,

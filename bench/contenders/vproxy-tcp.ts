@@ -1,4 +1,4 @@
-/** vproxy over TCP, without integrity: only the channel differs. */
+/** vproxy over TCP: only the channel differs. */
 import { findFreePort } from '../process/free-port.js';
 import type { Contender } from './contender.js';
 import { startVproxy, vproxy } from './vproxy.js';
@@ -10,7 +10,6 @@ export const vproxyTcp: Contender = {
   title: 'over tcp',
   async start(setting) {
     const port = await findFreePort();
-    const options = `127.0.0.1:${port},integrity=off`;
-    return startVproxy(setting, `tcp-listen:${options}`, `tcp-connect:${options}`);
+    return startVproxy(setting, `tcp-listen:127.0.0.1:${port}`, `tcp-connect:127.0.0.1:${port}`);
   },
 };

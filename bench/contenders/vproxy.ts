@@ -1,12 +1,22 @@
-/** vproxy over a unix socket without integrity, as its peers do not check either; and what its variants share. */
+/** vproxy over a unix socket with its default settings; and what its variants share. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { findFreePort } from '../process/free-port.js';
 import type { Contender, ContenderSetting, RunningContender } from './contender.js';
 
-/** The command line of vproxy. */
-export const VPROXY_SCRIPT = join(PROJECT_ROOT, 'dist/cli/vproxy.js');
+interface Package {
+  readonly bin: Readonly<Record<'vproxy' | 'vproxy-storage', string>>;
+}
+
+const { bin } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as Package;
+
+/** The command line of vproxy, as the package has it. */
+export const VPROXY_SCRIPT = join(PROJECT_ROOT, bin.vproxy);
+
+/** The storage wrapper, as the package has it. */
+export const STORAGE_SCRIPT = join(PROJECT_ROOT, bin['vproxy-storage']);
 
 /**
  * More streams than the largest measurement opens. Empty where vproxy has a fixed limit, which the figures then show.
@@ -19,13 +29,13 @@ export const vproxy: Contender = {
   title: 'vproxy',
   descriptorsPerStream: 1,
   missing: () => undefined,
-  start: (setting) => startOnUnixSocket(setting, ',integrity=off'),
+  start: (setting) => startOnUnixSocket(setting),
 };
 
 /** Starts both sides on a unix socket with these options of the channel, and `more` arguments for each side. */
 export function startOnUnixSocket(
   setting: ContenderSetting,
-  options: string,
+  options = '',
   more: readonly string[] = [],
 ): Promise<RunningContender> {
   const path = join(setting.folder, 'channel.sock');

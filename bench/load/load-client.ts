@@ -4,13 +4,19 @@ import { fileURLToPath } from 'node:url';
 import { within } from '../../spec/helpers/time.js';
 import type { LoadAnswer, LoadCommand, LoadFigures } from './command.js';
 
-/** The default deadline of a command, in milliseconds. */
+/** The deadline of a command where nobody says otherwise. */
 const COMMAND_TIMEOUT_MS = 30_000;
 
 /** A process of the load generator. It is started by the first command, and again after one that failed. */
 export class LoadClient {
+  readonly #timeoutMs: number;
   #child: ChildProcess | undefined;
   #cpuSeconds = 0;
+
+  /** The default deadline of a command, in milliseconds. */
+  constructor(timeoutMs = COMMAND_TIMEOUT_MS) {
+    this.#timeoutMs = timeoutMs;
+  }
 
   /** CPU time that all its commands have taken so far, in seconds. */
   get cpuSeconds(): number {
@@ -18,7 +24,7 @@ export class LoadClient {
   }
 
   /** Runs a command to its end. Rejects when it fails or takes too long; what it held is then closed. */
-  async run(command: LoadCommand, timeoutMs = COMMAND_TIMEOUT_MS): Promise<LoadFigures> {
+  async run(command: LoadCommand, timeoutMs = this.#timeoutMs): Promise<LoadFigures> {
     const child = (this.#child ??= startClient());
     const answered = new Promise<LoadAnswer>((resolve, reject) => {
       child.once('message', resolve);

@@ -38,6 +38,21 @@ function ownSeconds({ pid, ownSeconds: inTicks }: ProcStat): number {
   }
 }
 
+/** What a process and all its descendants take, pages that they share counted for each. */
+export interface TreeMemory {
+  readonly residentBytes: number;
+  /** Pages that no other process has. */
+  readonly privateBytes: number;
+}
+
+/** The memory of processes and all their descendants. */
+export function memoryOf(roots: readonly number[]): TreeMemory {
+  const pids = listTree(roots).map(({ pid }) => pid);
+  const sum = (name: string): number =>
+    pids.reduce((bytes, pid) => bytes + (readKilobytes(`/proc/${pid}/smaps_rollup`, name) ?? 0), 0);
+  return { residentBytes: sum('Rss'), privateBytes: sum('Private_Clean') + sum('Private_Dirty') };
+}
+
 /**
  * Resident memory of processes and all their descendants, in bytes. A page that several processes share counts for each
  * of them in part, so that forked children do not count the same pages again.

@@ -14,7 +14,7 @@ export interface Column {
 export function formatFigures(
   rows: readonly ResultRow[],
   columns: readonly Column[],
-  missing: ReadonlySet<string>,
+  missing: Pick<ReadonlySet<string>, 'has'>,
   results: Results,
 ): string {
   const lines = rows
@@ -40,6 +40,9 @@ export function formatFailures(rows: readonly ResultRow[], columns: readonly Col
   );
   return [...new Set(lines)];
 }
+
+/** A median alone. */
+export const formatMedian = (cell: Cell | undefined): string => formatCell(cell)[0];
 
 function formatCell(cell: Cell | undefined): [string, string] {
   if (cell === undefined) return ['–', ''];

@@ -1,14 +1,14 @@
 /** A command in a guest: by `vproxy exec`, and by ssh on a connection that is open already, through the same channel. */
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { eventually } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { HostSide } from '../../spec/vm/rig/host-side.js';
 import { Laboratory } from '../../spec/vm/rig/laboratory.js';
 import { sshArguments } from '../../spec/vm/rig/ssh.js';
+import { VPROXY_SCRIPT } from '../contenders/vproxy.js';
 import { percentile } from '../load/echo.js';
+import { type Command, timeCommand } from '../process/time-command.js';
 import type { Bar } from '../report/bars.js';
 import type { ResultRow, Results } from '../results.js';
 
@@ -53,20 +53,19 @@ export async function measureCommands(guest: Guest, rounds: number, results: Res
   const port = await laboratory.port('ssh');
   const ssh = ['-o', `ControlPath=${join(guest.folder, 'master')}`, ...sshArguments(guest, port)];
   const master = spawn(guest.tools.ssh, ['-o', 'ControlMaster=yes', '-N', ...ssh], { stdio: 'ignore' });
-  const commands: Readonly<Record<string, readonly [string, readonly string[]]>> = {
-    'vproxy-exec': [process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), 'exec', '--socket', control, 'true']],
-    'ssh-master': [guest.tools.ssh, [...ssh, 'true']],
-    node: [process.execPath, ['-e', '0']],
+  const commands: Readonly<Record<string, Command>> = {
+    'vproxy-exec': { file: process.execPath, args: [VPROXY_SCRIPT, 'exec', '--socket', control, 'true'] },
+    'ssh-master': { file: guest.tools.ssh, args: [...ssh, 'true'] },
+    node: { file: process.execPath, args: ['-e', '0'] },
   };
   try {
-    await eventually(async () => (await run(guest.tools.ssh, ['-O', 'check', ...ssh])).status === 0);
+    await eventually(() => timeCommand('ssh -O check', { file: guest.tools.ssh, args: ['-O', 'check', ...ssh] }));
     for (let round = 0; round < rounds; round += 1) {
       const times = new Map<string, number[]>(Object.keys(commands).map((id) => [id, []]));
       // In turn, so that each meets the same machine.
       for (let count = 0; count < 2 * COMMANDS; count += 1) {
-        for (const [id, [file, args]] of Object.entries(commands)) {
-          const { status, tookMs } = await run(file, args);
-          if (status !== 0) throw new Error(`${id} ended with status ${status ?? 'unknown'}`);
+        for (const [id, command] of Object.entries(commands)) {
+          const tookMs = await timeCommand(id, command);
           if (count >= COMMANDS) times.get(id)?.push(tookMs);
         }
       }
@@ -79,11 +78,4 @@ export async function measureCommands(guest: Guest, rounds: number, results: Res
     master.kill();
     await laboratory.stop();
   }
-}
-
-async function run(file: string, args: readonly string[]) {
-  const beganMs = performance.now();
-  const child = spawn(file, args, { stdio: 'ignore' });
-  const [status] = (await once(child, 'exit')) as [number | null];
-  return { status, tookMs: performance.now() - beganMs };
 }

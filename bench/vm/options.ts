@@ -15,6 +15,7 @@ ControlMaster. Beside that, outside the guest, a keystroke beside a bulk stream 
   --megabytes N   millions of bytes of one transfer (48)
   --only REGEX    only the work whose name matches: up, down, echo, beside-bulk, commands, serial-9600, …;
                   no guest is booted for ^serial
+  --documents     writes the tables of which everything was measured into docs/performance.md
   --json FILE     where the figures go (bench-vm.json)
   --help          this
 `;
@@ -24,6 +25,7 @@ export interface VmBenchOptions {
   readonly help: boolean;
   readonly rounds: number;
   readonly only: RegExp;
+  readonly documents: boolean;
   readonly json: string;
   readonly amounts: VmAmounts;
 }
@@ -35,6 +37,7 @@ export function parseVmOptions(args: readonly string[]): VmBenchOptions {
     help: values.help,
     rounds: parseCount('--rounds', values.rounds),
     only: parsePattern(values.only),
+    documents: values.documents,
     json: parsePlace('--json', 'a file', values.json),
     amounts: { bytes: 1e6 * parseCount('--megabytes', values.megabytes), echoes: 500, besideMs: 5000 },
   };
@@ -48,6 +51,7 @@ function parseValues(args: readonly string[]) {
         rounds: { type: 'string', default: '5' },
         megabytes: { type: 'string', default: '48' },
         only: { type: 'string', default: '' },
+        documents: { type: 'boolean', default: false },
         json: { type: 'string', default: 'bench-vm.json' },
         help: { type: 'boolean', default: false },
       },

@@ -1,7 +1,10 @@
 /** What a run of `npm run bench:vm` leaves. */
-import { compareWithBars, formatBars } from '../report/bars.js';
-import { formatFailures, formatFigures } from '../report/figures-table.js';
+import { measuredParts } from '../documents/parts.js';
+import { type VmTable, vmParts } from '../documents/vm-parts.js';
+import { type Bar, compareWithBars, formatBars } from '../report/bars.js';
+import { type Column, formatFailures, formatFigures } from '../report/figures-table.js';
 import { figureRecords, formatReport } from '../report/json.js';
+import { describeMachine } from '../report/machine.js';
 import type { ResultRow, Results } from '../results.js';
 import type { RunReport } from '../run-table.js';
 import { COMMANDS_BARS, COMMANDS_CONTENDERS, COMMANDS_ROWS } from './commands.js';
@@ -20,16 +23,16 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
   const shownCommands = COMMANDS_ROWS.filter(ofWork);
   const bars = compareWithBars(results, [...VM_BARS, ...COMMANDS_BARS]);
   const columns = [...VM_CONTENDERS, ...COMMANDS_CONTENDERS, ...SERIAL_VARIANTS];
+  const figuresOf = (rows: readonly ResultRow[], contenders: readonly Column[]): string =>
+    formatFigures(rows, contenders, new Set(), results);
   const texts = [
-    ...(shown.length > 0
-      ? [`In the guest, under ${accelerator}:`, formatFigures(shown, VM_CONTENDERS, new Set(), results)]
-      : []),
-    ...(shownCommands.length > 0 ? [formatFigures(shownCommands, COMMANDS_CONTENDERS, new Set(), results)] : []),
+    ...(shown.length > 0 ? [`In the guest, under ${accelerator}:`, figuresOf(shown, VM_CONTENDERS)] : []),
+    ...(shownCommands.length > 0 ? [figuresOf(shownCommands, COMMANDS_CONTENDERS)] : []),
     formatBars(bars),
     ...(shownLines.length > 0
       ? [
           'On a simulated serial line, outside the guest, between two vproxy processes with the credit of tty-open,\nand with the least that there is:',
-          formatFigures(shownLines, SERIAL_VARIANTS, new Set(), results),
+          figuresOf(shownLines, SERIAL_VARIANTS),
         ]
       : []),
     [
@@ -39,7 +42,24 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
       ...formatFailures([...shown, ...shownCommands, ...shownLines], columns, results),
     ].join('\n'),
   ];
+  const shownIn = (name: string, where: string, rows: readonly ResultRow[], ...tables: string[]): VmTable => ({
+    ...{ name, where, works: rows.map(({ work }) => work), texts: tables },
+  });
+  const inGuest = `in a guest under ${accelerator}`;
+  const barsOf = (wanted: readonly Bar[]): string => formatBars(compareWithBars(results, wanted));
+  const tables = [
+    shownIn('guest', inGuest, guestRows, figuresOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
+    shownIn(
+      'guest-commands',
+      inGuest,
+      COMMANDS_ROWS,
+      figuresOf(COMMANDS_ROWS, COMMANDS_CONTENDERS),
+      barsOf(COMMANDS_BARS),
+    ),
+    shownIn('serial-lines', 'on simulated lines without a guest', lineRows, figuresOf(lineRows, SERIAL_VARIANTS)),
+  ];
   return {
+    documents: measuredParts(vmParts(tables, rounds, describeMachine()), only),
     text: texts.filter((text) => text !== '').join('\n\n'),
     json: formatReport({
       options: { rounds, only: only.source, accelerator: accelerator ?? null, ...amounts },

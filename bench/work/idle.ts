@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunningContender } from '../contenders/contender.js';
 import { residentBytesOf } from '../process/tree.js';
-import { type Amounts, NOT_TRIED, type Outcomes, pidsOf, type Work, type WorkContext } from './work.js';
+import { type Amounts, NOT_TRIED, type Outcomes, pidsOf, stopSides, type Work, type WorkContext } from './work.js';
 
 /** Processes need descriptors beside those of the streams. */
 const OTHER_DESCRIPTORS = 100;
@@ -30,7 +30,7 @@ export const idle: Work = {
       return await measureSteps(context, fresh);
     } finally {
       context.load.stop();
-      await Promise.all([...fresh.near, ...fresh.far].map((program) => program.stop()));
+      await stopSides(fresh);
     }
   },
 };

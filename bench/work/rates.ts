@@ -13,8 +13,8 @@ function rate(direction: Direction, streams: number): Work {
   return {
     id: `${direction}-${streams}`,
     rows: () => [
+      { key: 'cpu', title: `CPU of both sides, ${what}`, unit: 's/GB', part: 'cpu' },
       { key: 'rate', title: what, unit: 'MB/s' },
-      { key: 'cpu', title: `  CPU of both sides`, unit: 's/GB' },
       { key: 'loadShare', title: `  the load's share of all CPU`, unit: '%' },
     ],
     async measure(context) {

@@ -2,16 +2,16 @@
  * A storage call from the start of the utility to its exit: the wrapper through broker, channel and emulator, beside
  * scripts that ask the same emulator directly over a unix socket.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
-import { eventually, within } from '../../spec/helpers/time.js';
-import { VPROXY_SCRIPT } from '../contenders/vproxy.js';
+import { eventually } from '../../spec/helpers/time.js';
+import { STORAGE_SCRIPT, VPROXY_SCRIPT } from '../contenders/vproxy.js';
 import { percentile } from '../load/echo.js';
 import { findProgram } from '../process/find-program.js';
 import type { Programs, RunningProgram } from '../process/programs.js';
+import { type Command, timeCommand } from '../process/time-command.js';
 import type { Outcomes, Work } from './work.js';
 
 const CALL_TIMEOUT_MS = 15_000;
@@ -34,9 +34,9 @@ export const STORAGE_CALLERS: readonly { readonly id: string; readonly title: st
 /** An emulator, a broker and the channel between them. */
 export class StorageCalls {
   readonly #programs: readonly RunningProgram[];
-  readonly #commands: ReadonlyMap<string, CallerCommand | string>;
+  readonly #commands: ReadonlyMap<string, Command | string>;
 
-  private constructor(programs: readonly RunningProgram[], commands: ReadonlyMap<string, CallerCommand | string>) {
+  private constructor(programs: readonly RunningProgram[], commands: ReadonlyMap<string, Command | string>) {
     this.#programs = programs;
     this.#commands = commands;
   }
@@ -46,7 +46,7 @@ export class StorageCalls {
     const folder = mkdtempSync(join(parent, 'storage-'));
     const path = (name: string): string => join(folder, name);
     writeFileSync(path('replies.json'), JSON.stringify(REPLIES));
-    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js'), path('storcli64'));
+    symlinkSync(STORAGE_SCRIPT, path('storcli64'));
     const vproxy = (...args: string[]) => programs.startScript(VPROXY_SCRIPT, args);
     const calls = new StorageCalls(
       [
@@ -88,18 +88,7 @@ export class StorageCalls {
   async call(caller: string): Promise<number> {
     const command = this.#commands.get(caller);
     if (typeof command !== 'object') throw new Error(command ?? `there is no caller ${caller}`);
-    const startedAt = performance.now();
-    const child = spawn(command.file, [...command.args, ...ARGUMENTS], {
-      stdio: 'ignore',
-      env: { ...process.env, ...command.env },
-    });
-    try {
-      const [status] = (await within(CALL_TIMEOUT_MS, 'a storage call', once(child, 'exit'))) as [number | null];
-      if (status !== 0) throw new Error(`${caller} ended with status ${status ?? 'none'}`);
-      return performance.now() - startedAt;
-    } finally {
-      child.kill('SIGKILL');
-    }
+    return timeCommand(caller, { ...command, args: [...command.args, ...ARGUMENTS] });
   }
 
   /** Ends what answers the calls. */
@@ -108,16 +97,10 @@ export class StorageCalls {
   }
 }
 
-interface CallerCommand {
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-function callerCommands(path: (name: string) => string): Map<string, CallerCommand | string> {
+function callerCommands(path: (name: string) => string): Map<string, Command | string> {
   const socket = path('emulator.sock');
   const python = findPython();
-  return new Map<string, CallerCommand | string>([
+  return new Map<string, Command | string>([
     [
       'vproxy-storage',
       { file: process.execPath, args: [path('storcli64')], env: { VPROXY_STORAGE_SOCKET: path('broker.sock') } },

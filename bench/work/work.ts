@@ -5,6 +5,8 @@ import type { RunningProgram } from '../process/programs.js';
 
 /** How much of everything one round does. */
 export interface Amounts {
+  /** The deadline of one piece of work of one contender, in milliseconds. */
+  readonly timeoutMs: number;
   /** Bytes of one bulk transfer, over all its streams together. */
   readonly bytes: number;
   /** Messages of one echo measurement. */
@@ -15,8 +17,12 @@ export interface Amounts {
   readonly besideMs: number;
   /** Numbers of idle streams, growing. */
   readonly idleStreams: readonly number[];
+  /** How long a side is left alone before its memory at rest is read, in milliseconds. */
+  readonly restMs: number;
   /** Storage calls of each kind. */
   readonly storageCalls: number;
+  /** Runs of each command. */
+  readonly commands: number;
   /** Channels of one process. */
   readonly channels: number;
   /** How long they are watched, at rest and then with a little on each, in milliseconds. */
@@ -39,8 +45,13 @@ export interface WorkContext {
   readonly startFresh: () => Promise<RunningContender>;
 }
 
+/** What the table begins with, in this order: what people ask first. */
+export const FIRST_PARTS = ['start', 'memory', 'cpu'] as const;
+
 /** A row of the table. */
 export interface Row {
+  /** Without it, the row stands behind those, in the order of the work. */
+  readonly part?: (typeof FIRST_PARTS)[number];
   readonly key: string;
   readonly title: string;
   readonly unit: string;
@@ -64,3 +75,8 @@ export interface Work {
 
 /** The ids of a side's programs. */
 export const pidsOf = (programs: readonly RunningProgram[]): number[] => programs.map(({ pid }) => pid);
+
+/** Ends both sides. */
+export async function stopSides({ near, far }: RunningContender): Promise<void> {
+  await Promise.all([...near, ...far].map((program) => program.stop()));
+}

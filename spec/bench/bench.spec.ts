@@ -33,12 +33,14 @@ test.serial('it measures, prints a table, writes every figure to a file, and lea
   const json = join(folder, 'figures.json');
   const contenders = ['vproxy', 'relays', 'socket'];
   const args = [...TINY, '--json', json, '--contenders', contenders.join(',')];
-  const only = '^(up-1|echo-1|start|storage-call)$';
+  const only = '^(up-1|echo-1|start|rest|command|storage-call)$';
   const bench = spawnVproxy(t, [...args, '--only', only], { script, env: { TMPDIR: folder } });
   t.deepEqual(await bench.exited, { code: 0, signal: null }, bench.lines.join('\n'));
   t.regex(bench.stdout, /^ +vproxy +relays +socket$/m);
   t.regex(bench.stdout, /^up, 1 stream, MB\/s +[\d.]+/m);
-  t.regex(bench.stdout, /vproxy \/ relays +[\d.]+ +≥ 1\.1/);
+  t.regex(bench.stdout, /^memory of a side at rest, MB +[\d.]+ +[\d.]+ +–$/m);
+  t.regex(bench.stdout, /^up, 1 stream +vproxy \/ relays +[\d.]+ +≥ 1\.2 +(met|MISSED)$/m);
+  t.regex(bench.stdout, /^vproxy --version +version \/ node +[\d.]+ +≤ 1\.5 +(met|MISSED)$/m);
   t.deepEqual(readdirSync(folder), ['figures.json']);
 
   const report = JSON.parse(readFileSync(json, 'utf8')) as Report;

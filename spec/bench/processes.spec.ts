@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { parseProcStat } from '../../bench/process/proc-stat.js';
-import { cpuSecondsOf, listTree, residentBytesOf } from '../../bench/process/tree.js';
+import { cpuSecondsOf, listTree, memoryOf, residentBytesOf } from '../../bench/process/tree.js';
 import { eventually } from '../helpers/time.js';
 
 const FIELDS_AFTER_NAME = 'S 17 42 42 0 -1 4194560 100 0 0 0 250 150 30 20 20 0 1 0 12345 1000 200';
@@ -30,9 +30,12 @@ test('a child of a child belongs to the tree, and what both have used counts, al
   await eventually(() => listTree([pid]).length === 3);
   t.true(cpuSecondsOf([pid]) > 0.02);
   t.true(residentBytesOf([pid]) > 0);
+  const { residentBytes, privateBytes } = memoryOf([pid]);
+  t.true(privateBytes > 0 && residentBytes > privateBytes && residentBytes > residentBytesOf([pid]));
 });
 
 test('a process that is not there has used nothing', (t) => {
   t.deepEqual(listTree([2 ** 30]), []);
   t.is(cpuSecondsOf([2 ** 30]), 0);
+  t.deepEqual(memoryOf([2 ** 30]), { residentBytes: 0, privateBytes: 0 });
 });

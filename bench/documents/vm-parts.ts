@@ -1,0 +1,25 @@
+/** What `npm run bench:vm -- --documents` writes into docs/performance.md: the tables of the guest, and of serial lines. */
+import type { MachineFacts } from '../report/machine.js';
+import { describeRun } from './bench-parts.js';
+import { asPrinted, type DocumentPart } from './parts.js';
+
+const PERFORMANCE = 'docs/performance.md';
+
+/** A table of the report, with the bars of its figures. */
+export interface VmTable {
+  /** The name of the part. */
+  readonly name: string;
+  readonly works: readonly string[];
+  /** On what it was measured. */
+  readonly where: string;
+  /** The figures, and the bars where there are some. */
+  readonly texts: readonly string[];
+}
+
+/** A part for each table. */
+export function vmParts(tables: readonly VmTable[], rounds: number, machine: MachineFacts): DocumentPart[] {
+  return tables.map(({ name, works, where, texts }) => ({
+    ...{ file: PERFORMANCE, name, works },
+    content: `Medians of ${describeRun(rounds, machine)}, ${where}.\n\n${asPrinted(...texts.filter((text) => text !== ''))}`,
+  }));
+}

@@ -1,0 +1,86 @@
+/** The tables beside that of the contenders: each measures something of its own, in columns of its own. */
+import { CHANNEL_LOADS, CHANNELS, measureChannels } from './many/channels.js';
+import type { BenchOptions } from './options.js';
+import type { Column } from './report/figures-table.js';
+import type { Results } from './results.js';
+import type { RunSetting } from './run-table.js';
+import { COMMAND, COMMANDS, CommandTimes } from './work/command.js';
+import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
+import type { Work } from './work/work.js';
+
+/** One of them. */
+export interface SideTable {
+  /** What `--only` is matched with, and the rows. */
+  readonly work: Pick<Work, 'id' | 'rows'>;
+  readonly columns: readonly Column[];
+  /** Measures all rounds, and notes in `results` what comes out. Rejects when nothing can be measured. */
+  measure(options: BenchOptions, run: RunSetting, results: Results): Promise<void>;
+}
+
+const commands: SideTable = {
+  work: COMMAND,
+  columns: COMMANDS,
+  async measure({ rounds, amounts }, { setting, progress }, results) {
+    const times = await CommandTimes.start(setting.programs, setting.folder);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${COMMAND.id}`);
+        for (const [id, outcomes] of await times.measure(amounts.commands)) results.add(COMMAND.id, id, outcomes);
+      }
+    } finally {
+      await times.stop();
+    }
+  },
+};
+
+const storageCalls: SideTable = {
+  work: STORAGE_CALL,
+  columns: STORAGE_CALLERS,
+  async measure({ rounds, amounts }, { setting, progress }, results) {
+    const calls = await StorageCalls.start(setting.programs, setting.folder);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${STORAGE_CALL.id}`);
+        for (const { id } of STORAGE_CALLERS) {
+          results.add(STORAGE_CALL.id, id, await calls.measure(id, amounts.storageCalls));
+        }
+      }
+    } finally {
+      await calls.stop();
+    }
+  },
+};
+
+const manyChannels: SideTable = {
+  work: CHANNELS,
+  columns: CHANNEL_LOADS,
+  /** It takes long and gives the same result each time: with `--quick` once is enough. */
+  async measure({ rounds, quick, amounts }, { setting, progress }, results) {
+    for (let round = 0; round < (quick ? 1 : rounds); round += 1) {
+      progress(`round ${round + 1} of ${rounds}: ${CHANNELS.id}`);
+      const outcomes = await measureChannels(setting.programs, setting.folder, amounts);
+      for (const { id } of CHANNEL_LOADS) results.add(CHANNELS.id, id, outcomes[id]);
+    }
+  },
+};
+
+/** All of them, in the order of the report. */
+export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels];
+
+/** Measures one of them; a failure is noted for every row and column, and never ends the run. */
+export async function measureSideTable(
+  table: SideTable,
+  options: BenchOptions,
+  run: RunSetting,
+  results: Results,
+): Promise<void> {
+  const { work, columns } = table;
+  try {
+    await table.measure(options, run, results);
+  } catch (error) {
+    const failure = error instanceof Error ? error.message : String(error);
+    run.progress(`${work.id}: ${failure}`);
+    const outcomes = Object.fromEntries(work.rows(options.amounts).map(({ key }) => [key, failure]));
+    for (const { id } of columns) results.add(work.id, id, outcomes);
+  }
+}

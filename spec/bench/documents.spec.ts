@@ -1,0 +1,170 @@
+/** The tables of the documents are written from the figures of a run. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { CONTENDERS } from '../../bench/contenders/list.js';
+import { type BenchFindings, benchParts } from '../../bench/documents/bench-parts.js';
+import { type DocumentPart, measuredParts, replaceMarked, writeDocuments } from '../../bench/documents/parts.js';
+import { parseBenchOptions } from '../../bench/options.js';
+import { compareWithBars } from '../../bench/report/bars.js';
+import { Results } from '../../bench/results.js';
+import { parseVmOptions } from '../../bench/vm/options.js';
+import { reportVm } from '../../bench/vm/report.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+
+const MACHINE = { node: 'v20.1.2', cpu: 'a', cpuCount: 2, memoryBytes: 4, kernel: 'Linux 6.1', commit: null };
+
+function findings(results: Results): BenchFindings {
+  const options = parseBenchOptions(['--rounds', '3', '--megabytes', '200']);
+  return { options, results, missing: new Map([['socat', 'apt']]), bars: compareWithBars(results), machine: MACHINE };
+}
+
+function someResults(): Results {
+  const results = new Results();
+  results.add('up-1', 'vproxy', { rate: 1500, cpu: 0.5 });
+  results.add('up-1', 'vproxy-tls', { rate: 600, cpu: 0.9 });
+  results.add('up-1', 'yamux', { rate: 750, cpu: 2 });
+  results.add('start', 'vproxy', { ms: 199.6 });
+  results.add('start', 'ssh', { ms: 'it broke' });
+  results.add('command', 'node', { ms: 50 });
+  results.add('command', 'version', { ms: 100 });
+  return results;
+}
+
+const partOf = (parts: readonly DocumentPart[], file: string, name: string): DocumentPart | undefined =>
+  parts.find((part) => part.file === file && part.name === name);
+
+/** What a run of everything writes, here and in a guest. */
+function allParts(): DocumentPart[] {
+  const guest = reportVm(parseVmOptions([]), new Results(), 'tcg').documents ?? [];
+  return [...benchParts(findings(new Results())), ...guest];
+}
+
+test("the README's table has the defaults beside the neighbours, the first byte first", (t) => {
+  const lines = partOf(benchParts(findings(someResults())), 'README.md', 'figures')?.content.split('\n') ?? [];
+  t.is(lines[0], '| | vproxy | yamux | smux | ssh -L | socat | two plain relays |');
+  t.is(lines[1], '| --- | --- | --- | --- | --- | --- | --- |');
+  t.is(lines[2], '| first byte after the start of both sides, ms | 200 | – | – | fails | missing | – |');
+  t.is(lines[4], '| CPU of both sides for a GB, 1 stream, s | 0.50 | 2.00 | – | – | missing | – |');
+  t.is(lines[5], '| 1 stream, MB/s | 1500 | 750 | – | – | missing | – |');
+  t.is(lines.at(-1), 'Medians of 3 rounds, 2 cores, Node 20.1.2, Linux 6.1, 200 MB a transfer.');
+});
+
+test('the tables of docs/performance.md have every contender, the bars and the commands', (t) => {
+  const parts = benchParts(findings(someResults()));
+  const figures = partOf(parts, 'docs/performance.md', 'figures')?.content ?? '';
+  t.regex(figures, /^Medians of 3 rounds, 2 cores, [^]*\n\n```text\n +vproxy +\S+ +\+tls [^]*```\n$/);
+  t.regex(figures, /^up, 1 stream, MB\/s +1500 +– +600 /m);
+  const bars = partOf(parts, 'docs/performance.md', 'bars')?.content ?? '';
+  t.regex(bars, /^```text\n[^]*^up, 1 stream +vproxy \/ yamux +2\.00 +≥ 1\.5 +met$/m);
+  t.regex(bars, /^tls, up-1 +vproxy-tls \/ vproxy +0\.40 +≥ 0\.6 +MISSED$/m);
+  t.regex(
+    partOf(parts, 'docs/performance.md', 'command')?.content ?? '',
+    /^a command, start to exit, ms +50\.0 +100 +–$/m,
+  );
+});
+
+test('of a run of some work only the tables are written that it measured all of', (t) => {
+  const names = (only: string): string[] =>
+    measuredParts(benchParts(findings(new Results())), new RegExp(only)).map(({ file, name }) => `${file} ${name}`);
+  t.deepEqual(names('^(command|channels|up-1)$'), ['docs/performance.md command', 'docs/performance.md channels']);
+  t.is(names('').length, 6);
+  const guest = reportVm(parseVmOptions(['--only', '^serial|^up$']), new Results(), 'tcg').documents;
+  t.deepEqual(
+    guest?.map(({ name }) => name),
+    ['serial-lines'],
+  );
+});
+
+test("the guest's tables say on what they were measured, with their bars", (t) => {
+  const results = new Results();
+  results.add('up', 'vproxy', { rate: 40 });
+  results.add('up', 'relay', { rate: 80 });
+  const guest = partOf(reportVm(parseVmOptions([]), results, 'tcg').documents ?? [], 'docs/performance.md', 'guest');
+  t.regex(guest?.content ?? '', /^Medians of 5 rounds, [^\n]+, in a guest under tcg\.\n\n```text\n/);
+  t.regex(guest?.content ?? '', /^up, 1 stream +vproxy \/ relay +0\.50 +≥ 0\.8 +MISSED$/m);
+});
+
+test('parts replace what was between their marks, and nothing else', (t) => {
+  const folder = temporaryFolder(t);
+  mkdirSync(join(folder, 'docs'));
+  const marked =
+    'a\n<!-- bench:begin x -->\nold\n<!-- bench:end x -->\nb\n<!-- bench:begin y -->\n<!-- bench:end y -->\n';
+  writeFileSync(join(folder, 'docs/one.md'), marked);
+  const part = { file: 'docs/one.md', works: [], content: '$1 new\n' };
+  const parts = ['x', 'y'].map((name) => ({ ...part, name }));
+  writeDocuments(parts, folder);
+  const expected =
+    'a\n<!-- bench:begin x -->\n\n$1 new\n\n<!-- bench:end x -->\nb\n<!-- bench:begin y -->\n\n$1 new\n\n<!-- bench:end y -->\n';
+  t.is(readFileSync(join(folder, 'docs/one.md'), 'utf8'), expected);
+  writeDocuments(parts, folder);
+  t.is(readFileSync(join(folder, 'docs/one.md'), 'utf8'), expected);
+});
+
+test('where marks are missing, nothing is written', (t) => {
+  const folder = temporaryFolder(t);
+  const text = '<!-- bench:begin x -->\n<!-- bench:end x -->\n';
+  writeFileSync(join(folder, 'a.md'), text);
+  const part = { file: 'a.md', works: [], content: 'new' };
+  const message = /^a\.md: the marks <!-- bench:begin z --> and <!-- bench:end z --> should be there once/;
+  t.throws(
+    () =>
+      writeDocuments(
+        [
+          { ...part, name: 'x' },
+          { ...part, name: 'z' },
+        ],
+        folder,
+      ),
+    { message },
+  );
+  t.is(readFileSync(join(folder, 'a.md'), 'utf8'), text);
+  for (const wrong of [
+    `${text}${text}`,
+    '<!-- bench:end x -->\n<!-- bench:begin x -->\n',
+    '<!-- bench:begin x -->\n',
+  ]) {
+    t.throws(() => replaceMarked('a.md', wrong, 'x', ''), { message: /should be there once, in this order/ });
+  }
+});
+
+test('the documents have the marks of every part, and of no other, with a table between them', (t) => {
+  const parts = allParts();
+  for (const file of new Set(parts.map((part) => part.file))) {
+    const text = readFileSync(join(PROJECT_ROOT, file), 'utf8');
+    const names = parts.filter((part) => part.file === file).map(({ name }) => name);
+    const marks = [...text.matchAll(/^<!-- bench:(begin|end) (\S+) -->$/gm)].map(
+      ([, which, name]) => `${which} ${name}`,
+    );
+    t.deepEqual([...marks].sort(), names.flatMap((name) => [`begin ${name}`, `end ${name}`]).sort());
+    for (const name of names) {
+      const [, content = ''] = text.split(new RegExp(`<!-- bench:(?:begin|end) ${name} -->\n`));
+      t.regex(content, /Medians of \d|medians of/, `${file} ${name}`);
+      t.regex(content, file === 'README.md' ? /^\| --- /m : /^-----.*\n.+/m, `${file} ${name}`);
+    }
+  }
+});
+
+test('what the documents quote is what is measured now: the same columns and rows', (t) => {
+  const empty = benchParts(findings(new Results()));
+  for (const { file, name } of empty.filter((part) => part.name === 'figures')) {
+    const [, content = ''] = readFileSync(join(PROJECT_ROOT, file), 'utf8').split(
+      new RegExp(`<!-- bench:(?:begin|end) ${name} -->\n`),
+    );
+    if (file === 'README.md') {
+      const expected =
+        partOf(empty, file, name)
+          ?.content.split('\n')
+          .filter((line) => line.startsWith('|')) ?? [];
+      const titles = (lines: readonly string[]): (string | undefined)[] => lines.map((line) => line.split(' | ')[0]);
+      t.deepEqual(titles(content.split('\n').filter((line) => line.startsWith('|'))), titles(expected));
+    } else {
+      const heading = content.split('\n').find((line) => line.startsWith('    ')) ?? '';
+      const titles = heading.trim().split(/ {2,}/);
+      t.deepEqual(
+        titles,
+        CONTENDERS.map(({ title }) => title),
+      );
+    }
+  }
+});
