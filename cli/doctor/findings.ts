@@ -14,6 +14,7 @@ import { MACHINE_FINDINGS } from './subjects/machine-facts.js';
 import { FIFO_FINDINGS } from './subjects/pipe.js';
 import { LINE_FINDINGS } from './subjects/serial-line.js';
 import { SESSION_FINDINGS } from './subjects/session.js';
+import { BUFFER_FINDINGS } from './subjects/socket-buffer.js';
 import { TCP_FINDINGS } from './subjects/tcp-address.js';
 import { SOCKET_FINDINGS } from './subjects/unix-socket.js';
 import { PORT_FINDINGS } from './subjects/virtio-port.js';
@@ -38,6 +39,7 @@ export const FINDINGS = {
   ...SESSION_FINDINGS,
   ...TCP_FINDINGS,
   ...SOCKET_FINDINGS,
+  ...BUFFER_FINDINGS,
   ...PORT_FINDINGS,
   ...VSOCK_FINDINGS,
 } as const;

@@ -8,6 +8,7 @@ import { systemCode } from '../../lib/errors.js';
 import { loadLibc } from '../../lib/system/libc.js';
 import { findSockets, type ListedSocket } from '../../lib/system/proc-net.js';
 import { describeToolFailure, runTool } from '../../lib/system/run-tool.js';
+import { grantedBuffer } from '../../lib/system/socket-buffer.js';
 import { packageVersion } from '../package-info.js';
 import { ProcessList } from './process-list.js';
 import { askControlSockets, type ControlSocket, channelsOf, isHeld, type RunningChannel } from './running.js';
@@ -41,6 +42,8 @@ export interface MachineOptions {
   readonly readUnixPeers: (timeoutMs: number) => Promise<ReadonlyMap<string, string>>;
   /** The CID of this machine, or null where it cannot be known. Rejects where koffi cannot be loaded. */
   readonly readCid: () => Promise<number | null>;
+  /** The buffer that a unix socket is granted of so many bytes; null where the system refuses. Rejects without koffi. */
+  readonly grantedBuffer: (bytes: number) => Promise<number | null>;
   /** Whether koffi can be loaded. */
   readonly hasKoffi: () => Promise<boolean>;
 }
@@ -141,6 +144,7 @@ function usualOptions(): MachineOptions {
     isHostAtPort,
     readUnixPeers,
     readCid,
+    grantedBuffer,
     hasKoffi: () =>
       loadLibc().then(
         () => true,

@@ -25,6 +25,7 @@ import { checkKeyFile, checkSessionKey } from './subjects/key-file.js';
 import { checkTcpListen, checkUnixListen } from './subjects/listener.js';
 import { checkFiles, checkMachine, checkQemu, checkTerminals } from './subjects/machine-facts.js';
 import { checkSession } from './subjects/session.js';
+import { askedBuffer, checkBuffer } from './subjects/socket-buffer.js';
 import { checkVirtioPorts } from './subjects/virtio-port.js';
 
 /** Everything that was found, in the order in which it is shown. Takes 2.5 times `timeoutMs` of the machine at most: the control sockets are asked first. */
@@ -98,11 +99,13 @@ function planChannel(machine: Machine, channel: Channel): Job[] {
   const { label, address, forwards = [], exec = null } = channel;
   const subject = `channel ${label}`;
   const { kindName, traits } = parseChannel(address);
+  const bytes = askedBuffer(channel);
   return [
     { check: kindName, subject, run: () => checkAskedChannel(machine, address) },
     { check: 'options', subject, run: () => checkOptions(channel) },
     ...forwards.map((forward) => planForward(machine, label, forward)),
     { check: 'files', subject, run: () => checkFiles(machine, { pid: null, streams: [traits.streams] }) },
+    ...(bytes === null ? [] : [{ check: 'buffer', subject, run: () => checkBuffer(machine, { bytes }) }]),
     ...(exec === null ? [] : [{ check: 'terminals', subject, run: () => checkTerminals(machine) }]),
   ];
 }

@@ -59,13 +59,14 @@ function describeProtection({ key, tls }: SessionStatus): string {
 
 /** All that is known of one channel, a line for each fact. */
 export function formatChannel(channel: ChannelStatus): string[] {
-  const { label, group, address, state, since, session, history, totals } = channel;
+  const { label, group, address, state, since, session, bufferBytes, history, totals } = channel;
   const wait = describeWait(channel);
   const facts: (readonly [string, string])[] = [
     ['channel', group === null ? label : `${label} of the group ${group}`],
     ['address', escapeText(address)],
     ['state', `${state} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`],
     ...(session === null ? [] : describeSession(session)),
+    ...(bufferBytes === null ? [] : [['socket buffer', formatBytes(bufferBytes)] as const]),
     ['sent', `${formatBytes(totals.sentBytes)} in ${formatCount(totals.sentFrames, 'frame')}`],
     ['received', `${formatBytes(totals.receivedBytes)} in ${formatCount(totals.receivedFrames, 'frame')}`],
     ['skipped', formatBytes(totals.skippedBytes)],

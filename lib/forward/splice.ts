@@ -1,6 +1,6 @@
 /** Joins a local socket and a stream of a session: bytes, half-close, errors, back-pressure (docs/forwards.md). */
 
-import type net from 'node:net';
+import net from 'node:net';
 import type { Writable } from 'node:stream';
 import { HEADER_BYTES } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
@@ -8,6 +8,7 @@ import type { LocalEnd } from '../session/local-end.js';
 import { UnreadOutput } from '../session/local-end.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
+import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js';
 import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
@@ -149,6 +150,8 @@ export class LocalWriter {
   /** The views that the target holds. */
   #views = 0;
   #isEnding = false;
+  /** Whether it has the buffer that it gets when a write does not fit. */
+  #isBuffered = false;
 
   /** `onTaken` is told the number of bytes that have left this process, or that nobody takes any more. */
   constructor(target: Writable, onTaken: (bytes: number) => void) {
@@ -220,10 +223,19 @@ export class LocalWriter {
   #tellTaken(): void {
     const waitingBytes = this.#target.writableLength;
     if (waitingBytes === 0) this.#dropViews();
+    else if (!this.#isBuffered) this.#buffer();
     const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
     if (bytes <= 0) return;
     this.#takenBytes += bytes;
     this.#onTaken(bytes);
+  }
+
+  /** What waits before a socket is connected is no sign of a full one. */
+  #buffer(): void {
+    const target = this.#target;
+    if (!(target instanceof net.Socket) || target.connecting) return;
+    this.#isBuffered = true;
+    void enlargeBuffer(target, DEFAULT_BUFFER_BYTES);
   }
 
   #dropViews(): void {

@@ -29,6 +29,9 @@ export interface Link extends ByteSink {
   /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
   readonly origin?: string | undefined;
 
+  /** How much the system's buffer holds of what is written, in bytes; null or missing where it is as the system made it. */
+  readonly bufferBytes?: number | null;
+
   /** Begins to read. Called once. */
   start(handler: LinkHandler): void;
 
@@ -40,6 +43,12 @@ export interface Link extends ByteSink {
 
   /** Reads on, in a later turn than `pause`. Harmless when the link is gone. */
   resume(): void;
+
+  /**
+   * Has the system hold up to `bytes` of what is written, from the first write on that does not fit at once. Only a link
+   * over a unix socket can.
+   */
+  wantBuffer?(bytes: number): void;
 
   /** Writes what is queued, for at most `timeoutMs` (default 500), then closes. */
   close(timeoutMs?: number): void;

@@ -1,5 +1,6 @@
 /** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
 import net from 'node:net';
+import { enlargeBuffer } from '../system/socket-buffer.js';
 import type { OnRead } from '../system/sockets.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
@@ -51,6 +52,9 @@ export class SocketLink extends BaseLink {
   readonly #direct: DirectAccess | null;
   readonly #waitsForEnd: boolean;
   #firstBytes: Buffer | null;
+  /** The buffer to ask for when a write does not fit; null: none, or it was asked for. */
+  #wantedBufferBytes: number | null = null;
+  #bufferBytes: number | null = null;
 
   /** `open` makes the socket or the halves, with `allowHalfOpen`, read by the `onread` that it is given. */
   constructor(
@@ -90,6 +94,14 @@ export class SocketLink extends BaseLink {
     return this.#output.writableLength;
   }
 
+  get bufferBytes(): number | null {
+    return this.#bufferBytes;
+  }
+
+  wantBuffer(bytes: number): void {
+    this.#wantedBufferBytes = bytes;
+  }
+
   /** Once the link is closing, what is written is dropped. */
   write(bytes: Buffer): boolean {
     const socket = this.#output;
@@ -101,7 +113,7 @@ export class SocketLink extends BaseLink {
       rest = bytes.subarray(written);
     }
     socket.write(rest, this.#written);
-    if (socket.writableLength === 0) return true;
+    if (this.#isWritten()) return true;
     this.awaitsDrain = true;
     return false;
   }
@@ -116,7 +128,21 @@ export class SocketLink extends BaseLink {
     this.write(first);
     this.write(second);
     this.#output.uncork();
-    return this.#output.writableLength === 0;
+    return this.#isWritten();
+  }
+
+  /** Whether the socket took all of it at once; when it first does not, it gets its buffer. */
+  #isWritten(): boolean {
+    const socket = this.#output;
+    if (socket.writableLength === 0) return true;
+    const bytes = this.#wantedBufferBytes;
+    if (bytes !== null && socket.writableCorked === 0) {
+      this.#wantedBufferBytes = null;
+      void enlargeBuffer(socket, bytes).then((granted) => {
+        this.#bufferBytes = granted;
+      });
+    }
+    return false;
   }
 
   /** A property, so that no function is made for a write. */

@@ -71,6 +71,8 @@ export interface ChannelOptions {
   readonly waitMs?: number;
   /** Silence for so long ends the session, in milliseconds; null: never. Default: what suits the channel's kind. */
   readonly deadAfterMs?: number | null;
+  /** How much the system holds of what is written to a link over a unix socket, in bytes. Default 1,048,576. */
+  readonly bufferBytes?: number;
   /** Lets the channel listen on addresses that other machines reach. Default false. */
   readonly insecure?: boolean;
   /** Files of the keys that this side has, preferred first; with one it accepts no peer without. Default: none. */

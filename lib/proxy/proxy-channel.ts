@@ -11,6 +11,7 @@ import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeSession } from '../status/describe.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
@@ -142,6 +143,7 @@ export class ProxyChannel {
     this.#supervisor = supervise({
       channel: this.address,
       settings: settingsFor(this.address, options, () => this.#keys, context.identity),
+      bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       sessions: this.#sessions,
       onFatal: (reason) => context.onFatal(this, reason),
@@ -282,6 +284,7 @@ export class ProxyChannel {
       address: this.address.text,
       ...record.describe(),
       session: session === null ? null : describeSession(session, this.address.traits),
+      bufferBytes: this.#supervisor.bufferBytes,
       history: record.history,
       totals: record.totals(session, this.#supervisor.skippedBytes),
     };

@@ -13,6 +13,8 @@ import type { ChannelSessions } from './channel-sessions.js';
 interface SupervisorOptions {
   readonly channel: ChannelAddress;
   readonly settings: SessionSettings;
+  /** What the system's buffer should hold behind a link over a unix socket, in bytes. */
+  readonly bufferBytes: number;
   readonly clock: Clock;
   /** Is told what the channel does, and of the sessions on its links. */
   readonly sessions: ChannelSessions;
@@ -44,6 +46,11 @@ export abstract class ChannelSupervisor {
     return [...this.runners].reduce((sum, { loop }) => sum + loop.skippedBytes, this.#skippedBytes);
   }
 
+  /** What the link of the session has from the system: see `Link.bufferBytes`. */
+  get bufferBytes(): number | null {
+    return [...this.runners].find(({ loop }) => loop.session !== null)?.link.bufferBytes ?? null;
+  }
+
   /** Begins to open the channel. Rejects where this side should listen and cannot. */
   abstract start(): Promise<void>;
 
@@ -58,7 +65,8 @@ export abstract class ChannelSupervisor {
 
   /** A runner on a link, which is to be started. */
   protected run(link: Link): LinkRunner {
-    const { clock, settings, sessions } = this.options;
+    const { clock, settings, sessions, bufferBytes } = this.options;
+    link.wantBuffer?.(bufferBytes);
     const runner = new LinkRunner(link, clock, settings);
     this.runners.add(runner);
     void runner.closed.then(() => this.forget(runner));

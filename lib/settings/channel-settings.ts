@@ -3,6 +3,7 @@ import { parseChannel } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
+import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import { copyPermission, execPermission } from './permissions.js';
 import { mergeServiceRules, parseRules, serviceRules } from './service-rules.js';
 import {
@@ -82,6 +83,23 @@ export const SHARED = [
       },
     ],
     about: 'Silence for so long ends the session; 0: never. Default: what suits the kind of channel',
+    reload: 'channel',
+  },
+  {
+    key: 'buffer',
+    field: 'bufferBytes',
+    type: amount('bytes', ...BUFFER_RANGE),
+    fallback: DEFAULT_BUFFER_BYTES,
+    options: [
+      {
+        name: 'buffer',
+        value: 'BYTES',
+        group: 'Channel:',
+        help: 'BYTES that the system holds for the peer on a channel over a unix socket [default: 1048576]',
+        ofAddition: { help: 'What the system holds for its peer where it is a unix socket' },
+      },
+    ],
+    about: 'How many bytes the system holds for its peer where it is a unix socket; net.core.wmem_max bounds it',
     reload: 'channel',
   },
   {

@@ -118,6 +118,11 @@ export const channelStatusSchema = z
     detail: z.string().nullable().describe('What it waits for, or why it failed; else null'),
     nextTryMs: amount().nullable().describe('The time until the next attempt; null unless `backing-off`'),
     session: sessionStatusSchema.nullable().describe('Null while it has no session'),
+    bufferBytes: amount()
+      .nullable()
+      .describe(
+        'What the system granted of `buffer`; null before a write filled its own one, and on a channel that is no unix socket',
+      ),
     history: sessionHistorySchema,
     totals: channelTotalsSchema,
   })

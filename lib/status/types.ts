@@ -46,6 +46,11 @@ export interface ChannelStatus {
   readonly nextTryMs: number | null;
   /** Null while it has no session. */
   readonly session: SessionStatus | null;
+  /**
+   * What the system granted of `buffer`; null before a write filled its own one, and on a channel that is no unix
+   * socket.
+   */
+  readonly bufferBytes: number | null;
   /** The sessions that a channel had. */
   readonly history: SessionHistory;
   /** What went over a channel since it was added. */

@@ -113,7 +113,8 @@ export function isHungUp(socket: net.Socket): boolean {
   }
 }
 
-function descriptorOf({ _handle: handle }: net.Socket & { readonly _handle?: unknown }): number | null {
+/** The descriptor of a socket; null where it has none any more, or Node is not made as expected. */
+export function descriptorOf({ _handle: handle }: net.Socket & { readonly _handle?: unknown }): number | null {
   if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return null;
   return typeof handle.fd === 'number' && handle.fd >= 0 ? handle.fd : null;
 }

@@ -145,7 +145,14 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
       session.resolve(established);
     },
   });
-  const supervisor = supervise({ channel, settings, clock: systemClock, sessions, onFatal: nothing });
+  const supervisor = supervise({
+    channel,
+    settings,
+    bufferBytes: 65_536,
+    clock: systemClock,
+    sessions,
+    onFatal: nothing,
+  });
   t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));
   void supervisor.start();
   return session.promise;

@@ -32,6 +32,7 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
           unwrittenBytes: 0,
         }
       : null,
+    bufferBytes: null,
     history: { sessions: 1, ends: {}, recent: [] },
     totals: {
       sentBytes,

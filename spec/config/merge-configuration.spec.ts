@@ -56,6 +56,7 @@ test('flags alone, with everything else left to defaults', (t) => {
         name: null,
         waitMs: 10_000,
         deadAfterMs: 30_000,
+        bufferBytes: 1_048_576,
         insecure: false,
         keyFiles: [],
         peerAddress: false,

@@ -23,6 +23,7 @@ log-format = "json"
 log-details = true
 wait = 7
 dead-after = 0
+buffer = 65536
 insecure = true
 
 [channels.vm1]
@@ -31,6 +32,7 @@ outgoing = ["ssh:127.0.0.1:9022", "*:vsock-mux:/run/v.sock,80=web"]
 incoming = ["syslog:file:/var/log/vm1.log"]
 wait = 0
 dead-after = 30
+buffer = 67108864
 insecure = false
 name = "guest"
 storage = { socket = "/run/x.sock", parallel = 4 }
@@ -51,7 +53,7 @@ test('everything that a file can say becomes a plain value', (t) => {
     logLevel: 'debug',
     logFormat: 'json',
     logDetails: true,
-    defaults: { waitMs: 7000, deadAfterMs: null, insecure: true },
+    defaults: { waitMs: 7000, deadAfterMs: null, bufferBytes: 65_536, insecure: true },
     channels: [
       {
         label: 'vm1',
@@ -64,6 +66,7 @@ test('everything that a file can say becomes a plain value', (t) => {
         name: 'guest',
         waitMs: 0,
         deadAfterMs: 30_000,
+        bufferBytes: 67_108_864,
         insecure: false,
         storage: { isAllowed: true, socketPath: '/run/x.sock', parallel: 4 },
       },
@@ -101,6 +104,8 @@ test(refuses, 'control = true', 'f: control: expected the path of a socket, or f
 test(refuses, 'log-level = "loud"', 'f: log-level: expected error, warn, info or debug');
 test(refuses, 'wait = 1.5', 'f: wait: expected a whole number of seconds from 0 to 86400');
 test(refuses, 'wait = "3"', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(refuses, 'buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
+test(refuses, 'buffer = "1M"', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
 test(refuses, 'dead-after = 86401', 'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400');
 test(refuses, 'insecure = 1', 'f: insecure: expected true or false');
 test(refuses, 'wait = 2020-01-01', 'f: wait: expected a whole number of seconds from 0 to 86400');
@@ -109,7 +114,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, insecure, keys, peer-address, allow-exec, allow-copy, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -127,7 +132,7 @@ test(
 test(
   refuses,
   '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, insecure, keys, peer-address, allow-exec, allow-copy, services, name, address, outgoing, incoming, storage, vsock-ports',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, services, name, address, outgoing, incoming, storage, vsock-ports',
 );
 test(
   refuses,

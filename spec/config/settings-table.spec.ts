@@ -45,6 +45,7 @@ test('what a file says of a channel, the options of an addition say as a request
     'own-name': ['me'],
     wait: ['0.5'],
     'dead-after': ['0'],
+    buffer: ['65536'],
     'no-insecure': [''],
     key: ['/a.key', '/b.key'],
     'peer-address': [''],
@@ -62,6 +63,7 @@ test('what a file says of a channel, the options of an addition say as a request
     name: 'me',
     waitS: 0.5,
     deadAfterS: 0,
+    buffer: 65_536,
     insecure: false,
     keys: ['/a.key', '/b.key'],
     peerAddress: true,
@@ -91,6 +93,8 @@ for (const [words, message] of [
   [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
   [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot be used with --key'],
   [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
+  [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
+  [{ buffer: ['65535'] }, '--buffer: "65535" is not a whole number of bytes from 65536 to 67108864'],
   [{ wait: ['x'] }, '--wait: "x" is not a number of seconds from 0 to 86400'],
 ] as const) {
   test(`an addition refuses ${JSON.stringify(words)}`, (t) => {
@@ -100,10 +104,11 @@ for (const [words, message] of [
 }
 
 test('a file and the options of the command line say the same of a channel', (t) => {
-  const file = `wait = 3\ndead-after = 0\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\n`;
+  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\n`;
   const words: Readonly<Record<string, readonly string[]>> = {
     wait: ['3'],
     'dead-after': ['0'],
+    buffer: ['65536'],
     insecure: [''],
     key: ['/a'],
     'peer-address': [''],

@@ -9,6 +9,8 @@ export interface ChannelRequest {
   readonly waitS?: number;
   /** Silence for so long ends the session; 0: never. Default: what suits the kind of channel. */
   readonly deadAfterS?: number;
+  /** How many bytes the system holds for its peer where it is a unix socket; net.core.wmem_max bounds it. */
+  readonly buffer?: number;
   /** Lets it listen on addresses that other machines reach. */
   readonly insecure?: boolean;
   /** Absolute paths, on this machine, of files with keys that its peer must have as well, as --key takes them. */

@@ -67,6 +67,7 @@ test('it takes every option of the command that runs a proxy', async (t) => {
     incoming: 'ssh:22',
     'vsock-port': '22=ssh',
     'dead-after': '5',
+    buffer: '65536',
     'allow-exec': null,
     'allow-copy': null,
     wait: '1',

@@ -276,6 +276,25 @@ test('terminals matter where the peer may run commands', async (t) => {
   t.false((await checks(null)).includes('terminals'));
 });
 
+test('the buffer of a unix socket matters where a channel or a forward is one, and as much as is asked for counts', async (t) => {
+  const asked: number[] = [];
+  const machine = fakeMachine(t, {
+    hasKoffi: () => Promise.resolve(true),
+    grantedBuffer: (bytes) => Promise.resolve(asked.push(bytes) && bytes),
+  });
+  const look = async (address: string, rest: Partial<Configuration['channels'][number]> = {}) => {
+    const jobs = await planJobs(machine, requestFor({ label: 'a', address, ...rest }));
+    const looked = jobs.filter(({ check }) => check === 'buffer').map(async ({ run }) => run());
+    return Promise.all(looked);
+  };
+  const forwards = [parseForwardSpec('incoming', 'web:/run/web.sock')];
+  t.deepEqual(await look('unix-connect:/run/vm1.sock', { bufferBytes: 65_536 }), [[]]);
+  t.deepEqual(await look('libvirt:vm1'), [[]]);
+  t.deepEqual(await look('virtserial-open:org.vproxy.0', { forwards, bufferBytes: 65_536 }), [[]]);
+  t.deepEqual(await look('tcp-connect:127.0.0.1:9', { forwards: [parseForwardSpec('incoming', 'web:80')] }), []);
+  t.deepEqual(asked, [65_536, 1_048_576, 1_048_576]);
+});
+
 test('a denial of the path of a channel, of its forward or of a key counts, whoever was denied it', async (t) => {
   const log = join(temporaryFolder(t), 'audit.log');
   const nowMs = Date.now();

@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { runJobs } from '../../../../cli/doctor/jobs.js';
 import { checkDenials } from '../../../../cli/doctor/subjects/denials.js';
 import { checkFiles, checkMachine, checkQemu, checkTerminals } from '../../../../cli/doctor/subjects/machine-facts.js';
+import { checkBuffer } from '../../../../cli/doctor/subjects/socket-buffer.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
 import { doctor, type FindingCase } from './case.js';
@@ -23,6 +24,10 @@ const avc = (seconds: number, comm: string, path: string, context = 'system_u:sy
 
 const apparmor = (name: string) =>
   `audit: type=1400 audit(${NOW_S - 60}.100:77): apparmor="DENIED" operation="mknod" profile="libvirt-1b3b8a02-6d1f-4a13" name=${name} pid=99 comm="qemu-system-x86" requested_mask="c" denied_mask="c"`;
+
+const ASKED = { bytes: 1_048_576 };
+const WITH_KOFFI = { hasKoffi: () => Promise.resolve(true) };
+const granting = (most: number) => (bytes: number) => Promise.resolve(Math.min(most, bytes));
 
 /** Each finding about them. */
 export const MACHINE_CASES: readonly FindingCase[] = [
@@ -46,6 +51,18 @@ export const MACHINE_CASES: readonly FindingCase[] = [
     id: 'koffi-missing',
     when: 'koffi cannot be loaded',
     find: (t) => checkTerminals(fakeMachine(t, { hasKoffi: () => Promise.resolve(false) })),
+  },
+  {
+    id: 'buffer-bounded',
+    when: 'the kernel grants less than is asked for',
+    says: /of 1048576 bytes .* grants 212992/,
+    remedy: /^sysctl -w net\.core\.wmem_max=1048576; .*\/etc\/sysctl\.d\/60-vproxy\.conf$/,
+    find: (t) => checkBuffer(fakeMachine(t, { ...WITH_KOFFI, grantedBuffer: granting(212_992) }), ASKED),
+  },
+  {
+    id: 'buffer-no-koffi',
+    when: 'koffi cannot be loaded',
+    find: (t) => checkBuffer(fakeMachine(t, { hasKoffi: () => Promise.resolve(false) }), ASKED),
   },
   {
     id: 'qemu-found',

@@ -1,0 +1,52 @@
+/** The buffer behind unix sockets: whether the system grants as much as is asked for. */
+import { parseChannel } from '../../../lib/channel/address/address.js';
+import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/socket-buffer.js';
+import { type Finding, type FindingRows, findingsOf, note } from '../finding.js';
+import type { Machine } from '../machine.js';
+import type { Channel } from './channel.js';
+
+export const BUFFER_FINDINGS = {
+  'buffer-bounded': note(
+    'The kernel bounds the buffer of a unix socket below what is asked for: bulk data passes more slowly.',
+    'sysctl -w net.core.wmem_max=1048576, which a file in /etc/sysctl.d keeps; or run vproxy with CAP_NET_ADMIN',
+  ),
+  'buffer-no-koffi': note(
+    'The buffer of a unix socket stays as the system makes it, because the optional package koffi cannot be loaded: bulk data passes more slowly.',
+    'npm install koffi',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(BUFFER_FINDINGS);
+
+/** The kinds of channels whose links are unix sockets; one that was handed over by another program may be one, too. */
+const SOCKET_KINDS: ReadonlySet<string> = new Set([
+  'unix-connect',
+  'unix-listen',
+  'exec',
+  'libvirt',
+  'vsock-mux-connect',
+  'vsock-mux-listen',
+]);
+
+/** The largest buffer that a channel and its forwards ask for, in bytes; null where none of them is a unix socket. */
+export function askedBuffer({ address, bufferBytes = DEFAULT_BUFFER_BYTES, forwards = [] }: Channel): number | null {
+  const own = SOCKET_KINDS.has(parseChannel(address).kindName) ? [bufferBytes] : [];
+  const isUnix = forwards.some(({ endpoint: { kind } }) => kind === 'unix' || kind === 'vsock-mux');
+  const others = isUnix ? [DEFAULT_BUFFER_BYTES] : [];
+  const asked = [...own, ...others];
+  return asked.length === 0 ? null : Math.max(...asked);
+}
+
+/** Whether this user would be granted a buffer of so many bytes. */
+export async function checkBuffer({ options }: Machine, { bytes }: { readonly bytes: number }): Promise<Finding[]> {
+  if (!(await options.hasKoffi())) return [finding('buffer-no-koffi', 'koffi cannot be loaded')];
+  const granted = await options.grantedBuffer(bytes);
+  if (granted === null || granted >= bytes) return [];
+  return [
+    finding(
+      'buffer-bounded',
+      `of ${bytes} bytes for the buffer of a unix socket the kernel grants ${granted}`,
+      `sysctl -w net.core.wmem_max=${bytes}; to keep it, net.core.wmem_max = ${bytes} in /etc/sysctl.d/60-vproxy.conf`,
+    ),
+  ];
+}

@@ -1,0 +1,38 @@
+/** Two ends of a unix socket. */
+import { once } from 'node:events';
+import { readFileSync, writeSync } from 'node:fs';
+import type net from 'node:net';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { systemCode } from '../../lib/errors.js';
+import { descriptorOf } from '../../lib/system/sockets.js';
+import { temporaryFolder } from './files.js';
+import { localServer, localSocket } from './proxies.js';
+
+/** `near` connects; `far` reads nothing before `resume()`. */
+export async function unixPair(t: ExecutionContext): Promise<{ near: net.Socket; far: net.Socket }> {
+  const path = join(temporaryFolder(t), 'pair.sock');
+  const server = await localServer(t, () => undefined, { path }, { pauseOnConnect: true });
+  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
+  const near = localSocket(t, { path });
+  const [[far]] = await Promise.all([accepted, once(near, 'connect')]);
+  return { near, far };
+}
+
+/** How many bytes the system takes of a socket whose other end does not read; nothing may wait in it. */
+export function roomOf(socket: net.Socket): number {
+  const fd = descriptorOf(socket) ?? -1;
+  const block = Buffer.alloc(16_384);
+  for (let bytes = 0; ; ) {
+    try {
+      bytes += writeSync(fd, block);
+    } catch (error) {
+      if (systemCode(error) === 'EAGAIN') return bytes;
+      throw error;
+    }
+  }
+}
+
+/** A number that the kernel has for sockets: what a user is granted at most, or what a socket has by itself. */
+export const kernelBytes = (name: 'wmem_max' | 'wmem_default'): number =>
+  Number(readFileSync(`/proc/sys/net/core/${name}`, 'utf8'));
