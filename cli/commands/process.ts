@@ -3,19 +3,19 @@
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
-import type { ChannelChanges } from '../../lib/status/types.js';
+import type { ChannelChanges, ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
-import { formatChannels, formatProcess } from '../ui/channels.js';
+import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
 import { showProgress } from '../ui/progress.js';
 
 export const status: Command = {
-  usage: 'status [--json]',
+  usage: 'status [--verbose] [--json]',
   about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
-  options: JSON_OPTION,
+  options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
   run: showStatus,
 };
 
@@ -23,7 +23,13 @@ async function showStatus(args: Arguments): Promise<void> {
   const control = await openControl(args);
   const status = await control.status();
   if (args.has('json')) printJson(status);
-  else print(`${[...formatProcess(status), '', ...formatChannels(status.channels, outputWidth())].join('\n')}\n`);
+  else
+    print(`${[...formatProcess(status), '', ...describeChannels(status.channels, args.has('verbose'))].join('\n')}\n`);
+}
+
+function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean): string[] {
+  if (!isVerbose || channels.length === 0) return formatChannels(channels, outputWidth());
+  return channels.flatMap((channel, index) => [...(index === 0 ? [] : ['']), ...formatChannel(channel)]);
 }
 
 export const logLevel: Command = {

@@ -1,12 +1,25 @@
 /** The commands that look at a running vproxy and change it. */
 import { join, relative, resolve } from 'node:path';
 import test from 'ava';
+import { formatChannel } from '../../cli/ui/channels.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, steeredPair } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { runPiped, runVproxy } from '../helpers/vproxy-process.js';
 
 const json = (text: string): unknown => JSON.parse(text);
+
+test.serial('the status in full has all of each channel, and the buffer that the system granted', async (t) => {
+  const { run, client } = await steeredPair(t, {});
+  const { code, stdout } = await run('status', '--verbose');
+  t.is(code, 0);
+  t.regex(stdout, /^host1: process \d+, .*\n(?:.+\n)*\nchannel +default\naddress +unix-.*\nstate +established/);
+  t.regex(stdout, /^stalled /m);
+  t.notRegex(stdout, /socket buffer/);
+  const channel = await client.channel('default');
+  t.is(channel.bufferBytes, null);
+  t.regex(formatChannel({ ...channel, bufferBytes: 1_048_576 }).join('\n'), /^socket buffer +1\.0 MB$/m);
+});
 
 test.serial('status, channels, forwards and services, for people and as JSON', async (t) => {
   const { run } = await steeredPair(t, {
@@ -207,7 +220,11 @@ test.serial(refused, ['forward'], 'forward: a word is missing; expected forward 
 test.serial(refused, ['forward', 'ad'], '"forward ad": no such command; did you mean forward add?');
 test.serial(refused, ['status', '--jsom'], '--jsom: no such option; did you mean --json?');
 test.serial(refused, ['status', '--json=yes'], '--json: it takes no value');
-test.serial(refused, ['status', 'x'], '"x": there is nothing that it could be; usage: vproxy status [--json]');
+test.serial(
+  refused,
+  ['status', 'x'],
+  '"x": there is nothing that it could be; usage: vproxy status [--verbose] [--json]',
+);
 test.serial(refused, ['status', '--socket'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket='], '--socket: its value is empty');
