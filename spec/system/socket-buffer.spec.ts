@@ -4,6 +4,7 @@ import net from 'node:net';
 import test from 'ava';
 import { LocalWriter } from '../../lib/forward/splice.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
+import type { Libc, NativeCall } from '../../lib/system/libc.js';
 import { enlargeBuffer, grantedBuffer } from '../../lib/system/socket-buffer.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, localServer, localSocket } from '../helpers/proxies.js';
@@ -11,6 +12,11 @@ import { eventually } from '../helpers/time.js';
 import { kernelBytes, roomOf, unixPair } from '../helpers/unix-pair.js';
 
 const ASKED = 1_048_576;
+
+/** Numbers of Linux. */
+const AF_UNIX = 1;
+const SO_SNDBUF = 7;
+const SO_SNDBUFFORCE = 32;
 
 /** What is granted of it: all, where this process may exceed what the kernel has for users. */
 const isGranted = (bytes: number | null): boolean => bytes === ASKED || bytes === kernelBytes('wmem_max');
@@ -38,7 +44,10 @@ test('the doctor is told the same without a socket of its own', async (t) => {
 });
 
 test('nothing is asked for, and nothing loaded, on TCP and for a socket that is gone', async (t) => {
-  const load = () => Promise.reject(new Error('it was loaded'));
+  const load = () => {
+    t.fail('it was loaded');
+    return Promise.reject(new Error('never used'));
+  };
   const server = await localServer(t, () => undefined);
   const tcp = localSocket(t, { host: '127.0.0.1', port: server.port });
   await once(tcp, 'connect');
@@ -58,6 +67,30 @@ test('a socket that is closed while koffi is loaded stays out of it', async (t) 
   });
   t.is(await asking, null);
   t.is(await enlargeBuffer(near, ASKED, failing), null);
+});
+
+test('who may not exceed what the kernel has for users is granted that', async (t) => {
+  const { near } = await unixPair(t);
+  const asked: unknown[] = [];
+  const calls: Readonly<Record<string, (...args: never[]) => number>> = {
+    setsockopt(_fd: number, _level: number, option: number, value: Int32Array) {
+      asked.push([option, value[0]]);
+      return option === SO_SNDBUFFORCE ? -1 : 0;
+    },
+    getsockopt(_fd: number, _level: number, option: number, value: Int32Array) {
+      value[0] = option === SO_SNDBUF ? 2 * 212_992 : AF_UNIX;
+      return 0;
+    },
+  };
+  const libc: Libc = {
+    declare: (declaration) => calls[/(\w+)\(/.exec(declaration)?.[1] ?? ''] as NativeCall,
+    errno: () => 1,
+  };
+  t.is(await enlargeBuffer(near, ASKED, () => Promise.resolve(libc)), 212_992);
+  t.deepEqual(asked, [
+    [SO_SNDBUFFORCE, ASKED],
+    [SO_SNDBUF, ASKED],
+  ]);
 });
 
 test('without koffi the socket stays as it is, and koffi is looked for once', async (t) => {
