@@ -54,7 +54,9 @@ const { metafile } = await build({
   logLevel: 'warning',
 });
 const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
-const notices = formatNotices(bundledPackages(metafile));
+// koffi is beside it, or goes into the single executable along with it.
+const koffi = ['node_modules/koffi'].filter((folder) => existsSync(folder));
+const notices = formatNotices([...bundledPackages(metafile), ...koffi]);
 writeFileSync(temporary, `${readFileSync(temporary, 'utf8')}/*\nvproxy ${version}\n\n${own}\n*/\n${notices}`);
 chmodSync(temporary, 0o755);
 renameSync(temporary, OUTPUT);

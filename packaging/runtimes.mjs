@@ -1,4 +1,4 @@
-// Fetches versions of Node, as the npm packages that hold one binary each, into a folder of this user's that is not the project's.
+// Fetches versions of Node, and koffi's native library, as the npm packages that hold one binary each, into a folder of this user's that is not the project's.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
@@ -36,10 +36,25 @@ export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'
 /** The folder of a version of Node, with `bin/node` in it; fetched where it is not there yet. */
 export function fetchRuntime(version, arch = 'x64') {
   const name = `node-linux-${arch}@${version}`;
-  const folder = join(CACHE, name);
-  if (existsSync(folder)) return folder;
   const integrity = PACKAGES[name];
   if (integrity === undefined) throw new Error(`${name} is not one of ${Object.keys(PACKAGES).join(', ')}`);
+  return fetchPackage(name, integrity);
+}
+
+/** koffi's native library for glibc, of the version that package-lock.json has; fetched where npm has not installed it. */
+export function fetchKoffi(arch) {
+  const lock = JSON.parse(readFileSync(join(import.meta.dirname, '../package-lock.json'), 'utf8'));
+  const name = `@koromix/koffi-linux-${arch}`;
+  const installed = join(import.meta.dirname, '../node_modules', name);
+  const { version, integrity } = lock.packages[`node_modules/${name}`];
+  const folder = existsSync(installed) ? installed : fetchPackage(`${name}@${version}`, integrity);
+  return join(folder, `linux_${arch}`, 'koffi.node');
+}
+
+/** The folder of a package's version; fetched where it is not there yet. */
+function fetchPackage(name, integrity) {
+  const folder = join(CACHE, name.replace('/', '-'));
+  if (existsSync(folder)) return folder;
   console.error(`fetching ${name}`);
   mkdirSync(CACHE, { recursive: true });
   // A download that is broken off leaves no folder of the final name.

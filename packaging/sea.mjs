@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { inject } from 'postject';
-import { EMBEDDED, fetchRuntime } from './runtimes.mjs';
+import { EMBEDDED, fetchKoffi, fetchRuntime } from './runtimes.mjs';
 
 /** What Node looks for in itself. */
 const RESOURCE = 'NODE_SEA_BLOB';
@@ -41,6 +41,7 @@ function strip(source, target) {
 }
 
 const runtime = fetchRuntime(EMBEDDED, arch);
+const koffi = fetchKoffi(arch);
 execFileSync(process.execPath, ['packaging/bundle.mjs'], { stdio: 'inherit' });
 const work = mkdtempSync(join(tmpdir(), 'vproxy-sea-'));
 try {
@@ -49,6 +50,7 @@ try {
     main: join('dist', 'vproxy.cjs'),
     output: blob,
     disableExperimentalSEAWarning: true,
+    assets: { 'koffi.node': koffi },
     // Compiled code is for the machine that compiles it.
     useCodeCache: !isForeign,
   };
@@ -64,6 +66,8 @@ try {
   copyFileSync(executable, temporary);
   renameSync(temporary, output);
   copyFileSync(join(runtime, 'LICENSE'), `${output}.node-licence`);
+  // For packages, which put it beside the program: not everywhere a program may run what it has written.
+  copyFileSync(koffi, `${output}.koffi.node`);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

@@ -2,7 +2,16 @@
 // single executable.
 //
 //     node packaging/stage.mjs --root FOLDER [--executable dist/vproxy-linux-x64] [--units /usr/lib/systemd/system] [--rules /usr/lib/udev/rules.d]
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
@@ -31,6 +40,9 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   cpSync(executable, join(root, 'usr/bin/vproxy'));
   chmodSync(join(root, 'usr/bin/vproxy'), 0o755);
   symlinkSync('vproxy', join(root, 'usr/bin/vproxy-storage'));
+  // npm run sea puts it beside the executable, which looks for it there.
+  const koffi = `${executable}.koffi.node`;
+  if (existsSync(koffi)) write('/usr/lib/vproxy/koffi.node', readFileSync(koffi));
 
   for (const name of readdirSync(source('packaging/systemd'))) {
     if (/\.(service|socket)$/.test(name)) copy(`packaging/systemd/${name}`, join(unitFolder, name));

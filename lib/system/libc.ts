@@ -11,9 +11,17 @@ export interface Libc {
 }
 
 /** What is used of koffi. */
-interface Koffi {
+export interface Koffi {
   load(path: null): { func(declaration: string): NativeCall };
   errno(): number;
+}
+
+/** How koffi is loaded. */
+let loadKoffi = importKoffi;
+
+/** For a program that has koffi within itself: has it loaded in another way than by its name. To be called before `loadLibc`. */
+export function loadKoffiBy(load: () => Promise<Koffi>): void {
+  loadKoffi = load;
 }
 
 let loading: Promise<Libc> | null = null;
@@ -30,10 +38,14 @@ export function loadLibc(): Promise<Libc> {
   return loading;
 }
 
-async function load(): Promise<Libc> {
+async function importKoffi(): Promise<Koffi> {
   // Not a literal: neither the build nor its types need a package that may be absent.
   const name: string = 'koffi';
-  const { default: koffi } = (await import(name)) as { readonly default: Koffi };
+  return ((await import(name)) as { readonly default: Koffi }).default;
+}
+
+async function load(): Promise<Libc> {
+  const koffi = await loadKoffi();
   const libc = koffi.load(null);
   return { declare: (declaration) => libc.func(declaration), errno: () => koffi.errno() };
 }

@@ -75,7 +75,7 @@ function formatCopyright() {
     .join('\n');
   return `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: vproxy
-Comment: /usr/bin/vproxy contains Node.js (https://nodejs.org), whose own licence, and those of what it contains, are in
+Comment: /usr/bin/vproxy contains koffi, which is in /usr/lib/vproxy as well, and Node.js (https://nodejs.org), whose own licence, and those of what it contains, are in
  /usr/share/doc/vproxy/node-licence.gz, and packages whose notices stand at the end of the program's text.
 
 Files: *

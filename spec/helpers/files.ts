@@ -11,6 +11,10 @@ import { eventually } from './time.js';
 /** The project's folder, without a slash at its end. */
 export const PROJECT_ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 
+/** The path of koffi's native library, as npm has installed it. */
+export const koffiLibrary = (): string =>
+  join(PROJECT_ROOT, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`);
+
 /** A new empty folder, which is removed when the test ends. */
 export function temporaryFolder(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'vproxy-'));

@@ -1,9 +1,9 @@
 /** `npm run sea`: Node and all of vproxy in one executable, for machines without Node. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { koffiLibrary, PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
 
 const EXECUTABLE = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
@@ -20,14 +20,15 @@ test.before('the executable is made', (t) => {
 /** Alone, without a Node in its search path. */
 const ALONE: PackagedProgram = { vproxy: [EXECUTABLE], wrapper: EXECUTABLE, env: {} };
 
-/** The executable in a root folder that has nothing but it and the libraries that it names. */
-function inBareRoot(t: ExecutionContext): PackagedProgram {
+/** The executable in a root folder that has nothing but it and the libraries that it names; and koffi, where a package put it. */
+function inBareRoot(t: ExecutionContext, { hasKoffi = false } = {}): PackagedProgram {
   const root = temporaryFolder(t);
   const put = (file: string, target: string): void => {
     mkdirSync(join(root, dirname(target)), { recursive: true });
     copyFileSync(file, join(root, target));
   };
   put(EXECUTABLE, '/usr/bin/vproxy');
+  if (hasKoffi) put(`${EXECUTABLE}.koffi.node`, '/usr/lib/vproxy/koffi.node');
   const libraries = execFileSync('ldd', [EXECUTABLE], { encoding: 'utf8' });
   for (const [path] of libraries.matchAll(/(?<=\s)\/\S+/g)) put(path, path);
   // It is only opened: vproxy keeps some descriptors in reserve.
@@ -70,6 +71,29 @@ test('every command is in it, and says what it says in the built tree', async (t
 asRoot("the README's commands work where nothing is installed but its libraries", async (t) => {
   t.timeout(120_000);
   await checkEverydayUse(t, inBareRoot(t));
+});
+
+/** What the doctor finds about koffi: nothing where it was loaded. */
+function koffiFindings({ vproxy, env, launcher = [] }: PackagedProgram, own: Readonly<Record<string, string>> = {}) {
+  const words = [...launcher, ...vproxy, 'doctor', '--json', '-c', 'unix-listen:/nowhere/x', '--allow-exec'];
+  const { stdout, stderr } = spawnSync('env', words, { env: { ...env, ...own }, encoding: 'utf8' });
+  const { findings } = JSON.parse(stdout || `{"findings":[{"id":${JSON.stringify(stderr)}}]}`) as {
+    findings: readonly { readonly id: string }[];
+  };
+  return findings.map(({ id }) => id).filter((id) => /koffi/.test(id));
+}
+
+test('koffi is in it, and leaves nothing behind', (t) => {
+  const folder = temporaryFolder(t);
+  t.deepEqual(koffiFindings(ALONE, { TMPDIR: folder }), []);
+  t.deepEqual(readdirSync(folder), []);
+  t.deepEqual(readFileSync(`${EXECUTABLE}.koffi.node`), readFileSync(koffiLibrary()));
+});
+
+asRoot('koffi is loaded from its place in a package where nothing can be written', (t) => {
+  const nowhere = { TMPDIR: '/nowhere' };
+  t.deepEqual(koffiFindings(inBareRoot(t, { hasKoffi: true }), nowhere), []);
+  t.deepEqual(koffiFindings(inBareRoot(t), nowhere), ['buffer-no-koffi', 'koffi-missing']);
 });
 
 test('under the name of a utility, found in the search path, it is the wrapper; vproxy storage link makes that name', (t) => {

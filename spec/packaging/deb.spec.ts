@@ -1,10 +1,10 @@
 /** The Debian package, with another program in place of the executable: its contents, and the verdict of Debian's own programs. */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
+import { koffiLibrary, PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
 
 const isThere = (program: string) => spawnSync(program, ['--version']).error === undefined;
 const withDpkg = isThere('dpkg-deb') ? test : test.skip;
@@ -14,7 +14,10 @@ const run = promisify(execFile);
 /** Builds the package, and gives its path. */
 async function buildPackage(t: ExecutionContext): Promise<string> {
   const script = join(PROJECT_ROOT, 'packaging/deb/build.mjs');
-  const args = ['--quick', '--executable', '/bin/true', '--output', temporaryFolder(t), '--version', '1.2.3-4'];
+  const executable = join(temporaryFolder(t), 'program');
+  copyFileSync('/bin/true', executable);
+  copyFileSync(koffiLibrary(), `${executable}.koffi.node`);
+  const args = ['--quick', '--executable', executable, '--output', temporaryFolder(t), '--version', '1.2.3-4'];
   const env = { ...process.env, SOURCE_DATE_EPOCH: '1700000000' };
   return (await run(process.execPath, [script, ...args], { env })).stdout.trim();
 }
@@ -44,6 +47,7 @@ withDpkg(
     t.is(entries.get('/usr/bin/vproxy-storage'), 'lrwxrwxrwx');
     t.is(entries.get('/usr/lib/vproxy/restart-services'), '-rwxr-xr-x');
     for (const file of [
+      '/usr/lib/vproxy/koffi.node',
       ...units.map((unit) => `/lib/systemd/system/${unit}`),
       '/lib/udev/rules.d/60-vproxy.rules',
       '/usr/lib/sysusers.d/vproxy.conf',
