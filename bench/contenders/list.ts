@@ -6,7 +6,7 @@ import { socat } from './socat.js';
 import { socket } from './socket.js';
 import { ssh } from './ssh.js';
 import { vproxy } from './vproxy.js';
-import { vproxyIntegrity } from './vproxy-integrity.js';
+import { vproxyFull } from './vproxy-full.js';
 import { vproxyTcp } from './vproxy-tcp.js';
 import { vproxyTls } from './vproxy-tls.js';
 import { yamux } from './yamux.js';
@@ -14,7 +14,7 @@ import { yamux } from './yamux.js';
 /** Every contender; vproxy with its default settings is the first. */
 export const CONTENDERS: readonly Contender[] = [
   vproxy,
-  vproxyIntegrity,
+  vproxyFull,
   vproxyTls,
   vproxyTcp,
   relays,

@@ -9,7 +9,7 @@ import { startOnUnixSocket, vproxy } from './vproxy.js';
 export const vproxyTls: Contender = {
   ...vproxy,
   id: 'vproxy-tls',
-  title: '+tls',
+  title: 'tls',
   start(setting) {
     const keyFile = join(setting.folder, 'vproxy.key');
     writeFileSync(keyFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 });

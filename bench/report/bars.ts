@@ -71,7 +71,7 @@ export const BARS: readonly Bar[] = [
   ...beside('connections, 1 at a time', 'connections-1', 'rate', 'least', 1, 1),
   ...beside('connections, 16 at a time', 'connections-16', 'rate', 'least', 1, 1),
   ...beside('memory of 1,000 idle streams', 'idle', 'both-1000', 'most', 0.2),
-  ...withSetting('integrity on', 'vproxy-integrity', 0.8),
+  ...withSetting('full', 'vproxy-full', 0.8),
   ...withSetting('tls', 'vproxy-tls', 0.6),
 ];
 

@@ -25,7 +25,7 @@ export interface SoakOptions {
   readonly onProblem?: (problem: string) => void;
   /** The longest pause of a connection that is idle. Default 10,000. */
   readonly maxIdleMs?: number;
-  /** Options of the channel, each with a comma before it. Default: none. */
+  /** Options of the channel, each with a comma before it. Default `,integrity=full`: one of the faults changes bytes. */
   readonly channelOptions?: string;
 }
 
@@ -75,7 +75,7 @@ export async function runSoak(options: SoakOptions): Promise<SoakReport> {
   const end = () => ending.abort();
   const timer = setTimeout(end, durationMs);
   signal.addEventListener('abort', end);
-  const stage = new Stage({ ledger, signal: over }, options.channelOptions);
+  const stage = new Stage({ ledger, signal: over }, options.channelOptions ?? ',integrity=full');
   const surroundings = { stage, ledger, random, signal: over };
   let samples: Samples | undefined;
   try {

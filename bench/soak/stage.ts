@@ -45,7 +45,7 @@ export class Stage {
   #isExpected = false;
 
   /** `channelOptions` follow the address of the channel at both sides, each with a comma before it. */
-  constructor(exchanging: Exchanging, channelOptions = '') {
+  constructor(exchanging: Exchanging, channelOptions: string) {
     this.#exchanging = exchanging;
     this.#ledger = exchanging.ledger;
     this.#channelOptions = channelOptions;

@@ -90,7 +90,7 @@ function describeSession(session: SessionStatus): (readonly [string, string])[] 
   return [
     ['peer', escapeText(describePeer(session))],
     ['  offers', services === '' ? 'nothing' : services],
-    ['session', `for ${formatAge(ageMs)}, protocol ${protocolVersion}, ${integrity ? 'with' : 'without'} checksums`],
+    ['session', `for ${formatAge(ageMs)}, protocol ${protocolVersion}, integrity ${integrity}`],
     ['  authenticated', key === null ? (tls === 'cert' ? 'by certificates' : 'no') : `by the key ${key}`],
     ['  encrypted', tls === null ? 'no' : `TLS 1.3 with ${tls === 'psk' ? 'the key' : 'certificates'}`],
     ['round trip', roundTripMs === null ? 'not measured yet' : formatDuration(roundTripMs)],

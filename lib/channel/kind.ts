@@ -1,5 +1,6 @@
 /** A kind of channel: what one row of the table in `kinds.ts` says, and what one file of this folder implements. */
 
+import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { Link } from '../link/link.js';
@@ -18,10 +19,8 @@ export interface ChannelTraits {
   readonly inFlightBytes: number;
   /** How many streams of the peer may be open at once (R-STREAM-5). */
   readonly streams: number;
-  /** Whether this side asks for checksums (R-INTEGRITY-1). */
-  readonly integrity: boolean;
-  /** Whether a side can always restart while the channel stays open: checksums cannot be turned off then. */
-  readonly outlivesRestart: boolean;
+  /** How this side asks DATA to be checked (R-INTEGRITY-2, R-INTEGRITY-4). */
+  readonly integrity: Integrity;
   /** The silence that ends the session, in milliseconds; null where a peer may be paused (R-LIVE-2). */
   readonly deadAfterMs: number | null;
   /** What protects the sessions on it; null: nothing (R-AUTH-3). */
@@ -111,8 +110,7 @@ export const VM_TRAITS: ChannelTraits = {
   frameBytes: 131_072,
   inFlightBytes: 1_048_576,
   streams: DEFAULT_LIMITS.streams,
-  integrity: true,
-  outlivesRestart: false,
+  integrity: 'frame',
   deadAfterMs: null,
   tls: null,
   tlsFiles: {},

@@ -41,7 +41,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
   return {
     mode: 'dial',
     // Which of them it is shows only when it is opened, so it has what suits all: sockets, FIFOs and terminals of QEMU.
-    traits: { ...VM_TRAITS, outlivesRestart: true },
+    traits: VM_TRAITS,
     options: new Map([['uri', uriOption]]),
     parse: parseAddress,
     format: formatAddress,

@@ -18,7 +18,7 @@ import { type DialKind, VM_TRAITS } from './kind.js';
 /** The kind `pipe-open`; its address is the path without `.in` and `.out`. */
 export const pipeOpen: DialKind<string> = {
   mode: 'dial',
-  traits: { ...VM_TRAITS, outlivesRestart: true },
+  traits: VM_TRAITS,
   parse: parsePath,
   format: formatPath,
   async dial(path, { signal }) {

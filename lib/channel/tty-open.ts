@@ -40,7 +40,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
   return {
     mode: 'dial',
     // 4096 bytes take 0.36 s at 115,200 baud, and a keystroke may have to wait behind them.
-    traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, outlivesRestart: true, leadsToHost: true },
+    traits: { ...VM_TRAITS, frameBytes: 4096, inFlightBytes: 4096, integrity: 'full', leadsToHost: true },
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),

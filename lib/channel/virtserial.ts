@@ -33,7 +33,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
   const clock = options.clock ?? systemClock;
   return {
     mode: 'dial',
-    traits: { ...VM_TRAITS, outlivesRestart: true, leadsToHost: true },
+    traits: { ...VM_TRAITS, leadsToHost: true },
     parse: parsePath,
     format: formatPath,
     async dial(address, context) {

@@ -6,6 +6,7 @@ import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
 import { FRAME_TYPE, formatFrameType, headerCheck, isExtensionType, nextSequence, streamIdRule } from './header.js';
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
+import type { DataCheck } from './integrity.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
 
 /** What a FrameReader calls. What these methods throw leaves `push` unchanged. */
@@ -14,8 +15,8 @@ export interface FrameHandler {
   handleFrame(type: number, streamId: number, payload: Buffer): void;
 
   /**
-   * Payload of a DATA frame: all of it where integrity is in force, else what has arrived of it. The bytes are lent for
-   * the time of the call, unless true is returned: then they are the handler's.
+   * The payload of a DATA frame, found right. It is lent for the time of the call, unless true is returned: then it is the
+   * handler's.
    */
   handleData(streamId: number, bytes: Buffer): boolean;
 
@@ -26,13 +27,13 @@ export interface FrameHandler {
 const EMPTY = Buffer.alloc(0);
 
 /** What is being read. */
-const STATE = { HEADER: 0, CONTROL: 1, DATA: 2, CHECKED_DATA: 3, SKIP: 4, HELLO_HEADER: 5, HELLO: 6 } as const;
+const STATE = { HEADER: 0, PAYLOAD: 1, SKIP: 2, HELLO_HEADER: 3, HELLO: 4 } as const;
 type State = (typeof STATE)[keyof typeof STATE];
 
 export interface FrameReaderOptions {
   readonly handler: FrameHandler;
-  /** Whether every payload is checked before it is handed on (R-INTEGRITY-1). */
-  readonly integrity: boolean;
+  /** What DATA of this direction is checked by before it is handed on (R-INTEGRITY-3). */
+  readonly check: DataCheck;
   /** The largest DATA payload that this side announced. */
   readonly maxDataBytes: number;
   /** Asked after each header and each payload: true makes `push` return, with the rest left to `takeRest`. Default: never. */
@@ -44,7 +45,7 @@ const never = (): boolean => false;
 /** Reads the frames of one direction of one session. */
 export class FrameReader {
   readonly #handler: FrameHandler;
-  readonly #integrity: boolean;
+  readonly #check: DataCheck;
   readonly #maxDataBytes: number;
   readonly #isTurnOver: () => boolean;
 
@@ -58,27 +59,28 @@ export class FrameReader {
   #headerFill = 0;
   #type = 0;
   #streamId = 0;
-  #length = 0;
+  /** Of the payload of the current frame, and what is behind it: its body. */
+  #bodyBytes = 0;
   #crc = 0;
-  /** Payload bytes of the current frame that have not come yet. */
+  /** Bytes of the body that have not come yet. */
   #left = 0;
-  /** Where a payload is put together that came in pieces; kept from frame to frame. */
+  /** Where a body is put together that came in pieces; kept from frame to frame. */
   #assembly: Buffer | null = null;
   /** Bytes of earlier chunks that belong to the frame at which reading ended. */
   #restPrefix: Buffer = EMPTY;
   #rest: Buffer = EMPTY;
   #stopped = false;
 
-  constructor({ handler, integrity, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
+  constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
     this.#handler = handler;
-    this.#integrity = integrity;
+    this.#check = check;
     this.#maxDataBytes = maxDataBytes;
     this.#isTurnOver = isTurnOver;
   }
 
   /** The sequence number of the frame at hand, or of the next one. */
   get sequence(): number {
-    const isInPayload = this.#state >= STATE.CONTROL && this.#state <= STATE.SKIP;
+    const isInPayload = this.#state === STATE.PAYLOAD || this.#state === STATE.SKIP;
     return isInPayload ? this.#judgedSequence : this.#sequence;
   }
 
@@ -126,15 +128,6 @@ export class FrameReader {
           case STATE.HELLO_HEADER:
             at = this.#readHeader(chunk, at);
             break;
-          case STATE.DATA: {
-            const end = Math.min(chunk.length, at + this.#left);
-            const bytes = chunk.subarray(at, end);
-            this.#left -= end - at;
-            at = end;
-            if (this.#left === 0) this.#state = STATE.HEADER;
-            if (this.#handler.handleData(this.#streamId, bytes)) kept = true;
-            break;
-          }
           case STATE.SKIP: {
             const end = Math.min(chunk.length, at + this.#left);
             this.#left -= end - at;
@@ -144,7 +137,7 @@ export class FrameReader {
           }
           default: {
             const end = Math.min(chunk.length, at + this.#left);
-            const isWhole = this.#left === this.#length && end - at === this.#length;
+            const isWhole = this.#left === this.#bodyBytes && end - at === this.#bodyBytes;
             const from = at;
             at = end;
             if (isWhole) {
@@ -216,18 +209,11 @@ export class FrameReader {
 
     this.#type = type;
     this.#streamId = streamId;
-    this.#length = length;
-    this.#left = length;
+    this.#bodyBytes = type === FRAME_TYPE.DATA ? length + this.#check.trailerBytes : length;
+    this.#left = this.#bodyBytes;
     this.#crc = bytes.readUInt32BE(offset + 12);
-    if (length === 0 && type < 0x80) {
-      this.#finish(EMPTY);
-    } else if (type === FRAME_TYPE.DATA) {
-      this.#state = this.#integrity ? STATE.CHECKED_DATA : STATE.DATA;
-    } else if (type < 0x80) {
-      this.#state = STATE.CONTROL;
-    } else if (length > 0) {
-      this.#state = STATE.SKIP;
-    }
+    if (length > 0) this.#state = type < 0x80 ? STATE.PAYLOAD : STATE.SKIP;
+    else if (type < 0x80) this.#finish(EMPTY);
   }
 
   #judgeTypeAndLength(type: number, streamId: number, length: number): void {
@@ -251,7 +237,7 @@ export class FrameReader {
     const length = helloLength(bytes, offset);
     if (length === null || length === 0) throw new VproxyError('desync', 'a magic that no valid HELLO follows');
     this.#type = FRAME_TYPE.HELLO;
-    this.#length = length;
+    this.#bodyBytes = length;
     this.#left = length;
     this.#crc = bytes.readUInt32BE(offset + 12);
     // Kept for `takeRest`: a HELLO that ends the session opens the next one.
@@ -259,37 +245,46 @@ export class FrameReader {
     this.#state = STATE.HELLO;
   }
 
-  /** Adds a piece to a payload that has to be whole before it is handed on. */
+  /** Adds a piece to a body that has to be whole before anything of it is handed on. */
   #assemble(chunk: Buffer, from: number, end: number): void {
-    if (this.#assembly === null || this.#assembly.length < this.#length) {
-      this.#assembly = Buffer.allocUnsafeSlow(Math.max(this.#length, MAX_CONTROL_BYTES));
+    if (this.#assembly === null || this.#assembly.length < this.#bodyBytes) {
+      this.#assembly = Buffer.allocUnsafeSlow(Math.max(this.#bodyBytes, MAX_CONTROL_BYTES));
     }
-    chunk.copy(this.#assembly, this.#length - this.#left, from, end);
+    chunk.copy(this.#assembly, this.#bodyBytes - this.#left, from, end);
     this.#left -= end - from;
     if (this.#left > 0) return;
     const assembly = this.#assembly;
-    if (this.#finish(assembly.subarray(0, this.#length))) this.#assembly = null;
+    if (this.#finish(assembly.subarray(0, this.#bodyBytes))) this.#assembly = null;
   }
 
-  /** Hands a whole payload on. True when the handler kept it. */
-  #finish(payload: Buffer): boolean {
+  /** Hands a whole payload on, where it is right. True when the handler kept it. */
+  #finish(body: Buffer): boolean {
     const isHello = this.#state === STATE.HELLO;
     this.#state = STATE.HEADER;
     this.#left = 0;
     if (isHello) {
-      this.#finishHello(payload);
+      this.#finishHello(body);
       return false;
     }
     const type = this.#type;
-    if ((this.#integrity || type === FRAME_TYPE.AUTH) && crc32(payload) !== this.#crc) {
-      const what = describe(type, this.#streamId);
-      if (endsInFlush(payload))
-        throw new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`);
-      throw new VproxyError('desync', `payload of ${what} has a wrong checksum`);
+    const { trailerBytes } = this.#check;
+    if (type !== FRAME_TYPE.DATA || trailerBytes === 0) {
+      if (crc32(body) !== this.#crc) throw this.#wrongBody(endsInFlush(body), 'payload', 'checksum');
+      if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, body);
+      this.#handler.handleFrame(type, this.#streamId, body);
+      return false;
     }
-    if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, payload);
-    this.#handler.handleFrame(type, this.#streamId, payload);
-    return false;
+    const end = body.length - trailerBytes;
+    const trailer = body.readUInt32BE(end);
+    if (trailer !== this.#check.trailerOf(this.#judgedSequence)) throw this.#wrongBody(trailer === 0, 'end', 'trailer');
+    return this.#handler.handleData(this.#streamId, body.subarray(0, end));
+  }
+
+  #wrongBody(isFlush: boolean, part: string, check: string): VproxyError {
+    const what = describe(this.#type, this.#streamId);
+    return isFlush
+      ? new VproxyError('peer-restarted', `${what} was cut short by a restart of the peer`)
+      : new VproxyError('desync', `the ${part} of ${what} has a wrong ${check}`);
   }
 
   #finishHello(payload: Buffer): void {

@@ -1,6 +1,7 @@
 /** Writes the frames of one direction of a session: counts them, checks them, and hands them to the channel (R-FRAME-1 to R-FRAME-3). */
 import { crc32 } from 'node:zlib';
 import { FRAME_TYPE, nextSequence, writeHeader } from './header.js';
+import type { DataCheck } from './integrity.js';
 import { HEADER_BYTES } from './limits.js';
 
 /** Takes bytes for the peer, in order. Implemented by the links of `channel`. */
@@ -11,25 +12,25 @@ export interface ByteSink {
    */
   write(bytes: Buffer): boolean;
 
-  /** As `write` of both, one behind the other, in as few system calls as that takes. True: both buffers are the caller's again. */
-  writePair(first: Buffer, second: Buffer): boolean;
+  /** As `write` of all, one behind the other, in as few system calls as that takes. True: all of them are the caller's again. */
+  writeParts(parts: readonly Buffer[]): boolean;
 
   /** How many bytes were handed over and still wait in this process. */
   readonly unwrittenBytes: number;
 }
 
-/** Payloads up to this size are copied behind their header: cheaper than two writes. */
+/** Payloads up to this size are copied behind their header: cheaper than several parts. */
 const COPY_BYTES = 4096;
 
 export class FrameWriter {
   readonly sink: ByteSink;
-  readonly #integrity: boolean;
+  readonly #check: DataCheck;
   #sequence = 1;
   #frameCount = 0;
 
-  constructor(sink: ByteSink, integrity: boolean) {
+  constructor(sink: ByteSink, check: DataCheck) {
     this.sink = sink;
-    this.#integrity = integrity;
+    this.#check = check;
   }
 
   /** The sequence number of the next frame. */
@@ -45,33 +46,60 @@ export class FrameWriter {
   /** Puts a whole control frame into `batch` at `offset`, which must have room. The offset behind it. */
   put(batch: Buffer, offset: number, type: number, streamId: number, payload: Buffer): number {
     payload.copy(batch, offset + HEADER_BYTES);
-    const crc = this.#integrity || type === FRAME_TYPE.AUTH ? crc32(payload) : 0;
-    this.#putHeader(batch, offset, type, streamId, payload.length, crc);
+    this.#putHeader(batch, offset, type, streamId, payload.length, crc32(payload));
     return offset + HEADER_BYTES + payload.length;
   }
 
   /**
-   * Sends `buffer[start, end)` as one DATA frame. `hasRoom` says that the 16 bytes before `start` may be overwritten,
-   * which makes the frame one contiguous piece. True when the channel is done with the buffer.
+   * Sends `buffer[start, end)` as one DATA frame. `hasHeadroom` and `hasTailroom` say that the 16 bytes before `start`, and the
+   * 4 from `end` on, may be overwritten; both make the frame one contiguous piece. True when the channel is done with the buffer.
    */
-  writeData(streamId: number, buffer: Buffer, start: number, end: number, hasRoom: boolean): boolean {
+  writeData(
+    streamId: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    hasHeadroom: boolean,
+    hasTailroom: boolean,
+  ): boolean {
     const length = end - start;
     const payload = buffer.subarray(start, end);
-    const crc = this.#integrity ? crc32(payload) : 0;
-    if (hasRoom) {
-      this.#putHeader(buffer, start - HEADER_BYTES, FRAME_TYPE.DATA, streamId, length, crc);
-      return this.sink.write(buffer.subarray(start - HEADER_BYTES, end));
+    const { trailerBytes } = this.#check;
+    const isTrailerInPlace = trailerBytes === 0 || hasTailroom;
+    if (hasHeadroom && isTrailerInPlace) {
+      this.#putDataEnds(streamId, payload, buffer, start - HEADER_BYTES, buffer, end);
+      return this.sink.write(buffer.subarray(start - HEADER_BYTES, end + trailerBytes));
     }
     if (length <= COPY_BYTES) {
-      const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
+      const frame = Buffer.allocUnsafe(HEADER_BYTES + length + trailerBytes);
       payload.copy(frame, HEADER_BYTES);
-      this.#putHeader(frame, 0, FRAME_TYPE.DATA, streamId, length, crc);
+      this.#putDataEnds(streamId, payload, frame, 0, frame, HEADER_BYTES + length);
       this.sink.write(frame);
       return true;
     }
-    const header = Buffer.allocUnsafe(HEADER_BYTES);
-    this.#putHeader(header, 0, FRAME_TYPE.DATA, streamId, length, crc);
-    return this.sink.writePair(header, payload);
+    const ends = Buffer.allocUnsafe(HEADER_BYTES + trailerBytes);
+    const trailer = ends.subarray(HEADER_BYTES);
+    if (hasHeadroom) {
+      this.#putDataEnds(streamId, payload, buffer, start - HEADER_BYTES, ends, HEADER_BYTES);
+      return this.sink.writeParts([buffer.subarray(start - HEADER_BYTES, end), trailer]);
+    }
+    this.#putDataEnds(streamId, payload, ends, 0, ends, HEADER_BYTES);
+    const header = ends.subarray(0, HEADER_BYTES);
+    return this.sink.writeParts(trailerBytes === 0 ? [header, payload] : [header, payload, trailer]);
+  }
+
+  /** Puts the header of a DATA frame into one buffer, and the trailer, where it has one, into another. */
+  #putDataEnds(
+    streamId: number,
+    payload: Buffer,
+    headerBuffer: Buffer,
+    headerAt: number,
+    trailerBuffer: Buffer,
+    trailerAt: number,
+  ): void {
+    const check = this.#check;
+    if (check.trailerBytes > 0) trailerBuffer.writeUInt32BE(check.trailerOf(this.#sequence), trailerAt);
+    this.#putHeader(headerBuffer, headerAt, FRAME_TYPE.DATA, streamId, payload.length, check.crcOf(payload));
   }
 
   #putHeader(buffer: Buffer, offset: number, type: number, streamId: number, length: number, crc: number): void {

@@ -8,8 +8,8 @@ export function nextSequence(sequence: number): number {
 }
 
 /**
- * Writes the header for a payload of `length` bytes at `offset`. `crc` is the CRC-32 of the payload, or 0 where
- * integrity is not in force.
+ * Writes the header for a payload of `length` bytes at `offset`. `crc` is the CRC-32 of the payload, or 0 for DATA that
+ * carries none (R-INTEGRITY-2).
  */
 export function writeHeader(
   buffer: Buffer,
@@ -28,18 +28,11 @@ export function writeHeader(
   buffer.writeUInt16BE(headerCheck(buffer, offset, sequence), offset + 2);
 }
 
-/** A whole frame as new bytes: for HELLO, and wherever speed does not matter. */
-export function encodeFrame(
-  type: number,
-  streamId: number,
-  payload: Uint8Array,
-  sequence: number,
-  integrity: boolean,
-): Buffer {
+/** A whole frame with the CRC of its payload, as new bytes: for HELLO, and wherever speed does not matter. */
+export function encodeFrame(type: number, streamId: number, payload: Uint8Array, sequence: number): Buffer {
   const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
   frame.set(payload, HEADER_BYTES);
-  const crc = integrity || type === FRAME_TYPE.HELLO || type === FRAME_TYPE.AUTH ? crc32(payload) : 0;
-  writeHeader(frame, 0, type, streamId, payload.length, crc, sequence);
+  writeHeader(frame, 0, type, streamId, payload.length, crc32(payload), sequence);
   return frame;
 }
 

@@ -3,6 +3,7 @@
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
 import { encodeFrame, FRAME_TYPE, headerCheck } from './header.js';
+import { type Integrity, isIntegrity } from './integrity.js';
 import { decodeObject, isObject } from './json.js';
 import { HEADER_BYTES, LIMIT_RANGES, type Limits, MAX_CONTROL_BYTES } from './limits.js';
 
@@ -30,7 +31,8 @@ export interface Hello {
   /** The operator's name for this side, or null. */
   readonly name: string | null;
   readonly limits: Limits;
-  readonly integrity: boolean;
+  /** The level that this side asks for (R-INTEGRITY-2). */
+  readonly integrity: Integrity;
   /** The proof that this side demands and can give, or null (R-AUTH-2). */
   readonly auth: AuthDemand | null;
   readonly tls: boolean;
@@ -47,7 +49,7 @@ const KEY_ID = /^[0-9a-f]{8}$/;
 
 /** Magic and HELLO frame, ready to be written. */
 export function encodeHello(hello: Hello): Buffer {
-  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, encodeHelloPayload(hello), 0, true)]);
+  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, encodeHelloPayload(hello), 0)]);
 }
 
 /** The payload of a HELLO. Agent and name are cut so that it fits its limit. */
@@ -74,7 +76,7 @@ export function decodeHello(payload: Uint8Array): Hello {
   }
   if (typeof nonce !== 'string' || !HEX_32.test(nonce)) throw invalid('nonce');
   if (ack !== null && (typeof ack !== 'string' || !HEX_32.test(ack))) throw invalid('ack');
-  if (typeof integrity !== 'boolean') throw invalid('integrity');
+  if (!isIntegrity(integrity)) throw invalid('integrity');
   return {
     version: { min: version['min'], max: version['max'] },
     nonce,

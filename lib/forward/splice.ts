@@ -2,6 +2,7 @@
 
 import net from 'node:net';
 import type { Writable } from 'node:stream';
+import { TRAILER_BYTES } from '../codec/integrity.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
@@ -29,7 +30,7 @@ export class Splice implements LocalEnd {
   /** What the socket is to be read with; usable from the start. */
   readonly onread: OnRead;
   readonly #hooks: SpliceHooks;
-  readonly #slab = new HeadroomSlab(HEADER_BYTES);
+  readonly #slab = new FrameSlab();
   #stream: SessionStream | null = null;
   #socket: net.Socket | null = null;
   #writer: LocalWriter | null = null;
@@ -253,13 +254,12 @@ const GROWTH = 4;
 const SMALL_READS = 32;
 
 /**
- * Memory to read a socket into, with room for a header in front, sized by what the socket has to give.
+ * Memory to read a socket into, with room for a header in front and a trailer behind, sized by what the socket has to give.
  *
  * One slab is being read into; while another one waits to be sent it is kept aside and used again afterwards. So a
  * socket costs two slabs at most, and nothing is allocated while the channel keeps up.
  */
-class HeadroomSlab {
-  readonly #headroomBytes: number;
+class FrameSlab {
   #sizeBytes = SMALL_BYTES;
   #slab: Buffer | null = null;
   #taken: Buffer | null = null;
@@ -267,21 +267,17 @@ class HeadroomSlab {
   #view: Buffer | null = null;
   #smallReads = 0;
 
-  constructor(headroomBytes: number) {
-    this.#headroomBytes = headroomBytes;
-  }
-
-  /** Where the next read may put up to `maxBytes` (0: no bound): behind the headroom. */
+  /** Where the next read may put up to `maxBytes` (0: no bound): behind the header. */
   room(maxBytes: number): Buffer {
     const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
-    const slabBytes = this.#headroomBytes + this.#sizeBytes;
+    const slabBytes = this.#slabBytes;
     if (this.#slab === null) {
       this.#slab = this.#spare?.length === slabBytes ? this.#spare : Buffer.allocUnsafeSlow(slabBytes);
       this.#spare = null;
       this.#view = null;
     }
     if (this.#view?.length !== bytes) {
-      this.#view = this.#slab.subarray(this.#headroomBytes, this.#headroomBytes + bytes);
+      this.#view = this.#slab.subarray(HEADER_BYTES, HEADER_BYTES + bytes);
     }
     return this.#view;
   }
@@ -299,9 +295,13 @@ class HeadroomSlab {
   returned(isFree: boolean): void {
     const taken = this.#taken;
     this.#taken = null;
-    if (!isFree || taken === null || taken.length !== this.#headroomBytes + this.#sizeBytes) return;
+    if (!isFree || taken === null || taken.length !== this.#slabBytes) return;
     if (this.#slab === null) this.#slab = taken;
     else this.#spare = taken;
+  }
+
+  get #slabBytes(): number {
+    return HEADER_BYTES + this.#sizeBytes + TRAILER_BYTES;
   }
 
   #adapt(byteCount: number): void {

@@ -33,7 +33,7 @@ export abstract class BaseLink implements Link {
 
   abstract get unwrittenBytes(): number;
   abstract write(bytes: Buffer): boolean;
-  abstract writePair(first: Buffer, second: Buffer): boolean;
+  abstract writeParts(parts: readonly Buffer[]): boolean;
 
   /** Delivers what was read before, and reads from now on, unless it is paused. */
   protected abstract begin(handler: LinkHandler): void;

@@ -93,9 +93,10 @@ export class PollingLink extends BaseLink {
     return false;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    this.write(first);
-    return this.write(second);
+  writeParts(parts: readonly Buffer[]): boolean {
+    let isFree = true;
+    for (const part of parts) isFree = this.write(part) && isFree;
+    return isFree;
   }
 
   protected begin(): void {

@@ -33,8 +33,8 @@ export class DuplexLink extends BaseLink {
     return this.#write(Buffer.from(bytes));
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    return this.#write(Buffer.concat([first, second]));
+  writeParts(parts: readonly Buffer[]): boolean {
+    return this.#write(Buffer.concat(parts));
   }
 
   protected begin(): void {

@@ -118,16 +118,12 @@ export class SocketLink extends BaseLink {
     return false;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    // A device takes each write as it is; a socket takes both in one system call.
-    if (this.#direct !== null) {
-      this.write(first);
-      return this.write(second);
-    }
-    this.#output.cork();
-    this.write(first);
-    this.write(second);
-    this.#output.uncork();
+  writeParts(parts: readonly Buffer[]): boolean {
+    // A device takes each write as it is; a socket takes all in one system call.
+    const isCorked = this.#direct === null;
+    if (isCorked) this.#output.cork();
+    for (const part of parts) this.write(part);
+    if (isCorked) this.#output.uncork();
     return this.#isWritten();
   }
 

@@ -258,10 +258,9 @@ class TlsSink implements ByteSink {
     return false;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
+  writeParts(parts: readonly Buffer[]): boolean {
     this.#socket.cork();
-    this.write(first);
-    this.write(second);
+    for (const part of parts) this.write(part);
     this.#socket.uncork();
     return this.#socket.writableLength === 0;
   }

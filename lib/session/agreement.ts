@@ -1,5 +1,6 @@
 /** What two establishing HELLOs agree on, and why there can be no session on that (R-OPEN-8 to R-OPEN-10, R-AUTH-1, R-AUTH-3). */
 import { encodeHelloPayload, type Hello } from '../codec/hello.js';
+import { type Integrity, strongerIntegrity } from '../codec/integrity.js';
 import { VproxyError } from '../errors.js';
 
 /** The terms of one session. */
@@ -9,8 +10,8 @@ export interface Agreement {
   /** The payloads of both, byte for byte as they went over the channel. */
   readonly selfPayload: Buffer;
   readonly peerPayload: Buffer;
-  /** Whether every frame carries a checksum: either side asked for it. */
-  readonly integrity: boolean;
+  /** How DATA is checked in both directions: the stronger level of the two. */
+  readonly integrity: Integrity;
   /** Whether this side's stream ids are odd: its nonce is the greater one. */
   readonly isOdd: boolean;
   /** The version spoken: the highest in both ranges, or null where the ranges have none in common. */
@@ -25,7 +26,7 @@ export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload
     peer,
     selfPayload: encodeHelloPayload(self),
     peerPayload: Buffer.from(peerPayload),
-    integrity: self.integrity || peer.integrity,
+    integrity: strongerIntegrity(self.integrity, peer.integrity),
     isOdd: self.nonce > peer.nonce,
     version: version >= Math.max(self.version.min, peer.version.min) ? version : null,
   };

@@ -4,6 +4,7 @@
  */
 import { type ByteSink, FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
+import type { DataCheck } from '../codec/integrity.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
 import { writeCredit } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
@@ -57,7 +58,7 @@ const INTERACTIVE_MS = 1000;
 
 interface SchedulerOptions {
   readonly sink: ByteSink;
-  readonly integrity: boolean;
+  readonly check: DataCheck;
   readonly clock: Clock;
   /** The largest DATA payload that both sides take, in bytes. */
   readonly maxFrameBytes: number;
@@ -96,7 +97,7 @@ export class Scheduler {
     this.#clock = options.clock;
     this.#maxFrameBytes = options.maxFrameBytes;
     this.#creditBytes = options.creditBytes;
-    this.#writer = new FrameWriter(options.sink, options.integrity);
+    this.#writer = new FrameWriter(options.sink, options.check);
     this.#queue = new ControlQueue(this.#writer);
   }
 

@@ -18,7 +18,8 @@ export class SendBuffer {
   #buffer: Buffer | null = null;
   #start = 0;
   #end = 0;
-  #hasRoom = false;
+  #hasHeadroom = false;
+  #hasTailroom = false;
   #isLent = false;
 
   /** `creditBytes` is the first credit that the peer announced. */
@@ -52,12 +53,13 @@ export class SendBuffer {
     return this.#isLent ? SENT.KEPT : SENT.FREE;
   }
 
-  /** Takes `buffer[start, end)` to be sent. `hasRoom`: the 16 bytes before `start` may be overwritten. */
+  /** Takes `buffer[start, end)` to be sent. `hasRoom`: the 16 bytes before `start` and the 4 from `end` on may be overwritten. */
   put(buffer: Buffer, start: number, end: number, hasRoom: boolean): void {
     this.#buffer = buffer;
     this.#start = start;
     this.#end = end;
-    this.#hasRoom = hasRoom;
+    this.#hasHeadroom = hasRoom;
+    this.#hasTailroom = hasRoom;
     this.#isLent = false;
   }
 
@@ -82,11 +84,13 @@ export class SendBuffer {
   /** Sends the first `bytes` bytes of what waits as one frame. */
   sendFrame(writer: FrameWriter, streamId: number, bytes: number): void {
     const end = this.#start + bytes;
-    const isFree = writer.writeData(streamId, this.#buffer as Buffer, this.#start, end, this.#hasRoom);
+    // What follows in the buffer is still to be sent: only behind the last of it is there room.
+    const hasTailroom = this.#hasTailroom && end === this.#end;
+    const isFree = writer.writeData(streamId, this.#buffer as Buffer, this.#start, end, this.#hasHeadroom, hasTailroom);
     if (!isFree) {
       // The channel reads the buffer later: what was sent may not be overwritten with the next header.
       this.#isLent = true;
-      this.#hasRoom = false;
+      this.#hasHeadroom = false;
     }
     this.#start = end;
     this.#sentBytes += bytes;

@@ -28,7 +28,7 @@ export interface SessionLoopEvents {
 /** A session that lasted less than this counts as failed: the next opening waits (R-OPEN-12). */
 export const SHORT_SESSION_MS = 10_000;
 /** For a session that ended before it began, on a channel that is not in clear any more. */
-const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writePair: () => true };
+const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5000;

@@ -7,6 +7,7 @@ import { FrameReader, FrameTimer } from '../codec/frame-reader.js';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
+import { DataCheck } from '../codec/integrity.js';
 import {
   decodeCredit,
   decodeGoaway,
@@ -121,7 +122,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#startedAtMs = nowMs;
     this.#scheduler = new Scheduler({
       sink,
-      integrity,
+      check: new DataCheck(integrity, self.nonce, peer.nonce),
       clock,
       maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
       creditBytes: peer.limits.inFlight,
@@ -153,7 +154,7 @@ export class Session extends EventEmitter<SessionEvents> {
         handleFrame: (type, streamId, payload) => this.#handleFrame(type, streamId, payload),
         handleHello: (hello) => this.#isKnownHello(hello),
       },
-      integrity,
+      check: new DataCheck(integrity, peer.nonce, self.nonce),
       maxDataBytes: self.limits.frame,
       ...(isTurnOver && { isTurnOver }),
     });

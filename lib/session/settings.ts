@@ -1,5 +1,6 @@
 /** What a side is set to: its identity, what it accepts, and the times that bound it. */
 
+import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
 import type { SecretKey, SecureLayerFactory } from './auth.js';
@@ -14,8 +15,8 @@ export interface SessionSettings {
   readonly name: string | null;
   /** What this side accepts. Its `frame` is also the largest DATA payload that it sends. */
   readonly limits: Limits;
-  /** Whether this side asks for checksums (R-INTEGRITY-1). */
-  readonly integrity: boolean;
+  /** How this side asks DATA to be checked (R-INTEGRITY-2). Default `frame`. */
+  readonly integrity: Integrity;
   /** The keys that this side has now, preferred first; with one it accepts no peer without (R-AUTH-2). Default: none. */
   readonly keys: () => readonly SecretKey[];
   /** Puts each session on a layer that protects it, which the peer then has to do as well (R-AUTH-3). Default null. */
@@ -48,7 +49,7 @@ export function sessionSettings(
     agent: 'vproxy',
     name: null,
     limits: DEFAULT_LIMITS,
-    integrity: true,
+    integrity: 'frame',
     keys: () => [],
     secure: null,
     timeOfDay: null,

@@ -218,7 +218,8 @@ export class SessionStream implements Scheduled {
 
   /**
    * Sends `buffer[start, end)`, which must not be empty, in as many frames as it takes. `hasRoom` says that the 16 bytes
-   * before `start` are the session's to write headers into, and the bytes behind them once they are sent.
+   * before `start` and the 4 from `end` on are the session's to write headers and the trailer into, and the bytes between once
+   * they are sent.
    */
   send(buffer: Buffer, start: number, end: number, hasRoom: boolean): Sent {
     // A peer that reads no more, or a stream that is over, swallows: the local end has been told.

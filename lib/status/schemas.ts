@@ -5,6 +5,7 @@
  * sent it: escape it before showing it.
  */
 import * as z from 'zod';
+import { INTEGRITY_LEVELS } from '../codec/integrity.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';
@@ -52,7 +53,11 @@ const sessionStatusSchema = z
       })
       .describe('What the peer says of itself'),
     protocolVersion: amount().describe('The version of the protocol that both sides speak'),
-    integrity: z.boolean().describe('Whether each frame carries a check of its bytes'),
+    integrity: z
+      .enum(INTEGRITY_LEVELS)
+      .describe(
+        'How the bytes of streams are checked: that none are lost, repeated or cut off, or also that none are changed',
+      ),
     key: z
       .string()
       .nullable()

@@ -70,8 +70,8 @@ export interface SessionStatus {
   };
   /** The version of the protocol that both sides speak. */
   readonly protocolVersion: number;
-  /** Whether each frame carries a check of its bytes. */
-  readonly integrity: boolean;
+  /** How the bytes of streams are checked: that none are lost, repeated or cut off, or also that none are changed. */
+  readonly integrity: 'frame' | 'full';
   /** The id of the key by which the two sides have authenticated each other; null without a key. */
   readonly key: string | null;
   /** How the channel is encrypted: with a key, or with certificates on both sides; null: not by vproxy. */

@@ -39,12 +39,12 @@ test(
 test(means, 'virtserial-open:com.example.0', 'com.example.0');
 test(
   means,
-  'unix-connect:/a,integrity=off,in-flight=65536,frame=1048576',
+  'unix-connect:/a,integrity=full,in-flight=65536,frame=1048576',
   '/a',
-  'unix-connect:/a,frame=1048576,in-flight=65536,integrity=off',
-  { frameBytes: 1_048_576, inFlightBytes: 65_536, integrity: false },
+  'unix-connect:/a,frame=1048576,in-flight=65536,integrity=full',
+  { frameBytes: 1_048_576, inFlightBytes: 65_536, integrity: 'full' },
 );
-test(means, 'unix-connect:/a,frame=131072,integrity=on', '/a', 'unix-connect:/a');
+test(means, 'unix-connect:/a,frame=131072,integrity=frame', '/a', 'unix-connect:/a');
 test(means, 'unix-connect:/a,streams=1024', '/a', 'unix-connect:/a');
 test(means, 'unix-listen:/a,streams=1048576,frame=8192', '/a', 'unix-listen:/a,frame=8192,streams=1048576', {
   frameBytes: 8192,
@@ -67,7 +67,10 @@ test(
 );
 test(means, 'pipe-open:/run/vm1:-', '/run/vm1', 'pipe-open:/run/vm1');
 test(means, 'stdio:', '');
-test(means, 'stdio:,integrity=off', '', 'stdio:,integrity=off', { integrity: false });
+test(means, 'stdio:,integrity=full', '', 'stdio:,integrity=full', { integrity: 'full' });
+test(means, 'tty-open:/a,integrity=frame', { path: '/a', baud: null }, 'tty-open:/a,integrity=frame', {
+  integrity: 'frame',
+});
 test(means, 'fd:3', 3);
 test(means, 'exec:ssh -o A=b,,c host', 'ssh -o A=b,c host');
 
@@ -101,12 +104,13 @@ test(refuses, 'tcp-connect:[::1]', 'is not HOST:PORT');
 test(refuses, 'unix-connect:/a,frame=4095', 'a number of bytes from 4096 to 1048576');
 test(refuses, 'unix-connect:/a,frame=0x2000', 'a number of bytes from 4096 to 1048576');
 test(refuses, 'unix-connect:/a,in-flight=', 'a number of bytes from 1024 to 1073741824');
-test(refuses, 'unix-connect:/a,integrity=yes', 'should be on or off');
+test(refuses, 'unix-connect:/a,integrity=yes', 'should be frame or full');
+test(refuses, 'virtserial-open:com.example.0,integrity=off', 'should be frame or full');
 test(refuses, 'unix-connect:/a,streams=0', 'a number from 1 to 1048576');
 test(refuses, 'unix-connect:/a,streams=1048577', 'a number from 1 to 1048576');
 test(refuses, 'unix-connect:/a,streams=', 'a number from 1 to 1048576');
 test(refuses, 'unix-connect:/a,streams=9,streams=9', 'has the option streams twice');
-test(refuses, 'unix-connect:/a,integrity', 'should be on or off');
+test(refuses, 'unix-connect:/a,integrity', 'should be frame or full');
 test(refuses, 'unix-connect:/a,frames=4096', 'there are: frame, in-flight, integrity, streams');
 test(refuses, 'unix-connect:/a,', 'has no option ""');
 test(refuses, 'unix-connect:/a,frame=4096,frame=4096', 'has the option frame twice');
@@ -122,9 +126,6 @@ test(refuses, 'fd:2', 'taken for the log');
 test(refuses, 'fd:03', 'the number of a descriptor');
 test(refuses, 'fd:-1', 'the number of a descriptor');
 test(refuses, 'exec: ', 'a command is missing');
-for (const text of ['virtserial-open:com.example.0', 'tty-open:/dev/ttyS1', 'pipe-open:/run/vm1']) {
-  test(refuses, `${text},integrity=off`, 'cannot have integrity=off');
-}
 
 test('an address with options becomes a text that means the same', (t) => {
   const path = fc
@@ -134,7 +135,7 @@ test('an address with options becomes a text that means the same', (t) => {
   const options = fc.record(
     {
       frame: fc.oneof(fc.constant(4096), fc.integer({ min: 4096, max: 1_048_576 })),
-      integrity: fc.constantFrom('on', 'off'),
+      integrity: fc.constantFrom('frame', 'full'),
       'in-flight': fc.oneof(fc.constant(1_048_576), fc.integer({ min: 1024, max: 2 ** 30 })),
       streams: fc.oneof(fc.constant(1024), fc.integer({ min: 1, max: 2 ** 20 })),
     },
@@ -145,9 +146,7 @@ test('an address with options becomes a text that means the same', (t) => {
       fc.constantFrom('unix-connect', 'unix-listen', 'virtserial-open', 'pipe-open'),
       path,
       options,
-      (name, file, { integrity, ...others }) => {
-        // Only a socket can connect one vproxy to another directly.
-        const asked = name.startsWith('unix-') && integrity !== undefined ? { ...others, integrity } : others;
+      (name, file, asked) => {
         const tail = Object.entries(asked).map(([key, value]) => `,${key}=${value}`);
         const parsed = parseChannel(`${name}:${file.replaceAll(',', ',,')}:-${tail.join('')}`);
         t.is(parsed.address, file);
@@ -187,7 +186,7 @@ test('the traits of the kinds', (t) => {
     t.is(traits.frameBytes, isLine ? 4096 : 131_072, name);
     t.is(traits.inFlightBytes, isLine ? 4096 : 1_048_576, name);
     t.is(traits.streams, 1024, name);
-    t.true(traits.integrity, name);
+    t.is(traits.integrity, isLine ? 'full' : 'frame', name);
     t.is(traits.deadAfterMs, name.startsWith('tcp-') ? 30_000 : null, name);
     t.is(traits.leadsToHost, isLine || name === 'virtserial-open', name);
   }

@@ -27,7 +27,7 @@ test('a buffer may be used again as soon as it was written, also where the Duple
   const buffer = Buffer.from('first');
   link.write(buffer);
   buffer.write('WRONG');
-  link.writePair(buffer.subarray(0, 0), buffer);
+  link.writeParts([buffer.subarray(0, 0), buffer]);
   buffer.write('other');
   const recorder = new LinkRecorder();
   new DuplexLink('far', far).start(recorder);

@@ -60,7 +60,7 @@ test(refuses, 'libvirt:vm1,uri=', 'a libvirt URI of this machine');
 test(refuses, 'libvirt:vm1,uri=qemu+ssh://host2/system', 'a libvirt URI of this machine');
 test(refuses, 'libvirt:vm1,uri=qemu+ssh://root@192.0.2.1:22/system', 'a libvirt URI of this machine');
 test(refuses, 'libvirt:vm1,uri=a b', 'a libvirt URI of this machine');
-test(refuses, 'libvirt:vm1,integrity=off', 'cannot have integrity=off');
+test(refuses, 'libvirt:vm1,integrity=off', 'should be frame or full');
 
 /** A link to a port of a domain, and what is at its other end. */
 async function openPair(t: ExecutionContext): Promise<{ near: Link; far: Link }> {

@@ -94,8 +94,8 @@ class ToyLink implements Link {
     return true;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    return this.write(first) && this.write(second);
+  writeParts(parts: readonly Buffer[]): boolean {
+    return parts.every((part) => this.write(part));
   }
 
   close(): void {

@@ -58,7 +58,7 @@ test(means, '-serial unix:/run/vm1.sock,server,nowait\n', 'unix-connect:/run/vm1
 test(means, 'unix:/a,,b,,,server', 'unix-connect:/a,,b,,');
 test(means, 'socket,path=/a:-,server=on', 'unix-connect:/a:-:-');
 test(means, 'socket,path=//a//b,server=on', 'unix-connect:/a//b');
-test(means, 'unix:/a,frame=4096,server,integrity=off,nowait', 'unix-connect:/a,frame=4096,integrity=off');
+test(means, 'unix:/a,frame=4096,server,integrity=full,nowait', 'unix-connect:/a,frame=4096,integrity=full');
 test(
   means,
   'socket,host=192.0.2.1,port=5000,tls=cert,ca=/c,,a,cert=/b,key=/k,peer=vm',

@@ -14,7 +14,7 @@ const means = test.macro({
 test(means, 'unix:///run/vm1.sock', 'unix-connect:/run/vm1.sock');
 test(means, 'unix-connect:///run/vm1.sock', 'unix-connect:/run/vm1.sock');
 test(means, 'unix-listen:///run/vm1.sock', 'unix-listen:/run/vm1.sock');
-test(means, 'unix:///run/vm1.sock?frame=4096&integrity=off', 'unix-connect:/run/vm1.sock,frame=4096,integrity=off');
+test(means, 'unix:///run/vm1.sock?frame=4096&integrity=full', 'unix-connect:/run/vm1.sock,frame=4096,integrity=full');
 test(means, 'unix:///run/vms/*.sock', 'unix-connect:/run/vms/*.sock');
 test(means, 'unix:///a%20b%2cc,d%23%3f%25?', 'unix-connect:/a b,,c,,d#?%');
 test(means, 'unix:////run//x', 'unix-connect:/run//x');
@@ -31,7 +31,7 @@ test(means, 'stdio://', 'stdio:');
 test(means, 'stdio://?frame=4096', 'stdio:,frame=4096');
 test(means, 'fd://3', 'fd:3');
 test(means, 'vsock://2:1234', 'vsock-connect:2:1234');
-test(means, 'vsock://3:4294967294?integrity=off', 'vsock-connect:3:4294967294,integrity=off');
+test(means, 'vsock://3:4294967294?integrity=full', 'vsock-connect:3:4294967294,integrity=full');
 test(means, 'vsock-listen://4294967294', 'vsock-listen:4294967294');
 test(means, 'vsock-mux:///tmp/vmm.vsock:1234', 'vsock-mux-connect:/tmp/vmm.vsock:1234');
 test(means, 'vsock-mux-listen:///tmp/vmm.vsock_1234', 'vsock-mux-listen:/tmp/vmm.vsock_1234');

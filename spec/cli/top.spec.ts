@@ -21,7 +21,7 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
       ? {
           peer: { agent: 'vproxy 0.1.0', name: `guest of ${label}`, services: [] },
           protocolVersion: 1,
-          integrity: true,
+          integrity: 'frame',
           key: null,
           tls: null,
           ageMs: 1000,

@@ -3,8 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
-import { crc16, encodeFrame, FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
+import { crc16, encodeFrame, FRAME_TYPE, formatFrameType, writeHeader } from '../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
+import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import {
   decodeCredit,
@@ -31,11 +32,18 @@ interface Vector {
 }
 
 interface Fixture {
+  /** Of the sender of the frames, and of their receiver. */
+  readonly nonces: readonly [string, string];
   readonly checks: readonly { readonly text: string; readonly crc16: string; readonly crc32: string }[];
   readonly hellos: readonly { readonly what: string; readonly hello: Hello; readonly hex: string }[];
-  readonly sessions: readonly { readonly integrity: boolean; readonly frames: readonly Vector[] }[];
-  readonly single: readonly (Vector & { readonly what: string; readonly integrity: boolean })[];
-  readonly wrong: readonly { readonly what: string; readonly hex: string; readonly code: string }[];
+  readonly sessions: readonly { readonly integrity: Integrity; readonly frames: readonly Vector[] }[];
+  readonly single: readonly (Vector & { readonly what: string; readonly integrity: Integrity })[];
+  readonly wrong: readonly {
+    readonly what: string;
+    readonly hex: string;
+    readonly code: string;
+    readonly integrity?: Integrity;
+  }[];
 }
 
 const fixture = JSON.parse(await readFile('spec/fixtures/frames.json', 'utf8')) as Fixture;
@@ -50,6 +58,20 @@ function payloadOf({ payload }: Vector): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt(payload.total));
   return bytes;
+}
+
+const checkOf = (integrity: Integrity): DataCheck => new DataCheck(integrity, ...fixture.nonces);
+
+/** A frame as its bytes. */
+function encode(vector: Vector, integrity: Integrity): Buffer {
+  const { type, stream, sequence } = vector;
+  const payload = payloadOf(vector);
+  const frame = encodeFrame(typeOf(type), stream, payload, sequence);
+  if (type !== 'DATA' || integrity === 'full') return frame;
+  writeHeader(frame, 0, FRAME_TYPE.DATA, stream, payload.length, 0, sequence);
+  const trailer = Buffer.alloc(4);
+  trailer.writeUInt32BE(checkOf(integrity).trailerOf(sequence));
+  return Buffer.concat([frame, trailer]);
 }
 
 /** What this code makes of the value of a payload; null where it has no encoder of its own. */
@@ -104,8 +126,7 @@ for (const { integrity, frames } of fixture.sessions) {
   test(`R-FRAME-1: the frames of a session as they are written; integrity ${integrity}`, (t) => {
     for (const vector of frames) {
       const payload = payloadOf(vector);
-      const frame = encodeFrame(typeOf(vector.type), vector.stream, payload, vector.sequence, integrity);
-      t.is(frame.toString('hex'), vector.hex, vector.type);
+      t.is(encode(vector, integrity).toString('hex'), vector.hex, vector.type);
       const encoded = encodeValue(vector);
       if (encoded !== null) t.is(encoded.toString(), payload.toString(), vector.type);
     }
@@ -125,7 +146,7 @@ for (const { integrity, frames } of fixture.sessions) {
         },
         handleHello: () => true,
       },
-      integrity,
+      check: checkOf(integrity),
       maxDataBytes: DEFAULT_FRAME_BYTES,
     });
     reader.push(Buffer.concat(frames.map(({ hex }) => Buffer.from(hex, 'hex'))));
@@ -148,15 +169,14 @@ for (const { integrity, frames } of fixture.sessions) {
 
 for (const vector of fixture.single) {
   test(`R-FRAME-3: ${vector.what}`, (t) => {
-    const { type, stream, sequence, integrity, hex } = vector;
-    t.is(encodeFrame(typeOf(type), stream, payloadOf(vector), sequence, integrity).toString('hex'), hex);
+    t.is(encode(vector, vector.integrity).toString('hex'), vector.hex);
   });
 }
 
-for (const { what, hex, code } of fixture.wrong) {
+for (const { what, hex, code, integrity = 'full' } of fixture.wrong) {
   test(`R-FRAME-6: ${what} is ${code}`, (t) => {
     const handler = { handleFrame: () => undefined, handleData: () => false, handleHello: () => false };
-    const reader = new FrameReader({ handler, integrity: true, maxDataBytes: DEFAULT_FRAME_BYTES });
+    const reader = new FrameReader({ handler, check: checkOf(integrity), maxDataBytes: DEFAULT_FRAME_BYTES });
     t.throws(() => reader.push(Buffer.from(hex, 'hex')), { code });
   });
 }

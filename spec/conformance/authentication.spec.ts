@@ -159,7 +159,7 @@ test('R-AUTH-2: a peer that sends no AUTH within 10 s is auth-failed', (t) => {
   t.is(peer.endings[0]?.code, 'auth-failed');
 });
 
-test('R-AUTH-2: a changed byte in AUTH shows without integrity too', (t) => {
+test('R-AUTH-2: a changed byte in AUTH shows in frame, too', (t) => {
   const { peer, own, other } = answered([ONE], [ONE.id]);
   peer.log.take();
   const auth = authOf(TEXTS[0], own, other);

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import { SessionPair } from '../helpers/session-pair.js';
 import { Traffic } from '../helpers/traffic.js';
@@ -18,7 +19,7 @@ function openMany(pair: SessionPair, traffic: Traffic, count: number, isPaused: 
   return both;
 }
 
-for (const integrity of [true, false]) {
+for (const integrity of INTEGRITY_LEVELS) {
   for (const pieceBytes of [4096, 1013]) {
     test(`R-FLOW-1: floods both ways through 4 KiB, with 100 streams that nobody reads, all finish; integrity ${integrity}, pieces of ${pieceBytes}`, (t) => {
       const pair = new SessionPair({
@@ -74,7 +75,7 @@ for (const integrity of [true, false]) {
 test('R-FLOW-5: windows of 1 KiB for streams and session carry any amount both ways at once', (t) => {
   const pair = new SessionPair({
     capacityBytes: 100,
-    integrity: true,
+    integrity: 'full',
     limits: { streamCredit: 1024, inFlight: 1024, frame: 4096 },
   });
   const traffic = new Traffic(pair);

@@ -1,5 +1,7 @@
+import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
 import type { FrameFaults } from '../helpers/frame-maker.js';
 import type { FramePeer } from '../helpers/frame-peer.js';
 import { endsWith, goesOn } from './ends-with.js';
@@ -32,7 +34,7 @@ const WRONG: readonly Wrong[] = [
   { what: 'a sequence number that was used', code: 'desync', type: FIN, id: 1, faults: { sequence: 1 } },
   { what: 'a sequence number that was skipped', code: 'desync', type: FIN, id: 1, faults: { sequence: 3 } },
   { what: 'the sequence number of HELLO', code: 'desync', type: FIN, id: 1, faults: { sequence: 0 } },
-  // R-INTEGRITY-1
+  // R-INTEGRITY-1, R-INTEGRITY-2
   { what: 'DATA with a wrong CRC', code: 'desync', type: DATA, id: 1, payload: text('x'), faults: { crc: 1 } },
   { what: 'a control frame with a wrong CRC', code: 'desync', type: FIN, id: 1, faults: { crc: 1 } },
   // R-FRAME-5
@@ -149,28 +151,79 @@ test('a frame that is right but for its check does nothing', (t) => {
   endsWith(t, 'desync', act);
 });
 
-test('R-INTEGRITY-2: no byte of DATA is handed on before its checksum was right', (t) => {
-  const act = (peer: FramePeer) => {
-    peer.sendOpen(1);
-    const frame = peer.frame(DATA, 1, Buffer.alloc(5000, 7), { crc: 7 });
-    peer.write(frame.subarray(0, frame.length - 1), 100);
-    t.is(peer.sinks.get(1)?.bytes.length, 0);
-    peer.write(frame.subarray(frame.length - 1));
-    t.is(peer.sinks.get(1)?.bytes.length, 0);
-  };
-  endsWith(t, 'desync', act);
+for (const [integrity, fault] of [
+  ['full', { crc: 7 }],
+  ['frame', { trailer: 7 }],
+] as const) {
+  test(`R-INTEGRITY-3: no byte of DATA is handed on before it was found right; integrity ${integrity}`, (t) => {
+    const act = (peer: FramePeer) => {
+      peer.sendOpen(1);
+      const right = peer.frame(DATA, 1, Buffer.alloc(5000, 7));
+      peer.write(right.subarray(0, right.length - 1), 100);
+      t.is(peer.sinks.get(1)?.bytes.length, 0);
+      peer.write(right.subarray(right.length - 1));
+      t.is(peer.sinks.get(1)?.bytes.length, 5000);
+      const wrong = peer.frame(DATA, 1, Buffer.alloc(5000, 7), fault);
+      peer.write(wrong, 100);
+      t.is(peer.sinks.get(1)?.bytes.length, 5000);
+    };
+    endsWith(t, 'desync', act, { integrity });
+  });
+}
+
+test('R-INTEGRITY-1: control frames have a CRC in frame, too', (t) => {
+  endsWith(t, 'desync', (peer) => peer.send(PING, 0, Buffer.alloc(8, 1), { crc: 1 }), { integrity: 'frame' });
+  endsWith(t, 'desync', (peer) => peer.send(PING, 0, Buffer.alloc(8, 1), { crc: 0 }), { integrity: 'frame' });
 });
 
-test('R-INTEGRITY-1: where no side asks for checksums the field means nothing, and DATA is handed on as it comes', (t) => {
+test('R-INTEGRITY-2: in frame the CRC field of DATA means nothing, and the trailer counts for no limit and no credit', (t) => {
   const act = (peer: FramePeer) => {
     peer.sendOpen(1);
-    const frame = peer.frame(DATA, 1, text('hello'), { crc: 99 });
-    peer.write(frame.subarray(0, 18));
-    t.is(peer.sinks.get(1)?.bytes.toString(), 'he');
-    peer.write(frame.subarray(18));
+    peer.send(DATA, 1, text('hello'), { crc: 99 });
     t.is(peer.sinks.get(1)?.bytes.toString(), 'hello');
+    peer.sendData(1, Buffer.alloc(4096));
+    peer.sendData(1, Buffer.alloc(8192 - 4096 - 5));
+    t.is(peer.sinks.get(1)?.bytes.length, 8192);
   };
-  goesOn(t, act, { integrity: false });
+  goesOn(t, act, { integrity: 'frame', limits: { frame: 4096, streamCredit: 8192, inFlight: 8192 } });
+});
+
+test('R-INTEGRITY-2: the trailer is made of both nonces, the sender first, and of the sequence number', (t) => {
+  const wrong: readonly ((peer: FramePeer) => number)[] = [
+    (peer) => crc32(peer.otherNonce + peer.nonce) ^ peer.sequence,
+    (peer) => crc32(peer.nonce + peer.otherNonce) ^ (peer.sequence - 1),
+    (peer) => crc32(peer.nonce + peer.otherNonce) ^ (peer.sequence + 1),
+    (peer) => crc32(peer.nonce) ^ peer.sequence,
+  ];
+  const act = (trailer: (peer: FramePeer) => number) => (peer: FramePeer) => {
+    peer.sendOpen(1);
+    peer.send(DATA, 1, text('hello'), { trailer: trailer(peer) >>> 0 });
+  };
+  goesOn(
+    t,
+    act((peer) => crc32(peer.nonce + peer.otherNonce) ^ peer.sequence),
+    { integrity: 'frame' },
+  );
+  for (const trailer of wrong) endsWith(t, 'desync', act(trailer), { integrity: 'frame' });
+});
+
+test('R-INTEGRITY-3: bytes that were lost, repeated or put in within DATA end the session in frame, and nothing of it is handed on', (t) => {
+  const payload = Buffer.from(Array.from({ length: 3000 }, (_, index) => index % 251));
+  const changes: Readonly<Record<string, (bytes: Buffer) => Buffer>> = {
+    lost: (bytes) => Buffer.concat([bytes.subarray(0, 100), bytes.subarray(101)]),
+    'lost up to the next frame': (bytes) => Buffer.concat([bytes.subarray(0, 100), bytes.subarray(3020)]),
+    repeated: (bytes) => Buffer.concat([bytes.subarray(0, 500), bytes.subarray(400)]),
+    'put in': (bytes) => Buffer.concat([bytes.subarray(0, 3000), Buffer.alloc(1, 7), bytes.subarray(3000)]),
+  };
+  for (const change of Object.values(changes)) {
+    const act = (peer: FramePeer) => {
+      peer.sendOpen(1);
+      const frames = Buffer.concat([peer.frame(DATA, 1, payload), peer.frame(DATA, 1, payload)]);
+      peer.write(change(frames), 64);
+      t.is(peer.sinks.get(1)?.bytes.length, 0);
+    };
+    endsWith(t, 'desync', act, { integrity: 'frame' });
+  }
 });
 
 test('R-FRAME-5: unknown types 80 to FE are skipped, with any stream id, empty or as large as DATA', (t) => {
@@ -228,19 +281,45 @@ test('every frame in every split means the same', (t) => {
       );
       t.is(peer.sinks.get(1)?.bytes.toString(), 'hello');
     };
-    goesOn(t, act, { integrity: at % 2 === 0 });
+    goesOn(t, act, { integrity: at % 2 === 0 ? 'full' : 'frame' });
   }
 });
 
-test('R-INTEGRITY-2: a frame that a flush completed, wherever it was cut, is a restart of the peer and nothing of it is handed on', (t) => {
-  const payload = Buffer.alloc(1000, 0x5a);
-  for (const cut of [1, 500, payload.length - 16]) {
+for (const integrity of INTEGRITY_LEVELS) {
+  test(`R-INTEGRITY-3: a frame that a flush completed, wherever it was cut, is a restart of the peer and nothing of it is handed on; integrity ${integrity}`, (t) => {
+    const payload = Buffer.alloc(1000, 0x5a);
+    for (const cut of [1, 500, payload.length - 16]) {
+      const act = (peer: FramePeer) => {
+        peer.sendOpen(1);
+        const whole = peer.frame(DATA, 1, payload);
+        peer.write(Buffer.concat([whole.subarray(0, 16 + cut), Buffer.alloc(131_088)]));
+        t.deepEqual(peer.sinks.get(1)?.events, ['end peer-restarted']);
+      };
+      endsWith(t, 'peer-restarted', act, { integrity });
+    }
+  });
+}
+
+test('R-INTEGRITY-4: a byte of DATA that is changed in place shows in full, and not in frame', (t) => {
+  const act = (peer: FramePeer) => {
+    peer.sendOpen(1);
+    const frame = peer.frame(DATA, 1, text('hello'));
+    frame.write('j', 16);
+    peer.write(frame);
+    t.is(peer.sinks.get(1)?.bytes.toString(), peer.log.integrity === 'full' ? '' : 'jello');
+  };
+  endsWith(t, 'desync', act, { integrity: 'full' });
+  goesOn(t, act, { integrity: 'frame' });
+});
+
+test('R-INTEGRITY-3: in frame a flush that completes DATA within its trailer shows, too', (t) => {
+  for (const cut of [1, 2, 3, 4]) {
     const act = (peer: FramePeer) => {
       peer.sendOpen(1);
-      const whole = peer.frame(DATA, 1, payload);
-      peer.write(Buffer.concat([whole.subarray(0, 16 + cut), Buffer.alloc(131_088)]));
-      t.deepEqual(peer.sinks.get(1)?.events, ['end peer-restarted']);
+      const whole = peer.frame(DATA, 1, Buffer.alloc(1000, 0x5a), { trailer: 0x01_02_03_04 });
+      peer.write(Buffer.concat([whole.subarray(0, whole.length - cut), Buffer.alloc(131_088)]));
+      t.is(peer.sinks.get(1)?.bytes.length, 0);
     };
-    endsWith(t, 'peer-restarted', act);
+    endsWith(t, cut === 4 ? 'peer-restarted' : 'desync', act, { integrity: 'frame' });
   }
 });

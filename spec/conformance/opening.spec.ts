@@ -1,5 +1,6 @@
 import test from 'ava';
 import { MAGIC } from '../../lib/codec/hello.js';
+import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 
 /** A side that has begun to open, whose first output is read already. */
@@ -129,7 +130,7 @@ test('R-OPEN-4: HELLO says who the side is and what it accepts', (t) => {
     agent: 'vproxy 0.1.0',
     name: 'vm7',
     limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 7, opens: 256 },
-    integrity: true,
+    integrity: 'full',
     auth: null,
     tls: false,
     features: [],
@@ -163,7 +164,7 @@ const INVALID: readonly Readonly<Record<string, unknown>>[] = [
     nonce,
   })),
   ...[undefined, 7, false, '', 'f'.repeat(31)].map((ack) => ({ ack })),
-  ...[undefined, null, 1, 'true'].map((integrity) => ({ integrity })),
+  ...[undefined, null, 1, true, 'on', 'FULL', ''].map((integrity) => ({ integrity })),
   ...[undefined, null, 7, []].map((limits) => ({ limits })),
   ...Object.entries({
     frame: [4095, 1_048_577],
@@ -317,13 +318,14 @@ test('R-OPEN-8: the answer is written also where the first HELLO establishes the
   t.is(peer.log.hellos.at(-1)?.ack, peer.nonce);
 });
 
-test('R-INTEGRITY-1: checksums are in force where either side asks for them', (t) => {
-  for (const own of [true, false]) {
-    for (const other of [true, false]) {
+test('R-INTEGRITY-2: the stronger level that a side asks for is in force', (t) => {
+  for (const own of INTEGRITY_LEVELS) {
+    for (const other of INTEGRITY_LEVELS) {
       const peer = opening({ integrity: own });
-      peer.log.integrity = own || other;
+      const stronger = own === other ? own : 'full';
+      peer.log.integrity = stronger;
       peer.write(peer.hello({ ack: peer.otherNonce, integrity: other }));
-      t.is(peer.session.agreement.integrity, own || other);
+      t.is(peer.session.agreement.integrity, stronger);
       t.deepEqual(peer.takeTexts(), ['SERVICES 0', 'PING 0']);
     }
   }

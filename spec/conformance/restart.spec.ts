@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { SessionPair } from '../helpers/session-pair.js';
 import { Traffic } from '../helpers/traffic.js';
 
-const SMALL = { limits: { frame: 4096, streamCredit: 2048, inFlight: 4096 }, integrity: true } as const;
+const SMALL = { limits: { frame: 4096, streamCredit: 2048, inFlight: 4096 }, integrity: 'full' } as const;
 
 /** Carries and waits until both sides are established with each other; returns the number of seconds that it took. */
 function meet(pair: SessionPair, pieceBytes = 65_536, seconds = 120): number {

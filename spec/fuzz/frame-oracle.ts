@@ -4,7 +4,7 @@ import { MAGIC } from '../../lib/codec/hello.js';
 
 /** The result of reading. */
 export interface Reading {
-  /** What the handler was called with; neighbouring pieces of one stream's DATA are one call. */
+  /** What the handler was called with. */
   readonly calls: readonly string[];
   /** The code that ended it, `stopped`, or null at the end of the bytes. */
   readonly end: string | null;
@@ -16,7 +16,8 @@ export interface Reading {
 
 /** How to read. */
 export interface OracleOptions {
-  readonly integrity: boolean;
+  /** The tag of the direction in `frame`; null in `full`. */
+  readonly tag: number | null;
   readonly maxDataBytes: number;
   /** The verdict on a HELLO's payload: whether it is one, and whether it is the current peer's. */
   readonly judgeHello: (payload: Buffer) => 'invalid' | 'known' | 'other';
@@ -24,21 +25,21 @@ export interface OracleOptions {
   readonly react: (type: number) => 'stop' | 'throw' | 'go on';
 }
 
-const [HELLO, AUTH, DATA, CREDIT, LAST] = [1, 2, 7, 8, 14];
+const [HELLO, DATA, CREDIT, LAST] = [1, 7, 8, 14];
 const OF_STREAM = new Set([4, 5, 6, 7, 9, 10, 11]);
 
 /** The reading of `bytes`. */
 export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
-  const { integrity, maxDataBytes } = options;
-  const calls = new Calls();
+  const { tag, maxDataBytes } = options;
+  const calls: string[] = [];
   let sequence = 1;
   let at = 0;
   const ended = (end: string, from: number): Reading => {
-    if (end !== 'stopped') calls.add(end);
-    return { calls: calls.list, end, rest: bytes.toString('hex', from), position: null };
+    if (end !== 'stopped') calls.push(end);
+    return { calls, end, rest: bytes.toString('hex', from), position: null };
   };
   const open = (number: number): Reading => ({
-    calls: calls.list,
+    calls,
     end: null,
     rest: null,
     position: [true, number],
@@ -66,49 +67,28 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     const type = bytes[at] as number;
     const [id, length, crc] = [bytes.readUInt32BE(at + 4), bytes.readUInt32BE(at + 8), bytes.readUInt32BE(at + 12)];
     if (bytes[at + 1] !== 0 || breaksRule(type, id, length, maxDataBytes)) return ended('protocol-error', at);
-    const end = at + 16 + length;
-    const payload = bytes.subarray(at + 16, end);
-    const isWhole = bytes.length >= end;
-    if (type === DATA && !integrity && payload.length > 0) calls.addData(id, payload);
-    if (!isWhole) return open(sequence);
+    const isTrailed = type === DATA && tag !== null;
+    const payloadEnd = at + 16 + length;
+    const end = payloadEnd + (isTrailed ? 4 : 0);
+    if (bytes.length < end) return open(sequence);
+    const payload = bytes.subarray(at + 16, payloadEnd);
+    const trailer = isTrailed ? bytes.readUInt32BE(payloadEnd) : 0;
+    const isRight = isTrailed ? trailer === (tag ^ sequence) >>> 0 : crc32(payload) === crc;
     sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
-    const isSkipped = type >= 0x80 || (type === DATA && !integrity);
-    if (!isSkipped) {
-      if ((integrity || type === AUTH) && crc32(payload) !== crc) {
-        const isFlush = payload.length > 0 && payload.subarray(-16).every((byte) => byte === 0);
+    if (type < 0x80) {
+      if (!isRight) {
+        const isFlush = isTrailed ? trailer === 0 : length > 0 && payload.subarray(-16).every((byte) => byte === 0);
         // A header alone is where the frame that ended the session begins; a payload has been read.
         return ended(isFlush ? 'peer-restarted' : 'desync', length === 0 ? at : end);
       }
-      if (type === DATA) calls.addData(id, payload);
-      else calls.add(`${type} ${id} ${payload.toString('hex')}`);
+      calls.push(`${type} ${id} ${payload.toString('hex')}`);
       const reaction = options.react(type);
       if (reaction === 'stop') return ended('stopped', end);
       if (reaction === 'throw') return ended('protocol-error', length === 0 ? at : end);
     }
     at = end;
   }
-  return { calls: calls.list, end: null, rest: null, position: [false, sequence] };
-}
-
-/** Calls of a handler as texts, with neighbouring DATA of one stream put together. */
-export class Calls {
-  readonly #list: string[] = [];
-
-  /** Every call up to now. */
-  get list(): readonly string[] {
-    return this.#list;
-  }
-
-  /** Notes a call that is not DATA, or how it ended. */
-  add(text: string): void {
-    this.#list.push(text);
-  }
-
-  /** Notes DATA. */
-  addData(id: number, bytes: Buffer): void {
-    const isMore = this.#list.at(-1)?.startsWith(`${DATA} ${id} `) === true;
-    this.#list.push(`${isMore ? (this.#list.pop() ?? '') : `${DATA} ${id} `}${bytes.toString('hex')}`);
-  }
+  return { calls, end: null, rest: null, position: [false, sequence] };
 }
 
 function breaksRule(type: number, id: number, length: number, maxDataBytes: number): boolean {

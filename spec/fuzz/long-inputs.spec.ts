@@ -3,6 +3,7 @@ import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import { encodeFrame } from '../../lib/codec/header.js';
 import { encodeHello, HelloScanner, MAGIC } from '../../lib/codec/hello.js';
+import { DataCheck } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LineBuffer } from '../../lib/forward/file-endpoint.js';
@@ -37,7 +38,7 @@ function restarting(start: () => Feed): Feed {
 
 function startFrameReader(): Feed {
   const handler = { handleFrame: () => undefined, handleData: () => false, handleHello: () => true };
-  const reader = new FrameReader({ handler, integrity: true, maxDataBytes: DEFAULT_FRAME_BYTES });
+  const reader = new FrameReader({ handler, check: new DataCheck('full', '', ''), maxDataBytes: DEFAULT_FRAME_BYTES });
   return (chunk) => void reader.push(chunk);
 }
 
@@ -64,8 +65,8 @@ function startLineBuffer(): Feed {
 const PARSERS = { startFrameReader, startHelloScanner, startJsonScanner, startLineBuffer };
 
 /** A HELLO header that announces the longest payload. */
-const longHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.alloc(4096), 0, true).subarray(0, 16)]);
-const brokenHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.from('{"version":'), 0, true)]);
+const longHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.alloc(4096), 0).subarray(0, 16)]);
+const brokenHello = Buffer.concat([MAGIC, encodeFrame(1, 0, Buffer.from('{"version":'), 0)]);
 repairHellos(brokenHello);
 
 /** What is repeated, and what precedes it. */
@@ -74,7 +75,7 @@ const STREAMS: Readonly<Record<string, readonly [head: Buffer, piece: Buffer]>> 
   'the header of a longest HELLO': [Buffer.alloc(0), longHello],
   'a HELLO that is none': [Buffer.alloc(0), brokenHello],
   'a valid HELLO': [Buffer.alloc(0), encodeHello(knownHello)],
-  'DATA of the greatest length': [encodeFrame(7, 1, Buffer.alloc(DEFAULT_FRAME_BYTES, 1), 1, true), Buffer.from('x')],
+  'DATA of the greatest length': [encodeFrame(7, 1, Buffer.alloc(DEFAULT_FRAME_BYTES, 1), 1), Buffer.from('x')],
   'letters of one text': [Buffer.from('{"a":"'), Buffer.from('x')],
   backslashes: [Buffer.from('{"a":"'), Buffer.from('\\')],
   'opening braces': [Buffer.alloc(0), Buffer.from('{"a":')],

@@ -60,10 +60,10 @@ export function testLinks(name: string, open: (t: ExecutionContext) => Promise<E
     t.is(farHandler.bytes.subarray(-4).toString(), 'last');
   });
 
-  test(`${name}: what is written as a pair arrives in order`, async (t) => {
+  test(`${name}: what is written in parts arrives in order`, async (t) => {
     const { near, farHandler } = await start(t, open);
     near.write(Buffer.from('one '));
-    near.writePair(Buffer.from('two '), Buffer.from('three'));
+    near.writeParts([Buffer.from('two '), Buffer.from('thr'), Buffer.from('ee')]);
     await farHandler.received(13);
     t.is(farHandler.bytes.toString(), 'one two three');
   });

@@ -2,6 +2,7 @@
 import { crc32 } from 'node:zlib';
 import { crc16, FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
 import { decodeHello, type Hello, MAGIC } from '../../lib/codec/hello.js';
+import type { Integrity } from '../../lib/codec/integrity.js';
 
 /** A frame as it was read. */
 export interface SeenFrame {
@@ -24,13 +25,16 @@ export class FrameLog {
   readonly frames: SeenFrame[] = [];
   /** Zero bytes between frames. */
   flushedBytes = 0;
-  /** Whether payloads must have a right CRC; without, the field must be 0. */
-  integrity: boolean;
+  /** The level that is in force. */
+  integrity: Integrity;
+  readonly #readerNonce: () => string;
   #sequence = 1;
   #bytes: Buffer = Buffer.alloc(0);
 
-  constructor(integrity: boolean) {
+  /** `readerNonce`: that of the side that reads this direction, as it is in force. */
+  constructor(integrity: Integrity, readerNonce: () => string) {
     this.integrity = integrity;
+    this.#readerNonce = readerNonce;
   }
 
   /** Reads on. Throws for everything that the protocol does not allow a side to write. */
@@ -75,10 +79,15 @@ export class FrameLog {
     const check = crc16(Buffer.concat([counted, bytes.subarray(0, 2), bytes.subarray(4, 16)]));
     if (check !== bytes.readUInt16BE(2)) throw new Error(`frame ${sequence} has a wrong check`);
     if (flags !== 0) throw new Error(`frame ${sequence} has flags`);
-    if (bytes.length < 16 + length) return 0;
+    const isTrailed = type === FRAME_TYPE.DATA && this.integrity === 'frame';
+    const end = 16 + length + (isTrailed ? 4 : 0);
+    if (bytes.length < end) return 0;
     const payload = Buffer.from(bytes.subarray(16, 16 + length));
-    const isChecked = this.integrity || type === FRAME_TYPE.HELLO;
-    if (crc !== (isChecked ? crc32(payload) : 0)) throw new Error(`frame ${sequence} has a wrong CRC`);
+    if (crc !== (isTrailed ? 0 : crc32(payload))) throw new Error(`frame ${sequence} has a wrong CRC`);
+    const tag = crc32(`${this.hellos.at(-1)?.nonce}${this.#readerNonce()}`);
+    if (isTrailed && bytes.readUInt32BE(end - 4) !== (tag ^ sequence) >>> 0) {
+      throw new Error(`frame ${sequence} has a wrong trailer`);
+    }
     if (type === FRAME_TYPE.HELLO) {
       if (sequence !== 0) throw new Error('a HELLO is counted');
       this.hellos.push(decodeHello(payload));
@@ -87,7 +96,7 @@ export class FrameLog {
       this.frames.push({ type, name: formatFrameType(type), streamId, payload });
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
     }
-    return 16 + length;
+    return end;
   }
 }
 

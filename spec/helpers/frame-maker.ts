@@ -2,6 +2,7 @@
 import { crc32 } from 'node:zlib';
 import { encodeFrame, FRAME_TYPE, headerCheck, nextSequence } from '../../lib/codec/header.js';
 import { type Hello, MAGIC } from '../../lib/codec/hello.js';
+import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 
 /** Ways in which a frame can be wrong. Fields that are not given are right. */
@@ -11,13 +12,15 @@ export interface FrameFaults {
   readonly length?: number;
   readonly sequence?: number;
   readonly crc?: number;
+  /** What is behind the payload of DATA in `frame`. */
+  readonly trailer?: number;
   /** Leaves the header with a wrong check. */
   readonly hasWrongCheck?: boolean;
 }
 
 export interface FrameMakerOptions {
-  /** Whether the frames have checksums. Default true. */
-  readonly integrity?: boolean;
+  /** The level that the peer asks for, and which is taken to be in force. Default `full`. */
+  readonly integrity?: Integrity;
   /** The limits that the peer announces. */
   readonly peerLimits?: Partial<Limits>;
   /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
@@ -28,12 +31,12 @@ export interface FrameMakerOptions {
 export abstract class FrameMaker {
   /** The sequence number of the next frame. */
   sequence = 1;
-  readonly #integrity: boolean;
+  readonly #integrity: Integrity;
   readonly #isOdd: boolean;
   readonly #peerLimits: Limits;
   #attempts = 0;
 
-  constructor({ integrity = true, isOdd = true, peerLimits = {} }: FrameMakerOptions) {
+  constructor({ integrity = 'full', isOdd = true, peerLimits = {} }: FrameMakerOptions) {
     this.#integrity = integrity;
     this.#isOdd = isOdd;
     this.#peerLimits = { ...DEFAULT_LIMITS, ...peerLimits };
@@ -41,6 +44,9 @@ export abstract class FrameMaker {
 
   /** Sends bytes, whatever they are. */
   abstract write(bytes: Buffer): void;
+
+  /** The nonce of the side that reads what is written. */
+  protected abstract get readerNonce(): string;
 
   /** This peer's nonce: another one after every `renew`. */
   get nonce(): string {
@@ -77,21 +83,25 @@ export abstract class FrameMaker {
 
   /** Magic and a HELLO frame with these bytes as its payload. */
   rawHello(payload: Buffer): Buffer {
-    return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0, true)]);
+    return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0)]);
   }
 
   /** The next frame, right or wrong, as bytes. It counts as sent. */
   frame(type: number, streamId: number, payload: Buffer | object = EMPTY, faults: FrameFaults = {}): Buffer {
     const body = Buffer.isBuffer(payload) ? payload : Buffer.from(JSON.stringify(payload));
     const sequence = faults.sequence ?? this.sequence;
-    const frame = Buffer.alloc(16 + body.length);
+    const check = new DataCheck(this.#integrity, this.nonce, this.readerNonce);
+    const isData = type === FRAME_TYPE.DATA;
+    const frame = Buffer.alloc(16 + body.length + (isData ? check.trailerBytes : 0));
     frame[0] = type;
     frame[1] = faults.flags ?? 0;
     frame.writeUInt32BE(streamId, 4);
     frame.writeUInt32BE(faults.length ?? body.length, 8);
-    frame.writeUInt32BE(faults.crc ?? (this.#integrity ? crc32(body) : 0), 12);
+    frame.writeUInt32BE(faults.crc ?? (isData ? check.crcOf(body) : crc32(body)), 12);
     frame.writeUInt16BE(headerCheck(frame, 0, sequence) ^ (faults.hasWrongCheck === true ? 0x0100 : 0), 2);
     body.copy(frame, 16);
+    if (frame.length > 16 + body.length)
+      frame.writeUInt32BE(faults.trailer ?? check.trailerOf(sequence), 16 + body.length);
     this.sequence = nextSequence(sequence);
     return frame;
   }

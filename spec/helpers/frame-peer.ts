@@ -43,9 +43,9 @@ export class FramePeer extends FrameMaker {
 
   constructor(options: FramePeerOptions = {}) {
     super(options);
-    const { integrity = true, limits = {}, settings = {}, capacityBytes = 2 ** 24 } = options;
+    const { integrity = 'full', limits = {}, settings = {}, capacityBytes = 2 ** 24 } = options;
     this.outbound = new MemoryPipe(capacityBytes);
-    this.log = new FrameLog(integrity);
+    this.log = new FrameLog(integrity, () => this.nonce);
     this.settings = sessionSettings({
       ...seededIdentity('side'),
       integrity,
@@ -75,6 +75,10 @@ export class FramePeer extends FrameMaker {
     const { session } = this.loop;
     if (session === null) throw new Error('there is no session');
     return session;
+  }
+
+  protected override get readerNonce(): string {
+    return this.log.hellos.at(-1)?.nonce ?? '';
   }
 
   /** The newest nonce of the side under test. */

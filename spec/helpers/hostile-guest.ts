@@ -118,7 +118,7 @@ async function floodBytes(path: string, piece: Buffer): Promise<void> {
 }
 
 const hello = (payload: string): Buffer =>
-  Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.from(payload), 0, true)]);
+  Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.from(payload), 0)]);
 
 /** Connects repeatedly: `parallel` connections at once, closed as soon as they are established. */
 async function reconnect(path: string, parallel: number): Promise<void> {

@@ -53,6 +53,7 @@ export class RecordingSink implements LocalEnd {
 // Local ends of streams that send a pattern which depends on stream and position, and check what they receive against it.
 
 const ROOM = 16;
+const TAILROOM = 4;
 
 /** The number of bytes after which a pattern repeats. */
 const PERIOD_BYTES = 65_536;
@@ -199,7 +200,7 @@ export class PatternEnd implements LocalEnd {
     if (stream === null) return;
     while (!stream.isWaiting && this.#offeredBytes < this.wantedBytes && !stream.isOver && !this.#hasFinished) {
       const size = Math.min(this.wantedBytes - this.#offeredBytes, CHUNK_BYTES);
-      const buffer = Buffer.alloc(ROOM + size);
+      const buffer = Buffer.alloc(ROOM + size + TAILROOM);
       patternAt(this.#seed, this.#offeredBytes, size).copy(buffer, ROOM);
       this.#offeredBytes += size;
       const hasRoom = this.#offeredBytes % 3 !== 0;

@@ -2,6 +2,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
+import type { Integrity } from '../../lib/codec/integrity.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -46,9 +47,10 @@ export class MemoryPipe implements ByteSink {
     return false;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    this.write(first);
-    return this.write(second);
+  writeParts(parts: readonly Buffer[]): boolean {
+    let isFree = true;
+    for (const part of parts) isFree = this.write(part) && isFree;
+    return isFree;
   }
 
   /** Takes up to `maxBytes` out at the far end. `drained` tells that the writer has nothing left waiting. */
@@ -115,8 +117,8 @@ class ProcessSink implements ByteSink {
     return this.isDead || this.#pipe.write(bytes);
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    return this.isDead || this.#pipe.writePair(first, second);
+  writeParts(parts: readonly Buffer[]): boolean {
+    return this.isDead || this.#pipe.writeParts(parts);
   }
 }
 
@@ -198,7 +200,7 @@ export function seededIdentity(name: string, number?: number): Pick<SessionSetti
 
 export interface PairOptions {
   readonly capacityBytes?: number;
-  readonly integrity?: boolean;
+  readonly integrity?: Integrity;
   readonly limits?: Partial<Limits>;
   readonly settings?: Partial<SessionSettings>;
   /** Of `b` only. */
@@ -213,7 +215,7 @@ export class SessionPair {
 
   constructor({
     capacityBytes = 2 ** 20,
-    integrity = false,
+    integrity = 'frame',
     limits = {},
     settings = {},
     settingsOfB,

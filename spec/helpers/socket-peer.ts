@@ -45,7 +45,7 @@ export class SocketPeer extends FrameMaker {
   constructor(address: net.NetConnectOpts, options: SocketPeerOptions = {}) {
     super(options);
     this.#pongDelayMs = options.pongDelayMs === undefined ? 0 : options.pongDelayMs;
-    this.log = new FrameLog(options.integrity ?? true);
+    this.log = new FrameLog(options.integrity ?? 'full', () => this.nonce);
     this.socket = net.connect(address);
     this.socket.on('data', (chunk: Buffer) => this.#read(chunk));
     this.socket.on('error', () => undefined);
@@ -72,6 +72,10 @@ export class SocketPeer extends FrameMaker {
   override renew(): void {
     super.renew();
     this.highestId = -1;
+  }
+
+  protected override get readerNonce(): string {
+    return this.log.hellos.at(-1)?.nonce ?? '';
   }
 
   /** Whether either side has closed the connection. */

@@ -170,7 +170,7 @@ export const OPENING_CASES: readonly HostileCase[] = [
     code: null,
     isOpening: true,
     act: (peer) => {
-      const frame = encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.alloc(4097, 0x20), 0, true);
+      const frame = encodeFrame(FRAME_TYPE.HELLO, 0, Buffer.alloc(4097, 0x20), 0);
       peer.write(Buffer.concat([MAGIC, frame]));
     },
   },

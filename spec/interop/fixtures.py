@@ -32,9 +32,11 @@ def payload_of(frame):
     return int(payload['total']).to_bytes(8, 'big') if 'total' in payload else bytes.fromhex(payload['hex'])
 
 
-def session_of(hellos, integrity=True):
-    ours, theirs = ({**it['hello'], 'integrity': integrity} for it in (hellos[1], hellos[0]))
-    return Session(Quiet(), {**ours, 'limits': theirs['limits']}, {**theirs, 'nonce': 'e' * 32})
+def session_of(fixtures, integrity='full'):
+    """The receiver's, with the limits of the first HELLO."""
+    sender, receiver = fixtures['nonces']
+    theirs, ours = ({**fixtures['hellos'][0]['hello'], 'integrity': integrity, 'nonce': it} for it in (sender, receiver))
+    return Session(Quiet(), ours, theirs)
 
 
 def code_of(session, data):
@@ -63,17 +65,18 @@ def main():
         data = bytes.fromhex(it['hex'])
         check(it['what'], (wire.MAGIC + wire.encode(0, wire.HELLO, 0, wire.as_json(it['hello']))).hex(), it['hex'])
         check(it['what'], wire.read_hello(data), (it['hello'], len(data)))
+    tag = wire.tag_of(*fixtures['nonces'])
     frames = [(it['integrity'], frame) for it in fixtures['sessions'] for frame in it['frames']]
     for integrity, it in frames + [(it['integrity'], it) for it in fixtures['single']]:
         kind = getattr(wire, it['type'], None) or int(it['type'], 16)
-        check(it, wire.encode(it['sequence'], kind, it['stream'], payload_of(it), integrity).hex(), it['hex'])
-        session, taken = session_of(fixtures['hellos'], integrity), []
+        check(it, wire.encode(it['sequence'], kind, it['stream'], payload_of(it), tag if integrity == 'frame' else None).hex(), it['hex'])
+        session, taken = session_of(fixtures, integrity), []
         session.sequence_in = it['sequence']
         session.handle = lambda *frame: taken.append(frame)
         check(it, code_of(session, bytearray.fromhex(it['hex'])), None)
         check(it, taken, [] if kind >= 0x80 else [(kind, it['stream'], payload_of(it))])
     for it in fixtures['wrong']:
-        check(it['what'], code_of(session_of(fixtures['hellos']), bytearray.fromhex(it['hex'])), it['code'])
+        check(it['what'], code_of(session_of(fixtures, it.get('integrity', 'full')), bytearray.fromhex(it['hex'])), it['code'])
     print(f'{len(frames)} frames, {len(wrong)} wrong')
 
 

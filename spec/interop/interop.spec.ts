@@ -13,29 +13,29 @@ test.serial('the recorded frames mean the same to both', async (t) => {
 });
 
 for (const { name, parity, integrity, mebibytes, ...options } of [
-  { name: 'the real program listens', mebibytes: 8, listens: 'vproxy', parity: 'odd', integrity: true },
-  { name: 'the real program connects', mebibytes: 8, listens: 'peer', parity: 'even', integrity: true },
+  { name: 'the real program listens', mebibytes: 8, listens: 'vproxy', parity: 'odd', integrity: 'frame' },
+  { name: 'the real program connects', mebibytes: 8, listens: 'peer', parity: 'even', integrity: 'frame' },
   {
-    name: 'only the peer wants checksums',
+    name: 'only the peer asks for full',
     mebibytes: 1,
     parity: 'even',
-    integrity: true,
-    channelOptions: ',integrity=off',
+    integrity: 'full',
+    wants: ['--integrity', 'full'],
   },
   {
-    name: 'only the real program wants checksums',
+    name: 'only the real program asks for full',
     mebibytes: 1,
     parity: 'odd',
-    integrity: true,
-    wants: ['--no-integrity'],
+    integrity: 'full',
+    channelOptions: ',integrity=full',
   },
   {
-    name: 'no checksums',
+    name: 'both ask for full',
     mebibytes: 8,
     parity: 'odd',
-    integrity: false,
-    channelOptions: ',integrity=off',
-    wants: ['--no-integrity'],
+    integrity: 'full',
+    channelOptions: ',integrity=full',
+    wants: ['--integrity', 'full'],
   },
 ] as const) {
   test.serial(`${mebibytes} MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {

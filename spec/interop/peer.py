@@ -114,7 +114,7 @@ class Link(asyncio.Protocol):
         return {
             'version': {'min': options.version, 'max': options.version}, 'nonce': self.nonce, 'ack': self.theirs,
             'instance': self.peer.instance, 'agent': 'peer.py', 'name': options.name, 'limits': self.peer.limits,
-            'integrity': not options.no_integrity, 'tls': False, 'features': [],
+            'integrity': options.integrity, 'tls': False, 'features': [],
             'auth': {'method': 'psk-sha256', 'keys': [key.id for key in keys]} if keys else None,
         }
 
@@ -221,7 +221,7 @@ class Link(asyncio.Protocol):
         """As if the process had been killed, in the middle of a frame where `half`, and another one had come."""
         session, self.session = self.session, None
         if half:
-            self.write(encode(session.sequence_out, 0x80, 0, os.urandom(1000), session.integrity)[:500])
+            self.write(encode(session.sequence_out, 0x80, 0, os.urandom(1000))[:500])
         session.draining = True
         for stream in [*session.held, *session.streams.values()]:
             session.forget(stream, 'restart')
@@ -334,7 +334,7 @@ def main():
     parser.add_argument('--name')
     parser.add_argument('--version', type=int, default=1)
     parser.add_argument('--parity', choices=['odd', 'even'])
-    parser.add_argument('--no-integrity', action='store_true')
+    parser.add_argument('--integrity', choices=['frame', 'full'], default='frame')
     parser.add_argument('--limits', type=json.loads, default={}, help='JSON')
     parser.add_argument('--stale', type=bytes.fromhex, default=b'', help='hex that goes before the opening')
     asyncio.run(Peer(parser.parse_args()).run())

@@ -24,7 +24,7 @@ export interface PeerEvent {
   readonly sent?: number;
   readonly sentHash?: string;
   readonly parity?: 'odd' | 'even';
-  readonly integrity?: boolean;
+  readonly integrity?: 'frame' | 'full';
   readonly skipped?: number;
 }
 

@@ -9,7 +9,7 @@ from collections import deque
 
 from wire import (
     ACCEPT, AUTH, CREDIT, DATA, FIN, GOAWAY, HELLO, MAGIC, NAME, OF_SESSION, OPEN, PING, PONG, REFUSE, RESET, SERVICES,
-    SIZES, STOP, Ended, as_json, check_of, encode, is_int, is_list_of_texts, is_text, read_ending, read_hello, read_json,
+    SIZES, STOP, Ended, as_json, check_of, encode, is_int, is_list_of_texts, is_text, read_ending, read_hello, read_json, tag_of,
 )
 
 BEFORE_ANSWER = 16384
@@ -79,7 +79,10 @@ class Session:
 
     def __init__(self, link, ours, theirs):
         self.link, self.ours, self.theirs, self.begun = link, ours, theirs, time.monotonic()
-        self.integrity = ours['integrity'] or theirs['integrity']
+        self.integrity = 'full' if 'full' in (ours['integrity'], theirs['integrity']) else 'frame'
+        framed = self.integrity == 'frame'
+        self.tag_out = tag_of(ours['nonce'], theirs['nonce']) if framed else None
+        self.tag_in = tag_of(theirs['nonce'], ours['nonce']) if framed else None
         self.odd = ours['nonce'] > theirs['nonce']
         self.next_id, self.highest = (1 if self.odd else 2), 0
         self.sequence_out = self.sequence_in = 1
@@ -93,7 +96,7 @@ class Session:
     # Sending
 
     def send(self, kind, stream=0, payload=b''):
-        self.link.write(encode(self.sequence_out, kind, stream, payload, self.integrity or kind == AUTH))
+        self.link.write(encode(self.sequence_out, kind, stream, payload, self.tag_out))
         self.sequence_out = self.sequence_out % 0xFFFFFFFF + 1
         self.spoke = time.monotonic()
 
@@ -202,13 +205,17 @@ class Session:
             raise Ended('protocol-error', f'a length of {length}')
         if not skipped and kind != CREDIT and (stream == 0) != (kind in OF_SESSION):
             raise Ended('protocol-error', f'type {kind:02x} on stream {stream}')
-        if len(buffer) < 16 + length:
+        trailed = data and self.tag_in is not None
+        size = 16 + length + (4 if trailed else 0)
+        if len(buffer) < size:
             return False
-        payload = bytes(buffer[16:16 + length])
-        if (self.integrity or kind == AUTH) and zlib.crc32(payload) != crc:
+        payload, trailer = bytes(buffer[16:16 + length]), bytes(buffer[16 + length:size])
+        if trailed and trailer != struct.pack('>I', self.tag_in ^ self.sequence_in):
+            raise Ended('desync' if any(trailer) else 'peer-restarted', 'a wrong trailer')
+        if not trailed and not skipped and zlib.crc32(payload) != crc:
             flushed = payload.endswith(bytes(16)) or not any(payload)
             raise Ended('peer-restarted' if flushed else 'desync', 'a wrong CRC')
-        del buffer[:16 + length]
+        del buffer[:size]
         self.sequence_in = self.sequence_in % 0xFFFFFFFF + 1
         self.heard = time.monotonic()
         if SIZES.get(kind, length) != length:

@@ -31,10 +31,18 @@ def check_of(sequence, head, tail):
     return binascii.crc_hqx(struct.pack('>I', sequence) + head + tail, 0xFFFF)
 
 
-def encode(sequence, kind, stream, payload=b'', integrity=True):
-    tail = struct.pack('>III', stream, len(payload), zlib.crc32(payload) if integrity else 0)
+def tag_of(sender, receiver):
+    """R-INTEGRITY-2: what trailers of a direction are made of."""
+    return zlib.crc32((sender + receiver).encode())
+
+
+def encode(sequence, kind, stream, payload=b'', tag=None):
+    """`tag` is given in `frame`."""
+    trailed = tag is not None and kind == DATA
+    tail = struct.pack('>III', stream, len(payload), 0 if trailed else zlib.crc32(payload))
     head = bytes((kind, 0))
-    return head + struct.pack('>H', check_of(sequence, head, tail)) + tail + payload
+    trailer = struct.pack('>I', tag ^ sequence) if trailed else b''
+    return head + struct.pack('>H', check_of(sequence, head, tail)) + tail + payload + trailer
 
 
 def as_json(value):
@@ -92,7 +100,7 @@ def is_valid_hello(hello):
         and is_int(version.get('min'), 0, 1 << 53) and is_int(version.get('max'), version['min'], 1 << 53)
         and is_nonce(hello.get('nonce')) and 'ack' in hello and may('ack', is_nonce)
         and all(is_int(limits.get(name), low, high) for name, (low, high, _) in LIMITS.items())
-        and type(hello.get('integrity')) is bool and may('instance', is_nonce) and may('agent', is_text)
+        and hello.get('integrity') in ('frame', 'full') and may('instance', is_nonce) and may('agent', is_text)
         and may('name', is_text) and may('auth', is_auth)
         and may('tls', lambda it: type(it) is bool) and may('features', is_list_of_texts)
     )

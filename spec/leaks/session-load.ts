@@ -15,7 +15,7 @@ const MESSAGE = Buffer.alloc(200, 0x5a);
 
 /** Both ends of streams; the counts say whether all of them ended. */
 export class SessionLoad {
-  readonly pair = new SessionPair({ integrity: true, limits: { frame: 4096 } });
+  readonly pair = new SessionPair({ integrity: 'full', limits: { frame: 4096 } });
   #openEnds = 0;
   #opened = 0;
 

@@ -1,6 +1,7 @@
 /** One side of the model: a process with a clock, a link and services, which can be killed, frozen and cut off. */
 
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
+import type { Integrity } from '../../lib/codec/integrity.js';
 import type { Limits } from '../../lib/codec/limits.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { Session } from '../../lib/session/session.js';
@@ -15,7 +16,7 @@ import type { SimulatedDirection } from './simulated-direction.js';
 /** The settings of a side. */
 export interface SideOptions {
   readonly limits: Limits;
-  readonly integrity: boolean;
+  readonly integrity: Integrity;
   readonly budgetBytes: number;
   readonly deadAfterMs: number | null;
 }
@@ -51,10 +52,10 @@ class WatchedSink implements ByteSink {
     return this.#direction.write(bytes);
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
+  writeParts(parts: readonly Buffer[]): boolean {
     if (this.#isGone) return true;
-    this.#watch(Buffer.concat([first, second]), this.#direction.unwrittenBytes);
-    return this.#direction.writePair(first, second);
+    this.#watch(Buffer.concat(parts), this.#direction.unwrittenBytes);
+    return this.#direction.writeParts(parts);
   }
 }
 

@@ -43,9 +43,13 @@ export class Model {
     return this.#nowMs;
   }
 
-  /** Whether a process can die, or bytes be lost, while the link stays. */
-  get hasIntegrity(): boolean {
-    return this.#scenario.a.integrity || this.#scenario.b.integrity;
+  /**
+   * Whether the bytes on the way from a side may be changed. In `frame` only once: two changes within a frame may leave its
+   * length as it was, so that only checksums would show them (R-INTEGRITY-2).
+   */
+  canMangle(side: ModelSide): boolean {
+    const isFull = this.sides.some(({ options }) => options.integrity === 'full');
+    return isFull || !this.observer.isDoubtful(side.name);
   }
 
   /** Whether nothing is on its way, and no process is stopped. */

@@ -1,5 +1,7 @@
 /** What a passive third party knows of one session, and the faults that it finds in a frame that a side writes. */
+import { crc32 } from 'node:zlib';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import type { Integrity } from '../../lib/codec/integrity.js';
 
 /** A frame of a session, as its writer wrote it. */
 export interface ObservedFrame {
@@ -12,7 +14,7 @@ export interface ObservedFrame {
 export interface ObservedHello {
   readonly nonce: string;
   readonly ack: string | null;
-  readonly integrity: boolean;
+  readonly integrity: Integrity;
   readonly limits: {
     readonly frame: number;
     readonly streamCredit: number;
@@ -84,8 +86,14 @@ export class ObservedHalf {
     return this.hello.nonce > this.other.hello.nonce;
   }
 
-  get integrity(): boolean {
-    return this.hello.integrity || this.other.hello.integrity;
+  /** The level in force. */
+  get integrity(): Integrity {
+    return this.hello.integrity === 'full' ? 'full' : this.other.hello.integrity;
+  }
+
+  /** What the trailers of this side are made of. */
+  get tag(): number {
+    return crc32(this.hello.nonce + this.other.hello.nonce);
   }
 
   get maxFrameBytes(): number {

@@ -99,14 +99,12 @@ const ACTIONS: Readonly<Record<OperationName, (context: Context) => void>> = {
   },
 };
 
-/** Faults that only checksums detect: a channel that has them must not be used without (R-INTEGRITY-1). */
-const NEED_INTEGRITY: ReadonlySet<OperationName> = new Set([
-  ...(['restart', 'restart-twice', 'restart-both', 'lose', 'repeat', 'garbage', 'stale'] as const),
-]);
+/** Faults that change the bytes on their way. */
+const MANGLING: ReadonlySet<OperationName> = new Set(['lose', 'repeat', 'garbage', 'stale']);
 
 /** Does one operation. One that does not suit the moment does nothing. */
 export function act(model: Model, { what, index, amount }: Operation): void {
-  if (NEED_INTEGRITY.has(what) && !model.hasIntegrity) return;
+  if (MANGLING.has(what) && !model.canMangle(model.side(index))) return;
   const { ends } = model.traffic;
   const end = ends[(index >> 1) % Math.max(ends.length, 1)];
   ACTIONS[what]({ model, side: model.side(index), end, index, amount });

@@ -5,7 +5,7 @@ import type { SideOptions } from './model-side.js';
 import { runScenario } from './run-scenario.js';
 import type { Operation, OperationName, Scenario } from './scenario.js';
 
-const SIDE: SideOptions = { limits: DEFAULT_LIMITS, integrity: false, budgetBytes: 0, deadAfterMs: null };
+const SIDE: SideOptions = { limits: DEFAULT_LIMITS, integrity: 'frame', budgetBytes: 0, deadAfterMs: null };
 
 const PLAIN: Omit<Scenario, 'operations'> = {
   link: { capacityBytes: 100_000, latencyMs: 0 },
@@ -91,7 +91,7 @@ test('R-LIVE-3: an open that crosses a GOAWAY counts as refused, and needs no RE
 
 test('R-OPEN-11: an answer that is lost while the other side is established keeps nobody apart', (t) => {
   const link = { capacityBytes: 100_000, latencyMs: 0 };
-  const checked = { ...SIDE, integrity: true };
+  const checked = { ...SIDE, integrity: 'full' } as const;
   for (let steps = 0; steps < 8; steps += 1) {
     for (const index of [4, 5]) {
       // Nothing is established yet: each step carries what one side has written.
@@ -103,7 +103,7 @@ test('R-OPEN-11: an answer that is lost while the other side is established keep
 });
 
 test('who watches knows that a piece which comes twice has come, also where its copy is cut', (t) => {
-  const checked = { ...small, integrity: true };
+  const checked = { ...small, integrity: 'full' } as const;
   const operations = [does('open', 397), does('repeat', 469), does('step', 0, 1)];
   t.notThrows(() => runScenario({ ...PLAIN, a: small, b: checked, pieceBytes: 20, operations }));
 });

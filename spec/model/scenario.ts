@@ -30,7 +30,7 @@ export const OPERATIONS = [
   'jump',
   'cut',
   'replace',
-  // Faults that checksums detect (R-INTEGRITY-1).
+  // Faults that only counted frames and their checks show (R-INTEGRITY-3).
   'restart',
   'restart-twice',
   'restart-both',
@@ -112,7 +112,7 @@ const side: fc.Arbitrary<SideOptions> = fc.record({
     streams: fc.constantFrom(1024, 1, 3),
     opens: fc.constantFrom(256, 1, 3),
   }),
-  integrity: fc.boolean(),
+  integrity: fc.constantFrom('frame', 'full'),
   budgetBytes: fc.constantFrom(0, 3000, 2 ** 26),
   deadAfterMs: fc.constantFrom(null, null, 30_000),
 });

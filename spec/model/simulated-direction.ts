@@ -83,9 +83,10 @@ export class SimulatedDirection implements ByteSink {
     return false;
   }
 
-  writePair(first: Buffer, second: Buffer): boolean {
-    const isFree = this.write(first);
-    return this.write(second) && isFree;
+  writeParts(parts: readonly Buffer[]): boolean {
+    let isFree = true;
+    for (const part of parts) isFree = this.write(part) && isFree;
+    return isFree;
   }
 
   /** Takes up to `maxBytes` that have arrived. */

@@ -66,6 +66,11 @@ export class WireObserver {
     this.#newestHello[name] = null;
   }
 
+  /** Whether bytes that a side wrote to this link were changed, lost or repeated. */
+  isDoubtful(name: SideName): boolean {
+    return this.#isDoubtful[name];
+  }
+
   /** Bytes that a side wrote were changed, lost or repeated. */
   mangle(name: SideName): void {
     this.#isDoubtful[name] = true;
@@ -98,21 +103,14 @@ export class WireObserver {
   /** All that a side had written up to `writtenTo` has come to the other one. */
   arrive(from: SideName, writtenTo: number): void {
     const direction = this.#directions[from];
-    const arrivedFrom = direction.arrivedTo;
-    direction.arrivedTo = Math.max(arrivedFrom, writtenTo);
+    direction.arrivedTo = Math.max(direction.arrivedTo, writtenTo);
     while (direction.onWay.length > 0) {
       const [first] = direction.onWay as [FrameOnWay];
       const { frame, half, endsAt } = first;
-      const isWhole = endsAt <= direction.arrivedTo;
+      if (endsAt > direction.arrivedTo) return;
       const listener = half.other;
-      if (frame.type === FRAME_TYPE.DATA) {
-        const payloadFrom = endsAt - frame.payload.length;
-        const come = (to: number) => Math.min(Math.max(to - payloadFrom, 0), frame.payload.length);
-        // A payload that has to be checked counts when it is complete.
-        if (listener.integrity) listener.arrivedBytes += isWhole ? frame.payload.length : 0;
-        else listener.arrivedBytes += come(direction.arrivedTo) - come(arrivedFrom);
-      }
-      if (!isWhole) return;
+      // A payload has to be checked, and counts when it is complete.
+      if (frame.type === FRAME_TYPE.DATA) listener.arrivedBytes += frame.payload.length;
       listener.hear(frame);
       direction.onWay.shift();
     }
@@ -130,7 +128,7 @@ export class WireObserver {
   #readHello(name: SideName, bytes: Buffer, at: number): number | null {
     const start = at + MAGIC.length;
     if (!bytes.subarray(at, start).equals(MAGIC)) return this.#blame(name, 'FF without a magic');
-    const end = this.#judgeHeader(name, bytes, start, 0, true);
+    const end = this.#judgeHeader(name, bytes, start, 0);
     if (end === null) return null;
     const hello = JSON.parse(bytes.subarray(start + 16, end).toString()) as ObservedHello;
     this.#directions[name].writtenTo += end - at;
@@ -148,10 +146,11 @@ export class WireObserver {
   #readFrame(name: SideName, bytes: Buffer, at: number): number | null {
     const half = this.#current[name] ?? this.#begin(name);
     if (half === null) return this.#blame(name, 'a frame before it was established');
-    const end = this.#judgeHeader(name, bytes, at, half.frames + 1, half.integrity);
-    if (end === null) return null;
+    const payloadEnd = this.#judgeHeader(name, bytes, at, half.frames + 1, half);
+    if (payloadEnd === null) return null;
+    const end = this.#judgeTrailer(name, bytes, at, payloadEnd, half);
     const type = bytes[at] as number;
-    const payload = bytes.subarray(at + 16, end);
+    const payload = bytes.subarray(at + 16, payloadEnd);
     // Of DATA only the length matters here, and its writer uses the buffer again.
     const frame = {
       type,
@@ -166,7 +165,7 @@ export class WireObserver {
     return end;
   }
 
-  #judgeHeader(name: SideName, bytes: Buffer, at: number, sequence: number, isChecked: boolean): number | null {
+  #judgeHeader(name: SideName, bytes: Buffer, at: number, sequence: number, half?: ObservedHalf): number | null {
     if (bytes.length < at + 16) return this.#blame(name, 'half a header');
     const counted = Buffer.alloc(18);
     counted.writeUInt32BE(sequence);
@@ -175,10 +174,19 @@ export class WireObserver {
     if (crc16(counted) !== bytes.readUInt16BE(at + 2)) return this.#blame(name, `frame ${sequence} has a wrong check`);
     const end = at + 16 + bytes.readUInt32BE(at + 8);
     if (end > bytes.length) return this.#blame(name, `frame ${sequence} is not whole`);
-    const crc = isChecked ? crc32(bytes.subarray(at + 16, end)) : 0;
+    const crc = half !== undefined && isTrailed(bytes, at, half) ? 0 : crc32(bytes.subarray(at + 16, end));
     if (bytes.readUInt32BE(at + 12) !== crc) return this.#blame(name, `frame ${sequence} has a wrong CRC`);
     if (bytes[at + 1] !== 0) return this.#blame(name, `frame ${sequence} has flags`);
     return end;
+  }
+
+  /** Returns where the frame ends. */
+  #judgeTrailer(name: SideName, bytes: Buffer, at: number, payloadEnd: number, half: ObservedHalf): number {
+    if (!isTrailed(bytes, at, half)) return payloadEnd;
+    const sequence = half.frames + 1;
+    const isRight = bytes.length >= payloadEnd + 4 && bytes.readUInt32BE(payloadEnd) === (half.tag ^ sequence) >>> 0;
+    if (!isRight) this.#blame(name, `frame ${sequence} has a wrong trailer`);
+    return payloadEnd + 4;
   }
 
   /** The first frame of a session: which one it is follows from the newest HELLO of its writer. */
@@ -212,3 +220,7 @@ export class WireObserver {
     return null;
   }
 }
+
+/** Whether the frame at `at` has a trailer, in place of the CRC. */
+const isTrailed = (bytes: Buffer, at: number, half: ObservedHalf): boolean =>
+  bytes[at] === FRAME_TYPE.DATA && half.integrity === 'frame';

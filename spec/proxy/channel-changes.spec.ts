@@ -161,7 +161,7 @@ test('the status tells what a channel waits for, when it tries again, and why it
   t.like(session, {
     peer: { agent: 'vproxy test', name: 'vm', services: [] },
     protocolVersion: 1,
-    integrity: true,
+    integrity: 'frame',
     streams: 0,
   });
   t.true((session?.roundTripMs ?? 0) > 0);

@@ -4,6 +4,7 @@ import { PassThrough, Readable, Transform } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { finished, pipeline } from 'node:stream/promises';
 import test, { type ExecutionContext } from 'ava';
+import { INTEGRITY_LEVELS } from '../../lib/codec/integrity.js';
 import { VproxyError } from '../../lib/errors.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import { Budget } from '../../lib/util/bounds.js';
@@ -57,7 +58,7 @@ test('connect is emitted when the peer has accepted', async (t) => {
   stream.destroy();
 });
 
-for (const integrity of [true, false]) {
+for (const integrity of INTEGRITY_LEVELS) {
   test(`pipeline carries a source through both ends and a transform, whole and in order; integrity ${integrity}`, async (t) => {
     const { pair, near, far } = await join({ integrity, capacityBytes: 5000 });
     const source = pattern(700_000);

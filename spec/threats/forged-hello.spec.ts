@@ -8,7 +8,7 @@ import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../
 import { helloOf } from './hello-editor.js';
 
 const FIELDS = {
-  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: true },
+  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: 'full' },
   limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 },
 };
 

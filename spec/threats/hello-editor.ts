@@ -10,7 +10,7 @@ export type Edit = (fields: HelloFields) => HelloFields | null;
 /** Magic and HELLO with these fields. */
 export function helloOf(fields: HelloFields): Buffer {
   const payload = Buffer.from(JSON.stringify(fields));
-  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0, true)]);
+  return Buffer.concat([MAGIC, encodeFrame(FRAME_TYPE.HELLO, 0, payload, 0)]);
 }
 
 /** One direction of one connection. */

@@ -80,16 +80,16 @@ for (const [what, how, make] of DISGUISES) {
 }
 
 const CLEAR_HELLO = {
-  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: true },
+  ...{ version: { min: 1, max: 1 }, nonce: '7'.repeat(32), ack: null, instance: '8'.repeat(32), integrity: 'full' },
   limits: { frame: 131_072, streamCredit: 65_536, inFlight: 1_048_576, streams: 1024, opens: 256 },
 };
 
 /** Frames of a session in clear, as one without TLS begins. */
 const openInClear = (streamId: number): Buffer =>
   Buffer.concat([
-    encodeFrame(FRAME_TYPE.SERVICES, 0, Buffer.from('{"services":[]}'), 1, true),
-    encodeFrame(FRAME_TYPE.OPEN, streamId, Buffer.from('{"service":"echo"}'), 2, true),
-    encodeFrame(FRAME_TYPE.DATA, streamId, Buffer.from('forged'), 3, true),
+    encodeFrame(FRAME_TYPE.SERVICES, 0, Buffer.from('{"services":[]}'), 1),
+    encodeFrame(FRAME_TYPE.OPEN, streamId, Buffer.from('{"service":"echo"}'), 2),
+    encodeFrame(FRAME_TYPE.DATA, streamId, Buffer.from('forged'), 3),
   ]);
 
 const OPENS = Buffer.concat([openInClear(1), openInClear(2)]);

@@ -106,9 +106,9 @@ export const BOUND_BY_AUTH: readonly OpeningAttack[] = [
     attack: editing((fields) => ({ ...fields, version: { min: 0, max: 1 } })),
   },
   {
-    what: 'turns the checksums off in both HELLOs',
+    what: 'changes the integrity that both HELLOs ask for',
     code: 'auth-failed',
-    attack: editing((fields) => ({ ...fields, integrity: false })),
+    attack: editing((fields) => ({ ...fields, integrity: 'full' })),
   },
   {
     what: 'gives the sides other limits',
@@ -157,7 +157,7 @@ function withAuth(bytes: Buffer, change: (payload: Buffer) => Buffer): Buffer {
 }
 
 /** AUTH is the first frame of a session. */
-const encodeAuth = (payload: Buffer): Buffer => encodeFrame(FRAME_TYPE.AUTH, 0, payload, 1, true);
+const encodeAuth = (payload: Buffer): Buffer => encodeFrame(FRAME_TYPE.AUTH, 0, payload, 1);
 
 /** Stream and length of every AUTH: what follows the first four bytes of its header. */
 const AUTH_FIELDS = Buffer.from('0000000000000020', 'hex');

@@ -24,7 +24,7 @@ const INTERESTING_BYTES = 4000;
 /** Changes to the fields of a HELLO. */
 const EDITS: readonly ((fields: HelloFields) => HelloFields)[] = [
   (fields) => ({ ...fields, name: 'somebody else' }),
-  (fields) => ({ ...fields, integrity: true }),
+  (fields) => ({ ...fields, integrity: 'full' }),
   (fields) => ({ ...fields, limits: { ...LIMITS, streams: 7 } }),
   (fields) => ({ ...fields, features: ['new'] }),
   (fields) => ({ ...fields, auth: null }),
@@ -111,7 +111,7 @@ function assertOwn(
     const all = Buffer.concat([...(written[other.name] ?? [])]);
     for (const { agreement } of side.sessions) {
       assert.deepEqual(agreement.peer.limits, LIMITS);
-      assert.equal(agreement.integrity, false);
+      assert.equal(agreement.integrity, 'frame');
       if (isClear) assert.ok(all.includes(agreement.peerPayload), 'terms that the peer never wrote');
       const same = other.sessions.find((session) => session.agreement.self.nonce === agreement.peer.nonce);
       if (same === undefined) continue;
@@ -131,7 +131,7 @@ for (const [what, isTls, runs] of CASES) {
     const property = fc.asyncProperty(fc.array(blow, { minLength: 1, maxLength: 4 }), async (blows) => {
       const secure: SecureLayerFactory = (...rest) => tlsWithKeys(() => [KEY], pair.clock)(...rest);
       const settings = { keys: () => [KEY], secure: isTls ? secure : null };
-      const pair: SessionPair = new SessionPair({ settings, limits: LIMITS, integrity: false });
+      const pair: SessionPair = new SessionPair({ settings, limits: LIMITS, integrity: 'frame' });
       const sides = [pair.a, pair.b].map((side) =>
         damage(
           side,

@@ -1,7 +1,8 @@
 /**
- * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=off,streams=20000`), and a
+ * Options behind the address of a channel: those that every kind has (`frame=4096,integrity=full,streams=20000`), and a
  * kind's own.
  */
+import { INTEGRITY_LEVELS, isIntegrity } from '../../codec/integrity.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
@@ -22,9 +23,9 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
   [
     'integrity',
     {
-      parse: (value) => (value === 'on' || value === 'off' ? { integrity: value === 'on' } : null),
-      format: (traits) => (traits.integrity ? 'on' : 'off'),
-      expected: 'on or off',
+      parse: (value) => (isIntegrity(value) ? { integrity: value } : null),
+      format: ({ integrity }) => integrity,
+      expected: INTEGRITY_LEVELS.join(' or '),
     },
   ],
   ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
@@ -68,11 +69,6 @@ export function applyOptions<A>(
     else throw bad(`has ${name}=${escapeText(value)}, which should be ${option.expected}`);
   }
   const { traits } = applied;
-  if (traits.outlivesRestart && !traits.integrity) {
-    throw bad(
-      'cannot have integrity=off: a side may restart while the channel stays open, and only checksums show that',
-    );
-  }
   checkTls(traits);
   return seen.has('in-flight') ? applied : { ...applied, traits: { ...traits, ...inFlightFor(kind, traits) } };
 }

@@ -1,11 +1,11 @@
 /** Inputs for the targets of the protocol: frames with right checks and wrong fields, HELLOs, payloads. */
 import fc from 'fast-check';
-import { encodeFrame } from '../../../lib/codec/header.js';
+import { encodeFrame, FRAME_TYPE } from '../../../lib/codec/header.js';
 import { encodeHello, type Hello, MAGIC } from '../../../lib/codec/hello.js';
 import { DEFAULT_LIMITS, LIMIT_RANGES } from '../../../lib/codec/limits.js';
 import { repairFrames } from '../repair-checks.js';
 import { KEYS } from '../targets/agreement.js';
-import { KNOWN_NONCE } from '../targets/frame-reader.js';
+import { KNOWN_NONCE, TAG } from '../targets/frame-reader.js';
 import { after, choice, decisions, objects } from './pieces.js';
 
 const hex32 = fc.constantFrom(KNOWN_NONCE, 'b'.repeat(32), 'c'.repeat(32));
@@ -18,7 +18,7 @@ export const knownHello: Hello = {
   agent: '',
   name: null,
   limits: DEFAULT_LIMITS,
-  integrity: true,
+  integrity: 'frame',
   auth: null,
   tls: false,
   features: [],
@@ -39,7 +39,7 @@ const helloPayload = objects({
   nonce: hex32,
   ack: fc.oneof(hex32, fc.constant(null)),
   limits,
-  integrity: fc.boolean(),
+  integrity: fc.constantFrom<unknown>('frame', 'full', 'full', true, 'off'),
   instance: hex32,
   agent: text,
   name: fc.option(text),
@@ -94,7 +94,7 @@ export const payloadInputs = fc.oneof(
   after(choice(chosen.length - 1), payload),
 );
 
-const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0, true)]);
+const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0)]);
 
 const TYPES = [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x7f, 0x80, 0xfe];
 
@@ -124,13 +124,16 @@ const pieces: fc.Arbitrary<Piece[]> = fc.array(
   { maxLength: 10 },
 );
 
-function encodePieces(list: readonly Piece[]): Buffer {
+/** DATA has trailers made of `tag`, or, where it is null, none. */
+function encodePieces(list: readonly Piece[], tag: number | null): Buffer {
   let sequence = 0;
   const all = list.map((piece) => {
     if (Buffer.isBuffer(piece)) return piece;
     sequence += 1;
     const { type, id, payload: bytes, length } = piece;
-    const encoded = encodeFrame(type, id, bytes, sequence, true);
+    const isTrailed = tag !== null && type === FRAME_TYPE.DATA;
+    const encoded = Buffer.concat([encodeFrame(type, id, bytes, sequence), Buffer.alloc(isTrailed ? 4 : 0)]);
+    if (isTrailed) encoded.writeUInt32BE((tag ^ sequence) >>> 0, encoded.length - 4);
     if (length === 0) return encoded;
     // Alone it would be the first frame; the reader counts further.
     encoded.writeUInt32BE(length < 0 ? Math.max(0, bytes.length - 1) : length, 8);
@@ -138,12 +141,22 @@ function encodePieces(list: readonly Piece[]): Buffer {
   });
   const bytes = Buffer.concat(all);
   // A length that is wrong has a right check.
-  if (list.some((piece) => !Buffer.isBuffer(piece) && piece.length !== 0)) repairFrames(bytes, false);
+  if (list.some((piece) => !Buffer.isBuffer(piece) && piece.length !== 0)) repairFrames(bytes, false, tag);
   return bytes;
 }
 
-/** Frames of an established session. */
-export const frameInputs = after(decisions(31), pieces.map(encodePieces));
+/** Frames of an established session, in either level: the lowest bit of the flags says in which. */
+export const frameInputs = fc.oneof(
+  ...[TAG, null].map((tag) =>
+    after(
+      decisions(31).map((bytes) => {
+        bytes[0] = tag === null ? (bytes[0] as number) | 1 : (bytes[0] as number) & ~1;
+        return bytes;
+      }),
+      pieces.map((list) => encodePieces(list, tag)),
+    ),
+  ),
+);
 
 const NOISE = [MAGIC, MAGIC.subarray(0, 7), KNOWN, OTHER, OTHER.subarray(0, 40), Buffer.alloc(3)];
 
@@ -151,9 +164,16 @@ const NOISE = [MAGIC, MAGIC.subarray(0, 7), KNOWN, OTHER, OTHER.subarray(0, 40),
 export const helloInputs = after(
   decisions(1),
   fc
-    .array(fc.oneof(fc.constantFrom(...NOISE), helloPayload.map(helloFrame), pieces.map(encodePieces)), {
-      maxLength: 6,
-    })
+    .array(
+      fc.oneof(
+        fc.constantFrom(...NOISE),
+        helloPayload.map(helloFrame),
+        pieces.map((list) => encodePieces(list, null)),
+      ),
+      {
+        maxLength: 6,
+      },
+    )
     .map((list) => Buffer.concat(list)),
 );
 

@@ -8,7 +8,15 @@ import { after, choice, decisions, tokens } from './pieces.js';
 const ADDRESSES = ['/run/vm1.sock', '/a,,b', '127.0.0.1', 'localhost', '[::1]', '[fe80::1%eth0]', '[a]', '[a[b]', '3'];
 const SIGNS = [':', ',', ',,', '=', '-', ':-', '[', ']', '/', '*', ' ', '\n', '\0', '\u001b[2J', '%', '.', '$$'];
 const NUMBERS = ['0', '1', '22', '22', '65535', '65536', '4096', '4294967295', '4294967296', '007', '-1', '1e3'];
-const CHANNEL_OPTIONS = ['frame=4096', 'in-flight=1024', 'integrity=off', 'integrity=on', 'baud=9600', 'frame=', 'x=1'];
+const CHANNEL_OPTIONS = [
+  'frame=4096',
+  'in-flight=1024',
+  'integrity=frame',
+  'integrity=full',
+  'baud=9600',
+  'frame=',
+  'x=1',
+];
 const FORWARD_OPTIONS = [
   ...['mode=0660', 'mode=999', 'user=root', 'group=7', 'rotate=10M', 'rotate=1G', 'rotate=4095', 'keep=5', 'keep=0'],
   ...['22=ssh', '01=x', '1=X'],
@@ -41,13 +49,13 @@ const forward = joined([
 ]);
 
 const GOOD_CHANNELS = [
-  'unix-listen:/run/a,,b:-:-,frame=4096,integrity=off',
+  'unix-listen:/run/a,,b:-:-,frame=4096,integrity=full',
   'tcp-connect:[fe80::1%eth0]:9000,in-flight=65536',
   'tty-open:/dev/ttyS1:-,baud=115200,frame=8192',
-  'vsock-mux-connect:/run/vm:-:-:1234,integrity=off',
+  'vsock-mux-connect:/run/vm:-:-:1234,integrity=full',
   'vsock-connect:2:1234',
   'exec:ssh -o A=b,,c host,frame=4096',
-  'unix:////run/a%2Cb:-?frame=4096&integrity=off',
+  'unix:////run/a%2Cb:-?frame=4096&integrity=full',
   'tcp://[::1]:9000?streams=9',
   'vsock://2:4294967294',
   'ssh://u%20x@h:22/run/a%20b?in-flight=65536',

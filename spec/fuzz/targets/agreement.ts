@@ -19,7 +19,7 @@ const OWN: Hello = {
   agent: 'fuzz',
   name: null,
   limits: DEFAULT_LIMITS,
-  integrity: true,
+  integrity: 'frame',
   auth: null,
   tls: false,
   features: [],
