@@ -120,7 +120,7 @@ function countAsking(socket: net.Socket): () => number {
 
 for (const [name, write] of [
   ['write', (link: SocketLink, bytes: Buffer) => link.write(bytes)],
-  ['writePair', (link: SocketLink, bytes: Buffer) => link.writeParts([bytes.subarray(0, 100]), bytes.subarray(100))],
+  ['writeParts', (link: SocketLink, bytes: Buffer) => link.writeParts([bytes.subarray(0, 100), bytes.subarray(100)])],
 ] as const) {
   test(`a link has its buffer from the first ${name} on that does not fit, once`, async (t) => {
     const { near, far } = await unixPair(t);
