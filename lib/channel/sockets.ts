@@ -3,9 +3,9 @@ import fs from 'node:fs/promises';
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
-import { SocketLink } from '../link/socket-link.js';
+import { SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
 import { type ListenAddress, listen } from '../system/listen.js';
-import { acceptBuffered } from '../system/sockets.js';
+import { acceptBuffered, type OnRead } from '../system/sockets.js';
 import {
   formatHostPort,
   formatPath,
@@ -39,7 +39,7 @@ export const unixConnect: DialKind<string> = {
     });
     // For what is no socket connecting reports "refused" too, which sounds as if waiting could help.
     if (!found.isSocket()) throw new VproxyError('channel-unusable', `${description}: it is not a socket`);
-    return dialSocket(description, { path }, signal);
+    return dialSocket(description, { path }, signal, { mayBeStuck: true });
   },
 };
 
@@ -100,16 +100,17 @@ async function dialSocket(
   description: string,
   address: net.NetConnectOpts,
   signal: AbortSignal,
+  options: SocketLinkOptions = {},
   clock: Clock = systemClock,
 ): Promise<SocketLink> {
   if (signal.aborted) throw openingCancelled(description);
   const connected = deferred();
-  const link = new SocketLink(description, (onread) =>
+  const open = (onread: OnRead): net.Socket =>
     net
       .connect({ ...address, allowHalfOpen: true, onread })
       .once('connect', () => connected.resolve())
-      .once('error', (error) => connected.reject(error)),
-  );
+      .once('error', (error) => connected.reject(error));
+  const link = new SocketLink(description, open, options);
   const cancel = () => connected.reject(openingCancelled(description));
   const cancelTimeout = clock.schedule(CONNECT_TIMEOUT_MS, () =>
     connected.reject(new VproxyError('channel-failed', `${description}: no answer for ${CONNECT_TIMEOUT_MS / 1000} s`)),

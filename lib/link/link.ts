@@ -29,6 +29,12 @@ export interface Link extends ByteSink {
   /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
   readonly origin?: string | undefined;
 
+  /**
+   * Whether its other end may hand on nothing although it is open, until it is closed: a QEMU 7.2, where the process
+   * before was killed in the middle of a transfer. Default false.
+   */
+  readonly mayBeStuck?: boolean;
+
   /** How much the system's buffer holds of what is written, in bytes; null or missing where it is as the system made it. */
   readonly bufferBytes?: number | null;
 

@@ -35,6 +35,8 @@ export interface SocketLinkOptions {
   readonly clock?: Clock;
   /** Default: it is not told. */
   readonly origin?: string | undefined;
+  /** See `Link.mayBeStuck`. */
+  readonly mayBeStuck?: boolean;
 }
 
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
@@ -46,6 +48,7 @@ const SLABS_PER_TURN = 4;
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink extends BaseLink {
   readonly origin: string | undefined;
+  readonly mayBeStuck: boolean;
   readonly #input: net.Socket;
   readonly #output: net.Socket;
   readonly #slab: ReadSlab;
@@ -64,6 +67,7 @@ export class SocketLink extends BaseLink {
   ) {
     super(description, options.clock ?? systemClock);
     this.origin = options.origin;
+    this.mayBeStuck = options.mayBeStuck ?? false;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;

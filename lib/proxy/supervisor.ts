@@ -89,6 +89,10 @@ export class DialSupervisor extends ChannelSupervisor {
   readonly #shortSessions = new Backoff(RETRY);
   readonly #stopping = new AbortController();
   #wasSessionShort = false;
+  /** Whether a link was closed because nobody answered on it, and no session was established since. */
+  #hasRedialled = false;
+  /** The one whose link is being closed for that. */
+  #stuck: LinkRunner | null = null;
   #pausing = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
@@ -125,6 +129,7 @@ export class DialSupervisor extends ChannelSupervisor {
     for (;;) {
       const reason = await this.#openOnce();
       if (signal.aborted) return;
+      if (reason === null) continue;
       if (!reason.row.retry) {
         sessions.enter('failed', reason.message);
         onFatal(reason);
@@ -138,8 +143,11 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
-  /** Opens the channel and runs sessions on it until it is gone; why it is, or why it could not be opened. */
-  async #openOnce(): Promise<VproxyError> {
+  /**
+   * Opens the channel and runs sessions on it until it is gone; why it is, or why it could not be opened. Null where it was
+   * closed because its other end may be stuck: it is to be opened again at once.
+   */
+  async #openOnce(): Promise<VproxyError | null> {
     const { channel, sessions } = this.options;
     const { signal } = this.#stopping;
     this.#wasSessionShort = false;
@@ -149,17 +157,45 @@ export class DialSupervisor extends ChannelSupervisor {
         sessions.wait(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
       const link = await this.#kind.dial(channel.address, { signal, report: { waiting } });
       const runner = this.run(link);
-      runner.loop.on('session', () => this.#backoff.reset());
+      runner.loop.on('session', () => {
+        this.#backoff.reset();
+        this.#hasRedialled = false;
+      });
+      this.#watchForSilence(runner);
       runner.loop.on('ended', ({ ageMs }) => {
         this.#wasSessionShort = ageMs < SHORT_SESSION_MS;
         if (!this.#wasSessionShort) this.#shortSessions.reset();
       });
       runner.start();
       if (signal.aborted) return await runner.stop(new VproxyError('shutdown', 'this side is ending'));
-      return await runner.closed;
+      const reason = await runner.closed;
+      const isStuck = this.#stuck === runner;
+      this.#stuck = null;
+      return isStuck ? null : reason;
     } catch (error) {
       return toVproxyError(error, 'channel-failed');
     }
+  }
+
+  /**
+   * Closes a link that may be stuck when its first opening gets no answer. Once: where it was not stuck, there is nobody at
+   * its other end yet, who is waited for on the link after it.
+   */
+  #watchForSilence(runner: LinkRunner): void {
+    const { link, loop } = runner;
+    if (link.mayBeStuck !== true || this.#hasRedialled) return;
+    let isFirst = true;
+    loop.once('ended', () => {
+      isFirst = false;
+    });
+    loop.once('quiet', () => {
+      if (!isFirst) return;
+      this.#stuck = runner;
+      this.#hasRedialled = true;
+      const message = `${link.description} is closed and opened again: its other end may be stuck`;
+      this.options.sessions.log(makeEvent('channel-redialled', message, { link: link.description }));
+      link.close();
+    });
   }
 }
 

@@ -5,7 +5,7 @@ import test from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 const LOOPBACK = '127.0.0.1';
 
@@ -108,6 +108,132 @@ test('a channel that is cut again and again comes back each time', async (t) => 
   }
   await eventually(() => established() === 4);
   t.pass();
+});
+
+/** Longer than an opening may be without an answer before that is told. */
+const SILENCE_MS = 5000;
+
+/** The other end of a channel, which answers nothing unless it is to relay to another socket. */
+class FarEnd {
+  /** The number of connections over which something came. */
+  openings = 0;
+  readonly #sockets = new Set<net.Socket>();
+  #relaysTo: string | null = null;
+
+  /** Takes a connection; for `localServer`. */
+  readonly accept = (near: net.Socket): void => {
+    this.#keep(near);
+    near.once('data', () => {
+      this.openings += 1;
+    });
+    if (this.#relaysTo === null) {
+      // As QEMU does when its client leaves.
+      near.resume().on('end', () => near.end());
+      return;
+    }
+    const far = net.connect(this.#relaysTo).on('error', () => near.destroy());
+    this.#keep(far);
+    near.pipe(far);
+    // The channel stays open when the peer goes.
+    far.pipe(near, { end: false });
+  };
+
+  relayTo(path: string | null): void {
+    this.#relaysTo = path;
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #keep(socket: net.Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined).once('close', () => this.#sockets.delete(socket));
+  }
+}
+
+const countOf = ({ events }: TestProxy, name: string): number => events.filter(({ event }) => event === name).length;
+
+test('a unix socket on which nobody answers is dialled again, once until there was a session', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const far = new FarEnd();
+  await localServer(t, far.accept, { path });
+  t.teardown(() => far.cut());
+  const peerPath = join(folder, 'peer.sock');
+  const peer = new TestProxy(t, `unix-listen:${peerPath}`);
+  await peer.start();
+  const clock = new ManualClock();
+  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
+  await side.start();
+  await eventually(() => far.openings === 1);
+  clock.advance(SILENCE_MS - 1);
+  t.is(countOf(side, 'channel-redialled'), 0);
+  clock.advance(1);
+  t.regex((await side.event('channel-redialled')).message, /^unix-connect:\/\S+ is closed and opened again: /);
+  await eventually(() => far.openings === 2);
+  clock.advance(10 * SILENCE_MS);
+  t.is(side.proxy.listChannels()[0]?.state, 'waiting');
+  t.deepEqual(
+    side.events.map(({ event }) => event),
+    ['channel-waiting', 'channel-redialled'],
+    'one line says that nobody answers',
+  );
+  far.cut();
+  await eventually(() => countOf(side, 'channel-waiting') === 2);
+  side.proxy.retryNow();
+  await eventually(() => far.openings === 3);
+  clock.advance(10 * SILENCE_MS);
+  t.is(countOf(side, 'channel-redialled'), 1, 'nor is the next link closed');
+
+  far.relayTo(peerPath);
+  far.cut();
+  await eventually(() => countOf(side, 'channel-waiting') === 4);
+  side.proxy.retryNow();
+  await side.event('session-established');
+  far.relayTo(null);
+  far.cut();
+  await side.event('session-ended');
+  side.proxy.retryNow();
+  await eventually(() => far.openings === 5);
+  clock.advance(SILENCE_MS);
+  await eventually(() => far.openings === 6);
+  t.is(countOf(side, 'channel-redialled'), 2);
+});
+
+test('where a peer has answered before, silence closes no link', async (t) => {
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const far = new FarEnd();
+  await localServer(t, far.accept, { path });
+  t.teardown(() => far.cut());
+  const peerPath = join(folder, 'peer.sock');
+  far.relayTo(peerPath);
+  const peer = new TestProxy(t, `unix-listen:${peerPath}`);
+  await peer.start();
+  const clock = new ManualClock();
+  const side = new TestProxy(t, `unix-connect:${path}`, { clock });
+  await side.start();
+  await Promise.all([side.event('session-established'), peer.event('session-established')]);
+  await peer.proxy.stop();
+  await side.event('session-ended');
+  clock.advance(4 * SILENCE_MS);
+  t.regex((await side.event('channel-waiting')).message, /no answer on unix-connect:/);
+  t.is(countOf(side, 'channel-redialled'), 0);
+  t.is(far.openings, 1);
+});
+
+test('silence closes no link over TCP', async (t) => {
+  const far = new FarEnd();
+  const { port } = await localServer(t, far.accept);
+  t.teardown(() => far.cut());
+  const clock = new ManualClock();
+  const side = new TestProxy(t, `tcp-connect:${LOOPBACK}:${port}`, { clock });
+  await side.start();
+  await eventually(() => far.openings === 1);
+  clock.advance(4 * SILENCE_MS);
+  t.regex((await side.event('channel-waiting')).message, /no answer on tcp-connect:/);
+  t.is(countOf(side, 'channel-redialled'), 0);
 });
 
 test('listening where other machines can connect is refused without --insecure', (t) => {
