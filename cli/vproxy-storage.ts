@@ -3,4 +3,4 @@
 import { runStorageWrapper } from './storage-wrapper.js';
 
 // Node makes the path absolute but follows no link: it is the name that the utility was called by.
-await runStorageWrapper(process.argv.slice(1));
+void runStorageWrapper(process.argv.slice(1));

@@ -1,5 +1,4 @@
 // Gives the compiled commands their executable bit, so that a link to one of them works straight from a clone.
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 
-const { bin } = JSON.parse(readFileSync('package.json', 'utf8'));
-for (const file of Object.values(bin)) chmodSync(file, 0o755);
+for (const name of ['vproxy', 'vproxy-storage']) chmodSync(`dist/cli/${name}.js`, 0o755);

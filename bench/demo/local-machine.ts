@@ -7,7 +7,7 @@ import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
 import type { CommandResult, Machine, Program, ProgramName } from './machine.js';
 
 const SCRIPTS: Readonly<Record<ProgramName, string>> = {
-  vproxy: 'dist/cli/vproxy.js',
+  vproxy: 'dist/program/vproxy.cjs',
   sink: 'dist/bench/demo/sink.js',
   push: 'dist/bench/demo/push.js',
 };
@@ -23,7 +23,7 @@ export class LocalMachine implements Machine {
   constructor(folder: string) {
     this.storageSocket = join(folder, 'storage.sock');
     this.#utility = join(folder, UTILITY);
-    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js'), this.#utility);
+    symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy-storage.cjs'), this.#utility);
   }
 
   start(program: ProgramName, args: readonly string[]): Promise<Program> {

@@ -52,7 +52,7 @@ export class Stage {
     this.relay = new FaultyRelay(this.#path('guest.sock'), this.#path('host.sock'));
     this.storageSocket = this.#path('storage.sock');
     this.utility = this.#path('storcli64');
-    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js'), this.utility);
+    symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy-storage.cjs'), this.utility);
   }
 
   async start(): Promise<void> {

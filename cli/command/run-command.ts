@@ -18,6 +18,8 @@ import {
 
 /** Resolves with the exit status. Rejects with `bad-argument`, or with what the command failed with. */
 export async function runCommand(words: readonly string[]): Promise<number> {
+  // What runs a proxy is not loaded for that.
+  if (words.length === 1 && words[0] === '--version') return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
   const command = await entry.load();

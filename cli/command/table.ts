@@ -5,7 +5,7 @@ import type { Command } from './command.js';
 export interface CommandEntry {
   /** For the list of commands. */
   readonly summary: string;
-  /** Whether scripts run it so often that yargs is not loaded for it. */
+  /** Whether yargs is not loaded for it, as scripts run it often, or as it stays in memory. */
   readonly isQuick: boolean;
   load(): Promise<Command>;
 }
@@ -18,6 +18,7 @@ function entry(summary: string, load: () => Promise<Command>, { isQuick = false 
 export const MAIN_COMMAND = entry(
   'Carry forwards, and storage calls, over channels',
   async () => (await import('../commands/run.js')).run,
+  { isQuick: true },
 );
 
 /** The commands for a running vproxy, by their names, of one word or two, in the order of the help. */

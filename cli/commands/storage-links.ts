@@ -14,8 +14,8 @@ const FOLDER_OPTION = {
   folder: { value: 'FOLDER', describe: `The folder of the utility [default: ${DEFAULT_FOLDER}]` },
 } as const;
 
-/** What the wrapper is called where it has its own name: installed, and in a clone. */
-const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.js'];
+/** What the wrapper is called where it has its own name: installed, in the package, and in a clone. */
+const WRAPPER_NAMES = ['vproxy-storage', 'vproxy-storage.cjs', 'vproxy-storage.js'];
 
 export const link: Command = {
   usage: 'storage link NAME [--folder FOLDER] [--force]',

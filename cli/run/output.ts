@@ -7,6 +7,7 @@ import type { AuditPlace, LogFormat } from '../../lib/settings/process-settings.
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
+import { sourceTrace } from './trace.js';
 
 /** What is logged, and how. */
 export interface OutputOptions {
@@ -75,7 +76,7 @@ export class Output {
   /** Logs a defect of this program; with `-v` where it happened. */
   defect(error: unknown): void {
     const message = `internal: ${escapeText(error instanceof Error ? error.message : String(error))}`;
-    const stack = error instanceof Error ? (error.stack ?? '') : '';
+    const stack = error instanceof Error ? sourceTrace(error.stack ?? '') : '';
     this.log(makeEvent('internal', message, { code: 'internal', stack }));
     if (this.options.format === 'text' && this.options.level === 'debug' && stack !== '') {
       for (const line of stack.split('\n')) this.#write('error', line);

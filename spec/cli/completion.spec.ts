@@ -172,7 +172,7 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
   writeFileSync(join(folder, 'rc'), `PS1='$ '\n${completionScript('bash')}`);
   writeFileSync(join(folder, 'vm1.sock'), '');
   mkdirSync(join(folder, 'bin'));
-  symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(folder, 'bin/vproxy'));
+  symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), join(folder, 'bin/vproxy'));
   const path = `${join(folder, 'bin')}:${process.env['PATH'] ?? ''}`;
   const terminal = await openTerminal(t, `bash --rcfile ${join(folder, 'rc')} -i`, { TERM: 'xterm', PATH: path });
   const shows = async (line: string): Promise<void> => {

@@ -157,7 +157,7 @@ test.serial('ssh goes through it, with no port at all', async (t) => {
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
   const sshd = `exec:/usr/sbin/sshd -i -f ${join(folder, 'sshd_config')}`;
   const { env } = await steeredPair(t, { peer: { incoming: [`ssh:${sshd}`] } });
-  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
+  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
   const options = [
     `ProxyCommand=${vproxy} connect ssh`,
     'IdentitiesOnly=yes',

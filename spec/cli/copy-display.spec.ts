@@ -47,7 +47,7 @@ test('in a terminal the line is there while it is copied, and the outcome in the
   const fd = openSync(join(folder, 'sparse'), 'w');
   ftruncateSync(fd, 3_000_000_000);
   closeSync(fd);
-  const command = `${process.execPath} dist/cli/vproxy.js copy ${folder}/sparse :${folder}/there; sleep 60`;
+  const command = `${process.execPath} dist/program/vproxy.cjs copy ${folder}/sparse :${folder}/there; sleep 60`;
   const terminal = await openTerminal(t, `trap : INT; cd ${PROJECT_ROOT}; ${command}`, env);
   await terminal.shows(/^sparse +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
   await terminal.press('C-c');

@@ -337,7 +337,7 @@ test('a standard input that cannot be read is a failure', async (t) => {
   t.regex(stderr, /^vproxy: error: standard input: EBADF/);
 });
 
-test('it loads one file, in which there is little', (t) => {
+test('it loads little', (t) => {
   const path = (name: string) => join(PROJECT_ROOT, 'dist', name);
   t.deepEqual([...staticImports([path('cli/vproxy.js')])], [path('cli/vproxy.js')]);
   const loaded = [...staticImports([path('cli/exec/run-exec.js')])].map((name) => name.replace(/.*\/dist\//, ''));
@@ -361,9 +361,5 @@ test('it loads one file, in which there is little', (t) => {
     'node:stream',
     'node:util',
   ]);
-  const bundle = readFileSync(path('cli/exec/run-exec.cjs'), 'utf8');
-  // A file without code of its own is not in it.
-  const within = loaded.filter((file) => bundle.includes(`// dist/${file}\n`));
-  t.true(within.includes('cli/exec/run-exec.js') && within.length > 20, within.join(' '));
   t.true(loaded.length < 40, String(loaded.length));
 });

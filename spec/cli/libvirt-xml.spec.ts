@@ -209,7 +209,7 @@ test.serial("QEMU's version has to be told where there is no QEMU to ask", async
 });
 
 test.serial('a person at a terminal is told which channels belong to it', async (t) => {
-  const script = `'${process.execPath}' '${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}' libvirt-xml`;
+  const script = `'${process.execPath}' '${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}' libvirt-xml`;
   const shown = async (args: string) => {
     const { ended } = await runInTerminal(t, `${script} ${args} > /dev/tty`);
     return (await ended).text;

@@ -71,7 +71,7 @@ const RULES = [
       const file = key('own', '1f', mode);
       chownSync(file, 0, nobody);
       const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
-      const command = [...ids, process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '--no-control'];
+      const command = [...ids, process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
       const child = spawn('setpriv', [...command, '-c', `unix-connect:${path}`, '--key', file]);
       t.teardown(() => child.kill('SIGKILL'));
       const [said] = (await once(child.stderr, 'data')) as [Buffer];

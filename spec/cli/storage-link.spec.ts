@@ -6,7 +6,7 @@ import { findWrapper } from '../../cli/commands/storage-links.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
-const OWN = join(PROJECT_ROOT, 'dist/cli/vproxy-storage.js');
+const OWN = join(PROJECT_ROOT, 'dist/program/vproxy-storage.cjs');
 
 test.serial('a link is made, made anew, and taken away', async (t) => {
   const folder = temporaryFolder(t);
@@ -48,7 +48,7 @@ test.serial(
     t.is(readFileSync(join(folder, 'file'), 'utf8'), 'precious');
     t.is(readlinkSync(join(folder, 'link')), '/opt/vendor/storcli64');
     for (const name of ['file', 'link']) t.is((await run('link', name, '--force')).code, 0);
-    for (const name of ['file', 'link']) t.regex(readlinkSync(join(folder, name)), /vproxy-storage(\.js)?$/);
+    for (const name of ['file', 'link']) t.regex(readlinkSync(join(folder, name)), /vproxy-storage(\.cjs)?$/);
     t.is((await run('link', 'folder', '--force')).code, 73);
     t.true(lstatSync(join(folder, 'folder')).isDirectory());
     t.deepEqual(readdirSync(folder).sort(), ['file', 'folder', 'link']);

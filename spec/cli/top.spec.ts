@@ -171,7 +171,7 @@ test('rates begin anew with a channel of the same label', (t) => {
   t.like(history.samples[1], { sendRate: 100 });
 });
 
-const TOP = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')} top`;
+const TOP = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')} top`;
 
 test.serial('in a terminal: a live picture, keys, a new size, and the terminal as it was', async (t) => {
   const target = await localServer(t, echo);

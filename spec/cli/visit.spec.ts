@@ -8,7 +8,7 @@ import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js
 import { openTerminal } from '../helpers/terminals.js';
 import { runPiped, runVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
 
 test.serial('forwards are added on both sides, used, watched and drained, and the process stops', async (t) => {
   const folder = temporaryFolder(t);

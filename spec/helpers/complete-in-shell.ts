@@ -47,7 +47,7 @@ export async function completeInShell(
   const folder = temporaryFolder(t);
   const script = join(folder, '_vproxy');
   writeFileSync(script, completionScript(shell));
-  symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(folder, 'vproxy'));
+  symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), join(folder, 'vproxy'));
   const environment = {
     ...process.env,
     ...{ HOME: folder, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder, XDG_RUNTIME_DIR: folder },

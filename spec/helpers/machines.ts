@@ -100,7 +100,7 @@ export async function startBareQemu(t: ExecutionContext, shellWords: string): Pr
   const qmp = await Qmp.listen(path);
   const monitor = `-chardev socket,id=qmp,path=${path} -mon chardev=qmp,mode=control`;
   const usual = `-S -nodefaults -display none -accel tcg -m 16 ${monitor}`;
-  const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}' "$@"; }`;
+  const vproxy = `vproxy() { '${process.execPath}' '${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}' "$@"; }`;
   const script = `set -e; ${vproxy}; set -- ${shellWords}; exec setpriv --pdeathsig KILL qemu-system-x86_64 ${usual} "$@"`;
   const child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'pipe'] });
   let errors = '';

@@ -107,7 +107,7 @@ export async function execPair(t: ExecutionContext, args: readonly string[] = ['
   const socket = join(folder, 'control.sock');
   const pair = await processPair(t, { host: ['--control', socket], guest: args });
   await pair.host.waitForLine(TAKING_CONTROL);
-  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
+  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
   const env = { VPROXY_SOCKET: socket, VPROXY: vproxy, WORK: folder };
   const start = (...words: readonly string[]): PipedCommand => runPiped(t, ['exec', ...words], env);
   return {

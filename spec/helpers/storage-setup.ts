@@ -15,7 +15,7 @@ import { temporaryFolder } from './files.js';
 import { eventually } from './time.js';
 
 /** The compiled wrapper. */
-export const WRAPPER = fileURLToPath(new URL('../../cli/vproxy-storage.js', import.meta.url));
+export const WRAPPER = fileURLToPath(new URL('../../program/vproxy-storage.cjs', import.meta.url));
 
 /** Resolves when the condition holds; rejects after ten seconds. */
 export async function until(condition: () => boolean): Promise<void> {

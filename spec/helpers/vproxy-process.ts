@@ -18,7 +18,7 @@ export interface SpawnOptions {
   /** Set on top of this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** The program, seen from the project's folder. Default `dist/cli/vproxy.js`. */
+  /** The program, seen from the project's folder. Default `dist/program/vproxy.cjs`. */
   readonly script?: string;
   /** The program and the words before its arguments, where it is not a script of this project. Default: Node and `script`. */
   readonly program?: readonly string[];
@@ -55,7 +55,7 @@ export class VproxyProcess {
   #result: ExitResult | undefined;
 
   constructor(args: readonly string[], options: SpawnOptions = {}) {
-    const script = join(PROJECT_ROOT, options.script ?? 'dist/cli/vproxy.js');
+    const script = join(PROJECT_ROOT, options.script ?? 'dist/program/vproxy.cjs');
     const program = options.program ?? [process.execPath, script];
     const words = options.hasDefaultControl === true ? args : withoutControl(args);
     const command = [...program, ...words];
@@ -203,7 +203,7 @@ const TIMEOUT_MS = 20_000;
 /** Runs `vproxy` with `args`; one that does not end by itself is killed, and its `code` is null. */
 export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { env = {}, obeysPermissions = false } = options;
-  const command = [process.execPath, join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...withoutControl(args)];
+  const command = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...withoutControl(args)];
   if (obeysPermissions && process.getuid?.() === 0) {
     command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
   }
@@ -233,7 +233,7 @@ export function runPiped(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
 ): PipedCommand {
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...args], {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });

@@ -109,14 +109,17 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     'SECURITY.md',
     'docs/cli.md',
     'dist/lib/index.d.ts',
-    'dist/cli/vproxy.js',
+    'dist/program/vproxy.cjs',
+    'dist/program/vproxy.cjs.map',
+    'dist/program/vproxy-storage.cjs',
+    'dist/program/LICENCES',
     'dist/man/vproxy.1',
     'examples/README.md',
   ]) {
     t.true(files.includes(file), file);
   }
   const odd = files.filter((file) =>
-    /\.map$|^(?:dist\/)?(?:spec|bench)\/|\.tsbuildinfo$|\.mjs$|^dist\/examples/.test(file),
+    /^dist\/(?!program\/).*\.map$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|\.mjs$|^dist\/examples/.test(file),
   );
   t.deepEqual(odd, []);
 }

@@ -11,7 +11,7 @@ import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers
 import { eventually, within } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
-const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')} --no-control`;
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')} --no-control`;
 
 /** Sends every byte value many times through a forward to an echo, and compares. */
 async function checkEcho(t: ExecutionContext, port: number): Promise<void> {
@@ -91,7 +91,7 @@ async function startOnDescriptor(
   const server = await localServer(t, echo);
   const [input = 'ignore', output = 'ignore', ...more] = stdio(socket);
   const args = ['-c', channel, '-i', `echo:127.0.0.1:${server.port}`];
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '--no-control', ...args], {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control', ...args], {
     stdio: [input, output, 'pipe', ...more],
   });
   t.teardown(() => child.kill('SIGKILL'));
@@ -142,9 +142,13 @@ test.serial('stdio: over pipes carries a session, and says the end to the one wh
 
 test.serial('standard input that is a file ends vproxy with status 74 and one line', async (t) => {
   const file = join(PROJECT_ROOT, 'package.json');
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), '--no-control', '-c', 'stdio:'], {
-    stdio: [openSync(file, 'r'), 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control', '-c', 'stdio:'],
+    {
+      stdio: [openSync(file, 'r'), 'pipe', 'pipe'],
+    },
+  );
   let log = '';
   child.stderr?.on('data', (text: Buffer) => (log += text.toString()));
   const [code] = (await once(child, 'close')) as [number];

@@ -87,7 +87,7 @@ test.serial('a ping comes back from either side, and the events of both tell wha
 test.serial('ssh reaches the guest through vproxy connect, without a port on the host', async (t) => {
   t.timeout(TEST_MS);
   await inGuest('forward', 'add', '-i', `ssh:127.0.0.1:${GUEST_PORTS.ssh}`);
-  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/cli/vproxy.js')}`;
+  const vproxy = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
   const way = { proxyCommand: `${vproxy} connect ssh --socket ${hostSocket()}` };
   const file = randomBytes(ECHO_BYTES);
   const result = await ssh(laboratory().guest, way, 'uname -n; sha256sum; exit 7', file);

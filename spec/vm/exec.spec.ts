@@ -52,7 +52,7 @@ function environment(): { readonly PATH: string; readonly VPROXY_SOCKET: string 
   const bin = join(folder, 'bin');
   if (!existsSync(bin)) {
     mkdirSync(bin);
-    symlinkSync(join(PROJECT_ROOT, 'dist/cli/vproxy.js'), join(bin, 'vproxy'));
+    symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), join(bin, 'vproxy'));
   }
   return { PATH: `${bin}:${process.env['PATH'] ?? ''}`, VPROXY_SOCKET: controlIn(folder) };
 }
@@ -104,7 +104,7 @@ test.serial('a command that is not there is 127, one that cannot be run is 126, 
 test.serial('the guest runs nothing on a host that does not allow it', async (t) => {
   t.timeout(TEST_MS);
   const { agent } = laboratory().guest;
-  const { status, stderr } = await agent.run(`node /opt/vproxy/dist/cli/vproxy.js exec true`, {
+  const { status, stderr } = await agent.run(`node /opt/vproxy/dist/program/vproxy.cjs exec true`, {
     timeoutMs: COMMAND_MS,
   });
   t.is(status, 126);

@@ -214,7 +214,7 @@ async function allowCommands(): Promise<void> {
 /** `vproxy exec` on the host. Rejects where its status is not 0. */
 async function execInGuest(...words: readonly string[]): Promise<string> {
   const options = ['exec', '--socket', join(guest().folder, 'host.sock'), '--no-stdin'];
-  const args = [join(PROJECT_ROOT, 'dist/cli/vproxy.js'), ...options, ...words];
+  const args = [join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...options, ...words];
   return (await promisify(execFile)(process.execPath, args, { timeout: INSTALL_MS })).stdout;
 }
 
@@ -295,7 +295,7 @@ test.serial(
     await vproxy.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
 
     await run('logger -t recipe first words');
-    const script = `vproxy() { '${process.execPath}' '${PROJECT_ROOT}/dist/cli/vproxy.js' "$@"; }; cd ${folder}; ${fetched}`;
+    const script = `vproxy() { '${process.execPath}' '${PROJECT_ROOT}/dist/program/vproxy.cjs' "$@"; }; cd ${folder}; ${fetched}`;
     execFileSync('bash', ['-euc', script], { env: { ...process.env, VPROXY_SOCKET: control }, timeout: START_MS });
     t.regex(readFileSync(log, 'utf8'), / recipe(\[\d+\])?: first words$/m);
     t.regex(readFileSync(log, 'utf8'), / kernel: Linux version /);

@@ -14,7 +14,7 @@ mkdir -p etc/vproxy run/lock run/sshd tmp/home
 sed -i "s|^\([^:]*:[^:]*:$(id -u):[^:]*:[^:]*:\)[^:]*|\1/tmp/home|" etc/passwd
 mount --rbind "$project" kept/project
 mount --rbind "$node" kept/node
-for name in vproxy vproxy-storage; do ln -s "$project/dist/cli/$name.js" "usr/bin/$name"; done
+for name in vproxy vproxy-storage; do ln -s "$project/dist/program/$name.cjs" "usr/bin/$name"; done
 # Programs are installed, and links of utilities made, without a trace.
 mount -t overlay -o "lowerdir=/usr,upperdir=usr,workdir=usr-work" overlay /usr
 for folder in etc run tmp srv; do

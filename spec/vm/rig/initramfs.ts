@@ -14,7 +14,7 @@ import type { Kernel, Tools } from './tools.js';
 export const GUEST_PROJECT = '/opt/vproxy';
 
 /** The command line of vproxy in the guest. */
-export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/cli/vproxy.js`;
+export const GUEST_VPROXY = `${GUEST_PROJECT}/dist/program/vproxy.cjs`;
 
 /**
  * The same as one file, beside the modules that are not in it. Under emulation it starts in a third of the time, because
@@ -60,9 +60,9 @@ export function buildInitramfs(path: string, options: InitramfsOptions): void {
   addAccounts(archive, options);
   const { packageFile } = options;
   // The rig's own programs need the libraries.
-  addProject(archive, packageFile === undefined ? ['dist/lib', 'dist/cli'] : ['dist/lib']);
+  addProject(archive, packageFile === undefined ? ['dist/lib', 'dist/program'] : ['dist/lib']);
   if (packageFile !== undefined) addProgram(archive, packageFile, GUEST_PACKAGE);
-  const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/cli/vproxy-storage.js` : GUEST_PACKAGE;
+  const wrapper = packageFile === undefined ? `${GUEST_PROJECT}/dist/program/vproxy-storage.cjs` : GUEST_PACKAGE;
   archive.addLink('/usr/sbin/storcli64', wrapper);
   if (packageFile === undefined) {
     addBundle(archive, `${path}.cjs`);

@@ -1,0 +1,28 @@
+/** Stack traces that name the lines of the sources: the program runs from a few files that are made of them. */
+import { readFileSync } from 'node:fs';
+import { SourceMap, type SourceMapPayload } from 'node:module';
+import { dirname, join } from 'node:path';
+
+/** Where a line of a trace was: the file, and the line and the column in it, both from 1 on. */
+const PLACE = /(\/[^\s():]+\.[cm]?js):(\d+):(\d+)/g;
+
+/** `stack` with the places in files that have a map beside them (`FILE.map`) as places in what the file was made of; others stay. */
+export function sourceTrace(stack: string): string {
+  const maps = new Map<string, SourceMap | null>();
+  return stack.replace(PLACE, (place, file: string, line: string, column: string) => {
+    const map = maps.get(file) ?? readMap(file);
+    maps.set(file, map);
+    const entry = map?.findEntry(Number(line) - 1, Number(column) - 1);
+    if (entry === undefined || !('originalSource' in entry)) return place;
+    return `${join(dirname(file), entry.originalSource)}:${entry.originalLine + 1}:${entry.originalColumn + 1}`;
+  });
+}
+
+/** The map of a file, or null. */
+function readMap(file: string): SourceMap | null {
+  try {
+    return new SourceMap(JSON.parse(readFileSync(`${file}.map`, 'utf8')) as SourceMapPayload);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,34 @@
+// What files that hold code of other packages have to do with these packages: their licences, and what of them is left out.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A plugin of esbuild. The languages of zod's messages, of which vproxy uses the English ones; these are imported by themselves. */
+export const withoutLanguages = {
+  name: 'without-languages',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/node_modules\/zod\/v4\/locales\/index\.js$/ }, () => ({ contents: '' }));
+  },
+};
+
+/**
+ * What vproxy's own licence, and those of the packages in a bundle, ask to be handed on: a text. `metafile` is esbuild's; `more`
+ * are folders of packages that go along with the bundle, where they are installed.
+ */
+export function formatLicences(metafile, version, more = []) {
+  const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
+  const folders = [...bundledPackages(metafile), ...more.filter((folder) => existsSync(folder))];
+  return `${[`vproxy ${version}\n\n${own}`, ...folders.map(formatNotice)].join('\n\n---\n\n')}\n`;
+}
+
+/** Folders of the packages that a bundle has a part of. */
+function bundledPackages({ inputs }) {
+  const folders = Object.keys(inputs).map((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]);
+  return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
+}
+
+function formatNotice(folder) {
+  const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+  const text = file === undefined ? `Licence: ${license}` : readFileSync(join(folder, file), 'utf8').trim();
+  return `${name} ${version}\n\n${text}`;
+}

@@ -1,0 +1,169 @@
+// Makes dist/program: the programs in a few files, which start sooner than hundreds of modules, and keep less in memory. Beside
+// each file is its source map, for traces.
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename } from 'node:path';
+import { build, transform } from 'esbuild';
+import { formatLicences, withoutLanguages } from '../bundled-packages.mjs';
+import { writeChanged } from '../write-changed.mjs';
+import { SHARED_FILES, SINGLE_FILES } from './files.mjs';
+
+process.chdir(`${import.meta.dirname}/../..`);
+const OUTPUT = 'dist/program';
+const { version, engines, bin } = JSON.parse(readFileSync('package.json', 'utf8'));
+const SHEBANG = '#!/usr/bin/env node\n';
+
+/** That of an ES module, which yargs asks for. */
+const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
+
+const settings = {
+  outdir: OUTPUT,
+  write: false,
+  bundle: true,
+  platform: 'node',
+  target: `node${/\d+\.\d+/.exec(engines.node)[0]}`,
+  external: ['koffi', 'supports-color'],
+  minify: true,
+  legalComments: 'none',
+  sourcesContent: false,
+  define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
+  metafile: true,
+  logLevel: 'warning',
+};
+
+// A process that runs a command at the peer loads a file of its own.
+const withoutExec = {
+  name: 'without-exec',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/run-exec\.js$/ }, ({ kind }) =>
+      kind === 'dynamic-import' ? { path: './exec.cjs', external: true } : undefined,
+    );
+  },
+};
+
+/** The parts that modules on demand divide the program into, by their names; and esbuild's metafile. */
+async function divide() {
+  const { outputFiles, metafile } = await build({
+    ...settings,
+    plugins: [withoutExec, withoutLanguages],
+    entryPoints: { [SHARED_FILES[0].name]: SHARED_FILES[0].modules[0] },
+    format: 'esm',
+    splitting: true,
+    chunkNames: '[hash]',
+    sourcemap: 'inline',
+  });
+  const texts = new Map(outputFiles.map(({ path, text }) => [basename(path), text]));
+  const parts = new Map();
+  for (const [path, { entryPoint, imports }] of Object.entries(metafile.outputs)) {
+    const needs = imports.filter(({ kind, external }) => kind === 'import-statement' && external !== true);
+    const { code, map } = await transform(texts.get(basename(path)), {
+      format: 'cjs',
+      target: settings.target,
+      supported: { 'dynamic-import': false },
+      minify: true,
+      sourcemap: 'external',
+      sourcesContent: false,
+      sourcefile: '',
+    });
+    parts.set(`./${basename(path)}`, { entryPoint, needs: needs.map((one) => `./${basename(one.path)}`), code, map });
+  }
+  return { parts, metafile };
+}
+
+/** The names of the parts of each shared file. */
+function distribute(parts) {
+  const left = new Set(parts.keys());
+  const take = (name) => {
+    if (!left.delete(name)) return [];
+    return [...parts.get(name).needs.flatMap(take), name];
+  };
+  const named = new Set(SHARED_FILES.flatMap(({ modules = [] }) => modules));
+  const startsOf = ({ modules }) =>
+    [...parts].filter(([, { entryPoint }]) =>
+      modules === undefined ? entryPoint !== undefined && !named.has(entryPoint) : modules.includes(entryPoint),
+    );
+  const distributed = SHARED_FILES.map((row) => {
+    const starts = startsOf(row);
+    if (starts.length < (row.modules?.length ?? 1))
+      throw new Error(`${row.name}: one of its modules is not imported on demand`);
+    return starts.flatMap(([name]) => take(name));
+  });
+  if (left.size > 0) throw new Error(`no file has ${[...left].join(' ')}`);
+  return distributed;
+}
+
+/** A shared file: its text between `head` and `tail`, and its map, which has a section for each part. */
+function join(parts, names, { isNeededWhole }, head, tail) {
+  // What stands in parentheses is compiled with the file.
+  const [open, close] = isNeededWhole === true ? ['(', ')'] : ['', ''];
+  const sections = [];
+  let text = head;
+  for (const name of names) {
+    const { code, map } = parts.get(name);
+    text += `${JSON.stringify(name)}:${open}function(exports,require,module){\n`;
+    sections.push({ offset: { line: text.split('\n').length - 1, column: 0 }, map: JSON.parse(map) });
+    // The line of a program's interpreter is the file's.
+    text += `${code.replace(/^#!.*/, '').trimEnd()}\n}${close},\n`;
+  }
+  return { text: `${text}${tail}`, map: JSON.stringify({ version: 3, sections }) };
+}
+
+/** The files that share their parts, by their names. */
+function makeShared(parts) {
+  const names = distribute(parts);
+  const fileOf = Object.fromEntries(
+    SHARED_FILES.flatMap(({ name }, index) => names[index].map((part) => [part, `${name}.cjs`])),
+  );
+  const kept = Object.fromEntries(
+    SHARED_FILES.flatMap(({ name, keeps }) =>
+      keeps === undefined ? [] : [[`${name}.cjs`, keeps.map((one) => `${one}.cjs`)]],
+    ),
+  );
+  const loader = readFileSync('packaging/program/loader.cjs', 'utf8')
+    .replace('const PART_FILES = {};', `const PART_FILES = ${JSON.stringify(fileOf)};`)
+    .replace('const KEPT_FILES = {};', `const KEPT_FILES = ${JSON.stringify(kept)};`);
+  return SHARED_FILES.map((row, index) => {
+    const isFirst = index === 0;
+    const [head, tail] = isFirst
+      ? [`${SHEBANG}${loader}\nfunctions.set('${row.name}.cjs',{\n`, `});\nrequirePart('./${row.name}.js');\n`]
+      : ["'use strict';\nmodule.exports={\n", '};\n'];
+    const { text, map } = join(parts, names[index], row, head, tail);
+    const usesUrl = text.includes('importMetaUrl');
+    if (usesUrl && isFirst) throw new Error('the first file has no URL');
+    // On the first line, so that no other moves.
+    return { name: row.name, text: usesUrl ? text.replace("'use strict';", `'use strict';${FILE_URL}`) : text, map };
+  });
+}
+
+/** The files that stand alone; and esbuild's metafile. */
+async function makeSingle() {
+  const { outputFiles, metafile } = await build({
+    ...settings,
+    entryPoints: SINGLE_FILES,
+    format: 'cjs',
+    outExtension: { '.js': '.cjs' },
+    sourcemap: 'external',
+  });
+  const textOf = (name) => outputFiles.find(({ path }) => basename(path) === name).text;
+  const files = Object.keys(SINGLE_FILES).map((name) => ({
+    name,
+    text: textOf(`${name}.cjs`),
+    map: textOf(`${name}.cjs.map`),
+  }));
+  return { files, metafile };
+}
+
+const { parts, metafile } = await divide();
+const single = await makeSingle();
+mkdirSync(OUTPUT, { recursive: true });
+const written = new Map([
+  ['LICENCES', formatLicences({ inputs: { ...metafile.inputs, ...single.metafile.inputs } }, version)],
+]);
+for (const { name, text, map } of [...makeShared(parts), ...single.files]) {
+  written.set(`${name}.cjs`, text).set(`${name}.cjs.map`, map);
+}
+// The first one is the last to change: it says which parts the others have.
+for (const [name, text] of [...written].reverse()) {
+  const path = `${OUTPUT}/${name}`;
+  writeChanged(path, text, Object.values(bin).includes(path) ? 0o755 : 0o644);
+}
+for (const name of readdirSync(OUTPUT)) if (!written.has(name)) rmSync(`${OUTPUT}/${name}`);

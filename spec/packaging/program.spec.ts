@@ -1,0 +1,124 @@
+/** The files of dist/program, which the packages run: they do what the single modules do, and load no more than they need. */
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { reportLoads } from '../helpers/loaded-parts.js';
+import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+
+const FOLDER = join(PROJECT_ROOT, 'dist/program');
+
+/** What only some commands need, and no proxy does. */
+const LARGE_FILES = ['yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
+
+const program: PackagedProgram = {
+  vproxy: [process.execPath, join(FOLDER, 'vproxy.cjs')],
+  wrapper: join(FOLDER, 'vproxy-storage.cjs'),
+  env: { PATH: process.env['PATH'] ?? '' },
+};
+
+test('every command is in it, and says what the single modules say', async (t) => {
+  await checkCommands(t, program);
+});
+
+test("the README's commands, storage calls, commands at the peer and copies work with it", async (t) => {
+  await checkEverydayUse(t, program);
+});
+
+/** The files that a command loads to its end. */
+async function filesOf(t: ExecutionContext, ...words: string[]): Promise<readonly string[]> {
+  const report = reportLoads(t);
+  const vproxy = spawnVproxy(t, words, { program: report.program });
+  await vproxy.exited;
+  return report.read().files;
+}
+
+test('commands load the files that they need', async (t) => {
+  const nowhere = ['--socket', join(temporaryFolder(t), 'none.sock')];
+  t.deepEqual(await filesOf(t, '--version'), ['vproxy.cjs', 'command.cjs']);
+  t.deepEqual(await filesOf(t, '--help'), ['vproxy.cjs', 'command.cjs', 'carry.cjs', 'commands.cjs']);
+  t.false((await filesOf(t, 'status', ...nowhere)).includes('doctor.cjs'));
+  t.false((await filesOf(t, 'connect', 'ssh', ...nowhere)).includes('yargs.cjs'));
+});
+
+test('a proxy with a session loads none of what it does not need', async (t) => {
+  const folder = temporaryFolder(t);
+  const reports = [reportLoads(t), reportLoads(t)] as const;
+  const start = (index: 0 | 1, ...words: string[]) =>
+    spawnVproxy(t, [...words, '--control', join(folder, `${index}.sock`)], { program: reports[index].program });
+  const host = start(0, '-c', `unix-listen:${folder}/channel`, '-o', `echo:${folder}/echo`);
+  const guest = start(1, '-c', `unix-connect:${folder}/channel`, '-i', 'echo:127.0.0.1:9');
+  for (const side of [host, guest])
+    await Promise.all([side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]);
+  for (const side of [host, guest]) t.deepEqual(await side.stop(), { code: 0, signal: null });
+  for (const report of reports) {
+    const { files } = report.read();
+    t.true(files.includes('carry.cjs'));
+    t.deepEqual(
+      files.filter((name) => LARGE_FILES.includes(name)),
+      [],
+    );
+  }
+});
+
+test('what runs commands at the peer, and what makes a storage call, is one file each, with little in it', (t) => {
+  const sourcesOf = (name: string): string[] => {
+    const { sources } = JSON.parse(readFileSync(join(FOLDER, `${name}.map`), 'utf8')) as { sources: string[] };
+    return sources.map((source) => source.replace('../../', ''));
+  };
+  for (const [name, most] of [
+    ['exec.cjs', 50],
+    ['vproxy-storage.cjs', 12],
+  ] as const) {
+    const sources = sourcesOf(name);
+    t.true(sources.length > 5 && sources.length < most, `${name}: ${sources.length}`);
+    t.deepEqual(
+      sources.filter((source) => /^node_modules|^lib\/(proxy|session|forward|channel|link|settings)\//.test(source)),
+      [],
+    );
+    const text = readFileSync(join(FOLDER, name), 'utf8');
+    t.false(/require\("\.\.?\//.test(text));
+  }
+});
+
+test('a trace names lines of the sources', async (t) => {
+  const preload = join(temporaryFolder(t), 'preload.cjs');
+  writeFileSync(
+    preload,
+    "const off = process.off; process.off = function (name, ...more) { if (name === 'SIGINT') throw new Error('broken'); return off.call(this, name, ...more); };",
+  );
+  for (const script of ['dist/program/vproxy.cjs', 'dist/cli/vproxy.js']) {
+    const vproxy = spawnVproxy(t, ['-v', '-c', `unix-listen:${temporaryFolder(t)}/channel`], {
+      program: [process.execPath, '--require', preload, join(PROJECT_ROOT, script)],
+    });
+    await vproxy.waitForLine(/waiting for the peer/);
+    vproxy.kill('SIGTERM');
+    t.deepEqual(await vproxy.exited, { code: 70, signal: null });
+    const [, line = ''] = /\/cli\/run\/run-proxy\.ts:(\d+):\d+\)/.exec(vproxy.lines.join('\n')) ?? [];
+    const source = readFileSync(join(PROJECT_ROOT, 'cli/run/run-proxy.ts'), 'utf8').split('\n')[Number(line) - 1];
+    t.regex(source ?? '', /process\.off\('SIGINT'/, vproxy.lines.join('\n'));
+  }
+});
+
+test('files of two versions are not mixed', async (t) => {
+  const folder = temporaryFolder(t);
+  cpSync(FOLDER, folder, { recursive: true });
+  const path = join(folder, 'command.cjs');
+  writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/^"\.\/[^"]*":/gm, '"./other.js":'));
+  const vproxy = spawnVproxy(t, ['--version'], { program: [process.execPath, join(folder, 'vproxy.cjs')] });
+  t.not((await vproxy.exited).code, 0);
+  t.regex(vproxy.lines.join('\n'), /command\.cjs is of another version than \S+vproxy\.cjs/);
+});
+
+test('the licences of the packages in it are beside it', (t) => {
+  const text = readFileSync(join(FOLDER, 'LICENCES'), 'utf8');
+  for (const name of ['vproxy', 'yargs', 'zod', 'smol-toml', 'tar-stream', 'debug', 'eventemitter3']) {
+    t.regex(text, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+$`, 'm'));
+  }
+});
+
+test('a program of one version says that version', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  t.true((await runVproxy(['--version'])).stdout.startsWith(`vproxy ${version} (`));
+});
