@@ -5,6 +5,7 @@ import { SessionLoop } from '../session/session-loop.js';
 import { type SessionSettings } from '../session/settings.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
+import { GatheredWrites } from './gathered-writes.js';
 import type { Link } from './link.js';
 
 const NOTHING = Buffer.alloc(0);
@@ -19,6 +20,7 @@ let spareRoom: Buffer | null = null;
 export class LinkRunner {
   readonly link: Link;
   readonly loop: SessionLoop;
+  readonly #writes: GatheredWrites;
   readonly #closed = deferred<VproxyError>();
   /** What came and is left to another turn; the link is paused meanwhile. */
   #unread: Buffer = NOTHING;
@@ -28,7 +30,8 @@ export class LinkRunner {
   /** Nothing happens before `start`, so that the loop can be listened to. */
   constructor(link: Link, clock: Clock, settings: SessionSettings) {
     this.link = link;
-    this.loop = new SessionLoop(link, clock, settings);
+    this.#writes = new GatheredWrites(link, () => this.loop.handleDrain());
+    this.loop = new SessionLoop(this.#writes, clock, settings);
   }
 
   /** Resolved when the link is gone, with the reason. */
@@ -48,7 +51,11 @@ export class LinkRunner {
         }
         return isKept;
       },
-      onDrain: () => this.loop.handleDrain(),
+      onDrain: () => {
+        // First what takes along what was gathered.
+        this.loop.handleDrain();
+        this.#writes.endTurn();
+      },
       onClosed: (reason) => {
         // The peer's last words may be among them: why it ends.
         while (this.#unread.length > 0) this.#goOn();
@@ -90,7 +97,10 @@ export class LinkRunner {
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
   stop(reason: VproxyError): Promise<VproxyError> {
     this.loop.stop(reason);
-    this.loop.afterFlush(() => this.link.close());
+    this.loop.afterFlush(() => {
+      this.#writes.flush();
+      this.link.close();
+    });
     return this.closed;
   }
 }

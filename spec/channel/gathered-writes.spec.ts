@@ -1,0 +1,185 @@
+/** Small writes of one turn leave together, in order, and nothing is lost or late. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import test from 'ava';
+import fc from 'fast-check';
+import type { ByteSink } from '../../lib/codec/frame-writer.js';
+import { VproxyError } from '../../lib/errors.js';
+import { GatheredWrites } from '../../lib/link/gathered-writes.js';
+import type { Link } from '../../lib/link/link.js';
+import { LinkRunner } from '../../lib/link/link-runner.js';
+import { sessionSettings } from '../../lib/session/settings.js';
+import { seededIdentity } from '../helpers/session-pair.js';
+import { ManualClock } from '../helpers/time.js';
+
+/** A link that takes everything, at once or not, and keeps a copy of each system call's bytes. */
+class RecordingLink implements ByteSink {
+  readonly calls: Buffer[] = [];
+  isFull = false;
+  unwrittenBytes = 0;
+  /** Buffers that a full link has not given back, with what was in them. */
+  readonly #kept: { readonly bytes: Buffer; readonly copy: Buffer }[] = [];
+
+  write(bytes: Buffer): boolean {
+    this.calls.push(Buffer.from(bytes));
+    if (this.isFull) this.#keep(bytes);
+    return !this.isFull;
+  }
+
+  writeParts(parts: readonly Buffer[]): boolean {
+    this.calls.push(Buffer.concat(parts));
+    if (this.isFull) for (const bytes of parts) this.#keep(bytes);
+    return !this.isFull;
+  }
+
+  /** Whether what is in the buffers is what was written; then they are written. */
+  drain(): boolean {
+    this.isFull = false;
+    this.unwrittenBytes = 0;
+    return this.#kept.splice(0).every(({ bytes, copy }) => bytes.equals(copy));
+  }
+
+  get texts(): string[] {
+    return this.calls.map(String);
+  }
+
+  #keep(bytes: Buffer): void {
+    this.unwrittenBytes += bytes.length;
+    this.#kept.push({ bytes, copy: Buffer.from(bytes) });
+  }
+}
+
+function setUp() {
+  const link = new RecordingLink();
+  const seen = { drains: 0 };
+  const writes = new GatheredWrites(link, () => (seen.drains += 1));
+  return { link, writes, seen };
+}
+
+test('what is small is written once at the end of the turn, in order, whatever becomes of its buffers', async (t) => {
+  const { link, writes } = setUp();
+  const buffer = Buffer.from('one ');
+  t.true(writes.write(buffer));
+  buffer.fill('-');
+  t.true(writes.write(Buffer.from('two ')));
+  t.deepEqual(link.texts, []);
+  await nextTurn();
+  t.deepEqual(link.texts, ['one two ']);
+  writes.write(Buffer.from('three'));
+  await nextTurn();
+  t.deepEqual(link.texts.slice(1), ['three']);
+  await nextTurn();
+  t.is(link.calls.length, 2);
+});
+
+test('a larger piece takes along what waits, in one system call, and waits for nothing itself', async (t) => {
+  const { link, writes } = setUp();
+  const large = Buffer.alloc(10_000, 'x');
+  t.true(writes.write(large));
+  t.is(link.calls.length, 1);
+  writes.write(Buffer.from('small'));
+  t.true(writes.write(large));
+  t.deepEqual(link.texts.slice(1), [`small${String(large)}`]);
+  link.isFull = true;
+  writes.write(Buffer.from('small'));
+  t.false(writes.writeParts([Buffer.from('header'), large]), 'the link keeps it');
+  t.deepEqual(link.texts.slice(2), [`smallheader${String(large)}`]);
+  await nextTurn();
+  t.is(link.calls.length, 3);
+});
+
+test('behind what the link has not written small pieces wait until it has, in the same memory', async (t) => {
+  const { link, writes } = setUp();
+  link.isFull = true;
+  writes.write(Buffer.alloc(10_000, 'x'));
+  for (let turn = 0; turn < 5; turn += 1) {
+    writes.write(Buffer.from(`${turn}`));
+    await nextTurn();
+  }
+  t.is(link.calls.length, 1);
+  t.true(link.drain());
+  writes.endTurn();
+  t.deepEqual(link.texts.slice(1), ['01234']);
+});
+
+test('a drain is told where the link tells none, and only for what has counted as unwritten', async (t) => {
+  const { link, writes, seen } = setUp();
+  writes.write(Buffer.alloc(1000));
+  t.is(writes.unwrittenBytes, 0);
+  await nextTurn();
+  t.is(seen.drains, 0);
+
+  writes.write(Buffer.alloc(1000));
+  writes.write(Buffer.alloc(1000));
+  t.is(writes.unwrittenBytes, 2000);
+  await nextTurn();
+  t.is(writes.unwrittenBytes, 0);
+  t.is(seen.drains, 1);
+
+  // Taken along by a larger piece, it has left no less.
+  writes.write(Buffer.alloc(2000));
+  writes.write(Buffer.alloc(10_000));
+  await nextTurn();
+  t.is(seen.drains, 2);
+
+  link.isFull = true;
+  writes.write(Buffer.alloc(2000));
+  await nextTurn();
+  t.is(seen.drains, 2, 'the link is to tell');
+  t.is(writes.unwrittenBytes, 2000);
+});
+
+test('whatever is written, all of it leaves in order, and in no more calls than there were pieces', async (t) => {
+  const pieces = fc.array(
+    fc.record({
+      bytes: fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.constant(16_384)),
+      isPair: fc.boolean(),
+      becomes: fc.constantFrom('as it was', 'as it was', 'full', 'drained', 'another turn'),
+    }),
+    { maxLength: 60 },
+  );
+  await fc.assert(
+    fc.asyncProperty(pieces, async (script) => {
+      const { link, writes } = setUp();
+      const expected: Buffer[] = [];
+      const drain = (): void => {
+        t.true(link.drain(), 'a buffer was used again that the link had kept');
+        writes.endTurn();
+      };
+      for (const [index, { bytes, isPair, becomes }] of script.entries()) {
+        if (becomes === 'full') link.isFull = true;
+        else if (becomes === 'drained') drain();
+        else if (becomes === 'another turn') await nextTurn();
+        const piece = Buffer.alloc(bytes, index + 1);
+        const header = Buffer.alloc(16, 0xff);
+        expected.push(...(isPair ? [Buffer.from(header)] : []), Buffer.from(piece));
+        const isFree = isPair ? writes.writeParts([header, piece]) : writes.write(piece);
+        if (isFree) piece.fill(0xee);
+      }
+      drain();
+      await nextTurn();
+      t.true(Buffer.concat(link.calls).equals(Buffer.concat(expected)));
+      t.true(link.calls.length <= expected.length);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('what was gathered is written before the link is closed', (t) => {
+  const calls: string[] = [];
+  const link: Link = {
+    description: 'a link',
+    unwrittenBytes: 0,
+    start: () => undefined,
+    pause: () => undefined,
+    resume: () => undefined,
+    write: (bytes) => calls.push(`write ${String(bytes).includes('vproxy') ? 'HELLO' : ''}`) > 0,
+    writeParts: () => calls.push('writeParts') > 0,
+    close: () => calls.push('close'),
+    destroy: () => calls.push('destroy'),
+  };
+  const runner = new LinkRunner(link, new ManualClock(), sessionSettings(seededIdentity('one')));
+  runner.start();
+  const before = calls.length;
+  void runner.stop(new VproxyError('shutdown', 'at once'));
+  t.deepEqual(calls.slice(before), ['write HELLO', 'close']);
+});
