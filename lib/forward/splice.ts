@@ -9,6 +9,7 @@ import type { LocalEnd } from '../session/local-end.js';
 import { UnreadOutput } from '../session/local-end.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
+import { ReadTurn } from '../system/read-turn.js';
 import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js';
 import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
@@ -31,6 +32,7 @@ export class Splice implements LocalEnd {
   readonly onread: OnRead;
   readonly #hooks: SpliceHooks;
   readonly #slab = new FrameSlab();
+  readonly #turn = new ReadTurn(() => this.#socket?.resume());
   #stream: SessionStream | null = null;
   #socket: net.Socket | null = null;
   #writer: LocalWriter | null = null;
@@ -114,10 +116,12 @@ export class Splice implements LocalEnd {
     const stream = this.#stream;
     if (stream === null) return false;
     if (this.#unread !== null) return this.#unread.drop(byteCount);
+    const isFull = this.#slab.isFilledBy(byteCount);
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent === SENT.FREE) this.#slab.returned(true);
     else if (sent === SENT.KEPT) this.#slab.returned(false);
-    return sent !== SENT.WAITING;
+    // What waits for the channel is read on when it has been sent.
+    return sent !== SENT.WAITING && !this.#turn.isOver(byteCount, isFull, stream.isBesideInteractive);
   }
 
   #handleClose(): void {
@@ -280,6 +284,11 @@ class FrameSlab {
       this.#view = this.#slab.subarray(HEADER_BYTES, HEADER_BYTES + bytes);
     }
     return this.#view;
+  }
+
+  /** Whether a read of `byteCount` bytes has filled the room. */
+  isFilledBy(byteCount: number): boolean {
+    return byteCount === this.#view?.length;
   }
 
   /** Takes the slab in whose room `byteCount` bytes were read; `returned` tells what became of it. */

@@ -53,7 +53,7 @@ export function deviceAccess(fd: number): DirectAccess {
 const WAITS = { firstMs: 1, maxMs: 20, jitter: 0 };
 
 /** The number of slabs that are read in one turn of the event loop. */
-const SLABS_PER_TURN = 4;
+const SLABS_PER_TURN = 2;
 
 /**
  * A link that polls `fd`, a non-blocking device that it owns: for a Node without the handle of `system/handles.ts`. Slower,

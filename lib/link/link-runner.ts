@@ -51,6 +51,7 @@ export class LinkRunner {
         }
         return isKept;
       },
+      hasInteractive: () => this.loop.session?.hasInteractive ?? false,
       onDrain: () => {
         // First what takes along what was gathered.
         this.loop.handleDrain();

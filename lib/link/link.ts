@@ -11,6 +11,9 @@ export interface LinkHandler {
    */
   onBytes(bytes: Buffer): boolean;
 
+  /** Whether somebody waits for short messages, so that one read is enough for a turn of the event loop. Default: never. */
+  hasInteractive?(): boolean;
+
   /** Everything that was handed over has been written: `unwrittenBytes` fell to 0. */
   onDrain(): void;
 

@@ -1,5 +1,6 @@
 /** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
 import net from 'node:net';
+import { ReadTurn } from '../system/read-turn.js';
 import { enlargeBuffer } from '../system/socket-buffer.js';
 import type { OnRead } from '../system/sockets.js';
 import { type Clock, systemClock } from '../util/clock.js';
@@ -42,9 +43,6 @@ export interface SocketLinkOptions {
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
 const SLAB_BYTES = 135_168;
 
-/** The number of slabs that are drained from a device in one turn of the event loop. */
-const SLABS_PER_TURN = 4;
-
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink extends BaseLink {
   readonly origin: string | undefined;
@@ -54,6 +52,9 @@ export class SocketLink extends BaseLink {
   readonly #slab: ReadSlab;
   readonly #direct: DirectAccess | null;
   readonly #waitsForEnd: boolean;
+  readonly #turn = new ReadTurn(() => {
+    if (!this.isPaused) this.readOn();
+  });
   #firstBytes: Buffer | null;
   /** The buffer to ask for when a write does not fit; null: none, or it was asked for. */
   #wantedBufferBytes: number | null = null;
@@ -74,10 +75,7 @@ export class SocketLink extends BaseLink {
     this.#firstBytes = options.firstBytes ?? null;
     const opened = open({
       buffer: () => this.#slab.room,
-      callback: (byteCount) => {
-        this.#read(byteCount);
-        return !this.isPaused;
-      },
+      callback: (byteCount) => this.#read(byteCount),
     });
     this.#input = 'input' in opened ? opened.input : opened;
     this.#output = 'output' in opened ? opened.output : opened;
@@ -175,26 +173,27 @@ export class SocketLink extends BaseLink {
     this.#output.destroy();
   }
 
-  #read(byteCount: number): void {
-    if (this.#direct === null) {
-      this.#deliver(byteCount);
-      return;
-    }
+  /** Delivers what was read. False where no more is to be read in this turn. */
+  #read(byteCount: number): boolean {
+    if (this.#direct === null) return this.#deliver(byteCount);
     let count = byteCount;
-    for (let slabs = 1; count > 0; slabs++) {
-      const size = this.#slab.room.length;
-      // A page that is not full was the last one: another read would only find nothing, and that costs an exception.
-      if (slabs === 1 && count % PAGE_BYTES === 0 && count < size)
-        count += this.#direct.readNow(this.#slab.pages(count));
-      this.#deliver(count);
-      if (count < size || slabs === SLABS_PER_TURN || this.isPaused || this.state !== 'open') return;
-      count = this.#direct.readNow(this.#slab.pages(0));
+    // A page that is not full was the last one: another read would only find nothing, and that costs an exception.
+    if (count % PAGE_BYTES === 0 && count < this.#slab.room.length)
+      count += this.#direct.readNow(this.#slab.pages(count));
+    for (let isFull = true; isFull && count > 0 && this.state === 'open'; ) {
+      isFull = count === this.#slab.room.length;
+      if (!this.#deliver(count)) return false;
+      if (isFull) count = this.#direct.readNow(this.#slab.pages(0));
     }
+    return !this.isPaused;
   }
 
-  #deliver(byteCount: number): void {
-    if (this.state !== 'open' || this.handler === null) return;
-    this.#slab.took(byteCount, this.handler.onBytes(this.#slab.room.subarray(0, byteCount)));
+  #deliver(byteCount: number): boolean {
+    const { handler } = this;
+    if (this.state !== 'open' || handler === null) return !this.isPaused;
+    const isFull = byteCount === this.#slab.room.length;
+    this.#slab.took(byteCount, handler.onBytes(this.#slab.room.subarray(0, byteCount)));
+    return !this.isPaused && !this.#turn.isOver(byteCount, isFull, handler.hasInteractive?.() ?? false);
   }
 
   /** The other side ended. What is still to be written has nobody to go to, but where this side is closing anyway. */

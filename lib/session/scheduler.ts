@@ -77,7 +77,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #clock: Clock;
   readonly #maxFrameBytes: number;
-  readonly #ready = new ReadyRow();
+  readonly #ready = new TurnOrder();
   #creditBytes: number;
   #sentBytes = 0;
   #isHeld = false;
@@ -140,8 +140,17 @@ export class Scheduler {
   frameBytes(streamId: number): number {
     const max = this.#maxFrameBytes;
     if (max <= SMALL_CHANNEL_BYTES) return Math.min(max, SMALL_FRAME_BYTES);
-    if (max <= CUT_FRAME_BYTES || this.#interactiveId === streamId || !this.#hasInteractive()) return max;
-    return CUT_FRAME_BYTES;
+    return max > CUT_FRAME_BYTES && this.isBesideInteractive(streamId) ? CUT_FRAME_BYTES : max;
+  }
+
+  /** Whether a stream is interactive now. */
+  get hasInteractive(): boolean {
+    return this.#interactiveId !== 0 && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
+  }
+
+  /** Whether another stream than this one is. */
+  isBesideInteractive(streamId: number): boolean {
+    return this.#interactiveId !== streamId && this.hasInteractive;
   }
 
   // ---- what is to be sent ---------------------------------------------------------------------------------------
@@ -273,7 +282,7 @@ export class Scheduler {
     if (this.#sentBytes >= this.#creditBytes) return false;
     const { unwrittenBytes } = this.#sink;
     if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) return unwrittenBytes < SMALL_FRAME_BYTES;
-    return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.#hasInteractive());
+    return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.hasInteractive);
   }
 
   #sendFrame(stream: Scheduled): void {
@@ -289,10 +298,6 @@ export class Scheduler {
     }
     if (stream.sendableBytes > 0) this.#ready.add(stream);
     else stream.handleTurnEnd();
-  }
-
-  #hasInteractive(): boolean {
-    return this.#interactiveId !== 0 && this.#clock.now() - this.#interactiveAtMs < INTERACTIVE_MS;
   }
 
   /** One that is added meanwhile waits for the next time. */
@@ -410,7 +415,43 @@ class ControlQueue {
   }
 }
 
-/** The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). */
+/**
+ * The number of frames of streams with small ones that go in a row while others wait: about as many bytes as one frame of
+ * those is cut to.
+ */
+const SMALL_TURNS = 32;
+
+/**
+ * The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). Those whose newest frames
+ * were small go first: a keystroke should not wait for a frame of each transfer.
+ */
+class TurnOrder {
+  readonly #small = new ReadyRow();
+  readonly #others = new ReadyRow();
+  /** Turns that small ones had while others waited. */
+  #smallTurns = 0;
+
+  get isEmpty(): boolean {
+    return this.#small.isEmpty && this.#others.isEmpty;
+  }
+
+  /** Adds a member behind those of its kind, unless it has a turn. */
+  add(member: Scheduled): void {
+    if (!member.isReady) (member.smallFrames >= INTERACTIVE_FRAMES ? this.#small : this.#others).add(member);
+  }
+
+  /** Takes the one out whose turn it is. */
+  shift(): Scheduled | null {
+    if (this.#others.isEmpty || (this.#smallTurns < SMALL_TURNS && !this.#small.isEmpty)) {
+      this.#smallTurns = this.#others.isEmpty ? 0 : this.#smallTurns + 1;
+      return this.#small.shift();
+    }
+    this.#smallTurns = 0;
+    return this.#others.shift();
+  }
+}
+
+/** Streams in a row, joined by themselves. */
 class ReadyRow {
   #first: Scheduled | null = null;
   #last: Scheduled | null = null;
@@ -419,9 +460,8 @@ class ReadyRow {
     return this.#first === null;
   }
 
-  /** Adds a member at the end, unless it has a turn. */
+  /** Adds a member at the end; it is in no row. */
   add(member: Scheduled): void {
-    if (member.isReady) return;
     member.isReady = true;
     member.nextReady = null;
     if (this.#last === null) this.#first = member;

@@ -378,6 +378,11 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#credit.measuredMs;
   }
 
+  /** Whether one of this side's streams is interactive now (R-FLOW-8). */
+  get hasInteractive(): boolean {
+    return this.#scheduler.hasInteractive;
+  }
+
   get counters(): SessionCounters {
     return {
       sentBytes: this.#scheduler.sentBytes,

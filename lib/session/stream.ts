@@ -174,6 +174,11 @@ export class SessionStream implements Scheduled {
     return this.#context.scheduler.frameBytes(this.#id);
   }
 
+  /** Whether another stream is interactive now, which this one should keep waiting as little as it can. */
+  get isBesideInteractive(): boolean {
+    return this.#context.scheduler.isBesideInteractive(this.#id);
+  }
+
   /** What the stream waits for; null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
   waitsFor(sessionCreditBytes: number): StreamWait | null {
     if (!this.isAnswered) return 'answer';

@@ -284,6 +284,39 @@ test('R-FLOW-8: beside an interactive stream frames have 32 KiB, for a second af
   t.is(largest(), 131_072);
 });
 
+/** The streams whose DATA goes out, in order, where those in `first` have 100 bytes each to send behind bulk of stream 1. */
+function order(peer: FramePeer, first: readonly number[]): number[] {
+  peer.log.take();
+  peer.isReading = false;
+  peer.streams.get(1)?.send(Buffer.alloc(300_000), 0, 300_000, false);
+  for (const id of first) peer.streams.get(id)?.send(Buffer.alloc(100), 0, 100, false);
+  peer.isReading = true;
+  peer.pump();
+  return peer.log.take().flatMap(({ type, streamId }) => (type === DATA ? [streamId] : []));
+}
+
+test('R-FLOW-8: a stream that sent two small frames in a row goes before others, also when that was long ago', (t) => {
+  const peer = busyPeer([1, 3, 5, 7]);
+  frameSizes(peer, [7], 10);
+  frameSizes(peer, [7], 10);
+  peer.advance(100_000);
+  t.deepEqual(order(peer, [3, 7]).slice(0, 4), [1, 7, 1, 3], 'behind the frame that went before it came');
+  frameSizes(peer, [7], 2000);
+  t.deepEqual(order(peer, [3, 7]).slice(0, 4), [1, 1, 3, 7], 'not behind a larger frame of its own');
+});
+
+test('R-FLOW-8: small frames go first 32 times in a row while others wait', (t) => {
+  const ids = Array.from({ length: 40 }, (_, index) => 3 + 2 * index);
+  const peer = busyPeer([1, ...ids]);
+  frameSizes(peer, ids, 10);
+  frameSizes(peer, ids, 10);
+  const sent = order(peer, ids);
+  const behind = sent.slice(sent.indexOf(3));
+  t.deepEqual(behind.slice(0, 32), ids.slice(0, 32));
+  t.deepEqual(behind.slice(32, 41), [1, ...ids.slice(32)]);
+  t.deepEqual([...new Set(behind.slice(41))], [1]);
+});
+
 test('R-FLOW-8: a stream is interactive no longer when it sends a larger frame, or has ended', (t) => {
   const peer = busyPeer([1, 5]);
   const type = (): unknown => [frameSizes(peer, [5], 10), frameSizes(peer, [5], 10)];
