@@ -1,7 +1,6 @@
 /** TLS 1.3 inside a channel, with keys that both sides have or with certificates on both sides (R-AUTH-3). */
 
 import { readFileSync } from 'node:fs';
-import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
@@ -15,6 +14,8 @@ import {
 import { readSecretFile } from '../system/files.js';
 import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { TlsChannel } from './tls-channel.js';
+import { TlsReader } from './tls-reader.js';
 import { TlsRecords } from './tls-records.js';
 
 /** With an external key OpenSSL takes a suite of SHA-256 only. */
@@ -94,10 +95,11 @@ interface TlsLayerContext {
 
 class TlsLayer implements SecureLayer {
   readonly #records: TlsRecords;
-  readonly #channel: ChannelDuplex;
+  readonly #channel: TlsChannel;
   readonly #context: TlsLayerContext;
   readonly #cancelTimeout: CancelTimer;
   #socket: tls.TLSSocket | null = null;
+  #reader: TlsReader | null = null;
   #isOver = false;
 
   constructor(
@@ -108,7 +110,7 @@ class TlsLayer implements SecureLayer {
   ) {
     this.#records = new TlsRecords(peerNonce);
     this.#context = context;
-    this.#channel = new ChannelDuplex(context.channel);
+    this.#channel = new TlsChannel(context.channel);
     // A channel that is gone says so itself.
     this.#channel.on('error', () => undefined);
     this.#cancelTimeout = context.clock.schedule(HANDSHAKE_MS, () =>
@@ -120,11 +122,13 @@ class TlsLayer implements SecureLayer {
 
   receive(chunk: Buffer): void {
     if (this.#isOver) return;
+    this.#reader?.gather();
     try {
-      for (const record of this.#records.push(chunk)) this.#channel.push(Buffer.from(record));
+      for (const records of this.#records.push(chunk)) this.#channel.receive(records);
     } catch (error) {
       this.#fail(toVproxyError(error), this.#records.takeRest());
     }
+    this.#reader?.deliver();
   }
 
   handleDrain(): void {
@@ -173,9 +177,6 @@ class TlsLayer implements SecureLayer {
     if (this.#isOver) return;
     const { handler } = this.#context;
     this.#cancelTimeout();
-    socket.on('data', (chunk: Buffer) => {
-      if (!this.#isOver) handler.onBytes(chunk);
-    });
     socket.on('error', (error: Error) => this.#fail(this.#failure(error)));
     socket.on('end', () => this.#fail(new VproxyError('peer-restarted', 'the peer ended TLS')));
     socket.on('close', () => this.#fail(new VproxyError('desync', 'TLS ended')));
@@ -183,6 +184,7 @@ class TlsLayer implements SecureLayer {
       if (!this.#isOver) handler.onDrain();
     };
     handler.onReady(new TlsSink(socket, onDrain));
+    this.#reader = new TlsReader(socket, (bytes) => !this.#isOver && handler.onBytes(bytes));
   }
 
   /** The client is through the handshake before the server has judged its certificate: an alert may still come. */
@@ -208,33 +210,6 @@ function describeTlsError(error: Error): string {
   return escapeText(reason, 200);
 }
 
-/** What TLS reads from and writes to. */
-class ChannelDuplex extends Duplex {
-  readonly #channel: ByteSink;
-  #onWritten: (() => void) | null = null;
-
-  constructor(channel: ByteSink) {
-    super();
-    this.#channel = channel;
-  }
-
-  /** The channel has written all that it was given. */
-  handleDrain(): void {
-    const onWritten = this.#onWritten;
-    this.#onWritten = null;
-    onWritten?.();
-  }
-
-  override _read(): void {
-    // Bytes come when the channel has them; reading never pauses.
-  }
-
-  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
-    if (this.#channel.write(chunk)) callback();
-    else this.#onWritten = callback;
-  }
-}
-
 /** What the session writes to. */
 class TlsSink implements ByteSink {
   readonly #socket: tls.TLSSocket;
@@ -250,19 +225,21 @@ class TlsSink implements ByteSink {
     return this.#socket.writableLength;
   }
 
+  /** TLS has encrypted what it is given before `write` returns, unless something of before waits; only the result may wait. */
   write(bytes: Buffer): boolean {
     if (this.#socket.destroyed) return true;
+    const isTakenAtOnce = this.#socket.writableLength === 0;
     this.#socket.write(bytes, this.#written);
-    if (this.#socket.writableLength === 0) return true;
-    this.#awaitsDrain = true;
-    return false;
+    if (this.#socket.writableLength > 0) this.#awaitsDrain = true;
+    return isTakenAtOnce;
   }
 
   writeParts(parts: readonly Buffer[]): boolean {
+    const isTakenAtOnce = this.#socket.writableLength === 0;
     this.#socket.cork();
     for (const part of parts) this.write(part);
     this.#socket.uncork();
-    return this.#socket.writableLength === 0;
+    return isTakenAtOnce;
   }
 
   readonly #written = (): void => {

@@ -303,7 +303,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       sink,
       clock: this.#clock,
       settings: this.#settings,
-      // What comes out of a layer comes in small pieces, and cannot be left to another turn.
+      // What comes out of a layer cannot be left to another turn.
       ...(sink === this.#sink && { isTurnOver: this.#turn.countPart }),
     });
     this.#session = session;

@@ -2,7 +2,8 @@
  * Sockets of Node beyond its public API: their reading, their ends, and their first line.
  *
  * Reading an accepted socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one.
- * Node has no public `onread` for sockets that a server accepts; this is the only place that reaches around that.
+ * Node has no public `onread` for sockets that a server accepts, nor for TLS over a stream; this is the only place that
+ * reaches around that.
  */
 
 import { readSync, writeSync } from 'node:fs';
@@ -45,6 +46,39 @@ export function acceptBuffered(socket: net.Socket, onread: OnRead): net.Socket {
   return buffered;
 }
 
+/**
+ * Makes a socket with a handle read into the buffers of `onread` from now on, and begin. For TLS over a stream, where Node
+ * ignores `onread`. What the socket holds already comes first; `callback` does not pause it.
+ *
+ * Without the internals of Node that this needs the bytes are copied into the buffers.
+ */
+export function readBuffered(socket: net.Socket, onread: OnRead): void {
+  const handle = (socket as Internals)._handle;
+  const [buffer, callback, generator] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map((name) =>
+    Object.getOwnPropertySymbols(socket).find(({ description }) => description === name),
+  );
+  if (!canReadInto(handle) || buffer === undefined || callback === undefined || generator === undefined) {
+    copyIntoBuffers(socket, onread);
+    return;
+  }
+  let room = onread.buffer();
+  for (let held = socket.read() as Buffer | null; held !== null; held = socket.read() as Buffer | null) {
+    for (let offset = 0; offset < held.length; room = onread.buffer()) {
+      const count = Math.min(held.length - offset, room.length);
+      room.set(held.subarray(offset, offset + count));
+      offset += count;
+      onread.callback(count, room);
+    }
+  }
+  Object.assign(socket, {
+    [buffer]: room,
+    [callback]: onread.callback.bind(onread),
+    [generator]: onread.buffer.bind(onread),
+  });
+  handle.useUserBuffer(room);
+  socket.resume();
+}
+
 /** The fallback of {@link acceptBuffered}, with the same contract. */
 export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket {
   let buffer = onread.buffer();
@@ -71,10 +105,17 @@ interface Internals {
   _server?: unknown;
 }
 
+interface ReadableHandle {
+  useUserBuffer(room: Uint8Array): void;
+}
+
+const canReadInto = (handle: unknown): handle is ReadableHandle =>
+  typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle;
+
 /** The handle of an accepted socket, taken from it; null where Node is not made as expected. */
 function takeHandle(socket: net.Socket & Internals): object | null {
   const handle = socket._handle;
-  if (typeof handle !== 'object' || handle === null || !('useUserBuffer' in handle)) return null;
+  if (!canReadInto(handle)) return null;
   if (typeof socket._server !== 'object' || socket._server === null) return null;
   socket._handle = null;
   return handle;

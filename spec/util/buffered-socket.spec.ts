@@ -5,10 +5,15 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { acceptBuffered, copyIntoBuffers, type OnRead, resetSocket } from '../../lib/system/sockets.js';
+import { acceptBuffered, copyIntoBuffers, type OnRead, readBuffered, resetSocket } from '../../lib/system/sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 
 type Accept = typeof acceptBuffered;
+
+const inPlace: Accept = (socket, onread) => {
+  readBuffered(socket, onread);
+  return socket;
+};
 
 /** A server whose one accepted socket is read through `accept` into an `onread`, and a client connected to it. */
 async function openPair(t: ExecutionContext, accept: Accept, onread: OnRead, where: 'tcp' | 'unix' = 'tcp') {
@@ -225,6 +230,7 @@ const counts = test.macro({
 for (const [name, accept] of [
   ['fast path', acceptBuffered],
   ['fallback', copyIntoBuffers],
+  ['in place', inPlace],
 ] as const) {
   test(`${name} on TCP`, echoes, accept, 'tcp');
   test(`${name} on a unix socket`, echoes, accept, 'unix');
@@ -234,6 +240,37 @@ for (const [name, accept] of [
   test(name, resets, accept);
   test(name, counts, accept);
 }
+
+test('a socket that is read in place is read without a copy, and what it holds already comes first', async (t) => {
+  const offered: Uint8Array[] = [];
+  const filled: Buffer[] = [];
+  const arrived = deferred();
+  const { dialled } = await openPair(
+    t,
+    (socket, onread) => {
+      socket.unshift(Buffer.from('what it holds, '));
+      return inPlace(socket, onread);
+    },
+    {
+      buffer() {
+        offered.push(Buffer.alloc(10));
+        return offered.at(-1) as Uint8Array;
+      },
+      callback(count, buffer) {
+        filled.push(Buffer.from(buffer.buffer, buffer.byteOffset, count));
+        if (filled.length === 3) arrived.resolve();
+        return true;
+      },
+    },
+  );
+  dialled.write('and more');
+  await arrived.promise;
+  t.is(Buffer.concat(filled).toString(), 'what it holds, and more');
+  t.deepEqual(
+    filled.map(({ buffer }) => buffer),
+    offered.slice(0, 3).map(({ buffer }) => buffer),
+  );
+});
 
 test('a destroyed socket is no longer counted', async (t) => {
   const { server, socket } = await openPair(

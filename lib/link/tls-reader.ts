@@ -1,0 +1,78 @@
+/** What comes out of TLS: read into memory of its own, and handed on once for all records that one read of the channel brought. */
+import type { TLSSocket } from 'node:tls';
+import { type OnRead, readBuffered } from '../system/sockets.js';
+
+/** The most bytes in a record. There is always room for one: TLS is never asked to split it. */
+const RECORD_BYTES = 16_384;
+
+/** A little more than a frame of the usual largest size. */
+const SLAB_BYTES = 147_456;
+
+/** As many records of at most so many bytes in a row make a slab too large. */
+const SMALL_RECORDS = 4;
+const SMALL_BYTES = 4096;
+
+/** Reads a TLS socket. */
+export class TlsReader {
+  readonly #onBytes: (bytes: Buffer) => boolean;
+  #slab: Buffer = Buffer.allocUnsafeSlow(RECORD_BYTES);
+  /** What came and was not handed on yet: from here to there. TLS puts the next record behind it, wherever that is. */
+  #start = 0;
+  #end = 0;
+  /** Whether a part of the slab was kept. */
+  #isShared = false;
+  #isGathering = false;
+  #smallRecords = 0;
+
+  /** `onBytes` is lent what comes; true: it keeps it. The first bytes may come from within this call. */
+  constructor(socket: TLSSocket, onBytes: (bytes: Buffer) => boolean) {
+    this.#onBytes = onBytes;
+    const onread: OnRead = {
+      buffer: () => this.#room(),
+      callback: (byteCount) => {
+        this.#took(byteCount);
+        return true;
+      },
+    };
+    readBuffered(socket, onread);
+  }
+
+  /** Hands on what comes until `deliver` all at once, as far as it fits. */
+  gather(): void {
+    this.#isGathering = true;
+  }
+
+  /** Hands on what was gathered. */
+  deliver(): void {
+    this.#isGathering = false;
+    this.#handOn();
+  }
+
+  #handOn(): void {
+    if (this.#start === this.#end) return;
+    const bytes = this.#slab.subarray(this.#start, this.#end);
+    this.#start = this.#end;
+    if (this.#onBytes(bytes)) this.#isShared = true;
+  }
+
+  #took(byteCount: number): void {
+    this.#end += byteCount;
+    this.#smallRecords = byteCount <= SMALL_BYTES ? this.#smallRecords + 1 : 0;
+    if (!this.#isGathering) this.#handOn();
+  }
+
+  /** Only here may the next record be put somewhere else. */
+  #room(): Buffer {
+    const isTooLarge = this.#slab.length > RECORD_BYTES && this.#smallRecords >= SMALL_RECORDS;
+    if (isTooLarge || this.#slab.length - this.#end < RECORD_BYTES) {
+      const wasFull = this.#end === this.#slab.length;
+      this.#handOn();
+      const size = isTooLarge ? RECORD_BYTES : wasFull ? SLAB_BYTES : this.#slab.length;
+      if (this.#isShared || size !== this.#slab.length) this.#slab = Buffer.allocUnsafeSlow(size);
+      this.#isShared = false;
+      this.#start = 0;
+      this.#end = 0;
+    }
+    return this.#slab.subarray(this.#end);
+  }
+}

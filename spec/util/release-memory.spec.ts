@@ -1,0 +1,24 @@
+/** Memory that is given back at once. */
+import test from 'ava';
+import { releaseMemory } from '../../lib/util/release-memory.js';
+
+test('the memory of a buffer is gone at once, and every view of it is empty', (t) => {
+  const bytes = Buffer.allocUnsafeSlow(200_000);
+  const view = bytes.subarray(10, 20);
+  const before = process.memoryUsage().arrayBuffers;
+  releaseMemory(bytes);
+  t.deepEqual([bytes.length, view.length, bytes.buffer.byteLength], [0, 0, 0]);
+  t.true(before - process.memoryUsage().arrayBuffers >= 200_000);
+});
+
+test('small buffers, which may be parts of a common piece, stay', (t) => {
+  const [bytes, neighbour] = [Buffer.from('one'), Buffer.from('two')];
+  releaseMemory(bytes);
+  t.deepEqual([bytes, neighbour].map(String), ['one', 'two']);
+});
+
+test('again and again, it keeps nothing', (t) => {
+  const before = process.memoryUsage().arrayBuffers;
+  for (let count = 0; count < 1000; count += 1) releaseMemory(Buffer.allocUnsafeSlow(1_000_000));
+  t.true(process.memoryUsage().arrayBuffers - before < 10_000_000);
+});
