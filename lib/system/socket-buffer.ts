@@ -16,7 +16,7 @@ export const DEFAULT_BUFFER_BYTES = 1_048_576;
 export const BUFFER_RANGE = [65_536, 67_108_864] as const;
 
 /**
- * Asks the system for a buffer of `bytes` behind what is written to `socket`. Gives what it granted: at most
+ * Asks the system for a buffer of `bytes` behind what is written to `socket`. Gives what it granted: at most twice
  * `net.core.wmem_max`, unless this process may exceed that. Null where nothing was changed: it is no unix socket, or it
  * is gone, or koffi cannot be loaded. The first call in a process loads koffi, so call it where it pays only.
  */
@@ -70,11 +70,11 @@ function isSocket(fd: number | null): boolean {
 
 function resize(options: SocketOptions, fd: number, bytes: number): number | null {
   if (options.get(fd, SO_DOMAIN) !== AF_UNIX) return null;
+  // The kernel doubles what it is asked for, which on a unix socket is room for as many bytes, and tells the double.
+  const asked = Math.ceil(bytes / 2);
   // Who may administer the network is not bound by wmem_max.
-  const isSet = options.set(fd, SO_SNDBUFFORCE, bytes) || options.set(fd, SO_SNDBUF, bytes);
-  const granted = isSet ? options.get(fd, SO_SNDBUF) : null;
-  // The kernel doubles what it is asked for, to have room for its own records, and tells the double.
-  return granted === null ? null : granted / 2;
+  const isSet = options.set(fd, SO_SNDBUFFORCE, asked) || options.set(fd, SO_SNDBUF, asked);
+  return isSet ? options.get(fd, SO_SNDBUF) : null;
 }
 
 // Of Linux, on all architectures for which there is a koffi.

@@ -8,7 +8,7 @@ import type { Channel } from './channel.js';
 export const BUFFER_FINDINGS = {
   'buffer-bounded': note(
     'The kernel bounds the buffer of a unix socket below what is asked for: bulk data passes more slowly.',
-    'sysctl -w net.core.wmem_max=1048576, which a file in /etc/sysctl.d keeps; or run vproxy with CAP_NET_ADMIN',
+    'sysctl -w net.core.wmem_max=524288, which a file in /etc/sysctl.d keeps; or run vproxy with CAP_NET_ADMIN',
   ),
   'buffer-no-koffi': note(
     'The buffer of a unix socket stays as the system makes it, because the optional package koffi cannot be loaded: bulk data passes more slowly.',
@@ -42,11 +42,13 @@ export async function checkBuffer({ options }: Machine, { bytes }: { readonly by
   if (!(await options.hasKoffi())) return [finding('buffer-no-koffi', 'koffi cannot be loaded')];
   const granted = await options.grantedBuffer(bytes);
   if (granted === null || granted >= bytes) return [];
+  // The kernel doubles what it is asked for.
+  const needed = Math.ceil(bytes / 2);
   return [
     finding(
       'buffer-bounded',
       `of ${bytes} bytes for the buffer of a unix socket the kernel grants ${granted}`,
-      `sysctl -w net.core.wmem_max=${bytes}; to keep it, net.core.wmem_max = ${bytes} in /etc/sysctl.d/60-vproxy.conf`,
+      `sysctl -w net.core.wmem_max=${needed}; to keep it, net.core.wmem_max = ${needed} in /etc/sysctl.d/60-vproxy.conf`,
     ),
   ];
 }

@@ -55,9 +55,9 @@ export const MACHINE_CASES: readonly FindingCase[] = [
   {
     id: 'buffer-bounded',
     when: 'the kernel grants less than is asked for',
-    says: /of 1048576 bytes .* grants 212992/,
-    remedy: /^sysctl -w net\.core\.wmem_max=1048576; .*\/etc\/sysctl\.d\/60-vproxy\.conf$/,
-    find: (t) => checkBuffer(fakeMachine(t, { ...WITH_KOFFI, grantedBuffer: granting(212_992) }), ASKED),
+    says: /of 1048576 bytes .* grants 425984/,
+    remedy: /^sysctl -w net\.core\.wmem_max=524288; .*\/etc\/sysctl\.d\/60-vproxy\.conf$/,
+    find: (t) => checkBuffer(fakeMachine(t, { ...WITH_KOFFI, grantedBuffer: granting(425_984) }), ASKED),
   },
   {
     id: 'buffer-no-koffi',
