@@ -134,9 +134,10 @@ const PREFIXES: Readonly<Record<LogLevel, string>> = {
 
 /** `vproxy: warning: MESSAGE`, without a newline; with `hasDetails` the event's fields behind it. */
 export function formatTextLine({ level, message, fields }: Omit<LogEvent, 'event'>, hasDetails: boolean): string {
+  const line = `vproxy: ${PREFIXES[level]}${message}`;
+  if (!hasDetails) return line;
   const facts = Object.entries(fields).map(([key, value]) => `${key}=${escapeText(JSON.stringify(value))}`);
-  const details = hasDetails && facts.length > 0 ? ` (${facts.join(' ')})` : '';
-  return `vproxy: ${PREFIXES[level]}${message}${details}`;
+  return facts.length > 0 ? `${line} (${facts.join(' ')})` : line;
 }
 
 /** One JSON object, without a newline: time (ISO 8601, UTC), level, event, message, fields. */

@@ -26,8 +26,8 @@ export class ChannelLog {
 
   constructor({ label, clock, lineBytes, log, audit }: ChannelLogOptions) {
     const prefix = label === DEFAULT_LABEL ? '' : `${label}: `;
-    const named = ({ message, fields, ...rest }: LogEvent): LogEvent => {
-      return { ...rest, message: `${prefix}${message}`, fields: { channel: label, ...fields } };
+    const named = ({ level, event, message, fields }: LogEvent): LogEvent => {
+      return { level, event, message: `${prefix}${message}`, fields: { channel: label, ...fields } };
     };
     const limit = (write: Log, part: typeof logPart, bytesOf: LineBytes) =>
       new LogLimit(
