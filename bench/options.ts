@@ -58,6 +58,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
   const values = parseValues(args);
   const { quick = false, axis = false, documents = false } = values;
   refuseBeside(documents, '--axis', axis);
+  refuseBeside(documents, '--quick', quick);
   refuseBeside(documents, '--contenders', values.contenders !== undefined);
   const bytes = 1e6 * parseCount('--megabytes', values.megabytes ?? (quick ? '60' : '400'));
   return {

@@ -29,7 +29,7 @@ test('--quick begins nothing after the time that leaves room before three minute
 
 test('the documents are written where that is asked for, of all contenders', (t) => {
   t.false(parseBenchOptions([]).documents);
-  t.true(parseBenchOptions(['--documents', '--quick', '--only', 'up']).documents);
+  t.true(parseBenchOptions(['--documents', '--rounds', '2', '--only', 'up']).documents);
 });
 
 test('the axes have fewer rounds, and a folder for their drawings', (t) => {
@@ -72,6 +72,7 @@ test(refused, ['--json', '/no/such/folder/x.json'], /no such folder/);
 test(refused, ['--plots', ''], /--plots needs the name of a folder/);
 test(refused, ['--plots', '/no/such/folder/x'], /--plots .*no such folder/);
 test(refused, ['--documents', '--contenders', 'vproxy'], /^--documents cannot be used with --contenders$/);
+test(refused, ['--documents', '--quick'], /^--documents cannot be used with --quick$/);
 test(refused, ['--documents', '--axis'], /^--documents cannot be used with --axis$/);
 test(refused, ['--fast'], /'--fast'/);
 test(refused, ['fast'], /'fast'/);
