@@ -3,10 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import { makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
-import type { Proxy as ProxyType } from '../../lib/proxy/proxy.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
-import type { ChannelState } from '../../lib/status/types.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
 import { takeServiceEnvironment } from '../service/notifier.js';
@@ -19,11 +17,6 @@ import { RunningProcess, warnOfOpenPort, withRuntimeDirectory } from './running-
 
 /** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
 const STOP_MS = 900;
-
-/** A first session that takes longer has control requests taken meanwhile, in milliseconds. */
-const SETTLE_MS = 50;
-
-const SETTLED_STATES: ReadonlySet<ChannelState> = new Set(['established', 'waiting', 'backing-off']);
 
 /** Does what the flags ask for. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags): Promise<number> {
@@ -48,18 +41,6 @@ export async function runFlags(flags: RunFlags): Promise<number> {
 
 function print(text: string): Promise<number> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve(EXIT_OK)));
-}
-
-/** Resolved as soon as a channel has a session, or waits for somebody. */
-function channelSettled(proxy: ProxyType): Promise<void> {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (!proxy.listChannels().some(({ state }) => SETTLED_STATES.has(state))) return;
-      proxy.off('changed', look);
-      resolve();
-    };
-    proxy.on('changed', look);
-  });
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
@@ -109,10 +90,7 @@ async function runProxy(configuration: Configuration, load: (() => Promise<Confi
           log: running.log,
         });
   const start = async () => {
-    const settled = channelSettled(proxy);
     await proxy.start();
-    // To load what serves requests takes time that the first session would wait for.
-    await Promise.race([settled, delay(SETTLE_MS)]);
     if (socket !== null) await listenForControl(control, socket, running.log);
     if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
     manager?.ready();

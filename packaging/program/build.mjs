@@ -92,17 +92,15 @@ function distribute(parts) {
 }
 
 /** A shared file: its text between `head` and `tail`, and its map, which has a section for each part. */
-function join(parts, names, { isNeededWhole }, head, tail) {
-  // What stands in parentheses is compiled with the file.
-  const [open, close] = isNeededWhole === true ? ['(', ')'] : ['', ''];
+function join(parts, names, head, tail) {
   const sections = [];
   let text = head;
   for (const name of names) {
     const { code, map } = parts.get(name);
-    text += `${JSON.stringify(name)}:${open}function(exports,require,module){\n`;
+    text += `${JSON.stringify(name)}:function(exports,require,module){\n`;
     sections.push({ offset: { line: text.split('\n').length - 1, column: 0 }, map: JSON.parse(map) });
     // The line of a program's interpreter is the file's.
-    text += `${code.replace(/^#!.*/, '').trimEnd()}\n}${close},\n`;
+    text += `${code.replace(/^#!.*/, '').trimEnd()}\n},\n`;
   }
   return { text: `${text}${tail}`, map: JSON.stringify({ version: 3, sections }) };
 }
@@ -126,7 +124,7 @@ function makeShared(parts) {
     const [head, tail] = isFirst
       ? [`${SHEBANG}${loader}\nfunctions.set('${row.name}.cjs',{\n`, `});\nrequirePart('./${row.name}.js');\n`]
       : ["'use strict';\nmodule.exports={\n", '};\n'];
-    const { text, map } = join(parts, names[index], row, head, tail);
+    const { text, map } = join(parts, names[index], head, tail);
     const usesUrl = text.includes('importMetaUrl');
     if (usesUrl && isFirst) throw new Error('the first file has no URL');
     // On the first line, so that no other moves.

@@ -2,33 +2,26 @@
 
 /**
  * The files that share what is in them, in this order: each has what its modules import, unless a file above has that. A row
- * without modules is for those that no row names, and that are imported on demand. `isNeededWhole`: all of it runs when it is loaded. `keeps`: files that are
+ * without modules is for those that no row names, and that are imported on demand. `keeps`: files that are
  * opened with it, so that they can be read after they were replaced.
  */
 export const SHARED_FILES = [
-  { name: 'vproxy', modules: ['cli/vproxy.ts'], isNeededWhole: true },
-  { name: 'command', modules: ['cli/main.ts', 'cli/package-info.ts', 'cli/ui/print.ts'], isNeededWhole: true },
+  { name: 'vproxy', modules: ['cli/vproxy.ts'] },
+  { name: 'command', modules: ['cli/main.ts', 'cli/package-info.ts', 'cli/ui/print.ts'] },
   {
     name: 'carry',
     modules: ['cli/commands/run.ts', 'cli/run/run-options.ts', 'cli/run/run-proxy.ts', 'lib/proxy/proxy.ts'],
-    isNeededWhole: true,
     keeps: ['control', 'permitted'],
   },
   {
     name: 'control',
-    modules: [
-      'lib/control/server/http-service.ts',
-      'lib/control/server/request-handler.ts',
-      'lib/control/routes/table.ts',
-      'lib/control/context/metrics.ts',
-    ],
-    isNeededWhole: true,
+    modules: ['lib/control/server/request-handler.ts', 'lib/control/routes/table.ts', 'lib/control/context/metrics.ts'],
   },
   {
     name: 'permitted',
     modules: ['lib/exec/exec-runner.ts', 'lib/exec/pty/spawn-in-terminal.ts', 'lib/copy/copy-service.ts'],
   },
-  { name: 'yargs', modules: ['cli/command/yargs-reader.ts'], isNeededWhole: true },
+  { name: 'yargs', modules: ['cli/command/yargs-reader.ts'] },
   { name: 'commands' },
   { name: 'doctor', modules: ['cli/doctor/request.ts', 'cli/doctor/machine.ts', 'cli/doctor/plan.ts'] },
 ];

@@ -10,7 +10,7 @@ import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/
 const FOLDER = join(PROJECT_ROOT, 'dist/program');
 
 /** What only some commands need, and no proxy does. */
-const LARGE_FILES = ['yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
+const LARGE_FILES = ['control.cjs', 'yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
 
 const program: PackagedProgram = {
   vproxy: [process.execPath, join(FOLDER, 'vproxy.cjs')],

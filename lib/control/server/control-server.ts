@@ -1,7 +1,4 @@
-/**
- * The control server of a process: HTTP with JSON on a unix socket (docs/control.md). It is light until it listens, and
- * then needs nothing more of the program's files, which an update may have replaced by the time of a request.
- */
+/** The control server of a process: HTTP with JSON on a unix socket (docs/control.md). It is light until somebody connects. */
 
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
@@ -13,7 +10,7 @@ import { EventLoopDelay } from '../context/event-loop-delay.js';
 import { EventRing } from '../context/events.js';
 import { StreamEnds } from '../context/join-stream.js';
 import { StreamRates } from '../context/stream-rates.js';
-import type { HttpService } from './http-service.js';
+import { HttpService } from './http-service.js';
 
 /** What a control server speaks for. */
 export interface ControlServerOptions {
@@ -57,16 +54,19 @@ export class ControlServer {
    * `address-in-use`, `address-denied` or `address-unavailable`.
    */
   async listen(address: ListenAddress | InheritedSocket): Promise<void> {
-    const [{ HttpService }, { RequestHandler }, { ROUTES }] = await Promise.all([
-      import('./http-service.js'),
-      import('./request-handler.js'),
-      import('../routes/table.js'),
-    ]);
-    const handler = new RequestHandler(ROUTES, this.#context);
     const service = new HttpService({
       clock: this.#clock,
-      onRequest: (request, response) => void handler.handle(request, response),
-      onUpgrade: (request, socket) => void handler.upgrade(request, socket),
+      load: async () => {
+        const [{ RequestHandler }, { ROUTES }] = await Promise.all([
+          import('./request-handler.js'),
+          import('../routes/table.js'),
+        ]);
+        const handler = new RequestHandler(ROUTES, this.#context);
+        return {
+          onRequest: (request, response) => void handler.handle(request, response),
+          onUpgrade: (request, socket) => void handler.upgrade(request, socket),
+        };
+      },
     });
     await this.#begin(service, address);
   }
@@ -76,13 +76,12 @@ export class ControlServer {
    * Anyone who can connect there can read the figures.
    */
   async listenForMetrics(address: HostPort): Promise<HostPort> {
-    const [{ HttpService }, { answerMetrics }] = await Promise.all([
-      import('./http-service.js'),
-      import('../context/metrics.js'),
-    ]);
     const service = new HttpService({
       clock: this.#clock,
-      onRequest: (request, response) => answerMetrics(this.#context, request, response),
+      load: async () => {
+        const { answerMetrics } = await import('../context/metrics.js');
+        return { onRequest: (request, response) => answerMetrics(this.#context, request, response) };
+      },
     });
     const got = await this.#begin(service, address);
     return 'port' in got ? got : address;

@@ -1,6 +1,9 @@
-/** HTTP on one address, with bounds: how many connect, how long they may take to say what they want. */
-import http, { type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+/**
+ * HTTP on one address, with bounds: how many connect, how long they may take to say what they want. What speaks HTTP is
+ * loaded for the first connection: most processes never have one, and it takes as much memory as all the rest.
+ */
+import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
+import net, { type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { listenAt } from '../../storage/listen.js';
 import { descriptorShortage } from '../../system/descriptors.js';
@@ -19,7 +22,13 @@ const NEVER_MS = 2 ** 31 - 1;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
-  onRequest(request: IncomingMessage, response: ServerResponse): void;
+  /** Called for the first connection, and again for the next one where it fails. */
+  load(): Promise<HttpHandlers>;
+}
+
+/** What becomes of requests. */
+export interface HttpHandlers {
+  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
   /** Owns the socket from then on. Without it a request for an upgrade is answered like any other. */
   readonly onUpgrade?: (request: IncomingMessage, socket: Socket) => void;
 }
@@ -34,45 +43,29 @@ interface Connection {
 /** One server. `listen` once, then `close` once. */
 export class HttpService {
   readonly #options: HttpServiceOptions;
-  readonly #server: http.Server;
+  /** Accepts connections, and reads nothing of them. */
+  readonly #listener = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
   /** Those that speak HTTP, the oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
+  /** Speaks HTTP on them; null before the first one. */
+  #server: Promise<HttpServer> | null = null;
 
   constructor(options: HttpServiceOptions) {
     this.#options = options;
-    this.#server = http.createServer({
-      connectionsCheckingInterval: NEVER_MS,
-      headersTimeout: 0,
-      requestTimeout: 0,
-      keepAliveTimeout: 5000,
-      maxHeaderSize: 16_384,
-    });
-    this.#server.on('connection', (socket: Socket) => this.#accept(socket));
-    this.#server.on('request', (request, response) => this.#handle(request, response, false));
-    this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true));
-    const { onUpgrade } = options;
-    if (onUpgrade !== undefined) {
-      this.#server.on('upgrade', (request, _socket, head) => {
-        if (!this.#release(request.socket)) return;
-        // Now, as it cannot have ended yet: behind an end nothing can be put back.
-        if (head.length > 0) request.socket.unshift(head);
-        onUpgrade(request, request.socket);
-      });
-    }
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
+    this.#listener.on('connection', (socket) => this.#accept(socket));
   }
 
   /** Listens; resolved with the address that it got. Rejects with `address-…` codes. */
   async listen(address: ListenAddress | InheritedSocket): Promise<ListenAddress | InheritedSocket> {
-    if (!('fd' in address)) return listenAt(this.#server, address);
-    await listenInherited(this.#server, address);
+    if (!('fd' in address)) return listenAt(this.#listener, address);
+    await listenInherited(this.#listener, address);
     return address;
   }
 
   /** Closes the listener and every connection, whatever is under way on it. */
   async close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = new Promise((resolve) => this.#listener.close(resolve));
     for (const socket of [...this.#connections.keys(), ...this.#upgraded]) socket.destroy();
     await closed;
   }
@@ -85,7 +78,44 @@ export class HttpService {
     const connection = { response: null, cancelTimeout: () => undefined };
     this.#connections.set(socket, connection);
     this.#awaitRequest(socket, connection);
-    socket.once('close', () => this.#forget(socket));
+    // Until HTTP is spoken nobody else listens for its failure.
+    const ignore = (): void => undefined;
+    socket.on('error', ignore).once('close', () => this.#forget(socket));
+    this.#server ??= this.#makeServer();
+    this.#server.then(
+      (server) => {
+        if (socket.destroyed) return;
+        server.emit('connection', socket);
+        socket.off('error', ignore).resume();
+      },
+      () => {
+        this.#server = null;
+        socket.destroy();
+      },
+    );
+  }
+
+  async #makeServer(): Promise<HttpServer> {
+    const [{ createServer }, handlers] = await Promise.all([import('node:http'), this.#options.load()]);
+    const server = createServer({
+      connectionsCheckingInterval: NEVER_MS,
+      headersTimeout: 0,
+      requestTimeout: 0,
+      keepAliveTimeout: 5000,
+      maxHeaderSize: 16_384,
+    });
+    server.on('request', (request, response) => this.#handle(handlers, request, response, false));
+    server.on('checkContinue', (request, response) => this.#handle(handlers, request, response, true));
+    const { onUpgrade } = handlers;
+    if (onUpgrade !== undefined) {
+      server.on('upgrade', (request, _socket, head) => {
+        if (!this.#release(request.socket)) return;
+        // Now, as it cannot have ended yet: behind an end nothing can be put back.
+        if (head.length > 0) request.socket.unshift(head);
+        onUpgrade(request, request.socket);
+      });
+    }
+    return server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(error, socket));
   }
 
   /** Whether one more is accepted: the oldest connection without a request makes room for it. */
@@ -105,7 +135,12 @@ export class HttpService {
     connection.cancelTimeout = this.#options.clock.schedule(REQUEST_TIMEOUT_MS, () => socket.destroy());
   }
 
-  #handle(request: IncomingMessage, response: ServerResponse, isContinueExpected: boolean): void {
+  #handle(
+    { onRequest }: HttpHandlers,
+    request: IncomingMessage,
+    response: ServerResponse,
+    isContinueExpected: boolean,
+  ): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
     // A client that does not wait for answers could send requests without end.
@@ -121,7 +156,7 @@ export class HttpService {
       }
     });
     if (isContinueExpected && !isBodyTooLong(request)) response.writeContinue();
-    this.#options.onRequest(request, response);
+    onRequest(request, response);
   }
 
   /** Gives up a connection for an upgrade; false if it is closed already. */
