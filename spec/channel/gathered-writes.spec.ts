@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import type { ByteSink } from '../../lib/codec/frame-writer.js';
 import { VproxyError } from '../../lib/errors.js';
 import { GatheredWrites } from '../../lib/link/gathered-writes.js';
-import type { Link } from '../../lib/link/link.js';
+import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { LinkRunner } from '../../lib/link/link-runner.js';
 import { sessionSettings } from '../../lib/session/settings.js';
 import { seededIdentity } from '../helpers/session-pair.js';
@@ -101,6 +101,18 @@ test('behind what the link has not written small pieces wait until it has, in th
   t.deepEqual(link.texts.slice(1), ['01234']);
 });
 
+test('what does not fit into what is gathered is written with the next', async (t) => {
+  const { link, writes } = setUp();
+  const pieces = Array.from({ length: 9 }, (_, index) => Buffer.alloc(4000, index));
+  for (const piece of pieces) writes.write(piece);
+  await nextTurn();
+  t.deepEqual(
+    link.calls.map(({ length }) => length),
+    [16_000, 16_000, 4000],
+  );
+  t.true(Buffer.concat(link.calls).equals(Buffer.concat(pieces)));
+});
+
 test('a drain is told where the link tells none, and only for what has counted as unwritten', async (t) => {
   const { link, writes, seen } = setUp();
   writes.write(Buffer.alloc(1000));
@@ -164,22 +176,43 @@ test('whatever is written, all of it leaves in order, and in no more calls than 
   );
 });
 
-test('what was gathered is written before the link is closed', (t) => {
-  const calls: string[] = [];
+/** A runner that was started on a link which records what is called, and the handler that the link was given. */
+function runOn(calls: string[], unwrittenBytes: () => number): { runner: LinkRunner; handler: LinkHandler } {
+  const started = { handler: null as LinkHandler | null };
   const link: Link = {
     description: 'a link',
-    unwrittenBytes: 0,
-    start: () => undefined,
+    get unwrittenBytes() {
+      return unwrittenBytes();
+    },
+    start: (handler) => (started.handler = handler),
     pause: () => undefined,
     resume: () => undefined,
-    write: (bytes) => calls.push(`write ${String(bytes).includes('vproxy') ? 'HELLO' : ''}`) > 0,
-    writeParts: () => calls.push('writeParts') > 0,
+    write: (bytes) => calls.push(String(bytes).includes('vproxy') ? 'HELLO' : 'zeros') > 0,
+    writeParts: () => calls.push('parts') > 0,
     close: () => calls.push('close'),
     destroy: () => calls.push('destroy'),
   };
   const runner = new LinkRunner(link, new ManualClock(), sessionSettings(seededIdentity('one')));
   runner.start();
+  if (started.handler === null) throw new Error('the link was not started');
+  return { runner, handler: started.handler };
+}
+
+test('what was gathered is written before the link is closed', (t) => {
+  const calls: string[] = [];
+  const { runner } = runOn(calls, () => 0);
   const before = calls.length;
   void runner.stop(new VproxyError('shutdown', 'at once'));
-  t.deepEqual(calls.slice(before), ['write HELLO', 'close']);
+  t.deepEqual(calls.slice(before), ['HELLO', 'close']);
+});
+
+test('what waited for a link that took nothing is written when it has drained', async (t) => {
+  const calls: string[] = [];
+  let unwrittenBytes = 1;
+  const { handler } = runOn(calls, () => unwrittenBytes);
+  await nextTurn();
+  t.false(calls.includes('HELLO'));
+  unwrittenBytes = 0;
+  handler.onDrain();
+  t.is(calls.at(-1), 'HELLO');
 });
