@@ -1,7 +1,7 @@
 /** Giving back memory outside of V8's heap at once, where the garbage collector would be set to work for each few megabytes of it. */
 import type { MessagePort } from 'node:worker_threads';
 
-/** What is smaller is cheaper to collect; and buffers of a few kilobytes may be parts of a common piece. */
+/** What is smaller is cheaper to collect. */
 const LEAST_BYTES = 16_384;
 
 /** What is moved to a closed port is gone. */
@@ -17,8 +17,9 @@ function closedPort(): MessagePort {
  * Frees the memory of a buffer that is nobody's any more: it has no bytes from then on, and neither has any view of the same
  * memory. By a way around, as Node 20 has no `ArrayBuffer.prototype.transfer`.
  */
-export function releaseMemory({ buffer }: Buffer): void {
-  if (buffer.byteLength < LEAST_BYTES) return;
+export function releaseMemory({ buffer, byteLength }: Buffer): void {
+  // A part of a larger piece of memory has neighbours.
+  if (byteLength < LEAST_BYTES || byteLength < buffer.byteLength) return;
   nowhere ??= closedPort();
   nowhere.postMessage(null, [buffer as ArrayBuffer]);
 }
