@@ -3,8 +3,7 @@
  * `PATH.out`, and what goes into `PATH.in` is for the guest.
  */
 
-import { closeSync, constants, existsSync, openSync, statSync } from 'node:fs';
-import fs from 'node:fs/promises';
+import { closeSync, constants, existsSync, promises as fs, openSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';

@@ -1,5 +1,5 @@
 /** Unix sockets and TCP ports: `unix-connect:PATH`, `unix-listen:PATH`, `tcp-connect:HOST:PORT`, `tcp-listen:HOST:PORT`. */
-import fs from 'node:fs/promises';
+import { promises as fs } from 'node:fs';
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';

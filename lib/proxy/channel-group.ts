@@ -1,7 +1,6 @@
 /** A group of channels: one for each socket in a folder that is watched, such as those of QEMU's machines. */
 
-import { type FSWatcher, rmdirSync, type Stats, watch } from 'node:fs';
-import fs from 'node:fs/promises';
+import { type FSWatcher, promises as fs, rmdirSync, type Stats, watch } from 'node:fs';
 import { dirname } from 'node:path';
 import { systemCode, toVproxyError } from '../errors.js';
 import { type EventFields, type Log, type LogEvent, makeEvent } from '../events.js';

@@ -1,5 +1,5 @@
 /** The sockets of this machine, as Linux lists them in /proc/net, and the processes that have them. */
-import fs from 'node:fs/promises';
+import { promises as fs } from 'node:fs';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 

@@ -12,6 +12,9 @@ const FOLDER = join(PROJECT_ROOT, 'dist/program');
 /** What only some commands need, and no proxy does. */
 const LARGE_FILES = ['control.cjs', 'yargs.cjs', 'commands.cjs', 'doctor.cjs', 'permitted.cjs', 'exec.cjs'];
 
+/** The same of Node's modules. */
+const LARGE_MODULES = ['http', '_http_server', 'https', 'repl', 'readline', 'worker_threads'];
+
 const program: PackagedProgram = {
   vproxy: [process.execPath, join(FOLDER, 'vproxy.cjs')],
   wrapper: join(FOLDER, 'vproxy-storage.cjs'),
@@ -53,8 +56,12 @@ test('a proxy with a session loads none of what it does not need', async (t) => 
     await Promise.all([side.waitForLine(ESTABLISHED), side.waitForLine(TAKING_CONTROL)]);
   for (const side of [host, guest]) t.deepEqual(await side.stop(), { code: 0, signal: null });
   for (const report of reports) {
-    const { files } = report.read();
-    t.true(files.includes('carry.cjs'));
+    const { files, modules } = report.read();
+    t.true(files.includes('carry.cjs') && modules.has('net'));
+    t.deepEqual(
+      LARGE_MODULES.filter((name) => modules.has(name)),
+      [],
+    );
     t.deepEqual(
       files.filter((name) => LARGE_FILES.includes(name)),
       [],

@@ -1,6 +1,6 @@
 /** A service that vproxy serves by itself where it is allowed, with code that is loaded only there. */
 
-import { access } from 'node:fs/promises';
+import { promises as fs } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
@@ -144,7 +144,7 @@ export function execService({ registry, clock, log }: ExecServiceOptions): Built
 /** A program may be installed later, so this is no error. */
 async function warnOfMissing({ commands }: ExecPermission, log: Log): Promise<void> {
   for (const path of commands === 'any' ? [] : commands) {
-    await access(path).catch((error: unknown) => {
+    await fs.access(path).catch((error: unknown) => {
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
       const message = `${escapeText(path)} is allowed to be run, but it is not there`;
       log(makeEvent('exec-missing', message, { path }));
