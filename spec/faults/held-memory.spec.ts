@@ -10,8 +10,8 @@ import { eventually } from '../helpers/time.js';
 const DEAF = 60;
 const PIECE_BYTES = 16_384;
 const BULK_BYTES = 120_000;
-/** Enough to fill the system's buffer of a unix socket, and then the credit of the stream. */
-const PIECES = 40;
+/** Enough to fill the buffer that a forward has behind a unix socket, 1 MiB, and then the credit of the stream. */
+const PIECES = 80;
 /** What waits for each deaf program: the first credit of its stream. */
 const WAITING_BYTES = 65_536;
 /** What views of the channel's read buffers keep alive, all streams together (`lib/util/byte-queue.ts`). */
