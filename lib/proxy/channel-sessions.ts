@@ -23,7 +23,7 @@ interface ChannelSessionsOptions {
   readonly onOver: (session: Session) => void;
   /** The same, where it says what becomes of the channel: at a listening channel the end of a stranger's does not. */
   readonly onEnded: (reason: VproxyError) => void;
-  /** The channel waits for something else than before. */
+  /** The channel waits: for something else than before, or again, behind an attempt that failed. */
   readonly onWaiting: () => void;
 }
 
@@ -67,16 +67,16 @@ export class ChannelSessions {
   /** The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logged unless it was the last line. */
   wait(event: LogEvent, nextTryMs: number | null = null): void {
     this.enter(nextTryMs === null ? 'waiting' : 'backing-off', event.message, nextTryMs);
-    if (this.tell(event)) this.#options.onWaiting();
+    this.tell(event);
+    this.#options.onWaiting();
   }
 
-  /** Logs a line about what the channel does, unless it was the last one. True when it did. */
-  tell(event: LogEvent): boolean {
+  /** Logs a line about what the channel does, unless it was the last one. */
+  tell(event: LogEvent): void {
     const line = `${event.event} ${event.message}`;
-    if (line === this.#told) return false;
+    if (line === this.#told) return;
     this.#told = line;
     this.log(event);
-    return true;
   }
 
   #begin(session: Session, link: string): void {

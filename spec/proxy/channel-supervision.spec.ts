@@ -77,6 +77,15 @@ test('a channel whose path is missing is tried again with one line, and works wh
   t.is(b.events.filter(({ event }) => event === 'channel-waiting').length, 1);
 });
 
+test('who watches a proxy hears of each wait for the next attempt, as the state was another one meanwhile', async (t) => {
+  const proxy = new TestProxy(t, `unix-connect:${join(temporaryFolder(t), 'missing.sock')}`);
+  const states: string[] = [];
+  proxy.proxy.on('changed', () => states.push(proxy.proxy.channel('default').state));
+  await proxy.start();
+  await eventually(() => states.length >= 3, { what: 'three waits' });
+  t.deepEqual(new Set(states), new Set(['backing-off']));
+});
+
 test('a channel that is cut again and again comes back each time', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'real.sock');
