@@ -4,7 +4,7 @@
  * many; `echo` sends back as many as it gets; `hold` answers `ok`.
  */
 import net from 'node:net';
-import { acceptBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets.js';
 import { chunkOf, READ_BUFFER } from './chunk.js';
 import { writeBytes } from './rate.js';
 
@@ -16,7 +16,7 @@ function serve(accepted: net.Socket): void {
     if (count > end + 1) take(count - end - 1);
   };
   // One buffer for all: it is read into and counted in the same turn.
-  const socket = acceptBuffered(accepted, {
+  const socket = readBuffered(accepted, {
     buffer: () => READ_BUFFER,
     callback: (count) => {
       take(count);

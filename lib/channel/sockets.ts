@@ -5,7 +5,7 @@ import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
 import { type ListenAddress, listen } from '../system/listen.js';
-import { acceptBuffered, type OnRead } from '../system/sockets.js';
+import { type OnRead, readBuffered } from '../system/sockets.js';
 import {
   formatHostPort,
   formatPath,
@@ -142,7 +142,7 @@ async function listenForLinks(
   server.on('connection', (socket) => {
     const from = socket.remoteAddress === undefined ? '' : ` from ${remoteName(socket)}`;
     const origin = socket.remoteAddress;
-    handlers.onLink(new SocketLink(description + from, (onread) => acceptBuffered(socket, onread), { origin }));
+    handlers.onLink(new SocketLink(description + from, (onread) => readBuffered(socket, onread), { origin }));
   });
   server.on('error', (error) => {
     if (!server.listening) return;

@@ -53,8 +53,6 @@ export interface EntranceContext {
   /** The service of the forward; `*` where callers name it. */
   readonly service: string;
   readonly clock: Clock;
-  /** Keeps an eye on a socket that waits: it is reset when the forward stops. */
-  readonly track: (socket: net.Socket) => void;
   /** A connection is closed without a stream, because of what it said. */
   readonly onRejected: (why: string) => void;
 }
@@ -64,10 +62,10 @@ export interface Caller {
   readonly service: string;
   /** Where it came from, for the peer; null where there is nothing to say. */
   readonly from: string | null;
-  /** The socket as it is before `read`. */
-  readonly waiting: net.Socket;
-  /** The socket, read by `onread`, maybe from `opened` on only. Called once. */
-  read(onread: OnRead): net.Socket;
+  /** Reads nothing yet. */
+  readonly socket: net.Socket;
+  /** Reads the socket with `onread`, maybe from `opened` on only. Called once. */
+  read(onread: OnRead): void;
   /** The peer has accepted the stream. */
   opened(stream: SessionStream): void;
   /** There will be no stream: ends the connection such that it looks like none. */

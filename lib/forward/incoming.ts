@@ -8,9 +8,13 @@ import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
-import { endedStreamFields, streamFields } from './session-source.js';
+import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
 import type { Forward } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
+
+/** What a stream says of its local end. */
+const IS_SERVED = (): boolean => true;
+const IS_DONE_WITH = (): boolean => false;
 
 export interface IncomingOptions {
   /** Where the service is offered. */
@@ -34,8 +38,6 @@ export class IncomingForward implements Forward {
   readonly #options: IncomingOptions;
   readonly endpointText: string;
   readonly #target: Target;
-  /** The streams whose local ends are not done with. */
-  readonly #served = new Set<SessionStream>();
   #streamCount = 0;
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
@@ -56,8 +58,8 @@ export class IncomingForward implements Forward {
         if (this.openCount === 0) options.onIdle?.();
       },
       log: (event, message, stream) => {
-        const about = stream === undefined ? { stream: null } : streamFields(stream);
-        options.log(makeEvent(event, message, { ...this.#place, ...about }));
+        const about = stream === undefined ? NO_STREAM : streamFields(stream);
+        options.log(makeEvent(event, message, this.#fields(about)));
       },
     });
   }
@@ -91,23 +93,22 @@ export class IncomingForward implements Forward {
   readonly #serve = (stream: SessionStream): void => {
     this.#streamCount += 1;
     stream.owner = this.#options.id ?? null;
-    this.#served.add(stream);
-    stream.isServed = () => this.#served.has(stream);
+    stream.isServed = IS_SERVED;
     this.#target.serve(stream);
-    if (!stream.isAttached) this.#served.delete(stream);
+    if (!stream.isAttached) stream.isServed = IS_DONE_WITH;
   };
 
   #opened(stream: SessionStream): void {
     const from = escapeText(stream.from ?? 'the peer', 80);
     const message = `stream ${stream.id} from ${from} to ${this.#name} is open`;
-    this.#options.log(makeEvent('stream-opened', message, { ...this.#place, ...streamFields(stream) }));
+    this.#options.log(makeEvent('stream-opened', message, this.#fields(streamFields(stream))));
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {
-    this.#served.delete(stream);
+    stream.isServed = IS_DONE_WITH;
     const { clock, log } = this.#options;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
-    const fields = { ...this.#place, ...endedStreamFields(clock.now(), stream, reason ?? {}) };
+    const fields = this.#fields(endedStreamFields(clock.now(), stream, reason ?? {}));
     if (reason === null) {
       log(makeEvent('stream-closed', `stream ${stream.id} to ${this.#name} has ended: ${amount}`, fields));
     } else {
@@ -120,8 +121,8 @@ export class IncomingForward implements Forward {
     return `${this.endpointText} (${this.spec.service})`;
   }
 
-  get #place() {
-    const { id = null } = this.#options;
-    return { forward: id, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service };
+  #fields<Facts extends object>(facts: Facts) {
+    const forward = this.#options.id ?? null;
+    return { forward, direction: 'incoming', endpoint: this.endpointText, service: this.spec.service, ...facts };
   }
 }

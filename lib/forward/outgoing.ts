@@ -7,10 +7,11 @@ import { descriptorShortage } from '../system/descriptors.js';
 import { type ListenAddress, listen } from '../system/listen.js';
 import { resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
+import { Roster } from '../util/roster.js';
 import type { Caller, Entrance } from './endpoint-kind.js';
 import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
-import { endedStreamFields, type SessionSource, streamFields } from './session-source.js';
+import { endedStreamFields, NO_STREAM, type SessionSource, streamFields } from './session-source.js';
 import type { Forward } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
@@ -36,7 +37,7 @@ export class OutgoingForward implements Forward {
   #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   readonly #stopping = new AbortController();
-  readonly #sockets = new Set<net.Socket>();
+  readonly #sockets = new Roster<net.Socket>();
   #streamCount = 0;
   /** Kept, because to ask for the address in force is a system call, and every log line names it. */
   #endpointText: string;
@@ -51,13 +52,12 @@ export class OutgoingForward implements Forward {
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
-      track: (socket) => this.#track(socket),
       onRejected: (why) => this.#logRefused(`a connection to ${this.#name(spec.service)} was closed: ${why}`),
     });
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
       if (!this.#server.listening) return;
-      const fields = { ...this.#place(spec.service), stream: null };
+      const fields = this.#fields(spec.service, NO_STREAM);
       options.log(makeEvent('accept-failed', `cannot accept: ${error.message}`, fields));
     });
   }
@@ -91,7 +91,7 @@ export class OutgoingForward implements Forward {
     this.#endpointText = formatEndpoint(this.endpoint);
     const { service } = this.spec;
     const message = `listening on ${this.#endpointText} for ${service}`;
-    this.#options.log(makeEvent('listening', message, { ...this.#place(service), stream: null }));
+    this.#options.log(makeEvent('listening', message, this.#fields(service, NO_STREAM)));
   }
 
   /** Listens no more. */
@@ -103,11 +103,16 @@ export class OutgoingForward implements Forward {
   async stop(): Promise<void> {
     this.#stopping.abort();
     const closed = this.#server.listening ? new Promise((resolve) => this.#server.close(resolve)) : null;
-    for (const socket of this.#sockets) resetSocket(socket);
+    for (const socket of this.#sockets.list()) resetSocket(socket);
     await closed;
   }
 
   #accept(socket: net.Socket): void {
+    const seat = this.#sockets.add(socket);
+    socket.once('close', () => {
+      this.#sockets.remove(seat);
+      if (this.#sockets.size === 0) this.#options.onIdle?.();
+    });
     const shortage = descriptorShortage(socket);
     if (shortage === null) {
       this.#entrance.receive(socket, (caller) => this.#forward(caller));
@@ -124,27 +129,24 @@ export class OutgoingForward implements Forward {
       this.#open(caller);
       return;
     }
-    const socket = caller.waiting;
-    this.#track(socket);
+    const { socket } = caller;
     socket.once('error', () => socket.destroy());
     source.wait(waitMs, this.#stopping.signal).then(
       () => {
-        this.#sockets.delete(socket);
         if (!socket.destroyed) this.#open(caller);
-        this.#tellIdle();
       },
       (error: unknown) => this.#refuse(caller, toVproxyError(error)),
     );
   }
 
   #open(caller: Caller): void {
-    const { service } = caller;
+    const { service, socket } = caller;
     let isOpen = false;
     const splice = new Splice({
       clock: this.#options.clock,
       onAccept: () => {
         isOpen = true;
-        const fields = { ...this.#place(service), ...streamFields(stream) };
+        const fields = this.#fields(service, streamFields(stream));
         this.#options.log(makeEvent('stream-opened', `stream ${stream.id} to ${service} is open`, fields));
         caller.opened(stream);
         // What the entrance itself writes is out by now, and nothing of the peer has come.
@@ -163,22 +165,8 @@ export class OutgoingForward implements Forward {
     }
     this.#streamCount += 1;
     stream.owner = this.#options.id ?? null;
-    const socket = caller.read(splice.onread);
-    this.#track(socket);
+    caller.read(splice.onread);
     splice.join(stream, socket);
-  }
-
-  #track(socket: net.Socket): void {
-    if (this.#sockets.has(socket)) return;
-    this.#sockets.add(socket);
-    socket.once('close', () => {
-      this.#sockets.delete(socket);
-      this.#tellIdle();
-    });
-  }
-
-  #tellIdle(): void {
-    if (this.#sockets.size === 0) this.#options.onIdle?.();
   }
 
   #refuse(caller: Caller, reason: VproxyError): void {
@@ -191,7 +179,7 @@ export class OutgoingForward implements Forward {
     const { clock, log } = this.#options;
     const { id, service } = stream;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
-    const fields = { ...this.#place(service), ...endedStreamFields(clock.now(), stream, reason ?? {}) };
+    const fields = this.#fields(service, endedStreamFields(clock.now(), stream, reason ?? {}));
     if (reason === null) {
       log(makeEvent('stream-closed', `stream ${id} to ${service} has ended: ${amount}`, fields));
     } else if (wasOpen) {
@@ -209,11 +197,12 @@ export class OutgoingForward implements Forward {
 
   /** A connection that no stream was opened for. */
   #logRefused(message: string): void {
-    const fields = { ...this.#place(this.spec.service), stream: null };
+    const fields = this.#fields(this.spec.service, NO_STREAM);
     this.#options.log(makeEvent('stream-refused', message, fields, 'warn'));
   }
 
-  #place(service: string) {
-    return { forward: this.#options.id ?? null, direction: 'outgoing', endpoint: this.#endpointText, service };
+  #fields<Facts extends object>(service: string, facts: Facts) {
+    const forward = this.#options.id ?? null;
+    return { forward, direction: 'outgoing', endpoint: this.#endpointText, service, ...facts };
   }
 }

@@ -11,7 +11,7 @@ import {
   resolveSocketAccess,
   type SocketAccess,
 } from '../system/listen.js';
-import { acceptBuffered, type OnRead, resetSocket } from '../system/sockets.js';
+import { type OnRead, readBuffered, resetSocket } from '../system/sockets.js';
 import {
   formatHostPort,
   formatPath,
@@ -22,6 +22,7 @@ import {
   splitAtCommas,
 } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { Roster } from '../util/roster.js';
 import {
   type Caller,
   type EndpointKind,
@@ -60,7 +61,7 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   createTarget({ host, port }, context) {
     const dial = { host, port, allowHalfOpen: true, noDelay: true };
     return new SocketTarget(
-      (onread, { answered }) => net.connect({ ...dial, onread }).once('connect', answered),
+      (onread, { answered }) => net.connect({ onread, ...dial }).once('connect', answered),
       context,
     );
   },
@@ -95,7 +96,7 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
     // Node reads into the buffers of `onread`, which its types state for TCP only.
     const options = { path, allowHalfOpen: true, noDelay: true };
     return new SocketTarget(
-      (onread, { answered }) => net.connect({ ...options, onread } as net.NetConnectOpts).once('connect', answered),
+      (onread, { answered }) => net.connect({ onread, ...options } as net.NetConnectOpts).once('connect', answered),
       context,
     );
   },
@@ -129,32 +130,26 @@ class SocketCaller implements Caller {
   readonly service: string;
   readonly from: string | null;
   readonly #waitsForPeer: boolean;
-  /** As it was accepted, then as it is read: the first is not kept. */
-  #socket: net.Socket;
+  readonly socket: net.Socket;
 
   constructor(service: string, accepted: net.Socket, waitsForPeer: boolean) {
     this.service = service;
     this.from = accepted.remoteAddress === undefined ? null : `${accepted.remoteAddress}:${accepted.remotePort ?? 0}`;
-    this.#socket = accepted;
+    this.socket = accepted;
     this.#waitsForPeer = waitsForPeer;
   }
 
-  get waiting(): net.Socket {
-    return this.#socket;
-  }
-
-  read(onread: OnRead): net.Socket {
-    this.#socket = acceptBuffered(this.#socket, onread);
-    if (this.#waitsForPeer) this.#socket.pause();
-    return this.#socket;
+  read(onread: OnRead): void {
+    readBuffered(this.socket, onread);
+    if (this.#waitsForPeer) this.socket.pause();
   }
 
   opened(): void {
-    if (this.#waitsForPeer) this.#socket.resume();
+    if (this.#waitsForPeer) this.socket.resume();
   }
 
   refuse(): void {
-    resetSocket(this.#socket);
+    resetSocket(this.socket);
   }
 }
 
@@ -182,7 +177,7 @@ export class SocketTarget implements Target {
   readonly #context: TargetContext;
   readonly #timeoutMs: number;
   readonly #takesPreamble: boolean;
-  readonly #sockets = new Set<net.Socket>();
+  readonly #sockets = new Roster<net.Socket>();
 
   constructor(
     dial: Dial,
@@ -226,14 +221,14 @@ export class SocketTarget implements Target {
       },
       refused: refuse,
     });
-    this.#sockets.add(socket);
+    const seat = this.#sockets.add(socket);
     filterInput(socket, this.#context.createFilter?.() ?? null);
     socket.once('error', (error) => {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });
     socket.once('close', () => {
       cancelTimeout();
-      this.#sockets.delete(socket);
+      this.#sockets.remove(seat);
       this.#context.onLeft?.();
     });
     if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
@@ -242,7 +237,7 @@ export class SocketTarget implements Target {
 
   /** Resets what is still open. */
   stop(): void {
-    for (const socket of this.#sockets) resetSocket(socket);
+    for (const socket of this.#sockets.list()) resetSocket(socket);
   }
 }
 

@@ -17,7 +17,7 @@ import {
   resolveSocketAccess,
   type SocketAccess,
 } from '../system/listen.js';
-import { acceptBuffered, FirstLine, type OnRead } from '../system/sockets.js';
+import { FirstLine, type OnRead, readBuffered } from '../system/sockets.js';
 import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import type { Caller, EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
@@ -144,8 +144,7 @@ function vsockMuxEntrance(services: Readonly<Record<number, string>>, context: E
       const cancelTimeout = context.clock.schedule(LINE_TIMEOUT_MS, () =>
         reject(`it said nothing complete for ${LINE_TIMEOUT_MS / 1000} s`),
       );
-      const socket = acceptBuffered(accepted, line.onread);
-      context.track(socket);
+      const socket = readBuffered(accepted, line.onread);
       socket.once('error', () => socket.destroy());
       socket.once('end', () => {
         if (!hasSpoken) reject('it ended before its line did');
@@ -160,27 +159,26 @@ const quote = (text: string): string => `"${escapeText(text)}"`;
 class HybridCaller implements Caller {
   readonly service: string;
   readonly from = null;
-  readonly waiting: net.Socket;
+  readonly socket: net.Socket;
   readonly #line: FirstLine;
   #onread: OnRead | null = null;
 
   constructor(service: string, socket: net.Socket, line: FirstLine) {
     this.service = service;
-    this.waiting = socket;
+    this.socket = socket;
     this.#line = line;
   }
 
-  read(onread: OnRead): net.Socket {
+  read(onread: OnRead): void {
     this.#onread = onread;
-    return this.waiting;
   }
 
   opened(stream: SessionStream): void {
-    this.waiting.write(`OK ${stream.id}\n`);
-    if (this.#onread !== null && this.#line.handOver(this.#onread)) this.waiting.resume();
+    this.socket.write(`OK ${stream.id}\n`);
+    if (this.#onread !== null && this.#line.handOver(this.#onread)) this.socket.resume();
   }
 
   refuse(): void {
-    this.waiting.destroy();
+    this.socket.destroy();
   }
 }

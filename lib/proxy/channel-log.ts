@@ -6,7 +6,7 @@ import type { MuxStream } from '../session/mux-stream.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { DEFAULT_LABEL } from './channel-options.js';
-import { auditPart, boundLogEvent, jsonLineBytes, type LineBytes, LogLimit, logPart } from './log-limit.js';
+import { auditPart, boundLogEvent, type LineBytes, LogLimit, logPart } from './log-limit.js';
 
 interface ChannelLogOptions {
   /** The channel's label. */
@@ -17,32 +17,29 @@ interface ChannelLogOptions {
   /** The log and the audit log of the proxy. */
   readonly log: Log;
   readonly audit: Log;
+  /** Whether somebody takes the audit log. */
+  readonly isAuditing: () => boolean;
 }
 
 /** The log of one channel. */
 export class ChannelLog {
   readonly #log: LogLimit;
   readonly #audit: LogLimit;
+  readonly #isAuditing: () => boolean;
 
-  constructor({ label, clock, lineBytes, log, audit }: ChannelLogOptions) {
+  constructor({ label, clock, lineBytes, log, audit, isAuditing }: ChannelLogOptions) {
     const prefix = label === DEFAULT_LABEL ? '' : `${label}: `;
     const named = ({ level, event, message, fields }: LogEvent): LogEvent => {
       return { level, event, message: `${prefix}${message}`, fields: { channel: label, ...fields } };
     };
-    const limit = (write: Log, part: typeof logPart, bytesOf: LineBytes) =>
-      new LogLimit(
-        (event) => write(named(event)),
-        clock,
-        part,
-        (event) => bytesOf(named(event)),
-      );
-    this.#log = limit(log, logPart, lineBytes);
-    this.#audit = limit(audit, auditPart, jsonLineBytes);
+    this.#isAuditing = isAuditing;
+    this.#log = new LogLimit({ log, clock, named, partOf: logPart, bytesOf: lineBytes });
+    this.#audit = new LogLimit({ log: audit, clock, named, partOf: auditPart });
   }
 
   readonly log: Log = (given) => {
     const event = boundLogEvent(given);
-    if (LOG_EVENTS[event.event].isAudited) this.#audit.log(event);
+    if (LOG_EVENTS[event.event].isAudited && this.#isAuditing()) this.#audit.log(event);
     this.#log.log(event);
   };
 

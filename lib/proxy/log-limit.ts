@@ -84,6 +84,17 @@ interface Flow extends Pick<LogEvent, 'event' | 'level'> {
   tellAfterMs: number;
 }
 
+export interface LogLimitOptions {
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Default: that of a log for people. */
+  readonly partOf?: PartOf;
+  /** Default: that of a log of JSON. */
+  readonly bytesOf?: LineBytes;
+  /** An event as it is measured and handed on. Default: as it is. */
+  readonly named?: (event: LogEvent) => LogEvent;
+}
+
 /**
  * Hands the events of one channel on, except for those that come too fast; `log-limited` says how many were left out. What
  * comes has to be bounded already (`boundLogEvent`).
@@ -93,21 +104,24 @@ export class LogLimit {
   readonly #clock: Clock;
   readonly #partOf: PartOf;
   readonly #bytesOf: LineBytes;
+  readonly #named: (event: LogEvent) => LogEvent;
   readonly #shared = new Map<LogRate, TokenBucket>();
   /** By level and name: as many as there are events. */
   readonly #flows = new Map<string, Flow>();
   /** One timer for all of them. */
   #cancelTelling: CancelTimer | null = null;
 
-  constructor(log: Log, clock: Clock, partOf: PartOf = logPart, bytesOf: LineBytes = jsonLineBytes) {
+  constructor({ log, clock, partOf = logPart, bytesOf = jsonLineBytes, named = asItIs }: LogLimitOptions) {
     this.#log = log;
     this.#clock = clock;
     this.#partOf = partOf;
     this.#bytesOf = bytesOf;
+    this.#named = named;
   }
 
   /** Logs an event, or counts it. */
-  log(event: LogEvent): void {
+  log(given: LogEvent): void {
+    const event = this.#named(given);
     const flow = this.#flowOf(event);
     const bytes = this.#bytesOf(event);
     const nowMs = this.#clock.now();
@@ -179,7 +193,7 @@ export class LogLimit {
     const durationMs = Math.round(flow.toldAtMs - flow.leftOutSinceMs);
     const span = `within ${(durationMs / 1000).toFixed(1)} s`;
     const message = `and ${count} more lines of the kind ${kind} were left out ${span}: they came too fast`;
-    this.#log(makeEvent('log-limited', message, { kind, count, durationMs }, level));
+    this.#log(this.#named(makeEvent('log-limited', message, { kind, count, durationMs }, level)));
   }
 
   #sharedOf(rate: LogRate): TokenBucket {
@@ -192,6 +206,8 @@ export class LogLimit {
     return new TokenBucket(bytesPerSecond, burstBytes, this.#clock.now());
   }
 }
+
+const asItIs = (event: LogEvent): LogEvent => event;
 
 /** When it is to be said what was left out. */
 const dueMs = ({ leftOutSinceMs, tellAfterMs }: Flow): number => leftOutSinceMs + tellAfterMs;

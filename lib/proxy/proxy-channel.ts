@@ -44,6 +44,8 @@ export interface ProxyChannelContext {
   readonly log: Log;
   /** For the audit log: what came too fast is in it as `log-limited`, with its number. */
   readonly audit: Log;
+  /** Whether somebody takes the audit log. */
+  readonly isAuditing: () => boolean;
   /** A session of the channel is over and no other took its place, or there can be none: see `ProxyEvents`. */
   readonly onEnded: (channel: ProxyChannel, reason: VproxyError) => void;
   /** The session, or what the peer offers in it, or what the channel waits for, has changed. */

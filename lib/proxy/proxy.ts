@@ -89,6 +89,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       lineBytes,
       log: (event) => this.emit('log', event),
       audit: (event) => this.emit('audit', event),
+      isAuditing: () => this.listenerCount('audit') > 0,
       onEnded: ({ label }, reason) => this.emit('ended', label, reason),
       onChanged: ({ label, options }) => {
         this.#groups.sessionChanged(label, options.group ?? null);

@@ -5,6 +5,7 @@ import { VproxyError } from '../errors.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { IdTable } from '../util/roster.js';
 import { type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
@@ -47,7 +48,7 @@ interface StreamTableOptions {
 export class StreamTable implements StreamBooks {
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
-  readonly #live = new Map<number, SessionStream>();
+  readonly #live = new IdTable<SessionStream>();
   readonly #held = new Set<SessionStream>();
   /** Streams that the peer opened and reset before an answer. */
   readonly #resets: TokenBucket;
@@ -96,13 +97,13 @@ export class StreamTable implements StreamBooks {
 
   /** The streams that are not over; those that are held back are the last. */
   list(): SessionStream[] {
-    return [...this.#live.values(), ...this.#held];
+    return [...this.#live.list(), ...this.#held];
   }
 
   /** The live stream of an id; null for one that has ended. Throws `protocol-error` for one that was never opened. */
   find(id: number, what: string): SessionStream | null {
     const stream = this.#live.get(id);
-    if (stream !== undefined) return stream;
+    if (stream !== null) return stream;
     const wasOpened = this.#isOwnId(id) ? id < this.#nextOwnId : id <= this.#lastPeerId;
     if (!wasOpened) throw new VproxyError('protocol-error', `${what} on stream ${id}, which was never opened`);
     return null;
@@ -114,8 +115,9 @@ export class StreamTable implements StreamBooks {
   open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     const { clock, settings } = this.#options;
     const stream = this.#create(request, localEnd, false);
-    this.#held.add(stream);
     this.releaseHeld();
+    if (this.#canOpen()) this.#begin(stream);
+    else this.#held.add(stream);
     const giveUp = (): void =>
       stream.reset('open-timeout', `no answer to the opening within ${settings.openTimeoutMs / 1000} s`);
     stream.startDeadline(clock.schedule(settings.openTimeoutMs, giveUp));
@@ -127,12 +129,7 @@ export class StreamTable implements StreamBooks {
     for (const stream of this.#held) {
       if (!this.#canOpen()) return;
       this.#held.delete(stream);
-      const id = this.#nextOwnId;
-      this.#nextOwnId += 2;
-      this.#live.set(id, stream);
-      this.#ownOpen += 1;
-      this.#ownUnanswered += 1;
-      stream.begin(id);
+      this.#begin(stream);
     }
   }
 
@@ -239,6 +236,15 @@ export class StreamTable implements StreamBooks {
       window: new ReceiveWindow(ownLimits.streamCredit, settings.receiveBudget, openedAtMs),
       creditBytes: peerLimits.streamCredit,
     });
+  }
+
+  #begin(stream: SessionStream): void {
+    const id = this.#nextOwnId;
+    this.#nextOwnId += 2;
+    this.#live.set(id, stream);
+    this.#ownOpen += 1;
+    this.#ownUnanswered += 1;
+    stream.begin(id);
   }
 
   #canOpen(): boolean {

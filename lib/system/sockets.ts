@@ -1,9 +1,8 @@
 /**
  * Sockets of Node beyond its public API: their reading, their ends, and their first line.
  *
- * Reading an accepted socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one.
- * Node has no public `onread` for sockets that a server accepts, nor for TLS over a stream; this is the only place that
- * reaches around that.
+ * Reading a socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one. Node has no public
+ * `onread` for sockets that a server accepts, nor for TLS over a stream; this is the only place that reaches around that.
  */
 
 import { readSync, writeSync } from 'node:fs';
@@ -11,7 +10,7 @@ import net from 'node:net';
 import { systemCode } from '../errors.js';
 
 /**
- * What an accepted socket is read with: `buffer` is called once at the start and after every `callback`, and gives the
+ * What a socket is read with: `buffer` is called once at the start and after every `callback`, and gives the
  * memory for the next read; `callback` is told how many bytes were put at its start, and pauses the socket by
  * returning false, until `resume()`.
  */
@@ -21,46 +20,16 @@ export interface OnRead {
 }
 
 /**
- * The socket to use instead of `socket`, which a `net.Server` has just emitted. It reads into the buffers of `onread`,
- * emits no `data`, and otherwise is an ordinary socket: `end`, `error`, `close`, half-close, `resetAndDestroy()`, and
- * it counts for `server.getConnections()` and `server.close()`. It reads at once; call `pause()` in the same turn to
- * begin later. The socket that was passed must not be used any more.
- *
- * Without the internals of Node that this needs the same socket comes back, and its bytes are copied into the buffers.
- */
-export function acceptBuffered(socket: net.Socket, onread: OnRead): net.Socket {
-  const handle = takeHandle(socket);
-  if (handle === null) return copyIntoBuffers(socket, onread);
-  const options: net.SocketConstructorOpts & { handle: object; onread: OnRead } = {
-    handle,
-    onread,
-    allowHalfOpen: socket.allowHalfOpen,
-    readable: true,
-    writable: true,
-  };
-  const buffered: net.Socket & Internals = new net.Socket(options);
-  // A server counts a socket down when the socket that knows it as `_server` is destroyed.
-  buffered._server = (socket as Internals)._server;
-  (socket as Internals)._server = null;
-  socket.destroy();
-  return buffered;
-}
-
-/**
- * Makes a socket with a handle read into the buffers of `onread` from now on, and begin. For TLS over a stream, where Node
- * ignores `onread`. What the socket holds already comes first; `callback` does not pause it.
+ * Makes `socket`, with a handle, read into the buffers of `onread` from now on, and begin; call `pause()` in the same turn to
+ * begin later. It emits no `data`, and otherwise stays what it is. What it holds already comes first; while that comes
+ * `callback` does not pause it. The same socket comes back.
  *
  * Without the internals of Node that this needs the bytes are copied into the buffers.
  */
-export function readBuffered(socket: net.Socket, onread: OnRead): void {
-  const handle = (socket as Internals)._handle;
-  const [buffer, callback, generator] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map((name) =>
-    Object.getOwnPropertySymbols(socket).find(({ description }) => description === name),
-  );
-  if (!canReadInto(handle) || buffer === undefined || callback === undefined || generator === undefined) {
-    copyIntoBuffers(socket, onread);
-    return;
-  }
+export function readBuffered(socket: net.Socket, onread: OnRead): net.Socket {
+  const { _handle: handle } = socket as Internals;
+  const keys = readKeysOf(socket);
+  if (!canReadInto(handle) || keys === null) return copyIntoBuffers(socket, onread);
   let room = onread.buffer();
   for (let held = socket.read() as Buffer | null; held !== null; held = socket.read() as Buffer | null) {
     for (let offset = 0; offset < held.length; room = onread.buffer()) {
@@ -70,16 +39,15 @@ export function readBuffered(socket: net.Socket, onread: OnRead): void {
       onread.callback(count, room);
     }
   }
-  Object.assign(socket, {
-    [buffer]: room,
-    [callback]: onread.callback.bind(onread),
-    [generator]: onread.buffer.bind(onread),
-  });
+  const insides = socket as unknown as Record<symbol, unknown>;
+  insides[keys.buffer] = room;
+  insides[keys.callback] = onread.callback.bind(onread);
+  insides[keys.generator] = onread.buffer.bind(onread);
   handle.useUserBuffer(room);
-  socket.resume();
+  return socket.resume();
 }
 
-/** The fallback of {@link acceptBuffered}, with the same contract. */
+/** The fallback of {@link readBuffered}, with the same contract. */
 export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket {
   let buffer = onread.buffer();
   socket.on('data', (chunk: Buffer) => {
@@ -102,7 +70,6 @@ export function copyIntoBuffers(socket: net.Socket, onread: OnRead): net.Socket 
 /** What is used of a socket's insides. */
 interface Internals {
   _handle?: unknown;
-  _server?: unknown;
 }
 
 interface ReadableHandle {
@@ -112,13 +79,24 @@ interface ReadableHandle {
 const canReadInto = (handle: unknown): handle is ReadableHandle =>
   typeof handle === 'object' && handle !== null && 'useUserBuffer' in handle;
 
-/** The handle of an accepted socket, taken from it; null where Node is not made as expected. */
-function takeHandle(socket: net.Socket & Internals): object | null {
-  const handle = socket._handle;
-  if (!canReadInto(handle)) return null;
-  if (typeof socket._server !== 'object' || socket._server === null) return null;
-  socket._handle = null;
-  return handle;
+/** The properties of a socket that its buffers are in: the same for all, and looked for in the first. */
+interface ReadKeys {
+  readonly buffer: symbol;
+  readonly callback: symbol;
+  readonly generator: symbol;
+}
+
+let readKeys: ReadKeys | null = null;
+
+/** Null where Node is not made as expected. */
+function readKeysOf(socket: net.Socket): ReadKeys | null {
+  if (readKeys !== null) return readKeys;
+  const [buffer, callback, generator] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map((name) =>
+    Object.getOwnPropertySymbols(socket).find(({ description }) => description === name),
+  );
+  if (buffer === undefined || callback === undefined || generator === undefined) return null;
+  readKeys = { buffer, callback, generator };
+  return readKeys;
 }
 
 // Tells the end of a socket from a reset, or a close, that looks like one.

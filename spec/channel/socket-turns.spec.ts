@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { PAGE_BYTES } from '../../lib/link/read-slab.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
-import { acceptBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets.js';
 import { within } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
 
@@ -13,7 +13,7 @@ async function readsPerTurn(t: ExecutionContext, hasInteractive: boolean): Promi
   const turns: number[] = [];
   let reads = 0;
   let readBytes = 0;
-  const link = new SocketLink('far', (onread) => acceptBuffered(far, onread), { slabBytes: 2 * PAGE_BYTES });
+  const link = new SocketLink('far', (onread) => readBuffered(far, onread), { slabBytes: 2 * PAGE_BYTES });
   t.teardown(() => link.destroy());
   const isRead = new Promise<void>((resolve) => {
     const endTurn = (): void => {

@@ -5,7 +5,7 @@ import { parseChannel } from '../../lib/channel/address/address.js';
 import { vsockMuxConnectKind } from '../../lib/channel/vsock-mux.js';
 import type { Link } from '../../lib/link/link.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
-import { acceptBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { bothWays, testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { dial, type LinkPair, LinkRecorder, listen, patiently } from '../helpers/channel-pair.js';
@@ -31,7 +31,7 @@ async function openHybridPair(t: ExecutionContext): Promise<LinkPair> {
           return;
         }
         socket.removeAllListeners('readable');
-        guest.resolve(new SocketLink('guest', (onread) => acceptBuffered(socket, onread)));
+        guest.resolve(new SocketLink('guest', (onread) => readBuffered(socket, onread)));
         socket.write('');
       });
     },

@@ -1,7 +1,7 @@
 /** How much is read of a local socket in one turn of the event loop (docs/architecture.md, "Turns and memory"). */
 import test, { type ExecutionContext } from 'ava';
 import { Splice } from '../../lib/forward/splice.js';
-import { acceptBuffered } from '../../lib/system/sockets.js';
+import { readBuffered } from '../../lib/system/sockets.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { within } from '../helpers/time.js';
 import { roomOf, unixPair } from '../helpers/unix-pair.js';
@@ -21,7 +21,7 @@ async function bytesPerTurn(t: ExecutionContext, smallFrames: number): Promise<n
   peer.sendOpen(3);
   const stream = peer.streams.get(3);
   if (stream === undefined) throw new Error('there is no stream');
-  splice.join(stream, acceptBuffered(far, splice.onread));
+  splice.join(stream, readBuffered(far, splice.onread));
   const turns: number[] = [];
   let sentBytes = 0;
   const isSent = new Promise<void>((resolve) => {

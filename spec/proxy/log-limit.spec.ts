@@ -10,14 +10,11 @@ function limited(partOf?: PartOf) {
   const lines: { readonly atMs: number; readonly bytes: number; readonly event: LogEvent }[] = [];
   const counts = new Map<string, number>();
   const shown = (kind: string) => counts.get(kind) ?? 0;
-  const limit = new LogLimit(
-    (event) => {
-      lines.push({ atMs: clock.now(), bytes: jsonLineBytes(event), event });
-      counts.set(event.event, shown(event.event) + 1);
-    },
-    clock,
-    partOf,
-  );
+  const record = (event: LogEvent): void => {
+    lines.push({ atMs: clock.now(), bytes: jsonLineBytes(event), event });
+    counts.set(event.event, shown(event.event) + 1);
+  };
+  const limit = new LogLimit({ log: record, clock, ...(partOf === undefined ? {} : { partOf }) });
   const log = (event: LogEvent['event'], level: LogLevel = 'info', fields: LogEvent['fields'] = {}) =>
     limit.log({ level, event, message: event, fields });
   const told = () => lines.filter(({ event }) => event.event === 'log-limited');

@@ -24,7 +24,7 @@ const [BURST_BYTES, BYTES_PER_SECOND, TELLING_BYTES] = [30_720, 6144, 500 * EVEN
 export function fuzzLogLimit(bytes: Uint8Array): void {
   const clock = new ManualClock();
   const logged: LogEvent[] = [];
-  const limit = new LogLimit((event) => logged.push(event), clock);
+  const limit = new LogLimit({ log: (event) => logged.push(event), clock });
   const sent = new Map<string, number>();
   const input = new FuzzInput(bytes);
   for (let pair = 0; pair < bytes.length; pair += 2) {

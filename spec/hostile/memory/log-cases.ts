@@ -49,7 +49,7 @@ export const LOG_CASES: readonly MemoryCase[] = [
     mostBytes: MIB,
     hold: async (scale) => {
       const clock = new ManualClock();
-      const limits = [new LogLimit(() => undefined, clock), new LogLimit(() => undefined, clock, auditPart)];
+      const limits = [{}, { partOf: auditPart }].map((more) => new LogLimit({ log: () => undefined, clock, ...more }));
       const bounded = boundLogEvent(event('stream-refused', { from: 'x'.repeat(4000) }));
       return heldBy(limits, () => {
         for (let turn = 0; turn < 2000 * scale; turn += 1) {
