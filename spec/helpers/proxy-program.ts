@@ -4,9 +4,9 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { boundYoungGeneration } from '../../cli/engine.js';
 import { exitOnDefect } from '../../cli/exit.js';
 import { Output } from '../../cli/run/output.js';
-import { boundYoungGeneration } from '../../cli/young-generation.js';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
 import type { ChannelOptions } from '../../lib/proxy/channel-options.js';
 import { Proxy } from '../../lib/proxy/proxy.js';
