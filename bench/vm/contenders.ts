@@ -34,9 +34,9 @@ const vproxy: VmContender = {
   async start(guest) {
     const forward = ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`];
     // It says nothing before there is a session, where the port opens at once.
-    const stopGuest = await startInGuest(guest, 'cli/vproxy.js', forward, /^/);
+    const stopGuest = await startInGuest(guest, 'program/vproxy.cjs', forward, /^/);
     const args = ['--no-control', '-c', `unix-connect:${guest.channelPath}`, '-o', 'load:127.0.0.1:0'];
-    const near = await startProgram('cli/vproxy.js', args, /listening on/);
+    const near = await startProgram('program/vproxy.cjs', args, /listening on/);
     const address = /127\.0\.0\.1:(\d+)/.exec(near.firstLine)?.[1] ?? '';
     const stop = stopBoth(() => near.stop(), stopGuest);
     try {

@@ -71,7 +71,7 @@ async function measureWith(
   const port = await findFreePort();
   const near = ['-c', channel(one), '-o', `load:127.0.0.1:${port}`];
   // The line can be joined only when both listen for their channel.
-  for (const args of [far, near]) await start('cli/vproxy.js', ['--no-control', ...args], /waiting for the peer/);
+  for (const args of [far, near]) await start('program/vproxy.cjs', ['--no-control', ...args], /waiting for the peer/);
   const clock = joinBySlowLine({ teardown: (stop) => void stops.push(stop) }, one, other, baud / BITS_OF_BYTE);
 
   const bulk = new HeldConnections();
