@@ -19,11 +19,11 @@ export function boundYoungGeneration(): void {
   setFlag('--semi-space-growth-factor=1');
 }
 
-/** So many streams are the first of many. */
-const FIRST_STREAMS = 16;
+/** Where there was a second stream there will be more. */
+const FIRST_STREAMS = 2;
 
 /**
- * Has V8 optimize functions when they have run 16 KiB of bytecode, and not 132, as soon as `proxy` has opened some streams: a
+ * Has V8 optimize functions when they have run 16 KiB of bytecode, and not 132, as soon as `proxy` has opened two streams: a
  * process that is hardly used does not pay for it (docs/decisions/0023-optimized-early.md).
  */
 export function optimizeWhenUsed(proxy: Pick<Proxy, 'on' | 'off'>): void {

@@ -26,6 +26,9 @@ export async function runGuestRounds(options: GuestRoundsOptions, results: Resul
   }
 }
 
+/** How often each does its work before it is measured. */
+const WARM_UPS = 2;
+
 async function measureContender(contender: VmContender, options: GuestRoundsOptions, results: Results): Promise<void> {
   const { guest, amounts, progress } = options;
   const works = options.works.filter(({ isMultiplexed = false }) => contender.isMultiplexed || !isMultiplexed);
@@ -35,8 +38,10 @@ async function measureContender(contender: VmContender, options: GuestRoundsOpti
   try {
     running = await contender.start(guest);
     // The first transfers wait for the session and for the compiler, which takes seconds under emulation.
-    for (const work of works.filter(({ isMultiplexed = false }) => !isMultiplexed)) {
-      await measureInGuest(work, running.address, amounts);
+    for (let pass = 0; pass < WARM_UPS; pass += 1) {
+      for (const work of works.filter(({ isMultiplexed = false }) => !isMultiplexed)) {
+        await measureInGuest(work, running.address, amounts);
+      }
     }
   } catch (error) {
     failure = messageOf(error);

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import test from 'ava';
 import { PROJECT_ROOT } from '../helpers/files.js';
 
-test('it counts streams until there were sixteen, and then sets a flag that V8 knows', async (t) => {
+test('it counts streams until there was a second one, and then sets a flag that V8 knows', async (t) => {
   const engine = path.join(PROJECT_ROOT, 'dist/cli/engine.js');
   const code = `
     import { EventEmitter } from 'node:events';
@@ -13,7 +13,7 @@ test('it counts streams until there were sixteen, and then sets a flag that V8 k
     const proxy = new EventEmitter();
     optimizeWhenUsed(proxy);
     const counts = [];
-    for (const [event, times] of [['listening', 20], ['stream-opened', 15], ['stream-opened', 1], ['stream-opened', 100]]) {
+    for (const [event, times] of [['listening', 20], ['stream-opened', 1], ['stream-opened', 1], ['stream-opened', 100]]) {
       for (let time = 0; time < times; time += 1) proxy.emit('log', { event });
       counts.push(proxy.listenerCount('log'));
     }
