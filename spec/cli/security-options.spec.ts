@@ -128,6 +128,8 @@ for (const [what, signal, code] of [
     await single.waitForLine(/trying again/);
     const peer = spawnVproxy(t, ['-c', `unix-listen:${path}`]);
     await single.waitForLine(ESTABLISHED);
+    // Before it has the answer to its HELLO it has no session to end.
+    await peer.waitForLine(ESTABLISHED);
     peer.kill(signal);
     t.deepEqual(await single.exited, { code, signal: null });
     t.regex(
