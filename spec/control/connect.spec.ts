@@ -224,6 +224,9 @@ test('the connections end with the server', async (t) => {
   t.is((await setup.ask('GET', '/v1/status').catch(() => null))?.status, undefined);
 });
 
+/** Of the 64 KiB of each program. */
+const WARM_UP_BYTES = 8192;
+
 test.serial('what a program does not read takes about its bytes, in frames of one byte each', async (t) => {
   const channel = join(temporaryFolder(t), 'c');
   const proxy = new TestProxy(t, `unix-listen:${channel}`);
@@ -241,10 +244,13 @@ test.serial('what a program does not read takes about its bytes, in frames of on
   };
   const programs = await Promise.all(Array.from({ length: 16 }, () => openStream(t, path, 'service=dribble')));
   for (const program of programs) program.pause();
-  const before = await heapBytes();
-  for (const id of ids) await dribble(peer, credits, id, 65_536, 1);
+  // Once, so that what the work itself takes, such as code, is there before anything is measured.
+  for (const id of ids) await dribble(peer, credits, id, WARM_UP_BYTES, 1);
   await peer.ping();
-  const heldBytes = ids.length * 65_536;
+  const before = await heapBytes();
+  for (const id of ids) await dribble(peer, credits, id, 65_536 - WARM_UP_BYTES, 1);
+  await peer.ping();
+  const heldBytes = ids.length * (65_536 - WARM_UP_BYTES);
   const grownBytes = (await heapBytes()) - before;
   t.log(`${grownBytes} for ${heldBytes} bytes`);
   t.true(grownBytes < 1.3 * heldBytes + 2 ** 20);
