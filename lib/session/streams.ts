@@ -5,7 +5,7 @@ import { VproxyError } from '../errors.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { IdTable } from '../util/roster.js';
+import { IdTable } from '../util/id-table.js';
 import { type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
@@ -95,7 +95,7 @@ export class StreamTable implements StreamBooks {
     return this.#nextOwnId > MAX_ID;
   }
 
-  /** The streams that are not over; those that are held back are the last. */
+  /** The streams that are not over, by their ids; those that are held back are the last. */
   list(): SessionStream[] {
     return [...this.#live.list(), ...this.#held];
   }
@@ -238,6 +238,7 @@ export class StreamTable implements StreamBooks {
     });
   }
 
+  /** Opens a stream of this side, with the next id. */
   #begin(stream: SessionStream): void {
     const id = this.#nextOwnId;
     this.#nextOwnId += 2;
