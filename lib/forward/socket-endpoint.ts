@@ -59,11 +59,9 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   },
   format: formatHostPort,
   createTarget({ host, port }, context) {
-    const dial = { host, port, allowHalfOpen: true, noDelay: true };
-    return new SocketTarget(
-      (onread, { answered }) => net.connect({ onread, ...dial }).once('connect', answered),
-      context,
-    );
+    const dial: Dial = (onread, { answered }) =>
+      net.connect({ host, port, allowHalfOpen: true, noDelay: true, onread }).once('connect', answered);
+    return new SocketTarget(dial, context);
   },
   listenAddress: ({ host, port }) => ({ host, port }),
   createEntrance: (_, context) => socketEntrance(false, context),
@@ -94,11 +92,11 @@ export const unixEndpoint: EndpointKind<UnixEndpoint> = {
   format: ({ path, access = {} }) => joinWithCommas([formatPath(path), ...formatSocketAccess(access)]),
   createTarget({ path }, context) {
     // Node reads into the buffers of `onread`, which its types state for TCP only.
-    const options = { path, allowHalfOpen: true, noDelay: true };
-    return new SocketTarget(
-      (onread, { answered }) => net.connect({ onread, ...options } as net.NetConnectOpts).once('connect', answered),
-      context,
-    );
+    const dial: Dial = (onread, { answered }) => {
+      const options = { path, allowHalfOpen: true, noDelay: true, onread };
+      return net.connect(options as net.NetConnectOpts).once('connect', answered);
+    };
+    return new SocketTarget(dial, context);
   },
   listenAddress: ({ path, access }) => ({ path, access: resolveSocketAccess(access) }),
   createEntrance: (_, context) => socketEntrance(true, context),

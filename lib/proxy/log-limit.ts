@@ -84,7 +84,7 @@ interface Flow extends Pick<LogEvent, 'event' | 'level'> {
   tellAfterMs: number;
 }
 
-export interface LogLimitOptions {
+interface LogLimitOptions {
   readonly log: Log;
   readonly clock: Clock;
   /** Default: that of a log for people. */

@@ -41,6 +41,8 @@ const FIRST_FLIGHT_BYTES = 16_384;
 
 const NO_PAYLOAD = Buffer.alloc(0);
 
+const IS_NOT_SERVED = (): boolean => false;
+
 /** What keeps the books of a session's streams: it is told where a stream comes to count differently. */
 export interface StreamBooks {
   /** The stream was answered, or is over before it was. */
@@ -73,7 +75,7 @@ export class SessionStream implements Scheduled {
   /** A name for what has it on this side, such as the id of a forward; for lists of streams only. */
   owner: string | null = null;
   /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
-  isServed: () => boolean = () => false;
+  isServed: () => boolean = IS_NOT_SERVED;
 
   nextReady: Scheduled | null = null;
   isReady = false;
