@@ -3,7 +3,7 @@ import { eventually, within } from '../../spec/helpers/time.js';
 import type { Guest } from '../../spec/vm/rig/guest.js';
 import { exchangeOneByte } from '../load/connections.js';
 import { startProgram } from '../load/program.js';
-import { GUEST_CHANNEL, startInGuest, TARGET_PORT } from './guest-programs.js';
+import { GUEST_CHANNEL, startInGuest, TARGET_PORT, VPROXY_PROGRAM } from './guest-programs.js';
 
 /** Node takes seconds to start under emulation, and a session takes longer still. */
 const SESSION_TIMEOUT_MS = 60_000;
@@ -34,15 +34,16 @@ const vproxy: VmContender = {
   async start(guest) {
     const forward = ['-c', GUEST_CHANNEL, '--no-storage', '-i', `load:${TARGET_PORT}`];
     // It says nothing before there is a session, where the port opens at once.
-    const stopGuest = await startInGuest(guest, 'program/vproxy.cjs', forward, /^/);
+    const stopGuest = await startInGuest(guest, VPROXY_PROGRAM, forward, /^/);
     const args = ['--no-control', '-c', `unix-connect:${guest.channelPath}`, '-o', 'load:127.0.0.1:0'];
-    const near = await startProgram('program/vproxy.cjs', args, /listening on/);
+    const near = await startProgram(VPROXY_PROGRAM, args, /listening on/);
     const address = /127\.0\.0\.1:(\d+)/.exec(near.firstLine)?.[1] ?? '';
     const stop = stopBoth(() => near.stop(), stopGuest);
     try {
       await eventually(() => carriesOneByte(Number(address)), { timeoutMs: SESSION_TIMEOUT_MS });
     } catch (error) {
-      await stop();
+      // Where it has ended by itself there is nothing to end.
+      await stop().catch(() => undefined);
       throw new Error('nothing came through the guest', { cause: error });
     }
     return { address, stop };

@@ -1,6 +1,6 @@
 /** The programs of a measurement in a guest. */
 import { readFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventually } from '../../spec/helpers/time.js';
 import { type Guest, PORT_PATH } from '../../spec/vm/rig/guest.js';
@@ -12,6 +12,8 @@ export const GUEST_CHANNEL = `virtserial-open:${PORT_PATH}`;
 export const TARGET_PORT = '7000';
 
 const GUEST_DIST = dirname(dirname(GUEST_VPROXY));
+/** vproxy itself, below `dist` on both sides. */
+export const VPROXY_PROGRAM = relative(GUEST_DIST, GUEST_VPROXY);
 const PROGRAMS = [
   'bench/vm/serve.js',
   'bench/load/target.js',

@@ -10,6 +10,7 @@ import { startProgram } from '../load/program.js';
 import { findFreePort } from '../process/free-port.js';
 import type { ResultRow } from '../results.js';
 import type { Outcomes } from '../work/work.js';
+import { VPROXY_PROGRAM } from './guest-programs.js';
 
 /** Speeds of the line. */
 export const BAUDS = [9600, 19_200, 38_400, 57_600, 115_200] as const;
@@ -71,7 +72,7 @@ async function measureWith(
   const port = await findFreePort();
   const near = ['-c', channel(one), '-o', `load:127.0.0.1:${port}`];
   // The line can be joined only when both listen for their channel.
-  for (const args of [far, near]) await start('program/vproxy.cjs', ['--no-control', ...args], /waiting for the peer/);
+  for (const args of [far, near]) await start(VPROXY_PROGRAM, ['--no-control', ...args], /waiting for the peer/);
   const clock = joinBySlowLine({ teardown: (stop) => void stops.push(stop) }, one, other, baud / BITS_OF_BYTE);
 
   const bulk = new HeldConnections();
