@@ -1,14 +1,22 @@
-/** How V8 runs a proxy: a process that lives long, in little memory, and is to be quick as soon as it is used. */
+/** How V8 runs the program: so that it ends, and a proxy lives long in little memory and is quick as soon as it is used. */
 import { setFlagsFromString } from 'node:v8';
 import type { Proxy } from '../lib/proxy/proxy.js';
 
-/** The versions of Node whose V8 is known to have the flags; any other would only write a complaint to stderr. */
-const FIRST_MAJOR = 20;
-const LAST_MAJOR = 24;
-
-function setFlag(flag: string): void {
+/** Sets a flag where the version of Node is one whose V8 is known to have it: any other would write a complaint to stderr. */
+function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
   const major = Number.parseInt(process.versions.node, 10);
-  if (major >= FIRST_MAJOR && major <= LAST_MAJOR) setFlagsFromString(flag);
+  if (major >= firstMajor && major <= lastMajor) setFlagsFromString(flag);
+}
+
+/**
+ * Has V8's compiler Maglev allocate nothing of the heap in its threads. Otherwise the process may never end: Node waits for
+ * these threads, and such a thread may wait for a collection, which only the ending thread could do
+ * (docs/decisions/0024-an-end-that-comes.md). Called once, at the start of every process.
+ */
+export function keepThreadsFromHeap(): void {
+  for (const flag of ['--no-maglev-build-code-on-background', '--no-maglev-deopt-data-on-background']) {
+    setFlag(flag, 22, 26);
+  }
 }
 
 /**
@@ -16,7 +24,7 @@ function setFlag(flag: string): void {
  * (docs/decisions/0007-young-generation.md). Called once, at the start.
  */
 export function boundYoungGeneration(): void {
-  setFlag('--semi-space-growth-factor=1');
+  setFlag('--semi-space-growth-factor=1', 20, 24);
 }
 
 /** Where there was a second stream there will be more. */
@@ -24,7 +32,8 @@ const FIRST_STREAMS = 2;
 
 /**
  * Has V8 optimize functions when they have run 16 KiB of bytecode, and not 132, as soon as `proxy` has opened two streams: a
- * process that is hardly used does not pay for it (docs/decisions/0023-optimized-early.md).
+ * process that is hardly used does not pay for it. Only Node 20: later ones have Maglev for that
+ * (docs/decisions/0023-optimized-early.md).
  */
 export function optimizeWhenUsed(proxy: Pick<Proxy, 'on' | 'off'>): void {
   let left = FIRST_STREAMS;
@@ -33,7 +42,7 @@ export function optimizeWhenUsed(proxy: Pick<Proxy, 'on' | 'off'>): void {
     left -= 1;
     if (left > 0) return;
     proxy.off('log', count);
-    setFlag('--interrupt-budget=16384');
+    setFlag('--interrupt-budget=16384', 20, 20);
   };
   proxy.on('log', count);
 }

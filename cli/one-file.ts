@@ -4,11 +4,13 @@ import { basename } from 'node:path';
 import { isSea } from 'node:sea';
 import { locateProgram } from '../lib/system/find-program.js';
 import { loadKoffiBy } from '../lib/system/libc.js';
+import { keepThreadsFromHeap } from './engine.js';
 
 const [, called = ''] = process.argv;
 // Node makes a script's path absolute; an executable is told what was typed.
 const path = isSea() ? locateProgram(called, process.env.PATH) : called;
 if (isSea()) loadKoffiBy(async () => (await import('./embedded-koffi.js')).loadEmbeddedKoffi());
+keepThreadsFromHeap();
 const words = process.argv.slice(2);
 const name = basename(path);
 
