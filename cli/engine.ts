@@ -1,4 +1,4 @@
-/** How V8 runs the program: so that it ends, and a proxy lives long in little memory and is quick as soon as it is used. */
+/** How V8 runs a proxy: a process that lives long, in little memory, and is to be quick as soon as it is used. */
 import { setFlagsFromString } from 'node:v8';
 import type { Proxy } from '../lib/proxy/proxy.js';
 
@@ -6,17 +6,6 @@ import type { Proxy } from '../lib/proxy/proxy.js';
 function setFlag(flag: string, firstMajor: number, lastMajor: number): void {
   const major = Number.parseInt(process.versions.node, 10);
   if (major >= firstMajor && major <= lastMajor) setFlagsFromString(flag);
-}
-
-/**
- * Has V8's compiler Maglev allocate nothing of the heap in its threads. Otherwise the process may never end: Node waits for
- * these threads, and such a thread may wait for a collection, which only the ending thread could do
- * (docs/decisions/0024-an-end-that-comes.md). Called once, at the start of every process.
- */
-export function keepThreadsFromHeap(): void {
-  for (const flag of ['--no-maglev-build-code-on-background', '--no-maglev-deopt-data-on-background']) {
-    setFlag(flag, 22, 26);
-  }
 }
 
 /**

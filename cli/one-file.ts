@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { isSea } from 'node:sea';
 import { locateProgram } from '../lib/system/find-program.js';
 import { loadKoffiBy } from '../lib/system/libc.js';
-import { keepThreadsFromHeap } from './engine.js';
+import { keepThreadsFromHeap } from './compiler-threads.js';
 
 const [, called = ''] = process.argv;
 // Node makes a script's path absolute; an executable is told what was typed.

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The program `vproxy`. Scripts run commands at a peer by it in a loop: for those it loads little. */
 
-import { keepThreadsFromHeap } from './engine.js';
+import { keepThreadsFromHeap } from './compiler-threads.js';
 
 keepThreadsFromHeap();
 const words = process.argv.slice(2);
