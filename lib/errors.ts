@@ -52,6 +52,8 @@ export const ERROR_CODES = {
 
   'no-session': row('stream', false, true, 69, 'There is no session with the peer, or it ended.'),
   'channel-closed': row('channel', false, true, 69, 'The channel was closed by its other end.'),
+  'resume-expired': row('session', true, true, 69, 'A session lost its channel, and no other one came in time.'),
+  'resume-refused': row('session', true, true, 69, 'A session lost its channel, and the peer has not kept it.'),
   'channel-silent': row(
     'channel',
     false,

@@ -4,7 +4,15 @@
  */
 import { crc32 } from 'node:zlib';
 import { VproxyError } from '../errors.js';
-import { FRAME_TYPE, formatFrameType, headerCheck, isExtensionType, nextSequence, streamIdRule } from './header.js';
+import {
+  FRAME_TYPE,
+  formatFrameType,
+  headerCheck,
+  isExtensionType,
+  LAST_FRAME_TYPE,
+  nextSequence,
+  streamIdRule,
+} from './header.js';
 import { decodeHello, type Hello, helloLength, MAGIC } from './hello.js';
 import type { DataCheck } from './integrity.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from './limits.js';
@@ -70,6 +78,9 @@ export class FrameReader {
   #restPrefix: Buffer = EMPTY;
   #rest: Buffer = EMPTY;
   #stopped = false;
+  /** What `push` has taken of its chunks, and how much of that was whole HELLOs. */
+  #takenBytes = 0;
+  #helloBytes = 0;
 
   constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
     this.#handler = handler;
@@ -89,6 +100,14 @@ export class FrameReader {
     return this.#frameCount;
   }
 
+  /**
+   * What came of the session's frames, in bytes: the beginning of one that is not complete counts, and a HELLO between them does
+   * not, whole or not.
+   */
+  get sessionBytes(): number {
+    return this.#takenBytes - this.#helloBytes - this.#begunHelloBytes;
+  }
+
   /** Whether a frame has begun and is not complete. */
   get isMidFrame(): boolean {
     return this.#state !== STATE.HEADER || this.#headerFill > 0;
@@ -97,6 +116,16 @@ export class FrameReader {
   /** Makes `push` return after the frame at hand: the session is over. */
   stop(): void {
     this.#stopped = true;
+  }
+
+  /** The link is gone: what came of an unfinished HELLO goes with it. What came of a frame stays, as the rest of it may come. */
+  dropHello(): void {
+    const bytes = this.#begunHelloBytes;
+    if (bytes === 0) return;
+    this.#takenBytes -= bytes;
+    this.#headerFill = 0;
+    this.#left = 0;
+    this.#state = STATE.HEADER;
   }
 
   /** Takes bytes that are not to be read as frames any more; `takeRest` gives them. */
@@ -153,9 +182,24 @@ export class FrameReader {
       this.#rest = Buffer.concat([this.#restPrefix, chunk.subarray(at)]);
       throw error;
     }
+    this.#takenBytes += at;
     if (this.#stopped) this.#rest = Buffer.from(chunk.subarray(at));
     else if (at < chunk.length) this.#rest = chunk.subarray(at);
     return kept;
+  }
+
+  /** What came of a HELLO that is not complete; no frame of a session begins as a magic does. */
+  get #begunHelloBytes(): number {
+    switch (this.#state) {
+      case STATE.HEADER:
+        return this.#headerFill > 0 && this.#header[0] === MAGIC[0] ? this.#headerFill : 0;
+      case STATE.HELLO_HEADER:
+        return MAGIC.length + this.#headerFill;
+      case STATE.HELLO:
+        return MAGIC.length + HEADER_BYTES + this.#bodyBytes - this.#left;
+      default:
+        return 0;
+    }
   }
 
   /** Takes the header that begins at `at`, or as much of it as is there. */
@@ -224,7 +268,7 @@ export class FrameReader {
       if (length === 0) throw violation(type, streamId, 'is empty');
     } else {
       // HELLO comes behind a magic only, and is not counted.
-      if (type === FRAME_TYPE.HELLO || type > FRAME_TYPE.GOAWAY) throw violation(type, streamId, 'is not known');
+      if (type === FRAME_TYPE.HELLO || type > LAST_FRAME_TYPE) throw violation(type, streamId, 'is not known');
       if (length > MAX_CONTROL_BYTES)
         throw violation(type, streamId, `of ${length} bytes exceeds ${MAX_CONTROL_BYTES}`);
     }
@@ -295,7 +339,10 @@ export class FrameReader {
     } catch (cause) {
       throw new VproxyError('desync', 'a magic that no valid HELLO follows', { cause });
     }
-    if (this.#handler.handleHello(hello)) return;
+    if (this.#handler.handleHello(hello)) {
+      this.#helloBytes += MAGIC.length + HEADER_BYTES + payload.length;
+      return;
+    }
     this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
     throw new VproxyError('peer-restarted', 'the peer began again with another HELLO');
   }

@@ -17,6 +17,12 @@ export interface ByteSink {
 
   /** How many bytes were handed over and still wait in this process. */
   readonly unwrittenBytes: number;
+
+  /** Whether it keeps so much already that no more payload should come. Default: never. */
+  readonly isFull?: boolean;
+
+  /** Where it keeps what was written for longer than a channel does: calls back when all that was written up to now is free. */
+  afterKept?(callback: () => void): void;
 }
 
 /** Payloads up to this size are copied behind their header: cheaper than several parts. */

@@ -52,9 +52,15 @@ export const FRAME_TYPE = {
   PING: 0x0c,
   PONG: 0x0d,
   GOAWAY: 0x0e,
+  SECRET: 0x0f,
+  RESUME: 0x10,
+  ACK: 0x11,
 } as const;
 
 export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
+
+/** Above it, up to 7F, there is none (R-FRAME-5). */
+export const LAST_FRAME_TYPE = FRAME_TYPE.ACK;
 
 const NAMES = new Map<number, string>(Object.entries(FRAME_TYPE).map(([name, type]) => [type, name]));
 

@@ -1,6 +1,6 @@
 /** The payloads of control frames: bytes ⇄ values. HELLO has a file of its own. */
 import { VproxyError } from '../errors.js';
-import { formatFrameType } from './header.js';
+import { FRAME_TYPE, formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, type Reason } from './json.js';
 import { MAX_CONTROL_BYTES, SERVICE_NAME } from './limits.js';
 
@@ -99,15 +99,14 @@ export function requireLength(type: number, payload: Buffer, bytes: number): Buf
   throw new VproxyError('protocol-error', `${formatFrameType(type)} of ${payload.length} bytes instead of ${bytes}`);
 }
 
-/** Writes a credit (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */
-export function writeCredit(buffer: Buffer, offset: number, totalBytes: number): void {
+/** Writes a total of bytes (u64) at `offset`. Totals above 2^53−1 cannot come up: 2^53 bytes are nine petabytes. */
+export function writeTotal(buffer: Buffer, offset: number, totalBytes: number): void {
   buffer.writeUInt32BE(Math.floor(totalBytes / 2 ** 32), offset);
   buffer.writeUInt32BE(totalBytes % 2 ** 32, offset + 4);
 }
 
-/** The total of a CREDIT, in bytes; a value above 2^53−1 counts as 2^53−1. Throws `protocol-error`. */
-export function decodeCredit(payload: Buffer): number {
-  if (payload.length !== 8) throw new VproxyError('protocol-error', `CREDIT of ${payload.length} bytes instead of 8`);
+/** A total of bytes (u64) at the start of `payload`; a value above 2^53−1 counts as 2^53−1. */
+export function readTotal(payload: Buffer): number {
   const total = payload.readUInt32BE(0) * 2 ** 32 + payload.readUInt32BE(4);
   return Math.min(total, Number.MAX_SAFE_INTEGER);
 }
@@ -115,3 +114,6 @@ export function decodeCredit(payload: Buffer): number {
 function isUnsigned32(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff_ffff;
 }
+
+/** The total of a CREDIT, in bytes. Throws `protocol-error`. */
+export const decodeCredit = (payload: Buffer): number => readTotal(requireLength(FRAME_TYPE.CREDIT, payload, 8));

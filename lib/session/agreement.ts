@@ -32,6 +32,29 @@ export function agree(self: Hello, peer: Hello, peerPayload = encodeHelloPayload
   };
 }
 
+/** What a HELLO's `features` has where its side can take sessions up again, and in front of the id of each that it has (R-RESUME-1). */
+export const RESUME_FEATURE = 'resume';
+const RESUME_PREFIX = 'resume:';
+
+/** Whether a side lets its sessions outlive their links. */
+export const offersResume = ({ features }: Hello): boolean => features.includes(RESUME_FEATURE);
+
+/** Whether a session can outlive its link. */
+export const isResumable = ({ self, peer }: Agreement): boolean => offersResume(self) && offersResume(peer);
+
+/** Which session both sides have, of those that can be taken up again; null: none. */
+export function commonSession({ self, peer, isOdd }: Agreement): string | null {
+  const [preferred, other] = isOdd ? [self, peer] : [peer, self];
+  const feature = preferred.features.find((one) => one.startsWith(RESUME_PREFIX) && other.features.includes(one));
+  return feature === undefined ? null : feature.slice(RESUME_PREFIX.length);
+}
+
+/** What HELLO has in `features` for the sessions of these ids. */
+export const resumeFeatures = (ids: readonly string[]): string[] => [
+  RESUME_FEATURE,
+  ...ids.map((id) => `${RESUME_PREFIX}${id}`),
+];
+
 /** Why a session cannot be protected as one side demands; null where both do, or neither. */
 export function protectionRefusal({ self, peer }: Agreement): VproxyError | null {
   if (self.tls === peer.tls) return null;

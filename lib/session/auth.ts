@@ -61,6 +61,9 @@ export class SecretKey {
 
 const CONTEXT = Buffer.from('vproxy-auth-v1');
 
+/** The peer has so long to prove what it has to, in milliseconds. */
+export const PROOF_MS = 10_000;
+
 /** What proves in AUTH that both sides have the same key, bound to both HELLOs of the session (R-AUTH-2). */
 export class Proof {
   /** What this side sends in AUTH. */
@@ -81,6 +84,18 @@ export class Proof {
   static of(agreement: Agreement, keys: readonly SecretKey[]): Proof | null {
     if (agreement.self.auth === null && agreement.peer.auth === null) return null;
     return new Proof(commonKey(agreement, keys), agreement);
+  }
+
+  /**
+   * The proofs by the key of a session that is taken up again; null where it had none, and neither side demands one. Throws
+   * `auth-failed` where not both have it, or one is demanded now.
+   */
+  static again(agreement: Agreement, keys: readonly SecretKey[], keyId: string | null): Proof | null {
+    const { self, peer } = agreement;
+    if (keyId === null && self.auth === null && peer.auth === null) return null;
+    const key = peer.auth?.keys.includes(keyId ?? '') === true ? keys.find(({ id }) => id === keyId) : undefined;
+    if (key !== undefined) return new Proof(key, agreement);
+    throw failed('the session that is to be taken up again was proved with another key');
   }
 
   /** Throws `auth-failed` for an AUTH that is not the peer's for this session. */

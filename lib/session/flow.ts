@@ -144,6 +144,11 @@ export class InFlightCredit implements Pace {
     return this.#clock.now();
   }
 
+  /** A measurement under way says nothing any more: the session has no link. */
+  stopMeasuring(): void {
+    this.#roundTrip.abandon();
+  }
+
   /** Measures the round trip. */
   ping(): void {
     this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
@@ -280,6 +285,11 @@ class RoundTrip {
     const payload = Buffer.alloc(8);
     payload.writeDoubleBE(this.#nonce);
     return payload;
+  }
+
+  /** A PONG that still comes is none. */
+  abandon(): void {
+    this.#sentAtMs = null;
   }
 
   /** Takes a PONG. False for one that answers nothing that is on the way. */

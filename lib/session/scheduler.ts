@@ -6,7 +6,7 @@ import { type ByteSink, FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
 import type { DataCheck } from '../codec/integrity.js';
 import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
-import { writeCredit } from '../codec/payloads.js';
+import { writeTotal } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 
@@ -178,6 +178,12 @@ export class Scheduler {
     this.flush();
   }
 
+  /** Tells the peer how much of what it sent has come: the newest total, before all that waits. */
+  acknowledge(payload: Buffer): void {
+    this.#queue.addAck(payload);
+    this.flush();
+  }
+
   /** Takes up a stream that has data and credit: its `sendFrame` is called, now or when its turn comes. */
   offer(stream: Scheduled): void {
     this.#ready.add(stream);
@@ -241,6 +247,11 @@ export class Scheduler {
     else this.#onDrained.push(callback);
   }
 
+  /** Where what was sent is kept for another link: calls back when all that was sent up to now is free. Else never. */
+  afterKept(callback: () => void): void {
+    this.#sink.afterKept?.(callback);
+  }
+
   // ---- the end --------------------------------------------------------------------------------------------------
 
   /** Writes the last frame of the session, behind the control frames that wait: all of them, or those that the channel has room for. */
@@ -279,7 +290,7 @@ export class Scheduler {
   }
 
   #canSendData(): boolean {
-    if (this.#sentBytes >= this.#creditBytes) return false;
+    if (this.#sentBytes >= this.#creditBytes || this.#sink.isFull === true) return false;
     const { unwrittenBytes } = this.#sink;
     if (this.#maxFrameBytes <= SMALL_CHANNEL_BYTES) return unwrittenBytes < SMALL_FRAME_BYTES;
     return unwrittenBytes < CUT_HIGH_WATER_BYTES || (unwrittenBytes < HIGH_WATER_BYTES && !this.hasInteractive);
@@ -336,6 +347,7 @@ class ControlQueue {
   #peakStreams = 0;
   #creditors: Creditor[] = [];
   #pong: Buffer | null = null;
+  #ack: Buffer | null = null;
   readonly #credit = Buffer.allocUnsafe(8);
 
   constructor(writer: FrameWriter) {
@@ -348,7 +360,7 @@ class ControlQueue {
   }
 
   get isEmpty(): boolean {
-    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null;
+    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null && this.#ack === null;
   }
 
   /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
@@ -372,6 +384,11 @@ class ControlQueue {
     this.#pong = Buffer.from(payload);
   }
 
+  /** Queues the newest ACK. */
+  addAck(payload: Buffer): void {
+    this.#ack = payload;
+  }
+
   /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
   flush(highWaterBytes: number = CONTROL_HIGH_WATER_BYTES): boolean {
     while (!this.isEmpty && this.#writer.sink.unwrittenBytes < highWaterBytes) {
@@ -387,11 +404,16 @@ class ControlQueue {
     this.#frames = [];
     this.#creditors = [];
     this.#pong = null;
+    this.#ack = null;
   }
 
   #fillBatch(): number {
     const room = BATCH_BYTES - HEADER_BYTES - MAX_CONTROL_BYTES;
     let end = 0;
+    if (this.#ack !== null) {
+      end = this.#writer.put(batch, end, FRAME_TYPE.ACK, 0, this.#ack);
+      this.#ack = null;
+    }
     if (this.#pong !== null) {
       end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#pong);
       this.#pong = null;
@@ -407,7 +429,7 @@ class ControlQueue {
     for (count = 0; count < this.#creditors.length && end <= room; count += 1) {
       const creditor = this.#creditors[count] as Creditor;
       creditor.isCreditDue = false;
-      writeCredit(this.#credit, 0, creditor.grantedBytes);
+      writeTotal(this.#credit, 0, creditor.grantedBytes);
       end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#credit);
     }
     this.#creditors.splice(0, count);

@@ -5,12 +5,13 @@
 
 import { EventEmitter } from 'eventemitter3';
 import type { ByteSink } from '../codec/frame-writer.js';
-import { type Hello, HelloScanner } from '../codec/hello.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
-import { type Agreement, outerRefusal, protectionRefusal, refusal } from './agreement.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
 import { type Established, Opening } from './opening.js';
+import { OpeningPause } from './opening-pause.js';
+import { Resumption } from './resumption.js';
 import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 
@@ -19,28 +20,29 @@ export interface SessionLoopEvents {
   session: [session: Session];
   /** A session is over, for this reason. Another one will follow while the loop runs. */
   ended: [session: Session, reason: VproxyError];
+  /** A session has left this link, and waits for another one or has it already. */
+  suspended: [session: Session];
+  /** A session goes on with this link. So many bytes are written again, as the peer may not have them. */
+  resumed: [session: Session, againBytes: number];
+  /** The session on it hears nothing, or goes on with another link: the link should be closed, for this reason. */
+  abandoned: [reason: VproxyError];
   /** Nothing valid has come from a peer for a while: nobody is there, or another process has the channel. */
   quiet: [skippedBytes: number];
   /** This side's own HELLO came back: the channel echoes. */
   echo: [];
 }
 
-/** A session that lasted less than this counts as failed: the next opening waits (R-OPEN-12). */
-export const SHORT_SESSION_MS = 10_000;
-/** For a session that ended before it began, on a channel that is not in clear any more. */
+export { SHORT_SESSION_MS } from './opening-pause.js';
+
+/** For a session that ended before it began, where the peer would not understand it. */
 const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
-
-const FIRST_PAUSE_MS = 100;
-const MAX_PAUSE_MS = 5000;
-
-/** These need somebody's help, so trying again may wait longer. */
-const HOPELESS_CODES: ReadonlySet<string> = new Set(['version-mismatch', 'auth-failed']);
-const MAX_HOPELESS_PAUSE_MS = 60_000;
 
 /** A HELLO is searched for in pieces of this size, so that other bytes do not take more than a turn. */
 const SEARCH_BYTES = 256;
 
 const NOTHING = Buffer.alloc(0);
+
+const displaced = (): VproxyError => new VproxyError('channel-displaced', 'its session goes on with another link');
 
 /** A layer whose session is over may take so long to hand on what it was given: the channel may take nothing any more. */
 const LAYER_END_MS = 300;
@@ -53,15 +55,14 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   readonly #sink: ByteSink;
   readonly #clock: Clock;
   readonly #settings: SessionSettings;
-  readonly #pauses: Backoff;
+  readonly #pause: OpeningPause;
   #session: Session | null = null;
+  /** What makes sure of the peer, where a session is to go on with this link. */
+  #resumption: Resumption | null = null;
   #opening: Opening | null = null;
-  /** During a pause: what came is searched for the newest HELLO. */
-  #pauseScanner: HelloScanner | null = null;
-  #newestHello: Hello | null = null;
-  #cancelPause: CancelTimer | null = null;
   #cancelQuiet: CancelTimer | null = null;
   #isStopped = false;
+  #isClosed = false;
   #skippedBytes = 0;
   /** What protects the session, from the opening in clear to the session's end. */
   #layer: SecureLayer | null = null;
@@ -81,11 +82,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#clock = clock;
     this.#settings = settings;
     this.#turn = new Turn(clock);
-    this.#pauses = new Backoff({
-      firstMs: FIRST_PAUSE_MS,
-      maxMs: MAX_PAUSE_MS,
-      random: () => settings.randomBytes(4).readUInt32BE(0) / 2 ** 32,
-    });
+    this.#pause = new OpeningPause(clock, settings);
   }
 
   /** The established session, or null. */
@@ -95,12 +92,12 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** Whether the peer has answered this side's HELLO: there is a session, or one that is being protected or proved. */
   get isAnswered(): boolean {
-    return this.#session !== null || this.#layer !== null;
+    return this.#session !== null || this.#resumption !== null || this.#layer !== null;
   }
 
   /** Bytes that belonged to no session, in bytes. */
   get skippedBytes(): number {
-    return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + (this.#pauseScanner?.skippedBytes ?? 0);
+    return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + this.#pause.skippedBytes;
   }
 
   /** Begins the first opening. Called once. */
@@ -129,6 +126,10 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
         const session = this.#session;
         if (session.receive(bytes)) isKept = true;
         bytes = session.takeRest();
+      } else if (this.#resumption !== null) {
+        const resumption = this.#resumption;
+        resumption.receive(bytes);
+        bytes = resumption.takeRest();
       } else {
         bytes = this.#search(bytes);
         this.#turn.look();
@@ -166,7 +167,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopOpening();
-    this.#cancelPause?.();
+    this.#resumption?.stop();
+    this.#pause.stop();
     this.#session?.end(reason);
     this.#takeLayer()?.destroy();
   }
@@ -179,6 +181,10 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The channel is gone: ends what `stop` ends, and gives back the buffers that the channel had not written. */
   handleClosed(reason: VproxyError): void {
+    const session = this.#session;
+    this.#isClosed = true;
+    const isKept = this.#settings.resume?.kept.isStopped === false;
+    if (!this.#isStopped && isKept && session !== null && session.secret !== null) session.suspend();
     this.stop(reason);
     this.#ending?.finish();
     for (const session of this.#unwritten) session.handleClosed();
@@ -186,11 +192,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   #open(): void {
-    this.#skippedBytes += this.#pauseScanner?.skippedBytes ?? 0;
-    this.#pauseScanner = null;
-    this.#cancelPause = null;
-    const firstHello = this.#newestHello;
-    this.#newestHello = null;
+    this.#skippedBytes += this.#pause.skippedBytes;
+    const firstHello = this.#pause.end();
     this.#opening = new Opening({
       sink: this.#sink,
       clock: this.#clock,
@@ -246,14 +249,20 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** Bytes came out of the layer. True when a view of them was kept. */
   #receiveInside(bytes: Buffer): boolean {
-    if (this.#session !== null) return this.#session.receive(bytes);
+    const session = this.#session;
+    if (session !== null) return session.receive(bytes);
+    const resumption = this.#resumption;
+    if (resumption !== null) {
+      resumption.receive(bytes);
+      return this.#sessionNow?.receive(resumption.takeRest()) ?? false;
+    }
     const established = this.#opening?.receive(bytes) ?? null;
     if (established === null || this.#inside === null) return false;
     const { agreement, rest } = established;
     const { outer, sink } = this.#inside;
     this.#stopOpening();
     this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
-    return rest.length > 0 && (this.#sessionNow?.receive(rest) ?? false);
+    return rest.length > 0 && this.#receiveInside(rest);
   }
 
   /** For after a call that may have changed it. */
@@ -266,6 +275,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const session = this.#session;
     this.#takeLayer();
     this.#stopOpening();
+    this.#resumption?.stop();
+    this.#resumption = null;
     session?.end(reason);
     // What the layer held goes nowhere any more.
     session?.handleClosed();
@@ -297,20 +308,84 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     layer.close(finish);
   }
 
-  /** Begins a session, which ends at once where it is refused. */
+  /** Takes a session up again where both sides have one, else begins one, which ends at once where it is refused. */
   #begin(agreement: Agreement, sink: ByteSink, refused: VproxyError | null): void {
+    const kept = this.#settings.resume?.kept;
+    const id = refused === null ? commonSession(agreement) : null;
+    const known = id === null ? null : (kept?.find(id) ?? null);
+    if (known !== null) {
+      this.#resume(known, agreement, sink);
+      return;
+    }
     const session = new Session(agreement, {
       sink,
       clock: this.#clock,
       settings: this.#settings,
-      // What comes out of a layer cannot be left to another turn.
-      ...(sink === this.#sink && { isTurnOver: this.#turn.countPart }),
+      isTurnOver: this.#turnOf(sink),
     });
-    this.#session = session;
-    session.once('end', (reason) => this.#ended(session, reason));
+    kept?.add(session);
+    this.#follow(session);
     session.once('ready', () => this.emit('session', session));
     if (refused === null) session.begin();
     else session.end(refused);
+  }
+
+  /** What comes out of a layer cannot be left to another turn. */
+  #turnOf(sink: ByteSink): () => boolean {
+    return sink === this.#sink ? this.#turn.countPart : () => false;
+  }
+
+  /** The session of this link, until it ends or leaves. */
+  #follow(session: Session): void {
+    this.#session = session;
+    const onEnd = (reason: VproxyError): void => {
+      leave();
+      this.#ended(session, reason);
+    };
+    const onSuspended = (): void => {
+      leave();
+      this.#session = null;
+      this.emit('suspended', session);
+      if (!this.#isClosed) this.emit('abandoned', displaced());
+    };
+    const onSilent = (reason: VproxyError): void => void this.emit('abandoned', reason);
+    const leave = (): void => {
+      session.off('end', onEnd).off('suspended', onSuspended).off('silent', onSilent);
+    };
+    session.on('end', onEnd).on('suspended', onSuspended).on('silent', onSilent);
+  }
+
+  /** Makes sure of the peer; then `session` goes on with this link. */
+  #resume(session: Session, agreement: Agreement, sink: ByteSink): void {
+    const resumption = new Resumption({
+      session,
+      agreement,
+      sink,
+      clock: this.#clock,
+      keys: this.#settings.keys,
+      onProved: (peerReceivedBytes) => {
+        this.#resumption = null;
+        this.#follow(session);
+        let againBytes = 0;
+        try {
+          againBytes = session.resume({ agreement, sink, isTurnOver: this.#turnOf(sink) }, peerReceivedBytes);
+        } catch (error) {
+          session.end(toVproxyError(error));
+        }
+        if (!session.isOver) this.emit('resumed', session, againBytes);
+      },
+      onFailed: (reason) => {
+        this.#resumption = null;
+        // A frame of another session would have a wrong number here.
+        this.#begin(agreement, NOWHERE, reason);
+      },
+      onDisplaced: () => {
+        this.#resumption = null;
+        this.emit('abandoned', displaced());
+      },
+    });
+    this.#resumption = resumption;
+    resumption.begin();
   }
 
   #ended(session: Session, reason: VproxyError): void {
@@ -319,29 +394,20 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
     this.emit('ended', session, reason);
     if (layer === null) {
-      this.#openAgain(session, reason);
+      this.#openAgain(session.ageMs, reason);
       return;
     }
     // The peer may begin again meanwhile.
-    this.#pauseScanner = new HelloScanner();
+    this.#pause.listen();
     this.#endLayer(layer, () => {
       session.handleClosed();
-      this.#openAgain(session, reason);
+      this.#openAgain(session.ageMs, reason);
     });
   }
 
-  /** Opens again behind a session: at once, or after a pause. */
-  #openAgain(session: Session, reason: VproxyError): void {
-    if (this.#isStopped) return;
-    const isHopeless = HOPELESS_CODES.has(reason.code);
-    if (session.ageMs >= SHORT_SESSION_MS && !isHopeless) {
-      this.#pauses.reset();
-      this.#open();
-      return;
-    }
-    this.#pauseScanner ??= new HelloScanner();
-    const pauseMs = this.#pauses.next(isHopeless ? MAX_HOPELESS_PAUSE_MS : MAX_PAUSE_MS);
-    this.#cancelPause = this.#clock.schedule(pauseMs, () => this.#open());
+  /** Opens again behind a session of this age: at once, or after a pause. */
+  #openAgain(ageMs: number, reason: VproxyError): void {
+    if (!this.#isStopped) this.#pause.begin(ageMs, reason.code, () => this.#open());
   }
 
   /** Searches the first of these bytes for a HELLO; what is left of them. */
@@ -349,22 +415,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const piece = bytes.subarray(0, SEARCH_BYTES);
     const behind = bytes.subarray(piece.length);
     if (this.#opening === null) {
-      this.#searchInPause(piece);
+      this.#pause.receive(piece);
       return behind;
     }
     const established = this.#opening.receive(piece);
     if (established === null) return behind;
     this.#establish(established);
     return Buffer.concat([established.rest, behind]);
-  }
-
-  #searchInPause(piece: Buffer): void {
-    let bytes = piece;
-    for (let found = this.#pauseScanner?.scan(bytes); found; found = this.#pauseScanner?.scan(bytes)) {
-      // This side's own that comes back says nothing of the peer (R-OPEN-6).
-      if (found.hello.instance !== this.#settings.instance) this.#newestHello = found.hello;
-      bytes = found.rest;
-    }
   }
 }
 

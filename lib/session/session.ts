@@ -8,65 +8,37 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
 import { DataCheck } from '../codec/integrity.js';
-import {
-  decodeCredit,
-  decodeGoaway,
-  decodeOpen,
-  decodeReasonPayload,
-  encodeGoaway,
-  type Goaway,
-  requireLength,
-} from '../codec/payloads.js';
+import { decodeGoaway, decodeOpen, encodeGoaway, type Goaway, readTotal, requireLength } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import type { Agreement } from './agreement.js';
-import { Proof } from './auth.js';
+import { type Agreement, isResumable } from './agreement.js';
+import { PROOF_MS, Proof } from './auth.js';
+import { Continuity } from './continuity.js';
 import { InFlightCredit } from './flow.js';
 import { Leaving, Liveness } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
+import { type ResumeSecret, SECRET_BYTES } from './resume-secret.js';
 import { Scheduler } from './scheduler.js';
 import { OwnServices, PeerServices } from './services.js';
+import type { SessionCounters, SessionEvents } from './session-events.js';
 import type { SessionSettings } from './settings.js';
 import type { SessionStream } from './stream.js';
 import { StreamTable } from './streams.js';
 
-interface SessionEvents {
-  /** The peer opened a stream to a service of a valid name: attach a local end during the call, or it is refused. */
-  stream: [stream: SessionStream];
-  /** The two sides agree, and each has proved that it has the key where that is demanded: `start` is to be called. */
-  ready: [];
-  /** The peer's list of services is complete, or has changed. */
-  services: [services: ReadonlySet<string>];
-  /** A measurement of the round trip is complete, in milliseconds. */
-  measured: [roundTripMs: number];
-  /** No more streams are opened either way; the session ends when those that are open have ended. */
-  draining: [reason: VproxyError];
-  /** The session is over; all its streams have ended before. Emitted once. */
-  end: [reason: VproxyError];
-}
+export type { SessionCounters } from './session-events.js';
 
-/** Amounts since the session was established. */
-export interface SessionCounters {
-  /** Payload of DATA, in bytes. */
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  /** Frames of every type but HELLO. */
-  readonly sentFrames: number;
-  readonly receivedFrames: number;
-  /** For how long the channel took nothing although something waited, in milliseconds. */
-  readonly stallMs: number;
-  /** Streams that were opened, by either side. */
-  readonly streamsOpened: number;
-  /** Streams that did not end in order, refused ones included. */
-  readonly streamsFailed: number;
-}
-
-interface SessionContext {
+/** What a session needs of the link that it has. */
+interface SessionLink {
+  /** What the HELLOs on this link agree on. */
+  readonly agreement: Agreement;
   readonly sink: ByteSink;
-  readonly clock: Clock;
-  readonly settings: SessionSettings;
   /** Asked after each header and each payload: true ends `receive` before all is read. Default: never. */
   readonly isTurnOver?: () => boolean;
+}
+
+interface SessionContext extends Omit<SessionLink, 'agreement'> {
+  readonly clock: Clock;
+  readonly settings: SessionSettings;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
 }
@@ -85,8 +57,7 @@ const SESSION_STATES = {
 } as const;
 type SessionState = keyof typeof SESSION_STATES;
 
-/** The peer has so long to prove that it has the key, in milliseconds (R-AUTH-2). */
-const PROOF_MS = 10_000;
+const never = (): boolean => false;
 
 /** After these the peer hears nothing: it does not understand this side, or is not there. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
@@ -101,27 +72,48 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #reader: FrameReader;
   readonly #table: StreamTable;
   readonly #credit: InFlightCredit;
-  readonly #liveness: Liveness;
-  readonly #frameTimer: FrameTimer;
+  /** Null where the session ends with its link. */
+  readonly #continuity: Continuity | null;
+  #liveness: Liveness;
+  #frameTimer: FrameTimer;
   readonly #leaving: Leaving;
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
   readonly #startedAtMs: number;
   #state: SessionState = 'proving';
   #receivedChunks = 0;
+  /** Whether somebody waits for `measured`. */
+  #isMeasureDue = false;
   #proof: Proof | null = null;
   #cancelProof: CancelTimer | null = null;
+  #isTurnOver: () => boolean;
+  /** What the HELLOs agree on of the link that it has. */
+  #link: Agreement;
 
-  constructor(agreement: Agreement, { sink, clock, settings, isTurnOver, firstStreamId }: SessionContext) {
+  constructor(agreement: Agreement, { sink, clock, settings, isTurnOver = never, firstStreamId }: SessionContext) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
     this.agreement = agreement;
+    this.#link = agreement;
     this.clock = clock;
     this.#settings = settings;
     this.#startedAtMs = nowMs;
+    this.#isTurnOver = isTurnOver;
+    const memoryBytes = isResumable(agreement) ? (settings.resume?.memoryBytes ?? null) : null;
+    this.#continuity =
+      memoryBytes === null
+        ? null
+        : new Continuity({
+            sink,
+            memoryBytes,
+            clock,
+            isOdd,
+            receivedBytes: () => this.receivedBytes,
+            sendAck: (payload) => this.#scheduler.acknowledge(payload),
+          });
     this.#scheduler = new Scheduler({
-      sink,
+      sink: this.#continuity?.backlog ?? sink,
       check: new DataCheck(integrity, self.nonce, peer.nonce),
       clock,
       maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
@@ -156,7 +148,7 @@ export class Session extends EventEmitter<SessionEvents> {
       },
       check: new DataCheck(integrity, peer.nonce, self.nonce),
       maxDataBytes: self.limits.frame,
-      ...(isTurnOver && { isTurnOver }),
+      isTurnOver: () => this.#isTurnOver(),
     });
     this.#leaving = new Leaving({
       clock,
@@ -170,15 +162,7 @@ export class Session extends EventEmitter<SessionEvents> {
       settings.timeOfDay,
     );
     this.#peerServices = new PeerServices(settings.timeOfDay);
-    this.#liveness = new Liveness({
-      clock,
-      deadAfterMs: settings.deadAfterMs,
-      receivedCount: () => this.#receivedChunks,
-      sentCount: () => this.#scheduler.sentFrames,
-      onPingDue: () => this.#pingIfIdle(),
-      onDead: (silentMs) =>
-        this.end(new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`)),
-    });
+    this.#liveness = this.#watch();
   }
 
   // ---- from the beginning -----------------------------------------------------------------------------------------
@@ -212,9 +196,13 @@ export class Session extends EventEmitter<SessionEvents> {
     if (!this.isOver) this.#ownServices.announce(services);
   }
 
-  /** Measures the round trip: `measured` follows, unless the session ends. A measurement under way is not begun again. */
+  /**
+   * Measures the round trip: `measured` follows, unless the session ends. A measurement under way is not begun again, unless its link
+   * is lost: then it waits for the next one.
+   */
   measure(): void {
-    if (!this.isOver && !this.#credit.isMeasuring) this.#credit.ping();
+    this.#isMeasureDue = true;
+    if (!this.isOver && !this.isSuspended && !this.#credit.isMeasuring) this.#credit.ping();
   }
 
   /**
@@ -247,6 +235,7 @@ export class Session extends EventEmitter<SessionEvents> {
         throw new VproxyError('desync', `frame ${sequence} has been incomplete for 30 s`);
       }
       isKept = this.#reader.push(chunk);
+      this.#continuity?.handleReceived();
     } catch (error) {
       this.end(toVproxyError(error));
       // Views of the chunk may have been kept before the error.
@@ -267,6 +256,8 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** The channel has written all that it was given. */
   handleDrain(): void {
+    this.#continuity?.backlog.flush();
+    if (this.unwrittenBytes > 0) return;
     this.#scheduler.handleDrain();
     if (this.isOver) return;
     this.#ownServices.retry();
@@ -284,21 +275,74 @@ export class Session extends EventEmitter<SessionEvents> {
    * session alone frees none: what it has handed over goes out as long as the channel is open.
    */
   afterDrain(callback: () => void): void {
-    this.#scheduler.afterDrain(callback);
+    if (this.#continuity !== null && !this.isOver) this.#continuity.backlog.afterKept(callback);
+    else this.#scheduler.afterDrain(callback);
+  }
+
+  // ---- another link -----------------------------------------------------------------------------------------------
+
+  /** What makes it one that can be taken up again; null before both sides have given their part of it, and where it ends with its link. */
+  get secret(): ResumeSecret | null {
+    return this.#continuity?.secret ?? null;
+  }
+
+  /** Whether it has no link now. */
+  get isSuspended(): boolean {
+    return this.#continuity?.isSuspended ?? false;
+  }
+
+  /** What came in the session, of frames of every type, in bytes. */
+  get receivedBytes(): number {
+    return this.#reader.sessionBytes;
+  }
+
+  /** Its link is gone, or is to be given up: streams wait, and nothing is received. Only where there is a `secret`. */
+  suspend(): void {
+    if (this.isOver || this.isSuspended) return;
+    this.#continuity?.suspend();
+    this.#reader.dropHello();
+    this.#liveness.stop();
+    this.#credit.stopMeasuring();
+    this.emit('suspended');
+  }
+
+  /**
+   * Goes on with another link, where the peer has received `peerReceivedBytes` of what this side sent. Gives how many bytes
+   * are written again, as the peer may not have them. Throws `protocol-error` where that cannot be.
+   */
+  resume({ agreement, sink, isTurnOver = never }: SessionLink, peerReceivedBytes: number): number {
+    if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'a session that cannot be resumed');
+    const againBytes = this.#continuity.resume(sink, peerReceivedBytes);
+    this.#link = agreement;
+    this.#isTurnOver = isTurnOver;
+    this.#frameTimer = new FrameTimer(this.clock.now());
+    this.#liveness = this.#watch();
+    if (this.#isMeasureDue) this.#credit.ping();
+    this.emit('resumed', againBytes);
+    if (this.unwrittenBytes === 0) this.handleDrain();
+    return againBytes;
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------
 
-  /** Leaves in an orderly way: no more streams either way, and the end when the open ones have ended. */
+  /**
+   * Leaves in an orderly way: no more streams either way, and the end when the open ones have ended. Without a link the peer
+   * cannot be told, and the session ends at once; one that loses its link later drains on with the next one, in the time that it has.
+   */
   drain(message: string): void {
-    if (this.isOver || this.isDraining) return;
+    if (this.isOver) return;
+    if (this.isSuspended) {
+      this.end(new VproxyError('shutdown', message));
+      return;
+    }
+    if (this.isDraining) return;
     this.#scheduler.control(FRAME_TYPE.GOAWAY, 0, this.#goaway('shutdown', message));
     this.#startDraining(new VproxyError('shutdown', message));
   }
 
-  /** Ends the session at once: tells the peer where the code is one for it, and ends every stream. */
+  /** Ends the session at once: tells the peer where the code is one for it and there is a link, and ends every stream. */
   end(reason: VproxyError): void {
-    this.#end(reason, reason.row.wire && !SILENT_CODES.has(reason.code));
+    this.#end(reason, reason.row.wire && !SILENT_CODES.has(reason.code) && !this.isSuspended);
   }
 
   #end(reason: VproxyError, tellsPeer: boolean): void {
@@ -315,6 +359,8 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     this.#reader.stop();
     this.#scheduler.stop();
+    const isWritten = !SILENT_CODES.has(reason.code);
+    for (const callback of this.#continuity?.end(isWritten) ?? []) this.#scheduler.afterDrain(callback);
     this.#liveness.stop();
     this.#leaving.stop();
     this.#cancelProof?.();
@@ -446,43 +492,38 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#scheduler.answerPing(requireLength(type, payload, 8));
         return;
       case FRAME_TYPE.PONG:
-        if (this.#credit.takePong(requireLength(type, payload, 8))) this.emit('measured', this.#credit.roundTripMs);
+        this.#handlePong(requireLength(type, payload, 8));
         return;
       case FRAME_TYPE.GOAWAY:
         this.#handleGoaway(decodeGoaway(payload));
         return;
+      case FRAME_TYPE.SECRET:
+        this.emit('resumable', this.#requireContinuity(type).takeSecret(requireLength(type, payload, SECRET_BYTES)));
+        return;
+      case FRAME_TYPE.ACK:
+        this.#requireContinuity(type).takeAck(requireLength(type, payload, 8));
+        // Where too much was kept.
+        this.#scheduler.flush();
+        return;
+      case FRAME_TYPE.RESUME:
+        throw new VproxyError('protocol-error', 'RESUME within a session');
       case FRAME_TYPE.AUTH:
         throw new VproxyError('protocol-error', 'AUTH, which was not demanded or is there already');
       case FRAME_TYPE.CREDIT: {
-        const totalBytes = decodeCredit(payload);
+        const totalBytes = readTotal(requireLength(type, payload, 8));
         if (streamId === 0) this.#scheduler.raiseCredit(totalBytes);
         else this.#table.find(streamId, 'CREDIT')?.handleCredit(totalBytes);
         return;
       }
       default:
-        this.#handleStreamFrame(type, streamId, payload);
+        this.#table.handleFrame(type, streamId, payload);
     }
   }
 
-  #handleStreamFrame(type: number, streamId: number, payload: Buffer): void {
-    const name = formatFrameType(type);
-    if (type === FRAME_TYPE.ACCEPT) {
-      requireLength(type, payload, 0);
-      this.#table.find(streamId, name)?.handleAccept();
-      return;
-    }
-    if (type === FRAME_TYPE.FIN) {
-      requireLength(type, payload, 0);
-      this.#table.find(streamId, name)?.handleFin();
-      return;
-    }
-    const { code, message } = decodeReasonPayload(payload, name);
-    const stream = this.#table.find(streamId, name);
-    if (stream === null) return;
-    const reason = new VproxyError(code, message);
-    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(reason);
-    else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
-    else this.#table.handleReset(stream, reason);
+  #handlePong(payload: Buffer): void {
+    if (!this.#credit.takePong(payload)) return;
+    this.#isMeasureDue = false;
+    this.emit('measured', this.#credit.roundTripMs);
   }
 
   #handleGoaway({ code, message, last }: Goaway): void {
@@ -500,7 +541,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Whether a HELLO in the middle of the session is the current peer's, or this side's own. */
   #isKnownHello({ nonce, instance }: Hello): boolean {
-    const { self, peer } = this.agreement;
+    const { self, peer } = this.#link;
     return nonce === peer.nonce || nonce === self.nonce || instance === self.instance;
   }
 
@@ -509,12 +550,38 @@ export class Session extends EventEmitter<SessionEvents> {
   #becomeReady(): void {
     this.#cancelProof?.();
     this.#enter('open');
+    if (this.#continuity !== null) {
+      const part = this.#settings.randomBytes(SECRET_BYTES);
+      this.#continuity.giveSecret(part);
+      this.#scheduler.control(FRAME_TYPE.SECRET, 0, part);
+    }
     this.emit('ready');
+  }
+
+  #watch(): Liveness {
+    return new Liveness({
+      clock: this.clock,
+      deadAfterMs: this.#settings.deadAfterMs,
+      receivedCount: () => this.#receivedChunks,
+      sentCount: () => this.#scheduler.sentFrames,
+      onPingDue: () => this.#pingIfIdle(),
+      onDead: (silentMs) => {
+        const reason = new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`);
+        if (this.secret === null) this.end(reason);
+        else this.emit('silent', reason);
+      },
+    });
   }
 
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
-    if (this.isReady && this.#scheduler.isIdle) this.#credit.ping();
+    if (this.isReady && !this.isSuspended && this.#scheduler.isIdle) this.#credit.ping();
+  }
+
+  /** Throws `protocol-error` for a frame of a session that outlives its links, where this one does not. */
+  #requireContinuity(type: number): Continuity {
+    if (this.#continuity !== null) return this.#continuity;
+    throw new VproxyError('protocol-error', `${formatFrameType(type)} in a session that ends with its link`);
   }
 
   /** Throws `internal` for a state that cannot follow: a defect of this program. */

@@ -4,6 +4,15 @@ import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
 import type { SecretKey, SecureLayerFactory } from './auth.js';
+import type { KeptSessions } from './kept-sessions.js';
+
+/** How sessions outlive their links. */
+export interface ResumeSettings {
+  /** Those of the channel, on all of its links. */
+  readonly kept: KeptSessions;
+  /** What it keeps of what it sent before data waits, in bytes. */
+  readonly memoryBytes: number;
+}
 
 /** Settings of the sessions on one channel. */
 export interface SessionSettings {
@@ -23,6 +32,8 @@ export interface SessionSettings {
   readonly secure: SecureLayerFactory | null;
   /** Silence for so long ends a session; null: never (R-LIVE-2). */
   readonly deadAfterMs: number | null;
+  /** How sessions outlive their links; null: they do not (R-RESUME-1). Default null. */
+  readonly resume: ResumeSettings | null;
   /** An open without an answer is given up after this time. */
   readonly openTimeoutMs: number;
   /** After GOAWAY `shutdown`, streams may go on for this time. */
@@ -52,6 +63,7 @@ export function sessionSettings(
     integrity: 'frame',
     keys: () => [],
     secure: null,
+    resume: null,
     timeOfDay: null,
     deadAfterMs: null,
     openTimeoutMs: 30_000,

@@ -223,6 +223,11 @@ export class SessionStream implements Scheduled {
     this.#finish(new VproxyError(code, message));
   }
 
+  /** Where the session keeps what it sent for another link: calls back when all that was sent up to now is free. Else never. */
+  afterKept(callback: () => void): void {
+    this.#context.scheduler.afterKept(callback);
+  }
+
   /**
    * Sends `buffer[start, end)`, which must not be empty, in as many frames as it takes. `hasRoom` says that the 16 bytes
    * before `start` and the 4 from `end` on are the session's to write headers and the trailer into, and the bytes between once

@@ -1,6 +1,7 @@
 /** The streams of a session: their ids, which are let in, and the opens that are held back (R-STREAM-1, R-STREAM-3, R-STREAM-5, R-STREAM-6, R-STREAM-11, R-FLOW-6). */
+import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
-import type { OpenRequest } from '../codec/payloads.js';
+import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
@@ -178,8 +179,32 @@ export class StreamTable implements StreamBooks {
     }
   }
 
-  /** The peer's RESET of a live stream. Throws `flood` where it takes back too many streams before their answer. */
-  handleReset(stream: SessionStream, reason: VproxyError): void {
+  /**
+   * What the peer says of a stream: ACCEPT, REFUSE, FIN, STOP or RESET. Throws `protocol-error` for one that may not come, and
+   * `flood` for a RESET where it takes back too many streams before their answer.
+   */
+  handleFrame(type: number, id: number, payload: Buffer): void {
+    const name = formatFrameType(type);
+    if (type === FRAME_TYPE.ACCEPT) {
+      requireLength(type, payload, 0);
+      this.find(id, name)?.handleAccept();
+      return;
+    }
+    if (type === FRAME_TYPE.FIN) {
+      requireLength(type, payload, 0);
+      this.find(id, name)?.handleFin();
+      return;
+    }
+    const { code, message } = decodeReasonPayload(payload, name);
+    const stream = this.find(id, name);
+    if (stream === null) return;
+    const reason = new VproxyError(code, message);
+    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(reason);
+    else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
+    else this.#handleReset(stream, reason);
+  }
+
+  #handleReset(stream: SessionStream, reason: VproxyError): void {
     const isTakenBack = stream.isIncoming && !stream.isAnswered;
     if (isTakenBack && !this.#resets.take(this.#options.clock.now())) {
       throw new VproxyError('flood', `more than ${RESETS_PER_SECOND} streams a second are opened and reset`);

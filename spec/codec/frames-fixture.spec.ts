@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { FrameReader } from '../../lib/codec/frame-reader.js';
 import { crc16, encodeFrame, FRAME_TYPE, formatFrameType, writeHeader } from '../../lib/codec/header.js';
-import { encodeHello, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
+import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
 import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import {
@@ -18,8 +18,9 @@ import {
   encodeReason,
   encodeServices,
   type Goaway,
-  writeCredit,
+  writeTotal,
 } from '../../lib/codec/payloads.js';
+import { ResumeSecret } from '../../lib/session/resume-secret.js';
 
 type Payload = { readonly json: object } | { readonly hex: string } | { readonly total: string };
 
@@ -36,7 +37,11 @@ interface Fixture {
   readonly nonces: readonly [string, string];
   readonly checks: readonly { readonly text: string; readonly crc16: string; readonly crc32: string }[];
   readonly hellos: readonly { readonly what: string; readonly hello: Hello; readonly hex: string }[];
-  readonly sessions: readonly { readonly integrity: Integrity; readonly frames: readonly Vector[] }[];
+  readonly sessions: readonly {
+    readonly what: string;
+    readonly integrity: Integrity;
+    readonly frames: readonly Vector[];
+  }[];
   readonly single: readonly (Vector & { readonly what: string; readonly integrity: Integrity })[];
   readonly wrong: readonly {
     readonly what: string;
@@ -44,6 +49,8 @@ interface Fixture {
     readonly code: string;
     readonly integrity?: Integrity;
   }[];
+  /** Both SECRETs, the id, a total, and the RESUME of the second HELLO to the first. */
+  readonly resume: Readonly<Record<'odd' | 'even' | 'id' | 'total' | 'resume', string>>;
 }
 
 const fixture = JSON.parse(await readFile('spec/fixtures/frames.json', 'utf8')) as Fixture;
@@ -80,7 +87,7 @@ function encodeValue({ type, payload }: Vector): Buffer | null {
   if ('total' in payload) {
     if (Number(payload.total) > Number.MAX_SAFE_INTEGER) return null;
     const bytes = Buffer.alloc(8);
-    writeCredit(bytes, 0, Number(payload.total));
+    writeTotal(bytes, 0, Number(payload.total));
     return bytes;
   }
   const value = payload.json as Goaway & { service: string; from?: string; services: string[]; more?: boolean };
@@ -122,8 +129,8 @@ for (const { what, hello, hex } of fixture.hellos) {
   });
 }
 
-for (const { integrity, frames } of fixture.sessions) {
-  test(`R-FRAME-1: the frames of a session as they are written; integrity ${integrity}`, (t) => {
+for (const { what, integrity, frames } of fixture.sessions) {
+  test(`R-FRAME-1: ${what} as it is written; integrity ${integrity}`, (t) => {
     for (const vector of frames) {
       const payload = payloadOf(vector);
       t.is(encode(vector, integrity).toString('hex'), vector.hex, vector.type);
@@ -132,7 +139,7 @@ for (const { integrity, frames } of fixture.sessions) {
     }
   });
 
-  test(`R-FRAME-1: the frames of a session as they are read; integrity ${integrity}`, (t) => {
+  test(`R-FRAME-1: ${what} as it is read; integrity ${integrity}`, (t) => {
     const seen: (readonly [string, number, string])[] = [];
     const note = (type: number, id: number, payload: Buffer): void => {
       seen.push([formatFrameType(type), id, payload.toString('hex')]);
@@ -172,6 +179,16 @@ for (const vector of fixture.single) {
     t.is(encode(vector, vector.integrity).toString('hex'), vector.hex);
   });
 }
+
+test('R-RESUME-1 and R-RESUME-3: the id of a session, and the proof that a side has it', (t) => {
+  const { odd, even, id, total, resume } = fixture.resume;
+  const secret = new ResumeSecret(Buffer.from(odd, 'hex'), Buffer.from(even, 'hex'));
+  t.is(secret.id, id);
+  const received = Buffer.alloc(8);
+  writeTotal(received, 0, Number(total));
+  const [other, own] = fixture.hellos.map(({ hello }) => encodeHelloPayload(hello)) as [Buffer, Buffer];
+  t.is(Buffer.concat([received, secret.prove(own, other, received)]).toString('hex'), resume);
+});
 
 for (const { what, hex, code, integrity = 'full' } of fixture.wrong) {
   test(`R-FRAME-6: ${what} is ${code}`, (t) => {

@@ -7,6 +7,7 @@ import type { FramePeer } from '../helpers/frame-peer.js';
 import { endsWith, goesOn } from './ends-with.js';
 
 const { AUTH, SERVICES, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
+const { SECRET, RESUME, ACK } = FRAME_TYPE;
 
 /** One frame, on stream 1 where the peer has opened it. */
 interface Wrong {
@@ -38,9 +39,13 @@ const WRONG: readonly Wrong[] = [
   { what: 'DATA with a wrong CRC', code: 'desync', type: DATA, id: 1, payload: text('x'), faults: { crc: 1 } },
   { what: 'a control frame with a wrong CRC', code: 'desync', type: FIN, id: 1, faults: { crc: 1 } },
   // R-FRAME-5
-  { what: 'type 0F', code: 'protocol-error', type: 0x0f, id: 0 },
+  { what: 'type 12', code: 'protocol-error', type: 0x12, id: 0 },
   { what: 'type 7F', code: 'protocol-error', type: 0x7f, id: 0 },
   { what: 'a counted HELLO', code: 'protocol-error', type: 0x01, id: 0, payload: {} },
+  { what: 'SECRET that was not agreed on', code: 'protocol-error', type: SECRET, id: 0, payload: Buffer.alloc(32) },
+  { what: 'ACK that was not agreed on', code: 'protocol-error', type: ACK, id: 0, payload: Buffer.alloc(8) },
+  { what: 'RESUME in a session', code: 'protocol-error', type: RESUME, id: 0, payload: Buffer.alloc(40) },
+  { what: 'type 0F that is empty', code: 'protocol-error', type: 0x0f, id: 0 },
   { what: 'AUTH that nobody asked for', code: 'protocol-error', type: AUTH, id: 0, payload: Buffer.alloc(32) },
   { what: 'FF that begins no magic', code: 'desync', type: 0xff, id: 0 },
   { what: 'type 00', code: 'peer-restarted', type: 0x00, id: 0 },
@@ -62,7 +67,7 @@ const WRONG: readonly Wrong[] = [
     id: 0,
     faults: { length: 2 },
   })),
-  ...[AUTH, SERVICES, PING, PONG, GOAWAY].map((type) => ({
+  ...[AUTH, SERVICES, PING, PONG, GOAWAY, SECRET, RESUME, ACK].map((type) => ({
     what: `type ${type} on stream 1`,
     code: 'protocol-error',
     type,

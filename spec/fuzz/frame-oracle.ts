@@ -10,8 +10,8 @@ export interface Reading {
   readonly end: string | null;
   /** The bytes for the next opening, where it ended before the bytes did. */
   readonly rest: string | null;
-  /** Whether a frame is not complete, and the number of the frame at hand; where it did not end. */
-  readonly position: readonly [isMidFrame: boolean, sequence: number] | null;
+  /** Whether a frame is not complete, the number of the frame at hand, and what came of the session's frames; where it did not end. */
+  readonly position: readonly [isMidFrame: boolean, sequence: number, sessionBytes: number] | null;
 }
 
 /** How to read. */
@@ -25,7 +25,7 @@ export interface OracleOptions {
   readonly react: (type: number) => 'stop' | 'throw' | 'go on';
 }
 
-const [HELLO, DATA, CREDIT, LAST] = [1, 7, 8, 14];
+const [HELLO, DATA, CREDIT, LAST] = [1, 7, 8, 17];
 const OF_STREAM = new Set([4, 5, 6, 7, 9, 10, 11]);
 
 /** The reading of `bytes`. */
@@ -34,6 +34,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
   const calls: string[] = [];
   let sequence = 1;
   let at = 0;
+  let helloBytes = 0;
   const ended = (end: string, from: number): Reading => {
     if (end !== 'stopped') calls.push(end);
     return { calls, end, rest: bytes.toString('hex', from), position: null };
@@ -42,7 +43,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     calls,
     end: null,
     rest: null,
-    position: [true, number],
+    position: [true, number, (bytes[at] === 0xff ? at : bytes.length) - helloBytes],
   });
   while (at < bytes.length) {
     if (bytes[at] === 0) return ended('peer-restarted', at);
@@ -60,6 +61,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
       const verdict = crc32(payload) === bytes.readUInt32BE(header + 12) ? options.judgeHello(payload) : 'invalid';
       if (verdict === 'invalid') return ended('desync', end);
       if (verdict === 'other') return ended('peer-restarted', at);
+      helloBytes += end - at;
       at = end;
       continue;
     }
@@ -88,7 +90,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     }
     at = end;
   }
-  return { calls, end: null, rest: null, position: [false, sequence] };
+  return { calls, end: null, rest: null, position: [false, sequence, at - helloBytes] };
 }
 
 function breaksRule(type: number, id: number, length: number, maxDataBytes: number): boolean {

@@ -27,6 +27,10 @@ export class FrameLog {
   flushedBytes = 0;
   /** The level that is in force. */
   integrity: Integrity;
+  /** Where it is not null: the bytes of each counted frame since the newest flush. Of a session that is taken up again, those behind RESUME. */
+  counted: Buffer[] | null = null;
+  /** What is behind RESUME: the sequence number of the next frame, and bytes of that frame that came on another channel. */
+  behindResume: { readonly sequence: number; readonly begun: Buffer } | null = null;
   readonly #readerNonce: () => string;
   #sequence = 1;
   #bytes: Buffer = Buffer.alloc(0);
@@ -41,7 +45,16 @@ export class FrameLog {
   push(chunk: Buffer): void {
     this.#bytes = Buffer.concat([this.#bytes, chunk]);
     let at = 0;
-    for (let size = this.#read(at); size > 0; size = this.#read(at)) at += size;
+    for (let size = this.#read(at); size > 0; size = this.#read(at)) {
+      at += size;
+      if (this.frames.at(-1)?.type !== FRAME_TYPE.RESUME || this.behindResume === null) continue;
+      const { sequence, begun } = this.behindResume;
+      this.behindResume = null;
+      this.#sequence = sequence;
+      this.counted?.splice(0);
+      this.#bytes = Buffer.concat([begun, this.#bytes.subarray(at)]);
+      at = 0;
+    }
     this.#bytes = this.#bytes.subarray(at);
   }
 
@@ -59,6 +72,7 @@ export class FrameLog {
       while (bytes[zeros] === 0) zeros += 1;
       this.flushedBytes += zeros;
       this.#sequence = 1;
+      this.counted?.splice(0);
       return zeros;
     }
     if (bytes[0] === 0xff) {
@@ -95,6 +109,7 @@ export class FrameLog {
     } else {
       this.frames.push({ type, name: formatFrameType(type), streamId, payload });
       this.#sequence = sequence === 0xffff_ffff ? 1 : sequence + 1;
+      this.counted?.push(Buffer.from(bytes.subarray(0, end)));
     }
     return end;
   }

@@ -18,12 +18,14 @@ export interface FramePeerOptions extends FrameMakerOptions {
   readonly settings?: Partial<SessionSettings>;
   /** Bytes that the channel takes from the side under test before it pushes back. */
   readonly capacityBytes?: number;
+  /** Default: one of its own. */
+  readonly clock?: ManualClock;
   /** What the side under test offers. */
   readonly services?: readonly string[];
 }
 
 export class FramePeer extends FrameMaker {
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock;
   readonly outbound: MemoryPipe;
   readonly settings: SessionSettings;
   readonly loop: SessionLoop;
@@ -44,6 +46,7 @@ export class FramePeer extends FrameMaker {
   constructor(options: FramePeerOptions = {}) {
     super(options);
     const { integrity = 'full', limits = {}, settings = {}, capacityBytes = 2 ** 24 } = options;
+    this.clock = options.clock ?? new ManualClock();
     this.outbound = new MemoryPipe(capacityBytes);
     this.log = new FrameLog(integrity, () => this.nonce);
     this.settings = sessionSettings({

@@ -6,6 +6,7 @@ import sys
 import zlib
 
 import wire
+from resume import ByteStream
 from session import Session
 
 
@@ -77,6 +78,14 @@ def main():
         check(it, taken, [] if kind >= 0x80 else [(kind, it['stream'], payload_of(it))])
     for it in fixtures['wrong']:
         check(it['what'], code_of(session_of(fixtures, it.get('integrity', 'full')), bytearray.fromhex(it['hex'])), it['code'])
+    it = fixtures['resume']
+    stream = ByteStream(session_of(fixtures), bytes.fromhex(it['odd']), 0)
+    stream.session.odd = True
+    stream.secret(bytes.fromhex(it['even']))
+    check('the id of a session', stream.id, it['id'])
+    other, own = (bytes.fromhex(hello['hex'])[32:] for hello in fixtures['hellos'])
+    total = int(it['total']).to_bytes(8, 'big')
+    check('RESUME', (total + stream.proof(own, other, total)).hex(), it['resume'])
     print(f'{len(frames)} frames, {len(wrong)} wrong')
 
 

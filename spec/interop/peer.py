@@ -15,8 +15,9 @@ import sys
 import time
 
 from proof import Key, Proof
+from resume import ByteStream, Resumption, common
 from session import Session, Stream, say
-from wire import AUTH, HELLO, LIMITS, MAGIC, RESET, STOP, Ended, as_json, encode, read_hello
+from wire import AUTH, HELLO, LIMITS, MAGIC, RESET, SECRET, STOP, Ended, as_json, encode, read_hello
 
 
 class Link(asyncio.Protocol):
@@ -26,6 +27,7 @@ class Link(asyncio.Protocol):
         self.peer, self.buffer, self.session, self.hello = peer, bytearray(), None, None
         self.opening, self.nonce, self.theirs, self.answered_at = False, None, None, None
         self.attempts = self.short_sessions = self.skipped = 0
+        self.features, self.bytes_to_cut = [], None
         self.owed, self.closed = {}, asyncio.get_running_loop().create_future()
 
     # The channel
@@ -41,12 +43,15 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error):
         self.ticking.cancel()
         self.opening = False
-        if self.session is not None:
+        session = self.session
+        if session is not None and session.stream is not None and session.stream.key and self.peer.current is self:
+            self.suspend()
+        elif session is not None:
             self.end(Ended('channel-closed', str(error or ''), silent=True))
         self.closed.set_result(None)
 
     def data_received(self, data):
-        self.buffer += data
+        self.buffer += self.until_cut(data)
         try:
             while self.search() if self.session is None else self.session.take(self.buffer):
                 self.leave_if_drained()
@@ -62,7 +67,19 @@ class Link(asyncio.Protocol):
         self.work()
 
     def write(self, data):
-        self.transport.write(data)
+        self.transport.write(self.until_cut(data))
+        if self.bytes_to_cut == 0:
+            self.transport.abort()
+
+    def until_cut(self, data):
+        """What of these bytes, of either direction, the channel still carries."""
+        if self.bytes_to_cut is None:
+            return data
+        data = data[:self.bytes_to_cut]
+        self.bytes_to_cut -= len(data)
+        if self.bytes_to_cut == 0:
+            asyncio.get_running_loop().call_soon(self.transport.abort)
+        return data
 
     def unwritten(self):
         return self.transport.get_write_buffer_size()
@@ -86,9 +103,9 @@ class Link(asyncio.Protocol):
     async def tick(self):
         while True:
             await asyncio.sleep(1)
-            if self.session is not None and self.session.proof is not None:
+            if self.session is not None and (self.session.proof is not None or isinstance(self.session, Resumption)):
                 if time.monotonic() - self.session.begun >= 10:
-                    self.end(Ended('auth-failed', 'no AUTH came'))
+                    self.end(Ended('auth-failed', 'no proof came'))
             elif self.session is not None:
                 self.session.tick(time.monotonic())
             elif self.opening and self.answered_at is not None and time.monotonic() >= self.give_up_at:
@@ -105,7 +122,9 @@ class Link(asyncio.Protocol):
         first = {'odd': 'f', 'even': '0'}.get(parity, '')
         self.nonce = (first * 8 + os.urandom(16).hex())[:32]
         self.opening, self.theirs, self.answered_at, self.owed = True, None, None, {}
+        self.features = self.peer.features()
         self.write(bytes(self.peer.limits['frame'] + 16))
+        self.bytes_to_cut = self.peer.next_cut()
         self.theirs = hello and hello['nonce']
         self.say_hello()
 
@@ -114,7 +133,7 @@ class Link(asyncio.Protocol):
         return {
             'version': {'min': options.version, 'max': options.version}, 'nonce': self.nonce, 'ack': self.theirs,
             'instance': self.peer.instance, 'agent': 'peer.py', 'name': options.name, 'limits': self.peer.limits,
-            'integrity': options.integrity, 'tls': False, 'features': [],
+            'integrity': options.integrity, 'tls': False, 'features': self.features,
             'auth': {'method': 'psk-sha256', 'keys': [key.id for key in keys]} if keys else None,
         }
 
@@ -166,19 +185,28 @@ class Link(asyncio.Protocol):
             self.establish(hello, payload)
 
     def establish(self, hello, payload):
-        session = self.session = Session(self, self.own_hello(), hello)
+        ours = self.own_hello()
+        session = self.session = Session(self, ours, hello)
         self.opening, self.attempts = False, 0
         low, high, version = hello['version']['min'], hello['version']['max'], self.peer.options.version
         if not low <= version <= high:
             return self.end(Ended('version-mismatch', f'{version} to {version} here, {low} to {high} there'))
         if hello.get('tls'):
             return self.end(Ended('auth-failed', 'this side knows no TLS'))
+        kept = self.peer.kept.get(common(ours, hello))
+        if kept is not None:
+            session = self.session = Resumption(self, ours, hello, (as_json(ours), payload), kept)
+        elif 'resume' in self.features and 'resume' in (hello.get('features') or []):
+            session.stream = ByteStream(session, os.urandom(32), self.peer.options.resume_memory)
         try:
-            session.proof = Proof.of(session, as_json(self.own_hello()), payload, self.peer.secrets)
+            session.proof = Proof.of(session, as_json(ours), payload, self.peer.secrets)
+            session.key = session.proof and session.proof.key
+            if kept is not None and kept.key != session.key:
+                raise Ended('auth-failed', 'another key than that of the session')
         except Ended as ended:
             return self.end(ended)
         if session.proof is None:
-            return self.begin()
+            return self.begin() if kept is None else session.trust()
         fault = self.peer.options.auth_fault
         if fault == 'early':
             session.ping()
@@ -188,6 +216,9 @@ class Link(asyncio.Protocol):
     def begin(self):
         """The session is there, and proved where that is demanded (R-AUTH-2)."""
         session, hello = self.session, self.session.theirs
+        if session.stream is not None:
+            session.send(SECRET, 0, session.stream.own)
+        self.peer.end_waiting(hello)
         self.peer.established(self)
         say('established', parity='odd' if session.odd else 'even', integrity=session.integrity,
             skipped=self.skipped, hello=hello)
@@ -197,13 +228,14 @@ class Link(asyncio.Protocol):
     def end(self, ended):
         """R-CODE-3, R-OPEN-12."""
         session = self.session
-        if not ended.silent:
+        fails = isinstance(session, Resumption)  # R-RESUME-4
+        if not ended.silent and not fails:
             session.send_goaway(ended.code, ended.message)
         self.session, self.hello, self.owed = None, ended.hello, {}
-        session.draining = True
-        for stream in [*session.held, *session.streams.values()]:
-            session.forget(stream, ended.code, ended.message)
-        say('session-ended', code=ended.code, message=ended.message)
+        if fails:
+            say('resume-failed', code=ended.code, message=ended.message)
+        else:
+            self.peer.over(session, ended.code, ended.message)
         patient = ended.code in ('version-mismatch', 'auth-failed')
         if time.monotonic() - session.begun >= 10 and not patient:
             self.short_sessions = 0
@@ -222,10 +254,37 @@ class Link(asyncio.Protocol):
         session, self.session = self.session, None
         if half:
             self.write(encode(session.sequence_out, 0x80, 0, os.urandom(1000))[:500])
-        session.draining = True
-        for stream in [*session.held, *session.streams.values()]:
-            session.forget(stream, 'restart')
+        self.peer.over(session, 'restart', '', quiet=True)
         self.attempt()
+
+    # Another channel
+
+    def suspend(self):
+        """R-RESUME-6: what came of an incomplete frame is forgotten, and comes again (R-RESUME-2)."""
+        session, self.session, owed, self.owed = self.session, None, self.owed, {}
+        session.link = None
+        session.stream.stop()
+        for send in owed.values():
+            send()
+        self.peer.wait(session)
+
+    def displace(self):
+        self.suspend()
+        self.transport.close()
+
+    def go_on(self, session, total):
+        """R-RESUME-5."""
+        stream, session.link, self.session = session.stream, self, session
+        self.peer.expiries.pop(stream.id).cancel()
+        self.peer.established(self)
+        again = stream.reached - total
+        stream.has(total, again=True)
+        stream.said, stream.acks = stream.received, 0
+        session.heard = session.spoke = time.monotonic()
+        stream.reached = stream.acknowledged + len(stream.kept)
+        say('resumed', again=again, skipped=self.skipped)
+        self.skipped = 0
+        self.write(bytes(stream.kept))
 
 
 class Peer:
@@ -237,6 +296,7 @@ class Peer:
         self.secrets = [Key(path) for path in options.key]
         self.services = dict(it.split('=') for it in options.service)
         self.links, self.current, self.keys = [], None, {}
+        self.kept, self.expiries, self.cuts, self.chance = {}, {}, (0, 0), random.Random(options.seed)
 
     def add(self, link):
         """R-CHANNEL-2."""
@@ -250,6 +310,47 @@ class Peer:
         if self.current not in (None, link):
             self.current.transport.close()
         self.current = link
+
+    # Sessions that outlive their channels
+
+    def features(self):
+        if self.options.resume is None:
+            return []
+        return ['resume', *('resume:' + it for it in [*reversed(self.kept)][:4])]
+
+    def keep(self, session):
+        self.kept[session.stream.id] = session
+        say('resumable')
+
+    def wait(self, session):
+        again = asyncio.get_running_loop().call_later(self.options.resume, self.over, session, 'resume-expired', '')
+        self.expiries[session.stream.id] = again
+        say('suspended', received=session.stream.received)
+
+    def end_waiting(self, hello):
+        for session in [it for it in self.kept.values() if it.link is None]:
+            same = session.theirs.get('instance') == hello.get('instance')
+            self.over(session, 'resume-refused' if same else 'peer-restarted', '')
+
+    def over(self, session, code, message, quiet=False):
+        session.draining = True
+        if session.stream is not None:
+            session.stream.stop()
+            self.kept.pop(session.stream.id, None)
+            if session.stream.id in self.expiries:
+                self.expiries.pop(session.stream.id).cancel()
+        for stream in [*session.held, *session.streams.values()]:
+            session.forget(stream, code, message)
+        if not quiet:
+            say('session-ended', code=code, message=message)
+
+    def next_cut(self):
+        """Behind how many bytes of both directions a channel is lost; None: it is not."""
+        count, within = self.cuts
+        if count == 0:
+            return None
+        self.cuts = count - 1, within
+        return self.chance.randint(1, within)
 
     async def run(self):
         loop = asyncio.get_running_loop()
@@ -277,7 +378,8 @@ class Peer:
             await asyncio.sleep(0.05)
 
     def session(self):
-        return self.current and self.current.session
+        waiting = [it for it in self.kept.values() if it.link is None]
+        return self.current and self.current.session or (waiting[-1] if waiting else None)
 
     # Commands
 
@@ -316,6 +418,23 @@ class Peer:
         self.services = services
         self.session().owe('services', self.session().send_services)
 
+    def do_cut(self):
+        self.current.transport.abort()
+
+    def do_cuts(self, count, within):
+        self.cuts = count, within
+        self.current.bytes_to_cut = self.next_cut()
+
+    def do_forget(self):
+        for session in [*self.kept.values()]:
+            self.over(session, 'forgotten', '', quiet=True)
+
+    def do_redial(self):
+        """As if this side knew that the channel is lost, and the other one did not."""
+        self.current.suspend()
+        _, path = self.options.channel.split(':', 1)
+        self.connecting = asyncio.ensure_future(self.connect(path))
+
     def do_restart(self, half=False):
         self.current.restart(half)
 
@@ -336,6 +455,9 @@ def main():
     parser.add_argument('--parity', choices=['odd', 'even'])
     parser.add_argument('--integrity', choices=['frame', 'full'], default='frame')
     parser.add_argument('--limits', type=json.loads, default={}, help='JSON')
+    parser.add_argument('--resume', type=float, metavar='SECONDS', help='a session waits so long for another channel')
+    parser.add_argument('--resume-memory', type=int, default=64 << 20, metavar='BYTES')
+    parser.add_argument('--seed', type=int, default=1, help='of where channels are lost')
     parser.add_argument('--stale', type=bytes.fromhex, default=b'', help='hex that goes before the opening')
     asyncio.run(Peer(parser.parse_args()).run())
 

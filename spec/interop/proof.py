@@ -7,6 +7,11 @@ import struct
 from wire import Ended
 
 
+def mac_of(key, *parts):
+    """HMAC-SHA256 over byte strings, each preceded by its length."""
+    return hmac.new(key, b''.join(struct.pack('>I', len(part)) + part for part in parts), hashlib.sha256).digest()
+
+
 class Key:
     """32 random bytes, in a file of 64 hex digits and a newline."""
 
@@ -23,11 +28,9 @@ class Proof:
     """What this side sends in AUTH, and what has to come."""
 
     def __init__(self, key, ours, theirs):
-        def over(sender, receiver):
-            parts = (b'vproxy-auth-v1', sender, receiver)
-            whole = b''.join(struct.pack('>I', len(part)) + part for part in parts)
-            return hmac.new(key.secret, whole, hashlib.sha256).digest()
-        self.own, self.expected = over(ours, theirs), over(theirs, ours)
+        self.key = key.id
+        self.own = mac_of(key.secret, b'vproxy-auth-v1', ours, theirs)
+        self.expected = mac_of(key.secret, b'vproxy-auth-v1', theirs, ours)
 
     @staticmethod
     def of(session, ours, theirs, keys):

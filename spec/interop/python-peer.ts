@@ -88,9 +88,9 @@ export class PythonPeer {
 
   /**
    * The first event that matches `pattern` and was not returned by an earlier call, also one that came before this
-   * call.
+   * call. `timeoutMs` is 8,000 by default.
    */
-  async next(event: string, pattern: EventPattern = {}): Promise<PeerEvent> {
+  async next(event: string, pattern: EventPattern = {}, timeoutMs = 8_000): Promise<PeerEvent> {
     const whole = { event, ...pattern };
     const found = this.events.find((it) => !this.#taken.has(it) && isMatch(it, whole));
     if (found !== undefined) {
@@ -101,7 +101,7 @@ export class PythonPeer {
     const coming = new Promise<PeerEvent>((resolve, reject) => {
       this.#waiters.add({ pattern: whole, resolve, reject });
     });
-    return within(8_000, `the event ${JSON.stringify(whole)}`, coming).catch((error: unknown) => {
+    return within(timeoutMs, `the event ${JSON.stringify(whole)}`, coming).catch((error: unknown) => {
       const seen = this.events.map((it) => JSON.stringify(it)).join('\n');
       throw new Error(`${String(error)}; there were\n${seen}\n${this.#errors}`, { cause: error });
     });

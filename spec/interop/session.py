@@ -1,4 +1,4 @@
-"""An established session of docs/protocol.md: frames in order, streams and credit. The comments name the rules."""
+"""An established session of docs/protocol.md: frames in order, streams and credit. Without a link it waits. The comments name the rules."""
 import hashlib
 import json
 import os
@@ -8,8 +8,8 @@ import zlib
 from collections import deque
 
 from wire import (
-    ACCEPT, AUTH, CREDIT, DATA, FIN, GOAWAY, HELLO, MAGIC, NAME, OF_SESSION, OPEN, PING, PONG, REFUSE, RESET, SERVICES,
-    SIZES, STOP, Ended, as_json, check_of, encode, is_int, is_list_of_texts, is_text, read_ending, read_hello, read_json, tag_of,
+    ACCEPT, ACK, AUTH, CREDIT, DATA, FIN, GOAWAY, HELLO, MAGIC, NAME, OF_SESSION, OPEN, PING, PONG, REFUSE, RESET,
+    RESUME, SECRET, SERVICES, SIZES, STOP, Ended, as_json, check_of, encode, is_int, is_list_of_texts, is_text, read_ending, read_hello, read_json, tag_of,
 )
 
 BEFORE_ANSWER = 16384
@@ -78,7 +78,7 @@ class Session:
     """What is between two HELLOs: frames, streams and credit."""
 
     def __init__(self, link, ours, theirs):
-        self.link, self.ours, self.theirs, self.begun = link, ours, theirs, time.monotonic()
+        self.link, self.peer, self.ours, self.theirs, self.begun = link, link.peer, ours, theirs, time.monotonic()
         self.integrity = 'full' if 'full' in (ours['integrity'], theirs['integrity']) else 'frame'
         framed = self.integrity == 'frame'
         self.tag_out = tag_of(ours['nonce'], theirs['nonce']) if framed else None
@@ -90,26 +90,32 @@ class Session:
         self.sent, self.may_send = 0, theirs['limits']['inFlight']
         self.came, self.granted = 0, ours['limits']['inFlight']
         self.streams, self.held, self.services, self.services_came = {}, deque(), None, False
-        self.proof = None
+        self.proof = self.stream = None
         self.draining, self.pings, self.heard, self.spoke = False, {}, self.begun, self.begun
 
     # Sending
 
     def send(self, kind, stream=0, payload=b''):
-        self.link.write(encode(self.sequence_out, kind, stream, payload, self.tag_out))
+        data = encode(self.sequence_out, kind, stream, payload, self.tag_out)
+        if self.stream is not None:
+            self.stream.sent(data)
+        if self.link is not None:
+            self.link.write(data)
         self.sequence_out = self.sequence_out % 0xFFFFFFFF + 1
         self.spoke = time.monotonic()
 
     def owe(self, what, send):
         """R-FLOW-6: while bytes wait to be written, only the newest of its kind waits with them."""
-        self.link.owe(what, lambda: self.link.session is self and send())
+        if self.link is None:
+            return send()
+        self.link.owe(what, lambda: (self.link is None or self.link.session is self) and send())
 
     def send_credit(self, stream, total):
         if stream == 0 or stream in self.streams:
             self.send(CREDIT, stream, struct.pack('>Q', total))
 
     def send_services(self):
-        names, frames = sorted(self.link.peer.services), []
+        names, frames = sorted(self.peer.services), []
         while names or not frames:
             frames.append(names[:50])
             names = names[50:]
@@ -145,7 +151,7 @@ class Session:
         while ready := [stream for stream in self.streams.values() if stream.sendable() > 0]:
             several = len(ready) > 1
             bound = 1024 if self.largest == 4096 else 65536 if several else 131072
-            if self.link.unwritten() >= bound:
+            if self.link.unwritten() >= bound or (self.stream is not None and self.stream.is_full()):
                 break
             stream = ready[0]
             size = 1024 if self.largest == 4096 else min(16384, self.largest) if several else self.largest
@@ -177,7 +183,7 @@ class Session:
         if stream in self.held:
             self.held.remove(stream)
         self.streams.pop(stream.id, None)
-        self.link.peer.keys.pop(stream.key, None)
+        self.peer.keys.pop(stream.key, None)
         refused = code is not None and not stream.answered
         say('stream-refused' if refused else 'stream-ended', code=code, message=message, **stream.facts())
         self.open_held()
@@ -199,7 +205,7 @@ class Session:
             raise Ended('desync', 'a wrong check')
         skipped = kind >= 0x80
         data = kind == DATA
-        if flags != 0 or kind == HELLO or (kind > GOAWAY and not skipped):
+        if flags != 0 or kind == HELLO or (kind > ACK and not skipped):
             raise Ended('protocol-error', f'type {kind:02x} with flags {flags:02x}')
         if length > (self.ours['limits']['frame'] if data or skipped else 4096) or (data and length == 0):
             raise Ended('protocol-error', f'a length of {length}')
@@ -222,6 +228,8 @@ class Session:
             raise Ended('protocol-error', f'type {kind:02x} with {length} bytes')
         if not skipped:
             self.handle(kind, stream, payload)
+        if self.stream is not None:
+            self.stream.came(size, kind)
         return True
 
     def take_magic(self, buffer):
@@ -246,11 +254,11 @@ class Session:
             self.proof.verify(payload)
             self.proof = None
             return self.link.begin()
-        if kind != SERVICES and kind != GOAWAY and not self.services_came:
+        if kind not in (SERVICES, SECRET, GOAWAY) and not self.services_came:
             say('wrong', message='a session that does not begin with SERVICES')  # R-SERVICES-1
-        if kind == AUTH:
-            raise Ended('protocol-error', 'AUTH')
-        if kind in (SERVICES, PING, PONG, GOAWAY) or number == 0:
+        if kind in (AUTH, RESUME) or (kind in (SECRET, ACK) and self.stream is None):
+            raise Ended('protocol-error', f'type {kind:02x}')
+        if kind in OF_SESSION or number == 0:
             return self.handle_session(kind, payload)
         if kind == OPEN:
             return self.handle_open(number, payload)
@@ -267,6 +275,11 @@ class Session:
     def handle_session(self, kind, payload):
         if kind == CREDIT:
             self.may_send = max(self.may_send, struct.unpack('>Q', payload)[0])
+        elif kind == SECRET:
+            self.stream.secret(payload)
+            self.peer.keep(self)
+        elif kind == ACK:
+            self.stream.has(struct.unpack('>Q', payload)[0])
         elif kind == PING:
             self.owe('pong', lambda: self.send(PONG, 0, payload))
         elif kind == PONG and payload in self.pings:
@@ -313,7 +326,7 @@ class Session:
         if number % 2 == (1 if self.odd else 0) or number <= self.highest:
             raise Ended('protocol-error', f'stream {number} cannot be opened')
         self.highest = number
-        name, peer = body['service'], self.link.peer
+        name, peer = body['service'], self.peer
         theirs = [stream for stream in self.streams.values() if not stream.mine]
         behaviour = peer.services.get(name)
         stream = Stream(self, f'in{number}', name, mine=False, behaviour=behaviour)

@@ -96,7 +96,7 @@ export const payloadInputs = fc.oneof(
 
 const helloFrame = (bytes: Buffer): Buffer => Buffer.concat([MAGIC, encodeFrame(1, 0, bytes, 0)]);
 
-const TYPES = [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x7f, 0x80, 0xfe];
+const TYPES = [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 0x7f, 0x80, 0xfe];
 
 type Piece = Buffer | { readonly type: number; readonly id: number; readonly payload: Buffer; readonly length: number };
 

@@ -18,7 +18,7 @@ import {
   encodeOpen,
   encodeReason,
   encodeServices,
-  writeCredit,
+  writeTotal,
 } from '../../../lib/codec/payloads.js';
 import { MAX_SERVICES, PeerServices } from '../../../lib/session/services.js';
 import { FuzzInput } from '../fuzz-input.js';
@@ -83,7 +83,7 @@ function checkCredit(payload: Buffer): void {
   const exact = payload.readBigUInt64BE(0);
   assert.equal(BigInt(total), exact > Number.MAX_SAFE_INTEGER ? BigInt(Number.MAX_SAFE_INTEGER) : exact);
   const again = Buffer.alloc(8);
-  writeCredit(again, 0, total);
+  writeTotal(again, 0, total);
   assert.equal(decodeCredit(again), total);
 }
 

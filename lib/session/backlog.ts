@@ -1,0 +1,231 @@
+/** What a session has sent and its peer has not acknowledged: kept, and written again on the next link (R-RESUME-5). */
+import type { ByteSink } from '../codec/frame-writer.js';
+import { VproxyError } from '../errors.js';
+
+/** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
+const COPY_BYTES = 4096;
+
+const BLOCK_BYTES = 16_384;
+
+/** While less than this waits in the link more is written to it. */
+const HIGH_WATER_BYTES = 131_072;
+
+/** What may be kept beyond the limit, as only data waits: a frame of data, and the frames that a peer is sent in a round trip. */
+const MAX_BEYOND_BYTES = 4 * 2 ** 20;
+
+/** Bytes that were sent, in order, and how far the peer has them. It is the sink of a session, and outlives links. */
+export class Backlog implements ByteSink {
+  readonly #limitBytes: number;
+  #link: ByteSink | null;
+  /** From `#keptOffset` on, without a gap. */
+  #pieces: Buffer[] = [];
+  /** Of `#pieces`, the first that is kept, and the first of which something is to be written. */
+  #firstKept = 0;
+  #firstUnwritten = 0;
+  /** Where the piece of each begins, in bytes since the session began. */
+  #keptOffset = 0;
+  #unwrittenOffset = 0;
+  /** Acknowledged, written, and given, in bytes since the session began. */
+  #acknowledgedBytes = 0;
+  #writtenBytes = 0;
+  #totalBytes = 0;
+  /** The most that any link was given: what the peer cannot have more of. */
+  #reachedBytes = 0;
+  /** By their totals. */
+  readonly #waiting: { readonly totalBytes: number; readonly callback: () => void }[] = [];
+  #block: Buffer | null = null;
+  #blockEnd = 0;
+
+  /** With `limitBytes` kept it `isFull`. */
+  constructor(link: ByteSink, limitBytes: number) {
+    this.#link = link;
+    this.#limitBytes = limitBytes;
+  }
+
+  /** What was given to it, in bytes. */
+  get totalBytes(): number {
+    return this.#totalBytes;
+  }
+
+  /** What is kept, in bytes. */
+  get keptBytes(): number {
+    return this.#totalBytes - this.#acknowledgedBytes;
+  }
+
+  /** Whether so much is kept that no more data should be sent. */
+  get isFull(): boolean {
+    return this.keptBytes >= this.#limitBytes;
+  }
+
+  /** Whether more is kept than a peer explains that acknowledges what comes. */
+  get isOverfull(): boolean {
+    return this.keptBytes > this.#limitBytes + MAX_BEYOND_BYTES;
+  }
+
+  /** What no link has written, in bytes. */
+  get unwrittenBytes(): number {
+    return this.#totalBytes - this.#writtenBytes + (this.#link?.unwrittenBytes ?? 0);
+  }
+
+  /** A piece that is short, or the lesser part of its buffer, is copied; the buffer of another one is kept until the peer has it. */
+  write(bytes: Buffer): boolean {
+    const isFree = bytes.length <= COPY_BYTES || bytes.length < bytes.buffer.byteLength / 2;
+    if (isFree) this.#copy(bytes);
+    else this.#keep(bytes);
+    this.flush();
+    return isFree;
+  }
+
+  /** Copies all parts: among them is what a program wrote, which has its buffer back as soon as it is written. */
+  writeParts(parts: readonly Buffer[]): boolean {
+    for (const part of parts) this.#copy(part);
+    this.flush();
+    return true;
+  }
+
+  /** Writes what the link has room for. To be called when it has written all that it was given. */
+  flush(): void {
+    const link = this.#link;
+    while (link !== null && this.#writtenBytes < this.#totalBytes && link.unwrittenBytes < HIGH_WATER_BYTES)
+      this.#writeSome(link);
+    this.#reachedBytes = Math.max(this.#reachedBytes, this.#writtenBytes);
+  }
+
+  /**
+   * The peer has the first `totalBytes` bytes. Less than it is known to have is nothing new: an ACK that is written again on
+   * another link is older than what the peer said there first. Throws `protocol-error` for more than it can have.
+   */
+  acknowledge(totalBytes: number): void {
+    if (totalBytes <= this.#acknowledgedBytes) return;
+    this.#requirePossible(totalBytes);
+    this.#acknowledgedBytes = totalBytes;
+    for (;;) {
+      const piece = this.#pieces[this.#firstKept];
+      if (piece === undefined || this.#keptOffset + piece.length > totalBytes) break;
+      this.#pieces[this.#firstKept] = NOTHING;
+      this.#firstKept += 1;
+      this.#keptOffset += piece.length;
+    }
+    this.#compact();
+    while (this.#waiting[0] !== undefined && this.#waiting[0].totalBytes <= totalBytes)
+      this.#waiting.shift()?.callback();
+  }
+
+  /** Calls back when the peer has all that was given up to now: what was kept of it is free then. */
+  afterKept(callback: () => void): void {
+    if (this.keptBytes === 0) callback();
+    else this.#waiting.push({ totalBytes: this.#totalBytes, callback });
+  }
+
+  /**
+   * The session is over: what waits is handed to the link, where there is one and `isWritten`, and nothing is kept any more. Gives
+   * what waited for the peer; it can be called back when the link has written all.
+   */
+  end(isWritten: boolean): (() => void)[] {
+    const link = this.#link;
+    while (link !== null && isWritten && this.#writtenBytes < this.#totalBytes) this.#writeSome(link);
+    this.#totalBytes = this.#writtenBytes;
+    this.#acknowledgedBytes = this.#writtenBytes;
+    this.#pieces = [];
+    this.#firstKept = 0;
+    this.#firstUnwritten = 0;
+    this.#block = null;
+    return this.#waiting.splice(0).map(({ callback }) => callback);
+  }
+
+  /** The link is gone. */
+  detach(): void {
+    this.#link = null;
+  }
+
+  /**
+   * Goes on with another link, behind the first `receivedBytes` bytes, which the peer has: what it may not have is written
+   * again. Gives how much that is. Throws `protocol-error` for less than it is known to have, too.
+   */
+  attach(link: ByteSink, receivedBytes: number): number {
+    this.#requirePossible(receivedBytes);
+    this.acknowledge(receivedBytes);
+    this.#link = link;
+    const againBytes = this.#reachedBytes - receivedBytes;
+    this.#writtenBytes = receivedBytes;
+    this.#firstUnwritten = this.#firstKept;
+    this.#unwrittenOffset = this.#keptOffset;
+    this.flush();
+    return againBytes;
+  }
+
+  #requirePossible(totalBytes: number): void {
+    if (totalBytes >= this.#acknowledgedBytes && totalBytes <= this.#reachedBytes) return;
+    const range = `${this.#acknowledgedBytes} to ${this.#reachedBytes}`;
+    throw new VproxyError('protocol-error', `the peer says it has ${totalBytes} bytes, where it has ${range}`);
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#totalBytes += bytes.length;
+    this.#pieces.push(bytes);
+  }
+
+  #copy(bytes: Buffer): void {
+    if (bytes.length > COPY_BYTES) {
+      this.#keep(Buffer.from(bytes));
+      return;
+    }
+    // It is never filled to its end, so that it is not taken for a caller's buffer.
+    if (this.#block === null || this.#blockEnd + bytes.length >= this.#block.length) {
+      this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+      this.#blockEnd = 0;
+    }
+    const start = this.#blockEnd;
+    this.#blockEnd += bytes.copy(this.#block, start);
+    const newest = this.#pieces.at(-1);
+    if (newest === undefined || newest.buffer !== this.#block.buffer || newest.byteOffset + newest.length !== start) {
+      this.#keep(this.#block.subarray(start, this.#blockEnd));
+      return;
+    }
+    // Pieces that lie side by side are one: a peer that is sent many small ones costs no more memory than their bytes.
+    if (this.#firstUnwritten === this.#pieces.length) {
+      this.#firstUnwritten -= 1;
+      this.#unwrittenOffset -= newest.length;
+    }
+    this.#pieces[this.#pieces.length - 1] = this.#block.subarray(newest.byteOffset, this.#blockEnd);
+    this.#totalBytes += bytes.length;
+  }
+
+  #writeSome(link: ByteSink): void {
+    const parts: Buffer[] = [];
+    for (let bytes = 0; bytes < HIGH_WATER_BYTES && this.#writtenBytes < this.#totalBytes; ) {
+      const part = this.#nextUnwritten();
+      parts.push(part);
+      bytes += part.length;
+    }
+    const [first] = parts;
+    // What the link keeps is kept here, too, and is in one place: nothing is written to it.
+    if (parts.length === 1 && first !== undefined) link.write(first);
+    else link.writeParts(parts);
+  }
+
+  #nextUnwritten(): Buffer {
+    const piece = this.#pieces[this.#firstUnwritten] as Buffer;
+    const part = piece.subarray(this.#writtenBytes - this.#unwrittenOffset);
+    this.#writtenBytes += part.length;
+    this.#unwrittenOffset += piece.length;
+    this.#firstUnwritten += 1;
+    return part;
+  }
+
+  /** Gives back the places of what is kept no more: now and then, as that moves all others. */
+  #compact(): void {
+    if (this.#firstKept === this.#pieces.length) {
+      this.#pieces = [];
+      this.#block = null;
+    } else if (this.#firstKept < 64 || this.#firstKept < this.#pieces.length / 2) {
+      return;
+    } else {
+      this.#pieces.splice(0, this.#firstKept);
+    }
+    this.#firstUnwritten -= this.#firstKept;
+    this.#firstKept = 0;
+  }
+}
+
+const NOTHING = Buffer.alloc(0);

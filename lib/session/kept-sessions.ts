@@ -1,0 +1,88 @@
+/** The sessions of one channel that can be taken up again: those that have a link, and those that wait for another (R-RESUME-1, R-RESUME-6). */
+import { VproxyError } from '../errors.js';
+import type { CancelTimer, Clock } from '../util/clock.js';
+import type { Session } from './session.js';
+
+/** A HELLO names so many: a channel has one session, and may have a stranger's beside it. */
+const MAX_NAMED = 4;
+
+/** What the sessions on all links of a channel share. */
+export class KeptSessions {
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  /** By id; the newest is the last. */
+  readonly #sessions = new Map<string, Session>();
+  #isStopped = false;
+
+  /** A session without a link ends after `timeoutMs`. */
+  constructor(clock: Clock, timeoutMs: number) {
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** The ids that a HELLO of a side with these keys names, the newest first: a session that was proved needs its key again. */
+  named(keyIds: readonly string[]): string[] {
+    const sessions = [...this.#sessions].filter(([, { keyId }]) =>
+      keyId === null ? keyIds.length === 0 : keyIds.includes(keyId),
+    );
+    return sessions
+      .map(([id]) => id)
+      .reverse()
+      .slice(0, MAX_NAMED);
+  }
+
+  /** The session of an id; null where it is over, or was never this side's. */
+  find(id: string): Session | null {
+    return this.#sessions.get(id) ?? null;
+  }
+
+  /** The sessions that have no link. */
+  get suspended(): Session[] {
+    return [...this.#sessions.values()].filter(({ isSuspended }) => isSuspended);
+  }
+
+  /** Whether a session that loses its link ends with it. */
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** Keeps a session from now on, to its end. When it is ready it takes the place of those that have no link. */
+  add(session: Session): void {
+    session.once('ready', () => this.#endFor(session));
+    let cancel: CancelTimer | null = null;
+    const goOn = (): void => {
+      cancel?.();
+      cancel = null;
+    };
+    session.once('resumable', ({ id }) => {
+      this.#sessions.set(id, session);
+      session.once('end', () => {
+        goOn();
+        this.#sessions.delete(id);
+      });
+    });
+    session.on('suspended', () => {
+      const message = `no other link within ${this.#timeoutMs / 1000} s`;
+      cancel = this.#clock.schedule(this.#timeoutMs, () => session.end(new VproxyError('resume-expired', message)));
+    });
+    session.on('resumed', goOn);
+  }
+
+  /** Ends those that have no link, at once. The others end where they lose it from now on. */
+  stop(reason: VproxyError): void {
+    this.#isStopped = true;
+    for (const session of this.suspended) session.end(reason);
+  }
+
+  /** The peer began a session instead of going on with those that it had. */
+  #endFor({ agreement: { peer } }: Session): void {
+    for (const session of this.suspended) {
+      const isSameProcess = session.agreement.peer.instance === peer.instance;
+      session.end(
+        isSameProcess
+          ? new VproxyError('resume-refused', 'the peer came back without the session')
+          : new VproxyError('peer-restarted', 'another process came back in place of the peer'),
+      );
+    }
+  }
+}

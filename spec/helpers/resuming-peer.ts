@@ -1,0 +1,198 @@
+/** A peer that speaks frame by frame, by hand, loses its channels, and takes its session up again: as docs/protocol.md says, made from its words alone. */
+import { createHash, createHmac } from 'node:crypto';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { VproxyError } from '../../lib/errors.js';
+import { KeptSessions } from '../../lib/session/kept-sessions.js';
+import type { Session } from '../../lib/session/session.js';
+import { creditPayload } from './frame-maker.js';
+import { FramePeer, type FramePeerOptions } from './frame-peer.js';
+import { seededIdentity } from './session-pair.js';
+import { ManualClock } from './time.js';
+
+/** HMAC-SHA256 over byte strings, each preceded by its length. */
+export function hmacOf(key: Buffer, parts: readonly Buffer[]): Buffer {
+  const hmac = createHmac('sha256', key);
+  for (const part of parts) {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(part.length);
+    hmac.update(length).update(part);
+  }
+  return hmac.digest();
+}
+
+export interface ResumingPeerOptions extends FramePeerOptions {
+  /** How long a session of the side under test waits, in milliseconds. Default 60,000. */
+  readonly resumeMs?: number;
+  /** What it keeps before DATA waits, in bytes. Default 1,000,000. */
+  readonly memoryBytes?: number;
+}
+
+/** A channel, and the payloads of the HELLOs that established it. */
+export interface Channel {
+  readonly link: FramePeer;
+  readonly own: Buffer;
+  readonly other: Buffer;
+}
+
+/** What the peer says on another channel. */
+export interface SaidAgain {
+  /** More of its HELLO, or something else. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  /** How much of the session it has received, in bytes; what the side under test then writes is read from there. Default: all. */
+  readonly hasBytes?: number;
+}
+
+/** The peer, and the side under test, which has one channel after another. */
+export class ResumingPeer {
+  readonly clock = new ManualClock();
+  readonly kept: KeptSessions;
+  /** The sessions of the side under test, and the codes that they ended with. */
+  readonly sessions: Session[] = [];
+  readonly endings: string[] = [];
+  /** For which reasons the side under test gave up a channel. */
+  readonly abandoned: string[] = [];
+  /** The newest one. */
+  channel: Channel;
+  /** What the peer has sent in the session. */
+  sent: Buffer = Buffer.alloc(0);
+  /** The peer's part of the secret. */
+  readonly part = Buffer.alloc(32, 0x5a);
+  key: Buffer = Buffer.alloc(0);
+  id = '';
+  readonly #options: FramePeerOptions;
+  #count = 0;
+  /** The frames of the session that came on earlier channels. */
+  #earlier: Buffer[] = [];
+  /** How much of the session the peer says on the newest channel that it has received. */
+  #hasBytes = 0;
+
+  /** `fields` are those of the first HELLO. The session begins with them, and with a SECRET where that is agreed on. */
+  constructor(options: ResumingPeerOptions = {}, fields: Readonly<Record<string, unknown>> = { features: ['resume'] }) {
+    const { resumeMs = 60_000, memoryBytes = 1_000_000, settings = {}, ...others } = options;
+    this.kept = new KeptSessions(this.clock, resumeMs);
+    const resume = { kept: this.kept, memoryBytes };
+    this.#options = {
+      ...others,
+      clock: this.clock,
+      settings: { ...seededIdentity('side'), resume, ...settings },
+    };
+    this.channel = this.connect({ fields });
+  }
+
+  get link(): FramePeer {
+    return this.channel.link;
+  }
+
+  /** The frames of the session that came, as bytes. */
+  get received(): Buffer {
+    return Buffer.concat(this.#received());
+  }
+
+  /** How many frames of the session came. */
+  get receivedFrames(): number {
+    return this.#received().length;
+  }
+
+  /** A session in which both sides have both SECRETs, and nothing else was looked at. */
+  static resumable(options: ResumingPeerOptions = {}): ResumingPeer {
+    const peer = new ResumingPeer(options);
+    peer.giveSecret();
+    peer.link.log.take();
+    return peer;
+  }
+
+  /** Another channel, on which both sides are established with these HELLOs; the one before is left alone. */
+  connect({ fields = { features: ['resume', `resume:${this.id}`] }, hasBytes }: SaidAgain = {}): Channel {
+    const frames = this.#received();
+    const link = new FramePeer(this.#options);
+    for (let count = 0; count < this.#count; count += 1) link.renew();
+    this.#count += 1;
+    link.loop.on('session', (session) => {
+      this.sessions.push(session);
+      session.on('end', ({ code }) => this.endings.push(code));
+    });
+    link.loop.on('abandoned', ({ code }) => this.abandoned.push(code));
+    link.log.counted = [];
+    this.#hasBytes = hasBytes ?? Buffer.concat(frames).length;
+    if (frames.length > 0) this.#expect(link, frames);
+    link.loop.start();
+    link.pump();
+    const own = Buffer.from(JSON.stringify({ ...link.helloFields, ack: link.otherNonce, ...fields }));
+    link.write(link.rawHello(own));
+    this.channel = { link, own, other: link.log.helloPayload };
+    return this.channel;
+  }
+
+  /** Sends its part of the secret; the side under test has sent its own. */
+  giveSecret(): void {
+    const secret = this.link.log.frames.find(({ type }) => type === FRAME_TYPE.SECRET);
+    if (secret === undefined) throw new Error('no SECRET came');
+    const isOdd = this.link.nonce > this.link.otherNonce;
+    const parts = isOdd ? [this.part, secret.payload] : [secret.payload, this.part];
+    this.key = createHash('sha256').update(Buffer.concat(parts)).digest();
+    this.id = hmacOf(this.key, [Buffer.from('vproxy-resume-id')]).toString('hex', 0, 8);
+    this.send(FRAME_TYPE.SECRET, 0, this.part);
+  }
+
+  /** Sends a frame of the session. */
+  send(type: number, streamId: number, payload: Buffer | object = Buffer.alloc(0)): void {
+    this.write(this.link.frame(type, streamId, payload));
+  }
+
+  /** Sends bytes of the session. */
+  write(bytes: Buffer): void {
+    this.sent = Buffer.concat([this.sent, bytes]);
+    this.link.write(bytes);
+  }
+
+  /** The channel is gone, with what was on the way; the sequence number that the peer was at. */
+  lose(channel: Channel = this.channel): number {
+    channel.link.loop.handleClosed(new VproxyError('channel-closed', 'the channel is lost'));
+    return channel.link.sequence;
+  }
+
+  /** The payload of the peer's RESUME on a channel. */
+  resumePayload(total: number | bigint = this.#hasBytes, { own, other }: Channel = this.channel): Buffer {
+    const received = creditPayload(total);
+    return Buffer.concat([received, hmacOf(this.key, [Buffer.from('vproxy-resume-v1'), own, other, received])]);
+  }
+
+  /** Loses the channel and takes the session up again on another one, where nothing is wrong. */
+  resume(again: SaidAgain = {}): void {
+    const sequence = this.lose();
+    this.connect(again);
+    this.goOn(sequence);
+  }
+
+  /** On a channel that is established: proves that it has the session, and goes on with what the side under test has not received. */
+  goOn(sequence: number): void {
+    const { link } = this;
+    link.send(FRAME_TYPE.RESUME, 0, this.resumePayload());
+    link.sequence = sequence;
+    link.write(this.sent.subarray(this.totalOf(link)));
+  }
+
+  /** How much the side under test says in its RESUME that it has received. */
+  totalOf(link: FramePeer): number {
+    const resume = link.log.frames.find(({ type }) => type === FRAME_TYPE.RESUME);
+    if (resume === undefined) throw new Error('no RESUME came');
+    return Number(resume.payload.readBigUInt64BE());
+  }
+
+  #received(): Buffer[] {
+    if (this.#count === 0) return [];
+    // What came on a channel where the session was not taken up belongs to none, or to another.
+    const { counted, behindResume } = this.link.log;
+    return behindResume === null ? [...this.#earlier, ...(counted ?? [])] : this.#earlier;
+  }
+
+  /** What the side under test writes behind its RESUME begins behind so many bytes. */
+  #expect(link: FramePeer, frames: readonly Buffer[]): void {
+    let bytes = 0;
+    const whole = frames.findIndex((frame) => (bytes += frame.length) > this.#hasBytes);
+    const kept = whole === -1 ? frames : frames.slice(0, whole);
+    const begun = Buffer.concat(frames).subarray(Buffer.concat(kept).length, this.#hasBytes);
+    this.#earlier = [...kept];
+    link.log.behindResume = { sequence: kept.length + 1, begun };
+  }
+}
