@@ -153,6 +153,12 @@ export const LOG_EVENTS = {
     { link: 'string', agent: 'string', name: 'string | null' },
     { isAudited: true, rate: 'session' },
   ),
+  'session-resumed': row(
+    'info',
+    { link: 'string', suspendedMs: 'number', againBytes: 'number', streams: 'number' },
+    { isAudited: true, rate: 'session' },
+  ),
+  'session-suspended': row('info', { link: 'string', streams: 'number' }, { isAudited: true, rate: 'session-end' }),
   'storage-call': row(
     ['info', 'warn'],
     {

@@ -168,6 +168,7 @@ const CODES: Readonly<Record<Role, string>> = {
   note: '2',
   opening: '33',
   waiting: '33',
+  suspended: '33',
   draining: '33',
   'backing-off': '31',
   'auth-failed': '31',

@@ -7,13 +7,13 @@ import { type Child, startChild } from '../system/children.js';
 import { copyIntoBuffers } from '../system/sockets.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { type DialKind, VM_TRAITS } from './kind.js';
+import { BREAKABLE_TRAITS, type DialKind } from './kind.js';
 
 /** The kind `exec`, by the clock that it waits by for a command to end (default `systemClock`). */
 export function execKind(clock: Clock = systemClock): DialKind<string> {
   return {
     mode: 'dial',
-    traits: VM_TRAITS,
+    traits: BREAKABLE_TRAITS,
     parse(text) {
       if (text.trim() !== '' && !text.includes('\0')) return text;
       throw new VproxyError('bad-argument', 'a command is missing, such as ssh HOST vproxy -c stdio:');

@@ -23,6 +23,10 @@ export interface ChannelTraits {
   readonly integrity: Integrity;
   /** The silence that ends the session, in milliseconds; null where a peer may be paused (R-LIVE-2). */
   readonly deadAfterMs: number | null;
+  /** How long a session waits for another link when its own is lost, in milliseconds; 0: it ends with its link (R-RESUME-1). */
+  readonly resumeMs: number;
+  /** How much of what was sent is kept for another link before DATA waits, in bytes (R-RESUME-2). */
+  readonly resumeMemoryBytes: number;
   /** What protects the sessions on it; null: nothing (R-AUTH-3). */
   readonly tls: TlsMode | null;
   /** Paths of PEM files, and the name that the peer's certificate has to have; only with `tls=cert`. */
@@ -112,10 +116,15 @@ export const VM_TRAITS: ChannelTraits = {
   streams: DEFAULT_LIMITS.streams,
   integrity: 'frame',
   deadAfterMs: null,
+  resumeMs: 0,
+  resumeMemoryBytes: 64 * 2 ** 20,
   tls: null,
   tlsFiles: {},
   leadsToHost: false,
 };
 
+/** The traits of a channel that may break while the processes at its ends live on: a session waits a minute for another link. */
+export const BREAKABLE_TRAITS: ChannelTraits = { ...VM_TRAITS, resumeMs: 60_000 };
+
 /** The traits of TCP: nobody is paused there, so silence means that the other side is gone. */
-export const TCP_TRAITS: ChannelTraits = { ...VM_TRAITS, deadAfterMs: 30_000 };
+export const TCP_TRAITS: ChannelTraits = { ...BREAKABLE_TRAITS, deadAfterMs: 30_000 };

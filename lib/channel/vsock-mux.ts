@@ -11,7 +11,7 @@ import { parseSocketPath } from '../util/addresses.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { type DialKind, VM_TRAITS } from './kind.js';
+import { BREAKABLE_TRAITS, type DialKind } from './kind.js';
 import { unixListenKind } from './sockets.js';
 
 /** The VMM's unix socket, and a port of the guest. */
@@ -24,7 +24,7 @@ export interface VsockMuxAddress {
 export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockMuxAddress> {
   return {
     mode: 'dial',
-    traits: VM_TRAITS,
+    traits: BREAKABLE_TRAITS,
     parse(text) {
       const [, path = '', digits = ''] = /^(.*):(\d+)$/s.exec(text) ?? [];
       const port = parseVsockPort(digits);

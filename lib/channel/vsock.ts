@@ -12,7 +12,7 @@ import { ListeningHandle, openPipeHandle, type PipeHandle, pipeSocket } from '..
 import { loadLibc, type NativeCall } from '../system/libc.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
-import { type ChannelListener, type DialKind, type ListenHandlers, type ListenKind, VM_TRAITS } from './kind.js';
+import { BREAKABLE_TRAITS, type ChannelListener, type DialKind, type ListenHandlers, type ListenKind } from './kind.js';
 import { MAX_VSOCK_PORT, parseVsockPort } from './vsock-mux.js';
 
 const CONNECT_TIMEOUT_MS = 5000;
@@ -26,7 +26,7 @@ export function vsockConnectKind(
 ): DialKind<VsockAddress> {
   return {
     mode: 'dial',
-    traits: VM_TRAITS,
+    traits: BREAKABLE_TRAITS,
     parse: parseVsockAddress,
     format: ({ cid, port }) => `${cid}:${port}`,
     async dial(address, { signal }) {
@@ -96,7 +96,7 @@ const BACKLOG = 16;
 export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): ListenKind<number> {
   return {
     mode: 'listen',
-    traits: VM_TRAITS,
+    traits: BREAKABLE_TRAITS,
     parse: parseListenPort,
     format: String,
     // Only this machine, its host and its own guests have a way to it, but each of these guests.

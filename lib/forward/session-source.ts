@@ -21,15 +21,16 @@ export class SessionSource {
 
   /** The session that streams can be opened in, or null. */
   get session(): Session | null {
-    return this.#session !== null && !this.#session.isOver && !this.#session.isDraining ? this.#session : null;
+    const session = this.#session;
+    return session === null || session.isOver || session.isDraining || session.isSuspended ? null : session;
   }
 
-  /** The session, also one that drains; or null. */
+  /** The session, also one that drains or has no link; or null. */
   get current(): Session | null {
     return this.#session !== null && !this.#session.isOver ? this.#session : null;
   }
 
-  /** A session was established; those that wait get it. */
+  /** A session was established, or goes on; those that wait get it. */
   provide(session: Session): void {
     this.#session = session;
     const waiters = [...this.#waiters];

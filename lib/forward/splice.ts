@@ -14,6 +14,7 @@ import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js'
 import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
+import { giveSlab, takeSlab } from '../util/slabs.js';
 
 interface SpliceHooks {
   readonly clock: Clock;
@@ -101,7 +102,7 @@ export class Splice implements LocalEnd {
   }
 
   handleSent(isFree: boolean): void {
-    this.#slab.returned(isFree);
+    this.#handBack(isFree);
     this.#socket?.resume();
   }
 
@@ -118,10 +119,15 @@ export class Splice implements LocalEnd {
     if (this.#unread !== null) return this.#unread.drop(byteCount);
     const isFull = this.#slab.isFilledBy(byteCount);
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
-    if (sent === SENT.FREE) this.#slab.returned(true);
-    else if (sent === SENT.KEPT) this.#slab.returned(false);
+    if (sent !== SENT.WAITING) this.#handBack(sent === SENT.FREE);
     // What waits for the channel is read on when it has been sent.
     return sent !== SENT.WAITING && !this.#turn.isOver(byteCount, isFull, stream.isBesideInteractive);
+  }
+
+  /** What was read has been sent. A large slab that the session keeps is read into again when the peer has it. */
+  #handBack(isFree: boolean): void {
+    const kept = this.#slab.returned(isFree);
+    if (kept !== null) this.#stream?.afterKept(() => giveSlab(kept));
   }
 
   #handleClose(): void {
@@ -276,7 +282,7 @@ class FrameSlab {
     const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
     const slabBytes = this.#slabBytes;
     if (this.#slab === null) {
-      this.#slab = this.#spare?.length === slabBytes ? this.#spare : Buffer.allocUnsafeSlow(slabBytes);
+      this.#slab = this.#spare?.length === slabBytes ? this.#spare : takeSlab(slabBytes);
       this.#spare = null;
       this.#view = null;
     }
@@ -300,13 +306,16 @@ class FrameSlab {
     return slab;
   }
 
-  /** The slab taken last is done with: free to be used again, or the channel's for good. */
-  returned(isFree: boolean): void {
+  /** The slab taken last is done with: free to be used again, or the channel's. A large one that is the channel's is given. */
+  returned(isFree: boolean): Buffer | null {
     const taken = this.#taken;
     this.#taken = null;
-    if (!isFree || taken === null || taken.length !== this.#slabBytes) return;
+    if (taken === null) return null;
+    if (!isFree) return taken.length > LARGE_BYTES ? taken : null;
+    if (taken.length !== this.#slabBytes) return null;
     if (this.#slab === null) this.#slab = taken;
     else this.#spare = taken;
+    return null;
   }
 
   get #slabBytes(): number {

@@ -95,6 +95,11 @@ export class LinkRunner {
     this.#unread = room.subarray(0, unread.length);
   }
 
+  /** Gives the link up: what waits goes nowhere any more. A session that can goes on with another link. */
+  abandon(): void {
+    this.link.destroy();
+  }
+
   /** Ends the session with `reason`, which the peer is told where the code is one for it; then the link. */
   stop(reason: VproxyError): Promise<VproxyError> {
     this.loop.stop(reason);

@@ -10,9 +10,11 @@ import type { ServicePolicy } from '../forward/services.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
 import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
+import { KeptSessions } from '../session/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files.js';
 import { Budget } from '../util/bounds.js';
+import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
@@ -134,7 +136,9 @@ export function settingsFor(
   options: ChannelOptions,
   keys: () => readonly SecretKey[],
   { instance, agent, budget }: ProcessIdentity,
+  clock: Clock,
 ): SessionSettings {
+  const { resumeMs, resumeMemoryBytes } = traits;
   return sessionSettings({
     instance,
     randomBytes,
@@ -149,6 +153,7 @@ export function settingsFor(
     integrity: traits.integrity,
     keys,
     secure: secureLayer(traits, keys),
+    resume: resumeMs === 0 ? null : { kept: new KeptSessions(clock, resumeMs), memoryBytes: resumeMemoryBytes },
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     timeOfDay: Date.now,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),

@@ -19,6 +19,10 @@ interface ChannelSessionsOptions {
   readonly log: Log;
   /** A session is established: its `start` has to be called. */
   readonly onSession: (session: Session) => void;
+  /** A session has lost its link, and waits for another one. */
+  readonly onSuspended: (session: Session) => void;
+  /** It goes on. */
+  readonly onResumed: (session: Session) => void;
   /** A session is over, or could not be. */
   readonly onOver: (session: Session) => void;
   /** The same, where it says what becomes of the channel: at a listening channel the end of a stranger's does not. */
@@ -34,6 +38,10 @@ export class ChannelSessions {
   readonly #options: ChannelSessionsOptions;
   /** The newest session; another link may still have an older one, or wait for one. */
   #session: Session | null = null;
+  /** Sessions without a link: since when, by the clock, and what stops listening to their end. */
+  readonly #suspended = new Map<Session, { readonly sinceMs: number; readonly leave: () => void }>();
+  /** Those whose end was told: both this and their link see it where they end with going on. */
+  readonly #ended = new WeakSet<Session>();
   /** The last line about what the channel does, so that only changes are logged. */
   #told = '';
   /** The last line about a peer that was not let in, or that lets nobody in. */
@@ -49,6 +57,8 @@ export class ChannelSessions {
   follow(loop: SessionLoop, description: string): void {
     loop.on('session', (session) => this.#begin(session, description));
     loop.on('ended', (session, reason) => this.#end(session, reason, description));
+    loop.on('suspended', (session) => this.#suspend(session, description));
+    loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('quiet', (skippedBytes) => {
       const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
       this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
@@ -94,7 +104,42 @@ export class ChannelSessions {
     this.#options.onSession(session);
   }
 
+  /** Until it goes on, nobody else tells of its end. */
+  #suspend(session: Session, link: string): void {
+    const onEnd = (reason: VproxyError): void => {
+      this.#suspended.delete(session);
+      this.#end(session, reason, link);
+    };
+    session.once('end', onEnd);
+    this.#suspended.set(session, { sinceMs: this.#options.clock.now(), leave: () => session.off('end', onEnd) });
+    const streams = session.streamCount;
+    const waiting = streams === 1 ? '1 stream waits' : `${streams} streams wait`;
+    const message = `session on ${link} lost its link; ${waiting} for another`;
+    if (this.#session === session) this.record.enter('suspended', message);
+    this.log(makeEvent('session-suspended', message, { link, streams }));
+    this.#options.onSuspended(session);
+  }
+
+  #resume(session: Session, againBytes: number, link: string): void {
+    const { sinceMs, leave } = this.#suspended.get(session) ?? {
+      sinceMs: this.#options.clock.now(),
+      leave: () => undefined,
+    };
+    leave();
+    this.#suspended.delete(session);
+    this.#told = '';
+    this.#session = session;
+    this.record.countResumption(againBytes);
+    this.record.enter(session.isDraining ? 'draining' : 'established');
+    const suspendedMs = Math.round(this.#options.clock.now() - sinceMs);
+    const message = `session on ${link} goes on after ${suspendedMs} ms: ${againBytes} bytes are sent again`;
+    this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streamCount }));
+    this.#options.onResumed(session);
+  }
+
   #end(session: Session, reason: VproxyError, link: string): void {
+    if (this.#ended.has(session)) return;
+    this.#ended.add(session);
     const { channel, onOver, onEnded } = this.#options;
     if (this.#session === session) this.#session = null;
     const isRefused = reason.code === 'auth-failed';
@@ -156,6 +201,8 @@ export class ChannelRecord {
   #recent: SessionHistory['recent'] = [];
   /** Of the sessions that are over. */
   #past = NOTHING;
+  #resumptions = 0;
+  #resentBytes = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -175,6 +222,12 @@ export class ChannelRecord {
 
   countSession(): void {
     this.#sessionCount += 1;
+  }
+
+  /** A session went on with another link, and sent so many bytes again. */
+  countResumption(againBytes: number): void {
+    this.#resumptions += 1;
+    this.#resentBytes += againBytes;
   }
 
   noteEnd(session: Session, { code, message }: VproxyError): void {
@@ -202,7 +255,13 @@ export class ChannelRecord {
   /** All sessions together, the one of the moment included. */
   totals(session: Session | null, skippedBytes: number): ChannelTotals {
     const all = session === null ? this.#past : sum(this.#past, session.counters);
-    return { ...all, stallMs: Math.round(all.stallMs), skippedBytes };
+    return {
+      ...all,
+      stallMs: Math.round(all.stallMs),
+      skippedBytes,
+      resumptions: this.#resumptions,
+      resentBytes: this.#resentBytes,
+    };
   }
 }
 

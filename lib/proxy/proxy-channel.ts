@@ -135,6 +135,11 @@ export class ProxyChannel {
       clock,
       log: this.#log,
       onSession: (session) => this.#take(session),
+      onSuspended: () => this.#tellChange(),
+      onResumed: (session) => {
+        this.#source.provide(session);
+        this.#tellChange();
+      },
       onOver: (session) => {
         this.#source.withdraw(session);
         this.#tellChange();
@@ -144,7 +149,7 @@ export class ProxyChannel {
     });
     this.#supervisor = supervise({
       channel: this.address,
-      settings: settingsFor(this.address, options, () => this.#keys, context.identity),
+      settings: settingsFor(this.address, options, () => this.#keys, context.identity, clock),
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       sessions: this.#sessions,
@@ -188,7 +193,7 @@ export class ProxyChannel {
 
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
   async drain(message: string): Promise<void> {
-    const { session } = this.#source;
+    const session = this.#source.current;
     for (const { forward } of this.forwards.active) forward.pause();
     if (session === null) return;
     const ended = new Promise((resolve) => session.once('end', resolve));

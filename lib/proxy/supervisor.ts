@@ -58,7 +58,10 @@ export abstract class ChannelSupervisor {
   abstract startPatiently(): void;
 
   /** Ends sessions and links; `reason` is what the peers are told. */
-  abstract stop(reason: VproxyError): Promise<void>;
+  async stop(reason: VproxyError): Promise<void> {
+    this.options.settings.resume?.kept.stop(reason);
+    await Promise.all([...this.runners].map((runner) => runner.stop(reason)));
+  }
 
   /** Makes the next attempt now, where one is waited for. */
   abstract retryNow(): void;
@@ -71,6 +74,7 @@ export abstract class ChannelSupervisor {
     this.runners.add(runner);
     void runner.closed.then(() => this.forget(runner));
     sessions.follow(runner.loop, link.description);
+    runner.loop.on('abandoned', () => runner.abandon());
     return runner;
   }
 
@@ -113,7 +117,7 @@ export class DialSupervisor extends ChannelSupervisor {
   override async stop(reason: VproxyError): Promise<void> {
     this.#stopping.abort();
     this.#pausing.abort();
-    await Promise.all([...this.runners].map((runner) => runner.stop(reason)));
+    await super.stop(reason);
     await this.#running;
   }
 
@@ -157,15 +161,8 @@ export class DialSupervisor extends ChannelSupervisor {
         sessions.wait(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
       const link = await this.#kind.dial(channel.address, { signal, report: { waiting } });
       const runner = this.run(link);
-      runner.loop.on('session', () => {
-        this.#backoff.reset();
-        this.#hasRedialled = false;
-      });
+      this.#watchSessions(runner);
       this.#watchForSilence(runner);
-      runner.loop.on('ended', ({ ageMs }) => {
-        this.#wasSessionShort = ageMs < SHORT_SESSION_MS;
-        if (!this.#wasSessionShort) this.#shortSessions.reset();
-      });
       runner.start();
       if (signal.aborted) return await runner.stop(new VproxyError('shutdown', 'this side is ending'));
       const reason = await runner.closed;
@@ -177,6 +174,22 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
+  /** Notes how long the sessions on a link last, or stay with it: a short one makes the next attempt wait. */
+  #watchSessions({ loop }: LinkRunner): void {
+    const { clock } = this.options;
+    let startedAtMs = 0;
+    const begun = (): void => {
+      startedAtMs = clock.now();
+      this.#backoff.reset();
+      this.#hasRedialled = false;
+    };
+    const over = (): void => {
+      this.#wasSessionShort = clock.now() - startedAtMs < SHORT_SESSION_MS;
+      if (!this.#wasSessionShort) this.#shortSessions.reset();
+    };
+    loop.on('session', begun).on('resumed', begun).on('ended', over).on('suspended', over);
+  }
+
   /**
    * Closes a link that may be stuck when its first opening gets no answer. Once: where it was not stuck, there is nobody at
    * its other end yet, who is waited for on the link after it.
@@ -185,9 +198,7 @@ export class DialSupervisor extends ChannelSupervisor {
     const { link, loop } = runner;
     if (link.mayBeStuck !== true || this.#hasRedialled) return;
     let isFirst = true;
-    loop.once('ended', () => {
-      isFirst = false;
-    });
+    for (const event of ['ended', 'suspended'] as const) loop.once(event, () => (isFirst = false));
     loop.once('quiet', () => {
       if (!isFirst) return;
       this.#stuck = runner;
@@ -241,7 +252,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.#state = { name: 'stopped' };
     if (state.name === 'backing-off') state.cancel();
     if (state.name === 'listening') await state.listener.close();
-    await Promise.all([...this.runners].map((runner) => runner.stop(reason)));
+    await super.stop(reason);
   }
 
   override retryNow(): void {
@@ -278,6 +289,11 @@ export class ListenSupervisor extends ChannelSupervisor {
     const { sessions } = this.options;
     const runner = this.run(link);
     runner.loop.on('session', () => this.#displace(runner));
+    // The link before has been given up already.
+    runner.loop.on('resumed', () => {
+      this.#established = runner;
+      this.#backoff.reset();
+    });
     void runner.closed.then((reason) => {
       if (this.#established === runner) this.#established = null;
       const fields = { link: link.description, code: reason.code };

@@ -1,5 +1,6 @@
 /** The states of a channel, and what a session says of itself. Loads no schemas: every proxy does this. */
 import type { ChannelTraits } from '../channel/kind.js';
+import { offersResume } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
 import type { SessionStatus } from './types.js';
 
@@ -10,6 +11,7 @@ export const CHANNEL_STATES = [
   'backing-off',
   'auth-failed',
   'established',
+  'suspended',
   'draining',
   'failed',
 ] as const;
@@ -23,6 +25,7 @@ export function describeSession(session: Session, { tls }: ChannelTraits): Sessi
     integrity,
     key: session.keyId,
     tls,
+    resume: { here: offersResume(session.agreement.self), peer: offersResume(peer) },
     ageMs: Math.round(session.ageMs),
     roundTripMs: session.roundTripMs,
     clockOffsetMs: session.clockOffsetMs,

@@ -37,7 +37,7 @@ const channelStateSchema = z
     '`opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or ' +
       'the peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides ' +
       'have no key in common, or not the same protection; the next attempts come at growing intervals. ' +
-      '`established`: it has a session. `draining`: it takes no new streams; those that are open may finish. ' +
+      '`established`: it has a session. `suspended`: its session waits for another link. `draining`: it takes no new streams; those that are open may finish. ' +
       '`failed`: it can never work',
   );
 
@@ -66,6 +66,12 @@ const sessionStatusSchema = z
       .enum(['psk', 'cert'])
       .nullable()
       .describe('How the channel is encrypted: with a key, or with certificates on both sides; null: not by vproxy'),
+    resume: z
+      .strictObject({
+        here: z.boolean().describe('Whether this side does'),
+        peer: z.boolean().describe('Whether the peer does'),
+      })
+      .describe('Whether each side lets the session outlive its link; it does where both do'),
     ageMs: amount().describe('The time since it was established'),
     roundTripMs: measure().nullable().describe('The round trip through the peer; null before the first measurement'),
     clockOffsetMs: z
@@ -107,6 +113,8 @@ const channelTotalsSchema = z
     stallMs: amount().describe('The time in which the channel took nothing although something waited'),
     streamsOpened: amount().describe('Streams that either side has opened'),
     streamsFailed: amount().describe('Streams that did not end in order, including refused ones'),
+    resumptions: amount().describe('How often a session went on with another link'),
+    resentBytes: amount().describe('What was sent again then, of frames of every type'),
   })
   .meta({ id: 'ChannelTotals', description: 'What went over a channel since it was added' });
 

@@ -12,7 +12,8 @@ import type { StreamWait } from '../session/local-end.js';
  * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or the
  * peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides have no
  * key in common, or not the same protection; the next attempts come at growing intervals. `established`: it has a
- * session. `draining`: it takes no new streams; those that are open may finish. `failed`: it can never work.
+ * session. `suspended`: its session waits for another link. `draining`: it takes no new streams; those that are open
+ * may finish. `failed`: it can never work.
  */
 export type ChannelState =
   | 'opening'
@@ -20,6 +21,7 @@ export type ChannelState =
   | 'backing-off'
   | 'auth-failed'
   | 'established'
+  | 'suspended'
   | 'draining'
   | 'failed';
 
@@ -35,7 +37,8 @@ export interface ChannelStatus {
    * `opening`: the channel is being opened, or is open and its peer has not answered yet. `waiting`: for the host or
    * the peer. `backing-off`: the last attempt failed, and the next follows by itself. `auth-failed`: the two sides have
    * no key in common, or not the same protection; the next attempts come at growing intervals. `established`: it has a
-   * session. `draining`: it takes no new streams; those that are open may finish. `failed`: it can never work.
+   * session. `suspended`: its session waits for another link. `draining`: it takes no new streams; those that are open
+   * may finish. `failed`: it can never work.
    */
   readonly state: ChannelState;
   /** Since when it has been in this state; ISO 8601, UTC. */
@@ -76,6 +79,13 @@ export interface SessionStatus {
   readonly key: string | null;
   /** How the channel is encrypted: with a key, or with certificates on both sides; null: not by vproxy. */
   readonly tls: 'psk' | 'cert' | null;
+  /** Whether each side lets the session outlive its link; it does where both do. */
+  readonly resume: {
+    /** Whether this side does. */
+    readonly here: boolean;
+    /** Whether the peer does. */
+    readonly peer: boolean;
+  };
   /** The time since it was established. */
   readonly ageMs: number;
   /** The round trip through the peer; null before the first measurement. */
@@ -127,6 +137,10 @@ export interface ChannelTotals {
   readonly streamsOpened: number;
   /** Streams that did not end in order, including refused ones. */
   readonly streamsFailed: number;
+  /** How often a session went on with another link. */
+  readonly resumptions: number;
+  /** What was sent again then, of frames of every type. */
+  readonly resentBytes: number;
 }
 
 /** What a reload has changed. */

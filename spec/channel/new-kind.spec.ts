@@ -140,6 +140,7 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
   const nothing = () => undefined;
   const sessions = new ChannelSessions({
     ...{ channel, clock: systemClock, log: nothing, onOver: nothing, onEnded: nothing, onWaiting: nothing },
+    ...{ onSuspended: nothing, onResumed: nothing },
     onSession: (established) => {
       established.start(['echo']);
       session.resolve(established);

@@ -24,6 +24,7 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
           integrity: 'frame',
           key: null,
           tls: null,
+          resume: { here: false, peer: false },
           ageMs: 1000,
           roundTripMs: 0.25,
           clockOffsetMs: null,
@@ -43,6 +44,8 @@ function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = '
       stallMs: 0,
       streamsOpened: 1,
       streamsFailed: 0,
+      resumptions: 0,
+      resentBytes: 0,
     },
   };
 }

@@ -6,6 +6,10 @@ import { localServer } from './proxies.js';
 export class CuttingRelay {
   /** The number of bytes to carry, both ways together, before everything is closed. */
   leftBytes = Number.POSITIVE_INFINITY;
+  /** Called after each cut at that number. */
+  onCut: () => void = () => undefined;
+  /** Whether connections that are there carry nothing more, and stay open. */
+  #stalled = new WeakSet<net.Socket>();
   readonly #sockets = new Set<net.Socket>();
 
   /** Listens at `nearPath`, and connects to `farPath` for each connection. */
@@ -22,6 +26,11 @@ export class CuttingRelay {
     for (const socket of this.#sockets) socket.destroySoon();
   }
 
+  /** Carries nothing more on the connections that there are, which stay open. */
+  stall(): void {
+    for (const socket of this.#sockets) this.#stalled.add(socket.pause());
+  }
+
   #join(near: net.Socket, far: net.Socket): void {
     for (const [from, to] of [
       [near, far],
@@ -30,10 +39,13 @@ export class CuttingRelay {
       this.#sockets.add(from);
       from.on('error', () => undefined);
       from.on('data', (chunk: Buffer) => {
+        if (this.#stalled.has(from)) return;
         const bytes = Math.min(chunk.length, this.leftBytes);
         this.leftBytes -= bytes;
         if (!to.write(chunk.subarray(0, bytes))) from.pause();
-        if (this.leftBytes === 0) this.cut();
+        if (this.leftBytes > 0) return;
+        this.cut();
+        this.onCut();
       });
       from.on('drain', () => to.resume());
       from.once('end', () => to.destroySoon());
@@ -94,4 +106,74 @@ function open(t: Pick<ExecutionContext, 'teardown'>, path: string): Socket {
   socket.on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
+}
+
+// A TCP connection in which whatever is between two machines goes wrong.
+
+/** What can become of the connections that a {@link TcpRelay} carries: an end, a reset, or nothing more each way or one way. */
+export const TCP_FAULTS = ['fin', 'rst', 'stall', 'stall-forth', 'stall-back'] as const;
+export type TcpFault = (typeof TCP_FAULTS)[number];
+
+interface Joined {
+  readonly near: net.Socket;
+  readonly far: net.Socket;
+}
+
+/** Carries TCP connections to a port of 127.0.0.1, until a fault is put in. */
+export class TcpRelay {
+  readonly #joined = new Set<Joined>();
+
+  /** The port that it listens on. */
+  async start(t: ExecutionContext, farPort: number): Promise<number> {
+    t.teardown(() => {
+      for (const { far } of this.#joined) far.destroy();
+    });
+    const server = await localServer(
+      t,
+      (near) => {
+        const far = net.connect({ host: '127.0.0.1', port: farPort, allowHalfOpen: true });
+        const joined = { near, far };
+        this.#joined.add(joined);
+        for (const [from, to] of [
+          [near, far],
+          [far, near],
+        ] as const) {
+          from.on('error', () => undefined);
+          from.pipe(to);
+          from.once('close', () => {
+            this.#joined.delete(joined);
+            to.destroy();
+          });
+        }
+      },
+      { host: '127.0.0.1', port: 0 },
+    );
+    return server.port;
+  }
+
+  /** Puts a fault into every connection that there is; new ones are carried. */
+  fail(fault: TcpFault): void {
+    for (const { near, far } of this.#joined) {
+      if (fault === 'rst') {
+        near.resetAndDestroy();
+        far.resetAndDestroy();
+      } else if (fault === 'fin') {
+        near.unpipe(far);
+        far.unpipe(near);
+        near.destroySoon();
+        far.destroySoon();
+      } else {
+        if (fault !== 'stall-back') near.unpipe(far).pause();
+        if (fault !== 'stall-forth') far.unpipe(near).pause();
+      }
+    }
+  }
+
+  /** Has the connections that stand still go on. */
+  goOn(): void {
+    for (const { near, far } of this.#joined) {
+      near.unpipe(far).pipe(far);
+      far.unpipe(near).pipe(near);
+    }
+  }
 }

@@ -9,6 +9,10 @@ import type { RunningChannel } from '../running.js';
 
 export const SESSION_FINDINGS = {
   'session-up': ok('There is a session with the peer, and the peer answers.'),
+  'session-suspended': warn(
+    'The session has lost its link: its streams wait for another.',
+    'see the other findings about this channel',
+  ),
   'session-waiting': warn('There is no session.', 'see the other findings about this channel'),
   'session-unanswered': warn(
     'The channel is open, and no vproxy answers at its other end.',
@@ -21,6 +25,10 @@ export const SESSION_FINDINGS = {
   'peer-silent': warn(
     'There is a session, and the peer does not answer a ping: its VM is paused, or it hangs.',
     'look whether the VM is paused',
+  ),
+  'resume-one-sided': note(
+    'Only one side lets the session outlive its link.',
+    'give both sides resume=60s behind the channel',
   ),
   'peer-version': note('The peer is of another version.', 'upgrade the older side when convenient'),
   'peer-clock': warn(
@@ -54,13 +62,18 @@ export async function checkSession(machine: Machine, { vproxy, channel }: Runnin
   const { nowMs } = machine.options;
   const shortOnes = unsteady(channel, nowMs);
   if (session === null) return [describeNone(vproxy.events, channel, nowMs), ...shortOnes];
-  const roundTripMs = await ping(vproxy.path, channel.label, machine.timeFor(PING_PART));
   const facts = describePeer(session);
+  if (channel.state === 'suspended') {
+    const detail = channel.detail === null ? '' : `: ${escapeText(channel.detail)}`;
+    return [finding('session-suspended', `${facts}${detail}`)];
+  }
+  const roundTripMs = await ping(vproxy.path, channel.label, machine.timeFor(PING_PART));
   return [
     roundTripMs === null
       ? finding('peer-silent', `${facts}, and does not answer a ping`)
       : finding('session-up', `${facts}, round trip ${roundTripMs.toFixed(1)} ms`),
     ...describeClock(session),
+    ...describeResume(session),
     ...describeVersion(session, vproxy.status.process.version),
     ...missingServices(channel, session, vproxy.forwards),
     ...(shortOnes.length > 0 ? shortOnes : lastEnd(channel)),
@@ -75,6 +88,13 @@ function describePeer({ peer, ageMs, protocolVersion, key, tls }: SessionStatus)
   const proof = [...(key === null ? [] : [`key ${key}`]), ...(tls === null ? [] : [`tls=${tls}`])];
   const protection = proof.length === 0 ? '' : `, ${proof.join(', ')}`;
   return `a session for ${formatAge(ageMs)} with ${escapeText(peer.agent, 80)}${name} (protocol ${protocolVersion}${protection})`;
+}
+
+function describeResume({ resume: { here, peer } }: SessionStatus): Finding[] {
+  if (here === peer) return [];
+  return [
+    finding('resume-one-sided', `resume= is set ${here ? 'here, and not at the peer' : 'at the peer, and not here'}`),
+  ];
 }
 
 function describeNone(events: Events, channel: ChannelStatus, nowMs: number): Finding {

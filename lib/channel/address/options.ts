@@ -6,6 +6,7 @@ import { INTEGRITY_LEVELS, isIntegrity } from '../../codec/integrity.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
+import { formatUnits, parseUnits, SECONDS, SIZES } from '../../util/units.js';
 import type { ChannelKind, ChannelTraits, TlsFile } from '../kind.js';
 
 interface ChannelOption {
@@ -16,6 +17,13 @@ interface ChannelOption {
   /** What a value has to be, for people. */
   readonly expected: string;
 }
+
+/** A session waits for another link for a day at most, in seconds. */
+const MAX_RESUME_S = 86_400;
+
+/** Less would hold up what is under way on a link, and as much is more than any session has on the way. */
+const LEAST_RESUME_BYTES = 2 ** 20;
+const MOST_RESUME_BYTES = 2 ** 30;
 
 const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
   ['frame', integerOption('frameBytes', LIMIT_RANGES.frame, 'a number of bytes')],
@@ -29,6 +37,30 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
     },
   ],
   ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
+  [
+    'resume',
+    {
+      parse: (value) => {
+        const seconds = parseUnits(value, SECONDS);
+        return seconds !== null && seconds <= MAX_RESUME_S ? { resumeMs: seconds * 1000 } : null;
+      },
+      format: ({ resumeMs }) => formatUnits(resumeMs / 1000, SECONDS),
+      expected: `a time from 0 (off) to ${formatUnits(MAX_RESUME_S, SECONDS)}: 60s, 5m`,
+    },
+  ],
+  [
+    'resume-memory',
+    {
+      parse: (value) => {
+        const bytes = parseUnits(value, SIZES);
+        return bytes !== null && bytes >= LEAST_RESUME_BYTES && bytes <= MOST_RESUME_BYTES
+          ? { resumeMemoryBytes: bytes }
+          : null;
+      },
+      format: ({ resumeMemoryBytes }) => formatUnits(resumeMemoryBytes, SIZES),
+      expected: `a size from ${formatUnits(LEAST_RESUME_BYTES, SIZES)} to ${formatUnits(MOST_RESUME_BYTES, SIZES)}`,
+    },
+  ],
   [
     'tls',
     {

@@ -95,6 +95,13 @@ function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
       'Streams that did not end in order, refused ones included.',
       ({ totals }) => totals.streamsFailed,
     ),
+    each(
+      'counter',
+      'resumptions_total',
+      'Sessions that went on with another link.',
+      ({ totals }) => totals.resumptions,
+    ),
+    each('counter', 'resent_bytes_total', 'What was sent again then.', ({ totals }) => totals.resentBytes),
     each('gauge', 'streams', 'Streams that are open.', ({ session }) => session?.streams ?? 0),
     each(
       'gauge',

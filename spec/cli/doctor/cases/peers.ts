@@ -137,6 +137,30 @@ export const PEER_CASES: readonly FindingCase[] = [
     },
   },
   {
+    id: 'session-suspended',
+    when: 'the link is gone, and there is no other yet',
+    says: /^a session for .*: session on .* lost its link; 0 streams wait for another$/,
+    async find(t) {
+      const folder = temporaryFolder(t);
+      const channel = `${folder}/c,resume=60s`;
+      const args = ['-c', `unix-listen:${channel}`, '--control', `${folder}/control`, '-v'];
+      const host = spawnVproxy(t, args);
+      await host.waitForLine(TAKING_CONTROL);
+      const guest = spawnVproxy(t, ['-c', `unix-connect:${channel}`]);
+      await host.waitForLine(/the peer offers/);
+      guest.kill('SIGKILL');
+      await host.waitForLine(/lost its link/);
+      return doctor(t, ['--socket', `${folder}/control`]);
+    },
+  },
+  {
+    id: 'resume-one-sided',
+    when: 'the peer has no resume=',
+    says: /^resume= is set here, and not at the peer$/,
+    find: (t) =>
+      session(t, {}, ({ session: now }) => ({ session: now && { ...now, resume: { here: true, peer: false } } })),
+  },
+  {
     id: 'peer-version',
     when: 'it is another one',
     says: /vproxy 0\.0\.9\\x1b, and this side vproxy test/,

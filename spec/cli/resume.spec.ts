@@ -1,0 +1,101 @@
+/** Commands and copies that outlive the link of their channel, between real processes (docs/channels.md, "Resuming"). */
+import { randomBytes, randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../helpers/files.js';
+import { processPair } from '../helpers/process-pair.js';
+import { echo, localServer, localSocket } from '../helpers/proxies.js';
+import { CuttingRelay } from '../helpers/relays.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+
+const RESUMED = /\bgoes on after \d+ ms\b/;
+const OFFERS = /\bthe peer offers: /;
+
+/** Two processes with a session through a relay; the guest lets commands be run and files be copied. */
+async function setUp(t: ExecutionContext) {
+  const folder = temporaryFolder(t);
+  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+  const relay = new CuttingRelay();
+  await relay.start(t, near, far);
+  const socket = join(folder, 'control.sock');
+  const { host, guest } = await processPair(t, {
+    ...{ hostPath: `${far},resume=60s`, guestPath: `${near},resume=60s` },
+    ...{ host: ['-v', '--control', socket], guest: ['-v', '--allow-exec', '--allow-copy'] },
+  });
+  await Promise.all([...[host, guest].map((side) => side.waitForLine(OFFERS)), host.waitForLine(TAKING_CONTROL)]);
+  const start = (...words: readonly string[]) => runPiped(t, words, { VPROXY_SOCKET: socket });
+  /** From now on the channel is cut after every so many bytes, up to a bound, both ways together. */
+  const cutAgainAndAgain = (maxBytes: number): void => {
+    relay.onCut = () => {
+      relay.leftBytes = randomInt(1, maxBytes);
+      guest.kill('SIGHUP');
+    };
+    relay.leftBytes = randomInt(1, maxBytes);
+  };
+  const checkOneSession = (): number => {
+    for (const side of [host, guest]) {
+      t.is(side.lines.filter((line) => ESTABLISHED.test(line)).length, 1);
+      t.is(side.lines.filter((line) => ENDED.test(line)).length, 0);
+    }
+    return host.lines.filter((line) => RESUMED.test(line)).length;
+  };
+  return { folder, relay, host, guest, start, cutAgainAndAgain, checkOneSession };
+}
+
+test.serial('a shell goes on where it was', async (t) => {
+  const { relay, guest, host, start, checkOneSession } = await setUp(t);
+  const { child, output, ended } = start('exec', '--', 'sh');
+  child.stdin.write('x=kept; echo begun\n');
+  await once(child.stdout, 'readable');
+  relay.leftBytes = 0;
+  relay.cut();
+  await Promise.all([host, guest].map((side) => side.waitForLine(/lost its link; \d+ streams? wait/)));
+  child.stdin.write('echo "$x"; exit 7\n');
+  relay.leftBytes = Number.POSITIVE_INFINITY;
+  guest.kill('SIGHUP');
+  const [bytes, { code, stderr }] = await Promise.all([output, ended]);
+  t.deepEqual({ code, stdout: bytes.toString(), stderr }, { code: 7, stdout: 'begun\nkept\n', stderr: '' });
+  t.is(checkOneSession(), 1);
+});
+
+test.serial('the output of a command, and a copy, are whole, however often the channel is cut', async (t) => {
+  const { folder, start, cutAgainAndAgain, checkOneSession } = await setUp(t);
+  const source = randomBytes(20_000_000);
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')];
+  writeFileSync(from, source);
+  cutAgainAndAgain(3_000_000);
+  const commands = [start('exec', '-n', 'cat', from), start('copy', from, `default:${to}`)];
+  const results = await Promise.all(commands.map(({ output, ended }) => Promise.all([output, ended])));
+  for (const [, { code, stderr }] of results) t.deepEqual({ code, stderr }, { code: 0, stderr: '' });
+  t.true(results[0]?.[0].equals(source));
+  t.true(readFileSync(to).equals(source));
+  t.true(checkOneSession() >= 10);
+});
+
+test.serial('a channel that a command carries goes on with the next one, when it is killed', async (t) => {
+  const folder = temporaryFolder(t);
+  const [path, pidFile] = [join(folder, 'channel.sock'), join(folder, 'pid')];
+  const target = await localServer(t, echo);
+  const far = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, '-i', `echo:127.0.0.1:${target.port}`, '-v']);
+  const command = `sh -c 'echo $$ > ${pidFile}; exec socat - UNIX-CONNECT:${path}'`;
+  const near = spawnVproxy(t, ['-c', `exec:${command},resume=60s`, '-o', 'echo:127.0.0.1:0', '-v']);
+  await Promise.all([far.waitForLine(OFFERS), near.waitForLine(OFFERS)]);
+  const socket = localSocket(t, { host: '127.0.0.1', port: await near.listeningPort('echo') });
+  let answer = '';
+  socket.on('data', (bytes) => {
+    answer += String(bytes);
+  });
+  let sent = '';
+  for (let round = 0; round < 3; round += 1) {
+    const from = near.lines.length;
+    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
+    sent += `round ${round}\n`;
+    socket.write(`round ${round}\n`);
+    await near.waitForLine(RESUMED, { from });
+    await eventually(() => answer.length >= sent.length);
+    t.is(answer, sent);
+  }
+});
