@@ -22,6 +22,8 @@ export class LinkRunner {
   readonly loop: SessionLoop;
   readonly #writes: GatheredWrites;
   readonly #closed = deferred<VproxyError>();
+  /** Why this side gave it up; null where it did not. */
+  #abandoned: VproxyError | null = null;
   /** What came and is left to another turn; the link is paused meanwhile. */
   #unread: Buffer = NOTHING;
   /** Where that lies; null once a stream has kept a view of it. */
@@ -57,7 +59,8 @@ export class LinkRunner {
         this.loop.handleDrain();
         this.#writes.endTurn();
       },
-      onClosed: (reason) => {
+      onClosed: (closed) => {
+        const reason = this.#abandoned ?? closed;
         // The peer's last words may be among them: why it ends.
         while (this.#unread.length > 0) this.#goOn();
         this.loop.handleClosed(reason);
@@ -95,8 +98,9 @@ export class LinkRunner {
     this.#unread = room.subarray(0, unread.length);
   }
 
-  /** Gives the link up: what waits goes nowhere any more. A session that can goes on with another link. */
-  abandon(): void {
+  /** Gives the link up, for this reason: what waits goes nowhere any more. A session that can goes on with another link. */
+  abandon(reason: VproxyError): void {
+    this.#abandoned = reason;
     this.link.destroy();
   }
 

@@ -74,7 +74,7 @@ export abstract class ChannelSupervisor {
     this.runners.add(runner);
     void runner.closed.then(() => this.forget(runner));
     sessions.follow(runner.loop, link.description);
-    runner.loop.on('abandoned', () => runner.abandon());
+    runner.loop.on('abandoned', (reason) => runner.abandon(reason));
     return runner;
   }
 
