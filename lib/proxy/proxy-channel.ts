@@ -95,7 +95,10 @@ export class ProxyChannel {
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
     this.registry = new ServiceRegistry({
-      onChange: () => this.#source.session?.setServices(this.registry.list()),
+      onChange: () => {
+        const { current } = this.#source;
+        if (current?.isDraining === false) current.setServices(this.registry.list());
+      },
       onDenied: (stream, why) => this.#logDenied(stream, why),
       onUnknown: (stream) => this.#logUnknown(stream),
     });
@@ -257,7 +260,10 @@ export class ProxyChannel {
   /** The round trip through the peer, in milliseconds. Rejects with `no-session`, at the latest after `timeoutMs`. */
   async ping(timeoutMs: number): Promise<number> {
     const { session } = this.#source;
-    if (session === null) throw new VproxyError('no-session', `there is no session on channel ${this.label}`);
+    if (session === null) {
+      const what = this.#source.current?.isSuspended === true ? 'the session has no link now' : 'there is no session';
+      throw new VproxyError('no-session', `${what} on channel ${this.label}`);
+    }
     const answer = deferred<number>();
     const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
     const fail = (why: string) => answer.reject(new VproxyError('no-session', why));

@@ -6,6 +6,7 @@ import type net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEventName } from '../../lib/events.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import {
   echo,
@@ -164,6 +165,18 @@ test('a suspended channel says so; what is opened meanwhile waits, and is served
   const { fields } = await a.event('session-resumed');
   t.is(fields['streams'], 1);
   t.true(Number(fields['suspendedMs']) >= 0);
+});
+
+test('what is offered while there is no link is known on the next', async (t) => {
+  const pair = await echoPair(t);
+  await pair.cut();
+  const { port } = await localServer(t, echo);
+  await pair.b.proxy.addForward(parseForwardSpec('incoming', `late:${port}`));
+  const offered = () => pair.a.proxy.listServices().map(({ service }) => service);
+  t.deepEqual(offered(), ['echo']);
+  await pair.mend();
+  await eventually(() => offered().includes('late'));
+  t.deepEqual(offered(), ['echo', 'late']);
 });
 
 test('without another link in time the session ends, and so do its streams', async (t) => {
