@@ -17,7 +17,7 @@ export const withoutLanguages = {
 export function formatLicences(metafile, version, more = []) {
   const own = existsSync('LICENSE') ? readFileSync('LICENSE', 'utf8').trim() : '';
   const folders = [...bundledPackages(metafile), ...more.filter((folder) => existsSync(folder))];
-  return `${[`vproxy ${version}\n\n${own}`, ...folders.map(formatNotice)].join('\n\n---\n\n')}\n`;
+  return `${[`vproxy ${version}\n\n${own}`, ...formatNotices(folders)].join('\n\n---\n\n')}\n`;
 }
 
 /** Folders of the packages that a bundle has a part of. */
@@ -26,9 +26,14 @@ function bundledPackages({ inputs }) {
   return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
 }
 
-function formatNotice(folder) {
-  const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-  const file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
-  const text = file === undefined ? `Licence: ${license}` : readFileSync(join(folder, file), 'utf8').trim();
-  return `${name} ${version}\n\n${text}`;
+/** A text for each licence; packages that have the very same one are in front of it together. */
+function formatNotices(folders) {
+  const packages = new Map();
+  for (const folder of folders) {
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const file = readdirSync(folder).find((one) => /^licen[cs]e/i.test(one));
+    const text = file === undefined ? `Licence: ${license}` : readFileSync(join(folder, file), 'utf8').trim();
+    packages.set(text, [...(packages.get(text) ?? []), `${name} ${version}`]);
+  }
+  return [...packages].map(([text, names]) => `${names.join('\n')}\n\n${text}`);
 }
