@@ -12,8 +12,11 @@ export interface ByteSink {
    */
   write(bytes: Buffer): boolean;
 
-  /** As `write` of all, one behind the other, in as few system calls as that takes. True: all of them are the caller's again. */
-  writeParts(parts: readonly Buffer[]): boolean;
+  /**
+   * As `write` of all, one behind the other, in as few system calls as that takes. True: all of them are the caller's again.
+   * `mayKeep`: a sink that keeps bytes for longer than a channel does may keep these as they are; else it copies them.
+   */
+  writeParts(parts: readonly Buffer[], mayKeep?: boolean): boolean;
 
   /** How many bytes were handed over and still wait in this process. */
   readonly unwrittenBytes: number;
@@ -58,7 +61,8 @@ export class FrameWriter {
 
   /**
    * Sends `buffer[start, end)` as one DATA frame. `hasHeadroom` and `hasTailroom` say that the 16 bytes before `start`, and the
-   * 4 from `end` on, may be overwritten; both make the frame one contiguous piece. True when the channel is done with the buffer.
+   * 4 from `end` on, may be overwritten; both make the frame one contiguous piece. `mayKeep`: see `ByteSink.writeParts`. True when
+   * the channel is done with the buffer.
    */
   writeData(
     streamId: number,
@@ -67,6 +71,7 @@ export class FrameWriter {
     end: number,
     hasHeadroom: boolean,
     hasTailroom: boolean,
+    mayKeep: boolean,
   ): boolean {
     const length = end - start;
     const payload = buffer.subarray(start, end);
@@ -87,11 +92,11 @@ export class FrameWriter {
     const trailer = ends.subarray(HEADER_BYTES);
     if (hasHeadroom) {
       this.#putDataEnds(streamId, payload, buffer, start - HEADER_BYTES, ends, HEADER_BYTES);
-      return this.sink.writeParts([buffer.subarray(start - HEADER_BYTES, end), trailer]);
+      return this.sink.writeParts([buffer.subarray(start - HEADER_BYTES, end), trailer], mayKeep);
     }
     this.#putDataEnds(streamId, payload, ends, 0, ends, HEADER_BYTES);
     const header = ends.subarray(0, HEADER_BYTES);
-    return this.sink.writeParts(trailerBytes === 0 ? [header, payload] : [header, payload, trailer]);
+    return this.sink.writeParts(trailerBytes === 0 ? [header, payload] : [header, payload, trailer], mayKeep);
   }
 
   /** Puts the header of a DATA frame into one buffer, and the trailer, where it has one, into another. */

@@ -14,7 +14,7 @@ import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js'
 import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
-import { giveSlab, takeSlab } from '../util/slabs.js';
+import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
 
 interface SpliceHooks {
   readonly clock: Clock;
@@ -256,12 +256,14 @@ export class LocalWriter {
 
 /** An idle socket keeps this much, as 10,000 of them cost memory; a bulk one grows to the largest read. */
 const SMALL_BYTES = 512;
-const LARGE_BYTES = 131_072;
+const LARGE_BYTES = SLAB_BYTES - HEADER_BYTES - TRAILER_BYTES;
 /** From the one to the other in four reads that were full. */
 const GROWTH = 4;
 
 /** After this number of reads in a row that would have fitted a small slab, the large one is let go. */
 const SMALL_READS = 32;
+
+const newSlab = (bytes: number): Buffer => (bytes === SLAB_BYTES ? takeSlab() : Buffer.allocUnsafeSlow(bytes));
 
 /**
  * Memory to read a socket into, with room for a header in front and a trailer behind, sized by what the socket has to give.
@@ -282,7 +284,7 @@ class FrameSlab {
     const bytes = maxBytes > 0 ? Math.min(this.#sizeBytes, maxBytes) : this.#sizeBytes;
     const slabBytes = this.#slabBytes;
     if (this.#slab === null) {
-      this.#slab = this.#spare?.length === slabBytes ? this.#spare : takeSlab(slabBytes);
+      this.#slab = this.#spare?.length === slabBytes ? this.#spare : newSlab(slabBytes);
       this.#spare = null;
       this.#view = null;
     }
@@ -311,7 +313,7 @@ class FrameSlab {
     const taken = this.#taken;
     this.#taken = null;
     if (taken === null) return null;
-    if (!isFree) return taken.length > LARGE_BYTES ? taken : null;
+    if (!isFree) return taken.length === SLAB_BYTES ? taken : null;
     if (taken.length !== this.#slabBytes) return null;
     if (this.#slab === null) this.#slab = taken;
     else this.#spare = taken;

@@ -1,6 +1,7 @@
 /** What a session has sent and its peer has not acknowledged: kept, and written again on the next link (R-RESUME-5). */
 import type { ByteSink } from '../codec/frame-writer.js';
 import { VproxyError } from '../errors.js';
+import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
 
 /** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
 const COPY_BYTES = 4096;
@@ -35,6 +36,9 @@ export class Backlog implements ByteSink {
   readonly #waiting: { readonly totalBytes: number; readonly callback: () => void }[] = [];
   #block: Buffer | null = null;
   #blockEnd = 0;
+  /** As the block, for longer pieces. */
+  #slab: Buffer | null = null;
+  #slabEnd = 0;
 
   /** With `limitBytes` kept it `isFull`. */
   constructor(link: ByteSink, limitBytes: number) {
@@ -76,11 +80,17 @@ export class Backlog implements ByteSink {
     return isFree;
   }
 
-  /** Copies all parts: among them is what a program wrote, which has its buffer back as soon as it is written. */
-  writeParts(parts: readonly Buffer[]): boolean {
-    for (const part of parts) this.#copy(part);
+  /** Unless it `mayKeep` them it copies all parts: among them is what a program wrote, which has its buffer back as soon as it is written. */
+  writeParts(parts: readonly Buffer[], mayKeep = false): boolean {
+    let isFree = true;
+    for (const part of parts) {
+      if (mayKeep && part.length > COPY_BYTES) {
+        this.#keep(part);
+        isFree = false;
+      } else this.#copy(part);
+    }
     this.flush();
-    return true;
+    return isFree;
   }
 
   /** Writes what the link has room for. To be called when it has written all that it was given. */
@@ -130,6 +140,7 @@ export class Backlog implements ByteSink {
     this.#firstKept = 0;
     this.#firstUnwritten = 0;
     this.#block = null;
+    this.#slab = null;
     return this.#waiting.splice(0).map(({ callback }) => callback);
   }
 
@@ -167,7 +178,7 @@ export class Backlog implements ByteSink {
 
   #copy(bytes: Buffer): void {
     if (bytes.length > COPY_BYTES) {
-      this.#keep(Buffer.from(bytes));
+      this.#keep(bytes.length > SLAB_BYTES / 2 ? Buffer.from(bytes) : this.#copyIntoSlab(bytes));
       return;
     }
     // It is never filled to its end, so that it is not taken for a caller's buffer.
@@ -189,6 +200,20 @@ export class Backlog implements ByteSink {
     }
     this.#pieces[this.#pieces.length - 1] = this.#block.subarray(newest.byteOffset, this.#blockEnd);
     this.#totalBytes += bytes.length;
+  }
+
+  #copyIntoSlab(bytes: Buffer): Buffer {
+    const full = this.#slab;
+    if (full === null || this.#slabEnd + bytes.length > full.length) {
+      // All that lies in it was given before.
+      if (full !== null) this.afterKept(() => giveSlab(full));
+      this.#slab = takeSlab();
+      this.#slabEnd = 0;
+    }
+    const slab = this.#slab as Buffer;
+    const start = this.#slabEnd;
+    this.#slabEnd += bytes.copy(slab, start);
+    return slab.subarray(start, this.#slabEnd);
   }
 
   #writeSome(link: ByteSink): void {
@@ -218,6 +243,8 @@ export class Backlog implements ByteSink {
     if (this.#firstKept === this.#pieces.length) {
       this.#pieces = [];
       this.#block = null;
+      if (this.#slab !== null) giveSlab(this.#slab);
+      this.#slab = null;
     } else if (this.#firstKept < 64 || this.#firstKept < this.#pieces.length / 2) {
       return;
     } else {

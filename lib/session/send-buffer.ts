@@ -21,6 +21,8 @@ export class SendBuffer {
   #hasHeadroom = false;
   #hasTailroom = false;
   #isLent = false;
+  /** Whether the channel may keep parts of the buffer for long: its owner waits for that, and it is well filled. */
+  #mayKeep = false;
 
   /** `creditBytes` is the first credit that the peer announced. */
   constructor(creditBytes: number) {
@@ -61,6 +63,7 @@ export class SendBuffer {
     this.#hasHeadroom = hasRoom;
     this.#hasTailroom = hasRoom;
     this.#isLent = false;
+    this.#mayKeep = hasRoom && 2 * (end - start) >= buffer.length;
   }
 
   /** Forgets what waits. */
@@ -86,7 +89,10 @@ export class SendBuffer {
     const end = this.#start + bytes;
     // What follows in the buffer is still to be sent: only behind the last of it is there room.
     const hasTailroom = this.#hasTailroom && end === this.#end;
-    const isFree = writer.writeData(streamId, this.#buffer as Buffer, this.#start, end, this.#hasHeadroom, hasTailroom);
+    const buffer = this.#buffer as Buffer;
+    const isFree = writer.writeData(
+      ...([streamId, buffer, this.#start, end, this.#hasHeadroom, hasTailroom, this.#mayKeep] as const),
+    );
     if (!isFree) {
       // The channel reads the buffer later: what was sent may not be overwritten with the next header.
       this.#isLent = true;

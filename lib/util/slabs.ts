@@ -1,21 +1,17 @@
-/** Memory that local programs are read into: what was kept until a peer had it is given back here, for the next read. */
+/** Memory for what is on its way to a peer: what was kept until the peer had it is given back here, and used again. */
 
-/** As many are kept for the whole process, of the largest size that was asked for; what comes beyond them is garbage. */
-const MAX_SLABS = 16;
+/** 128 KiB, with a header in front and a trailer behind. */
+export const SLAB_BYTES = 131_092;
+
+/** As many are kept for the whole process; what comes beyond them is garbage. */
+const MAX_SLABS = 64;
 
 const slabs: Buffer[] = [];
-let slabBytes = 0;
 
-/** Memory of this size, with whatever is in it: what was given back, or new. */
-export function takeSlab(bytes: number): Buffer {
-  if (bytes > slabBytes) {
-    slabBytes = bytes;
-    slabs.length = 0;
-  }
-  return (bytes === slabBytes ? slabs.pop() : undefined) ?? Buffer.allocUnsafeSlow(bytes);
-}
+/** A slab, with whatever is in it: one that was given back, or a new one. */
+export const takeSlab = (): Buffer => slabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
 
-/** Gives memory back, which nobody uses any more. */
+/** Gives a slab back, which nobody uses any more. */
 export function giveSlab(slab: Buffer): void {
-  if (slab.length === slabBytes && slabs.length < MAX_SLABS) slabs.push(slab);
+  if (slabs.length < MAX_SLABS) slabs.push(slab);
 }

@@ -20,6 +20,44 @@ test('what is given to it is with the link at once; a short piece is the callerâ
   t.is(backlog.keptBytes, 5005);
 });
 
+test('parts are copied, unless they may be kept and are long', (t) => {
+  const pipe = new MemoryPipe(1);
+  const backlog = new Backlog(pipe, 1_000_000);
+  const [short, long] = [Buffer.alloc(20, 's'), Buffer.alloc(20_000, 'l')];
+  t.true(backlog.writeParts([short, long]));
+  short.fill('x');
+  long.fill('k');
+  t.false(backlog.writeParts([short, long], true));
+  short.fill('y');
+  long.fill('K');
+  backlog.detach();
+  const next = new MemoryPipe(1_000_000);
+  backlog.attach(next, 0);
+  const { bytes } = next.take(1_000_000);
+  t.is(bytes.toString(), `${'s'.repeat(20)}${'l'.repeat(20_000)}${'x'.repeat(20)}${'K'.repeat(20_000)}`);
+});
+
+test('longer pieces that are copied come out as they were, however many and over however many links', (t) => {
+  const backlog = new Backlog(new MemoryPipe(1), 10_000_000);
+  const wanted: Buffer[] = [];
+  let acknowledged = 0;
+  for (let round = 0; round < 200; round += 1) {
+    const piece = Buffer.alloc(5000 + ((round * 7919) % 50_000), round);
+    backlog.writeParts([piece]);
+    wanted.push(Buffer.from(piece));
+    piece.fill(0xee);
+    if (round % 10 !== 9) continue;
+    // The peer has a part of what it may not have had, and gets the rest on another link.
+    const pipe = new MemoryPipe(100_000_000);
+    backlog.detach();
+    backlog.attach(pipe, acknowledged);
+    const all = Buffer.concat(wanted);
+    t.true(pipe.take(100_000_000).bytes.equals(all.subarray(acknowledged)));
+    acknowledged += Math.floor((all.length - acknowledged) / 2);
+    backlog.acknowledge(acknowledged);
+  }
+});
+
 test('what the peer has is kept no longer, and is free when it has all of it', (t) => {
   const pipe = new MemoryPipe(1_000_000);
   const free: number[] = [];
