@@ -10,7 +10,7 @@ import type { ServicePolicy } from '../forward/services.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { readCertificates, tlsWithCertificates, tlsWithKeys } from '../link/tls-layer.js';
 import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
-import { KeptSessions } from '../session/kept-sessions.js';
+import { KeptSessions } from '../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files.js';
 import { Budget } from '../util/bounds.js';

@@ -1,6 +1,6 @@
 /** What a session tells of itself: its events, and its counters. */
 import type { VproxyError } from '../errors.js';
-import type { ResumeSecret } from './resume-secret.js';
+import type { ResumeSecret } from './resume/secret.js';
 import type { SessionStream } from './stream.js';
 
 export interface SessionEvents {

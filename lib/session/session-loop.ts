@@ -11,7 +11,7 @@ import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
 import { type Established, Opening } from './opening.js';
 import { OpeningPause } from './opening-pause.js';
-import { Resumption } from './resumption.js';
+import { Resumption } from './resume/resumption.js';
 import { Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 

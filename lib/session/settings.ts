@@ -4,7 +4,7 @@ import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
 import { Budget } from '../util/bounds.js';
 import type { SecretKey, SecureLayerFactory } from './auth.js';
-import type { KeptSessions } from './kept-sessions.js';
+import type { KeptSessions } from './resume/kept-sessions.js';
 
 /** How sessions outlive their links. */
 export interface ResumeSettings {

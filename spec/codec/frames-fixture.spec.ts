@@ -20,7 +20,7 @@ import {
   type Goaway,
   writeTotal,
 } from '../../lib/codec/payloads.js';
-import { ResumeSecret } from '../../lib/session/resume-secret.js';
+import { ResumeSecret } from '../../lib/session/resume/secret.js';
 
 type Payload = { readonly json: object } | { readonly hex: string } | { readonly total: string };
 

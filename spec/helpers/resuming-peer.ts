@@ -2,7 +2,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
-import { KeptSessions } from '../../lib/session/kept-sessions.js';
+import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import { creditPayload } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';

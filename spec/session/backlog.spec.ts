@@ -1,6 +1,6 @@
 import test from 'ava';
 import { Random } from '../../bench/soak/random.js';
-import { Backlog } from '../../lib/session/backlog.js';
+import { Backlog } from '../../lib/session/resume/backlog.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 
 /** A backlog on a link that takes `capacityBytes` before it pushes back. */

@@ -1,6 +1,6 @@
 /** Two sides in memory whose sessions outlive their links: each has one link after another, which is cut when a spec says so. */
 import { VproxyError } from '../../lib/errors.js';
-import { KeptSessions } from '../../lib/session/kept-sessions.js';
+import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
 import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';

@@ -1,7 +1,7 @@
 /** What a session has sent and its peer has not acknowledged: kept, and written again on the next link (R-RESUME-5). */
-import type { ByteSink } from '../codec/frame-writer.js';
-import { VproxyError } from '../errors.js';
-import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
+import type { ByteSink } from '../../codec/frame-writer.js';
+import { VproxyError } from '../../errors.js';
+import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/slabs.js';
 
 /** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
 const COPY_BYTES = 4096;

@@ -3,18 +3,18 @@
  * it sent has come (R-RESUME-1 to R-RESUME-4).
  */
 import { timingSafeEqual } from 'node:crypto';
-import { FrameReader } from '../codec/frame-reader.js';
-import { type ByteSink, FrameWriter } from '../codec/frame-writer.js';
-import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
-import { DataCheck } from '../codec/integrity.js';
-import { HEADER_BYTES } from '../codec/limits.js';
-import { decodeGoaway, readTotal, requireLength, writeTotal } from '../codec/payloads.js';
-import { toVproxyError, VproxyError } from '../errors.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import type { Agreement } from './agreement.js';
-import { PROOF_MS, Proof, type SecretKey } from './auth.js';
-import type { ResumeSecret } from './resume-secret.js';
-import type { Session } from './session.js';
+import { FrameReader } from '../../codec/frame-reader.js';
+import { type ByteSink, FrameWriter } from '../../codec/frame-writer.js';
+import { FRAME_TYPE, formatFrameType } from '../../codec/header.js';
+import { DataCheck } from '../../codec/integrity.js';
+import { HEADER_BYTES } from '../../codec/limits.js';
+import { decodeGoaway, readTotal, requireLength, writeTotal } from '../../codec/payloads.js';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import type { Agreement } from '../agreement.js';
+import { PROOF_MS, Proof, type SecretKey } from '../auth.js';
+import type { Session } from '../session.js';
+import type { ResumeSecret } from './secret.js';
 
 /** A total and a proof (R-RESUME-3). */
 const RESUME_BYTES = 8 + 32;

@@ -2,13 +2,13 @@
  * What makes a session outlive its links: the secret that both sides know, what each acknowledges to the other, and what is kept
  * until it is (R-RESUME-1, R-RESUME-2, R-RESUME-5).
  */
-import type { ByteSink } from '../codec/frame-writer.js';
-import { HEADER_BYTES } from '../codec/limits.js';
-import { readTotal, writeTotal } from '../codec/payloads.js';
-import { VproxyError } from '../errors.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import type { ByteSink } from '../../codec/frame-writer.js';
+import { HEADER_BYTES } from '../../codec/limits.js';
+import { readTotal, writeTotal } from '../../codec/payloads.js';
+import { VproxyError } from '../../errors.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Backlog } from './backlog.js';
-import { ResumeSecret } from './resume-secret.js';
+import { ResumeSecret } from './secret.js';
 
 /** What came is acknowledged after so many bytes, and so long after the first of them. */
 const ACK_BYTES = 131_072;

@@ -1,7 +1,7 @@
 /** The sessions of one channel that can be taken up again: those that have a link, and those that wait for another (R-RESUME-1, R-RESUME-6). */
-import { VproxyError } from '../errors.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
-import type { Session } from './session.js';
+import { VproxyError } from '../../errors.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import type { Session } from '../session.js';
 
 /** A HELLO names so many: a channel has one session, and may have a stranger's beside it. */
 const MAX_NAMED = 4;
