@@ -8,7 +8,7 @@ import { FLOODS, HOSTILITIES } from '../helpers/hostile-guest.js';
 import { processorTime } from '../helpers/measures.js';
 import { measureEcho, type Neighbours, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { TestProxy } from '../helpers/proxies.js';
-import { within } from '../helpers/time.js';
+import { eventually, within } from '../helpers/time.js';
 
 /** Quiet and disturbed rounds follow each other; the medians of both are compared. */
 const ROUNDS = 5;
@@ -17,6 +17,9 @@ const ATTEMPTS = 5;
 
 /** As if a user typed: between two echoes the process has time for other work. */
 const PAUSE_MS = 1;
+
+/** A process sleeps that uses less than a twentieth of this time. */
+const SLEEP_MS = 20;
 
 /** The limit of a neighbour's slowest echoes: twice the quiet value, and the time of garbage collection meanwhile. */
 const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
@@ -39,11 +42,23 @@ interface Round {
   readonly ranMs: number;
 }
 
+/** Until the process sleeps: it has worked off what the guest had sent before it was stopped. */
+const settle = ({ vproxy }: Neighbours): Promise<true> =>
+  eventually(
+    async () => {
+      const { ranMs } = processorTime(vproxy.pid);
+      await delay(SLEEP_MS);
+      return processorTime(vproxy.pid).ranMs - ranMs < SLEEP_MS / 20;
+    },
+    { what: 'the end of what the guest had sent' },
+  );
+
 /** The medians of rounds with the hostile guest stopped and running, one after the other. */
 async function measureRounds(setup: Neighbours, guest: ChildProcess): Promise<{ quiet: Round; beside: Round }> {
   const rounds = { quiet: [] as Round[], beside: [] as Round[] };
   for (let round = 0; round < ROUNDS; round += 1) {
     guest.kill('SIGSTOP');
+    await settle(setup);
     rounds.quiet.push(await measureRound(setup));
     guest.kill('SIGCONT');
     rounds.beside.push(await measureRound(setup));
