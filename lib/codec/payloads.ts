@@ -1,6 +1,6 @@
 /** The payloads of control frames: bytes ⇄ values. HELLO has a file of its own. */
 import { VproxyError } from '../errors.js';
-import { FRAME_TYPE, formatFrameType } from './header.js';
+import { formatFrameType } from './header.js';
 import { boundedMessage, decodeObject, decodeReason, type Reason } from './json.js';
 import { MAX_CONTROL_BYTES, SERVICE_NAME } from './limits.js';
 
@@ -111,9 +111,13 @@ export function readTotal(payload: Buffer): number {
   return Math.min(total, Number.MAX_SAFE_INTEGER);
 }
 
+/** The payload of a CREDIT or an ACK is such a total. */
+export const TOTAL_BYTES = 8;
+
+/** What a CREDIT or an ACK says, in bytes. Throws `protocol-error`. */
+export const decodeTotal = (type: number, payload: Buffer): number =>
+  readTotal(requireLength(type, payload, TOTAL_BYTES));
+
 function isUnsigned32(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff_ffff;
 }
-
-/** The total of a CREDIT, in bytes. Throws `protocol-error`. */
-export const decodeCredit = (payload: Buffer): number => readTotal(requireLength(FRAME_TYPE.CREDIT, payload, 8));

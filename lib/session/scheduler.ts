@@ -179,8 +179,8 @@ export class Scheduler {
   }
 
   /** Tells the peer how much of what it sent has come: the newest total, before all that waits. */
-  acknowledge(payload: Buffer): void {
-    this.#queue.addAck(payload);
+  acknowledge(totalBytes: number): void {
+    this.#queue.addAck(totalBytes);
     this.flush();
   }
 
@@ -347,8 +347,8 @@ class ControlQueue {
   #peakStreams = 0;
   #creditors: Creditor[] = [];
   #pong: Buffer | null = null;
-  #ack: Buffer | null = null;
-  readonly #credit = Buffer.allocUnsafe(8);
+  #ackBytes: number | null = null;
+  readonly #total = Buffer.allocUnsafe(8);
 
   constructor(writer: FrameWriter) {
     this.#writer = writer;
@@ -360,7 +360,7 @@ class ControlQueue {
   }
 
   get isEmpty(): boolean {
-    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null && this.#ack === null;
+    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null && this.#ackBytes === null;
   }
 
   /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
@@ -384,9 +384,9 @@ class ControlQueue {
     this.#pong = Buffer.from(payload);
   }
 
-  /** Queues the newest ACK. */
-  addAck(payload: Buffer): void {
-    this.#ack = payload;
+  /** Queues an ACK; of several the newest is sent. */
+  addAck(totalBytes: number): void {
+    this.#ackBytes = totalBytes;
   }
 
   /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
@@ -404,15 +404,16 @@ class ControlQueue {
     this.#frames = [];
     this.#creditors = [];
     this.#pong = null;
-    this.#ack = null;
+    this.#ackBytes = null;
   }
 
   #fillBatch(): number {
     const room = BATCH_BYTES - HEADER_BYTES - MAX_CONTROL_BYTES;
     let end = 0;
-    if (this.#ack !== null) {
-      end = this.#writer.put(batch, end, FRAME_TYPE.ACK, 0, this.#ack);
-      this.#ack = null;
+    if (this.#ackBytes !== null) {
+      writeTotal(this.#total, 0, this.#ackBytes);
+      end = this.#writer.put(batch, end, FRAME_TYPE.ACK, 0, this.#total);
+      this.#ackBytes = null;
     }
     if (this.#pong !== null) {
       end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#pong);
@@ -429,8 +430,8 @@ class ControlQueue {
     for (count = 0; count < this.#creditors.length && end <= room; count += 1) {
       const creditor = this.#creditors[count] as Creditor;
       creditor.isCreditDue = false;
-      writeTotal(this.#credit, 0, creditor.grantedBytes);
-      end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#credit);
+      writeTotal(this.#total, 0, creditor.grantedBytes);
+      end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#total);
     }
     this.#creditors.splice(0, count);
     return end;

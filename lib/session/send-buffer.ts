@@ -89,9 +89,14 @@ export class SendBuffer {
     const end = this.#start + bytes;
     // What follows in the buffer is still to be sent: only behind the last of it is there room.
     const hasTailroom = this.#hasTailroom && end === this.#end;
-    const buffer = this.#buffer as Buffer;
     const isFree = writer.writeData(
-      ...([streamId, buffer, this.#start, end, this.#hasHeadroom, hasTailroom, this.#mayKeep] as const),
+      streamId,
+      this.#buffer as Buffer,
+      this.#start,
+      end,
+      this.#hasHeadroom,
+      hasTailroom,
+      this.#mayKeep,
     );
     if (!isFree) {
       // The channel reads the buffer later: what was sent may not be overwritten with the next header.

@@ -8,7 +8,7 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
 import { DataCheck } from '../codec/integrity.js';
-import { decodeGoaway, decodeOpen, encodeGoaway, type Goaway, readTotal, requireLength } from '../codec/payloads.js';
+import { decodeGoaway, decodeOpen, decodeTotal, encodeGoaway, type Goaway, requireLength } from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { type Agreement, isResumable } from './agreement.js';
@@ -110,7 +110,7 @@ export class Session extends EventEmitter<SessionEvents> {
             clock,
             isOdd,
             receivedBytes: () => this.receivedBytes,
-            sendAck: (payload) => this.#scheduler.acknowledge(payload),
+            sendAck: (totalBytes) => this.#scheduler.acknowledge(totalBytes),
           });
     this.#scheduler = new Scheduler({
       sink: this.#continuity?.backlog ?? sink,
@@ -501,7 +501,7 @@ export class Session extends EventEmitter<SessionEvents> {
         this.emit('resumable', this.#requireContinuity(type).takeSecret(requireLength(type, payload, SECRET_BYTES)));
         return;
       case FRAME_TYPE.ACK:
-        this.#requireContinuity(type).takeAck(requireLength(type, payload, 8));
+        this.#requireContinuity(type).takeAck(decodeTotal(type, payload));
         // Where too much was kept.
         this.#scheduler.flush();
         return;
@@ -510,7 +510,7 @@ export class Session extends EventEmitter<SessionEvents> {
       case FRAME_TYPE.AUTH:
         throw new VproxyError('protocol-error', 'AUTH, which was not demanded or is there already');
       case FRAME_TYPE.CREDIT: {
-        const totalBytes = readTotal(requireLength(type, payload, 8));
+        const totalBytes = decodeTotal(type, payload);
         if (streamId === 0) this.#scheduler.raiseCredit(totalBytes);
         else this.#table.find(streamId, 'CREDIT')?.handleCredit(totalBytes);
         return;

@@ -8,11 +8,11 @@ import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '.
 import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
 import {
-  decodeCredit,
   decodeGoaway,
   decodeOpen,
   decodeReasonPayload,
   decodeServices,
+  decodeTotal,
   encodeGoaway,
   encodeOpen,
   encodeReason,
@@ -167,7 +167,7 @@ for (const { what, integrity, frames } of fixture.sessions) {
       if (payload === undefined || 'hex' in payload) continue;
       if ('json' in payload) t.deepEqual(decodeValue(type, Buffer.from(JSON.stringify(payload.json))), payload.json);
       else {
-        const total = decodeCredit(payloadOf({ payload } as Vector));
+        const total = decodeTotal(FRAME_TYPE[type as keyof typeof FRAME_TYPE], payloadOf({ payload } as Vector));
         t.is(total, Math.min(Number(payload.total), Number.MAX_SAFE_INTEGER));
       }
     }

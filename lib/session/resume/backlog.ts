@@ -181,8 +181,7 @@ export class Backlog implements ByteSink {
       this.#keep(bytes.length > SLAB_BYTES / 2 ? Buffer.from(bytes) : this.#copyIntoSlab(bytes));
       return;
     }
-    // It is never filled to its end, so that it is not taken for a caller's buffer.
-    if (this.#block === null || this.#blockEnd + bytes.length >= this.#block.length) {
+    if (this.#block === null || this.#blockEnd + bytes.length > this.#block.length) {
       this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
       this.#blockEnd = 0;
     }
@@ -216,22 +215,26 @@ export class Backlog implements ByteSink {
     return slab.subarray(start, this.#slabEnd);
   }
 
+  /** Writes a piece, or several up to the high-water mark. What the link keeps of it is kept here, too. */
   #writeSome(link: ByteSink): void {
-    const parts: Buffer[] = [];
-    for (let bytes = 0; bytes < HIGH_WATER_BYTES && this.#writtenBytes < this.#totalBytes; ) {
+    const first = this.#nextUnwritten();
+    if (this.#writtenBytes === this.#totalBytes) {
+      link.write(first);
+      return;
+    }
+    const parts = [first];
+    for (let bytes = first.length; bytes < HIGH_WATER_BYTES && this.#writtenBytes < this.#totalBytes; ) {
       const part = this.#nextUnwritten();
       parts.push(part);
       bytes += part.length;
     }
-    const [first] = parts;
-    // What the link keeps is kept here, too, and is in one place: nothing is written to it.
-    if (parts.length === 1 && first !== undefined) link.write(first);
-    else link.writeParts(parts);
+    link.writeParts(parts);
   }
 
   #nextUnwritten(): Buffer {
     const piece = this.#pieces[this.#firstUnwritten] as Buffer;
-    const part = piece.subarray(this.#writtenBytes - this.#unwrittenOffset);
+    const skippedBytes = this.#writtenBytes - this.#unwrittenOffset;
+    const part = skippedBytes === 0 ? piece : piece.subarray(skippedBytes);
     this.#writtenBytes += part.length;
     this.#unwrittenOffset += piece.length;
     this.#firstUnwritten += 1;

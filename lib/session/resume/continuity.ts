@@ -4,7 +4,7 @@
  */
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
-import { readTotal, writeTotal } from '../../codec/payloads.js';
+import { TOTAL_BYTES } from '../../codec/payloads.js';
 import { VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Backlog } from './backlog.js';
@@ -24,8 +24,8 @@ interface ContinuityOptions {
   readonly isOdd: boolean;
   /** What came in the session, of frames of every type, in bytes. */
   readonly receivedBytes: () => number;
-  /** Sends the payload of an ACK. */
-  readonly sendAck: (payload: Buffer) => void;
+  /** Sends an ACK of this total. */
+  readonly sendAck: (totalBytes: number) => void;
 }
 
 /** One session's. */
@@ -73,9 +73,9 @@ export class Continuity {
   }
 
   /** The peer's ACK. Throws `protocol-error` for more than it can have. */
-  takeAck(payload: Buffer): void {
-    this.backlog.acknowledge(readTotal(payload));
-    this.#ackBytes += HEADER_BYTES + payload.length;
+  takeAck(totalBytes: number): void {
+    this.backlog.acknowledge(totalBytes);
+    this.#ackBytes += HEADER_BYTES + TOTAL_BYTES;
   }
 
   /**
@@ -121,9 +121,7 @@ export class Continuity {
   #acknowledge(): void {
     this.#stopAck();
     this.#noteAcknowledged();
-    const payload = Buffer.alloc(8);
-    writeTotal(payload, 0, this.#acknowledgedBytes);
-    this.#options.sendAck(payload);
+    this.#options.sendAck(this.#acknowledgedBytes);
   }
 
   #noteAcknowledged(): void {

@@ -8,7 +8,7 @@ import { type ByteSink, FrameWriter } from '../../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../../codec/header.js';
 import { DataCheck } from '../../codec/integrity.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
-import { decodeGoaway, readTotal, requireLength, writeTotal } from '../../codec/payloads.js';
+import { decodeGoaway, readTotal, requireLength, TOTAL_BYTES, writeTotal } from '../../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { Agreement } from '../agreement.js';
@@ -17,7 +17,7 @@ import type { Session } from '../session.js';
 import type { ResumeSecret } from './secret.js';
 
 /** A total and a proof (R-RESUME-3). */
-const RESUME_BYTES = 8 + 32;
+const RESUME_BYTES = TOTAL_BYTES + 32;
 
 interface ResumptionOptions {
   /** What is taken up again. */
@@ -149,16 +149,16 @@ export class Resumption {
   /** What the peer has received. Throws `auth-failed` for a proof that is not its own. */
   #verify(payload: Buffer): number {
     const { agreement } = this.#options;
-    const received = payload.subarray(0, 8);
+    const received = payload.subarray(0, TOTAL_BYTES);
     const expected = this.#secret.prove(agreement.peerPayload, agreement.selfPayload, received);
-    if (!timingSafeEqual(payload.subarray(8), expected))
+    if (!timingSafeEqual(payload.subarray(TOTAL_BYTES), expected))
       throw new VproxyError('auth-failed', 'the peer does not have the session that it says it had');
     return readTotal(received);
   }
 
   #sendResume(): void {
     const { session, agreement } = this.#options;
-    const received = Buffer.alloc(8);
+    const received = Buffer.alloc(TOTAL_BYTES);
     writeTotal(received, 0, session.receivedBytes);
     const proof = this.#secret.prove(agreement.selfPayload, agreement.peerPayload, received);
     this.#send(FRAME_TYPE.RESUME, Buffer.concat([received, proof]));

@@ -1,5 +1,6 @@
 /** The payloads of control frames: decoded or a protocol error, and the same when they are encoded again. */
 import assert from 'node:assert/strict';
+import { FRAME_TYPE } from '../../../lib/codec/header.js';
 import { decodeHello } from '../../../lib/codec/hello.js';
 import {
   LIMIT_RANGES,
@@ -9,11 +10,11 @@ import {
   SERVICE_NAME,
 } from '../../../lib/codec/limits.js';
 import {
-  decodeCredit,
   decodeGoaway,
   decodeOpen,
   decodeReasonPayload,
   decodeServices,
+  decodeTotal,
   encodeGoaway,
   encodeOpen,
   encodeReason,
@@ -79,12 +80,12 @@ function checkServices(payload: Buffer): void {
 
 /** A credit is a 64-bit integer, limited to the largest safe number. */
 function checkCredit(payload: Buffer): void {
-  const total = decodeCredit(payload);
+  const total = decodeTotal(FRAME_TYPE.CREDIT, payload);
   const exact = payload.readBigUInt64BE(0);
   assert.equal(BigInt(total), exact > Number.MAX_SAFE_INTEGER ? BigInt(Number.MAX_SAFE_INTEGER) : exact);
   const again = Buffer.alloc(8);
   writeTotal(again, 0, total);
-  assert.equal(decodeCredit(again), total);
+  assert.equal(decodeTotal(FRAME_TYPE.CREDIT, again), total);
 }
 
 /** What a session relies on in a HELLO. */
