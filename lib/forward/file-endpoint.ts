@@ -7,6 +7,7 @@ import { LogFile, type Rotation } from '../system/log-file.js';
 import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { ByteQueue } from '../util/byte-queue.js';
 import { describeError, escapeText } from '../util/escape.js';
+import { formatUnits, parseUnits, type Units } from '../util/units.js';
 import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from './endpoint-kind.js';
 
 export interface FileEndpoint {
@@ -19,14 +20,22 @@ export interface FileEndpoint {
 const DEFAULT_KEEP = 5;
 const MAX_KEEP = 999;
 const LEAST_ROTATE_BYTES = 4096;
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** Of the size, in bytes. */
+const ROTATE_UNITS: Units = [
+  ['G', 2 ** 30],
+  ['M', 2 ** 20],
+  ['K', 2 ** 10],
+  ['', 1],
+];
 
 /** The kind `file`. */
 export const fileEndpoint: EndpointKind<FileEndpoint> = {
   form: { incoming: 'file:/path[,rotate=10M][,keep=5]' },
   parse: parseFileEndpoint,
   format({ path, rotation }) {
-    const options = rotation === undefined ? [] : [`rotate=${formatSize(rotation.maxBytes)}`, `keep=${rotation.keep}`];
+    const options =
+      rotation === undefined ? [] : [`rotate=${formatUnits(rotation.maxBytes, ROTATE_UNITS)}`, `keep=${rotation.keep}`];
     return joinWithCommas([path, ...options]);
   },
   createTarget: ({ path, rotation }, context) => new FileTarget(path, rotation ?? null, context),
@@ -45,21 +54,15 @@ export function parseFileEndpoint(text: string): FileEndpoint {
     if (keep !== undefined) throw bad('keep= needs rotate=');
     return { kind: 'file', path };
   }
-  return { kind: 'file', path, rotation: { maxBytes: parseSize(rotate), keep: parseKeep(keep) } };
+  return { kind: 'file', path, rotation: { maxBytes: parseRotate(rotate), keep: parseKeep(keep) } };
 }
 
-function parseSize(text: string): number {
-  const [, digits = '', unit = ''] = /^(\d{1,12})([KMG]?)$/.exec(text) ?? [];
-  const bytes = Number(digits) * (UNITS[unit] ?? 0);
+function parseRotate(text: string): number {
+  const bytes = parseUnits(text, ROTATE_UNITS) ?? 0;
   if (bytes >= LEAST_ROTATE_BYTES && bytes <= Number.MAX_SAFE_INTEGER) return bytes;
   throw bad(
     `rotate=${escapeText(text, 32)} is not a size from ${LEAST_ROTATE_BYTES} bytes on, such as 500K, 10M or 2G`,
   );
-}
-
-function formatSize(bytes: number): string {
-  const [unit, size] = Object.entries(UNITS).findLast(([, factor]) => bytes % factor === 0) ?? ['', 1];
-  return `${bytes / size}${unit}`;
 }
 
 function parseKeep(text: string | undefined): number {

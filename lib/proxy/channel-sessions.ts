@@ -7,7 +7,8 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../events.js';
 import type { Agreement } from '../session/agreement.js';
-import type { Session, SessionCounters } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import type { SessionCounters } from '../session/session-events.js';
 import type { SessionLoop } from '../session/session-loop.js';
 import type { ChannelState, ChannelTotals, SessionHistory } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
@@ -38,10 +39,8 @@ export class ChannelSessions {
   readonly #options: ChannelSessionsOptions;
   /** The newest session; another link may still have an older one, or wait for one. */
   #session: Session | null = null;
-  /** Sessions without a link: since when, by the clock, and what stops listening to their end. */
-  readonly #suspended = new Map<Session, { readonly sinceMs: number; readonly leave: () => void }>();
-  /** Those whose end was told: both this and their link see it where they end with going on. */
-  readonly #ended = new WeakSet<Session>();
+  /** Since when sessions have no link, by the clock. */
+  readonly #suspendedAtMs = new Map<Session, number>();
   /** The last line about what the channel does, so that only changes are logged. */
   #told = '';
   /** The last line about a peer that was not let in, or that lets nobody in. */
@@ -56,7 +55,10 @@ export class ChannelSessions {
   /** Tells of the sessions on a link, which is called `description`. */
   follow(loop: SessionLoop, description: string): void {
     loop.on('session', (session) => this.#begin(session, description));
-    loop.on('ended', (session, reason) => this.#end(session, reason, description));
+    loop.on('ended', (session, reason) => {
+      // Others tell of their end themselves: they may have no link by then.
+      if (!session.isReady) this.#end(session, reason, description);
+    });
     loop.on('suspended', (session) => this.#suspend(session, description));
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('quiet', (skippedBytes) => {
@@ -98,20 +100,15 @@ export class ChannelSessions {
     this.#session = session;
     this.record.countSession();
     this.record.enter('established');
+    session.once('end', (reason) => this.#end(session, reason, link));
     session.once('draining', ({ message }) => {
       if (this.#session === session) this.record.enter('draining', message);
     });
     this.#options.onSession(session);
   }
 
-  /** Until it goes on, nobody else tells of its end. */
   #suspend(session: Session, link: string): void {
-    const onEnd = (reason: VproxyError): void => {
-      this.#suspended.delete(session);
-      this.#end(session, reason, link);
-    };
-    session.once('end', onEnd);
-    this.#suspended.set(session, { sinceMs: this.#options.clock.now(), leave: () => session.off('end', onEnd) });
+    this.#suspendedAtMs.set(session, this.#options.clock.now());
     const streams = session.streamCount;
     const waiting = streams === 1 ? '1 stream waits' : `${streams} streams wait`;
     const message = `session on ${link} lost its link; ${waiting} for another`;
@@ -121,25 +118,20 @@ export class ChannelSessions {
   }
 
   #resume(session: Session, againBytes: number, link: string): void {
-    const { sinceMs, leave } = this.#suspended.get(session) ?? {
-      sinceMs: this.#options.clock.now(),
-      leave: () => undefined,
-    };
-    leave();
-    this.#suspended.delete(session);
+    const nowMs = this.#options.clock.now();
+    const suspendedMs = Math.round(nowMs - (this.#suspendedAtMs.get(session) ?? nowMs));
+    this.#suspendedAtMs.delete(session);
     this.#told = '';
     this.#session = session;
     this.record.countResumption(againBytes);
     this.record.enter(session.isDraining ? 'draining' : 'established');
-    const suspendedMs = Math.round(this.#options.clock.now() - sinceMs);
     const message = `session on ${link} goes on after ${suspendedMs} ms: ${againBytes} bytes are sent again`;
     this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streamCount }));
     this.#options.onResumed(session);
   }
 
   #end(session: Session, reason: VproxyError, link: string): void {
-    if (this.#ended.has(session)) return;
-    this.#ended.add(session);
+    this.#suspendedAtMs.delete(session);
     const { channel, onOver, onEnded } = this.#options;
     if (this.#session === session) this.#session = null;
     const isRefused = reason.code === 'auth-failed';

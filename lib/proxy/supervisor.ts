@@ -5,7 +5,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
 import { LinkRunner } from '../link/link-runner.js';
-import { SHORT_SESSION_MS } from '../session/session-loop.js';
+import { SHORT_SESSION_MS } from '../session/opening-pause.js';
 import type { SessionSettings } from '../session/settings.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
 import type { ChannelSessions } from './channel-sessions.js';
@@ -174,17 +174,18 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
-  /** Notes how long the sessions on a link last, or stay with it: a short one makes the next attempt wait. */
+  /** Notes how long the sessions on a link last, or stay with it: a short or refused one makes the next attempt wait. */
   #watchSessions({ loop }: LinkRunner): void {
     const { clock } = this.options;
-    let startedAtMs = 0;
+    let begunAtMs: number | null = null;
     const begun = (): void => {
-      startedAtMs = clock.now();
+      begunAtMs = clock.now();
       this.#backoff.reset();
       this.#hasRedialled = false;
     };
     const over = (): void => {
-      this.#wasSessionShort = clock.now() - startedAtMs < SHORT_SESSION_MS;
+      this.#wasSessionShort = begunAtMs === null || clock.now() - begunAtMs < SHORT_SESSION_MS;
+      begunAtMs = null;
       if (!this.#wasSessionShort) this.#shortSessions.reset();
     };
     loop.on('session', begun).on('resumed', begun).on('ended', over).on('suspended', over);

@@ -32,8 +32,6 @@ export interface SessionLoopEvents {
   echo: [];
 }
 
-export { SHORT_SESSION_MS } from './opening-pause.js';
-
 /** For a session that ended before it began, where the peer would not understand it. */
 const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 

@@ -25,8 +25,6 @@ import type { SessionSettings } from './settings.js';
 import type { SessionStream } from './stream.js';
 import { StreamTable } from './streams.js';
 
-export type { SessionCounters } from './session-events.js';
-
 /** What a session needs of the link that it has. */
 interface SessionLink {
   /** What the HELLOs on this link agree on. */

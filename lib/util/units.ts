@@ -1,7 +1,7 @@
 /** Times and sizes with a unit behind the number, as people write them: `60s`, `5m`, `64MiB`. */
 
 /** Units by their names, the largest first; the last is the one of a number without a unit. */
-type Units = readonly (readonly [name: string, factor: number])[];
+export type Units = readonly (readonly [name: string, factor: number])[];
 
 /** Of a time in seconds. */
 export const SECONDS: Units = [

@@ -1,0 +1,132 @@
+/** The control frames that wait for the channel, and the bound on how many a peer can make this side queue (R-FLOW-6). */
+import type { FrameWriter } from '../codec/frame-writer.js';
+import { FRAME_TYPE } from '../codec/header.js';
+import { HEADER_BYTES, MAX_CONTROL_BYTES } from '../codec/limits.js';
+import { TOTAL_BYTES, writeTotal } from '../codec/payloads.js';
+import { VproxyError } from '../errors.js';
+
+/** What the peer should hear the newest credit of: a stream, or the session itself (id 0). */
+export interface Creditor {
+  readonly id: number;
+  /** Whether its credit waits to be sent already. */
+  isCreditDue: boolean;
+  readonly grantedBytes: number;
+}
+
+/** Frames that are neither a PONG, nor CREDIT, nor one of those that each open stream may have. */
+const MAX_QUEUED_FRAMES = 1024;
+
+/** Of each open stream at most this many frames wait: OPEN or its answer, FIN, STOP, RESET. */
+const FRAMES_PER_STREAM = 4;
+
+/** Control frames go out while no more than this waits unwritten in the channel. */
+const CONTROL_HIGH_WATER_BYTES = 128 * 1024;
+
+const BATCH_BYTES = 16 * 1024;
+
+/** What control frames are put into, of all sessions: filled and written in one go, and replaced where the channel keeps it. */
+let batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
+
+interface QueuedFrame {
+  readonly type: number;
+  readonly streamId: number;
+  readonly payload: Buffer;
+}
+
+/** One session's. It is written in the order ACK, PONG, frames, credit. */
+export class ControlQueue {
+  readonly #writer: FrameWriter;
+  #frames: QueuedFrame[] = [];
+  #peakStreams = 0;
+  #creditors: Creditor[] = [];
+  #pong: Buffer | null = null;
+  #ackBytes: number | null = null;
+  readonly #total = Buffer.allocUnsafe(TOTAL_BYTES);
+
+  constructor(writer: FrameWriter) {
+    this.#writer = writer;
+  }
+
+  /** Whether the channel is so far behind that no more streams should be opened. */
+  get isCongested(): boolean {
+    return this.#frames.length >= MAX_QUEUED_FRAMES / 2;
+  }
+
+  get isEmpty(): boolean {
+    return this.#frames.length === 0 && this.#creditors.length === 0 && this.#pong === null && this.#ackBytes === null;
+  }
+
+  /** Queues a frame. Throws `flood` when more wait than the streams explain that were open since nothing waited. */
+  add(type: number, streamId: number, payload: Buffer, openStreams: number): void {
+    this.#peakStreams = this.#frames.length === 0 ? openStreams : Math.max(this.#peakStreams, openStreams);
+    this.#frames.push({ type, streamId, payload });
+    if (this.#frames.length > MAX_QUEUED_FRAMES + FRAMES_PER_STREAM * this.#peakStreams) {
+      throw new VproxyError('flood', `${this.#frames.length} control frames wait to be written for the peer`);
+    }
+  }
+
+  /** Queues the newest credit of a stream or the session: one frame, however often it is raised. */
+  addCredit(creditor: Creditor): void {
+    if (creditor.isCreditDue) return;
+    creditor.isCreditDue = true;
+    this.#creditors.push(creditor);
+  }
+
+  /** Queues the answer to the newest PING. */
+  addPong(payload: Buffer): void {
+    this.#pong = Buffer.from(payload);
+  }
+
+  /** Queues an ACK; of several the newest is sent. */
+  addAck(totalBytes: number): void {
+    this.#ackBytes = totalBytes;
+  }
+
+  /** Writes what waits, while less than `highWaterBytes` are unwritten in the channel. True when nothing waits any more. */
+  flush(highWaterBytes: number = CONTROL_HIGH_WATER_BYTES): boolean {
+    while (!this.isEmpty && this.#writer.sink.unwrittenBytes < highWaterBytes) {
+      const end = this.#fillBatch();
+      const written = batch.subarray(0, end);
+      if (!this.#writer.sink.write(written)) batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+    }
+    return this.isEmpty;
+  }
+
+  /** Forgets what waits: the session is over. */
+  clear(): void {
+    this.#frames = [];
+    this.#creditors = [];
+    this.#pong = null;
+    this.#ackBytes = null;
+  }
+
+  #fillBatch(): number {
+    const room = BATCH_BYTES - HEADER_BYTES - MAX_CONTROL_BYTES;
+    let end = 0;
+    if (this.#ackBytes !== null) {
+      writeTotal(this.#total, 0, this.#ackBytes);
+      end = this.#writer.put(batch, end, FRAME_TYPE.ACK, 0, this.#total);
+      this.#ackBytes = null;
+    }
+    if (this.#pong !== null) {
+      end = this.#writer.put(batch, end, FRAME_TYPE.PONG, 0, this.#pong);
+      this.#pong = null;
+    }
+    let count = 0;
+    for (; count < this.#frames.length && end <= room; count += 1) {
+      const { type, streamId, payload } = this.#frames[count] as QueuedFrame;
+      end = this.#writer.put(batch, end, type, streamId, payload);
+    }
+    this.#frames.splice(0, count);
+    // A stream's CREDIT must not overtake the OPEN or ACCEPT that makes the stream.
+    if (this.#frames.length > 0) return end;
+    for (count = 0; count < this.#creditors.length && end <= room; count += 1) {
+      const creditor = this.#creditors[count] as Creditor;
+      creditor.isCreditDue = false;
+      writeTotal(this.#total, 0, creditor.grantedBytes);
+      end = this.#writer.put(batch, end, FRAME_TYPE.CREDIT, creditor.id, this.#total);
+    }
+    this.#creditors.splice(0, count);
+    return end;
+  }
+}
