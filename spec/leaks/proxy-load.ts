@@ -53,8 +53,16 @@ export class ProxyLoad {
     await load.#a.start();
     await load.#relay.start(t, load.#path('b'), load.#path('a'));
     await load.#b.start();
-    await load.#call('program');
+    await load.#established();
     return load;
+  }
+
+  /**
+   * A stream was answered, so both sides are established. Until then what is opened may be reset: the other side may not
+   * have seen a cut yet, or begin another attempt, which is due after 50 ms by the hurried clock.
+   */
+  async #established(): Promise<void> {
+    await eventually(() => this.#call('program').then(() => true), { what: 'a session', intervalMs: 2 });
   }
 
   /** Makes `count` connections, some at once. */
@@ -105,8 +113,7 @@ export class ProxyLoad {
       const closed = open.map((stream) => new Promise((resolve) => stream.once('close', resolve)));
       this.#relay.cut();
       await within(10_000, 'the end of the streams', Promise.all(closed));
-      // The other side may not have seen the cut yet: what is opened before it has is reset.
-      await eventually(() => this.#call('program').then(() => true), { what: 'a new session', intervalMs: 2 });
+      await this.#established();
       this.#forgetLog();
     }
   }
