@@ -1,7 +1,8 @@
 /** Floods in a session: frames of every kind in any number, with and without reading the answers (R-FLOW-6, R-SERVICES-2). */
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { creditPayload } from '../helpers/frame-maker.js';
-import type { SocketPeer } from '../helpers/socket-peer.js';
+import type { FloodBounds, SocketPeer } from '../helpers/socket-peer.js';
 import { FLOOD, type HostileCase } from './case.js';
 
 const { SERVICES, OPEN, DATA, CREDIT, FIN, STOP, RESET, PING, PONG, GOAWAY } = FRAME_TYPE;
@@ -101,15 +102,17 @@ const opens = (peer: SocketPeer, service: string): (() => Buffer) => {
   return batches(() => [peer.frame(OPEN, freshId(), { service })]);
 };
 
-/** OPENs of a service, again each time the answers have come. */
-async function openInStep(peer: SocketPeer, service: string, ms = FLOOD.ms): Promise<void> {
+/** OPENs of a service, again each time those before were read: for a time, and `leastCount` of them. */
+async function openInStep(peer: SocketPeer, service: string, { ms = FLOOD.ms, leastCount = 1 } = {}): Promise<void> {
   const freshId = freshIds(peer);
   const startedAt = performance.now();
+  let count = 0;
   do {
     const frames = Array.from({ length: OPENS_IN_STEP }, () => peer.frame(OPEN, freshId(), { service, from: FROM }));
     peer.write(Buffer.concat(frames));
     await peer.ping();
-  } while (performance.now() - startedAt < ms);
+    count += OPENS_IN_STEP;
+  } while (performance.now() - startedAt < ms || count < leastCount);
 }
 
 /** OPENs that are withdrawn at once. */
@@ -141,10 +144,13 @@ async function resetInStep(peer: SocketPeer, service: string): Promise<void> {
 /** Whether the process has sent a GOAWAY. */
 const isTold = (peer: SocketPeer) => () => peer.goawayCodes().length > 0;
 
+/** Enough OPENs that the system does not hold the answers, 1 MiB, though it may take its time on a busy machine. */
+const FLOOD_OF_OPENS: FloodBounds = { bytes: 2 * 2 ** 20, ms: 30_000 };
+
 /** Writes for as long as the process reads, without reading. */
-async function floodDeaf(peer: SocketPeer, next: () => Buffer): Promise<void> {
+async function floodDeaf(peer: SocketPeer, next: () => Buffer, bounds = FLOOD): Promise<void> {
   peer.isReading = false;
-  await peer.flood(next, FLOOD);
+  await peer.flood(next, bounds);
 }
 
 export const FLOOD_CASES: readonly HostileCase[] = [
@@ -177,7 +183,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
   {
     what: 'OPENs of a service that is not there, and reads nothing',
     code: 'flood',
-    act: (peer) => floodDeaf(peer, opens(peer, 'no-such-service')),
+    act: (peer) => floodDeaf(peer, opens(peer, 'no-such-service'), FLOOD_OF_OPENS),
   },
   {
     what: 'OPENs of names that are none, as long as a frame',
@@ -198,7 +204,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
     what: 'OPENs of a service that answers, more than may be open',
     code: 'too-many-streams',
     act: async (peer) => {
-      await openInStep(peer, 'echo');
+      await openInStep(peer, 'echo', { leastCount: DEFAULT_LIMITS.streams + 1 });
       for (let id = 1; id <= peer.highestId; id += 2) peer.send(RESET, id, REASON);
       await peer.ping();
     },
@@ -206,12 +212,12 @@ export const FLOOD_CASES: readonly HostileCase[] = [
   {
     what: 'OPENs of a service that refuses',
     code: 'connect-refused',
-    act: (peer) => openInStep(peer, 'gone', 0),
+    act: (peer) => openInStep(peer, 'gone', { ms: 0 }),
   },
   {
     what: 'OPENs of a service that cannot be reached',
     code: 'connect-failed',
-    act: (peer) => openInStep(peer, 'broken', 0),
+    act: (peer) => openInStep(peer, 'broken', { ms: 0 }),
   },
   {
     what: 'OPENs that are reset before the answer, and reads',
@@ -222,7 +228,7 @@ export const FLOOD_CASES: readonly HostileCase[] = [
   {
     what: 'OPENs that are reset before the answer, and reads nothing',
     code: 'flood',
-    act: (peer) => floodDeaf(peer, opensAndResets(peer, 'hang')),
+    act: (peer) => floodDeaf(peer, opensAndResets(peer, 'hang'), FLOOD_OF_OPENS),
   },
   {
     what: 'OPENs that are reset after the answer',
