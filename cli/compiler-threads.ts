@@ -3,7 +3,12 @@
 /** The versions of Node whose V8 has Maglev, and is known to have these flags: any other would write a complaint to stderr. */
 const FIRST_MAJOR = 22;
 const LAST_MAJOR = 26;
-const FLAGS = ['--no-maglev-build-code-on-background', '--no-maglev-deopt-data-on-background'];
+
+/**
+ * In this order, and in one call: V8 may finish what it compiled before between two of them, and where the second flag is
+ * set alone, it takes deoptimization data from the thread that did not make any, and ends the process.
+ */
+const FLAGS = '--no-maglev-deopt-data-on-background --no-maglev-build-code-on-background';
 
 /**
  * Has V8's compiler Maglev allocate nothing of the heap in its threads. Otherwise the process may never end: Node waits for
@@ -13,6 +18,5 @@ const FLAGS = ['--no-maglev-build-code-on-background', '--no-maglev-deopt-data-o
 export function keepThreadsFromHeap(): void {
   const major = Number.parseInt(process.versions.node, 10);
   if (major < FIRST_MAJOR || major > LAST_MAJOR) return;
-  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
-  for (const flag of FLAGS) setFlagsFromString(flag);
+  process.getBuiltinModule('node:v8').setFlagsFromString(FLAGS);
 }
