@@ -49,6 +49,8 @@ export class ResumingPeer {
   /** The sessions of the side under test, and the codes that they ended with. */
   readonly sessions: Session[] = [];
   readonly endings: string[] = [];
+  /** As `endings`, and how openings ended in which no session was begun or taken up: `opening: CODE`; in the order of that. */
+  readonly allEndings: string[] = [];
   /** For which reasons the side under test gave up a channel. */
   readonly abandoned: string[] = [];
   /** The newest one. */
@@ -65,6 +67,8 @@ export class ResumingPeer {
   #earlier: Buffer[] = [];
   /** How much of the session the peer says on the newest channel that it has received. */
   #hasBytes = 0;
+  /** What came on earlier channels behind that: it has to come again as it was. */
+  #again: Buffer = Buffer.alloc(0);
 
   /** `fields` are those of the first HELLO. The session begins with them, and with a SECRET where that is agreed on. */
   constructor(options: ResumingPeerOptions = {}, fields: Readonly<Record<string, unknown>> = { features: ['resume'] }) {
@@ -81,6 +85,13 @@ export class ResumingPeer {
 
   get link(): FramePeer {
     return this.channel.link;
+  }
+
+  /** The newest session of the side under test. */
+  get session(): Session {
+    const session = this.sessions.at(-1);
+    if (session === undefined) throw new Error('there was no session');
+    return session;
   }
 
   /** The frames of the session that came, as bytes. */
@@ -109,7 +120,13 @@ export class ResumingPeer {
     this.#count += 1;
     link.loop.on('session', (session) => {
       this.sessions.push(session);
-      session.on('end', ({ code }) => this.endings.push(code));
+      session.on('end', ({ code }) => {
+        this.endings.push(code);
+        this.allEndings.push(code);
+      });
+    });
+    link.loop.on('ended', (session, { code }) => {
+      if (!this.sessions.includes(session)) this.allEndings.push(`opening: ${code}`);
     });
     link.loop.on('abandoned', ({ code }) => this.abandoned.push(code));
     link.log.counted = [];
@@ -152,9 +169,13 @@ export class ResumingPeer {
   }
 
   /** The payload of the peer's RESUME on a channel. */
-  resumePayload(total: number | bigint = this.#hasBytes, { own, other }: Channel = this.channel): Buffer {
+  resumePayload(
+    total: number | bigint = this.#hasBytes,
+    { own, other }: Channel = this.channel,
+    key: Buffer = this.key,
+  ): Buffer {
     const received = creditPayload(total);
-    return Buffer.concat([received, hmacOf(this.key, [Buffer.from('vproxy-resume-v1'), own, other, received])]);
+    return Buffer.concat([received, hmacOf(key, [Buffer.from('vproxy-resume-v1'), own, other, received])]);
   }
 
   /** Loses the channel and takes the session up again on another one, where nothing is wrong. */
@@ -170,6 +191,7 @@ export class ResumingPeer {
     link.send(FRAME_TYPE.RESUME, 0, this.resumePayload());
     link.sequence = sequence;
     link.write(this.sent.subarray(this.totalOf(link)));
+    this.#received();
   }
 
   /** How much the side under test says in its RESUME that it has received. */
@@ -179,11 +201,15 @@ export class ResumingPeer {
     return Number(resume.payload.readBigUInt64BE());
   }
 
+  /** Throws where something else was written again than had come before. */
   #received(): Buffer[] {
     if (this.#count === 0) return [];
     // What came on a channel where the session was not taken up belongs to none, or to another.
     const { counted, behindResume } = this.link.log;
-    return behindResume === null ? [...this.#earlier, ...(counted ?? [])] : this.#earlier;
+    const frames = behindResume === null ? [...this.#earlier, ...(counted ?? [])] : this.#earlier;
+    const again = Buffer.concat(frames).subarray(this.#hasBytes, this.#hasBytes + this.#again.length);
+    if (!again.equals(this.#again.subarray(0, again.length))) throw new Error('other bytes came again');
+    return frames;
   }
 
   /** What the side under test writes behind its RESUME begins behind so many bytes. */
@@ -191,7 +217,9 @@ export class ResumingPeer {
     let bytes = 0;
     const whole = frames.findIndex((frame) => (bytes += frame.length) > this.#hasBytes);
     const kept = whole === -1 ? frames : frames.slice(0, whole);
-    const begun = Buffer.concat(frames).subarray(Buffer.concat(kept).length, this.#hasBytes);
+    const all = Buffer.concat(frames);
+    const begun = all.subarray(Buffer.concat(kept).length, this.#hasBytes);
+    this.#again = all.subarray(this.#hasBytes);
     this.#earlier = [...kept];
     link.log.behindResume = { sequence: kept.length + 1, begun };
   }
