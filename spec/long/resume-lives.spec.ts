@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { peakBytes } from '../helpers/measures.js';
 import { assertFlat } from '../leaks/growth.js';
+import { cutAll, DIRECTIONS, STREAMS } from '../session/resume-exchange.js';
 import { ResumeLives, SEED } from '../session/resume-lives.js';
 
 const LIVES = Number(process.env['VPROXY_LIVES'] ?? 100_000);
@@ -28,3 +29,13 @@ test.serial(`${LIVES} random lives lose nothing, and leave nothing behind`, asyn
   t.log(`${run} lives in ${seconds} s, at most ${peakBytes(process.pid) >> 20} MiB resident:`, lives.sums);
   t.true(lives.sums.resumed > run);
 });
+
+for (const direction of DIRECTIONS) {
+  test.serial(`an exchange of ${STREAMS} streams that is cut behind any byte ${direction} loses nothing`, (t) => {
+    const started = performance.now();
+    const { cuts, faults } = cutAll(direction, 1, 0);
+    t.log(`${cuts} cuts in ${Math.round((performance.now() - started) / 1000)} s`);
+    t.deepEqual(faults, []);
+    t.true(cuts > 20_000);
+  });
+}

@@ -1,0 +1,239 @@
+/** An exchange of 64 streams that is the same each time, but for the byte behind which its link is lost. */
+import { FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
+import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
+import type { PatternEnd } from '../helpers/local-ends.js';
+import type { Answer } from '../helpers/traffic.js';
+import { carry, deliver, ResumePair, type ResumeSide } from './resume-pair.js';
+
+export const STREAMS = 64;
+
+/** What is carried at once, in bytes. */
+const PIECE_BYTES = 512;
+/** The same when the link was lost. */
+const LARGE_PIECE_BYTES = 65_536;
+/** Behind DATA, at the level `frame`. */
+const TRAILER_BYTES = 4;
+/** Longer than it takes for an ACK. */
+const ROUND_MS = 250;
+
+const LIMITS = { ...DEFAULT_LIMITS, frame: 4096, streamCredit: 1024, inFlight: 4096 };
+/** More than the credit of a stream: the rest of it waits for CREDIT. */
+const LONG = 1200;
+
+/** From `a` to `b`, and from `b` to `a`. */
+export const DIRECTIONS = ['forth', 'back'] as const;
+export type Direction = (typeof DIRECTIONS)[number];
+
+/** Where the link is lost: behind so many bytes of one direction, from the beginning of the exchange on. */
+export interface Cut {
+  readonly direction: Direction;
+  readonly at: number;
+}
+
+/** What becomes of a stream. */
+interface Course {
+  readonly answer: Answer;
+  /** With what it ends at both ends; null: in order. */
+  readonly code: string | null;
+  /** What its ends do in each round; in the last one both end what they send. */
+  readonly rounds: readonly ((opener: PatternEnd, other: PatternEnd | null) => void)[];
+}
+
+/** The streams that a side opens have these courses in turn. */
+const COURSES: readonly [Course, ...Course[]] = [
+  // Bytes and FIN both ways at once.
+  {
+    answer: 'accept',
+    code: null,
+    rounds: [
+      (opener) => opener.send(60),
+      (opener, other) => {
+        other?.send(40);
+        for (const end of [opener, other]) end?.finish();
+      },
+    ],
+  },
+  // Long, and ended by FIN before all of it is sent.
+  {
+    answer: 'accept',
+    code: null,
+    rounds: [
+      (opener) => {
+        opener.send(LONG);
+        opener.finish();
+      },
+      (_opener, other) => other?.finish(),
+    ],
+  },
+  // A half that ends before the other one begins.
+  {
+    answer: 'accept',
+    code: null,
+    rounds: [(opener) => opener.finish(), (_opener, other) => other?.send(50), (_opener, other) => other?.send(LONG)],
+  },
+  // A half that is stopped while it waits for credit; the other one goes on.
+  {
+    answer: 'accept',
+    code: null,
+    rounds: [
+      (opener) => opener.send(20),
+      (opener, other) => {
+        opener.isPaused = true;
+        other?.send(LONG);
+      },
+      (opener) => {
+        opener.stop();
+        opener.send(30);
+      },
+    ],
+  },
+  // A reset by either end, behind bytes that are on the way.
+  ...(['opener', 'other'] as const).map(
+    (whose): Course => ({
+      answer: 'accept',
+      code: 'cancelled',
+      rounds: [
+        (opener) => opener.send(30),
+        (opener, other) => {
+          for (const end of [opener, other]) end?.send(20);
+          (whose === 'opener' ? opener : other)?.stream?.reset('cancelled', 'as the exchange has it');
+        },
+      ],
+    }),
+  ),
+  { answer: 'refuse', code: 'denied', rounds: [(opener) => opener.send(20)] },
+  // An answer that comes late.
+  {
+    answer: 'later',
+    code: null,
+    rounds: [
+      (opener) => opener.send(40),
+      (_opener, other) => other?.send(30),
+      (_opener, other) => other?.stream?.accept(),
+    ],
+  },
+];
+
+const ROUNDS = 3;
+
+/** One run of it. */
+export class Exchange {
+  readonly #pair = new ResumePair({ settings: { limits: LIMITS, integrity: 'frame' }, identity: 1 });
+  /** How many were carried before the link was lost. */
+  readonly bytes: Record<Direction, number> = { forth: 0, back: 0 };
+  readonly #streams: { readonly course: Course; readonly opener: PatternEnd }[] = [];
+  readonly #cut: Cut | null;
+  readonly #carried: Record<Direction, Buffer[]> = { forth: [], back: [] };
+  #isCut = false;
+
+  /** Runs to its end. */
+  constructor(cut: Cut | null = null) {
+    this.#cut = cut;
+    this.#open();
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (const { course, opener } of this.#streams) course.rounds[round]?.(opener, opener.other);
+      this.#settle();
+    }
+    this.#pair.traffic.finishAll();
+    this.#settle();
+  }
+
+  /** The names of the frames that were carried, in order; without a cut only. */
+  frames(direction: Direction): string[] {
+    const bytes = Buffer.concat(this.#carried[direction]);
+    const names: string[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const type = bytes.readUInt8(at);
+      names.push(formatFrameType(type));
+      at += HEADER_BYTES + bytes.readUInt32BE(at + 8) + (type === FRAME_TYPE.DATA ? TRAILER_BYTES : 0);
+    }
+    return names;
+  }
+
+  /** All that is wrong. */
+  faults(): string[] {
+    const { traffic, sides, endings } = this.#pair;
+    const faults = [...traffic.faults(), ...endings];
+    if (this.#isCut !== (this.#cut !== null)) faults.push('the exchange has no such byte');
+    for (const { name, session, sessions, resumed } of sides) {
+      if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
+      if (resumed !== (this.#cut === null ? 0 : 1)) faults.push(`${name} was resumed ${resumed} times`);
+      if (session.streamCount > 0) faults.push(`${session.streamCount} streams are left at ${name}`);
+      if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${name}`);
+    }
+    for (const [index, { course, opener }] of this.#streams.entries()) {
+      for (const fault of faultsOf(course, opener)) faults.push(`stream ${index}: ${fault}`);
+    }
+    return faults;
+  }
+
+  /** All streams, by turns from either side. */
+  #open(): void {
+    const { traffic, sides } = this.#pair;
+    for (let index = 0; index < STREAMS; index += 1) {
+      const course = COURSES[(index >> 1) % COURSES.length] ?? COURSES[0];
+      const opener = traffic.open(sides[index % 2] as ResumeSide, course.answer);
+      if (opener === null) throw new Error('there is no session');
+      this.#streams.push({ course, opener });
+    }
+  }
+
+  /** Carries all there is, twice: what is acknowledged is so behind a pause. */
+  #settle(): void {
+    this.#carryAll();
+    this.#pair.clock.advance(ROUND_MS);
+    this.#carryAll();
+  }
+
+  #carryAll(): void {
+    const { a, b } = this.#pair;
+    for (let moves = true; moves; ) {
+      const forth = this.#carry('forth', a, b);
+      const back = this.#carry('back', b, a);
+      moves = forth || back;
+    }
+  }
+
+  /** Carries a piece, up to where the link is lost. False when there was nothing to carry. */
+  #carry(direction: Direction, from: ResumeSide, to: ResumeSide): boolean {
+    if (this.#isCut) return carry(from, to, LARGE_PIECE_BYTES);
+    const cutAt = this.#cut?.direction === direction ? this.#cut.at : Number.POSITIVE_INFINITY;
+    const moves = from.outbound.totalBytes > 0;
+    const { bytes } = from.outbound.take(Math.min(PIECE_BYTES, cutAt - this.bytes[direction]));
+    if (this.#cut === null) this.#carried[direction].push(Buffer.from(bytes));
+    this.bytes[direction] += bytes.length;
+    if (bytes.length > 0) deliver(to, bytes);
+    if (this.bytes[direction] === cutAt) {
+      this.#pair.cut();
+      this.#isCut = true;
+    }
+    return moves;
+  }
+}
+
+/** What comes of a cut behind every `stride`-th byte of a direction, from `first` on, each in an exchange of its own. */
+export function cutAll(direction: Direction, stride: number, first: number): { cuts: number; faults: string[] } {
+  const { [direction]: bytes } = new Exchange().bytes;
+  let cuts = 0;
+  for (let at = first; at <= bytes; at += stride) {
+    const faults = new Exchange({ direction, at }).faults();
+    cuts += 1;
+    if (faults.length > 0) return { cuts, faults: faults.map((fault) => `cut ${direction} behind ${at}: ${fault}`) };
+  }
+  return { cuts, faults: [] };
+}
+
+/** What is wrong with a stream at its end. */
+function faultsOf({ code }: Course, opener: PatternEnd): string[] {
+  const faults: string[] = [];
+  const { other } = opener;
+  if (other === null) return ['it was never announced'];
+  for (const end of [opener, other]) {
+    if (!end.isOver) faults.push('it does not end');
+    if ((end.reason?.code ?? null) !== code) faults.push(`it ends with ${end.reason?.code ?? 'FIN'}`);
+    if (end.lentBuffers > 0) faults.push('a buffer does not come back');
+    const isWhole = end.receivedBytes === end.other?.wantedBytes && end.finReceived;
+    if (code === null && !end.hasStopped && !isWhole) faults.push(`${end.receivedBytes} bytes came`);
+  }
+  return faults;
+}
