@@ -128,13 +128,15 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 
   async #keepOpen(): Promise<void> {
-    const { clock, sessions, onFatal } = this.options;
+    const { clock, settings, sessions, onFatal } = this.options;
     const { signal } = this.#stopping;
     for (;;) {
       const reason = await this.#openOnce();
       if (signal.aborted) return;
       if (reason === null) continue;
       if (!reason.row.retry) {
+        // No other link will come for a session that waits for one.
+        settings.resume?.kept.stop(reason);
         sessions.enter('failed', reason.message);
         onFatal(reason);
         return;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
-import { echo, localServer, localSocket } from '../helpers/proxies.js';
+import { echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
@@ -99,3 +99,29 @@ test.serial('a channel that a command carries goes on with the next one, when it
     t.is(answer, sent);
   }
 });
+
+test.serial(
+  'a channel that a process was started with has no next link: its end is that of the session and the process',
+  async (t) => {
+    const path = join(temporaryFolder(t), 'channel.sock');
+    const failures: Promise<NodeJS.ErrnoException>[] = [];
+    const target = await localServer(t, (socket) => {
+      failures.push(failureOf(socket));
+      socket.write('hello');
+    });
+    const far = spawnVproxy(t, ['-c', `unix-listen:${path},resume=60s`, '-o', 'hello:127.0.0.1:0', '-v']);
+    const [port] = await Promise.all([far.listeningPort('hello'), far.waitForLine(/\bwaiting for the peer on /)]);
+    const command = ['--no-control', '-c', 'stdio:,resume=60s', '-i', `hello:127.0.0.1:${target.port}`];
+    const near = runPiped(t, command, {});
+    const link = localSocket(t, { path });
+    near.child.stdout.pipe(link).pipe(near.child.stdin);
+    await far.waitForLine(OFFERS);
+    await once(localSocket(t, { host: '127.0.0.1', port }), 'data');
+    link.unpipe(near.child.stdin);
+    near.child.stdin.end();
+    t.is((await failures[0])?.code, 'ECONNRESET');
+    const { code, stderr } = await near.ended;
+    t.is(code, 0);
+    t.regex(stderr, /session on stdio: ended: stdio: was closed by its other end \(channel-ended\)/);
+  },
+);
