@@ -1,0 +1,126 @@
+/** Connections both ends of which write for as long as they are told to, and compare by digests what came. */
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type net from 'node:net';
+import type { ExecutionContext } from 'ava';
+import { hiddenReset } from '../../lib/system/sockets.js';
+import { deferred } from '../../lib/util/concurrency.js';
+import { localServer, localSocket } from './proxies.js';
+import { eventually, within } from './time.js';
+
+const WORDS = randomBytes(1_000_000);
+const MAX_PIECE_BYTES = 20_000;
+
+/** Each connection says first which one it is, in so many bytes. */
+const NAME_BYTES = 6;
+
+/** How long the last bytes may take to come. */
+const END_MS = 60_000;
+
+/** What one end of a connection has sent and received. */
+interface Digests {
+  readonly sent: string;
+  readonly received: string;
+}
+
+export class Exchanges {
+  /** What has come at all ends together, in bytes. */
+  receivedBytes = 0;
+  /** The port of the target. */
+  readonly port: number;
+  readonly #t: ExecutionContext;
+  readonly #near: Promise<Digests>[] = [];
+  readonly #far: Map<string, Promise<Digests>>;
+  readonly #waiters = new Map<() => void, number>();
+  readonly #failed = deferred<never>();
+  #isOver = false;
+
+  private constructor(t: ExecutionContext, port: number, far: Map<string, Promise<Digests>>) {
+    this.#t = t;
+    this.port = port;
+    this.#far = far;
+    this.#failed.promise.catch(() => undefined);
+  }
+
+  /** With a target at a port of its own, which a forward is to lead to. */
+  static async start(t: ExecutionContext): Promise<Exchanges> {
+    const far = new Map<string, Promise<Digests>>();
+    const server = await localServer(t, (socket) => {
+      socket.once('readable', () => far.set(String(socket.read(NAME_BYTES)), exchanges.#work(socket)));
+    });
+    const exchanges = new Exchanges(t, server.port, far);
+    return exchanges;
+  }
+
+  /** Begins so many connections to a port of 127.0.0.1, and waits until the target has all of them. */
+  async open(port: number, count: number): Promise<void> {
+    for (let number = 0; number < count; number += 1) {
+      const socket = localSocket(this.#t, { host: '127.0.0.1', port });
+      socket.write(nameOf(this.#near.length));
+      this.#near.push(this.#work(socket));
+    }
+    const all = eventually(() => this.#far.size === this.#near.length, { what: 'all connections at the target' });
+    await Promise.race([all, this.#failed.promise]);
+  }
+
+  /** Resolves when so many bytes more have come; rejects when a connection fails, or when they do not come in time. */
+  received(bytes: number): Promise<void> {
+    const enough = new Promise<void>((resolve) => this.#waiters.set(resolve, this.receivedBytes + bytes));
+    return within(END_MS, `${bytes} bytes more`, Promise.race([enough, this.#failed.promise]));
+  }
+
+  /** Has all ends stop writing, and gives what is wrong with what came. Rejects when a connection fails. */
+  async finish(): Promise<string[]> {
+    this.#isOver = true;
+    const all = this.#near.map(async (one, index) => {
+      const near = await one;
+      const far = await this.#far.get(nameOf(index));
+      if (near.received === far?.sent && near.sent === far.received) return [];
+      return [`connection ${index}: ${JSON.stringify({ near, far })}`];
+    });
+    return (await within(END_MS, 'the end of all connections', Promise.all(all))).flat();
+  }
+
+  #work(socket: net.Socket): Promise<Digests> {
+    const digests = this.#exchange(socket);
+    digests.catch((cause: unknown) => this.#failed.reject(new Error('a connection failed', { cause })));
+    return digests;
+  }
+
+  async #exchange(socket: net.Socket): Promise<Digests> {
+    const [sent, received] = [createHash('sha256'), createHash('sha256')];
+    socket.on('data', (chunk: Buffer) => {
+      received.update(chunk);
+      this.#count(chunk.length);
+    });
+    const ended = new Promise<void>((resolve, reject) => {
+      socket.once('end', () => {
+        const failure = hiddenReset(socket);
+        if (failure === null) resolve();
+        else reject(failure);
+      });
+      socket.once('error', reject);
+    });
+    const write = async (): Promise<void> => {
+      for (let at = 0; !this.#isOver; at = (at + 7919) % (WORDS.length - MAX_PIECE_BYTES)) {
+        const piece = WORDS.subarray(at, at + 1 + (at % MAX_PIECE_BYTES));
+        sent.update(piece);
+        if (!socket.write(piece)) await Promise.race([once(socket, 'drain'), ended]);
+      }
+      socket.end();
+    };
+    await Promise.all([write(), ended]);
+    return { sent: sent.digest('hex'), received: received.digest('hex') };
+  }
+
+  #count(bytes: number): void {
+    this.receivedBytes += bytes;
+    for (const [resolve, fromBytes] of this.#waiters) {
+      if (this.receivedBytes < fromBytes) continue;
+      this.#waiters.delete(resolve);
+      resolve();
+    }
+  }
+}
+
+const nameOf = (index: number): string => String(index).padStart(NAME_BYTES);

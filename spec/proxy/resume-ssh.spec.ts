@@ -1,0 +1,66 @@
+/** A channel over a real sshd is broken off again and again, and its streams go on (docs/channels.md, "Resuming"). */
+import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import test from 'ava';
+import { connectControl } from '../../lib/control/client/client.js';
+import { Exchanges } from '../helpers/exchanges.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { HAS_SSH_SERVER, sshRoute } from '../helpers/ssh-server.js';
+import { eventually } from '../helpers/time.js';
+import { ENDED, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+
+const testWithServer = HAS_SSH_SERVER ? test : test.skip;
+
+const KILLS = 24;
+const STREAMS = 4;
+/** A process is killed when at most so many bytes more have come, all streams and both ways together. */
+const MAX_BETWEEN_BYTES = 1_000_000;
+const TEST_MS = 180_000;
+
+testWithServer('streams over ssh are whole, however often ssh or its server is killed', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = temporaryFolder(t);
+  const path = join(folder, 'channel.sock');
+  const exchanges = await Exchanges.start(t);
+  const route = sshRoute(t);
+  const sockets = ['far', 'near'].map((side) => join(folder, `${side}.control`));
+  const [farSocket = '', nearSocket = ''] = sockets;
+  const far = spawnVproxy(t, [
+    ...['-c', `vm1=unix-listen:${path},resume=1m`, '-i', `x:127.0.0.1:${exchanges.port}`, '--control', farSocket],
+  ]);
+  const near = spawnVproxy(t, ['-c', `vm1=ssh://host2${path}`, '-o', 'x:127.0.0.1:0', '--control', nearSocket], {
+    env: { PATH: route.searchPath },
+  });
+  await Promise.all([far, near].map((side) => side.waitForLine(TAKING_CONTROL)));
+  await exchanges.open(await near.listeningPort('x'), STREAMS);
+  const clients = sockets.map((socket) => connectControl(socket));
+  const channels = () => Promise.all(clients.map((client) => client.channel('vm1')));
+
+  for (let kill = 0; kill < KILLS; kill += 1) {
+    const from = near.lines.length;
+    await exchanges.received(randomInt(1, MAX_BETWEEN_BYTES));
+    const victim = (kill % 2 === 0 ? route.clientPid() : route.serverPid()) ?? 0;
+    t.true(victim > 0);
+    const resumptions = (await channels()).map(({ totals }) => totals.resumptions);
+    const client = route.clientPid();
+    process.kill(victim, 'SIGKILL');
+    // Each third time the next ssh is killed, too, wherever it is on the way to a session.
+    let isToDieEarly = kill % 3 === 0;
+    await eventually(async () => {
+      near.kill('SIGHUP');
+      const next = route.clientPid();
+      if (isToDieEarly && next !== null && next !== client) {
+        isToDieEarly = false;
+        process.kill(next, 'SIGKILL');
+      }
+      return (await channels()).every(({ totals }, index) => totals.resumptions > (resumptions[index] ?? 0));
+    });
+    t.false(near.lines.slice(from).some((line) => ENDED.test(line)));
+  }
+
+  t.deepEqual(await exchanges.finish(), []);
+  for (const { history } of await channels()) t.is(history.sessions, 1);
+  for (const side of [far, near]) t.false(side.lines.some((line) => ENDED.test(line)));
+  const [, { totals } = { totals: null }] = await channels();
+  t.log(`${Math.round(exchanges.receivedBytes / 1e6)} MB, ${totals?.resumptions} resumptions`);
+});
