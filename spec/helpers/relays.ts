@@ -121,7 +121,17 @@ interface Joined {
 
 /** Carries TCP connections to a port of 127.0.0.1, until a fault is put in. */
 export class TcpRelay {
+  /** Whether connections that come stand still, too, until `goOn`. */
+  isHolding = false;
+  /** What connections that stood still have carried since they go on, in bytes. */
+  lateBytes = 0;
   readonly #joined = new Set<Joined>();
+  readonly #standing = new Set<Joined>();
+
+  /** How many connections there are. */
+  get connections(): number {
+    return this.#joined.size;
+  }
 
   /** The port that it listens on. */
   async start(t: ExecutionContext, farPort: number): Promise<number> {
@@ -139,10 +149,11 @@ export class TcpRelay {
           [far, near],
         ] as const) {
           from.on('error', () => undefined);
-          from.pipe(to);
+          if (!this.isHolding) from.pipe(to);
           from.once('close', () => {
             this.#joined.delete(joined);
-            to.destroy();
+            // What came before the end is carried.
+            to.destroySoon();
           });
         }
       },
@@ -153,7 +164,8 @@ export class TcpRelay {
 
   /** Puts a fault into every connection that there is; new ones are carried. */
   fail(fault: TcpFault): void {
-    for (const { near, far } of this.#joined) {
+    for (const joined of this.#joined) {
+      const { near, far } = joined;
       if (fault === 'rst') {
         near.resetAndDestroy();
         far.resetAndDestroy();
@@ -163,6 +175,7 @@ export class TcpRelay {
         near.destroySoon();
         far.destroySoon();
       } else {
+        this.#standing.add(joined);
         if (fault !== 'stall-back') near.unpipe(far).pause();
         if (fault !== 'stall-forth') far.unpipe(near).pause();
       }
@@ -171,6 +184,15 @@ export class TcpRelay {
 
   /** Has the connections that stand still go on. */
   goOn(): void {
+    this.isHolding = false;
+    for (const { near, far } of this.#standing) {
+      for (const socket of [near, far]) {
+        socket.on('data', (chunk: Buffer) => {
+          this.lateBytes += chunk.length;
+        });
+      }
+    }
+    this.#standing.clear();
     for (const { near, far } of this.#joined) {
       near.unpipe(far).pipe(far);
       far.unpipe(near).pipe(near);
