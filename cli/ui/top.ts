@@ -38,7 +38,9 @@ export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame
   const room = Math.max(1, height - head.length - channels.length - 3);
   const all = [...view.streams].sort((a, b) => totalRate(b) - totalRate(a) || a.ageMs - b.ageMs);
   const scroll = Math.max(0, Math.min(view.scroll, all.length - room));
-  const [titles = '', ...rows] = formatTable(STREAM_COLUMNS, all.slice(scroll, scroll + room).map(streamRow), width);
+  const suspended = new Set(view.status.channels.filter(isSuspended).map(({ label }) => label));
+  const shownRows = all.slice(scroll, scroll + room).map((stream) => streamRow(stream, suspended));
+  const [titles = '', ...rows] = formatTable(STREAM_COLUMNS, shownRows, width);
   const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'heading'), ...rows];
   const body = [...head, ...channels, '', ...streams].slice(0, Math.max(0, height - 1));
   const shown = Math.min(room, all.length);
@@ -52,10 +54,12 @@ export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame
 export function formatTopLine({ status, samples }: Pick<TopView, 'status' | 'samples'>): string {
   const { process, channels, streams } = status;
   const established = channels.filter(({ state }) => state === 'established').length;
+  const resumptions = channels.reduce((sum, { totals }) => sum + totals.resumptions, 0);
   const { sendRate = 0, receiveRate = 0 } = samples.at(-1) ?? {};
   return [
     `channels ${established}/${channels.length}`,
     `streams ${streams}`,
+    `resumed ${resumptions}`,
     `sent ${formatRate(sendRate)}`,
     `received ${formatRate(receiveRate)}`,
     `memory ${formatBytes(process.memory.residentBytes)}`,
@@ -102,7 +106,15 @@ const CHANNEL_COLUMNS: readonly Column[] = [
   { title: 'RECEIVED', align: 'right' },
 ];
 
-/** The channels with the most traffic, after those without a session, which users look for. */
+/** How often a session went on with another link. */
+const RESUMED_COLUMN: Column = { title: 'RESUMED', align: 'right' };
+
+/** A narrower picture has no room for that. */
+const RESUMED_FROM_WIDTH = 110;
+
+const isSuspended = ({ state }: ChannelStatus): boolean => state === 'suspended';
+
+/** The channels with the most traffic, after those without a session or a link, which users look for. */
 function channelLines({ status, samples }: TopView, width: number, room: number, paint: Paint): string[] {
   const { channels } = status;
   const rates = samples.at(-1)?.channels ?? new Map<string, { sendRate: number; receiveRate: number }>();
@@ -110,6 +122,7 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
   const isUp = ({ state }: ChannelStatus): number => (state === 'established' ? 1 : 0);
   const sorted = [...channels].sort((a, b) => isUp(a) - isUp(b) || rateOf(b) - rateOf(a));
   const shown = sorted.slice(0, channels.length > room ? room - 1 : room);
+  const hasResumed = width >= RESUMED_FROM_WIDTH;
   const rows = shown.map((channel) => {
     const { label, state, since, session } = channel;
     const { sendRate, receiveRate } = rates.get(label) ?? { sendRate: 0, receiveRate: 0 };
@@ -122,13 +135,21 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
       String(session?.streams ?? 0),
       formatRate(sendRate),
       formatRate(receiveRate),
+      ...(hasResumed ? [formatResumptions(channel)] : []),
     ];
   });
-  const [titles = '', ...lines] = formatTable(CHANNEL_COLUMNS, rows, width);
+  const columns = hasResumed ? [...CHANNEL_COLUMNS, RESUMED_COLUMN] : CHANNEL_COLUMNS;
+  const [titles = '', ...lines] = formatTable(columns, rows, width);
   const painted = lines.map((line, index) => paint(line, shown[index]?.state ?? 'failed'));
   const hidden = channels.length - shown.length;
   const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'channel')} more`, width)];
   return [paint(fitText(titles, width), 'heading'), ...painted, ...rest];
+}
+
+/** A dash where a session ends with its link, and none ever went on. */
+function formatResumptions({ session, totals: { resumptions } }: ChannelStatus): string {
+  const canResume = session !== null && session.resume.here && session.resume.peer;
+  return canResume || resumptions > 0 ? String(resumptions) : '-';
 }
 
 const STREAM_COLUMNS: readonly Column[] = [
@@ -142,7 +163,8 @@ const STREAM_COLUMNS: readonly Column[] = [
   { title: 'WAITS', leastWidth: 5 },
 ];
 
-function streamRow(stream: StreamWithRates): string[] {
+/** A stream of one of the channels `suspended`, by their labels, waits for a link before all else. */
+function streamRow(stream: StreamWithRates, suspended: ReadonlySet<string>): string[] {
   return [
     `${stream.channel}/${stream.id}`,
     stream.service,
@@ -151,7 +173,7 @@ function streamRow(stream: StreamWithRates): string[] {
     formatRate(stream.sendRate),
     formatRate(stream.receiveRate),
     formatBytes(stream.sentBytes + stream.receivedBytes),
-    stream.waitsFor ?? '-',
+    suspended.has(stream.channel) ? 'link' : (stream.waitsFor ?? '-'),
   ];
 }
 

@@ -1,10 +1,13 @@
 /** `vproxy top`: its screens, and how it behaves in a terminal. */
+import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { formatSparkline, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
+import { formatSparkline, formatTopLine, renderFrame, type TopView, TrafficHistory } from '../../cli/ui/top.js';
 import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
-import { PROJECT_ROOT } from '../helpers/files.js';
-import { echo, localServer, localSocket, steeredPair } from '../helpers/proxies.js';
+import { startControl } from '../helpers/control.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { echo, localServer, localSocket, steeredPair, TestProxy } from '../helpers/proxies.js';
+import { CuttingRelay } from '../helpers/relays.js';
 import { openTerminal } from '../helpers/terminals.js';
 
 function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = 'established'): ChannelStatus {
@@ -137,6 +140,33 @@ test('what has no session comes first, and says what it waits for', (t) => {
   t.regex(second ?? '', /^vm1 +established/);
 });
 
+test('a suspended channel comes first, and its streams wait for a link', (t) => {
+  const waiting = { ...channel('vm1'), state: 'suspended', detail: 'it lost its link' } as const;
+  const channels = [channel('vm2', 9), waiting];
+  const streams = [stream(1, 0), { ...stream(2, 0), channel: 'vm2' }];
+  const { lines } = renderFrame(view({ status: status(channels), streams }), { width: 100, height: 24 });
+  const [, first, second] = lines.slice(lines.findIndex((line) => line.startsWith('CHANNEL')));
+  t.regex(first ?? '', /^vm1 +suspended +\d+s +guest of vm1 .* 3 +/);
+  t.regex(second ?? '', /^vm2 +established/);
+  t.regex(lines.join('\n'), /\nvm1\/1 .* link *\n/);
+  t.regex(lines.join('\n'), /\nvm2\/2 .* - *\n/);
+});
+
+test('a picture that is wide enough tells how often the session of a channel went on with another link', (t) => {
+  const resuming = (label: string, resumptions: number, here: boolean): ChannelStatus => {
+    const { session, totals, ...rest } = channel(label);
+    const resume = { here, peer: true };
+    return { ...rest, session: session && { ...session, resume }, totals: { ...totals, resumptions } };
+  };
+  const channels = [resuming('vm1', 12, true), resuming('vm2', 0, true), resuming('vm3', 0, false)];
+  const linesOf = (width: number) => renderFrame(view({ status: status(channels) }), { width, height: 24 }).lines;
+  const [titles, ...rows] = linesOf(110).slice(linesOf(110).findIndex((line) => line.startsWith('CHANNEL')));
+  t.regex(titles ?? '', / RESUMED *$/);
+  for (const [index, cell] of ['12', '0', '-'].entries()) t.regex(rows[index] ?? '', new RegExp(` ${cell}$`));
+  t.false(linesOf(109).join('\n').includes('RESUMED'));
+  t.regex(formatTopLine(view({ status: status(channels) })), /^channels 3\/3 {2}streams 3 {2}resumed 12 {2}sent /);
+});
+
 test('scrolling ends at the last stream', (t) => {
   const streams = Array.from({ length: 50 }, (_, index) => stream(index + 1, 50 - index));
   const size = { width: 80, height: 24 };
@@ -204,6 +234,32 @@ test.serial('in a terminal: a live picture, keys, a new size, and the terminal a
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
+test.serial('in a terminal: a channel that loses its link is suspended, and resumed with the next one', async (t) => {
+  const folder = temporaryFolder(t);
+  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+  const relay = new CuttingRelay();
+  await relay.start(t, near, far);
+  const target = await localServer(t, echo);
+  const here = new TestProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['echo:0'] });
+  const peer = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
+  for (const side of [here, peer]) await side.start();
+  await Promise.all([here, peer].map((side) => side.event('services')));
+  const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
+  socket.write('hello');
+  await once(socket, 'data');
+  const control = await startControl(t, here.proxy);
+  const terminal = await openTerminal(t, `${TOP} --interval 0.2; cat`, { VPROXY_SOCKET: control.path });
+  await terminal.resize(120, 24);
+  await terminal.shows(/\ndefault +established .* 0\n[^]*\ndefault\/\d+ +echo .* -\n/);
+  relay.leftBytes = 0;
+  relay.cut();
+  await terminal.shows(/\ndefault +suspended .* 0\n[^]*\ndefault\/\d+ +echo .* link\n/);
+  relay.leftBytes = Number.POSITIVE_INFINITY;
+  peer.proxy.retryNow();
+  const { input } = await terminal.shows(/\ndefault +established .* 1\n[^]*\ndefault\/\d+ +echo .* -\n/);
+  t.regex(input, / RESUMED\n/);
+});
+
 test.serial('in a terminal: where the process goes, there is one line', async (t) => {
   const { control, env } = await steeredPair(t);
   const terminal = await openTerminal(t, `${TOP} --interval 0.2; echo "status $?"; cat`, env);
@@ -219,6 +275,6 @@ test.serial('where the output is no terminal, there is a line each interval', as
   t.deepEqual([code, stderr], [0, '']);
   t.regex(
     stdout,
-    /^(\S+Z channels 1\/1 {2}streams 0 {2}sent \d+ B\/s {2}received \d+ B\/s {2}memory [\d.]+ MB {2}delay .*\n){2}$/,
+    /^(\S+Z channels 1\/1 {2}streams 0 {2}resumed 0 {2}sent \d+ B\/s {2}received \d+ B\/s {2}memory [\d.]+ MB {2}delay .*\n){2}$/,
   );
 });
