@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
+import { stayingChannel } from '../helpers/staying-channel.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, echoes, MIB, pair, vproxyOn } from './setup.js';
-import { stayingChannel } from './staying-channel.js';
 
 test.serial('the peer is killed in the middle of a transfer, and another one comes on the same channel', async (t) => {
   const channel = await stayingChannel(t, temporaryFolder(t));

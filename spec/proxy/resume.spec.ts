@@ -18,6 +18,7 @@ import {
   TestProxy,
 } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
+import { stayingChannel } from '../helpers/staying-channel.js';
 import { eventually } from '../helpers/time.js';
 import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/traffic.js';
 
@@ -269,4 +270,31 @@ test('where one side has no `resume`, a session ends with its link', async (t) =
   relay.leftBytes = 0;
   relay.cut();
   for (const side of [a, b]) t.is((await side.event('session-ended')).fields['code'], 'channel-closed');
+});
+
+test('where one side alone loses its link, as a guest whose port is unplugged, the session ends', async (t) => {
+  const folder = temporaryFolder(t);
+  const channel = await stayingChannel(t, folder);
+  const near = join(folder, 'near');
+  const relay = new CuttingRelay();
+  await relay.start(t, near, channel.right);
+  const target = await localServer(t, echo);
+  const host = new TestProxy(t, `unix-connect:${channel.left},resume=60s`, { outgoing: ['echo:0'] });
+  const guest = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
+  await host.start();
+  await guest.start();
+  await Promise.all([host.event('services'), guest.event('services')]);
+  const socket = localSocket(t, { host: '127.0.0.1', port: host.port('echo') });
+  socket.write('hello');
+  await once(socket, 'data');
+  const failure = failureOf(socket);
+  relay.leftBytes = 0;
+  relay.cut();
+  await guest.event('session-suspended');
+  t.is(host.proxy.channel('default').state, 'established');
+  relay.leftBytes = Number.POSITIVE_INFINITY;
+  guest.proxy.retryNow();
+  t.is((await host.event('session-ended')).fields['code'], 'peer-restarted');
+  t.is((await guest.event('session-ended')).fields['code'], 'resume-refused');
+  t.is((await failure).code, 'ECONNRESET');
 });
