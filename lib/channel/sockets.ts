@@ -19,6 +19,7 @@ import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
 import {
   type ChannelListener,
+  type ChannelTraits,
   type DialKind,
   type ListenHandlers,
   type ListenKind,
@@ -46,10 +47,10 @@ export const unixConnect: DialKind<string> = {
 // `unix-listen:PATH`: a unix socket that this side makes, for QEMU with `reconnect=N` or another vproxy.
 
 /** A kind called `name` whose address is the path of a unix socket to make. The socket file has the mode 0600. */
-export function unixListenKind(name: string): ListenKind<string> {
+export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<string> {
   return {
     mode: 'listen',
-    traits: VM_TRAITS,
+    traits,
     parse: parseSocketPath,
     format: formatPath,
     isPrivate: () => true,
@@ -59,7 +60,7 @@ export function unixListenKind(name: string): ListenKind<string> {
   };
 }
 
-export const unixListen = unixListenKind('unix-listen');
+export const unixListen = unixListenKind('unix-listen', VM_TRAITS);
 
 // `tcp-connect:HOST:PORT`: a TCP port that the other vproxy, or QEMU, listens on.
 

@@ -83,7 +83,7 @@ async function dial(path: string, port: number, signal: AbortSignal, clock: Cloc
 // `vsock-mux-listen:PATH_PORT`: where Firecracker and cloud-hypervisor connect for a guest that dials the host's port.
 
 /** The kind `vsock-mux-listen`; its address is the VMM's path with `_PORT` behind it. */
-export const vsockMuxListen = unixListenKind('vsock-mux-listen');
+export const vsockMuxListen = unixListenKind('vsock-mux-listen', BREAKABLE_TRAITS);
 
 // The protocol of hybrid vsock, as Firecracker and cloud-hypervisor speak it on a unix socket: `CONNECT PORT`, answered
 // with `OK NUMBER` or a bare close; what is behind the newline of either is the connection's.
