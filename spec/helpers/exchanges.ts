@@ -1,10 +1,15 @@
-/** Connections both ends of which write for as long as they are told to, and compare by digests what came. */
+/**
+ * Connections both ends of which write for as long as they are told to, and compare by digests what came. They are unix
+ * sockets: those of TCP buffer megabytes each, and a few hundred would leave a link over TCP no memory of the system's.
+ */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type net from 'node:net';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { hiddenReset } from '../../lib/system/sockets.js';
 import { deferred } from '../../lib/util/concurrency.js';
+import { temporaryFolder } from './files.js';
 import { localServer, localSocket } from './proxies.js';
 import { eventually, within } from './time.js';
 
@@ -26,36 +31,39 @@ interface Digests {
 export class Exchanges {
   /** What has come at all ends together, in bytes. */
   receivedBytes = 0;
-  /** The port of the target. */
-  readonly port: number;
+  /** Where the target listens. */
+  readonly targetPath: string;
+  /** Where the forward to it is to listen. */
+  readonly localPath: string;
   readonly #t: ExecutionContext;
   readonly #near: Promise<Digests>[] = [];
-  readonly #far: Map<string, Promise<Digests>>;
+  readonly #far = new Map<string, Promise<Digests>>();
   readonly #waiters = new Map<() => void, number>();
   readonly #failed = deferred<never>();
   #isOver = false;
 
-  private constructor(t: ExecutionContext, port: number, far: Map<string, Promise<Digests>>) {
+  private constructor(t: ExecutionContext) {
     this.#t = t;
-    this.port = port;
-    this.#far = far;
+    const folder = temporaryFolder(t);
+    this.targetPath = join(folder, 'target.sock');
+    this.localPath = join(folder, 'local.sock');
     this.#failed.promise.catch(() => undefined);
   }
 
-  /** With a target at a port of its own, which a forward is to lead to. */
+  /** With a target that listens. */
   static async start(t: ExecutionContext): Promise<Exchanges> {
-    const far = new Map<string, Promise<Digests>>();
-    const server = await localServer(t, (socket) => {
-      socket.once('readable', () => far.set(String(socket.read(NAME_BYTES)), exchanges.#work(socket)));
-    });
-    const exchanges = new Exchanges(t, server.port, far);
+    const exchanges = new Exchanges(t);
+    const accept = (socket: net.Socket): void => {
+      socket.once('readable', () => exchanges.#far.set(String(socket.read(NAME_BYTES)), exchanges.#work(socket)));
+    };
+    await localServer(t, accept, { path: exchanges.targetPath });
     return exchanges;
   }
 
-  /** Begins so many connections to a port of 127.0.0.1, and waits until the target has all of them. */
-  async open(port: number, count: number): Promise<void> {
+  /** Begins so many connections to the forward, which listens, and waits until the target has all of them. */
+  async open(count: number): Promise<void> {
     for (let number = 0; number < count; number += 1) {
-      const socket = localSocket(this.#t, { host: '127.0.0.1', port });
+      const socket = localSocket(this.#t, { path: this.localPath });
       socket.write(nameOf(this.#near.length));
       this.#near.push(this.#work(socket));
     }

@@ -23,17 +23,23 @@ test(`${STREAMS} streams both ways over TCP, which breaks ${CUTS} times`, async 
   const exchanges = await Exchanges.start(t);
   const sockets = ['host', 'guest'].map((side) => join(folder, side));
   const common = (side: number) => ['--dead-after', String(DEAD_AFTER_S), '--control', sockets[side] ?? ''];
-  const host = spawnVproxy(t, ['-c', `tcp-listen:127.0.0.1:0,resume=60s`, '-o', 'x:127.0.0.1:0', ...common(0)]);
+  const host = spawnVproxy(t, [
+    '-c',
+    `tcp-listen:127.0.0.1:0,resume=60s`,
+    '-o',
+    `x:${exchanges.localPath}`,
+    ...common(0),
+  ]);
   const [, channelPort] = await host.waitForLine(/waiting for the peer on tcp-listen:127\.0\.0\.1:(\d+)/);
   const relay = new TcpRelay();
   const relayPort = await relay.start(t, Number(channelPort));
   const guest = spawnVproxy(t, [
-    ...['-c', `tcp-connect:127.0.0.1:${relayPort},resume=60s`, '-i', `x:127.0.0.1:${exchanges.port}`, ...common(1)],
+    ...['-c', `tcp-connect:127.0.0.1:${relayPort},resume=60s`, '-i', `x:${exchanges.targetPath}`, ...common(1)],
   ]);
   const sides = [host, guest];
   await Promise.all(sides.map((side) => side.waitForLine(TAKING_CONTROL)));
   const clients = sockets.map((path) => connectControl(path));
-  await exchanges.open(await host.listeningPort('x'), STREAMS);
+  await exchanges.open(STREAMS);
   const restingBytes = sides.map(({ pid }) => residentBytes(pid));
   for (const { pid } of sides) resetPeak(pid);
 

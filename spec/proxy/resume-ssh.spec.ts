@@ -26,13 +26,17 @@ testWithServer('streams over ssh are whole, however often ssh or its server is k
   const sockets = ['far', 'near'].map((side) => join(folder, `${side}.control`));
   const [farSocket = '', nearSocket = ''] = sockets;
   const far = spawnVproxy(t, [
-    ...['-c', `vm1=unix-listen:${path},resume=1m`, '-i', `x:127.0.0.1:${exchanges.port}`, '--control', farSocket],
+    ...['-c', `vm1=unix-listen:${path},resume=1m`, '-i', `x:${exchanges.targetPath}`, '--control', farSocket],
   ]);
-  const near = spawnVproxy(t, ['-c', `vm1=ssh://host2${path}`, '-o', 'x:127.0.0.1:0', '--control', nearSocket], {
-    env: { PATH: route.searchPath },
-  });
+  const near = spawnVproxy(
+    t,
+    ['-c', `vm1=ssh://host2${path}`, '-o', `x:${exchanges.localPath}`, '--control', nearSocket],
+    {
+      env: { PATH: route.searchPath },
+    },
+  );
   await Promise.all([far, near].map((side) => side.waitForLine(TAKING_CONTROL)));
-  await exchanges.open(await near.listeningPort('x'), STREAMS);
+  await exchanges.open(STREAMS);
   const clients = sockets.map((socket) => connectControl(socket));
   const channels = () => Promise.all(clients.map((client) => client.channel('vm1')));
 

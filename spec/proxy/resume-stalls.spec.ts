@@ -39,15 +39,18 @@ class StallingPair {
   static async start(t: ExecutionContext, impatient: readonly Side[]): Promise<StallingPair> {
     const patience = (side: Side) => (impatient.includes(side) ? { deadAfterMs: DEAD_AFTER_MS } : {});
     const exchanges = await Exchanges.start(t);
-    const listener = new TestProxy(t, 'tcp-listen:127.0.0.1:0', { outgoing: ['x:0'], ...patience('listener') });
+    const listener = new TestProxy(t, 'tcp-listen:127.0.0.1:0', {
+      outgoing: [`x:${exchanges.localPath}`],
+      ...patience('listener'),
+    });
     await listener.start();
     const port = Number(/:(\d+)$/.exec((await listener.event('channel-listening')).message)?.[1]);
     const relay = new TcpRelay();
     const address = `tcp-connect:127.0.0.1:${await relay.start(t, port)}`;
-    const dialler = new TestProxy(t, address, { incoming: [`x:${exchanges.port}`], ...patience('dialler') });
+    const dialler = new TestProxy(t, address, { incoming: [`x:${exchanges.targetPath}`], ...patience('dialler') });
     await dialler.start();
     await Promise.all([listener, dialler].map((side) => side.event('services')));
-    await exchanges.open(listener.port('x'), STREAMS);
+    await exchanges.open(STREAMS);
     return new StallingPair(relay, listener, dialler, exchanges);
   }
 
