@@ -21,8 +21,11 @@ export interface ListedSocket {
 
 type Listener = ListedSocket & { readonly state: 'listening' };
 
-/** The part of a table that is read: sockets that listen come first in those of TCP. */
-const MAX_TABLE_BYTES = 2 ** 20;
+/** The part of a table that is read for those that listen: they come first in the tables of TCP. */
+const LISTENERS_BYTES = 2 ** 20;
+
+/** And for all: 100,000 sockets. Those that were closed a minute ago count. */
+const TABLE_BYTES = 2 ** 24;
 
 const TCP_STATES: Readonly<Record<string, SocketState>> = { '0A': 'listening', '01': 'connected' };
 
@@ -34,24 +37,29 @@ const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03
 
 /** Those of the network namespace of this process that listen; what cannot be read, also because `isOver`, is left out. */
 async function findListeners(procPath: string, isOver: () => boolean): Promise<Listener[]> {
-  return (await findSockets(procPath, isOver)).filter((socket) => socket.state === 'listening') as Listener[];
+  const sockets = await findSockets(procPath, isOver, LISTENERS_BYTES);
+  return sockets.filter((socket) => socket.state === 'listening') as Listener[];
 }
 
 /** All of them that have an address or a path; as {@link findListeners}. */
-export async function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
+export async function findSockets(
+  procPath: string,
+  isOver: () => boolean,
+  tableBytes = TABLE_BYTES,
+): Promise<ListedSocket[]> {
   const tables = { tcp: parseTcpLine, tcp6: parseTcpLine, unix: parseUnixLine };
   const found = await Promise.all(
     Object.entries(tables).map(async ([name, parse]) =>
-      (await readTable(`${procPath}/net/${name}`, isOver)).split('\n').map(parse),
+      (await readTable(`${procPath}/net/${name}`, tableBytes, isOver)).split('\n').map(parse),
     ),
   );
   return found.flat().filter((socket) => socket !== null);
 }
 
-async function readTable(path: string, isOver: () => boolean): Promise<string> {
+async function readTable(path: string, maxBytes: number, isOver: () => boolean): Promise<string> {
   const chunks: Buffer[] = [];
   try {
-    const stream = (await fs.open(path)).createReadStream({ end: MAX_TABLE_BYTES });
+    const stream = (await fs.open(path)).createReadStream({ end: maxBytes - 1 });
     for await (const chunk of stream) {
       chunks.push(chunk as Buffer);
       if (isOver()) break;

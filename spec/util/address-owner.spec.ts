@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { findAddressOwner } from '../../lib/system/proc-net.js';
+import { findAddressOwner, findSockets } from '../../lib/system/proc-net.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
@@ -111,4 +111,16 @@ test('without /proc, and without time, nothing is known', async (t) => {
   t.is(await findAddressOwner({ path: '/x' }, { procPath: '/nowhere' }), null);
   const procPath = proc(t, { tcp: tcpLine(`${LOOPBACK}:1F90`) }, { 100: ['x', 'socket:[42]'] });
   t.is(await findAddressOwner(address, { procPath, timeoutMs: 0 }), 'a process of user 7');
+});
+
+test('a connection is found behind those of a busy machine', async (t) => {
+  const line = (state: string, port: number): string =>
+    `  0: 0100007F:${port.toString(16).padStart(4, '0').toUpperCase()} 0100007F:0016 ${state} 0:0 0:0 0 0 0 ${port} 1 0 20 0 0 10 -1`;
+  const closed = Array.from({ length: 30_000 }, (_, index) => line('06', 1024 + index));
+  const procPath = proc(t, { tcp: [...closed, line('01', 60_001), ''].join('\n') });
+  const connected = (await findSockets(procPath, () => false)).filter(({ state }) => state === 'connected');
+  t.deepEqual(
+    connected.map(({ address, remote }) => [address?.port, remote]),
+    [[60_001, { host: '127.0.0.1', port: 22 }]],
+  );
 });
