@@ -44,6 +44,11 @@ export class LinkRunner {
   start(): void {
     this.link.start({
       onBytes: (bytes) => {
+        if (this.#unread.length > 0) {
+          // The output of a command that has ended is read on by Node, paused or not.
+          this.#keepUnread(Buffer.concat([this.#unread, bytes]));
+          return false;
+        }
         const isKept = this.loop.receive(bytes);
         const unread = this.loop.takeUnread();
         if (unread.length > 0) {

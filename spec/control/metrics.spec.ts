@@ -5,6 +5,7 @@ import { formatMetrics } from '../../lib/control/context/metrics.js';
 import { ask, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
   const text = formatMetrics([
@@ -88,12 +89,16 @@ test('what a peer says is in no label', async (t) => {
   const name = 'evil"} 1\nforged 2';
   const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, { name, agent: 'evil 1' });
   const control = await startControl(t, a.proxy);
-  const { text } = await control.ask('GET', '/metrics');
+  const read = async () => (await control.ask('GET', '/metrics')).text;
+  const roundTrip = 'vproxy_channel_round_trip_seconds{channel="default"}';
+  const text = await eventually(() => read().then((page) => page.includes(roundTrip) && page), {
+    what: 'a round trip',
+  });
   t.notThrows(() => parseMetrics(text));
   t.false(text.includes('evil') || text.includes('forged'));
   const series = parseMetrics(text);
   t.is(series.get('vproxy_channel_state{channel="default",state="established"}'), 1);
-  t.true((series.get('vproxy_channel_round_trip_seconds{channel="default"}') ?? 1) < 1);
+  t.is(series.get(roundTrip), (a.proxy.channel('default').session?.roundTripMs ?? 0) / 1000);
 });
 
 test('a TCP address for metrics has the page and nothing else', async (t) => {

@@ -13,20 +13,11 @@ export const HAS_SSH_SERVER =
   (process.getuid?.() !== 0 || existsSync('/run/sshd')) &&
   spawnSync('sh', ['-c', 'command -v ssh && command -v ssh-keygen && command -v socat']).status === 0;
 
-/** The way of a process to a server on this machine. */
-export interface SshRoute {
-  /** The value of `PATH` for the process: its `ssh`, whatever host it names, reaches a server that lets this user in. */
-  readonly searchPath: string;
-  /** The process of the newest connection at either end of it; null before the first one. */
-  readonly clientPid: () => number | null;
-  readonly serverPid: () => number | null;
-}
-
-/** The value of `PATH` that leads to a server on this machine. */
-export const sshSearchPath = (t: ExecutionContext): string => sshRoute(t).searchPath;
-
-/** A server runs for as long as its connection. */
-export function sshRoute(t: ExecutionContext): SshRoute {
+/**
+ * The value of `PATH` for a process whose `ssh`, whatever host it names, reaches a server on this machine that lets this
+ * user in. The server runs for as long as the connection.
+ */
+export function sshSearchPath(t: ExecutionContext): string {
   const folder = temporaryFolder(t);
   const file = (name: string) => join(folder, name);
   for (const key of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file(key)]);
@@ -45,7 +36,7 @@ export function sshRoute(t: ExecutionContext): SshRoute {
   writeFileSync(
     file('ssh_config'),
     [
-      `ProxyCommand ${file('bin/server')}`,
+      `ProxyCommand ${SSHD} -i -f ${file('sshd_config')} -E ${file('log')}`,
       `IdentityFile ${file('user')}`,
       'IdentitiesOnly yes',
       `UserKnownHostsFile ${file('known_hosts')}`,
@@ -55,18 +46,6 @@ export function sshRoute(t: ExecutionContext): SshRoute {
   );
   mkdirSync(file('bin'));
   const ssh = execFileSync('sh', ['-c', 'command -v ssh'], { encoding: 'utf8' }).trim();
-  /** A program that says which process it is, and becomes another one. */
-  const writeProgram = (name: string, command: string): void =>
-    writeFileSync(file(`bin/${name}`), `#!/bin/sh\necho $$ >${file(`${name}.pid`)}\nexec ${command}\n`, {
-      mode: 0o755,
-    });
-  writeProgram('ssh', `${ssh} -F ${file('ssh_config')} "$@"`);
-  writeProgram('server', `${SSHD} -i -f ${file('sshd_config')} -E ${file('log')}`);
-  const pidIn = (name: string) => (): number | null =>
-    existsSync(file(name)) ? Number(readFileSync(file(name), 'utf8')) || null : null;
-  return {
-    searchPath: `${file('bin')}:${process.env['PATH'] ?? ''}`,
-    clientPid: pidIn('ssh.pid'),
-    serverPid: pidIn('server.pid'),
-  };
+  writeFileSync(file('bin/ssh'), `#!/bin/sh\nexec ${ssh} -F ${file('ssh_config')} "$@"\n`, { mode: 0o755 });
+  return `${file('bin')}:${process.env['PATH'] ?? ''}`;
 }
