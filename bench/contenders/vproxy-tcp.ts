@@ -1,4 +1,4 @@
-/** vproxy over TCP: only the channel differs. */
+/** vproxy over TCP: only the channel differs, which has no `resume` either. */
 import { findFreePort } from '../process/free-port.js';
 import type { Contender } from './contender.js';
 import { startVproxy, vproxy } from './vproxy.js';
@@ -10,6 +10,6 @@ export const vproxyTcp: Contender = {
   title: 'over tcp',
   async start(setting) {
     const port = await findFreePort();
-    return startVproxy(setting, `tcp-listen:127.0.0.1:${port}`, `tcp-connect:127.0.0.1:${port}`);
+    return startVproxy(setting, `tcp-listen:127.0.0.1:${port},resume=0`, `tcp-connect:127.0.0.1:${port},resume=0`);
   },
 };
