@@ -32,6 +32,14 @@ interface ChannelSessionsOptions {
   readonly onWaiting: () => void;
 }
 
+/** Where a session is. */
+interface Whereabouts {
+  /** Its link, or the one that it lost. */
+  readonly link: string;
+  /** Since when it has none, by the clock; null where it has one. */
+  readonly suspendedAtMs: number | null;
+}
+
 /** What the supervisor of a channel tells of the channel, and the loops on its links of their sessions. */
 export class ChannelSessions {
   readonly record: ChannelRecord;
@@ -39,8 +47,8 @@ export class ChannelSessions {
   readonly #options: ChannelSessionsOptions;
   /** The newest session; another link may still have an older one, or wait for one. */
   #session: Session | null = null;
-  /** Since when sessions have no link, by the clock. */
-  readonly #suspendedAtMs = new Map<Session, number>();
+  /** Those that are established, with a link or without. */
+  readonly #whereabouts = new Map<Session, Whereabouts>();
   /** The last line about what the channel does, so that only changes are logged. */
   #told = '';
   /** The last line about a peer that was not let in, or that lets nobody in. */
@@ -100,7 +108,8 @@ export class ChannelSessions {
     this.#session = session;
     this.record.countSession();
     this.record.enter('established');
-    session.once('end', (reason) => this.#end(session, reason, link));
+    this.#whereabouts.set(session, { link, suspendedAtMs: null });
+    session.once('end', (reason) => this.#end(session, reason, this.#whereabouts.get(session)?.link ?? link));
     session.once('draining', ({ message }) => {
       if (this.#session === session) this.record.enter('draining', message);
     });
@@ -108,7 +117,7 @@ export class ChannelSessions {
   }
 
   #suspend(session: Session, link: string): void {
-    this.#suspendedAtMs.set(session, this.#options.clock.now());
+    this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
     const streams = session.streamCount;
     const waiting = streams === 1 ? '1 stream waits' : `${streams} streams wait`;
     const message = `session on ${link} lost its link; ${waiting} for another`;
@@ -119,8 +128,8 @@ export class ChannelSessions {
 
   #resume(session: Session, againBytes: number, link: string): void {
     const nowMs = this.#options.clock.now();
-    const suspendedMs = Math.round(nowMs - (this.#suspendedAtMs.get(session) ?? nowMs));
-    this.#suspendedAtMs.delete(session);
+    const suspendedMs = Math.round(nowMs - (this.#whereabouts.get(session)?.suspendedAtMs ?? nowMs));
+    this.#whereabouts.set(session, { link, suspendedAtMs: null });
     this.#told = '';
     this.#session = session;
     this.record.countResumption(againBytes);
@@ -131,7 +140,7 @@ export class ChannelSessions {
   }
 
   #end(session: Session, reason: VproxyError, link: string): void {
-    this.#suspendedAtMs.delete(session);
+    this.#whereabouts.delete(session);
     const { channel, onOver, onEnded } = this.#options;
     if (this.#session === session) this.#session = null;
     const isRefused = reason.code === 'auth-failed';

@@ -17,7 +17,7 @@ import {
   readToEnd,
   TestProxy,
 } from '../helpers/proxies.js';
-import { CuttingRelay } from '../helpers/relays.js';
+import { CuttingRelay, TcpRelay } from '../helpers/relays.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
 import { eventually } from '../helpers/time.js';
 import { MAX_TRANSFER_BYTES, type Outcome, outcomeOf, pattern } from '../helpers/traffic.js';
@@ -253,6 +253,24 @@ test('a link that has gone silent is given up, and the session goes on with the 
   await suspended;
   t.is(String((await once(socket, 'data'))[0]), 'through');
   t.is(count(pair.a, 'session-ended'), 0);
+});
+
+test('the end of a session that was resumed is told of the link that it had last', async (t) => {
+  const listener = new TestProxy(t, 'tcp-listen:127.0.0.1:0');
+  await listener.start();
+  const port = Number(/:(\d+)$/.exec((await listener.event('channel-listening')).message)?.[1]);
+  const relay = new TcpRelay();
+  const dialler = new TestProxy(t, `tcp-connect:127.0.0.1:${await relay.start(t, port)}`);
+  await dialler.start();
+  await Promise.all([listener, dialler].map((side) => side.event('services')));
+  const { fields: first } = await listener.event('session-established');
+  relay.fail('rst');
+  await listener.event('session-suspended');
+  dialler.proxy.retryNow();
+  const [{ fields: second }] = await Promise.all([listener.event('session-resumed'), dialler.event('session-resumed')]);
+  t.not(second['link'], first['link']);
+  await dialler.proxy.stop();
+  t.is((await listener.event('session-ended')).fields['link'], second['link']);
 });
 
 test('where one side has no `resume`, a session ends with its link', async (t) => {
