@@ -270,3 +270,18 @@ test('a link that ends while it waits for the session of another one lets that o
   pair.settle();
   t.is(pair.a.loop.session, session);
 });
+
+test('a link that is given up as the session leaves another one for it does not take it', (t) => {
+  const pair = new ResumePair();
+  pair.a.disconnect();
+  const { loop: before, session } = pair.b;
+  pair.b.loseUnawares();
+  pair.connect();
+  before.once('suspended', () => pair.b.loop.stop(new VproxyError('shutdown', 'given up')));
+  pair.settle();
+  t.true(session.isSuspended);
+  t.is(pair.b.resumed, 0);
+  pair.cut();
+  pair.settle();
+  t.is(pair.b.loop.session, session);
+});
