@@ -45,7 +45,7 @@ export class LinkRunner {
     this.link.start({
       onBytes: (bytes) => {
         if (this.#unread.length > 0) {
-          // The output of a command that has ended is read on by Node, paused or not.
+          // It is paused, and may go on all the same: the order stays.
           this.#keepUnread(Buffer.concat([this.#unread, bytes]));
           return false;
         }

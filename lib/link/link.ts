@@ -46,7 +46,8 @@ export interface Link extends ByteSink {
 
   /**
    * Reads no further until `resume`. Called from within `onBytes`, by a handler that needs another turn of the event loop
-   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1).
+   * for what it has; nothing else may pause reading (docs/protocol.md, R-FLOW-1). Bytes may still come: Node reads on what
+   * a command wrote when the command has ended.
    */
   pause(): void;
 
