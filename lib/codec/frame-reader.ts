@@ -78,9 +78,9 @@ export class FrameReader {
   #restPrefix: Buffer = EMPTY;
   #rest: Buffer = EMPTY;
   #stopped = false;
-  /** What `push` has taken of its chunks, and how much of that was whole HELLOs. */
-  #takenBytes = 0;
-  #helloBytes = 0;
+  /** Whether the header at hand was judged, and its frame is not whole or not found right yet. */
+  #isBegun = false;
+  #wholeBytes = 0;
 
   constructor({ handler, check, maxDataBytes, isTurnOver = never }: FrameReaderOptions) {
     this.#handler = handler;
@@ -100,12 +100,9 @@ export class FrameReader {
     return this.#frameCount;
   }
 
-  /**
-   * What came of the session's frames, in bytes: the beginning of one that is not complete counts, and a HELLO between them does
-   * not, whole or not.
-   */
-  get sessionBytes(): number {
-    return this.#takenBytes - this.#helloBytes - this.#begunHelloBytes;
+  /** The session's frames that came whole, in bytes; a HELLO between them does not count. */
+  get wholeBytes(): number {
+    return this.#wholeBytes;
   }
 
   /** Whether a frame has begun and is not complete. */
@@ -118,13 +115,16 @@ export class FrameReader {
     this.#stopped = true;
   }
 
-  /** The link is gone: what came of an unfinished HELLO goes with it. What came of a frame stays, as the rest of it may come. */
-  dropHello(): void {
-    const bytes = this.#begunHelloBytes;
-    if (bytes === 0) return;
-    this.#takenBytes -= bytes;
+  /** Forgets what came behind the last whole frame, right or not: it comes again. Also after `push` threw. */
+  rewind(): void {
+    if (this.#isBegun) {
+      this.#sequence = this.#judgedSequence;
+      this.#frameCount -= 1;
+      this.#isBegun = false;
+    }
     this.#headerFill = 0;
     this.#left = 0;
+    this.#restPrefix = EMPTY;
     this.#state = STATE.HEADER;
   }
 
@@ -161,7 +161,10 @@ export class FrameReader {
             const end = Math.min(chunk.length, at + this.#left);
             this.#left -= end - at;
             at = end;
-            if (this.#left === 0) this.#state = STATE.HEADER;
+            if (this.#left === 0) {
+              this.#state = STATE.HEADER;
+              this.#countWhole();
+            }
             break;
           }
           default: {
@@ -182,24 +185,9 @@ export class FrameReader {
       this.#rest = Buffer.concat([this.#restPrefix, chunk.subarray(at)]);
       throw error;
     }
-    this.#takenBytes += at;
     if (this.#stopped) this.#rest = Buffer.from(chunk.subarray(at));
     else if (at < chunk.length) this.#rest = chunk.subarray(at);
     return kept;
-  }
-
-  /** What came of a HELLO that is not complete; no frame of a session begins as a magic does. */
-  get #begunHelloBytes(): number {
-    switch (this.#state) {
-      case STATE.HEADER:
-        return this.#headerFill > 0 && this.#header[0] === MAGIC[0] ? this.#headerFill : 0;
-      case STATE.HELLO_HEADER:
-        return MAGIC.length + this.#headerFill;
-      case STATE.HELLO:
-        return MAGIC.length + HEADER_BYTES + this.#bodyBytes - this.#left;
-      default:
-        return 0;
-    }
   }
 
   /** Takes the header that begins at `at`, or as much of it as is there. */
@@ -256,8 +244,10 @@ export class FrameReader {
     this.#bodyBytes = type === FRAME_TYPE.DATA ? length + this.#check.trailerBytes : length;
     this.#left = this.#bodyBytes;
     this.#crc = bytes.readUInt32BE(offset + 12);
+    this.#isBegun = true;
     if (length > 0) this.#state = type < 0x80 ? STATE.PAYLOAD : STATE.SKIP;
     else if (type < 0x80) this.#finish(EMPTY);
+    else this.#countWhole();
   }
 
   #judgeTypeAndLength(type: number, streamId: number, length: number): void {
@@ -314,6 +304,7 @@ export class FrameReader {
     const { trailerBytes } = this.#check;
     if (type !== FRAME_TYPE.DATA || trailerBytes === 0) {
       if (crc32(body) !== this.#crc) throw this.#wrongBody(endsInFlush(body), 'payload', 'checksum');
+      this.#countWhole();
       if (type === FRAME_TYPE.DATA) return this.#handler.handleData(this.#streamId, body);
       this.#handler.handleFrame(type, this.#streamId, body);
       return false;
@@ -321,7 +312,13 @@ export class FrameReader {
     const end = body.length - trailerBytes;
     const trailer = body.readUInt32BE(end);
     if (trailer !== this.#check.trailerOf(this.#judgedSequence)) throw this.#wrongBody(trailer === 0, 'end', 'trailer');
+    this.#countWhole();
     return this.#handler.handleData(this.#streamId, body.subarray(0, end));
+  }
+
+  #countWhole(): void {
+    this.#isBegun = false;
+    this.#wholeBytes += HEADER_BYTES + this.#bodyBytes;
   }
 
   #wrongBody(isFlush: boolean, part: string, check: string): VproxyError {
@@ -339,10 +336,7 @@ export class FrameReader {
     } catch (cause) {
       throw new VproxyError('desync', 'a magic that no valid HELLO follows', { cause });
     }
-    if (this.#handler.handleHello(hello)) {
-      this.#helloBytes += MAGIC.length + HEADER_BYTES + payload.length;
-      return;
-    }
+    if (this.#handler.handleHello(hello)) return;
     this.#restPrefix = Buffer.concat([MAGIC, this.#header, payload]);
     throw new VproxyError('peer-restarted', 'the peer began again with another HELLO');
   }

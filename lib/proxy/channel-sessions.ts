@@ -67,7 +67,7 @@ export class ChannelSessions {
       // Others tell of their end themselves: they may have no link by then.
       if (!session.isReady) this.#end(session, reason, description);
     });
-    loop.on('suspended', (session) => this.#suspend(session, description));
+    loop.on('suspended', (session, reason) => this.#suspend(session, reason, description));
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
     loop.on('quiet', (skippedBytes) => {
       const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
@@ -116,11 +116,15 @@ export class ChannelSessions {
     this.#options.onSession(session);
   }
 
-  #suspend(session: Session, link: string): void {
+  #suspend(session: Session, reason: VproxyError | null, link: string): void {
     this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
     const streams = session.streamCount;
     const waiting = streams === 1 ? '1 stream waits' : `${streams} streams wait`;
-    const message = `session on ${link} lost its link; ${waiting} for another`;
+    const lost =
+      reason === null
+        ? `lost its link; ${waiting} for another`
+        : `is out of step: ${escapeText(reason.message, 512)} (${reason.code}); ${waiting} for it to be in step again`;
+    const message = `session on ${link} ${lost}`;
     if (this.#session === session) this.record.enter('suspended', message);
     this.log(makeEvent('session-suspended', message, { link, streams }));
     this.#options.onSuspended(session);

@@ -16,8 +16,8 @@ export interface SessionEvents {
   resumable: [secret: ResumeSecret];
   /** Nothing came for too long, on a link that should be given up; the session is not over. */
   silent: [reason: VproxyError];
-  /** It has no link any more: its streams wait. */
-  suspended: [];
+  /** It has no link any more: its streams wait. With a reason where the link may be there still, and nothing more of the session came on it. */
+  suspended: [reason: VproxyError | null];
   /** It goes on with another link. `againBytes` are written again: the peer may not have them. */
   resumed: [againBytes: number];
   /** No more streams are opened either way; the session ends when those that are open have ended. */

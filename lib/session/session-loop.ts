@@ -20,8 +20,8 @@ export interface SessionLoopEvents {
   session: [session: Session];
   /** A session is over, for this reason. Another one will follow while the loop runs. */
   ended: [session: Session, reason: VproxyError];
-  /** A session has left this link, and waits for another one or has it already. */
-  suspended: [session: Session];
+  /** A session has left this link, and waits for another one, or has it already; or, with a reason, it waits to be taken up again on this one. */
+  suspended: [session: Session, reason: VproxyError | null];
   /** A session goes on with this link. So many bytes are written again, as the peer may not have them. */
   resumed: [session: Session, againBytes: number];
   /** The session on it hears nothing, or goes on with another link: the link should be closed, for this reason. */
@@ -275,10 +275,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     this.#stopOpening();
     this.#resumption?.stop();
     this.#resumption = null;
-    session?.end(reason);
-    // What the layer held goes nowhere any more.
-    session?.handleClosed();
     if (session === null) this.#begin(outer, NOWHERE, reason);
+    else if (session.secret !== null) session.suspend(reason);
+    else {
+      session.end(reason);
+      // What the layer held goes nowhere any more.
+      session.handleClosed();
+    }
     if (rest.length > 0) this.receive(rest);
   }
 
@@ -340,11 +343,16 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       leave();
       this.#ended(session, reason);
     };
-    const onSuspended = (): void => {
+    const joinedAtMs = this.#clock.now();
+    const onSuspended = (reason: VproxyError | null): void => {
+      // Whoever heard of it before may have ended it.
+      if (session.isOver) return;
       leave();
       this.#session = null;
-      this.emit('suspended', session);
-      if (!this.#isClosed) this.emit('abandoned', displaced());
+      const layer = reason === null ? null : this.#takeLayer();
+      this.emit('suspended', session, reason);
+      if (reason !== null) this.#openBehind(layer, this.#clock.now() - joinedAtMs, reason, () => undefined);
+      else if (!this.#isClosed) this.emit('abandoned', displaced());
     };
     const onSilent = (reason: VproxyError): void => void this.emit('abandoned', reason);
     const leave = (): void => {
@@ -391,21 +399,27 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const layer = this.#takeLayer();
     if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
     this.emit('ended', session, reason);
+    this.#openBehind(layer, session.ageMs, reason, () => session.handleClosed());
+  }
+
+  /**
+   * Opens again behind a session that was here for so long, and behind its layer, which hands on what it was given, and is
+   * over then: at once, or after a pause.
+   */
+  #openBehind(layer: SecureLayer | null, hereMs: number, { code }: VproxyError, onLayerOver: () => void): void {
+    const open = (): void => {
+      if (!this.#isStopped) this.#pause.begin(hereMs, code, () => this.#open());
+    };
     if (layer === null) {
-      this.#openAgain(session.ageMs, reason);
+      open();
       return;
     }
     // The peer may begin again meanwhile.
     this.#pause.listen();
     this.#endLayer(layer, () => {
-      session.handleClosed();
-      this.#openAgain(session.ageMs, reason);
+      onLayerOver();
+      open();
     });
-  }
-
-  /** Opens again behind a session of this age: at once, or after a pause. */
-  #openAgain(ageMs: number, reason: VproxyError): void {
-    if (!this.#isStopped) this.#pause.begin(ageMs, reason.code, () => this.#open());
   }
 
   /** Searches the first of these bytes for a HELLO; what is left of them. */

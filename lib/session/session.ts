@@ -235,7 +235,7 @@ export class Session extends EventEmitter<SessionEvents> {
       isKept = this.#reader.push(chunk);
       this.#continuity?.handleReceived();
     } catch (error) {
-      this.end(toVproxyError(error));
+      this.#leave(toVproxyError(error));
       // Views of the chunk may have been kept before the error.
       isKept = true;
     }
@@ -289,19 +289,28 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#continuity?.isSuspended ?? false;
   }
 
-  /** What came in the session, of frames of every type, in bytes. */
+  /** What came in the session, of whole frames of every type, in bytes. */
   get receivedBytes(): number {
-    return this.#reader.sessionBytes;
+    return this.#reader.wholeBytes;
   }
 
-  /** Its link is gone, or is to be given up: streams wait, and nothing is received. Only where there is a `secret`. */
-  suspend(): void {
+  /**
+   * Its link is gone, or is to be given up: streams wait, and nothing is received. Only where there is a `secret`. With a `reason`
+   * the link is open, and what came on it is nothing of the session.
+   */
+  suspend(reason: VproxyError | null = null): void {
     if (this.isOver || this.isSuspended) return;
     this.#continuity?.suspend();
-    this.#reader.dropHello();
+    this.#reader.rewind();
     this.#liveness.stop();
     this.#credit.stopMeasuring();
-    this.emit('suspended');
+    this.emit('suspended', reason);
+  }
+
+  /** What came is wrong: a session that can waits for a link on which it goes on, where the peer may just have lost its own. */
+  #leave(reason: VproxyError): void {
+    if (this.secret !== null && SILENT_CODES.has(reason.code)) this.suspend(reason);
+    else this.end(reason);
   }
 
   /**

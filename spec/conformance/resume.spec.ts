@@ -752,8 +752,6 @@ test('R-RESUME-6: a session that drains is suspended too', (t) => {
 
 for (const [what, code, act] of [
   ['GOAWAY', 'internal', (peer: ResumingPeer) => peer.send(GOAWAY, 0, { code: 'internal', message: '', last: 0 })],
-  ['a wrong frame', 'desync', (peer: ResumingPeer) => peer.link.write(Buffer.alloc(16, 7))],
-  ['a flush', 'peer-restarted', (peer: ResumingPeer) => peer.link.write(Buffer.alloc(16))],
   ['a violation', 'protocol-error', (peer: ResumingPeer) => peer.send(PONG, 0, Buffer.alloc(9))],
 ] as const) {
   test(`R-RESUME-6: ${what} on an open channel ends the session, which is named no more`, (t) => {
@@ -763,6 +761,34 @@ for (const [what, code, act] of [
     peer.lose();
     t.deepEqual(peer.endings, [code]);
     t.deepEqual(namedBy(peer.connect({ fields: { features: ['resume'] } }).link), ['resume']);
+  });
+}
+
+for (const [what, bytes] of [
+  ['a wrong frame', Buffer.alloc(16, 7)],
+  ['a flush', Buffer.alloc(16)],
+  ['the beginning of a frame, and a flush', Buffer.concat([Buffer.from([DATA, 0]), Buffer.alloc(200)])],
+] as const) {
+  test(`R-RESUME-6: behind ${what} on an open channel the session waits, and goes on with another one`, (t) => {
+    const peer = withStream();
+    const { link } = peer;
+    const { sequence } = link;
+    link.write(Buffer.from(bytes));
+    t.deepEqual(peer.abandoned, []);
+    t.false(link.log.take().some(({ type }) => type === GOAWAY));
+    peer.lose();
+    isStillThere(t, peer, sequence);
+  });
+
+  test(`R-RESUME-6: behind ${what} the channel is opened again, to go on with it`, (t) => {
+    const peer = withStream();
+    const { link, session } = peer;
+    const { length } = link.log.hellos;
+    link.write(Buffer.from(bytes));
+    t.true(session.isSuspended);
+    t.deepEqual(peer.endings, []);
+    link.advance(125);
+    t.deepEqual(link.log.hellos.slice(length)[0]?.features, ['resume', `resume:${peer.id}`]);
   });
 }
 

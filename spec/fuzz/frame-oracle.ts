@@ -10,8 +10,8 @@ export interface Reading {
   readonly end: string | null;
   /** The bytes for the next opening, where it ended before the bytes did. */
   readonly rest: string | null;
-  /** Whether a frame is not complete, the number of the frame at hand, and what came of the session's frames; where it did not end. */
-  readonly position: readonly [isMidFrame: boolean, sequence: number, sessionBytes: number] | null;
+  /** Whether a frame is not complete, the number of the frame at hand, and what came of the session's frames that are whole; where it did not end. */
+  readonly position: readonly [isMidFrame: boolean, sequence: number, wholeBytes: number] | null;
 }
 
 /** How to read. */
@@ -43,7 +43,7 @@ export function readFrames(bytes: Buffer, options: OracleOptions): Reading {
     calls,
     end: null,
     rest: null,
-    position: [true, number, (bytes[at] === 0xff ? at : bytes.length) - helloBytes],
+    position: [true, number, at - helloBytes],
   });
   while (at < bytes.length) {
     if (bytes[at] === 0) return ended('peer-restarted', at);

@@ -27,6 +27,8 @@ export class LibrarySide {
   readonly endings: string[] = [];
   /** How often a session went on with another channel. */
   resumptions = 0;
+  /** How many connections were taken. */
+  connections = 0;
   /** While true each connection is closed at once. */
   isRefusing = false;
   readonly #settings: SessionSettings;
@@ -74,6 +76,7 @@ export class LibrarySide {
       socket.destroy();
       return;
     }
+    this.connections += 1;
     const link = new SocketLink('the channel', (onread) => readBuffered(socket, onread));
     const runner = new LinkRunner(link, systemClock, this.#settings);
     this.#runners.add(runner);

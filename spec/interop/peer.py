@@ -229,12 +229,15 @@ class Link(asyncio.Protocol):
         """R-CODE-3, R-OPEN-12."""
         session = self.session
         fails = isinstance(session, Resumption)  # R-RESUME-4
+        waits = ended.outlived and not fails and session.stream is not None and session.stream.key  # R-RESUME-6
         if not ended.silent and not fails:
             session.send_goaway(ended.code, ended.message)
+        if waits:
+            self.suspend()
         self.session, self.hello, self.owed = None, ended.hello, {}
         if fails:
             say('resume-failed', code=ended.code, message=ended.message)
-        else:
+        elif not waits:
             self.peer.over(session, ended.code, ended.message)
         patient = ended.code in ('version-mismatch', 'auth-failed')
         if time.monotonic() - session.begun >= 10 and not patient:
@@ -424,6 +427,10 @@ class Peer:
     def do_cuts(self, count, within):
         self.cuts = count, within
         self.current.bytes_to_cut = self.next_cut()
+
+    def do_garble(self):
+        """R-RESUME-6: bytes on the channel that are no frame, and the channel stays."""
+        self.current.write(b'\x55' * 40)
 
     def do_forget(self):
         for session in [*self.kept.values()]:

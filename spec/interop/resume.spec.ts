@@ -122,6 +122,18 @@ for (const [seed, args, options] of [
   });
 }
 
+test.serial('bytes that are no frame, on a channel that stays: both sides open it again, and go on', async (t) => {
+  const both = await sides(t);
+  const { side, peer } = both;
+  const { connections } = side;
+  await echoBothWays(t, both, 8 * MIB, () => peer.do('garble'));
+  await peer.next('suspended');
+  await peer.next('resumed');
+  t.is(side.resumptions, 1);
+  t.is(side.connections, connections);
+  wentOn(t, both);
+});
+
 test.serial('where a key is demanded both sides prove it again, on each channel', async (t) => {
   const file = join(temporaryFolder(t), 'key');
   const text = `${'1f'.repeat(32)}\n`;

@@ -19,12 +19,14 @@ CODE = re.compile('[a-z0-9-]{1,64}')
 
 
 class Ended(Exception):
-    """The session ends with a code; `hello` is the HELLO that ended it, and a silent end is not told to the peer."""
+    """The session ends with a code; `hello` is the HELLO that ended it, and a silent end is not told to the peer.
+    What came is wrong where a resumable session may outlive that (R-RESUME-6)."""
 
     def __init__(self, code, message='', hello=None, silent=False):
         super().__init__(code, message)
         self.code, self.message, self.hello = code, message, hello
-        self.silent = silent or code in ('peer-restarted', 'desync')
+        self.outlived = code in ('peer-restarted', 'desync')
+        self.silent = silent or self.outlived
 
 
 def check_of(sequence, head, tail):

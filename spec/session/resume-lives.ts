@@ -9,6 +9,7 @@ export const SEED = process.env['SEED'] === undefined ? Date.now() & 0x3fff_ffff
 export class ResumeLives {
   readonly sums: { -readonly [Key in keyof ScenarioFigures]: number } = {
     cuts: 0,
+    damages: 0,
     resumed: 0,
     streams: 0,
     deliveredBytes: 0,

@@ -166,11 +166,14 @@ export class ResumePair {
   }
 }
 
-/** Carries a piece from one side to the other. False when there was nothing to carry. */
-export function carry(from: ResumeSide, to: ResumeSide, pieceBytes: number): boolean {
+/**
+ * Carries a piece from one side to the other, as often as it says: a link that is good does so once. False when there was
+ * nothing to carry.
+ */
+export function carry(from: ResumeSide, to: ResumeSide, pieceBytes: number, times = 1): boolean {
   const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
-  if (bytes.length > 0) deliver(to, bytes);
+  for (let time = 0; time < times && bytes.length > 0; time += 1) deliver(to, times === 1 ? bytes : Buffer.from(bytes));
   if (drained) from.loop.handleDrain();
   return moves || drained;
 }

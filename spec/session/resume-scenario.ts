@@ -5,7 +5,7 @@ import { SecretKey } from '../../lib/session/auth.js';
 import type { SessionSettings } from '../../lib/session/settings.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Answer } from '../helpers/traffic.js';
-import { ResumePair, type ResumeSide } from './resume-pair.js';
+import { carry, ResumePair, type ResumeSide } from './resume-pair.js';
 
 const MAX_STREAMS = 64;
 const KEY = SecretKey.parse('1f'.repeat(32));
@@ -14,6 +14,8 @@ const ANSWERS: readonly [Answer, ...Answer[]] = ['accept', 'accept', 'accept', '
 /** What a run came to. */
 export interface ScenarioFigures {
   readonly cuts: number;
+  /** How often bytes were lost, or came twice, on a link that stayed. */
+  readonly damages: number;
   readonly resumed: number;
   readonly streams: number;
   readonly deliveredBytes: number;
@@ -25,6 +27,7 @@ class Scenario {
   /** Those that a side ended otherwise than in order. */
   readonly #tornDown = new Set<PatternEnd>();
   #cuts = 0;
+  #damages = 0;
   #services = 0;
   /** For how long the sessions may have had no link. */
   #apartMs = 0;
@@ -45,6 +48,7 @@ class Scenario {
     const { traffic, a, b } = this.#pair;
     return {
       cuts: this.#cuts,
+      damages: this.#damages,
       resumed: a.resumed + b.resumed,
       streams: traffic.ends.length,
       deliveredBytes: traffic.ends.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0),
@@ -94,6 +98,7 @@ class Scenario {
     else if (choice < 0.57) this.#offer();
     else if (choice < 0.62) this.#wait();
     else if (choice < 0.7) this.#cut();
+    else if (choice < 0.75) this.#damage();
     else for (let step = random.integer(1, 8); step > 0; step -= 1) this.#step();
   }
 
@@ -160,6 +165,14 @@ class Scenario {
     // What happens without a link.
     if (this.#random.fraction() < 0.3) for (let count = 3; count > 0; count -= 1) this.#operateApart();
     pair.connect(this.#capacity());
+  }
+
+  /** Bytes on the way are lost, or come twice, and the link stays. */
+  #damage(): void {
+    const { a, b } = this.#pair;
+    const [from, to] = this.#random.fraction() < 0.5 ? [a, b] : [b, a];
+    this.#damages += 1;
+    carry(from, to, this.#random.integer(1, this.#random.pick([1, 100, 5000])), this.#random.pick([0, 2]));
   }
 
   #operateApart(): void {

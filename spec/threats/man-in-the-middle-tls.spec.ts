@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { SecretKey } from '../../lib/session/auth.js';
-import { localSocket } from '../helpers/proxies.js';
+import { localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { helloOf, splitOpening } from './hello-editor.js';
 import { type Attack, BOTH_WAYS } from './middle.js';
@@ -16,6 +16,7 @@ import {
   makeCertificate,
   type Protection,
   type Scene,
+  sessionCount,
   startScene,
 } from './scene.js';
 import { firstRecord, type TlsDisguise, TlsMiddle } from './tls-middle.js';
@@ -106,6 +107,21 @@ const INSERTIONS: readonly [what: string, bytes: () => Buffer][] = [
   [HALF_MAGIC, () => Buffer.from('ff005650', 'hex')],
 ];
 
+type Change = (records: Buffer, other: Buffer) => Buffer;
+
+const CHANGES: readonly (readonly [what: string, change: Change])[] = [
+  [
+    'a flipped bit',
+    (records) => {
+      records[records.length - 3] = (records.at(-3) ?? 0) ^ 1;
+      return records;
+    },
+  ],
+  ['a record that comes twice', (records) => Buffer.concat([records, records])],
+  ['a record that is lost', () => Buffer.alloc(0)],
+  ['a record of the other way', (_records, other) => other],
+];
+
 for (const how of TLS) {
   for (const [what, bytes] of INSERTIONS) {
     for (const where of ['before', 'behind'] as const) {
@@ -154,35 +170,56 @@ for (const how of TLS) {
     await assertComesBack(t, scene);
   });
 
-  for (const [what, change] of Object.entries({
-    'a flipped bit': (records: Buffer) => {
-      records[records.length - 3] = (records.at(-3) ?? 0) ^ 1;
-      return records;
-    },
-    'a record that comes twice': (records: Buffer) => Buffer.concat([records, records]),
-    'a record that is lost': () => Buffer.alloc(0),
-    'a record of the other way': (_records: Buffer, other: Buffer) => other,
-  })) {
+  for (const [what, change] of CHANGES) {
     test(`${how}: ${what} ends the session, and the program gets the beginning of what was sent or nothing`, async (t) => {
       const scene = await startScene(t, how);
-      let isArmed = false;
-      let lastBack: Buffer = Buffer.alloc(0);
-      scene.middle.attack(() => (bytes, way) => {
-        if (way === 'to-guest') lastBack = bytes;
-        if (!isArmed || way !== 'to-host') return bytes;
-        isArmed = false;
-        return change(Buffer.from(bytes), lastBack);
-      });
+      const attack = changeNext(change);
+      scene.middle.attack(attack.attack);
       await establish(scene);
       t.is(await echoThrough(t, scene, 'before'), 'before');
-      isArmed = true;
+      attack.arm();
       await streamThrough(t, scene);
       await eventually(() => endCodes(scene.host).length > 0, { what: 'the end' });
       t.true(endCodes(scene.host).includes('desync'), String(endCodes(scene.host)));
       for (const chunks of scene.reached.slice(1)) t.true(isPrefix(Buffer.concat(chunks)));
       await assertComesBack(t, scene);
     });
+
+    test(`${how}: ${what} suspends a session that outlives its link, and nothing is lost`, async (t) => {
+      const scene = await startScene(t, how, { canResume: true });
+      const { host, guest, middle } = scene;
+      const attack = changeNext(change);
+      middle.attack(attack.attack);
+      await establish(scene);
+      const socket = localSocket(t, { host: '127.0.0.1', port: guest.port('echo') });
+      const answer = readToEnd(socket);
+      socket.write(SENT);
+      await eventually(() => Buffer.concat(scene.reached.flat()).equals(SENT));
+      attack.arm();
+      socket.end(SENT);
+      t.true((await answer).equals(Buffer.concat([SENT, SENT])));
+      for (const side of [host, guest])
+        t.true((await side.event('session-resumed')).fields['againBytes'] !== undefined);
+      for (const side of [host, guest]) t.deepEqual([endCodes(side), sessionCount(side)], [[], 1]);
+    });
   }
+}
+
+/** Changes what goes to the host next, once it is armed. */
+function changeNext(change: Change): { readonly attack: Attack; readonly arm: () => void } {
+  let isArmed = false;
+  let lastBack: Buffer = Buffer.alloc(0);
+  return {
+    arm: () => {
+      isArmed = true;
+    },
+    attack: () => (bytes, way) => {
+      if (way === 'to-guest') lastBack = bytes;
+      if (!isArmed || way !== 'to-host') return bytes;
+      isArmed = false;
+      return change(Buffer.from(bytes), lastBack);
+    },
+  };
 }
 
 const SENT = Buffer.from(Array.from({ length: 5000 }, (_, index) => `${index} `).join(''));

@@ -123,7 +123,7 @@ for (const how of PROTECTIONS) {
 
 for (const how of ['key', 'tls=psk'] as const) {
   test(`${how}: keys that are swapped by their ids on the way are found out`, async (t) => {
-    const scene = await startScene(t, how, '2e');
+    const scene = await startScene(t, how, { guestDigits: '2e' });
     const ids = new Map<unknown, string>();
     const swap = editing((fields) => {
       const { method, keys } = fields['auth'] as { method: string; keys: string[] };

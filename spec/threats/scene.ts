@@ -41,8 +41,19 @@ export interface Scene {
   readonly reached: Buffer[][];
 }
 
-/** Starts both sides; nothing is attacked yet. `guestDigits` is the guest's key where it is another one. */
-export async function startScene(t: ExecutionContext, how: Protection | 'none', guestDigits = '1f'): Promise<Scene> {
+interface SceneOptions {
+  /** The guest's key where it is another one. */
+  readonly guestDigits?: string;
+  /** Whether sessions outlive their links. Default: they do not, so that what an attack does to them is seen at once. */
+  readonly canResume?: boolean;
+}
+
+/** Starts both sides; nothing is attacked yet. */
+export async function startScene(
+  t: ExecutionContext,
+  how: Protection | 'none',
+  { guestDigits = '1f', canResume = false }: SceneOptions = {},
+): Promise<Scene> {
   const folder = temporaryFolder(t);
   const reached: Buffer[][] = [];
   const target = await localServer(t, (socket) => {
@@ -57,10 +68,11 @@ export async function startScene(t: ExecutionContext, how: Protection | 'none', 
   };
   if (how === 'tls=cert') for (const side of ['host', 'guest']) makeCertificate(folder, side);
   const options = (own: string, other: string): string => {
-    if (how === 'key' || how === 'none') return '';
-    if (how === 'tls=psk') return ',tls=psk';
+    const resume = canResume ? ',resume=1m' : ',resume=0';
+    if (how === 'key' || how === 'none') return resume;
+    if (how === 'tls=psk') return `${resume},tls=psk`;
     const file = (name: string) => join(folder, name);
-    return `,tls=cert,ca=${file(`${other}-ca.pem`)},cert=${file(`${own}.pem`)},key=${file(`${own}.key`)}`;
+    return `${resume},tls=cert,ca=${file(`${other}-ca.pem`)},cert=${file(`${own}.pem`)},key=${file(`${own}.key`)}`;
   };
   const keysOf = (side: 'host' | 'guest') => (how === 'tls=cert' || how === 'none' ? {} : keys[side]);
   const host = new TestProxy(t, `tcp-listen:127.0.0.1:0${options('host', 'guest')}`, {

@@ -10,7 +10,7 @@ import type { RunningChannel } from '../running.js';
 export const SESSION_FINDINGS = {
   'session-up': ok('There is a session with the peer, and the peer answers.'),
   'session-suspended': warn(
-    'The session has lost its link: its streams wait for another.',
+    'The session has lost its link, or is out of step on it: its streams wait.',
     'see the other findings about this channel',
   ),
   'session-waiting': warn('There is no session.', 'see the other findings about this channel'),

@@ -12,7 +12,7 @@ export class KeptSessions {
   readonly #timeoutMs: number;
   /** By id; the newest is the last. */
   readonly #sessions = new Map<string, Session>();
-  #isStopped = false;
+  #stopReason: VproxyError | null = null;
 
   /** A session without a link ends after `timeoutMs`. */
   constructor(clock: Clock, timeoutMs: number) {
@@ -43,7 +43,7 @@ export class KeptSessions {
 
   /** Whether a session that loses its link ends with it. */
   get isStopped(): boolean {
-    return this.#isStopped;
+    return this.#stopReason !== null;
   }
 
   /** Keeps a session from now on, to its end. When it is ready it takes the place of those that have no link. */
@@ -62,6 +62,10 @@ export class KeptSessions {
       });
     });
     session.on('suspended', () => {
+      if (this.#stopReason !== null) {
+        session.end(this.#stopReason);
+        return;
+      }
       const message = `no other link within ${this.#timeoutMs / 1000} s`;
       cancel = this.#clock.schedule(this.#timeoutMs, () => session.end(new VproxyError('resume-expired', message)));
     });
@@ -70,7 +74,7 @@ export class KeptSessions {
 
   /** Ends those that have no link, at once. The others end where they lose it from now on. */
   stop(reason: VproxyError): void {
-    this.#isStopped = true;
+    this.#stopReason = reason;
     for (const session of this.suspended) session.end(reason);
   }
 

@@ -73,5 +73,5 @@ function read(chunks: readonly Buffer[], { tag, maxDataBytes, react }: OracleOpt
     const rest = Buffer.concat([reader.takeRest(), ...chunks.slice(index + 1)]).toString('hex');
     return { calls, end, rest, position: null };
   }
-  return { calls, end: null, rest: null, position: [reader.isMidFrame, reader.sequence, reader.sessionBytes] };
+  return { calls, end: null, rest: null, position: [reader.isMidFrame, reader.sequence, reader.wholeBytes] };
 }
