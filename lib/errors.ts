@@ -102,6 +102,7 @@ export const ERROR_CODES = {
   'cannot-create': row('process', false, false, 73, 'A file cannot be made, or another kind of file is in its place.'),
   'not-found': row('process', false, false, 69, 'There is no channel, forward or stream of that name.'),
   'control-unavailable': row('process', false, true, 69, 'No process answers on a control socket, or it ended.'),
+  'upgrade-failed': row('process', false, true, 1, 'A process could not hand over to its successor, and goes on.'),
   'storage-unavailable': row('stream', false, true, 125, 'A storage call found no proxy, or lost its emulator.'),
   'storage-timeout': row('stream', false, true, 125, 'A storage call was not answered within its deadline.'),
   'storage-bad-reply': row(

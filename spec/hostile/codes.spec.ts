@@ -27,6 +27,7 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'bad-file': 'a file of the operator',
   'not-found': 'a name that the operator gave',
   'control-unavailable': 'a command that looks for a process',
+  'upgrade-failed': 'the successor that the operator has asked for',
   'cannot-create': 'a path of the operator',
   'storage-bad-request': 'a local program at the storage socket',
   'command-not-found': 'a command of the operator at the peer',
