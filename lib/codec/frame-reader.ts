@@ -50,6 +50,26 @@ export interface FrameReaderOptions {
 
 const never = (): boolean => false;
 
+/** Where a reader is, as plain data: between two calls of `push`, with nothing left to `takeRest`. */
+export interface FrameReaderCapture {
+  readonly state: number;
+  readonly sequence: number;
+  readonly judgedSequence: number;
+  readonly frameCount: number;
+  /** The 16 bytes of the header at hand, of which `headerFill` have come where it is not whole. */
+  readonly header: Buffer;
+  readonly headerFill: number;
+  readonly type: number;
+  readonly streamId: number;
+  readonly bodyBytes: number;
+  readonly crc: number;
+  readonly left: number;
+  /** What has come of a body that is not whole. */
+  readonly body: Buffer;
+  readonly isBegun: boolean;
+  readonly wholeBytes: number;
+}
+
 /** Reads the frames of one direction of one session. */
 export class FrameReader {
   readonly #handler: FrameHandler;
@@ -126,6 +146,47 @@ export class FrameReader {
     this.#left = 0;
     this.#restPrefix = EMPTY;
     this.#state = STATE.HEADER;
+  }
+
+  /** Where it is, with the bytes of a frame that is not whole. */
+  capture(): FrameReaderCapture {
+    const isInBody = this.#state === STATE.PAYLOAD || this.#state === STATE.HELLO;
+    return {
+      state: this.#state,
+      sequence: this.#sequence,
+      judgedSequence: this.#judgedSequence,
+      frameCount: this.#frameCount,
+      header: this.#header,
+      headerFill: this.#headerFill,
+      type: this.#type,
+      streamId: this.#streamId,
+      bodyBytes: this.#bodyBytes,
+      crc: this.#crc,
+      left: this.#left,
+      body: isInBody ? (this.#assembly ?? EMPTY).subarray(0, this.#bodyBytes - this.#left) : EMPTY,
+      isBegun: this.#isBegun,
+      wholeBytes: this.#wholeBytes,
+    };
+  }
+
+  /** Goes on where another one was, with the same direction. Called before `push`. */
+  restore(capture: FrameReaderCapture): void {
+    this.#state = capture.state as State;
+    this.#sequence = capture.sequence;
+    this.#judgedSequence = capture.judgedSequence;
+    this.#frameCount = capture.frameCount;
+    capture.header.copy(this.#header);
+    this.#headerFill = capture.headerFill;
+    this.#type = capture.type;
+    this.#streamId = capture.streamId;
+    this.#bodyBytes = capture.bodyBytes;
+    this.#crc = capture.crc;
+    this.#left = capture.left;
+    this.#isBegun = capture.isBegun;
+    this.#wholeBytes = capture.wholeBytes;
+    if (capture.body.length === 0) return;
+    this.#assembly = this.#newAssembly();
+    capture.body.copy(this.#assembly);
   }
 
   /** Takes bytes that are not to be read as frames any more; `takeRest` gives them. */
@@ -282,13 +343,17 @@ export class FrameReader {
   /** Adds a piece to a body that has to be whole before anything of it is handed on. */
   #assemble(chunk: Buffer, from: number, end: number): void {
     if (this.#assembly === null || this.#assembly.length < this.#bodyBytes) {
-      this.#assembly = Buffer.allocUnsafeSlow(Math.max(this.#bodyBytes, MAX_CONTROL_BYTES));
+      this.#assembly = this.#newAssembly();
     }
     chunk.copy(this.#assembly, this.#bodyBytes - this.#left, from, end);
     this.#left -= end - from;
     if (this.#left > 0) return;
     const assembly = this.#assembly;
     if (this.#finish(assembly.subarray(0, this.#bodyBytes))) this.#assembly = null;
+  }
+
+  #newAssembly(): Buffer {
+    return Buffer.allocUnsafeSlow(Math.max(this.#bodyBytes, MAX_CONTROL_BYTES));
   }
 
   /** Hands a whole payload on, where it is right. True when the handler kept it. */
@@ -361,6 +426,14 @@ const MAX_FRAME_MS = 30_000;
 /** Longer gaps between bytes do not count: a paused VM is not slow. */
 const MAX_GAP_MS = 15_000;
 
+/** What a {@link FrameTimer} knows, as plain data. */
+export interface FrameTimerCapture {
+  /** How long ago bytes came last, in milliseconds. */
+  readonly gapMs: number;
+  readonly frame: number;
+  readonly spentMs: number;
+}
+
 /** Finds a peer that leaves a frame unfinished while it goes on sending a little (R-FLOW-9). */
 export class FrameTimer {
   #atMs: number;
@@ -369,6 +442,16 @@ export class FrameTimer {
 
   constructor(nowMs: number) {
     this.#atMs = nowMs;
+  }
+
+  capture(nowMs: number): FrameTimerCapture {
+    return { gapMs: nowMs - this.#atMs, frame: this.#frame, spentMs: this.#spentMs };
+  }
+
+  restore({ gapMs, frame, spentMs }: FrameTimerCapture, nowMs: number): void {
+    this.#atMs = nowMs - gapMs;
+    this.#frame = frame;
+    this.#spentMs = spentMs;
   }
 
   /** Before arriving bytes are read: whether the frame with this number, which is unfinished, has taken too long. */

@@ -31,6 +31,12 @@ export interface ByteSink {
 /** Payloads up to this size are copied behind their header: cheaper than several parts. */
 const COPY_BYTES = 4096;
 
+/** What a {@link FrameWriter} has counted, as plain data. */
+export interface FrameWriterCapture {
+  readonly sequence: number;
+  readonly frameCount: number;
+}
+
 export class FrameWriter {
   readonly sink: ByteSink;
   readonly #check: DataCheck;
@@ -40,6 +46,16 @@ export class FrameWriter {
   constructor(sink: ByteSink, check: DataCheck) {
     this.sink = sink;
     this.#check = check;
+  }
+
+  capture(): FrameWriterCapture {
+    return { sequence: this.#sequence, frameCount: this.#frameCount };
+  }
+
+  /** Goes on where another one was, in the same direction. Called before it writes. */
+  restore({ sequence, frameCount }: FrameWriterCapture): void {
+    this.#sequence = sequence;
+    this.#frameCount = frameCount;
   }
 
   /** The sequence number of the next frame. */

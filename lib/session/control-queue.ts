@@ -33,6 +33,16 @@ interface QueuedFrame {
   readonly payload: Buffer;
 }
 
+/** What waits in a {@link ControlQueue}, as plain data. */
+export interface ControlQueueCapture {
+  readonly frames: readonly QueuedFrame[];
+  readonly peakStreams: number;
+  /** Whose credit waits, with the total that is to be sent. */
+  readonly creditors: readonly { readonly id: number; readonly grantedBytes: number }[];
+  readonly pong: Buffer | null;
+  readonly ackBytes: number | null;
+}
+
 /** One session's. It is written in the order ACK, PONG, frames, credit. */
 export class ControlQueue {
   readonly #writer: FrameWriter;
@@ -45,6 +55,25 @@ export class ControlQueue {
 
   constructor(writer: FrameWriter) {
     this.#writer = writer;
+  }
+
+  capture(): ControlQueueCapture {
+    return {
+      frames: this.#frames,
+      peakStreams: this.#peakStreams,
+      creditors: this.#creditors.map(({ id, grantedBytes }) => ({ id, grantedBytes })),
+      pong: this.#pong,
+      ackBytes: this.#ackBytes,
+    };
+  }
+
+  /** Takes what waited in another one. `creditorOf` gives a creditor by its id; null for a stream that is over. */
+  restore(capture: ControlQueueCapture, creditorOf: (id: number) => Creditor | null): void {
+    this.#frames = capture.frames.map((frame) => ({ ...frame, payload: Buffer.from(frame.payload) }));
+    this.#peakStreams = capture.peakStreams;
+    this.#pong = capture.pong === null ? null : Buffer.from(capture.pong);
+    this.#ackBytes = capture.ackBytes;
+    for (const one of capture.creditors) this.addCredit(creditorOf(one.id) ?? { ...one, isCreditDue: false });
   }
 
   /** Whether the channel is so far behind that no more streams should be opened. */

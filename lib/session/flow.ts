@@ -15,6 +15,16 @@ export interface Pace {
   readonly roundTripMs: number;
 }
 
+/** A {@link ReceiveWindow} as plain data. */
+export interface ReceiveWindowCapture {
+  readonly windowBytes: number;
+  readonly grantedBytes: number;
+  readonly receivedBytes: number;
+  readonly releasedBytes: number;
+  /** How long ago the credit was raised last, in milliseconds. */
+  readonly raisedAgoMs: number;
+}
+
 /** The credit of one stream: what came, what left again, and how much the peer may send, in totals since its start (R-FLOW-3, R-FLOW-4). */
 export class ReceiveWindow {
   readonly #budget: Budget;
@@ -31,6 +41,25 @@ export class ReceiveWindow {
     this.#grantedBytes = firstBytes;
     this.#budget = budget;
     this.#raisedAtMs = nowMs;
+  }
+
+  capture(nowMs: number): ReceiveWindowCapture {
+    return {
+      windowBytes: this.#windowBytes,
+      grantedBytes: this.#grantedBytes,
+      receivedBytes: this.#receivedBytes,
+      releasedBytes: this.#releasedBytes,
+      raisedAgoMs: nowMs - this.#raisedAtMs,
+    };
+  }
+
+  /** Takes what another one had, and its part of the budget; where that is not there, no more is granted than to a new stream. */
+  restore(capture: ReceiveWindowCapture, nowMs: number): void {
+    if (this.#budget.reserve(capture.windowBytes - this.#firstBytes)) this.#windowBytes = capture.windowBytes;
+    this.#grantedBytes = capture.grantedBytes;
+    this.#receivedBytes = capture.receivedBytes;
+    this.#releasedBytes = capture.releasedBytes;
+    this.#raisedAtMs = nowMs - capture.raisedAgoMs;
   }
 
   /** How many bytes the peer may have sent in total. */
@@ -90,6 +119,13 @@ export class ReceiveWindow {
   }
 }
 
+/** An {@link InFlightCredit} as plain data. */
+export interface InFlightCreditCapture {
+  readonly window: InFlightWindowCapture;
+  readonly roundTrip: RoundTripCapture;
+  readonly wasHeldBack: boolean;
+}
+
 /**
  * The credit that this side gives for all DATA of a session, which bounds what lies between the two processes: the in-flight
  * window, with the measurements of the round trip that decide about its size (R-FLOW-5). It is the {@link Pace} of the streams.
@@ -114,6 +150,22 @@ export class InFlightCredit implements Pace {
     this.#clock = options.clock;
     this.#window = new InFlightWindow(options.firstBytes, options.clock.now());
     this.#sendPing = options.sendPing;
+  }
+
+  capture(): InFlightCreditCapture {
+    const { nowMs } = this;
+    return {
+      window: this.#window.capture(nowMs),
+      roundTrip: this.#roundTrip.capture(nowMs),
+      wasHeldBack: this.#wasHeldBack,
+    };
+  }
+
+  restore({ window, roundTrip, wasHeldBack }: InFlightCreditCapture): void {
+    const { nowMs } = this;
+    this.#window.restore(window, nowMs);
+    this.#roundTrip.restore(roundTrip, nowMs);
+    this.#wasHeldBack = wasHeldBack;
   }
 
   get grantedBytes(): number {
@@ -183,6 +235,15 @@ export class InFlightCredit implements Pace {
 /** The largest in-flight credit, in bytes. */
 const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
 
+interface InFlightWindowCapture {
+  readonly windowBytes: number;
+  readonly grantedBytes: number;
+  readonly receivedBytes: number;
+  readonly roundFromBytes: number;
+  /** How long the round lasts already, in milliseconds. */
+  readonly roundMs: number;
+}
+
 /** Raised as DATA arrives, whatever becomes of it, so it never depends on a stream. */
 class InFlightWindow {
   #windowBytes: number;
@@ -195,6 +256,24 @@ class InFlightWindow {
     this.#windowBytes = firstBytes;
     this.#grantedBytes = firstBytes;
     this.#roundFromMs = nowMs;
+  }
+
+  capture(nowMs: number): InFlightWindowCapture {
+    return {
+      windowBytes: this.#windowBytes,
+      grantedBytes: this.#grantedBytes,
+      receivedBytes: this.#receivedBytes,
+      roundFromBytes: this.#roundFromBytes,
+      roundMs: nowMs - this.#roundFromMs,
+    };
+  }
+
+  restore(capture: InFlightWindowCapture, nowMs: number): void {
+    this.#windowBytes = capture.windowBytes;
+    this.#grantedBytes = capture.grantedBytes;
+    this.#receivedBytes = capture.receivedBytes;
+    this.#roundFromBytes = capture.roundFromBytes;
+    this.#roundFromMs = nowMs - capture.roundMs;
   }
 
   /** How many bytes of DATA the peer may have sent in this session. */
@@ -251,12 +330,37 @@ const ASSUMED_MS = 10;
 /** A clock's ticks and the event loop's turns make shorter times meaningless. */
 const FLOOR_MS = 0.5;
 
+interface RoundTripCapture {
+  readonly nonce: number;
+  /** How long ago the PING was sent that waits for its PONG, in milliseconds; null where none waits. */
+  readonly sentAgoMs: number | null;
+  readonly latestMs: number;
+  /** Null before the first measurement. */
+  readonly smallestMs: number | null;
+}
+
 /** The round-trip time of a channel (R-LIVE-1): at most one PING is on the way; its answer is a measurement. */
 class RoundTrip {
   #nonce = 0;
   #sentAtMs: number | null = null;
   #latestMs = ASSUMED_MS;
   #smallestMs = Number.POSITIVE_INFINITY;
+
+  capture(nowMs: number): RoundTripCapture {
+    return {
+      nonce: this.#nonce,
+      sentAgoMs: this.#sentAtMs === null ? null : nowMs - this.#sentAtMs,
+      latestMs: this.#latestMs,
+      smallestMs: this.measuredMs === null ? null : this.#smallestMs,
+    };
+  }
+
+  restore({ nonce, sentAgoMs, latestMs, smallestMs }: RoundTripCapture, nowMs: number): void {
+    this.#nonce = nonce;
+    this.#sentAtMs = sentAgoMs === null ? null : nowMs - sentAgoMs;
+    this.#latestMs = latestMs;
+    this.#smallestMs = smallestMs ?? Number.POSITIVE_INFINITY;
+  }
 
   /** Whether a PING waits for its PONG. */
   get isMeasuring(): boolean {

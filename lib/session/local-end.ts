@@ -24,6 +24,12 @@ export interface LocalEnd {
 
   /** The stream is over, called exactly once: null when both directions ended in order, else why it was torn down. */
   handleEnd(reason: VproxyError | null): void;
+
+  /**
+   * What came and was not released, in order, as views: the bytes that another local end is given in place of this one, where
+   * the stream is handed over before it was answered. Without it such a stream can be handed over only while it holds nothing.
+   */
+  listHeld?(): readonly Buffer[];
 }
 
 /** What a stream may wait for, for people who ask why nothing moves. */
@@ -48,6 +54,8 @@ const LOOK_MS = 1000;
 
 interface UnreadOutputOptions {
   readonly clock: Clock;
+  /** What may be dropped besides what the peer sends, in bytes. Default 262,144. */
+  readonly leftBytes?: number;
   /** DATA that the peer has sent on the stream so far, in bytes. */
   readonly receivedBytes: () => number;
   /** More may be taken, after `drop` said no. */
@@ -65,7 +73,12 @@ export class UnreadOutput {
 
   constructor(options: UnreadOutputOptions) {
     this.#options = options;
-    this.#leftBytes = DROPPED_BYTES - options.receivedBytes();
+    this.#leftBytes = (options.leftBytes ?? DROPPED_BYTES) - options.receivedBytes();
+  }
+
+  /** What may still be dropped now, in bytes; 0 or less: nothing. */
+  get leftBytes(): number {
+    return this.#leftBytes + this.#options.receivedBytes();
   }
 
   /** Counts bytes that were dropped. False: no more may be taken, until `goOn`. */
@@ -82,7 +95,7 @@ export class UnreadOutput {
   }
 
   get #hasRoom(): boolean {
-    return this.#leftBytes + this.#options.receivedBytes() > 0;
+    return this.leftBytes > 0;
   }
 
   #look(waitedMs: number): void {

@@ -19,8 +19,30 @@ const TURNS_PER_SECOND = 100;
 const MIN_TURN_BYTES = 512;
 const MAX_TURN_BYTES = 131_072;
 
-export class Pacer {
+/** How many bytes may pass, and when. */
+export interface PaceLimit {
   /** What one who waits may take in its turn, in bytes: it has none before there is as much. */
+  readonly turnBytes: number;
+  /** How many bytes may pass now. */
+  readonly availableBytes: number;
+  /** Counts bytes that passed, which were available. */
+  take(bytes: number): void;
+  /** Calls back once, when bytes may pass. */
+  whenAvailable(callback: () => void): void;
+  /** Takes back what `whenAvailable` was given. */
+  forget(callback: () => void): void;
+}
+
+/** All may pass at once. */
+export const UNLIMITED: PaceLimit = {
+  turnBytes: Number.POSITIVE_INFINITY,
+  availableBytes: Number.POSITIVE_INFINITY,
+  take: () => undefined,
+  whenAvailable: (callback) => callback(),
+  forget: () => undefined,
+};
+
+export class Pacer implements PaceLimit {
   readonly turnBytes: number;
   readonly #bytesPerMs: number;
   readonly #burstBytes: number;
@@ -42,23 +64,21 @@ export class Pacer {
     this.#atMs = clock.now();
   }
 
-  /** How many bytes may pass now: 0 while others wait, except in one's turn. */
+  /** 0 while others wait, except in one's turn. */
   get availableBytes(): number {
     return this.#waiting.size > 0 && !this.#isTurn ? 0 : Math.floor(this.#refill());
   }
 
-  /** Counts bytes that passed, which were available. */
   take(bytes: number): void {
     this.#availableBytes -= bytes;
   }
 
-  /** Calls back once, in turn, when bytes may pass. Who waits already keeps its place. */
+  /** Calls back in turn. Who waits already keeps its place. */
   whenAvailable(callback: () => void): void {
     this.#waiting.add(callback);
     this.#schedule();
   }
 
-  /** Takes back what `whenAvailable` was given. */
   forget(callback: () => void): void {
     this.#waiting.delete(callback);
   }
@@ -93,6 +113,14 @@ export class Pacer {
   }
 }
 
+/** What waits before a local end, as plain data: bytes, and what is behind them. */
+export interface WaitingCapture {
+  readonly pieces: readonly Buffer[];
+  readonly hasFin: boolean;
+  /** Whether the stream has ended in order. */
+  readonly hasEnd: boolean;
+}
+
 /**
  * Hands bytes to a sink no faster than the limit allows, and what ends them behind the last one: FIN, and the end of a
  * stream that ended in order. What tears a stream down drops them. Credit of the stream bounds what waits: none goes back
@@ -100,14 +128,31 @@ export class Pacer {
  */
 export class PacedEnd implements LocalEnd {
   readonly #sink: LocalEnd;
-  readonly #limit: Pacer;
+  readonly #limit: PaceLimit;
   readonly #queue = new ByteQueue();
   #hasFin = false;
   #hasEnd = false;
 
-  constructor(sink: LocalEnd, limit: Pacer) {
+  constructor(sink: LocalEnd, limit: PaceLimit) {
     this.#sink = sink;
     this.#limit = limit;
+  }
+
+  capture(): WaitingCapture {
+    return { pieces: this.#queue.list(), hasFin: this.#hasFin, hasEnd: this.#hasEnd };
+  }
+
+  /** Takes what waited in another one. `goOn` is to follow. */
+  restore({ pieces, hasFin, hasEnd }: WaitingCapture): void {
+    for (const piece of pieces) this.#queue.pushCopy(piece);
+    this.#hasFin = hasFin;
+    this.#hasEnd = hasEnd;
+  }
+
+  /** From now on what waits is handed on, as fast as the limit allows. */
+  goOn(): void {
+    if (this.waitingBytes > 0) this.#limit.whenAvailable(this.#takeTurn);
+    else this.#finish();
   }
 
   /** The number of bytes that wait. */
@@ -152,6 +197,10 @@ export class PacedEnd implements LocalEnd {
 
   handleSent(isFree: boolean): void {
     this.#sink.handleSent(isFree);
+  }
+
+  listHeld(): readonly Buffer[] {
+    return this.#sink.listHeld?.() ?? [];
   }
 
   /** The sink wants no more of it: drops what waits, which is how many bytes. An end that waited comes at once. */

@@ -2,12 +2,12 @@
  * Decides what goes to the channel next: control first, then one DATA frame of each stream in turn, as much as the channel
  * and the credits take (R-FLOW-2, R-FLOW-6 to R-FLOW-8).
  */
-import { type ByteSink, FrameWriter } from '../codec/frame-writer.js';
+import { type ByteSink, FrameWriter, type FrameWriterCapture } from '../codec/frame-writer.js';
 import type { DataCheck } from '../codec/integrity.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import { ControlQueue, type Creditor } from './control-queue.js';
+import { ControlQueue, type ControlQueueCapture, type Creditor } from './control-queue.js';
 
 /** A stream, as far as its turn to send is concerned. */
 export interface Scheduled extends Creditor {
@@ -61,6 +61,21 @@ interface SchedulerOptions {
   readonly onFlood: (reason: VproxyError) => void;
 }
 
+/** A {@link Scheduler} as plain data. */
+export interface SchedulerCapture {
+  readonly writer: FrameWriterCapture;
+  readonly queue: ControlQueueCapture;
+  readonly ready: TurnOrderCapture;
+  readonly creditBytes: number;
+  readonly sentBytes: number;
+  readonly interactiveId: number;
+  /** How long ago that stream was interactive last, in milliseconds. */
+  readonly interactiveAgoMs: number;
+  /** For how long something waits for the channel now; null where nothing does. */
+  readonly stalledForMs: number | null;
+  readonly stalledMs: number;
+}
+
 export class Scheduler {
   readonly #sink: ByteSink;
   readonly #writer: FrameWriter;
@@ -90,6 +105,36 @@ export class Scheduler {
     this.#creditBytes = options.creditBytes;
     this.#writer = new FrameWriter(options.sink, options.check);
     this.#queue = new ControlQueue(this.#writer);
+  }
+
+  capture(): SchedulerCapture {
+    const nowMs = this.#clock.now();
+    return {
+      writer: this.#writer.capture(),
+      queue: this.#queue.capture(),
+      ready: this.#ready.capture(),
+      creditBytes: this.#creditBytes,
+      sentBytes: this.#sentBytes,
+      interactiveId: this.#interactiveId,
+      interactiveAgoMs: nowMs - this.#interactiveAtMs,
+      stalledForMs: this.#stalledAtMs === null ? null : nowMs - this.#stalledAtMs,
+      stalledMs: this.#stalledMs,
+    };
+  }
+
+  /** Takes what another one had. Nothing is written before `resume`. `find` gives a stream by its id; null for one that is over. */
+  restore(capture: SchedulerCapture, find: (id: number) => Scheduled | null, session: Creditor): void {
+    const nowMs = this.#clock.now();
+    this.hold();
+    this.#writer.restore(capture.writer);
+    this.#queue.restore(capture.queue, (id) => (id === 0 ? session : find(id)));
+    this.#ready.restore(capture.ready, find);
+    this.#creditBytes = capture.creditBytes;
+    this.#sentBytes = capture.sentBytes;
+    this.#interactiveId = capture.interactiveId;
+    this.#interactiveAtMs = nowMs - capture.interactiveAgoMs;
+    this.#stalledAtMs = capture.stalledForMs === null ? null : nowMs - capture.stalledForMs;
+    this.#stalledMs = capture.stalledMs;
   }
 
   /** Frames sent, of every type. */
@@ -317,6 +362,13 @@ export class Scheduler {
  */
 const SMALL_TURNS = 32;
 
+/** The ids of those in a {@link TurnOrder}, in order. */
+interface TurnOrderCapture {
+  readonly small: readonly number[];
+  readonly others: readonly number[];
+  readonly smallTurns: number;
+}
+
 /**
  * The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). Those whose newest frames
  * were small go first: a keystroke should not wait for a frame of each transfer.
@@ -329,6 +381,17 @@ class TurnOrder {
 
   get isEmpty(): boolean {
     return this.#small.isEmpty && this.#others.isEmpty;
+  }
+
+  capture(): TurnOrderCapture {
+    return { small: this.#small.listIds(), others: this.#others.listIds(), smallTurns: this.#smallTurns };
+  }
+
+  /** What is over has no turn any more. */
+  restore({ small, others, smallTurns }: TurnOrderCapture, find: (id: number) => Scheduled | null): void {
+    for (const [row, ids] of [[this.#small, small] as const, [this.#others, others] as const])
+      for (const member of ids.map(find)) if (member !== null) row.add(member);
+    this.#smallTurns = smallTurns;
   }
 
   /** Adds a member behind those of its kind, unless it has a turn. */
@@ -354,6 +417,12 @@ class ReadyRow {
 
   get isEmpty(): boolean {
     return this.#first === null;
+  }
+
+  listIds(): number[] {
+    const ids: number[] = [];
+    for (let member = this.#first; member !== null; member = member.nextReady) ids.push(member.id);
+    return ids;
   }
 
   /** Adds a member at the end; it is in no row. */

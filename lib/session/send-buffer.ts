@@ -1,5 +1,7 @@
 /** What a stream has to send: at most one buffer that waits, and the credit that the peer gave (R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
+import { TRAILER_BYTES } from '../codec/integrity.js';
+import { HEADER_BYTES } from '../codec/limits.js';
 
 /** What became of the bytes given to `SessionStream.send`. */
 export const SENT = {
@@ -11,6 +13,14 @@ export const SENT = {
   WAITING: 2,
 } as const;
 export type Sent = (typeof SENT)[keyof typeof SENT];
+
+/** A {@link SendBuffer} as plain data. */
+export interface SendBufferCapture {
+  readonly creditBytes: number;
+  readonly sentBytes: number;
+  /** What waits to be sent, or null. */
+  readonly waiting: Buffer | null;
+}
 
 export class SendBuffer {
   #creditBytes: number;
@@ -27,6 +37,24 @@ export class SendBuffer {
   /** `creditBytes` is the first credit that the peer announced. */
   constructor(creditBytes: number) {
     this.#creditBytes = creditBytes;
+  }
+
+  capture(): SendBufferCapture {
+    return {
+      creditBytes: this.#creditBytes,
+      sentBytes: this.#sentBytes,
+      waiting: this.#buffer?.subarray(this.#start, this.#end) ?? null,
+    };
+  }
+
+  /** Takes what another one had. What waits is in a buffer of its own, which nobody has to be given back. */
+  restore({ creditBytes, sentBytes, waiting }: SendBufferCapture): void {
+    this.#creditBytes = creditBytes;
+    this.#sentBytes = sentBytes;
+    if (waiting === null) return;
+    const buffer = Buffer.allocUnsafeSlow(HEADER_BYTES + waiting.length + TRAILER_BYTES);
+    waiting.copy(buffer, HEADER_BYTES);
+    this.put(buffer, HEADER_BYTES, HEADER_BYTES + waiting.length, true);
   }
 
   /** DATA sent so far, in bytes. */

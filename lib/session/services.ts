@@ -5,6 +5,13 @@ import { VproxyError } from '../errors.js';
 /** The longest list that is taken from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
 
+/** An {@link OwnServices} as plain data. */
+export interface OwnServicesCapture {
+  /** As the peer was told, joined by spaces; null before that. */
+  readonly announced: string | null;
+  readonly wanted: readonly string[];
+}
+
 /** What this side offers; the peer hears of it once and on every change. */
 export class OwnServices {
   readonly #send: (payload: Buffer) => void;
@@ -18,6 +25,15 @@ export class OwnServices {
     this.#send = send;
     this.#isBusy = isBusy;
     this.#timeOfDay = timeOfDay;
+  }
+
+  capture(): OwnServicesCapture {
+    return { announced: this.#announced, wanted: this.#wanted };
+  }
+
+  restore({ announced, wanted }: OwnServicesCapture): void {
+    this.#announced = announced;
+    this.#wanted = wanted;
   }
 
   /** Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. */
@@ -39,6 +55,14 @@ export class OwnServices {
   }
 }
 
+/** A {@link PeerServices} as plain data. */
+export interface PeerServicesCapture {
+  readonly names: readonly string[];
+  /** Of a list that is not complete. */
+  readonly partial: readonly string[];
+  readonly clockOffsetMs: number | null;
+}
+
 /** What the peer offers. */
 export class PeerServices {
   #names: ReadonlySet<string> = new Set();
@@ -49,6 +73,16 @@ export class PeerServices {
   /** `timeOfDay` is that of this side; null where it does not matter. */
   constructor(timeOfDay: (() => number) | null = null) {
     this.#timeOfDay = timeOfDay;
+  }
+
+  capture(): PeerServicesCapture {
+    return { names: [...this.#names], partial: [...this.#partial], clockOffsetMs: this.#clockOffsetMs };
+  }
+
+  restore({ names, partial, clockOffsetMs }: PeerServicesCapture): void {
+    this.#names = new Set(names);
+    this.#partial = [...partial];
+    this.#clockOffsetMs = clockOffsetMs;
   }
 
   /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */

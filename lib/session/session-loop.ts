@@ -9,10 +9,11 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
+import type { SessionCapture } from './capture.js';
 import { type Established, Opening } from './opening.js';
 import { OpeningPause } from './opening-pause.js';
 import { Resumption } from './resume/resumption.js';
-import { Session } from './session.js';
+import { NOWHERE, type RestoredSession, Session } from './session.js';
 import type { SessionSettings } from './settings.js';
 
 export interface SessionLoopEvents {
@@ -32,9 +33,6 @@ export interface SessionLoopEvents {
   echo: [];
 }
 
-/** For a session that ended before it began, where the peer would not understand it. */
-const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
-
 /** A HELLO is searched for in pieces of this size, so that other bytes do not take more than a turn. */
 const SEARCH_BYTES = 256;
 
@@ -48,6 +46,13 @@ const LAYER_END_MS = 300;
 /** An opening without any answer is reported after this time. */
 const QUIET_MS = 5000;
 
+/** What of a {@link SessionLoop} lives on beside its session, as plain data. */
+export interface LoopCapture {
+  readonly skippedBytes: number;
+  /** How long its session has had this link, in milliseconds. */
+  readonly joinedAgoMs: number;
+}
+
 /** Keeps sessions going on one open channel. It does no I/O. */
 export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   readonly #sink: ByteSink;
@@ -55,6 +60,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   readonly #settings: SessionSettings;
   readonly #pause: OpeningPause;
   #session: Session | null = null;
+  #joinedAtMs = 0;
   /** What makes sure of the peer, where a session is to go on with this link. */
   #resumption: Resumption | null = null;
   #opening: Opening | null = null;
@@ -96,6 +102,35 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   /** Bytes that belonged to no session, in bytes. */
   get skippedBytes(): number {
     return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + this.#pause.skippedBytes;
+  }
+
+  /** Null where its session cannot go on with this link in another process: there is none, or it is being opened, or is on a layer. */
+  capture(): LoopCapture | null {
+    const isPlain = this.#layer === null && this.#ending === null && !this.#isStopped;
+    if (!isPlain || this.#session?.isReady !== true) return null;
+    return { skippedBytes: this.skippedBytes, joinedAgoMs: this.#clock.now() - this.#joinedAtMs };
+  }
+
+  /**
+   * In place of `start`: takes over the link of another one, with its session, which the kept ones have then. Gives it and its streams as
+   * `Session.restore` does, and throws what that throws. `goOn` is to follow.
+   */
+  restore(capture: SessionCapture, { skippedBytes, joinedAgoMs }: LoopCapture): RestoredSession {
+    const restored = Session.restore(capture, {
+      sink: this.#sink,
+      clock: this.#clock,
+      settings: this.#settings,
+      isTurnOver: this.#turn.countPart,
+    });
+    this.#settings.resume?.kept.adopt(restored.session);
+    this.#skippedBytes = skippedBytes;
+    this.#follow(restored.session, this.#clock.now() - joinedAgoMs);
+    return restored;
+  }
+
+  /** After `restore`: the session goes on. */
+  goOn(): void {
+    this.#session?.goOn();
   }
 
   /** Begins the first opening. Called once. */
@@ -337,13 +372,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   /** The session of this link, until it ends or leaves. */
-  #follow(session: Session): void {
+  #follow(session: Session, joinedAtMs = this.#clock.now()): void {
     this.#session = session;
+    this.#joinedAtMs = joinedAtMs;
     const onEnd = (reason: VproxyError): void => {
       leave();
       this.#ended(session, reason);
     };
-    const joinedAtMs = this.#clock.now();
     const onSuspended = (reason: VproxyError | null): void => {
       // Whoever heard of it before may have ended it.
       if (session.isOver) return;

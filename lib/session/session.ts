@@ -13,6 +13,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { type Agreement, isResumable } from './agreement.js';
 import { PROOF_MS, Proof } from './auth.js';
+import { type CapturedSession, copyAgreement, type RestoreContext, type SessionCapture } from './capture.js';
 import { InFlightCredit } from './flow.js';
 import { Leaving, Liveness } from './liveness.js';
 import type { LocalEnd } from './local-end.js';
@@ -34,11 +35,19 @@ interface SessionLink {
   readonly isTurnOver?: () => boolean;
 }
 
-interface SessionContext extends Omit<SessionLink, 'agreement'> {
+interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
+  /** Null for a session that is restored without a link. */
+  readonly sink: ByteSink | null;
   readonly clock: Clock;
   readonly settings: SessionSettings;
   /** This side's first stream id, of the parity that the agreement gives it. Default 1 or 2. */
   readonly firstStreamId?: number;
+}
+
+/** What `Session.restore` gives: the streams are in the order of those of the capture. */
+export interface RestoredSession {
+  readonly session: Session;
+  readonly streams: readonly SessionStream[];
 }
 
 /** The states of a session, with those that may follow. */
@@ -56,6 +65,9 @@ const SESSION_STATES = {
 type SessionState = keyof typeof SESSION_STATES;
 
 const never = (): boolean => false;
+
+/** For a session that has no link, or that ended before it began and whose peer would not understand it. */
+export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 
 /** After these the peer hears nothing: it does not understand this side, or is not there. */
 const SILENT_CODES: ReadonlySet<string> = new Set(['peer-restarted', 'desync']);
@@ -77,12 +89,13 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #leaving: Leaving;
   readonly #ownServices: OwnServices;
   readonly #peerServices: PeerServices;
-  readonly #startedAtMs: number;
+  #startedAtMs: number;
   #state: SessionState = 'proving';
   #receivedChunks = 0;
   /** Whether somebody waits for `measured`. */
   #isMeasureDue = false;
   #proof: Proof | null = null;
+  #keyId: string | null = null;
   #cancelProof: CancelTimer | null = null;
   #isTurnOver: () => boolean;
   /** What the HELLOs agree on of the link that it has. */
@@ -111,7 +124,7 @@ export class Session extends EventEmitter<SessionEvents> {
             sendAck: (totalBytes) => this.#scheduler.acknowledge(totalBytes),
           });
     this.#scheduler = new Scheduler({
-      sink: this.#continuity?.backlog ?? sink,
+      sink: this.#continuity?.backlog ?? sink ?? NOWHERE,
       check: new DataCheck(integrity, self.nonce, peer.nonce),
       clock,
       maxFrameBytes: Math.min(self.limits.frame, peer.limits.frame),
@@ -167,8 +180,10 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Proves what has to be proved: `ready` or `end` follows, maybe within the call. Called once, when they are listened to. */
   begin(): void {
+    this.#liveness.start();
     try {
       this.#proof = Proof.of(this.agreement, this.#settings.keys());
+      this.#keyId = this.#proof?.keyId ?? null;
     } catch (error) {
       this.end(toVproxyError(error));
       return;
@@ -300,11 +315,15 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   suspend(reason: VproxyError | null = null): void {
     if (this.isOver || this.isSuspended) return;
+    this.#loseLink();
+    this.emit('suspended', reason);
+  }
+
+  #loseLink(): void {
     this.#continuity?.suspend();
     this.#reader.rewind();
     this.#liveness.stop();
     this.#credit.stopMeasuring();
-    this.emit('suspended', reason);
   }
 
   /** What came is wrong: a session that can waits for a link on which it goes on, where the peer may just have lost its own. */
@@ -324,10 +343,96 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#isTurnOver = isTurnOver;
     this.#frameTimer = new FrameTimer(this.clock.now());
     this.#liveness = this.#watch();
+    this.#liveness.start();
     if (this.#isMeasureDue) this.#credit.ping();
     this.emit('resumed', againBytes);
     if (this.unwrittenBytes === 0) this.handleDrain();
     return againBytes;
+  }
+
+  // ---- handing over -----------------------------------------------------------------------------------------------
+
+  /**
+   * The session with all its streams, as plain data: at any moment but from within one of its events. Nothing is changed by that.
+   * Throws `upgrade-failed` for a session that is not established, or over, and for a stream that cannot be captured.
+   */
+  capture(): CapturedSession {
+    if (!this.isReady || this.isOver)
+      throw new VproxyError('upgrade-failed', 'a session is only just being opened, or over');
+    const streams = this.#table.listAll();
+    const capture: SessionCapture = {
+      agreement: this.agreement,
+      link: this.#link,
+      keyId: this.#keyId,
+      ageMs: this.ageMs,
+      receivedChunks: this.#receivedChunks,
+      isMeasureDue: this.#isMeasureDue,
+      reader: this.#reader.capture(),
+      frameTimer: this.#frameTimer.capture(this.clock.now()),
+      scheduler: this.#scheduler.capture(),
+      credit: this.#credit.capture(),
+      liveness: this.#liveness.capture(),
+      leaving: this.#leaving.capture(),
+      ownServices: this.#ownServices.capture(),
+      peerServices: this.#peerServices.capture(),
+      continuity: this.#continuity?.capture() ?? null,
+      table: this.#table.capture(),
+      streams: streams.map((stream) => stream.capture()),
+    };
+    return { capture, streams };
+  }
+
+  /**
+   * The session of a capture, with its streams in the order of that. Every stream has to be given its local end; what the peer opened
+   * and nobody has answered is announced again otherwise. Then `goOn`, before which nothing is written, and no time runs. A
+   * session whose link is not given, or was gone before, is suspended. Throws `upgrade-failed` where it ends with its link, and where
+   * the settings have `resume` otherwise than before.
+   */
+  static restore(capture: SessionCapture, context: RestoreContext): RestoredSession {
+    const session = new Session(copyAgreement(capture.agreement), context);
+    return { session, streams: session.#restore(capture, context) };
+  }
+
+  #restore(capture: SessionCapture, { sink }: RestoreContext): SessionStream[] {
+    const { continuity } = capture;
+    if ((continuity === null) !== (this.#continuity === null))
+      throw new VproxyError(
+        'upgrade-failed',
+        'a session that outlives its links meets settings with which it does not, or the other way round',
+      );
+    this.#state = capture.leaving.drainReason === null ? 'open' : 'draining';
+    this.#link = copyAgreement(capture.link);
+    this.#keyId = capture.keyId;
+    this.#startedAtMs = this.clock.now() - capture.ageMs;
+    this.#receivedChunks = capture.receivedChunks;
+    this.#isMeasureDue = capture.isMeasureDue;
+    this.#reader.restore(capture.reader);
+    this.#frameTimer.restore(capture.frameTimer, this.clock.now());
+    this.#credit.restore(capture.credit);
+    this.#liveness.restore(capture.liveness);
+    this.#leaving.restore(capture.leaving);
+    this.#ownServices.restore(capture.ownServices);
+    this.#peerServices.restore(capture.peerServices);
+    if (continuity !== null) this.#continuity?.restore(continuity);
+    const streams = this.#table.restore(capture.table, capture.streams);
+    this.#scheduler.restore(capture.scheduler, (id) => this.#table.findAny(id), this.#credit);
+    if (sink !== null && this.isSuspended)
+      throw new VproxyError('internal', 'a session without a link is restored with one');
+    if (sink === null && this.secret === null)
+      throw new VproxyError('upgrade-failed', 'a session ends with its link, which cannot be handed over');
+    if (sink === null && !this.isSuspended) this.#loseLink();
+    return streams;
+  }
+
+  /** After `restore`: its time runs, and it writes. Called once, when its events are listened to. */
+  goOn(): void {
+    if (!this.isSuspended) this.#liveness.start();
+    this.#leaving.goOn();
+    this.#continuity?.goOn();
+    this.#table.goOn();
+    this.#scheduler.resume();
+    // What was to be told of that may have been on the way.
+    if (this.unwrittenBytes === 0) this.handleDrain();
   }
 
   // ---- the end ----------------------------------------------------------------------------------------------------
@@ -413,7 +518,7 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** The id of the key that both sides have proved to have; null where neither demanded one. */
   get keyId(): string | null {
-    return this.#proof?.keyId ?? null;
+    return this.#keyId;
   }
 
   /** What the peer offers now. */

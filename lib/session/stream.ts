@@ -1,14 +1,16 @@
 /** One stream of a session: its states, its credit in both directions, and what waits to be sent (R-STREAM-2 to R-STREAM-11, R-FLOW-2). */
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { FRAME_TYPE } from '../codec/header.js';
+import type { Reason } from '../codec/json.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 import type { CancelTimer } from '../util/clock.js';
-import type { Pace, ReceiveWindow } from './flow.js';
+import type { Pace, ReceiveWindow, ReceiveWindowCapture } from './flow.js';
 import type { LocalEnd, StreamWait } from './local-end.js';
-import { PacedEnd, type StreamPace } from './pacing.js';
+import { PacedEnd, type StreamPace, UNLIMITED, type WaitingCapture } from './pacing.js';
+import { fromReason, toReason } from './reason.js';
 import type { Scheduled, Scheduler } from './scheduler.js';
-import { SENT, SendBuffer, type Sent } from './send-buffer.js';
+import { SENT, SendBuffer, type SendBufferCapture, type Sent } from './send-buffer.js';
 
 /** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with those that may follow. */
 export const STREAM_STATES = {
@@ -63,6 +65,30 @@ export interface StreamContext {
   readonly pace: Pace;
 }
 
+/** A {@link SessionStream} as plain data. */
+export interface StreamCapture {
+  /** 0 while the opening is held back. */
+  readonly id: number;
+  readonly service: string;
+  readonly from: string | null;
+  readonly isIncoming: boolean;
+  /** How long ago it was made, in milliseconds. */
+  readonly ageMs: number;
+  readonly owner: string | null;
+  readonly smallFrames: number;
+  readonly state: keyof typeof STREAM_STATES;
+  readonly sending: keyof typeof SENDING_STATES;
+  readonly receiving: keyof typeof RECEIVING_STATES;
+  readonly window: ReceiveWindowCapture;
+  readonly buffer: SendBufferCapture;
+  /** The STOP that is held back with the OPEN. */
+  readonly stopPayload: Buffer | null;
+  /** The peer's STOP. */
+  readonly stopReason: Reason | null;
+  /** What came and is still to be handed to the local end. */
+  readonly waiting: WaitingCapture | null;
+}
+
 /** Both directions of a stream. What it brings goes to its {@link LocalEnd}. */
 export class SessionStream implements Scheduled {
   readonly service: string;
@@ -95,6 +121,10 @@ export class SessionStream implements Scheduled {
   #isInSend = false;
   /** The STOP that is held back with the OPEN. */
   #stopPayload: Buffer | null = null;
+  /** The peer's STOP. */
+  #stopReason: VproxyError | null = null;
+  /** What waits for a local end, from `restore` to `attach`. */
+  #waiting: WaitingCapture | null = null;
   #pace: StreamPace | null = null;
   /** What is before the local end where there is a pace. */
   #paced: PacedEnd | null = null;
@@ -198,9 +228,15 @@ export class SessionStream implements Scheduled {
     this.#pace = pace;
   }
 
-  /** Gives an incoming stream its local end. It has to be done while the session announces the stream. */
+  /**
+   * Gives a stream its local end: an incoming one while the session announces it, and any that was restored, before it goes on. What
+   * waited before the earlier local end is handed to this one then.
+   */
   attach(localEnd: LocalEnd): void {
-    this.#paced = this.#pace === null ? null : new PacedEnd(localEnd, this.#pace.receive);
+    const limit = this.#pace?.receive ?? (this.#waiting === null ? null : UNLIMITED);
+    this.#paced = limit === null ? null : new PacedEnd(localEnd, limit);
+    if (this.#waiting !== null) this.#paced?.restore(this.#waiting);
+    this.#waiting = null;
     this.#localEnd = this.#paced ?? localEnd;
   }
 
@@ -306,6 +342,71 @@ export class SessionStream implements Scheduled {
     }
   }
 
+  // ---- handing over ---------------------------------------------------------------------------------------------
+
+  /** Throws `upgrade-failed` where bytes that came before the answer are with a local end that does not give them. */
+  capture(): StreamCapture {
+    const { nowMs } = this.#context.pace;
+    return {
+      id: this.#id,
+      service: this.service,
+      from: this.from,
+      isIncoming: this.isIncoming,
+      ageMs: nowMs - this.openedAtMs,
+      owner: this.owner,
+      smallFrames: this.smallFrames,
+      state: this.#state,
+      sending: this.#sending,
+      receiving: this.#receiving,
+      window: this.#window.capture(nowMs),
+      buffer: this.#buffer.capture(),
+      stopPayload: this.#stopPayload,
+      stopReason: toReason(this.#stopReason),
+      waiting: this.#captureWaiting(),
+    };
+  }
+
+  /** Takes what another one had, but its local end. `attach` is to follow, then `goOn`. */
+  restore(capture: StreamCapture): void {
+    const { pace } = this.#context;
+    this.#id = capture.id;
+    this.owner = capture.owner;
+    this.smallFrames = capture.smallFrames;
+    this.#state = capture.state;
+    this.#sending = capture.sending;
+    this.#receiving = capture.receiving;
+    this.#window.restore(capture.window, pace.nowMs);
+    this.#buffer.restore(capture.buffer);
+    this.#stopPayload = capture.stopPayload === null ? null : Buffer.from(capture.stopPayload);
+    this.#stopReason = fromReason(capture.stopReason);
+    this.#waiting = capture.waiting;
+  }
+
+  /** From now on the local end is told what it is to be told, and bytes go out. */
+  goOn(): void {
+    // The local end of an unanswered stream is another one than was told so.
+    if (this.#isUnanswered() && this.#stopReason !== null) this.#localEnd?.handleStop(this.#stopReason);
+    this.#paced?.goOn();
+    this.#sendOn();
+  }
+
+  /** The local end of a stream that was not answered is not handed over, but what came for it. */
+  #captureWaiting(): WaitingCapture | null {
+    const waiting = this.#paced?.capture() ?? this.#waiting;
+    if (!this.#isUnanswered()) return waiting?.pieces.length === 0 ? null : waiting;
+    // It reads no more.
+    if (this.#receiving === 'refusing' || this.#receiving === 'refused') return null;
+    const pieces = [...(this.#localEnd?.listHeld?.() ?? []), ...(waiting?.pieces ?? [])];
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    if (bytes !== this.heldBytes)
+      throw new VproxyError(
+        'upgrade-failed',
+        `bytes that came on stream ${this.#id} before its answer cannot be handed over`,
+      );
+    const hasFin = this.#receiving === 'ended';
+    return bytes > 0 || hasFin ? { pieces, hasFin, hasEnd: false } : null;
+  }
+
   // ---- for the session and its table of streams -----------------------------------------------------------------
 
   /** Gives the stream its id; an outgoing one is opened with it. */
@@ -359,6 +460,7 @@ export class SessionStream implements Scheduled {
 
   handleStop(reason: VproxyError): void {
     if (this.#sending !== 'open' && this.#sending !== 'finishing') return;
+    this.#stopReason = reason;
     this.#sending = this.#next(SENDING_STATES, this.#sending, 'stopping');
     this.#buffer.drop();
     if (this.#hasEnded) {
@@ -398,7 +500,7 @@ export class SessionStream implements Scheduled {
   }
 
   awaitPace(): void {
-    if (this.isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pace?.send.whenAvailable(this.#goOn);
+    if (this.isAnswered && this.isWaiting && this.sendCreditBytes > 0) this.#pace?.send.whenAvailable(this.#sendOn);
   }
 
   // ---- inside ---------------------------------------------------------------------------------------------------
@@ -423,7 +525,7 @@ export class SessionStream implements Scheduled {
     else this.awaitPace();
   }
 
-  readonly #goOn = (): void => {
+  readonly #sendOn = (): void => {
     if (!this.isOver) this.#offerIfSendable();
   };
 
@@ -477,7 +579,7 @@ export class SessionStream implements Scheduled {
     this.#stopDeadline();
     this.#buffer.drop();
     if (!hasRest) this.#window.close();
-    this.#pace?.send.forget(this.#goOn);
+    this.#pace?.send.forget(this.#sendOn);
     scheduler.forget(this);
     if (isRetracted) books.retracted();
     else if (!wasAnswered) books.answered(this);

@@ -11,7 +11,7 @@ import { type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
 import type { SessionSettings } from './settings.js';
-import { SessionStream, type StreamBooks, type StreamContext } from './stream.js';
+import { SessionStream, type StreamBooks, type StreamCapture, type StreamContext } from './stream.js';
 
 const MAX_ID = 0xffff_ffff;
 
@@ -46,11 +46,28 @@ interface StreamTableOptions {
   readonly askPeer: () => void;
 }
 
+/** What a {@link StreamTable} counts, as plain data; its streams are captured one by one. */
+export interface StreamTableCapture {
+  readonly nextOwnId: number;
+  readonly lastPeerId: number;
+  readonly ownOpen: number;
+  readonly ownUnanswered: number;
+  readonly peerOpen: number;
+  readonly peerUnanswered: number;
+  readonly openedCount: number;
+  readonly failedCount: number;
+  /** Of the bound on the peer's resets, what is used up. */
+  readonly resetsSpent: number;
+  readonly retractions: RetractionsCapture;
+}
+
 export class StreamTable implements StreamBooks {
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
   readonly #live = new IdTable<SessionStream>();
   readonly #held = new Set<SessionStream>();
+  /** Those that are over, with bytes that are still on this side. */
+  readonly #draining = new IdTable<SessionStream>();
   /** Streams that the peer opened and reset before an answer. */
   readonly #resets: TokenBucket;
   readonly #retractions: Retractions;
@@ -70,6 +87,70 @@ export class StreamTable implements StreamBooks {
     this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, options.clock.now());
     this.#retractions = new Retractions(options.clock, options.askPeer);
   }
+
+  // ---- handing over ---------------------------------------------------------------------------------------------
+
+  /** All streams that there is something of: those of `list`, and those that are over and not drained. */
+  listAll(): SessionStream[] {
+    return [...this.list(), ...this.#draining.list()];
+  }
+
+  capture(): StreamTableCapture {
+    return {
+      nextOwnId: this.#nextOwnId,
+      lastPeerId: this.#lastPeerId,
+      ownOpen: this.#ownOpen,
+      ownUnanswered: this.#ownUnanswered,
+      peerOpen: this.#peerOpen,
+      peerUnanswered: this.#peerUnanswered,
+      openedCount: this.#openedCount,
+      failedCount: this.#failedCount,
+      resetsSpent: this.#resets.spent(this.#options.clock.now()),
+      retractions: this.#retractions.capture(),
+    };
+  }
+
+  /** Takes what another one had, with its streams, in the order of `listAll`. Gives them, in the same order. `goOn` is to follow. */
+  restore(capture: StreamTableCapture, captures: readonly StreamCapture[]): SessionStream[] {
+    const nowMs = this.#options.clock.now();
+    const streams = captures.map((one) => {
+      const stream = this.#create(one, null, one.isIncoming, nowMs - one.ageMs);
+      stream.restore(one);
+      if (stream.id === 0) this.#held.add(stream);
+      else if (stream.isDraining) this.#draining.set(stream.id, stream);
+      else this.#live.set(stream.id, stream);
+      return stream;
+    });
+    this.#nextOwnId = capture.nextOwnId;
+    this.#lastPeerId = capture.lastPeerId;
+    this.#ownOpen = capture.ownOpen;
+    this.#ownUnanswered = capture.ownUnanswered;
+    this.#peerOpen = capture.peerOpen;
+    this.#peerUnanswered = capture.peerUnanswered;
+    this.#openedCount = capture.openedCount;
+    this.#failedCount = capture.failedCount;
+    this.#resets.take(nowMs, capture.resetsSpent);
+    this.#retractions.restore(capture.retractions);
+    return streams;
+  }
+
+  /** The stream of an id, over or not, that there is something of; else null. */
+  findAny(id: number): SessionStream | null {
+    return this.#live.get(id) ?? this.#draining.get(id);
+  }
+
+  /** From now on the streams go on, and the time for an answer runs. What the peer opened and nobody has a local end for is announced again. */
+  goOn(): void {
+    this.#retractions.goOn();
+    for (const stream of this.listAll()) {
+      if (!stream.isIncoming && !stream.isAnswered) this.#startDeadline(stream);
+      if (!stream.isAttached && stream.isIncoming && !stream.isAnswered) this.#announce(stream);
+      if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side goes on with the stream');
+      stream.goOn();
+    }
+  }
+
+  // ---- what there is --------------------------------------------------------------------------------------------
 
   /** Streams that have an id and are not over. */
   get size(): number {
@@ -114,14 +195,12 @@ export class StreamTable implements StreamBooks {
 
   /** Opens a stream with the next id, or holds it back until the peer's bounds let it through. */
   open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
-    const { clock, settings } = this.#options;
-    const stream = this.#create(request, localEnd, false);
+    const stream = this.#create(request, localEnd, false, this.#options.clock.now());
+    this.#openedCount += 1;
     this.releaseHeld();
     if (this.#canOpen()) this.#begin(stream);
     else this.#held.add(stream);
-    const giveUp = (): void =>
-      stream.reset('open-timeout', `no answer to the opening within ${settings.openTimeoutMs / 1000} s`);
-    stream.startDeadline(clock.schedule(settings.openTimeoutMs, giveUp));
+    this.#startDeadline(stream);
     return stream;
   }
 
@@ -161,7 +240,8 @@ export class StreamTable implements StreamBooks {
     this.#lastPeerId = id;
     const { streams, opens } = this.#options.ownLimits;
     const hasRoom = this.#peerOpen < streams && this.#peerUnanswered < opens;
-    const stream = this.#create(request, null, true);
+    const stream = this.#create(request, null, true, this.#options.clock.now());
+    this.#openedCount += 1;
     this.#live.set(id, stream);
     this.#peerOpen += 1;
     this.#peerUnanswered += 1;
@@ -174,9 +254,13 @@ export class StreamTable implements StreamBooks {
     } else if (!SERVICE_NAME.test(service)) {
       stream.refuse('unknown-service', `${escapeText(service, 64)} is no name of a service`);
     } else {
-      this.#options.onOpened(stream);
-      if (!stream.isAttached) stream.refuse('unknown-service', `service ${service} is not offered`);
+      this.#announce(stream);
     }
+  }
+
+  #announce(stream: SessionStream): void {
+    this.#options.onOpened(stream);
+    if (!stream.isAttached) stream.refuse('unknown-service', `service ${stream.service} is not offered`);
   }
 
   /**
@@ -231,6 +315,7 @@ export class StreamTable implements StreamBooks {
       this.#held.delete(stream);
     } else {
       this.#live.delete(stream.id);
+      if (stream.isDraining) this.#draining.set(stream.id, stream);
       if (!stream.isIncoming) this.#ownOpen -= 1;
       else if (!stream.isDraining) this.#peerOpen -= 1;
     }
@@ -240,6 +325,7 @@ export class StreamTable implements StreamBooks {
   }
 
   drained(stream: SessionStream): void {
+    this.#draining.delete(stream.id);
     if (stream.isIncoming) this.#peerOpen -= 1;
   }
 
@@ -250,10 +336,8 @@ export class StreamTable implements StreamBooks {
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
-  #create(request: OpenRequest, localEnd: LocalEnd | null, isIncoming: boolean): SessionStream {
-    const { clock, ownLimits, peerLimits, settings } = this.#options;
-    const openedAtMs = clock.now();
-    this.#openedCount += 1;
+  #create(request: OpenRequest, localEnd: LocalEnd | null, isIncoming: boolean, openedAtMs: number): SessionStream {
+    const { ownLimits, peerLimits, settings } = this.#options;
     return new SessionStream(this.#context, request, {
       localEnd,
       isIncoming,
@@ -261,6 +345,15 @@ export class StreamTable implements StreamBooks {
       window: new ReceiveWindow(ownLimits.streamCredit, settings.receiveBudget, openedAtMs),
       creditBytes: peerLimits.streamCredit,
     });
+  }
+
+  /** A stream of this side has so long for an answer. */
+  #startDeadline(stream: SessionStream): void {
+    const { clock, settings } = this.#options;
+    const leftMs = stream.openedAtMs + settings.openTimeoutMs - clock.now();
+    const giveUp = (): void =>
+      stream.reset('open-timeout', `no answer to the opening within ${settings.openTimeoutMs / 1000} s`);
+    stream.startDeadline(clock.schedule(Math.max(0, leftMs), giveUp));
   }
 
   /** Opens a stream of this side, with the next id. */
@@ -284,6 +377,13 @@ export class StreamTable implements StreamBooks {
   }
 }
 
+interface RetractionsCapture {
+  /** How long ago something came from the peer, in milliseconds. */
+  readonly heardAgoMs: number;
+  readonly keptCount: number;
+  readonly spent: number;
+}
+
 /**
  * Counts the streams that this side opened and reset before an answer; what is too fast keeps its place among the unanswered
  * streams, so that fewer are opened and the peer finds no flood in them (R-FLOW-6).
@@ -291,7 +391,7 @@ export class StreamTable implements StreamBooks {
 class Retractions {
   readonly #clock: Clock;
   readonly #ask: () => void;
-  readonly #bucket: TokenBucket;
+  #bucket: TokenBucket;
   #heardAtMs: number;
   #keptCount = 0;
   #cancelAsking: CancelTimer | null = null;
@@ -302,6 +402,25 @@ class Retractions {
     this.#ask = ask;
     this.#heardAtMs = clock.now();
     this.#bucket = new TokenBucket(PER_SECOND, BURST, this.#heardAtMs);
+  }
+
+  capture(): RetractionsCapture {
+    return {
+      heardAgoMs: this.#clock.now() - this.#heardAtMs,
+      keptCount: this.#keptCount,
+      spent: this.#bucket.spent(this.#heardAtMs),
+    };
+  }
+
+  restore({ heardAgoMs, keptCount, spent }: RetractionsCapture): void {
+    this.#heardAtMs = this.#clock.now() - heardAgoMs;
+    this.#keptCount = keptCount;
+    this.#bucket = new TokenBucket(PER_SECOND, BURST, this.#heardAtMs);
+    this.#bucket.take(this.#heardAtMs, spent);
+  }
+
+  goOn(): void {
+    if (this.isWaiting) this.#askLater();
   }
 
   /** Whether places are kept, so that `handleReceived` has something to do. */

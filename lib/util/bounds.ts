@@ -44,10 +44,9 @@ export class TokenBucket {
     this.#filledAtMs = nowMs;
   }
 
-  /** How much of the burst is used up. */
+  /** How much of the burst is used up: what another bucket has to `take` to be as full. */
   spent(nowMs: number): number {
-    this.#fill(nowMs);
-    return this.#burst - this.#tokens;
+    return this.#burst - this.#tokensAt(nowMs);
   }
 
   /** Whether there is room for `count`. */
@@ -64,8 +63,12 @@ export class TokenBucket {
   }
 
   #fill(nowMs: number): void {
-    const elapsedMs = nowMs - this.#filledAtMs;
-    this.#tokens = Math.min(this.#burst, this.#tokens + (elapsedMs * this.#perSecond) / 1000);
+    this.#tokens = this.#tokensAt(nowMs);
     this.#filledAtMs = nowMs;
+  }
+
+  #tokensAt(nowMs: number): number {
+    const elapsedMs = nowMs - this.#filledAtMs;
+    return Math.min(this.#burst, this.#tokens + (elapsedMs * this.#perSecond) / 1000);
   }
 }

@@ -58,6 +58,12 @@ export class ByteQueue {
     return this.#byteCount;
   }
 
+  /** Views of what waits, in order. */
+  list(): Buffer[] {
+    const closed = this.#blocks.map(({ bytes }) => bytes);
+    return this.#open === null ? closed : [...closed, this.#open.subarray(0, this.#openBytes)];
+  }
+
   /** Appends bytes, which are lent for the call unless it returns true: then a view of them is kept. */
   push(bytes: Buffer): boolean {
     const isView = keepView(bytes);

@@ -182,7 +182,7 @@ for (const vector of fixture.single) {
 
 test('R-RESUME-1 and R-RESUME-3: the id of a session, and the proof that a side has it', (t) => {
   const { odd, even, id, total, resume } = fixture.resume;
-  const secret = new ResumeSecret(Buffer.from(odd, 'hex'), Buffer.from(even, 'hex'));
+  const secret = ResumeSecret.of(Buffer.from(odd, 'hex'), Buffer.from(even, 'hex'));
   t.is(secret.id, id);
   const received = Buffer.alloc(8);
   writeTotal(received, 0, Number(total));

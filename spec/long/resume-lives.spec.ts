@@ -1,9 +1,9 @@
-/** Sessions that go on over many links, in memory: more random lives than a run of the suite has, which leave nothing behind. */
+/** Sessions that go on over many links, and in many processes, in memory: more random lives than a run of the suite has, which leave nothing behind. */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { peakBytes } from '../helpers/measures.js';
 import { assertFlat } from '../leaks/growth.js';
-import { cutAll, DIRECTIONS, STREAMS } from '../session/resume-exchange.js';
+import { DIRECTIONS, HAND_OVER_SETTINGS, happenAll, STREAMS } from '../session/resume-exchange.js';
 import { ResumeLives, SEED } from '../session/resume-lives.js';
 
 const LIVES = Number(process.env['VPROXY_LIVES'] ?? 100_000);
@@ -33,9 +33,23 @@ test.serial(`${LIVES} random lives lose nothing, and leave nothing behind`, asyn
 for (const direction of DIRECTIONS) {
   test.serial(`an exchange of ${STREAMS} streams that is cut behind any byte ${direction} loses nothing`, (t) => {
     const started = performance.now();
-    const { cuts, faults } = cutAll(direction, 1, 0);
-    t.log(`${cuts} cuts in ${Math.round((performance.now() - started) / 1000)} s`);
+    const { count, faults } = happenAll({ what: 'cut', direction }, 1, 0);
+    t.log(`${count} cuts in ${Math.round((performance.now() - started) / 1000)} s`);
     t.deepEqual(faults, []);
-    t.true(cuts > 20_000);
+    t.true(count > 20_000);
   });
+}
+
+for (const [name, settings] of Object.entries(HAND_OVER_SETTINGS)) {
+  for (const direction of DIRECTIONS) {
+    for (const what of ['sender', 'receiver'] as const) {
+      test.serial(`${name}: another process takes over from the ${what} behind any byte ${direction}`, (t) => {
+        const started = performance.now();
+        const { count, faults } = happenAll({ what, direction }, 1, 0, settings);
+        t.log(`${count} times in ${Math.round((performance.now() - started) / 1000)} s`);
+        t.deepEqual(faults, []);
+        t.true(count > 10_000);
+      });
+    }
+  }
 }

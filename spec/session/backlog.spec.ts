@@ -201,3 +201,19 @@ test('whatever breaks when, the peer has every byte once', (t) => {
     t.is(backlog.keptBytes, 0);
   }
 });
+
+test('a peer that acknowledges more than its new link was given breaks the protocol, and nothing is given up', (t) => {
+  const { backlog } = onPipe(1_000_000);
+  for (let piece = 0; piece < 10; piece += 1) backlog.write(Buffer.alloc(100_000, piece));
+  backlog.detach();
+  const narrow = new MemoryPipe(10);
+  backlog.attach(narrow, 0);
+  t.true(narrow.totalBytes < 1_000_000);
+  t.throws(() => backlog.acknowledge(1_000_000), { code: 'protocol-error' });
+  for (let rest = 1_000_000; rest > 0; ) {
+    rest -= narrow.take(1_000_000).bytes.length;
+    backlog.flush();
+  }
+  backlog.acknowledge(1_000_000);
+  t.is(backlog.keptBytes, 0);
+});

@@ -1,6 +1,7 @@
-/** An exchange of 64 streams that is the same each time, but for the byte behind which its link is lost. */
+/** An exchange of 64 streams that is the same each time, but for the byte behind which its link is lost, or another process takes over. */
 import { FRAME_TYPE, formatFrameType } from '../../lib/codec/header.js';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
+import type { SessionSettings } from '../../lib/session/settings.js';
 import type { PatternEnd } from '../helpers/local-ends.js';
 import type { Answer } from '../helpers/traffic.js';
 import { carry, deliver, ResumePair, type ResumeSide } from './resume-pair.js';
@@ -24,11 +25,23 @@ const LONG = 1200;
 export const DIRECTIONS = ['forth', 'back'] as const;
 export type Direction = (typeof DIRECTIONS)[number];
 
-/** Where the link is lost: behind so many bytes of one direction, from the beginning of the exchange on. */
-export interface Cut {
+/** What can happen: the link is lost, or another process takes over from the side that the last byte came from, or went to. */
+export const INCIDENTS = ['cut', 'sender', 'receiver'] as const;
+
+/** It happens behind so many bytes of one direction, from the beginning of the exchange on. */
+export interface Incident {
+  readonly what: (typeof INCIDENTS)[number];
   readonly direction: Direction;
   readonly at: number;
 }
+
+/** The settings with which sessions are handed over. */
+export const HAND_OVER_SETTINGS: Readonly<Record<string, Partial<SessionSettings>>> = {
+  'frame, resumed': { integrity: 'frame' },
+  'full, resumed': { integrity: 'full' },
+  'frame, on one link': { integrity: 'frame', resume: null },
+  'full, on one link': { integrity: 'full', resume: null },
+};
 
 /** What becomes of a stream. */
 interface Course {
@@ -118,17 +131,18 @@ const ROUNDS = 3;
 
 /** One run of it. */
 export class Exchange {
-  readonly #pair = new ResumePair({ settings: { limits: LIMITS, integrity: 'frame' }, identity: 1 });
-  /** How many were carried before the link was lost. */
+  readonly #pair: ResumePair;
+  /** How many were carried before it happened. */
   readonly bytes: Record<Direction, number> = { forth: 0, back: 0 };
   readonly #streams: { readonly course: Course; readonly opener: PatternEnd }[] = [];
-  readonly #cut: Cut | null;
+  readonly #incident: Incident | null;
   readonly #carried: Record<Direction, Buffer[]> = { forth: [], back: [] };
-  #isCut = false;
+  #hasHappened = false;
 
   /** Runs to its end. */
-  constructor(cut: Cut | null = null) {
-    this.#cut = cut;
+  constructor(incident: Incident | null = null, settings: Partial<SessionSettings> = {}) {
+    this.#pair = new ResumePair({ settings: { limits: LIMITS, integrity: 'frame', ...settings }, identity: 1 });
+    this.#incident = incident;
     this.#open();
     for (let round = 0; round < ROUNDS; round += 1) {
       for (const { course, opener } of this.#streams) course.rounds[round]?.(opener, opener.other);
@@ -138,7 +152,7 @@ export class Exchange {
     this.#settle();
   }
 
-  /** The names of the frames that were carried, in order; without a cut only. */
+  /** The names of the frames that were carried, in order; without an incident only, at the level `frame`. */
   frames(direction: Direction): string[] {
     const bytes = Buffer.concat(this.#carried[direction]);
     const names: string[] = [];
@@ -154,10 +168,10 @@ export class Exchange {
   faults(): string[] {
     const { traffic, sides, endings } = this.#pair;
     const faults = [...traffic.faults(), ...endings];
-    if (this.#isCut !== (this.#cut !== null)) faults.push('the exchange has no such byte');
+    if (this.#hasHappened !== (this.#incident !== null)) faults.push('the exchange has no such byte');
     for (const { name, session, sessions, resumed } of sides) {
       if (sessions.length !== 1) faults.push(`${name} had ${sessions.length} sessions`);
-      if (resumed !== (this.#cut === null ? 0 : 1)) faults.push(`${name} was resumed ${resumed} times`);
+      if (resumed !== (this.#incident?.what === 'cut' ? 1 : 0)) faults.push(`${name} was resumed ${resumed} times`);
       if (session.streamCount > 0) faults.push(`${session.streamCount} streams are left at ${name}`);
       if (session.unwrittenBytes > 0) faults.push(`${session.unwrittenBytes} bytes wait at ${name}`);
     }
@@ -194,33 +208,41 @@ export class Exchange {
     }
   }
 
-  /** Carries a piece, up to where the link is lost. False when there was nothing to carry. */
+  /** Carries a piece, up to where it happens. False when there was nothing to carry. */
   #carry(direction: Direction, from: ResumeSide, to: ResumeSide): boolean {
-    if (this.#isCut) return carry(from, to, LARGE_PIECE_BYTES);
-    const cutAt = this.#cut?.direction === direction ? this.#cut.at : Number.POSITIVE_INFINITY;
+    if (this.#hasHappened) return carry(from, to, LARGE_PIECE_BYTES);
+    const incident = this.#incident?.direction === direction ? this.#incident : null;
+    const untilBytes = incident?.at ?? Number.POSITIVE_INFINITY;
     const moves = from.outbound.totalBytes > 0;
-    const { bytes } = from.outbound.take(Math.min(PIECE_BYTES, cutAt - this.bytes[direction]));
-    if (this.#cut === null) this.#carried[direction].push(Buffer.from(bytes));
+    const { bytes } = from.outbound.take(Math.min(PIECE_BYTES, untilBytes - this.bytes[direction]));
+    if (this.#incident === null) this.#carried[direction].push(Buffer.from(bytes));
     this.bytes[direction] += bytes.length;
     if (bytes.length > 0) deliver(to, bytes);
-    if (this.bytes[direction] === cutAt) {
-      this.#pair.cut();
-      this.#isCut = true;
+    if (incident !== null && this.bytes[direction] === untilBytes) {
+      this.#hasHappened = true;
+      if (incident.what === 'cut') this.#pair.cut();
+      else (incident.what === 'sender' ? from : to).handOver();
     }
     return moves;
   }
 }
 
-/** What comes of a cut behind every `stride`-th byte of a direction, from `first` on, each in an exchange of its own. */
-export function cutAll(direction: Direction, stride: number, first: number): { cuts: number; faults: string[] } {
-  const { [direction]: bytes } = new Exchange().bytes;
-  let cuts = 0;
+/** What comes of an incident behind every `stride`-th byte of a direction, from `first` on, each in an exchange of its own. */
+export function happenAll(
+  { what, direction }: Pick<Incident, 'what' | 'direction'>,
+  stride: number,
+  first: number,
+  settings: Partial<SessionSettings> = {},
+): { count: number; faults: string[] } {
+  const { [direction]: bytes } = new Exchange(null, settings).bytes;
+  let count = 0;
   for (let at = first; at <= bytes; at += stride) {
-    const faults = new Exchange({ direction, at }).faults();
-    cuts += 1;
-    if (faults.length > 0) return { cuts, faults: faults.map((fault) => `cut ${direction} behind ${at}: ${fault}`) };
+    const faults = new Exchange({ what, direction, at }, settings).faults();
+    count += 1;
+    if (faults.length > 0)
+      return { count, faults: faults.map((fault) => `${what} ${direction} behind ${at}: ${fault}`) };
   }
-  return { cuts, faults: [] };
+  return { count, faults: [] };
 }
 
 /** What is wrong with a stream at its end. */

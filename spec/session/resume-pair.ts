@@ -1,11 +1,16 @@
 /** Two sides in memory whose sessions outlive their links: each has one link after another, which is cut when a spec says so. */
+import assert from 'node:assert/strict';
+import type { Hash } from 'node:crypto';
+import { deserialize, serialize } from 'node:v8';
 import { VproxyError } from '../../lib/errors.js';
+import type { SessionCapture } from '../../lib/session/capture.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
-import type { Session } from '../../lib/session/session.js';
+import { Session } from '../../lib/session/session.js';
 import { SessionLoop } from '../../lib/session/session-loop.js';
-import { type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
-import { MemoryPipe, seededIdentity } from '../helpers/session-pair.js';
-import { ManualClock } from '../helpers/time.js';
+import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../../lib/session/settings.js';
+import { Budget } from '../../lib/util/bounds.js';
+import { MemoryPipe, ProcessSink, seededIdentity } from '../helpers/session-pair.js';
+import { ManualClock, ProcessClock } from '../helpers/time.js';
 import { Traffic } from '../helpers/traffic.js';
 
 /** How long a session waits for another link. */
@@ -24,6 +29,9 @@ export interface ResumePairOptions {
 
 const LARGE_BYTES = 1_000_000;
 
+/** What becomes of a side's link while another process takes over: it goes on, or is gone. */
+export type HandOver = 'with link' | 'without link';
+
 /** One side, which has one link after another. */
 export class ResumeSide {
   readonly name: string;
@@ -40,16 +48,27 @@ export class ResumeSide {
   /** The loops of links that the other side has lost, and this one does not know it. */
   readonly #stale: SessionLoop[] = [];
   onSession: (session: Session) => void = () => undefined;
+  /** That of the process which has it now. */
+  processClock: ProcessClock;
+  /** Called where another process goes on with a session: each of `streams` is in place of that of `before`. */
+  onMoved: Traffic['move'] = () => undefined;
+  /** What is carried to the other side, where it is recorded. */
+  carried: Hash | null = null;
+  /** Whether captures are made, and thrown away, at every step. */
+  isCaptured = false;
   readonly #clock: ManualClock;
   readonly #memoryBytes: number;
+  #sink: ProcessSink;
 
   constructor(name: string, clock: ManualClock, options: ResumePairOptions) {
     this.name = name;
     this.#clock = clock;
+    this.processClock = new ProcessClock(clock);
     this.#memoryBytes = options.memoryBytes ?? LARGE_BYTES;
-    this.kept = new KeptSessions(clock, RESUME_MS);
+    this.kept = new KeptSessions(this.processClock, RESUME_MS);
     this.settings = this.#newSettings(options.settings, options.identity);
     this.outbound = new MemoryPipe(options.capacityBytes ?? LARGE_BYTES);
+    this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
   }
 
@@ -73,14 +92,64 @@ export class ResumeSide {
 
   /** Another process takes the place of this one, whose link is gone; the old one knows nothing of that. */
   replace(settings?: Partial<SessionSettings>): void {
-    this.kept = new KeptSessions(this.#clock, RESUME_MS);
+    this.kept = new KeptSessions(this.processClock, RESUME_MS);
     this.settings = this.#newSettings(settings);
     this.endings.length = 0;
+  }
+
+  /** Captures the session, where there is one, and throws that away. */
+  capture(): void {
+    if (this.session.isReady && !this.session.isOver) serialize(this.session.capture().capture);
+    this.loop.capture();
+  }
+
+  /**
+   * Another process takes over from this one, with its link, where the session is on that, or without. The newest link is opened
+   * afresh where it is there, and not the session's. Throws what the capture throws; then nothing has happened.
+   */
+  handOver(how: HandOver = 'with link'): void {
+    const { session, loop, outbound } = this;
+    const loopCapture = how === 'with link' && loop.session === session ? loop.capture() : null;
+    const captured = session.capture();
+    const leftMs = this.kept.list().find((one) => one.session === session)?.leftMs ?? null;
+    const capture = deserialize(serialize(captured.capture)) as SessionCapture;
+    const { usedBytes } = this.settings.receiveBudget;
+    const seen = visible(session);
+    this.processClock.die();
+    this.#sink.isDead = true;
+    this.#stale.length = 0;
+
+    this.processClock = new ProcessClock(this.#clock);
+    this.kept = new KeptSessions(this.processClock, RESUME_MS);
+    const resume = this.settings.resume === null ? null : { ...this.settings.resume, kept: this.kept };
+    this.settings = { ...this.settings, resume, receiveBudget: new Budget(CHANNEL_BUDGET_BYTES) };
+    this.#sink = new ProcessSink(outbound);
+    this.loop = this.#newLoop();
+    const bytesBefore = outbound.totalBytes;
+    const context = { sink: null, clock: this.processClock, settings: this.settings };
+    const restored = loopCapture === null ? Session.restore(capture, context) : this.loop.restore(capture, loopCapture);
+    if (loopCapture !== null || session.isSuspended) {
+      assert.deepEqual(comparable(restored.session.capture().capture), comparable(captured.capture));
+      assert.deepEqual(visible(restored.session), seen);
+    }
+    assert.equal(this.settings.receiveBudget.usedBytes, usedBytes);
+    assert.equal(this.processClock.pending, 0, 'a timer runs before the session goes on');
+
+    this.sessions[this.sessions.length - 1] = restored.session;
+    this.#listen(restored.session);
+    this.onMoved(session, restored.session, captured.streams, restored.streams);
+    assert.equal(outbound.totalBytes, bytesBefore, 'bytes go out before the session goes on');
+    if (loopCapture === null) {
+      this.kept.adopt(restored.session, leftMs);
+      restored.session.goOn();
+      if (how === 'with link') this.loop.start();
+    } else this.loop.goOn();
   }
 
   /** A new link, in place of the one that there was. It is to be started. */
   connect(capacityBytes: number): void {
     this.outbound = new MemoryPipe(capacityBytes);
+    this.#sink = new ProcessSink(this.outbound);
     this.loop = this.#newLoop();
   }
 
@@ -90,11 +159,10 @@ export class ResumeSide {
   }
 
   #newLoop(): SessionLoop {
-    const loop = new SessionLoop(this.outbound, this.#clock, this.settings);
+    const loop = new SessionLoop(this.#sink, this.processClock, this.settings);
     loop.on('session', (session) => {
       this.sessions.push(session);
-      this.onSession(session);
-      session.on('end', ({ code, message }) => this.endings.push(`${code} ${message}`));
+      this.#listen(session);
       session.start(this.services);
     });
     loop.on('abandoned', (reason) => {
@@ -105,6 +173,11 @@ export class ResumeSide {
       this.resumed += 1;
     });
     return loop;
+  }
+
+  #listen(session: Session): void {
+    this.onSession(session);
+    session.on('end', ({ code, message }) => this.endings.push(`${code} ${message}`));
   }
 }
 
@@ -121,6 +194,7 @@ export class ResumePair {
     this.a = new ResumeSide('a', this.clock, options);
     this.b = new ResumeSide('b', this.clock, identity === undefined ? options : { ...options, identity: identity + 1 });
     this.traffic = new Traffic(this);
+    for (const side of this.sides) side.onMoved = this.traffic.move.bind(this.traffic);
     this.start();
     this.settle();
   }
@@ -173,12 +247,60 @@ export class ResumePair {
 export function carry(from: ResumeSide, to: ResumeSide, pieceBytes: number, times = 1): boolean {
   const moves = from.outbound.totalBytes > 0 && !from.outbound.isStalled;
   const { bytes, drained } = from.outbound.take(pieceBytes);
+  from.carried?.update(bytes);
   for (let time = 0; time < times && bytes.length > 0; time += 1) deliver(to, times === 1 ? bytes : Buffer.from(bytes));
   if (drained) from.loop.handleDrain();
+  for (const side of [from, to]) if (side.isCaptured) side.capture();
   return moves || drained;
 }
 
 /** Hands bytes to a side, as a link does: they are overwritten unless they were kept. */
 export function deliver(to: ResumeSide, bytes: Buffer): void {
   if (!to.loop.receive(bytes)) bytes.fill(0xee);
+}
+
+/** A capture without what may differ: how kept bytes are divided, turns of streams that are over, and the last digits of shares. */
+function comparable(capture: SessionCapture): unknown {
+  const { continuity, scheduler, table, streams } = capture;
+  const ids = new Set(streams.map(({ id }) => id));
+  const alive = (row: readonly number[]): number[] => row.filter((id) => ids.has(id));
+  const { ready } = scheduler;
+  const { retractions } = table;
+  return deserialize(
+    serialize({
+      ...capture,
+      continuity: continuity && {
+        ...continuity,
+        backlog: { ...continuity.backlog, pieces: Buffer.concat(continuity.backlog.pieces) },
+      },
+      scheduler: { ...scheduler, ready: { ...ready, small: alive(ready.small), others: alive(ready.others) } },
+      table: {
+        ...table,
+        resetsSpent: Math.fround(table.resetsSpent),
+        retractions: { ...retractions, spent: Math.fround(retractions.spent) },
+      },
+    }),
+  );
+}
+
+/** What a session says of itself and its streams. */
+function visible(session: Session): unknown {
+  const { counters, streamCount, ageMs, roundTripMs, clockOffsetMs, isReady, isDraining, isSuspended, keyId } = session;
+  const { unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secret } = session;
+  return {
+    ...{ counters, streamCount, ageMs, roundTripMs, clockOffsetMs, isReady, isDraining, isSuspended, keyId },
+    ...{ unwrittenBytes, sendCreditBytes, receivedBytes, hasInteractive, agreement, secretId: secret?.id },
+    services: [...session.peerServices],
+    streams: session.listStreams().map((stream) => {
+      const { id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isDraining: isLeft } = stream;
+      const { sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames } = stream;
+      return {
+        ...{ id, service, from, isIncoming, openedAtMs, owner, isAnswered, isOver, isLeft },
+        ...{ sentBytes, grantedBytes, heldBytes, frameBytes, isWaiting, smallFrames },
+        receivedBytes: stream.receivedBytes,
+        sendCreditBytes: stream.sendCreditBytes,
+        waitsFor: stream.waitsFor(sendCreditBytes),
+      };
+    }),
+  };
 }

@@ -1,4 +1,5 @@
 /** One random life of a session on many links, and what must hold at its end. */
+import { createHash } from 'node:crypto';
 import type { Random } from '../../bench/soak/random.js';
 import { DEFAULT_LIMITS, type Limits } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/auth.js';
@@ -16,9 +17,13 @@ export interface ScenarioFigures {
   readonly cuts: number;
   /** How often bytes were lost, or came twice, on a link that stayed. */
   readonly damages: number;
+  /** How often another process took over from one. */
+  readonly handOvers: number;
   readonly resumed: number;
   readonly streams: number;
   readonly deliveredBytes: number;
+  /** The SHA-256 of what was carried from either side. */
+  readonly carried: string;
 }
 
 class Scenario {
@@ -28,11 +33,12 @@ class Scenario {
   readonly #tornDown = new Set<PatternEnd>();
   #cuts = 0;
   #damages = 0;
+  #handOvers = 0;
   #services = 0;
   /** For how long the sessions may have had no link. */
   #apartMs = 0;
 
-  constructor(random: Random) {
+  constructor(random: Random, isCaptured: boolean) {
     this.#random = random;
     this.#pair = new ResumePair({
       settings: settingsBy(random),
@@ -40,18 +46,27 @@ class Scenario {
       capacityBytes: this.#capacity(),
       identity: random.integer(1, 1_000_000_000),
     });
+    for (const side of this.#pair.sides) {
+      side.isCaptured = isCaptured;
+      side.carried = createHash('sha256');
+    }
   }
 
   run(): ScenarioFigures {
-    for (let operations = this.#random.integer(10, 60); operations > 0; operations -= 1) this.#operate();
+    for (let operations = this.#random.integer(10, 60); operations > 0; operations -= 1) {
+      this.#operate();
+      for (const side of this.#pair.sides) if (side.isCaptured) side.capture();
+    }
     this.#finish();
     const { traffic, a, b } = this.#pair;
     return {
       cuts: this.#cuts,
       damages: this.#damages,
+      handOvers: this.#handOvers,
       resumed: a.resumed + b.resumed,
       streams: traffic.ends.length,
       deliveredBytes: traffic.ends.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0),
+      carried: this.#pair.sides.map(({ carried }) => carried?.digest('hex') ?? '').join(' '),
     };
   }
 
@@ -99,6 +114,7 @@ class Scenario {
     else if (choice < 0.62) this.#wait();
     else if (choice < 0.7) this.#cut();
     else if (choice < 0.75) this.#damage();
+    else if (choice < 0.8) this.#handOver();
     else for (let step = random.integer(1, 8); step > 0; step -= 1) this.#step();
   }
 
@@ -167,6 +183,18 @@ class Scenario {
     pair.connect(this.#capacity());
   }
 
+  /** Another process takes over from one. */
+  #handOver(): void {
+    const side = this.#random.pick<ResumeSide>(this.#pair.sides);
+    this.#handOvers += 1;
+    if (this.#random.fraction() < 0.7) {
+      side.handOver('with link');
+      return;
+    }
+    side.handOver('without link');
+    this.#pair.cut(this.#capacity());
+  }
+
   /** Bytes on the way are lost, or come twice, and the link stays. */
   #damage(): void {
     const { a, b } = this.#pair;
@@ -181,7 +209,10 @@ class Scenario {
     else if (choice < 0.7) this.#pick()?.send(this.#random.integer(1, 10_000));
     else if (choice < 0.8) this.#tearDown();
     else if (choice < 0.9) this.#offer();
-    else this.#pick()?.finish();
+    else if (choice < 0.95) {
+      this.#handOvers += 1;
+      this.#random.pick<ResumeSide>(this.#pair.sides).handOver('without link');
+    } else this.#pick()?.finish();
   }
 
   #capacity(): number {
@@ -230,9 +261,12 @@ function settingsBy(random: Random): Partial<SessionSettings> {
   };
 }
 
-/** Runs what the numbers of `random` come to. Throws for what is wrong at the end. */
-export function runResumeScenario(random: Random): ScenarioFigures {
-  const scenario = new Scenario(random);
+/**
+ * Runs what the numbers of `random` come to. Throws for what is wrong at the end. `isCaptured`: both sides are captured at every
+ * step, and that is thrown away.
+ */
+export function runResumeScenario(random: Random, isCaptured = false): ScenarioFigures {
+  const scenario = new Scenario(random, isCaptured);
   const figures = scenario.run();
   const faults = scenario.faults();
   if (faults.length > 0) throw new Error(faults.slice(0, 20).join('\n'));

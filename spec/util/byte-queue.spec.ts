@@ -71,6 +71,18 @@ test.serial('a dropped queue gives its views back', (t) => {
   t.is(freeViews(), free);
 });
 
+test.serial('what waits is listed in order, and still waits', (t) => {
+  const queue = new ByteQueue();
+  const pieces = [3, 20_000, 2000, 1, 16_384, 7].map((length, index) => Buffer.alloc(length, index));
+  const wanted = Buffer.concat(pieces);
+  for (const piece of pieces) queue.push(piece);
+  for (let time = 0; time < 2; time += 1) t.true(Buffer.concat(queue.list()).equals(wanted));
+  t.is(queue.byteCount, wanted.length);
+  queue.push(Buffer.from('more'));
+  t.true(drain(queue).equals(Buffer.concat([wanted, Buffer.from('more')])));
+  t.deepEqual(queue.list(), []);
+});
+
 for (const pieceBytes of [1, 7, 300, 16_383]) {
   test.serial(`25 queues of 64 KiB in pieces of ${pieceBytes} bytes take at most 1.3 times their bytes`, async (t) => {
     const piece = Buffer.alloc(pieceBytes, 1);

@@ -14,6 +14,16 @@ const HIGH_WATER_BYTES = 131_072;
 /** What may be kept beyond the limit, as only data waits: a frame of data, and the frames that a peer is sent in a round trip. */
 const MAX_BEYOND_BYTES = 4 * 2 ** 20;
 
+/** A {@link Backlog} as plain data. */
+export interface BacklogCapture {
+  /** What is kept, from `acknowledgedBytes` on. */
+  readonly pieces: readonly Buffer[];
+  readonly acknowledgedBytes: number;
+  /** What was given to the link that there is, or was: the bytes that are still in it are its own. */
+  readonly writtenBytes: number;
+  readonly reachedBytes: number;
+}
+
 /** Bytes that were sent, in order, and how far the peer has them. It is the sink of a session, and outlives links. */
 export class Backlog implements ByteSink {
   readonly #limitBytes: number;
@@ -40,10 +50,38 @@ export class Backlog implements ByteSink {
   #slab: Buffer | null = null;
   #slabEnd = 0;
 
-  /** With `limitBytes` kept it `isFull`. */
-  constructor(link: ByteSink, limitBytes: number) {
+  /** With `limitBytes` kept it `isFull`. Without a link it waits for `attach`. */
+  constructor(link: ByteSink | null, limitBytes: number) {
     this.#link = link;
     this.#limitBytes = limitBytes;
+  }
+
+  capture(): BacklogCapture {
+    const [first, ...others] = this.#pieces.slice(this.#firstKept);
+    const known = this.#acknowledgedBytes - this.#keptOffset;
+    return {
+      pieces: first === undefined ? [] : [first.subarray(known), ...others],
+      acknowledgedBytes: this.#acknowledgedBytes,
+      writtenBytes: this.#writtenBytes,
+      reachedBytes: this.#reachedBytes,
+    };
+  }
+
+  /** Takes what another one had: copies, which nobody waits for. Called before anything is given to it. */
+  restore({ pieces, acknowledgedBytes, writtenBytes, reachedBytes }: BacklogCapture): void {
+    this.#acknowledgedBytes = acknowledgedBytes;
+    this.#keptOffset = acknowledgedBytes;
+    this.#unwrittenOffset = acknowledgedBytes;
+    this.#totalBytes = acknowledgedBytes;
+    for (const piece of pieces) this.#copy(piece);
+    this.#reachedBytes = reachedBytes;
+    this.#writtenBytes = writtenBytes;
+    for (;;) {
+      const piece = this.#pieces[this.#firstUnwritten];
+      if (piece === undefined || this.#unwrittenOffset + piece.length > writtenBytes) break;
+      this.#unwrittenOffset += piece.length;
+      this.#firstUnwritten += 1;
+    }
   }
 
   /** What was given to it, in bytes. */
@@ -103,11 +141,11 @@ export class Backlog implements ByteSink {
 
   /**
    * The peer has the first `totalBytes` bytes. Less than it is known to have is nothing new: an ACK that is written again on
-   * another link is older than what the peer said there first. Throws `protocol-error` for more than it can have.
+   * another link is older than what the peer said there first. Throws `protocol-error` for more than this link was given.
    */
   acknowledge(totalBytes: number): void {
     if (totalBytes <= this.#acknowledgedBytes) return;
-    this.#requirePossible(totalBytes);
+    this.#requirePossible(totalBytes, this.#writtenBytes);
     this.#acknowledgedBytes = totalBytes;
     for (;;) {
       const piece = this.#pieces[this.#firstKept];
@@ -154,20 +192,20 @@ export class Backlog implements ByteSink {
    * again. Gives how much that is. Throws `protocol-error` for less than it is known to have, too.
    */
   attach(link: ByteSink, receivedBytes: number): number {
-    this.#requirePossible(receivedBytes);
+    this.#requirePossible(receivedBytes, this.#reachedBytes);
+    this.#writtenBytes = receivedBytes;
     this.acknowledge(receivedBytes);
     this.#link = link;
     const againBytes = this.#reachedBytes - receivedBytes;
-    this.#writtenBytes = receivedBytes;
     this.#firstUnwritten = this.#firstKept;
     this.#unwrittenOffset = this.#keptOffset;
     this.flush();
     return againBytes;
   }
 
-  #requirePossible(totalBytes: number): void {
-    if (totalBytes >= this.#acknowledgedBytes && totalBytes <= this.#reachedBytes) return;
-    const range = `${this.#acknowledgedBytes} to ${this.#reachedBytes}`;
+  #requirePossible(totalBytes: number, mostBytes: number): void {
+    if (totalBytes >= this.#acknowledgedBytes && totalBytes <= mostBytes) return;
+    const range = `${this.#acknowledgedBytes} to ${mostBytes}`;
     throw new VproxyError('protocol-error', `the peer says it has ${totalBytes} bytes, where it has ${range}`);
   }
 

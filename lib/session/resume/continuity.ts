@@ -7,7 +7,7 @@ import { HEADER_BYTES } from '../../codec/limits.js';
 import { TOTAL_BYTES } from '../../codec/payloads.js';
 import { VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { Backlog } from './backlog.js';
+import { Backlog, type BacklogCapture } from './backlog.js';
 import { ResumeSecret } from './secret.js';
 
 /** What came is acknowledged after so many bytes, and so long after the first of them. */
@@ -15,8 +15,8 @@ const ACK_BYTES = 131_072;
 const ACK_MS = 200;
 
 interface ContinuityOptions {
-  /** That of the first link. */
-  readonly sink: ByteSink;
+  /** That of the first link; null: it begins without one, with what `restore` gives it. */
+  readonly sink: ByteSink | null;
   /** What is kept before data waits, in bytes. */
   readonly memoryBytes: number;
   readonly clock: Clock;
@@ -26,6 +26,19 @@ interface ContinuityOptions {
   readonly receivedBytes: () => number;
   /** Sends an ACK of this total. */
   readonly sendAck: (totalBytes: number) => void;
+}
+
+/** A {@link Continuity} as plain data. It has the secret of the session in it. */
+export interface ContinuityCapture {
+  readonly backlog: BacklogCapture;
+  /** This side's part of the secret, while the peer's is waited for. */
+  readonly ownPart: Buffer | null;
+  readonly secret: Buffer | null;
+  readonly isSuspended: boolean;
+  readonly acknowledgedBytes: number;
+  readonly ackBytes: number;
+  /** When an ACK is due, in milliseconds from now on; null where none is. */
+  readonly ackDueMs: number | null;
 }
 
 /** One session's. */
@@ -41,11 +54,40 @@ export class Continuity {
   #acknowledgedBytes = 0;
   /** Bytes of ACKs that came since: they alone are answered with none. */
   #ackBytes = 0;
+  #ackDueAtMs: number | null = null;
   #cancelAck: CancelTimer | null = null;
 
   constructor(options: ContinuityOptions) {
     this.#options = options;
     this.backlog = new Backlog(options.sink, options.memoryBytes);
+  }
+
+  capture(): ContinuityCapture {
+    return {
+      backlog: this.backlog.capture(),
+      ownPart: this.#ownPart,
+      secret: this.#secret?.export() ?? null,
+      isSuspended: this.#isSuspended,
+      acknowledgedBytes: this.#acknowledgedBytes,
+      ackBytes: this.#ackBytes,
+      ackDueMs: this.#ackDueAtMs === null ? null : this.#ackDueAtMs - this.#options.clock.now(),
+    };
+  }
+
+  /** Takes what another one had. `goOn` is to follow. */
+  restore(capture: ContinuityCapture): void {
+    this.backlog.restore(capture.backlog);
+    this.#ownPart = capture.ownPart === null ? null : Buffer.from(capture.ownPart);
+    this.#secret = capture.secret === null ? null : ResumeSecret.restore(Buffer.from(capture.secret));
+    this.#isSuspended = capture.isSuspended;
+    this.#acknowledgedBytes = capture.acknowledgedBytes;
+    this.#ackBytes = capture.ackBytes;
+    this.#ackDueAtMs = capture.ackDueMs === null ? null : this.#options.clock.now() + capture.ackDueMs;
+  }
+
+  /** From now on an ACK that is due is sent when it is. */
+  goOn(): void {
+    if (this.#ackDueAtMs !== null) this.#acknowledgeIn(this.#ackDueAtMs - this.#options.clock.now());
   }
 
   /** Null before both sides have given their part of it: the session ends with its link until then. */
@@ -68,7 +110,7 @@ export class Continuity {
     const own = this.#ownPart;
     if (own === null) throw new VproxyError('protocol-error', 'SECRET, which is there already');
     this.#ownPart = null;
-    this.#secret = this.#options.isOdd ? new ResumeSecret(own, part) : new ResumeSecret(part, own);
+    this.#secret = this.#options.isOdd ? ResumeSecret.of(own, part) : ResumeSecret.of(part, own);
     return this.#secret;
   }
 
@@ -84,10 +126,10 @@ export class Continuity {
    */
   handleReceived(): void {
     if (this.#isOver) return;
-    const { clock, receivedBytes } = this.#options;
+    const { receivedBytes } = this.#options;
     const owedBytes = receivedBytes() - this.#acknowledgedBytes - this.#ackBytes;
     if (owedBytes >= ACK_BYTES) this.#acknowledge();
-    else if (owedBytes > 0) this.#cancelAck ??= clock.schedule(ACK_MS, () => this.#acknowledge());
+    else if (owedBytes > 0 && this.#cancelAck === null) this.#acknowledgeIn(ACK_MS);
     if (this.backlog.isOverfull)
       throw new VproxyError('flood', `the peer has not acknowledged ${this.backlog.keptBytes} bytes`);
   }
@@ -118,6 +160,12 @@ export class Continuity {
     return this.backlog.end(isWritten);
   }
 
+  #acknowledgeIn(delayMs: number): void {
+    const { clock } = this.#options;
+    this.#ackDueAtMs = clock.now() + delayMs;
+    this.#cancelAck = clock.schedule(Math.max(0, delayMs), () => this.#acknowledge());
+  }
+
   #acknowledge(): void {
     this.#stopAck();
     this.#noteAcknowledged();
@@ -132,5 +180,6 @@ export class Continuity {
   #stopAck(): void {
     this.#cancelAck?.();
     this.#cancelAck = null;
+    this.#ackDueAtMs = null;
   }
 }

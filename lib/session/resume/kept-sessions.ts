@@ -2,6 +2,7 @@
 import { VproxyError } from '../../errors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import type { Session } from '../session.js';
+import type { ResumeSecret } from './secret.js';
 
 /** A HELLO names so many: a channel has one session, and may have a stranger's beside it. */
 const MAX_NAMED = 4;
@@ -12,6 +13,8 @@ export class KeptSessions {
   readonly #timeoutMs: number;
   /** By id; the newest is the last. */
   readonly #sessions = new Map<string, Session>();
+  /** When those that have no link end. */
+  readonly #endAtMs = new WeakMap<Session, number>();
   #stopReason: VproxyError | null = null;
 
   /** A session without a link ends after `timeoutMs`. */
@@ -41,6 +44,15 @@ export class KeptSessions {
     return [...this.#sessions.values()].filter(({ isSuspended }) => isSuspended);
   }
 
+  /** All that are kept, in an order in which another one may `adopt` them; `leftMs` is the time that one without a link has left, else null. */
+  list(): { readonly session: Session; readonly leftMs: number | null }[] {
+    const nowMs = this.#clock.now();
+    return [...this.#sessions.values()].map((session) => ({
+      session,
+      leftMs: session.isSuspended ? (this.#endAtMs.get(session) ?? nowMs) - nowMs : null,
+    }));
+  }
+
   /** Whether a session that loses its link ends with it. */
   get isStopped(): boolean {
     return this.#stopReason !== null;
@@ -49,27 +61,44 @@ export class KeptSessions {
   /** Keeps a session from now on, to its end. When it is ready it takes the place of those that have no link. */
   add(session: Session): void {
     session.once('ready', () => this.#endFor(session));
+    this.#keep(session);
+  }
+
+  /**
+   * Keeps a session that was restored, to its end, before it goes on. One that has no link has `leftMs` from now on, by default as
+   * long as one that loses its link.
+   */
+  adopt(session: Session, leftMs: number | null = null): void {
+    this.#keep(session, leftMs ?? this.#timeoutMs);
+  }
+
+  #keep(session: Session, leftMs = this.#timeoutMs): void {
     let cancel: CancelTimer | null = null;
     const goOn = (): void => {
       cancel?.();
       cancel = null;
     };
-    session.once('resumable', ({ id }) => {
+    const hold = ({ id }: ResumeSecret): void => {
       this.#sessions.set(id, session);
       session.once('end', () => {
         goOn();
         this.#sessions.delete(id);
       });
-    });
-    session.on('suspended', () => {
+    };
+    const wait = (delayMs: number): void => {
       if (this.#stopReason !== null) {
         session.end(this.#stopReason);
         return;
       }
+      this.#endAtMs.set(session, this.#clock.now() + delayMs);
       const message = `no other link within ${this.#timeoutMs / 1000} s`;
-      cancel = this.#clock.schedule(this.#timeoutMs, () => session.end(new VproxyError('resume-expired', message)));
-    });
-    session.on('resumed', goOn);
+      const end = (): void => session.end(new VproxyError('resume-expired', message));
+      cancel = this.#clock.schedule(Math.max(0, delayMs), end);
+    };
+    session.on('suspended', () => wait(this.#timeoutMs)).on('resumed', goOn);
+    if (session.secret === null) session.once('resumable', hold);
+    else hold(session.secret);
+    if (session.isSuspended) wait(leftMs);
   }
 
   /** Ends those that have no link, at once. The others end where they lose it from now on. */

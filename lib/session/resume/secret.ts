@@ -14,10 +14,24 @@ export class ResumeSecret {
   readonly id: string;
   readonly #key: SecretKey;
 
+  private constructor(key: SecretKey) {
+    this.#key = key;
+    this.id = key.authenticate([ID_CONTEXT]).toString('hex', 0, 8);
+  }
+
   /** `oddPart` is that of the side with odd stream ids. */
-  constructor(oddPart: Buffer, evenPart: Buffer) {
-    this.#key = SecretKey.fromBytes(createHash('sha256').update(oddPart).update(evenPart).digest());
-    this.id = this.#key.authenticate([ID_CONTEXT]).toString('hex', 0, 8);
+  static of(oddPart: Buffer, evenPart: Buffer): ResumeSecret {
+    return ResumeSecret.restore(createHash('sha256').update(oddPart).update(evenPart).digest());
+  }
+
+  /** The secret whose {@link export} this is; the bytes are overwritten. */
+  static restore(bytes: Buffer): ResumeSecret {
+    return new ResumeSecret(SecretKey.fromBytes(bytes));
+  }
+
+  /** What it is made of, for `restore`: whoever has it, has the session. The caller overwrites it after use. */
+  export(): Buffer {
+    return this.#key.exportBytes();
   }
 
   /** The proof by the sender of `senderHello` that it has the secret, and has received so many bytes. */

@@ -1,0 +1,681 @@
+/** A session that goes on in another process: what waits, and what is only a question of time. */
+import { deserialize, serialize } from 'node:v8';
+import test, { type ExecutionContext } from 'ava';
+import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
+import { VproxyError } from '../../lib/errors.js';
+import { SecretKey } from '../../lib/session/auth.js';
+import type { SessionCapture } from '../../lib/session/capture.js';
+import { InFlightCredit, ReceiveWindow } from '../../lib/session/flow.js';
+import type { LocalEnd } from '../../lib/session/local-end.js';
+import { Pacer, type StreamPace } from '../../lib/session/pacing.js';
+import { Session } from '../../lib/session/session.js';
+import { sessionSettings } from '../../lib/session/settings.js';
+import type { SessionStream } from '../../lib/session/stream.js';
+import { Budget } from '../../lib/util/bounds.js';
+import { RecordingSink } from '../helpers/local-ends.js';
+import { MemoryPipe, seededIdentity } from '../helpers/session-pair.js';
+import { ManualClock } from '../helpers/time.js';
+import { carry, deliver, RESUME_MS, ResumePair, type ResumePairOptions, ResumeSide } from './resume-pair.js';
+
+const KEY = SecretKey.parse('1f'.repeat(32));
+const RATE = 100_000;
+const BYTES = Buffer.from(Array.from({ length: 60_000 }, (_, index) => (index * 31 + (index >> 8)) & 0xff));
+
+/** What another process has of a capture. */
+const arrived = (session: Session): SessionCapture =>
+  deserialize(serialize(session.capture().capture)) as SessionCapture;
+
+/** A local end that hands what came over where the stream was not answered. */
+class HoldingSink extends RecordingSink {
+  listHeld(): readonly Buffer[] {
+    return this.chunks;
+  }
+}
+
+/** A pair in which `b` does with each stream what `serve` says; `a` opens one, and has sent on it. */
+function withStream(serve: (stream: SessionStream) => void, options: ResumePairOptions = {}) {
+  const pair = new ResumePair(options);
+  pair.b.session.removeAllListeners('stream').on('stream', serve);
+  pair.b.onSession = (session) => void session.on('stream', serve);
+  const opener = new RecordingSink();
+  const stream = pair.a.session.open('sink', null, opener);
+  opener.releases = stream;
+  stream.send(Buffer.from(BYTES), 0, BYTES.length, false);
+  return { pair, opener, stream };
+}
+
+/** Where streams of `b` go on in another process: all get what `attach` gives them. */
+function onMoved(pair: ResumePair, attach: (stream: SessionStream) => LocalEnd | null): void {
+  pair.b.onMoved = (_from, _to, _before, streams) => {
+    for (const stream of streams) {
+      const end = attach(stream);
+      if (end !== null) stream.attach(end);
+    }
+  };
+}
+
+// ---- what waits -------------------------------------------------------------------------------------------------------
+
+function pacedStream(t: ExecutionContext) {
+  const paces: StreamPace[] = [];
+  const sinks: RecordingSink[] = [];
+  const take = (stream: SessionStream): RecordingSink => {
+    const sink = new RecordingSink();
+    sink.releases = stream;
+    sinks.push(sink);
+    return sink;
+  };
+  const scene = withStream((stream) => {
+    const pace = {
+      send: new Pacer(RATE, scene.pair.b.processClock),
+      receive: new Pacer(RATE, scene.pair.b.processClock),
+    };
+    paces.push(pace);
+    stream.setPace(pace);
+    stream.attach(take(stream));
+    stream.accept();
+    stream.finish();
+  });
+  scene.stream.finish();
+  scene.pair.settle();
+  const passedBytes = sinks[0]?.bytes.length ?? 0;
+  t.true(passedBytes > 0 && passedBytes < BYTES.length);
+  t.true(scene.opener.isOver, 'it is over for the protocol');
+  return { ...scene, sinks, take };
+}
+
+/** All that came, in both processes. */
+const both = (sinks: readonly RecordingSink[]): Buffer => Buffer.concat(sinks.map(({ bytes }) => bytes));
+
+test('what waits for the pace of a stream waits for it in the other process, and what ends it is behind that', (t) => {
+  const { pair, sinks, take } = pacedStream(t);
+  onMoved(pair, (stream) => {
+    stream.setPace({ send: new Pacer(RATE, pair.b.processClock), receive: new Pacer(RATE, pair.b.processClock) });
+    return take(stream);
+  });
+  pair.b.handOver();
+  t.true(both(sinks).length < BYTES.length);
+  pair.clock.advance(1000);
+  t.true(both(sinks).equals(BYTES));
+  t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
+  t.is(pair.b.session.capture().streams.length, 0, 'it is drained');
+});
+
+test('what waited for the pace of a stream goes at once where there is none in the other process', (t) => {
+  const { pair, sinks, take } = pacedStream(t);
+  onMoved(pair, take);
+  pair.b.handOver();
+  t.true(both(sinks).equals(BYTES));
+  t.deepEqual(sinks[1]?.events.slice(-2), ['fin', 'end']);
+  t.is(pair.b.session.capture().streams.length, 0, 'it is drained');
+});
+
+for (const isPaced of [true, false]) {
+  test(`what waits to be sent at a pace goes on ${isPaced ? 'at that' : 'without one'} in the other process`, (t) => {
+    const pair = new ResumePair();
+    const newPace = (): StreamPace => {
+      const clock = pair.b.processClock;
+      return { send: new Pacer(RATE, clock), receive: new Pacer(RATE, clock) };
+    };
+    const sink = new RecordingSink();
+    pair.b.session.removeAllListeners('stream').on('stream', (stream) => {
+      stream.setPace(newPace());
+      stream.attach(sink);
+      stream.accept();
+      stream.send(Buffer.from(BYTES), 0, BYTES.length, false);
+      stream.finish();
+    });
+    const opener = new RecordingSink();
+    pair.a.session.open('source', null, opener);
+    pair.settle();
+    const beforeBytes = opener.bytes.length;
+    t.true(beforeBytes > 0 && beforeBytes < BYTES.length);
+    onMoved(pair, (stream) => {
+      if (isPaced) stream.setPace(newPace());
+      return sink;
+    });
+    pair.b.handOver();
+    pair.settle();
+    t.is(opener.bytes.length === BYTES.length, !isPaced);
+    // Each turn of the limit is carried: the credit of the stream comes back.
+    for (let turn = 0; turn < 100; turn += 1) {
+      pair.clock.advance(10);
+      pair.settle();
+    }
+    t.true(opener.bytes.equals(BYTES));
+    t.is(opener.events.at(-1), 'fin');
+    t.is(sink.events.at(-1), 'sent');
+  });
+}
+
+test('what waits for the pace of a stream is captured again and again, and dropped with it', (t) => {
+  const { pair, sinks, take } = pacedStream(t);
+  onMoved(pair, (stream) => {
+    stream.setPace({ send: new Pacer(RATE, pair.b.processClock), receive: new Pacer(1, pair.b.processClock) });
+    return take(stream);
+  });
+  for (let time = 0; time < 3; time += 1) pair.b.handOver();
+  onMoved(pair, (stream) => {
+    stream.reset('cancelled', 'not wanted any more');
+    return null;
+  });
+  pair.b.handOver();
+  pair.clock.advance(1000);
+  t.true(both(sinks).equals(BYTES.subarray(0, both(sinks).length)));
+  t.is(pair.b.session.capture().streams.length, 0);
+});
+
+test('what came before an answer comes again to whoever the stream is announced to in the other process', (t) => {
+  const sinks: HoldingSink[] = [];
+  const { pair, opener, stream } = withStream((incoming) => {
+    const sink = new HoldingSink();
+    sinks.push(sink);
+    incoming.attach(sink);
+  });
+  pair.settle();
+  t.is(sinks[0]?.bytes.length, 16_384);
+  onMoved(pair, () => null);
+  pair.b.handOver();
+  stream.stop('cancelled', 'reads no more');
+  pair.settle();
+  t.true(sinks[1]?.bytes.equals(BYTES.subarray(0, 16_384)));
+  t.deepEqual(sinks[1]?.events, ['data', 'stop cancelled']);
+  pair.b.handOver();
+  t.deepEqual(sinks[2]?.events, ['stop cancelled', 'data']);
+  const [incoming] = pair.b.session.listStreams();
+  const last = sinks[2] as HoldingSink;
+  last.releases = incoming ?? null;
+  incoming?.release(last.bytes.length);
+  incoming?.accept();
+  stream.finish();
+  pair.settle();
+  t.true(last.bytes.equals(BYTES));
+  t.deepEqual(last.events.slice(-2), ['fin', 'end']);
+  t.true(opener.isOver && opener.reason === null);
+});
+
+test('a FIN that came before an answer is told again', (t) => {
+  const sinks: HoldingSink[] = [];
+  const pair = new ResumePair();
+  const serve = (incoming: SessionStream): void => {
+    const sink = new HoldingSink();
+    sinks.push(sink);
+    incoming.attach(sink);
+  };
+  pair.b.session.removeAllListeners('stream').on('stream', serve);
+  pair.b.onSession = (session) => void session.on('stream', serve);
+  onMoved(pair, () => null);
+  pair.a.session.open('sink', null, new RecordingSink()).finish();
+  pair.settle();
+  pair.b.handOver();
+  t.deepEqual(
+    sinks.map(({ events }) => events),
+    [['fin'], ['fin']],
+  );
+});
+
+test('a stream with bytes that its local end does not give before the answer cannot be captured, and goes on', (t) => {
+  const sink = new RecordingSink();
+  const { pair, stream } = withStream((incoming) => incoming.attach(sink));
+  pair.settle();
+  t.throws(() => pair.b.session.capture(), { code: 'upgrade-failed', message: /before its answer/ });
+  const [incoming] = pair.b.session.listStreams();
+  sink.releases = incoming ?? null;
+  incoming?.release(sink.bytes.length);
+  incoming?.accept();
+  stream.finish();
+  pair.settle();
+  t.true(sink.bytes.equals(BYTES));
+});
+
+test('a stream that nothing goes on with is torn down, and refused where it was not answered', (t) => {
+  const { pair, opener } = withStream((incoming) => {
+    incoming.attach(new RecordingSink());
+    if (incoming.service === 'sink') incoming.accept();
+  });
+  const other = new RecordingSink();
+  pair.a.session.open('other', null, other);
+  pair.settle();
+  onMoved(pair, () => null);
+  pair.b.onSession = () => undefined;
+  pair.b.handOver();
+  pair.settle();
+  t.is(opener.events.at(-1), 'end cancelled');
+  t.is(other.events.at(-1), 'end unknown-service');
+});
+
+test('opens that are held back keep their order, and are let through', (t) => {
+  const limits = { ...DEFAULT_LIMITS, streams: 2 };
+  const pair = new ResumePair({ settings: { limits } });
+  const ends = Array.from({ length: 6 }, () => pair.traffic.open(pair.a));
+  for (const [index, end] of ends.entries()) end?.send(1000 * (index + 1));
+  pair.a.handOver();
+  t.deepEqual(
+    pair.a.session.listStreams().map(({ id, service }) => `${service} ${id > 0}`),
+    ['s0 true', 's1 true', 's2 false', 's3 false', 's4 false', 's5 false'],
+  );
+  for (const end of ends) end?.finish();
+  for (let round = 0; round < ends.length; round += 1) {
+    pair.settle();
+    pair.traffic.finishAll();
+  }
+  pair.settle();
+  t.deepEqual(pair.traffic.faults(), []);
+  t.deepEqual(
+    ends.map((end) => end?.other?.receivedBytes),
+    [1000, 2000, 3000, 4000, 5000, 6000],
+  );
+});
+
+test('services that wait for the channel are told from the other process', (t) => {
+  const pair = new ResumePair({ capacityBytes: 1000 });
+  const end = pair.traffic.open(pair.a);
+  end?.send(200_000);
+  t.true(pair.a.session.unwrittenBytes > 0);
+  pair.a.session.setServices(['later']);
+  pair.a.handOver();
+  pair.settle();
+  t.deepEqual([...pair.b.session.peerServices], ['later']);
+});
+
+test('control frames that wait for the channel go out in their order, and the newest credit, PONG and ACK', (t) => {
+  const pair = new ResumePair({ capacityBytes: 10 });
+  const { a, b, clock, traffic } = pair;
+  const ends = Array.from({ length: 6 }, () => traffic.open(a));
+  pair.settle();
+  for (const end of ends) end?.send(60_000);
+  t.true(a.session.unwrittenBytes >= 131_072, 'the channel takes no control frame now');
+  for (const end of ends) end?.other?.send(60_000);
+  b.session.measure();
+  while (carry(b, a, 65_536));
+  clock.advance(200);
+  const { queue } = a.session.capture().capture.scheduler;
+  t.true(queue.creditors.some(({ id }) => id === 0) && queue.creditors.some(({ id }) => id > 0));
+  t.true(queue.pong !== null && queue.ackBytes !== null);
+  ends[0]?.stop();
+  ends[1]?.stream?.reset('cancelled', 'as the spec has it');
+  traffic.open(a)?.send(1000);
+  t.is(a.session.capture().capture.scheduler.queue.frames.length, 3);
+  a.handOver();
+  const seen: number[] = [];
+  b.session.on('measured', (ms) => seen.push(ms));
+  pair.settle();
+  t.is(seen.length, 1);
+  traffic.finishAll();
+  pair.settle();
+  t.deepEqual([...traffic.faults(), ...pair.endings], []);
+  t.is(a.session.streamCount + b.session.streamCount, 0);
+  t.is(ends[1]?.other?.reason?.code, 'cancelled');
+});
+
+test('the credit of a stream that is over meanwhile is announced as it was to be', (t) => {
+  const pair = new ResumePair({ capacityBytes: 10 });
+  const { a, b, traffic } = pair;
+  const ends = Array.from({ length: 3 }, () => traffic.open(a));
+  pair.settle();
+  for (const end of ends) end?.send(60_000);
+  ends[0]?.other?.send(50_000);
+  while (carry(b, a, 65_536));
+  ends[0]?.stream?.reset('cancelled', 'as the spec has it');
+  const { creditors } = a.session.capture().capture.scheduler.queue;
+  t.true(creditors.some(({ id }) => id > 0));
+  a.handOver();
+  t.deepEqual(a.session.capture().capture.scheduler.queue.creditors, creditors);
+  pair.settle();
+  traffic.finishAll();
+  pair.settle();
+  t.deepEqual([...traffic.faults(), ...pair.endings], []);
+});
+
+test('what local ends do before the session goes on waits until then', (t) => {
+  const { pair, opener, stream } = withStream((incoming) => incoming.attach(new HoldingSink()));
+  pair.settle();
+  const sink = new RecordingSink();
+  onMoved(pair, (incoming) => {
+    incoming.attach(sink);
+    incoming.accept();
+    incoming.send(Buffer.from('answer'), 0, 6, false);
+    incoming.finish();
+    sink.releases = incoming;
+    return null;
+  });
+  // That nothing goes out before `goOn` is looked at there.
+  pair.b.handOver();
+  stream.finish();
+  pair.settle();
+  t.is(opener.bytes.toString(), 'answer');
+  t.true(sink.bytes.equals(BYTES));
+  t.true(sink.isOver && sink.reason === null);
+});
+
+test('a link that has written all, and whose word of that is lost with the old process, is written to', (t) => {
+  const pair = new ResumePair({ capacityBytes: 1000 });
+  const { a, b } = pair;
+  pair.traffic.open(a)?.send(200_000);
+  a.session.setServices(['later']);
+  while (a.session.unwrittenBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
+  while (a.outbound.totalBytes > 0) deliver(b, a.outbound.take(1_000_000).bytes);
+  t.deepEqual([...b.session.peerServices], []);
+  a.handOver();
+  while (carry(a, b, 65_536));
+  t.deepEqual([...b.session.peerServices], ['later']);
+});
+
+// ---- what is a question of time -----------------------------------------------------------------------------------------
+
+test('an open keeps the time that it has for an answer', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a, 'later');
+  if (end?.stream) end.stream.owner = 'a forward';
+  pair.settle();
+  pair.clock.advance(29_900);
+  pair.a.handOver();
+  pair.clock.advance(99);
+  t.false(end?.isOver);
+  pair.clock.advance(1);
+  t.is(end?.reason?.code, 'open-timeout');
+});
+
+test('a session that drains has the rest of its time, and opens nothing', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  pair.a.session.drain('bye');
+  pair.clock.advance(10_000);
+  pair.a.handOver();
+  t.true(pair.a.session.isDraining);
+  t.throws(() => pair.a.session.open('more', null, new RecordingSink()), { code: 'shutdown' });
+  pair.clock.advance(19_999);
+  t.false(pair.a.session.isOver);
+  pair.clock.advance(1);
+  t.true(pair.a.session.isOver);
+  t.deepEqual(pair.a.endings, ['shutdown bye']);
+  t.is(end?.reason?.code, 'shutdown');
+});
+
+test('a session that drains ends when its streams have ended', (t) => {
+  const pair = new ResumePair();
+  pair.traffic.open(pair.a)?.send(5000);
+  pair.settle();
+  pair.b.session.drain('bye');
+  for (const side of pair.sides) side.handOver();
+  pair.settle();
+  t.deepEqual(pair.endings, []);
+  pair.traffic.finishAll();
+  pair.settle();
+  t.deepEqual(pair.traffic.faults(), []);
+  t.deepEqual(pair.endings.sort(), ['a: shutdown bye', 'b: shutdown bye']);
+});
+
+test('a session without a link waits for another one as long as it would have', (t) => {
+  const pair = new ResumePair();
+  pair.traffic.open(pair.a)?.send(50_000);
+  pair.disconnect();
+  pair.clock.advance(RESUME_MS - 1000);
+  for (const side of pair.sides) side.handOver('without link');
+  pair.clock.advance(999);
+  t.deepEqual(pair.endings, []);
+  pair.clock.advance(1);
+  t.deepEqual(pair.endings.sort(), [
+    'a: resume-expired no other link within 60 s',
+    'b: resume-expired no other link within 60 s',
+  ]);
+  t.deepEqual(pair.a.kept.list(), []);
+});
+
+test('a session that loses its link by that has the whole time, and goes on with another one', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  end?.send(50_000);
+  pair.step(10_000);
+  pair.clock.advance(RESUME_MS / 2);
+  pair.a.handOver('without link');
+  t.is(pair.a.kept.list()[0]?.leftMs, RESUME_MS);
+  pair.b.disconnect();
+  pair.clock.advance(RESUME_MS - 1);
+  pair.cut();
+  pair.settle();
+  pair.traffic.finishAll();
+  pair.settle();
+  t.deepEqual([...pair.traffic.faults(), ...pair.endings], []);
+  t.is(end?.other?.receivedBytes, 50_000);
+  t.is(pair.a.kept.list()[0]?.leftMs, null);
+});
+
+test('a peer that is to be asked for a sign of life, as streams were opened and reset too fast, is asked', (t) => {
+  const { a, clock } = new ResumePair();
+  for (let count = 0; count < 400; count += 1) {
+    a.session.open('sink', null, new RecordingSink()).reset('cancelled', 'at once');
+  }
+  t.true(a.session.capture().capture.table.retractions.keptCount > 0);
+  a.handOver();
+  const sentBytes = a.outbound.totalBytes;
+  clock.advance(100);
+  t.is(a.outbound.totalBytes, sentBytes + HEADER_BYTES + 8, 'a PING');
+});
+
+test('silence before and after it is one silence', (t) => {
+  const pair = new ResumePair({ settings: { deadAfterMs: 30_000, resume: null } });
+  pair.clock.advance(20_000);
+  pair.a.handOver();
+  pair.clock.advance(9999);
+  t.false(pair.a.session.isOver);
+  pair.clock.advance(2501);
+  t.is(pair.a.endings[0]?.split(' ')[0], 'channel-silent');
+});
+
+test('a frame that stays incomplete for too long does so in both processes together', (t) => {
+  const bytesUntilEnd = (handsOverAt: number): number => {
+    const pair = new ResumePair({ settings: { resume: null } });
+    const { a, b, clock, traffic } = pair;
+    const end = traffic.open(b);
+    pair.settle();
+    end?.send(4000);
+    let bytes = 0;
+    for (; !a.session.isOver; bytes += 1) {
+      if (bytes === handsOverAt) a.handOver();
+      clock.advance(10_000);
+      carry(b, a, 1);
+    }
+    t.deepEqual(
+      a.endings.map((ending) => ending.split(' ')[0]),
+      ['desync'],
+    );
+    return bytes;
+  };
+  const bytes = bytesUntilEnd(-1);
+  for (let at = 1; at < bytes; at += 1) t.is(bytesUntilEnd(at), bytes, `${at}`);
+});
+
+test('what came is acknowledged when that is due', (t) => {
+  const pair = new ResumePair();
+  const end = pair.traffic.open(pair.a);
+  pair.settle();
+  pair.clock.advance(1000);
+  pair.settle();
+  end?.other?.send(100);
+  pair.settle();
+  pair.clock.advance(150);
+  pair.a.handOver();
+  pair.clock.advance(49);
+  t.is(pair.a.outbound.totalBytes, 0);
+  pair.clock.advance(1);
+  t.true(pair.a.outbound.totalBytes > 0);
+  pair.settle();
+  let isKept = true;
+  pair.b.session.afterDrain(() => (isKept = false));
+  t.false(isKept, 'nothing waits for the peer');
+});
+
+test('a round trip that is measured meanwhile is as long as it was for both', (t) => {
+  const pair = new ResumePair();
+  pair.a.session.measure();
+  pair.clock.advance(30);
+  const measured: number[] = [];
+  pair.a.onSession = (session) => void session.on('measured', (ms) => measured.push(ms));
+  pair.a.handOver();
+  pair.clock.advance(12);
+  pair.settle();
+  t.deepEqual(measured, [42]);
+  t.is(pair.a.session.roundTripMs, 42);
+});
+
+// ---- what can be handed over ----------------------------------------------------------------------------------------------
+
+for (const every of [1, 2, 7, 30]) {
+  test(`a session goes on from its first byte on, handed over at every step of ${every}`, (t) => {
+    const clock = new ManualClock();
+    const options = { settings: { keys: () => [KEY], limits: { ...DEFAULT_LIMITS, frame: 4096 } } };
+    const [a, b] = ['a', 'b'].map((name) => new ResumeSide(name, clock, options)) as [ResumeSide, ResumeSide];
+    for (const side of [a, b]) {
+      side.services = [`of-${side.name}`];
+      side.loop.start();
+    }
+    let count = 0;
+    while ([carry(a, b, every), carry(b, a, every)].includes(true)) {
+      const isThere = a.loop.session?.isReady === true;
+      t.is(a.loop.capture() !== null, isThere);
+      if (!isThere) continue;
+      a.handOver();
+      count += 1;
+    }
+    t.true(count > 5, `${count}`);
+    t.deepEqual([a.sessions.length, b.sessions.length, ...a.endings, ...b.endings], [1, 1]);
+    t.is(a.session.secret?.id, b.session.secret?.id);
+    t.deepEqual(a.kept.named([KEY.id]), [a.session.secret?.id]);
+    t.deepEqual([...a.session.peerServices, ...b.session.peerServices], ['of-b', 'of-a']);
+  });
+}
+
+test('a loop without a session of its own link has nothing to hand over', (t) => {
+  const clock = new ManualClock();
+  const side = new ResumeSide('a', clock, {});
+  t.is(side.loop.capture(), null);
+  side.loop.start();
+  t.is(side.loop.capture(), null);
+  const pair = new ResumePair();
+  const { skippedBytes } = pair.a.loop;
+  t.true(skippedBytes > 0, 'the flush of the peer');
+  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAgoMs: 0 });
+  pair.clock.advance(500);
+  t.deepEqual(pair.a.loop.capture(), { skippedBytes, joinedAgoMs: 500 });
+  pair.a.handOver();
+  t.is(pair.a.loop.skippedBytes, skippedBytes);
+  pair.a.loop.stop(new VproxyError('shutdown', 'stopped'));
+  t.is(pair.a.loop.capture(), null);
+});
+
+test('what few sessions have is restored, too', (t) => {
+  const { session, settings } = new ResumePair().a;
+  const clock = new ManualClock();
+  clock.advance(1_000_000);
+  const plain = arrived(session);
+  const capture: SessionCapture = {
+    ...plain,
+    frameTimer: { gapMs: 5, frame: 3, spentMs: 77 },
+    credit: { ...plain.credit, wasHeldBack: true },
+    leaving: { drainReason: null, renewReason: { code: 'shutdown', message: 'used up' }, leftMs: 5000 },
+    liveness: { tickedAgoMs: 1, received: 2, sent: 3, silentMs: 4, quietMs: 5, sincePingMs: 6 },
+    ownServices: { announced: 'one', wanted: ['two'] },
+    peerServices: { names: ['one'], partial: ['two'], clockOffsetMs: 42 },
+    scheduler: {
+      ...plain.scheduler,
+      ready: { small: [], others: [], smallTurns: 7 },
+      interactiveId: 9,
+      interactiveAgoMs: 8,
+      stalledForMs: 10,
+      stalledMs: 123,
+    },
+    table: { ...plain.table, resetsSpent: 10, retractions: { heardAgoMs: 3, keptCount: 2, spent: 5 } },
+    isMeasureDue: true,
+  };
+  const { session: restored } = Session.restore(capture, { sink: new MemoryPipe(1), clock, settings });
+  t.deepEqual(restored.capture().capture, capture);
+  const endings: string[] = [];
+  restored.on('end', ({ message }) => endings.push(message));
+  restored.goOn();
+  clock.advance(5000);
+  t.deepEqual(endings, ['used up']);
+});
+
+test('credit is captured with the time and the bytes of its round', (t) => {
+  const clock = new ManualClock();
+  const credit = new InFlightCredit({ clock, firstBytes: 1000, sendPing: () => undefined });
+  clock.advance(50);
+  credit.receive(1000);
+  clock.advance(30);
+  credit.receive(100);
+  const { roundFromBytes, roundMs, receivedBytes } = credit.capture().window;
+  t.deepEqual({ roundFromBytes, roundMs, receivedBytes }, { roundFromBytes: 1000, roundMs: 30, receivedBytes: 1100 });
+});
+
+test('the streams that count for the bounds of both sides are captured', (t) => {
+  const pair = new ResumePair();
+  const { a, b, traffic } = pair;
+  for (const answer of ['later', 'later', 'later', 'accept'] as const) traffic.open(a, answer);
+  for (const answer of ['later', 'accept', 'later'] as const) traffic.open(b, answer);
+  pair.settle();
+  const { ownOpen, ownUnanswered, peerOpen, peerUnanswered } = a.session.capture().capture.table;
+  t.deepEqual(
+    { ownOpen, ownUnanswered, peerOpen, peerUnanswered },
+    { ownOpen: 4, ownUnanswered: 3, peerOpen: 3, peerUnanswered: 2 },
+  );
+});
+
+test('where all is acknowledged, that is captured', (t) => {
+  const pair = new ResumePair();
+  for (const side of pair.sides) pair.traffic.open(side)?.send(100_000);
+  for (let round = 0; round < 5; round += 1) {
+    pair.settle();
+    pair.clock.advance(200);
+  }
+  const { continuity } = pair.a.session.capture().capture;
+  t.true((continuity?.ackBytes ?? 0) > 0);
+  t.is((continuity?.acknowledgedBytes ?? 0) + (continuity?.ackBytes ?? 0), pair.a.session.receivedBytes);
+});
+
+test('a session that is over, or not proved, is not captured', (t) => {
+  const pair = new ResumePair();
+  const { session } = pair.a;
+  session.end(new VproxyError('shutdown', 'over'));
+  t.throws(() => session.capture(), { code: 'upgrade-failed' });
+  const settings = sessionSettings({ ...seededIdentity('x', 7), keys: () => [KEY] });
+  const proving = new Session(session.agreement, { sink: pair.a.outbound, clock: pair.clock, settings });
+  t.throws(() => proving.capture(), { code: 'upgrade-failed' });
+});
+
+test('a session that ends with its link is not restored without one, nor with other settings', (t) => {
+  const pair = new ResumePair({ settings: { resume: null } });
+  const { settings, session, outbound: sink } = pair.a;
+  const { clock } = pair;
+  const capture = arrived(session);
+  t.throws(() => Session.restore(capture, { sink: null, clock, settings }), { code: 'upgrade-failed' });
+  const resumed = new ResumePair();
+  const other = arrived(resumed.a.session);
+  t.throws(() => Session.restore(other, { sink, clock, settings }), { code: 'upgrade-failed' });
+  resumed.disconnect();
+  const suspended = arrived(resumed.a.session);
+  const context = { sink, clock, settings: resumed.a.settings };
+  t.throws(() => Session.restore(suspended, context), { code: 'internal' });
+});
+
+test('a window for which the budget is not there any more is that of a new stream, and gives back no more than it took', (t) => {
+  const large = new Budget(1_000_000);
+  const window = new ReceiveWindow(1000, large, 0);
+  const pace = { nowMs: 0, roundTripMs: 10 };
+  for (let round = 0; round < 5; round += 1) {
+    window.receive(window.grantedBytes - window.receivedBytes, 1);
+    window.release(window.heldBytes, pace, true);
+  }
+  t.true(window.windowBytes > 4000);
+  t.is(window.capture(20).raisedAgoMs, 20);
+  for (const budget of [new Budget(1_000_000), new Budget(0)]) {
+    const restored = new ReceiveWindow(1000, budget, 50);
+    restored.restore(window.capture(20), 50);
+    t.is(restored.windowBytes, budget.limitBytes > 0 ? window.windowBytes : 1000);
+    t.is(restored.grantedBytes, window.grantedBytes);
+    t.is(budget.usedBytes, restored.windowBytes - 1000);
+    restored.close();
+    t.is(budget.usedBytes, 0);
+  }
+});
