@@ -4,12 +4,13 @@
  */
 import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
-import { getSystemErrorName } from 'node:util';
 import { type ErrorCode, VproxyError } from '../errors.js';
-import { channelError, openingCancelled } from '../link/link.js';
+import { restoreHandleLink } from '../link/device-link.js';
+import { channelError, type Link, type LinkCapture, openingCancelled } from '../link/link.js';
 import { SocketLink } from '../link/socket-link.js';
-import { ListeningHandle, openPipeHandle, type PipeHandle, pipeSocket } from '../system/handles.js';
-import { loadLibc, type NativeCall } from '../system/libc.js';
+import type { TakeDescriptor } from '../system/descriptors.js';
+import { ListeningHandle, openPipeHandle, pipeSocket } from '../system/handles.js';
+import { loadLibc, type NativeCall, systemError } from '../system/libc.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { BREAKABLE_TRAITS, type ChannelListener, type DialKind, type ListenHandlers, type ListenKind } from './kind.js';
@@ -45,10 +46,15 @@ export function vsockConnectKind(
         throw vsockError(description, error);
       }
     },
+    restoreLink: restoreVsockLink,
   };
 }
 
 export const vsockConnect: DialKind<VsockAddress> = vsockConnectKind();
+
+function restoreVsockLink(_address: unknown, capture: LinkCapture, take: TakeDescriptor): Link {
+  return restoreHandleLink(capture, take(capture.descriptors[0] ?? -1));
+}
 
 /** Connects without stopping the event loop meanwhile. */
 async function connect(
@@ -102,30 +108,27 @@ export function vsockListenKind(openSystem: OpenVsockSystem = openVsockSystem): 
     // Only this machine, its host and its own guests have a way to it, but each of these guests.
     isPrivate: () => true,
     strangers: () => 'any virtual machine of this host',
-    listen: (port, handlers) => listen(port, handlers, openSystem),
+    listen: (port, handlers, descriptor) => listen(port, handlers, openSystem, descriptor),
+    restoreLink: restoreVsockLink,
   };
 }
 
 export const vsockListen: ListenKind<number> = vsockListenKind();
 
-async function listen(port: number, handlers: ListenHandlers, openSystem: OpenVsockSystem): Promise<ChannelListener> {
+/** Listens on a port, or on the socket `descriptor` that an earlier process has bound to it. */
+async function listen(
+  port: number,
+  handlers: ListenHandlers,
+  openSystem: OpenVsockSystem,
+  descriptor?: number,
+): Promise<ChannelListener> {
   const description = `vsock-listen:${port}`;
-  const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
-  const check = (call: string, result: number): number => {
-    if (result >= 0) return result;
-    const error = systemError(call, -result);
-    const code = LISTEN_CODES[error.code ?? ''] ?? 'address-unavailable';
-    throw new VproxyError(code, `cannot listen on ${description}: ${error.message}`, { cause: error });
-  };
-  const fd = check('socket', system.socket());
-  let handle: PipeHandle | null = null;
-  try {
-    check('bind', system.bind(fd, { cid: ANY_CID, port }));
-    handle = openPipeHandle(fd);
-  } finally {
-    if (handle === null) closeSync(fd);
+  const fd = descriptor ?? (await bindPort(port, description, openSystem));
+  const handle = openPipeHandle(fd);
+  if (handle === null) {
+    closeSync(fd);
+    throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
   }
-  if (handle === null) throw new VproxyError('channel-unusable', `${description}: this Node has no pipe handle`);
   const listening = new ListeningHandle(handle, {
     onAccepted: (accepted) => handlers.onLink(new SocketLink(description, (onread) => pipeSocket(accepted, onread))),
     onFailed: (status) => {
@@ -133,14 +136,36 @@ async function listen(port: number, handlers: ListenHandlers, openSystem: OpenVs
       handlers.onFailed(new VproxyError('channel-failed', `${description} failed: ${why}`));
     },
   });
-  check('listen', listening.listen(BACKLOG));
+  requireListening(description, 'listen', listening.listen(BACKLOG));
   return {
     description,
     close() {
       listening.close();
       return Promise.resolve();
     },
+    capture: (keep) => (listening.fd === null ? null : keep(listening.fd)),
   };
+}
+
+/** A new socket with that port of this machine. */
+async function bindPort(port: number, description: string, openSystem: OpenVsockSystem): Promise<number> {
+  const system = await openSystem(description, `exec:socat - VSOCK-LISTEN:${port}`);
+  const fd = requireListening(description, 'socket', system.socket());
+  try {
+    requireListening(description, 'bind', system.bind(fd, { cid: ANY_CID, port }));
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** The result of a call. Throws an `address-…` code where it is the negative number of an error. */
+function requireListening(description: string, call: string, result: number): number {
+  if (result >= 0) return result;
+  const error = systemError(call, -result);
+  const code = LISTEN_CODES[error.code ?? ''] ?? 'address-unavailable';
+  throw new VproxyError(code, `cannot listen on ${description}: ${error.message}`, { cause: error });
 }
 
 const LISTEN_CODES: Readonly<Record<string, ErrorCode>> = {
@@ -274,12 +299,4 @@ export async function loadSocketSystem({ number, encode }: SocketFamily): Promis
       return poll(Buffer.from(fds.buffer), 1, 0) !== 0;
     },
   };
-}
-
-// Numbers of the system as errors that the rest of vproxy understands.
-
-/** The error of `number` (positive, as in errno) in `call`, with a `code` as Node's own errors have it. */
-function systemError(call: string, number: number): NodeJS.ErrnoException {
-  const code = getSystemErrorName(-number);
-  return Object.assign(new Error(`${call}: ${code}`), { code, errno: -number, syscall: call });
 }

@@ -60,6 +60,27 @@ export function hasOtherUsers(userId: number, file = PASSWD_FILE): boolean {
   }
 }
 
+/**
+ * Whether a group has nobody in it but root and the user `userId`, as where each user has a group of its own; false where it is
+ * not known, or nobody can tell.
+ */
+export function isOwnGroup(gid: number, userId: number, passwdFile = PASSWD_FILE, groupFile = GROUP_FILE): boolean {
+  try {
+    const accounts = readAccounts(passwdFile);
+    const isOwn = (uid: number | undefined): boolean => uid === userId || uid === 0;
+    const rows = readRows(groupFile).filter(([, , id = '']) => isId(id) && Number(id) === gid);
+    const members = rows.flatMap(([, , , names = '']) => names.split(',').filter((name) => name !== ''));
+    const owners = accounts.filter((account) => account.gid === gid);
+    return (
+      rows.length > 0 &&
+      owners.every(({ uid }) => isOwn(uid)) &&
+      members.every((member) => isOwn(accounts.find(({ name }) => name === member)?.uid))
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** The largest number that a user or a group can have; the one above means "none" to the system. */
 const MAX_ID = 2 ** 32 - 2;
 

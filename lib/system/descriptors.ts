@@ -1,7 +1,17 @@
-/** The last file descriptors of the process, which connections do not get: the channel, a log file or a child may need them. */
+/** Descriptors of the process: the last ones, which connections do not get, and those that a successor gets. */
 
 import { readFileSync } from 'node:fs';
 import type net from 'node:net';
+
+// Handing descriptors over to a successor.
+
+/** Has the successor get a duplicate of a descriptor; gives the number under which it finds that, from 0 on. */
+export type KeepDescriptor = (fd: number) => number;
+
+/** The successor's side: the descriptor that was kept under a number; it is the caller's, closed on exec. Called once for each. */
+export type TakeDescriptor = (index: number) => number;
+
+// The last descriptors, which connections do not get: the channel, a log file or a child may need them.
 
 /** The number of descriptors that are kept back; of a small limit, an eighth. */
 const MAX_SPARE = 16;

@@ -79,12 +79,13 @@ interface ListeningHandlers {
 
 /** What of a handle is used to listen. */
 interface Internals extends PipeHandle {
+  readonly fd?: number;
   listen(backlog: number): number;
   close(): void;
   onconnection: (status: number, accepted?: PipeHandle) => void;
 }
 
-/** Makes a bound descriptor listen; the event loop waits for connections, nothing is polled. */
+/** Makes a bound descriptor listen, or one that listens already; the event loop waits for connections, nothing is polled. */
 export class ListeningHandle {
   readonly #handle: Internals;
   #isClosed = false;
@@ -101,6 +102,12 @@ export class ListeningHandle {
         handlers.onFailed(status);
       }
     };
+  }
+
+  /** Its descriptor; null where it is closed, or Node is not made as expected. */
+  get fd(): number | null {
+    const { fd } = this.#handle;
+    return this.#isClosed || fd === undefined || fd < 0 ? null : fd;
   }
 
   /** Zero, or a negative number of the system; the handle is closed then. */

@@ -1,5 +1,7 @@
 /** Functions of the system's C library, through the optional package koffi: for the few that Node has no name for. */
 
+import { getSystemErrorName } from 'node:util';
+
 /** A function; its arguments and its result are numbers, buffers and texts, as its declaration says. */
 export type NativeCall = (...args: unknown[]) => number;
 
@@ -8,12 +10,21 @@ export interface Libc {
   declare(declaration: string): NativeCall;
   /** The number of the error of the last call that failed. */
   errno(): number;
+  /** Where the bytes of a buffer are, for a structure that points to them; the caller keeps the buffer as long as that is used. */
+  address(bytes: Uint8Array): bigint;
+}
+
+/** The error of `number` (positive, as in errno) in `call`, with a `code` as Node's own errors have it. */
+export function systemError(call: string, number: number): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-number);
+  return Object.assign(new Error(`${call}: ${code}`), { code, errno: -number, syscall: call });
 }
 
 /** What is used of koffi. */
 export interface Koffi {
   load(path: null): { func(declaration: string): NativeCall };
   errno(): number;
+  address(bytes: Uint8Array): bigint;
 }
 
 /** How koffi is loaded. */
@@ -47,5 +58,9 @@ async function importKoffi(): Promise<Koffi> {
 async function load(): Promise<Libc> {
   const koffi = await loadKoffi();
   const libc = koffi.load(null);
-  return { declare: (declaration) => libc.func(declaration), errno: () => koffi.errno() };
+  return {
+    declare: (declaration) => libc.func(declaration),
+    errno: () => koffi.errno(),
+    address: (bytes) => koffi.address(bytes),
+  };
 }

@@ -1,4 +1,4 @@
-/** Listening on a TCP port, a unix socket file with its access, or a socket that was inherited, with errors that people can act on. */
+/** Listening on a TCP port, a unix socket file with its access, or a socket that was inherited or adopted, with errors that people can act on. */
 
 import { once } from 'node:events';
 import { lstatSync, mkdirSync, type Stats, unlinkSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { formatHostPort, type HostPort } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { resolveGroup, resolveUser } from './accounts.js';
 import { type PinnedFile, withPinnedFile } from './files.js';
+import { dropKept, keepListener, takeKept } from './listener-store.js';
 import { findAddressOwner } from './proc-net.js';
 
 /** Where to listen: a TCP address (port 0 picks one), or the path of a unix socket and who may connect to it. */
@@ -24,10 +25,30 @@ export type ListenAddress =
 /**
  * Makes `server` listen; resolved when it does. A socket file is the owner's alone (mode 0600) unless `access` says
  * otherwise, and never more open than that, not for a moment. It goes when the server closes; one that is there already
- * is replaced only if it is a socket on which nobody answers. Rejects with `address-in-use` (which says who has the
+ * is replaced only if it is a socket on which nobody answers. A socket that was kept for this address is taken as it is, and the
+ * socket is kept from now on (`useListenerStore`). Rejects with `address-in-use` (which says who has the
  * address, if that can be known), `address-denied` or `address-unavailable`.
  */
 export async function listen(server: net.Server, address: ListenAddress): Promise<void> {
+  const kept = takeKept(address);
+  if (kept !== null) await listenInherited(server, { fd: kept });
+  else if (!(await bindUnlessInUse(server, address))) await bind(server, address);
+  keepListener(server, address, kept === null);
+}
+
+/** Binds; false where it cannot be, but may be now, as a socket that was kept for another use is there no more. */
+async function bindUnlessInUse(server: net.Server, address: ListenAddress): Promise<boolean> {
+  try {
+    await bind(server, address);
+    return true;
+  } catch (error) {
+    if (error instanceof VproxyError && error.code === 'address-in-use' && dropKept()) return false;
+    throw error;
+  }
+}
+
+/** `listen`, where no socket was kept. */
+async function bind(server: net.Server, address: ListenAddress): Promise<void> {
   const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
   try {
     if ('path' in address) await removeStaleFile(address.path);
@@ -167,6 +188,21 @@ export async function listenInherited(server: net.Server, { fd }: InheritedSocke
     const message = `cannot listen on the inherited descriptor ${fd}: ${describeError(error)}`;
     throw new VproxyError('address-unavailable', message, { cause: error });
   }
+}
+
+// Listening on the socket of the process that this one is the successor of.
+
+/**
+ * Makes `server` accept the connections of the socket `fd` that a predecessor of this process has made for `address`: nothing is bound,
+ * and who may connect stays as it is. The descriptor is the server's from then on; the socket's file goes when the server closes, as
+ * if this process had made it. The predecessor must have ended without closing its own server, which would remove the file. Rejects
+ * with `address-unavailable`.
+ */
+export async function listenAdopted(server: net.Server, address: ListenAddress, fd: number): Promise<void> {
+  const listening = listenInherited(server, { fd });
+  // At once, as it may be closed before it is told that it listens.
+  keepListener(server, address, false);
+  await listening;
 }
 
 // Who may connect to a socket file that this side makes: `mode=0660,user=NAME,group=NAME`.

@@ -1,5 +1,5 @@
 /**
- * Sockets of Node beyond its public API: their reading, their ends, and their first line.
+ * Sockets of Node beyond its public API: their reading, their ends, what is unwritten of them, and their first line.
  *
  * Reading a socket into the caller's own buffers, as `net.connect({ onread })` does for a connecting one. Node has no public
  * `onread` for sockets that a server accepts, nor for TLS over a stream; this is the only place that reaches around that.
@@ -132,13 +132,68 @@ export function isHungUp(socket: net.Socket): boolean {
   }
 }
 
-/** The descriptor of a socket; null where it has none any more, or Node is not made as expected. */
-export function descriptorOf({ _handle: handle }: net.Socket & { readonly _handle?: unknown }): number | null {
+/** The descriptor of a socket, or of a server that listens; null where it has none any more, or Node is not made as expected. */
+export function descriptorOf({
+  _handle: handle,
+}: (net.Socket | net.Server) & { readonly _handle?: unknown }): number | null {
   if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return null;
   return typeof handle.fd === 'number' && handle.fd >= 0 ? handle.fd : null;
 }
 
 const NO_BYTES = new Uint8Array(0);
+
+// Handing a socket over to a successor: what the system has not taken of it yet, and the socket made again.
+
+/** The counts of a handle of Node: what it was given, and what of that the system has not taken. */
+interface CountingHandle {
+  readonly bytesWritten: number;
+  readonly writeQueueSize: number;
+}
+
+const counts = (handle: unknown): handle is CountingHandle =>
+  typeof handle === 'object' &&
+  handle !== null &&
+  'bytesWritten' in handle &&
+  typeof handle.bytesWritten === 'number' &&
+  'writeQueueSize' in handle &&
+  typeof handle.writeQueueSize === 'number';
+
+/**
+ * How many of the bytes that were written to a socket the system has not taken: they are the last ones. Null where Node is
+ * not made as expected, or the socket is closed.
+ */
+export function unwrittenBytesOf(socket: net.Socket & Internals): number | null {
+  const { _handle: handle, bytesWritten } = socket;
+  if (!counts(handle)) return null;
+  const unwritten = bytesWritten - (handle.bytesWritten - handle.writeQueueSize);
+  return unwritten >= 0 ? unwritten : null;
+}
+
+/** How a socket is made of the descriptor of another process. */
+export interface AdoptOptions {
+  /** Default: it is read as Node does it, or by {@link readBuffered}. */
+  readonly onread?: OnRead;
+  /** Whether it can still be read, and written. Default true. */
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+}
+
+/**
+ * A socket over the descriptor of one that is connected, of TCP or of a unix socket, or of a FIFO; it owns it. It is paused, with
+ * `allowHalfOpen`, and reads nothing before `resume()`. Throws for another kind of descriptor.
+ */
+export function adoptSocket(fd: number, { onread, readable = true, writable = true }: AdoptOptions = {}): net.Socket {
+  const options: net.SocketConstructorOpts & { onread?: OnRead; pauseOnCreate: boolean } = {
+    fd,
+    readable,
+    writable,
+    allowHalfOpen: true,
+    // What a server does that has `pauseOnConnect`.
+    pauseOnCreate: true,
+    ...(onread && { onread }),
+  };
+  return new net.Socket(options).pause();
+}
 
 /** Behind an end nothing comes: no byte is ever put here. */
 const ONE_BYTE = new Uint8Array(1);

@@ -88,6 +88,7 @@ test('who may not exceed what the kernel has for users is granted that', async (
   const libc: Libc = {
     declare: (declaration) => calls[/(\w+)\(/.exec(declaration)?.[1] ?? ''] as NativeCall,
     errno: () => 1,
+    address: () => 0n,
   };
   t.is(await enlargeBuffer(near, ASKED, () => Promise.resolve(libc)), 2 * 212_992);
   t.deepEqual(asked, [

@@ -1,0 +1,278 @@
+/**
+ * The pipe between a process and its successor: a pair of unix sockets, over which the one hands everything to the other,
+ * descriptors too, without returning to its event loop. Every call but `receiveFirstMessage` blocks this process, for a
+ * bounded time.
+ *
+ * What is sent is a parcel: a head of 12 bytes (`VPHO`, the number of the bytes of the document, the number of
+ * descriptors, each 32 bits with the least byte first), then a byte for each 253 descriptors that has them with it, and then
+ * the document. A message is a parcel without descriptors, and its document is an object of JSON. Both sides take
+ * turns: none sends before it has been answered.
+ */
+import type net from 'node:net';
+import { constants } from 'node:os';
+import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { describeError, escapeText } from '../util/escape.js';
+import { systemError } from './libc.js';
+import { descriptorOf } from './sockets.js';
+import {
+  closeAll,
+  loadMessageCalls,
+  MAX_MESSAGE_DESCRIPTORS,
+  type MessageCalls,
+  type Received,
+} from './unix-messages.js';
+
+/** The most bytes of a document: 2 GiB. */
+const MAX_DOCUMENT_BYTES = 2 ** 31;
+
+/** The most descriptors that go with one. */
+const MAX_DESCRIPTORS = 65_536;
+
+/** The most bytes of a message. */
+const MAX_MESSAGE_BYTES = 65_536;
+
+/** What a process hands to its successor. */
+export interface Parcel {
+  readonly document: Buffer;
+  /** In the order in which they were sent. They are the receiver's to close, and not inherited by programs. */
+  readonly descriptors: readonly number[];
+}
+
+/** What the two say to each other: plain values of JSON. */
+export type HandoverMessage = Readonly<Record<string, unknown>>;
+
+/** Loads what a {@link HandoverPipe} needs. Rejects with `upgrade-failed` where koffi is missing. */
+export async function loadHandoverCalls(load: () => Promise<MessageCalls> = loadMessageCalls): Promise<MessageCalls> {
+  try {
+    return await load();
+  } catch (cause) {
+    const message = `handing over needs the optional package koffi, which cannot be loaded (npm install koffi): ${describeError(cause)}`;
+    throw new VproxyError('upgrade-failed', message, { cause });
+  }
+}
+
+/**
+ * One end of the pipe. What fails throws `upgrade-failed`: the `code` of its cause is `EPIPE` where the other process has
+ * ended, `ETIMEDOUT` where it was not heard of in time, `EPROTO` where it says what makes no sense. Nothing can be said after that.
+ */
+export class HandoverPipe {
+  readonly #calls: MessageCalls;
+  readonly #fd: number;
+
+  /** `fd` stays the caller's. It may be blocking or not. */
+  constructor(calls: MessageCalls, fd: number) {
+    this.#calls = calls;
+    this.#fd = fd;
+  }
+
+  /**
+   * The pipe that a child has been started with, in its parent, for this turn of the event loop only: in others, Node
+   * reads the stream. Throws where it was closed meanwhile.
+   */
+  static ofStream(calls: MessageCalls, stream: net.Socket): HandoverPipe {
+    const fd = descriptorOf(stream);
+    if (fd === null) throw ended('sendmsg');
+    return new HandoverPipe(calls, fd);
+  }
+
+  /**
+   * Sends a document, and duplicates of descriptors, within `timeoutMs`. The receiver has to read meanwhile: no more is
+   * in between than the system's buffer of a socket.
+   */
+  sendAll(document: Uint8Array, descriptors: readonly number[], timeoutMs: number): void {
+    if (document.length > MAX_DOCUMENT_BYTES) {
+      throw failure(`the document has ${document.length} bytes, more than ${MAX_DOCUMENT_BYTES}`);
+    }
+    if (descriptors.length > MAX_DESCRIPTORS) {
+      throw failure(`there are ${descriptors.length} descriptors, more than ${MAX_DESCRIPTORS}`);
+    }
+    const deadline = performance.now() + timeoutMs;
+    this.#send(encodeHead(document.length, descriptors.length), [], deadline);
+    for (const group of groupsOf(descriptors)) this.#send(ONE_BYTE, group, deadline);
+    this.#send(document, [], deadline);
+  }
+
+  /** What the other side sent with `sendAll`. Where it throws, every descriptor that came is closed. */
+  receiveAll(timeoutMs: number): Parcel {
+    return this.#receiveParcel(MAX_DOCUMENT_BYTES, MAX_DESCRIPTORS, timeoutMs);
+  }
+
+  /** Sends a message within `timeoutMs`. */
+  sendMessage(message: HandoverMessage, timeoutMs: number): void {
+    this.sendAll(encodeMessage(message), [], timeoutMs);
+  }
+
+  /** The next message of the other side; `timeoutMs` may be Infinity. */
+  receiveMessage(timeoutMs: number): HandoverMessage {
+    return decodeMessage(this.#receiveParcel(MAX_MESSAGE_BYTES, 0, timeoutMs).document);
+  }
+
+  #send(bytes: Uint8Array, descriptors: readonly number[], deadline: number): void {
+    for (let sent = 0; sent < bytes.length; ) {
+      const rest = bytes.subarray(sent);
+      const count = this.#call(() => this.#calls.send(this.#fd, rest, descriptors));
+      if (count === null) this.#wait('writable', deadline);
+      else sent += count;
+    }
+  }
+
+  #receiveParcel(maxBytes: number, maxDescriptors: number, timeoutMs: number): Parcel {
+    const deadline = performance.now() + timeoutMs;
+    const descriptors: number[] = [];
+    try {
+      const head = decodeHead(this.#receive(HEAD_BYTES, descriptors, 0, deadline));
+      if (head.byteCount > maxBytes) throw nonsense(`a document of ${head.byteCount} bytes`);
+      if (head.descriptorCount > maxDescriptors) throw nonsense(`${head.descriptorCount} descriptors`);
+      while (descriptors.length < head.descriptorCount) {
+        const expected = Math.min(head.descriptorCount, descriptors.length + MAX_MESSAGE_DESCRIPTORS);
+        this.#receive(1, descriptors, expected, deadline);
+      }
+      const document = this.#receive(head.byteCount, descriptors, head.descriptorCount, deadline);
+      return { document, descriptors };
+    } catch (error) {
+      closeAll(descriptors);
+      throw error;
+    }
+  }
+
+  /** Receives so many bytes, and adds the descriptors that come with them, of which there are `expected` in the end. */
+  #receive(byteCount: number, descriptors: number[], expected: number, deadline: number): Buffer {
+    const bytes = Buffer.alloc(byteCount);
+    for (let filled = 0; filled < byteCount; ) {
+      const room = bytes.subarray(filled);
+      const received: Received | null = this.#call(() => this.#calls.receive(this.#fd, room));
+      if (received === null) {
+        this.#wait('readable', deadline);
+        continue;
+      }
+      descriptors.push(...received.descriptors);
+      if (received.isTruncated) throw nonsense('more descriptors than this process may have');
+      if (received.byteCount === 0) throw ended('recvmsg');
+      filled += received.byteCount;
+    }
+    if (descriptors.length === expected) return bytes;
+    throw nonsense(`${descriptors.length} descriptors in place of ${expected}`);
+  }
+
+  #wait(what: 'readable' | 'writable', deadline: number): void {
+    if (this.#call(() => this.#calls.wait(this.#fd, what, deadline - performance.now()))) return;
+    throw late(what === 'readable' ? 'did not answer' : 'took nothing more', 'poll');
+  }
+
+  #call<Result>(call: () => Result): Result {
+    try {
+      return call();
+    } catch (error) {
+      if (['EPIPE', 'ECONNRESET'].includes(systemCode(error))) throw ended('sendmsg');
+      throw failure(describeError(error), error);
+    }
+  }
+}
+
+/**
+ * The first message on the pipe to a child, as Node reads it; the event loop goes on meanwhile. Behind it, the child has to be
+ * silent until it is sent something. Rejects with `upgrade-failed` where the child ends, or says something else, and when
+ * `signal` is aborted.
+ */
+export function receiveFirstMessage(stream: net.Socket, signal: AbortSignal): Promise<HandoverMessage> {
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = [];
+    const onData = (piece: Buffer): void => {
+      pieces.push(piece);
+      try {
+        const message = firstMessageOf(Buffer.concat(pieces));
+        if (message === null) return;
+        resolve(message);
+      } catch (error) {
+        reject(toVproxyError(error));
+      }
+      stop();
+    };
+    const onEnd = (): void => {
+      reject(ended('read'));
+      stop();
+    };
+    const onAbort = (): void => {
+      reject(late('did not answer', 'read'));
+      stop();
+    };
+    const stop = (): void => {
+      stream.off('data', onData).off('end', onEnd).off('close', onEnd).pause();
+      signal.removeEventListener('abort', onAbort);
+    };
+    // An error is followed by `close`; one that comes later shows where the pipe is used.
+    stream
+      .on('error', () => undefined)
+      .on('end', onEnd)
+      .on('close', onEnd)
+      .on('data', onData);
+    signal.addEventListener('abort', onAbort);
+    if (signal.aborted) onAbort();
+    else if (stream.destroyed) onEnd();
+  });
+}
+
+// The form of what is sent.
+
+const MAGIC = Buffer.from('VPHO');
+const HEAD_BYTES = 12;
+const ONE_BYTE = Buffer.alloc(1);
+
+function encodeHead(byteCount: number, descriptorCount: number): Buffer {
+  const head = Buffer.alloc(HEAD_BYTES);
+  MAGIC.copy(head);
+  head.writeUInt32LE(byteCount, 4);
+  head.writeUInt32LE(descriptorCount, 8);
+  return head;
+}
+
+function decodeHead(head: Buffer): { byteCount: number; descriptorCount: number } {
+  if (!head.subarray(0, 4).equals(MAGIC)) throw nonsense('what is no parcel');
+  return { byteCount: head.readUInt32LE(4), descriptorCount: head.readUInt32LE(8) };
+}
+
+/** Those of each message. */
+function groupsOf(descriptors: readonly number[]): number[][] {
+  const groups: number[][] = [];
+  for (let start = 0; start < descriptors.length; start += MAX_MESSAGE_DESCRIPTORS) {
+    groups.push(descriptors.slice(start, start + MAX_MESSAGE_DESCRIPTORS));
+  }
+  return groups;
+}
+
+const encodeMessage = (message: HandoverMessage): Buffer => Buffer.from(JSON.stringify(message));
+
+function decodeMessage(document: Buffer): HandoverMessage {
+  let value: unknown;
+  try {
+    value = JSON.parse(document.toString());
+  } catch {
+    value = null;
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as HandoverMessage;
+  throw nonsense(`a message that is none: ${escapeText(document.toString('utf8', 0, 100))}`);
+}
+
+/** The message that came so far; null where there is more to come. */
+function firstMessageOf(bytes: Buffer): HandoverMessage | null {
+  if (bytes.length < HEAD_BYTES) return null;
+  const { byteCount, descriptorCount } = decodeHead(bytes.subarray(0, HEAD_BYTES));
+  if (byteCount > MAX_MESSAGE_BYTES || descriptorCount > 0) throw nonsense('a first message that is none');
+  const length = HEAD_BYTES + byteCount;
+  return bytes.length < length ? null : decodeMessage(bytes.subarray(HEAD_BYTES));
+}
+
+// What goes wrong.
+
+const ended = (call: string): VproxyError =>
+  failure('the other process ended', systemError(call, constants.errno.EPIPE));
+
+const late = (does: string, call: string): VproxyError =>
+  failure(`the other process ${does} in time`, systemError(call, constants.errno.ETIMEDOUT));
+
+const nonsense = (what: string): VproxyError =>
+  failure(`the other process sent ${what}`, systemError('recvmsg', constants.errno.EPROTO));
+
+function failure(message: string, cause?: unknown): VproxyError {
+  return new VproxyError('upgrade-failed', `cannot hand over: ${message}`, cause === undefined ? {} : { cause });
+}

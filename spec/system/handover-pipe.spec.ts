@@ -1,0 +1,398 @@
+/** What goes from a process to its successor: a document, descriptors, messages; and a successor that ends, is silent, or sends what it should not. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { systemCode, VproxyError } from '../../lib/errors.js';
+import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import { loadLibc } from '../../lib/system/libc.js';
+import { descriptorOf } from '../../lib/system/sockets.js';
+import { closeAll } from '../../lib/system/unix-messages.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import type { Kind } from '../helpers/handover-successor.js';
+import { localServer, localSocket } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { unixPair } from '../helpers/unix-pair.js';
+
+const PROGRAM = join(PROJECT_ROOT, 'dist/spec/helpers/handover-successor.js');
+const TIMEOUT_MS = 20_000;
+const NEVER = new AbortController().signal;
+
+const calls = await loadHandoverCalls();
+
+const openCount = (): number => readdirSync('/proc/self/fd').length;
+
+const fileOf = (fd: number): string => {
+  const { dev, ino } = fstatSync(fd);
+  return `${dev}:${ino}`;
+};
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+/** The code of the system of what `call` throws, which is `upgrade-failed`. */
+function codeOf(t: ExecutionContext, call: () => unknown): string {
+  const error = t.throws(call, { instanceOf: VproxyError, code: 'upgrade-failed' });
+  return systemCode(error.cause);
+}
+
+interface Successor {
+  readonly child: ChildProcess;
+  readonly stream: net.Socket;
+  /** For this turn only. */
+  readonly pipe: () => HandoverPipe;
+}
+
+/** A successor that does as `what` says; with `launcher`, run by that. */
+function startSuccessor(t: ExecutionContext, what: string, launcher: readonly string[] = []): Successor {
+  const words = [...launcher, process.execPath, PROGRAM, what];
+  const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'inherit', 'inherit', 'pipe'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const stream = child.stdio[3] as net.Socket;
+  return { child, stream, pipe: () => HandoverPipe.ofStream(calls, stream) };
+}
+
+/** Both ends of a pipe in this process. */
+async function pipePair(t: ExecutionContext) {
+  const socketpair = (await loadLibc()).declare('int socketpair(int family, int type, int protocol, void *pair)');
+  const fds = Buffer.alloc(8);
+  t.is(socketpair(1, 1 | 0o2000000, 0, fds), 0);
+  const [near, far] = [fds.readInt32LE(0), fds.readInt32LE(4)];
+  return { near, far, sender: new HandoverPipe(calls, near), receiver: new HandoverPipe(calls, far) };
+}
+
+/** A descriptor to be handed over, what the successor does with it, and the line that it is seen to write there, where it does. */
+interface Open {
+  readonly fd: number;
+  readonly kind: Kind;
+  readonly line?: () => Promise<string>;
+}
+
+const lineFrom = async (socket: net.Socket): Promise<string> => String(((await once(socket, 'data')) as [Buffer])[0]);
+
+/** Connections that a server has accepted. */
+async function openConnections(t: ExecutionContext, count: number, path?: string): Promise<Open[]> {
+  const accepted: net.Socket[] = [];
+  const where = path === undefined ? { host: '127.0.0.1', port: 0 } : { path };
+  const server = await localServer(t, (socket) => void accepted.push(socket), where, { pauseOnConnect: true });
+  const opened: Open[] = [];
+  while (opened.length < count) {
+    const socket = localSocket(t, path === undefined ? { host: '127.0.0.1', port: server.port } : { path });
+    const connection = await eventually(() => accepted.pop(), { intervalMs: 1 });
+    opened.push({ fd: descriptorOf(connection) ?? -1, kind: 'stream', line: () => lineFrom(socket) });
+  }
+  return opened;
+}
+
+/** Listeners, which this side closes before it connects. */
+async function openListeners(t: ExecutionContext, count: number): Promise<Open[]> {
+  const opened: Open[] = [];
+  while (opened.length < count) {
+    const server = await localServer(t, () => t.fail('it came to the process that has handed over'));
+    const line = async () => {
+      const { port } = server;
+      server.close();
+      const socket = localSocket(t, { host: '127.0.0.1', port });
+      const text = await lineFrom(socket);
+      socket.destroy();
+      return text;
+    };
+    opened.push({ fd: descriptorOf(server) ?? -1, kind: 'listener', line });
+  }
+  return opened;
+}
+
+function openFifos(t: ExecutionContext, count: number): Open[] {
+  const folder = temporaryFolder(t);
+  const paths = Array.from({ length: count }, (_, index) => join(folder, `${index}`));
+  execFileSync('mkfifo', paths);
+  return paths.map((path) => {
+    const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const fd = openSync(path, constants.O_WRONLY);
+    t.teardown(() => closeAll([reading, fd]));
+    const text = Buffer.alloc(100);
+    const line = () => eventually(() => text.toString('utf8', 0, readSync(reading, text)) || null);
+    return { fd, kind: 'stream', line };
+  });
+}
+
+function openDevices(t: ExecutionContext, count: number): Open[] {
+  return Array.from({ length: count }, () => {
+    const fd = openSync('/dev/null', 'r+');
+    t.teardown(() => closeSync(fd));
+    return { fd, kind: 'device' };
+  });
+}
+
+test.serial('a thousand descriptors of all kinds arrive in order, and work', async (t) => {
+  t.timeout(120_000);
+  const count = 200;
+  const groups = [
+    await openConnections(t, count),
+    await openConnections(t, count, join(temporaryFolder(t), 'x.sock')),
+    await openListeners(t, count),
+    openFifos(t, count),
+    openDevices(t, count),
+  ];
+  // One of each kind after the other.
+  const opened = Array.from({ length: count }, (_, index) => groups.flatMap((group) => group[index] ?? [])).flat();
+  const before = openCount();
+  const { child, stream, pipe } = startSuccessor(t, 'use');
+  const first = await receiveFirstMessage(stream, NEVER);
+  t.is(first.kind, 'warm');
+  t.is(first.pid, child.pid);
+  const fds = opened.map(({ fd }) => fd);
+  const document = Buffer.from(JSON.stringify(opened.map(({ kind }) => kind)));
+  // In one turn, as when it matters.
+  const successor = pipe();
+  successor.sendAll(document, fds, TIMEOUT_MS);
+  const ready = successor.receiveMessage(TIMEOUT_MS);
+  successor.sendMessage({ kind: 'go' }, TIMEOUT_MS);
+  t.is(ready.kind, 'ready');
+  t.is(ready.sha256, sha256(document));
+  t.deepEqual(ready.files, fds.map(fileOf));
+  t.is(ready.added, fds.length);
+  for (const [index, { line }] of opened.entries()) {
+    if (line !== undefined) t.is(await line(), `${index}\n`, `descriptor ${index}`);
+  }
+  const exited = once(child, 'exit');
+  child.stdin?.end();
+  t.deepEqual(await exited, [0, null]);
+  stream.destroy();
+  // Those of the listeners were closed above.
+  await eventually(() => openCount() <= before - count, { what: 'as many descriptors as before' });
+});
+
+const statusOf = (pid = 0): string => readFileSync(`/proc/${pid}/status`, 'utf8');
+
+test.serial('100 MB arrive as they are, also where a signal comes meanwhile', async (t) => {
+  const { child, stream, pipe } = startSuccessor(t, 'use');
+  await receiveFirstMessage(stream, NEVER);
+  const waits = () => eventually(() => /^State:\s+S[^]*^ShdPnd:\s+0+$/m.test(statusOf(child.pid)), { what: 'a pause' });
+  await waits();
+  t.true(child.kill('SIGUSR2'));
+  await waits();
+  const document = Buffer.alloc(100_000_000);
+  for (let at = 0; at < document.length; at += 4096) document.writeUInt32LE(at, at);
+  const successor = pipe();
+  successor.sendAll(document, [], TIMEOUT_MS);
+  const ready = successor.receiveMessage(TIMEOUT_MS);
+  t.is(ready.sha256, sha256(document));
+  t.is(ready.added, 0);
+  successor.sendMessage({ kind: 'go' }, TIMEOUT_MS);
+});
+
+test.serial('a successor that reads nothing is given up in time', async (t) => {
+  const { stream, pipe } = startSuccessor(t, 'ignore');
+  await receiveFirstMessage(stream, NEVER);
+  const before = openCount();
+  t.is(
+    codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [0, 1, 2], 50)),
+    'ETIMEDOUT',
+  );
+  t.is(
+    codeOf(t, () => pipe().receiveMessage(50)),
+    'ETIMEDOUT',
+  );
+  t.is(openCount(), before);
+});
+
+test.serial('a successor that ends in the middle has ended', async (t) => {
+  const { stream, pipe } = startSuccessor(t, 'die');
+  await receiveFirstMessage(stream, NEVER);
+  t.is(
+    codeOf(t, () => pipe().sendAll(Buffer.alloc(10_000_000), [], TIMEOUT_MS)),
+    'EPIPE',
+  );
+  t.is(
+    codeOf(t, () => pipe().receiveMessage(TIMEOUT_MS)),
+    'EPIPE',
+  );
+});
+
+test.serial('a successor that may have fewer descriptors says so, and keeps none', async (t) => {
+  const limited = ['sh', '-c', 'ulimit -n 60; exec "$@"', 'sh'];
+  const { stream, pipe } = startSuccessor(t, 'decline', limited);
+  await receiveFirstMessage(stream, NEVER);
+  const fds = openDevices(t, 300).map(({ fd }) => fd);
+  pipe().sendAll(Buffer.from('document'), fds, TIMEOUT_MS);
+  const answer = pipe().receiveMessage(TIMEOUT_MS);
+  t.is(answer.kind, 'failed');
+  t.regex(String(answer.text), /cannot hand over: the other process sent more descriptors than this process may have/);
+  t.is(answer.added, 0);
+});
+
+test('a first message that is none, and a successor that ends before it, are told apart', async (t) => {
+  const first = async (what: string) => {
+    const { stream } = startSuccessor(t, what);
+    const error = await t.throwsAsync(receiveFirstMessage(stream, NEVER), { code: 'upgrade-failed' });
+    return [systemCode(error.cause), error.message];
+  };
+  t.deepEqual(await first('rubbish'), ['EPROTO', 'cannot hand over: the other process sent what is no parcel']);
+  t.deepEqual(await first('quit'), ['EPIPE', 'cannot hand over: the other process ended']);
+});
+
+test('who waits for the first message may give up, and is told where the pipe is closed', async (t) => {
+  const { near: stream, far } = await unixPair(t);
+  const giveUp = new AbortController();
+  const waiting = receiveFirstMessage(stream, giveUp.signal);
+  giveUp.abort();
+  const error = await t.throwsAsync(waiting, { code: 'upgrade-failed' });
+  t.is(systemCode(error.cause), 'ETIMEDOUT');
+  await t.throwsAsync(receiveFirstMessage(stream, giveUp.signal), { message: /did not answer in time/ });
+  far.destroy();
+  stream.destroy();
+  await t.throwsAsync(receiveFirstMessage(stream, NEVER), { message: /the other process ended/ });
+  t.is(
+    codeOf(t, () => HandoverPipe.ofStream(calls, stream)),
+    'EPIPE',
+  );
+});
+
+test('a first message may come in pieces, and nothing behind it', async (t) => {
+  const text = Buffer.from('{"kind":"warm"}');
+  const bytes = Buffer.concat([head(text.length, 0), text]);
+  const { near, far } = await unixPair(t);
+  const waiting = receiveFirstMessage(near, NEVER);
+  for (const byte of bytes) {
+    const read = near.bytesRead;
+    far.write(Buffer.of(byte));
+    await eventually(() => near.bytesRead > read, { intervalMs: 1 });
+  }
+  t.deepEqual(await waiting, { kind: 'warm' });
+  const { near: other, far: talkative } = await unixPair(t);
+  talkative.write(Buffer.concat([bytes, bytes]));
+  const error = await t.throwsAsync(receiveFirstMessage(other, NEVER), { code: 'upgrade-failed' });
+  t.is(systemCode(error.cause), 'EPROTO');
+});
+
+/** A head as it is written. */
+function head(byteCount: number, descriptorCount: number): Buffer {
+  const bytes = Buffer.from('VPHO\0\0\0\0\0\0\0\0');
+  bytes.writeUInt32LE(byteCount, 4);
+  bytes.writeUInt32LE(descriptorCount, 8);
+  return bytes;
+}
+
+/** What is sent, each with so many descriptors, and the message of what the receiver throws. */
+const WRONG: readonly (readonly [string, readonly (readonly [Buffer, number])[], RegExp])[] = [
+  ['the end comes at once', [], /: the other process ended$/],
+  ['the end comes in the head', [[Buffer.from('VPHO'), 0]], /: the other process ended$/],
+  ['the end comes before the descriptors', [[head(4, 2), 0]], /: the other process ended$/],
+  [
+    'the end comes in the document',
+    [
+      [head(4, 2), 0],
+      [Buffer.alloc(1), 2],
+      [Buffer.alloc(3), 0],
+    ],
+    /: the other process ended$/,
+  ],
+  [
+    'there are fewer descriptors',
+    [
+      [head(4, 2), 0],
+      [Buffer.alloc(1), 1],
+      [Buffer.alloc(4), 0],
+    ],
+    /sent 1 descriptors in place of 2$/,
+  ],
+  [
+    'there are more descriptors',
+    [
+      [head(4, 2), 0],
+      [Buffer.alloc(1), 3],
+      [Buffer.alloc(4), 0],
+    ],
+    /sent 3 descriptors in place of 2$/,
+  ],
+  [
+    'descriptors come with the head',
+    [
+      [head(4, 0), 1],
+      [Buffer.alloc(4), 0],
+    ],
+    /sent 1 descriptors in place of 0$/,
+  ],
+  [
+    'descriptors come with the document',
+    [
+      [head(4, 0), 0],
+      [Buffer.alloc(4), 1],
+    ],
+    /sent 1 descriptors in place of 0$/,
+  ],
+  ['there are too many descriptors', [[head(4, 65_537), 0]], /sent 65537 descriptors$/],
+  ['the document is too long', [[head(2 ** 31 + 1, 0), 0]], /sent a document of 2147483649 bytes$/],
+  ['the head is none', [[Buffer.from('what is this'), 0]], /sent what is no parcel$/],
+];
+
+for (const [what, parts, message] of WRONG) {
+  test.serial(`where ${what}, nothing is taken, and no descriptor stays open`, async (t) => {
+    const { near, far, receiver } = await pipePair(t);
+    const before = openCount();
+    for (const [bytes, count] of parts) calls.send(near, bytes, new Array<number>(count).fill(0));
+    closeSync(near);
+    const error = t.throws(() => receiver.receiveAll(TIMEOUT_MS), { code: 'upgrade-failed', message });
+    t.is(systemCode(error.cause), message.source.includes('ended') ? 'EPIPE' : 'EPROTO');
+    t.is(openCount(), before - 1);
+    closeSync(far);
+  });
+}
+
+test.serial('messages are objects of JSON within bounds, without descriptors', async (t) => {
+  const { near, far, sender, receiver } = await pipePair(t);
+  sender.sendMessage({ kind: 'ready', text: 'ä'.repeat(1000) }, TIMEOUT_MS);
+  t.deepEqual(receiver.receiveMessage(TIMEOUT_MS), { kind: 'ready', text: 'ä'.repeat(1000) });
+  for (const text of ['[1]', 'null', '{', '"x"']) {
+    sender.sendAll(Buffer.from(text), [], TIMEOUT_MS);
+    t.is(
+      codeOf(t, () => receiver.receiveMessage(TIMEOUT_MS)),
+      'EPROTO',
+      text,
+    );
+  }
+  for (const wrong of [head(65_537, 0), head(2, 1)]) {
+    writeSync(near, wrong);
+    t.is(
+      codeOf(t, () => receiver.receiveMessage(TIMEOUT_MS)),
+      'EPROTO',
+    );
+  }
+  closeAll([near, far]);
+});
+
+test.serial('descriptors that come are not inherited by programs', async (t) => {
+  const { near, far, sender, receiver } = await pipePair(t);
+  sender.sendAll(Buffer.from('x'), [0], TIMEOUT_MS);
+  const { document, descriptors } = receiver.receiveAll(TIMEOUT_MS);
+  t.is(String(document), 'x');
+  const [fd = -1] = descriptors;
+  t.is(fileOf(fd), fileOf(0));
+  const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
+  t.not(Number.parseInt(flags, 8) & 0o2000000, 0);
+  closeAll([near, far, fd]);
+});
+
+test('what cannot be sent says why', async (t) => {
+  const { near, far, sender } = await pipePair(t);
+  t.throws(() => sender.sendAll(Buffer.alloc(1), new Array<number>(65_537).fill(0), 50), {
+    code: 'upgrade-failed',
+    message: 'cannot hand over: there are 65537 descriptors, more than 65536',
+  });
+  t.throws(() => sender.sendAll(Buffer.alloc(1), [999_999], 50), {
+    code: 'upgrade-failed',
+    message: /^cannot hand over: .*EBADF/,
+  });
+  closeAll([near, far]);
+});
+
+test('without koffi there is one error that says what is missing', async (t) => {
+  const missing = () => Promise.reject(new Error("Cannot find package 'koffi'"));
+  await t.throwsAsync(loadHandoverCalls(missing), {
+    code: 'upgrade-failed',
+    message: /^handing over needs the optional package koffi, .*\(npm install koffi\): Cannot find package 'koffi'$/,
+  });
+});
