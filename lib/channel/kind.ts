@@ -3,7 +3,8 @@
 import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
-import type { Link } from '../link/link.js';
+import type { Link, LinkCapture } from '../link/link.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 
 /** How TLS knows the peer: by a key that both sides have, or by certificates on both sides. */
 type TlsMode = 'psk' | 'cert';
@@ -72,6 +73,11 @@ export interface DialKind<A> {
   strangers?(address: A): string | null;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
   dial(address: A, context: DialContext): Promise<Link>;
+  /**
+   * A link that another process of this program has opened at that address, to go on with: it reads and writes nothing before
+   * its start. Throws where it cannot. Default: its links cannot be handed over.
+   */
+  restoreLink?(address: A, capture: LinkCapture, take: TakeDescriptor): Link;
 }
 
 /** What a listener calls. */
@@ -93,8 +99,13 @@ export interface ListenKind<A> {
   isPrivate(address: A): boolean;
   /** As of a `DialKind`. */
   strangers?(address: A): string | null;
-  /** Rejects with `address-…` codes. */
-  listen(address: A, handlers: ListenHandlers): Promise<ChannelListener>;
+  /**
+   * Rejects with `address-…` codes. `descriptor` is that of a socket on which another process of this program has listened there:
+   * it is used, and nothing is bound. It is owned from then on.
+   */
+  listen(address: A, handlers: ListenHandlers, descriptor?: number): Promise<ChannelListener>;
+  /** As of a `DialKind`. */
+  restoreLink?(address: A, capture: LinkCapture, take: TakeDescriptor): Link;
 }
 
 /** An open listener of a `ListenKind`. */
@@ -103,6 +114,8 @@ export interface ChannelListener {
   readonly description: string;
   /** Stops accepting, and removes the socket file that it made. Links stay. */
   close(): Promise<void>;
+  /** The number of the descriptor that a successor listens on; changes nothing. Null where there is none. Default: there is none. */
+  capture?(keep: KeepDescriptor): number | null;
 }
 
 export type ChannelKind<A = unknown> = DialKind<A> | ListenKind<A>;

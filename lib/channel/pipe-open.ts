@@ -7,7 +7,7 @@ import { closeSync, constants, existsSync, promises as fs, openSync, statSync } 
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
-import { openHalves, SocketLink } from '../link/socket-link.js';
+import { openHalves, restoreSocketLink, SocketLink } from '../link/socket-link.js';
 import { withPinnedFile } from '../system/files.js';
 import { describeToolFailure, runTool } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
@@ -25,6 +25,7 @@ export const pipeOpen: DialKind<string> = {
     requireWanted(signal, description);
     return Promise.resolve(openFifos(path, description));
   },
+  restoreLink: (_path, capture, take) => restoreSocketLink(capture, take, { waitsForEnd: false }),
 };
 
 function openFifos(path: string, description: string): Link {

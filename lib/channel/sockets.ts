@@ -3,9 +3,9 @@ import { promises as fs } from 'node:fs';
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
-import { SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
-import { type ListenAddress, listen } from '../system/listen.js';
-import { type OnRead, readBuffered } from '../system/sockets.js';
+import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
+import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
+import { descriptorOf, type OnRead, readBuffered } from '../system/sockets.js';
 import {
   formatHostPort,
   formatPath,
@@ -42,6 +42,7 @@ export const unixConnect: DialKind<string> = {
     if (!found.isSocket()) throw new VproxyError('channel-unusable', `${description}: it is not a socket`);
     return dialSocket(description, { path }, signal, { mayBeStuck: true });
   },
+  restoreLink: (_path, capture, take) => restoreSocketLink(capture, take),
 };
 
 // `unix-listen:PATH`: a unix socket that this side makes, for QEMU with `reconnect=N` or another vproxy.
@@ -54,9 +55,10 @@ export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<
     parse: parseSocketPath,
     format: formatPath,
     isPrivate: () => true,
-    listen(path, handlers) {
-      return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers);
+    listen(path, handlers, descriptor) {
+      return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers, descriptor);
     },
+    restoreLink: (_path, capture, take) => restoreSocketLink(capture, take),
   };
 }
 
@@ -71,6 +73,7 @@ export const tcpConnect: DialKind<HostPort> = {
   format: formatHostPort,
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
+  restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
 };
 
 // `tcp-listen:HOST:PORT`: a TCP port that this side listens on; port 0 picks one.
@@ -82,10 +85,11 @@ export const tcpListen: ListenKind<HostPort> = {
   format: formatHostPort,
   isPrivate: ({ host }) => isLoopback(host),
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
-  listen(asked, handlers) {
+  listen(asked, handlers, descriptor) {
     const describe = (bound: object) => `tcp-listen:${formatHostPort({ ...asked, ...bound })}`;
-    return listenForLinks(asked, describe, handlers);
+    return listenForLinks(asked, describe, handlers, descriptor);
   },
+  restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
 };
 
 // Connecting a socket and making a link of it.
@@ -131,14 +135,16 @@ async function dialSocket(
 
 // Listening for links on a TCP port or a unix socket file.
 
-/** Listens on `address`, which `describe` shows. Rejects with an `address-…` code. */
+/** Listens on `address`, which `describe` shows, maybe with the socket of an earlier process. Rejects with an `address-…` code. */
 async function listenForLinks(
   address: ListenAddress,
   describe: (address: ListenAddress) => string,
   handlers: ListenHandlers,
+  descriptor?: number,
 ): Promise<ChannelListener> {
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  await listen(server, address);
+  if (descriptor === undefined) await listen(server, address);
+  else await listenAdopted(server, address, descriptor);
   const description = describe(addressInForce(server, address));
   server.on('connection', (socket) => {
     const from = socket.remoteAddress === undefined ? '' : ` from ${remoteName(socket)}`;
@@ -158,6 +164,10 @@ async function listenForLinks(
       // The socket file and the port are free when this returns; the server's own `close` also awaits the links.
       server.close();
       return Promise.resolve();
+    },
+    capture(keep) {
+      const fd = descriptorOf(server);
+      return fd === null ? null : keep(fd);
     },
   };
 }

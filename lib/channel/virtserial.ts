@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
-import { DEVICE_SLAB_BYTES, openDeviceLink } from '../link/device-link.js';
+import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
@@ -53,6 +53,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
         throw channelError(description, error);
       }
     },
+    restoreLink: (_address, capture, take) => restoreDeviceLink(capture, take, clock),
   };
 }
 

@@ -5,9 +5,11 @@
 import type net from 'node:net';
 import type { VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { ListenAddress } from '../system/listen.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
+import type { ConnectionCapture, IndexOfStream, KnownStream } from './connection.js';
 import type { InputFilter } from './input-filter.js';
 import type { NameSample } from './template.js';
 
@@ -62,12 +64,14 @@ export interface Caller {
   readonly service: string;
   /** Where it came from, for the peer; null where there is nothing to say. */
   readonly from: string | null;
+  /** Whether the entrance has read nothing of it and writes nothing to it: a successor can receive it anew. */
+  readonly isUntouched: boolean;
   /** Reads nothing yet. */
   readonly socket: net.Socket;
   /** Reads the socket with `onread`, maybe from `opened` on only. Called once. */
   read(onread: OnRead): void;
   /** The peer has accepted the stream. */
-  opened(stream: SessionStream): void;
+  opened(stream: KnownStream): void;
   /** There will be no stream: ends the connection such that it looks like none. */
   refuse(): void;
 }
@@ -82,6 +86,17 @@ export interface Target {
   readonly openCount: number;
   /** Ends what is still open. Resolves when it has. */
   stop(): Promise<void> | void;
+
+  /** Streams that it has neither accepted nor refused yet: they are offered again in a successor. */
+  readonly unansweredCount: number;
+  /** What cannot be handed over to a successor now: a text for people for each. */
+  obstacles(): string[];
+  /** Its connections, for a successor; changes nothing. Throws `upgrade-failed` where something is an obstacle. Default: it has none. */
+  capture?(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[];
+  /** Makes it what it was in an earlier process; nothing is read, written or told before `goOn`. */
+  restore?(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void;
+  /** Begins to, when it was restored. */
+  goOn?(): void;
 }
 
 /** What a target gets from its forward. */
@@ -96,7 +111,7 @@ export interface TargetContext {
   /** A stream was accepted. */
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream and its local end are done with; null when both directions ended in order. */
-  readonly onClosed: (stream: SessionStream, reason: VproxyError | null) => void;
+  readonly onClosed: (stream: KnownStream, reason: VproxyError | null) => void;
   /** A local end is done with: `openCount` is one less. Default: nobody is told. */
   readonly onLeft?: () => void;
   /** What a socket of the target is given before the stream's first byte; null: nothing. */

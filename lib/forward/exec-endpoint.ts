@@ -100,6 +100,14 @@ export class ExecTarget implements Target {
     }
   }
 
+  /** They are obstacles as well. */
+  readonly unansweredCount = 0;
+
+  obstacles(): string[] {
+    const { name } = this.#context;
+    return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command runs`);
+  }
+
   /** Ends every process: told to at first, killed shortly after. */
   async stop(): Promise<void> {
     await Promise.all([...this.#children].map((child) => child.stop()));
@@ -163,6 +171,10 @@ class ChildSink implements LocalEnd {
     stdout.on('error', () => undefined);
     child.once('error', () => this.#closed(null, null));
     child.once('close', (status, signal) => this.#closed(status, signal));
+  }
+
+  get streamId(): number {
+    return this.#stream.id;
   }
 
   /** Kills the process soon; resolves when it is gone. */

@@ -113,6 +113,15 @@ class FileTarget implements Target {
     onOpened(stream);
   }
 
+  readonly unansweredCount = 0;
+
+  obstacles(): string[] {
+    const { name } = this.#context;
+    return this.#streamCount === 0
+      ? []
+      : [`${this.#streamCount} streams to ${name}, whose lines are put together here`];
+  }
+
   stop(): Promise<void> {
     return this.#file.close();
   }

@@ -1,15 +1,17 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
-import type { VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import type { IndexOfStream, KnownStream } from './connection.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
 import type { ServiceRegistry } from './services.js';
 import { endedStreamFields, NO_STREAM, streamFields } from './session-source.js';
-import type { Forward } from './spec.js';
+import type { Forward, ForwardCapture } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 
 /** What a stream says of its local end. */
@@ -39,6 +41,7 @@ export class IncomingForward implements Forward {
   readonly endpointText: string;
   readonly #target: Target;
   #streamCount = 0;
+  #isStarted = false;
 
   /** Throws `bad-argument` for an endpoint that cannot be a target. */
   constructor(spec: ForwardSpec, options: IncomingOptions) {
@@ -75,12 +78,18 @@ export class IncomingForward implements Forward {
   /** Offers the service. Rejects with `bad-argument` where it is offered already. */
   start(): Promise<void> {
     return new Promise((resolve) => {
-      this.#options.registry.add(this.spec.service, this.#serve);
+      this.#offer();
       resolve();
     });
   }
 
+  #offer(): void {
+    this.#options.registry.add(this.spec.service, this.#serve);
+    this.#isStarted = true;
+  }
+
   pause(): void {
+    this.#isStarted = false;
     this.#options.registry.remove(this.spec.service, this.#serve);
   }
 
@@ -89,14 +98,51 @@ export class IncomingForward implements Forward {
     await this.#target.stop();
   }
 
+  obstacles(): string[] {
+    return this.#target.obstacles();
+  }
+
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardCapture {
+    const [obstacle] = this.obstacles();
+    if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);
+    return {
+      isStarted: this.#isStarted,
+      streamCount: this.#streamCount - this.#target.unansweredCount,
+      connections: this.#target.capture?.(keep, indexOf) ?? [],
+      listener: null,
+      port: null,
+      waiting: [],
+    };
+  }
+
+  /** The service is offered at once. */
+  restore(capture: ForwardCapture, take: TakeDescriptor, streams: readonly SessionStream[]): void {
+    this.#streamCount = capture.streamCount;
+    for (const { stream: index } of capture.connections) {
+      const stream = index === null ? undefined : streams[index];
+      if (stream !== undefined) this.#own(stream);
+    }
+    this.#target.restore?.(capture.connections, take, streams);
+    if (capture.isStarted) this.#offer();
+  }
+
+  goOn(): Promise<void> {
+    this.#target.goOn?.();
+    return Promise.resolve();
+  }
+
   /** Accepts a stream when the target works, else refuses it with what was wrong. */
   readonly #serve = (stream: SessionStream): void => {
     this.#streamCount += 1;
-    stream.owner = this.#options.id ?? null;
-    stream.isServed = IS_SERVED;
+    this.#own(stream);
     this.#target.serve(stream);
     if (!stream.isAttached) stream.isServed = IS_DONE_WITH;
   };
+
+  #own(stream: SessionStream): void {
+    stream.owner = this.#options.id ?? null;
+    stream.isServed = IS_SERVED;
+  }
 
   #opened(stream: SessionStream): void {
     const from = escapeText(stream.from ?? 'the peer', 80);
@@ -104,7 +150,7 @@ export class IncomingForward implements Forward {
     this.#options.log(makeEvent('stream-opened', message, this.#fields(streamFields(stream))));
   }
 
-  #closed(stream: SessionStream, reason: VproxyError | null): void {
+  #closed(stream: KnownStream, reason: VproxyError | null): void {
     stream.isServed = IS_DONE_WITH;
     const { clock, log } = this.#options;
     const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;

@@ -72,6 +72,11 @@ export class ServiceRegistry {
     return [...this.#handlers.keys()];
   }
 
+  /** Has the rule of its service count a stream that was let in before, and pace it. Called before it is attached. */
+  readmit(stream: SessionStream): void {
+    this.#gates.get(stream.service)?.readmit(stream);
+  }
+
   /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`. */
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
@@ -137,18 +142,24 @@ export class ServiceGate {
 
   /** Why a stream that the peer opens is refused, for this side's log; null lets it in, within the other bounds. */
   admit(stream: SessionStream, session: Session): string | null {
-    const { isAllowed = true, streams, opensPerSecond, idleTimeoutMs } = this.#policy;
+    const { isAllowed = true, streams, opensPerSecond } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
     if (streams !== undefined && countOthers(stream, session) + this.#countEnding() >= streams)
       return `${streams} streams are open already, or their local ends are not done with`;
     if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
+    this.readmit(stream);
+    return null;
+  }
+
+  /** Takes a stream in that was let in already. */
+  readmit(stream: SessionStream): void {
+    const { streams, idleTimeoutMs } = this.#policy;
     if (streams !== undefined) this.#admitted.add(stream);
     if (this.#pace !== null) stream.setPace(this.#pace);
     if (idleTimeoutMs !== undefined) {
       this.#watched.set(stream, { bytes: 0, atMs: this.#clock.now() });
       if (!this.#isLooking) this.#look(idleTimeoutMs);
     }
-    return null;
   }
 
   /** The streams, of any session, that are over and whose local ends are not done with. */

@@ -3,7 +3,7 @@
 import net from 'node:net';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
-import { descriptorShortage } from '../system/descriptors.js';
+import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
@@ -23,6 +23,16 @@ import {
 } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
 import { Roster } from '../util/roster.js';
+import {
+  type Connection,
+  type ConnectionCapture,
+  captureConnection,
+  type IndexOfStream,
+  type KnownStream,
+  obstacleOf,
+  restoreConnection,
+  restoredStream,
+} from './connection.js';
 import {
   type Caller,
   type EndpointKind,
@@ -127,6 +137,7 @@ function socketEntrance(waitsForPeer: boolean, { service }: EntranceContext): En
 class SocketCaller implements Caller {
   readonly service: string;
   readonly from: string | null;
+  readonly isUntouched = true;
   readonly #waitsForPeer: boolean;
   readonly socket: net.Socket;
 
@@ -176,6 +187,7 @@ export class SocketTarget implements Target {
   readonly #timeoutMs: number;
   readonly #takesPreamble: boolean;
   readonly #sockets = new Roster<net.Socket>();
+  readonly #connections = new Roster<Connection>();
 
   constructor(
     dial: Dial,
@@ -194,9 +206,10 @@ export class SocketTarget implements Target {
 
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
-    const { clock, maxStreams, name, onClosed, onOpened, preamble } = this.#context;
+    const { clock, maxStreams, name, onOpened, preamble } = this.#context;
     if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
-    const splice = new Splice({ clock, onDone: (reason) => onClosed(stream, reason) });
+    const filter = this.#context.createFilter?.() ?? null;
+    const { splice } = this.#connect(stream, filter !== null);
     stream.attach(splice);
     const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
@@ -219,18 +232,66 @@ export class SocketTarget implements Target {
       },
       refused: refuse,
     });
-    const seat = this.#sockets.add(socket);
-    filterInput(socket, this.#context.createFilter?.() ?? null);
+    filterInput(socket, filter);
     socket.once('error', (error) => {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });
+    socket.once('close', cancelTimeout);
+    this.#seat(socket);
+    if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
+    splice.join(stream, socket);
+  }
+
+  #connect(stream: SessionStream | KnownStream, isFiltered: boolean): Connection {
+    const { clock, onClosed } = this.#context;
+    const splice = new Splice({
+      clock,
+      onDone: (reason) => {
+        this.#connections.remove(seat);
+        onClosed(stream, reason);
+      },
+    });
+    const connection = { stream, splice, isOpen: true, isFiltered };
+    const seat = this.#connections.add(connection);
+    return connection;
+  }
+
+  #seat(socket: net.Socket): void {
+    const seat = this.#sockets.add(socket);
     socket.once('close', () => {
-      cancelTimeout();
       this.#sockets.remove(seat);
       this.#context.onLeft?.();
     });
-    if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
-    splice.join(stream, socket);
+  }
+
+  get unansweredCount(): number {
+    return this.#connections.size - this.#answered.length;
+  }
+
+  obstacles(): string[] {
+    const { name } = this.#context;
+    return this.#answered.map((connection) => obstacleOf(connection, name)).filter((text) => text !== null);
+  }
+
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
+    return this.#answered.map((connection) => captureConnection(connection, this.#context.clock, keep, indexOf));
+  }
+
+  /** A stream that waits for its target is offered to the service again in the successor, which dials anew. */
+  get #answered(): Connection[] {
+    return this.#connections.list().filter(({ stream }) => !('isAnswered' in stream) || stream.isAnswered);
+  }
+
+  restore(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
+    for (const capture of connections) {
+      const connection = this.#connect(restoredStream(capture, streams, this.#context.clock), false);
+      const socket = restoreConnection(connection, capture, take);
+      if (socket !== null) this.#seat(socket);
+    }
+  }
+
+  goOn(): void {
+    for (const { splice } of this.#connections.list()) splice.goOn();
   }
 
   /** Resets what is still open. */

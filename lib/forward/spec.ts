@@ -1,7 +1,10 @@
 /** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { SessionStream } from '../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { escapeText } from '../util/escape.js';
+import type { ConnectionCapture, IndexOfStream } from './connection.js';
 import type { Direction } from './endpoint-kind.js';
 import {
   ENDPOINT_KINDS,
@@ -119,4 +122,39 @@ export interface Forward {
 
   /** Takes no new streams, and resets what is open. For good. */
   stop(): Promise<void>;
+
+  /** What cannot be handed over to a successor now: a text for people for each. It passes by itself, as a rule soon. */
+  obstacles(): string[];
+
+  /**
+   * What a successor needs to go on with it; changes nothing. Throws `upgrade-failed` where something is an obstacle. To be called
+   * from a timer: what was closed before in the same turn has been told by then.
+   */
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardCapture;
+
+  /**
+   * Makes it what a forward of the same spec was in an earlier process, instead of `start`. Attaches the streams that were open
+   * there, which are `streams` by the numbers of their capture; those that were not accepted yet are to be offered to the
+   * service again. Nothing is read, written or told before `goOn`. Throws where something is missing.
+   */
+  restore(capture: ForwardCapture, take: TakeDescriptor, streams: readonly SessionStream[]): void;
+
+  /**
+   * Begins to, when it was restored and its sessions go on: all in the same turn. Resolves when it listens; rejects with
+   * `address-unavailable` where it cannot.
+   */
+  goOn(): Promise<void>;
+}
+
+/** A forward as plain data, without its spec. */
+export interface ForwardCapture {
+  /** Whether it takes new streams: it is not paused. */
+  readonly isStarted: boolean;
+  readonly streamCount: number;
+  readonly connections: readonly ConnectionCapture[];
+  /** The number of the descriptor that it listens on, and its TCP port; null where there is none. */
+  readonly listener: number | null;
+  readonly port: number | null;
+  /** The numbers of connections that nothing was read of and that have no stream yet. */
+  readonly waiting: readonly number[];
 }

@@ -4,16 +4,25 @@ import net from 'node:net';
 import type { Writable } from 'node:stream';
 import { TRAILER_BYTES } from '../codec/integrity.js';
 import { HEADER_BYTES } from '../codec/limits.js';
-import type { VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import { UnreadOutput } from '../session/local-end.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { ReadTurn } from '../system/read-turn.js';
 import { DEFAULT_BUFFER_BYTES, enlargeBuffer } from '../system/socket-buffer.js';
-import { hiddenReset, type OnRead, resetSocket } from '../system/sockets.js';
+import {
+  adoptSocket,
+  descriptorOf,
+  hiddenReset,
+  type OnRead,
+  resetSocket,
+  unwrittenBytesOf,
+} from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
+import { LastPieces, lastOf } from '../util/last-pieces.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
 
 interface SpliceHooks {
@@ -22,6 +31,28 @@ interface SpliceHooks {
   onAccept?(): void;
   /** Stream and socket are both done with; called once. Null when both directions ended in order. */
   onDone(reason: VproxyError | null): void;
+}
+
+/** Why something ended, as plain data. */
+interface CapturedReason {
+  readonly code: string;
+  readonly message: string;
+}
+
+const captureReason = ({ code, message }: VproxyError): CapturedReason => ({ code, message });
+
+/** A {@link Splice} as plain data, without its stream. */
+export interface SpliceCapture {
+  /** The number of the socket's descriptor; null: it is closed. */
+  readonly socket: number | null;
+  /** Whether the local program has ended its direction. */
+  readonly hasEnded: boolean;
+  readonly writer: WriterCapture;
+  /** Where the peer reads no more: why, and what may still be dropped, in bytes. */
+  readonly unread: { readonly reason: CapturedReason; readonly leftBytes: number } | null;
+  /** Whether the stream is over for the protocol, and why where that was not in order. */
+  readonly isStreamOver: boolean;
+  readonly endReason: CapturedReason | null;
 }
 
 /**
@@ -41,8 +72,13 @@ export class Splice implements LocalEnd {
   #endReason: VproxyError | null = null;
   /** Set where the peer reads no more. */
   #unread: UnreadOutput | null = null;
+  #stopReason: VproxyError | null = null;
   #isSocketClosed = false;
   #isStreamOver = false;
+  /** What it was made of. */
+  #restored: SpliceCapture | null = null;
+  /** What has the socket read first; null: it is resumed. */
+  #read: ((onread: OnRead) => void) | null = null;
 
   constructor(hooks: SpliceHooks) {
     this.#hooks = hooks;
@@ -54,19 +90,113 @@ export class Splice implements LocalEnd {
 
   /** Joins the two; the socket reads with `onread`, or is about to. Called once. */
   join(stream: SessionStream, socket: net.Socket): void {
+    this.#joinSocket(stream, socket);
+    if (this.#isStreamOver) resetSocket(socket);
+  }
+
+  /** Null: the stream is over, and its session has it no more. */
+  #joinSocket(stream: SessionStream | null, socket: net.Socket): void {
     this.#stream = stream;
     this.#socket = socket;
-    this.#writer = new LocalWriter(socket, (bytes) => stream.release(bytes));
+    this.#writer = new LocalWriter(socket, (bytes) => stream?.release(bytes));
     socket.on('end', () => {
       const failure = hiddenReset(socket);
       this.#hasEnded = failure === null;
-      if (failure === null) stream.finish();
+      if (failure === null) stream?.finish();
       else socket.destroy(failure);
     });
-    socket.on('error', (error) => stream.reset('local-error', `local socket: ${error.message}`));
-    socket.on('close', () => this.#handleClose());
-    if (this.#isStreamOver) resetSocket(socket);
+    socket.on('error', (error) => stream?.reset('local-error', `local socket: ${error.message}`));
+    socket.on('close', () => this.#handleClose(this.#hasEnded && socket.writableFinished));
   }
+
+  // ---- handing over ---------------------------------------------------------------------------------------------
+
+  /** What a successor needs to go on with it; changes nothing. Null where the socket cannot be handed over. */
+  capture(keep: KeepDescriptor): SpliceCapture | null {
+    const rest = {
+      hasEnded: this.#hasEnded,
+      unread:
+        this.#unread === null || this.#stopReason === null
+          ? null
+          : { reason: captureReason(this.#stopReason), leftBytes: this.#unread.leftBytes },
+      isStreamOver: this.#isStreamOver,
+      endReason: this.#endReason === null ? null : captureReason(this.#endReason),
+    };
+    const socket = this.#socket;
+    // It was closed in an earlier process.
+    if (socket === null && this.#restored !== null) {
+      return { ...rest, socket: null, writer: { ...this.#restored.writer, takenBytes: 0 } };
+    }
+    const writer = this.#writer?.capture() ?? null;
+    if (socket === null || writer === null) return null;
+    if (socket.destroyed) return { ...rest, socket: null, writer };
+    const fd = descriptorOf(socket);
+    if (fd === null || socket.readableLength > 0) return null;
+    return { ...rest, socket: keep(fd), writer };
+  }
+
+  /**
+   * Makes it what it was in an earlier process: of `stream`, to which it still has to be attached, or of none where that is over
+   * and its session has it no more. Nothing is read, written or told before `goOn`. Gives the socket; null where that is closed. `read`
+   * is called by `goOn` to have the socket read, maybe later; null: it is read at once. Called once, instead of `join`.
+   */
+  restore(
+    capture: SpliceCapture,
+    take: TakeDescriptor,
+    stream: SessionStream | null,
+    read: ((onread: OnRead) => void) | null = null,
+  ): net.Socket | null {
+    this.#restored = capture;
+    this.#read = read;
+    this.#hasEnded = capture.hasEnded;
+    this.#isStreamOver = capture.isStreamOver;
+    this.#endReason = restoreReason(capture.endReason);
+    if (capture.socket === null) {
+      this.#stream = stream;
+      return null;
+    }
+    const socket = adoptSocket(take(capture.socket), {
+      readable: !capture.hasEnded,
+      writable: !capture.writer.isFinished,
+      ...(read === null && { onread: this.onread }),
+    });
+    this.#joinSocket(stream, socket);
+    this.#writer?.restore(capture.writer);
+    const stopReason = restoreReason(capture.unread?.reason ?? null);
+    if (stopReason !== null) this.#dropUnread(stopReason, socket, capture.unread?.leftBytes);
+    return socket;
+  }
+
+  /** Begins to read, write and tell, when it was restored. The stream goes on already. */
+  goOn(): void {
+    const capture = this.#restored;
+    const socket = this.#socket;
+    if (capture === null) return;
+    const { takenBytes } = capture.writer;
+    if (takenBytes > 0) this.#stream?.release(takenBytes);
+    if (socket === null) {
+      this.#handleClose(capture.hasEnded && capture.writer.isFinished);
+    } else if (this.#endReason !== null) {
+      resetSocket(socket);
+    } else {
+      this.#writer?.goOn();
+      // What was read before has to be sent first: `handleSent` follows.
+      if (!this.#hasEnded && this.#stream?.isWaiting !== true) this.#readOn();
+    }
+  }
+
+  #readOn(): void {
+    const read = this.#read;
+    this.#read = null;
+    if (read === null) this.#socket?.resume();
+    else read(this.onread);
+  }
+
+  listHeld(): readonly Buffer[] {
+    return this.#writer?.listHeld() ?? [];
+  }
+
+  // ---- for the stream -------------------------------------------------------------------------------------------
 
   handleAccept(): void {
     this.#hooks.onAccept?.();
@@ -84,26 +214,32 @@ export class Splice implements LocalEnd {
    * Nobody reads what the local program still writes. Node cannot close only the reading half of a socket, and a reset
    * could destroy an answer that is still on its way to the program: so what it writes is read and dropped, within bounds.
    */
-  handleStop({ code }: VproxyError): void {
+  handleStop(reason: VproxyError): void {
     this.#slab.returned(false);
-    const stream = this.#stream;
     const socket = this.#socket;
-    if (stream === null || socket === null) return;
+    if (socket === null) return;
+    this.#dropUnread(reason, socket);
+    socket.resume();
+  }
+
+  #dropUnread(reason: VproxyError, socket: net.Socket, leftBytes?: number): void {
+    const stream = this.#stream;
+    this.#stopReason = reason;
     this.#unread = new UnreadOutput({
       clock: this.#hooks.clock,
-      receivedBytes: () => stream.receivedBytes,
+      ...(leftBytes !== undefined && { leftBytes }),
+      receivedBytes: () => stream?.receivedBytes ?? 0,
       goOn: () => socket.resume(),
       giveUp: () => {
-        stream.reset(code, 'the local program goes on writing what nobody reads');
+        stream?.reset(reason.code, 'the local program goes on writing what nobody reads');
         resetSocket(socket);
       },
     });
-    socket.resume();
   }
 
   handleSent(isFree: boolean): void {
     this.#handBack(isFree);
-    this.#socket?.resume();
+    this.#readOn();
   }
 
   handleEnd(reason: VproxyError | null): void {
@@ -115,8 +251,8 @@ export class Splice implements LocalEnd {
 
   #handleRead(byteCount: number): boolean {
     const stream = this.#stream;
-    if (stream === null) return false;
     if (this.#unread !== null) return this.#unread.drop(byteCount);
+    if (stream === null) return false;
     const isFull = this.#slab.isFilledBy(byteCount);
     const sent = stream.send(this.#slab.take(byteCount), HEADER_BYTES, HEADER_BYTES + byteCount, true);
     if (sent !== SENT.WAITING) this.#handBack(sent === SENT.FREE);
@@ -130,9 +266,8 @@ export class Splice implements LocalEnd {
     if (kept !== null) this.#stream?.afterKept(() => giveSlab(kept));
   }
 
-  #handleClose(): void {
+  #handleClose(isOrderly: boolean): void {
     this.#unread?.stop();
-    const isOrderly = this.#hasEnded && this.#socket?.writableFinished === true;
     // What was read may still wait for the channel: an orderly end lets it go out.
     if (!isOrderly) this.#stream?.reset('local-error', 'the local socket was closed');
     // Only now, so that the end of the stream which this brings about is not the end of both.
@@ -143,6 +278,21 @@ export class Splice implements LocalEnd {
   #finishIfDone(): void {
     if (this.#isStreamOver && this.#isSocketClosed) this.#hooks.onDone(this.#endReason);
   }
+}
+
+function restoreReason(reason: CapturedReason | null): VproxyError | null {
+  return reason === null ? null : new VproxyError(reason.code, reason.message);
+}
+
+/** A {@link LocalWriter} as plain data. */
+export interface WriterCapture {
+  /** What is still to be written, in order. */
+  readonly unwritten: readonly Buffer[];
+  /** How many bytes more have left the process, or are nobody's any more, without that being told. */
+  readonly takenBytes: number;
+  /** Whether the end comes behind them; and whether it is behind the target already. */
+  readonly isEnding: boolean;
+  readonly isFinished: boolean;
 }
 
 /** What one write to the system is made of at most, so that credit goes back while more waits. */
@@ -156,6 +306,8 @@ export class LocalWriter {
   readonly #target: Writable;
   readonly #onTaken: (bytes: number) => void;
   readonly #waiting = new ByteQueue();
+  /** What was written last, while the target has any of it. */
+  #written: LastPieces | null = null;
   #writtenBytes = 0;
   #takenBytes = 0;
   /** The views that the target holds. */
@@ -180,9 +332,12 @@ export class LocalWriter {
     }
     if (this.#isWriting) return this.#waiting.push(bytes);
     const isView = keepView(bytes);
-    this.#write(isView ? bytes : copyAlone(bytes), isView);
+    const piece = isView ? bytes : copyAlone(bytes);
+    this.#write(piece, isView);
     this.#tellTaken();
-    return isView && target.writableLength > 0;
+    if (target.writableLength === 0) return false;
+    this.#keep(piece);
+    return isView;
   }
 
   /** Ends the target behind what waits. */
@@ -193,11 +348,48 @@ export class LocalWriter {
 
   /** Nobody takes anything any more. */
   drop(): void {
-    this.#dropViews();
+    this.#releaseWritten();
     const bytes = this.#writtenBytes - this.#takenBytes + this.#waiting.byteCount;
     this.#takenBytes = this.#writtenBytes;
     this.#waiting.clear();
     if (bytes > 0) this.#onTaken(bytes);
+  }
+
+  /** What a successor writes in place of this one; changes nothing. Null where it cannot be known what the target has taken. */
+  capture(): WriterCapture | null {
+    const target = this.#target;
+    const isEnding = this.#isEnding;
+    const isFinished = target.writableFinished;
+    const heldBytes = this.#writtenBytes - this.#takenBytes;
+    if (target.destroyed) {
+      return { unwritten: [], takenBytes: heldBytes + this.#waiting.byteCount, isEnding, isFinished };
+    }
+    const unwrittenBytes = target instanceof net.Socket ? unwrittenBytesOf(target) : null;
+    // More than this writer has written: it is somebody else's.
+    if (unwrittenBytes === null || unwrittenBytes > heldBytes) return null;
+    const written = lastOf(this.#written, unwrittenBytes);
+    if (written === null) return null;
+    const unwritten = [...written, ...this.#waiting.list()];
+    return { unwritten, takenBytes: heldBytes - unwrittenBytes, isEnding, isFinished };
+  }
+
+  /** Takes the place of another writer, before anything is written; nothing is before `goOn`. */
+  restore({ unwritten, isEnding }: WriterCapture): void {
+    // Copies: a view would keep all that was handed over.
+    for (const bytes of unwritten) this.#waiting.pushCopy(bytes);
+    this.#isEnding = isEnding;
+  }
+
+  /** Writes what was restored. */
+  goOn(): void {
+    if (this.#waiting.byteCount > 0) this.#writeWaiting();
+    else if (this.#isEnding && !this.#target.writableEnded) this.#target.end();
+  }
+
+  /** What was given to it and has not left, as views, in order. */
+  listHeld(): Buffer[] {
+    const written = lastOf(this.#written, this.#writtenBytes - this.#takenBytes) ?? [];
+    return [...written, ...this.#waiting.list()];
   }
 
   /** Whether the target still has a write of ours. What others wrote to it, such as a preamble, is not waited for. */
@@ -209,6 +401,11 @@ export class LocalWriter {
     if (isView) this.#views += 1;
     this.#writtenBytes += bytes.length;
     this.#target.write(bytes, this.#handleWritten);
+  }
+
+  #keep(piece: Buffer): void {
+    this.#written ??= new LastPieces();
+    this.#written.add(piece);
   }
 
   readonly #handleWritten = (): void => {
@@ -223,6 +420,7 @@ export class LocalWriter {
       const block = this.#waiting.shift();
       if (block === null) break;
       this.#write(block.bytes, block.isView);
+      this.#keep(block.bytes);
       room -= block.bytes.length;
     }
     target.uncork();
@@ -233,7 +431,7 @@ export class LocalWriter {
   /** Credit goes back for what the system has taken. */
   #tellTaken(): void {
     const waitingBytes = this.#target.writableLength;
-    if (waitingBytes === 0) this.#dropViews();
+    if (waitingBytes === 0) this.#releaseWritten();
     else if (!this.#isBuffered) this.#buffer();
     const bytes = this.#writtenBytes - waitingBytes - this.#takenBytes;
     if (bytes <= 0) return;
@@ -247,6 +445,11 @@ export class LocalWriter {
     if (!(target instanceof net.Socket) || target.connecting) return;
     this.#isBuffered = true;
     void enlargeBuffer(target, DEFAULT_BUFFER_BYTES);
+  }
+
+  #releaseWritten(): void {
+    this.#dropViews();
+    this.#written = null;
   }
 
   #dropViews(): void {

@@ -9,7 +9,6 @@ import {
 } from '../channel/vsock-mux.js';
 import { SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/stream.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
@@ -20,6 +19,7 @@ import {
 import { FirstLine, type OnRead, readBuffered } from '../system/sockets.js';
 import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
+import type { KnownStream } from './connection.js';
 import type { Caller, EndpointKind, Entrance, EntranceContext } from './endpoint-kind.js';
 import { parseUnixPath, SocketTarget } from './socket-endpoint.js';
 import { type NameSample, sampleOfName } from './template.js';
@@ -159,6 +159,7 @@ const quote = (text: string): string => `"${escapeText(text)}"`;
 class HybridCaller implements Caller {
   readonly service: string;
   readonly from = null;
+  readonly isUntouched = false;
   readonly socket: net.Socket;
   readonly #line: FirstLine;
   #onread: OnRead | null = null;
@@ -173,7 +174,7 @@ class HybridCaller implements Caller {
     this.#onread = onread;
   }
 
-  opened(stream: SessionStream): void {
+  opened(stream: KnownStream): void {
     this.socket.write(`OK ${stream.id}\n`);
     if (this.#onread !== null && this.#line.handOver(this.#onread)) this.socket.resume();
   }

@@ -54,6 +54,11 @@ export abstract class BaseLink implements Link {
     return this;
   }
 
+  /** Whether it is open, and nothing but the transport has to be put in order at its end. */
+  protected get isTransportAlone(): boolean {
+    return this.state === 'open' && this.#finish === null;
+  }
+
   start(handler: LinkHandler): void {
     this.handler = handler;
     queueMicrotask(() => {

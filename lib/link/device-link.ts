@@ -1,13 +1,14 @@
 /** A link over a character device, such as a virtio-serial port or a terminal: by the event loop, or by polling. */
 
 import { closeSync, readvSync, writeSync } from 'node:fs';
-import { systemCode } from '../errors.js';
+import { systemCode, VproxyError } from '../errors.js';
+import type { TakeDescriptor } from '../system/descriptors.js';
 import { openPipeHandle, pipeSocket } from '../system/handles.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
-import { channelError, type LinkHandler } from './link.js';
+import { channelError, type LinkCapture, type LinkHandler } from './link.js';
 import { ReadSlab } from './read-slab.js';
-import { type DirectAccess, SocketLink } from './socket-link.js';
+import { type DirectAccess, SocketLink, type SocketLinkOptions } from './socket-link.js';
 
 /** 64 pages: as many as one `readv` of a virtio-serial port is given. */
 export const DEVICE_SLAB_BYTES = 262_144;
@@ -21,6 +22,19 @@ export function openDeviceLink(description: string, fd: number, firstBytes: Buff
   const handle = openPipeHandle(fd);
   if (handle === null) return new PollingLink(description, fd, options);
   return new SocketLink(description, (onread) => pipeSocket(handle, onread), options);
+}
+
+/** The link that another process of this program had over a device. Throws `channel-unusable` where this Node has no handle for it. */
+export function restoreDeviceLink(capture: LinkCapture, take: TakeDescriptor, clock: Clock): BaseLink {
+  const fd = take(capture.descriptors[0] ?? -1);
+  return restoreHandleLink(capture, fd, { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock });
+}
+
+/** The same over anything that a handle of Node takes, such as a socket of a family that Node does not know. It owns `fd`. */
+export function restoreHandleLink(capture: LinkCapture, fd: number, options: SocketLinkOptions = {}): SocketLink {
+  const handle = openPipeHandle(fd);
+  if (handle === null) throw new VproxyError('channel-unusable', `${capture.description}: this Node cannot open it`);
+  return new SocketLink(capture.description, (onread) => pipeSocket(handle, onread), { ...options, restored: capture });
 }
 
 /**

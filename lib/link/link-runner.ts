@@ -1,12 +1,15 @@
 /** Runs sessions on one link, from its start to its end. A channel has turns: what costs too much is left to a later one. */
 
 import type { VproxyError } from '../errors.js';
-import { SessionLoop } from '../session/session-loop.js';
+import type { SessionCapture } from '../session/capture.js';
+import type { RestoredSession } from '../session/session.js';
+import { type LoopCapture, SessionLoop } from '../session/session-loop.js';
 import { type SessionSettings } from '../session/settings.js';
+import type { KeepDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { GatheredWrites } from './gathered-writes.js';
-import type { Link } from './link.js';
+import type { Link, LinkCapture } from './link.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -15,6 +18,14 @@ const ROOM_BYTES = 135_168;
 
 /** For whichever link needs it next: it is seldom more than one at a time. */
 let spareRoom: Buffer | null = null;
+
+/** A link with an established session, for a successor of this process. */
+export interface RunnerCapture {
+  readonly link: LinkCapture;
+  readonly loop: LoopCapture;
+  /** What came and is left to another turn. */
+  readonly unread: Buffer;
+}
 
 /** A link and its session loop. */
 export class LinkRunner {
@@ -42,6 +53,35 @@ export class LinkRunner {
   }
 
   start(): void {
+    this.#startLink();
+    this.loop.start();
+  }
+
+  /** What a successor of this process goes on with; null where the link cannot be handed over, or has no established session. */
+  capture(keep: KeepDescriptor): RunnerCapture | null {
+    const loop = this.loop.capture();
+    // What was gathered would have left with this turn.
+    if (loop !== null) this.#writes.flush();
+    const link = loop === null ? null : (this.link.capture?.(keep) ?? null);
+    return loop === null || link === null ? null : { loop, link, unread: this.#unread };
+  }
+
+  /** In the place of `start`, up to `goOn`: takes up the session that a predecessor of this process had on the link. */
+  restore(session: SessionCapture, { loop, unread }: RunnerCapture): RestoredSession {
+    if (unread.length > 0) this.#keepUnread(unread);
+    return this.loop.restore(session, loop);
+  }
+
+  /** Behind `restore`: reads and writes. */
+  goOn(): void {
+    this.#startLink();
+    this.loop.goOn();
+    if (this.#unread.length === 0) return;
+    this.link.pause();
+    this.#goOnLater();
+  }
+
+  #startLink(): void {
     this.link.start({
       onBytes: (bytes) => {
         if (this.#unread.length > 0) {
@@ -72,7 +112,6 @@ export class LinkRunner {
         this.#closed.resolve(reason);
       },
     });
-    this.loop.start();
   }
 
   /** In the next turn of the event loop, when the other sockets have had theirs. */

@@ -1,6 +1,7 @@
 /** A link: a channel while it is open, as a pipe of bytes that is read for a handler and written to; and why it could not be opened. */
 import type { ByteSink } from '../codec/frame-writer.js';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
+import type { KeepDescriptor } from '../system/descriptors.js';
 import { describeError } from '../util/escape.js';
 
 /** What a link calls. */
@@ -22,6 +23,21 @@ export interface LinkHandler {
    * for with `close` or `destroy` has the code `shutdown`; the other side's orderly end has `channel-closed`.
    */
   onClosed(reason: VproxyError): void;
+}
+
+/** A link as plain data, for a successor. */
+export interface LinkCapture {
+  readonly description: string;
+  /** The numbers of its descriptors: one, or that which is read and that which is written. */
+  readonly descriptors: readonly number[];
+  /** What was written to it and the system has not taken: it goes out before all else. */
+  readonly unwritten: Buffer;
+  /** What was read of it and not delivered; null where that is nothing. */
+  readonly firstBytes: Buffer | null;
+  /** As of {@link Link}; null where it is not told. */
+  readonly origin: string | null;
+  readonly mayBeStuck: boolean;
+  readonly bufferBytes: number | null;
 }
 
 /** An open channel. It owns its file descriptor. */
@@ -65,6 +81,12 @@ export interface Link extends ByteSink {
 
   /** Closes at once and drops what is queued. */
   destroy(): void;
+
+  /**
+   * What a successor needs to go on with it; changes nothing. Null where it cannot be handed over: it is closing, or more
+   * than descriptors belongs to it, such as a command. Default: none can.
+   */
+  capture?(keep: KeepDescriptor): LinkCapture | null;
 }
 
 // What an error of the system means to the one who opens a channel.

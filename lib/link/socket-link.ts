@@ -1,11 +1,14 @@
 /** A link over a `net.Socket`, or one for each direction, made for speed: no copy, and no object per write (docs/architecture.md, data path). */
 import net from 'node:net';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { ReadTurn } from '../system/read-turn.js';
 import { enlargeBuffer } from '../system/socket-buffer.js';
-import type { OnRead } from '../system/sockets.js';
+import { adoptSocket, descriptorOf, type OnRead, unwrittenBytesOf } from '../system/sockets.js';
+import { copyAlone } from '../util/byte-queue.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { LastPieces, lastOf } from '../util/last-pieces.js';
 import { BaseLink } from './base-link.js';
-import type { LinkHandler } from './link.js';
+import type { LinkCapture, LinkHandler } from './link.js';
 import { PAGE_BYTES, ReadSlab } from './read-slab.js';
 
 /** Reads and writes past the event loop, for a device where that is faster. Called only while the link is open. */
@@ -38,6 +41,8 @@ export interface SocketLinkOptions {
   readonly origin?: string | undefined;
   /** See `Link.mayBeStuck`. */
   readonly mayBeStuck?: boolean;
+  /** What it was in the process before. Its description, its bytes and what is told of it are used. */
+  readonly restored?: LinkCapture;
 }
 
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
@@ -59,6 +64,10 @@ export class SocketLink extends BaseLink {
   /** The buffer to ask for when a write does not fit; null: none, or it was asked for. */
   #wantedBufferBytes: number | null = null;
   #bufferBytes: number | null = null;
+  /** What was written last, while the system may not have taken it. */
+  #unwritten: LastPieces | null = null;
+  /** Whether what an earlier process left unwritten is held back until the start. */
+  #isHeldBack = false;
 
   /** `open` makes the socket or the halves, with `allowHalfOpen`, read by the `onread` that it is given. */
   constructor(
@@ -67,12 +76,15 @@ export class SocketLink extends BaseLink {
     options: SocketLinkOptions = {},
   ) {
     super(description, options.clock ?? systemClock);
-    this.origin = options.origin;
-    this.mayBeStuck = options.mayBeStuck ?? false;
+    const { restored } = options;
+    this.origin = options.origin ?? restored?.origin ?? undefined;
+    this.mayBeStuck = options.mayBeStuck ?? restored?.mayBeStuck ?? false;
+    this.#bufferBytes = restored?.bufferBytes ?? null;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;
-    this.#firstBytes = options.firstBytes ?? null;
+    const firstBytes = options.firstBytes ?? restored?.firstBytes ?? null;
+    this.#firstBytes = firstBytes;
     const opened = open({
       buffer: () => this.#slab.room,
       callback: (byteCount) => this.#read(byteCount),
@@ -90,6 +102,7 @@ export class SocketLink extends BaseLink {
         if (sockets.size === 0) this.transportGone();
       });
     }
+    if (restored !== undefined) this.#holdBack(restored.unwritten);
   }
 
   get unwrittenBytes(): number {
@@ -116,17 +129,31 @@ export class SocketLink extends BaseLink {
     }
     socket.write(rest, this.#written);
     if (this.#isWritten()) return true;
+    this.#keep(rest);
     this.awaitsDrain = true;
     return false;
   }
 
   writeParts(parts: readonly Buffer[]): boolean {
+    const socket = this.#output;
     // A device takes each write as it is; a socket takes all in one system call.
-    const isCorked = this.#direct === null;
-    if (isCorked) this.#output.cork();
-    for (const part of parts) this.write(part);
-    if (isCorked) this.#output.uncork();
-    return this.#isWritten();
+    if (this.#direct !== null) {
+      for (const part of parts) this.write(part);
+      return this.#isWritten();
+    }
+    if (this.state !== 'open') return this.#isWritten();
+    socket.cork();
+    for (const part of parts) socket.write(part, this.#written);
+    socket.uncork();
+    this.awaitsDrain = true;
+    if (this.#isWritten()) return true;
+    for (const part of parts) this.#keep(part);
+    return false;
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#unwritten ??= new LastPieces();
+    this.#unwritten.add(bytes);
   }
 
   /** Whether the socket took all of it at once; when it first does not, it gets its buffer. */
@@ -145,10 +172,47 @@ export class SocketLink extends BaseLink {
 
   /** A property, so that no function is made for a write. */
   readonly #written = (): void => {
-    if (this.awaitsDrain && this.#output.writableLength === 0) this.drained();
+    if (!this.awaitsDrain) return;
+    const bytes = this.#output.writableLength;
+    if (bytes > 0) {
+      this.#unwritten?.forgetAllBut(bytes);
+      return;
+    }
+    this.#unwritten = null;
+    this.drained();
   };
 
+  capture(keep: KeepDescriptor): LinkCapture | null {
+    const sockets = [...new Set([this.#input, this.#output])];
+    const isSimple = sockets.every((socket) => !socket.connecting && socket.readableLength === 0);
+    if (!this.isTransportAlone || !isSimple) return null;
+    const fds = sockets.map(descriptorOf).filter((fd) => fd !== null);
+    const byteCount = unwrittenBytesOf(this.#output);
+    const unwritten = byteCount === null ? null : lastOf(this.#unwritten, byteCount);
+    if (unwritten === null || fds.length < sockets.length) return null;
+    return {
+      description: this.description,
+      descriptors: fds.map((fd) => keep(fd)),
+      unwritten: Buffer.concat(unwritten),
+      firstBytes: this.#firstBytes,
+      origin: this.origin ?? null,
+      mayBeStuck: this.mayBeStuck,
+      bufferBytes: this.#bufferBytes,
+    };
+  }
+
+  /** Has what an earlier process left go out at the start, before what is written meanwhile. */
+  #holdBack(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    this.#isHeldBack = true;
+    this.#output.cork();
+    // A view would keep all that was handed over.
+    this.write(copyAlone(bytes));
+  }
+
   protected begin(handler: LinkHandler): void {
+    if (this.#isHeldBack) this.#output.uncork();
+    this.#isHeldBack = false;
     const firstBytes = this.#firstBytes;
     this.#firstBytes = null;
     if (firstBytes !== null && this.state === 'open') handler.onBytes(firstBytes);
@@ -201,6 +265,21 @@ export class SocketLink extends BaseLink {
     const stillWrites = this.state === 'closing' && this.#direct === null && !this.#output.writableFinished;
     if (!stillWrites) this.fail(this.closedByPeer());
   }
+}
+
+/**
+ * The link that another process of this program had over a socket of TCP, over a unix socket or over two FIFOs. It reads and
+ * writes nothing before its start.
+ */
+export function restoreSocketLink(
+  capture: LinkCapture,
+  take: TakeDescriptor,
+  options: SocketLinkOptions = {},
+): SocketLink {
+  const [first = -1, second] = capture.descriptors.map((index) => take(index));
+  const open = (onread: OnRead) =>
+    second === undefined ? adoptSocket(first, { onread }) : openHalves(first, second, onread);
+  return new SocketLink(capture.description, open, { ...options, restored: capture });
 }
 
 /**

@@ -5,11 +5,11 @@ import http from 'node:http';
 import net, { type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import type { ProcessControl } from '../../lib/control/context/context.js';
+import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/context.js';
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { ChannelChanges } from '../../lib/status/types.js';
+import type { ChannelChanges, UpgradeAnswer as Upgraded } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { temporaryFolder } from './files.js';
 import { connectedProxies, echo, localServer, localSocket } from './proxies.js';
@@ -37,6 +37,13 @@ export class TestProcess implements ProcessControl {
 
   drain(timeoutMs: number): void {
     this.told.push(`drain ${timeoutMs}`);
+  }
+
+  /** It answers as one that has a successor, and goes on. */
+  upgrade({ program, waitMs }: UpgradeRequest, answer: (answer: Upgraded) => void): Promise<never> {
+    this.told.push(`upgrade ${program ?? 'itself'} ${waitMs}`);
+    answer({ pid: 2, version: this.version, sessions: 1, streams: 2, listeners: 3, durationMs: 4 });
+    return new Promise(() => undefined);
   }
 
   stop(): void {

@@ -3,7 +3,6 @@
  * sockets: those of TCP buffer megabytes each, and a few hundred would leave a link over TCP no memory of the system's.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import type net from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -110,10 +109,10 @@ export class Exchanges {
       socket.once('error', reject);
     });
     const write = async (): Promise<void> => {
-      for (let at = 0; !this.#isOver; at = (at + 7919) % (WORDS.length - MAX_PIECE_BYTES)) {
+      for (let at = 0; !this.#isOver && !socket.destroyed; at = (at + 7919) % (WORDS.length - MAX_PIECE_BYTES)) {
         const piece = WORDS.subarray(at, at + 1 + (at % MAX_PIECE_BYTES));
         sent.update(piece);
-        if (!socket.write(piece)) await Promise.race([once(socket, 'drain'), ended]);
+        if (!socket.write(piece)) await drained(socket);
       }
       socket.end();
     };
@@ -129,6 +128,17 @@ export class Exchanges {
       resolve();
     }
   }
+}
+
+/** Resolves when a socket takes more, or is closed. */
+function drained(socket: net.Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const goOn = (): void => {
+      socket.off('drain', goOn).off('close', goOn);
+      resolve();
+    };
+    socket.on('drain', goOn).on('close', goOn);
+  });
 }
 
 const nameOf = (index: number): string => String(index).padStart(NAME_BYTES);

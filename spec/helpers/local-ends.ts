@@ -148,6 +148,26 @@ export class PatternEnd implements LocalEnd {
     }
   }
 
+  /** Another process goes on with the session: nobody gives a buffer back. */
+  forgetBuffers(): void {
+    this.lentBuffers = 0;
+    this.#buffer = null;
+  }
+
+  /** Another process goes on with the stream. What came before an answer comes again there, as to another local end. */
+  moveTo(stream: SessionStream, session: Session): void {
+    this.stream = stream;
+    this.session = session;
+    if (!stream.isIncoming || stream.isAnswered) return;
+    this.receivedBytes = this.releasedBytes;
+    this.finReceived = false;
+    this.#unreleased = [];
+  }
+
+  listHeld(): readonly Buffer[] {
+    return this.#unreleased.map(({ view }) => view);
+  }
+
   handleAccept(): void {
     // Nothing depends on it.
   }

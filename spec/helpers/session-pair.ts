@@ -101,7 +101,7 @@ export class MemoryPipe implements ByteSink {
 }
 
 /** The channel as one process has it: what the process writes after its death is lost. */
-class ProcessSink implements ByteSink {
+export class ProcessSink implements ByteSink {
   readonly #pipe: MemoryPipe;
   isDead = false;
 

@@ -111,3 +111,43 @@ export class ManualClock implements Clock {
     return first;
   }
 }
+
+/** A clock as one process has it: its timers are gone with the process. */
+export class ProcessClock implements Clock {
+  readonly #clock: Clock;
+  readonly #timers = new Set<CancelTimer>();
+  #isDead = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  now(): number {
+    return this.#clock.now();
+  }
+
+  schedule(delayMs: number, callback: () => void): CancelTimer {
+    if (this.#isDead) return () => undefined;
+    const cancel = this.#clock.schedule(delayMs, () => {
+      this.#timers.delete(cancel);
+      callback();
+    });
+    this.#timers.add(cancel);
+    return () => {
+      this.#timers.delete(cancel);
+      cancel();
+    };
+  }
+
+  /** The number of timers that wait. */
+  get pending(): number {
+    return this.#timers.size;
+  }
+
+  /** The process is gone. */
+  die(): void {
+    this.#isDead = true;
+    for (const cancel of this.#timers) cancel();
+    this.#timers.clear();
+  }
+}

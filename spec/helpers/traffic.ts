@@ -30,6 +30,8 @@ export class Traffic {
   readonly ends: PatternEnd[] = [];
   readonly #openers = new Map<string, PatternEnd>();
   readonly #answers = new Map<string, Answer>();
+  /** The ends of streams that are to be announced again. */
+  readonly #moving = new Map<string, PatternEnd>();
 
   constructor(pair: TrafficPair) {
     this.pair = pair;
@@ -66,7 +68,29 @@ export class Traffic {
     });
   }
 
+  /** Another process goes on with the streams of a session: `streams` in place of `before`, which are announced again where they are not answered. */
+  move(from: Session, session: Session, before: readonly SessionStream[], streams: readonly SessionStream[]): void {
+    for (const end of this.ends) if (end.session === from) end.forgetBuffers();
+    for (const [index, stream] of streams.entries()) {
+      const end = this.ends.find((one) => one.stream === before[index]);
+      if (end === undefined) throw new Error(`a stream ${stream.id} that nobody has`);
+      if (stream.isIncoming && !stream.isAnswered) {
+        this.#moving.set(stream.service, end);
+      } else {
+        end.moveTo(stream, session);
+        stream.attach(end);
+      }
+    }
+  }
+
   #take(session: Session, stream: SessionStream): void {
+    const moving = this.#moving.get(stream.service);
+    if (moving !== undefined) {
+      this.#moving.delete(stream.service);
+      moving.moveTo(stream, session);
+      stream.attach(moving);
+      return;
+    }
     const opener = this.#openers.get(stream.service);
     // A service of an earlier session cannot appear again: the session would have ended.
     if (opener === undefined || opener.other !== null) throw new Error(`unexpected OPEN of ${stream.service}`);

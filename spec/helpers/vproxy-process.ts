@@ -1,5 +1,6 @@
 /** The real command line of vproxy as a process of its own, with its log at hand. */
 import { type ChildProcess, type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -32,6 +33,8 @@ export interface SpawnOptions {
   readonly hasDefaultControl?: boolean;
   /** A program that becomes the command: its words, which the command's follow. Default: none. */
   readonly launcher?: readonly string[];
+  /** Descriptors of this process that it is started with, from 3 on. Default: none. */
+  readonly inherited?: readonly number[];
   /** Whether an interrupt at the terminal does not reach it. Default false. */
   readonly hasOwnGroup?: boolean;
 }
@@ -69,11 +72,11 @@ export class VproxyProcess {
     if (logFile !== undefined) command.unshift('sh', '-c', 'log=$1; shift; exec "$@" 2>>"$log"', 'sh', logFile);
     const [file = '', ...rest] = command;
     const child = spawn(file, rest, {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...(options.inherited ?? [])],
       env: { ...process.env, ...options.env },
       cwd: options.cwd ?? process.cwd(),
       detached: options.hasOwnGroup ?? false,
-    });
+    }) as ChildProcessByStdio<null, Readable, Readable>;
     this.#child = child;
     child.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
     createInterface({ input: child.stderr }).on('line', (line) => this.#handleLine(line));
@@ -214,6 +217,15 @@ export function runVproxy(args: readonly string[], options: RunOptions = {}): Pr
       resolve({ code: child.exitCode, stdout, stderr });
     });
   });
+}
+
+/** Whether a process runs, and is not a zombie. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 // A command line of vproxy between pipes that the test holds.
