@@ -123,8 +123,16 @@ export const LOG_EVENTS = {
   'group-skipped': row('warn', { 'channel?': 'string', 'code?': 'string' }),
   'group-unwatched': row('warn', {}),
   'group-waiting': row('info', {}),
+  'handed-over': row('info', {
+    pid: 'number',
+    sessions: 'number',
+    streams: 'number',
+    listeners: 'number',
+    durationMs: 'number',
+  }),
   internal: row('error', { code: 'string', stack: 'string' }),
   listening: row('info', { ...PLACE, endpoint: 'string', 'stream?': 'number | null' }),
+  'listeners-not-kept': row('warn', {}),
   'log-limited': row(LOG_LEVELS, { kind: 'string', count: 'number', durationMs: 'number' }),
   'log-lost': row('warn', { count: 'number' }),
   'metrics-listening': row('info', { endpoint: 'string' }),
@@ -182,6 +190,7 @@ export const LOG_EVENTS = {
   'target-failed': row('warn', STREAM),
   'target-recovered': row('info', STREAM),
   'target-stderr': row('debug', OPEN_STREAM),
+  'upgrade-failed': row('error', { code: 'string' }),
 } as const satisfies Record<string, EventRow>;
 
 /** The stable name of an event: a row of the table in docs/troubleshooting.md. */

@@ -14,7 +14,7 @@ export type {
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
 export type { BrokerRequest, ChannelRequest, RuleRequest } from './control/client/requests.js';
-export type { ProcessControl } from './control/context/context.js';
+export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
 export type { LogEvent, LogEventName, LogLevel } from './events.js';
@@ -52,6 +52,7 @@ export type {
   SessionStatus,
   StreamStatus,
   StreamWithRates,
+  UpgradeAnswer,
 } from './status/types.js';
 export type { StorageHandler } from './storage/emulator.js';
 export {

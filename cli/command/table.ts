@@ -59,6 +59,10 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'log-level': entry('Set what the process logs', async () => (await import('../commands/process.js')).logLevel),
   reload: entry('Read the configuration file again', async () => (await import('../commands/process.js')).reload),
   drain: entry('Let the process end when its streams have', async () => (await import('../commands/process.js')).drain),
+  upgrade: entry(
+    'Let a successor go on in place of the process',
+    async () => (await import('../commands/process.js')).upgrade,
+  ),
   stop: entry('Let the process end', async () => (await import('../commands/process.js')).stop),
 };
 

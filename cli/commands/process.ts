@@ -1,5 +1,6 @@
 /** `vproxy status`, `log-level`, `reload`, `drain` and `stop`: the process itself, as a running vproxy. */
 
+import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
@@ -11,6 +12,7 @@ import { openControl, watchForEnd } from '../command/control-client.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
 import { showProgress } from '../ui/progress.js';
+import { formatHandover } from '../upgrade/document.js';
 
 export const status: Command = {
   usage: 'status [--verbose] [--json]',
@@ -107,6 +109,30 @@ async function drainProcess(args: Arguments): Promise<void> {
 
 async function describeRest(control: ControlClient): Promise<string> {
   return `waiting for ${formatCount((await control.status()).streams, 'stream')}`;
+}
+
+export const upgrade: Command = {
+  usage: 'upgrade [--program PATH] [--wait SECONDS] [--json]',
+  about:
+    'Starts a successor of the process, which goes on with its sessions, streams and listening sockets: neither peers nor local programs notice. Where that cannot be, the process goes on as it was.',
+  options: {
+    program: { value: 'PATH', describe: 'The program to run [default: what the process was started as]' },
+    wait: {
+      value: 'SECONDS',
+      describe: 'How long what cannot be handed over, such as a command, has to end [default: 10]',
+    },
+    ...JSON_OPTION,
+  },
+  run: upgradeProcess,
+};
+
+async function upgradeProcess(args: Arguments): Promise<void> {
+  const waitS = args.number('wait', 'seconds', 0, MAX_TIMEOUT_S);
+  const program = args.text('program');
+  const control = await openControl(args);
+  const answer = await control.upgrade({ program: program === undefined ? undefined : resolve(program), waitS });
+  if (args.has('json')) printJson(answer);
+  else print(`${formatHandover(answer)}\n`);
 }
 
 export const stop: Command = {

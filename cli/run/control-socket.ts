@@ -8,6 +8,7 @@ import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { isAnswered, isSameFile } from '../../lib/system/listen.js';
+import { isKept } from '../../lib/system/listener-store.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { listFolder } from '../list-folder.js';
@@ -44,7 +45,7 @@ export function chooseControlSocket(
 
 /** Makes sure that no other process has what was asked for by a name or a path. Rejects with `address-in-use`. */
 export async function requireUnclaimed({ path, askedBy }: ControlSocket): Promise<void> {
-  if (path === null || askedBy === null) return;
+  if (path === null || askedBy === null || isKept({ path })) return;
   // What else is wrong with the path shows when it is listened on.
   if (await isAnswered(path).catch(() => false)) throw claimed(path, askedBy);
 }

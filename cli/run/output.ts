@@ -146,7 +146,7 @@ export function formatJsonLine({ level, event, message, fields }: LogEvent, time
 }
 
 /** The log of the `debug` package: `DEBUG=vproxy:*` shows the events that the log's level leaves out. */
-interface DebugLog {
+export interface DebugLog {
   /** Whether the namespace of an event is enabled. */
   wants(event: LogEvent): boolean;
   /** Writes an event as the `debug` package does. */

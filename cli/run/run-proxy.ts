@@ -1,26 +1,26 @@
 /** Runs one side of channels until it is told to stop: what `vproxy -c CHANNEL …` does once its words are read. */
-import { setTimeout as delay } from 'node:timers/promises';
-import { ControlServer } from '../../lib/control/server/control-server.js';
-import { makeEvent } from '../../lib/events.js';
-import type { AuditLog } from '../../lib/proxy/audit-log.js';
+import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
-import { boundYoungGeneration, optimizeWhenUsed } from '../engine.js';
+import { type ListenerStore, useListenerStore } from '../../lib/system/listener-store.js';
+import { boundYoungGeneration } from '../engine.js';
 import { EXIT_OK, exitOnDefect, exitStatusOf } from '../exit.js';
 import { describeAgent } from '../package-info.js';
-import { takeServiceEnvironment } from '../service/notifier.js';
+import { type ServiceEnvironment, takeServiceEnvironment } from '../service/environment.js';
+import { describeHandover, takeHandoverDescriptor } from '../upgrade/document.js';
 import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from './control-socket.js';
 import { loadConfiguration } from './load-configuration.js';
-import { Output, openDebugLog } from './output.js';
+import { type DebugLog, Output, openDebugLog } from './output.js';
+import { ProxyProcess, type Reload } from './proxy-process.js';
 import type { RunFlags } from './run-options.js';
-import { RunningProcess, warnOfOpenPort, withRuntimeDirectory } from './running-process.js';
-
-/** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
-const STOP_MS = 900;
+import { withRuntimeDirectory } from './running-process.js';
 
 /** Does what the flags ask for. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags): Promise<number> {
   const load = () => loadConfiguration(flags, process.env['CREDENTIALS_DIRECTORY'] ?? null);
+  const reload = flags.file === null ? null : load;
+  const handover = takeHandoverDescriptor(process.env);
+  if (handover !== null) return succeed(handover, reload);
   let configuration: Configuration;
   try {
     configuration = await load();
@@ -36,7 +36,7 @@ export async function runFlags(flags: RunFlags): Promise<number> {
     const { formatConfiguration } = await import('../../lib/settings/describe.js');
     return print(formatConfiguration(configuration, flags.asJson ? 'json' : 'toml'));
   }
-  return runProxy(configuration, flags.file === null ? null : load);
+  return runProxy(configuration, reload);
 }
 
 function print(text: string): Promise<number> {
@@ -44,61 +44,77 @@ function print(text: string): Promise<number> {
 }
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
-async function runProxy(configuration: Configuration, load: (() => Promise<Configuration>) | null): Promise<number> {
+async function runProxy(configuration: Configuration, load: Reload): Promise<number> {
   boundYoungGeneration();
-  const { logFormat: format, logLevel: level, logDetails: hasDetails } = configuration;
-  const output = new Output({ format, level, hasDetails }, await openDebugLog(process.env['DEBUG']));
-  exitOnDefect((error) => output.defect(error));
+  const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
   const isRoot = process.getuid?.() === 0;
-  const { notifySocket, watchdogMs, controlDescriptor } = takeServiceEnvironment(process.env, process.pid);
-  const socket = chooseControlSocket(configuration, { isRoot, runtimeDirectory }, process.pid, controlDescriptor);
-  let audit: AuditLog | null = null;
+  const service = takeServiceEnvironment(process.env, process.pid);
+  const store = await openStore(service, (event) => output.log(event));
+  const place = { isRoot, runtimeDirectory };
+  const socket = chooseControlSocket(configuration, place, process.pid, service.controlDescriptor);
+  const { Proxy } = await import('../../lib/proxy/proxy.js');
+  const manager = service.notifySocket === null ? null : await import('../service/service-manager.js');
+  let made: ProxyProcess;
   try {
     if (socket !== null) await requireUnclaimed(socket);
-    if (configuration.audit !== undefined) {
-      const { openAuditLog } = await import('./output.js');
-      audit = openAuditLog(configuration.audit, (event) => running.log(event));
-    }
+    const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
+    const proxy = new Proxy({ channels, agent: describeAgent(), lineBytes: (event) => output.lineBytes(event) });
+    made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
   } catch (error) {
     output.failure(error);
     return exitStatusOf(error);
   }
-  const { Proxy } = await import('../../lib/proxy/proxy.js');
-  const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
-  const proxy = new Proxy({ channels, agent: describeAgent(), lineBytes: (event) => output.lineBytes(event) });
-  optimizeWhenUsed(proxy);
-  const running = new RunningProcess({ proxy, output, configuration, runtimeDirectory, audit, load });
-  const control = new ControlServer({ proxy, process: running });
-  running.on('log', (event) => control.record(event));
-  proxy.on('log', (event) => output.log(event));
-  if (audit !== null) proxy.on('audit', (event) => audit.record(event));
-  proxy.on('fatal', (reason) => running.fail(reason));
-  if (configuration.once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
-  warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);
-  process.on('SIGHUP', () => running.hangUp());
-  const end = () => {
-    // Without a listener a second signal ends the process at once.
-    process.off('SIGINT', end).off('SIGTERM', end);
-    running.stop();
-  };
-  process.on('SIGINT', end).on('SIGTERM', end);
-  const manager =
-    notifySocket === null
-      ? null
-      : new (await import('../service/service-manager.js')).ServiceManager({
-          ...{ notifySocket, watchdogMs, proxy },
-          log: running.log,
-        });
-  const start = async () => {
+  const { control, proxy, running } = made;
+  return made.run(async () => {
     await proxy.start();
     if (socket !== null) await listenForControl(control, socket, running.log);
     if (configuration.metrics !== undefined) await listenForMetrics(control, configuration.metrics, running.log);
-    manager?.ready();
-  };
-  start().catch((error: unknown) => running.fail(error));
-  const status = await running.ended;
-  const closed = Promise.all([proxy.stop(), control.close(), manager?.stopping()]).then(() => audit?.close());
-  await Promise.race([closed, delay(STOP_MS)]);
-  return status;
+  });
+}
+
+/** As `runProxy`, in the place of a process that hands over to this one through the pipe `fd`. */
+async function succeed(fd: number, load: Reload): Promise<number> {
+  boundYoungGeneration();
+  const [{ Proxy }, manager, { takeOver }, debugLog] = await Promise.all([
+    import('../../lib/proxy/proxy.js'),
+    import('../service/service-manager.js'),
+    import('../upgrade/successor.js'),
+    openDebugLog(process.env['DEBUG']),
+  ]);
+  const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
+  const service = takeServiceEnvironment(process.env, process.pid);
+  let log: Log = () => undefined;
+  const store = await openStore(service, (event) => log(event));
+  const restored = await takeOver(fd, ({ configuration, proxy: captured, ...document }, take) => {
+    const output = makeOutput(configuration, debugLog);
+    const lineBytes = (event: LogEvent) => output.lineBytes(event);
+    const proxy = new Proxy({ channels: [], captured, agent: describeAgent(), lineBytes });
+    const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
+    log = made.running.log;
+    proxy.restore(take);
+    return { made, document, listening: made.control.restore(document.listeners, take) };
+  });
+  if (restored === null) return EXIT_OK;
+  const { made, document, listening } = restored;
+  return made.run(async () => {
+    made.running.log(describeHandover(document));
+    await Promise.all([made.proxy.goOn(), listening]);
+  });
+}
+
+/** Where listening sockets stay while the service is restarted; null where no service manager keeps any. */
+async function openStore(service: ServiceEnvironment, log: Log): Promise<ListenerStore | null> {
+  const { notifySocket: socket, storeSize: size, storedDescriptors: inherited } = service;
+  if (socket === null || size === 0) return null;
+  const { StoredListeners } = await import('../service/stored-listeners.js');
+  const store = await StoredListeners.open({ socket, size, inherited, log });
+  useListenerStore(store);
+  return store;
+}
+
+function makeOutput({ logFormat, logLevel, logDetails }: Configuration, debugLog: DebugLog | null): Output {
+  const output = new Output({ format: logFormat, level: logLevel, hasDetails: logDetails }, debugLog);
+  exitOnDefect((error) => output.defect(error));
+  return output;
 }

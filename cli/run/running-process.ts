@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { EventEmitter } from 'eventemitter3';
-import type { ProcessControl } from '../../lib/control/context/context.js';
+import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/context.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { type Log, type LogEvent, type LogLevel, makeEvent } from '../../lib/events.js';
 import type { AuditLog } from '../../lib/proxy/audit-log.js';
@@ -14,8 +14,9 @@ import { describeConfiguration } from '../../lib/settings/describe.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
-import type { ChannelChanges, ForwardStatus } from '../../lib/status/types.js';
+import type { ChannelChanges, ForwardStatus, UpgradeAnswer } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
+import type { ListenerStore } from '../../lib/system/listener-store.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -34,6 +35,10 @@ interface RunningProcessOptions {
   readonly audit: AuditLog | null;
   /** Reads what is to be in force; null where there is no file. */
   readonly load: (() => Promise<Configuration>) | null;
+  /** Keeps listening sockets for the next process; null: nobody does. */
+  readonly store: ListenerStore | null;
+  /** Hands over to a successor; `exit` ends the process then. Rejects with `upgrade-failed`. */
+  readonly upgrade: (request: UpgradeRequest, exit: (answer: UpgradeAnswer) => never) => Promise<never>;
 }
 
 /** What the process can do besides its proxy. */
@@ -43,6 +48,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   readonly #ended = deferred<number>();
   #configuration: Configuration;
   #isEnding = false;
+  #isDraining = false;
+  #isUpgrading = false;
   /** One after the other, so that the newest file wins. */
   #reloading: Promise<unknown> = Promise.resolve();
 
@@ -105,7 +112,35 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   drain(timeoutMs: number): void {
     const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
     this.log(makeEvent('draining', message, { timeoutMs }));
+    this.#isDraining = true;
+    this.#options.store?.end();
     void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
+  }
+
+  /** What is in force, for a successor of this process. */
+  get configuration(): Configuration {
+    return { ...this.#configuration, logLevel: this.logLevel };
+  }
+
+  /** Hands over to a successor, and ends the process with `answer`. Rejects with `upgrade-failed`; it goes on then. */
+  async upgrade(request: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never> {
+    try {
+      if (this.#isUpgrading) throw new VproxyError('upgrade-failed', 'another upgrade is under way');
+      if (this.#isEnding || this.#isDraining) throw new VproxyError('upgrade-failed', 'this process is ending');
+      this.#isUpgrading = true;
+      try {
+        return await this.#options.upgrade(request, (report) => {
+          answer(report);
+          return process.exit(EXIT_OK);
+        });
+      } finally {
+        this.#isUpgrading = false;
+      }
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      this.log(makeEvent('upgrade-failed', `not upgraded: ${message}`, { code }));
+      throw error;
+    }
   }
 
   /** Ends the process in order. */

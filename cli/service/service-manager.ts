@@ -1,14 +1,19 @@
-/** What the service manager is told of a running vproxy: that it is ready, alive, how it is, and that it ends. */
+/** What the service manager is told of a running vproxy: that it is ready, alive, how it is, that it ends, and who goes on. */
 
 import { fstatSync } from 'node:fs';
 import type { Log, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
+import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { announceSuccessor } from './announce-successor.js';
 import { Notifier } from './notifier.js';
 
 /** All that changes within this time is one change of the status, in milliseconds. */
 const STATUS_DELAY_MS = 500;
+
+/** How long it may take to tell who is the successor, in milliseconds: nothing else happens meanwhile. */
+const ANNOUNCE_MS = 1000;
 
 export interface ServiceManagerOptions {
   readonly notifySocket: string;
@@ -48,6 +53,14 @@ export class ServiceManager {
     clearTimeout(this.#timer ?? undefined);
     clearInterval(this.#heartbeat ?? undefined);
     await this.#notifier.end({ STOPPING: '1', STATUS: 'ending' });
+  }
+
+  /**
+   * The process `pid` is the main one from now on; to be called just before this one ends, or with its own number where it goes
+   * on after all. It blocks for a second at most. Throws an error of the system where it cannot be told.
+   */
+  announceSuccessor(calls: MessageCalls, pid: number): void {
+    announceSuccessor(calls, this.#options.notifySocket, pid, ANNOUNCE_MS);
   }
 
   readonly #onChanged = (): void => {

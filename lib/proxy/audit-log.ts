@@ -64,6 +64,11 @@ export class AuditLog {
     this.#append(event);
   }
 
+  /** Whether lines wait to be written. */
+  get isWriting(): boolean {
+    return this.#waitingBytes > 0;
+  }
+
   /** Goes on in the file that is at the path by then: logrotate(8) may have renamed the one before. */
   reopen(): void {
     this.#file.reopen();

@@ -256,9 +256,22 @@ function identityOf({ dev, ino, ctimeMs }: Stats): string {
   return `${dev}:${ino}:${ctimeMs}`;
 }
 
+/** Paths of folders by the labels of channels. */
+export type OwnFoldersCapture = readonly (readonly [label: string, folders: readonly string[]])[];
+
 /** The folders that were made for the sockets of a group's channels, and go with them. */
 export class OwnFolders {
-  readonly #folders = new Map<string, Set<string>>();
+  readonly #folders: Map<string, Set<string>>;
+
+  /** `captured` are those that a predecessor of this process made. */
+  constructor(captured: OwnFoldersCapture = []) {
+    this.#folders = new Map(captured.map(([label, folders]) => [label, new Set(folders)]));
+  }
+
+  /** For a successor of this process. */
+  capture(): OwnFoldersCapture {
+    return [...this.#folders].map(([label, folders]) => [label, [...folders]]);
+  }
 
   /**
    * Makes what is missing for the unix sockets that `forwards` listen on; gives what takes that back, where the folders

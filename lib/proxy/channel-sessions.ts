@@ -18,8 +18,8 @@ interface ChannelSessionsOptions {
   readonly channel: ChannelAddress;
   readonly clock: Clock;
   readonly log: Log;
-  /** A session is established: its `start` has to be called. */
-  readonly onSession: (session: Session) => void;
+  /** A session is established, and its `start` has to be called; or it was restored, and has been started. */
+  readonly onSession: (session: Session, isRestored: boolean) => void;
   /** A session has lost its link, and waits for another one. */
   readonly onSuspended: (session: Session) => void;
   /** It goes on. */
@@ -54,10 +54,17 @@ export class ChannelSessions {
   /** The last line about a peer that was not let in, or that lets nobody in. */
   #toldRefusal = '';
 
-  constructor(options: ChannelSessionsOptions) {
+  /** `captured` is what a predecessor of this process had counted; null: there was none. */
+  constructor(options: ChannelSessionsOptions, captured: RecordCapture | null = null) {
     this.#options = options;
-    this.record = new ChannelRecord(options.clock);
+    this.record = new ChannelRecord(options.clock, captured);
     this.log = options.log;
+  }
+
+  /** Where a session is, for a successor of this process. */
+  whereaboutsOf(session: Session): { readonly link: string; readonly suspendedMs: number | null } {
+    const { link, suspendedAtMs } = this.#whereabouts.get(session) ?? { link: '', suspendedAtMs: null };
+    return { link, suspendedMs: suspendedAtMs === null ? null : this.#options.clock.now() - suspendedAtMs };
   }
 
   /** Tells of the sessions on a link, which is called `description`. */
@@ -105,26 +112,34 @@ export class ChannelSessions {
     const { agent, name } = session.agreement.peer;
     const who = [name === null ? '' : `${escapeText(name, 80)}, `, escapeText(agent, 80)].join('');
     this.log(makeEvent('session-established', `session with ${who} on ${link}`, { link, agent, name }));
-    this.#session = session;
     this.record.countSession();
     this.record.enter('established');
-    this.#whereabouts.set(session, { link, suspendedAtMs: null });
+    this.#hold(session, { link, suspendedAtMs: null });
+    this.#options.onSession(session, false);
+  }
+
+  /** Takes up a session that a predecessor of this process had on `link`, or that lost it `suspendedMs` ago. */
+  restore(session: Session, link: string, suspendedMs: number | null): void {
+    const suspendedAtMs = suspendedMs === null ? null : this.#options.clock.now() - suspendedMs;
+    this.#hold(session, { link, suspendedAtMs });
+    if (suspendedMs !== null) this.record.enter('suspended', suspensionOf(session, link, null));
+    this.#options.onSession(session, true);
+  }
+
+  #hold(session: Session, whereabouts: Whereabouts): void {
+    const { link } = whereabouts;
+    this.#session = session;
+    this.#whereabouts.set(session, whereabouts);
     session.once('end', (reason) => this.#end(session, reason, this.#whereabouts.get(session)?.link ?? link));
     session.once('draining', ({ message }) => {
       if (this.#session === session) this.record.enter('draining', message);
     });
-    this.#options.onSession(session);
   }
 
   #suspend(session: Session, reason: VproxyError | null, link: string): void {
     this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
+    const message = suspensionOf(session, link, reason);
     const streams = session.streamCount;
-    const waiting = streams === 1 ? '1 stream waits' : `${streams} streams wait`;
-    const lost =
-      reason === null
-        ? `lost its link; ${waiting} for another`
-        : `is out of step: ${escapeText(reason.message, 512)} (${reason.code}); ${waiting} for it to be in step again`;
-    const message = `session on ${link} ${lost}`;
     if (this.#session === session) this.record.enter('suspended', message);
     this.log(makeEvent('session-suspended', message, { link, streams }));
     this.#options.onSuspended(session);
@@ -169,6 +184,14 @@ export class ChannelSessions {
   }
 }
 
+/** That a session has lost its link, or, with a reason, is out of step on it. */
+function suspensionOf({ streamCount }: Session, link: string, reason: VproxyError | null): string {
+  const waiting = streamCount === 1 ? '1 stream waits' : `${streamCount} streams wait`;
+  if (reason === null) return `session on ${link} lost its link; ${waiting} for another`;
+  const why = `${escapeText(reason.message, 512)} (${reason.code})`;
+  return `session on ${link} is out of step: ${why}; ${waiting} for it to be in step again`;
+}
+
 /** What people can do about two sides that do not let each other in; null where the reason of the `auth-failed` says it. */
 function adviceFor({ self, peer }: Agreement, { tls }: ChannelTraits): string | null {
   if (self.tls !== peer.tls) return null;
@@ -194,6 +217,18 @@ const NOTHING: SessionCounters = {
   streamsFailed: 0,
 };
 
+/** A record, for a successor of this process. */
+export interface RecordCapture {
+  readonly state: ChannelState;
+  /** ISO 8601. */
+  readonly since: string;
+  readonly detail: string | null;
+  readonly history: SessionHistory;
+  readonly past: SessionCounters;
+  readonly resumptions: number;
+  readonly resentBytes: number;
+}
+
 /** What became of a channel since it was added. */
 export class ChannelRecord {
   readonly #clock: Clock;
@@ -202,15 +237,37 @@ export class ChannelRecord {
   #detail: string | null = null;
   #nextTryAtMs: number | null = null;
   #sessionCount = 0;
-  readonly #ends = new Map<string, number>();
+  readonly #ends: Map<string, number>;
   #recent: SessionHistory['recent'] = [];
   /** Of the sessions that are over. */
   #past = NOTHING;
   #resumptions = 0;
   #resentBytes = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, captured: RecordCapture | null = null) {
     this.#clock = clock;
+    this.#ends = new Map(Object.entries(captured?.history.ends ?? {}));
+    if (captured === null) return;
+    this.#state = captured.state;
+    this.#since = new Date(captured.since);
+    this.#detail = captured.detail;
+    this.#sessionCount = captured.history.sessions;
+    this.#recent = captured.history.recent;
+    this.#past = captured.past;
+    this.#resumptions = captured.resumptions;
+    this.#resentBytes = captured.resentBytes;
+  }
+
+  capture(): RecordCapture {
+    return {
+      state: this.#state,
+      since: this.#since.toISOString(),
+      detail: this.#detail,
+      history: this.history,
+      past: this.#past,
+      resumptions: this.#resumptions,
+      resentBytes: this.#resentBytes,
+    };
   }
 
   get state(): ChannelState {

@@ -6,10 +6,11 @@ import type { InputFilters } from '../forward/input-filter.js';
 import { OutgoingForward } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
-import type { Forward } from '../forward/spec.js';
+import type { Forward, ForwardCapture } from '../forward/spec.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
 import type { ForwardStatus } from '../status/types.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
 import { type Deferred, deferred } from '../util/concurrency.js';
@@ -54,6 +55,12 @@ export interface ForwardEntry {
   readonly over: Deferred<void>;
 }
 
+/** A forward for a successor of this process. */
+export interface ForwardEntryCapture extends Pick<ForwardEntry, 'id' | 'isDeclared' | 'isDraining'> {
+  readonly spec: ForwardSpec;
+  readonly forward: ForwardCapture;
+}
+
 export class ForwardTable {
   readonly #options: ForwardTableOptions;
   readonly #entries = new Map<string, ForwardEntry>();
@@ -65,9 +72,8 @@ export class ForwardTable {
   }
 
   /** Makes a forward without effect. Throws `bad-argument`. */
-  create(spec: ForwardSpec, isDeclared = true): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, nextId } = this.#options;
-    const id = nextId();
+  create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId()): ForwardEntry {
+    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble } = this.#options;
     const onIdle = () => {
       if (entry.isDraining) entry.over.resolve();
     };
@@ -124,6 +130,39 @@ export class ForwardTable {
     const entries = [...this.#entries.values()];
     this.#entries.clear();
     await Promise.all(entries.map((entry) => this.#stop(entry)));
+  }
+
+  /** What cannot be handed over to a successor of this process now, each as a line for people. */
+  obstacles(): string[] {
+    const [resuming] = this.#resuming.keys();
+    const found = [...this.#entries.values()].flatMap(({ forward }) => forward.obstacles());
+    return resuming === undefined ? found : [...found, `forward ${resuming.id}, which cannot listen at the moment`];
+  }
+
+  /** What a successor goes on with. `indexOf` numbers the streams of the session. */
+  capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryCapture[] {
+    return [...this.#entries.values()].map(({ id, forward, isDeclared, isDraining }) => {
+      return { id, isDeclared, isDraining, spec: forward.spec, forward: forward.capture(keep, indexOf) };
+    });
+  }
+
+  /** In the place of `start`, up to `goOn`: the forwards that a predecessor of this process had, with their streams by number. */
+  restore(captured: readonly ForwardEntryCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
+    for (const { id, spec, isDeclared, isDraining, forward } of captured) {
+      const entry = this.create(spec, isDeclared, id);
+      this.#entries.set(id, entry);
+      entry.isDraining = isDraining;
+      entry.forward.restore(forward, take, streams);
+      this.#options.addresses.add(entry, this.#options.channel);
+    }
+  }
+
+  /** Behind `restore`, when the session goes on. One that cannot listen tries it again and again. */
+  goOn(): void {
+    for (const entry of this.#entries.values()) {
+      entry.forward.goOn().catch(() => this.resume(entry));
+      if (entry.isDraining) void this.remove(entry, true);
+    }
   }
 
   find(id: string): ForwardEntry | null {

@@ -48,6 +48,11 @@ export class GroupTable {
     this.#groups.set(group.label, group);
   }
 
+  /** Gives a channel that was made for a group to it; before `start`. */
+  adopt({ label = DEFAULT_LABEL, group = null }: ChannelOptions): void {
+    if (group !== null) this.#groups.get(group)?.adopt(label);
+  }
+
   /** Resolved when all sockets that are there have their channels. */
   async start(): Promise<void> {
     await Promise.all([...this.#groups.values()].map((group) => group.start()));

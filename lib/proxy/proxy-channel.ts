@@ -5,12 +5,16 @@ import { type Log, makeEvent } from '../events.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
+import type { LinkRunner } from '../link/link-runner.js';
 import type { SecretKey } from '../session/auth.js';
+import type { SessionCapture } from '../session/capture.js';
 import { MuxStream } from '../session/mux-stream.js';
-import type { Session } from '../session/session.js';
+import { type RestoredSession, Session } from '../session/session.js';
+import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
 import { describeSession } from '../status/describe.js';
 import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
@@ -25,13 +29,13 @@ import {
   resolvePolicy,
   settingsFor,
 } from './channel-options.js';
-import { ChannelSessions } from './channel-sessions.js';
+import { ChannelSessions, type RecordCapture } from './channel-sessions.js';
 import { checkChannelOptions } from './check-options.js';
-import { type ForwardAddresses, type ForwardEntry, ForwardTable } from './forward-table.js';
+import { type ForwardAddresses, type ForwardEntry, type ForwardEntryCapture, ForwardTable } from './forward-table.js';
 import type { LineBytes } from './log-limit.js';
 import { PermittedServices } from './services/permitted.js';
-import { hasBroker, requestFilters, StorageService } from './services/storage.js';
-import { type ChannelSupervisor, supervise } from './supervisor.js';
+import { hasBroker, requestFilters, STORAGE_SERVICE, type StorageCapture, StorageService } from './services/storage.js';
+import { type ChannelSupervisor, type SupervisorCapture, supervise } from './supervisor.js';
 
 /** What a channel gets from its proxy. */
 export interface ProxyChannelContext {
@@ -56,6 +60,26 @@ export interface ProxyChannelContext {
   readonly onFatal: (channel: ProxyChannel, reason: VproxyError) => void;
 }
 
+/** A channel for a successor of this process. */
+export interface ChannelCapture {
+  readonly options: ChannelOptions;
+  readonly isDeclared: boolean;
+  readonly record: RecordCapture;
+  readonly forwards: readonly ForwardEntryCapture[];
+  readonly storage: StorageCapture | null;
+  readonly supervisor: SupervisorCapture;
+  readonly session: CapturedSession | null;
+}
+
+interface CapturedSession {
+  readonly capture: SessionCapture;
+  /** The link that it is on, or lost, for people. */
+  readonly link: string;
+  /** For how long it has had none, and how long it waits for another one, in milliseconds; null where it has one. */
+  readonly suspendedMs: number | null;
+  readonly leftMs: number | null;
+}
+
 /** How much of the peer's list of services is shown, in characters: it may have thousands. */
 const MAX_LIST_LENGTH = 1024;
 
@@ -68,9 +92,10 @@ export class ProxyChannel {
   /** Null where it serves no storage calls. */
   readonly storage: StorageService | null;
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
-  isDeclared = true;
+  isDeclared: boolean;
   readonly #context: ProxyChannelContext;
   readonly #sessions: ChannelSessions;
+  readonly #settings: SessionSettings;
   readonly #supervisor: ChannelSupervisor;
   readonly #source: SessionSource;
   /** Those of its options. */
@@ -80,15 +105,18 @@ export class ProxyChannel {
   readonly #channelLog: ChannelLog;
   readonly #log: Log;
   readonly #waitMs: number;
+  /** Between `restore` and `goOn`. */
+  #restored: { readonly runner: LinkRunner | null; readonly session: RestoredSession | null } | null = null;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
 
-  /** Throws what `checkChannelOptions` throws. */
-  constructor(options: ChannelOptions, context: ProxyChannelContext) {
+  /** Throws what `checkChannelOptions` throws. With `captured` it is the successor of a channel, and `restore` is to follow. */
+  constructor(options: ChannelOptions, context: ProxyChannelContext, captured: ChannelCapture | null = null) {
     const { clock } = context;
     const { label, address, keys } = checkChannelOptions(options);
     this.label = label;
     this.address = address;
+    this.isDeclared = captured?.isDeclared ?? true;
     this.#options = options;
     this.#keys = keys;
     this.#context = context;
@@ -120,7 +148,7 @@ export class ProxyChannel {
       addresses: context.addresses,
       onListening: context.onListening,
     });
-    this.#firstForwards = (options.forwards ?? []).map((spec) => this.forwards.create(spec));
+    this.#firstForwards = captured === null ? (options.forwards ?? []).map((spec) => this.forwards.create(spec)) : [];
     this.storage = hasBroker(this.address, options)
       ? new StorageService({
           storage: options.storage ?? {},
@@ -133,26 +161,30 @@ export class ProxyChannel {
       : null;
     this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
     this.#permitted.prepare(options)();
-    this.#sessions = new ChannelSessions({
-      channel: this.address,
-      clock,
-      log: this.#log,
-      onSession: (session) => this.#take(session),
-      onSuspended: () => this.#tellChange(),
-      onResumed: (session) => {
-        this.#source.provide(session);
-        this.#tellChange();
+    this.#sessions = new ChannelSessions(
+      {
+        channel: this.address,
+        clock,
+        log: this.#log,
+        onSession: (session, isRestored) => this.#take(session, isRestored),
+        onSuspended: () => this.#tellChange(),
+        onResumed: (session) => {
+          this.#source.provide(session);
+          this.#tellChange();
+        },
+        onOver: (session) => {
+          this.#source.withdraw(session);
+          this.#tellChange();
+        },
+        onEnded: (reason) => context.onEnded(this, reason),
+        onWaiting: () => context.onChanged(this),
       },
-      onOver: (session) => {
-        this.#source.withdraw(session);
-        this.#tellChange();
-      },
-      onEnded: (reason) => context.onEnded(this, reason),
-      onWaiting: () => context.onChanged(this),
-    });
+      captured?.record,
+    );
+    this.#settings = settingsFor(this.address, options, () => this.#keys, context.identity, clock);
     this.#supervisor = supervise({
       channel: this.address,
-      settings: settingsFor(this.address, options, () => this.#keys, context.identity, clock),
+      settings: this.#settings,
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       sessions: this.#sessions,
@@ -183,6 +215,84 @@ export class ProxyChannel {
   /** Opens the channel; where it is to listen and cannot, it tries again and again. */
   openPatiently(): void {
     this.#supervisor.startPatiently();
+  }
+
+  // ---- for a successor of this process ----------------------------------------------------------------------------
+
+  /** What cannot be handed over now, each as a line for people. */
+  obstacles(): string[] {
+    const session = this.#source.current;
+    const others = (session?.listStreams() ?? []).filter(isOfProgram);
+    const found = [
+      ...this.forwards.obstacles(),
+      ...(this.storage?.obstacles() ?? []),
+      ...others.map(({ id, service }) => `stream ${id} to ${service}, which is no forward's`),
+    ];
+    // What has a secret goes on with another link.
+    const endsWithLink = session !== null && session.secret === null && !session.isSuspended;
+    if (endsWithLink && this.#supervisor.capture(session, () => 0).runner === null)
+      found.push(`its session, which ends with its channel (${this.address.text})`);
+    return found.map((what) => `${this.label}: ${what}`);
+  }
+
+  /** What a successor goes on with. Nothing is changed by it. */
+  capture(keep: KeepDescriptor): ChannelCapture {
+    const session = this.#source.current;
+    const { capture = null, streams = [] } = session?.capture() ?? {};
+    const indexes = new Map(streams.map((stream, index) => [stream, index]));
+    const kept = this.#settings.resume?.kept.list() ?? [];
+    const leftMs = kept.find((one) => one.session === session)?.leftMs ?? null;
+    return {
+      options: this.#options,
+      isDeclared: this.isDeclared,
+      record: this.#sessions.record.capture(),
+      forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
+      storage: this.storage?.capture(keep) ?? null,
+      supervisor: this.#supervisor.capture(session, keep),
+      session:
+        session === null || capture === null ? null : { capture, leftMs, ...this.#sessions.whereaboutsOf(session) },
+    };
+  }
+
+  /** In the place of `listen` and `open`, up to `goOn`: takes up what a predecessor had. Neither reads nor writes. */
+  restore({ forwards, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
+    const runner = this.#supervisor.restore(supervisor, take);
+    const restored = session === null ? null : this.#restoreSession(session, supervisor, runner);
+    const streams = restored?.streams ?? [];
+    for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
+    this.forwards.restore(forwards, take, streams);
+    if (storage !== null) this.storage?.restore(storage, take);
+    // When all services are offered again: the peer is told of what differs only.
+    if (session !== null && restored !== null)
+      this.#sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
+    this.#restored = { runner, session: restored };
+  }
+
+  /** Behind `restore`: reads and writes. Streams that nobody has answered are offered again, and those of emulators end: they attach again. */
+  goOn(): void {
+    const { runner = null, session = null } = this.#restored ?? {};
+    this.#restored = null;
+    this.#permitted.start();
+    this.#supervisor.goOn(runner);
+    if (runner === null) session?.session.goOn();
+    this.forwards.goOn();
+    this.#context.onChanged(this);
+  }
+
+  /** The session, on the link that was restored with it, or without one. */
+  #restoreSession(
+    { capture, leftMs }: CapturedSession,
+    supervisor: SupervisorCapture,
+    runner: LinkRunner | null,
+  ): RestoredSession {
+    const { clock } = this.#context;
+    const settings = this.#settings;
+    const restored =
+      runner === null || supervisor.runner === null
+        ? Session.restore(capture, { sink: null, clock, settings })
+        : runner.restore(capture, supervisor.runner);
+    if (runner === null) settings.resume?.kept.adopt(restored.session, leftMs);
+    return restored;
   }
 
   /** Tells the peer, and closes everything, within a second. */
@@ -348,7 +458,7 @@ export class ProxyChannel {
     this.#log(makeEvent('stream-refused', message, fields, 'debug'));
   }
 
-  #take(session: Session): void {
+  #take(session: Session, isRestored: boolean): void {
     session.on('stream', (stream) => this.registry.serve(stream, session));
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
@@ -356,6 +466,10 @@ export class ProxyChannel {
       this.#log(makeEvent('services', message, { services: list }));
       this.#tellChange();
     });
+    if (isRestored) {
+      this.#source.provide(session);
+      return;
+    }
     session.start(this.registry.list());
     if (session.isOver) return;
     this.#source.provide(session);
@@ -368,3 +482,10 @@ export class ProxyChannel {
     this.#context.onChanged(this);
   }
 }
+
+/**
+ * Whether a program of this machine is at the local end of a stream, such as a command. One that is not answered is offered
+ * to its service again; those of emulators are opened again.
+ */
+const isOfProgram = ({ owner, service, isIncoming, isAnswered, isOver }: SessionStream): boolean =>
+  owner === null && service !== STORAGE_SERVICE && !isOver && !(isIncoming && !isAnswered);

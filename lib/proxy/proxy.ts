@@ -9,18 +9,19 @@ import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
 import type { ChannelChanges, ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { applyChannels } from './apply.js';
-import { type ChannelGroup, OwnFolders } from './channel-group.js';
+import { type ChannelGroup, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
 import { isGroup } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
-import { ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
+import { type ChannelCapture, ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {
@@ -32,6 +33,36 @@ export interface ProxyOptions {
   readonly clock?: Clock;
   /** How many bytes an event takes in the log, which is limited by that. Default: those of its JSON. */
   readonly lineBytes?: (event: LogEvent) => number;
+  /**
+   * What a predecessor of this process had, instead of `channels`: `restore` and `goOn` take the place of `start`. Default: nothing.
+   *
+   * @internal
+   */
+  readonly captured?: ProxyCapture;
+}
+
+/** A proxy for a successor of this process: plain data, of a form that only the same version of it understands. */
+export interface ProxyCapture {
+  readonly instance: string;
+  readonly forwardCount: number;
+  readonly channels: readonly ChannelCapture[];
+  /** The options of groups. */
+  readonly groups: readonly ChannelOptions[];
+  readonly folders: OwnFoldersCapture;
+}
+
+/** How much a capture has: sessions, streams, and sockets that are listened on. */
+export function countCaptured({ channels }: ProxyCapture): Record<'sessions' | 'streams' | 'listeners', number> {
+  const sessions = channels.flatMap(({ session }) => (session === null ? [] : [session.capture]));
+  const listeners = channels.map(({ forwards, storage, supervisor }) => {
+    const listening = [supervisor.listener, ...forwards.map(({ forward }) => forward.listener)];
+    return listening.filter((descriptor) => descriptor !== null).length + (storage?.length ?? 0);
+  });
+  return {
+    sessions: sessions.length,
+    streams: sessions.reduce((sum, { streams }) => sum + streams.length, 0),
+    listeners: listeners.reduce((sum, count) => sum + count, 0),
+  };
 }
 
 /** The events of a `Proxy`. */
@@ -69,20 +100,30 @@ const PING_TIMEOUT_MS = 5000;
 export class Proxy extends EventEmitter<ProxyEvents> {
   readonly #channels = new Map<string, ProxyChannel>();
   readonly #groups: GroupTable;
-  readonly #folders = new OwnFolders();
+  readonly #folders: OwnFolders;
   readonly #context: ProxyChannelContext;
   readonly #stopping = new AbortController();
   /** Changes of channels and forwards, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
-  #forwardCount = 0;
+  /** Those that are under way, or wait, also for streams to end. */
+  #changeCount = 0;
+  #forwardCount: number;
+  /** Until `restore`. */
+  #captured: ProxyCapture | null;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
-  constructor({ channels, agent, clock = systemClock, lineBytes = jsonLineBytes }: ProxyOptions) {
+  constructor({ channels, agent, clock = systemClock, lineBytes = jsonLineBytes, captured }: ProxyOptions) {
     super();
+    this.#captured = captured ?? null;
+    this.#forwardCount = captured?.forwardCount ?? 0;
     // As many as wait for a session: that is no leak, of which Node would warn on stderr.
     setMaxListeners(0, this.#stopping.signal);
     this.#context = {
-      identity: { instance: randomBytes(16).toString('hex'), agent, budget: new Budget(PROCESS_BUDGET_BYTES) },
+      identity: {
+        instance: captured?.instance ?? randomBytes(16).toString('hex'),
+        agent,
+        budget: new Budget(PROCESS_BUDGET_BYTES),
+      },
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
@@ -108,6 +149,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       },
       clock,
     );
+    this.#folders = new OwnFolders(captured?.folders);
+    for (const options of captured?.groups ?? []) this.#groups.hold(options);
+    for (const channel of captured?.channels ?? []) {
+      this.#hold(new ProxyChannel(channel.options, this.#context, channel));
+      this.#groups.adopt(channel.options);
+    }
+    if (captured !== undefined) return;
     for (const options of channels) {
       if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
       if (isGroup(options)) this.#groups.hold(options);
@@ -139,6 +187,55 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     // A change that is under way takes back what no channel has yet.
     await Promise.all([...[...this.#channels.values()].map((channel) => channel.stop()), this.#changes]);
     this.#folders.removeAll();
+  }
+
+  // ---- for a successor of this process ----------------------------------------------------------------------------
+
+  /**
+   * What cannot be handed over now, each as a line for people: most of it ends by itself.
+   *
+   * @internal
+   */
+  obstacles(): string[] {
+    const changes = this.#changeCount === 0 ? [] : ['channels or forwards are being changed'];
+    return [...changes, ...[...this.#channels.values()].flatMap((channel) => channel.obstacles())];
+  }
+
+  /**
+   * All that a successor goes on with. Nothing is changed by it, and in this turn nothing must be. `keep` numbers the descriptors.
+   *
+   * @internal
+   */
+  capture(keep: KeepDescriptor): ProxyCapture {
+    return {
+      instance: this.#context.identity.instance,
+      forwardCount: this.#forwardCount,
+      channels: [...this.#channels.values()].map((channel) => channel.capture(keep)),
+      groups: this.#groups.options,
+      folders: this.#folders.capture(),
+    };
+  }
+
+  /**
+   * In the place of `start`, up to `goOn`: takes up what the predecessor had. Neither reads nor writes. Throws what is wrong with it.
+   *
+   * @internal
+   */
+  restore(take: TakeDescriptor): void {
+    const captured = this.#captured;
+    this.#captured = null;
+    for (const channel of captured?.channels ?? [])
+      this.#find(channel.options.label ?? DEFAULT_LABEL).restore(channel, take);
+  }
+
+  /**
+   * Behind `restore`: reads and writes. Resolved when groups have looked at their folders.
+   *
+   * @internal
+   */
+  async goOn(): Promise<void> {
+    for (const channel of this.#channels.values()) channel.goOn();
+    await this.#groups.start();
   }
 
   /** Opens no more streams; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
@@ -184,7 +281,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
    */
   async removeChannel(label: string, { isDraining = true }: RemoveOptions = {}): Promise<void> {
     const channel = await this.#change(() => Promise.resolve(this.#find(label)));
-    if (isDraining) await channel.drain('the channel was removed');
+    if (isDraining) await this.#count(channel.drain('the channel was removed'));
     await this.#change(async () => {
       // There may be another one in its place by now.
       if (this.#channels.get(label) === channel) await this.#end(channel);
@@ -394,7 +491,17 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       return work();
     });
     this.#changes = done.catch(() => undefined);
-    return done;
+    return this.#count(done);
+  }
+
+  /** Counts a change until it is made. */
+  async #count<T>(change: Promise<T>): Promise<T> {
+    this.#changeCount += 1;
+    try {
+      return await change;
+    } finally {
+      this.#changeCount -= 1;
+    }
   }
 
   async #attempt<T>(work: () => Promise<T>): Promise<T> {

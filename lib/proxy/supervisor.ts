@@ -4,9 +4,11 @@ import type { ChannelListener, DialKind, ListenKind } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { makeEvent } from '../events.js';
 import type { Link } from '../link/link.js';
-import { LinkRunner } from '../link/link-runner.js';
+import { LinkRunner, type RunnerCapture } from '../link/link-runner.js';
 import { SHORT_SESSION_MS } from '../session/opening-pause.js';
+import type { Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
+import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
 import type { ChannelSessions } from './channel-sessions.js';
 
@@ -29,6 +31,14 @@ const RETRY = { firstMs: 100, maxMs: 5000 } as const;
 export function supervise(options: SupervisorOptions): ChannelSupervisor {
   const { kind } = options.channel;
   return kind.mode === 'dial' ? new DialSupervisor(kind, options) : new ListenSupervisor(kind, options);
+}
+
+/** A channel for a successor of this process. */
+export interface SupervisorCapture {
+  /** The index of the descriptor that is listened on; null where there is none, or it cannot be handed over. */
+  readonly listener: number | null;
+  /** The link that the session is on; null where it has none, or it cannot be handed over. */
+  readonly runner: RunnerCapture | null;
 }
 
 /** What both have: the links that are open. */
@@ -65,6 +75,28 @@ export abstract class ChannelSupervisor {
 
   /** Makes the next attempt now, where one is waited for. */
   abstract retryNow(): void;
+
+  /** What a successor of this process goes on with. */
+  capture(session: Session | null, keep: KeepDescriptor): SupervisorCapture {
+    const runner = session === null ? undefined : [...this.runners].find(({ loop }) => loop.session === session);
+    return { listener: this.captureListener(keep), runner: runner?.capture(keep) ?? null };
+  }
+
+  /** In the place of `start`, up to `goOn`: takes up what a predecessor had. Gives the link, on which the session is to be restored. */
+  restore({ listener, runner }: SupervisorCapture, take: TakeDescriptor): LinkRunner | null {
+    const { channel } = this.options;
+    if (listener !== null) this.restoreListener(take(listener));
+    if (runner === null) return null;
+    if (channel.kind.restoreLink === undefined)
+      throw new VproxyError('upgrade-failed', `${channel.text}: such a link cannot be taken over`);
+    return this.run(channel.kind.restoreLink(channel.address, runner.link, take));
+  }
+
+  /** Behind `restore`: goes on with its link, or opens the channel. */
+  abstract goOn(restored: LinkRunner | null): void;
+
+  protected abstract captureListener(keep: KeepDescriptor): number | null;
+  protected abstract restoreListener(fd: number): void;
 
   /** A runner on a link, which is to be started. */
   protected run(link: Link): LinkRunner {
@@ -106,8 +138,12 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 
   override start(): Promise<void> {
-    this.#running = this.#keepOpen();
+    this.#running = this.#keepOpen(null);
     return Promise.resolve();
+  }
+
+  override goOn(restored: LinkRunner | null): void {
+    this.#running = this.#keepOpen(restored);
   }
 
   override startPatiently(): void {
@@ -127,11 +163,20 @@ export class DialSupervisor extends ChannelSupervisor {
     this.#pausing.abort();
   }
 
-  async #keepOpen(): Promise<void> {
+  protected override captureListener(): null {
+    return null;
+  }
+
+  protected override restoreListener(): void {
+    throw new VproxyError('upgrade-failed', `${this.options.channel.text}: nobody listens on such a channel`);
+  }
+
+  /** `first` is the link that it begins with; null: it opens one. */
+  async #keepOpen(first: LinkRunner | null): Promise<void> {
     const { clock, settings, sessions, onFatal } = this.options;
     const { signal } = this.#stopping;
-    for (;;) {
-      const reason = await this.#openOnce();
+    for (let restored = first; ; restored = null) {
+      const reason = await (restored === null ? this.#openOnce() : this.#goOnWith(restored));
       if (signal.aborted) return;
       if (reason === null) continue;
       if (!reason.row.retry) {
@@ -163,7 +208,7 @@ export class DialSupervisor extends ChannelSupervisor {
         sessions.wait(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
       const link = await this.#kind.dial(channel.address, { signal, report: { waiting } });
       const runner = this.run(link);
-      this.#watchSessions(runner);
+      this.#watchSessions(runner, null);
       this.#watchForSilence(runner);
       runner.start();
       if (signal.aborted) return await runner.stop(new VproxyError('shutdown', 'this side is ending'));
@@ -176,10 +221,18 @@ export class DialSupervisor extends ChannelSupervisor {
     }
   }
 
-  /** Notes how long the sessions on a link last, or stay with it: a short or refused one makes the next attempt wait. */
-  #watchSessions({ loop }: LinkRunner): void {
+  /** As `#openOnce`, on a link that a predecessor of this process had, with its session. */
+  #goOnWith(runner: LinkRunner): Promise<VproxyError> {
+    this.#wasSessionShort = false;
+    this.#watchSessions(runner, this.options.clock.now() - (runner.loop.session?.ageMs ?? 0));
+    runner.goOn();
+    return runner.closed;
+  }
+
+  /** Notes how long the sessions on a link last, or stay with it: a short or refused one makes the next attempt wait. `firstAtMs` is when the first one began, if it has. */
+  #watchSessions({ loop }: LinkRunner, firstAtMs: number | null): void {
     const { clock } = this.options;
-    let begunAtMs: number | null = null;
+    let begunAtMs = firstAtMs;
     const begun = (): void => {
       begunAtMs = clock.now();
       this.#backoff.reset();
@@ -227,6 +280,8 @@ export class ListenSupervisor extends ChannelSupervisor {
   readonly #backoff = new Backoff(RETRY);
   #state: ListenState = { name: 'starting' };
   #established: LinkRunner | null = null;
+  /** A descriptor that is listened on already, for the next start. */
+  #inherited: number | undefined;
 
   constructor(kind: ListenKind<unknown>, options: SupervisorOptions) {
     super(options);
@@ -234,16 +289,36 @@ export class ListenSupervisor extends ChannelSupervisor {
   }
 
   override async start(): Promise<void> {
-    const listener = await this.#kind.listen(this.options.channel.address, {
-      onLink: (link) => this.#accept(link),
-      onFailed: (error) => this.#listenLater(error),
-    });
+    const handlers = {
+      onLink: (link: Link) => this.#accept(link),
+      onFailed: (error: VproxyError) => this.#listenLater(error),
+    };
+    const inherited = this.#inherited;
+    this.#inherited = undefined;
+    const listener = await this.#kind.listen(this.options.channel.address, handlers, inherited);
     if (this.#isStopped) {
       await listener.close();
       return;
     }
     this.#state = { name: 'listening', listener };
-    this.#tellListening();
+    if (this.runners.size === 0) this.#tellListening();
+  }
+
+  override goOn(restored: LinkRunner | null): void {
+    if (restored !== null) {
+      this.#established = restored;
+      this.#watch(restored);
+      restored.goOn();
+    }
+    this.startPatiently();
+  }
+
+  protected override captureListener(keep: KeepDescriptor): number | null {
+    return this.#state.name === 'listening' ? (this.#state.listener.capture?.(keep) ?? null) : null;
+  }
+
+  protected override restoreListener(fd: number): void {
+    this.#inherited = fd;
   }
 
   override startPatiently(): void {
@@ -289,22 +364,27 @@ export class ListenSupervisor extends ChannelSupervisor {
       return;
     }
     this.#makeRoomFor(link);
-    const { sessions } = this.options;
     const runner = this.run(link);
-    runner.loop.on('session', () => this.#displace(runner));
+    this.#watch(runner);
+    this.options.sessions.enter('opening');
+    runner.start();
+  }
+
+  #watch(runner: LinkRunner): void {
+    const { link, loop, closed } = runner;
+    const { sessions } = this.options;
+    loop.on('session', () => this.#displace(runner));
     // The link before has been given up already.
-    runner.loop.on('resumed', () => {
+    loop.on('resumed', () => {
       this.#established = runner;
       this.#backoff.reset();
     });
-    void runner.closed.then((reason) => {
+    void closed.then((reason) => {
       if (this.#established === runner) this.#established = null;
       const fields = { link: link.description, code: reason.code };
       sessions.log(makeEvent('channel-closed', reason.message, fields));
       if (this.runners.size === 0) this.#tellListening();
     });
-    sessions.enter('opening');
-    runner.start();
   }
 
   #makeRoomFor(newcomer: Link): void {

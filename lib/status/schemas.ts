@@ -292,6 +292,19 @@ export const pingAnswerSchema = z
   })
   .describe('The answer of `POST /v1/ping`');
 
+const count = () => measure().int();
+
+export const upgradeAnswerSchema = z
+  .strictObject({
+    pid: count().describe('The number of the process that goes on'),
+    version: z.string().describe('Its program and version'),
+    sessions: count().describe('The sessions that it goes on with'),
+    streams: count().describe('The streams that it goes on with'),
+    listeners: count().describe('The sockets that it listens on'),
+    durationMs: measure().describe('For how long nothing else was done, in milliseconds'),
+  })
+  .describe('The answer of `POST /v1/upgrade`');
+
 export const logLevelAnswerSchema = z.strictObject({ level: logLevelSchema.describe('What the process logs') });
 
 export const errorSchema = z
@@ -324,6 +337,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   ControlStatus: controlStatusSchema,
   ControlEvent: controlEventSchema,
   PingAnswer: pingAnswerSchema,
+  UpgradeAnswer: upgradeAnswerSchema,
   ErrorBody: errorSchema,
 };
 

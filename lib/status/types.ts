@@ -317,6 +317,22 @@ export interface PingAnswer {
   readonly roundTripMs: number;
 }
 
+/** The answer of `POST /v1/upgrade`. */
+export interface UpgradeAnswer {
+  /** The number of the process that goes on. */
+  readonly pid: number;
+  /** Its program and version. */
+  readonly version: string;
+  /** The sessions that it goes on with. */
+  readonly sessions: number;
+  /** The streams that it goes on with. */
+  readonly streams: number;
+  /** The sockets that it listens on. */
+  readonly listeners: number;
+  /** For how long nothing else was done, in milliseconds. */
+  readonly durationMs: number;
+}
+
 /** The body of every answer that is an error. */
 export interface ErrorBody {
   /** What was wrong. */

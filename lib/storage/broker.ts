@@ -7,6 +7,8 @@ import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
+import {} from '../system/listen.js';
+import { descriptorOf } from '../system/sockets.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { type EmulatorLink, type LinkOutcome } from './emulator-link.js';
@@ -92,13 +94,24 @@ export class StorageBroker extends EventEmitter<StorageBrokerEvents> {
     return this.#pool.attachedEmulators;
   }
 
+  /** The number of wrappers that are connected. */
+  get connectedWrappers(): number {
+    return this.#wrappers.size;
+  }
+
+  /** The descriptors that it listens with, by path; null where this version of Node does not tell. */
+  get descriptors(): ReadonlyMap<string, number | null> {
+    return new Map([...this.#servers].map(([path, server]) => [path, descriptorOf(server)]));
+  }
+
   /**
    * Serves wrappers at a unix socket of mode 0600; the file of a dead socket is replaced, a missing folder made.
-   * Rejects with `address-in-use`, `address-denied` or `address-unavailable`.
+   * Rejects with `address-in-use`, `address-denied` or `address-unavailable`. `fd` is a descriptor that is listened on there
+   * already. Default: there is none.
    */
-  async listen(path: string): Promise<void> {
+  async listen(path: string, fd?: number): Promise<void> {
     const server = createServer({ allowHalfOpen: true }, (socket) => this.#accepted(socket));
-    await listenAt(server, { path });
+    await listenAt(server, { path }, fd);
     // A failed accept ends nothing.
     server.on('error', () => undefined);
     if (this.#isClosed) server.close();

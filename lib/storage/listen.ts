@@ -1,7 +1,7 @@
 /** Listening for the storage service, at a TCP port or at a unix socket whose folder is made. */
 import type { Server } from 'node:net';
 import { VproxyError } from '../errors.js';
-import { type ListenAddress, listen, makeSocketFolder } from '../system/listen.js';
+import { type ListenAddress, listen, listenAdopted, makeSocketFolder } from '../system/listen.js';
 import { formatHostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 
@@ -16,9 +16,13 @@ export function formatStorageAddress(address: ListenAddress): string {
 /**
  * Makes a server listen; port 0 picks one. For a unix socket the parent folder is made where it is missing (0700), and
  * the socket has mode 0600. Resolves with the address that it got; rejects with `address-in-use`, `address-denied` or
- * `address-unavailable`.
+ * `address-unavailable`. `fd` is a descriptor that is listened on there already. Default: there is none.
  */
-export async function listenAt(server: Server, address: ListenAddress): Promise<ListenAddress> {
+export async function listenAt(server: Server, address: ListenAddress, fd?: number): Promise<ListenAddress> {
+  if (fd !== undefined) {
+    await listenAdopted(server, address, fd);
+    return address;
+  }
   if ('path' in address) makeFolder(address.path);
   await listen(server, address);
   const got = server.address();

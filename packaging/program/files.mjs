@@ -15,7 +15,12 @@ export const SHARED_FILES = [
   },
   {
     name: 'control',
-    modules: ['lib/control/server/request-handler.ts', 'lib/control/routes/table.ts', 'lib/control/context/metrics.ts'],
+    modules: [
+      'lib/control/server/request-handler.ts',
+      'lib/control/routes/table.ts',
+      'lib/control/context/metrics.ts',
+      'cli/upgrade/predecessor.ts',
+    ],
   },
   {
     name: 'permitted',

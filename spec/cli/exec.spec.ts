@@ -10,16 +10,7 @@ import { execPair } from '../helpers/process-pair.js';
 import { connectedProxies } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
-import { runPiped, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
-
-/** Whether a process runs, and is not a zombie. */
-function runs(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
+import { isRunning, runPiped, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 test.serial('a command has its own output, error and status, and options end where it begins', async (t) => {
   const { exec, folder } = await execPair(t);
@@ -201,7 +192,7 @@ test.serial('a third interrupt within a second gives a command up that does not 
   const again = setInterval(() => child.kill('SIGINT'), 100);
   t.teardown(() => clearInterval(again));
   t.is((await ended).code, 130);
-  await eventually(() => !runs(Number(pid)));
+  await eventually(() => !isRunning(Number(pid)));
 });
 
 test.serial('a caller that is killed takes its command along', async (t) => {
@@ -210,9 +201,9 @@ test.serial('a caller that is killed takes its command along', async (t) => {
   const pid = await new Promise<number>((resolve) => {
     child.stdout.once('data', (chunk: Buffer) => resolve(Number(chunk.toString())));
   });
-  t.true(runs(pid));
+  t.true(isRunning(pid));
   child.kill('SIGKILL');
-  await eventually(() => !runs(pid));
+  await eventually(() => !isRunning(pid));
 });
 
 test.serial('a peer that goes away is a failure with its reason', async (t) => {
@@ -240,7 +231,7 @@ test.serial('a reader that has gone ends the command as a pipe would', async (t)
   const { stdout } = await script(`
     $VPROXY exec sh -c 'echo $$ > "$0/pid"; exec yes' "$WORK" | head -1; echo "\${PIPESTATUS[@]}"`);
   t.is(stdout, 'y\n141 0\n');
-  await eventually(() => !runs(Number(readFileSync(join(folder, 'pid'), 'utf8'))));
+  await eventually(() => !isRunning(Number(readFileSync(join(folder, 'pid'), 'utf8'))));
 });
 
 test.serial('a full disk is a failure, and no output in part that looks whole', async (t) => {

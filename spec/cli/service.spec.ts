@@ -5,8 +5,9 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import { takeServiceEnvironment } from '../../cli/service/notifier.js';
+import { takeServiceEnvironment } from '../../cli/service/environment.js';
 import { formatServiceStatus } from '../../cli/service/service-manager.js';
+import { storedName } from '../../cli/service/stored-listeners.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { openNotifySocket, socketLauncher } from '../helpers/notify-socket.js';
@@ -50,22 +51,51 @@ test('the environment is read for this process alone, and nothing of it is left 
     t.deepEqual(copy, { HOME: '/root' });
     return found;
   };
-  const nothing = { notifySocket: null, watchdogMs: null, controlDescriptor: null };
+  const nothing = {
+    ...{ notifySocket: null, watchdogMs: null, storeSize: 0, controlDescriptor: null },
+    storedDescriptors: new Map(),
+  };
   t.deepEqual(read({}), nothing);
   t.deepEqual(read({ NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', LISTEN_FDS: '0', LISTEN_PID: '77' }), nothing);
   t.deepEqual(read({ WATCHDOG_USEC: '9', WATCHDOG_PID: '78', LISTEN_FDS: '1', LISTEN_PID: '78' }), nothing);
   t.deepEqual(read({ WATCHDOG_USEC: 'x', LISTEN_FDS: '1' }), nothing);
   t.deepEqual(
     read({ NOTIFY_SOCKET: '@a', WATCHDOG_USEC: '3000000', WATCHDOG_PID: '77', LISTEN_FDS: '1', LISTEN_PID: '77' }),
-    { notifySocket: '@a', watchdogMs: 3000, controlDescriptor: 3 },
+    { ...nothing, notifySocket: '@a', watchdogMs: 3000, controlDescriptor: 3 },
   );
   const descriptor = (names: string, count = '2') =>
     read({ LISTEN_FDS: count, LISTEN_PID: '77', LISTEN_FDNAMES: names }).controlDescriptor;
   t.is(descriptor('other:control'), 4);
   t.is(descriptor('vproxy.socket', '1'), 3);
   t.throws(() => descriptor('a:b:control'), {
-    message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: a:b:control',
+    message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: a:b',
   });
+});
+
+test('stored sockets come by their names, beside the one for control requests', (t) => {
+  const [one, other] = [storedName('tcp 127.0.0.1:80'), storedName('unix /x 600 -1 -1 1:2')];
+  const read = (names: string) => {
+    const count = String(names.split(':').length);
+    const environment = { FDSTORE: '16', LISTEN_FDS: count, LISTEN_PID: '77', LISTEN_FDNAMES: names };
+    const { storeSize, controlDescriptor, storedDescriptors } = takeServiceEnvironment(environment, 77);
+    t.is(storeSize, 16);
+    return { controlDescriptor, stored: [...storedDescriptors] };
+  };
+  t.deepEqual(read(one), { controlDescriptor: null, stored: [[one, 3]] });
+  t.deepEqual(read(`${one}:vproxy.socket:${other}`), {
+    controlDescriptor: 4,
+    stored: [
+      [one, 3],
+      [other, 5],
+    ],
+  });
+  t.deepEqual(read(`x:${one}:control`), { controlDescriptor: 5, stored: [[one, 4]] });
+  t.throws(() => read(`x:${one}:y`), {
+    message: 'LISTEN_FDNAMES: none of 2 descriptors is called control: x:y',
+  });
+  const environment = { FDSTORE: 'x', LISTEN_FDS: '1', LISTEN_PID: '78', LISTEN_FDNAMES: one };
+  const { storeSize, storedDescriptors } = takeServiceEnvironment(environment, 77);
+  t.deepEqual([storeSize, storedDescriptors.size], [0, 0]);
 });
 
 test('the status is of the only channel, or how many of several have a session; what a peer says is escaped', (t) => {

@@ -92,7 +92,7 @@ test('the examples work as they stand there, and the figures are those of the ta
   t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
   t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
   t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
-  t.deepEqual(process.told, ['drain 5000', 'stop']);
+  t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
   const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
     ([, name, type]) => `${name} ${type}`,
   );

@@ -98,6 +98,7 @@ test('every route answers as the description says', async (t) => {
     ['put /v1/log-level', '/v1/log-level', { level: 'debug' }],
     ['get /v1/config', '/v1/config'],
     ['post /v1/reload', '/v1/reload'],
+    ['post /v1/upgrade', '/v1/upgrade', { program: '/usr/bin/vproxy' }],
     ['post /v1/drain', '/v1/drain', { timeoutS: 5 }],
     ['post /v1/stop', '/v1/stop'],
     ['get /v1/connect', ''],
@@ -121,7 +122,7 @@ test('every route answers as the description says', async (t) => {
     checkContent(answer, content, (what) => t.fail(`${operation}: ${what}`));
   }
   t.is(control.process.logLevel, 'debug');
-  t.deepEqual(control.process.told, ['drain 5000', 'stop']);
+  t.deepEqual(control.process.told, ['upgrade /usr/bin/vproxy 10000', 'drain 5000', 'stop']);
 });
 
 function checkContent(answer: Answer, content: Content | undefined, fail: (what: string) => void): void {

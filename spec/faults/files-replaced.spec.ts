@@ -81,6 +81,7 @@ const REQUESTS: readonly (readonly [route: string, url: string, status: number, 
   ['GET /v1/connect/{id}', '/v1/connect/1', 200],
   ['GET /metrics', '/metrics', 200],
   ['GET /v1/openapi.json', '/v1/openapi.json', 200],
+  ['POST /v1/upgrade', '/v1/upgrade', 409, {}],
   ['POST /v1/drain', '/v1/drain', 202, { timeoutS: 5 }],
 ];
 

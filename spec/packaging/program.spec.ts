@@ -102,8 +102,8 @@ test('a trace names lines of the sources', async (t) => {
     await vproxy.waitForLine(/waiting for the peer/);
     vproxy.kill('SIGTERM');
     t.deepEqual(await vproxy.exited, { code: 70, signal: null });
-    const [, line = ''] = /\/cli\/run\/run-proxy\.ts:(\d+):\d+\)/.exec(vproxy.lines.join('\n')) ?? [];
-    const source = readFileSync(join(PROJECT_ROOT, 'cli/run/run-proxy.ts'), 'utf8').split('\n')[Number(line) - 1];
+    const [, line = ''] = /\/cli\/run\/proxy-process\.ts:(\d+):\d+\)/.exec(vproxy.lines.join('\n')) ?? [];
+    const source = readFileSync(join(PROJECT_ROOT, 'cli/run/proxy-process.ts'), 'utf8').split('\n')[Number(line) - 1];
     t.regex(source ?? '', /process\.off\('SIGINT'/, vproxy.lines.join('\n'));
   }
 });

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CONTROL_COMMANDS } from '../../cli/command/table.js';
 import { RUN_OPTIONS } from '../../cli/run/options.js';
+import { takeServiceEnvironment } from '../../cli/service/environment.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 
@@ -118,6 +119,16 @@ test('the units run commands and options that there are, and name statuses that 
     const [, statuses = ''] = /^RestartPreventExitStatus=(.*)$/m.exec(text) ?? [];
     const known = new Set(Object.values(ERROR_CODES).map(({ exit }) => exit));
     for (const status of statuses.split(' ')) t.true(known.has(Number(status)), `${unit}: ${status}`);
+  }
+});
+
+test('a process is told how many sockets its service manager keeps', (t) => {
+  for (const unit of SERVICES) {
+    const [, size] = /^FileDescriptorStoreMax=(\d+)$/m.exec(read(unit)) ?? [];
+    const { FDSTORE } = Object.fromEntries(
+      [...read(unit).matchAll(/^Environment=(\w+)=(\S*)$/gm)].map(([, name = '', value = '']) => [name, value]),
+    );
+    t.is(takeServiceEnvironment({ FDSTORE }, 1).storeSize, Number(size), unit);
   }
 });
 

@@ -14,6 +14,7 @@ import type {
   PingAnswer,
   ServiceStatus,
   StreamWithRates,
+  UpgradeAnswer,
 } from '../../status/types.js';
 import { connectService, type ServiceStream } from './connect-service.js';
 import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
@@ -143,6 +144,21 @@ export class ControlClient {
   /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
   reload(): Promise<ChannelChanges> {
     return requestValue(this.path, 'POST /v1/reload', {});
+  }
+
+  /**
+   * Has a successor go on with all that the process has: `program`, or the program that it was started as. Resolved when it
+   * does. Rejects with `upgrade-failed`, and the process goes on then: at the latest `waitS` seconds (default 10) after
+   * the successor was started, where something has not ended by then that cannot be handed over.
+   */
+  upgrade({
+    program,
+    waitS,
+  }: {
+    readonly program?: string | undefined;
+    readonly waitS?: number | undefined;
+  } = {}): Promise<UpgradeAnswer> {
+    return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS } });
   }
 
   /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */

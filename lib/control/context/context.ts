@@ -2,7 +2,7 @@
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
-import type { ChannelChanges } from '../../status/types.js';
+import type { ChannelChanges, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './events.js';
 import type { StreamEnds } from './join-stream.js';
@@ -35,8 +35,21 @@ export interface ProcessControl {
    * and nothing has changed then.
    */
   reload(): Promise<ChannelChanges>;
+  /**
+   * Hands over to a successor, which goes on with all that the process has; `answer` is called just before the process
+   * exits. Rejects with `upgrade-failed`, and the process goes on then. Default: there are no upgrades.
+   */
+  upgrade?(request: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never>;
   /** Opens no more streams, and ends the process when those that are open have ended, or after `timeoutMs`. */
   drain(timeoutMs: number): void;
   /** Ends the process now, in order. */
   stop(): void;
+}
+
+/** How a process is to hand over to a successor. */
+export interface UpgradeRequest {
+  /** The path of the program; null: the one that the process was started as. */
+  readonly program: string | null;
+  /** How long what cannot be handed over may take to end, in milliseconds. */
+  readonly waitMs: number;
 }

@@ -9,6 +9,7 @@ import {
   controlStatusSchema,
   logLevelAnswerSchema,
   pingAnswerSchema,
+  upgradeAnswerSchema,
 } from '../../status/schemas.js';
 import type {
   ChannelChanges,
@@ -17,6 +18,7 @@ import type {
   LoopDelay,
   PingAnswer,
   ProcessStatus,
+  UpgradeAnswer,
 } from '../../status/types.js';
 import type { ProcessControl } from '../context/context.js';
 import { followEvents, RING_EVENTS } from '../context/events.js';
@@ -30,6 +32,9 @@ const WAIT_S = 60;
 
 /** How long streams may take to end by default, in seconds. */
 const DRAIN_S = 30;
+
+/** How long what cannot be handed over may take to end by default, in seconds. */
+const UPGRADE_WAIT_S = 10;
 
 /** The longest time that a request can ask for, in seconds: a day. */
 const MAX_S = 86_400;
@@ -100,6 +105,33 @@ export const processRoutes = [
         if (!(error instanceof VproxyError) || error.code !== 'bad-argument') throw error;
         throw new RequestError('bad-argument', error.message, { status: 422, cause: error });
       }
+    },
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/upgrade',
+    summary: 'Has a successor go on with all that the process has, and ends the process; what fails changes nothing',
+    body: z.strictObject({
+      program: z
+        .string()
+        .optional()
+        .describe('The path of the program; default: the one that the process was started as'),
+      waitS: z
+        .number()
+        .min(0)
+        .max(MAX_S)
+        .optional()
+        .describe(`How long what cannot be handed over may take to end; default ${UPGRADE_WAIT_S}`),
+    }),
+    status: 200,
+    answer: upgradeAnswerSchema,
+    errors: [409],
+    handle: (
+      { process },
+      { body: { program = null, waitS = UPGRADE_WAIT_S }, answerAtOnce },
+    ): Promise<UpgradeAnswer> => {
+      if (process.upgrade === undefined) throw new VproxyError('upgrade-failed', 'this program cannot be upgraded');
+      return process.upgrade({ program, waitMs: waitS * 1000 }, answerAtOnce);
     },
   }),
   jsonRoute({

@@ -49,6 +49,7 @@ const STATUSES: Partial<Record<ErrorCode, number>> = {
   'address-in-use': 409,
   'address-unavailable': 409,
   'cannot-create': 409,
+  'upgrade-failed': 409,
   'address-denied': 403,
   'channel-denied': 403,
   denied: 403,

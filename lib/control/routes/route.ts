@@ -16,6 +16,8 @@ export interface RouteInput<Params, Query, Body> {
   readonly signal: AbortSignal;
   /** Runs an action when the answer was sent, or the connection has gone. */
   readonly afterAnswer: (action: () => void) => void;
+  /** Writes the answer within the call, with status 200: for a process that exits behind it. */
+  readonly answerAtOnce: (value: unknown) => void;
 }
 
 interface RouteBase {

@@ -2,6 +2,7 @@
 
 import type { LogEvent } from '../../events.js';
 import type { Proxy } from '../../proxy/proxy.js';
+import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import type { InheritedSocket, ListenAddress } from '../../system/listen.js';
 import type { HostPort } from '../../util/addresses.js';
 import { type Clock, systemClock } from '../../util/clock.js';
@@ -22,11 +23,20 @@ export interface ControlServerOptions {
   readonly clock?: Clock;
 }
 
+/** An address that a control server listens on, for a successor of this process. */
+export interface ListenerCapture {
+  readonly serves: 'control' | 'metrics';
+  /** Null where the process was started with the socket. */
+  readonly address: ListenAddress | null;
+  /** The index of the descriptor. */
+  readonly descriptor: number;
+}
+
 /** Serves control requests for a proxy and its process. */
 export class ControlServer {
   readonly #context: ControlContext;
   readonly #clock: Clock;
-  readonly #services: HttpService[] = [];
+  readonly #services: { readonly serves: ListenerCapture['serves']; readonly http: HttpService }[] = [];
   readonly #onLog = (event: LogEvent): void => this.record(event);
 
   /** Keeps the events of the proxy from now on. */
@@ -51,10 +61,11 @@ export class ControlServer {
   /**
    * Listens for requests. A unix socket has mode 0600, its folder is made where it is missing, and a file that is there
    * already is replaced only if nobody answers. A socket that this process was started with is taken as it is. Rejects with
-   * `address-in-use`, `address-denied` or `address-unavailable`.
+   * `address-in-use`, `address-denied` or `address-unavailable`. `fd` is a descriptor that is listened on there already.
+   * Default: there is none.
    */
-  async listen(address: ListenAddress | InheritedSocket): Promise<void> {
-    const service = new HttpService({
+  async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<void> {
+    const http = new HttpService({
       clock: this.#clock,
       load: async () => {
         const [{ RequestHandler }, { ROUTES }] = await Promise.all([
@@ -68,22 +79,22 @@ export class ControlServer {
         };
       },
     });
-    await this.#begin(service, address);
+    await this.#begin({ serves: 'control', http }, address, fd);
   }
 
   /**
    * Listens where only `GET /metrics` is answered; resolved with the address in use. Rejects as `listen` does.
-   * Anyone who can connect there can read the figures.
+   * Anyone who can connect there can read the figures. `fd` is as that of `listen`.
    */
-  async listenForMetrics(address: HostPort): Promise<HostPort> {
-    const service = new HttpService({
+  async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
+    const http = new HttpService({
       clock: this.#clock,
       load: async () => {
         const { answerMetrics } = await import('../context/metrics.js');
         return { onRequest: (request, response) => answerMetrics(this.#context, request, response) };
       },
     });
-    const got = await this.#begin(service, address);
+    const got = await this.#begin({ serves: 'metrics', http }, address, fd);
     return 'port' in got ? got : address;
   }
 
@@ -93,14 +104,42 @@ export class ControlServer {
     proxy.off('log', this.#onLog);
     ring.close();
     eventLoopDelay.stop();
-    await Promise.all(this.#services.splice(0).map((service) => service.close()));
+    await Promise.all(this.#services.splice(0).map(({ http }) => http.close()));
+  }
+
+  /**
+   * What a successor of this process goes on with; requests that are under way are not a part of it.
+   *
+   * @internal
+   */
+  capture(keep: KeepDescriptor): ListenerCapture[] {
+    return this.#services.flatMap(({ serves, http }) => {
+      const { address, descriptor } = http;
+      return descriptor === null ? [] : [{ serves, address, descriptor: keep(descriptor) }];
+    });
+  }
+
+  /**
+   * Listens where a predecessor of this process did. Rejects as `listen` does.
+   *
+   * @internal
+   */
+  async restore(captured: readonly ListenerCapture[], take: TakeDescriptor): Promise<void> {
+    await Promise.all(
+      captured.map(({ serves, address, descriptor }) => {
+        const fd = take(descriptor);
+        if (address === null) return this.listen({ fd });
+        return serves === 'control' ? this.listen(address, fd) : this.listenForMetrics(address as HostPort, fd);
+      }),
+    );
   }
 
   async #begin(
-    service: HttpService,
+    service: { readonly serves: ListenerCapture['serves']; readonly http: HttpService },
     address: ListenAddress | InheritedSocket,
+    fd: number | undefined,
   ): Promise<ListenAddress | InheritedSocket> {
-    const got = await service.listen(address);
+    const got = await service.http.listen(address, fd);
     this.#services.push(service);
     if (this.#context.ring.isClosed) await this.close();
     return got;

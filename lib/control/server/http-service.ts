@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import { listenAt } from '../../storage/listen.js';
 import { descriptorShortage } from '../../system/descriptors.js';
 import { type InheritedSocket, type ListenAddress, listenInherited } from '../../system/listen.js';
+import { descriptorOf } from '../../system/sockets.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { isBodyTooLong } from './read-input.js';
 
@@ -48,6 +49,7 @@ export class HttpService {
   /** Those that speak HTTP, the oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
+  #address: ListenAddress | null = null;
   /** Speaks HTTP on them; null before the first one. */
   #server: Promise<HttpServer> | null = null;
 
@@ -56,11 +58,24 @@ export class HttpService {
     this.#listener.on('connection', (socket) => this.#accept(socket));
   }
 
-  /** Listens; resolved with the address that it got. Rejects with `address-…` codes. */
-  async listen(address: ListenAddress | InheritedSocket): Promise<ListenAddress | InheritedSocket> {
-    if (!('fd' in address)) return listenAt(this.#listener, address);
+  /** Listens; resolved with the address that it got. Rejects with `address-…` codes. `fd`: see `listenAt`. */
+  async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<ListenAddress | InheritedSocket> {
+    if (!('fd' in address)) {
+      this.#address = await listenAt(this.#listener, address, fd);
+      return this.#address;
+    }
     await listenInherited(this.#listener, address);
     return address;
+  }
+
+  /** Where it listens; null where the process was started with the socket. */
+  get address(): ListenAddress | null {
+    return this.#address;
+  }
+
+  /** The number of the socket; null where this version of Node does not tell, or it is closed. */
+  get descriptor(): number | null {
+    return descriptorOf(this.#listener);
   }
 
   /** Closes the listener and every connection, whatever is under way on it. */

@@ -1,7 +1,9 @@
 /** From a request to its answer, by way of the table of routes. */
+import { writeSync } from 'node:fs';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
+import { descriptorOf } from '../../system/sockets.js';
 import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
 import { answerError, RequestError } from '../routes/request-error.js';
@@ -46,7 +48,12 @@ export class RequestHandler {
       if (route.kind !== 'upgrade' || wanted.toLowerCase() !== route.protocol) {
         throw new RequestError('bad-argument', `Upgrade: ${escapeText(wanted, 40)} is nothing that there is here`);
       }
-      const input = checkInput(route, { params, query, body: {} }, gone.signal, (action) => action());
+      const context = {
+        signal: gone.signal,
+        afterAnswer: (action: () => void) => action(),
+        answerAtOnce: () => undefined,
+      };
+      const input = checkInput(route, { params, query, body: {} }, context);
       await route.upgrade(this.#context, input, socket);
     } catch (error) {
       refuseUpgrade(socket, error);
@@ -60,7 +67,8 @@ export class RequestHandler {
       if (signal.aborted) action();
       else response.once('close', action);
     };
-    const input = checkInput(route, { params, query, body }, signal, afterAnswer);
+    const answerAtOnce = (value: unknown) => sendAtOnce(request.socket, value);
+    const input = checkInput(route, { params, query, body }, { signal, afterAnswer, answerAtOnce });
     if (route.kind === 'upgrade') {
       const headers = { Connection: 'Upgrade', Upgrade: route.protocol };
       const message = `${route.path} wants Connection: Upgrade and Upgrade: ${route.protocol}`;
@@ -86,15 +94,13 @@ export class RequestHandler {
 function checkInput(
   route: Route,
   { params, query, body }: { readonly params: unknown; readonly query: unknown; readonly body: unknown },
-  signal: AbortSignal,
-  afterAnswer: (action: () => void) => void,
+  context: Pick<AnyInput, 'signal' | 'afterAnswer' | 'answerAtOnce'>,
 ): AnyInput {
   const input: RouteInput<unknown, unknown, unknown> = {
     params: parseInput(route.params, params),
     query: parseInput(route.query, query),
     body: parseInput(route.body, body),
-    signal,
-    afterAnswer,
+    ...context,
   };
   return input as AnyInput;
 }
@@ -113,6 +119,19 @@ function sendJson(
     ...headers,
   });
   response.end(text);
+}
+
+/** Writes a whole answer past the event loop. It is short, and nothing was written before: the system takes all of it. */
+function sendAtOnce(socket: Socket, value: unknown): void {
+  const fd = descriptorOf(socket);
+  if (fd === null) return;
+  const text = `${JSON.stringify(value)}\n`;
+  const head = `HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}`;
+  try {
+    writeSync(fd, `${head}\r\nConnection: close\r\n\r\n${text}`);
+  } catch {
+    // The client has gone.
+  }
 }
 
 function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {

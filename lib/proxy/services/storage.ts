@@ -11,6 +11,7 @@ import { listenForWrappers, StorageBroker, type StorageCallRecord } from '../../
 import { type StorageEmulatorChange } from '../../storage/emulator-pool.js';
 import { RequestLabeller } from '../../storage/request-labeller.js';
 import { storageSocketPaths } from '../../storage/socket-paths.js';
+import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import { Budget } from '../../util/bounds.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
@@ -27,6 +28,9 @@ export function hasBroker({ traits }: ChannelAddress, { storage = {}, forwards =
   if (storage.isAllowed === false || forwards.some(({ service }) => service === STORAGE_SERVICE)) return false;
   return traits.leadsToHost || (storage.socketPath ?? null) !== null;
 }
+
+/** Where it listens, and the indexes of the descriptors. */
+export type StorageCapture = readonly { readonly path: string; readonly descriptor: number }[];
 
 interface StorageServiceOptions {
   readonly storage: StorageOptions;
@@ -75,8 +79,25 @@ export class StorageService {
       const message = `listening on ${escapeText(outcome.path)} for storage calls`;
       log(makeEvent('listening', message, { service: STORAGE_SERVICE, endpoint: outcome.path }));
     } else {
-      const message = `no storage calls are served: ${outcome.warning.message}`;
-      log(makeEvent('storage-off', message, { code: outcome.warning.code }));
+      this.#logOff(outcome.warning);
+    }
+  }
+
+  /** What cannot be handed over to a successor of this process now, as a line for people. */
+  obstacles(): string[] {
+    const { connectedWrappers } = this.#broker;
+    return connectedWrappers === 0 ? [] : [`storage calls that are under way (${connectedWrappers})`];
+  }
+
+  /** What a successor goes on with. Attached emulators are not a part of it: they attach again. */
+  capture(keep: KeepDescriptor): StorageCapture {
+    return [...this.#broker.descriptors].flatMap(([path, fd]) => (fd === null ? [] : [{ path, descriptor: keep(fd) }]));
+  }
+
+  /** In the place of `start`: listens where a predecessor of this process did. */
+  restore(captured: StorageCapture, take: TakeDescriptor): void {
+    for (const { path, descriptor } of captured) {
+      this.#broker.listen(path, take(descriptor)).catch((error: unknown) => this.#logOff(toVproxyError(error)));
     }
   }
 
@@ -103,6 +124,10 @@ export class StorageService {
 
   stop(): Promise<void> {
     return this.#broker.close();
+  }
+
+  #logOff({ code, message }: VproxyError): void {
+    this.#options.log(makeEvent('storage-off', `no storage calls are served: ${message}`, { code }));
   }
 
   #logCall({ argv, durationMs, emulator, status, replyBytes, error }: StorageCallRecord): void {

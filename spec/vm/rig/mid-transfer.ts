@@ -6,8 +6,8 @@ import { ENDED_BY_RESTART } from '../../helpers/vproxy-process.js';
 import type { Laboratory } from './laboratory.js';
 import { startDownload, startUpload, type Transfer, type TransferResult, waitForProgress } from './transfer.js';
 
-// More than any test moves, so that a transfer of this size never comes to its end by itself.
-const ENDLESS_BYTES = 2 ** 40;
+/** More than any test moves, so that a transfer of this size never comes to its end by itself. */
+export const ENDLESS_BYTES = 2 ** 40;
 const RESTART_MS = 40_000;
 
 /** One transfer each way that has no end, both `progressBytes` further than at their start. */

@@ -25,11 +25,11 @@ export interface Transfer {
 }
 
 /** Asks the source at `port` for `bytes` bytes and checks them as they come. */
-export function startDownload(port: number, bytes: number): Transfer {
+export function startDownload(port: number, bytes: number): Transfer & { readonly socket: Socket } {
   const checker = new PatternChecker();
   const socket = connect(port, '127.0.0.1');
   socket.write(`${bytes}\n`);
-  return { bytes: () => checker.bytes, ended: receive(socket, checker) };
+  return { bytes: () => checker.bytes, ended: receive(socket, checker), socket };
 }
 
 async function receive(socket: Socket, checker: PatternChecker): Promise<TransferResult> {
@@ -39,9 +39,25 @@ async function receive(socket: Socket, checker: PatternChecker): Promise<Transfe
 
 /** Sends `bytes` bytes to the sink at `port`, which checks them and reports when it has seen the end. */
 export function startUpload(port: number, bytes: number): Transfer {
+  return upload(port, patternPieces(bytes));
+}
+
+/** Sends to the sink at `port` until `finish`; `bytes` is what was sent in all then. */
+export function startOpenUpload(port: number): Transfer & { finish(): void } {
+  let isFinished = false;
+  function* pieces(): Generator<Buffer> {
+    for (const piece of patternPieces(Number.MAX_SAFE_INTEGER)) {
+      if (isFinished) return;
+      yield piece;
+    }
+  }
+  return { ...upload(port, pieces()), finish: () => (isFinished = true) };
+}
+
+function upload(port: number, pieces: Iterable<Buffer>): Transfer {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   // Its failure shows on the reading side too.
-  pipeline(patternPieces(bytes), socket).catch(() => undefined);
+  pipeline(pieces, socket).catch(() => undefined);
   return { bytes: () => socket.bytesWritten - socket.writableLength, ended: receiveReport(socket) };
 }
 

@@ -1,0 +1,130 @@
+/** A process that runs a proxy: what it is made of, from its signals to its end, and what it hands to a successor. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { ControlServer } from '../../lib/control/server/control-server.js';
+import type { AuditLog } from '../../lib/proxy/audit-log.js';
+import { countCaptured, type Proxy } from '../../lib/proxy/proxy.js';
+import type { Configuration } from '../../lib/settings/configuration.js';
+import type { KeepDescriptor } from '../../lib/system/descriptors.js';
+import type { ListenerStore } from '../../lib/system/listener-store.js';
+import type { MessageCalls } from '../../lib/system/unix-messages.js';
+import { optimizeWhenUsed } from '../engine.js';
+import { type ServiceEnvironment, successorEnvironment } from '../service/environment.js';
+import type { ServiceManager } from '../service/service-manager.js';
+import type { HandoverDocument } from '../upgrade/document.js';
+import { type Output, openAuditLog } from './output.js';
+import { RunningProcess, warnOfOpenPort } from './running-process.js';
+
+/** How long an end may take that a signal asked for, in milliseconds: a second with the time to get here. */
+const STOP_MS = 900;
+
+/** Reads what is to be in force; null where there is no file. */
+export type Reload = (() => Promise<Configuration>) | null;
+
+interface ProxyProcessOptions {
+  readonly configuration: Configuration;
+  readonly load: Reload;
+  readonly output: Output;
+  /** Not started. */
+  readonly proxy: Proxy;
+  readonly service: Pick<ServiceEnvironment, 'notifySocket' | 'watchdogMs' | 'storeSize'>;
+  /** The module of what is told to the service manager; null where there is none. */
+  readonly manager: typeof import('../service/service-manager.js') | null;
+  /** Keeps listening sockets for the next process; null: nobody does. */
+  readonly store: ListenerStore | null;
+  /** `$XDG_RUNTIME_DIR`, for the storage broker. */
+  readonly runtimeDirectory: string | null;
+}
+
+/** All that runs in a process. `run` once. */
+export class ProxyProcess {
+  readonly proxy: Proxy;
+  readonly running: RunningProcess;
+  readonly control: ControlServer;
+  readonly #options: ProxyProcessOptions;
+  readonly #audit: AuditLog | null;
+  readonly #manager: ServiceManager | null;
+
+  /** Opens the audit log. Throws `cannot-create`. */
+  constructor(options: ProxyProcessOptions) {
+    const { configuration, load, output, proxy, service, manager, store, runtimeDirectory } = options;
+    const { audit, once } = configuration;
+    this.#options = options;
+    this.proxy = proxy;
+    this.#audit = audit === undefined ? null : openAuditLog(audit, (event) => this.running.log(event));
+    this.running = new RunningProcess({
+      ...{ proxy, output, configuration, runtimeDirectory, load, store },
+      audit: this.#audit,
+      upgrade: async (request, exit) => {
+        const { handOver } = await import('../upgrade/predecessor.js');
+        return handOver(this, request, exit);
+      },
+    });
+    const { running } = this;
+    this.control = new ControlServer({ proxy, process: running });
+    running.on('log', (event) => this.control.record(event));
+    proxy.on('log', (event) => output.log(event));
+    proxy.on('audit', (event) => this.#audit?.record(event));
+    proxy.on('fatal', (reason) => running.fail(reason));
+    if (once) proxy.on('ended', (_label, reason) => running.endOnce(reason));
+    warnOfOpenPort(proxy, { userId: process.getuid?.() ?? 0 }, running.log);
+    optimizeWhenUsed(proxy);
+    const { notifySocket, watchdogMs } = service;
+    this.#manager =
+      manager === null || notifySocket === null
+        ? null
+        : new manager.ServiceManager({ notifySocket, watchdogMs, proxy, log: running.log });
+  }
+
+  /** Begins, and ends when the process is to end; gives the exit status. */
+  async run(begin: () => Promise<void>): Promise<number> {
+    const { control, proxy, running } = this;
+    process.on('SIGHUP', () => running.hangUp());
+    const end = () => {
+      // Without a listener a second signal ends the process at once.
+      process.off('SIGINT', end).off('SIGTERM', end);
+      running.stop();
+    };
+    process.on('SIGINT', end).on('SIGTERM', end);
+    const start = async () => {
+      await begin();
+      this.#options.store?.settle();
+      this.#manager?.ready();
+    };
+    start().catch((error: unknown) => running.fail(error));
+    const status = await running.ended;
+    this.#options.store?.end();
+    const closed = Promise.all([proxy.stop(), control.close(), this.#manager?.stopping()]).then(() =>
+      this.#audit?.close(),
+    );
+    await Promise.race([closed, delay(STOP_MS)]);
+    return status;
+  }
+
+  // ---- for a successor --------------------------------------------------------------------------------------------
+
+  obstacles(): string[] {
+    const isWriting = this.#audit?.isWriting === true;
+    return [...this.proxy.obstacles(), ...(isWriting ? ['lines of the audit log that are not written'] : [])];
+  }
+
+  capture(keep: KeepDescriptor): HandoverDocument {
+    const proxy = this.proxy.capture(keep);
+    const listeners = this.control.capture(keep);
+    const counts = countCaptured(proxy);
+    return {
+      configuration: this.running.configuration,
+      proxy,
+      listeners,
+      counts: { ...counts, listeners: counts.listeners + listeners.length },
+      writtenAtMs: Date.now(),
+    };
+  }
+
+  get environment(): Readonly<Record<string, string>> {
+    return successorEnvironment(this.#options.service);
+  }
+
+  announce(pid: number, calls: MessageCalls): void {
+    this.#manager?.announceSuccessor(calls, pid);
+  }
+}

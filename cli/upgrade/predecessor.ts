@@ -1,0 +1,174 @@
+/** Handing over: a running process starts its successor, and gives it all that it has (docs/decisions/0026-handing-over.md). */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import type { UpgradeAnswer } from '../../lib/status/types.js';
+import type { KeepDescriptor } from '../../lib/system/descriptors.js';
+import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import type { MessageCalls } from '../../lib/system/unix-messages.js';
+import { escapeText } from '../../lib/util/escape.js';
+import {
+  encodeDocument,
+  HANDOVER_FORM,
+  HANDOVER_VARIABLE,
+  type HandoverCounts,
+  type HandoverDocument,
+} from './document.js';
+import { type SuccessorCommand, successorCommand } from './program.js';
+
+/** How long a successor may take to load, in milliseconds. */
+const LOAD_MS = 10_000;
+
+/** How long it may take to take everything up, in milliseconds: nothing else happens in this process meanwhile. */
+const TAKE_UP_MS = 10_000;
+
+/** How often it is looked whether what cannot be handed over has ended, in milliseconds. */
+const LOOK_MS = 20;
+
+/** What is handed over. */
+export interface Predecessor {
+  /** What cannot be handed over now, each as a line for people. */
+  obstacles(): string[];
+  /** All that a successor goes on with. Nothing is changed by it. */
+  capture(keep: KeepDescriptor): HandoverDocument;
+  /** What the successor has in its environment besides what this process has. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Tells the service manager which process is the main one from now on. Throws where it cannot be told. */
+  announce(pid: number, calls: MessageCalls): void;
+}
+
+/** How. */
+export interface HandOverOptions {
+  /** The path of the program; null: the same as this one. */
+  readonly program: string | null;
+  /** How long what cannot be handed over may take to end, in milliseconds. */
+  readonly waitMs: number;
+}
+
+/**
+ * Hands over to a successor; everything is its own then, and `exit` has to end this process before it returns. Rejects with
+ * `upgrade-failed`, and nothing has changed then.
+ */
+export async function handOver(
+  predecessor: Predecessor,
+  { program, waitMs }: HandOverOptions,
+  exit: (answer: UpgradeAnswer) => never,
+): Promise<never> {
+  if (process.pid === 1)
+    throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: with its end the container ends');
+  const command = await successorCommand(program);
+  const calls = await loadHandoverCalls();
+  let answer: UpgradeAnswer;
+  let successor: Successor | null = null;
+  try {
+    successor = new Successor(command, predecessor.environment);
+    const version = await successor.loaded();
+    await obstaclesEnd(predecessor, waitMs);
+    // From here on this is one turn.
+    const startedMs = performance.now();
+    const counts = giveAll(predecessor, calls, successor);
+    answer = { pid: successor.pid, version, ...counts, durationMs: Math.round(performance.now() - startedMs) };
+  } catch (error) {
+    successor?.kill();
+    const { code, message } = toVproxyError(error);
+    throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
+  }
+  return exit(answer);
+}
+
+/** Gives the successor everything, and waits until it has taken it up. From the end of this on it is the one that goes on. */
+function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Successor): HandoverCounts {
+  const [obstacle] = predecessor.obstacles();
+  if (obstacle !== undefined) throw new VproxyError('upgrade-failed', `cannot be handed over: ${obstacle}`);
+  const pipe = HandoverPipe.ofStream(calls, successor.pipe);
+  const descriptors: number[] = [];
+  const document = predecessor.capture((fd) => descriptors.push(fd) - 1);
+  pipe.sendAll(encodeDocument(document), descriptors, TAKE_UP_MS);
+  const { failure } = pipe.receiveMessage(TAKE_UP_MS);
+  if (typeof failure === 'string') throw successor.failure(`cannot take everything up: ${escapeText(failure, 1024)}`);
+  predecessor.announce(successor.pid, calls);
+  try {
+    pipe.sendMessage({ go: true }, TAKE_UP_MS);
+  } catch (error) {
+    predecessor.announce(process.pid, calls);
+    throw error;
+  }
+  return document.counts;
+}
+
+/** Resolved when there is nothing any more that cannot be handed over. Rejects with what there is after `waitMs`. */
+async function obstaclesEnd(predecessor: Predecessor, waitMs: number): Promise<void> {
+  const untilMs = performance.now() + waitMs;
+  for (;;) {
+    // From a timer on: what was closed before has been told.
+    await delay(LOOK_MS);
+    const [first, ...others] = predecessor.obstacles();
+    if (first === undefined) return;
+    if (performance.now() < untilMs) continue;
+    const more = others.length === 0 ? '' : `, and ${others.length} more`;
+    throw new VproxyError(
+      'upgrade-failed',
+      `what cannot be handed over did not end within ${waitMs / 1000} s: ${first}${more}`,
+    );
+  }
+}
+
+/** A process that is to be the successor. */
+class Successor {
+  readonly #child: ChildProcess;
+  readonly #file: string;
+  /** Resolved with how it ended. */
+  readonly #ended: Promise<string>;
+
+  constructor({ file, args }: SuccessorCommand, environment: Readonly<Record<string, string>>) {
+    this.#file = file;
+    const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe'];
+    this.#child = spawn(file, args, { stdio, env: { ...process.env, ...environment, [HANDOVER_VARIABLE]: '3' } });
+    this.#ended = new Promise((resolve) => {
+      this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      this.#child.once('exit', (status, signal) =>
+        resolve(signal === null ? `ended with status ${status}` : `was ended by ${signal}`),
+      );
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get pipe(): net.Socket {
+    return this.#child.stdio[3] as net.Socket;
+  }
+
+  /** Resolved with its version when it can take everything up. Rejects with `upgrade-failed`. */
+  async loaded(): Promise<string> {
+    const timeout = AbortSignal.timeout(LOAD_MS);
+    const failed = Promise.race([
+      this.#ended.then((how) => this.failure(how)),
+      once(timeout, 'abort').then(() => this.failure(`did not answer within ${LOAD_MS / 1000} s`)),
+    ]);
+    const answer = receiveFirstMessage(this.pipe, timeout).catch(async (error: unknown) => {
+      // It says more how the process ended than that its end of the pipe was closed.
+      const isSilent = ['EPIPE', 'ETIMEDOUT'].includes(systemCode((error as Error).cause));
+      throw isSilent ? await failed : this.failure(toVproxyError(error).message);
+    });
+    const { form, version } = await answer;
+    const program = escapeText(String(version), 80);
+    if (form === HANDOVER_FORM) return program;
+    const forms = `${escapeText(String(form), 16)}, and ${HANDOVER_FORM} here`;
+    throw this.failure(`is ${program}, which has another form of the state: ${forms}`);
+  }
+
+  /** What went wrong with it. */
+  failure(what: string): VproxyError {
+    return new VproxyError('upgrade-failed', `the successor, ${escapeText(this.#file)}, ${what}`);
+  }
+
+  /** Ends it: it has taken up nothing. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+    this.pipe.destroy();
+  }
+}

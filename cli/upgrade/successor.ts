@@ -1,0 +1,57 @@
+/** Taking over: what a process does that its predecessor has started to go on in its place. */
+import { closeSync } from 'node:fs';
+import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import type { TakeDescriptor } from '../../lib/system/descriptors.js';
+import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
+import { describeAgent } from '../package-info.js';
+import { decodeDocument, HANDOVER_FORM, type HandoverDocument } from './document.js';
+
+/** How long the predecessor may take to answer what it waits for, in milliseconds. */
+const ANSWER_MS = 10_000;
+
+/**
+ * Takes over, when all that is needed is loaded: `restore` gets what the predecessor had, in one turn of the event loop and
+ * without reading or writing. Resolved with what it gives when this process is the one that goes on; with null where the
+ * predecessor has ended, or goes on itself: it has been told what `restore` threw.
+ */
+export async function takeOver<Restored>(
+  fd: number,
+  restore: (document: HandoverDocument, take: TakeDescriptor) => Restored,
+): Promise<Restored | null> {
+  const pipe = new HandoverPipe(await loadHandoverCalls(), fd);
+  pipe.sendMessage({ form: HANDOVER_FORM, version: describeAgent() }, ANSWER_MS);
+  let parcel: ReturnType<HandoverPipe['receiveAll']>;
+  try {
+    parcel = pipe.receiveAll(Number.POSITIVE_INFINITY);
+  } catch {
+    return null;
+  }
+  let restored: Restored;
+  try {
+    restored = restore(decodeDocument(parcel.document), (index) => {
+      const descriptor = parcel.descriptors[index];
+      if (descriptor === undefined) throw new Error(`there is no descriptor ${index}`);
+      return descriptor;
+    });
+  } catch (error) {
+    pipe.sendMessage({ failure: toVproxyError(error).message }, ANSWER_MS);
+    return null;
+  }
+  // What makes sessions ones that can be taken up again is in it.
+  parcel.document.fill(0);
+  pipe.sendMessage({ ready: true }, ANSWER_MS);
+  if (!isLeft(pipe)) return null;
+  closeSync(fd);
+  return restored;
+}
+
+/** Whether the predecessor leaves everything to this process. */
+function isLeft(pipe: HandoverPipe): boolean {
+  try {
+    pipe.receiveMessage(ANSWER_MS);
+    return true;
+  } catch (error) {
+    // A predecessor that goes on kills this process first: one that closes the pipe has come to its end.
+    return error instanceof VproxyError && systemCode(error.cause) === 'EPIPE';
+  }
+}

@@ -1,0 +1,37 @@
+/** The form of what a process hands over has a number, which has to change with it. */
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { HANDOVER_FORM } from '../../cli/upgrade/document.js';
+import { PROJECT_ROOT } from '../helpers/files.js';
+
+/** Types that are a part of the document without being called a capture. */
+const OTHERS =
+  'HandoverDocument|HandoverCounts|ServiceTerms|CapturedSession|Configuration|ChannelOptions|ForwardSpec|Agreement|Hello|Limits';
+const DECLARATION = new RegExp(`^(?:export )?(?:interface|type) (\\w*Capture|${OTHERS})\\b[^]*?^(?:\\}|.*;)$`, 'gm');
+
+/** Every declaration of such a type, without its comments, by name. */
+function declarations(): string[] {
+  const files = ['lib', 'cli'].flatMap((folder) =>
+    readdirSync(join(PROJECT_ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(join(PROJECT_ROOT, folder, name), 'utf8')),
+  );
+  const found = files.flatMap((text) => [...text.matchAll(DECLARATION)].map(([declaration]) => declaration));
+  return found.map((text) => text.replace(/\/\*\*[^]*?\*\//g, '').replace(/\s+/g, ' ')).sort();
+}
+
+/** With each form: what it consists of. */
+const DIGESTS: Readonly<Record<number, string>> = { 1: '16892a4823fac48a' };
+
+test('the number of the form belongs to the form', (t) => {
+  const found = declarations();
+  t.true(found.length > 20, `only ${found.length} declarations`);
+  const digest = createHash('sha256').update(found.join('\n')).digest('hex').slice(0, 16);
+  t.is(
+    digest,
+    DIGESTS[HANDOVER_FORM] ?? '',
+    'what is handed over has changed: give HANDOVER_FORM the next number, and this table its digest',
+  );
+});
