@@ -37,6 +37,8 @@ export class Exchanges {
   readonly #t: ExecutionContext;
   readonly #near: Promise<Digests>[] = [];
   readonly #far = new Map<string, Promise<Digests>>();
+  /** Connections at the target, by their names. */
+  readonly #arrived = new Map<string, net.Socket>();
   readonly #waiters = new Map<() => void, number>();
   readonly #failed = deferred<never>();
   #isOver = false;
@@ -53,21 +55,31 @@ export class Exchanges {
   static async start(t: ExecutionContext): Promise<Exchanges> {
     const exchanges = new Exchanges(t);
     const accept = (socket: net.Socket): void => {
-      socket.once('readable', () => exchanges.#far.set(String(socket.read(NAME_BYTES)), exchanges.#work(socket)));
+      socket.once('readable', () => exchanges.#arrived.set(String(socket.read(NAME_BYTES)), socket));
     };
     await localServer(t, accept, { path: exchanges.targetPath });
     return exchanges;
   }
 
-  /** Begins so many connections to the forward, which listens, and waits until the target has all of them. */
+  /**
+   * Makes so many connections to the forward, which listens, and begins when the target has all of them: Node accepts one in a turn
+   * of the event loop, and those that work already make such turns long.
+   */
   async open(count: number): Promise<void> {
-    for (let number = 0; number < count; number += 1) {
+    const first = this.#near.length;
+    const sockets = Array.from({ length: count }, (_, index) => {
       const socket = localSocket(this.#t, { path: this.localPath });
-      socket.write(nameOf(this.#near.length));
+      socket.once('error', (cause) => this.#fail(cause)).write(nameOf(first + index));
+      return socket;
+    });
+    const all = eventually(() => this.#arrived.size === first + count, { what: 'all connections at the target' });
+    await Promise.race([all, this.#failed.promise]);
+    for (const [index, socket] of sockets.entries()) {
+      const name = nameOf(first + index);
+      const far = this.#arrived.get(name);
+      if (far !== undefined) this.#far.set(name, this.#work(far));
       this.#near.push(this.#work(socket));
     }
-    const all = eventually(() => this.#far.size === this.#near.length, { what: 'all connections at the target' });
-    await Promise.race([all, this.#failed.promise]);
   }
 
   /** Resolves when so many bytes more have come; rejects when a connection fails, or when they do not come in time. */
@@ -90,8 +102,12 @@ export class Exchanges {
 
   #work(socket: net.Socket): Promise<Digests> {
     const digests = this.#exchange(socket);
-    digests.catch((cause: unknown) => this.#failed.reject(new Error('a connection failed', { cause })));
+    digests.catch((cause: unknown) => this.#fail(cause));
     return digests;
+  }
+
+  #fail(cause: unknown): void {
+    this.#failed.reject(new Error('a connection failed', { cause }));
   }
 
   async #exchange(socket: net.Socket): Promise<Digests> {
