@@ -3,10 +3,12 @@
 import net from 'node:net';
 import type { Writable } from 'node:stream';
 import { TRAILER_BYTES } from '../codec/integrity.js';
+import type { Reason } from '../codec/json.js';
 import { HEADER_BYTES } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import { UnreadOutput } from '../session/local-end.js';
+import { fromReason, toReason } from '../session/reason.js';
 import { SENT } from '../session/send-buffer.js';
 import type { SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
@@ -33,14 +35,6 @@ interface SpliceHooks {
   onDone(reason: VproxyError | null): void;
 }
 
-/** Why something ended, as plain data. */
-interface CapturedReason {
-  readonly code: string;
-  readonly message: string;
-}
-
-const captureReason = ({ code, message }: VproxyError): CapturedReason => ({ code, message });
-
 /** A {@link Splice} as plain data, without its stream. */
 export interface SpliceCapture {
   /** The number of the socket's descriptor; null: it is closed. */
@@ -49,10 +43,10 @@ export interface SpliceCapture {
   readonly hasEnded: boolean;
   readonly writer: WriterCapture;
   /** Where the peer reads no more: why, and what may still be dropped, in bytes. */
-  readonly unread: { readonly reason: CapturedReason; readonly leftBytes: number } | null;
+  readonly unread: { readonly reason: Reason; readonly leftBytes: number } | null;
   /** Whether the stream is over for the protocol, and why where that was not in order. */
   readonly isStreamOver: boolean;
-  readonly endReason: CapturedReason | null;
+  readonly endReason: Reason | null;
 }
 
 /**
@@ -113,14 +107,13 @@ export class Splice implements LocalEnd {
 
   /** What a successor needs to go on with it; changes nothing. Null where the socket cannot be handed over. */
   capture(keep: KeepDescriptor): SpliceCapture | null {
+    const unread = this.#unread;
+    const reason = toReason(this.#stopReason);
     const rest = {
       hasEnded: this.#hasEnded,
-      unread:
-        this.#unread === null || this.#stopReason === null
-          ? null
-          : { reason: captureReason(this.#stopReason), leftBytes: this.#unread.leftBytes },
+      unread: unread === null || reason === null ? null : { reason, leftBytes: unread.leftBytes },
       isStreamOver: this.#isStreamOver,
-      endReason: this.#endReason === null ? null : captureReason(this.#endReason),
+      endReason: toReason(this.#endReason),
     };
     const socket = this.#socket;
     // It was closed in an earlier process.
@@ -150,7 +143,7 @@ export class Splice implements LocalEnd {
     this.#read = read;
     this.#hasEnded = capture.hasEnded;
     this.#isStreamOver = capture.isStreamOver;
-    this.#endReason = restoreReason(capture.endReason);
+    this.#endReason = fromReason(capture.endReason);
     if (capture.socket === null) {
       this.#stream = stream;
       return null;
@@ -162,7 +155,7 @@ export class Splice implements LocalEnd {
     });
     this.#joinSocket(stream, socket);
     this.#writer?.restore(capture.writer);
-    const stopReason = restoreReason(capture.unread?.reason ?? null);
+    const stopReason = fromReason(capture.unread?.reason ?? null);
     if (stopReason !== null) this.#dropUnread(stopReason, socket, capture.unread?.leftBytes);
     return socket;
   }
@@ -278,10 +271,6 @@ export class Splice implements LocalEnd {
   #finishIfDone(): void {
     if (this.#isStreamOver && this.#isSocketClosed) this.#hooks.onDone(this.#endReason);
   }
-}
-
-function restoreReason(reason: CapturedReason | null): VproxyError | null {
-  return reason === null ? null : new VproxyError(reason.code, reason.message);
 }
 
 /** A {@link LocalWriter} as plain data. */

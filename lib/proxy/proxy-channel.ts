@@ -68,10 +68,10 @@ export interface ChannelCapture {
   readonly forwards: readonly ForwardEntryCapture[];
   readonly storage: StorageCapture | null;
   readonly supervisor: SupervisorCapture;
-  readonly session: CapturedSession | null;
+  readonly session: ChannelSessionCapture | null;
 }
 
-interface CapturedSession {
+interface ChannelSessionCapture {
   readonly capture: SessionCapture;
   /** The link that it is on, or lost, for people. */
   readonly link: string;
@@ -281,7 +281,7 @@ export class ProxyChannel {
 
   /** The session, on the link that was restored with it, or without one. */
   #restoreSession(
-    { capture, leftMs }: CapturedSession,
+    { capture, leftMs }: ChannelSessionCapture,
     supervisor: SupervisorCapture,
     runner: LinkRunner | null,
   ): RestoredSession {
