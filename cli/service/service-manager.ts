@@ -1,12 +1,13 @@
 /** What the service manager is told of a running vproxy: that it is ready, alive, how it is, that it ends, and who goes on. */
 
-import { fstatSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { Log, LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
 import type { ChannelStatus } from '../../lib/status/types.js';
+import { systemError } from '../../lib/system/libc.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { announceSuccessor } from './announce-successor.js';
 import { Notifier } from './notifier.js';
 
 /** All that changes within this time is one change of the status, in milliseconds. */
@@ -79,6 +80,24 @@ export class ServiceManager {
 
   #status(): string {
     return formatServiceStatus(this.#options.proxy.listChannels());
+  }
+}
+
+/**
+ * Tells the service manager, at its socket `notifySocket`, that the process `pid` is the main one of the service from now on;
+ * to be called just before this one ends. It blocks while the service manager takes no messages, for at most `timeoutMs`. Throws
+ * an error of the system where it cannot be told: then the end of this process would be that of the service.
+ */
+export function announceSuccessor(calls: MessageCalls, notifySocket: string, pid: number, timeoutMs: number): void {
+  const deadline = performance.now() + timeoutMs;
+  const fd = calls.openDatagrams(notifySocket);
+  try {
+    while (calls.send(fd, Buffer.from(`MAINPID=${pid}`)) === null) {
+      if (calls.wait(fd, 'writable', deadline - performance.now())) continue;
+      throw systemError('sendmsg', constants.errno.ETIMEDOUT);
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -4,7 +4,7 @@ import { fstatSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { announceSuccessor } from '../../cli/service/announce-successor.js';
+import { announceSuccessor } from '../../cli/service/service-manager.js';
 import { StoredListeners, storedName } from '../../cli/service/stored-listeners.js';
 import { systemCode } from '../../lib/errors.js';
 import type { LogEvent } from '../../lib/events.js';
