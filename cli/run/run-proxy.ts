@@ -93,13 +93,13 @@ async function succeed(fd: number, load: Reload): Promise<number> {
     const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
     log = made.running.log;
     proxy.restore(take);
-    return { made, document, listening: made.control.restore(document.listeners, take) };
+    return { made, document, take };
   });
   if (restored === null) return EXIT_OK;
-  const { made, document, listening } = restored;
+  const { made, document, take } = restored;
   return made.run(async () => {
     made.running.log(describeHandover(document));
-    await Promise.all([made.proxy.goOn(), listening]);
+    await Promise.all([made.proxy.goOn(), made.control.restore(document.listeners, take)]);
   });
 }
 

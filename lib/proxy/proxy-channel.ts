@@ -106,7 +106,12 @@ export class ProxyChannel {
   readonly #log: Log;
   readonly #waitMs: number;
   /** Between `restore` and `goOn`. */
-  #restored: { readonly runner: LinkRunner | null; readonly session: RestoredSession | null } | null = null;
+  #restored: {
+    readonly runner: LinkRunner | null;
+    readonly session: RestoredSession | null;
+    /** Listens for storage calls where the predecessor did. */
+    readonly listen: () => void;
+  } | null = null;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
 
@@ -261,17 +266,17 @@ export class ProxyChannel {
     const streams = restored?.streams ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
-    if (storage !== null) this.storage?.restore(storage, take);
     // When all services are offered again: the peer is told of what differs only.
     if (session !== null && restored !== null)
       this.#sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
-    this.#restored = { runner, session: restored };
+    this.#restored = { runner, session: restored, listen: () => this.storage?.restore(storage ?? [], take) };
   }
 
   /** Behind `restore`: reads and writes. Streams that nobody has answered are offered again, and those of emulators end: they attach again. */
   goOn(): void {
-    const { runner = null, session = null } = this.#restored ?? {};
+    const { runner = null, session = null, listen } = this.#restored ?? {};
     this.#restored = null;
+    listen?.();
     this.#permitted.start();
     this.#supervisor.goOn(runner);
     if (runner === null) session?.session.goOn();
