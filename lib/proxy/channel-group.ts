@@ -34,6 +34,13 @@ export interface GroupHost {
   readonly log: Log;
 }
 
+/** A group for a successor of this process. */
+export interface GroupCapture {
+  readonly options: ChannelOptions;
+  /** The labels that got a channel, also one that was removed by hand since, each with what tells its socket from others. */
+  readonly members: readonly (readonly [label: string, identity: string])[];
+}
+
 /**
  * Adds a channel for each socket that fits, named by what the `*` stands for, and removes it when the socket has gone
  * and the channel has no session. `start` once, then `stop` once.
@@ -71,9 +78,13 @@ export class ChannelGroup {
     return memberOptions(this.options, this.pattern, label);
   }
 
-  /** Takes a channel over that another group of this label made; before `start`. */
-  adopt(label: string): void {
-    this.#members.set(label, '');
+  capture(): GroupCapture {
+    return { options: this.options, members: [...this.#members] };
+  }
+
+  /** Takes a channel over that another group of this label made, for the socket that is told so; before `start`. */
+  adopt(label: string, identity = ''): void {
+    this.#members.set(label, identity);
   }
 
   /** Begins to watch; resolved when the sockets that are there have their channels. */

@@ -4,7 +4,7 @@ import { VproxyError } from '../errors.js';
 import type { ChannelStatus } from '../status/types.js';
 import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
-import { ChannelGroup, type GroupHost } from './channel-group.js';
+import { ChannelGroup, type GroupCapture, type GroupHost } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { isGroup } from './group-pattern.js';
 
@@ -42,15 +42,16 @@ export class GroupTable {
     return this.#groups.has(label);
   }
 
-  /** Takes a group up that is not started yet. Throws `bad-argument`. */
-  hold(options: ChannelOptions): void {
+  /** Takes a group up that is not started yet, with the members that it had in a predecessor. Throws `bad-argument`. */
+  hold({ options, members }: GroupCapture): void {
     const group = this.#create(options);
+    for (const [label, identity] of members) group.adopt(label, identity);
     this.#groups.set(group.label, group);
   }
 
-  /** Gives a channel that was made for a group to it; before `start`. */
-  adopt({ label = DEFAULT_LABEL, group = null }: ChannelOptions): void {
-    if (group !== null) this.#groups.get(group)?.adopt(label);
+  /** For a successor of this process. */
+  capture(): GroupCapture[] {
+    return [...this.#groups.values()].map((group) => group.capture());
   }
 
   /** Resolved when all sockets that are there have their channels. */

@@ -15,7 +15,7 @@ import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { applyChannels } from './apply.js';
-import { type ChannelGroup, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
+import { type ChannelGroup, type GroupCapture, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
 import { isGroup } from './group-pattern.js';
@@ -46,8 +46,7 @@ export interface ProxyCapture {
   readonly instance: string;
   readonly forwardCount: number;
   readonly channels: readonly ChannelCapture[];
-  /** The options of groups. */
-  readonly groups: readonly ChannelOptions[];
+  readonly groups: readonly GroupCapture[];
   readonly folders: OwnFoldersCapture;
 }
 
@@ -150,15 +149,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       clock,
     );
     this.#folders = new OwnFolders(captured?.folders);
-    for (const options of captured?.groups ?? []) this.#groups.hold(options);
-    for (const channel of captured?.channels ?? []) {
+    for (const group of captured?.groups ?? []) this.#groups.hold(group);
+    for (const channel of captured?.channels ?? [])
       this.#hold(new ProxyChannel(channel.options, this.#context, channel));
-      this.#groups.adopt(channel.options);
-    }
     if (captured !== undefined) return;
     for (const options of channels) {
       if (isGroup(options)) this.#requireFree(options.label ?? DEFAULT_LABEL);
-      if (isGroup(options)) this.#groups.hold(options);
+      if (isGroup(options)) this.#groups.hold({ options, members: [] });
       else this.#hold(this.#create(options));
     }
   }
@@ -211,7 +208,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       instance: this.#context.identity.instance,
       forwardCount: this.#forwardCount,
       channels: [...this.#channels.values()].map((channel) => channel.capture(keep)),
-      groups: this.#groups.options,
+      groups: this.#groups.capture(),
       folders: this.#folders.capture(),
     };
   }

@@ -23,7 +23,7 @@ function declarations(): string[] {
 }
 
 /** With each form: what it consists of. */
-const DIGESTS: Readonly<Record<number, string>> = { 1: '8526453fe4a38dad' };
+const DIGESTS: Readonly<Record<number, string>> = { 1: 'dc09ca715f849284' };
 
 test('the number of the form belongs to the form', (t) => {
   const found = declarations();
