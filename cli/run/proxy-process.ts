@@ -124,6 +124,10 @@ export class ProxyProcess {
     return successorEnvironment(this.#options.service);
   }
 
+  get isService(): boolean {
+    return this.#manager !== null;
+  }
+
   announce(pid: number, calls: MessageCalls): void {
     this.#manager?.announceSuccessor(calls, pid);
   }

@@ -1,5 +1,4 @@
 /** Handing over: a running process starts its successor, and gives it all that it has (docs/decisions/0026-handing-over.md). */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,6 +16,7 @@ import {
   type HandoverDocument,
 } from './document.js';
 import { type SuccessorCommand, successorCommand } from './program.js';
+import { type StartedProcess, startChild, startOrphan } from './start.js';
 
 /** How long a successor may take to load, in milliseconds. */
 const LOAD_MS = 10_000;
@@ -35,6 +35,8 @@ export interface Predecessor {
   capture(keep: KeepDescriptor): HandoverDocument;
   /** What the successor has in its environment besides what this process has. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Whether a service manager has started this process, and is to be told. */
+  readonly isService: boolean;
   /** Tells the service manager which process is the main one from now on. Throws where it cannot be told. */
   announce(pid: number, calls: MessageCalls): void;
 }
@@ -63,7 +65,7 @@ export async function handOver(
   let answer: UpgradeAnswer;
   let successor: Successor | null = null;
   try {
-    successor = new Successor(command, predecessor.environment);
+    successor = new Successor(command, predecessor);
     const version = await successor.loaded();
     await obstaclesEnd(predecessor, waitMs);
     // From here on this is one turn.
@@ -71,7 +73,7 @@ export async function handOver(
     const counts = giveAll(predecessor, calls, successor);
     answer = { pid: successor.pid, version, ...counts, durationMs: Math.round(performance.now() - startedMs) };
   } catch (error) {
-    successor?.kill();
+    await successor?.kill();
     const { code, message } = toVproxyError(error);
     throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
   }
@@ -117,36 +119,30 @@ async function obstaclesEnd(predecessor: Predecessor, waitMs: number): Promise<v
 
 /** A process that is to be the successor. */
 class Successor {
-  readonly #child: ChildProcess;
+  readonly #process: StartedProcess;
   readonly #file: string;
-  /** Resolved with how it ended. */
-  readonly #ended: Promise<string>;
+  #pid = 0;
 
-  constructor({ file, args }: SuccessorCommand, environment: Readonly<Record<string, string>>) {
-    this.#file = file;
-    const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe'];
-    this.#child = spawn(file, args, { stdio, env: { ...process.env, ...environment, [HANDOVER_VARIABLE]: '3' } });
-    this.#ended = new Promise((resolve) => {
-      this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
-      this.#child.once('exit', (status, signal) =>
-        resolve(signal === null ? `ended with status ${status}` : `was ended by ${signal}`),
-      );
-    });
+  constructor(command: SuccessorCommand, { isService, environment }: Predecessor) {
+    this.#file = command.file;
+    const env = { ...process.env, ...environment, [HANDOVER_VARIABLE]: '3' };
+    this.#process = isService ? startOrphan(command, env) : startChild(command, env);
   }
 
+  /** Known when it has loaded. */
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#pid;
   }
 
   get pipe(): net.Socket {
-    return this.#child.stdio[3] as net.Socket;
+    return this.#process.pipe;
   }
 
   /** Resolved with its version when it can take everything up. Rejects with `upgrade-failed`. */
   async loaded(): Promise<string> {
     const timeout = AbortSignal.timeout(LOAD_MS);
     const failed = Promise.race([
-      this.#ended.then((how) => this.failure(how)),
+      this.#process.ended.then((how) => this.failure(how)),
       once(timeout, 'abort').then(() => this.failure(`did not answer within ${LOAD_MS / 1000} s`)),
     ]);
     const answer = receiveFirstMessage(this.pipe, timeout).catch(async (error: unknown) => {
@@ -155,6 +151,7 @@ class Successor {
       throw isSilent ? await failed : this.failure(toVproxyError(error).message);
     });
     const { form, version } = await answer;
+    this.#pid = (await this.#process.pid) ?? 0;
     const program = escapeText(String(version), 80);
     if (form === HANDOVER_FORM) return program;
     const forms = `${escapeText(String(form), 16)}, and ${HANDOVER_FORM} here`;
@@ -167,8 +164,8 @@ class Successor {
   }
 
   /** Ends it: it has taken up nothing. */
-  kill(): void {
-    this.#child.kill('SIGKILL');
+  async kill(): Promise<void> {
+    await this.#process.kill();
     this.pipe.destroy();
   }
 }

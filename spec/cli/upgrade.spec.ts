@@ -1,5 +1,5 @@
 /** `vproxy upgrade`: successors of the real command line go on with all that their predecessors had. */
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -12,6 +12,7 @@ import { eventually, within } from '../helpers/time.js';
 import { runUpgrade, upgrade } from '../helpers/upgrades.js';
 import {
   ENDED,
+  isRunning,
   type SpawnOptions,
   spawnVproxy,
   TAKING_CONTROL,
@@ -240,9 +241,11 @@ test.serial('a successor that does not answer is ended after 10 s', async (t) =>
   const folder = temporaryFolder(t);
   const { sockets, clients } = await sidesOf(t, {});
   const path = join(folder, 'silent');
-  writeFileSync(path, '#!/bin/sh\nexec sleep 1000\n', { mode: 0o755 });
+  writeFileSync(path, `#!/bin/sh\necho $$ > ${folder}/pid; exec sleep 1000\n`, { mode: 0o755 });
   const { code, stderr } = await runUpgrade(sockets[0], ['--program', path]);
   t.is(code, 1);
   t.regex(stderr, /the successor, \S+, did not answer within 10 s/);
+  const pid = Number(readFileSync(join(folder, 'pid'), 'utf8'));
+  await eventually(() => !isRunning(pid), { what: 'the end of the program' });
   t.true((await clients[0].ping()).roundTripMs >= 0);
 });

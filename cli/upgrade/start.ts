@@ -1,0 +1,58 @@
+/** How a process starts its successor, which has a pipe to it as descriptor 3. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import type net from 'node:net';
+import { text } from 'node:stream/consumers';
+import type { SuccessorCommand } from './program.js';
+
+/** A process that has been started. */
+export interface StartedProcess {
+  /** Resolved with its number; null where it could not be started. */
+  readonly pid: Promise<number | null>;
+  /** Resolved with how it ended. */
+  readonly ended: Promise<string>;
+  readonly pipe: net.Socket;
+  /** Ends it with SIGKILL. Resolved when the signal is sent. */
+  kill(): Promise<void>;
+}
+
+/** Starts a child of this process. */
+export function startChild({ file, args }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  const child = spawn(file, args, { env, stdio: ['inherit', 'inherit', 'inherit', 'pipe'] });
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+    child.once('exit', (status, signal) =>
+      resolve(signal === null ? `ended with status ${status}` : `was ended by ${signal}`),
+    );
+  });
+  const kill = () => Promise.resolve(void child.kill('SIGKILL'));
+  return { pid: Promise.resolve(child.pid ?? null), ended, pipe: pipeOf(child), kill };
+}
+
+/** In the background: a shell would have /dev/null be the standard input otherwise. What it says itself is the number. */
+const IN_BACKGROUND = '"$@" <&4 >&5 4<&- 5>&- & echo $!';
+
+/**
+ * The same by a shell that ends at once, so that it becomes a child of the service manager. For the end of a main process that is
+ * somebody else's child systemd does not wait: it stops such a service with SIGKILL.
+ */
+export function startOrphan({ file, args }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  const words = ['-c', IN_BACKGROUND, 'sh', file, ...args];
+  const shell = spawn('/bin/sh', words, { env, stdio: ['ignore', 'pipe', 'inherit', 'pipe', 0, 1] });
+  const pipe = pipeOf(shell);
+  const ended = new Promise<string>((resolve) => {
+    shell.once('error', (error) => resolve(`could not be started: ${error.message}`));
+    pipe.once('close', () => resolve('ended'));
+  });
+  const pid = shell.stdout === null ? null : text(shell.stdout).then((said) => Number.parseInt(said, 10) || null);
+  const kill = async () => {
+    const number = await pid;
+    try {
+      if (number !== null && !pipe.destroyed) process.kill(number, 'SIGKILL');
+    } catch {
+      // It has ended.
+    }
+  };
+  return { pid: Promise.resolve(pid), ended, pipe, kill };
+}
+
+const pipeOf = (child: ChildProcess): net.Socket => child.stdio[3] as net.Socket;
