@@ -14,7 +14,7 @@ import { ENDED, ESTABLISHED, TAKING_CONTROL, VproxyProcess } from '../helpers/vp
 import { buildPackages } from './rig/debian-packages.js';
 import { PORT_ID } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
-import { GUEST_PORTS, GUEST_SERVICES } from './rig/guest-ports.js';
+import { GUEST_PORTS } from './rig/guest-ports.js';
 import { HostSide } from './rig/host-side.js';
 import { ENDLESS_BYTES } from './rig/mid-transfer.js';
 import { EMULATOR_STATUS, emulatedOutput } from './rig/storage-emulators.js';
@@ -35,6 +35,13 @@ const START_MS = 90_000;
 const PROGRESS_BYTES = 1 << 17;
 /** Each way. */
 const TRANSFERS = 25;
+
+/**
+ * Services of the guest behind two more services of the package: `vproxy@near` listens as a host does, and has its sessions
+ * with `vproxy@far`. The ports are those of `vproxy@near`.
+ */
+const DISTANT_PORTS = { echo: 9107, sink: 9109, source: 9119 } as const;
+const DISTANT_SERVICES = ['echo', 'sink', 'source'] as const;
 
 let packages: string[] = [];
 let hostSide: HostSide | undefined;
@@ -58,7 +65,8 @@ test.serial.before('the host has a vproxy with a key', async (t) => {
   t.timeout(TEST_MS);
   const { channelPath, folder } = guest();
   const args = ['--key', join(folder, 'host.key'), '--control', join(folder, 'host.sock')];
-  hostSide = await HostSide.start(`unix-connect:${channelPath}`, args);
+  const distant = DISTANT_SERVICES.flatMap((service) => ['-o', `distant-${service}:127.0.0.1:0`]);
+  hostSide = await HostSide.start(`unix-connect:${channelPath}`, [...args, ...distant]);
 });
 
 test.serial.after.always('the vproxy of the host is stopped', () => hostSide?.stop());
@@ -149,33 +157,55 @@ test.serial('a process that stands still is ended, and another one does its work
   t.regex(await run(`journalctl -u ${UNIT} -o cat`), /Watchdog timeout/);
 });
 
+/** Starts what the forwards of the guest lead to, and has three services of the package run, one behind the other. */
+async function startDistantServices(): Promise<void> {
+  const address = (port: number) => `127.0.0.1:${port}`;
+  const near = DISTANT_SERVICES.map((service) => `${service}:${address(DISTANT_PORTS[service])}`);
+  const far = DISTANT_SERVICES.map((service) => `${service}:${address(GUEST_PORTS[service])}`);
+  const configs = {
+    near: ['address = "unix-connect:/run/vproxy/channel.sock"', `outgoing = ${JSON.stringify(near)}`],
+    far: ['address = "unix-listen:/run/vproxy/channel.sock"', `incoming = ${JSON.stringify(far)}`],
+  };
+  for (const [name, lines] of Object.entries(configs)) {
+    const text = Buffer.from(`[channels.default]\n${lines.join('\n')}\n`).toString('base64');
+    await run(`echo ${text} | base64 -d > /etc/vproxy/${name}.toml`);
+  }
+  const services = await guest().agent.spawn([`${RIG_FOLDER}/node`, `${RIG_PROGRAMS}/services.js`]);
+  await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
+  await run('systemctl start vproxy@far vproxy@near', START_MS);
+  const forwards = near.map((forward) => `-i distant-${forward}`).join(' ');
+  await run(`echo 'VPROXY_OPTIONS="${forwards}"' > /etc/default/vproxy-guest`);
+  const before = host().vproxy.lines.length;
+  await run(`systemctl restart ${UNIT}`, START_MS);
+  await sessionFrom(before);
+}
+
 test.serial(
-  `the package is upgraded in the midst of ${2 * TRANSFERS} transfers, and none of them notices`,
+  `the package is upgraded in the midst of ${2 * TRANSFERS} transfers through three of its services, and none of them notices`,
   async (t) => {
     t.timeout(TEST_MS);
-    const forwards = GUEST_SERVICES.map((service) => `-i ${service}:127.0.0.1:${GUEST_PORTS[service]}`).join(' ');
-    await run(`echo 'VPROXY_OPTIONS="${forwards}"' > /etc/default/vproxy-guest`);
-    const services = await guest().agent.spawn([`${RIG_FOLDER}/node`, `${RIG_PROGRAMS}/services.js`]);
-    await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
-    const before = host().vproxy.lines.length;
-    await run(`systemctl restart ${UNIT}`, START_MS);
-    await sessionFrom(before);
-
-    const [source, sink] = await Promise.all((['source', 'sink'] as const).map((service) => host().port(service)));
+    await startDistantServices();
+    const [source, sink] = await Promise.all(
+      (['source', 'sink'] as const).map((service) => host().vproxy.listeningPort(`distant-${service}`)),
+    );
     const downloads = Array.from({ length: TRANSFERS }, () => startDownload(source ?? 0, ENDLESS_BYTES));
     const uploads = Array.from({ length: TRANSFERS }, () => startOpenUpload(sink ?? 0));
     const progress = () =>
       Promise.all([...downloads, ...uploads].map((transfer) => waitForProgress(transfer, PROGRESS_BYTES)));
     await progress();
     const from = host().vproxy.lines.length;
-    const process = await show('MainPID');
+    const units = [UNIT, 'vproxy@near.service', 'vproxy@far.service'];
+    const processes = () => Promise.all(units.map((unit) => show('MainPID', unit)));
+    const before = await processes();
     // Edited files are kept.
     const output = await run(`dpkg --force-confold -i ${RIG_FOLDER}/${basename(packages[1] ?? '')} 2>&1`, INSTALL_MS);
     t.regex(output, /Unpacking vproxy \(0\.0\.1-2\) over \(0\.0\.1-1\)/);
-    t.regex(output, new RegExp(`^${UNIT} runs the new program, and has kept its connections\\.$`, 'm'));
-    t.not(await show('MainPID'), process);
-    t.is(await show('ActiveState'), 'active');
-    t.is(await show('NRestarts'), '0');
+    for (const unit of units) {
+      t.regex(output, new RegExp(`^${unit} runs the new program, and has kept its connections\\.$`, 'm'));
+      t.is(await show('ActiveState', unit), 'active');
+      t.is(await show('NRestarts', unit), '0');
+    }
+    for (const [index, process] of (await processes()).entries()) t.not(process, before[index]);
     await progress();
     for (const upload of uploads) upload.finish();
     for (const { bytes, ended } of uploads) t.deepEqual(await ended, { bytes: bytes(), wrongAt: null, error: null });
@@ -191,6 +221,49 @@ test.serial(
     t.is(await run('dpkg-query -W -f "\\${Version} \\${db:Status-Status}" vproxy'), '0.0.1-2 installed');
   },
 );
+
+/** Calls the echo behind `vproxy@near` again and again, until there is a file: one line of how many were answered, and what went wrong. */
+const CALLER = `
+  const { existsSync } = require('node:fs');
+  const { connect } = require('node:net');
+  let answered = 0;
+  const failures = [];
+  const call = () => {
+    if (existsSync('/run/calls-end')) return console.log(JSON.stringify({ answered, failures }));
+    let text = '';
+    const socket = connect(${DISTANT_PORTS.echo}, '127.0.0.1', () => socket.end('hello'));
+    socket.on('data', (chunk) => (text += chunk));
+    socket.on('error', ({ code }) => failures.push(code));
+    socket.on('close', () => {
+      if (text === 'hello') answered += 1;
+      else failures.push(text);
+      setTimeout(call, 20);
+    });
+  };
+  call();
+`;
+
+test.serial('a service is restarted, and systemd keeps what it listens on: nobody is refused', async (t) => {
+  t.timeout(TEST_MS);
+  const unit = 'vproxy@near.service';
+  // The control socket, and three of forwards.
+  t.is(await show('NFileDescriptorStore', unit), '4');
+  const before = await show('MainPID', unit);
+  const callers = await guest().agent.spawn([`${RIG_FOLDER}/node`, '-e', CALLER]);
+  for (let restart = 1; restart <= 2; restart += 1) await run(`systemctl restart ${unit}`, START_MS);
+  t.not(await show('MainPID', unit), before);
+  t.is(await show('NRestarts', unit), '0');
+  await run('touch /run/calls-end');
+  await eventually(async () => (await callers.log()) !== '', { timeoutMs: START_MS, what: 'the end of the calls' });
+  const { answered, failures } = JSON.parse(await callers.log()) as { answered: number; failures: unknown[] };
+  t.deepEqual(failures, []);
+  t.true(answered > 2);
+  t.log(`${answered} calls were answered`);
+  await run(
+    'systemctl stop vproxy@near vproxy@far; rm /run/calls-end /etc/vproxy/near.toml /etc/vproxy/far.toml',
+    START_MS,
+  );
+});
 
 test.serial(
   'the services of a host run, shut in as they are; a request starts the one that has a socket',
@@ -277,6 +350,8 @@ test.serial('an upgrade by vproxy exec is complete, and what runs is the new pro
   await eventually(async () => (await run("systemctl list-units --plain --no-legend 'vproxy-restart-*'")) === '', {
     what: 'the end of what restarts',
   });
+  // Of a main process that is not its child systemd does not wait for the end.
+  t.notRegex(await run('journalctl -o cat --grep Supervising || true'), /not our child/);
   t.is(await run('systemctl is-system-running'), 'running');
   await run(`rm -r ${dirname(DROP_IN)}; systemctl daemon-reload`);
 });
