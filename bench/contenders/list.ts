@@ -7,6 +7,7 @@ import { socket } from './socket.js';
 import { ssh } from './ssh.js';
 import { vproxy } from './vproxy.js';
 import { vproxyFull } from './vproxy-full.js';
+import { vproxyResume } from './vproxy-resume.js';
 import { vproxyTcp } from './vproxy-tcp.js';
 import { vproxyTls } from './vproxy-tls.js';
 import { yamux } from './yamux.js';
@@ -17,6 +18,7 @@ export const CONTENDERS: readonly Contender[] = [
   vproxyFull,
   vproxyTls,
   vproxyTcp,
+  vproxyResume,
   relays,
   socket,
   yamux,

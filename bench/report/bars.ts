@@ -33,10 +33,19 @@ function beside(title: string, work: string, key: string, bound: Bar['bound'], y
   ];
 }
 
+const TRANSFERS = ['up-1', 'up-8', 'down-1', 'down-8'];
+
 /** The rates of vproxy with a setting, beside those with the defaults. */
 function withSetting(title: string, of: string, bar: number): Bar[] {
-  return ['up-1', 'up-8', 'down-1', 'down-8'].map((work) => ({
+  return TRANSFERS.map((work) => ({
     ...{ title: `${title}, ${work}`, work, key: 'rate', of, beside: 'vproxy', bound: 'least', bar },
+  }));
+}
+
+/** Its CPU for a GB, likewise. */
+function cpuWithSetting(title: string, of: string, bar: number): Bar[] {
+  return TRANSFERS.map((work) => ({
+    ...{ title: `${title}, CPU for a GB, ${work}`, work, key: 'cpu', of, beside: 'vproxy', bound: 'most', bar },
   }));
 }
 
@@ -73,6 +82,8 @@ export const BARS: readonly Bar[] = [
   ...beside('memory of 1,000 idle streams', 'idle', 'both-1000', 'most', 0.2),
   ...withSetting('full', 'vproxy-full', 0.8),
   ...withSetting('tls', 'vproxy-tls', 0.6),
+  ...withSetting('resume', 'vproxy-resume', 0.95),
+  ...cpuWithSetting('resume', 'vproxy-resume', 1.05),
 ];
 
 /** The bars with their ratios. */
