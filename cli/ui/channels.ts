@@ -73,6 +73,7 @@ export function formatChannel(channel: ChannelStatus): string[] {
     ['stalled', formatDuration(totals.stallMs)],
     ['streams so far', `${totals.streamsOpened}, ${totals.streamsFailed} failed`],
     ['sessions so far', String(history.sessions)],
+    ...(totals.resumptions === 0 ? [] : [describeResumptions(totals)]),
     ...Object.entries(history.ends).map(([code, count]) => [`  ended ${escapeText(code)}`, String(count)] as const),
     ...history.recent.map(
       ({ at, ageMs, code, message }) =>
@@ -81,6 +82,10 @@ export function formatChannel(channel: ChannelStatus): string[] {
   ];
   const width = Math.max(...facts.map(([name]) => name.length)) + 2;
   return facts.map(([name, value]) => `${name.padEnd(width)}${value}`);
+}
+
+function describeResumptions({ resumptions, resentBytes }: ChannelStatus['totals']): readonly [string, string] {
+  return ['resumed', `${formatCount(resumptions, 'time')}, ${formatBytes(resentBytes)} sent again`];
 }
 
 function describeSession(session: SessionStatus): (readonly [string, string])[] {

@@ -89,6 +89,7 @@ export class ChannelSessions {
   /** Notes what the channel does without a session; with one it is that session that says how the channel is. */
   enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     if (this.#session === null) this.record.enter(state, detail, nextTryMs);
+    else if (this.#session.isSuspended) this.record.willTryIn(nextTryMs);
   }
 
   /** The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logged unless it was the last line. */
@@ -279,6 +280,11 @@ export class ChannelRecord {
     if (state !== this.#state) this.#since = new Date();
     this.#state = state;
     this.#detail = detail;
+    this.willTryIn(nextTryMs);
+  }
+
+  /** Notes when the next attempt is; null where there is none. */
+  willTryIn(nextTryMs: number | null): void {
     this.#nextTryAtMs = nextTryMs === null ? null : this.#clock.now() + nextTryMs;
   }
 

@@ -129,7 +129,9 @@ export const channelStatusSchema = z
     state: channelStateSchema,
     since: moment('Since when it has been in this state'),
     detail: z.string().nullable().describe('What it waits for, or why it failed; else null'),
-    nextTryMs: amount().nullable().describe('The time until the next attempt; null unless `backing-off`'),
+    nextTryMs: amount()
+      .nullable()
+      .describe('The time until the next attempt; null unless `backing-off`, or `suspended`'),
     session: sessionStatusSchema.nullable().describe('Null while it has no session'),
     bufferBytes: amount()
       .nullable()

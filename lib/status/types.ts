@@ -45,7 +45,7 @@ export interface ChannelStatus {
   readonly since: string;
   /** What it waits for, or why it failed; else null. */
   readonly detail: string | null;
-  /** The time until the next attempt; null unless `backing-off`. */
+  /** The time until the next attempt; null unless `backing-off`, or `suspended`. */
   readonly nextTryMs: number | null;
   /** Null while it has no session. */
   readonly session: SessionStatus | null;

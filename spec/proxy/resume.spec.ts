@@ -153,6 +153,8 @@ test('a suspended channel says so; what is opened meanwhile waits, and is served
     t.is(session?.streams, 1);
     t.regex(String(detail), /lost its link; 1 stream waits for another$/);
   }
+  const dials = () => [a, b].some(({ proxy }) => proxy.channel('default').nextTryMs !== null);
+  await eventually(dials, { what: 'the time of the next attempt' });
   const late = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
   late.end('late');
   const answer = readToEnd(late);
@@ -161,8 +163,8 @@ test('a suspended channel says so; what is opened meanwhile waits, and is served
   await pair.mend();
   t.is(String((await once(early, 'data'))[0]), 'early');
   t.is(String(await answer), 'late');
-  const { state, totals, history } = a.proxy.channel('default');
-  t.deepEqual([state, totals.resumptions, history.sessions], ['established', 1, 1]);
+  const { state, nextTryMs, totals, history } = a.proxy.channel('default');
+  t.deepEqual([state, nextTryMs, totals.resumptions, history.sessions], ['established', null, 1, 1]);
   const { fields } = await a.event('session-resumed');
   t.is(fields['streams'], 1);
   t.true(Number(fields['suspendedMs']) >= 0);
