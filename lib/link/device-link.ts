@@ -3,7 +3,7 @@
 import { closeSync, readvSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../errors.js';
 import type { TakeDescriptor } from '../system/descriptors.js';
-import { openPipeHandle, pipeSocket } from '../system/handles.js';
+import { openPipeHandle, pipeSocket, pollAgain } from '../system/handles.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
 import { channelError, type LinkCapture, type LinkHandler } from './link.js';
@@ -21,7 +21,8 @@ export function openDeviceLink(description: string, fd: number, firstBytes: Buff
   const options = { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock, ...(firstBytes && { firstBytes }) };
   const handle = openPipeHandle(fd);
   if (handle === null) return new PollingLink(description, fd, options);
-  return new SocketLink(description, (onread) => pipeSocket(handle, onread), options);
+  const pollDevice = () => pollAgain(handle);
+  return new SocketLink(description, (onread) => pipeSocket(handle, onread), { ...options, pollDevice });
 }
 
 /** The link that another process of this program had over a device. Throws `channel-unusable` where this Node has no handle for it. */
@@ -34,7 +35,11 @@ export function restoreDeviceLink(capture: LinkCapture, take: TakeDescriptor, cl
 export function restoreHandleLink(capture: LinkCapture, fd: number, options: SocketLinkOptions = {}): SocketLink {
   const handle = openPipeHandle(fd);
   if (handle === null) throw new VproxyError('channel-unusable', `${capture.description}: this Node cannot open it`);
-  return new SocketLink(capture.description, (onread) => pipeSocket(handle, onread), { ...options, restored: capture });
+  const own = options.direct === undefined ? {} : { pollDevice: () => pollAgain(handle) };
+  return new SocketLink(capture.description, (onread) => pipeSocket(handle, onread), {
+    ...{ ...options, ...own },
+    restored: capture,
+  });
 }
 
 /**

@@ -5,7 +5,7 @@ import { ReadTurn } from '../system/read-turn.js';
 import { enlargeBuffer } from '../system/socket-buffer.js';
 import { adoptSocket, descriptorOf, type OnRead, unwrittenBytesOf } from '../system/sockets.js';
 import { copyAlone } from '../util/byte-queue.js';
-import { type Clock, systemClock } from '../util/clock.js';
+import { type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { LastPieces, lastOf } from '../util/last-pieces.js';
 import { BaseLink } from './base-link.js';
 import type { LinkCapture, LinkHandler } from './link.js';
@@ -33,6 +33,8 @@ export interface SocketLinkOptions {
   readonly firstBytes?: Buffer;
   /** Also says that the socket is a device: it has no half-close. */
   readonly direct?: DirectAccess;
+  /** Has the system say once more what the device is ready for. Called now and then, while it is silent. */
+  readonly pollDevice?: () => void;
   /** Whether `close` waits for the other side's end. Default: not on a device, which has none. */
   readonly waitsForEnd?: boolean;
   /** Default `systemClock`. */
@@ -47,6 +49,9 @@ export interface SocketLinkOptions {
 
 /** A page more than a frame of the usual largest size, so that one read takes a whole one. */
 const SLAB_BYTES = 135_168;
+
+/** How often a device that is silent is polled, in milliseconds. */
+const POLL_MS = 5000;
 
 /** A link over a socket (connected, accepted, connecting, or made of a device's handle), or over two halves. */
 export class SocketLink extends BaseLink {
@@ -66,6 +71,10 @@ export class SocketLink extends BaseLink {
   #bufferBytes: number | null = null;
   /** What was written last, while the system may not have taken it. */
   #unwritten: LastPieces | null = null;
+  readonly #pollDevice: (() => void) | null;
+  /** Whether anything came since the device was polled last. */
+  #hasRead = false;
+  #cancelPoll: CancelTimer | null = null;
   /** Whether what an earlier process left unwritten is held back until the start. */
   #isHeldBack = false;
 
@@ -82,6 +91,7 @@ export class SocketLink extends BaseLink {
     this.#bufferBytes = restored?.bufferBytes ?? null;
     this.#slab = new ReadSlab(options.slabBytes ?? SLAB_BYTES);
     this.#direct = options.direct ?? null;
+    this.#pollDevice = options.pollDevice ?? null;
     this.#waitsForEnd = options.waitsForEnd ?? this.#direct === null;
     const firstBytes = options.firstBytes ?? restored?.firstBytes ?? null;
     this.#firstBytes = firstBytes;
@@ -217,6 +227,21 @@ export class SocketLink extends BaseLink {
     this.#firstBytes = null;
     if (firstBytes !== null && this.state === 'open') handler.onBytes(firstBytes);
     if (!this.isPaused) this.readOn();
+    if (this.state === 'open') this.#pollLater();
+  }
+
+  /**
+   * A virtio-serial port may lose an interrupt when its machine is put back to a snapshot in the midst of traffic: it does not tell
+   * what it is ready for then, and as long as nobody asks there is no other interrupt.
+   */
+  #pollLater(): void {
+    const poll = this.#pollDevice;
+    if (poll === null) return;
+    this.#cancelPoll = this.clock.schedule(POLL_MS, () => {
+      if (!this.#hasRead || this.unwrittenBytes > 0) poll();
+      this.#hasRead = false;
+      this.#pollLater();
+    });
   }
 
   protected readOn(): void {
@@ -233,6 +258,7 @@ export class SocketLink extends BaseLink {
   }
 
   protected dropTransport(): void {
+    this.#cancelPoll?.();
     this.#input.destroy();
     this.#output.destroy();
   }
@@ -240,6 +266,7 @@ export class SocketLink extends BaseLink {
   /** Delivers what was read. False where no more is to be read in this turn. */
   #read(byteCount: number): boolean {
     if (this.#direct === null) return this.#deliver(byteCount);
+    this.#hasRead = true;
     let count = byteCount;
     // A page that is not full was the last one: another read would only find nothing, and that costs an exception.
     if (count % PAGE_BYTES === 0 && count < this.#slab.room.length)

@@ -11,6 +11,10 @@ import type { OnRead } from './sockets.js';
 export interface PipeHandle {
   /** Zero, or a negative number of the system. */
   open(fd: number): number;
+  /** Whether its socket reads now. */
+  readonly reading: boolean;
+  readStart(): number;
+  readStop(): number;
 }
 
 /**
@@ -34,6 +38,17 @@ export function pipeSocket(handle: PipeHandle, onread: OnRead): net.Socket {
     allowHalfOpen: true,
   };
   return new net.Socket(options);
+}
+
+/** Has epoll ask the descriptor of an open handle anew what it is ready for; its socket reads, or does not, as before. */
+export function pollAgain(handle: PipeHandle): void {
+  if (handle.reading) {
+    handle.readStop();
+    handle.readStart();
+  } else {
+    handle.readStart();
+    handle.readStop();
+  }
 }
 
 type PipeConstructor = new (type: number) => PipeHandle;

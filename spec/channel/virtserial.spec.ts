@@ -9,11 +9,12 @@ import { VproxyError } from '../../lib/errors.js';
 import { deviceAccess, PollingLink } from '../../lib/link/device-link.js';
 import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
-import { openPipeHandle, pipeSocket } from '../../lib/system/handles.js';
+import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { testLinks } from '../helpers/channel-conformance.js';
 import { LinkRecorder, makeFolder, patiently } from '../helpers/channel-pair.js';
 import { openPty, openPtyPair, type Pty } from '../helpers/terminals.js';
+import { ManualClock } from '../helpers/time.js';
 
 const DEVICE_FLAGS = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -147,6 +148,49 @@ test('pages of a device are drained in one piece, and what is kept is not writte
   t.deepEqual(Buffer.concat(pieces), sent);
   t.is(pieces[0]?.length, 8 * 4096);
   t.true(pieces.length <= 4, `${pieces.length} pieces`);
+});
+
+test('a device that is silent is polled every 5 s, as its interrupt may be lost', async (t) => {
+  const fifo = path.join(await makeFolder(t), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const fd = openSync(fifo, DEVICE_FLAGS);
+  const handle = openPipeHandle(fd);
+  if (handle === null) return t.fail();
+  const clock = new ManualClock();
+  let polls = 0;
+  const pollDevice = () => {
+    polls += 1;
+    pollAgain(handle);
+  };
+  const link = new SocketLink('fifo', (onread) => pipeSocket(handle, onread), {
+    ...{ direct: deviceAccess(fd), clock, pollDevice },
+  });
+  t.teardown(() => link.destroy());
+  const handler = new LinkRecorder();
+  link.start(handler);
+  link.write(Buffer.from('here'));
+  await handler.received(4);
+  const pollsAfter = (ms: number): number => {
+    clock.advance(ms);
+    return polls;
+  };
+  t.is(pollsAfter(5000), 0, 'something came');
+  t.is(pollsAfter(4999), 0);
+  t.is(pollsAfter(1), 1);
+  t.is(pollsAfter(10_000), 3);
+  link.write(Buffer.from('more'));
+  await handler.received(8);
+  t.is(pollsAfter(5000), 3);
+  link.pause();
+  t.is(pollsAfter(5000), 4);
+  // It is still paused, and reads on afterwards.
+  link.write(Buffer.from('last'));
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(Buffer.concat(handler.pieces).length, 8);
+  link.resume();
+  await handler.received(12);
+  link.destroy();
+  t.is(clock.pending, 0);
 });
 
 test('a port is found by its name in sysfs where udev made no link', async (t) => {
