@@ -3,7 +3,7 @@
 import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
-import { formatLicences, withoutUnused } from './bundled-packages.mjs';
+import { formatLicences } from './bundled-packages.mjs';
 
 const OUTPUT = resolve(process.argv[2] ?? join(import.meta.dirname, '../dist/vproxy.cjs'));
 
@@ -25,7 +25,6 @@ const { metafile } = await build({
   // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
   banner: { js: "'use strict';const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
-  plugins: [withoutUnused],
   metafile: true,
   logLevel: 'warning',
 });

@@ -1,23 +1,6 @@
-// What files that hold code of other packages have to do with these packages: their licences, and what of them is left out.
+// What files that hold code of other packages have to do with these packages: their licences.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-
-/**
- * The files of packages of which vproxy uses nothing: the languages of zod's messages, of which the English ones are imported by
- * themselves; schemas that are compiled; and schemas that are made of JSON Schema.
- */
-const UNUSED = /\/node_modules\/zod\/v4\/(locales\/index|core\/compile|classic\/from-json-schema)\.js$/;
-
-/** A plugin of esbuild that leaves out what is not used: of such a file there are the names alone, as others import them. */
-export const withoutUnused = {
-  name: 'without-unused',
-  setup({ onLoad }) {
-    onLoad({ filter: UNUSED }, ({ path }) => {
-      const exported = readFileSync(path, 'utf8').matchAll(/^export (?:const|function|class) (\w+)/gm);
-      return { contents: [...exported].map(([, name]) => `export const ${name} = undefined;`).join('\n') };
-    });
-  },
-};
 
 /**
  * What vproxy's own licence, and those of the packages in a bundle, ask to be handed on: a text. `metafile` is esbuild's; `more`

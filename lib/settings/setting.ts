@@ -1,10 +1,11 @@
 /** What a row of the tables of settings says, and what follows from rows: reading, writing, and the options of commands. */
-import type * as zod from 'zod';
+
 import type { ChannelTraits } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import { closestWord } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';
+import type * as zod from '../util/schema.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
 /** A row. Its place in the table is that in lists of keys. */

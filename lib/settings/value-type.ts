@@ -3,10 +3,10 @@
  * request is a file in JSON whose keys are spelt as those of JSON are: `dead-after` is `deadAfterS` there.
  */
 import { resolve } from 'node:path';
-// A type: what describes requests is loaded by the control server alone, and handed to `schema`.
-import type * as zod from 'zod';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { escapeText } from '../util/escape.js';
+// A type: what describes requests is loaded by the control server alone, and handed to `schema`.
+import type * as zod from '../util/schema.js';
 import type { KeyPath, Problem } from './problem.js';
 
 /** Where a setting is said. */

@@ -4,10 +4,11 @@
  * as described. Times are in milliseconds, amounts in bytes, rates in bytes per second. Text from a peer is as the peer
  * sent it: escape it before showing it.
  */
-import * as z from 'zod';
+
 import { INTEGRITY_LEVELS } from '../codec/integrity.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
+import * as z from '../util/schema.js';
 import { CHANNEL_STATES } from './describe.js';
 
 /** A whole number that is not negative. */

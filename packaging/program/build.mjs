@@ -3,7 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
-import { formatLicences, withoutUnused } from '../bundled-packages.mjs';
+import { formatLicences } from '../bundled-packages.mjs';
 import { writeChanged } from '../write-changed.mjs';
 import { SHARED_FILES, SINGLE_FILES } from './files.mjs';
 
@@ -44,7 +44,7 @@ const withoutExec = {
 async function divide() {
   const { outputFiles, metafile } = await build({
     ...settings,
-    plugins: [withoutExec, withoutUnused],
+    plugins: [withoutExec],
     entryPoints: { [SHARED_FILES[0].name]: SHARED_FILES[0].modules[0] },
     format: 'esm',
     splitting: true,

@@ -1,5 +1,5 @@
 /** Channels: looking, adding, removing. */
-import * as z from 'zod';
+
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import { isHybridListener, withVsockPorts } from '../../settings/forwards.js';
 import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';
@@ -8,6 +8,7 @@ import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/table.js';
 import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import type { ChannelStatus } from '../../status/types.js';
+import * as z from '../../util/schema.js';
 import type { ControlContext } from '../context/context.js';
 import { parseForwards } from './forwards.js';
 import { RequestError } from './request-error.js';

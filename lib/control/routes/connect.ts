@@ -1,10 +1,11 @@
 /** A stream to a service of the peer, on the connection that asks for it; and how it has ended. */
-import * as z from 'zod';
+
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { streamEndSchema } from '../../status/schemas.js';
 import type { StreamEnd } from '../../status/types.js';
 import { deferred } from '../../util/concurrency.js';
+import * as z from '../../util/schema.js';
 import { joinStream } from '../context/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
 import { numberText, yesOrNoText } from './values.js';

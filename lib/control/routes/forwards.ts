@@ -1,5 +1,5 @@
 /** Forwards and streams: looking, adding, removing, closing; and the services that forwards lead to. */
-import * as z from 'zod';
+
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
@@ -9,6 +9,7 @@ import {
   streamWithRatesSchema,
 } from '../../status/schemas.js';
 import type { ForwardStatus, ServiceStatus, StreamWithRates } from '../../status/types.js';
+import * as z from '../../util/schema.js';
 import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
 import { numberText, removalQuery } from './values.js';

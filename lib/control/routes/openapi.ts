@@ -1,6 +1,7 @@
 /** The description of all routes as OpenAPI 3.1, made from the table and its schemas. */
-import * as z from 'zod';
+
 import { errorSchema } from '../../status/schemas.js';
+import * as z from '../../util/schema.js';
 import type { Method, Route } from './route.js';
 
 type Json = Readonly<Record<string, unknown>>;

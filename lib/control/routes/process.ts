@@ -1,5 +1,5 @@
 /** The process: its status, events and metrics; and what is done to it: ping, wait, log level, configuration, drain, stop. */
-import * as z from 'zod';
+
 import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import {
@@ -20,6 +20,7 @@ import type {
   ProcessStatus,
   UpgradeAnswer,
 } from '../../status/types.js';
+import * as z from '../../util/schema.js';
 import type { ProcessControl } from '../context/context.js';
 import { followEvents, RING_EVENTS } from '../context/events.js';
 import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';

@@ -1,6 +1,7 @@
 /** The schemas of single values in paths, queries and bodies. */
-import * as z from 'zod';
+
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
+import * as z from '../../util/schema.js';
 
 /** The label of a channel. */
 export const label = () =>

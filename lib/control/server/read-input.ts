@@ -1,9 +1,9 @@
 /** What a request holds, which may be anything: its body, its query, and both against the schemas of their route. */
 
 import type { IncomingMessage } from 'node:http';
-import type * as z from 'zod';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
+import type * as z from '../../util/schema.js';
 import { RequestError } from '../routes/request-error.js';
 
 /** A longer body is refused. */
