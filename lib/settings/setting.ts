@@ -3,9 +3,9 @@
 import type { ChannelTraits } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
+import type * as zod from '../status/zod.js';
 import { closestWord } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';
-import type * as zod from '../util/schema.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
 /** A row. Its place in the table is that in lists of keys. */

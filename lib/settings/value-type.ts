@@ -4,9 +4,9 @@
  */
 import { resolve } from 'node:path';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { escapeText } from '../util/escape.js';
 // A type: what describes requests is loaded by the control server alone, and handed to `schema`.
-import type * as zod from '../util/schema.js';
+import type * as zod from '../status/zod.js';
+import { escapeText } from '../util/escape.js';
 import type { KeyPath, Problem } from './problem.js';
 
 /** Where a setting is said. */

@@ -8,8 +8,8 @@
 import { INTEGRITY_LEVELS } from '../codec/integrity.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
-import * as z from '../util/schema.js';
 import { CHANNEL_STATES } from './describe.js';
+import * as z from './zod.js';
 
 /** A whole number that is not negative. */
 const amount = () => z.int().min(0);

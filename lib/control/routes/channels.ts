@@ -8,7 +8,7 @@ import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/table.js';
 import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
 import type { ChannelStatus } from '../../status/types.js';
-import * as z from '../../util/schema.js';
+import * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
 import { parseForwards } from './forwards.js';
 import { RequestError } from './request-error.js';

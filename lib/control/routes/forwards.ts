@@ -9,7 +9,7 @@ import {
   streamWithRatesSchema,
 } from '../../status/schemas.js';
 import type { ForwardStatus, ServiceStatus, StreamWithRates } from '../../status/types.js';
-import * as z from '../../util/schema.js';
+import * as z from '../../status/zod.js';
 import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
 import { numberText, removalQuery } from './values.js';

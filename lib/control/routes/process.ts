@@ -20,7 +20,7 @@ import type {
   ProcessStatus,
   UpgradeAnswer,
 } from '../../status/types.js';
-import * as z from '../../util/schema.js';
+import * as z from '../../status/zod.js';
 import type { ProcessControl } from '../context/context.js';
 import { followEvents, RING_EVENTS } from '../context/events.js';
 import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';

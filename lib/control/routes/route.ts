@@ -2,7 +2,7 @@
 
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type * as z from '../../util/schema.js';
+import type * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';

@@ -1,5 +1,5 @@
 /** The table of routes: everything that can be asked of a control server. */
-import * as z from '../../util/schema.js';
+import * as z from '../../status/zod.js';
 import { channelRoutes } from './channels.js';
 import { connectRoutes } from './connect.js';
 import { forwardRoutes, streamRoutes } from './forwards.js';

@@ -1,7 +1,7 @@
 /** The schemas of single values in paths, queries and bodies. */
 
+import * as z from '../../status/zod.js';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
-import * as z from '../../util/schema.js';
 
 /** The label of a channel. */
 export const label = () =>

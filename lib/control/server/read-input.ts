@@ -2,8 +2,8 @@
 
 import type { IncomingMessage } from 'node:http';
 import { VproxyError } from '../../errors.js';
+import type * as z from '../../status/zod.js';
 import { escapeText } from '../../util/escape.js';
-import type * as z from '../../util/schema.js';
 import { RequestError } from '../routes/request-error.js';
 
 /** A longer body is refused. */
