@@ -3,7 +3,7 @@
 import { closeSync, readvSync, writeSync } from 'node:fs';
 import { systemCode, VproxyError } from '../errors.js';
 import type { TakeDescriptor } from '../system/descriptors.js';
-import { openPipeHandle, pipeSocket, pollAgain } from '../system/handles.js';
+import { openPipeHandle, type PipeHandle, pipeSocket, pollAgain } from '../system/handles.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { BaseLink } from './base-link.js';
 import { channelError, type LinkCapture, type LinkHandler } from './link.js';
@@ -21,8 +21,7 @@ export function openDeviceLink(description: string, fd: number, firstBytes: Buff
   const options = { slabBytes: DEVICE_SLAB_BYTES, direct: deviceAccess(fd), clock, ...(firstBytes && { firstBytes }) };
   const handle = openPipeHandle(fd);
   if (handle === null) return new PollingLink(description, fd, options);
-  const pollDevice = () => pollAgain(handle);
-  return new SocketLink(description, (onread) => pipeSocket(handle, onread), { ...options, pollDevice });
+  return linkOver(handle, description, options);
 }
 
 /** The link that another process of this program had over a device. Throws `channel-unusable` where this Node has no handle for it. */
@@ -35,10 +34,16 @@ export function restoreDeviceLink(capture: LinkCapture, take: TakeDescriptor, cl
 export function restoreHandleLink(capture: LinkCapture, fd: number, options: SocketLinkOptions = {}): SocketLink {
   const handle = openPipeHandle(fd);
   if (handle === null) throw new VproxyError('channel-unusable', `${capture.description}: this Node cannot open it`);
-  const own = options.direct === undefined ? {} : { pollDevice: () => pollAgain(handle) };
-  return new SocketLink(capture.description, (onread) => pipeSocket(handle, onread), {
-    ...{ ...options, ...own },
-    restored: capture,
+  return linkOver(handle, capture.description, { ...options, restored: capture });
+}
+
+/** A device is polled now and then; a socket loses nothing. */
+function linkOver(handle: PipeHandle, description: string, options: SocketLinkOptions): SocketLink {
+  const pollDevice = (): void => pollAgain(handle);
+  const isDevice = options.direct !== undefined;
+  return new SocketLink(description, (onread) => pipeSocket(handle, onread), {
+    ...options,
+    ...(isDevice && { pollDevice }),
   });
 }
 

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { DialContext } from '../../lib/channel/kind.js';
 import { virtserialKind } from '../../lib/channel/virtserial.js';
 import { VproxyError } from '../../lib/errors.js';
-import { deviceAccess, PollingLink } from '../../lib/link/device-link.js';
+import { deviceAccess, openDeviceLink, PollingLink, restoreDeviceLink } from '../../lib/link/device-link.js';
 import { channelError, type Link } from '../../lib/link/link.js';
 import { SocketLink } from '../../lib/link/socket-link.js';
 import { openPipeHandle, pipeSocket, pollAgain } from '../../lib/system/handles.js';
@@ -191,6 +191,27 @@ test('a device that is silent is polled every 5 s, as its interrupt may be lost'
   await handler.received(12);
   link.destroy();
   t.is(clock.pending, 0);
+});
+
+test('a device is polled that was opened, or handed over by another process, until its link has ended', async (t) => {
+  const fifo = path.join(await makeFolder(t), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const open = () => openSync(fifo, DEVICE_FLAGS);
+  const clock = new ManualClock();
+  const opened: Link = openDeviceLink('fifo', open(), null, clock);
+  const capture = opened.capture?.(() => 0) ?? null;
+  if (capture === null) return t.fail();
+  for (const link of [opened, restoreDeviceLink(capture, open, clock)]) {
+    t.teardown(() => link.destroy());
+    const handler = new LinkRecorder();
+    link.start(handler);
+    link.write(Buffer.from('here'));
+    await handler.received(4);
+    t.is(clock.pending, 1);
+    link.close();
+    await handler.closed;
+    t.is(clock.pending, 0);
+  }
 });
 
 test('a port is found by its name in sysfs where udev made no link', async (t) => {
