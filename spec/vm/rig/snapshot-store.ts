@@ -22,10 +22,13 @@ export class SnapshotStore {
   async save(name: string): Promise<void> {
     if (!this.#isMade) await this.#make();
     await this.#qmp.execute('stop');
-    // QEMU 7.2 marks a device as broken when it loads a state in which a port waits for its reader.
-    await eventually(async () => (await this.#heldCount()) === 0, { what: 'QEMU to hand on what the ports hold' });
-    await this.#qmp.executeJob('snapshot-save', { tag: name, vmstate: NODE, devices: [NODE] });
-    await this.#qmp.execute('cont');
+    try {
+      // QEMU 7.2 marks a device as broken when it loads a state in which a port waits for its reader.
+      await eventually(async () => (await this.#heldCount()) === 0, { what: 'QEMU to hand on what the ports hold' });
+      await this.#qmp.executeJob('snapshot-save', { tag: name, vmstate: NODE, devices: [NODE] });
+    } finally {
+      await this.#qmp.execute('cont');
+    }
   }
 
   /** The buffers of the guest that its devices have taken and not given back yet. */
