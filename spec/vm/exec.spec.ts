@@ -168,7 +168,8 @@ test.serial('a terminal has the size of the one before it, follows it, and takes
   await terminal.press('clear; echo "$((6 * 7)) again"', 'Enter');
   await shows(/^42 again$/m);
   // What is typed before the shell has put the terminal back as commands have it is not echoed.
-  // The end is in the same line: at its prompt the shell asks the terminal where it is, and what is answered to a shell that has ended is echoed.
+  // The end is in the same line: at a prompt the shell asks the terminal where it is, and an answer that comes behind its end is
+  // echoed.
   await terminal.press(`echo read''ing; cat; exit 5`, 'Enter');
   await shows(/^reading$/m);
   await terminal.press('typed', 'Enter');
