@@ -1,5 +1,4 @@
 /** Channels: looking, adding, removing. */
-
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import { isHybridListener, withVsockPorts } from '../../settings/forwards.js';
 import { formatKeyPath, type KeyPath, type Problem } from '../../settings/problem.js';

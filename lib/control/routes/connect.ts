@@ -1,5 +1,4 @@
 /** A stream to a service of the peer, on the connection that asks for it; and how it has ended. */
-
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { streamEndSchema } from '../../status/schemas.js';

@@ -1,5 +1,4 @@
 /** Forwards and streams: looking, adding, removing, closing; and the services that forwards lead to. */
-
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {

@@ -1,5 +1,4 @@
 /** The description of all routes as OpenAPI 3.1, made from the table and its schemas. */
-
 import { errorSchema } from '../../status/schemas.js';
 import * as z from '../../status/zod.js';
 import type { Method, Route } from './route.js';

@@ -1,5 +1,4 @@
 /** The process: its status, events and metrics; and what is done to it: ping, wait, log level, configuration, drain, stop. */
-
 import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import {

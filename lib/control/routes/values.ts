@@ -1,5 +1,4 @@
 /** The schemas of single values in paths, queries and bodies. */
-
 import * as z from '../../status/zod.js';
 import { LABEL, LABEL_RULE } from '../../util/labels.js';
 
