@@ -46,5 +46,11 @@ export const LIMIT_RANGES: Readonly<Record<keyof Limits, readonly [min: number, 
 /** The largest `message` of a frame, in bytes of UTF-8 (R-CODE-2). */
 export const MAX_MESSAGE_BYTES = 512;
 
+/** The most ports that a side announces (R-SERVICES-3). */
+export const MAX_ANNOUNCED_PORTS = 64;
+
+/** The longest name of a program that stands with a port, in characters (R-SERVICES-3). */
+export const MAX_PROGRAM_LENGTH = 32;
+
 /** What a service may be called (R-STREAM-3). */
 export const SERVICE_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;

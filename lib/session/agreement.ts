@@ -42,6 +42,13 @@ export const offersResume = ({ features }: Hello): boolean => features.includes(
 /** Whether a session can outlive its link. */
 export const isResumable = ({ self, peer }: Agreement): boolean => offersResume(self) && offersResume(peer);
 
+/** What HELLO has in `features` where its side can open and serve flows of datagrams (R-DGRAM-1). */
+export const DATAGRAM_FEATURE = 'datagram';
+
+/** Whether the sides of a session can open flows to each other. */
+export const hasDatagrams = ({ self, peer }: Agreement): boolean =>
+  [self, peer].every(({ features }) => features.includes(DATAGRAM_FEATURE));
+
 /** Which session both sides have, of those that can be taken up again; null: none. */
 export function commonSession({ self, peer, isOdd }: Agreement): string | null {
   const [preferred, other] = isOdd ? [self, peer] : [peer, self];

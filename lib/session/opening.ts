@@ -3,7 +3,7 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { encodeHello, type Hello, HelloScanner, PSK_METHOD } from '../codec/hello.js';
 import { HEADER_BYTES, PROTOCOL_VERSION } from '../codec/limits.js';
 import { Backoff, type CancelTimer, type Clock } from '../util/clock.js';
-import { type Agreement, agree, resumeFeatures } from './agreement.js';
+import { type Agreement, agree, DATAGRAM_FEATURE, resumeFeatures } from './agreement.js';
 import type { SessionSettings } from './settings.js';
 
 /** HELLO is repeated this often. */
@@ -169,10 +169,11 @@ export class Opening {
     });
   }
 
-  /** In clear before TLS nobody is told of sessions. */
-  #resumeFeatures(keyIds: readonly string[]): string[] {
+  /** What the session is to have. In clear before TLS nobody is told of sessions. */
+  #sessionFeatures(keyIds: readonly string[]): string[] {
     const { resume, secure } = this.#options.settings;
-    return resume === null || (secure !== null && !this.#isInner) ? [] : resumeFeatures(resume.kept.named(keyIds));
+    if (secure !== null && !this.#isInner) return [];
+    return [DATAGRAM_FEATURE, ...(resume === null ? [] : resumeFeatures(resume.kept.named(keyIds)))];
   }
 
   #freshHello(): Hello {
@@ -189,7 +190,7 @@ export class Opening {
       integrity: settings.integrity,
       auth: keys.length === 0 ? null : { method: PSK_METHOD, keys },
       tls: settings.secure !== null && !this.#isInner,
-      features: [...(outerNonces ?? []).map((nonce) => `outer:${nonce}`), ...this.#resumeFeatures(keys)],
+      features: [...(outerNonces ?? []).map((nonce) => `outer:${nonce}`), ...this.#sessionFeatures(keys)],
     };
   }
 }

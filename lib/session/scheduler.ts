@@ -9,13 +9,20 @@ import { toVproxyError, type VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { ControlQueue, type ControlQueueCapture, type Creditor } from './control-queue.js';
 
-/** A stream, as far as its turn to send is concerned. */
-export interface Scheduled extends Creditor {
+/** A member of a row of those that wait for their turn. */
+export interface RowMember {
+  readonly id: number;
   /** The next one in turn, and whether it has a turn: so that joining and leaving the row cost no memory. */
-  nextReady: Scheduled | null;
+  nextReady: RowMember | null;
   isReady: boolean;
+}
+
+/** A stream, as far as its turn to send is concerned. */
+export interface Scheduled extends Creditor, RowMember {
   /** DATA frames of less than 1,024 bytes that went out last, one after the other (R-FLOW-8). */
   smallFrames: number;
+  /** Whether it is a flow of datagrams, all of which have one turn together (R-FLOW-8). */
+  readonly isDatagram: boolean;
   /** How much could be sent now, in bytes, were it not for the session's credit. */
   readonly sendableBytes: number;
   /** Sends one frame of at most `maxBytes`; the number of bytes sent. Called where `sendableBytes` is above 0. */
@@ -336,7 +343,7 @@ export class Scheduler {
     const maxBytes = Math.min(this.frameBytes(stream.id), this.#creditBytes - this.#sentBytes);
     const bytes = stream.sendFrame(this.#writer, maxBytes);
     this.#sentBytes += bytes;
-    if (bytes >= INTERACTIVE_BYTES) {
+    if (bytes >= INTERACTIVE_BYTES || stream.isDatagram) {
       stream.smallFrames = 0;
       this.forget(stream);
     } else if (++stream.smallFrames >= INTERACTIVE_FRAMES) {
@@ -369,13 +376,21 @@ interface TurnOrderCapture {
   readonly smallTurns: number;
 }
 
+/** In the place of all flows, in the row of the others. Its id is no stream's. */
+interface FlowsTurn extends RowMember {
+  readonly id: 0;
+}
+
 /**
  * The streams that have data and credit, in the order of their turns; each is in it once (R-FLOW-7). Those whose newest frames
- * were small go first: a keystroke should not wait for a frame of each transfer.
+ * were small go first: a keystroke should not wait for a frame of each transfer. All flows of datagrams together are as one of the
+ * others: so a thousand of them take no more from a stream than another stream does.
  */
 class TurnOrder {
-  readonly #small = new ReadyRow();
-  readonly #others = new ReadyRow();
+  readonly #small = new ReadyRow<Scheduled>();
+  readonly #others = new ReadyRow<Scheduled | FlowsTurn>();
+  readonly #flows = new ReadyRow<Scheduled>();
+  readonly #flowsTurn: FlowsTurn = { id: 0, nextReady: null, isReady: false };
   /** Turns that small ones had while others waited. */
   #smallTurns = 0;
 
@@ -384,10 +399,11 @@ class TurnOrder {
   }
 
   capture(): TurnOrderCapture {
-    return { small: this.#small.listIds(), others: this.#others.listIds(), smallTurns: this.#smallTurns };
+    const others = this.#others.listIds().filter((id) => id !== this.#flowsTurn.id);
+    return { small: this.#small.listIds(), others, smallTurns: this.#smallTurns };
   }
 
-  /** What is over has no turn any more. */
+  /** What is over has no turn any more; flows are not handed over. */
   restore({ small, others, smallTurns }: TurnOrderCapture, find: (id: number) => Scheduled | null): void {
     for (const [row, ids] of [[this.#small, small] as const, [this.#others, others] as const])
       for (const member of ids.map(find)) if (member !== null) row.add(member);
@@ -396,7 +412,14 @@ class TurnOrder {
 
   /** Adds a member behind those of its kind, unless it has a turn. */
   add(member: Scheduled): void {
-    if (!member.isReady) (member.smallFrames >= INTERACTIVE_FRAMES ? this.#small : this.#others).add(member);
+    if (member.isReady) return;
+    if (member.isDatagram) this.#addFlow(member);
+    else (member.smallFrames >= INTERACTIVE_FRAMES ? this.#small : this.#others).add(member);
+  }
+
+  #addFlow(member: Scheduled): void {
+    this.#flows.add(member);
+    if (!this.#flowsTurn.isReady) this.#others.add(this.#flowsTurn);
   }
 
   /** Takes the one out whose turn it is. */
@@ -406,14 +429,21 @@ class TurnOrder {
       return this.#small.shift();
     }
     this.#smallTurns = 0;
-    return this.#others.shift();
+    const member = this.#others.shift();
+    return member === this.#flowsTurn ? this.#shiftFlow() : (member as Scheduled | null);
+  }
+
+  #shiftFlow(): Scheduled | null {
+    const flow = this.#flows.shift();
+    if (!this.#flows.isEmpty) this.#others.add(this.#flowsTurn);
+    return flow;
   }
 }
 
 /** Streams in a row, joined by themselves. */
-class ReadyRow {
-  #first: Scheduled | null = null;
-  #last: Scheduled | null = null;
+class ReadyRow<M extends RowMember> {
+  #first: M | null = null;
+  #last: M | null = null;
 
   get isEmpty(): boolean {
     return this.#first === null;
@@ -421,12 +451,12 @@ class ReadyRow {
 
   listIds(): number[] {
     const ids: number[] = [];
-    for (let member = this.#first; member !== null; member = member.nextReady) ids.push(member.id);
+    for (let member: RowMember | null = this.#first; member !== null; member = member.nextReady) ids.push(member.id);
     return ids;
   }
 
   /** Adds a member at the end; it is in no row. */
-  add(member: Scheduled): void {
+  add(member: M): void {
     member.isReady = true;
     member.nextReady = null;
     if (this.#last === null) this.#first = member;
@@ -435,10 +465,10 @@ class ReadyRow {
   }
 
   /** Takes the first member out. */
-  shift(): Scheduled | null {
+  shift(): M | null {
     const member = this.#first;
     if (member === null) return null;
-    this.#first = member.nextReady;
+    this.#first = member.nextReady as M | null;
     if (this.#first === null) this.#last = null;
     member.nextReady = null;
     member.isReady = false;

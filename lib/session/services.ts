@@ -1,5 +1,5 @@
-/** The lists of services of both sides (R-SERVICES-1 to R-SERVICES-2). */
-import { decodeServices, encodeServices } from '../codec/payloads.js';
+/** The lists of services of both sides (R-SERVICES-1 to R-SERVICES-3). */
+import { type AnnouncedPort, decodeServices, encodeServices } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
 
 /** The longest list that is taken from a peer (R-SERVICES-2). */
@@ -7,9 +7,10 @@ export const MAX_SERVICES = 4096;
 
 /** An {@link OwnServices} as plain data. */
 export interface OwnServicesCapture {
-  /** As the peer was told, joined by spaces; null before that. */
+  /** As the peer was told, names and ports as one text; null before that. */
   readonly announced: string | null;
   readonly wanted: readonly string[];
+  readonly ports: readonly AnnouncedPort[] | null;
 }
 
 /** What this side offers; the peer hears of it once and on every change. */
@@ -19,6 +20,7 @@ export class OwnServices {
   readonly #timeOfDay: (() => number) | null;
   #announced: string | null = null;
   #wanted: readonly string[] = [];
+  #ports: readonly AnnouncedPort[] | null = null;
 
   /** `isBusy`: earlier bytes wait to be written, so that a list would only wait behind them. `timeOfDay` is told along, unless it is null. */
   constructor(send: (payload: Buffer) => void, isBusy: () => boolean, timeOfDay: (() => number) | null) {
@@ -28,30 +30,41 @@ export class OwnServices {
   }
 
   capture(): OwnServicesCapture {
-    return { announced: this.#announced, wanted: this.#wanted };
+    return { announced: this.#announced, wanted: this.#wanted, ports: this.#ports };
   }
 
-  restore({ announced, wanted }: OwnServicesCapture): void {
+  restore({ announced, wanted, ports }: OwnServicesCapture): void {
     this.#announced = announced;
     this.#wanted = wanted;
+    this.#ports = ports;
   }
 
-  /** Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. */
-  announce(services: Iterable<string>): void {
+  /**
+   * Sends the list, unless it is the one that the peer knows. Changes while the channel is busy wait for `retry`. `ports` are
+   * those of this machine that are announced; null: nothing is said of ports.
+   */
+  announce(services: Iterable<string>, ports: readonly AnnouncedPort[] | null): void {
     this.#wanted = [...new Set(services)].sort();
+    this.#ports = ports;
     if (this.#announced === null) this.#sendWanted();
     else this.retry();
   }
 
   /** Sends the newest list where it is due; nothing before the first `announce`. */
   retry(): void {
-    if (this.#announced === null || this.#wanted.join(' ') === this.#announced || this.#isBusy()) return;
+    if (this.#announced === null || this.#text === this.#announced || this.#isBusy()) return;
     this.#sendWanted();
   }
 
+  get #text(): string {
+    const names = this.#wanted.join(' ');
+    return this.#ports === null ? names : `${names} ${JSON.stringify(this.#ports)}`;
+  }
+
   #sendWanted(): void {
-    this.#announced = this.#wanted.join(' ');
-    for (const payload of encodeServices(this.#wanted, this.#timeOfDay?.() ?? null)) this.#send(payload);
+    this.#announced = this.#text;
+    const payloads = encodeServices(this.#wanted, this.#timeOfDay?.() ?? null, this.#ports);
+    for (const payload of payloads) this.#send(payload);
   }
 }
 
@@ -61,6 +74,7 @@ export interface PeerServicesCapture {
   /** Of a list that is not complete. */
   readonly partial: readonly string[];
   readonly clockOffsetMs: number | null;
+  readonly ports: readonly AnnouncedPort[] | null;
 }
 
 /** What the peer offers. */
@@ -68,6 +82,7 @@ export class PeerServices {
   #names: ReadonlySet<string> = new Set();
   #partial: string[] = [];
   #clockOffsetMs: number | null = null;
+  #ports: readonly AnnouncedPort[] | null = null;
   readonly #timeOfDay: (() => number) | null;
 
   /** `timeOfDay` is that of this side; null where it does not matter. */
@@ -76,13 +91,20 @@ export class PeerServices {
   }
 
   capture(): PeerServicesCapture {
-    return { names: [...this.#names], partial: [...this.#partial], clockOffsetMs: this.#clockOffsetMs };
+    const [clockOffsetMs, ports] = [this.#clockOffsetMs, this.#ports];
+    return { names: [...this.#names], partial: [...this.#partial], clockOffsetMs, ports };
   }
 
-  restore({ names, partial, clockOffsetMs }: PeerServicesCapture): void {
+  restore({ names, partial, clockOffsetMs, ports }: PeerServicesCapture): void {
     this.#names = new Set(names);
     this.#partial = [...partial];
     this.#clockOffsetMs = clockOffsetMs;
+    this.#ports = ports;
+  }
+
+  /** The ports that the peer announces; null where it says nothing of ports (R-SERVICES-3). */
+  get ports(): readonly AnnouncedPort[] | null {
+    return this.#ports;
   }
 
   /** By how much the peer's time of day was ahead when its list came, in milliseconds; null where either is not known. */
@@ -96,7 +118,7 @@ export class PeerServices {
 
   /** Takes a SERVICES frame. True when the list is complete. Throws `protocol-error` and `flood`. */
   receive(payload: Buffer): boolean {
-    const { services, more, timeMs } = decodeServices(payload);
+    const { services, more, timeMs, ports } = decodeServices(payload);
     this.#partial.push(...services);
     if (this.#partial.length > MAX_SERVICES) {
       throw new VproxyError('flood', `the peer lists more than ${MAX_SERVICES} services`);
@@ -104,6 +126,7 @@ export class PeerServices {
     if (more) return false;
     this.#names = new Set(this.#partial);
     this.#clockOffsetMs = timeMs === null || this.#timeOfDay === null ? null : timeMs - this.#timeOfDay();
+    this.#ports = ports;
     this.#partial = [];
     return true;
   }

@@ -8,10 +8,20 @@ import type { ByteSink } from '../codec/frame-writer.js';
 import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import type { Hello } from '../codec/hello.js';
 import { DataCheck } from '../codec/integrity.js';
-import { decodeGoaway, decodeOpen, decodeTotal, encodeGoaway, type Goaway, requireLength } from '../codec/payloads.js';
+import {
+  type AnnouncedPort,
+  decodeGoaway,
+  decodeOpen,
+  decodeTotal,
+  encodeGoaway,
+  type Goaway,
+  type OpenRequest,
+  requireLength,
+} from '../codec/payloads.js';
 import { toVproxyError, VproxyError } from '../errors.js';
+import type { Budget } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { type Agreement, isResumable } from './agreement.js';
+import { type Agreement, hasDatagrams, isResumable } from './agreement.js';
 import { PROOF_MS, Proof } from './auth.js';
 import { type CapturedSession, copyAgreement, type RestoreContext, type SessionCapture } from './capture.js';
 import { InFlightCredit } from './flow.js';
@@ -199,14 +209,14 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   /** Says what this side offers and measures the round trip. Called once, when `ready` has come and listeners are in place. */
-  start(services: Iterable<string>): void {
-    this.#ownServices.announce(services);
+  start(services: Iterable<string>, ports: readonly AnnouncedPort[] | null = null): void {
+    this.#ownServices.announce(services, ports);
     this.#credit.ping();
   }
 
-  /** Says what this side offers from now on. */
-  setServices(services: Iterable<string>): void {
-    if (!this.isOver) this.#ownServices.announce(services);
+  /** Says what this side offers from now on, and which ports of its machine it announces; null: nothing of ports. */
+  setServices(services: Iterable<string>, ports: readonly AnnouncedPort[] | null = null): void {
+    if (!this.isOver) this.#ownServices.announce(services, ports);
   }
 
   /**
@@ -223,9 +233,29 @@ export class Session extends EventEmitter<SessionEvents> {
    * became of it. Throws `no-session` when the session is over, `shutdown` when it drains.
    */
   open(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
+    return this.#open({ service, from }, localEnd);
+  }
+
+  /** Whether both sides have datagrams (R-DGRAM-1). */
+  get hasDatagrams(): boolean {
+    return hasDatagrams(this.agreement);
+  }
+
+  /** What all flows may hold together, of messages that wait or have not come whole. */
+  get datagramBudget(): Budget {
+    return this.#table.datagramBudget;
+  }
+
+  /** As `open`, a flow: its bytes are messages (R-DGRAM-3). Throws `unknown-service`, too, where the peer has no datagrams. */
+  openFlow(service: string, from: string | null, localEnd: LocalEnd): SessionStream {
+    if (!this.hasDatagrams) throw new VproxyError('unknown-service', 'the peer has no datagrams');
+    return this.#open({ service, from, isDatagram: true }, localEnd);
+  }
+
+  #open(request: OpenRequest, localEnd: LocalEnd): SessionStream {
     if (this.isOver) throw new VproxyError('no-session', 'the session is over');
     if (this.isDraining) throw new VproxyError('shutdown', 'the session is ending');
-    const stream = this.#table.open({ service, from }, localEnd);
+    const stream = this.#table.open(request, localEnd);
     if (this.#table.isExhausted) this.#leaving.renew();
     return stream;
   }
@@ -526,6 +556,11 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#peerServices.names;
   }
 
+  /** The ports of its machine that the peer announces; null where it says nothing of ports. */
+  get peerPorts(): readonly AnnouncedPort[] | null {
+    return this.#peerServices.ports;
+  }
+
   /** By how much the peer's time of day was ahead when it sent its services last, in milliseconds; null where it is not known. */
   get clockOffsetMs(): number | null {
     return this.#peerServices.clockOffsetMs;
@@ -598,7 +633,7 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#peerServices.receive(payload)) this.emit('services', this.#peerServices.names);
         return;
       case FRAME_TYPE.OPEN:
-        this.#table.admit(streamId, decodeOpen(payload), this.isDraining);
+        this.#table.admit(streamId, this.#decodeOpen(payload), this.isDraining);
         return;
       case FRAME_TYPE.PING:
         this.#scheduler.answerPing(requireLength(type, payload, 8));
@@ -630,6 +665,12 @@ export class Session extends EventEmitter<SessionEvents> {
       default:
         this.#table.handleFrame(type, streamId, payload);
     }
+  }
+
+  #decodeOpen(payload: Buffer): OpenRequest {
+    const request = decodeOpen(payload);
+    if (!request.isDatagram || this.hasDatagrams) return request;
+    throw new VproxyError('protocol-error', 'OPEN of a flow of datagrams, which not both sides have');
   }
 
   #handlePong(payload: Buffer): void {

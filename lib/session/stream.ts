@@ -4,12 +4,13 @@ import { FRAME_TYPE } from '../codec/header.js';
 import type { Reason } from '../codec/json.js';
 import { encodeOpen, encodeReason, type OpenRequest } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
+import type { Budget } from '../util/bounds.js';
 import type { CancelTimer } from '../util/clock.js';
 import type { Pace, ReceiveWindow, ReceiveWindowCapture } from './flow.js';
 import type { LocalEnd, StreamWait } from './local-end.js';
 import { PacedEnd, type StreamPace, UNLIMITED, type WaitingCapture } from './pacing.js';
 import { fromReason, toReason } from './reason.js';
-import type { Scheduled, Scheduler } from './scheduler.js';
+import type { RowMember, Scheduled, Scheduler } from './scheduler.js';
 import { SENT, SendBuffer, type SendBufferCapture, type Sent } from './send-buffer.js';
 
 /** The states of a stream as a whole (docs/protocol.md, "States of a stream"), with those that may follow. */
@@ -57,12 +58,26 @@ export interface StreamBooks {
   drained(stream: SessionStream): void;
 }
 
+/** How many messages of a flow went each way on this side, and how many it dropped. */
+export interface MessageCounts {
+  /** Given to the stream, for the peer. */
+  readonly sent: number;
+  /** For the peer, and dropped on this side: the queue was full, or the flow ended. */
+  readonly sendDropped: number;
+  /** Came from the peer, and were handed on. */
+  readonly received: number;
+  /** Came from the peer, and were dropped on this side. */
+  readonly receiveDropped: number;
+}
+
 /** What all streams of a session share. */
 export interface StreamContext {
   readonly scheduler: Scheduler;
   readonly books: StreamBooks;
   /** Decides how the windows of the streams grow. */
   readonly pace: Pace;
+  /** What all flows of the session may hold together. */
+  readonly datagramBudget: Budget;
 }
 
 /** A {@link SessionStream} as plain data. */
@@ -72,6 +87,7 @@ export interface StreamCapture {
   readonly service: string;
   readonly from: string | null;
   readonly isIncoming: boolean;
+  readonly isDatagram: boolean;
   /** How long ago it was made, in milliseconds. */
   readonly ageMs: number;
   readonly owner: string | null;
@@ -96,6 +112,10 @@ export class SessionStream implements Scheduled {
   readonly from: string | null;
   /** Whether the peer opened it. */
   readonly isIncoming: boolean;
+  /** Whether it is a flow: its bytes are messages (R-DGRAM-3). */
+  readonly isDatagram: boolean;
+  /** The messages of a flow, where its local end counts them. */
+  messages: MessageCounts | null = null;
   /** When it was made, by the session's clock. */
   readonly openedAtMs: number;
   /** A name for what has it on this side, such as the id of a forward; for lists of streams only. */
@@ -103,7 +123,7 @@ export class SessionStream implements Scheduled {
   /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
   isServed: () => boolean = IS_NOT_SERVED;
 
-  nextReady: Scheduled | null = null;
+  nextReady: RowMember | null = null;
   isReady = false;
   isCreditDue = false;
   smallFrames = 0;
@@ -144,6 +164,7 @@ export class SessionStream implements Scheduled {
     this.#context = context;
     this.service = request.service;
     this.from = request.from;
+    this.isDatagram = request.isDatagram ?? false;
     this.isIncoming = options.isIncoming;
     this.openedAtMs = options.openedAtMs;
     this.#localEnd = options.localEnd;
@@ -209,6 +230,11 @@ export class SessionStream implements Scheduled {
   /** Whether another stream is interactive now, which this one should keep waiting as little as it can. */
   get isBesideInteractive(): boolean {
     return this.#context.scheduler.isBesideInteractive(this.#id);
+  }
+
+  /** What all flows of the session may hold together: its local end takes from it what it keeps. */
+  get datagramBudget(): Budget {
+    return this.#context.datagramBudget;
   }
 
   /** What the stream waits for; null where nothing waits. `sessionCreditBytes` is what the session's credit leaves to be sent. */
@@ -332,8 +358,8 @@ export class SessionStream implements Scheduled {
   /** Reports that bytes of what `handleData` gave have left this side. */
   release(bytes: number): void {
     if (this.#state === 'over') return;
-    // A larger window would not make bytes faster that wait for the pace.
-    const mayGrow = this.#paced === null || this.#paced.waitingBytes === 0;
+    // A larger window would not make bytes faster that wait for the pace, and flows are to leave the room for them to streams.
+    const mayGrow = !this.isDatagram && (this.#paced === null || this.#paced.waitingBytes === 0);
     const isRaised = this.#window.release(bytes, this.#context.pace, mayGrow);
     if (this.#state === 'draining') {
       if (this.heldBytes === 0) this.#stopDraining();
@@ -352,6 +378,7 @@ export class SessionStream implements Scheduled {
       service: this.service,
       from: this.from,
       isIncoming: this.isIncoming,
+      isDatagram: this.isDatagram,
       ageMs: nowMs - this.openedAtMs,
       owner: this.owner,
       smallFrames: this.smallFrames,

@@ -3,7 +3,7 @@ import { FRAME_TYPE, formatFrameType } from '../codec/header.js';
 import { type Limits, SERVICE_NAME } from '../codec/limits.js';
 import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
-import { TokenBucket } from '../util/bounds.js';
+import { Budget, TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { IdTable } from '../util/id-table.js';
@@ -28,6 +28,9 @@ const BURST = 300;
 
 /** While places are kept the peer is asked so often for a sign of life: there may be nothing else to hear from it. */
 const ASK_MS = 100;
+
+/** What the flows of a session may hold together, of messages that wait or have not come whole. */
+const DATAGRAM_BUDGET_BYTES = 16 * 2 ** 20;
 
 interface StreamTableOptions {
   /** This side's first stream id: odd or even decides the parity of both sides. */
@@ -62,6 +65,8 @@ export interface StreamTableCapture {
 }
 
 export class StreamTable implements StreamBooks {
+  /** What all flows may hold together. */
+  readonly datagramBudget = new Budget(DATAGRAM_BUDGET_BYTES);
   readonly #options: StreamTableOptions;
   readonly #context: StreamContext;
   readonly #live = new IdTable<SessionStream>();
@@ -82,7 +87,8 @@ export class StreamTable implements StreamBooks {
 
   constructor(options: StreamTableOptions) {
     this.#options = options;
-    this.#context = { scheduler: options.scheduler, books: this, pace: options.pace };
+    const { scheduler, pace } = options;
+    this.#context = { scheduler, books: this, pace, datagramBudget: this.datagramBudget };
     this.#nextOwnId = options.firstId;
     this.#resets = new TokenBucket(RESETS_PER_SECOND, RESETS_BURST, options.clock.now());
     this.#retractions = new Retractions(options.clock, options.askPeer);
@@ -144,7 +150,9 @@ export class StreamTable implements StreamBooks {
     this.#retractions.goOn();
     for (const stream of this.listAll()) {
       if (!stream.isIncoming && !stream.isAnswered) this.#startDeadline(stream);
-      if (!stream.isAttached && stream.isIncoming && !stream.isAnswered) this.#announce(stream);
+      // Of a flow a part of a message may have been taken already.
+      const isNew = stream.isIncoming && !stream.isAnswered && !stream.isDatagram;
+      if (!stream.isAttached && isNew) this.#announce(stream);
       if (!stream.isAttached) stream.reset('cancelled', 'nothing on this side goes on with the stream');
       stream.goOn();
     }

@@ -7,6 +7,7 @@ import { crc16, encodeFrame, FRAME_TYPE, formatFrameType, writeHeader } from '..
 import { encodeHello, encodeHelloPayload, type Hello, MAGIC, readHello } from '../../lib/codec/hello.js';
 import { DataCheck, type Integrity } from '../../lib/codec/integrity.js';
 import { DEFAULT_FRAME_BYTES } from '../../lib/codec/limits.js';
+import { MAX_DATAGRAM_BYTES, MessageReader } from '../../lib/codec/messages.js';
 import {
   decodeGoaway,
   decodeOpen,
@@ -21,6 +22,7 @@ import {
   writeTotal,
 } from '../../lib/codec/payloads.js';
 import { ResumeSecret } from '../../lib/session/resume/secret.js';
+import { Budget } from '../../lib/util/bounds.js';
 
 type Payload = { readonly json: object } | { readonly hex: string } | { readonly total: string };
 
@@ -49,6 +51,8 @@ interface Fixture {
     readonly code: string;
     readonly integrity?: Integrity;
   }[];
+  /** One direction of a flow, and its messages. */
+  readonly flow: { readonly hex: string; readonly messages: readonly string[] };
   /** Both SECRETs, the id, a total, and the RESUME of the second HELLO to the first. */
   readonly resume: Readonly<Record<'odd' | 'even' | 'id' | 'total' | 'resume', string>>;
 }
@@ -81,6 +85,12 @@ function encode(vector: Vector, integrity: Integrity): Buffer {
   return Buffer.concat([frame, trailer]);
 }
 
+interface OpenPayload {
+  readonly service: string;
+  readonly from?: string;
+  readonly datagram?: boolean;
+}
+
 /** What this code makes of the value of a payload; null where it has no encoder of its own. */
 function encodeValue({ type, payload }: Vector): Buffer | null {
   if (payload === undefined || 'hex' in payload) return null;
@@ -90,8 +100,11 @@ function encodeValue({ type, payload }: Vector): Buffer | null {
     writeTotal(bytes, 0, Number(payload.total));
     return bytes;
   }
-  const value = payload.json as Goaway & { service: string; from?: string; services: string[]; more?: boolean };
-  if (type === 'OPEN') return encodeOpen({ service: value.service, from: value.from ?? null });
+  const value = payload.json as Goaway & OpenPayload & { services: string[]; more?: boolean };
+  if (type === 'OPEN') {
+    const { service, from = null, datagram: isDatagram = false } = value;
+    return encodeOpen({ service, from, isDatagram });
+  }
   if (type === 'SERVICES') return value.more === true ? null : (encodeServices(value.services)[0] as Buffer);
   return type === 'GOAWAY' ? encodeGoaway(value) : encodeReason(value);
 }
@@ -100,8 +113,8 @@ function encodeValue({ type, payload }: Vector): Buffer | null {
 function decodeValue(type: string, payload: Buffer): object {
   switch (type) {
     case 'OPEN': {
-      const { service, from } = decodeOpen(payload);
-      return from === null ? { service } : { service, from };
+      const { service, from, isDatagram = false } = decodeOpen(payload);
+      return { service, ...(from !== null && { from }), ...(isDatagram && { datagram: true }) };
     }
     case 'SERVICES': {
       const { services, more } = decodeServices(payload);
@@ -179,6 +192,22 @@ for (const vector of fixture.single) {
     t.is(encode(vector, vector.integrity).toString('hex'), vector.hex);
   });
 }
+
+test('R-DGRAM-3: the messages of a flow, in pieces of any size', (t) => {
+  const { hex, messages } = fixture.flow;
+  const bytes = Buffer.from(hex, 'hex');
+  for (const pieceBytes of [1, 2, 3, 7, 64, bytes.length]) {
+    const seen: string[] = [];
+    const reader = new MessageReader({
+      budget: new Budget(MAX_DATAGRAM_BYTES),
+      onMessage: (message) => void seen.push(message.toString('hex')),
+      onSkipped: () => t.fail(),
+    });
+    for (let at = 0; at < bytes.length; at += pieceBytes) reader.push(bytes.subarray(at, at + pieceBytes));
+    t.deepEqual(seen, messages);
+    t.false(reader.isMidMessage);
+  }
+});
 
 test('R-RESUME-1 and R-RESUME-3: the id of a session, and the proof that a side has it', (t) => {
   const { odd, even, id, total, resume } = fixture.resume;

@@ -133,7 +133,7 @@ test('R-OPEN-4: HELLO says who the side is and what it accepts', (t) => {
     integrity: 'full',
     auth: null,
     tls: false,
-    features: [],
+    features: ['datagram'],
   });
   t.regex(hello?.nonce ?? '', /^[0-9a-f]{32}$/);
 });

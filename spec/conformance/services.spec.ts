@@ -107,3 +107,106 @@ test('R-SERVICES-2: a list of 4096 services is taken, a longer one is a flood', 
   t.is(peer.session.peerServices.size, 4096);
   endsWith(t, 'flood', (other) => send(other, 4097));
 });
+
+test('R-SERVICES-3: the ports that are announced stand in the last frame, and nothing is said of them where there is none to be said', (t) => {
+  const peer = FramePeer.established({ services: ['ssh'] });
+  peer.session.setServices(
+    ['ssh'],
+    [
+      { port: 3000, program: 'node' },
+      { port: 5432, program: null },
+    ],
+  );
+  peer.session.setServices(
+    ['ssh'],
+    [
+      { port: 3000, program: 'node' },
+      { port: 5432, program: null },
+    ],
+  );
+  peer.session.setServices(['ssh'], []);
+  peer.session.setServices(['ssh'], null);
+  peer.pump();
+  t.deepEqual(peer.log.take().map(jsonOf), [
+    { services: ['ssh'], ports: [{ port: 3000, program: 'node' }, { port: 5432 }] },
+    { services: ['ssh'], ports: [] },
+    { services: ['ssh'] },
+  ]);
+});
+
+test('R-SERVICES-3: what the peer announces is all that it announces, each number once, and absent it is nothing', (t) => {
+  const peer = FramePeer.established();
+  t.is(peer.session.peerPorts, null);
+  peer.send(SERVICES, 0, { services: [], more: true, ports: [{ port: 1 }] });
+  t.is(peer.session.peerPorts, null, 'the last frame counts');
+  const long = '\u001b[2J'.repeat(200);
+  const ports = [
+    { port: 65_535, program: null, future: 1 },
+    { port: 3000, program: 'node' },
+    { port: 3000, program: 'x' },
+  ];
+  peer.send(SERVICES, 0, { services: [], ports });
+  t.deepEqual(peer.session.peerPorts, [
+    { port: 65_535, program: null },
+    { port: 3000, program: 'node' },
+  ]);
+  peer.send(SERVICES, 0, { services: [], ports: [{ port: 4000, program: long }] });
+  t.is(
+    peer.session.peerPorts?.[0]?.program,
+    `${String.raw`\x1b[2J`.repeat(8)}…`,
+    'cut to 32 characters, and shown as what it is',
+  );
+  peer.send(SERVICES, 0, { services: [], ports: null });
+  t.is(peer.session.peerPorts, null);
+  t.deepEqual(peer.endings, []);
+});
+
+for (const [what, ports] of [
+  ['no list', { port: 3000 }],
+  ['a text', '3000'],
+  ['numbers', [3000]],
+  ['port 0', [{ port: 0 }]],
+  ['port 65536', [{ port: 65_536 }]],
+  ['a fraction', [{ port: 3000.5 }]],
+  ['a text as a port', [{ port: '3000' }]],
+  ['no port', [{ program: 'node' }]],
+  ['a number as a program', [{ port: 3000, program: 7 }]],
+  ['65 ports', Array.from({ length: 65 }, (_, index) => ({ port: 3000 + index }))],
+] as const) {
+  test(`R-SERVICES-3: ${what} in the place of ports is a protocol error`, (t) => {
+    const peer = FramePeer.established();
+    peer.send(SERVICES, 0, { services: [], ports });
+    t.deepEqual(
+      peer.endings.map(({ code }) => code),
+      ['protocol-error'],
+    );
+  });
+}
+
+test('R-SERVICES-3: 64 ports with the longest names fit one frame, beside whatever services there are', (t) => {
+  const ports = Array.from({ length: 70 }, (_, index) => ({
+    port: 65_535 - index,
+    program: '"\\ \u{1f600}é'.repeat(20),
+  }));
+  for (const count of [0, 1, 10, 60, 61, 62, 200]) {
+    const services = Array.from({ length: count }, (_, index) => `s${index}`.padEnd(64, 'x')).sort();
+    const peer = FramePeer.established({ settings: { timeOfDay: () => 2 ** 53 - 1 } });
+    peer.log.take();
+    peer.session.setServices(services, ports);
+    peer.pump();
+    const frames = peer.log.take();
+    t.true(frames.every(({ payload }) => payload.length <= 4096));
+    const last = jsonOf(frames.at(-1) as (typeof frames)[number]);
+    const told = last['ports'] as { port: number; program: string }[];
+    t.is(told.length, 64);
+    t.true(told.every(({ program }) => /^[ -~]{32}$/.test(program) && !/["\\]/.test(program)));
+    t.deepEqual(
+      frames.map((frame) => jsonOf(frame)['more'] ?? false),
+      frames.map((_, at) => at < frames.length - 1),
+    );
+    t.deepEqual(
+      frames.flatMap((frame) => jsonOf(frame)['services'] as string[]),
+      services,
+    );
+  }
+});

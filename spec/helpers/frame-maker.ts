@@ -25,6 +25,8 @@ export interface FrameMakerOptions {
   readonly peerLimits?: Partial<Limits>;
   /** Whether its stream ids are odd: its nonces are the greatest there are. Default true. */
   readonly isOdd?: boolean;
+  /** What its HELLOs have in `features`. Default: nothing. */
+  readonly features?: readonly string[];
 }
 
 /** One direction of a channel, written frame by frame. */
@@ -34,9 +36,11 @@ export abstract class FrameMaker {
   readonly #integrity: Integrity;
   readonly #isOdd: boolean;
   readonly #peerLimits: Limits;
+  readonly #features: readonly string[];
   #attempts = 0;
 
-  constructor({ integrity = 'full', isOdd = true, peerLimits = {} }: FrameMakerOptions) {
+  constructor({ integrity = 'full', isOdd = true, peerLimits = {}, features = [] }: FrameMakerOptions) {
+    this.#features = features;
     this.#integrity = integrity;
     this.#isOdd = isOdd;
     this.#peerLimits = { ...DEFAULT_LIMITS, ...peerLimits };
@@ -72,7 +76,7 @@ export abstract class FrameMaker {
       integrity: this.#integrity,
       auth: null,
       tls: false,
-      features: [],
+      features: this.#features,
     };
   }
 
@@ -113,6 +117,11 @@ export abstract class FrameMaker {
 
   sendOpen(streamId: number, service = 'echo'): void {
     this.send(FRAME_TYPE.OPEN, streamId, { service });
+  }
+
+  /** Opens a flow of datagrams. */
+  sendOpenFlow(streamId: number, service = 'echo'): void {
+    this.send(FRAME_TYPE.OPEN, streamId, { service, datagram: true });
   }
 
   sendData(streamId: number, data: Buffer | string): void {

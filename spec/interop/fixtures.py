@@ -7,7 +7,7 @@ import zlib
 
 import wire
 from resume import ByteStream
-from session import Session
+from session import Session, Stream
 
 
 class Quiet:
@@ -78,6 +78,12 @@ def main():
         check(it, taken, [] if kind >= 0x80 else [(kind, it['stream'], payload_of(it))])
     for it in fixtures['wrong']:
         check(it['what'], code_of(session_of(fixtures, it.get('integrity', 'full')), bytearray.fromhex(it['hex'])), it['code'])
+    flow = Stream(session_of(fixtures), 'flow', 'flow', mine=False, datagram=True)
+    data = bytes.fromhex(fixtures['flow']['hex'])
+    flow.take_message = flow.messages.append
+    for at in range(len(data)):
+        flow.data(data[at:at + 1])
+    check('a flow', [it.hex() for it in flow.messages], fixtures['flow']['messages'])
     it = fixtures['resume']
     stream = ByteStream(session_of(fixtures), bytes.fromhex(it['odd']), 0)
     stream.session.odd = True

@@ -5,11 +5,12 @@ import test from 'ava';
 import { sha256 } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
+import { UdpProgram } from '../helpers/udp.js';
 import { checkFixtures } from './python-peer.js';
 import { answering, connectTo, echoes, MIB, pair } from './setup.js';
 
 test.serial('the recorded frames mean the same to both', async (t) => {
-  t.is(await checkFixtures(), '40 frames, 0 wrong\n');
+  t.is(await checkFixtures(), '45 frames, 0 wrong\n');
 });
 
 for (const { name, parity, integrity, mebibytes, ...options } of [
@@ -198,3 +199,39 @@ test.serial('two that speak no common version tell each other', async (t) => {
   t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);
   await vproxy.waitForLine(/1–1 here, 2–2 at the peer.*code="version-mismatch"/);
 });
+
+test.serial(
+  'datagrams keep their bounds, to a service of either side; a wrong length ends the flow alone',
+  async (t) => {
+    const target = await UdpProgram.openEcho(t);
+    const { vproxy, peer } = pair(t, {
+      forwards: ['-o', 'far:udp:0', '-i', `near:udp:127.0.0.1:${target.port}`, '-i', 'streams:9'],
+      peer: ['--datagrams', '--service', 'far=echo-datagrams'],
+    });
+    await peer.next('established');
+    const client = await UdpProgram.open(t);
+    const port = await vproxy.listeningPort('far');
+    const sizes = [0, 1, 600, 65_507];
+    for (const [index, size] of sizes.entries()) {
+      client.send(randomBytes(size), port);
+      await client.came(index + 1);
+      t.is((await peer.next('message')).hash, sha256(client.messages[index]?.bytes ?? Buffer.of()));
+    }
+    t.deepEqual(
+      client.messages.map(({ bytes }) => bytes.length),
+      sizes,
+    );
+
+    peer.do('open', { key: 'a', service: 'near', datagram: true });
+    for (const size of sizes) {
+      peer.do('send_message', { key: 'a', size });
+      const { hash } = await peer.next('sending', { key: 'a' });
+      t.is((await peer.next('message', { key: 'a' })).hash, hash);
+    }
+    peer.do('send_hex', { key: 'a', data: 'ffff00' });
+    t.is((await peer.next('stream-ended', { key: 'a' })).code, 'protocol-error');
+    peer.do('open', { key: 'b', service: 'streams', datagram: true });
+    t.is((await peer.next('stream-refused', { key: 'b' })).code, 'unknown-service');
+    t.false(peer.events.some(({ event }) => event === 'session-ended' || event === 'wrong'));
+  },
+);

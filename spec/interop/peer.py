@@ -8,6 +8,7 @@ tells what happens by one JSON object a line on stdout. It ends when stdin does.
 """
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -317,9 +318,10 @@ class Peer:
     # Sessions that outlive their channels
 
     def features(self):
+        datagrams = ['datagram'] if self.options.datagrams else []
         if self.options.resume is None:
-            return []
-        return ['resume', *('resume:' + it for it in [*reversed(self.kept)][:4])]
+            return datagrams
+        return [*datagrams, 'resume', *('resume:' + it for it in [*reversed(self.kept)][:4])]
 
     def keep(self, session):
         self.kept[session.stream.id] = session
@@ -386,17 +388,25 @@ class Peer:
 
     # Commands
 
-    def do_open(self, key, service, paused=False):
+    def do_open(self, key, service, paused=False, datagram=False):
         session = self.session()
         if session is None:
             return say('stream-refused', key=key, code='no-session')
-        stream = self.keys[key] = Stream(session, key, service, mine=True, paused=paused)
+        stream = self.keys[key] = Stream(session, key, service, mine=True, paused=paused, datagram=datagram)
         if session.draining:
             return session.forget(stream, 'shutdown')
         session.open(stream)
 
     def do_send(self, key, count):
         self.keys[key].out += os.urandom(count)
+
+    def do_send_message(self, key, size):
+        message = os.urandom(size)
+        say('sending', key=key, size=size, hash=hashlib.sha256(message).hexdigest())
+        self.keys[key].send_message(message)
+
+    def do_send_hex(self, key, data):
+        self.keys[key].out += bytes.fromhex(data)
 
     def do_fin(self, key):
         self.keys[key].finishing = True
@@ -454,7 +464,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('channel')
     parser.add_argument('--service', action='append', default=[], metavar='NAME=BEHAVIOUR',
-                        help='echo, mirror (after FIN), hash, mute, reset, refuse or silent')
+                        help='echo, echo-datagrams, mirror (after FIN), hash, mute, reset, refuse or silent')
     parser.add_argument('--key', action='append', default=[], metavar='FILE')
     parser.add_argument('--auth-fault', choices=['other', 'reflect', 'early'])
     parser.add_argument('--name')
@@ -464,6 +474,7 @@ def main():
     parser.add_argument('--limits', type=json.loads, default={}, help='JSON')
     parser.add_argument('--resume', type=float, metavar='SECONDS', help='a session waits so long for another channel')
     parser.add_argument('--resume-memory', type=int, default=64 << 20, metavar='BYTES')
+    parser.add_argument('--datagrams', action='store_true', help='flows of datagrams can be opened')
     parser.add_argument('--seed', type=int, default=1, help='of where channels are lost')
     parser.add_argument('--stale', type=bytes.fromhex, default=b'', help='hex that goes before the opening')
     asyncio.run(Peer(parser.parse_args()).run())

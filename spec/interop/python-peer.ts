@@ -22,6 +22,8 @@ export interface PeerEvent {
   readonly received?: number;
   readonly receivedHash?: string;
   readonly sent?: number;
+  /** Of a message of a flow. */
+  readonly hash?: string;
   readonly sentHash?: string;
   readonly parity?: 'odd' | 'even';
   readonly integrity?: 'frame' | 'full';

@@ -22,8 +22,9 @@ def say(event, **facts):
 class Stream:
     """One stream of a session, from the side of this program."""
 
-    def __init__(self, session, key, service, mine, behaviour=None, paused=False):
+    def __init__(self, session, key, service, mine, behaviour=None, paused=False, datagram=False):
         self.session, self.key, self.service, self.mine = session, key, service, mine
+        self.datagram, self.messages, self.partial = datagram, [], bytearray()
         self.behaviour, self.paused = behaviour, paused or behaviour == 'mute'
         self.id, self.begun, self.answered = None, time.monotonic(), False
         self.out, self.sent, self.may_send = bytearray(), 0, session.theirs['limits']['streamCredit']
@@ -33,7 +34,7 @@ class Stream:
         self.hash_in, self.hash_out = hashlib.sha256(), hashlib.sha256()
 
     def facts(self):
-        return {'key': self.key, 'received': self.came, 'receivedHash': self.hash_in.hexdigest(),
+        return {'key': self.key, 'messages': len(self.messages), 'received': self.came, 'receivedHash': self.hash_in.hexdigest(),
                 'sent': self.sent, 'sentHash': self.hash_out.hexdigest()}
 
     def data(self, data):
@@ -41,6 +42,8 @@ class Stream:
         if self.stop_sent:
             return
         self.hash_in.update(data)
+        if self.datagram:
+            return self.datagrams(data)
         if self.behaviour == 'echo':
             self.out += data
             return
@@ -50,6 +53,30 @@ class Stream:
             self.session.end_stream(self, RESET, 'cancelled', 'this service resets')
         elif not self.paused:
             self.leave(self.came - self.left)
+
+    def datagrams(self, data):
+        """R-DGRAM-3, R-DGRAM-4: messages with their lengths before them, whose bytes have left at once."""
+        self.partial += data
+        while len(self.partial) >= 2:
+            size = int.from_bytes(self.partial[:2], 'big')
+            if size > 65507:
+                return self.session.end_stream(self, RESET, 'protocol-error', f'a message of {size} bytes')
+            if len(self.partial) < 2 + size:
+                break
+            self.take_message(bytes(self.partial[2:2 + size]))
+            del self.partial[:2 + size]
+        self.leave(self.came - self.left)
+
+    def take_message(self, message):
+        self.messages.append(message)
+        say('message', key=self.key, size=len(message), hash=hashlib.sha256(message).hexdigest())
+        if self.behaviour == 'echo-datagrams':
+            self.send_message(message)
+
+    def send_message(self, message):
+        """R-DGRAM-5: nothing is put behind bytes that wait, beyond what a small queue holds."""
+        if len(self.out) <= 262144:
+            self.out += len(message).to_bytes(2, 'big') + message
 
     def leave(self, count):
         self.left += count
@@ -84,6 +111,7 @@ class Session:
         self.tag_out = tag_of(ours['nonce'], theirs['nonce']) if framed else None
         self.tag_in = tag_of(theirs['nonce'], ours['nonce']) if framed else None
         self.odd = ours['nonce'] > theirs['nonce']
+        self.has_datagrams = all('datagram' in (it.get('features') or []) for it in (ours, theirs))  # R-DGRAM-1
         self.next_id, self.highest = (1 if self.odd else 2), 0
         self.sequence_out = self.sequence_in = 1
         self.largest = min(ours['limits']['frame'], theirs['limits']['frame'])
@@ -144,7 +172,8 @@ class Session:
             stream = self.held.popleft()
             stream.id, self.next_id = self.next_id, self.next_id + 2
             self.streams[stream.id] = stream
-            self.send(OPEN, stream.id, as_json({'service': stream.service, 'from': 'peer.py'}))
+            kind = {'datagram': True} if stream.datagram else {}
+            self.send(OPEN, stream.id, as_json({'service': stream.service, 'from': 'peer.py', **kind}))
 
     def pump(self):
         """R-FLOW-7, R-FLOW-8: one frame per stream in turn, and FIN behind the last one."""
@@ -323,13 +352,18 @@ class Session:
         body = read_json(payload)
         if body is None or not is_text(body.get('service')) or not is_text(body.get('from') or ''):
             raise Ended('protocol-error', 'no OPEN')
+        datagram = body.get('datagram') or False
+        if type(datagram) is not bool or (datagram and not self.has_datagrams):
+            raise Ended('protocol-error', 'no OPEN of a flow')  # R-DGRAM-2
         if number % 2 == (1 if self.odd else 0) or number <= self.highest:
             raise Ended('protocol-error', f'stream {number} cannot be opened')
         self.highest = number
         name, peer = body['service'], self.peer
         theirs = [stream for stream in self.streams.values() if not stream.mine]
         behaviour = peer.services.get(name)
-        stream = Stream(self, f'in{number}', name, mine=False, behaviour=behaviour)
+        if datagram != (behaviour == 'echo-datagrams'):
+            behaviour = None  # R-DGRAM-2
+        stream = Stream(self, f'in{number}', name, mine=False, behaviour=behaviour, datagram=datagram)
         stream.id, limits = number, self.ours['limits']
         say('opened', key=stream.key, service=name, streams=len(theirs) + 1)
         if len(theirs) >= limits['streams'] or sum(not it.answered for it in theirs) >= limits['opens']:
@@ -362,6 +396,10 @@ class Session:
         elif kind == FIN:
             stream.fin_came = True
             say('fin', **stream.facts())
+            if stream.datagram:
+                if stream.partial:
+                    return self.end_stream(stream, RESET, 'protocol-error', 'within a message')
+                stream.finishing = True  # R-DGRAM-6
             stream.fin()
             self.close_if_both_ended(stream)
         elif kind == STOP and not stream.fin_sent:  # R-STREAM-9

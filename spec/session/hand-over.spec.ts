@@ -576,8 +576,8 @@ test('what few sessions have is restored, too', (t) => {
     credit: { ...plain.credit, wasHeldBack: true },
     leaving: { drainReason: null, renewReason: { code: 'shutdown', message: 'used up' }, leftMs: 5000 },
     liveness: { tickedAgoMs: 1, received: 2, sent: 3, silentMs: 4, quietMs: 5, sincePingMs: 6 },
-    ownServices: { announced: 'one', wanted: ['two'] },
-    peerServices: { names: ['one'], partial: ['two'], clockOffsetMs: 42 },
+    ownServices: { announced: 'one', wanted: ['two'], ports: [{ port: 3000, program: 'node' }] },
+    peerServices: { names: ['one'], partial: ['two'], clockOffsetMs: 42, ports: [{ port: 3001, program: null }] },
     scheduler: {
       ...plain.scheduler,
       ready: { small: [], others: [], smallTurns: 7 },
