@@ -26,7 +26,11 @@ let limit: number | null = null;
  * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
  */
 export function descriptorShortage(socket: net.Socket & { readonly _handle?: unknown }): string | null {
-  const fd = numberOf(socket._handle);
+  return shortageAt(numberOf(socket._handle));
+}
+
+/** The same for a socket of another kind, by the number of its descriptor; null: it is not known. */
+export function shortageAt(fd: number | null): string | null {
   if (fd === null) return null;
   limit ??= readLimit();
   if (isOrdinary(fd)) return null;

@@ -82,6 +82,41 @@ function asPipeConstructor(value: unknown): PipeConstructor | null {
   return isPipe ? (value as PipeConstructor) : null;
 }
 
+// Waiting for a descriptor that something else reads.
+
+/** What of a handle is used to wait. */
+interface Waiting extends PipeHandle {
+  close(): void;
+  useUserBuffer(buffer: Uint8Array): void;
+  onread: () => void;
+}
+
+/** Has the event loop wait until a descriptor can be read, and reads nothing itself. */
+export class ReadableHandle {
+  readonly #handle: Waiting;
+  #isClosed = false;
+
+  /**
+   * `handle` is owned from now on. `onReadable` is called for as long as there is something to read: libuv asks for room to read
+   * into, gets none, and calls back without having read (decision 0028).
+   */
+  constructor(handle: PipeHandle, onReadable: () => void) {
+    this.#handle = handle as Waiting;
+    this.#handle.onread = () => {
+      if (!this.#isClosed) onReadable();
+    };
+    this.#handle.useUserBuffer(new Uint8Array(0));
+    this.#handle.readStart();
+  }
+
+  /** Closes the descriptor, too. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#handle.close();
+  }
+}
+
 // Accepting connections on a handle of Node, for a family of sockets that `net.Server` does not take.
 
 /** Whom a listening handle calls. */

@@ -49,24 +49,33 @@ async function bindUnlessInUse(server: net.Server, address: ListenAddress): Prom
 
 /** `listen`, where no socket was kept. */
 async function bind(server: net.Server, address: ListenAddress): Promise<void> {
-  const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
   try {
     if ('path' in address) await removeStaleFile(address.path);
     const listening = once(server, 'listening');
-    if ('path' in address) bindPrivately(server, address.path, address.access ?? OWNER_ONLY);
+    if ('path' in address) bindServer(server, address.path, address.access ?? OWNER_ONLY);
     else server.listen(address.port, address.host);
     await listening;
   } catch (error) {
-    if (error instanceof VproxyError) throw error;
-    const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
-    const owner = code === 'address-in-use' ? await findAddressOwner(address) : null;
-    const what = owner === null ? describeError(error) : `it is taken by ${owner}`;
-    throw new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
+    throw await listenFailure(error, address, 'tcp');
   }
 }
 
-/** Removes a socket file on which nobody answers; leaves every other file and throws. */
-async function removeStaleFile(path: string): Promise<void> {
+/** Why an address cannot be listened on: `address-in-use`, with who has it, if that can be known, `address-denied` or `address-unavailable`. */
+export async function listenFailure(
+  error: unknown,
+  address: ListenAddress,
+  protocol: 'tcp' | 'udp',
+): Promise<VproxyError> {
+  if (error instanceof VproxyError) return error;
+  const where = 'path' in address ? escapeText(address.path) : formatHostPort(address);
+  const code = LISTEN_CODES[systemCode(error)] ?? 'address-unavailable';
+  const owner = code === 'address-in-use' ? await findAddressOwner(address, { protocol }) : null;
+  const what = owner === null ? describeError(error) : `it is taken by ${owner}`;
+  return new VproxyError(code, `cannot listen on ${where}: ${what}`, { cause: error });
+}
+
+/** Removes a socket file on which nobody answers; leaves every other file and throws `address-in-use` or an error of the system. */
+export async function removeStaleFile(path: string): Promise<void> {
   // The bind below reports a folder that is not there as one without permission.
   if (lookAt(dirname(path)) === undefined) {
     throw new VproxyError('address-unavailable', `cannot listen on ${escapeText(path)}: the folder does not exist`);
@@ -76,13 +85,24 @@ async function removeStaleFile(path: string): Promise<void> {
   if (!found.isSocket()) {
     throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it exists and is not a socket`);
   }
-  if (await isAnswered(path)) {
+  if (await isTaken(path)) {
     const owner = (await findAddressOwner({ path })) ?? 'another process';
     throw new VproxyError('address-in-use', `cannot listen on ${escapeText(path)}: it is taken by ${owner}`);
   }
   // Another process may have replaced it meanwhile. Only another process can come between these two calls and the bind,
   // and then the bind fails.
   if (isSameFile(lookAt(path), found)) unlinkSync(path);
+}
+
+/** Whether a process has a socket file, for connections or for datagrams. Rejects with an error of the system. */
+async function isTaken(path: string): Promise<boolean> {
+  try {
+    return await isAnswered(path);
+  } catch (error) {
+    // A socket of another type is there.
+    if (systemCode(error) === 'EPROTOTYPE') return true;
+    throw error;
+  }
 }
 
 /** Whether both are of one file. Its number alone does not say so: that of a file that has gone is soon another one's. */
@@ -112,30 +132,36 @@ export async function isAnswered(path: string): Promise<boolean> {
 
 const OWNER_ONLY: FileAccess = { mode: 0o600, uid: -1, gid: -1 };
 
+function bindServer(server: net.Server, path: string, access: FileAccess): void {
+  try {
+    // Node binds a path before `listen` returns.
+    bindPrivately(path, access, () => server.listen({ path }).listening);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
+}
+
 /**
- * Binds under a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Node binds
- * a path before `listen` returns, so only a file that the thread pool makes in this moment sees that umask; it
- * leaves the owner's rights whole, so that such a file, or folder, is merely not shared.
+ * Has `bind` make a socket file at a path, and gives it its access; where that gives false, nothing was made. It binds under
+ * a umask that gives others nothing: a chmod alone would leave a moment in which they can connect. Only a file that the
+ * thread pool makes in this moment sees that umask; it leaves the owner's rights whole, so that such a file, or folder, is
+ * merely not shared. Throws an error of the system.
  */
-function bindPrivately(server: net.Server, path: string, access: FileAccess): void {
+export function bindPrivately(path: string, access: FileAccess, bind: () => boolean): void {
   let umask: number | null = null;
   try {
     umask = process.umask(0o077);
   } catch {
     // A worker thread cannot set it.
   }
+  let isBound: boolean;
   try {
-    server.listen({ path });
+    isBound = bind();
   } finally {
     if (umask !== null) process.umask(umask);
   }
-  if (!server.listening) return;
-  try {
-    withPinnedFile(path, (file) => giveAccess(file, access));
-  } catch (error) {
-    server.close();
-    throw error;
-  }
+  if (isBound) withPinnedFile(path, (file) => giveAccess(file, access));
 }
 
 /** Gives a socket file that was just made its mode and its owners. */

@@ -36,18 +36,26 @@ const UNIX_LISTENS = 0x10000;
 const UNIX_STATES: Readonly<Record<string, SocketState>> = { '02': 'queued', '03': 'connected' };
 
 /** Those of the network namespace of this process that listen; what cannot be read, also because `isOver`, is left out. */
-async function findListeners(procPath: string, isOver: () => boolean): Promise<Listener[]> {
-  const sockets = await findSockets(procPath, isOver, LISTENERS_BYTES);
+async function findListeners(
+  procPath: string,
+  isOver: () => boolean,
+  protocol: keyof typeof TABLES,
+): Promise<Listener[]> {
+  const sockets = await readTables(TABLES[protocol], procPath, isOver, LISTENERS_BYTES);
   return sockets.filter((socket) => socket.state === 'listening') as Listener[];
 }
 
-/** All of them that have an address or a path; as {@link findListeners}. */
-export async function findSockets(
+/** All of TCP and unix sockets that have an address or a path; as {@link findListeners}. */
+export function findSockets(procPath: string, isOver: () => boolean): Promise<ListedSocket[]> {
+  return readTables(TABLES.tcp, procPath, isOver, TABLE_BYTES);
+}
+
+async function readTables(
+  tables: (typeof TABLES)[keyof typeof TABLES],
   procPath: string,
   isOver: () => boolean,
-  tableBytes = TABLE_BYTES,
+  tableBytes: number,
 ): Promise<ListedSocket[]> {
-  const tables = { tcp: parseTcpLine, tcp6: parseTcpLine, unix: parseUnixLine };
   const found = await Promise.all(
     Object.entries(tables).map(async ([name, parse]) =>
       (await readTable(`${procPath}/net/${name}`, tableBytes, isOver)).split('\n').map(parse),
@@ -70,6 +78,55 @@ async function readTable(path: string, maxBytes: number, isOver: () => boolean):
   return Buffer.concat(chunks).toString();
 }
 
+/** A TCP socket that listens. */
+export interface TcpListener {
+  readonly inode: string;
+  readonly address: HostPort;
+}
+
+/** What is read at once; Linux gives a page of a table at a time. */
+const READ_BYTES = 65_536;
+
+/**
+ * The TCP sockets that listen in the network namespace of this process, at ports for which `isWanted`. A table is read as far as
+ * they go, not the connections behind them; one that cannot be read has none.
+ */
+export async function findTcpListeners(procPath: string, isWanted: (port: number) => boolean): Promise<TcpListener[]> {
+  const tables = await Promise.all(['tcp', 'tcp6'].map((name) => readListeners(`${procPath}/net/${name}`)));
+  return tables.flatMap((table) =>
+    [...table.matchAll(LISTENER)].flatMap(([, host = '', port = '', inode = '']) => {
+      const number = Number.parseInt(port, 16);
+      return isWanted(number) ? [{ inode, address: { host: parseHexAddress(host), port: number } }] : [];
+    }),
+  );
+}
+
+/** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode`, of one that listens. */
+const LISTENER = /^ *\d+: ([0-9A-F]{8,32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+ +\d+ +\d+ +(\d+) /gm;
+
+/** The last line that is whole, where it is none of these. */
+const ENDS_WITH_ANOTHER = /\n *\d+: \S+ \S+ (?!0A)[0-9A-F]{2} [^\n]*\n[^\n]*$/;
+
+async function readListeners(path: string): Promise<string> {
+  let text = '';
+  let file: fs.FileHandle | null = null;
+  try {
+    file = await fs.open(path);
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    while (text.length < LISTENERS_BYTES) {
+      const { bytesRead } = await file.read(buffer, 0, READ_BYTES);
+      if (bytesRead === 0) break;
+      text += buffer.toString('latin1', 0, bytesRead);
+      if (ENDS_WITH_ANOTHER.test(text.slice(-1000))) break;
+    }
+  } catch {
+    // Another system, or a namespace without it.
+  } finally {
+    await file?.close();
+  }
+  return text;
+}
+
 /** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …` */
 function parseTcpLine(line: string): ListedSocket | null {
   const [, local = '', rem = '', code = '', , , , uid = '', , inode = ''] = line.trim().split(/\s+/);
@@ -78,6 +135,12 @@ function parseTcpLine(line: string): ListedSocket | null {
   const state = TCP_STATES[code] ?? 'other';
   const remote = state === 'connected' ? parseHexEndpoint(rem) : null;
   return { inode, state, address, remote, path: null, userId: /^\d+$/.test(uid) ? Number(uid) : null };
+}
+
+/** As a line of TCP: one that is bound, and not connected, is one that listens. */
+function parseUdpLine(line: string): ListedSocket | null {
+  const socket = parseTcpLine(line);
+  return socket && { ...socket, state: socket.state === 'connected' ? 'connected' : 'listening' };
 }
 
 /** `Num: RefCount Protocol Flags Type St Inode Path` */
@@ -89,6 +152,15 @@ function parseUnixLine(line: string): ListedSocket | null {
   const state = isListening ? 'listening' : (UNIX_STATES[code] ?? 'other');
   return { inode, state, address: null, remote: null, path, userId: null };
 }
+
+/** As another line of a unix socket: one for datagrams that is bound to a path is one that listens. */
+function parseUnixLineOfAny(line: string): ListedSocket | null {
+  const socket = parseUnixLine(line);
+  return socket && UNIX_DATAGRAMS.test(line) ? { ...socket, state: 'listening' } : socket;
+}
+
+/** The type SOCK_DGRAM. */
+const UNIX_DATAGRAMS = /^\S+: \S+ \S+ \S+ 0002 /;
 
 function parseHexEndpoint(text: string): HostPort | null {
   const [, hex = '', port = ''] = /^((?:[0-9A-F]{8}){1,4}):([0-9A-F]{4})$/.exec(text) ?? [];
@@ -107,6 +179,16 @@ function parseHexAddress(hex: string): string {
 
 const IS_LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
+/** Whose addresses are looked for. */
+type Protocol = 'tcp' | 'udp';
+
+/** The tables of /proc/net, and what reads a line of each. */
+const TABLES = {
+  tcp: { tcp: parseTcpLine, tcp6: parseTcpLine, unix: parseUnixLine },
+  udp: { udp: parseUdpLine, udp6: parseUdpLine },
+  path: { unix: parseUnixLineOfAny },
+} as const;
+
 // Who has an address that is taken: from Linux' /proc, as far as this user may look there.
 
 interface AddressOwnerOptions {
@@ -114,18 +196,20 @@ interface AddressOwnerOptions {
   readonly timeoutMs?: number;
   /** Default `/proc`. */
   readonly procPath?: string;
+  /** Whose address it is, where it is not a path. Default `tcp`. */
+  readonly protocol?: Protocol;
 }
 
 /**
- * Who listens on a TCP address, or on a unix socket: `process 123 (sshd)`, `this process`, or `a process of user 0` where
+ * Who listens on an address of TCP, or has one of UDP, or a unix socket for connections or datagrams: `process 123 (sshd)`, `this process`, or `a process of user 0` where
  * its descriptors cannot be seen. Null where that cannot be known. Never rejects.
  */
 export async function findAddressOwner(
   address: HostPort | { readonly path: string },
-  { timeoutMs = 1000, procPath = '/proc' }: AddressOwnerOptions = {},
+  { timeoutMs = 1000, procPath = '/proc', protocol = 'tcp' }: AddressOwnerOptions = {},
 ): Promise<string | null> {
   const isOver = deadline(timeoutMs);
-  const listeners = await findListeners(procPath, isOver);
+  const listeners = await findListeners(procPath, isOver, 'path' in address ? 'path' : protocol);
   const found = listeners.filter((listener) => isAt(listener, address));
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));
@@ -144,19 +228,29 @@ function isAt(listener: Listener, address: HostPort | { readonly path: string })
 /** The process that has one of these descriptors open; this one is looked at first. */
 async function findHolder(procPath: string, names: ReadonlySet<string>, isOver: () => boolean): Promise<number | null> {
   if (await hasOpen(`${procPath}/${process.pid}`, names, () => false)) return process.pid;
-  for (const pid of (await list(procPath)).filter((name) => /^\d+$/.test(name))) {
+  for (const pid of await listProcesses(procPath)) {
     if (isOver()) return null;
-    if (await hasOpen(`${procPath}/${pid}`, names, isOver)) return Number(pid);
+    if (await hasOpen(`${procPath}/${pid}`, names, isOver)) return pid;
   }
   return null;
 }
 
+/** The numbers of the processes that can be seen. */
+export async function listProcesses(procPath: string): Promise<number[]> {
+  return (await list(procPath)).filter((name) => /^\d+$/.test(name)).map(Number);
+}
+
 async function hasOpen(process: string, names: ReadonlySet<string>, isOver: () => boolean): Promise<boolean> {
-  for (const descriptor of await list(`${process}/fd`)) {
-    if (isOver()) return false;
-    if (names.has(await fs.readlink(`${process}/fd/${descriptor}`).catch(() => ''))) return true;
-  }
+  for await (const name of openFiles(process, isOver)) if (names.has(name)) return true;
   return false;
+}
+
+/** What the descriptors of a process are, such as `socket:[4711]`, as far as that may be seen and until `isOver`. */
+export async function* openFiles(process: string, isOver: () => boolean): AsyncGenerator<string> {
+  for (const descriptor of await list(`${process}/fd`)) {
+    if (isOver()) return;
+    yield await fs.readlink(`${process}/fd/${descriptor}`).catch(() => '');
+  }
 }
 
 /** What is in a folder; nothing where that must not be seen, or is not there any more. */
@@ -165,11 +259,17 @@ function list(folder: string): Promise<string[]> {
 }
 
 async function nameOf(procPath: string, pid: number): Promise<string> {
-  const name = await fs.readFile(`${procPath}/${pid}/comm`, 'utf8').catch(() => '');
-  return name === '' ? '' : ` (${escapeText(name.trimEnd(), 32)})`;
+  const name = await programOf(procPath, pid);
+  return name === '' ? '' : ` (${escapeText(name, 32)})`;
 }
 
-function deadline(timeoutMs: number): () => boolean {
+/** What a process is called; empty where there is no such process any more. */
+export async function programOf(procPath: string, pid: number): Promise<string> {
+  return (await fs.readFile(`${procPath}/${pid}/comm`, 'utf8').catch(() => '')).trimEnd();
+}
+
+/** True from `timeoutMs` from now on. */
+export function deadline(timeoutMs: number): () => boolean {
   const untilMs = performance.now() + timeoutMs;
   return () => performance.now() >= untilMs;
 }

@@ -24,11 +24,15 @@ export interface Received {
 
 /** Loads the calls. Rejects as `import` does where koffi is missing, and with an error for a machine of other structures. */
 export async function loadMessageCalls(): Promise<MessageCalls> {
-  if (!ARCHITECTURES.has(process.arch) || endianness() !== 'LE' || process.platform !== 'linux') {
+  if (!hasKnownStructures()) {
     throw new Error(`descriptors cannot be passed on ${process.platform} on ${process.arch}`);
   }
   return new MessageCalls(await loadLibc());
 }
+
+/** Whether this is a machine whose structures are laid out as here. */
+export const hasKnownStructures = (): boolean =>
+  ARCHITECTURES.has(process.arch) && endianness() === 'LE' && process.platform === 'linux';
 
 /** Those with addresses of 64 bits, the least byte first, and the numbers below. */
 const ARCHITECTURES = new Set(['arm64', 'loong64', 'riscv64', 'x64']);
@@ -161,8 +165,8 @@ export function closeAll(descriptors: readonly number[]): void {
 /** The most bytes of the path of a unix socket. */
 const MAX_PATH = 107;
 
-/** struct sockaddr_un */
-function unixAddress(path: string): Buffer {
+/** struct sockaddr_un of a path, which is an abstract name behind an `@`. Throws an error of the system. */
+export function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
   if (bytes.length > MAX_PATH) throw systemError('connect', constants.errno.ENAMETOOLONG);
   const isAbstract = path.startsWith('@');

@@ -1,0 +1,135 @@
+/** Programs that speak over unix sockets of datagrams in the specs: processes of Python, as Node has no such sockets. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+import { eventually } from './time.js';
+
+export interface UnixgramMessage {
+  readonly bytes: Buffer;
+  /** The path of who sent it; empty where it has none, and an abstract name behind an `@`. */
+  readonly from: string;
+}
+
+interface UnixgramOptions {
+  /** What it is bound to, such as a path; an abstract name behind an `@`. Default: nothing. */
+  readonly at?: string;
+  /** Whether it sends back what it gets. Default false. */
+  readonly isEcho?: boolean;
+  /** Whether it reads what comes, from the start. Default true. */
+  readonly isReading?: boolean;
+  /** Its working folder. */
+  readonly cwd?: string;
+}
+
+const SCRIPT = `
+import base64, json, os, select, socket, sys
+
+at, is_echo, is_reading = json.loads(sys.argv[1])
+own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+if at != '':
+    own.bind('\\0' + at[1:] if at.startswith('@') else at)
+
+def tell(**what):
+    sys.stdout.write(json.dumps(what) + '\\n')
+    sys.stdout.flush()
+
+def name(address):
+    if address is None: return ''
+    return '@' + address[1:].decode() if isinstance(address, bytes) else address
+
+tell(ready=True)
+rest = b''
+while True:
+    ready, _, _ = select.select([0] + ([own] if is_reading else []), [], [])
+    if own in ready:
+        message, sender = own.recvfrom(1 << 20)
+        if is_echo and sender: own.sendto(message, sender)
+        tell(sender=name(sender), bytes=base64.b64encode(message).decode())
+    if 0 in ready:
+        piece = os.read(0, 1 << 20)
+        if piece == b'': break
+        *lines, rest = (rest + piece).split(b'\\n')
+        for line in lines:
+            order = json.loads(line)
+            if 'read' in order: is_reading = True
+            if 'to' not in order: continue
+            to = order['to']
+            message = base64.b64decode(order['bytes'])
+            try:
+                for _ in range(order['count']):
+                    own.sendto(message, '\\0' + to[1:] if to.startswith('@') else to)
+                tell(done=True)
+            except OSError as error:
+                tell(done=True, error=error.strerror)
+`;
+
+/** A socket with all that came. */
+export class UnixgramProgram {
+  readonly messages: UnixgramMessage[] = [];
+  /** What the system said to what was sent, one for each order; an empty text: nothing. */
+  readonly #answers: string[] = [];
+  #isReady = false;
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #exited: Promise<unknown>;
+
+  private constructor({ at = '', isEcho = false, isReading = true, cwd }: UnixgramOptions) {
+    const words = ['-c', SCRIPT, JSON.stringify([at, isEcho, isReading])];
+    this.#child = spawn('python3', words, { stdio: ['pipe', 'pipe', 'inherit'], ...(cwd !== undefined && { cwd }) });
+    this.#exited = once(this.#child, 'exit');
+    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+      const told = JSON.parse(line) as { ready?: true; done?: true; error?: string; sender?: string; bytes?: string };
+      if (told.ready === true) this.#isReady = true;
+      else if (told.done === true) this.#answers.push(told.error ?? '');
+      else this.messages.push({ bytes: Buffer.from(told.bytes ?? '', 'base64'), from: told.sender ?? '' });
+    });
+  }
+
+  /** Ended with the test. */
+  static async open(t: Pick<ExecutionContext, 'teardown'>, options: UnixgramOptions = {}): Promise<UnixgramProgram> {
+    const program = new UnixgramProgram(options);
+    t.teardown(() => program.close());
+    await eventually(() => program.#isReady, { what: 'a program in Python', intervalMs: 5 });
+    return program;
+  }
+
+  get texts(): string[] {
+    return this.messages.map(({ bytes }) => bytes.toString());
+  }
+
+  /** Sends a message, or so many of the kind, and gives what the system said: an empty text where it has taken all. */
+  async send(bytes: Buffer | string, to: string, count = 1): Promise<string> {
+    const index = this.#answers.length;
+    this.#order({ to, bytes: Buffer.from(bytes).toString('base64'), count });
+    return (
+      await eventually(() => this.#answers[index] !== undefined && { said: this.#answers[index] }, {
+        what: `a message to ${to} taken by the system`,
+        intervalMs: 2,
+      })
+    ).said;
+  }
+
+  /** From now on it reads what comes. */
+  read(): void {
+    this.#order({ read: true });
+  }
+
+  /** Waits until so many messages have come. */
+  async came(count: number): Promise<readonly UnixgramMessage[]> {
+    const what = `message ${count}`;
+    await eventually(() => this.messages.length >= count, { what, intervalMs: 2 });
+    return this.messages;
+  }
+
+  /** Ends it; the file of its socket stays. */
+  async close(): Promise<void> {
+    this.#child.stdin.end();
+    this.#child.kill('SIGKILL');
+    await this.#exited;
+  }
+
+  #order(order: object): void {
+    this.#child.stdin.write(`${JSON.stringify(order)}\n`);
+  }
+}
