@@ -1,0 +1,156 @@
+/** Whether a destination may be reached by the rules of an egress. */
+import { escapeText } from '../../util/escape.js';
+import { readName } from './names.js';
+import {
+  contains,
+  embeddedAddress,
+  type FoundRange,
+  formatAddress,
+  isWide,
+  parseAddress,
+  specialRangeOf,
+} from './networks.js';
+import { EgressRefusal } from './refusal.js';
+import { type EgressEntry, type EgressHost, type EgressRules, meansPort } from './rules.js';
+
+/** What a guest asks for, in its one canonical spelling. */
+export interface Destination {
+  /** A name in lower case without a final dot, or an address as RFC 5952 writes it, without brackets. */
+  readonly host: string;
+  /** 0 for a name. */
+  readonly family: 0 | 4 | 6;
+  readonly port: number;
+}
+
+/** What the rules say of a destination, or of an address of it. */
+export interface Verdict {
+  readonly isAllowed: boolean;
+  /** The text of the entry that decided, with its list: `allow "*.ubuntu.com:443"`; null where no entry did. */
+  readonly rule: string | null;
+  /** Why, for people: `no entry allows it`, `169.254.169.254 is link-local`. */
+  readonly why: string;
+}
+
+/**
+ * A destination as a guest spelled it, an IPv6 address without its brackets. Throws an `EgressRefusal`
+ * (`bad-destination`) for a spelling that is not plain: what two programs may read in two ways is nobody's.
+ */
+export function parseDestination(host: string, port: number): Destination {
+  const bad = (what: string): EgressRefusal => new EgressRefusal('bad-destination', what);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw bad('the port is not in 1 to 65535');
+  const bytes = parseAddress(host);
+  if (bytes !== null) return { host: formatAddress(bytes), family: bytes.length === 4 ? 4 : 6, port };
+  const reading = readName(host);
+  if ('name' in reading) return { host: reading.name, family: 0, port };
+  throw bad(`"${escapeText(host, 100)}" is no plain name or address: ${reading.problem}`);
+}
+
+/**
+ * Before a name is resolved: whether it may be reached at any of the addresses that it may have. `deny` wins. A name
+ * needs an entry for names: where only networks are allowed no name is looked up. Of an address this is all that is to
+ * be said, unless it is this machine's.
+ */
+export function judgeDestination(rules: EgressRules, destination: Destination): Verdict {
+  const { host: name, family, port } = destination;
+  if (family !== 0) return judgeAddress(rules, destination, name, () => false);
+  const isMeant = (entry: EgressEntry): boolean => meansName(entry.host, name);
+  const denying = rules.deny.find((entry) => isMeant(entry) && meansPort(entry, port));
+  if (denying !== undefined) return denied(denying);
+  const allowing = rules.allow.find((entry) => isMeant(entry) && meansPort(entry, port));
+  return allowing === undefined ? unmentioned(rules, port, isMeant) : allowed(allowing, 'the entry means this name');
+}
+
+/**
+ * Whether it may be reached at this address, which its name was resolved to, or which it is. `isOwn`: whether an
+ * address is one of this machine's.
+ *
+ * `deny` wins, also with the IPv4 address that is in an IPv6 address. A special address (`SPECIAL_RANGES`) needs an
+ * entry of `allow` that is its range or a part of it, one of this machine's an entry of a network that is not wider
+ * than such ranges; where a name leads there, beside the entry for the name.
+ */
+export function judgeAddress(
+  rules: EgressRules,
+  destination: Destination,
+  address: string,
+  isOwn: (address: string) => boolean,
+): Verdict {
+  const { family, port } = destination;
+  const bytes = parseAddress(address);
+  if (bytes === null) return refused(null, `"${escapeText(address, 100)}" is no plain address`);
+  const byName = family === 0 ? judgeDestination(rules, destination) : null;
+  if (byName?.isAllowed === false) return byName;
+  const text = formatAddress(bytes);
+  const embedded = embeddedAddress(bytes);
+  const denying = rules.deny.find((entry) => meansPort(entry, port) && coversAddress(entry.host, bytes, embedded));
+  if (denying !== undefined) return denied(denying);
+  const range = specialRangeOf(bytes);
+  const isHere = isOwn(text);
+  const isMeant = ({ host }: EgressEntry): boolean => letsAddress(host, bytes, range, isHere);
+  const allowing = rules.allow.find((entry) => isMeant(entry) && meansPort(entry, port));
+  if (byName !== null && range === null && !isHere) return byName;
+  if (allowing !== undefined) return allowed(allowing, 'the entry means this address');
+  if (range !== null)
+    return refused(null, `${text} is ${range.what} (${range.network}), and no entry allows just that`);
+  if (isHere) return refused(null, `${text} is an address of this machine, and no entry allows just that`);
+  return unmentioned(rules, port, isMeant);
+}
+
+/**
+ * Whether a name may be resolved for the peer: it may be reached at some port. A name as it comes in a question of the
+ * DNS, in any case, with or without its final dot.
+ */
+export function judgeName(rules: EgressRules, name: string): Verdict {
+  const reading = readName(name);
+  if ('problem' in reading) return refused(null, `"${escapeText(name, 100)}" is no plain name: ${reading.problem}`);
+  // The lowest port that may be left is the first of a range that is allowed, or the next behind one that is denied.
+  const ports = [
+    ...rules.allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
+    ...rules.deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
+  ];
+  let verdict: Verdict | null = null;
+  for (const port of new Set(ports)) {
+    const found = judgeDestination(rules, { host: reading.name, family: 0, port });
+    if (found.isAllowed) return found;
+    if (verdict === null || found.rule !== null) verdict = found;
+  }
+  if (verdict === null || verdict.rule === null) return refused(null, NO_ENTRY);
+  return verdict;
+}
+
+function meansName(host: EgressHost, name: string): boolean {
+  switch (host.kind) {
+    case 'any':
+      return true;
+    case 'name':
+      return host.name === name;
+    case 'below':
+      return name.endsWith(`.${host.suffix}`);
+    case 'network':
+      return false;
+  }
+}
+
+/** Whether an entry of `deny` covers an address, or the IPv4 address in it. */
+function coversAddress(host: EgressHost, bytes: Uint8Array, embedded: Uint8Array | null): boolean {
+  if (host.kind !== 'network') return host.kind === 'any';
+  return contains(host, bytes) || (embedded !== null && contains(host, embedded));
+}
+
+/** Whether an entry of `allow` lets an address out. */
+function letsAddress(host: EgressHost, bytes: Uint8Array, range: FoundRange | null, isHere: boolean): boolean {
+  if (host.kind === 'any') return range === null && !isHere;
+  if (host.kind !== 'network' || !contains(host, bytes)) return false;
+  return range === null ? !isHere || !isWide(host) : host.prefix >= range.prefix;
+}
+
+const NO_ENTRY = 'no entry allows it';
+
+const allowed = (entry: EgressEntry, why: string): Verdict => ({ isAllowed: true, rule: `allow "${entry.text}"`, why });
+const denied = (entry: EgressEntry): Verdict => refused(`deny "${entry.text}"`, 'the entry denies it');
+const refused = (rule: string | null, why: string): Verdict => ({ isAllowed: false, rule, why });
+
+/** Where no entry decided; one that means it at other ports is named, as that is what people overlook. */
+function unmentioned(rules: EgressRules, port: number, isMeant: (entry: EgressEntry) => boolean): Verdict {
+  const near = rules.allow.find(isMeant);
+  return refused(null, near === undefined ? NO_ENTRY : `allow "${near.text}" does not mean port ${port}`);
+}

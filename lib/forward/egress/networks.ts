@@ -1,0 +1,261 @@
+/** Addresses as bytes, the ranges that are no public ones, and the addresses of this machine. */
+import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
+import type { Clock } from '../../util/clock.js';
+
+// Addresses: 4 or 16 bytes, in the order of the network.
+
+/**
+ * The bytes of an address; null for every other text. Strict: IPv4 is four decimal numbers without leading zeros, which
+ * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
+ */
+export function parseAddress(text: string): Uint8Array | null {
+  return text.includes(':') ? parseAddress6(text) : parseAddress4(text);
+}
+
+const DECIMAL_BYTE = /^(?:0|[1-9]\d{0,2})$/;
+
+function parseAddress4(text: string): Uint8Array | null {
+  const parts = text.split('.');
+  const isPlain = parts.length === 4 && parts.every((part) => DECIMAL_BYTE.test(part) && Number(part) <= 255);
+  return isPlain ? Uint8Array.from(parts, Number) : null;
+}
+
+function parseAddress6(text: string): Uint8Array | null {
+  const halves = text.split('::');
+  const groups = halves.map((half, index) => parseGroups(half, index === halves.length - 1));
+  const [head, tail] = groups;
+  if (head === null || head === undefined || tail === null || groups.length > 2) return null;
+  const byteCount = head.length + (tail?.length ?? 0);
+  // A double colon stands for one group at least.
+  if (tail === undefined ? byteCount !== 16 : byteCount > 14) return null;
+  const bytes = new Uint8Array(16);
+  bytes.set(head);
+  if (tail !== undefined) bytes.set(tail, 16 - tail.length);
+  return bytes;
+}
+
+/**
+ * The bytes of what stands on one side of a double colon; only at the end of the text four decimal numbers may stand
+ * for two groups.
+ */
+function parseGroups(text: string, isAtEnd: boolean): number[] | null {
+  if (text === '') return [];
+  const bytes: number[] = [];
+  const groups = text.split(':');
+  for (const [index, group] of groups.entries()) {
+    const quad = isAtEnd && index === groups.length - 1 ? parseAddress4(group) : null;
+    if (quad !== null) bytes.push(...quad);
+    else if (/^[0-9a-f]{1,4}$/i.test(group))
+      bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255);
+    else return null;
+  }
+  return bytes;
+}
+
+/** The one text of an address, as RFC 5952 has it; IPv4-mapped ones end in four decimal numbers (its section 5). */
+export function formatAddress(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  if (isWithin(bytes, MAPPED, 96)) return `::ffff:${bytes.subarray(12).join('.')}`;
+  const groups = Array.from({ length: 8 }, (_, index) => ((bytes[2 * index] ?? 0) << 8) | (bytes[2 * index + 1] ?? 0));
+  const { start, length } = longestZeros(groups);
+  const hex = (from: number, to: number): string =>
+    groups
+      .slice(from, to)
+      .map((group) => group.toString(16))
+      .join(':');
+  return length < 2 ? hex(0, 8) : `${hex(0, start)}::${hex(start + length, 8)}`;
+}
+
+/** The first of the longest runs of zeros. */
+function longestZeros(groups: readonly number[]): { start: number; length: number } {
+  let longest = { start: 0, length: 0 };
+  let start = 0;
+  for (const [index, group] of groups.entries()) {
+    if (group !== 0) start = index + 1;
+    else if (index + 1 - start > longest.length) longest = { start, length: index + 1 - start };
+  }
+  return longest;
+}
+
+const MAPPED = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0]);
+
+// Networks: an address, and how many of its bits all addresses of the network have.
+
+export interface Network {
+  /** The first address, in the text of `formatAddress`. */
+  readonly address: string;
+  readonly family: 4 | 6;
+  /** 0 to 32, or to 128. */
+  readonly prefix: number;
+}
+
+/** Whether the first `prefix` bits of an address are those of `network`; never where they are of two families. */
+export function isWithin(bytes: Uint8Array, network: Uint8Array, prefix: number): boolean {
+  if (bytes.length !== network.length) return false;
+  const whole = prefix >> 3;
+  for (let index = 0; index < whole; index += 1) if (bytes[index] !== network[index]) return false;
+  const mask = 0xff00 >> (prefix & 7);
+  return (((bytes[whole] ?? 0) ^ (network[whole] ?? 0)) & mask & 0xff) === 0;
+}
+
+/** The network of `prefix` bits that an address is in. */
+export function networkAround(bytes: Uint8Array, prefix: number): Network {
+  const first = bytes.map((byte, index) => byte & (0xff00 >> Math.min(8, Math.max(0, prefix - 8 * index))));
+  return { address: formatAddress(first), family: bytes.length === 4 ? 4 : 6, prefix };
+}
+
+/** Whether an address is in a network. */
+export function contains(network: Network, bytes: Uint8Array): boolean {
+  if (bytes.length !== (network.family === 4 ? 4 : 16)) return false;
+  const first = firstOf(network);
+  return first !== null && isWithin(bytes, first, network.prefix);
+}
+
+/** The first addresses of networks that were asked for: entries are asked again and again. */
+const FIRSTS = new WeakMap<Network, Uint8Array>();
+
+function firstOf(network: Network): Uint8Array | null {
+  const known = FIRSTS.get(network);
+  if (known !== undefined) return known;
+  const first = parseAddress(network.address);
+  if (first !== null) FIRSTS.set(network, first);
+  return first;
+}
+
+// Ranges that are not for reaching somebody on the Internet.
+
+export interface SpecialRange {
+  /** `ADDRESS/PREFIX`. */
+  readonly network: string;
+  /** Completes "this address is …". */
+  readonly what: string;
+  /** The document that says so. */
+  readonly source: string;
+  /** Where its addresses have an IPv4 address: the index of its first byte. */
+  readonly ipv4At?: number;
+}
+
+/**
+ * What the registries of IANA for special purposes have (RFC 6890), and what an IPv6 address may hide. The narrowest
+ * range that an address is in counts. `docs/egress.md` is compared with it.
+ */
+export const SPECIAL_RANGES: readonly SpecialRange[] = [
+  { network: '0.0.0.0/32', what: 'unspecified', source: 'RFC 1122' },
+  { network: '0.0.0.0/8', what: 'of "this network"', source: 'RFC 791' },
+  { network: '10.0.0.0/8', what: 'private', source: 'RFC 1918' },
+  { network: '100.64.0.0/10', what: 'shared behind the NAT of a carrier', source: 'RFC 6598' },
+  { network: '127.0.0.0/8', what: 'loopback', source: 'RFC 1122' },
+  { network: '168.63.129.16/32', what: 'the platform of Azure', source: 'Microsoft' },
+  { network: '169.254.0.0/16', what: 'link-local', source: 'RFC 3927' },
+  { network: '172.16.0.0/12', what: 'private', source: 'RFC 1918' },
+  { network: '192.0.0.0/24', what: 'for protocols of the IETF', source: 'RFC 6890' },
+  { network: '192.0.2.0/24', what: 'for documentation', source: 'RFC 5737' },
+  { network: '192.88.99.0/24', what: 'of 6to4 relays', source: 'RFC 7526' },
+  { network: '192.168.0.0/16', what: 'private', source: 'RFC 1918' },
+  { network: '198.18.0.0/15', what: 'for benchmarks', source: 'RFC 2544' },
+  { network: '198.51.100.0/24', what: 'for documentation', source: 'RFC 5737' },
+  { network: '203.0.113.0/24', what: 'for documentation', source: 'RFC 5737' },
+  { network: '224.0.0.0/4', what: 'multicast', source: 'RFC 5771' },
+  { network: '240.0.0.0/4', what: 'reserved', source: 'RFC 1112' },
+  { network: '255.255.255.255/32', what: 'broadcast', source: 'RFC 919' },
+  { network: '::/128', what: 'unspecified', source: 'RFC 4291' },
+  { network: '::1/128', what: 'loopback', source: 'RFC 4291' },
+  { network: '::/96', what: 'IPv4-compatible', source: 'RFC 4291', ipv4At: 12 },
+  { network: '::ffff:0.0.0.0/96', what: 'IPv4-mapped', source: 'RFC 4291', ipv4At: 12 },
+  { network: '::ffff:0:0:0/96', what: 'IPv4-translated', source: 'RFC 2765', ipv4At: 12 },
+  { network: '::/3', what: 'not global unicast', source: 'RFC 4291' },
+  { network: '64:ff9b::/96', what: 'IPv4 behind NAT64', source: 'RFC 6052', ipv4At: 12 },
+  { network: '64:ff9b:1::/48', what: 'IPv4 behind a local NAT64', source: 'RFC 8215', ipv4At: 12 },
+  { network: '100::/64', what: 'for discarding', source: 'RFC 6666' },
+  { network: '2001::/23', what: 'for protocols of the IETF', source: 'RFC 2928' },
+  { network: '2001::/32', what: 'IPv4 by Teredo', source: 'RFC 4380' },
+  { network: '2001:2::/48', what: 'for benchmarks', source: 'RFC 5180' },
+  { network: '2001:db8::/32', what: 'for documentation', source: 'RFC 3849' },
+  { network: '2002::/16', what: 'IPv4 by 6to4', source: 'RFC 3056', ipv4At: 2 },
+  { network: '3fff::/20', what: 'for documentation', source: 'RFC 9637' },
+  { network: '4000::/2', what: 'not global unicast', source: 'RFC 4291' },
+  { network: '8000::/1', what: 'not global unicast', source: 'RFC 4291' },
+  { network: 'fc00::/7', what: 'private', source: 'RFC 4193' },
+  { network: 'fe80::/10', what: 'link-local', source: 'RFC 4291' },
+  { network: 'fec0::/10', what: 'site-local', source: 'RFC 3879' },
+  { network: 'ff00::/8', what: 'multicast', source: 'RFC 4291' },
+];
+
+/** Of an interface in any network: bytes 8 to 11 say that an IPv4 address follows, whose scope is not told. */
+const ISATAP = { what: 'IPv4 by ISATAP', source: 'RFC 5214', ipv4At: 12, prefix: 96 } as const;
+
+const isIsatap = (bytes: Uint8Array): boolean =>
+  bytes.length === 16 && ((bytes[8] ?? 0) & ~2) === 0 && bytes[9] === 0 && bytes[10] === 0x5e && bytes[11] === 0xfe;
+
+/** The rows with their first address as bytes, the narrowest first. */
+const RANGES = SPECIAL_RANGES.map((range) => {
+  const [address = '', prefix] = range.network.split('/');
+  return { ...range, first: parseAddress(address) ?? new Uint8Array(), prefix: Number(prefix) };
+}).sort((a, b) => b.prefix - a.prefix);
+
+/** A range that an address is in. */
+export interface FoundRange extends SpecialRange {
+  readonly prefix: number;
+}
+
+/** The narrowest special range of an address; null for a public one. */
+export function specialRangeOf(bytes: Uint8Array): FoundRange | null {
+  const range = RANGES.find(({ first, prefix }) => isWithin(bytes, first, prefix));
+  if (range !== undefined) return range;
+  return isIsatap(bytes)
+    ? { ...ISATAP, network: `${networkAround(bytes, ISATAP.prefix).address}/${ISATAP.prefix}` }
+    : null;
+}
+
+/** Whether there is a special range in a network, and more beside it. */
+export function isWide(network: Network): boolean {
+  return RANGES.some(({ first, prefix }) => prefix > network.prefix && contains(network, first));
+}
+
+/** The IPv4 address that an IPv6 address has in it, where the table knows that; null: it has none. */
+export function embeddedAddress(bytes: Uint8Array): Uint8Array | null {
+  const at = isIsatap(bytes) ? ISATAP.ipv4At : specialRangeOf(bytes)?.ipv4At;
+  return at === undefined ? null : bytes.subarray(at, at + 4);
+}
+
+// The addresses of this machine.
+
+/** How long an answer of the system counts. */
+const OWN_ADDRESSES_MS = 1_000;
+
+/** Knows the addresses of this machine's interfaces, as they were a second ago at most. */
+export class OwnAddresses {
+  readonly #clock: Clock;
+  #known = new Set<string>();
+  #askedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Whether an address, in the text of `formatAddress`, is one of them. Throws where the system does not tell. */
+  has(address: string): boolean {
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#askedAtMs >= OWN_ADDRESSES_MS) {
+      this.#known = new Set(listOwnAddresses());
+      this.#askedAtMs = nowMs;
+    }
+    return this.#known.has(address);
+  }
+}
+
+function listOwnAddresses(): string[] {
+  return askInterfaces().flatMap(({ address }) => {
+    const bytes = parseAddress(address);
+    return bytes === null ? [] : [formatAddress(bytes)];
+  });
+}
+
+function askInterfaces(): NetworkInterfaceInfo[] {
+  try {
+    return Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  } catch (error) {
+    const hint = 'a unit of systemd with RestrictAddressFamilies= needs AF_NETLINK';
+    throw new Error(`the system does not tell the addresses of this machine (${hint})`, { cause: error });
+  }
+}

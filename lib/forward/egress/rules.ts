@@ -1,0 +1,172 @@
+/** What an egress lets out, and how its entries are spelled (docs/egress.md). */
+import { VproxyError } from '../../errors.js';
+import { type HostPort, parseHostPort } from '../../util/addresses.js';
+import { escapeText } from '../../util/escape.js';
+import { readName } from './names.js';
+import { formatAddress, type Network, networkAround, parseAddress } from './networks.js';
+
+/** Ports from the first to the last, both included. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * Whom an entry means: everybody, a name, all names below one, or the addresses of a network; a single address is a
+ * network of its own.
+ */
+export type EgressHost =
+  | { readonly kind: 'any' }
+  | { readonly kind: 'name'; readonly name: string }
+  | { readonly kind: 'below'; readonly suffix: string }
+  | ({ readonly kind: 'network' } & Network);
+
+/** One entry of `allow` or `deny`. */
+export interface EgressEntry {
+  /** Its canonical text; `parseEgressEntry` reads it back. */
+  readonly text: string;
+  readonly host: EgressHost;
+  readonly ports: readonly PortRange[];
+}
+
+/** What an egress lets out: what an entry of `allow` means and none of `deny`. */
+export interface EgressRules {
+  readonly allow: readonly EgressEntry[];
+  readonly deny: readonly EgressEntry[];
+  /** The HTTP proxy behind which everything is reached; null: there is none. */
+  readonly upstream: HostPort | null;
+}
+
+/**
+ * An entry from its text: `NAME:PORTS`, `*.NAME:PORTS`, `*:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`, and
+ * `[ADDRESS6]:PORTS`, `[NETWORK6/PREFIX]:PORTS`. PORTS are numbers and ranges between commas, or `*`. Throws
+ * `bad-argument`.
+ */
+export function parseEgressEntry(text: string): EgressEntry {
+  const bad = (what: string): VproxyError =>
+    new VproxyError('bad-argument', `entry "${escapeText(text, 300)}": ${what}`);
+  if (text.includes('://'))
+    throw bad('an entry is a name or an address with ports, such as example.org:443, and no URL');
+  const [, bracketed, plain = '', portsText] = /^(?:\[([^\]]*)\]|([^:[\]]*)):([^:[\]]*)$/.exec(text) ?? [];
+  if (portsText === undefined) throw bad(describeShape(text));
+  const ports = parsePorts(portsText, bad);
+  const host = bracketed === undefined ? parseHost(plain, bad) : parseNetwork(bracketed, 6, bad);
+  return { text: `${formatHost(host)}:${formatPorts(ports)}`, host, ports };
+}
+
+type Complain = (what: string) => VproxyError;
+
+/** Why a text does not even have the parts of an entry. */
+function describeShape(text: string): string {
+  const [address = ''] = text.split('/');
+  const shown = escapeText(text, 100);
+  if (address.includes(':') && parseAddress(address) !== null)
+    return `an IPv6 address is in brackets, and ports follow: [${shown}]:443, or [${shown}]:* for all ports`;
+  const [, within = '', prefix] = /^\[([^\]]*)\](\/\d+)/.exec(text) ?? [];
+  if (prefix !== undefined) return `the prefix is within the brackets: [${escapeText(within, 100)}${prefix}]`;
+  if (!/:[^:\]]*$/.test(text)) return `there are no ports; for all of them write ${shown}:*`;
+  return 'expected NAME:PORTS, *.NAME:PORTS, ADDRESS:PORTS or NETWORK/PREFIX:PORTS, an IPv6 address in brackets';
+}
+
+function parseHost(text: string, bad: Complain): EgressHost {
+  if (text === '*') return { kind: 'any' };
+  if (text.includes('/') || parseAddress(text) !== null) return parseNetwork(text, 4, bad);
+  const isBelow = text.startsWith('*.');
+  const name = isBelow ? text.slice(2) : text;
+  if (name.includes('*')) throw bad('a star stands alone, or before the first dot of a name: *.example.org');
+  const reading = readName(name);
+  if ('problem' in reading) throw bad(reading.problem);
+  return isBelow ? { kind: 'below', suffix: reading.name } : { kind: 'name', name: reading.name };
+}
+
+const BYTE_COUNT = { 4: 4, 6: 16 } as const;
+
+/** `ADDRESS` or `ADDRESS/PREFIX`. */
+function parseNetwork(text: string, family: 4 | 6, bad: Complain): EgressHost {
+  const [address = '', prefixText, ...rest] = text.split('/');
+  const bytes = parseAddress(address);
+  if (bytes?.length !== BYTE_COUNT[family]) throw bad(describeAddress(address, family));
+  const bitCount = 8 * bytes.length;
+  const prefix = prefixText === undefined ? bitCount : readNumber(prefixText, 0, bitCount);
+  if (prefix === null || rest.length > 0) throw bad(`the prefix of a network of IPv${family} is 0 to ${bitCount}`);
+  const network = networkAround(bytes, prefix);
+  const right = formatNetwork(network);
+  if (network.address !== formatAddress(bytes))
+    throw bad(`the address has bits behind the prefix; the network is ${right}`);
+  return { kind: 'network', ...network };
+}
+
+function describeAddress(address: string, family: 4 | 6): string {
+  if (family === 6) {
+    if (address.includes('%')) return 'an address has no zone here';
+    return 'what is in brackets is an IPv6 address, or a network such as 2001:db8::/32';
+  }
+  const reading = readName(address);
+  return 'problem' in reading ? reading.problem : 'only an address has a prefix, such as 10.0.0.0/8';
+}
+
+/** A decimal number without leading zeros, within bounds; null for another text. */
+function readNumber(text: string, lowest: number, highest: number): number | null {
+  const value = /^(?:0|[1-9]\d{0,4})$/.test(text) ? Number(text) : Number.NaN;
+  return value >= lowest && value <= highest ? value : null;
+}
+
+const ALL_PORTS: PortRange = { first: 1, last: 65_535 };
+
+function parsePorts(text: string, bad: Complain): PortRange[] {
+  if (text === '*') return [ALL_PORTS];
+  if (text === '') throw bad('there are no ports behind the colon; * is all of them');
+  return text.split(',').map((part) => {
+    const [, from = '', to = from] = /^([^-]*)(?:-(.*))?$/.exec(part) ?? [];
+    const first = readNumber(from, ALL_PORTS.first, ALL_PORTS.last);
+    const last = readNumber(to, ALL_PORTS.first, ALL_PORTS.last);
+    if (first === null || last === null)
+      throw bad(`"${escapeText(part, 40)}" is neither a port from 1 to 65535 nor a range of them such as 8000-8999`);
+    if (first > last) throw bad(`the range ${part} ends before it begins`);
+    return { first, last };
+  });
+}
+
+function formatHost(host: EgressHost): string {
+  switch (host.kind) {
+    case 'any':
+      return '*';
+    case 'name':
+      return host.name;
+    case 'below':
+      return `*.${host.suffix}`;
+    case 'network':
+      return formatNetwork(host);
+  }
+}
+
+/** As in an entry: without the prefix of a single address, and in brackets where it is IPv6. */
+function formatNetwork({ address, family, prefix }: Network): string {
+  const text = prefix === 8 * BYTE_COUNT[family] ? address : `${address}/${prefix}`;
+  return family === 6 ? `[${text}]` : text;
+}
+
+function formatPorts(ports: readonly PortRange[]): string {
+  if (ports.some(({ first, last }) => first === ALL_PORTS.first && last === ALL_PORTS.last)) return '*';
+  return ports.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
+}
+
+/** Whether an entry means a port. */
+export function meansPort({ ports }: EgressEntry, port: number): boolean {
+  return ports.some(({ first, last }) => port >= first && port <= last);
+}
+
+/** The HTTP proxy of `HOST:PORT` or `http://HOST:PORT`. Throws `bad-argument`. */
+export function parseUpstream(text: string): HostPort {
+  const [, scheme, rest = ''] = /^(?:([^/]*):\/\/)?(.*?)\/?$/s.exec(text) ?? [];
+  // Where there is a password it is not shown.
+  const shown = escapeText(text.replace(/^([^/]*\/\/)?.*@/s, '$1…@'), 300);
+  const bad = (what: string): VproxyError => new VproxyError('bad-argument', `upstream "${shown}": ${what}`);
+  if (scheme !== undefined && scheme.toLowerCase() !== 'http') throw bad('expected an HTTP proxy, http://HOST:PORT');
+  if (rest.includes('@')) throw bad('there is no user and no password here');
+  try {
+    return parseHostPort(rest);
+  } catch {
+    throw bad('expected http://HOST:PORT with a port from 1 to 65535 (an IPv6 address in brackets)');
+  }
+}

@@ -1,0 +1,266 @@
+/** Who may be reached: spellings, names, addresses, and the two lists. */
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  type Destination,
+  judgeAddress,
+  judgeDestination,
+  judgeName,
+  parseDestination,
+  type Verdict,
+} from '../../../lib/forward/egress/admission.js';
+import { parseAddress, specialRangeOf } from '../../../lib/forward/egress/networks.js';
+import { EgressRefusal } from '../../../lib/forward/egress/refusal.js';
+import { type EgressRules, parseEgressEntry } from '../../../lib/forward/egress/rules.js';
+import { ADDRESSES, SPELLINGS } from './refused-destinations.js';
+
+const rules = (allow: readonly string[], deny: readonly string[] = []): EgressRules => ({
+  allow: allow.map(parseEgressEntry),
+  deny: deny.map(parseEgressEntry),
+  upstream: null,
+});
+
+/** `example.org:443`, `[::1]:22`. */
+function destination(text: string): Destination {
+  const [, bracketed, plain = '', port] = /^(?:\[(.*)\]|(.*)):(\d+)$/.exec(text) ?? [];
+  return parseDestination(bracketed ?? plain, Number(port));
+}
+
+const nobody = (): boolean => false;
+
+/** What becomes of it: `yes RULE` or `no RULE`, where RULE is `-` when no entry decided. */
+function judged({ isAllowed, rule }: Verdict): string {
+  return `${isAllowed ? 'yes' : 'no'} ${rule ?? '-'}`;
+}
+
+// Whoever writes the widest rules that there are means the public by them.
+const EVERYTHING = rules(['*:*', '*.example:*', 'inside.example:*', '0.0.0.0/0:*', '[::/0]:*']);
+
+for (const [host, says] of SPELLINGS) {
+  const shown = JSON.stringify(host.length > 70 ? `${host.slice(0, 60)}… of ${host.length}` : host);
+  test(`${shown} is no destination`, (t) => {
+    const error = t.throws(() => parseDestination(host, 443), { instanceOf: EgressRefusal });
+    t.is(error.reason, 'bad-destination');
+    t.true(error.message.includes(says), error.message);
+    t.true(
+      error.message.length < 500 && !/[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]/.test(error.message),
+      error.message,
+    );
+  });
+}
+
+for (const [address, what] of ADDRESSES) {
+  test(`${address} is refused, as an address and behind a name, by rules for everything`, (t) => {
+    const itself = judgeDestination(EVERYTHING, parseDestination(address, 443));
+    const behind = judgeAddress(EVERYTHING, destination('inside.example:443'), address, nobody);
+    for (const { isAllowed, why } of [itself, behind]) {
+      t.false(isAllowed);
+      t.true(why.includes(` is ${what}`) || why.includes(what), why);
+    }
+  });
+
+  test(`${address} is let out by an entry of just that address`, (t) => {
+    const one = parseDestination(address, 443);
+    const just = rules([one.family === 6 ? `[${one.host}]:443` : `${one.host}:443`]);
+    t.true(judgeDestination(just, one).isAllowed);
+    t.false(judgeDestination(just, { ...one, port: 80 }).isAllowed);
+  });
+}
+
+test('there are 60 spellings at least, and 60 addresses', (t) => {
+  t.true(SPELLINGS.length >= 60 && ADDRESSES.length >= 60, `${SPELLINGS.length} and ${ADDRESSES.length}`);
+});
+
+for (const port of [0, -1, 65_536, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+  test(`${port} is no port of a destination`, (t) => {
+    t.is(
+      t.throws(() => parseDestination('example.org', port), { instanceOf: EgressRefusal }).reason,
+      'bad-destination',
+    );
+  });
+}
+
+for (const [text, host, family] of [
+  ['Example.ORG.', 'example.org', 0],
+  ['_sip._tcp.example.org', '_sip._tcp.example.org', 0],
+  ['münchen.example', 'xn--mnchen-3ya.example', 0],
+  ['MÜNCHEN.example', 'xn--mnchen-3ya.example', 0],
+  ['XN--MNCHEN-3YA.example', 'xn--mnchen-3ya.example', 0],
+  ['example\u3002org', 'example.org', 0],
+  ['ｅxample.org', 'example.org', 0],
+  ['0x7f.example', '0x7f.example', 0],
+  ['1.2.3.4.example', '1.2.3.4.example', 0],
+  ['localhost', 'localhost', 0],
+  [`${'a.'.repeat(126)}a`, `${'a.'.repeat(126)}a`, 0],
+  [`${'a.'.repeat(126)}a.`, `${'a.'.repeat(126)}a`, 0],
+  ['192.0.2.1', '192.0.2.1', 4],
+  ['2001:DB8::0:1', '2001:db8::1', 6],
+  ['::ffff:102:304', '::ffff:1.2.3.4', 6],
+] as const) {
+  const shown = text.length > 70 ? `${text.slice(0, 10)}… of ${text.length}` : text;
+  test(`${shown} is a destination in its one spelling`, (t) => {
+    t.deepEqual(parseDestination(text, 443), { host, family, port: 443 });
+    t.deepEqual(parseDestination(host, 443), { host, family, port: 443 });
+  });
+}
+
+const character = fc.constantFrom(
+  ...Array.from('0123456789abcdefxXzZ.....::::-_%[]@/\\#? \t\0'),
+  '。',
+  '１',
+  '\u200b',
+  'ü',
+  'ß',
+  'xn--',
+  '0x',
+  '00',
+);
+
+test('of any text a destination has one spelling, which a URL reads alike, or it is refused; special addresses always are', (t) => {
+  let nameCount = 0;
+  let addressCount = 0;
+  fc.assert(
+    fc.property(fc.array(character, { maxLength: 20 }), (characters) => {
+      let found: Destination;
+      try {
+        found = parseDestination(characters.join(''), 443);
+      } catch (error) {
+        if (!(error instanceof EgressRefusal)) throw error;
+        t.is(error.reason, 'bad-destination');
+        return;
+      }
+      t.deepEqual(parseDestination(found.host, 443), found);
+      const isPublic = judgeDestination(EVERYTHING, found).isAllowed;
+      if (found.family === 0) {
+        nameCount += 1;
+        // Nobody who looks the name up may take it for an address, or for another name.
+        t.is(new URL(`http://${found.host}/`).hostname, found.host);
+        t.true(isPublic);
+      } else {
+        addressCount += 1;
+        t.is(isPublic, specialRangeOf(parseAddress(found.host) ?? new Uint8Array()) === null);
+      }
+    }),
+    { numRuns: 20_000, examples: [[['1.2.3.4']], [['::']], [['a']]] },
+  );
+  t.true(nameCount > 500 && addressCount >= 2, `${nameCount} names, ${addressCount} addresses`);
+});
+
+const judges = test.macro({
+  title: (_, allow: readonly string[], deny: readonly string[], text: string, expected: string) =>
+    `allow ${allow.join(' ')}${deny.length === 0 ? '' : `, deny ${deny.join(' ')}`}: ${text} is ${expected}`,
+  exec(t, allow: readonly string[], deny: readonly string[], text: string, expected: string) {
+    const [asked = '', address] = text.split(' at ');
+    const one = destination(asked);
+    const verdict =
+      address === undefined
+        ? judgeDestination(rules(allow, deny), one)
+        : judgeAddress(rules(allow, deny), one, address.replace(' (own)', ''), () => address.endsWith('(own)'));
+    t.is(judged(verdict), expected, verdict.why);
+  },
+});
+
+test(judges, [], [], 'example.org:443', 'no -');
+test(judges, ['example.org:443'], [], 'example.org:443', 'yes allow "example.org:443"');
+test(judges, ['example.org:443'], [], 'EXAMPLE.org.:443', 'yes allow "example.org:443"');
+test(judges, ['example.org:443'], [], 'example.org:80', 'no -');
+test(judges, ['example.org:443'], [], 'www.example.org:443', 'no -');
+test(judges, ['example.org:443'], [], 'notexample.org:443', 'no -');
+test(judges, ['*.example.org:443'], [], 'a.example.org:443', 'yes allow "*.example.org:443"');
+test(judges, ['*.example.org:443'], [], 'a.b.example.org:443', 'yes allow "*.example.org:443"');
+test(judges, ['*.example.org:443'], [], 'example.org:443', 'no -');
+test(judges, ['*.example.org:443'], [], 'notexample.org:443', 'no -');
+test(judges, ['*.example.org:443'], [], 'example.org.evil.example:443', 'no -');
+test(judges, ['*:443'], [], 'example.org:443', 'yes allow "*:443"');
+test(judges, ['*:443'], [], '1.1.1.1:443', 'yes allow "*:443"');
+test(judges, ['*:443'], [], '[2606:4700::1]:443', 'yes allow "*:443"');
+test(judges, ['*:443'], [], '10.0.0.1:443', 'no -');
+// A network is for addresses alone, and a name for names.
+test(judges, ['0.0.0.0/0:443'], [], 'example.org:443', 'no -');
+test(judges, ['0.0.0.0/0:443'], [], '1.1.1.1:443', 'yes allow "0.0.0.0/0:443"');
+test(judges, ['0.0.0.0/0:443'], [], '[2606:4700::1]:443', 'no -');
+test(judges, ['[::/0]:443'], [], '1.1.1.1:443', 'no -');
+test(judges, ['[::/0]:443'], [], '[::ffff:1.1.1.1]:443', 'no -');
+test(judges, ['[::ffff:1.1.1.0/120]:443'], [], '[::ffff:1.1.1.1]:443', 'yes allow "[::ffff:1.1.1.0/120]:443"');
+test(judges, ['1.1.1.1:443'], [], '[::ffff:1.1.1.1]:443', 'no -');
+// A special address: only the range, or a part of it.
+test(judges, ['10.0.0.0/8:5432'], [], '10.1.2.3:5432', 'yes allow "10.0.0.0/8:5432"');
+test(judges, ['10.0.0.0/7:5432'], [], '10.1.2.3:5432', 'no -');
+test(judges, ['10.0.0.0/7:5432'], [], '11.1.2.3:5432', 'yes allow "10.0.0.0/7:5432"');
+test(judges, ['10.0.0.0/8:5432'], [], '10.1.2.3:22', 'no -');
+test(judges, ['[::/96]:22'], [], '[::1]:22', 'no -');
+test(judges, ['[::1]:22'], [], '[::1]:22', 'yes allow "[::1]:22"');
+test(judges, ['[2606:4700::/32]:22'], [], '[2606:4700::5efe:a00:1]:22', 'no -');
+test(
+  judges,
+  ['[2606:4700::5efe:0:0/96]:22'],
+  [],
+  '[2606:4700::5efe:a00:1]:22',
+  'yes allow "[2606:4700::5efe:0:0/96]:22"',
+);
+// What a name leads to.
+test(judges, ['example.org:443'], [], 'example.org:443 at 1.1.1.1', 'yes allow "example.org:443"');
+test(judges, ['example.org:443'], [], 'example.org:443 at 10.0.0.1', 'no -');
+test(judges, ['*:443'], [], 'example.org:443 at 169.254.169.254', 'no -');
+test(judges, ['example.org:443'], [], 'example.org:443 at fe80::1%eth0', 'no -');
+test(judges, ['10.0.0.0/8:443'], [], 'example.org:443 at 10.0.0.1', 'no -');
+test(judges, ['db.example:5432', '10.0.0.0/8:5432'], [], 'db.example:5432 at 10.0.0.1', 'yes allow "10.0.0.0/8:5432"');
+test(judges, ['db.example:5432', '10.0.0.0/8:22'], [], 'db.example:5432 at 10.0.0.1', 'no -');
+test(judges, ['db.example:5432', '10.0.0.0/8:5432'], [], 'db.example:5432 at 192.168.0.1', 'no -');
+// This machine's own addresses.
+test(judges, ['*:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'no -');
+test(judges, ['example.org:443'], [], 'example.org:443 at 1.1.1.1 (own)', 'no -');
+test(judges, ['0.0.0.0/0:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'no -');
+test(judges, ['1.1.1.0/24:443'], [], '1.1.1.1:443 at 1.1.1.1 (own)', 'yes allow "1.1.1.0/24:443"');
+test(judges, ['*:443', '1.1.1.1:443'], [], 'example.org:443 at 1.1.1.1 (own)', 'yes allow "1.1.1.1:443"');
+test(judges, ['10.0.0.0/8:443'], [], '10.0.0.1:443 at 10.0.0.1 (own)', 'yes allow "10.0.0.0/8:443"');
+// What is denied.
+test(judges, ['*:443'], ['example.org:*'], 'example.org:443', 'no deny "example.org:*"');
+test(judges, ['example.org:443'], ['*.org:443'], 'example.org:443', 'no deny "*.org:443"');
+test(judges, ['example.org:443'], ['example.org:80'], 'example.org:443', 'yes allow "example.org:443"');
+test(judges, ['*:*'], ['*:25'], 'example.org:25', 'no deny "*:25"');
+test(judges, ['10.0.0.0/8:*'], ['*:25'], '10.0.0.1:25', 'no deny "*:25"');
+test(judges, ['10.0.0.0/8:*'], ['10.0.0.0/16:*'], '10.0.0.1:25', 'no deny "10.0.0.0/16:*"');
+test(judges, ['10.0.0.0/8:*'], ['10.0.0.0/16:*'], '10.1.0.1:25', 'yes allow "10.0.0.0/8:*"');
+test(judges, ['*:443'], ['1.1.1.0/24:*'], 'example.org:443 at 1.1.1.1', 'no deny "1.1.1.0/24:*"');
+test(judges, ['*:443'], ['1.1.1.0/24:80'], 'example.org:443 at 1.1.1.1', 'yes allow "*:443"');
+test(judges, ['[64:ff9b::/96]:443'], ['10.0.0.0/8:*'], '[64:ff9b::10.0.0.1]:443', 'no deny "10.0.0.0/8:*"');
+test(judges, ['[2002::/16]:443'], ['10.0.0.0/8:*'], '[2002:a00:1::1]:443', 'no deny "10.0.0.0/8:*"');
+test(judges, ['[::ffff:0.0.0.0/96]:443'], ['127.0.0.0/8:*'], '[::ffff:127.0.0.1]:443', 'no deny "127.0.0.0/8:*"');
+
+const resolves = test.macro({
+  title: (_, allow: readonly string[], deny: readonly string[], name: string, expected: string) =>
+    `allow ${allow.join(' ')}, deny ${deny.join(' ') || 'nothing'}: to resolve ${JSON.stringify(name)} is ${expected}`,
+  exec(t, allow: readonly string[], deny: readonly string[], name: string, expected: string) {
+    const verdict = judgeName(rules(allow, deny), name);
+    t.is(judged(verdict), expected, verdict.why);
+  },
+});
+
+test(resolves, [], [], 'example.org', 'no -');
+test(resolves, ['example.org:443'], [], 'Example.Org.', 'yes allow "example.org:443"');
+test(resolves, ['*.debian.org:80'], [], '_http._tcp.deb.debian.org', 'yes allow "*.debian.org:80"');
+test(resolves, ['10.0.0.0/8:443'], [], 'example.org', 'no -');
+test(resolves, ['*:443'], ['example.org:*'], 'example.org', 'no deny "example.org:*"');
+test(resolves, ['*:443'], ['example.org:443'], 'example.org', 'no deny "example.org:443"');
+test(resolves, ['*:80,443'], ['example.org:443'], 'example.org', 'yes allow "*:80,443"');
+test(resolves, ['*:1-100'], ['*:1-50', 'example.org:40-99'], 'example.org', 'yes allow "*:1-100"');
+test(resolves, ['*:1-100'], ['*:1-50', 'example.org:40-100'], 'example.org', 'no deny "example.org:40-100"');
+test(resolves, ['*:*'], [], '127.0.0.1', 'no -');
+test(resolves, ['*:*'], [], 'a\nb', 'no -');
+test(resolves, ['*:*'], [], '', 'no -');
+
+test('why: an entry for another port is named, and so is the range of an address', (t) => {
+  const why = (allow: readonly string[], text: string): string => judgeDestination(rules(allow), destination(text)).why;
+  t.is(why([], 'example.org:22'), 'no entry allows it');
+  t.is(why(['*.org:80', 'example.org:443'], 'example.org:22'), 'allow "*.org:80" does not mean port 22');
+  t.is(why(['1.1.1.1:80'], '1.1.1.1:22'), 'allow "1.1.1.1:80" does not mean port 22');
+  t.is(
+    why(['*:80'], '169.254.169.254:80'),
+    '169.254.169.254 is link-local (169.254.0.0/16), and no entry allows just that',
+  );
+  t.is(
+    judgeAddress(rules(['*:80']), destination('example.org:80'), '1.1.1.1', () => true).why,
+    '1.1.1.1 is an address of this machine, and no entry allows just that',
+  );
+});

@@ -1,0 +1,256 @@
+/** Addresses: their texts, networks, and the ranges that are no public ones, against Node's own reading of all that. */
+import { spawnSync } from 'node:child_process';
+import net, { BlockList } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  contains,
+  embeddedAddress,
+  formatAddress,
+  isWide,
+  networkAround,
+  OwnAddresses,
+  parseAddress,
+  SPECIAL_RANGES,
+  specialRangeOf,
+} from '../../../lib/forward/egress/networks.js';
+import { PROJECT_ROOT } from '../../helpers/files.js';
+import { ManualClock } from '../../helpers/time.js';
+
+const bytesOf = (text: string): Uint8Array => parseAddress(text) ?? fail(text);
+const fail = (text: string): never => {
+  throw new Error(`${text} is no address`);
+};
+
+/** Bytes of an address, with zeros and special beginnings more often than by chance. */
+const byte = fc.oneof(fc.constant(0), fc.constantFrom(255, 254, 1, 127, 169, 0x5e), fc.integer({ min: 0, max: 255 }));
+const address4 = fc.uint8Array({ minLength: 4, maxLength: 4 });
+const address6 = fc.array(byte, { minLength: 16, maxLength: 16 }).map((bytes) => Uint8Array.from(bytes));
+
+test('an address is read back from its one text, which Node takes for an address, too', (t) => {
+  fc.assert(
+    fc.property(fc.oneof(address4, address6), (bytes) => {
+      const text = formatAddress(bytes);
+      t.deepEqual(parseAddress(text), bytes);
+      t.is(net.isIP(text), bytes.length === 4 ? 4 : 6);
+    }),
+    { numRuns: 5000 },
+  );
+});
+
+test('an IPv6 address has the text that a URL gives it', (t) => {
+  fc.assert(
+    fc.property(address6, (bytes) => {
+      const text = formatAddress(bytes);
+      if (!text.includes('.')) t.is(new URL(`http://[${text}]/`).hostname, `[${text}]`);
+    }),
+    { numRuns: 5000 },
+  );
+});
+
+const piece = fc.oneof(
+  fc.constantFrom('::', ':', '.', '1.2.3.4', '255', '256', '0', '00', '01', '%', '/', ' ', 'g', '::ffff:', '0x1'),
+  fc.integer({ min: 0, max: 0xfffff }).map((value) => value.toString(16)),
+);
+
+test('any text is an address exactly where Node says so, except for zones', (t) => {
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 16 }), (pieces) => {
+      const text = pieces.join('');
+      t.is(parseAddress(text) !== null, net.isIP(text) !== 0 && !text.includes('%'), text);
+    }),
+    { numRuns: 20_000 },
+  );
+  t.is(parseAddress('fe80::1%eth0'), null);
+  for (const text of [
+    '1:2:3:4::5:6:7:8',
+    '::1:2:3:4:5:6:7:8',
+    '1:2:3:4:5:6:7:8::',
+    '1:2:3:4:5:6:1.2.3.4::',
+    '1.2.3.4::',
+  ])
+    t.is(parseAddress(text), null, text);
+  for (const text of ['::2:3:4:5:6:7:8', '1:2:3:4:5:6:7::', '1:2:3:4:5:6:1.2.3.4', '::1.2.3.4'])
+    t.not(parseAddress(text), null);
+});
+
+for (const [text, canonical] of [
+  ['2001:DB8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+  ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
+  ['0:0:0:0:0:0:0:0', '::'],
+  ['1:0:0:0:0:0:0:0', '1::'],
+  ['::7f00:1', '::7f00:1'],
+  ['::127.0.0.1', '::7f00:1'],
+  ['::ffff:7f00:1', '::ffff:127.0.0.1'],
+  ['0:0:0:0:0:ffff:127.0.0.1', '::ffff:127.0.0.1'],
+] as const) {
+  test(`RFC 5952: ${text} is ${canonical}`, (t) => t.is(formatAddress(bytesOf(text)), canonical));
+}
+
+test('a network has the addresses that Node says it has, and no others', (t) => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.tuple(address4, fc.integer({ min: 0, max: 32 })),
+        fc.tuple(address6, fc.integer({ min: 0, max: 128 })),
+      ),
+      fc.nat(127),
+      ([bytes, prefix], flipped) => {
+        const network = networkAround(bytes, prefix);
+        const other = Uint8Array.from(bytes);
+        const bit = flipped % (8 * bytes.length);
+        other[bit >> 3] = (other[bit >> 3] ?? 0) ^ (0x80 >> (bit & 7));
+        t.true(contains(network, bytes));
+        t.is(contains(network, other), bit >= prefix);
+      },
+    ),
+    { numRuns: 5000 },
+  );
+  t.false(contains({ address: '0.0.0.0', family: 4, prefix: 0 }, bytesOf('::')));
+  t.false(contains({ address: '::', family: 6, prefix: 0 }, bytesOf('1.2.3.4')));
+});
+
+/** The ranges of a family as Node keeps them, which takes an IPv4-mapped address and the one in it for the same. */
+function nodesRanges(family: 4 | 6): BlockList {
+  const list = new BlockList();
+  for (const { network } of SPECIAL_RANGES) {
+    const [address = '', prefix] = network.split('/');
+    if (net.isIP(address) === family) list.addSubnet(address, Number(prefix), `ipv${family}`);
+  }
+  return list;
+}
+
+test('an address is special exactly where a row of the table has it, or ISATAP does', (t) => {
+  const lists = { 4: nodesRanges(4), 16: nodesRanges(6) };
+  const isIsatap = (text: string): boolean => /:(?:200:|0:)?5efe:[0-9a-f]+:[0-9a-f]+$/.test(text);
+  fc.assert(
+    fc.property(fc.oneof(address4, address6), (bytes) => {
+      const text = formatAddress(bytes);
+      const isKnown = bytes.length === 4 ? lists[4].check(text, 'ipv4') : lists[16].check(text, 'ipv6');
+      const range = specialRangeOf(bytes);
+      if (isKnown) t.not(range, null, text);
+      else if (range !== null) t.true(isIsatap(text), text);
+    }),
+    { numRuns: 20_000 },
+  );
+});
+
+test('each row of the table is a network whose first and last addresses are special', (t) => {
+  for (const { network } of SPECIAL_RANGES) {
+    const [address = '', digits] = network.split('/');
+    const first = bytesOf(address);
+    const prefix = Number(digits);
+    t.is(networkAround(first, prefix).address, address, network);
+    const last = first.map((value, index) => value | (0xff >> Math.min(8, Math.max(0, prefix - 8 * index))));
+    for (const bytes of [first, last]) t.not(specialRangeOf(bytes), null, `${formatAddress(bytes)} of ${network}`);
+  }
+});
+
+for (const [text, network] of [
+  ['0.0.0.0', '0.0.0.0/32'],
+  ['0.0.0.1', '0.0.0.0/8'],
+  ['169.254.169.254', '169.254.0.0/16'],
+  ['100.100.100.200', '100.64.0.0/10'],
+  ['255.255.255.255', '255.255.255.255/32'],
+  ['::', '::/128'],
+  ['::1', '::1/128'],
+  ['::ffff:8.8.8.8', '::ffff:0.0.0.0/96'],
+  ['fd00:ec2::254', 'fc00::/7'],
+  ['2001:0:1::1', '2001::/32'],
+  ['2606:4700::5efe:a00:1', '2606:4700::5efe:0:0/96'],
+  ['2606:4700::200:5efe:a00:1', '2606:4700::200:5efe:0:0/96'],
+] as const) {
+  test(`${text} is in ${network}`, (t) => t.is(specialRangeOf(bytesOf(text))?.network, network));
+}
+
+for (const text of [
+  '1.1.1.1',
+  '8.8.8.8',
+  '9.255.255.255',
+  '11.0.0.0',
+  '100.63.255.255',
+  '100.128.0.0',
+  '126.255.255.255',
+])
+  test(`${text} is public`, (t) => t.is(specialRangeOf(bytesOf(text)), null));
+for (const text of ['128.0.0.0', '172.15.255.255', '172.32.0.0', '192.167.255.255', '192.169.0.0', '223.255.255.255'])
+  test(`${text} is public`, (t) => t.is(specialRangeOf(bytesOf(text)), null));
+for (const text of [
+  '2606:4700::6810:85e5',
+  '2001:200::',
+  '2001:4860:4860::8888',
+  '2a00:1450:4001:81b::200e',
+  '3ffe::1',
+])
+  test(`${text} is public`, (t) => t.is(specialRangeOf(bytesOf(text)), null));
+
+for (const [text, within] of [
+  ['::ffff:10.0.0.1', '10.0.0.1'],
+  ['::10.0.0.1', '10.0.0.1'],
+  ['::ffff:0:10.0.0.1', '10.0.0.1'],
+  ['64:ff9b::169.254.169.254', '169.254.169.254'],
+  ['64:ff9b:1::10.0.0.1', '10.0.0.1'],
+  ['2002:a00:1::1', '10.0.0.1'],
+  ['2606:4700::5efe:10.0.0.1', '10.0.0.1'],
+  ['fe80::200:5efe:10.0.0.1', '10.0.0.1'],
+] as const) {
+  test(`${text} has ${within} in it`, (t) => {
+    const embedded = embeddedAddress(bytesOf(text));
+    t.is(embedded && formatAddress(embedded), within);
+  });
+}
+
+test('a public address has no other one in it', (t) => {
+  t.is(embeddedAddress(bytesOf('2606:4700::6810:85e5')), null);
+  t.is(embeddedAddress(bytesOf('10.0.0.1')), null);
+});
+
+test('a network is wide that has a special range and more', (t) => {
+  const wide = (address: string, prefix: number) => isWide(networkAround(bytesOf(address), prefix));
+  for (const [address, prefix] of [
+    ['0.0.0.0', 0],
+    ['192.168.0.0', 15],
+    ['128.0.0.0', 1],
+    ['::', 0],
+    ['2000::', 3],
+  ] as const)
+    t.true(wide(address, prefix), `${address}/${prefix}`);
+  for (const [address, prefix] of [
+    ['10.0.0.0', 8],
+    ['8.0.0.0', 8],
+    ['127.0.0.1', 32],
+    ['2600::', 12],
+    ['fc00::', 7],
+  ] as const)
+    t.false(wide(address, prefix), `${address}/${prefix}`);
+});
+
+test('the addresses of this machine are those of its interfaces', (t) => {
+  const own = new OwnAddresses(new ManualClock());
+  t.true(own.has('127.0.0.1'));
+  t.false(own.has('127.0.0.2'));
+  t.false(own.has('8.8.8.8'));
+  for (const { address } of Object.values(networkInterfaces()).flatMap((all) => all ?? []))
+    t.true(own.has(formatAddress(bytesOf(address))), address);
+});
+
+/** In a network of its own: an address comes, and is asked for before a second is over, and then. */
+const NEW_ADDRESS = `
+  import { execFileSync } from 'node:child_process';
+  import { OwnAddresses } from '${pathToFileURL(join(PROJECT_ROOT, 'dist/lib/forward/egress/networks.js')).href}';
+  let nowMs = 0;
+  const own = new OwnAddresses({ now: () => nowMs, schedule: () => () => undefined });
+  const seen = [own.has('127.0.0.1')];
+  execFileSync('ip', ['link', 'set', 'lo', 'up']);
+  for (nowMs of [999, 1000]) seen.push(own.has('127.0.0.1'));
+  console.log(JSON.stringify(seen));
+`;
+
+test('an address that this machine gets is one of its own a second later', (t) => {
+  const args = ['-rn', process.execPath, '--input-type=module', '-e', NEW_ADDRESS];
+  const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8' });
+  t.is(stdout, '[false,false,true]\n', stderr);
+});
