@@ -28,6 +28,23 @@ export interface Connection {
   isOpen: boolean;
   /** Whether what the peer sends passes a filter, which has a state. */
   isFiltered: boolean;
+  /** What an egress reached with it; null: it is none of an egress. */
+  readonly egress: EgressCapture | null;
+}
+
+/** What an egress connected a stream to. */
+export interface EgressCapture {
+  /** What was asked for: a name in lower case, or an address. */
+  readonly host: string;
+  readonly port: number;
+  /** What was connected to, as `ADDRESS:PORT`. */
+  readonly address: string;
+  /** The entry that let it out. */
+  readonly rule: string;
+  /** What had passed on the stream by then, in bytes, and its age, in milliseconds. */
+  readonly sentBefore: number;
+  readonly receivedBefore: number;
+  readonly ageBefore: number;
 }
 
 /** A connection as plain data. */
@@ -38,6 +55,7 @@ export interface ConnectionCapture {
   readonly ended: EndedCapture | null;
   readonly splice: SpliceCapture;
   readonly isOpen: boolean;
+  readonly egress: EgressCapture | null;
 }
 
 type EndedCapture = Omit<KnownStream, 'openedAtMs' | 'isServed'> & { readonly ageMs: number };
@@ -60,14 +78,15 @@ export function captureConnection(
   keep: KeepDescriptor,
   indexOf: IndexOfStream,
 ): ConnectionCapture {
-  const { isOpen, splice, stream } = connection;
+  const { egress, isOpen, splice, stream } = connection;
   const live = liveStream(stream);
   const index = live === null ? null : indexOf(live);
   const capture = splice.capture(keep);
   if (capture === null || index === -1) {
     throw new VproxyError('upgrade-failed', `stream ${stream.id} to ${stream.service} cannot be handed over`);
   }
-  return { stream: index, ended: live === null ? captureEnded(stream, clock) : null, splice: capture, isOpen };
+  const ended = live === null ? captureEnded(stream, clock) : null;
+  return { stream: index, ended, splice: capture, isOpen, egress };
 }
 
 /** The stream, where its session still has it. */

@@ -15,6 +15,7 @@ import { type OnRead, readBuffered, resetSocket } from '../system/sockets.js';
 import {
   formatHostPort,
   formatPath,
+  type HostPort,
   isHost,
   joinWithCommas,
   parseKeyValues,
@@ -22,19 +23,10 @@ import {
   splitAtCommas,
 } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
-import { Roster } from '../util/roster.js';
-import {
-  type Connection,
-  type ConnectionCapture,
-  captureConnection,
-  type IndexOfStream,
-  type KnownStream,
-  obstacleOf,
-  restoreConnection,
-  restoredStream,
-} from './connection.js';
+import type { ConnectionCapture, IndexOfStream } from './connection.js';
 import {
   type Caller,
+  type Direction,
   type EndpointKind,
   type Entrance,
   type EntranceContext,
@@ -43,7 +35,8 @@ import {
   type TargetContext,
 } from './endpoint-kind.js';
 import { filterInput } from './input-filter.js';
-import { Splice } from './splice.js';
+import { SplicedSockets } from './spliced-sockets.js';
+import type { NameSample } from './template.js';
 
 /** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
 export interface TcpEndpoint {
@@ -57,16 +50,7 @@ const LOOPBACK = '127.0.0.1';
 /** The kind `tcp`. */
 export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   form: { outgoing: 'tcp:ADDR:PORT', incoming: 'tcp:ADDR:PORT' },
-  parse(text, direction, sampleOf) {
-    const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
-    const host = bracketed ?? plain ?? LOOPBACK;
-    if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
-      throw bad('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
-    const port = Number(digits);
-    if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
-    if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');
-    return { kind: 'tcp', host, port };
-  },
+  parse: (text, direction, sampleOf) => ({ kind: 'tcp', ...parseAddress(text, direction, sampleOf) }),
   format: formatHostPort,
   createTarget({ host, port }, context) {
     const dial: Dial = (onread, { answered }) =>
@@ -77,29 +61,56 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   createEntrance: (_, context) => socketEntrance(false, context),
 };
 
+/** `ADDR:PORT`, or `PORT` of 127.0.0.1. Throws `bad-argument`. */
+export function parseAddress(text: string, direction: Direction, sampleOf: NameSample): HostPort {
+  const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d+)$/.exec(text) ?? [];
+  const host = bracketed ?? plain ?? LOOPBACK;
+  if (digits === undefined || !isHost(sampleOf(host), bracketed !== undefined))
+    throw bad('the address is not ADDR:PORT (an IPv6 address is written in brackets)');
+  const port = Number(digits);
+  if (port > 65_535) throw bad(`port ${escapeText(digits, 20)} is not in 0 to 65535`);
+  if (port === 0 && direction === 'incoming') throw bad('port 0 cannot be dialled');
+  return { host, port };
+}
+
 function bad(what: string): VproxyError {
   return new VproxyError('bad-argument', what);
 }
 
-export interface UnixEndpoint {
-  readonly kind: 'unix';
+/** The file of a unix socket. */
+export interface SocketFile {
   readonly path: string;
   /** Who may connect to a socket that is made; it is the owner's alone without it. */
   readonly access?: SocketAccess;
 }
 
+export interface UnixEndpoint extends SocketFile {
+  readonly kind: 'unix';
+}
+
+/** How the file of a socket that is made is written. */
+export const PATH_FORM = '/path[,mode=0660][,user=NAME][,group=NAME]';
+
+/** A path, and its options where a socket is made. Throws `bad-argument`. */
+export function parseSocketFile(text: string, direction: Direction): SocketFile {
+  const [path = '', ...options] = splitAtCommas(text);
+  const values = parseKeyValues(options);
+  requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
+  const access = parseSocketAccess(values);
+  return { path: parseUnixPath(path), ...(access === null ? {} : { access }) };
+}
+
+/** The text of a socket's file; `parseSocketFile` reads it back. */
+export function formatSocketFile({ path, access = {} }: SocketFile): string {
+  return joinWithCommas([formatPath(path), ...formatSocketAccess(access)]);
+}
+
 /** The kind `unix`. */
 export const unixEndpoint: EndpointKind<UnixEndpoint> = {
-  form: { outgoing: 'unix:/path[,mode=0660][,user=NAME][,group=NAME]', incoming: 'unix:/path' },
+  form: { outgoing: `unix:${PATH_FORM}`, incoming: 'unix:/path' },
   recognizes: (text) => text.startsWith('/'),
-  parse(text, direction) {
-    const [path = '', ...options] = splitAtCommas(text);
-    const values = parseKeyValues(options);
-    requireKnown(values, direction === 'outgoing' ? ACCESS_OPTIONS : []);
-    const access = parseSocketAccess(values);
-    return { kind: 'unix', path: parseUnixPath(path), ...(access === null ? {} : { access }) };
-  },
-  format: ({ path, access = {} }) => joinWithCommas([formatPath(path), ...formatSocketAccess(access)]),
+  parse: (text, direction) => ({ kind: 'unix', ...parseSocketFile(text, direction) }),
+  format: formatSocketFile,
   createTarget({ path }, context) {
     // Node reads into the buffers of `onread`, which its types state for TCP only.
     const dial: Dial = (onread, { answered }) => {
@@ -186,8 +197,7 @@ export class SocketTarget implements Target {
   readonly #context: TargetContext;
   readonly #timeoutMs: number;
   readonly #takesPreamble: boolean;
-  readonly #sockets = new Roster<net.Socket>();
-  readonly #connections = new Roster<Connection>();
+  readonly #sockets: SplicedSockets;
 
   constructor(
     dial: Dial,
@@ -198,6 +208,7 @@ export class SocketTarget implements Target {
     this.#context = context;
     this.#timeoutMs = timeoutMs;
     this.#takesPreamble = takesPreamble;
+    this.#sockets = new SplicedSockets(context, ({ stream }, reason) => context.onClosed(stream, reason));
   }
 
   get openCount(): number {
@@ -209,7 +220,7 @@ export class SocketTarget implements Target {
     const { clock, maxStreams, name, onOpened, preamble } = this.#context;
     if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
     const filter = this.#context.createFilter?.() ?? null;
-    const { splice } = this.#connect(stream, filter !== null);
+    const { splice } = this.#sockets.connect(stream, { isFiltered: filter !== null });
     stream.attach(splice);
     const cancelTimeout = clock.schedule(this.#timeoutMs, () => {
       stream.refuse('connect-timeout', `${name} did not answer within ${this.#timeoutMs / 1000} s`);
@@ -237,71 +248,39 @@ export class SocketTarget implements Target {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);
     });
     socket.once('close', cancelTimeout);
-    this.#seat(socket);
+    this.#sockets.seat(socket);
     if (preamble !== null && this.#takesPreamble) socket.write(preamble(stream));
     splice.join(stream, socket);
   }
 
-  #connect(stream: SessionStream | KnownStream, isFiltered: boolean): Connection {
-    const { clock, onClosed } = this.#context;
-    const splice = new Splice({
-      clock,
-      onDone: (reason) => {
-        this.#connections.remove(seat);
-        onClosed(stream, reason);
-      },
-    });
-    const connection = { stream, splice, isOpen: true, isFiltered };
-    const seat = this.#connections.add(connection);
-    return connection;
-  }
-
-  #seat(socket: net.Socket): void {
-    const seat = this.#sockets.add(socket);
-    socket.once('close', () => {
-      this.#sockets.remove(seat);
-      this.#context.onLeft?.();
-    });
-  }
-
   get unansweredCount(): number {
-    return this.#connections.size - this.#answered.length;
+    return this.#sockets.unansweredCount;
   }
 
   obstacles(): string[] {
-    const { name } = this.#context;
-    return this.#answered.map((connection) => obstacleOf(connection, name)).filter((text) => text !== null);
+    return this.#sockets.obstacles();
   }
 
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
-    return this.#answered.map((connection) => captureConnection(connection, this.#context.clock, keep, indexOf));
-  }
-
-  /** A stream that waits for its target is offered to the service again in the successor, which dials anew. */
-  get #answered(): Connection[] {
-    return this.#connections.list().filter(({ stream }) => !('isAnswered' in stream) || stream.isAnswered);
+    return this.#sockets.capture(keep, indexOf);
   }
 
   restore(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
-    for (const capture of connections) {
-      const connection = this.#connect(restoredStream(capture, streams, this.#context.clock), false);
-      const socket = restoreConnection(connection, capture, take);
-      if (socket !== null) this.#seat(socket);
-    }
+    this.#sockets.restore(connections, take, streams);
   }
 
   goOn(): void {
-    for (const { splice } of this.#connections.list()) splice.goOn();
+    this.#sockets.goOn();
   }
 
   /** Resets what is still open. */
   stop(): void {
-    for (const socket of this.#sockets.list()) resetSocket(socket);
+    this.#sockets.stop();
   }
 }
 
 /** What the system's errors mean for the opener; a missing socket file is a server that is not there. */
-const CONNECT_CODES: Readonly<Record<string, ErrorCode>> = {
+export const CONNECT_CODES: Readonly<Record<string, ErrorCode>> = {
   ECONNREFUSED: 'connect-refused',
   ENOENT: 'connect-refused',
   ETIMEDOUT: 'connect-timeout',

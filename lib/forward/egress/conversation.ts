@@ -1,0 +1,202 @@
+/** A stream whose bytes are a conversation with a proxy: read and written here, until a splice takes the stream over or it ends. */
+import { VproxyError } from '../../errors.js';
+import type { LocalEnd } from '../../session/local-end.js';
+import { SENT } from '../../session/send-buffer.js';
+import type { SessionStream } from '../../session/stream.js';
+import { ByteQueue, dropView } from '../../util/byte-queue.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { type Deferred, deferred } from '../../util/concurrency.js';
+import type { Splice } from '../splice.js';
+import type { ByteSource } from './message.js';
+
+/**
+ * The local end of the stream. What came and was not read yet waits here, within the stream's window: credit goes back for a piece
+ * when the next one is asked for, so a conversation that waits for something else stops its stream and nothing else.
+ */
+export class Conversation implements LocalEnd, ByteSource {
+  readonly stream: SessionStream;
+  /** Resolved when the stream is over: null when both directions ended in order. Never where a splice has taken it over. */
+  readonly over: Promise<VproxyError | null>;
+  /** Whether everything was said, and nothing more has come: who wants to go on may as well begin anew. */
+  isIdle = false;
+  readonly #clock: Clock;
+  readonly #gone = new AbortController();
+  readonly #waiting = new ByteQueue();
+  /** The piece that was read last. */
+  #lentBytes = 0;
+  #isLentView = false;
+  #hasFin = false;
+  /** Why nothing is read any more. */
+  #readFailure: Error | null = null;
+  #cancelDeadline: CancelTimer | null = null;
+  #reading: Deferred<void> | null = null;
+  #writing: Deferred<void> | null = null;
+  #splice: Splice | null = null;
+  #resolveOver!: (reason: VproxyError | null) => void;
+
+  constructor(stream: SessionStream, clock: Clock) {
+    this.stream = stream;
+    this.#clock = clock;
+    this.over = new Promise((resolve) => {
+      this.#resolveOver = resolve;
+    });
+  }
+
+  /** Aborted, with why, when the stream is over, or its program takes nothing more. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** What came and was not read, in bytes. */
+  get unreadBytes(): number {
+    return this.#waiting.byteCount;
+  }
+
+  /** Rejects where the program is gone, and with the error of a deadline that has passed. */
+  async read(): Promise<Buffer | null> {
+    this.#release(this.#lentBytes);
+    for (;;) {
+      if (this.#readFailure !== null) throw this.#readFailure;
+      const block = this.#waiting.shift();
+      if (block !== null) {
+        this.#lentBytes = block.bytes.length;
+        this.#isLentView = block.isView;
+        return block.bytes;
+      }
+      if (this.#hasFin) return null;
+      this.#reading = deferred();
+      await this.#reading.promise;
+    }
+  }
+
+  /** Has `read` fail after a time, unless something else is expected by then. */
+  expectWithin(delayMs: number, error: Error): void {
+    this.expectNothing();
+    this.#cancelDeadline = this.#clock.schedule(delayMs, () => this.#failReads(error));
+  }
+
+  /** What comes may take its time. */
+  expectNothing(): void {
+    this.#cancelDeadline?.();
+    this.#cancelDeadline = null;
+  }
+
+  /** Resolves when the channel has taken the bytes, which are not empty and its own from now on. Rejects where the program is gone. */
+  async write(bytes: Buffer): Promise<void> {
+    this.#gone.signal.throwIfAborted();
+    if (this.stream.send(bytes, 0, bytes.length, false) !== SENT.WAITING) return;
+    this.#writing = deferred();
+    await this.#writing.promise;
+  }
+
+  /** Ends the stream behind what was written; what the program still sends is nobody's. */
+  close(): void {
+    this.#failReads(new VproxyError('cancelled', 'the conversation is over'));
+    this.#dropWaiting();
+    // Asked for before the end, so that the program is not cut off from what it was sent.
+    this.stream.stop('cancelled', 'the conversation is over');
+    this.stream.finish();
+  }
+
+  /** Ends both directions now. */
+  reset(why: string): void {
+    this.stream.reset('local-error', why);
+  }
+
+  /** Has a splice, which has been joined, go on: with `rest`, the end of what was read last, and all that comes behind it. */
+  handOver(splice: Splice, rest: Buffer): void {
+    this.#splice = splice;
+    this.#lentBytes -= rest.length;
+    if (rest.length > 0) splice.handleData(rest);
+    this.#release(this.#lentBytes);
+    for (let block = this.#waiting.shift(); block !== null; block = this.#waiting.shift()) {
+      splice.handleData(block.bytes);
+      if (block.isView) dropView();
+    }
+    if (this.#hasFin) splice.handleFin();
+  }
+
+  #release(bytes: number): void {
+    if (this.#isLentView) dropView();
+    this.#isLentView = false;
+    this.#lentBytes = 0;
+    if (bytes > 0) this.stream.release(bytes);
+  }
+
+  #dropWaiting(): void {
+    const bytes = this.#lentBytes + this.#waiting.byteCount;
+    this.#waiting.clear();
+    this.#release(bytes);
+  }
+
+  #failReads(error: Error): void {
+    this.expectNothing();
+    this.#readFailure ??= error;
+    this.#wake();
+  }
+
+  #wake(): void {
+    const reading = this.#reading;
+    this.#reading = null;
+    reading?.resolve();
+  }
+
+  #leave(reason: VproxyError): void {
+    this.#gone.abort(reason);
+    this.#failReads(reason);
+    this.#dropWaiting();
+    const writing = this.#writing;
+    this.#writing = null;
+    writing?.reject(reason);
+  }
+
+  // ---- for the stream -------------------------------------------------------------------------------------------
+
+  handleAccept(): void {
+    // This side never opens one.
+  }
+
+  handleData(bytes: Buffer): boolean {
+    if (this.#splice !== null) return this.#splice.handleData(bytes);
+    if (this.#readFailure !== null) {
+      this.stream.release(bytes.length);
+      return false;
+    }
+    const isKept = this.#waiting.push(bytes);
+    this.#wake();
+    return isKept;
+  }
+
+  handleFin(): void {
+    if (this.#splice !== null) {
+      this.#splice.handleFin();
+      return;
+    }
+    this.#hasFin = true;
+    this.#wake();
+  }
+
+  handleStop(reason: VproxyError): void {
+    if (this.#splice === null) this.#leave(reason);
+    else this.#splice.handleStop(reason);
+  }
+
+  handleSent(isFree: boolean): void {
+    if (this.#splice !== null) {
+      this.#splice.handleSent(isFree);
+      return;
+    }
+    const writing = this.#writing;
+    this.#writing = null;
+    writing?.resolve();
+  }
+
+  handleEnd(reason: VproxyError | null): void {
+    if (this.#splice !== null) {
+      this.#splice.handleEnd(reason);
+      return;
+    }
+    this.#leave(reason ?? new VproxyError('cancelled', 'the stream is over'));
+    this.#resolveOver(reason);
+  }
+}

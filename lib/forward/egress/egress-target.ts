@@ -1,0 +1,227 @@
+/** `egress:` and `egress:NAME`: a proxy of HTTP and SOCKS 5 for the peer, which reaches what the rules of that egress let out. */
+import { SERVICE_NAME } from '../../codec/limits.js';
+import { toVproxyError, VproxyError } from '../../errors.js';
+import type { SessionStream } from '../../session/stream.js';
+import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
+import { readBuffered } from '../../system/sockets.js';
+import { formatHostPort } from '../../util/addresses.js';
+import { describeError } from '../../util/escape.js';
+import type { Connection, ConnectionCapture, IndexOfStream, KnownStream } from '../connection.js';
+import {
+  type EgressFacts,
+  type EndpointKind,
+  refuseBeyond,
+  type Target,
+  type TargetContext,
+} from '../endpoint-kind.js';
+import { SplicedSockets } from '../spliced-sockets.js';
+import type { Destination } from './admission.js';
+import { printable, Refusal } from './answers.js';
+import { Conversation } from './conversation.js';
+import { type ConversationContext, converse, type Reached, type Tunnel } from './converse.js';
+import { EgressDialer } from './dial.js';
+import { EgressRefusal } from './refusal.js';
+import type { EgressRules } from './rules.js';
+
+export interface EgressEndpoint {
+  readonly kind: 'egress';
+  /** The name of the egress; empty: that of the service. */
+  readonly name: string;
+}
+
+/** The kind `egress`. */
+export const egressEndpoint: EndpointKind<EgressEndpoint> = {
+  form: { incoming: 'egress:[NAME]' },
+  parse(text, _direction, sampleOf) {
+    if (text === '' || SERVICE_NAME.test(sampleOf(text))) return { kind: 'egress', name: text };
+    throw new VproxyError('bad-argument', 'the name of an egress is spelled as that of a service, or left out');
+  },
+  format: ({ name }) => name,
+  createTarget(endpoint, context) {
+    const name = endpoint.name === '' ? context.service : endpoint.name;
+    const dialer = new EgressDialer({ name, rules: () => context.egress(name), clock: context.clock });
+    return new EgressTarget(name, dialer, context);
+  },
+};
+
+/** Holds a conversation with each stream, or splices it with the socket of its destination. */
+export class EgressTarget implements Target {
+  readonly #name: string;
+  readonly #dialer: Pick<EgressDialer, 'dial'>;
+  readonly #context: TargetContext;
+  readonly #conversations = new Set<Conversation>();
+  readonly #sockets: SplicedSockets;
+
+  constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
+    this.#name = name;
+    this.#dialer = dialer;
+    this.#context = context;
+    this.#sockets = new SplicedSockets(context, (connection, reason) => {
+      this.#leftSplice(connection, reason?.code ?? null);
+      context.onClosed(connection.stream, reason);
+    });
+  }
+
+  get openCount(): number {
+    return this.#conversations.size + this.#sockets.size;
+  }
+
+  /** Accepts the stream at once: what becomes of it is said in its conversation. */
+  serve(stream: SessionStream): void {
+    const { clock, maxStreams, onOpened } = this.#context;
+    if (refuseBeyond(stream, this.openCount, maxStreams)) return;
+    const guest = new Conversation(stream, clock);
+    this.#conversations.add(guest);
+    stream.attach(guest);
+    stream.accept();
+    onOpened(stream);
+    void this.#converse(guest);
+  }
+
+  async #converse(guest: Conversation): Promise<void> {
+    try {
+      const tunnel = await converse(guest, this.#contextOf(guest));
+      if (tunnel !== null) {
+        this.#splice(guest, tunnel);
+        return;
+      }
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      guest.stream.reset(code, message);
+    }
+    const reason = await guest.over;
+    this.#conversations.delete(guest);
+    this.#context.onClosed(guest.stream, reason);
+    this.#context.onLeft?.();
+  }
+
+  get #rules(): EgressRules | null {
+    return this.#context.egress(this.#name);
+  }
+
+  #contextOf(guest: Conversation): ConversationContext {
+    return {
+      rules: () => this.#rules,
+      dial: (destination) => this.#dial(guest, destination),
+      onRefused: (refusal) => this.#refused(guest.stream, refusal),
+      onLeft: ({ address, atMs, destination, rule }, ending) => {
+        const { host, port } = destination;
+        const durationMs = this.#context.clock.now() - atMs;
+        this.#left(guest.stream, { host, port, address, rule, ...ending, durationMs });
+      },
+    };
+  }
+
+  async #dial({ gone }: Conversation, destination: Destination): Promise<Reached> {
+    const text = formatHostPort(destination);
+    const rules = this.#rules;
+    try {
+      const connection = await this.#dialer.dial(destination, gone);
+      const { socket } = connection;
+      const atMs = this.#context.clock.now();
+      if (!socket.destroyed && !gone.aborted) return { ...connection, destination, atMs, rules };
+      socket.destroy();
+      gone.throwIfAborted();
+      throw new EgressRefusal('unreachable', `${text} has closed the connection at once`);
+    } catch (error) {
+      throw error instanceof EgressRefusal ? Refusal.of(error, text) : error;
+    }
+  }
+
+  /** From here on it is a connection like that of any other forward. */
+  #splice(guest: Conversation, { answer, reached, rest }: Tunnel): void {
+    const { stream } = guest;
+    const { address, atMs, destination, rule, socket } = reached;
+    const { host, port } = destination;
+    // A proxy behind which the destination is may have handed on some of it already.
+    const early = socket.readableLength > 0 ? (socket.read() as Buffer) : NOTHING;
+    const connection = this.#sockets.connect(stream, {
+      egress: {
+        ...{ host, port, address, rule },
+        sentBefore: stream.sentBytes + answer.length,
+        receivedBefore: stream.receivedBytes - guest.unreadBytes - rest.length,
+        ageBefore: atMs - stream.openedAtMs,
+      },
+    });
+    const { splice } = connection;
+    stream.send(Buffer.concat([answer, early]), 0, answer.length + early.length, false);
+    this.#sockets.seat(socket);
+    readBuffered(socket, splice.onread);
+    // It is read on when the answer has been sent.
+    if (stream.isWaiting) socket.pause();
+    splice.join(stream, socket);
+    this.#conversations.delete(guest);
+    guest.handOver(splice, rest);
+  }
+
+  // ---- the log --------------------------------------------------------------------------------------------------
+
+  #leftSplice({ egress, stream }: Connection, code: string | null): void {
+    if (egress === null) return;
+    const { address, host, port, rule } = egress;
+    this.#left(stream, {
+      ...{ host, port, address, rule },
+      uploadedBytes: stream.receivedBytes - egress.receivedBefore,
+      downloadedBytes: Math.max(0, stream.sentBytes - egress.sentBefore),
+      code,
+      durationMs: this.#context.clock.now() - stream.openedAtMs - egress.ageBefore,
+    });
+  }
+
+  #left(stream: KnownStream, facts: Omit<EgressFacts, 'egress'>): void {
+    const { address, code, downloadedBytes, rule, uploadedBytes } = facts;
+    const amount = `${uploadedBytes} bytes up, ${downloadedBytes} down`;
+    const ending = code === null ? '' : ` (${code})`;
+    this.#context.onEgress(
+      stream,
+      `stream ${stream.id}: ${formatHostPort(facts)} at ${address}, by ${rule}, has ended: ${amount}${ending}`,
+      { ...facts, egress: this.#name, durationMs: Math.round(facts.durationMs) },
+    );
+  }
+
+  #refused(stream: KnownStream, { cause, destination, message, reason, verdict }: Refusal): void {
+    const line = printable(message);
+    const behind = verdict?.why ?? (cause === undefined ? null : printable(describeError(cause)));
+    const why = behind ?? line;
+    const text = behind === null ? line : `${line}: ${behind}`;
+    this.#context.onEgressRefused(stream, `stream ${stream.id}: ${text} (${reason})`, {
+      ...{ egress: this.#name, destination, reason },
+      rule: verdict?.rule ?? null,
+      why,
+    });
+  }
+
+  // ---- as of a target -------------------------------------------------------------------------------------------
+
+  /** A stream is accepted at once. */
+  readonly unansweredCount = 0;
+
+  obstacles(): string[] {
+    const { name } = this.#context;
+    // An idle connection is reset by the successor: its program opens another one with the next request.
+    const talking = [...this.#conversations]
+      .filter(({ isIdle }) => !isIdle)
+      .map(({ stream }) => `stream ${stream.id} to ${name}, which is not a tunnel`);
+    return [...talking, ...this.#sockets.obstacles()];
+  }
+
+  capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
+    return this.#sockets.capture(keep, indexOf);
+  }
+
+  restore(connections: readonly ConnectionCapture[], take: TakeDescriptor, streams: readonly SessionStream[]): void {
+    this.#sockets.restore(connections, take, streams);
+  }
+
+  goOn(): void {
+    this.#sockets.goOn();
+  }
+
+  /** Resets what is still open. */
+  stop(): void {
+    for (const guest of this.#conversations) guest.reset('the egress ends');
+    this.#sockets.stop();
+  }
+}
+
+const NOTHING = Buffer.alloc(0);

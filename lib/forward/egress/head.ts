@@ -1,0 +1,160 @@
+/**
+ * Heads of HTTP/1.1 messages, read as strictly as RFC 9112 allows: whatever two readers could take for two things is an error, so
+ * that nothing gets past this side that it has not seen.
+ */
+
+/** A message is not valid; the text says what is wrong, and repeats nothing of it. */
+export class BadMessage extends Error {}
+
+/** A message of an HTTP version that is not spoken here. */
+export class BadVersion extends BadMessage {}
+
+/** A head exceeds its bound. */
+export class HeadTooLarge extends Error {}
+
+/** The other side ended in the midst of a message. */
+export class Incomplete extends BadMessage {
+  constructor() {
+    super('the message is not complete');
+  }
+}
+
+/** A field line; the value is without the white space around it, a character for each byte. */
+export interface Field {
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface RequestLine {
+  readonly method: string;
+  /** The request-target as it came, of printable ASCII. */
+  readonly target: string;
+  /** Of HTTP/1.x. */
+  readonly minor: 0 | 1;
+}
+
+export interface RequestHead extends RequestLine {
+  readonly fields: readonly Field[];
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly phrase: string;
+  readonly minor: 0 | 1;
+  readonly fields: readonly Field[];
+}
+
+const CR = 0x0d;
+const LF = 0x0a;
+
+/**
+ * Where the head that `bytes` begin with ends, behind its empty line; -1 where that has not come. What lies before `from` has been
+ * looked at already. Throws {@link BadMessage} for a CR or an LF alone (RFC 9112 section 2.2), and for a NUL.
+ */
+export function endOfHead(bytes: Buffer, from: number): number {
+  for (let at = from; at < bytes.length; at += 1) {
+    const byte = bytes[at];
+    const before = at > 0 ? bytes[at - 1] : 0;
+    if (byte === LF) {
+      if (before !== CR) throw new BadMessage('a line ends with LF alone');
+      if (at >= 3 && bytes[at - 2] === LF) return at + 1;
+    } else if (before === CR) {
+      throw new BadMessage('there is a CR without LF');
+    } else if (byte === 0) {
+      throw new BadMessage('there is a NUL in the head');
+    }
+  }
+  return -1;
+}
+
+const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+const ONE_TOKEN = new RegExp(`^${TOKEN}$`);
+const REQUEST_LINE = new RegExp(`^(${TOKEN}) ([\\x21-\\x7e]+) HTTP/(\\d)\\.(\\d)$`);
+const STATUS_LINE = /^HTTP\/(\d)\.(\d) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/;
+const FIELD_LINE = new RegExp(`^(${TOKEN}):[\\t ]*([\\t\\x20-\\x7e\\x80-\\xff]*?)[\\t ]*$`);
+
+/** Whether a message of HTTP may begin with that byte: a method is a token. */
+export const beginsToken = (byte: number): boolean => ONE_TOKEN.test(String.fromCharCode(byte));
+
+/** The first line of a request, without its CRLF (RFC 9112 section 3). Throws {@link BadMessage}. */
+export function parseRequestLine(line: string): RequestLine {
+  const [, method, target, major, minor] = REQUEST_LINE.exec(line) ?? [];
+  if (method === undefined || target === undefined) throw new BadMessage('the first line is no request of HTTP/1.1');
+  return { method, target, minor: parseMinor(major, minor) };
+}
+
+function parseMinor(major = '', minor = ''): 0 | 1 {
+  if (major !== '1' || Number(minor) > 1) throw new BadVersion('only HTTP/1.1 and HTTP/1.0 are spoken here');
+  return minor === '0' ? 0 : 1;
+}
+
+/** The head of a request, with its empty line. Throws {@link BadMessage}. */
+export function parseRequestHead(text: string): RequestHead {
+  const [first = '', ...rest] = linesOf(text);
+  return { ...parseRequestLine(first), fields: rest.map(parseField) };
+}
+
+/** The head of a response, with its empty line. Throws {@link BadMessage}. */
+export function parseResponseHead(text: string): ResponseHead {
+  const [first = '', ...rest] = linesOf(text);
+  const [, major, minor, status, phrase = ''] = STATUS_LINE.exec(first) ?? [];
+  if (status === undefined) throw new BadMessage('the first line is no answer of HTTP/1.1');
+  return { status: Number(status), phrase, minor: parseMinor(major, minor), fields: rest.map(parseField) };
+}
+
+const linesOf = (text: string): string[] => text.slice(0, -'\r\n\r\n'.length).split('\r\n');
+
+/** A field line without its CRLF (RFC 9112 section 5). Throws {@link BadMessage}, also for a folded one. */
+export function parseField(line: string): Field {
+  const [, name, value] = FIELD_LINE.exec(line) ?? [];
+  if (name !== undefined && value !== undefined) return { name, value };
+  if (/^[\t ]/.test(line)) throw new BadMessage('a header field is folded onto another line');
+  if (/^[^:]*[\t ]+:/.test(line)) throw new BadMessage('there is white space before the colon of a header field');
+  throw new BadMessage('a header field is not NAME: VALUE');
+}
+
+/** The values of a field, by its name in lower case. */
+export const valuesOf = (fields: readonly Field[], name: string): string[] =>
+  fields.filter((field) => field.name.toLowerCase() === name).map(({ value }) => value);
+
+/** The elements of a field that is a list, in lower case. */
+export const listOf = (fields: readonly Field[], name: string): string[] =>
+  valuesOf(fields, name)
+    .flatMap((value) => value.toLowerCase().split(','))
+    .map((element) => element.trim())
+    .filter((element) => element !== '');
+
+/** Whether the connection ends with the message. */
+export const isClosing = (fields: readonly Field[]): boolean => listOf(fields, 'connection').includes('close');
+
+/** Says so. */
+export const CLOSE: Field = { name: 'Connection', value: 'close' };
+
+/** Fields that are about one connection only, or that a proxy writes itself (RFC 9110 section 7.6.1). */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'http2-settings',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/** The fields that go on to the next one: all but those of the connection, which `Connection` may name. */
+export function endToEnd(fields: readonly Field[]): Field[] {
+  const named = new Set(listOf(fields, 'connection'));
+  return fields.filter(({ name }) => {
+    const lower = name.toLowerCase();
+    return !HOP_BY_HOP.has(lower) && !named.has(lower);
+  });
+}
+
+/** The text of a head, with its empty line. */
+export const formatHead = (first: string, fields: readonly Field[]): Buffer =>
+  Buffer.from(`${[first, ...fields.map(({ name, value }) => `${name}: ${value}`)].join('\r\n')}\r\n\r\n`, 'latin1');

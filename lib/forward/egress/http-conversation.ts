@@ -1,0 +1,248 @@
+/** A conversation in HTTP/1.1: requests in absolute form, one after the other, each answered by its origin server; or a CONNECT. */
+import { HEAD_BYTES, HEAD_MS, headTimeout, httpAnswer, Refusal } from './answers.js';
+import type { Conversation } from './conversation.js';
+import type { ConversationContext, TunnelOffer } from './converse.js';
+import {
+  BadMessage,
+  BadVersion,
+  CLOSE,
+  endToEnd,
+  type Field,
+  formatHead,
+  HeadTooLarge,
+  isClosing,
+  parseRequestHead,
+  parseRequestLine,
+  parseResponseHead,
+  type ResponseHead,
+} from './head.js';
+import { chunkOf, contentLengthOf, type Framing, LAST_CHUNK, type MessageReader, responseFraming } from './message.js';
+import { KeptOrigins, OriginConnection, OriginFailure } from './origin.js';
+import { EgressRefusal } from './refusal.js';
+import { framingFields, originRequestHead, type ProxyRequest, parseProxyRequest } from './request.js';
+
+/** How long a connection may be without a request, in milliseconds. */
+const IDLE_MS = 60_000;
+
+/** The head of an answer may be longer than that of a request, as cookies are. */
+const ANSWER_HEAD_BYTES = 65_536;
+
+const ESTABLISHED = 'HTTP/1.1 200 Connection Established\r\n\r\n';
+
+/** No further request has come, which is no error. */
+class NoRequest extends Error {}
+
+/** What follows a request: the next one, a tunnel, or nothing. */
+type Outcome = 'next' | TunnelOffer | null;
+
+export class HttpConversation {
+  readonly #guest: Conversation;
+  readonly #reader: MessageReader;
+  readonly #context: ConversationContext;
+  readonly #kept = new KeptOrigins();
+  #isFirst = true;
+  /** Whether a part of the answer to the request of the moment is out. */
+  #hasBegun = false;
+
+  constructor(guest: Conversation, reader: MessageReader, context: ConversationContext) {
+    this.#guest = guest;
+    this.#reader = reader;
+    this.#context = context;
+  }
+
+  /** Resolves with what is to be tunnelled to, or null when there is nothing more to be said. Rejects where the program is gone. */
+  async run(): Promise<TunnelOffer | null> {
+    try {
+      for (;;) {
+        const outcome = await this.#serveNext();
+        if (outcome !== 'next') return outcome;
+      }
+    } finally {
+      this.#kept.close();
+    }
+  }
+
+  async #serveNext(): Promise<Outcome> {
+    let method = '';
+    let request: ProxyRequest | null = null;
+    try {
+      const text = await this.#head();
+      if (text === null) return this.#end();
+      const head = parseRequestHead(text);
+      method = head.method;
+      request = parseProxyRequest(head);
+      return request.originTarget === null ? await this.#connect(request) : await this.#fetch(request);
+    } catch (error) {
+      if (error instanceof NoRequest) return this.#end();
+      const refusal = refusalOf(error);
+      if (!this.#hasBegun) return this.#refuse(refusal, method, request);
+      this.#guest.reset(`the answer to the guest broke off: ${refusal.message}`);
+      return null;
+    }
+  }
+
+  /** The text of the next head; null where none follows. */
+  async #head(): Promise<string | null> {
+    const guest = this.#guest;
+    const isFirst = this.#isFirst;
+    this.#isFirst = false;
+    this.#hasBegun = false;
+    if (!isFirst) guest.expectWithin(IDLE_MS, new NoRequest());
+    guest.isIdle = !isFirst;
+    const text = await this.#reader.head({
+      maxBytes: HEAD_BYTES,
+      onBegun: () => {
+        guest.isIdle = false;
+        if (!isFirst) guest.expectWithin(HEAD_MS, headTimeout());
+      },
+      checkFirstLine: parseRequestLine,
+    });
+    guest.expectNothing();
+    return text;
+  }
+
+  async #connect({ destination }: ProxyRequest): Promise<TunnelOffer> {
+    return { reached: await this.#context.dial(destination), answer: Buffer.from(ESTABLISHED) };
+  }
+
+  #end(): null {
+    this.#guest.close();
+    return null;
+  }
+
+  /** Where the end of the request is known, and nothing of it is left, another one may follow. */
+  async #refuse(refusal: Refusal, method: string, request: ProxyRequest | null): Promise<Outcome> {
+    const isLast =
+      request === null || request.originTarget === null || !request.isPersistent || request.framing.kind !== 'none';
+    this.#context.onRefused(refusal);
+    await this.#guest.write(httpAnswer(refusal, { method, isLast }));
+    return isLast ? this.#end() : 'next';
+  }
+
+  // ---- a request for an origin server ---------------------------------------------------------------------------
+
+  async #fetch(request: ProxyRequest): Promise<Outcome> {
+    const kept = this.#kept.take(request.destination, this.#context.rules());
+    if (kept === null) return await this.#exchange(request, await this.#dial(request));
+    try {
+      return await this.#exchange(request, kept);
+    } catch (error) {
+      // RFC 9112 section 9.3.1: the server may have closed a connection that had been quiet.
+      if (!(error instanceof OriginFailure) || this.#hasBegun || !isRepeatable(request)) throw error;
+      return await this.#exchange(request, await this.#dial(request));
+    }
+  }
+
+  async #dial({ destination }: ProxyRequest): Promise<OriginConnection> {
+    const reached = await this.#context.dial(destination);
+    return new OriginConnection(reached, (ending) => this.#context.onLeft(reached, ending));
+  }
+
+  /** Sends the request and its body, and meanwhile passes on what is answered. */
+  async #exchange(request: ProxyRequest, origin: OriginConnection): Promise<Outcome> {
+    const { gone } = this.#guest;
+    const destroy = (): void => origin.destroy();
+    gone.addEventListener('abort', destroy);
+    const upload: { isSent: boolean; failure: unknown } = { isSent: false, failure: null };
+    this.#send(request, origin).then(
+      () => {
+        upload.isSent = true;
+      },
+      (error: unknown) => {
+        // That an origin takes nothing shows in what it answers.
+        if (error instanceof OriginFailure) return;
+        upload.failure = error;
+        origin.destroy();
+      },
+    );
+    try {
+      const { isLast, isReusable } = await this.#answer(request, origin, () => upload.isSent);
+      if (isReusable && upload.isSent && origin.isUsableBy(this.#context.rules())) this.#kept.keep(origin);
+      else origin.destroy();
+      return isLast ? this.#end() : 'next';
+    } catch (error) {
+      origin.destroy();
+      throw upload.failure ?? origin.failureOf(error);
+    } finally {
+      gone.removeEventListener('abort', destroy);
+    }
+  }
+
+  async #send(request: ProxyRequest, origin: OriginConnection): Promise<void> {
+    const { framing } = request;
+    await origin.write(originRequestHead(request));
+    for await (const piece of this.#reader.body(framing)) {
+      await origin.write(framing.kind === 'chunked' ? chunkOf(piece) : piece);
+    }
+    if (framing.kind === 'chunked') await origin.write(LAST_CHUNK);
+  }
+
+  /** `isLast`: nothing follows on the connection of the guest; `isReusable`: nor does anything on that of the origin. */
+  async #answer(
+    { head: { method, minor }, isPersistent }: ProxyRequest,
+    origin: OriginConnection,
+    isSent: () => boolean,
+  ): Promise<{ readonly isLast: boolean; readonly isReusable: boolean }> {
+    const head = await this.#finalHead(origin, minor);
+    const framing = responseFraming(head, method);
+    const outward = reframed(framing, minor);
+    const isLast = !isPersistent || outward.kind === 'close' || !isSent();
+    this.#hasBegun = true;
+    await this.#guest.write(answerHead(head, method, outward, isLast));
+    for await (const piece of origin.reader.body(framing)) {
+      await this.#guest.write(outward.kind === 'chunked' ? chunkOf(piece) : piece);
+    }
+    if (outward.kind === 'chunked') await this.#guest.write(LAST_CHUNK);
+    const isReusable = isPersistent && framing.kind !== 'close' && head.minor === 1 && !isClosing(head.fields);
+    return { isLast, isReusable };
+  }
+
+  /** The head of the answer; those of informational ones before it are passed on (RFC 9110 section 15.2). */
+  async #finalHead(origin: OriginConnection, minor: 0 | 1): Promise<ResponseHead> {
+    for (;;) {
+      const text = await origin.reader.head({ maxBytes: ANSWER_HEAD_BYTES });
+      if (text === null) throw origin.failed('closed the connection without an answer');
+      const head = parseResponseHead(text);
+      if (head.status === 101) throw new BadMessage('it changes to a protocol that it was not asked for');
+      if (head.status >= 200) return head;
+      if (minor === 1) await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), VIA]));
+    }
+  }
+}
+
+/** What is refused, of an error that is about the request or its answer; another one is thrown again. */
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof EgressRefusal) return Refusal.of(error, null);
+  if (error instanceof BadVersion) return new Refusal('bad-version', error.message);
+  if (error instanceof BadMessage) return new Refusal('bad-request', error.message);
+  if (error instanceof HeadTooLarge) return new Refusal('head-too-large', error.message);
+  if (error instanceof OriginFailure)
+    return new Refusal('bad-answer', error.message, { destination: error.destination });
+  throw error;
+}
+
+/** Whether it may be sent twice (RFC 9110 section 9.2.2), and can. */
+const isRepeatable = ({ framing, head }: ProxyRequest): boolean =>
+  framing.kind === 'none' && ['GET', 'HEAD', 'OPTIONS'].includes(head.method);
+
+/** How the body is framed for a guest of HTTP/1.`minor`. */
+function reframed(framing: Framing, minor: 0 | 1): Framing {
+  if (framing.kind !== 'chunked' && framing.kind !== 'close') return framing;
+  return { kind: minor === 1 ? 'chunked' : 'close' };
+}
+
+const VIA: Field = { name: 'Via', value: '1.1 vproxy' };
+
+const statusLine = ({ phrase, status }: ResponseHead): string => `HTTP/1.1 ${status} ${phrase}`;
+
+function answerHead(head: ResponseHead, method: string, framing: Framing, isLast: boolean): Buffer {
+  // What a GET would have been answered with.
+  const length = method === 'HEAD' || head.status === 304 ? contentLengthOf(head.fields) : null;
+  return formatHead(statusLine(head), [
+    ...endToEnd(head.fields),
+    ...framingFields(length === null ? framing : { kind: 'length', bytes: length }),
+    VIA,
+    ...(isLast ? [CLOSE] : []),
+  ]);
+}

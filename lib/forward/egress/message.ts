@@ -1,0 +1,219 @@
+/** Messages of HTTP/1.1 out of a stream of bytes: their heads, and their bodies by their framing (RFC 9112 sections 6 and 7). */
+import {
+  BadMessage,
+  endOfHead,
+  type Field,
+  HeadTooLarge,
+  Incomplete,
+  listOf,
+  parseField,
+  type RequestHead,
+  type ResponseHead,
+  valuesOf,
+} from './head.js';
+
+/** How the end of a body is found; `close`: with that of the connection. */
+export type Framing =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'length'; readonly bytes: number }
+  | { readonly kind: 'chunked' }
+  | { readonly kind: 'close' };
+
+const NO_BODY: Framing = { kind: 'none' };
+
+/** The framing of a request. Throws {@link BadMessage} for one that could be read in two ways. */
+export function requestFraming({ fields, method, minor }: RequestHead): Framing {
+  const framing = framingOf(fields, minor);
+  if (framing === null) return NO_BODY;
+  const isEmpty = framing.kind === 'length' && framing.bytes === 0;
+  if (method === 'CONNECT' && !isEmpty) throw new BadMessage('a CONNECT has no body');
+  return framing;
+}
+
+/** The framing of the answer to a request of that method (RFC 9112 section 6.3). Throws {@link BadMessage}. */
+export function responseFraming({ fields, minor, status }: ResponseHead, method: string): Framing {
+  const framing = framingOf(fields, minor);
+  return method === 'HEAD' || hasNoBody(status) ? NO_BODY : (framing ?? { kind: 'close' });
+}
+
+/** Whether answers of that status never have a body. */
+export const hasNoBody = (status: number): boolean => status < 200 || status === 204 || status === 304;
+
+/** The length that the head of a message states, in bytes; null: none. */
+export function contentLengthOf(fields: readonly Field[]): number | null {
+  const values = valuesOf(fields, 'content-length');
+  const [value] = values;
+  if (value === undefined) return null;
+  if (values.length > 1 || !/^\d{1,15}$/.test(value)) throw new BadMessage('the Content-Length is not one number');
+  return Number(value);
+}
+
+function framingOf(fields: readonly Field[], minor: 0 | 1): Framing | null {
+  const length = contentLengthOf(fields);
+  if (valuesOf(fields, 'transfer-encoding').length === 0)
+    return length === null ? null : { kind: 'length', bytes: length };
+  if (length !== null) throw new BadMessage('there are both a Content-Length and a Transfer-Encoding');
+  if (minor === 0) throw new BadMessage('there is a Transfer-Encoding in HTTP/1.0');
+  const codings = listOf(fields, 'transfer-encoding');
+  if (codings.length !== 1 || codings[0] !== 'chunked') throw new BadMessage('the Transfer-Encoding is not chunked');
+  return { kind: 'chunked' };
+}
+
+/** Where bytes come from. */
+export interface ByteSource {
+  /** What came next, which is the caller's up to the next call; null at the end. */
+  read(): Promise<Buffer | null>;
+}
+
+interface HeadOptions {
+  /** Its longest length, with its empty line. */
+  readonly maxBytes: number;
+  /** The first byte is there. */
+  readonly onBegun?: () => void;
+  /** Throws for a first line that is none: the rest of the head need not be waited for. */
+  readonly checkFirstLine?: (line: string) => void;
+}
+
+/** A line of a chunked body: its size and extensions. */
+const MAX_CHUNK_LINE_BYTES = 1024;
+/** The trailer section, which is dropped. */
+const MAX_TRAILER_BYTES = 16_384;
+
+const CHUNK_LINE = /^([0-9A-Fa-f]{1,13})(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
+const NOTHING = Buffer.alloc(0);
+
+/** Reads one message after the other. Whatever is not valid is thrown as {@link BadMessage}; nothing can be read then any more. */
+export class MessageReader {
+  readonly #source: ByteSource;
+  #rest: Buffer = NOTHING;
+
+  constructor(source: ByteSource) {
+    this.#source = source;
+  }
+
+  /** Whether bytes behind the last message are there already. */
+  get hasRest(): boolean {
+    return this.#rest.length > 0;
+  }
+
+  /** What came behind the last message: the end of what was read last, or nothing. */
+  takeRest(): Buffer {
+    const rest = this.#rest;
+    this.#rest = NOTHING;
+    return rest;
+  }
+
+  /** The first byte of what follows, which stays; null at the end. */
+  async firstByte(): Promise<number | null> {
+    return (await this.#hasMore()) ? (this.#rest[0] ?? null) : null;
+  }
+
+  /** A number of bytes in one piece, which are few. Throws {@link Incomplete} where they do not come. */
+  async exactly(byteCount: number): Promise<Buffer> {
+    const pieces: Buffer[] = [];
+    for await (const piece of this.#exactly(byteCount)) pieces.push(Buffer.from(piece));
+    return Buffer.concat(pieces);
+  }
+
+  /** Has bytes that are there; false at the end. */
+  async #hasMore(): Promise<boolean> {
+    if (this.#rest.length === 0) this.#rest = (await this.#source.read()) ?? NOTHING;
+    return this.#rest.length > 0;
+  }
+
+  /** The text of the next head, a character for each byte, with its empty line; null where the other side has ended before it. */
+  async head({ maxBytes, onBegun, checkFirstLine }: HeadOptions): Promise<string | null> {
+    if (!(await this.#hasMore())) return null;
+    onBegun?.();
+    let bytes = this.takeRest();
+    let scanned = 0;
+    let mayBeEmptyLine = true;
+    let isFirstLineChecked = checkFirstLine === undefined;
+    for (;;) {
+      // RFC 9112 section 2.2: one empty line before a request is overlooked.
+      if (mayBeEmptyLine && bytes.length >= 2) {
+        mayBeEmptyLine = false;
+        if (bytes[0] === 0x0d && bytes[1] === 0x0a) {
+          bytes = bytes.subarray(2);
+          scanned = 0;
+        }
+      }
+      const end = endOfHead(bytes.subarray(0, maxBytes), scanned);
+      if (!isFirstLineChecked) {
+        const lineEnd = bytes.indexOf('\r\n');
+        if (lineEnd !== -1) {
+          isFirstLineChecked = true;
+          checkFirstLine?.(bytes.toString('latin1', 0, lineEnd));
+        }
+      }
+      if (end !== -1) {
+        this.#rest = bytes.subarray(end);
+        return bytes.toString('latin1', 0, end);
+      }
+      if (bytes.length >= maxBytes) throw new HeadTooLarge(`the head exceeds ${maxBytes} bytes`);
+      scanned = bytes.length;
+      const more = await this.#source.read();
+      if (more === null) throw new Incomplete();
+      bytes = Buffer.concat([bytes, more]);
+    }
+  }
+
+  /** The body that follows, piece by piece, without its framing. A piece is the caller's until the next one is asked for. */
+  async *body(framing: Framing): AsyncGenerator<Buffer, void, undefined> {
+    if (framing.kind === 'length') yield* this.#exactly(framing.bytes);
+    else if (framing.kind === 'chunked') yield* this.#chunks();
+    else if (framing.kind === 'close') while (await this.#hasMore()) yield this.takeRest();
+  }
+
+  async *#exactly(byteCount: number): AsyncGenerator<Buffer, void, undefined> {
+    for (let left = byteCount; left > 0; ) {
+      if (!(await this.#hasMore())) throw new Incomplete();
+      const bytes = this.takeRest();
+      this.#rest = bytes.subarray(left);
+      const piece = bytes.subarray(0, left);
+      left -= piece.length;
+      yield piece;
+    }
+  }
+
+  async *#chunks(): AsyncGenerator<Buffer, void, undefined> {
+    for (;;) {
+      const [, digits] = CHUNK_LINE.exec(await this.#line(MAX_CHUNK_LINE_BYTES)) ?? [];
+      if (digits === undefined) throw new BadMessage('a chunk does not begin with its size');
+      const byteCount = Number.parseInt(digits, 16);
+      if (byteCount === 0) break;
+      yield* this.#exactly(byteCount);
+      await this.#line(0);
+    }
+    for (let left = MAX_TRAILER_BYTES; ; ) {
+      const line = await this.#line(left);
+      if (line === '') return;
+      parseField(line);
+      left -= line.length + 2;
+    }
+  }
+
+  /** The next line, without its CRLF. */
+  async #line(maxBytes: number): Promise<string> {
+    let text = '';
+    for (;;) {
+      if (!(await this.#hasMore())) throw new Incomplete();
+      const bytes = this.takeRest();
+      const lineEnd = bytes.indexOf('\n');
+      text += bytes.toString('latin1', 0, lineEnd === -1 ? Math.min(bytes.length, maxBytes + 2) : lineEnd);
+      if (text.length > maxBytes + 1) throw new BadMessage('a line of a chunked body is too long');
+      if (lineEnd === -1) continue;
+      this.#rest = bytes.subarray(lineEnd + 1);
+      if (!text.endsWith('\r') || text.indexOf('\r') !== text.length - 1)
+        throw new BadMessage('a line of a chunked body does not end with CRLF');
+      return text.slice(0, -1);
+    }
+  }
+}
+
+/** A piece of a body as one chunk. */
+export function chunkOf(piece: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n')]);
+}
+
+export const LAST_CHUNK = Buffer.from('0\r\n\r\n');

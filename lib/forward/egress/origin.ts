@@ -1,0 +1,132 @@
+/** Origin servers that one conversation in absolute form reaches, each by a connection that is kept for its next request. */
+import type net from 'node:net';
+import { hiddenReset } from '../../system/sockets.js';
+import { formatHostPort } from '../../util/addresses.js';
+import { type Deferred, deferred } from '../../util/concurrency.js';
+import { describeError } from '../../util/escape.js';
+import type { Destination } from './admission.js';
+import type { OriginEnding, Reached } from './converse.js';
+import { BadMessage, HeadTooLarge } from './head.js';
+import { type ByteSource, MessageReader } from './message.js';
+import type { EgressRules } from './rules.js';
+
+/** An origin server broke off, or its answer is not valid. */
+export class OriginFailure extends Error {
+  readonly destination: string;
+
+  constructor(destination: string, what: string) {
+    super(`${destination} ${what}`);
+    this.destination = destination;
+  }
+}
+
+/** Bytes of a socket, read and written as far as the other end goes along. */
+export class OriginConnection implements ByteSource {
+  readonly destination: Destination;
+  readonly #rules: EgressRules | null;
+  readonly reader = new MessageReader(this);
+  readonly #socket: net.Socket;
+  #failure: Error | null = null;
+  #hasEnded = false;
+  #changed: Deferred<void> | null = null;
+
+  constructor({ destination, rules, socket }: Reached, onClosed: (ending: OriginEnding) => void) {
+    this.destination = destination;
+    this.#rules = rules;
+    this.#socket = socket;
+    const wake = (): void => {
+      const changed = this.#changed;
+      this.#changed = null;
+      changed?.resolve();
+    };
+    socket.on('readable', wake);
+    socket.on('drain', wake);
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      this.#failure ??= hiddenReset(socket);
+      wake();
+    });
+    socket.on('error', (error) => {
+      this.#failure ??= error;
+    });
+    socket.once('close', () => {
+      const code = this.#failure === null ? null : 'local-error';
+      onClosed({ uploadedBytes: socket.bytesWritten, downloadedBytes: socket.bytesRead, code });
+      wake();
+    });
+  }
+
+  /** Whether another request may be sent: it was let out by these rules, nothing came that was not asked for, and it has not ended. */
+  isUsableBy(rules: EgressRules | null): boolean {
+    const { destroyed, readableLength } = this.#socket;
+    return rules === this.#rules && !destroyed && readableLength === 0 && !this.#hasEnded && !this.reader.hasRest;
+  }
+
+  async read(): Promise<Buffer | null> {
+    for (;;) {
+      const bytes = this.#socket.read() as Buffer | null;
+      if (bytes !== null) return bytes;
+      if (this.#failure !== null) throw this.failureOf(this.#failure);
+      if (this.#hasEnded) return null;
+      if (this.#socket.destroyed) throw this.failed('was left');
+      await this.#change();
+    }
+  }
+
+  /** Resolves when more may be written. */
+  async write(bytes: Buffer): Promise<void> {
+    let hasRoom = this.#socket.write(bytes);
+    while (!hasRoom) {
+      if (this.#socket.destroyed) throw this.failed('closed the connection');
+      await this.#change();
+      hasRoom = !this.#socket.writableNeedDrain;
+    }
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  failed(what: string): OriginFailure {
+    return new OriginFailure(formatHostPort(this.destination), what);
+  }
+
+  /** An error of reading it, as one of this connection; any other as it is. */
+  failureOf(error: unknown): unknown {
+    if (error instanceof BadMessage || error instanceof HeadTooLarge)
+      return this.failed(`has given an answer that is not valid: ${error.message}`);
+    return error !== null && error === this.#failure ? this.failed(`broke off: ${describeError(error)}`) : error;
+  }
+
+  #change(): Promise<void> {
+    // Both directions may wait at once.
+    this.#changed ??= deferred();
+    return this.#changed.promise;
+  }
+}
+
+/** How many connections are kept for a next request. */
+const MAX_KEPT = 4;
+
+/** The connections of a conversation that are not in use, the one used last at the end. */
+export class KeptOrigins {
+  readonly #kept: OriginConnection[] = [];
+
+  /** The connection to a destination, which is kept no more; null where there is none that may be used by these rules. */
+  take({ host, port }: Destination, rules: EgressRules | null): OriginConnection | null {
+    const at = this.#kept.findIndex(({ destination }) => destination.host === host && destination.port === port);
+    const [origin] = at === -1 ? [] : this.#kept.splice(at, 1);
+    if (origin === undefined || origin.isUsableBy(rules)) return origin ?? null;
+    origin.destroy();
+    return null;
+  }
+
+  keep(origin: OriginConnection): void {
+    this.#kept.push(origin);
+    if (this.#kept.length > MAX_KEPT) this.#kept.shift()?.destroy();
+  }
+
+  close(): void {
+    for (const origin of this.#kept.splice(0)) origin.destroy();
+  }
+}

@@ -1,0 +1,123 @@
+/** What a request asks a proxy for: a tunnel to a destination, or an answer of an origin server (RFC 9112 section 3.2). */
+import { type Destination, parseDestination } from './admission.js';
+import { Refusal } from './answers.js';
+import {
+  BadMessage,
+  CLOSE,
+  endToEnd,
+  type Field,
+  formatHead,
+  isClosing,
+  listOf,
+  type RequestHead,
+  valuesOf,
+} from './head.js';
+import { type Framing, requestFraming } from './message.js';
+import { EgressRefusal } from './refusal.js';
+
+/** A request that is good as far as its head goes. */
+export interface ProxyRequest {
+  readonly head: RequestHead;
+  readonly destination: Destination;
+  /** For the origin server; null: it is a CONNECT. */
+  readonly originTarget: string | null;
+  readonly framing: Framing;
+  /** Whether another request may follow on the connection. */
+  readonly isPersistent: boolean;
+}
+
+/** The request of a head. Throws {@link BadMessage}, `EgressRefusal` or {@link Refusal}. */
+export function parseProxyRequest(head: RequestHead): ProxyRequest {
+  const { fields, method, minor } = head;
+  const framing = requestFraming(head);
+  const { authority, defaultPort, originTarget } = targetOf(head);
+  const destination = parseAuthority(authority, defaultPort);
+  checkHost(head, destination);
+  const isPersistent = minor === 1 && !isClosing(fields) && !listOf(fields, 'proxy-connection').includes('close');
+  if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not passed on');
+  return { head, destination, originTarget, framing, isPersistent };
+}
+
+interface RequestTarget {
+  readonly authority: string;
+  /** Null: the port has to be said. */
+  readonly defaultPort: number | null;
+  readonly originTarget: string | null;
+}
+
+function targetOf({ method, target }: RequestHead): RequestTarget {
+  if (method === 'CONNECT') return { authority: target, defaultPort: null, originTarget: null };
+  if (target.startsWith('/') || target === '*')
+    throw new BadMessage('this is a proxy, and no web server: set it as the HTTP proxy of a program');
+  const [, scheme = '', authority, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(.*)$/i.exec(target) ?? [];
+  if (authority === undefined) throw new BadMessage('the target of the request is no URL');
+  if (scheme.toLowerCase() === 'https') throw new BadMessage('https goes through this proxy with CONNECT only');
+  if (scheme.toLowerCase() !== 'http')
+    throw new BadMessage('only URLs of http are fetched; anything else needs CONNECT');
+  if (rest.includes('#')) throw new BadMessage('the target of the request has a fragment');
+  return { authority, defaultPort: 80, originTarget: originFormOf(rest, method) };
+}
+
+/** RFC 9112 sections 3.2.1 and 3.2.4. */
+function originFormOf(rest: string, method: string): string {
+  if (rest === '' && method === 'OPTIONS') return '*';
+  return rest.startsWith('/') ? rest : `/${rest}`;
+}
+
+/** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `EgressRefusal` (`bad-destination`). */
+function parseAuthority(authority: string, defaultPort: number | null): Destination {
+  const [, bracketed, plain = '', digits = ''] =
+    /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
+  if (authority.includes('@')) throw bad('a destination has no user name');
+  const port = digits === '' ? defaultPort : Number(digits);
+  if (port === null) throw bad('the destination of a CONNECT is HOST:PORT');
+  if (bracketed === undefined && plain === '') throw bad('the destination is no HOST:PORT');
+  return parseDestination(bracketed ?? plain, port);
+}
+
+const bad = (what: string): EgressRefusal => new EgressRefusal('bad-destination', what);
+
+/** RFC 9112 section 3.2; and that it says what the target says, since others may go by it. */
+function checkHost({ fields, method, minor }: RequestHead, { host, port }: Destination): void {
+  const hosts = valuesOf(fields, 'host');
+  const [text] = hosts;
+  if (hosts.length > 1) throw new BadMessage('there is more than one Host');
+  if (text === undefined) {
+    if (minor === 1) throw new BadMessage('there is no Host');
+    return;
+  }
+  const named = parseAuthority(text, method === 'CONNECT' ? port : 80);
+  if (named.host !== host || named.port !== port) throw new BadMessage('the Host is not that of the target');
+}
+
+/** The head for the origin server. */
+export function originRequestHead({ head, destination, framing, isPersistent, originTarget }: ProxyRequest): Buffer {
+  const { fields, method, minor } = head;
+  const kept = endToEnd(fields).filter(({ name }) => name.toLowerCase() !== 'host');
+  return formatHead(`${method} ${originTarget ?? '/'} HTTP/1.1`, [
+    { name: 'Host', value: hostOf(destination) },
+    ...kept.map((field) => lessenForwards(field, method)),
+    ...framingFields(framing),
+    { name: 'Via', value: `1.${minor} vproxy` },
+    ...(isPersistent ? [] : [CLOSE]),
+  ]);
+}
+
+/** The field of the framing, where there is one. */
+export function framingFields(framing: Framing): Field[] {
+  if (framing.kind === 'length') return [{ name: 'Content-Length', value: String(framing.bytes) }];
+  return framing.kind === 'chunked' ? [{ name: 'Transfer-Encoding', value: 'chunked' }] : [];
+}
+
+function hostOf({ family, host, port }: Destination): string {
+  const name = family === 6 ? `[${host}]` : host;
+  return port === 80 ? name : `${name}:${port}`;
+}
+
+/** RFC 9110 section 7.6.2: with it an OPTIONS says how many proxies it may still pass. Throws {@link Refusal} where this is the last. */
+function lessenForwards(field: Field, method: string): Field {
+  if (method !== 'OPTIONS' || field.name.toLowerCase() !== 'max-forwards' || !/^\d{1,5}$/.test(field.value))
+    return field;
+  if (Number(field.value) === 0) throw new Refusal('not-supported', 'the request is to be passed on no further');
+  return { name: field.name, value: String(Number(field.value) - 1) };
+}

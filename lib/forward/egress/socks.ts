@@ -1,0 +1,103 @@
+/** A conversation in SOCKS 5 (RFC 1928): CONNECT, without authentication. */
+
+import { type Destination, parseDestination } from './admission.js';
+import { Refusal } from './answers.js';
+import type { Conversation } from './conversation.js';
+import type { ConversationContext, TunnelOffer } from './converse.js';
+import { Incomplete } from './head.js';
+import type { MessageReader } from './message.js';
+import { EgressRefusal } from './refusal.js';
+
+/** The first byte of each version. */
+export const SOCKS_4 = 4;
+export const SOCKS_5 = 5;
+
+const NO_AUTHENTICATION = 0;
+const NO_ACCEPTABLE_METHOD = 0xff;
+const COMMAND_CONNECT = 1;
+const GENERAL_FAILURE = 1;
+const COMMAND_NOT_SUPPORTED = 7;
+const ADDRESS_TYPE_NOT_SUPPORTED = 8;
+const ADDRESS_TYPE = { ipv4: 1, name: 3, ipv6: 4 } as const;
+
+/** The reply of SOCKS 4 to any request: rejected or failed. */
+export const refusedSocks4 = (): Buffer => Buffer.from([0, 0x5b, 0, 0, 0, 0, 0, 0]);
+
+/** A reply (section 6). What this side is bound to is no guest's business: 0.0.0.0:0. */
+const reply = (code: number): Buffer => Buffer.from([SOCKS_5, code, 0, ADDRESS_TYPE.ipv4, 0, 0, 0, 0, 0, 0]);
+
+export class SocksConversation {
+  readonly #guest: Conversation;
+  readonly #reader: MessageReader;
+  readonly #context: ConversationContext;
+  /** Before a method is agreed nothing can be replied but that there is none. */
+  #hasMethod = false;
+
+  constructor(guest: Conversation, reader: MessageReader, context: ConversationContext) {
+    this.#guest = guest;
+    this.#reader = reader;
+    this.#context = context;
+  }
+
+  /** Resolves with what is to be tunnelled to, or null where that was refused. Rejects where the program is gone. */
+  async run(): Promise<TunnelOffer | null> {
+    const guest = this.#guest;
+    try {
+      await this.#agree();
+      const destination = await this.#destination();
+      guest.expectNothing();
+      return { reached: await this.#context.dial(destination), answer: reply(0) };
+    } catch (error) {
+      const refusal = refusalOf(error);
+      this.#context.onRefused(refusal);
+      await guest.write(this.#hasMethod ? reply(refusal.socks) : Buffer.from([SOCKS_5, NO_ACCEPTABLE_METHOD]));
+      guest.close();
+      return null;
+    }
+  }
+
+  /** Section 3. */
+  async #agree(): Promise<void> {
+    const [, count = 0] = await this.#reader.exactly(2);
+    const methods = await this.#reader.exactly(count);
+    if (!methods.includes(NO_AUTHENTICATION))
+      throw new Refusal('not-supported', 'SOCKS is spoken here without authentication only');
+    this.#hasMethod = true;
+    await this.#guest.write(Buffer.from([SOCKS_5, NO_AUTHENTICATION]));
+  }
+
+  /** Sections 4 and 5. */
+  async #destination(): Promise<Destination> {
+    const [version, command, reserved, type] = await this.#reader.exactly(4);
+    if (version !== SOCKS_5 || reserved !== 0)
+      throw new Refusal('bad-request', 'the request is none of SOCKS 5', { socks: GENERAL_FAILURE });
+    const host = await this.#host(type);
+    const port = (await this.#reader.exactly(2)).readUInt16BE();
+    if (command !== COMMAND_CONNECT)
+      throw new Refusal('not-supported', 'of SOCKS only CONNECT is spoken here', { socks: COMMAND_NOT_SUPPORTED });
+    return parseDestination(host, port);
+  }
+
+  async #host(type: number | undefined): Promise<string> {
+    if (type === ADDRESS_TYPE.ipv4) return [...(await this.#reader.exactly(4))].join('.');
+    if (type === ADDRESS_TYPE.ipv6) {
+      const bytes = await this.#reader.exactly(16);
+      return Array.from({ length: 8 }, (_, group) => bytes.readUInt16BE(2 * group).toString(16)).join(':');
+    }
+    if (type !== ADDRESS_TYPE.name)
+      throw new Refusal('not-supported', 'the type of the address is none of SOCKS 5', {
+        socks: ADDRESS_TYPE_NOT_SUPPORTED,
+      });
+    const [length = 0] = await this.#reader.exactly(1);
+    const bytes = await this.#reader.exactly(length);
+    // What is no UTF-8 becomes a character that no name has.
+    return bytes.toString('utf8');
+  }
+}
+
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof EgressRefusal) return Refusal.of(error, null);
+  if (error instanceof Incomplete) return new Refusal('bad-request', error.message);
+  throw error;
+}

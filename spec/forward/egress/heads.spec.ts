@@ -1,0 +1,131 @@
+/** Ten thousand random heads: none crashes anything, each has one answer of one line, and none gets through that is not right. */
+
+import test from 'ava';
+import fc from 'fast-check';
+import { Refusal } from '../../../lib/forward/egress/answers.js';
+import { BadMessage, parseRequestHead } from '../../../lib/forward/egress/head.js';
+import { EgressRefusal } from '../../../lib/forward/egress/refusal.js';
+import { originRequestHead, parseProxyRequest } from '../../../lib/forward/egress/request.js';
+import { EgressScene } from '../../helpers/egress.js';
+
+const PIECES = [
+  ...[
+    'GET',
+    'POST',
+    'CONNECT',
+    'OPTIONS',
+    ' ',
+    'http://',
+    'https://',
+    'one.test',
+    'two.test',
+    '[::1]',
+    '@',
+    '%0d%0a',
+    '#',
+  ],
+  ...[
+    '/',
+    ':80',
+    ':',
+    ' HTTP/1.1',
+    ' HTTP/1.0',
+    ' HTTP/2.0',
+    '\r\n',
+    '\r\n',
+    '\r',
+    '\n',
+    '\0',
+    '\t',
+    ' ',
+    '\x0b',
+    '\xff',
+    ',',
+  ],
+  ...['Host: one.test', 'Host', 'Content-Length: 5', 'Content-Length: 0', 'Transfer-Encoding: chunked', 'chunked'],
+  ...[
+    'Connection: close',
+    'Connection: Host',
+    'Upgrade: h2c',
+    'Via: 1.1 x',
+    'X: y',
+    '\r\n\r\n',
+    '5\r\nhello\r\n0\r\n\r\n',
+  ],
+];
+
+/** A head that is right. */
+const START = 'GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\nX-Field: value\r\n\r\n';
+
+/** Pieces in any order. */
+const scrambled = fc
+  .array(fc.constantFrom(...PIECES), { minLength: 1, maxLength: 14 })
+  .map((pieces) => pieces.join(''));
+
+/** The head that is right, with some of its places replaced by pieces. */
+const damaged = fc
+  .array(fc.tuple(fc.nat(START.length - 1), fc.nat(6), fc.constantFrom('', ...PIECES)), { minLength: 0, maxLength: 3 })
+  .map((changes) =>
+    changes.reduce((text, [at, length, piece]) => `${text.slice(0, at)}${piece}${text.slice(at + length)}`, START),
+  );
+
+/** Any bytes. */
+const noise = fc.uint8Array({ minLength: 1, maxLength: 60 }).map((bytes) => Buffer.from(bytes).toString('latin1'));
+
+const HEADS = fc.sample(fc.oneof(damaged, damaged, scrambled, noise), { numRuns: 10_000, seed: 20_261_123 });
+
+/** What an origin server may be sent as a head: written down again, without the words of the code. */
+const ORIGIN_HEAD =
+  /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [/*][\x21-\x7e]* HTTP\/1\.1\r\nHost: [a-z0-9.:[\]_-]+\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n$/;
+const OF_THE_CONNECTION = /\r\n(?:keep-alive|proxy-[a-z]+|te|trailer|upgrade):/i;
+
+test('what an origin server would be sent for a random head is a head that can be read in one way', (t) => {
+  let through = 0;
+  for (const text of HEADS) {
+    const end = text.indexOf('\r\n\r\n');
+    if (end === -1) continue;
+    let sent: string;
+    try {
+      const request = parseProxyRequest(parseRequestHead(text.slice(0, end + 4)));
+      if (request.originTarget === null) continue;
+      sent = originRequestHead(request).toString('latin1');
+    } catch (error) {
+      if (error instanceof BadMessage || error instanceof EgressRefusal || error instanceof Refusal) continue;
+      throw error;
+    }
+    through += 1;
+    if (!ORIGIN_HEAD.test(sent) || OF_THE_CONNECTION.test(sent)) t.fail(JSON.stringify([text, sent]));
+    const framings = sent.match(/\r\n(?:content-length|transfer-encoding):/gi) ?? [];
+    if (framings.length > 1 || (sent.match(/\r\nhost:/gi) ?? []).length !== 1) t.fail(JSON.stringify([text, sent]));
+  }
+  t.true(through > 500, `${through} are right, or damaged where it does not matter`);
+});
+
+test('each random head has one answer of one line, or is a request that the rules are asked about', async (t) => {
+  const scene = new EgressScene(t);
+  let answered = 0;
+  for (const text of HEADS) {
+    const isSocks = text.charCodeAt(0) === 5 || text.charCodeAt(0) === 4;
+    const before = scene.refused.length;
+    const told = await scene.say(text);
+    const isEmpty = scene.refused.length === before;
+    if (isSocks ? told.length > 12 : !isEmpty && !areAnswers(told)) t.fail(JSON.stringify([text, told]));
+    if (!isSocks && !isEmpty) answered += 1;
+  }
+  t.true(answered > 9000, `${answered} answers`);
+  t.is(scene.closed.length, HEADS.length);
+  t.true(scene.closed.every((reason) => reason === null));
+  t.is(scene.target.openCount, 0);
+});
+
+/** Answers of vproxy itself, each with its line; only the last one may end the connection. */
+function areAnswers(told: string): boolean {
+  const answers = told.split(/(?<=\n)(?=HTTP\/1\.1 \d)/);
+  return answers.every((answer) => {
+    const [, length = '', body = ''] =
+      /^HTTP\/1\.1 [45]\d\d [A-Za-z ]+\r\nContent-Type: text\/plain\r\nContent-Length: (\d+)\r\nCache-Control: no-store\r\n(?:Connection: close\r\n)?\r\n(vproxy: [\x20-\x7e]+\n)$/.exec(
+        answer,
+      ) ?? [];
+    return body.length === Number(length) && body !== '';
+  });
+}

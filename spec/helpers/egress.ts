@@ -1,0 +1,211 @@
+/** An egress whose guest is a spec: a session in memory, a dialer that leads names to local servers, and servers that record what comes. */
+import type net from 'node:net';
+import { setImmediate } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import type { VproxyError } from '../../lib/errors.js';
+import type { Destination } from '../../lib/forward/egress/admission.js';
+import type { EgressConnection } from '../../lib/forward/egress/dial.js';
+import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
+import { EgressRefusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
+import type { EgressRules } from '../../lib/forward/egress/rules.js';
+import type { EgressFacts, EgressRefusedFacts } from '../../lib/forward/endpoint-kind.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
+import type { SessionStream } from '../../lib/session/stream.js';
+import { formatHostPort } from '../../lib/util/addresses.js';
+import { localServer, localSocket } from './proxies.js';
+import { type PairOptions, SessionPair } from './session-pair.js';
+import { within } from './time.js';
+
+/** Where destinations lead, as `HOST:PORT`: to a port of this machine, or to a refusal. Any other one is denied. */
+export type Routes = Readonly<Record<string, number | RefusalReason>>;
+
+export interface EgressSceneOptions extends PairOptions {
+  readonly routes?: Routes;
+  /** Default 1,024. */
+  readonly maxStreams?: number;
+  /** Called with each socket to a destination, before it is handed on. */
+  readonly onDialled?: (socket: net.Socket) => void;
+  /** Holds each dialling up until it resolves. */
+  readonly beforeDialled?: () => Promise<void>;
+}
+
+/** A target and its guest. Bytes are carried between them until the spec ends. */
+export class EgressScene {
+  readonly pair: SessionPair;
+  readonly target: EgressTarget;
+  /** The rules of the moment, which only the target looks at: the routes are what is let out. */
+  rules: EgressRules = { allow: [], deny: [], upstream: null };
+  /** All streams that the target was given. */
+  readonly streams: SessionStream[] = [];
+  /** What was dialled, in order. */
+  readonly dialled: string[] = [];
+  readonly refused: { readonly message: string; readonly facts: EgressRefusedFacts }[] = [];
+  readonly left: { readonly message: string; readonly facts: EgressFacts }[] = [];
+  /** Streams that are done with: why, or null. */
+  readonly closed: (VproxyError | null)[] = [];
+  readonly #t: ExecutionContext;
+  readonly #options: EgressSceneOptions;
+  #isOver = false;
+
+  constructor(t: ExecutionContext, options: EgressSceneOptions = {}) {
+    this.#t = t;
+    this.#options = options;
+    this.pair = new SessionPair(options);
+    this.target = new EgressTarget(
+      'internet',
+      { dial: (destination, signal) => this.#dial(destination, signal) },
+      {
+        name: 'egress: (internet)',
+        service: 'internet',
+        clock: this.pair.clock,
+        maxStreams: options.maxStreams ?? 1024,
+        preamble: null,
+        egress: () => this.rules,
+        onOpened: () => undefined,
+        onClosed: (_stream, reason) => this.closed.push(reason),
+        onEgress: (_stream, message, facts) => this.left.push({ message, facts }),
+        onEgressRefused: (_stream, message, facts) => this.refused.push({ message, facts }),
+        log: () => undefined,
+      },
+    );
+    this.pair.b.services = ['internet'];
+    this.pair.b.onSession = (session) =>
+      session.on('stream', (stream) => {
+        this.streams.push(stream);
+        this.target.serve(stream);
+      });
+    this.pair.establish();
+    t.teardown(() => {
+      this.#isOver = true;
+      this.target.stop();
+    });
+    void this.#carry();
+  }
+
+  async #carry(): Promise<void> {
+    while (!this.#isOver) {
+      this.pair.settle();
+      await setImmediate();
+    }
+  }
+
+  async #dial(destination: Destination, signal: AbortSignal): Promise<EgressConnection> {
+    const text = formatHostPort(destination);
+    this.dialled.push(text);
+    await this.#options.beforeDialled?.();
+    signal.throwIfAborted();
+    const route = this.#options.routes?.[text] ?? 'denied';
+    if (typeof route === 'string') {
+      const verdict = { isAllowed: false, rule: null, why: 'no entry allows it' };
+      const message =
+        route === 'denied' ? `${text} is not allowed by egress "internet" on the host` : `${text}: ${route}`;
+      throw new EgressRefusal(route, message, route === 'denied' ? verdict : null);
+    }
+    const socket = localSocket(this.#t, { host: '127.0.0.1', port: route }).pause();
+    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    socket.setNoDelay();
+    this.#options.onDialled?.(socket);
+    return { socket, address: `127.0.0.1:${route}`, rule: `allow "${text}"` };
+  }
+
+  /** A connection of a program in the guest. */
+  open(): MuxStream {
+    const stream = MuxStream.open(this.pair.a.session, 'internet');
+    stream.on('error', () => undefined);
+    // What it still writes when nobody reads it is dropped, as what a program writes to a forward is.
+    stream.on('stop', () => undefined);
+    return stream;
+  }
+
+  /** Says something and ends, or goes on listening; gives all that is answered up to the end. */
+  async say(words: Buffer | string, { isEnding = true }: { readonly isEnding?: boolean } = {}): Promise<string> {
+    const stream = this.open();
+    if (isEnding) stream.end(words, 'latin1');
+    else stream.write(words, 'latin1');
+    return (await readAll(stream)).toString('latin1');
+  }
+}
+
+/** All that a program gets up to the end. Rejects with the error of a stream that is reset. */
+export function readAll(stream: MuxStream): Promise<Buffer> {
+  return within(
+    20_000,
+    'the end of a stream',
+    new Promise((resolve, reject) => {
+      const chunks: Buffer[] = [];
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+      stream.once('end', () => {
+        stream.end();
+        resolve(Buffer.concat(chunks));
+      });
+      stream.once('error', reject);
+      stream.once('close', () => reject(new Error('closed without an end')));
+      stream.resume();
+    }),
+  );
+}
+
+/** Waits until a program has got a text, and gives all that it got up to then. */
+export function readUntil(stream: MuxStream, text: string): Promise<string> {
+  return within(
+    20_000,
+    JSON.stringify(text),
+    new Promise((resolve, reject) => {
+      let all = '';
+      const take = (chunk: Buffer): void => {
+        all += chunk.toString('latin1');
+        if (!all.includes(text)) return;
+        stream.off('data', take);
+        stream.pause();
+        resolve(all);
+      };
+      stream.on('data', take);
+      stream.once('close', () => reject(new Error(`closed behind ${JSON.stringify(all)}`)));
+      stream.resume();
+    }),
+  );
+}
+
+/** The heads of requests in what came. */
+const HEADS = /[A-Z]+ \S+ HTTP\/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n/g;
+
+/** A server that records what comes, byte by byte, and answers each head that is whole with the next of its answers, or with the last one. */
+export class RecordingOrigin {
+  readonly port: number;
+  /** What came on each connection. */
+  readonly received: string[];
+
+  private constructor(port: number, received: string[]) {
+    this.port = port;
+    this.received = received;
+  }
+
+  static async start(t: ExecutionContext, answers: readonly (string | null)[] = [OK]): Promise<RecordingOrigin> {
+    const received: string[] = [];
+    let answered = 0;
+    const server = await localServer(t, (socket) => {
+      const at = received.push('') - 1;
+      let heads = 0;
+      socket.on('data', (chunk) => {
+        const text = `${received[at] ?? ''}${chunk.toString('latin1')}`;
+        received[at] = text;
+        const whole = text.match(HEADS)?.length ?? 0;
+        for (; heads < whole; heads += 1) {
+          const answer = answers[Math.min(answered, answers.length - 1)] ?? null;
+          answered += 1;
+          if (answer === null) socket.destroy();
+          else socket.write(answer, 'latin1');
+        }
+      });
+      socket.on('end', () => socket.end());
+    });
+    return new RecordingOrigin(server.port, received);
+  }
+
+  /** All that came. */
+  get bytes(): string {
+    return this.received.join('');
+  }
+}
+
+export const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
