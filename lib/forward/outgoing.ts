@@ -1,7 +1,7 @@
 /** An outgoing forward (`-o`): listens here, and opens a stream to the peer's service for each connection. */
 import net from 'node:net';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { type Log, makeEvent } from '../events.js';
+import type { Log } from '../events.js';
 import type { SessionStream } from '../session/stream.js';
 import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
@@ -21,7 +21,8 @@ import {
 import type { Caller, Entrance } from './endpoint-kind.js';
 import { type Endpoint, entranceKindOf } from './endpoint-kinds.js';
 import { filterInput, type InputFilters } from './input-filter.js';
-import { endedStreamFields, NO_STREAM, type SessionSource, streamFields } from './session-source.js';
+import { OutgoingLog } from './outgoing-log.js';
+import type { SessionSource } from './session-source.js';
 import type { Forward, ForwardCapture } from './spec.js';
 import { type ForwardSpec, formatEndpoint } from './spec.js';
 import { Splice } from './splice.js';
@@ -65,6 +66,7 @@ interface OpenedConnection extends Connection {
 export class OutgoingForward implements Forward {
   readonly spec: ForwardSpec;
   readonly #options: OutgoingOptions;
+  readonly #log: OutgoingLog;
   readonly #entrance: Entrance;
   #address: ListenAddress;
   readonly #server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
@@ -82,18 +84,23 @@ export class OutgoingForward implements Forward {
     this.spec = spec;
     this.#options = options;
     this.#endpointText = formatEndpoint(spec.endpoint);
+    this.#log = new OutgoingLog({
+      log: options.log,
+      clock: options.clock,
+      id: options.id ?? null,
+      service: spec.service,
+      endpointText: () => this.#endpointText,
+    });
     const kind = entranceKindOf(spec.endpoint, spec.service);
     this.#address = kind.listenAddress(spec.endpoint);
     this.#entrance = kind.createEntrance(spec.endpoint, {
       service: spec.service,
       clock: options.clock,
-      onRejected: (why) => this.#logRefused(`a connection to ${this.#name(spec.service)} was closed: ${why}`),
+      onRejected: (why) => this.#log.refused(`a connection to ${this.#log.nameOf(spec.service)} was closed: ${why}`),
     });
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
-      if (!this.#server.listening) return;
-      const fields = this.#fields(spec.service, NO_STREAM);
-      options.log(makeEvent('accept-failed', `cannot accept: ${error.message}`, fields));
+      if (this.#server.listening) this.#log.failed(`cannot accept: ${error.message}`);
     });
   }
 
@@ -129,9 +136,7 @@ export class OutgoingForward implements Forward {
     const port = this.#port;
     if ('port' in this.#address && port !== null) this.#address = { ...this.#address, port };
     this.#endpointText = formatEndpoint(this.endpoint);
-    const { service } = this.spec;
-    const message = `listening on ${this.#endpointText} for ${service}`;
-    this.#options.log(makeEvent('listening', message, this.#fields(service, NO_STREAM)));
+    this.#log.listening();
   }
 
   /** Listens no more. */
@@ -160,8 +165,7 @@ export class OutgoingForward implements Forward {
       return;
     }
     resetSocket(socket);
-    const { service } = this.spec;
-    this.#logRefused(`a connection to ${this.#name(service)} was reset: ${shortage} (local-error)`);
+    this.#log.refused(`a connection to ${this.#log.nameOf(this.spec.service)} was reset: ${shortage} (local-error)`);
   }
 
   #seat(socket: net.Socket): Accepted {
@@ -222,10 +226,10 @@ export class OutgoingForward implements Forward {
       onAccept: () => this.#opened(connection),
       onDone: (reason) => {
         this.#connections.remove(seat);
-        this.#closed(connection.stream, reason, connection.isOpen);
+        this.#log.closed(connection.stream, reason, connection.isOpen);
       },
     });
-    const connection = { stream: streamOf(splice), splice, caller: null, isOpen, isFiltered: false };
+    const connection = { stream: streamOf(splice), splice, caller: null, isOpen, isFiltered: false, egress: null };
     const seat = this.#connections.add(connection);
     return connection;
   }
@@ -233,14 +237,12 @@ export class OutgoingForward implements Forward {
   /** The peer has accepted the stream of a connection. */
   #opened(connection: OpenedConnection): void {
     const { caller, stream } = connection;
-    const { id, service } = stream;
     connection.isOpen = true;
-    const fields = this.#fields(service, streamFields(stream));
-    this.#options.log(makeEvent('stream-opened', `stream ${id} to ${service} is open`, fields));
+    this.#log.opened(stream);
     if (caller === null) return;
     caller.opened(stream);
     // What the entrance itself writes is out by now, and nothing of the peer has come.
-    const filter = this.#options.filters?.(service) ?? null;
+    const filter = this.#options.filters?.(stream.service) ?? null;
     connection.isFiltered = filter !== null;
     filterInput(caller.socket, filter);
   }
@@ -248,7 +250,7 @@ export class OutgoingForward implements Forward {
   // ---- handing over ---------------------------------------------------------------------------------------------
 
   obstacles(): string[] {
-    const name = this.#name(this.spec.service);
+    const name = this.#log.nameOf(this.spec.service);
     const early = this.#accepted.list().map((accepted) => obstacleOfAccepted(accepted, name));
     const opened = this.#connections.list().map((connection) => {
       const { caller, isOpen, stream } = connection;
@@ -310,42 +312,8 @@ export class OutgoingForward implements Forward {
     if (!capture.isOpen) this.#entrance.receive(socket, (caller) => (connection.caller = caller));
   }
 
-  // ---- the log --------------------------------------------------------------------------------------------------
-
-  #refuse(caller: Caller, reason: VproxyError): void {
+  #refuse(caller: Caller, { code, message }: VproxyError): void {
     caller.refuse();
-    const message = `a connection to ${this.#name(caller.service)} was reset: ${reason.message} (${reason.code})`;
-    this.#logRefused(message);
-  }
-
-  #closed(stream: KnownStream, reason: VproxyError | null, wasOpen: boolean): void {
-    const { clock, log } = this.#options;
-    const { id, service } = stream;
-    const amount = `${stream.sentBytes} bytes sent, ${stream.receivedBytes} received`;
-    const fields = this.#fields(service, endedStreamFields(clock.now(), stream, reason ?? {}));
-    if (reason === null) {
-      log(makeEvent('stream-closed', `stream ${id} to ${service} has ended: ${amount}`, fields));
-    } else if (wasOpen) {
-      const message = `stream ${id} to ${service} was reset: ${reason.message} (${reason.code}); ${amount}`;
-      log(makeEvent('stream-reset', message, fields));
-    } else {
-      const message = `a connection to ${this.#name(service)} was reset: ${reason.message} (${reason.code})`;
-      log(makeEvent('stream-refused', message, fields, 'warn'));
-    }
-  }
-
-  #name(service: string): string {
-    return `${this.#endpointText} (${service})`;
-  }
-
-  /** A connection that no stream was opened for. */
-  #logRefused(message: string): void {
-    const fields = this.#fields(this.spec.service, NO_STREAM);
-    this.#options.log(makeEvent('stream-refused', message, fields, 'warn'));
-  }
-
-  #fields<Facts extends object>(service: string, facts: Facts) {
-    const forward = this.#options.id ?? null;
-    return { forward, direction: 'outgoing', endpoint: this.#endpointText, service, ...facts };
+    this.#log.refused(`a connection to ${this.#log.nameOf(caller.service)} was reset: ${message} (${code})`);
   }
 }

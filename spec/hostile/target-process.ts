@@ -9,6 +9,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { residentBytes } from '../helpers/measures.js';
 import { echo, localServer } from '../helpers/proxies.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
+import { UdpProgram } from '../helpers/udp.js';
 import { ENDED, VproxyProcess } from '../helpers/vproxy-process.js';
 import type { Surroundings } from './case.js';
 
@@ -58,11 +59,14 @@ export async function startTarget(t: Teardown, options: readonly string[] = []):
   const stuck = join(folder, 'stuck.log');
   mkdirSync(`${stuck}.1`);
   const forwards = ['echo', 'deaf', 'tap', 'source'].flatMap((name) => ['-i', `${name}:${join(folder, name)}`]);
+  const datagrams = await UdpProgram.open(context);
+  datagrams.forget();
   const path = join(folder, 'channel.sock');
   const vproxy = new VproxyProcess([
     ...['-c', `unix-listen:${path}`, ...forwards, '-o', 'out:0'],
     ...['-i', `hang:vsock-mux:${join(folder, 'hang')}:1`, '-i', `gone:${join(folder, 'gone')}`],
     ...['-i', `stuck:file:${stuck},rotate=4K,keep=1`, '-i', 'sleep:exec:exec sleep 86400'],
+    ...['-i', `datagrams:udp:127.0.0.1:${datagrams.port}`],
     // A path that leads through a socket.
     ...['-i', `broken:${join(folder, 'echo', 'x')}`, ...options],
   ]);

@@ -1,0 +1,111 @@
+/** The flows of a forward: what they carried all together, and one line for what was dropped of it. */
+import type { MessageCounts } from '../../session/stream.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { Roster } from '../../util/roster.js';
+import type { DatagramFlow } from './datagram-flow.js';
+
+/** What is dropped in this time is one line of the log. */
+const REPORT_MS = 10_000;
+
+interface FlowBookOptions {
+  readonly clock: Clock;
+  /** So many messages were dropped since it was told last. Default: nobody is told. */
+  readonly onDropped?: ((counts: DropCounts) => void) | undefined;
+}
+
+/** How many messages for the peer, and from it, were dropped. */
+export type DropCounts = Pick<MessageCounts, 'sendDropped' | 'receiveDropped'>;
+
+/** A line for people. `name` is where the messages came from or were to go. */
+export function describeDropped(name: string, { sendDropped, receiveDropped }: DropCounts): string {
+  const [out, back] = [`${sendDropped} datagrams for the peer`, `${receiveDropped} datagrams from the peer`];
+  if (receiveDropped === 0) return `${out} were dropped at ${name}`;
+  return sendDropped === 0 ? `${back} were dropped at ${name}` : `${out} and ${back} were dropped at ${name}`;
+}
+
+export class FlowBook implements MessageCounts {
+  readonly #options: FlowBookOptions;
+  readonly #open = new Roster<DatagramFlow>();
+  /** What flows carried that are over, and what was dropped without one. */
+  #sent = 0;
+  #sendDropped = 0;
+  #received = 0;
+  #receiveDropped = 0;
+  #reported = { sendDropped: 0, receiveDropped: 0 };
+  #cancelReport: CancelTimer | null = null;
+
+  constructor(options: FlowBookOptions) {
+    this.#options = options;
+  }
+
+  get openCount(): number {
+    return this.#open.size;
+  }
+
+  get sent(): number {
+    return this.#sum(this.#sent, ({ sent }) => sent);
+  }
+
+  get sendDropped(): number {
+    return this.#sum(this.#sendDropped, ({ sendDropped }) => sendDropped);
+  }
+
+  get received(): number {
+    return this.#sum(this.#received, ({ received }) => received);
+  }
+
+  get receiveDropped(): number {
+    return this.#sum(this.#receiveDropped, ({ receiveDropped }) => receiveDropped);
+  }
+
+  /** The flows that are not over. */
+  list(): DatagramFlow[] {
+    return this.#open.list();
+  }
+
+  /** Gives its seat, which `remove` takes when it is over. */
+  add(flow: DatagramFlow): number {
+    return this.#open.add(flow);
+  }
+
+  remove(seat: number, flow: DatagramFlow): void {
+    this.#open.remove(seat);
+    this.#sent += flow.sent;
+    this.#sendDropped += flow.sendDropped;
+    this.#received += flow.received;
+    this.#receiveDropped += flow.receiveDropped;
+  }
+
+  /** A message for the peer was dropped, for which there is no flow. */
+  drop(): void {
+    this.#sendDropped += 1;
+    this.handleDropped();
+  }
+
+  /** A flow has dropped something. */
+  handleDropped(): void {
+    this.#cancelReport ??= this.#options.clock.schedule(REPORT_MS, () => this.#report());
+  }
+
+  /** Nothing more is dropped; what was is told. */
+  stop(): void {
+    if (this.#cancelReport === null) return;
+    this.#cancelReport();
+    this.#report();
+  }
+
+  #report(): void {
+    this.#cancelReport = null;
+    const { sendDropped, receiveDropped } = this;
+    const before = this.#reported;
+    this.#reported = { sendDropped, receiveDropped };
+    this.#options.onDropped?.({
+      sendDropped: sendDropped - before.sendDropped,
+      receiveDropped: receiveDropped - before.receiveDropped,
+    });
+  }
+
+  #sum(past: number, countOf: (flow: DatagramFlow) => number): number {
+    return this.#open.list().reduce((sum, flow) => sum + countOf(flow), past);
+  }
+}

@@ -1,0 +1,235 @@
+/** An outgoing forward (`-o`) of datagrams: binds a socket here, and opens a flow to the peer's service for each source address. */
+import { toVproxyError, type VproxyError } from '../../errors.js';
+import type { BoundDatagrams, BoundDatagramsEvents, DatagramEntrance, DatagramSource } from '../../system/datagrams.js';
+import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
+import { describeError } from '../../util/escape.js';
+import { datagramEntranceOf, type Endpoint } from '../endpoint-kinds.js';
+import type { OutgoingOptions } from '../outgoing.js';
+import { OutgoingLog } from '../outgoing-log.js';
+import type { Forward, ForwardCapture, ForwardSpec } from '../spec.js';
+import { formatEndpoint } from '../spec.js';
+import { DatagramFlow } from './datagram-flow.js';
+import { describeDropped, FlowBook } from './flow-book.js';
+import type { OpenedFlow, OpenedFlows } from './opened-flows.js';
+
+/** After a flow was refused, messages without one are dropped for this time. */
+const REFUSED_MS = 1000;
+
+export interface OutgoingDatagramsOptions extends OutgoingOptions {
+  /** The flows of all outgoing forwards of the channel. */
+  readonly flows: OpenedFlows;
+}
+
+export class OutgoingDatagrams implements Forward {
+  readonly spec: ForwardSpec;
+  readonly messages: FlowBook;
+  readonly #options: OutgoingDatagramsOptions;
+  readonly #log: OutgoingLog;
+  /** With the port in force. */
+  #endpoint: Endpoint;
+  #entrance: DatagramEntrance;
+  #endpointText: string;
+  #socket: BoundDatagrams | null = null;
+  /** What each `start` and `pause` replaces: what is bound for an earlier one is closed. */
+  #attempt: object | null = null;
+  /** The flow of each source address. */
+  readonly #sources = new Map<string, OpenedFlow>();
+  #refusedUntilMs = Number.NEGATIVE_INFINITY;
+  #streamCount = 0;
+  /** The number of the descriptor that an earlier process has left, until `goOn`. */
+  #restored: { readonly isStarted: boolean; readonly family: 4 | 6 | null; readonly fd: number | null } | null = null;
+
+  /** Throws `bad-argument` for an endpoint that no socket of datagrams can be bound to, and for owners that are not known. */
+  constructor(spec: ForwardSpec, options: OutgoingDatagramsOptions) {
+    this.spec = spec;
+    this.#options = options;
+    this.#endpoint = spec.endpoint;
+    this.#entrance = datagramEntranceOf(spec.endpoint, spec.service);
+    this.#endpointText = formatEndpoint(spec.endpoint);
+    this.#log = new OutgoingLog({
+      log: options.log,
+      clock: options.clock,
+      id: options.id ?? null,
+      service: spec.service,
+      endpointText: () => this.#endpointText,
+    });
+    this.messages = new FlowBook({
+      clock: options.clock,
+      onDropped: (counts) => this.#log.dropped(describeDropped(this.#log.nameOf(spec.service), counts), counts),
+    });
+  }
+
+  get endpointText(): string {
+    return this.#endpointText;
+  }
+
+  get openCount(): number {
+    return this.messages.openCount;
+  }
+
+  get streamCount(): number {
+    return this.#streamCount;
+  }
+
+  /** Binds the socket. Rejects with `address-…` codes. */
+  async start(): Promise<void> {
+    await this.#listen(this.#entrance.bind(this.#events));
+    this.#log.listening();
+  }
+
+  async #listen(binding: Promise<BoundDatagrams>): Promise<void> {
+    const attempt = {};
+    this.#attempt = attempt;
+    const socket = await binding;
+    if (this.#attempt !== attempt) {
+      socket.close();
+      return;
+    }
+    this.#socket = socket;
+    // Paused and started again it is where it was, also where any port would have done.
+    if (socket.port !== null) this.#usePort(socket.port);
+  }
+
+  #usePort(port: number): void {
+    this.#endpoint = { ...this.spec.endpoint, port } as Endpoint;
+    this.#entrance = datagramEntranceOf(this.#endpoint, this.spec.service);
+    this.#endpointText = formatEndpoint(this.#endpoint);
+  }
+
+  /** Closes the socket; without it no answer could be delivered, so flows are ended. */
+  pause(): void {
+    this.#attempt = null;
+    this.#socket?.close();
+    this.#socket = null;
+    for (const flow of this.messages.list()) flow.end();
+  }
+
+  stop(): Promise<void> {
+    this.pause();
+    for (const flow of this.messages.list()) flow.reset('cancelled', 'the forward has ended');
+    this.messages.stop();
+    return Promise.resolve();
+  }
+
+  // ---- messages -------------------------------------------------------------------------------------------------
+
+  readonly #events: BoundDatagramsEvents = {
+    onMessage: (message, source) => this.#take(message, source),
+    onError: (error) => this.#log.failed(`cannot receive: ${describeError(error)}`),
+  };
+
+  #take(message: Buffer, source: DatagramSource): void {
+    const known = this.#sources.get(source.key);
+    const opened = known === undefined || known.flow.isEnded ? this.#open(source) : known;
+    if (opened === null) {
+      this.messages.drop();
+      return;
+    }
+    this.#options.flows.touch(opened);
+    opened.flow.send(message);
+  }
+
+  /** A flow for a source address; null where there can be none now. */
+  #open(source: DatagramSource): OpenedFlow | null {
+    const { key, name } = source;
+    const { clock, flows, id = null, source: sessions } = this.#options;
+    const { session } = sessions;
+    if (session === null || clock.now() < this.#refusedUntilMs) return null;
+    flows.makeRoom(session);
+    let opened: OpenedFlow | null = null;
+    let seat = -1;
+    let isAccepted = false;
+    let reason: VproxyError | null | undefined;
+    const close = (why: VproxyError | null): void => {
+      reason = why;
+      if (opened === null) return;
+      if (this.#sources.get(key) === opened) this.#sources.delete(key);
+      flows.remove(opened);
+      this.messages.remove(seat, opened.flow);
+      this.#closed(opened.flow, why, isAccepted);
+    };
+    try {
+      const flow = DatagramFlow.open(session, this.spec.service, name, {
+        onMessage: (message) => {
+          if (opened !== null) this.#answer(opened, message, source);
+        },
+        onDropped: () => this.messages.handleDropped(),
+        onAccepted: () => {
+          isAccepted = true;
+          this.#log.opened(flow.stream);
+        },
+        onClosed: close,
+      });
+      flow.stream.owner = id;
+      this.#streamCount += 1;
+      seat = this.messages.add(flow);
+      opened = flows.add(flow);
+      this.#sources.set(key, opened);
+      // It may be over already.
+      if (reason !== undefined) close(reason);
+      return opened;
+    } catch (error) {
+      this.#refused(toVproxyError(error));
+      return null;
+    }
+  }
+
+  #answer(opened: OpenedFlow, message: Buffer, source: DatagramSource): void {
+    this.#options.flows.touch(opened);
+    source.answer(message, () => opened.flow.markUndelivered());
+  }
+
+  #refused({ code, message }: VproxyError): void {
+    this.#holdBack();
+    this.#log.refused(`datagrams to ${this.#log.nameOf(this.spec.service)} are dropped: ${message} (${code})`);
+  }
+
+  #holdBack(): void {
+    this.#refusedUntilMs = this.#options.clock.now() + REFUSED_MS;
+  }
+
+  #closed(flow: DatagramFlow, reason: VproxyError | null, wasAccepted: boolean): void {
+    // Ended by this side before the answer it says nothing of the peer.
+    if (!wasAccepted && !flow.wasGivenUp) this.#holdBack();
+    this.#log.closed(flow.stream, reason, wasAccepted, 'flow of datagrams');
+    if (this.openCount === 0) this.#options.onIdle?.();
+  }
+
+  // ---- handing over ---------------------------------------------------------------------------------------------
+
+  /** Flows are no obstacle: they end, and begin anew with the next message. */
+  obstacles(): string[] {
+    return [];
+  }
+
+  capture(keep: KeepDescriptor): ForwardCapture {
+    const socket = this.#socket;
+    const fd = socket?.descriptor ?? null;
+    const family = socket?.family ?? null;
+    return {
+      isStarted: socket !== null,
+      streamCount: this.#streamCount,
+      connections: [],
+      listener: fd === null ? null : keep(fd),
+      port: 'port' in this.#endpoint ? this.#endpoint.port : null,
+      ...(family !== null && { family }),
+      waiting: [],
+    };
+  }
+
+  restore({ isStarted, listener, port, family, streamCount }: ForwardCapture, take: TakeDescriptor): void {
+    this.#streamCount = streamCount;
+    if (port !== null) this.#usePort(port);
+    this.#restored = { isStarted, family: family ?? null, fd: listener === null ? null : take(listener) };
+  }
+
+  async goOn(): Promise<void> {
+    const restored = this.#restored;
+    this.#restored = null;
+    if (restored?.isStarted !== true) return;
+    const { family, fd } = restored;
+    await this.#listen(
+      fd === null ? this.#entrance.bind(this.#events) : this.#entrance.adopt(fd, family, this.#events),
+    );
+  }
+}

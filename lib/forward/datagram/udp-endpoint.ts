@@ -1,0 +1,26 @@
+/** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
+import { UdpSocket } from '../../system/udp.js';
+import { formatHostPort } from '../../util/addresses.js';
+import type { EndpointKind } from '../endpoint-kind.js';
+import { parseAddress } from '../socket-endpoint.js';
+import { DatagramTarget } from './datagram-target.js';
+
+/** A name or an address (IPv6 without brackets), and a port; 0 lets the system pick one to listen on. */
+export interface UdpEndpoint {
+  readonly kind: 'udp';
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The kind `udp`. */
+export const udpEndpoint: EndpointKind<UdpEndpoint> = {
+  form: { outgoing: 'udp:ADDR:PORT', incoming: 'udp:ADDR:PORT' },
+  parse: (text, direction, sampleOf) => ({ kind: 'udp', ...parseAddress(text, direction, sampleOf) }),
+  format: formatHostPort,
+  createTarget: ({ host, port }, context) =>
+    new DatagramTarget((events) => UdpSocket.connect({ host, port }, events), context),
+  datagramEntrance: ({ host, port }) => ({
+    bind: (events) => UdpSocket.bind({ host, port }, events),
+    adopt: (fd, family, events) => UdpSocket.adopt(fd, family ?? 4, events),
+  }),
+};

@@ -1,0 +1,43 @@
+/** `unixgram:/path`: a unix socket of datagrams, such as /dev/log, to get messages at or to send them to. */
+import { resolveSocketAccess } from '../../system/listen.js';
+import { loadUnixDatagrams } from '../../system/unix-datagrams.js';
+import { escapeText } from '../../util/escape.js';
+import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
+import { formatSocketFile, PATH_FORM, parseSocketFile, type SocketFile } from '../socket-endpoint.js';
+import { DatagramTarget } from './datagram-target.js';
+
+export interface UnixgramEndpoint extends SocketFile {
+  readonly kind: 'unixgram';
+}
+
+/** The kind `unixgram`. */
+export const unixgramEndpoint: EndpointKind<UnixgramEndpoint> = {
+  form: { outgoing: `unixgram:${PATH_FORM}`, incoming: 'unixgram:/path' },
+  parse: (text, direction) => ({ kind: 'unixgram', ...parseSocketFile(text, direction) }),
+  format: formatSocketFile,
+  createTarget: ({ path }, context) => new UnixgramTarget(path, context),
+  datagramEntrance({ path, access }) {
+    const fileAccess = resolveSocketAccess(access);
+    return {
+      bind: async (events) => (await loadFor(path)).bind(path, fileAccess, events),
+      adopt: async (fd, _, events) => (await loadFor(path)).adopt(fd, path, events),
+    };
+  },
+};
+
+const loadFor = (path: string) => loadUnixDatagrams(`unixgram:${escapeText(path)}`);
+
+class UnixgramTarget extends DatagramTarget {
+  readonly #path: string;
+
+  constructor(path: string, context: TargetContext) {
+    const nowMs = (): number => context.clock.now();
+    super(async (events) => (await loadFor(path)).connect(path, nowMs, events), context);
+    this.#path = path;
+  }
+
+  /** Where there is no koffi that is known before anything comes. */
+  async prepare(): Promise<void> {
+    await loadFor(this.#path);
+  }
+}

@@ -1,0 +1,332 @@
+/** Forwards of UDP between two proxies, and programs at both ends. */
+
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
+import type { ForwardStatus } from '../../../lib/status/types.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import {
+  connectedProxies,
+  echo,
+  failureOf,
+  localServer,
+  localSocket,
+  type ProxySetup,
+  TestProxy,
+} from '../../helpers/proxies.js';
+import { CuttingRelay } from '../../helpers/relays.js';
+import { eventually, ManualClock } from '../../helpers/time.js';
+import { UdpProgram } from '../../helpers/udp.js';
+
+interface Scene {
+  readonly a: TestProxy;
+  readonly b: TestProxy;
+  /** Where `a` gets datagrams. */
+  readonly port: number;
+}
+
+/** Two proxies: datagrams to `a` go to a target of `b`. */
+async function setUp(t: ExecutionContext, target: number, a: ProxySetup = {}, b: ProxySetup = {}): Promise<Scene> {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const both = await connectedProxies(
+    t,
+    path,
+    { outgoing: ['dns:udp:0'], ...a },
+    { incoming: [`dns:udp:${target}`], ...b },
+  );
+  return { ...both, port: both.a.port('dns') };
+}
+
+const forwardOf = ({ proxy }: TestProxy): ForwardStatus => {
+  const [found] = proxy.listForwards();
+  if (found === undefined) throw new Error('there is no forward');
+  return found;
+};
+
+/** A line of the log, of the events that have come. */
+const messagesOf = ({ events }: TestProxy, name: string): string[] =>
+  events.filter(({ event }) => event === name).map(({ message }) => message);
+
+test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides', async (t) => {
+  const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
+  const client = await UdpProgram.open(t);
+  const sizes = [0, 1, 511, 512, 1472, 9000, 65_506, MAX_DATAGRAM_BYTES];
+  for (const [index, size] of sizes.entries()) {
+    client.send(Buffer.alloc(size, index), port);
+    await client.came(index + 1);
+  }
+  t.deepEqual(
+    client.messages.map(({ bytes }) => bytes.length),
+    sizes,
+  );
+  t.true(client.messages.every(({ bytes }, index) => bytes.every((byte) => byte === index)));
+  const counts = { sent: sizes.length, sendDropped: 0, received: sizes.length, receiveDropped: 0 };
+  for (const side of [a, b]) {
+    t.deepEqual(forwardOf(side).datagrams, counts);
+    t.is(forwardOf(side).streams, 1);
+    t.deepEqual(
+      side.proxy.listStreams().map(({ datagrams }) => datagrams),
+      [counts],
+    );
+  }
+});
+
+test('over IPv6, too, and by a name', async (t) => {
+  const target = await UdpProgram.openEcho(t);
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const { a } = await connectedProxies(
+    t,
+    path,
+    { outgoing: ['dns:udp:[::ffff:127.0.0.1]:0'] },
+    { incoming: [`dns:udp:localhost:${target.port}`] },
+  );
+  t.regex(forwardOf(a).endpoint, /^udp:\[::ffff:127\.0\.0\.1\]:\d+$/);
+  const client = await UdpProgram.open(t);
+  client.send('hello', a.port('dns'));
+  t.deepEqual(
+    (await client.came(1)).map(({ bytes }) => bytes.toString()),
+    ['hello'],
+  );
+});
+
+test('each source address has a flow of its own, and answers go to nobody else', async (t) => {
+  const target = await UdpProgram.open(t);
+  const { b, port } = await setUp(t, target.port);
+  const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
+  for (const [index, client] of clients.entries()) client.send(`question ${index}`, port);
+  const questions = await target.came(clients.length);
+  t.is(new Set(questions.map((question) => question.port)).size, clients.length);
+  t.is(forwardOf(b).streams, clients.length);
+  for (const question of [...questions].reverse())
+    for (const part of [1, 2])
+      target.send(`${question.bytes.toString().replace('question', 'answer')}.${part}`, question.port);
+  for (const [index, client] of clients.entries()) {
+    await client.came(2);
+    t.deepEqual(client.texts, [`answer ${index}.1`, `answer ${index}.2`]);
+  }
+});
+
+test('an answer that is not the target’s does not arrive', async (t) => {
+  const target = await UdpProgram.open(t);
+  const { port } = await setUp(t, target.port);
+  const [client, stranger] = [await UdpProgram.open(t), await UdpProgram.open(t)];
+  client.send('question', port);
+  const [question] = await target.came(1);
+  const flowPort = question?.port ?? 0;
+  for (let count = 0; count < 50; count += 1) stranger.send('spoofed', flowPort);
+  target.send('answer', flowPort);
+  await client.came(1);
+  // One way through all of it once more: what was before has come by then.
+  client.send('again', port);
+  await target.came(2);
+  target.send('answer again', flowPort);
+  await client.came(2);
+  t.deepEqual(client.texts, ['answer', 'answer again']);
+});
+
+test('a flow ends after 60 s of silence, and the next message begins another one', async (t) => {
+  const clock = new ManualClock();
+  const target = await UdpProgram.openEcho(t);
+  const { a, b, port } = await setUp(t, target.port, { clock });
+  const client = await UdpProgram.open(t);
+  const ask = async (count: number): Promise<void> => {
+    client.send('x', port);
+    await client.came(count);
+  };
+  await ask(1);
+  clock.advance(59_000);
+  await ask(2);
+  clock.advance(59_999);
+  t.is(forwardOf(a).streams, 1);
+  clock.advance(1);
+  await eventually(() => forwardOf(a).streams === 0 && forwardOf(b).streams === 0, { what: 'the end of the flow' });
+  t.regex((await b.event('stream-closed')).message, /has ended/);
+  await ask(3);
+  t.is(forwardOf(a).opened, 2);
+  t.is(new Set(target.messages.map((message) => message.port)).size, 2);
+  t.deepEqual(forwardOf(a).datagrams, { sent: 3, sendDropped: 0, received: 3, receiveDropped: 0 });
+});
+
+test('there are no more flows than half of the streams that the peer takes, and the idlest goes', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const target = await UdpProgram.openEcho(t);
+  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0', 'also:udp:0'] });
+  const b = new TestProxy(t, `unix-connect:${path},streams=8`, {
+    incoming: [`dns:udp:${target.port}`, `also:udp:${target.port}`],
+  });
+  await a.start();
+  await b.start();
+  await a.event('session-established');
+  const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
+  const ask = async (index: number, count: number): Promise<void> => {
+    const client = clients[index] as UdpProgram;
+    client.send('x', a.port(index % 2 === 0 ? 'dns' : 'also'));
+    await client.came(count);
+  };
+  for (const index of [0, 1, 2, 3]) await ask(index, 1);
+  await ask(0, 2);
+  // The one of the second client has been idle for longest.
+  await ask(4, 1);
+  const open = () => a.proxy.listStreams().map(({ from }) => Number(/\d+$/.exec(from ?? '')?.[0]));
+  await eventually(() => open().length === 4, { what: 'the end of the idlest' });
+  const left = [0, 2, 3, 4].map((index) => clients[index]?.port ?? 0);
+  t.deepEqual(open().sort(), left.sort());
+  await ask(1, 2);
+});
+
+test('where nobody listens at the target the flow goes on, and what is lost is counted and said', async (t) => {
+  const clock = new ManualClock();
+  const gone = await UdpProgram.open(t);
+  const { port: targetPort } = gone;
+  gone.close();
+  const { a, b, port } = await setUp(t, targetPort, {}, { clock });
+  const client = await UdpProgram.open(t);
+  client.send('lost', port);
+  t.regex(
+    (await b.event('target-failed')).message,
+    /udp:127\.0\.0\.1:\d+ \(dns\) does not take datagrams: .*ECONNREFUSED/,
+  );
+  client.send('lost as well', port);
+  await eventually(() => forwardOf(b).datagrams?.receiveDropped === 2, { what: 'two that are counted' });
+  t.is(messagesOf(b, 'target-failed').length, 1);
+  clock.advance(10_000);
+  t.regex((await b.event('datagrams-dropped')).message, /^2 datagrams from the peer were dropped at udp:/);
+  t.is(forwardOf(a).streams, 1);
+  const target = await UdpProgram.openEcho(t, targetPort);
+  client.send('arrives', port);
+  await client.came(1);
+  t.deepEqual(target.texts, ['arrives']);
+  t.is(forwardOf(b).opened, 1);
+});
+
+test('messages without a session, or for a service that is not offered, are dropped, counted and said', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const clock = new ManualClock();
+  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: ['dns:udp:0'], clock });
+  await a.start();
+  const client = await UdpProgram.open(t);
+  const dropped = (count: number) =>
+    eventually(() => forwardOf(a).datagrams?.sendDropped === count, { what: `${count} dropped` });
+  client.send('too early', a.port('dns'));
+  await dropped(1);
+  clock.advance(10_000);
+  t.regex((await a.event('datagrams-dropped')).message, /^1 datagrams for the peer were dropped at udp:.* \(dns\)$/);
+
+  const b = new TestProxy(t, `unix-connect:${path}`, { incoming: ['other:9'] });
+  await b.start();
+  await a.event('session-established');
+  client.send('refused', a.port('dns'));
+  const refused = await a.event('stream-refused');
+  t.regex(
+    refused.message,
+    /a flow of datagrams to .* \(dns\) was reset: service dns is not offered \(unknown-service\)/,
+  );
+  client.send('not asked again for a second', a.port('dns'));
+  await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) >= 2, { what: 'the second one dropped' });
+  t.is(messagesOf(a, 'stream-refused').length, 1);
+  const target = await UdpProgram.openEcho(t);
+  await b.proxy.addForward({
+    direction: 'incoming',
+    service: 'dns',
+    endpoint: { kind: 'udp', host: '127.0.0.1', port: target.port },
+  });
+  clock.advance(1000);
+  client.send('arrives', a.port('dns'));
+  await client.came(1);
+  t.deepEqual(client.texts, ['arrives']);
+});
+
+test('a service takes what its target takes: the other kind is refused with one line', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const server = await localServer(t, echo);
+  const { a } = await connectedProxies(
+    t,
+    path,
+    { outgoing: ['ssh:udp:0', 'dns:0'] },
+    { incoming: [`ssh:${server.port}`, 'dns:udp:9'] },
+  );
+  const client = await UdpProgram.open(t);
+  client.send('x', a.port('ssh'));
+  t.regex((await a.event('stream-refused')).message, /service ssh takes streams, not datagrams \(unknown-service\)/);
+  const since = a.events.length;
+  t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('dns') }))).code, 'ECONNRESET');
+  t.regex((await a.event('stream-refused', since)).message, /service dns takes datagrams, not streams/);
+});
+
+test('a flow goes on with the session on another channel', async (t) => {
+  const folder = temporaryFolder(t);
+  const [near, far] = [join(folder, 'near.sock'), join(folder, 'far.sock')];
+  const target = await UdpProgram.openEcho(t);
+  const a = new TestProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['dns:udp:0'] });
+  const relay = new CuttingRelay();
+  await relay.start(t, near, far);
+  const b = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`dns:udp:${target.port}`] });
+  await a.start();
+  await b.start();
+  await a.event('session-established');
+  const client = await UdpProgram.open(t);
+  client.send('before', a.port('dns'));
+  await client.came(1);
+  relay.cut();
+  await a.event('session-suspended');
+  for (let count = 0; count < 10; count += 1) client.send(`while ${count}`, a.port('dns'));
+  await a.event('session-resumed');
+  await client.came(11);
+  t.is(forwardOf(a).opened, 1);
+  t.is(client.texts.at(-1), 'while 9');
+});
+
+test('an address that is taken is named with who has it, and a port of TCP is another one than that of UDP', async (t) => {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const taker = await UdpProgram.open(t);
+  const a = new TestProxy(t, `unix-listen:${path}`, { outgoing: [] });
+  await a.start();
+  const add = (text: string) => {
+    const [, host = '', port = ''] = /^(.*):(\d+)$/.exec(text) ?? [];
+    return { direction: 'outgoing', service: 'x', endpoint: { kind: 'udp', host, port: Number(port) } } as const;
+  };
+  await t.throwsAsync(a.proxy.addForward(add(`127.0.0.1:${taker.port}`)), {
+    code: 'address-in-use',
+    message: `cannot listen on 127.0.0.1:${taker.port}: it is taken by this process`,
+  });
+  const first = await a.proxy.addForward(add('127.0.0.1:0'));
+  const port = Number(/\d+$/.exec(first.endpoint)?.[0]);
+  await t.throwsAsync(a.proxy.addForward(add(`127.0.0.1:${port}`)), {
+    code: 'address-in-use',
+    message: /it is taken by forward f\d+, -o x:udp:127\.0\.0\.1:0$/,
+  });
+  const server = net.createServer().listen(port, '127.0.0.1');
+  t.teardown(() => server.close());
+  await once(server, 'listening');
+  await t.throwsAsync(
+    a.proxy.addForward({ direction: 'outgoing', service: 'x', endpoint: { kind: 'tcp', host: '127.0.0.1', port } }),
+    { code: 'address-in-use', message: /it is taken by this process/ },
+  );
+});
+
+test('a forward that is removed gives its port back, and ends its flows', async (t) => {
+  const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
+  const client = await UdpProgram.open(t);
+  client.send('x', port);
+  await client.came(1);
+  await a.proxy.removeForward(forwardOf(a).id, { isDraining: true });
+  await eventually(() => forwardOf(b).streams === 0, { what: 'the end of the flow at the target' });
+  const next = await UdpProgram.open(t, port);
+  t.is(next.port, port);
+});
+
+test('when the target’s forward is removed the flow ends, and messages are dropped', async (t) => {
+  const { a, b, port } = await setUp(t, (await UdpProgram.openEcho(t)).port);
+  const client = await UdpProgram.open(t);
+  client.send('x', port);
+  await client.came(1);
+  await b.proxy.removeForward(forwardOf(b).id, { isDraining: false });
+  await eventually(() => forwardOf(a).streams === 0, { what: 'the end of the flow' });
+  client.send('y', port);
+  t.regex((await a.event('stream-refused')).message, /service dns is not offered/);
+  await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) + (forwardOf(a).datagrams?.sent ?? 0) === 2, {
+    what: 'the count of both',
+  });
+});
