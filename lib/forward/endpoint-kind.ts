@@ -4,12 +4,16 @@
  */
 import type net from 'node:net';
 import type { VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/stream.js';
+import type { EventFields } from '../events.js';
+import type { MessageCounts, SessionStream } from '../session/stream.js';
+import type { DatagramEntrance } from '../system/datagrams.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { ListenAddress } from '../system/listen.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { ConnectionCapture, IndexOfStream, KnownStream } from './connection.js';
+import type { DropCounts } from './datagram/flow-book.js';
+import type { EgressRules } from './egress/rules.js';
 import type { InputFilter } from './input-filter.js';
 import type { NameSample } from './template.js';
 
@@ -22,7 +26,10 @@ export interface EndpointBase {
 /** Which end of a forward: `outgoing` (`-o`) listens here; `incoming` (`-i`) serves here. */
 export type Direction = 'outgoing' | 'incoming';
 
-/** A kind. One without `createTarget` is nothing for `-i`, one without `listenAddress` and `createEntrance` nothing for `-o`. */
+/**
+ * A kind. One without `createTarget` is nothing for `-i`, one without `listenAddress` and `createEntrance`, or `datagramEntrance`,
+ * nothing for `-o`.
+ */
 export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   /** Its text with the name before it, for people: `vsock-mux:/path:PORT`. */
   readonly form: Readonly<Partial<Record<Direction, string>>>;
@@ -40,6 +47,8 @@ export interface EndpointKind<E extends EndpointBase = EndpointBase> {
   listenAddress?(endpoint: E): ListenAddress;
   /** What becomes of those who connect there. */
   createEntrance?(endpoint: E, context: EntranceContext): Entrance;
+  /** Where an `-o` gets datagrams, in the place of these two. Throws as `listenAddress`. */
+  datagramEntrance?(endpoint: E): DatagramEntrance;
 }
 
 // What an outgoing forward does with connections, and what a connection is before it is a stream.
@@ -78,8 +87,17 @@ export interface Caller {
 
 // What an incoming forward leads its streams to.
 
+/** What a service takes of a peer: streams, flows of datagrams, or both. */
+export type Takes = 'streams' | 'datagrams' | 'both';
+
 /** Serves the streams of one service. */
 export interface Target {
+  /** What it is given; all else is refused before. Default `streams`. */
+  readonly takes?: Takes;
+  /** What its flows of datagrams carried; null where it has streams only. Default null. */
+  readonly messages?: MessageCounts | null;
+  /** To be called before it serves. Rejects with `address-unavailable` where it never can. Default: it can. */
+  prepare?(): Promise<void>;
   /** Serves one stream: attaches a sink to it at once, or refuses it; accepts it when it is known to work. */
   serve(stream: SessionStream): void;
   /** Local ends that are not done with. */
@@ -99,10 +117,18 @@ export interface Target {
   goOn?(): void;
 }
 
+type StreamFields = keyof EventFields<'stream-opened'>;
+
+/** What is said of a destination that was left, of a request and of a question that was refused, besides which stream it was. */
+export type EgressFacts = Omit<EventFields<'egress'>, StreamFields>;
+export type EgressRefusedFacts = Omit<EventFields<'egress-refused'>, StreamFields>;
+export type QuestionRefusedFacts = Omit<EventFields<'resolver-refused'>, StreamFields>;
+
 /** What a target gets from its forward. */
 export interface TargetContext {
   /** The endpoint and the service, for people: `127.0.0.1:22 (ssh)`. */
   readonly name: string;
+  readonly service: string;
   readonly clock: Clock;
   /** How many streams may be served at once, those being closed included. */
   readonly maxStreams: number;
@@ -116,11 +142,21 @@ export interface TargetContext {
   readonly onLeft?: () => void;
   /** What a socket of the target is given before the stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
+  /** The rules of the moment of the egress of that name; null where there is none. */
+  readonly egress: (name: string) => EgressRules | null;
+  /** A connection to a destination of an egress is closed. */
+  readonly onEgress: (stream: KnownStream, message: string, facts: EgressFacts) => void;
+  /** A request to an egress is refused. */
+  readonly onEgressRefused: (stream: KnownStream, message: string, facts: EgressRefusedFacts) => void;
+  /** A question of a stream, or an address in the answer, was refused by the rules. Default: nobody is told. */
+  readonly onQuestionRefused?: (stream: KnownStream, message: string, facts: QuestionRefusedFacts) => void;
   readonly log: (
     event: 'target-failed' | 'target-recovered' | 'target-stderr',
     message: string,
     stream?: SessionStream,
   ) => void;
+  /** Messages of its flows were dropped; told now and then. Default: nobody is told. */
+  readonly onDropped?: (counts: DropCounts) => void;
 }
 
 /** Refuses a stream where as many are served as may be. True when it did. */

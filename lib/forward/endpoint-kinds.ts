@@ -1,8 +1,13 @@
 /** The kinds of endpoints, by the name that may precede the colon. A new kind is one file and one row here. */
 import { VproxyError } from '../errors.js';
+import type { DatagramEntrance } from '../system/datagrams.js';
+import { udpEndpoint } from './datagram/udp-endpoint.js';
+import { unixgramEndpoint } from './datagram/unixgram-endpoint.js';
+import { egressEndpoint } from './egress/egress-target.js';
 import type { EndpointKind } from './endpoint-kind.js';
 import { execEndpoint } from './exec-endpoint.js';
 import { fileEndpoint } from './file-endpoint.js';
+import { resolverEndpoint } from './resolver/resolver-endpoint.js';
 import { tcpEndpoint, unixEndpoint } from './socket-endpoint.js';
 import { vsockMuxEndpoint } from './vsock-mux-endpoint.js';
 
@@ -12,6 +17,10 @@ export const ENDPOINT_KINDS = {
   'vsock-mux': vsockMuxEndpoint,
   file: fileEndpoint,
   exec: execEndpoint,
+  egress: egressEndpoint,
+  udp: udpEndpoint,
+  unixgram: unixgramEndpoint,
+  resolver: resolverEndpoint,
   tcp: tcpEndpoint,
 } as const satisfies Readonly<Record<string, EndpointKind>>;
 
@@ -41,6 +50,16 @@ export function entranceKindOf(endpoint: Endpoint, service: string): KindWith<'l
   const kind = findEndpointKind(endpoint.kind);
   if (kind?.createEntrance === undefined) throw misused(`-o ${service}`, endpoint);
   return kind as KindWith<'listenAddress' | 'createEntrance'>;
+}
+
+/** Whether an `-o` on it takes datagrams. */
+export const takesDatagrams = ({ kind }: Endpoint): boolean => findEndpointKind(kind)?.datagramEntrance !== undefined;
+
+/** Where an `-o` that takes datagrams gets them. Throws `bad-argument` for an endpoint of which it gets none. */
+export function datagramEntranceOf(endpoint: Endpoint, service: string): DatagramEntrance {
+  const entrance = findEndpointKind(endpoint.kind)?.datagramEntrance?.(endpoint);
+  if (entrance === undefined) throw misused(`-o ${service}`, endpoint);
+  return entrance;
 }
 
 /** The kind of what an `-i` leads to. Throws `bad-argument` for one that is for listeners only. */

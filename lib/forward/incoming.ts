@@ -1,11 +1,13 @@
 /** An incoming forward (`-i`): leads each stream that the peer opens to the service to its target. */
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
-import type { SessionStream } from '../session/stream.js';
+import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import type { IndexOfStream, KnownStream } from './connection.js';
+import { describeDropped } from './datagram/flow-book.js';
+import type { EgressRules } from './egress/rules.js';
 import type { Target } from './endpoint-kind.js';
 import { targetKindOf } from './endpoint-kinds.js';
 import type { InputFilters } from './input-filter.js';
@@ -31,6 +33,8 @@ export interface IncomingOptions {
   readonly preamble?: ((stream: SessionStream) => Buffer) | null;
   /** What comes between streams and the target. Default: nothing. */
   readonly filters?: InputFilters;
+  /** The rules of the moment of the egress of that name. Default: there is none. */
+  readonly egress?: (name: string) => EgressRules | null;
   /** The last of its open streams has gone. Default: nobody is told. */
   readonly onIdle?: () => void;
 }
@@ -51,20 +55,36 @@ export class IncomingForward implements Forward {
     this.endpointText = formatEndpoint(spec.endpoint);
     this.#target = targetKindOf(spec.endpoint, spec.service).createTarget(spec.endpoint, {
       name: this.#name,
+      service: spec.service,
       clock,
       maxStreams,
       preamble: options.preamble ?? null,
+      egress: options.egress ?? (() => null),
       createFilter: () => filters?.(spec.service) ?? null,
       onOpened: (stream) => this.#opened(stream),
       onClosed: (stream, reason) => this.#closed(stream, reason),
       onLeft: () => {
         if (this.openCount === 0) options.onIdle?.();
       },
+      onEgress: (stream, message, facts) =>
+        options.log(makeEvent('egress', message, this.#fields({ ...streamFields(stream), ...facts }))),
+      onEgressRefused: (stream, message, facts) =>
+        options.log(makeEvent('egress-refused', message, this.#fields({ ...streamFields(stream), ...facts }))),
+      onQuestionRefused: (stream, message, facts) =>
+        options.log(makeEvent('resolver-refused', message, this.#fields({ ...streamFields(stream), ...facts }))),
       log: (event, message, stream) => {
         const about = stream === undefined ? NO_STREAM : streamFields(stream);
         options.log(makeEvent(event, message, this.#fields(about)));
       },
+      onDropped: ({ sendDropped, receiveDropped }) => {
+        const message = describeDropped(this.#name, { sendDropped, receiveDropped });
+        options.log(makeEvent('datagrams-dropped', message, this.#fields({ sendDropped, receiveDropped })));
+      },
     });
+  }
+
+  get messages(): MessageCounts | null {
+    return this.#target.messages ?? null;
   }
 
   get openCount(): number {
@@ -75,16 +95,16 @@ export class IncomingForward implements Forward {
     return this.#streamCount;
   }
 
-  /** Offers the service. Rejects with `bad-argument` where it is offered already. */
-  start(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#offer();
-      resolve();
-    });
+  /** Offers the service. Rejects with `bad-argument` where it is offered already, and with `address-unavailable` where the target cannot serve. */
+  async start(): Promise<void> {
+    const preparing = this.#target.prepare?.();
+    // Else at once.
+    if (preparing !== undefined) await preparing;
+    this.#offer();
   }
 
   #offer(): void {
-    this.#options.registry.add(this.spec.service, this.#serve);
+    this.#options.registry.add(this.spec.service, this.#serve, this.#target.takes);
     this.#isStarted = true;
   }
 

@@ -6,6 +6,7 @@ import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
 import { TokenBucket } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
+import type { Takes } from './endpoint-kind.js';
 
 /** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */
 export type ServiceHandler = (stream: SessionStream, session: Session) => void;
@@ -15,20 +16,36 @@ interface ServiceRegistryOptions {
   readonly onChange?: () => void;
   /** A stream was refused by the rule of its service, for this reason. */
   readonly onDenied?: (stream: SessionStream, why: string) => void;
-  /** A stream was refused because nobody serves its service. */
-  readonly onUnknown?: (stream: SessionStream) => void;
+  /** A stream was refused because nobody serves its service, or not this kind of stream, as `why` says. */
+  readonly onUnknown?: (stream: SessionStream, why: string) => void;
 }
 
 const nothing = (): void => undefined;
 
+/** Who serves a service, and what. */
+interface Offer {
+  readonly handler: ServiceHandler;
+  readonly takes: Takes;
+}
+
+/** Why an offer is not for a stream, for people; null where it is. */
+function whyUnserved({ service, isDatagram }: SessionStream, offer: Offer | undefined): string | null {
+  if (offer === undefined) return `service ${service} is not offered`;
+  if (offer.takes === 'both' || isDatagram === (offer.takes === 'datagrams')) return null;
+  return isDatagram
+    ? `service ${service} takes streams, not datagrams`
+    : `service ${service} takes datagrams, not streams`;
+}
+
 /** The services of a channel. */
 export class ServiceRegistry {
   readonly #onChange: () => void;
-  readonly #handlers = new Map<string, ServiceHandler>();
+  readonly #offers = new Map<string, Offer>();
+  #isGathering = false;
 
   readonly #gates = new Map<string, ServiceGate>();
   readonly #onDenied: (stream: SessionStream, why: string) => void;
-  readonly #onUnknown: (stream: SessionStream) => void;
+  readonly #onUnknown: (stream: SessionStream, why: string) => void;
 
   constructor({ onChange = nothing, onDenied = nothing, onUnknown = nothing }: ServiceRegistryOptions = {}) {
     this.#onChange = onChange;
@@ -36,24 +53,35 @@ export class ServiceRegistry {
     this.#onUnknown = onUnknown;
   }
 
-  /** Offers a service. Throws `bad-argument` for a name that is taken. */
-  add(service: string, handler: ServiceHandler): void {
+  /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken. */
+  add(service: string, handler: ServiceHandler, takes: Takes = 'streams'): void {
     this.requireFree(service);
-    this.#handlers.set(service, handler);
-    this.#onChange();
+    this.#offers.set(service, { handler, takes });
+    if (!this.#isGathering) this.#onChange();
   }
 
   /** Throws `bad-argument` for a name that is taken. */
   requireFree(service: string): void {
-    if (!this.#handlers.has(service)) return;
+    if (!this.#offers.has(service)) return;
     throw new VproxyError('bad-argument', `service ${service} is offered twice; each service has one -i`);
   }
 
   /** Offers a service no more, if `handler` is who serves it. */
   remove(service: string, handler: ServiceHandler): void {
-    if (this.#handlers.get(service) !== handler) return;
-    this.#handlers.delete(service);
-    this.#onChange();
+    if (this.#offers.get(service)?.handler !== handler) return;
+    this.#offers.delete(service);
+    if (!this.#isGathering) this.#onChange();
+  }
+
+  /** Does what adds and removes services, and tells of all of it at once. */
+  together(work: () => void): void {
+    this.#isGathering = true;
+    try {
+      work();
+    } finally {
+      this.#isGathering = false;
+      this.#onChange();
+    }
   }
 
   /** Puts a gate before a service, also one that nobody serves yet, for the streams opened from now on; null: none. */
@@ -65,11 +93,11 @@ export class ServiceRegistry {
   }
 
   has(service: string): boolean {
-    return this.#handlers.has(service);
+    return this.#offers.has(service);
   }
 
   list(): string[] {
-    return [...this.#handlers.keys()];
+    return [...this.#offers.keys()];
   }
 
   /** Has the rule of its service count a stream that was let in before, and pace it. Called before it is attached. */
@@ -77,7 +105,7 @@ export class ServiceRegistry {
     this.#gates.get(stream.service)?.readmit(stream);
   }
 
-  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`. */
+  /** Hands a stream to its service, or refuses it with `denied`, without a word why, or `unknown-service`, also where it is of the other kind. */
   serve(stream: SessionStream, session: Session): void {
     const why = this.#gates.get(stream.service)?.admit(stream, session) ?? null;
     if (why !== null) {
@@ -85,13 +113,14 @@ export class ServiceRegistry {
       this.#onDenied(stream, why);
       return;
     }
-    const handler = this.#handlers.get(stream.service);
-    if (handler !== undefined) {
-      handler(stream, session);
+    const offer = this.#offers.get(stream.service);
+    const missing = whyUnserved(stream, offer);
+    if (missing === null) {
+      offer?.handler(stream, session);
       return;
     }
-    stream.refuse('unknown-service', `service ${stream.service} is not offered`);
-    this.#onUnknown(stream);
+    stream.refuse('unknown-service', missing);
+    this.#onUnknown(stream, missing);
   }
 }
 

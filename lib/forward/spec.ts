@@ -1,12 +1,13 @@
 /** A forward: its text, `SERVICE:` and an endpoint such as `ADDR:PORT`, `/path` or `KIND:…` (docs/forwards.md), and what it is while it exists. */
 import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { SessionStream } from '../session/stream.js';
+import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionCapture, IndexOfStream } from './connection.js';
 import type { Direction } from './endpoint-kind.js';
 import {
+  datagramEntranceOf,
   ENDPOINT_KINDS,
   type Endpoint,
   type EndpointKindName,
@@ -14,6 +15,7 @@ import {
   findEndpointKind,
   isEndpointKind,
   PLAIN_KIND,
+  takesDatagrams,
   targetKindOf,
 } from './endpoint-kinds.js';
 import { type NameSample, sampleOfName, sampleOfTemplate } from './template.js';
@@ -101,6 +103,7 @@ function formatAddress(endpoint: Endpoint): string {
 /** Throws `bad-argument` where the endpoint is of no use in its direction, or a user or a group in it is not known. */
 export function checkForward({ direction, service, endpoint }: ForwardSpec): void {
   if (direction === 'incoming') targetKindOf(endpoint, service);
+  else if (takesDatagrams(endpoint)) datagramEntranceOf(endpoint, service);
   else entranceKindOf(endpoint, service).listenAddress(endpoint);
 }
 
@@ -113,6 +116,8 @@ export interface Forward {
   readonly openCount: number;
   /** Streams that it ever had. */
   readonly streamCount: number;
+  /** What its flows of datagrams carried; null where it has streams only. Default null. */
+  readonly messages?: MessageCounts | null;
 
   /** Takes new streams from now on. Rejects with `address-…` codes, or `bad-argument` for a service that is taken. */
   start(): Promise<void>;
@@ -155,6 +160,8 @@ export interface ForwardCapture {
   /** The number of the descriptor that it listens on, and its TCP port; null where there is none. */
   readonly listener: number | null;
   readonly port: number | null;
+  /** The family of that address where it is one of UDP. */
+  readonly family?: 4 | 6;
   /** The numbers of connections that nothing was read of and that have no stream yet. */
   readonly waiting: readonly number[];
 }

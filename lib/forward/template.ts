@@ -1,6 +1,7 @@
 /** Forwards of a group are texts in which `{channel}` stands for the label of each of its channels. */
 
-const PLACEHOLDER = '{channel}';
+/** What stands for the label. */
+export const PLACEHOLDER = '{channel}';
 
 /** The text of the forward of the channel `label`. */
 export function fillTemplate(text: string, label: string): string {

@@ -1,7 +1,9 @@
 /** The table of kinds of endpoints: forwards of each kind do what its row says. */
 import test from 'ava';
+import { OpenedFlows } from '../../lib/forward/datagram/opened-flows.js';
+import { OutgoingDatagrams } from '../../lib/forward/datagram/outgoing-datagrams.js';
 import type { Direction, EndpointKind } from '../../lib/forward/endpoint-kind.js';
-import { ENDPOINT_KINDS, type EndpointKindName } from '../../lib/forward/endpoint-kinds.js';
+import { ENDPOINT_KINDS, type EndpointKindName, takesDatagrams } from '../../lib/forward/endpoint-kinds.js';
 import { IncomingForward } from '../../lib/forward/incoming.js';
 import { OutgoingForward } from '../../lib/forward/outgoing.js';
 import { ServiceRegistry } from '../../lib/forward/services.js';
@@ -26,16 +28,34 @@ const ROWS: Readonly<Record<EndpointKindName, Row>> = {
   'vsock-mux': { service: '*', outgoing: '/run/v,1=ssh', incoming: '/run/v:22', shown: 'vsock-mux:/run/v:22' },
   file: { service: 'x', outgoing: null, incoming: '/var/log/x.log', shown: 'file:/var/log/x.log' },
   exec: { service: 'x', outgoing: null, incoming: 'echo hello there', shown: 'exec:echo hello there' },
+  egress: { service: 'x', outgoing: null, incoming: 'internet', shown: 'egress:internet' },
+  udp: { service: 'x', outgoing: '[::1]:53', incoming: '[::1]:53', shown: 'udp:[::1]:53' },
+  unixgram: {
+    service: 'x',
+    outgoing: '/dev/log,mode=0666',
+    incoming: '/run/host.log',
+    shown: 'unixgram:/run/host.log',
+  },
+  resolver: {
+    service: 'x',
+    outgoing: null,
+    incoming: 'web,server=[::1]:5353',
+    shown: 'resolver:web,server=[::1]:5353',
+  },
   tcp: { service: 'x', outgoing: '[::1]:22', incoming: '[::1]:22', shown: '[::1]:22' },
 };
 
 const clock = new ManualClock();
 const log = () => undefined;
 
+const OUTGOING = { source: new SessionSource(clock), log, clock, waitMs: 0 };
+
 /** The forward of a spec, without effect. */
 const create = (spec: ForwardSpec) =>
   spec.direction === 'outgoing'
-    ? new OutgoingForward(spec, { source: new SessionSource(clock), log, clock, waitMs: 0 })
+    ? takesDatagrams(spec.endpoint)
+      ? new OutgoingDatagrams(spec, { ...OUTGOING, flows: new OpenedFlows(clock) })
+      : new OutgoingForward(spec, OUTGOING)
     : new IncomingForward(spec, { registry: new ServiceRegistry(), log, clock, maxStreams: 1 });
 
 const refuses = test.macro({
@@ -53,8 +73,9 @@ for (const [name, row] of Object.entries(ROWS)) {
   const kind: EndpointKind = ENDPOINT_KINDS[name as EndpointKindName];
 
   test(`${name}: what its row can make is what it says that it can be`, (t) => {
-    t.is(kind.form.outgoing === undefined, kind.createEntrance === undefined);
-    t.is(kind.form.outgoing === undefined, kind.listenAddress === undefined);
+    const isOutgoing = kind.datagramEntrance !== undefined || kind.listenAddress !== undefined;
+    t.is(kind.form.outgoing !== undefined, isOutgoing);
+    t.is(kind.createEntrance === undefined, kind.listenAddress === undefined);
     t.is(kind.form.incoming === undefined, kind.createTarget === undefined);
     for (const form of Object.values(kind.form)) t.true(form.startsWith(`${name}:`), form);
   });

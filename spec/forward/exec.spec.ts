@@ -198,9 +198,13 @@ test('a shell that cannot be started is connect-failed', async (t) => {
     'true',
     {
       name: 'exec:true (run)',
+      service: 'run',
       clock: pair.clock,
       maxStreams: 1,
       preamble: null,
+      egress: () => null,
+      onEgress: () => t.fail(),
+      onEgressRefused: () => t.fail(),
       onOpened: () => t.fail(),
       onClosed: () => undefined,
       log: () => undefined,

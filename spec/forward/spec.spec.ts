@@ -46,6 +46,10 @@ test('a hybrid vsock whose path ends like an empty port is the same again from i
   t.deepEqual(parseForwardSpec('incoming', formatForwardSpec(spec)), spec);
 });
 
+test(accepts, 'dns:udp:53', 'dns', { kind: 'udp', host: '127.0.0.1', port: 53 });
+test(accepts, 'dns:udp:[::1]:0', 'dns', { kind: 'udp', host: '::1', port: 0 });
+test(refuses, 'dns:udp:0', /port 0 cannot be dialled/);
+
 test(refuses, '*:22', /the service \* has no meaning/);
 test(refuses, 'x:/run/a,mode=0660', /no option "mode" here; there are none/);
 test(refuses, 'ssh', /no colon/);

@@ -1,0 +1,52 @@
+/** Which records of an answer a guest gets: those without an address that the egress refuses. Else a name could lead to the machines around the guest, or to itself. */
+import { judgeAddress, type Verdict } from '../egress/admission.js';
+import { formatAddress } from '../egress/networks.js';
+import type { EgressRules } from '../egress/rules.js';
+import { addressesIn, type DnsRecord } from './records.js';
+
+/** What is left of records. */
+export interface AdmittedRecords {
+  readonly records: readonly DnsRecord[];
+  /** Why the first one that is missing was refused; null: none is missing. */
+  readonly refused: Verdict | null;
+}
+
+/** The records, without those that have an address that `judge` refuses. */
+export function admitRecords(records: readonly DnsRecord[], judge: (address: string) => Verdict): AdmittedRecords {
+  let refused: Verdict | null = null;
+  const left = records.filter((record) => {
+    const verdict = judgeRecord(record, judge);
+    if (!verdict.isAllowed) refused ??= verdict;
+    return verdict.isAllowed;
+  });
+  return { records: left, refused };
+}
+
+function judgeRecord(record: DnsRecord, judge: (address: string) => Verdict): Verdict {
+  const addresses = addressesIn(record);
+  if (addresses === null) return { isAllowed: false, rule: null, why: 'a record of services makes no sense' };
+  const verdicts = addresses.map((address) => judge(formatAddress(address)));
+  return verdicts.find(({ isAllowed }) => !isAllowed) ?? { isAllowed: true, rule: null, why: 'no address is refused' };
+}
+
+/** Whether a name may be reached at an address, by at least one port; if not, what the first port has against it. */
+export function judgeAtSomePort(
+  rules: EgressRules,
+  host: string,
+  address: string,
+  isOwn: (address: string) => boolean,
+): Verdict {
+  // The lowest port that is left to an address is the first of a range that is allowed, or the next behind one that is denied.
+  const ports = [
+    ...rules.allow.flatMap((entry) => entry.ports.map(({ first }) => first)),
+    ...rules.deny.flatMap((entry) => entry.ports.map(({ last }) => last + 1)),
+  ];
+  let refused: Verdict | null = null;
+  for (const port of new Set(ports)) {
+    const verdict = judgeAddress(rules, { host, family: 0, port }, address, isOwn);
+    if (verdict.isAllowed) return verdict;
+    // What is said of the address says more than that the name is not meant at this port.
+    if (refused === null || verdict.why.includes(address)) refused = verdict;
+  }
+  return refused ?? { isAllowed: false, rule: null, why: 'no entry allows it' };
+}

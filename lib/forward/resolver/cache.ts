@@ -1,0 +1,114 @@
+/** Answers that are kept for as long as they say, within bounds of time, number and bytes. */
+import { copyAlone } from '../../util/byte-queue.js';
+import type { Clock } from '../../util/clock.js';
+import { type DnsMessage, formatMessage, parseMessage, RCODE } from './messages.js';
+import { type DnsRecord, negativeTtlOf, RECORD_TYPE } from './records.js';
+
+/** The longest time for which a record is said to be good, in seconds. */
+const MAX_TTL = 3600;
+
+/** The same for an answer that there is nothing (RFC 2308, section 5). */
+const MAX_NEGATIVE_TTL = 300;
+
+/** What an entry takes beside its bytes, about. */
+const ENTRY_BYTES = 200;
+
+interface AnswerCacheOptions {
+  readonly clock: Clock;
+  /** Default 1,000. */
+  readonly maxEntries?: number;
+  /** Default 1 MiB. */
+  readonly maxBytes?: number;
+}
+
+interface Entry {
+  readonly message: Buffer;
+  readonly bytes: number;
+  readonly storedAtMs: number;
+  readonly ttl: number;
+}
+
+/** Answers by a key. Those that were not asked for the longest go first. */
+export class AnswerCache {
+  readonly #clock: Clock;
+  readonly #maxEntries: number;
+  readonly #maxBytes: number;
+  readonly #entries = new Map<string, Entry>();
+  #byteCount = 0;
+
+  constructor({ clock, maxEntries = 1000, maxBytes = 2 ** 20 }: AnswerCacheOptions) {
+    this.#clock = clock;
+    this.#maxEntries = maxEntries;
+    this.#maxBytes = maxBytes;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** What is held, with what it takes to hold it, about. */
+  get byteCount(): number {
+    return this.#byteCount;
+  }
+
+  /** The answer of that key, its times less what has passed; null where there is none that is still good. */
+  get(key: string): DnsMessage | null {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return null;
+    const passed = Math.floor((this.#clock.now() - entry.storedAtMs) / 1000);
+    const message = passed < entry.ttl ? parseMessage(entry.message) : null;
+    this.#remove(key);
+    if (message === null) return null;
+    this.#put(key, entry);
+    return mapRecords(message, (record) => ({ ...record, ttl: record.ttl - passed }));
+  }
+
+  /** Keeps an answer where it may be kept. Its times are those of `boundTimes`. */
+  set(key: string, answer: DnsMessage): void {
+    this.#remove(key);
+    const ttl = ttlOf(answer);
+    if (ttl <= 0) return;
+    const message = copyAlone(formatMessage({ ...answer, edns: null }, Number.POSITIVE_INFINITY));
+    const bytes = message.length + 2 * key.length + ENTRY_BYTES;
+    if (bytes > this.#maxBytes) return;
+    this.#put(key, { message, bytes, storedAtMs: this.#clock.now(), ttl });
+    for (const oldest of this.#entries.keys()) {
+      if (this.#byteCount <= this.#maxBytes && this.#entries.size <= this.#maxEntries) return;
+      this.#remove(oldest);
+    }
+  }
+
+  #put(key: string, entry: Entry): void {
+    this.#entries.set(key, entry);
+    this.#byteCount += entry.bytes;
+  }
+
+  #remove(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#entries.delete(key);
+    this.#byteCount -= entry.bytes;
+  }
+}
+
+/** How long an answer is good, in seconds; 0: it is not kept. */
+function ttlOf({ rcode, answers, authorities }: DnsMessage): number {
+  if (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN) return 0;
+  const times = [...answers, ...authorities].map(({ ttl }) => ttl);
+  if (rcode === RCODE.NOERROR && answers.some(({ type }) => type !== RECORD_TYPE.CNAME)) return Math.min(...times);
+  // There is nothing, or nothing but a chain that leads to nothing: for how long only the SOA of the zone can say.
+  const soa = authorities.find(({ type }) => type === RECORD_TYPE.SOA);
+  return soa === undefined ? 0 : Math.min(...times, negativeTtlOf(soa), MAX_NEGATIVE_TTL);
+}
+
+/** An answer whose records are good for no longer than they may be; a time with the highest bit set is none (RFC 2181, section 8). */
+export function boundTimes(answer: DnsMessage): DnsMessage {
+  return mapRecords(answer, (record) => ({
+    ...record,
+    ttl: record.ttl > 0x7fffffff ? 0 : Math.min(record.ttl, MAX_TTL),
+  }));
+}
+
+function mapRecords(message: DnsMessage, change: (record: DnsRecord) => DnsRecord): DnsMessage {
+  return { ...message, answers: message.answers.map(change), authorities: message.authorities.map(change) };
+}

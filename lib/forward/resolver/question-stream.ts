@@ -1,0 +1,156 @@
+/** A stream of questions, as by TCP: several at once, answered as the answers come (RFC 7766). */
+import { toVproxyError, type VproxyError } from '../../errors.js';
+import type { LocalEnd } from '../../session/local-end.js';
+import type { SessionStream } from '../../session/stream.js';
+import type { TokenBucket } from '../../util/bounds.js';
+import type { CancelTimer, Clock } from '../../util/clock.js';
+import { frameMessage, MessageFrames } from './frames.js';
+import { MAX_QUESTION_BYTES } from './resolver.js';
+
+/** Questions of one stream that are worked on at once; what comes behind them waits at the peer. */
+const MAX_AT_ONCE = 16;
+
+/** A stream on which nothing moves is ended after this time, and reset after as much again (RFC 7766, section 6.2.3). */
+const IDLE_MS = 10_000;
+
+/** The pause of a stream that asks faster than it may. */
+const PACE_MS = 10;
+
+interface QuestionStreamOptions {
+  readonly clock: Clock;
+  /** Questions that may be asked now, of all streams together. */
+  readonly bucket: TokenBucket;
+  /** The answer to a question; null where there is none. Never rejects. */
+  readonly answer: (question: Buffer) => Promise<Buffer | null>;
+  /** The stream is over; called once. */
+  readonly onDone: (reason: VproxyError | null) => void;
+}
+
+export class QuestionStream implements LocalEnd {
+  readonly #stream: SessionStream;
+  readonly #options: QuestionStreamOptions;
+  readonly #frames = new MessageFrames(MAX_QUESTION_BYTES);
+  /** Answers that wait for the one before them to be sent. */
+  readonly #answers: Buffer[] = [];
+  #inFlight = 0;
+  #hasPeerEnded = false;
+  #isEnding = false;
+  #isOver = false;
+  #cancelIdle: CancelTimer | null = null;
+  #cancelPace: CancelTimer | null = null;
+
+  constructor(stream: SessionStream, options: QuestionStreamOptions) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#startIdle();
+  }
+
+  handleData(bytes: Buffer): boolean {
+    this.#frames.push(bytes);
+    this.#ask();
+    return false;
+  }
+
+  handleFin(): void {
+    this.#hasPeerEnded = true;
+    this.#ask();
+  }
+
+  /** Nobody reads the answers. */
+  handleStop(): void {
+    this.#stream.reset('cancelled', 'nobody reads the answers');
+  }
+
+  handleSent(): void {
+    this.#startIdle();
+    this.#sendOn();
+    this.#ask();
+  }
+
+  handleEnd(reason: VproxyError | null): void {
+    this.#isOver = true;
+    this.#cancelIdle?.();
+    this.#cancelPace?.();
+    this.#answers.length = 0;
+    this.#options.onDone(reason);
+  }
+
+  handleAccept(): void {
+    // This side never opens one.
+  }
+
+  /** Has what came answered, as far as it may be now. */
+  #ask(): void {
+    while (!this.#isOver && !this.#isEnding) {
+      if (this.#inFlight + this.#answers.length >= MAX_AT_ONCE) return;
+      if (!this.#options.bucket.has(this.#options.clock.now(), 1)) {
+        this.#askLater();
+        return;
+      }
+      const question = this.#next();
+      if (question === null) {
+        this.#endIfDone();
+        return;
+      }
+      this.#options.bucket.take(this.#options.clock.now());
+      this.#startIdle();
+      this.#stream.release(2 + question.length);
+      this.#inFlight += 1;
+      void this.#options.answer(question).then((answer) => this.#answered(answer));
+    }
+  }
+
+  #next(): Buffer | null {
+    try {
+      return this.#frames.next();
+    } catch (error) {
+      const { code, message } = toVproxyError(error);
+      this.#stream.reset(code, message);
+      return null;
+    }
+  }
+
+  #askLater(): void {
+    this.#cancelPace?.();
+    this.#cancelPace = this.#options.clock.schedule(PACE_MS, () => this.#ask());
+  }
+
+  #answered(answer: Buffer | null): void {
+    this.#inFlight -= 1;
+    if (this.#isOver) return;
+    if (answer !== null) this.#answers.push(frameMessage(answer));
+    this.#sendOn();
+    this.#ask();
+  }
+
+  #sendOn(): void {
+    while (!this.#isOver && !this.#stream.isWaiting) {
+      const answer = this.#answers.shift();
+      if (answer === undefined) return;
+      this.#stream.send(answer, 0, answer.length, false);
+    }
+  }
+
+  /** Called where no whole question is held: the peer asks no more, and has all answers. */
+  #endIfDone(): void {
+    if (this.#hasPeerEnded && !this.#isOver && this.#inFlight === 0 && !this.#stream.isWaiting) this.#end();
+  }
+
+  #end(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#stream.finish();
+  }
+
+  #startIdle(): void {
+    this.#cancelIdle?.();
+    this.#cancelIdle = this.#options.clock.schedule(IDLE_MS, () => {
+      if (this.#isEnding || this.#answers.length > 0 || this.#stream.isWaiting) {
+        this.#stream.reset('stalled', `nothing moved for ${IDLE_MS / 1000} s`);
+        return;
+      }
+      if (this.#inFlight === 0) this.#end();
+      this.#startIdle();
+    });
+  }
+}

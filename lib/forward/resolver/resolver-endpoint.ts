@@ -1,0 +1,175 @@
+/** `resolver:[EGRESS][,server=ADDR]`: answers DNS, over flows of datagrams and over streams, with what this machine's resolver says. */
+import net from 'node:net';
+import { SERVICE_NAME } from '../../codec/limits.js';
+import { VproxyError } from '../../errors.js';
+import type { SessionStream } from '../../session/stream.js';
+import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { TokenBucket } from '../../util/bounds.js';
+import { escapeText } from '../../util/escape.js';
+import { DatagramFlow } from '../datagram/datagram-flow.js';
+import { FlowBook } from '../datagram/flow-book.js';
+import { OwnAddresses } from '../egress/networks.js';
+import { type EndpointKind, refuseBeyond, type Target, type TargetContext } from '../endpoint-kind.js';
+import { DNS_PORT, HostFiles, MAX_SERVERS } from './host-files.js';
+import { QuestionStream } from './question-stream.js';
+import { type Asker, type RefusedQuestion, Resolver } from './resolver.js';
+import { Upstream } from './upstream.js';
+
+export interface ResolverEndpoint {
+  readonly kind: 'resolver';
+  /** The egress whose names are answered; empty: that of the service's name. */
+  readonly name: string;
+  /** Whom to ask, addresses only, in order. Default: the servers of /etc/resolv.conf. */
+  readonly servers?: readonly HostPort[];
+}
+
+/** The kind `resolver`. */
+export const resolverEndpoint: EndpointKind<ResolverEndpoint> = {
+  form: { incoming: 'resolver:[EGRESS][,server=ADDR[:PORT]]' },
+  parse(text, _direction, sampleOf) {
+    const [name = '', ...options] = splitAtCommas(text);
+    if (name !== '' && !SERVICE_NAME.test(sampleOf(name)))
+      throw bad(`"${escapeText(name, 80)}" is no name of an egress`);
+    const servers = options.map(parseServer);
+    if (servers.length > MAX_SERVERS) throw bad(`there are ${servers.length} servers, of at most ${MAX_SERVERS}`);
+    return { kind: 'resolver', name, ...(servers.length > 0 && { servers }) };
+  },
+  format: ({ name, servers = [] }) => joinWithCommas([name, ...servers.map(formatServer)]),
+  createTarget: (endpoint, context) => new ResolverTarget(endpoint, context),
+};
+
+const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);
+
+/** `server=` with an address: IPv4 or IPv6, with a port (then IPv6 in brackets) or without. Throws `bad-argument`. */
+function parseServer(option: string): HostPort {
+  const [, text] = /^server=(.+)$/s.exec(option) ?? [];
+  if (text === undefined) throw bad(`there is no option "${escapeText(option, 80)}" here; there are: server=ADDR`);
+  const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const host = net.isIPv6(text) ? text : (bracketed ?? plain);
+  const port = digits === undefined ? DNS_PORT : Number(digits);
+  const family = net.isIP(host);
+  if (family === 0 || (bracketed !== undefined && family !== 6) || port < 1 || port > 65_535)
+    throw bad(
+      `"${escapeText(text, 80)}" is no address of a server, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::1]:53`,
+    );
+  return { host, port };
+}
+
+const formatServer = (server: HostPort): string =>
+  `server=${server.port === DNS_PORT ? server.host : formatHostPort(server)}`;
+
+/** Questions of a peer that are taken: so many a second in the long run, and at once. */
+const QUESTIONS_PER_SECOND = 5000;
+
+/** How much of a name, and of what decided, is in a line of the log. */
+const MAX_LOGGED = 300;
+
+/** Answers questions of all streams and flows of one service, with one cache. */
+class ResolverTarget implements Target {
+  readonly takes = 'both';
+  readonly messages: FlowBook;
+  /** Its name. */
+  readonly #egress: string;
+  readonly #context: TargetContext;
+  readonly #bucket: TokenBucket;
+  readonly #upstream: Upstream;
+  readonly #resolver: Resolver;
+  readonly #open = new Set<SessionStream>();
+
+  constructor({ name, servers }: ResolverEndpoint, context: TargetContext) {
+    const { clock, egress, service } = context;
+    const files = new HostFiles({ clock });
+    const own = new OwnAddresses(clock);
+    this.messages = new FlowBook({ clock, onDropped: context.onDropped });
+    this.#egress = name === '' ? service : name;
+    this.#context = context;
+    this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
+    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers });
+    this.#resolver = new Resolver({
+      egress: this.#egress,
+      rules: () => egress(this.#egress),
+      clock,
+      ask: (question) => this.#upstream.ask(question),
+      addressesOf: (host) => files.addressesOf(host),
+      isOwn: (address) => own.has(address),
+    });
+  }
+
+  get openCount(): number {
+    return this.#open.size;
+  }
+
+  serve(stream: SessionStream): void {
+    const { maxStreams, onOpened } = this.#context;
+    if (refuseBeyond(stream, this.#open.size, maxStreams)) return;
+    this.#open.add(stream);
+    if (stream.isDatagram) this.#serveFlow(stream);
+    else this.#serveStream(stream);
+    if (!stream.isOver) onOpened(stream);
+  }
+
+  #serveFlow(stream: SessionStream): void {
+    const { clock } = this.#context;
+    const asker = this.#askerOf(stream, 'udp');
+    const flow = DatagramFlow.attach(stream, {
+      onMessage: (question) => {
+        if (!this.#bucket.take(clock.now())) flow.markUndelivered();
+        else void this.#answer(question, asker).then((answer) => answer !== null && flow.send(answer));
+      },
+      onDropped: () => this.messages.handleDropped(),
+      onClosed: (reason) => {
+        this.messages.remove(seat, flow);
+        this.#closed(stream, reason);
+      },
+    });
+    const seat = this.messages.add(flow);
+    flow.accept();
+  }
+
+  #serveStream(stream: SessionStream): void {
+    const { clock } = this.#context;
+    const asker = this.#askerOf(stream, 'tcp');
+    const questions = new QuestionStream(stream, {
+      clock,
+      bucket: this.#bucket,
+      answer: (question) => this.#answer(question, asker),
+      onDone: (reason) => this.#closed(stream, reason),
+    });
+    stream.attach(questions);
+    stream.accept();
+  }
+
+  #askerOf(stream: SessionStream, transport: Asker['transport']): Asker {
+    return { transport, onRefused: (question) => this.#refused(stream, question) };
+  }
+
+  #refused(stream: SessionStream, { name, type, verdict: { rule, why } }: RefusedQuestion): void {
+    const { name: target, onQuestionRefused } = this.#context;
+    const decided = escapeText(rule === null ? why : `${rule}: ${why}`, MAX_LOGGED);
+    const message = `stream ${stream.id} to ${target}: ${type} of ${escapeText(name, MAX_LOGGED)} is refused: ${decided}`;
+    onQuestionRefused?.(stream, message, { egress: this.#egress, name, type, rule, why });
+  }
+
+  #answer(question: Buffer, asker: Asker): Promise<Buffer | null> {
+    return this.#resolver.answer(question, asker);
+  }
+
+  #closed(stream: SessionStream, reason: VproxyError | null): void {
+    this.#open.delete(stream);
+    this.#context.onClosed(stream, reason);
+    this.#context.onLeft?.();
+  }
+
+  readonly unansweredCount = 0;
+
+  /** None: streams and flows end with this process, and whoever asked asks again. */
+  obstacles(): string[] {
+    return [];
+  }
+
+  stop(): void {
+    this.#upstream.stop();
+    for (const stream of this.#open) stream.reset('cancelled', 'the resolver is stopped');
+    this.messages.stop();
+  }
+}

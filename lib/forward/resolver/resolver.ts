@@ -1,0 +1,246 @@
+/** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
+import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
+import type { Clock } from '../../util/clock.js';
+import { judgeName, type Verdict } from '../egress/admission.js';
+import { parseAddress } from '../egress/networks.js';
+import type { EgressRules } from '../egress/rules.js';
+import { admitRecords, judgeAtSomePort } from './admitted.js';
+import { AnswerCache, boundTimes } from './cache.js';
+import {
+  type DnsMessage,
+  type DnsQuestion,
+  EXTENDED_ERROR,
+  type ExtendedError,
+  formatMessage,
+  HEADER_BYTES,
+  MAX_MESSAGE_BYTES,
+  parseMessage,
+  RCODE,
+} from './messages.js';
+import { formatName, hostOf, keyOf } from './names.js';
+import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from './records.js';
+import type { UpstreamQuestion } from './upstream.js';
+
+/** Who asks. */
+export interface Asker {
+  /** How the question came: by UDP the answer has to be as short as the question says. */
+  readonly transport: 'udp' | 'tcp';
+  /** A question of this asker, or an address in the answer, was refused by the rules. */
+  readonly onRefused: (question: RefusedQuestion) => void;
+}
+
+/** What the rules refused of a question. */
+export interface RefusedQuestion {
+  /** As people write it, with a final dot: of letters, digits, `_`, `-`, dots and backslashes only. */
+  readonly name: string;
+  /** Such as `AAAA`. */
+  readonly type: string;
+  readonly verdict: Verdict;
+}
+
+export interface ResolverOptions {
+  /** The name of the egress, for messages. */
+  readonly egress: string;
+  /** Its rules of the moment; null: there is no such egress, and everything is refused. */
+  readonly rules: () => EgressRules | null;
+  readonly clock: Clock;
+  /** Asks this machine's resolver. */
+  readonly ask: (question: UpstreamQuestion) => Promise<DnsMessage>;
+  /** The addresses that /etc/hosts has of a name; null: none. */
+  readonly addressesOf: (host: string) => readonly string[] | null;
+  /** Whether an address is one of this machine's. */
+  readonly isOwn: (address: string) => boolean;
+  /** Questions that are worked on at once; further ones are answered with SERVFAIL. Default 256. */
+  readonly maxInFlight?: number;
+}
+
+/** The longest question that is read, in bytes: a name, and options. */
+export const MAX_QUESTION_BYTES = 4096;
+
+/** What is taken by UDP without EDNS (RFC 1035, section 2.3.4), and what this side says that it takes (RFC 6891, section 6.2.5). */
+const PLAIN_UDP_BYTES = 512;
+const UDP_BYTES = 1232;
+
+/** Of a name, in characters, so that an answer without records fits 512 bytes. */
+const MAX_SHOWN = 80;
+
+/** For how long what /etc/hosts says is good, in seconds: it may be changed at any time. */
+const HOSTS_TTL = 60;
+
+/** The types from here to ANY are questions about messages and zones, not about records (RFC 6895, section 3.1). */
+const FIRST_META_TYPE = 128;
+
+/** What is answered to a question beside the question itself. */
+interface Reply {
+  readonly rcode: number;
+  readonly answers?: readonly DnsRecord[];
+  readonly authorities?: readonly DnsRecord[];
+  readonly isAuthentic?: boolean;
+  readonly errors?: readonly ExtendedError[];
+}
+
+export class Resolver {
+  readonly #options: ResolverOptions;
+  readonly #cache: AnswerCache;
+  /** What is being asked: whoever asks the same meanwhile waits for the same answer. */
+  readonly #asked = new Map<string, Promise<DnsMessage>>();
+  #inFlight = 0;
+
+  constructor(options: ResolverOptions) {
+    this.#options = options;
+    this.#cache = new AnswerCache(options);
+  }
+
+  /** The answer to a message; null where there is none to what came. Never rejects. */
+  async answer(bytes: Buffer, asker: Asker): Promise<Buffer | null> {
+    // An answer to an answer could go on for ever.
+    if (bytes.length < HEADER_BYTES || (bytes[2] ?? 0) >= 0x80) return null;
+    const query = bytes.length > MAX_QUESTION_BYTES ? null : parseMessage(bytes);
+    if (query === null) return formatMessage(makeReply(headerOf(bytes), { rcode: RCODE.FORMERR }), PLAIN_UDP_BYTES);
+    const reply = makeReply(query, await this.#reply(query, asker));
+    const udpBytes = Math.min(Math.max(PLAIN_UDP_BYTES, query.edns?.udpBytes ?? 0), MAX_DATAGRAM_BYTES);
+    return formatMessage(reply, asker.transport === 'tcp' ? MAX_MESSAGE_BYTES : udpBytes);
+  }
+
+  async #reply(query: DnsMessage, asker: Asker): Promise<Reply> {
+    const { question } = query;
+    if (query.opcode !== 0) return { rcode: RCODE.NOTIMP };
+    if (query.edns !== null && query.edns.version !== 0) return { rcode: RCODE.BADVERS };
+    if (question === null || query.answers.length + query.authorities.length > 0) return { rcode: RCODE.FORMERR };
+    const rules = this.#options.rules();
+    const host = hostOf(question.name);
+    const verdict = judge(rules, host, this.#options.egress);
+    if (rules === null || host === null || !verdict.isAllowed) return this.#refuse(question, verdict, asker);
+    const unsupported = judgeKind(question);
+    if (unsupported !== null) return unsupported;
+    const reply = await this.#resolve(host, question, query);
+    const admitted = admitRecords(reply.answers ?? [], (address) =>
+      judgeAtSomePort(rules, host, address, this.#options.isOwn),
+    );
+    if (admitted.refused === null) return reply;
+    const blocked = this.#explain(question, admitted.refused, asker, EXTENDED_ERROR.BLOCKED);
+    return { ...reply, answers: admitted.records, errors: [blocked, ...(reply.errors ?? [])] };
+  }
+
+  #refuse(question: DnsQuestion, verdict: Verdict, asker: Asker): Reply {
+    return { rcode: RCODE.REFUSED, errors: [this.#explain(question, verdict, asker, EXTENDED_ERROR.PROHIBITED)] };
+  }
+
+  /** Tells this side what was refused, and gives what the guest is told. */
+  #explain({ name, type }: DnsQuestion, verdict: Verdict, { onRefused }: Asker, code: number): ExtendedError {
+    const text = formatName(name);
+    onRefused({ name: text, type: typeName(type), verdict });
+    const what = code === EXTENDED_ERROR.BLOCKED ? 'an address of ' : '';
+    const shown = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text.replace(/(.)\.$/, '$1');
+    return { code, text: `${what}${shown} is not allowed by egress "${this.#options.egress}" on the host` };
+  }
+
+  async #resolve(host: string, question: DnsQuestion, query: DnsMessage): Promise<Reply> {
+    const known = this.#inHosts(host, question);
+    if (known !== null) return known;
+    const wantsDnssec = query.edns?.wantsDnssec ?? false;
+    const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
+    const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
+    const kept = this.#cache.get(key);
+    if (kept !== null) return replyOf(kept);
+    if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions are being asked');
+    this.#inFlight += 1;
+    try {
+      return replyOf(await this.#ask(key, upstream));
+    } catch {
+      // What is wrong there is nothing for a guest: it could learn of this machine's network.
+      return failure("the host's resolver did not answer");
+    } finally {
+      this.#inFlight -= 1;
+    }
+  }
+
+  #ask(key: string, question: UpstreamQuestion): Promise<DnsMessage> {
+    const asked = this.#asked.get(key);
+    if (asked !== undefined) return asked;
+    const answer = this.#options
+      .ask(question)
+      .then((message) => {
+        const bounded = boundTimes(message);
+        this.#cache.set(key, bounded);
+        return bounded;
+      })
+      .finally(() => this.#asked.delete(key));
+    this.#asked.set(key, answer);
+    return answer;
+  }
+
+  /** What /etc/hosts says of a name, which then has no other addresses; null where it says nothing. */
+  #inHosts(host: string, { name, type }: DnsQuestion): Reply | null {
+    if (type !== RECORD_TYPE.A && type !== RECORD_TYPE.AAAA) return null;
+    const addresses = this.#options.addressesOf(host);
+    if (addresses === null) return null;
+    const wantedBytes = type === RECORD_TYPE.A ? 4 : 16;
+    const found = addresses.map((address) => Buffer.from(parseAddress(address) ?? []));
+    const answers = found
+      .filter(({ length }) => length === wantedBytes)
+      .map((data) => ({ name, type, ttl: HOSTS_TTL, data }));
+    return { rcode: RCODE.NOERROR, answers };
+  }
+}
+
+function judge(rules: EgressRules | null, host: string | null, egress: string): Verdict {
+  const denied = (why: string): Verdict => ({ isAllowed: false, rule: null, why });
+  if (rules === null) return denied(`there is no egress "${egress}"`);
+  return host === null ? denied('it is not the name of a host') : judgeName(rules, host);
+}
+
+/** What is answered to a question that is not about records of a type; null where it is. */
+function judgeKind({ name, type, class: questionClass }: DnsQuestion): Reply | null {
+  if (questionClass === CLASS_IN && type === RECORD_TYPE.ANY) {
+    // RFC 8482, section 4.2: an answer that is one, and small.
+    const data = Buffer.from('\x07RFC8482\0', 'latin1');
+    return { rcode: RCODE.NOERROR, answers: [{ name, type: RECORD_TYPE.HINFO, ttl: 3600, data }] };
+  }
+  const isMeta = (type >= FIRST_META_TYPE && type <= RECORD_TYPE.ANY) || type === RECORD_TYPE.OPT || type === 0;
+  if (questionClass === CLASS_IN && !isMeta) return null;
+  const text = `${typeName(type)} of class ${questionClass} is not answered`;
+  return { rcode: RCODE.REFUSED, errors: [{ code: EXTENDED_ERROR.NOT_SUPPORTED, text }] };
+}
+
+function failure(text: string): Reply {
+  return { rcode: RCODE.SERVFAIL, errors: [{ code: EXTENDED_ERROR.NETWORK_ERROR, text }] };
+}
+
+/** What a server has said, for a guest. That it refused to answer is a failure: REFUSED is what the rules of this side say. */
+function replyOf({ rcode, answers, authorities, isAuthentic, edns }: DnsMessage): Reply {
+  // Texts are that server's, and may name what is none of the guest's business.
+  const errors = (edns?.errors ?? []).map(({ code }) => ({ code, text: '' }));
+  if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN) return { rcode, answers, authorities, isAuthentic, errors };
+  return { rcode: RCODE.SERVFAIL, errors };
+}
+
+/** The message of a reply to a query. */
+function makeReply(query: DnsMessage, reply: Reply): DnsMessage {
+  const { edns } = query;
+  const wantsDnssec = edns?.wantsDnssec ?? false;
+  const { rcode, answers = [], authorities = [], isAuthentic = false, errors = [] } = reply;
+  return {
+    id: query.id,
+    isResponse: true,
+    opcode: query.opcode,
+    isTruncated: false,
+    wantsRecursion: query.wantsRecursion,
+    canRecurse: true,
+    isAuthentic: isAuthentic && (query.isAuthentic || wantsDnssec),
+    isUnchecked: query.isUnchecked,
+    rcode,
+    question: query.question,
+    answers,
+    authorities,
+    edns: edns === null ? null : { udpBytes: UDP_BYTES, version: 0, wantsDnssec, errors },
+  };
+}
+
+/** What is known of a message that is not understood: who asked, and how. */
+function headerOf(bytes: Buffer): DnsMessage {
+  const header = Buffer.alloc(HEADER_BYTES);
+  bytes.copy(header, 0, 0, 4);
+  // A header alone is a message.
+  return parseMessage(header) as DnsMessage;
+}

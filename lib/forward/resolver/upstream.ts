@@ -1,0 +1,241 @@
+/** Asks the servers of this machine: a question at a time from a socket of its own, by UDP, and by TCP what is too long for that (RFC 5452, section 9). */
+import { randomInt } from 'node:crypto';
+import dgram from 'node:dgram';
+import { setMaxListeners } from 'node:events';
+import net from 'node:net';
+import { VproxyError } from '../../errors.js';
+import { descriptorShortage } from '../../system/descriptors.js';
+import { formatHostPort, type HostPort } from '../../util/addresses.js';
+import type { Clock } from '../../util/clock.js';
+import { Turns } from '../../util/concurrency.js';
+import { describeError } from '../../util/escape.js';
+import { frameMessage, MessageFrames } from './frames.js';
+import {
+  type DnsMessage,
+  type DnsQuestion,
+  formatMessage,
+  HEADER_BYTES,
+  isSameQuestion,
+  MAX_MESSAGE_BYTES,
+  parseMessage,
+  RCODE,
+} from './messages.js';
+
+/** What is asked, and how. */
+export interface UpstreamQuestion extends DnsQuestion {
+  /** DO. */
+  readonly wantsDnssec: boolean;
+  /** CD. */
+  readonly isUnchecked: boolean;
+}
+
+interface UpstreamOptions {
+  readonly clock: Clock;
+  /** The servers of the moment, in the order in which they are asked. */
+  readonly servers: () => readonly HostPort[];
+  /** For an answer of one server, in milliseconds. Default 3000. */
+  readonly timeoutMs?: number;
+  /** Questions that are asked at once; further ones wait. Default 100. */
+  readonly maxInFlight?: number;
+}
+
+/** How often all servers are asked. */
+const ROUNDS = 2;
+
+/** What is taken by UDP: what passes all common networks in one piece. */
+export const UDP_BYTES = 1232;
+
+/** Answers that another server may give better. */
+const FAILURES: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
+
+/** One try: bytes to a server, and its answer. Rejects with a VproxyError. */
+type Exchange = (server: HostPort, query: Query, signal: AbortSignal) => Promise<DnsMessage>;
+
+interface Query {
+  readonly id: number;
+  readonly question: UpstreamQuestion;
+  readonly bytes: Buffer;
+}
+
+export class Upstream {
+  readonly #options: UpstreamOptions;
+  readonly #turns: Turns;
+  readonly #stopping = new AbortController();
+
+  constructor(options: UpstreamOptions) {
+    this.#options = options;
+    this.#turns = new Turns(options.maxInFlight ?? 100);
+    // Each question that waits, or is asked, listens to it.
+    setMaxListeners(0, this.#stopping.signal);
+  }
+
+  /**
+   * The first answer that is one; the last failure that a server has told, where that is all there is. Rejects with `connect-timeout` or
+   * `connect-failed`, and with `cancelled` when it was stopped.
+   */
+  ask(question: UpstreamQuestion): Promise<DnsMessage> {
+    return this.#turns.run(this.#stopping.signal, () => this.#askAll(question));
+  }
+
+  /** Gives all questions up. */
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #askAll(question: UpstreamQuestion): Promise<DnsMessage> {
+    let failure: DnsMessage | null = null;
+    let problem = new VproxyError('connect-failed', 'there is no server to ask');
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (const server of this.#options.servers()) {
+        try {
+          const answer = await this.#askOne(server, question);
+          if (!FAILURES.includes(answer.rcode)) return answer;
+          failure = answer;
+        } catch (error) {
+          if (!(error instanceof VproxyError) || error.code === 'cancelled') throw error;
+          problem = error;
+        }
+      }
+      // They have been heard, and say the same when they are asked again.
+      if (failure !== null) return failure;
+    }
+    throw problem;
+  }
+
+  async #askOne(server: HostPort, question: UpstreamQuestion): Promise<DnsMessage> {
+    const answer = await this.#try(askByUdp, server, question, true);
+    if (answer.isTruncated) return this.#try(askByTcp, server, question, true);
+    // A server that knows no EDNS says so by this (RFC 6891, section 7).
+    const knowsNoEdns = answer.edns === null && (answer.rcode === RCODE.FORMERR || answer.rcode === RCODE.NOTIMP);
+    if (!knowsNoEdns) return answer;
+    const plain = await this.#try(askByUdp, server, question, false);
+    return plain.isTruncated ? this.#try(askByTcp, server, question, false) : plain;
+  }
+
+  async #try(exchange: Exchange, server: HostPort, question: UpstreamQuestion, hasEdns: boolean): Promise<DnsMessage> {
+    const { clock, timeoutMs = 3000 } = this.#options;
+    const ending = new AbortController();
+    const end = (code: 'cancelled' | 'connect-timeout', message: string) => (): void =>
+      ending.abort(new VproxyError(code, message));
+    const stop = end('cancelled', 'the resolver is stopped');
+    const { signal } = this.#stopping;
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop);
+    const late = `${formatHostPort(server)} did not answer within ${timeoutMs / 1000} s`;
+    const cancel = clock.schedule(timeoutMs, end('connect-timeout', late));
+    try {
+      ending.signal.throwIfAborted();
+      return await exchange(server, makeQuery(question, hasEdns), ending.signal);
+    } finally {
+      cancel();
+      signal.removeEventListener('abort', stop);
+    }
+  }
+}
+
+/** A question of ours: of what the guest sent only the question is in it. */
+function makeQuery(question: UpstreamQuestion, hasEdns: boolean): Query {
+  const id = randomInt(0x10000);
+  const message: DnsMessage = {
+    id,
+    isResponse: false,
+    opcode: 0,
+    isTruncated: false,
+    wantsRecursion: true,
+    canRecurse: false,
+    isAuthentic: true,
+    isUnchecked: question.isUnchecked,
+    rcode: RCODE.NOERROR,
+    question,
+    answers: [],
+    authorities: [],
+    edns: hasEdns ? { udpBytes: UDP_BYTES, version: 0, wantsDnssec: question.wantsDnssec, errors: [] } : null,
+  };
+  return { id, question, bytes: formatMessage(message, MAX_MESSAGE_BYTES) };
+}
+
+/** The answer to a query; null for what is none. Throws `connect-failed` for one that makes no sense. */
+function readAnswer(bytes: Buffer, { id, question }: Query): DnsMessage | null {
+  if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id || bytes.readUInt16BE(2) < 0x8000) return null;
+  const answer = parseMessage(bytes);
+  if (answer === null) throw new VproxyError('connect-failed', 'its answer makes no sense');
+  // Servers that refuse a question may leave it out.
+  if (answer.question === null) return FAILURES.includes(answer.rcode) ? answer : null;
+  return isSameQuestion(answer.question, question) ? answer : null;
+}
+
+const failed = (server: HostPort, error: unknown): VproxyError =>
+  new VproxyError('connect-failed', `${formatHostPort(server)}: ${describeError(error)}`);
+
+/** The socket is connected, so that the system drops what others send; and its port is a random one of the system's. */
+const askByUdp: Exchange = (server, query, signal) =>
+  new Promise((resolve, reject) => {
+    const socket = dgram.createSocket(net.isIPv6(server.host) ? 'udp6' : 'udp4');
+    const close = (): void => {
+      signal.removeEventListener('abort', abort);
+      socket.removeAllListeners('message');
+      socket.close();
+    };
+    let isDone = false;
+    const settle = (act: () => void): void => {
+      if (isDone) return;
+      isDone = true;
+      close();
+      act();
+    };
+    const fail = (error: unknown): void => settle(() => reject(failed(server, error)));
+    const abort = (): void => settle(() => reject(signal.reason as VproxyError));
+    signal.addEventListener('abort', abort);
+    socket.on('error', fail);
+    socket.on('message', (bytes) => {
+      try {
+        const answer = readAnswer(bytes, query);
+        if (answer !== null) settle(() => resolve(answer));
+      } catch (error) {
+        fail(error);
+      }
+    });
+    socket.connect(server.port, server.host, () => {
+      if (!isDone) socket.send(query.bytes, (error) => error !== null && fail(error));
+    });
+  });
+
+const askByTcp: Exchange = (server, query, signal) =>
+  new Promise((resolve, reject) => {
+    const socket = net.connect({ host: server.host, port: server.port, noDelay: true });
+    const frames = new MessageFrames();
+    const end = (): void => {
+      signal.removeEventListener('abort', abort);
+      socket.destroy();
+    };
+    const fail = (error: unknown): void => {
+      end();
+      reject(failed(server, error));
+    };
+    const abort = (): void => {
+      end();
+      reject(signal.reason as VproxyError);
+    };
+    signal.addEventListener('abort', abort);
+    socket.once('error', fail);
+    socket.once('end', () => fail(new Error('it closed the connection')));
+    socket.once('connect', () => {
+      const shortage = descriptorShortage(socket);
+      if (shortage !== null) fail(new Error(shortage));
+      else socket.write(frameMessage(query.bytes));
+    });
+    socket.on('data', (bytes) => {
+      try {
+        frames.push(bytes);
+        for (let message = frames.next(); message !== null; message = frames.next()) {
+          const answer = readAnswer(message, query);
+          if (answer === null) continue;
+          end();
+          resolve(answer);
+          return;
+        }
+      } catch (error) {
+        fail(error);
+      }
+    });
+  });

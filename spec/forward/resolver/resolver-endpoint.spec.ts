@@ -1,0 +1,351 @@
+import dns from 'node:dns/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { VproxyError } from '../../../lib/errors.js';
+import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
+import type { EgressRules } from '../../../lib/forward/egress/rules.js';
+import type { QuestionRefusedFacts } from '../../../lib/forward/endpoint-kind.js';
+import { frameMessage, MessageFrames } from '../../../lib/forward/resolver/frames.js';
+import { parseMessage } from '../../../lib/forward/resolver/messages.js';
+import { resolverEndpoint } from '../../../lib/forward/resolver/resolver-endpoint.js';
+import { formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
+import { MuxStream } from '../../../lib/session/mux-stream.js';
+import {
+  a,
+  aaaa,
+  answerTo,
+  bytesOf,
+  cname,
+  dnsServer,
+  nameOf,
+  query,
+  record,
+  rulesOf,
+  shown,
+  soa,
+  zoneServer,
+} from '../../helpers/dns.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { freePort } from '../../helpers/ports.js';
+import { connectedProxies, localSocket, readToEnd } from '../../helpers/proxies.js';
+import { carryOn, carryUntil, SessionPair } from '../../helpers/session-pair.js';
+import { eventually } from '../../helpers/time.js';
+
+test('resolver endpoints are read and written', (t) => {
+  const means = (text: string, endpoint: object): void => {
+    const spec = parseForwardSpec('incoming', text);
+    t.deepEqual(spec.endpoint as object, { kind: 'resolver', ...endpoint });
+    t.deepEqual(parseForwardSpec('incoming', formatForwardSpec(spec)), spec);
+  };
+  means('dns:resolver:', { name: '' });
+  means('dns:resolver:internet', { name: 'internet' });
+  means('dns:resolver:,server=10.0.0.1', { name: '', servers: [{ host: '10.0.0.1', port: 53 }] });
+  means('dns:resolver:x,server=10.0.0.1:5353,server=::1,server=[::1]:54', {
+    name: 'x',
+    servers: [
+      { host: '10.0.0.1', port: 5353 },
+      { host: '::1', port: 53 },
+      { host: '::1', port: 54 },
+    ],
+  });
+  const refuses = (text: string, message: RegExp): void => {
+    t.throws(() => parseForwardSpec('incoming', text), { code: 'bad-argument', message });
+  };
+  refuses('dns:resolver:Big', /"Big" is no name of an egress; expected SERVICE:resolver:\[EGRESS\]/);
+  refuses('dns:resolver:,names=x', /no option "names=x" here; there are: server=ADDR/);
+  for (const text of ['ns.example', '10.0.0.1:0', '10.0.0.1:65536', '[10.0.0.1]', '10.1', '::1:', '[::1'])
+    refuses(`dns:resolver:,server=${text}`, /is no address of a server, such as 10\.0\.0\.2/);
+  refuses(`dns:resolver:${',server=10.0.0.1'.repeat(4)}`, /there are 4 servers, of at most 3/);
+  t.throws(() => parseForwardSpec('outgoing', 'dns:resolver:'), { message: /resolver is nothing to listen on/ });
+});
+
+// ---- through two proxies, asked by the resolver of Node ------------------------------------------------------------
+
+/** `a` listens for DNS on one port by UDP and TCP; `b` answers, and asks the server at `serverPort`. */
+async function resolving(t: ExecutionContext, serverPort: number, allow: readonly string[]) {
+  const port = await freePort();
+  const { a: guest, b: host } = await connectedProxies(
+    t,
+    join(temporaryFolder(t), 'channel'),
+    { outgoing: [`dns:udp:127.0.0.1:${port}`, `dns:tcp:127.0.0.1:${port}`] },
+    { incoming: [`dns:resolver:,server=127.0.0.1:${serverPort}`], egress: { dns: { allow } } },
+  );
+  const resolver = new dns.Resolver({ timeout: 20_000, tries: 1 });
+  resolver.setServers([`127.0.0.1:${port}`]);
+  return { guest, host, port, resolver };
+}
+
+test('a guest resolves names of all usual types by UDP', async (t) => {
+  const text = (words: string) => Buffer.concat([Buffer.from([words.length]), Buffer.from(words)]);
+  const server = await zoneServer(t, {
+    A: [cname('www.example.org', 'example.org'), a('example.org', '93.184.216.34', 60)],
+    AAAA: [aaaa('www.example.org', '26062800022000010248189325c81946')],
+    MX: [record('example.org', 'MX', Buffer.concat([Buffer.from([0, 10]), nameOf('mx.example.org')]))],
+    TXT: [record('example.org', 'TXT', Buffer.concat([text('v=spf1'), text(' -all')]))],
+    SRV: [record('example.org', 'SRV', Buffer.concat([Buffer.from([0, 1, 0, 2, 1, 187]), nameOf('s.example.org')]))],
+    NS: [record('example.org', 'NS', nameOf('ns.example.org'))],
+    PTR: [record('example.org', 'PTR', nameOf('host.example.org'))],
+    SOA: [soa('example.org', 60)],
+    CAA: [record('example.org', 'CAA', Buffer.concat([Buffer.from([0]), text('issue'), Buffer.from('ca.example')]))],
+    NAPTR: [
+      record(
+        'example.org',
+        'NAPTR',
+        Buffer.concat([Buffer.from([0, 1, 0, 2]), text('u'), text('SIP'), text('!^.*$!x!'), nameOf('n.example.org')]),
+      ),
+    ],
+  });
+  const { resolver, host } = await resolving(t, server.port, ['*.example.org:443', 'example.org:443']);
+  t.deepEqual(await resolver.resolve4('www.example.org', { ttl: true }), [{ address: '93.184.216.34', ttl: 60 }]);
+  t.deepEqual(await resolver.resolve6('www.example.org'), ['2606:2800:220:1:248:1893:25c8:1946']);
+  t.like(await resolver.resolveMx('example.org'), [{ priority: 10, exchange: 'mx.example.org' }]);
+  t.deepEqual(await resolver.resolveTxt('example.org'), [['v=spf1', ' -all']]);
+  t.like(await resolver.resolveSrv('example.org'), [{ priority: 1, weight: 2, port: 443, name: 's.example.org' }]);
+  t.deepEqual(await resolver.resolveNs('example.org'), ['ns.example.org']);
+  t.deepEqual(await resolver.resolvePtr('example.org'), ['host.example.org']);
+  t.like(await resolver.resolveSoa('example.org'), { nsname: 'ns.example.org', minttl: 60 });
+  t.like((await resolver.resolveCaa('example.org'))[0], { critical: 0, issue: 'ca.example' });
+  t.like((await resolver.resolveNaptr('example.org'))[0], { service: 'SIP', replacement: 'n.example.org' });
+  t.true(server.asked.every((line) => line.startsWith('udp ')));
+  t.false(host.events.some(({ event }) => event === 'resolver-refused'));
+});
+
+test('what is too long for UDP comes by TCP, both ways of the proxy', async (t) => {
+  const many = Array.from({ length: 150 }, (_, index) => a('example.org', `93.184.216.${index}`));
+  const server = await zoneServer(t, { A: many });
+  const { resolver } = await resolving(t, server.port, ['example.org:443']);
+  t.is((await resolver.resolve4('example.org')).length, 150);
+  t.deepEqual(server.asked, ['udp example.org. A', 'tcp example.org. A']);
+});
+
+test('a name that is not allowed is refused, and the log says by which rule', async (t) => {
+  const server = await zoneServer(t, {});
+  const { resolver, host } = await resolving(t, server.port, ['example.org:443']);
+  await t.throwsAsync(resolver.resolve4('secrets.evil.example'), { code: 'EREFUSED' });
+  const event = await host.event('resolver-refused');
+  t.like(event.fields, {
+    service: 'dns',
+    egress: 'dns',
+    name: 'secrets.evil.example.',
+    type: 'A',
+    rule: null,
+    why: 'no entry allows it',
+  });
+  t.regex(
+    event.message,
+    /^stream \d+ to resolver:,server=\S+ \(dns\): A of secrets\.evil\.example\. is refused: no entry allows it$/,
+  );
+  t.deepEqual(server.asked, []);
+});
+
+test('a name that leads to a private address has none for the guest', async (t) => {
+  const server = await zoneServer(t, { A: [a('example.org', '192.168.1.1')] });
+  const { resolver, host } = await resolving(t, server.port, ['example.org:443']);
+  await t.throwsAsync(resolver.resolve4('example.org'), { code: 'ENODATA' });
+  t.regex((await host.event('resolver-refused')).message, /192\.168\.1\.1 is private/);
+});
+
+test('over one connection a hundred questions at once are answered', async (t) => {
+  const server = await dnsServer(t, (asked) => [answerTo(asked, [a('example.org', '93.184.216.34')])]);
+  const { port } = await resolving(t, server.port, ['*.example.org:443']);
+  const socket = localSocket(t, { host: '127.0.0.1', port });
+  const questions = Array.from({ length: 100 }, (_, id) =>
+    frameMessage(bytesOf(query(`n${id}.example.org`, 'A', { id }))),
+  );
+  socket.end(Buffer.concat(questions));
+  const frames = new MessageFrames();
+  frames.push(await readToEnd(socket));
+  const ids = new Set<number>();
+  for (let message = frames.next(); message !== null; message = frames.next()) {
+    t.regex(shown(message), /^rcode 0; example\.org\. 300 A/);
+    ids.add(parseMessage(message)?.id ?? -1);
+  }
+  t.is(ids.size, 100);
+});
+
+// ---- the target alone, by a clock that a spec moves ---------------------------------------------------------------
+
+function served(
+  t: ExecutionContext,
+  { rules = rulesOf(['example.org:443']), serverPort = 9 }: { rules?: EgressRules | null; serverPort?: number } = {},
+) {
+  const pair = new SessionPair();
+  const refused: QuestionRefusedFacts[] = [];
+  const closed: (VproxyError | null)[] = [];
+  const endpoint = resolverEndpoint.parse(`internet,server=127.0.0.1:${serverPort}`, 'incoming', (name) => name);
+  const target = resolverEndpoint.createTarget?.(endpoint, {
+    name: 'resolver:internet (dns)',
+    service: 'dns',
+    clock: pair.clock,
+    maxStreams: 2,
+    preamble: null,
+    egress: (name) => (name === 'internet' ? rules : null),
+    onOpened: () => undefined,
+    onClosed: (_stream, reason) => closed.push(reason),
+    onEgress: () => t.fail(),
+    onEgressRefused: () => t.fail(),
+    onQuestionRefused: (_stream, _message, facts) => refused.push(facts),
+    log: () => undefined,
+  });
+  if (target === undefined) throw new Error('it is no target');
+  pair.b.services = ['dns'];
+  pair.b.onSession = (session) => session.on('stream', (stream) => target.serve(stream));
+  pair.establish();
+  t.teardown(() => target.stop());
+  return { pair, target, refused, closed };
+}
+
+/** A stream to it, and what came of it. */
+function connected(pair: SessionPair) {
+  const stream = MuxStream.open(pair.a.session, 'dns');
+  const frames = new MessageFrames();
+  const answers: string[] = [];
+  const state = { isEnded: false, error: null as Error | null };
+  stream.on('data', (bytes: Buffer) => {
+    frames.push(bytes);
+    for (let message = frames.next(); message !== null; message = frames.next()) answers.push(shown(message));
+  });
+  stream.on('end', () => {
+    state.isEnded = true;
+  });
+  stream.on('error', (error) => {
+    state.error = error;
+  });
+  return { stream, answers, state };
+}
+
+const DENIED = bytesOf(query('no.example', 'A', { edns: null }));
+
+test('a question that comes byte by byte is answered as one that comes at once', async (t) => {
+  const { pair } = served(t);
+  const { stream, answers } = connected(pair);
+  for (const byte of frameMessage(DENIED)) {
+    stream.write(Buffer.from([byte]));
+    await carryOn(pair);
+  }
+  t.deepEqual(answers, ['rcode 5']);
+  stream.write(Buffer.concat([frameMessage(DENIED), frameMessage(DENIED)]));
+  await carryOn(pair);
+  t.is(answers.length, 3);
+});
+
+test('a stream on which nobody asks ends after 10 s, and is reset after 10 s more', async (t) => {
+  const { pair, closed, target } = served(t);
+  const { stream, state } = connected(pair);
+  await carryOn(pair);
+  pair.clock.advance(9999);
+  stream.write(frameMessage(DENIED));
+  await carryOn(pair);
+  pair.clock.advance(9999);
+  await carryOn(pair);
+  t.false(state.isEnded);
+  pair.clock.advance(1);
+  await carryOn(pair);
+  t.true(state.isEnded);
+  t.is(target.openCount, 1);
+  pair.clock.advance(10_000);
+  await carryOn(pair);
+  t.is(closed[0]?.code, 'stalled');
+  t.is(target.openCount, 0);
+});
+
+test('an asker that ends its side gets what it asked for, and half a question is nothing', async (t) => {
+  const { pair, closed } = served(t);
+  const { stream, answers, state } = connected(pair);
+  stream.end(Buffer.concat([frameMessage(DENIED), frameMessage(DENIED), Buffer.from([0, 20, 1])]));
+  await carryOn(pair);
+  t.deepEqual(answers, ['rcode 5', 'rcode 5']);
+  t.true(state.isEnded);
+  t.deepEqual(closed, [null]);
+});
+
+test('a question that is said to be longer than any may be ends its stream', async (t) => {
+  const { pair, closed } = served(t);
+  const { stream, state } = connected(pair);
+  stream.write(Buffer.from([0x10, 0x01]));
+  await carryOn(pair);
+  t.is(closed[0]?.code, 'protocol-error');
+  t.regex(state.error?.message ?? '', /4097 bytes, of 4096/);
+});
+
+test('an asker that does not read its answers is not read any further', async (t) => {
+  const { pair, refused, closed } = served(t);
+  const stream = MuxStream.open(pair.a.session, 'dns');
+  stream.on('error', () => undefined);
+  const questions = Buffer.concat(Array.from({ length: 20_000 }, () => frameMessage(DENIED)));
+  stream.write(questions);
+  await carryOn(pair);
+  for (let turn = 0; turn < 200; turn += 1) {
+    pair.clock.advance(10);
+    await carryOn(pair);
+  }
+  const answered = refused.length;
+  t.true(answered > 1000 && answered < 10_000, String(answered));
+  pair.clock.advance(20_000);
+  await carryOn(pair);
+  t.is(closed[0]?.code, 'stalled');
+});
+
+test('questions beyond 5,000 a second wait on a stream, and are dropped and counted in a flow', async (t) => {
+  const { pair, refused, target } = served(t);
+  const received: Buffer[] = [];
+  const flow = DatagramFlow.open(pair.a.session, 'dns', null, {
+    onMessage: (message) => received.push(message),
+    onClosed: () => undefined,
+    onDropped: () => undefined,
+  });
+  await carryOn(pair);
+  for (let turn = 0; turn < 110; turn += 1) {
+    for (let count = 0; count < 50; count += 1) flow.send(DENIED);
+    await carryOn(pair);
+  }
+  t.is(flow.sendDropped, 0);
+  t.is(refused.length, 5000);
+  t.is(target.messages?.received, 5000);
+  t.is(target.messages?.receiveDropped, 500);
+  t.is(received.length, 5000);
+  const { stream, answers } = connected(pair);
+  stream.write(Buffer.concat(Array.from({ length: 200 }, () => frameMessage(DENIED))));
+  await carryOn(pair);
+  t.is(answers.length, 0);
+  for (let turn = 0; turn < 4; turn += 1) {
+    pair.clock.advance(10);
+    await carryOn(pair);
+  }
+  t.is(answers.length, 200);
+});
+
+test('streams and flows are counted together, and none keeps a successor from taking over', async (t) => {
+  const { pair, target } = served(t, { rules: null });
+  const events = { onMessage: () => undefined, onClosed: () => undefined, onDropped: () => undefined };
+  DatagramFlow.open(pair.a.session, 'dns', null, events);
+  connected(pair);
+  await carryOn(pair);
+  t.is(target.openCount, 2);
+  const third = connected(pair);
+  await carryOn(pair);
+  t.like(third.state.error, { code: 'too-many-streams' });
+  t.deepEqual(target.obstacles(), []);
+  t.is(target.unansweredCount, 0);
+  await target.stop();
+  await carryOn(pair);
+  t.is(target.openCount, 0);
+});
+
+test('a question that nobody answers fails, and the asker is told', async (t) => {
+  const silent = await dnsServer(t, () => []);
+  const { pair } = served(t, { serverPort: silent.port });
+  const { stream, answers, state } = connected(pair);
+  stream.write(frameMessage(bytesOf(query('example.org'))));
+  await carryOn(pair);
+  for (const count of [1, 2]) {
+    await eventually(() => silent.asked.length === count);
+    pair.clock.advance(3000);
+  }
+  await carryUntil(
+    pair,
+    eventually(() => answers.length === 1),
+  );
+  t.deepEqual(answers, ["rcode 2; EDE 23 the host's resolver did not answer"]);
+  t.false(state.isEnded);
+});

@@ -1,0 +1,370 @@
+import test from 'ava';
+import type { EgressRules } from '../../../lib/forward/egress/rules.js';
+import { type DnsMessage, formatMessage, parseMessage } from '../../../lib/forward/resolver/messages.js';
+import { formatName } from '../../../lib/forward/resolver/names.js';
+import { type DnsRecord, typeName } from '../../../lib/forward/resolver/records.js';
+import { type RefusedQuestion, Resolver } from '../../../lib/forward/resolver/resolver.js';
+import type { UpstreamQuestion } from '../../../lib/forward/resolver/upstream.js';
+import { deferred } from '../../../lib/util/concurrency.js';
+import { a, aaaa, answerTo, bytesOf, cname, nameOf, query, record, rulesOf, shown, soa } from '../../helpers/dns.js';
+import { ManualClock } from '../../helpers/time.js';
+
+interface Setup {
+  readonly rules?: EgressRules | null;
+  /** What this machine's resolver says. Default: 93.184.216.34 for every name. */
+  readonly answer?: (question: UpstreamQuestion) => DnsMessage | Promise<DnsMessage>;
+  readonly hosts?: Readonly<Record<string, readonly string[]>>;
+  readonly own?: readonly string[];
+  readonly maxInFlight?: number;
+}
+
+const ANY_NAME = rulesOf(['*.example.org:443', 'example.org:443']);
+
+const reply = (
+  question: UpstreamQuestion,
+  answers: readonly DnsRecord[],
+  extra: Partial<DnsMessage> = {},
+): DnsMessage => answerTo({ ...query('x'), question }, answers, extra);
+
+function setup({ rules = ANY_NAME, answer, hosts = {}, own = [], maxInFlight }: Setup = {}) {
+  const clock = new ManualClock();
+  const asked: UpstreamQuestion[] = [];
+  const refused: RefusedQuestion[] = [];
+  const state = { rules };
+  const resolver = new Resolver({
+    egress: 'internet',
+    rules: () => state.rules,
+    clock,
+    ask: async (question) => {
+      asked.push(question);
+      return answer?.(question) ?? reply(question, [a('example.org', '93.184.216.34')]);
+    },
+    addressesOf: (host) => hosts[host] ?? null,
+    isOwn: (address) => own.includes(address),
+    ...(maxInFlight !== undefined && { maxInFlight }),
+  });
+  const onRefused = (question: RefusedQuestion) => refused.push(question);
+  const ask = (message: DnsMessage | Buffer, transport: 'udp' | 'tcp' = 'udp') =>
+    resolver.answer(Buffer.isBuffer(message) ? message : bytesOf(message), { transport, onRefused });
+  return { clock, asked, refused, state, ask, say: async (message: DnsMessage | Buffer) => shown(await ask(message)) };
+}
+
+test('a name that is allowed is asked for, and the answer is the asker’s', async (t) => {
+  const { ask, asked, refused } = setup();
+  const bytes = await ask(query('example.org', 'A', { id: 77 }));
+  t.like(parseMessage(bytes as Buffer), { id: 77, isResponse: true, canRecurse: true, wantsRecursion: true, rcode: 0 });
+  t.is(shown(bytes), 'rcode 0; example.org. 300 A 93.184.216.34');
+  t.deepEqual(
+    asked.map(({ name, type }) => `${formatName(name)} ${typeName(type)}`),
+    ['example.org. A'],
+  );
+  t.deepEqual(refused, []);
+});
+
+test('a name that no entry allows is refused, with the reason for the guest and for the log, and nobody is asked', async (t) => {
+  const { say, asked, refused } = setup();
+  t.is(
+    await say(query('secret.example.com', 'TXT')),
+    'rcode 5; EDE 18 secret.example.com is not allowed by egress "internet" on the host',
+  );
+  t.is(await say(query('secret.example.com', 'TXT', { edns: null })), 'rcode 5');
+  t.deepEqual(asked, []);
+  const verdict = { isAllowed: false, rule: null, why: 'no entry allows it' };
+  t.deepEqual(
+    refused,
+    Array.from({ length: 2 }, () => ({ name: 'secret.example.com.', type: 'TXT', verdict })),
+  );
+});
+
+test('a name that is denied at all its ports is refused, and one that is denied at some is not', async (t) => {
+  const { say, refused } = setup({
+    rules: rulesOf(['*.example.org:80,443'], ['bad.example.org:*', 'half.example.org:80']),
+  });
+  t.regex(await say(query('bad.example.org')), /^rcode 5/);
+  t.is(refused[0]?.verdict.rule, 'deny "bad.example.org:*"');
+  t.regex(await say(query('half.example.org')), /^rcode 0/);
+});
+
+test('without rules, and with names that are none of a host, everything is refused', async (t) => {
+  const without = setup({ rules: null });
+  t.regex(await without.say(query('example.org')), /^rcode 5; EDE 18 example\.org is not allowed/);
+  t.is(without.refused[0]?.verdict.why, 'there is no egress "internet"');
+  const { say, refused, asked } = setup({ rules: rulesOf(['*:443']) });
+  // One label with a dot in it, a byte beyond ASCII, and the root.
+  for (const name of ['0b6578616d706c652e6f726700', '02c3a400', '00']) {
+    const question = { name: Buffer.from(name, 'hex'), type: 1, class: 1 };
+    t.regex(await say(query('x', 'A', { question })), /^rcode 5/, name);
+  }
+  t.is(refused[0]?.name, 'example\\046org.');
+  t.deepEqual(asked, []);
+});
+
+test('rules are those of the moment, also for answers that are kept', async (t) => {
+  const { say, state, asked } = setup();
+  t.regex(await say(query('example.org')), /^rcode 0/);
+  state.rules = rulesOf([]);
+  t.regex(await say(query('example.org')), /^rcode 5/);
+  state.rules = ANY_NAME;
+  t.regex(await say(query('example.org')), /^rcode 0/);
+  t.is(asked.length, 1);
+});
+
+const REBINDING: readonly [string, DnsRecord][] = [
+  ['loopback', a('example.org', '127.0.0.1')],
+  ['the metadata of a cloud', a('example.org', '169.254.169.254')],
+  ['a private network', a('example.org', '10.0.0.1')],
+  ['IPv6 loopback', aaaa('example.org', `${'00'.repeat(15)}01`)],
+  ['IPv4 in IPv6', aaaa('example.org', `${'00'.repeat(10)}ffff7f000001`)],
+  ['NAT64', aaaa('example.org', `0064ff9b${'00'.repeat(8)}0a000001`)],
+  ['this machine', a('example.org', '198.41.0.4')],
+  ['a hint of HTTPS', record('example.org', 'HTTPS', Buffer.from('000100000400040a000001', 'hex'))],
+  ['a second hint', record('example.org', 'HTTPS', Buffer.from('0001000004000801010101c0a80001', 'hex'))],
+  ['a hint that makes no sense', record('example.org', 'SVCB', Buffer.from('00010000040003ffffff', 'hex'))],
+];
+
+for (const [what, hidden] of REBINDING) {
+  test(`an address that the egress refuses is not told: ${what}`, async (t) => {
+    const good = a('example.org', '93.184.216.34');
+    const { say, refused } = setup({
+      answer: (question) => reply(question, [good, hidden]),
+      own: ['198.41.0.4'],
+    });
+    const expected =
+      'rcode 0; example.org. 300 A 93.184.216.34; EDE 15 an address of example.org is not allowed by egress "internet" on the host';
+    t.is(await say(query('example.org')), expected);
+    // It was kept with the answer, and is judged anew.
+    t.is(await say(query('example.org')), expected);
+    t.is(refused.length, 2);
+    t.false(refused[0]?.verdict.isAllowed);
+  });
+}
+
+test('an address that an entry allows is told, if only at one port', async (t) => {
+  const answer = (question: UpstreamQuestion) =>
+    reply(question, [a('example.org', '10.0.0.1'), a('example.org', '10.0.0.2')]);
+  const rules = rulesOf(['example.org:1-9000', '10.0.0.0/8:5000-5432'], ['10.0.0.2:*', '10.0.0.1:5000-5431']);
+  t.is(
+    await setup({ rules, answer }).say(query('example.org', 'A', { edns: null })),
+    'rcode 0; example.org. 300 A 10.0.0.1',
+  );
+  const elsewhere = rulesOf(['example.org:443', '10.0.0.0/8:5432']);
+  t.is(await setup({ rules: elsewhere, answer }).say(query('example.org', 'A', { edns: null })), 'rcode 0');
+});
+
+test('a chain is told as it is, also where its names are not allowed', async (t) => {
+  const answer = (question: UpstreamQuestion) =>
+    reply(question, [cname('www.example.org', 'edge.example.net'), a('edge.example.net', '93.184.216.34', 20)]);
+  const { say } = setup({ answer });
+  const edge = nameOf('edge.example.net').toString('hex');
+  t.is(
+    await say(query('www.example.org')),
+    `rcode 0; www.example.org. 300 CNAME ${edge}; edge.example.net. 20 A 93.184.216.34`,
+  );
+  t.regex(await say(query('edge.example.net')), /^rcode 5/);
+});
+
+test('answers are kept by name in any case, type, DO and CD, and the asker’s spelling comes back', async (t) => {
+  const { ask, asked, clock, say } = setup();
+  await ask(query('example.org'));
+  clock.advance(10_000);
+  const bytes = (await ask(query('eXAMPLE.orG'))) as Buffer;
+  t.is(formatName(parseMessage(bytes)?.question?.name ?? Buffer.alloc(1)), 'eXAMPLE.orG.');
+  t.is(shown(bytes), 'rcode 0; example.org. 290 A 93.184.216.34');
+  t.is(asked.length, 1);
+  await ask(query('example.org', 'AAAA'));
+  await ask(query('example.org', 'A', { isUnchecked: true }));
+  await ask(query('example.org', 'A', { edns: { udpBytes: 1232, version: 0, wantsDnssec: true, errors: [] } }));
+  t.deepEqual(
+    asked.map(({ wantsDnssec, isUnchecked }) => [wantsDnssec, isUnchecked]),
+    [
+      [false, false],
+      [false, false],
+      [false, true],
+      [true, false],
+    ],
+  );
+  clock.advance(290_000);
+  await say(query('example.org'));
+  t.is(asked.length, 5);
+});
+
+test('whoever asks the same at the same time waits for the same answer', async (t) => {
+  const answer = deferred<DnsMessage>();
+  const { say, asked } = setup({ answer: () => answer.promise });
+  const answers = Promise.all([say(query('example.org')), say(query('EXAMPLE.org')), say(query('example.org'))]);
+  answer.resolve(reply(asked[0] as UpstreamQuestion, [a('example.org', '93.184.216.34', 0)]));
+  t.is(new Set(await answers).size, 1);
+  t.is(asked.length, 1);
+  // It was good for no time.
+  await say(query('example.org'));
+  t.is(asked.length, 2);
+});
+
+test('beyond 256 questions at once further ones fail, while what is known is still answered', async (t) => {
+  const answer = deferred();
+  const waits = (question: UpstreamQuestion) => formatName(question.name) !== 'example.org.';
+  const { say, asked } = setup({
+    answer: async (question) => {
+      if (waits(question)) await answer.promise;
+      return reply(question, [a('example.org', '93.184.216.34')]);
+    },
+  });
+  await say(query('example.org'));
+  const waiting = Array.from({ length: 256 }, (_, index) => say(query(`n${index}.example.org`)));
+  t.is(await say(query('one-more.example.org')), 'rcode 2; EDE 23 too many questions are being asked');
+  t.regex(await say(query('example.org')), /^rcode 0/);
+  t.regex(await say(query('refused.example.com')), /^rcode 5/);
+  answer.resolve();
+  for (const one of await Promise.all(waiting)) t.regex(one, /^rcode 0/);
+  t.is(asked.length, 257);
+  t.regex(await say(query('one-more.example.org')), /^rcode 0/);
+});
+
+test('what is wrong with this machine’s resolver is a failure, and no word of it is passed on', async (t) => {
+  const dead = setup({ answer: () => Promise.reject(new Error('10.1.2.3:53 did not answer within 3 s')) });
+  t.is(await dead.say(query('example.org')), "rcode 2; EDE 23 the host's resolver did not answer");
+  const errors = [{ code: 6, text: 'at ns.internal.corp' }];
+  const edns = { udpBytes: 1232, version: 0, wantsDnssec: false, errors };
+  for (const rcode of [1, 2, 4, 5, 9]) {
+    const failing = setup({ answer: (question) => reply(question, [a('example.org', '1.1.1.1')], { rcode, edns }) });
+    t.is(await failing.say(query('example.org')), 'rcode 2; EDE 6');
+    await failing.say(query('example.org'));
+    t.is(failing.asked.length, 2);
+  }
+});
+
+test('that there is nothing is told with the SOA, and kept', async (t) => {
+  const answer = (question: UpstreamQuestion) =>
+    reply(question, [], { rcode: 3, authorities: [soa('example.org', 60)] });
+  const { ask, asked } = setup({ answer });
+  const first = parseMessage((await ask(query('no.example.org'))) as Buffer);
+  t.is(first?.rcode, 3);
+  t.deepEqual(first?.authorities, [soa('example.org', 60)]);
+  await ask(query('no.example.org'));
+  t.is(asked.length, 1);
+});
+
+test('a name of /etc/hosts has just the addresses that it has there, as far as they are allowed', async (t) => {
+  const hosts = { 'db.example.org': ['93.184.216.34', '2606:2800::1'], 'lo.example.org': ['127.0.0.1'] };
+  const { say, asked } = setup({ hosts });
+  t.is(await say(query('DB.example.org')), 'rcode 0; DB.example.org. 60 A 93.184.216.34');
+  t.is(await say(query('db.example.org', 'AAAA')), `rcode 0; db.example.org. 60 AAAA 26062800${'00'.repeat(11)}01`);
+  t.regex(await say(query('lo.example.org')), /^rcode 0; EDE 15/);
+  t.is(await say(query('lo.example.org', 'AAAA')), 'rcode 0');
+  t.is(asked.length, 0);
+  await say(query('db.example.org', 'MX'));
+  t.is(asked.length, 1);
+});
+
+test('what is no question for records is refused: other classes, zones, and what is about messages', async (t) => {
+  const { say, asked, refused } = setup();
+  for (const type of [251, 252, 249, 250, 253, 254, 41, 128, 0]) {
+    const question = { name: nameOf('example.org'), type, class: 1 };
+    t.regex(await say(query('x', 'A', { question })), /^rcode 5; EDE 21 \w+ of class 1 is not answered$/, String(type));
+  }
+  for (const other of [0, 3, 4, 254, 255]) {
+    const question = { name: nameOf('example.org'), type: 16, class: other };
+    t.is(await say(query('x', 'A', { question })), `rcode 5; EDE 21 TXT of class ${other} is not answered`);
+  }
+  t.is(await say(query('example.org', 'ANY')), 'rcode 0; example.org. 3600 HINFO 075246433834383200');
+  t.regex(await say(query('other.example.com', 'ANY')), /^rcode 5; EDE 18/);
+  t.is(asked.length, 0);
+  t.is(refused.length, 1);
+});
+
+test('types that nobody has heard of are asked for as the usual ones are', async (t) => {
+  const data = Buffer.from('anything at all');
+  const { say } = setup({
+    answer: (question) => reply(question, [{ name: question.name, type: 65_281, ttl: 9, data }]),
+  });
+  const question = { name: nameOf('example.org'), type: 65_281, class: 1 };
+  t.is(await say(query('x', 'A', { question })), `rcode 0; example.org. 9 TYPE65281 ${data.toString('hex')}`);
+});
+
+test('an answer by UDP is as long as the asker takes, else truncated; by TCP it is whole', async (t) => {
+  const many = Array.from({ length: 60 }, (_, index) => a('example.org', `93.184.216.${index}`));
+  const { ask } = setup({ answer: (question) => reply(question, many) });
+  const sizes = async (udpBytes: number | null, transport: 'udp' | 'tcp' = 'udp') => {
+    const edns = udpBytes === null ? null : { udpBytes, version: 0, wantsDnssec: false, errors: [] };
+    const bytes = (await ask(query('example.org', 'A', { edns }), transport)) as Buffer;
+    const { isTruncated, answers } = parseMessage(bytes) as DnsMessage;
+    return [isTruncated, answers.length];
+  };
+  t.deepEqual(await sizes(null), [true, 0]);
+  t.deepEqual(await sizes(512), [true, 0]);
+  t.deepEqual(await sizes(4096), [false, 60]);
+  t.deepEqual(await sizes(65_535), [false, 60]);
+  t.deepEqual(await sizes(null, 'tcp'), [false, 60]);
+  // A size below 512 means 512.
+  const few = setup({ answer: (question) => reply(question, many.slice(0, 25)) });
+  const edns = { udpBytes: 0, version: 0, wantsDnssec: false, errors: [] };
+  t.is(parseMessage((await few.ask(query('example.org', 'A', { edns }))) as Buffer)?.answers.length, 25);
+});
+
+test('whether an answer is authentic is told to whoever asks for it', async (t) => {
+  const { ask } = setup({
+    answer: (question) => reply(question, [a('example.org', '93.184.216.34')], { isAuthentic: true }),
+  });
+  const isAuthentic = async (extra: Partial<DnsMessage>) =>
+    parseMessage((await ask(query('example.org', 'A', extra))) as Buffer)?.isAuthentic;
+  t.false(await isAuthentic({}));
+  t.true(await isAuthentic({ isAuthentic: true }));
+  t.true(await isAuthentic({ edns: { udpBytes: 1232, version: 0, wantsDnssec: true, errors: [] } }));
+});
+
+test('messages that are no question are answered with what is wrong, and answers not at all', async (t) => {
+  const { ask, say, asked } = setup();
+  t.is(await say(query('example.org', 'A', { opcode: 4 })), 'rcode 4');
+  t.is(await say(query('example.org', 'A', { question: null })), 'rcode 1');
+  t.is(await say(query('example.org', 'A', { answers: [a('example.org', '1.1.1.1')] })), 'rcode 1');
+  t.is(await say(query('example.org', 'A', { authorities: [soa('example.org', 1)] })), 'rcode 1');
+  const edns = { udpBytes: 1232, version: 1, wantsDnssec: false, errors: [] };
+  t.is(await say(query('example.org', 'A', { edns })), 'rcode 16');
+  const broken = Buffer.concat([bytesOf(query('example.org')), Buffer.alloc(1)]);
+  t.deepEqual(parseMessage((await ask(broken)) as Buffer), {
+    ...query('x', 'A', { question: null, edns: null }),
+    isResponse: true,
+    canRecurse: true,
+    rcode: 1,
+  });
+  const long = formatMessage(
+    { ...query('example.org'), edns: { ...edns, version: 0, errors: [{ code: 1, text: 'x'.repeat(5000) }] } },
+    65_535,
+  );
+  t.is(await say(long), 'rcode 1');
+  t.is(await ask(answerTo(query('example.org'), [])), null);
+  t.is(await ask(Buffer.alloc(11)), null);
+  t.is(asked.length, 0);
+});
+
+test('a refusal fits 512 bytes, whatever the name', async (t) => {
+  const longest = Buffer.from(`${`3f${'ff'.repeat(63)}`.repeat(3)}3d${'ff'.repeat(61)}00`, 'hex');
+  const { ask } = setup();
+  const edns = { udpBytes: 512, version: 0, wantsDnssec: false, errors: [] };
+  const bytes = (await ask(query('x', 'A', { question: { name: longest, type: 1, class: 1 }, edns }))) as Buffer;
+  t.true(bytes.length <= 512);
+  t.regex(shown(bytes), /^rcode 5; EDE 18 (\\255)+…? is not allowed by egress "internet" on the host$/);
+});
+
+test('100,000 messages that are random or changed at random are each answered, or dropped', async (t) => {
+  let state = 0x1234567;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  const { ask } = setup();
+  const good = [query('example.org'), query('no.example.com', 'MX'), query('www.example.org', 'HTTPS')].map(bytesOf);
+  const codes = new Map<number | null, number>();
+  for (let turn = 0; turn < 100_000; turn += 1) {
+    const from = good[turn % 4];
+    const bytes = Buffer.from(from ?? Array.from({ length: random(80) }, () => random(256)));
+    for (let change = from === undefined ? 0 : random(4); change > 0; change -= 1)
+      bytes[random(bytes.length)] = random(256);
+    const answer = await ask(bytes, turn % 2 === 0 ? 'udp' : 'tcp');
+    const message = answer === null ? null : parseMessage(answer);
+    const isAnswer = message !== null && message.isResponse && message.id === bytes.readUInt16BE(0);
+    if (answer !== null && !isAnswer) t.fail(bytes.toString('hex'));
+    codes.set(message?.rcode ?? null, (codes.get(message?.rcode ?? null) ?? 0) + 1);
+  }
+  for (const code of [null, 0, 1, 4, 5, 16]) t.true((codes.get(code) ?? 0) > 100, `${code}: ${codes.get(code)}`);
+});

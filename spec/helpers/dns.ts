@@ -1,0 +1,146 @@
+/** Messages of DNS for specs, and a server on loopback that answers by UDP and TCP at the same port as a spec says. */
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import type { ExecutionContext } from 'ava';
+import { type EgressRules, parseEgressEntry } from '../../lib/forward/egress/rules.js';
+import { frameMessage, MessageFrames } from '../../lib/forward/resolver/frames.js';
+import { type DnsMessage, type DnsQuestion, formatMessage, parseMessage } from '../../lib/forward/resolver/messages.js';
+import { type DomainName, formatName, parseName } from '../../lib/forward/resolver/names.js';
+import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from '../../lib/forward/resolver/records.js';
+import { localServer } from './proxies.js';
+
+export type TypeName = keyof typeof RECORD_TYPE;
+
+export const nameOf = (text: string): DomainName => parseName(text) ?? Buffer.alloc(1);
+
+export function question(name: string, type: TypeName = 'A', questionClass = CLASS_IN): DnsQuestion {
+  return { name: nameOf(name), type: RECORD_TYPE[type], class: questionClass };
+}
+
+/** A question as a message; `edns` of it takes 1,232 bytes unless it is said otherwise. */
+export function query(name: string, type: TypeName = 'A', extra: Partial<DnsMessage> = {}): DnsMessage {
+  return {
+    id: 0x1234,
+    isResponse: false,
+    opcode: 0,
+    isTruncated: false,
+    wantsRecursion: true,
+    canRecurse: false,
+    isAuthentic: false,
+    isUnchecked: false,
+    rcode: 0,
+    question: question(name, type),
+    answers: [],
+    authorities: [],
+    edns: { udpBytes: 1232, version: 0, wantsDnssec: false, errors: [] },
+    ...extra,
+  };
+}
+
+export const bytesOf = (message: DnsMessage): Buffer => formatMessage(message, 65_535);
+
+/** The answer to a query. */
+export function answerTo(
+  asked: DnsMessage,
+  answers: readonly DnsRecord[],
+  extra: Partial<DnsMessage> = {},
+): DnsMessage {
+  return { ...asked, isResponse: true, canRecurse: true, answers, ...extra };
+}
+
+export function record(name: string, type: TypeName, data: Buffer, ttl = 300): DnsRecord {
+  return { name: nameOf(name), type: RECORD_TYPE[type], ttl, data };
+}
+
+export const a = (name: string, address: string, ttl = 300): DnsRecord =>
+  record(name, 'A', Buffer.from(address.split('.').map(Number)), ttl);
+
+/** `bytes` are in hexadecimal. */
+export const aaaa = (name: string, bytes: string, ttl = 300): DnsRecord =>
+  record(name, 'AAAA', Buffer.from(bytes, 'hex'), ttl);
+
+export const cname = (name: string, target: string, ttl = 300): DnsRecord => record(name, 'CNAME', nameOf(target), ttl);
+
+export function soa(zone: string, minimum: number, ttl = 3600): DnsRecord {
+  const numbers = Buffer.alloc(20);
+  numbers.writeUInt32BE(minimum, 16);
+  return record(zone, 'SOA', Buffer.concat([nameOf(`ns.${zone}`), nameOf(`admin.${zone}`), numbers]), ttl);
+}
+
+/** An answer as text: its code, its records, and what EDNS says of it. */
+export function shown(bytes: Buffer | null): string {
+  const message = bytes === null ? null : parseMessage(bytes);
+  if (message === null) return 'nothing';
+  const { rcode, isTruncated, answers, edns } = message;
+  const records = answers.map(({ name, type, ttl, data }) => {
+    const isAddress = type === RECORD_TYPE.A;
+    return `${formatName(name)} ${ttl} ${typeName(type)} ${isAddress ? data.join('.') : data.toString('hex')}`;
+  });
+  const errors = (edns?.errors ?? []).map(({ code, text }) => `EDE ${code}${text === '' ? '' : ` ${text}`}`);
+  return [`rcode ${rcode}`, ...(isTruncated ? ['truncated'] : []), ...records, ...errors].join('; ');
+}
+
+/** Rules that allow and deny these entries. */
+export const rulesOf = (allow: readonly string[], deny: readonly string[] = []): EgressRules => ({
+  allow: allow.map(parseEgressEntry),
+  deny: deny.map(parseEgressEntry),
+  upstream: null,
+});
+
+export type DnsTransport = 'udp' | 'tcp';
+
+/** What is sent for a query, in order; bytes go out as they are. */
+type Script = (asked: DnsMessage, transport: DnsTransport) => readonly (DnsMessage | Buffer)[];
+
+interface DnsServer {
+  readonly port: number;
+  /** What was asked: `udp example.org. A`. */
+  readonly asked: readonly string[];
+  /** The queries, in the same order, and the ports that they came from. */
+  readonly queries: readonly DnsMessage[];
+  readonly ports: readonly number[];
+}
+
+/** A server for `example.org`: of each type the records that its row has, and for other names nothing. */
+export function zoneServer(t: ExecutionContext, zone: Partial<Readonly<Record<TypeName, readonly DnsRecord[]>>>) {
+  return dnsServer(t, (asked, transport) => {
+    const { name, type } = asked.question ?? question('x');
+    const answers = formatName(name).endsWith('example.org.') ? (zone[typeName(type) as TypeName] ?? []) : [];
+    const answer = answerTo(asked, answers, { authorities: [soa('example.org', 60)] });
+    // As a server does whose answers fit what was asked for.
+    return [formatMessage(answer, transport === 'tcp' ? 65_535 : (asked.edns?.udpBytes ?? 512))];
+  });
+}
+
+/** A server on 127.0.0.1, which ends with the test. */
+export async function dnsServer(t: ExecutionContext, script: Script): Promise<DnsServer> {
+  const asked: string[] = [];
+  const queries: DnsMessage[] = [];
+  const ports: number[] = [];
+  const answer = (bytes: Buffer, transport: DnsTransport, port: number): Buffer[] => {
+    const message = parseMessage(bytes);
+    if (message === null || message.question === null) throw new Error(`no question: ${bytes.toString('hex')}`);
+    asked.push(`${transport} ${formatName(message.question.name)} ${typeName(message.question.type)}`);
+    queries.push(message);
+    ports.push(port);
+    return script(message, transport).map((one) => (Buffer.isBuffer(one) ? one : bytesOf(one)));
+  };
+  const tcp = await localServer(t, (socket) => {
+    const frames = new MessageFrames();
+    socket.on('data', (bytes: Buffer) => {
+      frames.push(bytes);
+      for (let message = frames.next(); message !== null; message = frames.next()) {
+        for (const one of answer(message, 'tcp', socket.remotePort ?? 0)) socket.write(frameMessage(one));
+      }
+    });
+  });
+  // The system gave the port out for TCP; who has it for UDP would have to have asked for that very one.
+  const udp = dgram.createSocket('udp4');
+  t.teardown(() => new Promise<void>((resolve) => udp.close(() => resolve())));
+  udp.on('message', (bytes, { port }) => {
+    for (const one of answer(bytes, 'udp', port)) udp.send(one, port, '127.0.0.1');
+  });
+  udp.bind(tcp.port, '127.0.0.1');
+  await once(udp, 'listening');
+  return { port: tcp.port, asked, queries, ports };
+}
