@@ -4,8 +4,10 @@ import { VproxyError } from '../errors.js';
 import { parsePortService } from '../forward/vsock-mux-endpoint.js';
 import { DEFAULT_WAIT_MS, type StorageOptions } from '../proxy/channel-options.js';
 import { BUFFER_RANGE, DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
-import { copyPermission, execPermission } from './permissions.js';
-import { mergeServiceRules, parseRules, serviceRules } from './service-rules.js';
+import { egressRules, parseEgressOptions } from './egress-rules.js';
+import { mergeNamedTables } from './named-tables.js';
+import { copyPermission, execPermission, portAnnouncement, portForwarding } from './permissions.js';
+import { parseRules, serviceRules } from './service-rules.js';
 import {
   badOption,
   type ChannelSetting,
@@ -183,6 +185,38 @@ export const SHARED = [
     reload: 'now',
   },
   {
+    key: 'announce-ports',
+    field: 'announcePorts',
+    type: portAnnouncement,
+    fallback: null,
+    options: [
+      {
+        name: 'announce-ports',
+        value: 'RANGE[,RANGE…]',
+        group: 'Services:',
+        help: 'Tell the peer which ports in RANGE somebody listens on here, and let it connect to them, such as 3000-9999',
+      },
+    ],
+    about: 'Ports, such as 3000-9999,18080: its peer is told of those that somebody listens on here, and can connect',
+    reload: 'now',
+  },
+  {
+    key: 'forward-ports',
+    field: 'forwardPorts',
+    type: portForwarding,
+    fallback: null,
+    options: [
+      {
+        name: 'forward-ports',
+        value: 'RANGE[,RANGE…][,key=value]',
+        group: 'Forwards:',
+        help: 'Listen here for each port in RANGE that the peer announces, on 127.0.0.1, address=IP, or a unix socket in dir=/DIR',
+      },
+    ],
+    about: 'Ports, such as 3000-9999: those that its peer announces are listened for here; address= or dir= says where',
+    reload: 'now',
+  },
+  {
     key: 'services',
     field: 'policies',
     type: serviceRules,
@@ -200,7 +234,27 @@ export const SHARED = [
     ],
     fromOptions: parseRules,
     about: 'What its peer may do with services of this side, by their names',
-    merge: mergeServiceRules,
+    merge: mergeNamedTables,
+    reload: 'now',
+  },
+  {
+    key: 'egress',
+    field: 'egress',
+    type: egressRules,
+    fallback: {},
+    isNested: true,
+    options: [
+      {
+        name: 'egress',
+        value: 'NAME:KEY=VALUE[,KEY=VALUE…]',
+        isRepeatable: true,
+        group: 'Services:',
+        help: 'Where -i SERVICE:egress:NAME lets the peer out to: the rules [egress.NAME] of a file, such as internet:allow=deb.debian.org:80,443; repeatable',
+      },
+    ],
+    fromOptions: parseEgressOptions,
+    about: 'Where the targets of egresses let its peer out to, by the names of these',
+    merge: mergeNamedTables,
     reload: 'now',
   },
 ] as const satisfies readonly ChannelSetting[];
@@ -348,7 +402,7 @@ export const OUTGOING = {
       value: 'FORWARD',
       isRepeatable: true,
       group: 'Forwards:',
-      help: "[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
+      help: "[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:udp:ADDR:PORT, SERVICE:unixgram:/path or *:vsock-mux:/path: listen here for the peer's SERVICE; repeatable",
       ofAddition: { help: 'Listen here for a service of its peer' },
     },
   ],
@@ -368,7 +422,7 @@ export const INCOMING = {
       value: 'FORWARD',
       isRepeatable: true,
       group: 'Forwards:',
-      help: '[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path or SERVICE:exec:COMMAND: offer SERVICE to the peer; repeatable',
+      help: '[LABEL/]SERVICE:ADDR:PORT, SERVICE:PORT, SERVICE:/path, SERVICE:vsock-mux:/path:PORT, SERVICE:file:/path, SERVICE:exec:COMMAND, SERVICE:egress:[NAME], SERVICE:resolver:[NAME], SERVICE:udp:ADDR:PORT or SERVICE:unixgram:/path: offer SERVICE to the peer; repeatable',
       ofAddition: { help: 'Offer a service to its peer' },
     },
   ],

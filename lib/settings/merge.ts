@@ -86,7 +86,7 @@ function mergeForwards(channels: readonly FileChannel[], { forwards, vsockPorts 
 function excludes(one: ForwardSpec, other: ForwardSpec): boolean {
   if (one.direction !== other.direction) return false;
   if (one.direction === 'incoming') return one.service === other.service;
-  const isPicked = one.endpoint.kind === 'tcp' && one.endpoint.port === 0;
+  const isPicked = 'host' in one.endpoint && one.endpoint.port === 0;
   return !isPicked && formatEndpoint(one.endpoint) === formatEndpoint(other.endpoint);
 }
 

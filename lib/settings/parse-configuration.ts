@@ -92,6 +92,6 @@ function requireDistinctEndpoints(channels: readonly FileChannel[], problems: Pr
 /** What no two forwards have in common; null for one that excludes no other. */
 function exclusiveText(label: string, { direction, service, endpoint }: ForwardSpec): string | null {
   if (direction === 'incoming') return `incoming ${label} ${service}`;
-  if (endpoint.kind === 'tcp') return endpoint.port === 0 ? null : `outgoing ${formatEndpoint(endpoint)}`;
+  if ('host' in endpoint) return endpoint.port === 0 ? null : `outgoing ${formatEndpoint(endpoint)}`;
   return 'path' in endpoint ? `outgoing ${endpoint.path}` : null;
 }

@@ -1,6 +1,14 @@
-/** What a peer is allowed that changes this machine: how files, requests and options say it. */
+/** What a peer is allowed that changes this machine, and which ports it may show or be shown: how files, requests and options say it. */
 import { normalize } from 'node:path/posix';
 import { VproxyError } from '../errors.js';
+import {
+  formatPortForwarding,
+  formatPortRanges,
+  type PortForwarding,
+  type PortRange,
+  parsePortForwarding,
+  parsePortRanges,
+} from '../proxy/ports/port-rules.js';
 import type { CopyPermission, ExecPermission } from '../proxy/services/built-in.js';
 import { joinWithCommas, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
@@ -44,6 +52,42 @@ export const copyPermission: ValueType<CopyPermission | null> = understood<CopyP
   parse: (text) => ({ root: text === null ? null : requireFolder(text) }),
   schema: (z) => z.union([z.boolean(), z.string()]),
 });
+
+const RANGES_EXPECTED = 'false, or a text of ports, such as "3000-9999,18080"';
+
+/** Which ports are announced: none (null), or those in ranges. */
+export const portAnnouncement: ValueType<readonly PortRange[] | null> = textOrNone(
+  RANGES_EXPECTED,
+  parsePortRanges,
+  formatPortRanges,
+);
+
+/** Which announced ports are listened for: none (null), or those in ranges, at an address or in a folder. */
+export const portForwarding: ValueType<PortForwarding | null> = textOrNone(
+  `${RANGES_EXPECTED}, with address=IP or dir=/DIR behind it`,
+  parsePortForwarding,
+  formatPortForwarding,
+);
+
+/** `false` means none. */
+function textOrNone<T>(
+  expected: string,
+  parse: (text: string) => T,
+  format: (value: T) => string,
+): ValueType<T | null> {
+  return understood<T | null>({
+    expected,
+    none: null,
+    read(value) {
+      if (value === false) return null;
+      if (typeof value !== 'string') throw bad(`expected ${expected}`);
+      return parse(value);
+    },
+    write: (value) => (value === null ? false : format(value)),
+    parse: (text) => parse(text ?? ''),
+    schema: (z) => z.union([z.boolean(), z.string()]),
+  });
+}
 
 /** The flag of a command line; null for what needs none. */
 export function formatExecFlag(exec: ExecPermission | null): string | null {

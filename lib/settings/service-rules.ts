@@ -1,21 +1,8 @@
 /** Rules of services, `[services.ssh]`: what peers may do with a service of this side. */
-import { SERVICE_NAME } from '../codec/limits.js';
-import { VproxyError } from '../errors.js';
-import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel-options.js';
-import { splitAtCommas } from '../util/addresses.js';
-import { escapeText } from '../util/escape.js';
-import {
-  badOption,
-  type GivenOptions,
-  inOption,
-  parseValues,
-  readTable,
-  requestSchema,
-  requireValue,
-  type SettingWithin,
-  writeTable,
-} from './setting.js';
-import { amount, type Form, isTable, list, type Place, parsed, rate, seconds, type ValueType } from './value-type.js';
+import { type ChannelPolicies, parseLabel } from '../proxy/channel-options.js';
+import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
+import type { GivenOptions, SettingWithin } from './setting.js';
+import { amount, type Form, list, parsed, rate, seconds, type ValueType } from './value-type.js';
 
 const MAX_STREAMS = 1_048_576;
 const MAX_SECONDS = 86_400;
@@ -61,77 +48,23 @@ export const RULE_SETTINGS = [
   },
 ] as const satisfies readonly SettingWithin<'policies', unknown>[];
 
-const EXPECTED = 'a table for each service, such as [services.ssh]';
+const SORT = {
+  rows: RULE_SETTINGS,
+  named: 'a service',
+  table: 'a rule',
+  header: '[services.ssh]',
+  inline: '{ streams = 10 }',
+  option: { shown: '--rule', form: 'SERVICE:KEY=VALUE[,KEY=VALUE…]', example: 'ssh:streams=10' },
+  schema: {
+    id: 'RuleRequest',
+    description: 'What the peer may do with a service; what is not said is not bounded',
+  },
+} as const satisfies NamedTables<typeof RULE_SETTINGS>;
 
 /** Rules by the names of their services. */
-export const serviceRules: ValueType<ChannelPolicies> = {
-  expected: EXPECTED,
-  read(value, place) {
-    if (!isTable(value)) return place.fail(`expected ${EXPECTED}`);
-    const rules = Object.entries(value).map(
-      ([service, rule]) => [service, readRule(service, rule, place.at(service))] as const,
-    );
-    return { value: Object.fromEntries(rules.filter(([, rule]) => rule !== null)) as ChannelPolicies };
-  },
-  write(policies, form) {
-    const rules = Object.entries(policies).map(([service, rule]) => [service, writeTable(RULE_SETTINGS, rule, form)]);
-    return rules.length === 0 ? undefined : (Object.fromEntries(rules) as object);
-  },
-  schema: (z) => {
-    const description = 'What the peer may do with a service; what is not said is not bounded';
-    return z.record(z.string(), requestSchema(z, RULE_SETTINGS).meta({ id: 'RuleRequest', description }));
-  },
-};
+export const serviceRules: ValueType<ChannelPolicies> = namedTables(SORT);
 
-function readRule(service: string, rule: unknown, place: Place): ChannelPolicy | null {
-  if (!SERVICE_NAME.test(service)) place.fail(NAME_EXPECTED);
-  return isTable(rule)
-    ? readTable(RULE_SETTINGS, rule, place)
-    : place.fail('expected a table, such as { streams = 10 }');
-}
-
-const NAME_EXPECTED =
-  'the name of a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit';
-
-/** The rules of `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`, where a list has its key once for each value. Throws `bad-argument`. */
+/** The rules of `--rule SERVICE:KEY=VALUE[,KEY=VALUE…]`. Throws `bad-argument`. */
 export function parseRules(given: GivenOptions, form: Form): ChannelPolicies | undefined {
-  const texts = given('rule');
-  if (texts.length === 0) return undefined;
-  const rules = new Map<string, ChannelPolicy>();
-  for (const text of texts) {
-    const [service, rule] = inOption('--rule', () => parseRule(requireValue(text, '--rule'), form));
-    if (rules.has(service)) throw badOption('--rule', `the service ${service} is there twice`);
-    rules.set(service, rule);
-  }
-  return Object.fromEntries(rules);
+  return parseNamedTables(SORT, given, form);
 }
-
-function parseRule(text: string, form: Form): readonly [service: string, rule: ChannelPolicy] {
-  const [, service, rest = ''] = /^([^:]*):(.+)$/s.exec(text) ?? [];
-  const parts = splitAtCommas(rest).map((part) => /^([^=]+)=(.*)$/s.exec(part));
-  if (service === undefined || parts.includes(null)) {
-    throw bad(`"${escapeText(text, 100)}" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10`);
-  }
-  if (!SERVICE_NAME.test(service)) throw bad(NAME_EXPECTED);
-  const given = parts.map((part) => ({ key: part?.[1] ?? '', value: part?.[2] ?? '' }));
-  const known: readonly string[] = RULE_SETTINGS.map(({ key }) => key);
-  const unknown = given.find(({ key }) => !known.includes(key));
-  if (unknown !== undefined) {
-    throw bad(`there is no key "${escapeText(unknown.key, 64)}" of a rule; there are: ${known.join(', ')}`);
-  }
-  const entries = RULE_SETTINGS.flatMap(({ key, field, type }) => {
-    const values = given.filter((one) => one.key === key).map(({ value }) => value);
-    // An empty list is `channels=`.
-    const own = 'of' in type ? values.filter((value) => value !== '') : values;
-    return values.length === 0 ? [] : [[field, parseValues(type, own, key, form)]];
-  });
-  return [service, Object.fromEntries(entries) as ChannelPolicy];
-}
-
-/** Both, of which `own` wins, key by key. */
-export function mergeServiceRules(all: ChannelPolicies, own: ChannelPolicies): ChannelPolicies {
-  const services = new Set([...Object.keys(all), ...Object.keys(own)]);
-  return Object.fromEntries([...services].map((service) => [service, { ...all[service], ...own[service] }]));
-}
-
-const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { parseForwardSpec } from '../../lib/forward/spec.js';
+import { EGRESS_SETTINGS } from '../../lib/settings/egress-rules.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { formatProblem } from '../../lib/settings/problem.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
@@ -114,7 +115,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, services, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -132,7 +133,7 @@ test(
 test(
   refuses,
   '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, services, name, address, outgoing, incoming, storage, vsock-ports',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
 );
 test(
   refuses,
@@ -327,6 +328,8 @@ test('docs/config.md shows a file that is right, and its table has every key', (
   const [, example = ''] = /```toml\n(.*?)```/s.exec(document) ?? [];
   t.deepEqual(problemsOf(example), []);
   const rows = [...document.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, keys = '']) => keys.match(/[a-z-]+(?=`)/g) ?? []);
-  const known = [...FILE_SETTINGS, ...FILE_CHANNEL_SETTINGS, ...RULE_SETTINGS].map(({ key }) => key);
+  const known = [...FILE_SETTINGS, ...FILE_CHANNEL_SETTINGS, ...RULE_SETTINGS, ...EGRESS_SETTINGS].map(
+    ({ key }) => key,
+  );
   t.deepEqual([...new Set(rows)].sort(), [...new Set(known)].sort());
 });

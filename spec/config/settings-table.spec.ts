@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ADDITION_OPTIONS, readAddition } from '../../cli/commands/channel-add.js';
 import { parseRunFlags } from '../../cli/run/run-options.js';
+import { EGRESS_SETTINGS } from '../../lib/settings/egress-rules.js';
 import { parseConfiguration } from '../../lib/settings/parse-configuration.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
@@ -23,15 +24,15 @@ function row(prefix: string, setting: Setting): string {
 }
 
 test('docs/config.md says of each setting where it is said, and when it counts', (t) => {
-  const rules = RULE_SETTINGS.map(
-    (setting) => `| \`services.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`,
-  );
+  const inner = (table: string, settings: readonly Setting[]): string[] =>
+    settings.map((setting) => `| \`${table}.*.${setting.key}\` | | \`${keyIn('request', setting)}\` | at once |`);
   const table = [
     '| key | options | field | counts from |',
     '| --- | --- | --- | --- |',
     ...PROCESS_SETTINGS.map((setting) => row('', setting)),
     ...FILE_CHANNEL_SETTINGS.map((setting) => row('channels.*.', setting)),
-    ...rules,
+    ...inner('services', RULE_SETTINGS),
+    ...inner('egress', EGRESS_SETTINGS),
   ].join('\n');
   const document = readFileSync(join(PROJECT_ROOT, 'docs/config.md'), 'utf8');
   t.true(document.includes(`\n\n${table}\n\n`), `it should have this table:\n${table}`);
@@ -51,7 +52,13 @@ test('what a file says of a channel, the options of an addition say as a request
     'peer-address': [''],
     'allow-exec': ['/bin/a,/bin/b'],
     'no-allow-copy': [''],
+    'announce-ports': ['8080,3000-3999'],
+    'forward-ports': ['3000-9999,dir=/run/{channel}/ports/'],
     rule: ['ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2', 'web:channels=,opens-per-second=0.5'],
+    egress: [
+      'internet:allow=deb.debian.org:80,443,allow=*.Ubuntu.com:443,deny=10.0.0.0/8:*',
+      'api:allow=,upstream=http://127.0.0.1:3128/',
+    ],
     'storage-socket': ['/s'],
     'storage-parallel': ['4'],
   };
@@ -69,9 +76,15 @@ test('what a file says of a channel, the options of an addition say as a request
     peerAddress: true,
     allowExec: ['/bin/a', '/bin/b'],
     allowCopy: false,
+    announcePorts: '3000-3999,8080',
+    forwardPorts: '3000-9999,dir=/run/{channel}/ports',
     services: {
       ssh: { streams: 2, idleTimeoutS: 300, channels: ['vm1', 'vm2'] },
       web: { channels: [], opensPerSecond: 0.5 },
+    },
+    egress: {
+      internet: { allow: ['deb.debian.org:80,443', '*.ubuntu.com:443'], deny: ['10.0.0.0/8:*'] },
+      api: { allow: [], upstream: '127.0.0.1:3128' },
     },
     storage: { socket: '/s', parallel: 4 },
   });
@@ -91,6 +104,17 @@ for (const [words, message] of [
   [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
   [{ rule: ['SSH:streams=1'] }, /^--rule: the name of a service is 1 to 64/],
   [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
+  [
+    { egress: ['web'] },
+    '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org:80,443',
+  ],
+  [{ egress: ['web:443'] }, /^--egress: "web:443" is not NAME:KEY=VALUE/],
+  [{ egress: ['web:alow=a:1'] }, '--egress: there is no key "alow" of an egress; there are: allow, deny, upstream'],
+  [{ egress: ['web:allow=a.example'] }, /^--egress: allow: entry "a\.example": there are no ports/],
+  [{ egress: ['web:allow=a.example:80,x'] }, /^--egress: allow: entry "a\.example:80,x": "x" is neither a port /],
+  [{ egress: ['web:upstream=127.0.0.1'] }, /^--egress: upstream: upstream "127\.0\.0\.1": expected http:/],
+  [{ egress: ['WEB:allow=a:1'] }, /^--egress: the name of an egress is 1 to 64/],
+  [{ egress: ['a:allow=b:1', 'a:allow=c:1'] }, '--egress: the egress a is there twice'],
   [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot be used with --key'],
   [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
   [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
@@ -104,7 +128,7 @@ for (const [words, message] of [
 }
 
 test('a file and the options of the command line say the same of a channel', (t) => {
-  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\n`;
+  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\nannounce-ports = "3000-9999"\nforward-ports = "5000,address=::1"\n[egress.web]\nallow = ["a.example:80,443", "b.example:*"]\n`;
   const words: Readonly<Record<string, readonly string[]>> = {
     wait: ['3'],
     'dead-after': ['0'],
@@ -114,6 +138,9 @@ test('a file and the options of the command line say the same of a channel', (t)
     'peer-address': [''],
     'allow-exec': ['\0'],
     'allow-copy': ['/srv'],
+    egress: ['web:allow=a.example:80,443,allow=b.example:*'],
+    'announce-ports': ['3000-9999'],
+    'forward-ports': ['5000,address=::1'],
   };
   const flags = parseRunFlags((name) => words[name] ?? []);
   t.deepEqual(parseConfiguration(file, 'f').layer.defaults, flags.settings);

@@ -1,0 +1,147 @@
+/**
+ * Tables by the names of what they are about, such as `[services.ssh]` and `[egress.internet]`: in files and requests, and
+ * as options, `--rule ssh:streams=10`.
+ */
+import { SERVICE_NAME } from '../codec/limits.js';
+import { VproxyError } from '../errors.js';
+import { splitAtCommas } from '../util/addresses.js';
+import { escapeText } from '../util/escape.js';
+import {
+  badOption,
+  type GivenOptions,
+  inOption,
+  parseValues,
+  readTable,
+  requestSchema,
+  requireValue,
+  type Setting,
+  type SettingsOf,
+  writeTable,
+} from './setting.js';
+import { type Form, isTable, type Place, type ValueType } from './value-type.js';
+
+/** What the tables of one sort say, and what they are called. */
+export interface NamedTables<R extends readonly Setting[]> {
+  readonly rows: R;
+  /** What a name is of, with its article: `a service`. */
+  readonly named: string;
+  /** What has the keys, with its article: `a rule`. */
+  readonly table: string;
+  /** The header of one in a file: `[services.ssh]`. */
+  readonly header: string;
+  /** A table in one line: `{ streams = 10 }`. */
+  readonly inline: string;
+  /** Its option, with an example of a value. */
+  readonly option: { readonly shown: string; readonly form: string; readonly example: string };
+  /** Whether commas may be in a value: what has no key goes on with the value before it. Default false. */
+  readonly hasCommas?: boolean;
+  /** Its schema in the description of requests. */
+  readonly schema: { readonly id: string; readonly description: string };
+}
+
+/** Tables by their names, as files and requests have them. */
+export function namedTables<R extends readonly Setting[]>(
+  sort: NamedTables<R>,
+): ValueType<Readonly<Record<string, SettingsOf<R>>>> {
+  const { rows, named, header, schema } = sort;
+  const expected = `a table for each ${named.replace(/^an? /, '')}, such as ${header}`;
+  return {
+    expected,
+    read(value, place) {
+      if (!isTable(value)) return place.fail(`expected ${expected}`);
+      const tables = Object.entries(value).flatMap(([name, table]) => {
+        const read = readOne(sort, name, table, place.at(name));
+        return read === null ? [] : [[name, read] as const];
+      });
+      return { value: Object.fromEntries(tables) };
+    },
+    write(tables, form) {
+      const written = Object.entries(tables).map(([name, table]) => [name, writeTable(rows, table, form)]);
+      return written.length === 0 ? undefined : (Object.fromEntries(written) as object);
+    },
+    schema: (z) => z.record(z.string(), requestSchema(z, rows).meta(schema)),
+  };
+}
+
+function readOne<R extends readonly Setting[]>(
+  { rows, named, inline }: NamedTables<R>,
+  name: string,
+  table: unknown,
+  place: Place,
+): SettingsOf<R> | null {
+  if (!SERVICE_NAME.test(name)) place.fail(nameExpected(named));
+  return isTable(table) ? readTable(rows, table, place) : place.fail(`expected a table, such as ${inline}`);
+}
+
+/**
+ * The tables of `--OPTION NAME:KEY=VALUE[,KEY=VALUE…]`, where a list has its key once for each value; undefined where the
+ * option is not there. Throws `bad-argument`.
+ */
+export function parseNamedTables<R extends readonly Setting[]>(
+  sort: NamedTables<R>,
+  given: GivenOptions,
+  form: Form,
+): Readonly<Record<string, SettingsOf<R>>> | undefined {
+  const { shown } = sort.option;
+  const texts = given(shown.replace(/^--/, ''));
+  if (texts.length === 0) return undefined;
+  const tables = new Map<string, SettingsOf<R>>();
+  for (const text of texts) {
+    const [name, table] = inOption(shown, () => parseOne(sort, requireValue(text, shown), form));
+    if (tables.has(name)) throw badOption(shown, `${sort.named.replace(/^an? /, 'the ')} ${name} is there twice`);
+    tables.set(name, table);
+  }
+  return Object.fromEntries(tables);
+}
+
+function parseOne<R extends readonly Setting[]>(
+  { rows, named, table, option, hasCommas = false }: NamedTables<R>,
+  text: string,
+  form: Form,
+): readonly [name: string, table: SettingsOf<R>] {
+  const [, name, rest = ''] = /^([^:]*):(.+)$/s.exec(text) ?? [];
+  const pieces = splitAtCommas(rest);
+  const parts = (hasCommas ? joinValues(pieces) : pieces).map((part) => /^([^=]+)=(.*)$/s.exec(part));
+  if (name === undefined || parts.includes(null)) {
+    throw bad(`"${escapeText(text, 100)}" is not ${option.form}, such as ${option.example}`);
+  }
+  if (!SERVICE_NAME.test(name)) throw bad(nameExpected(named));
+  const given = parts.map((part) => ({ key: part?.[1] ?? '', value: part?.[2] ?? '' }));
+  const known = rows.map(({ key }) => key);
+  const unknown = given.find(({ key }) => !known.includes(key));
+  if (unknown !== undefined) {
+    throw bad(`there is no key "${escapeText(unknown.key, 64)}" of ${table}; there are: ${known.join(', ')}`);
+  }
+  const entries = rows.flatMap(({ key, field, type }) => {
+    const values = given.filter((one) => one.key === key).map(({ value }) => value);
+    // An empty list is `channels=`.
+    const own = 'of' in type ? values.filter((value) => value !== '') : values;
+    return values.length === 0 ? [] : [[field, parseValues(type, own, key, form)]];
+  });
+  return [name, Object.fromEntries(entries) as SettingsOf<R>];
+}
+
+/** Pieces without a key are the rest of the value before them. */
+function joinValues([first = '', ...pieces]: readonly string[]): string[] {
+  const parts = [first];
+  for (const piece of pieces) {
+    if (piece.includes('=')) parts.push(piece);
+    else parts.push(`${parts.pop() ?? ''},${piece}`);
+  }
+  return parts;
+}
+
+/** Both, of which `own` wins, key by key. */
+export function mergeNamedTables<T extends object>(
+  all: Readonly<Record<string, T>>,
+  own: Readonly<Record<string, T>>,
+): Readonly<Record<string, T>> {
+  const merged = new Map(Object.entries(all));
+  for (const [name, table] of Object.entries(own)) merged.set(name, { ...merged.get(name), ...table });
+  return Object.fromEntries(merged);
+}
+
+const nameExpected = (named: string): string =>
+  `the name of ${named} is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit`;
+
+const bad = (what: string): VproxyError => new VproxyError('bad-argument', what);
