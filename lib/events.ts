@@ -72,6 +72,7 @@ const REFUSED_STREAM = {
   'durationMs?': 'number',
   'code?': 'string | null',
 } as const;
+const PORT = { port: 'number', program: 'string | null' } as const;
 const COMMAND = { argv: 'string[]', user: 'string | null', cwd: 'string | null', from: 'string | null' } as const;
 const COPY = { direction: 'string', paths: 'string[]' } as const;
 const COPIED = { files: 'number', folders: 'number', links: 'number', bytes: 'number', sentBytes: 'number' } as const;
@@ -96,7 +97,36 @@ export const LOG_EVENTS = {
   'copy-ended': row(['info', 'warn'], ENDED_COPY, LET_HAPPEN),
   'copy-refused': row('warn', ENDED_COPY, AUDITED),
   'copy-started': row('info', COPY, LET_HAPPEN),
+  'datagrams-dropped': row('warn', { ...PLACE, sendDropped: 'number', receiveDropped: 'number' }),
   draining: row('info', { timeoutMs: 'number' }),
+  egress: row(
+    'debug',
+    {
+      ...OPEN_STREAM,
+      egress: 'string',
+      host: 'string',
+      port: 'number',
+      address: 'string',
+      rule: 'string',
+      uploadedBytes: 'number',
+      downloadedBytes: 'number',
+      durationMs: 'number',
+      code: 'string | null',
+    },
+    LET_HAPPEN,
+  ),
+  'egress-refused': row(
+    'warn',
+    {
+      ...OPEN_STREAM,
+      egress: 'string',
+      destination: 'string | null',
+      reason: 'string',
+      rule: 'string | null',
+      why: 'string',
+    },
+    AUDITED,
+  ),
   ended: row('info', { code: 'string' }),
   'events-lost': row('warn', { count: 'number' }),
   'exec-ended': row(
@@ -139,6 +169,11 @@ export const LOG_EVENTS = {
   'notify-failed': row('warn', {}),
   'notify-recovered': row('info', {}),
   'open-port': row('warn', { endpoint: 'string' }),
+  'port-announced': row('info', PORT),
+  'port-closed': row('info', { ...PORT, endpoint: 'string', forward: 'string' }),
+  'port-failed': row('warn', { ...PORT, code: 'string' }),
+  'port-opened': row('info', { ...PORT, endpoint: 'string', forward: 'string' }),
+  'port-withdrawn': row('info', PORT),
   'reload-failed': row('error', { code: 'string' }),
   'reload-incomplete': row('warn', { keys: 'string[]' }),
   reloaded: row('info', {
@@ -148,7 +183,13 @@ export const LOG_EVENTS = {
     addedForwards: 'string[]',
     removedForwards: 'string[]',
     changedPolicies: 'string[]',
+    changedEgress: 'string[]',
   }),
+  'resolver-refused': row(
+    'warn',
+    { ...OPEN_STREAM, egress: 'string', name: 'string', type: 'string', rule: 'string | null', why: 'string' },
+    AUDITED,
+  ),
   'service-failed': row('error', { service: 'string' }),
   services: row('debug', { services: 'string' }),
   'session-ended': row(

@@ -6,6 +6,7 @@
 
 export type {
   CommandRequest,
+  EgressTestRequest,
   EventsRequest,
   ForwardRequest,
   RemovalRequest,
@@ -13,7 +14,7 @@ export type {
 } from './control/client/client.js';
 export { type ControlClient, connectControl } from './control/client/client.js';
 export type { ServiceStream } from './control/client/connect-service.js';
-export type { BrokerRequest, ChannelRequest, RuleRequest } from './control/client/requests.js';
+export type { BrokerRequest, ChannelRequest, EgressRequest, RuleRequest } from './control/client/requests.js';
 export type { ProcessControl, UpgradeRequest } from './control/context/context.js';
 export { ControlServer, type ControlServerOptions } from './control/server/control-server.js';
 export { ERROR_CODES, type ErrorCode, type ErrorRow, type ErrorScope, VproxyError } from './errors.js';
@@ -24,6 +25,7 @@ export type { ExecRequest, ExecResult, TerminalRequest, TerminalSize } from './e
 export type { Direction } from './forward/endpoint-kind.js';
 export type { Endpoint } from './forward/endpoint-kinds.js';
 export { type ForwardSpec, formatForwardSpec, parseForwardSpec } from './forward/spec.js';
+export type { ChannelEgress, EgressTexts } from './proxy/channel-egress.js';
 export type {
   ChannelOptions,
   ChannelPolicies,
@@ -32,6 +34,7 @@ export type {
   StorageOptions,
 } from './proxy/channel-options.js';
 export { connectPeer, type Peer, type PeerEvents, type PeerOptions, type ServiceStreamHandler } from './proxy/peer.js';
+export type { PortForwarding, PortRange } from './proxy/ports/port-rules.js';
 export { Proxy, type ProxyEvents, type ProxyOptions, type RemoveOptions } from './proxy/proxy.js';
 export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StreamWait } from './session/local-end.js';
@@ -43,9 +46,12 @@ export type {
   ChannelTotals,
   ControlEvent,
   ControlStatus,
+  EgressStatus,
+  EgressTest,
   ForwardStatus,
   LoopDelay,
   PingAnswer,
+  PortStatus,
   ProcessStatus,
   ServiceStatus,
   SessionHistory,

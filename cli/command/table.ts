@@ -30,6 +30,10 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     'List the services that are offered here and by the peers',
     async () => (await import('../commands/services.js')).command,
   ),
+  ports: entry(
+    'List the ports that are announced here and by the peers',
+    async () => (await import('../commands/announced-ports.js')).command,
+  ),
   streams: entry('List the streams', async () => (await import('../commands/streams.js')).list),
   events: entry('Show what happens', async () => (await import('../commands/events.js')).command),
   top: entry('Show streams and channels, live', async () => (await import('../commands/top.js')).command),
@@ -39,6 +43,14 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   'channel remove': entry(
     'Remove a channel with its forwards',
     async () => (await import('../commands/channels.js')).remove,
+  ),
+  'egress list': entry(
+    'List what the peers may reach through this side',
+    async () => (await import('../commands/egress.js')).list,
+  ),
+  'egress test': entry(
+    'Tell whether a destination may be reached, and why',
+    async () => (await import('../commands/egress.js')).test,
   ),
   'stream close': entry('Reset a stream', async () => (await import('../commands/streams.js')).close),
   connect: entry(

@@ -37,7 +37,7 @@ async function check({ operands: [file = ''] }: Arguments): Promise<number> {
 const NO_FLAGS: FlagLayer = { settings: {}, channels: [], forwards: [], vsockPorts: {} };
 
 /** What is in force with a file and no other argument. Rejects with a `BadFileError`. */
-async function readAlone(file: string): Promise<Configuration> {
+export async function readAlone(file: string): Promise<Configuration> {
   const { layer, problems } = await inspectConfigurationFile(file);
   if (layer.channels.length === 0) {
     throw bad(file, problems.length > 0 ? problems : [{ where: ['channels'], message: 'there are none' }]);

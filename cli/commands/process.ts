@@ -70,6 +70,7 @@ const TITLES: Readonly<Record<keyof ChannelChanges, string>> = {
   addedForwards: 'forward added',
   removedForwards: 'forward removed',
   changedPolicies: 'rule changed',
+  changedEgress: 'egress changed',
 };
 
 async function reloadProcess(args: Arguments): Promise<void> {

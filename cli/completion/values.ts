@@ -4,7 +4,7 @@ import type { ForwardStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 
 /** The names that a running vproxy can be asked for. */
-export const LIVE_NAMES = ['channels', 'services', 'forwards', 'streams'] as const;
+export const LIVE_NAMES = ['channels', 'services', 'forwards', 'egresses', 'streams'] as const;
 
 /** One sort of them. */
 export type LiveName = (typeof LIVE_NAMES)[number];
@@ -29,6 +29,7 @@ const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
   [/^ID\b/, { sort: 'names', names: 'forwards' }],
   [/^LABEL$/, { sort: 'names', names: 'channels' }],
   [/^SERVICE$/, { sort: 'names', names: 'services' }],
+  [/^EGRESS$/, { sort: 'names', names: 'egresses' }],
   [/^FORWARD$|^ADDRESS$/, { sort: 'path' }],
   [/^(?:SRC|DEST)$/, { sort: 'copy' }],
   [/^USER\b/, { sort: 'user' }],
@@ -77,6 +78,8 @@ async function askForNames(sort: LiveName, control: ControlClient): Promise<Name
       return serviceNames(control);
     case 'forwards':
       return forwardNames(control);
+    case 'egresses':
+      return egressNames(control);
     case 'streams':
       return (await control.streams()).map(({ channel, id, service, direction }) =>
         named(`${channel}/${id}`, `${service}, ${direction}`),
@@ -102,6 +105,14 @@ async function serviceNames(control: ControlClient): Promise<NamedThing[]> {
   return services
     .filter(({ offeredBy }) => offeredBy === 'peer')
     .map(({ channel, service }) => named(channels.length > 1 ? `${channel}/${service}` : service, `of ${channel}`));
+}
+
+/** Those of which something is said: with the label of the channel where there are several. */
+async function egressNames(control: ControlClient): Promise<NamedThing[]> {
+  const [egresses, channels] = await Promise.all([control.egress(), control.channels()]);
+  return egresses.flatMap(({ channel, name, rules }) =>
+    rules === null ? [] : [named(channels.length > 1 ? `${channel}/${name}` : name, `of ${channel}`)],
+  );
 }
 
 const named = (name: string, summary: string): NamedThing => ({ name, summary: escapeText(summary, 120) });

@@ -6,6 +6,7 @@ import { CHANNEL_FINDINGS } from './subjects/channel.js';
 import { COMMAND_FINDINGS } from './subjects/command.js';
 import { CONTROL_FINDINGS } from './subjects/control-socket.js';
 import { DENIAL_FINDINGS } from './subjects/denials.js';
+import { EGRESS_FINDINGS } from './subjects/egress.js';
 import { FILE_FINDINGS } from './subjects/forward.js';
 import { KEY_FINDINGS } from './subjects/key-file.js';
 import { DOMAIN_FINDINGS } from './subjects/libvirt.js';
@@ -29,6 +30,7 @@ export const FINDINGS = {
   ...COMMAND_FINDINGS,
   ...CONTROL_FINDINGS,
   ...DENIAL_FINDINGS,
+  ...EGRESS_FINDINGS,
   ...FILE_FINDINGS,
   ...KEY_FINDINGS,
   ...DOMAIN_FINDINGS,

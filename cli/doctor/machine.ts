@@ -18,6 +18,9 @@ export interface MachineOptions {
   readonly proc: string;
   readonly sys: string;
   readonly dev: string;
+  readonly etc: string;
+  /** The environment in which programs run here. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
   /** Files in which the kernel's denials are; devices are read without waiting. */
   readonly logs: readonly string[];
   readonly userId: number;
@@ -131,6 +134,8 @@ function usualOptions(): MachineOptions {
     proc: '/proc',
     sys: '/sys',
     dev: '/dev',
+    etc: '/etc',
+    environment: process.env,
     logs: ['/var/log/audit/audit.log', '/var/log/kern.log', '/dev/kmsg'],
     userId,
     nodeVersion: process.versions.node,

@@ -1,7 +1,10 @@
 /** The doctor from a request to its findings: which checks a request leads to. */
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { type ForwardSpec, formatForwardSpec, parseForwardSpec } from '../../lib/forward/spec.js';
+import { egressOf, resolveEgress } from '../../lib/proxy/channel-egress.js';
+import { describeEgressRules } from '../../lib/proxy/test-egress.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
+import type { EgressStatus, ForwardStatus } from '../../lib/status/types.js';
 import { formatHostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Diagnosis, Finding } from './finding.js';
@@ -20,6 +23,7 @@ import {
 import { type Channel, checkAskedChannel, checkChannel, checkOptions, describeProblems } from './subjects/channel.js';
 import { checkControlFolder, checkControlSocket } from './subjects/control-socket.js';
 import { checkDenials } from './subjects/denials.js';
+import { checkEgress, checkProxySettings } from './subjects/egress.js';
 import { checkForward } from './subjects/forward.js';
 import { checkKeyFile, checkSessionKey } from './subjects/key-file.js';
 import { checkTcpListen, checkUnixListen } from './subjects/listener.js';
@@ -47,6 +51,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
   const files = new Set([...keyFiles, ...channels.flatMap((channel) => channel.keyFiles ?? [])]);
   return [
     { check: 'machine', subject: 'machine', run: () => checkMachine(machine) },
+    { check: 'proxy', subject: 'proxy settings', run: () => checkProxySettings(machine) },
     ...(problems.length === 0
       ? []
       : [{ check: 'config', subject: 'configuration', run: () => describeProblems(problems) }]),
@@ -103,18 +108,21 @@ function planChannel(machine: Machine, channel: Channel): Job[] {
   return [
     { check: kindName, subject, run: () => checkAskedChannel(machine, address) },
     { check: 'options', subject, run: () => checkOptions(channel) },
-    ...forwards.map((forward) => planForward(machine, label, forward)),
+    ...forwards.map((forward) => planForward(machine, channel, forward)),
     { check: 'files', subject, run: () => checkFiles(machine, { pid: null, streams: [traits.streams] }) },
     ...(bytes === null ? [] : [{ check: 'buffer', subject, run: () => checkBuffer(machine, { bytes }) }]),
     ...(exec === null ? [] : [{ check: 'terminals', subject, run: () => checkTerminals(machine) }]),
   ];
 }
 
-function planForward(machine: Machine, label: string, forward: ForwardSpec): Job {
+function planForward(machine: Machine, { label, egress = {} }: Channel, forward: ForwardSpec): Job {
   const text = formatForwardSpec(forward);
   if (forward.direction === 'incoming') {
     const subject = `channel ${label} -i ${escapeText(text)}`;
-    return { check: 'target', subject, run: () => checkForward(machine, forward) };
+    const name = egressOf(forward);
+    if (name === null) return { check: 'target', subject, run: () => checkForward(machine, forward) };
+    const rules = (): EgressStatus['rules'] => describeEgressRules(resolveEgress(egress, label).get(name) ?? null);
+    return { check: 'egress', subject, run: () => checkEgress(name, rules()) };
   }
   return {
     check: 'listener',
@@ -183,13 +191,22 @@ function planRunning(machine: Machine, { vproxy, channel }: RunningChannel): Job
         ];
   return [
     ...look,
-    ...targets.map((forward) => ({
-      check: 'target',
-      subject: `${subject} -i ${escapeText(forward.spec)}`,
-      run: () => checkForward(machine, parseForwardSpec('incoming', forward.spec)),
-    })),
+    ...targets.map((forward) => planRunningTarget(machine, vproxy, subject, forward)),
     { check: 'files', subject, run: () => checkFiles(machine, { pid: ownPid, streams: [parsed.traits.streams] }) },
   ];
+}
+
+function planRunningTarget(
+  machine: Machine,
+  { egress }: RunningVproxy,
+  channelSubject: string,
+  { channel, service, spec }: ForwardStatus,
+): Job {
+  const subject = `${channelSubject} -i ${escapeText(spec)}`;
+  const own = egress.find((one) => one.channel === channel && one.services.includes(service));
+  return own === undefined
+    ? { check: 'target', subject, run: () => checkForward(machine, parseForwardSpec('incoming', spec)) }
+    : { check: 'egress', subject, run: () => checkEgress(own.name, own.rules) };
 }
 
 const planSession = (machine: Machine, one: RunningChannel): Job => ({

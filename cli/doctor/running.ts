@@ -3,7 +3,13 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectControl } from '../../lib/control/client/client.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
-import type { ChannelStatus, ControlEvent, ControlStatus, ForwardStatus } from '../../lib/status/types.js';
+import type {
+  ChannelStatus,
+  ControlEvent,
+  ControlStatus,
+  EgressStatus,
+  ForwardStatus,
+} from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { type Finding, type FindingRows, findingsOf, ok } from './finding.js';
 
@@ -18,6 +24,7 @@ export interface RunningVproxy {
   readonly path: string;
   readonly status: ControlStatus;
   readonly forwards: readonly ForwardStatus[];
+  readonly egress: readonly EgressStatus[];
   /** The last events, oldest first. */
   readonly events: readonly ControlEvent[];
 }
@@ -58,11 +65,13 @@ async function askControlSocket(path: string, timeoutMs: number): Promise<Contro
       return { path, running: null, silence: 'silent' };
     }
     const signal = AbortSignal.timeout(Math.ceil(timeoutMs / 2));
-    const [forwards, events] = await Promise.all([
+    const [forwards, egress, events] = await Promise.all([
       control.forwards(signal).catch(() => []),
+      // An older one does not know of them.
+      control.egress(signal).catch(() => []),
       lastEvents(path, signal).catch(() => []),
     ]);
-    return { path, running: { path, status, forwards, events }, silence: null };
+    return { path, running: { path, status, forwards, egress, events }, silence: null };
   } catch (error) {
     return { path, running: null, silence: silenceOf(error) };
   }

@@ -246,6 +246,7 @@ function describeChanges(changes: ChannelChanges): string {
     ['forwards added', changes.addedForwards],
     ['forwards removed', changes.removedForwards],
     ['rules changed', changes.changedPolicies],
+    ['egresses changed', changes.changedEgress],
   ] as const;
   const said = parts.filter(([, list]) => list.length > 0).map(([what, list]) => `${what}: ${list.join(' ')}`);
   return escapeText(said.join('; ') || 'nothing has changed', 1024);

@@ -16,13 +16,13 @@ export interface ListView<T extends { readonly channel: string }> {
   readonly row: (item: T) => readonly string[];
 }
 
-/** Prints a list as a table, or as JSON; with `--channel` what belongs to that one. Rejects with `not-found`. */
+/** Prints a list as a table, or as JSON; with a label, as `--channel` gives one, what belongs to that channel. Rejects with `not-found`. */
 export async function showList<T extends { readonly channel: string }>(
   args: Arguments,
   view: ListView<T>,
+  label = args.text('channel'),
 ): Promise<void> {
   const control = await openControl(args);
-  const label = args.text('channel');
   const all = await view.list(control);
   const items = label === undefined ? all : all.filter(({ channel }) => channel === label);
   if (label !== undefined && items.length === 0) await requireChannel(control, label);

@@ -4,6 +4,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
+import { changedEgress } from './channel-egress.js';
 import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
@@ -121,11 +122,13 @@ function describeRollback(cause: unknown, [first, ...others]: readonly VproxyErr
   return new VproxyError(code, text, { cause });
 }
 
-/** A channel that stays, what its keys, rules and permissions are to be, and for which services these are other ones. */
+/** A channel that stays, what its keys, rules, egresses and permissions are to be, and for which services these are other ones. */
 interface Adoption {
   readonly channel: ProxyChannel;
   readonly made: ProxyChannel;
   readonly services: readonly string[];
+  /** Of which egresses. */
+  readonly egresses: readonly string[];
   /** Its forwards that are wanted. */
   readonly forwards: readonly ForwardEntry[];
 }
@@ -158,7 +161,13 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
     }
     kept.add(channel);
     const forwards: ForwardEntry[] = [];
-    adoptions.push({ channel, made, services: changedServices(channel.options, options), forwards });
+    adoptions.push({
+      channel,
+      made,
+      services: changedServices(channel.options, options),
+      egresses: changedEgress(channel.options.egress, options.egress),
+      forwards,
+    });
     const left = new Map(channel.forwards.active.map((entry) => [specText(entry.forward.spec), entry]));
     for (const spec of options.forwards ?? []) {
       const key = specText(spec);
@@ -231,6 +240,9 @@ function describe(plan: Plan): ChannelChanges {
     removedForwards: texts(plan.removedForwards),
     changedPolicies: plan.adoptions.flatMap(({ channel, services }) =>
       services.map((service) => `${channel.label}/${service}`),
+    ),
+    changedEgress: plan.adoptions.flatMap(({ channel, egresses }) =>
+      egresses.map((name) => `${channel.label}/${name}`),
     ),
   };
 }

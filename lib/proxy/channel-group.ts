@@ -307,7 +307,8 @@ export class OwnFolders {
 
   /** Removes those that were made for a channel, unless there is still something in them. */
   remove(label: string): void {
-    this.#remove(label, [...(this.#folders.get(label) ?? [])]);
+    // Those within others first.
+    this.#remove(label, [...(this.#folders.get(label) ?? [])].reverse());
   }
 
   /** Removes those of all channels. */

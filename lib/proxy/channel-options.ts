@@ -18,6 +18,8 @@ import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 import { isLabel, LABEL_RULE } from '../util/labels.js';
+import type { ChannelEgress } from './channel-egress.js';
+import type { PortForwarding, PortRange } from './ports/port-rules.js';
 import type { CopyPermission, ExecPermission } from './services/built-in.js';
 
 /** The label of a channel that was given none. */
@@ -83,12 +85,18 @@ export interface ChannelOptions {
   readonly peerAddress?: boolean;
   /** What the peer may do with services of this side, by name. Default: whatever is offered is open to it. */
   readonly policies?: ChannelPolicies;
+  /** Where the targets of egresses let the peer out to, by the names of these. Default: nowhere. */
+  readonly egress?: ChannelEgress;
   /** The broker of storage calls on this channel. Default: it runs where the channel leads to a host. */
   readonly storage?: StorageOptions;
   /** What the peer may run on this side; null: nothing, not even the service is offered. Default null. */
   readonly exec?: ExecPermission | null;
   /** Which files of this side the peer may read and write; null: none. Default null. */
   readonly copy?: CopyPermission | null;
+  /** The ports of which the peer is told when somebody listens on them here, and to which it gets streams then; null: none. Default null. */
+  readonly announcePorts?: readonly PortRange[] | null;
+  /** The ports that are listened for here while the peer announces them; null: none. Default null. */
+  readonly forwardPorts?: PortForwarding | null;
 }
 
 /**
@@ -99,8 +107,11 @@ export const ADOPTED_OPTIONS = [
   'forwards',
   'keyFiles',
   'policies',
+  'egress',
   'exec',
   'copy',
+  'announcePorts',
+  'forwardPorts',
 ] as const satisfies readonly (keyof ChannelOptions)[];
 
 /** The label itself. Throws `bad-argument` for a text that is not one. */

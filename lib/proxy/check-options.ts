@@ -2,10 +2,14 @@
 
 import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import { checkForward } from '../forward/spec.js';
+import type { EgressRules } from '../forward/egress/rules.js';
+import { checkForward, parseForwardSpec } from '../forward/spec.js';
+import { fillTemplate } from '../forward/template.js';
 import type { SecretKey } from '../session/auth.js';
+import { requireEgress, resolveEgress } from './channel-egress.js';
 import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys, requirePrivacy } from './channel-options.js';
 import { GroupPattern, isGroup, memberOptions, requireChannel } from './group-pattern.js';
+import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
 
 /** What the options of a channel say, and what is in its files of keys. */
@@ -13,11 +17,12 @@ interface CheckedChannel {
   readonly label: string;
   readonly address: ChannelAddress;
   readonly keys: readonly SecretKey[];
+  readonly egress: ReadonlyMap<string, EgressRules>;
 }
 
 /**
- * Throws `bad-argument` for a label, an address or a forward that is not valid or not allowed, and for a user or a group that
- * is not known; `bad-file` for a key.
+ * Throws `bad-argument` for a label, an address, a forward or an egress that is not valid or not allowed, for a forward to an
+ * egress of which nothing is said, and for a user or a group that is not known; `bad-file` for a key.
  */
 export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   requireChannel(options);
@@ -26,8 +31,23 @@ export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   requirePrivacy(address, options.insecure ?? false);
   requireAllowable(address, options);
   const keys = readKeys(options, address);
-  for (const spec of options.forwards ?? []) checkForward(spec);
-  return { label, address, keys };
+  const egress = resolveEgress(options.egress ?? {}, label);
+  for (const spec of options.forwards ?? []) {
+    checkForward(spec);
+    requireEgress(spec, egress.keys());
+  }
+  requireDistinctPorts(options, label);
+  return { label, address, keys, egress };
+}
+
+/** Throws `bad-argument` where a service has the name of an announced port's, or a folder for sockets of ports is no path for them. */
+function requireDistinctPorts(
+  { announcePorts = null, forwardPorts = null, forwards = [] }: ChannelOptions,
+  label: string,
+): void {
+  if (announcePorts !== null) requireNoPortService(forwards);
+  const folder = forwardPorts?.folder ?? null;
+  if (folder !== null) socketPathOf(folder, label, 65_535);
 }
 
 /** What the options of a group say. */
@@ -43,11 +63,16 @@ export function checkGroupOptions(options: ChannelOptions): CheckedGroup {
   if ((options.forwards ?? []).length > 0) {
     throw new VproxyError('bad-argument', `channel ${label}: the forwards of a group are a template of texts`);
   }
-  // Finds what is not valid in the template, the keys and the permissions before any socket is there.
+  // Finds what is not valid in the template, the egresses, the keys and the permissions before any socket is there.
   const member = memberOptions(options, pattern, 'a');
+  const egress = resolveEgress(member.egress ?? {}, 'a');
+  // Which egress a label names is known with the label.
+  const fixed = (options.template ?? []).filter(({ text }) => fillTemplate(text, 'a') === text);
+  for (const { direction, text } of fixed) requireEgress(parseForwardSpec(direction, text), egress.keys());
   const address = parseChannel(member.address);
   readKeys(member, address);
   requireAllowable(address, member);
+  requireDistinctPorts(member, 'a');
   return { label, pattern };
 }
 

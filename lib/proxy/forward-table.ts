@@ -1,14 +1,19 @@
 /** The forwards of one channel: which there are, and how they come and go while streams are open. */
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Log } from '../events.js';
+import { OpenedFlows } from '../forward/datagram/opened-flows.js';
+import { OutgoingDatagrams } from '../forward/datagram/outgoing-datagrams.js';
+import type { EgressRules } from '../forward/egress/rules.js';
+import { takesDatagrams } from '../forward/endpoint-kinds.js';
 import { IncomingForward } from '../forward/incoming.js';
 import type { InputFilters } from '../forward/input-filter.js';
-import { OutgoingForward } from '../forward/outgoing.js';
+import { OutgoingForward, type OutgoingOptions } from '../forward/outgoing.js';
 import type { ServiceRegistry } from '../forward/services.js';
 import type { SessionSource } from '../forward/session-source.js';
 import type { Forward, ForwardCapture } from '../forward/spec.js';
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { SessionStream } from '../session/stream.js';
+import { describeMessages } from '../status/describe.js';
 import type { ForwardStatus } from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
@@ -33,6 +38,8 @@ interface ForwardTableOptions {
   readonly maxStreams: number;
   /** What targets that are sockets are given before a stream's first byte; null: nothing. */
   readonly preamble: ((stream: SessionStream) => Buffer) | null;
+  /** The rules of the moment of the egress of that name; null where there is none. */
+  readonly egress: (name: string) => EgressRules | null;
   /** What comes between the peer and the local ends. */
   readonly filters: InputFilters;
   /** Gives ids that are unique in the process. */
@@ -63,26 +70,34 @@ export interface ForwardEntryCapture extends Pick<ForwardEntry, 'id' | 'isDeclar
 
 export class ForwardTable {
   readonly #options: ForwardTableOptions;
+  /** The flows of datagrams that the peer was asked for, of all forwards. */
+  readonly #flows: OpenedFlows;
   readonly #entries = new Map<string, ForwardEntry>();
   /** Those that are to be resumed once more, after a while. */
   readonly #resuming = new Map<ForwardEntry, CancelTimer>();
 
   constructor(options: ForwardTableOptions) {
     this.#options = options;
+    this.#flows = new OpenedFlows(options.clock);
   }
 
   /** Makes a forward without effect. Throws `bad-argument`. */
   create(spec: ForwardSpec, isDeclared = true, id = this.#options.nextId()): ForwardEntry {
-    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble } = this.#options;
+    const { registry, source, log, clock, waitMs, maxStreams, filters, preamble, egress } = this.#options;
     const onIdle = () => {
       if (entry.isDraining) entry.over.resolve();
     };
     const forward =
       spec.direction === 'outgoing'
-        ? new OutgoingForward(spec, { id, source, log, clock, waitMs, filters, onIdle })
-        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble, onIdle });
+        ? this.#createOutgoing(spec, { id, source, log, clock, waitMs, filters, onIdle })
+        : new IncomingForward(spec, { id, registry, log, clock, maxStreams, filters, preamble, egress, onIdle });
     const entry: ForwardEntry = { id, forward, isDeclared, isDraining: false, over: deferred() };
     return entry;
+  }
+
+  #createOutgoing(spec: ForwardSpec, options: OutgoingOptions): Forward {
+    if (!takesDatagrams(spec.endpoint)) return new OutgoingForward(spec, options);
+    return new OutgoingDatagrams(spec, { ...options, flows: this.#flows });
   }
 
   /** Puts a forward in force and in the table. Rejects with `address-…` codes or `bad-argument`, and changes nothing then. */
@@ -198,6 +213,7 @@ export class ForwardTable {
       state: isDraining ? 'draining' : 'active',
       streams: forward.openCount,
       opened: forward.streamCount,
+      datagrams: describeMessages(forward.messages),
     };
   }
 
@@ -244,6 +260,14 @@ export class ForwardAddresses {
     this.#labels.delete(entry);
   }
 
+  /** Whether a forward has an address, also one that is paused. */
+  has(address: HostPort): boolean {
+    return [...this.#labels.keys()].some(({ forward, isDraining }) => {
+      const other = addressOf(forward);
+      return !isDraining && typeof other !== 'string' && addressesOverlap(other, address);
+    });
+  }
+
   /** What a forward failed to start with; where another forward has its address, an error that names it. */
   explain(error: unknown, { forward }: ForwardEntry): unknown {
     if (!(error instanceof VproxyError) || error.code !== 'address-in-use') return error;
@@ -260,11 +284,12 @@ export class ForwardAddresses {
 function isSameAddress(a: Forward, b: Forward): boolean {
   const [one, other] = [addressOf(a), addressOf(b)];
   if (typeof one === 'string' || typeof other === 'string') return one === other;
-  return addressesOverlap(one, other);
+  // A port of TCP and the same one of UDP are two.
+  return takesDatagrams(a.spec.endpoint) === takesDatagrams(b.spec.endpoint) && addressesOverlap(one, other);
 }
 
-/** The TCP address in force, or the path of a unix socket. */
+/** The address of TCP or UDP in force, or the path of a unix socket. */
 function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
-  if (endpoint.kind !== 'tcp') return 'path' in endpoint ? endpoint.path : endpointText;
+  if (!('port' in endpoint && 'host' in endpoint)) return 'path' in endpoint ? endpoint.path : endpointText;
   return { host: endpoint.host, port: Number(/\d+$/.exec(endpointText)?.[0]) };
 }

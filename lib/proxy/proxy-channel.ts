@@ -2,9 +2,12 @@
 import type { ChannelAddress } from '../channel/address/address.js';
 import { VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
+import type { Destination } from '../forward/egress/admission.js';
+import type { EgressRules } from '../forward/egress/rules.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
+import type { ForwardSpec } from '../forward/spec.js';
 import type { LinkRunner } from '../link/link-runner.js';
 import type { SecretKey } from '../session/auth.js';
 import type { SessionCapture } from '../session/capture.js';
@@ -12,13 +15,22 @@ import { MuxStream } from '../session/mux-stream.js';
 import { type RestoredSession, Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
-import { describeSession } from '../status/describe.js';
-import type { ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import { describeMessages, describeSession } from '../status/describe.js';
+import type {
+  ChannelStatus,
+  EgressStatus,
+  EgressTest,
+  ForwardStatus,
+  PortStatus,
+  ServiceStatus,
+  StreamStatus,
+} from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
+import { egressOf } from './channel-egress.js';
 import { ChannelLog, logStream } from './channel-log.js';
 import {
   type ChannelOptions,
@@ -33,9 +45,11 @@ import { ChannelSessions, type RecordCapture } from './channel-sessions.js';
 import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryCapture, ForwardTable } from './forward-table.js';
 import type { LineBytes } from './log-limit.js';
+import { ChannelPorts, type ChannelPortsCapture } from './ports/channel-ports.js';
 import { PermittedServices } from './services/permitted.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, type StorageCapture, StorageService } from './services/storage.js';
 import { type ChannelSupervisor, type SupervisorCapture, supervise } from './supervisor.js';
+import { describeEgressRules, testEgress } from './test-egress.js';
 
 /** What a channel gets from its proxy. */
 export interface ProxyChannelContext {
@@ -43,6 +57,8 @@ export interface ProxyChannelContext {
   readonly clock: Clock;
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
+  /** Makes the folders of unix sockets that a channel listens on where they are missing; they go with it. Throws `address-…` codes. */
+  readonly makeFolders: (label: string, forwards: readonly ForwardSpec[]) => void;
   /** How many bytes an event takes in the log. */
   readonly lineBytes: LineBytes;
   readonly log: Log;
@@ -66,6 +82,7 @@ export interface ChannelCapture {
   readonly isDeclared: boolean;
   readonly record: RecordCapture;
   readonly forwards: readonly ForwardEntryCapture[];
+  readonly ports: ChannelPortsCapture;
   readonly storage: StorageCapture | null;
   readonly supervisor: SupervisorCapture;
   readonly session: ChannelSessionCapture | null;
@@ -89,6 +106,7 @@ export class ProxyChannel {
   readonly address: ChannelAddress;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
+  readonly #ports: ChannelPorts;
   /** Null where it serves no storage calls. */
   readonly storage: StorageService | null;
   /** Whether it is one of those that were asked for from the start, or by `Proxy.apply`. */
@@ -114,26 +132,28 @@ export class ProxyChannel {
   } | null = null;
   #options: ChannelOptions;
   #keys: readonly SecretKey[];
+  #egress: ReadonlyMap<string, EgressRules>;
 
   /** Throws what `checkChannelOptions` throws. With `captured` it is the successor of a channel, and `restore` is to follow. */
   constructor(options: ChannelOptions, context: ProxyChannelContext, captured: ChannelCapture | null = null) {
     const { clock } = context;
-    const { label, address, keys } = checkChannelOptions(options);
+    const { label, address, keys, egress } = checkChannelOptions(options);
     this.label = label;
     this.address = address;
     this.isDeclared = captured?.isDeclared ?? true;
     this.#options = options;
     this.#keys = keys;
+    this.#egress = egress;
     this.#context = context;
     this.#waitMs = options.waitMs ?? DEFAULT_WAIT_MS;
     this.#source = new SessionSource(clock);
     this.registry = new ServiceRegistry({
       onChange: () => {
         const { current } = this.#source;
-        if (current?.isDraining === false) current.setServices(this.registry.list());
+        if (current?.isDraining === false) current.setServices(this.registry.list(), this.#ports.announced);
       },
       onDenied: (stream, why) => this.#logDenied(stream, why),
-      onUnknown: (stream) => this.#logUnknown(stream),
+      onUnknown: (stream, why) => this.#logUnknown(stream, why),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#channelLog = new ChannelLog({ label: this.label, ...context });
@@ -148,6 +168,7 @@ export class ProxyChannel {
       maxStreams: this.address.traits.streams,
       preamble:
         options.peerAddress === true ? (stream) => encodeProxyHeader({ label: this.label, streamId: stream.id }) : null,
+      egress: (name) => this.#egress.get(name) ?? null,
       filters: requestFilters(this.label, this.address),
       nextId: context.nextForwardId,
       addresses: context.addresses,
@@ -164,6 +185,18 @@ export class ProxyChannel {
           log: this.#log,
         })
       : null;
+    this.#ports = new ChannelPorts({
+      label: this.label,
+      source: this.#source,
+      registry: this.registry,
+      forwards: this.forwards,
+      addresses: context.addresses,
+      clock,
+      log: this.#log,
+      waitMs: this.#waitMs,
+      makeFolder: (spec) => context.makeFolders(this.label, [spec]),
+    });
+    this.#ports.adopt(options);
     this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
     this.#permitted.prepare(options)();
     this.#sessions = new ChannelSessions(
@@ -175,10 +208,12 @@ export class ProxyChannel {
         onSuspended: () => this.#tellChange(),
         onResumed: (session) => {
           this.#source.provide(session);
+          this.#ports.sessionChanged();
           this.#tellChange();
         },
         onOver: (session) => {
           this.#source.withdraw(session);
+          this.#ports.sessionChanged();
           this.#tellChange();
         },
         onEnded: (reason) => context.onEnded(this, reason),
@@ -200,6 +235,12 @@ export class ProxyChannel {
   /** What it is made of, with what it has adopted. */
   get options(): ChannelOptions {
     return this.#options;
+  }
+
+  /** The forwards in force that somebody asked for: not those of ports, which come and go by themselves. */
+  get wantedForwards(): ForwardSpec[] {
+    const entries = this.forwards.active.filter((entry) => entry.isDeclared || !this.#ports.has(entry));
+    return entries.map(({ forward }) => forward.spec);
   }
 
   /** Listens for storage calls, and for the outgoing forwards of its options. Rejects with `address-…` codes. */
@@ -230,6 +271,7 @@ export class ProxyChannel {
     const others = (session?.listStreams() ?? []).filter(isOfProgram);
     const found = [
       ...this.forwards.obstacles(),
+      ...this.#ports.obstacles(),
       ...(this.storage?.obstacles() ?? []),
       ...others.map(({ id, service }) => `stream ${id} to ${service}, which is no forward's`),
     ];
@@ -252,6 +294,7 @@ export class ProxyChannel {
       isDeclared: this.isDeclared,
       record: this.#sessions.record.capture(),
       forwards: this.forwards.capture(keep, (stream) => indexes.get(stream) ?? -1),
+      ports: this.#ports.capture(),
       storage: this.storage?.capture(keep) ?? null,
       supervisor: this.#supervisor.capture(session, keep),
       session:
@@ -260,12 +303,13 @@ export class ProxyChannel {
   }
 
   /** In the place of `listen` and `open`, up to `goOn`: takes up what a predecessor had. Neither reads nor writes. */
-  restore({ forwards, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
+  restore({ forwards, ports, storage, supervisor, session }: ChannelCapture, take: TakeDescriptor): void {
     const runner = this.#supervisor.restore(supervisor, take);
     const restored = session === null ? null : this.#restoreSession(session, supervisor, runner);
     const streams = restored?.streams ?? [];
     for (const stream of streams) if (stream.isIncoming && stream.isAnswered) this.registry.readmit(stream);
     this.forwards.restore(forwards, take, streams);
+    this.#ports.restore(ports);
     // When all services are offered again: the peer is told of what differs only.
     if (session !== null && restored !== null)
       this.#sessions.restore(restored.session, session.link, runner === null ? (session.suspendedMs ?? 0) : null);
@@ -281,6 +325,7 @@ export class ProxyChannel {
     this.#supervisor.goOn(runner);
     if (runner === null) session?.session.goOn();
     this.forwards.goOn();
+    this.#ports.sessionChanged();
     this.#context.onChanged(this);
   }
 
@@ -304,6 +349,7 @@ export class ProxyChannel {
   async stop(message = 'the process at the other end was stopped'): Promise<void> {
     const reason = new VproxyError('shutdown', message);
     this.#stopping.abort();
+    this.#ports.stop();
     const streamsReset = this.#supervisor.stop(reason);
     await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
     this.#channelLog.stop();
@@ -312,6 +358,7 @@ export class ProxyChannel {
   /** Opens no more streams, either way; resolved when those that are open have ended, or after 30 s. `stop` is to follow. */
   async drain(message: string): Promise<void> {
     const session = this.#source.current;
+    this.#ports.stop();
     for (const { forward } of this.forwards.active) forward.pause();
     if (session === null) return;
     const ended = new Promise((resolve) => session.once('end', resolve));
@@ -325,7 +372,7 @@ export class ProxyChannel {
   }
 
   /**
-   * Gives what takes over the keys of a channel that was made of other options, its rules and permissions, for the streams
+   * Gives what takes over the keys of a channel that was made of other options, its rules, egresses and permissions, for the streams
    * to come: called in the same turn, it cannot fail. Throws `bad-argument` where a service that is now permitted has a
    * name that is taken.
    */
@@ -335,8 +382,10 @@ export class ProxyChannel {
       const changed = changedPolicies(this.#options.policies, made.#options.policies);
       this.#options = made.#options;
       this.#keys = made.#keys;
+      this.#egress = made.#egress;
       this.#putGates(changed);
       allow();
+      this.#ports.adopt(made.#options);
     };
   }
 
@@ -429,6 +478,31 @@ export class ProxyChannel {
     return [...own, ...peers];
   }
 
+  /** Those of which something is said, and those that forwards lead to. */
+  listEgress(): EgressStatus[] {
+    const used = this.forwards.active.flatMap(({ forward: { spec } }) => {
+      const name = egressOf(spec);
+      return name === null ? [] : [{ name, service: spec.service }];
+    });
+    const names = new Set([...this.#egress.keys(), ...used.map(({ name }) => name)]);
+    return [...names].map((name) => ({
+      channel: this.label,
+      name,
+      services: used.filter((one) => one.name === name).map(({ service }) => service),
+      rules: describeEgressRules(this.#egress.get(name) ?? null),
+    }));
+  }
+
+  /** What would become of a destination, without connecting to it. Rejects with `not-found` where nothing is said of the egress. */
+  testEgress(name: string, destination: Destination, signal: AbortSignal): Promise<EgressTest> {
+    const own = { channel: this.label, egresses: this.#egress };
+    return testEgress(own, name, destination, { clock: this.#context.clock, signal });
+  }
+
+  listPorts(): PortStatus[] {
+    return this.#ports.list();
+  }
+
   listStreams(): StreamStatus[] {
     const sessionCreditBytes = this.#source.current?.sendCreditBytes ?? 0;
     const nowMs = this.#context.clock.now();
@@ -445,6 +519,7 @@ export class ProxyChannel {
       sendCreditBytes: stream.sendCreditBytes,
       receiveCreditBytes: stream.receiveCreditBytes,
       waitsFor: stream.waitsFor(sessionCreditBytes),
+      datagrams: describeMessages(stream.messages),
     }));
   }
 
@@ -457,8 +532,8 @@ export class ProxyChannel {
     this.#log(makeEvent('stream-denied', message, { service, stream: id, from, why }));
   }
 
-  #logUnknown({ id, service, from }: SessionStream): void {
-    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: it is not offered`;
+  #logUnknown({ id, service, from }: SessionStream, why: string): void {
+    const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: ${why}`;
     const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
     this.#log(makeEvent('stream-refused', message, fields, 'debug'));
   }
@@ -469,15 +544,17 @@ export class ProxyChannel {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
+      this.#ports.sessionChanged();
       this.#tellChange();
     });
     if (isRestored) {
       this.#source.provide(session);
       return;
     }
-    session.start(this.registry.list());
+    session.start(this.registry.list(), this.#ports.announced);
     if (session.isOver) return;
     this.#source.provide(session);
+    this.#ports.sessionChanged();
     this.#context.onChanged(this);
   }
 

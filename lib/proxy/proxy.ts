@@ -8,13 +8,23 @@ import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
-import type { ChannelChanges, ChannelStatus, ForwardStatus, ServiceStatus, StreamStatus } from '../status/types.js';
+import type {
+  ChannelChanges,
+  ChannelStatus,
+  EgressStatus,
+  EgressTest,
+  ForwardStatus,
+  PortStatus,
+  ServiceStatus,
+  StreamStatus,
+} from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { applyChannels } from './apply.js';
+import { requireEgress } from './channel-egress.js';
 import { type ChannelGroup, type GroupCapture, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
 import { ForwardAddresses, type ForwardEntry } from './forward-table.js';
@@ -22,6 +32,7 @@ import { isGroup } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
 import { type ChannelCapture, ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
+import { parseEgressDestination } from './test-egress.js';
 
 /** What a proxy is made of. */
 export interface ProxyOptions {
@@ -126,6 +137,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
+      makeFolders: (label, forwards) => void this.#folders.make(label, forwards),
       lineBytes,
       log: (event) => this.emit('log', event),
       audit: (event) => this.emit('audit', event),
@@ -317,7 +329,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** Adds a forward to a channel, which need not be named where there is one only. Rejects as `addChannel` does. */
   addForward(spec: ForwardSpec, label?: string): Promise<ForwardStatus> {
     return this.#change(async () => {
-      const { forwards } = this.#find(label);
+      const channel = this.#find(label);
+      requireEgress(spec, Object.keys(channel.options.egress ?? {}));
+      const { forwards } = channel;
       const entry = forwards.create(spec, false);
       await forwards.start(entry);
       return forwards.describe(entry);
@@ -354,6 +368,26 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.#find(label).closeStream(id);
   }
 
+  // ---- egresses ---------------------------------------------------------------------------------------------------
+
+  /** The egresses of each channel, and the rules that are in force there. */
+  listEgress(): EgressStatus[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.listEgress());
+  }
+
+  /**
+   * What would become of a connection to `HOST:PORT` by an egress of a channel: its name is resolved, and nothing is connected
+   * to. Rejects with `bad-argument` for a destination that is none, `not-found`, or the reason of `signal`.
+   */
+  testEgress(
+    name: string,
+    destination: string,
+    label?: string,
+    signal: AbortSignal = this.#stopping.signal,
+  ): Promise<EgressTest> {
+    return this.#attempt(() => this.#find(label).testEgress(name, parseEgressDestination(destination), signal));
+  }
+
   // ---- looking ----------------------------------------------------------------------------------------------------
 
   /** Throws `not-found`. */
@@ -376,6 +410,11 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return [...this.#channels.values()].flatMap((channel) => channel.listServices());
   }
 
+  /** The ports that are announced on each channel, here and by its peer. */
+  listPorts(): PortStatus[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.listPorts());
+  }
+
   /** Every stream that is open. */
   listStreams(): StreamStatus[] {
     return [...this.#channels.values()].flatMap((channel) => channel.listStreams());
@@ -384,10 +423,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /** What the channels are made of, with the forwards that they have now; a group is one of them, its channels are not. */
   get options(): ChannelOptions[] {
     const channels = [...this.#channels.values()].filter(({ options: { group = null } }) => group === null);
-    const own = channels.map(({ options, forwards }) => ({
-      ...options,
-      forwards: forwards.active.map(({ forward }) => forward.spec),
-    }));
+    const own = channels.map((channel) => ({ ...channel.options, forwards: channel.wantedForwards }));
     return [...own, ...this.#groups.options];
   }
 

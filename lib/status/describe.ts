@@ -2,7 +2,8 @@
 import type { ChannelTraits } from '../channel/kind.js';
 import { offersResume } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
-import type { SessionStatus } from './types.js';
+import type { MessageCounts } from '../session/stream.js';
+import type { DatagramCounts, SessionStatus } from './types.js';
 
 /** Every state of a channel; `schemas.ts` says what each means. */
 export const CHANNEL_STATES = [
@@ -15,6 +16,13 @@ export const CHANNEL_STATES = [
   'draining',
   'failed',
 ] as const;
+
+/** What flows of datagrams have carried; null where there are none. */
+export function describeMessages(messages: MessageCounts | null | undefined): DatagramCounts | null {
+  if (messages === null || messages === undefined) return null;
+  const { sent, sendDropped, received, receiveDropped } = messages;
+  return { sent, sendDropped, received, receiveDropped };
+}
 
 /** What a session on a channel with these traits says of itself. */
 export function describeSession(session: Session, { tls }: ChannelTraits): SessionStatus {

@@ -157,10 +157,20 @@ export const channelChangesSchema = z
     changedPolicies: z
       .array(z.string())
       .describe('Services whose rule or permission has changed, each as LABEL and its name'),
+    changedEgress: z.array(z.string()).describe('Egresses whose rules have changed, each as LABEL and its name'),
   })
   .meta({ id: 'ChannelChanges', description: 'What a reload has changed' });
 
 // Forwards, services and streams.
+
+const datagramCountsSchema = z
+  .strictObject({
+    sent: amount().describe('Messages that went to the peer'),
+    sendDropped: amount().describe('Messages for the peer that were dropped on this side'),
+    received: amount().describe('Messages that came from the peer and were passed on'),
+    receiveDropped: amount().describe('Messages from the peer that were dropped on this side'),
+  })
+  .meta({ id: 'DatagramCounts', description: 'What flows of datagrams have carried' });
 
 export const forwardStatusSchema = z
   .strictObject({
@@ -177,6 +187,9 @@ export const forwardStatusSchema = z
       .describe('`draining`: it takes nothing new, and is removed when its streams have ended'),
     streams: amount().describe('The number of open streams'),
     opened: amount().describe('The number of streams that it ever had'),
+    datagrams: datagramCountsSchema
+      .nullable()
+      .describe('The messages of all its flows, those that have ended too; null where it has no datagrams'),
   })
   .meta({ id: 'ForwardStatus', description: 'One forward' });
 
@@ -194,6 +207,62 @@ export const serviceStatusSchema = z
   })
   .meta({ id: 'ServiceStatus', description: 'A service that is offered to the peer of a channel, or by it' });
 
+// Egresses.
+
+export const egressStatusSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of the channel'),
+    name: z.string().describe('Its name'),
+    services: z.array(z.string()).describe('The services whose forwards lead to it'),
+    rules: z
+      .strictObject({
+        allow: z.array(z.string()).describe('The entries of what may be reached'),
+        deny: z.array(z.string()).describe('The entries of what may not'),
+        upstream: z.string().nullable().describe('The HTTP proxy behind which everything is reached, or null'),
+      })
+      .nullable()
+      .describe('What is in force on the channel; null: nothing is said of it, and everything is refused'),
+  })
+  .meta({ id: 'EgressStatus', description: 'An egress of a channel' });
+
+const verdictFields = {
+  isAllowed: z.boolean().describe('Whether it may be reached'),
+  rule: z
+    .string()
+    .nullable()
+    .describe('The entry that decides, with its list, such as `allow "*.example.org:443"`; null: none'),
+  why: z.string().describe('Why, for people'),
+};
+
+export const egressTestSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of the channel'),
+    name: z.string().describe('The name of the egress'),
+    destination: z.string().describe('`HOST:PORT` as it was understood'),
+    ...verdictFields,
+    addresses: z
+      .array(z.strictObject({ address: z.string().describe('An address of the destination'), ...verdictFields }))
+      .describe('The addresses that its name has now; empty where it is not resolved here'),
+  })
+  .meta({ id: 'EgressTest', description: 'What would become of a destination' });
+export const portStatusSchema = z
+  .strictObject({
+    channel: z.string().describe('The label of the channel'),
+    port: amount().describe('Its number on the machine of the side that announces it'),
+    program: z
+      .string()
+      .nullable()
+      .describe('The program that listens there, as that side says; null where it is not known'),
+    announcedBy: z.enum(['here', 'peer']).describe('Which side announces it'),
+    endpoint: z
+      .string()
+      .nullable()
+      .describe('`here`: what is dialled for its streams. `peer`: where this side listens for it, or null'),
+    forward: z.string().nullable().describe('The id of its forward, or null'),
+    streams: amount().describe('The number of open streams'),
+  })
+  .meta({ id: 'PortStatus', description: 'A port that somebody listens on, and that a side announces' });
+
 const streamStatusSchema = z
   .strictObject({
     channel: z.string().describe('The label of its channel'),
@@ -208,6 +277,7 @@ const streamStatusSchema = z
     sendCreditBytes: z.int().describe('What may be sent before the peer gives more'),
     receiveCreditBytes: z.int().describe('What the peer may send before it is given more'),
     waitsFor: streamWaitSchema.nullable().describe('What it waits for; null if nothing waits'),
+    datagrams: datagramCountsSchema.nullable().describe('The messages of a flow of datagrams; null for all else'),
   })
   .describe('One stream');
 
@@ -329,8 +399,12 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   SessionHistory: sessionHistorySchema,
   ChannelTotals: channelTotalsSchema,
   ChannelChanges: channelChangesSchema,
+  DatagramCounts: datagramCountsSchema,
   ForwardStatus: forwardStatusSchema,
   ServiceStatus: serviceStatusSchema,
+  EgressStatus: egressStatusSchema,
+  EgressTest: egressTestSchema,
+  PortStatus: portStatusSchema,
   StreamStatus: streamStatusSchema,
   StreamWithRates: streamWithRatesSchema,
   StreamEnd: streamEndSchema,

@@ -157,6 +157,20 @@ export interface ChannelChanges {
   readonly removedForwards: readonly string[];
   /** Services whose rule or permission has changed, each as LABEL and its name. */
   readonly changedPolicies: readonly string[];
+  /** Egresses whose rules have changed, each as LABEL and its name. */
+  readonly changedEgress: readonly string[];
+}
+
+/** What flows of datagrams have carried. */
+export interface DatagramCounts {
+  /** Messages that went to the peer. */
+  readonly sent: number;
+  /** Messages for the peer that were dropped on this side. */
+  readonly sendDropped: number;
+  /** Messages that came from the peer and were passed on. */
+  readonly received: number;
+  /** Messages from the peer that were dropped on this side. */
+  readonly receiveDropped: number;
 }
 
 /** One forward. */
@@ -179,6 +193,8 @@ export interface ForwardStatus {
   readonly streams: number;
   /** The number of streams that it ever had. */
   readonly opened: number;
+  /** The messages of all its flows, those that have ended too; null where it has no datagrams. */
+  readonly datagrams: DatagramCounts | null;
 }
 
 /** A service that is offered to the peer of a channel, or by it. */
@@ -191,6 +207,70 @@ export interface ServiceStatus {
   readonly offeredBy: 'here' | 'peer';
   /** The incoming forward that serves it; null for the peer's, and for one that a program or the broker serves. */
   readonly forward: string | null;
+}
+
+/** An egress of a channel. */
+export interface EgressStatus {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** Its name. */
+  readonly name: string;
+  /** The services whose forwards lead to it. */
+  readonly services: readonly string[];
+  /** What is in force on the channel; null: nothing is said of it, and everything is refused. */
+  readonly rules: {
+    /** The entries of what may be reached. */
+    readonly allow: readonly string[];
+    /** The entries of what may not. */
+    readonly deny: readonly string[];
+    /** The HTTP proxy behind which everything is reached, or null. */
+    readonly upstream: string | null;
+  } | null;
+}
+
+/** What would become of a destination. */
+export interface EgressTest {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** The name of the egress. */
+  readonly name: string;
+  /** `HOST:PORT` as it was understood. */
+  readonly destination: string;
+  /** Whether it may be reached. */
+  readonly isAllowed: boolean;
+  /** The entry that decides, with its list, such as `allow "*.example.org:443"`; null: none. */
+  readonly rule: string | null;
+  /** Why, for people. */
+  readonly why: string;
+  /** The addresses that its name has now; empty where it is not resolved here. */
+  readonly addresses: readonly {
+    /** An address of the destination. */
+    readonly address: string;
+    /** Whether it may be reached. */
+    readonly isAllowed: boolean;
+    /** The entry that decides, with its list, such as `allow "*.example.org:443"`; null: none. */
+    readonly rule: string | null;
+    /** Why, for people. */
+    readonly why: string;
+  }[];
+}
+
+/** A port that somebody listens on, and that a side announces. */
+export interface PortStatus {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** Its number on the machine of the side that announces it. */
+  readonly port: number;
+  /** The program that listens there, as that side says; null where it is not known. */
+  readonly program: string | null;
+  /** Which side announces it. */
+  readonly announcedBy: 'here' | 'peer';
+  /** `here`: what is dialled for its streams. `peer`: where this side listens for it, or null. */
+  readonly endpoint: string | null;
+  /** The id of its forward, or null. */
+  readonly forward: string | null;
+  /** The number of open streams. */
+  readonly streams: number;
 }
 
 /** One stream. */
@@ -219,6 +299,8 @@ export interface StreamStatus {
   readonly receiveCreditBytes: number;
   /** What it waits for; null if nothing waits. */
   readonly waitsFor: StreamWait | null;
+  /** The messages of a flow of datagrams; null for all else. */
+  readonly datagrams: DatagramCounts | null;
 }
 
 /** One stream, with its rates. */

@@ -140,7 +140,7 @@ inEachShell('behind a command of the other side nothing of vproxy is offered', a
 
 inEachShell('names of a vproxy that runs are offered, and nothing where none does', async (t, shell) => {
   const { env } = await steeredPair(t, {
-    here: { outgoing: ['ssh:127.0.0.1:0'] },
+    here: { outgoing: ['ssh:127.0.0.1:0'], egress: { internet: {}, intranet: {} } },
     peer: { incoming: ['web:127.0.0.1:9', 'db:127.0.0.1:9'] },
   });
   const socket = env['VPROXY_SOCKET'] ?? '';
@@ -153,6 +153,7 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
     'vproxy exec de': ['default:'],
     'vproxy copy de': ['default:'],
     'vproxy forward remove ': ['f1', 'ssh'],
+    'vproxy egress test int': ['internet', 'intranet'],
     [`vproxy channels --socket ${socket} `]: ['default'],
     'vproxy channels --socket /nonexistent/none.sock d': [],
   };
@@ -217,7 +218,7 @@ test('a shell that is not known, and a sort of names, are refused', async (t) =>
     'vproxy: error: completion: "tcsh" is no shell that it knows; expected bash, zsh, fish\n',
   );
   t.is(await refused(), 'vproxy: error: completion: the shell is missing; expected bash, zsh, fish\n');
-  t.regex(await refused('--names', 'peers'), /"peers" is not one of channels, services, forwards, streams/);
+  t.regex(await refused('--names', 'peers'), /"peers" is not one of channels, services, forwards, egresses, streams/);
 });
 
 test('every kind of channel is offered', async (t) => {

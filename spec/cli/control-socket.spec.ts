@@ -235,6 +235,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
     addedForwards: [],
     removedForwards: [],
     changedPolicies: [],
+    changedEgress: [],
   });
   await all('at last');
   await stopInOrder(t, host);

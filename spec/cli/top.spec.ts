@@ -86,6 +86,7 @@ function stream(id: number, sendRate: number): StreamWithRates {
     sendCreditBytes: 1,
     receiveCreditBytes: 1,
     waitsFor: null,
+    datagrams: null,
     sendRate,
     receiveRate: 0,
   };

@@ -76,13 +76,15 @@ test('the page counts what channels and process did, under names with their unit
   t.is(value('streams_opened_total'), 1);
   t.is(value('streams_failed_total'), 0);
   t.is(value('forwards'), 1);
+  t.is(value('ports', ',side="peer"'), 0);
   t.is(value('state', ',state="established"'), 0);
   t.is(value('round_trip_seconds'), undefined);
   t.true((series.get('process_resident_memory_bytes') ?? 0) > 1e7);
   t.true((series.get('process_cpu_seconds_total') ?? 0) > 0);
   const startS = series.get('process_start_time_seconds') ?? 0;
   t.true(Math.abs(startS + process.uptime() - Date.now() / 1000) < 60, String(startS));
-  for (const name of series.keys()) t.regex(name, /(_total|_seconds|_bytes|_info|_state|_streams|_forwards)(\{|$)/);
+  for (const name of series.keys())
+    t.regex(name, /(_total|_seconds|_bytes|_info|_state|_streams|_forwards|_ports)(\{|$)/);
 });
 
 test('what a peer says is in no label', async (t) => {

@@ -71,7 +71,10 @@ test('every route answers as the description says', async (t) => {
   const { a } = await connectedProxies(
     t,
     join(folder, 'c'),
-    { outgoing: ['echo:127.0.0.1:0'] },
+    {
+      outgoing: ['echo:127.0.0.1:0'],
+      egress: { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } },
+    },
     { incoming: [`echo:127.0.0.1:${target.port}`] },
   );
   const control = await startControl(t, a.proxy);
@@ -90,6 +93,9 @@ test('every route answers as the description says', async (t) => {
     ['post /v1/forwards', '/v1/forwards', { direction: 'incoming', spec: 'web:127.0.0.1:80', channel: 'default' }],
     ['delete /v1/forwards/{id}', '/v1/forwards/f2?mode=drain'],
     ['get /v1/services', '/v1/services'],
+    ['get /v1/egress', '/v1/egress'],
+    ['post /v1/egress/test', '/v1/egress/test', { name: 'internet', destination: '127.0.0.1:443' }],
+    ['get /v1/ports', '/v1/ports'],
     ['get /v1/streams', '/v1/streams'],
     ['delete /v1/streams/{channel}/{id}', `/v1/streams/default/${stream?.id ?? 0}`],
     ['get /v1/events', '/v1/events?follow=false&replay=500'],

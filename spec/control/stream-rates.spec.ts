@@ -17,6 +17,7 @@ const stream = (changes: Partial<StreamStatus>): StreamStatus => ({
   sendCreditBytes: 0,
   receiveCreditBytes: 0,
   waitsFor: null,
+  datagrams: null,
   ...changes,
 });
 

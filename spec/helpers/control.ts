@@ -22,6 +22,7 @@ const NO_CHANGES: ChannelChanges = {
   addedForwards: [],
   removedForwards: [],
   changedPolicies: [],
+  changedEgress: [],
 };
 
 /** A process that records what it is told. */

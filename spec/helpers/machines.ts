@@ -53,7 +53,7 @@ function fakeRoot(
   t: ExecutionContext,
   files: Readonly<Record<string, string>>,
   links: Readonly<Record<string, string>>,
-): Pick<MachineOptions, 'dev' | 'sys'> {
+): Pick<MachineOptions, 'dev' | 'sys' | 'etc' | 'environment'> {
   const root = temporaryFolder(t);
   for (const folder of ['dev', 'sys', 'proc']) mkdirSync(join(root, folder));
   const place = (path: string): string => {
@@ -62,7 +62,7 @@ function fakeRoot(
   };
   for (const [path, text] of Object.entries(files)) writeFileSync(place(path), text);
   for (const [path, target] of Object.entries(links)) symlinkSync(target, place(path));
-  return { dev: join(root, 'dev'), sys: join(root, 'sys') };
+  return { dev: join(root, 'dev'), sys: join(root, 'sys'), etc: join(root, 'etc'), environment: {} };
 }
 
 /** The files of a port called `name`. */

@@ -65,6 +65,7 @@ test('streams of unchanged forwards carry on, and so do those of removed ones un
     addedForwards: [`-o default/echo:unix:${join(folder, 'echo.sock')}`],
     removedForwards: ['-o default/other:127.0.0.1:0'],
     changedPolicies: [],
+    changedEgress: [],
   });
   t.is(host.channel('default').history.sessions, 1);
   t.like(host.listForwards()[0], { id: echoForward?.id ?? '', endpoint: echoForward?.endpoint ?? '', streams: 50 });

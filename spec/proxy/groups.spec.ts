@@ -170,6 +170,7 @@ test('another template changes the forwards of the channels, and unchanged ones 
     addedForwards: [`-o vm1/echo:unix:${forwards}/new/vm1.sock`],
     removedForwards: [`-o vm1/echo:unix:${forwards}/vm1/old.sock`],
     changedPolicies: [],
+    changedEgress: [],
   });
   t.is(await ask(t, join(forwards, 'new', 'vm1.sock'), 'hello'), 'vm1 hello');
   t.false(existsSync(join(forwards, 'vm1', 'old.sock')));

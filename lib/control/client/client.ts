@@ -10,8 +10,11 @@ import type {
   ChannelStatus,
   ControlEvent,
   ControlStatus,
+  EgressStatus,
+  EgressTest,
   ForwardStatus,
   PingAnswer,
+  PortStatus,
   ServiceStatus,
   StreamWithRates,
   UpgradeAnswer,
@@ -86,6 +89,24 @@ export class ControlClient {
   /** What is offered on each channel, here and by its peer. */
   services(): Promise<ServiceStatus[]> {
     return requestValue(this.path, 'GET /v1/services', {});
+  }
+
+  /** The egresses of each channel, with the rules that are in force there. */
+  egress(signal?: AbortSignal): Promise<EgressStatus[]> {
+    return requestValue(this.path, 'GET /v1/egress', { signal });
+  }
+
+  /**
+   * What would become of a connection by an egress, without connecting. Rejects with `bad-argument` for a destination that is
+   * none, and with `not-found`.
+   */
+  testEgress(body: EgressTestRequest): Promise<EgressTest> {
+    return requestValue(this.path, 'POST /v1/egress/test', { body });
+  }
+
+  /** The ports that are announced on each channel, here and by its peer. */
+  ports(): Promise<PortStatus[]> {
+    return requestValue(this.path, 'GET /v1/ports', {});
   }
 
   /** Every stream, with its rates. Takes 200 ms where nobody has asked within the last 3 s. */
@@ -212,6 +233,16 @@ export interface ForwardRequest {
   /** `SERVICE:…`, such as `-o` and `-i` take. */
   readonly spec: string;
   /** The label of its channel; not needed where the process has only one. */
+  readonly channel?: string | undefined;
+}
+
+/** A destination to be judged. */
+export interface EgressTestRequest {
+  /** The name of the egress. */
+  readonly name: string;
+  /** `HOST:PORT`, an IPv6 address in brackets. */
+  readonly destination: string;
+  /** The label of the channel; not needed where the process has only one. */
   readonly channel?: string | undefined;
 }
 

@@ -21,8 +21,14 @@ export interface ChannelRequest {
   readonly allowExec?: boolean | readonly string[];
   /** Whether its peer may read and write files here: all, none, or those below this absolute path. */
   readonly allowCopy?: boolean | string;
+  /** Ports, such as 3000-9999,18080: its peer is told of those that somebody listens on here, and can connect. */
+  readonly announcePorts?: boolean | string;
+  /** Ports, such as 3000-9999: those that its peer announces are listened for here; address= or dir= says where. */
+  readonly forwardPorts?: boolean | string;
   /** What its peer may do with services of this side, by their names. */
   readonly services?: Readonly<Record<string, RuleRequest>>;
+  /** Where the targets of egresses let its peer out to, by the names of these. */
+  readonly egress?: Readonly<Record<string, EgressRequest>>;
   /** The name for this side that the peer is told. */
   readonly name?: string;
   /** KIND:ADDRESS[,key=value…], as -c takes it, or a URI. */
@@ -51,6 +57,16 @@ export interface RuleRequest {
   readonly bytesPerSecond?: number;
   /** A stream over which nothing passed for this time is reset. */
   readonly idleTimeoutS?: number;
+}
+
+/** Where the targets of an egress let the peer out to; `{channel}` in an entry stands for the label. */
+export interface EgressRequest {
+  /** What may be reached: names, addresses and networks, each with its ports; default: nothing. */
+  readonly allow?: readonly string[];
+  /** What may not be reached, whatever `allow` says; default: nothing more. */
+  readonly deny?: readonly string[];
+  /** The HTTP proxy behind which everything is reached, `HOST:PORT`; default: none. */
+  readonly upstream?: string;
 }
 
 /** How the storage broker of a channel runs. */

@@ -6,7 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
-import type { ChannelStatus, ForwardStatus, SessionStatus } from '../../status/types.js';
+import type { ChannelStatus, DatagramCounts, ForwardStatus, PortStatus, SessionStatus } from '../../status/types.js';
 import type { ControlContext } from './context.js';
 
 /** The page that `GET /metrics` answers with. */
@@ -16,6 +16,8 @@ export function describeMetrics({ proxy, process }: Pick<ControlContext, 'proxy'
     ...processMetrics(process.version),
     ...channelMetrics(channels),
     forwardMetric(channels, proxy.listForwards()),
+    ...datagramMetrics(proxy.listForwards()),
+    portMetric(channels, proxy.listPorts()),
   ]);
 }
 
@@ -138,6 +140,45 @@ function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly Fo
     type: 'gauge',
     help: 'Forwards of the channel, those that drain included.',
     samples: [...counts].map(([channel, value]) => ({ labels: { channel }, value })),
+  };
+}
+
+/** Those of the forwards that have datagrams: each has its series for as long as it is there. */
+function datagramMetrics(forwards: readonly ForwardStatus[]): Metric[] {
+  const each = (name: string, help: string, look: (counts: DatagramCounts) => readonly [number, number]): Metric => ({
+    name: `vproxy_forward_${name}_total`,
+    type: 'counter',
+    help,
+    samples: forwards.flatMap(({ channel, datagrams, id }) => {
+      if (datagrams === null) return [];
+      const [sent, received] = look(datagrams);
+      const labels = { channel, forward: id };
+      return [
+        { labels: { ...labels, direction: 'sent' }, value: sent },
+        { labels: { ...labels, direction: 'received' }, value: received },
+      ];
+    }),
+  });
+  return [
+    each('datagrams', 'Datagrams that went to the peer, or came from it.', ({ sent, received }) => [sent, received]),
+    each(
+      'datagrams_dropped',
+      'Datagrams for the peer, or from it, that were dropped on this side.',
+      ({ sendDropped, receiveDropped }) => [sendDropped, receiveDropped],
+    ),
+  ];
+}
+
+function portMetric(channels: readonly ChannelStatus[], ports: readonly PortStatus[]): Metric {
+  const count = (channel: string, by: PortStatus['announcedBy']): number =>
+    ports.filter((port) => port.channel === channel && port.announcedBy === by).length;
+  return {
+    name: 'vproxy_channel_ports',
+    type: 'gauge',
+    help: 'Ports that are announced, by this side or by the peer.',
+    samples: channels.flatMap(({ label: channel }) =>
+      (['here', 'peer'] as const).map((by) => ({ labels: { channel, side: by }, value: count(channel, by) })),
+    ),
   };
 }
 

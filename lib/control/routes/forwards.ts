@@ -1,13 +1,23 @@
-/** Forwards and streams: looking, adding, removing, closing; and the services that forwards lead to. */
+/** Forwards and streams: looking, adding, removing, closing; the services that forwards lead to; and egresses. */
 import type { Direction } from '../../forward/endpoint-kind.js';
 import { type ForwardSpec, parseForwardSpec } from '../../forward/spec.js';
 import {
   directionSchema,
+  egressStatusSchema,
+  egressTestSchema,
   forwardStatusSchema,
+  portStatusSchema,
   serviceStatusSchema,
   streamWithRatesSchema,
 } from '../../status/schemas.js';
-import type { ForwardStatus, ServiceStatus, StreamWithRates } from '../../status/types.js';
+import type {
+  EgressStatus,
+  EgressTest,
+  ForwardStatus,
+  PortStatus,
+  ServiceStatus,
+  StreamWithRates,
+} from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { inField } from './request-error.js';
 import { jsonRoute } from './route.js';
@@ -69,12 +79,55 @@ export const forwardRoutes = [
     answer: z.array(serviceStatusSchema),
     handle: ({ proxy }): ServiceStatus[] => proxy.listServices(),
   }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/ports',
+    summary: 'The ports that are announced to the peers, and by them',
+    status: 200,
+    answer: z.array(portStatusSchema),
+    handle: ({ proxy }): PortStatus[] => proxy.listPorts(),
+  }),
 ];
 
 /** The forwards of a list in a body. An error names the field of the one that is not valid, such as `outgoing[0]`. */
 export function parseForwards(direction: Direction, texts: readonly string[]): ForwardSpec[] {
   return texts.map((text, index) => inField(`${direction}[${index}]`, () => parseForwardSpec(direction, text)));
 }
+
+// Egresses: looking, and testing a destination.
+
+const egressTest = z
+  .strictObject({
+    name: z.string().describe('The name of the egress'),
+    destination: z
+      .string()
+      .describe('`HOST:PORT`, with an IPv6 address in brackets')
+      .meta({ examples: ['example.org:443'] }),
+    channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
+  })
+  .meta({ id: 'NewEgressTest', description: 'A destination to be judged' });
+
+export const egressRoutes = [
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/egress',
+    summary: 'The egresses of all channels, with their rules',
+    status: 200,
+    answer: z.array(egressStatusSchema),
+    handle: ({ proxy }): EgressStatus[] => proxy.listEgress(),
+  }),
+  jsonRoute({
+    method: 'POST',
+    path: '/v1/egress/test',
+    summary: 'Tells what would become of a connection by an egress; resolves its name, and connects to nothing',
+    body: egressTest,
+    status: 200,
+    answer: egressTestSchema,
+    errors: [404],
+    handle: ({ proxy }, { body: { name, destination, channel }, signal }): Promise<EgressTest> =>
+      proxy.testEgress(name, destination, channel, signal),
+  }),
+];
 
 // Streams: looking, and closing one.
 

@@ -2,7 +2,7 @@
 import * as z from '../../status/zod.js';
 import { channelRoutes } from './channels.js';
 import { connectRoutes } from './connect.js';
-import { forwardRoutes, streamRoutes } from './forwards.js';
+import { egressRoutes, forwardRoutes, streamRoutes } from './forwards.js';
 import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route } from './route.js';
@@ -11,6 +11,7 @@ const ROWS = [
   ...statusRoutes,
   ...channelRoutes,
   ...forwardRoutes,
+  ...egressRoutes,
   ...streamRoutes,
   ...eventRoutes,
   ...processRoutes,

@@ -1,5 +1,6 @@
 // vproxy.conf.5: the keys, and what their values are, come from the table of settings; the rest from docs/config.md and docs/cli.md.
 import { STORAGE_SETTINGS } from '../../../dist/lib/settings/channel-settings.js';
+import { EGRESS_SETTINGS } from '../../../dist/lib/settings/egress-rules.js';
 import { RULE_SETTINGS } from '../../../dist/lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../../dist/lib/settings/table.js';
 import { findSection, readDocument, splitOptions, tableRows } from '../document.mjs';
@@ -19,6 +20,9 @@ const OPTIONS = {
   parallel: 'storage-parallel',
 };
 
+/** What comes before the meaning of a key, by the table that it is in. */
+const RULE_INTRODUCTIONS = { 'services.*.': 'What is refused, or done: ', 'egress.*.': 'What it means: ' };
+
 export function format() {
   const document = readDocument('config.md');
   const [, { blocks }] = document;
@@ -29,7 +33,14 @@ export function format() {
   const rows = describeRows(tables[0]);
   const render = (some) => renderBlocks(some, PAGE);
   const list = (settings, prefix) => formatKeys(settings, prefix, rows, example[0].content);
-  const rules = findSection(document, 'Rules of services').blocks;
+  const rulesIn = (title, settings, prefix) => {
+    const own = findSection(document, title).blocks;
+    return [
+      `.SH ${title.toUpperCase()}`,
+      ...render(own.filter((block) => block[0].type !== 'table_open')),
+      ...formatKeys(settings, prefix, ruleRows(own, prefix), ''),
+    ];
+  };
   return [
     ...[
       '.SH NAME',
@@ -46,14 +57,11 @@ export function format() {
       ...list(FILE_CHANNEL_SETTINGS, 'channels.*.'),
     ],
     ...['.SS Keys of storage', ...list(STORAGE_SETTINGS, 'channels.*.storage.')],
-    ...[
-      '.SH RULES OF SERVICES',
-      ...render(rules.filter((block) => block[0].type !== 'table_open')),
-      ...formatKeys(RULE_SETTINGS, 'services.*.', ruleRows(rules), ''),
-    ],
+    ...rulesIn('Rules of services', RULE_SETTINGS, 'services.*.'),
+    ...rulesIn('Rules of egresses', EGRESS_SETTINGS, 'egress.*.'),
     ...['.SH LABELS AND LIMITS', ...render(blocks.slice(keys + 1))],
     ...document
-      .slice(3)
+      .slice(4)
       .flatMap(({ title, blocks: own }) => [`.SH ${escapeRoff(title.toUpperCase())}`, ...render(own)]),
     ...[
       '.SH EXAMPLES',
@@ -71,13 +79,9 @@ function formatKeys(settings, prefix, rows, example) {
     const option = describeOption(key);
     const spoken = option === null ? describeComment(key, example) : option;
     const fallback = row?.default ?? '';
-    const isRule = prefix === 'services.*.';
-    const last =
-      isRule && fallback !== ''
-        ? `What is refused, or done: ${fallback}.`
-        : fallback === ''
-          ? ''
-          : `Default: ${fallback}.`;
+    const introduction = RULE_INTRODUCTIONS[prefix];
+    const isRule = introduction !== undefined;
+    const last = fallback === '' ? '' : `${introduction ?? 'Default: '}${fallback}.`;
     const expected = unbroken(escapeCode(type.expected));
     if (prefix !== '' && FILE_SETTINGS.some((row) => row.key === key) && !isRule) {
       return formatTagged(
@@ -128,11 +132,11 @@ function describeRows(table) {
 }
 
 /** What each rule does, by key. */
-function ruleRows(blocks) {
+function ruleRows(blocks, prefix) {
   const table = blocks.find((block) => block[0].type === 'table_open');
   return new Map(
     tableRows(table)
       .slice(1)
-      .map(([key, , text]) => [`services.*.${key.content.replaceAll('`', '')}`, { default: renderInline(text, PAGE) }]),
+      .map(([key, , text]) => [`${prefix}${key.content.replaceAll('`', '')}`, { default: renderInline(text, PAGE) }]),
   );
 }

@@ -78,6 +78,9 @@ test('it takes every option of the command that runs a proxy', async (t) => {
     audit: `${folder}/audit`,
     'log-format': 'json',
     key: `${folder}/key`,
+    egress: 'web:allow=a.example:80,443',
+    'announce-ports': '3000-9999',
+    'forward-ports': '3000-9999',
     name: 'vm1',
   };
   const left: readonly string[] = ['config', 'print-config', 'json', 'no-control', 'no-storage', 'quiet'];

@@ -2,6 +2,7 @@
 import test from 'ava';
 import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
 import { DOMAIN_CASES } from './cases/domains.js';
+import { EGRESS_CASES } from './cases/egress.js';
 import { KEY_CASES } from './cases/keys.js';
 import { LINE_CASES } from './cases/lines.js';
 import { LISTENER_CASES } from './cases/listeners.js';
@@ -17,6 +18,7 @@ const TABLES = [
   LISTENER_CASES,
   LINE_CASES,
   DOMAIN_CASES,
+  EGRESS_CASES,
   KEY_CASES,
   PEER_CASES,
 ];

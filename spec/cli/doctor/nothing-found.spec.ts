@@ -11,6 +11,7 @@ import { channelsOf } from '../../../cli/doctor/running.js';
 import { checkChannel } from '../../../cli/doctor/subjects/channel.js';
 import { checkControlSocket } from '../../../cli/doctor/subjects/control-socket.js';
 import { checkDenials } from '../../../cli/doctor/subjects/denials.js';
+import { checkProxySettings } from '../../../cli/doctor/subjects/egress.js';
 import { checkForward } from '../../../cli/doctor/subjects/forward.js';
 import { checkKeyFile } from '../../../cli/doctor/subjects/key-file.js';
 import { checkTcpListen } from '../../../cli/doctor/subjects/listener.js';
@@ -39,6 +40,17 @@ async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): 
 const requestFor = (...channels: Configuration['channels']) => ({
   configuration: { channels } as Configuration,
   ...{ keyFiles: [], problems: [], socket: null, isGeneral: false },
+});
+
+test('a proxy that is not at a port of this machine is nobody’s concern here', async (t) => {
+  const environment = {
+    http_proxy: 'http://192.0.2.1:3128',
+    HTTPS_PROXY: 'proxy.example:80',
+    all_proxy: '',
+    ftp_proxy: '?',
+  };
+  const files = { 'etc/apt/apt.conf': 'Acquire::http::Proxy::deb.example "DIRECT";\nAcquire::http::Proxy "false";\n' };
+  t.deepEqual(await checkProxySettings(fakeMachine(t, { environment, files })), []);
 });
 
 test.serial('the vproxy that has the channel is not in its own way', async (t) => {

@@ -1,0 +1,120 @@
+/** `vproxy egress list` and `vproxy egress test`: where the targets of egresses let the peers out to. */
+
+import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
+import type { EgressStatus, EgressTest } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
+import { openControl } from '../command/control-client.js';
+import { splitLabel } from '../command/find-process.js';
+import { EXIT_OK } from '../exit.js';
+import { print, printJson } from '../ui/print.js';
+import { type ListView, showList } from '../ui/show-list.js';
+
+export const list: Command = {
+  usage: 'egress list [--channel LABEL] [--json]',
+  about:
+    'Lists the egresses of each channel: the services whose forwards lead to them, what they let the peer reach, and what not.',
+  options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  run: (args) => showList(args, VIEW),
+};
+
+const VIEW: ListView<EgressStatus> = {
+  columns: [
+    { title: 'CHANNEL', leastWidth: 12 },
+    { title: 'EGRESS', leastWidth: 12 },
+    { title: 'SERVICES' },
+    { title: 'ALLOW', leastWidth: 16 },
+    { title: 'DENY', leastWidth: 12 },
+    { title: 'UPSTREAM' },
+  ],
+  empty: 'There are no egresses.',
+  list: (control) => control.egress(),
+  row: ({ channel, name, services, rules }) => [
+    channel,
+    name,
+    wordsOf(services),
+    wordsOf(rules?.allow ?? []),
+    wordsOf(rules?.deny ?? []),
+    rules?.upstream ?? '-',
+  ],
+};
+
+const wordsOf = (texts: readonly string[]): string => texts.join(' ') || '-';
+
+export const test: Command = {
+  usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
+  about:
+    'Tells whether an egress lets the peer reach a destination, such as vproxy egress test internet example.org:443, and which rule decides: the name is resolved as it would be, each of its addresses is judged, and nothing is connected to. The status is 77 where it may not be reached.',
+  options: {
+    ...CHANNEL_OPTION,
+    config: { value: 'FILE', describe: 'Ask this configuration file, and no running vproxy' },
+    ...JSON_OPTION,
+  },
+  operands: ['EGRESS', 'DESTINATION:PORT'],
+  run: testDestination,
+};
+
+async function testDestination(args: Arguments): Promise<number> {
+  const [text = '', destination = ''] = args.operands;
+  const { label, rest: name } = splitLabel(text);
+  const given = args.text('channel');
+  if (label !== null && given !== undefined && label !== given) {
+    throw new VproxyError(
+      'bad-argument',
+      `--channel: ${escapeText(given, 64)} is not the channel of ${escapeText(text)}`,
+    );
+  }
+  const file = args.text('config');
+  const request = { name, destination, channel: given ?? label ?? undefined };
+  const answer =
+    file === undefined ? await (await openControl(args)).testEgress(request) : await testFile(file, request);
+  if (args.has('json')) printJson(answer);
+  else print(describe(answer));
+  return answer.isAllowed ? EXIT_OK : ERROR_CODES.denied.exit;
+}
+
+interface TestRequest {
+  readonly name: string;
+  readonly destination: string;
+  readonly channel: string | undefined;
+}
+
+/** The same by the rules of a file. Rejects with a `BadFileError`, and as a running vproxy does. */
+async function testFile(file: string, { name, destination, channel }: TestRequest): Promise<EgressTest> {
+  const [{ readAlone }, { resolveEgress }, { testEgress, parseEgressDestination }, { systemClock }] = await Promise.all(
+    [
+      import('./check.js'),
+      import('../../lib/proxy/channel-egress.js'),
+      import('../../lib/proxy/test-egress.js'),
+      import('../../lib/util/clock.js'),
+    ],
+  );
+  const { channels } = await readAlone(file);
+  const labels = channels.map(({ label }) => label);
+  const found = channels.find(({ label }) => label === (channel ?? (labels.length === 1 ? labels[0] : undefined)));
+  const there = `there are: ${labels.join(', ')}`;
+  if (found === undefined && channel === undefined) throw new VproxyError('bad-argument', `which channel? ${there}`);
+  if (found === undefined) {
+    throw new VproxyError('not-found', `there is no channel ${escapeText(channel ?? '', 80)}; ${there}`);
+  }
+  const own = { channel: found.label, egresses: resolveEgress(found.egress ?? {}, found.label) };
+  const { signal } = new AbortController();
+  return testEgress(own, name, parseEgressDestination(destination), { clock: systemClock, signal });
+}
+
+/** A line for the destination, and one for each of its addresses. */
+function describe(answer: EgressTest): string {
+  const { channel, name, destination, addresses } = answer;
+  const what = answer.isAllowed ? 'is allowed' : 'is not allowed';
+  const lines = [
+    `${destination} ${what} by egress "${name}" of channel ${channel}: ${reasonOf(answer)}`,
+    ...addresses.map((one) => `  ${one.address} ${one.isAllowed ? 'is allowed' : 'is not allowed'}: ${reasonOf(one)}`),
+  ];
+  return lines.map((line) => `${escapeText(line, 1024)}\n`).join('');
+}
+
+/** The entry that decides, and why. */
+function reasonOf({ rule, why }: Pick<EgressTest, 'rule' | 'why'>): string {
+  return rule === null ? why : `${rule} (${why})`;
+}

@@ -1,0 +1,104 @@
+/** The egresses of a channel: what is said of them, and the rules that follow for the channel. */
+import { SERVICE_NAME } from '../codec/limits.js';
+import { toVproxyError, VproxyError } from '../errors.js';
+import { type EgressEntry, type EgressRules, parseEgressEntry, parseUpstream } from '../forward/egress/rules.js';
+import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
+import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
+import { formatHostPort } from '../util/addresses.js';
+import { haveEqualValues } from '../util/equality.js';
+import { escapeText } from '../util/escape.js';
+
+/** What is said of one egress, as texts. In the name of an entry `{channel}` stands for the label of the channel. */
+export interface EgressTexts {
+  /** What may be reached: `NAME:PORTS`, `*.NAME:PORTS`, `ADDRESS:PORTS`, `NETWORK/PREFIX:PORTS`. Default: nothing. */
+  readonly allow?: readonly string[];
+  /** What may not be reached, whatever `allow` says. Default: nothing more. */
+  readonly deny?: readonly string[];
+  /** The HTTP proxy behind which everything is reached, `HOST:PORT` or `http://HOST:PORT`. Default: none. */
+  readonly upstream?: string;
+}
+
+/** Egresses by their names. */
+export type ChannelEgress = Readonly<Record<string, EgressTexts>>;
+
+/** The canonical text of an entry; one with `{channel}` stays as it is. Throws `bad-argument`. */
+export function checkEgressEntry(text: string): string {
+  const sample = sampleOfTemplate(text);
+  if (sample === text) return parseEgressEntry(text).text;
+  try {
+    requireName(parseEgressEntry(sample), text);
+  } catch (error) {
+    const { code, message } = toVproxyError(error);
+    throw new VproxyError(code, message.replaceAll(sampleOfTemplate(PLACEHOLDER), PLACEHOLDER), { cause: error });
+  }
+  return text;
+}
+
+/** The canonical text of `HOST:PORT` or `http://HOST:PORT`: the first. Throws `bad-argument`. */
+export function checkUpstream(text: string): string {
+  return formatHostPort(parseUpstream(text));
+}
+
+/** The rules in force on the channel `label`, by the names of the egresses. Throws `bad-argument`, naming the place. */
+export function resolveEgress(egress: ChannelEgress, label: string): ReadonlyMap<string, EgressRules> {
+  return new Map(Object.entries(egress).map(([name, texts]) => [name, resolveRules(name, texts, label)]));
+}
+
+function resolveRules(name: string, { allow = [], deny = [], upstream }: EgressTexts, label: string): EgressRules {
+  if (!SERVICE_NAME.test(name)) {
+    const rule = '1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or a digit';
+    throw new VproxyError('bad-argument', `egress "${escapeText(name, 80)}": a name is ${rule}`);
+  }
+  const entriesOf = (key: 'allow' | 'deny', texts: readonly string[]): EgressEntry[] =>
+    texts.map((text) => inPlace(`egress.${name}.${key}`, () => resolveEntry(text, label)));
+  return {
+    allow: entriesOf('allow', allow),
+    deny: entriesOf('deny', deny),
+    upstream: upstream === undefined ? null : inPlace(`egress.${name}.upstream`, () => parseUpstream(upstream)),
+  };
+}
+
+function resolveEntry(text: string, label: string): EgressEntry {
+  const filled = fillTemplate(text, label);
+  const entry = parseEgressEntry(filled);
+  // The label of a group's channel is the name of a file: it must not become an address.
+  if (filled !== text) requireName(entry, filled);
+  return entry;
+}
+
+function requireName({ host }: EgressEntry, text: string): void {
+  if (host.kind !== 'network') return;
+  throw new VproxyError('bad-argument', `"${escapeText(text, 120)}": {channel} can be in names only, not in addresses`);
+}
+
+function inPlace<T>(place: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof VproxyError)) throw error;
+    throw new VproxyError(error.code, `${place}: ${error.message}`, { cause: error });
+  }
+}
+
+/** The egress that a forward leads to, or whose names it resolves; null where it has to do with none. */
+export function egressOf({ endpoint, service }: ForwardSpec): string | null {
+  if (endpoint.kind !== 'egress' && endpoint.kind !== 'resolver') return null;
+  return endpoint.name === '' ? service : endpoint.name;
+}
+
+/** Throws `bad-argument` for a forward to an egress of which nothing is said. */
+export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void {
+  const name = egressOf(spec);
+  const names = [...known];
+  if (name === null || names.includes(name)) return;
+  const rest = names.length === 0 ? 'there are none' : `there are: ${names.join(', ')}`;
+  const shown = formatForwardSpec(spec).replace(/:$/, '');
+  throw new VproxyError('bad-argument', `-i ${shown}: there is no [egress.${name}]; ${rest}`);
+}
+
+/** The names of the egresses of which something else is said. */
+export function changedEgress(one: ChannelEgress = {}, other: ChannelEgress = {}): string[] {
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]);
+  const said = (egress: ChannelEgress, name: string): EgressTexts => new Map(Object.entries(egress)).get(name) ?? {};
+  return [...names].filter((name) => !haveEqualValues(said(one, name), said(other, name)));
+}

@@ -1,0 +1,97 @@
+/** The ports of a channel that appear by themselves: those of this machine, for the peer, and those of the peer, here. */
+import type { ServiceRegistry } from '../../forward/services.js';
+import type { SessionSource } from '../../forward/session-source.js';
+import type { PortStatus } from '../../status/types.js';
+import { ListeningPorts } from '../../system/listening-ports.js';
+import type { ChannelOptions } from '../channel-options.js';
+import type { ForwardEntry } from '../forward-table.js';
+import { type OwnPortsCapture, PortAnnouncer } from './port-announcer.js';
+import { type PeerPortsCapture, PortForwarder, type PortForwarderOptions } from './port-forwarder.js';
+
+interface ChannelPortsOptions extends PortForwarderOptions {
+  readonly registry: ServiceRegistry;
+  readonly source: SessionSource;
+}
+
+/** Both, for a successor of this process. */
+export interface ChannelPortsCapture {
+  readonly own: OwnPortsCapture;
+  readonly peer: PeerPortsCapture;
+}
+
+/** Begins when it is told of a session; `stop` once. */
+export class ChannelPorts {
+  readonly #label: string;
+  readonly #source: SessionSource;
+  readonly #announcer: PortAnnouncer;
+  readonly #forwarder: PortForwarder;
+
+  constructor(options: ChannelPortsOptions) {
+    const listening = new ListeningPorts();
+    this.#label = options.label;
+    this.#source = options.source;
+    this.#announcer = new PortAnnouncer({
+      ...options,
+      look: (isWanted) => listening.look(isWanted),
+      hasPeer: () => options.source.session !== null,
+    });
+    this.#forwarder = new PortForwarder(options);
+  }
+
+  /** What the peer is to be told of the ports of this machine; null: nothing. */
+  get announced() {
+    return this.#announcer.announced;
+  }
+
+  /** Puts what these options say in force. */
+  adopt({ announcePorts = null, forwardPorts = null }: ChannelOptions): void {
+    this.#announcer.setRanges(announcePorts);
+    this.#forwarder.setRule(forwardPorts);
+  }
+
+  /** The session has begun, goes on, is over, or its peer announces something else. */
+  sessionChanged(): void {
+    const { session, current } = this.#source;
+    if (session !== null) this.#announcer.wake();
+    this.#forwarder.update(current?.peerPorts ?? null);
+  }
+
+  stop(): void {
+    this.#announcer.stop();
+    this.#forwarder.stop();
+  }
+
+  /** Whether a forward is that of a port. */
+  has({ id }: ForwardEntry): boolean {
+    return [...this.#announcer.ports, ...this.#forwarder.ports].some(({ entry }) => entry?.id === id);
+  }
+
+  list(): PortStatus[] {
+    const channel = this.#label;
+    const own = this.#announcer.ports.map(({ port, program, entry: { id, forward } }): PortStatus => {
+      const { endpointText: endpoint, openCount: streams } = forward;
+      return { channel, port, program, announcedBy: 'here', endpoint, forward: id, streams };
+    });
+    const peers = this.#forwarder.ports.map(({ port, program, entry }): PortStatus => {
+      const endpoint = entry?.forward.endpointText ?? null;
+      const streams = entry?.forward.openCount ?? 0;
+      return { channel, port, program, announcedBy: 'peer', endpoint, forward: entry?.id ?? null, streams };
+    });
+    return [...own, ...peers];
+  }
+
+  /** What cannot be handed over now, each as a line for people. */
+  obstacles(): string[] {
+    return this.#forwarder.obstacles();
+  }
+
+  capture(): ChannelPortsCapture {
+    return { own: this.#announcer.capture(), peer: this.#forwarder.capture() };
+  }
+
+  /** Behind the restoring of the forwards, and before that of the session. */
+  restore({ own, peer }: ChannelPortsCapture): void {
+    this.#announcer.restore(own);
+    this.#forwarder.restore(peer);
+  }
+}

@@ -1,0 +1,70 @@
+/** What a process says of the egresses of a channel: their rules, and what would become of a destination. */
+import { isIPv6 } from 'node:net';
+import { VproxyError } from '../errors.js';
+import { type Destination, parseDestination } from '../forward/egress/admission.js';
+import { EgressDialer, EgressRefusal } from '../forward/egress/dial.js';
+import type { EgressEntry, EgressRules } from '../forward/egress/rules.js';
+import type { EgressStatus, EgressTest } from '../status/types.js';
+import { formatHostPort } from '../util/addresses.js';
+import type { Clock } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
+
+/** What a status says of the rules of an egress; null where nothing is said of it. */
+export function describeEgressRules(rules: EgressRules | null): EgressStatus['rules'] {
+  if (rules === null) return null;
+  const { allow, deny, upstream } = rules;
+  const texts = (entries: readonly EgressEntry[]): string[] => entries.map(({ text }) => text);
+  return { allow: texts(allow), deny: texts(deny), upstream: upstream === null ? null : formatHostPort(upstream) };
+}
+
+/** The destination of `HOST:PORT`, where an IPv6 address is in brackets. Throws `bad-argument`. */
+export function parseEgressDestination(text: string): Destination {
+  const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/s.exec(text) ?? [];
+  if (digits === undefined || (bracketed !== undefined && !isIPv6(bracketed))) throw noDestination(text);
+  try {
+    return parseDestination(bracketed ?? plain, Number(digits));
+  } catch (error) {
+    if (error instanceof EgressRefusal) throw new VproxyError('bad-argument', error.message, { cause: error });
+    throw error;
+  }
+}
+
+const noDestination = (text: string): VproxyError =>
+  new VproxyError(
+    'bad-argument',
+    `"${escapeText(text, 120)}" is not DESTINATION:PORT, such as example.org:443 (an IPv6 address in brackets)`,
+  );
+
+/** The egresses of a channel, by their names. */
+interface EgressesOf {
+  /** The label of the channel. */
+  readonly channel: string;
+  readonly egresses: ReadonlyMap<string, EgressRules>;
+}
+
+/**
+ * What would become of a destination on a channel, without connecting to it. Rejects with `not-found` where nothing is said
+ * of the egress, and with the reason of `signal`.
+ */
+export async function testEgress(
+  { channel, egresses }: EgressesOf,
+  name: string,
+  destination: Destination,
+  { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
+): Promise<EgressTest> {
+  const rules = egresses.get(name);
+  if (rules === undefined) {
+    const rest = [...egresses.keys()].join(', ') || 'none';
+    const message = `there is no egress ${escapeText(name, 80)} on channel ${channel}; there are: ${rest}`;
+    throw new VproxyError('not-found', message);
+  }
+  const dialer = new EgressDialer({ name, rules: () => rules, clock });
+  const { verdict, addresses, destination: judged } = await dialer.test(destination, signal);
+  return {
+    channel,
+    name,
+    destination: formatHostPort(judged),
+    ...verdict,
+    addresses: addresses.map((one) => ({ address: one.address, ...one.verdict })),
+  };
+}

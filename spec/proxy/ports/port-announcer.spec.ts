@@ -1,0 +1,214 @@
+/** What is announced of what listens, on a clock that is moved by hand. */
+import { setImmediate } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { parseForwardSpec } from '../../../lib/forward/spec.js';
+import { PortAnnouncer } from '../../../lib/proxy/ports/port-announcer.js';
+import type { ListeningPort } from '../../../lib/system/listening-ports.js';
+import { forwardTable } from '../../helpers/forward-tables.js';
+
+const at = (port: number, program: string | null = 'node', host = '127.0.0.1'): ListeningPort => ({
+  port,
+  host,
+  program,
+});
+
+function setUp(t: ExecutionContext) {
+  const machine = { listening: [] as ListeningPort[], looks: 0, hasPeer: true, changes: 0 };
+  const table = forwardTable(t, () => void (machine.changes += 1));
+  const { clock } = table;
+  const make = (forwards = table.forwards): PortAnnouncer => {
+    const announcer = new PortAnnouncer({
+      ...table,
+      forwards,
+      look(isWanted) {
+        machine.looks += 1;
+        return Promise.resolve(machine.listening.filter(({ port }) => isWanted(port)));
+      },
+      hasPeer: () => machine.hasPeer,
+    });
+    t.teardown(() => announcer.stop());
+    return announcer;
+  };
+  const announcer = make();
+  announcer.setRanges([[3000, 9999]]);
+  /** Time passes, and what is looked for meanwhile is found. */
+  const pass = async (ms: number): Promise<void> => {
+    clock.advance(ms);
+    await setImmediate();
+  };
+  return { ...table, machine, announcer, make, pass };
+}
+
+test('ports are looked for when there is a peer, and each second while it is there', async (t) => {
+  const { machine, announcer, pass, clock } = setUp(t);
+  await pass(0);
+  t.is(machine.looks, 1);
+  await pass(999);
+  t.is(machine.looks, 1);
+  await pass(1);
+  t.is(machine.looks, 2);
+  machine.hasPeer = false;
+  await pass(1000);
+  await pass(60_000);
+  t.is(machine.looks, 2);
+  t.is(clock.pending, 0, 'without a peer nothing waits for a time');
+  machine.hasPeer = true;
+  announcer.wake();
+  announcer.wake();
+  await pass(0);
+  t.is(machine.looks, 3);
+});
+
+test('what listens in the ranges is announced, with a service each, until it does not', async (t) => {
+  const { machine, announcer, pass, registry, forwards, told } = setUp(t);
+  t.is(announcer.announced, null, 'nothing is known before the first look');
+  machine.listening = [at(2999), at(3000), at(5432, null, '10.0.0.5'), at(10_000)];
+  await pass(0);
+  await pass(1000);
+  t.deepEqual(announcer.announced, [
+    { port: 3000, program: 'node' },
+    { port: 5432, program: null },
+  ]);
+  t.deepEqual(registry.list(), ['port.3000', 'port.5432']);
+  t.deepEqual(
+    forwards.list().map(({ spec }) => spec),
+    ['port.3000:127.0.0.1:3000', 'port.5432:10.0.0.5:5432'],
+  );
+  machine.listening = [at(5432, 'postgres', '10.0.0.5')];
+  await pass(1000);
+  t.deepEqual(announcer.announced, [{ port: 5432, program: 'postgres' }]);
+  t.deepEqual(registry.list(), ['port.5432']);
+  machine.listening = [];
+  await pass(1000);
+  t.deepEqual(announcer.announced, []);
+  t.deepEqual(told(), [
+    'port 3000 (node) is announced to the peer',
+    'port 5432 is announced to the peer',
+    'port 3000 (node) is announced no more',
+    'port 5432 (postgres) is announced no more',
+  ]);
+});
+
+test('the peer hears once of all that one look has found', async (t) => {
+  const { machine, pass } = setUp(t);
+  machine.listening = Array.from({ length: 50 }, (_, index) => at(3000 + index));
+  await pass(0);
+  machine.changes = 0;
+  machine.listening = Array.from({ length: 50 }, (_, index) => at(3025 + index));
+  await pass(1000);
+  t.is(machine.changes, 1);
+});
+
+test('a port at another address is dialled there, by a forward of its own', async (t) => {
+  const { machine, announcer, pass, forwards } = setUp(t);
+  machine.listening = [at(3000)];
+  await pass(0);
+  await pass(1000);
+  machine.listening = [at(3000, 'node', '::1')];
+  await pass(1000);
+  t.deepEqual(
+    forwards.list().map(({ endpoint }) => endpoint),
+    ['[::1]:3000'],
+  );
+  t.deepEqual(announcer.announced, [{ port: 3000, program: 'node' }]);
+});
+
+test('at most 64 are announced: the lowest, and what is announced stays', async (t) => {
+  const { machine, announcer, pass, registry } = setUp(t);
+  machine.listening = Array.from({ length: 100 }, (_, index) => at(4000 + index));
+  await pass(0);
+  await pass(1000);
+  const announced = announcer.announced?.map(({ port }) => port);
+  t.deepEqual(
+    announced,
+    Array.from({ length: 64 }, (_, index) => 4000 + index),
+  );
+  machine.listening = [at(3000), ...machine.listening];
+  await pass(1000);
+  t.deepEqual(
+    announcer.announced?.map(({ port }) => port),
+    announced,
+  );
+  machine.listening = machine.listening.filter(({ port }) => port !== 4000);
+  await pass(1000);
+  t.deepEqual(
+    announcer.announced?.map(({ port }) => port),
+    [3000, ...(announced ?? []).slice(1)],
+  );
+  t.is(registry.list().length, 64);
+});
+
+test('a port whose name a service has is not announced', async (t) => {
+  const { machine, announcer, pass, forwards, told } = setUp(t);
+  await forwards.start(forwards.create(parseForwardSpec('incoming', 'port.3000:22')));
+  machine.listening = [at(3000), at(3001)];
+  await pass(0);
+  await pass(1000);
+  t.deepEqual(announcer.announced, [{ port: 3001, program: 'node' }]);
+  t.deepEqual(told(), ['port 3001 (node) is announced to the peer']);
+});
+
+test('a forward of a port that people remove is announced no more', async (t) => {
+  const { machine, announcer, pass, forwards } = setUp(t);
+  machine.listening = [at(3000)];
+  await pass(0);
+  await pass(1000);
+  const [entry] = forwards.active;
+  t.truthy(entry);
+  if (entry !== undefined) await forwards.remove(entry, true);
+  await pass(1000);
+  t.deepEqual(announcer.announced, []);
+});
+
+test('looks that take long come less often: a hundredth of the time', async (t) => {
+  const { machine, pass, clock } = setUp(t);
+  clock.costMs = 40;
+  await pass(0);
+  await pass(3999);
+  t.is(machine.looks, 1);
+  await pass(1);
+  t.is(machine.looks, 2);
+});
+
+test('other ranges count at once, and without any what was announced is nothing', async (t) => {
+  const { machine, announcer, pass, registry } = setUp(t);
+  machine.listening = [at(3000), at(4000)];
+  await pass(0);
+  await pass(1000);
+  announcer.setRanges([[4000, 4000]]);
+  t.deepEqual(announcer.announced, [{ port: 4000, program: 'node' }]);
+  announcer.setRanges(null);
+  t.deepEqual([announcer.announced, registry.list()], [[], []]);
+  await pass(0);
+  const { looks } = machine;
+  await pass(5000);
+  t.is(machine.looks, looks);
+});
+
+test('stopped while it looks, it announces nothing', async (t) => {
+  const { announcer, machine, clock, registry } = setUp(t);
+  machine.listening = [at(3000)];
+  announcer.stop();
+  await setImmediate();
+  t.deepEqual(registry.list(), []);
+  t.is(clock.pending, 0);
+});
+
+test('a successor goes on with what was announced, by the same forwards', async (t) => {
+  const { announcer, make, machine, pass, forwards } = setUp(t);
+  machine.listening = [at(3000)];
+  await pass(0);
+  await pass(1000);
+  const before = forwards.list();
+  announcer.stop();
+  const successor = make();
+  successor.setRanges([[3000, 9999]]);
+  successor.restore(structuredClone(announcer.capture()));
+  t.deepEqual(successor.announced, [{ port: 3000, program: 'node' }]);
+  await pass(0);
+  await pass(1000);
+  t.deepEqual(forwards.list(), before);
+  machine.listening = [];
+  await pass(1000);
+  t.deepEqual([successor.announced, forwards.list()], [[], []]);
+});
