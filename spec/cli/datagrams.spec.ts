@@ -1,0 +1,160 @@
+/** Datagrams through two real processes: beside a bulk, over TLS, and across an upgrade. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import test, { type ExecutionContext } from 'ava';
+import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import type { DatagramCounts } from '../../lib/status/types.js';
+import { temporaryFolder, writeKeyFile } from '../helpers/files.js';
+import { processPair } from '../helpers/process-pair.js';
+import { localServer, localSocket } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
+import { UdpProgram } from '../helpers/udp.js';
+import { upgrade } from '../helpers/upgrades.js';
+import { ESTABLISHED, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+
+const QUESTIONS = 10_000;
+
+interface Sides {
+  /** Where the host gets datagrams for the guest's target. */
+  readonly port: number;
+  readonly sockets: readonly [string, string];
+  readonly clients: readonly [ControlClient, ControlClient];
+}
+
+/** A host that gets datagrams, and a guest that sends them to a port. */
+async function sidesOf(
+  t: ExecutionContext,
+  target: number,
+  host: readonly string[] = [],
+  guest: readonly string[] = [],
+): Promise<Sides & { readonly hostPort: (service: string) => Promise<number> }> {
+  const folder = temporaryFolder(t);
+  const sockets = [join(folder, 'host.sock'), join(folder, 'guest.sock')] as const;
+  const pair = await processPair(t, {
+    host: ['--control', sockets[0], '-o', 'dns:udp:127.0.0.1:0', ...host],
+    guest: ['--control', sockets[1], '-i', `dns:udp:127.0.0.1:${target}`, ...guest],
+  });
+  await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(TAKING_CONTROL)));
+  return {
+    port: await pair.host.listeningPort('dns'),
+    hostPort: (service) => pair.host.listeningPort(service),
+    sockets,
+    clients: [connectControl(sockets[0]), connectControl(sockets[1])],
+  };
+}
+
+/** The counts of the forward of datagrams of a process. */
+async function countsOf(client: ControlClient): Promise<DatagramCounts> {
+  const found = (await client.forwards()).find(({ datagrams }) => datagrams !== null)?.datagrams;
+  if (found === undefined || found === null) throw new Error('there is no forward of datagrams');
+  return found;
+}
+
+/** What the kernel dropped at the sockets of these ports, as their buffers were full. */
+function kernelDrops(ports: readonly number[]): number {
+  const lines = readFileSync('/proc/net/udp', 'utf8').split('\n').slice(1);
+  const fields = lines.map((line) => line.trim().split(/\s+/));
+  return fields
+    .filter(([, local = '']) => ports.includes(Number.parseInt(local.split(':')[1] ?? '', 16)))
+    .reduce((sum, each) => sum + Number(each.at(-1)), 0);
+}
+
+test('10,000 questions beside a bulk: each is answered, or counted where it was lost', async (t) => {
+  const target = await UdpProgram.openEcho(t);
+  let isOver = false;
+  const sink = await localServer(t, (socket) => void socket.pipe(new Writable({ write: (_, __, done) => done() })));
+  const { port, hostPort, clients } = await sidesOf(t, target.port, ['-o', 'bulk:0'], ['-i', `bulk:${sink.port}`]);
+  const bulk = localSocket(t, { host: '127.0.0.1', port: await hostPort('bulk') });
+  const chunk = Buffer.alloc(1 << 20);
+  const write = (): void => {
+    while (!isOver && bulk.write(chunk));
+  };
+  bulk.on('drain', write);
+  write();
+
+  const client = await UdpProgram.open(t);
+  let answered = 0;
+  let sent = 0;
+  const ask = (): void => {
+    if (sent >= QUESTIONS) return;
+    sent += 1;
+    client.send(Buffer.alloc(40 + (sent % 80), sent % 256), port);
+  };
+  client.onMessage = () => {
+    answered += 1;
+    ask();
+  };
+  // Some are always on their way; where all of them were lost, others are sent.
+  for (let count = 0; count < 64; count += 1) ask();
+  let seen = -1;
+  await eventually(
+    () => {
+      if (sent >= QUESTIONS && answered === seen) return true;
+      if (answered === seen) for (let count = 0; count < 64; count += 1) ask();
+      seen = answered;
+      return false;
+    },
+    { intervalMs: 500, timeoutMs: 60_000, what: `${QUESTIONS} questions, of which ${sent} were sent` },
+  );
+  isOver = true;
+  const [host, guest] = [await countsOf(clients[0]), await countsOf(clients[1])];
+  const ports = [port, target.port, client.port, ...new Set(target.messages.map((message) => message.port))];
+  const drops = kernelDrops(ports);
+  t.log({ answered, drops, host, guest });
+  t.is(host.sent, guest.received + guest.receiveDropped, 'what went through the channel');
+  t.is(guest.sent, host.received + host.receiveDropped, 'and back');
+  t.is(host.sent + host.sendDropped + guest.sendDropped >= QUESTIONS - drops, true);
+  t.is(
+    answered + host.sendDropped + host.receiveDropped + guest.sendDropped + guest.receiveDropped + drops,
+    QUESTIONS,
+    'every question was answered, or its loss is counted',
+  );
+  t.true(answered > 0.99 * QUESTIONS, String(answered));
+  t.true(bulk.bytesWritten > 2 ** 26, 'the bulk went on meanwhile');
+});
+
+test('inside TLS there are datagrams, too', async (t) => {
+  const target = await UdpProgram.openEcho(t);
+  const folder = temporaryFolder(t);
+  const secured = ['--key', writeKeyFile(folder, 'key', '1f')];
+  const path = join(folder, 'channel.sock');
+  const host = spawnVproxy(t, ['-c', `unix-listen:${path},tls=psk`, ...secured, '-o', 'dns:udp:127.0.0.1:0']);
+  const incoming = ['-i', `dns:udp:127.0.0.1:${target.port}`];
+  const guest = spawnVproxy(t, ['-c', `unix-connect:${path},tls=psk`, ...secured, ...incoming]);
+  await Promise.all([host, guest].map((side) => side.waitForLine(ESTABLISHED)));
+  const client = await UdpProgram.open(t);
+  client.send('hello', await host.listeningPort('dns'));
+  await client.came(1);
+  t.deepEqual(client.texts, ['hello']);
+});
+
+test('an upgrade ends flows, and the next message begins them anew at the same address; none is refused', async (t) => {
+  const target = await UdpProgram.openEcho(t);
+  const { port, sockets } = await sidesOf(t, target.port);
+  const clients = await Promise.all(Array.from({ length: 5 }, () => UdpProgram.open(t)));
+  const askAll = async (text: string): Promise<void> => {
+    for (const client of clients) {
+      const before = client.messages.length;
+      // What is asked between two processes may be lost, as any datagram.
+      await eventually(
+        () => {
+          if (client.messages.length > before) return true;
+          client.send(text, port);
+          return false;
+        },
+        { intervalMs: 100, what: `an answer to ${text}` },
+      );
+    }
+  };
+  await askAll('before');
+  const first = await upgrade(t, sockets[0]);
+  t.is(first.listeners, 3);
+  await askAll('behind the upgrade of the host');
+  await upgrade(t, sockets[1]);
+  await askAll('behind that of the guest');
+  for (const socket of sockets) {
+    const streams = await connectControl(socket).streams();
+    t.is(streams.filter(({ datagrams }) => datagrams !== null).length, clients.length);
+  }
+});

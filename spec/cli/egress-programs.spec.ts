@@ -1,0 +1,359 @@
+/** What people run in a guest without a network: apt, curl, git, pip and socat, as they are, through the egress of its host. */
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import test, { type ExecutionContext } from 'ava';
+import { type MadeRepository, makeGitRepository, makeIndex, makeRepository } from '../helpers/egress-sites.js';
+import {
+  ADDRESSES,
+  CLOSED_PORT,
+  FORBIDDEN,
+  ORIGINS,
+  PROXY,
+  PROXY_ENV,
+  PROXY_PORT,
+  TRAP,
+  UNKNOWN,
+  useEgressWorld,
+} from '../helpers/egress-world.js';
+import { sha256 } from '../helpers/files.js';
+import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
+import type { NetworkRunOptions } from '../helpers/namespaces.js';
+import { eventually } from '../helpers/time.js';
+import { type RunResult, VproxyProcess } from '../helpers/vproxy-process.js';
+import { patternPieces } from '../vm/rig/pattern.js';
+
+const WHEEL = 'made_wheel';
+
+let repository: MadeRepository | undefined;
+let wheel = { file: '', digest: '' };
+let commit = '';
+
+const world = useEgressWorld(test, (folder) => {
+  repository = makeRepository(folder, ORIGINS.deb);
+  wheel = makeIndex(folder, ORIGINS.pypi, WHEEL);
+  commit = makeGitRepository(folder, 'made');
+});
+
+/** Runs a command in the guest's network, to its end. */
+const run = (command: readonly string[], options?: NetworkRunOptions) => world().inside.run(command, options);
+
+const APT_MS = 120_000;
+const MIB = 2 ** 20;
+
+/** The words of curl for each of the three ways in, beside the URL. */
+const WAYS = {
+  CONNECT: (scheme: string) => (scheme === 'http' ? ['--proxytunnel', '--proxy', PROXY] : ['--proxy', PROXY]),
+  'absolute form': () => ['--proxy', PROXY],
+  'SOCKS 5': () => ['--proxy', PROXY_ENV.all_proxy],
+} as const;
+
+/** Each way with each scheme that it is for. */
+const TRANSFERS = [
+  ['CONNECT', 'https'],
+  ['CONNECT', 'http'],
+  ['absolute form', 'http'],
+  ['SOCKS 5', 'https'],
+  ['SOCKS 5', 'http'],
+] as const;
+
+/** A curl that says nothing but errors, and trusts the origins. */
+const curl = (...words: readonly string[]): string[] => [
+  'curl',
+  '-sS',
+  '--cacert',
+  world().outside.authority,
+  ...words,
+];
+
+const succeeds = (t: ExecutionContext, { code, stdout, stderr }: RunResult): void => {
+  t.is(code, 0, `${stdout}${stderr}`);
+};
+
+async function fileDigest(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+const digests = new Map<number, string>();
+function patternDigest(bytes: number): string {
+  const known = digests.get(bytes);
+  if (known !== undefined) return known;
+  const hash = createHash('sha256');
+  for (const piece of patternPieces(bytes)) hash.update(piece);
+  const digest = hash.digest('hex');
+  digests.set(bytes, digest);
+  return digest;
+}
+
+function writePattern(path: string, bytes: number): void {
+  writeFileSync(path, Buffer.concat([...patternPieces(bytes)]));
+}
+
+test.serial('the guest has no way out but the proxy, and no names', async (t) => {
+  const direct = await run(curl('--max-time', '10', `http://${ADDRESSES[0]}/`));
+  t.is(direct.code, 7, direct.stderr);
+  const named = await run(curl('--max-time', '10', `http://${ORIGINS.files}/`));
+  t.is(named.code, 6, named.stderr);
+});
+
+// apt
+
+/** Folders in which apt-get(8) works as in a machine of their own, with the file that tells it so. */
+function makeAptMachine(name: string, scheme: 'http' | 'https', settings: readonly string[]) {
+  const folder = world().makeFolder(name);
+  const inFolder = (path: string) => join(folder, path);
+  const folders = [
+    'etc/apt/preferences.d',
+    'etc/apt/apt.conf.d',
+    'var/lib/apt/lists/partial',
+    'var/cache/apt/archives/partial',
+    'var/log/apt',
+  ];
+  for (const path of [...folders, 'root/var/lib/dpkg/info', 'root/var/lib/dpkg/updates']) {
+    mkdirSync(inFolder(path), { recursive: true });
+  }
+  for (const path of ['status', 'available']) writeFileSync(inFolder(`root/var/lib/dpkg/${path}`), '');
+  const key = repository?.keyFile ?? '';
+  const source = `deb [arch=amd64 signed-by=${key}] ${scheme}://${ORIGINS.deb}/debian stable main\n`;
+  writeFileSync(inFolder('etc/apt/sources.list'), source);
+  const configuration = inFolder('apt.conf');
+  const lines = [
+    `Dir "${folder}/";`,
+    `Dir::State::status "${inFolder('root/var/lib/dpkg/status')}";`,
+    `DPkg::Options { "--root=${inFolder('root')}"; "--force-not-root"; "--log=${inFolder('var/log/dpkg.log')}"; };`,
+    'DPkg::Use-Pty "0";',
+    'APT::Architecture "amd64";',
+    'APT::Sandbox::User "root";',
+    ...settings,
+  ];
+  writeFileSync(configuration, `${lines.join('\n')}\n`);
+  return { root: inFolder('root'), env: { APT_CONFIG: configuration } };
+}
+
+/** The settings of apt that the guest's administrator writes. */
+const aptSettings = (): string[] => [
+  `Acquire::http::Proxy "${PROXY}";`,
+  `Acquire::https::Proxy "${PROXY}";`,
+  `Acquire::https::CAInfo "${world().outside.authority}";`,
+];
+
+for (const scheme of ['http', 'https'] as const) {
+  test.serial(`apt-get update and install get 20 packages of a signed repository over ${scheme}`, async (t) => {
+    t.timeout(APT_MS);
+    const { packages = new Map<string, string>(), all = '' } = repository ?? {};
+    const { root, env } = makeAptMachine(`apt-${scheme}`, scheme, aptSettings());
+    const before = world().outside.requests(ORIGINS.deb).length;
+    const update = await run(['apt-get', 'update'], { env, timeoutMs: APT_MS });
+    succeeds(t, update);
+    t.notRegex(update.stdout + update.stderr, /^(?:Err|Ign|W|E):/m);
+    succeeds(t, await run(['apt-get', 'install', '--yes', all], { env, timeoutMs: APT_MS }));
+    for (const [name, digest] of packages) {
+      t.is(sha256(readFileSync(join(root, `usr/share/${name}/data`))), digest, name);
+    }
+    t.is(readFileSync(join(root, 'var/lib/dpkg/status'), 'utf8').match(/^Status: install ok installed$/gm)?.length, 21);
+
+    const requests = world().outside.requests(ORIGINS.deb).slice(before);
+    t.true(requests.every((line) => line.split(' ')[1] === scheme));
+    const files = new Set(requests.map((line) => line.split(' ')[4]).filter((path) => path?.endsWith('.deb')));
+    t.is(files.size, packages.size + 1);
+    // Kept alive all the way: apt asks for one package after the other on one connection.
+    const connections = new Set(requests.map((line) => line.split(' ')[0]));
+    t.true(connections.size <= 6, `${requests.length} requests took ${connections.size} connections`);
+  });
+}
+
+test.serial('apt-get tells whoever asks for a repository that is not allowed what the host says', async (t) => {
+  const { env } = makeAptMachine('apt-refused', 'http', aptSettings());
+  const lists = join(world().makeFolder('apt-refused'), 'etc/apt/sources.list');
+  writeFileSync(lists, readFileSync(lists, 'utf8').replace(ORIGINS.deb, FORBIDDEN));
+  const { stdout, stderr } = await run(['apt-get', 'update'], { env });
+  t.regex(stdout + stderr, /^Err:1 http:\/\/forbidden\.example\.test\/debian stable InRelease\n {2}403 /m);
+});
+
+// curl
+
+for (const [way, scheme] of TRANSFERS) {
+  const url = `${scheme}://${ORIGINS.files}`;
+
+  test.serial(`curl downloads and uploads by ${way} over ${scheme}`, async (t) => {
+    const folder = world().makeFolder(`curl-${way}-${scheme}`.replaceAll(' ', '-'));
+    const [down, up] = [join(folder, 'down'), join(folder, 'up')];
+    const bytes = 3 * MIB + 7;
+    writePattern(up, bytes);
+    const words = WAYS[way](scheme);
+    succeeds(t, await run(curl(...words, '-f', '-o', down, `${url}/-/pattern/${bytes}`)));
+    t.is(await fileDigest(down), patternDigest(bytes));
+    const expected = `${patternDigest(bytes)} ${bytes}\n`;
+    const sent = await run(curl(...words, '-T', up, `${url}/-/digest`));
+    t.deepEqual(sent, { code: 0, stdout: expected, stderr: '' });
+    // A body whose length is not known beforehand.
+    const chunked = await run(
+      curl(...words, '-H', 'Transfer-Encoding: chunked', '-H', 'Expect:', '-T', up, `${url}/-/digest`),
+    );
+    t.deepEqual(chunked, { code: 0, stdout: expected, stderr: '' });
+  });
+}
+
+for (const [address, family] of [
+  [ADDRESSES[0], 'IPv4'],
+  [`[${ADDRESSES[1]}]`, 'IPv6'],
+] as const) {
+  test.serial(`curl gets to an ${family} address that an entry names, by all three ways`, async (t) => {
+    for (const words of [
+      ...Object.values(WAYS).map((way) => way('http')),
+      ['--proxy', `socks5://127.0.0.1:${PROXY_PORT}`],
+    ]) {
+      const ran = await run(curl(...words, '-f', `http://${address}/-/pattern/100`));
+      succeeds(t, ran);
+      t.true(world().outside.requests(address).length > 0);
+    }
+  });
+}
+
+test.serial(
+  'curl resolves nothing by itself with socks5h, and names the guest does not know with socks5 are its own failure',
+  async (t) => {
+    const url = `http://${ORIGINS.files}/-/pattern/10`;
+    succeeds(t, await run(curl('--proxy', `socks5h://127.0.0.1:${PROXY_PORT}`, '-f', '-o', '/dev/null', url)));
+    const own = await run(curl('--proxy', `socks5://127.0.0.1:${PROXY_PORT}`, url));
+    t.not(own.code, 0);
+    t.regex(own.stderr, /resolve/i);
+  },
+);
+
+test.serial('several URLs of two origins share what curl keeps alive', async (t) => {
+  const before = world().outside.origins.lines.length;
+  const urls = [1, 2, 3, 4].flatMap((number) => [
+    `http://${ORIGINS.files}/-/pattern/${number}`,
+    `http://${ORIGINS.deb}/-/pattern/${number}`,
+  ]);
+  const outputs = urls.flatMap(() => ['-o', '/dev/null']);
+  const ran = await run(curl('--proxy', PROXY, '-f', '-w', '%{num_connects}\n', ...outputs, ...urls));
+  // One connection to the proxy for all of them.
+  t.deepEqual(ran, { code: 0, stdout: '1\n0\n0\n0\n0\n0\n0\n0\n', stderr: '' });
+  const requests = world().outside.origins.lines.slice(before);
+  t.is(requests.length, urls.length);
+  t.true(new Set(requests.map((line) => line.split(' ')[0])).size <= 2, requests.join('\n'));
+});
+
+/** How a destination is refused: the status of HTTP, the code of SOCKS 5 as curl shows it, and the line. */
+const DENIED = { status: 403, socks: 2, line: (at: string) => `${at} is not allowed by egress "internet" on the host` };
+const NOT_FOUND = { status: 502, socks: 4, line: () => `no address is found for ${UNKNOWN}` };
+const CLOSED = { status: 502, socks: 5, line: (at: string) => `${at} refused the connection` };
+
+for (const [what, destination, { status, socks, line }] of [
+  ['a name that no entry allows', `${FORBIDDEN}:443`, DENIED],
+  ['a port that no entry allows', `${ORIGINS.git}:22`, DENIED],
+  ['a name that leads to the loopback of the host', `${TRAP}:80`, DENIED],
+  ['the loopback of the host', '127.0.0.1:80', DENIED],
+  ['the metadata service of a cloud', '169.254.169.254:80', DENIED],
+  ['a name that nobody knows', `${UNKNOWN}:443`, NOT_FOUND],
+  ['a port where nothing listens', `${ORIGINS.files}:${CLOSED_PORT}`, CLOSED],
+] as const) {
+  test.serial(`curl is refused ${what}, with one line that says why`, async (t) => {
+    const url = `http://${destination}/`;
+    const from = world().host.lines.length;
+
+    const absolute = await run(curl('--proxy', PROXY, '-w', '%{stderr}%{http_code}', url));
+    t.deepEqual(absolute, { code: 0, stdout: `vproxy: ${line(destination)}\n`, stderr: String(status) });
+    t.is((await run(curl('--proxy', PROXY, '-f', url))).code, 22);
+
+    const tunnel = await run(curl('--proxytunnel', '--proxy', PROXY, url));
+    t.deepEqual(tunnel, { code: 56, stdout: '', stderr: `curl: (56) CONNECT tunnel failed, response ${status}\n` });
+
+    const throughSocks = await run(curl('--proxy', PROXY_ENV.all_proxy, url));
+    t.is(throughSocks.code, 97);
+    t.regex(throughSocks.stderr, new RegExp(`^curl: \\(97\\) .*\\(${socks}\\)\\n$`));
+
+    const logged = line(destination).replaceAll('.', '\\.');
+    await world().host.waitForLine(new RegExp(`warning: vm1: stream \\d+: ${logged}: `), { from });
+  });
+}
+
+// git, pip and socat
+
+test.serial('git clones over HTTPS, and fetches what is new', async (t) => {
+  const folder = world().makeFolder('git');
+  const env = { ...PROXY_ENV, GIT_SSL_CAINFO: world().outside.authority, GIT_TERMINAL_PROMPT: '0', HOME: folder };
+  const clone = join(folder, 'made');
+  succeeds(t, await run(['git', 'clone', '--quiet', `https://${ORIGINS.git}/git/made.git`, clone], { env }));
+  t.is((await run(['git', '-C', clone, 'rev-parse', 'HEAD'], { env })).stdout.trim(), commit);
+  t.is((await run(['git', '-C', clone, 'fsck', '--full'], { env })).code, 0);
+  succeeds(t, await run(['git', '-C', clone, 'fetch', '--quiet'], { env }));
+  const refused = await run(['git', 'clone', `https://${FORBIDDEN}/git/made.git`, `${clone}-2`], { env });
+  t.is(refused.code, 128);
+  t.regex(refused.stderr, /CONNECT tunnel failed, response 403/);
+});
+
+test.serial('pip downloads a wheel from an index', async (t) => {
+  const folder = world().makeFolder('pip');
+  const pip = ['python3', '-m', 'pip', '--isolated', '--disable-pip-version-check', 'download', '--no-cache-dir'];
+  const index = ['--index-url', `https://${ORIGINS.pypi}/simple`, '--cert', world().outside.authority];
+  const words = [...pip, ...index, '--proxy', PROXY, '--retries', '0', '--dest', folder, WHEEL];
+  succeeds(t, await run(words, { env: { ...PROXY_ENV, HOME: folder } }));
+  t.is(await fileDigest(join(folder, wheel.file)), wheel.digest);
+});
+
+test.serial('socat gets to an echo by CONNECT, and its half-closed connection brings the rest', async (t) => {
+  const address = `PROXY:127.0.0.1:${ORIGINS.files}:7,proxyport=${PROXY_PORT}`;
+  const script = 'printf "%s" "$2" | socat -t 20 - "$1"';
+  const ran = await run(['sh', '-c', script, 'sh', address, 'to and fro']);
+  t.deepEqual(ran, { code: 0, stdout: 'to and fro', stderr: '' });
+  const refused = await run(['socat', '-', `PROXY:127.0.0.1:${FORBIDDEN}:7,proxyport=${PROXY_PORT}`]);
+  t.is(refused.code, 1);
+  t.regex(refused.stderr, / CONNECT forbidden\.example\.test:7: Not Allowed By vproxy\n$/);
+});
+
+// Many at once
+
+test.serial('readers that stand still stop nobody, and have lost nothing when they go on', async (t) => {
+  t.timeout(180_000);
+  const { host, guest } = world();
+  const folder = world().makeFolder('slow');
+  const bytes = 64 * MIB;
+  const sides = [host, guest];
+  const restingBytes = sides.map(({ pid }) => residentBytes(pid));
+  for (const { pid } of sides) resetPeak(pid);
+  const start = (name: string, words: readonly string[]) => {
+    const path = join(folder, name);
+    return { path, program: curl(...words, '-f', '-o', path) };
+  };
+  const stopped = TRANSFERS.map(([way, scheme], index) => {
+    const url = `${scheme}://${ORIGINS.files}/-/pattern/${bytes}`;
+    const { path, program } = start(`stopped-${index}`, [...WAYS[way](scheme), url]);
+    const child = new VproxyProcess([], { program, launcher: world().inside.launcher });
+    t.teardown(() => child.stop());
+    return { path, child };
+  });
+  for (const { path, child } of stopped) {
+    await eventually(() => existsSync(path) && statSync(path).size > 0, { what: 'the first bytes', intervalMs: 1 });
+    child.kill('SIGSTOP');
+  }
+  const sizes = stopped.map(({ path }) => statSync(path).size);
+  t.true(sizes.some((size) => size < bytes));
+
+  await Promise.all(
+    TRANSFERS.map(async ([way, scheme], index) => {
+      const path = join(folder, `whole-${index}`);
+      const url = `${scheme}://${ORIGINS.files}/-/pattern/${bytes}`;
+      succeeds(t, await run(curl(...WAYS[way](scheme), '-f', '-o', path, url)));
+      t.is(await fileDigest(path), patternDigest(bytes), `${way} over ${scheme}`);
+    }),
+  );
+  t.deepEqual(
+    stopped.map(({ path }) => statSync(path).size),
+    sizes,
+  );
+  for (const { path, child } of stopped) {
+    child.kill('SIGCONT');
+    t.deepEqual(await child.exited, { code: 0, signal: null });
+    t.is(await fileDigest(path), patternDigest(bytes));
+  }
+  const grownMib = sides.map(({ pid }, index) => Math.round((peakBytes(pid) - (restingBytes[index] ?? 0)) / MIB));
+  t.log(`host and guest grown by ${grownMib.join(' and ')} MiB`);
+  // Without bounds it would be what the five have not read.
+  for (const each of grownMib) t.true(each < 128, String(grownMib));
+});
