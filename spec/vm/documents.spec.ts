@@ -5,8 +5,16 @@ import { parseDocument } from '../documents/parse-document.js';
 import { play } from '../documents/runner/play.js';
 import { VM_SCENES } from '../documents/scenes/index.js';
 import { scenesOf } from '../documents/scenes-of.js';
+import { debianRoot } from './rig/debian-root.js';
 
 const SCENE_MS = 300_000;
+const MAKE_MS = 600_000;
+
+// Scenes have no network to make it from.
+test.serial.before('the Debian of the guests is there', (t) => {
+  t.timeout(MAKE_MS);
+  debianRoot();
+});
 
 for (const path of listDocuments()) {
   for (const scene of scenesOf(parseDocument(path, readDocument(path)))) {

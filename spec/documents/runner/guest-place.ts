@@ -31,8 +31,8 @@ export function guestPlace({ agent }: Guest): GuestPlace {
       return staying;
 
       async function stopJob(): Promise<void> {
-        // The whole group, as an interrupt at a terminal.
-        await agent.run(`kill -TERM -- -${job.pid}`);
+        // The whole group, as an interrupt at a terminal; with "--" it is no number to dash.
+        await agent.run(`kill -TERM -${job.pid}`);
         await job.waitForEnd(STOP_MS);
       }
     },

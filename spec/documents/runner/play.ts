@@ -1,11 +1,13 @@
 /** Plays a scene of a document in namespaces of its own: mounts, network and processes. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { PROJECT_ROOT } from '../../helpers/files.js';
+import { unshareWords } from '../../helpers/namespaces.js';
+import { debianCache } from '../../vm/rig/debian-root.js';
 
 /** The descriptor on which the program in the namespaces reports what was wrong. */
 export const REPORT_FD = 3;
@@ -14,35 +16,15 @@ const STAGE = join(PROJECT_ROOT, 'spec/documents/runner/stage.sh');
 const INSIDE = join(PROJECT_ROOT, 'dist/spec/documents/runner/inside.js');
 const NAMESPACES = ['--mount', '--net', '--pid', '--fork', '--mount-proc', '--kill-child'];
 
-let launcher: readonly string[] | undefined;
-
-/** The words that make namespaces: as root, or else as the root of a namespace of users. */
-function findLauncher(): readonly string[] {
-  const ways = [
-    ['unshare', ...NAMESPACES],
-    ['unshare', '--map-root-user', '--map-auto', ...NAMESPACES],
-    ['unshare', '--map-root-user', ...NAMESPACES],
-  ];
-  const errors: string[] = [];
-  for (const words of ways) {
-    const [program = '', ...args] = words;
-    const { status, stderr, error } = spawnSync(program, [...args, 'true'], { encoding: 'utf8' });
-    if (status === 0) return words;
-    errors.push(error?.message ?? stderr.trim());
-  }
-  throw new Error(`the documents are tested in namespaces, which unshare(1) cannot make here: ${errors.join('; ')}`);
-}
-
 /**
  * Plays one scene of a document: all of its blocks, in order. `documentText` replaces the document's own text. Rejects
  * with `document:line`, the command, its status and its output, for the first that fails, or after `timeoutMs`.
  */
 export async function play(document: string, scene: string, timeoutMs: number, documentText?: string): Promise<void> {
-  launcher ??= findLauncher();
   const mountPoint = mkdtempSync(join(tmpdir(), `vproxy-scene-${process.pid}-`));
   const node = dirname(dirname(process.execPath));
   const words = [document, scene, ...(documentText === undefined ? [] : [documentText])];
-  const launch: readonly string[] = [...launcher, 'bash', STAGE, mountPoint, PROJECT_ROOT, node];
+  const launch: readonly string[] = [...unshareWords(NAMESPACES), 'bash', STAGE, mountPoint, PROJECT_ROOT, node];
   const [program = '', ...args] = launch;
   const child = spawn(program, [...args, process.execPath, '--enable-source-maps', INSIDE, ...words], {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
@@ -69,8 +51,9 @@ export async function play(document: string, scene: string, timeoutMs: number, d
   }
 }
 
-/** The part of this process's environment that a user's shell would have as well. */
+/** The part of this process's environment that a user's shell would have as well, and what guests are made of. */
 function cleanEnvironment(): NodeJS.ProcessEnv {
   const { PATH, LANG, VPROXY_VM_ACCEL } = process.env;
-  return { PATH, LANG: LANG ?? 'C.UTF-8', ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };
+  const forGuests = { VPROXY_VM_CACHE: debianCache(), ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };
+  return { PATH, LANG: LANG ?? 'C.UTF-8', ...forGuests };
 }

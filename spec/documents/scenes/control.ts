@@ -12,7 +12,10 @@ export const control: Scene = {
     await stage.startPeer(`-c unix-listen:${CHANNEL} -i echo:127.0.0.1:7 -o back:127.0.0.1:7008`, (output) =>
       output.includes(CHANNEL),
     );
-    stage.write('/etc/vproxy/host1.toml', `[channels.default]\naddress = "unix-connect:${CHANNEL}"\n`);
+    stage.write(
+      '/etc/vproxy/host1.toml',
+      `[egress.internet]\nallow = ["deb.debian.org:80,443", "10.0.0.0/8:5432"]\n[channels.default]\naddress = "unix-connect:${CHANNEL}"\n`,
+    );
     // The first forward, which an example removes, comes before that of the echo.
     await stage.start(
       'exec vproxy --name host1 --config /etc/vproxy/host1.toml -o unused:127.0.0.1:0 -o echo:127.0.0.1:7007 -i back:127.0.0.1:7',

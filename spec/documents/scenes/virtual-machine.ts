@@ -1,7 +1,7 @@
 /** Scenes with a VM: the rig's guest, with the port that the document's own QEMU command line describes. */
 import { ESTABLISHED } from '../../helpers/vproxy-process.js';
 import { bootGuest, type Guest } from '../../vm/rig/guest.js';
-import { PORT_NAME } from '../../vm/rig/guest-options.js';
+import { type GuestPlan, PORT_NAME } from '../../vm/rig/guest-options.js';
 import type { Block } from '../parse-document.js';
 import { commandsOf } from '../runner/commands-text.js';
 import { guestPlace } from '../runner/guest-place.js';
@@ -22,6 +22,8 @@ export interface VirtualMachine {
   prepare?(stage: Stage): Promise<void>;
   /** What must be there in the guest before the first block that is for it. */
   prepareGuest?(guest: Guest): Promise<void>;
+  /** Another guest than the usual one, which has no ssh server then. It is asked for when the host is prepared. */
+  plan?(): GuestPlan;
 }
 
 /**
@@ -35,10 +37,12 @@ export function virtualMachine(machine: VirtualMachine = {}): Scene {
 
   async function boot(stage: Stage, portArguments: readonly string[]): Promise<Guest> {
     const [, portName = PORT_NAME] = /\bvirtserialport,\S*\bname=([^,\s]+)/.exec(portArguments.join(' ')) ?? [];
-    const booted = await bootGuest(() => ({ portArguments, portName }));
+    const plan = machine.plan?.();
+    const booted = await bootGuest(async (folder) => ({ ...(await plan?.(folder)), portArguments, portName }));
     guest = booted;
     stage.keep({ output: '', stop: () => booted.stop() });
-    await booted.agent.spawn([...'dropbear -F -E -s -r /etc/dropbear/host_key -p 127.0.0.1:22'.split(' ')]);
+    if (plan === undefined)
+      await booted.agent.spawn([...'dropbear -F -E -s -r /etc/dropbear/host_key -p 127.0.0.1:22'.split(' ')]);
     await machine.prepareGuest?.(booted);
     writeSshConfig(stage, booted);
     return booted;

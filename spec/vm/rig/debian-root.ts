@@ -17,12 +17,16 @@ const OPTIONS = [
   ...LEFT_OUT.map((path) => `--dpkgopt=path-exclude=${path}`),
 ];
 
+/** Where the archive is kept: `$VPROXY_VM_CACHE`, `$XDG_CACHE_HOME/vproxy` or `~/.cache/vproxy`. */
+export const debianCache = (): string =>
+  process.env['VPROXY_VM_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'vproxy');
+
 /**
- * The path of the archive (cpio, not compressed, 170 MB), in `$XDG_CACHE_HOME/vproxy` or `~/.cache/vproxy`. Where it is missing
- * it is made with mmdebstrap, from the mirror that apt uses, which takes half a minute.
+ * The path of the archive (cpio, not compressed, 170 MB). Where it is missing it is made with mmdebstrap, from the mirror that
+ * apt uses, which takes half a minute.
  */
 export function debianRoot(): string {
-  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'vproxy');
+  const folder = debianCache();
   const key = createHash('sha256').update(OPTIONS.join(' ')).digest('hex').slice(0, 12);
   const path = join(folder, `debian-${SUITE}-${key}.cpio`);
   if (existsSync(path)) return path;

@@ -3,6 +3,7 @@
 import type { Scene } from '../../runner/scene.js';
 import { isUp } from '../../runner/stage.js';
 import { virtualMachine } from '../virtual-machine.js';
+import { egress } from './egress.js';
 import { job } from './job.js';
 import { libvirt } from './libvirt.js';
 import { serial } from './serial.js';
@@ -21,6 +22,7 @@ const storage = (): Scene => ({ ...virtualMachine(), isReady: isUp });
 
 /** Those with a VM. */
 export const VM_RECIPES: Readonly<Record<string, Scene>> = {
+  'recipe-egress': egress(),
   'recipe-job': job,
   'recipe-serial': serial,
   'recipe-simengine': storage(),

@@ -1,0 +1,49 @@
+/**
+ * docs/recipes.md, a VM that installs its packages without a network: a Debian guest, whose host has Debian's names lead to
+ * servers of the scene's own, with a repository that has `hello`.
+ */
+import assert from 'node:assert/strict';
+import { basename } from 'node:path';
+import { makeCertificate } from '../../../helpers/certificates.js';
+import { type MadeRepository, makeRepository } from '../../../helpers/egress-sites.js';
+import { originHosts, originsProgram, ROUTES } from '../../../helpers/egress-world.js';
+import { debianGuestPlan, prepareDebianGuest } from '../../../vm/rig/debian-guest.js';
+import type { Guest } from '../../../vm/rig/guest.js';
+import { RIG_FOLDER } from '../../../vm/rig/systemd-initramfs.js';
+import type { Scene } from '../../runner/scene.js';
+import { virtualMachine } from '../virtual-machine.js';
+
+const FOLDER = '/srv/origins';
+const MIRROR = 'deb.debian.org';
+
+/** A name that leads to the same servers, and that the recipe does not allow. */
+const OTHER = 'example.org';
+
+export function egress(): Scene {
+  let repository: MadeRepository | undefined;
+  let guest: Guest | undefined;
+  const scene = virtualMachine({
+    async prepare(stage) {
+      await stage.run(`mkdir ${FOLDER}; printf '${originHosts([MIRROR, OTHER])}' >> /etc/hosts`);
+      for (const route of ROUTES) await stage.run(`ip route add local ${route} dev lo`);
+      makeCertificate(FOLDER, 'origin', [MIRROR]);
+      repository = makeRepository(FOLDER, MIRROR, { names: ['hello'], suite: 'bookworm' });
+      await stage.start(`exec ${originsProgram(FOLDER).join(' ')}`, (output) => /^ready$/m.test(output));
+    },
+    plan: () => debianGuestPlan([repository?.keyFile ?? '']),
+    async prepareGuest(booted) {
+      guest = booted;
+      await prepareDebianGuest(booted);
+      const key = `${RIG_FOLDER}/${basename(repository?.keyFile ?? '')}`;
+      const source = `deb [signed-by=${key}] http://${MIRROR}/debian bookworm main`;
+      await booted.agent.output(`echo '${source}' > /etc/apt/sources.list`);
+    },
+  });
+  return {
+    ...scene,
+    async check() {
+      const sum = await guest?.agent.output('sha256sum < /usr/share/hello/data');
+      assert.equal(sum, `${repository?.packages.get('hello')}  -`, 'the package is installed');
+    },
+  };
+}

@@ -1,0 +1,171 @@
+/** What the servers behind an egress have to offer, made by the test: a repository of Debian packages, one of git, an index of pip. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { sha256 } from './files.js';
+
+/** A repository of Debian packages, for `deb [signed-by=KEY] http://HOST/debian stable main`. */
+export interface MadeRepository {
+  /** The package that depends on all others. */
+  readonly all: string;
+  /** Every package but that one, with the SHA-256 of the file that it installs at `/usr/share/NAME/data`. */
+  readonly packages: ReadonlyMap<string, string>;
+  /** The public key that it is signed with, armoured, as `signed-by` takes it. */
+  readonly keyFile: string;
+}
+
+/** How a repository differs from the usual one. */
+export interface RepositoryOptions {
+  /** Its packages. Default: 20, `made-01` to `made-20`. */
+  readonly names?: readonly string[];
+  /** The length of each package's file, in bytes, which do not compress. Default 100,000. */
+  readonly bytes?: number;
+  /** Default `stable`. */
+  readonly suite?: string;
+}
+
+const USUAL_NAMES = Array.from({ length: 20 }, (_, index) => `made-${String(index + 1).padStart(2, '0')}`);
+
+/** Writes a file, and makes the folders above it. */
+function write(path: string, content: string | Buffer): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, content);
+}
+
+const fieldsOf = (fields: Readonly<Record<string, string | number>>): string =>
+  Object.entries(fields)
+    .map(([name, value]) => `${name}: ${value}\n`)
+    .join('');
+
+/** Makes one in `FOLDER/sites/HOST/debian`, with dpkg-deb(1) and gpg(1). */
+export function makeRepository(folder: string, host: string, options: RepositoryOptions = {}): MadeRepository {
+  const { names = USUAL_NAMES, bytes = 100_000, suite = 'stable' } = options;
+  const root = join(folder, 'sites', host, 'debian');
+  const packages = new Map<string, string>();
+  const paragraphs = names.map((name) => {
+    const data = randomBytes(bytes);
+    packages.set(name, sha256(data));
+    return addPackage(root, name, {}, { [`usr/share/${name}/data`]: data });
+  });
+  const all = 'made-all';
+  paragraphs.push(addPackage(root, all, { Depends: names.join(', ') }, {}));
+  const index = paragraphs.join('\n');
+  const files = { 'main/binary-amd64/Packages': Buffer.from(index), 'main/binary-amd64/Packages.gz': gzipSync(index) };
+  const dist = join(root, 'dists', suite);
+  for (const [path, content] of Object.entries(files)) write(join(dist, path), content);
+  const sums = Object.entries(files).map(([path, content]) => ` ${sha256(content)} ${content.length} ${path}\n`);
+  const release = {
+    Suite: suite,
+    Codename: suite,
+    Architectures: 'amd64',
+    Components: 'main',
+    Date: new Date().toUTCString(),
+  };
+  write(join(dist, 'Release'), `${fieldsOf(release)}SHA256:\n${sums.join('')}`);
+  return { all, packages, keyFile: signRelease(folder, dist) };
+}
+
+/** Puts a package with these further fields and files into the pool, and returns its paragraph for the index. */
+function addPackage(
+  root: string,
+  name: string,
+  more: Readonly<Record<string, string>>,
+  content: Readonly<Record<string, Buffer>>,
+): string {
+  const fields = {
+    ...{ Package: name, Version: '1.0', Architecture: 'all', Maintainer: 'A test <test@example.test>' },
+    ...{ Description: 'made by a test', ...more },
+  };
+  const tree = mkdtempSync(join(tmpdir(), 'vproxy-deb-'));
+  try {
+    write(join(tree, 'DEBIAN/control'), fieldsOf(fields));
+    for (const [path, bytes] of Object.entries(content)) write(join(tree, path), bytes);
+    const path = `pool/${name}_1.0_all.deb`;
+    const file = join(root, path);
+    mkdirSync(dirname(file), { recursive: true });
+    execFileSync('dpkg-deb', ['--root-owner-group', '-Zgzip', '-z1', '--build', tree, file], { stdio: 'pipe' });
+    const built = readFileSync(file);
+    return fieldsOf({ ...fields, Filename: path, Size: built.length, SHA256: sha256(built) });
+  } finally {
+    rmSync(tree, { recursive: true });
+  }
+}
+
+/** Signs `Release` as `InRelease` with a new key, and returns the file of its public half. */
+function signRelease(folder: string, dist: string): string {
+  // The path of gpg-agent's socket must be a short one.
+  const home = mkdtempSync(join(tmpdir(), 'gpg-'));
+  const keyFile = join(folder, 'repository-key.asc');
+  const gpg = (...args: string[]) =>
+    execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...args], { stdio: 'pipe' });
+  try {
+    gpg('--quick-gen-key', 'A test <test@example.test>', 'ed25519', 'sign', '2d');
+    gpg('--output', join(dist, 'InRelease'), '--clearsign', join(dist, 'Release'));
+    gpg('--armor', '--output', keyFile, '--export');
+  } finally {
+    execFileSync('gpgconf', ['--homedir', home, '--kill', 'all'], { stdio: 'pipe' });
+    rmSync(home, { recursive: true, force: true });
+  }
+  return keyFile;
+}
+
+/** Makes a simple index (PEP 503) with one wheel in `FOLDER/sites/HOST/simple`; returns the wheel's name and SHA-256. Needs python3(1). */
+export function makeIndex(
+  folder: string,
+  host: string,
+  name: string,
+): { readonly file: string; readonly digest: string } {
+  const site = join(folder, 'sites', host);
+  const file = `${name}-1.0-py3-none-any.whl`;
+  const tree = mkdtempSync(join(tmpdir(), 'vproxy-wheel-'));
+  try {
+    const info = `${name}-1.0.dist-info`;
+    write(join(tree, name, '__init__.py'), 'made_by = "a test"\n');
+    write(join(tree, name, 'data'), randomBytes(300_000));
+    write(join(tree, info, 'METADATA'), fieldsOf({ 'Metadata-Version': 2.1, Name: name, Version: '1.0' }));
+    write(
+      join(tree, info, 'WHEEL'),
+      fieldsOf({ 'Wheel-Version': '1.0', 'Root-Is-Purelib': 'true', Tag: 'py3-none-any' }),
+    );
+    write(join(tree, info, 'RECORD'), '');
+    execFileSync('python3', ['-m', 'zipfile', '-c', 'wheel.zip', name, info], { cwd: tree, stdio: 'pipe' });
+    const wheel = readFileSync(join(tree, 'wheel.zip'));
+    write(join(site, 'packages', file), wheel);
+    const digest = sha256(wheel);
+    const link = `<a href="/packages/${file}#sha256=${digest}">${file}</a>`;
+    write(
+      join(site, 'simple', name.replaceAll('_', '-'), 'index.html'),
+      `<!DOCTYPE html><html><body>${link}</body></html>\n`,
+    );
+    return { file, digest };
+  } finally {
+    rmSync(tree, { recursive: true });
+  }
+}
+
+/** Makes a repository of git with three commits at `FOLDER/git/NAME.git`, and returns the id of the last one. */
+export function makeGitRepository(folder: string, name: string): string {
+  const path = join(folder, 'git', `${name}.git`);
+  mkdirSync(path, { recursive: true });
+  const git = (args: readonly string[], input: string | Buffer = '') =>
+    execFileSync('git', ['-C', path, ...args], {
+      input,
+      stdio: 'pipe',
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+    });
+  git(['init', '--quiet', '--bare', '--initial-branch=main']);
+  const author = 'A test <test@example.test> 1700000000 +0000';
+  const stream: Buffer[] = [];
+  for (let number = 1; number <= 3; number += 1) {
+    const data = randomBytes(400_000);
+    const commit = `commit refs/heads/main\ncommitter ${author}\ndata 8\nnumber ${number}\n`;
+    stream.push(Buffer.from(`${commit}M 100644 inline file-${number}\ndata ${data.length}\n`), data);
+    stream.push(Buffer.from('\n'));
+  }
+  git(['fast-import', '--quiet'], Buffer.concat(stream));
+  return git(['rev-parse', 'main']).trim();
+}

@@ -1,0 +1,201 @@
+/**
+ * A guest without a network, its host, and an internet of the test's own. The host's network has the origins of
+ * `egress-origins.ts` at public addresses which nothing but its `lo` knows, and names for them; the guest's has `lo` and
+ * nothing else. The channel between the two is a unix socket.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestFn } from 'ava';
+import { makeCertificate } from './certificates.js';
+import { PROJECT_ROOT } from './files.js';
+import { OwnNetwork } from './namespaces.js';
+import { ESTABLISHED, listeningFor, VproxyProcess } from './vproxy-process.js';
+
+/** The made internet. Its addresses are public ones, so that the rules of an egress let names lead there. */
+export const ROUTES = ['203.0.114.0/24', '2001:db9::/64'] as const;
+
+/** Where the origins are; ports 80 of both are allowed as addresses, too. */
+export const ADDRESSES = ['203.0.114.7', '2001:db9::7'] as const;
+
+/** Names of the origins. */
+export const ORIGINS = {
+  deb: 'deb.example.test',
+  git: 'git.example.test',
+  pypi: 'pypi.example.test',
+  files: 'files.example.test',
+} as const;
+
+/** Names that lead there, too, and that no entry allows. */
+export const FORBIDDEN = 'forbidden.example.test';
+
+/** A name that is allowed and leads to the host's own loopback. */
+export const TRAP = 'trap.example.test';
+
+/** A name that is allowed and that nobody knows. */
+export const UNKNOWN = 'unknown.example.test';
+
+/** A name that is allowed, at whose port 81 nothing listens. */
+export const CLOSED_PORT = 81;
+
+const NAMES = Object.values(ORIGINS);
+
+/** Where the guest's programs find the proxy. Its network is the test's own, so the port is free. */
+export const PROXY_PORT = 3128;
+export const PROXY = `http://127.0.0.1:${PROXY_PORT}`;
+
+/** The environment of programs that know nothing of a proxy but this. */
+export const PROXY_ENV = { http_proxy: PROXY, https_proxy: PROXY, all_proxy: `socks5h://127.0.0.1:${PROXY_PORT}` };
+
+/** The words that start the origins of a folder, which has `origin.pem` and `.key`; they print `ready`. */
+export const originsProgram = (folder: string): string[] => [
+  process.execPath,
+  join(PROJECT_ROOT, 'dist/spec/helpers/egress-origins.js'),
+  folder,
+];
+
+/** The host's network with its origins: what is outside of a guest. */
+export class EgressOutside {
+  /** What belongs to the origins, `origin-ca.pem` among it: the authority that clients are to trust. */
+  readonly folder: string;
+  readonly network: OwnNetwork;
+  readonly origins: VproxyProcess;
+
+  private constructor(folder: string, network: OwnNetwork, origins: VproxyProcess) {
+    this.folder = folder;
+    this.network = network;
+    this.origins = origins;
+  }
+
+  /** `prepare` makes what the origins have to offer, in its folder. */
+  static async start(prepare: (folder: string) => void = () => undefined): Promise<EgressOutside> {
+    const folder = mkdtempSync(join(tmpdir(), 'vproxy-egress-'));
+    makeCertificate(folder, 'origin', NAMES);
+    prepare(folder);
+    const hostsFile = join(folder, 'hosts');
+    const local = `127.0.0.1 localhost ${TRAP}\n::1 localhost\n`;
+    writeFileSync(hostsFile, `${local}${originHosts([...NAMES, FORBIDDEN])}`);
+    const network = await OwnNetwork.start({ routes: ROUTES, hostsFile });
+    const origins = new VproxyProcess([], { program: originsProgram(folder), launcher: network.launcher });
+    const outside = new EgressOutside(folder, network, origins);
+    await orStop(outside, origins.waitForLine(/^ready$/));
+    return outside;
+  }
+
+  /** Where clients find the certificate of the authority. */
+  get authority(): string {
+    return join(this.folder, 'origin-ca.pem');
+  }
+
+  /** The requests that the origins have had of a name: `#CONNECTION SCHEME METHOD PATH`. */
+  requests(host: string): readonly string[] {
+    return this.origins.lines.filter((line) => line.split(' ')[3] === host);
+  }
+
+  async stop(): Promise<void> {
+    await this.origins.stop();
+    await this.network.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Lines of `/etc/hosts` by which these names lead to the origins. */
+export const originHosts = (names: readonly string[]): string =>
+  ADDRESSES.flatMap((address) => names.map((name) => `${address} ${name}\n`)).join('');
+
+/** What the host's file says: `allow` of the egress, and the channel. */
+export const hostConfiguration = (channel: string): string => `
+[egress.internet]
+allow = [
+  "${ORIGINS.deb}:80,443",
+  "${ORIGINS.git}:443",
+  "${ORIGINS.pypi}:443",
+  "${ORIGINS.files}:7,80,${CLOSED_PORT},443",
+  "${TRAP}:80",
+  "${UNKNOWN}:443",
+  "${ADDRESSES[0]}:80",
+  "[${ADDRESSES[1]}]:80",
+]
+
+[channels.vm1]
+address = "${channel}"
+incoming = ["internet:egress:"]
+`;
+
+/** What `ready` gives; where it rejects, what was started is stopped first. */
+async function orStop<T>(started: { stop(): Promise<void> }, ready: Promise<T>): Promise<T> {
+  try {
+    return await ready;
+  } catch (error) {
+    await started.stop();
+    throw error;
+  }
+}
+
+/** All of it: outside, the host's vproxy in it, and the guest's in a network of its own. */
+export class EgressWorld {
+  readonly outside: EgressOutside;
+  readonly host: VproxyProcess;
+  readonly guest: VproxyProcess;
+  /** The guest's network. */
+  readonly inside: OwnNetwork;
+
+  private constructor(outside: EgressOutside, inside: OwnNetwork, host: VproxyProcess, guest: VproxyProcess) {
+    this.outside = outside;
+    this.inside = inside;
+    this.host = host;
+    this.guest = guest;
+  }
+
+  static async start(prepare?: (folder: string) => void): Promise<EgressWorld> {
+    const outside = await EgressOutside.start(prepare);
+    const { folder } = outside;
+    const channel = join(folder, 'channel.sock');
+    const file = join(folder, 'host.toml');
+    writeFileSync(file, hostConfiguration(`unix-listen:${channel}`));
+    const inside = await OwnNetwork.start();
+    const hostArgs = ['--config', file, '--control', join(folder, 'host.sock')];
+    const host = new VproxyProcess(hostArgs, { launcher: outside.network.launcher });
+    const guestArgs = ['-c', `unix-connect:${channel}`, '-o', `internet:127.0.0.1:${PROXY_PORT}`];
+    const guest = new VproxyProcess(guestArgs, { launcher: inside.launcher });
+    const world = new EgressWorld(outside, inside, host, guest);
+    const ready = [host.waitForLine(ESTABLISHED), guest.waitForLine(listeningFor('internet'))];
+    await orStop(world, Promise.all(ready));
+    return world;
+  }
+
+  /** A new empty folder of the test, which goes with the world. */
+  makeFolder(name: string): string {
+    const path = join(this.outside.folder, 'work', name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
+
+  /** What both sides have logged, for a test that failed. */
+  logs(): string {
+    return `vproxy on the host:\n${this.host.lines.join('\n')}\n\nvproxy in the guest:\n${this.guest.lines.join('\n')}`;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.guest.stop(), this.host.stop()]);
+    await this.inside.stop();
+    await this.outside.stop();
+  }
+}
+
+/** Starts a world before the tests of a file, stops it after them, shows its logs where one fails, and returns a function for it. */
+export function useEgressWorld(test: TestFn, prepare?: (folder: string) => void): () => EgressWorld {
+  let world: EgressWorld | undefined;
+  test.serial.before('a guest without a network, its host, and origins are there', async (t) => {
+    t.timeout(60_000);
+    world = await EgressWorld.start(prepare);
+  });
+  test.afterEach.always('the logs are shown', (t) => {
+    if (!t.passed && world !== undefined) t.log(world.logs());
+  });
+  test.serial.after.always('all of it is stopped', () => world?.stop());
+  return () => {
+    if (world === undefined) throw new Error('there is no world');
+    return world;
+  };
+}

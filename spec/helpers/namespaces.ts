@@ -1,0 +1,100 @@
+/** Networks and files of a test's own: namespaces that unshare(1) makes, as root or as the root of a namespace of users. */
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import type { RunResult } from './vproxy-process.js';
+
+const found = new Map<string, readonly string[]>();
+
+/** The words of an unshare(1) that makes these namespaces here; the command's words follow. Throws where there is no way. */
+export function unshareWords(namespaces: readonly string[]): readonly string[] {
+  const key = namespaces.join(' ');
+  const known = found.get(key);
+  if (known !== undefined) return known;
+  const errors: string[] = [];
+  for (const users of [[], ['--map-root-user', '--map-auto'], ['--map-root-user']]) {
+    const args = [...users, ...namespaces];
+    const { status, stderr, error } = spawnSync('unshare', [...args, 'true'], { encoding: 'utf8' });
+    if (status === 0) {
+      const words = ['unshare', ...args];
+      found.set(key, words);
+      return words;
+    }
+    errors.push(error?.message ?? stderr.trim());
+  }
+  throw new Error(`the tests need namespaces (${key}), which unshare(1) cannot make here: ${errors.join('; ')}`);
+}
+
+/** What is in a network beside loopback. */
+export interface NetworkOptions {
+  /** Networks, `ADDRESS/PREFIX` of either family, all of whose addresses lead to this network itself, and are on no interface. Default: none. */
+  readonly routes?: readonly string[];
+  /** A file that is `/etc/hosts` there. Default: that of the machine. */
+  readonly hostsFile?: string;
+}
+
+/** How a command is run in a network. */
+export interface NetworkRunOptions {
+  /** All of its environment but PATH and HOME. Default: nothing. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** After which it is killed, and its `code` is null. Default 60,000. */
+  readonly timeoutMs?: number;
+}
+
+const RUN_MS = 60_000;
+const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
+
+/** Standard input is the test process, and with it the namespaces go. No resolver is configured, so that no name is waited for. */
+const HOLDER = `set -eu
+mount --make-rprivate /
+mount --bind /dev/null /etc/resolv.conf
+if [ -n "$1" ]; then mount --bind "$1" /etc/hosts; fi
+shift
+ip link set lo up
+for route; do ip route add local "$route" dev lo; done
+echo ready
+exec cat
+`;
+
+/** A network whose only interface is `lo`. The caller that starts it stops it. */
+export class OwnNetwork {
+  /** What becomes a command in it: words that the command's follow. */
+  readonly launcher: readonly string[];
+  readonly #holder: ChildProcess;
+
+  private constructor(holder: ChildProcess, hasUsers: boolean) {
+    this.#holder = holder;
+    const users = hasUsers ? ['--user', '--preserve-credentials'] : [];
+    this.launcher = ['nsenter', `--target=${holder.pid}`, ...users, '--mount', '--net', '--'];
+  }
+
+  static async start({ routes = [], hostsFile = '' }: NetworkOptions = {}): Promise<OwnNetwork> {
+    const [program = '', ...args] = unshareWords(['--mount', '--net']);
+    const words = [...args, 'sh', '-c', HOLDER, 'sh', hostsFile, ...routes];
+    const holder = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];
+    if (String(line) !== 'ready\n') throw new Error('a network could not be made');
+    return new OwnNetwork(holder, args.includes('--map-root-user'));
+  }
+
+  /** Runs a command to its end. */
+  run(command: readonly string[], options: NetworkRunOptions = {}): Promise<RunResult> {
+    const [file = '', ...args] = [...this.launcher, ...command];
+    const { PATH = '', HOME = '/' } = process.env;
+    const env = { PATH: `${PATH}:/usr/sbin:/sbin`, HOME, LC_ALL: 'C.UTF-8', ...options.env };
+    const settings = { env, timeout: options.timeoutMs ?? RUN_MS, killSignal: 'SIGKILL' as const };
+    return new Promise((resolve) => {
+      const done = (_error: unknown, stdout: string, stderr: string) =>
+        resolve({ code: child.exitCode, stdout, stderr });
+      const child = execFile(file, args, { ...settings, maxBuffer: MAX_OUTPUT_BYTES }, done);
+      child.stdin?.end();
+    });
+  }
+
+  /** Ends what holds it; it is gone with the last process in it. */
+  async stop(): Promise<void> {
+    if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
+    const exited = once(this.#holder, 'exit');
+    this.#holder.stdin?.end();
+    await exited;
+  }
+}
