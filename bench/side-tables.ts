@@ -5,6 +5,8 @@ import type { Column } from './report/figures-table.js';
 import type { Results } from './results.js';
 import type { RunSetting } from './run-table.js';
 import { COMMAND, COMMANDS, CommandTimes } from './work/command.js';
+import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
+import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
 import { STORAGE_CALL, STORAGE_CALLERS, StorageCalls } from './work/storage-call.js';
 import type { Work } from './work/work.js';
 
@@ -64,8 +66,40 @@ const manyChannels: SideTable = {
   },
 };
 
+const waysOut: SideTable = {
+  work: EGRESS,
+  columns: WAYS_OUT,
+  async measure({ rounds, amounts }, { setting, progress }, results) {
+    const times = await EgressTimes.start(setting.programs, setting.folder, setting.target, amounts);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${EGRESS.id}`);
+        for (const [id, outcomes] of await times.measure(amounts)) results.add(EGRESS.id, id, outcomes);
+      }
+    } finally {
+      await times.stop();
+    }
+  },
+};
+
+const datagrams: SideTable = {
+  work: DATAGRAMS,
+  columns: DATAGRAM_LOADS,
+  async measure({ rounds }, { setting, progress }, results) {
+    const load = await DatagramLoad.start(setting);
+    try {
+      for (let round = 0; round < rounds; round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${DATAGRAMS.id}`);
+        for (const { id } of DATAGRAM_LOADS) results.add(DATAGRAMS.id, id, await load.measure(id));
+      }
+    } finally {
+      await load.stop();
+    }
+  },
+};
+
 /** All of them, in the order of the report. */
-export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels];
+export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels, waysOut, datagrams];
 
 /** Measures one of them; a failure is noted for every row and column, and never ends the run. */
 export async function measureSideTable(

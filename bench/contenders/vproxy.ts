@@ -43,19 +43,26 @@ export function startOnUnixSocket(
   return startVproxy(setting, `unix-listen:${path}${options}`, `unix-connect:${dialled}${options}`, more);
 }
 
-/** Starts a side on each of two channels, at the same time, with `more` arguments for each. */
+/** Starts a side on each of two channels, at the same time, with `more` arguments: the same for both, or some for each. */
 export async function startVproxy(
   { programs, target, folder }: ContenderSetting,
   nearChannel: string,
   farChannel: string,
-  more: readonly string[] = [],
+  more: readonly string[] | Readonly<Record<'near' | 'far', readonly string[]>> = [],
 ): Promise<RunningContender> {
   const address = await findFreePort();
   // Each has a control socket, as everywhere; it is in the folder, which is removed with it, since the process is
   // killed.
-  const run = (channel: string, side: string, ...forward: string[]) => {
+  const run = (channel: string, side: 'near' | 'far', ...forward: string[]) => {
     const control = ['--control', join(folder, `${side}-control.sock`)];
-    const args = ['-c', channel + STREAMS_OPTION, '--quiet', ...control, ...more, ...forward];
+    const args = [
+      '-c',
+      channel + STREAMS_OPTION,
+      '--quiet',
+      ...control,
+      ...('near' in more ? more[side] : more),
+      ...forward,
+    ];
     return programs.startScript(VPROXY_SCRIPT, args);
   };
   return {

@@ -3,8 +3,8 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { READ_BUFFER } from './chunk.js';
 
-/** Where to connect: a port of 127.0.0.1 or the path of a unix socket. */
-export type Address = number | string;
+/** Where to connect: a port of 127.0.0.1, the path of a unix socket, or a port of 127.0.0.1 by a CONNECT to the proxy at another one. */
+export type Address = number | string | { readonly proxy: number; readonly port: number };
 
 /** An open connection. Its user for the moment replaces both functions. */
 export interface Connection {
@@ -18,15 +18,33 @@ export interface Connection {
 /** Makes a connection. */
 export type Connect = () => Promise<Connection>;
 
+/** What `net.connect` is told of an address. */
+export function socketOptions(
+  address: Address,
+): { readonly path: string } | { readonly host: string; readonly port: number } {
+  if (typeof address === 'string') return { path: address };
+  return { host: '127.0.0.1', port: typeof address === 'number' ? address : address.proxy };
+}
+
+/** What is said first to be connected by a proxy, which answers in one piece; null where there is none. */
+export function tunnelRequest(address: Address): string | null {
+  if (typeof address !== 'object') return null;
+  const destination = `127.0.0.1:${address.port}`;
+  return `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`;
+}
+
 /** Connects a socket: TCP_NODELAY, half-open allowed, read into the one buffer of the process. */
 export function connectSocket(address: Address): Promise<Connection> {
   return new Promise((resolve, reject) => {
     const onread = { buffer: READ_BUFFER, callback: (count: number) => (connection.onBytes(count), true) };
-    const where = typeof address === 'string' ? { path: address } : { host: '127.0.0.1', port: address };
-    const options = { ...where, noDelay: true, allowHalfOpen: true, onread };
+    const options = { ...socketOptions(address), noDelay: true, allowHalfOpen: true, onread };
     const stream = net.connect(options as net.NetConnectOpts);
-    const connection: Connection = { stream, onBytes: () => undefined, onGone: reject };
-    stream.once('connect', () => resolve(connection));
+    const request = tunnelRequest(address);
+    const connection: Connection = { stream, onBytes: () => resolve(connection), onGone: reject };
+    stream.once('connect', () => {
+      if (request === null) resolve(connection);
+      else stream.write(request);
+    });
     stream.on('error', (error) => connection.onGone(error));
     stream.on('end', () => connection.onGone(new Error('the far end closed the connection')));
     stream.on('close', () => connection.onGone(new Error('the connection closed')));

@@ -1,7 +1,7 @@
 /** Connections that live for one byte: connect, send a byte, get it back, end, wait for the other end's end. */
 import net from 'node:net';
 import { READ_BUFFER } from './chunk.js';
-import type { Address } from './connection.js';
+import { type Address, socketOptions, tunnelRequest } from './connection.js';
 
 /** Makes `count` connections, `parallel` at a time; connections per second. */
 export async function measureConnections(address: Address, count: number, parallel: number): Promise<number> {
@@ -21,15 +21,21 @@ export async function measureConnections(address: Address, count: number, parall
 export function exchangeOneByte(address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     let isAnswered = false;
+    let request = tunnelRequest(address);
+    const ask = (): void => void stream.write('echo\nx');
     const callback = (): boolean => {
-      isAnswered = true;
-      stream.end();
+      isAnswered = request === null;
+      if (isAnswered) stream.end();
+      else ask();
+      request = null;
       return true;
     };
-    const where = typeof address === 'string' ? { path: address } : { host: '127.0.0.1', port: address };
-    const options = { ...where, noDelay: true, onread: { buffer: READ_BUFFER, callback } };
+    const options = { ...socketOptions(address), noDelay: true, onread: { buffer: READ_BUFFER, callback } };
     const stream = net.connect(options as net.NetConnectOpts);
-    stream.once('connect', () => stream.write('echo\nx'));
+    stream.once('connect', () => {
+      if (request === null) ask();
+      else stream.write(request);
+    });
     stream.once('error', reject);
     stream.once('close', () => (isAnswered ? resolve() : reject(new Error('the connection closed without an answer'))));
   });
