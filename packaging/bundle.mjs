@@ -21,6 +21,7 @@ const { metafile } = await build({
   target: `node${/\d+\.\d+/.exec(engines.node)[0]}`,
   external: ['koffi', 'supports-color'],
   minify: true,
+  charset: 'utf8',
   legalComments: 'none',
   // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
