@@ -26,6 +26,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/channels.md': 'Channels',
       'docs/libvirt.md': 'libvirt and QEMU',
       'docs/forwards.md': 'Forwards',
+      'docs/egress.md': 'Egress',
       'docs/storage.md': 'Storage emulation',
       'docs/exec.md': 'Commands in the guest',
       'docs/copy.md': 'Copying files',

@@ -69,6 +69,9 @@ const REQUESTS: readonly (readonly [route: string, url: string, status: number, 
   ['POST /v1/forwards', '/v1/forwards', 201, { direction: 'incoming', spec: 'web:127.0.0.1:80', channel: 'default' }],
   ['DELETE /v1/forwards/{id}', '/v1/forwards/f2?mode=drain', 204],
   ['GET /v1/services', '/v1/services', 200],
+  ['GET /v1/egress', '/v1/egress', 200],
+  ['POST /v1/egress/test', '/v1/egress/test', 200, { name: 'internet', destination: '192.0.2.1:443' }],
+  ['GET /v1/ports', '/v1/ports', 200],
   ['GET /v1/streams', '/v1/streams', 200],
   ['DELETE /v1/streams/{channel}/{id}', '/v1/streams/default/77', 404],
   ['GET /v1/events', '/v1/events?follow=false&replay=500', 200],
@@ -86,7 +89,7 @@ const REQUESTS: readonly (readonly [route: string, url: string, status: number, 
 ];
 
 test('every request is answered, the first one too', async (t) => {
-  const { host, control, metricsUrl } = await setUp(t);
+  const { host, control, metricsUrl } = await setUp(t, '[egress.internet]', 'allow = ["192.0.2.1:443"]');
   const routes = ROUTES.map(({ method, path }) => `${method} ${path}`).filter((route) => route !== 'POST /v1/stop');
   t.deepEqual(REQUESTS.map(([route]) => route).sort(), routes.sort());
   const stream = await openStream(t, control, 'service=echo');

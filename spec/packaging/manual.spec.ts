@@ -8,6 +8,7 @@ import { loadCommands } from '../../cli/command/table.js';
 import { CHANNEL_KINDS } from '../../lib/channel/kinds.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { STORAGE_SETTINGS } from '../../lib/settings/channel-settings.js';
+import { EGRESS_SETTINGS } from '../../lib/settings/egress-rules.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
@@ -115,6 +116,7 @@ test('vproxy.conf.5 has every key of the tables, with what its value has to be',
     ['KEYS OF A CHANNEL', FILE_CHANNEL_SETTINGS],
     ['Keys of storage', STORAGE_SETTINGS],
     ['RULES OF SERVICES', RULE_SETTINGS],
+    ['RULES OF EGRESSES', EGRESS_SETTINGS],
   ] as const) {
     const part = parts.find((one) => one.startsWith(`${title}\n`)) ?? '';
     for (const { key } of settings) {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { SecretKey } from '../../lib/session/auth.js';
+import { makeCertificate } from '../helpers/certificates.js';
 import { localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
 import { helloOf, splitOpening } from './hello-editor.js';
@@ -13,7 +14,6 @@ import {
   assertRefused,
   echoThrough,
   endCodes,
-  makeCertificate,
   type Protection,
   type Scene,
   sessionCount,

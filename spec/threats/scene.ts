@@ -1,8 +1,8 @@
 /** A host and a guest on a TCP channel that leads through a man in the middle, and what reaches the program on the host. */
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { makeCertificate } from '../helpers/certificates.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
@@ -18,16 +18,6 @@ export function writeKey(folder: string, name: string, digits: string): string {
   const path = join(folder, name);
   writeFileSync(path, `${digits.repeat(32)}\n`, { mode: 0o600 });
   return path;
-}
-
-/** Makes a certificate of its own authority, `NAME-ca.pem`, as `NAME.pem` and `NAME.key` in a folder. */
-export function makeCertificate(folder: string, name: string): void {
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
-  const ca = [`${name}-ca.pem`, `${name}-ca.key`] as const;
-  openssl('req', '-x509', ...newKey, '-keyout', ca[1], '-out', ca[0], '-subj', `/CN=${name}-ca`);
-  const request = ['-keyout', `${name}.key`, '-out', `${name}.pem`, '-subj', `/CN=${name}`];
-  openssl('req', '-x509', ...newKey, ...request, '-CA', ca[0], '-CAkey', ca[1], '-addext', 'basicConstraints=CA:FALSE');
 }
 
 export interface Scene {

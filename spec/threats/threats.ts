@@ -316,4 +316,110 @@ export const THREATS: readonly Threat[] = [
       ['cli/allow.spec.ts', 'nothing is allowed where nothing is said'],
     ],
   },
+  {
+    id: 'T24',
+    specs: [
+      ['forward/egress/admission.spec.ts', ' is no destination'],
+      ['forward/egress/admission.spec.ts', ' is refused, as an address and behind a name, by rules for everything'],
+      [
+        'forward/egress/admission.spec.ts',
+        'of any text a destination has one spelling, which a URL reads alike, or it is refused; special addresses always are',
+      ],
+      ['forward/egress/networks.spec.ts', 'any text is an address exactly where Node says so, except for zones'],
+    ],
+  },
+  {
+    id: 'T25',
+    specs: [
+      ['forward/egress/admission.spec.ts', ' is refused, as an address and behind a name, by rules for everything'],
+      [
+        'forward/egress/dial.spec.ts',
+        'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',
+      ],
+      ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
+      [
+        'forward/egress/dial.spec.ts',
+        'an address of this machine is refused, by what the system says, and by nothing else',
+      ],
+    ],
+  },
+  {
+    id: 'T26',
+    specs: [
+      ['forward/egress/dial.spec.ts', 'what no entry could allow is never looked up'],
+      ['forward/egress/dial.spec.ts', 'the guest is not told what a name was resolved to, the host is'],
+    ],
+  },
+  {
+    id: 'T27',
+    specs: [
+      [
+        'forward/resolver/resolver.spec.ts',
+        'a name that no entry allows is refused, with the reason for the guest and for the log, and nobody is asked',
+      ],
+      ['forward/resolver/resolver.spec.ts', 'an address that the egress refuses is not told: '],
+      [
+        'forward/resolver/resolver.spec.ts',
+        '100,000 messages that are random or changed at random are each answered, or dropped',
+      ],
+      [
+        'forward/resolver/resolver.spec.ts',
+        'beyond 256 questions at once further ones fail, while what is known is still answered',
+      ],
+      [
+        'forward/resolver/messages.spec.ts',
+        '100,000 messages that are random or changed at random are understood whole, or not at all',
+      ],
+      [
+        'forward/resolver/resolver-endpoint.spec.ts',
+        'questions beyond 5,000 a second wait on a stream, and are dropped and counted in a flow',
+      ],
+    ],
+  },
+  {
+    id: 'T28',
+    specs: [
+      [
+        'forward/resolver/upstream.spec.ts',
+        'each question is one of its own: an id and a port that cannot be told before, and nothing of who asked',
+      ],
+      [
+        'forward/resolver/upstream.spec.ts',
+        'answers with another id or question, queries, and bytes that are too few are not taken',
+      ],
+      ['forward/resolver/upstream.spec.ts', 'an answer from another address does not arrive'],
+      ['forward/resolver/resolver.spec.ts', 'whoever asks the same at the same time waits for the same answer'],
+      [
+        'forward/resolver/resolver.spec.ts',
+        'answers are kept by name in any case, type, DO and CD, and the asker’s spelling comes back',
+      ],
+    ],
+  },
+  {
+    id: 'T29',
+    specs: [
+      ['forward/datagram/udp.spec.ts', 'an answer that is not the target’s does not arrive'],
+      ['forward/datagram/udp.spec.ts', 'each source address has a flow of its own, and answers go to nobody else'],
+      [
+        'forward/datagram/udp.spec.ts',
+        'there are no more flows than half of the streams that the peer takes, and the idlest goes',
+      ],
+      ['forward/datagram/unixgram.spec.ts', 'an answer that is not the target’s does not arrive'],
+      [
+        'forward/datagram/unixgram.spec.ts',
+        'each path that sends has a flow of its own, and answers go to nobody else',
+      ],
+      [
+        'conformance/datagrams.spec.ts',
+        'R-DGRAM-5: while the flow has something unsent the newest 64 messages wait, and the oldest are dropped',
+      ],
+      [
+        'conformance/datagrams.spec.ts',
+        'R-DGRAM-4: of messages that have not come whole no more is kept than the bound',
+      ],
+      ['hostile/datagram-cases.ts', '100,000 flows, and leaves them open'],
+      ['hostile/datagram-cases.ts', 'messages that never come whole, on as many flows as may be'],
+      ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
+    ],
+  },
 ];

@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import test from 'ava';
 import { SecretKey } from '../../lib/session/auth.js';
+import { makeCertificate } from '../helpers/certificates.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
 import { SocketPeer } from '../helpers/socket-peer.js';
 import { eventually } from '../helpers/time.js';
 import { CHANNEL_LISTENING, spawnVproxy } from '../helpers/vproxy-process.js';
 import { splitOpening } from './hello-editor.js';
-import { makeCertificate, writeKey } from './scene.js';
+import { writeKey } from './scene.js';
 
 test('a TLS server without the key is not let in by a certificate that the machine trusts', async (t) => {
   const folder = temporaryFolder(t);
