@@ -4,11 +4,14 @@ import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 import { formatLicences } from './bundled-packages.mjs';
+import { oldestNode, requireNode } from './require-node.cjs';
 
 const OUTPUT = resolve(process.argv[2] ?? join(import.meta.dirname, '../dist/vproxy.cjs'));
 
 process.chdir(join(import.meta.dirname, '..'));
 const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8'));
+
+const oldest = oldestNode(engines);
 
 // What reads or runs the file meanwhile has the one before, whole.
 const temporary = `${OUTPUT}.${process.pid}`;
@@ -18,14 +21,18 @@ const { metafile } = await build({
   bundle: true,
   platform: 'node',
   format: 'cjs',
-  target: `node${/\d+\.\d+/.exec(engines.node)[0]}`,
+  target: `node${oldest}`,
+  // An older Node would end at the first of them, before it can say what is wrong.
+  supported: { 'regexp-set-notation': false },
   external: ['koffi', 'supports-color'],
   minify: true,
   charset: 'utf8',
   legalComments: 'none',
   // yargs and its helpers read `import.meta.url`, which a file of CommonJS does not have.
   define: { 'import.meta.url': 'importMetaUrl', VPROXY_VERSION: JSON.stringify(version) },
-  banner: { js: "'use strict';const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
+  banner: {
+    js: `'use strict';(${requireNode})('${oldest}');const importMetaUrl = require('node:url').pathToFileURL(__filename).href;`,
+  },
   metafile: true,
   logLevel: 'warning',
 });

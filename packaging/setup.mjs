@@ -1,6 +1,9 @@
 // Makes a fresh clone ready to run: installs the locked dependencies where they are missing or out of date, then builds.
 import { execFileSync } from 'node:child_process';
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
+import { oldestNode, requireNode } from './require-node.cjs';
+
+requireNode(oldestNode(JSON.parse(readFileSync('package.json', 'utf8')).engines));
 
 const modifiedAt = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const npm = (...args) => execFileSync('npm', args, { stdio: ['ignore', 'inherit', 'inherit'] });

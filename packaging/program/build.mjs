@@ -4,13 +4,18 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
 import { formatLicences } from '../bundled-packages.mjs';
+import { oldestNode, requireNode } from '../require-node.cjs';
 import { writeChanged } from '../write-changed.mjs';
 import { SHARED_FILES, SINGLE_FILES } from './files.mjs';
 
 process.chdir(`${import.meta.dirname}/../..`);
 const OUTPUT = 'dist/program';
 const { version, engines, bin } = JSON.parse(readFileSync('package.json', 'utf8'));
+const OLDEST = oldestNode(engines);
 const SHEBANG = '#!/usr/bin/env node\n';
+
+/** What each program begins with. */
+const REQUIRE_NODE = `(${requireNode})('${OLDEST}');`;
 
 /** That of an ES module, which yargs asks for. */
 const FILE_URL = "const importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
@@ -20,7 +25,9 @@ const settings = {
   write: false,
   bundle: true,
   platform: 'node',
-  target: `node${/\d+\.\d+/.exec(engines.node)[0]}`,
+  target: `node${OLDEST}`,
+  // An older Node would end at the first of them, before it can say what is wrong.
+  supported: { 'regexp-set-notation': false },
   external: ['koffi', 'supports-color'],
   minify: true,
   legalComments: 'none',
@@ -117,6 +124,7 @@ function makeShared(parts) {
     ),
   );
   const loader = readFileSync('packaging/program/loader.cjs', 'utf8')
+    .replace("'use strict';", `'use strict';\n${REQUIRE_NODE}`)
     .replace('const PART_FILES = {};', `const PART_FILES = ${JSON.stringify(fileOf)};`)
     .replace('const KEPT_FILES = {};', `const KEPT_FILES = ${JSON.stringify(kept)};`);
   return SHARED_FILES.map((row, index) => {
@@ -138,6 +146,7 @@ async function makeSingle() {
     ...settings,
     entryPoints: SINGLE_FILES,
     format: 'cjs',
+    banner: { js: REQUIRE_NODE },
     outExtension: { '.js': '.cjs' },
     sourcemap: 'external',
   });
