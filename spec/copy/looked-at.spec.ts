@@ -25,8 +25,9 @@ import { duplexPair } from '../helpers/channel-pair.js';
 import { CopyPair } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { makeTar, sendHostile, tarRecords } from '../helpers/hostile-copy.js';
+import { testWith } from '../helpers/test-with.js';
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const asRoot = testWith('root');
 
 const NOBODY = 65_534;
 

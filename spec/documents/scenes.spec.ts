@@ -1,5 +1,5 @@
 /** Every command of the documents that needs no VM, run as it is written. */
-import test from 'ava';
+import { serialTestWith } from '../helpers/test-with.js';
 import { listDocuments, readDocument } from './document-list.js';
 import { parseDocument } from './parse-document.js';
 import { play } from './runner/play.js';
@@ -10,8 +10,9 @@ const SCENE_MS = 180_000;
 
 for (const path of listDocuments()) {
   for (const scene of scenesOf(parseDocument(path, readDocument(path)))) {
-    if (!(scene in PLAIN_SCENES)) continue;
-    test.serial(`${path} does what it shows, in the scene ${scene}`, async (t) => {
+    const found = PLAIN_SCENES[scene];
+    if (found === undefined) continue;
+    serialTestWith(...(found.needs ?? []))(`${path} does what it shows, in the scene ${scene}`, async (t) => {
       t.timeout(SCENE_MS * 1.5);
       await t.notThrowsAsync(play(path, scene, SCENE_MS));
     });

@@ -6,8 +6,9 @@ import { type CommandDecision, decideCommand, type ExecSystem, thisSystem } from
 import type { ExecRequest } from '../../lib/exec/messages.js';
 import { TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const asRoot = testWith('root');
 
 /**
  * A small machine: `usr/box` is many programs, by the name that it is called by; `bin` is a link to `usr`; `usr/plain`

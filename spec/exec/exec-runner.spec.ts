@@ -7,9 +7,10 @@ import test from 'ava';
 import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
 import { isRunning, statOf, TestRunner } from '../helpers/exec-peers.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const asRoot = testWith('root');
 
 test('a command says its status, and what it wrote to each output', async (t) => {
   const runner = new TestRunner(t);

@@ -9,13 +9,13 @@ import type { ProcessControl, UpgradeRequest } from '../../lib/control/context/c
 import { ControlServer } from '../../lib/control/server/control-server.js';
 import type { LogLevel } from '../../lib/events.js';
 import type { Proxy } from '../../lib/proxy/proxy.js';
-import type { ChannelChanges, UpgradeAnswer as Upgraded } from '../../lib/status/types.js';
+import type { ReloadAnswer, UpgradeAnswer as Upgraded } from '../../lib/status/types.js';
 import type { Clock } from '../../lib/util/clock.js';
 import { temporaryFolder } from './files.js';
 import { connectedProxies, echo, localServer, localSocket } from './proxies.js';
 import { ManualClock, within } from './time.js';
 
-const NO_CHANGES: ChannelChanges = {
+const NO_CHANGES: ReloadAnswer = {
   addedChannels: [],
   removedChannels: [],
   replacedChannels: [],
@@ -23,6 +23,7 @@ const NO_CHANGES: ChannelChanges = {
   removedForwards: [],
   changedPolicies: [],
   changedEgress: [],
+  nextStart: [],
 };
 
 /** A process that records what it is told. */
@@ -34,7 +35,7 @@ export class TestProcess implements ProcessControl {
   channelDefaults: NonNullable<ProcessControl['channelDefaults']> = {};
   /** What it was told, in order: `drain 30000`, `stop`. */
   readonly told: string[] = [];
-  reload: () => Promise<ChannelChanges> = () => Promise.resolve(NO_CHANGES);
+  reload: () => Promise<ReloadAnswer> = () => Promise.resolve(NO_CHANGES);
 
   drain(timeoutMs: number): void {
     this.told.push(`drain ${timeoutMs}`);

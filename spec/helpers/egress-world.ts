@@ -10,6 +10,7 @@ import type { TestFn } from 'ava';
 import { makeCertificate } from './certificates.js';
 import { PROJECT_ROOT } from './files.js';
 import { OwnNetwork } from './namespaces.js';
+import { hasNeed } from './needs.js';
 import { ESTABLISHED, listeningFor, VproxyProcess } from './vproxy-process.js';
 
 /** The made internet. Its addresses are public ones, so that the rules of an egress let names lead there. */
@@ -183,10 +184,14 @@ export class EgressWorld {
   }
 }
 
+/** What such tests need of the machine. */
+export const WORLD_NEEDS = ['curl', 'git', 'gpg', 'ip', 'openssl', 'pip', 'socat'] as const;
+
 /** Starts a world before the tests of a file, stops it after them, shows its logs where one fails, and returns a function for it. */
 export function useEgressWorld(test: TestFn, prepare?: (folder: string) => void): () => EgressWorld {
   let world: EgressWorld | undefined;
   test.serial.before('a guest without a network, its host, and origins are there', async (t) => {
+    if (!WORLD_NEEDS.every(hasNeed)) return;
     t.timeout(60_000);
     world = await EgressWorld.start(prepare);
   });

@@ -1,5 +1,5 @@
 /** libvirt for specs: the XML of a domain, a virsh that prints what a test wants, and a libvirtd of a test's own. */
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -127,13 +127,6 @@ export async function dialWith(
 
 /** With sbin, where libvirtd and tools such as unshare are, also for a user without it in PATH. */
 const ENV = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
-
-/** Whether this machine has what that needs: root, libvirtd with its driver for QEMU, virsh and QEMU, and util-linux. */
-export const HAS_LIBVIRTD =
-  process.getuid?.() === 0 &&
-  ['libvirtd', 'virsh', 'qemu-system-x86_64', 'unshare', 'nsenter', 'setpriv', 'ip'].every(
-    (program) => spawnSync('sh', ['-c', `command -v ${program}`], { env: ENV }).status === 0,
-  );
 
 /** The folders of libvirt, and their names in `Libvirtd.folder`. */
 const FOLDERS = {

@@ -3,7 +3,7 @@
  * guest, a process under another name.
  */
 
-import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -71,11 +71,6 @@ export const portFiles = (name: string, device = 'vport0p1'): Record<string, str
 });
 
 // A QEMU without a guest: it takes its arguments, has its chardevs, and its processor never starts.
-
-/** Whether this machine has one, and setpriv(1), which ends it with the test. */
-export const HAS_QEMU = ['qemu-system-x86_64', 'setpriv'].every(
-  (program) => spawnSync(program, ['--version']).status === 0,
-);
 
 /** A running QEMU, which ends when the test does. */
 interface BareQemu {

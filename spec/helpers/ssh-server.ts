@@ -1,17 +1,11 @@
 /** The system's own ssh and sshd, joined without a port, with throw-away keys. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { temporaryFolder } from './files.js';
 
 const SSHD = '/usr/sbin/sshd';
-
-/** Whether this machine has what that needs, and socat for the far end; root's sshd also needs its folder. */
-export const HAS_SSH_SERVER =
-  existsSync(SSHD) &&
-  (process.getuid?.() !== 0 || existsSync('/run/sshd')) &&
-  spawnSync('sh', ['-c', 'command -v ssh && command -v ssh-keygen && command -v socat']).status === 0;
 
 /**
  * The value of `PATH` for a process whose `ssh`, whatever host it names, reaches a server on this machine that lets this

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { koffiLibrary, PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { checkCommands, checkEverydayUse, type PackagedProgram } from '../helpers/packaged-program.js';
+import { testWith } from '../helpers/test-with.js';
 
 const EXECUTABLE = join(PROJECT_ROOT, 'dist/vproxy-linux-x64');
 
@@ -49,7 +50,7 @@ function inBareRoot(t: ExecutionContext, { hasKoffi = false } = {}): PackagedPro
   };
 }
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const asRoot = testWith('root');
 
 test('it is an executable of a bearable size, with the licence of Node beside it', (t) => {
   const { size, mode } = statSync(EXECUTABLE);

@@ -3,12 +3,12 @@ import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { koffiLibrary, PROJECT_ROOT, sha256, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
-const isThere = (program: string) => spawnSync(program, ['--version']).error === undefined;
-const withDpkg = isThere('dpkg-deb') ? test : test.skip;
-const withLintian = isThere('dpkg-deb') && isThere('lintian') ? test : test.skip;
+const withDpkg = testWith('dpkg');
+const withLintian = testWith('dpkg', 'lintian');
 const run = promisify(execFile);
 
 /** Builds the package, and gives its path. */

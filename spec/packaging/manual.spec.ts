@@ -12,6 +12,7 @@ import { EGRESS_SETTINGS } from '../../lib/settings/egress-rules.js';
 import { RULE_SETTINGS } from '../../lib/settings/service-rules.js';
 import { FILE_CHANNEL_SETTINGS, FILE_SETTINGS } from '../../lib/settings/table.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 interface Page {
   readonly file: string;
@@ -42,9 +43,8 @@ async function plainPage(file: string): Promise<string> {
     .replaceAll('\\e', '\\');
 }
 
-const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
-const withMandoc = spawnSync('mandoc', ['/dev/null']).error === undefined ? test : test.skip;
-const withGroff = isThere('groff') && isThere('man') ? test : test.skip;
+const withMandoc = testWith('mandoc');
+const withGroff = testWith('groff');
 
 /** The folder with all pages. */
 async function writePages(t: ExecutionContext): Promise<string> {

@@ -4,9 +4,10 @@ import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 const SCRIPT = join(PROJECT_ROOT, 'packaging/systemd/restart-services');
-const withShellcheck = spawnSync('shellcheck', ['--version']).error === undefined ? test : test.skip;
+const withShellcheck = testWith('shellcheck');
 
 /** Units that systemd lists, of which some do not run. */
 interface Machine {

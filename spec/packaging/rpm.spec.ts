@@ -4,9 +4,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { PROJECT_ROOT } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 const SPEC = join(PROJECT_ROOT, 'packaging/rpm/vproxy.spec');
-const withRpm = spawnSync('rpmspec', ['--version']).error === undefined ? test : test.skip;
+const withRpm = testWith('rpm');
 
 withRpm('rpmspec reads it', (t) => {
   const { status, stdout, stderr } = spawnSync('rpmspec', ['--query', '--queryformat', '%{name} %{version}', SPEC], {

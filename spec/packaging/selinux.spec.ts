@@ -3,15 +3,16 @@
  * package.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/selinux');
 /** Of Debian's selinux-policy-dev. */
 const MAKEFILE = '/usr/share/selinux/devel/Makefile';
-const withPolicy = existsSync(MAKEFILE) ? test : test.skip;
+const withPolicy = testWith('selinux-policy');
 
 const NEIGHBOUR = `policy_module(neighbour, 1.0.0)
 type neighbour_t;

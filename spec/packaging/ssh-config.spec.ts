@@ -2,11 +2,12 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 const CONFIGURATION = join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf');
-const withSsh = spawnSync('ssh', ['-V']).error === undefined ? test : test.skip;
+const withSsh = testWith('ssh');
 
 /** The arguments that `vproxy` is called with by `ssh HOST`, with a line for each; null where it is not called. */
 function argumentsFor(t: ExecutionContext, host: string, configuration = CONFIGURATION): string[] | null {

@@ -11,6 +11,7 @@ import { RUN_OPTIONS } from '../../cli/run/options.js';
 import { takeServiceEnvironment } from '../../cli/service/environment.js';
 import { ERROR_CODES } from '../../lib/errors.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
 const FOLDER = join(PROJECT_ROOT, 'packaging/systemd');
 /** The exposure that `systemd-analyze security` may find at most; it says "ok" up to 4.9. */
@@ -19,7 +20,7 @@ const MAX_EXPOSURE = 4;
 const read = (name: string): string => readFileSync(join(FOLDER, name), 'utf8');
 const UNITS = readdirSync(FOLDER).filter((name) => /\.(service|socket)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
-const withSystemd = spawnSync('systemd-analyze', ['--version']).error === undefined ? test : test.skip;
+const withSystemd = testWith('systemd');
 
 /** An instance of a template. */
 const instanceOf = (unit: string): string => unit.replace('@.', '@org.vproxy.vm1.');
@@ -93,16 +94,13 @@ withSystemd('the file for users is valid, and the units name them', (t) => {
 });
 
 // Only root can change a file's owner.
-(process.getuid?.() === 0 ? withSystemd : test.skip)(
-  'the file for folders is valid, and names a user that there is',
-  (t) => {
-    const root = rootWithUser(t);
-    const args = [`--root=${root}`, '--create', join(FOLDER, 'tmpfiles.conf')];
-    const folders = spawnSync('systemd-tmpfiles', args, { encoding: 'utf8' });
-    t.is(folders.status, 0, folders.stderr);
-    t.deepEqual(readdirSync(join(root, 'run')), ['vproxy']);
-  },
-);
+testWith('root', 'systemd')('the file for folders is valid, and names a user that there is', (t) => {
+  const root = rootWithUser(t);
+  const args = [`--root=${root}`, '--create', join(FOLDER, 'tmpfiles.conf')];
+  const folders = spawnSync('systemd-tmpfiles', args, { encoding: 'utf8' });
+  t.is(folders.status, 0, folders.stderr);
+  t.deepEqual(readdirSync(join(root, 'run')), ['vproxy']);
+});
 
 test('the units run commands and options that there are, and name statuses that there are', (t) => {
   for (const unit of SERVICES) {

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import test, { type ExecutionContext } from 'ava';
 import type { AxeResults } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
+import { hasNeed } from '../helpers/needs.js';
 import {
   type BuiltSite,
   buildSite,
@@ -11,6 +12,7 @@ import {
   startChromium,
   watchForTrouble,
 } from '../helpers/site.js';
+import { testWith } from '../helpers/test-with.js';
 
 const WIDE = { width: 1280, height: 900 };
 const SMALL = { width: 360, height: 740 };
@@ -19,12 +21,16 @@ let site: BuiltSite;
 let server: FileServer;
 let browser: Browser;
 
+const withBrowser = testWith('chromium');
+
 test.before(async (t) => {
+  if (!hasNeed('chromium')) return;
   t.timeout(120_000);
   [site, browser] = await Promise.all([buildSite(), startChromium()]);
   server = await serveFiles(site.folder, '/a/base/path/');
 });
 test.after.always(async () => {
+  if (!hasNeed('chromium')) return;
   await browser.close();
   server.close();
   site.remove();
@@ -85,15 +91,15 @@ const lookAt = test.macro({
   },
 });
 
-test(lookAt, 'documents', (path) => !/^(?:api|files|docs\/decisions)\/./.test(path));
-test(lookAt, 'decisions and files', (path) =>
+withBrowser(lookAt, 'documents', (path) => !/^(?:api|files|docs\/decisions)\/./.test(path));
+withBrowser(lookAt, 'decisions and files', (path) =>
   /^docs\/decisions\/(?:index|0001)|^files\/packaging\/systemd\/(?:index|vproxy\.service)/.test(path),
 );
-test(lookAt, 'the API', (path) =>
+withBrowser(lookAt, 'the API', (path) =>
   /^api\/(?:index|Proxy|MuxStream|ChannelStatus|ERROR_CODES|connectPeer)\.html$/.test(path),
 );
 
-test('the first thing that a search finds is a document, and it leads there', async (t) => {
+withBrowser('the first thing that a search finds is a document, and it leads there', async (t) => {
   const { page, trouble } = await open(t);
   await page.goto(server.url);
   await page.click('#tsd-search-trigger');
@@ -107,7 +113,7 @@ test('the first thing that a search finds is a document, and it leads there', as
   t.deepEqual(trouble, []);
 });
 
-test('on a small screen the navigation opens and leads to a document', async (t) => {
+withBrowser('on a small screen the navigation opens and leads to a document', async (t) => {
   const { page, trouble } = await open(t);
   await page.setViewportSize(SMALL);
   await page.goto(server.url);
@@ -119,7 +125,7 @@ test('on a small screen the navigation opens and leads to a document', async (t)
   t.deepEqual(trouble, []);
 });
 
-test('from a folder, without a server, the site is read and searched', async (t) => {
+withBrowser('from a folder, without a server, the site is read and searched', async (t) => {
   const page = await browser.newPage();
   page.setDefaultTimeout(120_000);
   t.teardown(async () => page.close());

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { readSecretFile } from '../../lib/system/files.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { testWith } from '../helpers/test-with.js';
 
-const testAsRoot = process.getuid?.() === 0 ? test : test.skip;
+const testAsRoot = testWith('root');
 
 /** A user that is neither root nor this one. */
 const STRANGER = 4321;

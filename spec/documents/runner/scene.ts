@@ -1,4 +1,5 @@
 /** What a scene is: the place in which the blocks of a document are run, and what is prepared for them. */
+import type { NeedName } from '../../helpers/needs.js';
 import type { Block } from '../parse-document.js';
 import type { Stage } from './stage.js';
 import type { Staying } from './staying.js';
@@ -16,6 +17,8 @@ export interface GuestPlace {
 
 /** One file of `scenes/` (or a row of a table in one) each. All functions run in the scene's own namespaces. */
 export interface Scene {
+  /** What the machine must have for it. Default: nothing. */
+  readonly needs?: readonly NeedName[];
   /** What must be there before the first block: peers, servers, files. What it starts on the stage ends with the scene. */
   prepare?(stage: Stage): Promise<void>;
   /** When a block that stays is ready. Default: a vproxy in it takes control requests. */

@@ -1,5 +1,4 @@
 /** All scenes, by the names that markers have. */
-import { HAS_LIBVIRTD } from '../../helpers/libvirt.js';
 import type { Scene } from '../runner/scene.js';
 import { control } from './control.js';
 import { debianGuest } from './debian-guest.js';
@@ -11,7 +10,7 @@ import { twoHosts } from './two-hosts.js';
 import { oneVm, twoVms } from './vms.js';
 
 /** A host with vproxy, and nothing else. */
-const plain: Scene = {};
+const plain: Scene = { needs: ['curl'] };
 
 /** Those without a VM, which `npm test` plays. */
 export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
@@ -20,7 +19,7 @@ export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
   plain,
   'two-hosts': twoHosts,
   'two-vms': twoVms,
-  ...(HAS_LIBVIRTD ? { libvirt } : {}),
+  libvirt,
   ...PLAIN_RECIPES,
 };
 
@@ -31,6 +30,5 @@ export const VM_SCENES: Readonly<Record<string, Scene>> = { guest, 'quick-start'
 export const SCENES: Readonly<Record<string, Scene>> = {
   ...PLAIN_SCENES,
   ...VM_SCENES,
-  libvirt,
   'debian-guest': debianGuest,
 };

@@ -6,6 +6,7 @@ import type { Scene } from '../runner/scene.js';
 const CONTROLLER = "    <controller type='virtio-serial'/>\n";
 
 export const libvirt: Scene = {
+  needs: ['root', 'libvirt'],
   async prepare(stage) {
     for (const folder of ['lib', 'cache']) await stage.run(`mount -t tmpfs -o mode=755 tmpfs /var/${folder}/libvirt`);
     await stage.run('rm -rf /etc/libvirt; mkdir -p /var/log/libvirt');

@@ -5,6 +5,7 @@ import { addQemuUser, nameHosts, startSshServer, startWebServer } from './parts.
 
 /** A web server on port 8080, an ssh server, and the key /etc/vproxy/pair.key. What is copied to `host2:` goes to another folder. */
 export const twoHosts: Scene = {
+  needs: ['curl', 'ip', 'openssl', 'socat', 'sshd'],
   async prepare(stage) {
     await nameHosts(stage, 'host1', 'host2');
     await addQemuUser(stage);

@@ -5,6 +5,9 @@ import type { Scene } from '../runner/scene.js';
 import { isUp, type Stage } from '../runner/stage.js';
 import { addQemuUser, nameHosts, startGuest, startSshServer, startWebServer } from './parts.js';
 
+/** The documents' own commands included. */
+const NEEDS = ['curl', 'make', 'openssl', 'rsync', 'socat', 'sshd'] as const;
+
 async function prepareVms(stage: Stage): Promise<void> {
   await nameHosts(stage, 'vm1', 'vm2', 'host2');
   await addQemuUser(stage);
@@ -20,6 +23,7 @@ async function prepareVms(stage: Stage): Promise<void> {
 
 /** The guests vm1 and vm2, and a host on which nothing runs yet. A vproxy is ready when it has a session. */
 export const twoVms: Scene = {
+  needs: NEEDS,
   prepare: prepareVms,
   isReady(output, block) {
     const [, path] = /^socat UNIX-LISTEN:([^\s,]+)/.exec(block.text) ?? [];
@@ -29,6 +33,7 @@ export const twoVms: Scene = {
 
 /** The same, with a vproxy on the host that has the one channel `vm1`, and two forwards. */
 export const oneVm: Scene = {
+  needs: NEEDS,
   async prepare(stage) {
     await prepareVms(stage);
     await stage.start(

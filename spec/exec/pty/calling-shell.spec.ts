@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import test from 'ava';
 import { callProgram } from '../../../lib/exec/pty/calling-shell.js';
 import { loadTerminalCalls, openPseudoTerminal } from '../../../lib/exec/pty/pseudo-terminal.js';
+import { testWith } from '../../helpers/test-with.js';
 
 const SAY_ARGUMENTS = ['-e', 'console.log(JSON.stringify([process.argv0, ...process.argv.slice(1)]))', '--'];
 const ARGUMENTS = ['a  b', '', "it's", '$HOME', '-x', '\\'];
@@ -28,7 +29,7 @@ test('another shell calls a program by its path, with the same arguments', (t) =
   t.deepEqual(rest, ARGUMENTS);
 });
 
-test("busybox's shell calls a program by any name", (t) => {
+testWith('busybox')("busybox's shell calls a program by any name", (t) => {
   const { args } = callProgram(process.execPath, ['-node', ...SAY_ARGUMENTS, ...ARGUMENTS], { bashFiles: [] });
   const { stdout } = spawnSync('busybox', ['sh', ...args], { encoding: 'utf8' });
   t.deepEqual(JSON.parse(stdout), ['-node', ...ARGUMENTS]);

@@ -6,10 +6,11 @@ import { type LoadTerminalCalls } from '../../../lib/exec/pty/pseudo-terminal.js
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
 import { spawnWithScript } from '../../../lib/exec/pty/spawn-with-script.js';
 import { runInTerminal, startInTerminal } from '../../helpers/terminals.js';
+import { testWith } from '../../helpers/test-with.js';
 import { eventually } from '../../helpers/time.js';
 
 /** Only root can run a command as another user. */
-const asRoot = process.getuid?.() === 0 ? test : test.skip;
+const asRoot = testWith('root');
 
 const TERMINAL = { columns: 101, rows: 33, term: 'xterm' };
 const withoutKoffi: LoadTerminalCalls = () => Promise.reject(new Error("Cannot find package 'koffi'"));

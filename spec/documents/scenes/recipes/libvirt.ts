@@ -27,6 +27,7 @@ const DOMAIN = `<domain type='qemu'>
 const asHost = (stage: Stage, command: string) => stage.run(`virsh -q -c qemu:///system ${command}`);
 
 export const libvirt: Scene = {
+  needs: ['root', 'libvirt'],
   ...SAME_MACHINE,
   async prepare(stage) {
     await standInForPort(stage);

@@ -16,6 +16,7 @@ const SETTINGS = [
 ];
 
 export const ssh: Scene = {
+  needs: ['rsync', 'sshd'],
   ...SAME_MACHINE,
   async prepare(stage) {
     await standInForPort(stage);

@@ -9,6 +9,7 @@ const LOG = '/var/log/vm1.log';
 const LINES = 120_000;
 
 export const syslog: Scene = {
+  needs: ['socat'],
   ...SAME_MACHINE,
   prepare: standInForPort,
   async check(stage) {

@@ -1,0 +1,34 @@
+// `npm test`: says what this machine lacks, runs AVA with the arguments that it is given, and says what was skipped for that.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { installLine, missingNeeds, SKIPPED_FILE } from '../dist/spec/helpers/needs.js';
+
+process.chdir(join(import.meta.dirname, '..'));
+const missing = missingNeeds();
+if (missing.length > 0) {
+  console.log(
+    `This machine lacks ${missing.join(', ')}: tests that need them are skipped. As root, this installs them:`,
+  );
+  console.log(`  ${installLine(missing)}`);
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'vproxy-test-'));
+const skipped = join(folder, 'skipped');
+writeFileSync(skipped, '');
+const child = spawn(process.execPath, ['node_modules/ava/entrypoints/cli.mjs', ...process.argv.slice(2)], {
+  env: { ...process.env, [SKIPPED_FILE]: skipped },
+  stdio: 'inherit',
+});
+// AVA ends with the same signal, and says first what was running.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => undefined);
+child.once('close', (code, signal) => {
+  const needs = readFileSync(skipped, 'utf8').split('\n').slice(0, -1);
+  rmSync(folder, { recursive: true });
+  const counts = [...new Set(needs)]
+    .sort()
+    .map((name) => `${needs.filter((one) => one === name).length} without ${name}`);
+  if (counts.length > 0) console.log(`${needs.length} tests were skipped on this machine: ${counts.join(', ')}`);
+  process.exitCode = signal === null ? code : 1;
+});

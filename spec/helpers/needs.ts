@@ -1,0 +1,95 @@
+/** What tests need of the machine, beside Node, and which of Debian's packages have it. */
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+interface Need {
+  /** The packages of Debian that have it. */
+  readonly packages: readonly string[];
+  /** Names of programs, or absolute paths of files: all of them have to be there. */
+  readonly files: readonly string[];
+}
+
+const programs = (names: string, packages = names): Need => ({
+  files: names.split(' '),
+  packages: packages.split(' '),
+});
+
+/** Everything that tests of `npm test` may need, by what people call it. */
+export const NEEDS = {
+  busybox: programs('busybox', 'busybox-static'),
+  chromium: programs('chromium'),
+  curl: programs('curl'),
+  dpkg: programs('dpkg-deb', 'dpkg'),
+  fish: programs('fish'),
+  git: programs('git'),
+  gpg: programs('gpg gpg-agent', 'gpg gpg-agent'),
+  groff: programs('groff man', 'groff man-db'),
+  ip: programs('ip', 'iproute2'),
+  libvirt: programs(
+    'libvirtd virsh qemu-system-x86_64 ip unshare nsenter setpriv',
+    'libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients qemu-system-x86 iproute2 util-linux',
+  ),
+  lintian: programs('lintian'),
+  make: programs('make'),
+  mandoc: programs('mandoc'),
+  openssl: programs('openssl'),
+  pip: programs('python3 pip3', 'python3 python3-pip'),
+  python: programs('python3'),
+  qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
+  root: { files: [], packages: [] },
+  rpm: programs('rpmspec', 'rpm'),
+  rsync: programs('rsync'),
+  'selinux-policy': programs(
+    'make m4 checkmodule semodule_package /usr/share/selinux/devel/Makefile',
+    'make m4 checkpolicy semodule-utils selinux-policy-dev',
+  ),
+  shellcheck: programs('shellcheck'),
+  socat: programs('socat'),
+  ssh: programs('ssh ssh-keygen', 'openssh-client'),
+  sshd: programs('sshd ssh ssh-keygen', 'openssh-server openssh-client'),
+  systemd: programs('systemd-analyze systemd-notify', 'systemd'),
+  tmux: programs('tmux'),
+  virsh: programs('virsh', 'libvirt-clients'),
+  'virt-aa-helper': programs('/usr/lib/libvirt/virt-aa-helper', 'libvirt-daemon-system'),
+  'virt-xml-validate': programs('virt-xml-validate xmllint', 'libvirt-clients libxml2-utils'),
+  zsh: programs('zsh'),
+} as const satisfies Readonly<Record<string, Need>>;
+
+export type NeedName = keyof typeof NEEDS;
+
+/** With sbin, where some are, also for a user without it in PATH. */
+const FOLDERS = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+
+/** Whether this machine has it; of `root`, whether this is root's process. */
+export function hasNeed(name: NeedName): boolean {
+  if (name === 'root') return process.getuid?.() === 0;
+  return NEEDS[name].files.every((file) =>
+    file.startsWith('/')
+      ? isFile(file, constants.R_OK)
+      : FOLDERS.some((folder) => isFile(join(folder, file), constants.X_OK)),
+  );
+}
+
+function isFile(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Those that this machine lacks. */
+export const missingNeeds = (): NeedName[] => (Object.keys(NEEDS) as NeedName[]).filter((name) => !hasNeed(name));
+
+/** The command line that installs them. */
+export function installLine(names: readonly NeedName[]): string {
+  const packages = new Set(names.flatMap((name): readonly string[] => NEEDS[name].packages));
+  return `apt-get install --yes --no-install-recommends ${[...packages].sort().join(' ')}`;
+}
+
+/** The file to which a test that is skipped adds a line with what is missing. */
+export const SKIPPED_FILE = 'VPROXY_TEST_SKIPPED';
+
+/** Set where nothing may be missing: a test that lacks something fails. */
+export const REQUIRE_ALL = 'VPROXY_TEST_REQUIRE_ALL';
