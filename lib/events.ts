@@ -191,6 +191,7 @@ export const LOG_EVENTS = {
     AUDITED,
   ),
   'service-failed': row('error', { service: 'string' }),
+  'service-missing': row('warn', { service: 'string', forward: 'string', services: 'string' }),
   services: row('debug', { services: 'string' }),
   'session-ended': row(
     ['info', 'warn', 'debug'],

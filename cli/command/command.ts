@@ -13,6 +13,8 @@ export interface CommandDescription {
   readonly options: CommandOptions;
   /** What its operands are called; those that begin with `[` may be missing, and one that ends in `…` may be many. Default: none. */
   readonly operands?: readonly string[];
+  /** What may have been meant by a label where there is no operand: commands, in which it is in the place of `LABEL`. Default: none. */
+  readonly meant?: readonly string[];
   /** Whether everything from the first operand on is an operand, as a command of the peer with its own options begins there. Default false. */
   readonly endsAtOperand?: boolean;
 }
@@ -37,6 +39,8 @@ export interface CommandOption {
   readonly describe: string;
   /** What its value has to be, where its value is missing. Default: as `value` calls it. */
   readonly expected?: string;
+  /** What a shell offers for its value, where what it is called does not say so: names of processes that run. */
+  readonly offers?: 'process';
   /** The heading that the help lists it under. Default: `Options:`. */
   readonly group?: string;
   /** Whether it is taken, and not listed in the help. Default false. */
@@ -80,7 +84,7 @@ const PROCESS_OPTIONS = {
     value: 'PATH',
     describe: 'Control socket of the process [default: $VPROXY_SOCKET, else the only one]',
   },
-  name: { value: 'NAME', describe: 'Name, or number, of the process' },
+  name: { value: 'NAME', describe: 'Name, or number, of the process', offers: 'process' },
 } as const satisfies CommandOptions;
 
 /** For a command that prints facts. */

@@ -5,7 +5,6 @@ import { controlFolder, isControlName } from '../../lib/control/socket-paths.js'
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { cutLabel } from '../../lib/util/labels.js';
 
 /** What was said about it. */
 interface SocketChoice {
@@ -74,8 +73,15 @@ interface Running {
   readonly status: ControlStatus;
 }
 
-async function listRunning(paths: readonly string[]): Promise<Running[]> {
-  const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path) })));
+/** Those in the usual folder that answer within `answerMs`, by what `--name` takes. */
+export async function listProcesses(answerMs: number): Promise<{ name: string; status: ControlStatus }[]> {
+  const { folder } = socketChoice(undefined, undefined);
+  const running = folder === null ? [] : await listRunning(await listSockets(folder), answerMs);
+  return running.map(({ path, status }) => ({ name: basename(path, '.sock'), status }));
+}
+
+async function listRunning(paths: readonly string[], answerMs = ANSWER_MS): Promise<Running[]> {
+  const answers = await Promise.all(paths.map(async (path) => ({ path, status: await askStatus(path, answerMs) })));
   return answers.filter((answer): answer is Running => answer.status !== null);
 }
 
@@ -94,12 +100,10 @@ async function listSockets(folder: string): Promise<string[]> {
 }
 
 /** What the process on a socket says of itself; null where none does. */
-async function askStatus(path: string): Promise<ControlStatus | null> {
+async function askStatus(path: string, answerMs: number): Promise<ControlStatus | null> {
   const { connectControl } = await import('../../lib/control/client/client.js');
   try {
-    const status: Partial<ControlStatus> | undefined = await connectControl(path).status(
-      AbortSignal.timeout(ANSWER_MS),
-    );
+    const status: Partial<ControlStatus> | undefined = await connectControl(path).status(AbortSignal.timeout(answerMs));
     return typeof status.process?.pid === 'number' ? (status as ControlStatus) : null;
   } catch {
     return null;
@@ -107,10 +111,3 @@ async function askStatus(path: string): Promise<ControlStatus | null> {
 }
 
 const nameOf = (path: string): string => escapeText(basename(path, '.sock'));
-
-// The label of a channel before a service: `vm1/ssh`, `vm1/ssh:127.0.0.1:22`.
-
-/** The label, or null, and what is behind its slash. */
-export function splitLabel(text: string): { readonly label: string | null; readonly rest: string } {
-  return cutLabel(text, '/') ?? { label: null, rest: text };
-}

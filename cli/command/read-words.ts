@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { VproxyError } from '../../lib/errors.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { isLabel } from '../../lib/util/labels.js';
 import { NO_VALUE } from '../../lib/util/option-value.js';
 import { Arguments } from './arguments.js';
 import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
@@ -50,7 +51,7 @@ export function readArguments(
   words: readonly string[],
   reader: WordReader = quickReader,
   refuseOperand: (word: string) => VproxyError = (word) =>
-    bad(`${quote(word)}: there is nothing that it could be; usage: vproxy ${command.usage}`),
+    bad(`${quote(word)}: there is nothing that it could be; ${whatWasMeant(command, word)}`),
 ): Arguments {
   const options = optionsOf(command);
   const { plain, hasSeparator } = plainWords(words, options, command.endsAtOperand === true);
@@ -150,6 +151,11 @@ const hasMany = (operands: readonly string[]): boolean => operands.some((operand
 
 function extraOperand({ operands = [] }: CommandDescription, given: readonly string[]): string | undefined {
   return hasMany(operands) ? undefined : given[operands.length];
+}
+
+function whatWasMeant({ usage, meant = [] }: CommandDescription, word: string): string {
+  if (meant.length === 0 || !isLabel(word)) return `usage: vproxy ${usage}`;
+  return `did you mean ${meant.map((command) => `vproxy ${command.replace('LABEL', word)}`).join(', or ')}?`;
 }
 
 function requireOperands({ usage, operands = [] }: CommandDescription, given: readonly string[]): void {

@@ -9,7 +9,7 @@ export const command: Command = {
     'Lists the ports that each side announces, with the programs that listen on them there; HERE is where this side listens for a port of the peer, or what it dials for one of its own.',
   options: JSON_OPTION,
   operands: ['[LABEL]'],
-  run: (args) => showList(args, VIEW, args.operands[0]),
+  run: (args) => showList(args, VIEW),
 };
 
 const VIEW: ListView<PortStatus> = {

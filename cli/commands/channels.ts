@@ -4,9 +4,10 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
+import { readLabel } from '../command/labels.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
-import { showProgress } from '../ui/progress.js';
+import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {
   usage: 'channels [LABEL] [--json]',
@@ -17,8 +18,9 @@ export const list: Command = {
 };
 
 async function showChannels(args: Arguments): Promise<void> {
+  const [text] = args.operands;
+  const label = text === undefined ? undefined : readLabel(text);
   const control = await openControl(args);
-  const [label] = args.operands;
   if (label === undefined) {
     const channels = await control.channels();
     if (args.has('json')) printJson(channels);
@@ -40,7 +42,7 @@ export const remove: Command = {
 };
 
 async function removeChannel(args: Arguments): Promise<void> {
-  const [label = ''] = args.operands;
+  const label = readLabel(args.operands[0] ?? '');
   const control = await openControl(args);
   if (args.has('now')) return control.removeChannel(label, { mode: 'now' });
   await showProgress(() => describeRest(control, label), control.removeChannel(label));

@@ -18,7 +18,7 @@ export const completion: Command = {
       describe: 'Print such names of a vproxy that runs instead; nothing where none answers',
     },
     socket: { value: 'PATH', describe: 'Control socket of the process for --names' },
-    name: { value: 'NAME', describe: 'Name, or number, of the process for --names' },
+    name: { value: 'NAME', describe: 'Name, or number, of the process for --names', offers: 'process' },
   },
   isLocal: true,
   operands: [`[${SHELLS.join('|')}]`],

@@ -3,11 +3,11 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import net from 'node:net';
 import type { Duplex, Writable } from 'node:stream';
-import { connectService } from '../../lib/control/client/connect-service.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
-import { findSocket, socketChoice, splitLabel } from '../command/find-process.js';
+import { servicePlace } from '../command/labels.js';
+import { openService } from '../command/open-service.js';
 
 export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
@@ -19,9 +19,9 @@ export const command: Command = {
 };
 
 async function connect(args: Arguments): Promise<void> {
-  const { label, rest: service } = splitLabel(args.operands[0] ?? '');
-  const path = await findSocket(socketChoice(args.text('socket'), args.text('name')));
-  await joinStandardStreams(await connectService(path, service, args.text('channel') ?? label ?? undefined));
+  const { service, channel } = servicePlace(args, args.operands[0] ?? '');
+  const request = { socket: args.text('socket'), name: args.text('name'), service, channel };
+  await joinStandardStreams(await openService(request));
 }
 
 // Standard input and output, joined to a stream.

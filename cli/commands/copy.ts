@@ -1,7 +1,6 @@
 /** `vproxy copy`: copies files and folders to the other side of a channel, or from it. */
 import type { Duplex } from 'node:stream';
 import { isatty } from 'node:tty';
-import { connectService } from '../../lib/control/client/connect-service.js';
 import { fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
 import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { COPY_SERVICE } from '../../lib/copy/messages.js';
@@ -11,7 +10,7 @@ import { escapeText, formatJson } from '../../lib/util/escape.js';
 import { isLabel } from '../../lib/util/labels.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
-import { findSocket, socketChoice } from '../command/find-process.js';
+import { openService } from '../command/open-service.js';
 import { Output } from '../run/output.js';
 import { print } from '../ui/print.js';
 import { CopyDisplay, formatOutcome } from '../ui/progress.js';
@@ -52,7 +51,7 @@ async function copy(args: Arguments): Promise<number> {
   const display = isShown ? new CopyDisplay(progress) : null;
   try {
     const targets = await (direction === 'put' ? putFiles : fetchFiles)(sources, target, {
-      open: () => openCopy(args, label),
+      open: () => (display === null ? openCopy(args, label) : display.holdFor(openCopy(args, label))),
       isResumed: args.has('resume'),
       hasTotals: isShown,
       progress,
@@ -84,9 +83,9 @@ async function copy(args: Arguments): Promise<number> {
 }
 
 async function openCopy(args: Arguments, label: string | undefined): Promise<Duplex> {
-  const path = await findSocket(socketChoice(args.text('socket'), args.text('name')));
+  const request = { socket: args.text('socket'), name: args.text('name'), service: COPY_SERVICE, channel: label };
   try {
-    return await connectService(path, COPY_SERVICE, label);
+    return await openService(request);
   } catch (error) {
     if (!(error instanceof VproxyError) || !REFUSALS.has(error.code)) throw error;
     const message = 'the other side does not let files be copied; vproxy has to run with --allow-copy there';

@@ -20,7 +20,7 @@ const OPTIONS: CommandOptions = {
     value: 'PATH',
     describe: 'Control socket of a vproxy that runs [default: $VPROXY_SOCKET, else all that there are]',
   },
-  name: { value: 'NAME', describe: 'Name, or number, of a vproxy that runs' },
+  name: { value: 'NAME', describe: 'Name, or number, of a vproxy that runs', offers: 'process' },
   timeout: { value: 'SECONDS', describe: 'How long a check may take [default: 2]' },
   json: { describe: 'Print the findings as JSON' },
 };

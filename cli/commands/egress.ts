@@ -6,16 +6,17 @@ import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { splitLabel } from '../command/find-process.js';
+import { channelOf, splitLabel } from '../command/labels.js';
 import { EXIT_OK } from '../exit.js';
 import { print, printJson } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
 export const list: Command = {
-  usage: 'egress list [--channel LABEL] [--json]',
+  usage: 'egress list [LABEL] [--json]',
   about:
     'Lists the egresses of each channel: the services whose forwards lead to them, what they let the peer reach, and what not.',
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
 };
 
@@ -58,15 +59,8 @@ export const test: Command = {
 async function testDestination(args: Arguments): Promise<number> {
   const [text = '', destination = ''] = args.operands;
   const { label, rest: name } = splitLabel(text);
-  const given = args.text('channel');
-  if (label !== null && given !== undefined && label !== given) {
-    throw new VproxyError(
-      'bad-argument',
-      `--channel: ${escapeText(given, 64)} is not the channel of ${escapeText(text)}`,
-    );
-  }
   const file = args.text('config');
-  const request = { name, destination, channel: given ?? label ?? undefined };
+  const request = { name, destination, channel: channelOf(args, label) };
   const answer =
     file === undefined ? await (await openControl(args)).testEgress(request) : await testFile(file, request);
   if (args.has('json')) printJson(answer);

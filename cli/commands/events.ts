@@ -4,11 +4,12 @@ import { formatJson } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
+import { channelOf } from '../command/labels.js';
 import { formatTextLine } from '../run/output.js';
 import { print } from '../ui/print.js';
 
 export const command: Command = {
-  usage: 'events [--channel LABEL] [--replay COUNT] [--no-follow] [--json]',
+  usage: 'events [LABEL] [--replay COUNT] [--no-follow] [--json]',
   about:
     'Shows the last events, and then each one as it happens, of every level, whatever the log shows. Ends with the process, or when it is interrupted.',
   options: {
@@ -17,6 +18,7 @@ export const command: Command = {
     'no-follow': { describe: 'End when those are shown' },
     ...JSON_OPTION,
   },
+  operands: ['[LABEL]'],
   run: showEvents,
 };
 
@@ -24,8 +26,8 @@ const MAX_REPLAY = 500;
 
 async function showEvents(args: Arguments): Promise<void> {
   const replay = args.number('replay', 'events', 0, MAX_REPLAY);
+  const label = channelOf(args, args.operands[0]);
   const control = await openControl(args);
-  const label = args.text('channel');
   if (label !== undefined) await control.channel(label);
   const request = { follow: !args.has('no-follow'), ...(replay === undefined ? {} : { replay }) };
   for await (const event of control.events(request)) {

@@ -7,16 +7,17 @@ import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
-import { splitLabel } from '../command/find-process.js';
+import { channelOf, splitLabel } from '../command/labels.js';
 import { describeForward } from '../ui/channels.js';
 import { formatCount, print, printJson } from '../ui/print.js';
-import { showProgress } from '../ui/progress.js';
 import { type ListView, showList } from '../ui/show-list.js';
+import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {
-  usage: 'forwards [--channel LABEL] [--json]',
+  usage: 'forwards [LABEL] [--json]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
 };
 
@@ -71,18 +72,12 @@ async function addForward(args: Arguments): Promise<void> {
     throw new VproxyError('bad-argument', '-i: cannot be used with -o; one forward is added at a time');
   }
   const { label, rest } = splitLabel(text);
-  const channel = args.text('channel');
-  if (label !== null && channel !== undefined && label !== channel) {
-    throw new VproxyError(
-      'bad-argument',
-      `--channel: ${escapeText(channel, 64)} is not the channel of ${escapeText(text)}`,
-    );
-  }
+  const channel = channelOf(args, label);
   const control = await openControl(args);
   const added = await control.addForward({
     direction: outgoing === undefined ? 'incoming' : 'outgoing',
     spec: rest,
-    channel: channel ?? label ?? undefined,
+    channel,
   });
   if (args.has('json')) printJson(added);
   else print(`${describeForward(added)}\n`);
@@ -103,7 +98,7 @@ export const remove: Command = {
 async function removeForward(args: Arguments): Promise<void> {
   const [text = ''] = args.operands;
   const control = await openControl(args);
-  const { id } = findForward(await control.forwards(), text, args.text('channel'), await canonicalSpecs(text));
+  const { id } = findForward(await control.forwards(), text, channelOf(args), await canonicalSpecs(text));
   if (args.has('now')) return control.removeForward(id, { mode: 'now' });
   await showProgress(() => describeRest(control, id), control.removeForward(id));
 }

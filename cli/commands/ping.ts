@@ -6,10 +6,11 @@ import { escapeText, formatJson } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
+import { channelOf } from '../command/labels.js';
 import { print } from '../ui/print.js';
 
 export const command: Command = {
-  usage: 'ping [-c COUNT] [-i SECONDS] [--channel LABEL] [--json]',
+  usage: 'ping [LABEL] [-c COUNT] [-i SECONDS] [--json]',
   about:
     'Measures the round trip through the peer of a channel, again and again until it is interrupted, or COUNT times. The status is 1 where no ping was answered.',
   options: {
@@ -18,6 +19,7 @@ export const command: Command = {
     ...CHANNEL_OPTION,
     json: { describe: 'Print each one as a line of JSON, and no statistics' },
   },
+  operands: ['[LABEL]'],
   run: ping,
 };
 
@@ -27,8 +29,9 @@ const EXIT_UNANSWERED = 1;
 async function ping(args: Arguments): Promise<number> {
   const count = args.number('count', 'pings', 1, 1e9) ?? Number.POSITIVE_INFINITY;
   const intervalMs = (args.number('interval', 'seconds', 0, 3600) ?? 1) * 1000;
+  const named = channelOf(args, args.operands[0]);
   const control = await openControl(args);
-  const label = args.text('channel') ?? (await onlyChannel(control));
+  const label = named === undefined ? await onlyChannel(control) : (await control.channel(named)).label;
   const interrupted = new AbortController();
   process.once('SIGINT', () => interrupted.abort()).once('SIGTERM', () => interrupted.abort());
   const statistics = new PingStatistics();
@@ -75,7 +78,7 @@ function printText(line: PingLine): void {
 async function onlyChannel(control: ControlClient): Promise<string> {
   const labels = (await control.channels()).map(({ label }) => escapeText(label));
   if (labels.length === 1 && labels[0] !== undefined) return labels[0];
-  throw new VproxyError('bad-argument', `which channel? Use --channel; there are: ${labels.join(', ') || 'none'}`);
+  throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ') || 'none'}`);
 }
 
 // What ping(8) says at its end.

@@ -4,20 +4,21 @@ import { resolve } from 'node:path';
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
-import type { ChannelChanges, ChannelStatus } from '../../lib/status/types.js';
+import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
-import { showProgress } from '../ui/progress.js';
+import { showProgress } from '../ui/waiting-line.js';
 import { formatHandover } from '../upgrade/document.js';
 
 export const status: Command = {
   usage: 'status [--verbose] [--json]',
   about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
   options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
+  meant: ['channels LABEL', 'status --name LABEL'],
   run: showStatus,
 };
 
@@ -60,10 +61,11 @@ export const reload: Command = {
   about:
     'Lets the process read its configuration file again, and shows what that has changed. What is the same keeps its streams; a file that is not valid changes nothing.',
   options: JSON_OPTION,
+  meant: ['reload --name LABEL'],
   run: reloadProcess,
 };
 
-const TITLES: Readonly<Record<keyof ChannelChanges, string>> = {
+const TITLES: Readonly<Record<keyof ReloadAnswer, string>> = {
   addedChannels: 'channel added',
   removedChannels: 'channel removed',
   replacedChannels: 'channel replaced',
@@ -71,6 +73,7 @@ const TITLES: Readonly<Record<keyof ChannelChanges, string>> = {
   removedForwards: 'forward removed',
   changedPolicies: 'rule changed',
   changedEgress: 'egress changed',
+  nextStart: 'counts from the next start on',
 };
 
 async function reloadProcess(args: Arguments): Promise<void> {
@@ -80,7 +83,7 @@ async function reloadProcess(args: Arguments): Promise<void> {
     printJson(changes);
     return;
   }
-  const lines = (Object.keys(TITLES) as (keyof ChannelChanges)[]).flatMap((key) =>
+  const lines = (Object.keys(TITLES) as (keyof ReloadAnswer)[]).flatMap((key) =>
     changes[key].map((what) => `${TITLES[key]}: ${escapeText(what)}\n`),
   );
   print(lines.length === 0 ? 'nothing has changed\n' : lines.join(''));
@@ -91,6 +94,7 @@ export const drain: Command = {
   about:
     'Lets the process end when its streams have ended; no new ones are opened. What is still open at the timeout is reset. The command ends when the process has.',
   options: { timeout: { value: 'SECONDS', describe: 'How long the streams have [default: 30]' } },
+  meant: ['channel remove LABEL', 'drain --name LABEL'],
   run: drainProcess,
 };
 
@@ -124,6 +128,7 @@ export const upgrade: Command = {
     },
     ...JSON_OPTION,
   },
+  meant: ['upgrade --name LABEL'],
   run: upgradeProcess,
 };
 
@@ -140,6 +145,7 @@ export const stop: Command = {
   usage: 'stop',
   about: 'Lets the process end in order, as SIGTERM does. The command ends when it has.',
   options: {},
+  meant: ['channel remove LABEL', 'stop --name LABEL'],
   run: stopProcess,
 };
 

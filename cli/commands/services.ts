@@ -4,9 +4,10 @@ import { CHANNEL_FILTER, type Command, JSON_OPTION } from '../command/command.js
 import { type ListView, showList } from '../ui/show-list.js';
 
 export const command: Command = {
-  usage: 'services [--channel LABEL] [--json]',
+  usage: 'services [LABEL] [--json]',
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
 };
 

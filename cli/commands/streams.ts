@@ -10,10 +10,11 @@ import { formatAge, formatBytes, formatRate } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';
 
 export const list: Command = {
-  usage: 'streams [--channel LABEL] [--json]',
+  usage: 'streams [LABEL] [--json]',
   about:
     'Lists the streams: what went through them and goes now, what may still be sent each way (CREDIT, here/peer), and whom a stream waits for.',
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
+  operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
 };
 

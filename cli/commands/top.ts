@@ -16,6 +16,7 @@ export const command: Command = {
     interval: { value: 'SECONDS', describe: 'Between two looks [default: 1]' },
     count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },
   },
+  meant: ['top --name LABEL'],
   run: showTop,
 };
 

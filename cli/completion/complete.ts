@@ -4,7 +4,8 @@
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
 import { findCommand, NAMED_COMMANDS, secondWords } from '../command/table.js';
-import { liveNames, type NamedThing, valueSort } from './values.js';
+import { type AddressContext, type AddressPart, completeChannel, completeForward } from './addresses.js';
+import { type LiveSource, liveNames, type NamedThing, processNames, valueSort } from './values.js';
 
 /** What a shell is told. */
 export interface Completion {
@@ -61,48 +62,68 @@ function firstWords(): NamedThing[] {
 /** What is offered behind the name of a command and the words that are given. */
 async function completeBehind(command: Command, given: readonly string[], current: string): Promise<Completion> {
   const options = optionsOf(command);
-  const { pending, values, operandCount, isEnded } = walk(command, options, given);
-  if (pending !== null) return completeValue(pending.takes?.called ?? '', '', current, values);
+  const walked = walk(command, options, given);
+  const { pending, values, operands: before, isEnded } = walked;
+  const context = contextOf(command, walked);
+  if (pending !== null) return completeValue(pending, '', current, context);
   const [, spelling, inline] = /^(--[^=]+)=(.*)$/s.exec(current) ?? [];
   if (!isEnded && spelling !== undefined && inline !== undefined) {
-    const takes = options.find(({ spellings }) => spellings.includes(spelling))?.takes;
-    return completeValue(takes?.called ?? '', `${spelling}=`, inline, values);
+    const option = options.find(({ spellings }) => spellings.includes(spelling));
+    return completeValue(option ?? NO_OPTION, `${spelling}=`, inline, context);
   }
-  if (!isEnded && current.startsWith('-')) {
-    const left = options.filter((option) => !values.has(option.name) || option.isRepeatable === true);
+  const { operands = [] } = command;
+  const hasMany = operands.some((operand) => /…\]?$/.test(operand));
+  const operand = operands[before.length] ?? (hasMany ? operands.at(-1) : undefined);
+  // Where nothing else can be, options are offered before a hyphen is typed.
+  if (!isEnded && (current.startsWith('-') || (current === '' && operand === undefined))) {
+    const left = options.filter(({ name, isRepeatable }) => isRepeatable === true || !isUsed(name, values));
     return offer(
       current,
       left.flatMap(({ spellings, describe }) => spellings.map((name) => ({ name, summary: describe }))),
     );
   }
-  const { operands = [] } = command;
-  const hasMany = operands.some((operand) => /…\]?$/.test(operand));
-  const operand = operands[operandCount] ?? (hasMany ? operands.at(-1) : undefined);
-  return completeValue(operand ?? '', '', current, values);
+  return completeValue({ name: '', takes: { called: operand ?? '' } }, '', current, context);
 }
+
+/** What a value is called, and of which option it is one. */
+type Valued = Pick<NamedOption, 'name' | 'offers'> & { readonly takes: { readonly called: string } | null };
+
+const NO_OPTION: Valued = { name: '', takes: null };
+
+/** Of each of these one alone can be there. */
+const EXCLUSIVE: readonly (readonly string[])[] = [
+  ['socket', 'name'],
+  ['tty', 'no-tty'],
+  ['outgoing', 'incoming'],
+];
+
+/** Whether an option is there that may be there once, or one that excludes it. */
+const isUsed = (name: string, values: Walked['values']): boolean =>
+  values.has(name) || EXCLUSIVE.some((names) => names.includes(name) && names.some((other) => values.has(other)));
 
 /** What the words before the cursor are. */
 interface Walked {
   /** The option whose value comes next. */
   readonly pending: NamedOption | null;
-  /** The last value of each option that is there. */
-  readonly values: ReadonlyMap<string, string>;
-  readonly operandCount: number;
+  /** The values of each option that is there. */
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly operands: readonly string[];
   /** Whether no options come any more. */
   readonly isEnded: boolean;
 }
 
 function walk(command: Command, options: readonly NamedOption[], given: readonly string[]): Walked {
-  const values = new Map<string, string>();
+  const values = new Map<string, string[]>();
+  const add = (name: string, value: string): unknown => values.set(name, [...(values.get(name) ?? []), value]);
+  const operands: string[] = [];
   let pending: NamedOption | null = null;
-  let operandCount = 0;
   let isEnded = false;
   for (const word of given) {
     if (pending !== null) {
-      values.set(pending.name, word);
+      add(pending.name, word);
       pending = null;
     } else if (isEnded || word === '-' || !word.startsWith('-')) {
-      operandCount += 1;
+      operands.push(word);
       // Behind LABEL: there may be options.
       if (command.endsAtOperand === true && !word.endsWith(':')) isEnded = true;
     } else if (word === '--') {
@@ -111,15 +132,16 @@ function walk(command: Command, options: readonly NamedOption[], given: readonly
       for (const [spelling, inline] of spellingsIn(word)) {
         const option = options.find(({ spellings }) => spellings.includes(spelling));
         if (option === undefined) continue;
-        values.set(option.name, inline ?? '');
+        const isPending = option.takes?.isOptional === false && inline === undefined;
+        if (isPending) pending = option;
+        else add(option.name, inline ?? '');
         if (option.takes === null) continue;
-        if (inline === undefined && !option.takes.isOptional) pending = option;
         // What is behind it in the same word is its value.
         break;
       }
     }
   }
-  return { pending, values, operandCount, isEnded };
+  return { pending, values, operands, isEnded };
 }
 
 /** The options that may be in one word, each with what is behind it: `--wait=3`, and the letters of `-nT`. */
@@ -134,20 +156,39 @@ function spellingsIn(word: string): [spelling: string, inline: string | undefine
   ]);
 }
 
+/** What the words say of the process, and of the channel, whose names are asked for. */
+function contextOf({ operands = [], options }: Command, { values, operands: given }: Walked): AddressContext {
+  const last = (name: string): string | undefined => values.get(name)?.at(-1);
+  // Elsewhere `-c` has the whole text of a channel.
+  const isForRunning = options['channel']?.value === 'LABEL';
+  const [operand] = /^\[?LABEL/.test(operands[0] ?? '') ? given : [];
+  const channel = isForRunning ? (last('channel') ?? operand?.replace(/[:/].*$/, '')) : undefined;
+  return {
+    socket: last('socket'),
+    name: last('name'),
+    channel,
+    given: isForRunning ? [] : (values.get('channel') ?? []),
+    isForRunning,
+  };
+}
+
 /** What can be a value that is called so; `before` is in front of it in the same word. */
 async function completeValue(
-  called: string,
+  { name: option, offers, takes }: Valued,
   before: string,
   value: string,
-  values: ReadonlyMap<string, string>,
+  process: AddressContext,
 ): Promise<Completion> {
-  const kind = valueSort(called);
-  const process = { socket: values.get('socket'), name: values.get('name') };
+  const kind = valueSort(takes?.called ?? '', offers);
   const whole = (words: readonly NamedThing[]): Completion =>
     offer(
       before + value,
       words.map(({ name, summary }) => ({ name: before + name, summary })),
     );
+  const completePart = ({ words, pathBehind }: AddressPart): Completion =>
+    pathBehind === null
+      ? whole(words)
+      : { adds: 'files', before: before + pathBehind, typed: value.slice(pathBehind.length), words: [] };
   switch (kind.sort) {
     case 'none':
       return whole([]);
@@ -160,19 +201,25 @@ async function completeValue(
     case 'words':
       return whole(kind.words.map((name) => ({ name, summary: '' })));
     case 'names':
-      return whole(await liveNames(kind.names, process));
+      return whole(await liveNames(kind.names, process, value));
     case 'remote':
       return whole(await labels(process));
     case 'copy':
       return { ...(/^[./]/.test(value) ? whole([]) : whole(await labels(process))), adds: 'files' };
+    case 'process':
+      return whole(await processNames());
+    case 'place':
+      return whole(await liveNames(value.includes('/') ? 'services' : 'channels', process, value));
     case 'channel':
-      return /^[^=]*:|=.*:/s.test(value) ? completePath(before, value) : whole(await channelKinds(value));
+      return completePart(await completeChannel(value));
+    case 'forward':
+      return completePart(await completeForward(option === 'incoming' ? option : 'outgoing', value, process));
     case 'path':
       return completePath(before, value);
   }
 }
 
-async function labels(process: Parameters<typeof liveNames>[1]): Promise<NamedThing[]> {
+async function labels(process: LiveSource): Promise<NamedThing[]> {
   return (await liveNames('channels', process)).map(({ name, summary }) => ({ name: `${name}:`, summary }));
 }
 
@@ -181,14 +228,6 @@ function completePath(before: string, value: string): Completion {
   const [, front = '', path] = /^([^/]*:)?(\/.*)$/s.exec(value) ?? [];
   if (path === undefined) return offer(before + value, []);
   return { adds: 'files', before: before + front, typed: path, words: [] };
-}
-
-/** Behind a label that is typed already. */
-async function channelKinds(value: string): Promise<NamedThing[]> {
-  const label = /^[a-z0-9._-]+=/.exec(value)?.[0] ?? '';
-  // They bring all channels along.
-  const { CHANNEL_KINDS } = await import('../../lib/channel/kinds.js');
-  return [...CHANNEL_KINDS.keys()].map((kind) => ({ name: `${label}${kind}:`, summary: '' }));
 }
 
 const offer = (typed: string, words: readonly NamedThing[]): Completion => ({

@@ -48,7 +48,7 @@ _vproxy() {
     word=\${line%%$'\\t'*}
     line="\${word//:/\\\\:}:\${line#*$'\\t'}"
     # Something else follows in the same word.
-    if [[ $word == *[:=] ]]; then open+=("$line"); else whole+=("$line"); fi
+    if [[ $word == *[:=/] ]]; then open+=("$line"); else whole+=("$line"); fi
   done
   if (( $#whole )); then _describe -t words vproxy whole && result=0; fi
   if (( $#open )); then _describe -t words vproxy open -S '' && result=0; fi

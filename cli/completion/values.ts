@@ -12,8 +12,12 @@ export type LiveName = (typeof LIVE_NAMES)[number];
 /** What can be a value. */
 export type ValueSort =
   | { readonly sort: 'none' | 'file' | 'folder' | 'user' }
-  /** The address of a channel, with its label before it. */
-  | { readonly sort: 'channel' }
+  /** The text of a channel, with its label before it; that of a forward. */
+  | { readonly sort: 'channel' | 'forward' }
+  /** The name of a process that runs. */
+  | { readonly sort: 'process' }
+  /** A label, and the service behind its slash. */
+  | { readonly sort: 'place' }
   /** A path behind the colon of something else: `SERVICE:/run/s`. */
   | { readonly sort: 'path' }
   /** `LABEL:`, with something of the peer behind it; `copy`: that, or a path here. */
@@ -27,18 +31,24 @@ const SORTS: readonly (readonly [RegExp, ValueSort])[] = [
   [/^CHANNEL\/ID$/, { sort: 'names', names: 'streams' }],
   [/\bKIND:|^CHANNEL$/, { sort: 'channel' }],
   [/^ID\b/, { sort: 'names', names: 'forwards' }],
+  [/^LABEL\[\/SERVICE\]$/, { sort: 'place' }],
   [/^LABEL$/, { sort: 'names', names: 'channels' }],
   [/^SERVICE$/, { sort: 'names', names: 'services' }],
   [/^EGRESS$/, { sort: 'names', names: 'egresses' }],
-  [/^FORWARD$|^ADDRESS$/, { sort: 'path' }],
+  [/^FORWARD$/, { sort: 'forward' }],
+  [/^ADDRESS$/, { sort: 'path' }],
   [/^(?:SRC|DEST)$/, { sort: 'copy' }],
   [/^USER\b/, { sort: 'user' }],
   [/\b(?:DIR|FOLDER)\b/, { sort: 'folder' }],
   [/\b(?:FILE|PATH)\b|^(?:CMD|ARG)$/, { sort: 'file' }],
 ];
 
-/** The sort of a value that is called so: `FILE`, `[LABEL]`, `SRC…`, `text|json`. A name that says nothing has `none`. */
-export function valueSort(called: string): ValueSort {
+/**
+ * The sort of a value that is called so: `FILE`, `[LABEL]`, `SRC…`, `text|json`; or what its option says that it is. A name
+ * that says nothing has `none`.
+ */
+export function valueSort(called: string, offers?: 'process'): ValueSort {
+  if (offers !== undefined) return { sort: offers };
   const plain = called.replace(/^\[(.*)\]$/, '$1').replace(/…$/, '');
   if (/^[a-z0-9-]+(?:\|[a-z0-9-]+)+$/.test(plain)) return { sort: 'words', words: plain.split('|') };
   return SORTS.find(([pattern]) => pattern.test(plain))?.[1] ?? { sort: 'none' };
@@ -53,29 +63,55 @@ export interface NamedThing {
 /** How long a process has to answer, in milliseconds: somebody who presses a key does not wait for one that does not. */
 const ANSWER_MS = 300;
 
-/** The names of one sort, in the order in which the process lists them; none where it does not answer in time. Never rejects. */
-export async function liveNames(
-  sort: LiveName,
-  process: { readonly socket: string | undefined; readonly name: string | undefined },
-): Promise<NamedThing[]> {
+/** A process may answer later than others by so much, in milliseconds. */
+const LATE_MS = 200;
+
+/** Whom to ask, and about which channel; undefined: the only process, any channel. */
+export interface LiveSource {
+  readonly socket: string | undefined;
+  readonly name: string | undefined;
+  readonly channel?: string | undefined;
+}
+
+/**
+ * The names of one sort, in the order in which the process lists them; none where it does not answer in time. `typed` says
+ * whether a service has its label before it. Never rejects.
+ */
+export async function liveNames(sort: LiveName, process: LiveSource, typed = ''): Promise<NamedThing[]> {
   const [{ connectControl }, { findSocket, socketChoice }] = await Promise.all([
     import('../../lib/control/client/client.js'),
     import('../command/find-process.js'),
   ]);
   const asked = findSocket(socketChoice(process.socket, process.name)).then((path) =>
-    askForNames(sort, connectControl(path)),
+    askForNames(sort, connectControl(path), process.channel, typed),
   );
-  // What loading takes is not the process's time: on a busy machine nothing would be offered.
-  const late = new Promise<NamedThing[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
+  return inTime(asked);
+}
+
+/** What `--name` can be: the processes that have control sockets in the usual folder, and answer. Never rejects. */
+export async function processNames(): Promise<NamedThing[]> {
+  const { listProcesses } = await import('../command/find-process.js');
+  const found = await inTime(listProcesses(LATE_MS));
+  return found.map(({ name, status }) => named(name, `process ${status.process.pid}`));
+}
+
+/** What loading takes is not the process's time: on a busy machine nothing would be offered. */
+function inTime<T>(asked: Promise<T[]>): Promise<T[]> {
+  const late = new Promise<T[]>((resolve) => setTimeout(resolve, ANSWER_MS, []).unref());
   return Promise.race([late, asked.catch(() => [])]);
 }
 
-async function askForNames(sort: LiveName, control: ControlClient): Promise<NamedThing[]> {
+async function askForNames(
+  sort: LiveName,
+  control: ControlClient,
+  channel: string | undefined,
+  typed: string,
+): Promise<NamedThing[]> {
   switch (sort) {
     case 'channels':
       return (await control.channels()).map(({ label, state, address }) => named(label, `${state}, ${address}`));
     case 'services':
-      return serviceNames(control);
+      return serviceNames(control, channel, typed);
     case 'forwards':
       return forwardNames(control);
     case 'egresses':
@@ -99,12 +135,13 @@ async function forwardNames(control: ControlClient): Promise<NamedThing[]> {
   ];
 }
 
-/** What the peers offer: with the label of the channel where there are several. */
-async function serviceNames(control: ControlClient): Promise<NamedThing[]> {
+/** What the peers offer: with the label of the channel where there are several, none is named, or one is typed already. */
+async function serviceNames(control: ControlClient, label: string | undefined, typed: string): Promise<NamedThing[]> {
   const [services, channels] = await Promise.all([control.services(), control.channels()]);
+  const hasLabel = typed.includes('/') || (label === undefined && channels.length > 1);
   return services
-    .filter(({ offeredBy }) => offeredBy === 'peer')
-    .map(({ channel, service }) => named(channels.length > 1 ? `${channel}/${service}` : service, `of ${channel}`));
+    .filter(({ offeredBy, channel }) => offeredBy === 'peer' && (label === undefined || channel === label))
+    .map(({ channel, service }) => named(hasLabel ? `${channel}/${service}` : service, `of ${channel}`));
 }
 
 /** Those of which something is said: with the label of the channel where there are several. */

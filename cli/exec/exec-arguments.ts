@@ -1,9 +1,10 @@
 /** `vproxy exec` and `vproxy shell` as commands, and what their words ask for. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { cutLabel } from '../../lib/util/labels.js';
+import { cutLabel, isLabel } from '../../lib/util/labels.js';
 import type { Arguments } from '../command/arguments.js';
 import type { CommandDescription, CommandOptions } from '../command/command.js';
+import { channelOf } from '../command/labels.js';
 import { readArguments } from '../command/read-words.js';
 
 const SHARED_OPTIONS = {
@@ -38,11 +39,11 @@ export const EXEC_COMMAND: CommandDescription = {
 };
 
 export const SHELL_COMMAND: CommandDescription = {
-  usage: 'shell [LABEL:] [options]',
+  usage: 'shell [LABEL] [options]',
   about:
     'Runs the login shell at the peer of a channel, in a terminal where there is one here: exec without a command. Enter ~ . ends it where nothing answers any more.',
   options: SHARED_OPTIONS,
-  operands: ['[LABEL:]'],
+  operands: ['[LABEL]'],
   endsAtOperand: true,
 };
 
@@ -74,12 +75,10 @@ export function readExecArguments(
   environment: Readonly<Record<string, string | undefined>>,
 ): ExecArguments {
   const isShell = command === 'shell';
-  const { args, label } = readWithLabel(isShell ? SHELL_COMMAND : EXEC_COMMAND, words);
-  const channel = args.text('channel');
+  const { args, label } = readWithLabel(isShell ? SHELL_COMMAND : EXEC_COMMAND, words, isShell);
   const isJson = args.has('json');
   const timeoutS = args.number('timeout', 'seconds', 0, MAX_SECONDS);
   const killAfterS = args.number('kill-after', 'seconds', 0, MAX_SECONDS);
-  if (channel !== undefined && label !== undefined) throw bad(`${label}: cannot be used with --channel`);
   if (args.has('tty') && args.has('no-tty')) throw bad('-t: cannot be used with -T');
   if (args.has('tty') && isJson) throw bad('-t: cannot be used with --json');
   if (isShell && args.operands.length > 0) throw shellTakesNothing();
@@ -87,7 +86,7 @@ export function readExecArguments(
     isHelp: args.has('help'),
     socket: args.text('socket'),
     name: args.text('name'),
-    channel: channel ?? label,
+    channel: channelOf(args, label),
     argv: args.operands,
     wantsTerminal: args.has('no-tty') || isJson ? false : args.has('tty') || null,
     hasInput: !args.has('no-stdin'),
@@ -101,14 +100,16 @@ export function readExecArguments(
   };
 }
 
-/** Options may come before a label and after it. */
+/** Options may come before a label and after it. `isBare`: nothing else can be there, so that the label needs no colon. */
 function readWithLabel(
   command: CommandDescription,
   words: readonly string[],
+  isBare: boolean,
 ): { readonly args: Arguments; readonly label: string | undefined } {
-  const args = readArguments(command, words, undefined, shellTakesNothing);
+  // What is behind a label is read below.
+  const args = readArguments({ ...command, operands: ['[WORD…]'] }, words);
   const [first = '', ...others] = args.operands;
-  const named = cutLabel(first, ':');
+  const named = cutLabel(first, ':') ?? (isBare && isLabel(first) ? { label: first, rest: '' } : null);
   if (args.hasSeparator || named?.rest !== '') return { args, label: undefined };
   const before = words.slice(0, words.length - args.operands.length);
   const all = readArguments(command, [...before, ...others], undefined, shellTakesNothing);

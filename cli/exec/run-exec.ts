@@ -5,16 +5,16 @@
 import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
-import { connectService } from '../../lib/control/client/connect-service.js';
 import { ERROR_CODES, systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { openError } from '../../lib/exec/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { findSocket, socketChoice } from '../command/find-process.js';
+import { openService } from '../command/open-service.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
+import { suggestLabel } from './suggest-label.js';
 
 /** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
 const BROKEN_PIPE_MS = 500;
@@ -53,7 +53,7 @@ async function run(args: ExecArguments): Promise<number> {
         resolve(result);
       }, reject);
     });
-    if (end.error !== null) complain(escapeText(end.error.message, 1000));
+    if (end.error !== null) complain(`${escapeText(end.error.message, 1000)}${await hintFor(end.error.code, args)}`);
     await untilEnded(call);
     return statusOfEnd(end);
   } finally {
@@ -104,12 +104,18 @@ async function open(args: ExecArguments, terminal: JoinedTerminal | null): Promi
     ...(killAfterMs !== undefined && { killAfterMs }),
   };
   try {
-    const path = await findSocket(socketChoice(args.socket, args.name));
-    return runCommand(await connectService(path, EXEC_SERVICE, args.channel, { isAttached: true }), request);
+    const { socket, name, channel } = args;
+    const stream = await openService({ socket, name, service: EXEC_SERVICE, channel, isAttached: true });
+    return runCommand(stream, request);
   } catch (error) {
-    throw openError(error);
+    const { code, message } = openError(error);
+    throw new VproxyError(code, `${message}${await suggestLabel(args)}`, { cause: error });
   }
 }
+
+/** For a command that the peer has not run. */
+const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
+  code === 'command-not-found' || code === 'command-denied' ? suggestLabel(args) : '';
 
 /** Input and signals, as a command without a terminal of this process has them. */
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {

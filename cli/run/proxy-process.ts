@@ -18,7 +18,7 @@ import { RunningProcess, warnOfOpenPort } from './running-process.js';
 const STOP_MS = 900;
 
 /** Reads what is to be in force; null where there is no file. */
-export type Reload = (() => Promise<Configuration>) | null;
+export type Reload = ((running: Configuration | null) => Promise<Configuration>) | null;
 
 interface ProxyProcessOptions {
   readonly configuration: Configuration;

@@ -17,13 +17,14 @@ import { withRuntimeDirectory } from './running-process.js';
 
 /** Does what the flags ask for. Resolves with the exit status. */
 export async function runFlags(flags: RunFlags): Promise<number> {
-  const load = () => loadConfiguration(flags, process.env['CREDENTIALS_DIRECTORY'] ?? null);
+  const credentials = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const load = (running: Configuration | null) => loadConfiguration(flags, credentials, running);
   const reload = flags.file === null ? null : load;
   const handover = takeHandoverDescriptor(process.env);
   if (handover !== null) return succeed(handover, reload);
   let configuration: Configuration;
   try {
-    configuration = await load();
+    configuration = await load(null);
   } catch (error) {
     if (!(error instanceof BadFileError)) throw error;
     const output = new Output();

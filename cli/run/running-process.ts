@@ -14,7 +14,7 @@ import { describeConfiguration } from '../../lib/settings/describe.js';
 import { completeChannel } from '../../lib/settings/merge.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { PROCESS_SETTINGS } from '../../lib/settings/process-settings.js';
-import type { ChannelChanges, ForwardStatus, UpgradeAnswer } from '../../lib/status/types.js';
+import type { ChannelChanges, ForwardStatus, ReloadAnswer, UpgradeAnswer } from '../../lib/status/types.js';
 import { hasOtherUsers } from '../../lib/system/accounts.js';
 import type { ListenerStore } from '../../lib/system/listener-store.js';
 import { isLoopback, parseHostPort } from '../../lib/util/addresses.js';
@@ -34,7 +34,7 @@ interface RunningProcessOptions {
   /** The audit log; null: none. */
   readonly audit: AuditLog | null;
   /** Reads what is to be in force; null where there is no file. */
-  readonly load: (() => Promise<Configuration>) | null;
+  readonly load: ((running: Configuration) => Promise<Configuration>) | null;
   /** Keeps listening sockets for the next process; null: nobody does. */
   readonly store: ListenerStore | null;
   /** Hands over to a successor; `exit` ends the process then. Rejects with `upgrade-failed`. */
@@ -102,7 +102,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
    * Reads the file again, and makes the channels and forwards those that it says; then the next attempt to open each
    * channel is made now. What fails is logged, and changes nothing.
    */
-  reload(): Promise<ChannelChanges> {
+  reload(): Promise<ReloadAnswer> {
     const done = this.#reloading.then(() => this.#reload());
     this.#reloading = done.catch(() => undefined);
     return done;
@@ -183,17 +183,17 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     this.#ended.resolve(status);
   }
 
-  async #reload(): Promise<ChannelChanges> {
+  async #reload(): Promise<ReloadAnswer> {
     const { load, proxy, runtimeDirectory } = this.#options;
     if (load === null) throw new VproxyError('bad-argument', 'there is nothing to reload: no --config was given');
     try {
-      const wanted = await load();
+      const wanted = await load(this.#configuration);
       const changes = await proxy.apply(withRuntimeDirectory(wanted.channels, runtimeDirectory));
-      this.#adopt(wanted);
+      const nextStart = this.#adopt(wanted);
       this.#reloadKeys();
       const message = `reloaded: ${describeChanges(changes)}`;
       this.log(makeEvent('reloaded', message, { ...changes }));
-      return changes;
+      return { ...changes, nextStart };
     } catch (error) {
       const { code, message } = toVproxyError(error);
       for (const problem of error instanceof BadFileError ? error.problems : [message]) {
@@ -212,7 +212,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
   }
 
-  #adopt(wanted: Configuration): void {
+  /** Gives the keys of what is in force from the next start on only. */
+  #adopt(wanted: Configuration): string[] {
     const { output } = this.#options;
     const old = this.#configuration;
     // A level that a request has set stays until the file says another one.
@@ -227,6 +228,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     }
     const { logLevel, logFormat, logDetails, channelDefaults, channels } = wanted;
     this.#configuration = { ...old, logLevel, logFormat, logDetails, channelDefaults, channels };
+    return fixed;
   }
 }
 

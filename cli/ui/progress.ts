@@ -1,45 +1,8 @@
-/** The progress of long work, such as a copy, on stderr where that is a terminal: one line that is redrawn. */
-import { setTimeout as delay } from 'node:timers/promises';
+/** The progress of a copy, on stderr where that is a terminal: one line that is redrawn; and its outcome. */
 import type { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { fitText, textWidth } from './table.js';
-
-/** The time between two updates, in milliseconds. */
-const INTERVAL_MS = 500;
-
-/**
- * Waits for `work`, and shows what `look` returns meanwhile in one line of the terminal, which is cleared at the end;
- * null shows nothing. A failure of `look` is not reported: `work` will report it.
- */
-export async function showProgress<T>(look: () => Promise<string | null>, work: Promise<T>): Promise<T> {
-  if (!process.stderr.isTTY) return work;
-  const ended = new AbortController();
-  const shown = repeat(look, ended.signal);
-  try {
-    return await work;
-  } finally {
-    ended.abort();
-    await shown;
-  }
-}
-
-async function repeat(look: () => Promise<string | null>, signal: AbortSignal): Promise<void> {
-  let isShown = false;
-  try {
-    for (;;) {
-      await delay(INTERVAL_MS, undefined, { signal });
-      const line = await look();
-      if (line === null || signal.aborted) continue;
-      process.stderr.write(`\r\u001b[Kvproxy: ${line}`);
-      isShown = true;
-    }
-  } catch {
-    if (isShown) process.stderr.write('\r\u001b[K');
-  }
-}
-
-// The progress of a copy, in one line of a terminal, and its outcome.
 
 /** How often the line is drawn, in milliseconds. */
 const REDRAW_MS = 100;
@@ -52,6 +15,7 @@ export class CopyDisplay {
   readonly #progress: CopyProgress;
   readonly #samples: { readonly atMs: number; readonly sentBytes: number }[] = [];
   readonly #timer: NodeJS.Timeout;
+  #isHeld = false;
 
   constructor(progress: CopyProgress) {
     this.#progress = progress;
@@ -64,12 +28,23 @@ export class CopyDisplay {
     process.stderr.write('\r\u001b[K');
   }
 
+  /** Draws nothing while `work` lasts, which has the line for itself. */
+  async holdFor<T>(work: Promise<T>): Promise<T> {
+    this.#isHeld = true;
+    try {
+      return await work;
+    } finally {
+      this.#isHeld = false;
+    }
+  }
+
   stop(): void {
     clearInterval(this.#timer);
     this.clear();
   }
 
   #draw(): void {
+    if (this.#isHeld) return;
     const now = performance.now();
     this.#samples.push({ atMs: now, sentBytes: this.#progress.sentBytes });
     if (this.#samples.length > RATE_DRAWINGS) this.#samples.shift();

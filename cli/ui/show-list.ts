@@ -4,6 +4,7 @@ import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { openControl } from '../command/control-client.js';
+import { channelOf } from '../command/labels.js';
 import { outputWidth, print, printJson } from './print.js';
 import { type Column, formatTable } from './table.js';
 
@@ -16,12 +17,12 @@ export interface ListView<T extends { readonly channel: string }> {
   readonly row: (item: T) => readonly string[];
 }
 
-/** Prints a list as a table, or as JSON; with a label, as `--channel` gives one, what belongs to that channel. Rejects with `not-found`. */
+/** Prints a list as a table, or as JSON; with a LABEL what belongs to that channel. Rejects with `not-found`. */
 export async function showList<T extends { readonly channel: string }>(
   args: Arguments,
   view: ListView<T>,
-  label = args.text('channel'),
 ): Promise<void> {
+  const label = channelOf(args, args.operands[0]);
   const control = await openControl(args);
   const all = await view.list(control);
   const items = label === undefined ? all : all.filter(({ channel }) => channel === label);

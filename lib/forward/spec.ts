@@ -49,6 +49,9 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
       'bad-argument',
       `${direction === 'outgoing' ? '-o' : '-i'} ${escapeText(text)}: ${what}; expected ${expected}`,
     );
+  const order = SSH_ORDER.exec(text)?.groups;
+  if (order !== undefined)
+    throw fail('it begins with a port, as with ssh, and not with a service', inOurOrder(direction, order));
   const colon = text.indexOf(':');
   if (colon === -1) throw fail('there is no colon behind the service');
   const service = text.slice(0, colon);
@@ -71,6 +74,18 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   } catch (error) {
     throw fail(toVproxyError(error).message, expected);
   }
+}
+
+/** `[ADDR:]PORT:HOST:PORT`, as ssh has it, or `PORT:PORT`: ports are no services. */
+const SSH_ORDER =
+  /^(?:(?<address>localhost|\*|\d+\.\d+\.\d+\.\d+|\[[^\]]*\]|):)?(?<port>\d+):(?<target>(?:(?:[^:[\]]+|\[[^\]]+\]):)?\d+)$/;
+
+/** How that is written here: with a name, which both sides know. */
+function inOurOrder(direction: Direction, { address = '', port = '', target = '' }: Record<string, string>): string {
+  const listener = `-o NAME:${address === '' ? '' : `${address === '*' ? '0.0.0.0' : address}:`}${port}`;
+  const targets = `-i NAME:${escapeText(target)}`;
+  const [here, there] = direction === 'outgoing' ? [listener, targets] : [targets, listener];
+  return `${here} here, and ${there} at the peer, with a NAME such as ${/(?:^|:)22$/.test(target) ? 'ssh' : 'web'}`;
 }
 
 /** The kind that a text names, or that recognizes it, or the plain one. */

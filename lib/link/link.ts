@@ -2,7 +2,7 @@
 import type { ByteSink } from '../codec/frame-writer.js';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { KeepDescriptor } from '../system/descriptors.js';
-import { describeError } from '../util/escape.js';
+import { describeError, escapeText } from '../util/escape.js';
 
 /** What a link calls. */
 export interface LinkHandler {
@@ -94,10 +94,16 @@ export interface Link extends ByteSink {
 /** The failure of opening `description`: `channel-missing`, `-busy`, `-refused`, `-denied`, `-unusable` or `-failed`. */
 export function channelError(description: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
-  const [code, hint] = MEANINGS[systemCode(error)] ?? ['channel-failed', ''];
-  return new VproxyError(code, `${description}: ${describeError(error)}${hint === '' ? '' : ` (${hint})`}`, {
-    cause: error,
-  });
+  const name = systemCode(error);
+  const [code, what] = MEANINGS[name] ?? ['channel-failed', ''];
+  const why = what === '' ? `: ${describeError(error)}` : `${fileOf(error, description)}${what} (${name})`;
+  return new VproxyError(code, `${description}${why}`, { cause: error });
+}
+
+/** The file that the system could not open, where it is not the one that the description names. */
+function fileOf(error: unknown, description: string): string {
+  const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : '';
+  return path === '' || description.includes(escapeText(path)) ? '' : `: ${escapeText(path)}`;
 }
 
 /** The failure of an opening that its caller gave up. */
@@ -110,18 +116,19 @@ export function requireWanted(signal: AbortSignal, description: string): void {
   if (signal.aborted) throw openingCancelled(description);
 }
 
+/** Each with what is said behind the description, in the place of the system's own text where it is not empty. */
 const MEANINGS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
-  ENOENT: ['channel-missing', ''],
-  ENODEV: ['channel-missing', 'the device is gone'],
-  ENOTFOUND: ['channel-missing', 'no machine has that name'],
-  EBUSY: ['channel-busy', 'another process has it open'],
+  ENOENT: ['channel-missing', ' is missing'],
+  ENODEV: ['channel-missing', ': the device is gone'],
+  ENOTFOUND: ['channel-missing', ': no machine has that name'],
+  EBUSY: ['channel-busy', ': another process has it open'],
   EMFILE: ['channel-failed', ''],
-  EAGAIN: ['channel-busy', 'too many wait to be accepted there'],
-  ECONNREFUSED: ['channel-refused', 'nobody listens there'],
+  EAGAIN: ['channel-busy', ': too many wait to be accepted there'],
+  ECONNREFUSED: ['channel-refused', ': nobody listens there'],
   EACCES: ['channel-denied', ''],
   EPERM: ['channel-denied', ''],
-  ENXIO: ['channel-unusable', 'a console port, or no device behind it; give the VM a virtserialport'],
-  EISDIR: ['channel-unusable', 'it is a directory'],
+  ENXIO: ['channel-unusable', ': a console port, or no device behind it; give the VM a virtserialport'],
+  EISDIR: ['channel-unusable', ': it is a directory'],
   ENOTDIR: ['channel-unusable', ''],
   ELOOP: ['channel-unusable', ''],
   ENAMETOOLONG: ['channel-unusable', ''],

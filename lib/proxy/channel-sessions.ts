@@ -92,10 +92,17 @@ export class ChannelSessions {
     else if (this.#session.isSuspended) this.record.willTryIn(nextTryMs);
   }
 
-  /** The channel waits: with `nextTryMs` for its next attempt, else for somebody. Logged unless it was the last line. */
-  wait(event: LogEvent, nextTryMs: number | null = null): void {
-    this.enter(nextTryMs === null ? 'waiting' : 'backing-off', event.message, nextTryMs);
+  /** The channel waits for somebody. Logged unless it was the last line. */
+  wait(event: LogEvent): void {
+    this.enter('waiting', event.message);
     this.tell(event);
+    this.#options.onWaiting();
+  }
+
+  /** The channel waits for its next attempt, as the last one failed. Logged unless it was the last line. */
+  retry({ code, message }: VproxyError, nextTryMs: number): void {
+    this.enter('backing-off', message, nextTryMs);
+    this.tell(makeEvent('channel-waiting', `${message}; trying again`, { code }));
     this.#options.onWaiting();
   }
 
@@ -236,6 +243,7 @@ export class ChannelRecord {
   #state: ChannelState = 'opening';
   #since = new Date();
   #detail: string | null = null;
+  #lastDetail: string | null = null;
   #nextTryAtMs: number | null = null;
   #sessionCount = 0;
   readonly #ends: Map<string, number>;
@@ -275,11 +283,17 @@ export class ChannelRecord {
     return this.#state;
   }
 
+  /** Why there is no session, also in the midst of another attempt; null where there is one, or nothing is known yet. */
+  get whyDown(): string | null {
+    return this.#lastDetail;
+  }
+
   /** Notes what the channel does now. */
   enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
     if (state !== this.#state) this.#since = new Date();
     this.#state = state;
     this.#detail = detail;
+    this.#lastDetail = state === 'established' ? null : (detail ?? this.#lastDetail);
     this.willTryIn(nextTryMs);
   }
 

@@ -6,7 +6,7 @@ import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
 import { ChannelGroup, type GroupCapture, type GroupHost } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
-import { isGroup } from './group-pattern.js';
+import { isGroup, memberLabelProblem } from './group-pattern.js';
 
 /** What groups do to their proxy. `add` and `remove` are called within `change`. */
 export interface GroupTableHost extends GroupHost {
@@ -36,6 +36,11 @@ export class GroupTable {
 
   get isEmpty(): boolean {
     return this.#groups.size === 0;
+  }
+
+  /** Whether a socket that a group finds may get this label. */
+  canHave(label: string): boolean {
+    return !this.isEmpty && memberLabelProblem(label) === null;
   }
 
   has(label: string): boolean {

@@ -1,17 +1,18 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
 import type { ChannelAddress } from '../channel/address/address.js';
-import { VproxyError } from '../errors.js';
+import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { Destination } from '../forward/egress/admission.js';
 import type { EgressRules } from '../forward/egress/rules.js';
 import { encodeProxyHeader } from '../forward/proxy-header.js';
 import { ServiceGate, ServiceRegistry } from '../forward/services.js';
 import { SessionSource } from '../forward/session-source.js';
-import type { ForwardSpec } from '../forward/spec.js';
+import { ANY_SERVICE, type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { LinkRunner } from '../link/link-runner.js';
 import type { SecretKey } from '../session/auth.js';
 import type { SessionCapture } from '../session/capture.js';
 import { MuxStream } from '../session/mux-stream.js';
+import { listServices } from '../session/services.js';
 import { type RestoredSession, Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
@@ -406,13 +407,22 @@ export class ProxyChannel {
 
   /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
   async connect(service: string): Promise<MuxStream> {
-    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal);
+    const session = await this.#source.wait(this.#waitMs, this.#stopping.signal).catch((error: unknown) => {
+      const { code, message } = toVproxyError(error);
+      throw new VproxyError(code, `${message}${this.whyDown}`, { cause: error });
+    });
     return logStream(MuxStream.open(session, service), this.#context.clock, this.#log);
   }
 
   /** Whether it can never work, or not any more. */
   get hasFailed(): boolean {
     return this.#sessions.record.state === 'failed';
+  }
+
+  /** What it waits for, to be put behind a message: `: unix-connect:/run/vm1.sock is missing`. Empty where there is nothing to say. */
+  get whyDown(): string {
+    const { whyDown } = this.#sessions.record;
+    return whyDown === null ? '' : `: ${whyDown}`;
   }
 
   /** Whether there is a session, and the peer offers the service in it where one is given. */
@@ -426,7 +436,7 @@ export class ProxyChannel {
     const { session } = this.#source;
     if (session === null) {
       const what = this.#source.current?.isSuspended === true ? 'the session has no link now' : 'there is no session';
-      throw new VproxyError('no-session', `${what} on channel ${this.label}`);
+      throw new VproxyError('no-session', `${what} on channel ${this.label}${this.whyDown}`);
     }
     const answer = deferred<number>();
     const onMeasured = (roundTripMs: number) => answer.resolve(roundTripMs);
@@ -540,10 +550,14 @@ export class ProxyChannel {
 
   #take(session: Session, isRestored: boolean): void {
     session.on('stream', (stream) => this.registry.serve(stream, session));
+    let isFirst = !isRestored;
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
+      // What comes later is nobody's mistake.
+      if (isFirst) this.#warnOfMissing(services);
+      isFirst = false;
       this.#ports.sessionChanged();
       this.#tellChange();
     });
@@ -556,6 +570,17 @@ export class ProxyChannel {
     this.#source.provide(session);
     this.#ports.sessionChanged();
     this.#context.onChanged(this);
+  }
+
+  /** Of the forwards that lead to no service of the peer. */
+  #warnOfMissing(offered: ReadonlySet<string>): void {
+    const services = listServices(offered);
+    for (const { id, forward } of this.forwards.active) {
+      const { direction, service } = forward.spec;
+      if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
+      const message = `-o ${formatForwardSpec(forward.spec)}: the peer offers no service ${service}; it offers: ${services}`;
+      this.#log(makeEvent('service-missing', message, { service, forward: id, services }));
+    }
   }
 
   /** The session has gone, or its peer offers something else. */

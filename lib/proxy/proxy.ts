@@ -434,20 +434,22 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   /**
    * Resolved as soon as a channel has a session, in which the peer offers `service` where one is given: the channel of
-   * `label`, or any. Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or when the proxy stops.
+   * `label`, or any. Rejects with `no-session` after `timeoutMs`, when `signal` is aborted, or when the proxy stops; with
+   * `not-found` where there is no such channel, and no group that could come to have it.
    */
   async waitFor(
     { label, service = null }: { readonly label?: string; readonly service?: string | null },
     timeoutMs: number,
     signal?: AbortSignal,
   ): Promise<ChannelStatus> {
+    if (label !== undefined && !this.#groups.canHave(label)) this.#find(label);
     const ready = deferred<ChannelStatus>();
     const what = service === null ? 'a session' : `the service ${escapeText(service, 80)}`;
     const fail = () =>
       ready.reject(
         new VproxyError(
           'no-session',
-          `there was not ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s`,
+          `there was not ${what} on ${label ?? 'any channel'} within ${timeoutMs / 1000} s${this.#whyDown(label)}`,
         ),
       );
     const look = () => {
@@ -543,6 +545,13 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 
   #logFailure({ label: channel }: ProxyChannel, { code, message }: VproxyError): void {
     this.emit('log', makeEvent('channel-failed', `${channel}: ${message}`, { channel, code }));
+  }
+
+  /** Of the channel that is named, or the only one. */
+  #whyDown(label?: string): string {
+    const [only] = this.#channels.values();
+    const found = label === undefined && this.#channels.size === 1 ? only : this.#channels.get(label ?? '');
+    return found?.whyDown ?? '';
   }
 
   #find(label?: string): ProxyChannel {

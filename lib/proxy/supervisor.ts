@@ -187,8 +187,7 @@ export class DialSupervisor extends ChannelSupervisor {
         return;
       }
       const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
-      const fields = { code: reason.code };
-      sessions.wait(makeEvent('channel-waiting', `${reason.message}; trying again`, fields), pauseMs);
+      sessions.retry(reason, pauseMs);
       this.#pausing = new AbortController();
       await pause(clock, pauseMs, this.#pausing.signal);
     }
@@ -348,9 +347,8 @@ export class ListenSupervisor extends ChannelSupervisor {
     if (this.#isStopped) return;
     const { clock, sessions } = this.options;
     const pauseMs = this.#backoff.next();
-    const fields = { code: error.code };
     this.#state = { name: 'backing-off', cancel: clock.schedule(pauseMs, () => this.#retry()) };
-    sessions.wait(makeEvent('channel-waiting', `${error.message}; trying again`, fields), pauseMs);
+    sessions.retry(error, pauseMs);
   }
 
   #retry(): void {

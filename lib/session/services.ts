@@ -77,6 +77,15 @@ export interface PeerServicesCapture {
   readonly ports: readonly AnnouncedPort[] | null;
 }
 
+/** The number of services that a line names; a peer may have thousands. */
+const MAX_NAMED = 20;
+
+/** What a peer offers, for people: `ssh, web`, `nothing`, or the first of many, and how many more. */
+export function listServices(names: ReadonlySet<string>): string {
+  const named = [...names].slice(0, MAX_NAMED).join(', ') || 'nothing';
+  return names.size > MAX_NAMED ? `${named} and ${names.size - MAX_NAMED} more` : named;
+}
+
 /** What the peer offers. */
 export class PeerServices {
   #names: ReadonlySet<string> = new Set();

@@ -157,6 +157,7 @@ export class Session extends EventEmitter<SessionEvents> {
       pace: this.#credit,
       onOpened: (stream) => this.emit('stream', stream),
       onOver: () => this.#endIfDrained(),
+      peerServices: () => this.peerServices,
       askPeer: () => {
         if (!this.#credit.isMeasuring) this.#pingIfIdle();
       },

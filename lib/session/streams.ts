@@ -10,6 +10,7 @@ import { IdTable } from '../util/id-table.js';
 import { type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
+import { listServices } from './services.js';
 import type { SessionSettings } from './settings.js';
 import { SessionStream, type StreamBooks, type StreamCapture, type StreamContext } from './stream.js';
 
@@ -45,6 +46,8 @@ interface StreamTableOptions {
   readonly onOpened: (stream: SessionStream) => void;
   /** A stream is over for the protocol. */
   readonly onOver: () => void;
+  /** What the peer offers at the moment. */
+  readonly peerServices: () => ReadonlySet<string>;
   /** Makes the peer say something. */
   readonly askPeer: () => void;
 }
@@ -291,9 +294,16 @@ export class StreamTable implements StreamBooks {
     const stream = this.find(id, name);
     if (stream === null) return;
     const reason = new VproxyError(code, message);
-    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(reason);
+    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(this.#withOffer(reason));
     else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
     else this.#handleReset(stream, reason);
+  }
+
+  /** Who asked for a service that there is not is told which there are. */
+  #withOffer(reason: VproxyError): VproxyError {
+    if (reason.code !== 'unknown-service') return reason;
+    const offer = `the peer offers: ${listServices(this.#options.peerServices())}`;
+    return new VproxyError(reason.code, `${reason.message}; ${offer}`);
   }
 
   #handleReset(stream: SessionStream, reason: VproxyError): void {

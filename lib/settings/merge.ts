@@ -17,11 +17,16 @@ type LabelledOptions = Configuration['channels'][number];
 /**
  * What is in force with a file (or without: null) and a command line. A channel of the command line gives the one of its
  * label another address, or is added; its forwards are added, and take the place of those that they exclude.
- * Throws `bad-argument`.
+ * `running` is what a process goes by that reads its file again: its channels keep that name. Throws `bad-argument`.
  */
-export function mergeConfiguration(file: FileLayer | null, flags: FlagLayer): Configuration {
+export function mergeConfiguration(
+  file: FileLayer | null,
+  flags: FlagLayer,
+  running: Pick<Configuration, 'name'> | null = null,
+): Configuration {
   const process = completeSettings(PROCESS_SETTINGS, mergeSettings(PROCESS_SETTINGS, file ?? {}, flags));
-  const { name = null } = process;
+  // A process has one name from its start to its end.
+  const { name = null } = running ?? process;
   const channels = mergeForwards(mergeChannels(file, flags), flags);
   requireSense(channels, flags);
   if (process.once) requireOneChannel(channels);

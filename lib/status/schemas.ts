@@ -161,6 +161,12 @@ export const channelChangesSchema = z
   })
   .meta({ id: 'ChannelChanges', description: 'What a reload has changed' });
 
+export const reloadAnswerSchema = channelChangesSchema
+  .extend({
+    nextStart: z.array(z.string()).describe('Keys of the file whose change counts from the next start on'),
+  })
+  .meta({ id: 'ReloadAnswer', description: 'What a reload has changed, and what it has not' });
+
 // Forwards, services and streams.
 
 const datagramCountsSchema = z
@@ -399,6 +405,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   SessionHistory: sessionHistorySchema,
   ChannelTotals: channelTotalsSchema,
   ChannelChanges: channelChangesSchema,
+  ReloadAnswer: reloadAnswerSchema,
   DatagramCounts: datagramCountsSchema,
   ForwardStatus: forwardStatusSchema,
   ServiceStatus: serviceStatusSchema,

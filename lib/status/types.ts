@@ -161,6 +161,12 @@ export interface ChannelChanges {
   readonly changedEgress: readonly string[];
 }
 
+/** What a reload has changed, and what it has not. */
+export interface ReloadAnswer extends ChannelChanges {
+  /** Keys of the file whose change counts from the next start on. */
+  readonly nextStart: readonly string[];
+}
+
 /** What flows of datagrams have carried. */
 export interface DatagramCounts {
   /** Messages that went to the peer. */

@@ -3,19 +3,21 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { channelXml, formatDomain, HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirt.js';
+import { channelXml, formatDomain, Libvirtd } from '../helpers/libvirt.js';
+import { hasNeed } from '../helpers/needs.js';
+import { testWith } from '../helpers/test-with.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 
-const withLibvirtd = HAS_LIBVIRTD ? test : test.skip;
+const withLibvirtd = testWith('root', 'libvirt');
 
 let libvirtd: Libvirtd;
 
 test.before('a libvirtd is started', async () => {
-  if (HAS_LIBVIRTD) libvirtd = await Libvirtd.start();
+  if (hasNeed('root') && hasNeed('libvirt')) libvirtd = await Libvirtd.start();
 });
 
 test.after.always('and stopped', async () => {
-  if (HAS_LIBVIRTD) await libvirtd.stop();
+  if (hasNeed('root') && hasNeed('libvirt')) await libvirtd.stop();
 });
 
 /** Defines a domain with a port, and starts it. */

@@ -253,7 +253,7 @@ for (const [what, xml, code, retry, says, text = 'libvirt:vm1'] of [
     domainXml(channelXml('unix', BIND)),
     'channel-missing',
     true,
-    'unix-connect:/nowhere/vproxy.sock: ENOENT',
+    'unix-connect:/nowhere/vproxy.sock is missing (ENOENT)',
   ],
   [
     'a path that is none',

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -10,6 +10,7 @@ import { testEnds, testLinks } from '../helpers/channel-conformance.js';
 import { LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
 import { channelXml, dialWith, domainXml, fakeVirsh } from '../helpers/libvirt.js';
 import { openPty } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
 
 const means = test.macro({
   title: (_, text: string) => `${text} is understood`,
@@ -143,9 +144,7 @@ test('a path has every character that XML can say, and is found behind comments 
   await hears(t, await dialWith(t, virsh, 'libvirt:vm1'));
 });
 
-const HAS_VIRSH = spawnSync('virsh', ['--version']).status === 0;
-
-(HAS_VIRSH ? test : test.skip)('the real virsh is understood, with the domains of a file', async (t) => {
+testWith('virsh')('the real virsh is understood, with the domains of a file', async (t) => {
   const folder = await makeFolder(t);
   const socket = path.join(folder, 'a&b.sock');
   await listen(t, `unix-listen:${socket}`, { onLink: (link) => echo(t, link) });

@@ -2,22 +2,22 @@
  * The other ends of chardevs of a real QEMU, each spelled the same for both. No guest is needed: its monitor is at
  * each.
  */
-import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { dial, LinkRecorder, listen, makeFolder } from '../helpers/channel-pair.js';
 import { freePort } from '../helpers/ports.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 
 const QEMU = 'qemu-system-x86_64';
-const HAS_QEMU = spawnSync(QEMU, ['--version']).status === 0;
-const withQemu = HAS_QEMU ? test : test.skip;
+const withQemu = testWith('qemu');
 
 /** A QEMU without a machine; its output, until the test is over. */
 function startQemu(t: ExecutionContext, args: readonly string[]): () => string {

@@ -15,15 +15,14 @@ import { completeInShell, type Offers, type Shell } from '../helpers/complete-in
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { steeredPair } from '../helpers/proxies.js';
 import { openTerminal } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
-import { runVproxy } from '../helpers/vproxy-process.js';
-
-const isThere = (program: string): boolean => spawnSync(program, ['--version']).error === undefined;
+import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /** A test for each shell that is installed. */
 function inEachShell(title: string, body: (t: ExecutionContext, shell: Shell) => Promise<void> | void): void {
   for (const shell of SHELLS) {
-    (isThere(shell) ? test : test.skip)(`${shell}: ${title}`, async (t) => {
+    (shell === 'bash' ? test : testWith(shell))(`${shell}: ${title}`, async (t) => {
       t.timeout(240_000);
       await body(t, shell);
     });
@@ -41,7 +40,7 @@ inEachShell('its script is one of that shell', (t, shell) => {
   t.is(stderr, '');
 });
 
-(isThere('shellcheck') ? test : test.skip)('shellcheck finds nothing in the script for bash', (t) => {
+testWith('shellcheck')('shellcheck finds nothing in the script for bash', (t) => {
   const { status, stdout } = spawnSync('shellcheck', ['--shell', 'bash', '-'], {
     encoding: 'utf8',
     input: completionScript('bash'),
@@ -97,7 +96,15 @@ const VALUES: Offers = {
   'vproxy channel add vm1=unix-l': ['vm1=unix-listen:'],
   'vproxy -c unix-connect:FOLDER/f': ['unix-connect:FOLDER/file.toml'],
   'vproxy -c vm1=unix-connect:FOLDER/f': ['vm1=unix-connect:FOLDER/file.toml'],
+  'vproxy -c unix-connect:/run/x,int': ['unix-connect:/run/x,integrity='],
+  'vproxy -c vm1=unix-connect:/run/x,frame=4096,tls=': [
+    'vm1=unix-connect:/run/x,frame=4096,tls=cert',
+    'vm1=unix-connect:/run/x,frame=4096,tls=psk',
+  ],
+  'vproxy -c tcp-listen:x:1,tls=cert,ca=FOLDER/f': ['tcp-listen:x:1,tls=cert,ca=FOLDER/file.toml'],
   'vproxy -o web:FOLDER/f': ['web:FOLDER/file.toml'],
+  'vproxy -o web:/run/x,m': ['web:/run/x,mode='],
+  'vproxy -i log:f': ['log:file:'],
   'vproxy --config FOLDER/f': ['FOLDER/file.toml'],
   'vproxy --config=FOLDER/f': ['--config=FOLDER/file.toml'],
   'vproxy --once --key FOLDER/f': ['FOLDER/file.toml'],
@@ -148,6 +155,10 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
     'vproxy connect ': ['db', 'web'],
     'vproxy connect w': ['web'],
     'vproxy wait --service ': ['db', 'web'],
+    'vproxy wait default/w': ['default/web'],
+    'vproxy ping d': ['default'],
+    'vproxy forward add -o ': ['db:', 'web:'],
+    'vproxy stop --j': [],
     'vproxy channel remove d': ['default'],
     'vproxy ping --channel ': ['default'],
     'vproxy exec de': ['default:'],
@@ -168,7 +179,7 @@ inEachShell('names of a vproxy that runs are offered, and nothing where none doe
   await t.notThrowsAsync(done, `some of: ${Object.keys(expected).join('; ')}`);
 });
 
-(isThere('bash') && isThere('tmux') ? test : test.skip)('readline puts what bash offers into the line', async (t) => {
+testWith('tmux')('readline puts what bash offers into the line', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'rc'), `PS1='$ '\n${completionScript('bash')}`);
   writeFileSync(join(folder, 'vm1.sock'), '');
@@ -231,6 +242,52 @@ test('every kind of channel is offered', async (t) => {
     await offeredFor('vproxy --channel=vm1='),
     kinds.map((kind) => `--channel=vm1=${kind}:`),
   );
+});
+
+test('options behind a comma are those of the kind, each once', async (t) => {
+  const channel = await offeredFor('vproxy -c tty-open:/dev/x,');
+  t.true(channel.includes('tty-open:/dev/x,baud=') && channel.includes('tty-open:/dev/x,frame='));
+  t.false(channel.some((word) => word.endsWith(',ca=')));
+  t.deepEqual(await offeredFor('vproxy -c unix-connect:/x,frame=4096,fr'), []);
+  t.deepEqual(await offeredFor('vproxy -c unix-connect:/x,,fr'), []);
+  t.deepEqual(await offeredFor('vproxy -c unix-connect:/x,,y,fr'), ['unix-connect:/x,,y,frame=']);
+  t.deepEqual(await offeredFor('vproxy -i x:file:/l,rotate=1M,'), ['x:file:/l,rotate=1M,keep=']);
+  t.deepEqual(await offeredFor('vproxy -o x:unix:/l,mode=0660,user=a,'), ['x:unix:/l,mode=0660,user=a,group=']);
+  t.deepEqual(await offeredFor('vproxy -i x:unix:/l,'), []);
+});
+
+test('a forward is offered with the labels of the line, and with kinds for its direction', async (t) => {
+  t.deepEqual(await offeredFor('vproxy -c a=stdio: -c b=fd:3 -o '), ['a/', 'b/']);
+  t.deepEqual(await offeredFor('vproxy -c stdio: -o '), []);
+  t.deepEqual(await offeredFor('vproxy -o x:'), ['x:127.0.0.1:', 'x:unix:', 'x:udp:', 'x:unixgram:']);
+  t.deepEqual(
+    await offeredFor('vproxy -i a/x:'),
+    ['127.0.0.1', 'unix', 'vsock-mux', 'file', 'exec', 'egress', 'udp', 'unixgram', 'resolver'].map(
+      (kind) => `a/x:${kind}:`,
+    ),
+  );
+  t.deepEqual(await offeredFor("vproxy -o '*:v"), ['*:vsock-mux:']);
+});
+
+test('options are offered without a hyphen where nothing else can be, and none that is refused beside another', async (t) => {
+  t.deepEqual(await offeredFor('vproxy stop '), ['--socket', '--name', '-h', '--help']);
+  t.deepEqual(await offeredFor('vproxy stop --socket /x '), ['-h', '--help']);
+  t.false((await offeredFor('vproxy exec -t --')).includes('--no-tty'));
+  t.false((await offeredFor('vproxy forward add -o x:1 --')).includes('--incoming'));
+});
+
+test('the processes that answer are offered for --name', async (t) => {
+  const name = `completed-${process.pid}`;
+  const folder = temporaryFolder(t);
+  const env = { XDG_RUNTIME_DIR: folder };
+  const channel = `unix-listen:${join(folder, 'c')}`;
+  const running = spawnVproxy(t, ['-c', channel, '--name', name], { env, hasDefaultControl: true });
+  await running.waitForLine(TAKING_CONTROL);
+  await eventually(
+    async () => (await runVproxy(['__complete', 'vproxy', 'top', '--name', 'compl'], { env })).stdout.includes(name),
+    { what: 'the name of the process', timeoutMs: 60_000 },
+  );
+  t.deepEqual(await offeredFor('vproxy libvirt-xml --name '), []);
 });
 
 test('an option that may be given once is offered once, and nothing behind --', async (t) => {

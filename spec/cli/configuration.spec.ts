@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 function file(t: ExecutionContext, text: string, name = 'vproxy.toml'): string {
   const path = join(temporaryFolder(t), name);
@@ -195,5 +195,40 @@ test.serial(
     await check('vm8-more.sock');
     await t.throwsAsync(check('vm7-echo.sock'));
     t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 2);
+  },
+);
+
+test.serial(
+  'another name, or other metrics, count from the next start on: a reload says so, and no channel begins again',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const config = join(folder, 'vproxy.toml');
+    const control = join(folder, 'control.sock');
+    const write = (head: string, ownName = '') => {
+      const channel = `[channels.vm1]\naddress = "unix-connect:${folder}/channel"\n${ownName}`;
+      writeFileSync(config, `${head}\n${channel}`);
+    };
+    write('name = "one"');
+    const guest = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel`]);
+    const host = spawnVproxy(t, ['--config', config, '--control', control]);
+    await Promise.all([
+      host.waitForLine(ESTABLISHED),
+      host.waitForLine(TAKING_CONTROL),
+      guest.waitForLine(ESTABLISHED),
+    ]);
+    const reload = async () => (await runVproxy(['reload', '--socket', control])).stdout;
+    const processName = async () => {
+      const { stdout } = await runVproxy(['status', '--json', '--socket', control]);
+      return (JSON.parse(stdout) as { readonly process: { readonly name: string } }).process.name;
+    };
+
+    write('name = "two"\nmetrics = "127.0.0.1:0"');
+    t.is(await reload(), 'counts from the next start on: name\ncounts from the next start on: metrics\n');
+    t.is(await processName(), 'one');
+    t.is(host.lines.filter((line) => ESTABLISHED.test(line)).length, 1);
+
+    // A name that the channel has of its own is told to its peer, who has to be told anew.
+    write('name = "one"', 'name = "own"\n');
+    t.is(await reload(), 'channel replaced: vm1\n');
   },
 );

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, staticImports, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, steeredPair } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, ManualClock } from '../helpers/time.js';
 import { runPiped } from '../helpers/vproxy-process.js';
 
@@ -134,14 +135,14 @@ test.serial('a truncated answer is no success, however many streams were reset j
 test.serial('a service that is not there, and a reader that has gone', async (t) => {
   const { command, env } = await connected(t, echo);
   const refused = await runPiped(t, ['connect', 'nope'], env).ended;
-  t.deepEqual(refused, { code: 69, stderr: 'vproxy: error: service nope is not offered\n' });
+  t.deepEqual(refused, { code: 69, stderr: 'vproxy: error: service nope is not offered; the peer offers: x\n' });
   command.child.stdout.destroy();
   await command.output.catch(() => undefined);
   command.child.stdin.write('x');
   t.deepEqual(await command.ended, { code: 0, stderr: '' });
 });
 
-test.serial('ssh goes through it, with no port at all', async (t) => {
+serialTestWith('sshd')('ssh goes through it, with no port at all', async (t) => {
   const folder = temporaryFolder(t);
   for (const name of ['host', 'id'])
     await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);

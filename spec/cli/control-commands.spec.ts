@@ -226,8 +226,8 @@ test.serial(refused, ['status', '--jsom'], '--jsom: no such option; did you mean
 test.serial(refused, ['status', '--json=yes'], '--json: it takes no value');
 test.serial(
   refused,
-  ['status', 'x'],
-  '"x": there is nothing that it could be; usage: vproxy status [--verbose] [--json]',
+  ['status', 'a/b'],
+  '"a/b": there is nothing that it could be; usage: vproxy status [--verbose] [--json]',
 );
 test.serial(refused, ['status', '--socket'], '--socket: its value is missing; expected --socket PATH');
 test.serial(refused, ['status', '--socket', '--json'], '--socket: its value is missing; expected --socket PATH');

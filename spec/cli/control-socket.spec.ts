@@ -236,6 +236,7 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
     removedForwards: [],
     changedPolicies: [],
     changedEgress: [],
+    nextStart: [],
   });
   await all('at last');
   await stopInOrder(t, host);

@@ -16,13 +16,17 @@ import {
   TRAP,
   UNKNOWN,
   useEgressWorld,
+  WORLD_NEEDS,
 } from '../helpers/egress-world.js';
 import { sha256 } from '../helpers/files.js';
 import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
 import type { NetworkRunOptions } from '../helpers/namespaces.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { type RunResult, VproxyProcess } from '../helpers/vproxy-process.js';
 import { patternPieces } from '../vm/rig/pattern.js';
+
+const withWorld = serialTestWith(...WORLD_NEEDS);
 
 const WHEEL = 'made_wheel';
 
@@ -92,7 +96,7 @@ function writePattern(path: string, bytes: number): void {
   writeFileSync(path, Buffer.concat([...patternPieces(bytes)]));
 }
 
-test.serial('the guest has no way out but the proxy, and no names', async (t) => {
+withWorld('the guest has no way out but the proxy, and no names', async (t) => {
   const direct = await run(curl('--max-time', '10', `http://${ADDRESSES[0]}/`));
   t.is(direct.code, 7, direct.stderr);
   const named = await run(curl('--max-time', '10', `http://${ORIGINS.files}/`));
@@ -141,7 +145,7 @@ const aptSettings = (): string[] => [
 ];
 
 for (const scheme of ['http', 'https'] as const) {
-  test.serial(`apt-get update and install get 20 packages of a signed repository over ${scheme}`, async (t) => {
+  withWorld(`apt-get update and install get 20 packages of a signed repository over ${scheme}`, async (t) => {
     t.timeout(APT_MS);
     const { packages = new Map<string, string>(), all = '' } = repository ?? {};
     const { root, env } = makeAptMachine(`apt-${scheme}`, scheme, aptSettings());
@@ -165,7 +169,7 @@ for (const scheme of ['http', 'https'] as const) {
   });
 }
 
-test.serial('apt-get tells whoever asks for a repository that is not allowed what the host says', async (t) => {
+withWorld('apt-get tells whoever asks for a repository that is not allowed what the host says', async (t) => {
   const { env } = makeAptMachine('apt-refused', 'http', aptSettings());
   const lists = join(world().makeFolder('apt-refused'), 'etc/apt/sources.list');
   writeFileSync(lists, readFileSync(lists, 'utf8').replace(ORIGINS.deb, FORBIDDEN));
@@ -178,7 +182,7 @@ test.serial('apt-get tells whoever asks for a repository that is not allowed wha
 for (const [way, scheme] of TRANSFERS) {
   const url = `${scheme}://${ORIGINS.files}`;
 
-  test.serial(`curl downloads and uploads by ${way} over ${scheme}`, async (t) => {
+  withWorld(`curl downloads and uploads by ${way} over ${scheme}`, async (t) => {
     const folder = world().makeFolder(`curl-${way}-${scheme}`.replaceAll(' ', '-'));
     const [down, up] = [join(folder, 'down'), join(folder, 'up')];
     const bytes = 3 * MIB + 7;
@@ -201,7 +205,7 @@ for (const [address, family] of [
   [ADDRESSES[0], 'IPv4'],
   [`[${ADDRESSES[1]}]`, 'IPv6'],
 ] as const) {
-  test.serial(`curl gets to an ${family} address that an entry names, by all three ways`, async (t) => {
+  withWorld(`curl gets to an ${family} address that an entry names, by all three ways`, async (t) => {
     for (const words of [
       ...Object.values(WAYS).map((way) => way('http')),
       ['--proxy', `socks5://127.0.0.1:${PROXY_PORT}`],
@@ -213,7 +217,7 @@ for (const [address, family] of [
   });
 }
 
-test.serial(
+withWorld(
   'curl resolves nothing by itself with socks5h, and names the guest does not know with socks5 are its own failure',
   async (t) => {
     const url = `http://${ORIGINS.files}/-/pattern/10`;
@@ -224,7 +228,7 @@ test.serial(
   },
 );
 
-test.serial('several URLs of two origins share what curl keeps alive', async (t) => {
+withWorld('several URLs of two origins share what curl keeps alive', async (t) => {
   const before = world().outside.origins.lines.length;
   const urls = [1, 2, 3, 4].flatMap((number) => [
     `http://${ORIGINS.files}/-/pattern/${number}`,
@@ -253,7 +257,7 @@ for (const [what, destination, { status, socks, line }] of [
   ['a name that nobody knows', `${UNKNOWN}:443`, NOT_FOUND],
   ['a port where nothing listens', `${ORIGINS.files}:${CLOSED_PORT}`, CLOSED],
 ] as const) {
-  test.serial(`curl is refused ${what}, with one line that says why`, async (t) => {
+  withWorld(`curl is refused ${what}, with one line that says why`, async (t) => {
     const url = `http://${destination}/`;
     const from = world().host.lines.length;
 
@@ -275,7 +279,7 @@ for (const [what, destination, { status, socks, line }] of [
 
 // git, pip and socat
 
-test.serial('git clones over HTTPS, and fetches what is new', async (t) => {
+withWorld('git clones over HTTPS, and fetches what is new', async (t) => {
   const folder = world().makeFolder('git');
   const env = { ...PROXY_ENV, GIT_SSL_CAINFO: world().outside.authority, GIT_TERMINAL_PROMPT: '0', HOME: folder };
   const clone = join(folder, 'made');
@@ -288,7 +292,7 @@ test.serial('git clones over HTTPS, and fetches what is new', async (t) => {
   t.regex(refused.stderr, /CONNECT tunnel failed, response 403/);
 });
 
-test.serial('pip downloads a wheel from an index', async (t) => {
+withWorld('pip downloads a wheel from an index', async (t) => {
   const folder = world().makeFolder('pip');
   const pip = ['python3', '-m', 'pip', '--isolated', '--disable-pip-version-check', 'download', '--no-cache-dir'];
   const index = ['--index-url', `https://${ORIGINS.pypi}/simple`, '--cert', world().outside.authority];
@@ -297,7 +301,7 @@ test.serial('pip downloads a wheel from an index', async (t) => {
   t.is(await fileDigest(join(folder, wheel.file)), wheel.digest);
 });
 
-test.serial('socat gets to an echo by CONNECT, and its half-closed connection brings the rest', async (t) => {
+withWorld('socat gets to an echo by CONNECT, and its half-closed connection brings the rest', async (t) => {
   const address = `PROXY:127.0.0.1:${ORIGINS.files}:7,proxyport=${PROXY_PORT}`;
   const script = 'printf "%s" "$2" | socat -t 20 - "$1"';
   const ran = await run(['sh', '-c', script, 'sh', address, 'to and fro']);
@@ -309,7 +313,7 @@ test.serial('socat gets to an echo by CONNECT, and its half-closed connection br
 
 // Many at once
 
-test.serial('readers that stand still stop nobody, and have lost nothing when they go on', async (t) => {
+withWorld('readers that stand still stop nobody, and have lost nothing when they go on', async (t) => {
   t.timeout(180_000);
   const { host, guest } = world();
   const folder = world().makeFolder('slow');

@@ -97,7 +97,7 @@ const WRONG = [
   [['internet', '127.1:80'], 64, /: "127\.1" is no plain name or address: /],
   [['web', '192.0.2.1:80'], 69, /: there is no egress web on channel vm1; there are: internet, api, none\n$/],
   [['vm2/internet', '192.0.2.1:80'], 69, /: there is no channel vm2; there are: vm1\n$/],
-  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /--channel: vm2 is not the channel of vm1\/internet/],
+  [['vm1/internet', '192.0.2.1:80', '--channel', 'vm2'], 64, /vm1: another channel, vm2, is named as well/],
   [['internet'], 64, /DESTINATION:PORT/],
 ] as const;
 

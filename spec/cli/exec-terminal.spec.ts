@@ -1,9 +1,12 @@
 /** `vproxy exec -t` and `vproxy shell`, as a person at a terminal sees them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { type ExecPair, execPair } from '../helpers/process-pair.js';
 import { openTerminal, type Terminal } from '../helpers/terminals.js';
+import { serialTestWith } from '../helpers/test-with.js';
+
+const withTmux = serialTestWith('tmux');
 
 interface Person extends ExecPair {
   readonly terminal: Terminal;
@@ -36,7 +39,7 @@ async function isRestored({ type, sees, folder }: Person): Promise<boolean> {
   return readFileSync(join(folder, 'before'), 'utf8') === readFileSync(join(folder, 'after'), 'utf8');
 }
 
-test.serial('a shell has the size of the terminal, its changes, and every key', async (t) => {
+withTmux('a shell has the size of the terminal, its changes, and every key', async (t) => {
   const person = await sitDown(t);
   const { type, sees, terminal } = person;
   await type('$VPROXY shell; echo "ended $?"');
@@ -66,7 +69,7 @@ test.serial('a shell has the size of the terminal, its changes, and every key', 
   t.true(await isRestored(person));
 });
 
-test.serial('with a command there are pipes, unless -t is given', async (t) => {
+withTmux('with a command there are pipes, unless -t is given', async (t) => {
   const person = await sitDown(t);
   const { type, sees } = person;
   // What is typed before a command has ended is its input.
@@ -83,7 +86,7 @@ test.serial('with a command there are pipes, unless -t is given', async (t) => {
   t.true(await isRestored(person));
 });
 
-test.serial('Ctrl-C ends a command with pipes, too', async (t) => {
+withTmux('Ctrl-C ends a command with pipes, too', async (t) => {
   const { type, sees, terminal } = await sitDown(t);
   await type(`$VPROXY exec sh -c 'echo run""ning; sleep 1000'; echo "ended $?"`);
   await sees(/^running$/m);
@@ -97,7 +100,7 @@ for (const [what, strike] of [
   ['the peer goes away', ({ pair }: Person) => pair.guest.kill('SIGKILL')],
   ['the vproxy here goes away', ({ pair }: Person) => pair.host.kill('SIGKILL')],
 ] as const) {
-  test.serial(`the terminal is restored where ${what}`, async (t) => {
+  withTmux(`the terminal is restored where ${what}`, async (t) => {
     const person = await sitDown(t);
     const { type, sees, folder } = person;
     await type(
@@ -110,7 +113,7 @@ for (const [what, strike] of [
   });
 }
 
-test.serial('Enter ~ . ends a call where nothing answers any more', async (t) => {
+withTmux('Enter ~ . ends a call where nothing answers any more', async (t) => {
   const person = await sitDown(t);
   const { type, sees, terminal, pair } = person;
   await type(`$VPROXY exec -t sh -c 'echo re""ady; cat'; echo "ended $?"`);
@@ -122,7 +125,7 @@ test.serial('Enter ~ . ends a call where nothing answers any more', async (t) =>
   t.true(await isRestored(person));
 });
 
-test.serial('-t without a terminal here is one of 80 columns and 24 rows', async (t) => {
+withTmux('-t without a terminal here is one of 80 columns and 24 rows', async (t) => {
   const { exec } = await execPair(t);
   const { code, stdout } = await exec(['-t', '-n', 'stty', 'size']);
   t.is(code, 0);

@@ -136,7 +136,7 @@ for (const [words, line] of [
   [['--timeout', 'soon', 'ls'], /--timeout: "soon" is not a number of seconds/],
   [['-tT', 'ls'], /-t: cannot be used with -T/],
   [['--json', '-t', 'ls'], /-t: cannot be used with --json/],
-  [['--channel', 'a', 'b:', 'ls'], /b: cannot be used with --channel/],
+  [['--channel', 'a', 'b:', 'ls'], /b: another channel, a, is named as well/],
   [['--env', '=x', 'ls'], /--env: "=x" has no name/],
   [['--user=', 'ls'], /--user: its value is empty/],
   [['--user', 'a', '--user', 'b', 'ls'], /--user: one is expected/],

@@ -1,10 +1,10 @@
 /** The commands of docs/libvirt.md that plug a port into a QEMU that runs, and take it away. */
 import { join } from 'node:path';
-import test from 'ava';
 import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { HAS_QEMU, startBareQemu } from '../helpers/machines.js';
+import { startBareQemu } from '../helpers/machines.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -28,7 +28,7 @@ function commandBlocks(folder: string): QmpCommand[][] {
     );
 }
 
-(HAS_QEMU ? test.serial : test.serial.skip)('a port comes to a QEMU that runs, has a vproxy, and goes', async (t) => {
+serialTestWith('qemu')('a port comes to a QEMU that runs, has a vproxy, and goes', async (t) => {
   const folder = temporaryFolder(t);
   const [plug = [], unplug = []] = commandBlocks(folder);
   const qemu = await startBareQemu(t, '-device virtio-serial-pci,id=serial0');

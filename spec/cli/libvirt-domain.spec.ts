@@ -2,13 +2,14 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { formatDomain, HAS_LIBVIRTD, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
+import { formatDomain, type Libvirtd, startLibvirtd } from '../helpers/libvirt.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
-const testWithLibvirtd = HAS_LIBVIRTD ? test.serial : test.serial.skip;
+const testWithLibvirtd = serialTestWith('root', 'libvirt');
 
 /** A domain that was started, and the id of its chardev for the port. */
 interface StartedDomain {
@@ -100,7 +101,7 @@ async function profileLines(...args: readonly string[]): Promise<string[]> {
   return [...stderr.matchAll(/^ *("\/run\/vms\/.*)$/gm)].map(([, line = '']) => line);
 }
 
-(existsSync(PROFILE_WRITER) ? test.serial : test.serial.skip)(
+serialTestWith('virt-aa-helper')(
   "libvirt's AppArmor profile has the paths of a channel, and none of --commandline",
   async (t) => {
     t.deepEqual(await profileLines('--path', '/run/vms/a'), ['"/run/vms/a" rw,']);

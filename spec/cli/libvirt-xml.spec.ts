@@ -5,11 +5,10 @@ import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { formatDomain } from '../helpers/libvirt.js';
 import { runInTerminal } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
 import { runVproxy } from '../helpers/vproxy-process.js';
 
-const HAS_VALIDATOR = spawnSync('virt-xml-validate', ['--version']).status === 0;
-
-const testWithValidator = HAS_VALIDATOR ? test : test.skip;
+const testWithValidator = testWith('virt-xml-validate');
 
 /** The faults that libvirt's own schema finds in a part of a domain; empty where it finds none. */
 function findFaults(t: ExecutionContext, xml: string): string {

@@ -2,8 +2,9 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { HAS_QEMU, startBareQemu } from '../helpers/machines.js';
+import { startBareQemu } from '../helpers/machines.js';
 import { freePort } from '../helpers/ports.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
@@ -62,7 +63,7 @@ interface RealCase {
   readonly channel: string;
 }
 
-const testWithQemu = HAS_QEMU ? test.serial : test.serial.skip;
+const testWithQemu = serialTestWith('qemu');
 
 for (const [title, prepare] of [
   [

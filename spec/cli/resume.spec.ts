@@ -8,6 +8,7 @@ import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, runPiped, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
@@ -75,7 +76,7 @@ test.serial('the output of a command, and a copy, are whole, however often the c
   t.true(checkOneSession() >= 10);
 });
 
-test.serial('a channel that a command carries goes on with the next one, when it is killed', async (t) => {
+serialTestWith('socat')('a channel that a command carries goes on with the next one, when it is killed', async (t) => {
   const folder = temporaryFolder(t);
   const [path, pidFile] = [join(folder, 'channel.sock'), join(folder, 'pid')];
   const target = await localServer(t, echo);

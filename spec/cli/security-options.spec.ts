@@ -7,10 +7,9 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder, writeKeyFile } from '../helpers/files.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
-
-const IS_ROOT = process.getuid?.() === 0;
 
 function setUp(t: ExecutionContext) {
   const folder = temporaryFolder(t);
@@ -61,24 +60,21 @@ const RULES = [
 ] as const;
 
 // systemd gives such files to the user of a service.
-(IS_ROOT ? test.serial : test.skip)(
-  'who is not root may have a key of root that its group can read, and no more',
-  async (t) => {
-    const { folder, path, key } = setUp(t);
-    const nobody = 65_534;
-    chmodSync(folder, 0o755);
-    for (const [mode, says] of RULES) {
-      const file = key('own', '1f', mode);
-      chownSync(file, 0, nobody);
-      const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
-      const command = [...ids, process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
-      const child = spawn('setpriv', [...command, '-c', `unix-connect:${path}`, '--key', file]);
-      t.teardown(() => child.kill('SIGKILL'));
-      const [said] = (await once(child.stderr, 'data')) as [Buffer];
-      t.regex(said.toString(), says, mode.toString(8));
-    }
-  },
-);
+serialTestWith('root')('who is not root may have a key of root that its group can read, and no more', async (t) => {
+  const { folder, path, key } = setUp(t);
+  const nobody = 65_534;
+  chmodSync(folder, 0o755);
+  for (const [mode, says] of RULES) {
+    const file = key('own', '1f', mode);
+    chownSync(file, 0, nobody);
+    const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
+    const command = [...ids, process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
+    const child = spawn('setpriv', [...command, '-c', `unix-connect:${path}`, '--key', file]);
+    t.teardown(() => child.kill('SIGKILL'));
+    const [said] = (await once(child.stderr, 'data')) as [Buffer];
+    t.regex(said.toString(), says, mode.toString(8));
+  }
+});
 
 test.serial('credentials of systemd are keys', async (t) => {
   const { folder, path, key } = setUp(t);

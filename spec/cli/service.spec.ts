@@ -1,5 +1,4 @@
 /** vproxy as a service: what it tells a service manager, the socket that it is handed, and its lines in the journal. */
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -14,7 +13,8 @@ import { openNotifySocket, socketLauncher } from '../helpers/notify-socket.js';
 import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 
-const withNotify = spawnSync('systemd-notify', ['--version']).error === undefined ? test : test.skip;
+const withNotify = testWith('systemd', 'python');
+const withPython = testWith('python');
 /** Listens, runs the command with the socket in a process of its own, and keeps the socket when that has ended. */
 const HOLDER = `
 import os, signal, socket, sys
@@ -31,6 +31,8 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 os.waitpid(child, 0)
 signal.pause()
 `;
+
+import { testWith } from '../helpers/test-with.js';
 
 const SYSTEM = { NOTIFY_SOCKET: '', WATCHDOG_USEC: '0', JOURNAL_STREAM: '' };
 
@@ -155,7 +157,7 @@ test('where systemd-notify cannot be run there is one warning, and vproxy works'
   t.is(vproxy.lines.filter((line) => line.includes('service manager')).length, 1);
 });
 
-test('a socket that is handed over is the control socket, and its file outlives the process', async (t) => {
+withPython('a socket that is handed over is the control socket, and its file outlives the process', async (t) => {
   const folder = temporaryFolder(t);
   const path = join(folder, 'control.sock');
   const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
@@ -169,22 +171,25 @@ test('a socket that is handed over is the control socket, and its file outlives 
   t.true(statSync(path).isSocket());
 });
 
-test('commands that end a process with such a socket come back when it has ended, and ask nobody anew', async (t) => {
-  for (const command of ['stop', 'drain']) {
-    const folder = temporaryFolder(t);
-    const path = join(folder, 'control.sock');
-    // The launcher's parent keeps the socket, as systemd does: a client that connects after the end waits for ever.
-    const hold = ['python3', '-c', HOLDER, path];
-    const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
-    const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher: hold });
-    await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over/);
-    const { code, stderr } = await runVproxy([command, '--socket', path]);
-    t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
-    t.is(await connects(path), true, 'the socket still takes connections');
-  }
-});
+withPython(
+  'commands that end a process with such a socket come back when it has ended, and ask nobody anew',
+  async (t) => {
+    for (const command of ['stop', 'drain']) {
+      const folder = temporaryFolder(t);
+      const path = join(folder, 'control.sock');
+      // The launcher's parent keeps the socket, as systemd does: a client that connects after the end waits for ever.
+      const hold = ['python3', '-c', HOLDER, path];
+      const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', path];
+      const vproxy = spawnVproxy(t, args, { env: SYSTEM, launcher: hold });
+      await vproxy.waitForLine(/taking control requests at the socket that systemd has handed over/);
+      const { code, stderr } = await runVproxy([command, '--socket', path]);
+      t.deepEqual({ code, stderr }, { code: 0, stderr: '' }, command);
+      t.is(await connects(path), true, 'the socket still takes connections');
+    }
+  },
+);
 
-test('of several sockets one has to be called control', async (t) => {
+withPython('of several sockets one has to be called control', async (t) => {
   const folder = temporaryFolder(t);
   const options = { env: SYSTEM, launcher: socketLauncher(join(folder, 'x.sock'), ['a', 'b']) };
   const vproxy = spawnVproxy(t, ['-c', `unix-listen:${folder}/channel.sock`], options);
@@ -192,7 +197,7 @@ test('of several sockets one has to be called control', async (t) => {
   t.deepEqual(vproxy.lines, ['vproxy: error: LISTEN_FDNAMES: none of 2 descriptors is called control: a:b']);
 });
 
-test('what is no listening socket ends the process with a line that says so', async (t) => {
+withPython('what is no listening socket ends the process with a line that says so', async (t) => {
   const folder = temporaryFolder(t);
   const launcher = ['sh', '-c', 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</dev/null', 'sh'];
   const args = ['-c', `unix-listen:${folder}/channel.sock`, '--control', join(folder, 'control.sock')];
@@ -220,7 +225,7 @@ for (const format of ['text', 'json'] as const) {
   });
 }
 
-test('programs that vproxy runs do not see what the service manager said', async (t) => {
+withNotify('programs that vproxy runs do not see what the service manager said', async (t) => {
   const folder = temporaryFolder(t);
   const { path } = await openNotifySocket(t);
   const seen = join(folder, 'environment');

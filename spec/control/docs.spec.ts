@@ -10,6 +10,7 @@ import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 
 const text = readFileSync(join(PROJECT_ROOT, 'docs/control.md'), 'utf8');
@@ -66,49 +67,52 @@ function run(command: string, environment: Record<string, string>): Promise<{ st
   });
 }
 
-test('the examples work as they stand there, and the figures are those of the table', async (t) => {
-  const folder = temporaryFolder(t);
-  const target = await localServer(t, echo);
-  const { a } = await connectedProxies(
-    t,
-    join(folder, 'c'),
-    // The first one, `f1`, is removed by an example.
-    {
-      outgoing: ['unused:127.0.0.1:0', 'echo:127.0.0.1:0'],
-      egress: { internet: { allow: ['deb.debian.org:80,443'] } },
-    },
-    { incoming: [`echo:127.0.0.1:${target.port}`] },
-  );
-  const { path, process } = await startControl(t, a.proxy);
-  // The first stream of this side, which an example resets.
-  localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).on('error', () => undefined);
-  const stream = await eventually(() => a.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
-  const outputs = new Map<string, string>();
-  for (const { route, commands } of sections) {
-    for (const command of commands) {
-      const example = command.replace('/streams/default/2', `/streams/default/${stream.id}`);
-      const { status, output } = await run(example, { S: path });
-      t.is(status, 0, `${command}\n${output}`);
-      outputs.set(route, output);
+testWith('curl', 'socat')(
+  'the examples work as they stand there, and the figures are those of the table',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const target = await localServer(t, echo);
+    const { a } = await connectedProxies(
+      t,
+      join(folder, 'c'),
+      // The first one, `f1`, is removed by an example.
+      {
+        outgoing: ['unused:127.0.0.1:0', 'echo:127.0.0.1:0'],
+        egress: { internet: { allow: ['deb.debian.org:80,443'] } },
+      },
+      { incoming: [`echo:127.0.0.1:${target.port}`] },
+    );
+    const { path, process } = await startControl(t, a.proxy);
+    // The first stream of this side, which an example resets.
+    localSocket(t, { host: '127.0.0.1', port: a.port('echo') }).on('error', () => undefined);
+    const stream = await eventually(() => a.proxy.listStreams().find(({ id }) => id > 0), { what: 'a stream' });
+    const outputs = new Map<string, string>();
+    for (const { route, commands } of sections) {
+      for (const command of commands) {
+        const example = command.replace('/streams/default/2', `/streams/default/${stream.id}`);
+        const { status, output } = await run(example, { S: path });
+        t.is(status, 0, `${command}\n${output}`);
+        outputs.set(route, output);
+      }
     }
-  }
-  t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
-  t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
-  t.regex(
-    outputs.get('POST /v1/egress/test') ?? '',
-    /"isAllowed":false,"rule":null,"why":"169\.254\.169\.254 is link-local/,
-  );
-  t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
-  t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
-  const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
-    ([, name, type]) => `${name} ${type}`,
-  );
-  const figures = outputs.get('GET /metrics') ?? '';
-  const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
-  // No session has ended yet, and no forward has datagrams.
-  const absent = /^vproxy_(?:channel_session_ends|forward_datagrams(?:_dropped)?)_total /;
-  t.deepEqual(
-    described.filter((line) => !absent.test(line)),
-    shown,
-  );
-});
+    t.regex(outputs.get('GET /v1/connect') ?? '', /^HTTP\/1.1 101 .*\r\n\r\nhello\r\n$/s);
+    t.regex(outputs.get('POST /v1/channels') ?? '', /"label":"vm2"/);
+    t.regex(
+      outputs.get('POST /v1/egress/test') ?? '',
+      /"isAllowed":false,"rule":null,"why":"169\.254\.169\.254 is link-local/,
+    );
+    t.regex(outputs.get('GET /v1/events') ?? '', /"event":"stream-opened"/);
+    t.deepEqual(process.told, ['upgrade itself 30000', 'drain 5000', 'stop']);
+    const described = [...text.matchAll(/^\| `([a-z_]+)` \| (counter|gauge) \|/gm)].map(
+      ([, name, type]) => `${name} ${type}`,
+    );
+    const figures = outputs.get('GET /metrics') ?? '';
+    const shown = [...figures.matchAll(/^# TYPE (\S+ \S+)$/gm)].map(([, line = '']) => line);
+    // No session has ended yet, and no forward has datagrams.
+    const absent = /^vproxy_(?:channel_session_ends|forward_datagrams(?:_dropped)?)_total /;
+    t.deepEqual(
+      described.filter((line) => !absent.test(line)),
+      shown,
+    );
+  },
+);

@@ -77,7 +77,7 @@ test('embedded-session: a program and its child speak over a pipe', async (t) =>
   t.true(lines.includes('the child offers: sha256, time'));
   t.true(lines.some((line) => /^the time over there: \d{4}-\d\d-\d\dT/.test(line)));
   t.true(lines.includes('5 sums at once: all right'));
-  t.true(lines.includes('refused: service nothing is not offered'));
+  t.true(lines.includes('refused: service nothing is not offered; the peer offers: sha256, time'));
 });
 
 test('storage-emulator: wrappers get its answers, by a forward that dials it or one that it dials', async (t) => {

@@ -30,7 +30,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     await Promise.all([host.waitForLine(ESTABLISHED), first.waitForLine(ESTABLISHED)]);
 
     const second = start();
-    await second.waitForLine(/EBUSY.*another process has it open.*trying again/);
+    await second.waitForLine(/another process has it open \(EBUSY\); trying again/);
     await eventually(() => port.refusedCount() >= 4, { what: 'more attempts' });
     t.false(host.lines.some((line) => /ended/.test(line)));
     const from = host.lines.length;

@@ -7,10 +7,11 @@ import test from 'ava';
 import { listen, resolveSocketAccess } from '../../lib/system/listen.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { TestProxy } from '../helpers/proxies.js';
+import { testWith } from '../helpers/test-with.js';
 
 const isRoot = process.getuid?.() === 0;
 
-const testAsRoot = isRoot ? test : test.skip;
+const testAsRoot = testWith('root');
 const testAsUser = isRoot ? test.skip : test;
 
 test('a unix socket of an -o has the mode that was asked for', async (t) => {

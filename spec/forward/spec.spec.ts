@@ -81,3 +81,29 @@ test('any text is a forward or a bad argument in one line', (t) => {
   );
   t.pass();
 });
+
+/** What ssh takes, and how it is written here. */
+for (const [direction, text, written] of [
+  ['outgoing', '2222:127.0.0.1:22', '-o NAME:2222 here, and -i NAME:127.0.0.1:22 at the peer, with a NAME such as ssh'],
+  ['incoming', '2222:127.0.0.1:22', '-i NAME:127.0.0.1:22 here, and -o NAME:2222 at the peer, with a NAME such as ssh'],
+  ['outgoing', '8080:80', '-o NAME:8080 here, and -i NAME:80 at the peer, with a NAME such as web'],
+  ['outgoing', '*:2222:vm:80', '-o NAME:0.0.0.0:2222 here, and -i NAME:vm:80 at the peer, with a NAME such as web'],
+  ['outgoing', '[::1]:1:[::2]:22', '-o NAME:[::1]:1 here, and -i NAME:[::2]:22 at the peer, with a NAME such as ssh'],
+  [
+    'outgoing',
+    'localhost:1:a\u001b:2',
+    '-o NAME:localhost:1 here, and -i NAME:a\\x1b:2 at the peer, with a NAME such as web',
+  ],
+] as const) {
+  test(`ssh's order is refused with how to write it: ${direction} ${text.replace('\u001b', 'ESC')}`, (t) => {
+    const error = t.throws(() => parseForwardSpec(direction, text), { code: 'bad-argument' });
+    t.true(error.message.endsWith(`: it begins with a port, as with ssh, and not with a service; expected ${written}`));
+  });
+}
+
+test('what only looks like it is none', (t) => {
+  t.is(parseForwardSpec('outgoing', '2222:/run/x.sock').service, '2222');
+  t.is(parseForwardSpec('outgoing', '9p:564').service, '9p');
+  t.is(parseForwardSpec('incoming', 'localhost:80').service, 'localhost');
+  t.is(parseForwardSpec('incoming', '127.0.0.1:80').service, '127.0.0.1');
+});

@@ -174,7 +174,7 @@ test('what is no request, or names nothing, is a bare close', async (t) => {
     ['CONNECT a b\n', /it began with/],
     ['GET / HTTP/1.1\r\n', /it began with "GET/],
     ['x'.repeat(80), /a line without an end/],
-    ['CONNECT echo\n', /service echo is not offered \(unknown-service\)/],
+    ['CONNECT echo\n', /service echo is not offered; the peer offers: nothing \(unknown-service\)/],
   ] as const) {
     const since = a.events.length;
     const socket = localSocket(t, { path });

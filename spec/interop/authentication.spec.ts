@@ -2,13 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { sha256, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, readToEnd } from '../helpers/proxies.js';
 import { PROXY_PROGRAM } from '../helpers/proxy-program.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, MIB } from './setup.js';
+
+const withPython = serialTestWith('python');
 
 /** Which keys the two sides have: each is one pair of digits, repeated. */
 interface Keys {
@@ -44,7 +47,7 @@ async function pairWithKeys(
 }
 
 for (const parity of ['odd', 'even'] as const) {
-  test.serial(`with a key in common there are streams both ways: the peer is ${parity}`, async (t) => {
+  withPython(`with a key in common there are streams both ways: the peer is ${parity}`, async (t) => {
     const keys = { own: ['1f', '2e', '3d'], peer: ['4c', '3d', '2e'] };
     const { vproxy, peer } = await pairWithKeys(t, keys, ['--parity', parity, '--service', 'mirror=mirror']);
     await peer.next('established');
@@ -67,7 +70,7 @@ for (const [what, keys] of Object.entries({
   'the real program has no key': { own: [], peer: ['1f'] },
   'there is no key in common': { own: ['1f', '2e'], peer: ['3d', '4c'] },
 })) {
-  test.serial(`${what}: auth-failed at both`, async (t) => {
+  withPython(`${what}: auth-failed at both`, async (t) => {
     const { vproxy, peer } = await pairWithKeys(t, keys);
     t.is((await peer.next('session-ended')).code, 'auth-failed');
     await vproxy.waitForLine(/ended: .*\(auth-failed\)/);
@@ -81,7 +84,7 @@ for (const [what, fault] of [
   ['the AUTH that it got', 'reflect'],
   ['a frame before AUTH', 'early'],
 ] as const) {
-  test.serial(`a peer with the key that sends ${what} is refused`, async (t) => {
+  withPython(`a peer with the key that sends ${what} is refused`, async (t) => {
     const { vproxy, peer } = await pairWithKeys(t, { own: ['1f'], peer: ['1f'] }, ['--auth-fault', fault]);
     const code = fault === 'early' ? 'protocol-error' : 'auth-failed';
     t.is((await peer.next('session-ended')).code, code);

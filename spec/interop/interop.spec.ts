@@ -1,15 +1,17 @@
 /** The real program and a second implementation of docs/protocol.md, written from that document alone, on one channel. */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
-import test from 'ava';
 import { sha256 } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { UdpProgram } from '../helpers/udp.js';
 import { checkFixtures } from './python-peer.js';
 import { answering, connectTo, echoes, MIB, pair } from './setup.js';
 
-test.serial('the recorded frames mean the same to both', async (t) => {
+const withPython = serialTestWith('python');
+
+withPython('the recorded frames mean the same to both', async (t) => {
   t.is(await checkFixtures(), '45 frames, 0 wrong\n');
 });
 
@@ -39,7 +41,7 @@ for (const { name, parity, integrity, mebibytes, ...options } of [
     wants: ['--integrity', 'full'],
   },
 ] as const) {
-  test.serial(`${mebibytes} MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {
+  withPython(`${mebibytes} MiB each way, to a service of either side, and half-close: ${name}`, async (t) => {
     const [there, back] = [randomBytes(mebibytes * MIB), randomBytes(mebibytes * MIB)];
     const target = await answering(t, back);
     const { vproxy, peer } = pair(t, {
@@ -70,7 +72,7 @@ for (const { name, parity, integrity, mebibytes, ...options } of [
   });
 }
 
-test.serial('what cannot be opened has the documented codes', async (t) => {
+withPython('what cannot be opened has the documented codes', async (t) => {
   const { vproxy, peer } = pair(t, {
     forwards: ['-o', 'no:0', '-o', 'nothing:0', '-i', 'dead:/nonexistent/socket'],
     peer: ['--service', 'no=refuse'],
@@ -94,7 +96,7 @@ test.serial('what cannot be opened has the documented codes', async (t) => {
   }
 });
 
-test.serial('a reset arrives as one, with its code, both ways; a stop lets the other direction go on', async (t) => {
+withPython('a reset arrives as one, with its code, both ways; a stop lets the other direction go on', async (t) => {
   const atTarget: net.Socket[] = [];
   const server = await localServer(t, (socket) => void atTarget.push(socket));
   const { vproxy, peer } = pair(t, {
@@ -130,7 +132,7 @@ test.serial('a reset arrives as one, with its code, both ways; a stop lets the o
   t.is((await peer.next('stream-ended', { key: 'b' })).sentHash, sha256(await got));
 });
 
-test.serial('20 streams at once each way with little credit, held back where the peer bears fewer', async (t) => {
+withPython('20 streams at once each way with little credit, held back where the peer bears fewer', async (t) => {
   const server = await localServer(t, (socket) => void socket.pipe(socket));
   const { vproxy, peer } = pair(t, {
     channelOptions: ',in-flight=5000',
@@ -157,7 +159,7 @@ test.serial('20 streams at once each way with little credit, held back where the
   t.false(peer.events.some(({ event }) => event === 'stream-refused'));
 });
 
-test.serial('a stream that nobody reads stops no other, and comes whole when it is read', async (t) => {
+withPython('a stream that nobody reads stops no other, and comes whole when it is read', async (t) => {
   const unread: net.Socket[] = [];
   const slow = await localServer(t, (socket) => void unread.push(socket.pause()));
   const quick = await localServer(t, (socket) => void socket.pipe(socket));
@@ -193,14 +195,14 @@ test.serial('a stream that nobody reads stops no other, and comes whole when it 
   t.is((await peer.next('stream-ended', { key: 'stuck' })).sentHash, sha256(await got));
 });
 
-test.serial('two that speak no common version tell each other', async (t) => {
+withPython('two that speak no common version tell each other', async (t) => {
   const { vproxy, peer } = pair(t, { peer: ['--version', '2'] });
   const { code, message } = await peer.next('session-ended');
   t.deepEqual([code, message], ['version-mismatch', '2 to 2 here, 1 to 1 there']);
   await vproxy.waitForLine(/1–1 here, 2–2 at the peer.*code="version-mismatch"/);
 });
 
-test.serial(
+withPython(
   'datagrams keep their bounds, to a service of either side; a wrong length ends the flow alone',
   async (t) => {
     const target = await UdpProgram.openEcho(t);

@@ -1,15 +1,17 @@
 /** Restarts of either side, stale bytes, drains and ends between the real program and the second implementation. */
 import { randomBytes } from 'node:crypto';
-import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { failureOf, localServer, readToEnd } from '../helpers/proxies.js';
 import { stayingChannel } from '../helpers/staying-channel.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED_BY_RESTART } from '../helpers/vproxy-process.js';
 import { PythonPeer } from './python-peer.js';
 import { connectTo, echoes, MIB, pair, vproxyOn } from './setup.js';
 
-test.serial('the peer is killed in the middle of a transfer, and another one comes on the same channel', async (t) => {
+const withPython = serialTestWith('python');
+
+withPython('the peer is killed in the middle of a transfer, and another one comes on the same channel', async (t) => {
   const channel = await stayingChannel(t, temporaryFolder(t));
   const vproxy = vproxyOn(t, `unix-connect:${channel.left}`, ['-o', 'echo:0']);
   const peer = new PythonPeer(t, `unix-connect:${channel.right}`, ['--service', 'echo=echo']);
@@ -34,7 +36,7 @@ test.serial('the peer is killed in the middle of a transfer, and another one com
 
 for (const half of [false, true]) {
   const where = half ? 'in the middle of a frame' : 'between two frames';
-  test.serial(`the peer opens afresh on the same connection, ${where}`, async (t) => {
+  withPython(`the peer opens afresh on the same connection, ${where}`, async (t) => {
     const { vproxy, peer } = pair(t, { listens: 'peer', forwards: ['-o', 'mute:0'], peer: ['--service', 'mute=mute'] });
     await peer.next('established');
     const socket = await connectTo(t, vproxy, 'mute');
@@ -52,7 +54,7 @@ for (const half of [false, true]) {
   });
 }
 
-test.serial(
+withPython(
   'the real program is killed in the middle of a transfer, and another one comes on the same channel',
   async (t) => {
     const channel = await stayingChannel(t, temporaryFolder(t));
@@ -82,7 +84,7 @@ test.serial(
   },
 );
 
-test.serial('stale bytes before the opening are skipped, also those that look like one', async (t) => {
+withPython('stale bytes before the opening are skipped, also those that look like one', async (t) => {
   const magic = Buffer.from('ff005650524f58590d0a1a0a111300ff', 'hex');
   const stale = Buffer.concat([randomBytes(5000), magic, randomBytes(40), magic, magic.subarray(0, 7)]);
   const { vproxy, peer } = pair(t, {
@@ -95,7 +97,7 @@ test.serial('stale bytes before the opening are skipped, also those that look li
   t.is(peer.events.filter(({ event }) => event === 'established').length, 1);
 });
 
-test.serial('a drain lets streams end, opens none, and the session comes back', async (t) => {
+withPython('a drain lets streams end, opens none, and the session comes back', async (t) => {
   const server = await localServer(t, (socket) => void socket.pipe(socket));
   const { vproxy, peer } = pair(t, {
     forwards: ['-o', 'echo:0', '-i', `echo:${server.port}`],
@@ -120,7 +122,7 @@ test.serial('a drain lets streams end, opens none, and the session comes back', 
   t.is((await readToEnd(late)).toString(), 'late');
 });
 
-test.serial('SIGTERM of the real program resets its streams with shutdown, and says so', async (t) => {
+withPython('SIGTERM of the real program resets its streams with shutdown, and says so', async (t) => {
   const server = await localServer(t, (socket) => void socket.resume());
   const { vproxy, peer } = pair(t, {
     forwards: ['-o', 'mute:0', '-i', `target:${server.port}`],

@@ -1,12 +1,14 @@
 /** R-RESUME-1 to R-RESUME-6: the real program, with `resume` on its command line, and the second implementation lose their channel, and go on. */
 import { randomBytes } from 'node:crypto';
-import test from 'ava';
 import { sha256 } from '../helpers/files.js';
 import { readToEnd } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, type VproxyProcess } from '../helpers/vproxy-process.js';
 import type { PythonPeer } from './python-peer.js';
 import { answering, connectTo, MIB, type PairOptions, pair } from './setup.js';
+
+const withPython = serialTestWith('python');
 
 /** As long as a transfer over many channels may take, in milliseconds. */
 const LONG_MS = 40_000;
@@ -49,7 +51,7 @@ const CASES: readonly Case[] = [
 ];
 
 for (const [index, { what, options }] of CASES.entries()) {
-  test.serial(`transfers both ways are whole over ${CHANNELS} channels, each lost at any byte: ${what}`, async (t) => {
+  withPython(`transfers both ways are whole over ${CHANNELS} channels, each lost at any byte: ${what}`, async (t) => {
     const seed = index + 1;
     const [there, back] = [randomBytes(4 * MIB), randomBytes(4 * MIB)];
     const target = await answering(t, back);
@@ -94,7 +96,7 @@ for (const [index, { what, options }] of CASES.entries()) {
   });
 }
 
-test.serial('without `resume` on its command line the program ends the session with its channel', async (t) => {
+withPython('without `resume` on its command line the program ends the session with its channel', async (t) => {
   const { vproxy, peer } = pair(t, { forwards: [], peer: ['--resume', '60'] });
   await peer.next('established');
   peer.do('cut');

@@ -3,14 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { DEFAULT_LIMITS } from '../../lib/codec/limits.js';
 import { SecretKey } from '../../lib/session/auth.js';
 import { sha256, temporaryFolder } from '../helpers/files.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually, within } from '../helpers/time.js';
 import { LibrarySide, type LibrarySideOptions } from './library-side.js';
 import { PythonPeer } from './python-peer.js';
 import { MIB } from './setup.js';
+
+const withPython = serialTestWith('python');
 
 /** As long as a transfer over many channels may take, in milliseconds. */
 const LONG_MS = 40_000;
@@ -86,7 +89,7 @@ for (const { who, parity, integrity } of [
   { who: 'the peer', parity: 'even', integrity: 'full' },
   { who: 'this side', parity: 'odd', integrity: 'full' },
 ] as const) {
-  test.serial(
+  withPython(
     `${who} loses the channel in the middle of data both ways; the peer is ${parity}, ${integrity}`,
     async (t) => {
       const both = await sides(t, ['--parity', parity, '--integrity', integrity]);
@@ -112,7 +115,7 @@ for (const [seed, args, options] of [
     { settings: { limits: { ...DEFAULT_LIMITS, frame: 4096 } } },
   ],
 ] as const) {
-  test.serial(`40 channels are lost one after another, each at any byte (${seed})`, async (t) => {
+  withPython(`40 channels are lost one after another, each at any byte (${seed})`, async (t) => {
     const limits = { ...DEFAULT_LIMITS, frame: 8192 };
     const both = await sides(t, ['--seed', `${seed}`, ...args], { settings: { limits }, ...options });
     both.peer.do('cuts', { count: 40, within: 200_000 });
@@ -122,7 +125,7 @@ for (const [seed, args, options] of [
   });
 }
 
-test.serial('bytes that are no frame, on a channel that stays: both sides open it again, and go on', async (t) => {
+withPython('bytes that are no frame, on a channel that stays: both sides open it again, and go on', async (t) => {
   const both = await sides(t);
   const { side, peer } = both;
   const { connections } = side;
@@ -134,7 +137,7 @@ test.serial('bytes that are no frame, on a channel that stays: both sides open i
   wentOn(t, both);
 });
 
-test.serial('where a key is demanded both sides prove it again, on each channel', async (t) => {
+withPython('where a key is demanded both sides prove it again, on each channel', async (t) => {
   const file = join(temporaryFolder(t), 'key');
   const text = `${'1f'.repeat(32)}\n`;
   writeFileSync(file, text, { mode: 0o600 });
@@ -146,7 +149,7 @@ test.serial('where a key is demanded both sides prove it again, on each channel'
   wentOn(t, both);
 });
 
-test.serial('what is opened, ended and reset while there is no channel comes once', async (t) => {
+withPython('what is opened, ended and reset while there is no channel comes once', async (t) => {
   const both = await sides(t);
   const { side, peer } = both;
   const open = side.open('mute');
@@ -170,7 +173,7 @@ test.serial('what is opened, ended and reset while there is no channel comes onc
   t.is(peer.events.filter(({ event }) => event === 'opened').length, 2);
 });
 
-test.serial('a side that still believes to have a channel gives it up for the other one', async (t) => {
+withPython('a side that still believes to have a channel gives it up for the other one', async (t) => {
   const both = await sides(t);
   await echoBothWays(t, both, 4 * MIB, () => both.peer.do('redial'));
   await both.peer.next('resumed');
@@ -178,7 +181,7 @@ test.serial('a side that still believes to have a channel gives it up for the ot
   wentOn(t, both);
 });
 
-test.serial('a session that no other channel comes for expires at both sides, and another one follows', async (t) => {
+withPython('a session that no other channel comes for expires at both sides, and another one follows', async (t) => {
   const { side, peer } = await sides(t, ['--resume', '0.3'], { resumeMs: 300 });
   side.isRefusing = true;
   side.cut();
@@ -189,7 +192,7 @@ test.serial('a session that no other channel comes for expires at both sides, an
   await peer.next('established');
 });
 
-test.serial(
+withPython(
   'a peer that has forgotten the session, and another process in its place, end the one that waits',
   async (t) => {
     const { side, peer, path } = await sides(t);
@@ -207,7 +210,7 @@ test.serial(
   },
 );
 
-test.serial('a side that comes back as another process ends the session that waits at the peer', async (t) => {
+withPython('a side that comes back as another process ends the session that waits at the peer', async (t) => {
   const { side, peer, path } = await sides(t);
   await side.close();
   await peer.next('suspended');

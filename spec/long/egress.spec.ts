@@ -5,9 +5,12 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import test from 'ava';
-import { ORIGINS, PROXY, PROXY_ENV, useEgressWorld } from '../helpers/egress-world.js';
+import { ORIGINS, PROXY, PROXY_ENV, useEgressWorld, WORLD_NEEDS } from '../helpers/egress-world.js';
 import { peakBytes, resetPeak, residentBytes } from '../helpers/measures.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { patternPieces } from '../vm/rig/pattern.js';
+
+const withWorld = serialTestWith(...WORLD_NEEDS);
 
 const BYTES = 2 ** 30;
 const TRANSFER_MS = 600_000;
@@ -35,7 +38,7 @@ test.serial.before('a gibibyte is written', async (t) => {
 });
 
 for (const [way, { scheme, words }] of Object.entries(WAYS)) {
-  test.serial(`1 GiB comes down and goes up by ${way}, with its hash`, async (t) => {
+  withWorld(`1 GiB comes down and goes up by ${way}, with its hash`, async (t) => {
     t.timeout(2 * TRANSFER_MS);
     const { host, guest, outside, inside } = world();
     const sides = [host, guest];

@@ -211,5 +211,5 @@ test('who waits for a service gets it as soon as it is offered, and not before',
   const found = a.proxy.waitFor({ service: 'echo', label: 'default' }, 10_000);
   await b.proxy.addForward(parseForwardSpec('incoming', 'echo:9'));
   t.deepEqual((await found).session?.peer.services, ['echo']);
-  await t.throwsAsync(a.proxy.waitFor({ label: 'other' }, 10), { code: 'no-session' });
+  await t.throwsAsync(a.proxy.waitFor({ label: 'other' }, 10_000), { code: 'not-found' });
 });

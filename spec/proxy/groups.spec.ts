@@ -289,3 +289,13 @@ test('a group cannot be added as a channel', async (t) => {
   t.teardown(() => proxy.stop());
   await t.throwsAsync(proxy.addChannel(VALID), { code: 'bad-argument' });
 });
+
+test('who waits for a label that a group may bring waits, and is told at once of one that it cannot', async (t) => {
+  const { machines, group } = setUp(t);
+  const { proxy } = host(t, group);
+  await proxy.start();
+  await t.throwsAsync(proxy.waitFor({ label: 'default' }, 60_000), { code: 'not-found' });
+  const waiting = proxy.waitFor({ label: 'vm1', service: 'echo' }, 60_000);
+  await machine(t, machines, 'vm1');
+  t.is((await waiting).label, 'vm1');
+});

@@ -3,8 +3,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
 import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
+import { listServices } from '../../lib/session/services.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 
 /** The fields of an event that the table does not have, or that it has and the event lacks. */
 function strayFields({ event, fields }: LogEvent): string[] {
@@ -51,4 +53,32 @@ test('each event has the level and the fields of the table', async (t) => {
 test('an event has the level of the table, or the one that is chosen where the table has several', (t) => {
   t.is(makeEvent('listening', 'm', { service: 'ssh', endpoint: '127.0.0.1:22' }).level, 'info');
   t.is(makeEvent('control-off', 'm', {}, 'warn').level, 'warn');
+});
+
+test('a forward to a service that the peer does not offer is warned of when a session begins, with what it offers', async (t) => {
+  const { a, b } = await connectedProxies(
+    t,
+    join(temporaryFolder(t), 'channel.sock'),
+    { outgoing: ['web:0', 'ssh:0', '*:vsock-mux:FOLDER/mux'.replace('FOLDER', temporaryFolder(t))], incoming: ['x:9'] },
+    { incoming: ['ssh:9', 'db:9'] },
+  );
+  const missing = await a.event('service-missing');
+  t.is(missing.level, 'warn');
+  t.is(missing.message, '-o web:127.0.0.1:0: the peer offers no service web; it offers: db, ssh');
+  t.deepEqual(missing.fields, { channel: 'default', service: 'web', forward: 'f1', services: 'db, ssh' });
+  // The same list is behind the refusal.
+  await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('web') }));
+  const refused = await a.event('stream-refused');
+  t.regex(refused.message, /service web is not offered; the peer offers: db, ssh \(unknown-service\)$/);
+  // What is taken away in the midst of a session is not warned of.
+  await b.proxy.removeForward('f1');
+  await eventually(() => !a.proxy.listServices().some(({ service }) => service === 'ssh'));
+  t.is(a.events.filter(({ event }) => event === 'service-missing').length, 1);
+  t.false(b.events.some(({ event }) => event === 'service-missing'));
+});
+
+test('a peer that offers thousands of services fills no line', (t) => {
+  const names = new Set(Array.from({ length: 1000 }, (_, index) => `s${index}`));
+  t.regex(listServices(names), /^s0, s1, (?:s\d+, )*s19 and 980 more$/);
+  t.is(listServices(new Set()), 'nothing');
 });

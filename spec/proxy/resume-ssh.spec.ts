@@ -2,15 +2,15 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import { Exchanges } from '../helpers/exchanges.js';
 import { temporaryFolder } from '../helpers/files.js';
-import { HAS_SSH_SERVER, sshSearchPath } from '../helpers/ssh-server.js';
+import { sshSearchPath } from '../helpers/ssh-server.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
-const testWithServer = HAS_SSH_SERVER ? test : test.skip;
+const testWithServer = testWith('sshd', 'socat');
 
 const KILLS = 24;
 const STREAMS = 4;

@@ -1,13 +1,13 @@
 /** `ssh://host/path` over a real sshd: a unix socket on another machine as the channel. */
 import { join } from 'node:path';
-import test from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, readToEnd, TestProxy } from '../helpers/proxies.js';
-import { HAS_SSH_SERVER, sshSearchPath } from '../helpers/ssh-server.js';
+import { sshSearchPath } from '../helpers/ssh-server.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { ENDED, ESTABLISHED, spawnVproxy } from '../helpers/vproxy-process.js';
 
-const testWithServer = HAS_SSH_SERVER ? test : test.skip;
+const testWithServer = testWith('sshd', 'socat');
 
 testWithServer(
   'a session over ssh carries bytes, ends with ssh, and comes again, whatever the path looks like',

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { localSocket } from '../helpers/proxies.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { echoThrough, type Scene, sessionCount, startScene } from './scene.js';
 
@@ -62,7 +63,7 @@ for (const how of ['none', 'key', 'tls=psk', 'tls=cert'] as const) {
     ['without a key', []],
     ['with a key of its own', ['-psk', '2e'.repeat(32), '-psk_identity', '12345678']],
   ] as const) {
-    test(`${how}: openssl s_client ${what} gets nowhere, and the peer comes in beside it`, async (t) => {
+    testWith('openssl')(`${how}: openssl s_client ${what} gets nowhere, and the peer comes in beside it`, async (t) => {
       const scene = await startScene(t, how);
       const { host, guest, hostPort } = scene;
       const command = ['s_client', '-connect', `${HOST}:${hostPort}`, '-tls1_3', ...args];

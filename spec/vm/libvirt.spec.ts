@@ -5,8 +5,9 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { formatDomain, HAS_LIBVIRTD, Libvirtd } from '../helpers/libvirt.js';
+import { formatDomain, Libvirtd } from '../helpers/libvirt.js';
 import { localSocket, readToEnd } from '../helpers/proxies.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { ESTABLISHED, runVproxy, spawnVproxy } from '../helpers/vproxy-process.js';
 import { Agent } from './rig/agent.js';
 import { PORT_NAME } from './rig/guest-options.js';
@@ -57,7 +58,7 @@ async function defineDomain(): Promise<{ libvirtd: Libvirtd; agent: Agent; folde
   return { libvirtd, agent, folder, consolePath };
 }
 
-(HAS_LIBVIRTD ? test.serial : test.serial.skip)(
+serialTestWith('root', 'libvirt')(
   'the same vproxy has the guest again when its domain is destroyed and started, and its socket is elsewhere',
   async (t) => {
     t.timeout(300_000);

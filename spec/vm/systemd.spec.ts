@@ -73,7 +73,7 @@ test.serial.after.always('the vproxy of the host is stopped', () => hostSide?.st
 
 /** A channel whose socket is not there: what a look finds is an attempt, or the wait for the next one. */
 const TRYING = /^vm1 +(?:backing-off|opening) /m;
-const FAILED_TO_OPEN = /^no session, backing-off: unix-connect:\/run\/vm1\.sock: ENOENT: /;
+const FAILED_TO_OPEN = /^no session, backing-off: unix-connect:\/run\/vm1\.sock is missing \(ENOENT\)/;
 
 const host = (): HostSide => {
   if (hostSide === undefined) throw new Error('the host has no vproxy');

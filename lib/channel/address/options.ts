@@ -16,6 +16,10 @@ interface ChannelOption {
   format(traits: ChannelTraits): string;
   /** What a value has to be, for people. */
   readonly expected: string;
+  /** Its values, where they are words. */
+  readonly words?: readonly string[];
+  /** Whether only `tls=cert` has it. Default false. */
+  readonly isForCertificates?: boolean;
 }
 
 /** A session waits for another link for a day at most, in seconds. */
@@ -34,6 +38,7 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
       parse: (value) => (isIntegrity(value) ? { integrity: value } : null),
       format: ({ integrity }) => integrity,
       expected: INTEGRITY_LEVELS.join(' or '),
+      words: INTEGRITY_LEVELS,
     },
   ],
   ['streams', integerOption('streams', LIMIT_RANGES.streams, 'a number')],
@@ -67,6 +72,7 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
       parse: (value) => (value === 'psk' || value === 'cert' ? { tls: value } : null),
       format: ({ tls }) => tls ?? '',
       expected: 'psk or cert',
+      words: ['psk', 'cert'],
     },
   ],
   ['ca', fileOption('ca', 'a path')],
@@ -74,6 +80,26 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
   ['key', fileOption('key', 'a path')],
   ['peer', fileOption('peer', 'a name')],
 ]);
+
+/** An option that a channel may have behind its address, as a shell can offer it. */
+export interface OfferedOption {
+  readonly name: string;
+  /** Its values, where they are words. */
+  readonly words: readonly string[];
+  /** Whether only `tls=cert` has it. */
+  readonly isForCertificates: boolean;
+}
+
+/** Every option of a kind, its own first. */
+export function listOptions(kind: ChannelKind): OfferedOption[] {
+  const own = [...(kind.options?.keys() ?? [])].map((name) => ({ name, words: [], isForCertificates: false }));
+  const common = [...OPTIONS].map(([name, { words = [], isForCertificates = false }]) => ({
+    name,
+    words,
+    isForCertificates,
+  }));
+  return [...own, ...common];
+}
 
 /** The address and the traits of a channel with `key=value` options applied. Throws `bad-argument`. */
 export function applyOptions<A>(
@@ -151,6 +177,7 @@ function fileOption(name: TlsFile, expected: string): ChannelOption {
     parse: (value, { tlsFiles }) => (value === '' ? null : { tlsFiles: { ...tlsFiles, [name]: value } }),
     format: ({ tlsFiles }) => tlsFiles[name] ?? '',
     expected,
+    isForCertificates: true,
   };
 }
 

@@ -6,7 +6,6 @@ import { openError } from '../../exec/errors.js';
 import { type ExecCall, runCommand } from '../../exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
 import type {
-  ChannelChanges,
   ChannelStatus,
   ControlEvent,
   ControlStatus,
@@ -15,6 +14,7 @@ import type {
   ForwardStatus,
   PingAnswer,
   PortStatus,
+  ReloadAnswer,
   ServiceStatus,
   StreamWithRates,
   UpgradeAnswer,
@@ -144,7 +144,7 @@ export class ControlClient {
     return requestValue(this.path, 'POST /v1/ping', { body: { channel }, signal });
   }
 
-  /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`. */
+  /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`, or `not-found`. */
   waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
     return requestValue(this.path, 'GET /v1/wait', { query: { service, channel, timeout: timeoutS }, signal });
   }
@@ -163,7 +163,7 @@ export class ControlClient {
   }
 
   /** Reads the configuration file again. Rejects with the code of what is wrong with it; nothing has changed then. */
-  reload(): Promise<ChannelChanges> {
+  reload(): Promise<ReloadAnswer> {
     return requestValue(this.path, 'POST /v1/reload', {});
   }
 

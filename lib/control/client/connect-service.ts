@@ -6,7 +6,7 @@ import type { StreamEnd } from '../../status/types.js';
 import { isHungUp } from '../../system/sockets.js';
 import type { STREAM_PROTOCOL } from '../routes/connect.js';
 import type { Given } from './control-request.js';
-import { answeredError, formatTarget, readHead, readRest, requestError, sendGet } from './plain-http.js';
+import { answeredError, formatTarget, getValue, readHead, readRest, requestError, sendGet } from './plain-http.js';
 
 /** The protocol that the connection is upgraded to: nothing but the bytes, and half-close. */
 const PROTOCOL: typeof STREAM_PROTOCOL = 'vproxy-stream';
@@ -108,12 +108,7 @@ export class ServiceStream extends Duplex {
   /** With what the stream was reset; null where it was not. */
   async #reason(): Promise<VproxyError | null> {
     try {
-      // In HTTP/1.0 the answer ends with the connection.
-      const socket = sendGet(this.#socketPath, this.#endPath, '1.0', []);
-      const { status, rest } = await readHead(socket);
-      const text = await readRest(socket, rest);
-      if (status !== 200) return answeredError(status, text);
-      const { error } = JSON.parse(text) as StreamEnd;
+      const { error } = await getValue<StreamEnd>(this.#socketPath, this.#endPath);
       return error && new VproxyError(error.code, error.message);
     } catch (error) {
       // Whether the end was in order cannot be known any more.

@@ -78,6 +78,19 @@ export async function readRest(socket: net.Socket, rest: Buffer): Promise<string
   return Buffer.concat(chunks).toString();
 }
 
+/**
+ * The value at `url`, which is asked for on a connection of its own. Rejects with the code of the answer, and with what the
+ * socket fails with.
+ */
+export async function getValue<T>(socketPath: string, url: string): Promise<T> {
+  // In HTTP/1.0 the answer ends with the connection.
+  const socket = sendGet(socketPath, url, '1.0', []);
+  const { status, rest } = await readHead(socket);
+  const text = await readRest(socket, rest);
+  if (status !== 200) throw answeredError(status, text);
+  return JSON.parse(text) as T;
+}
+
 function parseHead(text: string): Omit<AnswerHead, 'rest'> | null {
   const [first = '', ...lines] = text.split('\r\n');
   const status = /^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(first)?.[1];

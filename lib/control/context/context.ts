@@ -2,7 +2,7 @@
 import type { LogLevel } from '../../events.js';
 import type { ChannelOptions } from '../../proxy/channel-options.js';
 import type { Proxy } from '../../proxy/proxy.js';
-import type { ChannelChanges, UpgradeAnswer } from '../../status/types.js';
+import type { ReloadAnswer, UpgradeAnswer } from '../../status/types.js';
 import type { EventLoopDelay } from './event-loop-delay.js';
 import type { EventRing } from './events.js';
 import type { StreamEnds } from './join-stream.js';
@@ -34,7 +34,7 @@ export interface ProcessControl {
    * Reads the configuration again and puts it in force. Rejects with `bad-file`, `bad-argument` or `address-…` codes,
    * and nothing has changed then.
    */
-  reload(): Promise<ChannelChanges>;
+  reload(): Promise<ReloadAnswer>;
   /**
    * Hands over to a successor, which goes on with all that the process has; `answer` is called just before the process
    * exits. Rejects with `upgrade-failed`, and the process goes on then. Default: there are no upgrades.

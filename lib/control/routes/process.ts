@@ -2,21 +2,21 @@
 import { VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import {
-  channelChangesSchema,
   channelStatusSchema,
   controlEventSchema,
   controlStatusSchema,
   logLevelAnswerSchema,
   pingAnswerSchema,
+  reloadAnswerSchema,
   upgradeAnswerSchema,
 } from '../../status/schemas.js';
 import type {
-  ChannelChanges,
   ChannelStatus,
   ControlStatus,
   LoopDelay,
   PingAnswer,
   ProcessStatus,
+  ReloadAnswer,
   UpgradeAnswer,
 } from '../../status/types.js';
 import * as z from '../../status/zod.js';
@@ -66,7 +66,7 @@ export const processRoutes = [
     }),
     status: 200,
     answer: channelStatusSchema,
-    errors: [503],
+    errors: [404, 503],
     handle: ({ proxy }, { query: { service = null, channel, timeout = WAIT_S }, signal }): Promise<ChannelStatus> =>
       proxy.waitFor({ service, ...(channel !== undefined && { label: channel }) }, timeout * 1000, signal),
   }),
@@ -95,9 +95,9 @@ export const processRoutes = [
     path: '/v1/reload',
     summary: 'Reads the configuration again, and puts the difference in force; a bad one changes nothing',
     status: 200,
-    answer: channelChangesSchema,
+    answer: reloadAnswerSchema,
     errors: [403, 409, 422],
-    handle: async ({ process }): Promise<ChannelChanges> => {
+    handle: async ({ process }): Promise<ReloadAnswer> => {
       try {
         return await process.reload();
       } catch (error) {

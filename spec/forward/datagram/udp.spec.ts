@@ -221,7 +221,7 @@ test('messages without a session, or for a service that is not offered, are drop
   const refused = await a.event('stream-refused');
   t.regex(
     refused.message,
-    /a flow of datagrams to .* \(dns\) was reset: service dns is not offered \(unknown-service\)/,
+    /a flow of datagrams to .* \(dns\) was reset: service dns is not offered; the peer offers: other \(unknown-service\)/,
   );
   client.send('not asked again for a second', a.port('dns'));
   await eventually(() => (forwardOf(a).datagrams?.sendDropped ?? 0) >= 2, { what: 'the second one dropped' });
@@ -249,7 +249,10 @@ test('a service takes what its target takes: the other kind is refused with one 
   );
   const client = await UdpProgram.open(t);
   client.send('x', a.port('ssh'));
-  t.regex((await a.event('stream-refused')).message, /service ssh takes streams, not datagrams \(unknown-service\)/);
+  t.regex(
+    (await a.event('stream-refused')).message,
+    /service ssh takes streams, not datagrams; the peer offers: dns, ssh \(unknown-service\)/,
+  );
   const since = a.events.length;
   t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('dns') }))).code, 'ECONNRESET');
   t.regex((await a.event('stream-refused', since)).message, /service dns takes datagrams, not streams/);

@@ -1,0 +1,64 @@
+/** Streams to services of a peer, as commands open them: at a terminal they say what they wait for. */
+import { fstatSync } from 'node:fs';
+import { connectService, type ServiceStream } from '../../lib/control/client/connect-service.js';
+import { getValue } from '../../lib/control/client/plain-http.js';
+import { VproxyError } from '../../lib/errors.js';
+import type { ChannelStatus } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import { findSocket, socketChoice } from './find-process.js';
+
+/** Which service, of which process. */
+export interface ServiceRequest {
+  /** `--socket` and `--name`. */
+  readonly socket: string | undefined;
+  readonly name: string | undefined;
+  readonly service: string;
+  /** The label of the channel; undefined: the only one. */
+  readonly channel: string | undefined;
+  /** As of `connectService`. */
+  readonly isAttached?: boolean;
+}
+
+/** Resolved when the peer has accepted the stream. Rejects as `findSocket` and `connectService` do. */
+export async function openService(request: ServiceRequest): Promise<ServiceStream> {
+  const { socket, name, service, channel, isAttached = false } = request;
+  const path = await findSocket(socketChoice(socket, name));
+  try {
+    const opened = connectService(path, service, channel, { isAttached });
+    return await showWait(() => describeWait(path, channel), opened);
+  } catch (error) {
+    if (!(error instanceof VproxyError) || error.code !== 'no-session') throw error;
+    throw new VproxyError(error.code, `${error.message}; see ${doctorFor(request)}`, { cause: error });
+  }
+}
+
+const STDERR_FD = 2;
+
+/** `showProgress`, which is not loaded where nobody can see it: scripts call these commands often. */
+async function showWait<T>(look: () => Promise<string | null>, opened: Promise<T>): Promise<T> {
+  if (!fstatSync(STDERR_FD).isCharacterDevice()) return opened;
+  // It may fail while that is loaded.
+  opened.catch(() => undefined);
+  const { showProgress } = await import('../ui/waiting-line.js');
+  return showProgress(look, opened);
+}
+
+/** What a channel waits for, as a line: `waiting for vm1: /run/vm1.sock is missing`. Null where it is not known. */
+export async function describeWait(path: string, label: string | undefined): Promise<string | null> {
+  const channels = await getValue<ChannelStatus[]>(path, '/v1/channels');
+  const found =
+    label === undefined && channels.length > 1 ? undefined : channels.find((one) => one.label === (label ?? one.label));
+  if (found === undefined) return null;
+  const { state, detail } = found;
+  if (state === 'established') return `waiting for an answer of ${found.label}`;
+  // In the midst of an attempt; the line of before stays.
+  if (detail === null) return null;
+  // The path of a unix socket says enough.
+  return `waiting for ${found.label}: ${escapeText(detail.replace(/^unix-connect:/, ''), 512)}`;
+}
+
+/** The command that looks for the reason. */
+function doctorFor({ socket, name }: ServiceRequest): string {
+  const choice = socket === undefined ? (name === undefined ? '' : ` --name ${name}`) : ` --socket ${socket}`;
+  return `vproxy doctor${escapeText(choice)}`;
+}

@@ -1,0 +1,116 @@
+/**
+ * What can be within the text of a channel or of a forward: labels, services and kinds before the address, and behind it
+ * the options, each after a comma.
+ */
+import { cutLabel } from '../../lib/util/labels.js';
+import { type LiveSource, liveNames, type NamedThing } from './values.js';
+
+/** What can be at the end of such a text. */
+export interface AddressPart {
+  /** Whole texts, which begin with what was typed. */
+  readonly words: readonly NamedThing[];
+  /** What a path is behind, which is the rest of the text; null where no path is expected. */
+  readonly pathBehind: string | null;
+}
+
+/** What is known at the cursor. */
+export interface AddressContext extends LiveSource {
+  /** The channels that the line itself names, as `-c` has them. */
+  readonly given: readonly string[];
+  /** Whether it is for channels of a process that runs. */
+  readonly isForRunning: boolean;
+}
+
+/** An option behind a comma, and its values where they are words. */
+interface AddressOption {
+  readonly name: string;
+  readonly words?: readonly string[];
+}
+
+/** Options whose values are paths. */
+const PATHS: ReadonlySet<string> = new Set(['ca', 'cert', 'key']);
+
+const NOTHING: AddressPart = { words: [], pathBehind: null };
+
+/** Of `[LABEL=]KIND:ADDRESS[,key=value…]`. */
+export async function completeChannel(value: string): Promise<AddressPart> {
+  const [, label = '', kindName, rest = ''] = /^([a-z0-9._-]+=)?([^:=]*):(.*)$/s.exec(value) ?? [];
+  // They bring all channels along.
+  const [{ CHANNEL_KINDS }, { listOptions }] = await Promise.all([
+    import('../../lib/channel/kinds.js'),
+    import('../../lib/channel/address/options.js'),
+  ]);
+  if (kindName === undefined) {
+    const front = /^[a-z0-9._-]+=/.exec(value)?.[0] ?? '';
+    return wordsOf([...CHANNEL_KINDS.keys()].map((kind) => `${front}${kind}:`));
+  }
+  const kind = CHANNEL_KINDS.get(kindName);
+  const hasCertificates = /,tls=cert(?:,|$)/.test(rest);
+  const options =
+    kind === undefined ? [] : listOptions(kind).filter((one) => hasCertificates || !one.isForCertificates);
+  return completeRest(`${label}${kindName}:`, rest, options);
+}
+
+/** Of `[LABEL/]SERVICE:ENDPOINT[,key=value…]`. */
+export async function completeForward(
+  direction: 'outgoing' | 'incoming',
+  value: string,
+  context: AddressContext,
+): Promise<AddressPart> {
+  const colon = value.indexOf(':');
+  if (colon === -1) return { words: await forwardNames(direction, value, context), pathBehind: null };
+  const front = value.slice(0, colon + 1);
+  const rest = value.slice(colon + 1);
+  const { ENDPOINT_KINDS, isEndpointKind } = await import('../../lib/forward/endpoint-kinds.js');
+  const [, prefix = rest.startsWith('/') ? 'unix' : ''] = /^([a-z][a-z0-9-]*):/.exec(rest) ?? [];
+  if (!isEndpointKind(prefix)) {
+    const isAny = front === '*:';
+    const kinds = Object.entries(ENDPOINT_KINDS).filter(([name, kind]) => {
+      const namesService = 'namesService' in kind && direction === 'outgoing';
+      return name !== 'tcp' && direction in kind.form && isAny === namesService;
+    });
+    return wordsOf([...(isAny ? [] : [`${front}127.0.0.1:`]), ...kinds.map(([name]) => `${front}${name}:`)]);
+  }
+  const forms: Readonly<Partial<Record<'outgoing' | 'incoming', string>>> = ENDPOINT_KINDS[prefix].form;
+  const named = rest.startsWith(`${prefix}:`) ? `${prefix}:` : '';
+  return completeRest(front + named, rest.slice(named.length), optionsInForm(forms[direction] ?? ''));
+}
+
+/** `mode`, `user` and `group` of `unix:/path[,mode=0660][,user=NAME][,group=NAME]`. */
+const optionsInForm = (form: string): AddressOption[] =>
+  [...form.matchAll(/\[,([a-z]+)=/g)].map(([, name = '']) => ({ name }));
+
+/** What is in front of the colon: the service, and its channel where there are several. */
+async function forwardNames(
+  direction: 'outgoing' | 'incoming',
+  typed: string,
+  { given, isForRunning, ...source }: AddressContext,
+): Promise<NamedThing[]> {
+  const own = given.flatMap((text) => cutLabel(text, '=')?.label ?? []).map((name) => ({ name, summary: '' }));
+  const labels = isForRunning ? await liveNames('channels', source, typed) : own;
+  const offered = isForRunning && direction === 'outgoing' ? await liveNames('services', source, typed) : [];
+  const services = offered.map(({ name, summary }) => ({ name: `${name}:`, summary }));
+  if (labels.length < 2 || source.channel !== undefined) return services;
+  return [...labels.map(({ name, summary }) => ({ name: `${name}/`, summary })), ...services];
+}
+
+/** Behind the colon: an address, which may be a path, and options. */
+function completeRest(front: string, rest: string, options: readonly AddressOption[]): AddressPart {
+  // An odd number of commas ends an option; two are one comma within it.
+  const [, last] = /(?:^|[^,])(?:,,)*,([^,]*)$/s.exec(rest) ?? [];
+  if (last === undefined) return rest.startsWith('/') ? { words: [], pathBehind: front } : NOTHING;
+  const before = front + rest.slice(0, rest.length - last.length);
+  const [, name = '', text] = /^([^=]*)=(.*)$/s.exec(last) ?? [];
+  const option = options.find((one) => one.name === name);
+  if (text === undefined) {
+    const left = options.filter((one) => !rest.includes(`,${one.name}=`));
+    return wordsOf(left.map((one) => `${before}${one.name}=`));
+  }
+  if (PATHS.has(name)) return { words: [], pathBehind: `${before}${name}=` };
+  return wordsOf((option?.words ?? []).map((word) => `${before}${name}=${word}`));
+}
+
+const wordsOf = (names: readonly string[]): AddressPart => ({
+  words: names.map((name) => ({ name, summary: '' })),
+  pathBehind: null,
+});

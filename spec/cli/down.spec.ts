@@ -1,0 +1,77 @@
+/** What commands say of a VM that is down: what they wait for, and why nothing came. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { startControl } from '../helpers/control.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { echo, localServer, TestProxy } from '../helpers/proxies.js';
+import { runInTerminal } from '../helpers/terminals.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+
+/** A process with the channel `vm1` to a VM that is not there, until `comeUp`. */
+async function downVm(t: ExecutionContext, waitMs: number) {
+  const folder = temporaryFolder(t);
+  const socket = join(folder, 'vm1.sock');
+  const here = new TestProxy(t, `unix-connect:${socket}`, { label: 'vm1', waitMs });
+  await here.start();
+  await here.event('channel-waiting');
+  const { path } = await startControl(t, here.proxy);
+  const comeUp = async (): Promise<void> => {
+    const { port } = await localServer(t, echo);
+    const setup = { incoming: [`echo:127.0.0.1:${port}`], exec: { commands: 'any' }, copy: { root: null } } as const;
+    await new TestProxy(t, `unix-listen:${socket}`, setup).start();
+    here.proxy.retryNow();
+  };
+  return { folder, socket, path, comeUp };
+}
+
+for (const [command, done] of [
+  ['exec vm1: echo came up', /came up/],
+  // What is typed is shown by the terminal, and comes back.
+  ['connect vm1/echo', /came up\s+came up/],
+  ['copy "$FOLDER/file" vm1:$FOLDER/copied && cat "$FOLDER/copied"', /came up/],
+  ['wait vm1/echo && echo came up', /came up/],
+] as const) {
+  test.serial(`at a terminal, vproxy ${command} says what it waits for, and goes on when it comes`, async (t) => {
+    const { folder, socket, path, comeUp } = await downVm(t, 60_000);
+    writeFileSync(join(folder, 'file'), 'came up\n');
+    const script = `export VPROXY_SOCKET=${path} FOLDER=${folder}; ${VPROXY} ${command}`;
+    const terminal = await runInTerminal(t, script);
+    const waiting = `vproxy: waiting for vm1: ${socket} is missing (ENOENT)`;
+    await terminal.shows(/waiting for [^\r]*\(ENOENT\)/);
+    t.true(terminal.text().includes(`\r\u001b[K${waiting}`), terminal.text());
+    await comeUp();
+    // The line is cleared before anything else is shown.
+    await terminal.shows(/\(ENOENT\)\r\u001b\[K/);
+    if (command.startsWith('connect')) terminal.type('came up\n');
+    await terminal.shows(done);
+    t.notRegex(terminal.text(), /error/);
+  });
+}
+
+test.serial('elsewhere nothing is said but the error, which has the cause and what looks for it', async (t) => {
+  const { socket, path } = await downVm(t, 600);
+  const why = `no session with the peer within 0.6 s: unix-connect:${socket} is missing (ENOENT); see vproxy doctor`;
+  for (const [words, code] of [
+    [['exec', '--socket', path, '-n', 'true'], 125],
+    [['connect', '--socket', path, 'vm1/echo'], 69],
+    [['copy', '--socket', path, '/etc/hostname', 'vm1:/tmp/x'], 69],
+  ] as const) {
+    const run = await runVproxy(words);
+    t.deepEqual(run, { code, stdout: '', stderr: `vproxy: error: ${why} --socket ${path}\n` }, words[0]);
+  }
+  const env = { VPROXY_SOCKET: path };
+  t.is((await runVproxy(['connect', 'echo'], { env })).stderr, `vproxy: error: ${why}\n`);
+});
+
+test.serial('a ping that is not answered, and a wait that was too long, have the cause', async (t) => {
+  const { socket, path } = await downVm(t, 100);
+  const env = { VPROXY_SOCKET: path };
+  const cause = `unix-connect:${socket} is missing (ENOENT)\n`;
+  const { stdout } = await runVproxy(['ping', 'vm1', '-c', '1'], { env });
+  t.true(stdout.startsWith(`vm1: seq=1 there is no session on channel vm1: ${cause}`), stdout);
+  const wait = await runVproxy(['wait', 'vm1', '--timeout', '0.2'], { env });
+  t.is(wait.stderr, `vproxy: error: there was not a session on vm1 within 0.2 s: ${cause}`);
+});

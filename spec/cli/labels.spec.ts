@@ -1,0 +1,106 @@
+/** How commands are told which channel they are about: one grammar for all of them. */
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { steeredPair } from '../helpers/proxies.js';
+
+/** A process with the channel `default`, which has a session, and `vm2`, which has none. */
+async function twoChannels(t: ExecutionContext) {
+  const pair = await steeredPair(t, { peer: { incoming: ['web:127.0.0.1:9'], exec: { commands: 'any' } } });
+  await pair.client.addChannel({ label: 'vm2', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
+  return pair;
+}
+
+test.serial('the label is an operand of every command about a channel, with a colon or without', async (t) => {
+  const { run } = await twoChannels(t);
+  for (const words of [
+    ['ping', 'default', '-c', '1'],
+    ['ping', 'default:', '-c', '1'],
+    ['ping', '--channel', 'default', '-c', '1'],
+    ['wait', 'default'],
+    ['wait', 'default/web'],
+    ['wait', '--service', 'default/web'],
+    ['wait', 'default', '--service', 'web'],
+    ['wait', 'default:', '--channel', 'default', '--service', 'default/web'],
+    ['channels', 'default:'],
+  ]) {
+    t.like(await run(...words), { code: 0, stderr: '' }, words.join(' '));
+  }
+  const { stdout } = await run('services', 'default');
+  t.regex(stdout, /\ndefault +web +peer/);
+  t.notRegex((await run('services', 'vm2')).stdout, /web/);
+  t.notRegex((await run('events', 'vm2', '--no-follow')).stdout, /default/);
+  t.is((await run('forwards', 'vm2')).stdout, 'There are no forwards.\n');
+  t.deepEqual(await run('channel', 'remove', 'vm2:'), { code: 0, stdout: '', stderr: '' });
+});
+
+test.serial('a channel that there is not is told at once, and with those that there are', async (t) => {
+  const { run } = await twoChannels(t);
+  const line = 'vproxy: error: there is no channel vm9; there are: default, vm2\n';
+  for (const words of [
+    ['wait', '--channel', 'vm9'],
+    ['wait', 'vm9/web'],
+    ['ping', 'vm9'],
+    ['streams', 'vm9'],
+    ['events', 'vm9'],
+    ['channels', 'vm9'],
+  ]) {
+    t.deepEqual(await run(...words), { code: 69, stdout: '', stderr: line }, words.join(' '));
+  }
+});
+
+test.serial('a label where there is no operand is refused with what may have been meant', async (t) => {
+  const { run } = await twoChannels(t);
+  const meant = async (...words: string[]) => {
+    const { code, stderr } = await run(...words);
+    return code === 64 ? stderr.replace(/^vproxy: error: "vm2": there is nothing that it could be; /, '') : code;
+  };
+  t.is(await meant('stop', 'vm2'), 'did you mean vproxy channel remove vm2, or vproxy stop --name vm2?\n');
+  t.is(await meant('drain', 'vm2'), 'did you mean vproxy channel remove vm2, or vproxy drain --name vm2?\n');
+  t.is(await meant('status', 'vm2'), 'did you mean vproxy channels vm2, or vproxy status --name vm2?\n');
+  t.is(await meant('reload', 'vm2'), 'did you mean vproxy reload --name vm2?\n');
+  t.is(await meant('top', 'vm2'), 'did you mean vproxy top --name vm2?\n');
+  t.regex(String(await meant('stop', 'A b')), /"A b": there is nothing that it could be; usage: vproxy stop\n$/);
+});
+
+test.serial('two labels are the same, or refused', async (t) => {
+  const { run } = await twoChannels(t);
+  const refused = async (...words: string[]) => {
+    const { code, stderr } = await run(...words);
+    return code === 64 ? stderr.replace('vproxy: error: ', '') : code;
+  };
+  const other = 'vm2: another channel, default, is named as well\n';
+  t.is(await refused('ping', 'vm2', '--channel', 'default'), other);
+  t.is(await refused('connect', 'vm2/web', '--channel', 'default'), other);
+  t.is(await refused('forward', 'add', '--channel', 'default', '-o', 'vm2/web:0'), other);
+  t.is(await refused('wait', 'vm2', '--service', 'default/web'), other);
+  t.is(await refused('wait', 'default/web', '--service', 'web'), '--service: cannot be used with default/web\n');
+  t.is(await refused('connect', 'default:web'), '"default:web": did you mean default/web?\n');
+  t.regex(String(await refused('ping', 'a/b')), /^"a\/b" is no label of a channel, which is 1 to 64 of /);
+});
+
+test.serial('a command that is the label of a channel is told what was meant', async (t) => {
+  const { run, client } = await twoChannels(t);
+  const line = /^vproxy: error: .*; did you mean vproxy exec default:\?\n$/;
+  const several = await run('exec', '-n', 'default', 'uname');
+  t.is(several.code, 125);
+  t.regex(several.stderr, /which channel\? There are: default, vm2; did you mean/);
+  t.regex(several.stderr, line);
+  t.notRegex((await run('exec', '-n', 'uname')).stderr, /did you mean/);
+  await client.removeChannel('vm2');
+  const only = await run('exec', '-n', 'default', 'uname');
+  t.is(only.code, 127);
+  t.regex(only.stderr, /default: command not found; did you mean/);
+  t.regex(only.stderr, line);
+  t.notRegex((await run('exec', '-n', 'vm2')).stderr, /did you mean/);
+});
+
+test('a shell takes nothing but a label, so that it needs no colon', (t) => {
+  const read = (...words: string[]) => readExecArguments(['shell', ...words], {}).channel;
+  t.is(read('vm1'), 'vm1');
+  t.is(read('-T', 'vm1', '--cwd', '/'), 'vm1');
+  t.is(read('vm1:'), 'vm1');
+  t.throws(() => read('vm1', 'ls'), { message: /a shell takes no command/ });
+  t.throws(() => read('--', 'vm1'), { message: /a shell takes no command/ });
+});
