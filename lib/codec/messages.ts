@@ -14,7 +14,7 @@ export function writeMessageLength(buffer: Buffer, offset: number, bytes: number
   buffer.writeUInt16BE(bytes, offset);
 }
 
-/** So many messages of one piece are handed on: each costs more than its bytes, and a peer could have a DATA frame consist of empty ones. */
+/** The messages of one piece that are handed on at most: each costs more than its bytes, and a peer could have a DATA frame consist of empty ones. */
 const MAX_AT_ONCE = 256;
 
 interface MessageReaderOptions {

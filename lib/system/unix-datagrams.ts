@@ -26,7 +26,7 @@ const READS_IN_TURN = 32;
 const MAX_WAITING = 64;
 const MAX_WAITING_BYTES = 65_536;
 
-/** After nobody was there, a receiver is looked for so often at most. */
+/** After nobody was there, a receiver is looked for at most once in this time. */
 const LOOK_EVERY_MS = 1000;
 
 const { EAGAIN, EINTR, EMSGSIZE, ENOBUFS, ENOMEM } = constants.errno;

@@ -16,7 +16,7 @@ type Connect = (events: DatagramConnectionEvents) => Promise<DatagramConnection>
 /** A name that is not resolved in this time is given up: before the opener gives up the flow. */
 const RESOLVE_MS = 10_000;
 
-/** That nobody is there is said so often at most. */
+/** At most once in this time it is said that nobody is there. */
 const FAILED_EVERY_MS = 60_000;
 
 export class DatagramTarget implements Target {

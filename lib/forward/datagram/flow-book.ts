@@ -9,7 +9,7 @@ const REPORT_MS = 10_000;
 
 interface FlowBookOptions {
   readonly clock: Clock;
-  /** So many messages were dropped since it was told last. Default: nobody is told. */
+  /** Messages were dropped since it was told last: how many. Default: nobody is told. */
   readonly onDropped?: ((counts: DropCounts) => void) | undefined;
 }
 
