@@ -1,23 +1,38 @@
 /** Ports and sockets that a test could not have otherwise: free ones, busy ones, ones that hang, and pairs. */
 
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
-import net, { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import net, { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { temporaryFolder } from './files.js';
 import { openPty, type Pty } from './terminals.js';
 import { eventually } from './time.js';
 
-/** A TCP port of `host`, an address of this machine, that was free a moment ago. */
+/** From here on to the ports that the system gives out by itself, there are thousands that have no use by name. */
+const FIRST_PORT = 10_240;
+
+/**
+ * A TCP port of `host`, an address of this machine, that was free a moment ago. It is below those that the system gives out by itself: no
+ * connection and no server of port 0 takes it meanwhile.
+ */
 export async function freePort(host = '127.0.0.1'): Promise<number> {
-  const server = createServer().listen(0, host);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  const [end = ''] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s/);
+  for (;;) {
+    const port = randomInt(FIRST_PORT, Math.max(Number(end), 2 * FIRST_PORT));
+    const server = createServer().listen(port, host);
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') continue;
+      throw error;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 // A virtio-serial port that one process can have open, without a VM: a pseudo-terminal, and in the process the error of
