@@ -9,6 +9,9 @@ import type { SessionSettings } from './settings.js';
 /** HELLO is repeated this often. */
 const REPEAT_MS = 1000;
 
+/** Without a HELLO to answer, this time is a silence. */
+const QUIET_MS = 5000;
+
 /** An attempt that was answered but not established in this time is given up; doubling up to the maximum. */
 const ATTEMPT_MS = 5000;
 const MAX_ATTEMPT_MS = 40_000;
@@ -31,6 +34,8 @@ interface OpeningOptions {
   readonly outerNonces?: readonly [self: string, peer: string] | null;
   /** This side's own HELLO came back. */
   readonly onEcho: () => void;
+  /** For {@link QUIET_MS} no HELLO of the peer was answered. Not called behind an answer, by which the peer may be established. */
+  readonly onQuiet: () => void;
 }
 
 /** What `receive` comes to when the session is established. */
@@ -60,6 +65,7 @@ export class Opening {
   #state: OpeningState = 'seeking';
   #cancelRepeat: CancelTimer | null = null;
   #cancelAttempt: CancelTimer | null = null;
+  #cancelQuiet: CancelTimer | null = null;
 
   constructor(options: OpeningOptions) {
     this.#options = options;
@@ -79,7 +85,7 @@ export class Opening {
 
   /** Begins to send. */
   start(): void {
-    this.#writeOpening();
+    this.#seek();
     const { firstHello } = this.#options;
     if (firstHello !== null && !this.#isOwn(firstHello)) this.#noteHello(firstHello);
   }
@@ -117,6 +123,7 @@ export class Opening {
     this.#state = 'over';
     this.#cancelRepeat?.();
     this.#cancelAttempt?.();
+    this.#cancelQuiet?.();
   }
 
   get #isInner(): boolean {
@@ -139,6 +146,7 @@ export class Opening {
 
   #writeAnswer(): void {
     this.#state = 'answered';
+    this.#cancelQuiet?.();
     this.#options.sink.write(encodeHello(this.#self));
     this.#cancelAttempt?.();
     this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
@@ -148,8 +156,13 @@ export class Opening {
   #beginAgain(): void {
     this.#cancelAttempt = null;
     this.#peerNonce = null;
-    this.#state = 'seeking';
     this.#self = this.#freshHello();
+    this.#seek();
+  }
+
+  #seek(): void {
+    this.#state = 'seeking';
+    this.#cancelQuiet = this.#options.clock.schedule(QUIET_MS, this.#options.onQuiet);
     this.#writeOpening();
   }
 

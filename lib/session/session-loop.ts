@@ -6,7 +6,7 @@
 import { EventEmitter } from 'eventemitter3';
 import type { ByteSink } from '../codec/frame-writer.js';
 import { toVproxyError, VproxyError } from '../errors.js';
-import type { CancelTimer, Clock } from '../util/clock.js';
+import type { Clock } from '../util/clock.js';
 import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
 import type { SessionCapture } from './capture.js';
@@ -43,9 +43,6 @@ const displaced = (): VproxyError => new VproxyError('channel-displaced', 'its s
 /** A layer whose session is over may take so long to hand on what it was given: the channel may take nothing any more. */
 const LAYER_END_MS = 300;
 
-/** An opening without any answer is reported after this time. */
-const QUIET_MS = 5000;
-
 /** What of a {@link SessionLoop} lives on beside its session, as plain data. */
 export interface LoopCapture {
   readonly skippedBytes: number;
@@ -64,7 +61,6 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   /** What makes sure of the peer, where a session is to go on with this link. */
   #resumption: Resumption | null = null;
   #opening: Opening | null = null;
-  #cancelQuiet: CancelTimer | null = null;
   #isStopped = false;
   #isClosed = false;
   #skippedBytes = 0;
@@ -233,14 +229,12 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       settings: this.#settings,
       firstHello,
       onEcho: () => this.emit('echo'),
+      onQuiet: () => this.emit('quiet', this.#opening?.skippedBytes ?? 0),
     });
-    this.#cancelQuiet = this.#clock.schedule(QUIET_MS, () => this.emit('quiet', this.#opening?.skippedBytes ?? 0));
     this.#opening.start();
   }
 
   #stopOpening(): void {
-    this.#cancelQuiet?.();
-    this.#cancelQuiet = null;
     this.#skippedBytes += this.#opening?.skippedBytes ?? 0;
     this.#opening?.stop();
     this.#opening = null;
@@ -276,6 +270,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       firstHello: null,
       outerNonces: [outer.self.nonce, outer.peer.nonce],
       onEcho: () => undefined,
+      onQuiet: () => undefined,
     });
     this.#opening.start();
   }
