@@ -8,6 +8,7 @@ import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
 import { openTerminal } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
 
 const progress = (facts: Partial<CopyProgress>): CopyProgress => Object.assign(new CopyProgress(), facts);
 const totals = { files: 2, folders: 0, links: 0, bytes: 4_000_000 };
@@ -41,7 +42,7 @@ test('the outcome says what was saved', (t) => {
   t.is(formatOutcome(progress({ files: 1, bytes: 10 }), 0), '1 file, 10 B in 0.00 ms (10.0 kB/s)');
 });
 
-test('in a terminal the line is there while it is copied, and the outcome in the end', async (t) => {
+testWith('tmux')('in a terminal the line is there while it is copied, and the outcome in the end', async (t) => {
   const folder = temporaryFolder(t);
   const { env } = await allowedPair(t);
   const fd = openSync(join(folder, 'sparse'), 'w');

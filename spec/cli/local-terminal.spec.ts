@@ -2,10 +2,13 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { openTerminal, type Terminal } from '../helpers/terminals.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
+
+const inTmux = testWith('tmux');
 
 const PROGRAM = `${process.execPath} ${join(PROJECT_ROOT, 'dist/spec/helpers/local-terminal-program.js')}`;
 
@@ -47,7 +50,7 @@ for (const [how, status] of [
   ['throw', 1],
   ['exit', 3],
 ] as const) {
-  test(`the terminal is as before when the program ends: ${how}`, async (t) => {
+  inTmux(`the terminal is as before when the program ends: ${how}`, async (t) => {
     const { terminal, shows, settings } = await run(t, how);
     await terminal.press('q');
     await shows(new RegExp(`^status ${status}`, 'm'));
@@ -63,7 +66,7 @@ for (const [signal, status] of [
   ['SIGQUIT', 131],
   ['SIGTERM', 143],
 ] as const) {
-  test(`the terminal is as before when the program is ended by ${signal}`, async (t) => {
+  inTmux(`the terminal is as before when the program is ended by ${signal}`, async (t) => {
     const { pid, shows, settings } = await run(t, 'end');
     process.kill(pid, signal);
     await shows(new RegExp(`^status ${status}`, 'm'));
@@ -71,7 +74,7 @@ for (const [signal, status] of [
   });
 }
 
-test('keys that mean something to a terminal are handed on, and a new size is told', async (t) => {
+inTmux('keys that mean something to a terminal are handed on, and a new size is told', async (t) => {
   const { terminal, first, shows } = await run(t, 'end');
   t.is(first, '80x24 xterm');
   for (const key of ['C-c', 'C-z', 'C-d', 'C-\\', 'C-s', 'C-q', 'C-v', 'C-y', 'Enter']) await terminal.press(key);
@@ -80,7 +83,7 @@ test('keys that mean something to a terminal are handed on, and a new size is to
   await shows(/size 100x30/);
 });
 
-test('a program that is stopped gives the terminal back, and takes it again when it goes on', async (t) => {
+inTmux('a program that is stopped gives the terminal back, and takes it again when it goes on', async (t) => {
   const shell = await openTerminal(t, "PS1='prompt> ' exec bash --norc --noprofile -i", { HISTFILE: '/dev/null' });
   const shows = (pattern: RegExp) => shell.shows(pattern);
   const type = (line: string) => shell.press(line, 'Enter');
@@ -105,7 +108,7 @@ test('a program that is stopped gives the terminal back, and takes it again when
   }
 });
 
-test('while it is taken, bytes are shown as they are', async (t) => {
+inTmux('while it is taken, bytes are shown as they are', async (t) => {
   const { pid, settings, terminal, shows } = await run(t, 'end');
   const during = execFileSync('stty', ['-a', '-F', readlinkSync(`/proc/${pid}/fd/1`)], { encoding: 'utf8' });
   for (const name of ['-opost', '-icanon', '-echo', '-isig', '-iexten', '-icrnl', '-ixon'])
@@ -115,7 +118,7 @@ test('while it is taken, bytes are shown as they are', async (t) => {
   t.true(isOn(await settings('after'), 'opost'));
 });
 
-test('the size is known where the outputs are no terminal', async (t) => {
+inTmux('the size is known where the outputs are no terminal', async (t) => {
   const folder = temporaryFolder(t);
   const out = join(folder, 'out');
   const terminal = await openTerminal(t, `stty rows 33 columns 77; ${PROGRAM} end >${out} 2>&1; exec sleep 60`, {});

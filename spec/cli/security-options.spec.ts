@@ -1,7 +1,7 @@
 /** Keys, the audit log, rules and `--once` at the real command line. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import type { NetConnectOpts } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -64,11 +64,14 @@ serialTestWith('root')('who is not root may have a key of root that its group ca
   const { folder, path, key } = setUp(t);
   const nobody = 65_534;
   chmodSync(folder, 0o755);
+  // The project may lie where others cannot read it.
+  const program = join(folder, 'program');
+  cpSync(join(PROJECT_ROOT, 'dist/program'), program, { recursive: true });
   for (const [mode, says] of RULES) {
     const file = key('own', '1f', mode);
     chownSync(file, 0, nobody);
     const ids = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'];
-    const command = [...ids, process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), '--no-control'];
+    const command = [...ids, process.execPath, join(program, 'vproxy.cjs'), '--no-control'];
     const child = spawn('setpriv', [...command, '-c', `unix-connect:${path}`, '--key', file]);
     t.teardown(() => child.kill('SIGKILL'));
     const [said] = (await once(child.stderr, 'data')) as [Buffer];

@@ -9,6 +9,7 @@ import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { echo, localServer, localSocket, steeredPair, TestProxy } from '../helpers/proxies.js';
 import { CuttingRelay } from '../helpers/relays.js';
 import { openTerminal } from '../helpers/terminals.js';
+import { serialTestWith } from '../helpers/test-with.js';
 
 function channel(label: string, sentBytes = 0, state: ChannelStatus['state'] = 'established'): ChannelStatus {
   const isUp = state === 'established';
@@ -207,7 +208,7 @@ test('rates begin anew with a channel of the same label', (t) => {
 
 const TOP = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')} top`;
 
-test.serial('in a terminal: a live picture, keys, a new size, and the terminal as it was', async (t) => {
+serialTestWith('tmux')('in a terminal: a live picture, keys, a new size, and the terminal as it was', async (t) => {
   const target = await localServer(t, echo);
   const { here, env } = await steeredPair(t, {
     here: { outgoing: ['echo:127.0.0.1:0'] },
@@ -235,33 +236,36 @@ test.serial('in a terminal: a live picture, keys, a new size, and the terminal a
   t.deepEqual(await terminal.modes(), { isAlternate: false, hasCursor: true });
 });
 
-test.serial('in a terminal: a channel that loses its link is suspended, and resumed with the next one', async (t) => {
-  const folder = temporaryFolder(t);
-  const [near, far] = [join(folder, 'near'), join(folder, 'far')];
-  const relay = new CuttingRelay();
-  await relay.start(t, near, far);
-  const target = await localServer(t, echo);
-  const here = new TestProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['echo:0'] });
-  const peer = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
-  for (const side of [here, peer]) await side.start();
-  await Promise.all([here, peer].map((side) => side.event('services')));
-  const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
-  socket.write('hello');
-  await once(socket, 'data');
-  const control = await startControl(t, here.proxy);
-  const terminal = await openTerminal(t, `${TOP} --interval 0.2; cat`, { VPROXY_SOCKET: control.path });
-  await terminal.resize(120, 24);
-  await terminal.shows(/\ndefault +established .* 0\n[^]*\ndefault\/\d+ +echo .* -\n/);
-  relay.leftBytes = 0;
-  relay.cut();
-  await terminal.shows(/\ndefault +suspended .* 0\n[^]*\ndefault\/\d+ +echo .* link\n/);
-  relay.leftBytes = Number.POSITIVE_INFINITY;
-  peer.proxy.retryNow();
-  const { input } = await terminal.shows(/\ndefault +established .* 1\n[^]*\ndefault\/\d+ +echo .* -\n/);
-  t.regex(input, / RESUMED\n/);
-});
+serialTestWith('tmux')(
+  'in a terminal: a channel that loses its link is suspended, and resumed with the next one',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const [near, far] = [join(folder, 'near'), join(folder, 'far')];
+    const relay = new CuttingRelay();
+    await relay.start(t, near, far);
+    const target = await localServer(t, echo);
+    const here = new TestProxy(t, `unix-listen:${far},resume=60s`, { outgoing: ['echo:0'] });
+    const peer = new TestProxy(t, `unix-connect:${near},resume=60s`, { incoming: [`echo:${target.port}`] });
+    for (const side of [here, peer]) await side.start();
+    await Promise.all([here, peer].map((side) => side.event('services')));
+    const socket = localSocket(t, { host: '127.0.0.1', port: here.port('echo') });
+    socket.write('hello');
+    await once(socket, 'data');
+    const control = await startControl(t, here.proxy);
+    const terminal = await openTerminal(t, `${TOP} --interval 0.2; cat`, { VPROXY_SOCKET: control.path });
+    await terminal.resize(120, 24);
+    await terminal.shows(/\ndefault +established .* 0\n[^]*\ndefault\/\d+ +echo .* -\n/);
+    relay.leftBytes = 0;
+    relay.cut();
+    await terminal.shows(/\ndefault +suspended .* 0\n[^]*\ndefault\/\d+ +echo .* link\n/);
+    relay.leftBytes = Number.POSITIVE_INFINITY;
+    peer.proxy.retryNow();
+    const { input } = await terminal.shows(/\ndefault +established .* 1\n[^]*\ndefault\/\d+ +echo .* -\n/);
+    t.regex(input, / RESUMED\n/);
+  },
+);
 
-test.serial('in a terminal: where the process goes, there is one line', async (t) => {
+serialTestWith('tmux')('in a terminal: where the process goes, there is one line', async (t) => {
   const { control, env } = await steeredPair(t);
   const terminal = await openTerminal(t, `${TOP} --interval 0.2; echo "status $?"; cat`, env);
   await terminal.shows(/default/);

@@ -3,10 +3,10 @@ import { execFile } from 'node:child_process';
 import { existsSync, lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import test from 'ava';
 import { connectControl } from '../../lib/control/client/client.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { processPair } from '../helpers/process-pair.js';
+import { testWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { UnixgramProgram } from '../helpers/unixgram.js';
 import { upgrade } from '../helpers/upgrades.js';
@@ -14,38 +14,41 @@ import { TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 const run = promisify(execFile);
 
-test('lines of logger(1) in the guest arrive on the host, and go on through upgrades of both, at the same file', async (t) => {
-  const folder = temporaryFolder(t);
-  const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
-  const sockets = [join(folder, 'host.sock'), join(folder, 'guest.sock')] as const;
-  const receiver = await UnixgramProgram.open(t, { at: target });
-  const pair = await processPair(t, {
-    host: ['--control', sockets[0], '-i', `syslog:unixgram:${target}`],
-    guest: ['--control', sockets[1], '-o', `syslog:unixgram:${log},mode=0666`],
-  });
-  await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(TAKING_CONTROL)));
-  await pair.guest.waitForLine(/listening on unixgram:\S+ for syslog/);
-  t.is(lstatSync(log).mode & 0o777, 0o666);
-  const say = async (text: string): Promise<void> => {
-    // What is said between two processes may be lost, as any datagram.
-    await eventually(
-      async () => {
-        await run('logger', ['-u', log, '-d', '-t', 'spec', text]);
-        return receiver.texts.some((line) => line.endsWith(`spec: ${text}`));
-      },
-      { intervalMs: 100, what: text },
-    );
-  };
-  await say('before');
-  const { ino } = lstatSync(log);
-  const guest = await upgrade(t, sockets[1]);
-  t.is(guest.listeners, 2);
-  await say('behind the upgrade of the guest');
-  await upgrade(t, sockets[0]);
-  await say('behind that of the host');
-  t.is(lstatSync(log).ino, ino);
-  const [forward] = await connectControl(sockets[1]).forwards();
-  t.is(forward?.endpoint, `unixgram:${log},mode=0666`);
-  await connectControl(sockets[1]).removeForward(forward?.id ?? '');
-  t.false(existsSync(log));
-});
+testWith('python')(
+  'lines of logger(1) in the guest arrive on the host, and go on through upgrades of both, at the same file',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const [log, target] = [join(folder, 'log'), join(folder, 'host.log')];
+    const sockets = [join(folder, 'host.sock'), join(folder, 'guest.sock')] as const;
+    const receiver = await UnixgramProgram.open(t, { at: target });
+    const pair = await processPair(t, {
+      host: ['--control', sockets[0], '-i', `syslog:unixgram:${target}`],
+      guest: ['--control', sockets[1], '-o', `syslog:unixgram:${log},mode=0666`],
+    });
+    await Promise.all([pair.host, pair.guest].map((side) => side.waitForLine(TAKING_CONTROL)));
+    await pair.guest.waitForLine(/listening on unixgram:\S+ for syslog/);
+    t.is(lstatSync(log).mode & 0o777, 0o666);
+    const say = async (text: string): Promise<void> => {
+      // What is said between two processes may be lost, as any datagram.
+      await eventually(
+        async () => {
+          await run('logger', ['-u', log, '-d', '-t', 'spec', text]);
+          return receiver.texts.some((line) => line.endsWith(`spec: ${text}`));
+        },
+        { intervalMs: 100, what: text },
+      );
+    };
+    await say('before');
+    const { ino } = lstatSync(log);
+    const guest = await upgrade(t, sockets[1]);
+    t.is(guest.listeners, 2);
+    await say('behind the upgrade of the guest');
+    await upgrade(t, sockets[0]);
+    await say('behind that of the host');
+    t.is(lstatSync(log).ino, ino);
+    const [forward] = await connectControl(sockets[1]).forwards();
+    t.is(forward?.endpoint, `unixgram:${log},mode=0666`);
+    await connectControl(sockets[1]).removeForward(forward?.id ?? '');
+    t.false(existsSync(log));
+  },
+);
