@@ -1,0 +1,89 @@
+/** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
+import { readlinkSync } from 'node:fs';
+import { type ChannelAddress, parseChannel, placeOf } from '../../lib/channel/address/address.js';
+import { getValue } from '../../lib/control/client/plain-http.js';
+import type { ControlPlace } from '../../lib/control/socket-paths.js';
+import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
+import type { ChannelStatus, ControlStatus } from '../../lib/status/types.js';
+import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
+import { controlFolders, listControlSockets } from '../control-folders.js';
+
+/** A process that has not answered by then is not waited for, in milliseconds. */
+const ANSWER_MS = 400;
+
+/** The number of control sockets that are asked. */
+const MAX_SOCKETS = 256;
+
+/** Asks those whose control sockets a process of this place may see. */
+export async function findRival(controlPlace: ControlPlace, { channel, device }: RivalQuery): Promise<Rival | null> {
+  if (device !== null) return findHolder(device);
+  const place = placeOf(channel);
+  if (place === null) return null;
+  return findSession(place, controlFolders(controlPlace).flatMap(listControlSockets).slice(0, MAX_SOCKETS));
+}
+
+/** A process that has a device open. */
+async function findHolder(device: string): Promise<Rival | null> {
+  const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
+  if (pid === null) return null;
+  const name = (await programOf('/proc', pid)) || 'ending';
+  return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };
+}
+
+/** A process that has a session on the channel of this place. */
+async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
+  const answers = await Promise.all(sockets.map(async (socket) => ({ socket, status: await askStatus(socket) })));
+  const found = answers.find(({ status }) => status !== null && hasSession(status, place));
+  if (found?.status == null) return null;
+  const { socket, status } = found;
+  const { pid, name } = status.process;
+  return {
+    pid,
+    name: name ?? 'vproxy',
+    async hasLeft() {
+      const now = await askStatus(socket);
+      return now === null ? !isThere(pid) : now.process.pid !== pid || !hasSession(now, place);
+    },
+  };
+}
+
+/** What another process says of itself; null where none answers. */
+async function askStatus(socket: string): Promise<ControlStatus | null> {
+  try {
+    const status = await getValue<ControlStatus>(socket, '/v1/status', AbortSignal.timeout(ANSWER_MS));
+    return status.process.pid === process.pid ? null : status;
+  } catch {
+    return null;
+  }
+}
+
+function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
+  return channels.some((channel) => channel.session !== null && placeIn(pid, channel) === place);
+}
+
+/** What a channel of another process leads to; null where it has another form in its version. */
+function placeIn(pid: number, { address }: ChannelStatus): string | null {
+  try {
+    const channel: ChannelAddress = parseChannel(address);
+    return placeOf(channel, workingFolderOf(pid));
+  } catch {
+    return null;
+  }
+}
+
+/** As far as this user may see; else this process's own. */
+function workingFolderOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`);
+  } catch {
+    return process.cwd();
+  }
+}
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
