@@ -1,11 +1,11 @@
 /** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
-import { readlinkSync } from 'node:fs';
-import { type ChannelAddress, parseChannel, placeOf } from '../../lib/channel/address/address.js';
+import { placeOf } from '../../lib/channel/address/address.js';
 import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
-import type { ChannelStatus, ControlStatus } from '../../lib/status/types.js';
+import type { ControlStatus } from '../../lib/status/types.js';
 import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
+import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
 /** A process that has not answered by then is not waited for, in milliseconds. */
@@ -58,26 +58,7 @@ async function askStatus(socket: string): Promise<ControlStatus | null> {
 }
 
 function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
-  return channels.some((channel) => channel.session !== null && placeIn(pid, channel) === place);
-}
-
-/** What a channel of another process leads to; null where it has another form in its version. */
-function placeIn(pid: number, { address }: ChannelStatus): string | null {
-  try {
-    const channel: ChannelAddress = parseChannel(address);
-    return placeOf(channel, workingFolderOf(pid));
-  } catch {
-    return null;
-  }
-}
-
-/** As far as this user may see; else this process's own. */
-function workingFolderOf(pid: number): string {
-  try {
-    return readlinkSync(`/proc/${pid}/cwd`);
-  } catch {
-    return process.cwd();
-  }
+  return channels.some(({ session, address }) => session !== null && placeOfRunning(pid, address) === place);
 }
 
 function isThere(pid: number): boolean {

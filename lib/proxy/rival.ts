@@ -43,6 +43,11 @@ export class RivalWatch {
     this.#signal = signal;
   }
 
+  /** Who had the channel when it was looked for last; null where nobody was seen. */
+  get known(): Rival | null {
+    return this.#known;
+  }
+
   /** Who has the channel, where `reason` (null: silence) may be that somebody has it. Never rejects. */
   async look(reason: VproxyError | null): Promise<Rival | null> {
     const known = this.#known;

@@ -123,12 +123,12 @@ export abstract class ChannelSupervisor {
     void runner.closed.then(() => this.forget(runner));
     sessions.follow(runner.loop, link.description);
     runner.loop.on('abandoned', (reason) => runner.abandon(reason));
-    runner.loop.on('quiet', (skippedBytes) => void this.tellQuiet(runner, skippedBytes));
+    runner.loop.on('quiet', (skippedBytes) => this.tellQuiet(runner, skippedBytes));
     return runner;
   }
 
   /** Nobody answers on a link. */
-  protected tellQuiet({ link }: LinkRunner, skippedBytes: number): void | Promise<void> {
+  protected tellQuiet({ link }: LinkRunner, skippedBytes: number): void {
     this.options.sessions.tellQuiet(link.description, skippedBytes);
   }
 
@@ -330,14 +330,16 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 
   /** QEMU lets one process in, and keeps the others waiting without a word. */
-  protected override async tellQuiet({ link, loop }: LinkRunner, skippedBytes: number): Promise<void> {
+  protected override tellQuiet(runner: LinkRunner, skippedBytes: number): void {
+    if (this.#rivals.known === null) super.tellQuiet(runner, skippedBytes);
+    void this.#nameSilentRival(runner);
+  }
+
+  async #nameSilentRival({ link, loop }: LinkRunner): Promise<void> {
     const rival = await this.#rivals.look(null);
-    if (loop.isAnswered || this.#stopping.signal.aborted) return;
-    if (rival === null) this.options.sessions.tellQuiet(link.description, skippedBytes);
-    else {
-      const message = `no answer on ${link.description}: ${formatRival(rival)} has the channel`;
-      this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
-    }
+    if (rival === null || loop.isAnswered || this.#stopping.signal.aborted) return;
+    const message = `no answer on ${link.description}: ${formatRival(rival)} has the channel`;
+    this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
   }
 
   /**
