@@ -33,13 +33,17 @@ interface ProcessPlace extends ControlPlace {
   readonly socket: string | null;
   /** Default `/proc`. */
   readonly proc?: string;
+  /** A process that has not answered by then is listed as the system sees it, in milliseconds. Default 2000. */
+  readonly answerMs?: number;
 }
 
-/** A process that has not answered by then is listed as the system sees it, in milliseconds. */
-const ANSWER_MS = 1000;
-
 /** All of them, by name and number. Never rejects. */
-export async function listProcesses({ socket, proc = '/proc', ...place }: ProcessPlace): Promise<ListedProcess[]> {
+export async function listProcesses({
+  socket,
+  proc = '/proc',
+  answerMs = 2000,
+  ...place
+}: ProcessPlace): Promise<ListedProcess[]> {
   const seen = seenProcesses(proc);
   const named = seen.flatMap(({ control }) => (control?.startsWith('/') ? [control] : []));
   const sockets = [
@@ -47,19 +51,21 @@ export async function listProcesses({ socket, proc = '/proc', ...place }: Proces
     ...named,
     ...(socket === null ? [] : [socket]),
   ];
-  const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc)));
+  const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc, answerMs)));
   const asked = new Map(answers.flatMap((one) => (one === null ? [] : [[one.pid, one]])));
   const others = seen.filter(({ pid }) => !asked.has(pid)).map(({ control: _control, ...one }) => one);
   return [...asked.values(), ...others].sort(byName);
 }
 
 const byName = (a: ListedProcess, b: ListedProcess): number =>
-  (a.name ?? '~').localeCompare(b.name ?? '~') || a.pid - b.pid;
+  Number(a.name === null) - Number(b.name === null) ||
+  (a.name ?? '').localeCompare(b.name ?? '', 'en', { numeric: true }) ||
+  a.pid - b.pid;
 
 /** What the process on a socket says; null where none answers. */
-async function ask(path: string, proc: string): Promise<ListedProcess | null> {
+async function ask(path: string, proc: string, answerMs: number): Promise<ListedProcess | null> {
   try {
-    const status = await getValue<ControlStatus>(path, '/v1/status', AbortSignal.timeout(ANSWER_MS));
+    const status = await getValue<ControlStatus>(path, '/v1/status', AbortSignal.timeout(answerMs));
     const { pid, name, startedAt, memory } = status.process;
     return {
       name: name ?? basename(path, '.sock'),
@@ -94,7 +100,7 @@ function seenProcesses(proc: string): SeenProcess[] {
 }
 
 function describe(folder: string, pid: number, line: string, bootMs: number): SeenProcess {
-  const control = / --control[ =](\S+)/.exec(line)?.[1] ?? null;
+  const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
   const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(read(`${folder}/status`))?.[1];
   return {

@@ -8,8 +8,11 @@ import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** A process that has not answered by then is not waited for, in milliseconds. */
-const ANSWER_MS = 400;
+/** A process that has not answered by then is not waited for, in milliseconds: its first answer takes it long on a busy machine. */
+const ANSWER_MS = 3000;
+
+/** How long the processes of a machine may be looked at, in milliseconds. */
+const LOOK_MS = 500;
 
 /** The number of control sockets that are asked. */
 const MAX_SOCKETS = 256;
@@ -24,17 +27,21 @@ export async function findRival(controlPlace: ControlPlace, { channel, device }:
 
 /** A process that has a device open. */
 async function findHolder(device: string): Promise<Rival | null> {
-  const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
+  const pid = await findOpener(device, { timeoutMs: LOOK_MS });
   if (pid === null) return null;
   const name = (await programOf('/proc', pid)) || 'ending';
   return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };
 }
 
-/** A process that has a session on the channel of this place. */
+/** A process that has a session on the channel of this place: the first that says so. */
 async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
-  const answers = await Promise.all(sockets.map(async (socket) => ({ socket, status: await askStatus(socket) })));
-  const found = answers.find(({ status }) => status !== null && hasSession(status, place));
-  if (found?.status == null) return null;
+  const asked = sockets.map(async (socket) => {
+    const status = await askStatus(socket);
+    if (status !== null && hasSession(status, place)) return { socket, status };
+    throw new Error('it has not');
+  });
+  const found = await Promise.any(asked).catch(() => null);
+  if (found === null) return null;
   const { socket, status } = found;
   const { pid, name } = status.process;
   return {

@@ -202,7 +202,7 @@ export class DialSupervisor extends ChannelSupervisor {
 
   /** `first` is the link that it begins with; null: it opens one. */
   async #keepOpen(first: LinkRunner | null): Promise<void> {
-    const { settings, sessions, onFatal } = this.options;
+    const { clock, settings, sessions, onFatal } = this.options;
     const { signal } = this.#stopping;
     for (let restored = first; ; restored = null) {
       const reason = await (restored === null ? this.#openOnce() : this.#goOnWith(restored));
@@ -220,8 +220,10 @@ export class DialSupervisor extends ChannelSupervisor {
         continue;
       }
       const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
+      // Who asks for an attempt while the rival is looked for gets one.
+      this.#pausing = new AbortController();
       sessions.retry(await this.#nameRival(reason), pauseMs);
-      await this.#pause(pauseMs);
+      await pause(clock, pauseMs, this.#pausing.signal);
     }
   }
 
