@@ -8,11 +8,8 @@ import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
-/** A process that has not answered by then is not waited for, in milliseconds: its first answer takes it long on a busy machine. */
+/** A process that has not answered by then, or was not looked at, counts as none, in milliseconds: on a busy machine both take long. */
 const ANSWER_MS = 3000;
-
-/** How long the processes of a machine may be looked at, in milliseconds. */
-const LOOK_MS = 500;
 
 /** The number of control sockets that are asked. */
 const MAX_SOCKETS = 256;
@@ -27,7 +24,7 @@ export async function findRival(controlPlace: ControlPlace, { channel, device }:
 
 /** A process that has a device open. */
 async function findHolder(device: string): Promise<Rival | null> {
-  const pid = await findOpener(device, { timeoutMs: LOOK_MS });
+  const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
   if (pid === null) return null;
   const name = (await programOf('/proc', pid)) || 'ending';
   return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };

@@ -53,6 +53,7 @@ export class RivalWatch {
     const known = this.#known;
     if (known !== null && !(await this.hasLeft(known))) return known;
     this.#known = null;
+    if (this.#signal.aborted) return null;
     // That another one has it is certain then, and it may just not have been seen yet.
     const isCertain = reason?.code === 'channel-displaced';
     if (!isCertain && this.#clock.now() - this.#foundNobodyAtMs < SEARCH_MS) return null;

@@ -268,9 +268,11 @@ export class DialSupervisor extends ChannelSupervisor {
     return new VproxyError(reason.code, `${reason.message}: ${formatRival(rival)} has it`, { cause: reason });
   }
 
-  #pause(pauseMs: number): Promise<void> {
+  /** Until then, the next `retryNow`, or the end. */
+  async #pause(pauseMs: number): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
     this.#pausing = new AbortController();
-    return pause(this.options.clock, pauseMs, this.#pausing.signal);
+    await pause(this.options.clock, pauseMs, this.#pausing.signal);
   }
 
   /**

@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { findRival } from '../../cli/run/find-rival.js';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
 
 /** A folder for control sockets of its own, which no other test has; as root processes share one. */
@@ -45,8 +46,9 @@ test.serial('the one that loses the channel names the other, and gets it back wh
   const from = first.lines.length;
   t.is((await second.stop()).code, 0);
   await first.waitForLine(ESTABLISHED, { from });
-  const sessions = peer.lines.filter((line) => ESTABLISHED.test(line));
-  t.is(sessions.length, 3, 'nobody took it from the other in between');
+  const sessions = () => peer.lines.filter((line) => ESTABLISHED.test(line)).length;
+  await eventually(() => sessions() >= 3);
+  t.is(sessions(), 3, 'nobody took it from the other in between');
 });
 
 test('a vproxy with a session on the same channel is found, by any spelling, and leaves with its session', async (t) => {
@@ -92,10 +94,7 @@ test('one channel twice is refused with one line: on the command line, in a file
     `channel ${label}: unix-connect:${folder}/c is the channel a already; one process has a channel once`;
   const twice = await runVproxy(['-c', `a=unix-connect:${folder}/c`, '-c', `b=unix-connect:${folder}/c,resume=60s`]);
   t.is(twice.code, 64);
-  t.is(
-    twice.stderr,
-    `vproxy: error: channel b: unix-connect:${folder}/c,resume=60s is the channel a already; one process has a channel once\n`,
-  );
+  t.is(twice.stderr, `vproxy: error: ${refusal('b').replace('/c is', '/c,resume=1m is')}\n`);
   const file = join(folder, 'c.toml');
   writeFileSync(
     file,
