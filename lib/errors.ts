@@ -63,7 +63,7 @@ export const ERROR_CODES = {
   ),
   'channel-displaced': row(
     'channel',
-    false,
+    true,
     true,
     69,
     'A newer connection to a listening channel took the place of this one.',

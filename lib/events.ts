@@ -90,6 +90,7 @@ export const LOG_EVENTS = {
   'channel-failed': row('error', { channel: 'string', code: 'string' }),
   'channel-listening': row('info', {}),
   'channel-redialled': row('debug', { link: 'string' }),
+  'channel-taken': row('warn', { pid: 'number', name: 'string' }),
   'channel-waiting': row('info', { 'link?': 'string', 'skippedBytes?': 'number', 'code?': 'string' }),
   'control-listening': row('info', { 'descriptor?': 'number', 'path?': 'string' }),
   'control-off': row(['info', 'warn'], { 'code?': 'string' }),

@@ -1,7 +1,7 @@
 /** Which running vproxy is meant. */
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
+import { controlFolder, isControlName, isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -20,9 +20,6 @@ interface SocketChoice {
 
 /** A process that has not answered by then is no vproxy, in milliseconds. */
 const ANSWER_MS = 1000;
-
-/** The storage broker's socket is in the same folder. */
-const NO_CONTROL_SOCKETS: ReadonlySet<string> = new Set(['storage.sock']);
 
 /** The choice for what this process was told. */
 export function socketChoice(socket: string | undefined, name: string | undefined): SocketChoice {
@@ -89,7 +86,7 @@ async function listSockets(folder: string): Promise<string[]> {
   try {
     const names = await readdir(folder);
     return names
-      .filter((name) => name.endsWith('.sock') && !NO_CONTROL_SOCKETS.has(name))
+      .filter(isControlSocketName)
       .sort()
       .map((name) => join(folder, name));
   } catch (error) {

@@ -1,6 +1,6 @@
 /** `vproxy check FILE`: everything that is wrong with a configuration file, or what vproxy would do with it. */
 import { formatForwardSpec } from '../../lib/forward/spec.js';
-import { findRefusal } from '../../lib/proxy/check-options.js';
+import { findRefusal, findTwins } from '../../lib/proxy/check-options.js';
 import type { Configuration, FlagLayer } from '../../lib/settings/configuration.js';
 import { mergeConfiguration } from '../../lib/settings/merge.js';
 import { formatCopyFlag, formatExecFlag } from '../../lib/settings/permissions.js';
@@ -51,8 +51,9 @@ export async function readAlone(file: string): Promise<Configuration> {
 
 /** What a proxy would refuse, such as listeners that need `insecure`, and users that are not known. */
 function findRefused({ channels }: Configuration): Problem[] {
+  const twins = findTwins(channels);
   return channels.flatMap((channel) => {
-    const refusal = findRefusal(channel);
+    const refusal = findRefusal(channel) ?? twins.get(channel.label) ?? null;
     return refusal === null ? [] : [{ where: ['channels', channel.label], message: refusal.message }];
   });
 }

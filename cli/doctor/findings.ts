@@ -13,6 +13,7 @@ import { DOMAIN_FINDINGS } from './subjects/libvirt.js';
 import { LISTENER_FINDINGS } from './subjects/listener.js';
 import { MACHINE_FINDINGS } from './subjects/machine-facts.js';
 import { FIFO_FINDINGS } from './subjects/pipe.js';
+import { RIVAL_FINDINGS } from './subjects/rivals.js';
 import { LINE_FINDINGS } from './subjects/serial-line.js';
 import { SESSION_FINDINGS } from './subjects/session.js';
 import { BUFFER_FINDINGS } from './subjects/socket-buffer.js';
@@ -38,6 +39,7 @@ export const FINDINGS = {
   ...MACHINE_FINDINGS,
   ...FIFO_FINDINGS,
   ...LINE_FINDINGS,
+  ...RIVAL_FINDINGS,
   ...SESSION_FINDINGS,
   ...TCP_FINDINGS,
   ...SOCKET_FINDINGS,

@@ -28,6 +28,7 @@ import { checkForward } from './subjects/forward.js';
 import { checkKeyFile, checkSessionKey } from './subjects/key-file.js';
 import { checkTcpListen, checkUnixListen } from './subjects/listener.js';
 import { checkFiles, checkMachine, checkQemu, checkTerminals } from './subjects/machine-facts.js';
+import { planRivals } from './subjects/rivals.js';
 import { checkSession } from './subjects/session.js';
 import { askedBuffer, checkBuffer } from './subjects/socket-buffer.js';
 import { checkVirtioPorts } from './subjects/virtio-port.js';
@@ -66,6 +67,7 @@ export async function planJobs(machine: Machine, request: DoctorRequest): Promis
       run: () => checkKeyFile(machine, path),
     })),
     ...planKeys(channels, running),
+    ...planRivals(machine, channelsOf(control), running),
     ...running.map((one) => planSession(machine, one)),
     {
       check: 'denials',

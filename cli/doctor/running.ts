@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectControl } from '../../lib/control/client/client.js';
+import { isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
 import type {
   ChannelStatus,
@@ -43,9 +44,6 @@ export interface ControlSocket {
 /** The number of sockets that are asked, and of events that are read from each. */
 const MAX_SOCKETS = 64;
 const MAX_EVENTS = 200;
-
-/** The storage broker's socket is in the same folder. */
-const NO_CONTROL_SOCKETS: ReadonlySet<string> = new Set(['storage.sock']);
 
 /** What is at the control sockets of `folder` and at `others`. Never rejects, and takes 1.5 times `timeoutMs` at most. */
 export async function askControlSockets(
@@ -95,7 +93,7 @@ async function lastEvents(path: string, signal: AbortSignal): Promise<ControlEve
 function listSockets(folder: string): string[] {
   try {
     return readdirSync(folder)
-      .filter((name) => name.endsWith('.sock') && !NO_CONTROL_SOCKETS.has(name))
+      .filter(isControlSocketName)
       .map((name) => join(folder, name))
       .filter((path) => statSync(path, { throwIfNoEntry: false })?.isSocket() === true)
       .sort();

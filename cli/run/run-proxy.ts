@@ -1,5 +1,8 @@
 /** Runs one side of channels until it is told to stop: what `vproxy -c CHANNEL …` does once its words are read. */
+
+import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import { type Log, type LogEvent, makeEvent } from '../../lib/events.js';
+import type { FindRival } from '../../lib/proxy/rival.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { BadFileError } from '../../lib/settings/problem.js';
 import { type ListenerStore, useListenerStore } from '../../lib/system/listener-store.js';
@@ -11,6 +14,7 @@ import { describeHandover, takeHandoverDescriptor } from '../upgrade/document.js
 import { chooseControlSocket, listenForControl, listenForMetrics, requireUnclaimed } from './control-socket.js';
 import { loadConfiguration } from './load-configuration.js';
 import { type DebugLog, Output, openDebugLog } from './output.js';
+import { nameProcess } from './process-name.js';
 import { ProxyProcess, type Reload } from './proxy-process.js';
 import type { RunFlags } from './run-options.js';
 import { withRuntimeDirectory } from './running-process.js';
@@ -46,6 +50,7 @@ function print(text: string): Promise<number> {
 
 /** Runs a proxy until SIGINT, SIGTERM, the end of an inherited channel, or a failure that no waiting can mend; gives the exit status. */
 async function runProxy(configuration: Configuration, load: Reload): Promise<number> {
+  nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const output = makeOutput(configuration, await openDebugLog(process.env['DEBUG']));
   const runtimeDirectory = process.env['XDG_RUNTIME_DIR'] ?? null;
@@ -60,7 +65,12 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
   try {
     if (socket !== null) await requireUnclaimed(socket);
     const channels = withRuntimeDirectory(configuration.channels, runtimeDirectory);
-    const proxy = new Proxy({ channels, agent: describeAgent(), lineBytes: (event) => output.lineBytes(event) });
+    const proxy = new Proxy({
+      channels,
+      agent: describeAgent(),
+      lineBytes: (event) => output.lineBytes(event),
+      findRival: rivalFinder(place),
+    });
     made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
   } catch (error) {
     output.failure(error);
@@ -76,6 +86,7 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
 
 /** As `runProxy`, in the place of a process that hands over to this one through the pipe `fd`. */
 async function succeed(fd: number, load: Reload): Promise<number> {
+  nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const [{ Proxy }, manager, { takeOver }, debugLog] = await Promise.all([
     import('../../lib/proxy/proxy.js'),
@@ -90,7 +101,8 @@ async function succeed(fd: number, load: Reload): Promise<number> {
   const restored = await takeOver(fd, ({ configuration, proxy: captured, ...document }, take) => {
     const output = makeOutput(configuration, debugLog);
     const lineBytes = (event: LogEvent) => output.lineBytes(event);
-    const proxy = new Proxy({ channels: [], captured, agent: describeAgent(), lineBytes });
+    const findRival = rivalFinder({ isRoot: process.getuid?.() === 0, runtimeDirectory });
+    const proxy = new Proxy({ channels: [], captured, agent: describeAgent(), lineBytes, findRival });
     const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
     log = made.running.log;
     proxy.restore(take);
@@ -102,6 +114,11 @@ async function succeed(fd: number, load: Reload): Promise<number> {
     made.running.log(describeHandover(document));
     await Promise.all([made.proxy.goOn(), made.control.restore(document.listeners, take)]);
   });
+}
+
+/** Who else has a channel; what looks for that is loaded when it is asked for. */
+function rivalFinder(place: ControlPlace): FindRival {
+  return async (query) => (await import('./find-rival.js')).findRival(place, query);
 }
 
 /** Where listening sockets stay while the service is restarted; null where no service manager keeps any. */

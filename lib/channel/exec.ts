@@ -19,6 +19,7 @@ export function execKind(clock: Clock = systemClock): DialKind<string> {
       throw new VproxyError('bad-argument', 'a command is missing, such as ssh HOST vproxy -c stdio:');
     },
     format: (command) => command,
+    place: () => null,
     async dial(command, { signal }) {
       const description = `exec:${escapeText(command, 80)}`;
       requireWanted(signal, description);

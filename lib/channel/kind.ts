@@ -69,6 +69,11 @@ export interface DialKind<A> {
   parse(text: string): A;
   /** The text of an address; `parse` reads it back. */
   format(address: A): string;
+  /**
+   * What an address leads to, the same for each of its spellings; a relative path is one in `folder`. Null where every opening
+   * leads to another channel. Default: what `format` gives.
+   */
+  place?(address: A, folder: string): string | null;
   /** Who besides users of this machine could be the peer, or between it and this side: `anybody on the network`. Default: null, nobody. */
   strangers?(address: A): string | null;
   /** Opens it. Rejects with a `channel-…` code, whose row tells whether trying again can help. */
@@ -95,6 +100,8 @@ export interface ListenKind<A> {
   readonly options?: ReadonlyMap<string, KindOption<A>>;
   parse(text: string): A;
   format(address: A): string;
+  /** As of a `DialKind`. */
+  place?(address: A, folder: string): string | null;
   /** Whether listening there without TLS is safe: no network leads to it. */
   isPrivate(address: A): boolean;
   /** As of a `DialKind`. */

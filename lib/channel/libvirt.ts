@@ -45,6 +45,7 @@ export function libvirtKind({ virsh = 'virsh', clock = systemClock }: LibvirtSys
     options: new Map([['uri', uriOption]]),
     parse: parseAddress,
     format: formatAddress,
+    place: (address) => `${formatAddress(address)} ${address.uri ?? ''}`,
     async dial(address, context) {
       const { signal } = context;
       const description = `libvirt:${escapeText(formatAddress(address))}`;

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, type Link, requireWanted } from '../link/link.js';
 import { openHalves, restoreSocketLink, SocketLink } from '../link/socket-link.js';
-import { withPinnedFile } from '../system/files.js';
+import { canonicalPath, withPinnedFile } from '../system/files.js';
 import { describeToolFailure, runTool } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { describeError, escapeText } from '../util/escape.js';
@@ -20,6 +20,7 @@ export const pipeOpen: DialKind<string> = {
   traits: VM_TRAITS,
   parse: parsePath,
   format: formatPath,
+  place: canonicalPath,
   async dial(path, { signal }) {
     const description = `pipe-open:${escapeText(path)}`;
     requireWanted(signal, description);

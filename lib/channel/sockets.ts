@@ -4,9 +4,11 @@ import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
+import { canonicalPath } from '../system/files.js';
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
 import { descriptorOf, type OnRead, readBuffered } from '../system/sockets.js';
 import {
+  canonicalHost,
   formatHostPort,
   formatPath,
   type HostPort,
@@ -33,6 +35,7 @@ export const unixConnect: DialKind<string> = {
   traits: VM_TRAITS,
   parse: parseSocketPath,
   format: formatPath,
+  place: canonicalPath,
   async dial(path, { signal }) {
     const description = `unix-connect:${escapeText(path)}`;
     const found = await fs.stat(path).catch((error: unknown) => {
@@ -54,6 +57,7 @@ export function unixListenKind(name: string, traits: ChannelTraits): ListenKind<
     traits,
     parse: parseSocketPath,
     format: formatPath,
+    place: canonicalPath,
     isPrivate: () => true,
     listen(path, handlers, descriptor) {
       return listenForLinks({ path }, () => `${name}:${escapeText(path)}`, handlers, descriptor);
@@ -71,6 +75,7 @@ export const tcpConnect: DialKind<HostPort> = {
   traits: TCP_TRAITS,
   parse: (text) => parseHostPort(text),
   format: formatHostPort,
+  place: placeOfPort,
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
   restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
@@ -83,6 +88,7 @@ export const tcpListen: ListenKind<HostPort> = {
   traits: TCP_TRAITS,
   parse: (text) => parseHostPort(text, 0),
   format: formatHostPort,
+  place: placeOfPort,
   isPrivate: ({ host }) => isLoopback(host),
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
   listen(asked, handlers, descriptor) {
@@ -91,6 +97,11 @@ export const tcpListen: ListenKind<HostPort> = {
   },
   restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
 };
+
+/** Null for the port that the system picks. */
+function placeOfPort({ host, port }: HostPort): string | null {
+  return port === 0 ? null : formatHostPort({ host: canonicalHost(host), port });
+}
 
 // Connecting a socket and making a link of it.
 

@@ -7,6 +7,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
 import { atExit } from '../system/children.js';
+import { canonicalPath } from '../system/files.js';
 import { describeToolFailure, runTool, runToolNow, type ToolLimits, type ToolResult } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
@@ -44,6 +45,7 @@ export function ttyKind(sys = '/sys'): DialKind<TtyAddress> {
     options: new Map([['baud', baudOption]]),
     parse: (text) => ({ path: parsePath(text), baud: null }),
     format: (address) => formatPath(address.path),
+    place: ({ path: device }, folder) => canonicalPath(device, folder),
     async dial({ path: device, baud }, { signal }) {
       const description = `tty-open:${escapeText(device)}`;
       try {

@@ -16,6 +16,7 @@ import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled } from '../link/link.js';
+import { canonicalPath } from '../system/files.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
@@ -36,6 +37,8 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
     traits: { ...VM_TRAITS, leadsToHost: true },
     parse: parsePath,
     format: formatPath,
+    place: (address, folder) =>
+      canonicalPath(address.includes('/') ? address : path.join(folders.dev, 'virtio-ports', address), folder),
     async dial(address, context) {
       const description = `virtserial-open:${escapeText(address)}`;
       try {

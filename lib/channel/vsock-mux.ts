@@ -6,6 +6,7 @@ import net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink } from '../link/socket-link.js';
+import { canonicalPath } from '../system/files.js';
 import { FirstLine, type OnRead } from '../system/sockets.js';
 import { parseSocketPath } from '../util/addresses.js';
 import { type Clock, systemClock } from '../util/clock.js';
@@ -35,6 +36,7 @@ export function vsockMuxConnectKind(clock: Clock = systemClock): DialKind<VsockM
       return { path: parseSocketPath(path), port };
     },
     format: ({ path, port }) => `${path.endsWith(':-') ? `${path}:-` : path}:${port}`,
+    place: ({ path, port }, folder) => `${canonicalPath(path, folder)}:${port}`,
     dial: ({ path, port }, { signal }) => dial(path, port, signal, clock),
     restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
   };

@@ -17,6 +17,11 @@ export function isControlName(name: string): boolean {
   return FILE_NAME.test(name) && name !== TAKEN_NAME;
 }
 
+/** Whether a file of this name in the folder of control sockets is one. */
+export function isControlSocketName(fileName: string): boolean {
+  return fileName.endsWith('.sock') && fileName !== `${TAKEN_NAME}.sock`;
+}
+
 /** The folder of the control sockets: `/run/vproxy` for root, else `$XDG_RUNTIME_DIR/vproxy`; null without an absolute path. */
 export function controlFolder({ isRoot, runtimeDirectory }: ControlPlace): string | null {
   if (isRoot) return '/run/vproxy';

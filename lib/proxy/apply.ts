@@ -5,7 +5,7 @@ import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import type { ChannelChanges } from '../status/types.js';
 import { haveEqualValues } from '../util/equality.js';
 import { changedEgress } from './channel-egress.js';
-import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken } from './channel-options.js';
+import { ADOPTED_OPTIONS, type ChannelOptions, changedPolicies, labelTaken, placeTaken } from './channel-options.js';
 import type { ForwardEntry } from './forward-table.js';
 import type { ProxyChannel } from './proxy-channel.js';
 import { changedPermissions, permittedNames } from './services/permitted.js';
@@ -185,7 +185,20 @@ function makePlan(wanted: readonly ChannelOptions[], holder: ChannelHolder): Pla
   const staying = [...holder.channels.values()].filter((channel) => !goingChannels.includes(channel));
   const taken = staying.find(({ label }) => holder.groupLabels.includes(label));
   if (taken !== undefined) throw labelTaken(taken.label);
+  requireFreePlaces(comingChannels, staying);
   return { wanted, adoptions, goingChannels, comingChannels, addedForwards, removedForwards };
+}
+
+/** Throws `bad-argument` where one of `coming` is the same channel as another one of them, or as one of `staying`. */
+export function requireFreePlaces(coming: readonly ProxyChannel[], staying: Iterable<ProxyChannel>): void {
+  const owners = new Map<string, string>();
+  for (const { place, label } of staying) if (place !== null) owners.set(place, label);
+  for (const { place, label, address } of coming) {
+    if (place === null) continue;
+    const owner = owners.get(place);
+    if (owner !== undefined) throw placeTaken(label, address.text, owner);
+    owners.set(place, label);
+  }
 }
 
 /** Puts a prepared plan in force: nothing here waits, and nothing can fail. */

@@ -124,6 +124,13 @@ export function parseLabel(text: string): string {
 export const labelTaken = (label: string): VproxyError =>
   new VproxyError('bad-argument', `channel ${label} is there already; each channel has its own label`);
 
+/** The error for a channel that another one of the same process is already. */
+export const placeTaken = (label: string, address: string, other: string): VproxyError =>
+  new VproxyError(
+    'bad-argument',
+    `channel ${label}: ${escapeText(address)} is the channel ${other} already; one process has a channel once`,
+  );
+
 /** Other machines could connect to the channel, and nothing would protect it: throws `bad-argument`. */
 export function requirePrivacy({ kind, address, text, traits }: ChannelAddress, isInsecureAllowed: boolean): void {
   if (kind.mode === 'dial' || isInsecureAllowed || traits.tls !== null || kind.isPrivate(address)) return;

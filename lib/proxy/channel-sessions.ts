@@ -76,14 +76,16 @@ export class ChannelSessions {
     });
     loop.on('suspended', (session, reason) => this.#suspend(session, reason, description));
     loop.on('resumed', (session, againBytes) => this.#resume(session, againBytes, description));
-    loop.on('quiet', (skippedBytes) => {
-      const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
-      this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
-    });
     loop.on('echo', () => {
       const message = `${description} echoes what this side sends: is the line raw, is a vproxy at the other end?`;
       this.wait(makeEvent('channel-echo', message, { link: description }));
     });
+  }
+
+  /** Nobody answers on the link `description`. */
+  tellQuiet(description: string, skippedBytes: number): void {
+    const message = `no answer on ${description}: no vproxy at the other end yet, or another process has the channel`;
+    this.wait(makeEvent('channel-waiting', message, { link: description, skippedBytes }));
   }
 
   /** Notes what the channel does without a session; with one it is that session that says how the channel is. */
@@ -103,6 +105,13 @@ export class ChannelSessions {
   retry({ code, message }: VproxyError, nextTryMs: number): void {
     this.enter('backing-off', message, nextTryMs);
     this.tell(makeEvent('channel-waiting', `${message}; trying again`, { code }));
+    this.#options.onWaiting();
+  }
+
+  /** The channel is left to another process, and looked at again in `nextTryMs`. Logged unless it was the last line. */
+  yield(event: LogEvent, nextTryMs: number): void {
+    this.enter('backing-off', event.message, nextTryMs);
+    this.tell(event);
     this.#options.onWaiting();
   }
 
@@ -187,8 +196,9 @@ export class ChannelSessions {
   }
 
   #isLastWord({ isReady }: Session, { code }: VproxyError): boolean {
-    if (isReady) return code !== 'channel-displaced';
-    return this.#options.channel.kind.mode === 'dial' && (code === 'auth-failed' || code === 'version-mismatch');
+    const isDialled = this.#options.channel.kind.mode === 'dial';
+    if (isReady) return isDialled || code !== 'channel-displaced';
+    return isDialled && (code === 'auth-failed' || code === 'version-mismatch');
   }
 }
 

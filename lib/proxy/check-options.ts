@@ -1,13 +1,20 @@
 /** Whether the options of a channel or of a group are valid and allowed here, found out before anything is made of them. */
 
-import { type ChannelAddress, parseChannel } from '../channel/address/address.js';
+import { type ChannelAddress, parseChannel, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { EgressRules } from '../forward/egress/rules.js';
 import { checkForward, parseForwardSpec } from '../forward/spec.js';
 import { fillTemplate } from '../forward/template.js';
 import type { SecretKey } from '../session/auth.js';
 import { requireEgress, resolveEgress } from './channel-egress.js';
-import { type ChannelOptions, DEFAULT_LABEL, parseLabel, readKeys, requirePrivacy } from './channel-options.js';
+import {
+  type ChannelOptions,
+  DEFAULT_LABEL,
+  parseLabel,
+  placeTaken,
+  readKeys,
+  requirePrivacy,
+} from './channel-options.js';
 import { GroupPattern, isGroup, memberOptions, requireChannel } from './group-pattern.js';
 import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
@@ -85,4 +92,19 @@ export function findRefusal(options: ChannelOptions): VproxyError | null {
   } catch (error) {
     return toVproxyError(error);
   }
+}
+
+/** The refusal of each channel that is another one of them already, by its label; groups are not looked at. */
+export function findTwins(channels: readonly ChannelOptions[]): Map<string, VproxyError> {
+  const owners = new Map<string, string>();
+  const refused = new Map<string, VproxyError>();
+  for (const options of channels.filter((channel) => !isGroup(channel))) {
+    const { label = DEFAULT_LABEL } = options;
+    const address = parseChannel(options.address);
+    const place = placeOf(address);
+    const owner = place === null ? undefined : owners.get(place);
+    if (owner !== undefined) refused.set(label, placeTaken(label, address.text, owner));
+    else if (place !== null) owners.set(place, label);
+  }
+  return refused;
 }

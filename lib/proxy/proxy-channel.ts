@@ -1,5 +1,5 @@
 /** One channel of a proxy: its supervisor, its sessions, its forwards, and its built-in services. */
-import type { ChannelAddress } from '../channel/address/address.js';
+import { type ChannelAddress, placeOf } from '../channel/address/address.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type Log, makeEvent } from '../events.js';
 import type { Destination } from '../forward/egress/admission.js';
@@ -47,6 +47,7 @@ import { checkChannelOptions } from './check-options.js';
 import { type ForwardAddresses, type ForwardEntry, type ForwardEntryCapture, ForwardTable } from './forward-table.js';
 import type { LineBytes } from './log-limit.js';
 import { ChannelPorts, type ChannelPortsCapture } from './ports/channel-ports.js';
+import type { FindRival } from './rival.js';
 import { PermittedServices } from './services/permitted.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, type StorageCapture, StorageService } from './services/storage.js';
 import { type ChannelSupervisor, type SupervisorCapture, supervise } from './supervisor.js';
@@ -58,6 +59,7 @@ export interface ProxyChannelContext {
   readonly clock: Clock;
   readonly nextForwardId: () => string;
   readonly addresses: ForwardAddresses;
+  readonly findRival: FindRival;
   /** Makes the folders of unix sockets that a channel listens on where they are missing; they go with it. Throws `address-…` codes. */
   readonly makeFolders: (label: string, forwards: readonly ForwardSpec[]) => void;
   /** How many bytes an event takes in the log. */
@@ -105,6 +107,8 @@ const MAX_LIST_LENGTH = 1024;
 export class ProxyChannel {
   readonly label: string;
   readonly address: ChannelAddress;
+  /** See `placeOf`. */
+  readonly place: string | null;
   readonly forwards: ForwardTable;
   readonly registry: ServiceRegistry;
   readonly #ports: ChannelPorts;
@@ -141,6 +145,7 @@ export class ProxyChannel {
     const { label, address, keys, egress } = checkChannelOptions(options);
     this.label = label;
     this.address = address;
+    this.place = placeOf(address);
     this.isDeclared = captured?.isDeclared ?? true;
     this.#options = options;
     this.#keys = keys;
@@ -229,6 +234,7 @@ export class ProxyChannel {
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
       sessions: this.#sessions,
+      findRival: context.findRival,
       onFatal: (reason) => context.onFatal(this, reason),
     });
   }

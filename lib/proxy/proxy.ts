@@ -23,7 +23,7 @@ import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
-import { applyChannels } from './apply.js';
+import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
 import { type ChannelGroup, type GroupCapture, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
 import { type ChannelOptions, DEFAULT_LABEL, labelTaken } from './channel-options.js';
@@ -32,6 +32,7 @@ import { isGroup } from './group-pattern.js';
 import { GroupTable } from './group-table.js';
 import { jsonLineBytes } from './log-limit.js';
 import { type ChannelCapture, ProxyChannel, type ProxyChannelContext } from './proxy-channel.js';
+import type { FindRival } from './rival.js';
 import { parseEgressDestination } from './test-egress.js';
 
 /** What a proxy is made of. */
@@ -44,6 +45,13 @@ export interface ProxyOptions {
   readonly clock?: Clock;
   /** How many bytes an event takes in the log, which is limited by that. Default: those of its JSON. */
   readonly lineBytes?: (event: LogEvent) => number;
+  /**
+   * Looks for another process of this machine that has a session on the same channel, or its device open: asked when another
+   * connection took a channel's place, a device is busy, or nobody answers. Default: nobody is found.
+   *
+   * @internal
+   */
+  readonly findRival?: FindRival;
   /**
    * What a predecessor of this process had, instead of `channels`: `restore` and `goOn` take the place of `start`. Default: nothing.
    *
@@ -122,7 +130,14 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   #captured: ProxyCapture | null;
 
   /** Throws `bad-argument` for a channel or a forward that is not valid or not allowed. */
-  constructor({ channels, agent, clock = systemClock, lineBytes = jsonLineBytes, captured }: ProxyOptions) {
+  constructor({
+    channels,
+    agent,
+    clock = systemClock,
+    lineBytes = jsonLineBytes,
+    findRival = () => Promise.resolve(null),
+    captured,
+  }: ProxyOptions) {
     super();
     this.#captured = captured ?? null;
     this.#forwardCount = captured?.forwardCount ?? 0;
@@ -137,6 +152,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,
       addresses: new ForwardAddresses(),
+      findRival,
       makeFolders: (label, forwards) => void this.#folders.make(label, forwards),
       lineBytes,
       log: (event) => this.emit('log', event),
@@ -486,9 +502,10 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     this.emit('changed');
   }
 
-  /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken. */
+  /** Takes a channel up that is not begun. Throws `bad-argument` for a label that is taken, or where it is another one already. */
   #hold(channel: ProxyChannel): void {
     this.#requireFree(channel.label);
+    requireFreePlaces([channel], this.#channels.values());
     this.#channels.set(channel.label, channel);
   }
 

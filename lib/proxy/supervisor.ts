@@ -10,7 +10,9 @@ import type { Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Backoff, type CancelTimer, type Clock, pause } from '../util/clock.js';
+import { escapeText } from '../util/escape.js';
 import type { ChannelSessions } from './channel-sessions.js';
+import { type FindRival, formatRival, type Rival, RivalWatch } from './rival.js';
 
 interface SupervisorOptions {
   readonly channel: ChannelAddress;
@@ -20,12 +22,26 @@ interface SupervisorOptions {
   readonly clock: Clock;
   /** Is told what the channel does, and of the sessions on its links. */
   readonly sessions: ChannelSessions;
+  /** Looks for another process of this machine that has the channel. */
+  readonly findRival: FindRival;
   /** The channel can never work, or not any more. */
   readonly onFatal: (reason: VproxyError) => void;
 }
 
 /** Back-off between attempts to open a channel. */
 const RETRY = { firstMs: 100, maxMs: 5000 } as const;
+
+/**
+ * Between attempts of a side whose place another one took, which cannot be seen from here. Both would take it from each other
+ * for ever, so they do it ever more seldom.
+ */
+const RETAKE = { firstMs: 1000, maxMs: 60_000 } as const;
+
+/** How long it takes until a process that has taken the channel can be asked: it opens its channels before its control socket. */
+const SETTLE_MS = 300;
+
+/** Who has had the channel for so long has it for itself, in milliseconds. */
+const KEPT_MS = 5 * RETAKE.maxMs;
 
 /** The supervisor for a kind of channel. */
 export function supervise(options: SupervisorOptions): ChannelSupervisor {
@@ -107,7 +123,13 @@ export abstract class ChannelSupervisor {
     void runner.closed.then(() => this.forget(runner));
     sessions.follow(runner.loop, link.description);
     runner.loop.on('abandoned', (reason) => runner.abandon(reason));
+    runner.loop.on('quiet', (skippedBytes) => this.tellQuiet(runner, skippedBytes));
     return runner;
+  }
+
+  /** Nobody answers on a link. */
+  protected tellQuiet({ link }: LinkRunner, skippedBytes: number): void {
+    this.options.sessions.tellQuiet(link.description, skippedBytes);
   }
 
   /** Counts a link no more, though its end may be told later. */
@@ -123,8 +145,13 @@ export class DialSupervisor extends ChannelSupervisor {
   readonly #backoff = new Backoff(RETRY);
   /** Behind links whose last session was short: a peer that lets each of them be established and then drops it costs little. */
   readonly #shortSessions = new Backoff(RETRY);
+  /** Behind sessions that another connection took the place of. */
+  readonly #retakes = new Backoff(RETAKE);
+  readonly #rivals: RivalWatch;
   readonly #stopping = new AbortController();
   #wasSessionShort = false;
+  /** Why the last session ended, where another connection took its place. */
+  #displacement: VproxyError | null = null;
   /** Whether a link was closed because nobody answered on it, and no session was established since. */
   #hasRedialled = false;
   /** The one whose link is being closed for that. */
@@ -135,6 +162,7 @@ export class DialSupervisor extends ChannelSupervisor {
   constructor(kind: DialKind<unknown>, options: SupervisorOptions) {
     super(options);
     this.#kind = kind;
+    this.#rivals = new RivalWatch(options.channel, options.findRival, options.clock, this.#stopping.signal);
   }
 
   override start(): Promise<void> {
@@ -143,7 +171,7 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 
   override goOn(restored: LinkRunner | null): void {
-    this.#running = this.#keepOpen(restored);
+    this.#running = restored === null ? this.#openWhenFree() : this.#keepOpen(restored);
   }
 
   override startPatiently(): void {
@@ -160,6 +188,7 @@ export class DialSupervisor extends ChannelSupervisor {
   override retryNow(): void {
     this.#backoff.reset();
     this.#shortSessions.reset();
+    this.#retakes.reset();
     this.#pausing.abort();
   }
 
@@ -186,11 +215,64 @@ export class DialSupervisor extends ChannelSupervisor {
         onFatal(reason);
         return;
       }
+      if (this.#displacement !== null) {
+        await this.#giveWay(this.#displacement);
+        continue;
+      }
       const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
-      sessions.retry(reason, pauseMs);
+      // Who asks for an attempt while the rival is looked for gets one.
       this.#pausing = new AbortController();
+      sessions.retry(await this.#nameRival(reason), pauseMs);
       await pause(clock, pauseMs, this.#pausing.signal);
     }
+  }
+
+  /** In a successor without a link: what its predecessor had left to another process is that one's still. */
+  async #openWhenFree(): Promise<void> {
+    await this.#waitForRival(await this.#rivals.look(null));
+    await this.#keepOpen(null);
+  }
+
+  /** Behind the end of a session whose place another connection took: leaves the channel to it, as the two would take it from each other for ever. */
+  async #giveWay(displacement: VproxyError): Promise<void> {
+    await this.#pause(SETTLE_MS);
+    const rival = await this.#rivals.look(displacement);
+    if (rival === null) {
+      // Of another machine or user, as far as can be seen.
+      const pauseMs = this.#retakes.next();
+      this.options.sessions.retry(displacement, pauseMs);
+      await this.#pause(pauseMs);
+    }
+    await this.#waitForRival(rival ?? (await this.#rivals.look(displacement)));
+  }
+
+  /** Until the rival has left. */
+  async #waitForRival(rival: Rival | null): Promise<void> {
+    if (rival === null) return;
+    const { channel, sessions } = this.options;
+    const looks = new Backoff(RETRY);
+    const message = `${formatRival(rival)} took the channel ${channel.text}; waiting until it lets it go`;
+    const event = makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name });
+    do {
+      const pauseMs = looks.next();
+      sessions.yield(event, pauseMs);
+      await this.#pause(pauseMs);
+    } while (!this.#stopping.signal.aborted && !(await this.#rivals.hasLeft(rival)));
+  }
+
+  /** `reason`, with the process that has the channel, where that may be why. */
+  async #nameRival(reason: VproxyError): Promise<VproxyError> {
+    const mayBeTaken = reason.code === 'channel-busy' || (reason.code === 'channel-closed' && this.#wasSessionShort);
+    const rival = mayBeTaken ? await this.#rivals.look(reason) : null;
+    if (rival === null) return reason;
+    return new VproxyError(reason.code, `${reason.message}: ${formatRival(rival)} has it`, { cause: reason });
+  }
+
+  /** Until then, the next `retryNow`, or the end. */
+  async #pause(pauseMs: number): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
+    this.#pausing = new AbortController();
+    await pause(this.options.clock, pauseMs, this.#pausing.signal);
   }
 
   /**
@@ -201,6 +283,7 @@ export class DialSupervisor extends ChannelSupervisor {
     const { channel, sessions } = this.options;
     const { signal } = this.#stopping;
     this.#wasSessionShort = false;
+    this.#displacement = null;
     sessions.enter('opening');
     try {
       const waiting = (what: string) =>
@@ -235,14 +318,32 @@ export class DialSupervisor extends ChannelSupervisor {
     const begun = (): void => {
       begunAtMs = clock.now();
       this.#backoff.reset();
+      this.#rivals.reset();
       this.#hasRedialled = false;
     };
-    const over = (): void => {
-      this.#wasSessionShort = begunAtMs === null || clock.now() - begunAtMs < SHORT_SESSION_MS;
+    const over = (reason: VproxyError | null): void => {
+      const ageMs = begunAtMs === null ? 0 : clock.now() - begunAtMs;
+      this.#wasSessionShort = ageMs < SHORT_SESSION_MS;
+      this.#displacement = reason?.code === 'channel-displaced' ? reason : null;
       begunAtMs = null;
       if (!this.#wasSessionShort) this.#shortSessions.reset();
+      if (ageMs >= KEPT_MS) this.#retakes.reset();
     };
-    loop.on('session', begun).on('resumed', begun).on('ended', over).on('suspended', over);
+    loop.on('session', begun).on('resumed', begun);
+    loop.on('ended', (_session, reason) => over(reason)).on('suspended', () => over(null));
+  }
+
+  /** QEMU lets one process in, and keeps the others waiting without a word. */
+  protected override tellQuiet(runner: LinkRunner, skippedBytes: number): void {
+    if (this.#rivals.known === null) super.tellQuiet(runner, skippedBytes);
+    void this.#nameSilentRival(runner);
+  }
+
+  async #nameSilentRival({ link, loop }: LinkRunner): Promise<void> {
+    const rival = await this.#rivals.look(null);
+    if (rival === null || loop.isAnswered || this.#stopping.signal.aborted) return;
+    const message = `no answer on ${link.description}: ${formatRival(rival)} has the channel`;
+    this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
   }
 
   /**
@@ -405,7 +506,7 @@ export class ListenSupervisor extends ChannelSupervisor {
     this.#established = runner;
     this.#backoff.reset();
     if (previous === null || previous === runner) return;
-    const message = `${previous.link.description} was displaced by a newer connection`;
+    const message = `a newer connection took the channel: ${describeNewcomer(runner)}`;
     void previous.stop(new VproxyError('channel-displaced', message));
   }
 
@@ -414,6 +515,13 @@ export class ListenSupervisor extends ChannelSupervisor {
     const { description } = this.#state.listener;
     this.options.sessions.wait(makeEvent('channel-listening', `waiting for the peer on ${description}`, {}));
   }
+}
+
+/** Who it is, for the peer that it took the place of: `host2, vproxy 0.1.0, from 192.0.2.7`. */
+function describeNewcomer({ link, loop }: LinkRunner): string {
+  const { name = null, agent = null } = loop.session?.agreement.peer ?? {};
+  const from = link.origin === undefined ? null : `from ${link.origin}`;
+  return [name, agent, from].flatMap((text) => (text === null ? [] : escapeText(text, 80))).join(', ');
 }
 
 /** What is known of a connection before anybody has proved anything on it. */

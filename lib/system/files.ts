@@ -1,5 +1,16 @@
-/** Files in places that others can change: one that is held by itself, and not by its name; and one that holds a secret. */
-import { chmodSync, chownSync, closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
+/** Files in places that others can change: one that is held by itself, and not by its name; one that holds a secret; and one path for each. */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  type Stats,
+} from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 
@@ -60,5 +71,21 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
     return text;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** The path of a file, whether it is there or not, without links in it, as far as this user may look; a relative one is in `folder`. */
+export function canonicalPath(path: string, folder: string): string {
+  const absolute = resolve(folder, path);
+  const parent = dirname(absolute);
+  return realPathOf(absolute) ?? join(realPathOf(parent) ?? parent, basename(absolute));
+}
+
+/** Null where it is missing, or may not be looked at. */
+function realPathOf(path: string): string | null {
+  try {
+    return realpathSync(path);
+  } catch {
+    return null;
   }
 }

@@ -268,6 +268,25 @@ export async function programOf(procPath: string, pid: number): Promise<string> 
   return (await fs.readFile(`${procPath}/${pid}/comm`, 'utf8').catch(() => '')).trimEnd();
 }
 
+/** The number of another process that has the file at `path` open, by any of its names, as far as this user may see. Null where none is seen. Never rejects. */
+export async function findOpener(
+  path: string,
+  { timeoutMs = 500, procPath = '/proc' }: AddressOwnerOptions = {},
+): Promise<number | null> {
+  const isOver = deadline(timeoutMs);
+  const names = new Set([await fs.realpath(path).catch(() => path)]);
+  for (const pid of await listProcesses(procPath)) {
+    if (isOver()) return null;
+    if (pid !== process.pid && (await hasOpen(`${procPath}/${pid}`, names, isOver))) return pid;
+  }
+  return null;
+}
+
+/** Whether a process has the file at `path` open, as far as this user may see. Never rejects. */
+export async function isOpenIn(pid: number, path: string, procPath = '/proc'): Promise<boolean> {
+  return hasOpen(`${procPath}/${pid}`, new Set([await fs.realpath(path).catch(() => path)]), () => false);
+}
+
 /** True from `timeoutMs` from now on. */
 export function deadline(timeoutMs: number): () => boolean {
   const untilMs = performance.now() + timeoutMs;

@@ -61,12 +61,15 @@ export function dialableHost(host: string, isOnly6 = false): string {
  */
 export function addressesOverlap(a: HostPort, b: HostPort): boolean {
   const isAny = ({ host }: HostPort) => isEveryAddress(host) || net.isIP(host) === 0;
-  return a.port === b.port && (isAny(a) || isAny(b) || canonical(a.host) === canonical(b.host));
+  return a.port === b.port && (isAny(a) || isAny(b) || canonicalHost(a.host) === canonicalHost(b.host));
 }
 
-/** One text for each address. */
-const canonical = (host: string): string =>
-  net.isIPv6(host) ? new URL(`http://[${host.replace(/%.*/, '')}]`).hostname.slice(1, -1) : host;
+/** One text for each address; a name in lower case, and `localhost` as 127.0.0.1. */
+export function canonicalHost(host: string): string {
+  if (net.isIPv6(host)) return new URL(`http://[${host.replace(/%.*/, '')}]`).hostname.slice(1, -1);
+  const name = host.toLowerCase();
+  return name === 'localhost' ? '127.0.0.1' : name;
+}
 
 const HOST = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/;
 

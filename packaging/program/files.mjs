@@ -11,8 +11,9 @@ export const SHARED_FILES = [
   {
     name: 'carry',
     modules: ['cli/commands/run.ts', 'cli/run/run-options.ts', 'cli/run/run-proxy.ts', 'lib/proxy/proxy.ts'],
-    keeps: ['control', 'permitted'],
+    keeps: ['neighbours', 'control', 'permitted'],
   },
+  { name: 'neighbours', modules: ['cli/run/find-rival.ts'] },
   {
     name: 'control',
     modules: [

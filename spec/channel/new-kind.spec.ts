@@ -152,6 +152,7 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
     bufferBytes: 65_536,
     clock: systemClock,
     sessions,
+    findRival: () => Promise.resolve(null),
     onFatal: nothing,
   });
   t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));

@@ -29,14 +29,14 @@ export class TestProxy {
   constructor(
     t: ExecutionContext,
     channel: string,
-    { outgoing = [], incoming = [], agent = 'vproxy test', clock, ...options }: ProxySetup = {},
+    { outgoing = [], incoming = [], agent = 'vproxy test', clock, findRival, ...options }: ProxySetup = {},
   ) {
     const forwards = [
       ...outgoing.map((text) => parseForwardSpec('outgoing', text)),
       ...incoming.map((text) => parseForwardSpec('incoming', text)),
     ];
     const channels = [{ address: channel, forwards, ...options }];
-    this.proxy = new Proxy({ channels, agent, ...(clock && { clock }) });
+    this.proxy = new Proxy({ channels, agent, ...(clock && { clock }), ...(findRival && { findRival }) });
     this.proxy.on('log', (event) => this.events.push(event));
     t.teardown(() => this.proxy.stop());
   }

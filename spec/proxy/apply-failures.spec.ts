@@ -215,7 +215,7 @@ test('without a failure the same set is had, and nothing of it outlives the stop
 
 test('the label of a group that goes is free for a channel of the same set, and the other way round', async (t) => {
   const { host, at, wanted } = await setUp(t);
-  const path = { address: `unix-connect:${at('nobody')}`, template: [], forwards: out(at('plain')) };
+  const path = { address: `unix-connect:${at('nobody-else')}`, template: [], forwards: out(at('plain')) };
   await host.apply(wanted({ vms: path }));
   t.is(host.channel('vms').group, null);
   await host.apply(wanted());

@@ -80,8 +80,8 @@ export async function checkUnixSocket(
   ];
 }
 
-/** Another vproxy takes a newcomer in the place of the one that it has; QEMU lets it wait. */
-const servesOne = ({ program }: Holder): boolean => !/^(vproxy|node)/.test(program);
+/** Another vproxy takes a newcomer in the place of the one that it has; QEMU lets it wait. Newer versions of Node call themselves MainThread. */
+const servesOne = ({ program }: Holder): boolean => !/^(vproxy|node|MainThread)/.test(program);
 
 function missing(path: string): Finding {
   const near = nearName(path);

@@ -60,3 +60,12 @@ function explain<T>(text: string, parse: () => T): T {
 function bad(text: string, what: string): VproxyError {
   return new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
 }
+
+/**
+ * What a channel leads to: channels of one machine with the same place are the same channel, however their addresses are spelled.
+ * A relative path in it is one in `folder`. Null where every opening leads to another channel.
+ */
+export function placeOf({ kind, kindName, address }: ChannelAddress, folder = process.cwd()): string | null {
+  const place = kind.place === undefined ? kind.format(address) : kind.place(address, folder);
+  return place === null ? null : `${kindName}:${place}`;
+}

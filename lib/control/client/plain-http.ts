@@ -79,16 +79,22 @@ export async function readRest(socket: net.Socket, rest: Buffer): Promise<string
 }
 
 /**
- * The value at `url`, which is asked for on a connection of its own. Rejects with the code of the answer, and with what the
- * socket fails with.
+ * The value at `url`, which is asked for on a connection of its own. Rejects with the code of the answer, with what the
+ * socket fails with, and as soon as `signal` is aborted.
  */
-export async function getValue<T>(socketPath: string, url: string): Promise<T> {
+export async function getValue<T>(socketPath: string, url: string, signal?: AbortSignal): Promise<T> {
   // In HTTP/1.0 the answer ends with the connection.
   const socket = sendGet(socketPath, url, '1.0', []);
-  const { status, rest } = await readHead(socket);
-  const text = await readRest(socket, rest);
-  if (status !== 200) throw answeredError(status, text);
-  return JSON.parse(text) as T;
+  const giveUp = (): void => void socket.destroy(new VproxyError('control-unavailable', 'the process does not answer'));
+  signal?.addEventListener('abort', giveUp);
+  try {
+    const { status, rest } = await readHead(socket);
+    const text = await readRest(socket, rest);
+    if (status !== 200) throw answeredError(status, text);
+    return JSON.parse(text) as T;
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+  }
 }
 
 function parseHead(text: string): Omit<AnswerHead, 'rest'> | null {

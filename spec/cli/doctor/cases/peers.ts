@@ -6,6 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { runDoctor } from '../../../../cli/doctor/plan.js';
 import { channelsOf, type RunningChannel } from '../../../../cli/doctor/running.js';
 import { checkControlFolder, checkControlSocket } from '../../../../cli/doctor/subjects/control-socket.js';
+import { planRivals } from '../../../../cli/doctor/subjects/rivals.js';
 import { checkSession } from '../../../../cli/doctor/subjects/session.js';
 import { temporaryFolder, writeKeyFile } from '../../../helpers/files.js';
 import { type FakeMachine, fakeMachine } from '../../../helpers/machines.js';
@@ -189,6 +190,33 @@ export const PEER_CASES: readonly FindingCase[] = [
     when: 'one before was broken off',
     says: /it was desync \(desync\)/,
     find: (t) => session(t, {}, ({ history }) => ({ history: { ...history, recent: [ended('desync', 100_000)] } })),
+  },
+  {
+    id: 'channel-contested',
+    when: 'two processes dial the same socket, each by its own spelling',
+    says: /^unix-connect:\S+ is a channel of vproxy host1 \(process \d+\), where it is [a-z-]+; and of vproxy, process \d+, where it is [a-z-]+$/,
+    remedy: /^end all of them but one: vproxy stop --name host1, or vproxy stop --socket \/\S+\/b\.sock$/,
+    async find(t) {
+      const folder = temporaryFolder(t);
+      const words = (name: string) => ['--control', join(folder, `${name}.sock`)];
+      const listening = spawnVproxy(t, ['-c', `unix-listen:${folder}/c`]);
+      const one = spawnVproxy(t, ['-c', `unix-connect:${folder}/c`, '--name', 'host1', ...words('a')]);
+      const other = spawnVproxy(t, ['-c', 'unix-connect:./c', ...words('b')], { cwd: folder });
+      await Promise.all([
+        listening.waitForLine(ESTABLISHED),
+        ...[one, other].map((side) => side.waitForLine(TAKING_CONTROL)),
+      ]);
+      const machine = fakeMachine(t, { controlFolder: folder, proc: '/proc', timeoutMs: 20_000 });
+      const [running, ...more] = channelsOf(await machine.control());
+      t.is(more.length, 1);
+      // Who asks for one of them is told of the other.
+      const jobs = planRivals(machine, channelsOf(await machine.control()), running === undefined ? [] : [running]);
+      t.deepEqual(
+        jobs.map(({ subject }) => subject),
+        ['channel default'],
+      );
+      return (await Promise.all(jobs.map(({ run }) => run()))).flat();
+    },
   },
   {
     id: 'session-unsteady',

@@ -1,0 +1,145 @@
+/** The vproxys that run on this machine: what those with a control socket say of themselves, and what the system says of the others. */
+import { readFileSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
+import { getValue } from '../../lib/control/client/plain-http.js';
+import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
+import type { ControlStatus } from '../../lib/status/types.js';
+import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
+import { controlFolders, listControlSockets } from '../control-folders.js';
+import { listFolder } from '../list-folder.js';
+import { PROCESS_NAME } from '../run/process-name.js';
+
+/** A process that runs a proxy. */
+export interface ListedProcess {
+  /** What it goes by, as `--name` takes it where its control socket is in the usual folder; null where that is not known. */
+  readonly name: string | null;
+  readonly pid: number;
+  /** The user that it runs as; null where that cannot be seen. */
+  readonly user: string | null;
+  /** The path of its control socket; null where none is known that answers. */
+  readonly socket: string | null;
+  /** The number of its channels, and of those with a session; null where it may not be asked. */
+  readonly channels: number | null;
+  readonly sessions: number | null;
+  /** What it has of the machine's memory, in bytes. */
+  readonly memoryBytes: number | null;
+  /** When it was started, in ISO 8601. */
+  readonly since: string | null;
+}
+
+/** Where processes are looked for. */
+interface ProcessPlace extends ControlPlace {
+  /** A control socket besides those in the usual folders, such as `$VPROXY_SOCKET`; null: none. */
+  readonly socket: string | null;
+  /** Default `/proc`. */
+  readonly proc?: string;
+  /** A process that has not answered by then is listed as the system sees it, in milliseconds. Default 2000. */
+  readonly answerMs?: number;
+}
+
+/** All of them, by name and number. Never rejects. */
+export async function listProcesses({
+  socket,
+  proc = '/proc',
+  answerMs = 2000,
+  ...place
+}: ProcessPlace): Promise<ListedProcess[]> {
+  const seen = seenProcesses(proc);
+  const named = seen.flatMap(({ control }) => (control?.startsWith('/') ? [control] : []));
+  const sockets = [
+    ...controlFolders(place).flatMap(listControlSockets),
+    ...named,
+    ...(socket === null ? [] : [socket]),
+  ];
+  const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc, answerMs)));
+  const asked = new Map(answers.flatMap((one) => (one === null ? [] : [[one.pid, one]])));
+  const others = seen.filter(({ pid }) => !asked.has(pid)).map(({ control: _control, ...one }) => one);
+  return [...asked.values(), ...others].sort(byName);
+}
+
+const byName = (a: ListedProcess, b: ListedProcess): number =>
+  Number(a.name === null) - Number(b.name === null) ||
+  (a.name ?? '').localeCompare(b.name ?? '', 'en', { numeric: true }) ||
+  a.pid - b.pid;
+
+/** What the process on a socket says; null where none answers. */
+async function ask(path: string, proc: string, answerMs: number): Promise<ListedProcess | null> {
+  try {
+    const status = await getValue<ControlStatus>(path, '/v1/status', AbortSignal.timeout(answerMs));
+    const { pid, name, startedAt, memory } = status.process;
+    return {
+      name: name ?? basename(path, '.sock'),
+      pid,
+      user: ownerOf(`${proc}/${pid}`),
+      socket: path,
+      channels: status.channels.length,
+      sessions: status.channels.filter(({ session }) => session !== null).length,
+      memoryBytes: memory.residentBytes,
+      since: startedAt,
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** A process that the system lists, with what its command line says of its control socket. */
+type SeenProcess = ListedProcess & { readonly control: string | null };
+
+/** Those that call themselves so (`nameProcess`), of every user, as far as this one may see. */
+function seenProcesses(proc: string): SeenProcess[] {
+  const pids = (listFolder(proc) ?? []).filter((name) => /^\d+$/.test(name));
+  const bootMs = Number(/^btime (\d+)$/m.exec(read(`${proc}/stat`))?.[1]) * 1000;
+  return pids.flatMap((pid) => {
+    const folder = `${proc}/${pid}`;
+    if (read(`${folder}/comm`).trimEnd() !== PROCESS_NAME) return [];
+    // A command, such as vproxy top, has its words apart from each other.
+    const [line = '', ...rest] = read(`${folder}/cmdline`).split('\0');
+    const isProxy = line.startsWith(PROCESS_NAME) && rest.every((word) => word === '');
+    return isProxy ? [describe(folder, Number(pid), line, bootMs)] : [];
+  });
+}
+
+function describe(folder: string, pid: number, line: string, bootMs: number): SeenProcess {
+  const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
+  const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
+  const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(read(`${folder}/status`))?.[1];
+  return {
+    name: name !== null && isControlName(name) ? name : null,
+    pid,
+    user: ownerOf(folder),
+    socket: null,
+    channels: null,
+    sessions: null,
+    memoryBytes: residentKiB === undefined ? null : Number(residentKiB) * 1024,
+    since: startOf(read(`${folder}/stat`), bootMs),
+    control,
+  };
+}
+
+/** The ticks of a clock in a second, which is the same on every Linux that Node runs on (`USER_HZ`). */
+const TICKS = 100;
+
+/** When a process was started, by field 22 of its stat: in ticks since the machine was. */
+function startOf(stat: string, bootMs: number): string | null {
+  // The name is in parentheses and may have any characters.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const startMs = bootMs + (Number(fields[19]) / TICKS) * 1000;
+  return Number.isNaN(startMs) ? null : new Date(startMs).toISOString();
+}
+
+function ownerOf(folder: string): string | null {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  try {
+    return found === undefined ? null : describeUser(found.uid, found.gid, PASSWD_FILE).name;
+  } catch {
+    return found === undefined ? null : String(found.uid);
+  }
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,61 @@
+/** Running vproxys that have the same channel, which only one of them can use. */
+import { parseChannel } from '../../../lib/channel/address/address.js';
+import { isControlName } from '../../../lib/control/socket-paths.js';
+import { escapeText } from '../../../lib/util/escape.js';
+import { placeOfRunning } from '../../channel-place.js';
+import { type Finding, type FindingRows, fail, findingsOf } from '../finding.js';
+import type { Job } from '../jobs.js';
+import type { Machine } from '../machine.js';
+import { formatRunning, type RunningChannel } from '../running.js';
+
+export const RIVAL_FINDINGS = {
+  'channel-contested': fail(
+    'Several processes have the same channel, and only one at a time can use it: they take it from each other, or all but one wait.',
+    'end all of them but one',
+  ),
+} as const satisfies FindingRows;
+
+const finding = findingsOf(RIVAL_FINDINGS);
+
+/** A check for each of the places of `asked` that several of the processes of `all` have. */
+export function planRivals(machine: Machine, all: readonly RunningChannel[], asked: readonly RunningChannel[]): Job[] {
+  const rivals = new Map<string, RunningChannel[]>();
+  for (const one of all) {
+    const place = placeOfOne(machine, one);
+    if (place !== null) rivals.set(place, [...(rivals.get(place) ?? []), one]);
+  }
+  const contested = [...rivals.values()].filter(
+    (ones) => new Set(ones.map(({ vproxy }) => vproxy.status.process.pid)).size > 1 && ones.some(isAmong(asked)),
+  );
+  return contested.map((ones) => ({
+    check: 'rivals',
+    subject: `channel ${[...new Set(ones.map(({ channel }) => channel.label))].join(', ')}`,
+    run: () => [describeRivals(ones)],
+  }));
+}
+
+const isAmong =
+  (asked: readonly RunningChannel[]) =>
+  ({ vproxy, channel }: RunningChannel): boolean =>
+    asked.some((one) => one.vproxy.path === vproxy.path && one.channel.label === channel.label);
+
+/** Null for a channel on which a process listens: the system lets one do so. */
+function placeOfOne(machine: Machine, { vproxy, channel }: RunningChannel): string | null {
+  const place = placeOfRunning(vproxy.status.process.pid, channel.address, machine.options.proc);
+  return place !== null && parseChannel(channel.address).kind.mode === 'dial' ? place : null;
+}
+
+function describeRivals(rivals: readonly RunningChannel[]): Finding {
+  const [first] = rivals;
+  const who = rivals.map(({ vproxy, channel }) => `${formatRunning(vproxy)}, where it is ${channel.state}`);
+  const stops = rivals.map(({ vproxy: { path, status } }) =>
+    status.process.name !== null && isControlName(status.process.name)
+      ? `vproxy stop --name ${status.process.name}`
+      : `vproxy stop --socket ${path}`,
+  );
+  return finding(
+    'channel-contested',
+    `${escapeText(first?.channel.address ?? '')} is a channel of ${who.join('; and of ')}`,
+    `end all of them but one: ${stops.map((text) => escapeText(text)).join(', or ')}`,
+  );
+}

@@ -1,0 +1,74 @@
+/** Which other process of this machine has a channel: those with a control socket are asked, and who has a device open is looked up in /proc. */
+import { placeOf } from '../../lib/channel/address/address.js';
+import { getValue } from '../../lib/control/client/plain-http.js';
+import type { ControlPlace } from '../../lib/control/socket-paths.js';
+import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
+import type { ControlStatus } from '../../lib/status/types.js';
+import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
+import { placeOfRunning } from '../channel-place.js';
+import { controlFolders, listControlSockets } from '../control-folders.js';
+
+/** A process that has not answered by then, or was not looked at, counts as none, in milliseconds: on a busy machine both take long. */
+const ANSWER_MS = 3000;
+
+/** The number of control sockets that are asked. */
+const MAX_SOCKETS = 256;
+
+/** Asks those whose control sockets a process of this place may see. */
+export async function findRival(controlPlace: ControlPlace, { channel, device }: RivalQuery): Promise<Rival | null> {
+  if (device !== null) return findHolder(device);
+  const place = placeOf(channel);
+  if (place === null) return null;
+  return findSession(place, controlFolders(controlPlace).flatMap(listControlSockets).slice(0, MAX_SOCKETS));
+}
+
+/** A process that has a device open. */
+async function findHolder(device: string): Promise<Rival | null> {
+  const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
+  if (pid === null) return null;
+  const name = (await programOf('/proc', pid)) || 'ending';
+  return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };
+}
+
+/** A process that has a session on the channel of this place: the first that says so. */
+async function findSession(place: string, sockets: readonly string[]): Promise<Rival | null> {
+  const asked = sockets.map(async (socket) => {
+    const status = await askStatus(socket);
+    if (status !== null && hasSession(status, place)) return { socket, status };
+    throw new Error('it has not');
+  });
+  const found = await Promise.any(asked).catch(() => null);
+  if (found === null) return null;
+  const { socket, status } = found;
+  const { pid, name } = status.process;
+  return {
+    pid,
+    name: name ?? 'vproxy',
+    async hasLeft() {
+      const now = await askStatus(socket);
+      return now === null ? !isThere(pid) : now.process.pid !== pid || !hasSession(now, place);
+    },
+  };
+}
+
+/** What another process says of itself; null where none answers. */
+async function askStatus(socket: string): Promise<ControlStatus | null> {
+  try {
+    const status = await getValue<ControlStatus>(socket, '/v1/status', AbortSignal.timeout(ANSWER_MS));
+    return status.process.pid === process.pid ? null : status;
+  } catch {
+    return null;
+  }
+}
+
+function hasSession({ process: { pid }, channels }: ControlStatus, place: string): boolean {
+  return channels.some(({ session, address }) => session !== null && placeOfRunning(pid, address) === place);
+}
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,111 @@
+/** Processes of one machine with one channel: what people see of it, and who is found. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { findRival } from '../../cli/run/find-rival.js';
+import { parseChannel } from '../../lib/channel/address/address.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../helpers/vproxy-process.js';
+
+/** A folder for control sockets of its own, which no other test has; as root processes share one. */
+function place(t: ExecutionContext) {
+  const runtimeDirectory = temporaryFolder(t);
+  mkdirSync(join(runtimeDirectory, 'vproxy'));
+  const control = (name: string) => ['--name', name, '--control', join(runtimeDirectory, 'vproxy', `${name}.sock`)];
+  return { control, isRoot: false, runtimeDirectory };
+}
+
+test.serial('the one that loses the channel names the other, and gets it back when that ends', async (t) => {
+  const folder = temporaryFolder(t);
+  const env = { XDG_RUNTIME_DIR: temporaryFolder(t) };
+  const unique = `spec-${process.pid}-${basename(folder).split('-').at(-1) ?? ''}`;
+  const start = (name: string, channel: string) =>
+    spawnVproxy(t, ['-c', `vm1=${channel}:${folder}/c`, '--name', `${unique}-${name}`], {
+      env,
+      hasDefaultControl: true,
+    });
+  const peer = start('peer', 'unix-listen');
+  await peer.waitForLine(TAKING_CONTROL);
+  const first = start('first', 'unix-connect');
+  await first.waitForLine(ESTABLISHED);
+  const second = start('second', 'unix-connect');
+  await second.waitForLine(ESTABLISHED);
+  await first.waitForLine(
+    new RegExp(
+      `vm1: session on unix-connect:\\S+ ended: a newer connection took the channel: ${unique}-second, vproxy \\S+ \\(channel-displaced\\)$`,
+    ),
+  );
+  await first.waitForLine(
+    new RegExp(
+      `^vproxy: warning: vm1: process ${second.pid} \\(${unique}-second\\) took the channel unix-connect:${folder}/c; waiting until it lets it go$`,
+    ),
+  );
+  const from = first.lines.length;
+  t.is((await second.stop()).code, 0);
+  await first.waitForLine(ESTABLISHED, { from });
+  const sessions = () => peer.lines.filter((line) => ESTABLISHED.test(line)).length;
+  await eventually(() => sessions() >= 3);
+  t.is(sessions(), 3, 'nobody took it from the other in between');
+});
+
+test('a vproxy with a session on the same channel is found, by any spelling, and leaves with its session', async (t) => {
+  const here = place(t);
+  const folder = temporaryFolder(t);
+  spawnVproxy(t, ['-c', `unix-listen:${folder}/c`, ...here.control('peer')]);
+  const other = spawnVproxy(t, ['-c', 'unix-connect:./c', ...here.control('host2')], { cwd: folder });
+  await Promise.all([other.waitForLine(ESTABLISHED), other.waitForLine(TAKING_CONTROL)]);
+  const find = (address: string) => findRival(here, { channel: parseChannel(address), device: null });
+  const rival = await find(`unix-connect:${folder}/../${basename(folder)}/c`);
+  t.like(rival, { pid: other.pid, name: 'host2' });
+  t.false(await rival?.hasLeft());
+  t.is(await find(`unix-connect:${folder}/d`), null);
+  t.is(await find(`unix-listen:${folder}/d`), null);
+  t.is(await find('exec:true'), null);
+  await other.stop();
+  t.true(await rival?.hasLeft());
+  t.is(await find(`unix-connect:${folder}/c`), null);
+});
+
+test('who has a device open is found in /proc', async (t) => {
+  const device = join(temporaryFolder(t), 'device');
+  writeFileSync(device, '');
+  const query = { channel: parseChannel('virtserial-open:org.vproxy.0'), device };
+  const own = openSync(device, 'r');
+  t.teardown(() => closeSync(own));
+  t.is(await findRival(place(t), query), null, 'this process does not count');
+  const holder = spawn('sleep', ['60'], { stdio: [own, 'ignore', 'ignore'] });
+  const ended = once(holder, 'exit');
+  t.teardown(() => holder.kill());
+  await once(holder, 'spawn');
+  const rival = await findRival(place(t), query);
+  t.like(rival, { pid: holder.pid, name: 'sleep' });
+  t.false(await rival?.hasLeft());
+  holder.kill();
+  await ended;
+  t.true(await rival?.hasLeft());
+});
+
+test('one channel twice is refused with one line: on the command line, in a file, and by vproxy check', async (t) => {
+  const folder = temporaryFolder(t);
+  const refusal = (label: string) =>
+    `channel ${label}: unix-connect:${folder}/c is the channel a already; one process has a channel once`;
+  const twice = await runVproxy(['-c', `a=unix-connect:${folder}/c`, '-c', `b=unix-connect:${folder}/c,resume=60s`]);
+  t.is(twice.code, 64);
+  t.is(twice.stderr, `vproxy: error: ${refusal('b').replace('/c is', '/c,resume=1m is')}\n`);
+  const file = join(folder, 'c.toml');
+  writeFileSync(
+    file,
+    `[channels.a]\naddress = "unix-connect:${folder}/c"\n[channels.b]\naddress = "unix-connect:${folder}/./c"\n[channels.c]\naddress = "unix-connect:${folder}/c"\n`,
+  );
+  t.deepEqual(await runVproxy(['check', file]), {
+    code: 65,
+    stdout: '',
+    stderr: `${file}: channels.b: ${refusal('b').replace(`${folder}/c`, `${folder}/./c`)}\n${file}: channels.c: ${refusal('c')}\n`,
+  });
+  const { code, stderr } = await runVproxy(['--config', file]);
+  t.is(code, 64);
+  t.regex(stderr, /^vproxy: error: channel b: \S+ is the channel a already; [^\n]*\n$/);
+});

@@ -1,0 +1,209 @@
+/** Two processes with one channel: what the one that loses it says, and how it leaves it to the other. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
+import { VproxyError } from '../../lib/errors.js';
+import { channelError } from '../../lib/link/link.js';
+import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
+import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
+import { supervise } from '../../lib/proxy/supervisor.js';
+import { sessionSettings } from '../../lib/session/settings.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { connectedProxies, localServer, TestProxy } from '../helpers/proxies.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
+
+/** Another process, which has the channel until it is told to leave; and what was asked about it. */
+class FakeRival implements Rival {
+  readonly pid = 4711;
+  readonly name = 'host2\u001b';
+  hasChannel = true;
+  readonly queries: RivalQuery[] = [];
+  looks = 0;
+
+  readonly find = (query: RivalQuery): Promise<Rival | null> => {
+    this.queries.push(query);
+    return Promise.resolve(this.hasChannel ? this : null);
+  };
+
+  hasLeft(): Promise<boolean> {
+    this.looks += 1;
+    return Promise.resolve(!this.hasChannel);
+  }
+}
+
+const messages = ({ events }: TestProxy, name: string): string[] =>
+  events.filter(({ event }) => event === name).map(({ message }) => message);
+
+const stateOf = ({ proxy }: TestProxy) => proxy.channel('default');
+
+/** A listening side, one that dials it, and another one that has taken its place. */
+async function displaced(t: ExecutionContext, setup: object) {
+  const path = join(temporaryFolder(t), 'channel.sock');
+  const { a, b } = await connectedProxies(t, path, {}, setup);
+  const rival = new TestProxy(t, `unix-connect:${path}`, { name: 'host2' });
+  await rival.start();
+  await rival.event('session-established');
+  const end = await b.event('session-ended');
+  return { a, b, rival, end, path };
+}
+
+test('who loses a channel to a process of this machine names it, and leaves it to that one until it has left', async (t) => {
+  const other = new FakeRival();
+  const { a, b, rival, end } = await displaced(t, { findRival: other.find });
+  t.regex(end.message, /ended: a newer connection took the channel: host2, vproxy test \(channel-displaced\)$/);
+  const taken = await b.event('channel-taken');
+  t.regex(
+    taken.message,
+    /^process 4711 \(host2\\x1b\) took the channel unix-connect:\/\S+; waiting until it lets it go$/,
+  );
+  t.like(taken.fields, { pid: 4711, name: 'host2\u001b' });
+  const { state, detail } = stateOf(b);
+  t.deepEqual([state, detail], ['backing-off', taken.message]);
+
+  await eventually(() => other.looks >= 3);
+  b.proxy.retryNow();
+  await eventually(() => other.looks >= 5);
+  t.is(stateOf(rival).history.sessions, 1, 'not even who asks for an attempt at once takes it back');
+  t.is(messages(b, 'channel-taken').length, 1);
+  t.is(messages(a, 'session-established').length, 2);
+  t.is(other.queries.length, 1, 'it is looked for once, and then asked alone');
+  t.is(other.queries[0]?.channel.text, stateOf(b).address);
+
+  await rival.proxy.stop();
+  other.hasChannel = false;
+  await eventually(() => stateOf(b).history.sessions === 2);
+});
+
+test('a rival that cannot be seen from here is told of by the other side, and it is tried ever more seldom', async (t) => {
+  const clock = new ManualClock();
+  const { b, rival, path } = await displaced(t, { clock });
+  let newcomer = rival;
+  for (const [leastMs, mostMs] of [
+    [750, 1250],
+    [1500, 2500],
+    [3000, 5000],
+  ] as const) {
+    // It lets a process that has just begun make its control socket.
+    await eventually(() => {
+      clock.advance(50);
+      return stateOf(b).state === 'backing-off';
+    });
+    const { nextTryMs, detail } = stateOf(b);
+    t.true((nextTryMs ?? 0) >= leastMs && (nextTryMs ?? 0) <= mostMs, `${nextTryMs}`);
+    t.is(detail, 'a newer connection took the channel: host2, vproxy test');
+    await newcomer.proxy.stop();
+    const { sessions } = stateOf(b).history;
+    clock.advance((nextTryMs ?? 0) + 1);
+    await eventually(() => stateOf(b).history.sessions === sessions + 1);
+    newcomer = new TestProxy(t, `unix-connect:${path}`, { name: 'host2' });
+    await newcomer.start();
+    await newcomer.event('session-established');
+  }
+  t.is(messages(b, 'channel-taken').length, 0);
+});
+
+test('a rival that is seen only when it has its control socket is left the channel all the same', async (t) => {
+  const other = new FakeRival();
+  other.hasChannel = false;
+  const { b, rival } = await displaced(t, { findRival: other.find });
+  await eventually(() => other.queries.length > 0);
+  other.hasChannel = true;
+  await b.event('channel-taken');
+  t.is(stateOf(rival).history.sessions, 1);
+});
+
+test('where nobody answers, the line names who has the channel', async (t) => {
+  const clock = new ManualClock();
+  const other = new FakeRival();
+  const path = join(temporaryFolder(t), 'channel.sock');
+  // As QEMU, which has accepted another one.
+  const server = await localServer(t, (socket) => void socket.resume().on('end', () => socket.end()), { path });
+  const side = new TestProxy(t, `unix-connect:${path}`, { clock, findRival: other.find });
+  const connected = once(server, 'connection');
+  await side.start();
+  await connected;
+  await eventually(() => {
+    clock.advance(1000);
+    return messages(side, 'channel-taken').length > 0;
+  });
+  await eventually(() => messages(side, 'channel-redialled').length === 1);
+  await eventually(() => {
+    clock.advance(1000);
+    return other.looks >= 1;
+  });
+  t.deepEqual(messages(side, 'channel-taken'), [
+    `no answer on unix-connect:${path}: process 4711 (host2\\x1b) has the channel`,
+  ]);
+  t.is(messages(side, 'channel-waiting').length, 1);
+  await eventually(() => stateOf(side).state === 'waiting');
+});
+
+test('a device that is busy names the process that has it open, and looks for it seldom', async (t) => {
+  const clock = new ManualClock();
+  const other = new FakeRival();
+  const busy = Object.assign(new Error('EBUSY: resource busy or locked'), { code: 'EBUSY', path: '/dev/vport0p1' });
+  let dials = 0;
+  const kind: DialKind<string> = {
+    mode: 'dial',
+    traits: VM_TRAITS,
+    parse: (text) => text,
+    format: (address) => address,
+    dial: () => {
+      dials += 1;
+      return Promise.reject(channelError('toy:port', busy));
+    },
+  };
+  const channel = { kind, kindName: 'toy', address: 'port', traits: VM_TRAITS, text: 'toy:port' };
+  const lines: string[] = [];
+  const nothing = () => undefined;
+  const sessions = new ChannelSessions({
+    ...{ channel, clock, onSession: nothing, onOver: nothing, onEnded: nothing, onWaiting: nothing },
+    ...{ onSuspended: nothing, onResumed: nothing, log: ({ message }) => lines.push(message) },
+  });
+  const instance = randomBytes(16).toString('hex');
+  const settings = sessionSettings({ instance, randomBytes, agent: 'test' });
+  const supervisor = supervise({
+    ...{ channel, settings, clock, sessions },
+    bufferBytes: 65_536,
+    findRival: other.find,
+    onFatal: nothing,
+  });
+  t.teardown(() => supervisor.stop(new VproxyError('shutdown', 'the test is over')));
+  await supervisor.start();
+  const dialled = (count: number) =>
+    eventually(() => {
+      clock.advance(100);
+      return dials >= count;
+    });
+  await dialled(4);
+  t.deepEqual(lines, [
+    'toy:port: /dev/vport0p1: another process has it open (EBUSY): process 4711 (host2\\x1b) has it; trying again',
+  ]);
+  t.deepEqual(
+    other.queries.map(({ device }) => device),
+    ['/dev/vport0p1'],
+  );
+  other.hasChannel = false;
+  await dialled(6);
+  t.is(other.queries.length, 2, 'who has left is looked for again, and nobody after that for a while');
+  t.regex(lines.at(-1) ?? '', /open \(EBUSY\); trying again$/);
+});
+
+test('who looks for a rival does not keep a channel from ending', async (t) => {
+  const clock = new ManualClock();
+  let searches = 0;
+  const findRival = () => {
+    searches += 1;
+    return new Promise<null>(() => undefined);
+  };
+  const { b } = await displaced(t, { clock, findRival });
+  await eventually(() => {
+    clock.advance(50);
+    return searches > 0;
+  });
+  // Nothing that waits by the clock would end.
+  await within(10_000, 'the end', b.proxy.stop());
+  t.is(searches, 1);
+});
