@@ -57,10 +57,10 @@ async function withStream<T>(
   signal?.addEventListener('abort', giveUp);
   if (signal?.aborted === true) giveUp();
   try {
-    const value = await work(new InfoCall(stream, options));
-    stream.end();
-    // Its end is all that is still to come.
-    stream.resume();
+    const call = new InfoCall(stream, options);
+    const value = await work(call);
+    await call.end();
+    endWithin(stream, clock);
     return value;
   } catch (error) {
     const reason = toVproxyError(error);
@@ -70,6 +70,16 @@ async function withStream<T>(
     cancel();
     signal?.removeEventListener('abort', giveUp);
   }
+}
+
+/** The time that the other side has to end its direction, in milliseconds. */
+const END_MS = 2000;
+
+function endWithin(stream: Duplex, clock: Clock): void {
+  stream.once('close', clock.schedule(END_MS, () => stream.destroy()));
+  stream.end();
+  // Nothing but its end is still to come.
+  stream.resume();
 }
 
 /** What is said where the peer offers no `info`. */
@@ -113,6 +123,11 @@ class InfoCall {
     }
     const { offsetMs = 0, uncertaintyMs = 0, roundTripMs = 0 } = best ?? {};
     return { offsetMs: round(offsetMs), uncertaintyMs: round(uncertaintyMs), roundTripMs: round(roundTripMs) };
+  }
+
+  /** Nothing more is asked: the stream is its owner's again. */
+  async end(): Promise<void> {
+    await this.#records.return();
   }
 
   /** The payload of the answer of this kind; kinds of a newer peer are passed over. */

@@ -170,22 +170,25 @@ export class ControlClient {
    * lose one. Rejects with `not-booted` or `no-session` after `timeoutS`, and as `info` does.
    */
   async waitForBoot({ channel, timeoutS = WAIT_S, onBooting, signal }: BootRequest = {}): Promise<BootStatus> {
-    const deadline = systemClock.now() + timeoutS * 1000;
-    const left = (): number => Math.max(0, deadline - systemClock.now()) / 1000;
+    const deadlineMs = systemClock.now() + timeoutS * 1000;
+    const leftMs = (): number => Math.max(0, deadlineMs - systemClock.now());
+    // The last look, which may be the only one, has some time, too.
+    const late = AbortSignal.timeout(Math.max(timeoutS * 1000, BOOT_LOOK_MS));
+    const anySignal = signal === undefined ? late : AbortSignal.any([late, signal]);
     let remarks: readonly string[] = [];
     for (;;) {
-      await this.waitFor({ channel, timeoutS: Math.ceil(left() * 1000) / 1000, ...(signal && { signal }) });
+      await this.waitFor({ channel, timeoutS: Math.ceil(leftMs()) / 1000, ...(signal && { signal }) });
       try {
-        const status = await this.boot({ channel, ...(signal && { signal }) });
+        const status = await this.boot({ channel, signal: anySignal });
         if (status.verdict !== 'booting') return status;
         remarks = status.remarks;
         onBooting?.(status);
       } catch (error) {
-        if (!isSessionLost(error)) throw error;
-        remarks = [toVproxyError(error).message];
+        if (!late.aborted && !isSessionLost(error)) throw error;
+        if (remarks.length === 0) remarks = [late.aborted ? 'it did not answer' : toVproxyError(error).message];
       }
-      if (left() * 1000 <= BOOT_LOOK_MS || signal?.aborted === true)
-        throw new VproxyError('not-booted', `it was not booted within ${timeoutS} s: ${remarks.join('; ')}`);
+      if (leftMs() <= BOOT_LOOK_MS || signal?.aborted === true)
+        throw new VproxyError('not-booted', `${channel ?? 'the machine'} is not booted yet: ${remarks.join('; ')}`);
       await pause(systemClock, BOOT_LOOK_MS, signal);
     }
   }
