@@ -69,7 +69,8 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   info: entry('Show the machine of a peer', async () => (await import('../commands/info.js')).command),
   ping: entry('Measure the round trip through a peer', async () => (await import('../commands/ping.js')).command),
   wait: entry(
-    'Wait for a session, a service, or the end of a boot', async () => (await import('../commands/wait.js')).command,
+    'Wait for a session, a service, or the end of a boot',
+    async () => (await import('../commands/wait.js')).command,
   ),
   'log-level': entry('Set what the process logs', async () => (await import('../commands/process.js')).logLevel),
   reload: entry('Read the configuration file again', async () => (await import('../commands/process.js')).reload),

@@ -7,7 +7,15 @@ import type * as z from '../status/zod.js';
 import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { encodeRecord } from '../util/records.js';
-import { decodeTime, decodeTold, encodeAsk, INFO_KIND, type InfoSubject, MAX_TOLD_BYTES, readRecords } from './messages.js';
+import {
+  decodeTime,
+  decodeTold,
+  encodeAsk,
+  INFO_KIND,
+  type InfoSubject,
+  MAX_TOLD_BYTES,
+  readRecords,
+} from './messages.js';
 
 /** How a peer is asked. */
 export interface InfoCallOptions {
@@ -76,7 +84,10 @@ async function withStream<T>(
 const END_MS = 2000;
 
 function endWithin(stream: Duplex, clock: Clock): void {
-  stream.once('close', clock.schedule(END_MS, () => stream.destroy()));
+  stream.once(
+    'close',
+    clock.schedule(END_MS, () => stream.destroy()),
+  );
   stream.end();
   // Nothing but its end is still to come.
   stream.resume();
@@ -135,7 +146,8 @@ class InfoCall {
     this.#stream.write(question);
     for (;;) {
       const next = await this.#records.next();
-      if (next.done === true) throw new VproxyError('protocol-error', 'info: the peer ended the stream without an answer');
+      if (next.done === true)
+        throw new VproxyError('protocol-error', 'info: the peer ended the stream without an answer');
       if (next.value.kind === kind) return next.value.payload;
     }
   }

@@ -4,7 +4,15 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { readBoot } from './boot.js';
 import { MachineReader } from './machine.js';
-import { decodeAsk, encodeTime, encodeTold, INFO_KIND, type InfoSubject, MAX_ASK_BYTES, readRecords } from './messages.js';
+import {
+  decodeAsk,
+  encodeTime,
+  encodeTold,
+  INFO_KIND,
+  type InfoSubject,
+  MAX_ASK_BYTES,
+  readRecords,
+} from './messages.js';
 import { type MachineSources, thisMachine } from './this-machine.js';
 
 export interface InfoServiceOptions {
@@ -96,6 +104,6 @@ export class InfoService {
 /** Resolved when there is room for more. */
 function write(stream: Duplex, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(bytes, (error) => (error == null ? resolve() : reject(error)));
+    stream.write(bytes, (error) => (error instanceof Error ? reject(error) : resolve()));
   });
 }

@@ -31,7 +31,10 @@ function judgeSystemd({ systemd, systemdError, failedUnits }: BootState): Part {
     case 'maintenance':
       return { verdict: 'failed', remark: 'systemd is in maintenance: its rescue or emergency mode' };
     case 'unknown':
-      return { verdict: 'booting', remark: `systemd cannot be asked: ${escapeText(systemdError ?? 'no reason given')}` };
+      return {
+        verdict: 'booting',
+        remark: `systemd cannot be asked: ${escapeText(systemdError ?? 'no reason given')}`,
+      };
     case 'initializing':
     case 'starting':
     case 'stopping':

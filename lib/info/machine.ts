@@ -1,10 +1,5 @@
 /** What this machine says of itself: its names, memory, disks and addresses. What cannot be found out is null, or is left out. */
-import {
-  MAX_ADDRESSES,
-  MAX_DISKS,
-  MAX_INTERFACES,
-  MAX_TEXT_LENGTH,
-} from '../status/machine-bounds.js';
+import { MAX_ADDRESSES, MAX_DISKS, MAX_INTERFACES, MAX_TEXT_LENGTH } from '../status/machine-bounds.js';
 import type { Disk, Machine, NetworkInterface } from '../status/types.js';
 import { type Clock, settledWithin } from '../util/clock.js';
 import { readBoot } from './boot.js';
@@ -59,8 +54,8 @@ export class MachineReader {
   }
 
   async #readOsRelease(): Promise<Machine['os']> {
-    const { readText } = this.#sources;
-    const text = (await readText('/etc/os-release')) ?? (await readText('/usr/lib/os-release'));
+    const sources = this.#sources;
+    const text = (await sources.readText('/etc/os-release')) ?? (await sources.readText('/usr/lib/os-release'));
     if (text === null) return null;
     const values = parseOsRelease(text);
     const value = (key: string) => (values.has(key) ? cut(values.get(key) ?? '') : null);

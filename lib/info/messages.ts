@@ -90,7 +90,10 @@ export async function* readRecords(stream: Duplex, maxBytes: number): AsyncGener
     pieces: new Set(),
     onHeader: (kind, bytes) => {
       if (bytes <= maxBytes) return;
-      throw new VproxyError('protocol-error', `info: a record of kind ${kind} has ${bytes} bytes, more than ${maxBytes}`);
+      throw new VproxyError(
+        'protocol-error',
+        `info: a record of kind ${kind} has ${bytes} bytes, more than ${maxBytes}`,
+      );
     },
     onRecord: (kind, payload) => {
       found = { kind, payload };

@@ -188,7 +188,6 @@ export const SHARED = [
     key: 'info',
     field: 'info',
     type: yesOrNo,
-    fallbackOf: ({ leadsToHost }) => leadsToHost,
     options: [
       { name: 'info', group: 'Services:', help: 'Let the peer ask about this machine, also where it is no host' },
       { name: 'no-info', group: 'Services:', help: 'Never let it ask [default: a host may]' },

@@ -47,7 +47,10 @@ test.serial('a guest with --info tells its machine, and one without tells nothin
   const run = (...words: string[]) => runVproxy(words, { env: { VPROXY_SOCKET: socket } });
   const shown = await run('info');
   t.is(shown.stderr, '');
-  t.regex(shown.stdout, /^channel +default\nhost name +\S+\nsystem +.+\nkernel +Linux \S+ \S+\nboot id +[0-9a-f-]{36}\n/);
+  t.regex(
+    shown.stdout,
+    /^channel +default\nhost name +\S+\nsystem +.+\nkernel +Linux \S+ \S+\nboot id +[0-9a-f-]{36}\n/,
+  );
   t.regex(shown.stdout, /\nmemory +[\d.]+ GB, [\d.]+ .?B available; swap .+\nclock +as here, ± [\d.]+ m?s\n/);
   t.regex(shown.stdout, /\n\nINTERFACE +MAC +ADDRESSES\n(?:.*\n)*lo +- +127\.0\.0\.1\/8/);
   t.like(json((await run('info', 'default', '--json')).stdout), { channel: 'default', kernel: { name: 'Linux' } });
@@ -135,7 +138,10 @@ test.serial('what a hostile peer says is shown escaped, and an answer that is no
   });
   const refused = await other.run('info');
   t.is(refused.code, 76);
-  t.regex(refused.stderr, /^vproxy: error: info: what the peer says of its machine is not valid: hostName: Too big.*\n$/);
+  t.regex(
+    refused.stderr,
+    /^vproxy: error: info: what the peer says of its machine is not valid: hostName: Too big.*\n$/,
+  );
 });
 
 const MACHINE: MachineInfo = {
@@ -148,7 +154,9 @@ const MACHINE: MachineInfo = {
   processors: 1,
   load: [0, 0, 0],
   memory: { totalBytes: 2e9, availableBytes: 1e9, swapTotalBytes: 0, swapFreeBytes: 0 },
-  disks: [{ mountPoint: '/\u001b', device: 'a\tb', type: 'ext4', sizeBytes: null, freeBytes: null, availableBytes: null }],
+  disks: [
+    { mountPoint: '/\u001b', device: 'a\tb', type: 'ext4', sizeBytes: null, freeBytes: null, availableBytes: null },
+  ],
   interfaces: [{ name: '\u009b', mac: null, addresses: ['192.0.2.1/24', '\u0007'] }],
   boot: { ...BOOT, systemd: 'degraded', failedUnits: ['\u001bx'] },
   clock: { offsetMs: -1234.5, uncertaintyMs: 1.25, roundTripMs: 0.5 },
@@ -156,7 +164,6 @@ const MACHINE: MachineInfo = {
 
 test('texts of a machine are escaped, and its lines fit the terminal', (t) => {
   const lines = formatMachine(MACHINE, null);
-  // eslint-disable-next-line no-control-regex -- that is what must not be there
   t.notRegex(lines.join(''), /[\u0000-\u001f\u007f-\u009f\u202e]/);
   t.true(lines.includes('host name  a\\x1b[2J\\nb'));
   t.true(lines.includes('clock      1.2 s behind, ± 1.25 ms'));

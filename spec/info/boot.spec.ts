@@ -141,10 +141,7 @@ const CASES: Readonly<Record<string, Case>> = {
       cloudInitError: 'cloud-final.service failed',
     },
     verdict: 'failed',
-    remarks: [
-      'systemd is degraded: cloud-final.service failed',
-      'cloud-init has failed: cloud-final.service failed',
-    ],
+    remarks: ['systemd is degraded: cloud-final.service failed', 'cloud-init has failed: cloud-final.service failed'],
   },
   'systemd is degraded while cloud-init is running: that is waited for': {
     machine: { files: { ...SYSTEMD, ...cloudInit({ 'status.json': stages({}) }) }, tools: failing('a.service') },

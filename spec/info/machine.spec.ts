@@ -57,7 +57,12 @@ test('all of it, from the files of a machine', async (t) => {
     disks: [
       { mountPoint: '/', device: '/dev/vda1', type: 'ext4', ...size },
       { mountPoint: '/srv/my data', device: '/dev/vdb', type: 'xfs', ...size },
-      { ...{ mountPoint: '/home', device: '/dev/vdc', type: 'btrfs' }, sizeBytes: null, freeBytes: null, availableBytes: null },
+      {
+        ...{ mountPoint: '/home', device: '/dev/vdc', type: 'btrfs' },
+        sizeBytes: null,
+        freeBytes: null,
+        availableBytes: null,
+      },
     ],
     interfaces: [{ name: 'eth0', mac: '52:54:00:12:34:56', addresses: ['192.0.2.7/24'] }],
     boot: { systemd: null, systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null },
@@ -75,7 +80,12 @@ test('without any file there are the name and the memory that the system knows, 
     },
   });
   t.like(machine, { hostName: 'transient', os: null, bootId: null, disks: [], interfaces: [] });
-  t.deepEqual(machine.memory, { totalBytes: 4_000_000, availableBytes: 1_000_000, swapTotalBytes: 0, swapFreeBytes: 0 });
+  t.deepEqual(machine.memory, {
+    totalBytes: 4_000_000,
+    availableBytes: 1_000_000,
+    swapTotalBytes: 0,
+    swapFreeBytes: 0,
+  });
 });
 
 test('a file system that does not answer has no size, and until it does no other one is asked', async (t) => {
@@ -117,7 +127,10 @@ test('a file system that does not answer has no size, and until it does no other
 
 test('long lists and texts are cut to what an asker takes', async (t) => {
   const long = 'x'.repeat(5000);
-  const mounts = Array.from({ length: 100 }, (_, index) => `1 1 8:${index} / /${index}${long} rw - ext4 /dev/${long} rw`);
+  const mounts = Array.from(
+    { length: 100 },
+    (_, index) => `1 1 8:${index} / /${index}${long} rw - ext4 /dev/${long} rw`,
+  );
   const address = { address: '::1', netmask: '', family: 'IPv6', mac: '00:00:00:00:00:00', internal: true } as const;
   const many = Array.from({ length: 100 }, () => ({ ...address, scopeid: 0, cidr: '::1/128' }));
   const machine = await read(t, {

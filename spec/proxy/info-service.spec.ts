@@ -99,5 +99,7 @@ test('rules of services hold for it', async (t) => {
 test('no question is left as a stream', async (t) => {
   const { guest, host } = await setUp(t, { info: true });
   t.regex(await ask(host), /^told: /);
-  await eventually(() => guest.proxy.listStreams().length + host.proxy.listStreams().length === 0, { what: 'no stream' });
+  await eventually(() => guest.proxy.listStreams().length + host.proxy.listStreams().length === 0, {
+    what: 'no stream',
+  });
 });

@@ -350,7 +350,15 @@ const BOOT_LOOK_MS = 1000;
 
 /** Codes with which a question ends when the session does, or the peer is too slow: another one may be answered. */
 const LOST: ReadonlySet<string> = new Set<ErrorCode>([
-  ...(['no-session', 'peer-restarted', 'shutdown', 'desync', 'channel-closed', 'channel-silent', 'channel-failed'] as const),
+  ...([
+    'no-session',
+    'peer-restarted',
+    'shutdown',
+    'desync',
+    'channel-closed',
+    'channel-silent',
+    'channel-failed',
+  ] as const),
   ...(['channel-displaced', 'resume-expired', 'resume-refused', 'stalled', 'open-timeout', 'cancelled'] as const),
 ]);
 
