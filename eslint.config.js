@@ -14,6 +14,7 @@ const LAYERS = [
   'exec',
   'copy',
   'status',
+  'info',
   'proxy',
   'settings',
   'control',

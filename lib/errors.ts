@@ -101,6 +101,7 @@ export const ERROR_CODES = {
   'bad-file': row('process', false, false, 65, 'A file given to vproxy does not have the form that it should have.'),
   'cannot-create': row('process', false, false, 73, 'A file cannot be made, or another kind of file is in its place.'),
   'not-found': row('process', false, false, 69, 'There is no channel, forward or stream of that name.'),
+  'not-booted': row('process', false, true, 69, "A peer's machine was not booted in time."),
   'control-unavailable': row('process', false, true, 69, 'No process answers on a control socket, or it ended.'),
   'upgrade-failed': row('process', false, true, 1, 'A process could not hand over to its successor, and goes on.'),
   'storage-unavailable': row('stream', false, true, 125, 'A storage call found no proxy, or lost its emulator.'),

@@ -5,10 +5,12 @@
  */
 
 export type {
+  BootRequest,
   CommandRequest,
   EgressTestRequest,
   EventsRequest,
   ForwardRequest,
+  MachineRequest,
   RemovalRequest,
   WaitRequest,
 } from './control/client/client.js';
@@ -40,6 +42,8 @@ export type { CopyPermission } from './proxy/services/built-in.js';
 export type { StreamWait } from './session/local-end.js';
 export { MuxStream } from './session/mux-stream.js';
 export type {
+  BootState,
+  BootStatus,
   ChannelChanges,
   ChannelState,
   ChannelStatus,
@@ -47,10 +51,14 @@ export type {
   ControlEvent,
   ControlStatus,
   DatagramCounts,
+  Disk,
   EgressStatus,
   EgressTest,
   ForwardStatus,
   LoopDelay,
+  Machine,
+  MachineInfo,
+  NetworkInterface,
   PingAnswer,
   PortStatus,
   ProcessStatus,

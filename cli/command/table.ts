@@ -66,8 +66,12 @@ export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     'Copy files and folders to the other side, or from it',
     async () => (await import('../commands/copy.js')).command,
   ),
+  info: entry('Show the machine of a peer', async () => (await import('../commands/info.js')).command),
   ping: entry('Measure the round trip through a peer', async () => (await import('../commands/ping.js')).command),
-  wait: entry('Wait for a session, or a service', async () => (await import('../commands/wait.js')).command),
+  wait: entry(
+    'Wait for a session, a service, or the end of a boot',
+    async () => (await import('../commands/wait.js')).command,
+  ),
   'log-level': entry('Set what the process logs', async () => (await import('../commands/process.js')).logLevel),
   reload: entry('Read the configuration file again', async () => (await import('../commands/process.js')).reload),
   drain: entry('Let the process end when its streams have', async () => (await import('../commands/process.js')).drain),

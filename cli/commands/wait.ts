@@ -1,8 +1,8 @@
-/** `vproxy wait`: waits for a session, or a service; for scripts that boot VMs. */
+/** `vproxy wait`: waits for a session, a service, or the end of a boot; for scripts that boot VMs. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { WaitRequest } from '../../lib/control/client/client.js';
+import type { ControlClient, WaitRequest } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
-import type { ChannelStatus } from '../../lib/status/types.js';
+import type { BootStatus, ChannelStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -13,14 +13,15 @@ import { printJson } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const command: Command = {
-  usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--timeout SECONDS] [--json]',
+  usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--booted] [--timeout SECONDS] [--json]',
   about:
-    'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too.',
+    'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too. With --booted it ends when the machine of the peer is booted, with status 1 where something in its boot has failed.',
   options: {
     service: { value: 'SERVICE', describe: 'That the peer has to offer; also LABEL/SERVICE' },
     channel: { value: 'LABEL', describe: 'The channel [default: any]' },
+    booted: { describe: "Wait until the peer's systemd has started everything, and its cloud-init is done" },
     timeout: { value: 'SECONDS', describe: 'How long to wait [default: 60]' },
-    json: { describe: 'Print the channel, as JSON' },
+    json: { describe: 'Print the channel, as JSON; with --booted how far the boot is' },
   },
   operands: ['[LABEL[/SERVICE]]'],
   run: wait,
@@ -32,16 +33,21 @@ const MAX_TIMEOUT_S = 86_400;
 /** Until the next look for a process that is not there, in milliseconds. */
 const RETRY_MS = 100;
 
-async function wait(args: Arguments): Promise<void> {
+/** The status where something in the boot has failed, as that of `systemctl is-system-running`. */
+const EXIT_FLAWED = 1;
+
+async function wait(args: Arguments): Promise<number> {
   const place = waitedFor(args);
   const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
   const deadline = performance.now() + timeoutS * 1000;
   for (;;) {
     const leftMs = deadline - performance.now();
     try {
-      const channel = await attempt(args, place, leftMs);
+      const control = await openControl(args);
+      const channel = await waitForChannel(control, place, leftMs);
+      if (args.has('booted')) return await waitForBoot(control, args, place.channel, deadline - performance.now());
       if (args.has('json')) printJson(channel);
-      return;
+      return 0;
     } catch (error) {
       if (!(error instanceof VproxyError) || error.code !== 'control-unavailable') throw error;
       if (leftMs <= RETRY_MS) throw new VproxyError(error.code, `not within ${timeoutS} s: ${error.message}`);
@@ -50,11 +56,30 @@ async function wait(args: Arguments): Promise<void> {
   }
 }
 
-async function attempt(args: Arguments, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
-  const control = await openControl(args);
-  const timeoutS = Math.ceil(Math.max(0, leftMs)) / 1000;
+function waitForChannel(control: ControlClient, place: WaitedFor, leftMs: number): Promise<ChannelStatus> {
+  const timeoutS = secondsOf(leftMs);
   return showProgress(() => describeWait(control.path, place.channel), control.waitFor({ ...place, timeoutS }));
 }
+
+/** Says on stderr what there is to say of the boot, and gives the exit status. */
+async function waitForBoot(
+  control: ControlClient,
+  args: Arguments,
+  channel: string | undefined,
+  leftMs: number,
+): Promise<number> {
+  let line: string | null = null;
+  const onBooting = (status: BootStatus) => {
+    line = `waiting for ${escapeText(status.channel)}: ${status.remarks.join('; ')}`;
+  };
+  const waited = control.waitForBoot({ channel, timeoutS: secondsOf(leftMs), onBooting });
+  const status = await showProgress(() => Promise.resolve(line), waited);
+  for (const remark of status.remarks) process.stderr.write(`vproxy: ${escapeText(status.channel)}: ${remark}\n`);
+  if (args.has('json')) printJson(status);
+  return status.verdict === 'failed' ? EXIT_FLAWED : 0;
+}
+
+const secondsOf = (ms: number): number => Math.ceil(Math.max(0, ms)) / 1000;
 
 /** A channel and a service of it, each of which may be left out. */
 type WaitedFor = Pick<WaitRequest, 'service' | 'channel'>;

@@ -216,8 +216,8 @@ const isReplacement = (channel: ProxyChannel, { goingChannels }: Plan): boolean 
   goingChannels.some(({ label }) => label === channel.label);
 
 /** Also where a forward gets the name of a service that the channel serves by itself until then. */
-function mustBeReplaced({ options }: ProxyChannel, wanted: ChannelOptions): boolean {
-  const own = permittedNames(options);
+function mustBeReplaced({ address, options }: ProxyChannel, wanted: ChannelOptions): boolean {
+  const own = permittedNames(address, options);
   const isTaken = (wanted.forwards ?? []).some(
     ({ direction, service }) => direction === 'incoming' && own.includes(service),
   );

@@ -93,6 +93,8 @@ export interface ChannelOptions {
   readonly exec?: ExecPermission | null;
   /** Which files of this side the peer may read and write; null: none. Default null. */
   readonly copy?: CopyPermission | null;
+  /** Whether the peer may ask what this machine is, and how it is: name, system, memory, disks, addresses. Default: where the channel leads to a host. */
+  readonly info?: boolean;
   /** The ports of which the peer is told when somebody listens on them here, and to which it gets streams then; null: none. Default null. */
   readonly announcePorts?: readonly PortRange[] | null;
   /** The ports that are listened for here while the peer announces them; null: none. Default null. */
@@ -110,6 +112,7 @@ export const ADOPTED_OPTIONS = [
   'egress',
   'exec',
   'copy',
+  'info',
   'announcePorts',
   'forwardPorts',
 ] as const satisfies readonly (keyof ChannelOptions)[];

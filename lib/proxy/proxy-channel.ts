@@ -204,7 +204,7 @@ export class ProxyChannel {
     });
     this.#ports.adopt(options);
     this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
-    this.#permitted.prepare(options)();
+    this.#permitted.prepare(this.address, options)();
     this.#sessions = new ChannelSessions(
       {
         channel: this.address,
@@ -384,7 +384,7 @@ export class ProxyChannel {
    * name that is taken.
    */
   prepareAdoption(made: ProxyChannel): () => void {
-    const allow = this.#permitted.prepare(made.#options);
+    const allow = this.#permitted.prepare(this.address, made.#options);
     return () => {
       const changed = changedPolicies(this.#options.policies, made.#options.policies);
       this.#options = made.#options;

@@ -185,6 +185,22 @@ export const SHARED = [
     reload: 'now',
   },
   {
+    key: 'info',
+    field: 'info',
+    type: yesOrNo,
+    options: [
+      { name: 'info', group: 'Services:', help: 'Let the peer ask about this machine, also where it is no host' },
+      { name: 'no-info', group: 'Services:', help: 'Never let it ask [default: a host may]' },
+    ],
+    fromOptions(given) {
+      const [isAllowed, isForbidden] = [given('info').length > 0, given('no-info').length > 0];
+      if (isAllowed && isForbidden) throw cannotStandWith('--no-info', '--info');
+      return isAllowed || isForbidden ? isAllowed : undefined;
+    },
+    about: 'Whether its peer may ask about this machine: names, memory, disks, addresses; default: where it is a host',
+    reload: 'now',
+  },
+  {
     key: 'announce-ports',
     field: 'announcePorts',
     type: portAnnouncement,

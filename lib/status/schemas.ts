@@ -8,6 +8,7 @@ import { INTEGRITY_LEVELS } from '../codec/integrity.js';
 import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';
+import { MACHINE_TYPES } from './machine.js';
 import * as z from './zod.js';
 
 /** A whole number that is not negative. */
@@ -420,6 +421,7 @@ export const STATUS_TYPES: Readonly<Record<string, z.ZodType>> = {
   ControlStatus: controlStatusSchema,
   ControlEvent: controlEventSchema,
   PingAnswer: pingAnswerSchema,
+  ...MACHINE_TYPES,
   UpgradeAnswer: upgradeAnswerSchema,
   ErrorBody: errorSchema,
 };

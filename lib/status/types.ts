@@ -405,6 +405,120 @@ export interface PingAnswer {
   readonly roundTripMs: number;
 }
 
+/** How far a machine is with booting. */
+export interface BootState {
+  /** The state of systemd, as `systemctl is-system-running` prints it; null where the init is another one. */
+  readonly systemd: 'initializing' | 'starting' | 'running' | 'degraded' | 'maintenance' | 'stopping' | 'offline' | 'unknown' | null;
+  /** Why systemd could not be asked, where it is `unknown`; else null. */
+  readonly systemdError: string | null;
+  /** The units of systemd that failed, where it is `degraded`: 32 at most. */
+  readonly failedUnits: readonly string[];
+  /** How far cloud-init is; `degraded`: done, with errors that it has recovered from; null where there is none. */
+  readonly cloudInit: 'not-started' | 'running' | 'done' | 'degraded' | 'error' | 'disabled' | null;
+  /** The first error of cloud-init; else null. */
+  readonly cloudInitError: string | null;
+}
+
+/** A file system of a machine that is mounted, and not from a network. */
+export interface Disk {
+  /** Where it is mounted. */
+  readonly mountPoint: string;
+  /** What is mounted there: `/dev/vda1`. */
+  readonly device: string;
+  /** The type of its file system: `ext4`. */
+  readonly type: string;
+  /** Its size; null where the system did not answer in time. */
+  readonly sizeBytes: number | null;
+  /** What nothing is in, what is reserved for root included; or null. */
+  readonly freeBytes: number | null;
+  /** What users other than root can still write; or null. */
+  readonly availableBytes: number | null;
+}
+
+/** A network interface of a machine that has an address. */
+export interface NetworkInterface {
+  /** Its name: `eth0`. */
+  readonly name: string;
+  /** Its hardware address; null where it has none. */
+  readonly mac: string | null;
+  /** Its addresses, each with the length of its network: `192.0.2.7/24`; 32 at most. */
+  readonly addresses: readonly string[];
+}
+
+/** What a machine says of itself. */
+export interface Machine {
+  /** Its host name. */
+  readonly hostName: string;
+  /** What /etc/os-release says; null where it is missing. */
+  readonly os: {
+    /** `ID` of os-release: `debian`; or null. */
+    readonly id: string | null;
+    /** `VERSION_ID`: `13`; or null. */
+    readonly versionId: string | null;
+    /** `PRETTY_NAME`: `Debian GNU/Linux 13 (trixie)`; or null. */
+    readonly name: string | null;
+  } | null;
+  /** Its kernel. */
+  readonly kernel: {
+    /** `Linux`. */
+    readonly name: string;
+    /** Its version, as `uname -r` prints it. */
+    readonly release: string;
+    /** `x86_64`, as `uname -m` prints it. */
+    readonly architecture: string;
+  };
+  /** The id of this boot: another one after each; null where it is not known. */
+  readonly bootId: string | null;
+  /** The time since it was booted, in seconds. */
+  readonly uptimeS: number;
+  /** The number of processors that programs can use. */
+  readonly processors: number;
+  /** The load averages of the last 1, 5 and 15 minutes. */
+  readonly load: readonly number[];
+  /** Its memory. */
+  readonly memory: {
+    /** What it has. */
+    readonly totalBytes: number;
+    /** What programs can still have without swapping. */
+    readonly availableBytes: number;
+    /** What it has of swap. */
+    readonly swapTotalBytes: number;
+    /** What of that is free. */
+    readonly swapFreeBytes: number;
+  };
+  /** Its file systems: 64 at most. */
+  readonly disks: readonly Disk[];
+  /** Its network interfaces that have an address: 64 at most. */
+  readonly interfaces: readonly NetworkInterface[];
+  /** How far it is with booting. */
+  readonly boot: BootState;
+}
+
+/** What the machine of a peer says of itself, and what was measured of it. */
+export interface MachineInfo extends Machine {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** Its clock, beside the clock of this side. */
+  readonly clock: {
+    /** By how much its time of day is ahead of this side's, in milliseconds. */
+    readonly offsetMs: number;
+    /** By how much that may be wrong, either way, in milliseconds. */
+    readonly uncertaintyMs: number;
+    /** The round trip that it was measured with, in milliseconds. */
+    readonly roundTripMs: number;
+  };
+}
+
+/** How far the machine of a peer is with booting, and what that means. */
+export interface BootStatus extends BootState {
+  /** The label of the channel. */
+  readonly channel: string;
+  /** `booted`: all of it is done; `failed`: it is done, and something in it has failed. */
+  readonly verdict: 'booting' | 'booted' | 'failed';
+  /** What it waits for, or what has failed, each as a line for people, in which foreign text is escaped. */
+  readonly remarks: readonly string[];
+}
+
 /** The answer of `POST /v1/upgrade`. */
 export interface UpgradeAnswer {
   /** The number of the process that goes on. */

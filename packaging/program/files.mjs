@@ -10,7 +10,14 @@ export const SHARED_FILES = [
   { name: 'command', modules: ['cli/main.ts', 'cli/package-info.ts', 'cli/ui/print.ts'] },
   {
     name: 'carry',
-    modules: ['cli/commands/run.ts', 'cli/run/run-options.ts', 'cli/run/run-proxy.ts', 'lib/proxy/proxy.ts'],
+    modules: [
+      'cli/commands/run.ts',
+      'cli/run/run-options.ts',
+      'cli/run/run-proxy.ts',
+      'lib/proxy/proxy.ts',
+      // Small, and of each guest.
+      'lib/info/info-service.ts',
+    ],
     keeps: ['neighbours', 'control', 'permitted'],
   },
   { name: 'neighbours', modules: ['cli/run/find-rival.ts'] },

@@ -115,7 +115,7 @@ test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you
 test(
   refuses,
   '"\\u001b[2J" = 1',
-  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
+  `f: "\\x1b[2J": there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, control, audit, once, metrics, log-level, log-format, log-details, channels`,
 );
 test(refuses, 'channels = []', 'f: channels: expected tables of channels, such as [channels.vm1]');
 test(refuses, 'channels = 2020-01-01', 'f: channels: expected tables of channels, such as [channels.vm1]');
@@ -133,7 +133,7 @@ test(
 test(
   refuses,
   '{"channels": {"__proto__": {"address": "stdio:"}, "vm1": {"address": "stdio:", "__proto__": 3}}}',
-  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
+  'f: channels.vm1.__proto__: there is no such key; there are: wait, dead-after, buffer, insecure, keys, peer-address, allow-exec, allow-copy, info, announce-ports, forward-ports, services, egress, name, address, outgoing, incoming, storage, vsock-ports',
 );
 test(
   refuses,

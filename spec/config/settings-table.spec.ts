@@ -52,6 +52,7 @@ test('what a file says of a channel, the options of an addition say as a request
     'peer-address': [''],
     'allow-exec': ['/bin/a,/bin/b'],
     'no-allow-copy': [''],
+    'no-info': [''],
     'announce-ports': ['8080,3000-3999'],
     'forward-ports': ['3000-9999,dir=/run/{channel}/ports/'],
     rule: ['ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2', 'web:channels=,opens-per-second=0.5'],
@@ -76,6 +77,7 @@ test('what a file says of a channel, the options of an addition say as a request
     peerAddress: true,
     allowExec: ['/bin/a', '/bin/b'],
     allowCopy: false,
+    info: false,
     announcePorts: '3000-3999,8080',
     forwardPorts: '3000-9999,dir=/run/{channel}/ports',
     services: {
@@ -116,6 +118,7 @@ for (const [words, message] of [
   [{ egress: ['WEB:allow=a:1'] }, /^--egress: the name of an egress is 1 to 64/],
   [{ egress: ['a:allow=b:1', 'a:allow=c:1'] }, '--egress: the egress a is there twice'],
   [{ key: ['/a'], 'no-key': [''] }, '--no-key: cannot be used with --key'],
+  [{ info: [''], 'no-info': [''] }, '--no-info: cannot be used with --info'],
   [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
   [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
   [{ buffer: ['65535'] }, '--buffer: "65535" is not a whole number of bytes from 65536 to 67108864'],
@@ -128,7 +131,7 @@ for (const [words, message] of [
 }
 
 test('a file and the options of the command line say the same of a channel', (t) => {
-  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\nannounce-ports = "3000-9999"\nforward-ports = "5000,address=::1"\n[egress.web]\nallow = ["a.example:80,443", "b.example:*"]\n`;
+  const file = `wait = 3\ndead-after = 0\nbuffer = 65536\ninsecure = true\nkeys = ["/a"]\npeer-address = true\nallow-exec = true\nallow-copy = "/srv"\ninfo = true\nannounce-ports = "3000-9999"\nforward-ports = "5000,address=::1"\n[egress.web]\nallow = ["a.example:80,443", "b.example:*"]\n`;
   const words: Readonly<Record<string, readonly string[]>> = {
     wait: ['3'],
     'dead-after': ['0'],
@@ -138,6 +141,7 @@ test('a file and the options of the command line say the same of a channel', (t)
     'peer-address': [''],
     'allow-exec': ['\0'],
     'allow-copy': ['/srv'],
+    info: [''],
     egress: ['web:allow=a.example:80,443,allow=b.example:*'],
     'announce-ports': ['3000-9999'],
     'forward-ports': ['5000,address=::1'],

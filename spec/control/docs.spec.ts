@@ -80,7 +80,7 @@ testWith('curl', 'socat')(
         outgoing: ['unused:127.0.0.1:0', 'echo:127.0.0.1:0'],
         egress: { internet: { allow: ['deb.debian.org:80,443'] } },
       },
-      { incoming: [`echo:127.0.0.1:${target.port}`] },
+      { incoming: [`echo:127.0.0.1:${target.port}`], info: true },
     );
     const { path, process } = await startControl(t, a.proxy);
     // The first stream of this side, which an example resets.

@@ -75,7 +75,7 @@ test('every route answers as the description says', async (t) => {
       outgoing: ['echo:127.0.0.1:0'],
       egress: { internet: { allow: ['127.0.0.0/8:443'], upstream: 'http://[::1]:1' } },
     },
-    { incoming: [`echo:127.0.0.1:${target.port}`] },
+    { incoming: [`echo:127.0.0.1:${target.port}`], info: true },
   );
   const control = await startControl(t, a.proxy);
   const local = localSocket(t, { host: '127.0.0.1', port: a.port('echo') });
@@ -101,6 +101,8 @@ test('every route answers as the description says', async (t) => {
     ['get /v1/events', '/v1/events?follow=false&replay=500'],
     ['post /v1/ping', '/v1/ping', {}],
     ['get /v1/wait', '/v1/wait?service=echo&channel=default&timeout=1'],
+    ['get /v1/info', '/v1/info'],
+    ['get /v1/boot', '/v1/boot?channel=default'],
     ['put /v1/log-level', '/v1/log-level', { level: 'debug' }],
     ['get /v1/config', '/v1/config'],
     ['post /v1/reload', '/v1/reload'],

@@ -26,6 +26,7 @@ const OF_OTHERS: Readonly<Record<string, string>> = {
   'bad-argument': 'the command line',
   'bad-file': 'a file of the operator',
   'not-found': 'a name that the operator gave',
+  'not-booted': 'a command that waits for a boot',
   'control-unavailable': 'a command that looks for a process',
   'upgrade-failed': 'the successor that the operator has asked for',
   'cannot-create': 'a path of the operator',

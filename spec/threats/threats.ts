@@ -422,4 +422,15 @@ export const THREATS: readonly Threat[] = [
       ['hostile/datagram-cases.ts', 'empty messages on one flow, as fast as it may'],
     ],
   },
+  {
+    id: 'T30',
+    specs: [
+      ['proxy/info-service.spec.ts', 'by default channels that lead to a host offer it, and no others'],
+      ['proxy/info-service.spec.ts', 'strangers are not told: such a channel needs a key'],
+      ['info/info-call.spec.ts', 'a length beyond the bound'],
+      ['info/info-call.spec.ts', 'a text that is too long'],
+      ['info/info-call.spec.ts', 'a peer that never answers, or whose answer never ends, is given up after 15 s'],
+      ['cli/info.spec.ts', 'what a hostile peer says is shown escaped, and an answer that is not valid is refused'],
+    ],
+  },
 ];

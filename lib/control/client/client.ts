@@ -1,17 +1,19 @@
 /** Steers a running vproxy through its control socket. Loads node:http, and nothing of the proxy. */
 import type http from 'node:http';
-import { VproxyError } from '../../errors.js';
+import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { LogLevel } from '../../events.js';
 import { openError } from '../../exec/errors.js';
 import { type ExecCall, runCommand } from '../../exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest } from '../../exec/messages.js';
 import type {
+  BootStatus,
   ChannelStatus,
   ControlEvent,
   ControlStatus,
   EgressStatus,
   EgressTest,
   ForwardStatus,
+  MachineInfo,
   PingAnswer,
   PortStatus,
   ReloadAnswer,
@@ -19,6 +21,7 @@ import type {
   StreamWithRates,
   UpgradeAnswer,
 } from '../../status/types.js';
+import { pause, systemClock } from '../../util/clock.js';
 import { connectService, type ServiceStream } from './connect-service.js';
 import { bodyOf, requestText, requestValue, responseTo } from './control-request.js';
 import { answeredError, requestError } from './plain-http.js';
@@ -147,6 +150,47 @@ export class ControlClient {
   /** Resolved as soon as there is a session, and the service in it. Rejects with `no-session` after `timeoutS`, or `not-found`. */
   waitFor({ service, channel, timeoutS, signal }: WaitRequest = {}): Promise<ChannelStatus> {
     return requestValue(this.path, 'GET /v1/wait', { query: { service, channel, timeout: timeoutS }, signal });
+  }
+
+  /**
+   * What the machine of a peer says of itself, and by how much its clock differs. Rejects with `unknown-service` where the peer
+   * tells nothing, and with `protocol-error` where its answer is not valid.
+   */
+  info({ channel, signal }: MachineRequest = {}): Promise<MachineInfo> {
+    return requestValue(this.path, 'GET /v1/info', { query: { channel }, signal });
+  }
+
+  /** How far the machine of a peer is with booting. Rejects as `info` does. */
+  boot({ channel, signal }: MachineRequest = {}): Promise<BootStatus> {
+    return requestValue(this.path, 'GET /v1/boot', { query: { channel }, signal });
+  }
+
+  /**
+   * Resolved as soon as the machine of a peer is `booted` or `failed`; it is asked once a second, and may have no session yet, or
+   * lose one. Rejects with `not-booted` or `no-session` after `timeoutS`, and as `info` does.
+   */
+  async waitForBoot({ channel, timeoutS = WAIT_S, onBooting, signal }: BootRequest = {}): Promise<BootStatus> {
+    const deadlineMs = systemClock.now() + timeoutS * 1000;
+    const leftMs = (): number => Math.max(0, deadlineMs - systemClock.now());
+    // The last look, which may be the only one, has some time, too.
+    const late = AbortSignal.timeout(Math.max(timeoutS * 1000, BOOT_LOOK_MS));
+    const anySignal = signal === undefined ? late : AbortSignal.any([late, signal]);
+    let remarks: readonly string[] = [];
+    for (;;) {
+      await this.waitFor({ channel, timeoutS: Math.ceil(leftMs()) / 1000, ...(signal && { signal }) });
+      try {
+        const status = await this.boot({ channel, signal: anySignal });
+        if (status.verdict !== 'booting') return status;
+        remarks = status.remarks;
+        onBooting?.(status);
+      } catch (error) {
+        if (!late.aborted && !isSessionLost(error)) throw error;
+        if (remarks.length === 0) remarks = [late.aborted ? 'it did not answer' : toVproxyError(error).message];
+      }
+      if (leftMs() <= BOOT_LOOK_MS || signal?.aborted === true)
+        throw new VproxyError('not-booted', `${channel ?? 'the machine'} is not booted yet: ${remarks.join('; ')}`);
+      await pause(systemClock, BOOT_LOOK_MS, signal);
+    }
   }
 
   /** Sets the least important level that the process logs. */
@@ -281,6 +325,44 @@ export interface WaitRequest {
   /** Ends the waiting. */
   readonly signal?: AbortSignal;
 }
+
+/** Whose machine is asked. */
+export interface MachineRequest {
+  /** The label of the channel. Default: the only one. */
+  readonly channel?: string | undefined;
+  /** Gives the question up. */
+  readonly signal?: AbortSignal;
+}
+
+/** Which machine is waited for. */
+export interface BootRequest extends MachineRequest {
+  /** Default 60. */
+  readonly timeoutS?: number;
+  /** Called with each answer that says that it is still booting. */
+  readonly onBooting?: (status: BootStatus) => void;
+}
+
+/** How long is waited by default, in seconds. */
+const WAIT_S = 60;
+
+/** Between two looks at a machine that is booting, in milliseconds. */
+const BOOT_LOOK_MS = 1000;
+
+/** Codes with which a question ends when the session does, or the peer is too slow: another one may be answered. */
+const LOST: ReadonlySet<string> = new Set<ErrorCode>([
+  ...([
+    'no-session',
+    'peer-restarted',
+    'shutdown',
+    'desync',
+    'channel-closed',
+    'channel-silent',
+    'channel-failed',
+  ] as const),
+  ...(['channel-displaced', 'resume-expired', 'resume-refused', 'stalled', 'open-timeout', 'cancelled'] as const),
+]);
+
+const isSessionLost = (error: unknown): boolean => error instanceof VproxyError && LOST.has(error.code);
 
 /** The longest line, in characters; no event is nearly as long. */
 const MAX_LINE_LENGTH = 4 * 2 ** 20;

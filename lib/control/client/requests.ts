@@ -21,6 +21,8 @@ export interface ChannelRequest {
   readonly allowExec?: boolean | readonly string[];
   /** Whether its peer may read and write files here: all, none, or those below this absolute path. */
   readonly allowCopy?: boolean | string;
+  /** Whether its peer may ask about this machine: names, memory, disks, addresses; default: where it is a host. */
+  readonly info?: boolean;
   /** Ports, such as 3000-9999,18080: its peer is told of those that somebody listens on here, and can connect. */
   readonly announcePorts?: boolean | string;
   /** Ports, such as 3000-9999: those that its peer announces are listened for here; address= or dir= says where. */

@@ -3,6 +3,7 @@ import * as z from '../../status/zod.js';
 import { channelRoutes } from './channels.js';
 import { connectRoutes } from './connect.js';
 import { egressRoutes, forwardRoutes, streamRoutes } from './forwards.js';
+import { machineRoutes } from './machine.js';
 import { describeRoutes } from './openapi.js';
 import { eventRoutes, metricsRoutes, processRoutes, statusRoutes } from './process.js';
 import { jsonRoute, type Route } from './route.js';
@@ -15,6 +16,7 @@ const ROWS = [
   ...streamRoutes,
   ...eventRoutes,
   ...processRoutes,
+  ...machineRoutes,
   ...connectRoutes,
   ...metricsRoutes,
 ];

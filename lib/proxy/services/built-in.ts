@@ -181,3 +181,21 @@ export function copyService({ registry, clock, log }: CopyServiceOptions): Built
     },
   });
 }
+
+// What this machine says of itself, as a part of a channel (docs/info.md).
+
+/** The name of the service, without the module that has it. */
+export const INFO_SERVICE: typeof import('../../info/messages.js').INFO_SERVICE = 'info';
+
+/** The service `info` of a channel, which offers nothing before it is allowed by `true`. */
+export function infoService({ registry, clock, log }: CopyServiceOptions): BuiltInService<true> {
+  return new BuiltInService({
+    name: INFO_SERVICE,
+    registry,
+    log,
+    load: async () => {
+      const { InfoService } = await import('../../info/info-service.js');
+      return new InfoService({ clock });
+    },
+  });
+}

@@ -9,9 +9,9 @@ import type { ServiceRegistry } from '../../forward/services.js';
 import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelOptions } from '../channel-options.js';
-import { COPY_SERVICE, copyService, EXEC_SERVICE, execService } from './built-in.js';
+import { COPY_SERVICE, copyService, EXEC_SERVICE, execService, INFO_SERVICE, infoService } from './built-in.js';
 
-type Permissions = Pick<ChannelOptions, 'exec' | 'copy'>;
+type Permissions = Pick<ChannelOptions, 'exec' | 'copy' | 'info'>;
 
 interface PermittedServicesOptions {
   readonly registry: ServiceRegistry;
@@ -23,15 +23,19 @@ interface PermittedServicesOptions {
 export class PermittedServices {
   readonly #exec: ReturnType<typeof execService>;
   readonly #copy: ReturnType<typeof copyService>;
+  readonly #info: ReturnType<typeof infoService>;
 
   constructor(options: PermittedServicesOptions) {
     this.#exec = execService(options);
     this.#copy = copyService(options);
+    this.#info = infoService(options);
   }
 
   /** Gives what puts permissions in force; see {@link BuiltInService.prepare}. Throws `bad-argument` where another has the name of a service. */
-  prepare({ exec = null, copy = null }: Permissions): () => void {
-    const steps = [this.#exec.prepare(exec), this.#copy.prepare(copy)];
+  prepare(channel: ChannelAddress, options: ChannelOptions): () => void {
+    const { exec = null, copy = null } = options;
+    const info = offersInfo(channel, options) ? true : null;
+    const steps = [this.#exec.prepare(exec), this.#copy.prepare(copy), this.#info.prepare(info)];
     return () => {
       for (const step of steps) step();
     };
@@ -41,34 +45,49 @@ export class PermittedServices {
   start(): void {
     this.#exec.start();
     this.#copy.start();
+    this.#info.start();
   }
 
-  /** Ends commands and copies, within half a second. */
+  /** Ends commands, copies and answers, within half a second. */
   async stop(): Promise<void> {
-    await Promise.all([this.#exec.stop(), this.#copy.stop()]);
+    await Promise.all([this.#exec.stop(), this.#copy.stop(), this.#info.stop()]);
   }
 }
 
-/** The services that are allowed. */
-export const permittedNames = ({ exec = null, copy = null }: Permissions): string[] => [
-  ...(exec === null ? [] : [EXEC_SERVICE]),
-  ...(copy === null ? [] : [COPY_SERVICE]),
+/** Whether the peer is told of this machine: by default a host, unless a forward has the name of the service. */
+function offersInfo({ traits }: ChannelAddress, { info = traits.leadsToHost, forwards = [] }: ChannelOptions): boolean {
+  return info && !forwards.some(({ direction, service }) => direction === 'incoming' && service === INFO_SERVICE);
+}
+
+/** The services that are offered. */
+export const permittedNames = (channel: ChannelAddress, options: ChannelOptions): string[] => [
+  ...((options.exec ?? null) === null ? [] : [EXEC_SERVICE]),
+  ...((options.copy ?? null) === null ? [] : [COPY_SERVICE]),
+  ...(offersInfo(channel, options) ? [INFO_SERVICE] : []),
+];
+
+/** The options that allow services, and what they allow. */
+const allowedBy = ({ exec = null, copy = null, info = false }: Permissions): (readonly [string, string])[] => [
+  ...(exec === null ? [] : [['--allow-exec', EXEC_SERVICE] as const]),
+  ...(copy === null ? [] : [['--allow-copy', COPY_SERVICE] as const]),
+  ...(info ? [['--info', INFO_SERVICE] as const] : []),
 ];
 
 /** The services of which the permission is another one. */
 export const changedPermissions = (one: Permissions, other: Permissions): string[] => [
   ...(isSame(one.exec, other.exec) ? [] : [EXEC_SERVICE]),
   ...(isSame(one.copy, other.copy) ? [] : [COPY_SERVICE]),
+  ...(one.info === other.info ? [] : [INFO_SERVICE]),
 ];
 
 const isSame = (one: object | null = null, other: object | null = null): boolean => isDeepStrictEqual(one, other);
 
 /**
- * Throws `bad-argument` where a channel allows commands or copies and strangers could be the peer, or a forward has the
- * name of such a service, or the folder of copies is missing.
+ * Throws `bad-argument` where a channel allows commands, copies or questions and strangers could be the peer, or a forward has
+ * the name of such a service, or the folder of copies is missing.
  */
 export function requireAllowable(channel: ChannelAddress, options: ChannelOptions): void {
-  for (const service of permittedNames(options)) requireAllowed(service, channel, options);
+  for (const [option, service] of allowedBy(options)) requireAllowed(option, service, channel, options);
   const root = options.copy?.root ?? null;
   if (root !== null && !isFolder(root)) {
     throw new VproxyError('bad-argument', `--allow-copy=${escapeText(root)}: there is no such folder`);
@@ -83,16 +102,21 @@ function isFolder(path: string): boolean {
   }
 }
 
-function requireAllowed(service: string, { kind, address, text, traits }: ChannelAddress, options: ChannelOptions) {
+function requireAllowed(
+  option: string,
+  service: string,
+  { kind, address, text, traits }: ChannelAddress,
+  options: ChannelOptions,
+): void {
   const { forwards = [], keyFiles = [], insecure = false } = options;
   const isKnown = traits.tls !== null || keyFiles.length > 0 || insecure;
   const strangers = kind.strangers?.(address) ?? null;
   if (!isKnown && strangers !== null) {
     const what = `the peer could be ${strangers}; give both sides a --key FILE, or this one --insecure`;
-    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": --allow-${service}: ${what}`);
+    throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${option}: ${what}`);
   }
   if (forwards.some((spec) => spec.direction === 'incoming' && spec.service === service)) {
-    const what = `service ${service} is offered twice; --allow-${service} offers it, and so does an -i`;
+    const what = `service ${service} is offered twice; ${option} offers it, and so does an -i`;
     throw new VproxyError('bad-argument', `channel "${escapeText(text)}": ${what}`);
   }
 }

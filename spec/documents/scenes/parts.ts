@@ -47,13 +47,13 @@ export async function startWebServer(stage: Stage, address: string): Promise<voi
 }
 
 /**
- * Starts a process that plays the guest of this name: it listens at /run/NAME.sock, as QEMU does, allows commands and
- * copies, and offers this machine's ssh server, the web server at 127.0.0.2:8080, and `backup`, which writes /srv/NAME.backup.
+ * Starts a process that plays the guest of this name: it listens at /run/NAME.sock, as QEMU does, allows commands,
+ * copies and questions, and offers this machine's ssh server, the web server at 127.0.0.2:8080, and `backup`, which writes /srv/NAME.backup.
  */
 export async function startGuest(stage: Stage, name: string, more = ''): Promise<void> {
   const path = `/run/${name}.sock`;
   const services = `-i ssh:127.0.0.1:22 -i web:127.0.0.2:8080 -i 'backup:exec:cat > /srv/${name}.backup'`;
-  const permissions = '--allow-exec --allow-copy';
+  const permissions = '--allow-exec --allow-copy --info';
   await stage.startPeer(`-c unix-listen:${path} --name ${name} ${permissions} ${services} ${more}`, (output) =>
     output.includes(path),
   );

@@ -1,0 +1,99 @@
+/** `vproxy info`: the machine of a peer, as it says, and its clock beside the one here. */
+import { judgeBoot } from '../../lib/info/judge-boot.js';
+import type { Disk, MachineInfo } from '../../lib/status/types.js';
+import { escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import { CHANNEL_OPTION, type Command } from '../command/command.js';
+import { openControl } from '../command/control-client.js';
+import { channelOf } from '../command/labels.js';
+import { describeWait } from '../command/open-service.js';
+import { formatAge, formatBytes, formatCount, formatDuration, outputWidth, print, printJson } from '../ui/print.js';
+import { type Column, formatTable, truncateText } from '../ui/table.js';
+import { showProgress } from '../ui/waiting-line.js';
+
+export const command: Command = {
+  usage: 'info [LABEL] [--json]',
+  about:
+    "Shows the machine of a peer, as it says: names, memory, disks and addresses, and by how much its clock differs from this side's. A guest tells its host; others only with --info.",
+  options: {
+    ...CHANNEL_OPTION,
+    json: { describe: 'Print all of it, as JSON' },
+  },
+  operands: ['[LABEL]'],
+  run: info,
+};
+
+async function info(args: Arguments): Promise<void> {
+  const channel = channelOf(args, args.operands[0]);
+  const control = await openControl(args);
+  const machine = await showProgress(() => describeWait(control.path, channel), control.info({ channel }));
+  if (args.has('json')) printJson(machine);
+  else print(`${formatMachine(machine, outputWidth()).join('\n')}\n`);
+}
+
+/** As lines of at most `width` columns (null: of any), in which texts are escaped. */
+export function formatMachine(machine: MachineInfo, width: number | null): string[] {
+  const facts = describeFacts(machine);
+  const nameWidth = Math.max(...facts.map(([name]) => name.length));
+  const lines = facts.map(([name, value]) => {
+    const line = `${name.padEnd(nameWidth)}  ${value}`;
+    return width === null ? line : truncateText(line, width);
+  });
+  const { disks, interfaces } = machine;
+  const addresses = interfaces.map(({ name, mac, addresses }) => [name, mac ?? '-', addresses.join(' ')]);
+  return [
+    ...lines,
+    ...(disks.length === 0 ? [] : ['', ...formatTable(DISK_COLUMNS, disks.map(describeDisk), width)]),
+    ...(interfaces.length === 0 ? [] : ['', ...formatTable(INTERFACE_COLUMNS, addresses, width)]),
+  ];
+}
+
+function describeFacts(machine: MachineInfo): [name: string, value: string][] {
+  const { channel, hostName, os, kernel, bootId, uptimeS, processors, load, memory, clock } = machine;
+  const swap = `swap ${formatBytes(memory.swapTotalBytes)}, ${formatBytes(memory.swapFreeBytes)} free`;
+  return [
+    ['channel', escapeText(channel)],
+    ['host name', escapeText(hostName)],
+    ['system', escapeText(os?.name ?? os?.id ?? '-')],
+    ['kernel', escapeText([kernel.name, kernel.release, kernel.architecture].join(' '), 800)],
+    ['boot id', escapeText(bootId ?? '-')],
+    ['up', `${formatAge(uptimeS * 1000)}, ${describeBoot(machine)}`],
+    ['load', `${load.map((value) => value.toFixed(2)).join(' ')}, ${formatCount(processors, 'processor')}`],
+    ['memory', `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.availableBytes)} available; ${swap}`],
+    ['clock', describeClock(clock)],
+  ];
+}
+
+/** `booted`, and what there is to say of it. */
+function describeBoot({ boot }: MachineInfo): string {
+  const { verdict, remarks } = judgeBoot(boot);
+  const word = verdict === 'failed' ? 'booted' : verdict;
+  return [word, ...remarks].join('; ');
+}
+
+function describeClock({ offsetMs, uncertaintyMs }: MachineInfo['clock']): string {
+  const give = `± ${formatDuration(uncertaintyMs)}`;
+  if (Math.abs(offsetMs) <= uncertaintyMs) return `as here, ${give}`;
+  return `${formatDuration(Math.abs(offsetMs))} ${offsetMs > 0 ? 'ahead' : 'behind'}, ${give}`;
+}
+
+const DISK_COLUMNS: readonly Column[] = [
+  { title: 'MOUNTED ON', leastWidth: 12 },
+  { title: 'TYPE' },
+  { title: 'SIZE', align: 'right' },
+  { title: 'USED', align: 'right' },
+  { title: 'AVAILABLE', align: 'right' },
+  { title: 'DEVICE', leastWidth: 12 },
+];
+
+function describeDisk({ mountPoint, type, sizeBytes, freeBytes, availableBytes, device }: Disk): string[] {
+  const size = (bytes: number | null) => (bytes === null ? '-' : formatBytes(Math.max(0, bytes)));
+  const usedBytes = sizeBytes === null || freeBytes === null ? null : sizeBytes - freeBytes;
+  return [mountPoint, type, size(sizeBytes), size(usedBytes), size(availableBytes), device];
+}
+
+const INTERFACE_COLUMNS: readonly Column[] = [
+  { title: 'INTERFACE' },
+  { title: 'MAC' },
+  { title: 'ADDRESSES', leastWidth: 20 },
+];

@@ -1,0 +1,57 @@
+/** The machine of a peer: what it says of itself, and how far it is with booting. */
+import { askBoot, askMachine, type InfoCallOptions } from '../../info/info-call.js';
+import { judgeBoot } from '../../info/judge-boot.js';
+import { INFO_SERVICE } from '../../info/messages.js';
+import type { MuxStream } from '../../session/mux-stream.js';
+import { bootStatusSchema, machineInfoSchema } from '../../status/machine.js';
+import type { BootStatus, MachineInfo } from '../../status/types.js';
+import * as z from '../../status/zod.js';
+import { systemClock } from '../../util/clock.js';
+import type { ControlContext } from '../context/context.js';
+import { jsonRoute } from './route.js';
+
+const query = z.strictObject({
+  channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
+});
+
+export const machineRoutes = [
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/info',
+    summary: 'What the machine of a peer says of itself, and by how much its clock differs',
+    query,
+    status: 200,
+    answer: machineInfoSchema,
+    errors: [403, 404, 503],
+    handle: async (context, { query: { channel }, signal }): Promise<MachineInfo> => {
+      const { label, value } = await ask(context, channel, signal, askMachine);
+      return { channel: label, ...value };
+    },
+  }),
+  jsonRoute({
+    method: 'GET',
+    path: '/v1/boot',
+    summary: 'How far the machine of a peer is with booting',
+    query,
+    status: 200,
+    answer: bootStatusSchema,
+    errors: [403, 404, 503],
+    handle: async (context, { query: { channel }, signal }): Promise<BootStatus> => {
+      const { label, value } = await ask(context, channel, signal, askBoot);
+      return { channel: label, ...judgeBoot(value), ...value };
+    },
+  }),
+];
+
+/** What the peer answers, and the label of its channel. */
+async function ask<T>(
+  { proxy }: ControlContext,
+  channel: string | undefined,
+  signal: AbortSignal,
+  question: (stream: MuxStream, options: InfoCallOptions) => Promise<T>,
+): Promise<{ readonly label: string; readonly value: T }> {
+  const stream = await proxy.connect(INFO_SERVICE, channel);
+  const value = await question(stream, { clock: systemClock, signal });
+  // Without a label there is one channel only, or nothing could have been connected to.
+  return { label: channel ?? proxy.listChannels()[0]?.label ?? '', value };
+}

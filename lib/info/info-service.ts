@@ -1,0 +1,109 @@
+/** The service `info`: tells the peer about this machine (docs/info.md). */
+import type { Duplex } from 'node:stream';
+import { toVproxyError, VproxyError } from '../errors.js';
+import type { Clock } from '../util/clock.js';
+import { readBoot } from './boot.js';
+import { MachineReader } from './machine.js';
+import {
+  decodeAsk,
+  encodeTime,
+  encodeTold,
+  INFO_KIND,
+  type InfoSubject,
+  MAX_ASK_BYTES,
+  readRecords,
+} from './messages.js';
+import { type MachineSources, thisMachine } from './this-machine.js';
+
+export interface InfoServiceOptions {
+  readonly clock: Clock;
+  /** Milliseconds since 1970. Default: the system's. */
+  readonly timeOfDay?: () => number;
+  /** Default: the machine that this process runs on. */
+  readonly sources?: MachineSources;
+}
+
+/** For so long what was found out is told again, in milliseconds: who asks without end has the machine looked at twice a second. */
+const KEPT_MS = 500;
+
+/** The time between two records of an asker. */
+const IDLE_MS = 10_000;
+
+/** What is being found out, or was a moment ago. */
+interface Finding {
+  readonly value: Promise<object>;
+  /** When it was found out, by the clock; null while it is being. */
+  foundAtMs: number | null;
+}
+
+export class InfoService {
+  readonly #clock: Clock;
+  readonly #timeOfDay: () => number;
+  readonly #read: Readonly<Record<InfoSubject, () => Promise<object>>>;
+  readonly #findings = new Map<InfoSubject, Finding>();
+  readonly #streams = new Set<Duplex>();
+
+  constructor({ clock, timeOfDay = Date.now, sources = thisMachine() }: InfoServiceOptions) {
+    const machine = new MachineReader(sources, clock);
+    this.#clock = clock;
+    this.#timeOfDay = timeOfDay;
+    this.#read = { machine: () => machine.read(), boot: () => readBoot(sources) };
+  }
+
+  /** Answers on a stream, and owns it: what breaks a rule, or asks nothing for 10 s, resets it. */
+  serve(stream: Duplex): void {
+    this.#streams.add(stream);
+    stream.once('close', () => this.#streams.delete(stream));
+    stream.on('error', () => undefined);
+    this.#answerAll(stream).catch((error: unknown) => stream.destroy(toVproxyError(error)));
+  }
+
+  /** Ends all streams. */
+  stop(): Promise<void> {
+    for (const stream of this.#streams) stream.destroy(new VproxyError('shutdown', 'this side ends'));
+    return Promise.resolve();
+  }
+
+  async #answerAll(stream: Duplex): Promise<void> {
+    const records = readRecords(stream, MAX_ASK_BYTES);
+    for (;;) {
+      const cancel = this.#clock.schedule(IDLE_MS, () => {
+        stream.destroy(new VproxyError('stalled', `info: nothing was asked for ${IDLE_MS / 1000} s`));
+      });
+      const next = await records.next().finally(cancel);
+      if (next.done === true) break;
+      const answer = await this.#answer(next.value.kind, next.value.payload);
+      if (answer !== null) await write(stream, answer);
+    }
+    stream.end();
+  }
+
+  /** Null for a kind that a newer peer knows. */
+  async #answer(kind: number, payload: Buffer): Promise<Buffer | null> {
+    if (kind === INFO_KIND.TIME) return encodeTime(this.#timeOfDay());
+    if (kind !== INFO_KIND.ASK) return null;
+    const about = decodeAsk(payload);
+    return encodeTold(about, await this.#find(about));
+  }
+
+  /** One look at a time, for all that ask meanwhile. */
+  #find(about: InfoSubject): Promise<object> {
+    const known = this.#findings.get(about);
+    const isNew = known !== undefined && this.#clock.now() - (known.foundAtMs ?? this.#clock.now()) < KEPT_MS;
+    if (isNew) return known.value;
+    const finding: Finding = { value: this.#read[about](), foundAtMs: null };
+    this.#findings.set(about, finding);
+    const found = (): void => {
+      finding.foundAtMs = this.#clock.now();
+    };
+    finding.value.then(found, found);
+    return finding.value;
+  }
+}
+
+/** Resolved when there is room for more. */
+function write(stream: Duplex, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(bytes, (error) => (error instanceof Error ? reject(error) : resolve()));
+  });
+}

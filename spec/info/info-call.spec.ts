@@ -1,0 +1,262 @@
+/** Questions and answers of the service `info`, and what becomes of a side that does not keep to them. */
+import type { Duplex } from 'node:stream';
+import test, { type ExecutionContext } from 'ava';
+import { askBoot, askMachine } from '../../lib/info/info-call.js';
+import { InfoService } from '../../lib/info/info-service.js';
+import { MachineReader } from '../../lib/info/machine.js';
+import { encodeAsk, encodeTime, encodeTold, INFO_KIND } from '../../lib/info/messages.js';
+import type { MachineSources } from '../../lib/info/this-machine.js';
+import { systemClock } from '../../lib/util/clock.js';
+import { encodeRecord, encodeRecordHeader, RecordReader } from '../../lib/util/records.js';
+import { duplexPair } from '../helpers/channel-pair.js';
+import { describedMachine, SYSTEMD } from '../helpers/machine-sources.js';
+import { eventually, ManualClock, within } from '../helpers/time.js';
+
+const RUNNING = { 'systemctl is-system-running': { stdout: 'running\n' } };
+
+/** An asker's end of a stream, and a service of a described machine at the other. */
+function setUp(t: ExecutionContext, sources: Partial<MachineSources> = {}) {
+  const clock = new ManualClock();
+  const machine = { ...describedMachine(t, { files: SYSTEMD, tools: RUNNING }), ...sources };
+  const service = new InfoService({ clock, sources: machine });
+  const open = () => {
+    const [near, far] = duplexPair();
+    near.on('error', () => undefined);
+    service.serve(far);
+    t.teardown(() => near.destroy());
+    return { near, far };
+  };
+  t.teardown(() => service.stop());
+  return { clock, service, machine, open };
+}
+
+const closed = (stream: Duplex) =>
+  within(10_000, 'the end of a stream', new Promise<void>((resolve) => stream.once('close', resolve)));
+
+test('the machine is told, with its clock; then both ends of the stream are closed', async (t) => {
+  const { open } = setUp(t);
+  const { near, far } = open();
+  // By this clock nothing is ever too late.
+  const machine = await askMachine(near, { clock: new ManualClock() });
+  t.like(machine, { hostName: 'transient', boot: { systemd: 'running' }, processors: 2 });
+  await eventually(() => near.destroyed && far.destroyed, { what: 'the end of both ends' });
+  const { clock } = await askMachine(open().near, { clock: systemClock });
+  t.true(Math.abs(clock.offsetMs) <= clock.uncertaintyMs);
+});
+
+test('how far the boot is can be asked by itself', async (t) => {
+  const { open, machine } = setUp(t);
+  t.like(await askBoot(open().near, { clock: systemClock }), { systemd: 'running', cloudInit: null });
+  t.deepEqual(machine.calls, ['systemctl is-system-running']);
+});
+
+test('all who ask within half a second have the same look at the machine', async (t) => {
+  const { open, machine, clock } = setUp(t);
+  const ask = () => askBoot(open().near, { clock: systemClock });
+  await Promise.all([ask(), ask(), ask()]);
+  clock.advance(499);
+  await ask();
+  t.is(machine.calls.length, 1);
+  clock.advance(1);
+  await ask();
+  t.is(machine.calls.length, 2);
+});
+
+/** A peer that answers each record of an asker with what `answer` gives, if anything. */
+function peer(t: ExecutionContext, answer: (kind: number, far: Duplex) => Buffer | null): Duplex {
+  const [near, far] = duplexPair();
+  const reader = new RecordReader({
+    pieces: new Set(),
+    onPiece: () => undefined,
+    onRecord: (kind) => {
+      const bytes = answer(kind, far);
+      if (bytes !== null) far.write(bytes);
+    },
+  });
+  far.on('data', (bytes: Buffer) => reader.push(bytes)).on('error', () => undefined);
+  t.teardown(() => near.destroy());
+  return near;
+}
+
+test('the clock of the peer is that of half the round trip, of the fastest of five', async (t) => {
+  const clock = new ManualClock();
+  const told = await new MachineReader(describedMachine(t), systemClock).read();
+  const trips = [30, 8, 20, 40, 50];
+  let count = 0;
+  // This side's time of day stands still; the peer's is 500 ms ahead of it.
+  const near = peer(t, (kind) => {
+    if (kind !== INFO_KIND.TIME) return encodeTold('machine', told);
+    const tripMs = trips[count] ?? 0;
+    count += 1;
+    clock.advance(tripMs);
+    return encodeTime(1_000_500 + tripMs / 2);
+  });
+  const asked = await askMachine(near, { clock, timeOfDay: () => 1_000_000 });
+  t.deepEqual(asked.clock, { offsetMs: 500, uncertaintyMs: 5, roundTripMs: 8 });
+  t.is(count, 5);
+});
+
+const BOOT = { systemd: 'running', systemdError: null, failedUnits: [], cloudInit: null, cloudInitError: null };
+
+/** What a peer answers in place of how far its boot is, and what is said of that. */
+const HOSTILE: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
+  'no JSON': [encodeRecord(INFO_KIND.TOLD, 'running'), /the answer is not a JSON object/],
+  'another version': [
+    encodeRecord(INFO_KIND.TOLD, '{"version":2,"boot":{}}'),
+    /answers in version 2, and this side knows 1/,
+  ],
+  'a version that is a text': [encodeRecord(INFO_KIND.TOLD, '{"version":"\\u001b[2J"}'), /answers in version unknown/],
+  'no value': [encodeRecord(INFO_KIND.TOLD, '{"version":1}'), /is not valid: : Invalid input/],
+  'a wrong type': [encodeTold('boot', { ...BOOT, failedUnits: 'a' }), /failedUnits: Invalid input: expected array/],
+  'a word that there is not': [encodeTold('boot', { ...BOOT, systemd: 'fine' }), /systemd: Invalid/],
+  'a text that is too long': [encodeTold('boot', { ...BOOT, systemdError: 'x'.repeat(257) }), /systemdError: Too big/],
+  'a list that is too long': [
+    encodeTold('boot', { ...BOOT, failedUnits: Array(33).fill('a') }),
+    /failedUnits: Too big/,
+  ],
+  'a field too few': [encodeTold('boot', { ...BOOT, cloudInit: undefined }), /cloudInit: Invalid/],
+  'JSON of too many values': [encodeTold('boot', Array(70_000).fill(0)), /info: the answer/],
+  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.TOLD, 524_289), /has 524289 bytes, more than 524288/],
+};
+
+for (const [title, [answer, expected]] of Object.entries(HOSTILE)) {
+  test(`a peer answers with ${title}: the question fails, and the stream is reset`, async (t) => {
+    const near = peer(t, () => answer);
+    const { message } = await t.throwsAsync(askBoot(near, { clock: systemClock }), { code: 'protocol-error' });
+    t.regex(message, expected);
+    t.notRegex(message, /\u001b/);
+    t.true(near.destroyed);
+  });
+}
+
+test('what is not known of an answer is left out, and so are records of other kinds', async (t) => {
+  const newer = encodeTold('boot', { ...BOOT, mood: 'good' });
+  const near = peer(t, () => Buffer.concat([encodeRecord(99, 'news'), newer]));
+  t.deepEqual(await askBoot(near, { clock: systemClock }), BOOT as never);
+});
+
+test('a time of day that is none is refused', async (t) => {
+  const near = peer(t, () => encodeRecord(INFO_KIND.TIME_TOLD, '{"timeMs":1e300}'));
+  await t.throwsAsync(askMachine(near, { clock: systemClock }), {
+    code: 'protocol-error',
+    message: /time is not valid/,
+  });
+});
+
+test('a peer that ends the stream without an answer', async (t) => {
+  const near = peer(t, (_kind, far) => {
+    far.end();
+    return null;
+  });
+  const error = await t.throwsAsync(askBoot(near, { clock: systemClock }), { code: 'protocol-error' });
+  t.regex(error.message, /ended the stream without an answer/);
+});
+
+test('a peer that never answers, or whose answer never ends, is given up after 15 s', async (t) => {
+  const neverEnding = Buffer.concat([encodeRecordHeader(INFO_KIND.TOLD, 1000), Buffer.from('{"version":1')]);
+  for (const answer of [null, encodeRecord(99, 'x'), neverEnding]) {
+    const clock = new ManualClock();
+    let isAsked = false;
+    const near = peer(t, () => {
+      isAsked = true;
+      return answer;
+    });
+    const failure = t.throwsAsync(askBoot(near, { clock }), { code: 'stalled' });
+    await eventually(() => isAsked);
+    clock.advance(14_999);
+    t.false(near.destroyed);
+    clock.advance(1);
+    t.regex((await failure).message, /did not tell of its machine within 15 s/);
+    t.true(near.destroyed);
+    t.is(clock.pending, 0);
+  }
+});
+
+test('a peer that answers and leaves the stream open has it closed after 2 s', async (t) => {
+  const clock = new ManualClock();
+  const near = peer(t, () => encodeTold('boot', BOOT));
+  await askBoot(near, { clock });
+  clock.advance(1999);
+  t.false(near.destroyed);
+  clock.advance(1);
+  t.true(near.destroyed);
+});
+
+test('a question can be given up, also before it is asked', async (t) => {
+  const giveUp = new AbortController();
+  const asked = askBoot(
+    peer(t, () => {
+      giveUp.abort();
+      return null;
+    }),
+    { clock: systemClock, signal: giveUp.signal },
+  );
+  await t.throwsAsync(asked, { code: 'cancelled' });
+  const signal = AbortSignal.abort();
+  await t.throwsAsync(
+    askBoot(
+      peer(t, () => null),
+      { clock: systemClock, signal },
+    ),
+    { code: 'cancelled' },
+  );
+});
+
+/** What an asker sends, and why its stream is reset. */
+const RULES: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
+  'a length beyond the bound': [encodeRecordHeader(INFO_KIND.ASK, 257), /has 257 bytes, more than 256/],
+  'no JSON': [encodeRecord(INFO_KIND.ASK, 'machine'), /ASK is not a JSON object/],
+  'a subject that there is not': [encodeRecord(INFO_KIND.ASK, '{"about":"users"}'), /this side knows version 1/],
+};
+
+for (const [title, [bytes, expected]] of Object.entries(RULES)) {
+  test(`an asker sends ${title}: its stream is reset, and others are served`, async (t) => {
+    const { open } = setUp(t);
+    const { near, far } = open();
+    near.write(bytes);
+    await closed(far);
+    t.regex(far.errored?.message ?? '', expected);
+    t.like(await askBoot(open().near, { clock: systemClock }), { systemd: 'running' });
+  });
+}
+
+test('an asker that asks nothing for 10 s has its stream reset; one whose answer takes longer does not', async (t) => {
+  let tell: (() => void) | null = null;
+  const { open, clock } = setUp(t, {
+    run: () => new Promise((resolve) => (tell = () => resolve({ end: 0, stdout: 'running', stderr: '' }))),
+  });
+  const silent = open();
+  clock.advance(9_999);
+  const busy = open();
+  const asked = askBoot(busy.near, { clock: systemClock });
+  const answer = await eventually(() => tell, { what: 'the question' });
+  t.false(silent.far.destroyed);
+  clock.advance(1);
+  t.true(silent.far.destroyed);
+  clock.advance(60_000);
+  answer();
+  t.like(await asked, { systemd: 'running' });
+});
+
+test('of one that asks without reading, no more is read than it takes answers', async (t) => {
+  const { near, far } = setUp(t).open();
+  near.pause();
+  const time = encodeRecord(INFO_KIND.TIME, '');
+  near.write(Buffer.concat(Array.from({ length: 20_000 }, () => time)));
+  await eventually(() => far.writableNeedDrain || far.writableLength > 0, { what: 'answers that are not read' });
+  t.true(far.writableLength < 65_536);
+  let bytes = 0;
+  near.on('data', (chunk: Buffer) => (bytes += chunk.length)).resume();
+  await eventually(() => bytes >= 20_000 * encodeTime(Date.now()).length, { what: 'all answers' });
+});
+
+test('when the service stops, its streams end', async (t) => {
+  const { open, service } = setUp(t);
+  const { far } = open();
+  await service.stop();
+  t.true(far.destroyed);
+});
+
+test('an asker writes what this version understands', (t) => {
+  t.is(encodeAsk('machine').subarray(5).toString(), '{"version":1,"about":"machine"}');
+});
