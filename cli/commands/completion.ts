@@ -12,6 +12,7 @@ export const completion: Command = {
   usage: `completion ${SHELLS.join('|')}`,
   about:
     'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',
+  examples: [['source <(vproxy completion bash)', 'In this shell, until it ends'], ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from the next start on']],
   options: {
     names: {
       value: LIVE_NAMES.join('|'),

@@ -16,6 +16,7 @@ export const command: Command = {
   usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--timeout SECONDS] [--json]',
   about:
     'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too.',
+  examples: [['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'], ['vproxy wait vm1/ssh', 'For a service']],
   options: {
     service: { value: 'SERVICE', describe: 'That the peer has to offer; also LABEL/SERVICE' },
     channel: { value: 'LABEL', describe: 'The channel [default: any]' },
@@ -34,7 +35,7 @@ const RETRY_MS = 100;
 
 async function wait(args: Arguments): Promise<void> {
   const place = waitedFor(args);
-  const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+  const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
   const deadline = performance.now() + timeoutS * 1000;
   for (;;) {
     const leftMs = deadline - performance.now();

@@ -133,8 +133,8 @@ function parseReconnect(args: Arguments, end: HostEnd): number {
   if (end.kind === 'pipe' || end.mode !== 'connect') {
     throw new VproxyError('bad-argument', '--reconnect: QEMU connects only with --mode connect');
   }
-  const seconds = /^\d{1,4}$/.test(text) ? Number(text) : 0;
-  if (seconds < 1 || seconds > 3600) throw bad('reconnect', text, 'is not a whole number of seconds from 1 to 3600');
+  const seconds = args.seconds('reconnect', 1, 3600) ?? 1;
+  if (!Number.isInteger(seconds)) throw bad('reconnect', text, 'is not a whole number of seconds');
   return seconds;
 }
 

@@ -81,6 +81,7 @@ for (const [name, entry] of [['', MAIN_COMMAND] as const, ...Object.entries(NAME
 const COMMAND: CommandDescription = {
   usage: 'try [--count COUNT] [--key FILE]… FILE…',
   about: 'Is here to be read.',
+  examples: [],
   isLocal: true,
   options: {
     count: { short: 'c', value: 'COUNT', describe: 'A number' },
