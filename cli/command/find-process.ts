@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** What was said about it. */
 interface SocketChoice {
@@ -94,7 +94,7 @@ async function listSockets(folder: string): Promise<string[]> {
       .map((name) => join(folder, name));
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
-    const message = `cannot look for control sockets in ${escapeText(folder)}: ${(error as Error).message}`;
+    const message = `cannot look for control sockets in ${escapeText(folder)}: ${describeError(error)}`;
     throw new VproxyError('control-unavailable', message, { cause: error });
   }
 }

@@ -196,18 +196,18 @@ const FIRST_MEANT: ReadonlyMap<string, readonly string[]> = new Map(
       [['log-level'], 'loglevel verbose'],
       [['shell'], 'ssh sh bash login attach enter console terminal'],
       [['stop', 'drain'], 'kill quit exit shutdown down'],
-      [['top'], 'stats stat metrics'],
+      [['top'], 'metrics'],
       [['upgrade', 'reload'], 'restart update'],
     ] as const
   ).flatMap(([meant, words]) => words.split(' ').map((word) => [word, meant] as const)),
 );
 
-/** By a second word that is none: what the second word of the same command is. */
-const SECOND_MEANT: ReadonlyMap<string, string> = new Map([
-  ...['new', 'create', 'open'].map((word) => [word, 'add'] as const),
-  ...['rm', 'del', 'delete', 'close'].map((word) => [word, 'remove'] as const),
-  ...['kill', 'reset', 'remove', 'rm'].map((word) => [word, 'close'] as const),
-]);
+/** Second words of commands, by those that people type in their place. */
+const SECOND_MEANT: Readonly<Record<string, readonly string[]>> = {
+  add: ['new', 'create', 'open'],
+  close: ['rm', 'remove', 'del', 'delete', 'kill', 'reset', 'stop'],
+  remove: ['rm', 'del', 'delete', 'close', 'kill', 'stop'],
+};
 
 /** The commands that may be meant by a first word that is none; none where nothing is like it. */
 export function meantCommands(word: string): readonly string[] {
@@ -220,6 +220,6 @@ export function meantSecond(first: string, word: string): string | undefined {
   const known = secondWords(first);
   // What is listed has a command of its own: `channels`.
   if (/^(?:list|ls|show|status)$/.test(word) && Object.hasOwn(NAMED_COMMANDS, `${first}s`)) return `${first}s`;
-  const second = [word, SECOND_MEANT.get(word) ?? ''].find((one) => known.includes(one)) ?? closestWord(word, known);
+  const second = known.find((one) => SECOND_MEANT[one]?.includes(word)) ?? closestWord(word, known);
   return second === undefined ? undefined : `${first} ${second}`;
 }

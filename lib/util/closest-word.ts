@@ -15,9 +15,12 @@ export function closestWord(word: string, known: readonly string[]): string | un
   return best !== undefined && best.distance * 3 <= best.candidate.length ? best.candidate : undefined;
 }
 
-/** Behind the message about a word that is not known: `did you mean vm1?`, else `there are: vm1, vm2` or `there are none`. */
+/** Words that are shorter are like others by accident. */
+const LEAST_GUESSED = 4;
+
+/** Behind the message about a name that is not known: `did you mean web1?`, else `there are: web1, db` or `there are none`. */
 export function whatThereIs(word: string, known: readonly string[]): string {
-  const close = closestWord(word, known);
+  const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
   if (close !== undefined) return `did you mean ${close}?`;
   return known.length === 0 ? 'there are none' : `there are: ${known.join(', ')}`;
 }
