@@ -1,9 +1,11 @@
 /** Which running vproxy is meant. */
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { controlFolder, isControlName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
+import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** What was said about it. */
@@ -60,7 +62,12 @@ const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control 
 /** A name that can be no file name is asked for. */
 async function findName(name: string, folder: string | null): Promise<string> {
   if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
-  if (isControlName(name)) return join(folder, `${name}.sock`);
+  if (isControlName(name)) {
+    const path = join(folder, `${name}.sock`);
+    const close = existsSync(path) ? undefined : closestWord(name, (await listSockets(folder)).map(nameOf));
+    if (close === undefined) return path;
+    throw new VproxyError('control-unavailable', `no vproxy runs that is called "${name}"; did you mean ${close}?`);
+  }
   const running = await listRunning(await listSockets(folder));
   const found = running.find(({ status }) => status.process.name === name);
   if (found !== undefined) return found.path;

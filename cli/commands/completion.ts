@@ -1,5 +1,6 @@
 /** `vproxy completion`: prints what a shell needs to complete command lines of vproxy, and names of a running vproxy. */
 import { VproxyError } from '../../lib/errors.js';
+import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -33,7 +34,7 @@ async function printCompletion(args: Arguments): Promise<void> {
   const known = SHELLS.find((one) => one === shell);
   if (known === undefined) {
     const given = shell === '' ? 'the shell is missing' : `"${escapeText(shell, 64)}" is no shell that it knows`;
-    throw new VproxyError('bad-argument', `completion: ${given}; expected ${SHELLS.join(', ')}`);
+    throw new VproxyError('bad-argument', `completion: ${given}; ${whatThereIs(shell, SHELLS)}`);
   }
   print(completionScript(known));
 }
@@ -41,7 +42,7 @@ async function printCompletion(args: Arguments): Promise<void> {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is not one of ${LIVE_NAMES.join(', ')}`);
+    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`);
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

@@ -3,6 +3,7 @@
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
+import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
@@ -146,7 +147,12 @@ function findForward(
   ].find((found) => found.length > 0);
   const shown = `"${escapeText(text, 80)}"`;
   if (matches === undefined) {
-    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; see vproxy forwards`);
+    const close = closestWord(
+      rest,
+      forwards.map(({ service }) => service),
+    );
+    const hint = close === undefined ? 'see vproxy forwards' : `did you mean ${close}?`;
+    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; ${hint}`);
   }
   // One that is draining goes without being told twice.
   const active = matches.filter(({ state }) => state === 'active');

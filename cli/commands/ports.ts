@@ -86,7 +86,7 @@ export const pipeCreate: Command = {
   usage: 'pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
   about:
     "Makes the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that make them again. PATH is absolute.",
-  examples: [['vproxy pipe-create /run/vm1.pipe --owner libvirt-qemu:kvm > /etc/tmpfiles.d/vm1.conf', 'Make them now, and after each reboot']],
+  examples: [['vproxy pipe-create /run/vm1.pipe > /etc/tmpfiles.d/vm1.conf', 'Make them now, and after each reboot']],
   options: {
     mode: { value: 'MODE', describe: `Their permissions, in octal [default: ${DEFAULT_MODE}]` },
     owner: { value: 'USER[:GROUP]', describe: 'Who shall own them, such as the user that QEMU runs as' },

@@ -5,6 +5,7 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
 import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
+import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
@@ -51,7 +52,7 @@ async function setLevel(args: Arguments): Promise<void> {
   const [text] = args.operands;
   const wanted = LOG_LEVELS.find((level) => level === text);
   if (text !== undefined && wanted === undefined) {
-    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LOG_LEVELS.join(', ')}`);
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; ${whatThereIs(text, LOG_LEVELS)}`);
   }
   const control = await openControl(args);
   const level =

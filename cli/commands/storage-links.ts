@@ -115,13 +115,14 @@ function linkWrapper(path: string, target: string, isForced: boolean): void {
 
 /** Removes a link to the wrapper, and nothing else. Throws `not-found`, or `cannot-create` where the system forbids it. */
 function unlinkWrapper(path: string): void {
-  if (!isWrapperLink(path)) {
-    const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
-    throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
-  }
   try {
+    if (!isWrapperLink(path)) {
+      const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
+      throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
+    }
     unlinkSync(path);
   } catch (cause) {
+    if (cause instanceof VproxyError) throw cause;
     throw new VproxyError('cannot-create', `${escapeText(path)}: ${describeError(cause)}`, { cause });
   }
 }

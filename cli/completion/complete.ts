@@ -37,7 +37,7 @@ export async function complete(words: readonly string[]): Promise<Completion> {
   const behind = words.slice(1, -1);
   const current = words.length > 1 ? (words.at(-1) ?? '') : '';
   if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstWords());
-  if (behind[0] === 'help') return completeName(behind.slice(1), current);
+  if (behind[0] === 'help' && !current.startsWith('-')) return completeName(behind.slice(1), current);
   const { name, entry, words: given } = findCommand(behind);
   if (entry !== null) return completeBehind(await entry.load(), given, current);
   return offer(

@@ -304,7 +304,7 @@ export class StreamTable implements StreamBooks {
   #withOffer(service: string, reason: VproxyError): VproxyError {
     if (reason.code !== 'unknown-service') return reason;
     const offered = this.#options.peerServices();
-    const close = closestWord(service, [...offered]);
+    const close = offered.has(service) ? undefined : closestWord(service, [...offered]);
     const offer = `the peer offers: ${listServices(offered)}${close === undefined ? '' : `; did you mean ${close}?`}`;
     return new VproxyError(reason.code, `${reason.message}; ${offer}`);
   }
