@@ -37,7 +37,7 @@ const TIMES: Units = [
 ];
 
 /** Such as `1h30m`, `90s`, `500ms`: each unit once at most, in this order. */
-const DURATION = /^(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?$/;
+const DURATION = /^(?:(\d{1,12})h)?(?:(\d{1,12})m)?(?:(\d{1,12})s)?(?:(\d{1,12})ms)?$/;
 
 /** What a text may be besides a number, for people. */
 export const DURATION_FORM = 'a time such as 500ms, 90s, 5m or 1h30m';

@@ -47,7 +47,7 @@ test('no line of a help is wider than it should be, but an example or a name tha
       // What is in brackets in a usage is not broken up.
       for (const line of lines.slice(lines.indexOf(''))) {
         const isName = /^ {2,6}\S+(?: \S+)*$/.test(line);
-        const isWord = !line.trim().includes(' ');
+        const isWord = !line.trim().replace(/^- /, '').includes(' ');
         if (!isName && !isWord && !examples.has(line)) t.true(textWidth(line) <= width, `${width}: ${line}`);
       }
     }
