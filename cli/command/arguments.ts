@@ -53,14 +53,7 @@ export class Arguments {
     return this.#parseNumber(option, form, 'a number of seconds', least, most, `, or ${DURATION_FORM}`);
   }
 
-  #parseNumber(
-    option: string,
-    form: RegExp,
-    what: string,
-    least: number,
-    most: number,
-    also = '',
-  ): number | undefined {
+  #parseNumber(option: string, form: RegExp, what: string, least: number, most: number, also = ''): number | undefined {
     const value = this.text(option);
     if (value === undefined) return undefined;
     const parsed = form.test(value) ? Number(value) : Number.NaN;

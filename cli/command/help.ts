@@ -53,7 +53,8 @@ export function formatProgramHelp(
 /** How to begin, and the commands that people use most: for who has said nothing. */
 export function formatShortHelp(main: CommandDescription, commands: CommandList, width: number): string {
   const common = Object.fromEntries(Object.entries(commands).filter(([, { isCommon = false }]) => isCommon));
-  const more = 'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND shows those of one.';
+  const more =
+    'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND shows those of one.';
   return joinLines([
     ...describeUsage([main.usage, 'COMMAND [options]'], width),
     ...['', ...wrapText(main.about, width)],

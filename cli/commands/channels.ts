@@ -13,7 +13,10 @@ import { showProgress } from '../ui/waiting-line.js';
 export const list: Command = {
   usage: 'channels [LABEL] [--json]',
   about: 'Lists the channels; with LABEL, shows all of one: its peer, its session, and why earlier sessions ended.',
-  examples: [['vproxy channels', 'All of them'], ['vproxy channels vm1', 'All that is known of one']],
+  examples: [
+    ['vproxy channels', 'All of them'],
+    ['vproxy channels vm1', 'All that is known of one'],
+  ],
   options: JSON_OPTION,
   operands: ['[LABEL]'],
   run: showChannels,
@@ -38,7 +41,10 @@ export const remove: Command = {
   usage: 'channel remove LABEL [--now]',
   about:
     'Removes a channel with its forwards. No streams are opened any more; the command ends when those that are open have ended, at the latest after 30 seconds.',
-  examples: [['vproxy channel remove vm1', 'Let its streams end first'], ['vproxy channel remove vm1 --now', 'Reset them']],
+  examples: [
+    ['vproxy channel remove vm1', 'Let its streams end first'],
+    ['vproxy channel remove vm1 --now', 'Reset them'],
+  ],
   options: { now: { describe: 'Reset the streams that are open' } },
   operands: ['LABEL'],
   run: removeChannel,

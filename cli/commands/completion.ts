@@ -13,7 +13,10 @@ export const completion: Command = {
   usage: `completion ${SHELLS.join('|')}`,
   about:
     'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',
-  examples: [['source <(vproxy completion bash)', 'In this shell, until it ends'], ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from the next start on']],
+  examples: [
+    ['source <(vproxy completion bash)', 'In this shell, until it ends'],
+    ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from the next start on'],
+  ],
   options: {
     names: {
       value: LIVE_NAMES.join('|'),
@@ -42,7 +45,10 @@ async function printCompletion(args: Arguments): Promise<void> {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`);
+    throw new VproxyError(
+      'bad-argument',
+      `--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`,
+    );
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

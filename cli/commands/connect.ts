@@ -14,7 +14,10 @@ export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
   about:
     "Joins standard input and output to a stream to a service of the peer, such as ssh -o ProxyCommand='vproxy connect ssh' vm1. Each direction ends by itself; the command ends when both have, or with the status of the reason where the stream is reset.",
-  examples: [["ssh -o ProxyCommand='vproxy connect vm1/ssh' root@vm1", 'ssh into vm1, without a port'], ['echo hello | vproxy connect vm1/echo', 'Talk to a service']],
+  examples: [
+    ["ssh -o ProxyCommand='vproxy connect vm1/ssh' root@vm1", 'ssh into vm1, without a port'],
+    ['echo hello | vproxy connect vm1/echo', 'Talk to a service'],
+  ],
   options: CHANNEL_OPTION,
   operands: ['SERVICE'],
   run: connect,

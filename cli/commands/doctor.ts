@@ -30,7 +30,10 @@ export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
     'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
-  examples: [['vproxy doctor', 'Look at this machine, and at what runs here'], ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Look at what does not work']],
+  examples: [
+    ['vproxy doctor', 'Look at this machine, and at what runs here'],
+    ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Look at what does not work'],
+  ],
   isLocal: true,
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
   run: doctor,

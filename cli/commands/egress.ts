@@ -49,7 +49,10 @@ export const test: Command = {
   usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
   about:
     'Tells whether an egress lets the peer reach a destination, such as vproxy egress test internet example.org:443, and which rule decides: the name is resolved as it would be, each of its addresses is judged, and nothing is connected to. The status is 77 where it may not be reached.',
-  examples: [['vproxy egress test internet deb.debian.org:443', 'Ask the vproxy that runs'], ['vproxy egress test internet example.org:80 --config host1.toml', 'Ask a file, before it is in force']],
+  examples: [
+    ['vproxy egress test internet deb.debian.org:443', 'Ask the vproxy that runs'],
+    ['vproxy egress test internet example.org:80 --config host1.toml', 'Ask a file, before it is in force'],
+  ],
   options: {
     ...CHANNEL_OPTION,
     config: { value: 'FILE', describe: 'Ask this configuration file, and no running vproxy' },

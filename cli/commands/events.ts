@@ -14,7 +14,10 @@ export const command: Command = {
   usage: 'events [LABEL] [--replay COUNT] [--no-follow] [--json]',
   about:
     'Shows the last events, and then each one as it happens, of every level, whatever the log shows. Ends with the process, or when it is interrupted.',
-  examples: [['vproxy events', 'All that happens, until Ctrl-C'], ['vproxy events vm1 --replay 20 --no-follow', 'The last events of vm1']],
+  examples: [
+    ['vproxy events', 'All that happens, until Ctrl-C'],
+    ['vproxy events vm1 --replay 20 --no-follow', 'The last events of vm1'],
+  ],
   options: {
     ...CHANNEL_FILTER,
     replay: { value: 'COUNT', describe: 'How many of the last events to begin with [default: all that are kept, 500]' },

@@ -18,7 +18,10 @@ import { showProgress } from '../ui/waiting-line.js';
 export const list: Command = {
   usage: 'forwards [LABEL] [--json]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
-  examples: [['vproxy forwards', 'Those of all channels'], ['vproxy forwards vm1 --json', 'Those of one, for a script']],
+  examples: [
+    ['vproxy forwards', 'Those of all channels'],
+    ['vproxy forwards vm1 --json', 'Those of one, for a script'],
+  ],
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
@@ -53,7 +56,10 @@ export const add: Command = {
   usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',
   about:
     'Adds a forward, as -o and -i of the command line do, and prints it with the port that was picked where 0 was asked for. An address that is taken is an error, and changes nothing.',
-  examples: [['vproxy forward add -o vm1/ssh:127.0.0.1:0', 'Listen for the ssh server of vm1, on any port'], ['vproxy forward add -i web:127.0.0.1:8080', 'Offer a web server of this side']],
+  examples: [
+    ['vproxy forward add -o vm1/ssh:127.0.0.1:0', 'Listen for the ssh server of vm1, on any port'],
+    ['vproxy forward add -i web:127.0.0.1:8080', 'Offer a web server of this side'],
+  ],
   options: {
     outgoing: {
       short: 'o',
@@ -91,7 +97,10 @@ export const remove: Command = {
   usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
   about:
     'Removes a forward, named by its id, its text or its service. It takes no new streams from then on; the command ends when those that are open have ended.',
-  examples: [['vproxy forward remove vm1/ssh', 'By its service'], ['vproxy forward remove f3 --now', 'By its id, with its streams']],
+  examples: [
+    ['vproxy forward remove vm1/ssh', 'By its service'],
+    ['vproxy forward remove f3 --now', 'By its id, with its streams'],
+  ],
   options: {
     channel: { ...CHANNEL_FILTER.channel, describe: 'Look among the forwards of this channel only' },
     now: { describe: 'Reset the streams that are open' },

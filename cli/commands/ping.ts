@@ -13,7 +13,10 @@ export const command: Command = {
   usage: 'ping [LABEL] [-c COUNT] [-i SECONDS] [--json]',
   about:
     'Measures the round trip through the peer of a channel, again and again until it is interrupted, or COUNT times. The status is 1 where no ping was answered.',
-  examples: [['vproxy ping vm1 -c 3', 'Three round trips'], ['vproxy ping -i 200ms', 'Five a second, until Ctrl-C']],
+  examples: [
+    ['vproxy ping vm1 -c 3', 'Three round trips'],
+    ['vproxy ping -i 200ms', 'Five a second, until Ctrl-C'],
+  ],
   options: {
     count: { short: 'c', value: 'COUNT', describe: 'How many pings [default: without end]' },
     interval: { short: 'i', value: 'SECONDS', describe: 'Between two of them [default: 1]' },

@@ -15,7 +15,10 @@ export const libvirtXml: Command = {
     'libvirt-xml [--name NAME] [--mode bind|connect] [--path PATH | --tcp [HOST:]PORT | --pipe PATH] [--commandline]',
   about:
     "Prints the <channel> element for a port of vproxy's, for <devices> in the XML of a libvirt domain. Without --path libvirt picks, labels and removes the socket; the host's vproxy finds it with -c libvirt:DOMAIN.",
-  examples: [['vproxy libvirt-xml', 'A port whose socket libvirt picks'], ['vproxy libvirt-xml > port.xml && virsh attach-device vm1 port.xml --live', 'Give it to a domain that runs']],
+  examples: [
+    ['vproxy libvirt-xml', 'A port whose socket libvirt picks'],
+    ['vproxy libvirt-xml > port.xml && virsh attach-device vm1 port.xml --live', 'Give it to a domain that runs'],
+  ],
   options: {
     ...PORT_OPTIONS,
     commandline: {

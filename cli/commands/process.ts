@@ -19,7 +19,10 @@ import { formatHandover } from '../upgrade/document.js';
 export const status: Command = {
   usage: 'status [--verbose] [--json]',
   about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
-  examples: [['vproxy status', 'The process, and a line for each channel'], ["vproxy status --json | jq -r '.channels[].state'", 'For a script']],
+  examples: [
+    ['vproxy status', 'The process, and a line for each channel'],
+    ["vproxy status --json | jq -r '.channels[].state'", 'For a script'],
+  ],
   options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
   meant: ['channels LABEL', 'status --name LABEL'],
   run: showStatus,
@@ -42,7 +45,10 @@ function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean
 export const logLevel: Command = {
   usage: 'log-level [error|warn|info|debug] [--json]',
   about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
-  examples: [['vproxy log-level debug', 'Log all that happens'], ['vproxy log-level info', 'Log as it was']],
+  examples: [
+    ['vproxy log-level debug', 'Log all that happens'],
+    ['vproxy log-level info', 'Log as it was'],
+  ],
   options: JSON_OPTION,
   operands: ['[error|warn|info|debug]'],
   run: setLevel,

@@ -13,7 +13,10 @@ export const command: Command = {
   usage: 'top [--interval SECONDS] [--count COUNT]',
   about:
     'Shows the streams, those with the most traffic first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. Where the output is no terminal, prints a line each interval.',
-  examples: [['vproxy top', 'Live, until q'], ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line each five minutes, for an hour']],
+  examples: [
+    ['vproxy top', 'Live, until q'],
+    ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line each five minutes, for an hour'],
+  ],
   options: {
     interval: { value: 'SECONDS', describe: 'Between two looks [default: 1]' },
     count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },

@@ -16,7 +16,10 @@ export const command: Command = {
   usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--timeout SECONDS] [--json]',
   about:
     'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too.',
-  examples: [['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'], ['vproxy wait vm1/ssh', 'For a service']],
+  examples: [
+    ['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'],
+    ['vproxy wait vm1/ssh', 'For a service'],
+  ],
   options: {
     service: { value: 'SERVICE', describe: 'That the peer has to offer; also LABEL/SERVICE' },
     channel: { value: 'LABEL', describe: 'The channel [default: any]' },

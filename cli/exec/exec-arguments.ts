@@ -24,7 +24,11 @@ export const EXEC_COMMAND: CommandDescription = {
   usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
   about:
     "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is not one. Failures of vproxy's own have the status 125.",
-  examples: [['vproxy exec vm1: make -C /src test', 'Run a command, and get its output and exit status'], ['tar c . | vproxy exec vm1: tar x -C /srv', 'With input'], ['vproxy exec vm1: -t --cwd /srv -- vi notes', 'In a terminal']],
+  examples: [
+    ['vproxy exec vm1: make -C /src test', 'Run a command, and get its output and exit status'],
+    ['tar c . | vproxy exec vm1: tar x -C /srv', 'With input'],
+    ['vproxy exec vm1: -t --cwd /srv -- vi notes', 'In a terminal'],
+  ],
   options: {
     ...SHARED_OPTIONS,
     tty: { short: 't', describe: 'Give the command a terminal' },
@@ -45,7 +49,10 @@ export const SHELL_COMMAND: CommandDescription = {
   usage: 'shell [LABEL] [options]',
   about:
     'Runs the login shell at the peer of a channel, in a terminal where there is one here: exec without a command. Enter ~ . ends it where nothing answers any more.',
-  examples: [['vproxy shell vm1', 'The login shell of vm1'], ['vproxy shell vm1 < commands', 'Commands of a file']],
+  examples: [
+    ['vproxy shell vm1', 'The login shell of vm1'],
+    ['vproxy shell vm1 < commands', 'Commands of a file'],
+  ],
   options: SHARED_OPTIONS,
   operands: ['[LABEL]'],
   endsAtOperand: true,

@@ -123,7 +123,9 @@ const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
   relaySignals(call, () => process.exit(INTERRUPTED));
   if (!hasInput) return;
-  process.stdin.on('error', (error) => onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`)));
+  process.stdin.on('error', (error) =>
+    onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`)),
+  );
   process.stdin.pipe(call.stdin);
 }
 

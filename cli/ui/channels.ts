@@ -69,7 +69,10 @@ export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothin
   const facts: (readonly [string, string])[] = [
     ['channel', group === null ? label : `${label} of the group ${group}`],
     ['address', escapeText(address)],
-    ['state', `${paint(state, toneOfState(state))} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`],
+    [
+      'state',
+      `${paint(state, toneOfState(state))} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`,
+    ],
     ...(session === null ? [] : describeSession(session)),
     ...(bufferBytes === null ? [] : [['socket buffer', formatBytes(bufferBytes)] as const]),
     ['sent', `${formatBytes(totals.sentBytes)} in ${formatCount(totals.sentFrames, 'frame')}`],

@@ -37,8 +37,5 @@ export async function showList<T extends { readonly channel: string }>(
 async function requireChannel(control: ControlClient, label: string): Promise<void> {
   const labels = (await control.channels()).map((channel) => channel.label);
   if (labels.includes(label)) return;
-  throw new VproxyError(
-    'not-found',
-    `there is no channel ${escapeText(label, 80)}; ${whatThereIs(label, labels)}`,
-  );
+  throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; ${whatThereIs(label, labels)}`);
 }

@@ -86,7 +86,7 @@ const refuses = test.macro({
 
 const KINDS = 'unix-connect, unix-listen, tcp-connect, tcp-listen, virtserial-open';
 test(refuses, '', KINDS);
-test(refuses, '/run/vm1.sock', KINDS);
+test(refuses, '/run/vm1.sock', 'there is no kind before the path; did you mean unix-connect:/run/vm1.sock?');
 test(refuses, 'UNIX-connect:/a', 'there is no kind "UNIX-connect"; did you mean unix-connect:?');
 test(refuses, 'toString:/a', KINDS);
 test(refuses, 'unix-connect:', 'a path is missing');

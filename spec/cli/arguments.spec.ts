@@ -109,7 +109,22 @@ test.serial(
   [...CHANNEL, '-o', 'x:/nonexistent/x.sock,user=no-such-user'],
   'there is no user "no-such-user" in /etc/passwd',
 );
-for (const value of ['ten', 'NaN', '-1', '1.5', '1e3', '0x10', ' 1', '86401', '99999999999999999999', '25h', '1m1h', '5 m', 'm', '1d']) {
+for (const value of [
+  'ten',
+  'NaN',
+  '-1',
+  '1.5',
+  '1e3',
+  '0x10',
+  ' 1',
+  '86401',
+  '99999999999999999999',
+  '25h',
+  '1m1h',
+  '5 m',
+  'm',
+  '1d',
+]) {
   test.serial(refused, [...CHANNEL, '--wait', value], `--wait: ${seconds(value)}`);
 }
 test.serial(

@@ -74,31 +74,34 @@ test('a log line has its level in colour, and the doctor its verdict', (t) => {
   t.is(formatSummary(found, paint), '\u001b[31m1 thing fails, 0 warnings.\u001b[0m\n');
 });
 
-test.serial('in a terminal states and errors are coloured; with NO_COLOR, in a pipe and in JSON nothing is', async (t) => {
-  const { env, client, run } = await steeredPair(t, { here: { outgoing: ['x:127.0.0.1:0'] } });
-  const file = join(temporaryFolder(t), 'wrong.toml');
-  writeFileSync(file, 'wait = true\n');
-  const show = async (before: string, words: string, after = ''): Promise<string> => {
-    const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
-    return (await (await runInTerminal(t, line)).ended).text;
-  };
-  const colored = '\u001b[32mestablished\u001b[0m';
-  t.true((await show('', 'status')).includes(colored));
-  t.true((await show('', 'channels default')).includes(colored));
-  t.true((await show('', 'forwards')).includes('\u001b[32mactive\u001b[0m'));
-  t.true((await show('', 'ping nobody -c 1')).includes('vproxy: \u001b[31merror: \u001b[0mthere is no channel'));
-  t.true((await show('', 'exec nobody')).includes('vproxy: \u001b[31merror: \u001b[0m'));
-  t.true((await show('', `check ${file}`)).includes(`\u001b[31m${file}:\u001b[0m wait: `));
-  for (const text of [
-    await show('NO_COLOR=1 ', 'status'),
-    await show('TERM=dumb ', 'channels default'),
-    await show('', 'status', ' | cat'),
-    await show('', 'status --json'),
-    (await run('ping', 'nobody')).stderr,
-    (await runVproxy(['check', file])).stderr,
-  ]) {
-    t.notRegex(text, /\u001b/);
-  }
-  const channels = await client.channels();
-  t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
-});
+test.serial(
+  'in a terminal states and errors are coloured; with NO_COLOR, in a pipe and in JSON nothing is',
+  async (t) => {
+    const { env, client, run } = await steeredPair(t, { here: { outgoing: ['x:127.0.0.1:0'] } });
+    const file = join(temporaryFolder(t), 'wrong.toml');
+    writeFileSync(file, 'wait = true\n');
+    const show = async (before: string, words: string, after = ''): Promise<string> => {
+      const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
+      return (await (await runInTerminal(t, line)).ended).text;
+    };
+    const colored = '\u001b[32mestablished\u001b[0m';
+    t.true((await show('', 'status')).includes(colored));
+    t.true((await show('', 'channels default')).includes(colored));
+    t.true((await show('', 'forwards')).includes('\u001b[32mactive\u001b[0m'));
+    t.true((await show('', 'ping nobody -c 1')).includes('vproxy: \u001b[31merror: \u001b[0mthere is no channel'));
+    t.true((await show('', 'exec nobody')).includes('vproxy: \u001b[31merror: \u001b[0m'));
+    t.true((await show('', `check ${file}`)).includes(`\u001b[31m${file}:\u001b[0m wait: `));
+    for (const text of [
+      await show('NO_COLOR=1 ', 'status'),
+      await show('TERM=dumb ', 'channels default'),
+      await show('', 'status', ' | cat'),
+      await show('', 'status --json'),
+      (await run('ping', 'nobody')).stderr,
+      (await runVproxy(['check', file])).stderr,
+    ]) {
+      t.notRegex(text, /\u001b/);
+    }
+    const channels = await client.channels();
+    t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
+  },
+);

@@ -132,10 +132,22 @@ test.serial('vproxy alone prints the short help on stderr, and ends as with ever
 
 for (const [words, same] of [
   [['help'], ['--help']],
-  [['help', 'exec'], ['exec', '--help']],
-  [['help', 'status'], ['status', '--help']],
-  [['help', 'forward', 'add'], ['forward', 'add', '--help']],
-  [['help', 'forward'], ['forward', '--help']],
+  [
+    ['help', 'exec'],
+    ['exec', '--help'],
+  ],
+  [
+    ['help', 'status'],
+    ['status', '--help'],
+  ],
+  [
+    ['help', 'forward', 'add'],
+    ['forward', 'add', '--help'],
+  ],
+  [
+    ['help', 'forward'],
+    ['forward', '--help'],
+  ],
   [['-V'], ['--version']],
 ] as const) {
   test.serial(`vproxy ${words.join(' ')} is vproxy ${same.join(' ')}`, async (t) => {

@@ -119,7 +119,10 @@ for (const [words, message] of [
   [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
   [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
   [{ buffer: ['65535'] }, '--buffer: "65535" is not a whole number of bytes from 65536 to 67108864'],
-  [{ wait: ['x'] }, '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m'],
+  [
+    { wait: ['x'] },
+    '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+  ],
 ] as const) {
   test(`an addition refuses ${JSON.stringify(words)}`, (t) => {
     const given: Readonly<Record<string, readonly string[]>> = words;

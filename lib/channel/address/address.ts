@@ -35,25 +35,26 @@ export function parseChannel(text: string): ChannelAddress {
 }
 
 /** What people write for a kind, by what other programs and the forwards call it. */
-const OTHER_NAMES: Readonly<Record<string, string>> = {
-  pipe: 'pipe-open',
-  serial: 'tty-open',
-  socket: 'unix-connect',
-  tcp: 'tcp-connect',
-  tty: 'tty-open',
-  unix: 'unix-connect',
-  virtio: 'virtserial-open',
-  virtserial: 'virtserial-open',
-  vsock: 'vsock-connect',
-  'vsock-mux': 'vsock-mux-connect',
-};
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
+  ['pipe', 'pipe-open'],
+  ['serial', 'tty-open'],
+  ['socket', 'unix-connect'],
+  ['tcp', 'tcp-connect'],
+  ['tty', 'tty-open'],
+  ['unix', 'unix-connect'],
+  ['virtio', 'virtserial-open'],
+  ['virtserial', 'virtserial-open'],
+  ['vsock', 'vsock-connect'],
+  ['vsock-mux', 'vsock-mux-connect'],
+]);
 
 /** Behind the text of a channel whose kind, or whose scheme, there is not. */
 function whatWasMeant(text: string, kindName: string): string {
   const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text) ?? [];
-  if (scheme !== undefined) return `there is no scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
+  if (scheme !== undefined)
+    return `there is no scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
   if (text.startsWith('/')) return `there is no kind before the path; did you mean unix-connect:${escapeText(text)}?`;
-  const close = OTHER_NAMES[kindName] ?? closestWord(kindName, [...CHANNEL_KINDS.keys(), QEMU_WORD]);
+  const close = OTHER_NAMES.get(kindName) ?? closestWord(kindName, [...CHANNEL_KINDS.keys(), QEMU_WORD]);
   if (close !== undefined) return `there is no kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;
   return `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`;
 }
