@@ -1,5 +1,6 @@
 /** What this program says of itself. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { PROTOCOL_VERSION } from '../lib/codec/limits.js';
 
 /** Set where all of vproxy is one file, which has no package.json beside it: see packaging/bundle.mjs. */
@@ -10,6 +11,21 @@ export function packageVersion(): string {
   if (typeof VPROXY_VERSION === 'string') return VPROXY_VERSION;
   const file = new URL('../../package.json', import.meta.url);
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** The folder of the documents, as the Debian package, the RPM or the npm package has installed it; null where none has. */
+export function documentsFolder(): string | null {
+  const folders = [join(programFolder(), '../../docs'), '/usr/share/doc/vproxy'];
+  return folders.find((folder) => existsSync(join(folder, 'cli.md'))) ?? null;
+}
+
+/** Where the file is that runs, behind all links. */
+function programFolder(): string {
+  try {
+    return dirname(realpathSync(process.argv[1] ?? ''));
+  } catch {
+    return '/';
+  }
 }
 
 /** The line of `--version`: program, protocol, Node. */

@@ -1,6 +1,7 @@
 /** What was given to a command. */
 import { VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { DURATION_FORM, parseDuration } from '../../lib/util/units.js';
 
 /** The options and the operands of a command line, read and checked. */
 export class Arguments {
@@ -41,12 +42,23 @@ export class Arguments {
     return this.#parseNumber(option, /^\d{1,10}$/, `a whole number of ${unit}`, least, most);
   }
 
-  #parseNumber(option: string, form: RegExp, what: string, least: number, most: number): number | undefined {
+  /**
+   * The value of an option that is a time from `least` to `most` seconds, in seconds: a number with three decimals at most, or
+   * a text with units such as `1h30m`. Throws `bad-argument`.
+   */
+  seconds(option: string, least: number, most: number): number | undefined {
+    const ms = parseDuration(this.text(option) ?? '');
+    if (ms !== null && ms >= least * 1000 && ms <= most * 1000) return ms / 1000;
+    const form = /^\d{1,10}(\.\d{1,3})?$/;
+    return this.#parseNumber(option, form, 'a number of seconds', least, most, `, or ${DURATION_FORM}`);
+  }
+
+  #parseNumber(option: string, form: RegExp, what: string, least: number, most: number, also = ''): number | undefined {
     const value = this.text(option);
     if (value === undefined) return undefined;
     const parsed = form.test(value) ? Number(value) : Number.NaN;
     if (parsed >= least && parsed <= most) return parsed;
-    const message = `--${option}: "${escapeText(value, 64)}" is not ${what} from ${least} to ${most}`;
+    const message = `--${option}: "${escapeText(value, 64)}" is not ${what} from ${least} to ${most}${also}`;
     throw new VproxyError('bad-argument', message);
   }
 }

@@ -7,6 +7,8 @@ export interface CommandDescription {
   readonly usage: string;
   /** What it does, in sentences for the help. */
   readonly about: string;
+  /** At least one, for the end of its help. */
+  readonly examples: readonly Example[];
   /** Whether it needs no running vproxy. Default false. */
   readonly isLocal?: boolean;
   /** Its own options; `--help` is added, and `--socket` and `--name` unless it is local. */
@@ -18,6 +20,9 @@ export interface CommandDescription {
   /** Whether everything from the first operand on is an operand, as a command of the peer with its own options begins there. Default false. */
   readonly endsAtOperand?: boolean;
 }
+
+/** A command line that a shell takes, of at most 76 columns, and what it is for, as a comment above it. */
+export type Example = readonly [line: string, about: string];
 
 /** One command, as a file in cli/commands/ has it. */
 export interface Command extends CommandDescription {
@@ -37,6 +42,8 @@ export interface CommandOption {
   /** Whether it may be given more than once; a flag always may. Default false. */
   readonly isRepeatable?: boolean;
   readonly describe: string;
+  /** The forms that its value may have, a bullet each behind what is said of it. Default: none are listed. */
+  readonly forms?: readonly string[];
   /** What its value has to be, where its value is missing. Default: as `value` calls it. */
   readonly expected?: string;
   /** What a shell offers for its value, where what it is called does not say so: names of processes that run. */

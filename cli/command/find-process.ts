@@ -1,10 +1,12 @@
 /** Which running vproxy is meant. */
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { controlFolder, isControlName, isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, VproxyError } from '../../lib/errors.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { closestWord } from '../../lib/util/closest-word.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 
 /** What was said about it. */
 interface SocketChoice {
@@ -57,7 +59,12 @@ const NO_FOLDER = 'XDG_RUNTIME_DIR is not set, so there is no folder of control 
 /** A name that can be no file name is asked for. */
 async function findName(name: string, folder: string | null): Promise<string> {
   if (folder === null) throw new VproxyError('control-unavailable', `--name: ${NO_FOLDER}`);
-  if (isControlName(name)) return join(folder, `${name}.sock`);
+  if (isControlName(name)) {
+    const path = join(folder, `${name}.sock`);
+    const close = existsSync(path) ? undefined : closestWord(name, (await listSockets(folder)).map(nameOf));
+    if (close === undefined) return path;
+    throw new VproxyError('control-unavailable', `no vproxy runs that is called "${name}"; did you mean ${close}?`);
+  }
   const running = await listRunning(await listSockets(folder));
   const found = running.find(({ status }) => status.process.name === name);
   if (found !== undefined) return found.path;
@@ -91,7 +98,7 @@ async function listSockets(folder: string): Promise<string[]> {
       .map((name) => join(folder, name));
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
-    const message = `cannot look for control sockets in ${escapeText(folder)}: ${(error as Error).message}`;
+    const message = `cannot look for control sockets in ${escapeText(folder)}: ${describeError(error)}`;
     throw new VproxyError('control-unavailable', message, { cause: error });
   }
 }

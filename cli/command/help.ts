@@ -1,72 +1,170 @@
-/** The help: of the program, of commands that begin with the same word, and of one command. */
-import { wrapText } from '../ui/table.js';
-import { type CommandDescription, type NamedOption, optionsOf } from './command.js';
+/** The help: in short, of the program, of commands that begin with the same word, and of one command. */
+import { documentsFolder } from '../package-info.js';
+import { wrapPieces, wrapText } from '../ui/table.js';
+import { type CommandDescription, type Example, type NamedOption, optionsOf } from './command.js';
 
-const WIDTH = 100;
+/** Lines are as wide as the terminal, within these bounds; without a terminal as wide as all of them are. In columns. */
+const DEFAULT_WIDTH = 80;
+const LEAST_WIDTH = 40;
+const MOST_WIDTH = 100;
 
-/** Options with longer names have what is said of them on the next line. */
-const LONGEST_NAME = 34;
+/** The width of lines for a terminal of so many columns; null: there is none. */
+export const helpWidth = (columns: number | null): number =>
+  Math.min(MOST_WIDTH, Math.max(LEAST_WIDTH, columns ?? DEFAULT_WIDTH));
 
-const FOOTER = ['', 'Manual: docs/cli.md. Exit statuses: docs/errors.md.', ''];
+/** A longer name has what is said of it on the next line: the part of the width that names may take. */
+const NAME_PART = 0.4;
 
-/** A name, and what is said of it. */
+/** A name, and what is said of it: in running text, or a bullet for each line that begins with a hyphen. */
 type Row = readonly [name: string, text: string];
 
 /** Commands with their summaries, as the table has them. */
-export type CommandList = Readonly<Record<string, { readonly summary: string }>>;
+export type CommandList = Readonly<Record<string, { readonly summary: string; readonly isCommon?: boolean }>>;
 
-/** Usage, what it does, and its options under their headings. */
-export function formatHelp(command: CommandDescription): string {
-  return [...describeCommand(command), ...FOOTER].join('\n');
+/** The kinds of channels with the form of their addresses, as the table of kinds has them. */
+export type KindList = Iterable<readonly [name: string, kind: { readonly form: string; readonly about: string }]>;
+
+/** Usage, what it does, its options under their headings, and examples. */
+export function formatHelp(command: CommandDescription, width: number): string {
+  return joinLines([...describeCommand(command, width), ...describeExamples(command.examples), ...footer(width)]);
 }
 
-/** The same of the command without a name, with all others behind it. */
-export function formatProgramHelp(main: CommandDescription, local: CommandList, control: CommandList): string {
-  return [
-    ...describeCommand(main),
-    '',
-    'Other commands (vproxy COMMAND --help):',
-    ...formatRows(summaries(local)),
-    '',
-    'Commands for a vproxy that runs (vproxy COMMAND --help):',
-    ...formatRows(summaries(control)),
-    ...FOOTER,
-  ].join('\n');
+/** The same of the command without a name, with the kinds of channels and all other commands. */
+export function formatProgramHelp(
+  main: CommandDescription,
+  kinds: KindList,
+  local: CommandList,
+  control: CommandList,
+  width: number,
+): string {
+  return joinLines([
+    ...describeCommand(main, width),
+    ...['', 'Kinds of channels:'],
+    ...formatRows(describeKinds(kinds), width),
+    ...['', 'Other commands (vproxy help COMMAND):'],
+    ...formatRows(summaries(local), width),
+    ...['', 'Commands for a vproxy that runs (vproxy help COMMAND):'],
+    ...formatRows(summaries(control), width),
+    ...describeExamples(main.examples),
+    ...footer(width),
+  ]);
+}
+
+/** How to begin, and the commands that people use most: for who has said nothing. */
+export function formatShortHelp(main: CommandDescription, commands: CommandList, width: number): string {
+  const common = Object.fromEntries(Object.entries(commands).filter(([, { isCommon = false }]) => isCommon));
+  const more =
+    'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND shows those of one.';
+  return joinLines([
+    ...describeUsage([main.usage, 'COMMAND [options]'], width),
+    ...['', ...wrapText(main.about, width)],
+    ...describeExamples(main.examples.slice(0, 2)),
+    ...['', 'Common commands:', ...formatRows(summaries(common), width)],
+    ...['', ...wrapText(`${more} ${manual()}`, width)],
+  ]);
 }
 
 /** The commands that begin with the word `first`, which are those of `list`. */
-export function formatGroupHelp(first: string, list: CommandList): string {
+export function formatGroupHelp(first: string, list: CommandList, width: number): string {
   const rows = summaries(list).map(([name, summary]): Row => [`vproxy ${name}`, summary]);
-  return `${['Commands:', ...formatRows(rows), '', `vproxy ${first} COMMAND --help shows the options of one.`].join('\n')}\n`;
+  return joinLines([
+    'Commands:',
+    ...formatRows(rows, width),
+    ...['', ...wrapText(`vproxy help ${first} COMMAND shows the options of one.`, width)],
+  ]);
 }
+
+const joinLines = (lines: readonly string[]): string => `${lines.join('\n')}\n`;
 
 const summaries = (list: CommandList): Row[] => Object.entries(list).map(([name, { summary }]) => [name, summary]);
 
-function describeCommand(command: CommandDescription): string[] {
+const describeKinds = (kinds: KindList): Row[] =>
+  Array.from(kinds, ([name, { form, about }]) => [`${name}:${form}`, about]);
+
+/** Where an installed program has the rest. */
+function manual(): string {
+  const folder = documentsFolder();
+  return `Manual: man vproxy${folder === null ? '' : `; documents: ${folder}`}.`;
+}
+
+const footer = (width: number): string[] => ['', ...wrapText(manual(), width)];
+
+function describeCommand(command: CommandDescription, width: number): string[] {
   const options = optionsOf(command).filter(({ isHidden }) => isHidden !== true);
   const groups = new Map<string, NamedOption[]>();
   for (const option of options) {
     const { group = 'Options:' } = option;
     groups.set(group, [...(groups.get(group) ?? []), option]);
   }
-  const sections = [...groups].flatMap(([group, members]) => ['', group, ...formatRows(members.map(describeOption))]);
-  return [`Usage: vproxy ${command.usage}`, '', ...wrapText(command.about, WIDTH), ...sections];
-}
-
-function describeOption({ name, short, value, describe, isRepeatable }: NamedOption): Row {
-  const letter = short === undefined ? '    ' : `-${short}, `;
+  const sections = [...groups].flatMap(([group, members]) => [
+    ...['', group],
+    ...formatRows(members.map(describeOption), width),
+  ]);
+  const hasTimes = options.some(({ value }) => value === 'SECONDS');
   return [
-    `${letter}--${name}${value === undefined ? '' : ` ${value}`}`,
-    `${describe}${isRepeatable === true && value !== undefined ? '; repeatable' : ''}`,
+    ...describeUsage([command.usage], width),
+    ...['', ...wrapText(command.about, width)],
+    ...sections,
+    ...(hasTimes ? ['', ...wrapText('SECONDS may have units: 500ms, 90s, 5m, 1h30m.', width)] : []),
   ];
 }
 
-function formatRows(rows: readonly Row[]): string[] {
-  const width = Math.max(...rows.map(([name]) => (name.length > LONGEST_NAME ? 0 : name.length))) + 4;
-  return rows.flatMap(([name, text]) => {
-    const lines = wrapText(text, WIDTH - width).map((line) => `${' '.repeat(width)}${line}`);
-    const [first = '', ...others] = lines;
-    if (name.length > width - 4) return [`  ${name}`, ...lines];
-    return [`  ${name}`.padEnd(width) + first.slice(width), ...others];
+/** Behind `Usage: vproxy`; what does not fit goes on below the first word behind that. No brackets are broken up. */
+function describeUsage(usages: readonly string[], width: number): string[] {
+  return usages.flatMap((usage, index) => {
+    const head = `${index === 0 ? 'Usage:' : '      '} vproxy `;
+    const [, name = ''] = /^((?:[a-z][a-z-]* )*)/.exec(usage) ?? [];
+    const indent = ' '.repeat(head.length + name.length);
+    const lines = wrapPieces(splitUsage(usage.slice(name.length)), width - indent.length);
+    return lines.map((line, at) => (at === 0 ? `${head}${name}` : indent) + line);
   });
+}
+
+/** The words of a usage; what is in brackets is one. */
+function splitUsage(usage: string): string[] {
+  const pieces: string[] = [];
+  let depth = 0;
+  for (const word of usage.split(' ')) {
+    if (depth > 0) pieces.push(`${pieces.pop() ?? ''} ${word}`);
+    else pieces.push(word);
+    depth += (word.match(/[[(]/g) ?? []).length - (word.match(/[\])]/g) ?? []).length;
+  }
+  return pieces;
+}
+
+function describeExamples(examples: readonly Example[]): string[] {
+  if (examples.length === 0) return [];
+  // They are copied: no line of them is broken.
+  return ['', 'Examples:', ...examples.flatMap(([line, about]) => [`  # ${about}`, `  ${line}`])];
+}
+
+function describeOption({ name, short, value, describe, isRepeatable, forms = [] }: NamedOption): Row {
+  const letter = short === undefined ? '    ' : `-${short}, `;
+  const text = `${describe}${isRepeatable === true && value !== undefined ? '; repeatable' : ''}`;
+  return [
+    `${letter}--${name}${value === undefined ? '' : `${value.startsWith('[=') ? '' : ' '}${value}`}`,
+    forms.length === 0 ? text : [`${text}:`, ...forms.map((form) => `- ${form}`)].join('\n'),
+  ];
+}
+
+/** Between a name and what is said of it, and before a name. */
+const GAP = 2;
+
+function formatRows(rows: readonly Row[], width: number): string[] {
+  const longest = Math.floor(width * NAME_PART);
+  const fitting = rows.map(([name]) => name.length).filter((length) => length <= longest);
+  const indent = Math.max(8, ...fitting) + 2 * GAP;
+  const pad = ' '.repeat(indent);
+  return rows.flatMap(([name, text]) => {
+    const lines = text.split('\n').flatMap((line) => wrapHanging(line, width - indent));
+    const [first = '', ...others] = lines;
+    if (name.length > indent - 2 * GAP) return [`  ${name}`, ...lines.map((line) => pad + line)];
+    return [`  ${name}`.padEnd(indent) + first, ...others.map((line) => pad + line)];
+  });
+}
+
+/** A bullet goes on below its text. */
+function wrapHanging(line: string, width: number): string[] {
+  if (!line.startsWith('- ')) return wrapText(line, width);
+  return wrapText(line.slice(2), width - 2).map((part, index) => `${index === 0 ? '- ' : '  '}${part}`);
 }

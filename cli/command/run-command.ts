@@ -1,6 +1,5 @@
 /** Runs what a command line names, from its words to its exit status. */
-import { VproxyError } from '../../lib/errors.js';
-import { closestWord } from '../../lib/util/closest-word.js';
+import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
 import type { Arguments } from './arguments.js';
@@ -12,16 +11,23 @@ import {
   findCommand,
   firstWords,
   LOCAL_COMMANDS,
+  MAIN_COMMAND,
+  meantCommands,
+  meantSecond,
   NAMED_COMMANDS,
   secondWords,
 } from './table.js';
 
 /** Resolves with the exit status. Rejects with `bad-argument`, or with what the command failed with. */
 export async function runCommand(words: readonly string[]): Promise<number> {
+  const [first, ...others] = words;
+  if (first === undefined) return showShortHelp();
   // What runs a proxy is not loaded for that.
-  if (words.length === 1 && words[0] === '--version') return showVersion();
+  if (others.length === 0 && (first === '--version' || first === '-V')) return showVersion();
   const { name, entry, words: behind } = findCommand(words);
   if (entry === null) return runGroup(name, behind);
+  // What is wrong with its options is of no interest where there is no such command.
+  if (name === '' && !first.startsWith('-')) throw refuseCommand(first);
   const command = await entry.load();
   const args = await readFor(name, entry, command, behind);
   if (args.has('help')) return showHelp(name, command);
@@ -40,33 +46,47 @@ async function readFor(
 }
 
 async function showHelp(name: string, command: Command): Promise<number> {
-  const { formatHelp, formatProgramHelp } = await import('./help.js');
-  return print(name === '' ? formatProgramHelp(command, LOCAL_COMMANDS, CONTROL_COMMANDS) : formatHelp(command));
+  const [{ formatHelp, formatProgramHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
+  const width = helpWidth(outputWidth());
+  if (name !== '') print(formatHelp(command, width));
+  else {
+    const { KIND_ROWS } = await import('../../lib/channel/kinds.js');
+    print(formatProgramHelp(command, KIND_ROWS, LOCAL_COMMANDS, CONTROL_COMMANDS, width));
+  }
+  return EXIT_OK;
 }
+
+/** Who has said nothing has made a mistake, so it goes where mistakes do: a script that reads the output gets nothing. */
+async function showShortHelp(): Promise<number> {
+  const [{ formatShortHelp, helpWidth }] = await loadHelp();
+  const { columns, isTTY } = process.stderr;
+  const width = helpWidth(isTTY ? columns : null);
+  process.stderr.write(formatShortHelp(await MAIN_COMMAND.load(), { ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }, width));
+  return ERROR_CODES['bad-argument'].exit;
+}
+
+const loadHelp = () => Promise.all([import('./help.js'), import('../ui/print.js')]);
 
 async function showVersion(): Promise<number> {
-  const { describeVersion } = await import('../package-info.js');
-  return print(`${describeVersion()}\n`);
-}
-
-async function print(text: string): Promise<number> {
-  const ui = await import('../ui/print.js');
-  ui.print(text);
+  const [{ describeVersion }, { print }] = await Promise.all([import('../package-info.js'), import('../ui/print.js')]);
+  print(`${describeVersion()}\n`);
   return EXIT_OK;
 }
 
 /** `vproxy forward`, and what is behind it is no command. */
 async function runGroup(first: string, [word]: readonly string[]): Promise<number> {
-  const known = secondWords(first);
   if (word === '--help' || word === '-h') {
-    const { formatGroupHelp } = await import('./help.js');
+    const [{ formatGroupHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
     const members = Object.entries(NAMED_COMMANDS).filter(([name]) => name.startsWith(`${first} `));
-    return print(formatGroupHelp(first, Object.fromEntries(members)));
+    print(formatGroupHelp(first, Object.fromEntries(members), helpWidth(outputWidth())));
+    return EXIT_OK;
   }
-  const choice = known.map((second) => `${first} ${second}`).join(' or ');
+  const choice = secondWords(first)
+    .map((second) => `${first} ${second}`)
+    .join(' or ');
   if (word === undefined) throw bad(`${first}: a word is missing; expected ${choice}`);
-  const close = closestWord(word, known);
-  const hint = close === undefined ? `expected ${choice}` : `did you mean ${first} ${close}?`;
+  const meant = meantSecond(first, word);
+  const hint = meant === undefined ? `expected ${choice}` : `did you mean ${meant}?`;
   throw bad(`"${first} ${escapeText(word, 64)}": no such command; ${hint}`);
 }
 
@@ -76,8 +96,9 @@ function refuseCommand(word: string): VproxyError {
   if (firstWords().includes(word)) {
     return bad(`"${shown}": a command comes before its options; see vproxy ${shown} --help`);
   }
-  const close = closestWord(word, firstWords());
-  if (close !== undefined) return bad(`"${shown}": no such command; did you mean ${close}?`);
+  const meant = meantCommands(word);
+  if (meant.length > 0) return bad(`"${shown}": no such command; did you mean ${meant.join(', or ')}?`);
+  if (/^[a-z][a-z-]*$/.test(word)) return bad(`"${shown}": no such command; see vproxy help`);
   return bad(`"${shown}": every argument belongs to an option; see --help`);
 }
 

@@ -7,6 +7,7 @@ export const command: Command = {
   usage: 'ports [LABEL] [--json]',
   about:
     'Lists the ports that each side announces, with the programs that listen on them there; HERE is where this side listens for a port of the peer, or what it dials for one of its own.',
+  examples: [['vproxy ports vm1', 'Those of vm1']],
   options: JSON_OPTION,
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),

@@ -37,6 +37,9 @@ function additionOption({ short, value, isRepeatable = false, help, ofAddition =
 export const command: Command = {
   usage: 'channel add [LABEL=]CHANNEL [-o FORWARD]… [-i FORWARD]… [--json]',
   about: 'Adds a channel with its forwards, as -c, -o and -i of the command line do, and prints its state.',
+  examples: [
+    ['vproxy channel add vm2=unix-connect:/run/vm2.sock -o ssh:127.0.0.1:9023', 'A VM that was started later'],
+  ],
   options: {
     ...ADDITION_OPTIONS,
     ...JSON_OPTION,

@@ -6,12 +6,17 @@ import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { readLabel } from '../command/labels.js';
 import { formatChannel, formatChannels } from '../ui/channels.js';
+import { paintFor } from '../ui/color.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 
 export const list: Command = {
   usage: 'channels [LABEL] [--json]',
   about: 'Lists the channels; with LABEL, shows all of one: its peer, its session, and why earlier sessions ended.',
+  examples: [
+    ['vproxy channels', 'All of them'],
+    ['vproxy channels vm1', 'All that is known of one'],
+  ],
   options: JSON_OPTION,
   operands: ['[LABEL]'],
   run: showChannels,
@@ -24,11 +29,11 @@ async function showChannels(args: Arguments): Promise<void> {
   if (label === undefined) {
     const channels = await control.channels();
     if (args.has('json')) printJson(channels);
-    else print(`${formatChannels(channels, outputWidth()).join('\n')}\n`);
+    else print(`${formatChannels(channels, outputWidth(), paintFor(process.stdout)).join('\n')}\n`);
   } else {
     const channel = await control.channel(label);
     if (args.has('json')) printJson(channel);
-    else print(`${formatChannel(channel).join('\n')}\n`);
+    else print(`${formatChannel(channel, paintFor(process.stdout)).join('\n')}\n`);
   }
 }
 
@@ -36,6 +41,10 @@ export const remove: Command = {
   usage: 'channel remove LABEL [--now]',
   about:
     'Removes a channel with its forwards. No streams are opened any more; the command ends when those that are open have ended, at the latest after 30 seconds.',
+  examples: [
+    ['vproxy channel remove vm1', 'Let its streams end first'],
+    ['vproxy channel remove vm1 --now', 'Reset them'],
+  ],
   options: { now: { describe: 'Reset the streams that are open' } },
   operands: ['LABEL'],
   run: removeChannel,

@@ -11,11 +11,13 @@ import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { EXIT_OK } from '../exit.js';
 import { withKeyFiles } from '../run/key-files.js';
+import { paintFor } from '../ui/color.js';
 import { print } from '../ui/print.js';
 
 export const command: Command = {
   usage: 'check FILE',
   about: 'Checks a configuration file, TOML or JSON, and prints everything that is wrong with it, or what it says.',
+  examples: [['vproxy check /etc/vproxy/host1.toml', 'Before a reload']],
   options: {},
   isLocal: true,
   operands: ['FILE'],
@@ -25,11 +27,16 @@ export const command: Command = {
 async function check({ operands: [file = ''] }: Arguments): Promise<number> {
   try {
     const configuration = await readAlone(file);
-    print(`${escapeText(file, 1024)}: ok\n${describe(configuration)}`);
+    print(`${escapeText(file, 1024)}: ${paintFor(process.stdout)('ok', 'good')}\n${describe(configuration)}`);
     return EXIT_OK;
   } catch (error) {
     if (!(error instanceof BadFileError)) throw error;
-    for (const problem of error.problems) process.stderr.write(`${problem}\n`);
+    const paint = paintFor(process.stderr);
+    const place = `${escapeText(file, 1024)}:`;
+    for (const problem of error.problems) {
+      const behind = problem.startsWith(place) ? problem.slice(place.length) : problem;
+      process.stderr.write(`${paint(problem.slice(0, problem.length - behind.length), 'bad')}${behind}\n`);
+    }
     return error.row.exit;
   }
 }

@@ -1,5 +1,6 @@
 /** `vproxy completion`: prints what a shell needs to complete command lines of vproxy, and names of a running vproxy. */
 import { VproxyError } from '../../lib/errors.js';
+import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
@@ -12,6 +13,10 @@ export const completion: Command = {
   usage: `completion ${SHELLS.join('|')}`,
   about:
     'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',
+  examples: [
+    ['source <(vproxy completion bash)', 'In this shell, until it ends'],
+    ['vproxy completion zsh > ~/.zfunc/_vproxy', 'For zsh, from the next start on'],
+  ],
   options: {
     names: {
       value: LIVE_NAMES.join('|'),
@@ -32,7 +37,7 @@ async function printCompletion(args: Arguments): Promise<void> {
   const known = SHELLS.find((one) => one === shell);
   if (known === undefined) {
     const given = shell === '' ? 'the shell is missing' : `"${escapeText(shell, 64)}" is no shell that it knows`;
-    throw new VproxyError('bad-argument', `completion: ${given}; expected ${SHELLS.join(', ')}`);
+    throw new VproxyError('bad-argument', `completion: ${given}; ${whatThereIs(shell, SHELLS)}`);
   }
   print(completionScript(known));
 }
@@ -40,7 +45,10 @@ async function printCompletion(args: Arguments): Promise<void> {
 async function printNames(args: Arguments, text: string): Promise<void> {
   const sort = LIVE_NAMES.find((one) => one === text);
   if (sort === undefined) {
-    throw new VproxyError('bad-argument', `--names: "${escapeText(text, 64)}" is not one of ${LIVE_NAMES.join(', ')}`);
+    throw new VproxyError(
+      'bad-argument',
+      `--names: "${escapeText(text, 64)}" is no sort of names; ${whatThereIs(text, LIVE_NAMES)}`,
+    );
   }
   const found = await liveNames(sort, { socket: args.text('socket'), name: args.text('name') });
   print(found.map(({ name, summary }) => `${name}\t${summary}\n`).join(''));

@@ -4,6 +4,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import net from 'node:net';
 import type { Duplex, Writable } from 'node:stream';
 import { systemCode, VproxyError } from '../../lib/errors.js';
+import { describeError } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_OPTION, type Command } from '../command/command.js';
 import { servicePlace } from '../command/labels.js';
@@ -13,6 +14,10 @@ export const command: Command = {
   usage: 'connect [LABEL/]SERVICE [--channel LABEL]',
   about:
     "Joins standard input and output to a stream to a service of the peer, such as ssh -o ProxyCommand='vproxy connect ssh' vm1. Each direction ends by itself; the command ends when both have, or with the status of the reason where the stream is reset.",
+  examples: [
+    ["ssh -o ProxyCommand='vproxy connect vm1/ssh' root@vm1", 'ssh into vm1, without a port'],
+    ['echo hello | vproxy connect vm1/echo', 'Talk to a service'],
+  ],
   options: CHANNEL_OPTION,
   operands: ['SERVICE'],
   run: connect,
@@ -36,10 +41,10 @@ async function joinStandardStreams(stream: Duplex): Promise<void> {
   try {
     await new Promise<void>((resolve, reject) => {
       stream.once('error', reject).once('close', resolve);
-      input.once('error', (error) => reject(new VproxyError('local-error', `standard input: ${error.message}`)));
+      input.once('error', (error) => reject(new VproxyError('local-error', `standard input: ${describeError(error)}`)));
       output.once('error', (error) => {
         if (systemCode(error) === 'EPIPE') resolve();
-        else reject(new VproxyError('local-error', `standard output: ${error.message}`));
+        else reject(new VproxyError('local-error', `standard output: ${describeError(error)}`));
       });
       input.pipe(stream);
       stream.pipe(output, { end: output !== process.stdout });

@@ -19,8 +19,14 @@ export const command: Command = {
   usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
   about:
     'Copies files and folders, such as vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path of the other side is LABEL:/path, or :/path where there is one channel; that side has to allow it with --allow-copy. Contents, permissions, times and links are kept; owners are not. What is not complete gets nowhere: it stays beside the target, as .NAME.vproxy-part.',
+  examples: [
+    ['vproxy copy a.txt folder vm1:/srv/in', 'To vm1'],
+    ['vproxy copy vm1:/var/log/app ./logs', 'From vm1'],
+    ['vproxy copy --resume image.raw vm1:/srv/image.raw', 'Go on with one that was broken off'],
+  ],
   options: {
     resume: { describe: 'Go on with what a copy that was broken off has left, after a comparison' },
+    recursive: { short: 'r', describe: 'Copy folders with all that is in them, as is done without it' },
     quiet: { short: 'q', describe: 'Show no progress' },
     json: { describe: 'Print what was copied, as JSON' },
   },

@@ -3,6 +3,7 @@ import type { Arguments } from '../command/arguments.js';
 import type { Command, CommandOptions } from '../command/command.js';
 import { hiddenRunOptions } from '../doctor/run-arguments.js';
 import { EXIT_OK } from '../exit.js';
+import { paintFor } from '../ui/color.js';
 import { outputWidth, print, printJson } from '../ui/print.js';
 
 const OPTIONS: CommandOptions = {
@@ -29,6 +30,10 @@ export const command: Command = {
   usage: 'doctor [-c CHANNEL]… [-o FORWARD]… [-i FORWARD]… [--key FILE]… [--config FILE] [--timeout SECONDS] [--json]',
   about:
     'Looks for what usually goes wrong, with the arguments of the vproxy that does not work: devices, sockets, permissions, who has what open, keys, ports, denials, and the peers of vproxys that run. Without arguments it looks at the machine and at whatever runs there. It disturbs nothing. Each finding is a line that says what to do. The status is 1 where something fails.',
+  examples: [
+    ['vproxy doctor', 'Look at this machine, and at what runs here'],
+    ['vproxy doctor -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'Look at what does not work'],
+  ],
   isLocal: true,
   options: { ...OPTIONS, ...hiddenRunOptions(OPTIONS) },
   run: doctor,
@@ -42,7 +47,7 @@ const MIN_TIMEOUT_S = 0.1;
 const MAX_TIMEOUT_S = 600;
 
 async function doctor(args: Arguments): Promise<void> {
-  const timeoutS = args.number('timeout', 'seconds', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
+  const timeoutS = args.seconds('timeout', MIN_TIMEOUT_S, MAX_TIMEOUT_S);
   // Loads nearly everything that there is, which --help need not wait for.
   const [{ readRequest }, { Machine }, { runDoctor }, { formatDiagnoses, formatSummary }] = await Promise.all([
     import('../doctor/request.js'),
@@ -58,7 +63,10 @@ async function doctor(args: Arguments): Promise<void> {
   const diagnoses = await runDoctor(machine, request);
   const fails = diagnoses.some(({ level }) => level === 'fail');
   if (args.has('json')) printJson({ ok: !fails, findings: diagnoses });
-  else print(`${formatDiagnoses(diagnoses)}${outputWidth() === null ? '' : formatSummary(diagnoses)}`);
+  else {
+    const paint = paintFor(process.stdout);
+    print(`${formatDiagnoses(diagnoses, paint)}${outputWidth() === null ? '' : formatSummary(diagnoses, paint)}`);
+  }
   // What was given up, such as a connection, is not waited for.
   await new Promise((resolve) => process.stdout.write('', resolve));
   process.exit(fails ? EXIT_FAILS : EXIT_OK);

@@ -2,6 +2,7 @@
 
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { EgressStatus, EgressTest } from '../../lib/status/types.js';
+import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
@@ -15,6 +16,7 @@ export const list: Command = {
   usage: 'egress list [LABEL] [--json]',
   about:
     'Lists the egresses of each channel: the services whose forwards lead to them, what they let the peer reach, and what not.',
+  examples: [['vproxy egress list', 'Those of all channels']],
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
@@ -47,6 +49,10 @@ export const test: Command = {
   usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
   about:
     'Tells whether an egress lets the peer reach a destination, such as vproxy egress test internet example.org:443, and which rule decides: the name is resolved as it would be, each of its addresses is judged, and nothing is connected to. The status is 77 where it may not be reached.',
+  examples: [
+    ['vproxy egress test internet deb.debian.org:443', 'Ask the vproxy that runs'],
+    ['vproxy egress test internet example.org:80 --config host1.toml', 'Ask a file, before it is in force'],
+  ],
   options: {
     ...CHANNEL_OPTION,
     config: { value: 'FILE', describe: 'Ask this configuration file, and no running vproxy' },
@@ -87,10 +93,11 @@ async function testFile(file: string, { name, destination, channel }: TestReques
   const { channels } = await readAlone(file);
   const labels = channels.map(({ label }) => label);
   const found = channels.find(({ label }) => label === (channel ?? (labels.length === 1 ? labels[0] : undefined)));
-  const there = `there are: ${labels.join(', ')}`;
-  if (found === undefined && channel === undefined) throw new VproxyError('bad-argument', `which channel? ${there}`);
+  if (found === undefined && channel === undefined)
+    throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ')}`);
   if (found === undefined) {
-    throw new VproxyError('not-found', `there is no channel ${escapeText(channel ?? '', 80)}; ${there}`);
+    const name = channel ?? '';
+    throw new VproxyError('not-found', `there is no channel ${escapeText(name, 80)}; ${whatThereIs(name, labels)}`);
   }
   const own = { channel: found.label, egresses: resolveEgress(found.egress ?? {}, found.label) };
   const { signal } = new AbortController();

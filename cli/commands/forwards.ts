@@ -3,12 +3,14 @@
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import type { ForwardStatus } from '../../lib/status/types.js';
+import { closestWord } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { describeForward } from '../ui/channels.js';
+import { toneOfState } from '../ui/color.js';
 import { formatCount, print, printJson } from '../ui/print.js';
 import { type ListView, showList } from '../ui/show-list.js';
 import { showProgress } from '../ui/waiting-line.js';
@@ -16,6 +18,10 @@ import { showProgress } from '../ui/waiting-line.js';
 export const list: Command = {
   usage: 'forwards [LABEL] [--json]',
   about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
+  examples: [
+    ['vproxy forwards', 'Those of all channels'],
+    ['vproxy forwards vm1 --json', 'Those of one, for a script'],
+  ],
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
@@ -28,7 +34,7 @@ const VIEW: ListView<ForwardStatus> = {
     { title: 'DIRECTION' },
     { title: 'SERVICE', leastWidth: 12 },
     { title: 'ENDPOINT', leastWidth: 16 },
-    { title: 'STATE' },
+    { title: 'STATE', toneOf: toneOfState },
     { title: 'STREAMS', align: 'right' },
     { title: 'SO FAR', align: 'right' },
   ],
@@ -50,6 +56,10 @@ export const add: Command = {
   usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',
   about:
     'Adds a forward, as -o and -i of the command line do, and prints it with the port that was picked where 0 was asked for. An address that is taken is an error, and changes nothing.',
+  examples: [
+    ['vproxy forward add -o vm1/ssh:127.0.0.1:0', 'Listen for the ssh server of vm1, on any port'],
+    ['vproxy forward add -i web:127.0.0.1:8080', 'Offer a web server of this side'],
+  ],
   options: {
     outgoing: {
       short: 'o',
@@ -87,6 +97,10 @@ export const remove: Command = {
   usage: 'forward remove ID|FORWARD|SERVICE [--channel LABEL] [--now]',
   about:
     'Removes a forward, named by its id, its text or its service. It takes no new streams from then on; the command ends when those that are open have ended.',
+  examples: [
+    ['vproxy forward remove vm1/ssh', 'By its service'],
+    ['vproxy forward remove f3 --now', 'By its id, with its streams'],
+  ],
   options: {
     channel: { ...CHANNEL_FILTER.channel, describe: 'Look among the forwards of this channel only' },
     now: { describe: 'Reset the streams that are open' },
@@ -142,7 +156,12 @@ function findForward(
   ].find((found) => found.length > 0);
   const shown = `"${escapeText(text, 80)}"`;
   if (matches === undefined) {
-    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; see vproxy forwards`);
+    const close = closestWord(
+      rest,
+      forwards.map(({ service }) => service),
+    );
+    const hint = close === undefined ? 'see vproxy forwards' : `did you mean ${close}?`;
+    throw new VproxyError('not-found', `no forward has the id, the text or the service ${shown}; ${hint}`);
   }
   // One that is draining goes without being told twice.
   const active = matches.filter(({ state }) => state === 'active');

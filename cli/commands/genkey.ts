@@ -12,6 +12,10 @@ export const command: Command = {
   usage: 'genkey [FILE]',
   about:
     'Makes a new key, for --key of both sides of a channel, and prints it; or writes FILE, which must not be there yet, with mode 0600, and prints the id of the key on stderr.',
+  examples: [
+    ['vproxy genkey /etc/vproxy/vm1.key', 'Make a key for both sides'],
+    ["vproxy genkey | ssh vm1 'umask 077; cat > /etc/vproxy/vm1.key'", 'Make one, and keep it on another machine only'],
+  ],
   options: {},
   isLocal: true,
   operands: ['[FILE]'],

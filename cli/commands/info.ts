@@ -15,6 +15,10 @@ export const command: Command = {
   usage: 'info [LABEL] [--json]',
   about:
     "Shows the machine of a peer, as it says: names, memory, disks and addresses, and by how much its clock differs from this side's. A guest tells its host; others only with --info.",
+  examples: [
+    ['vproxy info vm1', 'The machine behind a channel'],
+    ['vproxy info vm1 --json | jq .addresses', 'A part of it, for a program'],
+  ],
   options: {
     ...CHANNEL_OPTION,
     json: { describe: 'Print all of it, as JSON' },

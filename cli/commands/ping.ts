@@ -13,6 +13,10 @@ export const command: Command = {
   usage: 'ping [LABEL] [-c COUNT] [-i SECONDS] [--json]',
   about:
     'Measures the round trip through the peer of a channel, again and again until it is interrupted, or COUNT times. The status is 1 where no ping was answered.',
+  examples: [
+    ['vproxy ping vm1 -c 3', 'Three round trips'],
+    ['vproxy ping -i 200ms', 'Five a second, until Ctrl-C'],
+  ],
   options: {
     count: { short: 'c', value: 'COUNT', describe: 'How many pings [default: without end]' },
     interval: { short: 'i', value: 'SECONDS', describe: 'Between two of them [default: 1]' },
@@ -28,7 +32,7 @@ const EXIT_UNANSWERED = 1;
 
 async function ping(args: Arguments): Promise<number> {
   const count = args.number('count', 'pings', 1, 1e9) ?? Number.POSITIVE_INFINITY;
-  const intervalMs = (args.number('interval', 'seconds', 0, 3600) ?? 1) * 1000;
+  const intervalMs = (args.seconds('interval', 0, 3600) ?? 1) * 1000;
   const named = channelOf(args, args.operands[0]);
   const control = await openControl(args);
   const label = named === undefined ? await onlyChannel(control) : (await control.channel(named)).label;

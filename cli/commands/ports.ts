@@ -15,6 +15,10 @@ export const libvirtXml: Command = {
     'libvirt-xml [--name NAME] [--mode bind|connect] [--path PATH | --tcp [HOST:]PORT | --pipe PATH] [--commandline]',
   about:
     "Prints the <channel> element for a port of vproxy's, for <devices> in the XML of a libvirt domain. Without --path libvirt picks, labels and removes the socket; the host's vproxy finds it with -c libvirt:DOMAIN.",
+  examples: [
+    ['vproxy libvirt-xml', 'A port whose socket libvirt picks'],
+    ['vproxy libvirt-xml > port.xml && virsh attach-device vm1 port.xml --live', 'Give it to a domain that runs'],
+  ],
   options: {
     ...PORT_OPTIONS,
     commandline: {
@@ -47,6 +51,7 @@ export const qemuArgs: Command = {
   usage: 'qemu-args [--name NAME] [--mode bind|connect] (--path PATH | --tcp [HOST:]PORT | --pipe PATH) [--json]',
   about:
     "Prints the arguments that give QEMU a port of vproxy's, in one line, for qemu-system-x86_64 $(vproxy qemu-args …). The output of several calls with different names can be used together.",
+  examples: [['qemu-system-x86_64 -nographic $(vproxy qemu-args --path /run/vm1.sock)', 'Boot a VM with a port']],
   options: {
     ...PORT_OPTIONS,
     json: { describe: 'Print the arguments as an array of strings, as JSON' },
@@ -84,6 +89,7 @@ export const pipeCreate: Command = {
   usage: 'pipe-create /PATH [--mode MODE] [--owner USER[:GROUP]]',
   about:
     "Makes the FIFOs /PATH.in and /PATH.out of QEMU's pipe chardev, and /PATH, and prints the lines for tmpfiles.d(5) that make them again. PATH is absolute.",
+  examples: [['vproxy pipe-create /run/vm1.pipe > /etc/tmpfiles.d/vm1.conf', 'Make them now, and after each reboot']],
   options: {
     mode: { value: 'MODE', describe: `Their permissions, in octal [default: ${DEFAULT_MODE}]` },
     owner: { value: 'USER[:GROUP]', describe: 'Who shall own them, such as the user that QEMU runs as' },

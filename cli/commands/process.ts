@@ -5,11 +5,13 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
 import { LOG_LEVELS } from '../../lib/events.js';
 import type { ChannelStatus, ReloadAnswer } from '../../lib/status/types.js';
+import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl, watchForEnd } from '../command/control-client.js';
 import { formatChannel, formatChannels, formatProcess } from '../ui/channels.js';
+import { paintFor } from '../ui/color.js';
 import { formatCount, outputWidth, print, printJson } from '../ui/print.js';
 import { showProgress } from '../ui/waiting-line.js';
 import { formatHandover } from '../upgrade/document.js';
@@ -17,6 +19,10 @@ import { formatHandover } from '../upgrade/document.js';
 export const status: Command = {
   usage: 'status [--verbose] [--json]',
   about: 'Shows the process, and for each of its channels what it does now, since when, and with whom.',
+  examples: [
+    ['vproxy status', 'The process, and a line for each channel'],
+    ["vproxy status --json | jq -r '.channels[].state'", 'For a script'],
+  ],
   options: { ...JSON_OPTION, verbose: { describe: 'Show all of each channel' } },
   meant: ['channels LABEL', 'status --name LABEL'],
   run: showStatus,
@@ -31,13 +37,18 @@ async function showStatus(args: Arguments): Promise<void> {
 }
 
 function describeChannels(channels: readonly ChannelStatus[], isVerbose: boolean): string[] {
-  if (!isVerbose || channels.length === 0) return formatChannels(channels, outputWidth());
-  return channels.flatMap((channel, index) => [...(index === 0 ? [] : ['']), ...formatChannel(channel)]);
+  const paint = paintFor(process.stdout);
+  if (!isVerbose || channels.length === 0) return formatChannels(channels, outputWidth(), paint);
+  return channels.flatMap((channel, index) => [...(index === 0 ? [] : ['']), ...formatChannel(channel, paint)]);
 }
 
 export const logLevel: Command = {
   usage: 'log-level [error|warn|info|debug] [--json]',
   about: 'Sets the least important level that the process logs, until it ends; without a level, shows it.',
+  examples: [
+    ['vproxy log-level debug', 'Log all that happens'],
+    ['vproxy log-level info', 'Log as it was'],
+  ],
   options: JSON_OPTION,
   operands: ['[error|warn|info|debug]'],
   run: setLevel,
@@ -47,7 +58,7 @@ async function setLevel(args: Arguments): Promise<void> {
   const [text] = args.operands;
   const wanted = LOG_LEVELS.find((level) => level === text);
   if (text !== undefined && wanted === undefined) {
-    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; expected ${LOG_LEVELS.join(', ')}`);
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is no level; ${whatThereIs(text, LOG_LEVELS)}`);
   }
   const control = await openControl(args);
   const level =
@@ -60,6 +71,7 @@ export const reload: Command = {
   usage: 'reload [--json]',
   about:
     'Lets the process read its configuration file again, and shows what that has changed. What is the same keeps its streams; a file that is not valid changes nothing.',
+  examples: [['vproxy check /etc/vproxy/host1.toml && vproxy reload', 'After the file was changed']],
   options: JSON_OPTION,
   meant: ['reload --name LABEL'],
   run: reloadProcess,
@@ -93,6 +105,7 @@ export const drain: Command = {
   usage: 'drain [--timeout SECONDS]',
   about:
     'Lets the process end when its streams have ended; no new ones are opened. What is still open at the timeout is reset. The command ends when the process has.',
+  examples: [['vproxy drain --timeout 5m', 'Give streams five minutes']],
   options: { timeout: { value: 'SECONDS', describe: 'How long the streams have [default: 30]' } },
   meant: ['channel remove LABEL', 'drain --name LABEL'],
   run: drainProcess,
@@ -105,7 +118,7 @@ const MAX_TIMEOUT_S = 86_400;
 const GRACE_MS = 10_000;
 
 async function drainProcess(args: Arguments): Promise<void> {
-  const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+  const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
   const control = await openControl(args);
   const waitForEnd = await watchForEnd(control);
   await control.drain({ timeoutS });
@@ -120,6 +133,7 @@ export const upgrade: Command = {
   usage: 'upgrade [--program PATH] [--wait SECONDS] [--json]',
   about:
     'Starts a successor of the process, which goes on with its sessions, streams and listening sockets: neither peers nor local programs notice. Where that cannot be, the process goes on as it was.',
+  examples: [['vproxy upgrade', 'After a new version was installed']],
   options: {
     program: { value: 'PATH', describe: 'The program to run [default: what the process was started as]' },
     wait: {
@@ -133,7 +147,7 @@ export const upgrade: Command = {
 };
 
 async function upgradeProcess(args: Arguments): Promise<void> {
-  const waitS = args.number('wait', 'seconds', 0, MAX_TIMEOUT_S);
+  const waitS = args.seconds('wait', 0, MAX_TIMEOUT_S);
   const program = args.text('program');
   const control = await openControl(args);
   const answer = await control.upgrade({ program: program === undefined ? undefined : resolve(program), waitS });
@@ -144,6 +158,7 @@ async function upgradeProcess(args: Arguments): Promise<void> {
 export const stop: Command = {
   usage: 'stop',
   about: 'Lets the process end in order, as SIGTERM does. The command ends when it has.',
+  examples: [['vproxy stop --name host1', 'The process that is called host1']],
   options: {},
   meant: ['channel remove LABEL', 'stop --name LABEL'],
   run: stopProcess,

@@ -9,6 +9,7 @@ export const command: Command = {
   usage: 'ps [--json]',
   about:
     'Lists the vproxys that run on this machine: the name or number that --name takes, the number of channels and of sessions, memory, and since when each runs. Of processes that may not be asked, such as those of other users, what the system says is listed.',
+  examples: [['vproxy ps', 'All that this user may see']],
   options: JSON_OPTION,
   isLocal: true,
   run: showProcesses,

@@ -6,8 +6,14 @@ import { RUN_OPTIONS } from '../run/options.js';
 export const run: Command = {
   usage: '-c CHANNEL [-o FORWARD]… [-i FORWARD]… [options]',
   about: 'Carries forwards, and storage calls, over channels until it is told to end.',
+  examples: [
+    ['vproxy -c virtserial-open:org.vproxy.0 -i ssh:127.0.0.1:22', 'In the VM: offer its ssh server'],
+    ['vproxy -c unix-connect:/run/vm1.sock -o ssh:127.0.0.1:9022', 'On the host: listen for it on port 9022'],
+    ['vproxy -c vm1=libvirt:vm1 -c vm2=libvirt:vm2 -o vm1/ssh:9022 -o vm2/ssh:9023', 'Two VMs in one process'],
+    ['vproxy --config /etc/vproxy/host1.toml', 'The same from a file'],
+  ],
   isLocal: true,
-  options: { ...RUN_OPTIONS, version: { describe: 'Show versions' } },
+  options: { ...RUN_OPTIONS, version: { short: 'V', describe: 'Show versions' } },
   async run(args) {
     // What runs a proxy is most of the program: the help need not wait for it.
     const [{ parseRunFlags }, { runFlags }] = await Promise.all([

@@ -6,6 +6,7 @@ import { type ListView, showList } from '../ui/show-list.js';
 export const command: Command = {
   usage: 'services [LABEL] [--json]',
   about: 'Lists the services of each channel: those offered here to its peer, and those that the peer offers.',
+  examples: [['vproxy services vm1', 'What vm1 offers, and what is offered to it']],
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),

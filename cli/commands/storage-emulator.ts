@@ -14,6 +14,13 @@ const DEFAULT_LISTEN = '127.0.0.1:50000';
 export const command: Command = {
   usage: 'storage-emulator --replies FILE [--listen ADDRESS]… [--dial ADDRESS]…',
   about: 'Answers storage calls from a file of recorded replies, and logs each to stderr, until SIGINT or SIGTERM.',
+  examples: [
+    ['vproxy storage-emulator --replies replies.json', 'Listen on port 50000 of this machine'],
+    [
+      'vproxy storage-emulator --replies replies.json --dial 127.0.0.1:9500',
+      'Connect to a vproxy with -o storage:127.0.0.1:9500',
+    ],
+  ],
   options: {
     replies: { value: 'FILE', describe: 'File of recorded replies, JSON; required' },
     listen: {

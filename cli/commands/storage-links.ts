@@ -21,6 +21,7 @@ export const link: Command = {
   usage: 'storage link NAME [--folder FOLDER] [--force]',
   about:
     'Makes a link to vproxy-storage that is called as the utility of a storage controller, such as storcli64, and prints it. What is there already, and is no such link, stays.',
+  examples: [['vproxy storage link storcli64', 'Answer storcli64 by the emulator of the host']],
   options: { ...FOLDER_OPTION, force: { describe: 'Replace what is there already' } },
   isLocal: true,
   operands: ['NAME'],
@@ -37,6 +38,7 @@ export const link: Command = {
 export const unlink: Command = {
   usage: 'storage unlink NAME [--folder FOLDER]',
   about: 'Removes a link that vproxy storage link has made, and nothing else.',
+  examples: [['vproxy storage unlink storcli64', 'Take that back']],
   options: FOLDER_OPTION,
   isLocal: true,
   operands: ['NAME'],
@@ -113,13 +115,14 @@ function linkWrapper(path: string, target: string, isForced: boolean): void {
 
 /** Removes a link to the wrapper, and nothing else. Throws `not-found`, or `cannot-create` where the system forbids it. */
 function unlinkWrapper(path: string): void {
-  if (!isWrapperLink(path)) {
-    const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
-    throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
-  }
   try {
+    if (!isWrapperLink(path)) {
+      const what = exists(path) ? 'no link to vproxy-storage; it is left as it is' : 'there is no such link';
+      throw new VproxyError('not-found', `${escapeText(path)}: ${what}`);
+    }
     unlinkSync(path);
   } catch (cause) {
+    if (cause instanceof VproxyError) throw cause;
     throw new VproxyError('cannot-create', `${escapeText(path)}: ${describeError(cause)}`, { cause });
   }
 }

@@ -13,6 +13,7 @@ export const list: Command = {
   usage: 'streams [LABEL] [--json]',
   about:
     'Lists the streams: what went through them and goes now, what may still be sent each way (CREDIT, here/peer), and whom a stream waits for.',
+  examples: [['vproxy streams', 'Those of all channels']],
   options: { ...CHANNEL_FILTER, ...JSON_OPTION },
   operands: ['[LABEL]'],
   run: (args) => showList(args, VIEW),
@@ -52,6 +53,7 @@ const VIEW: ListView<StreamWithRates> = {
 export const close: Command = {
   usage: 'stream close CHANNEL/ID',
   about: 'Resets a stream, which `vproxy streams` names; the programs at both ends see their connections fail.',
+  examples: [['vproxy stream close vm1/7', 'Stream 7 of vm1']],
   options: {},
   operands: ['CHANNEL/ID'],
   run: closeStream,

@@ -4,6 +4,7 @@ import type { ControlClient } from '../../lib/control/client/client.js';
 import type { Arguments } from '../command/arguments.js';
 import type { Command } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
+import { hasColors } from '../ui/color.js';
 import { print } from '../ui/print.js';
 import { Screen, type ScreenKey } from '../ui/screen.js';
 import { formatTopLine, renderFrame, type TopView, TrafficHistory } from '../ui/top.js';
@@ -12,6 +13,10 @@ export const command: Command = {
   usage: 'top [--interval SECONDS] [--count COUNT]',
   about:
     'Shows the streams, those with the most traffic first, the channels with their states, and the throughput, live. q or Ctrl-C quits, arrows or j/k scroll. Where the output is no terminal, prints a line each interval.',
+  examples: [
+    ['vproxy top', 'Live, until q'],
+    ['vproxy top --interval 5m --count 12 >> traffic.log', 'A line each five minutes, for an hour'],
+  ],
   options: {
     interval: { value: 'SECONDS', describe: 'Between two looks [default: 1]' },
     count: { short: 'n', value: 'COUNT', describe: 'End after COUNT looks [default: without end]' },
@@ -21,7 +26,7 @@ export const command: Command = {
 };
 
 async function showTop(args: Arguments): Promise<void> {
-  const intervalMs = (args.number('interval', 'seconds', 0.1, 3600) ?? 1) * 1000;
+  const intervalMs = (args.seconds('interval', 0.1, 3600) ?? 1) * 1000;
   const count = args.number('count', 'looks', 1, 1e9) ?? Number.POSITIVE_INFINITY;
   const control = await openControl(args);
   // A failure now is told in the terminal as it was.
@@ -83,9 +88,9 @@ function scrolled(scroll: number, key: Exclude<ScreenKey, 'quit'>, height: numbe
 }
 
 function terminalTraits(): Pick<TopView, 'isColored' | 'isUnicode'> {
-  const { NO_COLOR, TERM, LC_ALL, LC_CTYPE, LANG } = process.env;
+  const { LC_ALL, LC_CTYPE, LANG } = process.env;
   return {
-    isColored: !NO_COLOR && TERM !== 'dumb' && process.stdout.hasColors(),
+    isColored: hasColors(process.stdout),
     isUnicode: /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || ''),
   };
 }

@@ -16,6 +16,11 @@ export const command: Command = {
   usage: 'wait [LABEL[/SERVICE]] [--service SERVICE] [--booted] [--timeout SECONDS] [--json]',
   about:
     'Ends as soon as there is a session, and the peer offers the service in it; with status 69 where that takes too long, or there is no channel LABEL. The process itself may be started later, too. With --booted it ends when the machine of the peer is booted, with status 1 where something in its boot has failed.',
+  examples: [
+    ['vproxy wait vm1 --timeout 5m && vproxy exec vm1: uname -r', 'For a VM that boots'],
+    ['vproxy wait vm1/ssh', 'For a service'],
+    ['vproxy wait vm1 --booted', 'For the end of a boot'],
+  ],
   options: {
     service: { value: 'SERVICE', describe: 'That the peer has to offer; also LABEL/SERVICE' },
     channel: { value: 'LABEL', describe: 'The channel [default: any]' },
@@ -38,7 +43,7 @@ const EXIT_FLAWED = 1;
 
 async function wait(args: Arguments): Promise<number> {
   const place = waitedFor(args);
-  const timeoutS = args.number('timeout', 'seconds', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
+  const timeoutS = args.seconds('timeout', 0, MAX_TIMEOUT_S) ?? DEFAULT_TIMEOUT_S;
   const deadline = performance.now() + timeoutS * 1000;
   for (;;) {
     const leftMs = deadline - performance.now();

@@ -37,11 +37,23 @@ export async function complete(words: readonly string[]): Promise<Completion> {
   const behind = words.slice(1, -1);
   const current = words.length > 1 ? (words.at(-1) ?? '') : '';
   if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstWords());
+  if (behind[0] === 'help' && !current.startsWith('-')) return completeName(behind.slice(1), current);
   const { name, entry, words: given } = findCommand(behind);
   if (entry !== null) return completeBehind(await entry.load(), given, current);
   return offer(
     current,
     given.length > 0 ? [] : secondWords(name).map((second) => summaryOf(second, `${name} ${second}`)),
+  );
+}
+
+/** The name of a command, of which `before` are the words that are there. */
+function completeName(before: readonly string[], current: string): Completion {
+  if (before.length === 0) return offer(current, firstWords());
+  const { name, entry, words } = findCommand(before);
+  const seconds = entry === null && words.length === 0 ? secondWords(name) : [];
+  return offer(
+    current,
+    seconds.map((second) => summaryOf(second, `${name} ${second}`)),
   );
 }
 
@@ -95,6 +107,8 @@ const EXCLUSIVE: readonly (readonly string[])[] = [
   ['socket', 'name'],
   ['tty', 'no-tty'],
   ['outgoing', 'incoming'],
+  ['interactive', 'no-stdin'],
+  ['follow', 'no-follow'],
 ];
 
 /** Whether an option is there that may be there once, or one that excludes it. */

@@ -1,5 +1,7 @@
 /** What the doctor finds: the rows of a subject's findings, one finding of them, and how it is printed. */
 
+import { type Paint, paintNothing, type Tone } from '../ui/color.js';
+
 /** How bad a finding is: `fail` is what has to be mended, `warn` what most likely has to be, `note` what is good to know. */
 type Level = 'ok' | 'note' | 'warn' | 'fail';
 
@@ -48,19 +50,22 @@ export interface Diagnosis extends Finding {
   readonly subject: string;
 }
 
+const TONES: Readonly<Record<Level, Tone>> = { ok: 'good', note: 'faint', warn: 'doubtful', fail: 'bad' };
+
 /** A line for each: `fail channel vm1: …; do: …`. */
-export function formatDiagnoses(diagnoses: readonly Diagnosis[]): string {
-  return diagnoses.map((one) => `${formatDiagnosis(one)}\n`).join('');
+export function formatDiagnoses(diagnoses: readonly Diagnosis[], paint: Paint = paintNothing): string {
+  return diagnoses.map((one) => `${formatDiagnosis(one, paint)}\n`).join('');
 }
 
-function formatDiagnosis({ level, subject, message, remedy }: Diagnosis): string {
-  return `${level.padEnd(4)} ${subject}: ${message}${remedy === null ? '' : `; do: ${remedy}`}`;
+function formatDiagnosis({ level, subject, message, remedy }: Diagnosis, paint: Paint): string {
+  return `${paint(level, TONES[level])}${' '.repeat(4 - level.length)} ${subject}: ${message}${remedy === null ? '' : `; do: ${remedy}`}`;
 }
 
 /** The line at the end. */
-export function formatSummary(diagnoses: readonly Diagnosis[]): string {
+export function formatSummary(diagnoses: readonly Diagnosis[], paint: Paint = paintNothing): string {
   const count = (level: Level): number => diagnoses.filter((one) => one.level === level).length;
   const [fails, warnings] = [count('fail'), count('warn')];
-  if (fails + warnings === 0) return 'Nothing is wrong that could be seen from here.\n';
-  return `${fails} ${fails === 1 ? 'thing fails' : 'things fail'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.\n`;
+  if (fails + warnings === 0) return `${paint('Nothing is wrong that could be seen from here.', 'good')}\n`;
+  const said = `${fails} ${fails === 1 ? 'thing fails' : 'things fail'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
+  return `${paint(said, fails > 0 ? 'bad' : 'doubtful')}\n`;
 }

@@ -10,22 +10,29 @@ import { readArguments } from '../command/read-words.js';
 const SHARED_OPTIONS = {
   channel: { value: 'LABEL', describe: 'The channel; also LABEL: before the command [default: the only one]' },
   'no-tty': { short: 'T', describe: 'Give the command no terminal' },
-  cwd: { value: 'DIR', describe: 'The folder to run it in [default: the home there]' },
+  cwd: { short: 'w', value: 'DIR', describe: 'The folder to run it in [default: the home there]' },
   env: {
+    short: 'e',
     value: 'NAME[=VALUE]',
     isRepeatable: true,
     describe: 'Add to its environment; without a value, that of the variable here',
   },
-  user: { value: 'NAME', describe: 'The user to run it as [default: who runs the proxy there]' },
+  user: { short: 'u', value: 'NAME', describe: 'The user to run it as [default: who runs the proxy there]' },
 } as const satisfies CommandOptions;
 
 export const EXEC_COMMAND: CommandDescription = {
   usage: 'exec [LABEL:] [options] [--] [CMD [ARG…]]',
   about:
     "Runs a command at the peer of a channel, with this command's standard input, output and error, signals and exit status; without CMD the login shell. Options end at the first word that is not one. Failures of vproxy's own have the status 125.",
+  examples: [
+    ['vproxy exec vm1: make -C /src test', 'Run a command, and get its output and exit status'],
+    ['tar c . | vproxy exec vm1: tar x -C /srv', 'With input'],
+    ['vproxy exec vm1: -t --cwd /srv -- vi notes', 'In a terminal'],
+  ],
   options: {
     ...SHARED_OPTIONS,
     tty: { short: 't', describe: 'Give the command a terminal' },
+    interactive: { short: 'i', describe: 'Give it standard input, as it has without -n' },
     'no-stdin': { short: 'n', describe: 'Give it no standard input' },
     timeout: { value: 'SECONDS', describe: 'End it after so long, with status 124 [default: never]' },
     'kill-after': {
@@ -42,6 +49,10 @@ export const SHELL_COMMAND: CommandDescription = {
   usage: 'shell [LABEL] [options]',
   about:
     'Runs the login shell at the peer of a channel, in a terminal where there is one here: exec without a command. Enter ~ . ends it where nothing answers any more.',
+  examples: [
+    ['vproxy shell vm1', 'The login shell of vm1'],
+    ['vproxy shell vm1 < commands', 'Commands of a file'],
+  ],
   options: SHARED_OPTIONS,
   operands: ['[LABEL]'],
   endsAtOperand: true,
@@ -77,9 +88,10 @@ export function readExecArguments(
   const isShell = command === 'shell';
   const { args, label } = readWithLabel(isShell ? SHELL_COMMAND : EXEC_COMMAND, words, isShell);
   const isJson = args.has('json');
-  const timeoutS = args.number('timeout', 'seconds', 0, MAX_SECONDS);
-  const killAfterS = args.number('kill-after', 'seconds', 0, MAX_SECONDS);
+  const timeoutS = args.seconds('timeout', 0, MAX_SECONDS);
+  const killAfterS = args.seconds('kill-after', 0, MAX_SECONDS);
   if (args.has('tty') && args.has('no-tty')) throw bad('-t: cannot be used with -T');
+  if (args.has('interactive') && args.has('no-stdin')) throw bad('-i: cannot be used with -n');
   if (args.has('tty') && isJson) throw bad('-t: cannot be used with --json');
   if (isShell && args.operands.length > 0) throw shellTakesNothing();
   return {

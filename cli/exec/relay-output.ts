@@ -3,6 +3,7 @@ import { fstatSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { type Readable, Writable } from 'node:stream';
 import { systemCode } from '../../lib/errors.js';
+import { describeError } from '../../lib/util/escape.js';
 
 /** The pause before another try at a terminal or a file that takes nothing for now, in milliseconds. */
 const RETRY_MS = 5;
@@ -32,7 +33,7 @@ export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Erro
 
 /** Keeps the code of the system. */
 const named = (fd: 1 | 2, error: Error): Error => {
-  error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${error.message}`;
+  error.message = `standard ${fd === 1 ? 'output' : 'error'}: ${describeError(error)}`;
   return error;
 };
 

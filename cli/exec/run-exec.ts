@@ -5,12 +5,14 @@
 import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
+import { isatty } from 'node:tty';
 import { ERROR_CODES, systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { openError } from '../../lib/exec/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
-import { escapeText } from '../../lib/util/escape.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
 import { openService } from '../command/open-service.js';
+import { paintFor } from '../ui/color.js';
 import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } from './exec-arguments.js';
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
@@ -121,7 +123,9 @@ const hintFor = async (code: string, args: ExecArguments): Promise<string> =>
 function relayAll(call: ExecCall, { hasInput }: ExecArguments, onFailure: (error: Error) => void): void {
   relaySignals(call, () => process.exit(INTERRUPTED));
   if (!hasInput) return;
-  process.stdin.on('error', ({ message }) => onFailure(new VproxyError('local-error', `standard input: ${message}`)));
+  process.stdin.on('error', (error) =>
+    onFailure(new VproxyError('local-error', `standard input: ${describeError(error)}`)),
+  );
   process.stdin.pipe(call.stdin);
 }
 
@@ -144,16 +148,16 @@ function breakPipe(call: ExecCall): void {
 }
 
 async function showHelp(name: string | undefined): Promise<number> {
-  const { formatHelp } = await import('../command/help.js');
-  const { print } = await import('../ui/print.js');
-  print(formatHelp(name === 'shell' ? SHELL_COMMAND : EXEC_COMMAND));
+  const { formatHelp, helpWidth } = await import('../command/help.js');
+  const { outputWidth, print } = await import('../ui/print.js');
+  print(formatHelp(name === 'shell' ? SHELL_COMMAND : EXEC_COMMAND, helpWidth(outputWidth())));
   return 0;
 }
 
 /** One line, as in every command of vproxy. */
 function complain(message: string): void {
   try {
-    writeSync(2, `vproxy: error: ${message}\n`);
+    writeSync(2, `vproxy: ${paintFor({ isTTY: isatty(2) })('error: ', 'bad')}${message}\n`);
   } catch {
     // Standard error is not read.
   }

@@ -8,6 +8,7 @@ import {
   parseSocketPath,
 } from '../../lib/util/addresses.js';
 import { escapeText, quoteWord } from '../../lib/util/escape.js';
+import { parseDuration } from '../../lib/util/units.js';
 import type { Arguments } from '../command/arguments.js';
 import type { CommandOptions } from '../command/command.js';
 import { print } from '../ui/print.js';
@@ -133,8 +134,10 @@ function parseReconnect(args: Arguments, end: HostEnd): number {
   if (end.kind === 'pipe' || end.mode !== 'connect') {
     throw new VproxyError('bad-argument', '--reconnect: QEMU connects only with --mode connect');
   }
-  const seconds = /^\d{1,4}$/.test(text) ? Number(text) : 0;
-  if (seconds < 1 || seconds > 3600) throw bad('reconnect', text, 'is not a whole number of seconds from 1 to 3600');
+  const seconds = /^\d{1,4}$/.test(text) ? Number(text) : (parseDuration(text) ?? 0) / 1000;
+  if (!Number.isInteger(seconds) || seconds < 1 || seconds > 3600) {
+    throw bad('reconnect', text, 'is not a whole number of seconds from 1 to 3600');
+  }
   return seconds;
 }
 

@@ -23,15 +23,26 @@ export const RUN_OPTIONS: CommandOptions = Object.fromEntries(
     .map((option) => [option.name, commandOption(option)]),
 );
 
-function commandOption({ short, value, isRepeatable = false, group, help }: Option): CommandOption {
+function commandOption({ short, value, isRepeatable = false, group, help, forms }: Option): CommandOption {
+  const said = help.replace(/ \[default.*\]$/, '');
   return {
     ...(short === undefined ? {} : { short }),
     ...(value === undefined ? {} : { value }),
     isRepeatable,
     group,
-    describe: help.replace(/; repeatable$/, ''),
-    expected: help.replace(/ \[default.*\]$/, ''),
+    describe: forms === undefined ? help.replace(/; repeatable$/, '') : capitalize(help),
+    ...(forms === undefined ? {} : { forms }),
+    expected: forms === undefined ? said : `${listWords(forms)}: ${said}; repeatable`,
   };
+}
+
+function capitalize(text: string): string {
+  return text.replace(/^[a-z]/, (letter) => letter.toUpperCase());
+}
+
+/** `a, b or c`. */
+function listWords(words: readonly string[]): string {
+  return words.join(', ').replace(/, (?=[^,]*$)/, ' or ');
 }
 
 function optionsOf(rows: readonly Setting[]): Option[] {

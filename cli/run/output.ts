@@ -7,6 +7,7 @@ import type { AuditPlace, LogFormat } from '../../lib/settings/process-settings.
 import { systemClock } from '../../lib/util/clock.js';
 import { describeError, escapeText, formatJsonLine as formatLine } from '../../lib/util/escape.js';
 import { isJournal, journalPriority } from '../service/service-manager.js';
+import { type Paint, paintFor, paintNothing, type Tone } from '../ui/color.js';
 import { sourceTrace } from './trace.js';
 
 /** What is logged, and how. */
@@ -35,6 +36,7 @@ export class Output {
   options: OutputOptions;
   readonly #debugLog: DebugLog | null;
   readonly #hasPriorities = isJournal(process.env['JOURNAL_STREAM'], 2);
+  readonly #paint = paintFor(process.stderr);
   #isGone = false;
   #lostCount = 0;
   /** Lines that found the disk full. */
@@ -55,7 +57,7 @@ export class Output {
     const isWanted = LOG_LEVELS.indexOf(event.level) <= LOG_LEVELS.indexOf(level);
     if (!isWanted && !this.#debugLog?.wants(event)) return;
     if (format === 'json') this.#write(event.level, formatJsonLine(event, new Date()));
-    else if (isWanted) this.#write(event.level, formatTextLine(event, hasDetails));
+    else if (isWanted) this.#write(event.level, formatTextLine(event, hasDetails, this.#paint));
     else if (this.#hasRoom()) this.#debugLog?.write(event);
   }
 
@@ -125,16 +127,21 @@ export class Output {
   }
 }
 
-const PREFIXES: Readonly<Record<LogLevel, string>> = {
-  error: 'error: ',
-  warn: 'warning: ',
-  info: '',
-  debug: 'debug: ',
+const PREFIXES: Readonly<Record<LogLevel, readonly [text: string, tone: Tone | null]>> = {
+  error: ['error: ', 'bad'],
+  warn: ['warning: ', 'doubtful'],
+  info: ['', null],
+  debug: ['debug: ', 'faint'],
 };
 
 /** `vproxy: warning: MESSAGE`, without a newline; with `hasDetails` the event's fields behind it. */
-export function formatTextLine({ level, message, fields }: Omit<LogEvent, 'event'>, hasDetails: boolean): string {
-  const line = `vproxy: ${PREFIXES[level]}${message}`;
+export function formatTextLine(
+  { level, message, fields }: Omit<LogEvent, 'event'>,
+  hasDetails: boolean,
+  paint: Paint = paintNothing,
+): string {
+  const [prefix, tone] = PREFIXES[level];
+  const line = `vproxy: ${paint(prefix, tone)}${message}`;
   if (!hasDetails) return line;
   const facts = Object.entries(fields).map(([key, value]) => `${key}=${escapeText(JSON.stringify(value))}`);
   return facts.length > 0 ? `${line} (${facts.join(' ')})` : line;

@@ -2,12 +2,13 @@
 
 import type { ChannelStatus, ControlStatus, ForwardStatus, SessionStatus } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { type Paint, paintNothing, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration } from './print.js';
 import { type Column, formatTable } from './table.js';
 
 const COLUMNS: readonly Column[] = [
   { title: 'CHANNEL', leastWidth: 12 },
-  { title: 'STATE' },
+  { title: 'STATE', toneOf: toneOfState },
   { title: 'FOR', align: 'right' },
   { title: 'PEER', leastWidth: 12 },
   { title: 'RTT', align: 'right' },
@@ -19,7 +20,11 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** A table, and below it what channels without a session wait for. */
-export function formatChannels(channels: readonly ChannelStatus[], width: number | null): string[] {
+export function formatChannels(
+  channels: readonly ChannelStatus[],
+  width: number | null,
+  paint: Paint = paintNothing,
+): string[] {
   if (channels.length === 0) return ['There are no channels.'];
   const rows = channels.map(({ label, state, since, session, history, totals }) => [
     label,
@@ -37,7 +42,7 @@ export function formatChannels(channels: readonly ChannelStatus[], width: number
     const note = describeWait(channel);
     return note === null ? [] : [`${channel.label}: ${note}`];
   });
-  return [...formatTable(COLUMNS, rows, width), ...(notes.length > 0 ? ['', ...notes] : [])];
+  return [...formatTable(COLUMNS, rows, width, paint), ...(notes.length > 0 ? ['', ...notes] : [])];
 }
 
 /** What a channel waits for, or why it failed; null where there is nothing to say. */
@@ -58,13 +63,16 @@ function describeProtection({ key, tls }: SessionStatus): string {
 }
 
 /** All that is known of one channel, a line for each fact. */
-export function formatChannel(channel: ChannelStatus): string[] {
+export function formatChannel(channel: ChannelStatus, paint: Paint = paintNothing): string[] {
   const { label, group, address, state, since, session, bufferBytes, history, totals } = channel;
   const wait = describeWait(channel);
   const facts: (readonly [string, string])[] = [
     ['channel', group === null ? label : `${label} of the group ${group}`],
     ['address', escapeText(address)],
-    ['state', `${state} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`],
+    [
+      'state',
+      `${paint(state, toneOfState(state))} for ${formatAge(Date.now() - Date.parse(since))}${wait === null ? '' : `: ${wait}`}`,
+    ],
     ...(session === null ? [] : describeSession(session)),
     ...(bufferBytes === null ? [] : [['socket buffer', formatBytes(bufferBytes)] as const]),
     ['sent', `${formatBytes(totals.sentBytes)} in ${formatCount(totals.sentFrames, 'frame')}`],

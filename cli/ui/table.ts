@@ -1,5 +1,6 @@
 /** Text in columns: how wide a text is in a terminal, how it is cut, and how it is wrapped. */
 import { escapeText } from '../../lib/util/escape.js';
+import { type Paint, paintNothing, type Tone } from './color.js';
 
 /** One column. */
 export interface Column {
@@ -8,25 +9,54 @@ export interface Column {
   readonly align?: 'left' | 'right';
   /** It shrinks where the lines are too long, but keeps this number of columns. Default: it never shrinks. */
   readonly leastWidth?: number;
+  /** The tone of a cell, which takes no room. Default: it has none. */
+  readonly toneOf?: (cell: string) => Tone | null;
 }
 
 /** Between two columns. */
 const GAP = 2;
 
-/** One line for the titles, and one for each row, of at most `width` columns (null: of any). Cells are escaped. */
+/**
+ * One line for the titles, and one for each row, of at most `width` columns (null: of any). Cells are escaped, and painted
+ * by `paint`.
+ */
 export function formatTable(
   columns: readonly Column[],
   rows: readonly (readonly string[])[],
   width: number | null,
+  paint: Paint = paintNothing,
 ): string[] {
   const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map((cell) => escapeText(cell)))];
   const widths = columns.map((_, index) => Math.max(...lines.map((line) => textWidth(line[index] ?? ''))));
   if (width !== null) shrink(columns, widths, width);
-  return lines.map((line) => {
+  return lines.map((line, at) => {
     const cells = columns.map(({ align }, index) => fitText(line[index] ?? '', widths[index] ?? 0, align));
     const text = cells.join(' '.repeat(GAP)).trimEnd();
-    return width === null ? text : truncateText(text, width);
+    const cut = width === null ? text : truncateText(text, width);
+    return at === 0 ? cut : paintCells(cut, columns, cells, rows[at - 1] ?? [], paint);
   });
+}
+
+/** The line with its cells painted, but those that are cut off at its end. */
+function paintCells(
+  line: string,
+  columns: readonly Column[],
+  cells: readonly string[],
+  row: readonly string[],
+  paint: Paint,
+): string {
+  let painted = '';
+  let at = 0;
+  for (const [index, cell] of cells.entries()) {
+    const end = at + cell.length;
+    const shown = line.slice(at, end);
+    const tone = columns[index]?.toneOf?.(row[index] ?? '') ?? null;
+    const [, before = '', words = '', after = ''] = /^( *)(.*?)( *)$/s.exec(shown) ?? [];
+    painted += shown === cell.slice(0, shown.length) ? before + paint(words, tone) + after : shown;
+    painted += line.slice(end, end + GAP);
+    at = end + GAP;
+  }
+  return painted;
 }
 
 /** Takes width from the widest of the columns that may shrink, until the lines fit or none can shrink further. */
@@ -87,9 +117,14 @@ function characterWidth(character: string): number {
 
 /** The words of a text in lines of at most `width` characters; a longer word has a line of its own. */
 export function wrapText(text: string, width: number): string[] {
+  return wrapPieces(text.split(' '), width);
+}
+
+/** The same of pieces, none of which is broken up. */
+export function wrapPieces(pieces: readonly string[], width: number): string[] {
   const lines: string[] = [];
   let line = '';
-  for (const word of text.split(' ')) {
+  for (const word of pieces) {
     if (line !== '' && line.length + 1 + word.length > width) {
       lines.push(line);
       line = word;

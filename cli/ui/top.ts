@@ -1,7 +1,8 @@
 /** One picture of `vproxy top`, from statuses and a size. */
-import type { ChannelState, ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
+import type { ChannelStatus, ControlStatus, StreamWithRates } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
 import { describePeer, describeWait } from './channels.js';
+import { type Paint, painter, toneOfState } from './color.js';
 import { formatAge, formatBytes, formatCount, formatDuration, formatRate } from './print.js';
 import { type Column, fitText, formatTable, truncateText } from './table.js';
 
@@ -32,8 +33,8 @@ interface TopFrame {
 }
 
 export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame {
-  const paint = view.isColored ? paintAnsi : (text: string): string => text;
-  const head = [paint(fitText(titleLine(view.status), width), 'title'), ...trafficLines(view, width), ''];
+  const paint = painter(view.isColored);
+  const head = [paint(fitText(titleLine(view.status), width), 'bold'), ...trafficLines(view, width), ''];
   const channels = channelLines(view, width, Math.max(2, Math.floor(height / 3) - 1), paint);
   const room = Math.max(1, height - head.length - channels.length - 3);
   const all = [...view.streams].sort((a, b) => totalRate(b) - totalRate(a) || a.ageMs - b.ageMs);
@@ -41,13 +42,13 @@ export function renderFrame(view: TopView, { width, height }: TopSize): TopFrame
   const suspended = new Set(view.status.channels.filter(isSuspended).map(({ label }) => label));
   const shownRows = all.slice(scroll, scroll + room).map((stream) => streamRow(stream, suspended));
   const [titles = '', ...rows] = formatTable(STREAM_COLUMNS, shownRows, width);
-  const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'heading'), ...rows];
+  const streams = all.length === 0 ? ['No streams.'] : [paint(fitText(titles, width), 'reverse'), ...rows];
   const body = [...head, ...channels, '', ...streams].slice(0, Math.max(0, height - 1));
   const shown = Math.min(room, all.length);
   const place = all.length > shown ? `${scroll + 1}-${scroll + shown} of ${formatCount(all.length, 'stream')}, ` : '';
   const foot = truncateText(`${place}q quits${all.length > shown ? ', arrows or j/k scroll' : ''}`, width);
   const blank = Array.from({ length: Math.max(0, height - 1 - body.length) }, () => '');
-  return { lines: [...body, ...blank, paint(foot, 'note')].slice(-Math.max(1, height)), scroll };
+  return { lines: [...body, ...blank, paint(foot, 'faint')].slice(-Math.max(1, height)), scroll };
 }
 
 /** One line, for where the output is not a terminal. */
@@ -140,10 +141,10 @@ function channelLines({ status, samples }: TopView, width: number, room: number,
   });
   const columns = hasResumed ? [...CHANNEL_COLUMNS, RESUMED_COLUMN] : CHANNEL_COLUMNS;
   const [titles = '', ...lines] = formatTable(columns, rows, width);
-  const painted = lines.map((line, index) => paint(line, shown[index]?.state ?? 'failed'));
+  const painted = lines.map((line, index) => paint(line, toneOfState(shown[index]?.state ?? '')));
   const hidden = channels.length - shown.length;
   const rest = hidden === 0 ? [] : [truncateText(`and ${formatCount(hidden, 'channel')} more`, width)];
-  return [paint(fitText(titles, width), 'heading'), ...painted, ...rest];
+  return [paint(fitText(titles, width), 'reverse'), ...painted, ...rest];
 }
 
 /** A dash where a session ends with its link, and none ever went on. */
@@ -179,26 +180,6 @@ function streamRow(stream: StreamWithRates, suspended: ReadonlySet<string>): str
 
 const totalRate = ({ sendRate, receiveRate }: { sendRate: number; receiveRate: number }): number =>
   sendRate + receiveRate;
-
-type Role = 'title' | 'heading' | 'note' | ChannelState;
-
-type Paint = (text: string, role: Role) => string;
-
-const CODES: Readonly<Record<Role, string>> = {
-  title: '1',
-  heading: '7',
-  note: '2',
-  opening: '33',
-  waiting: '33',
-  suspended: '33',
-  draining: '33',
-  'backing-off': '31',
-  'auth-failed': '31',
-  failed: '31',
-  established: '32',
-};
-
-const paintAnsi: Paint = (text, role) => `\u001b[${CODES[role]}m${text}\u001b[0m`;
 
 // Numbers as a line of little bars.
 

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
+import { describeError } from '../../lib/util/escape.js';
 import type { SuccessorCommand } from './program.js';
 
 /** A process that has been started. */
@@ -19,7 +20,7 @@ export interface StartedProcess {
 export function startChild({ file, args }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
   const child = spawn(file, args, { env, stdio: ['inherit', 'inherit', 'inherit', 'pipe'] });
   const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+    child.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
     child.once('exit', (status, signal) =>
       resolve(signal === null ? `ended with status ${status}` : `was ended by ${signal}`),
     );
@@ -40,7 +41,7 @@ export function startOrphan({ file, args }: SuccessorCommand, env: NodeJS.Proces
   const shell = spawn('/bin/sh', words, { env, stdio: ['ignore', 'pipe', 'inherit', 'pipe', 0, 1] });
   const pipe = pipeOf(shell);
   const ended = new Promise<string>((resolve) => {
-    shell.once('error', (error) => resolve(`could not be started: ${error.message}`));
+    shell.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
     pipe.once('close', () => resolve('ended'));
   });
   const pid = shell.stdout === null ? null : text(shell.stdout).then((said) => Number.parseInt(said, 10) || null);

@@ -78,9 +78,7 @@ async function openFolders(folder: string): Promise<void> {
 export function copyError(path: string, error: unknown): VproxyError {
   if (error instanceof VproxyError) return error;
   if (systemCode(error) === '') return toVproxyError(error);
-  // "EACCES: permission denied, open '/x'": this error names the path itself.
-  const [, text = describeError(error)] = /^[A-Z0-9]+: ([^,]+)/.exec(describeError(error)) ?? [];
-  return new VproxyError('copy-failed', `${showPath(path)}: ${text}`, { cause: error });
+  return new VproxyError('copy-failed', `${showPath(path)}: ${describeError(error)}`, { cause: error });
 }
 
 /** `copy-refused`, with the path. */

@@ -1,7 +1,6 @@
 /** Why a command could not be run, or why it is not known how it ended: for the caller of the service `exec`. */
 
 import { existsSync } from 'node:fs';
-import { getSystemErrorMap } from 'node:util';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 import type { CommandOptions } from './running-command.js';
@@ -39,16 +38,9 @@ export function spawnFailure(error: unknown, { file, cwd }: CommandOptions): Vpr
   if (error instanceof VproxyError) return error;
   const name = escapeText(file, 200);
   const fail = (why: string): VproxyError => new VproxyError('command-failed', `${name}: ${why}`, { cause: error });
-  if (systemCode(error) !== 'ENOENT') return fail(reasonOf(error));
+  if (systemCode(error) !== 'ENOENT') return fail(escapeText(describeError(error), 200));
   if (!existsSync(cwd)) return fail(`the folder ${escapeText(cwd, 200)} is not there`);
   // The system says the same of a script whose `#!` names nothing.
   if (existsSync(file)) return fail('its interpreter is not there');
   return new VproxyError('command-not-found', `${name}: command not found`, { cause: error });
-}
-
-/** `argument list too long (E2BIG)`. */
-function reasonOf(error: unknown): string {
-  const number = error instanceof Error && 'errno' in error ? error.errno : null;
-  const [code, text] = (typeof number === 'number' ? getSystemErrorMap().get(number) : undefined) ?? [];
-  return code === undefined ? escapeText(describeError(error), 200) : `${text} (${code})`;
 }

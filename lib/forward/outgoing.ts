@@ -7,6 +7,7 @@ import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '..
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
 import { adoptSocket, descriptorOf, type OnRead, resetSocket } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
+import { describeError } from '../util/escape.js';
 import { Roster } from '../util/roster.js';
 import {
   type Connection,
@@ -100,7 +101,7 @@ export class OutgoingForward implements Forward {
     });
     this.#server.on('connection', (socket) => this.#accept(socket));
     this.#server.on('error', (error) => {
-      if (this.#server.listening) this.#log.failed(`cannot accept: ${error.message}`);
+      if (this.#server.listening) this.#log.failed(`cannot accept: ${describeError(error)}`);
     });
   }
 

@@ -3,6 +3,7 @@ import { SERVICE_NAME } from '../codec/limits.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
+import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import type { ConnectionCapture, IndexOfStream } from './connection.js';
 import type { Direction } from './endpoint-kind.js';
@@ -56,6 +57,7 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   if (colon === -1) throw fail('there is no colon behind the service');
   const service = text.slice(0, colon);
   const { name, isNamed, rest } = findKind(text.slice(colon + 1));
+  const meant = isNamed ? undefined : closestKind(text.slice(colon + 1), direction);
   const kind = ENDPOINT_KINDS[name];
   if (service !== ANY_SERVICE && !SERVICE_NAME.test(sampleOf(service))) {
     throw fail('a service is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, and begins with a letter or digit');
@@ -72,7 +74,10 @@ function parse(direction: Direction, text: string, sampleOf: NameSample): Forwar
   try {
     return { direction, service, endpoint: kind.parse(rest, direction, sampleOf) };
   } catch (error) {
-    throw fail(toVproxyError(error).message, expected);
+    const { message } = toVproxyError(error);
+    if (meant === undefined) throw fail(message, expected);
+    const forms: Readonly<Partial<Record<Direction, string>>> = ENDPOINT_KINDS[meant.kind].form;
+    throw fail(`there is no kind "${meant.typed}"; did you mean ${meant.kind}:?`, `SERVICE:${forms[direction] ?? ''}`);
   }
 }
 
@@ -95,6 +100,16 @@ function findKind(text: string): { name: EndpointKindName; isNamed: boolean; res
   const names = Object.keys(ENDPOINT_KINDS).filter(isEndpointKind);
   const name = names.find((each) => ENDPOINT_KINDS[each].recognizes?.(text) === true) ?? PLAIN_KIND;
   return { name, isNamed: false, rest: text };
+}
+
+/** The kind that a word before a colon may have meant, which is none, nor the name of a machine. */
+function closestKind(text: string, direction: Direction): { typed: string; kind: EndpointKindName } | undefined {
+  const [, typed = ''] = /^([a-z][a-z0-9-]*):/.exec(text) ?? [];
+  const names = Object.keys(ENDPOINT_KINDS)
+    .filter(isEndpointKind)
+    .filter((name) => direction in ENDPOINT_KINDS[name].form);
+  const close = typed === '' ? undefined : closestWord(typed, names);
+  return close !== undefined && isEndpointKind(close) ? { typed, kind: close } : undefined;
 }
 
 /** An endpoint as people write it: `127.0.0.1:22`, `[::1]:22`, `/run/x.sock`, `exec:uptime`. */

@@ -24,6 +24,7 @@ import {
 } from '../system/sockets.js';
 import { ByteQueue, copyAlone, dropView, keepView } from '../util/byte-queue.js';
 import type { Clock } from '../util/clock.js';
+import { describeError } from '../util/escape.js';
 import { LastPieces, lastOf } from '../util/last-pieces.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../util/slabs.js';
 
@@ -99,7 +100,7 @@ export class Splice implements LocalEnd {
       if (failure === null) stream?.finish();
       else socket.destroy(failure);
     });
-    socket.on('error', (error) => stream?.reset('local-error', `local socket: ${error.message}`));
+    socket.on('error', (error) => stream?.reset('local-error', `local socket: ${describeError(error)}`));
     socket.on('close', () => this.#handleClose(this.#hasEnded && socket.writableFinished));
   }
 

@@ -5,6 +5,7 @@ import { type EgressEntry, type EgressRules, parseEgressEntry, parseUpstream } f
 import { type ForwardSpec, formatForwardSpec } from '../forward/spec.js';
 import { fillTemplate, PLACEHOLDER, sampleOfTemplate } from '../forward/template.js';
 import { formatHostPort } from '../util/addresses.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
 
@@ -91,9 +92,8 @@ export function requireEgress(spec: ForwardSpec, known: Iterable<string>): void 
   const name = egressOf(spec);
   const names = [...known];
   if (name === null || names.includes(name)) return;
-  const rest = names.length === 0 ? 'there are none' : `there are: ${names.join(', ')}`;
   const shown = formatForwardSpec(spec).replace(/:$/, '');
-  throw new VproxyError('bad-argument', `-i ${shown}: there is no [egress.${name}]; ${rest}`);
+  throw new VproxyError('bad-argument', `-i ${shown}: there is no [egress.${name}]; ${whatThereIs(name, names)}`);
 }
 
 /** The names of the egresses of which something else is said. */

@@ -29,6 +29,7 @@ import type {
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
+import { closestWord } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
@@ -584,7 +585,9 @@ export class ProxyChannel {
     for (const { id, forward } of this.forwards.active) {
       const { direction, service } = forward.spec;
       if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
-      const message = `-o ${formatForwardSpec(forward.spec)}: the peer offers no service ${service}; it offers: ${services}`;
+      const close = closestWord(service, [...offered]);
+      const hint = close === undefined ? '' : `; did you mean ${close}?`;
+      const message = `-o ${formatForwardSpec(forward.spec)}: the peer offers no service ${service}; it offers: ${services}${hint}`;
       this.#log(makeEvent('service-missing', message, { service, forward: id, services }));
     }
   }

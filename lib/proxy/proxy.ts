@@ -21,6 +21,7 @@ import type {
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
@@ -575,9 +576,10 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     const [only] = this.#channels.values();
     const found = label === undefined ? (this.#channels.size === 1 ? only : undefined) : this.#channels.get(label);
     if (found !== undefined) return found;
-    const labels = [...this.#channels.keys()].join(', ') || 'none';
-    if (label === undefined) throw new VproxyError('bad-argument', `which channel? There are: ${labels}`);
-    throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; there are: ${labels}`);
+    const labels = [...this.#channels.keys()];
+    if (label === undefined)
+      throw new VproxyError('bad-argument', `which channel? There are: ${labels.join(', ') || 'none'}`);
+    throw new VproxyError('not-found', `there is no channel ${escapeText(label, 80)}; ${whatThereIs(label, labels)}`);
   }
 
   #findForward(id: string): [ProxyChannel, ForwardEntry] {

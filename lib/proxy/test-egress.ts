@@ -7,6 +7,7 @@ import type { EgressEntry, EgressRules } from '../forward/egress/rules.js';
 import type { EgressStatus, EgressTest } from '../status/types.js';
 import { formatHostPort } from '../util/addresses.js';
 import type { Clock } from '../util/clock.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 
 /** What a status says of the rules of an egress; null where nothing is said of it. */
@@ -54,8 +55,8 @@ export async function testEgress(
 ): Promise<EgressTest> {
   const rules = egresses.get(name);
   if (rules === undefined) {
-    const rest = [...egresses.keys()].join(', ') || 'none';
-    const message = `there is no egress ${escapeText(name, 80)} on channel ${channel}; there are: ${rest}`;
+    const rest = whatThereIs(name, [...egresses.keys()]);
+    const message = `there is no egress ${escapeText(name, 80)} on channel ${channel}; ${rest}`;
     throw new VproxyError('not-found', message);
   }
   const dialer = new EgressDialer({ name, rules: () => rules, clock });

@@ -5,6 +5,7 @@ import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/p
 import { VproxyError } from '../errors.js';
 import { Budget, TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
+import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { IdTable } from '../util/id-table.js';
 import { type Pace, ReceiveWindow } from './flow.js';
@@ -294,15 +295,17 @@ export class StreamTable implements StreamBooks {
     const stream = this.find(id, name);
     if (stream === null) return;
     const reason = new VproxyError(code, message);
-    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(this.#withOffer(reason));
+    if (type === FRAME_TYPE.REFUSE) stream.handleRefuse(this.#withOffer(stream.service, reason));
     else if (type === FRAME_TYPE.STOP) stream.handleStop(reason);
     else this.#handleReset(stream, reason);
   }
 
   /** Who asked for a service that there is not is told which there are. */
-  #withOffer(reason: VproxyError): VproxyError {
+  #withOffer(service: string, reason: VproxyError): VproxyError {
     if (reason.code !== 'unknown-service') return reason;
-    const offer = `the peer offers: ${listServices(this.#options.peerServices())}`;
+    const offered = this.#options.peerServices();
+    const close = offered.has(service) ? undefined : closestWord(service, [...offered]);
+    const offer = `the peer offers: ${listServices(offered)}${close === undefined ? '' : `; did you mean ${close}?`}`;
     return new VproxyError(reason.code, `${reason.message}; ${offer}`);
   }
 

@@ -4,6 +4,7 @@ import { VproxyError } from '../errors.js';
 import type { Direction } from '../forward/endpoint-kind.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import { DEFAULT_LABEL, parseLabel } from '../proxy/channel-options.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { parseForwardFor } from './forwards.js';
 
@@ -46,7 +47,7 @@ export function parseForwardArgument(direction: Direction, text: string, channel
   const [, before, rest = ''] = /^([^:/]*)\/(.*)$/s.exec(text) ?? [];
   if (before !== undefined) {
     if (channels.has(before)) return { label: before, spec: parse(before, rest) };
-    throw bad(`${shown}: there is no channel "${escapeText(before, 80)}"; there are: ${labels.join(', ')}`);
+    throw bad(`${shown}: there is no channel "${escapeText(before, 80)}"; ${whatThereIs(before, labels)}`);
   }
   const behind = parseTrailing(direction, text, channels);
   if (behind !== null) return behind;

@@ -5,6 +5,7 @@
 import { SERVICE_NAME } from '../codec/limits.js';
 import { VproxyError } from '../errors.js';
 import { splitAtCommas } from '../util/addresses.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import {
   badOption,
@@ -110,7 +111,7 @@ function parseOne<R extends readonly Setting[]>(
   const known = rows.map(({ key }) => key);
   const unknown = given.find(({ key }) => !known.includes(key));
   if (unknown !== undefined) {
-    throw bad(`there is no key "${escapeText(unknown.key, 64)}" of ${table}; there are: ${known.join(', ')}`);
+    throw bad(`there is no key "${escapeText(unknown.key, 64)}" of ${table}; ${whatThereIs(unknown.key, known)}`);
   }
   const entries = rows.flatMap(({ key, field, type }) => {
     const values = given.filter((one) => one.key === key).map(({ value }) => value);

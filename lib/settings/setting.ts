@@ -4,7 +4,7 @@ import type { ChannelTraits } from '../channel/kind.js';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { ADOPTED_OPTIONS, ChannelOptions } from '../proxy/channel-options.js';
 import type * as zod from '../status/zod.js';
-import { closestWord } from '../util/closest-word.js';
+import { whatThereIs } from '../util/closest-word.js';
 import { NO_VALUE } from '../util/option-value.js';
 import { type Form, isTable, type ListType, type Place, type ValueType, type Zod } from './value-type.js';
 
@@ -63,6 +63,8 @@ export interface Option {
   /** The heading of the help under which it is. */
   readonly group: OptionGroup;
   readonly help: string;
+  /** The forms that its value may have. Default: none are listed. */
+  readonly forms?: readonly string[];
   /** Its name and its help where a channel is added to a running process, where they are others. */
   readonly ofAddition?: { readonly name?: string; readonly help?: string };
   /** Whether only the addition of a channel has it. Default false. */
@@ -141,8 +143,7 @@ function readRows(rows: readonly Setting[], value: unknown, place: Place): Recor
 const keysOf = (value: unknown): string[] => (isTable(value) ? Object.keys(value) : []);
 
 function unknownKey(key: string, known: readonly string[]): string {
-  const close = closestWord(key, known);
-  return `there is no such key; ${close === undefined ? `there are: ${known.join(', ')}` : `did you mean ${close}?`}`;
+  return `there is no such key; ${whatThereIs(key, known)}`;
 }
 
 /** The table for a file or a request of what rows say; `readTable` reads it back. */

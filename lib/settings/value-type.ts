@@ -6,7 +6,9 @@ import { resolve } from 'node:path';
 import { toVproxyError, VproxyError } from '../errors.js';
 // A type: what describes requests is loaded by the control server alone, and handed to `schema`.
 import type * as zod from '../status/zod.js';
+import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
+import { DURATION_FORM, formatDuration, parseDuration } from '../util/units.js';
 import type { KeyPath, Problem } from './problem.js';
 
 /** Where a setting is said. */
@@ -150,17 +152,21 @@ function readText(value: unknown, place: Place, expected: string, maxLength: num
 export function oneOf<W extends string>(words: readonly W[], refusal: string): ValueType<W> {
   const expected = words.join(', ').replace(/, (?=\w+$)/, ' or ');
   const find = (value: unknown): W | undefined => words.find((word) => word === value);
+  const meant = (value: unknown): string => {
+    const close = typeof value === 'string' ? closestWord(value, words) : undefined;
+    return close === undefined ? '' : `; did you mean ${close}?`;
+  };
   return {
     expected,
     read(value, place) {
       const found = find(value);
-      return found === undefined ? place.fail(`expected ${expected}`) : { value: found };
+      return found === undefined ? place.fail(`expected ${expected}${meant(value)}`) : { value: found };
     },
     write: identity,
     parse(value) {
       const found = find(value);
       if (found !== undefined) return found;
-      throw bad(`${quote(value ?? '')} ${refusal}`);
+      throw bad(`${quote(value ?? '')} ${refusal}${meant(value)}`);
     },
     schema: (z) => z.enum(words),
   };
@@ -190,19 +196,19 @@ export function rate(unit: string, least: number, most: number): ValueType<numbe
   };
 }
 
-/** A time: seconds that are milliseconds in a configuration. */
+/**
+ * A time: a number of seconds, or a text with units such as `5m`; milliseconds in a configuration. A request has a number
+ * alone, which may have a fraction.
+ */
 export function seconds(least: number, most: number): ValueType<number> {
-  return timeOf('seconds', least, most, {
-    toConfiguration: (valueS) => valueS * 1000,
-    toSeconds: (valueMs) => valueMs / 1000,
-  });
+  return timeOf('seconds', least, most, { toConfiguration: identity, toMs: identity });
 }
 
 /** A time of which 0 means never, which is null in a configuration. */
 export function secondsOrNever(most: number): ValueType<number | null> {
   return timeOf<number | null>('seconds (0: never)', 0, most, {
-    toConfiguration: (valueS) => (valueS === 0 ? null : valueS * 1000),
-    toSeconds: (valueMs) => (valueMs ?? 0) / 1000,
+    toConfiguration: (valueMs) => (valueMs === 0 ? null : valueMs),
+    toMs: (value) => value ?? 0,
   });
 }
 
@@ -210,29 +216,36 @@ function timeOf<T>(
   unit: string,
   least: number,
   most: number,
-  {
-    toConfiguration,
-    toSeconds,
-  }: { readonly toConfiguration: (valueS: number) => T; readonly toSeconds: (value: T) => number },
+  { toConfiguration, toMs }: { readonly toConfiguration: (ms: number) => T; readonly toMs: (value: T) => number },
 ): ValueType<T> {
   const range = `number of ${unit} from ${least} to ${most}`;
+  const expected = `a whole ${range}, or ${DURATION_FORM}`;
+  /** Of a text with units; null for any other, and for one that is out of the range. */
+  const readUnits = (text: unknown): number | null => {
+    const ms = typeof text === 'string' ? parseDuration(text) : null;
+    return ms !== null && ms >= least * 1000 && ms <= most * 1000 ? ms : null;
+  };
   return {
-    expected: `a whole ${range}`,
+    expected,
     unit: 'seconds',
     read(value, place) {
       const isRequest = place.form === 'request';
+      const ms = isRequest ? null : readUnits(value);
+      if (ms !== null) return { value: toConfiguration(ms) };
       if (isWithin(value, least, isRequest ? MAX_REQUEST_SECONDS : most, !isRequest)) {
-        return { value: toConfiguration(value) };
+        return { value: toConfiguration(value * 1000) };
       }
-      return place.fail(`expected a whole ${range}`);
+      return place.fail(`expected ${isRequest ? `a ${range}` : expected}`);
     },
-    write: toSeconds,
-    parse: (value, form) =>
-      toConfiguration(
-        form === 'file'
-          ? parseNumber(value ?? '', /^\d{1,10}$/, `a whole ${range}`, least, most)
-          : parseNumber(value ?? '', /^\d{1,10}(\.\d{1,3})?$/, `a ${range}`, least, most),
-      ),
+    write(value, form) {
+      const ms = toMs(value);
+      return form === 'file' && ms % 1000 !== 0 ? formatDuration(ms) : ms / 1000;
+    },
+    parse(value, form) {
+      const [pattern, wanted] =
+        form === 'file' ? [/^\d{1,10}$/, expected] : [/^\d{1,10}(\.\d{1,3})?$/, `a ${range}, or ${DURATION_FORM}`];
+      return toConfiguration(readUnits(value) ?? parseNumber(value ?? '', pattern, wanted, least, most) * 1000);
+    },
     schema: (z) => z.number().min(least).max(MAX_REQUEST_SECONDS),
   };
 }

@@ -1,8 +1,8 @@
 /** A file of recorded replies: exact command lines, then patterns, then a default (docs/storage.md). */
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
-import { escapeText } from '../util/escape.js';
+import { VproxyError } from '../errors.js';
+import { describeError, escapeText } from '../util/escape.js';
 import { decodeBase64, isStatus, type StorageRequest, type StorageResult } from './wire.js';
 
 /** Recorded replies. */
@@ -27,7 +27,7 @@ export async function readReplies(path: string): Promise<RecordedReplies> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new VproxyError('bad-file', `cannot read ${path} (${systemCode(cause)})`, { cause });
+    throw new VproxyError('bad-file', `cannot read ${path}: ${describeError(cause)}`, { cause });
   }
   return parseReplies(text, path);
 }

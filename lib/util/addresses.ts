@@ -1,6 +1,7 @@
 /** The text forms of addresses: `HOST:PORT` with an IPv6 address in brackets, paths, and options between commas. */
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
+import { whatThereIs } from './closest-word.js';
 import { escapeText } from './escape.js';
 
 /** A host, by name or address (IPv6 without brackets), and a port. */
@@ -143,7 +144,6 @@ export function parseKeyValues(parts: readonly string[]): Map<string, string> {
 export function requireKnown(values: ReadonlyMap<string, string>, known: readonly string[]): void {
   for (const key of values.keys()) {
     if (known.includes(key)) continue;
-    const rest = known.length === 0 ? 'there are none' : `there are: ${known.join(', ')}`;
-    throw new VproxyError('bad-argument', `there is no option "${escapeText(key)}" here; ${rest}`);
+    throw new VproxyError('bad-argument', `there is no option "${escapeText(key)}" here; ${whatThereIs(key, known)}`);
   }
 }

@@ -1,26 +1,47 @@
 /** The word that a mistyped one may have meant. */
 
-/** The known word that `word` begins, or that differs from it in a third of its letters at most. */
+/**
+ * The known word that `word` begins, or that differs from it in a third of its letters at most. Words that differ in their
+ * numbers alone are names of different things: who asks for vm2 did not mean vm1.
+ */
 export function closestWord(word: string, known: readonly string[]): string | undefined {
-  const started = known.find((candidate) => word.length > 1 && candidate.startsWith(word));
+  const alike = known.filter((candidate) => !differInNumbers(word, candidate));
+  const started = alike.find((candidate) => word.length > 1 && candidate.startsWith(word));
   if (started !== undefined) return started;
-  const ranked = known
-    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
+  const ranked = alike
+    .map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
   return best !== undefined && best.distance * 3 <= best.candidate.length ? best.candidate : undefined;
 }
 
-/** The number of letters that have to be added, dropped or replaced. Words much longer than any option are not measured. */
+/** Words that are shorter are like others by accident. */
+const LEAST_GUESSED = 4;
+
+/** Behind the message about a name that is not known: `did you mean web1?`, else `there are: web1, db` or `there are none`. */
+export function whatThereIs(word: string, known: readonly string[]): string {
+  const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
+  if (close !== undefined) return `did you mean ${close}?`;
+  return known.length === 0 ? 'there are none' : `there are: ${known.join(', ')}`;
+}
+
+const differInNumbers = (one: string, other: string): boolean =>
+  /\d/.test(one) && /\d/.test(other) && one.replace(/\d+/g, '') === other.replace(/\d+/g, '');
+
+/** The number of letters that have to be added, dropped, replaced or swapped with their neighbours. Words much longer than any option are not measured. */
 function editDistance(from: string, to: string): number {
   if (from.length > 2 * to.length) return from.length;
+  let before: number[] = [];
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (const [i, letter] of Array.from(from).entries()) {
+  for (let i = 0; i < from.length; i++) {
     const next = [i + 1];
     for (let j = 0; j < to.length; j++) {
-      const replaced = (row[j] ?? 0) + (letter === to[j] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+      const replaced = (row[j] ?? 0) + (from[i] === to[j] ? 0 : 1);
+      const isSwapped = i > 0 && j > 0 && from[i] === to[j - 1] && from[i - 1] === to[j];
+      const swapped = isSwapped ? (before[j - 1] ?? 0) + 1 : replaced;
+      next.push(Math.min(replaced, swapped, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
     }
+    before = row;
     row = next;
   }
   return row[to.length] ?? 0;

@@ -1,4 +1,5 @@
 /** Makes foreign text safe to show, as text, as JSON and for a shell: nothing in it can move the cursor, forge a line, or fill a screen. */
+import { getSystemErrorMap } from 'node:util';
 
 /**
  * A text with every control character, line separator, lone surrogate and bidirectional override shown as `\xNN` or
@@ -56,8 +57,43 @@ export function quoteWord(text: string): string {
 
 // The text of an error of the system, for a message.
 
-/** What the system said, in one line; several attempts at one name come as an AggregateError without a message. */
+/** Codes of which the system's own words say less, or nothing that a person would say. */
+const WORDS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the address is taken',
+  EADDRNOTAVAIL: 'the address is not one of this machine',
+  EAI_AGAIN: 'no name server answered',
+  ECONNREFUSED: 'nobody listens there',
+  ECONNRESET: 'the other end broke the connection off',
+  EISDIR: 'it is a folder',
+  ENOENT: 'there is no such file or folder',
+  ENOTDIR: 'a part of the path is no folder',
+  ENOTFOUND: 'no machine has that name',
+  ETIMEDOUT: 'no answer came in time',
+};
+
+/**
+ * What the system said, in one line: `permission denied (EACCES)`, `nobody listens there (ECONNREFUSED 192.0.2.1:80)`. Of an
+ * error of the system the caller names the file. Several attempts at one name come as an AggregateError without a message.
+ */
 export function describeError(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describeError).join('; ');
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  const { code, errno, syscall, address, port }: SystemError = error;
+  if (typeof code !== 'string' || typeof syscall !== 'string') return error.message;
+  const words = WORDS[code] ?? (typeof errno === 'number' ? getSystemErrorMap().get(errno)?.[1] : undefined);
+  if (words === undefined) return error.message;
+  const place = typeof address === 'string' && typeof port === 'number' ? ` ${showPlace(address, port)}` : '';
+  return `${code === 'ENOENT' && syscall.startsWith('spawn') ? 'there is no such program' : words} (${code}${place})`;
 }
+
+/** What Node adds to an error of the system. */
+interface SystemError extends Error {
+  readonly code?: unknown;
+  readonly errno?: unknown;
+  readonly syscall?: unknown;
+  readonly address?: unknown;
+  readonly port?: unknown;
+}
+
+const showPlace = (address: string, port: number): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;

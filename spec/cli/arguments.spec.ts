@@ -34,10 +34,15 @@ const refused = test.macro<[args: readonly string[], line: string]>({
   title: (_given, args) => `refused: vproxy ${JSON.stringify(args).slice(0, 120)}`,
 });
 
-const seconds = (value: string) => `"${value}" is not a whole number of seconds from 0 to 86400`;
+const TIMES = 'a time such as 500ms, 90s, 5m or 1h30m';
+const seconds = (value: string) => `"${value}" is not a whole number of seconds from 0 to 86400, or ${TIMES}`;
 const forms = 'expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path';
 
-test.serial(refused, [], '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock');
+test.serial(
+  refused,
+  ['-v'],
+  '-c: the channel is missing; expected -c KIND:ADDRESS, such as -c unix-connect:/run/vm1.sock',
+);
 test.serial(
   refused,
   ['-c'],
@@ -67,8 +72,8 @@ test.serial(
 test.serial(refused, ['check'], 'FILE is missing; usage: vproxy check FILE');
 test.serial(
   refused,
-  ['-c', 'serial:/dev/ttyS0'],
-  `channel "serial:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
+  ['-c', 'gopher:/dev/ttyS0'],
+  `channel "gopher:/dev/ttyS0": should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
 );
 test.serial(
   refused,
@@ -104,13 +109,28 @@ test.serial(
   [...CHANNEL, '-o', 'x:/nonexistent/x.sock,user=no-such-user'],
   'there is no user "no-such-user" in /etc/passwd',
 );
-for (const value of ['ten', 'NaN', '-1', '1.5', '1e3', '0x10', ' 1', '86401', '99999999999999999999']) {
+for (const value of [
+  'ten',
+  'NaN',
+  '-1',
+  '1.5',
+  '1e3',
+  '0x10',
+  ' 1',
+  '86401',
+  '99999999999999999999',
+  '25h',
+  '1m1h',
+  '5 m',
+  'm',
+  '1d',
+]) {
   test.serial(refused, [...CHANNEL, '--wait', value], `--wait: ${seconds(value)}`);
 }
 test.serial(
   refused,
   [...CHANNEL, '--dead-after=soon'],
-  '--dead-after: "soon" is not a whole number of seconds (0: never) from 0 to 86400',
+  `--dead-after: "soon" is not a whole number of seconds (0: never) from 0 to 86400, or ${TIMES}`,
 );
 test.serial(refused, [...CHANNEL, '--wait='], '--wait: its value is empty');
 test.serial(refused, [...CHANNEL, '--wait', '1', '--wait', '2'], '--wait: one is expected, but it is there 2 times');

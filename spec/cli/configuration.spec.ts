@@ -28,7 +28,7 @@ test.serial('vproxy check prints every error on a line of its own, and ends with
   t.is(code, 65);
   t.is(stdout, '');
   t.deepEqual(stderr.split('\n'), [
-    `${path}: wait: expected a whole number of seconds from 0 to 86400`,
+    `${path}: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m`,
     `${path}: channels.vm1.outgoin: there is no such key; did you mean outgoing?`,
     `${path}: channels.vm1.outgoing[1]: -o ssh: there is no colon behind the service; expected SERVICE:ADDR:PORT, SERVICE:PORT or SERVICE:/path`,
     `${path}: channels.vm2: channel "tcp-listen:0.0.0.0:0": listening where other machines can connect needs TLS (tls=psk or tls=cert) or --insecure; 127.0.0.1 or [::1] does not`,
@@ -76,8 +76,8 @@ test.serial('what cannot be read, or is too large, or has no channels, is refuse
   const latin = join(folder, 'latin.toml');
   writeFileSync(latin, Buffer.from([0x61, 0xff]));
   for (const [path, says] of [
-    [join(folder, 'missing.toml'), 'it cannot be read: ENOENT'],
-    [folder, 'it cannot be read: EISDIR'],
+    [join(folder, 'missing.toml'), 'it cannot be read: there is no such file or folder (ENOENT)'],
+    [folder, 'it cannot be read: it is a folder (EISDIR)'],
     [large, 'it cannot be read: it has more than 4194304 bytes'],
     [latin, 'it cannot be read: it is not UTF-8'],
     [file(t, 'wait = 3'), 'channels: there are none'],

@@ -15,7 +15,9 @@ const read = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'u
 /** `-c, --channel` for each option in the output of --help. */
 async function optionsInHelp(...command: string[]): Promise<string[]> {
   const { stdout } = await runVproxy([...command, '--help']);
-  return [...stdout.matchAll(/^ +(-\w, )?(--[\w-]+) /gm)].map(([, short = '', long = '']) => short + long).sort();
+  return [...stdout.matchAll(/^ +(-\w, )?(--[\w-]+)(?=[ [\n])/gm)]
+    .map(([, short = '', long = '']) => short + long)
+    .sort();
 }
 
 /** The same for each paragraph of a document that defines an option. */

@@ -81,6 +81,7 @@ for (const [name, entry] of [['', MAIN_COMMAND] as const, ...Object.entries(NAME
 const COMMAND: CommandDescription = {
   usage: 'try [--count COUNT] [--key FILE]… FILE…',
   about: 'Is here to be read.',
+  examples: [],
   isLocal: true,
   options: {
     count: { short: 'c', value: 'COUNT', describe: 'A number' },
@@ -138,8 +139,8 @@ test('numbers that are none are refused', (t) => {
   t.is(read('1.5').number('wait', 'seconds', 0, 10), 1.5);
   t.is(read('007').wholeNumber('wait', 'seconds', 0, 10), 7);
   for (const text of ['', '-1', '1e1', '0x1', ' 1', '11', '1.', '1.2345', 'NaN']) {
-    const message = `--wait: "${text}" is not a number of seconds from 0 to 10`;
-    t.throws(() => read(text).number('wait', 'seconds', 0, 10), { message });
+    const message = `--wait: "${text}" is not a number of pings from 0 to 10`;
+    t.throws(() => read(text).number('wait', 'pings', 0, 10), { message });
   }
   t.throws(() => read('1.5').wholeNumber('wait', 'seconds', 0, 10), { message: /is not a whole number of seconds/ });
 });

@@ -42,7 +42,7 @@ test.serial('a key file that is not right ends vproxy with 65 and one line', asy
   const open = key('open', '1f', 0o640);
   for (const [file, says] of [
     [open, 'others can read or change it (mode 0640); chmod 600 it'],
-    [join(folder, 'missing'), 'ENOENT: no such file or directory'],
+    [join(folder, 'missing'), 'there is no such file or folder (ENOENT)'],
   ] as const) {
     const { code, stderr } = await runVproxy(['-c', 'unix-connect:/nonexistent', '--key', file]);
     t.is(code, 65);

@@ -103,13 +103,29 @@ test(refuses, 'name = ""', 'f: name: it is empty; expected a text of 1 to 256 ch
 test(refuses, `name = "${'x'.repeat(257)}"`, 'f: name: it has more than 256 characters');
 test(refuses, 'control = true', 'f: control: expected the path of a socket, or false');
 test(refuses, 'log-level = "loud"', 'f: log-level: expected error, warn, info or debug');
-test(refuses, 'wait = 1.5', 'f: wait: expected a whole number of seconds from 0 to 86400');
-test(refuses, 'wait = "3"', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(
+  refuses,
+  'wait = 1.5',
+  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+);
+test(
+  refuses,
+  'wait = "3"',
+  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+);
 test(refuses, 'buffer = 65535', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
 test(refuses, 'buffer = "1M"', 'f: buffer: expected a whole number of bytes from 65536 to 67108864');
-test(refuses, 'dead-after = 86401', 'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400');
+test(
+  refuses,
+  'dead-after = 86401',
+  'f: dead-after: expected a whole number of seconds (0: never) from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+);
 test(refuses, 'insecure = 1', 'f: insecure: expected true or false');
-test(refuses, 'wait = 2020-01-01', 'f: wait: expected a whole number of seconds from 0 to 86400');
+test(
+  refuses,
+  'wait = 2020-01-01',
+  'f: wait: expected a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+);
 test(refuses, 'waits = 1', 'f: waits: there is no such key; did you mean wait?');
 test(refuses, 'log_level = "info"', 'f: log_level: there is no such key; did you mean log-level?');
 test(
@@ -308,7 +324,7 @@ test(
   'f: services.SSH.streams: expected a whole number of streams from 1 to 1048576',
   'f: services.SSH.opens-per-second: expected a number of openings a second from 0.01 to 1000000',
   'f: services.SSH.bytes-per-second: expected a number of bytes a second from 1024 to 1000000000000',
-  'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400',
+  'f: services.SSH.idle-timeout: expected a whole number of seconds from 1 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
 );
 test(
   refuses,

@@ -101,7 +101,7 @@ test('what a file says of a channel, the options of an addition say as a request
 
 for (const [words, message] of [
   [{ rule: ['ssh'] }, '--rule: "ssh" is not SERVICE:KEY=VALUE[,KEY=VALUE…], such as ssh:streams=10'],
-  [{ rule: ['ssh:stream=1'] }, /^--rule: there is no key "stream" of a rule; there are: channels, streams, /],
+  [{ rule: ['ssh:stream=1'] }, /^--rule: there is no key "stream" of a rule; did you mean streams\?$/],
   [{ rule: ['ssh:streams=0'] }, /^--rule: streams: "0" is not a whole number of streams from 1 to 1048576$/],
   [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
   [{ rule: ['SSH:streams=1'] }, /^--rule: the name of a service is 1 to 64/],
@@ -111,7 +111,7 @@ for (const [words, message] of [
     '--egress: "web" is not NAME:KEY=VALUE[,KEY=VALUE…], such as internet:allow=deb.debian.org:80,443',
   ],
   [{ egress: ['web:443'] }, /^--egress: "web:443" is not NAME:KEY=VALUE/],
-  [{ egress: ['web:alow=a:1'] }, '--egress: there is no key "alow" of an egress; there are: allow, deny, upstream'],
+  [{ egress: ['web:alow=a:1'] }, '--egress: there is no key "alow" of an egress; did you mean allow?'],
   [{ egress: ['web:allow=a.example'] }, /^--egress: allow: entry "a\.example": there are no ports/],
   [{ egress: ['web:allow=a.example:80,x'] }, /^--egress: allow: entry "a\.example:80,x": "x" is neither a port /],
   [{ egress: ['web:upstream=127.0.0.1'] }, /^--egress: upstream: upstream "127\.0\.0\.1": expected http:/],
@@ -122,7 +122,10 @@ for (const [words, message] of [
   [{ 'no-storage': [''], 'storage-socket': ['/s'] }, '--no-storage: cannot be used with --storage-socket'],
   [{ buffer: ['1M'] }, '--buffer: "1M" is not a whole number of bytes from 65536 to 67108864'],
   [{ buffer: ['65535'] }, '--buffer: "65535" is not a whole number of bytes from 65536 to 67108864'],
-  [{ wait: ['x'] }, '--wait: "x" is not a number of seconds from 0 to 86400'],
+  [
+    { wait: ['x'] },
+    '--wait: "x" is not a number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m',
+  ],
 ] as const) {
   test(`an addition refuses ${JSON.stringify(words)}`, (t) => {
     const given: Readonly<Record<string, readonly string[]>> = words;

@@ -90,7 +90,7 @@ for (const direction of ['put', 'get'] as const) {
     makeTree(from, { app: { 'a.txt': 'a', sub: { l: '->../../out' } }, twice: { app: {} }, abs: { l: '->/etc' } });
     execFileSync('mkfifo', [join(from, 'fifo')]);
     const cases = [
-      [['missing'], 'copy-failed', 'missing: no such file or directory'],
+      [['missing'], 'copy-failed', 'missing: there is no such file or folder (ENOENT)'],
       [['fifo'], 'copy-refused', 'fifo: it is neither a file nor a folder'],
       [['app'], 'copy-refused', 'app/sub/l: the link leads out of what is copied, to ../../out'],
       [['abs'], 'copy-refused', 'abs/l: the link leads out of what is copied, to /etc'],

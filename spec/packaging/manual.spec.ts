@@ -124,7 +124,10 @@ test('vproxy.conf.5 has every key of the tables, with what its value has to be',
       t.regex(part, new RegExp(`^\\.TP\n${key} = (?!a value$).+$`, 'm'), `${title}: ${key}`);
     }
   }
-  t.regex(text, /^wait = a whole number of seconds from 0 to 86400\nAs --wait of vproxy\(1\): for how long/m);
+  t.regex(
+    text,
+    /^wait = a whole number of seconds from 0 to 86400, or a time such as 500ms, 90s, 5m or 1h30m\nAs --wait of vproxy\(1\): for how long/m,
+  );
 });
 
 test('vproxy-storage.1 has the variables and the statuses of the wrapper', async (t) => {

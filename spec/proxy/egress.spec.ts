@@ -70,7 +70,7 @@ test('other rules are in force at once, and the channel stays', async (t) => {
   t.deepEqual((await proxy.apply([{ label: 'vm1', address }])).changedEgress, ['vm1/web', 'vm1/other']);
   await t.throwsAsync(proxy.testEgress('web', '192.0.2.1:443'), {
     code: 'not-found',
-    message: 'there is no egress web on channel vm1; there are: none',
+    message: 'there is no egress web on channel vm1; there are none',
   });
 });
 

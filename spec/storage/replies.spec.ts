@@ -106,7 +106,7 @@ test(badFile, { default: { argv: ['s'] } }, 'file.json: default has an unknown f
 test('a file that cannot be read is named', async (t) => {
   await t.throwsAsync(readReplies('/nonexistent/file.json'), {
     code: 'bad-file',
-    message: /\/nonexistent\/file\.json \(ENOENT\)/,
+    message: /\/nonexistent\/file\.json: there is no such file or folder \(ENOENT\)/,
   });
 });
 

@@ -7,11 +7,11 @@ import type { Machine } from '../machine.js';
 export const DENIAL_FINDINGS = {
   'selinux-denied': warn(
     'SELinux has denied something to vproxy or QEMU within the last day.',
-    'ausearch -m avc -ts recent; see docs/services.md',
+    'ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md',
   ),
   'apparmor-denied': warn(
     'AppArmor has denied something to vproxy or QEMU within the last day.',
-    'add the path to the profile; see docs/services.md',
+    'add the path to the profile; see /usr/share/doc/vproxy/services.md',
   ),
   'denials-none': ok('No denial of SELinux or AppArmor that concerns vproxy or QEMU is in the log.'),
   'denials-unseen': note('SELinux or AppArmor is in force, and none of the logs can be read.', 'run it as root'),

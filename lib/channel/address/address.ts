@@ -1,12 +1,13 @@
 /** The text form of a channel: `KIND:ADDRESS[,key=value…]`, where `,,` stands for a comma, a URI, or as QEMU spells it. */
 import { toVproxyError, VproxyError } from '../../errors.js';
 import { joinWithCommas, splitAtCommas } from '../../util/addresses.js';
+import { closestWord, whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelKind, ChannelTraits } from '../kind.js';
 import { CHANNEL_KINDS } from '../kinds.js';
 import { applyOptions, formatOptions } from './options.js';
-import { parseQemuChardev } from './qemu.js';
-import { type ChannelParts, parseChannelUri } from './uri.js';
+import { parseQemuChardev, QEMU_WORD } from './qemu.js';
+import { CHANNEL_SCHEMES, type ChannelParts, parseChannelUri } from './uri.js';
 
 /** A channel that was asked for. */
 export interface ChannelAddress {
@@ -27,14 +28,35 @@ export function parseChannel(text: string): ChannelAddress {
     () => parseChannelUri(text) ?? parseQemuChardev(text) ?? parseShortForm(text),
   );
   const kind = CHANNEL_KINDS.get(kindName);
-  if (kind === undefined)
-    throw bad(
-      text,
-      `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`,
-    );
+  if (kind === undefined) throw bad(text, whatWasMeant(text, kindName));
   const plain = explain(text, () => kind.parse(addressText));
   const { address, traits } = explain(text, () => applyOptions(kind, plain, options));
   return { kind, kindName, address, traits, text: formatChannel({ kind, kindName, address, traits }) };
+}
+
+/** What people write for a kind, by what other programs and the forwards call it. */
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
+  ['pipe', 'pipe-open'],
+  ['serial', 'tty-open'],
+  ['socket', 'unix-connect'],
+  ['tcp', 'tcp-connect'],
+  ['tty', 'tty-open'],
+  ['unix', 'unix-connect'],
+  ['virtio', 'virtserial-open'],
+  ['virtserial', 'virtserial-open'],
+  ['vsock', 'vsock-connect'],
+  ['vsock-mux', 'vsock-mux-connect'],
+]);
+
+/** Behind the text of a channel whose kind, or whose scheme, there is not. */
+function whatWasMeant(text: string, kindName: string): string {
+  const [, scheme] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text) ?? [];
+  if (scheme !== undefined)
+    return `there is no scheme "${escapeText(scheme, 64)}"; ${whatThereIs(scheme, CHANNEL_SCHEMES)}`;
+  if (text.startsWith('/')) return `there is no kind before the path; did you mean unix-connect:${escapeText(text)}?`;
+  const close = OTHER_NAMES.get(kindName) ?? closestWord(kindName, [...CHANNEL_KINDS.keys(), QEMU_WORD]);
+  if (close !== undefined) return `there is no kind "${escapeText(kindName, 64)}"; did you mean ${close}:?`;
+  return `should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: ${[...CHANNEL_KINDS.keys()].join(', ')}`;
 }
 
 function parseShortForm(text: string): ChannelParts {

@@ -5,8 +5,9 @@
 import { INTEGRITY_LEVELS, isIntegrity } from '../../codec/integrity.js';
 import { LIMIT_RANGES } from '../../codec/limits.js';
 import { VproxyError } from '../../errors.js';
+import { whatThereIs } from '../../util/closest-word.js';
 import { escapeText } from '../../util/escape.js';
-import { formatUnits, parseUnits, SECONDS, SIZES } from '../../util/units.js';
+import { formatDuration, formatUnits, parseDuration, parseUnits, SIZES } from '../../util/units.js';
 import type { ChannelKind, ChannelTraits, TlsFile } from '../kind.js';
 
 interface ChannelOption {
@@ -22,8 +23,8 @@ interface ChannelOption {
   readonly isForCertificates?: boolean;
 }
 
-/** A session waits for another link for a day at most, in seconds. */
-const MAX_RESUME_S = 86_400;
+/** A session waits for another link for a day at most, in milliseconds. */
+const MAX_RESUME_MS = 86_400_000;
 
 /** Less would hold up what is under way on a link, and as much is more than any session has on the way. */
 const LEAST_RESUME_BYTES = 2 ** 20;
@@ -46,11 +47,11 @@ const OPTIONS: ReadonlyMap<string, ChannelOption> = new Map([
     'resume',
     {
       parse: (value) => {
-        const seconds = parseUnits(value, SECONDS);
-        return seconds !== null && seconds <= MAX_RESUME_S ? { resumeMs: seconds * 1000 } : null;
+        const ms = /^\d{1,12}$/.test(value) ? Number(value) * 1000 : parseDuration(value);
+        return ms !== null && ms <= MAX_RESUME_MS ? { resumeMs: ms } : null;
       },
-      format: ({ resumeMs }) => formatUnits(resumeMs / 1000, SECONDS),
-      expected: `a time from 0 (off) to ${formatUnits(MAX_RESUME_S, SECONDS)}: 60s, 5m`,
+      format: ({ resumeMs }) => formatDuration(resumeMs),
+      expected: `a time from 0 (off) to ${formatDuration(MAX_RESUME_MS)}: 60s, 5m, 1h30m`,
     },
   ],
   [
@@ -116,7 +117,7 @@ export function applyOptions<A>(
     const option = own ?? common;
     if (option === undefined) {
       const names = [...(kind.options?.keys() ?? []), ...OPTIONS.keys()];
-      throw bad(`has no option "${escapeText(name)}"; there are: ${names.join(', ')}`);
+      throw bad(`has no option "${escapeText(name)}"; ${whatThereIs(name, names)}`);
     }
     if (seen.has(name)) throw bad(`has the option ${name} twice`);
     seen.add(name);

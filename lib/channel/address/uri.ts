@@ -99,6 +99,9 @@ const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   ['ssh', SSH],
 ]);
 
+/** What may be before `://`. */
+export const CHANNEL_SCHEMES: readonly string[] = [...SCHEMES.keys()];
+
 /** The parts of a URI; null for another text. Throws `bad-argument` for one that is not valid. */
 export function parseChannelUri(text: string): ChannelParts | null {
   const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)(.*)$/s.exec(text) ?? [];

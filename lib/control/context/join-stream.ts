@@ -4,7 +4,7 @@ import { VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import type { StreamEnd } from '../../status/types.js';
 import { isHungUp, resetSocket } from '../../system/sockets.js';
-import { escapeText } from '../../util/escape.js';
+import { describeError, escapeText } from '../../util/escape.js';
 
 interface JoinOptions {
   /**
@@ -23,7 +23,9 @@ export function joinStream(stream: MuxStream, socket: Socket, { isAttached }: Jo
   });
   // A target that reads no more may still answer: what is written to it is dropped where somebody hears of that.
   stream.on('stop', () => undefined);
-  socket.on('error', (error) => stream.destroy(new VproxyError('local-error', `local socket: ${error.message}`)));
+  socket.on('error', (error) =>
+    stream.destroy(new VproxyError('local-error', `local socket: ${describeError(error)}`)),
+  );
   socket.on('close', () => {
     const isOrderly = socket.readableEnded && socket.writableFinished;
     if (!isOrderly) stream.destroy(new VproxyError('local-error', 'the local socket was closed'));

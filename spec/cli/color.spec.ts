@@ -1,0 +1,107 @@
+/** Colours: where there are some, and that they change nothing else. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { formatDiagnoses, formatSummary } from '../../cli/doctor/finding.js';
+import { formatTextLine } from '../../cli/run/output.js';
+import { formatChannels } from '../../cli/ui/channels.js';
+import { hasColors, painter, toneOfState } from '../../cli/ui/color.js';
+import { type Column, formatTable } from '../../cli/ui/table.js';
+import { CHANNEL_STATES } from '../../lib/status/describe.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { steeredPair } from '../helpers/proxies.js';
+import { runInTerminal } from '../helpers/terminals.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+
+const paint = painter(true);
+
+const withoutColors = (text: string): string => text.replace(/\u001b\[\d+m/g, '');
+
+test('there are colours on a terminal that shows them, unless NO_COLOR says something', (t) => {
+  const terminal = { isTTY: true };
+  t.true(hasColors(terminal, { TERM: 'xterm' }));
+  t.true(hasColors(terminal, { TERM: 'xterm', NO_COLOR: '' }));
+  t.false(hasColors(terminal, { TERM: 'xterm', NO_COLOR: '1' }));
+  t.false(hasColors(terminal, { TERM: 'dumb' }));
+  t.false(hasColors(terminal, {}));
+  t.false(hasColors({ isTTY: false }, { TERM: 'xterm' }));
+});
+
+test('every state of a channel has a tone, and one that is not known has none', (t) => {
+  for (const state of CHANNEL_STATES) t.not(toneOfState(state), null, state);
+  t.is(toneOfState('established'), 'good');
+  t.is(toneOfState('failed'), 'bad');
+  t.is(toneOfState('toString'), null);
+});
+
+const COLUMNS: readonly Column[] = [
+  { title: 'NAME', leastWidth: 6 },
+  { title: 'STATE', toneOf: toneOfState },
+  { title: 'SENT', align: 'right', toneOf: () => 'bold' },
+];
+
+test('colours change no width of a table, and what is cut off has none', (t) => {
+  const rows = [
+    ['vm1', 'established', '5 B'],
+    ['a-long-name-漢字', 'failed', '12 MB'],
+    ['x', 'unheard-of', '1 B'],
+  ];
+  for (const width of [null, 80, 32, 28, 20, 12, 8, 3]) {
+    const plain = formatTable(COLUMNS, rows, width);
+    const colored = formatTable(COLUMNS, rows, width, paint);
+    t.deepEqual(colored.map(withoutColors), plain, String(width));
+    for (const line of colored) t.regex(line, /^(?:[^\u001b]|\u001b\[\d+m[^\u001b]*\u001b\[0m)*$/, String(width));
+  }
+  const [, first, second, third] = formatTable(COLUMNS, rows, null, paint);
+  t.regex(first ?? '', /^vm1 +\u001b\[32mestablished\u001b\[0m +\u001b\[1m5 B\u001b\[0m$/);
+  t.regex(second ?? '', / \u001b\[31mfailed\u001b\[0m +/);
+  t.regex(third ?? '', /^x +unheard-of +/);
+});
+
+test('a log line has its level in colour, and the doctor its verdict', (t) => {
+  const event = { level: 'error', message: 'm', fields: {} } as const;
+  t.is(formatTextLine(event, false, paint), 'vproxy: \u001b[31merror: \u001b[0mm');
+  t.is(formatTextLine({ ...event, level: 'warn' }, false, paint), 'vproxy: \u001b[33mwarning: \u001b[0mm');
+  t.is(formatTextLine({ ...event, level: 'info' }, false, paint), 'vproxy: m');
+  const found = [
+    { level: 'ok', id: 'a', check: 'c', subject: 's', message: 'm', remedy: null },
+    { level: 'fail', id: 'b', check: 'c', subject: 's', message: 'n', remedy: 'r' },
+  ] as const;
+  t.is(formatDiagnoses(found, paint), '\u001b[32mok\u001b[0m   s: m\n\u001b[31mfail\u001b[0m s: n; do: r\n');
+  t.is(withoutColors(formatDiagnoses(found, paint)), formatDiagnoses(found));
+  t.is(formatSummary(found, paint), '\u001b[31m1 thing fails, 0 warnings.\u001b[0m\n');
+});
+
+test.serial(
+  'in a terminal states and errors are coloured; with NO_COLOR, in a pipe and in JSON nothing is',
+  async (t) => {
+    const { env, client, run } = await steeredPair(t, { here: { outgoing: ['x:127.0.0.1:0'] } });
+    const file = join(temporaryFolder(t), 'wrong.toml');
+    writeFileSync(file, 'wait = true\n');
+    const show = async (before: string, words: string, after = ''): Promise<string> => {
+      const line = `export VPROXY_SOCKET=${env.VPROXY_SOCKET}; ${before}${VPROXY} ${words}${after}`;
+      return (await (await runInTerminal(t, line)).ended).text;
+    };
+    const colored = '\u001b[32mestablished\u001b[0m';
+    t.true((await show('', 'status')).includes(colored));
+    t.true((await show('', 'channels default')).includes(colored));
+    t.true((await show('', 'forwards')).includes('\u001b[32mactive\u001b[0m'));
+    t.true((await show('', 'ping nobody -c 1')).includes('vproxy: \u001b[31merror: \u001b[0mthere is no channel'));
+    t.true((await show('', 'exec nobody')).includes('vproxy: \u001b[31merror: \u001b[0m'));
+    t.true((await show('', `check ${file}`)).includes(`\u001b[31m${file}:\u001b[0m wait: `));
+    for (const text of [
+      await show('NO_COLOR=1 ', 'status'),
+      await show('TERM=dumb ', 'channels default'),
+      await show('', 'status', ' | cat'),
+      await show('', 'status --json'),
+      (await run('ping', 'nobody')).stderr,
+      (await runVproxy(['check', file])).stderr,
+    ]) {
+      t.notRegex(text, /\u001b/);
+    }
+    const channels = await client.channels();
+    t.deepEqual(formatChannels(channels, 80, paint).map(withoutColors), formatChannels(channels, 80));
+  },
+);

@@ -1,0 +1,276 @@
+/** The help as people see it, and what is said to those who know other programs. */
+import { join } from 'node:path';
+import test from 'ava';
+import { type CommandDescription, optionsOf } from '../../cli/command/command.js';
+import { formatHelp, formatShortHelp, helpWidth } from '../../cli/command/help.js';
+import { CONTROL_COMMANDS, LOCAL_COMMANDS, loadCommands, meantCommands, meantSecond } from '../../cli/command/table.js';
+import { readExecArguments } from '../../cli/exec/exec-arguments.js';
+import { textWidth } from '../../cli/ui/table.js';
+import { CHANNEL_KINDS, KIND_ROWS } from '../../lib/channel/kinds.js';
+import { checkCommandLine } from '../documents/check-command-line.js';
+import { vproxyCallsIn } from '../documents/commands-of.js';
+import { shellWords } from '../documents/shell-words.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { steeredPair } from '../helpers/proxies.js';
+import { runInTerminal } from '../helpers/terminals.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+const VPROXY = `${process.execPath} ${join(PROJECT_ROOT, 'dist/program/vproxy.cjs')}`;
+
+const ALL = { ...CONTROL_COMMANDS, ...LOCAL_COMMANDS };
+
+test('every command has examples, which the parser takes, and which fit every terminal', async (t) => {
+  for (const { name, examples } of await loadCommands()) {
+    t.true(examples.length > 0, name);
+    for (const [line, about] of examples) {
+      const calls = vproxyCallsIn(line).map(shellWords);
+      t.true(calls.length > 0, line);
+      for (const words of calls) await t.notThrowsAsync(checkCommandLine(words), line);
+      t.true(
+        calls.some((words) => name === '' || words.join(' ').startsWith(name)),
+        `${line} is one of ${name}`,
+      );
+      t.true(textWidth(line) <= 76 && textWidth(about) <= 76, line);
+    }
+  }
+});
+
+test('lines are as wide as the terminal, within bounds, and 80 columns without one', (t) => {
+  t.deepEqual([null, 20, 60, 100, 300].map(helpWidth), [80, 40, 60, 100, 100]);
+});
+
+test('no line of a help is wider than it should be, but an example or a name that is longer', async (t) => {
+  for (const width of [40, 60, 80, 100]) {
+    for (const command of await loadCommands()) {
+      const examples = new Set(command.examples.flatMap(([line, about]) => [`  ${line}`, `  # ${about}`]));
+      const lines = formatHelp(command, width).split('\n');
+      // What is in brackets in a usage is not broken up.
+      for (const line of lines.slice(lines.indexOf(''))) {
+        const isName = /^ {2,6}\S+(?: \S+)*$/.test(line);
+        const isWord = !line.trim().replace(/^- /, '').includes(' ');
+        if (!isName && !isWord && !examples.has(line)) t.true(textWidth(line) <= width, `${width}: ${line}`);
+      }
+    }
+  }
+});
+
+const COMMAND: CommandDescription = {
+  usage: 'try this [--count COUNT] [--path PATH | --tcp PORT] FILE',
+  about: 'Is here to be shown, in more words than one line has.',
+  isLocal: true,
+  examples: [['vproxy try this a', 'Once']],
+  options: {
+    count: { short: 'c', value: 'COUNT', describe: 'How often it is done, in words that take two lines' },
+    time: { value: 'SECONDS', describe: 'Time', forms: ['as a number that is rather long', 'with units'] },
+    'a-name-that-is-too-long-for-its-column': { describe: 'What is said of it' },
+  },
+};
+
+test('what does not fit goes on below its own text', (t) => {
+  const [, manual = ''] = /\n(Manual: man vproxy[^]*)$/.exec(formatHelp(COMMAND, 44)) ?? [];
+  t.regex(manual, /^Manual: man vproxy(?:; documents:\n\S+)?\.\n$/);
+  t.is(
+    formatHelp(COMMAND, 44).slice(0, -manual.length),
+    `Usage: vproxy try this [--count COUNT]
+                       [--path PATH | --tcp PORT]
+                       FILE
+
+Is here to be shown, in more words than one
+line has.
+
+Options:
+  -c, --count COUNT  How often it is done,
+                     in words that take two
+                     lines
+      --time SECONDS
+                     Time:
+                     - as a number that is
+                       rather long
+                     - with units
+      --a-name-that-is-too-long-for-its-column
+                     What is said of it
+  -h, --help         Show this help
+
+SECONDS may have units: 500ms, 90s, 5m,
+1h30m.
+
+Examples:
+  # Once
+  vproxy try this a
+
+`,
+  );
+});
+
+test.serial('in a terminal the help is as wide as that', async (t) => {
+  const { ended } = await runInTerminal(t, `stty cols 60; ${VPROXY} wait --help`);
+  const { text } = await ended;
+  const widths = text.split(/\r?\n/).map((line) => line.length);
+  t.true(Math.max(...widths) > 50 && Math.max(...widths) <= 60, text);
+});
+
+test.serial('vproxy --help lists the kinds of channels, and every command', async (t) => {
+  const { code, stdout, stderr } = await runVproxy(['--help']);
+  t.deepEqual([code, stderr], [0, '']);
+  t.deepEqual([...KIND_ROWS.keys()], [...CHANNEL_KINDS.keys()]);
+  for (const [kind, { form }] of KIND_ROWS) t.true(stdout.includes(`\n  ${kind}:${form} `), kind);
+  for (const name of Object.keys(ALL)) t.regex(stdout, new RegExp(`^  ${name} {2,}`, 'm'));
+  t.regex(stdout, /\nExamples:\n {2}# In the VM: /);
+  t.notRegex(stdout, /docs\/\w+\.md/);
+});
+
+test.serial('vproxy alone prints the short help on stderr, and ends as with every usage that is wrong', async (t) => {
+  const { code, stdout, stderr } = await runVproxy([]);
+  t.deepEqual([code, stdout], [64, '']);
+  t.regex(stderr, /^Usage: vproxy -c CHANNEL .*\n {7}vproxy COMMAND \[options\]\n/);
+  t.regex(stderr, /\nCommon commands:\n[^]*\n {2}exec +Run a command at the peer\n/);
+  t.regex(stderr, /vproxy help\s+COMMAND/);
+  t.true(stderr.split('\n').length < 30);
+  const [main] = await loadCommands();
+  if (main !== undefined) t.is(formatShortHelp(main, ALL, 80).split('\n').length, stderr.split('\n').length);
+});
+
+for (const [words, same] of [
+  [['help'], ['--help']],
+  [
+    ['help', 'exec'],
+    ['exec', '--help'],
+  ],
+  [
+    ['help', 'status'],
+    ['status', '--help'],
+  ],
+  [
+    ['help', 'forward', 'add'],
+    ['forward', 'add', '--help'],
+  ],
+  [
+    ['help', 'forward'],
+    ['forward', '--help'],
+  ],
+  [['-V'], ['--version']],
+] as const) {
+  test.serial(`vproxy ${words.join(' ')} is vproxy ${same.join(' ')}`, async (t) => {
+    const [one, other] = await Promise.all([runVproxy(words), runVproxy(same)]);
+    t.is(one.code, 0);
+    t.deepEqual(one, other);
+  });
+}
+
+/** Words, and the line on stderr without its beginning. */
+const refused = test.macro<[words: readonly string[], line: string]>({
+  exec: async (t, words, line) => {
+    t.deepEqual(await runVproxy(words), { code: 64, stdout: '', stderr: `vproxy: error: ${line}\n` });
+  },
+  title: (_given, words) => `refused with what was meant: vproxy ${words.join(' ')}`,
+});
+
+test.serial(refused, ['cp', '-r', 'a', 'vm1:/b'], '"cp": no such command; did you mean copy?');
+test.serial(refused, ['help', 'ssh'], '"ssh": no such command; did you mean shell?');
+test.serial(refused, ['rm', '--now'], '"rm": no such command; did you mean channel remove, or forward remove?');
+test.serial(refused, ['frobnicate', '-x'], '"frobnicate": no such command; see vproxy help');
+test.serial(refused, ['channel', 'ls'], '"channel ls": no such command; did you mean channels?');
+test.serial(refused, ['forward', 'delete'], '"forward delete": no such command; did you mean forward remove?');
+test.serial(
+  refused,
+  ['-c', 'unix-conect:/run/vm1.sock'],
+  'channel "unix-conect:/run/vm1.sock": there is no kind "unix-conect"; did you mean unix-connect:?',
+);
+test.serial(
+  refused,
+  ['-c', 'tcp:127.0.0.1:1'],
+  'channel "tcp:127.0.0.1:1": there is no kind "tcp"; did you mean tcp-connect:?',
+);
+test.serial(
+  refused,
+  ['-c', '/run/vm1.sock'],
+  'channel "/run/vm1.sock": there is no kind before the path; did you mean unix-connect:/run/vm1.sock?',
+);
+test.serial(
+  refused,
+  ['-c', 'unx:///run/vm1.sock'],
+  'channel "unx:///run/vm1.sock": there is no scheme "unx"; there are: unix, unix-connect, unix-listen, tcp, tcp-connect, tcp-listen, virtserial, virtserial-open, tty, tty-open, pipe, pipe-open, stdio, fd, vsock, vsock-connect, vsock-listen, vsock-mux, vsock-mux-connect, vsock-mux-listen, ssh',
+);
+test.serial(
+  refused,
+  ['-c', 'stdio:', '-i', 'apt:egres:internet'],
+  '-i apt:egres:internet: there is no kind "egres"; did you mean egress:?; expected SERVICE:egress:[NAME]',
+);
+test.serial(
+  refused,
+  ['-c', 'host1=stdio:', '-c', 'other=fd:3', '-o', 'othre/ssh:22'],
+  '-o othre/ssh:22: there is no channel "othre"; did you mean other?',
+);
+test.serial(
+  refused,
+  ['-c', 'stdio:', '-i', 'apt:egress:intrnet', '--egress', 'internet:allow=a:1'],
+  '-i apt:egress:intrnet: there is no [egress.intrnet]; did you mean internet?',
+);
+test.serial(refused, ['log-level', 'warning'], '"warning" is no level; there are: error, warn, info, debug');
+test.serial(refused, ['log-level', 'debgu'], '"debgu" is no level; did you mean debug?');
+test.serial(refused, ['completion', 'bsh'], 'completion: "bsh" is no shell that it knows; there are: bash, zsh, fish');
+test.serial(refused, ['events', '--follow', '--no-follow'], '--follow: cannot be used with --no-follow');
+
+test('a word of another program leads to a command that there is', async (t) => {
+  const commands = (await loadCommands()).map(({ name }) => name);
+  for (const [word, ...meant] of [
+    ['cp', 'copy'],
+    ['ls', 'channels', 'status'],
+    ['list', 'channels', 'status'],
+    ['run', 'exec'],
+    ['ssh', 'shell'],
+    ['logs', 'events'],
+    ['version', '--version'],
+    ['start', '-c CHANNEL'],
+    ['exce', 'exec'],
+  ] as const) {
+    t.deepEqual(meantCommands(word), meant, word);
+    for (const name of meant) t.true(name.startsWith('-') || commands.includes(name), name);
+  }
+  t.is(meantSecond('stream', 'kill'), 'stream close');
+  t.is(meantSecond('channel', 'rm'), 'channel remove');
+  t.is(meantSecond('egress', 'tset'), 'egress test');
+  t.is(meantSecond('forward', 'x'), undefined);
+});
+
+test.serial('labels, services, egresses, forwards and names of processes are guessed as well', async (t) => {
+  const { run, client } = await steeredPair(t, {
+    here: { outgoing: ['registry:127.0.0.1:0'] },
+    peer: { incoming: ['registry:127.0.0.1:9'] },
+  });
+  await client.addChannel({ label: 'guest', address: `unix-connect:${join(temporaryFolder(t), 'none.sock')}` });
+  const said = async (...words: string[]) => (await run(...words)).stderr.replace('vproxy: error: ', '').trimEnd();
+  t.is(await said('ping', 'geust'), 'there is no channel geust; did you mean guest?');
+  t.is(await said('streams', 'defualt'), 'there is no channel defualt; did you mean default?');
+  t.is(
+    await said('connect', 'default/regstry'),
+    'service regstry is not offered; the peer offers: registry; did you mean registry?',
+  );
+  const none = 'no forward has the id, the text or the service "regitry"; did you mean registry?';
+  t.is(await said('forward', 'remove', 'regitry'), none);
+});
+
+test('docker’s options of exec mean what they do there', (t) => {
+  const read = (...words: string[]) => readExecArguments(['exec', 'vm1:', ...words], { HERE: 'x' });
+  t.like(read('-it', '-e', 'A=1', '-eHERE', '-w', '/srv', '-u', 'alice', 'sh'), {
+    wantsTerminal: true,
+    hasInput: true,
+    env: { A: '1', HERE: 'x' },
+    cwd: '/srv',
+    user: 'alice',
+    argv: ['sh'],
+  });
+  t.throws(() => read('-in', 'sh'), { message: '-i: cannot be used with -n' });
+});
+
+test('what other programs say for what is done anyhow is taken', async (t) => {
+  const commands = new Map((await loadCommands()).map((command) => [command.name, command]));
+  const spellingsOf = (name: string): string[] => {
+    const command = commands.get(name);
+    return command === undefined ? [] : optionsOf(command).flatMap(({ spellings }) => spellings);
+  };
+  for (const option of ['-r', '--recursive']) t.true(spellingsOf('copy').includes(option));
+  for (const option of ['-f', '--follow']) t.true(spellingsOf('events').includes(option));
+  await t.notThrowsAsync(checkCommandLine(['copy', '-r', 'a', 'vm1:/b']));
+  await t.notThrowsAsync(checkCommandLine(['events', '--follow', 'vm1']));
+});

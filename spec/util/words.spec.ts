@@ -1,0 +1,84 @@
+/** Words that are like others, times with units, and what the system says, as sentences. */
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import test from 'ava';
+import fc from 'fast-check';
+import { closestWord, whatThereIs } from '../../lib/util/closest-word.js';
+import { describeError } from '../../lib/util/escape.js';
+import { formatDuration, parseDuration } from '../../lib/util/units.js';
+import { freePort } from '../helpers/ports.js';
+
+test('a word is guessed by its beginning, by a letter in four, and by two that changed places', (t) => {
+  const known = ['status', 'streams', 'exec', 'copy', 'web1', 'vm1'];
+  for (const [word, close] of [
+    ['stat', 'status'],
+    ['strems', 'streams'],
+    ['exce', 'exec'],
+    ['Copy', 'copy'],
+    ['web2', undefined],
+    ['vm2', undefined],
+    ['x', undefined],
+    ['', undefined],
+  ] as const) {
+    t.is(closestWord(word, known), close, word);
+  }
+});
+
+test('where nothing is like it, or it is too short to tell, all that there is is said', (t) => {
+  t.is(whatThereIs('guset', ['guest', 'vm1']), 'did you mean guest?');
+  t.is(whatThereIs('other', ['guest', 'vm1']), 'there are: guest, vm1');
+  t.is(whatThereIs('vma', ['vm1', 'vm2']), 'there are: vm1, vm2');
+  t.is(whatThereIs('guest', []), 'there are none');
+});
+
+for (const [text, ms] of [
+  ['90s', 90_000],
+  ['5m', 300_000],
+  ['1h30m', 5_400_000],
+  ['1h', 3_600_000],
+  ['1m0s500ms', 60_500],
+  ['500ms', 500],
+  ['0s', 0],
+  ['', null],
+  ['90', null],
+  ['1.5h', null],
+  ['5M', null],
+  ['30m1h', null],
+  ['1h 30m', null],
+  ['-5m', null],
+  ['m', null],
+  ['5m5m', null],
+] as const) {
+  test(`the time "${text}" is ${ms ?? 'none'}`, (t) => t.is(parseDuration(text), ms));
+}
+
+test('a time is written with one unit, and read back', (t) => {
+  t.is(formatDuration(0), '0');
+  t.is(formatDuration(90_000), '90s');
+  t.is(formatDuration(7_200_000), '2h');
+  fc.assert(fc.property(fc.integer({ min: 1, max: 1e10 }), (ms) => parseDuration(formatDuration(ms)) === ms));
+});
+
+/** What `work` throws, or rejects with, in words. */
+async function said(work: () => unknown): Promise<string> {
+  try {
+    await work();
+  } catch (error) {
+    return describeError(error);
+  }
+  return 'nothing';
+}
+
+test('errors of the system are sentences, with their codes, and no call of Node', async (t) => {
+  t.is(await said(() => readFileSync('/nonexistent')), 'there is no such file or folder (ENOENT)');
+  t.is(await said(() => readFileSync('/')), 'it is a folder (EISDIR)');
+  t.is(await said(() => readFileSync('/etc/passwd/x')), 'a part of the path is no folder (ENOTDIR)');
+  t.is(await said(() => readFileSync(`/${'x'.repeat(300)}`)), 'name too long (ENAMETOOLONG)');
+  const port = await freePort();
+  const refused = new Promise((_resolve, reject) => connect({ host: '127.0.0.1', port }).once('error', reject));
+  t.is(await said(() => refused), `nobody listens there (ECONNREFUSED 127.0.0.1:${port})`);
+  t.is(describeError(new Error('what a program said')), 'what a program said');
+  const both = new AggregateError([new Error('one'), new Error('other')]);
+  t.is(describeError(both), 'one; other');
+  t.is(describeError('text'), 'text');
+});
