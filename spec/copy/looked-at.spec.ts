@@ -18,6 +18,7 @@ import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/messages.
 import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { StagedFile } from '../../lib/copy/staging/file.js';
+import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
 import { tellStaged } from '../../lib/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { encodeRecord } from '../../lib/util/records.js';
@@ -180,7 +181,8 @@ async function tellPart(
   const [here, there] = duplexPair();
   const [records, far] = [new RecordStream(here), new RecordStream(there)];
   const target = { root: { name: 'app', kind: 'folder' }, path: `${stage}.done`, stage, isMerged: false } as const;
-  await tellStaged(records, [target], new KeptLists(), { what: 'files', maxCount, maxBytes: 10_000 });
+  const bounds = { what: 'files', maxCount, maxBytes: 10_000 };
+  await tellStaged(records, [target], new KeptLists(), new ComparisonCount(new CopyProgress(), records, false), bounds);
   await records.send(encodeMessage(COPY_KIND.READY, {}));
   const told: string[] = [];
   for (let record = await far.next(); record.kind === COPY_KIND.STAGED; record = await far.next()) {
