@@ -10,7 +10,7 @@ import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { parseForwardSpec, Proxy, VproxyError } from 'vproxy';
+import { Proxy, parseForwardSpec, VproxyError } from 'vproxy';
 
 const folder = mkdtempSync(join(tmpdir(), 'vproxy-example-'));
 // A hypervisor has a socket like this for the port of a guest, and the guest `virtserial-open:/dev/virtio-ports/…`.

@@ -28,7 +28,8 @@ export function nameRemoteSource(path: string): CopySource {
   const plain = path.replace(/\/+$/, '');
   const name = plain.slice(plain.lastIndexOf('/') + 1);
   if (/^(?:~[^/]*)?$/.test(plain)) {
-    const what = 'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
+    const what =
+      'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
     throw new VproxyError('bad-argument', `"${showPath(path)}": ${what}`);
   }
   if (!isPlainName(name)) {

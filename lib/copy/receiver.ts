@@ -69,8 +69,7 @@ async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptio
     const comparing = new ComparisonCount(progress, records, isComparisonTold);
     await tellStaged(records, targets, lists, comparing);
     comparing.pause();
-  }
-  else {
+  } else {
     for (const { path, stage } of targets) {
       await removeTree(stage).catch((error: unknown) => {
         throw copyError(path, error);

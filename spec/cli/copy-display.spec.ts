@@ -1,5 +1,5 @@
 /** What a terminal is shown of a copy. */
-import { closeSync, ftruncateSync, openSync, writeFileSync, truncateSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';

@@ -78,7 +78,10 @@ test.serial('--resume --json says how far each side compares, and what was copie
   const lines = async (from: string, to: string): Promise<unknown[]> => {
     const { code, stdout } = await copy('--resume', '--json', from, to);
     t.is(code, 0);
-    return stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as unknown);
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown);
   };
   // On a slow machine there are lines in between, one in a second.
   const ends = (all: readonly unknown[]): unknown[] =>
@@ -153,7 +156,8 @@ test.serial('a home that is outside of the folder that bounds is refused, and sa
     stdout: '',
     stderr: `vproxy: error: the other side says: this path is not allowed; ${why}\n`,
   };
-  for (const to of ['default:', ':a', ':~', ':~root/a', ':~nobody-of-that-name/a']) t.deepEqual(await copy(path('a'), to), refused);
+  for (const to of ['default:', ':a', ':~', ':~root/a', ':~nobody-of-that-name/a'])
+    t.deepEqual(await copy(path('a'), to), refused);
   t.deepEqual(await copy(':a', path('b')), refused);
 });
 
@@ -226,7 +230,8 @@ test.serial(refused, ['vm1:/a', 'vm1:/b'], 'both sides are remote; one of them h
 test.serial(refused, ['a', ':/b', './c'], 'some of the sources are here, and some are not');
 test.serial(refused, ['vm1:/a', 'vm2:/b', './c'], 'the sources are behind several channels');
 for (const path of ['', '~', '~root/']) {
-  const what = 'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
+  const what =
+    'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
   test.serial(refused, [`vm1:${path}`, '.'], `"${path}": ${what}`);
 }
 test.serial(refused, ['vm1:../..', '.'], '"../..": it has no name to be copied under');

@@ -13,12 +13,12 @@ import {
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
 import { KeptLists } from '../../lib/copy/kept-list.js';
 import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/messages.js';
 import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
 import { RecordStream } from '../../lib/copy/record-stream.js';
 import { StagedFile } from '../../lib/copy/staging/file.js';
-import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
 import { tellStaged } from '../../lib/copy/staging/manifest.js';
 import { SYSTEM_FILES } from '../../lib/copy/system-files.js';
 import { encodeRecord } from '../../lib/util/records.js';

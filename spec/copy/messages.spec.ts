@@ -70,7 +70,8 @@ const START_CHANGES = [
 test('what is not valid is refused', (t) => {
   const protocolError = { code: 'protocol-error' };
   for (const change of START_CHANGES) t.throws(() => decodeStart(payload({ ...get, ...change })), protocolError);
-  for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)]) t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
+  for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)])
+    t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
   for (const change of [
     { roots: [] },
     { roots: {} },

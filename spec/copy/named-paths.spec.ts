@@ -40,7 +40,8 @@ test('what is put into no folder at all gets into the home, under its own name',
 
 test('a relative path begins in the home, and ~user in that of another one', async (t) => {
   const { path, pair } = setUp(t);
-  const put = async (target: string): Promise<readonly string[]> => (await pair.put([path('here/a.txt')], target)).targets;
+  const put = async (target: string): Promise<readonly string[]> =>
+    (await pair.put([path('here/a.txt')], target)).targets;
   mkdirSync(path('me/in'));
   t.deepEqual(await put('in'), [path('me/in/a.txt')]);
   t.deepEqual(await put('in/b.txt'), [path('me/in/b.txt')]);
@@ -133,7 +134,13 @@ test('an older side tells nothing of its comparison, and a copy goes on as with 
   const progress = new CopyProgress();
   const compared: string[] = [];
   progress.onComparison = ({ side }) => compared.push(side);
-  const options = { open: () => Promise.resolve(caller), isResumed: true, hasTotals: false, progress, warn: () => undefined };
+  const options = {
+    open: () => Promise.resolve(caller),
+    isResumed: true,
+    hasTotals: false,
+    progress,
+    warn: () => undefined,
+  };
   older.onData = () => true;
   const done = putFiles([path('here/a.txt')], '/x', options);
   await older.expect(COPY_KIND.START);
