@@ -1,18 +1,21 @@
 /**
- * vproxy inside a program, over any Duplex: here over the standard input and output of a child process, without a socket or
- * an address. The same file is both sides.
+ * vproxy inside a program, over any Duplex: here over a pipe to a child process, without an address. The same file is both
+ * sides.
  *
  *     node dist/examples/embedded-session.js
  */
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { connectPeer } from 'vproxy';
+import { connectPeer, VproxyError } from 'vproxy';
+
+/** The pipe in the child: the first descriptor behind standard input, output and error. */
+const PIPE_FD = 3;
 
 if (process.argv[2] === 'child') {
-  const line = Duplex.from({ readable: process.stdin, writable: process.stdout });
-  const parent = connectPeer(line, {
+  const parent = connectPeer(new Socket({ fd: PIPE_FD }), {
     name: 'child',
     services: {
       // A service is a function: it is given each stream that the peer opens.
@@ -23,9 +26,10 @@ if (process.argv[2] === 'child') {
   await parent.closed;
 } else {
   const child = spawn(process.execPath, [...process.execArgv, import.meta.filename, 'child'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
   });
-  const line = Duplex.from({ readable: child.stdout, writable: child.stdin });
+  const line = child.stdio[PIPE_FD];
+  if (!(line instanceof Duplex)) throw new Error('the child has no pipe');
   const peer = connectPeer(line);
   peer.once('services', (names) => console.log(`the child offers: ${names.join(', ')}`));
   peer.once('session', ({ peer: { agent, name } }) => console.log(`a session with ${name} (${agent})`));
@@ -46,9 +50,11 @@ if (process.argv[2] === 'child') {
   const areRight = files.every((file, index) => createHash('sha256').update(file).digest('hex') === sums[index]);
   console.log(`${sums.length} sums at once: ${areRight ? 'all right' : 'WRONG'}`);
 
-  const refused = await peer.connect('nothing');
-  refused.once('error', (error) => console.log(`refused: ${error.message}`));
-  await new Promise((resolve) => refused.once('close', resolve));
+  // What the child does not offer, or refuses, is no stream.
+  await peer.connect('nothing').catch((error: unknown) => {
+    if (!(error instanceof VproxyError)) throw error;
+    console.log(`refused: ${error.message}`);
+  });
 
   await peer.close();
 }

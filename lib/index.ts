@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /**
  * The public API of vproxy: what `import … from 'vproxy'` gives.
  *

@@ -18,7 +18,7 @@ import { CopyDisplay, formatOutcome } from '../ui/progress.js';
 export const command: Command = {
   usage: 'copy [--resume] [--quiet] [--json] SRC… DEST',
   about:
-    'Copies files and folders, such as vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path of the other side is LABEL:/path, or :/path where there is one channel; that side has to allow it with --allow-copy. Contents, permissions, times and links are kept; owners are not. What is not complete gets nowhere: it stays beside the target, as .NAME.vproxy-part.',
+    'Copies files and folders, such as vproxy copy a.txt folder vm1:/srv/in, or vproxy copy vm1:/var/log/app ./logs. A path of the other side is LABEL:PATH, or :PATH where there is one channel; without a slash in front it begins in the home of the user there, and LABEL: alone is that. That side has to allow it with --allow-copy. Contents, permissions, times and links are kept; owners are not. What is not complete gets nowhere: it stays beside the target, as .NAME.vproxy-part.',
   examples: [
     ['vproxy copy a.txt folder vm1:/srv/in', 'To vm1'],
     ['vproxy copy vm1:/var/log/app ./logs', 'From vm1'],
@@ -28,7 +28,7 @@ export const command: Command = {
     resume: { describe: 'Go on with what a copy that was broken off has left, after a comparison' },
     recursive: { short: 'r', describe: 'Copy folders with all that is in them, as is done without it' },
     quiet: { short: 'q', describe: 'Show no progress' },
-    json: { describe: 'Print what was copied, as JSON' },
+    json: { describe: 'Print what was copied, as JSON; with --resume, lines before it of how far it compares' },
   },
   operands: ['SRC…', 'DEST'],
   run: copy,
@@ -43,6 +43,7 @@ async function copy(args: Arguments): Promise<number> {
   const { direction, label, sources, target } = parseCopyPaths(args.operands);
   const isShown = isatty(STDERR_FD) && !args.has('quiet');
   const progress = new CopyProgress();
+  if (args.has('json') && args.has('resume')) printComparison(progress);
   const breakOff = new AbortController();
   let status = 0;
   for (const [name, code] of Object.entries(SIGNALS)) {
@@ -88,6 +89,23 @@ async function copy(args: Arguments): Promise<number> {
   }
 }
 
+/** How often a line says how far a comparison is, in milliseconds. */
+const COMPARISON_LINE_MS = 1000;
+
+/** Prints a line when a side begins to compare, when it has read all, and in between. */
+function printComparison(progress: CopyProgress): void {
+  let side = '';
+  let printedAtMs = 0;
+  progress.onComparison = (comparison) => {
+    const now = performance.now();
+    const isDone = comparison.bytes >= comparison.totalBytes;
+    if (comparison.side === side && !isDone && now - printedAtMs < COMPARISON_LINE_MS) return;
+    side = comparison.side;
+    printedAtMs = now;
+    print(`${formatJson({ comparing: comparison })}\n`);
+  };
+}
+
 async function openCopy(args: Arguments, label: string | undefined): Promise<Duplex> {
   const request = { socket: args.text('socket'), name: args.text('name'), service: COPY_SERVICE, channel: label };
   try {
@@ -127,7 +145,7 @@ function parseCopyPaths(operands: readonly string[]): CopyPaths {
   const [first] = remote;
   if (first !== undefined && target.isRemote) throw bad('both sides are remote; one of them has to be this machine');
   if (first === undefined && !target.isRemote) {
-    throw bad('neither side is remote; a path behind a channel is written LABEL:/path, or :/path');
+    throw bad('neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
   }
   if (first !== undefined && remote.length < sources.length)
     throw bad('some of the sources are here, and some are not');
@@ -155,9 +173,6 @@ function parsePath(text: string): ParsedPath {
   const shown = escapeText(text, 128);
   if (label !== '' && !isLabel(label)) {
     throw bad(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
-  }
-  if (!path.startsWith('/')) {
-    throw bad(`"${shown}": a path at the other side begins with a slash, as LABEL:/path; a file here is ./${shown}`);
   }
   return { isRemote: true, label: label === '' ? undefined : label, path };
 }

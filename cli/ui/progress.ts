@@ -13,9 +13,11 @@ const RATE_DRAWINGS = 30;
 /** Shows a copy on stderr until it is stopped; only where stderr is a terminal. */
 export class CopyDisplay {
   readonly #progress: CopyProgress;
-  readonly #samples: { readonly atMs: number; readonly sentBytes: number }[] = [];
+  readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
   readonly #timer: NodeJS.Timeout;
   #isHeld = false;
+  /** What the samples are of: bytes that were sent, or compared at a side. */
+  #sampled = '';
 
   constructor(progress: CopyProgress) {
     this.#progress = progress;
@@ -45,25 +47,47 @@ export class CopyDisplay {
 
   #draw(): void {
     if (this.#isHeld) return;
-    const now = performance.now();
-    this.#samples.push({ atMs: now, sentBytes: this.#progress.sentBytes });
+    const { comparison, sentBytes } = this.#progress;
+    const sampled = comparison?.side ?? 'sent';
+    if (sampled !== this.#sampled) this.#samples.length = 0;
+    this.#sampled = sampled;
+    const last = { atMs: performance.now(), bytes: comparison?.bytes ?? sentBytes };
+    this.#samples.push(last);
     if (this.#samples.length > RATE_DRAWINGS) this.#samples.shift();
-    const [first] = this.#samples;
-    const elapsedMs = first === undefined ? 0 : now - first.atMs;
-    const rate = elapsedMs === 0 ? 0 : ((this.#progress.sentBytes - (first?.sentBytes ?? 0)) * 1000) / elapsedMs;
+    const first = this.#samples[0] ?? last;
+    const elapsedMs = last.atMs - first.atMs;
+    const rate = elapsedMs === 0 ? 0 : ((last.bytes - first.bytes) * 1000) / elapsedMs;
     // The last column stays free: a terminal may begin a new line after it.
     const width = (process.stderr.columns || 80) - 1;
     process.stderr.write(`\r${formatProgress(this.#progress, rate, width)}\u001b[K`);
   }
 }
 
+/** What is shown in place of a file while a resumed copy is compared: the receiving side reads its part first, then the other one its files. */
+const COMPARING = {
+  here: 'comparing what is here',
+  there: 'comparing what is there',
+} as const;
+
 /** `app/a.txt    45%   1.2 MB   3.4 MB/s   12s left`, in at most `width` columns; `rate` is in bytes a second. */
-export function formatProgress({ path, bytes, totals }: CopyProgress, rate: number, width: number): string {
+export function formatProgress(progress: CopyProgress, rate: number, width: number): string {
+  const { comparison, path, bytes, totals } = progress;
+  if (comparison !== null) return formatLine(COMPARING[comparison.side], comparison, rate, width);
+  return formatLine(path, { bytes, totalBytes: totals?.bytes ?? null }, rate, width);
+}
+
+interface Amount {
+  readonly bytes: number;
+  /** Null where it is not known. */
+  readonly totalBytes: number | null;
+}
+
+function formatLine(what: string, { bytes, totalBytes }: Amount, rate: number, width: number): string {
   const facts = [formatBytes(bytes).padStart(7), formatRate(rate).padStart(9)];
-  if (totals !== null) {
-    const percent = totals.bytes === 0 ? 100 : Math.min(100, Math.floor((100 * bytes) / totals.bytes));
+  if (totalBytes !== null) {
+    const percent = totalBytes === 0 ? 100 : Math.min(100, Math.floor((100 * bytes) / totalBytes));
     facts.unshift(`${percent}%`.padStart(4));
-    const left = totals.bytes - bytes;
+    const left = totalBytes - bytes;
     if (rate > 0 && left > 0) facts.push(`${formatAge((left / rate) * 1000)} left`.padStart(9));
     else facts.push(' '.repeat(9));
   }
@@ -71,7 +95,7 @@ export function formatProgress({ path, bytes, totals }: CopyProgress, rate: numb
   const room = width - textWidth(text) - 2;
   if (room < 8) return fitText(text.trim(), Math.min(width, textWidth(text.trim())));
   // The end of a path is more useful than its beginning.
-  const shown = escapeText(path, 4096);
+  const shown = escapeText(what, 4096);
   const name = textWidth(shown) <= room ? shown : `…${shown.slice(-(room - 1))}`;
   return `${fitText(name, room)}  ${text}`;
 }

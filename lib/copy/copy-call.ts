@@ -6,6 +6,7 @@ import { systemClock } from '../util/clock.js';
 import type { CopyProgress } from './copy-progress.js';
 import { KeptLists, type Warn } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
+import { isFromHome, nameRemoteSource, requireNameable } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
@@ -31,8 +32,9 @@ export interface CopyCallOptions {
 }
 
 /**
- * Copies files and folders of this machine to the peer's. Resolves with their paths there. Rejects with `copy-failed`,
- * `copy-refused`, `denied`, with what the stream fails with, and with `cancelled`.
+ * Copies files and folders of this machine to the peer's, where `target` without a slash in front begins in a home. Resolves
+ * with their paths there. Rejects with `copy-failed`, `copy-refused`, `denied`, with what the stream fails with, and with
+ * `cancelled`.
  */
 export async function putFiles(
   sources: readonly string[],
@@ -40,27 +42,32 @@ export async function putFiles(
   options: CopyCallOptions,
 ): Promise<string[]> {
   const lists = new KeptLists();
+  requireNameable(target);
   const found = await findSources(sources.map(nameSource), null, lists);
   const { isResumed, hasTotals, progress, warn } = options;
-  return call({ direction: 'put', target, isResumed }, options, (records) =>
+  return call({ direction: 'put', target, isResumed, isComparisonTold: isResumed }, options, (records) =>
     sendFiles({ records, sources: found, hasTotals, progress, lists, warn }),
   );
 }
 
-/** Copies files and folders of the peer's machine to this one. Resolves with their paths here; rejects as {@link putFiles}. */
+/**
+ * Copies files and folders of the peer's machine to this one; sources without a slash in front begin in a home there. Resolves
+ * with their paths here; rejects as {@link putFiles}.
+ */
 export async function fetchFiles(
   sources: readonly string[],
   target: string,
   options: CopyCallOptions,
 ): Promise<string[]> {
-  const named = sources.map(nameSource);
+  const named = sources.map(nameRemoteSource);
   const names = named.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are called ${twice}`);
   const { isResumed, hasTotals, progress, warn, files } = options;
   // A trailing slash says that a folder is meant.
   const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
-  return call({ direction: 'get', sources: named, isResumed, hasTotals }, options, (records) =>
+  const request = { direction: 'get', sources: named, isResumed, isComparisonTold: isResumed, hasTotals } as const;
+  return call(request, options, (records) =>
     receiveFiles({
       ...{ records, target: here, root: null, names, isResumed, progress, warn },
       lists: new KeptLists(),
@@ -86,11 +93,26 @@ async function call(
     return targets;
   } catch (error) {
     progress.isResumable = records.isLost;
+    const isToldByPeer = records.isFailureSent;
     await ended(records, stream, toVproxyError(error, 'copy-failed'));
-    throw error;
+    throw isToldByPeer ? explain(error, request) : error;
   } finally {
     signal?.removeEventListener('abort', abort);
   }
+}
+
+/** What the other side says of paths that begin in a home, which it does not know. */
+function explain(error: unknown, request: CopyRequest): unknown {
+  const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
+  if (!(error instanceof VproxyError) || !paths.some(isFromHome)) return error;
+  const { code, message } = error;
+  if (code === 'protocol-error' && message.includes(' START: ')) {
+    const what = 'vproxy at the other side is older, and takes only paths that begin with a slash';
+    return new VproxyError('copy-refused', what, { cause: error });
+  }
+  if (code !== 'denied') return error;
+  const where = 'a path without a slash in front begins in the home of the user there';
+  return new VproxyError(code, `${message}; ${where}`, { cause: error });
 }
 
 /** The time that the other side has to end its direction, in milliseconds. */

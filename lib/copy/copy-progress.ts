@@ -1,5 +1,12 @@
 /** The progress of a copy: numbers that the copy updates, and that others may read. */
-import type { CopyTotals } from './messages.js';
+import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './messages.js';
+import type { RecordStream } from './record-stream.js';
+
+/** A comparison while it runs. */
+export interface RunningComparison extends Comparison {
+  /** Which side reads: this one, or the other one. First the receiving side does, then the sending one. */
+  readonly side: 'here' | 'there';
+}
 
 export class CopyProgress {
   /** How much there is in all; null while, or where, that is not known. */
@@ -15,11 +22,66 @@ export class CopyProgress {
   /** The bytes that an earlier copy left. */
   resumedBytes = 0;
 
+  /** How far a resumed copy has compared what is there already; null while it does not compare. */
+  comparison: RunningComparison | null = null;
+  /** Called when {@link comparison} begins or goes on. */
+  onComparison: ((comparison: RunningComparison) => void) | null = null;
+
   /** Whether it was interrupted in a way that a later copy can resume. */
   isResumable = false;
 
   /** The bytes of files that were sent, without what the tar adds. */
   get sentBytes(): number {
     return this.bytes - this.resumedBytes;
+  }
+
+  /** Notes how far it has compared. */
+  compare(comparison: RunningComparison): void {
+    this.comparison = comparison;
+    this.onComparison?.(comparison);
+  }
+}
+
+/** The caller is told how far the other side is whenever it has read so much more, in bytes: some times in a second. */
+const TOLD_BYTES = 16_777_216;
+
+/** The reading side of a comparison: it counts what it reads, notes that, and tells the caller where that is the other side. */
+export class ComparisonCount {
+  readonly #progress: CopyProgress;
+  readonly #records: RecordStream;
+  readonly #isTold: boolean;
+  #bytes = 0;
+  #totalBytes = 0;
+  #toldBytes = 0;
+
+  constructor(progress: CopyProgress, records: RecordStream, isTold: boolean) {
+    this.#progress = progress;
+    this.#records = records;
+    this.#isTold = isTold;
+  }
+
+  /** There are so many bytes to be read, beginning now. */
+  begin(totalBytes: number): void {
+    this.#totalBytes = totalBytes;
+    if (totalBytes > 0) this.#note();
+  }
+
+  /** So many more were read. Throws where the copy has failed meanwhile: reading may take minutes. */
+  add(bytes: number): void {
+    this.#records.check();
+    this.#bytes += bytes;
+    if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
+  }
+
+  /** Nothing is compared at the moment. */
+  pause(): void {
+    this.#progress.comparison = null;
+  }
+
+  #note(): void {
+    this.#toldBytes = this.#bytes;
+    const comparison = { bytes: this.#bytes, totalBytes: this.#totalBytes };
+    this.#progress.compare({ ...comparison, side: 'here' });
+    if (this.#isTold) this.#records.write(encodeMessage(COPY_KIND.COMPARED, comparison));
   }
 }

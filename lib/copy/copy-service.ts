@@ -9,6 +9,7 @@ import { escapeText } from '../util/escape.js';
 import { CopyProgress } from './copy-progress.js';
 import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';
 import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
+import { Homes } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
@@ -27,6 +28,8 @@ export interface CopyServiceOptions {
   readonly maxCopies?: number;
   /** Default: those of the system. */
   readonly files?: CopyFiles;
+  /** Where homes are found. Default: /etc/passwd. */
+  readonly passwdFile?: string;
 }
 
 export class CopyService {
@@ -77,17 +80,20 @@ export class CopyService {
     this.#end(records, stream, error);
   }
 
-  async #copy(request: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
+  async #copy(named: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
     const { clock } = this.#options;
     const progress = new CopyProgress();
     const startedAtMs = clock.now();
-    const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
+    let request = named;
+    let paths = pathsOf(named);
     let hasBegun = false;
     const begin = (): void => {
       if (!hasBegun) this.#logStart(request, paths);
       hasBegun = true;
     };
     try {
+      request = this.#resolve(named);
+      paths = pathsOf(request);
       await (request.direction === 'put'
         ? this.#receive(request, records, progress, lists, begin)
         : this.#send(request, records, progress, lists, begin));
@@ -101,6 +107,13 @@ export class CopyService {
     }
   }
 
+  /** The request with absolute paths. Throws as {@link Homes.resolve}. */
+  #resolve(request: CopyRequest): CopyRequest {
+    const homes = new Homes(this.#options.root, this.#options.passwdFile);
+    if (request.direction === 'put') return { ...request, target: homes.resolve(request.target) };
+    return { ...request, sources: request.sources.map(({ path, name }) => ({ path: homes.resolve(path), name })) };
+  }
+
   async #receive(
     request: CopyRequest & { direction: 'put' },
     records: RecordStream,
@@ -109,9 +122,10 @@ export class CopyService {
     onTargets: () => void,
   ): Promise<void> {
     const { root, files } = this.#options;
-    const { target, isResumed } = request;
+    const { target, isResumed, isComparisonTold } = request;
     const warn = (): void => undefined;
-    const options = { records, target, root, names: null, isResumed, progress, lists, warn, onTargets };
+    const resuming = { isResumed, isComparisonTold };
+    const options = { records, target, root, names: null, ...resuming, progress, lists, warn, onTargets };
     await receiveFiles({ ...options, ...(files && { files }) });
   }
 
@@ -125,7 +139,8 @@ export class CopyService {
     const sources = await findSources(request.sources, this.#options.root, lists);
     onSources();
     const warn = (): void => undefined;
-    await sendFiles({ records, sources, hasTotals: request.hasTotals, progress, lists, warn });
+    const { hasTotals, isComparisonTold } = request;
+    await sendFiles({ records, sources, hasTotals, isComparisonTold, progress, lists, warn });
   }
 
   /** Sends the outcome, and closes the stream when the caller has received it, or after a time-out. */
@@ -161,6 +176,9 @@ export class CopyService {
     else this.#options.log(makeEvent('copy-ended', message, fields, error === null ? 'info' : 'warn'));
   }
 }
+
+const pathsOf = (request: CopyRequest): string[] =>
+  request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
 
 const copyFields = ({ direction }: CopyRequest, paths: readonly string[]) => ({
   direction,

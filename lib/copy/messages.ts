@@ -30,6 +30,8 @@ export const COPY_KIND = {
   DONE: 9,
   /** Both: it has failed, `{"code", "message"}`. The last record. */
   ERROR: 10,
+  /** The side that did not call, where START asks for it: how far it has compared, a {@link Comparison}; as often as needed. */
+  COMPARED: 11,
 } as const;
 
 /** The number of sources that a copy may name. */
@@ -40,22 +42,41 @@ export const STAGED_BOUNDS: KeptBounds = { what: 'staged files', maxCount: 200_0
 
 /** A file or folder that is asked for. */
 export interface CopySource {
-  /** An absolute path at the side of the sender. */
+  /** A path at the side of the sender: absolute, or from a home. */
   readonly path: string;
   /** What it is called in the tar, and in a folder that it is put into. */
   readonly name: string;
 }
 
 /** What a caller asks for. */
-export type CopyRequest =
-  | { readonly direction: 'put'; readonly target: string; readonly isResumed: boolean }
-  | {
-      readonly direction: 'get';
-      readonly sources: readonly CopySource[];
-      readonly isResumed: boolean;
-      /** Whether the sender is to count everything first, to show the progress. */
-      readonly hasTotals: boolean;
-    };
+export type CopyRequest = ResumeRequest &
+  (
+    | {
+        readonly direction: 'put';
+        /** Absolute, or from a home. */
+        readonly target: string;
+      }
+    | {
+        readonly direction: 'get';
+        readonly sources: readonly CopySource[];
+        /** Whether the sender is to count everything first, to show the progress. */
+        readonly hasTotals: boolean;
+      }
+  );
+
+interface ResumeRequest {
+  /** Whether to go on with what an earlier copy has left. */
+  readonly isResumed: boolean;
+  /** Whether COMPARED is understood; a side that does not know of it sends none. */
+  readonly isComparisonTold: boolean;
+}
+
+/** How far a side has read what an earlier copy has left, or its own files to be compared with that. */
+export interface Comparison {
+  readonly bytes: number;
+  /** The bytes of all that an earlier copy has left. */
+  readonly totalBytes: number;
+}
 
 /** What is at the top of a copy. */
 export interface CopyRoot {
@@ -101,11 +122,12 @@ export const encodeError = ({ code, message }: VproxyError): Buffer =>
 
 /** What a START asks for. Throws `protocol-error`, as do all of these. */
 export function decodeStart(payload: Buffer): CopyRequest {
-  const { direction, target, sources, isResumed, hasTotals } = decode(payload, 'START');
+  const { direction, target, sources, isResumed, hasTotals, isComparisonTold = false } = decode(payload, 'START');
   if (typeof isResumed !== 'boolean') throw wrong('START', 'isResumed');
+  if (typeof isComparisonTold !== 'boolean') throw wrong('START', 'isComparisonTold');
   if (direction === 'put') {
     if (!isPath(target)) throw wrong('START', 'target');
-    return { direction, target, isResumed };
+    return { direction, target, isResumed, isComparisonTold };
   }
   if (direction !== 'get') throw wrong('START', 'direction');
   if (typeof hasTotals !== 'boolean') throw wrong('START', 'hasTotals');
@@ -114,7 +136,7 @@ export function decodeStart(payload: Buffer): CopyRequest {
     return { path: source['path'], name: source['name'] };
   });
   if (list.length === 0) throw wrong('START', 'sources');
-  return { direction, sources: list, isResumed, hasTotals };
+  return { direction, sources: list, isResumed, isComparisonTold, hasTotals };
 }
 
 /** What a PLAN says. */
@@ -152,6 +174,13 @@ export function decodeStaged(payload: Buffer): StagedFile[] {
 
 /** Of a SHA-256, in hex. */
 const HASH_LENGTH = 64;
+
+/** What a COMPARED says. */
+export function decodeCompared(payload: Buffer): Comparison {
+  const { bytes, totalBytes } = decode(payload, 'COMPARED');
+  if (!isCount(bytes) || !isCount(totalBytes)) throw wrong('COMPARED', 'bytes');
+  return { bytes, totalBytes };
+}
 
 /** The paths of a READY, safe to show. */
 export function decodeReady(payload: Buffer): string[] {
@@ -194,10 +223,7 @@ function decodeList(value: unknown, what: string, field: string, most: number): 
 }
 
 const isPath = (value: unknown): value is string =>
-  typeof value === 'string' &&
-  value.startsWith('/') &&
-  !value.includes('\0') &&
-  Buffer.byteLength(value) <= MAX_PATH_BYTES;
+  typeof value === 'string' && !value.includes('\0') && Buffer.byteLength(value) <= MAX_PATH_BYTES;
 
 const isName = (value: unknown): value is string => isPlainName(value) && Buffer.byteLength(value) <= MAX_PATH_BYTES;
 

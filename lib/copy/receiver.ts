@@ -1,6 +1,6 @@
 /** The side that the files are copied to. */
 import { VproxyError } from '../errors.js';
-import type { CopyProgress } from './copy-progress.js';
+import { ComparisonCount, type CopyProgress } from './copy-progress.js';
 import type { Warn } from './kept-list.js';
 import { type KeptLists, Warnings } from './kept-list.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './messages.js';
@@ -22,6 +22,8 @@ interface ReceiveOptions {
   readonly names: readonly string[] | null;
   /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
+  /** Whether the sender is told how far that is compared. Default false. */
+  readonly isComparisonTold?: boolean;
   readonly progress: CopyProgress;
   /** Counts what the other side makes this one keep. */
   readonly lists: KeptLists;
@@ -62,9 +64,12 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
 }
 
 async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptions): Promise<void> {
-  const { records, isResumed, lists, files = SYSTEM_FILES } = options;
-  if (isResumed) await tellStaged(records, targets, lists);
-  else {
+  const { records, isResumed, isComparisonTold = false, progress, lists, files = SYSTEM_FILES } = options;
+  if (isResumed) {
+    const comparing = new ComparisonCount(progress, records, isComparisonTold);
+    await tellStaged(records, targets, lists, comparing);
+    comparing.pause();
+  } else {
     for (const { path, stage } of targets) {
       await removeTree(stage).catch((error: unknown) => {
         throw copyError(path, error);

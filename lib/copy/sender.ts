@@ -5,9 +5,17 @@ import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
 import { lookAhead } from '../util/concurrency.js';
 import { encodeRecord } from '../util/records.js';
-import type { CopyProgress } from './copy-progress.js';
+import { ComparisonCount, type CopyProgress } from './copy-progress.js';
 import { type KeptLists, type Warn, Warnings } from './kept-list.js';
-import { COPY_KIND, type CopyTotals, decodeReady, decodeStaged, encodeMessage, STAGED_BOUNDS } from './messages.js';
+import {
+  COPY_KIND,
+  type CopyTotals,
+  decodeCompared,
+  decodeReady,
+  decodeStaged,
+  encodeMessage,
+  STAGED_BOUNDS,
+} from './messages.js';
 import { checkUnchanged, closeEntry, type ReadEntry, readBlocks, readEntry, readLink } from './read-entry.js';
 import type { RecordStream } from './record-stream.js';
 import { type FoundSource, type WalkedEntry, walkSources } from './sources.js';
@@ -25,6 +33,8 @@ export interface SendOptions {
   readonly sources: readonly FoundSource[];
   /** Whether to count everything first. */
   readonly hasTotals: boolean;
+  /** Whether the receiver is told how far its files are compared. Default false. */
+  readonly isComparisonTold?: boolean;
   readonly progress: CopyProgress;
   /** Counts what the other side makes this one keep. */
   readonly lists: KeptLists;
@@ -39,7 +49,7 @@ export async function sendFiles(options: SendOptions): Promise<string[]> {
   progress.totals = totals;
   const roots = sources.map(({ name, kind }) => ({ name, kind }));
   await records.send(encodeMessage(COPY_KIND.PLAN, { roots, totals }));
-  const { targets, staged } = await readReady(records, lists);
+  const { targets, staged } = await readReady(records, lists, progress);
   await sendTar(options, staged);
   await records.send(encodeMessage(COPY_KIND.END, {}));
   await records.expect(COPY_KIND.DONE);
@@ -77,19 +87,28 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
   return totals;
 }
 
-async function readReady(records: RecordStream, lists: KeptLists): Promise<{ targets: string[]; staged: StagedList }> {
+async function readReady(
+  records: RecordStream,
+  lists: KeptLists,
+  progress: CopyProgress,
+): Promise<{ targets: string[]; staged: StagedList }> {
   const staged = new StagedList(lists.list(STAGED_BOUNDS));
   for (;;) {
     const { kind, payload } = await records.next();
-    if (kind === COPY_KIND.READY) return { targets: decodeReady(payload), staged };
-    if (kind !== COPY_KIND.STAGED)
-      throw new VproxyError('protocol-error', `copy: a record of kind ${kind} before READY`);
-    for (const file of decodeStaged(payload)) staged.add(file);
+    if (kind === COPY_KIND.READY) {
+      progress.comparison = null;
+      return { targets: decodeReady(payload), staged };
+    }
+    if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
+    else if (kind === COPY_KIND.STAGED) for (const file of decodeStaged(payload)) staged.add(file);
+    else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} before READY`);
   }
 }
 
 async function sendTar(options: SendOptions, staged: StagedList): Promise<void> {
-  const { records, sources, progress } = options;
+  const { records, sources, progress, isComparisonTold = false } = options;
+  const comparing = new ComparisonCount(progress, records, isComparisonTold);
+  comparing.begin(staged.totalBytes);
   const warnings = new Warnings((message) => {
     options.warn(message);
     records.write(encodeMessage(COPY_KIND.WARNING, { message }));
@@ -105,7 +124,10 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
       try {
         records.check();
         progress.path = entry.names.join('/');
-        const crc = await sendEntry(tar, entry, staged.find(progress.path), progress);
+        const part = staged.find(progress.path);
+        const offset = part === null ? 0 : await matchingBytes(entry, part, comparing);
+        comparing.pause();
+        const crc = await sendEntry(tar, entry, offset, progress);
         if (crc !== null) checks.add(crc);
         await checkUnchanged(entry, warn);
       } finally {
@@ -120,14 +142,13 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   }
 }
 
-/** Returns the check of what was sent of a file. */
+/** Sends a file from `offset` on, or what else it is. Returns the check of what was sent of a file. */
 async function sendEntry(
   tar: TarWriter,
   entry: ReadEntry,
-  staged: ReturnType<StagedList['find']>,
+  offset: number,
   progress: CopyProgress,
 ): Promise<number | null> {
-  const offset = staged === null ? 0 : await matchingBytes(entry, staged);
   progress.bytes += offset;
   progress.resumedBytes += offset;
   let crc = 0;
@@ -149,10 +170,14 @@ async function sendEntry(
 async function matchingBytes(
   entry: ReadEntry,
   { bytes, sha256 }: { readonly bytes: number; readonly sha256: Buffer },
+  comparing: ComparisonCount,
 ): Promise<number> {
   if (entry.kind !== 'file' || bytes > entry.bytes) return 0;
   const hash = createHash('sha256');
-  for await (const block of readBlocks(entry, 0, bytes)) hash.update(block);
+  for await (const block of readBlocks(entry, 0, bytes)) {
+    hash.update(block);
+    comparing.add(block.length);
+  }
   return hash.digest().equals(sha256) ? bytes : 0;
 }
 

@@ -6,7 +6,7 @@ import { Turns } from '../util/concurrency.js';
 import type { CopyProgress } from './copy-progress.js';
 import type { KeptLists, Warn } from './kept-list.js';
 import { type KeptCount, keptBytes } from './kept-list.js';
-import { COPY_KIND, decodeWarning } from './messages.js';
+import { COPY_KIND, decodeCompared, decodeWarning } from './messages.js';
 import type { RecordStream } from './record-stream.js';
 import { StagedFile } from './staging/file.js';
 import { type Place, StagedTree } from './staging/tree.js';
@@ -99,6 +99,7 @@ export class Unpacking implements EntryHandler {
     const place = await this.#tree.place(entry);
     const name = entry.names.join('/');
     this.#progress.path = name;
+    this.#progress.comparison = null;
     if (entry.kind === 'folder') {
       await this.#tree.addFolder(entry, place);
       await this.#noteInode(entry, place);
@@ -149,6 +150,7 @@ export class Unpacking implements EntryHandler {
       const { kind, payload } = await this.#records.next();
       if (kind === COPY_KIND.END) return;
       if (kind === COPY_KIND.CHECKS) this.#checks.addExpected(payload);
+      else if (kind === COPY_KIND.COMPARED) this.#progress.compare({ ...decodeCompared(payload), side: 'there' });
       else if (kind === COPY_KIND.WARNING) this.#warn(decodeWarning(payload));
       else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} within the tar`);
     }

@@ -17,6 +17,7 @@ import { describeSession } from '../status/describe.js';
 import type { SessionStatus } from '../status/types.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
+import { acceptedStream } from './accepted-stream.js';
 import { DEFAULT_WAIT_MS } from './channel-options.js';
 
 /**
@@ -118,12 +119,15 @@ export class Peer extends EventEmitter<PeerEvents> {
   }
 
   /**
-   * A stream to a service of the peer, as soon as there is a session. It may be written to at once: `connect` is emitted
-   * when the peer has accepted, `error` when it refuses. Rejects with `no-session` after `waitMs`, or when this is closed.
+   * A stream to a service of the peer, when the peer has accepted it: a round trip after there is a session. Rejects with
+   * the peer's reason, such as `unknown-service`, `denied` or `connect-refused`; with `open-timeout` where it has not answered
+   * after 30 s; with `no-session` after `waitMs`, or when this is closed. An `error` of the stream that nobody listens for ends
+   * nothing.
    */
   async connect(service: string): Promise<MuxStream> {
     requireServiceName(service);
-    return MuxStream.open(await this.#source.wait(this.#waitMs, this.#closing.signal), service);
+    const session = await this.#source.wait(this.#waitMs, this.#closing.signal);
+    return acceptedStream(MuxStream.open(session, service));
   }
 
   /** Tells the peer, resets the streams, and closes the Duplex; resolved when it is closed, within a second. */

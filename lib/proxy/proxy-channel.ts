@@ -412,8 +412,8 @@ export class ProxyChannel {
     this.#supervisor.retryNow();
   }
 
-  /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
-  async connect(service: string): Promise<MuxStream> {
+  /** A stream to a service of the peer, which has not answered yet, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
+  async openStream(service: string): Promise<MuxStream> {
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal).catch((error: unknown) => {
       const { code, message } = toVproxyError(error);
       throw new VproxyError(code, `${message}${this.whyDown}`, { cause: error });

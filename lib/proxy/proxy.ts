@@ -24,6 +24,7 @@ import { type Clock, systemClock } from '../util/clock.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
+import { acceptedStream } from './accepted-stream.js';
 import { applyChannels, requireFreePlaces } from './apply.js';
 import { requireEgress } from './channel-egress.js';
 import { type ChannelGroup, type GroupCapture, OwnFolders, type OwnFoldersCapture } from './channel-group.js';
@@ -375,9 +376,23 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  /** A stream to a service of the peer, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
-  connect(service: string, label?: string): Promise<MuxStream> {
-    return this.#attempt(() => this.#find(label).connect(service));
+  /**
+   * A stream to a service of the peer, when the peer has accepted it: a round trip after there is a session. `label` need not
+   * be given where there is one channel. Rejects with the peer's reason, such as `unknown-service`, `denied` or
+   * `connect-refused`; with `open-timeout` where it has not answered after 30 s; with `no-session` after the `waitMs` of the
+   * channel, and with `not-found`. An `error` of the stream that nobody listens for ends nothing.
+   */
+  async connect(service: string, label?: string): Promise<MuxStream> {
+    return acceptedStream(await this.openStream(service, label));
+  }
+
+  /**
+   * The same as soon as there is a session: the peer has not answered yet. `connect` is emitted when it accepts, `error` when it refuses.
+   *
+   * @internal
+   */
+  openStream(service: string, label?: string): Promise<MuxStream> {
+    return this.#attempt(() => this.#find(label).openStream(service));
   }
 
   /** Resets a stream. Throws `not-found`. */

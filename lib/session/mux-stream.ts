@@ -21,7 +21,7 @@ const BLOCK_BYTES = 4096;
 /**
  * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
  * ends with the peer's. `destroy(error)` resets the stream; a reset, a refusal or the end of the session destroys it
- * with the VproxyError that says why. `connect` is emitted when the peer has accepted. `stop` is emitted, with the reason,
+ * with the VproxyError that says why. `stop` is emitted, with the reason,
  * when the peer reads no more but may still send: what is written from then on is dropped, up to 256 KiB and as much as the
  * peer sends; a write beyond that waits, and fails after 10 s. Without a listener for it a write fails at once. One that fails
  * destroys the stream.
@@ -32,6 +32,8 @@ export class MuxStream extends Duplex {
   #onWritten: WriteCallback | null = null;
   #onFinished: WriteCallback | null = null;
   #stopReason: VproxyError | null = null;
+  /** Whether there is nobody yet who could listen for `stop`. */
+  #isStopHeld = false;
   /** Set where the peer reads no more, and somebody has heard of it. */
   #unread: UnreadOutput | null = null;
   /** What is gathered for the readable side: less than a block. */
@@ -52,7 +54,7 @@ export class MuxStream extends Duplex {
   }
 
   /**
-   * Opens a stream to a service of the peer. Throws as `Session.open` does.
+   * Opens a stream to a service of the peer; `connect` is emitted when it has accepted. Throws as `Session.open` does.
    *
    * @internal
    */
@@ -73,6 +75,21 @@ export class MuxStream extends Duplex {
     mux.on('error', () => undefined);
     stream.accept();
     return mux;
+  }
+
+  /**
+   * A stop is told by {@link releaseStop}, and not when it comes.
+   *
+   * @internal
+   */
+  holdStop(): void {
+    this.#isStopHeld = true;
+  }
+
+  /** @internal */
+  releaseStop(): void {
+    this.#isStopHeld = false;
+    if (this.#stopReason !== null) this.#tellStop(this.#stopReason);
   }
 
   /** The service that the stream leads to. */
@@ -119,7 +136,7 @@ export class MuxStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: WriteCallback): void {
-    if (this.#stopReason !== null) {
+    if (this.#stopReason !== null && !this.#isStopHeld) {
       if (this.#unread === null) callback(this.#stopReason);
       else if (this.#unread.drop(chunk.length)) callback();
       else this.#onWritten = callback;
@@ -162,6 +179,13 @@ export class MuxStream extends Duplex {
     });
   }
 
+  #tellStop(reason: VproxyError): void {
+    if (this.destroyed) return;
+    const isHeard = this.emit('stop', reason);
+    if (isHeard) this.#unread = this.#dropUnread(reason);
+    this.#settleWrites(isHeard ? null : reason);
+  }
+
   #sink(): LocalEnd {
     return {
       handleAccept: () => this.emit('connect'),
@@ -172,9 +196,7 @@ export class MuxStream extends Duplex {
       },
       handleStop: (reason) => {
         this.#stopReason = reason;
-        const isHeard = this.emit('stop', reason);
-        if (isHeard) this.#unread = this.#dropUnread(reason);
-        this.#settleWrites(isHeard ? null : reason);
+        if (!this.#isStopHeld) this.#tellStop(reason);
       },
       handleSent: (isFree) => {
         const onWritten = this.#onWritten;

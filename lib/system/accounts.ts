@@ -19,6 +19,12 @@ export const GROUP_FILE = '/etc/group';
 const DEFAULT_SHELL = '/bin/sh';
 const DEFAULT_HOME = '/';
 
+/** All accounts of `file`, in its order, each name once. Throws errors of the system. */
+export function listUsers(file: string): UserAccount[] {
+  const names = new Set<string>();
+  return readAccounts(file).filter(({ name }) => !names.has(name) && names.add(name));
+}
+
 /** The account of that name; null where `file` has none. Throws errors of the system. */
 export function findUser(name: string, file: string): UserAccount | null {
   return readAccounts(file).find((account) => account.name === name) ?? null;

@@ -1,5 +1,5 @@
 /** What a terminal is shown of a copy. */
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { formatOutcome, formatProgress } from '../../cli/ui/progress.js';
@@ -28,6 +28,14 @@ test('a line fits any width, and shows the end of a path that is too long', (t) 
   t.regex(formatProgress(progress({ path, totals }), 1, 80), /^….*\.txt {2}/);
 });
 
+test('while a resumed copy is compared, the line says at which side, and how far that is', (t) => {
+  const comparison = { bytes: 1_000_000, totalBytes: 4_000_000 };
+  const line = (side: 'here' | 'there') =>
+    formatProgress(progress({ path: 'a', bytes: 3, totals, comparison: { ...comparison, side } }), 250_000, 65);
+  t.is(line('there'), 'comparing what is there        25%   1.0 MB   250 kB/s   12s left');
+  t.is(line('here'), 'comparing what is here         25%   1.0 MB   250 kB/s   12s left');
+});
+
 test('nothing is divided by nothing', (t) => {
   t.is(formatProgress(progress({ totals: { ...totals, bytes: 0 } }), 0, 50).trim(), '100%      0 B      0 B/s');
   t.is(formatProgress(progress({ bytes: 5 }), 0, 50).trim(), '5 B      0 B/s');
@@ -53,6 +61,21 @@ testWith('tmux')('in a terminal the line is there while it is copied, and the ou
   await terminal.shows(/^sparse +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
   await terminal.press('C-c');
   const { input } = await terminal.shows(/the copy was broken off; what has come is kept/);
+  t.false(input.includes('left\n'));
+});
+
+test('in a terminal, --resume shows that it compares', async (t) => {
+  const folder = temporaryFolder(t);
+  const { env } = await allowedPair(t);
+  for (const name of ['sparse', '.there.vproxy-part']) {
+    writeFileSync(join(folder, name), '');
+    truncateSync(join(folder, name), 30_000_000_000);
+  }
+  const command = `${process.execPath} dist/program/vproxy.cjs copy --resume ${folder}/sparse :${folder}/there; sleep 60`;
+  const terminal = await openTerminal(t, `trap : INT; cd ${PROJECT_ROOT}; ${command}`, env);
+  await terminal.shows(/^comparing what is there +\d+% +[\d.]+ [kMG]?B +[\d.]+ [kMG]?B\/s +\S+( \S+)? left/m);
+  await terminal.press('C-c');
+  const { input } = await terminal.shows(/the copy was broken off/);
   t.false(input.includes('left\n'));
 });
 

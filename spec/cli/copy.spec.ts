@@ -10,7 +10,8 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { userInfo } from 'node:os';
+import { basename, join, relative } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { describeTree, makeTree } from '../helpers/copy-pair.js';
 import { temporaryFolder } from '../helpers/files.js';
@@ -70,6 +71,39 @@ test.serial('--resume goes on with what is there, and says what that has saved',
   t.deepEqual(readFileSync(path('there')), readFileSync(path('from/file')));
 });
 
+test.serial('--resume --json says how far each side compares, and what was copied in the last line', async (t) => {
+  const { copy, path } = await setUp(t, '--allow-copy');
+  const bytes = 40_000_000;
+  writeFileSync(path('file'), Buffer.alloc(bytes + 5, 'content '));
+  const lines = async (from: string, to: string): Promise<unknown[]> => {
+    const { code, stdout } = await copy('--resume', '--json', from, to);
+    t.is(code, 0);
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown);
+  };
+  // On a slow machine there are lines in between, one in a second.
+  const ends = (all: readonly unknown[]): unknown[] =>
+    all.filter((line) => {
+      const read = (line as { comparing?: { bytes: number } }).comparing?.bytes;
+      return read === undefined || read === 0 || read === bytes;
+    });
+  for (const [from, to, sides] of [
+    [path('file'), `:${path('there')}`, ['there', 'here']],
+    [`:${path('file')}`, path('back'), ['here', 'there']],
+  ] as const) {
+    writeFileSync(path(`.${basename(to)}.vproxy-part`), readFileSync(path('file')).subarray(0, bytes));
+    const found = ends(await lines(from, to));
+    const outcome = found.pop();
+    t.like(outcome, { files: 1, sentBytes: 5, resumedBytes: bytes });
+    t.deepEqual(
+      found,
+      sides.flatMap((side) => [0, bytes].map((read) => ({ comparing: { bytes: read, totalBytes: bytes, side } }))),
+    );
+  }
+});
+
 test.serial('a side that allows nothing is told of, and what it has to say', async (t) => {
   const { copy, path } = await setUp(t);
   writeFileSync(path('a'), 'a');
@@ -98,6 +132,33 @@ test.serial('a folder that bounds is a bound', async (t) => {
   t.deepEqual(await copy(path('a'), `:${path('b')}`), refused);
   t.deepEqual(await copy(`:${path('a')}`, path('b')), refused);
   t.deepEqual(readdirSync(folder), ['a']);
+});
+
+test.serial('a path without a slash in front begins in the home of the user there', async (t) => {
+  const { copy, path, guest } = await setUp(t, '--allow-copy');
+  writeFileSync(path('a'), 'a');
+  // Nothing is left in the home of whoever runs this.
+  const there = relative(userInfo().homedir, path('there'));
+  t.deepEqual(await copy(path('a'), `default:${there}`), { code: 0, stderr: '', stdout: '' });
+  t.is(readFileSync(path('there'), 'utf8'), 'a');
+  t.deepEqual(await copy(`:~/${there}`, path('back')), { code: 0, stderr: '', stdout: '' });
+  t.is(readFileSync(path('back'), 'utf8'), 'a');
+  t.true(guest.lines.some((line) => line.includes(`copy to ${userInfo().homedir}/${there}: 1 files`)));
+});
+
+test.serial('a home that is outside of the folder that bounds is refused, and said', async (t) => {
+  const folder = temporaryFolder(t);
+  const { copy, path } = await setUp(t, `--allow-copy=${folder}`);
+  writeFileSync(path('a'), 'a');
+  const why = 'a path without a slash in front begins in the home of the user there';
+  const refused = {
+    code: 77,
+    stdout: '',
+    stderr: `vproxy: error: the other side says: this path is not allowed; ${why}\n`,
+  };
+  for (const to of ['default:', ':a', ':~', ':~root/a', ':~nobody-of-that-name/a'])
+    t.deepEqual(await copy(path('a'), to), refused);
+  t.deepEqual(await copy(':a', path('b')), refused);
 });
 
 test.serial('an interrupt keeps what has come, and says so', async (t) => {
@@ -164,15 +225,16 @@ const refused = test.macro<[args: readonly string[], line: string]>({
   title: (_, args) => `refused: vproxy copy ${args.join(' ')}`,
 });
 
-test.serial(refused, ['a', 'b'], 'neither side is remote; a path behind a channel is written LABEL:/path, or :/path');
+test.serial(refused, ['a', 'b'], 'neither side is remote; a path behind a channel is written LABEL:PATH, or :PATH');
 test.serial(refused, ['vm1:/a', 'vm1:/b'], 'both sides are remote; one of them has to be this machine');
 test.serial(refused, ['a', ':/b', './c'], 'some of the sources are here, and some are not');
 test.serial(refused, ['vm1:/a', 'vm2:/b', './c'], 'the sources are behind several channels');
-test.serial(
-  refused,
-  ['a', 'vm1:b'],
-  '"vm1:b": a path at the other side begins with a slash, as LABEL:/path; a file here is ./vm1:b',
-);
+for (const path of ['', '~', '~root/']) {
+  const what =
+    'a home has no name to be copied under; name what is in it, as in vm1:notes.txt, or its path from the root';
+  test.serial(refused, [`vm1:${path}`, '.'], `"${path}": ${what}`);
+}
+test.serial(refused, ['vm1:../..', '.'], '"../..": it has no name to be copied under');
 test.serial(
   refused,
   ['a', 'VM:/b'],

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { ComparisonCount, CopyProgress } from '../../lib/copy/copy-progress.js';
 import { KeptLists } from '../../lib/copy/kept-list.js';
 import { COPY_KIND, decodeStaged, encodeMessage } from '../../lib/copy/messages.js';
 import { closeEntry, readEntry } from '../../lib/copy/read-entry.js';
@@ -180,7 +181,8 @@ async function tellPart(
   const [here, there] = duplexPair();
   const [records, far] = [new RecordStream(here), new RecordStream(there)];
   const target = { root: { name: 'app', kind: 'folder' }, path: `${stage}.done`, stage, isMerged: false } as const;
-  await tellStaged(records, [target], new KeptLists(), { what: 'files', maxCount, maxBytes: 10_000 });
+  const bounds = { what: 'files', maxCount, maxBytes: 10_000 };
+  await tellStaged(records, [target], new KeptLists(), new ComparisonCount(new CopyProgress(), records, false), bounds);
   await records.send(encodeMessage(COPY_KIND.READY, {}));
   const told: string[] = [];
   for (let record = await far.next(); record.kind === COPY_KIND.STAGED; record = await far.next()) {

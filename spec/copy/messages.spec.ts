@@ -2,6 +2,7 @@
 import test from 'ava';
 import {
   COPY_KIND,
+  decodeCompared,
   decodeError,
   decodePlan,
   decodeReady,
@@ -19,12 +20,21 @@ import { RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 const HASH = '0123456789abcdef'.repeat(4);
 
 const payload = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
-const put = { direction: 'put', target: '/a', isResumed: false };
-const get = { direction: 'get', sources: [{ path: '/a/b', name: 'b' }], isResumed: true, hasTotals: false };
+const put = { direction: 'put', target: '/a', isResumed: false, isComparisonTold: false };
+const get = {
+  direction: 'get',
+  sources: [{ path: '/a/b', name: 'b' }],
+  isResumed: true,
+  isComparisonTold: true,
+  hasTotals: false,
+};
 const plan = { roots: [{ name: 'a', kind: 'file' }], totals: { files: 1, folders: 0, links: 0, bytes: 5 } };
 
 test('messages survive the way, without fields that are not known', (t) => {
   for (const start of [put, get]) t.deepEqual(decodeStart(payload({ ...start, more: 1 })), start as never);
+  const { isComparisonTold: _, ...older } = put;
+  t.deepEqual(decodeStart(payload(older)), put as never, 'an older caller says nothing of it');
+  t.deepEqual(decodeCompared(payload({ bytes: 1, totalBytes: 2, more: 1 })), { bytes: 1, totalBytes: 2 });
   for (const one of [plan, { ...plan, totals: null }])
     t.deepEqual(decodePlan(payload({ ...one, more: 1 })), one as never);
   const [file] = decodeStaged(payload({ files: [['a/b', 5, HASH]] }));
@@ -47,19 +57,21 @@ const START_CHANGES = [
   { direction: 'move' },
   { isResumed: 1 },
   { sources: [] },
-  { sources: [{ path: 'a', name: 'a' }] },
+  { sources: [{ path: 1, name: 'a' }] },
   { sources: [{ path: '/a', name: '..' }] },
   { sources: [{ path: '/a', name: 'a/b' }] },
   { sources: [{ path: '/a\0', name: 'a' }] },
   { sources: [{ path: `/${'a'.repeat(MAX_PATH_BYTES)}`, name: 'a' }] },
   { sources: Array.from({ length: 10_001 }, () => ({ path: '/a', name: 'a' })) },
   { hasTotals: null },
+  { isComparisonTold: 1 },
 ];
 
 test('what is not valid is refused', (t) => {
   const protocolError = { code: 'protocol-error' };
   for (const change of START_CHANGES) t.throws(() => decodeStart(payload({ ...get, ...change })), protocolError);
-  for (const target of [1, 'a', '', '/\0']) t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
+  for (const target of [1, null, '\0', 'a'.repeat(MAX_PATH_BYTES + 1)])
+    t.throws(() => decodeStart(payload({ ...put, target })), protocolError);
   for (const change of [
     { roots: [] },
     { roots: {} },
@@ -80,6 +92,9 @@ test('what is not valid is refused', (t) => {
     [['a', 1, HASH.replace('f', 'g')]],
   ]) {
     t.throws(() => decodeStaged(payload({ files })), protocolError);
+  }
+  for (const compared of [{}, { bytes: -1, totalBytes: 1 }, { bytes: 1, totalBytes: '1' }]) {
+    t.throws(() => decodeCompared(payload(compared)), protocolError);
   }
   t.throws(() => decodeReady(payload({ targets: [1] })), protocolError);
   t.throws(() => decodeWarning(payload({})), protocolError);

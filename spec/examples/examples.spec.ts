@@ -70,6 +70,16 @@ test('the README has a command for each example, and each imports of vproxy what
   }
 });
 
+test('proxy: a host reaches the web server and a service of its guest, and is told what the guest does not offer', async (t) => {
+  const { lines, code } = run(t, 'proxy');
+  t.is(await within(30_000, 'the end', code), 0, lines.join('\n'));
+  t.true(lines.includes('vm1 is vm1, and offers: time, web'));
+  t.true(lines.includes('web:127.0.0.1:0 answers: a page of the guest'));
+  t.true(lines.some((line) => /^the time over there: \d{4}-\d\d-\d\dT/.test(line)));
+  t.true(lines.includes('refused: service ssh is not offered; the peer offers: time, web (unknown-service)'));
+  t.true(lines.some((line) => line.startsWith('session-ended: ')));
+});
+
 test('embedded-session: a program and its child speak over a pipe', async (t) => {
   const { lines, code } = run(t, 'embedded-session');
   t.is(await within(30_000, 'the end', code), 0, lines.join('\n'));

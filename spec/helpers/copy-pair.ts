@@ -24,6 +24,8 @@ import { systemClock } from '../../lib/util/clock.js';
 /** How a pair differs from the default. */
 export interface CopyPairOptions {
   readonly root?: string | null;
+  /** Where the service finds homes. */
+  readonly passwdFile?: string;
   /** The system as the service sees it. */
   readonly serviceFiles?: CopyFiles;
   /** The system as the caller sees it. */
@@ -31,6 +33,8 @@ export interface CopyPairOptions {
   /** Given both ends of each stream before anything is sent. */
   readonly onStream?: (caller: Duplex, service: Duplex) => void;
   readonly signal?: AbortSignal;
+  /** Called when a comparison begins or goes on, with what the caller knows of it. */
+  readonly onComparison?: CopyProgress['onComparison'];
 }
 
 /** The result of a call. */
@@ -53,6 +57,7 @@ export class CopyPair {
       clock: systemClock,
       log: (event) => this.events.push(event),
       ...(options.serviceFiles && { files: options.serviceFiles }),
+      ...(options.passwdFile !== undefined && { passwdFile: options.passwdFile }),
     });
     t.teardown(() => this.service.stop());
   }
@@ -68,7 +73,8 @@ export class CopyPair {
   async #call(run: (options: CopyCallOptions) => Promise<string[]>, isResumed: boolean): Promise<CopyOutcome> {
     const progress = new CopyProgress();
     const warnings: string[] = [];
-    const { callerFiles, signal } = this.#options;
+    const { callerFiles, signal, onComparison = null } = this.#options;
+    progress.onComparison = onComparison;
     const targets = await run({
       open: () => Promise.resolve(this.#open()),
       isResumed,

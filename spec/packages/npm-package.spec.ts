@@ -66,6 +66,7 @@ test('npm pack of a tree that is not built, and npm install --ignore-scripts of 
   t.true(bytes <= MAX_INSTALLED_BYTES, `${bytes} bytes`);
   checkFiles(t, folder);
   await checkTypes(t, root);
+  await checkFreshProject(t, join(clone, name));
 
   const bin = join(root, 'node_modules/.bin');
   const program: PackagedProgram = {
@@ -122,6 +123,47 @@ function checkFiles(t: ExecutionContext, folder: string): void {
     /^dist\/(?!program\/).*\.map$|^(?:dist\/)?(?:spec|bench|cli)\/|\.tsbuildinfo$|\.mjs$|^dist\/examples/.test(file),
   );
   t.deepEqual(odd, []);
+}
+
+/** Today's compiler and types, which newcomers get: exact versions, so that none breaks a run that changed nothing. */
+const NEWEST = { typescript: '7.0.2', '@types/node': '26.6.6' };
+
+/**
+ * The commands of examples/README.md in an empty folder, and the blocks of docs/programs.md beside the examples: they compile
+ * with what `tsc --init` writes, and with every strict option that it only names.
+ */
+async function checkFreshProject(t: ExecutionContext, tarball: string): Promise<void> {
+  const folder = temporaryFolder(t);
+  const readme = readFileSync(join(PROJECT_ROOT, 'examples/README.md'), 'utf8');
+  const [, block = ''] = /```sh\n(npm init [^`]*)```/.exec(readme) ?? [];
+  const newest = Object.entries(NEWEST).map((entry) => entry.join('@'));
+  const commands = block
+    .replace('npm install vproxy\n', `npm install --no-audit --no-fund ${tarball}\n`)
+    .replace(' typescript @types/node\n', ` --no-audit --no-fund ${newest.join(' ')}\n`);
+  t.true(commands.includes(tarball) && commands.includes(newest.join(' ')), commands);
+  const started = performance.now();
+  const output = await run(folder, 'bash', '-euc', commands);
+  t.log(`the commands of examples/README.md took ${Math.round(performance.now() - started)} ms`);
+  t.regex(output, /^web:127\.0\.0\.1:0 answers: a page of the guest$/m);
+  t.regex(await run(folder, 'node', 'embedded-session.js'), /^5 sums at once: all right$/m);
+
+  const manual = readFileSync(join(PROJECT_ROOT, 'docs/programs.md'), 'utf8');
+  const blocks = [...manual.matchAll(/```ts\n([^`]*)```/g)].map(([, text = '']) => text);
+  t.true(blocks.length >= 2);
+  const given = "declare const duplex: import('node:stream').Duplex;";
+  for (const [index, text] of blocks.entries()) {
+    writeFileSync(join(folder, `manual-${index}.ts`), text.includes('duplex') ? `${text}${given}\n` : text);
+  }
+  const config = readFileSync(join(folder, 'tsconfig.json'), 'utf8');
+  t.regex(config, /"skipLibCheck": true/);
+  // The last option is about style, and not kept here.
+  const strictest = config
+    .replace('"skipLibCheck": true', '"skipLibCheck": false')
+    .replaceAll(/\/\/ ("no\w+": true)/g, '$1')
+    .replace(/"noPropertyAccessFromIndexSignature": true,/, '');
+  t.regex(strictest, /"noUnusedLocals": true/);
+  writeFileSync(join(folder, 'tsconfig.json'), strictest);
+  await t.notThrowsAsync(run(folder, 'npx', 'tsc', '--noEmit'), 'with every strict option');
 }
 
 /**

@@ -13,14 +13,14 @@ test('with streams=2 at the side that serves, a third stream is held back until 
   await a.start();
   await b.start();
   const open = () => b.proxy.connect('echo');
-  const [first, second, third] = [await open(), await open(), await open()] as const;
-  const isThirdOpen = once(third, 'connect');
+  const [first, second] = [await open(), await open()] as const;
+  const isThirdOpen = open();
   first.write('x');
   // The echo of the first comes after the answers to all openings that were sent.
   await once(first, 'data');
-  t.deepEqual([first.id > 0, second.id > 0, third.id], [true, true, 0]);
+  t.is(a.proxy.listStreams().length, 2);
   second.resume().end();
-  await isThirdOpen;
+  const third = await isThirdOpen;
   t.true(third.id > second.id);
   for (const stream of [first, third]) await once(stream.resume().end(), 'close');
 });

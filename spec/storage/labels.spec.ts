@@ -75,11 +75,7 @@ class Setup {
 
   /** A stream of a program in a machine, to a service of the host. */
   async connect(label: string, service = 'storage'): Promise<MuxStream> {
-    const stream = await this.machine(label).guest.proxy.connect(service);
-    // It ends with the test.
-    stream.on('error', () => undefined);
-    await within(10_000, 'a stream', once(stream, 'connect'));
-    return stream;
+    return within(10_000, 'a stream', this.machine(label).guest.proxy.connect(service));
   }
 }
 

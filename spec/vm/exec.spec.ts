@@ -231,6 +231,12 @@ test.serial('a folder goes to the guest and comes back, and a copy that was cut 
   t.is((await shell(t, `vproxy copy default:/tmp/copied ${folder}/back`)).status, 0);
   execFileSync('diff', ['-r', tree, join(folder, 'back/copied')]);
 
+  // The home of the user there, as the guest's /etc/passwd has it, whatever the caller's is.
+  const home = await shell(t, `vproxy copy ${tree}/deep/er/file default: && vproxy copy default:file ${folder}/home`);
+  t.is(home.status, 0, home.stderr);
+  t.is(await agent.output('cat "$(awk -F: \'$3 == 0 { print $6; exit }\' /etc/passwd)/file"'), 'content');
+  t.is(readFileSync(join(folder, 'home'), 'utf8'), 'content');
+
   writeFileSync(join(folder, 'huge'), Buffer.alloc(200_000_000, 'channel '));
   const child = startShell(t, `vproxy copy ${folder}/huge default:/tmp/huge`);
   await eventually(
@@ -249,7 +255,8 @@ test.serial('a folder goes to the guest and comes back, and a copy that was cut 
   await host.waitForLine(ESTABLISHED, { from, timeoutMs: COMMAND_MS });
   const resumed = await shell(t, `vproxy copy --resume --json ${folder}/huge default:/tmp/huge`);
   t.is(resumed.status, 0, resumed.stderr);
-  t.true((JSON.parse(resumed.stdout) as { resumedBytes: number }).resumedBytes > 0);
+  const outcome = resumed.stdout.trimEnd().split('\n').at(-1) ?? '';
+  t.true((JSON.parse(outcome) as { resumedBytes: number }).resumedBytes > 0);
   t.is(
     (await agent.output('sha256sum < /tmp/huge')).split(' ')[0],
     execFileSync('sha256sum', [join(folder, 'huge')], { encoding: 'utf8' }).split(' ')[0],

@@ -40,7 +40,7 @@ export const connectRoutes = [
     protocol: STREAM_PROTOCOL,
     errors: [403, 404, 426, 503, 504],
     upgrade: async ({ proxy, ends }, { query: { service, channel, attached = false }, signal }, socket) => {
-      const stream = await proxy.connect(service, channel);
+      const stream = await proxy.openStream(service, channel);
       const label = channel ?? proxy.listChannels()[0]?.label ?? '';
       await accepted(stream, signal, () => {
         const { id } = stream;

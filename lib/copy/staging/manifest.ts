@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, type Stats } from 'node:fs';
 import { chmod, lstat, opendir, rmdir } from 'node:fs/promises';
+import type { ComparisonCount } from '../copy-progress.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
 import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../messages.js';
 import { BLOCK_BYTES } from '../read-entry.js';
@@ -21,9 +22,11 @@ export async function tellStaged(
   records: RecordStream,
   targets: readonly CopyTarget[],
   lists: KeptLists,
+  comparing: ComparisonCount,
   bounds = STAGED_BOUNDS,
 ): Promise<void> {
-  const kept = lists.list(bounds);
+  const found = await findStaged(records, targets, lists.list(bounds));
+  comparing.begin(found.reduce((sum, { bytes }) => sum + bytes, 0));
   let files: StagedFile[] = [];
   let bytesOfRecord = 0;
   const flush = async (): Promise<void> => {
@@ -31,26 +34,43 @@ export async function tellStaged(
     files = [];
     bytesOfRecord = 0;
   };
-  for (const target of targets) {
-    for await (const { path, name, bytes } of stagedFiles(target, kept)) {
-      records.check();
-      const file: StagedFile = [name, bytes, await hashFile(path)];
-      files.push(file);
-      bytesOfRecord += JSON.stringify(file).length;
-      if (bytesOfRecord >= RECORD_BYTES) await flush();
-    }
+  for (const { target, name, bytes } of found) {
+    const path = target.stage + name.slice(target.root.name.length);
+    const file: StagedFile = [name, bytes, await hashFile(path, comparing)];
+    files.push(file);
+    bytesOfRecord += JSON.stringify(file).length;
+    if (bytesOfRecord >= RECORD_BYTES) await flush();
   }
   await flush();
 }
 
+/** A file of an earlier copy. Its path is not kept: there may be 200,000 of them. */
 interface Found {
-  readonly path: string;
+  readonly target: CopyTarget;
   /** Its name in the tar. */
   readonly name: string;
   readonly bytes: number;
 }
 
-async function* stagedFiles({ root, stage }: CopyTarget, kept: KeptCount): AsyncGenerator<Found> {
+/** What is counted in `kept`, and no more. */
+async function findStaged(
+  records: RecordStream,
+  targets: readonly CopyTarget[],
+  kept: KeptCount,
+): Promise<readonly Found[]> {
+  const found: Found[] = [];
+  for (const target of targets) {
+    for await (const { name, bytes } of stagedFiles(target, kept)) {
+      records.check();
+      found.push({ target, name, bytes });
+    }
+  }
+  return found;
+}
+
+type StagedName = Pick<Found, 'name' | 'bytes'>;
+
+async function* stagedFiles({ root, stage }: CopyTarget, kept: KeptCount): AsyncGenerator<StagedName> {
   const stats = await statOf(stage, lstat);
   if (stats === null) return;
   const isUsable = isOwn(stats) && (root.kind === 'file' ? stats.isFile() : stats.isDirectory());
@@ -59,7 +79,7 @@ async function* stagedFiles({ root, stage }: CopyTarget, kept: KeptCount): Async
   else yield* stagedFolder(stage, root.name, kept);
 }
 
-async function* stagedFolder(folder: string, name: string, kept: KeptCount): AsyncGenerator<Found> {
+async function* stagedFolder(folder: string, name: string, kept: KeptCount): AsyncGenerator<StagedName> {
   await chmod(folder, 0o700);
   const folders: string[] = [];
   for await (const child of await opendir(folder)) {
@@ -80,7 +100,7 @@ async function* stagedFolder(folder: string, name: string, kept: KeptCount): Asy
   }
 }
 
-async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptCount): AsyncGenerator<Found> {
+async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptCount): AsyncGenerator<StagedName> {
   const bytes = keptBytes(name);
   if (stats.nlink !== 1 || !isOwn(stats) || stats.size === 0 || !kept.hasRoom(bytes)) {
     await removeTree(path);
@@ -88,16 +108,19 @@ async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptC
   }
   kept.add(bytes);
   await chmod(path, 0o600);
-  yield { path, name, bytes: stats.size };
+  yield { name, bytes: stats.size };
 }
 
 /** What another user has put there is not trusted, or cannot be changed. */
 const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid === process.getuid();
 
-async function hashFile(path: string): Promise<string> {
+async function hashFile(path: string, comparing: ComparisonCount): Promise<string> {
   const hash = createHash('sha256');
   try {
-    for await (const block of createReadStream(path, { highWaterMark: BLOCK_BYTES })) hash.update(block as Buffer);
+    for await (const block of createReadStream(path, { highWaterMark: BLOCK_BYTES }) as AsyncIterable<Buffer>) {
+      hash.update(block);
+      comparing.add(block.length);
+    }
   } catch (error) {
     throw copyError(path, error);
   }
@@ -113,9 +136,15 @@ export class StagedList {
   readonly #count: KeptCount;
   readonly #indexes = new Map<string, number>();
   #facts = Buffer.allocUnsafeSlow(0);
+  #totalBytes = 0;
 
   constructor(count: KeptCount) {
     this.#count = count;
+  }
+
+  /** The bytes of all of them. */
+  get totalBytes(): number {
+    return this.#totalBytes;
   }
 
   /** Adds a file; of one that is reported twice, the last report counts. Throws what {@link KeptCount.add} does. */
@@ -126,7 +155,8 @@ export class StagedList {
       index = this.#indexes.size;
       this.#indexes.set(name, index);
       this.#makeRoom(index + 1);
-    }
+    } else this.#totalBytes -= this.#facts.readDoubleBE(FACT_BYTES * index);
+    this.#totalBytes += bytes;
     this.#facts.writeDoubleBE(bytes, FACT_BYTES * index);
     this.#facts.write(sha256, FACT_BYTES * index + BYTES_BYTES, 'hex');
   }

@@ -1,0 +1,155 @@
+/** Paths of the other side that begin in a home, at either side of a copy, and beside older ones. */
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
+import { COPY_KIND, encodeError, encodeMessage } from '../../lib/copy/messages.js';
+import { Homes, nameRemoteSource } from '../../lib/copy/named-paths.js';
+import { RecordStream } from '../../lib/copy/record-stream.js';
+import { VproxyError } from '../../lib/errors.js';
+import { duplexPair } from '../helpers/channel-pair.js';
+import { CopyPair, type CopyPairOptions } from '../helpers/copy-pair.js';
+import { temporaryFolder } from '../helpers/files.js';
+
+const UID = process.geteuid?.() ?? -1;
+
+/** A machine where this user has a home with a file in it, as has another one, and a file to be copied there. */
+function setUp(t: ExecutionContext, options: CopyPairOptions = {}) {
+  const folder = temporaryFolder(t);
+  const path = (name: string): string => join(folder, name);
+  for (const name of ['me', 'bob', 'here']) mkdirSync(path(name));
+  writeFileSync(path('me/notes.txt'), 'mine');
+  writeFileSync(path('bob/notes.txt'), "bob's");
+  writeFileSync(path('here/a.txt'), 'a');
+  const passwdFile = path('passwd');
+  const rows = [`me:x:${UID}:0::${path('me')}:`, `bob:x:77777:0::${path('bob')}:`, 'odd:x:77778:0::home:'];
+  writeFileSync(passwdFile, `${rows.join('\n')}\n`);
+  return { path, passwdFile, pair: new CopyPair(t, { passwdFile, ...options }) };
+}
+
+test('what is put into no folder at all gets into the home, under its own name', async (t) => {
+  const { path, pair } = setUp(t);
+  for (const target of ['', '~', '~/', './']) {
+    writeFileSync(path('here/a.txt'), target);
+    const { targets } = await pair.put([path('here/a.txt')], target);
+    t.deepEqual(targets, [path('me/a.txt')], target);
+    t.is(readFileSync(path('me/a.txt'), 'utf8'), target);
+  }
+});
+
+test('a relative path begins in the home, and ~user in that of another one', async (t) => {
+  const { path, pair } = setUp(t);
+  const put = async (target: string): Promise<readonly string[]> =>
+    (await pair.put([path('here/a.txt')], target)).targets;
+  mkdirSync(path('me/in'));
+  t.deepEqual(await put('in'), [path('me/in/a.txt')]);
+  t.deepEqual(await put('in/b.txt'), [path('me/in/b.txt')]);
+  t.deepEqual(await put('~/c.txt'), [path('me/c.txt')]);
+  t.deepEqual(await put('~bob/'), [path('bob/a.txt')]);
+  t.deepEqual(await put('~bob'), [path('bob/a.txt')]);
+  t.deepEqual(await put('./~bob'), [path('me/~bob')], 'a name that only looks like that');
+  await pair.get(['notes.txt', '~/in/b.txt'], path('here'));
+  await pair.get(['~bob/notes.txt'], path('here/bobs.txt'));
+  t.is(readFileSync(path('here/notes.txt'), 'utf8'), 'mine');
+  t.is(readFileSync(path('here/b.txt'), 'utf8'), 'a');
+  t.is(readFileSync(path('here/bobs.txt'), 'utf8'), "bob's");
+  const { fields } = pair.events.at(-1) ?? {};
+  t.deepEqual(fields?.['paths'], [path('bob/notes.txt')], 'what is logged is where it is');
+});
+
+test('who is not there, or has no home, is said; and a home that is no folder', async (t) => {
+  const { path, passwdFile, pair } = setUp(t);
+  const put = (target: string) => pair.put([path('here/a.txt')], target);
+  for (const name of ['eve', 'odd']) {
+    const message = `the other side says: ~${name}: there is no such user, or none with a home`;
+    await t.throwsAsync(put(`~${name}/x`), { code: 'copy-refused', message });
+  }
+  writeFileSync(passwdFile, `me:x:${UID}:0::${path('nowhere')}:\n`);
+  await t.throwsAsync(put(''), { code: 'copy-refused', message: /nowhere\/: there is no such folder$/ });
+  t.deepEqual(readdirSync(path('')).sort(), ['bob', 'here', 'me', 'passwd']);
+  writeFileSync(passwdFile, 'bob:x:77777:0::/:\n');
+  const message = `the other side says: user ${UID} has no home in ${passwdFile}; name a path that begins with a slash`;
+  await t.throwsAsync(put('x'), { code: 'copy-failed', message });
+});
+
+test('where copies are kept to a folder, a home outside of it is not allowed, and nobody learns who is there', async (t) => {
+  const { path, passwdFile } = setUp(t);
+  const pair = new CopyPair(t, { passwdFile, root: path('me/in') });
+  mkdirSync(path('me/in'));
+  symlinkSync('../..', path('me/in/out'));
+  const why = 'a path without a slash in front begins in the home of the user there';
+  const refusal = { code: 'denied', message: `the other side says: this path is not allowed; ${why}` };
+  for (const target of ['', '~', 'x', 'in/../x', 'in/out/x', '~bob/x', '~eve/x', '../me/in/../x', 'in']) {
+    if (target === 'in') t.deepEqual((await pair.put([path('here/a.txt')], target)).targets, [path('me/in/a.txt')]);
+    else await t.throwsAsync(pair.put([path('here/a.txt')], target), refusal, target);
+  }
+  for (const source of ['notes.txt', 'in/out/me/notes.txt', '~bob/notes.txt', '~eve/notes.txt']) {
+    await t.throwsAsync(pair.get([source], path('here')), refusal, source);
+  }
+  t.deepEqual(readdirSync(path('me')).sort(), ['in', 'notes.txt']);
+});
+
+test('what has no name of its own is no source', (t) => {
+  for (const path of ['', '~', '~bob', '~bob/', '/', '.', '..', 'a/..', '~/..', 'a/.']) {
+    t.throws(() => nameRemoteSource(path), { code: 'bad-argument' }, path);
+  }
+  t.deepEqual(nameRemoteSource('a/b//'), { path: 'a/b', name: 'b' });
+  t.deepEqual(nameRemoteSource('./~bob'), { path: './~bob', name: '~bob' });
+  t.throws(() => nameRemoteSource('a'.repeat(4097)), { code: 'bad-argument', message: /^a path of 4097 bytes/ });
+});
+
+test('of a request with thousands of homes the accounts are read once', (t) => {
+  const { passwdFile, path } = setUp(t);
+  const homes = new Homes(null, passwdFile);
+  t.is(homes.resolve('~bob/x'), path('bob/x'));
+  writeFileSync(passwdFile, '');
+  t.is(homes.resolve('~bob/y'), path('bob/y'));
+  t.is(homes.resolve('z'), path('me/z'));
+});
+
+test('an older side, which knows absolute paths only, is told of in one line, and gets nothing', async (t) => {
+  const { path } = setUp(t);
+  const [caller, far] = duplexPair();
+  const older = new RecordStream(far);
+  const options = {
+    open: () => Promise.resolve(caller),
+    ...{ isResumed: false, hasTotals: false, progress: new CopyProgress(), warn: () => undefined },
+  };
+  const refused = t.throwsAsync(putFiles([path('here/a.txt')], 'x', options), {
+    code: 'copy-refused',
+    message: 'vproxy at the other side is older, and takes only paths that begin with a slash',
+  });
+  const start = JSON.parse((await older.expect(COPY_KIND.START)).toString()) as { target: string };
+  t.is(start.target, 'x', 'not as a path that it would take for another one');
+  older.write(encodeError(new VproxyError('protocol-error', 'copy: START: target is not valid')));
+  far.end();
+  await refused;
+});
+
+test('an older side tells nothing of its comparison, and a copy goes on as with it', async (t) => {
+  const { path } = setUp(t);
+  const [caller, far] = duplexPair();
+  const older = new RecordStream(far);
+  const progress = new CopyProgress();
+  const compared: string[] = [];
+  progress.onComparison = ({ side }) => compared.push(side);
+  const options = {
+    open: () => Promise.resolve(caller),
+    isResumed: true,
+    hasTotals: false,
+    progress,
+    warn: () => undefined,
+  };
+  older.onData = () => true;
+  const done = putFiles([path('here/a.txt')], '/x', options);
+  await older.expect(COPY_KIND.START);
+  await older.expect(COPY_KIND.PLAN);
+  await older.send(encodeMessage(COPY_KIND.READY, { targets: ['/x'] }));
+  await older.expect(COPY_KIND.CHECKS);
+  await older.expect(COPY_KIND.END);
+  await older.send(encodeMessage(COPY_KIND.DONE, {}));
+  far.end();
+  t.deepEqual(await done, ['/x']);
+  t.deepEqual(compared, []);
+});
