@@ -112,9 +112,7 @@ class Player {
     this.#isStarted = true;
     const here = this.#terminal.size;
     if (here.columns < columns || here.rows < rows) {
-      process.stderr.write(
-        `vproxy: recorded at ${columns}x${rows}; this terminal has ${here.columns}x${here.rows}\n`,
-      );
+      process.stderr.write(`vproxy: recorded at ${columns}x${rows}; this terminal has ${here.columns}x${here.rows}\n`);
     }
     for (const signal of SIGNALS) process.once(signal, () => this.#end(128 + constants.signals[signal]));
     // What the terminal answers to the recording, and what is typed meanwhile, is not for the shell behind it.

@@ -212,7 +212,7 @@ const bad = (channel: string, what: string): VproxyError =>
 
 /** The rule on the channel `label` of the group `group`. */
 export function resolvePolicy(
-  { channels, recordFolder: _folder, recordsInput: _input, ...policy }: ChannelPolicy,
+  { channels, ...policy }: ChannelPolicy,
   label: string,
   group: string | null,
 ): ServicePolicy {

@@ -36,7 +36,12 @@ test('keeps the pace, which can be faster, and pauses that can be shorter', asyn
 });
 
 test('Ctrl-C ends it, and the terminal is as it was', async (t) => {
-  const path = recording(t, HEADER, '[0, "o", "\\u001b[?1049h\\u001b[?25l\\u001b[?1000;1006hnow"]', '[9999, "o", "late"]');
+  const path = recording(
+    t,
+    HEADER,
+    '[0, "o", "\\u001b[?1049h\\u001b[?25l\\u001b[?1000;1006hnow"]',
+    '[9999, "o", "late"]',
+  );
   const script = `before=$(stty -g); ${VPROXY} play ${path}; echo status $?; [ "$before" = "$(stty -g)" ] && echo same`;
   const { shows, type, ended } = await runInTerminal(t, script);
   await shows(/now$/);
@@ -52,7 +57,7 @@ test('SIGTERM does the same', async (t) => {
   const script = `before=$(stty -g); ${VPROXY} play ${path} & play=$!; read line; kill $play; wait $play; echo status $?
     [ "$before" = "$(stty -g)" ] && echo same`;
   // Without job control: the program in the background may use the terminal.
-  const { shows, type, ended } = await runInTerminal(t, `${script.replace(' & play', ' < /dev/null & play')}`);
+  const { shows, type, ended } = await runInTerminal(t, script.replace(' & play', ' < /dev/null & play'));
   await shows(/now$/);
   type('\r');
   const { text } = await within(30_000, 'the end of the script', ended);
@@ -60,7 +65,12 @@ test('SIGTERM does the same', async (t) => {
 });
 
 test('says what the last marker says, and that this terminal is smaller', async (t) => {
-  const path = recording(t, '{"version":2,"width":200,"height":50}', '[0, "o", "x"]', '[0, "m", "the recording ends here: why\\u001b"]');
+  const path = recording(
+    t,
+    '{"version":2,"width":200,"height":50}',
+    '[0, "o", "x"]',
+    '[0, "m", "the recording ends here: why\\u001b"]',
+  );
   const { ended } = await runInTerminal(t, `${VPROXY} play ${path}`);
   const { text } = await within(30_000, 'the end of the recording', ended);
   t.regex(text, /^vproxy: recorded at 200x50; this terminal has 101x33\r?\nx/);

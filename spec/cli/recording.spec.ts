@@ -94,7 +94,9 @@ const textOf = (lines: readonly unknown[], code = 'o'): string =>
 
 test.serial('the side that calls records what was shown, not what was typed, and plays it', async (t) => {
   const { inTerminal, found, audited, recordings } = await setUp(t, { host: RULE });
-  const typed = await inTerminal(`$VPROXY exec -t sh -c 'stty -echo; echo "grüß dich $(stty size)"; read word; echo "${'$'}{#word} letters"'`);
+  const typed = await inTerminal(
+    `$VPROXY exec -t sh -c 'stty -echo; echo "grüß dich $(stty size)"; read word; echo "\${#word} letters"'`,
+  );
   await typed.shows(/33 101/);
   typed.type('secret\r');
   const { end } = await within(30_000, 'the end of the call', typed.ended);
@@ -115,20 +117,23 @@ test.serial('the side that calls records what was shown, not what was typed, and
   t.is(played.stdout, 'grüß dich 33 101\r\n6 letters\r\n');
 });
 
-test.serial('the side that runs commands records them, with what is typed where it says so, and names the file in both events', async (t) => {
-  const { inTerminal, found, audited, recordings } = await setUp(t, { guest: `${RULE}\nrecord-input = true` });
-  const typed = await inTerminal(`$VPROXY exec -t sh -c 'stty -echo; echo ready; read word; exit 3'`);
-  await typed.shows(/ready/);
-  typed.type('secret\r');
-  const { end } = await within(30_000, 'the end of the call', typed.ended);
-  t.is(end.status, 3);
-  const [ended] = await eventually(() => (audited('exec-ended').length === 1 ? audited('exec-ended') : null));
-  const [started] = audited('exec-started');
-  const path = join(recordings, readdirSync(recordings)[0] ?? '');
-  t.deepEqual([started?.['recording'], ended?.['recording']], [path, path]);
-  await eventually(() => textOf(found()[0] ?? [], 'i') === 'secret\r' && textOf(found()[0] ?? []) === 'ready\r\n');
-  t.is(audited('exec-recorded').length, 0);
-});
+test.serial(
+  'the side that runs commands records them, with what is typed where it says so, and names the file in both events',
+  async (t) => {
+    const { inTerminal, found, audited, recordings } = await setUp(t, { guest: `${RULE}\nrecord-input = true` });
+    const typed = await inTerminal(`$VPROXY exec -t sh -c 'stty -echo; echo ready; read word; exit 3'`);
+    await typed.shows(/ready/);
+    typed.type('secret\r');
+    const { end } = await within(30_000, 'the end of the call', typed.ended);
+    t.is(end.status, 3);
+    const [ended] = await eventually(() => (audited('exec-ended').length === 1 ? audited('exec-ended') : null));
+    const [started] = audited('exec-started');
+    const path = join(recordings, readdirSync(recordings)[0] ?? '');
+    t.deepEqual([started?.['recording'], ended?.['recording']], [path, path]);
+    await eventually(() => textOf(found()[0] ?? [], 'i') === 'secret\r' && textOf(found()[0] ?? []) === 'ready\r\n');
+    t.is(audited('exec-recorded').length, 0);
+  },
+);
 
 test.serial('a new size of the terminal is in it', async (t) => {
   const { inTerminal, found } = await setUp(t, { host: RULE });
@@ -157,7 +162,9 @@ test.serial('what has no terminal is not recorded', async (t) => {
 
 test.serial('a recording is whole up to where its process was killed', async (t) => {
   const { inTerminal, found, host } = await setUp(t, { host: RULE });
-  const { shows } = await inTerminal(`$VPROXY exec -t sh -c 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; sleep 1000'`);
+  const { shows } = await inTerminal(
+    `$VPROXY exec -t sh -c 'i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; sleep 1000'`,
+  );
   await shows(/line 199/);
   await eventually(() => textOf(found()[0] ?? []).includes('line 199'));
   process.kill(host.pid, 'SIGKILL');
@@ -178,7 +185,9 @@ test.serial('a caller that is killed, and a proxy that is stopped, leave a whole
   await guest.exited;
   process.kill(host.pid, 'SIGTERM');
   await host.exited;
-  const texts = found().map((lines) => textOf(lines)).sort();
+  const texts = found()
+    .map((lines) => textOf(lines))
+    .sort();
   t.deepEqual(texts, ['one\r\n', 'one\r\n', 'other\r\n', 'other\r\n']);
 });
 
@@ -194,7 +203,9 @@ test.serial('a full disk is one warning, and the terminal notices nothing', asyn
     t.is(text, `number ${count}\r\n`);
     if (host.lines.some((line) => line.includes('no terminal is recorded'))) break;
   }
-  await host.waitForLine(/vm1: no terminal is recorded in .*recordings: the recordings in .* may have 1073741824 bytes; the command goes on$/);
+  await host.waitForLine(
+    /vm1: no terminal is recorded in .*recordings: the recordings in .* may have 1073741824 bytes; the command goes on$/,
+  );
   t.true(readdirSync(recordings).length <= 3);
 });
 
@@ -221,19 +232,31 @@ test.serial('a reload puts the rule in force for the terminals that begin then, 
   t.false(host.lines.some((line) => line.includes('session with') && line.includes('again')));
 });
 
-test.serial('a folder that others can change, and a rule of another service, are refused before anything begins', async (t) => {
-  const folder = temporaryFolder(t);
-  const file = join(folder, 'a.toml');
-  const shared = join(folder, 'shared');
-  mkdirSync(shared);
-  chmodSync(shared, 0o777);
-  const check = async (table: string): Promise<string> => {
-    writeFileSync(file, `${table}\n[channels.a]\naddress = "unix-listen:${folder}/c.sock"\n`);
-    const { stdout, stderr } = await runVproxy(['check', file]);
-    return stdout + stderr;
-  };
-  t.regex(await check(`[services.exec]\nrecord = "${shared}"`), /\[services\.exec\] record: .*shared: others can write to it \(mode 0777\); chmod 700 it/);
-  t.regex(await check(`[services.exec]\nrecord = "${folder}/gone"`), /\[services\.exec\] record: .*gone: /);
-  t.regex(await check('[services.ssh]\nrecord = "/tmp"'), /services\.ssh: record: only the service exec has terminals to be recorded/);
-  t.regex(await check('[services.exec]\nrecord = "tmp"'), /services\.exec\.record: "tmp" is not the absolute path of a folder/);
-});
+test.serial(
+  'a folder that others can change, and a rule of another service, are refused before anything begins',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const file = join(folder, 'a.toml');
+    const shared = join(folder, 'shared');
+    mkdirSync(shared);
+    chmodSync(shared, 0o777);
+    const check = async (table: string): Promise<string> => {
+      writeFileSync(file, `${table}\n[channels.a]\naddress = "unix-listen:${folder}/c.sock"\n`);
+      const { stdout, stderr } = await runVproxy(['check', file]);
+      return stdout + stderr;
+    };
+    t.regex(
+      await check(`[services.exec]\nrecord = "${shared}"`),
+      /\[services\.exec\] record: .*shared: others can write to it \(mode 0777\); chmod 700 it/,
+    );
+    t.regex(await check(`[services.exec]\nrecord = "${folder}/gone"`), /\[services\.exec\] record: .*gone: /);
+    t.regex(
+      await check('[services.ssh]\nrecord = "/tmp"'),
+      /services\.ssh: record: only the service exec has terminals to be recorded/,
+    );
+    t.regex(
+      await check('[services.exec]\nrecord = "tmp"'),
+      /services\.exec\.record: "tmp" is not the absolute path of a folder/,
+    );
+  },
+);

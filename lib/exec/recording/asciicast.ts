@@ -56,7 +56,10 @@ export function parseCastHeader(line: string): CastHeader {
   const header = parseJson(line);
   if (!isObject(header)) throw bad('it is no header of a recording (asciicast v2)');
   const { version, width, height, timestamp, command, env } = header;
-  if (version !== VERSION) throw bad(`version ${JSON.stringify(version) ?? 'unknown'}, expected ${VERSION} (asciicast v2)`);
+  if (version !== VERSION)
+    throw bad(
+      `version ${version === undefined ? 'unknown' : JSON.stringify(version)}, expected ${VERSION} (asciicast v2)`,
+    );
   if (!isLength(width) || !isLength(height)) throw bad('width and height are not numbers from 1 to 65535');
   const term = isObject(env) ? env['TERM'] : null;
   return {

@@ -3,7 +3,14 @@ import type { Log } from '../../events.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
 import { RecordReader } from '../../util/records.js';
 import { commandFacts, logRecorded } from '../command-log.js';
-import { decodeResize, decodeStart, decodeStarted, EXEC_KIND, type ExecRequest, type TerminalSize } from '../messages.js';
+import {
+  decodeResize,
+  decodeStart,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type TerminalSize,
+} from '../messages.js';
 import type { RecordingRule, TerminalRecorder } from './terminal-recorder.js';
 import type { TerminalRecording } from './terminal-recording.js';
 

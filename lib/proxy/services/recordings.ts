@@ -1,10 +1,11 @@
 /** The terminals of a channel that are recorded, where the rule of `exec` has a folder for them: those of commands here, and of calls to the peer (docs/exec.md). */
+
+import { toVproxyError, VproxyError } from '../../errors.js';
 import type { Log } from '../../events.js';
 import type { RecordingRule, TerminalRecorder } from '../../exec/recording/terminal-recorder.js';
 import type { TerminalRecorders } from '../../exec/served-call.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { requireOwnFolder } from '../../system/files.js';
-import { toVproxyError, VproxyError } from '../../errors.js';
 import { type Clock, settledWithin } from '../../util/clock.js';
 import type { ChannelOptions } from '../channel-options.js';
 import { EXEC_SERVICE } from './built-in.js';

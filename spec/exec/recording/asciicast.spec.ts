@@ -19,7 +19,10 @@ test('a header has the version, the size, the time, the command and TERM, in one
     '{"version":2,"width":101,"height":33,"timestamp":1795423822,"command":"sh -c \'a\'","env":{"TERM":"xterm"}}\n',
   );
   t.deepEqual(parseCastHeader(line), { size: SIZE, timestamp: 1_795_423_822, command: "sh -c 'a'", term: 'xterm' });
-  t.is(formatCastHeader({ size: SIZE, timestamp: null, command: null, term: null }), '{"version":2,"width":101,"height":33}\n');
+  t.is(
+    formatCastHeader({ size: SIZE, timestamp: null, command: null, term: null }),
+    '{"version":2,"width":101,"height":33}\n',
+  );
 });
 
 test('an event is a time in seconds, a code and a text, of which a terminal that shows the file obeys nothing', (t) => {
@@ -36,14 +39,19 @@ test('a size is COLUMNSxROWS', (t) => {
 });
 
 test('what another program has written beside that is read, too', (t) => {
-  const header = parseCastHeader('{"version": 2, "width": 80, "height": 24, "title": "x", "env": {"SHELL": "/bin/sh"}}');
+  const header = parseCastHeader(
+    '{"version": 2, "width": 80, "height": 24, "title": "x", "env": {"SHELL": "/bin/sh"}}',
+  );
   t.deepEqual(header, { size: { columns: 80, rows: 24 }, timestamp: null, command: null, term: null });
   t.deepEqual(parseCastEvent('[0, "x", "0"]'), { timeS: 0, code: 'x', data: '0' });
 });
 
 const refuses = test.macro<[(line: string) => unknown, string, string]>({
   exec: (t, parse, line, message) => {
-    t.like(t.throws(() => parse(line), { instanceOf: VproxyError }), { code: 'bad-file', message });
+    t.like(
+      t.throws(() => parse(line), { instanceOf: VproxyError }),
+      { code: 'bad-file', message },
+    );
   },
   title: (_given, _parse, line) => `refuses ${line}`,
 });
@@ -52,7 +60,12 @@ test(refuses, parseCastHeader, 'hello', 'it is no JSON, or cut off');
 test(refuses, parseCastHeader, '[0, "o", ""]', 'it is no header of a recording (asciicast v2)');
 test(refuses, parseCastHeader, '{"version":3,"term":{}}', 'version 3, expected 2 (asciicast v2)');
 test(refuses, parseCastHeader, '{}', 'version unknown, expected 2 (asciicast v2)');
-test(refuses, parseCastHeader, '{"version":2,"width":0,"height":24}', 'width and height are not numbers from 1 to 65535');
+test(
+  refuses,
+  parseCastHeader,
+  '{"version":2,"width":0,"height":24}',
+  'width and height are not numbers from 1 to 65535',
+);
 test(refuses, parseCastEvent, '[0.1, "o", "cut o', 'it is no JSON, or cut off');
 test(refuses, parseCastEvent, '{"o":1}', 'it is no event of a recording: [TIME, CODE, DATA]');
 test(refuses, parseCastEvent, '["0", "o", ""]', 'the time of an event is not a number of seconds');

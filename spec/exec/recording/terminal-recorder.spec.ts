@@ -1,5 +1,15 @@
 /** Recordings of terminals: what is in their files, who may read them, and where they end. */
-import { chmodSync, chownSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { LogEvent } from '../../../lib/events.js';
@@ -137,7 +147,10 @@ test('no recording begins in a folder that has what all may have, however small 
     await recorder.prepare({ folder, hasInput: false });
     return begin() === null;
   });
-  t.regex(events.at(-1)?.message ?? '', /^no terminal is recorded in .*: the recordings in .* may have 8192 bytes; the command goes on$/);
+  t.regex(
+    events.at(-1)?.message ?? '',
+    /^no terminal is recorded in .*: the recordings in .* may have 8192 bytes; the command goes on$/,
+  );
 });
 
 test('a recording ends where the folder has got what all may have', async (t) => {
@@ -151,7 +164,11 @@ test('a recording ends where the folder has got what all may have', async (t) =>
   recording?.output(Buffer.alloc(1_000_000, 'x'));
   recording?.output(Buffer.from('more'));
   await recording?.closed;
-  t.deepEqual(linesOf(recording?.path ?? '').at(-1), [0, 'm', `the recording ends here: the recordings in ${folder} may have 3000000 bytes`]);
+  t.deepEqual(linesOf(recording?.path ?? '').at(-1), [
+    0,
+    'm',
+    `the recording ends here: the recordings in ${folder} may have 3000000 bytes`,
+  ]);
 });
 
 test('a disk that takes nothing is one warning, and nothing more', async (t) => {
@@ -219,8 +236,18 @@ function make(folder: string, mode = 0o700): string {
 }
 
 test('a folder that is missing', isRefused, (parent) => join(parent, 'gone'), /gone: ENOENT: /);
-test('a folder to which others can write', isRefused, (parent) => make(join(parent, 'a'), 0o730), /others can write to it \(mode 0730\); chmod 700 it/);
-test('a file', isRefused, (parent) => (writeFileSync(join(parent, 'f'), ''), join(parent, 'f')), /it is no folder, or a link to one/);
+test(
+  'a folder to which others can write',
+  isRefused,
+  (parent) => make(join(parent, 'a'), 0o730),
+  /others can write to it \(mode 0730\); chmod 700 it/,
+);
+test(
+  'a file',
+  isRefused,
+  (parent) => (writeFileSync(join(parent, 'f'), ''), join(parent, 'f')),
+  /it is no folder, or a link to one/,
+);
 test(
   'what is a link to a folder',
   isRefused,
