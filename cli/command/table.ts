@@ -85,8 +85,8 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     async () => (await import('../commands/check.js')).command,
   ),
   genkey: entry('Make a key for --key of both sides', async () => (await import('../commands/genkey.js')).command),
-  doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command),
   play: entry('Show the recording of a terminal', async () => (await import('../commands/play.js')).command),
+  doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command),
   'libvirt-xml': entry("Print a port's XML for libvirt", async () => (await import('../commands/ports.js')).libvirtXml),
   'qemu-args': entry("Print a port's arguments for QEMU", async () => (await import('../commands/ports.js')).qemuArgs),
   'storage-emulator': entry(
