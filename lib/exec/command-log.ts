@@ -28,10 +28,17 @@ export function commandFacts({ argv, user, cwd, from }: CommandFacts): CommandFa
   return { argv: shown, user: cutOrNull(user), cwd: cutOrNull(cwd), from: cutOrNull(from) };
 }
 
-export function logStarted(log: Log, facts: CommandFacts, pid: number): void {
-  const fields = { ...facts, pid };
+/** `recording` is the path of the recording of its terminal; null: it has none. */
+export function logStarted(log: Log, facts: CommandFacts, pid: number, recording: string | null): void {
+  const fields = { ...facts, pid, ...(recording !== null && { recording }) };
   const message = `command ${showLine(facts)} runs as ${escapeText(facts.user ?? '')}, pid ${pid}`;
   log(makeEvent('exec-started', message, fields));
+}
+
+/** The peer runs it for this side, in a terminal that is recorded here; `pid` is what the peer says. */
+export function logRecorded(log: Log, facts: CommandFacts, pid: number | null, recording: string): void {
+  const message = `command ${showLine(facts)} at the peer is recorded in ${escapeText(recording)}`;
+  log(makeEvent('exec-recorded', message, { ...facts, pid, recording }));
 }
 
 /** `inputBytes` came for it, `outputBytes` came of it. */
@@ -39,6 +46,7 @@ export function logEnded(
   log: Log,
   facts: CommandFacts,
   pid: number,
+  recording: string | null,
   { status, signal, timedOut, durationMs }: ExecResult,
   { inputBytes, outputBytes }: { readonly inputBytes: number; readonly outputBytes: number },
 ): void {
@@ -46,7 +54,8 @@ export function logEnded(
   const why = timedOut ? ', its time was up' : '';
   const message = `command ${showLine(facts)}, pid ${pid}: ${how}${why}, ${Math.round(durationMs)} ms`;
   const result = { status, signal, timedOut, durationMs: Math.round(durationMs) };
-  log(makeEvent('exec-ended', message, { ...facts, pid, ...result, inputBytes, outputBytes }));
+  const fields = { ...facts, pid, ...result, inputBytes, outputBytes, ...(recording !== null && { recording }) };
+  log(makeEvent('exec-ended', message, fields));
 }
 
 export function logRefused(log: Log, facts: CommandFacts, { code, message: why }: VproxyError): void {

@@ -22,6 +22,8 @@ interface OutputSenderOptions {
   /** 1 or 2: standard output or error. */
   readonly fd: 1 | 2;
   readonly stream: Writable;
+  /** Told what is sent, before it is; null: nobody is. */
+  readonly onBytes: ((bytes: Buffer) => void) | null;
   /** EOF is written. */
   readonly onEnd: () => void;
 }
@@ -89,8 +91,9 @@ export class OutputSender {
   }
 
   #send(bytes: Buffer): void {
-    const { stream, fd } = this.#options;
+    const { stream, fd, onBytes } = this.#options;
     if (stream.destroyed) return;
+    onBytes?.(bytes);
     const kind = fd === 1 ? EXEC_KIND.STDOUT : EXEC_KIND.STDERR;
     this.#sentBytes += bytes.length;
     for (let at = 0; at < bytes.length; at += MAX_PIECE_BYTES) {

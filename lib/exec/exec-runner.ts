@@ -7,7 +7,7 @@ import type { Clock } from '../util/clock.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
-import { type CallStream, ServedCall } from './served-call.js';
+import { type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
 import { loadSystemPipes, type OpenPipes, openSystemPipes, spawnWithPipes } from './spawn-with-pipes.js';
 
 export type { ExecRules } from './decide-command.js';
@@ -29,6 +29,8 @@ export interface ExecRunnerOptions {
   readonly openPipes?: OpenPipes;
   /** Default: commands in a terminal are refused. */
   readonly spawnInTerminal?: SpawnInTerminal;
+  /** Who records the terminal of a command that begins; null: nobody. Default: nobody. */
+  readonly findRecorder?: () => Promise<TerminalRecorders | null>;
 }
 
 const MAX_COMMANDS = 256;
@@ -64,7 +66,7 @@ export class ExecRunner {
    * is destroyed before EXIT was written, its command is ended.
    */
   serve(stream: CallStream): void {
-    const { rules, clock, log } = this.#options;
+    const { rules, clock, log, findRecorder = nobody } = this.#options;
     const served = new ServedCall({
       stream,
       clock,
@@ -74,6 +76,7 @@ export class ExecRunner {
       decide: (request) => decideCommand(request, rules, this.#system),
       spawn: ({ options }, { terminal }) =>
         terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
+      findRecorder,
       onOver: (call) => this.#calls.delete(call),
     });
     this.#callOf.set(stream, served);
@@ -106,5 +109,7 @@ export class ExecRunner {
     return spawnInTerminal(options, terminal);
   }
 }
+
+const nobody = (): Promise<null> => Promise.resolve(null);
 
 const stopped = (): VproxyError => new VproxyError('command-failed', 'this side of the channel is being stopped');

@@ -30,6 +30,8 @@ export interface ExecutionOptions {
   /** Null: none. */
   readonly timeoutMs: number | null;
   readonly killAfterMs: number;
+  /** Told all bytes of the outputs that are sent, before they are; null: nobody is. */
+  readonly onOutput: ((bytes: Buffer) => void) | null;
   /** The command has ended, and both outputs with it; called once, also when the caller has gone. */
   readonly onEnd: (result: ExecResult) => void;
   /** No process of it is watched any more; called once, after `onEnd`. */
@@ -67,9 +69,9 @@ export class Execution {
       this.#openOutputs -= 1;
       this.#check();
     };
-    const { stream } = options;
-    this.#outputs.push(new OutputSender({ source: command.stdout, fd: 1, stream, onEnd }));
-    if (command.stderr !== null) this.#outputs.push(new OutputSender({ source: command.stderr, fd: 2, stream, onEnd }));
+    const shared = { stream: options.stream, onBytes: options.onOutput, onEnd };
+    this.#outputs.push(new OutputSender({ source: command.stdout, fd: 1, ...shared }));
+    if (command.stderr !== null) this.#outputs.push(new OutputSender({ source: command.stderr, fd: 2, ...shared }));
   }
 
   /** Bytes of its outputs so far. */

@@ -24,7 +24,15 @@ import {
   encodeExit,
   type TerminalSize,
 } from './messages.js';
+import type { RecordingRule, TerminalRecorder } from './recording/terminal-recorder.js';
+import type { TerminalRecording } from './recording/terminal-recording.js';
 import type { RunningCommand } from './running-command.js';
+
+/** Who records terminals, and by which rule. */
+export interface TerminalRecorders {
+  readonly recorder: TerminalRecorder;
+  readonly rule: RecordingRule;
+}
 
 /** A stream that somebody has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
@@ -39,6 +47,8 @@ export interface ServedCallOptions {
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
+  /** Who records the terminal of a command that begins; null: nobody. */
+  readonly findRecorder: () => Promise<TerminalRecorders | null>;
   /** The command is over, or was not run: its place is free. */
   readonly onOver: (call: ServedCall) => void;
 }
@@ -64,6 +74,7 @@ export class ServedCall {
   #stopReason: VproxyError | null = null;
   #command: RunningCommand | null = null;
   #execution: Execution | null = null;
+  #recording: TerminalRecording | null = null;
   /** What came before the command was there. */
   readonly #earlySignals = new Set<NodeJS.Signals>();
   #earlySize: TerminalSize | null = null;
@@ -166,6 +177,7 @@ export class ServedCall {
   #takeInput(bytes: Buffer): void {
     if (this.#state === 'answered') return;
     if (!this.#hasInput) throw wrong('STDIN for a command without input');
+    this.#recording?.input(bytes);
     this.#input.push(bytes);
   }
 
@@ -176,6 +188,7 @@ export class ServedCall {
   }
 
   #resize(size: TerminalSize): void {
+    this.#recording?.resize(size);
     if (this.#command === null) this.#earlySize = size;
     else this.#command.resize(size);
   }
@@ -196,7 +209,7 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { stream, admit, decide, spawn, onOver } = this.#options;
+    const { stream, admit, decide, findRecorder, spawn, onOver } = this.#options;
     const from = stream.from ?? null;
     const { argv, user = null, cwd = null } = request;
     const asked = commandFacts({ argv, user, cwd, from });
@@ -208,21 +221,31 @@ export class ServedCall {
     }
     try {
       const decision = await decide(request);
+      const recorder = request.terminal === undefined ? null : await findRecorder();
       if (this.#stopReason !== null) throw this.#stopReason;
       if (this.#hasCallerGone) throw new VproxyError('command-failed', 'the caller has gone');
       const command = await spawn(decision, request);
-      this.#run(command, request, commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from }));
+      const facts = commandFacts({ argv, user: decision.user, cwd: decision.options.cwd, from });
+      this.#record(recorder, request, facts);
+      this.#run(command, request, facts);
     } catch (error) {
       onOver(this);
       this.#refuse(toVproxyError(error, 'command-failed'), asked);
     }
   }
 
+  #record(by: TerminalRecorders | null, { terminal }: ExecRequest, facts: CommandFacts): void {
+    if (by === null || terminal === undefined) return;
+    this.#recording = by.recorder.begin(by.rule, facts, { ...terminal, ...this.#earlySize });
+  }
+
   #run(command: RunningCommand, { timeoutMs = 0, killAfterMs }: ExecRequest, facts: CommandFacts): void {
     const { stream, clock, log, onOver } = this.#options;
     const { pid } = command;
+    const recording = this.#recording;
+    const recordedAt = recording?.path ?? null;
     this.#command = command;
-    logStarted(log, facts, pid);
+    logStarted(log, facts, pid, recordedAt);
     this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify({ pid })));
     const execution = new Execution({
       command,
@@ -230,9 +253,12 @@ export class ServedCall {
       clock,
       timeoutMs: timeoutMs === 0 ? null : timeoutMs,
       killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
+      onOutput: recording === null ? null : (bytes) => recording.output(bytes),
       onEnd: (result) => {
         const { sentBytes: outputBytes } = execution;
-        logEnded(log, facts, pid, result, { inputBytes: this.#input.receivedBytes, outputBytes });
+        const amounts = { inputBytes: this.#input.receivedBytes, outputBytes };
+        recording?.end();
+        logEnded(log, facts, pid, recordedAt, result, amounts);
         this.#exit(result);
       },
       onOver: () => onOver(this),

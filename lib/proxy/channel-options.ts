@@ -52,6 +52,10 @@ export interface StorageOptions {
 export interface ChannelPolicy extends ServicePolicy {
   /** The labels of the channels, and of the groups, whose peers may open it. Default: all. */
   readonly channels?: readonly string[];
+  /** Of `exec` alone: the absolute path of the folder in which terminals are recorded. Default: none is. */
+  readonly recordFolder?: string;
+  /** Of `exec` alone: whether what is typed in them is recorded, too. Default false. */
+  readonly recordsInput?: boolean;
 }
 
 /** Rules by the names of their services. */

@@ -18,6 +18,7 @@ import {
 import { GroupPattern, isGroup, memberOptions, requireChannel } from './group-pattern.js';
 import { requireNoPortService, socketPathOf } from './ports/port-rules.js';
 import { requireAllowable } from './services/permitted.js';
+import { requireRecordable } from './services/recordings.js';
 
 /** What the options of a channel say, and what is in its files of keys. */
 interface CheckedChannel {
@@ -37,6 +38,7 @@ export function checkChannelOptions(options: ChannelOptions): CheckedChannel {
   const address = parseChannel(options.address);
   requirePrivacy(address, options.insecure ?? false);
   requireAllowable(address, options);
+  requireRecordable(options);
   const keys = readKeys(options, address);
   const egress = resolveEgress(options.egress ?? {}, label);
   for (const spec of options.forwards ?? []) {
@@ -79,6 +81,7 @@ export function checkGroupOptions(options: ChannelOptions): CheckedGroup {
   const address = parseChannel(member.address);
   readKeys(member, address);
   requireAllowable(address, member);
+  requireRecordable(member);
   requireDistinctPorts(member, 'a');
   return { label, pattern };
 }

@@ -49,7 +49,9 @@ import { type ForwardAddresses, type ForwardEntry, type ForwardEntryCapture, For
 import type { LineBytes } from './log-limit.js';
 import { ChannelPorts, type ChannelPortsCapture } from './ports/channel-ports.js';
 import type { FindRival } from './rival.js';
+import { EXEC_SERVICE } from './services/built-in.js';
 import { PermittedServices } from './services/permitted.js';
+import { Recordings } from './services/recordings.js';
 import { hasBroker, requestFilters, STORAGE_SERVICE, type StorageCapture, StorageService } from './services/storage.js';
 import { type ChannelSupervisor, type SupervisorCapture, supervise } from './supervisor.js';
 import { describeEgressRules, testEgress } from './test-egress.js';
@@ -125,6 +127,7 @@ export class ProxyChannel {
   /** Those of its options. */
   readonly #firstForwards: readonly ForwardEntry[];
   readonly #permitted: PermittedServices;
+  readonly #recordings: Recordings;
   readonly #stopping = new AbortController();
   readonly #channelLog: ChannelLog;
   readonly #log: Log;
@@ -204,7 +207,14 @@ export class ProxyChannel {
       makeFolder: (spec) => context.makeFolders(this.label, [spec]),
     });
     this.#ports.adopt(options);
-    this.#permitted = new PermittedServices({ registry: this.registry, clock, log: this.#log });
+    this.#recordings = new Recordings({ label: this.label, clock, log: this.#log });
+    this.#recordings.adopt(options);
+    this.#permitted = new PermittedServices({
+      registry: this.registry,
+      clock,
+      log: this.#log,
+      recordings: this.#recordings,
+    });
     this.#permitted.prepare(this.address, options)();
     this.#sessions = new ChannelSessions(
       {
@@ -360,6 +370,7 @@ export class ProxyChannel {
     this.#ports.stop();
     const streamsReset = this.#supervisor.stop(reason);
     await Promise.all([streamsReset, this.storage?.stop(), this.#permitted.stop(), this.forwards.stop()]);
+    await this.#recordings.stop();
     this.#channelLog.stop();
   }
 
@@ -392,6 +403,7 @@ export class ProxyChannel {
       this.#keys = made.#keys;
       this.#egress = made.#egress;
       this.#putGates(changed);
+      this.#recordings.adopt(made.#options);
       allow();
       this.#ports.adopt(made.#options);
     };
@@ -414,11 +426,14 @@ export class ProxyChannel {
 
   /** A stream to a service of the peer, which has not answered yet, as soon as there is a session. Rejects with `no-session` after `waitMs`. */
   async openStream(service: string): Promise<MuxStream> {
+    const watch = service === EXEC_SERVICE ? await this.#recordings.watcher() : null;
     const session = await this.#source.wait(this.#waitMs, this.#stopping.signal).catch((error: unknown) => {
       const { code, message } = toVproxyError(error);
       throw new VproxyError(code, `${message}${this.whyDown}`, { cause: error });
     });
-    return logStream(MuxStream.open(session, service), this.#context.clock, this.#log);
+    const stream = MuxStream.open(session, service);
+    watch?.(stream);
+    return logStream(stream, this.#context.clock, this.#log);
   }
 
   /** Whether it can never work, or not any more. */

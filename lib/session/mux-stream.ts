@@ -18,6 +18,16 @@ type WriteCallback = (error?: Error | null) => void;
 const MAX_PIECES = 16;
 const BLOCK_BYTES = 4096;
 
+/** Sees what passes through a stream, beside its program. Bytes are valid during the call; nothing may be thrown. */
+export interface StreamObserver {
+  /** What the program sends. */
+  handleSent(bytes: Buffer): void;
+  /** What came for the program. */
+  handleReceived(bytes: Buffer): void;
+  /** Nothing passes any more. */
+  handleClose(): void;
+}
+
 /**
  * One flow to a service of the peer, or from it. Half-close works both ways: `end()` sends FIN, and the readable side
  * ends with the peer's. `destroy(error)` resets the stream; a reset, a refusal or the end of the session destroys it
@@ -45,6 +55,7 @@ export class MuxStream extends Duplex {
   #missedBytes = 0;
   #takenBytes = 0;
   #releasedBytes = 0;
+  #observer: StreamObserver | null = null;
 
   /** `open` gets the stream's sink and comes back with the session's stream: opened, or incoming and attached. */
   private constructor(session: Session, open: (sink: LocalEnd) => SessionStream) {
@@ -122,6 +133,16 @@ export class MuxStream extends Duplex {
     return this.#stream.receivedBytes;
   }
 
+  /**
+   * Has everything that passes from now on seen by somebody else as well.
+   *
+   * @internal
+   */
+  observe(observer: StreamObserver): void {
+    this.#observer = observer;
+    this.once('close', () => observer.handleClose());
+  }
+
   override read(size?: number): unknown {
     if (size !== 0) this.#pushGathered();
     const chunk: unknown = super.read(size);
@@ -136,6 +157,7 @@ export class MuxStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: WriteCallback): void {
+    this.#observer?.handleSent(chunk);
     if (this.#stopReason !== null && !this.#isStopHeld) {
       if (this.#unread === null) callback(this.#stopReason);
       else if (this.#unread.drop(chunk.length)) callback();
@@ -218,6 +240,7 @@ export class MuxStream extends Duplex {
   /** Bytes that came, lent for the call unless it returns true. */
   #take(bytes: Buffer): boolean {
     this.#takenBytes += bytes.length;
+    this.#observer?.handleReceived(bytes);
     const isView = keepView(bytes);
     if (isView) {
       this.#pushGathered();

@@ -34,6 +34,8 @@ export interface NamedTables<R extends readonly Setting[]> {
   readonly inline: string;
   /** Its option, with an example of a value. */
   readonly option: { readonly shown: string; readonly form: string; readonly example: string };
+  /** Throws `bad-argument` for a table that is not for this name. Default: each is. */
+  readonly check?: (name: string, table: SettingsOf<R>) => void;
   /** Whether commas may be in a value: what has no key goes on with the value before it. Default false. */
   readonly hasCommas?: boolean;
   /** Its schema in the description of requests. */
@@ -65,13 +67,15 @@ export function namedTables<R extends readonly Setting[]>(
 }
 
 function readOne<R extends readonly Setting[]>(
-  { rows, named, inline }: NamedTables<R>,
+  { rows, named, inline, check }: NamedTables<R>,
   name: string,
   table: unknown,
   place: Place,
 ): SettingsOf<R> | null {
   if (!SERVICE_NAME.test(name)) place.fail(nameExpected(named));
-  return isTable(table) ? readTable(rows, table, place) : place.fail(`expected a table, such as ${inline}`);
+  if (!isTable(table)) return place.fail(`expected a table, such as ${inline}`);
+  const read = readTable(rows, table, place);
+  return place.attempt(() => check?.(name, read)) === null ? null : read;
 }
 
 /**
@@ -96,7 +100,7 @@ export function parseNamedTables<R extends readonly Setting[]>(
 }
 
 function parseOne<R extends readonly Setting[]>(
-  { rows, named, table, option, hasCommas = false }: NamedTables<R>,
+  { rows, named, table, option, check, hasCommas = false }: NamedTables<R>,
   text: string,
   form: Form,
 ): readonly [name: string, table: SettingsOf<R>] {
@@ -119,7 +123,9 @@ function parseOne<R extends readonly Setting[]>(
     const own = 'of' in type ? values.filter((value) => value !== '') : values;
     return values.length === 0 ? [] : [[field, parseValues(type, own, key, form)]];
   });
-  return [name, Object.fromEntries(entries) as SettingsOf<R>];
+  const read = Object.fromEntries(entries) as SettingsOf<R>;
+  check?.(name, read);
+  return [name, read];
 }
 
 /** Pieces without a key are the rest of the value before them. */

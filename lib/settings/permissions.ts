@@ -106,7 +106,8 @@ function requireProgram(path: string): string {
   throw bad(`"${escapeText(path, 80)}" is not the absolute path of a program, such as /usr/bin/uname`);
 }
 
-function requireFolder(path: string): string {
+/** The absolute path of a folder, without a slash at its end. Throws `bad-argument`. */
+export function requireFolder(path: string): string {
   if (isPlain(path)) return normalize(path).replace(/(?<=.)\/$/, '');
   throw bad(`"${escapeText(path, 80)}" is not the absolute path of a folder, such as /srv/in`);
 }

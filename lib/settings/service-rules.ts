@@ -1,13 +1,26 @@
 /** Rules of services, `[services.ssh]`: what peers may do with a service of this side. */
-import { type ChannelPolicies, parseLabel } from '../proxy/channel-options.js';
+import { VproxyError } from '../errors.js';
+import { type ChannelPolicies, type ChannelPolicy, parseLabel } from '../proxy/channel-options.js';
 import { type NamedTables, namedTables, parseNamedTables } from './named-tables.js';
+import { requireFolder } from './permissions.js';
 import type { GivenOptions, SettingWithin } from './setting.js';
-import { amount, type Form, list, parsed, rate, seconds, type ValueType } from './value-type.js';
+import { amount, type Form, list, oneOf, parsed, rate, seconds, type ValueType, yesOrNo } from './value-type.js';
 
 const MAX_STREAMS = 1_048_576;
 const MAX_SECONDS = 86_400;
 
 const label = parsed('the label of a channel or a group', parseLabel, (value) => value);
+
+const folder = parsed('the absolute path of a folder', requireFolder, (value) => value);
+
+/** The service that has terminals, without the module that serves it. */
+const EXEC_SERVICE: typeof import('../proxy/services/built-in.js').EXEC_SERVICE = 'exec';
+
+/** In an option it has a value, as all keys there do. */
+const trueOrFalse: ValueType<boolean> = {
+  ...yesOrNo,
+  parse: (text, form) => oneOf(['true', 'false'], 'is not true or false').parse?.(text, form) === 'true',
+};
 
 /** What a rule may say. */
 export const RULE_SETTINGS = [
@@ -46,11 +59,26 @@ export const RULE_SETTINGS = [
     about: 'A stream over which nothing passed for this time is reset',
     reload: 'now',
   },
+  {
+    key: 'record',
+    field: 'recordFolder',
+    type: folder,
+    about: 'The folder in which terminals of commands are recorded; of the service exec alone',
+    reload: 'now',
+  },
+  {
+    key: 'record-input',
+    field: 'recordsInput',
+    type: trueOrFalse,
+    about: 'Whether what is typed is recorded, too, passwords among it; default false',
+    reload: 'now',
+  },
 ] as const satisfies readonly SettingWithin<'policies', unknown>[];
 
 const SORT = {
   rows: RULE_SETTINGS,
   named: 'a service',
+  check: requireFitting,
   table: 'a rule',
   header: '[services.ssh]',
   inline: '{ streams = 10 }',
@@ -60,6 +88,12 @@ const SORT = {
     description: 'What the peer may do with a service; what is not said is not bounded',
   },
 } as const satisfies NamedTables<typeof RULE_SETTINGS>;
+
+function requireFitting(service: string, { recordFolder, recordsInput }: ChannelPolicy): void {
+  const key = recordFolder !== undefined ? 'record' : recordsInput !== undefined ? 'record-input' : null;
+  if (key === null || service === EXEC_SERVICE) return;
+  throw new VproxyError('bad-argument', `${key}: only the service ${EXEC_SERVICE} has terminals to be recorded`);
+}
 
 /** Rules by the names of their services. */
 export const serviceRules: ValueType<ChannelPolicies> = namedTables(SORT);

@@ -1,4 +1,4 @@
-/** Files in places that others can change: one that is held by itself, and not by its name; one that holds a secret; and one path for each. */
+/** Files in places that others can change: one that is held by itself, and not by its name; one that holds a secret; new ones in a folder that nobody else can change; and one path for each. */
 import {
   chmodSync,
   chownSync,
@@ -11,7 +11,7 @@ import {
   type Stats,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { VproxyError } from '../errors.js';
+import { systemCode, VproxyError } from '../errors.js';
 import { describeError, escapeText } from '../util/escape.js';
 
 /** Linux' `O_PATH`, for which Node has no name: a descriptor for any kind of file, which opens nothing. */
@@ -72,6 +72,49 @@ export function readSecretFile(path: string, maxBytes = 4096): string {
   } finally {
     closeSync(fd);
   }
+}
+
+// New files in a folder that nobody else can change.
+
+/** Throws `bad-file`, which names the folder, where it is missing, is a link, or somebody else could change what is in it. */
+export function requireOwnFolder(folder: string): void {
+  closeSync(openOwnFolder(folder));
+}
+
+/** Makes a file of mode 0600 in such a folder, and opens it for appending. Throws as `requireOwnFolder` does. */
+export function createInOwnFolder(folder: string, name: string): number {
+  const folderFd = openOwnFolder(folder);
+  const { O_WRONLY, O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  try {
+    // In the folder that was looked at, whatever is at its path by now.
+    const path = `/proc/self/fd/${folderFd}/${name}`;
+    return openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  } catch (cause) {
+    throw new VproxyError('bad-file', `${escapeText(folder)}: ${describeError(cause)}`, { cause });
+  } finally {
+    closeSync(folderFd);
+  }
+}
+
+function openOwnFolder(folder: string): number {
+  const bad = (why: string, cause?: unknown) => new VproxyError('bad-file', `${escapeText(folder)}: ${why}`, { cause });
+  let fd: number;
+  try {
+    fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (cause) {
+    const isOther = ['ENOTDIR', 'ELOOP'].includes(systemCode(cause));
+    throw bad(isOther ? 'it is no folder, or a link to one' : describeError(cause), cause);
+  }
+  const { mode, uid } = fstatSync(fd);
+  const why =
+    uid !== 0 && uid !== process.getuid?.()
+      ? `it belongs to another user (${uid})`
+      : (mode & 0o022) !== 0
+        ? `others can write to it (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); chmod 700 it`
+        : null;
+  if (why === null) return fd;
+  closeSync(fd);
+  throw bad(why);
 }
 
 /** The path of a file, whether it is there or not, without links in it, as far as this user may look; a relative one is in `folder`. */

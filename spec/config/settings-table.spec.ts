@@ -55,7 +55,11 @@ test('what a file says of a channel, the options of an addition say as a request
     'no-info': [''],
     'announce-ports': ['8080,3000-3999'],
     'forward-ports': ['3000-9999,dir=/run/{channel}/ports/'],
-    rule: ['ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2', 'web:channels=,opens-per-second=0.5'],
+    rule: [
+      'ssh:streams=2,idle-timeout=300,channels=vm1,channels=vm2',
+      'web:channels=,opens-per-second=0.5',
+      'exec:record=/var/log/terminals/,record-input=true',
+    ],
     egress: [
       'internet:allow=deb.debian.org:80,443,allow=*.Ubuntu.com:443,deny=10.0.0.0/8:*',
       'api:allow=,upstream=http://127.0.0.1:3128/',
@@ -83,6 +87,7 @@ test('what a file says of a channel, the options of an addition say as a request
     services: {
       ssh: { streams: 2, idleTimeoutS: 300, channels: ['vm1', 'vm2'] },
       web: { channels: [], opensPerSecond: 0.5 },
+      exec: { record: '/var/log/terminals', recordInput: true },
     },
     egress: {
       internet: { allow: ['deb.debian.org:80,443', '*.ubuntu.com:443'], deny: ['10.0.0.0/8:*'] },
@@ -104,6 +109,9 @@ for (const [words, message] of [
   [{ rule: ['ssh:stream=1'] }, /^--rule: there is no key "stream" of a rule; did you mean streams\?$/],
   [{ rule: ['ssh:streams=0'] }, /^--rule: streams: "0" is not a whole number of streams from 1 to 1048576$/],
   [{ rule: ['ssh:streams=1,streams=2'] }, /^--rule: streams: one is expected/],
+  [{ rule: ['ssh:record=/a'] }, '--rule: record: only the service exec has terminals to be recorded'],
+  [{ rule: ['exec:record=a'] }, /^--rule: record: "a" is not the absolute path of a folder/],
+  [{ rule: ['exec:record-input=yes'] }, /^--rule: record-input: "yes" is not true or false$/],
   [{ rule: ['SSH:streams=1'] }, /^--rule: the name of a service is 1 to 64/],
   [{ rule: ['a:streams=1', 'a:streams=2'] }, '--rule: the service a is there twice'],
   [

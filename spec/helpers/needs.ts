@@ -46,6 +46,7 @@ export const NEEDS = {
   shellcheck: programs('shellcheck'),
   socat: programs('socat'),
   ssh: programs('ssh ssh-keygen', 'openssh-client'),
+  sshfs: programs('sshfs fusermount3 /dev/fuse', 'sshfs fuse3'),
   sshd: programs('sshd ssh ssh-keygen', 'openssh-server openssh-client'),
   systemd: programs('systemd-analyze systemd-notify', 'systemd'),
   tmux: programs('tmux'),

@@ -369,53 +369,88 @@ test.serial('purged, it leaves nothing behind', async (t) => {
   t.is(await run('systemctl is-system-running'), 'running');
 });
 
-/** The blocks of the recipe of a guest's logs: fetched by the host, received by it, the guest's unit, and how it is started. */
-function readRecipe(): string[] {
+/** The blocks of the recipe with this title. */
+function readRecipe(title: string): string[] {
   const path = 'docs/recipes.md';
   const text = readDocument(path);
-  const from = text.slice(0, text.indexOf("\n## A guest's logs at its end")).split('\n').length;
-  const to = text.slice(0, text.indexOf('\n## Tests in a virtual machine')).split('\n').length;
+  const begin = text.indexOf(`\n## ${title}`);
+  const from = text.slice(0, begin).split('\n').length;
+  const to = text.slice(0, text.indexOf('\n## ', begin + 1)).split('\n').length;
   const { blocks } = parseDocument(path, text);
   return blocks.filter(({ line }) => line > from && line < to).map((block) => block.text);
 }
 
 test.serial(
-  'the recipe of logs: the host fetches the journal, and has what the guest says until it is off',
+  'the recipes of logs and of upgrades: the host has each line of the journal once, over a break, until the guest is off; an upgrade outlives its call',
   async (t) => {
-    t.timeout(TEST_MS);
+    t.timeout(2 * TEST_MS);
     const { folder, channelPath } = guest();
-    const [fetched = '', received = '', unit = '', started = ''] = readRecipe();
+    const [fetched = '', received = '', script = '', unit = '', started = ''] = readRecipe("A guest's logs at its end");
     await host().stop();
     const log = join(folder, 'vm1-journal.log');
     const control = join(folder, 'control.sock');
     const command = received.trim().replace('/run/vm1.sock', channelPath).replace('/var/log/vm1-journal.log', log);
     const [program, ...args] = command.split(' ');
     t.is(program, 'vproxy');
-    const vproxy = new VproxyProcess([...args, '--key', join(folder, 'host.key'), '--control', control]);
-    t.teardown(() => vproxy.stop());
-    await vproxy.waitForLine(TAKING_CONTROL);
+    const receive = async (): Promise<VproxyProcess> => {
+      const vproxy = new VproxyProcess([...args, '--key', join(folder, 'host.key'), '--control', control]);
+      t.teardown(() => vproxy.stop());
+      await vproxy.waitForLine(TAKING_CONTROL);
+      return vproxy;
+    };
+    const first = await receive();
 
     await run(`dpkg -i ${RIG_FOLDER}/${basename(packages[0] ?? '')}`, INSTALL_MS);
     await allowCommands();
-    await vproxy.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
+    await first.waitForLine(ESTABLISHED, { timeoutMs: START_MS });
+    const onHost = (commands: string): string => {
+      const vproxy = `vproxy() { '${process.execPath}' '${PROJECT_ROOT}/dist/program/vproxy.cjs' "$@"; }`;
+      const env = { ...process.env, VPROXY_SOCKET: control };
+      return execFileSync('bash', ['-euc', `${vproxy}; cd ${folder}; ${commands}`], {
+        env,
+        timeout: START_MS,
+      }).toString();
+    };
 
     await run('logger -t recipe first words');
-    const script = `vproxy() { '${process.execPath}' '${PROJECT_ROOT}/dist/program/vproxy.cjs' "$@"; }; cd ${folder}; ${fetched}`;
-    execFileSync('bash', ['-euc', script], { env: { ...process.env, VPROXY_SOCKET: control }, timeout: START_MS });
+    onHost(fetched);
     t.regex(readFileSync(log, 'utf8'), / recipe(\[\d+\])?: first words$/m);
     t.regex(readFileSync(log, 'utf8'), / kernel: Linux version /);
     writeFileSync(log, '');
 
-    const text = Buffer.from(unit).toString('base64');
-    await run(`echo ${text} | base64 -d > /etc/systemd/system/journal-to-host.service`);
+    const write = (path: string, text: string) =>
+      run(`echo ${Buffer.from(text).toString('base64')} | base64 -d > ${path}`);
+    await write('/usr/local/sbin/journal-to-host', script);
+    await run('chmod +x /usr/local/sbin/journal-to-host');
+    await write('/etc/systemd/system/journal-to-host.service', unit);
     await run(started, START_MS);
     const journal = () => (existsSync(log) ? readFileSync(log, 'utf8') : '');
     const has = (what: RegExp) => eventually(() => what.test(journal()), { timeoutMs: START_MS, what: String(what) });
     await has(/ recipe(\[\d+\])?: first words$/m);
+
+    const [upgrade = '', afterwards = ''] = readRecipe('An upgrade that outlives its call');
+    onHost(upgrade.replace(/ sh -c .*/, " sh -c 'until [ -e /run/go ]; do sleep 0.2; done; echo up''graded'"));
+    const from = first.lines.length;
+    await run(`systemctl restart ${UNIT}`, START_MS);
+    t.is(await run('systemctl show --value --property=SubState upgrade'), 'running');
+    await run('touch /run/go');
+    await first.waitForLine(ESTABLISHED, { from, timeoutMs: START_MS });
+    const ended = onHost(afterwards);
+    t.regex(ended, /^success$/m);
+    await has(/ sh\[\d+\]: upgraded$/m);
+
+    await first.stop();
+    await run('logger -t recipe meanwhile');
+    await receive();
+    await has(/ recipe(\[\d+\])?: meanwhile$/m);
+
     const application = "--property=After=network.target --property='ExecStop=/usr/bin/logger -t recipe last words'";
     await run(`systemd-run --unit=application ${application} sleep infinity`);
     // Delayed, so that the agent can still answer.
     await run('systemd-run --on-active=1 systemctl poweroff');
     await has(/ recipe(\[\d+\])?: last words$/m);
+    for (const words of ['first words', 'meanwhile', 'last words']) {
+      t.is(journal().match(new RegExp(` recipe(\\[\\d+\\])?: ${words}$`, 'gm'))?.length, 1, words);
+    }
   },
 );

@@ -59,6 +59,10 @@ export interface RuleRequest {
   readonly bytesPerSecond?: number;
   /** A stream over which nothing passed for this time is reset. */
   readonly idleTimeoutS?: number;
+  /** The folder in which terminals of commands are recorded; of the service exec alone. */
+  readonly record?: string;
+  /** Whether what is typed is recorded, too, passwords among it; default false. */
+  readonly recordInput?: boolean;
 }
 
 /** Where the targets of an egress let the peer out to; `{channel}` in an entry stands for the label. */

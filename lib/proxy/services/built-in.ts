@@ -9,6 +9,7 @@ import type { ServiceHandler, ServiceRegistry } from '../../forward/services.js'
 import { MuxStream } from '../../session/mux-stream.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
+import type { Recordings } from './recordings.js';
 
 /** Serves the streams of a service. */
 export interface StreamServer {
@@ -122,10 +123,11 @@ interface ExecServiceOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
+  readonly recordings: Recordings;
 }
 
 /** The service `exec` of a channel, which offers nothing before it has a permission. */
-export function execService({ registry, clock, log }: ExecServiceOptions): BuiltInService<ExecPermission> {
+export function execService({ registry, clock, log, recordings }: ExecServiceOptions): BuiltInService<ExecPermission> {
   return new BuiltInService({
     name: EXEC_SERVICE,
     registry,
@@ -136,7 +138,7 @@ export function execService({ registry, clock, log }: ExecServiceOptions): Built
         import('../../exec/pty/spawn-in-terminal.js'),
         warnOfMissing(rules, log),
       ]);
-      return new ExecRunner({ rules, clock, log, spawnInTerminal });
+      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder: recordings.find });
     },
   });
 }

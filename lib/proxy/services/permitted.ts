@@ -10,6 +10,7 @@ import type { Clock } from '../../util/clock.js';
 import { escapeText } from '../../util/escape.js';
 import type { ChannelOptions } from '../channel-options.js';
 import { COPY_SERVICE, copyService, EXEC_SERVICE, execService, INFO_SERVICE, infoService } from './built-in.js';
+import type { Recordings } from './recordings.js';
 
 type Permissions = Pick<ChannelOptions, 'exec' | 'copy' | 'info'>;
 
@@ -17,6 +18,7 @@ interface PermittedServicesOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
+  readonly recordings: Recordings;
 }
 
 /** Offers what is allowed. `start` once, then `stop` once. */

@@ -7,13 +7,15 @@ import { egress } from './egress.js';
 import { job } from './job.js';
 import { libvirt } from './libvirt.js';
 import { serial } from './serial.js';
-import { ssh } from './ssh.js';
+import { agent, ssh, sshfs } from './ssh.js';
 import { syslog } from './syslog.js';
 
 /** Those without a VM. */
 export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
+  'recipe-agent': agent,
   'recipe-libvirt': libvirt,
   'recipe-ssh': ssh,
+  'recipe-sshfs': sshfs,
   'recipe-syslog': syslog,
 };
 

@@ -1,4 +1,4 @@
-/** docs/recipes.md, ssh without a port: the system's own ssh, sshd, scp, sftp and rsync, with keys of the scene's own. */
+/** docs/recipes.md, all that uses ssh without a port: the system's own ssh, sshd, scp, sftp, rsync, sshfs and ssh-agent, with keys of the scene's own. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,8 +15,7 @@ const SETTINGS = [
   'Subsystem=sftp internal-sftp',
 ];
 
-export const ssh: Scene = {
-  needs: ['rsync', 'sshd'],
+const withKeys: Pick<Scene, 'prepare' | 'openGuest' | 'isReady'> = {
   ...SAME_MACHINE,
   async prepare(stage) {
     await standInForPort(stage);
@@ -31,9 +30,25 @@ export const ssh: Scene = {
       output.includes('Server listening'),
     );
   },
+};
+
+export const ssh: Scene = {
+  needs: ['curl', 'python', 'rsync', 'sshd'],
+  ...withKeys,
   check() {
     const packaged = readFileSync(join(PROJECT_ROOT, 'packaging/ssh_config.d/30-vproxy.conf'), 'utf8');
     assert.equal(readFileSync('/etc/ssh/ssh_config.d/30-vproxy.conf', 'utf8'), packaged);
     return Promise.resolve();
+  },
+};
+
+export const sshfs: Scene = { needs: ['root', 'sshd', 'sshfs'], ...withKeys };
+
+/** The key is in no folder in which the guest could look for it by the name of the public one: only the agent has it. */
+export const agent: Scene = {
+  needs: ['sshd'],
+  ...withKeys,
+  async check(stage) {
+    await stage.run('. ~/.ssh/agent.env > /dev/null && kill "$SSH_AGENT_PID"');
   },
 };

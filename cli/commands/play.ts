@@ -1,0 +1,194 @@
+/** `vproxy play`: shows a recorded terminal, at its pace. */
+import { createReadStream } from 'node:fs';
+import { constants } from 'node:os';
+import { isatty } from 'node:tty';
+import { toVproxyError, VproxyError } from '../../lib/errors.js';
+import type { TerminalSize } from '../../lib/exec/messages.js';
+import {
+  CAST_CODE,
+  type CastEvent,
+  type CastHeader,
+  parseCastEvent,
+  parseCastHeader,
+} from '../../lib/exec/recording/asciicast.js';
+import { pause, systemClock } from '../../lib/util/clock.js';
+import { describeError, escapeText } from '../../lib/util/escape.js';
+import type { Arguments } from '../command/arguments.js';
+import type { Command } from '../command/command.js';
+import { LocalTerminal } from '../ui/local-terminal.js';
+import { print } from '../ui/print.js';
+import { TerminalModes } from '../ui/terminal-modes.js';
+
+const MAX_SECONDS = 1e6;
+
+export const command: Command = {
+  usage: 'play FILE [--speed N] [--idle-limit SECONDS] [--raw]',
+  about:
+    'Shows the recording of a terminal (asciicast v2) in this one, at the pace at which it was made; Ctrl-C ends it. The terminal obeys what is in the file: play what you would have watched.',
+  options: {
+    speed: { short: 's', value: 'N', describe: 'Play it N times as fast [default: 1]' },
+    'idle-limit': { short: 'i', value: 'SECONDS', describe: 'Make every pause this long at most' },
+    raw: { describe: 'Write all that was shown at once, for a pipe or a file' },
+  },
+  isLocal: true,
+  operands: ['FILE'],
+  run: play,
+};
+
+async function play(args: Arguments): Promise<number> {
+  const [path = ''] = args.operands;
+  const speed = args.number('speed', 'times', 0.01, 1000) ?? 1;
+  const idleLimitS = args.number('idle-limit', 'seconds', 0, MAX_SECONDS) ?? MAX_SECONDS;
+  if (args.has('raw')) return writeAll(path);
+  if (!isatty(1)) {
+    throw new VproxyError('bad-argument', 'play: standard output is no terminal; --raw writes all of it at once');
+  }
+  return new Player(speed, idleLimitS).play(path);
+}
+
+async function writeAll(path: string): Promise<number> {
+  for await (const { event } of readRecording(path)) {
+    if (event?.code === CAST_CODE.OUTPUT) print(event.data);
+  }
+  return 0;
+}
+
+const CTRL_C = 0x03;
+
+/** Its default would end the process before the terminal is as it was. */
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
+
+/** Shows one recording. */
+class Player {
+  readonly #speed: number;
+  readonly #idleLimitS: number;
+  readonly #terminal = new LocalTerminal();
+  readonly #modes = new TerminalModes();
+  readonly #stopping = new AbortController();
+  #isStarted = false;
+  #status = 0;
+
+  constructor(speed: number, idleLimitS: number) {
+    this.#speed = speed;
+    this.#idleLimitS = idleLimitS;
+  }
+
+  /** Resolved with the exit status; the terminal is as it was, whatever happens. */
+  async play(path: string): Promise<number> {
+    let last: CastEvent | null = null;
+    try {
+      for await (const { header, event } of this.#paced(readRecording(path))) {
+        if (header !== null) this.#start(header.size);
+        last = event;
+        if (event?.code === CAST_CODE.OUTPUT) await this.#show(event.data);
+        if (this.#stopping.signal.aborted) break;
+      }
+    } finally {
+      this.#stop();
+    }
+    if (last?.code === CAST_CODE.MARKER) process.stderr.write(`vproxy: ${escapeText(last.data)}\n`);
+    return this.#status;
+  }
+
+  /** Each event when its time has come. */
+  async *#paced(parts: AsyncIterable<Part>): AsyncGenerator<Part> {
+    const startedAtMs = systemClock.now();
+    let dueMs = 0;
+    let beforeS = 0;
+    for await (const part of parts) {
+      if (part.event !== null) {
+        const pauseS = Math.min(Math.max(part.event.timeS - beforeS, 0), this.#idleLimitS);
+        beforeS = part.event.timeS;
+        dueMs += (pauseS / this.#speed) * 1000;
+        const leftMs = startedAtMs + dueMs - systemClock.now();
+        if (leftMs > 0) await wait(leftMs, this.#stopping.signal);
+        if (this.#stopping.signal.aborted) return;
+      }
+      yield part;
+    }
+  }
+
+  #start({ columns, rows }: TerminalSize): void {
+    this.#isStarted = true;
+    const here = this.#terminal.size;
+    if (here.columns < columns || here.rows < rows) {
+      process.stderr.write(`vproxy: recorded at ${columns}x${rows}; this terminal has ${here.columns}x${here.rows}\n`);
+    }
+    for (const signal of SIGNALS) process.once(signal, () => this.#end(128 + constants.signals[signal]));
+    // What the terminal answers to the recording, and what is typed meanwhile, is not for the shell behind it.
+    if (!LocalTerminal.isThere()) return;
+    this.#terminal.start();
+    process.stdin.on('data', (keys: Buffer) => {
+      if (keys.includes(CTRL_C)) this.#end(128 + constants.signals.SIGINT);
+    });
+  }
+
+  #end(status: number): void {
+    this.#status = status;
+    this.#stopping.abort();
+  }
+
+  #show(text: string): Promise<void> {
+    this.#modes.follow(text);
+    return new Promise((resolve) => process.stdout.write(text, () => resolve()));
+  }
+
+  #stop(): void {
+    if (!this.#isStarted) return;
+    process.stdout.write(`${this.#modes.restoring()}\r\n`);
+    this.#terminal.stop();
+    process.stdin.pause();
+  }
+}
+
+/** The longest pause that a timer can make, in milliseconds. */
+const MAX_PAUSE_MS = 2 ** 31 - 1;
+
+async function wait(durationMs: number, signal: AbortSignal): Promise<void> {
+  await pause(systemClock, Math.min(durationMs, MAX_PAUSE_MS), signal);
+}
+
+/** A line of a recording: the header, which is the first one, or an event. */
+interface Part {
+  readonly header: CastHeader | null;
+  readonly event: CastEvent | null;
+}
+
+/** Reads a recording line by line. Throws `bad-file`, with the file and the line. */
+async function* readRecording(path: string): AsyncGenerator<Part> {
+  let number = 0;
+  try {
+    for await (const line of readLines(path)) {
+      number += 1;
+      if (number === 1) yield { header: parseCastHeader(line), event: null };
+      else if (line.trim() !== '') yield { header: null, event: parseCastEvent(line) };
+    }
+    if (number === 0) throw new VproxyError('bad-file', 'it is empty');
+  } catch (cause) {
+    const where = number === 0 ? escapeText(path) : `${escapeText(path)}:${number}`;
+    const why = cause instanceof VproxyError ? cause.message : describeError(cause);
+    throw new VproxyError('bad-file', `${where}: ${why}`, { cause: toVproxyError(cause) });
+  }
+}
+
+/** The longest line, in characters: those that vproxy makes have less than half a million. */
+const MAX_LINE_LENGTH = 16_777_216;
+
+async function* readLines(path: string): AsyncGenerator<string> {
+  let pieces: string[] = [];
+  let length = 0;
+  for await (const chunk of createReadStream(path, 'utf8') as AsyncIterable<string>) {
+    const [end = '', ...lines] = chunk.split('\n');
+    pieces.push(end);
+    length += end.length;
+    // Cut off, it is none that anybody can read: nothing comes behind it.
+    if (length > MAX_LINE_LENGTH) break;
+    const begun = lines.pop();
+    if (begun === undefined) continue;
+    yield pieces.join('');
+    yield* lines;
+    pieces = [begun];
+    length = begun.length;
+  }
+  if (length > 0) yield pieces.join('');
+}

@@ -1,0 +1,103 @@
+/** Records a terminal at the side that calls: from the bytes of the stream to the service `exec`, which pass it on their way. */
+import type { Log } from '../../events.js';
+import type { StreamObserver } from '../../session/mux-stream.js';
+import { RecordReader } from '../../util/records.js';
+import { commandFacts, logRecorded } from '../command-log.js';
+import {
+  decodeResize,
+  decodeStart,
+  decodeStarted,
+  EXEC_KIND,
+  type ExecRequest,
+  type TerminalSize,
+} from '../messages.js';
+import type { RecordingRule, TerminalRecorder } from './terminal-recorder.js';
+import type { TerminalRecording } from './terminal-recording.js';
+
+interface RecordedCallOptions {
+  readonly recorder: TerminalRecorder;
+  readonly rule: RecordingRule;
+  readonly log: Log;
+}
+
+/** Watches one call. What breaks a rule of the records is for its two ends to find: here it ends the recording. */
+export class RecordedCall implements StreamObserver {
+  readonly #options: RecordedCallOptions;
+  readonly #sent: RecordReader;
+  readonly #received: RecordReader;
+  #request: ExecRequest | null = null;
+  #size: TerminalSize | null = null;
+  #recording: TerminalRecording | null = null;
+  #hasBegun = false;
+  #isOver = false;
+
+  constructor(options: RecordedCallOptions) {
+    this.#options = options;
+    this.#sent = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDIN]),
+      onRecord: (kind, payload) => this.#handleSent(kind, payload),
+      onPiece: (_kind, bytes) => this.#recording?.input(bytes),
+    });
+    this.#received = new RecordReader({
+      pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
+      onRecord: (kind, payload) => this.#handleReceived(kind, payload),
+      onPiece: (_kind, bytes) => this.#show(bytes),
+    });
+  }
+
+  handleSent(bytes: Buffer): void {
+    this.#read(this.#sent, bytes);
+  }
+
+  handleReceived(bytes: Buffer): void {
+    this.#read(this.#received, bytes);
+  }
+
+  handleClose(): void {
+    this.#isOver = true;
+    this.#request = null;
+    this.#recording?.end();
+  }
+
+  #read(reader: RecordReader, bytes: Buffer): void {
+    if (this.#isOver) return;
+    try {
+      reader.push(bytes);
+    } catch {
+      this.handleClose();
+    }
+  }
+
+  #handleSent(kind: number, payload: Buffer): void {
+    if (kind === EXEC_KIND.START) {
+      this.#request = decodeStart(payload);
+      // Nothing of a command without a terminal is looked at any more.
+      this.#isOver = this.#request.terminal === undefined;
+    } else if (kind === EXEC_KIND.RESIZE) {
+      this.#size = decodeResize(payload);
+      this.#recording?.resize(this.#size);
+    }
+  }
+
+  #handleReceived(kind: number, payload: Buffer): void {
+    if (kind === EXEC_KIND.STARTED) this.#begin(decodeStarted(payload));
+    else if (kind === EXEC_KIND.EXIT) this.handleClose();
+  }
+
+  /** A peer that does not say that the command runs is recorded all the same. */
+  #show(bytes: Buffer): void {
+    this.#begin(null);
+    this.#recording?.output(bytes);
+  }
+
+  #begin(pid: number | null): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    const { argv, user = null, cwd = null, terminal } = this.#request ?? { argv: [] };
+    if (terminal === undefined) return;
+    const { recorder, rule, log } = this.#options;
+    const facts = commandFacts({ argv, user, cwd, from: null });
+    this.#recording = recorder.begin(rule, facts, { ...terminal, ...this.#size });
+    if (this.#recording !== null) logRecorded(log, facts, pid, this.#recording.path);
+  }
+}

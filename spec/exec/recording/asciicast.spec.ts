@@ -1,0 +1,74 @@
+/** asciicast v2: what is written is what its definition says, and what is read is judged line by line. */
+import test from 'ava';
+import { VproxyError } from '../../../lib/errors.js';
+import {
+  formatCastEvent,
+  formatCastHeader,
+  formatCastSize,
+  parseCastEvent,
+  parseCastHeader,
+  parseCastSize,
+} from '../../../lib/exec/recording/asciicast.js';
+
+const SIZE = { columns: 101, rows: 33 };
+
+test('a header has the version, the size, the time, the command and TERM, in one line', (t) => {
+  const line = formatCastHeader({ size: SIZE, timestamp: 1_795_423_822, command: "sh -c 'a'", term: 'xterm' });
+  t.is(
+    line,
+    '{"version":2,"width":101,"height":33,"timestamp":1795423822,"command":"sh -c \'a\'","env":{"TERM":"xterm"}}\n',
+  );
+  t.deepEqual(parseCastHeader(line), { size: SIZE, timestamp: 1_795_423_822, command: "sh -c 'a'", term: 'xterm' });
+  t.is(
+    formatCastHeader({ size: SIZE, timestamp: null, command: null, term: null }),
+    '{"version":2,"width":101,"height":33}\n',
+  );
+});
+
+test('an event is a time in seconds, a code and a text, of which a terminal that shows the file obeys nothing', (t) => {
+  const data = '\u001b[2J\u0007\r\n\u009b31m\u2028ä"\\\ud83d';
+  const line = formatCastEvent({ timeS: 1.5, code: 'o', data });
+  t.is(line, '[1.500000, "o", "\\u001b[2J\\u0007\\r\\n\\u009b31m\\u2028ä\\"\\\\\\ud83d"]\n');
+  t.deepEqual(parseCastEvent(line), { timeS: 1.5, code: 'o', data });
+});
+
+test('a size is COLUMNSxROWS', (t) => {
+  t.is(formatCastSize(SIZE), '101x33');
+  t.deepEqual(parseCastSize('101x33'), SIZE);
+  for (const wrong of ['0x33', '101x', '101x33x', '101x70000', '']) t.is(parseCastSize(wrong), null, wrong);
+});
+
+test('what another program has written beside that is read, too', (t) => {
+  const header = parseCastHeader(
+    '{"version": 2, "width": 80, "height": 24, "title": "x", "env": {"SHELL": "/bin/sh"}}',
+  );
+  t.deepEqual(header, { size: { columns: 80, rows: 24 }, timestamp: null, command: null, term: null });
+  t.deepEqual(parseCastEvent('[0, "x", "0"]'), { timeS: 0, code: 'x', data: '0' });
+});
+
+const refuses = test.macro<[(line: string) => unknown, string, string]>({
+  exec: (t, parse, line, message) => {
+    t.like(
+      t.throws(() => parse(line), { instanceOf: VproxyError }),
+      { code: 'bad-file', message },
+    );
+  },
+  title: (_given, _parse, line) => `refuses ${line}`,
+});
+
+test(refuses, parseCastHeader, 'hello', 'it is no JSON, or cut off');
+test(refuses, parseCastHeader, '[0, "o", ""]', 'it is no header of a recording (asciicast v2)');
+test(refuses, parseCastHeader, '{"version":3,"term":{}}', 'version 3, expected 2 (asciicast v2)');
+test(refuses, parseCastHeader, '{}', 'version unknown, expected 2 (asciicast v2)');
+test(
+  refuses,
+  parseCastHeader,
+  '{"version":2,"width":0,"height":24}',
+  'width and height are not numbers from 1 to 65535',
+);
+test(refuses, parseCastEvent, '[0.1, "o", "cut o', 'it is no JSON, or cut off');
+test(refuses, parseCastEvent, '{"o":1}', 'it is no event of a recording: [TIME, CODE, DATA]');
+test(refuses, parseCastEvent, '["0", "o", ""]', 'the time of an event is not a number of seconds');
+test(refuses, parseCastEvent, '[-1, "o", ""]', 'the time of an event is not a number of seconds');
+test(refuses, parseCastEvent, '[0, 1, ""]', 'the code of an event is not a text');
+test(refuses, parseCastEvent, '[0, "o"]', 'the data of an event are not a text');

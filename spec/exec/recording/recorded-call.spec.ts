@@ -1,0 +1,93 @@
+/** What the side that calls makes of the bytes of a call, whatever its peer says. */
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { LogEvent } from '../../../lib/events.js';
+import { EXEC_KIND, encodeExit, encodeResize, encodeStart } from '../../../lib/exec/messages.js';
+import { RecordedCall } from '../../../lib/exec/recording/recorded-call.js';
+import { TerminalRecorder } from '../../../lib/exec/recording/terminal-recorder.js';
+import { encodeRecord } from '../../../lib/util/records.js';
+import { temporaryFolder } from '../../helpers/files.js';
+import { ManualClock } from '../../helpers/time.js';
+
+const TERMINAL = { columns: 80, rows: 24, term: 'xterm' };
+const START = encodeStart({ argv: ['top'], terminal: TERMINAL });
+const STARTED = encodeRecord(EXEC_KIND.STARTED, '{"pid":7}');
+const EXIT = encodeExit({ status: 0, signal: null, timedOut: false, durationMs: 1, error: null });
+const shown = (text: string): Buffer => encodeRecord(EXEC_KIND.STDOUT, text);
+
+function setUp(t: ExecutionContext) {
+  const folder = join(temporaryFolder(t), 'recordings');
+  mkdirSync(folder, { mode: 0o700 });
+  const events: LogEvent[] = [];
+  const log = (event: LogEvent) => void events.push(event);
+  const recorder = new TerminalRecorder({ label: 'vm1', clock: new ManualClock(), log });
+  const call = new RecordedCall({ recorder, rule: { folder, hasInput: false }, log });
+  /** The recordings, without their headers, when all are written. */
+  const recorded = async (): Promise<string[]> => {
+    await recorder.stop();
+    return readdirSync(folder).map((name) =>
+      readFileSync(join(folder, name), 'utf8').split('\n').slice(1, -1).join(' '),
+    );
+  };
+  return { call, events, recorded };
+}
+
+test('a call is recorded from the word that it runs to its end, however its bytes are cut', async (t) => {
+  const { call, events, recorded } = setUp(t);
+  for (const byte of START) call.handleSent(Buffer.from([byte]));
+  call.handleSent(encodeResize({ columns: 90, rows: 20 }));
+  for (const byte of Buffer.concat([STARTED, shown('one'), shown('ä')])) call.handleReceived(Buffer.from([byte]));
+  call.handleSent(encodeResize({ columns: 91, rows: 21 }));
+  call.handleReceived(Buffer.concat([EXIT, shown('late')]));
+  call.handleClose();
+  const [text] = await recorded();
+  t.is(
+    text,
+    '[0.000000, "o", "o"] [0.000000, "o", "n"] [0.000000, "o", "e"] [0.000000, "o", "ä"] [0.000000, "r", "91x21"]',
+  );
+  t.deepEqual(
+    events.map(({ event, fields }) => [event, fields['argv'], fields['pid']]),
+    [['exec-recorded', ['top'], 7]],
+  );
+});
+
+test('a peer that does not say that the command runs hides nothing', async (t) => {
+  const { call, events, recorded } = setUp(t);
+  call.handleSent(START);
+  call.handleReceived(encodeRecord(EXEC_KIND.STDERR, 'hidden'));
+  call.handleReceived(STARTED);
+  call.handleClose();
+  t.deepEqual(await recorded(), ['[0.000000, "o", "hidden"]']);
+  t.is(events[0]?.fields['pid'], null);
+});
+
+test('what is no record ends the recording, and is for its two ends to judge', async (t) => {
+  const { call, recorded } = setUp(t);
+  call.handleSent(START);
+  call.handleReceived(Buffer.concat([STARTED, shown('one')]));
+  t.notThrows(() => call.handleReceived(Buffer.from([17, 0xff, 0xff, 0xff, 0xff])));
+  call.handleReceived(shown('two'));
+  t.deepEqual(await recorded(), ['[0.000000, "o", "one"]']);
+});
+
+test('neither a command without a terminal nor one that is refused leaves a file', async (t) => {
+  const { call, recorded, events } = setUp(t);
+  call.handleSent(encodeStart({ argv: ['uname'] }));
+  call.handleReceived(Buffer.concat([STARTED, shown('Linux'), EXIT]));
+  t.deepEqual(await recorded(), []);
+  const other = setUp(t);
+  other.call.handleSent(START);
+  other.call.handleReceived(
+    encodeExit({
+      status: null,
+      signal: null,
+      timedOut: false,
+      durationMs: 0,
+      error: { code: 'command-denied', message: 'no' },
+    }),
+  );
+  other.call.handleClose();
+  t.deepEqual(await other.recorded(), []);
+  t.deepEqual([...events, ...other.events], []);
+});
