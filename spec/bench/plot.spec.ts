@@ -1,6 +1,7 @@
 /** The charts of the measurements. */
 import test from 'ava';
 import { formatLineCharts } from '../../bench/plot/line-chart.js';
+import { formatPanels, type Panel } from '../../bench/plot/panels.js';
 import { scaleFor } from '../../bench/plot/scale.js';
 
 test('a linear axis begins at 0 and has round ticks that span the values', (t) => {
@@ -73,4 +74,72 @@ test('charts stand below one another in one document whose elements are closed',
     const opened = [...svg.matchAll(new RegExp(`<${element}[ >]`, 'g'))].length;
     t.is([...svg.matchAll(new RegExp(`</${element}>`, 'g'))].length, opened, element);
   }
+});
+
+// Boards of panels
+
+const points = (...values: (number | null)[]) =>
+  values.flatMap((y, index) => (y === null ? [] : [{ x: index * 60, y }]));
+
+const draw = (panel: Partial<Panel>): string =>
+  formatPanels({
+    ...{ title: 'A <board>', subtitle: 'of "tests"', seconds: 240 },
+    marks: [{ x: 120, text: 'a & b' }],
+    panels: [{ title: 'one', unit: 'none', isStacked: false, series: [], ...panel }],
+  });
+
+const tickLabels = (svg: string): string[] =>
+  [...svg.matchAll(/class="faint" text-anchor="end">([^<]*)</g)].map(([, label = '']) => label);
+
+const paths = (svg: string, name: 'f' | 'l'): string[] =>
+  [...svg.matchAll(new RegExp(`<path class="${name}\\d" d="([^"]*)"`, 'g'))].map(([, path = '']) => path);
+
+test('a board explains its marks, escapes what it writes, and has the colours of a dark page', (t) => {
+  const svg = draw({ series: [{ name: 'x<y', points: points(1, 2) }] });
+  for (const text of ['A &lt;board&gt;', 'of &quot;tests&quot;', 'A: a &amp; b', 'x&lt;y'])
+    t.true(svg.includes(text), text);
+  t.false(/https?:(?!\/\/www\.w3\.org\/2000\/svg)|<script|<image/.test(svg));
+  t.true(svg.includes('prefers-color-scheme:dark'));
+});
+
+for (const [unit, most, last] of [
+  ['bytes', 80e6, '80 MB'],
+  ['Bps', 4_000, '4 kB/s'],
+  ['s', 0.004, '4 ms'],
+  ['s', 4, '4 s'],
+  ['percentunit', 0.004, '0.4 %'],
+  ['percentunit', 0.8, '80 %'],
+  ['cps', 8, '8 /s'],
+  ['none', 4, '4'],
+] as const) {
+  test(`a panel writes ${most} of the unit ${unit} as ${last}`, (t) => {
+    const labels = tickLabels(draw({ unit, series: [{ name: 'a', points: points(0, most) }] }));
+    t.true(labels.includes(last), labels.join(', '));
+  });
+}
+
+test('a panel whose values are all 0, or that has none, has an axis from 0', (t) => {
+  for (const series of [[], [{ name: 'a', points: points(0, 0) }]])
+    t.is(tickLabels(draw({ unit: 'bytes', series }))[0], '0 B');
+});
+
+test('a line has a gap where values are missing', (t) => {
+  const [path = ''] = paths(draw({ series: [{ name: 'a', points: points(1, 1, null, 1, 1) }] }), 'l');
+  t.is(path.split('M').length - 1, 2);
+});
+
+test('series on top of one another are areas, each on the sum of those below it', (t) => {
+  const series = [
+    { name: 'a', points: points(3, 3, 3) },
+    { name: 'b', points: points(1, null, 1) },
+  ];
+  const svg = draw({ isStacked: true, series });
+  const [lower = '', upper = ''] = paths(svg, 'l').map((path) => path.replaceAll(/[ML][\d.]+ /g, ' ').trim());
+  const heights = upper.split(' ').map(Number);
+  t.is(new Set(lower.split(' ')).size, 1);
+  t.is(heights[1], Number(lower.split(' ')[1]));
+  t.true((heights[0] ?? 0) < (heights[1] ?? 0));
+  t.is(paths(svg, 'f').length, 2);
+  t.is(tickLabels(svg).at(-1), '4 min');
+  t.true(tickLabels(svg).includes('4'));
 });

@@ -34,6 +34,10 @@ export const NEEDS = {
   mandoc: programs('mandoc'),
   openssl: programs('openssl'),
   pip: programs('python3 pip3', 'python3 python3-pip'),
+  podman: programs(
+    'buildah podman crun conmon iptables ip unshare nsenter mountpoint /usr/lib/podman/netavark',
+    'buildah podman crun conmon catatonit netavark iptables iproute2 util-linux',
+  ),
   python: programs('python3'),
   qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
   root: { files: [], packages: [] },

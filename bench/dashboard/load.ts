@@ -1,0 +1,221 @@
+/** What the picture of the dashboard shows: a host with four channels, their guests, traffic, and what goes wrong. */
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { VproxyProcess } from '../../spec/helpers/vproxy-process.js';
+import { FaultyRelay } from '../soak/relay.js';
+
+/** Something that happened, in seconds since the load began. */
+export interface LoadEvent {
+  readonly x: number;
+  readonly text: string;
+}
+
+const LABELS = ['vm1', 'vm2', 'vm3', 'vm4'] as const;
+type Label = (typeof LABELS)[number];
+
+/** Each side of the channel that keeps its sessions over a break says so. */
+const OPTIONS: Readonly<Record<Label, string>> = { vm1: ',resume=60s', vm2: '', vm3: '', vm4: '' };
+
+/** A connection that fails is made again after this. */
+const AGAIN_MS = 300;
+const TURN_MS = 20;
+
+/** What a program writes into a forward, and reads back. */
+interface Flow {
+  readonly service: string;
+  readonly bytesPerS: number;
+  /** After which it connects anew. Default: never. */
+  readonly lifetimeMs?: number;
+}
+
+const FLOWS: readonly Flow[] = [
+  { service: 'vm1.echo', bytesPerS: 4_000_000 },
+  { service: 'vm1.sink', bytesPerS: 2_000_000 },
+  { service: 'vm2.echo', bytesPerS: 1_500_000 },
+  ...Array.from({ length: 6 }, () => ({ service: 'vm2.echo', bytesPerS: 2_000 })),
+  // More than the sockets on the way take when nobody reads.
+  ...Array.from({ length: 40 }, () => ({ service: 'vm3.sink', bytesPerS: 75_000 })),
+  ...Array.from({ length: 4 }, () => ({ service: 'vm4.echo', bytesPerS: 50_000, lifetimeMs: 2_000 })),
+];
+
+/** The caller that starts it stops it. */
+export class Load {
+  readonly #folder: string;
+  readonly #stopping = new AbortController();
+  readonly #servers: net.Server[] = [];
+  readonly #sockets = new Set<net.Socket>();
+  readonly #relays = new Map<Label, FaultyRelay>();
+  readonly #guests = new Map<Label, VproxyProcess>();
+  readonly #datagrams = dgram.createSocket('udp4');
+  #host: VproxyProcess | null = null;
+  #targets = { echo: 0, sink: 0 };
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Starts all processes, without traffic; where `/metrics` of the host is, as `HOST:PORT`. */
+  async start(): Promise<string> {
+    this.#targets = {
+      echo: await this.#serve((socket) => socket.pipe(socket)),
+      sink: await this.#serve((socket) => socket.resume()),
+    };
+    for (const label of LABELS) {
+      const relay = new FaultyRelay(this.#path(label, 'guest'), this.#path(label, 'host'));
+      await relay.start();
+      this.#relays.set(label, relay);
+    }
+    const host = new VproxyProcess(
+      [
+        ...LABELS.flatMap((label) => ['-c', `${label}=unix-listen:${this.#path(label, 'host')}${OPTIONS[label]}`]),
+        ...LABELS.flatMap((label) =>
+          ['echo', 'sink', 'closed'].flatMap((name) => ['-o', `${label}/${label}.${name}:127.0.0.1:0`]),
+        ),
+        ...['-o', 'vm4/vm4.log:udp:127.0.0.1:0', '--metrics', '127.0.0.1:0'],
+      ],
+      { hasOwnGroup: true },
+    );
+    this.#host = host;
+    for (const label of LABELS) this.#startGuest(label);
+    const [, url = ''] = await host.waitForLine(/serving metrics at (\S+)/);
+    return new URL(url).host;
+  }
+
+  #startGuest(label: Label): void {
+    const { echo, sink } = this.#targets;
+    const guest = new VproxyProcess(
+      [
+        ...['-c', `unix-connect:${this.#path(label, 'guest')}${OPTIONS[label]}`],
+        ...['-i', `${label}.echo:127.0.0.1:${echo}`, '-i', `${label}.sink:127.0.0.1:${sink}`],
+        // Nobody listens there.
+        ...['-i', `${label}.closed:${join(this.#folder, 'nobody')}`],
+        ...['-i', `${label}.log:udp:127.0.0.1:9`],
+      ],
+      { hasOwnGroup: true },
+    );
+    this.#guests.set(label, guest);
+  }
+
+  /** Traffic for a time, with faults at fixed parts of it; what went wrong, and when. Rejects when it is interrupted. */
+  async run(durationMs: number, onProgress: (line: string) => void): Promise<LoadEvent[]> {
+    const began = performance.now();
+    const events: LoadEvent[] = [];
+    const until = async (part: number): Promise<void> =>
+      delay(Math.max(0, began + part * durationMs - performance.now()), undefined, this.#stopping);
+    const note = (text: string): void => {
+      events.push({ x: (performance.now() - began) / 1000, text });
+      onProgress(text);
+    };
+    const traffic = [...FLOWS.map((flow) => this.#flow(flow)), this.#log()];
+
+    await until(0.15);
+    note('the channel of vm1 breaks, and its session goes on');
+    this.#relays.get('vm1')?.cut();
+    await until(0.28);
+    note('vm3 does not read its port for a while');
+    this.#relays.get('vm3')?.stall();
+    await until(0.33);
+    this.#relays.get('vm3')?.goOn();
+    await until(0.45);
+    note('vm2 is reset, and boots');
+    await this.#end('vm2', 'SIGKILL');
+    await until(0.5);
+    this.#startGuest('vm2');
+    await until(0.6);
+    note('programs connect to a service of vm4 behind which nobody listens');
+    const refused = this.#hopeless('vm4.closed', 0.12 * durationMs);
+    await until(0.8);
+    note('vm4 is shut down, and started later');
+    await this.#end('vm4', 'SIGTERM');
+    await until(0.9);
+    this.#startGuest('vm4');
+    await until(1);
+    this.#stopping.abort();
+    await Promise.all([...traffic, refused]);
+    return events;
+  }
+
+  async #end(label: Label, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const guest = this.#guests.get(label);
+    guest?.kill(signal);
+    await guest?.exited;
+  }
+
+  /** Writes at its rate, on one connection after another, until the load ends. */
+  async #flow({ service, bytesPerS, lifetimeMs = Number.POSITIVE_INFINITY }: Flow): Promise<void> {
+    const isOver = (): boolean => this.#stopping.signal.aborted;
+    const port = (await this.#host?.listeningPort(service)) ?? 0;
+    const piece = Buffer.alloc(Math.max(1, Math.round((bytesPerS * TURN_MS) / 1000)), 'x');
+    while (!isOver()) {
+      const socket = this.#connect(port);
+      const end = performance.now() + lifetimeMs;
+      while (!socket.destroyed && !isOver() && performance.now() < end) {
+        // Who is held up writes no more: it does not make up for it afterwards.
+        if (socket.writableLength === 0) socket.write(piece);
+        await delay(TURN_MS);
+      }
+      // What is under way comes back; on a channel that is gone nothing does.
+      const closed = socket.destroyed ? undefined : once(socket.end(), 'close').catch(() => undefined);
+      await Promise.race([closed, delay(AGAIN_MS)]);
+      socket.destroy();
+    }
+  }
+
+  /** Some connections a second to a service that refuses them. */
+  async #hopeless(service: string, durationMs: number): Promise<void> {
+    const port = (await this.#host?.listeningPort(service)) ?? 0;
+    const end = performance.now() + durationMs;
+    while (performance.now() < end && !this.#stopping.signal.aborted) {
+      this.#connect(port);
+      await delay(AGAIN_MS / 2);
+    }
+  }
+
+  /** Lines of a log, each a datagram. */
+  async #log(): Promise<void> {
+    const [, port = '0'] = (await this.#host?.waitForLine(/listening on udp:127\.0\.0\.1:(\d+)/)) ?? [];
+    while (!this.#stopping.signal.aborted) {
+      this.#datagrams.send('<13>vm4: a line of a log', Number(port), '127.0.0.1');
+      await delay(TURN_MS * 5);
+    }
+  }
+
+  #connect(port: number): net.Socket {
+    const socket = net.connect(port, '127.0.0.1');
+    this.#sockets.add(socket);
+    socket.on('error', () => undefined).once('close', () => this.#sockets.delete(socket));
+    return socket.resume();
+  }
+
+  async #serve(take: (socket: net.Socket) => void): Promise<number> {
+    const server = net.createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.on('error', () => undefined).once('close', () => this.#sockets.delete(socket));
+      take(socket);
+    });
+    this.#servers.push(server);
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    return (server.address() as net.AddressInfo).port;
+  }
+
+  #path(label: Label, side: 'guest' | 'host'): string {
+    return join(this.#folder, `${label}.${side}.sock`);
+  }
+
+  /** `run` rejects. */
+  interrupt(): void {
+    this.#stopping.abort();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all([this.#host, ...this.#guests.values()].map(async (side) => side?.stop()));
+    for (const relay of this.#relays.values()) relay.stop();
+    for (const socket of this.#sockets) socket.destroy();
+    for (const server of this.#servers) server.close();
+    this.#datagrams.close();
+  }
+}

@@ -1,0 +1,212 @@
+/** `packaging/container/build.mjs`: the image of nothing but the single executable, and the pods that use it. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { hasNeed } from '../helpers/needs.js';
+import { PodHost } from '../helpers/pods.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
+
+const withPodman = serialTestWith('root', 'podman', 'busybox', 'curl');
+const BUILD = join(PROJECT_ROOT, 'packaging/container/build.mjs');
+const SIDECAR = join(PROJECT_ROOT, 'packaging/kubernetes/sidecar.yaml');
+/** The image's names in the manifest: vproxy's, and that of the VM. */
+const [IMAGE = '', VM_IMAGE = ''] = [...readFileSync(SIDECAR, 'utf8').matchAll(/image: (\S+)/g)].map(
+  ([, name]) => name,
+);
+const HOOK_IMAGE = 'localhost/vproxy-kubevirt:0.1.0';
+
+/** Of what is kept, and of what is sent: Node is nearly all of it. */
+const [MAX_BYTES, MAX_ARCHIVE_BYTES] = [125_000_000, 50_000_000];
+
+let folder = '';
+let host: PodHost;
+
+test.before('an image is made of the executable', async (t) => {
+  if (!(['root', 'podman', 'busybox', 'curl'] as const).every(hasNeed)) return;
+  t.timeout(300_000, 'the executable and its image are being made');
+  execFileSync('node', ['packaging/sea.mjs'], { cwd: PROJECT_ROOT, stdio: 'pipe' });
+  folder = mkdtempSync(join(tmpdir(), 'vproxy-container-'));
+  host = await PodHost.start(folder);
+  await host.output(['node', BUILD, '--tag', IMAGE, '--output', join(folder, 'image.tar')]);
+});
+
+test.after.always(async () => {
+  if (folder === '') return;
+  await host.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A container of the image with nothing that it could write to, as a user of whom no file knows. */
+const bare = (...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
+  host.run([
+    ...['podman', 'run', '--rm', '--network=none', '--read-only', '--read-only-tmpfs=false', '--cap-drop=all'],
+    ...['--security-opt=no-new-privileges', '--passwd=false', '--user=107', IMAGE, ...args],
+  ]);
+
+withPodman('there is nothing in it but the executable, its libraries, accounts and licences, and it is small', (t) => {
+  const archive = join(folder, 'image.tar');
+  t.true(statSync(archive).size < MAX_ARCHIVE_BYTES, `${statSync(archive).size} bytes`);
+  const [layout, root] = [temporaryFolder(t), temporaryFolder(t)];
+  execFileSync('tar', ['-xf', archive, '-C', layout]);
+  const read = (digest: string): unknown =>
+    JSON.parse(readFileSync(join(layout, 'blobs', digest.replace(':', '/')), 'utf8'));
+  const { manifests } = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')) as {
+    manifests: { digest: string }[];
+  };
+  const manifest = read(manifests[0]?.digest ?? '') as {
+    config: { digest: string };
+    layers: { digest: string }[];
+    annotations: Record<string, string>;
+  };
+  t.is(manifest.layers.length, 1);
+  const listed = execFileSync(
+    'tar',
+    ['-xzvf', join(layout, 'blobs', (manifest.layers[0]?.digest ?? '').replace(':', '/')), '-C', root],
+    { encoding: 'utf8' },
+  );
+  const files = listed.split('\n').filter((name) => name !== '' && !name.endsWith('/'));
+  const expected =
+    /^(usr\/bin\/vproxy(-storage)?|usr\/lib\/vproxy\/koffi\.node|lib(64)?\/(\S+\/)?(ld-linux-|lib)\S+\.so\.\d+|etc\/(passwd|group|nsswitch\.conf)|usr\/share\/doc\/\S+)$/;
+  t.deepEqual(
+    files.filter((name) => !expected.test(name)),
+    [],
+  );
+  t.true(files.length > 10);
+  const size = Number(execFileSync('du', ['-sb', root], { encoding: 'utf8' }).split('\t')[0]);
+  t.true(size < MAX_BYTES, `${size} bytes`);
+
+  const { config } = read(manifest.config.digest) as {
+    config: Record<string, unknown> & { Labels: Record<string, string> };
+  };
+  t.is(config['User'], '65532:65532');
+  t.deepEqual(config['Entrypoint'], ['/usr/bin/vproxy']);
+  t.false('Healthcheck' in config);
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string };
+  for (const facts of [config.Labels, manifest.annotations]) {
+    t.is(facts['org.opencontainers.image.version'], version);
+    t.is(facts['org.opencontainers.image.title'], 'vproxy');
+    t.is(facts['org.opencontainers.image.licenses'], 'MIT');
+  }
+});
+
+withPodman('another build of the same gives the same file', async (t) => {
+  const again = join(temporaryFolder(t), 'again.tar');
+  await host.output(['node', BUILD, '--tag', IMAGE, '--output', again]);
+  t.true(readFileSync(again).equals(readFileSync(join(folder, 'image.tar'))));
+});
+
+withPodman('it works as any user on a root that is only read, koffi included', async (t) => {
+  const { stdout, stderr } = await bare('--version');
+  t.regex(stdout, /^vproxy \S+ \(protocol 1, /, stderr);
+  const doctor = await bare('doctor', '--json', '-c', 'unix-listen:/nowhere/x', '--allow-exec');
+  const { findings } = JSON.parse(doctor.stdout) as { findings: { id: string }[] };
+  t.true(findings.length > 0);
+  t.deepEqual(
+    findings.filter(({ id }) => id.includes('koffi')),
+    [],
+  );
+});
+
+/** The process that plays QEMU and its guest: it listens as QEMU does, and its service is what listens at 9464 in the pod. */
+function vmImage(socket: string): Promise<string> {
+  const file = join(folder, 'Containerfile');
+  writeFileSync(
+    file,
+    `FROM ${IMAGE}\nUSER 107\nCMD ["-c","unix-listen:${socket}","-i","ssh:127.0.0.1:9464","--no-control"]\n`,
+  );
+  return host.output(['podman', 'build', '--quiet', '--pull-never', '--tag', VM_IMAGE, '--file', file, folder]);
+}
+
+withPodman(
+  'podman kube play runs the sidecar as it is: forwards, metrics and the commands of its probes work',
+  async (t) => {
+    t.timeout(120_000);
+    await vmImage('/channel/vm1.sock');
+    await host.output(['podman', 'kube', 'play', SIDECAR]);
+    const logs = (name: string) => host.run(['podman', 'logs', name]);
+    try {
+      const probes = [...readFileSync(SIDECAR, 'utf8').matchAll(/command: \[(.*)\]/g)].map(([, words = '']) =>
+        words.replaceAll("'", '').split(', '),
+      );
+      t.deepEqual(
+        probes.map(([, command]) => command),
+        ['status', 'wait', 'drain'],
+      );
+      const [live = [], ready = [], preStop = []] = probes;
+      const inContainer = (words: readonly string[]) => host.run(['podman', 'exec', 'vm1-vproxy', ...words]);
+      await eventually(async () => (await inContainer(ready)).code === 0, { timeoutMs: 60_000, what: 'readiness' });
+      const { stdout } = await inContainer(live);
+      t.is((JSON.parse(stdout) as { channels: unknown[] }).channels.length, 1);
+      // Through the forward, and the service of the other side, to the metrics of the first.
+      for (const port of [9464, 9022]) {
+        const metrics = await host.output(['curl', '--silent', '--fail', `http://127.0.0.1:${port}/metrics`]);
+        t.regex(metrics, /^vproxy_channel_state\{channel="default",state="established"\} 1$/m);
+      }
+      const drained = await inContainer(preStop);
+      t.is(drained.code, 0, drained.stderr);
+    } catch (error) {
+      t.log((await logs('vm1-vproxy')).stderr, (await logs('vm1-qemu')).stderr);
+      throw error;
+    } finally {
+      await host.run(['podman', 'kube', 'down', SIDECAR]);
+    }
+  },
+);
+
+/** What KubeVirt's shim does, but for gRPC: it runs the hook with the domain, once, hands on what it prints, and stays. */
+const SHIM = `#!/bin/sh
+set -eu
+[ "$*" = '--version v1alpha3' ]
+cd /var/run/kubevirt-hooks
+onDefineDomain --vmi '{}' --domain "$(cat domain.xml)" > defined.xml.new
+busybox mv defined.xml.new defined.xml
+exec sleep 1000
+`;
+
+withPodman("a hook sidecar adds the port, and connects to it where the domain's QEMU listens", async (t) => {
+  t.timeout(120_000);
+  const shim = join(folder, 'sidecar-shim');
+  writeFileSync(shim, SHIM);
+  await host.output(['node', BUILD, '--tag', HOOK_IMAGE, '--sidecar-shim', shim]);
+  // What KubeVirt mounts: a volume in the container of QEMU, and a folder of it in the sidecar.
+  const hooks = join(folder, 'kubevirt-hooks');
+  const own = join(hooks, 'hook-sidecar-0');
+  mkdirSync(own, { recursive: true });
+  for (const path of [hooks, own]) chmodSync(path, 0o777);
+  writeFileSync(join(own, 'domain.xml'), readFileSync(join(PROJECT_ROOT, 'spec/fixtures/kubevirt-domain.xml')));
+  const start = (name: string, mounted: string, words: readonly string[]) =>
+    host.output([
+      ...['podman', 'run', '--detach', '--name', name, '--network=host', '--user=107', '--cap-drop=all'],
+      ...[`--volume=${mounted}:/var/run/kubevirt-hooks`, '--env=CONTAINER_NAME=hook-sidecar-0', ...words],
+    ]);
+  await start('hook', own, [HOOK_IMAGE, '--outgoing=ssh:127.0.0.1:9022', '--metrics=127.0.0.1:9464']);
+  const defined = await eventually(() => readFileSync(join(own, 'defined.xml'), 'utf8'), { timeoutMs: 60_000 });
+  const [, socket = ''] =
+    /<source mode='bind' path='([^']*)'\/>\s*<target type='virtio' name='org\.vproxy\.0'\/>/.exec(defined) ?? [];
+  t.is(socket, '/var/run/kubevirt-hooks/hook-sidecar-0/org.vproxy.0');
+  await vmImage(socket);
+  await start('qemu', hooks, [VM_IMAGE]);
+  const wait = ['podman', 'exec', 'hook', 'vproxy', 'wait', '--service', 'ssh', '--timeout', '30'];
+  const waited = await host.run([...wait, '--socket', '/run/vproxy/control.sock']);
+  t.is(waited.code, 0, waited.stderr + (await host.run(['podman', 'logs', 'hook'])).stderr);
+  t.regex(await host.output(['curl', '--silent', '--fail', 'http://127.0.0.1:9022/metrics']), /^vproxy_channel_state/m);
+  await host.run(['podman', 'rm', '--force', '--time=1', 'hook', 'qemu']);
+});
+
+for (const [title, args, message] of [
+  ['another option', ['--push'], "Unknown option '--push'"],
+  ['an executable that is not there', ['--executable', '/nowhere/x'], '/nowhere/x is not there: npm run sea makes it'],
+  ['a shim that is not there', ['--sidecar-shim', '/nowhere/x'], '--sidecar-shim /nowhere/x is not there'],
+] as const) {
+  test(`${title} is refused with one line`, (t) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [BUILD, ...args], { encoding: 'utf8' });
+    t.deepEqual(
+      { status, stdout, stderr },
+      { status: 1, stdout: '', stderr: `packaging/container/build.mjs: ${message}\n` },
+    );
+  });
+}

@@ -1,0 +1,111 @@
+/** The hook sidecar for KubeVirt: what its hook makes of a domain, and the manifest that uses it. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { RUN_OPTIONS } from '../../cli/run/options.js';
+import { parseRunFlags } from '../../cli/run/run-options.js';
+import { mergeConfiguration } from '../../lib/settings/merge.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { givenIn } from '../helpers/given-options.js';
+import { testWith } from '../helpers/test-with.js';
+import { runVproxy } from '../helpers/vproxy-process.js';
+
+const HOOK = join(PROJECT_ROOT, 'packaging/container/kubevirt/onDefineDomain');
+
+/** As KubeVirt's encoder writes them: no element closes itself, quotes are double, levels are tabs. */
+const DOMAIN = readFileSync(join(PROJECT_ROOT, 'spec/fixtures/kubevirt-domain.xml'), 'utf8').trimEnd();
+
+interface HookRun {
+  readonly shell?: readonly [string, ...string[]];
+  /** What KubeVirt calls the container; null: it does not say. */
+  readonly container?: string | null;
+}
+
+function runHook(args: readonly string[], { shell = ['sh'], container = 'hook-sidecar-0' }: HookRun = {}) {
+  const [program, ...words] = shell;
+  const env = { PATH: process.env['PATH'], ...(container === null ? {} : { CONTAINER_NAME: container }) };
+  const { status, stdout, stderr } = spawnSync(program, [...words, HOOK, ...args], { env, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+const onDomain = (domain: string, options?: HookRun) => runHook(['--vmi', '{}', '--domain', domain], options);
+
+/** The domain with lines at the end of its devices. */
+const withDevice = (lines: string): string => `${DOMAIN.replace('\t</devices>', `${lines}\t</devices>`)}\n`;
+
+/** What `vproxy libvirt-xml` prints for a path, at its place in the domain. */
+async function withPort(path: string): Promise<string> {
+  const { stdout } = await runVproxy(['libvirt-xml', '--path', path]);
+  return withDevice(stdout.replace(/^( *)(?=<)/gm, (spaces) => `\t\t${'\t'.repeat(spaces.length / 2)}`));
+}
+
+test('the hook adds the port that vproxy libvirt-xml prints, and leaves the rest of the domain as it is', async (t) => {
+  const expected = await withPort('/var/run/kubevirt-hooks/hook-sidecar-0/org.vproxy.0');
+  t.true(expected.includes('org.vproxy.0'));
+  t.deepEqual(onDomain(DOMAIN), { status: 0, stdout: expected, stderr: '' });
+});
+
+testWith('busybox')('the shell of busybox makes the same of it', (t) => {
+  t.deepEqual(onDomain(DOMAIN, { shell: ['busybox', 'sh'] }), onDomain(DOMAIN));
+});
+
+test('where KubeVirt does not name the container, its folder is that of all hooks', async (t) => {
+  const expected = await withPort('/var/run/kubevirt-hooks/org.vproxy.0');
+  t.is(onDomain(DOMAIN, { container: null }).stdout, expected);
+});
+
+testWith('virt-xml-validate')("libvirt's schema finds no fault in the domain", (t) => {
+  const file = join(temporaryFolder(t), 'domain.xml');
+  writeFileSync(file, onDomain(DOMAIN).stdout);
+  const { status, stdout, stderr } = spawnSync('virt-xml-validate', [file, 'domain'], { encoding: 'utf8' });
+  t.is(status, 0, stdout + stderr);
+});
+
+test('a domain that has the port stays as it is', (t) => {
+  const once = onDomain(DOMAIN).stdout;
+  t.is(onDomain(once.trimEnd()).stdout, once);
+  const own = withDevice('<channel type="unix"><target name="org.vproxy.0" type="virtio"></target></channel>');
+  t.is(onDomain(own.trimEnd()).stdout, own);
+});
+
+for (const [title, args, message, container] of [
+  ['no domain', ['--vmi', '{}'], 'there is no --domain', undefined],
+  ['an empty domain', ['--vmi', '{}', '--domain', ''], 'there is no --domain', undefined],
+  ['an option without a value', ['--vmi', '{}', '--domain'], '--domain has no value', undefined],
+  ['another option', ['--cloud-init', '{}'], '--cloud-init is not an option', undefined],
+  ['a domain without devices', ['--domain', '<domain/>'], 'the domain has no </devices>', undefined],
+  [
+    'devices twice',
+    ['--domain', '<domain><devices></devices><devices></devices></domain>'],
+    'the domain has more than one </devices>',
+    undefined,
+  ],
+  [
+    'a container that is no name',
+    ['--domain', DOMAIN],
+    `CONTAINER_NAME, a'/><x y=', has a character that is not in a-z, 0-9 and "-"`,
+    "a'/><x y='",
+  ],
+] as const) {
+  test(`${title}: the hook fails with one line, and prints nothing, so that the VM does not start without its port`, (t) => {
+    const result = runHook(args, container === undefined ? {} : { container });
+    t.deepEqual(result, { status: 1, stdout: '', stderr: `onDefineDomain: ${message}\n` });
+  });
+}
+
+test('the manifest asks for the sidecar as KubeVirt reads it, with options that are right', (t) => {
+  const manifest = readFileSync(join(PROJECT_ROOT, 'packaging/kubernetes/kubevirt.yaml'), 'utf8');
+  const [, text = ''] = /hookSidecars: >-\n((?: {10,}.*\n)+)/.exec(manifest) ?? [];
+  const sidecars = JSON.parse(text) as { image: string; args: string[] }[];
+  t.is(sidecars.length, 1);
+  const given: Record<string, string[] | undefined> = {
+    channel: ['unix-connect:/var/run/kubevirt-hooks/org.vproxy.0'],
+  };
+  for (const word of sidecars[0]?.args ?? []) {
+    const [, option = '', value = ''] = /^--([a-z-]+)=(.*)$/.exec(word) ?? [];
+    t.true(Object.hasOwn(RUN_OPTIONS, option), word);
+    (given[option] ??= []).push(value);
+  }
+  t.is(Object.keys(mergeConfiguration(null, parseRunFlags(givenIn(given))).channels).length, 1);
+});
