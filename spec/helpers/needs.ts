@@ -16,6 +16,7 @@ const programs = (names: string, packages = names): Need => ({
 
 /** Everything that tests of `npm test` may need, by what people call it. */
 export const NEEDS = {
+  ansible: programs('ansible ansible-doc ansible-galaxy ansible-playbook', 'ansible-core'),
   busybox: programs('busybox', 'busybox-static'),
   chromium: programs('chromium'),
   curl: programs('curl'),
@@ -47,6 +48,7 @@ export const NEEDS = {
   socat: programs('socat'),
   ssh: programs('ssh ssh-keygen', 'openssh-client'),
   sshd: programs('sshd ssh ssh-keygen', 'openssh-server openssh-client'),
+  sudo: programs('sudo su', 'sudo util-linux'),
   systemd: programs('systemd-analyze systemd-notify', 'systemd'),
   tmux: programs('tmux'),
   virsh: programs('virsh', 'libvirt-clients'),

@@ -32,18 +32,18 @@ options:
       - name: inventory_hostname
       - name: ansible_host
       - name: ansible_vproxy_label
-  name:
+  process:
     description:
       - The running C(vproxy) here, as it was started with C(--name), or the number of its process.
       - Default is the only one that runs here or, of several, the only one that has the channel.
     type: str
     ini:
       - section: vproxy
-        key: name
+        key: process
     vars:
-      - name: ansible_vproxy_name
+      - name: ansible_vproxy_process
   socket:
-    description: The path of its control socket. Not used where I(name) is set.
+    description: The path of its control socket. Not used where I(process) is set.
     type: path
     env:
       - name: VPROXY_SOCKET
@@ -162,7 +162,7 @@ class Connection(ConnectionBase):
 
     def _find_session(self, timeout):
         try:
-            self._path = find_socket(self.get_option('socket'), self.get_option('name'), self._label)
+            self._path = find_socket(self.get_option('socket'), self.get_option('process'), self._label)
             ask(self._path, '/v1/wait', {'channel': self._label, 'timeout': timeout}, timeout + GRACE_S)
         except VproxyError as error:
             raise self._unreachable(error) from error
