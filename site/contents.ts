@@ -30,6 +30,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/storage.md': 'Storage emulation',
       'docs/exec.md': 'Commands in the guest',
       'docs/copy.md': 'Copying files',
+      'docs/ansible.md': 'Ansible',
       'docs/config.md': 'Configuration file',
       'docs/control.md': 'Control socket',
       'docs/cli.md': 'Command line',
