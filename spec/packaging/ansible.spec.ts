@@ -1,7 +1,9 @@
 /** The Ansible collection (packaging/ansible) with Debian's ansible-core, through real processes that play host and guests. */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -223,6 +225,66 @@ ansibleTest(
     t.regex(msg ?? '', /^how the command ended is not known: .* \(exec-unavailable\)$/);
   },
 );
+
+/** A record of the service `exec`. */
+function record(kind: number, payload: string): Buffer {
+  const header = Buffer.from([kind, 0, 0, 0, 0]);
+  header.writeUInt32BE(payload.length, 1);
+  return Buffer.concat([header, Buffer.from(payload)]);
+}
+
+/** A control socket on which every command is answered with these bytes and an end. */
+async function listenWith(t: ExecutionContext, path: string, answer: Buffer): Promise<void> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', (request) => {
+      if (!request.toString().startsWith('GET /v1/connect?')) socket.end('HTTP/1.1 200 OK\r\n\r\n{}');
+      else socket.end(Buffer.concat([Buffer.from('HTTP/1.1 101 -\r\nVproxy-End: /v1/connect/1\r\n\r\n'), answer]));
+    });
+  });
+  t.teardown(() => server.close());
+  server.listen(path);
+  await once(server, 'listening');
+}
+
+ansibleTest('a guest that does not say how a command ended, or not in order, is unreachable', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = temporaryFolder(t);
+  const [STDOUT, EXIT] = [17, 20];
+  const exit = (value: unknown): Buffer => record(EXIT, JSON.stringify(value));
+  const tooLong = Buffer.from([STDOUT, 0xff, 0xff, 0xff, 0xff]);
+  const answers: Readonly<Record<string, Buffer>> = {
+    nothing: Buffer.alloc(0),
+    'half-a-record': record(STDOUT, 'out').subarray(0, 6),
+    'too-long': tooLong,
+    'no-json': record(EXIT, '{'),
+    'no-object': exit([]),
+    'no-status': exit({ status: {}, signal: null, error: null }),
+    'no-error': exit({ status: null, signal: null, error: 'x' }),
+    good: Buffer.concat([record(99, 'of a newer one'), exit({ status: null, signal: 'SIGTERM', error: null })]),
+  };
+  const hosts: Record<string, AnsibleVariables> = {};
+  for (const [name, answer] of Object.entries(answers)) {
+    const ansible_vproxy_socket = join(folder, name);
+    await listenWith(t, ansible_vproxy_socket, answer);
+    hosts[name] = { ansible_vproxy_socket };
+  }
+  const results = await installed().task(installed().writeInventory(hosts, {}), 'raw', 'true');
+  const codes = Object.keys(hosts).map((host) => {
+    const { unreachable, msg = '', rc } = results.get(host) ?? {};
+    return [host, unreachable === true ? /\((\S+)\)$/.exec(msg)?.[1] : rc];
+  });
+  t.deepEqual(Object.fromEntries(codes), {
+    nothing: 'exec-unavailable',
+    'half-a-record': 'exec-unavailable',
+    'too-long': 'protocol-error',
+    'no-json': 'protocol-error',
+    'no-object': 'protocol-error',
+    'no-status': 'protocol-error',
+    'no-error': 'protocol-error',
+    good: 143,
+  });
+});
 
 ansibleTest('several hosts at once, each behind its channel', async (t) => {
   t.timeout(TEST_MS);

@@ -146,9 +146,8 @@ class Connection(ConnectionBase):
     has_pipelining = True
     has_tty = True
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._path = None
+    # The control socket, once it is found.
+    _path = None
 
     @property
     def _label(self):
@@ -210,7 +209,7 @@ class Connection(ConnectionBase):
                     call.set_timeout(None)
                     feed(call)
         heard = {} if escalation is None else escalation.heard
-        return (call.status, *(bytes(heard.get(kind, b'') + outputs[kind]) for kind in (STDOUT, STDERR)))
+        return (call.end.status, *(bytes(heard.get(kind, b'') + outputs[kind]) for kind in (STDOUT, STDERR)))
 
     def put_file(self, in_path, out_path):
         """Copies a file of this machine to the guest, with its permissions."""
@@ -235,10 +234,11 @@ class Connection(ConnectionBase):
             with open(part, 'wb') as file:
                 self._transfer(FETCH_SCRIPT, [in_path], f'cannot read {to_native(in_path)}', target=file)
             os.replace(part, target)
-        except BaseException:
+        except OSError as error:
+            raise AnsibleError(f'cannot write {to_native(out_path)}: {error.strerror}') from error
+        finally:
             if os.path.lexists(part):
                 os.unlink(part)
-            raise
 
     def _transfer(self, script, arguments, failure, source=None, target=None):
         """Runs a script of the shell whose input, or output, is a file of this machine."""
@@ -253,8 +253,8 @@ class Connection(ConnectionBase):
                     errors += data
                 elif target is not None:
                     target.write(data)
-        if call.status != 0:
-            raise AnsibleError(f'{failure}: {to_native(errors).strip() or f"status {call.status}"}')
+        if call.end.status != 0:
+            raise AnsibleError(f'{failure}: {to_native(errors).strip() or f"status {call.end.status}"}')
 
     @contextmanager
     def _run(self, argv, has_terminal=False):
@@ -267,8 +267,8 @@ class Connection(ConnectionBase):
             try:
                 call = ExecCall(stream, argv, self.get_option('remote_user'), has_terminal)
                 yield call
-                if call.end['error'] is not None:
-                    raise VproxyError(call.end['error']['code'], call.end['error']['message'])
+                if call.end.error is not None:
+                    raise call.end.error
             finally:
                 stream.close()
         except VproxyError as error:

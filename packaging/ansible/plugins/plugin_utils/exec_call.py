@@ -9,7 +9,7 @@ import json
 import signal
 import socket
 import struct
-from collections import deque
+from collections import deque, namedtuple
 
 from .control import VproxyError
 
@@ -30,6 +30,9 @@ PIECE_BYTES = 65_536
 # as cancelled.
 END_S = 0.5
 
+# The status of a command that was ended by a signal that is not known here.
+UNKNOWN_SIGNAL = 255
+
 TERMINAL = {'columns': 80, 'rows': 24, 'term': 'dumb'}
 
 
@@ -45,7 +48,7 @@ class ExecCall:
         self._input = deque()
         self._credit = FIRST_CREDIT_BYTES
         self._has_begun = False
-        # How it ended: `status`, `signal` and `error`, as EXIT has it; None while it runs.
+        # How it ended; None while it runs.
         self.end = None
         request = {'argv': argv}
         if user is not None:
@@ -83,18 +86,8 @@ class ExecCall:
                 # Nobody reads it any more.
                 self._input.clear()
             elif kind == EXIT:
-                self.end = json.loads(payload)
+                self.end = decode_exit(payload)
         self._finish()
-
-    @property
-    def status(self):
-        """The exit status; 128 + n where signal n ended the command, as shells have it."""
-        if self.end['status'] is not None:
-            return self.end['status']
-        try:
-            return 128 + signal.Signals[self.end['signal']].value
-        except KeyError:
-            return 255
 
     def _pump(self):
         while self._credit > 0 and self._input:
@@ -149,3 +142,23 @@ class ExecCall:
             self._stream.read(1)
         except OSError:
             pass
+
+
+# How a command ended: its status, 128 + n where signal n ended it, as shells have it; or a VproxyError, where it was not
+# run.
+End = namedtuple('End', 'status error')
+
+
+def decode_exit(payload):
+    """The end that EXIT tells of. Fails with `protocol-error` where the payload is no such thing."""
+    try:
+        value = json.loads(payload)
+        status, name, error = value['status'], value['signal'], value['error']
+        if error is not None:
+            return End(None, VproxyError(str(error['code']), str(error['message'])))
+        if status is None:
+            known = signal.Signals.__members__.get(str(name))
+            status = UNKNOWN_SIGNAL if known is None else 128 + known
+        return End(int(status), None)
+    except (LookupError, TypeError, ValueError) as error:
+        raise VproxyError('protocol-error', 'the other side does not say how the command ended') from error
