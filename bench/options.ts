@@ -89,6 +89,7 @@ const FULL_AMOUNTS: Omit<Amounts, 'bytes'> = {
   restMs: 3000,
   storageCalls: 10,
   commands: 21,
+  ansibleTasks: 20,
   channels: 200,
   channelsMs: 10_000,
 };
@@ -102,6 +103,7 @@ const QUICK_AMOUNTS: Omit<Amounts, 'bytes'> = {
   restMs: 1000,
   storageCalls: 4,
   commands: 5,
+  ansibleTasks: 4,
   channels: 200,
   channelsMs: 2000,
 };

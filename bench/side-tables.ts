@@ -4,6 +4,7 @@ import type { BenchOptions } from './options.js';
 import type { Column } from './report/figures-table.js';
 import type { Results } from './results.js';
 import type { RunSetting } from './run-table.js';
+import { ANSIBLE, ANSIBLE_CONNECTIONS, AnsiblePlays } from './work/ansible.js';
 import { COMMAND, COMMANDS, CommandTimes } from './work/command.js';
 import { DATAGRAM_LOADS, DATAGRAMS, DatagramLoad } from './work/datagrams.js';
 import { EGRESS, EgressTimes, WAYS_OUT } from './work/egress.js';
@@ -98,8 +99,25 @@ const datagrams: SideTable = {
   },
 };
 
+const ansible: SideTable = {
+  work: ANSIBLE,
+  columns: ANSIBLE_CONNECTIONS,
+  /** Ansible itself takes longest: with `--quick` once is enough. */
+  async measure({ rounds, quick, amounts }, { setting, progress }, results) {
+    const plays = await AnsiblePlays.start(setting.programs, setting.folder);
+    try {
+      for (let round = 0; round < (quick ? 1 : rounds); round += 1) {
+        progress(`round ${round + 1} of ${rounds}: ${ANSIBLE.id}`);
+        for (const { id } of ANSIBLE_CONNECTIONS) results.add(ANSIBLE.id, id, await plays.measure(id, amounts));
+      }
+    } finally {
+      await plays.stop();
+    }
+  },
+};
+
 /** All of them, in the order of the report. */
-export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels, waysOut, datagrams];
+export const SIDE_TABLES: readonly SideTable[] = [commands, storageCalls, manyChannels, waysOut, datagrams, ansible];
 
 /** Measures one of them; a failure is noted for every row and column, and never ends the run. */
 export async function measureSideTable(

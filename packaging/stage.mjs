@@ -62,6 +62,12 @@ export async function stageFiles(root, { executable, unitFolder, ruleFolder, zsh
   write(`${zshFolder}/_vproxy`, completionScript('zsh'));
   write('/usr/share/fish/vendor_completions.d/vproxy.fish', completionScript('fish'));
 
+  // A folder of ansible-core's default path of collections.
+  const collection = '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy';
+  for (const name of readdirSync(source('packaging/ansible'), { recursive: true })) {
+    if (/\.(md|py|yml)$/.test(name)) copy(`packaging/ansible/${name}`, `${collection}/${name}`);
+  }
+
   const documents = '/usr/share/doc/vproxy';
   for (const name of readdirSync(source('docs'))) {
     if (name.endsWith('.md')) copy(`docs/${name}`, `${documents}/${name}`);

@@ -31,6 +31,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/exec.md': 'Commands in the guest',
       'docs/copy.md': 'Copying files',
       'docs/info.md': 'The machine at the other side',
+      'docs/ansible.md': 'Ansible',
       'docs/config.md': 'Configuration file',
       'docs/control.md': 'Control socket',
       'docs/cli.md': 'Command line',

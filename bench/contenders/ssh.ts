@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { eventually } from '../../spec/helpers/time.js';
 import { findProgram } from '../process/find-program.js';
 import { findFreePort } from '../process/free-port.js';
-import type { RunningProgram } from '../process/programs.js';
+import type { Programs, RunningProgram } from '../process/programs.js';
 import type { Contender } from './contender.js';
 
 /**
@@ -28,22 +28,45 @@ export const ssh: Contender = {
     return isThere ? undefined : 'apt-get install openssh-client openssh-server';
   },
   async start({ programs, folder, target }) {
-    const [address, port] = [await findFreePort(), await findFreePort()];
-    const keys = makeKeys(dirname(folder));
-    const config = join(folder, 'sshd_config');
-    writeFileSync(config, formatSshdConfig(port, keys));
-    if (isRoot()) mkdirSync(PRIVILEGE_SEPARATION_FOLDER, { recursive: true, mode: 0o755 });
-    const far = programs.start(findProgram('sshd') ?? 'sshd', ['-D', '-e', '-f', config]);
-    await waitForListener(port, far);
-    const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
+    const address = await findFreePort();
+    const { port, keyFile, program: far } = await startSshServer(programs, folder);
     const near = programs.start('ssh', [
-      ...['-F', 'none', '-N', '-p', `${port}`, '-i', join(keys, 'user_key')],
-      ...[...options, 'ExitOnForwardFailure=yes'].flatMap((option) => ['-o', option]),
+      ...['-F', 'none', '-N', '-p', `${port}`, '-i', keyFile],
+      ...[...CLIENT_OPTIONS, 'ExitOnForwardFailure=yes'].flatMap((option) => ['-o', option]),
       ...['-L', `127.0.0.1:${address}:127.0.0.1:${target}`, `${userInfo().username}@127.0.0.1`],
     ]);
     return { address, near: [near], far: [far] };
   },
 };
+
+/** Of a client that asks nobody anything, and leaves nothing behind. */
+export const CLIENT_OPTIONS: readonly string[] = [
+  'BatchMode=yes',
+  'StrictHostKeyChecking=no',
+  'UserKnownHostsFile=/dev/null',
+  'LogLevel=ERROR',
+];
+
+/** An sshd that lets this user in. */
+export interface SshServer {
+  /** Of 127.0.0.1. */
+  readonly port: number;
+  /** The key of this user. */
+  readonly keyFile: string;
+  readonly program: RunningProgram;
+}
+
+/** Starts one, which listens when this resolves; its configuration is in `folder`, its keys beside that. */
+export async function startSshServer(programs: Programs, folder: string): Promise<SshServer> {
+  const port = await findFreePort();
+  const keys = makeKeys(dirname(folder));
+  const config = join(folder, 'sshd_config');
+  writeFileSync(config, formatSshdConfig(port, keys));
+  if (isRoot()) mkdirSync(PRIVILEGE_SEPARATION_FOLDER, { recursive: true, mode: 0o755 });
+  const program = programs.start(findProgram('sshd') ?? 'sshd', ['-D', '-e', '-f', config]);
+  await waitForListener(port, program);
+  return { port, keyFile: join(keys, 'user_key'), program };
+}
 
 /** ssh gives up where sshd does not listen yet. */
 async function waitForListener(port: number, sshd: RunningProgram): Promise<void> {
@@ -81,6 +104,7 @@ function formatSshdConfig(port: number, keys: string): string {
     // Without it, sshd refuses an account whose password is locked, as root's often is; a user's sshd cannot use it.
     `UsePAM ${isRoot() ? 'yes' : 'no'}`,
     'StrictModes no',
+    'Subsystem sftp internal-sftp',
     'PidFile none',
   ];
   return `${lines.join('\n')}\n`;

@@ -23,6 +23,8 @@ export interface Amounts {
   readonly storageCalls: number;
   /** Runs of each command. */
   readonly commands: number;
+  /** Tasks of one play of Ansible. */
+  readonly ansibleTasks: number;
   /** Channels of one process. */
   readonly channels: number;
   /** How long they are watched, at rest and then with a little on each, in milliseconds. */

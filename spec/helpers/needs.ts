@@ -16,6 +16,7 @@ const programs = (names: string, packages = names): Need => ({
 
 /** Everything that tests of `npm test` may need, by what people call it. */
 export const NEEDS = {
+  ansible: programs('ansible ansible-doc ansible-galaxy ansible-playbook', 'ansible-core'),
   busybox: programs('busybox', 'busybox-static'),
   chromium: programs('chromium'),
   curl: programs('curl'),
@@ -52,6 +53,7 @@ export const NEEDS = {
   ssh: programs('ssh ssh-keygen', 'openssh-client'),
   sshfs: programs('sshfs fusermount3 /dev/fuse', 'sshfs fuse3'),
   sshd: programs('sshd ssh ssh-keygen', 'openssh-server openssh-client'),
+  sudo: programs('sudo su', 'sudo util-linux'),
   systemd: programs('systemd-analyze systemd-notify', 'systemd'),
   tmux: programs('tmux'),
   virsh: programs('virsh', 'libvirt-clients'),

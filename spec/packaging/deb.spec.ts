@@ -61,6 +61,8 @@ withDpkg(
       '/usr/share/bash-completion/completions/vproxy',
       '/usr/share/zsh/vendor-completions/_vproxy',
       '/usr/share/fish/vendor_completions.d/vproxy.fish',
+      '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy/galaxy.yml',
+      '/usr/share/ansible/collections/ansible_collections/vproxy/vproxy/plugins/connection/vproxy.py',
       '/usr/share/doc/vproxy/copyright',
       '/usr/share/doc/vproxy/changelog.Debian.gz',
       '/usr/share/doc/vproxy/services.md',

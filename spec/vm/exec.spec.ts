@@ -1,13 +1,14 @@
 /** Commands in the guest: what users write in shells, terminals, and what is left when a side disconnects. */
 import { execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 
 import test, { type ExecutionContext } from 'ava';
+import { Ansible, PYTHON } from '../helpers/ansible.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { openTerminal } from '../helpers/terminals.js';
 import { eventually, within } from '../helpers/time.js';
@@ -291,3 +292,39 @@ const isGone = (pid: number): Promise<unknown> =>
     what: `the end of process ${pid}`,
     timeoutMs: COMMAND_MS,
   });
+
+test.serial('Ansible plays in the guest, which is given a Python for it', async (t) => {
+  t.timeout(TEST_MS);
+  const { folder, agent } = laboratory().guest;
+  const python = realpathSync(PYTHON);
+  // Debian's Python with the libraries that it, and its own ones, need.
+  const own = `usr/lib/${basename(python)}`;
+  const needed = `$(ldd ${python} /${own}/lib-dynload/*.so | sed -n 's|.*=> /\\(.*\\) (.*|\\1|p' | sort -u)`;
+  const excluded = ['test', 'ensurepip', 'idlelib', 'lib2to3', 'pydoc_data', 'distutils', 'config-*'];
+  const options = excluded.map((name) => `--exclude='${own}/${name}'`).join(' ');
+  const tar = `tar c --dereference -C / ${options} ${python.slice(1)} ${own} ${needed}`;
+  t.deepEqual(await shell(t, `${tar} | vproxy exec tar x -C /`), { stdout: '', stderr: '', status: 0 });
+
+  const here = join(folder, 'ansible');
+  mkdirSync(here);
+  const ansible = Ansible.install(here);
+  writeFileSync(join(here, 'binary'), randomBytes(1_000_000));
+  const hashOf = (name: string) =>
+    createHash('sha256')
+      .update(readFileSync(join(here, name)))
+      .digest('hex');
+  const inventory = ansible.writeInventory(
+    { default: {} },
+    { ansible_vproxy_socket: controlIn(folder), ansible_python_interpreter: python, ansible_pipelining: true },
+  );
+  const began = performance.now();
+  const { code, text } = await ansible.play(inventory, 'in-the-guest.yml', {
+    here,
+    hostname: await agent.output('uname -n'),
+    sha256: hashOf('binary'),
+  });
+  t.is(code, 0, text);
+  t.regex(text, /ok=6 .* unreachable=0 +failed=0 /);
+  t.is(hashOf('fetched'), hashOf('binary'));
+  t.log(`the play took ${((performance.now() - began) / 1000).toFixed(0)} s`);
+});

@@ -1,5 +1,6 @@
 /** All scenes, by the names that markers have. */
 import type { Scene } from '../runner/scene.js';
+import { ansible } from './ansible.js';
 import { control } from './control.js';
 import { debianGuest } from './debian-guest.js';
 import { guest } from './guest.js';
@@ -14,6 +15,7 @@ const plain: Scene = { needs: ['curl'] };
 
 /** Those without a VM, which `npm test` plays. */
 export const PLAIN_SCENES: Readonly<Record<string, Scene>> = {
+  ansible,
   control,
   'one-vm': oneVm,
   plain,

@@ -1,0 +1,334 @@
+# MIT License
+"""Tasks in a guest by way of vproxy: each command is one of the service `exec` of the peer, and so is each file."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: vproxy
+short_description: Run tasks in a virtual machine through vproxy, without a network
+description:
+  - Runs commands and copies files at the other side of a channel of vproxy, such as the virtio-serial port of a virtual
+    machine. The machine needs no network, no sshd and no key, but a C(vproxy) that was started with C(--allow-exec).
+  - The C(vproxy) on the control node has to run already, and this user has to be allowed to open its control socket.
+version_added: 0.1.0
+author:
+  - the vproxy authors
+requirements:
+  - vproxy on the control node, and in the guest with C(--allow-exec)
+  - Python in the guest, as for any connection; only C(raw) and C(script) do without
+extends_documentation_fragment:
+  - connection_pipelining
+notes:
+  - Files pass as the input and the output of commands, so that C(--allow-copy) is not needed, and a file belongs to
+    the user who runs the tasks.
+  - A host is unreachable where no C(vproxy) answers here, the channel has no session, the peer lets no commands be
+    run, or what became of a command cannot be known. Whatever a command itself ends with is its status.
+options:
+  remote_addr:
+    description: The label of the channel. A channel without a label has C(default).
+    type: str
+    default: inventory_hostname
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+      - name: ansible_vproxy_label
+  process:
+    description:
+      - The running C(vproxy) here, as it was started with C(--name), or the number of its process.
+      - Default is the only one that runs here or, of several, the only one that has the channel.
+    type: str
+    ini:
+      - section: vproxy
+        key: process
+    vars:
+      - name: ansible_vproxy_process
+  socket:
+    description: The path of its control socket. Not used where I(process) is set.
+    type: path
+    env:
+      - name: VPROXY_SOCKET
+    ini:
+      - section: vproxy
+        key: socket
+    vars:
+      - name: ansible_vproxy_socket
+  remote_user:
+    description:
+      - Who runs the commands. For anyone but its own user the C(vproxy) of the guest has to be root.
+      - Default is the user of the C(vproxy) of the guest.
+    type: str
+    ini:
+      - section: defaults
+        key: remote_user
+    env:
+      - name: ANSIBLE_REMOTE_USER
+    cli:
+      - name: user
+    keyword:
+      - name: remote_user
+    vars:
+      - name: ansible_user
+      - name: ansible_vproxy_user
+  connection_timeout:
+    description:
+      - How long a session with the guest is waited for, and the prompt of C(sudo) or another, in seconds.
+    type: int
+    default: 10
+    ini:
+      - section: defaults
+        key: timeout
+      - section: vproxy
+        key: connection_timeout
+    env:
+      - name: ANSIBLE_TIMEOUT
+      - name: ANSIBLE_VPROXY_CONNECTION_TIMEOUT
+    cli:
+      - name: timeout
+    vars:
+      - name: ansible_vproxy_connection_timeout
+  use_tty:
+    description:
+      - Whether commands that are not pipelined have a terminal, where they are run by another user (C(become)).
+      - A become plugin that needs one, such as C(community.general.machinectl), gets it anyway.
+    type: bool
+    default: false
+    ini:
+      - section: vproxy
+        key: use_tty
+    vars:
+      - name: ansible_vproxy_use_tty
+"""
+
+EXAMPLES = r"""
+# inventory.yml: vm1 and vm2 are the labels of the channels
+all:
+  vars:
+    ansible_connection: vproxy.vproxy.vproxy
+    ansible_pipelining: true
+  hosts:
+    vm1:
+    web:
+      ansible_host: vm2
+      ansible_user: root
+"""
+
+import io
+import os
+import socket
+import stat
+from contextlib import contextmanager
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.module_utils.common.text.converters import to_bytes, to_native, to_text
+from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
+
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.control import ServiceStream, VproxyError, ask, find_socket
+from ansible_collections.vproxy.vproxy.plugins.plugin_utils.exec_call import STDERR, STDOUT, ExecCall
+
+display = Display()
+
+# An argument of a program has at most 128 KiB, with the NUL behind it (MAX_ARG_STRLEN of Linux).
+MAX_WORD_BYTES = 131_071
+
+# What an answer of the control socket may take beyond the time that it was asked to wait, in seconds.
+GRACE_S = 5
+
+# A file is nobody else's until it is complete.
+PUT_SCRIPT = 'umask 077 && cat >"$1" && chmod "$2" "$1"'
+FETCH_SCRIPT = 'exec cat <"$1"'
+
+
+class Connection(ConnectionBase):
+    """The connection to one host: nothing is kept open between commands."""
+
+    transport = 'vproxy.vproxy.vproxy'
+    has_pipelining = True
+    has_tty = True
+
+    # The control socket, once it is found.
+    _path = None
+
+    @property
+    def _label(self):
+        return self.get_option('remote_addr')
+
+    def _connect(self):
+        if not self._connected:
+            self._find_session(self.get_option('connection_timeout'))
+            self._connected = True
+        return self
+
+    def _find_session(self, timeout):
+        try:
+            self._path = find_socket(self.get_option('socket'), self.get_option('process'), self._label)
+            ask(self._path, '/v1/wait', {'channel': self._label, 'timeout': timeout}, timeout + GRACE_S)
+        except VproxyError as error:
+            raise self._unreachable(error) from error
+
+    def transport_test(self, connect_timeout):
+        """For wait_for_connection: fails where there is no session within `connect_timeout` seconds."""
+        self._find_session(connect_timeout)
+
+    def reset(self):
+        """The next command looks for the process and the session again."""
+        self.close()
+
+    def close(self):
+        self._connected = False
+
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        """Runs a command line with the shell of the options; gives its status, its output and its errors as bytes."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        self._connect()
+        line = to_text(cmd, errors='surrogate_or_strict')
+        display.vvv(f'EXEC {line}', host=self._label)
+        become = self.become if sudoable and is_escalated(line, self.become) else None
+        has_terminal = become is not None and not in_data and (self.get_option('use_tty') or become.require_tty)
+        escalation = None if become is None else Escalation(become, self._play_context)
+        outputs = {STDOUT: bytearray(), STDERR: bytearray()}
+
+        def feed(call):
+            if in_data:
+                call.feed(io.BytesIO(to_bytes(in_data, errors='surrogate_or_strict')))
+            # In a terminal an end is a key that some programs would take for themselves.
+            if not has_terminal:
+                call.end_input()
+
+        with self._run([self._play_context.executable, '-c', line], has_terminal) as call:
+            if escalation is None:
+                feed(call)
+            else:
+                call.set_timeout(self.get_option('connection_timeout'))
+            for kind, data in call.outputs():
+                if escalation is None or escalation.is_over:
+                    outputs[kind] += data
+                    continue
+                call.feed(io.BytesIO(escalation.hear(kind, data)))
+                if escalation.is_over:
+                    call.set_timeout(None)
+                    feed(call)
+        heard = {} if escalation is None else escalation.heard
+        return (call.end.status, *(bytes(heard.get(kind, b'') + outputs[kind]) for kind in (STDOUT, STDERR)))
+
+    def put_file(self, in_path, out_path):
+        """Copies a file of this machine to the guest, with its permissions."""
+        super().put_file(in_path, out_path)
+        self._connect()
+        display.vvv(f'PUT {in_path} TO {out_path}', host=self._label)
+        source = to_bytes(in_path, errors='surrogate_or_strict')
+        if not os.path.exists(source):
+            raise AnsibleFileNotFound(f'there is no file {to_native(in_path)}')
+        with open(source, 'rb') as file:
+            mode = format(stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777, 'o')
+            self._transfer(PUT_SCRIPT, [out_path, mode], f'cannot write {to_native(out_path)}', source=file)
+
+    def fetch_file(self, in_path, out_path):
+        """Copies a file of the guest to this machine; what is there stays as it is until all of it has come."""
+        super().fetch_file(in_path, out_path)
+        self._connect()
+        display.vvv(f'FETCH {in_path} TO {out_path}', host=self._label)
+        target = to_bytes(out_path, errors='surrogate_or_strict')
+        part = target + b'.vproxy-part'
+        try:
+            with open(part, 'wb') as file:
+                self._transfer(FETCH_SCRIPT, [in_path], f'cannot read {to_native(in_path)}', target=file)
+            os.replace(part, target)
+        except OSError as error:
+            raise AnsibleError(f'cannot write {to_native(out_path)}: {error.strerror}') from error
+        finally:
+            if os.path.lexists(part):
+                os.unlink(part)
+
+    def _transfer(self, script, arguments, failure, source=None, target=None):
+        """Runs a script of the shell whose input, or output, is a file of this machine."""
+        words = [to_text(word, errors='surrogate_or_strict') for word in arguments]
+        errors = b''
+        with self._run(['/bin/sh', '-c', script, 'sh', *words]) as call:
+            if source is not None:
+                call.feed(source)
+            call.end_input()
+            for kind, data in call.outputs():
+                if kind == STDERR:
+                    errors += data
+                elif target is not None:
+                    target.write(data)
+        if call.end.status != 0:
+            raise AnsibleError(f'{failure}: {to_native(errors).strip() or f"status {call.end.status}"}')
+
+    @contextmanager
+    def _run(self, argv, has_terminal=False):
+        """A command that was run when the block ends. Whatever keeps it from being run makes the host unreachable."""
+        for word in argv:
+            check_word(word)
+        timeout = self.get_option('connection_timeout')
+        try:
+            stream = ServiceStream(self._path, 'exec', self._label, timeout + GRACE_S)
+            try:
+                call = ExecCall(stream, argv, self.get_option('remote_user'), has_terminal)
+                yield call
+                if call.end.error is not None:
+                    raise call.end.error
+            finally:
+                stream.close()
+        except VproxyError as error:
+            raise self._unreachable(error) from error
+        except socket.timeout as error:
+            raise AnsibleError(f'Timeout ({timeout}s) waiting for privilege escalation prompt') from error
+
+    def _unreachable(self, error):
+        # The next task looks again.
+        self._connected = False
+        reason = str(error)
+        if error.code in ('unknown-service', 'denied'):
+            reason = f'the other side of "{self._label}" lets no commands be run (vproxy --allow-exec there)'
+        return AnsibleConnectionFailure(f'{reason} ({error.code})')
+
+
+def check_word(word):
+    """Throws for an argument that no command can have."""
+    try:
+        count = len(word.encode())
+    except UnicodeEncodeError as error:
+        raise AnsibleError('a command or a path that is not UTF-8 cannot be passed on') from error
+    if count > MAX_WORD_BYTES:
+        raise AnsibleError(f'the command has {count} bytes: a system takes at most {MAX_WORD_BYTES}')
+
+
+def is_escalated(line, become):
+    """Whether a command line was made by a become plugin."""
+    return bool(become and become.success and become.success in line)
+
+
+class Escalation:
+    """What is said with sudo, su or another, before the command itself has its input and output."""
+
+    def __init__(self, become, play_context):
+        self._become = become
+        self._password = become.get_option('become_pass', playcontext=play_context)
+        self._has_answered = False
+        # What was written so far, without what was answered.
+        self.heard = {STDOUT: b'', STDERR: b''}
+        self.is_over = False
+
+    def hear(self, kind, data):
+        """More was written. Gives what is to be answered. Throws where the password is wrong or missing."""
+        become = self._become
+        self.heard[kind] += data
+        text = self.heard[kind]
+        if become.check_success(text):
+            self.is_over = True
+            return b''
+        if become.check_incorrect_password(text):
+            raise AnsibleError(f'Incorrect {become.name} password')
+        if become.check_missing_password(text):
+            raise AnsibleError(f'Missing {become.name} password')
+        if not become.check_password_prompt(text):
+            return b''
+        if self._has_answered:
+            raise AnsibleError(f'Incorrect {become.name} password')
+        if not self._password:
+            raise AnsibleError(f'Missing {become.name} password')
+        self._has_answered = True
+        self.heard[kind] = b''
+        return to_bytes(self._password, errors='surrogate_or_strict') + b'\n'

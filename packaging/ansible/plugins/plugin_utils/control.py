@@ -1,0 +1,173 @@
+"""
+The control socket of a vproxy on this machine: which one it is, questions to it, and streams to services of a peer
+(docs/control.md of vproxy).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from urllib.parse import urlencode
+
+# Answers are small; one that is longer is not vproxy's.
+MAX_ANSWER_BYTES = 4 << 20
+
+# How long a process has to say whether it has a channel, in seconds, where there are several processes.
+LOOK_S = 2
+
+# The socket of the storage broker is in the same folder.
+NO_CONTROL_SOCKETS = {'storage.sock'}
+
+
+class VproxyError(Exception):
+    """A failure that vproxy names. `code` is one of docs/errors.md of vproxy."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+def control_folder():
+    """Where the sockets are: /run/vproxy for root, else $XDG_RUNTIME_DIR/vproxy. None where that is not set."""
+    if os.geteuid() == 0:
+        return '/run/vproxy'
+    runtime = os.environ.get('XDG_RUNTIME_DIR', '')
+    return f'{runtime}/vproxy' if runtime.startswith('/') else None
+
+
+def find_socket(path, name, label):
+    """
+    The path of the control socket: that of the process `name`, else `path`, else the only one here, else the only one
+    whose process has the channel `label`. Fails with `control-unavailable`.
+    """
+    if path and not name:
+        return path
+    folder = control_folder()
+    if folder is None:
+        raise VproxyError('control-unavailable', 'XDG_RUNTIME_DIR is not set: say where the socket is')
+    if name:
+        return f'{folder}/{name}.sock'
+    try:
+        names = sorted(entry for entry in os.listdir(folder) if entry.endswith('.sock'))
+    except OSError:
+        names = []
+    paths = [f'{folder}/{entry}' for entry in names if entry not in NO_CONTROL_SOCKETS]
+    if len(paths) > 1:
+        paths = [each for each in paths if _has_channel(each, label)]
+    if len(paths) == 1:
+        return paths[0]
+    if not names:
+        raise VproxyError('control-unavailable', f'no vproxy runs that has a control socket in {folder}')
+    what = 'several vproxy here have' if paths else 'no vproxy here has'
+    raise VproxyError('control-unavailable', f'{what} the channel "{label}"')
+
+
+def _has_channel(path, label):
+    try:
+        return any(channel['label'] == label for channel in ask(path, '/v1/channels', {}, LOOK_S))
+    except VproxyError:
+        return False
+
+
+def ask(path, route, query, timeout):
+    """What a GET request is answered, as JSON has it. `timeout` is in seconds. Fails with the code of the answer."""
+    # In HTTP/1.0 the answer ends with the connection.
+    connection, reader = _request(path, f'{route}?{urlencode(query)}', 'HTTP/1.0', timeout)
+    with connection, reader:
+        return _answer(path, reader)
+
+
+def _request(path, target, version, timeout, headers=''):
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        connection.sendall(f'GET {target} {version}\r\nHost: vproxy\r\n{headers}\r\n'.encode())
+        return connection, connection.makefile('rb', 1 << 17)
+    except OSError as error:
+        connection.close()
+        raise _unavailable(path, error) from error
+
+
+def _head(path, reader):
+    try:
+        line = reader.readline(1024).split()
+        if len(line) < 2 or not line[0].startswith(b'HTTP/1.'):
+            raise VproxyError('control-unavailable', f'what answers on {path} is no vproxy, or it has ended')
+        return int(line[1]), http.client.parse_headers(reader)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _unavailable(path, error) from error
+
+
+def _answer(path, reader):
+    status, _headers = _head(path, reader)
+    try:
+        value = json.loads(reader.read(MAX_ANSWER_BYTES))
+        if status == 200:
+            return value
+        raise VproxyError(str(value['error']['code']), str(value['error']['message']))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _unavailable(path, error) from error
+
+
+def _unavailable(path, error):
+    return VproxyError('control-unavailable', f'no vproxy answers on {path}: {error}')
+
+
+class ServiceStream:
+    """
+    A stream to a service of the peer. It is reset when it is closed, and when this process ends, unless the peer has
+    ended it before. Reading and sending fail with OSError.
+    """
+
+    def __init__(self, path, service, label, timeout):
+        """Waits up to `timeout` seconds for the peer to accept it. Fails with the code of the answer."""
+        target = '/v1/connect?' + urlencode({'service': service, 'channel': label, 'attached': 'true'})
+        upgrade = 'Connection: Upgrade\r\nUpgrade: vproxy-stream\r\n'
+        self._path = path
+        self._socket, self._reader = _request(path, target, 'HTTP/1.1', timeout, upgrade)
+        try:
+            status, headers = _head(path, self._reader)
+            if status != 101:
+                raise self._refusal()
+            self._end_route = headers['Vproxy-End']
+            self.set_timeout(None)
+        except BaseException:
+            self.close()
+            raise
+
+    def _refusal(self):
+        try:
+            error = json.loads(self._reader.read(MAX_ANSWER_BYTES))['error']
+            return VproxyError(str(error['code']), str(error['message']))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            return _unavailable(self._path, error)
+
+    def set_timeout(self, timeout):
+        """How long a read or a write may take, in seconds; None: as long as it takes."""
+        self._socket.settimeout(timeout)
+
+    def send(self, data):
+        """Sends all of it."""
+        self._socket.sendall(data)
+
+    def read(self, count):
+        """Exactly `count` bytes; fewer where the stream ends."""
+        return self._reader.read(count)
+
+    def end_reason(self):
+        """Why the stream has ended, a VproxyError; None where it was ended in order."""
+        try:
+            error = ask(self._path, self._end_route, {}, LOOK_S)['error']
+            return None if error is None else VproxyError(str(error['code']), str(error['message']))
+        except VproxyError as error:
+            return error
+        except (LookupError, TypeError) as error:
+            return _unavailable(self._path, error)
+
+    def close(self):
+        """Gives it up, where it has not ended."""
+        self._reader.close()
+        self._socket.close()

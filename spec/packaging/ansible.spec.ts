@@ -1,0 +1,413 @@
+/** The Ansible collection (packaging/ansible) with Debian's ansible-core, through real processes that play host and guests. */
+import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { Ansible, type AnsibleVariables, PLAYBOOKS, PYTHON } from '../helpers/ansible.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { hasNeed } from '../helpers/needs.js';
+import { serialTestWith } from '../helpers/test-with.js';
+import { eventually } from '../helpers/time.js';
+import { ESTABLISHED, isRunning, spawnVproxy, TAKING_CONTROL, type VproxyProcess } from '../helpers/vproxy-process.js';
+
+const TEST_MS = 300_000;
+/** One after the other: each keeps a processor busy. */
+const ansibleTest = serialTestWith('ansible');
+
+const folder = mkdtempSync(join(tmpdir(), 'vproxy-ansible-'));
+test.after.always(() => rmSync(folder, { recursive: true, force: true }));
+// Once for all tests.
+const ansible = hasNeed('ansible') ? Ansible.install(folder) : null;
+
+function installed(): Ansible {
+  if (ansible === null) throw new Error('ansible-core is not there');
+  return ansible;
+}
+
+/** How the side behind a channel is started. */
+interface GuestSetup {
+  /** Behind the channel. Default `--allow-exec`. */
+  readonly args?: readonly string[];
+  /** See `SpawnOptions.launcher`. */
+  readonly launcher?: readonly string[];
+}
+
+/** A host, and the processes that play its guests. */
+interface World {
+  readonly folder: string;
+  /** The control socket of the host. */
+  readonly socket: string;
+  /** The guests by the labels of their channels. */
+  readonly guests: ReadonlyMap<string, VproxyProcess>;
+  /** Writes an inventory of hosts that are behind this process, and gives its path. Default: a host for each guest. */
+  inventory(variables?: AnsibleVariables, hosts?: Readonly<Record<string, AnsibleVariables>>): string;
+}
+
+/** A host with a channel for each label, and a session with each guest; null: nobody is behind that channel. */
+async function startWorld(t: ExecutionContext, setups: Readonly<Record<string, GuestSetup | null>>): Promise<World> {
+  const folder = temporaryFolder(t);
+  const socket = join(folder, 'control.sock');
+  const path = (label: string): string => join(folder, `channel-${label}`);
+  const channels = Object.keys(setups).flatMap((label) => ['-c', `${label}=unix-listen:${path(label)}`]);
+  await spawnVproxy(t, [...channels, '--control', socket]).waitForLine(TAKING_CONTROL);
+  const guests = new Map<string, VproxyProcess>();
+  for (const [label, setup] of Object.entries(setups)) {
+    if (setup === null) continue;
+    const { args = ['--allow-exec'], launcher = [] } = setup;
+    guests.set(label, spawnVproxy(t, ['-c', `unix-connect:${path(label)}`, ...args], { launcher }));
+  }
+  await Promise.all([...guests.values()].map((guest) => guest.waitForLine(ESTABLISHED)));
+  const always = { ansible_vproxy_socket: socket, ansible_remote_tmp: join(folder, 'remote') };
+  return {
+    folder,
+    socket,
+    guests,
+    inventory: (variables = {}, hosts = Object.fromEntries([...guests.keys()].map((label) => [label, {}]))) =>
+      installed().writeInventory(hosts, { ...always, ...variables }),
+  };
+}
+
+const sha256 = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
+
+const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
+
+ansibleTest('the collection is built with all that it needs, and has the version of the package', (t) => {
+  const list = execFileSync('tar', ['tf', installed().archive], { encoding: 'utf8' }).trim().split('\n');
+  t.deepEqual(list.filter((name) => !name.endsWith('/')).sort(), [
+    'FILES.json',
+    'MANIFEST.json',
+    'README.md',
+    'meta/runtime.yml',
+    'plugins/connection/vproxy.py',
+    'plugins/plugin_utils/control.py',
+    'plugins/plugin_utils/exec_call.py',
+  ]);
+  const manifest = readJson(join(installed().collection, 'MANIFEST.json')) as { collection_info: { version: string } };
+  const { version } = readJson(join(PROJECT_ROOT, 'package.json')) as { version: string };
+  t.is(manifest.collection_info.version, version);
+});
+
+ansibleTest('ansible-doc knows each option of the plugin, and the variable that sets it', async (t) => {
+  const { text } = await installed().run('ansible-doc', ['--json', '-t', 'connection', 'vproxy.vproxy.vproxy']);
+  const documented = JSON.parse(text) as Record<string, { doc: { options: Record<string, { vars?: unknown[] }> } }>;
+  const options = documented['vproxy.vproxy.vproxy']?.doc.options ?? {};
+  t.deepEqual(Object.keys(options).sort(), [
+    'connection_timeout',
+    'pipelining',
+    'process',
+    'remote_addr',
+    'remote_user',
+    'socket',
+    'use_tty',
+  ]);
+  for (const [name, { vars }] of Object.entries(options)) t.truthy(vars?.length, name);
+});
+
+ansibleTest('the modules of Python compile without a warning', (t) => {
+  const check = 'import sys; [compile(open(f).read(), f, "exec") for f in sys.argv[1:]]';
+  const sources = readdirSync(join(installed().collection, 'plugins'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.py'))
+    .map((name) => join(installed().collection, 'plugins', name));
+  t.is(sources.length, 3);
+  t.notThrows(() => execFileSync(PYTHON, ['-W', 'error', '-c', check, ...sources], { stdio: 'pipe' }));
+});
+
+for (const pipelining of [true, false]) {
+  ansibleTest(`a play of twenty tasks, ${pipelining ? 'with' : 'without'} pipelining`, async (t) => {
+    t.timeout(TEST_MS);
+    const { inventory, folder, guests } = await startWorld(t, { vm1: {} });
+    const [here, work] = [join(folder, 'here'), join(folder, 'work')];
+    for (const path of [here, work]) mkdirSync(path);
+    const binary = join(here, 'binary');
+    writeFileSync(binary, randomBytes(300_000));
+    const variables = { here, work, sha256: sha256(binary) };
+    const hosts = inventory({ ansible_pipelining: pipelining });
+    const { code, text } = await installed().play(hosts, 'twenty-tasks.yml', variables);
+    t.is(code, 0, text);
+    t.regex(text, /vm1 +: ok=20 .* unreachable=0 +failed=0 +skipped=0 /);
+    t.is(sha256(join(here, 'vm1/binary')), variables.sha256);
+    t.is(readFileSync(join(work, 'motd'), 'utf8'), 'Welcome to vm1.\n');
+    // A module is a file of the guest only where it is not pipelined.
+    const isFile = guests.get('vm1')?.lines.some((line) => line.includes('AnsiballZ_ping.py'));
+    t.is(isFile, !pipelining);
+  });
+}
+
+ansibleTest('a file of 200 MB to the guest and back', async (t) => {
+  t.timeout(TEST_MS);
+  const { inventory, folder } = await startWorld(t, { vm1: {} });
+  const [source, there, back] = [join(folder, 'source'), join(folder, 'there'), join(folder, 'back')];
+  const block = randomBytes(1_000_003);
+  for (let count = 0; count < 200; count += 1) writeFileSync(source, block, { flag: 'a' });
+  const { code, text } = await installed().play(inventory(), 'big-file.yml', { source, there, back });
+  t.is(code, 0, text);
+  const expected = sha256(source);
+  t.is(sha256(there), expected);
+  t.is(sha256(back), expected);
+});
+
+ansibleTest('any bytes of input and output, and files with their modes', async (t) => {
+  t.timeout(TEST_MS);
+  const { socket, folder } = await startWorld(t, { vm1: {} });
+  const script = join(PLAYBOOKS, 'connection.py');
+  const { code, text } = await installed().run(PYTHON, [script, socket, 'vm1', folder]);
+  t.is(code, 0, text);
+});
+
+ansibleTest('hosts that cannot be reached are unreachable, and a status is always the command’s own', async (t) => {
+  t.timeout(TEST_MS);
+  const { inventory } = await startWorld(t, {
+    vm1: {},
+    'no-session': null,
+    'not-allowed': { args: [] },
+    'not-listed': { args: ['--allow-exec=/usr/bin/uname'] },
+  });
+  const vm1 = { ansible_host: 'vm1' };
+  const statuses = [0, 1, 69, 124, 125, 126, 127, 255];
+  const hosts: Record<string, AnsibleVariables> = {
+    'no-process': { ...vm1, ansible_vproxy_socket: '/nowhere' },
+    'no-channel': {},
+    'no-session': { ansible_vproxy_connection_timeout: 1 },
+    'not-allowed': {},
+    'not-listed': {},
+    'no-user': { ...vm1, ansible_user: 'no-such-user' },
+  };
+  for (const status of statuses) hosts[`status-${status}`] = { ...vm1, status };
+  const results = await installed().task(inventory({}, hosts), 'raw', 'exit {{ status | default(0) }}');
+
+  for (const status of statuses) {
+    const { unreachable, rc } = results.get(`status-${status}`) ?? {};
+    t.deepEqual({ unreachable, rc }, { unreachable: undefined, rc: status });
+  }
+  const isUnreachable = (host: string, expected: RegExp): void => {
+    const { unreachable, msg = '' } = results.get(host) ?? {};
+    t.true(unreachable, host);
+    t.regex(msg, expected);
+  };
+  isUnreachable('no-process', /^no vproxy answers on \/nowhere: .*No such file.* \(control-unavailable\)$/);
+  isUnreachable('no-channel', /no-channel.* \(not-found\)$/);
+  isUnreachable('no-session', /no-session.* \(no-session\)$/);
+  isUnreachable(
+    'not-allowed',
+    /^the other side of "not-allowed" lets no commands be run \(vproxy --allow-exec there\)/,
+  );
+  isUnreachable('not-listed', /^\/bin\/sh: this program is not among those allowed \(command-denied\)$/);
+  isUnreachable('no-user', /^there is no user "no-such-user" \(command-failed\)$/);
+});
+
+ansibleTest(
+  'a task that is given up ends its command, and one that is cut off makes the host unreachable',
+  async (t) => {
+    t.timeout(TEST_MS);
+    const { inventory, guests, folder } = await startWorld(t, { vm1: {} });
+    const hosts = inventory();
+    const pidFile = join(folder, 'pid');
+    const script = `echo $$ >${pidFile}; exec sleep 1000`;
+    const started = () => eventually(() => Number(readFileSync(pidFile, 'utf8')), { timeoutMs: 60_000 });
+
+    const words = ['all', '-i', hosts, '--task-timeout', '5', '-m', 'raw', '-a', script];
+    const givenUp = installed().run('ansible', words);
+    const command = await started();
+    t.true(isRunning(command));
+    t.regex((await givenUp).text, /FAILED[^]*in the expected time frame \(5\)/);
+    await eventually(() => !isRunning(command));
+
+    rmSync(pidFile);
+    const cutOff = installed().task(hosts, 'raw', script);
+    await started();
+    guests.get('vm1')?.kill('SIGKILL');
+    const { unreachable, msg } = (await cutOff).get('vm1') ?? {};
+    t.true(unreachable);
+    t.regex(msg ?? '', /^how the command ended is not known: .* \(exec-unavailable\)$/);
+  },
+);
+
+/** A record of the service `exec`. */
+function record(kind: number, payload: string): Buffer {
+  const header = Buffer.from([kind, 0, 0, 0, 0]);
+  header.writeUInt32BE(payload.length, 1);
+  return Buffer.concat([header, Buffer.from(payload)]);
+}
+
+/** A control socket on which every command is answered with these bytes and an end. */
+async function listenWith(t: ExecutionContext, path: string, answer: Buffer): Promise<void> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', (request) => {
+      if (!request.toString().startsWith('GET /v1/connect?')) socket.end('HTTP/1.1 200 OK\r\n\r\n{}');
+      else socket.end(Buffer.concat([Buffer.from('HTTP/1.1 101 -\r\nVproxy-End: /v1/connect/1\r\n\r\n'), answer]));
+    });
+  });
+  t.teardown(() => server.close());
+  server.listen(path);
+  await once(server, 'listening');
+}
+
+ansibleTest('a guest that does not say how a command ended, or not in order, is unreachable', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = temporaryFolder(t);
+  const [STDOUT, EXIT] = [17, 20];
+  const exit = (value: unknown): Buffer => record(EXIT, JSON.stringify(value));
+  const tooLong = Buffer.from([STDOUT, 0xff, 0xff, 0xff, 0xff]);
+  const answers: Readonly<Record<string, Buffer>> = {
+    nothing: Buffer.alloc(0),
+    'half-a-record': record(STDOUT, 'out').subarray(0, 6),
+    'too-long': tooLong,
+    'no-json': record(EXIT, '{'),
+    'no-object': exit([]),
+    'no-status': exit({ status: {}, signal: null, error: null }),
+    'no-error': exit({ status: null, signal: null, error: 'x' }),
+    good: Buffer.concat([record(99, 'of a newer one'), exit({ status: null, signal: 'SIGTERM', error: null })]),
+  };
+  const hosts: Record<string, AnsibleVariables> = {};
+  for (const [name, answer] of Object.entries(answers)) {
+    const ansible_vproxy_socket = join(folder, name);
+    await listenWith(t, ansible_vproxy_socket, answer);
+    hosts[name] = { ansible_vproxy_socket };
+  }
+  const results = await installed().task(installed().writeInventory(hosts, {}), 'raw', 'true');
+  const codes = Object.keys(hosts).map((host) => {
+    const { unreachable, msg = '', rc } = results.get(host) ?? {};
+    return [host, unreachable === true ? /\((\S+)\)$/.exec(msg)?.[1] : rc];
+  });
+  t.deepEqual(Object.fromEntries(codes), {
+    nothing: 'exec-unavailable',
+    'half-a-record': 'exec-unavailable',
+    'too-long': 'protocol-error',
+    'no-json': 'protocol-error',
+    'no-object': 'protocol-error',
+    'no-status': 'protocol-error',
+    'no-error': 'protocol-error',
+    good: 143,
+  });
+});
+
+ansibleTest('several hosts at once, each behind its channel', async (t) => {
+  t.timeout(TEST_MS);
+  const labels = ['vm1', 'vm2', 'vm3', 'vm4'];
+  const { inventory, guests, folder } = await startWorld(t, Object.fromEntries(labels.map((label) => [label, {}])));
+  const [here, count] = ['{{ inventory_hostname }}', `$(ls -d ${folder}/is-vm? | wc -l)`];
+  // Each command waits for all others.
+  const script = `touch ${folder}/is-${here}; until [ ${count} = 4 ]; do sleep 0.1; done; echo ${here}`;
+  const results = await installed().task(inventory(), 'raw', script);
+  for (const label of labels) {
+    t.is(results.get(label)?.stdout, `${label}\n`);
+    t.true(
+      guests.get(label)?.lines.some((line) => line.includes(`is-${label};`)),
+      label,
+    );
+  }
+});
+
+ansibleTest('of several processes the one is taken that has the channel, unless one is named', async (t) => {
+  t.timeout(TEST_MS);
+  const folder = temporaryFolder(t);
+  const start = async (name: string, ...labels: readonly string[]): Promise<void> => {
+    const channels = labels.flatMap((label) => ['-c', `${label}=unix-listen:${join(folder, `${name}-${label}`)}`]);
+    await spawnVproxy(t, [...channels, '--control', join(folder, `${name}.sock`)]).waitForLine(TAKING_CONTROL);
+  };
+  await Promise.all([start('one', 'vm1', 'both'), start('two', 'vm2', 'both')]);
+  const script = [
+    'import socket, sys',
+    'from ansible_collections.vproxy.vproxy.plugins.plugin_utils import control',
+    'control.control_folder = lambda: sys.argv[1]',
+    '# A socket that a process has left behind.',
+    'socket.socket(socket.AF_UNIX).bind(sys.argv[1] + "/old.sock")',
+    'for name, label in [(None, "vm1"), (None, "vm2"), ("two", "both"), (None, "both"), (None, "vm9")]:',
+    '    try: print(control.find_socket(None, name, label))',
+    '    except control.VproxyError as error: print(error)',
+  ].join('\n');
+  const environment = { PYTHONPATH: join(installed().collection, '../../..') };
+  const { text } = await installed().run(PYTHON, ['-c', script, folder], environment);
+  t.deepEqual(text.trim().split('\n'), [
+    join(folder, 'one.sock'),
+    join(folder, 'two.sock'),
+    join(folder, 'two.sock'),
+    'several vproxy here have the channel "both"',
+    'no vproxy here has the channel "vm9"',
+  ]);
+});
+
+/** The words that start a guest with accounts of its own: `operator` may use sudo with a password, and root has one for su. */
+function ownAccounts(t: ExecutionContext): readonly string[] {
+  const folder = temporaryFolder(t);
+  chmodSync(folder, 0o755);
+  const home = join(folder, 'home');
+  mkdirSync(home);
+  chmodSync(home, 0o777);
+  const hash = (password: string): string =>
+    execFileSync('openssl', ['passwd', '-6', password], { encoding: 'utf8' }).trim();
+  const files: Readonly<Record<string, readonly string[]>> = {
+    passwd: [
+      'root:x:0:0::/root:/bin/sh',
+      `operator:x:4711:4711::${home}:/bin/sh`,
+      'nobody:x:65534:65534::/nonexistent:/bin/sh',
+    ],
+    group: ['root:x:0:', 'operator:x:4711:', 'nogroup:x:65534:'],
+    shadow: [
+      `root:${hash('of root')}:19000:0:99999:7:::`,
+      `operator:${hash('of operator')}:19000:0:99999:7:::`,
+      'nobody:*:19000::::::',
+    ],
+    sudoers: [
+      'Defaults timestamp_timeout=0, !syslog, lecture=never',
+      'root ALL=(ALL) NOPASSWD: ALL',
+      'operator ALL=(ALL) ALL',
+    ],
+  };
+  for (const [name, lines] of Object.entries(files)) writeFileSync(join(folder, name), `${lines.join('\n')}\n`);
+  for (const name of ['shadow', 'sudoers']) chmodSync(join(folder, name), 0o440);
+  const mounts = Object.keys(files).map((name) => `mount --bind "$1/${name}" /etc/${name}`);
+  return ['unshare', '--mount', 'sh', '-ec', [...mounts, 'shift', 'exec "$@"'].join('\n'), 'sh', folder];
+}
+
+const rootTest = serialTestWith('ansible', 'root', 'sudo', 'openssl');
+
+rootTest('another user by sudo and su, with a password and without, with a terminal and without', async (t) => {
+  t.timeout(TEST_MS);
+  const { inventory } = await startWorld(t, { vm1: { launcher: ownAccounts(t) } });
+  const operator = { ansible_user: 'operator' };
+  const sudo = { ...operator, ansible_become_password: 'of operator' };
+  const su = { ...operator, ansible_become_method: 'su', ansible_become_password: 'of root' };
+  const nobody = { ansible_user: 'root', ansible_become_user: 'nobody' };
+  const hosts = {
+    operator: { ...operator, ansible_become: false },
+    'root-by-sudo': sudo,
+    'root-by-sudo-pipelined': { ...sudo, ansible_pipelining: true },
+    'root-by-sudo-terminal': { ...sudo, ansible_vproxy_use_tty: true },
+    'root-by-su': su,
+    'root-by-su-terminal': { ...su, ansible_vproxy_use_tty: true },
+    'nobody-by-sudo': { ...nobody, ansible_pipelining: true },
+    'nobody-by-su': { ...nobody, ansible_become_method: 'su' },
+    'sudo-wrong': { ...sudo, ansible_become_password: 'wrong' },
+    'sudo-missing': operator,
+    'su-wrong': { ...su, ansible_become_password: 'wrong' },
+    'su-missing': { ...su, ansible_become_password: null },
+  };
+  const variables = {
+    ansible_host: 'vm1',
+    ansible_become: true,
+    ansible_remote_tmp: '/tmp/.ansible-${USER}/tmp',
+    ansible_vproxy_connection_timeout: 60,
+  };
+  const path = inventory(variables, hosts);
+  const modules = await installed().task(path, 'command', 'id -un');
+  const raw = await installed().task(path, 'raw', 'id -un; test ! -t 0 || echo terminal');
+
+  for (const host of Object.keys(hosts)) {
+    const [first = '', second] = host.split('-');
+    const [module = {}, { stdout, msg, unreachable } = {}] = [modules.get(host), raw.get(host)];
+    if (second === 'wrong' || second === 'missing') {
+      const expected = `${second === 'wrong' ? 'Incorrect' : 'Missing'} ${first} password`;
+      t.deepEqual({ msg, unreachable }, { msg: expected, unreachable: undefined }, host);
+      t.is(module.msg, expected, host);
+    } else {
+      t.is(module.stdout, first, `${host}: ${module.msg}`);
+      t.is(stdout, host.endsWith('terminal') ? `${first}\r\nterminal\r\n` : `${first}\n`, host);
+    }
+  }
+});
