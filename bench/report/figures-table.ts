@@ -26,7 +26,7 @@ export function figureLines(
   return rows
     .filter((row) => columns.some(({ id }) => missing.has(id) || results.cell(row.work, row.key, id) !== undefined))
     .map((row) => ({
-      title: `${row.title}, ${row.unit}`,
+      title: row.unit === '' ? row.title : `${row.title}, ${row.unit}`,
       cells: columns.map(({ id }) =>
         missing.has(id) ? (['missing', ''] as const) : formatCell(results.cell(row.work, row.key, id)),
       ),
