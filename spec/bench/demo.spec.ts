@@ -49,7 +49,10 @@ serialTestWith('tmux')('on a terminal it shows the picture of vproxy top beside 
   const folder = temporaryFolder(t);
   const command = `${process.execPath} ${join(PROJECT_ROOT, script)}; echo "status $?"; exec sleep 300`;
   const terminal = await openTerminal(t, command, { TMPDIR: folder });
-  await terminal.shows(/^vproxy \(\d+\) {2}up [^]*^default +established [^]*^default\/\d+ +(?:up|down) [^]*^q quits/m, 60_000);
+  await terminal.shows(
+    /^vproxy \(\d+\) {2}up [^]*^default +established [^]*^default\/\d+ +(?:up|down) [^]*^q quits/m,
+    60_000,
+  );
   await terminal.shows(/Next:[^]*^status 0$/m, 90_000);
   t.false((await terminal.modes()).isAlternate);
 });
