@@ -8,7 +8,7 @@ import { Application, IndexEvent } from 'typedoc';
 import { ERROR_CODES } from '../lib/errors.js';
 import { API_PART_TITLES, shapeApi } from './api.js';
 import { frontMatterOf } from './front-matter.js';
-import { keepCodeInHeadings } from './headings.js';
+import { readMarkdown } from './markdown.js';
 import { SiteRouter } from './router.js';
 import { stage } from './stage.js';
 import { SiteTheme } from './theme.js';
@@ -44,7 +44,7 @@ async function buildSite(out: string): Promise<boolean> {
         'yaml',
       ],
       ignoredHighlightLanguages: ['text'],
-      markdownItLoader: keepCodeInHeadings,
+      markdownItLoader: readMarkdown,
       headings: { readme: false, document: false },
       categoryOrder: API_PART_TITLES,
       kindSortOrder: ['Function', 'Class', 'Interface', 'TypeAlias', 'Variable', 'Property', 'Accessor', 'Method'],

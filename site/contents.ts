@@ -18,6 +18,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/getting-started.md': 'Getting started',
       'docs/install.md': 'Installing',
       'docs/recipes.md': 'Recipes',
+      'docs/neighbours.md': 'Neighbours',
     },
   },
   {

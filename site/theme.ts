@@ -91,14 +91,16 @@ function neighbours(context: DefaultThemeRenderContext): JSX.Element {
 }
 
 /**
- * Puts each table into a box, in which it scrolls where it is wider than the screen, keeps short code in one line, and
- * says which part of the page is its text.
+ * Puts each table into a box, in which it scrolls where it is wider than the screen, as pictures do, keeps short code in one line, an option among it,
+ * and says which part of the page is its text.
  */
 function finish(page: PageEvent): void {
   const { contents = '' } = page;
   page.contents = contents
     .replaceAll('<table>', '<div class="wide"><table>')
     .replaceAll('</table>', '</table></div>')
+    .replace(/<p>(?=<img [^>]*><\/p>)/g, '<p class="wide">')
     .replace(/<td>(?=<code>[^<]{1,26}<\/code><\/td>)/g, '<td class="short">')
+    .replace(/<code>(?=[^<\s]{1,26}<\/code>)/g, '<code class="word">')
     .replace('<div class="col-content">', '<div class="col-content" role="main">');
 }

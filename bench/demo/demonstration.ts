@@ -1,17 +1,20 @@
 /** The steps of the demonstration, each of which adds a row to its table or throws. */
-import { readFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
 import { ESTABLISHED, listeningFor } from '../../spec/helpers/vproxy-process.js';
-import type { Machine, Program, ProgramName } from './machine.js';
+import type { CommandResult, Machine, Program, ProgramName } from './machine.js';
 import { type Outcome, say, showProgress } from './report.js';
 import type { Stage } from './stage.js';
 import { bytesSent, type RunningTransfer, startTransfer, type Transfer } from './transfer.js';
 
-const TRANSFER_BYTES = 100_000_000;
+const COPY_BYTES = 20_000_000;
 const START_MS = 20_000;
 const PROGRESS_MS = 250;
+/** How often `vproxy top` looks, each second, while the transfers run. */
+const TOP_LOOKS = 4;
 const REPLIES = join(PROJECT_ROOT, 'examples/replies.json');
 const CALL = ['/c0', 'show'];
 
@@ -34,13 +37,18 @@ export class Demonstration {
     const hostForwards = ['-o', 'storage:127.0.0.1:0', '-o', 'up:127.0.0.1:0', '-i', `down:127.0.0.1:${sinks.host}`];
     const hostSide = await this.#startVproxy('host', host, [...hostChannel, ...hostForwards]);
     const guestForwards = ['-i', `up:127.0.0.1:${sinks.guest}`, '-o', 'down:127.0.0.1:0'];
-    const guestSide = await this.#startVproxy('guest', guest, [...guestChannel, ...guestForwards]);
+    const guestArgs = [...guestChannel, ...guestForwards, '--allow-exec', '--allow-copy'];
+    const guestSide = await this.#startVproxy('guest', guest, guestArgs);
     const portOf = async (side: Program, service: string) =>
       (await side.waitForLine(listeningFor(service), START_MS))[2] ?? '';
     await Promise.all([hostSide, guestSide].map((side) => side.waitForLine(ESTABLISHED, START_MS)));
     this.#add('a session between the two sides', `established after ${formatSeconds(performance.now() - began)}`);
-    await this.#callStorage(await portOf(hostSide, 'storage'));
+    await this.#startEmulator(await portOf(hostSide, 'storage'));
+    say(await this.#callStorage('storcli64 /c0 show in the guest'));
+    await this.#runCommand();
+    await this.#copyFile();
     await this.#pushBothWays(await portOf(hostSide, 'up'), await portOf(guestSide, 'down'));
+    await this.#restartGuest(guestSide, guestArgs);
   }
 
   /** Stops every program that was started, the last one first. */
@@ -49,18 +57,46 @@ export class Demonstration {
     for (const program of this.#programs.reverse()) await program.stop();
   }
 
-  async #callStorage(port: string): Promise<void> {
-    const { host, guest } = this.#stage;
+  async #startEmulator(port: string): Promise<void> {
     const args = ['storage-emulator', '--replies', REPLIES, '--dial', `127.0.0.1:${port}`];
-    const emulator = await this.#startVproxy('host', host, args);
+    const emulator = await this.#startVproxy('host', this.#stage.host, args);
     await emulator.waitForLine(/connected to/, START_MS);
+  }
+
+  /** Resolves with what the utility has shown. */
+  async #callStorage(what: string): Promise<string> {
     say(`\nguest$ storcli64 ${CALL.join(' ')}`);
     const began = performance.now();
-    const { stdout, stderr, status } = await guest.runUtility(CALL);
+    const { stdout, stderr, status } = await this.#stage.guest.runUtility(CALL);
     const took = formatSeconds(performance.now() - began);
-    say(`${stdout}${stderr}(exit status ${status})\n`);
-    if (status !== 0 || stdout !== recordedReply()) throw new Error('the storage call did not give the recorded reply');
-    this.#add(`storcli64 ${CALL.join(' ')} in the guest`, `exit status ${status}, ${stdout.length} bytes, ${took}`);
+    const shown = `${stdout}${stderr}(exit status ${status})`;
+    if (status !== 0 || stdout !== recordedReply()) throw new Error(`it did not give the recorded reply:\n${shown}`);
+    this.#add(what, `exit status ${status}, ${stdout.length} bytes, ${took}`);
+    return shown;
+  }
+
+  async #runCommand(): Promise<void> {
+    say(`\nhost$ export VPROXY_SOCKET=${this.#stage.host.controlSocket}`);
+    const began = performance.now();
+    const { stdout, stderr, status } = await this.#ask('exec', '-n', 'sh', '-c', 'echo it works; echo oh >&2; exit 7');
+    const took = formatSeconds(performance.now() - began);
+    say(`(exit status ${status})`);
+    if (status !== 7 || stdout !== 'it works\n' || stderr !== 'oh\n') throw new Error('the command did something else');
+    this.#add('a command in the guest', `both outputs, exit status ${status}, ${took}`);
+  }
+
+  async #copyFile(): Promise<void> {
+    const { host, guestFolder } = this.#stage;
+    const bytes = randomBytes(COPY_BYTES);
+    const [source, copy] = [join(host.folder, 'disk.img'), `${guestFolder}/disk.copy`];
+    writeFileSync(source, bytes);
+    const began = performance.now();
+    const copied = await this.#ask('copy', source, `:${copy}`);
+    const took = formatSeconds(performance.now() - began);
+    const summed = await this.#ask('exec', '-n', 'sha256sum', copy);
+    const sent = createHash('sha256').update(bytes).digest('hex');
+    if (copied.status !== 0 || !summed.stdout.startsWith(`${sent} `)) throw new Error('the copy is another file');
+    this.#add(`${COPY_BYTES / 1e6} MB copied to the guest`, `SHA-256 equal, ${took}`);
   }
 
   async #pushBothWays(hostPort: string, guestPort: string): Promise<void> {
@@ -68,7 +104,9 @@ export class Demonstration {
     const up = await this.#startTransfer(host, hostPort);
     const down = await this.#startTransfer(guest, guestPort);
     const done = Promise.all([up.done, down.done]);
+    done.catch(() => undefined);
     const watching = new AbortController();
+    await this.#watch();
     void watchProgress([up, down], watching.signal);
     try {
       const [upwards, downwards] = await done;
@@ -79,11 +117,41 @@ export class Demonstration {
     }
   }
 
+  /** Shows what the host's side says of its streams: on a terminal the picture of `vproxy top`, else its lines. */
+  async #watch(): Promise<void> {
+    const words = ['top', '--count', String(TOP_LOOKS)];
+    say(`\nhost$ vproxy ${words.join(' ')}`);
+    if (process.stdout.isTTY) await this.#stage.host.showVproxy(words);
+    else say((await this.#stage.host.runVproxy(words)).stdout.trimEnd());
+    this.#add('vproxy top beside the transfers', `${TOP_LOOKS} looks`);
+  }
+
+  /** What a reboot of the guest is to the host: its side is gone without a word, and comes again. */
+  async #restartGuest(guestSide: Program, guestArgs: readonly string[]): Promise<void> {
+    say("\nThe guest's vproxy is killed, as by a reboot, and started again; nothing is done on the host.\n");
+    await guestSide.kill();
+    const began = performance.now();
+    const again = await this.#startVproxy('guest', this.#stage.guest, guestArgs);
+    await again.waitForLine(ESTABLISHED, START_MS);
+    this.#add('a session after the guest is back', `established after ${formatSeconds(performance.now() - began)}`);
+    await this.#callStorage('storcli64 /c0 show once more');
+    say('(the same reply)');
+  }
+
+  /** Runs a command of vproxy on the host, and shows it with what it prints. */
+  async #ask(...words: readonly string[]): Promise<CommandResult> {
+    say(`host$ vproxy ${words.map(quoteWord).join(' ')}`);
+    const result = await this.#stage.host.runVproxy(words);
+    for (const text of [result.stdout, result.stderr]) if (text !== '') say(text.trimEnd());
+    return result;
+  }
+
   #addTransfer(direction: string, { ms, sent, received }: Transfer): void {
     if (sent !== received) throw new Error(`${direction}: SHA-256 ${sent} was sent, ${received} came`);
-    const rate = Math.round(TRANSFER_BYTES / 1000 / ms);
-    const figures = `SHA-256 equal (${sent.slice(0, 12)}…), ${formatSeconds(ms)}, ${rate} MB/s`;
-    this.#add(`${TRANSFER_BYTES / 1e6} MB ${direction}, both at once`, figures);
+    const { transferBytes } = this.#stage;
+    const rate = Math.round(transferBytes / 1000 / ms);
+    const figures = `SHA-256 equal, ${formatSeconds(ms)}, ${rate} MB/s`;
+    this.#add(`${transferBytes / 1e6} MB ${direction}, both at once`, figures);
   }
 
   async #startSink(machine: Machine): Promise<string> {
@@ -97,7 +165,7 @@ export class Demonstration {
   }
 
   async #startTransfer(machine: Machine, port: string): Promise<RunningTransfer> {
-    const transfer = await startTransfer(machine, port, TRANSFER_BYTES);
+    const transfer = await startTransfer(machine, port, this.#stage.transferBytes);
     transfer.done.catch(() => undefined);
     this.#programs.push(transfer.program);
     return transfer;
@@ -128,6 +196,9 @@ function recordedReply(): string {
   const { replies } = JSON.parse(readFileSync(REPLIES, 'utf8')) as { replies: { stdout: string[] }[] };
   return (replies[0]?.stdout ?? []).map((line) => `${line}\n`).join('');
 }
+
+/** A word as a shell takes it. */
+const quoteWord = (word: string): string => (/^[\w./:=@-]+$/.test(word) ? word : `'${word}'`);
 
 function formatSeconds(ms: number): string {
   return `${(ms / 1000).toFixed(2)} s`;

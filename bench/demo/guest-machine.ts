@@ -40,6 +40,10 @@ export class GuestMachine implements Machine {
         return match;
       },
       lastLine: async () => (await lines()).at(-1) ?? '',
+      kill: async () => {
+        await job.kill('KILL');
+        await ended.catch(() => undefined);
+      },
       stop: async () => {
         if (!hasEnded) await job.kill('TERM').catch(() => undefined);
         await ended.catch(() => undefined);

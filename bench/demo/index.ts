@@ -1,4 +1,4 @@
-/** `npm start`: shows forwards both ways and the storage emulation over one channel; `--vm` does it with a real guest. */
+/** `npm start`: shows what goes over one channel, and that it comes back by itself; `--vm` does it with a real guest. */
 import { findTools } from '../../spec/vm/rig/tools.js';
 import { Demonstration } from './demonstration.js';
 import { formatTable, say, showProgress } from './report.js';
@@ -7,6 +7,14 @@ import { openLocalStage, openVmStage, type Stage } from './stage.js';
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 64;
 const EXIT_UNAVAILABLE = 69;
+
+/** What to do next, with the commands that a clone has. */
+const NEXT_AFTER_LOCAL = '  npm start -- --vm        the same with a guest under QEMU\n';
+const NEXT = `\
+  npm link                 vproxy on the PATH; vproxy --help
+  README.md                a Debian in a VM of your own, in two terminals
+  docs/getting-started.md  libvirt, other hypervisors, two processes by hand
+`;
 
 const args = process.argv.slice(2);
 const unknown = args.find((arg) => arg !== '--vm');
@@ -35,7 +43,8 @@ async function demonstrate(withVm: boolean): Promise<number> {
     say(`A demonstration of vproxy: ${stage.title}.\n`);
     demonstration = new Demonstration(stage);
     await Promise.race([demonstration.run(), interrupted]);
-    say(formatTable(demonstration.outcomes));
+    say(`\n${formatTable(demonstration.outcomes)}`);
+    say(`Next:\n\n${withVm ? '' : NEXT_AFTER_LOCAL}${NEXT}`);
     return 0;
   } catch (error) {
     say(`The demonstration failed: ${error instanceof Error ? error.message : String(error)}`);

@@ -1,5 +1,6 @@
 /** This machine as a place for the programs of the demonstration. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../spec/helpers/files.js';
@@ -12,15 +13,23 @@ const SCRIPTS: Readonly<Record<ProgramName, string>> = {
   push: 'dist/bench/demo/push.js',
 };
 
+const VPROXY = join(PROJECT_ROOT, SCRIPTS.vproxy);
+
 const UTILITY = 'storcli64';
 
-/** Runs everything as processes of its own; its socket and its link are in `folder`. */
+/** Runs everything as processes of its own; its sockets and its link are in `folder`. */
 export class LocalMachine implements Machine {
+  /** Where it may keep files. */
+  readonly folder: string;
+  /** The socket on which its vproxy takes requests, for `--control`. */
+  readonly controlSocket: string;
   /** The socket of the storage broker, for `--storage-socket`. */
   readonly storageSocket: string;
   readonly #utility: string;
 
   constructor(folder: string) {
+    this.folder = folder;
+    this.controlSocket = join(folder, 'control.sock');
     this.storageSocket = join(folder, 'storage.sock');
     this.#utility = join(folder, UTILITY);
     symlinkSync(join(PROJECT_ROOT, 'dist/program/vproxy-storage.cjs'), this.#utility);
@@ -31,6 +40,10 @@ export class LocalMachine implements Machine {
     return Promise.resolve({
       waitForLine: (pattern, timeoutMs) => child.waitForLine(pattern, { timeoutMs }),
       lastLine: () => Promise.resolve(child.lines.at(-1) ?? ''),
+      kill: async () => {
+        child.kill('SIGKILL');
+        await child.exited;
+      },
       stop: async () => {
         await child.stop();
       },
@@ -38,11 +51,30 @@ export class LocalMachine implements Machine {
   }
 
   runUtility(args: readonly string[]): Promise<CommandResult> {
-    const env = { ...process.env, VPROXY_STORAGE_SOCKET: this.storageSocket };
+    return this.#run(this.#utility, args);
+  }
+
+  /** Runs a command for the vproxy of this machine to its end. */
+  runVproxy(args: readonly string[]): Promise<CommandResult> {
+    return this.#run(process.execPath, [VPROXY, ...args]);
+  }
+
+  /** The same, with this terminal as its own. Rejects where it fails. */
+  async showVproxy(args: readonly string[]): Promise<void> {
+    const child = spawn(process.execPath, [VPROXY, ...args], { stdio: 'inherit', env: this.#environment() });
+    const [status] = (await once(child, 'exit')) as [number | null];
+    if (status !== 0) throw new Error(`vproxy ${args.join(' ')}: status ${status}`);
+  }
+
+  #run(file: string, args: readonly string[]): Promise<CommandResult> {
     return new Promise((resolve) => {
-      const child = execFile(this.#utility, args, { env }, (_error, stdout, stderr) => {
+      const child = execFile(file, args, { env: this.#environment() }, (_error, stdout, stderr) => {
         resolve({ stdout, stderr, status: child.exitCode });
       });
     });
+  }
+
+  #environment(): NodeJS.ProcessEnv {
+    return { ...process.env, VPROXY_STORAGE_SOCKET: this.storageSocket, VPROXY_SOCKET: this.controlSocket };
   }
 }

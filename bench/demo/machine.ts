@@ -9,6 +9,8 @@ export interface Program {
   waitForLine(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray>;
   /** The newest line of its log. */
   lastLine(): Promise<string>;
+  /** Kills it, as a machine that goes down does, and waits until it is gone. */
+  kill(): Promise<void>;
   /** Ends it, and waits until it is gone. */
   stop(): Promise<void>;
 }

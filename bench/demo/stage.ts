@@ -10,9 +10,13 @@ import type { Machine } from './machine.js';
 /** Where the demonstration takes place. The caller that opens it closes it. */
 export interface Stage {
   readonly title: string;
-  readonly host: Machine;
+  readonly host: LocalMachine;
   readonly guest: Machine;
-  /** The arguments of vproxy on the host that name the channel. */
+  /** A folder of the guest for what is copied there. */
+  readonly guestFolder: string;
+  /** How much is sent each way. */
+  readonly transferBytes: number;
+  /** The arguments of vproxy on the host that name the channel and the control socket. */
   readonly hostChannel: readonly string[];
   /** The same in the guest, with what the storage broker needs there. */
   readonly guestChannel: readonly string[];
@@ -28,7 +32,10 @@ export function openLocalStage(): Stage {
     title: 'two processes over a unix socket',
     host: machine,
     guest: machine,
-    hostChannel: ['-c', `unix-listen:${channel}`],
+    guestFolder: folder,
+    // Some seconds, in which something can be seen.
+    transferBytes: 200_000_000,
+    hostChannel: ['-c', `unix-listen:${channel}`, '--control', machine.controlSocket],
     guestChannel: ['-c', `unix-connect:${channel}`, '--storage-socket', machine.storageSocket],
     close: () => {
       rmSync(folder, { recursive: true, force: true });
@@ -43,11 +50,14 @@ export async function openVmStage(): Promise<Stage> {
   const removeFolder = () => rmSync(folder, { recursive: true, force: true });
   try {
     const guest = await bootGuest();
+    const host = new LocalMachine(folder);
     return {
       title: `a guest under QEMU (${guest.accelerator}), over a virtio-serial port`,
-      host: new LocalMachine(folder),
+      host,
       guest: new GuestMachine(guest),
-      hostChannel: ['-c', `unix-connect:${guest.channelPath}`],
+      guestFolder: '/tmp',
+      transferBytes: 100_000_000,
+      hostChannel: ['-c', `unix-connect:${guest.channelPath}`, '--control', host.controlSocket],
       guestChannel: ['-c', `virtserial-open:${PORT_PATH}`],
       close: async () => {
         await guest.stop();

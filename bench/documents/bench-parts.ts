@@ -1,37 +1,42 @@
 /** What `npm run bench -- --documents` writes: the README's table, and the tables of docs/performance.md. */
 import type { BenchOptions } from '../options.js';
-import { type BarResult, formatBars } from '../report/bars.js';
-import { formatFigures, formatMedian } from '../report/figures-table.js';
+import type { BarResult } from '../report/bars.js';
+import type { Column } from '../report/figures-table.js';
 import type { MachineFacts } from '../report/machine.js';
 import { type Results, rowsOf } from '../results.js';
 import { SIDE_TABLES } from '../side-tables.js';
 import { WORK } from '../work/list.js';
-import { asPrinted, type DocumentPart } from './parts.js';
+import type { DocumentPart } from './parts.js';
+import { formatBarTables, formatFolded, formatMedians, formatRanges, type LeadRow } from './tables.js';
 
 const README = 'README.md';
 const PERFORMANCE = 'docs/performance.md';
 
 /** The columns of the README's table, vproxy with its default settings first. */
-const README_COLUMNS = [
-  ['vproxy', 'vproxy'],
-  ['yamux', 'yamux'],
-  ['smux', 'smux'],
-  ['ssh', 'ssh -L'],
-  ['socat', 'socat'],
-  ['relays', 'two plain relays'],
-] as const;
+const README_COLUMNS: readonly Column[] = [
+  { id: 'vproxy', title: 'vproxy' },
+  { id: 'yamux', title: 'yamux' },
+  { id: 'smux', title: 'smux' },
+  { id: 'ssh', title: 'ssh -L' },
+  { id: 'socat', title: 'socat' },
+  { id: 'relays', title: 'two plain relays' },
+];
 
-const README_ROWS = [
-  ['first byte after the start of both sides, ms', 'start', 'ms'],
-  ['memory of a side at rest, MB', 'rest', 'resident'],
-  ['CPU of both sides for a GB, 1 stream, s', 'up-1', 'cpu'],
-  ['1 stream, MB/s', 'up-1', 'rate'],
-  ['8 streams, MB/s', 'up-8', 'rate'],
-  ['an echo, p50, µs', 'echo-1', 'p50'],
-  ['an echo beside 8 bulk streams, p99, µs', 'beside-bulk', 'p99'],
-  ['connections a second, one at a time', 'connections-1', 'rate'],
-  ['an idle stream, both sides, KB', 'idle', 'both-1000'],
-] as const;
+/** The rows that readers look for first. */
+const LEAD_ROWS: readonly LeadRow[] = [
+  { title: 'first byte after the start of both sides, ms', work: 'start', key: 'ms' },
+  { title: 'memory of a side at rest, MB', work: 'rest', key: 'resident' },
+  { title: 'CPU of both sides for a GB, 1 stream, s', work: 'up-1', key: 'cpu' },
+  { title: '1 stream, MB/s', work: 'up-1', key: 'rate' },
+  { title: '8 streams, MB/s', work: 'up-8', key: 'rate' },
+  { title: 'an echo, p50, µs', work: 'echo-1', key: 'p50' },
+  { title: 'an echo beside 8 bulk streams, p99, µs', work: 'beside-bulk', key: 'p99' },
+  { title: 'connections a second, one at a time', work: 'connections-1', key: 'rate' },
+  { title: 'an idle stream, both sides, KB', work: 'idle', key: 'both-1000' },
+];
+
+/** vproxy with its default settings, which is in both tables of all rows. */
+const DEFAULTS = 'vproxy';
 
 /** What a run is told in the documents with. */
 export interface BenchFindings {
@@ -47,37 +52,43 @@ export function benchParts({ options, missing, results, bars, machine }: BenchFi
   const { rounds, amounts, contenders } = options;
   const works = WORK.map(({ id }) => id);
   const run = `${describeRun(rounds, machine)}, ${amounts.bytes / 1e6} MB a transfer`;
-  const figures = formatFigures(rowsOf(WORK, amounts), contenders, missing, results);
+  const beside = { missing, results };
+  /** The rows of a table, and all of them folded. */
+  const twice = (title: string, isMeant: (id: string) => boolean): string => {
+    const figures = { ...beside, columns: contenders.filter(({ id }) => id === DEFAULTS || isMeant(id)) };
+    const all = formatFolded(
+      `${title}: all rows, with the smallest and the largest`,
+      formatRanges(rowsOf(WORK, amounts), figures),
+    );
+    return `${title}:\n\n${formatMedians(LEAD_ROWS, figures)}\n\n${all}`;
+  };
+  const isSetting = (id: string): boolean => id.startsWith(`${DEFAULTS}-`);
   return [
     {
-      ...{ file: README, name: 'figures', works: [...new Set(README_ROWS.map(([, work]) => work))] },
-      content: `${formatReadmeTable(missing, results)}\n\nMedians of ${run}.`,
+      ...{ file: README, name: 'figures', works: [...new Set(LEAD_ROWS.map(({ work }) => work))] },
+      content: `${formatMedians(LEAD_ROWS, { ...beside, columns: README_COLUMNS })}\n\nMedians of ${run}.`,
     },
     {
       ...{ file: PERFORMANCE, name: 'figures', works },
-      content: `Medians of ${run}; below them the smallest and the largest.\n\n${asPrinted(figures)}`,
+      content: [
+        `Medians of ${run}.`,
+        twice('vproxy beside others', (id) => !isSetting(id)),
+        twice('vproxy with other settings', isSetting),
+      ].join('\n\n'),
     },
-    { file: PERFORMANCE, name: 'bars', works: [...works, 'command'], content: asPrinted(formatBars(bars)) },
+    { file: PERFORMANCE, name: 'bars', works: [...works, 'command'], content: formatBarTables(bars) },
     ...SIDE_TABLES.map(({ work, columns }) => ({
       ...{ file: PERFORMANCE, name: work.id, works: [work.id] },
-      content: `Medians of ${describeRun(rounds, machine)}.\n\n${asPrinted(formatFigures(rowsOf([work], amounts), columns, new Map(), results))}`,
+      content: `${describeRanges(rounds, machine)}.\n\n${formatRanges(rowsOf([work], amounts), { columns, missing: new Set(), results })}`,
     })),
   ];
 }
 
-/** How often, and on what. */
-export function describeRun(rounds: number, { cpuCount, node, kernel }: MachineFacts): string {
-  return `${rounds} round${rounds === 1 ? '' : 's'}, ${cpuCount} core${cpuCount === 1 ? '' : 's'}, Node ${node.replace('v', '')}, ${kernel}`;
-}
+/** The sentence above a table of medians with their ranges, without its end. */
+export const describeRanges = (rounds: number, machine: MachineFacts): string =>
+  `Medians, and below them the smallest and the largest, of ${describeRun(rounds, machine)}`;
 
-function formatReadmeTable(missing: ReadonlyMap<string, string>, results: Results): string {
-  const lines = [
-    ['', ...README_COLUMNS.map(([, title]) => title)],
-    ['---', ...README_COLUMNS.map(() => '---')],
-    ...README_ROWS.map(([title, work, key]) => [
-      title,
-      ...README_COLUMNS.map(([id]) => (missing.has(id) ? 'missing' : formatMedian(results.cell(work, key, id)))),
-    ]),
-  ];
-  return lines.map((cells) => `| ${cells.join(' | ')} |`.replace('|  |', '| |')).join('\n');
+/** How often, and on what. */
+function describeRun(rounds: number, { cpuCount, node, kernel }: MachineFacts): string {
+  return `${rounds} round${rounds === 1 ? '' : 's'}, ${cpuCount} core${cpuCount === 1 ? '' : 's'}, Node ${node.replace('v', '')}, ${kernel}`;
 }

@@ -38,6 +38,3 @@ export function replaceMarked(file: string, text: string, name: string, content:
   }
   return `${before}${begin}\n${content.trimEnd()}\n\n${end}${after}`;
 }
-
-/** A table, or several, as they are printed. */
-export const asPrinted = (...tables: readonly string[]): string => `\`\`\`text\n${tables.join('\n\n')}\n\`\`\`\n`;

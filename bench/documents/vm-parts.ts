@@ -1,7 +1,7 @@
 /** What `npm run bench:vm -- --documents` writes into docs/performance.md: the tables of the guest, and of serial lines. */
 import type { MachineFacts } from '../report/machine.js';
-import { describeRun } from './bench-parts.js';
-import { asPrinted, type DocumentPart } from './parts.js';
+import { describeRanges } from './bench-parts.js';
+import type { DocumentPart } from './parts.js';
 
 const PERFORMANCE = 'docs/performance.md';
 
@@ -12,7 +12,7 @@ export interface VmTable {
   readonly works: readonly string[];
   /** On what it was measured. */
   readonly where: string;
-  /** The figures, and the bars where there are some. */
+  /** The figures, and the bars where there are some, in Markdown. */
   readonly texts: readonly string[];
 }
 
@@ -20,6 +20,6 @@ export interface VmTable {
 export function vmParts(tables: readonly VmTable[], rounds: number, machine: MachineFacts): DocumentPart[] {
   return tables.map(({ name, works, where, texts }) => ({
     ...{ file: PERFORMANCE, name, works },
-    content: `Medians of ${describeRun(rounds, machine)}, ${where}.\n\n${asPrinted(...texts.filter((text) => text !== ''))}`,
+    content: `${describeRanges(rounds, machine)}, ${where}.\n\n${texts.filter((text) => text !== '').join('\n\n')}`,
   }));
 }

@@ -41,6 +41,18 @@ const PLOT_HEIGHT = HEIGHT - PLOT.top - PLOT.bottom;
 /** Colours that people with red-green colour blindness can tell apart, too (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'] as const;
 
+/** What differs on a dark page. */
+const DARK = `<style>
+@media (prefers-color-scheme: dark) {
+rect { fill: #14171c }
+text { fill: #e3e7ec }
+[stroke="#dddddd"] { stroke: #3a434f }
+[stroke="#000000"] { stroke: #ffffff }
+[fill="#000000"] { fill: #ffffff }
+}
+</style>
+`;
+
 /** An SVG document with the charts below one another. */
 export function formatLineCharts(charts: readonly LineChart[]): string {
   const height = HEIGHT * charts.length;
@@ -48,7 +60,7 @@ export function formatLineCharts(charts: readonly LineChart[]): string {
     (chart, index) => `<g transform="translate(0 ${HEIGHT * index})">\n${formatChart(chart)}</g>\n`,
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="12">
-<rect width="${WIDTH}" height="${height}" fill="white"/>
+${DARK}<rect width="${WIDTH}" height="${height}" fill="white"/>
 ${panels.join('')}</svg>
 `;
 }

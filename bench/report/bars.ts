@@ -96,17 +96,19 @@ export function compareWithBars(results: Results, bars: readonly Bar[] = BARS): 
   });
 }
 
+/** What a row says of a bar: its name, whose medians, the figure, and the bar. */
+export const barCells = ({ title, of, beside: peer, ratio = Number.NaN, bound, bar }: BarResult): string[] => [
+  title,
+  peer === undefined ? of : `${of} / ${peer}`,
+  peer === undefined ? formatFigure(ratio) : ratio.toFixed(2),
+  `${bound === 'least' ? '≥' : '≤'} ${bar}`,
+];
+
 /** The table of the bars whose figures were measured; empty when no figure was measured. */
 export function formatBars(results: readonly BarResult[]): string {
   const measured = results.filter(({ ratio }) => ratio !== undefined);
   if (measured.length === 0) return '';
-  const rows = measured.map(({ title, of, beside: peer, ratio = Number.NaN, bound, bar, isMet: met }) => [
-    title,
-    peer === undefined ? of : `${of} / ${peer}`,
-    peer === undefined ? formatFigure(ratio) : ratio.toFixed(2),
-    `${bound === 'least' ? '≥' : '≤'} ${bar}`,
-    met ? 'met' : 'MISSED',
-  ]);
+  const rows = measured.map((result) => [...barCells(result), result.isMet ? 'met' : 'MISSED']);
   return formatTable([['', 'medians of', 'figure', 'bar', ''], ...rows]);
 }
 

@@ -10,23 +10,36 @@ export interface Column {
   readonly title: string;
 }
 
-/** The table as text. A column in `missing` says so in every cell. */
-export function formatFigures(
+/** A row with a cell for each column: the median, and the range of its rounds, which may be empty. */
+export interface FigureLine {
+  readonly title: string;
+  readonly cells: readonly (readonly [median: string, range: string])[];
+}
+
+/** The rows to which something applies. A column in `missing` says so in every cell. */
+export function figureLines(
   rows: readonly ResultRow[],
   columns: readonly Column[],
   missing: Pick<ReadonlySet<string>, 'has'>,
   results: Results,
-): string {
-  const lines = rows
+): FigureLine[] {
+  return rows
     .filter((row) => columns.some(({ id }) => missing.has(id) || results.cell(row.work, row.key, id) !== undefined))
-    .flatMap((row) => {
-      const cells = columns.map(({ id }) =>
-        missing.has(id) ? ['missing', ''] : formatCell(results.cell(row.work, row.key, id)),
-      );
-      const ranges = cells.map(([, range = '']) => range);
-      const first = [`${row.title}, ${row.unit}`, ...cells.map(([median = '']) => median)];
-      return ranges.some((range) => range !== '') ? [first, ['', ...ranges]] : [first];
-    });
+    .map((row) => ({
+      title: row.unit === '' ? row.title : `${row.title}, ${row.unit}`,
+      cells: columns.map(({ id }) =>
+        missing.has(id) ? (['missing', ''] as const) : formatCell(results.cell(row.work, row.key, id)),
+      ),
+    }));
+}
+
+/** The table as text. */
+export function formatFigures(...given: Parameters<typeof figureLines>): string {
+  const [, columns] = given;
+  const lines = figureLines(...given).flatMap(({ title, cells }) => {
+    const first = [title, ...cells.map(([median]) => median)];
+    return cells.some(([, range]) => range !== '') ? [first, ['', ...cells.map(([, range]) => range)]] : [first];
+  });
   return formatTable([['', ...columns.map(({ title }) => title)], ...lines]);
 }
 

@@ -1,5 +1,6 @@
 /** What a run of `npm run bench:vm` leaves. */
 import { measuredParts } from '../documents/parts.js';
+import { formatBarTables, formatFolded, formatMedians, formatRanges } from '../documents/tables.js';
 import { type VmTable, vmParts } from '../documents/vm-parts.js';
 import { type Bar, compareWithBars, formatBars } from '../report/bars.js';
 import { type Column, formatFailures, formatFigures } from '../report/figures-table.js';
@@ -10,7 +11,7 @@ import type { RunReport } from '../run-table.js';
 import { COMMANDS_BARS, COMMANDS_CONTENDERS, COMMANDS_ROWS } from './commands.js';
 import { VM_CONTENDERS } from './contenders.js';
 import type { VmBenchOptions } from './options.js';
-import { BAUDS, SERIAL_VARIANTS, serialRows } from './serial-line.js';
+import { BAUDS, SERIAL_LEAD_ROWS, SERIAL_VARIANTS, serialRows } from './serial-line.js';
 import { VM_BARS, VM_WORK } from './work.js';
 
 /** The tables with their bars, and the content of the JSON file. */
@@ -46,17 +47,26 @@ export function reportVm(options: VmBenchOptions, results: Results, accelerator:
     ...{ name, where, works: rows.map(({ work }) => work), texts: tables },
   });
   const inGuest = `in a guest under ${accelerator}`;
-  const barsOf = (wanted: readonly Bar[]): string => formatBars(compareWithBars(results, wanted));
+  const tableOf = (rows: readonly ResultRow[], contenders: readonly Column[]): string =>
+    formatRanges(rows, { columns: contenders, missing: new Set(), results });
+  const barsOf = (wanted: readonly Bar[]): string => formatBarTables(compareWithBars(results, wanted));
+  const lineFigures = { columns: SERIAL_VARIANTS, missing: new Set<string>(), results };
   const tables = [
-    shownIn('guest', inGuest, guestRows, figuresOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
+    shownIn('guest', inGuest, guestRows, tableOf(guestRows, VM_CONTENDERS), barsOf(VM_BARS)),
     shownIn(
       'guest-commands',
       inGuest,
       COMMANDS_ROWS,
-      figuresOf(COMMANDS_ROWS, COMMANDS_CONTENDERS),
+      tableOf(COMMANDS_ROWS, COMMANDS_CONTENDERS),
       barsOf(COMMANDS_BARS),
     ),
-    shownIn('serial-lines', 'on simulated lines without a guest', lineRows, figuresOf(lineRows, SERIAL_VARIANTS)),
+    shownIn(
+      'serial-lines',
+      'on simulated lines without a guest',
+      lineRows,
+      formatMedians(SERIAL_LEAD_ROWS, lineFigures),
+      formatFolded('All rows, with the smallest and the largest', formatRanges(lineRows, lineFigures)),
+    ),
   ];
   return {
     documents: measuredParts(vmParts(tables, rounds, describeMachine()), only),

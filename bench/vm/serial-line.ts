@@ -3,6 +3,7 @@ import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseChannel } from '../../lib/channel/address/address.js';
 import { joinBySlowLine } from '../../spec/helpers/relays.js';
+import type { LeadRow } from '../documents/tables.js';
 import { type Connection, closeAll, connectSocket, whileOpen } from '../load/connection.js';
 import { percentile } from '../load/echo.js';
 import { HeldConnections } from '../load/held.js';
@@ -33,6 +34,13 @@ export function serialRows(baud: number): ResultRow[] {
     { work, key: 'bulk', title: '  the bulk meanwhile', unit: '% of the line' },
   ];
 }
+
+/** What a person who types notices, on each line. */
+export const SERIAL_LEAD_ROWS: readonly LeadRow[] = BAUDS.map((baud) => ({
+  title: `${baud.toLocaleString('en')} baud: a keystroke beside 1 bulk stream down, p50, ms`,
+  work: serialWork(baud),
+  key: 'p50',
+}));
 
 /** What is compared: the limit of bytes in flight that `tty-open` sets, and the least one. */
 export const SERIAL_VARIANTS = [

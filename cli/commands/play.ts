@@ -25,6 +25,10 @@ export const command: Command = {
   usage: 'play FILE [--speed N] [--idle-limit SECONDS] [--raw]',
   about:
     'Shows the recording of a terminal (asciicast v2) in this one, at the pace at which it was made; Ctrl-C ends it. The terminal obeys what is in the file: play what you would have watched.',
+  examples: [
+    ['vproxy play vm1.cast', 'As it was'],
+    ['vproxy play --speed 4 --idle-limit 1s vm1.cast', 'Faster, and without long pauses'],
+  ],
   options: {
     speed: { short: 's', value: 'N', describe: 'Play it N times as fast [default: 1]' },
     'idle-limit': { short: 'i', value: 'SECONDS', describe: 'Make every pause this long at most' },

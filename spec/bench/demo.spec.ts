@@ -1,21 +1,60 @@
 /** The demonstration of `npm start`, run as it is. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
-import { temporaryFolder } from '../helpers/files.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { openTerminal } from '../helpers/terminals.js';
+import { serialTestWith } from '../helpers/test-with.js';
 import { eventually } from '../helpers/time.js';
 import { spawnVproxy } from '../helpers/vproxy-process.js';
 
 const script = 'dist/bench/demo/index.js';
 
-test.serial('it shows the reply of the emulator and a table, ends with 0, and leaves nothing behind', async (t) => {
+/** The rows of the table at the end, in their order. */
+const ROWS = [
+  'a session between the two sides',
+  'storcli64 /c0 show in the guest',
+  'a command in the guest',
+  '20 MB copied to the guest',
+  'vproxy top beside the transfers',
+  '200 MB host to guest, both at once',
+  '200 MB guest to host, both at once',
+  'a session after the guest is back',
+  'storcli64 /c0 show once more',
+];
+
+test.serial(
+  'it shows what each step did, a table, and what to do next, ends with 0, and leaves nothing behind',
+  async (t) => {
+    t.timeout(180_000);
+    const folder = temporaryFolder(t);
+    const demo = spawnVproxy(t, [], { script, env: { TMPDIR: folder } });
+    t.deepEqual(await demo.exited, { code: 0, signal: null }, demo.stdout + demo.lines.join('\n'));
+    t.regex(demo.stdout, /^guest\$ storcli64 \/c0 show\nCLI Version = [^]*\(exit status 0\)$/m);
+    t.regex(demo.stdout, /^host\$ vproxy exec .*\nit works\noh\n\(exit status 7\)$/m);
+    t.regex(demo.stdout, /^host\$ vproxy copy (\S+) :\S+\nhost\$ vproxy exec -n sha256sum (\S+)\n[0-9a-f]{64} {2}\2$/m);
+    t.regex(demo.stdout, /^host\$ vproxy top .*\n(?:\S+Z channels 1\/1 {2}streams \d.*\n){4}/m);
+    const rows = [...demo.stdout.matchAll(/^(.+?) {2,}ok {2}/gm)].map(([, what]) => what);
+    t.deepEqual(rows, ROWS);
+    t.regex(demo.stdout, /\nNext:\n\n {2}npm start -- --vm /);
+    for (const [path] of demo.stdout.slice(demo.stdout.indexOf('Next:')).matchAll(/\S+\.md/g)) {
+      t.true(existsSync(join(PROJECT_ROOT, path)), path);
+    }
+    t.deepEqual(readdirSync(folder), []);
+  },
+);
+
+serialTestWith('tmux')('on a terminal it shows the picture of vproxy top beside the transfers', async (t) => {
+  t.timeout(180_000);
   const folder = temporaryFolder(t);
-  const demo = spawnVproxy(t, [], { script, env: { TMPDIR: folder } });
-  t.deepEqual(await demo.exited, { code: 0, signal: null }, demo.stdout + demo.lines.join('\n'));
-  t.regex(demo.stdout, /^guest\$ storcli64 \/c0 show\nCLI Version = [^]*\(exit status 0\)$/m);
-  for (const what of ['a session', 'storcli64 /c0 show', '100 MB host to guest', '100 MB guest to host']) {
-    t.regex(demo.stdout, new RegExp(`^${what}.*  ok  `, 'm'));
-  }
-  t.deepEqual(readdirSync(folder), []);
+  const command = `${process.execPath} ${join(PROJECT_ROOT, script)}; echo "status $?"; exec sleep 300`;
+  const terminal = await openTerminal(t, command, { TMPDIR: folder });
+  await terminal.shows(
+    /^vproxy \(\d+\) {2}up [^]*^default +established [^]*^default\/\d+ +(?:up|down) [^]*^q quits/m,
+    60_000,
+  );
+  await terminal.shows(/Next:[^]*^status 0$/m, 90_000);
+  t.false((await terminal.modes()).isAlternate);
 });
 
 test.serial('interrupted, it says so, ends with 1, and leaves nothing behind', async (t) => {

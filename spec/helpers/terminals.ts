@@ -85,6 +85,11 @@ export class Terminal {
     return (await this.#tmux('capture-pane', '-p')).split('\n').slice(0, -1);
   }
 
+  /** The same with the escape sequences of colours and styles. */
+  async coloredScreen(): Promise<string[]> {
+    return (await this.#tmux('capture-pane', '-p', '-e')).split('\n').slice(0, -1);
+  }
+
   /** Waits until the screen, its lines in one text, matches `pattern`; past `timeoutMs` (20,000) it rejects with the screen. */
   shows(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
     const look = async () => {

@@ -2,9 +2,10 @@
  * The site as files: it is built without a warning, every link in it leads somewhere, and nothing is loaded from
  * elsewhere.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, extname, join, normalize } from 'node:path';
 import test from 'ava';
+import { PROJECT_ROOT } from '../helpers/files.js';
 import { type BuiltSite, buildSite } from '../helpers/site.js';
 
 let site: BuiltSite;
@@ -54,6 +55,26 @@ test('every link to a page, a section or a file leads there', (t) => {
   t.deepEqual(broken, []);
   t.true(checked > 1000, `only ${checked} links`);
 });
+
+test('no link leads to a host that is the name of a file', (t) => {
+  const names = readdirSync(PROJECT_ROOT, { withFileTypes: true })
+    .filter(({ name }) => !/^(?:\.|node_modules$|dist)/.test(name))
+    .flatMap(({ name, parentPath }) => [name, ...filesBelow(join(parentPath, name))]);
+  const extensions = new Set(names.map((name) => extname(name).slice(1)).filter((extension) => extension !== ''));
+  for (const usual of ['md', 'py', 'ts', 'toml']) t.true(extensions.has(usual), usual);
+  const taken = site.pages.flatMap((page) =>
+    attributes(readFileSync(join(site.folder, page), 'utf8'), /\shref="(https?:[^"]*)"/g)
+      .filter((link) => extensions.has(new URL(link).hostname.split('.').at(-1) ?? ''))
+      .map((link) => `${page}: ${link}`),
+  );
+  t.deepEqual(taken, []);
+});
+
+/** The names of files in a folder and those below it; none for what is no folder. */
+function filesBelow(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [];
+  return readdirSync(path, { recursive: true, encoding: 'utf8' });
+}
 
 test('the documents lead from one to the next, from the front page to the last decision', (t) => {
   const seen: string[] = [];

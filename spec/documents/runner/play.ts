@@ -22,11 +22,10 @@ const NAMESPACES = ['--mount', '--net', '--pid', '--fork', '--mount-proc', '--ki
  */
 export async function play(document: string, scene: string, timeoutMs: number, documentText?: string): Promise<void> {
   const mountPoint = mkdtempSync(join(tmpdir(), `vproxy-scene-${process.pid}-`));
-  const node = dirname(dirname(process.execPath));
   const words = [document, scene, ...(documentText === undefined ? [] : [documentText])];
-  const launch: readonly string[] = [...unshareWords(NAMESPACES), 'bash', STAGE, mountPoint, PROJECT_ROOT, node];
-  const [program = '', ...args] = launch;
-  const child = spawn(program, [...args, process.execPath, '--enable-source-maps', INSIDE, ...words], {
+  const command = [process.execPath, '--enable-source-maps', INSIDE, ...words];
+  const [program = '', ...args] = stageWords(mountPoint, command);
+  const child = spawn(program, args, {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     env: cleanEnvironment(),
   });
@@ -51,8 +50,14 @@ export async function play(document: string, scene: string, timeoutMs: number, d
   }
 }
 
+/** The words that run a command in namespaces of its own, in which `mountPoint`, an empty folder, has what it writes. */
+export function stageWords(mountPoint: string, command: readonly string[]): string[] {
+  const node = dirname(dirname(process.execPath));
+  return [...unshareWords(NAMESPACES), 'bash', STAGE, mountPoint, PROJECT_ROOT, node, ...command];
+}
+
 /** The part of this process's environment that a user's shell would have as well, and what guests are made of. */
-function cleanEnvironment(): NodeJS.ProcessEnv {
+export function cleanEnvironment(): NodeJS.ProcessEnv {
   const { PATH, LANG, VPROXY_VM_ACCEL } = process.env;
   const forGuests = { VPROXY_VM_CACHE: debianCache(), ...(VPROXY_VM_ACCEL === undefined ? {} : { VPROXY_VM_ACCEL }) };
   return { PATH, LANG: LANG ?? 'C.UTF-8', ...forGuests };

@@ -1,0 +1,65 @@
+/** Figures and bars as tables of the documents: what readers look for first, and the rest folded below it. */
+import { type BarResult, barCells } from '../report/bars.js';
+import { type Column, figureLines, formatMedian } from '../report/figures-table.js';
+import type { ResultRow, Results } from '../results.js';
+
+/** A row of medians: what it is called there, and whose figure it is. */
+export interface LeadRow {
+  readonly title: string;
+  readonly work: string;
+  readonly key: string;
+}
+
+/** What the columns are, and where their figures are. */
+export interface TableFigures {
+  readonly columns: readonly Column[];
+  readonly missing: Pick<ReadonlySet<string>, 'has'>;
+  readonly results: Results;
+}
+
+/** A table of medians alone. */
+export function formatMedians(rows: readonly LeadRow[], { columns, missing, results }: TableFigures): string {
+  return formatMarkdownTable([
+    ['', ...columns.map(({ title }) => title)],
+    ...rows.map(({ title, work, key }) => [
+      title,
+      ...columns.map(({ id }) => (missing.has(id) ? 'missing' : formatMedian(results.cell(work, key, id)))),
+    ]),
+  ]);
+}
+
+/** A table of all rows: each median, and below it the smallest and the largest. */
+export function formatRanges(rows: readonly ResultRow[], { columns, missing, results }: TableFigures): string {
+  const lines = figureLines(rows, columns, missing, results).map(({ title, cells }) => [
+    title.replace(/^ +/, '&emsp;'),
+    ...cells.map(([median, range]) => (range === '' ? median : `${median}<br>${range}`)),
+  ]);
+  return formatMarkdownTable([['', ...columns.map(({ title }) => title)], ...lines]);
+}
+
+/** Text that readers open. */
+export function formatFolded(summary: string, content: string): string {
+  return `<details>\n<summary>${summary}</summary>\n\n${content}\n\n</details>`;
+}
+
+/** The bars that are missed, and below them those that are met, folded; empty when no figure was measured. */
+export function formatBarTables(bars: readonly BarResult[]): string {
+  const measured = bars.filter(({ ratio }) => ratio !== undefined);
+  if (measured.length === 0) return '';
+  const tableOf = (some: readonly BarResult[]): string =>
+    formatMarkdownTable([['', 'medians of', 'figure', 'bar'], ...some.map(barCells)]);
+  const missed = measured.filter(({ isMet }) => isMet !== true);
+  const met = measured.filter(({ isMet }) => isMet === true);
+  const count = `${missed.length} of ${measured.length} bars ${missed.length === 1 ? 'is' : 'are'} missed`;
+  return [
+    missed.length > 0 ? `${count}:\n\n${tableOf(missed)}` : `${count}.`,
+    ...(met.length > 0 ? [formatFolded(`Bars that are met: ${met.length}`, tableOf(met))] : []),
+  ].join('\n\n');
+}
+
+/** Rows of cells, the first of them the heading. */
+function formatMarkdownTable([heading = [], ...rows]: readonly (readonly string[])[]): string {
+  return [heading, heading.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.join(' | ')} |`.replaceAll('|  |', '| |'))
+    .join('\n');
+}

@@ -1,0 +1,118 @@
+/**
+ * The program that plays the pictures, in namespaces of its own: a vproxy on the host and two that play VMs, each under a
+ * host name of its own, in a terminal of fixed size. It prints the screens as JSON.
+ */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { isUp, Stage } from '../../spec/documents/runner/stage.js';
+import { startWebServer } from '../../spec/documents/scenes/parts.js';
+import { Terminal } from '../../spec/helpers/terminals.js';
+import type { ScreenPicture } from './screen.js';
+
+const PROMPT = '$ ';
+/** In characters. */
+const SESSION = { columns: 80, rows: 40 } as const;
+const TOP = { columns: 80, rows: 16 } as const;
+
+/** What is typed for the picture of a session. */
+const TYPED = [
+  'vproxy -c vm1=unix-connect:/run/vm1.sock -o web:8081 2>log &',
+  'vproxy wait vm1/web',
+  'curl http://127.0.0.1:8081/',
+  'vproxy exec uname -n',
+  "vproxy exec sh -c 'echo from the VM; exit 7'; echo status $?",
+  'tar c notes | vproxy exec tar t',
+  'vproxy copy notes vm1:/srv/',
+  'vproxy ping --count 2',
+] as const;
+
+/** The services of the VMs. */
+const SERVICES = {
+  web: '127.0.0.2:8080',
+  backup: "'exec:cat > /dev/null'",
+  camera: "'exec:while head -c 1200000 /dev/zero; do sleep 0.05; done'",
+} as const;
+
+/** The streams of the picture of `vproxy top`, as a shell on the host opens them. */
+const TRAFFIC = [
+  'exec cat < /dev/tcp/127.0.0.1/8083 > /dev/null',
+  'while head -c 400000 /dev/zero; do sleep 0.05; done > /dev/tcp/127.0.0.1/8082',
+  "vproxy exec --name host1 vm2: sh -c 'while seq 999; do sleep 0.1; done' > /dev/null",
+  'sleep 60 | vproxy connect --name host1 vm1/web',
+] as const;
+
+const stage = new Stage();
+try {
+  stage.write('notes/a.txt', 'a\n');
+  await startWebServer(stage, '127.0.0.2:8080');
+  for (const name of ['vm1', 'vm2']) await startVm(name);
+  const session = await recordSession();
+  const top = await recordTop();
+  console.log(JSON.stringify([session, top]));
+} finally {
+  await stage.close();
+}
+
+/** A process that plays a VM: it listens where QEMU does. */
+async function startVm(name: string): Promise<void> {
+  const path = `/run/${name}.sock`;
+  const services = Object.entries(SERVICES).map(([service, target]) => `-i ${service}:${target}`);
+  const vproxy = `vproxy --no-control --name ${name} -c unix-listen:${path} --allow-exec --allow-copy ${services.join(' ')}`;
+  await stage.start(`exec unshare --uts sh -c 'hostname ${name}; exec "$@"' sh ${vproxy}`, (output) =>
+    output.includes(path),
+  );
+}
+
+async function recordSession(): Promise<ScreenPicture> {
+  const terminal = await open('session', SESSION, `PS1='${PROMPT}' exec bash --noprofile --norc`);
+  await atPrompt(terminal);
+  for (const line of TYPED) await type(terminal, line);
+  const lines = await terminal.coloredScreen();
+  await type(terminal, 'vproxy stop; wait; clear');
+  // The last line is an empty prompt.
+  const end = lines.findLastIndex((line) => line.trim() !== '');
+  return {
+    title: 'A terminal on the host: a page, commands, a copy and a round trip through the channel of a VM',
+    columns: SESSION.columns,
+    lines: lines.slice(0, end),
+  };
+}
+
+/** Types a line, and waits for what it prints. */
+async function type(terminal: Terminal, line: string): Promise<void> {
+  await terminal.press('-l', line);
+  // Else the prompt that is there would be taken for the next one.
+  await terminal.shows(/\$ \S[^]*\S\s*$/);
+  await terminal.press('Enter');
+  await atPrompt(terminal);
+}
+
+/** Waits until the shell shows an empty prompt, and nothing below it. */
+async function atPrompt(terminal: Terminal): Promise<void> {
+  await terminal.shows(/(?:^|\n)\$\s*$/);
+}
+
+async function recordTop(): Promise<ScreenPicture> {
+  const forwards = '-o vm1/backup:127.0.0.1:8082 -o vm2/camera:127.0.0.1:8083';
+  await stage.start(
+    `exec vproxy --name host1 -c vm1=unix-connect:/run/vm1.sock -c vm2=unix-connect:/run/vm2.sock ${forwards}`,
+    (output) => isUp(output) && output.split('session with').length > 2,
+  );
+  for (const command of TRAFFIC) await stage.start(command, () => true);
+  const terminal = await open('top', TOP, 'vproxy top --name host1 --interval 0.4');
+  // A line of traffic that can be seen, and every stream.
+  await terminal.shows(/[▁▂▃▄▅▆▇█]{20}[^]*vm\d\/\d+ +web /);
+  return {
+    title: 'vproxy top: the traffic of two channels and the rates of their streams',
+    columns: TOP.columns,
+    lines: await terminal.coloredScreen(),
+  };
+}
+
+/** Opens a terminal with a command in it. */
+async function open(name: string, { columns, rows }: typeof SESSION | typeof TOP, command: string): Promise<Terminal> {
+  const size = ['-x', String(columns), '-y', String(rows)];
+  const words = ['-u', '-L', name, '-f', '/dev/null', 'new-session', '-d', ...size, command];
+  await promisify(execFile)('tmux', words, { env: { ...process.env, LC_ALL: 'C.UTF-8' } });
+  return new Terminal(name);
+}
