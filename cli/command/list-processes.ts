@@ -45,7 +45,7 @@ export async function listProcesses({
   ...place
 }: ProcessPlace): Promise<ListedProcess[]> {
   const seen = seenProcesses(proc);
-  const named = seen.flatMap(({ control }) => (control?.startsWith('/') ? [control] : []));
+  const named = seen.flatMap(({ control }) => (control === null ? [] : [control]));
   const sockets = [
     ...controlFolders(place).flatMap(listControlSockets),
     ...named,
@@ -53,7 +53,7 @@ export async function listProcesses({
   ];
   const answers = await Promise.all([...new Set(sockets)].map((path) => ask(path, proc, answerMs)));
   const asked = new Map(answers.flatMap((one) => (one === null ? [] : [[one.pid, one]])));
-  const others = seen.filter(({ pid }) => !asked.has(pid)).map(({ control: _control, ...one }) => one);
+  const others = seen.flatMap(({ listed }) => (asked.has(listed.pid) ? [] : [listed]));
   return [...asked.values(), ...others].sort(byName);
 }
 
@@ -82,8 +82,12 @@ async function ask(path: string, proc: string, answerMs: number): Promise<Listed
   }
 }
 
-/** A process that the system lists, with what its command line says of its control socket. */
-type SeenProcess = ListedProcess & { readonly control: string | null };
+/** A process that the system lists. */
+interface SeenProcess {
+  readonly listed: ListedProcess;
+  /** The path of its control socket, as far as its command line says it; null where it does not. */
+  readonly control: string | null;
+}
 
 /** Those that call themselves so (`nameProcess`), of every user, as far as this one may see. */
 function seenProcesses(proc: string): SeenProcess[] {
@@ -103,7 +107,7 @@ function describe(folder: string, pid: number, line: string, bootMs: number): Se
   const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
   const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(read(`${folder}/status`))?.[1];
-  return {
+  const listed = {
     name: name !== null && isControlName(name) ? name : null,
     pid,
     user: ownerOf(folder),
@@ -112,8 +116,8 @@ function describe(folder: string, pid: number, line: string, bootMs: number): Se
     sessions: null,
     memoryBytes: residentKiB === undefined ? null : Number(residentKiB) * 1024,
     since: startOf(read(`${folder}/stat`), bootMs),
-    control,
   };
+  return { listed, control };
 }
 
 /** The ticks of a clock in a second, which is the same on every Linux that Node runs on (`USER_HZ`). */

@@ -122,7 +122,7 @@ test('a command of vproxy is no process that runs a proxy, nor is what only look
   write(3, 'vproxy', '');
   write(4, 'vproxy', 'vproxy -c unix-listen:/x --name=host4\0\0\0');
   write(5, 'vproxy', 'vproxy -c unix-listen:/x --name ../x\0');
-  const { folder: _folder, ...here } = place(t);
+  const here = place(t);
   const found = await listProcesses({ ...here, proc });
   const ours = found.filter(({ socket }) => socket === null);
   t.deepEqual(

@@ -215,7 +215,7 @@ export const PEER_CASES: readonly FindingCase[] = [
         jobs.map(({ subject }) => subject),
         ['channel default'],
       );
-      return (await Promise.all(jobs.map(({ run }) => run()))).flat();
+      return (await Promise.all(jobs.map(async ({ run }) => run()))).flat();
     },
   },
   {
