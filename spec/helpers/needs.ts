@@ -7,6 +7,8 @@ interface Need {
   readonly packages: readonly string[];
   /** Names of programs, or absolute paths of files: all of them have to be there. */
   readonly files: readonly string[];
+  /** Whether only the tests of packages need it, which `npm test` does not run. Default: no. */
+  readonly isForPackages?: boolean;
 }
 
 const programs = (names: string, packages = names): Need => ({
@@ -14,7 +16,7 @@ const programs = (names: string, packages = names): Need => ({
   packages: packages.split(' '),
 });
 
-/** Everything that tests of `npm test` may need, by what people call it. */
+/** Everything that tests may need, but for those with a guest, by what people call it. */
 export const NEEDS = {
   ansible: programs('ansible ansible-doc ansible-galaxy ansible-playbook', 'ansible-core'),
   busybox: programs('busybox', 'busybox-static'),
@@ -35,10 +37,13 @@ export const NEEDS = {
   mandoc: programs('mandoc'),
   openssl: programs('openssl'),
   pip: programs('python3 pip3', 'python3 python3-pip'),
-  podman: programs(
-    'buildah podman crun conmon iptables ip unshare nsenter mountpoint /usr/lib/podman/netavark',
-    'buildah podman crun conmon catatonit netavark iptables iproute2 util-linux',
-  ),
+  podman: {
+    ...programs(
+      'buildah podman crun conmon iptables ip unshare nsenter mountpoint /usr/lib/podman/netavark',
+      'buildah podman crun conmon catatonit netavark iptables iproute2 util-linux',
+    ),
+    isForPackages: true,
+  },
   python: programs('python3'),
   qemu: programs('qemu-system-x86_64 setpriv', 'qemu-system-x86 util-linux'),
   root: { files: [], packages: [] },
@@ -86,8 +91,9 @@ function isFile(path: string, mode: number): boolean {
   }
 }
 
-/** Those that this machine lacks. */
-export const missingNeeds = (): NeedName[] => (Object.keys(NEEDS) as NeedName[]).filter((name) => !hasNeed(name));
+/** Those of `npm test` that this machine lacks. */
+export const missingNeeds = (): NeedName[] =>
+  (Object.keys(NEEDS) as NeedName[]).filter((name) => !('isForPackages' in NEEDS[name]) && !hasNeed(name));
 
 /** The command line that installs them. */
 export function installLine(names: readonly NeedName[]): string {

@@ -1,7 +1,7 @@
 /** A machine of its own for containers: podman and buildah, with a storage and a network of a test's own, as root. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RunResult } from './vproxy-process.js';
 
@@ -88,5 +88,16 @@ export class PodHost {
     const exited = once(this.#holder, 'exit');
     this.#holder.stdin?.end();
     await exited;
+    removeControlGroups();
   }
+}
+
+/** Control groups are the machine's: those of podman that have no process any more go. One in use, by whomever, cannot be removed. */
+function removeControlGroups(): void {
+  const root = '/sys/fs/cgroup';
+  const folders = [root, ...readdirSync(root).map((name) => join(root, name))].map((name) =>
+    join(name, 'libpod_parent'),
+  );
+  for (const folder of folders.filter((name) => existsSync(name)))
+    spawnSync('find', [folder, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stdio: 'ignore' });
 }
