@@ -186,7 +186,7 @@ test('what cannot be told, and what is too much, is a warning, once', async (t) 
   );
   const wrong = await open({ socket: `/${'x'.repeat(200)}` });
   wrong.put('tcp 127.0.0.1:1', fd);
-  t.regex(events[1]?.message ?? '', /: connect: ENAMETOOLONG$/);
+  t.regex(events[1]?.message ?? '', /: name too long \(ENAMETOOLONG\)$/);
   t.true(wrong.remove('tcp 127.0.0.1:1'));
   const small = await open({ size: 2 });
   for (const port of [1, 2, 3, 4]) small.put(`tcp 127.0.0.1:${port}`, fd);
