@@ -1,4 +1,5 @@
 /** Makes foreign text safe to show, as text, as JSON and for a shell: nothing in it can move the cursor, forge a line, or fill a screen. */
+import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 
 /**
@@ -58,18 +59,18 @@ export function quoteWord(text: string): string {
 // The text of an error of the system, for a message.
 
 /** Codes of which the system's own words say less, or nothing that a person would say. */
-const WORDS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'the address is taken',
-  EADDRNOTAVAIL: 'the address is not one of this machine',
-  EAI_AGAIN: 'no name server answered',
-  ECONNREFUSED: 'nobody listens there',
-  ECONNRESET: 'the other end broke the connection off',
-  EISDIR: 'it is a folder',
-  ENOENT: 'there is no such file or folder',
-  ENOTDIR: 'a part of the path is no folder',
-  ENOTFOUND: 'no machine has that name',
-  ETIMEDOUT: 'no answer came in time',
-};
+const WORDS: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'the address is taken'],
+  ['EADDRNOTAVAIL', 'the address is not one of this machine'],
+  ['EAI_AGAIN', 'no name server answered'],
+  ['ECONNREFUSED', 'nobody listens there'],
+  ['ECONNRESET', 'the other end broke the connection off'],
+  ['EISDIR', 'it is a folder'],
+  ['ENOENT', 'there is no such file or folder'],
+  ['ENOTDIR', 'a part of the path is no folder'],
+  ['ENOTFOUND', 'no machine has that name'],
+  ['ETIMEDOUT', 'no answer came in time'],
+]);
 
 /**
  * What the system said, in one line: `permission denied (EACCES)`, `nobody listens there (ECONNREFUSED 192.0.2.1:80)`. Of an
@@ -78,18 +79,24 @@ const WORDS: Readonly<Record<string, string>> = {
 export function describeError(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describeError).join('; ');
   if (!(error instanceof Error)) return String(error);
-  const { code, errno, syscall, address, port }: SystemError = error;
-  if (typeof code !== 'string' || typeof syscall !== 'string') return error.message;
-  const words = WORDS[code] ?? (typeof errno === 'number' ? getSystemErrorMap().get(errno)?.[1] : undefined);
-  if (words === undefined) return error.message;
+  const { code, syscall, address, port }: SystemError = error;
+  const words = typeof code === 'string' ? wordsOf(code) : undefined;
+  if (typeof code !== 'string' || words === undefined) return error.message;
   const place = typeof address === 'string' && typeof port === 'number' ? ` ${showPlace(address, port)}` : '';
-  return `${code === 'ENOENT' && syscall.startsWith('spawn') ? 'there is no such program' : words} (${code}${place})`;
+  const isProgram = code === 'ENOENT' && typeof syscall === 'string' && syscall.startsWith('spawn');
+  return `${isProgram ? 'there is no such program' : words} (${code}${place})`;
+}
+
+/** What a code of the system means; undefined for one that is none. */
+function wordsOf(code: string): string | undefined {
+  const numbers: Readonly<Partial<Record<string, number>>> = constants.errno;
+  const number = Object.hasOwn(numbers, code) ? numbers[code] : undefined;
+  return WORDS.get(code) ?? (number === undefined ? undefined : getSystemErrorMap().get(-number)?.[1]);
 }
 
 /** What Node adds to an error of the system. */
 interface SystemError extends Error {
   readonly code?: unknown;
-  readonly errno?: unknown;
   readonly syscall?: unknown;
   readonly address?: unknown;
   readonly port?: unknown;

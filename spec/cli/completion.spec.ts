@@ -226,10 +226,10 @@ test('a shell that is not known, and a sort of names, are refused', async (t) =>
   };
   t.is(
     await refused('tcsh'),
-    'vproxy: error: completion: "tcsh" is no shell that it knows; expected bash, zsh, fish\n',
+    'vproxy: error: completion: "tcsh" is no shell that it knows; there are: bash, zsh, fish\n',
   );
-  t.is(await refused(), 'vproxy: error: completion: the shell is missing; expected bash, zsh, fish\n');
-  t.regex(await refused('--names', 'peers'), /"peers" is not one of channels, services, forwards, egresses, streams/);
+  t.is(await refused(), 'vproxy: error: completion: the shell is missing; there are: bash, zsh, fish\n');
+  t.regex(await refused('--names', 'peers'), /"peers" is no sort of names; there are: channels, services, forwards, egresses, streams/);
 });
 
 test('every kind of channel is offered', async (t) => {

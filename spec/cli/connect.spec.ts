@@ -94,7 +94,7 @@ for (const hasEnded of [false, true]) {
     else command.child.stdin.write('now');
     const { code, stderr } = await command.ended;
     t.is(code, 74);
-    t.regex(stderr, /^vproxy: error: stream \d+ to x was reset: .*ECONNRESET \(local-error\).*\n$/);
+    t.regex(stderr, /^vproxy: error: stream \d+ to x was reset: .*\(ECONNRESET\) \(local-error\).*\n$/);
   });
 }
 

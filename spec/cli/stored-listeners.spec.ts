@@ -180,10 +180,13 @@ test('what cannot be told, and what is too much, is a warning, once', async (t) 
   const unheard = await open({ socket: join(temporaryFolder(t), 'none.sock') });
   unheard.put('tcp 127.0.0.1:1', fd);
   unheard.put('tcp 127.0.0.1:2', fd);
-  t.regex(events[0]?.message ?? '', /^listening sockets are not kept while the service is restarted: connect: ENOENT$/);
+  t.regex(
+    events[0]?.message ?? '',
+    /^listening sockets are not kept while the service is restarted: there is no such file or folder \(ENOENT\)$/,
+  );
   const wrong = await open({ socket: `/${'x'.repeat(200)}` });
   wrong.put('tcp 127.0.0.1:1', fd);
-  t.regex(events[1]?.message ?? '', /: connect: ENAMETOOLONG$/);
+  t.regex(events[1]?.message ?? '', /: name too long \(ENAMETOOLONG\)$/);
   t.true(wrong.remove('tcp 127.0.0.1:1'));
   const small = await open({ size: 2 });
   for (const port of [1, 2, 3, 4]) small.put(`tcp 127.0.0.1:${port}`, fd);

@@ -33,7 +33,7 @@ for (const direction of ['put', 'get'] as const) {
       makeTree(from, { app: { large: Buffer.alloc(5_000_000, 1), small: 'small' } });
       const pair = new CopyPair(t, receiverFiles(direction, fullAfter(bytes)));
       const error = await t.throwsAsync(pair[direction]([join(from, 'app')], to), { code: 'copy-failed' });
-      t.true(error.message.endsWith(`${join(to, 'app/large')}: no space left on device`), error.message);
+      t.true(error.message.endsWith(`${join(to, 'app/large')}: no space left on device (ENOSPC)`), error.message);
       await eventually(() => pair.service.runningCount === 0);
       t.deepEqual(readdirSync(to), []);
     });

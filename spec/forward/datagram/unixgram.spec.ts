@@ -182,7 +182,7 @@ test('where nobody receives the flow goes on, what is lost is counted and said, 
   await client.send('lost', log);
   t.regex(
     (await b.event('target-failed')).message,
-    /^unixgram:\/\S+\/target \(syslog\) does not take datagrams: connect: ENOENT; they are lost$/,
+    /^unixgram:\/\S+\/target \(syslog\) does not take datagrams: there is no such file or folder \(ENOENT\); they are lost$/,
   );
   const first = await UnixgramProgram.open(t, { at: target });
   await client.send('within a second of looking', log);
