@@ -117,7 +117,9 @@ test.serial(
 
 /** A command of the host, for its vproxy: what it printed on both, and its status. */
 async function onHost(...words: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const { stdout, stderr, code } = await runVproxy(words, { env: { VPROXY_SOCKET: join(guest().folder, 'host.sock') } });
+  const { stdout, stderr, code } = await runVproxy(words, {
+    env: { VPROXY_SOCKET: join(guest().folder, 'host.sock') },
+  });
   return { code: code ?? -1, stdout, stderr };
 }
 
@@ -131,7 +133,10 @@ test.serial('the guest tells its host what it is; as root also how far it is wit
   // There is no D-Bus in this guest.
   t.is(told.boot.systemd, 'unknown');
   t.regex(told.boot.systemdError ?? '', /bus/i);
-  t.regex((await guest().agent.run('vproxy info', { timeoutMs: 60_000 })).stderr, /the peer tells nothing of its machine/);
+  t.regex(
+    (await guest().agent.run('vproxy info', { timeoutMs: 60_000 })).stderr,
+    /the peer tells nothing of its machine/,
+  );
 
   const folder = `/run/systemd/system/${UNIT}.d`;
   const restart = async (command: string) => {
