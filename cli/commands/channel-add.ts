@@ -14,7 +14,7 @@ export const ADDITION_OPTIONS: CommandOptions = Object.fromEntries(
     options.flatMap((option) => {
       const name = option.ofAddition?.name ?? option.name;
       const describe = `Without --${name}, also where the process was given it for all channels`;
-      const isRefusable = type.none !== undefined && isForAll(field);
+      const isRefusable = type.none !== undefined && isForAll(field) && !name.startsWith('no-');
       return [[name, additionOption(option)], ...(isRefusable ? [[`no-${name}`, { describe }] as const] : [])];
     }),
   ),

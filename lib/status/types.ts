@@ -408,7 +408,16 @@ export interface PingAnswer {
 /** How far a machine is with booting. */
 export interface BootState {
   /** The state of systemd, as `systemctl is-system-running` prints it; null where the init is another one. */
-  readonly systemd: 'initializing' | 'starting' | 'running' | 'degraded' | 'maintenance' | 'stopping' | 'offline' | 'unknown' | null;
+  readonly systemd:
+    | 'initializing'
+    | 'starting'
+    | 'running'
+    | 'degraded'
+    | 'maintenance'
+    | 'stopping'
+    | 'offline'
+    | 'unknown'
+    | null;
   /** Why systemd could not be asked, where it is `unknown`; else null. */
   readonly systemdError: string | null;
   /** The units of systemd that failed, where it is `degraded`: 32 at most. */

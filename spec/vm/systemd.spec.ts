@@ -6,11 +6,12 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 import test from 'ava';
+import type { MachineInfo } from '../../lib/status/types.js';
 import { readDocument } from '../documents/document-list.js';
 import { parseDocument } from '../documents/parse-document.js';
 import { PROJECT_ROOT } from '../helpers/files.js';
 import { eventually } from '../helpers/time.js';
-import { ENDED, ESTABLISHED, TAKING_CONTROL, VproxyProcess } from '../helpers/vproxy-process.js';
+import { ENDED, ESTABLISHED, runVproxy, TAKING_CONTROL, VproxyProcess } from '../helpers/vproxy-process.js';
 import { buildPackages } from './rig/debian-packages.js';
 import { PORT_ID } from './rig/guest.js';
 import { PORT_NAME } from './rig/guest-options.js';
@@ -113,6 +114,48 @@ test.serial(
     t.regex(host().vproxy.lines.join('\n'), /session with guest/);
   },
 );
+
+/** A command of the host, for its vproxy: what it printed on both, and its status. */
+async function onHost(...words: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const { stdout, stderr, code } = await runVproxy(words, {
+    env: { VPROXY_SOCKET: join(guest().folder, 'host.sock') },
+  });
+  return { code: code ?? -1, stdout, stderr };
+}
+
+test.serial('the guest tells its host what it is; as root also how far it is with booting', async (t) => {
+  t.timeout(TEST_MS);
+  const told = JSON.parse((await onHost('info', '--json')).stdout) as MachineInfo;
+  t.like(told, { hostName: await run('cat /etc/hostname'), os: { id: 'debian', versionId: '12' } });
+  t.is(told.bootId, await run('cat /proc/sys/kernel/random/boot_id'));
+  t.is(told.disks[0]?.mountPoint, '/');
+  t.true(told.interfaces.some(({ addresses }) => addresses.includes('127.0.0.1/8')));
+  // There is no D-Bus in this guest.
+  t.is(told.boot.systemd, 'unknown');
+  t.regex(told.boot.systemdError ?? '', /bus/i);
+  t.regex(
+    (await guest().agent.run('vproxy info', { timeoutMs: 60_000 })).stderr,
+    /the peer tells nothing of its machine/,
+  );
+
+  const folder = `/run/systemd/system/${UNIT}.d`;
+  const restart = async (command: string) => {
+    const from = host().vproxy.lines.length;
+    await run(`${command}; systemctl daemon-reload; systemctl restart ${UNIT}`, START_MS);
+    await sessionFrom(from);
+  };
+  await restart(`mkdir ${folder}; printf '[Service]\\nUser=root\\n' > ${folder}/root.conf`);
+  t.deepEqual(await onHost('wait', '--booted', '--timeout', '60'), { code: 0, stdout: '', stderr: '' });
+  await run('systemd-run --quiet --unit=broken false');
+  await eventually(async () => (await show('ActiveState', 'broken.service')) === 'failed', { what: 'a failed unit' });
+  t.deepEqual(await onHost('wait', '--booted', '--timeout', '60'), {
+    code: 1,
+    stdout: '',
+    stderr: 'vproxy: default: systemd is degraded: broken.service failed\n',
+  });
+  await run('systemctl reset-failed');
+  await restart(`rm -r ${folder}`);
+});
 
 test.serial('the storage wrapper answers under the name of a utility', async (t) => {
   t.timeout(TEST_MS);
