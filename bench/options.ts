@@ -18,7 +18,7 @@ Measures vproxy beside its peers, on the same work in the same run.
 
   --rounds N         rounds, interleaved over the contenders (5; with --quick 2)
   --megabytes N      millions of bytes of one bulk transfer, over all its streams (400; with --quick 60)
-  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, …;
+  --only REGEX       only the work whose name matches: up-1, down-64, echo-1, connections-16, beside-bulk, idle, channels, egress, ansible, …;
                      with --axis: streams, messages, latency
   --contenders A,B   only these: ${CONTENDER_IDS}
   --quick            everything, in three minutes at most: what is not done by then is left out, and the report says so

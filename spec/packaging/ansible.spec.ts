@@ -44,7 +44,7 @@ interface World {
   /** The guests by the labels of their channels. */
   readonly guests: ReadonlyMap<string, VproxyProcess>;
   /** Writes an inventory of hosts that are behind this process, and gives its path. Default: a host for each guest. */
-  inventory(variables?: AnsibleVariables, hosts?: Readonly<Record<string, AnsibleVariables>>): string;
+  readonly inventory: (variables?: AnsibleVariables, hosts?: Readonly<Record<string, AnsibleVariables>>) => string;
 }
 
 /** A host with a channel for each label, and a session with each guest; null: nobody is behind that channel. */
