@@ -16,7 +16,7 @@ export async function acceptedStream(stream: MuxStream): Promise<MuxStream> {
     .on('error', (error) => answer.reject(error))
     .once('close', () => answer.reject(new VproxyError('cancelled', 'the stream was closed before it was accepted')))
     // Node emits the `error` of this turn before microtasks run.
-    .once('connect', () => queueMicrotask(answer.resolve));
+    .once('connect', () => queueMicrotask(() => answer.resolve()));
   await answer.promise;
   // The program listens by then.
   process.nextTick(() => stream.releaseStop());
