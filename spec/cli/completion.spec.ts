@@ -229,7 +229,10 @@ test('a shell that is not known, and a sort of names, are refused', async (t) =>
     'vproxy: error: completion: "tcsh" is no shell that it knows; there are: bash, zsh, fish\n',
   );
   t.is(await refused(), 'vproxy: error: completion: the shell is missing; there are: bash, zsh, fish\n');
-  t.regex(await refused('--names', 'peers'), /"peers" is no sort of names; there are: channels, services, forwards, egresses, streams/);
+  t.regex(
+    await refused('--names', 'peers'),
+    /"peers" is no sort of names; there are: channels, services, forwards, egresses, streams/,
+  );
 });
 
 test('every kind of channel is offered', async (t) => {
