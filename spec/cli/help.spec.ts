@@ -233,7 +233,7 @@ test('a word of another program leads to a command that there is', async (t) => 
   t.is(meantSecond('forward', 'x'), undefined);
 });
 
-test.serial('labels, services, egresses, forwards and names of processes are guessed as well', async (t) => {
+test.serial('labels, services and forwards of a process that runs are guessed as well', async (t) => {
   const { run, client } = await steeredPair(t, {
     here: { outgoing: ['registry:127.0.0.1:0'] },
     peer: { incoming: ['registry:127.0.0.1:9'] },
