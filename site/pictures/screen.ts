@@ -130,7 +130,8 @@ export function wordsOfScreen(svg: string): string[] {
   );
 }
 
-const lengthOf = (text: string): number => [...text].length;
+/** In columns: no character here takes two. */
+const lengthOf = (text: string): number => Array.from(text).length;
 const xOf = (column: number): number => round(MARGIN + column * CELL.width);
 const widthOf = (text: string): number => round(lengthOf(text) * CELL.width);
 const round = (value: number): number => Math.round(value * 10) / 10;

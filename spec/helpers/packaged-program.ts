@@ -59,15 +59,7 @@ export async function checkEverydayUse(t: ExecutionContext, program: PackagedPro
   // A channel that is not a device does not imply that it leads to a host.
   const guest = spawnVproxy(
     t,
-    [
-      ...guestWords,
-      '--storage-socket',
-      at('storage.sock'),
-      '--control',
-      controls.guest,
-      '--allow-exec',
-      `--allow-copy=${folder}`,
-    ],
+    [...guestWords, '--storage-socket', at('storage.sock'), '--control', controls.guest, `--allow-copy=${folder}`],
     options,
   );
   const host = spawnVproxy(t, [...hostWords, '--control', controls.host, '--metrics', '127.0.0.1:0'], options);

@@ -105,6 +105,16 @@ test('pages load nothing from elsewhere', (t) => {
   }
 });
 
+test('every picture has colours for a dark screen', (t) => {
+  const pictures = readdirSync(site.folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    /^media\/.*\.svg$/.test(path),
+  );
+  t.true(pictures.length >= 6, pictures.join(' '));
+  for (const picture of pictures) {
+    t.regex(readFileSync(join(site.folder, picture), 'utf8'), /@media \(prefers-color-scheme: dark\)/, picture);
+  }
+});
+
 test('no marker of a command block, and no path of this machine, is in a page', (t) => {
   for (const page of site.pages) {
     const html = readFileSync(join(site.folder, page), 'utf8');

@@ -99,6 +99,27 @@ withBrowser(lookAt, 'the API', (path) =>
   /^api\/(?:index|Proxy|MuxStream|ChannelStatus|ERROR_CODES|connectPeer)\.html$/.test(path),
 );
 
+withBrowser('on a phone the text of every picture is large enough to read', async (t) => {
+  const { page, trouble } = await open(t);
+  await page.setViewportSize({ width: 390, height: 844 });
+  for (const path of ['index.html', 'docs/performance.html']) {
+    await page.goto(server.url + path);
+    const pictures = page.locator('.col-content img');
+    await pictures.last().scrollIntoViewIfNeeded();
+    t.true((await pictures.count()) >= 3, path);
+    for (const picture of await pictures.all()) {
+      const source = (await picture.getAttribute('src')) ?? '';
+      const svg = await (await fetch(new URL(source, page.url()))).text();
+      const sizes = Array.from(svg.matchAll(/font-size[=:]"? ?(\d+)/g), ([, size]) => Number(size));
+      const [, width = ''] = /<svg [^>]*width="(\d+)"/.exec(svg) ?? [];
+      const shown = (await picture.boundingBox())?.width ?? 0;
+      const smallest = (Math.min(...sizes) * shown) / Number(width);
+      t.true(smallest >= 9, `${source}: ${smallest.toFixed(1)} px`);
+    }
+  }
+  t.deepEqual(trouble, []);
+});
+
 withBrowser('the first thing that a search finds is a document, and it leads there', async (t) => {
   const { page, trouble } = await open(t);
   await page.goto(server.url);
