@@ -482,6 +482,9 @@ test.serial(
     t.regex(ended, /^success$/m);
     await has(/ sh\[\d+\]: upgraded$/m);
 
+    // From here on nothing of that is sent again.
+    const left = 'journalctl --quiet --identifier=recipe --after-cursor="$(cat /var/lib/journal-to-host/cursor)"';
+    await eventually(async () => (await run(left)) === '', { timeoutMs: START_MS, what: 'the cursor' });
     await first.stop();
     await run('logger -t recipe meanwhile');
     await receive();

@@ -5,6 +5,7 @@ import { isUp } from '../../runner/stage.js';
 import { virtualMachine } from '../virtual-machine.js';
 import { egress } from './egress.js';
 import { job } from './job.js';
+import { journal } from './journal.js';
 import { libvirt } from './libvirt.js';
 import { serial } from './serial.js';
 import { agent, ssh, sshfs } from './ssh.js';
@@ -13,6 +14,7 @@ import { syslog } from './syslog.js';
 /** Those without a VM. */
 export const PLAIN_RECIPES: Readonly<Record<string, Scene>> = {
   'recipe-agent': agent,
+  'recipe-journal': journal,
   'recipe-libvirt': libvirt,
   'recipe-ssh': ssh,
   'recipe-sshfs': sshfs,

@@ -1,0 +1,90 @@
+/**
+ * docs/recipes.md, a guest's logs at its end: what sends the journal, with a real journald of the scene's own, over breaks of
+ * each of the three that take part. The unit around it is run in a guest (spec/vm/systemd.spec.ts).
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { eventually } from '../../../helpers/time.js';
+import { ESTABLISHED } from '../../../helpers/vproxy-process.js';
+import type { Scene } from '../../runner/scene.js';
+import { isUp, type Stage } from '../../runner/stage.js';
+
+const LOG = '/var/log/vm1-journal.log';
+const JOURNAL = '/run/systemd/journal/dev-log';
+
+/** The control socket of the vproxy that plays the guest's. */
+const CONTROL = '/run/guest.control';
+
+/** How often the host has these words. */
+const countOf = (words: string): number =>
+  existsSync(LOG)
+    ? (readFileSync(LOG, 'utf8').match(new RegExp(` recipe\\[\\d+\\]: ${words}$`, 'gm'))?.length ?? 0)
+    : 0;
+
+const say = (stage: Stage, words: string) => stage.run(`logger --socket ${JOURNAL} -t recipe '${words}'`);
+
+/** The host has these words, and the sender knows that: only a break in between has them sent again. */
+async function arrives(stage: Stage, words: string): Promise<void> {
+  await eventually(() => countOf(words) > 0, { what: words });
+  const left = 'journalctl --quiet --identifier=recipe --after-cursor="$(cat /srv/state/cursor)"';
+  await eventually(async () => (await stage.run(left)) === '', { what: `the cursor behind ${words}` });
+}
+
+const isConnected = (output: string) => isUp(output) && ESTABLISHED.test(output);
+
+/** The sender, as the unit starts it; `signal` ends it, and waits for that. */
+async function startSender(stage: Stage): Promise<(signal: string) => Promise<void>> {
+  const start = `env STATE_DIRECTORY=/srv/state VPROXY_SOCKET=${CONTROL} sh /usr/local/sbin/journal-to-host`;
+  await stage.run('rm -f /run/sender');
+  await stage.start(`echo $$ > /run/sender; exec ${start}`, () => existsSync('/run/sender'));
+  return async (signal) => {
+    await stage.run(`kill -${signal} "$(cat /run/sender)"`);
+    await eventually(
+      () =>
+        stage.run('kill -0 "$(cat /run/sender)" 2>&1').then(
+          () => false,
+          () => true,
+        ),
+      { what: 'its end' },
+    );
+  };
+}
+
+export const journal: Scene = {
+  needs: ['root', 'systemd'],
+  async prepare(stage) {
+    await stage.run(
+      'mkdir -p /srv/state /usr/local/sbin /run/systemd/journal "/run/log/journal/$(cat /etc/machine-id)"',
+    );
+    await stage.start('exec /lib/systemd/systemd-journald', () => existsSync(JOURNAL));
+    await stage.start(`exec vproxy -c unix-listen:/run/vm1.sock --control ${CONTROL}`, isUp);
+  },
+  isReady: isConnected,
+  async check(stage) {
+    await say(stage, 'first words');
+    const end = await startSender(stage);
+    await arrives(stage, 'first words');
+
+    // The host's vproxy goes, and comes again.
+    await stage.run('vproxy stop');
+    await say(stage, 'without a host');
+    await stage.start(
+      `exec vproxy -c vm1=unix-connect:/run/vm1.sock -i journal:file:${LOG},rotate=10M,keep=5`,
+      isConnected,
+    );
+    await arrives(stage, 'without a host');
+
+    // So does the sender, as in a guest that crashes.
+    await end('KILL');
+    await say(stage, 'without a sender');
+    const endAgain = await startSender(stage);
+    await arrives(stage, 'without a sender');
+
+    // What was said before it is told to end is sent.
+    await say(stage, 'last words');
+    await endAgain('TERM');
+    assert.equal(countOf('last words'), 1);
+    const words = ['first words', 'without a host', 'without a sender', 'last words'];
+    assert.deepEqual(words.map(countOf), [1, 1, 1, 1], 'nothing comes twice');
+  },
+};
