@@ -64,18 +64,23 @@ function splitBase(schema, types) {
 }
 
 function formatAlias(name, type) {
-  const line = `export type ${name} = ${type};\n`;
-  if (line.length <= WIDTH + 1) return line;
-  const members = type.split(' | ').map((member) => `\n  | ${member}`);
-  return `export type ${name} =${members.join('')};\n`;
+  const line = `export type ${name} = ${type};`;
+  return `${isTooLong(line) ? breakUnion(line, '') : line}\n`;
 }
+
+/** A line of a declaration; what has several lines already is as wide as it should be. */
+const isTooLong = (line) => line.length > WIDTH && !line.includes('\n');
+
+/** Each member of the union in a line of its own. */
+const breakUnion = (line, indent) => line.replaceAll(/(?<=[:=]) | \| /g, `\n${indent}  | `);
 
 function formatFields(owner, fields, names, indent) {
   const inner = `${indent}  `;
   const lines = fields.map(([key, schema]) => {
     const isOptional = schema.def.type === 'optional';
     const doc = formatDoc(`${owner}.${key}`, schema.description, inner);
-    return `${doc}${inner}readonly ${key}${isOptional ? '?' : ''}: ${typeOf(schema, names, inner)};\n`;
+    const line = `${inner}readonly ${key}${isOptional ? '?' : ''}: ${typeOf(schema, names, inner)};`;
+    return `${doc}${isTooLong(line) ? breakUnion(line, inner) : line}\n`;
   });
   return `{\n${lines.join('')}${indent}}`;
 }
