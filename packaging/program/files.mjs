@@ -32,7 +32,13 @@ export const SHARED_FILES = [
   },
   {
     name: 'permitted',
-    modules: ['lib/exec/exec-runner.ts', 'lib/exec/pty/spawn-in-terminal.ts', 'lib/copy/copy-service.ts'],
+    modules: [
+      'lib/exec/exec-runner.ts',
+      'lib/exec/pty/spawn-in-terminal.ts',
+      'lib/exec/recording/recorded-call.ts',
+      'lib/exec/recording/terminal-recorder.ts',
+      'lib/copy/copy-service.ts',
+    ],
   },
   { name: 'yargs', modules: ['cli/command/yargs-reader.ts'] },
   { name: 'commands' },

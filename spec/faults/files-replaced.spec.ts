@@ -71,6 +71,8 @@ const REQUESTS: readonly (readonly [route: string, url: string, status: number, 
   ['GET /v1/services', '/v1/services', 200],
   ['GET /v1/egress', '/v1/egress', 200],
   ['POST /v1/egress/test', '/v1/egress/test', 200, { name: 'internet', destination: '192.0.2.1:443' }],
+  ['GET /v1/info', '/v1/info', 503],
+  ['GET /v1/boot', '/v1/boot', 503],
   ['GET /v1/ports', '/v1/ports', 200],
   ['GET /v1/streams', '/v1/streams', 200],
   ['DELETE /v1/streams/{channel}/{id}', '/v1/streams/default/77', 404],
@@ -152,6 +154,8 @@ test('nothing else of the library is loaded late', (t) => {
     'control/server/http-service.js',
     // Loaded where it is permitted; a failure is a line of the log and a refused stream.
     'proxy/services/built-in.js',
+    // Loaded where terminals are recorded; a failure is a line of the log.
+    'proxy/services/recordings.js',
     // Loaded with what needs it: the service exec, or a channel of AF_VSOCK, which waits or fails without.
     'system/libc.js',
   ]);

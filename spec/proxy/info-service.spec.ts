@@ -56,7 +56,7 @@ async function setUp(t: ExecutionContext, here: ProxySetup) {
 /** How the peer of `proxy` answers: with the state of its boot, or with a code. */
 async function ask({ proxy }: TestProxy): Promise<string> {
   try {
-    const { systemd } = await askBoot(await proxy.connect('info'), { clock: systemClock });
+    const { systemd } = await askBoot(await proxy.openStream('info'), { clock: systemClock });
     return `told: ${typeof systemd}`;
   } catch (error) {
     const { code, message } = toVproxyError(error);

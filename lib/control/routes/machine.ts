@@ -50,7 +50,7 @@ async function ask<T>(
   signal: AbortSignal,
   question: (stream: MuxStream, options: InfoCallOptions) => Promise<T>,
 ): Promise<{ readonly label: string; readonly value: T }> {
-  const stream = await proxy.connect(INFO_SERVICE, channel);
+  const stream = await proxy.openStream(INFO_SERVICE, channel);
   const value = await question(stream, { clock: systemClock, signal });
   // Without a label there is one channel only, or nothing could have been connected to.
   return { label: channel ?? proxy.listChannels()[0]?.label ?? '', value };
