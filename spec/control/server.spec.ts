@@ -66,8 +66,8 @@ test('a channel is added with keys and permissions of its own, or with those of 
   const key = writeKeyFile(folder, 'own.key', '1f');
   const { ask, process: steered } = await startControl(t, proxy);
   steered.channelDefaults = { exec: { commands: 'any' }, copy: { root: null } };
-  const address = `unix-connect:${join(folder, 'd')}`;
-  const add = (label: string, more: object) => ask('POST', '/v1/channels', { body: { address, label, ...more } });
+  const add = (label: string, more: object) =>
+    ask('POST', '/v1/channels', { body: { address: `unix-connect:${join(folder, label)}`, label, ...more } });
   const optionsOf = (wanted: string) => proxy.options.find(({ label }) => label === wanted);
   t.is((await add('a', {})).status, 201);
   t.like(optionsOf('a'), { exec: { commands: 'any' }, copy: { root: null } });
@@ -103,8 +103,8 @@ test('a channel is added with all that a file can say of one; rules and storage 
     policies: { ssh: { streams: 3, bytesPerSecond: 2000 }, web: { streams: 1 } },
     storage: { parallel: 2, runtimeDirectory: folder },
   };
-  const address = `unix-connect:${join(folder, 'd')}`;
-  const add = (label: string, more: object) => ask('POST', '/v1/channels', { body: { address, label, ...more } });
+  const add = (label: string, more: object) =>
+    ask('POST', '/v1/channels', { body: { address: `unix-connect:${join(folder, label)}`, label, ...more } });
   const body = {
     insecure: false,
     peerAddress: true,

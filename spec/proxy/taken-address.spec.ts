@@ -18,7 +18,7 @@ async function waitingProgram(t: ExecutionContext, port: number): Promise<void> 
 /** A proxy with channels of these labels, on which no peer answers, and a folder. */
 async function running(t: ExecutionContext, ...labels: string[]) {
   const folder = temporaryFolder(t);
-  const channels = labels.map((label) => ({ label, address: `unix-connect:${join(folder, 'nobody')}` }));
+  const channels = labels.map((label) => ({ label, address: `unix-connect:${join(folder, label)}` }));
   const proxy = new Proxy({ channels, agent: 'test' });
   t.teardown(() => proxy.stop());
   await proxy.start();
@@ -88,7 +88,7 @@ test('two channels of one set that want the same port', async (t) => {
   await proxy.removeForward('f1');
   const channels = ['vm2', 'vm3'].map((label) => ({
     label,
-    address: `unix-connect:${join(folder, 'nobody')}`,
+    address: `unix-connect:${join(folder, label)}`,
     forwards: [parseForwardSpec('outgoing', `ssh:${port}`)],
   }));
   await t.throwsAsync(proxy.apply(channels), { message: /by forward f\d+, -o vm2\/ssh:127\.0\.0\.1:\d+$/ });
