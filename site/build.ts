@@ -34,6 +34,7 @@ async function buildSite(out: string): Promise<boolean> {
       highlightLanguages: [
         'bash',
         'console',
+        'hcl',
         'ini',
         'javascript',
         'json',

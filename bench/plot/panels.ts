@@ -58,7 +58,7 @@ const style = (name: string, index: 0 | 1): string =>
   COLOURS.map((pair, number) => `.${name}${number}{${name === 'l' ? 'stroke' : 'fill'}:${pair[index]}}`).join('');
 
 const STYLE = `.page{fill:#ffffff}.cell{fill:none;stroke:#d5dae1}.text{fill:#1f2937}.faint{fill:#5b6574}.grid{stroke:#e7eaee}.mark{stroke:#8a94a6}${style('l', 0)}${style('f', 0)}
-@media (prefers-color-scheme:dark){.page{fill:#14181f}.cell{stroke:#343c48}.text{fill:#e5e9ef}.faint{fill:#9aa5b4}.grid{stroke:#262d37}.mark{stroke:#76818f}${style('l', 1)}${style('f', 1)}}`;
+@media (prefers-color-scheme: dark) {.page{fill:#14181f}.cell{stroke:#343c48}.text{fill:#e5e9ef}.faint{fill:#9aa5b4}.grid{stroke:#262d37}.mark{stroke:#76818f}${style('l', 1)}${style('f', 1)}}`;
 
 /** Steps of a unit, the smallest first; the largest that is not above the top of an axis is taken. */
 const BYTES = [

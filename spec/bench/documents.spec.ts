@@ -84,7 +84,7 @@ test('of a run of some work only the tables are written that it measured all of'
   const names = (only: string): string[] =>
     measuredParts(benchParts(findings(new Results())), new RegExp(only)).map(({ file, name }) => `${file} ${name}`);
   t.deepEqual(names('^(command|channels|up-1)$'), ['docs/performance.md command', 'docs/performance.md channels']);
-  t.is(names('').length, 8);
+  t.is(names('').length, 9);
   const guest = reportVm(parseVmOptions(['--only', '^serial|^up$']), new Results(), 'tcg').documents;
   t.deepEqual(
     guest?.map(({ name }) => name),

@@ -99,7 +99,7 @@ test('a board explains its marks, escapes what it writes, and has the colours of
   for (const text of ['A &lt;board&gt;', 'of &quot;tests&quot;', 'A: a &amp; b', 'x&lt;y'])
     t.true(svg.includes(text), text);
   t.false(/https?:(?!\/\/www\.w3\.org\/2000\/svg)|<script|<image/.test(svg));
-  t.true(svg.includes('prefers-color-scheme:dark'));
+  t.true(svg.includes('prefers-color-scheme: dark'));
 });
 
 for (const [unit, most, last] of [
