@@ -106,8 +106,8 @@ export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
     { isCommon: true },
   ),
   genkey: entry('Make a key for --key of both sides', async () => (await import('../commands/genkey.js')).command),
-  play: entry('Show the recording of a terminal', async () => (await import('../commands/play.js')).command),
   ps: entry('List the vproxys that run on this machine', async () => (await import('../commands/ps.js')).command),
+  play: entry('Show the recording of a terminal', async () => (await import('../commands/play.js')).command),
   doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command, {
     isCommon: true,
   }),

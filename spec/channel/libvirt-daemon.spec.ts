@@ -108,6 +108,6 @@ withLibvirtd('who may ask but not open the socket is told so, a second later', a
   await startDomain(t, 'closed', channelXml('unix', "<source mode='bind' path='/run/closed/vm.sock'/>"));
   const nobody = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search', '--reuid', '65534', '--clear-groups'];
   const vproxy = spawnBeside(t, 'libvirt:closed,uri=qemu:///system', ...nobody);
-  await vproxy.waitForLine(/unix-connect:\/run\/closed\/vm\.sock: EACCES/);
+  await vproxy.waitForLine(/unix-connect:\/run\/closed\/vm\.sock: permission denied \(EACCES\)/);
   t.is((await vproxy.exited).code, 77);
 });

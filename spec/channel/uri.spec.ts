@@ -107,7 +107,7 @@ test(refuses, 'ssh://-oProxyCommand=x/x', 'the host of ssh://');
 test(refuses, 'ssh://host%3bx/x', 'the host of ssh:// is a name or an address');
 test(refuses, 'ssh://host/x%0ay', 'no control characters');
 test(refuses, 'ssh://host/x%5cy', 'no control characters and no backslashes');
-test(refuses, 'http://host/x', 'should be KIND:ADDRESS, qemu:CHARDEV or a URI, where KIND is one of: unix-connect');
+test(refuses, 'http://host/x', 'there is no scheme "http"; there are: unix, unix-connect');
 
 test('every path is the same as a URI and in the short form', (t) => {
   const path = fc

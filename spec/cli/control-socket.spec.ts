@@ -211,10 +211,10 @@ test.serial('a reload with 50 streams open: those of forwards that stay carry on
   t.is(await sessionCount(control), 1);
 
   // A file that is wrong, and one that cannot be put in force: nothing changes, and each is reported with its reason.
-  writeFileSync(config, 'wait = 1.5\nwat = 3\n');
+  writeFileSync(config, 'wait = 1.5\nwayt = 3\n');
   host.kill('SIGHUP');
   await host.waitForLine(/error: not reloaded: \S+: wait: expected a whole number/);
-  await host.waitForLine(/error: not reloaded: \S+: wat: there is no such key; did you mean wait\?/);
+  await host.waitForLine(/error: not reloaded: \S+: wayt: there is no such key; did you mean wait\?/);
   t.is((await ask(control, 'POST', '/v1/reload', { body: {} })).status, 422);
   write(['kept', 'added'], `[channels.vm3]\naddress = "stdio:"\noutgoing = ["x:/nonexistent/x.sock"]\n`);
   const refused = await ask(control, 'POST', '/v1/reload', { body: {} });

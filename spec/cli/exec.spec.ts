@@ -238,7 +238,7 @@ test.serial('a full disk is a failure, and no output in part that looks whole', 
   const { script } = await execPair(t);
   const { stdout, stderr } = await script('$VPROXY exec -n echo hello > /dev/full; echo $?');
   t.is(stdout, '125\n');
-  t.regex(stderr, /^vproxy: error: standard output: ENOSPC/);
+  t.regex(stderr, /^vproxy: error: standard output: no space left on device \(ENOSPC\)$/m);
 });
 
 test.serial('--json is one object, with bytes in base64 where they are no text', async (t) => {
@@ -325,7 +325,7 @@ test('a standard input that cannot be read is a failure', async (t) => {
   const { script } = await execPair(t);
   const { stdout, stderr } = await script('$VPROXY exec cat 0> "$WORK/file"; echo $?');
   t.is(stdout, '125\n');
-  t.regex(stderr, /^vproxy: error: standard input: EBADF/);
+  t.regex(stderr, /^vproxy: error: standard input: bad file descriptor \(EBADF\)$/m);
 });
 
 test('it loads little', (t) => {
@@ -336,6 +336,7 @@ test('it loads little', (t) => {
   t.deepEqual([...folders].filter((name) => !name.startsWith('node:')).sort(), [
     'cli/command',
     'cli/exec',
+    'cli/ui',
     'lib',
     'lib/codec',
     'lib/control',
@@ -350,6 +351,7 @@ test('it loads little', (t) => {
     'node:os',
     'node:path',
     'node:stream',
+    'node:tty',
     'node:util',
   ]);
   t.true(loaded.length < 40, String(loaded.length));

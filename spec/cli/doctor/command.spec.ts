@@ -83,7 +83,7 @@ test('it takes every option of the command that runs a proxy', async (t) => {
     'forward-ports': '3000-9999',
     name: 'vm1',
   };
-  const left: readonly string[] = ['config', 'print-config', 'json', 'no-control', 'no-storage', 'quiet'];
+  const left: readonly string[] = ['config', 'print-config', 'json', 'no-control', 'no-info', 'no-storage', 'quiet'];
   const words = Object.entries(RUN_OPTIONS)
     .filter(([name]) => !left.includes(name))
     .flatMap(([name, { value }]) =>

@@ -54,8 +54,8 @@ export const PORT_CASES: readonly FindingCase[] = [
   {
     id: 'port-misspelt',
     when: 'the VM has a port with a name like it',
-    says: /there is org\.vproxy\.1/,
-    find: (t) => look(t, { files: portFiles('org.vproxy.1') }, `/virtio-ports/${NAME}`),
+    says: /there is org\.vporxy\.0/,
+    find: (t) => look(t, { files: portFiles('org.vporxy.0') }, `/virtio-ports/${NAME}`),
   },
   {
     id: 'port-no-link',
