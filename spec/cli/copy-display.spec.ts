@@ -64,7 +64,7 @@ testWith('tmux')('in a terminal the line is there while it is copied, and the ou
   t.false(input.includes('left\n'));
 });
 
-test('in a terminal, --resume shows that it compares', async (t) => {
+testWith('tmux')('in a terminal, --resume shows that it compares', async (t) => {
   const folder = temporaryFolder(t);
   const { env } = await allowedPair(t);
   for (const name of ['sparse', '.there.vproxy-part']) {

@@ -11,6 +11,7 @@ import type { ForwardStatus } from '../../../lib/status/types.js';
 import { findAddressOwner } from '../../../lib/system/proc-net.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { connectedProxies, type ProxySetup, TestProxy } from '../../helpers/proxies.js';
+import { serialTestWith, testWith } from '../../helpers/test-with.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 import { UdpProgram } from '../../helpers/udp.js';
 import { UnixgramProgram } from '../../helpers/unixgram.js';
@@ -51,32 +52,35 @@ const datagramsOf = (side: TestProxy) => {
   return datagrams;
 };
 
-test('messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides', async (t) => {
-  const { a, b, folder, log, target } = await setUp(t);
-  const server = await UnixgramProgram.open(t, { at: target, isEcho: true });
-  const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
-  const sizes = [0, 1, 2048, 65_506, MAX_DATAGRAM_BYTES, 0, 3];
-  for (const [index, size] of sizes.entries()) {
-    t.is(await client.send(Buffer.alloc(size, index), log), '');
-    await client.came(index + 1);
-  }
-  for (const program of [client, server]) {
+testWith('python')(
+  'messages of 0 to 65,507 bytes keep their bounds, there and back, and are counted on both sides',
+  async (t) => {
+    const { a, b, folder, log, target } = await setUp(t);
+    const server = await UnixgramProgram.open(t, { at: target, isEcho: true });
+    const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
+    const sizes = [0, 1, 2048, 65_506, MAX_DATAGRAM_BYTES, 0, 3];
+    for (const [index, size] of sizes.entries()) {
+      t.is(await client.send(Buffer.alloc(size, index), log), '');
+      await client.came(index + 1);
+    }
+    for (const program of [client, server]) {
+      t.deepEqual(
+        program.messages.map(({ bytes }) => bytes.length),
+        sizes,
+      );
+      t.true(program.messages.every(({ bytes }, index) => bytes.every((byte) => byte === index)));
+    }
+    t.true(client.messages.every(({ from }) => from === log));
+    const counts = { sent: sizes.length, sendDropped: 0, received: sizes.length, receiveDropped: 0 };
+    for (const side of [a, b]) t.deepEqual(datagramsOf(side), counts);
     t.deepEqual(
-      program.messages.map(({ bytes }) => bytes.length),
-      sizes,
+      b.proxy.listStreams().map(({ from }) => from),
+      [join(folder, 'client')],
     );
-    t.true(program.messages.every(({ bytes }, index) => bytes.every((byte) => byte === index)));
-  }
-  t.true(client.messages.every(({ from }) => from === log));
-  const counts = { sent: sizes.length, sendDropped: 0, received: sizes.length, receiveDropped: 0 };
-  for (const side of [a, b]) t.deepEqual(datagramsOf(side), counts);
-  t.deepEqual(
-    b.proxy.listStreams().map(({ from }) => from),
-    [join(folder, 'client')],
-  );
-});
+  },
+);
 
-test('a message of more than 65,507 bytes is dropped and counted, whole, at either side', async (t) => {
+testWith('python')('a message of more than 65,507 bytes is dropped and counted, whole, at either side', async (t) => {
   const { a, b, folder, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
@@ -89,7 +93,7 @@ test('a message of more than 65,507 bytes is dropped and counted, whole, at eith
   t.is(datagramsOf(b).sendDropped, 1);
 });
 
-test('each path that sends has a flow of its own, and answers go to nobody else', async (t) => {
+testWith('python')('each path that sends has a flow of its own, and answers go to nobody else', async (t) => {
   const { b, folder, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   const names = [join(folder, 'one'), join(folder, 'grüße'), `@vproxy-spec-${process.pid}`];
@@ -111,27 +115,30 @@ test('each path that sends has a flow of its own, and answers go to nobody else'
   }
 });
 
-test('senders without an address, or with a relative one, share a flow, and answers to it are counted as dropped', async (t) => {
-  const { a, b, folder, log, target } = await setUp(t);
-  const server = await UnixgramProgram.open(t, { at: target, isEcho: true });
-  const cwd = join(folder, 'elsewhere');
-  mkdirSync(cwd);
-  const clients = [
-    await UnixgramProgram.open(t),
-    await UnixgramProgram.open(t),
-    await UnixgramProgram.open(t, { at: 'relative', cwd }),
-  ];
-  for (const [index, client] of clients.entries()) await client.send(`line ${index}`, log);
-  await server.came(clients.length);
-  await eventually(() => datagramsOf(a).receiveDropped === clients.length, { what: 'the answers dropped' });
-  t.deepEqual(
-    b.proxy.listStreams().map(({ from }) => from),
-    [null],
-  );
-  t.true(clients.every(({ messages }) => messages.length === 0));
-});
+testWith('python')(
+  'senders without an address, or with a relative one, share a flow, and answers to it are counted as dropped',
+  async (t) => {
+    const { a, b, folder, log, target } = await setUp(t);
+    const server = await UnixgramProgram.open(t, { at: target, isEcho: true });
+    const cwd = join(folder, 'elsewhere');
+    mkdirSync(cwd);
+    const clients = [
+      await UnixgramProgram.open(t),
+      await UnixgramProgram.open(t),
+      await UnixgramProgram.open(t, { at: 'relative', cwd }),
+    ];
+    for (const [index, client] of clients.entries()) await client.send(`line ${index}`, log);
+    await server.came(clients.length);
+    await eventually(() => datagramsOf(a).receiveDropped === clients.length, { what: 'the answers dropped' });
+    t.deepEqual(
+      b.proxy.listStreams().map(({ from }) => from),
+      [null],
+    );
+    t.true(clients.every(({ messages }) => messages.length === 0));
+  },
+);
 
-test('an answer that is not the target’s does not arrive', async (t) => {
+testWith('python')('an answer that is not the target’s does not arrive', async (t) => {
   const { folder, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   const client = await UnixgramProgram.open(t, { at: join(folder, 'client') });
@@ -144,7 +151,7 @@ test('an answer that is not the target’s does not arrive', async (t) => {
   t.deepEqual(client.texts, ['answer']);
 });
 
-test('the lines of logger(1) arrive, and what socat(1) sends', async (t) => {
+testWith('python', 'socat')('the lines of logger(1) arrive, and what socat(1) sends', async (t) => {
   const { log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target });
   await run('logger', ['-u', log, '-d', '-t', 'spec', 'a line']);
@@ -154,7 +161,7 @@ test('the lines of logger(1) arrive, and what socat(1) sends', async (t) => {
   t.is(server.texts[1], 'another one');
 });
 
-test('messages of a unix socket can go to UDP, and those of UDP to a unix socket', async (t) => {
+testWith('python')('messages of a unix socket can go to UDP, and those of UDP to a unix socket', async (t) => {
   const folder = temporaryFolder(t);
   const [log, target] = [join(folder, 'log'), join(folder, 'target')];
   const udp = await UdpProgram.openEcho(t);
@@ -175,61 +182,67 @@ test('messages of a unix socket can go to UDP, and those of UDP to a unix socket
   t.deepEqual([server.texts, asker.texts], [['from UDP'], ['from UDP']]);
 });
 
-test('where nobody receives the flow goes on, what is lost is counted and said, and a receiver that comes later gets the next', async (t) => {
-  const clock = new ManualClock();
-  const { a, b, log, target } = await setUp(t, {}, { clock });
-  const client = await UnixgramProgram.open(t);
-  await client.send('lost', log);
-  t.regex(
-    (await b.event('target-failed')).message,
-    /^unixgram:\/\S+\/target \(syslog\) does not take datagrams: there is no such file or folder \(ENOENT\); they are lost$/,
-  );
-  const first = await UnixgramProgram.open(t, { at: target });
-  await client.send('within a second of looking', log);
-  await eventually(() => datagramsOf(b).receiveDropped === 2, { what: 'two that are counted' });
-  clock.advance(1000);
-  await client.send('arrives', log);
-  await first.came(1);
-  t.deepEqual(first.texts, ['arrives']);
+testWith('python')(
+  'where nobody receives the flow goes on, what is lost is counted and said, and a receiver that comes later gets the next',
+  async (t) => {
+    const clock = new ManualClock();
+    const { a, b, log, target } = await setUp(t, {}, { clock });
+    const client = await UnixgramProgram.open(t);
+    await client.send('lost', log);
+    t.regex(
+      (await b.event('target-failed')).message,
+      /^unixgram:\/\S+\/target \(syslog\) does not take datagrams: there is no such file or folder \(ENOENT\); they are lost$/,
+    );
+    const first = await UnixgramProgram.open(t, { at: target });
+    await client.send('within a second of looking', log);
+    await eventually(() => datagramsOf(b).receiveDropped === 2, { what: 'two that are counted' });
+    clock.advance(1000);
+    await client.send('arrives', log);
+    await first.came(1);
+    t.deepEqual(first.texts, ['arrives']);
 
-  await first.close();
-  unlinkSync(target);
-  const second = await UnixgramProgram.open(t, { at: target });
-  await client.send('to the next one', log);
-  await second.came(1);
-  t.deepEqual(second.texts, ['to the next one']);
-  t.is(forwardOf(a).streams, 1);
-  t.is(forwardOf(b).opened, 1);
-  t.is(b.events.filter(({ event }) => event === 'target-failed').length, 1);
-  t.deepEqual(datagramsOf(b), { sent: 0, sendDropped: 0, received: 2, receiveDropped: 2 });
-});
+    await first.close();
+    unlinkSync(target);
+    const second = await UnixgramProgram.open(t, { at: target });
+    await client.send('to the next one', log);
+    await second.came(1);
+    t.deepEqual(second.texts, ['to the next one']);
+    t.is(forwardOf(a).streams, 1);
+    t.is(forwardOf(b).opened, 1);
+    t.is(b.events.filter(({ event }) => event === 'target-failed').length, 1);
+    t.deepEqual(datagramsOf(b), { sent: 0, sendDropped: 0, received: 2, receiveDropped: 2 });
+  },
+);
 
-test('a receiver that does not read holds nothing up; what there is no room for is counted, and the rest comes in order', async (t) => {
-  const { a, b, log, target } = await setUp(t);
-  const server = await UnixgramProgram.open(t, { at: target, isReading: false });
-  const client = await UnixgramProgram.open(t);
-  const COUNT = 3000;
-  t.is(await client.send(Buffer.alloc(1000), log, COUNT), '');
-  const { sent, sendDropped } = await eventually(
-    () => {
-      const counts = datagramsOf(a);
-      return counts.sent + counts.sendDropped === COUNT && counts;
-    },
-    { what: 'all taken' },
-  );
-  t.is(sent + sendDropped, COUNT);
-  await eventually(() => datagramsOf(b).received + datagramsOf(b).receiveDropped === sent, { what: 'all through' });
-  const { received, receiveDropped } = datagramsOf(b);
-  t.true(receiveDropped > 0, `${receiveDropped} dropped`);
-  server.read();
-  await server.came(received);
-  await client.send('the last', log);
-  await server.came(received + 1);
-  t.is(server.texts.at(-1), 'the last');
-  t.is(datagramsOf(b).receiveDropped, receiveDropped);
-});
+testWith('python')(
+  'a receiver that does not read holds nothing up; what there is no room for is counted, and the rest comes in order',
+  async (t) => {
+    const { a, b, log, target } = await setUp(t);
+    const server = await UnixgramProgram.open(t, { at: target, isReading: false });
+    const client = await UnixgramProgram.open(t);
+    const COUNT = 3000;
+    t.is(await client.send(Buffer.alloc(1000), log, COUNT), '');
+    const { sent, sendDropped } = await eventually(
+      () => {
+        const counts = datagramsOf(a);
+        return counts.sent + counts.sendDropped === COUNT && counts;
+      },
+      { what: 'all taken' },
+    );
+    t.is(sent + sendDropped, COUNT);
+    await eventually(() => datagramsOf(b).received + datagramsOf(b).receiveDropped === sent, { what: 'all through' });
+    const { received, receiveDropped } = datagramsOf(b);
+    t.true(receiveDropped > 0, `${receiveDropped} dropped`);
+    server.read();
+    await server.came(received);
+    await client.send('the last', log);
+    await server.came(received + 1);
+    t.is(server.texts.at(-1), 'the last');
+    t.is(datagramsOf(b).receiveDropped, receiveDropped);
+  },
+);
 
-test('a receiver with a short queue gets all of a burst that waits for it', async (t) => {
+testWith('python')('a receiver with a short queue gets all of a burst that waits for it', async (t) => {
   const { b, log, target } = await setUp(t);
   const server = await UnixgramProgram.open(t, { at: target, isReading: false });
   const client = await UnixgramProgram.open(t);
@@ -242,23 +255,26 @@ test('a receiver with a short queue gets all of a burst that waits for it', asyn
   t.deepEqual(server.texts, lines);
 });
 
-test('when the flow ends, what waits for a receiver that does not read is counted as dropped', async (t) => {
-  const { a, b, log, target } = await setUp(t);
-  await UnixgramProgram.open(t, { at: target, isReading: false });
-  const client = await UnixgramProgram.open(t);
-  t.is(await client.send(Buffer.alloc(20_000), log, 20), '');
-  await eventually(
-    () => {
-      const { received, receiveDropped } = datagramsOf(b);
-      return datagramsOf(a).sendDropped + received + receiveDropped === 20;
-    },
-    { what: 'all through' },
-  );
-  const before = datagramsOf(b).receiveDropped;
-  await a.proxy.removeForward(forwardOf(a).id, { isDraining: false });
-  await eventually(() => forwardOf(b).streams === 0, { what: 'the end of the flow' });
-  t.true(datagramsOf(b).receiveDropped > before);
-});
+testWith('python')(
+  'when the flow ends, what waits for a receiver that does not read is counted as dropped',
+  async (t) => {
+    const { a, b, log, target } = await setUp(t);
+    await UnixgramProgram.open(t, { at: target, isReading: false });
+    const client = await UnixgramProgram.open(t);
+    t.is(await client.send(Buffer.alloc(20_000), log, 20), '');
+    await eventually(
+      () => {
+        const { received, receiveDropped } = datagramsOf(b);
+        return datagramsOf(a).sendDropped + received + receiveDropped === 20;
+      },
+      { what: 'all through' },
+    );
+    const before = datagramsOf(b).receiveDropped;
+    await a.proxy.removeForward(forwardOf(a).id, { isDraining: false });
+    await eventually(() => forwardOf(b).streams === 0, { what: 'the end of the flow' });
+    t.true(datagramsOf(b).receiveDropped > before);
+  },
+);
 
 test('the file of the socket has the mode that was asked for, and goes with the forward', async (t) => {
   const folder = temporaryFolder(t);
@@ -290,51 +306,54 @@ test('a user that is not known is a bad argument, before anything listens', (t) 
   });
 });
 
-test('a stale file of a socket is replaced, one that has somebody is not, nor is another file', async (t) => {
-  const folder = temporaryFolder(t);
-  const path = join(folder, 'log');
-  const a = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing: [] });
-  await a.start();
-  const add = () => a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${path}`));
-  const taken = (owner: string) => ({
-    code: 'address-in-use',
-    message: `cannot listen on ${path}: it is taken by ${owner}`,
-  });
+testWith('python')(
+  'a stale file of a socket is replaced, one that has somebody is not, nor is another file',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const path = join(folder, 'log');
+    const a = new TestProxy(t, `unix-listen:${join(folder, 'channel')}`, { outgoing: [] });
+    await a.start();
+    const add = () => a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${path}`));
+    const taken = (owner: string) => ({
+      code: 'address-in-use',
+      message: `cannot listen on ${path}: it is taken by ${owner}`,
+    });
 
-  const holder = await UnixgramProgram.open(t, { at: path });
-  await t.throwsAsync(add(), {
-    code: 'address-in-use',
-    // On a busy machine a second may not be enough to find it.
-    message: /it is taken by (process \d+ \(python3[^)]*\)|another process)$/,
-  });
-  t.regex((await findAddressOwner({ path }, { timeoutMs: 20_000 })) ?? '', /^process \d+ \(python3[^)]*\)$/);
-  t.true(existsSync(path));
-  await holder.close();
-  t.true(existsSync(path));
-  const { id } = await add();
-  const client = await UnixgramProgram.open(t);
-  t.is(await client.send('x', path), '');
-  await t.throwsAsync(add(), { code: 'address-in-use', message: /it is taken by forward f\d+, -o x:unixgram:/ });
-  // Of another type, in either direction.
-  await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `y:unix:${path}`)), {
-    code: 'address-in-use',
-    message: /it is taken by forward f\d+, -o x:unixgram:/,
-  });
-  await a.proxy.removeForward(id, { isDraining: false });
-  const server = net.createServer().listen(path);
-  t.teardown(() => server.close());
-  await t.throwsAsync(add(), taken('this process'));
-  server.close();
-  rmSync(path, { force: true });
-  writeFileSync(path, 'precious');
-  await t.throwsAsync(add(), { code: 'address-in-use', message: /it exists and is not a socket/ });
-  await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${folder}/missing/log`)), {
-    code: 'address-unavailable',
-    message: /the folder does not exist/,
-  });
-});
+    const holder = await UnixgramProgram.open(t, { at: path });
+    await t.throwsAsync(add(), {
+      code: 'address-in-use',
+      // On a busy machine a second may not be enough to find it.
+      message: /it is taken by (process \d+ \(python3[^)]*\)|another process)$/,
+    });
+    t.regex((await findAddressOwner({ path }, { timeoutMs: 20_000 })) ?? '', /^process \d+ \(python3[^)]*\)$/);
+    t.true(existsSync(path));
+    await holder.close();
+    t.true(existsSync(path));
+    const { id } = await add();
+    const client = await UnixgramProgram.open(t);
+    t.is(await client.send('x', path), '');
+    await t.throwsAsync(add(), { code: 'address-in-use', message: /it is taken by forward f\d+, -o x:unixgram:/ });
+    // Of another type, in either direction.
+    await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `y:unix:${path}`)), {
+      code: 'address-in-use',
+      message: /it is taken by forward f\d+, -o x:unixgram:/,
+    });
+    await a.proxy.removeForward(id, { isDraining: false });
+    const server = net.createServer().listen(path);
+    t.teardown(() => server.close());
+    await t.throwsAsync(add(), taken('this process'));
+    server.close();
+    rmSync(path, { force: true });
+    writeFileSync(path, 'precious');
+    await t.throwsAsync(add(), { code: 'address-in-use', message: /it exists and is not a socket/ });
+    await t.throwsAsync(a.proxy.addForward(parseForwardSpec('outgoing', `x:unixgram:${folder}/missing/log`)), {
+      code: 'address-unavailable',
+      message: /the folder does not exist/,
+    });
+  },
+);
 
-test.serial('nothing stays open when forwards and flows have gone', async (t) => {
+serialTestWith('python')('nothing stays open when forwards and flows have gone', async (t) => {
   const descriptors = () => readdirSync('/proc/self/fd').length;
   const folder = temporaryFolder(t);
   const server = await UnixgramProgram.open(t, { at: join(folder, 'target') });
