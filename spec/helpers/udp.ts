@@ -1,6 +1,7 @@
 /** Programs that speak UDP in the specs. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
+import { isIPv6 } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { eventually } from './time.js';
 
@@ -9,7 +10,7 @@ export interface UdpMessage {
   readonly port: number;
 }
 
-/** A socket on 127.0.0.1, with all that came. */
+/** A socket on a loopback address, with all that came. */
 export class UdpProgram {
   readonly messages: UdpMessage[] = [];
   readonly #socket: dgram.Socket;
@@ -32,18 +33,18 @@ export class UdpProgram {
   }
 
   /** Bound to a port, or to any; closed with the test. */
-  static async open(t: Pick<ExecutionContext, 'teardown'>, port = 0): Promise<UdpProgram> {
-    const socket = dgram.createSocket({ type: 'udp4', recvBufferSize: 2 ** 20 });
+  static async open(t: Pick<ExecutionContext, 'teardown'>, port = 0, address = '127.0.0.1'): Promise<UdpProgram> {
+    const socket = dgram.createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', recvBufferSize: 2 ** 20 });
     const program = new UdpProgram(socket);
-    socket.bind(port, '127.0.0.1');
+    socket.bind(port, address);
     await once(socket, 'listening');
     t.teardown(() => program.close());
     return program;
   }
 
   /** One that sends back what it gets. */
-  static async openEcho(t: Pick<ExecutionContext, 'teardown'>, port = 0): Promise<UdpProgram> {
-    const program = await UdpProgram.open(t, port);
+  static async openEcho(t: Pick<ExecutionContext, 'teardown'>, port = 0, address?: string): Promise<UdpProgram> {
+    const program = await UdpProgram.open(t, port, address);
     program.onMessage = ({ bytes, port: from }) => program.send(bytes, from);
     return program;
   }
@@ -57,7 +58,7 @@ export class UdpProgram {
   }
 
   send(bytes: Buffer | string, port: number): void {
-    this.#socket.send(bytes, port, '127.0.0.1');
+    this.#socket.send(bytes, port, this.#socket.address().address);
   }
 
   /** Waits until so many messages have come. */

@@ -40,7 +40,9 @@ test.serial(
     const from = host.lines.length;
     const second = await guest.agent.spawn(['node', GUEST_VPROXY, '-c', `virtserial-open:${guest.portPath}`]);
     const says = async (pattern: RegExp) => pattern.test(await second.log());
-    await eventually(() => says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; trying again/), { timeoutMs: START_MS });
+    await eventually(() => says(/another process has it open \(EBUSY\): process \d+ \(vproxy\) has it; trying again/), {
+      timeoutMs: START_MS,
+    });
     t.false(host.lines.slice(from).some((line) => ENDED.test(line)));
     await guestVproxy.kill('KILL');
     await eventually(() => says(ESTABLISHED), { what: 'the session of the second one', timeoutMs: START_MS });

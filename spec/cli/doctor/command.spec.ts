@@ -13,6 +13,7 @@ import { temporaryFolder } from '../../helpers/files.js';
 import { fakeVirsh } from '../../helpers/libvirt.js';
 import { pretend } from '../../helpers/machines.js';
 import { localServer } from '../../helpers/proxies.js';
+import { testWith } from '../../helpers/test-with.js';
 import { ESTABLISHED, runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 
 test('a finding is a line: how bad it is, what it is about, what was found, and what to do', async (t) => {
@@ -144,7 +145,7 @@ test('every kind of channel has a check, but for those that a process is started
   );
 });
 
-test('nobody connects to a socket on which a QEMU listens', async (t) => {
+testWith('python')('nobody connects to a socket on which a QEMU listens', async (t) => {
   const path = join(temporaryFolder(t), 's');
   await pretend(t, { program: 'qemu-system-x86', listen: path });
   await pretend(t, { program: 'minicom', connect: path });
@@ -154,7 +155,7 @@ test('nobody connects to a socket on which a QEMU listens', async (t) => {
   t.is(findings.filter(({ id }) => id === 'socket-taken').length, 1);
 });
 
-test('nobody connects to a port on which a QEMU serves somebody', async (t) => {
+testWith('python')('nobody connects to a port on which a QEMU serves somebody', async (t) => {
   const { port } = await pretend(t, { program: 'qemu-system-x86', listenTcp: true });
   await pretend(t, { program: 'telnet', connectTcp: port });
   const { stdout } = await runVproxy(['doctor', '-c', `tcp-connect:127.0.0.1:${port}`]);

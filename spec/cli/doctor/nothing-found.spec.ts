@@ -29,6 +29,7 @@ import { fakeMachine, fakeMachineWithProc, portFiles, pretend } from '../../help
 import { freePort } from '../../helpers/ports.js';
 import { localServer, steeredPair } from '../../helpers/proxies.js';
 import { openPty } from '../../helpers/terminals.js';
+import { serialTestWith } from '../../helpers/test-with.js';
 import { runVproxy, spawnVproxy, TAKING_CONTROL } from '../../helpers/vproxy-process.js';
 
 async function idsOf(t: ExecutionContext, path: string, ownPid: number | null): Promise<readonly string[]> {
@@ -53,7 +54,7 @@ test('a proxy that is not at a port of this machine is nobody’s concern here',
   t.deepEqual(await checkProxySettings(fakeMachine(t, { environment, files })), []);
 });
 
-test.serial('the vproxy that has the channel is not in its own way', async (t) => {
+serialTestWith('python')('the vproxy that has the channel is not in its own way', async (t) => {
   const path = join(temporaryFolder(t), 's');
   await pretend(t, { program: 'qemu-system-x86', listen: path });
   const { pid } = await pretend(t, { program: 'vproxy', connect: path });
@@ -141,12 +142,15 @@ test.serial('virtserial-open: a port that the vproxy has that is asked about is 
   t.deepEqual(await look(process.pid), []);
 });
 
-test.serial('a vproxy that listens takes a second connection, so the first is in nobody’s way', async (t) => {
-  const path = join(temporaryFolder(t), 's');
-  await pretend(t, { program: 'vproxy', listen: path });
-  await pretend(t, { program: 'minicom', connect: path });
-  t.deepEqual(await idsOf(t, path, null), ['socket-listens']);
-});
+serialTestWith('python')(
+  'a vproxy that listens takes a second connection, so the first is in nobody’s way',
+  async (t) => {
+    const path = join(temporaryFolder(t), 's');
+    await pretend(t, { program: 'vproxy', listen: path });
+    await pretend(t, { program: 'minicom', connect: path });
+    t.deepEqual(await idsOf(t, path, null), ['socket-listens']);
+  },
+);
 
 test('a key of this user may not even be read by its group', async (t) => {
   const path = writeKeyFile(temporaryFolder(t), 'k', 'ab', 0o640);

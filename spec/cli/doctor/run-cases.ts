@@ -1,12 +1,15 @@
-/** Makes a test of each case. They run one after the other: each has processes of its own, whose answers have a deadline. */
-import test from 'ava';
+/**
+ * Makes a test of each case. They run one after the other: each has processes of its own, whose answers have a deadline, and others
+ * that pretend to be something else, which are in Python.
+ */
 import { FINDINGS } from '../../../cli/doctor/findings.js';
+import { serialTestWith } from '../../helpers/test-with.js';
 import type { FindingCase } from './cases/case.js';
 
 /** The tests of a file. */
 export function runCases(cases: readonly FindingCase[]): void {
   for (const { id, when, says, remedy, find } of cases) {
-    test.serial(`${id}: ${when}`, async (t) => {
+    serialTestWith('python')(`${id}: ${when}`, async (t) => {
       const all = await find(t);
       const found = all.filter((one) => one.id === id);
       t.true(found.length > 0, `found: ${all.map((one) => `${one.id}: ${one.message}`).join('\n')}`);
