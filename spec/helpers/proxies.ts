@@ -111,7 +111,7 @@ export async function localServer(
 
 /** A local program that connects to a forward; destroyed when the test ends. */
 export function localSocket(t: ExecutionContext, address: net.NetConnectOpts): net.Socket {
-  const socket = net.connect({ ...address, allowHalfOpen: true });
+  const socket = net.connect({ host: '127.0.0.1', ...address, allowHalfOpen: true });
   t.teardown(() => socket.destroy());
   return socket;
 }
