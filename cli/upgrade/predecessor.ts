@@ -18,8 +18,8 @@ import {
 import { type SuccessorCommand, successorCommand } from './program.js';
 import { type StartedProcess, startChild, startOrphan } from './start.js';
 
-/** How long a successor may take to load, in milliseconds. */
-const LOAD_MS = 10_000;
+/** How long a successor may take to load, in milliseconds: on an emulated processor that is busy many seconds. This process works on meanwhile. */
+const LOAD_MS = 30_000;
 
 /** How long it may take to take everything up, in milliseconds: nothing else happens in this process meanwhile. */
 const TAKE_UP_MS = 10_000;

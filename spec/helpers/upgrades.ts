@@ -4,9 +4,12 @@ import type { UpgradeAnswer } from '../../lib/status/types.js';
 import { eventually } from './time.js';
 import { isRunning, type RunResult, runVproxy } from './vproxy-process.js';
 
+/** A successor that is waited for may take 30 s. */
+const UPGRADE_MS = 60_000;
+
 /** Runs `vproxy upgrade` for the process behind a control socket. */
 export function runUpgrade(socket: string, words: readonly string[] = []): Promise<RunResult> {
-  return runVproxy(['upgrade', '--socket', socket, ...words]);
+  return runVproxy(['upgrade', '--socket', socket, ...words], { timeoutMs: UPGRADE_MS });
 }
 
 /** The same, which has to succeed; what it says. The successor is ended with the test, unless it has been upgraded as well by then. */

@@ -199,20 +199,20 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Removes root's right to bypass permissions. Needs setpriv(1) where the test runs as root. Default false. */
   readonly obeysPermissions?: boolean;
+  /** Default 20,000. */
+  readonly timeoutMs?: number;
 }
-
-const TIMEOUT_MS = 20_000;
 
 /** Runs `vproxy` with `args`; one that does not end by itself is killed, and its `code` is null. */
 export function runVproxy(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const { env = {}, obeysPermissions = false } = options;
+  const { env = {}, obeysPermissions = false, timeoutMs = 20_000 } = options;
   const command = [process.execPath, join(PROJECT_ROOT, 'dist/program/vproxy.cjs'), ...withoutControl(args)];
   if (obeysPermissions && process.getuid?.() === 0) {
     command.unshift('setpriv', '--bounding-set', '-dac_override,-dac_read_search');
   }
   const [file = '', ...words] = command;
   return new Promise((resolve) => {
-    const settings = { env: { ...process.env, ...env }, timeout: TIMEOUT_MS, killSignal: 'SIGKILL' } as const;
+    const settings = { env: { ...process.env, ...env }, timeout: timeoutMs, killSignal: 'SIGKILL' } as const;
     const child = execFile(file, words, settings, (_error, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr });
     });
