@@ -121,7 +121,7 @@ const HELD: Readonly<
 };
 
 for (const [kind, { hold, ofOthers, ofOurs }] of Object.entries(HELD)) {
-  test.serial(`${kind}: what the vproxy has that is asked about is no other one’s`, async (t) => {
+  serialTestWith('python')(`${kind}: what the vproxy has that is asked about is no other one’s`, async (t) => {
     const { address, pid } = await hold(t, temporaryFolder(t));
     const look = async (ownPid: number | null) =>
       (await checkChannel(fakeMachine(t), parseChannel(address), ownPid))?.map(({ id }) => id);
