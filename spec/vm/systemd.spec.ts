@@ -36,6 +36,8 @@ const START_MS = 90_000;
 const PROGRESS_BYTES = 1 << 17;
 /** Each way. */
 const TRANSFERS = 25;
+/** Of all transfers of a way together, in bytes a second. */
+const TRANSFERS_RATE = 2_000_000;
 
 /**
  * Services of the guest behind two more services of the package: `vproxy@near` listens as a host does, and has its sessions
@@ -207,7 +209,12 @@ async function startDistantServices(): Promise<void> {
   const far = DISTANT_SERVICES.map((service) => `${service}:${address(GUEST_PORTS[service])}`);
   const configs = {
     near: ['address = "unix-connect:/run/vproxy/channel.sock"', `outgoing = ${JSON.stringify(near)}`],
-    far: ['address = "unix-listen:/run/vproxy/channel.sock"', `incoming = ${JSON.stringify(far)}`],
+    far: [
+      'address = "unix-listen:/run/vproxy/channel.sock"',
+      `incoming = ${JSON.stringify(far)}`,
+      // The transfers leave the emulated processors time for the successors to start.
+      ...['sink', 'source'].flatMap((service) => [`[services.${service}]`, `bytes-per-second = ${TRANSFERS_RATE}`]),
+    ],
   };
   for (const [name, lines] of Object.entries(configs)) {
     const text = Buffer.from(`[channels.default]\n${lines.join('\n')}\n`).toString('base64');
