@@ -59,7 +59,9 @@ const guest = useGuest(test, {
     };
   },
   whenFailed: async () => {
-    const journal = await guest().agent.output("journalctl --no-pager -n 60 -u 'vproxy*'");
+    const journal = await guest().agent.output(
+      "journalctl --no-pager -n 400 -u 'vproxy*' | grep -v ': stream ' | tail -n 60",
+    );
     return `${journal}\n\nvproxy on the host:\n${hostSide?.vproxy.lines.join('\n') ?? ''}`;
   },
 });
