@@ -37,7 +37,7 @@ const PROGRESS_BYTES = 1 << 17;
 /** Each way. */
 const TRANSFERS = 25;
 /** Of all transfers of a way together, in bytes a second. */
-const TRANSFERS_RATE = 2_000_000;
+const TRANSFERS_RATE = 5_000_000;
 
 /**
  * Services of the guest behind two more services of the package: `vproxy@near` listens as a host does, and has its sessions
@@ -235,7 +235,7 @@ async function startDistantServices(): Promise<void> {
 test.serial(
   `the package is upgraded in the midst of ${2 * TRANSFERS} transfers through three of its services, and none of them notices`,
   async (t) => {
-    t.timeout(TEST_MS);
+    t.timeout(2 * TEST_MS);
     await startDistantServices();
     const [source, sink] = await Promise.all(
       (['source', 'sink'] as const).map((service) => host().vproxy.listeningPort(`distant-${service}`)),
