@@ -16,17 +16,6 @@ const QUIET_MS = 5000;
 const ATTEMPT_MS = 5000;
 const MAX_ATTEMPT_MS = 40_000;
 
-/** What came while the process stood still is read within this time. */
-const READ_MS = 100;
-
-/** Calls back after `delayMs`, but not before what had come by then was read: a process that stood still finds its timers over first. */
-function scheduleBehindInput(clock: Clock, delayMs: number, callback: () => void): CancelTimer {
-  let cancel = clock.schedule(delayMs - READ_MS, () => {
-    cancel = clock.schedule(READ_MS, callback);
-  });
-  return () => cancel();
-}
-
 /** The flush of every opening: nobody writes to it. */
 let flush: Buffer = Buffer.alloc(0);
 
@@ -160,7 +149,7 @@ export class Opening {
     this.#cancelQuiet?.();
     this.#options.sink.write(encodeHello(this.#self));
     this.#cancelAttempt?.();
-    this.#cancelAttempt = scheduleBehindInput(this.#options.clock, this.#attemptTimes.next(), () => this.#beginAgain());
+    this.#cancelAttempt = this.#options.clock.schedule(this.#attemptTimes.next(), () => this.#beginAgain());
   }
 
   /** Without this, a HELLO that was lost after the other side was established leaves the two apart for ever. */
@@ -173,7 +162,7 @@ export class Opening {
 
   #seek(): void {
     this.#state = 'seeking';
-    this.#cancelQuiet = scheduleBehindInput(this.#options.clock, QUIET_MS, this.#options.onQuiet);
+    this.#cancelQuiet = this.#options.clock.schedule(QUIET_MS, this.#options.onQuiet);
     this.#writeOpening();
   }
 

@@ -10,12 +10,26 @@ export interface Clock {
 /** Cancels a scheduled call; harmless when it was made already. */
 export type CancelTimer = () => void;
 
-/** The monotonic clock of this process. */
+/** A timer that is over so much too late, in milliseconds, was held up, and so was what is to be read. */
+const LATE_MS = 20;
+
+/**
+ * The monotonic clock of this process. A process that stood still finds its timers over before it reads what came meanwhile; that
+ * is read first here, so that nobody is given up whose answer is there.
+ */
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs);
-    return () => clearTimeout(timer);
+    const dueMs = performance.now() + delayMs;
+    let behindInput: NodeJS.Immediate | undefined;
+    const timer = setTimeout(() => {
+      if (performance.now() - dueMs < LATE_MS) callback();
+      else behindInput = setImmediate(callback);
+    }, delayMs);
+    return () => {
+      clearTimeout(timer);
+      clearImmediate(behindInput);
+    };
   },
 };
 

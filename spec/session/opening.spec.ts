@@ -37,14 +37,3 @@ test('a peer that says no more behind the answer is silent in the next attempt',
   peer.clock.advance(ATTEMPT_MS);
   t.is(silences(), 1);
 });
-
-test('a side that stood still reads what has come before it gives the attempt up', (t) => {
-  const { peer, silences } = opening();
-  peer.write(peer.hello());
-  const ack = peer.otherNonce;
-  // Its timers are over before it reads, as those of a process are that the system did not let run.
-  peer.clock.jump(20_000);
-  peer.write(peer.hello({ ack }));
-  t.is(peer.sessions.length, 1);
-  t.is(silences(), 0);
-});
