@@ -80,7 +80,7 @@ class Preparation {
       storage.pause();
     }
     for (const { channel, entry } of addedForwards) {
-      await channel.forwards.start(entry);
+      await channel.startForward(entry);
       this.#begun.push(() => channel.forwards.remove(entry, false));
       requireRunning(holder);
     }

@@ -12,7 +12,7 @@ import type { LinkRunner } from '../link/link-runner.js';
 import type { SecretKey } from '../session/auth.js';
 import type { SessionCapture } from '../session/capture.js';
 import { MuxStream } from '../session/mux-stream.js';
-import { listServices } from '../session/services.js';
+import { listInsteadOf, listServices } from '../session/services.js';
 import { type RestoredSession, Session } from '../session/session.js';
 import type { SessionSettings } from '../session/settings.js';
 import type { SessionStream } from '../session/stream.js';
@@ -29,7 +29,6 @@ import type {
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
-import { closestWord } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
 import { escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
@@ -124,6 +123,8 @@ export class ProxyChannel {
   readonly #settings: SessionSettings;
   readonly #supervisor: ChannelSupervisor;
   readonly #source: SessionSource;
+  /** The last one whose peer has said what it offers. */
+  #listed: Session | null = null;
   /** Those of its options. */
   readonly #firstForwards: readonly ForwardEntry[];
   readonly #permitted: PermittedServices;
@@ -268,6 +269,13 @@ export class ProxyChannel {
     this.#permitted.start();
     // What began to listen after `stop` had looked at it.
     if (this.#stopping.signal.aborted) await this.stop();
+  }
+
+  /** Puts a forward in force that somebody asks for now. Rejects as {@link ForwardTable.start} does. */
+  async startForward(entry: ForwardEntry): Promise<void> {
+    await this.forwards.start(entry);
+    const session = this.#source.current;
+    if (session !== null && session === this.#listed) this.#warnOfMissing([entry], session.peerServices);
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
@@ -572,14 +580,14 @@ export class ProxyChannel {
 
   #take(session: Session, isRestored: boolean): void {
     session.on('stream', (stream) => this.registry.serve(stream, session));
-    let isFirst = !isRestored;
+    if (isRestored) this.#listed = session;
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
       // What comes later is nobody's mistake.
-      if (isFirst) this.#warnOfMissing(services);
-      isFirst = false;
+      if (this.#listed !== session) this.#warnOfMissing(this.forwards.active, services);
+      this.#listed = session;
       this.#ports.sessionChanged();
       this.#tellChange();
     });
@@ -594,16 +602,14 @@ export class ProxyChannel {
     this.#context.onChanged(this);
   }
 
-  /** Of the forwards that lead to no service of the peer. */
-  #warnOfMissing(offered: ReadonlySet<string>): void {
-    const services = listServices(offered);
-    for (const { id, forward } of this.forwards.active) {
+  /** Of those forwards that lead to no service of the peer. */
+  #warnOfMissing(entries: Iterable<ForwardEntry>, offered: ReadonlySet<string>): void {
+    for (const { id, forward } of entries) {
       const { direction, service } = forward.spec;
       if (direction === 'incoming' || service === ANY_SERVICE || offered.has(service)) continue;
-      const close = closestWord(service, [...offered]);
-      const hint = close === undefined ? '' : `; did you mean ${close}?`;
-      const message = `-o ${formatForwardSpec(forward.spec)}: the peer offers no service ${service}; it offers: ${services}${hint}`;
-      this.#log(makeEvent('service-missing', message, { service, forward: id, services }));
+      const form = formatForwardSpec(forward.spec);
+      const message = `-o ${form}: the peer offers no service ${service}; it offers: ${listInsteadOf(service, offered)}`;
+      this.#log(makeEvent('service-missing', message, { service, forward: id, services: listServices(offered) }));
     }
   }
 

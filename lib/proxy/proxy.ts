@@ -349,10 +349,9 @@ export class Proxy extends EventEmitter<ProxyEvents> {
     return this.#change(async () => {
       const channel = this.#find(label);
       requireEgress(spec, Object.keys(channel.options.egress ?? {}));
-      const { forwards } = channel;
-      const entry = forwards.create(spec, false);
-      await forwards.start(entry);
-      return forwards.describe(entry);
+      const entry = channel.forwards.create(spec, false);
+      await channel.startForward(entry);
+      return channel.forwards.describe(entry);
     });
   }
 

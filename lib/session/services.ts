@@ -1,6 +1,7 @@
 /** The lists of services of both sides (R-SERVICES-1 to R-SERVICES-3). */
 import { type AnnouncedPort, decodeServices, encodeServices } from '../codec/payloads.js';
 import { VproxyError } from '../errors.js';
+import { suggestWord } from '../util/closest-word.js';
 
 /** The longest list that is taken from a peer (R-SERVICES-2). */
 export const MAX_SERVICES = 4096;
@@ -85,6 +86,10 @@ export function listServices(names: ReadonlySet<string>): string {
   const named = [...names].slice(0, MAX_NAMED).join(', ') || 'nothing';
   return names.size > MAX_NAMED ? `${named} and ${names.size - MAX_NAMED} more` : named;
 }
+
+/** The same for who looks for a service that is not among them, with the one that was likely meant. */
+export const listInsteadOf = (service: string, offered: ReadonlySet<string>): string =>
+  listServices(offered) + suggestWord(service, [...offered]);
 
 /** What the peer offers. */
 export class PeerServices {

@@ -5,13 +5,12 @@ import { decodeReasonPayload, type OpenRequest, requireLength } from '../codec/p
 import { VproxyError } from '../errors.js';
 import { Budget, TokenBucket } from '../util/bounds.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
-import { closestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { IdTable } from '../util/id-table.js';
 import { type Pace, ReceiveWindow } from './flow.js';
 import type { LocalEnd } from './local-end.js';
 import type { Scheduler } from './scheduler.js';
-import { listServices } from './services.js';
+import { listInsteadOf, listServices } from './services.js';
 import type { SessionSettings } from './settings.js';
 import { SessionStream, type StreamBooks, type StreamCapture, type StreamContext } from './stream.js';
 
@@ -304,9 +303,8 @@ export class StreamTable implements StreamBooks {
   #withOffer(service: string, reason: VproxyError): VproxyError {
     if (reason.code !== 'unknown-service') return reason;
     const offered = this.#options.peerServices();
-    const close = offered.has(service) ? undefined : closestWord(service, [...offered]);
-    const offer = `the peer offers: ${listServices(offered)}${close === undefined ? '' : `; did you mean ${close}?`}`;
-    return new VproxyError(reason.code, `${reason.message}; ${offer}`);
+    const offer = offered.has(service) ? listServices(offered) : listInsteadOf(service, offered);
+    return new VproxyError(reason.code, `${reason.message}; the peer offers: ${offer}`);
   }
 
   #handleReset(stream: SessionStream, reason: VproxyError): void {

@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { toVproxyError, VproxyError } from '../errors.js';
 // A type: what describes requests is loaded by the control server alone, and handed to `schema`.
 import type * as zod from '../status/zod.js';
-import { closestWord } from '../util/closest-word.js';
+import { suggestWord } from '../util/closest-word.js';
 import { escapeText } from '../util/escape.js';
 import { DURATION_FORM, formatDuration, parseDuration } from '../util/units.js';
 import type { KeyPath, Problem } from './problem.js';
@@ -152,10 +152,7 @@ function readText(value: unknown, place: Place, expected: string, maxLength: num
 export function oneOf<W extends string>(words: readonly W[], refusal: string): ValueType<W> {
   const expected = words.join(', ').replace(/, (?=\w+$)/, ' or ');
   const find = (value: unknown): W | undefined => words.find((word) => word === value);
-  const meant = (value: unknown): string => {
-    const close = typeof value === 'string' ? closestWord(value, words) : undefined;
-    return close === undefined ? '' : `; did you mean ${close}?`;
-  };
+  const meant = (value: unknown): string => (typeof value === 'string' ? suggestWord(value, words) : '');
   return {
     expected,
     read(value, place) {

@@ -15,10 +15,16 @@ export function closestWord(word: string, known: readonly string[]): string | un
   return best !== undefined && best.distance * 3 <= best.candidate.length ? best.candidate : undefined;
 }
 
+/** Behind a message about a name that is not known: `; did you mean web1?`, or nothing where none is like it. */
+export function suggestWord(word: string, known: readonly string[]): string {
+  const close = closestWord(word, known);
+  return close === undefined ? '' : `; did you mean ${close}?`;
+}
+
 /** Words that are shorter are like others by accident. */
 const LEAST_GUESSED = 4;
 
-/** Behind the message about a name that is not known: `did you mean web1?`, else `there are: web1, db` or `there are none`. */
+/** The same where little is known: `did you mean web1?`, else `there are: web1, db` or `there are none`. */
 export function whatThereIs(word: string, known: readonly string[]): string {
   const close = word.length < LEAST_GUESSED ? undefined : closestWord(word, known);
   if (close !== undefined) return `did you mean ${close}?`;

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import test from 'ava';
 import { LOG_EVENTS, type LogEvent, makeEvent } from '../../lib/events.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { listServices } from '../../lib/session/services.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
@@ -70,7 +71,14 @@ test('a forward to a service that the peer does not offer is warned of when a se
   // What is taken away in the midst of a session is not warned of.
   await b.proxy.removeForward('f1');
   await eventually(() => !a.proxy.listServices().some(({ service }) => service === 'ssh'));
-  t.is(a.events.filter(({ event }) => event === 'service-missing').length, 1);
+  const warned = () =>
+    a.events.filter(({ event }) => event === 'service-missing').map(({ fields }) => fields['forward']);
+  t.deepEqual(warned(), ['f1']);
+  // A forward that is added finds what there is.
+  const added = await a.proxy.addForward(parseForwardSpec('outgoing', 'web:127.0.0.1:0'));
+  t.deepEqual(warned(), ['f1', added.id]);
+  await a.proxy.addForward(parseForwardSpec('outgoing', 'db:127.0.0.1:0'));
+  t.is(warned().length, 2);
   t.false(b.events.some(({ event }) => event === 'service-missing'));
 });
 

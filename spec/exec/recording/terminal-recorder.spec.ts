@@ -172,7 +172,8 @@ test('a recording ends where the folder has got what all may have', async (t) =>
   ]);
 });
 
-test('a disk that takes nothing is one warning, and nothing more', async (t) => {
+/** A recording on a disk that takes nothing, and what it warns of. */
+function recordOnFullDisk(): { recording: TerminalRecording; cuts: string[] } {
   const cuts: string[] = [];
   const recording = new TerminalRecording({
     path: '/dev/full',
@@ -184,6 +185,11 @@ test('a disk that takes nothing is one warning, and nothing more', async (t) => 
     whyFull: () => null,
     onCut: (why) => cuts.push(why),
   });
+  return { recording, cuts };
+}
+
+test('a disk that takes nothing is one warning, and nothing more', async (t) => {
+  const { recording, cuts } = recordOnFullDisk();
   recording.output(Buffer.from('one'));
   await recording.closed;
   recording.output(Buffer.from('two'));
@@ -192,17 +198,7 @@ test('a disk that takes nothing is one warning, and nothing more', async (t) => 
 });
 
 test('a disk that is full when the terminal has ended is told as well', async (t) => {
-  const cuts: string[] = [];
-  const recording = new TerminalRecording({
-    path: '/dev/full',
-    fd: openSync('/dev/full', 'w'),
-    clock: new ManualClock(),
-    header: { size: TERMINAL, timestamp: null, command: null, term: null },
-    hasInput: false,
-    maxBytes: 1_000_000,
-    whyFull: () => null,
-    onCut: (why) => cuts.push(why),
-  });
+  const { recording, cuts } = recordOnFullDisk();
   recording.end();
   await recording.closed;
   t.is(cuts.length, 1);
