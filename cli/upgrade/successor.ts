@@ -6,8 +6,8 @@ import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.
 import { describeAgent } from '../package-info.js';
 import { decodeDocument, HANDOVER_FORM, type HandoverDocument } from './document.js';
 
-/** How long the predecessor may take to answer what it waits for, in milliseconds. */
-const ANSWER_MS = 10_000;
+/** How long the predecessor may take to read a message, in milliseconds. */
+const SEND_MS = 10_000;
 
 /**
  * Takes over, when all that is needed is loaded: `restore` gets what the predecessor had, in one turn of the event loop and
@@ -19,7 +19,7 @@ export async function takeOver<Restored>(
   restore: (document: HandoverDocument, take: TakeDescriptor) => Restored,
 ): Promise<Restored | null> {
   const pipe = new HandoverPipe(await loadHandoverCalls(), fd);
-  pipe.sendMessage({ form: HANDOVER_FORM, version: describeAgent() }, ANSWER_MS);
+  pipe.sendMessage({ form: HANDOVER_FORM, version: describeAgent() }, SEND_MS);
   let parcel: ReturnType<HandoverPipe['receiveAll']>;
   try {
     parcel = pipe.receiveAll(Number.POSITIVE_INFINITY);
@@ -34,24 +34,24 @@ export async function takeOver<Restored>(
       return descriptor;
     });
   } catch (error) {
-    pipe.sendMessage({ failure: toVproxyError(error).message }, ANSWER_MS);
+    pipe.sendMessage({ failure: toVproxyError(error).message }, SEND_MS);
     return null;
   }
   // What makes sessions ones that can be taken up again is in it.
   parcel.document.fill(0);
-  pipe.sendMessage({ ready: true }, ANSWER_MS);
+  pipe.sendMessage({ ready: true }, SEND_MS);
   if (!isLeft(pipe)) return null;
   closeSync(fd);
   return restored;
 }
 
-/** Whether the predecessor leaves everything to this process. */
+/** Whether the predecessor leaves everything to this process: waits until it does, or ends. */
 function isLeft(pipe: HandoverPipe): boolean {
   try {
-    pipe.receiveMessage(ANSWER_MS);
+    // Without a bound: a predecessor that goes on kills this process, and one that ends closes the pipe.
+    pipe.receiveMessage(Number.POSITIVE_INFINITY);
     return true;
   } catch (error) {
-    // A predecessor that goes on kills this process first: one that closes the pipe has come to its end.
     return error instanceof VproxyError && systemCode(error.cause) === 'EPIPE';
   }
 }

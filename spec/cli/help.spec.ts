@@ -127,7 +127,9 @@ test.serial('vproxy alone prints the short help on stderr, and ends as with ever
   t.regex(stderr, /vproxy help\s+COMMAND/);
   t.true(stderr.split('\n').length < 30);
   const [main] = await loadCommands();
-  if (main !== undefined) t.is(formatShortHelp(main, ALL, 80).split('\n').length, stderr.split('\n').length);
+  // Behind it is where this program has its documents.
+  const withoutEnd = (text: string) => text.slice(0, text.indexOf('\nvproxy --help lists'));
+  if (main !== undefined) t.is(withoutEnd(stderr), withoutEnd(formatShortHelp(main, ALL, 80)));
 });
 
 for (const [words, same] of [

@@ -15,7 +15,7 @@ import { isBodyTooLong } from './read-input.js';
 /** The number of connections that may speak HTTP at the same time; those that were upgraded do not count. */
 export const MAX_CONNECTIONS = 256;
 
-/** The time for a whole request, from the connection or from the answer before it. */
+/** The time for a whole request, from when it can be read or from the answer before it. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 
 /** Node's own check for slow requests is off: this file does it by its clock. */
@@ -92,7 +92,6 @@ export class HttpService {
     }
     const connection = { response: null, cancelTimeout: () => undefined };
     this.#connections.set(socket, connection);
-    this.#awaitRequest(socket, connection);
     // Until HTTP is spoken nobody else listens for its failure.
     const ignore = (): void => undefined;
     socket.on('error', ignore).once('close', () => this.#forget(socket));
@@ -100,6 +99,8 @@ export class HttpService {
     this.#server.then(
       (server) => {
         if (socket.destroyed) return;
+        // Not before: how long it takes to load, on a machine that is busy, is none of the client's.
+        this.#awaitRequest(socket, connection);
         server.emit('connection', socket);
         socket.off('error', ignore).resume();
       },
