@@ -83,6 +83,9 @@ export interface SchedulerCapture {
   readonly stalledMs: number;
 }
 
+/** A wait that is no shorter is a stall, in milliseconds. A channel that is used to the full has shorter ones all the time. */
+const LEAST_STALL_MS = 1000;
+
 export class Scheduler {
   readonly #sink: ByteSink;
   readonly #writer: FrameWriter;
@@ -98,7 +101,7 @@ export class Scheduler {
   #state: 'running' | 'stopped' | 'written' = 'running';
   #interactiveId = 0;
   #interactiveAtMs = 0;
-  /** Since when something waits for the channel. */
+  /** Since when something waits, and nothing passes. */
   #stalledAtMs: number | null = null;
   #stalledMs = 0;
   /** Called once, together, when the channel has written all. */
@@ -174,9 +177,14 @@ export class Scheduler {
     return this.#queue.isCongested;
   }
 
-  /** For how long the channel took nothing although something waited, in milliseconds. */
+  /** For how long nothing passed although something waited, in milliseconds; waits of less than a second do not count. */
   get stallMs(): number {
-    return this.#stalledMs + (this.#stalledAtMs === null ? 0 : this.#clock.now() - this.#stalledAtMs);
+    return this.#stalledMs + this.#currentStallMs;
+  }
+
+  get #currentStallMs(): number {
+    const waitedMs = this.#stalledAtMs === null ? 0 : this.#clock.now() - this.#stalledAtMs;
+    return waitedMs < LEAST_STALL_MS ? 0 : waitedMs;
   }
 
   /** The largest DATA payload that is good to send on a stream now: small where another stream is interactive. */
@@ -261,6 +269,7 @@ export class Scheduler {
   flush(): void {
     if (this.#isHeld || this.#isBusy || this.#state !== 'running') return;
     this.#isBusy = true;
+    const sentBytes = this.#sentBytes;
     try {
       while (this.#queue.flush() && this.#canSendData()) {
         const stream = this.#ready.shift();
@@ -271,7 +280,10 @@ export class Scheduler {
     } finally {
       this.#isBusy = false;
     }
-    if (this.#stalledAtMs === null && this.#isStalled) this.#stalledAtMs = this.#clock.now();
+    if (this.#sentBytes > sentBytes) this.#endStall();
+    // For the channel to take it, or for the peer to read what it has taken (R-FLOW-5).
+    const isWaiting = !this.#queue.isEmpty || !this.#ready.isEmpty;
+    if (isWaiting) this.#stalledAtMs ??= this.#clock.now();
   }
 
   /** The channel has written all that it was given: the buffers are free. `flush` is to follow. */
@@ -320,15 +332,8 @@ export class Scheduler {
 
   // ---- inside ---------------------------------------------------------------------------------------------------
 
-  /** Whether frames wait, and not for credit. */
-  get #isStalled(): boolean {
-    if (this.#sink.unwrittenBytes === 0) return false;
-    return !this.#queue.isEmpty || (!this.#ready.isEmpty && this.#sentBytes < this.#creditBytes);
-  }
-
   #endStall(): void {
-    if (this.#stalledAtMs === null) return;
-    this.#stalledMs += this.#clock.now() - this.#stalledAtMs;
+    this.#stalledMs += this.#currentStallMs;
     this.#stalledAtMs = null;
   }
 

@@ -34,7 +34,7 @@ export interface SessionCounters {
   /** Frames of every type but HELLO. */
   readonly sentFrames: number;
   readonly receivedFrames: number;
-  /** For how long the channel took nothing although something waited, in milliseconds. */
+  /** For how long nothing passed although something waited, in milliseconds; waits of less than a second do not count. */
   readonly stallMs: number;
   /** Streams that were opened, by either side. */
   readonly streamsOpened: number;

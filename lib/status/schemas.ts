@@ -111,7 +111,9 @@ const channelTotalsSchema = z
     sentFrames: amount().describe('Frames of every type that were sent'),
     receivedFrames: amount().describe('Frames of every type that were received'),
     skippedBytes: amount().describe('Bytes that belonged to no session'),
-    stallMs: amount().describe('The time in which the channel took nothing although something waited'),
+    stallMs: amount().describe(
+      'The time in which nothing passed although something waited, in waits of a second or more',
+    ),
     streamsOpened: amount().describe('Streams that either side has opened'),
     streamsFailed: amount().describe('Streams that did not end in order, including refused ones'),
     resumptions: amount().describe('How often a session went on with another link'),

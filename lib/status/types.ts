@@ -131,7 +131,7 @@ export interface ChannelTotals {
   readonly receivedFrames: number;
   /** Bytes that belonged to no session. */
   readonly skippedBytes: number;
-  /** The time in which the channel took nothing although something waited. */
+  /** The time in which nothing passed although something waited, in waits of a second or more. */
   readonly stallMs: number;
   /** Streams that either side has opened. */
   readonly streamsOpened: number;

@@ -82,7 +82,7 @@ function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
     each(
       'counter',
       'stall_seconds_total',
-      'Time in which the channel took nothing although something waited.',
+      'Time in which nothing passed although something waited, in waits of a second or more.',
       ({ totals }) => totals.stallMs / 1000,
     ),
     each(
