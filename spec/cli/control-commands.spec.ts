@@ -142,10 +142,13 @@ test.serial('a channel is added and removed', async (t) => {
 test.serial('events: as lines of the log, and as JSON', async (t) => {
   const { run, env, client } = await steeredPair(t);
   await client.addForward({ direction: 'outgoing', spec: 'ssh:127.0.0.1:0' });
-  const text = await run('events', '--no-follow', '--replay', '1');
-  t.regex(text.stdout, /^\S+Z vproxy: listening on 127\.0\.0\.1:\d+ for ssh\n$/);
+  const text = await run('events', '--no-follow', '--replay', '2');
+  const [listening = '', missing = '', ...rest] = text.stdout.split('\n');
+  t.regex(listening, /^\S+Z vproxy: listening on 127\.0\.0\.1:\d+ for ssh$/);
+  t.regex(missing, /Z vproxy: warning: -o ssh:127\.0\.0\.1:0: the peer offers no service ssh; it offers: nothing$/);
+  t.deepEqual(rest, ['']);
   const lines = (await run('events', '--no-follow', '--json')).stdout.trim().split('\n');
-  t.like(json(lines.at(-1) ?? ''), { event: 'listening', fields: { channel: 'default', service: 'ssh' } });
+  t.like(json(lines.at(-2) ?? ''), { event: 'listening', fields: { channel: 'default', service: 'ssh' } });
   const followed = runPiped(t, ['events', '--replay', '1'], env);
   await new Promise((resolve) => followed.child.stdout.once('data', resolve));
   const next = new Promise((resolve) => followed.child.stdout.once('data', resolve));
@@ -153,7 +156,7 @@ test.serial('events: as lines of the log, and as JSON', async (t) => {
   await next;
   followed.child.kill('SIGINT');
   const shown = (await followed.output).toString().split('\n');
-  t.regex(shown[0] ?? '', /for ssh$/);
+  t.regex(shown[0] ?? '', /no service ssh/);
   t.regex(shown[1] ?? '', /for web$/);
 });
 
