@@ -121,8 +121,10 @@ export function formatEndpoint(endpoint: Endpoint): string {
 
 /** The text of a forward, such that parsing it gives the same. */
 export function formatForwardSpec({ service, endpoint }: ForwardSpec): string {
-  const isPlain = endpoint.kind === PLAIN_KIND;
-  return `${service}:${isPlain ? formatEndpoint(endpoint) : `${endpoint.kind}:${formatAddress(endpoint)}`}`;
+  const plain = `${service}:${formatEndpoint(endpoint)}`;
+  // Where the service is a number, the kind says that it is none of ssh's forwards.
+  const isPlain = endpoint.kind === PLAIN_KIND && !SSH_ORDER.test(plain);
+  return isPlain ? plain : `${service}:${endpoint.kind}:${formatAddress(endpoint)}`;
 }
 
 /** The text of an endpoint without the name of its kind. */

@@ -32,6 +32,7 @@ test(accepts, 'libvirt:/run/libvirt.sock:-', 'libvirt', { kind: 'unix', path: '/
 test(accepts, 'libvirt:unix:/run/a:b', 'libvirt', { kind: 'unix', path: '/run/a:b' });
 
 test(accepts, 'ssh:tcp:[::1]:22', 'ssh', { kind: 'tcp', host: '::1', port: 22 });
+test(accepts, '8:tcp:[::1]:22', '8', { kind: 'tcp', host: '::1', port: 22 });
 test(accepts, 'x:/run/a,,b', 'x', { kind: 'unix', path: '/run/a,b' });
 test(accepts, 'x:/run/a,mode=0660,user=root,group=7', 'x', {
   kind: 'unix',

@@ -1,6 +1,6 @@
 /** The text of a forward: refused as a bad argument, or the same forward again when it is formatted. */
 import assert from 'node:assert/strict';
-import { formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
+import { ANY_SERVICE, formatEndpoint, formatForwardSpec, parseForwardSpec } from '../../../lib/forward/spec.js';
 import { FuzzInput } from '../fuzz-input.js';
 import { outcomeOf } from '../outcome.js';
 
@@ -15,5 +15,8 @@ export function fuzzForwardText(bytes: Uint8Array): void {
   const canonical = formatForwardSpec(spec);
   assert.deepEqual(parseForwardSpec(direction, canonical), spec);
   assert.equal(formatForwardSpec(parseForwardSpec(direction, canonical)), canonical);
-  assert.deepEqual(parseForwardSpec(direction, `${spec.service}:${formatEndpoint(spec.endpoint)}`), spec);
+  // A number as the service would make it one of ssh's forwards.
+  const service = spec.service === ANY_SERVICE ? ANY_SERVICE : 'ssh';
+  const named = `${service}:${formatEndpoint(spec.endpoint)}`;
+  assert.deepEqual(parseForwardSpec(direction, named), { ...spec, service });
 }
