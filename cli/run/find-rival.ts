@@ -14,12 +14,22 @@ const ANSWER_MS = 3000;
 /** The number of control sockets that are asked. */
 const MAX_SOCKETS = 256;
 
+/** Where rivals are looked for. */
+interface RivalPlace extends ControlPlace {
+  /** The control sockets of this process, which does not ask itself: a process that nobody asks has not even loaded what answers. Default: none. */
+  readonly own?: readonly string[];
+}
+
 /** Asks those whose control sockets a process of this place may see. */
-export async function findRival(controlPlace: ControlPlace, { channel, device }: RivalQuery): Promise<Rival | null> {
+export async function findRival(
+  { own = [], ...controlPlace }: RivalPlace,
+  { channel, device }: RivalQuery,
+): Promise<Rival | null> {
   if (device !== null) return findHolder(device);
   const place = placeOf(channel);
   if (place === null) return null;
-  return findSession(place, controlFolders(controlPlace).flatMap(listControlSockets).slice(0, MAX_SOCKETS));
+  const sockets = controlFolders(controlPlace).flatMap(listControlSockets);
+  return findSession(place, sockets.filter((path) => !own.includes(path)).slice(0, MAX_SOCKETS));
 }
 
 /** A process that has a device open. */

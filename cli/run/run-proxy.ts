@@ -69,7 +69,7 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
       channels,
       agent: describeAgent(),
       lineBytes: (event) => output.lineBytes(event),
-      findRival: rivalFinder(place),
+      findRival: rivalFinder(place, () => made.control.paths),
     });
     made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
   } catch (error) {
@@ -101,7 +101,8 @@ async function succeed(fd: number, load: Reload): Promise<number> {
   const restored = await takeOver(fd, ({ configuration, proxy: captured, ...document }, take) => {
     const output = makeOutput(configuration, debugLog);
     const lineBytes = (event: LogEvent) => output.lineBytes(event);
-    const findRival = rivalFinder({ isRoot: process.getuid?.() === 0, runtimeDirectory });
+    const place = { isRoot: process.getuid?.() === 0, runtimeDirectory };
+    const findRival = rivalFinder(place, () => made.control.paths);
     const proxy = new Proxy({ channels: [], captured, agent: describeAgent(), lineBytes, findRival });
     const made = new ProxyProcess({ configuration, load, output, proxy, service, manager, store, runtimeDirectory });
     log = made.running.log;
@@ -116,9 +117,9 @@ async function succeed(fd: number, load: Reload): Promise<number> {
   });
 }
 
-/** Who else has a channel; what looks for that is loaded when it is asked for. */
-function rivalFinder(place: ControlPlace): FindRival {
-  return async (query) => (await import('./find-rival.js')).findRival(place, query);
+/** Who else has a channel; what looks for that is loaded when it is asked for. `own` are the control sockets of this process. */
+function rivalFinder(place: ControlPlace, own: () => readonly string[]): FindRival {
+  return async (query) => (await import('./find-rival.js')).findRival({ ...place, own: own() }, query);
 }
 
 /** Where listening sockets stay while the service is restarted; null where no service manager keeps any. */

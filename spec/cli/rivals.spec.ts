@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findRival } from '../../cli/run/find-rival.js';
@@ -108,4 +109,21 @@ test('one channel twice is refused with one line: on the command line, in a file
   const { code, stderr } = await runVproxy(['--config', file]);
   t.is(code, 64);
   t.regex(stderr, /^vproxy: error: channel b: \S+ is the channel a already; [^\n]*\n$/);
+});
+
+test('a process does not ask itself', async (t) => {
+  const here = place(t);
+  const sockets = ['other', 'own'].map((name) => join(here.runtimeDirectory, 'vproxy', `${name}.sock`));
+  const asked: string[] = [];
+  for (const path of sockets) {
+    const server = createServer((socket) => {
+      asked.push(basename(path));
+      socket.on('error', () => undefined).destroy();
+    });
+    await once(server.listen(path), 'listening');
+    t.teardown(() => server.close());
+  }
+  const query = { channel: parseChannel('unix-connect:/nowhere/c'), device: null };
+  t.is(await findRival({ ...here, own: sockets.slice(1) }, query), null);
+  t.deepEqual(asked, ['other.sock']);
 });

@@ -98,6 +98,13 @@ export class ControlServer {
     return 'port' in got ? got : address;
   }
 
+  /** The paths of the sockets on which it takes requests, but for one that this process was started with. */
+  get paths(): string[] {
+    return this.#services.flatMap(({ serves, http: { address } }) =>
+      serves === 'control' && address !== null && 'path' in address ? [address.path] : [],
+    );
+  }
+
   /** Stops listening, and closes every connection. */
   async close(): Promise<void> {
     const { proxy, ring, eventLoopDelay } = this.#context;

@@ -1,6 +1,14 @@
 /** A program that runs in the background in the guest. */
 import type { Agent } from './agent.js';
 
+/** What a process has used of its processor. */
+export interface ProcessorUse {
+  /** In milliseconds. On a processor that is emulated it says little: each step takes many times what it does elsewhere. */
+  readonly timeMs: number;
+  /** How often its main thread had waited for something, and went on. */
+  readonly wakeUps: number;
+}
+
 /** The handle of a program that `Agent.spawn` started. It ends with the guest. */
 export class GuestJob {
   readonly pid: number;
@@ -30,11 +38,13 @@ export class GuestJob {
     return this.#waitForEnd(timeoutMs);
   }
 
-  /** The processor time it has used since it was started, in milliseconds. */
-  async cpuTimeMs(): Promise<number> {
-    const stat = await this.#agent.output(`cat /proc/${this.pid}/stat`);
+  /** What it has used of the processor since it was started. */
+  async use(): Promise<ProcessorUse> {
+    const text = await this.#agent.output(`cat /proc/${this.pid}/stat /proc/${this.pid}/status`);
+    const [stat = ''] = text.split('\n');
     // The name of the program, in parentheses, may have spaces; utime and stime are fields 14 and 15, in 1/100 s.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) * 10;
+    const wakeUps = Number(/^voluntary_ctxt_switches:\s+(\d+)$/m.exec(text)?.[1]);
+    return { timeMs: (Number(fields[11]) + Number(fields[12])) * 10, wakeUps };
   }
 }
