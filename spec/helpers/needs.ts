@@ -27,7 +27,7 @@ export const NEEDS = {
   git: programs('git'),
   gpg: programs('gpg gpg-agent', 'gpg gpg-agent'),
   groff: programs('groff man', 'groff man-db'),
-  ip: programs('ip', 'iproute2'),
+  ip: programs('ip ss', 'iproute2'),
   libvirt: programs(
     'libvirtd virsh qemu-system-x86_64 ip unshare nsenter setpriv',
     'libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients qemu-system-x86 iproute2 util-linux',

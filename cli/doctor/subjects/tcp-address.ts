@@ -38,31 +38,51 @@ interface ConnectAddress {
 /** The part of a check's time for finding the host, and for the connection. */
 const PART = 0.75;
 
-/** Whether somebody answers there, by a connection that is closed at once; none is made where a QEMU serves somebody. */
+/** How many addresses of a name are tried. */
+const MAX_ADDRESSES = 8;
+
+/**
+ * Whether somebody answers there, by connections that are closed at once; none is made where a QEMU serves somebody. Of a name each
+ * address is tried, as vproxy does it: it is enough that one answers.
+ */
 export async function checkTcpConnect(
   machine: Machine,
   { address, isExclusive, isOurs }: ConnectAddress,
 ): Promise<Finding[]> {
-  const shown = formatHostPort(address);
-  const resolved = await resolveHost(address, machine.timeFor(PART));
-  if ('id' in resolved) return [resolved];
+  const hosts = await resolveHost(address.host, machine.timeFor(PART));
+  if ('id' in hosts) return [hosts];
   if (isOurs) return [];
-  const place = resolved.host === address.host ? shown : `${shown} (${resolved.host})`;
+  const attempts = hosts.map((host) => {
+    const shown = formatHostPort(address);
+    const place = host === address.host ? shown : `${shown} (${host})`;
+    return checkAddress(machine, { host, port: address.port }, place, isExclusive);
+  });
+  const found = await Promise.all(attempts);
+  return [found.find(({ id }) => id === 'tcp-answers' || id === 'tcp-taken') ?? found[0]].flatMap((one) => one ?? []);
+}
+
+async function checkAddress(
+  machine: Machine,
+  address: HostPort,
+  place: string,
+  isExclusive: boolean,
+): Promise<Finding> {
   const processes = await machine.processes();
   const sockets = await machine.sockets();
-  const listener = sockets.find((socket) => socket.state === 'listening' && isAt(socket, resolved));
+  const listener = sockets.find((socket) => socket.state === 'listening' && isAt(socket, address));
   const holders = listener === undefined ? [] : processes.holdersOfSocket(listener.inode);
   const who = holders.length === 0 ? '' : `: ${formatHolders(holders, processes.isPartial)}`;
   const servesOne = isExclusive && holders.some(({ program }) => program.startsWith('qemu'));
-  const taken = servesOne ? findClient(processes, sockets, resolved) : null;
-  if (taken !== null) return [finding('tcp-taken', `${taken} is connected to ${place}${who}`)];
-  return [await connect(resolved, { place, who, timeoutMs: machine.timeFor(PART) })];
+  const taken = servesOne ? findClient(processes, sockets, address) : null;
+  if (taken !== null) return finding('tcp-taken', `${taken} is connected to ${place}${who}`);
+  return connect(address, { place, who, timeoutMs: machine.timeFor(PART) });
 }
 
-async function resolveHost({ host, port }: HostPort, timeoutMs: number): Promise<HostPort | Finding> {
-  if (net.isIP(host) !== 0) return { host, port };
+/** The addresses of a host, the first ones of many, or why there are none. */
+async function resolveHost(host: string, timeoutMs: number): Promise<string[] | Finding> {
+  if (net.isIP(host) !== 0) return [host];
   try {
-    return { host: await resolveName(host, timeoutMs), port };
+    return (await resolveName(host, timeoutMs)).slice(0, MAX_ADDRESSES);
   } catch (error) {
     return finding('tcp-unknown-name', `${escapeText(host)} is not known: ${describeError(error)}`);
   }
@@ -108,15 +128,16 @@ function connect(address: HostPort, { place, who, timeoutMs }: Attempt): Promise
 }
 
 /**
- * The first address of a host name, as the system resolves it. Rejects where the name has no address, or without an answer within
+ * The addresses of a host name, as the system resolves it. Rejects where the name has no address, or without an answer within
  * `timeoutMs`: a silent name server would hold up the end of this process.
  */
-async function resolveName(host: string, timeoutMs: number): Promise<string> {
+async function resolveName(host: string, timeoutMs: number): Promise<string[]> {
   const text = await askSystem(host, timeoutMs);
-  if (text === null) return (await lookup(host)).address;
-  const address = /^\S+/.exec(text)?.[0] ?? '';
-  if (net.isIP(address) === 0) throw new Error('there is no such name, or no answer about it');
-  return address;
+  if (text === null) return (await lookup(host, { all: true })).map(({ address }) => address);
+  const words = text.split('\n').map((line) => /^\S+/.exec(line)?.[0] ?? '');
+  const addresses = [...new Set(words)].filter((word) => net.isIP(word) !== 0);
+  if (addresses.length === 0) throw new Error('there is no such name, or no answer about it');
+  return addresses;
 }
 
 /** What getent(1) prints, which can be killed; null where the program is missing. */
