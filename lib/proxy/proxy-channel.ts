@@ -123,8 +123,8 @@ export class ProxyChannel {
   readonly #settings: SessionSettings;
   readonly #supervisor: ChannelSupervisor;
   readonly #source: SessionSource;
-  /** The last one whose peer has said what it offers. */
-  #listed: Session | null = null;
+  /** Those whose peer has said what it offers. */
+  readonly #listed = new WeakSet<Session>();
   /** Those of its options. */
   readonly #firstForwards: readonly ForwardEntry[];
   readonly #permitted: PermittedServices;
@@ -275,7 +275,7 @@ export class ProxyChannel {
   async startForward(entry: ForwardEntry): Promise<void> {
     await this.forwards.start(entry);
     const session = this.#source.current;
-    if (session !== null && session === this.#listed) this.#warnOfMissing([entry], session.peerServices);
+    if (session !== null && this.#listed.has(session)) this.#warnOfMissing([entry], session.peerServices);
   }
 
   /** Opens the channel, which may take for ever. Rejects where it is to listen and cannot. */
@@ -580,14 +580,14 @@ export class ProxyChannel {
 
   #take(session: Session, isRestored: boolean): void {
     session.on('stream', (stream) => this.registry.serve(stream, session));
-    if (isRestored) this.#listed = session;
+    if (isRestored) this.#listed.add(session);
     session.on('services', (services) => {
       const list = escapeText([...services].join(', '), MAX_LIST_LENGTH);
       const message = `the peer offers: ${list || 'nothing'}`;
       this.#log(makeEvent('services', message, { services: list }));
       // What comes later is nobody's mistake.
-      if (this.#listed !== session) this.#warnOfMissing(this.forwards.active, services);
-      this.#listed = session;
+      if (!this.#listed.has(session)) this.#warnOfMissing(this.forwards.active, services);
+      this.#listed.add(session);
       this.#ports.sessionChanged();
       this.#tellChange();
     });
