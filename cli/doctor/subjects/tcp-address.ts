@@ -52,13 +52,14 @@ export async function checkTcpConnect(
   const hosts = await resolveHost(address.host, machine.timeFor(PART));
   if ('id' in hosts) return [hosts];
   if (isOurs) return [];
+  const shown = formatHostPort(address);
   const attempts = hosts.map((host) => {
-    const shown = formatHostPort(address);
     const place = host === address.host ? shown : `${shown} (${host})`;
     return checkAddress(machine, { host, port: address.port }, place, isExclusive);
   });
   const found = await Promise.all(attempts);
-  return [found.find(({ id }) => id === 'tcp-answers' || id === 'tcp-taken') ?? found[0]].flatMap((one) => one ?? []);
+  const used = found.filter(({ id }) => id === 'tcp-answers' || id === 'tcp-taken');
+  return [...used, ...found].slice(0, 1);
 }
 
 async function checkAddress(

@@ -188,6 +188,25 @@ test('a name is found out without getent as well', async (t) => {
   t.regex(stdout, new RegExp(`localhost:${port} \\(\\S+\\) answers`));
 });
 
+test('of a name each address is tried, and the first one is told where nobody answers', async (t) => {
+  const [server, folder] = [net.createServer((socket) => socket.end()), temporaryFolder(t)];
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as net.AddressInfo;
+  const answers = (...addresses: string[]) => {
+    const lines = addresses.map((address) => `echo ${address} STREAM vm1\necho ${address} DGRAM\n`);
+    writeFileSync(join(folder, 'getent'), `#!/bin/sh\n${lines.join('')}`, { mode: 0o755 });
+  };
+  const look = async () => {
+    const env = { PATH: `${folder}:${process.env['PATH'] ?? ''}` };
+    return (await runVproxy(['doctor', '-c', `tcp-connect:vm1:${port}`], { env })).stdout;
+  };
+  answers('127.0.0.2', '127.0.0.1');
+  t.regex(await look(), new RegExp(`vm1:${port} \\(127\\.0\\.0\\.1\\) answers`));
+  answers('127.0.0.2', '127.0.0.3');
+  t.regex(await look(), new RegExp(`nobody listens on vm1:${port} \\(127\\.0\\.0\\.2\\)`));
+});
+
 test('a control socket that is not there is not one that was left', async (t) => {
   const machine = fakeMachine(t, { controlSockets: [join(temporaryFolder(t), 'none')] });
   const [socket] = await machine.control();

@@ -1,6 +1,6 @@
 /**
  * Makes a test of each case. They run one after the other: each has processes of its own, whose answers have a deadline, and others
- * that pretend to be something else, which are in Python; ss(8) says which of them are connected.
+ * that pretend to be something else, which are in Python.
  */
 import { FINDINGS } from '../../../cli/doctor/findings.js';
 import { serialTestWith } from '../../helpers/test-with.js';
@@ -8,8 +8,8 @@ import type { FindingCase } from './cases/case.js';
 
 /** The tests of a file. */
 export function runCases(cases: readonly FindingCase[]): void {
-  for (const { id, when, says, remedy, find } of cases) {
-    serialTestWith('python', 'ip')(`${id}: ${when}`, async (t) => {
+  for (const { id, when, says, remedy, needs = [], find } of cases) {
+    serialTestWith('python', ...needs)(`${id}: ${when}`, async (t) => {
       const all = await find(t);
       const found = all.filter((one) => one.id === id);
       t.true(found.length > 0, `found: ${all.map((one) => `${one.id}: ${one.message}`).join('\n')}`);

@@ -2,6 +2,7 @@
 import type { ExecutionContext } from 'ava';
 import type { Finding } from '../../../../cli/doctor/finding.js';
 import type { FindingId } from '../../../../cli/doctor/findings.js';
+import type { NeedName } from '../../../helpers/needs.js';
 import { type RunOptions, runVproxy } from '../../../helpers/vproxy-process.js';
 
 /** One case. */
@@ -13,6 +14,8 @@ export interface FindingCase {
   readonly says?: RegExp;
   /** What its remedy says. */
   readonly remedy?: RegExp;
+  /** What it needs of the machine besides Python. Default: nothing. */
+  readonly needs?: readonly NeedName[];
   /** Causes the finding, and looks for it. */
   readonly find: (t: ExecutionContext) => Promise<readonly Finding[]> | readonly Finding[];
 }

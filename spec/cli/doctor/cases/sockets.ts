@@ -110,6 +110,8 @@ export const SOCKET_CASES: readonly FindingCase[] = [
     id: 'socket-taken',
     when: 'another program is connected to QEMU, and is named',
     says: /^process \d+ \(minicom.*\) is connected to process \d+ \(qemu/,
+    // ss(8), which is in the same package, says who is connected to whom.
+    needs: ['ip'],
     async find(t) {
       const path = join(temporaryFolder(t), 's');
       await pretend(t, { program: 'qemu-system-x86', listen: path });
