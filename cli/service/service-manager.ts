@@ -84,15 +84,17 @@ export class ServiceManager {
 }
 
 /**
- * Tells the service manager, at its socket `notifySocket`, that the process `pid` is the main one of the service from now on;
- * to be called just before this one ends. It blocks while the service manager takes no messages, for at most `timeoutMs`. Throws
- * an error of the system where it cannot be told: then the end of this process would be that of the service.
+ * Tells the service manager, at its socket `notifySocket`, that the process `pid` is the main one of the service from now on, and
+ * that it lives: it has the whole time of the watchdog before it, whatever its predecessor has used of it. To be called just
+ * before this process ends. It blocks while the service manager takes no messages, for at most `timeoutMs`. Throws an error of
+ * the system where it cannot be told: then the end of this process would be that of the service.
  */
 export function announceSuccessor(calls: MessageCalls, notifySocket: string, pid: number, timeoutMs: number): void {
   const deadline = performance.now() + timeoutMs;
+  const message = Buffer.from(`MAINPID=${pid}\nWATCHDOG=1`);
   const fd = calls.openDatagrams(notifySocket);
   try {
-    while (calls.send(fd, Buffer.from(`MAINPID=${pid}`)) === null) {
+    while (calls.send(fd, message) === null) {
       if (calls.wait(fd, 'writable', deadline - performance.now())) continue;
       throw systemError('sendmsg', constants.errno.ETIMEDOUT);
     }

@@ -239,7 +239,7 @@ test('a successor is announced as the main process, also to a service manager th
   const { manager } = await setUp(t);
   const calls = await loadMessageCalls();
   announceSuccessor(calls, manager.address, 4711, TIMEOUT_MS);
-  t.deepEqual(factsOf(manager.receive()), [['MAINPID=4711']]);
+  t.deepEqual(factsOf(manager.receive()), [['MAINPID=4711', 'WATCHDOG=1']]);
   const full = () => announceSuccessor(calls, manager.address, 4711, 50);
   const error = t.throws(() => {
     for (;;) full();
