@@ -62,13 +62,16 @@ test('a connection has its time from when it is loaded, however long that takes'
   const socketPath = join(temporaryFolder(t), 'socket');
   await service.listen({ path: socketPath });
   t.teardown(() => service.close());
-  const silent = await openConnection(t, socketPath);
-  const ended = once(silent.resume(), 'end');
   const early = ask({ socketPath }, 'GET', '/');
   await begun.promise;
   clock.advance(60_000);
   loading.resolve(HANDLERS);
   t.is((await early).text, 'answer');
+  t.is(clock.pending, 0);
+  const silent = await openConnection(t, socketPath);
+  const ended = once(silent.resume(), 'end');
+  // The service has it when the clock has its time-out.
+  while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
   clock.advance(REQUEST_TIMEOUT_MS);
   await ended;
 });

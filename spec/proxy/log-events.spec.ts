@@ -68,17 +68,24 @@ test('a forward to a service that the peer does not offer is warned of when a se
   await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('web') }));
   const refused = await a.event('stream-refused');
   t.regex(refused.message, /service web is not offered; the peer offers: db, ssh \(unknown-service\)$/);
+  // So is the one that was likely meant, in both.
+  const { id } = await a.proxy.addForward(parseForwardSpec('outgoing', 'sssh:127.0.0.1:0'));
+  const meant = 'db, ssh; did you mean ssh?';
+  t.true(a.events.at(-1)?.message.endsWith(`no service sssh; it offers: ${meant}`));
+  await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('sssh') }));
+  await eventually(() => a.events.some(({ message }) => message.includes(`the peer offers: ${meant}`)));
+  await a.proxy.removeForward(id);
   // What is taken away in the midst of a session is not warned of.
   await b.proxy.removeForward('f1');
   await eventually(() => !a.proxy.listServices().some(({ service }) => service === 'ssh'));
   const warned = () =>
     a.events.filter(({ event }) => event === 'service-missing').map(({ fields }) => fields['forward']);
-  t.deepEqual(warned(), ['f1']);
+  t.deepEqual(warned(), ['f1', id]);
   // A forward that is added finds what there is.
   const added = await a.proxy.addForward(parseForwardSpec('outgoing', 'web:127.0.0.1:0'));
-  t.deepEqual(warned(), ['f1', added.id]);
+  t.deepEqual(warned(), ['f1', id, added.id]);
   await a.proxy.addForward(parseForwardSpec('outgoing', 'db:127.0.0.1:0'));
-  t.is(warned().length, 2);
+  t.is(warned().length, 3);
   t.false(b.events.some(({ event }) => event === 'service-missing'));
 });
 

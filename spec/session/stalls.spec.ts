@@ -64,3 +64,16 @@ test('a stream that waits for its own credit says nothing of the channel', (t) =
   peer.clock.advance(3000);
   t.is(stallMs(peer), 0);
 });
+
+test('frames of control wait for a channel that takes nothing as well, and no longer than that', (t) => {
+  const peer = FramePeer.established({ capacityBytes: 1 });
+  for (let id = 1; id < 2000; id += 2) peer.sendOpen(id);
+  peer.isReading = false;
+  for (const stream of peer.streams.values()) stream.stop('local-error', 'x'.repeat(200));
+  peer.clock.advance(2000);
+  t.is(stallMs(peer), 2000);
+  peer.isReading = true;
+  peer.pump();
+  peer.clock.advance(2000);
+  t.is(stallMs(peer), 2000);
+});
