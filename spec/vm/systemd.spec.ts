@@ -20,7 +20,7 @@ import { HostSide } from './rig/host-side.js';
 import { ENDLESS_BYTES } from './rig/mid-transfer.js';
 import { EMULATOR_STATUS, emulatedOutput } from './rig/storage-emulators.js';
 import { buildSystemdInitramfs, RIG_FOLDER, RIG_PROGRAMS } from './rig/systemd-initramfs.js';
-import { startDownload, startOpenUpload, waitForProgress } from './rig/transfer.js';
+import { startDownload, startOpenUpload, type Transfer, waitForProgress } from './rig/transfer.js';
 import { useGuest } from './rig/use-guest.js';
 
 const VERSIONS = ['0.0.1-1', '0.0.1-2', '0.0.1-3'] as const;
@@ -222,6 +222,8 @@ async function startDistantServices(): Promise<void> {
     const text = Buffer.from(`[channels.default]\n${lines.join('\n')}\n`).toString('base64');
     await run(`echo ${text} | base64 -d > /etc/vproxy/${name}.toml`);
   }
+  // Else 150 sockets want more than a guest of this size has for them: its kernel drops what is under way, and waits longer each time.
+  await run('for way in rmem wmem; do echo 4096 65536 262144 > /proc/sys/net/ipv4/tcp_$way; done');
   const services = await guest().agent.spawn([`${RIG_FOLDER}/node`, `${RIG_PROGRAMS}/services.js`]);
   await eventually(async () => (await services.log()) === 'ready', { what: 'the services of the guest' });
   await run('systemctl start vproxy@far vproxy@near', START_MS);
@@ -235,16 +237,16 @@ async function startDistantServices(): Promise<void> {
 test.serial(
   `the package is upgraded in the midst of ${2 * TRANSFERS} transfers through three of its services, and none of them notices`,
   async (t) => {
-    t.timeout(2 * TEST_MS);
+    t.timeout(TEST_MS);
     await startDistantServices();
     const [source, sink] = await Promise.all(
       (['source', 'sink'] as const).map((service) => host().vproxy.listeningPort(`distant-${service}`)),
     );
     const downloads = Array.from({ length: TRANSFERS }, () => startDownload(source ?? 0, ENDLESS_BYTES));
     const uploads = Array.from({ length: TRANSFERS }, () => startOpenUpload(sink ?? 0));
-    const progress = () =>
-      Promise.all([...downloads, ...uploads].map((transfer) => waitForProgress(transfer, PROGRESS_BYTES)));
-    await progress();
+    const progress = (transfers: readonly Transfer[]) =>
+      Promise.all(transfers.map((transfer) => waitForProgress(transfer, PROGRESS_BYTES)));
+    await progress([...downloads, ...uploads]);
     const from = host().vproxy.lines.length;
     const units = [UNIT, 'vproxy@near.service', 'vproxy@far.service'];
     const processes = () => Promise.all(units.map((unit) => show('MainPID', unit)));
@@ -258,7 +260,8 @@ test.serial(
       t.is(await show('NRestarts', unit), '0');
     }
     for (const [index, process] of (await processes()).entries()) t.not(process, before[index]);
-    await progress();
+    await progress(downloads);
+    // What a sink has of them shows at their end: kernels keep megabytes of each on the way, and take more in bursts.
     for (const upload of uploads) upload.finish();
     for (const { bytes, ended } of uploads) t.deepEqual(await ended, { bytes: bytes(), wrongAt: null, error: null });
     for (const { socket } of downloads) socket.destroy();
