@@ -29,6 +29,7 @@ test('a process that stood still reads what came meanwhile before its timers cal
 test('a timer that is late can be cancelled until it calls back', async (t) => {
   let calls = 0;
   const cancel = systemClock.schedule(1, () => (calls += 1));
+  // Both are due when the process goes on: this one calls back in the same turn, behind the first one.
   const cancelled = new Promise((resolve) => setTimeout(resolve, 2)).then(cancel);
   standStill(100);
   await cancelled;

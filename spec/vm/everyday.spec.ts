@@ -13,8 +13,8 @@ import { useLaboratory } from './rig/use-laboratory.js';
 const laboratory = useLaboratory(test, { guestProgram: ['node', GUEST_VPROXY] });
 
 const MEASURED_MS = 10_000;
-/** A process that spins takes all of an emulated processor; one that does little takes its time for that little. */
-const CPU_SHARE = 0.5;
+/** Of an emulated processor, which needs some 7 ms for a look at the port; for when what a request needs is loaded. */
+const CPU_SHARE = 0.1;
 /** One that looks again and again, each millisecond or ten, does it thousands of times. */
 const WAKE_UPS = 150;
 const SIGTERM_MS = 1_000;
@@ -71,13 +71,18 @@ test.serial('with the host gone and writes waiting, the vproxy of the guest hard
   const connection = await guest.agent.spawn(['sh', '-c', `exec nc 127.0.0.1 ${GUEST_PORTS.hostEcho} < /bin/busybox`]);
   t.teardown(() => Promise.allSettled([storageCall.kill('KILL'), connection.kill('KILL')]));
 
-  const before = await guestVproxy.use();
-  await guest.agent.output(`sleep ${MEASURED_MS / 1000}`, { timeoutMs: MEASURED_MS * 2 });
-  const after = await guestVproxy.use();
-  const [timeMs, wakeUps] = [after.timeMs - before.timeMs, after.wakeUps - before.wakeUps];
-  t.log(`${timeMs} ms of processor time and ${wakeUps} wake-ups in ${MEASURED_MS} ms`);
+  const measure = async (what: string) => {
+    const before = await guestVproxy.use();
+    await guest.agent.output(`sleep ${MEASURED_MS / 1000}`, { timeoutMs: MEASURED_MS * 2 });
+    const after = await guestVproxy.use();
+    const [timeMs, wakeUps] = [after.timeMs - before.timeMs, after.wakeUps - before.wakeUps];
+    t.log(`${what}: ${timeMs} ms of processor time and ${wakeUps} wake-ups in ${MEASURED_MS} ms`);
+    t.true(wakeUps < WAKE_UPS, `${what}: ${wakeUps} wake-ups`);
+    return timeMs;
+  };
+  await measure('at first');
+  const timeMs = await measure('later');
   t.true(timeMs < MEASURED_MS * CPU_SHARE, `${timeMs} ms`);
-  t.true(wakeUps < WAKE_UPS, `${wakeUps} wake-ups`);
 });
 
 test.serial('SIGTERM ends the vproxy of the guest within a second while the host is gone', async (t) => {
