@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { isUp, Stage } from '../../spec/documents/runner/stage.js';
 import { startWebServer } from '../../spec/documents/scenes/parts.js';
 import { Terminal } from '../../spec/helpers/terminals.js';
+import { eventually } from '../../spec/helpers/time.js';
 import type { ScreenPicture } from './screen.js';
 
 const PROMPT = '$ ';
@@ -81,15 +82,21 @@ async function recordSession(): Promise<ScreenPicture> {
 /** Types a line, and waits for what it prints. */
 async function type(terminal: Terminal, line: string): Promise<void> {
   await terminal.press('-l', line);
-  // Else the prompt that is there would be taken for the next one.
-  await terminal.shows(/\$ \S[^]*\S\s*$/);
+  // Else the prompt that is there would be taken for the next one, and the next line would be read by what runs.
+  await endsWith(terminal, `${PROMPT}${line}`);
   await terminal.press('Enter');
   await atPrompt(terminal);
 }
 
 /** Waits until the shell shows an empty prompt, and nothing below it. */
 async function atPrompt(terminal: Terminal): Promise<void> {
-  await terminal.shows(/(?:^|\n)\$\s*$/);
+  await endsWith(terminal, PROMPT);
+}
+
+/** Waits until `line` is the last one with something on it. */
+async function endsWith(terminal: Terminal, line: string): Promise<void> {
+  const look = async () => (await terminal.screen()).findLast((shown) => shown.trim() !== '');
+  await eventually(async () => (await look())?.trimEnd() === line.trimEnd(), { what: line });
 }
 
 async function recordTop(): Promise<ScreenPicture> {

@@ -8,6 +8,7 @@ import { VproxyError } from '../../lib/errors.js';
 import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { dial, listen, makeFolder, openTcpPair, openUnixPair, patiently } from '../helpers/channel-pair.js';
+import { freePort } from '../helpers/ports.js';
 
 async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: string, retry: boolean, says: string) {
   const error = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
@@ -43,9 +44,7 @@ test('dialling a regular file is channel-unusable', async (t) => {
 });
 
 test('dialling a TCP port on which nobody listens is channel-refused', async (t) => {
-  const { listener } = await openTcpPair(t);
-  await listener.close();
-  await rejects(t, dial(t, listener.description.replace('listen', 'connect')), 'channel-refused', true, '127.0.0.1:');
+  await rejects(t, dial(t, `tcp-connect:127.0.0.1:${await freePort()}`), 'channel-refused', true, '127.0.0.1:');
 });
 
 test('dialling that is given up rejects with shutdown, before and meanwhile', async (t) => {

@@ -1,8 +1,6 @@
 /** Targets that refuse, hang, or reset: the opener's socket is reset with a reason in the log, and other streams go on. */
-import { once } from 'node:events';
-import net from 'node:net';
 import test from 'ava';
-import { hangingPort } from '../helpers/ports.js';
+import { freePort, hangingPort } from '../helpers/ports.js';
 import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
@@ -10,17 +8,8 @@ import { outcomeOf, pattern } from '../helpers/traffic.js';
 
 const LOOPBACK = '127.0.0.1';
 
-/** A port on which nothing listens. */
-async function closedPort(): Promise<number> {
-  const server = net.createServer().listen(0, LOOPBACK);
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 test('a target that refuses resets the connection, and both logs say why', async (t) => {
-  const { host, guest } = await processPair(t, { host: ['-o', 'x:0'], guest: ['-i', `x:${await closedPort()}`] });
+  const { host, guest } = await processPair(t, { host: ['-o', 'x:0'], guest: ['-i', `x:${await freePort()}`] });
   const socket = localSocket(t, { host: LOOPBACK, port: await host.listeningPort('x') });
   t.is((await failureOf(socket)).code, 'ECONNRESET');
   for (const side of [host, guest]) t.truthy(await side.waitForLine(/ECONNREFUSED.*\(connect-refused\)/));

@@ -1,13 +1,12 @@
 /** Forwards of UDP between two proxies, and programs at both ends. */
 
 import { lookup } from 'node:dns/promises';
-import { once } from 'node:events';
-import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
 import { temporaryFolder } from '../../helpers/files.js';
+import { freePort } from '../../helpers/ports.js';
 import {
   connectedProxies,
   echo,
@@ -297,15 +296,14 @@ test('an address that is taken is named with who has it, and a port of TCP is an
     code: 'address-in-use',
     message: `cannot listen on 127.0.0.1:${taker.port}: it is taken by this process`,
   });
-  const first = await a.proxy.addForward(add('127.0.0.1:0'));
-  const port = Number(/\d+$/.exec(first.endpoint)?.[0]);
+  // Not one that the system would give to somebody else for TCP.
+  const port = await freePort();
+  await a.proxy.addForward(add(`127.0.0.1:${port}`));
   await t.throwsAsync(a.proxy.addForward(add(`127.0.0.1:${port}`)), {
     code: 'address-in-use',
-    message: /it is taken by forward f\d+, -o x:udp:127\.0\.0\.1:0$/,
+    message: new RegExp(`it is taken by forward f\\d+, -o x:udp:127\\.0\\.0\\.1:${port}$`),
   });
-  const server = net.createServer().listen(port, '127.0.0.1');
-  t.teardown(() => server.close());
-  await once(server, 'listening');
+  await localServer(t, () => undefined, { host: '127.0.0.1', port });
   await t.throwsAsync(
     a.proxy.addForward({ direction: 'outgoing', service: 'x', endpoint: { kind: 'tcp', host: '127.0.0.1', port } }),
     { code: 'address-in-use', message: /it is taken by this process/ },

@@ -6,6 +6,7 @@ import type { DnsRecord } from '../../../lib/forward/resolver/records.js';
 import { Upstream } from '../../../lib/forward/resolver/upstream.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { a, answerTo, bytesOf, dnsServer, question } from '../../helpers/dns.js';
+import { freePort } from '../../helpers/ports.js';
 import { eventually, ManualClock } from '../../helpers/time.js';
 
 const ASKED = { ...question('www.example.org'), wantsDnssec: false, isUnchecked: false };
@@ -100,11 +101,7 @@ test('a server that fails, refuses, makes no sense or is not there is followed b
   const senseless = await dnsServer(t, (asked) => [
     changed(answerTo(asked, [ADDRESS]), (bytes) => bytes.fill(0xff, 12)),
   ]);
-  const closed = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  await once(closed, 'listening');
-  const { port } = closed.address();
-  await new Promise<void>((resolve) => closed.close(() => resolve()));
-  for (const first of [fails.port, refuses.port, senseless.port, port])
+  for (const first of [fails.port, refuses.port, senseless.port, await freePort()])
     t.deepEqual((await upstreamOf(t, [first, good.port]).ask()).answers, [ADDRESS]);
 });
 

@@ -9,7 +9,7 @@ import { checkTcpConnect } from '../../../../cli/doctor/subjects/tcp-address.js'
 import { checkGroup, checkUnixSocket } from '../../../../cli/doctor/subjects/unix-socket.js';
 import { temporaryFolder } from '../../../helpers/files.js';
 import { fakeMachine, fakeMachineWithProc, pretend } from '../../../helpers/machines.js';
-import { hangingPort } from '../../../helpers/ports.js';
+import { freePort, hangingPort } from '../../../helpers/ports.js';
 import { localServer } from '../../../helpers/proxies.js';
 import { eventually } from '../../../helpers/time.js';
 import { doctorWithoutRights, type FindingCase } from './case.js';
@@ -179,14 +179,7 @@ export const SOCKET_CASES: readonly FindingCase[] = [
   {
     id: 'tcp-refused',
     when: 'nobody listens',
-    async find(t) {
-      const server = net.createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const { port } = server.address() as net.AddressInfo;
-      server.close();
-      await once(server, 'close');
-      return lookAtTcp(t, '127.0.0.1', port);
-    },
+    find: async (t) => lookAtTcp(t, '127.0.0.1', await freePort()),
   },
   { id: 'tcp-silent', when: 'nobody accepts', find: async (t) => lookAtTcp(t, '127.0.0.1', await hangingPort(t)) },
   { id: 'tcp-unreachable', when: 'there is no way', find: (t) => lookAtTcp(t, '255.255.255.255', 1) },
