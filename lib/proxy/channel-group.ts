@@ -244,22 +244,21 @@ interface GroupFolder {
   readonly misnamed: ReadonlyMap<string, string>;
 }
 
-/** Reads the folder of a group. Rejects with the error of the system. */
+/** Reads the folder of a group, in the order of its names. Rejects with the error of the system. */
 export async function readGroupFolder(pattern: GroupPattern): Promise<GroupFolder> {
-  const parts = (await fs.readdir(pattern.folder)).map((name) => pattern.match(name)).filter((part) => part !== null);
+  const names = (await fs.readdir(pattern.folder)).sort();
+  const parts = names.map((name) => pattern.match(name)).filter((part) => part !== null);
   const sockets = new Map<string, string>();
   const misnamed = new Map<string, string>();
-  await Promise.all(
-    parts.map(async (part) => {
-      const path = pattern.pathOf(part);
-      // It may have gone in the meantime.
-      const stats = await fs.stat(path).catch(() => null);
-      if (stats === null || !stats.isSocket()) return;
-      const problem = memberLabelProblem(part);
-      if (problem === null) sockets.set(part, identityOf(stats));
-      else misnamed.set(path, problem);
-    }),
-  );
+  // One may have gone in the meantime.
+  const found = await Promise.all(parts.map((part) => fs.stat(pattern.pathOf(part)).catch(() => null)));
+  for (const [index, part] of parts.entries()) {
+    const stats = found[index];
+    if (!stats?.isSocket()) continue;
+    const problem = memberLabelProblem(part);
+    if (problem === null) sockets.set(part, identityOf(stats));
+    else misnamed.set(pattern.pathOf(part), problem);
+  }
   return { sockets, misnamed };
 }
 
