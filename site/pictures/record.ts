@@ -34,10 +34,13 @@ const SERVICES = {
   camera: "'exec:while head -c 1200000 /dev/zero; do sleep 0.05; done'",
 } as const;
 
-/** The streams of the picture of `vproxy top`, as a shell on the host opens them. */
+/**
+ * The streams of the picture of `vproxy top`, as a shell on the host opens them. The busiest is first there: their rates are so
+ * far apart that the order is the same on a machine that is busy.
+ */
 const TRAFFIC = [
   'exec cat < /dev/tcp/127.0.0.1/8083 > /dev/null',
-  'while head -c 400000 /dev/zero; do sleep 0.05; done > /dev/tcp/127.0.0.1/8082',
+  'while head -c 60000 /dev/zero; do sleep 0.05; done > /dev/tcp/127.0.0.1/8082',
   "vproxy exec --name host1 vm2: sh -c 'while seq 999; do sleep 0.1; done' > /dev/null",
   'sleep 60 | vproxy connect --name host1 vm1/web',
 ] as const;
