@@ -194,7 +194,7 @@ export const LOG_EVENTS = {
     { ...OPEN_STREAM, egress: 'string', name: 'string', type: 'string', rule: 'string | null', why: 'string' },
     AUDITED,
   ),
-  'service-failed': row('error', { service: 'string' }),
+  'service-failed': row('error', { service: 'string', 'stream?': 'number' }),
   'service-missing': row('warn', { service: 'string', forward: 'string', services: 'string' }),
   services: row('debug', { services: 'string' }),
   'session-ended': row(

@@ -1,6 +1,7 @@
 /** The services that this side offers, and who serves their streams. */
 
 import { VproxyError } from '../errors.js';
+import { MuxStream } from '../session/mux-stream.js';
 import { Pacer, type StreamPace } from '../session/pacing.js';
 import type { Session } from '../session/session.js';
 import type { SessionStream } from '../session/stream.js';
@@ -8,8 +9,11 @@ import { TokenBucket } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import type { Takes } from './endpoint-kind.js';
 
-/** Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. */
-export type ServiceHandler = (stream: SessionStream, session: Session) => void;
+/**
+ * Serves a stream that the peer opened: attaches a sink to it at once, or refuses it. If it throws, or returns a promise that
+ * rejects, the stream ends with `internal`.
+ */
+export type ServiceHandler = (stream: SessionStream, session: Session) => unknown;
 
 interface ServiceRegistryOptions {
   /** What is offered has changed. */
@@ -18,6 +22,8 @@ interface ServiceRegistryOptions {
   readonly onDenied?: (stream: SessionStream, why: string) => void;
   /** A stream was refused because nobody serves its service, or not this kind of stream, as `why` says. */
   readonly onUnknown?: (stream: SessionStream, why: string) => void;
+  /** The handler of its service threw or rejected, or a listener that a program put on the stream threw. */
+  readonly onFailed?: (stream: SessionStream, error: unknown) => void;
 }
 
 const nothing = (): void => undefined;
@@ -46,11 +52,14 @@ export class ServiceRegistry {
   readonly #gates = new Map<string, ServiceGate>();
   readonly #onDenied: (stream: SessionStream, why: string) => void;
   readonly #onUnknown: (stream: SessionStream, why: string) => void;
+  readonly #onFailed: (stream: SessionStream, error: unknown) => void;
 
-  constructor({ onChange = nothing, onDenied = nothing, onUnknown = nothing }: ServiceRegistryOptions = {}) {
+  constructor(options: ServiceRegistryOptions = {}) {
+    const { onChange = nothing, onDenied = nothing, onUnknown = nothing, onFailed = nothing } = options;
     this.#onChange = onChange;
     this.#onDenied = onDenied;
     this.#onUnknown = onUnknown;
+    this.#onFailed = onFailed;
   }
 
   /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken. */
@@ -58,6 +67,15 @@ export class ServiceRegistry {
     this.requireFree(service);
     this.#offers.set(service, { handler, takes });
     if (!this.#isGathering) this.#onChange();
+  }
+
+  /** Offers a service of a program, whose handler gets each stream accepted. Throws `bad-argument` for a name that is taken. */
+  addProgram(service: string, handle: (stream: MuxStream) => unknown): void {
+    this.add(service, (incoming, session) => {
+      const stream = MuxStream.accept(session, incoming);
+      stream.onListenerFailed = (error) => this.#fail(incoming, error);
+      return handle(stream);
+    });
   }
 
   /** Throws `bad-argument` for a name that is taken. */
@@ -116,11 +134,29 @@ export class ServiceRegistry {
     const offer = this.#offers.get(stream.service);
     const missing = whyUnserved(stream, offer);
     if (missing === null) {
-      offer?.handler(stream, session);
+      this.#handle(stream, () => offer?.handler(stream, session));
       return;
     }
     stream.refuse('unknown-service', missing);
     this.#onUnknown(stream, missing);
+  }
+
+  #handle(stream: SessionStream, handle: () => unknown): void {
+    const fail = (error: unknown): void => this.#fail(stream, error);
+    try {
+      const served = handle();
+      if (served !== undefined) Promise.resolve(served).catch(fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  /** Ends the stream alone; the peer is not told why. */
+  #fail(stream: SessionStream, error: unknown): void {
+    // A handler that awaits its stream rejects with the reason for which the stream ended.
+    if (stream.isOver && error instanceof VproxyError) return;
+    stream.reset('internal', `service ${stream.service} failed`);
+    this.#onFailed(stream, error);
   }
 }
 

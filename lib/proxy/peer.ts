@@ -22,9 +22,9 @@ import { DEFAULT_WAIT_MS } from './channel-options.js';
 
 /**
  * Gets each stream that the peer opens to a service; it is accepted already. A reset by the peer destroys it with an error,
- * which ends nothing else where nobody listens for it.
+ * which ends nothing else where nobody listens for it. If the handler throws or rejects, its stream ends with `internal`.
  */
-export type ServiceStreamHandler = (stream: MuxStream) => void;
+export type ServiceStreamHandler = (stream: MuxStream) => unknown;
 
 /** How a program meets its peer. */
 export interface PeerOptions {
@@ -54,6 +54,8 @@ export interface PeerEvents {
   services: [services: readonly string[]];
   /** A session is over, or could not be. While the Duplex is open another one is tried. */
   ended: [reason: VproxyError];
+  /** The handler of a service threw or rejected, or a listener on its stream threw. Only that stream ended, with `internal`. */
+  failed: [service: string, error: unknown];
 }
 
 /**
@@ -78,6 +80,7 @@ export class Peer extends EventEmitter<PeerEvents> {
     this.#source = new SessionSource(clock);
     this.#registry = new ServiceRegistry({
       onChange: () => this.#source.session?.setServices(this.#registry.list()),
+      onFailed: ({ service }, error) => this.emit('failed', service, error),
     });
     for (const [service, handle] of Object.entries(services)) this.serve(service, handle);
     const settings = sessionSettings({
@@ -115,7 +118,7 @@ export class Peer extends EventEmitter<PeerEvents> {
   /** Offers a service to the peer from now on. Throws `bad-argument` for a name that is not valid, or taken. */
   serve(service: string, handle: ServiceStreamHandler): void {
     requireServiceName(service);
-    this.#registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
+    this.#registry.addProgram(service, handle);
   }
 
   /**

@@ -30,7 +30,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
 import { DEFAULT_BUFFER_BYTES } from '../system/socket-buffer.js';
 import type { Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
-import { escapeText } from '../util/escape.js';
+import { describeError, escapeText } from '../util/escape.js';
 import { egressOf } from './channel-egress.js';
 import { ChannelLog, logStream } from './channel-log.js';
 import {
@@ -165,6 +165,7 @@ export class ProxyChannel {
       },
       onDenied: (stream, why) => this.#logDenied(stream, why),
       onUnknown: (stream, why) => this.#logUnknown(stream, why),
+      onFailed: (stream, error) => this.#logFailed(stream, error),
     });
     this.#putGates(Object.keys(options.policies ?? {}));
     this.#channelLog = new ChannelLog({ label: this.label, ...context });
@@ -576,6 +577,11 @@ export class ProxyChannel {
     const message = `a stream from ${escapeText(from ?? 'the peer', 80)} to ${service} was refused: ${why}`;
     const fields = { direction: 'incoming', service, stream: id, from, code: 'unknown-service' };
     this.#log(makeEvent('stream-refused', message, fields, 'debug'));
+  }
+
+  #logFailed({ id, service }: SessionStream, error: unknown): void {
+    const message = `service ${service} failed on stream ${id}: ${escapeText(describeError(error), 200)}`;
+    this.#log(makeEvent('service-failed', message, { service, stream: id }));
   }
 
   #take(session: Session, isRestored: boolean): void {

@@ -6,7 +6,7 @@ import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
-import { MuxStream } from '../session/mux-stream.js';
+import type { MuxStream } from '../session/mux-stream.js';
 import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
 import type {
   ChannelChanges,
@@ -366,13 +366,12 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   /**
    * Offers a service of this program on a channel, or on all that there are: each stream that a peer opens to it is
    * accepted and handed to `handle`. A reset by the peer destroys it with an error, which ends nothing else where nobody
-   * listens for it. Throws `bad-argument` for a name that is taken.
+   * listens for it. If `handle` throws or rejects, its stream ends with `internal`, and `service-failed` is logged. Throws
+   * `bad-argument` for a name that is taken.
    */
-  serve(service: string, handle: (stream: MuxStream) => void, label?: string): void {
+  serve(service: string, handle: (stream: MuxStream) => unknown, label?: string): void {
     const channels = label === undefined ? [...this.#channels.values()] : [this.#find(label)];
-    for (const { registry } of channels) {
-      registry.add(service, (stream, session) => handle(MuxStream.accept(session, stream)));
-    }
+    for (const { registry } of channels) registry.addProgram(service, handle);
   }
 
   /**

@@ -56,6 +56,12 @@ export class MuxStream extends Duplex {
   #takenBytes = 0;
   #releasedBytes = 0;
   #observer: StreamObserver | null = null;
+  /**
+   * Gets what a listener of the program throws; the stream is destroyed with it then. Null: only its `error` tells of it.
+   *
+   * @internal
+   */
+  onListenerFailed: ((error: unknown) => void) | null = null;
 
   /** `open` gets the stream's sink and comes back with the session's stream: opened, or incoming and attached. */
   private constructor(session: Session, open: (sink: LocalEnd) => SessionStream) {
@@ -143,6 +149,13 @@ export class MuxStream extends Duplex {
     this.once('close', () => observer.handleClose());
   }
 
+  /** A listener that throws ends this stream, and neither the session nor the process. */
+  override emit(event: string | symbol, ...facts: unknown[]): boolean {
+    // An `error` that nobody listens for is thrown, as by any stream.
+    if (event === 'error') return super.emit(event, ...facts);
+    return this.#call(() => super.emit(event, ...facts)) ?? true;
+  }
+
   override read(size?: number): unknown {
     if (size !== 0) this.#pushGathered();
     const chunk: unknown = super.read(size);
@@ -203,7 +216,8 @@ export class MuxStream extends Duplex {
 
   #tellStop(reason: VproxyError): void {
     if (this.destroyed) return;
-    const isHeard = this.emit('stop', reason);
+    const isHeard = this.listenerCount('stop') > 0;
+    this.emit('stop', reason);
     if (isHeard) this.#unread = this.#dropUnread(reason);
     this.#settleWrites(isHeard ? null : reason);
   }
@@ -224,12 +238,12 @@ export class MuxStream extends Duplex {
         const onWritten = this.#onWritten;
         this.#onWritten = null;
         if (onWritten !== null) {
-          if (isFree) onWritten();
+          if (isFree) this.#call(onWritten);
           else this.#session.afterDrain(onWritten);
         }
         const onFinished = this.#onFinished;
         this.#onFinished = null;
-        onFinished?.();
+        if (onFinished !== null) this.#call(onFinished);
       },
       handleEnd: (reason) => {
         if (reason !== null) this.destroy(reason);
@@ -265,6 +279,17 @@ export class MuxStream extends Duplex {
   #push(bytes: Buffer): void {
     this.#pieces += 1;
     this.push(bytes);
+  }
+
+  /** Calls what is the program's: if it throws, this stream ends, not the session. */
+  #call<Result>(call: () => Result): Result | undefined {
+    try {
+      return call();
+    } catch (error) {
+      this.onListenerFailed?.(error);
+      this.destroy(new VproxyError('internal', `a listener of service ${this.service} failed`, { cause: error }));
+      return undefined;
+    }
   }
 
   /** Credit goes back for what the program has taken, not for what lies here. */

@@ -19,7 +19,8 @@ interface Load {
 /** A side b with a service `x` whose code comes when the test says so; a opens streams to it. */
 function setUp() {
   const pair = new SessionPair();
-  const registry = new ServiceRegistry();
+  const failed: unknown[] = [];
+  const registry = new ServiceRegistry({ onFailed: (_stream, error) => failed.push(error) });
   pair.b.onSession = (session) => session.on('stream', (stream) => registry.serve(stream, session));
   pair.establish();
   const loads: Load[] = [];
@@ -42,7 +43,7 @@ function setUp() {
     await carryOn(pair);
     return { stream, end };
   };
-  return { pair, registry, loads, logged, service, open };
+  return { pair, registry, loads, logged, service, failed, open };
 }
 
 /** Sends its name on each stream, and keeps it open. */
@@ -153,6 +154,21 @@ test('a stream that has gone by the time the code is there is not served', async
   loads[0]?.result.resolve({ serve: () => (servedCount += 1), stop: () => Promise.resolve() });
   await carryOn(pair);
   t.is(servedCount, 0);
+});
+
+test('a server that throws ends its own stream', async (t) => {
+  const { pair, loads, service, failed, open } = setUp();
+  service.allow('a');
+  service.start();
+  const { end } = await open();
+  const serve = (): never => {
+    throw new Error('a defect');
+  };
+  loads[0]?.result.resolve({ serve, stop: () => Promise.resolve() });
+  await carryOn(pair);
+  t.is(end.code, 'internal');
+  t.deepEqual(failed, [new Error('a defect')]);
+  t.is((await open()).end.code, 'internal', 'in the same session');
 });
 
 test('code that cannot be loaded is an error of the log, the stream is told no more, and the next one tries again', async (t) => {

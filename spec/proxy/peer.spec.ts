@@ -48,6 +48,19 @@ test('a service that comes later is announced; one that is not there is refused'
   await t.throwsAsync(guest.connect('nothing'), { code: 'unknown-service' });
 });
 
+test('a service that fails ends its own stream, and the program is told why', async (t) => {
+  const bad = (): never => {
+    throw new Error('ENOENT /root/secret');
+  };
+  const [host, guest] = pair(t, { services: { bad, echo } }, {});
+  const failed = once(host as never, 'failed') as Promise<[string, Error]>;
+  const neighbour = await guest.connect('echo');
+  await t.throwsAsync(guest.connect('bad').then(text), { code: 'internal', message: 'service bad failed' });
+  t.like(await failed, ['bad', { message: 'ENOENT /root/secret' }]);
+  neighbour.end('still here');
+  t.is(await text(neighbour), 'still here');
+});
+
 test('a peer over a socket is an ordinary vproxy: its forwards and services are there', async (t) => {
   const path = join(temporaryFolder(t), 'channel.sock');
   const proxy = new TestProxy(t, `unix-listen:${path}`);

@@ -92,7 +92,7 @@ export class BuiltInService<P> {
     const refuse = () => stream.destroy(new VproxyError('internal', `service ${this.#options.name} cannot be served`));
     const server = this.#load();
     if (server === null) refuse();
-    server?.then((found) => {
+    return server?.then((found) => {
       if (this.#isStopped) refuse();
       else if (!stream.destroyed) {
         incoming.isServed = () => found.isServing?.(stream) ?? false;
