@@ -3,6 +3,7 @@ import { fstatSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { type Readable, Writable } from 'node:stream';
 import { systemCode } from '../../lib/errors.js';
+import { deferred } from '../../lib/util/concurrency.js';
 import { describeError } from '../../lib/util/escape.js';
 
 /** The pause before another try at a terminal or a file that takes nothing for now, in milliseconds. */
@@ -10,25 +11,34 @@ const RETRY_MS = 5;
 
 /**
  * Writes all of `source` to a descriptor of this process, which is opened with the first byte. `onFailure` is told why it
- * cannot be written to. The returned function waits until all that came has been written.
+ * cannot be written to. Where its reader has gone, `source` is destroyed. The returned function waits until all that came has
+ * been written, or nobody reads it.
  */
 export function relayOutput(source: Readable, fd: 1 | 2, onFailure: (error: Error) => void): () => Promise<void> {
   let output: Writable | null = null;
+  const abandoned = deferred();
+  const fail = (error: Error): void => {
+    if (systemCode(error) === 'EPIPE') {
+      source.destroy();
+      abandoned.resolve();
+    } else onFailure(named(fd, error));
+  };
   source.on('data', (chunk: Buffer) => {
-    output ??= openOutput(fd).on('error', (error) => onFailure(named(fd, error)));
+    output ??= openOutput(fd).on('error', fail);
     if (output.write(chunk)) return;
     source.pause();
     output.once('drain', () => source.resume());
   });
-  return () =>
-    new Promise((resolve) => {
-      if (output === null) resolve();
-      // `onFailure` reports a failure.
-      else
-        output.write('', (error) => {
-          if (!error) resolve();
-        });
-    });
+  return () => {
+    const written = deferred();
+    if (output === null) written.resolve();
+    // `fail` reports a failure.
+    else
+      output.write('', (error) => {
+        if (!error) written.resolve();
+      });
+    return Promise.race([written.promise, abandoned.promise]);
+  };
 }
 
 /** Keeps the code of the system. */

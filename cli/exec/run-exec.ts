@@ -6,7 +6,7 @@ import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
-import { ERROR_CODES, systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { ERROR_CODES, toVproxyError, VproxyError } from '../../lib/errors.js';
 import { openError } from '../../lib/exec/errors.js';
 import { type CommandEnd, type CommandOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_SERVICE, type ExecRequest, type ExecResult } from '../../lib/exec/messages.js';
@@ -17,9 +17,6 @@ import { EXEC_COMMAND, type ExecArguments, readExecArguments, SHELL_COMMAND } fr
 import type { JoinedTerminal } from './join-terminal.js';
 import { relayOutput } from './relay-output.js';
 import { suggestLabel } from './suggest-label.js';
-
-/** How long a command that was told SIGPIPE has to end by itself, in milliseconds. */
-const BROKEN_PIPE_MS = 500;
 
 /** How long the end of the stream is waited for after that of its command, in milliseconds. */
 const STREAM_END_MS = 500;
@@ -46,8 +43,7 @@ async function run(args: ExecArguments): Promise<number> {
   const call = await open(args, terminal);
   try {
     const end = await new Promise<CommandEnd>((resolve, reject) => {
-      const onFailure = (error: Error): void => (systemCode(error) === 'EPIPE' ? breakPipe(call) : reject(error));
-      const outputs = [relayOutput(call.stdout, 1, onFailure), relayOutput(call.stderr, 2, onFailure)];
+      const outputs = [relayOutput(call.stdout, 1, reject), relayOutput(call.stderr, 2, reject)];
       if (terminal?.isLocal === true) terminal.start(call, reject);
       else relayAll(call, args, reject);
       call.result.then(async (result) => {
@@ -72,7 +68,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
   const report = Readable.from([Buffer.from(`${formatJson(reportOf(outcome, startedAt))}\n`)]);
   await new Promise<void>((resolve, reject) => {
     const written = relayOutput(report, 1, reject);
-    report.once('end', () => void written().then(resolve));
+    report.once('close', () => void written().then(resolve));
   });
   return outcome instanceof VproxyError ? statusOfFailure(outcome) : statusOfEnd(outcome);
 
@@ -137,16 +133,6 @@ function untilEnded({ streamEnd }: ExecCall): Promise<void> {
   });
 }
 
-/** The reader of the output has closed it: the command is told as a pipe would tell it. */
-function breakPipe(call: ExecCall): void {
-  const exit = (): void => process.exit(BROKEN_PIPE);
-  call.stdout.destroy();
-  call.stderr.destroy();
-  call.signal('SIGPIPE');
-  void call.streamEnd.then(exit);
-  setTimeout(exit, BROKEN_PIPE_MS);
-}
-
 async function showHelp(name: string | undefined): Promise<number> {
   const { formatHelp, helpWidth } = await import('../command/help.js');
   const { outputWidth, print } = await import('../ui/print.js');
@@ -170,9 +156,6 @@ const OWN_FAILURE = ERROR_CODES['exec-unavailable'].exit;
 
 /** Of a command that was ended for its time-out, as with timeout(1). */
 const TIMED_OUT = 124;
-
-/** Of a command whose reader has gone. */
-const BROKEN_PIPE = 128 + 13;
 
 /** Of a command that was given up at the third SIGINT. */
 const INTERRUPTED = 128 + 2;

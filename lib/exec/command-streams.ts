@@ -61,6 +61,12 @@ export class OutputSender {
     return this.#isHeldUp;
   }
 
+  /** Closes the output to the command; EOF follows. */
+  close(): void {
+    this.#isHeldUp = false;
+    this.#options.source.destroy();
+  }
+
   /** Sends EOF, whatever may still come. */
   end(): void {
     if (this.#isEnded) return;

@@ -13,6 +13,7 @@ import {
   EXEC_KIND,
   type ExecRequest,
   type ExecResult,
+  encodeEof,
   encodeResize,
   encodeStart,
   type TerminalSize,
@@ -40,7 +41,7 @@ export function runCommand(stream: Duplex, request: ExecRequest): ExecCall {
 
 /**
  * A command that runs. Its outputs have to be taken, as those of a child process: one that is not holds the command up
- * when 64 KiB of it wait; `stderr.resume()` drops them. Destroy an output that is not wanted any more.
+ * when 64 KiB of it wait; `stderr.resume()` drops them. Destroying one closes it there: a command that still writes to it gets PIPE.
  */
 export class ExecCall {
   /** Standard input: bytes wait here until the command takes them; `end()` is its end. Never fails: what nobody takes is dropped. */
@@ -77,8 +78,8 @@ export class ExecCall {
     this.#stream = stream;
     this.#input = new StdinSender(stream);
     this.stdin = this.#input;
-    this.stdout = this.#output();
-    this.stderr = this.#output();
+    this.stdout = this.#output(1);
+    this.stderr = this.#output(2);
     this.result = this.#result.promise;
     this.result.catch(() => undefined);
     this.streamEnd = new Promise((resolve) => stream.once('end', resolve).once('close', resolve));
@@ -119,11 +120,14 @@ export class ExecCall {
     this.#stop(new VproxyError('cancelled', 'the call was given up'));
   }
 
-  #output(): Readable {
+  #output(fd: 1 | 2): Readable {
     const output = new Readable({ highWaterMark: OUTPUT_BYTES, read: () => this.#resume(output) });
     // Who does not listen to it hears of a failure by `result`.
     output.on('error', () => undefined);
-    output.once('close', () => this.#resume(output));
+    output.once('close', () => {
+      this.#resume(output);
+      if (!this.#isOver && !this.#ended.has(output)) this.#stream.write(encodeEof(fd));
+    });
     return output;
   }
 

@@ -79,6 +79,11 @@ export class Execution {
     return this.#outputs.reduce((sum, output) => sum + output.sentBytes, 0);
   }
 
+  /** Nobody reads an output: a command that writes to it gets PIPE; one in a terminal, which has one output, is hung up. */
+  closeOutput(fd: 1 | 2): void {
+    this.#outputs[fd - 1]?.close();
+  }
+
   /** Nobody waits for it any more: the whole group goes. */
   vanish(): void {
     if (this.#state !== 'running') return;

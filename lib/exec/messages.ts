@@ -18,7 +18,7 @@ export const EXEC_KIND = {
   RESIZE: 3,
   /** Caller: a signal for the process group of the command, by its name, `SIGINT`. */
   SIGNAL: 4,
-  /** Both: no more bytes; of standard input, output or error: a u8, 0, 1 or 2. */
+  /** Both: no more bytes of standard input, output or error, or nobody who reads them: a u8, 0, 1 or 2. */
   EOF: 5,
   /** Runner: the command runs, `{"pid": N}`. */
   STARTED: 16,

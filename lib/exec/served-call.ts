@@ -76,6 +76,7 @@ export class ServedCall {
   #execution: Execution | null = null;
   #recording: TerminalRecording | null = null;
   /** What came before the command was there. */
+  readonly #earlyClosed = new Set<1 | 2>();
   readonly #earlySignals = new Set<NodeJS.Signals>();
   #earlySize: TerminalSize | null = null;
 
@@ -168,10 +169,16 @@ export class ServedCall {
         this.#resize(decodeResize(payload));
         break;
       case EXEC_KIND.EOF:
-        if (decodeEof(payload) !== 0) throw wrong('EOF of an output from the caller');
-        this.#input.end();
+        this.#close(decodeEof(payload));
         break;
     }
+  }
+
+  /** The end of the input, or of who reads an output. */
+  #close(fd: 0 | 1 | 2): void {
+    if (fd === 0) this.#input.end();
+    else if (this.#execution === null) this.#earlyClosed.add(fd);
+    else this.#execution.closeOutput(fd);
   }
 
   #takeInput(bytes: Buffer): void {
@@ -266,6 +273,7 @@ export class ServedCall {
     this.#execution = execution;
     if (this.#earlySize !== null) command.resize(this.#earlySize);
     for (const name of this.#earlySignals) command.signal(name);
+    for (const fd of this.#earlyClosed) execution.closeOutput(fd);
     if (command.stdin === null) this.#input.drop();
     else this.#input.attach(command.stdin);
     if (this.#stopReason !== null) void execution.stop();

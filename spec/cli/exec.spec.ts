@@ -234,6 +234,37 @@ test.serial('a reader that has gone ends the command as a pipe would', async (t)
   await eventually(() => !isRunning(Number(readFileSync(join(folder, 'pid'), 'utf8'))));
 });
 
+test.serial(
+  'a command that ignores PIPE finds its output closed, and ends with its own status, its work done',
+  async (t) => {
+    const { script, folder } = await execPair(t);
+    const { stdout } = await script(`
+    $VPROXY exec sh -c 'trap "" PIPE; while echo x; do :; done 2>/dev/null; echo done > "$0/work"; exit 7' "$WORK" | head -1
+    echo "\${PIPESTATUS[@]}"
+    $VPROXY exec sh -c 'trap "" PIPE; while echo x >&2; do :; done; exit 7' 2> >(exec head -1 >&2); echo $?
+    $VPROXY exec --json sh -c 'exit 7' | true; echo "\${PIPESTATUS[0]}"`);
+    t.is(stdout, 'x\n7 0\n7\n7\n');
+    t.is(readFileSync(join(folder, 'work'), 'utf8'), 'done\n');
+  },
+);
+
+test.serial('a reader of a socket that goes once it has all changes nothing of the status', async (t) => {
+  const { start } = await execPair(t);
+  const { child, output, ended } = start('sh', '-c', 'echo ready; read line; exit 0');
+  const cut = t.throwsAsync(output);
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  child.stdout.destroy();
+  child.stdin.end('go on\n');
+  t.is((await ended).code, 0);
+  await cut;
+});
+
+test.serial('a terminal whose reader has gone is hung up', async (t) => {
+  const { script } = await execPair(t);
+  const { stdout } = await script('$VPROXY exec -t sh -c "exec yes" | head -1 | tr -d "\\r"; echo "${PIPESTATUS[0]}"');
+  t.is(stdout, 'y\n129\n');
+});
+
 test.serial('a full disk is a failure, and no output in part that looks whole', async (t) => {
   const { script } = await execPair(t);
   const { stdout, stderr } = await script('$VPROXY exec -n echo hello > /dev/full; echo $?');

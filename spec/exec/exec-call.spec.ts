@@ -109,11 +109,13 @@ test('an output that nobody takes holds the command up; one that nobody asked fo
 test('an output that is destroyed holds nothing up', async (t) => {
   const { call: command, peer } = call();
   command.stderr.destroy();
+  await turn();
   for (let index = 0; index < 100; index++) peer.say('STDERR', Buffer.alloc(20_000));
   peer.say('STDOUT', 'out');
   peer.exit();
   t.is(await text(command.stdout), 'out');
   t.is((await command.result).status, 0);
+  t.deepEqual(peer.said, ['EOF 02'], 'and is closed there; one that has ended is not');
 });
 
 test('standard input stays within the credit, and its end comes behind its last byte', async (t) => {

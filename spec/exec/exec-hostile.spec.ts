@@ -31,7 +31,6 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp])[] = [
   ['input beyond the credit in one record', [START, input(1_048_576)], /beyond its credit/],
   ['input behind its end', [START, encodeEof(0), input(1)], /STDIN behind its EOF/],
   ['a second end of the input', [START, encodeEof(0), encodeEof(0)], /a second EOF/],
-  ['the end of an output', [START, encodeEof(1)], /EOF of an output/],
   [
     'input for a command without any',
     [encodeStart({ argv: ['sleep', '1000'], hasInput: false }), input(1)],

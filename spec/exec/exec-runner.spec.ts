@@ -58,6 +58,31 @@ test('an output that is closed is told at once, while the command goes on', asyn
   t.is(caller.stderr, 'late\n');
 });
 
+test('an output that the caller closes is closed for the command, also where that came before the command was there', async (t) => {
+  const runner = new TestRunner(t);
+  const ignoring = [
+    'sh',
+    '-c',
+    'trap "" PIPE; read line; while echo "$line"; do :; done 2>/dev/null; echo end >&2; exit 7',
+  ];
+  const early = runner.call({ argv: ignoring }).close(1).close(1);
+  const running = runner.call({ argv: ignoring });
+  await running.started;
+  running.close(1);
+  for (const caller of [early, running]) {
+    await eventually(() => caller.said.includes('EOF 1'), { what: 'the end of the output' });
+    t.like(await caller.input('line\n').exit, { status: 7, signal: null });
+    t.deepEqual([caller.stdout, caller.stderr], ['', 'end\n']);
+  }
+  t.like(
+    await runner
+      .call({ argv: ['yes'] })
+      .close(1)
+      .close(2).exit,
+    { status: null, signal: 'SIGPIPE' },
+  );
+});
+
 test('as with ssh, a process that holds an output open keeps the call open', async (t) => {
   const caller = new TestRunner(t).call({ argv: ['sh', '-c', 'exec 3<&0; { read line <&3; echo "$line"; } & exit 3'] });
   const pid = await caller.started;

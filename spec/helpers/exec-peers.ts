@@ -94,6 +94,11 @@ export class ExecCaller {
     return this;
   }
 
+  close(fd: 1 | 2): this {
+    this.stream.write(encodeEof(fd));
+    return this;
+  }
+
   signal(name: string): this {
     this.stream.write(encodeRecord(EXEC_KIND.SIGNAL, name));
     return this;
