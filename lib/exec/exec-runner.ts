@@ -2,13 +2,14 @@
 
 import { VproxyError } from '../errors.js';
 import { type Log } from '../events.js';
+import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/pipes.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
 import { type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
-import { loadSystemPipes, type OpenPipes, openSystemPipes, spawnWithPipes } from './spawn-with-pipes.js';
+import { spawnWithPipes } from './spawn-with-pipes.js';
 
 export type { ExecRules } from './decide-command.js';
 

@@ -1,10 +1,12 @@
 /** `exec:COMMAND`: a process for each stream, whose standard input and output are the stream. */
 
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import type { LocalEnd } from '../session/local-end.js';
 import type { SessionStream } from '../session/stream.js';
 import { GroupEnder, ProcessGroup } from '../system/children.js';
+import { loadSystemPipes, openLoadedPipes, type PipedChild, spawnPiped } from '../system/pipes.js';
 import type { CancelTimer, Clock } from '../util/clock.js';
 import { deferred } from '../util/concurrency.js';
 import { describeError, escapeText } from '../util/escape.js';
@@ -55,45 +57,61 @@ export class ExecTarget implements Target {
     return this.#children.size;
   }
 
+  /** With real pipes, if this machine has koffi. */
+  async prepare(): Promise<void> {
+    await loadSystemPipes();
+  }
+
+  goOn(): void {
+    void loadSystemPipes();
+  }
+
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onClosed, onOpened, log } = this.#context;
     if (refuseBeyond(stream, this.#children.size, maxStreams)) return;
-    const child = this.#spawn(stream);
-    if (child === null) return;
+    const piped = this.#spawn(stream);
+    if (piped === null) return;
+    const { child, stdin, stdout, stderr } = piped;
     child.once('error', (error) => stream.refuse('connect-failed', `${name}: ${describeError(error)}`));
-    if (!hasPipes(child)) {
+    if (stdin === null || stdout === null || stderr === null) {
       stream.refuse('connect-failed', `${name}: too many files are open`);
       return;
     }
-    filterInput(child.stdin, this.#context.createFilter?.() ?? null);
-    const sink = new ChildSink(stream, child, {
-      clock,
-      describe: (ending) => `${name} ${ending}`,
-      onDone: (reason) => {
-        this.#children.delete(sink);
-        onClosed(stream, reason);
-        this.#context.onLeft?.();
+    filterInput(stdin, this.#context.createFilter?.() ?? null);
+    const sink = new ChildSink(
+      stream,
+      { ...piped, stdin, stdout, stderr },
+      {
+        clock,
+        describe: (ending) => `${name} ${ending}`,
+        onDone: (reason) => {
+          this.#children.delete(sink);
+          onClosed(stream, reason);
+          this.#context.onLeft?.();
+        },
       },
-    });
+    );
     this.#children.add(sink);
     stream.attach(sink);
     child.once('spawn', () => {
       stream.accept();
       onOpened(stream);
     });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr.setEncoding('utf8').on('data', (text: string) => {
       for (const line of text.split('\n')) {
         if (line !== '') log('target-stderr', `${name} says: ${escapeText(line, MAX_LOGGED)}`, stream);
       }
     });
-    child.stderr.on('error', () => undefined);
+    stderr.on('error', () => undefined);
   }
 
   /** Some failures are thrown: a command that is too long, or a process that may start none. Null where the stream was refused. */
-  #spawn(stream: SessionStream): ChildProcessWithoutNullStreams | null {
+  #spawn(stream: SessionStream): PipedChild | null {
     try {
       // A group of its own: what the shell starts is killed with it.
-      return spawn(this.#shell, ['-c', this.#command], { detached: true, stdio: 'pipe' });
+      return spawnPiped(openLoadedPipes(3), true, (stdio) =>
+        spawn(this.#shell, ['-c', this.#command], { detached: true, stdio }),
+      );
     } catch (error) {
       stream.refuse('connect-failed', `${this.#context.name}: ${describeError(error)}`);
       return null;
@@ -114,9 +132,11 @@ export class ExecTarget implements Target {
   }
 }
 
-/** Without descriptors for them Node makes none, against its types. */
-function hasPipes(child: { readonly stdin?: unknown; readonly stdout?: unknown; readonly stderr?: unknown }): boolean {
-  return [child.stdin, child.stdout, child.stderr].every((pipe) => pipe !== undefined && pipe !== null);
+/** A process with its input and its outputs. */
+interface PipedProcess extends PipedChild {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
 }
 
 /** From SIGTERM to SIGKILL for a process whose stream is gone. */
@@ -127,6 +147,21 @@ const KILL_AT_STOP_MS = 400;
 
 /** The time that a process that has closed its output has to exit before the end is passed on without its status. */
 const EXIT_GRACE_MS = 200;
+
+/** Calls back once the process has exited, and its outputs are closed: as `close` of a child does for streams that Node made. */
+function whenGone(
+  { child, stdin, stdout, stderr }: PipedProcess,
+  callback: (status: number | null, signal: NodeJS.Signals | null) => void,
+): void {
+  const exited = new Promise<Parameters<typeof callback>>((resolve) => {
+    child.once('exit', (status, signal) => {
+      stdin.destroy();
+      resolve([status, signal]);
+    });
+  });
+  const closed = [stdout, stderr].map((output) => new Promise((resolve) => output.once('close', resolve)));
+  void Promise.all([exited, ...closed]).then(([[status, signal]]) => callback(status, signal));
+}
 
 interface ChildSinkOptions {
   readonly clock: Clock;
@@ -139,7 +174,7 @@ interface ChildSinkOptions {
 /** Joins a process and a stream: bytes, half-close, back-pressure, exit status, and death with the stream. */
 class ChildSink implements LocalEnd {
   readonly #stream: SessionStream;
-  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #process: PipedProcess;
   readonly #options: ChildSinkOptions;
   readonly #writer: LocalWriter;
   readonly #gone = deferred();
@@ -153,11 +188,11 @@ class ChildSink implements LocalEnd {
   /** Resets the stream; set when the process failed and its last output still waits. */
   #failLater: (() => void) | null = null;
 
-  constructor(stream: SessionStream, child: ChildProcessWithoutNullStreams, options: ChildSinkOptions) {
+  constructor(stream: SessionStream, process: PipedProcess, options: ChildSinkOptions) {
     this.#stream = stream;
-    this.#child = child;
+    this.#process = process;
     this.#options = options;
-    const { stdin, stdout } = child;
+    const { child, stdin, stdout } = process;
     const hasBegun = child.pid !== undefined;
     this.#ender = hasBegun ? new GroupEnder(new ProcessGroup(child), options.clock, () => undefined) : null;
     this.#writer = new LocalWriter(stdin, (bytes) => stream.release(bytes));
@@ -170,7 +205,7 @@ class ChildSink implements LocalEnd {
     stdin.on('error', () => undefined);
     stdout.on('error', () => undefined);
     child.once('error', () => this.#closed(null, null));
-    child.once('close', (status, signal) => this.#closed(status, signal));
+    whenGone(process, (status, signal) => this.#closed(status, signal));
   }
 
   get streamId(): number {
@@ -198,7 +233,7 @@ class ChildSink implements LocalEnd {
 
   /** Nobody reads what the process writes: it learns that as from a closed pipe. */
   handleStop(): void {
-    this.#child.stdout.destroy();
+    this.#process.stdout.destroy();
   }
 
   handleSent(): void {
@@ -215,7 +250,7 @@ class ChildSink implements LocalEnd {
 
   /** Sends what the process has written, as far as the stream takes it; one that is over takes everything. */
   #pump(): void {
-    const { stdout } = this.#child;
+    const { stdout } = this.#process;
     while (!this.#stream.isWaiting) {
       const chunk = stdout.read() as Buffer | null;
       if (chunk === null) return;
@@ -227,6 +262,7 @@ class ChildSink implements LocalEnd {
   #closed(status: number | null, signal: NodeJS.Signals | null): void {
     if (this.#isGone) return;
     this.#isGone = true;
+    this.#process.release();
     this.#cancelTimer?.();
     const stream = this.#stream;
     if (status === 0) {
@@ -247,11 +283,11 @@ class ChildSink implements LocalEnd {
     this.#cancelTimer?.();
     this.#ender?.end(['SIGTERM'], killAfterMs);
     // Output that nobody reads any more must not keep it from being seen as gone.
-    this.#child.stdin.destroy();
+    this.#process.stdin.destroy();
     this.#pump();
     this.#cancelTimer = this.#options.clock.schedule(killAfterMs, () => {
-      this.#child.stdout.destroy();
-      this.#child.stderr.destroy();
+      this.#process.stdout.destroy();
+      this.#process.stderr.destroy();
     });
   }
 

@@ -9,7 +9,7 @@ import {
   encodeStart,
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/messages.js';
-import { type OpenPipes, openSystemPipes } from '../../lib/exec/spawn-with-pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../lib/system/pipes.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 import { isRunning, TestRunner } from '../helpers/exec-peers.js';

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
@@ -57,6 +57,28 @@ test('a process answers after the end of its input, each stream has its own, and
   const hash = createHash('sha256').update(data).digest('hex');
   for (const answer of answers) t.true(answer.toString().startsWith(hash));
   t.is(new Set(answers.map(String)).size, 3);
+});
+
+test('a process has pipes, which it can open once more', async (t) => {
+  const { connect, b } = await running(t, 'cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr');
+  const socket = connect();
+  socket.end('in\n');
+  t.is((await readToEnd(socket)).toString(), 'in\nout\n');
+  t.regex((await b.event('target-stderr')).message, /says: err$/);
+});
+
+test('processes leave no descriptors behind', async (t) => {
+  const { connect, a } = await running(t, 'cat; exec sleep 0');
+  const exchange = async (): Promise<void> => {
+    const socket = connect();
+    socket.end('in');
+    t.is((await readToEnd(socket)).toString(), 'in');
+    await eventually(() => a.proxy.listStreams().length === 0);
+  };
+  await exchange();
+  const count = readdirSync('/proc/self/fd').length;
+  await Promise.all(Array.from({ length: 10 }, exchange));
+  await eventually(() => readdirSync('/proc/self/fd').length <= count, { what: 'closed descriptors' });
 });
 
 test('a process that cannot be started refuses its stream, and the session goes on', async (t) => {

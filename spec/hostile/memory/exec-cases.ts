@@ -11,7 +11,7 @@ import {
   STDIN_CREDIT_BYTES,
 } from '../../../lib/exec/messages.js';
 import { spawnInTerminal } from '../../../lib/exec/pty/spawn-in-terminal.js';
-import { type OpenPipes, openSystemPipes } from '../../../lib/exec/spawn-with-pipes.js';
+import { type OpenPipes, openSystemPipes } from '../../../lib/system/pipes.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { deferred } from '../../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader } from '../../../lib/util/records.js';
