@@ -28,16 +28,16 @@ interface ServiceRegistryOptions {
 
 const nothing = (): void => undefined;
 
-/** Who serves a service, and what. */
-interface Offer {
-  readonly handler: ServiceHandler;
-  readonly takes: Takes;
-}
+type Kind = Exclude<Takes, 'both'>;
 
-/** Why an offer is not for a stream, for people; null where it is. */
-function whyUnserved({ service, isDatagram }: SessionStream, offer: Offer | undefined): string | null {
+/** Who serves the streams of a service, and its flows of datagrams. */
+type Offer = Partial<Record<Kind, ServiceHandler>>;
+
+const kindsOf = (takes: Takes): readonly Kind[] => (takes === 'both' ? ['streams', 'datagrams'] : [takes]);
+
+/** Why a stream has no handler. */
+function whyUnserved({ service, isDatagram }: SessionStream, offer: Offer | undefined): string {
   if (offer === undefined) return `service ${service} is not offered`;
-  if (offer.takes === 'both' || isDatagram === (offer.takes === 'datagrams')) return null;
   return isDatagram
     ? `service ${service} takes streams, not datagrams`
     : `service ${service} takes datagrams, not streams`;
@@ -62,10 +62,11 @@ export class ServiceRegistry {
     this.#onFailed = onFailed;
   }
 
-  /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken. */
+  /** Offers a service, for streams unless said otherwise. Throws `bad-argument` for a name that is taken for them. */
   add(service: string, handler: ServiceHandler, takes: Takes = 'streams'): void {
-    this.requireFree(service);
-    this.#offers.set(service, { handler, takes });
+    this.requireFree(service, takes);
+    const added = kindsOf(takes).map((kind) => [kind, handler] as const);
+    this.#offers.set(service, { ...this.#offers.get(service), ...Object.fromEntries(added) });
     if (!this.#isGathering) this.#onChange();
   }
 
@@ -78,16 +79,21 @@ export class ServiceRegistry {
     });
   }
 
-  /** Throws `bad-argument` for a name that is taken. */
-  requireFree(service: string): void {
-    if (!this.#offers.has(service)) return;
-    throw new VproxyError('bad-argument', `service ${service} is offered twice; each service has one -i`);
+  /** Throws `bad-argument` for a name that is taken: for streams, unless said otherwise. */
+  requireFree(service: string, takes: Takes = 'streams'): void {
+    const offer = this.#offers.get(service);
+    if (offer === undefined || !kindsOf(takes).some((kind) => offer[kind] !== undefined)) return;
+    const rule = 'each service has one -i for streams, and one for datagrams';
+    throw new VproxyError('bad-argument', `service ${service} is offered twice; ${rule}`);
   }
 
   /** Offers a service no more, if `handler` is who serves it. */
   remove(service: string, handler: ServiceHandler): void {
-    if (this.#offers.get(service)?.handler !== handler) return;
-    this.#offers.delete(service);
+    const offers = Object.entries(this.#offers.get(service) ?? {});
+    const left = offers.filter(([, other]) => other !== handler);
+    if (left.length === offers.length) return;
+    if (left.length === 0) this.#offers.delete(service);
+    else this.#offers.set(service, Object.fromEntries(left));
     if (!this.#isGathering) this.#onChange();
   }
 
@@ -132,11 +138,12 @@ export class ServiceRegistry {
       return;
     }
     const offer = this.#offers.get(stream.service);
-    const missing = whyUnserved(stream, offer);
-    if (missing === null) {
-      this.#handle(stream, () => offer?.handler(stream, session));
+    const handler = offer?.[stream.isDatagram ? 'datagrams' : 'streams'];
+    if (handler !== undefined) {
+      this.#handle(stream, () => handler(stream, session));
       return;
     }
+    const missing = whyUnserved(stream, offer);
     stream.refuse('unknown-service', missing);
     this.#onUnknown(stream, missing);
   }

@@ -189,12 +189,11 @@ export class ForwardTable {
     return [...this.#entries.values()].filter(({ isDraining }) => !isDraining);
   }
 
-  /** The forward that serves a service of this side, or null. */
-  servedBy(service: string): string | null {
-    const entry = this.active.find(
-      ({ forward: { spec } }) => spec.direction === 'incoming' && spec.service === service,
-    );
-    return entry?.id ?? null;
+  /** The forwards that serve a service of this side. */
+  serving(service: string): string[] {
+    return this.active
+      .filter(({ forward: { spec } }) => spec.direction === 'incoming' && spec.service === service)
+      .map(({ id }) => id);
   }
 
   list(): ForwardStatus[] {

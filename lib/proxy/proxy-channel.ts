@@ -510,8 +510,11 @@ export class ProxyChannel {
 
   listServices(): ServiceStatus[] {
     const channel = this.label;
-    const own = this.registry.list().map((service) => {
-      return { channel, service, offeredBy: 'here', forward: this.forwards.servedBy(service) } as const;
+    const own = this.registry.list().flatMap((service) => {
+      const forwards = this.forwards.serving(service);
+      return (forwards.length > 0 ? forwards : [null]).map((forward) => {
+        return { channel, service, offeredBy: 'here', forward } as const;
+      });
     });
     const peers = [...(this.#source.current?.peerServices ?? [])].map((service) => {
       return { channel, service, offeredBy: 'peer', forward: null } as const;

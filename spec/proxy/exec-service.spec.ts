@@ -171,7 +171,7 @@ test('the name of a service that is allowed is taken, and free for a forward beh
   const forward = parseForwardSpec('incoming', 'exec:22');
   await t.throwsAsync(guest.proxy.addForward(forward), {
     code: 'bad-argument',
-    message: 'service exec is offered twice; each service has one -i',
+    message: 'service exec is offered twice; each service has one -i for streams, and one for datagrams',
   });
   await t.throwsAsync(guest.proxy.apply([{ ...own, exec: ANY, forwards: [forward] }]), {
     code: 'bad-argument',

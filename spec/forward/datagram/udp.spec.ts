@@ -2,8 +2,10 @@
 
 import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { MAX_DATAGRAM_BYTES } from '../../../lib/codec/messages.js';
+import { parseForwardSpec } from '../../../lib/forward/spec.js';
 import type { ForwardStatus } from '../../../lib/status/types.js';
 import { temporaryFolder } from '../../helpers/files.js';
 import { freePort } from '../../helpers/ports.js';
@@ -258,6 +260,39 @@ test('a service takes what its target takes: the other kind is refused with one 
   const since = a.events.length;
   t.is((await failureOf(localSocket(t, { host: '127.0.0.1', port: a.port('dns') }))).code, 'ECONNRESET');
   t.regex((await a.event('stream-refused', since)).message, /service dns takes datagrams, not streams/);
+});
+
+test('one service has streams and datagrams, each by a forward of its own', async (t) => {
+  const server = await localServer(t, echo);
+  const { port: target } = await UdpProgram.openEcho(t);
+  const both = { incoming: [`dns:udp:${target}`, `dns:${server.port}`] };
+  const { a, b, port } = await setUp(t, target, {}, both);
+  const client = await UdpProgram.open(t);
+  const ask = async (question: string): Promise<void> => {
+    client.send(question, port);
+    await eventually(() => client.texts.includes(question));
+  };
+  await ask('a datagram');
+  const stream = await a.proxy.connect('dns');
+  stream.end('a stream');
+  t.is(await text(stream), 'a stream');
+  const [datagrams, streams] = b.proxy.listForwards();
+  t.deepEqual(
+    b.proxy.listServices().map(({ service, forward }) => [service, forward]),
+    [
+      ['dns', datagrams?.id],
+      ['dns', streams?.id],
+    ],
+  );
+  t.deepEqual(a.proxy.channel('default').session?.peer.services, ['dns']);
+  for (const spec of both.incoming) {
+    await t.throwsAsync(b.proxy.addForward(parseForwardSpec('incoming', spec)), {
+      message: /^service dns is offered twice/,
+    });
+  }
+  await b.proxy.removeForward(streams?.id ?? '');
+  await t.throwsAsync(a.proxy.connect('dns'), { message: /^service dns takes datagrams, not streams/ });
+  await ask('another datagram');
 });
 
 test('a flow goes on with the session on another channel', async (t) => {
