@@ -6,6 +6,7 @@ import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
 import { canonicalPath } from '../system/files.js';
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
+import { lookup } from '../system/lookup.js';
 import { descriptorOf, type OnRead, readBuffered } from '../system/sockets.js';
 import {
   canonicalHost,
@@ -77,7 +78,7 @@ export const tcpConnect: DialKind<HostPort> = {
   format: formatHostPort,
   place: placeOfPort,
   strangers: ({ host }) => (isLoopback(host) ? null : 'anybody on the network'),
-  dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address }, signal),
+  dial: (address, { signal }) => dialSocket(`tcp-connect:${formatHostPort(address)}`, { ...address, lookup }, signal),
   restoreLink: (_address, capture, take) => restoreSocketLink(capture, take),
 };
 

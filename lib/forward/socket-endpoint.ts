@@ -11,6 +11,7 @@ import {
   resolveSocketAccess,
   type SocketAccess,
 } from '../system/listen.js';
+import { lookup } from '../system/lookup.js';
 import { type OnRead, readBuffered, resetSocket } from '../system/sockets.js';
 import {
   formatHostPort,
@@ -54,7 +55,7 @@ export const tcpEndpoint: EndpointKind<TcpEndpoint> = {
   format: formatHostPort,
   createTarget({ host, port }, context) {
     const dial: Dial = (onread, { answered }) =>
-      net.connect({ host, port, allowHalfOpen: true, noDelay: true, onread }).once('connect', answered);
+      net.connect({ host, port, lookup, allowHalfOpen: true, noDelay: true, onread }).once('connect', answered);
     return new SocketTarget(dial, context);
   },
   listenAddress: ({ host, port }) => ({ host, port }),

@@ -1,6 +1,5 @@
 /** Sockets of UDP: bound to an address, connected to one, or taken over; what cannot be sent at once is bounded, and what is lost is told. */
 import dgram from 'node:dgram';
-import dns from 'node:dns/promises';
 import { once } from 'node:events';
 import net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
@@ -13,6 +12,7 @@ import type {
   DatagramConnectionEvents,
 } from './datagrams.js';
 import { listenFailure } from './listen.js';
+import { shareLookUp } from './lookup.js';
 
 /** Messages that the system has not taken yet; more are lost. It takes them at once unless its buffer is full. */
 const MAX_UNSENT_BYTES = 262_144;
@@ -171,9 +171,8 @@ type SocketType = (typeof TYPES)[4 | 6];
 
 /** An address, of a name or an address, and the type of socket for it. */
 async function resolve(host: string): Promise<{ readonly host: string; readonly type: SocketType }> {
-  const isAddress = net.isIP(host) !== 0;
-  const { address, family } = isAddress ? { address: host, family: net.isIP(host) } : await dns.lookup(host);
-  return { host: address, type: family === 6 ? 'udp6' : 'udp4' };
+  const [address = host] = net.isIP(host) === 0 ? await shareLookUp(host) : [];
+  return { host: address, type: net.isIPv6(address) ? 'udp6' : 'udp4' };
 }
 
 function newSocket(type: SocketType, recvBufferSize?: number): dgram.Socket {

@@ -30,6 +30,8 @@ export interface NetworkOptions {
   readonly routes?: readonly string[];
   /** A file that is `/etc/hosts` there. Default: that of the machine. */
   readonly hostsFile?: string;
+  /** A file that is `/etc/resolv.conf` there. Default: an empty one, so that no name is waited for. */
+  readonly resolvConf?: string;
 }
 
 /** How a command is run in a network. */
@@ -43,12 +45,12 @@ export interface NetworkRunOptions {
 const RUN_MS = 60_000;
 const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
 
-/** Standard input is the test process, and with it the namespaces go. No resolver is configured, so that no name is waited for. */
+/** Standard input is the test process, and with it the namespaces go. */
 const HOLDER = `set -eu
 mount --make-rprivate /
-mount --bind /dev/null /etc/resolv.conf
-if [ -n "$1" ]; then mount --bind "$1" /etc/hosts; fi
-shift
+mount --bind "$1" /etc/resolv.conf
+if [ -n "$2" ]; then mount --bind "$2" /etc/hosts; fi
+shift 2
 ip link set lo up
 for route; do ip route add local "$route" dev lo; done
 echo ready
@@ -67,9 +69,13 @@ export class OwnNetwork {
     this.launcher = ['nsenter', `--target=${holder.pid}`, ...users, '--mount', '--net', '--'];
   }
 
-  static async start({ routes = [], hostsFile = '' }: NetworkOptions = {}): Promise<OwnNetwork> {
+  static async start({
+    routes = [],
+    hostsFile = '',
+    resolvConf = '/dev/null',
+  }: NetworkOptions = {}): Promise<OwnNetwork> {
     const [program = '', ...args] = unshareWords(['--mount', '--net']);
-    const words = [...args, 'sh', '-c', HOLDER, 'sh', hostsFile, ...routes];
+    const words = [...args, 'sh', '-c', HOLDER, 'sh', resolvConf, hostsFile, ...routes];
     const holder = spawn(program, words, { stdio: ['pipe', 'pipe', 'inherit'] });
     const [line] = (await Promise.race([once(holder.stdout, 'data'), once(holder, 'exit')])) as [unknown];
     if (String(line) !== 'ready\n') throw new Error('a network could not be made');

@@ -208,6 +208,7 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T14',
     specs: [
+      ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],
       [
         'forward/service-policy.spec.ts',
@@ -337,6 +338,7 @@ export const THREATS: readonly Threat[] = [
         'rebinding: a resolver that changes its answer is asked once, and leads nowhere but where it was judged',
       ],
       ['forward/egress/dial.spec.ts', 'of the addresses of a name only those are tried that the rules allow'],
+      ['cli/names.spec.ts', 'an egress asks for the name that it has judged, not for one that resolv.conf makes of it'],
       [
         'forward/egress/dial.spec.ts',
         'an address of this machine is refused, by what the system says, and by nothing else',

@@ -2,10 +2,10 @@
  * Reaches a destination that the rules allow: resolves it once, checks each address, and connects to one that was
  * checked.
  */
-import { lookup as lookupOfSystem } from 'node:dns/promises';
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
 import { descriptorShortage } from '../../system/descriptors.js';
+import { lookUpName } from '../../system/lookup.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { deferred, Turns } from '../../util/concurrency.js';
@@ -46,7 +46,7 @@ export interface EgressDialerOptions {
   readonly clock: Clock;
   /** For the whole of it, in milliseconds. Default 10,000. */
   readonly timeoutMs?: number;
-  /** Addresses of a name, in the order of the system. Default: the system's resolver (`getaddrinfo`). */
+  /** Addresses of exactly this name, in order. Default: the hosts file and the name servers of this machine. */
   readonly lookup?: (name: string, signal: AbortSignal) => Promise<readonly string[]>;
   /** Whether an address is one of this machine's. Default: asked of the system. */
   readonly isOwn?: (address: string) => boolean;
@@ -55,8 +55,8 @@ export interface EgressDialerOptions {
 /** Addresses of one name that count. */
 const MAX_ADDRESSES = 16;
 
-/** Names that are looked up at once; the rest waits. `getaddrinfo` has few threads, for all channels of the process. */
-const MAX_LOOKUPS = 8;
+/** Names that one channel looks up at once, each with a socket; the rest waits, and other channels do not. */
+const MAX_LOOKUPS = 32;
 
 const UNREACHABLE = 'cannot be reached from the host';
 
@@ -73,7 +73,7 @@ export class EgressDialer {
 
   constructor(options: EgressDialerOptions) {
     const own = new OwnAddresses(options.clock);
-    this.#options = { timeoutMs: 10_000, lookup: lookUp, isOwn: (address) => own.has(address), ...options };
+    this.#options = { timeoutMs: 10_000, lookup: lookUpName, isOwn: (address) => own.has(address), ...options };
   }
 
   /** Rejects with an `EgressRefusal`; with `signal.reason` where it is aborted, with nothing left open. */
@@ -230,11 +230,6 @@ export class EgressDialer {
       signal.removeEventListener('abort', abort);
     }
   }
-}
-
-async function lookUp(name: string): Promise<readonly string[]> {
-  const found = await lookupOfSystem(name, { all: true, verbatim: true });
-  return found.map(({ address }) => address);
 }
 
 /** One text for each address; what is none stays as it is, and is judged so. */

@@ -267,30 +267,30 @@ test('an abort is told as it is, in every phase, and leaves nothing open', async
   }
 });
 
-test('eight names are looked up at once; the rest waits, and what is given up meanwhile is not looked up', async (t) => {
+test('32 names are looked up at once; the rest waits, and what is given up meanwhile is not looked up', async (t) => {
   const answers: (() => void)[] = [];
   const { dialer, lookups } = setUp(
     t,
     { allow: ['*:443'] },
     () => new Promise((resolve) => answers.push(() => resolve(['10.0.0.1']))),
   );
-  const controllers = Array.from({ length: 20 }, () => new AbortController());
+  const controllers = Array.from({ length: 44 }, () => new AbortController());
   const dialled = controllers.map(({ signal }, index) => dialer.dial(to(`n${index}.example`, 443), signal));
   const settled = Promise.allSettled(dialled);
-  await eventually(() => lookups.length === 8);
+  await eventually(() => lookups.length === 32);
   await setImmediate();
-  t.is(lookups.length, 8);
-  for (const controller of controllers.slice(8, 18)) controller.abort(new Error('gone'));
+  t.is(lookups.length, 32);
+  for (const controller of controllers.slice(32, 42)) controller.abort(new Error('gone'));
   // Who is given up while the system looks its name up keeps its turn.
   controllers[0]?.abort(new Error('gone'));
   await setImmediate();
-  t.is(lookups.length, 8);
+  t.is(lookups.length, 32);
   for (const answer of answers.splice(0)) answer();
-  await eventually(() => lookups.length === 10);
+  await eventually(() => lookups.length === 34);
   for (const answer of answers.splice(0)) answer();
   const results = await settled;
-  t.deepEqual(lookups.slice(8), ['n18.example', 'n19.example']);
-  t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof EgressRefusal).length, 9);
+  t.deepEqual(lookups.slice(32), ['n42.example', 'n43.example']);
+  t.is(results.filter((one) => one.status === 'rejected' && one.reason instanceof EgressRefusal).length, 33);
 });
 
 test('of a name with a hundred addresses sixteen count, each of them once', async (t) => {

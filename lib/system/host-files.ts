@@ -1,8 +1,8 @@
-/** What the files of this machine say of names: the servers of /etc/resolv.conf, and the addresses of /etc/hosts. */
+/** What the files of this machine say of names: the servers and domains of /etc/resolv.conf, and the addresses of /etc/hosts. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import net from 'node:net';
-import type { HostPort } from '../../util/addresses.js';
-import type { Clock } from '../../util/clock.js';
+import type { HostPort } from '../util/addresses.js';
+import type { Clock } from '../util/clock.js';
 
 const RESOLV_CONF = '/etc/resolv.conf';
 const HOSTS = '/etc/hosts';
@@ -13,6 +13,10 @@ export const DNS_PORT = 53;
 /** As resolv.conf(5) has it: further servers are not asked, and without one it is this machine. */
 export const MAX_SERVERS = 3;
 const DEFAULT_SERVER: HostPort = { host: '127.0.0.1', port: DNS_PORT };
+
+/** Domains of the search list that count, and dots in a name that `ndots` can ask for. */
+const MAX_DOMAINS = 6;
+const MAX_NDOTS = 15;
 
 /** A file is looked at again after this time. */
 const LOOK_MS = 2000;
@@ -29,17 +33,22 @@ interface HostFilesOptions {
 
 /** Both files, read anew where they have changed. One that cannot be read is empty. */
 export class HostFiles {
-  readonly #servers: WatchedFile<readonly HostPort[]>;
+  readonly #resolvConf: WatchedFile<ResolvConf>;
   readonly #hosts: WatchedFile<ReadonlyMap<string, readonly string[]>>;
 
   constructor({ clock, resolvConf = RESOLV_CONF, hosts = HOSTS }: HostFilesOptions) {
-    this.#servers = new WatchedFile(resolvConf, clock, parseResolvConf);
+    this.#resolvConf = new WatchedFile(resolvConf, clock, parseResolvConf);
     this.#hosts = new WatchedFile(hosts, clock, parseHosts);
   }
 
   /** Whom this machine asks, in order. */
   get servers(): readonly HostPort[] {
-    return this.#servers.value;
+    return this.#resolvConf.value.servers;
+  }
+
+  /** What this machine adds to names of its operator. */
+  get search(): SearchList {
+    return this.#resolvConf.value.search;
   }
 
   /** The addresses of a name in lower case, of either family; null where /etc/hosts has none. */
@@ -48,13 +57,43 @@ export class HostFiles {
   }
 }
 
-/** The servers of a text as /etc/resolv.conf has it. */
-export function parseResolvConf(text: string): readonly HostPort[] {
-  const servers = [...text.matchAll(/^nameserver[ \t]+(\S+)/gm)]
-    .map(([, host = '']) => host)
-    .filter((host) => net.isIP(host) !== 0)
+/** What /etc/resolv.conf says. */
+export interface ResolvConf {
+  readonly servers: readonly HostPort[];
+  readonly search: SearchList;
+}
+
+export interface SearchList {
+  readonly domains: readonly string[];
+  /** A name with fewer dots is tried with the domains first. */
+  readonly ndots: number;
+}
+
+/** Reads a text as /etc/resolv.conf has it. Of `search` and `domain` the last line counts. */
+export function parseResolvConf(text: string): ResolvConf {
+  const lines = text.split('\n').map((line) =>
+    line
+      .replace(/[#;].*/, '')
+      .trimEnd()
+      .split(/[ \t]+/),
+  );
+  const valuesOf = (...keys: string[]): string[][] =>
+    lines.flatMap(([key = '', ...rest]) => (keys.includes(key) ? [rest] : []));
+  const servers = valuesOf('nameserver')
+    .flatMap(([host = '']) => (net.isIP(host) === 0 ? [] : [{ host, port: DNS_PORT }]))
     .slice(0, MAX_SERVERS);
-  return servers.length === 0 ? [DEFAULT_SERVER] : servers.map((host) => ({ host, port: DNS_PORT }));
+  const domains = (valuesOf('search', 'domain').at(-1) ?? []).map((domain) => domain.replace(/\.$/, ''));
+  const ndots = valuesOf('options')
+    .flat()
+    .flatMap((option) => /^ndots:(\d+)$/.exec(option)?.[1] ?? [])
+    .at(-1);
+  return {
+    servers: servers.length === 0 ? [DEFAULT_SERVER] : servers,
+    search: {
+      domains: domains.filter((domain) => domain !== '').slice(0, MAX_DOMAINS),
+      ndots: Math.min(Number(ndots ?? 1), MAX_NDOTS),
+    },
+  };
 }
 
 /** The addresses by name of a text as /etc/hosts has it. */

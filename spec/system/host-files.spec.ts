@@ -1,19 +1,32 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { HostFiles, parseHosts, parseResolvConf } from '../../../lib/forward/resolver/host-files.js';
-import { temporaryFolder } from '../../helpers/files.js';
-import { ManualClock } from '../../helpers/time.js';
+import { HostFiles, parseHosts, parseResolvConf } from '../../lib/system/host-files.js';
+import { temporaryFolder } from '../helpers/files.js';
+import { ManualClock } from '../helpers/time.js';
 
 const at53 = (...hosts: string[]) => hosts.map((host) => ({ host, port: 53 }));
 
 test('the servers are the first three addresses of resolv.conf, or this machine', (t) => {
   t.deepEqual(
-    parseResolvConf('# nameserver 1.1.1.1\nsearch lan\nnameserver 10.0.0.1\nnameserver\tfe80::1%eth0 # router\n'),
+    parseResolvConf('# nameserver 1.1.1.1\nsearch lan\nnameserver 10.0.0.1\nnameserver\tfe80::1%eth0 # router\n')
+      .servers,
     at53('10.0.0.1', 'fe80::1%eth0'),
   );
-  t.deepEqual(parseResolvConf('nameserver ns.example\nnameserver 10.1\n'), at53('127.0.0.1'));
-  t.deepEqual(parseResolvConf('nameserver 10.0.0.1\n'.repeat(9)).length, 3);
+  t.deepEqual(parseResolvConf('nameserver ns.example\nnameserver 10.1\n').servers, at53('127.0.0.1'));
+  t.deepEqual(parseResolvConf('nameserver 10.0.0.1\n'.repeat(9)).servers.length, 3);
+});
+
+test('the domains are those of the last search or domain of resolv.conf, with its ndots', (t) => {
+  const searchOf = (text: string) => parseResolvConf(text).search;
+  t.deepEqual(searchOf(''), { domains: [], ndots: 1 });
+  t.deepEqual(searchOf('domain lan\nsearch a.example b.example. # c\noptions rotate ndots:5 timeout:1\n'), {
+    domains: ['a.example', 'b.example'],
+    ndots: 5,
+  });
+  t.deepEqual(searchOf('search a\ndomain lan\noptions ndots:99\n'), { domains: ['lan'], ndots: 15 });
+  t.deepEqual(searchOf('search .\n').domains, []);
+  t.is(searchOf(`search ${'a '.repeat(99)}`).domains.length, 6);
 });
 
 test('a name of /etc/hosts has the addresses of all its lines, in any case', (t) => {
