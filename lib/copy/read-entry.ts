@@ -2,13 +2,13 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { systemCode, VproxyError } from '../errors.js';
+import { openOrdinary } from '../system/descriptors.js';
 import type { Warn } from './kept-list.js';
 import type { WalkedEntry } from './sources.js';
 import { copyError, refused } from './system-files.js';
 import { type CopyEntry, keptMode } from './tar/entry.js';
 import { isLinkInside, showPath } from './tar/names.js';
 
-const open = promisify(fs.open);
 const fstat = promisify(fs.fstat) as (fd: number, options: { bigint: true }) => Promise<fs.BigIntStats>;
 const lstat = promisify(fs.lstat) as (path: string, options: { bigint: true }) => Promise<fs.BigIntStats>;
 const readlink = promisify(fs.readlink);
@@ -90,7 +90,7 @@ export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn
 
 async function readFile({ path, names }: WalkedEntry): Promise<ReadEntry> {
   // Without O_NONBLOCK a FIFO that has taken the file's place would be waited for.
-  const fd = await open(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  const fd = await openOrdinary(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
   try {
     const stats = await fstat(fd, { bigint: true });
     if (!stats.isFile()) throw refused(path, 'it is no file any more');

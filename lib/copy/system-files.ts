@@ -4,6 +4,7 @@ import { chmod, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
+import { openOrdinary } from '../system/descriptors.js';
 import { describeError } from '../util/escape.js';
 import { showPath } from './tar/names.js';
 
@@ -26,7 +27,7 @@ const mkdir = promisify(fs.mkdir);
 
 /** Those of this system. */
 export const SYSTEM_FILES: CopyFiles = {
-  open: promisify(fs.open),
+  open: openOrdinary,
   async write(fd, buffers, position) {
     const [first] = buffers;
     if (buffers.length === 1 && first !== undefined)

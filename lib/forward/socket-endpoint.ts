@@ -3,7 +3,7 @@
 import net from 'node:net';
 import { type ErrorCode, systemCode, VproxyError } from '../errors.js';
 import type { SessionStream } from '../session/stream.js';
-import { descriptorShortage, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
+import { guardDescriptor, type KeepDescriptor, type TakeDescriptor } from '../system/descriptors.js';
 import {
   ACCESS_OPTIONS,
   formatSocketAccess,
@@ -234,16 +234,12 @@ export class SocketTarget implements Target {
     const socket = this.#dial(splice.onread, {
       answered: () => {
         cancelTimeout();
-        const shortage = descriptorShortage(socket);
-        if (shortage !== null) {
-          refuse('connect-failed', shortage);
-          return;
-        }
         stream.accept();
         onOpened(stream);
       },
       refused: refuse,
     });
+    guardDescriptor(socket, (why) => refuse('connect-failed', why));
     filterInput(socket, filter);
     socket.once('error', (error) => {
       stream.refuse(CONNECT_CODES[systemCode(error)] ?? 'connect-failed', `${name}: ${describeError(error)}`);

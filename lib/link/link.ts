@@ -45,6 +45,9 @@ export interface Link extends ByteSink {
   /** What it leads to, for people: `unix-connect:/run/vm1.sock`. */
   readonly description: string;
 
+  /** The number of its descriptor, where it has one; null: that is not known. Default: it is not. */
+  readonly descriptor?: number | null;
+
   /** The machine at its other end, where the channel is one on which several can connect and tells them apart. */
   readonly origin?: string | undefined;
 

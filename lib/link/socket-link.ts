@@ -119,6 +119,10 @@ export class SocketLink extends BaseLink {
     return this.#output.writableLength;
   }
 
+  get descriptor(): number | null {
+    return descriptorOf(this.#input);
+  }
+
   get bufferBytes(): number | null {
     return this.#bufferBytes;
   }

@@ -1,7 +1,9 @@
-/** Descriptors of the process: the last ones, which connections do not get, and those that a successor gets. */
+/** Descriptors of the process: the last ones, which only some uses get, and those that a successor gets. */
 
-import { readFileSync } from 'node:fs';
+import fs, { readFileSync } from 'node:fs';
 import type net from 'node:net';
+import { promisify } from 'node:util';
+import { describeError } from '../util/escape.js';
 
 // Handing descriptors over to a successor.
 
@@ -11,36 +13,82 @@ export type KeepDescriptor = (fd: number) => number;
 /** The successor's side: the descriptor that was kept under a number; it is the caller's, closed on exec. Called once for each. */
 export type TakeDescriptor = (index: number) => number;
 
-// The last descriptors, which connections do not get: the channel, a log file or a child may need them.
+// The last descriptors: a log file, a look-up or a child may need some for a moment, the channel one, the operator another.
 
 /** The number of descriptors that are kept back; of a small limit, an eighth. */
-const MAX_SPARE = 16;
+const MAX_SPARE = 32;
+
+/** Which part of the last descriptors a use leaves alone: what a peer opens, links that peers open, and control requests. */
+const LEAVES = { ordinary: 1, channel: 2, operator: 8 } as const;
+
+/** What a descriptor is for. */
+export type DescriptorUse = keyof typeof LEAVES;
 
 /** What `ulimit -n` was when it was looked at last; null before, and where the system does not tell it. */
 let limit: number | null = null;
 
 /**
- * Null, or, as a line for people, why `socket`, which has just been connected or accepted, must be closed: its descriptor
- * is one of the last. The event loop would close what comes when none is left, and tell nothing.
+ * Null, or, human-readable, why `socket`, which was just connected or accepted, must be closed: its descriptor is one of
+ * those that such a use leaves alone. When none is left the event loop closes what comes, and tells nothing.
  *
  * The system gives out the lowest number that is free, so the number alone says how many are left: no call is made.
  */
-export function descriptorShortage(socket: net.Socket & { readonly _handle?: unknown }): string | null {
-  return shortageAt(numberOf(socket._handle));
+export function descriptorShortage(
+  socket: net.Socket & { readonly _handle?: unknown },
+  use: DescriptorUse = 'ordinary',
+): string | null {
+  return shortageAt(numberOf(socket._handle), use);
 }
 
-/** The same for a socket of another kind, by the number of its descriptor; null: it is not known. */
-export function shortageAt(fd: number | null): string | null {
+/** The same by the number of a descriptor; null: it is not known. */
+export function shortageAt(fd: number | null, use: DescriptorUse = 'ordinary'): string | null {
   if (fd === null) return null;
   limit ??= readLimit();
-  if (isOrdinary(fd)) return null;
+  if (isFree(fd, use)) return null;
   // It may have been raised meanwhile (prlimit).
   limit = readLimit() ?? limit;
-  return isOrdinary(fd) ? null : `EMFILE: too many open files, of ${limit ?? 0} that this process may have`;
+  return isFree(fd, use) ? null : `EMFILE: too many open files, of ${limit ?? 0} that this process may have`;
 }
 
-function isOrdinary(fd: number): boolean {
-  return limit === null || fd < limit - Math.min(MAX_SPARE, limit >> 3);
+function isFree(fd: number, use: DescriptorUse): boolean {
+  return limit === null || fd < limit - Math.ceil(Math.min(MAX_SPARE, limit >> 3) / LEAVES[use]);
+}
+
+/**
+ * Calls `onShortage`, which closes the socket, where a socket that begins to connect got one of the last descriptors. It is
+ * asked before it is connected: targets that do not answer would take all of them.
+ */
+export function guardDescriptor(socket: net.Socket, onShortage: (why: string) => void): void {
+  const check = (): void => {
+    const why = socket.destroyed ? null : descriptorShortage(socket);
+    if (why !== null) onShortage(why);
+  };
+  // A unix socket has its descriptor now, an address in the next tick, each address of a name when it is tried.
+  process.nextTick(check);
+  socket.on('connectionAttempt', () => process.nextTick(check));
+}
+
+/** As `shortageAt`, before `count` descriptors are taken in this turn. */
+export function shortageOfNext(count: number): string | null {
+  try {
+    const fd = fs.openSync('/dev/null', 'r');
+    fs.closeSync(fd);
+    return shortageAt(fd + count - 1);
+  } catch (error) {
+    return describeError(error);
+  }
+}
+
+const open = promisify(fs.open);
+const close = promisify(fs.close);
+
+/** As `fs.open`, for files that peers have opened. Rejects where the descriptor is one of the last, too. */
+export async function openOrdinary(path: string, flags: number, mode?: number): Promise<number> {
+  const fd = await open(path, flags, mode);
+  const shortage = shortageAt(fd);
+  if (shortage === null) return fd;
+  await close(fd);
+  throw Object.assign(new Error(shortage), { code: 'EMFILE' });
 }
 
 /** The descriptor of a handle of Node; null where Node is not made as expected. */

@@ -7,6 +7,7 @@ import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { closeSync, fchownSync } from 'node:fs';
 import net, { type SocketConstructorOpts } from 'node:net';
 import type { Readable, ReadableOptions, Writable } from 'node:stream';
+import { shortageAt, shortageOfNext } from './descriptors.js';
 import { loadLibc, type NativeCall } from './libc.js';
 
 /** The two ends of a pipe, as descriptors that no child inherits by itself. */
@@ -76,19 +77,24 @@ export interface PipedChild {
   readonly release: () => void;
 }
 
-/** Starts a child with `pipes` for its outputs, and for its input where it has one; null: with unix sockets. Throws what `start` throws. */
+/**
+ * Starts a child with `pipes` for its outputs, and for its input where it has one; null: with unix sockets. Throws what
+ * `start` throws, and where one of their descriptors is one of the last.
+ */
 export function spawnPiped(
   pipes: readonly PipeEnds[] | null,
   hasInput: boolean,
   start: (stdio: StdioOptions) => ChildProcess,
 ): PipedChild {
   if (pipes === null) {
+    requireNone(shortageOfNext(hasInput ? 3 : 2));
     const child = start([hasInput ? 'pipe' : 'ignore', 'pipe', 'pipe']);
     return withRelease(child, child.stdin, child.stdout, child.stderr);
   }
   const [output, error, input] = pipes as [PipeEnds, PipeEnds, PipeEnds | undefined];
   let child: ChildProcess;
   try {
+    requireNone(shortageAt(Math.max(output.readFd, error.readFd, input?.writeFd ?? -1)));
     child = start([input?.readFd ?? 'ignore', output.writeFd, error.writeFd]);
   } catch (failure) {
     for (const fd of [output.readFd, error.readFd, input?.writeFd]) if (fd !== undefined) closeSync(fd);
@@ -98,6 +104,10 @@ export function spawnPiped(
   }
   const stdin = input === undefined ? null : new net.Socket({ fd: input.writeFd, readable: false, writable: true });
   return withRelease(child, stdin, openOutput(output.readFd), openOutput(error.readFd));
+}
+
+function requireNone(shortage: string | null): void {
+  if (shortage !== null) throw new Error(shortage);
 }
 
 type Nullable<Value> = Value | null | undefined;

@@ -1,13 +1,21 @@
-/** A process that has used up its file descriptors says so, refuses what is new, keeps what is open, and recovers. */
+/** A process that has used up its file descriptors says so, refuses what is new, keeps what is open, answers its operator, and recovers. */
 import { once } from 'node:events';
-import type net from 'node:net';
+import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
-import { processPair } from '../helpers/process-pair.js';
+import { hangingPort } from '../helpers/ports.js';
+import { descriptorCount, processPair } from '../helpers/process-pair.js';
 import { echo, failureOf, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
 import { eventually } from '../helpers/time.js';
-import { CHANNEL_LISTENING, ESTABLISHED, spawnVproxy, type VproxyProcess } from '../helpers/vproxy-process.js';
+import {
+  CHANNEL_LISTENING,
+  ESTABLISHED,
+  runVproxy,
+  spawnVproxy,
+  TAKING_CONTROL,
+  type VproxyProcess,
+} from '../helpers/vproxy-process.js';
 
 const LIMIT = 64;
 const TOO_MANY = 80;
@@ -106,3 +114,44 @@ test('a side without descriptors logs the storage calls that it cannot take, and
   });
   t.pass();
 });
+
+/** The targets of a guest's streams on the host, each of which takes descriptors of it. */
+const TAKERS: Readonly<Record<string, (t: ExecutionContext) => Promise<readonly string[]>>> = {
+  'a unix socket': async (t) => {
+    const path = join(temporaryFolder(t), 'target.sock');
+    const server = net.createServer((socket) => t.teardown(() => socket.destroy())).listen(path);
+    t.teardown(() => server.close());
+    await once(server, 'listening');
+    return ['-i', `taken:${path}`];
+  },
+  'a port that does not answer': async (t) => ['-i', `taken:${await hangingPort(t)}`],
+  'a named port that does not answer': async (t) => ['-i', `taken:localhost:${await hangingPort(t)}`],
+  'an egress to a port that does not answer': async (t) => {
+    const destination = `127.0.0.1:${await hangingPort(t)}`;
+    return ['-i', 'taken:egress:', '--egress', `taken:allow=${destination}`];
+  },
+  commands: () => Promise.resolve(['-i', 'taken:exec:cat']),
+};
+
+for (const [what, target] of Object.entries(TAKERS)) {
+  test(`the operator gets an answer although a guest has taken all descriptors: ${what}`, async (t) => {
+    const control = join(temporaryFolder(t), 'control.sock');
+    const host = await target(t);
+    const destination = /allow=(.*)/.exec(host.at(-1) ?? '')?.[1] ?? '';
+    const pair = await processPair(t, {
+      host: [...host, '--control', control],
+      hostOptions: { descriptorLimit: LIMIT },
+      guest: ['-o', 'taken:0'],
+    });
+    await pair.host.waitForLine(TAKING_CONTROL);
+    const port = await pair.guest.listeningPort('taken');
+    openTooMany(t, { host: '127.0.0.1', port }, `CONNECT ${destination} HTTP/1.1\r\nHost: ${destination}\r\n\r\n`);
+    // What connects has its descriptor at once, what is refused gives its own back.
+    await eventually(() => descriptorCount(pair.host) >= LIMIT - 10, { what: 'a process without descriptors' });
+    for (const words of [['status'], ['streams'], ['channel', 'remove', 'default', '--now'], ['stop']]) {
+      const { code, stderr } = await runVproxy([...words, '--socket', control]);
+      t.is(code, 0, `${words.join(' ')}: ${stderr}`);
+    }
+    t.is((await pair.host.exited).code, 0);
+  });
+}

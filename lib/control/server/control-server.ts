@@ -67,6 +67,7 @@ export class ControlServer {
   async listen(address: ListenAddress | InheritedSocket, fd?: number): Promise<void> {
     const http = new HttpService({
       clock: this.#clock,
+      isOperators: true,
       load: async () => {
         const [{ RequestHandler }, { ROUTES }] = await Promise.all([
           import('./request-handler.js'),

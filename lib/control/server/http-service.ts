@@ -23,6 +23,8 @@ const NEVER_MS = 2 ** 31 - 1;
 
 export interface HttpServiceOptions {
   readonly clock: Clock;
+  /** Whether its connections are the operator's, which get all but the very last descriptors. Default false. */
+  readonly isOperators?: boolean;
   /** Called for the first connection, and again for the next one where it fails. */
   load(): Promise<HttpHandlers>;
 }
@@ -86,7 +88,7 @@ export class HttpService {
   }
 
   #accept(socket: Socket): void {
-    if (descriptorShortage(socket) !== null || !this.#hasRoom()) {
+    if (!this.#makeRoomFor(socket)) {
       socket.destroy();
       return;
     }
@@ -135,8 +137,11 @@ export class HttpService {
   }
 
   /** Whether one more is accepted: the oldest connection without a request makes room for it. */
-  #hasRoom(): boolean {
-    if (this.#connections.size < MAX_CONNECTIONS) return true;
+  #makeRoomFor(newcomer: Socket): boolean {
+    const { isOperators = false } = this.#options;
+    const isShort = descriptorShortage(newcomer, isOperators ? 'operator' : 'ordinary') !== null;
+    if (isShort && !isOperators) return false;
+    if (!isShort && this.#connections.size < MAX_CONNECTIONS) return true;
     for (const [socket, connection] of this.#connections) {
       if (isBusy(connection)) continue;
       this.#forget(socket);

@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { VproxyError } from '../../errors.js';
+import { descriptorShortage } from '../../system/descriptors.js';
 import { descriptorOf } from '../../system/sockets.js';
 import { escapeText } from '../../util/escape.js';
 import type { ControlContext } from '../context/context.js';
@@ -54,6 +55,9 @@ export class RequestHandler {
         answerAtOnce: () => undefined,
       };
       const input = checkInput(route, { params, query, body: {} }, context);
+      // From now on it is a connection as any other: the last descriptors are for requests.
+      const shortage = descriptorShortage(socket);
+      if (shortage !== null) throw new VproxyError('local-error', shortage);
       await route.upgrade(this.#context, input, socket);
     } catch (error) {
       refuseUpgrade(socket, error);

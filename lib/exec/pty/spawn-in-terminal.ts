@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { VproxyError } from '../../errors.js';
 import { ProcessGroup, spawned } from '../../system/children.js';
+import { shortageAt } from '../../system/descriptors.js';
 import { describeError, escapeText } from '../../util/escape.js';
 import { spawnFailure } from '../errors.js';
 import type { TerminalRequest, TerminalSize } from '../messages.js';
@@ -54,6 +55,12 @@ function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: 
   } catch (cause) {
     const why = `no terminal could be opened: ${describeError(cause)}`;
     throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${why}`, { cause });
+  }
+  const shortage = shortageAt(pty.masterFd);
+  if (shortage !== null) {
+    closeSync(pty.masterFd);
+    closeSync(pty.slaveFd);
+    throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${shortage}`);
   }
   const streams = openTerminalStreams(pty);
   if (streams !== null) return { ...pty, streams };

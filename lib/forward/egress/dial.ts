@@ -4,7 +4,6 @@
  */
 import type net from 'node:net';
 import { systemCode } from '../../errors.js';
-import { descriptorShortage } from '../../system/descriptors.js';
 import { lookUpName } from '../../system/lookup.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
@@ -175,11 +174,9 @@ export class EgressDialer {
 
   async #race(addresses: readonly string[], port: number, signal: AbortSignal): Promise<RaceWinner> {
     const winner = await connectToFirst(addresses, port, { clock: this.#options.clock, signal });
-    const shortage = signal.aborted ? null : descriptorShortage(winner.socket);
-    if (!signal.aborted && shortage === null) return winner;
+    if (!signal.aborted) return winner;
     winner.socket.destroy();
-    signal.throwIfAborted();
-    throw new Error(shortage ?? '');
+    throw signal.reason as Error;
   }
 
   /** The addresses of a destination: what it is, or what its name is resolved to, now and never again. */

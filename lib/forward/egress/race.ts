@@ -1,5 +1,6 @@
 /** Connects to the first of several addresses that answers: Happy Eyeballs, version 2 (RFC 8305). */
 import net from 'node:net';
+import { guardDescriptor } from '../../system/descriptors.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 
 /** The Connection Attempt Delay of RFC 8305, section 5. */
@@ -67,6 +68,7 @@ export function connectToFirst(
       }
       const socket = connect(address, port).pause();
       attempts.set(socket, address);
+      guardDescriptor(socket, (why) => socket.destroy(new Error(why)));
       const fail = (error: Error): void => {
         attempts.delete(socket);
         errors.push(error);

@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import { setMaxListeners } from 'node:events';
 import net from 'node:net';
 import { VproxyError } from '../../errors.js';
-import { descriptorShortage } from '../../system/descriptors.js';
+import { guardDescriptor } from '../../system/descriptors.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { Turns } from '../../util/concurrency.js';
@@ -219,11 +219,8 @@ const askByTcp: Exchange = (server, query, signal) =>
     signal.addEventListener('abort', abort);
     socket.once('error', fail);
     socket.once('end', () => fail(new Error('it closed the connection')));
-    socket.once('connect', () => {
-      const shortage = descriptorShortage(socket);
-      if (shortage !== null) fail(new Error(shortage));
-      else socket.write(frameMessage(query.bytes));
-    });
+    guardDescriptor(socket, (why) => fail(new Error(why)));
+    socket.once('connect', () => socket.write(frameMessage(query.bytes)));
     socket.on('data', (bytes) => {
       try {
         frames.push(bytes);
