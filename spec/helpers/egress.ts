@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { VproxyError } from '../../lib/errors.js';
 import type { Destination } from '../../lib/forward/egress/admission.js';
-import type { EgressConnection } from '../../lib/forward/egress/dial.js';
+import type { EgressConnection, EgressDialer } from '../../lib/forward/egress/dial.js';
 import { EgressTarget } from '../../lib/forward/egress/egress-target.js';
 import { EgressRefusal, type RefusalReason } from '../../lib/forward/egress/refusal.js';
 import type { EgressRules } from '../../lib/forward/egress/rules.js';
@@ -21,6 +21,8 @@ export type Routes = Readonly<Record<string, number | RefusalReason>>;
 
 export interface EgressSceneOptions extends PairOptions {
   readonly routes?: Routes;
+  /** Dials instead of the routes, as the rules of the spec's own have it. */
+  readonly dialer?: Pick<EgressDialer, 'dial'>;
   /** Default 1,024. */
   readonly maxStreams?: number;
   /** Called with each socket to a destination, before it is handed on. */
@@ -53,7 +55,7 @@ export class EgressScene {
     this.pair = new SessionPair(options);
     this.target = new EgressTarget(
       'internet',
-      { dial: (destination, signal) => this.#dial(destination, signal) },
+      options.dialer ?? { dial: (destination, signal) => this.#dial(destination, signal) },
       {
         name: 'egress: (internet)',
         service: 'internet',
