@@ -98,6 +98,8 @@ export class FrameReader {
   #restPrefix: Buffer = EMPTY;
   #rest: Buffer = EMPTY;
   #stopped = false;
+  /** What shows within the body at hand that some of it is lost; null: nothing is expected. */
+  #behind: Buffer | null = null;
   /** Whether the header at hand was judged, and its frame is not whole or not found right yet. */
   #isBegun = false;
   #wholeBytes = 0;
@@ -128,6 +130,14 @@ export class FrameReader {
   /** Whether a frame has begun and is not complete. */
   get isMidFrame(): boolean {
     return this.#state !== STATE.HEADER || this.#headerFill > 0;
+  }
+
+  /**
+   * Has `push` throw `desync` where these bytes come within the body at hand: the peer sends them behind whatever it has begun, so
+   * bytes of that body were lost. They are kept, not copied.
+   */
+  expectBehind(bytes: Buffer): void {
+    this.#behind = bytes;
   }
 
   /** Makes `push` return after the frame at hand: the session is over. */
@@ -292,6 +302,7 @@ export class FrameReader {
     if (bytes.readUInt16BE(offset + 2) !== headerCheck(bytes, offset, this.#sequence)) {
       throw new VproxyError('desync', `header of frame ${this.#sequence} has a wrong check`);
     }
+    this.#behind = null;
     this.#judgedSequence = this.#sequence;
     this.#sequence = nextSequence(this.#sequence);
     this.#frameCount += 1;
@@ -347,9 +358,21 @@ export class FrameReader {
     }
     chunk.copy(this.#assembly, this.#bodyBytes - this.#left, from, end);
     this.#left -= end - from;
-    if (this.#left > 0) return;
     const assembly = this.#assembly;
+    if (this.#left > 0) {
+      this.#findBehind(assembly, end - from);
+      return;
+    }
     if (this.#finish(assembly.subarray(0, this.#bodyBytes))) this.#assembly = null;
+  }
+
+  /** Whether what is expected behind the body ends among the `count` bytes that came of it now. */
+  #findBehind(assembly: Buffer, count: number): void {
+    const behind = this.#behind;
+    if (behind === null) return;
+    const end = this.#bodyBytes - this.#left;
+    const found = assembly.subarray(Math.max(0, end - count - behind.length + 1), end).includes(behind);
+    if (found) throw new VproxyError('desync', `${describe(this.#type, this.#streamId)} lacks bytes that were lost`);
   }
 
   #newAssembly(): Buffer {

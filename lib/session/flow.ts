@@ -136,7 +136,7 @@ export class InFlightCredit implements Pace {
   isCreditDue = false;
   readonly #clock: Clock;
   readonly #window: InFlightWindow;
-  readonly #roundTrip = new RoundTrip();
+  readonly #roundTrip: RoundTrip;
   readonly #sendPing: (payload: Buffer) => void;
   /** Whether the newest round took hardly longer than a round trip: the sender waits for credit. */
   #wasHeldBack = false;
@@ -146,10 +146,13 @@ export class InFlightCredit implements Pace {
     /** The first credit that this side announced, in bytes. */
     readonly firstBytes: number;
     readonly sendPing: (payload: Buffer) => void;
+    /** For the nonces of PINGs. */
+    readonly randomBytes: (count: number) => Buffer;
   }) {
     this.#clock = options.clock;
     this.#window = new InFlightWindow(options.firstBytes, options.clock.now());
     this.#sendPing = options.sendPing;
+    this.#roundTrip = new RoundTrip(options.randomBytes);
   }
 
   capture(): InFlightCreditCapture {
@@ -201,9 +204,11 @@ export class InFlightCredit implements Pace {
     this.#roundTrip.abandon();
   }
 
-  /** Measures the round trip. */
-  ping(): void {
-    this.#sendPing(this.#roundTrip.begin(this.#clock.now()));
+  /** Measures the round trip. Gives the 8 bytes that the answer will have. */
+  ping(): Buffer {
+    const payload = this.#roundTrip.begin(this.#clock.now());
+    this.#sendPing(payload);
+    return payload;
   }
 
   /** Counts DATA that came. True when the credit was raised. Throws `flow-control`. */
@@ -339,12 +344,20 @@ interface RoundTripCapture {
   readonly smallestMs: number | null;
 }
 
+/** As many as a number holds exactly. */
+const NONCE_BYTES = 6;
+
 /** The round-trip time of a channel (R-LIVE-1): at most one PING is on the way; its answer is a measurement. */
 class RoundTrip {
+  readonly #randomBytes: (count: number) => Buffer;
   #nonce = 0;
   #sentAtMs: number | null = null;
   #latestMs = ASSUMED_MS;
   #smallestMs = Number.POSITIVE_INFINITY;
+
+  constructor(randomBytes: (count: number) => Buffer) {
+    this.#randomBytes = randomBytes;
+  }
 
   capture(nowMs: number): RoundTripCapture {
     return {
@@ -382,9 +395,9 @@ class RoundTrip {
     return Math.min(this.#smallestMs, Math.max(this.#latestMs, FLOOR_MS));
   }
 
-  /** Notes that a PING is sent now; its 8 bytes. */
+  /** Notes that a PING is sent now; its 8 bytes, which nobody can guess (R-LIVE-4). */
   begin(nowMs: number): Buffer {
-    this.#nonce += 1;
+    this.#nonce = this.#randomBytes(NONCE_BYTES).readUIntBE(0, NONCE_BYTES);
     this.#sentAtMs = nowMs;
     const payload = Buffer.alloc(8);
     payload.writeDoubleBE(this.#nonce);

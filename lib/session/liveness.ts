@@ -18,7 +18,11 @@ interface LivenessOptions {
   /** Numbers that change whenever something was received, or sent. */
   readonly receivedCount: () => number;
   readonly sentCount: () => number;
+  /** Whether a frame has begun and is not whole. */
+  readonly isMidFrame: () => boolean;
   readonly onPingDue: () => void;
+  /** What was sent has no answer, or a frame is not whole: bytes may be lost. False where a PING cannot go out now. */
+  readonly onDoubt: () => boolean;
   readonly onDead: (silentMs: number) => void;
 }
 
@@ -44,6 +48,8 @@ export class Liveness {
   #silentMs = 0;
   #quietMs = 0;
   #sincePingMs = 0;
+  /** Whether a PING went out in doubt, and nothing has come since. */
+  #hasAsked = false;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
@@ -83,7 +89,7 @@ export class Liveness {
   }
 
   #tick(): void {
-    const { clock, deadAfterMs, receivedCount, sentCount, onPingDue, onDead } = this.#options;
+    const { clock, deadAfterMs, receivedCount, sentCount, isMidFrame, onPingDue, onDoubt, onDead } = this.#options;
     const nowMs = clock.now();
     // A tick that comes much too late means that this process or its VM stood still: that time says nothing of the peer.
     const elapsedMs = Math.min(nowMs - this.#tickedAtMs, 2 * this.#tickMs);
@@ -92,8 +98,10 @@ export class Liveness {
 
     const received = receivedCount();
     const sent = sentCount();
-    this.#silentMs = received === this.#received ? this.#silentMs + elapsedMs : 0;
-    this.#quietMs = sent === this.#sent ? this.#quietMs + elapsedMs : 0;
+    const hasReceived = received !== this.#received;
+    const hasSent = sent !== this.#sent;
+    this.#silentMs = hasReceived ? 0 : this.#silentMs + elapsedMs;
+    this.#quietMs = hasSent ? 0 : this.#quietMs + elapsedMs;
     this.#sincePingMs += elapsedMs;
     this.#received = received;
     this.#sent = sent;
@@ -101,6 +109,11 @@ export class Liveness {
     if (deadAfterMs !== null && this.#silentMs >= deadAfterMs) {
       onDead(this.#silentMs);
       return;
+    }
+    if (hasReceived) this.#hasAsked = false;
+    if (!this.#hasAsked && ((hasSent && !hasReceived) || isMidFrame()) && onDoubt()) {
+      this.#hasAsked = true;
+      this.#sincePingMs = 0;
     }
     const pingAfterMs = Math.min(PING_AFTER_MS, (deadAfterMs ?? Number.POSITIVE_INFINITY) / 2);
     if (Math.max(this.#silentMs, this.#quietMs) >= pingAfterMs && this.#sincePingMs >= pingAfterMs) {

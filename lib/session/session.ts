@@ -146,6 +146,7 @@ export class Session extends EventEmitter<SessionEvents> {
       clock,
       firstBytes: self.limits.inFlight,
       sendPing: (payload) => this.#scheduler.control(FRAME_TYPE.PING, 0, payload),
+      randomBytes: settings.randomBytes,
     });
     this.#table = new StreamTable({
       firstId: firstStreamId ?? (isOdd ? 1 : 2),
@@ -718,7 +719,9 @@ export class Session extends EventEmitter<SessionEvents> {
       deadAfterMs: this.#settings.deadAfterMs,
       receivedCount: () => this.#receivedChunks,
       sentCount: () => this.#scheduler.sentFrames,
+      isMidFrame: () => this.#reader.isMidFrame,
       onPingDue: () => this.#pingIfIdle(),
+      onDoubt: () => this.#askForLoss(),
       onDead: (silentMs) => {
         const reason = new VproxyError('channel-silent', `nothing came for ${Math.round(silentMs / 1000)} s`);
         if (this.secret === null) this.end(reason);
@@ -730,6 +733,13 @@ export class Session extends EventEmitter<SessionEvents> {
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
     if (this.isReady && !this.isSuspended && this.#scheduler.isIdle) this.#credit.ping();
+  }
+
+  /** Asks the peer for an answer that shows whether the frame at hand lacks bytes (R-LIVE-4). False where that has to wait. */
+  #askForLoss(): boolean {
+    const canAsk = this.isReady && !this.isSuspended && (this.#scheduler.isIdle || !this.#credit.isMeasuring);
+    if (canAsk) this.#reader.expectBehind(this.#credit.ping());
+    return canAsk;
   }
 
   /** Throws `protocol-error` for a frame of a session that outlives its links, where this one does not. */

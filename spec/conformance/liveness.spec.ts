@@ -96,6 +96,69 @@ test('R-LIVE-2: a clock that jumped says nothing of the peer: the wait begins ag
   t.is(peer.endings.length, 1);
 });
 
+/** A DATA frame of `bytes` bytes that lost `lost` of its body on the way. */
+const damaged = (peer: FramePeer, bytes: number, lost: number): Buffer => {
+  const frame = peer.frame(DATA, 1, Buffer.alloc(bytes, 'x'));
+  return Buffer.concat([frame.subarray(0, bytes / 2), frame.subarray(bytes / 2 + lost)]);
+};
+
+/** The payloads of the PINGs that the side under test has sent since the last time. */
+const pingsOf = (peer: FramePeer): Buffer[] =>
+  peer.log
+    .take()
+    .filter(({ type }) => type === PING)
+    .map(({ payload }) => payload);
+
+for (const integrity of INTEGRITY_LEVELS) {
+  for (const lost of [1, 23, 24, 25, 4000]) {
+    test(`R-LIVE-4: a frame that lost ${lost} bytes, behind which nothing comes, is found within 5 s, with integrity ${integrity}`, (t) => {
+      for (const pieceBytes of [1, 5, 1000]) {
+        endsWith(
+          t,
+          'desync',
+          (peer) => {
+            peer.sendOpen(1);
+            peer.write(damaged(peer, 10_000, lost), 3000);
+            peer.log.take();
+            peer.advance(2500);
+            const [payload] = pingsOf(peer);
+            t.truthy(payload, 'it asks');
+            peer.write(peer.frame(PONG, 0, payload), pieceBytes);
+          },
+          { integrity },
+        );
+      }
+    });
+  }
+}
+
+test('R-LIVE-4: a frame that was lost whole is found by the PING that follows what was sent', (t) => {
+  const peer = FramePeer.established({ peerLimits: { streamCredit: 2 ** 20 } });
+  peer.sendOpen(1);
+  peer.advance(10_000);
+  peer.log.take();
+  peer.streams.get(1)?.send(Buffer.from('x'), 0, 1, false);
+  peer.advance(2500);
+  t.is(pingsOf(peer).length, 1);
+  peer.advance(7500);
+  t.is(pingsOf(peer).length, 0, 'it asks once');
+});
+
+test('R-LIVE-4: a frame that stands for a day, because its sender was paused, is no loss', (t) => {
+  const peer = FramePeer.established();
+  peer.sendOpen(1);
+  const frame = peer.frame(DATA, 1, Buffer.alloc(10_000, 'x'));
+  peer.write(frame.subarray(0, 5000));
+  peer.log.take();
+  peer.advance(24 * 3_600_000);
+  const [payload] = pingsOf(peer);
+  peer.write(frame.subarray(5000), 100);
+  peer.send(PONG, 0, payload);
+  t.deepEqual(peer.endings, []);
+  peer.advance(2500);
+  t.is(pingsOf(peer).length, 0, 'it does not ask any more');
+});
+
 test('R-FLOW-9: a frame that stays incomplete for 30 s, with a byte every second, is a desync', (t) => {
   const drip = (peer: FramePeer, bytes: Buffer, gapMs: number): void => {
     for (const byte of bytes) {

@@ -1,4 +1,5 @@
 /** A session that goes on in another process: what waits, and what is only a question of time. */
+import { randomBytes } from 'node:crypto';
 import { deserialize, serialize } from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
 import { DEFAULT_LIMITS, HEADER_BYTES } from '../../lib/codec/limits.js';
@@ -600,7 +601,7 @@ test('what few sessions have is restored, too', (t) => {
 
 test('credit is captured with the time and the bytes of its round', (t) => {
   const clock = new ManualClock();
-  const credit = new InFlightCredit({ clock, firstBytes: 1000, sendPing: () => undefined });
+  const credit = new InFlightCredit({ clock, firstBytes: 1000, sendPing: () => undefined, randomBytes });
   clock.advance(50);
   credit.receive(1000);
   clock.advance(30);
