@@ -467,8 +467,13 @@ export class FrameTimer {
     this.#atMs = nowMs;
   }
 
+  /** How long ago bytes came last, in milliseconds. */
+  gapMs(nowMs: number): number {
+    return nowMs - this.#atMs;
+  }
+
   capture(nowMs: number): FrameTimerCapture {
-    return { gapMs: nowMs - this.#atMs, frame: this.#frame, spentMs: this.#spentMs };
+    return { gapMs: this.gapMs(nowMs), frame: this.#frame, spentMs: this.#spentMs };
   }
 
   restore({ gapMs, frame, spentMs }: FrameTimerCapture, nowMs: number): void {
@@ -479,7 +484,7 @@ export class FrameTimer {
 
   /** Before arriving bytes are read: whether the frame with this number, which is unfinished, has taken too long. */
   isExceeded(frame: number, isMidFrame: boolean, nowMs: number): boolean {
-    const gapMs = nowMs - this.#atMs;
+    const gapMs = this.gapMs(nowMs);
     this.#atMs = nowMs;
     if (!isMidFrame || frame !== this.#frame) this.#spentMs = 0;
     else if (gapMs < MAX_GAP_MS) this.#spentMs += gapMs;

@@ -35,8 +35,8 @@ export class LinkRunner {
   readonly #closed = deferred<VproxyError>();
   /** Why this side gave it up; null where it did not. */
   #abandoned: VproxyError | null = null;
-  /** What came and is left to another turn; the link is paused meanwhile. */
-  #unread: Buffer = NOTHING;
+  /** What came and is left to another turn, while the link is paused; empty where the loop has all of it. Null: nothing is left. */
+  #unread: Buffer | null = null;
   /** Where that lies; null once a stream has kept a view of it. */
   #room: Buffer | null = null;
 
@@ -63,7 +63,7 @@ export class LinkRunner {
     // What was gathered would have left with this turn.
     if (loop !== null) this.#writes.flush();
     const link = loop === null ? null : (this.link.capture?.(keep) ?? null);
-    return loop === null || link === null ? null : { loop, link, unread: this.#unread };
+    return loop === null || link === null ? null : { loop, link, unread: this.#unread ?? NOTHING };
   }
 
   /** In the place of `start`, up to `goOn`: takes up the session that a predecessor of this process had on the link. */
@@ -76,7 +76,7 @@ export class LinkRunner {
   goOn(): void {
     this.#startLink();
     this.loop.goOn();
-    if (this.#unread.length === 0) return;
+    if (this.#unread === null) return;
     this.link.pause();
     this.#goOnLater();
   }
@@ -84,14 +84,14 @@ export class LinkRunner {
   #startLink(): void {
     this.link.start({
       onBytes: (bytes) => {
-        if (this.#unread.length > 0) {
+        if (this.#unread !== null) {
           // It is paused, and may go on all the same: the order stays.
           this.#keepUnread(Buffer.concat([this.#unread, bytes]));
           return false;
         }
         const isKept = this.loop.receive(bytes);
         const unread = this.loop.takeUnread();
-        if (unread.length > 0) {
+        if (unread !== null) {
           this.#keepUnread(unread);
           this.link.pause();
           this.#goOnLater();
@@ -107,7 +107,7 @@ export class LinkRunner {
       onClosed: (closed) => {
         const reason = this.#abandoned ?? closed;
         // The peer's last words may be among them: why it ends.
-        while (this.#unread.length > 0) this.#goOn();
+        while (this.#unread !== null) this.#goOn();
         this.loop.handleClosed(reason);
         this.#closed.resolve(reason);
       },
@@ -118,15 +118,15 @@ export class LinkRunner {
   #goOnLater(): void {
     setImmediate(() => {
       this.#goOn();
-      if (this.#unread.length > 0) this.#goOnLater();
+      if (this.#unread !== null) this.#goOnLater();
       else this.link.resume();
     });
   }
 
   #goOn(): void {
-    if (this.#unread.length > 0 && this.loop.receive(this.#unread)) this.#room = null;
+    if (this.#unread !== null && this.loop.receive(this.#unread)) this.#room = null;
     this.#unread = this.loop.takeUnread();
-    if (this.#unread.length > 0) return;
+    if (this.#unread !== null) return;
     spareRoom ??= this.#room;
     this.#room = null;
   }

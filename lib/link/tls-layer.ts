@@ -24,6 +24,11 @@ const CIPHERS = 'TLS_AES_128_GCM_SHA256';
 /** The handshake is given up after this time, in milliseconds. */
 const HANDSHAKE_MS = 10_000;
 
+/** The clock is looked at once in this number of records: those of a byte cost as much as large ones. */
+const RECORDS_PER_LOOK = 16;
+
+const NOTHING = Buffer.alloc(0);
+
 /** What a side shows, and what it trusts: PEM texts, and the name that the peer's certificate has to have. */
 export interface TlsCertificates {
   readonly ca: string;
@@ -123,15 +128,24 @@ class TlsLayer implements SecureLayer {
     else this.#accept(options);
   }
 
-  receive(chunk: Buffer): void {
-    if (this.#isOver) return;
-    this.#reader?.gather();
+  get isMidRecord(): boolean {
+    return this.#records.isMidRecord;
+  }
+
+  receive(chunk: Buffer, isTurnOver: () => boolean): Buffer {
+    let unread = chunk;
+    if (!this.#isOver) this.#reader?.gather();
     try {
-      for (const records of this.#records.push(chunk)) this.#channel.receive(records);
+      while (unread.length > 0 && !this.#isOver) {
+        for (const records of this.#records.push(unread, RECORDS_PER_LOOK)) this.#channel.receive(records);
+        unread = this.#records.takeUnread();
+        if (isTurnOver()) break;
+      }
     } catch (error) {
       this.#fail(toVproxyError(error), this.#records.takeRest());
     }
     this.#reader?.deliver();
+    return this.#isOver ? NOTHING : unread;
   }
 
   handleDrain(): void {
@@ -197,7 +211,7 @@ class TlsLayer implements SecureLayer {
     return new VproxyError(isDenied ? 'auth-failed' : 'desync', `TLS: ${describeTlsError(error)}`, { cause: error });
   }
 
-  #fail(reason: VproxyError, rest: Buffer = Buffer.alloc(0)): void {
+  #fail(reason: VproxyError, rest: Buffer = NOTHING): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#cancelTimeout();

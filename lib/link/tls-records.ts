@@ -16,6 +16,24 @@ const MAX_RECORD_BYTES = 16_384 + 2048;
 const FIRST_TYPE = 20;
 const LAST_TYPE = 23;
 
+/** How a record of application_data begins: its type, and the version that TLS 1.3 says. */
+const DATA_RECORD = 0x170303;
+
+const NOTHING = Buffer.alloc(0);
+
+/** More than a PING in a record has. */
+const SHORT_BYTES = 64;
+
+/**
+ * Whether bytes are just one short record of data, as a PING is (R-LIVE-4). Bytes within a record look so by chance once in
+ * 2 ** 40 times.
+ */
+function isShortRecord(bytes: Buffer): boolean {
+  const bodyBytes = bytes.length - RECORD_HEADER_BYTES;
+  const isShort = bodyBytes > 0 && bodyBytes <= SHORT_BYTES;
+  return isShort && bytes.readUIntBE(0, 3) === DATA_RECORD && bytes.readUInt16BE(3) === bodyBytes;
+}
+
 /** Cuts off what is no record. */
 export class TlsRecords {
   /** The nonce of the clear HELLO that the peer may repeat before its first record. */
@@ -24,23 +42,34 @@ export class TlsRecords {
   /** Of the record at hand. */
   #left = 0;
   /** A header, or a clear HELLO, that is not complete. */
-  #carry: Buffer = Buffer.alloc(0);
-  #rest: Buffer = Buffer.alloc(0);
+  #carry: Buffer = NOTHING;
+  #rest: Buffer = NOTHING;
+  #unread: Buffer = NOTHING;
 
   constructor(peerNonce: string) {
     this.#peerNonce = peerNonce;
   }
 
+  /** Whether a record has begun and is not whole. */
+  get isMidRecord(): boolean {
+    return this.#left > 0 || this.#carry.length > 0;
+  }
+
   /**
-   * The bytes of records in `chunk`, with what an earlier one left; maybe views of `chunk`. Throws `peer-restarted` where
-   * the peer begins again, and `desync` for what is neither; `takeRest` gives the bytes from there on.
+   * The bytes of records in `chunk`, with what an earlier one left; maybe views of `chunk`. Behind `maxRecords` it leaves the
+   * rest to `takeUnread`. Throws `peer-restarted` where the peer begins again, and `desync` for what is neither, and where the
+   * record at hand lost bytes; `takeRest` gives the bytes from there on.
    */
-  push(chunk: Buffer): Buffer[] {
+  push(chunk: Buffer, maxRecords = Number.POSITIVE_INFINITY): Buffer[] {
+    if (this.#left > chunk.length && isShortRecord(chunk)) {
+      throw this.#failure(chunk, chunk.length, 'desync', 'a record of TLS lacks bytes that were lost');
+    }
     const bytes = this.#carry.length === 0 ? chunk : Buffer.concat([this.#carry, chunk]);
-    this.#carry = Buffer.alloc(0);
+    this.#carry = NOTHING;
     const records: Buffer[] = [];
     let from = 0;
     let at = 0;
+    let begun = 0;
     const take = (to: number): void => {
       if (at > from) records.push(bytes.subarray(from, at));
       from = to;
@@ -53,6 +82,10 @@ export class TlsRecords {
         at += count;
         continue;
       }
+      if (begun === maxRecords) {
+        this.#unread = bytes.subarray(at);
+        break;
+      }
       const next = this.#judge(bytes, at);
       if (next === 'incomplete') {
         const start = at;
@@ -64,11 +97,19 @@ export class TlsRecords {
         take(next.end);
       } else {
         this.#hasBegun = true;
+        begun += 1;
         this.#left = next.end - at;
       }
     }
     take(at);
     return records;
+  }
+
+  /** After `push`: what it has not looked at yet. */
+  takeUnread(): Buffer {
+    const unread = this.#unread;
+    this.#unread = NOTHING;
+    return unread;
   }
 
   /** After `push` threw: the bytes from there on that are no record. */

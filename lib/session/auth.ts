@@ -123,8 +123,13 @@ const failed = (message: string): VproxyError => new VproxyError('auth-failed', 
 
 /** Protects bytes on their way through a channel, once both sides have agreed to it (R-AUTH-3). */
 export interface SecureLayer {
-  /** Bytes came from the channel, lent for the time of the call. */
-  receive(chunk: Buffer): void;
+  /** Whether a record has begun and is not whole. */
+  readonly isMidRecord: boolean;
+  /**
+   * Bytes came from the channel, lent for the time of the call. Gives what is left to another turn, as a view of them or of
+   * what was kept: `isTurnOver` is asked now and then.
+   */
+  receive(chunk: Buffer, isTurnOver: () => boolean): Buffer;
   /** The channel has written all that it was given. */
   handleDrain(): void;
   /**

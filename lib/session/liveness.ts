@@ -18,10 +18,10 @@ interface LivenessOptions {
   /** Numbers that change whenever something was received, or sent. */
   readonly receivedCount: () => number;
   readonly sentCount: () => number;
-  /** Whether a frame has begun and is not whole. */
-  readonly isMidFrame: () => boolean;
+  /** Whether something was sent since something came last, or a frame has begun and is not whole. */
+  readonly isInDoubt: () => boolean;
   readonly onPingDue: () => void;
-  /** What was sent has no answer, or a frame is not whole: bytes may be lost. False where a PING cannot go out now. */
+  /** Bytes may be lost (R-LIVE-4). False where a PING cannot go out now. */
   readonly onDoubt: () => boolean;
   readonly onDead: (silentMs: number) => void;
 }
@@ -89,7 +89,7 @@ export class Liveness {
   }
 
   #tick(): void {
-    const { clock, deadAfterMs, receivedCount, sentCount, isMidFrame, onPingDue, onDoubt, onDead } = this.#options;
+    const { clock, deadAfterMs, receivedCount, sentCount, isInDoubt, onPingDue, onDoubt, onDead } = this.#options;
     const nowMs = clock.now();
     // A tick that comes much too late means that this process or its VM stood still: that time says nothing of the peer.
     const elapsedMs = Math.min(nowMs - this.#tickedAtMs, 2 * this.#tickMs);
@@ -99,9 +99,8 @@ export class Liveness {
     const received = receivedCount();
     const sent = sentCount();
     const hasReceived = received !== this.#received;
-    const hasSent = sent !== this.#sent;
     this.#silentMs = hasReceived ? 0 : this.#silentMs + elapsedMs;
-    this.#quietMs = hasSent ? 0 : this.#quietMs + elapsedMs;
+    this.#quietMs = sent === this.#sent ? this.#quietMs + elapsedMs : 0;
     this.#sincePingMs += elapsedMs;
     this.#received = received;
     this.#sent = sent;
@@ -111,7 +110,7 @@ export class Liveness {
       return;
     }
     if (hasReceived) this.#hasAsked = false;
-    if (!this.#hasAsked && ((hasSent && !hasReceived) || isMidFrame()) && onDoubt()) {
+    if (!this.#hasAsked && isInDoubt() && onDoubt()) {
       this.#hasAsked = true;
       this.#sincePingMs = 0;
     }

@@ -72,7 +72,15 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   /** Where the session is while there is a layer. */
   #inside: { readonly outer: Agreement; readonly sink: ByteSink } | null = null;
   readonly #turn: Turn;
+  /** What a session asks of the link that it is on. */
+  readonly #hooks = {
+    isTurnOver: () => this.#turn.countPart(),
+    isMidRecord: () => this.#layer?.isMidRecord ?? false,
+  };
   #unread: Buffer = NOTHING;
+  /** What came out of the layer, and is left to another turn: before what is unread. */
+  #unreadInside: Buffer = NOTHING;
+  #isReceiving = false;
   /** Sessions that are over while the channel has not written all of theirs. */
   readonly #unwritten = new Set<Session>();
 
@@ -116,7 +124,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       sink: this.#sink,
       clock: this.#clock,
       settings: this.#settings,
-      isTurnOver: this.#turn.countPart,
+      ...this.#hooks,
     });
     this.#settings.resume?.kept.adopt(restored.session);
     this.#skippedBytes = skippedBytes;
@@ -140,18 +148,24 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
    */
   receive(chunk: Buffer): boolean {
     this.#turn.begin();
+    this.#isReceiving = true;
+    this.#readInside(this.#takeInside());
+    const isKept = this.#read(chunk);
+    this.#isReceiving = false;
+    return isKept;
+  }
+
+  #read(chunk: Buffer): boolean {
     let isKept = false;
     let bytes = chunk;
     while (bytes.length > 0 && !this.#isStopped) {
-      if (this.#layer !== null) {
-        this.#layer.receive(bytes);
-        return isKept;
-      }
       if (this.#turn.isOver) {
         this.#unread = bytes;
         return isKept;
       }
-      if (this.#session !== null) {
+      if (this.#layer !== null) {
+        bytes = this.#layer.receive(bytes, this.#turn.look);
+      } else if (this.#session !== null) {
         const session = this.#session;
         if (session.receive(bytes)) isKept = true;
         bytes = session.takeRest();
@@ -167,11 +181,14 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return isKept;
   }
 
-  /** After `receive`: what is to be received next, before all that comes later, in another turn. Empty as a rule. */
-  takeUnread(): Buffer {
+  /**
+   * After `receive`: what is to be received next, before all that comes later, in another turn; null as a rule. It may be
+   * empty: then what is left lies in the loop.
+   */
+  takeUnread(): Buffer | null {
     const unread = this.#unread;
     this.#unread = NOTHING;
-    return unread;
+    return unread.length + this.#unreadInside.length === 0 ? null : unread;
   }
 
   /** The channel has written all that it was given. */
@@ -277,29 +294,74 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** Bytes came out of the layer. True when a view of them was kept. */
   #receiveInside(bytes: Buffer): boolean {
-    const session = this.#session;
-    if (session !== null) return session.receive(bytes);
-    const resumption = this.#resumption;
-    if (resumption !== null) {
-      resumption.receive(bytes);
-      return this.#sessionNow?.receive(resumption.takeRest()) ?? false;
+    if (!this.#isReceiving) return this.#readAllInside(bytes);
+    if (this.#unreadInside.length === 0) return this.#readInside(bytes);
+    this.#unreadInside = Buffer.concat([this.#unreadInside, bytes]);
+    return false;
+  }
+
+  /** What the layer gives by itself, or at its end, waits for no other turn. */
+  #readAllInside(bytes: Buffer): boolean {
+    let isKept = false;
+    for (let rest = bytes; rest.length > 0; rest = this.#takeInside()) {
+      this.#turn.begin();
+      if (this.#readInside(rest)) isKept = true;
     }
+    return isKept;
+  }
+
+  #readInside(bytes: Buffer): boolean {
+    const layer = this.#layer;
+    let isKept = false;
+    let rest = bytes;
+    while (rest.length > 0 && layer !== null && this.#layer === layer) {
+      if (this.#turn.isOver) {
+        // A copy: the layer reads into the same memory again.
+        this.#unreadInside = Buffer.from(rest);
+        return isKept;
+      }
+      if (this.#session !== null) {
+        const session = this.#session;
+        if (session.receive(rest)) isKept = true;
+        rest = session.takeRest();
+      } else if (this.#resumption !== null) {
+        const resumption = this.#resumption;
+        resumption.receive(rest);
+        rest = resumption.takeRest();
+      } else {
+        rest = this.#openWith(rest);
+      }
+    }
+    return isKept;
+  }
+
+  #takeInside(): Buffer {
+    const unread = this.#unreadInside;
+    this.#unreadInside = NOTHING;
+    return unread;
+  }
+
+  /** Hands bytes to the opening on the layer; what is left of them when it has established a session. */
+  #openWith(bytes: Buffer): Buffer {
     const established = this.#opening?.receive(bytes) ?? null;
-    if (established === null || this.#inside === null) return false;
+    if (established === null || this.#inside === null) return NOTHING;
     const { agreement, rest } = established;
     const { outer, sink } = this.#inside;
     this.#stopOpening();
     this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
-    return rest.length > 0 && this.#receiveInside(rest);
-  }
-
-  /** For after a call that may have changed it. */
-  get #sessionNow(): Session | null {
-    return this.#session;
+    return rest;
   }
 
   /** The layer failed, before or in the session on it. */
   #handleLayerEnd(outer: Agreement, reason: VproxyError, rest: Buffer): void {
+    const layer = this.#layer;
+    // The peer's last words may be among it.
+    this.#readAllInside(this.#takeInside());
+    if (this.#layer === layer) this.#endInside(outer, reason);
+    if (rest.length > 0) this.#read(rest);
+  }
+
+  #endInside(outer: Agreement, reason: VproxyError): void {
     const session = this.#session;
     this.#takeLayer();
     this.#stopOpening();
@@ -312,7 +374,6 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       // What the layer held goes nowhere any more.
       session.handleClosed();
     }
-    if (rest.length > 0) this.receive(rest);
   }
 
   /** Takes the layer from the session; null where it has none. */
@@ -320,6 +381,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     const layer = this.#layer;
     this.#layer = null;
     this.#inside = null;
+    this.#unreadInside = NOTHING;
     return layer;
   }
 
@@ -352,18 +414,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       sink,
       clock: this.#clock,
       settings: this.#settings,
-      isTurnOver: this.#turnOf(sink),
+      ...this.#hooks,
     });
     kept?.add(session);
     this.#follow(session);
     session.once('ready', () => this.emit('session', session));
     if (refused === null) session.begin();
     else session.end(refused);
-  }
-
-  /** What comes out of a layer cannot be left to another turn. */
-  #turnOf(sink: ByteSink): () => boolean {
-    return sink === this.#sink ? this.#turn.countPart : () => false;
   }
 
   /** The session of this link, until it ends or leaves. */
@@ -404,7 +461,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
         this.#follow(session);
         let againBytes = 0;
         try {
-          againBytes = session.resume({ agreement, sink, isTurnOver: this.#turnOf(sink) }, peerReceivedBytes);
+          againBytes = session.resume({ agreement, sink, ...this.#hooks }, peerReceivedBytes);
         } catch (error) {
           session.end(toVproxyError(error));
         }
@@ -499,10 +556,10 @@ export class Turn {
   }
 
   /** Looks at the clock: whether the time is used up. */
-  look(): boolean {
+  readonly look = (): boolean => {
     this.#isOver = this.#clock.now() >= this.#endsAtMs;
     return this.#isOver;
-  }
+  };
 
   /** Counts a part of a frame that was read, and looks at the clock now and then: whether the time is used up. */
   readonly countPart = (): boolean => {

@@ -43,6 +43,8 @@ interface SessionLink {
   readonly sink: ByteSink;
   /** Asked after each header and each payload: true ends `receive` before all is read. Default: never. */
   readonly isTurnOver?: () => boolean;
+  /** Whether the layer that it is in has a record that is not whole. Default: never. */
+  readonly isMidRecord?: () => boolean;
 }
 
 interface SessionContext extends Omit<SessionLink, 'agreement' | 'sink'> {
@@ -76,6 +78,9 @@ type SessionState = keyof typeof SESSION_STATES;
 
 const never = (): boolean => false;
 
+/** Nothing has come for so long behind what was sent: it may be lost. */
+const DOUBT_AFTER_MS = 1500;
+
 /** For a session that has no link, or that ended before it began and whose peer would not understand it. */
 export const NOWHERE: ByteSink = { unwrittenBytes: 0, write: () => true, writeParts: () => true };
 
@@ -102,16 +107,22 @@ export class Session extends EventEmitter<SessionEvents> {
   #startedAtMs: number;
   #state: SessionState = 'proving';
   #receivedChunks = 0;
+  /** Frames that had been sent when something came last. */
+  #answeredFrames = 0;
   /** Whether somebody waits for `measured`. */
   #isMeasureDue = false;
   #proof: Proof | null = null;
   #keyId: string | null = null;
   #cancelProof: CancelTimer | null = null;
   #isTurnOver: () => boolean;
+  #isMidRecord: () => boolean;
   /** What the HELLOs agree on of the link that it has. */
   #link: Agreement;
 
-  constructor(agreement: Agreement, { sink, clock, settings, isTurnOver = never, firstStreamId }: SessionContext) {
+  constructor(
+    agreement: Agreement,
+    { sink, clock, settings, isTurnOver = never, isMidRecord = never, firstStreamId }: SessionContext,
+  ) {
     super();
     const nowMs = clock.now();
     const { peer, self, integrity, isOdd } = agreement;
@@ -121,6 +132,7 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#settings = settings;
     this.#startedAtMs = nowMs;
     this.#isTurnOver = isTurnOver;
+    this.#isMidRecord = isMidRecord;
     const memoryBytes = isResumable(agreement) ? (settings.resume?.memoryBytes ?? null) : null;
     this.#continuity =
       memoryBytes === null
@@ -288,6 +300,7 @@ export class Session extends EventEmitter<SessionEvents> {
     }
     this.#scheduler.resume();
     this.#table.handleReceived();
+    this.#answeredFrames = this.#scheduler.sentFrames;
     return isKept;
   }
 
@@ -368,11 +381,12 @@ export class Session extends EventEmitter<SessionEvents> {
    * Goes on with another link, where the peer has received `peerReceivedBytes` of what this side sent. Gives how many bytes
    * are written again, as the peer may not have them. Throws `protocol-error` where that cannot be.
    */
-  resume({ agreement, sink, isTurnOver = never }: SessionLink, peerReceivedBytes: number): number {
+  resume({ agreement, sink, isTurnOver = never, isMidRecord = never }: SessionLink, peerReceivedBytes: number): number {
     if (this.#continuity === null || this.isOver) throw new VproxyError('internal', 'a session that cannot be resumed');
     const againBytes = this.#continuity.resume(sink, peerReceivedBytes);
     this.#link = agreement;
     this.#isTurnOver = isTurnOver;
+    this.#isMidRecord = isMidRecord;
     this.#frameTimer = new FrameTimer(this.clock.now());
     this.#liveness = this.#watch();
     this.#liveness.start();
@@ -719,7 +733,7 @@ export class Session extends EventEmitter<SessionEvents> {
       deadAfterMs: this.#settings.deadAfterMs,
       receivedCount: () => this.#receivedChunks,
       sentCount: () => this.#scheduler.sentFrames,
-      isMidFrame: () => this.#reader.isMidFrame,
+      isInDoubt: () => this.#isInDoubt(),
       onPingDue: () => this.#pingIfIdle(),
       onDoubt: () => this.#askForLoss(),
       onDead: (silentMs) => {
@@ -733,6 +747,14 @@ export class Session extends EventEmitter<SessionEvents> {
   /** While something waits to be written a PING would only wait behind it, and a peer may be paused for days. */
   #pingIfIdle(): void {
     if (this.isReady && !this.isSuspended && this.#scheduler.isIdle) this.#credit.ping();
+  }
+
+  /** Whether what came last is not whole, or something was sent since, and nothing comes (R-LIVE-4). */
+  #isInDoubt(): boolean {
+    if (this.#reader.isMidFrame || this.#isMidRecord()) return true;
+    return (
+      this.#scheduler.sentFrames > this.#answeredFrames && this.#frameTimer.gapMs(this.clock.now()) >= DOUBT_AFTER_MS
+    );
   }
 
   /** Asks the peer for an answer that shows whether the frame at hand lacks bytes (R-LIVE-4). False where that has to wait. */

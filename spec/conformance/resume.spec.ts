@@ -151,7 +151,11 @@ test('R-RESUME-1: a HELLO names four sessions, the newest first', (t) => {
 const plainLayer: SecureLayerFactory = (_agreement, channel, handler) => {
   handler.onReady(channel);
   return {
-    receive: (chunk) => void handler.onBytes(chunk),
+    isMidRecord: false,
+    receive: (chunk) => {
+      handler.onBytes(chunk);
+      return Buffer.alloc(0);
+    },
     handleDrain: () => handler.onDrain(),
     close: (onClosed) => onClosed(),
     destroy: () => undefined,

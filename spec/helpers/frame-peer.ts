@@ -104,11 +104,12 @@ export class FramePeer extends FrameMaker {
       const piece = Buffer.from(bytes.subarray(at, at + pieceBytes));
       const isKept = this.loop.receive(piece);
       // What is left to another turn is copied, and is elsewhere by then.
-      const unread = Buffer.from(this.loop.takeUnread());
+      const left = this.loop.takeUnread();
+      const unread = Buffer.from(left ?? []);
       if (!isKept) piece.fill(0xee);
       this.turns += 1;
       let isUnreadKept = false;
-      for (let rest: Buffer = unread; rest.length > 0; rest = this.loop.takeUnread()) {
+      for (let rest: Buffer | null = left === null ? null : unread; rest !== null; rest = this.loop.takeUnread()) {
         if (this.loop.receive(rest)) isUnreadKept = true;
         this.turns += 1;
       }

@@ -60,7 +60,10 @@ class HonestWire implements ByteSink {
     if (hadKept) this.writer?.handleDrain();
     const count = this.#written.copy(this.#slab, 0, 0, SLAB_BYTES);
     this.#written = this.#written.subarray(count);
-    if (count > 0) this.reader?.receive(this.#slab.subarray(0, count));
+    if (count > 0) {
+      const unread = this.reader?.receive(this.#slab.subarray(0, count), () => false);
+      t.is(unread?.length, 0);
+    }
     this.#slab.fill(RUBBISH);
   }
 }
@@ -156,6 +159,22 @@ for (const takesAtOnce of [true, false]) {
     t.true(pair.a.drains > 0);
   });
 }
+
+test('what a turn has no time for is left to another one', async (t) => {
+  const pair = await establish(t);
+  const read: Buffer[] = [];
+  const { layer } = pair.b;
+  pair.there.reader = {
+    receive: (chunk: Buffer) => (read.push(Buffer.from(chunk)), Buffer.alloc(0)),
+  } as unknown as SecureLayer;
+  const letters = Array.from({ length: 100 }, (_, index) => Buffer.from([index]));
+  await send(pair, letters);
+  await pair.until(() => pair.there.isEmpty);
+  let turns = 0;
+  for (let rest: Buffer = Buffer.concat(read); rest.length > 0; turns += 1) rest = layer.receive(rest, () => true);
+  t.is(turns, 7, '16 records in each');
+  t.true(received(pair.b).equals(Buffer.concat(letters)));
+});
 
 test('a header and its payload that are written as parts come one behind the other', async (t) => {
   const pair = await establish(t);

@@ -134,6 +134,32 @@ test('a byte that is changed on the way ends the session, and it comes back', as
   t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
 });
 
+test('a byte that is lost within a record, behind which nothing is sent, is found within 5 s (R-LIVE-4)', async (t) => {
+  const pair = await started(withKey(ONE));
+  const take = pair.a.outbound.take.bind(pair.a.outbound);
+  let isLost = false;
+  pair.a.outbound.take = (count) => {
+    const taken = take(count);
+    if (isLost || taken.bytes.length < 5000) return taken;
+    isLost = true;
+    return { ...taken, bytes: Buffer.concat([taken.bytes.subarray(0, 3000), taken.bytes.subarray(3100)]) };
+  };
+  const stream = MuxStream.open(pair.a.session, 'echo');
+  stream.on('error', () => undefined);
+  stream.resume().write(Buffer.alloc(8000));
+  await carryOn(pair);
+  t.true(isLost);
+  pair.clock.advance(2500);
+  await carryOn(pair);
+  t.is(pair.b.endings[0]?.code, 'desync');
+  for (let ms = 2500; ms < 5000 && pair.b.sessions.length < 2; ms += 100) {
+    pair.clock.advance(100);
+    await carryOn(pair);
+  }
+  t.is(pair.b.sessions.length, 2);
+  t.is((await echoes(pair, Buffer.from('again'))).toString(), 'again');
+});
+
 for (const what of ['idle', 'with a stream open', 'with 200 streams open'] as const) {
   test(`a side that is stopped ${what} tells the peer so inside TLS, and lets the channel be closed then`, async (t) => {
     const pair = await started(withKey(ONE));

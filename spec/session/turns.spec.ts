@@ -3,10 +3,12 @@ import test from 'ava';
 import fc from 'fast-check';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
+import type { SecureLayerHandler } from '../../lib/session/auth.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { FramePeer } from '../helpers/frame-peer.js';
+import { glassLayer } from '../helpers/glass-layer.js';
 
-const { OPEN, DATA, CREDIT, FIN, RESET, PING } = FRAME_TYPE;
+const { OPEN, DATA, CREDIT, FIN, RESET, PING, GOAWAY } = FRAME_TYPE;
 
 test('frames that take longer than a turn are read in several turns, in order, and views of them stay as they are', (t) => {
   const peer = FramePeer.established();
@@ -61,9 +63,9 @@ test('a session that ends between two turns leaves the rest of the chunk to the 
   peer.clock.costMs = 1;
   const pings = Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8))));
   t.false(peer.loop.receive(pings), 'no stream has kept a part of it');
-  const rest = Buffer.from(peer.loop.takeUnread());
+  const rest = Buffer.from(peer.loop.takeUnread() ?? []);
   t.true(rest.length > 0);
-  t.is(peer.loop.takeUnread().length, 0, 'it is given once');
+  t.is(peer.loop.takeUnread(), null, 'it is given once');
   peer.session.drain('in between');
   t.is(peer.endings.length, 1);
   peer.write(rest);
@@ -74,10 +76,53 @@ test('a loop that was stopped between two turns leaves nothing', (t) => {
   const peer = FramePeer.established();
   peer.clock.costMs = 1;
   peer.loop.receive(Buffer.concat(Array.from({ length: 100 }, () => peer.frame(PING, 0, Buffer.alloc(8)))));
-  const rest = peer.loop.takeUnread();
+  const rest = peer.loop.takeUnread() ?? Buffer.alloc(0);
   peer.loop.stop(new VproxyError('shutdown', 'in between'));
   t.false(peer.loop.receive(rest));
-  t.is(peer.loop.takeUnread().length, 0);
+  t.is(peer.loop.takeUnread(), null);
+});
+
+/** A peer whose session is inside a layer, as with TLS. */
+function insideLayer(onMade?: Parameters<typeof glassLayer>[0]): FramePeer {
+  const peer = new FramePeer({ settings: { secure: glassLayer(onMade) } });
+  peer.loop.start();
+  peer.pump();
+  const outer = [peer.nonce, peer.otherNonce];
+  peer.write(peer.hello({ ack: peer.otherNonce, tls: true }));
+  peer.renew();
+  // The first byte only establishes the layer.
+  peer.write(Buffer.from([0]));
+  peer.write(peer.hello({ ack: peer.otherNonce, features: outer.map((nonce) => `outer:${nonce}`) }));
+  return peer;
+}
+
+test('what comes out of a layer is read in several turns, in order, and before what comes later', (t) => {
+  const peer = insideLayer();
+  peer.sendOpen(1);
+  peer.clock.costMs = 1;
+  peer.turns = 0;
+  const letters = Array.from({ length: 2000 }, (_, index) => Buffer.from([index % 251]));
+  peer.write(Buffer.concat(letters.map((letter) => peer.frame(DATA, 1, letter))));
+  t.true(peer.turns > 100, `${peer.turns}`);
+  t.deepEqual(peer.sinks.get(1)?.bytes, Buffer.concat(letters));
+  t.deepEqual(peer.endings, []);
+});
+
+test('a layer that ends hands on all that came out of it', (t) => {
+  let handler: SecureLayerHandler | null = null;
+  const peer = insideLayer((made) => (handler = made));
+  peer.sendOpen(1);
+  peer.clock.costMs = 1;
+  const letters = Buffer.concat(Array.from({ length: 200 }, () => peer.frame(DATA, 1, Buffer.from('x'))));
+  const bye = peer.frame(GOAWAY, 0, { code: 'flood', message: 'bye', last: 0 });
+  peer.loop.receive(Buffer.concat([letters, bye]));
+  t.is(peer.loop.takeUnread()?.length, 0, 'it lies in the loop');
+  (handler as unknown as SecureLayerHandler).onFailed(
+    new VproxyError('peer-restarted', 'the peer ended TLS'),
+    Buffer.alloc(0),
+  );
+  t.is(peer.sinks.get(1)?.bytes.length, 200);
+  t.is(peer.endings[0]?.code, 'flood');
 });
 
 /** What a peer may send, right or wrong, as one of these for a stream of a few. */

@@ -1,26 +1,11 @@
 /** R-AUTH-3: the opening inside TLS is judged like one in clear, and has to belong to the one before it. TLS itself is left out here. */
 import test from 'ava';
-import type { SecureLayerFactory } from '../../lib/session/auth.js';
 import { FramePeer } from '../helpers/frame-peer.js';
-
-/** Protects nothing: the bytes in TLS can be seen. */
-const glass: SecureLayerFactory = (_agreement, channel, handler) => {
-  let isReady = false;
-  return {
-    receive: (chunk) => {
-      if (!isReady) handler.onReady(channel);
-      isReady = true;
-      handler.onBytes(chunk);
-    },
-    handleDrain: () => handler.onDrain(),
-    close: (onClosed) => onClosed(),
-    destroy: () => undefined,
-  };
-};
+import { glassLayer } from '../helpers/glass-layer.js';
 
 /** A peer whose opening in clear is over, and both nonces of it, its own first. */
 function outside(): { peer: FramePeer; nonces: [own: string, other: string] } {
-  const peer = new FramePeer({ settings: { secure: glass } });
+  const peer = new FramePeer({ settings: { secure: glassLayer() } });
   peer.loop.start();
   peer.pump();
   const nonces: [string, string] = [peer.nonce, peer.otherNonce];
