@@ -490,7 +490,8 @@ export class SessionStream implements Scheduled {
     this.#stopReason = reason;
     this.#sending = this.#next(SENDING_STATES, this.#sending, 'stopping');
     this.#buffer.drop();
-    if (this.#hasEnded) {
+    // A flow ends both ways at once (R-DGRAM-6); one that was not answered is refused.
+    if (this.#hasEnded || this.isDatagram) {
       this.reset(reason.code, reason.message);
       return;
     }

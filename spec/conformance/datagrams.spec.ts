@@ -349,12 +349,48 @@ test('R-DGRAM-6: a flow whose messages wait is ended without them, and STOP ends
 
   const stopped = served();
   stopped.peer.send(STOP, 1, REASON);
-  t.deepEqual(stopped.peer.takeTexts(), ['FIN 1', 'RESET 1 denied']);
+  t.deepEqual(stopped.peer.takeTexts(), ['RESET 1 denied']);
   t.deepEqual(stopped.flow.codes, ['denied']);
+
+  const unsent = opened({ peerLimits: { streamCredit: 1024 } });
+  unsent.flow.flow.send(Buffer.alloc(2000));
+  unsent.peer.pump();
+  unsent.peer.takeTexts();
+  unsent.peer.send(STOP, 2, REASON);
+  t.deepEqual(unsent.peer.takeTexts(), ['RESET 2 denied']);
+  t.is(unsent.flow.flow.sendDropped, 1);
+
+  const ended = opened();
+  ended.flow.flow.end();
+  ended.peer.send(STOP, 2, REASON);
+  t.deepEqual(ended.peer.takeTexts(), ['FIN 2']);
+  ended.peer.send(FIN, 2);
+  t.deepEqual(ended.flow.codes, [null]);
 
   const reset = served();
   reset.peer.send(RESET, 1, REASON);
   t.deepEqual(reset.flow.codes, ['denied']);
+});
+
+test('R-DGRAM-6: STOP before the answer ends a flow: with REFUSE by the side that was asked, with RESET by the opener', (t) => {
+  const peer = FramePeer.established(DATAGRAMS);
+  let flow: Flow | null = null;
+  peer.onStream = (stream) => {
+    flow = new Flow((events) => DatagramFlow.attach(stream, events));
+  };
+  peer.sendOpenFlow(1);
+  peer.send(STOP, 1, REASON);
+  t.deepEqual(peer.takeTexts(), ['REFUSE 1 denied']);
+  t.deepEqual((flow as unknown as Flow).codes, ['denied']);
+
+  const own = Flow.opened(peer);
+  peer.pump();
+  peer.takeTexts();
+  peer.send(STOP, 2, REASON);
+  t.deepEqual(peer.takeTexts(), ['RESET 2 denied']);
+  t.deepEqual(own.codes, ['denied']);
+  peer.send(ACCEPT, 2);
+  t.deepEqual(peer.endings, []);
 });
 
 test('R-DGRAM-6: what an opener says before it ends a flow arrives, also where the answer takes its time', (t) => {

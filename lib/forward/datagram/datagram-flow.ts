@@ -175,8 +175,8 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
     else if (this.#stream.isAnswered) this.end();
   }
 
-  handleStop({ code, message }: VproxyError): void {
-    this.reset(code, message);
+  handleStop(): void {
+    // The stream of a flow is reset instead.
   }
 
   handleSent(): void {
