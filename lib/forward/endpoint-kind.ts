@@ -3,6 +3,7 @@
  * entrance of an outgoing forward, the target of an incoming one.
  */
 import type net from 'node:net';
+import { DEFAULT_LIMITS } from '../codec/limits.js';
 import type { VproxyError } from '../errors.js';
 import type { EventFields } from '../events.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
@@ -130,7 +131,7 @@ export interface TargetContext {
   readonly name: string;
   readonly service: string;
   readonly clock: Clock;
-  /** How many streams may be served at once, those being closed included. */
+  /** How many streams may be served at once; what is still ending counts, but for MAX_CLOSING sockets. */
   readonly maxStreams: number;
   /** What comes between a new stream and its local end; null for nothing. Default null. */
   readonly createFilter?: () => InputFilter | null;
@@ -158,6 +159,12 @@ export interface TargetContext {
   /** Messages of its flows were dropped; told now and then. Default: nobody is told. */
   readonly onDropped?: (counts: DropCounts) => void;
 }
+
+/**
+ * Sockets of a target that may be closing beside those of `maxStreams`. A stream that was reset frees its place at once (R-STREAM-5),
+ * its socket only in a later turn; meanwhile the peer can open as many streams as may be unanswered.
+ */
+export const MAX_CLOSING = DEFAULT_LIMITS.opens;
 
 /** Refuses a stream where as many are served as may be. True when it did. */
 export function refuseBeyond(stream: SessionStream, openCount: number, maxStreams: number): boolean {

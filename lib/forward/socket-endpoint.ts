@@ -31,6 +31,7 @@ import {
   type EndpointKind,
   type Entrance,
   type EntranceContext,
+  MAX_CLOSING,
   refuseBeyond,
   type Target,
   type TargetContext,
@@ -219,7 +220,7 @@ export class SocketTarget implements Target {
   /** Accepts the stream when the target has answered, else refuses it with what the system said. */
   serve(stream: SessionStream): void {
     const { clock, maxStreams, name, onOpened, preamble } = this.#context;
-    if (refuseBeyond(stream, this.#sockets.size, maxStreams)) return;
+    if (refuseBeyond(stream, this.#sockets.size, maxStreams + MAX_CLOSING)) return;
     const filter = this.#context.createFilter?.() ?? null;
     const { splice } = this.#sockets.connect(stream, { isFiltered: filter !== null });
     stream.attach(splice);

@@ -1,7 +1,12 @@
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { IncomingForward } from '../../lib/forward/incoming.js';
+import { ServiceRegistry } from '../../lib/forward/services.js';
+import { parseForwardSpec } from '../../lib/forward/spec.js';
 import { FramePeer } from '../helpers/frame-peer.js';
 import { RecordingSink } from '../helpers/local-ends.js';
+import { localServer } from '../helpers/proxies.js';
+import { eventually } from '../helpers/time.js';
 import { endedWith, endsWith, goesOn } from './ends-with.js';
 
 const { OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, STOP, RESET } = FRAME_TYPE;
@@ -143,6 +148,51 @@ test('R-STREAM-5: opens beyond `streams` are refused, until a stream has ended',
   peer.send(RESET, 1, REASON);
   peer.sendOpen(7);
   t.deepEqual(peer.takeTexts(), ['ACCEPT 7']);
+});
+
+/** A side that takes two streams, and dials a server for each. */
+async function dialling(t: ExecutionContext): Promise<{ peer: FramePeer; forward: IncomingForward }> {
+  const { port } = await localServer(t, () => undefined);
+  const peer = FramePeer.established({ limits: { streams: 2 } });
+  const registry = new ServiceRegistry();
+  const spec = parseForwardSpec('incoming', `echo:${port}`);
+  const forward = new IncomingForward(spec, { registry, log: () => undefined, clock: peer.clock, maxStreams: 2 });
+  t.teardown(() => forward.stop());
+  await forward.start();
+  peer.session.removeAllListeners('stream');
+  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
+  return { peer, forward };
+}
+
+test('R-STREAM-5: RESET frees a place for an OPEN in the same write, also where a socket has to be closed', async (t) => {
+  const { peer, forward } = await dialling(t);
+  const answers = async (count: number): Promise<string[]> => {
+    const texts: string[] = [];
+    await eventually(() => {
+      peer.pump();
+      texts.push(...peer.takeTexts());
+      return texts.length >= count;
+    });
+    return texts.sort();
+  };
+  for (const id of [1, 3]) peer.sendOpen(id);
+  t.deepEqual(await answers(2), ['ACCEPT 1', 'ACCEPT 3']);
+  const resets = [1, 3].map((id) => peer.frame(RESET, id, REASON));
+  const opens = [5, 7].map((id) => peer.frame(OPEN, id, { service: 'echo' }));
+  peer.write(Buffer.concat([...resets, ...opens]));
+  t.deepEqual(await answers(2), ['ACCEPT 5', 'ACCEPT 7']);
+  await eventually(() => forward.openCount === 2);
+});
+
+test('R-STREAM-5: a peer that opens and resets without a pause has the sockets of `streams`, and of `opens` that are closing', async (t) => {
+  const { peer, forward } = await dialling(t);
+  for (let id = 1; id < 1000; id += 2) {
+    peer.sendOpen(id);
+    peer.send(RESET, id, REASON);
+  }
+  t.is(forward.openCount, 2 + 256);
+  t.deepEqual(peer.takeTexts().slice(-1), ['REFUSE 999 too-many-streams']);
+  await eventually(() => forward.openCount === 0);
 });
 
 test('R-STREAM-5: opens beyond `opens` are refused, until one is answered', (t) => {
