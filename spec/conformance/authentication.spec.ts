@@ -133,6 +133,8 @@ for (const [what, send] of Object.entries({
   DATA: (peer: FramePeer) => peer.sendData(1, 'x'),
   'a PING': (peer: FramePeer) => peer.send(FRAME_TYPE.PING, 0, Buffer.alloc(8)),
   SERVICES: (peer: FramePeer) => peer.send(FRAME_TYPE.SERVICES, 0, { services: [] }),
+  SECRET: (peer: FramePeer) => peer.send(FRAME_TYPE.SECRET, 0, Buffer.alloc(32)),
+  'an OPEN without sense': (peer: FramePeer) => peer.send(FRAME_TYPE.OPEN, 1, Buffer.alloc(1)),
 })) {
   test(`R-AUTH-2: ${what} before AUTH is a protocol error`, (t) => {
     const { peer } = answered([ONE], [ONE.id]);
@@ -141,6 +143,17 @@ for (const [what, send] of Object.entries({
     t.deepEqual(peer.takeTexts(), ['GOAWAY 0 protocol-error']);
   });
 }
+
+test('R-AUTH-2: types that are skipped may come before AUTH, and GOAWAY ends the session', (t) => {
+  const { peer, own, other } = answered([ONE], [ONE.id]);
+  for (const type of [0x80, 0xfe]) peer.send(type, 7, Buffer.alloc(100));
+  peer.send(FRAME_TYPE.AUTH, 0, authOf(TEXTS[0], own, other));
+  t.is(peer.sessions.length, 1);
+
+  const left = answered([ONE], [ONE.id]).peer;
+  left.send(FRAME_TYPE.GOAWAY, 0, { code: 'auth-failed', message: 'no', last: 0 });
+  t.is(left.endings[0]?.code, 'auth-failed');
+});
 
 test('R-AUTH-2: a second AUTH is a protocol error', (t) => {
   const { peer, own, other } = answered([ONE], [ONE.id]);

@@ -254,6 +254,17 @@ test('R-FRAME-4: DATA as large as the limit, and control frames of 4096 bytes, a
   t.deepEqual(peer.takeTexts(), ['ACCEPT 1', 'REFUSE 3 unknown-service']);
 });
 
+test('R-FRAME-6: what begins no frame is judged when 16 bytes of it have come, a zero byte at once', (t) => {
+  for (const first of [0xff, 0x01, 0x0c, 0x7f]) {
+    const peer = goesOn(t, () => undefined);
+    peer.write(Buffer.alloc(15, first).fill(1, 1));
+    t.deepEqual(peer.endings, []);
+    peer.write(Buffer.from([1]));
+    t.is(peer.endings[0]?.code, 'desync', `${first}`);
+  }
+  endsWith(t, 'peer-restarted', (peer) => peer.write(Buffer.alloc(1)));
+});
+
 test('R-FRAME-6: the check is judged before the flags, and the flags before the length', (t) => {
   endsWith(t, 'desync', (peer) => peer.send(FIN, 1, undefined, { flags: 1, hasWrongCheck: true }));
   const act = (peer: FramePeer) => peer.send(0x7f, 5, undefined, { flags: 3, length: 2 ** 31 });

@@ -180,6 +180,9 @@ const INVALID: readonly Readonly<Record<string, unknown>>[] = [
   { name: {} },
   { auth: true },
   { auth: [] },
+  ...[undefined, null, 7, 'one', {}, [1], ['0123456'], ['0123456F'], ['012345678']].map((keys) => ({
+    auth: { method: 'psk-sha256', keys },
+  })),
   { tls: 'yes' },
   { features: 'x' },
   { features: [1] },
@@ -353,7 +356,12 @@ test('R-OPEN-9: without a common version the session ends with version-mismatch,
 });
 
 test('R-AUTH-1: a peer that demands authentication or TLS is left with auth-failed, and no frame before it', (t) => {
-  for (const fields of [{ auth: { method: 'psk-sha256', keys: ['01234567'] } }, { auth: {} }, { tls: true }]) {
+  for (const fields of [
+    { auth: { method: 'psk-sha256', keys: ['01234567'] } },
+    { auth: { method: 'psk-sha256', keys: [] } },
+    ...[{}, { method: null }, { method: 7, keys: 7 }, { method: 'other', keys: ['x'] }].map((auth) => ({ auth })),
+    { tls: true },
+  ]) {
     const peer = opening({ services: ['ssh'] });
     peer.write(peer.hello({ ack: peer.otherNonce, ...fields }));
     t.is(peer.endings[0]?.code, 'auth-failed');

@@ -738,6 +738,20 @@ test('R-RESUME-6: a session waits for 60 s, again after each channel, and ends w
   t.deepEqual(namedBy(peer.connect({ fields: { features: ['resume'] } }).link), ['resume']);
 });
 
+test('R-RESUME-6: the time runs while a channel that names the session waits for RESUME, whose opening fails then', (t) => {
+  const peer = ResumingPeer.resumable({ resumeMs: 5000 });
+  peer.lose();
+  peer.link.advance(3000);
+  const { link } = peer.connect();
+  t.deepEqual(link.log.frames.map(formatSeen), ['RESUME 0']);
+  link.advance(1999);
+  t.deepEqual(peer.endings, []);
+  link.advance(1);
+  t.deepEqual(peer.endings, ['resume-expired']);
+  opensAgain(t, link, 'resume-expired');
+  t.deepEqual(ofResuming(link.log.hellos.at(-1)), ['resume']);
+});
+
 test('R-RESUME-6: silence suspends a session, and closes the channel', (t) => {
   const peer = ResumingPeer.resumable({ settings: { deadAfterMs: 30_000 } });
   peer.link.advance(29_000);

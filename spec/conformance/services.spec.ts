@@ -183,6 +183,17 @@ for (const [what, ports] of [
   });
 }
 
+test('R-SERVICES-3: in a frame with `more` ports and time mean nothing, and have their form', (t) => {
+  const settings = { timeOfDay: () => 0 };
+  const peer = FramePeer.established({ settings });
+  peer.send(SERVICES, 0, { services: [], more: true, time: 5, ports: [{ port: 1 }] });
+  peer.send(SERVICES, 0, { services: [] });
+  t.is(peer.session.peerPorts, null);
+  t.is(peer.session.clockOffsetMs, null);
+  for (const wrong of [{ ports: [1] }, { ports: 1 }, { time: -1 }])
+    endsWith(t, 'protocol-error', (other) => other.send(SERVICES, 0, { services: [], more: true, ...wrong }));
+});
+
 test('R-SERVICES-3: 64 ports with the longest names fit one frame, beside whatever services there are', (t) => {
   const ports = Array.from({ length: 70 }, (_, index) => ({
     port: 65_535 - index,
