@@ -13,7 +13,7 @@ import { SecretKey, type SecureLayerFactory } from '../session/auth.js';
 import { KeptSessions } from '../session/resume/kept-sessions.js';
 import { CHANNEL_BUDGET_BYTES, type SessionSettings, sessionSettings } from '../session/settings.js';
 import { readSecretFile } from '../system/files.js';
-import { Budget } from '../util/bounds.js';
+import { Budget, type FairBudget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
 import { haveEqualValues } from '../util/equality.js';
 import { escapeText } from '../util/escape.js';
@@ -153,6 +153,8 @@ export interface ProcessIdentity {
   readonly agent: string;
   /** What all windows of all channels may grow by together. */
   readonly budget: Budget;
+  /** What all sessions keep for other links together. */
+  readonly keptBudget: FairBudget;
 }
 
 /** The settings of the sessions on a channel. */
@@ -160,10 +162,12 @@ export function settingsFor(
   { traits }: ChannelAddress,
   options: ChannelOptions,
   keys: () => readonly SecretKey[],
-  { instance, agent, budget }: ProcessIdentity,
+  { instance, agent, budget, keptBudget }: ProcessIdentity,
   clock: Clock,
 ): SessionSettings {
   const { resumeMs, resumeMemoryBytes } = traits;
+  const resume = { kept: new KeptSessions(clock, resumeMs), memoryBytes: resumeMemoryBytes, budget: keptBudget };
+  if (resumeMs > 0) keptBudget.widen(2 * resumeMemoryBytes);
   return sessionSettings({
     instance,
     randomBytes,
@@ -178,7 +182,7 @@ export function settingsFor(
     integrity: traits.integrity,
     keys,
     secure: secureLayer(traits, keys),
-    resume: resumeMs === 0 ? null : { kept: new KeptSessions(clock, resumeMs), memoryBytes: resumeMemoryBytes },
+    resume: resumeMs === 0 ? null : resume,
     deadAfterMs: options.deadAfterMs === undefined ? traits.deadAfterMs : options.deadAfterMs,
     timeOfDay: Date.now,
     receiveBudget: new Budget(CHANNEL_BUDGET_BYTES, budget),

@@ -7,7 +7,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import { type LogEvent, makeEvent } from '../events.js';
 import type { ForwardSpec } from '../forward/spec.js';
 import type { MuxStream } from '../session/mux-stream.js';
-import { PROCESS_BUDGET_BYTES } from '../session/settings.js';
+import { PROCESS_BUDGET_BYTES, PROCESS_KEPT_BYTES } from '../session/settings.js';
 import type {
   ChannelChanges,
   ChannelStatus,
@@ -19,7 +19,7 @@ import type {
   StreamStatus,
 } from '../status/types.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import { Budget } from '../util/bounds.js';
+import { Budget, FairBudget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { whatThereIs } from '../util/closest-word.js';
 import { deferred } from '../util/concurrency.js';
@@ -150,6 +150,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
         instance: captured?.instance ?? randomBytes(16).toString('hex'),
         agent,
         budget: new Budget(PROCESS_BUDGET_BYTES),
+        keptBudget: new FairBudget(PROCESS_KEPT_BYTES),
       },
       clock,
       nextForwardId: () => `f${(this.#forwardCount += 1)}`,

@@ -133,13 +133,14 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#startedAtMs = nowMs;
     this.#isTurnOver = isTurnOver;
     this.#isMidRecord = isMidRecord;
-    const memoryBytes = isResumable(agreement) ? (settings.resume?.memoryBytes ?? null) : null;
+    const resume = isResumable(agreement) ? settings.resume : null;
     this.#continuity =
-      memoryBytes === null
+      resume === null
         ? null
         : new Continuity({
             sink,
-            memoryBytes,
+            memoryBytes: resume.memoryBytes,
+            budget: resume.budget,
             clock,
             isOdd,
             receivedBytes: () => this.receivedBytes,

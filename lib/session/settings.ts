@@ -2,7 +2,7 @@
 
 import type { Integrity } from '../codec/integrity.js';
 import { DEFAULT_LIMITS, type Limits } from '../codec/limits.js';
-import { Budget } from '../util/bounds.js';
+import { Budget, type FairBudget } from '../util/bounds.js';
 import type { SecretKey, SecureLayerFactory } from './auth.js';
 import type { KeptSessions } from './resume/kept-sessions.js';
 
@@ -12,6 +12,8 @@ export interface ResumeSettings {
   readonly kept: KeptSessions;
   /** What it keeps of what it sent before data waits, in bytes. */
   readonly memoryBytes: number;
+  /** What all that share it keep together. Default: the session's own. */
+  readonly budget?: FairBudget;
 }
 
 /** Settings of the sessions on one channel. */
@@ -51,6 +53,9 @@ export const CHANNEL_BUDGET_BYTES = 64 * 2 ** 20;
 
 /** The receive budget of a process, in bytes. */
 export const PROCESS_BUDGET_BYTES = 512 * 2 ** 20;
+
+/** What the sessions of a process keep for other links, in bytes, where no channel may keep more than half of it. */
+export const PROCESS_KEPT_BYTES = 256 * 2 ** 20;
 
 /** Settings with the defaults for what is not given. */
 export function sessionSettings(

@@ -30,6 +30,38 @@ export class Budget {
   }
 }
 
+/** A bound in bytes for many: each may hold as much as is left, so that N of them have a share each, and the next one has as large a share left. */
+export class FairBudget {
+  #limitBytes: number;
+  #usedBytes = 0;
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Has room for at least this much from now on. */
+  widen(limitBytes: number): void {
+    this.#limitBytes = Math.max(this.#limitBytes, limitBytes);
+  }
+
+  take(bytes: number): void {
+    this.#usedBytes += bytes;
+  }
+
+  release(bytes: number): void {
+    this.#usedBytes -= bytes;
+  }
+
+  /** How much one that holds `heldBytes` of it may hold in all. */
+  shareOf(heldBytes: number): number {
+    return (this.#limitBytes - this.#usedBytes + heldBytes) / 2;
+  }
+}
+
 /** Lets `burst` through at once and `perSecond` in the long run, of events or of bytes. */
 export class TokenBucket {
   readonly #perSecond: number;

@@ -4,6 +4,7 @@ import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
 import { KeptSessions } from '../../lib/session/resume/kept-sessions.js';
 import type { Session } from '../../lib/session/session.js';
+import type { FairBudget } from '../../lib/util/bounds.js';
 import { creditPayload } from './frame-maker.js';
 import { FramePeer, type FramePeerOptions } from './frame-peer.js';
 import { seededIdentity } from './session-pair.js';
@@ -25,6 +26,8 @@ export interface ResumingPeerOptions extends FramePeerOptions {
   readonly resumeMs?: number;
   /** What it keeps before DATA waits, in bytes. Default 1,000,000. */
   readonly memoryBytes?: number;
+  /** What it shares with other sides. Default: its own. */
+  readonly budget?: FairBudget;
 }
 
 /** A channel, and the payloads of the HELLOs that established it. */
@@ -72,9 +75,9 @@ export class ResumingPeer {
 
   /** `fields` are those of the first HELLO. The session begins with them, and with a SECRET where that is agreed on. */
   constructor(options: ResumingPeerOptions = {}, fields: Readonly<Record<string, unknown>> = { features: ['resume'] }) {
-    const { resumeMs = 60_000, memoryBytes = 1_000_000, settings = {}, ...others } = options;
+    const { resumeMs = 60_000, memoryBytes = 1_000_000, budget, settings = {}, ...others } = options;
     this.kept = new KeptSessions(this.clock, resumeMs);
-    const resume = { kept: this.kept, memoryBytes };
+    const resume = { kept: this.kept, memoryBytes, ...(budget && { budget }) };
     this.#options = {
       ...others,
       clock: this.clock,

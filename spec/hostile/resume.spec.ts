@@ -2,6 +2,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { VproxyError } from '../../lib/errors.js';
+import { FairBudget } from '../../lib/util/bounds.js';
 import { creditPayload } from '../helpers/frame-maker.js';
 import { RecordingSink } from '../helpers/local-ends.js';
 import { ResumingPeer } from '../helpers/resuming-peer.js';
@@ -162,6 +163,41 @@ test('a peer that acknowledges nothing stalls data at what may be kept, and noth
   peer.goOn(sequence);
   for (let round = 0; round < 100 && sentBytes() < 2_000_000; round += 1) acknowledge(peer);
   t.is(sentBytes(), 2_000_000);
+});
+
+test('many peers that acknowledge nothing make a process keep what all may together, and no peer stops another one', (t) => {
+  const budget = new FairBudget(16 * 2 ** 20);
+  const LARGE_BYTES = 3 * 2 ** 20;
+  const sent: (() => number)[] = [];
+  const sendTo = (): ResumingPeer => {
+    const peer = ResumingPeer.resumable({ memoryBytes: 4 * 2 ** 20, budget });
+    peer.send(CREDIT, 0, creditPayload(2 ** 40));
+    const stream = peer.session.open('source', null, new RecordingSink());
+    peer.send(ACCEPT, stream.id);
+    peer.send(CREDIT, stream.id, creditPayload(2 ** 40));
+    stream.send(Buffer.alloc(LARGE_BYTES, 'd'), 0, LARGE_BYTES, false);
+    sent.push(() => stream.sentBytes);
+    return peer;
+  };
+  const silent = Array.from({ length: 40 }, sendTo);
+  const sentBytes = (): number => sent.reduce((sum, bytes) => sum + bytes(), 0);
+  t.is(sent[0]?.(), LARGE_BYTES);
+  t.true(sentBytes() < 16 * 2 ** 20 + 40 * (262_144 + 131_072), `${sentBytes()}`);
+  const heard = sendTo();
+  const ofHeard = sent.at(-1) as () => number;
+  t.true(ofHeard() >= 262_144);
+  for (let round = 0; round < 100 && ofHeard() < LARGE_BYTES; round += 1) acknowledge(heard);
+  t.is(ofHeard(), LARGE_BYTES);
+  // Those that waited lose nothing: with an answer the rest goes on.
+  for (let round = 0; round < 100 && sentBytes() < 41 * LARGE_BYTES; round += 1)
+    for (const peer of silent) acknowledge(peer);
+  t.is(sentBytes(), 41 * LARGE_BYTES);
+  for (const peer of [...silent, heard]) {
+    t.deepEqual(peer.allEndings, []);
+    peer.session.end(new VproxyError('shutdown', 'enough'));
+    peer.link.pump();
+  }
+  t.is(budget.usedBytes, 0);
 });
 
 test('a peer that wants all again and again gets what is kept each time, and no more is kept', (t) => {

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { Random } from '../../bench/soak/random.js';
 import { Backlog } from '../../lib/session/resume/backlog.js';
+import { FairBudget } from '../../lib/util/bounds.js';
 import { MemoryPipe } from '../helpers/session-pair.js';
 
 /** A backlog on a link that takes `capacityBytes` before it pushes back. */
@@ -136,8 +137,8 @@ test('at the end what waits is written, and what waited for the peer is given ba
   backlog.afterKept(() => calls.push('first'));
   backlog.write(Buffer.alloc(5, 'b'));
   t.true(backlog.unwrittenBytes > 0);
-  const callbacks = backlog.end(true);
-  t.is(callbacks.length, 1);
+  for (const callback of backlog.end(true)) callback();
+  t.deepEqual(calls, ['first']);
   t.is(backlog.keptBytes, 0);
   t.is(pipe.totalBytes, 400_005);
 });
@@ -162,6 +163,53 @@ test('so much more than the limit is only kept for a peer that acknowledges noth
   backlog.acknowledge(4_999_500);
   t.false(backlog.isFull);
   t.false(backlog.isOverfull);
+});
+
+test('of a budget that is full each has as large a share, one that comes has one, too, and each can keep some', (t) => {
+  const budget = new FairBudget(8_000_000);
+  const backlogs = Array.from({ length: 40 }, () => new Backlog(null, 100_000_000, budget));
+  const fill = (backlog: Backlog): void => {
+    while (!backlog.isFull) backlog.write(Buffer.alloc(1000));
+  };
+  backlogs.slice(0, 3).forEach(fill);
+  t.deepEqual(
+    backlogs.slice(0, 4).map(({ keptBytes }) => Math.round(keptBytes / 10_000)),
+    [400, 200, 100, 0],
+  );
+  // What the first one gives up is there for the others.
+  backlogs[0]?.end(false).forEach((release) => release());
+  backlogs.slice(1, 3).forEach(fill);
+  t.true(budget.usedBytes > 5_000_000 && budget.usedBytes < 6_000_000, `${budget.usedBytes}`);
+  backlogs.slice(3).forEach(fill);
+  for (const { keptBytes } of backlogs.slice(1)) t.true(keptBytes >= 262_144);
+  t.true(budget.usedBytes < 8_000_000 + 40 * 264_000, `${budget.usedBytes}`);
+  backlogs.forEach((backlog) => backlog.end(false).forEach((release) => release()));
+  t.is(budget.usedBytes, 0);
+});
+
+test('what the link of an ended session has not written is still of the budget', (t) => {
+  const budget = new FairBudget(1_000_000);
+  const backlog = new Backlog(new MemoryPipe(10), 1_000_000, budget);
+  backlog.write(Buffer.alloc(300_000));
+  backlog.acknowledge(1);
+  t.is(budget.usedBytes, 299_999);
+  const callbacks = backlog.end(true);
+  t.is(budget.usedBytes, 299_999);
+  for (const callback of callbacks) callback();
+  t.is(budget.usedBytes, 0);
+});
+
+test('one whose share shrinks is not overfull for that', (t) => {
+  const budget = new FairBudget(20_000_000);
+  const [first, second] = [new Backlog(null, 100_000_000, budget), new Backlog(null, 100_000_000, budget)];
+  first.write(Buffer.alloc(9_000_000));
+  second.write(Buffer.alloc(5_000_000));
+  t.true(first.isFull);
+  t.false(first.isOverfull);
+  first.write(Buffer.alloc(4_000_000));
+  t.false(first.isOverfull);
+  first.write(Buffer.alloc(1_000_000));
+  t.true(first.isOverfull);
 });
 
 test('whatever breaks when, the peer has every byte once', (t) => {

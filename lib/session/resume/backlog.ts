@@ -1,6 +1,7 @@
 /** What a session has sent and its peer has not acknowledged: kept, and written again on the next link (R-RESUME-5). */
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { VproxyError } from '../../errors.js';
+import { FairBudget } from '../../util/bounds.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/slabs.js';
 
 /** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
@@ -13,6 +14,9 @@ const HIGH_WATER_BYTES = 131_072;
 
 /** What may be kept beyond the limit, as only data waits: a frame of data, and the frames that a peer is sent in a round trip. */
 const MAX_BEYOND_BYTES = 4 * 2 ** 20;
+
+/** As much may be kept whatever others keep: more than a peer acknowledges at once, so that it always goes on. */
+const LEAST_BYTES = 262_144;
 
 /** A {@link Backlog} as plain data. */
 export interface BacklogCapture {
@@ -27,6 +31,9 @@ export interface BacklogCapture {
 /** Bytes that were sent, in order, and how far the peer has them. It is the sink of a session, and outlives links. */
 export class Backlog implements ByteSink {
   readonly #limitBytes: number;
+  readonly #budget: FairBudget;
+  /** Of what is kept, how much was given when no more data should have been. */
+  #beyondBytes = 0;
   #link: ByteSink | null;
   /** From `#keptOffset` on, without a gap. */
   #pieces: Buffer[] = [];
@@ -50,10 +57,11 @@ export class Backlog implements ByteSink {
   #slab: Buffer | null = null;
   #slabEnd = 0;
 
-  /** With `limitBytes` kept it `isFull`. Without a link it waits for `attach`. */
-  constructor(link: ByteSink | null, limitBytes: number) {
+  /** With `limitBytes` or its share of the budget kept it `isFull`. Without a link it waits for `attach`. */
+  constructor(link: ByteSink | null, limitBytes: number, budget = new FairBudget(2 * limitBytes)) {
     this.#link = link;
     this.#limitBytes = limitBytes;
+    this.#budget = budget;
   }
 
   capture(): BacklogCapture {
@@ -96,12 +104,16 @@ export class Backlog implements ByteSink {
 
   /** Whether so much is kept that no more data should be sent. */
   get isFull(): boolean {
-    return this.keptBytes >= this.#limitBytes;
+    return this.keptBytes >= this.#mostBytes;
+  }
+
+  get #mostBytes(): number {
+    return Math.min(this.#limitBytes, Math.max(LEAST_BYTES, this.#budget.shareOf(this.keptBytes)));
   }
 
   /** Whether more is kept than a peer explains that acknowledges what comes. */
   get isOverfull(): boolean {
-    return this.keptBytes > this.#limitBytes + MAX_BEYOND_BYTES;
+    return this.#beyondBytes > MAX_BEYOND_BYTES;
   }
 
   /** What no link has written, in bytes. */
@@ -146,6 +158,8 @@ export class Backlog implements ByteSink {
   acknowledge(totalBytes: number): void {
     if (totalBytes <= this.#acknowledgedBytes) return;
     this.#requirePossible(totalBytes, this.#writtenBytes);
+    this.#budget.release(totalBytes - this.#acknowledgedBytes);
+    this.#beyondBytes = Math.max(0, this.#beyondBytes - (totalBytes - this.#acknowledgedBytes));
     this.#acknowledgedBytes = totalBytes;
     for (;;) {
       const piece = this.#pieces[this.#firstKept];
@@ -167,11 +181,12 @@ export class Backlog implements ByteSink {
 
   /**
    * The session is over: what waits is handed to the link, where there is one and `isWritten`, and nothing is kept any more. Gives
-   * what waited for the peer; it can be called back when the link has written all.
+   * what waited for the peer, and for the budget; it is to be called back when the link has written all.
    */
   end(isWritten: boolean): (() => void)[] {
     const link = this.#link;
     while (link !== null && isWritten && this.#writtenBytes < this.#totalBytes) this.#writeSome(link);
+    const { keptBytes } = this;
     this.#totalBytes = this.#writtenBytes;
     this.#acknowledgedBytes = this.#writtenBytes;
     this.#pieces = [];
@@ -179,7 +194,8 @@ export class Backlog implements ByteSink {
     this.#firstUnwritten = 0;
     this.#block = null;
     this.#slab = null;
-    return this.#waiting.splice(0).map(({ callback }) => callback);
+    const waiting = this.#waiting.splice(0).map(({ callback }) => callback);
+    return [...waiting, () => this.#budget.release(keptBytes)];
   }
 
   /** The link is gone. */
@@ -210,8 +226,15 @@ export class Backlog implements ByteSink {
   }
 
   #keep(bytes: Buffer): void {
-    this.#totalBytes += bytes.length;
+    this.#count(bytes.length);
     this.#pieces.push(bytes);
+  }
+
+  #count(byteCount: number): void {
+    this.#totalBytes += byteCount;
+    this.#budget.take(byteCount);
+    const overBytes = this.keptBytes - this.#mostBytes;
+    if (overBytes > 0) this.#beyondBytes += Math.min(byteCount, overBytes);
   }
 
   #copy(bytes: Buffer): void {
@@ -236,7 +259,7 @@ export class Backlog implements ByteSink {
       this.#unwrittenOffset -= newest.length;
     }
     this.#pieces[this.#pieces.length - 1] = this.#block.subarray(newest.byteOffset, this.#blockEnd);
-    this.#totalBytes += bytes.length;
+    this.#count(bytes.length);
   }
 
   #copyIntoSlab(bytes: Buffer): Buffer {

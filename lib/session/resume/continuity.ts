@@ -6,6 +6,7 @@ import type { ByteSink } from '../../codec/frame-writer.js';
 import { HEADER_BYTES } from '../../codec/limits.js';
 import { TOTAL_BYTES } from '../../codec/payloads.js';
 import { VproxyError } from '../../errors.js';
+import type { FairBudget } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { Backlog, type BacklogCapture } from './backlog.js';
 import { ResumeSecret } from './secret.js';
@@ -19,6 +20,7 @@ interface ContinuityOptions {
   readonly sink: ByteSink | null;
   /** What is kept before data waits, in bytes. */
   readonly memoryBytes: number;
+  readonly budget: FairBudget | undefined;
   readonly clock: Clock;
   /** Whether this side's stream ids are odd. */
   readonly isOdd: boolean;
@@ -59,7 +61,7 @@ export class Continuity {
 
   constructor(options: ContinuityOptions) {
     this.#options = options;
-    this.backlog = new Backlog(options.sink, options.memoryBytes);
+    this.backlog = new Backlog(options.sink, options.memoryBytes, options.budget);
   }
 
   capture(): ContinuityCapture {
