@@ -1,5 +1,6 @@
 /** Addresses as bytes, the ranges that are no public ones, and the addresses of this machine. */
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../util/clock.js';
 
 // Addresses: 4 or 16 bytes, in the order of the network.
@@ -235,12 +236,18 @@ export class OwnAddresses {
 
   /** Whether an address, in the text of `formatAddress`, is one of them. Throws where the system does not tell. */
   has(address: string): boolean {
+    return this.list().has(address);
+  }
+
+  /** All of them; the same set until they change. Throws where the system does not tell. */
+  list(): ReadonlySet<string> {
     const nowMs = this.#clock.now();
     if (nowMs - this.#askedAtMs >= OWN_ADDRESSES_MS) {
-      this.#known = new Set(listOwnAddresses());
+      const found = new Set(listOwnAddresses());
+      if (!isDeepStrictEqual(found, this.#known)) this.#known = found;
       this.#askedAtMs = nowMs;
     }
-    return this.#known.has(address);
+    return this.#known;
   }
 }
 

@@ -2,28 +2,39 @@
 import { judgeAddress, type Verdict } from '../egress/admission.js';
 import { formatAddress } from '../egress/networks.js';
 import type { EgressRules } from '../egress/rules.js';
+import type { DnsMessage } from './messages.js';
 import { addressesIn, type DnsRecord } from './records.js';
 
+/** Addresses that are judged of an answer; a record of services may have thousands. */
+const MAX_ADDRESSES = 512;
+
+/** Records by the section that they are in. */
+type Sections = Pick<DnsMessage, 'answers' | 'authorities'>;
+
 /** What is left of records. */
-export interface AdmittedRecords {
-  readonly records: readonly DnsRecord[];
+export interface AdmittedRecords extends Sections {
   /** Why the first one that is missing was refused; null: none is missing. */
   readonly refused: Verdict | null;
 }
 
-/** The records, without those that have an address that `judge` refuses. */
-export function admitRecords(records: readonly DnsRecord[], judge: (address: string) => Verdict): AdmittedRecords {
+/** The records of all sections, without those that have an address that `judge` refuses. */
+export function admitRecords({ answers, authorities }: Sections, judge: (address: string) => Verdict): AdmittedRecords {
   let refused: Verdict | null = null;
-  const left = records.filter((record) => {
-    const verdict = judgeRecord(record, judge);
+  let addressCount = 0;
+  const isAdmitted = (record: DnsRecord): boolean => {
+    const addresses = addressesIn(record);
+    addressCount += addresses?.length ?? 0;
+    const verdict = addressCount > MAX_ADDRESSES ? TOO_MANY : judgeAddresses(addresses, judge);
     if (!verdict.isAllowed) refused ??= verdict;
     return verdict.isAllowed;
-  });
-  return { records: left, refused };
+  };
+  const left = { answers: answers.filter(isAdmitted), authorities };
+  return { ...left, refused };
 }
 
-function judgeRecord(record: DnsRecord, judge: (address: string) => Verdict): Verdict {
-  const addresses = addressesIn(record);
+const TOO_MANY: Verdict = { isAllowed: false, rule: null, why: `more than ${MAX_ADDRESSES} addresses in one answer` };
+
+function judgeAddresses(addresses: readonly Buffer[] | null, judge: (address: string) => Verdict): Verdict {
   if (addresses === null) return { isAllowed: false, rule: null, why: 'a record of services makes no sense' };
   const verdicts = addresses.map((address) => judge(formatAddress(address)));
   return verdicts.find(({ isAllowed }) => !isAllowed) ?? { isAllowed: true, rule: null, why: 'no address is refused' };

@@ -1,7 +1,6 @@
 /** Answers that are kept for as long as they say, within bounds of time, number and bytes. */
-import { copyAlone } from '../../util/byte-queue.js';
 import type { Clock } from '../../util/clock.js';
-import { type DnsMessage, formatMessage, parseMessage, RCODE } from './messages.js';
+import { ageRecords, type DnsMessage, RCODE, type WrittenRecords } from './messages.js';
 import { type DnsRecord, negativeTtlOf, RECORD_TYPE } from './records.js';
 
 /** The longest time for which a record is said to be good, in seconds. */
@@ -10,8 +9,9 @@ const MAX_TTL = 3600;
 /** The same for an answer that there is nothing (RFC 2308, section 5). */
 const MAX_NEGATIVE_TTL = 300;
 
-/** What an entry takes beside its bytes, about. */
-const ENTRY_BYTES = 200;
+/** What an entry takes beside its bytes, about, and what the place of a record's time does. */
+const ENTRY_BYTES = 300;
+const OFFSET_BYTES = 8;
 
 interface AnswerCacheOptions {
   readonly clock: Clock;
@@ -21,19 +21,26 @@ interface AnswerCacheOptions {
   readonly maxBytes?: number;
 }
 
-interface Entry {
-  readonly message: Buffer;
+/** What is kept of an answer: written, so that a question for it costs no more than a copy. */
+export interface CachedAnswer {
+  readonly records: WrittenRecords;
+}
+
+interface Entry<T> {
+  readonly answer: T;
   readonly bytes: number;
   readonly storedAtMs: number;
   readonly ttl: number;
+  /** What has been taken off the times of its records, in seconds. */
+  passed: number;
 }
 
 /** Answers by a key. Those that were not asked for the longest go first. */
-export class AnswerCache {
+export class AnswerCache<T extends CachedAnswer> {
   readonly #clock: Clock;
   readonly #maxEntries: number;
   readonly #maxBytes: number;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, Entry<T>>();
   #byteCount = 0;
 
   constructor({ clock, maxEntries = 1000, maxBytes = 2 ** 20 }: AnswerCacheOptions) {
@@ -51,34 +58,35 @@ export class AnswerCache {
     return this.#byteCount;
   }
 
-  /** The answer of that key, its times less what has passed; null where there is none that is still good. */
-  get(key: string): DnsMessage | null {
+  /** The answer of that key, its times less what has passed; null where there is none that is still good. Its bytes change with the next call. */
+  get(key: string): T | null {
     const entry = this.#entries.get(key);
     if (entry === undefined) return null;
-    const passed = Math.floor((this.#clock.now() - entry.storedAtMs) / 1000);
-    const message = passed < entry.ttl ? parseMessage(entry.message) : null;
     this.#remove(key);
-    if (message === null) return null;
+    const passed = Math.floor((this.#clock.now() - entry.storedAtMs) / 1000);
+    if (passed >= entry.ttl) return null;
+    if (passed > entry.passed) ageRecords(entry.answer.records, passed - entry.passed);
+    entry.passed = passed;
     this.#put(key, entry);
-    return mapRecords(message, (record) => ({ ...record, ttl: record.ttl - passed }));
+    return entry.answer;
   }
 
-  /** Keeps an answer where it may be kept. Its times are those of `boundTimes`. */
-  set(key: string, answer: DnsMessage): void {
+  /** Keeps what was made of a message where that may be kept. Its times are those of `boundTimes`. */
+  set(key: string, message: DnsMessage, answer: T): void {
     this.#remove(key);
-    const ttl = ttlOf(answer);
+    const ttl = ttlOf(message);
     if (ttl <= 0) return;
-    const message = copyAlone(formatMessage({ ...answer, edns: null }, Number.POSITIVE_INFINITY));
-    const bytes = message.length + 2 * key.length + ENTRY_BYTES;
+    const { bytes: recordBytes, ttlOffsets } = answer.records;
+    const bytes = recordBytes.length + OFFSET_BYTES * ttlOffsets.length + 2 * key.length + ENTRY_BYTES;
     if (bytes > this.#maxBytes) return;
-    this.#put(key, { message, bytes, storedAtMs: this.#clock.now(), ttl });
+    this.#put(key, { answer, bytes, storedAtMs: this.#clock.now(), ttl, passed: 0 });
     for (const oldest of this.#entries.keys()) {
       if (this.#byteCount <= this.#maxBytes && this.#entries.size <= this.#maxEntries) return;
       this.#remove(oldest);
     }
   }
 
-  #put(key: string, entry: Entry): void {
+  #put(key: string, entry: Entry<T>): void {
     this.#entries.set(key, entry);
     this.#byteCount += entry.bytes;
   }

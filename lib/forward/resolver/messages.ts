@@ -1,4 +1,5 @@
 /** Messages of DNS: bytes ⇄ values (RFC 1035, section 4; EDNS, RFC 6891; extended errors, RFC 8914). Strict: a message is understood whole, or not at all. */
+import { copyAlone } from '../../util/byte-queue.js';
 import { type DomainName, keyOf, MessageWriter, malformed, readName } from './names.js';
 import { CLASS_IN, type DnsRecord, RECORD_TYPE, readData, writeData } from './records.js';
 
@@ -62,7 +63,16 @@ export const MAX_MESSAGE_BYTES = 65_535;
 /** What a message comes to once its pointers are followed; many of a long name could make much of little. */
 const MAX_EXPANDED_BYTES = 131_072;
 
+/**
+ * Records of a message beside OPT, in all of its sections: each costs far more time than its bytes, and 65,535 bytes have room for 5,956.
+ * Answers that programs use have a few dozen.
+ */
+export const MAX_RECORDS = 512;
+
 const OPTION_EXTENDED_ERROR = 15;
+
+/** Extended errors that are read of a message. */
+const MAX_ERRORS = 8;
 
 /**
  * The message that the bytes are, from the first to the last; null where they are none. Of the additional section only OPT is
@@ -80,6 +90,7 @@ export function parseMessage(bytes: Buffer): DnsMessage | null {
 function parse(bytes: Buffer): DnsMessage {
   const [id, flags, questionCount, ...recordCounts] = [0, 2, 4, 6, 8, 10].map((at) => bytes.readUInt16BE(at)) as Header;
   if (questionCount > 1) throw malformed('several questions');
+  if (recordCounts.reduce((sum, count) => sum + count) > MAX_RECORDS + 1) throw malformed('too many records');
   const reader = new RecordReader(bytes);
   const question = questionCount === 1 ? reader.question() : null;
   const [answers, authorities, additionals] = recordCounts.map((count) => reader.records(count)) as Sections;
@@ -102,6 +113,15 @@ function parse(bytes: Buffer): DnsMessage {
     authorities: authorities.map(({ record }) => record),
     edns: opt === undefined ? null : readEdns(opt),
   };
+}
+
+/** The question of a message, whatever follows it; null: it has none; undefined: it makes no sense. */
+export function parseQuestion(bytes: Buffer): DnsQuestion | null | undefined {
+  try {
+    return bytes.readUInt16BE(4) === 0 ? null : new RecordReader(bytes).question();
+  } catch {
+    return undefined;
+  }
 }
 
 type Header = [number, number, number, number, number, number];
@@ -176,40 +196,81 @@ function readEdns({ record: { ttl, data }, class: udpBytes }: RawRecord): Edns {
   for (let at = 0; at < data.length; ) {
     const value = data.subarray(at + 4, at + 4 + data.readUInt16BE(at + 2));
     if (value.length !== data.readUInt16BE(at + 2)) throw malformed('an option that is cut off');
-    if (data.readUInt16BE(at) === OPTION_EXTENDED_ERROR)
+    if (data.readUInt16BE(at) === OPTION_EXTENDED_ERROR && errors.length < MAX_ERRORS)
       errors.push({ code: value.readUInt16BE(0), text: value.toString('utf8', 2) });
     at += 4 + value.length;
   }
   return { udpBytes, version: (ttl >>> 16) & 0xff, wantsDnssec: (ttl & 0x8000) !== 0, errors };
 }
 
-/** The bytes of a message of at most `maxBytes`; one that is longer is sent truncated, with no records (RFC 2181, section 9). */
-export function formatMessage(message: DnsMessage, maxBytes: number): Buffer {
-  const bytes = format(message);
-  if (bytes.length <= maxBytes) return bytes;
-  return format({ ...message, isTruncated: true, answers: [], authorities: [] });
+/** The records of an answer as they stand behind its question, with names that point back to that. */
+export interface WrittenRecords {
+  readonly bytes: Buffer;
+  readonly answerCount: number;
+  readonly authorityCount: number;
+  /** Where in `bytes` the times of the records are. */
+  readonly ttlOffsets: readonly number[];
 }
 
-function format(message: DnsMessage): Buffer {
-  const { question, answers, authorities, edns } = message;
+/** A message without its records. */
+export type MessageHead = Omit<DnsMessage, 'answers' | 'authorities'>;
+
+const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
+
+/** Writes records once for all who ask this question, in whatever spelling. */
+export function writeRecords({
+  question,
+  answers,
+  authorities,
+}: Pick<DnsMessage, 'question' | 'answers' | 'authorities'>): WrittenRecords {
   const writer = new MessageWriter();
-  const counts = [question === null ? 0 : 1, answers.length, authorities.length, edns === null ? 0 : 1];
-  writer.words(message.id, flagsOf(message), ...counts);
-  if (question !== null) {
-    writer.name(question.name);
-    writer.words(question.type, question.class);
-  }
+  writer.bytes(Buffer.alloc(HEADER_BYTES));
+  if (question !== null) writeQuestion(writer, question);
+  const start = writer.byteCount;
+  const ttlOffsets: number[] = [];
   for (const { name, type, ttl, data } of [...answers, ...authorities]) {
     writer.name(name);
     writer.words(type, CLASS_IN);
+    ttlOffsets.push(writer.byteCount - start);
     writer.long(ttl);
     writer.measured(() => writeData(writer, type, data));
   }
-  if (edns !== null) writeEdns(writer, edns, message.rcode);
+  const bytes = copyAlone(writer.end().subarray(start));
+  return { bytes, answerCount: answers.length, authorityCount: authorities.length, ttlOffsets };
+}
+
+/** Takes seconds off the times of records, in their bytes. */
+export function ageRecords({ bytes, ttlOffsets }: WrittenRecords, seconds: number): void {
+  for (const offset of ttlOffsets) bytes.writeUInt32BE(bytes.readUInt32BE(offset) - seconds, offset);
+}
+
+/** The bytes of a message of at most `maxBytes`; one that is longer is sent truncated, with no records (RFC 2181, section 9). */
+export function formatMessage(message: DnsMessage, maxBytes: number): Buffer {
+  return formatAnswer(message, writeRecords(message), maxBytes);
+}
+
+/** The same, with records that were written for the question before. */
+export function formatAnswer(head: MessageHead, records: WrittenRecords, maxBytes: number): Buffer {
+  const bytes = format(head, records);
+  return bytes.length <= maxBytes ? bytes : format({ ...head, isTruncated: true }, NO_RECORDS);
+}
+
+function format(head: MessageHead, { bytes, answerCount, authorityCount }: WrittenRecords): Buffer {
+  const { id, question, edns, rcode } = head;
+  const writer = new MessageWriter();
+  writer.words(id, flagsOf(head), Number(question !== null), answerCount, authorityCount, Number(edns !== null));
+  if (question !== null) writeQuestion(writer, question);
+  writer.bytes(bytes);
+  if (edns !== null) writeEdns(writer, edns, rcode);
   return writer.end();
 }
 
-function flagsOf(message: DnsMessage): number {
+function writeQuestion(writer: MessageWriter, question: DnsQuestion): void {
+  writer.name(question.name);
+  writer.words(question.type, question.class);
+}
+
+function flagsOf(message: MessageHead): number {
   const bits: readonly [boolean, number][] = [
     [message.isResponse, 0x8000],
     [message.isTruncated, 0x0200],

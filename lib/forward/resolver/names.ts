@@ -23,17 +23,12 @@ export const malformed = (what: string): VproxyError => new VproxyError('protoco
 
 /** The name at `start` of a message, and where what follows it begins. A pointer leads to before the labels that it follows, so none can loop. Throws `protocol-error`. */
 export function readName(message: Buffer, start: number): { readonly name: DomainName; readonly end: number } {
-  const labels: Buffer[] = [];
-  let byteCount = 1;
+  let byteCount = 0;
   let at = start;
   let runStart = start;
   let end: number | null = null;
   for (let pointers = 0; ; ) {
     const length = byteAt(message, at);
-    if (length === 0) {
-      labels.push(message.subarray(at, at + 1));
-      return { name: Buffer.concat(labels, byteCount), end: end ?? at + 1 };
-    }
     if (length >= POINTER) {
       const target = ((length - POINTER) << 8) | byteAt(message, at + 1);
       end ??= at + 2;
@@ -44,12 +39,15 @@ export function readName(message: Buffer, start: number): { readonly name: Domai
       continue;
     }
     if (length > MAX_LABEL_BYTES) throw malformed('a label of an unknown kind');
-    byteCount += 1 + length;
-    if (byteCount > MAX_NAME_BYTES) throw malformed('a name of more than 255 bytes');
-    labels.push(message.subarray(at, at + 1 + length));
-    at += 1 + length;
+    // Behind a label there is at least the root's.
+    if (byteCount + 1 + length + Number(length > 0) > MAX_NAME_BYTES) throw malformed('a name of more than 255 bytes');
+    for (const labelEnd = at + length; at <= labelEnd; at += 1, byteCount += 1) READ[byteCount] = byteAt(message, at);
+    if (length === 0) return { name: Buffer.from(READ.subarray(0, byteCount)), end: end ?? at };
   }
 }
+
+/** The name that is being read: many short labels are copied byte by byte. */
+const READ = Buffer.alloc(MAX_NAME_BYTES);
 
 function byteAt(message: Buffer, at: number): number {
   const byte = message[at];
@@ -128,9 +126,10 @@ export class MessageWriter {
 
   /** A name, which ends with a pointer to what was written in the same spelling. */
   name(name: DomainName): void {
+    const text = name.toString('latin1');
     let at = 0;
     for (let length = name[0] ?? 0; length > 0; length = name[at] ?? 0) {
-      const rest = name.toString('latin1', at);
+      const rest = text.slice(at);
       const offset = this.#offsets.get(rest);
       if (offset !== undefined) {
         this.words(POINTER_16 | offset);

@@ -7,6 +7,7 @@ import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/host-files.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { TokenBucket } from '../../util/bounds.js';
 import { escapeText } from '../../util/escape.js';
+import { TimeSlices } from '../../util/time-slices.js';
 import { DatagramFlow } from '../datagram/datagram-flow.js';
 import { FlowBook } from '../datagram/flow-book.js';
 import { OwnAddresses } from '../egress/networks.js';
@@ -61,6 +62,9 @@ const formatServer = (server: HostPort): string =>
 /** Questions of a peer that are taken: so many a second in the long run, and at once. */
 const QUESTIONS_PER_SECOND = 5000;
 
+/** Questions of flows that wait for their slice of time; further ones are dropped. */
+const MAX_WAITING = 256;
+
 /** How much of a name, and of what decided, is in a line of the log. */
 const MAX_LOGGED = 300;
 
@@ -72,9 +76,11 @@ class ResolverTarget implements Target {
   readonly #egress: string;
   readonly #context: TargetContext;
   readonly #bucket: TokenBucket;
+  readonly #slices = new TimeSlices();
   readonly #upstream: Upstream;
   readonly #resolver: Resolver;
   readonly #open = new Set<SessionStream>();
+  #waitingCount = 0;
 
   constructor({ name, servers }: ResolverEndpoint, context: TargetContext) {
     const { clock, egress, service } = context;
@@ -84,14 +90,15 @@ class ResolverTarget implements Target {
     this.#egress = name === '' ? service : name;
     this.#context = context;
     this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
-    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers });
+    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers, slices: this.#slices });
     this.#resolver = new Resolver({
       egress: this.#egress,
       rules: () => egress(this.#egress),
       clock,
       ask: (question) => this.#upstream.ask(question),
       addressesOf: (host) => files.addressesOf(host),
-      isOwn: (address) => own.has(address),
+      ownAddresses: () => own.list(),
+      slices: this.#slices,
     });
   }
 
@@ -113,8 +120,14 @@ class ResolverTarget implements Target {
     const asker = this.#askerOf(stream, 'udp');
     const flow = DatagramFlow.attach(stream, {
       onMessage: (question) => {
-        if (!this.#bucket.take(clock.now())) flow.markUndelivered();
-        else void this.#answer(question, asker).then((answer) => answer !== null && flow.send(answer));
+        if (this.#waitingCount >= MAX_WAITING || !this.#bucket.take(clock.now())) {
+          flow.markUndelivered();
+          return;
+        }
+        this.#waitingCount += 1;
+        void this.#answer(question, asker, () => (this.#waitingCount -= 1)).then(
+          (answer) => answer !== null && flow.send(answer),
+        );
       },
       onDropped: () => this.messages.handleDropped(),
       onClosed: (reason) => {
@@ -150,8 +163,12 @@ class ResolverTarget implements Target {
     onQuestionRefused?.(stream, message, { egress: this.#egress, name, type, rule, why });
   }
 
-  #answer(question: Buffer, asker: Asker): Promise<Buffer | null> {
-    return this.#resolver.answer(question, asker);
+  /** The answer to a question; null where there is none, and where whoever asked has gone meanwhile. Never rejects. */
+  #answer(question: Buffer, asker: Asker, onBegun?: () => void): Promise<Buffer | null> {
+    return this.#slices.run(() => {
+      onBegun?.();
+      return this.#resolver.answer(question, asker);
+    });
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {

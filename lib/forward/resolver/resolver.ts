@@ -1,6 +1,7 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import type { Clock } from '../../util/clock.js';
+import { TimeSlices } from '../../util/time-slices.js';
 import { judgeName, type Verdict } from '../egress/admission.js';
 import { parseAddress } from '../egress/networks.js';
 import type { EgressRules } from '../egress/rules.js';
@@ -11,14 +12,16 @@ import {
   type DnsQuestion,
   EXTENDED_ERROR,
   type ExtendedError,
-  formatMessage,
+  formatAnswer,
   HEADER_BYTES,
   MAX_MESSAGE_BYTES,
   parseMessage,
   RCODE,
+  type WrittenRecords,
+  writeRecords,
 } from './messages.js';
 import { formatName, hostOf, keyOf } from './names.js';
-import { CLASS_IN, type DnsRecord, RECORD_TYPE, typeName } from './records.js';
+import { CLASS_IN, RECORD_TYPE, typeName } from './records.js';
 import type { UpstreamQuestion } from './upstream.js';
 
 /** Who asks. */
@@ -48,8 +51,10 @@ export interface ResolverOptions {
   readonly ask: (question: UpstreamQuestion) => Promise<DnsMessage>;
   /** The addresses that /etc/hosts has of a name; null: none. */
   readonly addressesOf: (host: string) => readonly string[] | null;
-  /** Whether an address is one of this machine's. */
-  readonly isOwn: (address: string) => boolean;
+  /** The addresses of this machine; the same set until they change. */
+  readonly ownAddresses: () => ReadonlySet<string>;
+  /** Where its work is done, in turns with all others. Default: slices of its own. */
+  readonly slices?: TimeSlices;
   /** Questions that are worked on at once; further ones are answered with SERVFAIL. Default 256. */
   readonly maxInFlight?: number;
 }
@@ -73,36 +78,60 @@ const FIRST_META_TYPE = 128;
 /** What is answered to a question beside the question itself. */
 interface Reply {
   readonly rcode: number;
-  readonly answers?: readonly DnsRecord[];
-  readonly authorities?: readonly DnsRecord[];
+  readonly records?: WrittenRecords;
   readonly isAuthentic?: boolean;
   readonly errors?: readonly ExtendedError[];
 }
 
+/** An answer that was judged and written, for all who ask the same while its rules and the addresses of this machine are the same. */
+interface JudgedAnswer extends Reply {
+  readonly records: WrittenRecords;
+  /** Why the first record that is left out was refused; null: none is. */
+  readonly refused: Verdict | null;
+  readonly rules: EgressRules | null;
+  readonly own: ReadonlySet<string>;
+}
+
+/** A question of records, which has one. */
+type Query = DnsMessage & { readonly question: DnsQuestion };
+
+/** What a server or a file says. */
+type FoundAnswer = Pick<DnsMessage, 'rcode' | 'answers' | 'authorities' | 'isAuthentic' | 'edns'>;
+
+const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] });
+
 export class Resolver {
   readonly #options: ResolverOptions;
-  readonly #cache: AnswerCache;
+  readonly #slices: TimeSlices;
+  readonly #cache: AnswerCache<JudgedAnswer>;
   /** What is being asked: whoever asks the same meanwhile waits for the same answer. */
-  readonly #asked = new Map<string, Promise<DnsMessage>>();
+  readonly #asked = new Map<string, Promise<JudgedAnswer>>();
   #inFlight = 0;
 
   constructor(options: ResolverOptions) {
     this.#options = options;
+    this.#slices = options.slices ?? new TimeSlices();
     this.#cache = new AnswerCache(options);
   }
 
-  /** The answer to a message; null where there is none to what came. Never rejects. */
+  /**
+   * The answer to a message; null where there is none to what came. Never rejects. One that is known is made within the call, which
+   * is for the caller to have in its slice of time.
+   */
   async answer(bytes: Buffer, asker: Asker): Promise<Buffer | null> {
     // An answer to an answer could go on for ever.
     if (bytes.length < HEADER_BYTES || (bytes[2] ?? 0) >= 0x80) return null;
     const query = bytes.length > MAX_QUESTION_BYTES ? null : parseMessage(bytes);
-    if (query === null) return formatMessage(makeReply(headerOf(bytes), { rcode: RCODE.FORMERR }), PLAIN_UDP_BYTES);
-    const reply = makeReply(query, await this.#reply(query, asker));
+    if (query === null) return formatReply(headerOf(bytes), { rcode: RCODE.FORMERR }, PLAIN_UDP_BYTES);
     const udpBytes = Math.min(Math.max(PLAIN_UDP_BYTES, query.edns?.udpBytes ?? 0), MAX_DATAGRAM_BYTES);
-    return formatMessage(reply, asker.transport === 'tcp' ? MAX_MESSAGE_BYTES : udpBytes);
+    const maxBytes = asker.transport === 'tcp' ? MAX_MESSAGE_BYTES : udpBytes;
+    const known = this.#reply(query, asker);
+    if (!(known instanceof Promise)) return formatReply(query, known, maxBytes);
+    const reply = await known;
+    return this.#slices.run(() => formatReply(query, reply, maxBytes));
   }
 
-  async #reply(query: DnsMessage, asker: Asker): Promise<Reply> {
+  #reply(query: DnsMessage, asker: Asker): Reply | Promise<Reply> {
     const { question } = query;
     if (query.opcode !== 0) return { rcode: RCODE.NOTIMP };
     if (query.edns !== null && query.edns.version !== 0) return { rcode: RCODE.BADVERS };
@@ -113,13 +142,80 @@ export class Resolver {
     if (rules === null || host === null || !verdict.isAllowed) return this.#refuse(question, verdict, asker);
     const unsupported = judgeKind(question);
     if (unsupported !== null) return unsupported;
-    const reply = await this.#resolve(host, question, query);
-    const admitted = admitRecords(reply.answers ?? [], (address) =>
-      judgeAtSomePort(rules, host, address, this.#options.isOwn),
-    );
-    if (admitted.refused === null) return reply;
-    const blocked = this.#explain(question, admitted.refused, asker, EXTENDED_ERROR.BLOCKED);
-    return { ...reply, answers: admitted.records, errors: [blocked, ...(reply.errors ?? [])] };
+    try {
+      return this.#resolve({ ...query, question }, asker, host, rules);
+    } catch {
+      return failure("the host's own addresses are not known");
+    }
+  }
+
+  /** Throws where the system does not tell the addresses of this machine. */
+  #resolve(query: Query, asker: Asker, host: string, rules: EgressRules): Reply | Promise<Reply> {
+    const { question } = query;
+    const inHosts = this.#inHosts(host, question);
+    if (inHosts !== null) return this.#tell(this.#judge(inHosts, question, host), question, asker);
+    const wantsDnssec = query.edns?.wantsDnssec ?? false;
+    const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
+    const kept = this.#cache.get(key);
+    if (kept?.rules === rules && kept.own === this.#options.ownAddresses()) return this.#tell(kept, question, asker);
+    if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions are being asked');
+    const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
+    return this.#waitFor(() => this.#ask(key, host, upstream), question, asker, host);
+  }
+
+  async #waitFor(ask: () => Promise<JudgedAnswer>, question: DnsQuestion, asker: Asker, host: string): Promise<Reply> {
+    this.#inFlight += 1;
+    try {
+      const answer = await ask();
+      // The rules may be others than those by which the name was judged.
+      const verdict = judge(answer.rules, host, this.#options.egress);
+      return verdict.isAllowed ? this.#tell(answer, question, asker) : this.#refuse(question, verdict, asker);
+    } catch {
+      // What is wrong there is nothing for a guest: it could learn of this machine's network.
+      return failure("the host's resolver did not answer");
+    } finally {
+      this.#inFlight -= 1;
+    }
+  }
+
+  #ask(key: string, host: string, question: UpstreamQuestion): Promise<JudgedAnswer> {
+    const asked = this.#asked.get(key);
+    if (asked !== undefined) return asked;
+    const answer = this.#options
+      .ask(question)
+      .then((message) => this.#slices.run(() => this.#keep(key, host, question, message)))
+      .finally(() => this.#asked.delete(key));
+    this.#asked.set(key, answer);
+    return answer;
+  }
+
+  #keep(key: string, host: string, question: UpstreamQuestion, message: DnsMessage): JudgedAnswer {
+    const bounded = boundTimes(message);
+    const answer = this.#judge(bounded, question, host);
+    this.#cache.set(key, bounded, answer);
+    return answer;
+  }
+
+  /** What a server, or a file, has said, for guests, by the rules of the moment. That it refused to answer is a failure: REFUSED is what the rules of this side say. */
+  #judge(message: FoundAnswer, question: DnsQuestion, host: string): JudgedAnswer {
+    const rules = this.#options.rules();
+    const own = this.#options.ownAddresses();
+    // Texts are that server's, and may name what is none of the guest's business.
+    const errors = (message.edns?.errors ?? []).map(({ code }) => ({ code, text: '' }));
+    const { rcode, isAuthentic } = message;
+    if (rules === null || (rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN))
+      return { rcode: RCODE.SERVFAIL, records: NO_RECORDS, errors, refused: null, rules, own };
+    const isOwn = (address: string): boolean => own.has(address);
+    const admitted = admitRecords(message, (address) => judgeAtSomePort(rules, host, address, isOwn));
+    const records = writeRecords({ ...admitted, question });
+    return { rcode, records, isAuthentic, errors, refused: admitted.refused, rules, own };
+  }
+
+  /** An answer for one who asks, who is told what is left out; this side is, too. */
+  #tell(answer: JudgedAnswer, question: DnsQuestion, asker: Asker): Reply {
+    if (answer.refused === null) return answer;
+    const blocked = this.#explain(question, answer.refused, asker, EXTENDED_ERROR.BLOCKED);
+    return { ...answer, errors: [blocked, ...(answer.errors ?? [])] };
   }
 
   #refuse(question: DnsQuestion, verdict: Verdict, asker: Asker): Reply {
@@ -135,43 +231,8 @@ export class Resolver {
     return { code, text: `${what}${shown} is not allowed by egress "${this.#options.egress}" on the host` };
   }
 
-  async #resolve(host: string, question: DnsQuestion, query: DnsMessage): Promise<Reply> {
-    const known = this.#inHosts(host, question);
-    if (known !== null) return known;
-    const wantsDnssec = query.edns?.wantsDnssec ?? false;
-    const upstream = { ...question, wantsDnssec, isUnchecked: query.isUnchecked };
-    const key = `${keyOf(question.name)} ${question.type} ${Number(wantsDnssec)}${Number(query.isUnchecked)}`;
-    const kept = this.#cache.get(key);
-    if (kept !== null) return replyOf(kept);
-    if (this.#inFlight >= (this.#options.maxInFlight ?? 256)) return failure('too many questions are being asked');
-    this.#inFlight += 1;
-    try {
-      return replyOf(await this.#ask(key, upstream));
-    } catch {
-      // What is wrong there is nothing for a guest: it could learn of this machine's network.
-      return failure("the host's resolver did not answer");
-    } finally {
-      this.#inFlight -= 1;
-    }
-  }
-
-  #ask(key: string, question: UpstreamQuestion): Promise<DnsMessage> {
-    const asked = this.#asked.get(key);
-    if (asked !== undefined) return asked;
-    const answer = this.#options
-      .ask(question)
-      .then((message) => {
-        const bounded = boundTimes(message);
-        this.#cache.set(key, bounded);
-        return bounded;
-      })
-      .finally(() => this.#asked.delete(key));
-    this.#asked.set(key, answer);
-    return answer;
-  }
-
   /** What /etc/hosts says of a name, which then has no other addresses; null where it says nothing. */
-  #inHosts(host: string, { name, type }: DnsQuestion): Reply | null {
+  #inHosts(host: string, { name, type }: DnsQuestion): FoundAnswer | null {
     if (type !== RECORD_TYPE.A && type !== RECORD_TYPE.AAAA) return null;
     const addresses = this.#options.addressesOf(host);
     if (addresses === null) return null;
@@ -180,7 +241,7 @@ export class Resolver {
     const answers = found
       .filter(({ length }) => length === wantedBytes)
       .map((data) => ({ name, type, ttl: HOSTS_TTL, data }));
-    return { rcode: RCODE.NOERROR, answers };
+    return { rcode: RCODE.NOERROR, answers, authorities: [], isAuthentic: false, edns: null };
   }
 }
 
@@ -191,11 +252,13 @@ function judge(rules: EgressRules | null, host: string | null, egress: string): 
 }
 
 /** What is answered to a question that is not about records of a type; null where it is. */
-function judgeKind({ name, type, class: questionClass }: DnsQuestion): Reply | null {
+function judgeKind(question: DnsQuestion): Reply | null {
+  const { name, type, class: questionClass } = question;
   if (questionClass === CLASS_IN && type === RECORD_TYPE.ANY) {
     // RFC 8482, section 4.2: an answer that is one, and small.
     const data = Buffer.from('\x07RFC8482\0', 'latin1');
-    return { rcode: RCODE.NOERROR, answers: [{ name, type: RECORD_TYPE.HINFO, ttl: 3600, data }] };
+    const answers = [{ name, type: RECORD_TYPE.HINFO, ttl: 3600, data }];
+    return { rcode: RCODE.NOERROR, records: writeRecords({ question, answers, authorities: [] }) };
   }
   const isMeta = (type >= FIRST_META_TYPE && type <= RECORD_TYPE.ANY) || type === RECORD_TYPE.OPT || type === 0;
   if (questionClass === CLASS_IN && !isMeta) return null;
@@ -207,20 +270,12 @@ function failure(text: string): Reply {
   return { rcode: RCODE.SERVFAIL, errors: [{ code: EXTENDED_ERROR.NETWORK_ERROR, text }] };
 }
 
-/** What a server has said, for a guest. That it refused to answer is a failure: REFUSED is what the rules of this side say. */
-function replyOf({ rcode, answers, authorities, isAuthentic, edns }: DnsMessage): Reply {
-  // Texts are that server's, and may name what is none of the guest's business.
-  const errors = (edns?.errors ?? []).map(({ code }) => ({ code, text: '' }));
-  if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN) return { rcode, answers, authorities, isAuthentic, errors };
-  return { rcode: RCODE.SERVFAIL, errors };
-}
-
-/** The message of a reply to a query. */
-function makeReply(query: DnsMessage, reply: Reply): DnsMessage {
+/** The bytes of a reply to a query. */
+function formatReply(query: DnsMessage, reply: Reply, maxBytes: number): Buffer {
   const { edns } = query;
   const wantsDnssec = edns?.wantsDnssec ?? false;
-  const { rcode, answers = [], authorities = [], isAuthentic = false, errors = [] } = reply;
-  return {
+  const { rcode, records = NO_RECORDS, isAuthentic = false, errors = [] } = reply;
+  const head = {
     id: query.id,
     isResponse: true,
     opcode: query.opcode,
@@ -231,10 +286,9 @@ function makeReply(query: DnsMessage, reply: Reply): DnsMessage {
     isUnchecked: query.isUnchecked,
     rcode,
     question: query.question,
-    answers,
-    authorities,
     edns: edns === null ? null : { udpBytes: UDP_BYTES, version: 0, wantsDnssec, errors },
   };
+  return formatAnswer(head, records, maxBytes);
 }
 
 /** What is known of a message that is not understood: who asked, and how. */

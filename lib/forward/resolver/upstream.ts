@@ -9,6 +9,7 @@ import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
+import { TimeSlices } from '../../util/time-slices.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import {
   type DnsMessage,
@@ -18,6 +19,7 @@ import {
   isSameQuestion,
   MAX_MESSAGE_BYTES,
   parseMessage,
+  parseQuestion,
   RCODE,
 } from './messages.js';
 
@@ -37,6 +39,8 @@ interface UpstreamOptions {
   readonly timeoutMs?: number;
   /** Questions that are asked at once; further ones wait. Default 100. */
   readonly maxInFlight?: number;
+  /** Where answers are read, in turns with all others. Default: slices of its own. */
+  readonly slices?: TimeSlices;
 }
 
 /** How often all servers are asked. */
@@ -48,8 +52,8 @@ export const UDP_BYTES = 1232;
 /** Answers that another server may give better. */
 const FAILURES: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
 
-/** One try: bytes to a server, and its answer. Rejects with a VproxyError. */
-type Exchange = (server: HostPort, query: Query, signal: AbortSignal) => Promise<DnsMessage>;
+/** One try: bytes to a server, and those of its answer, whose records are still to be read. Rejects with a VproxyError. */
+type Exchange = (server: HostPort, query: Query, signal: AbortSignal) => Promise<Buffer>;
 
 interface Query {
   readonly id: number;
@@ -60,11 +64,13 @@ interface Query {
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #turns: Turns;
+  readonly #slices: TimeSlices;
   readonly #stopping = new AbortController();
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
     this.#turns = new Turns(options.maxInFlight ?? 100);
+    this.#slices = options.slices ?? new TimeSlices();
     // Each question that waits, or is asked, listens to it.
     setMaxListeners(0, this.#stopping.signal);
   }
@@ -125,7 +131,8 @@ export class Upstream {
     const cancel = clock.schedule(timeoutMs, end('connect-timeout', late));
     try {
       ending.signal.throwIfAborted();
-      return await exchange(server, makeQuery(question, hasEdns), ending.signal);
+      const bytes = await exchange(server, makeQuery(question, hasEdns), ending.signal);
+      return await this.#slices.run(() => readAnswer(server, bytes));
     } finally {
       cancel();
       signal.removeEventListener('abort', stop);
@@ -154,14 +161,21 @@ function makeQuery(question: UpstreamQuestion, hasEdns: boolean): Query {
   return { id, question, bytes: formatMessage(message, MAX_MESSAGE_BYTES) };
 }
 
-/** The answer to a query; null for what is none. Throws `connect-failed` for one that makes no sense. */
-function readAnswer(bytes: Buffer, { id, question }: Query): DnsMessage | null {
-  if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id || bytes.readUInt16BE(2) < 0x8000) return null;
-  const answer = parseMessage(bytes);
-  if (answer === null) throw new VproxyError('connect-failed', 'its answer makes no sense');
+const NO_SENSE = 'its answer makes no sense';
+
+/** Whether a message is the answer to a query, as far as its records do not tell. Throws where its question makes no sense. */
+function isAnswerTo({ id, question }: Query, bytes: Buffer): boolean {
+  if (bytes.length < HEADER_BYTES || bytes.readUInt16BE(0) !== id || bytes.readUInt16BE(2) < 0x8000) return false;
+  const asked = parseQuestion(bytes);
+  if (asked === undefined) throw new Error(NO_SENSE);
   // Servers that refuse a question may leave it out.
-  if (answer.question === null) return FAILURES.includes(answer.rcode) ? answer : null;
-  return isSameQuestion(answer.question, question) ? answer : null;
+  return asked === null ? FAILURES.includes(bytes.readUInt8(3) & 15) : isSameQuestion(asked, question);
+}
+
+function readAnswer(server: HostPort, bytes: Buffer): DnsMessage {
+  const answer = parseMessage(bytes);
+  if (answer === null) throw failed(server, new Error(NO_SENSE));
+  return answer;
 }
 
 const failed = (server: HostPort, error: unknown): VproxyError =>
@@ -189,8 +203,7 @@ const askByUdp: Exchange = (server, query, signal) =>
     socket.on('error', fail);
     socket.on('message', (bytes) => {
       try {
-        const answer = readAnswer(bytes, query);
-        if (answer !== null) settle(() => resolve(answer));
+        if (isAnswerTo(query, bytes)) settle(() => resolve(bytes));
       } catch (error) {
         fail(error);
       }
@@ -225,10 +238,9 @@ const askByTcp: Exchange = (server, query, signal) =>
       try {
         frames.push(bytes);
         for (let message = frames.next(); message !== null; message = frames.next()) {
-          const answer = readAnswer(message, query);
-          if (answer === null) continue;
+          if (!isAnswerTo(query, message)) continue;
           end();
-          resolve(answer);
+          resolve(message);
           return;
         }
       } catch (error) {

@@ -122,7 +122,7 @@ test('a resolver leaves each of these addresses out of its answers, as an addres
         ask: (question) =>
           Promise.resolve(answerTo({ ...query('x'), question }, [record('name.example', asked, data)])),
         addressesOf: (host) => (host === 'hosts.example' && asked === type ? [formatAddress(address)] : null),
-        isOwn,
+        ownAddresses: () => OWN_PUBLIC,
       });
       for (const name of ['name.example', 'hosts.example']) {
         const bytes = await resolver.answer(bytesOf(query(name, asked)), {

@@ -1,12 +1,33 @@
 import test from 'ava';
 import { AnswerCache, boundTimes } from '../../../lib/forward/resolver/cache.js';
-import type { DnsMessage } from '../../../lib/forward/resolver/messages.js';
+import {
+  type DnsMessage,
+  formatAnswer,
+  parseMessage,
+  type WrittenRecords,
+  writeRecords,
+} from '../../../lib/forward/resolver/messages.js';
 import { a, answerTo, cname, query, record, soa } from '../../helpers/dns.js';
 import { ManualClock } from '../../helpers/time.js';
 
 const setup = (options: { maxEntries?: number; maxBytes?: number } = {}) => {
   const clock = new ManualClock();
-  return { clock, cache: new AnswerCache({ clock, ...options }) };
+  const kept = new AnswerCache<{ readonly head: DnsMessage; readonly records: WrittenRecords }>({ clock, ...options });
+  const cache = {
+    set: (key: string, message: DnsMessage) =>
+      kept.set(key, message, { head: message, records: writeRecords(message) }),
+    get(key: string): DnsMessage | null {
+      const answer = kept.get(key);
+      return answer === null ? null : parseMessage(formatAnswer(answer.head, answer.records, 65_535));
+    },
+    get size() {
+      return kept.size;
+    },
+    get byteCount() {
+      return kept.byteCount;
+    },
+  };
+  return { clock, cache };
 };
 
 const answer = (name: string, ...ttls: number[]): DnsMessage =>

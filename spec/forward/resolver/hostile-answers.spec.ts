@@ -45,13 +45,14 @@ test(`of ${HOSTILE_ANSWERS.length} hostile answers of a DNS server a guest gets 
   const clock = new ManualClock();
   const upstream = new Upstream({ clock, servers: () => [{ host: '127.0.0.1', port: server.port }] });
   t.teardown(() => upstream.stop());
+  const own = new Set([OWN]);
   const resolver = new Resolver({
     egress: 'internet',
     rules: () => rulesOf(['*:*']),
     clock,
     ask: (asked) => upstream.ask(asked),
     addressesOf: () => null,
-    isOwn: (address) => address === OWN,
+    ownAddresses: () => own,
   });
   const ask = (name: string, type: HostileAnswer['type']) =>
     within(20_000, name, resolver.answer(bytesOf(query(name, type)), { transport: 'tcp', onRefused: () => undefined }));

@@ -1,5 +1,6 @@
 import dns from 'node:dns/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { VproxyError } from '../../../lib/errors.js';
 import { DatagramFlow } from '../../../lib/forward/datagram/datagram-flow.js';
@@ -313,6 +314,20 @@ test('questions beyond 5,000 a second wait on a stream, and are dropped and coun
     await carryOn(pair);
   }
   t.is(answers.length, 200);
+});
+
+test('questions that come at once are answered in many turns of the loop', async (t) => {
+  const { pair, refused } = served(t);
+  const { stream, answers } = connected(pair);
+  stream.write(Buffer.concat(Array.from({ length: 2000 }, () => frameMessage(DENIED))));
+  let turns = 0;
+  for (let before = 0; answers.length < 2000; before = refused.length) {
+    pair.step();
+    await setImmediate();
+    if (refused.length > before) turns += 1;
+  }
+  // Each takes 10 µs or more, and a turn one slice of a millisecond, or two.
+  t.true(turns >= 5, `${turns}`);
 });
 
 test('streams and flows are counted together, and none keeps a successor from taking over', async (t) => {
