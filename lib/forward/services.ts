@@ -187,8 +187,11 @@ export class ServiceGate {
   readonly #clock: Clock;
   readonly #opens: TokenBucket | null;
   readonly #pace: StreamPace | null;
-  /** Where there is a bound on them: the streams that were let in, until their places are free. */
-  readonly #admitted = new Set<SessionStream>();
+  /** Where there is a bound on them: the streams that are not over, and those that are, until their local ends are done with. */
+  readonly #open = new Set<SessionStream>();
+  readonly #ending = new Set<SessionStream>();
+  /** Those whose streams are counted, also the ones that were there before this gate. */
+  readonly #sessions = new WeakSet<Session>();
   /** The streams that may be idle, with how much had passed when that was seen last to change. */
   readonly #watched = new Map<SessionStream, { readonly bytes: number; readonly atMs: number }>();
   #isLooking = false;
@@ -207,16 +210,17 @@ export class ServiceGate {
         : { send: new Pacer(bytesPerSecond, clock), receive: new Pacer(bytesPerSecond, clock) };
   }
 
-  /** Counts what is still ending of the streams that another gate, whose place this one takes, let in. */
+  /** Counts the streams that another gate, whose place this one takes, let in. */
   takeOver(gate: ServiceGate): void {
-    for (const stream of gate.#admitted) this.#admitted.add(stream);
+    for (const stream of gate.#open) this.#count(stream);
+    for (const stream of gate.#ending) this.#ending.add(stream);
   }
 
   /** Why a stream that the peer opens is refused, for this side's log; null lets it in, within the other bounds. */
   admit(stream: SessionStream, session: Session): string | null {
     const { isAllowed = true, streams, opensPerSecond } = this.#policy;
     if (!isAllowed) return 'the channel may not open this service';
-    if (streams !== undefined && countOthers(stream, session) + this.#countEnding() >= streams)
+    if (streams !== undefined && this.#countOthers(stream, session) >= streams)
       return `${streams} streams are open already, or their local ends are not done with`;
     if (this.#opens?.take(this.#clock.now()) === false) return `more than ${opensPerSecond} streams a second`;
     this.readmit(stream);
@@ -226,7 +230,7 @@ export class ServiceGate {
   /** Takes a stream in that was let in already. */
   readmit(stream: SessionStream): void {
     const { streams, idleTimeoutMs } = this.#policy;
-    if (streams !== undefined) this.#admitted.add(stream);
+    if (streams !== undefined) this.#count(stream);
     if (this.#pace !== null) stream.setPace(this.#pace);
     if (idleTimeoutMs !== undefined) {
       this.#watched.set(stream, { bytes: 0, atMs: this.#clock.now() });
@@ -234,15 +238,23 @@ export class ServiceGate {
     }
   }
 
-  /** The streams, of any session, that are over and whose local ends are not done with. */
-  #countEnding(): number {
-    let count = 0;
-    for (const stream of this.#admitted) {
-      if (!stream.isOver) continue;
-      if (stream.isServed()) count += 1;
-      else this.#admitted.delete(stream);
+  #count(stream: SessionStream): void {
+    (stream.isOver ? this.#ending : this.#open).add(stream);
+    stream.onOver = () => {
+      this.#open.delete(stream);
+      this.#ending.add(stream);
+    };
+  }
+
+  /** How many other streams, of any session, have a place. What each costs is the peer's to ask, so nothing is counted anew. */
+  #countOthers(stream: SessionStream, session: Session): number {
+    if (!this.#sessions.has(session)) {
+      this.#sessions.add(session);
+      for (const other of session.listStreams())
+        if (other.isIncoming && other.service === stream.service && other !== stream) this.#count(other);
     }
-    return count;
+    for (const ended of this.#ending) if (!ended.isServed()) this.#ending.delete(ended);
+    return this.#open.size + this.#ending.size;
   }
 
   /** Looks at all streams together, four times in a time-out. */
@@ -262,7 +274,3 @@ export class ServiceGate {
     });
   }
 }
-
-const countOthers = (stream: SessionStream, session: Session): number =>
-  session.listStreams().filter((other) => other.isIncoming && other.service === stream.service && other !== stream)
-    .length;

@@ -122,6 +122,8 @@ export class SessionStream implements Scheduled {
   owner: string | null = null;
   /** Whether its local end is not done with, which may outlive it as a process that is being ended does. What serves it says so. */
   isServed: () => boolean = IS_NOT_SERVED;
+  /** Called when it is over, for what counts the streams of a service; `isServed` may be true still. */
+  onOver: (() => void) | null = null;
 
   nextReady: RowMember | null = null;
   isReady = false;
@@ -612,6 +614,7 @@ export class SessionStream implements Scheduled {
     if (isRetracted) books.retracted();
     else if (!wasAnswered) books.answered(this);
     books.over(this, reason);
+    this.onOver?.();
     this.#localEnd?.handleEnd(reason);
   }
 

@@ -1,9 +1,12 @@
 /** Rules of a service: who may open it, how often, how many at once, how fast, and for how long without data. */
 import test from 'ava';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import { toVproxyError, VproxyError } from '../../lib/errors.js';
 import { ServiceGate, type ServicePolicy, ServiceRegistry } from '../../lib/forward/services.js';
 import { MuxStream } from '../../lib/session/mux-stream.js';
 import type { SessionStream } from '../../lib/session/stream.js';
+import { FramePeer } from '../helpers/frame-peer.js';
+import { RecordingSink } from '../helpers/local-ends.js';
 import { carryOn, SessionPair } from '../helpers/session-pair.js';
 
 /** A pair whose side b offers `echo` and `other`, with a rule for `echo`. */
@@ -83,6 +86,49 @@ test('a stream counts until its local end is done with, also in another session 
   served.clear();
   t.is((await open(pair, 'slow')).failure.code, null);
   t.is((await open(pair, 'slow')).failure.code, 'denied');
+});
+
+test('streams that were open before the rule count, too', async (t) => {
+  const { pair, registry } = setUp({});
+  const { stream } = await open(pair);
+  for (const streams of [1, 2]) {
+    registry.setGate('echo', null);
+    registry.setGate('echo', new ServiceGate({ streams }, pair.clock));
+    t.is((await open(pair)).failure.code, streams === 1 ? 'denied' : null);
+  }
+  stream.destroy();
+  await carryOn(pair);
+  t.is((await open(pair)).failure.code, null);
+  t.is((await open(pair)).failure.code, 'denied');
+});
+
+/** CPU time of an OPEN that the rule refuses beside so many open streams, in microseconds: the best of some rounds. */
+function refusalMicros(openCount: number): number {
+  const peer = FramePeer.established({ limits: { streams: openCount + 1 } });
+  const registry = new ServiceRegistry();
+  registry.setGate('echo', new ServiceGate({ streams: openCount }, peer.clock));
+  registry.add('echo', (stream) => {
+    stream.attach(new RecordingSink());
+    stream.accept();
+  });
+  peer.session.removeAllListeners('stream');
+  peer.session.on('stream', (stream) => registry.serve(stream, peer.session));
+  for (let opened = 0; opened < openCount; opened += 1) peer.sendOpen(2 * opened + 1, 'echo');
+  let id = 2 * openCount + 1;
+  const rounds = Array.from({ length: 5 }, () => {
+    const frames = Array.from({ length: 500 }, () => peer.frame(FRAME_TYPE.OPEN, (id += 2), { service: 'echo' }));
+    const before = process.cpuUsage();
+    for (const frame of frames) peer.loop.receive(frame);
+    const { user, system } = process.cpuUsage(before);
+    peer.pump();
+    return (user + system) / frames.length;
+  });
+  return Math.min(...rounds);
+}
+
+test('to refuse a stream costs the same beside 20,000 streams as beside 20', (t) => {
+  const [few, many] = [refusalMicros(20), refusalMicros(20_000)];
+  t.true(many < 4 * few + 20, `${many} µs, ${few} µs`);
 });
 
 test('no more streams a second than the rule says', async (t) => {
