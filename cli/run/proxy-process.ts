@@ -54,9 +54,9 @@ export class ProxyProcess {
     this.running = new RunningProcess({
       ...{ proxy, output, configuration, runtimeDirectory, load, store },
       audit: this.#audit,
-      upgrade: async (request, exit) => {
+      upgrade: async (request, signal, exit) => {
         const { handOver } = await import('../upgrade/predecessor.js');
-        return handOver(this, request, exit);
+        return handOver(this, { ...request, signal }, exit);
       },
     });
     const { running } = this;
@@ -73,18 +73,12 @@ export class ProxyProcess {
       manager === null || notifySocket === null
         ? null
         : new manager.ServiceManager({ notifySocket, watchdogMs, proxy, log: running.log });
+    this.#handleSignals();
   }
 
   /** Begins, and ends when the process is to end; gives the exit status. */
   async run(begin: () => Promise<void>): Promise<number> {
     const { control, proxy, running } = this;
-    process.on('SIGHUP', () => running.hangUp());
-    const end = () => {
-      // Without a listener a second signal ends the process at once.
-      process.off('SIGINT', end).off('SIGTERM', end);
-      running.stop();
-    };
-    process.on('SIGINT', end).on('SIGTERM', end);
     const start = async () => {
       await begin();
       this.#options.store?.settle();
@@ -100,11 +94,27 @@ export class ProxyProcess {
     return status;
   }
 
+  /** Before anybody is told of this process: without a handler, a reload that the service manager has queued would end it. */
+  #handleSignals(): void {
+    const { running } = this;
+    process.on('SIGHUP', () => running.hangUp());
+    const end = () => {
+      // Without a listener a second signal ends the process at once.
+      process.off('SIGINT', end).off('SIGTERM', end);
+      running.stop();
+    };
+    process.on('SIGINT', end).on('SIGTERM', end);
+  }
+
   // ---- for a successor --------------------------------------------------------------------------------------------
 
   obstacles(): string[] {
-    const isWriting = this.#audit?.isWriting === true;
-    return [...this.proxy.obstacles(), ...(isWriting ? ['lines of the audit log that are not written'] : [])];
+    const own = [
+      ...(this.#audit?.isWriting === true ? ['lines of the audit log that are not written'] : []),
+      ...(this.running.isReloading ? ['a reload that is under way'] : []),
+      ...(this.control.isChanging ? ['a control request that is under way'] : []),
+    ];
+    return [...own, ...this.proxy.obstacles()];
   }
 
   capture(keep: KeepDescriptor): HandoverDocument {

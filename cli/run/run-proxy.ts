@@ -109,7 +109,8 @@ async function succeed(fd: number, load: Reload): Promise<number> {
     proxy.restore(take);
     return { made, document, take };
   });
-  if (restored === null) return EXIT_OK;
+  // What was taken up must neither read nor write.
+  if (restored === null) return process.exit(EXIT_OK);
   const { made, document, take } = restored;
   return made.run(async () => {
     made.running.log(describeHandover(document));

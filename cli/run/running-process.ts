@@ -37,8 +37,12 @@ interface RunningProcessOptions {
   readonly load: ((running: Configuration) => Promise<Configuration>) | null;
   /** Keeps listening sockets for the next process; null: nobody does. */
   readonly store: ListenerStore | null;
-  /** Hands over to a successor; `exit` ends the process then. Rejects with `upgrade-failed`. */
-  readonly upgrade: (request: UpgradeRequest, exit: (answer: UpgradeAnswer) => never) => Promise<never>;
+  /** Hands over to a successor; `exit` ends the process then. Rejects with `upgrade-failed`, also when `signal` is aborted. */
+  readonly upgrade: (
+    request: UpgradeRequest,
+    signal: AbortSignal,
+    exit: (answer: UpgradeAnswer) => never,
+  ) => Promise<never>;
 }
 
 /** What the process can do besides its proxy. */
@@ -49,9 +53,11 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   #configuration: Configuration;
   #isEnding = false;
   #isDraining = false;
-  #isUpgrading = false;
+  /** Ends the upgrade in progress; null: there is none. */
+  #upgrading: AbortController | null = null;
   /** One after the other, so that the newest file wins. */
   #reloading: Promise<unknown> = Promise.resolve();
+  #reloadCount = 0;
 
   constructor(options: RunningProcessOptions) {
     super();
@@ -103,9 +109,19 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
    * channel is made now. What fails is logged, and changes nothing.
    */
   reload(): Promise<ReloadAnswer> {
-    const done = this.#reloading.then(() => this.#reload());
+    this.#reloadCount += 1;
+    const done = this.#reloading
+      .then(() => this.#reload())
+      .finally(() => {
+        this.#reloadCount -= 1;
+      });
     this.#reloading = done.catch(() => undefined);
     return done;
+  }
+
+  /** Whether a reload has begun whose result is not in effect yet. */
+  get isReloading(): boolean {
+    return this.#reloadCount > 0;
   }
 
   /** No more streams; the process ends when those that are open have, or after `timeoutMs`. */
@@ -113,6 +129,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     const message = `ending when all streams have ended, at the latest in ${timeoutMs / 1000} s`;
     this.log(makeEvent('draining', message, { timeoutMs }));
     this.#isDraining = true;
+    this.#endUpgrade();
     this.#options.store?.end();
     void Promise.race([this.#options.proxy.drain(), delay(timeoutMs)]).then(() => this.stop());
   }
@@ -125,16 +142,16 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** Hands over to a successor, and ends the process with `answer`. Rejects with `upgrade-failed`; it goes on then. */
   async upgrade(request: UpgradeRequest, answer: (answer: UpgradeAnswer) => void): Promise<never> {
     try {
-      if (this.#isUpgrading) throw new VproxyError('upgrade-failed', 'another upgrade is under way');
-      if (this.#isEnding || this.#isDraining) throw new VproxyError('upgrade-failed', 'this process is ending');
-      this.#isUpgrading = true;
+      if (this.#upgrading !== null) throw new VproxyError('upgrade-failed', 'another upgrade is under way');
+      if (this.#isEnding || this.#isDraining) throw isEnding();
+      this.#upgrading = new AbortController();
       try {
-        return await this.#options.upgrade(request, (report) => {
+        return await this.#options.upgrade(request, this.#upgrading.signal, (report) => {
           answer(report);
           return process.exit(EXIT_OK);
         });
       } finally {
-        this.#isUpgrading = false;
+        this.#upgrading = null;
       }
     } catch (error) {
       const { code, message } = toVproxyError(error);
@@ -146,6 +163,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** Ends the process in order. */
   stop(): void {
     this.#isEnding = true;
+    this.#endUpgrade();
     this.#ended.resolve(EXIT_OK);
   }
 
@@ -176,11 +194,17 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   /** Ends the process because of a failure, which is logged; an expected end of an inherited channel is not one. */
   fail(reason: unknown): void {
     this.#isEnding = true;
+    this.#endUpgrade();
     const status = exitStatusOf(reason);
     const { code, message } = toVproxyError(reason);
     if (status === EXIT_OK) this.log(makeEvent('ended', message, { code }));
     else this.#options.output.failure(reason);
     this.#ended.resolve(status);
+  }
+
+  /** A process that ends has no successor. */
+  #endUpgrade(): void {
+    this.#upgrading?.abort(isEnding());
   }
 
   async #reload(): Promise<ReloadAnswer> {
@@ -231,6 +255,8 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
     return fixed;
   }
 }
+
+const isEnding = (): VproxyError => new VproxyError('upgrade-failed', 'this process is ending');
 
 /** The channels with the folder in which the storage broker may put its socket. */
 export function withRuntimeDirectory(

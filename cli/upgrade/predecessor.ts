@@ -6,6 +6,7 @@ import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { UpgradeAnswer } from '../../lib/status/types.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import { PendingSignals } from '../../lib/system/pending-signals.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
 import {
@@ -47,6 +48,8 @@ export interface HandOverOptions {
   readonly program: string | null;
   /** How long what cannot be handed over may take to end, in milliseconds. */
   readonly waitMs: number;
+  /** Aborted with why there is no upgrade after all: what ends this process ends its upgrade. */
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -55,7 +58,7 @@ export interface HandOverOptions {
  */
 export async function handOver(
   predecessor: Predecessor,
-  { program, waitMs }: HandOverOptions,
+  { program, waitMs, signal }: HandOverOptions,
   exit: (answer: UpgradeAnswer) => never,
 ): Promise<never> {
   if (process.pid === 1)
@@ -63,11 +66,14 @@ export async function handOver(
   const command = await successorCommand(program);
   const calls = await loadHandoverCalls();
   let answer: UpgradeAnswer;
+  const signals = PendingSignals.find(calls);
   let successor: Successor | null = null;
   try {
+    signal.throwIfAborted();
     successor = new Successor(command, predecessor);
-    const version = await successor.loaded();
-    await obstaclesEnd(predecessor, waitMs);
+    const ended = AbortSignal.any([signal, successor.ended]);
+    const version = await Promise.race([successor.loaded(), aborted(ended)]);
+    await obstaclesEnd(predecessor, waitMs, ended);
     // From here on this is one turn.
     const startedMs = performance.now();
     const counts = giveAll(predecessor, calls, successor);
@@ -77,7 +83,21 @@ export async function handOver(
     const { code, message } = toVproxyError(error);
     throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
   }
+  const { pid } = successor;
+  // At the very end: signals that came in this turn were meant for the process that goes on.
+  process.once('exit', () => {
+    for (const name of signals?.take() ?? []) process.kill(pid, name);
+  });
   return exit(answer);
+}
+
+/** Rejects with the reason as soon as `signal` is aborted. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const fail = () => reject(toVproxyError(signal.reason));
+    if (signal.aborted) fail();
+    else signal.addEventListener('abort', fail, { once: true });
+  });
 }
 
 /** Gives the successor everything, and waits until it has taken it up. From the end of this on it is the one that goes on. */
@@ -100,12 +120,13 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   return document.counts;
 }
 
-/** Resolved when there is nothing any more that cannot be handed over. Rejects with what there is after `waitMs`. */
-async function obstaclesEnd(predecessor: Predecessor, waitMs: number): Promise<void> {
+/** Resolved when there is nothing any more that cannot be handed over. Rejects with what there is after `waitMs`, and when `signal` is aborted. */
+async function obstaclesEnd(predecessor: Predecessor, waitMs: number, signal: AbortSignal): Promise<void> {
   const untilMs = performance.now() + waitMs;
   for (;;) {
     // From a timer on: what was closed before has been told.
-    await delay(LOOK_MS);
+    await delay(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    signal.throwIfAborted();
     const [first, ...others] = predecessor.obstacles();
     if (first === undefined) return;
     if (performance.now() < untilMs) continue;
@@ -121,12 +142,19 @@ async function obstaclesEnd(predecessor: Predecessor, waitMs: number): Promise<v
 class Successor {
   readonly #process: StartedProcess;
   readonly #file: string;
+  readonly #ended = new AbortController();
   #pid = 0;
 
   constructor(command: SuccessorCommand, { isService, environment }: Predecessor) {
     this.#file = command.file;
     const env = { ...process.env, ...environment, [HANDOVER_VARIABLE]: '3' };
     this.#process = isService ? startOrphan(command, env) : startChild(command, env);
+    void this.#process.ended.then((how) => this.#ended.abort(this.failure(how)));
+  }
+
+  /** Aborted with `upgrade-failed` when it has ended. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
   }
 
   /** Known when it has loaded. */

@@ -1,6 +1,6 @@
 /** Taking over: what a process does that its predecessor has started to go on in its place. */
 import { closeSync } from 'node:fs';
-import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
+import { toVproxyError } from '../../lib/errors.js';
 import type { TakeDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
 import { describeAgent } from '../package-info.js';
@@ -12,7 +12,7 @@ const SEND_MS = 10_000;
 /**
  * Takes over, when all that is needed is loaded: `restore` gets what the predecessor had, in one turn of the event loop and
  * without reading or writing. Resolved with what it gives when this process is the one that goes on; with null where the
- * predecessor has ended, or goes on itself: it has been told what `restore` threw.
+ * predecessor has ended, or goes on itself: it has been told what `restore` threw. This process must exit at once then.
  */
 export async function takeOver<Restored>(
   fd: number,
@@ -39,19 +39,20 @@ export async function takeOver<Restored>(
   }
   // What makes sessions ones that can be taken up again is in it.
   parcel.document.fill(0);
-  pipe.sendMessage({ ready: true }, SEND_MS);
   if (!isLeft(pipe)) return null;
   closeSync(fd);
   return restored;
 }
 
-/** Whether the predecessor leaves everything to this process: waits until it does, or ends. */
+/**
+ * Whether the predecessor leaves everything to this process. Only its word counts: the pipe is also closed by one that
+ * continues, and kills a program that started this process in its place.
+ */
 function isLeft(pipe: HandoverPipe): boolean {
   try {
-    // Without a bound: a predecessor that goes on kills this process, and one that ends closes the pipe.
-    pipe.receiveMessage(Number.POSITIVE_INFINITY);
-    return true;
-  } catch (error) {
-    return error instanceof VproxyError && systemCode(error.cause) === 'EPIPE';
+    pipe.sendMessage({ ready: true }, SEND_MS);
+    return pipe.receiveMessage(Number.POSITIVE_INFINITY)['go'] === true;
+  } catch {
+    return false;
   }
 }

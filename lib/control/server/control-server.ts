@@ -106,6 +106,15 @@ export class ControlServer {
     );
   }
 
+  /**
+   * Whether a request that may change something is under way: a successor would not have it.
+   *
+   * @internal
+   */
+  get isChanging(): boolean {
+    return this.#services.some(({ serves, http }) => serves === 'control' && http.isChanging);
+  }
+
   /** Stops listening, and closes every connection. */
   async close(): Promise<void> {
     const { proxy, ring, eventLoopDelay } = this.#context;

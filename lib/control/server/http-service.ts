@@ -51,6 +51,8 @@ export class HttpService {
   /** Those that speak HTTP, the oldest first. */
   readonly #connections = new Map<Socket, Connection>();
   readonly #upgraded = new Set<Socket>();
+  /** Answers to requests that may change something. */
+  readonly #changing = new Set<ServerResponse>();
   #address: ListenAddress | null = null;
   /** Speaks HTTP on them; null before the first one. */
   #server: Promise<HttpServer> | null = null;
@@ -78,6 +80,11 @@ export class HttpService {
   /** The number of the socket; null where this version of Node does not tell, or it is closed. */
   get descriptor(): number | null {
     return descriptorOf(this.#listener);
+  }
+
+  /** Whether a request that may change something is under way, or may be on its way: of a new connection nothing was read. */
+  get isChanging(): boolean {
+    return this.#changing.size > 0 || [...this.#connections.values()].some(({ response }) => response === null);
   }
 
   /** Closes the listener and every connection, whatever is under way on it. */
@@ -171,7 +178,9 @@ export class HttpService {
     }
     connection.response = response;
     request.once('end', () => connection.cancelTimeout());
+    if (!isPassive(request)) this.#changing.add(response);
     response.once('close', () => {
+      this.#changing.delete(response);
       if (!socket.destroyed && this.#connections.get(socket) === connection && !isBusy(connection)) {
         this.#awaitRequest(socket, connection);
       }
@@ -201,6 +210,10 @@ export class HttpService {
 /** Whether it has a request without an answer. */
 const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
+
+/** Whether a request changes nothing in this process: an upgrade is its end. */
+const isPassive = ({ method = '', url = '' }: IncomingMessage): boolean =>
+  method === 'GET' || method === 'HEAD' || url === '/v1/upgrade';
 
 /** Answers input that is not HTTP. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {

@@ -1,0 +1,237 @@
+/** `vproxy upgrade` beside what ends a process, and beside a reload: afterwards one process serves, or none does, as it was asked. */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
+import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
+import { eventually, within } from '../helpers/time.js';
+import { runUpgrade } from '../helpers/upgrades.js';
+import {
+  isRunning,
+  type RunResult,
+  spawnVproxy,
+  TAKING_CONTROL,
+  type VproxyProcess,
+} from '../helpers/vproxy-process.js';
+
+const VPROXY = join(PROJECT_ROOT, 'dist/program/vproxy.cjs');
+
+/** A process, and the upgrade of it that is under way. */
+interface Scene {
+  readonly folder: string;
+  readonly socket: string;
+  readonly client: ControlClient;
+  readonly vproxy: VproxyProcess;
+  /** The processes that run: the first one, its successor, and what started that. */
+  readonly processes: () => number[];
+  readonly successor: () => number;
+}
+
+async function makeScene(t: ExecutionContext, env: Readonly<Record<string, string>> = {}): Promise<Scene> {
+  const folder = temporaryFolder(t);
+  const [config, socket] = [join(folder, 'vproxy.toml'), join(folder, 'control.sock')];
+  writeFileSync(config, `[channels.vm1]\naddress = "unix-listen:${folder}/channel.sock"\n`);
+  const vproxy = spawnVproxy(t, ['--config', config, '--control', socket], { env: { ...env, SCENE: folder } });
+  const processes = () => marked(`SCENE=${folder}`);
+  t.teardown(() => processes().forEach((pid) => process.kill(pid, 'SIGKILL')));
+  await vproxy.waitForLine(TAKING_CONTROL);
+  const successor = () => processes().find((pid) => pid !== vproxy.pid) ?? 0;
+  return { folder, socket, client: connectControl(socket), vproxy, processes, successor };
+}
+
+/** The processes that have this in their environment. */
+function marked(variable: string): number[] {
+  const pids = readdirSync('/proc').map(Number);
+  return pids.filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(variable) && isRunning(pid);
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Writes a program that is a successor, or starts one. */
+function program({ folder }: Scene, text: string): string[] {
+  const path = join(folder, 'program');
+  writeFileSync(path, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  return ['--program', path];
+}
+
+// The moments of an upgrade: each gives its result, and what lets it continue.
+
+interface Moment {
+  readonly result: Promise<RunResult>;
+  readonly release: () => void;
+}
+
+/** The successor has not loaded. */
+async function loading(scene: Scene): Promise<Moment> {
+  const gate = join(scene.folder, 'gate');
+  writeFileSync(gate, '');
+  const words = program(scene, `while [ -e ${gate} ]; do sleep 0.02; done; exec ${process.execPath} ${VPROXY} "$@"`);
+  const result = runUpgrade(scene.socket, words);
+  await eventually(() => scene.successor() > 0, { what: 'the program' });
+  return { result, release: () => rmSync(gate) };
+}
+
+/** Connected, and again when it is closed. */
+class Connection {
+  #socket: net.Socket | null;
+
+  constructor(path: string) {
+    const connect = (): net.Socket =>
+      net
+        .connect(path)
+        .on('error', () => {
+          this.#socket = null;
+        })
+        .once('close', () => {
+          if (this.#socket !== null) this.#socket = connect();
+        });
+    this.#socket = connect();
+  }
+
+  end(): void {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.destroy();
+  }
+}
+
+/** Something cannot be handed over: connections to the control socket that say nothing, for as long as each may. */
+async function waiting(scene: Scene): Promise<Moment> {
+  const obstacles = [new Connection(scene.socket)];
+  const later = setTimeout(() => obstacles.push(new Connection(scene.socket)), 3_000);
+  const result = runUpgrade(scene.socket, ['--wait', '60']);
+  // It has said that it is loaded, and waits for what it is given.
+  await eventually(() => isBlocked(scene.successor()), { what: 'a successor' });
+  const release = () => {
+    clearTimeout(later);
+    for (const obstacle of obstacles) obstacle.end();
+  };
+  return { result, release };
+}
+
+/** The predecessor has given everything, and nothing else happens in it. */
+async function inTheTurn(scene: Scene): Promise<Moment> {
+  const { result, release } = await waiting(scene);
+  const successor = scene.successor();
+  process.kill(successor, 'SIGSTOP');
+  release();
+  await eventually(() => isBlocked(scene.vproxy.pid), { what: 'the turn' });
+  return { result, release: () => isRunning(successor) && process.kill(successor, 'SIGCONT') };
+}
+
+/** Whether a process waits for one descriptor, which an event loop never does: its main thread is in poll(2). */
+const isBlocked = (pid: number): boolean => /^(?!ep_).*poll/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8'));
+
+/** Whether a process has a handler for SIGHUP, the first of the signals. */
+const catchesHangUp = (pid: number): boolean =>
+  /^SigCgt:\s+[0-9a-f]*[13579bdf]$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+
+// What happens meanwhile, and what has to come of it.
+
+type Deed = (scene: Scene, moment: Moment) => Promise<void>;
+
+const MS = 15_000;
+
+const nothingRuns = ({ processes }: Scene): Promise<unknown> =>
+  eventually(() => processes().length === 0, { what: 'the end of all processes', timeoutMs: MS });
+
+/** One process runs, and answers. */
+async function oneServes(t: ExecutionContext, { processes, client }: Scene): Promise<number> {
+  await eventually(() => processes().length === 1, { what: 'a single process', timeoutMs: MS });
+  const { pid } = (await within(MS, 'an answer', client.status())).process;
+  t.deepEqual(processes(), [pid]);
+  return pid;
+}
+
+const endsBy =
+  (ask: (scene: Scene) => unknown): Deed =>
+  async (scene, { result, release }) => {
+    await ask(scene);
+    release();
+    await nothingRuns(scene);
+    await within(MS, 'the answer', result);
+  };
+
+const signalled = (signal: NodeJS.Signals): Deed => endsBy(({ vproxy }) => vproxy.kill(signal));
+
+const reloads =
+  (t: ExecutionContext): Deed =>
+  async (scene, { result, release }) => {
+    scene.vproxy.kill('SIGHUP');
+    release();
+    await scene.vproxy.waitForLine(/reloaded: nothing has changed/, { timeoutMs: MS });
+    t.is((await within(MS, 'the answer', result)).code, 0);
+    t.not(await oneServes(t, scene), scene.vproxy.pid);
+  };
+
+const loses =
+  (t: ExecutionContext): Deed =>
+  async (scene, { result, release }) => {
+    process.kill(scene.successor(), 'SIGKILL');
+    release();
+    t.is((await within(MS, 'the answer', result)).code, 1);
+    t.is(await oneServes(t, scene), scene.vproxy.pid);
+  };
+
+for (const [when, moment] of Object.entries({ loading, waiting, inTheTurn })) {
+  test.serial(
+    `${when}: what ends the process ends its upgrade, a reload is done, and the end of one is not the start of two`,
+    async (t) => {
+      const deeds = [signalled('SIGTERM'), signalled('SIGKILL'), reloads(t), loses(t)];
+      for (const deed of deeds) {
+        const scene = await makeScene(t);
+        await deed(scene, await moment(scene));
+      }
+    },
+  );
+}
+
+test.serial(
+  'an upgrade that waits is ended by what is asked at the control socket, and refuses another one',
+  async (t) => {
+    const deeds = [endsBy(({ client }) => client.stop()), endsBy(({ client }) => client.drain({ timeoutS: 5 }))];
+    for (const deed of deeds) {
+      const scene = await makeScene(t);
+      const moment = await waiting(scene);
+      t.regex((await runUpgrade(scene.socket)).stderr, /another upgrade is under way/);
+      await deed(scene, moment);
+      t.regex((await moment.result).stderr, /this process is ending|ended/);
+    }
+  },
+);
+
+test.serial(
+  'a signal that was queued for the successor does not end it: it is caught before anybody is told of it',
+  async (t) => {
+    const scene = await makeScene(t);
+    const { result, release } = await inTheTurn(scene);
+    scene.vproxy.kill('SIGSTOP');
+    const successor = scene.successor();
+    release();
+    await eventually(() => catchesHangUp(successor), { what: 'a handler' });
+    process.kill(successor, 'SIGHUP');
+    scene.vproxy.kill('SIGCONT');
+    t.is((await within(MS, 'the answer', result)).code, 0);
+    await scene.vproxy.waitForLine(/reloaded: nothing has changed/, { timeoutMs: MS });
+    t.is(await oneServes(t, scene), successor);
+  },
+);
+
+test.serial(
+  'a predecessor that cannot tell the service manager continues alone, although it cannot end what its program started',
+  async (t) => {
+    const scene = await makeScene(t, {
+      NOTIFY_SOCKET: `@${temporaryFolder(t)}`,
+      WATCHDOG_USEC: '0',
+      JOURNAL_STREAM: '',
+    });
+    const { code, stderr } = await runUpgrade(scene.socket, program(scene, `${process.execPath} ${VPROXY} "$@"\ntrue`));
+    t.is(code, 1, stderr);
+    t.is(await oneServes(t, scene), scene.vproxy.pid);
+  },
+);
