@@ -1,5 +1,6 @@
 // Lint: typescript-eslint's strict rules, and the direction of the layers (docs/architecture.md).
 import { defineConfig } from 'eslint/config';
+import regexp from 'eslint-plugin-regexp';
 import tseslint from 'typescript-eslint';
 
 /** The layers from left to right: each may import itself, those before it, `errors`, `events` and `util`. */
@@ -59,6 +60,15 @@ export default defineConfig(
     },
   },
   { files: ['lib/**/*.ts'], rules: { 'no-console': 'error' } },
+  {
+    // No expression that a text of somebody else makes slow (docs/decisions/0029).
+    files: ['lib/**/*.ts', 'cli/**/*.ts'],
+    plugins: { regexp },
+    rules: {
+      'regexp/no-super-linear-backtracking': ['error', { report: 'potential' }],
+      'regexp/no-super-linear-move': ['error', { report: 'potential' }],
+    },
+  },
   ...LAYERS.map(layerRule),
   {
     files: ['lib/util/**/*.ts', 'lib/errors.ts', 'lib/events.ts'],

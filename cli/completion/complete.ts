@@ -176,7 +176,7 @@ function contextOf({ operands = [], options }: Command, { values, operands: give
   // Elsewhere `-c` has the whole text of a channel.
   const isForRunning = options['channel']?.value === 'LABEL';
   const [operand] = /^\[?LABEL/.test(operands[0] ?? '') ? given : [];
-  const channel = isForRunning ? (last('channel') ?? operand?.replace(/[:/].*$/, '')) : undefined;
+  const channel = isForRunning ? (last('channel') ?? operand?.split(/[:/]/, 1)[0]) : undefined;
   return {
     socket: last('socket'),
     name: last('name'),

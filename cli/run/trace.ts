@@ -4,7 +4,7 @@ import { SourceMap, type SourceMapPayload } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /** Where a line of a trace was: the file, and the line and the column in it, both from 1 on. */
-const PLACE = /(\/[^\s():]+\.[cm]?js):(\d+):(\d+)/g;
+const PLACE = /(?<![^\s():])(\/[^\s():]+\.[cm]?js):(\d+):(\d+)/g;
 
 /** `stack` with the places in files that have a map beside them (`FILE.map`) as places in what the file was made of; others stay. */
 export function sourceTrace(stack: string): string {

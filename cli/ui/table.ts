@@ -51,8 +51,8 @@ function paintCells(
     const end = at + cell.length;
     const shown = line.slice(at, end);
     const tone = columns[index]?.toneOf?.(row[index] ?? '') ?? null;
-    const [, before = '', words = '', after = ''] = /^( *)(.*?)( *)$/s.exec(shown) ?? [];
-    painted += shown === cell.slice(0, shown.length) ? before + paint(words, tone) + after : shown;
+    const words = shown.trim();
+    painted += shown === cell.slice(0, shown.length) ? shown.replace(words, () => paint(words, tone)) : shown;
     painted += line.slice(end, end + GAP);
     at = end + GAP;
   }

@@ -5,6 +5,7 @@
  */
 import { VproxyError } from '../errors.js';
 import { listUsers, PASSWD_FILE, type UserAccount } from '../system/accounts.js';
+import { withoutFinalSlashes } from '../util/addresses.js';
 import { denied } from './allowed-folder.js';
 import type { CopySource } from './messages.js';
 import { nameSource } from './sources.js';
@@ -25,7 +26,7 @@ export function requireNameable(path: string): void {
 export function nameRemoteSource(path: string): CopySource {
   requireNameable(path);
   if (!isFromHome(path)) return nameSource(path);
-  const plain = path.replace(/\/+$/, '');
+  const plain = withoutFinalSlashes(path);
   const name = plain.slice(plain.lastIndexOf('/') + 1);
   if (/^(?:~[^/]*)?$/.test(plain)) {
     const what =

@@ -141,7 +141,7 @@ const cut = (text: string): string => text.slice(0, MAX_TEXT_LENGTH);
 /** The variables of os-release(5), whose values may be quoted as those of a shell. */
 function parseOsRelease(text: string): ReadonlyMap<string, string> {
   const pairs = text.split('\n').flatMap((line) => {
-    const [, key, value = ''] = /^\s*([A-Z0-9_]+)=(.*?)\s*$/.exec(line) ?? [];
+    const [, key, value = ''] = /^([A-Z0-9_]+)=(.*)$/.exec(line.trim()) ?? [];
     if (key === undefined) return [];
     const [, quote, inner = ''] = /^(["'])(.*)\1$/.exec(value) ?? [];
     const plain = quote === undefined ? value : inner;

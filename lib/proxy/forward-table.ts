@@ -290,5 +290,5 @@ function isSameAddress(a: Forward, b: Forward): boolean {
 /** The address of TCP or UDP in force, or the path of a unix socket. */
 function addressOf({ spec: { endpoint }, endpointText }: Forward): HostPort | string {
   if (!('port' in endpoint && 'host' in endpoint)) return 'path' in endpoint ? endpoint.path : endpointText;
-  return { host: endpoint.host, port: Number(/\d+$/.exec(endpointText)?.[0]) };
+  return { host: endpoint.host, port: Number(/(?<!\d)\d+$/.exec(endpointText)?.[0]) };
 }

@@ -3,6 +3,7 @@ import { type ChannelAddress, formatChannel, parseChannel } from '../channel/add
 import { VproxyError } from '../errors.js';
 import { parseForwardSpec } from '../forward/spec.js';
 import { fillTemplate } from '../forward/template.js';
+import { withoutFinalSlashes } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 import { isPlainLabel, LABEL_RULE } from '../util/labels.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
@@ -42,7 +43,7 @@ export class GroupPattern {
     const nameStart = this.path.lastIndexOf('/') + 1;
     const [prefix = '', suffix = ''] = this.path.slice(nameStart).split(STAR);
     this.#folderPrefix = this.path.slice(0, nameStart);
-    this.folder = this.#folderPrefix.replace(/(?<=.)\/+$/, '') || '.';
+    this.folder = withoutFinalSlashes(this.#folderPrefix) || '.';
     this.#prefix = prefix;
     this.#suffix = suffix;
   }

@@ -93,6 +93,13 @@ export function formatPath(path: string): string {
   return path.endsWith(':-') ? `${path}:-` : path;
 }
 
+/** A path without the slashes at its end; the root keeps one. */
+export function withoutFinalSlashes(path: string): string {
+  let end = path.length;
+  while (end > 1 && path[end - 1] === '/') end -= 1;
+  return path.slice(0, end);
+}
+
 /** As `parsePath`, for a unix socket, whose path the system limits. Throws `bad-argument`. */
 export function parseSocketPath(text: string): string {
   const path = parsePath(text);

@@ -208,6 +208,7 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T14',
     specs: [
+      ['threats/linear.spec.ts', ': no run of bytes takes more than '],
       ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],
       [

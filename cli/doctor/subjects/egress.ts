@@ -102,7 +102,7 @@ function aptProxies({ options: { etc } }: Machine): ProxySetting[] {
     (name) => {
       const path = join(etc, 'apt', name);
       // A comment has to begin its line here: two slashes are in every address.
-      const text = readText(path).replaceAll(/^\s*(?:\/\/|#).*$/gm, '');
+      const text = readText(path).replaceAll(/^[ \t]*(?:\/\/|#).*$/gm, '');
       const values = [...text.matchAll(/\bProxy(?:::[^\s"{]+)?\s+"([^"\n]*)"/gi)].map(([, value = '']) => value);
       return values.flatMap((value) => proxySetting(path, value));
     },

@@ -25,7 +25,7 @@ export function parseQemuChardev(text: string): ChannelParts | null {
 function unwrap(text: string): string {
   const plain = text
     .trim()
-    .replace(/\s+\\$/, '')
+    .replace(/(?<!\s)\s+\\$/, '')
     .replace(/^--?(?:chardev|serial)(?:\s+|=)/, '');
   return /^(["'])(.*)\1$/s.exec(plain)?.[2] ?? plain;
 }

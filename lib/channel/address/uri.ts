@@ -104,7 +104,7 @@ export const CHANNEL_SCHEMES: readonly string[] = [...SCHEMES.keys()];
 
 /** The parts of a URI; null for another text. Throws `bad-argument` for one that is not valid. */
 export function parseChannelUri(text: string): ChannelParts | null {
-  const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)(.*)$/s.exec(text) ?? [];
+  const [, name = '', authority = '', rest = ''] = /^([a-z][a-z0-9-]*):\/\/([^/?#]*)((?:[/?#].*)?)$/s.exec(text) ?? [];
   const scheme = SCHEMES.get(name);
   if (scheme === undefined) return null;
   if (/[\u0000-\u0020\u007f#\\]/.test(text)) {

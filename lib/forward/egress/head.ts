@@ -71,7 +71,7 @@ const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const ONE_TOKEN = new RegExp(`^${TOKEN}$`);
 const REQUEST_LINE = new RegExp(`^(${TOKEN}) ([\\x21-\\x7e]+) HTTP/(\\d)\\.(\\d)$`);
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/;
-const FIELD_LINE = new RegExp(`^(${TOKEN}):[\\t ]*([\\t\\x20-\\x7e\\x80-\\xff]*?)[\\t ]*$`);
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** Whether a message of HTTP may begin with that byte: a method is a token. */
 export const beginsToken = (byte: number): boolean => ONE_TOKEN.test(String.fromCharCode(byte));
@@ -106,11 +106,24 @@ const linesOf = (text: string): string[] => text.slice(0, -'\r\n\r\n'.length).sp
 
 /** A field line without its CRLF (RFC 9112 section 5). Throws {@link BadMessage}, also for a folded one. */
 export function parseField(line: string): Field {
-  const [, name, value] = FIELD_LINE.exec(line) ?? [];
-  if (name !== undefined && value !== undefined) return { name, value };
-  if (/^[\t ]/.test(line)) throw new BadMessage('a header field is folded onto another line');
-  if (/^[^:]*[\t ]+:/.test(line)) throw new BadMessage('there is white space before the colon of a header field');
+  const colon = line.indexOf(':');
+  const name = line.slice(0, Math.max(colon, 0));
+  const value = withoutBlanks(line.slice(colon + 1));
+  if (ONE_TOKEN.test(name) && FIELD_VALUE.test(value)) return { name, value };
+  if (isBlank(line[0])) throw new BadMessage('a header field is folded onto another line');
+  if (isBlank(name.at(-1))) throw new BadMessage('there is white space before the colon of a header field');
   throw new BadMessage('a header field is not NAME: VALUE');
+}
+
+const isBlank = (character: string | undefined): boolean => character === ' ' || character === '\t';
+
+/** Without the blanks around it: `trim` takes U+00A0 as well, which is a byte of a value here. */
+function withoutBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (isBlank(text[start])) start += 1;
+  while (end > start && isBlank(text[end - 1])) end -= 1;
+  return text.slice(start, end);
 }
 
 /** The values of a field, by its name in lower case. */
@@ -120,12 +133,14 @@ export const valuesOf = (fields: readonly Field[], name: string): string[] =>
 /** The elements of a field that is a list, in lower case. */
 export const listOf = (fields: readonly Field[], name: string): string[] =>
   valuesOf(fields, name)
-    .flatMap((value) => value.toLowerCase().split(','))
-    .map((element) => element.trim())
-    .filter((element) => element !== '');
+    .flatMap((value) => value.toLowerCase().match(/[^,\t ][^,]*/g) ?? [])
+    .map(withoutBlanks);
+
+const CLOSING = /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i;
 
 /** Whether the connection ends with the message. */
-export const isClosing = (fields: readonly Field[]): boolean => listOf(fields, 'connection').includes('close');
+export const isClosing = (fields: readonly Field[], name = 'connection'): boolean =>
+  valuesOf(fields, name).some((value) => CLOSING.test(value));
 
 /** Says so. */
 export const CLOSE: Field = { name: 'Connection', value: 'close' };

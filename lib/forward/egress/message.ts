@@ -126,6 +126,8 @@ export class MessageReader {
     if (!(await this.#hasMore())) return null;
     onBegun?.();
     let bytes = this.takeRest();
+    /** What `bytes` are the beginning of once they came in several pieces: it grows as they do, so that few are copied twice. */
+    let room = NOTHING;
     let scanned = 0;
     let mayBeEmptyLine = true;
     let isFirstLineChecked = checkFirstLine === undefined;
@@ -135,12 +137,13 @@ export class MessageReader {
         mayBeEmptyLine = false;
         if (bytes[0] === 0x0d && bytes[1] === 0x0a) {
           bytes = bytes.subarray(2);
+          room = NOTHING;
           scanned = 0;
         }
       }
       const end = endOfHead(bytes.subarray(0, maxBytes), scanned);
       if (!isFirstLineChecked) {
-        const lineEnd = bytes.indexOf('\r\n');
+        const lineEnd = bytes.indexOf('\r\n', Math.max(0, scanned - 1));
         if (lineEnd !== -1) {
           isFirstLineChecked = true;
           checkFirstLine?.(bytes.toString('latin1', 0, lineEnd));
@@ -154,7 +157,13 @@ export class MessageReader {
       scanned = bytes.length;
       const more = await this.#source.read();
       if (more === null) throw new Incomplete();
-      bytes = Buffer.concat([bytes, more]);
+      const byteCount = bytes.length + more.length;
+      if (byteCount > room.length) {
+        room = Buffer.allocUnsafeSlow(2 * byteCount);
+        bytes.copy(room);
+      }
+      more.copy(room, bytes.length);
+      bytes = room.subarray(0, byteCount);
     }
   }
 

@@ -10,8 +10,12 @@ import type { Clock } from '../../util/clock.js';
  * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
  */
 export function parseAddress(text: string): Uint8Array | null {
+  if (text.length > MAX_ADDRESS_LENGTH) return null;
   return text.includes(':') ? parseAddress6(text) : parseAddress4(text);
 }
+
+/** Six groups and an IPv4 address. */
+const MAX_ADDRESS_LENGTH = 45;
 
 const DECIMAL_BYTE = /^(?:0|[1-9]\d{0,2})$/;
 

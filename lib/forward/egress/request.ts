@@ -1,17 +1,7 @@
 /** What a request asks a proxy for: a tunnel to a destination, or an answer of an origin server (RFC 9112 section 3.2). */
 import { type Destination, parseDestination } from './admission.js';
 import { Refusal } from './answers.js';
-import {
-  BadMessage,
-  CLOSE,
-  endToEnd,
-  type Field,
-  formatHead,
-  isClosing,
-  listOf,
-  type RequestHead,
-  valuesOf,
-} from './head.js';
+import { BadMessage, CLOSE, endToEnd, type Field, formatHead, isClosing, type RequestHead, valuesOf } from './head.js';
 import { type Framing, requestFraming } from './message.js';
 import { EgressRefusal } from './refusal.js';
 
@@ -33,7 +23,7 @@ export function parseProxyRequest(head: RequestHead): ProxyRequest {
   const { authority, defaultPort, originTarget } = targetOf(head);
   const destination = parseAuthority(authority, defaultPort);
   checkHost(head, destination);
-  const isPersistent = minor === 1 && !isClosing(fields) && !listOf(fields, 'proxy-connection').includes('close');
+  const isPersistent = minor === 1 && !isClosing(fields) && !isClosing(fields, 'proxy-connection');
   if (method === 'TRACE') throw new Refusal('not-supported', 'TRACE is not passed on');
   return { head, destination, originTarget, framing, isPersistent };
 }
@@ -49,7 +39,7 @@ function targetOf({ method, target }: RequestHead): RequestTarget {
   if (method === 'CONNECT') return { authority: target, defaultPort: null, originTarget: null };
   if (target.startsWith('/') || target === '*')
     throw new BadMessage('this is a proxy, and no web server: set it as the HTTP proxy of a program');
-  const [, scheme = '', authority, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(.*)$/i.exec(target) ?? [];
+  const [, scheme = '', authority, rest = ''] = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)((?:[/?#].*)?)$/i.exec(target) ?? [];
   if (authority === undefined) throw new BadMessage('the target of the request is no URL');
   if (scheme.toLowerCase() === 'https') throw new BadMessage('https goes through this proxy with CONNECT only');
   if (scheme.toLowerCase() !== 'http')
@@ -66,12 +56,11 @@ function originFormOf(rest: string, method: string): string {
 
 /** The destination of `HOST`, `HOST:PORT` or `[V6]:PORT`. Throws `EgressRefusal` (`bad-destination`). */
 function parseAuthority(authority: string, defaultPort: number | null): Destination {
-  const [, bracketed, plain = '', digits = ''] =
-    /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
+  const [, bracketed, plain = '', digits = ''] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(authority) ?? [];
   if (authority.includes('@')) throw bad('a destination has no user name');
   const port = digits === '' ? defaultPort : Number(digits);
   if (port === null) throw bad('the destination of a CONNECT is HOST:PORT');
-  if (bracketed === undefined && plain === '') throw bad('the destination is no HOST:PORT');
+  if (bracketed === undefined ? plain === '' : !bracketed.includes(':')) throw bad('the destination is no HOST:PORT');
   return parseDestination(bracketed ?? plain, port);
 }
 

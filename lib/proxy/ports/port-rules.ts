@@ -4,7 +4,13 @@ import { VproxyError } from '../../errors.js';
 import { parseUnixPath } from '../../forward/socket-endpoint.js';
 import type { ForwardSpec } from '../../forward/spec.js';
 import { fillTemplate } from '../../forward/template.js';
-import { joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../../util/addresses.js';
+import {
+  joinWithCommas,
+  parseKeyValues,
+  requireKnown,
+  splitAtCommas,
+  withoutFinalSlashes,
+} from '../../util/addresses.js';
 import { escapeText } from '../../util/escape.js';
 
 /** Ports from the first to the last, 1,024 to 65,535. */
@@ -51,7 +57,7 @@ export function parsePortForwarding(text: string): PortForwarding {
   return {
     ranges: parseRanges(parts.filter((part) => !part.includes('='))),
     ...(host === undefined ? {} : { host }),
-    ...(folder === undefined ? {} : { folder: folder.replace(/(?<=.)\/+$/, '') }),
+    ...(folder === undefined ? {} : { folder: withoutFinalSlashes(folder) }),
   };
 }
 

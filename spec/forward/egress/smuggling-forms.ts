@@ -41,6 +41,7 @@ const CODINGS = [
   ...['Transfer-Encoding:', 'Transfer-Encoding: ,', 'Transfer-Encoding', 'Transfer-Encoding; chunked'],
   ...['X: y\nTransfer-Encoding: chunked', 'X: y\rTransfer-Encoding: chunked', 'Transfer-Encoding: chunked\r\r'],
   ...['Transfer Encoding: chunked', 'Transfer-Encoding\x85: chunked', '(Transfer-Encoding): chunked'],
+  ...['Transfer-Encoding: \xa0chunked', 'Transfer-Encoding: chunked\xa0'],
 ];
 
 /** Texts of a length of five that some server reads as another one. */

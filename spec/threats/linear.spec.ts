@@ -1,0 +1,296 @@
+/** What a peer, an origin or a DNS server says is read in time in proportion to its length, whatever byte is repeated in it. */
+import test from 'ava';
+import { decodeHello, HelloScanner } from '../../lib/codec/hello.js';
+import { decodeGoaway, decodeOpen, decodeReasonPayload, decodeServices } from '../../lib/codec/payloads.js';
+import * as copy from '../../lib/copy/messages.js';
+import { parseHeader } from '../../lib/copy/tar/entry.js';
+import { TarBounds } from '../../lib/copy/tar/tar-bounds.js';
+import * as exec from '../../lib/exec/messages.js';
+import { parseDestination } from '../../lib/forward/egress/admission.js';
+import { HEAD_BYTES, httpAnswer, Refusal } from '../../lib/forward/egress/answers.js';
+import {
+  endToEnd,
+  formatHead,
+  isClosing,
+  parseField,
+  parseRequestHead,
+  parseResponseHead,
+} from '../../lib/forward/egress/head.js';
+import { MessageReader, responseFraming } from '../../lib/forward/egress/message.js';
+import { originRequestHead, parseProxyRequest } from '../../lib/forward/egress/request.js';
+import { parseMessage } from '../../lib/forward/resolver/messages.js';
+import { decodeAsk, decodeTime, decodeTold } from '../../lib/info/messages.js';
+import { machineSchema } from '../../lib/status/machine.js';
+import { decodeRequest } from '../../lib/storage/wire.js';
+import { escapeText } from '../../lib/util/escape.js';
+
+const SHORT_BYTES = 2048;
+const LONG_BYTES = 65_536;
+/** The bound of any turn that 64 KiB take. */
+const MAX_CPU_MS = 20;
+/** What the processor does once for other threads, such as compiling, is not the parser's: the best of some. */
+const TRIES = 5;
+
+const RUNS: readonly string[] = [
+  ...Array.from(' \t09aAfFzZ:[],;"\'%.{}-_=/\\#@?*+()<>|&~^`$!', String),
+  ...['\0', '\x01', '\x1b', '\x7f', '\x80', '\xa0', '\xc0', '\xff', '\r', '\n', '\r\n', '\n\n', '\r\n\r\n'],
+  ...['::', '[:', ':]', '1:', 'a.', '..', '%0', ', ', ' ,', ' :', ' \t', '\t:', 'a: b\r\n', 'a:\r\n', '0\r\n'],
+  ...['[[', '[]', '{"a":', '{},', '\\"', '\\u0000', '"",', '[0,', '12 a=b\n', '../', 'a/'],
+  ...['\x01a', '\xc0\x0c', '\x00\x01\x00\x01', '\xff\x00VPROXY\r\n\x1a\n\x11\x13\x00\xff'],
+];
+
+/** What is before a run, and what behind it. */
+type Form = readonly [before: string, after: string];
+
+interface Parser {
+  readonly forms: readonly Form[];
+  readonly read: (bytes: Buffer) => unknown;
+  /** The most that is taken of it, in bytes. Default: 64 KiB. */
+  readonly maxBytes?: number;
+}
+
+const sourceOf = (bytes: Buffer, pieceBytes = bytes.length): MessageReader => {
+  let at = 0;
+  return new MessageReader({
+    read() {
+      const piece = bytes.subarray(at, at + pieceBytes);
+      at += piece.length;
+      return Promise.resolve(piece.length === 0 ? null : piece);
+    },
+  });
+};
+
+async function readRequest(bytes: Buffer, pieceBytes?: number): Promise<void> {
+  const text = await sourceOf(bytes, pieceBytes).head({ maxBytes: LONG_BYTES });
+  if (text !== null) originRequestHead(parseProxyRequest(parseRequestHead(text)));
+}
+
+async function readResponse(bytes: Buffer): Promise<void> {
+  const reader = sourceOf(bytes);
+  const text = await reader.head({ maxBytes: LONG_BYTES });
+  if (text === null) return;
+  const head = parseResponseHead(text);
+  for await (const piece of reader.body(responseFraming(head, 'GET'))) bytes = piece;
+  formatHead(head.phrase, isClosing(head.fields) ? [] : endToEnd(head.fields));
+}
+
+const HEAD = 'GET http://one.test/ HTTP/1.1\r\nHost: one.test\r\n';
+
+const REQUEST_FORMS: readonly Form[] = [
+  ['', '\r\n\r\n'],
+  ['GET ', ' HTTP/1.1\r\n\r\n'],
+  ['GET http://', '/ HTTP/1.1\r\n\r\n'],
+  ['GET http://one.test/', ' HTTP/1.1\r\nHost: one.test\r\n\r\n'],
+  ['GET http://[', ']/ HTTP/1.1\r\n\r\n'],
+  ['CONNECT ', ' HTTP/1.1\r\n\r\n'],
+  ['CONNECT [', ']:443 HTTP/1.1\r\n\r\n'],
+  ['GET http://one.test/ HTTP/1.1\r\nHost: ', '\r\n\r\n'],
+  ['GET http://one.test/ HTTP/1.1\r\nHost: [', '\r\n\r\n'],
+  [HEAD, '\r\n\r\n'],
+  [`${HEAD}X:`, '\r\n\r\n'],
+  [`${HEAD}X:`, '\0\r\n\r\n'],
+  [`${HEAD}X: a`, 'b\r\n\r\n'],
+  [`${HEAD}X: a`, 'b\x01\r\n\r\n'],
+  [`${HEAD}X`, ': b\r\n\r\n'],
+  [`${HEAD}Connection: `, '\r\n\r\n'],
+  [`${HEAD}Connection: a`, 'b\r\n\r\n'],
+  [`${HEAD}Transfer-Encoding: `, '\r\n\r\n'],
+  [`${HEAD}Content-Length: `, '\r\n\r\n'],
+];
+
+const ANSWER = 'HTTP/1.1 200 OK\r\n';
+const CHUNKED = `${ANSWER}Transfer-Encoding: chunked\r\n\r\n`;
+
+/** Of an object of JSON with a text, a list, or anything in a field. */
+const jsonForms = (...fields: readonly string[]): Form[] => [
+  ['', ''],
+  ['{', '}'],
+  ['{"a":"', '"}'],
+  ...fields.flatMap((field): Form[] => [
+    [`{${field}:`, '}'],
+    [`{${field}:"`, '"}'],
+    [`{${field}:[`, ']}'],
+    [`{${field}:["`, '"]}'],
+    [`{${field}:${'['.repeat(999)}`, `${']'.repeat(999)}}`],
+  ]),
+];
+
+const DNS_ANSWER = '\x00\x01\x81\x80\x00\x01\xff\xff\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01';
+
+const PARSERS: Readonly<Record<string, Parser>> = {
+  'the head of a request': { forms: REQUEST_FORMS, maxBytes: HEAD_BYTES, read: (bytes) => readRequest(bytes) },
+  'the head of a request, in small pieces': {
+    forms: REQUEST_FORMS.slice(0, 2),
+    read: (bytes) => readRequest(bytes, 16),
+  },
+  'the head of an answer': {
+    forms: [
+      ['', '\r\n\r\n'],
+      ['HTTP/1.1 200 ', '\r\n\r\n'],
+      [`${ANSWER}X: `, '\x01\r\n\r\n'],
+      [`${ANSWER}X: a`, 'b\r\n\r\n'],
+      [`${ANSWER}Connection: a,`, 'b\r\n\r\n'],
+    ],
+    read: readResponse,
+  },
+  'the lines of a chunked body': {
+    forms: [
+      [CHUNKED, ''],
+      [`${CHUNKED}1;`, '\r\na\r\n0\r\n\r\n'],
+      [`${CHUNKED}1`, '\r\na\r\n0\r\n\r\n'],
+      [`${CHUNKED}0\r\n`, '\r\n\r\n'],
+      [`${CHUNKED}0\r\nX: a`, 'b\r\n\r\n'],
+      [`${CHUNKED}0\r\nX`, ': b\r\n\r\n'],
+    ],
+    read: readResponse,
+  },
+  'a field': {
+    forms: [
+      ['', ''],
+      ['x:', ''],
+      ['x:a', 'b'],
+      ['x', ':a'],
+      ['x:', '\0'],
+    ],
+    read: (bytes) => parseField(bytes.toString('latin1')),
+  },
+  'a destination, and how it is refused': {
+    forms: [
+      ['', ''],
+      ['a', 'a'],
+      ['1.1.1.', ''],
+      ['::', '1'],
+    ],
+    read(bytes) {
+      for (const encoding of ['latin1', 'utf8'] as const) {
+        try {
+          parseDestination(bytes.toString(encoding), 80);
+        } catch (error) {
+          httpAnswer(new Refusal('bad-destination', String(error)), { isLast: true });
+        }
+      }
+      httpAnswer(new Refusal('bad-destination', bytes.toString('latin1')), { isLast: true });
+    },
+  },
+  'a message of DNS': {
+    forms: [
+      ['', ''],
+      [DNS_ANSWER.slice(0, 12), ''],
+      [DNS_ANSWER, ''],
+      [`${DNS_ANSWER}\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\xff\x00`, ''],
+    ],
+    maxBytes: 65_535,
+    read: parseMessage,
+  },
+  'a HELLO': { forms: jsonForms('"version"', '"nonce"', '"auth"', '"features"'), maxBytes: 4096, read: decodeHello },
+  'what may hold a HELLO': { forms: [['', '']], read: (bytes) => new HelloScanner().scan(bytes) },
+  SERVICES: { forms: jsonForms('"services"', '"services":[],"ports"'), read: decodeServices },
+  OPEN: { forms: jsonForms('"service"'), maxBytes: 4096, read: decodeOpen },
+  'a reason': {
+    forms: jsonForms('"code"', '"code":"a","message"'),
+    read: (bytes) => decodeReasonPayload(bytes, 'RESET'),
+  },
+  GOAWAY: { forms: jsonForms('"code"', '"code":"a","last":1,"message"'), read: decodeGoaway },
+  'the answer of info': {
+    forms: jsonForms(
+      '"version":1,"machine"',
+      '"version":1,"machine":{"hostname"',
+      '"version":1,"machine":{"filesystems"',
+    ),
+    read: (bytes) => machineSchema.safeParse(decodeTold(bytes, 'machine')),
+  },
+  'a question of info': { forms: jsonForms('"about"'), maxBytes: 256, read: decodeAsk },
+  'a time': { forms: jsonForms('"timeMs"'), read: decodeTime },
+  'START of a command': { forms: jsonForms('"argv"', '"argv":["a"],"env"'), read: exec.decodeStart },
+  'EXIT of a command': {
+    forms: jsonForms('"status"', '"status":0,"signal":null,"timedOut":false,"durationMs"', '"error"'),
+    read: exec.decodeExit,
+  },
+  'STARTED of a command': { forms: jsonForms('"pid"'), read: exec.decodeStarted },
+  'SIGNAL of a command': { forms: jsonForms('"name"'), read: exec.decodeSignal },
+  'START of a copy': {
+    forms: jsonForms(
+      '"isResumed":true,"direction":"put","target"',
+      '"isResumed":true,"direction":"get","hasTotals":true,"sources"',
+    ),
+    read: copy.decodeStart,
+  },
+  'PLAN of a copy': {
+    forms: jsonForms('"roots"', '"roots":[{"name":"a","kind":"file"}],"totals"'),
+    read: copy.decodePlan,
+  },
+  'STAGED of a copy': { forms: jsonForms('"files"', '"files":[["a",1,"b"]],"x"'), read: copy.decodeStaged },
+  'READY of a copy': { forms: jsonForms('"targets"'), read: copy.decodeReady },
+  'WARNING of a copy': { forms: jsonForms('"message"'), read: copy.decodeWarning },
+  'ERROR of a copy': { forms: jsonForms('"code"', '"code":"a","message"'), read: copy.decodeError },
+  'the headers of a tar': {
+    forms: [
+      ['', ''],
+      [paxBlock(8192), ''],
+      [`${paxBlock(8192)}16 path=`, ''],
+    ],
+    read: (bytes) => new TarBounds().check(bytes),
+  },
+  'an entry of a tar': {
+    forms: [
+      ['', ''],
+      ['a/', '/b'],
+    ],
+    read(bytes) {
+      const text = bytes.toString('latin1');
+      for (const type of ['file', 'directory', 'symlink'] as const)
+        parseHeader({ name: text, type, linkname: text, size: 0, pax: { mtime: text, path: text } });
+    },
+  },
+  'a storage request': { forms: jsonForms('"argv"', '"argv":["a"],"vm"'), read: decodeRequest },
+  'a text of a peer that is shown': { forms: [['', '']], read: (bytes) => escapeText(bytes.toString(), LONG_BYTES) },
+};
+
+/** The block that announces a header of pax. */
+function paxBlock(bytes: number): string {
+  const block = Buffer.alloc(512);
+  block.write(`${bytes.toString(8).padStart(11, '0')} `, 124, 'latin1');
+  block.write('x', 156, 'latin1');
+  return block.toString('latin1');
+}
+
+function inputOf([before, after]: Form, run: string, maxBytes: number): Buffer {
+  const bytes = Buffer.alloc(maxBytes, run, 'latin1');
+  bytes.write(before, 0, 'latin1');
+  bytes.write(after, Math.max(0, maxBytes - after.length), 'latin1');
+  return bytes;
+}
+
+/** The processor time in milliseconds, of a reader that may refuse what it reads. */
+async function cpuMsOf({ read }: Parser, bytes: Buffer): Promise<number> {
+  const before = process.cpuUsage();
+  try {
+    await read(bytes);
+  } catch {
+    // A good answer, too.
+  }
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+for (const [name, parser] of Object.entries(PARSERS)) {
+  test.serial(`${name}: no run of bytes takes more than ${MAX_CPU_MS} ms of the processor`, async (t) => {
+    const { forms, maxBytes = LONG_BYTES } = parser;
+    const long: string[] = [];
+    for (const form of forms) {
+      for (const run of RUNS) {
+        // The short one first: what is cubic would take days with the long one.
+        for (const byteCount of [Math.min(SHORT_BYTES, maxBytes), maxBytes]) {
+          const bytes = inputOf(form, run, byteCount);
+          let cpuMs = await cpuMsOf(parser, bytes);
+          for (let tries = 1; cpuMs > MAX_CPU_MS && tries < TRIES; tries += 1)
+            cpuMs = Math.min(cpuMs, await cpuMsOf(parser, bytes));
+          if (cpuMs <= MAX_CPU_MS) continue;
+          long.push(`${byteCount} bytes, ${JSON.stringify([form[0].slice(-60), run, form[1]])}: ${cpuMs} ms`);
+          break;
+        }
+      }
+    }
+    t.deepEqual(long, []);
+  });
+}
