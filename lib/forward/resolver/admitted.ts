@@ -28,7 +28,7 @@ export function admitRecords({ answers, authorities }: Sections, judge: (address
     if (!verdict.isAllowed) refused ??= verdict;
     return verdict.isAllowed;
   };
-  const left = { answers: answers.filter(isAdmitted), authorities };
+  const left = { answers: answers.filter(isAdmitted), authorities: authorities.filter(isAdmitted) };
   return { ...left, refused };
 }
 

@@ -23,8 +23,9 @@ function expectedOf({ outcome }: HostileAnswer, name: string): string {
   return outcome.shown.replaceAll('<name>', name);
 }
 
-/** Whether an answer has an address that no guest may be told. */
+/** Whether an answer has an address that no guest may be told, or more than OPT in its additional section. */
 function hasRefused(bytes: Buffer | null): boolean {
+  if ((bytes?.readUInt16BE(10) ?? 0) > 1) return true;
   const message = bytes === null ? null : parseMessage(bytes);
   return [...(message?.answers ?? []), ...(message?.authorities ?? [])]
     .flatMap((one) => addressesIn(one) ?? [])

@@ -3,7 +3,7 @@
  * name of its own, so that one server, one resolver and one cache have all of them.
  */
 import type { DnsMessage } from '../../../lib/forward/resolver/messages.js';
-import type { DnsRecord } from '../../../lib/forward/resolver/records.js';
+import { type DnsRecord, RECORD_TYPE } from '../../../lib/forward/resolver/records.js';
 import {
   a,
   aaaa,
@@ -237,6 +237,23 @@ export const HOSTILE_ANSWERS: readonly HostileAnswer[] = [
 
   // What it says makes sense, and is not for the guest.
   ...LEFT_OUT.map(([what, type, one]) => answering(what, type, (name) => [one(name)], `rcode 0; ${BLOCKED}`)),
+  ...LEFT_OUT.map(
+    ([what, type, one]): HostileAnswer => ({
+      what: `${what}, in the authority section`,
+      send: (asked, name) => [answerTo(asked, [a(name, GOOD)], { authorities: [record(name, type, one(name).data)] })],
+      outcome: { shown: `rcode 0; <name>. 300 A ${GOOD}; ${BLOCKED}` },
+    }),
+  ),
+  ...LEFT_OUT.map(
+    ([what, type, one]): HostileAnswer => ({
+      what: `${what}, in the additional section`,
+      send: (asked, name) => {
+        const good = rawRecord(TO_QUESTION, RECORD_TYPE.A, Buffer.from(GOOD.split('.').map(Number)));
+        return [raw(asked, [1, 1, 0, 1], asIs(asked), good, rawRecord(TO_QUESTION, RECORD_TYPE[type], one(name).data))];
+      },
+      outcome: { shown: `rcode 0; <name>. 300 A ${GOOD}` },
+    }),
+  ),
   answering(
     'loopback behind an alias',
     'A',
