@@ -15,7 +15,7 @@ export class Budget {
     return this.#usedBytes;
   }
 
-  /** Takes bytes; false, and nothing is taken, where they do not fit. */
+  /** Takes bytes; false, and nothing is taken, where they do not fit. Fewer than none are given back. */
   reserve(bytes: number): boolean {
     if (this.#usedBytes + bytes > this.limitBytes) return false;
     if (this.#parent !== null && !this.#parent.reserve(bytes)) return false;

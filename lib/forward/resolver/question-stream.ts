@@ -1,14 +1,19 @@
 /** A stream of questions, as by TCP: several at once, answered as the answers come (RFC 7766). */
 import { toVproxyError, type VproxyError } from '../../errors.js';
 import type { LocalEnd } from '../../session/local-end.js';
+import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
-import type { TokenBucket } from '../../util/bounds.js';
+import { Budget, type TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
+import type { TimeSlices } from '../../util/time-slices.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import { MAX_QUESTION_BYTES } from './resolver.js';
 
 /** Questions of one stream that are worked on at once; what comes behind them waits at the peer. */
 const MAX_AT_ONCE = 16;
+
+/** Answers of one stream that wait to be read, in bytes: four of the longest. */
+const MAX_UNREAD_BYTES = 262_144;
 
 /** A stream on which nothing moves is ended after this time, and reset after as much again (RFC 7766, section 6.2.3). */
 const IDLE_MS = 10_000;
@@ -20,6 +25,10 @@ interface QuestionStreamOptions {
   readonly clock: Clock;
   /** Questions that may be asked now, of all streams together. */
   readonly bucket: TokenBucket;
+  /** Where questions are taken and answered, in turns with all others. */
+  readonly slices: TimeSlices;
+  /** What answers of all streams that wait to be read may take together. */
+  readonly unread: Budget;
   /** The answer to a question; null where there is none. Never rejects. */
   readonly answer: (question: Buffer) => Promise<Buffer | null>;
   /** The stream is over; called once. */
@@ -32,7 +41,12 @@ export class QuestionStream implements LocalEnd {
   readonly #frames = new MessageFrames(MAX_QUESTION_BYTES);
   /** Answers that wait for the one before them to be sent. */
   readonly #answers: Buffer[] = [];
+  readonly #unread: Budget;
+  /** The one that is being sent. */
+  #sendingBytes = 0;
   #inFlight = 0;
+  /** Whether the next question waits for its slice of time. */
+  #isAsking = false;
   #hasPeerEnded = false;
   #isEnding = false;
   #isOver = false;
@@ -42,6 +56,7 @@ export class QuestionStream implements LocalEnd {
   constructor(stream: SessionStream, options: QuestionStreamOptions) {
     this.#stream = stream;
     this.#options = options;
+    this.#unread = new Budget(MAX_UNREAD_BYTES, options.unread);
     this.#startIdle();
   }
 
@@ -63,7 +78,9 @@ export class QuestionStream implements LocalEnd {
 
   handleSent(): void {
     this.#startIdle();
+    this.#sendingBytes = 0;
     this.#sendOn();
+    this.#countUnread();
     this.#ask();
   }
 
@@ -72,6 +89,8 @@ export class QuestionStream implements LocalEnd {
     this.#cancelIdle?.();
     this.#cancelPace?.();
     this.#answers.length = 0;
+    this.#sendingBytes = 0;
+    this.#countUnread();
     this.#options.onDone(reason);
   }
 
@@ -81,23 +100,32 @@ export class QuestionStream implements LocalEnd {
 
   /** Has what came answered, as far as it may be now. */
   #ask(): void {
-    while (!this.#isOver && !this.#isEnding) {
-      if (this.#inFlight + this.#answers.length >= MAX_AT_ONCE) return;
-      if (!this.#options.bucket.has(this.#options.clock.now(), 1)) {
-        this.#askLater();
-        return;
-      }
-      const question = this.#next();
-      if (question === null) {
-        this.#endIfDone();
-        return;
-      }
-      this.#options.bucket.take(this.#options.clock.now());
-      this.#startIdle();
-      this.#stream.release(2 + question.length);
-      this.#inFlight += 1;
-      void this.#options.answer(question).then((answer) => this.#answered(answer));
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    // An answer that is known goes before the next question is taken.
+    void this.#options.slices.run(() => this.#askOne()).then((hasAsked) => hasAsked && this.#ask());
+  }
+
+  /** Takes a question; false where there is none, or none may be taken now. */
+  #askOne(): boolean {
+    this.#isAsking = false;
+    if (this.#isOver || this.#isEnding || this.#stream.isWaiting) return false;
+    if (this.#inFlight + this.#answers.length >= MAX_AT_ONCE) return false;
+    if (!this.#options.bucket.has(this.#options.clock.now(), 1)) {
+      this.#askLater();
+      return false;
     }
+    const question = this.#next();
+    if (question === null) {
+      this.#endIfDone();
+      return false;
+    }
+    this.#options.bucket.take(this.#options.clock.now());
+    this.#startIdle();
+    this.#stream.release(2 + question.length);
+    this.#inFlight += 1;
+    void this.#options.answer(question).then((answer) => this.#answered(answer));
+    return true;
   }
 
   #next(): Buffer | null {
@@ -120,14 +148,22 @@ export class QuestionStream implements LocalEnd {
     if (this.#isOver) return;
     if (answer !== null) this.#answers.push(frameMessage(answer));
     this.#sendOn();
-    this.#ask();
+    if (this.#countUnread()) this.#ask();
+    else this.#stream.reset('stalled', 'too many bytes of answers wait to be read');
+  }
+
+  /** Takes what waits to be read into account. False where that is too much. */
+  #countUnread(): boolean {
+    const bytes = this.#answers.reduce((sum, { length }) => sum + length, this.#sendingBytes);
+    return this.#unread.reserve(bytes - this.#unread.usedBytes);
   }
 
   #sendOn(): void {
     while (!this.#isOver && !this.#stream.isWaiting) {
       const answer = this.#answers.shift();
       if (answer === undefined) return;
-      this.#stream.send(answer, 0, answer.length, false);
+      const sent = this.#stream.send(answer, 0, answer.length, false);
+      this.#sendingBytes = sent === SENT.WAITING ? answer.length : 0;
     }
   }
 

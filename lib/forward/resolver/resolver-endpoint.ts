@@ -5,7 +5,7 @@ import { VproxyError } from '../../errors.js';
 import type { SessionStream } from '../../session/stream.js';
 import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/host-files.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
-import { TokenBucket } from '../../util/bounds.js';
+import { Budget, TokenBucket } from '../../util/bounds.js';
 import { escapeText } from '../../util/escape.js';
 import { TimeSlices } from '../../util/time-slices.js';
 import { DatagramFlow } from '../datagram/datagram-flow.js';
@@ -65,6 +65,9 @@ const QUESTIONS_PER_SECOND = 5000;
 /** Questions of flows that wait for their slice of time; further ones are dropped. */
 const MAX_WAITING = 256;
 
+/** Answers of all streams that wait to be read, in bytes. */
+const MAX_UNREAD_BYTES = 8_388_608;
+
 /** How much of a name, and of what decided, is in a line of the log. */
 const MAX_LOGGED = 300;
 
@@ -77,6 +80,7 @@ class ResolverTarget implements Target {
   readonly #context: TargetContext;
   readonly #bucket: TokenBucket;
   readonly #slices = new TimeSlices();
+  readonly #unread = new Budget(MAX_UNREAD_BYTES);
   readonly #upstream: Upstream;
   readonly #resolver: Resolver;
   readonly #open = new Set<SessionStream>();
@@ -125,9 +129,11 @@ class ResolverTarget implements Target {
           return;
         }
         this.#waitingCount += 1;
-        void this.#answer(question, asker, () => (this.#waitingCount -= 1)).then(
-          (answer) => answer !== null && flow.send(answer),
-        );
+        const answering = this.#slices.run(() => {
+          this.#waitingCount -= 1;
+          return this.#resolver.answer(question, asker);
+        });
+        void answering.then((answer) => answer !== null && flow.send(answer));
       },
       onDropped: () => this.messages.handleDropped(),
       onClosed: (reason) => {
@@ -145,7 +151,9 @@ class ResolverTarget implements Target {
     const questions = new QuestionStream(stream, {
       clock,
       bucket: this.#bucket,
-      answer: (question) => this.#answer(question, asker),
+      slices: this.#slices,
+      unread: this.#unread,
+      answer: (question) => this.#resolver.answer(question, asker),
       onDone: (reason) => this.#closed(stream, reason),
     });
     stream.attach(questions);
@@ -161,14 +169,6 @@ class ResolverTarget implements Target {
     const decided = escapeText(rule === null ? why : `${rule}: ${why}`, MAX_LOGGED);
     const message = `stream ${stream.id} to ${target}: ${type} of ${escapeText(name, MAX_LOGGED)} is refused: ${decided}`;
     onQuestionRefused?.(stream, message, { egress: this.#egress, name, type, rule, why });
-  }
-
-  /** The answer to a question; null where there is none, and where whoever asked has gone meanwhile. Never rejects. */
-  #answer(question: Buffer, asker: Asker, onBegun?: () => void): Promise<Buffer | null> {
-    return this.#slices.run(() => {
-      onBegun?.();
-      return this.#resolver.answer(question, asker);
-    });
   }
 
   #closed(stream: SessionStream, reason: VproxyError | null): void {

@@ -27,6 +27,7 @@ import {
   zoneServer,
 } from '../../helpers/dns.js';
 import { temporaryFolder } from '../../helpers/files.js';
+import { heapBytes } from '../../helpers/measures.js';
 import { freePort } from '../../helpers/ports.js';
 import { connectedProxies, localSocket, readToEnd } from '../../helpers/proxies.js';
 import { carryOn, carryUntil, SessionPair } from '../../helpers/session-pair.js';
@@ -168,7 +169,11 @@ test('over one connection a hundred questions at once are answered', async (t) =
 
 function served(
   t: ExecutionContext,
-  { rules = rulesOf(['example.org:443']), serverPort = 9 }: { rules?: EgressRules | null; serverPort?: number } = {},
+  {
+    rules = rulesOf(['example.org:443']),
+    serverPort = 9,
+    maxStreams = 2,
+  }: { rules?: EgressRules | null; serverPort?: number; maxStreams?: number } = {},
 ) {
   const pair = new SessionPair();
   const refused: QuestionRefusedFacts[] = [];
@@ -178,7 +183,7 @@ function served(
     name: 'resolver:internet (dns)',
     service: 'dns',
     clock: pair.clock,
-    maxStreams: 2,
+    maxStreams,
     preamble: null,
     egress: (name) => (name === 'internet' ? rules : null),
     onOpened: () => undefined,
@@ -285,6 +290,32 @@ test('an asker that does not read its answers is not read any further', async (t
   pair.clock.advance(20_000);
   await carryOn(pair);
   t.is(closed[0]?.code, 'stalled');
+});
+
+test.serial('answers that nobody reads are bounded for a stream, and for all streams of a service', async (t) => {
+  const long = record('example.org', 'TXT', Buffer.alloc(60_000, 'x'));
+  const server = await zoneServer(t, { TXT: [long] });
+  const { pair, closed, target } = served(t, { serverPort: server.port, maxStreams: 200 });
+  const asking = frameMessage(bytesOf(query('example.org', 'TXT')));
+  const first = connected(pair);
+  first.stream.write(asking);
+  while (first.answers.length === 0) await carryOn(pair);
+  t.regex(first.answers[0] ?? '', /^rcode 0; example\.org\. 300 TXT/);
+  first.stream.destroy();
+  await carryOn(pair);
+  const before = await heapBytes();
+  const unread = Array.from({ length: 199 }, () => {
+    const stream = MuxStream.open(pair.a.session, 'dns');
+    stream.on('error', () => undefined);
+    stream.write(Buffer.concat(Array.from({ length: 64 }, () => asking)));
+    return stream;
+  });
+  await carryOn(pair);
+  t.true(target.openCount + closed.length >= unread.length);
+  // What has come to the side that does not read counts for that.
+  const arrived = unread.reduce((sum, { readableLength }) => sum + readableLength, 0);
+  const held = (await heapBytes()) - before - arrived;
+  t.true(held < 16 * 2 ** 20, `${held}`);
 });
 
 test('questions beyond 5,000 a second wait on a stream, and are dropped and counted in a flow', async (t) => {
