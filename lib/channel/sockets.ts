@@ -6,6 +6,7 @@ import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
 import { canonicalPath } from '../system/files.js';
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
+import { LocalUsers } from '../system/local-users.js';
 import { lookup } from '../system/lookup.js';
 import { descriptorOf, type OnRead, readBuffered } from '../system/sockets.js';
 import {
@@ -158,10 +159,15 @@ async function listenForLinks(
   if (descriptor === undefined) await listen(server, address);
   else await listenAdopted(server, address, descriptor);
   const description = describe(addressInForce(server, address));
-  server.on('connection', (socket) => {
-    const from = socket.remoteAddress === undefined ? '' : ` from ${remoteName(socket)}`;
-    const origin = socket.remoteAddress;
+  const users = new LocalUsers();
+  const handOn = (socket: net.Socket, from: string, origin?: string): void => {
     handlers.onLink(new SocketLink(description + from, (onread) => readBuffered(socket, onread), { origin }));
+  };
+  server.on('connection', (socket) => {
+    const address = socket.remoteAddress;
+    if (address === undefined) handOn(socket, '');
+    else
+      void users.userOf(socket).then((user) => handOn(socket, ` from ${remoteName(socket)}`, originOf(address, user)));
   });
   server.on('error', (error) => {
     if (!server.listening) return;
@@ -188,6 +194,11 @@ async function listenForLinks(
 function addressInForce(server: net.Server, asked: ListenAddress): ListenAddress {
   const bound = server.address();
   return 'path' in asked || bound === null || typeof bound === 'string' ? asked : { ...asked, port: bound.port };
+}
+
+/** A machine; of this one, a user, since each has the same address. */
+function originOf(address: string, user: string | null): string {
+  return user === null ? address : `${address} (user ${user})`;
 }
 
 function remoteName(socket: net.Socket): string {

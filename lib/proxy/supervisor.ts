@@ -526,14 +526,14 @@ function describeNewcomer({ link, loop }: LinkRunner): string {
 
 /** What is known of a connection before anybody has proved anything on it. */
 export interface WaitingConnection {
-  /** The machine that it comes from; null where the channel does not tell. */
+  /** The machine that it comes from, or the user of this machine; null where the channel does not tell. */
   readonly origin: string | null;
   /** Whether its other end has answered this side's HELLO, and not failed since. */
   readonly isAnswered: boolean;
 }
 
 /**
- * One of `waiting`, which is not empty: of the machine that has most of them, the newcomer's own counted; there one that
+ * One of `waiting`, which is not empty: of the machine or user that has most of them, the newcomer's own counted; there one that
  * has answered nothing before one that has; and of these any, by chance, so that a program that opens
  * connections in a loop cannot reckon with it. `random` gives numbers from 0 to below 1.
  */

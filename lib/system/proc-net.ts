@@ -168,7 +168,7 @@ function parseHexEndpoint(text: string): HostPort | null {
 }
 
 /** Words of 32 bits, each in the byte order of the machine: `0100007F` is 127.0.0.1. An IPv4 address within IPv6 is one of IPv4. */
-function parseHexAddress(hex: string): string {
+export function parseHexAddress(hex: string): string {
   const bytes = Buffer.from(hex, 'hex');
   if (IS_LITTLE_ENDIAN) bytes.swap32();
   if (bytes.length === 4) return bytes.join('.');

@@ -133,6 +133,25 @@ test('a slow peer is not crowded out by another machine that opens connections i
   t.is(scene.middle.crossings.length, 1, 'the first connection is the one');
 });
 
+/** A program that opens connections, sends nothing, and says when all of them but those that may wait were closed. */
+const OPEN_SILENTLY = `const [port, count, most] = process.argv.slice(1).map(Number); let closed = 0;
+for (let left = count; left > 0; left -= 1) require('net').connect(port, '${HOST}').on('error', () => 0).resume()
+  .once('close', () => { if (++closed === count - most) console.log('closed'); });`;
+
+testWith('root')('a slow peer is not crowded out by another user, who has the same address', async (t) => {
+  const scene = await startScene(t, 'tls=psk');
+  const release = await slowGuest(scene);
+  const stranger = spawn(process.execPath, ['-e', OPEN_SILENTLY, ...[scene.hostPort, 200, MAX_WAITING].map(String)], {
+    ...{ cwd: '/', uid: 65_534, gid: 65_534 },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.teardown(() => stranger.kill('SIGKILL'));
+  await once(stranger.stdout, 'data');
+  release();
+  await scene.guest.event('session-established');
+  t.is(scene.middle.crossings.length, 1, 'the first connection is the one');
+});
+
 test('a peer gets in while a program on the same machine opens connections as fast as it can', async (t) => {
   const scene = await startScene(t, 'tls=psk');
   const { host, guest, hostPort } = scene;
