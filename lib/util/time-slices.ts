@@ -44,3 +44,29 @@ export class TimeSlices {
     });
   }
 }
+
+/** Slices for work that awaits in between: whoever asks before each of its steps waits for a later turn of the loop once the slice is used up. */
+export class SlicedSteps {
+  readonly #waiting: (() => void)[] = [];
+  /** When the slice is used up, by `performance.now`; null: none has begun. */
+  #endMs: number | null = null;
+
+  /** Null where the next step may be taken at once; else resolved when it may, in the order of asking. */
+  next(): Promise<void> | null {
+    this.#endMs ??= this.#begin();
+    if (performance.now() < this.#endMs) return null;
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+
+  #begin(): number {
+    // One that waits for each turn of the loop: what it does comes before the next callback.
+    setImmediate(() => {
+      const waiting = this.#waiting.shift();
+      this.#endMs = waiting === undefined ? null : this.#begin();
+      waiting?.();
+    });
+    return performance.now() + SLICE_MS;
+  }
+}

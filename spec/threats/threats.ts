@@ -209,6 +209,10 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T14',
     specs: [
+      [
+        'forward/egress/turns.spec.ts',
+        '500 requests that are refused come in one piece, and are answered in order and in turns',
+      ],
       ['threats/linear.spec.ts', ': no run of bytes takes more than '],
       ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],

@@ -63,6 +63,7 @@ export async function converse(guest: Conversation, context: ConversationContext
   };
   let first: number | null;
   try {
+    await guest.nextStep();
     first = await reader.firstByte();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

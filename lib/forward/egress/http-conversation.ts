@@ -66,6 +66,7 @@ export class HttpConversation {
     let method = '';
     let request: ProxyRequest | null = null;
     try {
+      await this.#guest.nextStep();
       const text = await this.#head();
       if (text === null) return this.#end();
       const head = parseRequestHead(text);
@@ -172,6 +173,7 @@ export class HttpConversation {
     const { framing } = request;
     await origin.write(originRequestHead(request));
     for await (const piece of this.#reader.body(framing)) {
+      await this.#guest.nextStep();
       await origin.write(framing.kind === 'chunked' ? chunkOf(piece) : piece);
     }
     if (framing.kind === 'chunked') await origin.write(LAST_CHUNK);
@@ -190,6 +192,7 @@ export class HttpConversation {
     this.#hasBegun = true;
     await this.#guest.write(answerHead(head, method, outward, isLast));
     for await (const piece of origin.reader.body(framing)) {
+      await this.#guest.nextStep();
       await this.#guest.write(outward.kind === 'chunked' ? chunkOf(piece) : piece);
     }
     if (outward.kind === 'chunked') await this.#guest.write(LAST_CHUNK);
@@ -205,6 +208,7 @@ export class HttpConversation {
       const head = parseResponseHead(text);
       if (head.status === 101) throw new BadMessage('it changes to a protocol that it was not asked for');
       if (head.status >= 200) return head;
+      await this.#guest.nextStep();
       if (minor === 1) await this.#guest.write(formatHead(statusLine(head), [...endToEnd(head.fields), VIA]));
     }
   }

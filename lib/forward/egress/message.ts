@@ -187,6 +187,8 @@ export class MessageReader {
 
   async *#chunks(): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
+      const data = this.#wholeChunks();
+      if (data.length > 0) yield data;
       const [, digits] = CHUNK_LINE.exec(await this.#line(MAX_CHUNK_LINE_BYTES)) ?? [];
       if (digits === undefined) throw new BadMessage('a chunk does not begin with its size');
       const byteCount = Number.parseInt(digits, 16);
@@ -199,6 +201,34 @@ export class MessageReader {
       if (line === '') return;
       parseField(line);
       left -= line.length + 2;
+    }
+  }
+
+  /** The data of all chunks that are there as a whole, in one piece, however small they are. What is not plain is left. */
+  #wholeChunks(): Buffer {
+    const bytes = this.#rest;
+    const data: Buffer = Buffer.allocUnsafe(bytes.length);
+    let dataBytes = 0;
+    for (let at = 0; ; ) {
+      let byteCount = 0;
+      let lineEnd = at;
+      for (let digit = digitOf(bytes[lineEnd]); digit !== -1 && lineEnd < at + MAX_WHOLE_DIGITS; ) {
+        byteCount = 16 * byteCount + digit;
+        lineEnd += 1;
+        digit = digitOf(bytes[lineEnd]);
+      }
+      const start = lineEnd + 2;
+      const end = start + byteCount;
+      const isWhole = isLineEnd(bytes, lineEnd) && byteCount > 0 && isLineEnd(bytes, end);
+      if (!isWhole) {
+        this.#rest = bytes.subarray(at);
+        return data.subarray(0, dataBytes);
+      }
+      // Not `copy` for each byte.
+      if (byteCount === 1) data[dataBytes] = bytes[start] ?? 0;
+      else bytes.copy(data, dataBytes, start, end);
+      dataBytes += byteCount;
+      at = end + 2;
     }
   }
 
@@ -218,6 +248,18 @@ export class MessageReader {
       return text.slice(0, -1);
     }
   }
+}
+
+/** More digits than the size of any chunk has that is there as a whole. */
+const MAX_WHOLE_DIGITS = 6;
+
+const isLineEnd = (bytes: Buffer, at: number): boolean => bytes[at] === 0x0d && bytes[at + 1] === 0x0a;
+
+/** The value of a hexadecimal digit; -1 for any other byte. */
+function digitOf(byte = 0): number {
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;
+  const letter = byte | 0x20;
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
 }
 
 /** A piece of a body as one chunk. */
