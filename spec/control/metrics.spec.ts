@@ -1,11 +1,12 @@
 /** The figures for Prometheus. */
 import { join } from 'node:path';
 import test from 'ava';
-import { formatMetrics } from '../../lib/control/context/metrics.js';
+import { describeMetrics, formatMetrics } from '../../lib/control/context/metrics.js';
+import type { PortStatus } from '../../lib/status/types.js';
 import { ask, startControl } from '../helpers/control.js';
 import { temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket, readToEnd } from '../helpers/proxies.js';
-import { eventually } from '../helpers/time.js';
+import { eventually, ManualClock } from '../helpers/time.js';
 
 test('the text has HELP and TYPE, and escapes what stands in it', (t) => {
   const text = formatMetrics([
@@ -101,6 +102,46 @@ test('what a peer says is in no label', async (t) => {
   const series = parseMetrics(text);
   t.is(series.get('vproxy_channel_state{channel="default",state="established"}'), 1);
   t.is(series.get(roundTrip), (a.proxy.channel('default').session?.roundTripMs ?? 0) / 1000);
+});
+
+test('a page for strangers is made once in a second, and that of the operator for each request', async (t) => {
+  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), { label: 'vm1' }, {});
+  const clock = new ManualClock();
+  const control = await startControl(t, a.proxy, { clock });
+  const address = await control.server.listenForMetrics({ host: '127.0.0.1', port: 0 });
+  const states = async (): Promise<boolean[]> => {
+    const pages = [await ask(address, 'GET', '/metrics'), await control.ask('GET', '/metrics')];
+    return pages.map(({ text }) => text.includes('{channel="vm1"}'));
+  };
+  t.deepEqual(await states(), [true, true]);
+  await a.proxy.removeChannel('vm1');
+  clock.advance(999);
+  t.deepEqual(await states(), [true, false]);
+  clock.advance(1);
+  t.deepEqual(await states(), [false, false]);
+});
+
+test.serial('a page takes time in proportion to its channels and their ports', async (t) => {
+  const { a } = await connectedProxies(t, join(temporaryFolder(t), 'c'), {}, {});
+  const [sample] = a.proxy.listChannels();
+  if (sample === undefined) throw new Error('it has no channel');
+  const labels = Array.from({ length: 200 }, (_, index) => `vm${index}`);
+  const channels = labels.map((label) => ({ ...sample, label }));
+  const ports = labels.flatMap((channel) =>
+    Array.from({ length: 320 }, (_, port): PortStatus => {
+      const announcedBy = port < 20 ? 'here' : 'peer';
+      return { channel, port, program: null, announcedBy, endpoint: null, forward: null, streams: 0 };
+    }),
+  );
+  const proxy = { listChannels: () => channels, listForwards: () => [], listPorts: () => ports };
+  const before = process.cpuUsage();
+  const page = describeMetrics({ proxy, process: { version: 'vproxy test' } });
+  const { user, system } = process.cpuUsage(before);
+  const series = parseMetrics(page);
+  t.is(series.get('vproxy_channel_ports{channel="vm7",side="here"}'), 20);
+  t.is(series.get('vproxy_channel_ports{channel="vm7",side="peer"}'), 300);
+  // Some 30 ms; channels times ports were 400 to 1,600 ms.
+  t.true(user + system < 200_000, `${(user + system) / 1000} ms`);
 });
 
 test('a TCP address for metrics has the page and nothing else', async (t) => {

@@ -7,33 +7,62 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
 import type { ChannelStatus, DatagramCounts, ForwardStatus, PortStatus, SessionStatus } from '../../status/types.js';
+import type { Clock } from '../../util/clock.js';
 import type { ControlContext } from './context.js';
 
+/** What the metrics are made of. */
+interface MetricsContext {
+  readonly proxy: Pick<ControlContext['proxy'], 'listChannels' | 'listForwards' | 'listPorts'>;
+  readonly process: Pick<ControlContext['process'], 'version'>;
+}
+
 /** The page that `GET /metrics` answers with. */
-export function describeMetrics({ proxy, process }: Pick<ControlContext, 'proxy' | 'process'>): string {
+export function describeMetrics({ proxy, process }: MetricsContext): string {
   const channels = proxy.listChannels();
+  const forwards = proxy.listForwards();
   return formatMetrics([
     ...processMetrics(process.version),
     ...channelMetrics(channels),
-    forwardMetric(channels, proxy.listForwards()),
-    ...datagramMetrics(proxy.listForwards()),
+    forwardMetric(channels, forwards),
+    ...datagramMetrics(forwards),
     portMetric(channels, proxy.listPorts()),
   ]);
 }
 
-/** Answers a request where nothing but the metrics is served: 404 for any other path, 405 for any other method. */
-export function answerMetrics(
-  context: Pick<ControlContext, 'proxy' | 'process'>,
-  request: IncomingMessage,
-  response: ServerResponse,
-): void {
-  const isKnown = request.url?.split('?')[0] === '/metrics';
-  if (isKnown && request.method === 'GET') {
-    response.writeHead(200, { 'Content-Type': METRICS_TYPE }).end(describeMetrics(context));
-    return;
+/** How long a page is good, in milliseconds: it takes the longer to make the more there is, and anyone may ask. */
+const PAGE_MS = 1000;
+
+/** Answers requests where nothing but the metrics is served, to anyone who can connect: with a page that is a second old at most. */
+export class MetricsPage {
+  readonly #context: MetricsContext;
+  readonly #clock: Clock;
+  #page = Buffer.alloc(0);
+  #madeAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(context: MetricsContext, clock: Clock) {
+    this.#context = context;
+    this.#clock = clock;
   }
-  const headers = { 'Content-Type': 'text/plain', Connection: 'close', ...(isKnown && { Allow: 'GET' }) };
-  response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is here\n');
+
+  /** 404 for any other path, 405 for any other method. */
+  answer(request: IncomingMessage, response: ServerResponse): void {
+    const isKnown = request.url?.split('?')[0] === '/metrics';
+    if (isKnown && request.method === 'GET') {
+      response.writeHead(200, { 'Content-Type': METRICS_TYPE }).end(this.#current());
+      return;
+    }
+    const headers = { 'Content-Type': 'text/plain', Connection: 'close', ...(isKnown && { Allow: 'GET' }) };
+    response.writeHead(isKnown ? 405 : 404, headers).end('only GET /metrics is here\n');
+  }
+
+  #current(): Buffer {
+    const nowMs = this.#clock.now();
+    if (nowMs - this.#madeAtMs >= PAGE_MS) {
+      this.#page = Buffer.from(describeMetrics(this.#context));
+      this.#madeAtMs = nowMs;
+    }
+    return this.#page;
+  }
 }
 
 /** A metric with one series for each channel for which `look` gives a number. */
@@ -170,14 +199,17 @@ function datagramMetrics(forwards: readonly ForwardStatus[]): Metric[] {
 }
 
 function portMetric(channels: readonly ChannelStatus[], ports: readonly PortStatus[]): Metric {
-  const count = (channel: string, by: PortStatus['announcedBy']): number =>
-    ports.filter((port) => port.channel === channel && port.announcedBy === by).length;
+  const counts = new Map(channels.map(({ label }) => [label, { here: 0, peer: 0 }]));
+  for (const { channel, announcedBy } of ports) {
+    const count = counts.get(channel);
+    if (count !== undefined) count[announcedBy] += 1;
+  }
   return {
     name: 'vproxy_channel_ports',
     type: 'gauge',
     help: 'Ports that are announced, by this side or by the peer.',
-    samples: channels.flatMap(({ label: channel }) =>
-      (['here', 'peer'] as const).map((by) => ({ labels: { channel, side: by }, value: count(channel, by) })),
+    samples: [...counts].flatMap(([channel, count]) =>
+      Object.entries(count).map(([side, value]) => ({ labels: { channel, side }, value })),
     ),
   };
 }

@@ -84,15 +84,16 @@ export class ControlServer {
   }
 
   /**
-   * Listens where only `GET /metrics` is answered; resolved with the address in use. Rejects as `listen` does.
+   * Listens where only `GET /metrics` is answered, with a page that is a second old at most; resolved with the address in use. Rejects as `listen` does.
    * Anyone who can connect there can read the figures. `fd` is as that of `listen`.
    */
   async listenForMetrics(address: HostPort, fd?: number): Promise<HostPort> {
     const http = new HttpService({
       clock: this.#clock,
       load: async () => {
-        const { answerMetrics } = await import('../context/metrics.js');
-        return { onRequest: (request, response) => answerMetrics(this.#context, request, response) };
+        const { MetricsPage } = await import('../context/metrics.js');
+        const page = new MetricsPage(this.#context, this.#clock);
+        return { onRequest: (request, response) => page.answer(request, response) };
       },
     });
     const got = await this.#begin({ serves: 'metrics', http }, address, fd);
