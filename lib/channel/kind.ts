@@ -57,6 +57,8 @@ export interface DialContext {
   /** Gives up waiting: `dial` then rejects with `shutdown`. */
   readonly signal: AbortSignal;
   readonly report: OpenReport;
+  /** Whether a symbolic link in the place of a socket is followed: not where others than the operator choose it. Default true. */
+  readonly followsLinks?: boolean;
 }
 
 /** A kind that this side opens: each `dial` gives one link, or rejects with a `channel-…` code. */

@@ -1,10 +1,10 @@
 /** Unix sockets and TCP ports: `unix-connect:PATH`, `unix-listen:PATH`, `tcp-connect:HOST:PORT`, `tcp-listen:HOST:PORT`. */
-import { promises as fs } from 'node:fs';
+import { promises as fs, type Stats } from 'node:fs';
 import net from 'node:net';
 import { VproxyError } from '../errors.js';
 import { channelError, openingCancelled } from '../link/link.js';
 import { restoreSocketLink, SocketLink, type SocketLinkOptions } from '../link/socket-link.js';
-import { canonicalPath } from '../system/files.js';
+import { canonicalPath, withPinnedFile } from '../system/files.js';
 import { type ListenAddress, listen, listenAdopted } from '../system/listen.js';
 import { LocalUsers } from '../system/local-users.js';
 import { lookup } from '../system/lookup.js';
@@ -38,17 +38,36 @@ export const unixConnect: DialKind<string> = {
   parse: parseSocketPath,
   format: formatPath,
   place: canonicalPath,
-  async dial(path, { signal }) {
+  async dial(path, { signal, followsLinks = true }) {
     const description = `unix-connect:${escapeText(path)}`;
+    if (!followsLinks) return dialPinned(description, path, signal);
     const found = await fs.stat(path).catch((error: unknown) => {
       throw channelError(description, error);
     });
     // For what is no socket connecting reports "refused" too, which sounds as if waiting could help.
-    if (!found.isSocket()) throw new VproxyError('channel-unusable', `${description}: it is not a socket`);
+    if (!found.isSocket()) throw notASocket(description, found);
     return dialSocket(description, { path }, signal, { mayBeStuck: true });
   },
   restoreLink: (_path, capture, take) => restoreSocketLink(capture, take),
 };
+
+/** Connects to the file that is at a path now, whatever takes its place meanwhile. */
+function dialPinned(description: string, path: string, signal: AbortSignal): Promise<SocketLink> {
+  try {
+    return withPinnedFile(path, ({ stats, link }) => {
+      if (!stats.isSocket()) throw notASocket(description, stats);
+      // The system connects within the call: the file need not stay pinned.
+      return dialSocket(description, { path: link }, signal, { mayBeStuck: true });
+    });
+  } catch (error) {
+    return Promise.reject(channelError(description, error));
+  }
+}
+
+function notASocket(description: string, found: Stats): VproxyError {
+  const what = found.isSymbolicLink() ? 'a symbolic link, which a group does not follow' : 'not a socket';
+  return new VproxyError('channel-unusable', `${description}: it is ${what}`);
+}
 
 // `unix-listen:PATH`: a unix socket that this side makes, for QEMU with `reconnect=N` or another vproxy.
 

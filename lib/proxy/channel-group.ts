@@ -12,6 +12,7 @@ import { describeError, escapeText } from '../util/escape.js';
 import { type ChannelOptions, DEFAULT_LABEL } from './channel-options.js';
 import { checkGroupOptions } from './check-options.js';
 import { type GroupPattern, memberLabelProblem, memberOptions } from './group-pattern.js';
+import { LogLimit } from './log-limit.js';
 
 /** How often the folder is read although nothing told of a change: events get lost, and the folder may not be there. */
 const RESCAN_MS = 5000;
@@ -51,6 +52,8 @@ export class ChannelGroup {
   readonly pattern: GroupPattern;
   readonly #host: GroupHost;
   readonly #clock: Clock;
+  /** Who may make files in the folder can cause any number of lines. */
+  readonly #skipped: LogLimit;
   /** The labels that got a channel from this group, with what tells one socket from its successor. */
   readonly #members = new Map<string, string>();
   /** Those whose socket has gone while they had a session. */
@@ -71,6 +74,7 @@ export class ChannelGroup {
     this.pattern = pattern;
     this.#host = host;
     this.#clock = clock;
+    this.#skipped = new LogLimit({ log: (event) => this.#log(event), clock });
   }
 
   /** The channel of a label. Throws `bad-argument` where the template makes no valid forward of it. */
@@ -98,6 +102,7 @@ export class ChannelGroup {
     this.#cancelRescan?.();
     this.#cancelLook?.();
     this.#watcher?.close();
+    this.#skipped.stop();
   }
 
   /** Reads the folder soon. */
@@ -145,12 +150,12 @@ export class ChannelGroup {
     this.#scanning = this.#scanning.then(async () => {
       const found = this.#isStopped ? null : await this.#read();
       if (found === null) return;
-      const { sockets, misnamed } = found;
-      for (const [path, problem] of misnamed) this.#skip(path, problem);
+      const { sockets, skipped } = found;
+      for (const [path, problem] of skipped) this.#skip(path, problem);
       for (const label of [...this.#members.keys()]) if (!sockets.has(label)) await this.#leave(label);
       for (const [label, identity] of sockets) await this.#meet(label, identity);
       const paths = [...sockets.keys()].map((label) => this.pattern.pathOf(label));
-      const present = new Set([FOLDER, WATCHING, ...misnamed.keys(), ...paths]);
+      const present = new Set([FOLDER, WATCHING, ...skipped.keys(), ...paths]);
       this.#told = new Map([...this.#told].filter(([subject]) => present.has(subject)));
     });
     return this.#scanning;
@@ -165,7 +170,7 @@ export class ChannelGroup {
     } catch (error) {
       if (systemCode(error) === 'ENOENT') {
         this.#tell(FOLDER, makeEvent('group-waiting', `waiting for the folder ${this.#folder}`, {}));
-        return { sockets: new Map(), misnamed: new Map() };
+        return { sockets: new Map(), skipped: new Map() };
       }
       this.#tell(FOLDER, makeEvent('group-failed', `cannot read ${this.#folder}: ${describeError(error)}`, {}));
       return null;
@@ -220,14 +225,15 @@ export class ChannelGroup {
   }
 
   #skip(path: string, problem: string, fields: EventFields<'group-skipped'> = {}): void {
-    this.#tell(path, makeEvent('group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields));
+    const event = makeEvent('group-skipped', `${escapeText(path)} gets no channel: ${problem}`, fields);
+    this.#tell(path, event, (told) => this.#skipped.log(told));
   }
 
   /** Logs a line about something, unless it was the last one about it. */
-  #tell(subject: string, event: LogEvent): void {
+  #tell(subject: string, event: LogEvent, log: Log = (told) => this.#log(told)): void {
     if (this.#told.get(subject) === event.message) return;
     this.#told.set(subject, event.message);
-    this.#log(event);
+    log(event);
   }
 
   #log({ message, fields, ...event }: LogEvent): void {
@@ -240,8 +246,8 @@ export class ChannelGroup {
 interface GroupFolder {
   /** By label, with what tells a socket from its successor, and from itself with another owner or mode. */
   readonly sockets: ReadonlyMap<string, string>;
-  /** Paths of sockets that get no channel, because what the `*` stands for is no label; and why. */
-  readonly misnamed: ReadonlyMap<string, string>;
+  /** Paths of sockets that get no channel, because what the `*` stands for is no label, and of symbolic links; and why. */
+  readonly skipped: ReadonlyMap<string, string>;
 }
 
 /** Reads the folder of a group, in the order of its names. Rejects with the error of the system. */
@@ -249,17 +255,19 @@ export async function readGroupFolder(pattern: GroupPattern): Promise<GroupFolde
   const names = (await fs.readdir(pattern.folder)).sort();
   const parts = names.map((name) => pattern.match(name)).filter((part) => part !== null);
   const sockets = new Map<string, string>();
-  const misnamed = new Map<string, string>();
+  const skipped = new Map<string, string>();
   // One may have gone in the meantime.
-  const found = await Promise.all(parts.map((part) => fs.stat(pattern.pathOf(part)).catch(() => null)));
+  const found = await Promise.all(parts.map((part) => fs.lstat(pattern.pathOf(part)).catch(() => null)));
   for (const [index, part] of parts.entries()) {
     const stats = found[index];
-    if (!stats?.isSocket()) continue;
-    const problem = memberLabelProblem(part);
+    if (!stats?.isSocket() && !stats?.isSymbolicLink()) continue;
+    const problem = stats.isSocket()
+      ? memberLabelProblem(part)
+      : 'it is a symbolic link, which a group does not follow';
     if (problem === null) sockets.set(part, identityOf(stats));
-    else misnamed.set(pattern.pathOf(part), problem);
+    else skipped.set(pattern.pathOf(part), problem);
   }
-  return { sockets, misnamed };
+  return { sockets, skipped };
 }
 
 function identityOf({ dev, ino, ctimeMs }: Stats): string {

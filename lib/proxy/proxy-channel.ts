@@ -246,6 +246,8 @@ export class ProxyChannel {
       settings: this.#settings,
       bufferBytes: options.bufferBytes ?? DEFAULT_BUFFER_BYTES,
       clock,
+      // Those who may make files in a group's folder could have it connect to any socket.
+      followsLinks: (options.group ?? null) === null,
       sessions: this.#sessions,
       findRival: context.findRival,
       onFatal: (reason) => context.onFatal(this, reason),

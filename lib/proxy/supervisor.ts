@@ -20,6 +20,8 @@ interface SupervisorOptions {
   /** What the system's buffer should hold behind a link over a unix socket, in bytes. */
   readonly bufferBytes: number;
   readonly clock: Clock;
+  /** Whether a symbolic link in the place of a socket is followed. Default true. */
+  readonly followsLinks?: boolean;
   /** Is told what the channel does, and of the sessions on its links. */
   readonly sessions: ChannelSessions;
   /** Looks for another process of this machine that has the channel. */
@@ -280,7 +282,7 @@ export class DialSupervisor extends ChannelSupervisor {
    * closed because its other end may be stuck: it is to be opened again at once.
    */
   async #openOnce(): Promise<VproxyError | null> {
-    const { channel, sessions } = this.options;
+    const { channel, sessions, followsLinks = true } = this.options;
     const { signal } = this.#stopping;
     this.#wasSessionShort = false;
     this.#displacement = null;
@@ -288,7 +290,7 @@ export class DialSupervisor extends ChannelSupervisor {
     try {
       const waiting = (what: string) =>
         sessions.wait(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
-      const link = await this.#kind.dial(channel.address, { signal, report: { waiting } });
+      const link = await this.#kind.dial(channel.address, { signal, report: { waiting }, followsLinks });
       const runner = this.run(link);
       this.#watchSessions(runner, null);
       this.#watchForSilence(runner);

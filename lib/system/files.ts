@@ -20,6 +20,8 @@ const O_PATH = 0o10000000;
 /** What is changed is the file that was at the path when it was pinned. */
 export interface PinnedFile {
   readonly stats: Stats;
+  /** A path that leads to it while it is pinned. */
+  readonly link: string;
   /** Throws an error of the system, also where there is no /proc, or Node's permission model does not allow it. */
   chmod(mode: number): void;
   /** -1 leaves one as it is. Throws as `chmod` does. */
@@ -34,6 +36,7 @@ export function withPinnedFile<T>(path: string, work: (file: PinnedFile) => T): 
   try {
     return work({
       stats: fstatSync(fd),
+      link,
       chmod: (mode) => chmodSync(link, mode),
       chown: (uid, gid) => chownSync(link, uid, gid),
     });

@@ -9,6 +9,7 @@ import type { Link } from '../../lib/link/link.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { dial, listen, makeFolder, openTcpPair, openUnixPair, patiently } from '../helpers/channel-pair.js';
 import { freePort } from '../helpers/ports.js';
+import { eventually } from '../helpers/time.js';
 
 async function rejects(t: ExecutionContext, attempt: Promise<unknown>, code: string, retry: boolean, says: string) {
   const error = await t.throwsAsync(attempt, { instanceOf: VproxyError, code });
@@ -35,6 +36,31 @@ test('dialling a socket file on which nobody answers is channel-refused', async 
   const file = path.join(await makeFolder(t), 'stale');
   await leaveStaleSocket(file);
   await rejects(t, dial(t, `unix-connect:${file}`), 'channel-refused', true, file);
+});
+
+test('a symbolic link to a socket is followed but where it may not be, and errors are the same there', async (t) => {
+  const folder = await makeFolder(t);
+  const at = (name: string): string => path.join(folder, name);
+  let accepted = 0;
+  await listen(t, `unix-listen:${at('socket')}`, {
+    onLink: (link) => {
+      accepted += 1;
+      link.destroy();
+    },
+  });
+  const own = { ...patiently(), followsLinks: false };
+  await fs.symlink('socket', at('link'));
+  await fs.writeFile(at('regular'), '');
+  await leaveStaleSocket(at('stale'));
+  await dial(t, `unix-connect:${at('link')}`);
+  await dial(t, `unix-connect:${at('socket')}`, own);
+  await rejects(t, dial(t, `unix-connect:${at('link')}`, own), 'channel-unusable', false, 'a symbolic link');
+  await rejects(t, dial(t, `unix-connect:${at('regular')}`, own), 'channel-unusable', false, 'not a socket');
+  await rejects(t, dial(t, `unix-connect:${at('none')}`, own), 'channel-missing', true, at('none'));
+  await rejects(t, dial(t, `unix-connect:${at('stale')}`, own), 'channel-refused', true, at('stale'));
+  // Behind these another one is accepted for certain.
+  await dial(t, `unix-connect:${at('socket')}`);
+  await eventually(() => accepted === 3, { what: 'the third' });
 });
 
 test('dialling a regular file is channel-unusable', async (t) => {

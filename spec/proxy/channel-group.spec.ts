@@ -151,8 +151,27 @@ test('only sockets whose names fit get channels', async (t) => {
   await setup.group.start();
   t.deepEqual(
     setup.added.map(({ label }) => label),
-    ['1', 'link'],
+    ['1'],
   );
+  t.deepEqual(
+    setup.lines('group-skipped').filter((line) => line.includes('symbolic')),
+    ['dangling', 'link'].map(
+      (name) =>
+        `vms: ${setup.folder}/vm-${name}.sock gets no channel: it is a symbolic link, which a group does not follow`,
+    ),
+  );
+});
+
+test('lines about what gets no channel are bounded, and those that are missing are counted', async (t) => {
+  const setup = new Setup(t);
+  for (let index = 0; index < 500; index += 1) symlinkSync('gone', join(setup.folder, `vm${index}.sock`));
+  await setup.group.start();
+  const told = setup.lines('group-skipped').length;
+  t.true(told > 10 && told < 100, `${told}`);
+  setup.clock.advance(1000);
+  t.deepEqual(setup.lines('log-limited'), [
+    `vms: and ${500 - told} more lines of the kind group-skipped were left out within 1.0 s: they came too fast`,
+  ]);
 });
 
 for (const name of ['VM1', 'a b', '-rf', '..', 'default', 'x'.repeat(65), 'a\nb', 'ä']) {

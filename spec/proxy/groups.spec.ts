@@ -1,6 +1,6 @@
 /** Groups of channels in whole proxies: sockets that come and go, and templates that change. */
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import type net from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -112,6 +112,34 @@ test('a machine whose socket goes keeps its channel and its streams while it run
   await guest.proxy.stop();
   // Sooner than the folder is read without an event.
   await eventually(() => !labels(side).includes('vm1'), { timeoutMs: 4000 });
+});
+
+test('a symbolic link that takes the place of a socket is not followed', async (t) => {
+  const { machines, group } = setUp(t);
+  const elsewhere = join(machines, '..', 'elsewhere');
+  mkdirSync(elsewhere);
+  let connectionCount = 0;
+  await localServer(
+    t,
+    (socket) => {
+      connectionCount += 1;
+      socket.destroy();
+    },
+    { path: join(elsewhere, 'service.sock') },
+  );
+  const first = await machine(t, machines, 'vm1');
+  const side = host(t, group);
+  await side.proxy.start();
+  await side.event('session-established');
+  symlinkSync(join(elsewhere, 'service.sock'), join(machines, 'vm2.sock'));
+  await first.proxy.stop();
+  rmSync(join(machines, 'vm1.sock'), { force: true });
+  symlinkSync(join(elsewhere, 'service.sock'), join(machines, 'vm1.sock'));
+  await eventually(() => side.events.filter(({ event }) => event === 'group-skipped').length === 2, {
+    what: 'two lines',
+  });
+  await eventually(() => labels(side).length === 0, { what: 'no channel' });
+  t.is(connectionCount, 0);
 });
 
 test('a label that another channel has is one warning, and that channel is not touched', async (t) => {

@@ -172,8 +172,8 @@ export async function checkGroup(machine: Machine, { address, ownPid }: GroupSub
   if (look.problem !== null) return [look.problem];
   const shown = escapeText(pattern.path);
   if (look.stats === null) return [finding('group-empty', `the folder of ${shown} is not there yet`)];
-  const { sockets, misnamed } = await readGroupFolder(pattern);
-  const wrong = [...misnamed].slice(0, MAX_MEMBERS).map(([path, why]) => `${escapeText(path)} is left out: ${why}`);
+  const { sockets, skipped } = await readGroupFolder(pattern);
+  const wrong = [...skipped].slice(0, MAX_MEMBERS).map(([path, why]) => `${escapeText(path)} is left out: ${why}`);
   if (sockets.size === 0) return [finding('group-empty', [`no socket is like ${shown}`, ...wrong].join('; '))];
   const labels = [...sockets.keys()].sort().slice(0, MAX_MEMBERS);
   const found = await Promise.all(
