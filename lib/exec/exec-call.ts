@@ -2,6 +2,7 @@
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { VproxyError } from '../errors.js';
 import { deferred } from '../util/concurrency.js';
+import { LoopTurns } from '../util/loop-turns.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import { StdinSender } from './command-streams.js';
 import { lostError } from './errors.js';
@@ -68,6 +69,11 @@ export class ExecCall {
   /** Outputs that take no more for now. */
   readonly #full = new Set<Readable>();
   readonly #ended = new Set<Readable>();
+  readonly #turns = new LoopTurns();
+  /** Whether a part of what came is left to another turn. */
+  #hasRest = false;
+  /** The end of the stream that came meanwhile. */
+  #behindRest: (() => void) | null = null;
   #hasBegun = false;
   #isOver = false;
   #pid: number | null = null;
@@ -91,10 +97,13 @@ export class ExecCall {
       pieces: PIECES,
       onRecord: (kind, payload) => this.#handleRecord(kind, payload),
       onPiece: (kind, bytes) => this.#push(kind === EXEC_KIND.STDOUT ? this.stdout : this.stderr, bytes),
+      isFull: () => this.#turns.isOver,
     });
     stream.on('data', (chunk: Buffer) => this.#read(reader, chunk));
-    stream.once('end', () => this.#handleEnd()).once('close', () => this.#fail(stream.errored));
-    stream.on('error', (error) => this.#fail(error));
+    stream
+      .once('end', () => this.#afterRest(() => this.#handleEnd()))
+      .once('close', () => this.#afterRest(() => this.#fail(stream.errored)))
+      .on('error', (error) => this.#afterRest(() => this.#fail(error)));
     // A `MuxStream` says so when its peer reads no more; what ends the call is the stream's end.
     stream.on('stop', () => undefined);
     stream.write(start);
@@ -134,10 +143,33 @@ export class ExecCall {
   #read(reader: RecordReader, chunk: Buffer): void {
     if (this.#isOver) return;
     try {
-      reader.push(chunk);
+      const readBytes = reader.push(chunk);
+      if (readBytes < chunk.length) this.#readLater(reader, chunk.subarray(readBytes));
     } catch (error) {
       this.#stop(error as Error);
     }
+  }
+
+  /** The turn is over: the stream stands still until the rest was read. */
+  #readLater(reader: RecordReader, rest: Buffer): void {
+    this.#hasRest = true;
+    this.#stream.pause();
+    this.#turns.later(() => {
+      this.#hasRest = false;
+      this.#read(reader, rest);
+      this.#goOn();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#hasRest) return;
+    this.#behindRest?.();
+    this.#flow();
+  }
+
+  /** Unless something holds the stream up: behind EXIT no output does. */
+  #flow(): void {
+    if ((this.#isOver || this.#full.size === 0) && !this.#hasRest) this.#stream.resume();
   }
 
   #handleRecord(kind: number, payload: Buffer): void {
@@ -182,7 +214,7 @@ export class ExecCall {
   }
 
   #resume(output: Readable): void {
-    if (this.#full.delete(output) && this.#full.size === 0) this.#stream.resume();
+    if (this.#full.delete(output)) this.#flow();
   }
 
   #end(output: Readable): void {
@@ -196,6 +228,12 @@ export class ExecCall {
     if (this.#isOver) return;
     this.#fail(error);
     this.#stream.destroy();
+  }
+
+  /** What came before the end of the stream counts: it may be how the command ended. */
+  #afterRest(end: () => void): void {
+    if (this.#hasRest) this.#behindRest ??= end;
+    else end();
   }
 
   #fail(error: Error | null): void {

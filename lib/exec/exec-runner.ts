@@ -5,6 +5,7 @@ import { type Log } from '../events.js';
 import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/pipes.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
+import { LoopTurns } from '../util/loop-turns.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
@@ -44,6 +45,7 @@ export class ExecRunner {
   readonly #maxCommands: number;
   readonly #startBudget: Budget;
   readonly #calls = new Set<ServedCall>();
+  readonly #turns = new LoopTurns();
   readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
 
@@ -78,6 +80,7 @@ export class ExecRunner {
       spawn: ({ options }, { terminal }) =>
         terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
       findRecorder,
+      turns: this.#turns,
       onOver: (call) => this.#calls.delete(call),
     });
     this.#callOf.set(stream, served);

@@ -6,6 +6,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Log } from '../events.js';
 import type { Budget } from '../util/bounds.js';
 import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
+import type { LoopTurns } from '../util/loop-turns.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';
@@ -49,6 +50,8 @@ export interface ServedCallOptions {
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
   /** Who records the terminal of a command that begins; null: nobody. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
+  /** Those of all calls: when a turn is over, the rest of what came waits. */
+  readonly turns: LoopTurns;
   /** The command is over, or was not run: its place is free. */
   readonly onOver: (call: ServedCall) => void;
 }
@@ -62,6 +65,10 @@ const START_AT_STOP_MS = 100;
 export class ServedCall {
   readonly #options: ServedCallOptions;
   readonly #reader: RecordReader;
+  /** Whether a part of what came is left to another turn; the stream is paused meanwhile. */
+  #hasRest = false;
+  /** Whether the caller has ended its direction. */
+  #hasEnded = false;
   readonly #input: StdinReceiver;
   readonly #cancelDeadline: CancelTimer;
   /** What this call has of the budget for STARTs. */
@@ -82,21 +89,25 @@ export class ServedCall {
 
   constructor(options: ServedCallOptions) {
     this.#options = options;
-    const { stream, clock } = options;
+    const { stream, clock, turns } = options;
     this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
     this.#reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
       onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
       onRecord: (kind, payload) => this.#take(kind, payload),
       onPiece: (_kind, bytes) => this.#takeInput(bytes),
+      isFull: () => turns.isOver,
     });
     stream.on('error', () => undefined);
-    stream.on('data', (chunk: Buffer) => this.#guard(() => this.#reader.push(chunk)));
-    stream.once('end', () => this.#guard(() => this.#callerEnded()));
+    stream.on('data', (chunk: Buffer) => this.#guard(() => this.#read(chunk)));
+    stream.once('end', () => {
+      this.#hasEnded = true;
+      if (!this.#hasRest) this.#guard(() => this.#callerEnded());
+    });
     stream.once('close', () => this.#callerGone());
     // A caller that reads no more cannot learn how it ended.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
-    this.#cancelDeadline = clock.schedule(START_MS, () => this.#reset(unfinished()));
+    this.#cancelDeadline = clock.schedule(START_MS, () => this.#expire());
   }
 
   /** Ends the command soon; resolves when it is over. */
@@ -104,6 +115,32 @@ export class ServedCall {
     this.#stopReason = reason;
     await settledWithin(this.#options.clock, START_AT_STOP_MS, this.#starting);
     await this.#execution?.stop();
+  }
+
+  /** START is late, unless it came and waits for its turn. */
+  #expire(): void {
+    if (this.#state !== 'opened') return;
+    if (this.#hasRest) this.#options.turns.later(() => this.#expire());
+    else this.#reset(unfinished());
+  }
+
+  /** Reads what the turn has time for. */
+  #read(chunk: Buffer): void {
+    const readBytes = this.#reader.push(chunk);
+    if (readBytes === chunk.length) return;
+    this.#hasRest = true;
+    this.#options.stream.pause();
+    this.#options.turns.later(() => {
+      this.#hasRest = false;
+      if (!this.#options.stream.destroyed) this.#guard(() => this.#read(chunk.subarray(readBytes)));
+      this.#goOn();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#hasRest) return;
+    if (this.#hasEnded) this.#guard(() => this.#callerEnded());
+    this.#options.stream.resume();
   }
 
   /** What the caller does wrong ends its stream, and its command with it. */

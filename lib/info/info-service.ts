@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
+import { LoopTurns } from '../util/loop-turns.js';
 import { readBoot } from './boot.js';
 import { MachineReader } from './machine.js';
 import {
@@ -31,7 +32,8 @@ const IDLE_MS = 10_000;
 
 /** What is being found out, or was a moment ago. */
 interface Finding {
-  readonly value: Promise<object>;
+  /** The record that tells it. */
+  readonly told: Promise<Buffer>;
   /** When it was found out, by the clock; null while it is being. */
   foundAtMs: number | null;
 }
@@ -42,6 +44,8 @@ export class InfoService {
   readonly #read: Readonly<Record<InfoSubject, () => Promise<object>>>;
   readonly #findings = new Map<InfoSubject, Finding>();
   readonly #streams = new Set<Duplex>();
+  /** Of all askers. */
+  readonly #turns = new LoopTurns();
 
   constructor({ clock, timeOfDay = Date.now, sources = thisMachine() }: InfoServiceOptions) {
     const machine = new MachineReader(sources, clock);
@@ -65,7 +69,7 @@ export class InfoService {
   }
 
   async #answerAll(stream: Duplex): Promise<void> {
-    const records = readRecords(stream, MAX_ASK_BYTES);
+    const records = readRecords(stream, MAX_ASK_BYTES, this.#turns);
     for (;;) {
       const cancel = this.#clock.schedule(IDLE_MS, () => {
         stream.destroy(new VproxyError('stalled', `info: nothing was asked for ${IDLE_MS / 1000} s`));
@@ -83,21 +87,22 @@ export class InfoService {
     if (kind === INFO_KIND.TIME) return encodeTime(this.#timeOfDay());
     if (kind !== INFO_KIND.ASK) return null;
     const about = decodeAsk(payload);
-    return encodeTold(about, await this.#find(about));
+    return await this.#find(about);
   }
 
   /** One look at a time, for all that ask meanwhile. */
-  #find(about: InfoSubject): Promise<object> {
+  #find(about: InfoSubject): Promise<Buffer> {
     const known = this.#findings.get(about);
     const isNew = known !== undefined && this.#clock.now() - (known.foundAtMs ?? this.#clock.now()) < KEPT_MS;
-    if (isNew) return known.value;
-    const finding: Finding = { value: this.#read[about](), foundAtMs: null };
+    if (isNew) return known.told;
+    const told = this.#read[about]().then((value) => encodeTold(about, value));
+    const finding: Finding = { told, foundAtMs: null };
     this.#findings.set(about, finding);
     const found = (): void => {
       finding.foundAtMs = this.#clock.now();
     };
-    finding.value.then(found, found);
-    return finding.value;
+    told.then(found, found);
+    return told;
   }
 }
 

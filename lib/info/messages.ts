@@ -1,6 +1,7 @@
 /** What is said in a stream of the service `info`, as records (docs/info.md). */
 import type { Duplex } from 'node:stream';
 import { VproxyError } from '../errors.js';
+import { LoopTurns } from '../util/loop-turns.js';
 import { decodeJsonRecord, encodeRecord, RecordReader } from '../util/records.js';
 
 /** The name of the service. */
@@ -75,10 +76,14 @@ interface InfoRecord {
 }
 
 /**
- * The records of a stream, one after the other: no more is read while one is being worked on. Ends with the other side's
- * direction. Rejects with what the stream fails with, and with `protocol-error` for a payload above `maxBytes`, on its header.
+ * The records of a stream, one after the other: no more is read while one is being worked on, nor when a turn is over. Ends with
+ * the other side's direction. Rejects with what the stream fails with, and with `protocol-error` for a payload above `maxBytes`, on its header.
  */
-export async function* readRecords(stream: Duplex, maxBytes: number): AsyncGenerator<InfoRecord, void> {
+export async function* readRecords(
+  stream: Duplex,
+  maxBytes: number,
+  turns = new LoopTurns(),
+): AsyncGenerator<InfoRecord, void> {
   let found: InfoRecord | null = null;
   // What is set within a call is not seen by the compiler.
   const take = (): InfoRecord | null => {
@@ -105,7 +110,9 @@ export async function* readRecords(stream: Duplex, maxBytes: number): AsyncGener
     for (let at = 0; at < chunk.length; ) {
       at += reader.push(chunk.subarray(at));
       const record = take();
-      if (record !== null) yield record;
+      if (record === null) continue;
+      await turns.next();
+      yield record;
     }
   }
 }

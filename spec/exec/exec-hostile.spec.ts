@@ -1,6 +1,7 @@
 /** Callers that break every rule: their stream is destroyed, their command ended, and nothing else happens. */
 import test from 'ava';
 import fc from 'fast-check';
+import { FRAME_TYPE } from '../../lib/codec/header.js';
 import {
   EXEC_KIND,
   encodeCredit,
@@ -9,11 +10,14 @@ import {
   encodeStart,
   STDIN_CREDIT_BYTES,
 } from '../../lib/exec/messages.js';
+import { MuxStream } from '../../lib/session/mux-stream.js';
 import { type OpenPipes, openSystemPipes } from '../../lib/system/pipes.js';
 import { deferred } from '../../lib/util/concurrency.js';
 import { encodeRecord, encodeRecordHeader, RECORD_HEADER_BYTES } from '../../lib/util/records.js';
 import { isRunning, TestRunner } from '../helpers/exec-peers.js';
+import { FramePeer } from '../helpers/frame-peer.js';
 import { eventually, ManualClock } from '../helpers/time.js';
+import { bestTurnMs } from '../helpers/turn-time.js';
 
 const START = encodeStart({ argv: ['sleep', '1000'] });
 const input = (bytes: number): Buffer => encodeRecord(EXEC_KIND.STDIN, Buffer.alloc(bytes));
@@ -48,6 +52,42 @@ const CASES: readonly (readonly [string, readonly Buffer[], RegExp])[] = [
   ['the header of a record of no kind', [START, encodeRecordHeader(99, 1000)], /unknown kind 99/],
   ['input of a length beyond the bound', [START, encodeRecordHeader(EXEC_KIND.STDIN, 2 ** 31)], /longer than/],
 ];
+
+/** A call over a session in memory, whose caller writes DATA frames by hand. */
+function framedCall(runner: TestRunner): { peer: FramePeer; stream: MuxStream } {
+  const peer = FramePeer.established({ limits: { streamCredit: 2 ** 20 } });
+  const opened: MuxStream[] = [];
+  peer.session.removeAllListeners('stream');
+  peer.session.on('stream', (incoming) => opened.push(MuxStream.accept(peer.session, incoming)));
+  peer.sendOpen(1);
+  const [stream] = opened as [MuxStream];
+  runner.runner.serve(stream);
+  return { peer, stream };
+}
+
+for (const [what, record] of [
+  ['input in records of a byte', input(1)],
+  ['empty input', input(0)],
+  ['signals', signal('SIGURG')],
+] as const) {
+  test(`${what}, as many as a frame holds, hold up no turn of the event loop`, async (t) => {
+    const runner = new TestRunner(t);
+    const flood = Buffer.concat(Array.from({ length: Math.floor(131_072 / record.length) }, () => record));
+    const longestMs = await bestTurnMs(async () => {
+      const { peer, stream } = framedCall(runner);
+      peer.sendData(1, START);
+      await eventually(() => {
+        peer.pump();
+        return peer.log.take().some(({ type }) => type === FRAME_TYPE.DATA);
+      });
+      peer.loop.receive(peer.frame(FRAME_TYPE.DATA, 1, flood));
+      // Its answer is CREDIT, or that of a caller that breaks a rule.
+      peer.loop.receive(peer.frame(FRAME_TYPE.DATA, 1, encodeRecord(99, '')));
+      await eventually(() => stream.destroyed);
+    }, 4);
+    t.true(longestMs < 20, `${longestMs} ms`);
+  });
+}
 
 for (const [title, records, expected] of CASES) {
   test(`a caller breaks a rule: ${title}`, async (t) => {

@@ -11,6 +11,7 @@ import { encodeRecord, encodeRecordHeader, RecordReader } from '../../lib/util/r
 import { duplexPair } from '../helpers/channel-pair.js';
 import { describedMachine, SYSTEMD } from '../helpers/machine-sources.js';
 import { eventually, ManualClock, within } from '../helpers/time.js';
+import { bestTurnMs } from '../helpers/turn-time.js';
 
 const RUNNING = { 'systemctl is-system-running': { stdout: 'running\n' } };
 
@@ -61,6 +62,23 @@ test('all who ask within half a second have the same look at the machine', async
   await ask();
   t.is(machine.calls.length, 2);
 });
+
+for (const [what, record] of [
+  ['the machine', encodeAsk('machine')],
+  ['the time', encodeRecord(INFO_KIND.TIME, '')],
+  ['what nobody knows', encodeRecord(99, '')],
+] as const) {
+  test(`who asks for ${what} in a loop holds up no turn of the event loop`, async (t) => {
+    const { open } = setUp(t);
+    const questions = Buffer.concat(Array.from({ length: Math.floor(65_536 / record.length) }, () => record));
+    const longestMs = await bestTurnMs(async () => {
+      const { near } = open();
+      near.resume().end(questions);
+      await closed(near);
+    });
+    t.true(longestMs < 15, `${longestMs} ms`);
+  });
+}
 
 /** A peer that answers each record of an asker with what `answer` gives, if anything. */
 function peer(t: ExecutionContext, answer: (kind: number, far: Duplex) => Buffer | null): Duplex {
