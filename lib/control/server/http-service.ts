@@ -211,9 +211,9 @@ export class HttpService {
 const isBusy = ({ response }: Connection): boolean =>
   response !== null && !response.writableEnded && !response.destroyed;
 
-/** Whether a request changes nothing in this process: an upgrade is its end. */
+/** Whether nothing of a request is lost with this process: an upgrade is its end, and what is being removed is removed by a successor. */
 const isPassive = ({ method = '', url = '' }: IncomingMessage): boolean =>
-  method === 'GET' || method === 'HEAD' || url === '/v1/upgrade';
+  ['GET', 'HEAD', 'DELETE'].includes(method) || url === '/v1/upgrade';
 
 /** Answers input that is not HTTP. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
