@@ -1,5 +1,5 @@
 /** What a process hands to its successor: its state as one document. */
-import { deserialize, serialize } from 'node:v8';
+import { DefaultDeserializer, DefaultSerializer } from 'node:v8';
 import type { ListenerCapture } from '../../lib/control/server/control-server.js';
 import { VproxyError } from '../../lib/errors.js';
 import { type LogEvent, makeEvent } from '../../lib/events.js';
@@ -59,22 +59,63 @@ export interface HandoverCounts {
   readonly listeners: number;
 }
 
+/** Bytes of at least this length follow the document: neither process has them twice. */
+const PIECE_BYTES = 4096;
+
+/** A document as bytes, and the longer pieces of bytes in it, which follow in this order. */
+export interface EncodedDocument {
+  readonly bytes: Buffer;
+  readonly pieces: readonly Buffer[];
+}
+
 /** Throws `upgrade-failed` for what is no plain data: a defect. */
-export function encodeDocument(document: HandoverDocument): Buffer {
+export function encodeDocument(document: HandoverDocument): EncodedDocument {
   try {
-    return serialize(document);
+    const serializer = new DocumentSerializer();
+    serializer.writeHeader();
+    serializer.writeValue(document);
+    return { bytes: serializer.releaseBuffer(), pieces: serializer.pieces };
   } catch (cause) {
     throw new VproxyError('upgrade-failed', `the state of this process cannot be written: ${String(cause)}`, { cause });
   }
 }
 
-/** `bytes` are of this form: the two processes have made sure of that. Throws `upgrade-failed`. */
-export function decodeDocument(bytes: Buffer): HandoverDocument {
+/** `bytes` are of this form: the two processes have made sure of that. `receive` gives the next piece. Throws `upgrade-failed`. */
+export function decodeDocument(bytes: Buffer, receive: (byteCount: number) => Buffer): HandoverDocument {
   try {
-    return deserialize(bytes) as HandoverDocument;
+    const deserializer = new DocumentDeserializer(bytes, receive);
+    deserializer.readHeader();
+    return deserializer.readValue() as HandoverDocument;
   } catch (cause) {
     throw new VproxyError('upgrade-failed', `the state of the other process cannot be read: ${String(cause)}`, {
       cause,
     });
+  }
+}
+
+/** Each buffer as its length; a short one is behind it. */
+class DocumentSerializer extends DefaultSerializer {
+  readonly pieces: Buffer[] = [];
+
+  /** Called by V8 for each buffer. */
+  _writeHostObject(bytes: Buffer): void {
+    this.writeUint32(bytes.length);
+    if (bytes.length < PIECE_BYTES) this.writeRawBytes(bytes);
+    else this.pieces.push(bytes);
+  }
+}
+
+class DocumentDeserializer extends DefaultDeserializer {
+  readonly #receive: (byteCount: number) => Buffer;
+
+  constructor(bytes: Buffer, receive: (byteCount: number) => Buffer) {
+    super(bytes);
+    this.#receive = receive;
+  }
+
+  /** Called by V8 for each buffer, in the order in which they were written. */
+  _readHostObject(): Buffer {
+    const byteCount = this.readUint32();
+    return byteCount < PIECE_BYTES ? this.readRawBytes(byteCount) : this.#receive(byteCount);
   }
 }

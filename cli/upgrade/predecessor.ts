@@ -4,12 +4,15 @@ import type net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
 import type { UpgradeAnswer } from '../../lib/status/types.js';
+import { availableMemory } from '../../lib/system/available-memory.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
 import { PendingSignals } from '../../lib/system/pending-signals.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { formatBytes } from '../ui/print.js';
 import {
+  type EncodedDocument,
   encodeDocument,
   HANDOVER_FORM,
   HANDOVER_VARIABLE,
@@ -25,8 +28,16 @@ const LOAD_MS = 30_000;
 /** How long it may take to take everything up, in milliseconds: nothing else happens in this process meanwhile. */
 const TAKE_UP_MS = 10_000;
 
-/** How often it is looked whether what cannot be handed over has ended, in milliseconds. */
+/** The shortest time between two looks whether what cannot be handed over has ended, in milliseconds. */
 const LOOK_MS = 20;
+
+/** Each look goes through all streams: it takes this part of the time at most, as long as there is one in every second. */
+const LOOK_SHARE = 1 / 50;
+const MAX_PAUSE_MS = 1000;
+
+/** What a successor needs beside the bytes that wait: its objects, for each byte of the document, and blocks that are not full. */
+const OBJECTS_FACTOR = 8;
+const BLOCKS_FACTOR = 9 / 8;
 
 /** What is handed over. */
 export interface Predecessor {
@@ -107,7 +118,10 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   const pipe = HandoverPipe.ofStream(calls, successor.pipe);
   const descriptors: number[] = [];
   const document = predecessor.capture((fd) => descriptors.push(fd) - 1);
-  pipe.sendAll(encodeDocument(document), descriptors, TAKE_UP_MS);
+  const encoded = encodeDocument(document);
+  requireMemory(encoded);
+  pipe.sendAll(encoded.bytes, descriptors, TAKE_UP_MS);
+  pipe.sendPieces(encoded.pieces, TAKE_UP_MS);
   const { failure } = pipe.receiveMessage(TAKE_UP_MS);
   if (typeof failure === 'string') throw successor.failure(`cannot take everything up: ${escapeText(failure, 1024)}`);
   predecessor.announce(successor.pid, calls);
@@ -120,14 +134,28 @@ function giveAll(predecessor: Predecessor, calls: MessageCalls, successor: Succe
   return document.counts;
 }
 
+/** Throws `upgrade-failed` where the successor would not find the memory for what it takes up: the system would end one of the two. */
+export function requireMemory({ bytes, pieces }: EncodedDocument, available = availableMemory()): void {
+  const waitingBytes = pieces.reduce((sum, { length }) => sum + length, 0);
+  const neededBytes = waitingBytes * BLOCKS_FACTOR + bytes.length * OBJECTS_FACTOR;
+  if (available === null || neededBytes <= available.bytes) return;
+  const left = `${available.boundBy} leaves ${formatBytes(available.bytes)}`;
+  const needed = `${formatBytes(waitingBytes)} wait for peers and local programs, and a successor needs ${formatBytes(neededBytes)}`;
+  throw new VproxyError('upgrade-failed', `not enough memory: ${needed}, where ${left}; try again when less waits`);
+}
+
 /** Resolved when there is nothing any more that cannot be handed over. Rejects with what there is after `waitMs`, and when `signal` is aborted. */
 async function obstaclesEnd(predecessor: Predecessor, waitMs: number, signal: AbortSignal): Promise<void> {
   const untilMs = performance.now() + waitMs;
+  let lookMs = 0;
   for (;;) {
     // From a timer on: what was closed before has been told.
-    await delay(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    const pauseMs = Math.min(lookMs / LOOK_SHARE, MAX_PAUSE_MS, untilMs - performance.now());
+    await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
+    const startedMs = performance.now();
     const [first, ...others] = predecessor.obstacles();
+    lookMs = performance.now() - startedMs;
     if (first === undefined) return;
     if (performance.now() < untilMs) continue;
     const more = others.length === 0 ? '' : `, and ${others.length} more`;

@@ -9,6 +9,9 @@ import { decodeDocument, HANDOVER_FORM, type HandoverDocument } from './document
 /** How long the predecessor may take to read a message, in milliseconds. */
 const SEND_MS = 10_000;
 
+/** How long it may take to send a piece of what waits, in milliseconds. */
+const RECEIVE_MS = 10_000;
+
 /**
  * Takes over, when all that is needed is loaded: `restore` gets what the predecessor had, in one turn of the event loop and
  * without reading or writing. Resolved with what it gives when this process is the one that goes on; with null where the
@@ -28,13 +31,14 @@ export async function takeOver<Restored>(
   }
   let restored: Restored;
   try {
-    restored = restore(decodeDocument(parcel.document), (index) => {
+    const document = decodeDocument(parcel.document, (byteCount) => pipe.receivePiece(byteCount, RECEIVE_MS));
+    restored = restore(document, (index) => {
       const descriptor = parcel.descriptors[index];
       if (descriptor === undefined) throw new Error(`there is no descriptor ${index}`);
       return descriptor;
     });
   } catch (error) {
-    pipe.sendMessage({ failure: toVproxyError(error).message }, SEND_MS);
+    tellFailure(pipe, error);
     return null;
   }
   // What makes sessions ones that can be taken up again is in it.
@@ -42,6 +46,14 @@ export async function takeOver<Restored>(
   if (!isLeft(pipe)) return null;
   closeSync(fd);
   return restored;
+}
+
+function tellFailure(pipe: HandoverPipe, error: unknown): void {
+  try {
+    pipe.sendMessage({ failure: toVproxyError(error).message }, SEND_MS);
+  } catch {
+    // It has ended, or kills this process anyway.
+  }
 }
 
 /**

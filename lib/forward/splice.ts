@@ -365,8 +365,7 @@ export class LocalWriter {
 
   /** Takes the place of another writer, before anything is written; nothing is before `goOn`. */
   restore({ unwritten, isEnding }: WriterCapture): void {
-    // Copies: a view would keep all that was handed over.
-    for (const bytes of unwritten) this.#waiting.pushCopy(bytes);
+    this.#waiting.restore(unwritten);
     this.#isEnding = isEnding;
   }
 

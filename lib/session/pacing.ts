@@ -144,7 +144,7 @@ export class PacedEnd implements LocalEnd {
 
   /** Takes what waited in another one. `goOn` is to follow. */
   restore({ pieces, hasFin, hasEnd }: WaitingCapture): void {
-    for (const piece of pieces) this.#queue.pushCopy(piece);
+    this.#queue.restore(pieces);
     this.#hasFin = hasFin;
     this.#hasEnd = hasEnd;
   }

@@ -2,6 +2,7 @@
 import type { FrameWriter } from '../codec/frame-writer.js';
 import { TRAILER_BYTES } from '../codec/integrity.js';
 import { HEADER_BYTES } from '../codec/limits.js';
+import { isAlone } from '../util/byte-queue.js';
 
 /** What became of the bytes given to `SessionStream.send`. */
 export const SENT = {
@@ -52,6 +53,10 @@ export class SendBuffer {
     this.#creditBytes = creditBytes;
     this.#sentBytes = sentBytes;
     if (waiting === null) return;
+    if (isAlone(waiting)) {
+      this.put(waiting, 0, waiting.length, false);
+      return;
+    }
     const buffer = Buffer.allocUnsafeSlow(HEADER_BYTES + waiting.length + TRAILER_BYTES);
     waiting.copy(buffer, HEADER_BYTES);
     this.put(buffer, HEADER_BYTES, HEADER_BYTES + waiting.length, true);

@@ -92,6 +92,17 @@ export class HandoverPipe {
     this.#send(document, [], deadline);
   }
 
+  /** Sends pieces of bytes behind a document, within `timeoutMs`; none is copied. */
+  sendPieces(pieces: readonly Uint8Array[], timeoutMs: number): void {
+    const deadline = performance.now() + timeoutMs;
+    for (const piece of pieces) this.#send(piece, [], deadline);
+  }
+
+  /** The next piece, of which the document says the length: alone in its memory. */
+  receivePiece(byteCount: number, timeoutMs: number): Buffer {
+    return this.#receive(byteCount, [], 0, performance.now() + timeoutMs);
+  }
+
   /** What the other side sent with `sendAll`. Where it throws, every descriptor that came is closed. */
   receiveAll(timeoutMs: number): Parcel {
     return this.#receiveParcel(MAX_DOCUMENT_BYTES, MAX_DESCRIPTORS, timeoutMs);
@@ -137,7 +148,7 @@ export class HandoverPipe {
 
   /** Receives so many bytes, and adds the descriptors that come with them, of which there are `expected` in the end. */
   #receive(byteCount: number, descriptors: number[], expected: number, deadline: number): Buffer {
-    const bytes = Buffer.alloc(byteCount);
+    const bytes = Buffer.allocUnsafeSlow(byteCount);
     for (let filled = 0; filled < byteCount; ) {
       const room = bytes.subarray(filled);
       const received: Received | null = this.#call(() => this.#calls.receive(this.#fd, room));

@@ -38,6 +38,9 @@ export function copyAlone(bytes: Buffer): Buffer {
   return copy;
 }
 
+/** Whether bytes keep nothing else alive. */
+export const isAlone = ({ buffer, length }: Buffer): boolean => buffer.byteLength === length;
+
 /** A piece of what waits. */
 interface QueuedBlock {
   readonly bytes: Buffer;
@@ -76,6 +79,14 @@ export class ByteQueue {
   pushOwned(bytes: Buffer): void {
     if (bytes.length < SMALLEST_VIEW_BYTES) this.pushCopy(bytes);
     else this.#add({ bytes, isView: false });
+  }
+
+  /** Appends what another queue listed: what is alone as it is, the rest as a copy. */
+  restore(pieces: readonly Buffer[]): void {
+    for (const piece of pieces) {
+      if (isAlone(piece)) this.pushOwned(piece);
+      else this.pushCopy(piece);
+    }
   }
 
   /** Appends a copy. */

@@ -2,6 +2,7 @@
 import type { ByteSink } from '../../codec/frame-writer.js';
 import { VproxyError } from '../../errors.js';
 import { FairBudget } from '../../util/bounds.js';
+import { isAlone } from '../../util/byte-queue.js';
 import { giveSlab, SLAB_BYTES, takeSlab } from '../../util/slabs.js';
 
 /** A shorter piece is copied: so many of them share a block, and the caller has its buffer back. */
@@ -75,13 +76,16 @@ export class Backlog implements ByteSink {
     };
   }
 
-  /** Takes what another one had: copies, which nobody waits for. Called before anything is given to it. */
+  /** Takes what another one had: pieces of its own, which nobody waits for. Called before anything is given to it. */
   restore({ pieces, acknowledgedBytes, writtenBytes, reachedBytes }: BacklogCapture): void {
     this.#acknowledgedBytes = acknowledgedBytes;
     this.#keptOffset = acknowledgedBytes;
     this.#unwrittenOffset = acknowledgedBytes;
     this.#totalBytes = acknowledgedBytes;
-    for (const piece of pieces) this.#copy(piece);
+    for (const piece of pieces) {
+      if (isAlone(piece) && piece.length > COPY_BYTES) this.#keep(piece);
+      else this.#copy(piece);
+    }
     this.#reachedBytes = reachedBytes;
     this.#writtenBytes = writtenBytes;
     for (;;) {
