@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import { LoopTurns } from '../../lib/util/loop-turns.js';
 import { bestTurnMs } from '../helpers/turn-time.js';
@@ -36,4 +37,51 @@ test('the first of a turn is never held up, and what waits is called in order', 
     t.deepEqual(called, []);
   });
   t.deepEqual(called, [1, 2, 3]);
+});
+
+test('work that is not cut is done in order, until a turn is over', async (t) => {
+  const turns = new LoopTurns();
+  const doneInTurn = [0];
+  const pieces = Array.from({ length: 40 }, (_, index) =>
+    turns.run(() => {
+      work(0.2);
+      doneInTurn.push((doneInTurn.pop() ?? 0) + 1);
+      return index;
+    }),
+  );
+  t.true((doneInTurn[0] ?? 0) > 0, 'at once');
+  const state = { isDone: false };
+  const outcome = Promise.all(pieces).finally(() => (state.isDone = true));
+  while (!state.isDone) {
+    doneInTurn.push(0);
+    await setImmediate();
+  }
+  t.deepEqual(
+    await outcome,
+    Array.from({ length: 40 }, (_, index) => index),
+  );
+  t.true(Math.max(...doneInTurn) <= 3, doneInTurn.join(' '));
+});
+
+test('work that fails rejects, and what is behind it is done', async (t) => {
+  const turns = new LoopTurns();
+  const failing = turns.run(() => {
+    throw new Error('no');
+  });
+  await t.throwsAsync(failing, { message: 'no' });
+  t.is(await turns.run(() => Promise.resolve('yes')), 'yes');
+});
+
+test('of those that await a later turn each has one for itself', async (t) => {
+  const turns = new LoopTurns();
+  t.false(turns.isOver);
+  work(1);
+  let resumed = 0;
+  const waiting = Array.from({ length: 10 }, () => Promise.resolve(turns.next()).then(() => (resumed += 1)));
+  while (resumed < 10) {
+    const before = resumed;
+    await setImmediate();
+    t.true(resumed - before <= 1);
+  }
+  await Promise.all(waiting);
 });

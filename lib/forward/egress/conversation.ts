@@ -6,7 +6,7 @@ import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
 import { type Deferred, deferred } from '../../util/concurrency.js';
-import type { SlicedSteps } from '../../util/time-slices.js';
+import type { LoopTurns } from '../../util/loop-turns.js';
 import type { Splice } from '../splice.js';
 import type { ByteSource } from './message.js';
 
@@ -21,7 +21,7 @@ export class Conversation implements LocalEnd, ByteSource {
   /** Whether everything was said, and nothing more has come: who wants to go on may as well begin anew. */
   isIdle = false;
   readonly #clock: Clock;
-  readonly #steps: SlicedSteps;
+  readonly #turns: LoopTurns;
   readonly #gone = new AbortController();
   readonly #waiting = new ByteQueue();
   /** The piece that was read last. */
@@ -36,11 +36,11 @@ export class Conversation implements LocalEnd, ByteSource {
   #splice: Splice | null = null;
   #resolveOver!: (reason: VproxyError | null) => void;
 
-  /** `steps` are those of all conversations of a target together. */
-  constructor(stream: SessionStream, clock: Clock, steps: SlicedSteps) {
+  /** `turns` are those of all conversations of a target together. */
+  constructor(stream: SessionStream, clock: Clock, turns: LoopTurns) {
     this.stream = stream;
     this.#clock = clock;
-    this.#steps = steps;
+    this.#turns = turns;
     this.over = new Promise((resolve) => {
       this.#resolveOver = resolve;
     });
@@ -58,7 +58,7 @@ export class Conversation implements LocalEnd, ByteSource {
 
   /** To be awaited before each request, and each piece of a body: others have their turns in between. */
   nextStep(): Promise<void> | null {
-    return this.#steps.next();
+    return this.#turns.next();
   }
 
   /** Rejects where the program is gone, and with the error of a deadline that has passed. */

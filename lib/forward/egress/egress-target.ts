@@ -6,7 +6,7 @@ import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js
 import { readBuffered } from '../../system/sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
 import { describeError } from '../../util/escape.js';
-import { SlicedSteps } from '../../util/time-slices.js';
+import { LoopTurns } from '../../util/loop-turns.js';
 import type { Connection, ConnectionCapture, IndexOfStream, KnownStream } from '../connection.js';
 import {
   type EgressFacts,
@@ -51,7 +51,7 @@ export class EgressTarget implements Target {
   readonly #dialer: Pick<EgressDialer, 'dial'>;
   readonly #context: TargetContext;
   readonly #conversations = new Set<Conversation>();
-  readonly #steps = new SlicedSteps();
+  readonly #turns = new LoopTurns();
   readonly #sockets: SplicedSockets;
 
   constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
@@ -72,7 +72,7 @@ export class EgressTarget implements Target {
   serve(stream: SessionStream): void {
     const { clock, maxStreams, onOpened } = this.#context;
     if (refuseBeyond(stream, this.openCount, maxStreams)) return;
-    const guest = new Conversation(stream, clock, this.#steps);
+    const guest = new Conversation(stream, clock, this.#turns);
     this.#conversations.add(guest);
     stream.attach(guest);
     stream.accept();

@@ -5,7 +5,7 @@ import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { Budget, type TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import type { TimeSlices } from '../../util/time-slices.js';
+import type { LoopTurns } from '../../util/loop-turns.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import { MAX_QUESTION_BYTES } from './resolver.js';
 
@@ -26,7 +26,7 @@ interface QuestionStreamOptions {
   /** Questions that may be asked now, of all streams together. */
   readonly bucket: TokenBucket;
   /** Where questions are taken and answered, in turns with all others. */
-  readonly slices: TimeSlices;
+  readonly turns: LoopTurns;
   /** What answers of all streams that wait to be read may take together. */
   readonly unread: Budget;
   /** The answer to a question; null where there is none. Never rejects. */
@@ -103,7 +103,7 @@ export class QuestionStream implements LocalEnd {
     if (this.#isAsking) return;
     this.#isAsking = true;
     // An answer that is known goes before the next question is taken.
-    void this.#options.slices.run(() => this.#askOne()).then((hasAsked) => hasAsked && this.#ask());
+    void this.#options.turns.run(() => this.#askOne()).then((hasAsked) => hasAsked && this.#ask());
   }
 
   /** Takes a question; false where there is none, or none may be taken now. */

@@ -7,7 +7,7 @@ import { DNS_PORT, HostFiles, MAX_SERVERS } from '../../system/host-files.js';
 import { formatHostPort, type HostPort, joinWithCommas, splitAtCommas } from '../../util/addresses.js';
 import { Budget, TokenBucket } from '../../util/bounds.js';
 import { escapeText } from '../../util/escape.js';
-import { TimeSlices } from '../../util/time-slices.js';
+import { LoopTurns } from '../../util/loop-turns.js';
 import { DatagramFlow } from '../datagram/datagram-flow.js';
 import { FlowBook } from '../datagram/flow-book.js';
 import { OwnAddresses } from '../egress/networks.js';
@@ -79,7 +79,7 @@ class ResolverTarget implements Target {
   readonly #egress: string;
   readonly #context: TargetContext;
   readonly #bucket: TokenBucket;
-  readonly #slices = new TimeSlices();
+  readonly #turns = new LoopTurns();
   readonly #unread = new Budget(MAX_UNREAD_BYTES);
   readonly #upstream: Upstream;
   readonly #resolver: Resolver;
@@ -94,7 +94,7 @@ class ResolverTarget implements Target {
     this.#egress = name === '' ? service : name;
     this.#context = context;
     this.#bucket = new TokenBucket(QUESTIONS_PER_SECOND, QUESTIONS_PER_SECOND, clock.now());
-    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers, slices: this.#slices });
+    this.#upstream = new Upstream({ clock, servers: () => servers ?? files.servers, loopTurns: this.#turns });
     this.#resolver = new Resolver({
       egress: this.#egress,
       rules: () => egress(this.#egress),
@@ -102,7 +102,7 @@ class ResolverTarget implements Target {
       ask: (question) => this.#upstream.ask(question),
       addressesOf: (host) => files.addressesOf(host),
       ownAddresses: () => own.list(),
-      slices: this.#slices,
+      turns: this.#turns,
     });
   }
 
@@ -129,7 +129,7 @@ class ResolverTarget implements Target {
           return;
         }
         this.#waitingCount += 1;
-        const answering = this.#slices.run(() => {
+        const answering = this.#turns.run(() => {
           this.#waitingCount -= 1;
           return this.#resolver.answer(question, asker);
         });
@@ -151,7 +151,7 @@ class ResolverTarget implements Target {
     const questions = new QuestionStream(stream, {
       clock,
       bucket: this.#bucket,
-      slices: this.#slices,
+      turns: this.#turns,
       unread: this.#unread,
       answer: (question) => this.#resolver.answer(question, asker),
       onDone: (reason) => this.#closed(stream, reason),

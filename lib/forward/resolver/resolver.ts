@@ -1,7 +1,7 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import type { Clock } from '../../util/clock.js';
-import { TimeSlices } from '../../util/time-slices.js';
+import { LoopTurns } from '../../util/loop-turns.js';
 import { judgeName, type Verdict } from '../egress/admission.js';
 import { parseAddress } from '../egress/networks.js';
 import type { EgressRules } from '../egress/rules.js';
@@ -53,8 +53,8 @@ export interface ResolverOptions {
   readonly addressesOf: (host: string) => readonly string[] | null;
   /** The addresses of this machine; the same set until they change. */
   readonly ownAddresses: () => ReadonlySet<string>;
-  /** Where its work is done, in turns with all others. Default: slices of its own. */
-  readonly slices?: TimeSlices;
+  /** Where its work is done, in turns with all others. Default: turns of its own. */
+  readonly turns?: LoopTurns;
   /** Questions that are worked on at once; further ones are answered with SERVFAIL. Default 256. */
   readonly maxInFlight?: number;
 }
@@ -102,7 +102,7 @@ const NO_RECORDS = writeRecords({ question: null, answers: [], authorities: [] }
 
 export class Resolver {
   readonly #options: ResolverOptions;
-  readonly #slices: TimeSlices;
+  readonly #turns: LoopTurns;
   readonly #cache: AnswerCache<JudgedAnswer>;
   /** What is being asked: whoever asks the same meanwhile waits for the same answer. */
   readonly #asked = new Map<string, Promise<JudgedAnswer>>();
@@ -110,7 +110,7 @@ export class Resolver {
 
   constructor(options: ResolverOptions) {
     this.#options = options;
-    this.#slices = options.slices ?? new TimeSlices();
+    this.#turns = options.turns ?? new LoopTurns();
     this.#cache = new AnswerCache(options);
   }
 
@@ -128,7 +128,7 @@ export class Resolver {
     const known = this.#reply(query, asker);
     if (!(known instanceof Promise)) return formatReply(query, known, maxBytes);
     const reply = await known;
-    return this.#slices.run(() => formatReply(query, reply, maxBytes));
+    return this.#turns.run(() => formatReply(query, reply, maxBytes));
   }
 
   #reply(query: DnsMessage, asker: Asker): Reply | Promise<Reply> {
@@ -183,7 +183,7 @@ export class Resolver {
     if (asked !== undefined) return asked;
     const answer = this.#options
       .ask(question)
-      .then((message) => this.#slices.run(() => this.#keep(key, host, question, message)))
+      .then((message) => this.#turns.run(() => this.#keep(key, host, question, message)))
       .finally(() => this.#asked.delete(key));
     this.#asked.set(key, answer);
     return answer;

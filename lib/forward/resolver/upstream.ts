@@ -9,7 +9,7 @@ import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
 import { Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import { TimeSlices } from '../../util/time-slices.js';
+import { LoopTurns } from '../../util/loop-turns.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import {
   type DnsMessage,
@@ -39,8 +39,8 @@ interface UpstreamOptions {
   readonly timeoutMs?: number;
   /** Questions that are asked at once; further ones wait. Default 100. */
   readonly maxInFlight?: number;
-  /** Where answers are read, in turns with all others. Default: slices of its own. */
-  readonly slices?: TimeSlices;
+  /** Where answers are read, in turns with all others. Default: turns of its own. */
+  readonly loopTurns?: LoopTurns;
 }
 
 /** How often all servers are asked. */
@@ -64,13 +64,13 @@ interface Query {
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #turns: Turns;
-  readonly #slices: TimeSlices;
+  readonly #loopTurns: LoopTurns;
   readonly #stopping = new AbortController();
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
     this.#turns = new Turns(options.maxInFlight ?? 100);
-    this.#slices = options.slices ?? new TimeSlices();
+    this.#loopTurns = options.loopTurns ?? new LoopTurns();
     // Each question that waits, or is asked, listens to it.
     setMaxListeners(0, this.#stopping.signal);
   }
@@ -132,7 +132,7 @@ export class Upstream {
     try {
       ending.signal.throwIfAborted();
       const bytes = await exchange(server, makeQuery(question, hasEdns), ending.signal);
-      return await this.#slices.run(() => readAnswer(server, bytes));
+      return await this.#loopTurns.run(() => readAnswer(server, bytes));
     } finally {
       cancel();
       signal.removeEventListener('abort', stop);
