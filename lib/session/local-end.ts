@@ -49,7 +49,7 @@ export type StreamWait = (typeof STREAM_WAITS)[number];
 const DROPPED_BYTES = 262_144;
 
 /** Beyond that nothing is taken; when the peer has not sent enough by then, the local end fails. */
-const GIVE_UP_MS = 10_000;
+export const GIVE_UP_MS = 10_000;
 const LOOK_MS = 1000;
 
 interface UnreadOutputOptions {

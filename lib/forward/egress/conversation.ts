@@ -1,6 +1,6 @@
 /** A stream whose bytes are a conversation with a proxy: read and written here, until a splice takes the stream over or it ends. */
 import { VproxyError } from '../../errors.js';
-import type { LocalEnd } from '../../session/local-end.js';
+import { GIVE_UP_MS, type LocalEnd } from '../../session/local-end.js';
 import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/byte-queue.js';
@@ -18,7 +18,7 @@ export class Conversation implements LocalEnd, ByteSource {
   readonly stream: SessionStream;
   /** Resolved when the stream is over: null when both directions ended in order. Never where a splice has taken it over. */
   readonly over: Promise<VproxyError | null>;
-  /** Whether everything was said, and nothing more has come: who wants to go on may as well begin anew. */
+  /** Whether everything was said, and nothing more has come or counts: who wants to go on may as well begin anew. */
   isIdle = false;
   readonly #clock: Clock;
   readonly #turns: LoopTurns;
@@ -98,9 +98,14 @@ export class Conversation implements LocalEnd, ByteSource {
     await this.#writing.promise;
   }
 
-  /** Ends the stream behind what was written; what the program still sends is nobody's. */
+  /** Ends the stream behind what was written; what the program still sends is nobody's, and it has some time to end. */
   close(): void {
     this.#failReads(new VproxyError('cancelled', 'the conversation is over'));
+    this.isIdle = true;
+    if (!this.#hasFin)
+      this.#cancelDeadline = this.#clock.schedule(GIVE_UP_MS, () =>
+        this.reset('the program does not end its direction'),
+      );
     this.#dropWaiting();
     // Asked for before the end, so that the program is not cut off from what it was sent.
     this.stream.stop('cancelled', 'the conversation is over');
@@ -182,6 +187,7 @@ export class Conversation implements LocalEnd, ByteSource {
       return;
     }
     this.#hasFin = true;
+    if (this.#readFailure !== null) this.expectNothing();
     this.#wake();
   }
 

@@ -312,3 +312,24 @@ test('an egress without rules refuses everything, and says so to its log', async
   t.is(refused?.level, 'warn');
   t.is(refused?.message, `stream 1: ${line}: there is no egress "none" here (denied)`);
 });
+
+for (const endsInTime of [true, false]) {
+  test(`a guest that was refused and ${endsInTime ? 'ends in time is left' : 'does not end is reset after 10 s'}, and is no obstacle meanwhile`, async (t) => {
+    const { forward, peer, pump } = await handOverScene(t);
+    peer.sendOpen(1, 'x');
+    peer.sendData(1, Buffer.from('???'));
+    await eventually(() => pump().startsWith('HTTP/1.1 400 Bad Request'), { intervalMs: 1 });
+    t.deepEqual([forward.obstacles(), forward.openCount], [[], 1]);
+    peer.clock.advance(9999);
+    t.is(forward.openCount, 1);
+    if (endsInTime) peer.send(FRAME_TYPE.FIN, 1);
+    peer.clock.advance(1);
+    await eventually(() => forward.openCount === 0, { intervalMs: 1 });
+    t.deepEqual(peer.session.listStreams(), []);
+    peer.pump();
+    t.is(
+      peer.log.take().some(({ type }) => type === FRAME_TYPE.RESET),
+      !endsInTime,
+    );
+  });
+}
