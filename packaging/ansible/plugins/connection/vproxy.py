@@ -21,6 +21,7 @@ extends_documentation_fragment:
 notes:
   - Files pass as the input and the output of commands, so that C(--allow-copy) is not needed, and a file belongs to
     the user who runs the tasks.
+  - Of each output of a command 64 MiB are kept; one that writes more is ended, and its task fails.
   - A host is unreachable where no C(vproxy) answers here, the channel has no session, the peer lets no commands be
     run, or what became of a command cannot be known. Whatever a command itself ends with is its status.
 options:
@@ -114,6 +115,7 @@ all:
 
 import io
 import os
+import secrets
 import socket
 import stat
 from contextlib import contextmanager
@@ -133,6 +135,13 @@ MAX_WORD_BYTES = 131_071
 
 # What an answer of the control socket may take beyond the time that it was asked to wait, in seconds.
 GRACE_S = 5
+
+# What is kept of each output of a command, and of what is written before it by sudo or another.
+MAX_OUTPUT_BYTES = 64 << 20
+MAX_PROMPT_BYTES = 65_536
+
+# What is shown of the errors of a command that copies a file.
+MAX_ERROR_BYTES = 4096
 
 # A file is nobody else's until it is complete.
 PUT_SCRIPT = 'umask 077 && cat >"$1" && chmod "$2" "$1"'
@@ -203,6 +212,8 @@ class Connection(ConnectionBase):
             for kind, data in call.outputs():
                 if escalation is None or escalation.is_over:
                     outputs[kind] += data
+                    if len(outputs[kind]) > MAX_OUTPUT_BYTES:
+                        raise AnsibleError(f'the command was ended: it has written more than {MAX_OUTPUT_BYTES} bytes')
                     continue
                 call.feed(io.BytesIO(escalation.hear(kind, data)))
                 if escalation.is_over:
@@ -229,9 +240,11 @@ class Connection(ConnectionBase):
         self._connect()
         display.vvv(f'FETCH {in_path} TO {out_path}', host=self._label)
         target = to_bytes(out_path, errors='surrogate_or_strict')
-        part = target + b'.vproxy-part'
+        # Whoever may write to the folder can neither know the name nor be there before.
+        part = os.path.join(os.path.dirname(target), b'.vproxy-part-' + secrets.token_hex(8).encode())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(part, 'wb') as file:
+            with open(os.open(part, flags, 0o666), 'wb') as file:
                 self._transfer(FETCH_SCRIPT, [in_path], f'cannot read {to_native(in_path)}', target=file)
             os.replace(part, target)
         except OSError as error:
@@ -250,7 +263,7 @@ class Connection(ConnectionBase):
             call.end_input()
             for kind, data in call.outputs():
                 if kind == STDERR:
-                    errors += data
+                    errors = (errors + data)[:MAX_ERROR_BYTES]
                 elif target is not None:
                     target.write(data)
         if call.end.status != 0:
@@ -316,6 +329,8 @@ class Escalation:
         become = self._become
         self.heard[kind] += data
         text = self.heard[kind]
+        if len(text) > MAX_PROMPT_BYTES:
+            raise AnsibleError(f'{become.name} has written more than {MAX_PROMPT_BYTES} bytes, and has not run the command')
         if become.check_success(text):
             self.is_over = True
             return b''

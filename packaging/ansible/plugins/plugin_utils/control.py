@@ -14,6 +14,9 @@ from urllib.parse import urlencode
 # Answers are small; one that is longer is not vproxy's.
 MAX_ANSWER_BYTES = 4 << 20
 
+# What reading a value as JSON and looking into it raises where it is another one: nested too deep, or a number without an end.
+BAD_JSON = (ValueError, LookupError, TypeError, RecursionError, OverflowError)
+
 # How long a process has to say whether it has a channel, in seconds, where there are several processes.
 LOOK_S = 2
 
@@ -67,7 +70,7 @@ def find_socket(path, name, label):
 def _has_channel(path, label):
     try:
         return any(channel['label'] == label for channel in ask(path, '/v1/channels', {}, LOOK_S))
-    except VproxyError:
+    except (VproxyError, *BAD_JSON):
         return False
 
 
@@ -108,7 +111,7 @@ def _answer(path, reader):
         if status == 200:
             return value
         raise VproxyError(str(value['error']['code']), str(value['error']['message']))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, *BAD_JSON) as error:
         raise _unavailable(path, error) from error
 
 
@@ -142,7 +145,7 @@ class ServiceStream:
         try:
             error = json.loads(self._reader.read(MAX_ANSWER_BYTES))['error']
             return VproxyError(str(error['code']), str(error['message']))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, *BAD_JSON) as error:
             return _unavailable(self._path, error)
 
     def set_timeout(self, timeout):
@@ -164,7 +167,7 @@ class ServiceStream:
             return None if error is None else VproxyError(str(error['code']), str(error['message']))
         except VproxyError as error:
             return error
-        except (LookupError, TypeError) as error:
+        except BAD_JSON as error:
             return _unavailable(self._path, error)
 
     def close(self):

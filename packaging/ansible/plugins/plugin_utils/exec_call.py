@@ -11,7 +11,7 @@ import socket
 import struct
 from collections import deque, namedtuple
 
-from .control import VproxyError
+from .control import BAD_JSON, VproxyError
 
 START, STDIN, EOF, STDOUT, STDERR, CREDIT, EXIT = 1, 2, 5, 17, 18, 19, 20
 
@@ -19,6 +19,9 @@ HEADER = struct.Struct('>BI')
 
 # A longer payload is not vproxy's.
 MAX_PAYLOAD_BYTES = 1 << 20
+
+# How a command ended takes fewer bytes: a longer payload would be read for nothing.
+MAX_EXIT_BYTES = 65_536
 
 # Of standard input may be sent before any CREDIT.
 FIRST_CREDIT_BYTES = 262_144
@@ -152,6 +155,8 @@ End = namedtuple('End', 'status error')
 def decode_exit(payload):
     """The end that EXIT tells of. Fails with `protocol-error` where the payload is no such thing."""
     try:
+        if len(payload) > MAX_EXIT_BYTES:
+            raise ValueError('too long')
         value = json.loads(payload)
         status, name, error = value['status'], value['signal'], value['error']
         if error is not None:
@@ -159,6 +164,8 @@ def decode_exit(payload):
         if status is None:
             known = signal.Signals.__members__.get(str(name))
             status = UNKNOWN_SIGNAL if known is None else 128 + known
-        return End(int(status), None)
-    except (LookupError, TypeError, ValueError) as error:
+        if type(status) is not int or not 0 <= status <= 255:
+            raise ValueError('no status')
+        return End(status, None)
+    except BAD_JSON as error:
         raise VproxyError('protocol-error', 'the other side does not say how the command ended') from error
