@@ -361,6 +361,7 @@ export const THREATS: readonly Threat[] = [
   {
     id: 'T27',
     specs: [
+      ['forward/resolver/answer-cost.spec.ts', 'an answer of more records than are read is refused by its header'],
       [
         'forward/resolver/resolver.spec.ts',
         'a name that no entry allows is refused, with the reason for the guest and for the log, and nobody is asked',
