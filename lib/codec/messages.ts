@@ -22,8 +22,8 @@ interface MessageReaderOptions {
   readonly budget: Budget;
   /** A whole message, in a buffer of its own. */
   readonly onMessage: (message: Buffer) => void;
-  /** A message was passed over: the budget had no room for it while it came, or too many came at once. */
-  readonly onSkipped: () => void;
+  /** Messages were passed over, so many: the budget had no room while one came, or too many came at once. */
+  readonly onSkipped: (count: number) => void;
 }
 
 /** Cuts the bytes of one direction of a flow into messages. One that has come in part is kept, at the cost of its whole length. */
@@ -81,14 +81,28 @@ export class MessageReader {
     const start = lowAt + 1;
     const end = start + length;
     if (end <= bytes.length) {
-      if (this.#leftAtOnce > 0) this.#handOn(copyAlone(bytes.subarray(start, end)));
-      else this.#options.onSkipped();
+      if (this.#leftAtOnce === 0) return this.#skip(bytes, end);
+      this.#handOn(copyAlone(bytes.subarray(start, end)));
       return end;
     }
     this.#missingBytes = length;
     if (this.#options.budget.reserve(length)) this.#partial = Buffer.allocUnsafeSlow(length);
     this.#partialBytes = 0;
     return start;
+  }
+
+  /** Passes over the message that ends at `at`, and all whole ones behind it: a piece may consist of empty ones. */
+  #skip(bytes: Buffer, at: number): number {
+    let count = 1;
+    for (;;) {
+      const end = at + MESSAGE_HEADER_BYTES + (bytes[at] ?? 0) * 256 + (bytes[at + 1] ?? 0);
+      // Where the next one is not whole, or has a length that no message has, `#begin` says so.
+      if (end > bytes.length || end - at > MESSAGE_HEADER_BYTES + MAX_DATAGRAM_BYTES) break;
+      at = end;
+      count += 1;
+    }
+    this.#options.onSkipped(count);
+    return at;
   }
 
   #goOn(bytes: Buffer, at: number): number {
@@ -99,7 +113,7 @@ export class MessageReader {
     if (this.#missingBytes === 0) {
       const message = this.#partial;
       this.#dropPartial();
-      if (message === null) this.#options.onSkipped();
+      if (message === null) this.#options.onSkipped(1);
       else this.#handOn(message);
     }
     return end;

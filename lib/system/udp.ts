@@ -5,6 +5,7 @@ import net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
 import type { HostPort } from '../util/addresses.js';
 import { describeError } from '../util/escape.js';
+import { LoopTurns } from '../util/loop-turns.js';
 import type {
   BoundDatagrams,
   BoundDatagramsEvents,
@@ -16,6 +17,9 @@ import { shareLookUp } from './lookup.js';
 
 /** Messages that the system has not taken yet; more are lost. It takes them at once unless its buffer is full. */
 const MAX_UNSENT_BYTES = 262_144;
+
+/** Messages that wait for another turn of the event loop, of one socket; more are lost. A call of the system for each is some ten microseconds. */
+const MAX_LATER = 256;
 
 /** What the system is asked to keep of what was not read yet; it has a maximum of its own (net.core.rmem_max). */
 const RECEIVE_BUFFER_BYTES = 2 ** 20;
@@ -29,14 +33,21 @@ interface UdpSource {
 export class UdpSocket implements BoundDatagrams, DatagramConnection {
   readonly #socket: dgram.Socket;
   readonly #onError: (error: Error) => void;
+  readonly #turns: LoopTurns;
+  /** What is sent in another turn. */
+  readonly #later: (() => void)[] = [];
+  #laterBytes = 0;
+  #isConnected = false;
   #isClosed = false;
 
   private constructor(
     socket: dgram.Socket,
+    turns: LoopTurns,
     onMessage: (message: Buffer, source: UdpSource) => void,
     onError: (error: Error) => void,
   ) {
     this.#socket = socket;
+    this.#turns = turns;
     this.#onError = onError;
     socket.on('message', onMessage);
     socket.on('error', onError);
@@ -51,7 +62,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
         answer: (answer, onLost) => bound.#sendTo(answer, { address, port }, onLost),
       });
     };
-    const bound = new UdpSocket(socket, take, onError);
+    const bound = new UdpSocket(socket, new LoopTurns(), take, onError);
     return bound;
   }
 
@@ -90,15 +101,21 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
 
   /**
    * A socket that exchanges messages with one address only. The system says with `onError` that nobody is there
-   * (ECONNREFUSED), as an answer to an earlier message. Rejects with an error of the system.
+   * (ECONNREFUSED), as an answer to an earlier message. All that share `turns` send only so much in one of them. Rejects with an
+   * error of the system.
    */
-  static async connect(address: HostPort, { onMessage, onError }: DatagramConnectionEvents): Promise<UdpSocket> {
+  static async connect(
+    address: HostPort,
+    { onMessage, onError }: DatagramConnectionEvents,
+    turns: LoopTurns,
+  ): Promise<UdpSocket> {
     const { host, type } = await resolve(address.host);
     const socket = newSocket(type);
     const connected = settled(socket, 'connect');
     let remote: UdpSource | null = null;
     const udp = new UdpSocket(
       socket,
+      turns,
       // Between its binding and its connection anybody could send to it.
       (message, source) => {
         if (source.port === remote?.port && source.address === remote.address) onMessage(message);
@@ -108,6 +125,7 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     socket.connect(address.port, host);
     await connected;
     remote = socket.remoteAddress();
+    udp.#isConnected = true;
     return udp;
   }
 
@@ -133,10 +151,33 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
   }
 
   #sendTo(message: Buffer, target: UdpSource | null, onLost: () => void): void {
-    if (this.#isClosed || this.#socket.getSendQueueSize() > MAX_UNSENT_BYTES) {
+    const unsentBytes = this.#laterBytes + this.#socket.getSendQueueSize();
+    if (this.#isClosed || unsentBytes > MAX_UNSENT_BYTES || this.#later.length >= MAX_LATER) {
       onLost();
       return;
     }
+    if (this.#later.length === 0 && !this.#turns.isOver) {
+      this.#sendNow(message, target, onLost);
+      return;
+    }
+    this.#laterBytes += message.length;
+    this.#later.push(() => {
+      this.#laterBytes -= message.length;
+      this.#sendNow(message, target, onLost);
+    });
+    if (this.#later.length === 1) this.#turns.later(this.#sendOn);
+  }
+
+  /** One message; others that share the turns have theirs before the next one. */
+  readonly #sendOn = (): void => {
+    const send = this.#later.shift();
+    if (send === undefined) return;
+    send();
+    if (this.#later.length > 0) this.#turns.later(this.#sendOn);
+    else if (this.#isClosed) this.#socket.close();
+  };
+
+  #sendNow(message: Buffer, target: UdpSource | null, onLost: () => void): void {
     this.#send(message, target, (error) => {
       if (error === null) return;
       // The answer to an earlier message, which came in the place of this one's being sent.
@@ -157,12 +198,14 @@ export class UdpSocket implements BoundDatagrams, DatagramConnection {
     else this.#socket.send(message, target.port, target.address, onDone);
   }
 
-  /** Closes it; nothing is told any more. */
+  /** Closes it, behind what was to be sent; nothing is told any more. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#socket.removeAllListeners('message');
-    this.#socket.close();
+    // An address that it is bound to is free at once.
+    if (!this.#isConnected) for (const send of this.#later.splice(0)) send();
+    if (this.#later.length === 0) this.#socket.close();
   }
 }
 

@@ -1,30 +1,32 @@
 /** Work that others can make long, done a bit in each turn of the event loop, so that all others are served between. */
 
-/** How long it takes in one turn, in milliseconds. */
-const TURN_MS = 0.5;
+/** How long it takes in a row, in milliseconds: what comes in a turn has it, and what waits once more. */
+const SLICE_MS = 0.5;
 
 /** The turns of all work that shares them, such as that of one service of a channel. */
 export class LoopTurns {
   readonly #waiting: (() => void)[] = [];
-  /** Null until this turn is used. */
+  /** Null until somebody asks. */
   #endsAtMs: number | null = null;
+  #isScheduled = false;
   /** Whether one that awaited `next` has this turn: it works behind the callback of the loop. */
   #isGiven = false;
 
-  /** Whether the time of this turn is used up, which begins with the first question: the rest has to wait. */
+  /** Whether the time is used up, which begins with the first question of a turn: the rest has to wait. */
   get isOver(): boolean {
     const nowMs = performance.now();
-    this.#endsAtMs ??= this.#begin(nowMs);
+    this.#endsAtMs ??= nowMs + SLICE_MS;
+    this.#schedule();
     return nowMs >= this.#endsAtMs;
   }
 
   /** Calls back in a later turn, behind all that waits already. */
   later(work: () => void): void {
     this.#waiting.push(work);
-    this.#endsAtMs ??= this.#begin(performance.now());
+    this.#schedule();
   }
 
-  /** Await it before each step of work that awaits in between. Null where this turn is not over; else resolved in a later one, of those that wait for one alone. */
+  /** Await it before each step of work that awaits in between. Null where there is time; else resolved in a later turn, of those that wait for one alone. */
   next(): Promise<void> | null {
     if (!this.isOver) return null;
     return new Promise((resolve) => {
@@ -50,14 +52,17 @@ export class LoopTurns {
     });
   }
 
-  #begin(nowMs: number): number {
-    this.#isGiven = false;
-    setImmediate(this.#turn);
-    return nowMs + TURN_MS;
+  #schedule(): void {
+    if (!this.#isScheduled) setImmediate(this.#turn);
+    this.#isScheduled = true;
   }
 
   readonly #turn = (): void => {
+    this.#isScheduled = false;
     this.#endsAtMs = null;
-    while (this.#waiting.length > 0 && !this.isOver && !this.#isGiven) this.#waiting.shift()?.();
+    while (this.#waiting.length > 0 && !this.#isGiven && !this.isOver) this.#waiting.shift()?.();
+    this.#isGiven = false;
+    // What comes next is not held up by what waited.
+    this.#endsAtMs = null;
   };
 }

@@ -54,8 +54,8 @@ export class DatagramFlow implements LocalEnd, MessageCounts {
         this.#received += 1;
         events.onMessage(message);
       },
-      onSkipped: () => {
-        this.#receiveDropped += 1;
+      onSkipped: (count) => {
+        this.#receiveDropped += count;
         events.onDropped();
       },
     });

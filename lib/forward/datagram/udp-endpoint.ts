@@ -1,6 +1,7 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
 import { UdpSocket } from '../../system/udp.js';
 import { formatHostPort } from '../../util/addresses.js';
+import { LoopTurns } from '../../util/loop-turns.js';
 import type { EndpointKind } from '../endpoint-kind.js';
 import { parseAddress } from '../socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';
@@ -17,8 +18,10 @@ export const udpEndpoint: EndpointKind<UdpEndpoint> = {
   form: { outgoing: 'udp:ADDR:PORT', incoming: 'udp:ADDR:PORT' },
   parse: (text, direction, sampleOf) => ({ kind: 'udp', ...parseAddress(text, direction, sampleOf) }),
   format: formatHostPort,
-  createTarget: ({ host, port }, context) =>
-    new DatagramTarget((events) => UdpSocket.connect({ host, port }, events), context),
+  createTarget({ host, port }, context) {
+    const turns = new LoopTurns();
+    return new DatagramTarget((events) => UdpSocket.connect({ host, port }, events, turns), context);
+  },
   datagramEntrance: ({ host, port }) => ({
     bind: (events) => UdpSocket.bind({ host, port }, events),
     adopt: (fd, family, events) => UdpSocket.adopt(fd, family ?? 4, events),
