@@ -16,6 +16,9 @@ export const HANDOVER_FORM = 2;
 /** How the descriptor of the pipe is named in the environment of a successor. */
 export const HANDOVER_VARIABLE = 'VPROXY_HANDOVER_FD';
 
+/** The descriptor by which a successor is started as a program: of a child, and of one that a shell starts. */
+export const PROGRAM_DESCRIPTORS = { child: 4, orphan: 6 } as const;
+
 /** The state of a process. */
 export interface HandoverDocument {
   /** What is in force. */

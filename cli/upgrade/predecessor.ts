@@ -1,5 +1,6 @@
 /** Handing over: a running process starts its successor, and gives it all that it has (docs/decisions/0026-handing-over.md). */
 import { once } from 'node:events';
+import { closeSync } from 'node:fs';
 import type net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, toVproxyError, VproxyError } from '../../lib/errors.js';
@@ -74,14 +75,12 @@ export async function handOver(
 ): Promise<never> {
   if (process.pid === 1)
     throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: with its end the container ends');
-  const command = await successorCommand(program);
   const calls = await loadHandoverCalls();
   let answer: UpgradeAnswer;
   const signals = PendingSignals.find(calls);
   let successor: Successor | null = null;
   try {
-    signal.throwIfAborted();
-    successor = new Successor(command, predecessor);
+    successor = new Successor(await successorCommand(program), predecessor);
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);
     await obstaclesEnd(predecessor, waitMs, ended);
@@ -176,7 +175,11 @@ class Successor {
   constructor(command: SuccessorCommand, { isService, environment }: Predecessor) {
     this.#file = command.file;
     const env = { ...process.env, ...environment, [HANDOVER_VARIABLE]: '3' };
-    this.#process = isService ? startOrphan(command, env) : startChild(command, env);
+    try {
+      this.#process = isService ? startOrphan(command, env) : startChild(command, env);
+    } finally {
+      if (command.descriptor !== null) closeSync(command.descriptor);
+    }
     void this.#process.ended.then((how) => this.#ended.abort(this.failure(how)));
   }
 

@@ -1,6 +1,6 @@
 /** Which program a successor is, and whether it may be trusted with all that this process has. */
-import { realpathSync, type Stats, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, fstatSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs';
+import { dirname, isAbsolute, join } from 'node:path';
 import { isSea } from 'node:sea';
 import { VproxyError } from '../../lib/errors.js';
 import { isOwnGroup } from '../../lib/system/accounts.js';
@@ -11,6 +11,8 @@ import { describeError, escapeText } from '../../lib/util/escape.js';
 export interface SuccessorCommand {
   readonly file: string;
   readonly args: readonly string[];
+  /** The program itself, open, to be closed when it is started; null: it is run by its path. */
+  readonly descriptor: number | null;
 }
 
 /**
@@ -22,13 +24,11 @@ export async function successorCommand(program: string | null): Promise<Successo
   const words = process.argv.slice(2);
   if (program !== null) {
     const file = await find(program);
-    requireSafe(file);
-    return { file, args: words };
+    return { file, args: words, descriptor: openSafe(file) };
   }
-  requireSafe(process.execPath);
-  if (isSea()) return { file: process.execPath, args: words };
-  requireSafe(script);
-  return { file: process.execPath, args: [...process.execArgv, script, ...words] };
+  const args = isSea() ? words : [...process.execArgv, script, ...words];
+  if (!isSea()) requireSafe(script);
+  return { file: process.execPath, args, descriptor: openSafe(process.execPath) };
 }
 
 async function find(program: string): Promise<string> {
@@ -41,34 +41,85 @@ async function find(program: string): Promise<string> {
   }
 }
 
-/** Throws `upgrade-failed` unless a file, and each folder on the way to it, can be changed by root and the user of this process only. */
-export function requireSafe(path: string, userId: number = process.getuid?.() ?? 0): void {
-  for (const [given, stats] of partsOf(path)) {
-    if (stats.uid !== 0 && stats.uid !== userId)
-      throw refused(path, `${escapeText(given)} belongs to another user (${stats.uid})`);
-    // In a folder such as /tmp nobody can replace what belongs to another user.
-    const isShared = stats.isDirectory() && (stats.mode & STICKY) !== 0;
-    const byGroup = (stats.mode & GROUP_WRITES) !== 0 && !isOwnGroup(stats.gid, userId);
-    if (!isShared && (byGroup || (stats.mode & OTHERS_WRITE) !== 0))
-      throw refused(path, `${escapeText(given)} can be written by other users`);
-  }
+/** A file that only root and the user of this process can have put where a path leads. */
+interface SafeFile {
+  /** The path of it without links. */
+  readonly path: string;
+  readonly stats: Stats;
 }
 
+/**
+ * Follows a path as the system does. Throws `upgrade-failed` unless the file, each folder on the way to it and each link in it
+ * belong to root or the user of this process, and nobody else can change them.
+ */
+export function requireSafe(path: string, userId: number = process.getuid?.() ?? 0): SafeFile {
+  let found: SafeFile = { path: '/', stats: lstatSync('/') };
+  const left = (isAbsolute(path) ? path : `${process.cwd()}/${path}`).split('/');
+  for (let linkCount = 0; left.length > 0; ) {
+    const name = left.shift() as string;
+    if (name === '' || name === '.') continue;
+    const place = name === '..' ? dirname(found.path) : join(found.path, name);
+    const stats = attempt(path, () => lstatSync(place));
+    requireOwn(path, place, stats, userId);
+    if (!stats.isSymbolicLink()) {
+      found = { path: place, stats };
+      continue;
+    }
+    linkCount += 1;
+    if (linkCount > MAX_LINKS) throw refused(path, 'too many links');
+    const target = attempt(path, () => readlinkSync(place));
+    if (isAbsolute(target)) found = { path: '/', stats: lstatSync('/') };
+    left.unshift(...target.split('/'));
+  }
+  return found;
+}
+
+function requireOwn(path: string, place: string, stats: Stats, userId: number): void {
+  const shown = escapeText(place);
+  if (stats.uid !== 0 && stats.uid !== userId) throw refused(path, `${shown} belongs to another user (${stats.uid})`);
+  // In a folder such as /tmp nobody can replace what belongs to another user; the mode of a link means nothing.
+  if (stats.isSymbolicLink() || (stats.isDirectory() && (stats.mode & STICKY) !== 0)) return;
+  const byGroup = (stats.mode & GROUP_WRITES) !== 0 && !isOwnGroup(stats.gid, userId);
+  if (byGroup || (stats.mode & OTHERS_WRITE) !== 0) throw refused(path, `${shown} can be written by other users`);
+}
+
+/** As many as the system follows. */
+const MAX_LINKS = 40;
 const STICKY = 0o1000;
 const GROUP_WRITES = 0o020;
 const OTHERS_WRITE = 0o002;
 
-/** The file and its folders up to the root: as they were named, and where links lead. */
-function partsOf(path: string): Map<string, Stats> {
-  const parts = new Map<string, Stats>();
+/** How a program begins that the system loads itself; of a script it opens the path again. */
+const ELF = Buffer.from('\x7fELF');
+
+/**
+ * The descriptor of a program that may be run, so that what was checked is what runs. It is the caller's. Null for a script, and
+ * for a program that can be run and not read: it runs by its path. Throws `upgrade-failed` as `requireSafe` does.
+ */
+export function openSafe(path: string): number | null {
+  const { path: place, stats } = requireSafe(path);
+  if (!stats.isFile()) throw refused(path, 'is no file');
+  let fd: number;
   try {
-    for (const start of [realpathSync(path), path]) {
-      for (let part = start; !parts.has(part); part = dirname(part)) parts.set(part, statSync(part));
-    }
+    fd = openSync(place, 'r');
+  } catch {
+    return null;
+  }
+  const start = Buffer.alloc(ELF.length);
+  const { dev, ino } = fstatSync(fd);
+  const isSame = dev === stats.dev && ino === stats.ino;
+  if (isSame && readSync(fd, start, 0, ELF.length, 0) === ELF.length && start.equals(ELF)) return fd;
+  closeSync(fd);
+  if (isSame) return null;
+  throw refused(path, 'it is being replaced');
+}
+
+function attempt<Result>(path: string, call: () => Result): Result {
+  try {
+    return call();
   } catch (cause) {
     throw refused(path, describeError(cause), cause);
   }
-  return parts;
 }
 
 const refused = (program: string, why: string, cause?: unknown): VproxyError =>

@@ -1,8 +1,9 @@
 /** How a process starts its successor, which has a pipe to it as descriptor 3. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describeError } from '../../lib/util/escape.js';
+import { PROGRAM_DESCRIPTORS } from './document.js';
 import type { SuccessorCommand } from './program.js';
 
 /** A process that has been started. */
@@ -16,9 +17,18 @@ export interface StartedProcess {
   kill(): Promise<void>;
 }
 
+/** The program that a process is started with as a descriptor: the system has to find it there. */
+const byDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
+
 /** Starts a child of this process. */
-export function startChild({ file, args }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
-  const child = spawn(file, args, { env, stdio: ['inherit', 'inherit', 'inherit', 'pipe'] });
+export function startChild({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  const program = descriptor ?? 'ignore';
+  const stdio: StdioOptions = ['inherit', 'inherit', 'inherit', 'pipe', program];
+  const child = spawn(descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.child), args, {
+    argv0: file,
+    env,
+    stdio,
+  });
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));
     child.once('exit', (status, signal) =>
@@ -36,9 +46,16 @@ const IN_BACKGROUND = '"$@" <&4 >&5 4<&- 5>&- & echo $!';
  * The same by a shell that ends at once, so that it becomes a child of the service manager. For the end of a main process that is
  * somebody else's child systemd does not wait: it stops such a service with SIGKILL.
  */
-export function startOrphan({ file, args }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
-  const words = ['-c', IN_BACKGROUND, 'sh', file, ...args];
-  const shell = spawn('/bin/sh', words, { env, stdio: ['ignore', 'pipe', 'inherit', 'pipe', 0, 1] });
+export function startOrphan({ file, args, descriptor }: SuccessorCommand, env: NodeJS.ProcessEnv): StartedProcess {
+  const words = [
+    '-c',
+    IN_BACKGROUND,
+    'sh',
+    descriptor === null ? file : byDescriptor(PROGRAM_DESCRIPTORS.orphan),
+    ...args,
+  ];
+  const stdio: StdioOptions = ['ignore', 'pipe', 'inherit', 'pipe', 0, 1, descriptor ?? 'ignore'];
+  const shell = spawn('/bin/sh', words, { env, stdio });
   const pipe = pipeOf(shell);
   const ended = new Promise<string>((resolve) => {
     shell.once('error', (error) => resolve(`could not be started: ${describeError(error)}`));

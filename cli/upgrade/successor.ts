@@ -1,10 +1,10 @@
 /** Taking over: what a process does that its predecessor has started to go on in its place. */
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync, statSync } from 'node:fs';
 import { toVproxyError } from '../../lib/errors.js';
 import type { TakeDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls } from '../../lib/system/handover-pipe.js';
 import { describeAgent } from '../package-info.js';
-import { decodeDocument, HANDOVER_FORM, type HandoverDocument } from './document.js';
+import { decodeDocument, HANDOVER_FORM, type HandoverDocument, PROGRAM_DESCRIPTORS } from './document.js';
 
 /** How long the predecessor may take to read a message, in milliseconds. */
 const SEND_MS = 10_000;
@@ -21,6 +21,7 @@ export async function takeOver<Restored>(
   fd: number,
   restore: (document: HandoverDocument, take: TakeDescriptor) => Restored,
 ): Promise<Restored | null> {
+  closeProgram();
   const pipe = new HandoverPipe(await loadHandoverCalls(), fd);
   pipe.sendMessage({ form: HANDOVER_FORM, version: describeAgent() }, SEND_MS);
   let parcel: ReturnType<HandoverPipe['receiveAll']>;
@@ -46,6 +47,19 @@ export async function takeOver<Restored>(
   if (!isLeft(pipe)) return null;
   closeSync(fd);
   return restored;
+}
+
+/** This program, by whose descriptor it was started: it runs now. */
+function closeProgram(): void {
+  const own = statSync('/proc/self/exe');
+  for (const fd of Object.values(PROGRAM_DESCRIPTORS)) {
+    try {
+      const { dev, ino } = fstatSync(fd);
+      if (dev === own.dev && ino === own.ino) closeSync(fd);
+    } catch {
+      // It was started by its path.
+    }
+  }
 }
 
 function tellFailure(pipe: HandoverPipe, error: unknown): void {

@@ -1,7 +1,18 @@
-import { chmodSync, chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  fstatSync,
+  lchownSync,
+  mkdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { requireSafe } from '../../cli/upgrade/program.js';
+import { openSafe, requireSafe } from '../../cli/upgrade/program.js';
 import { temporaryFolder } from '../helpers/files.js';
 
 const OTHER_USER = 12_345;
@@ -63,4 +74,42 @@ test("another user's program is not run, and root's is", (t) => {
 
 test('what is not there is not run', (t) => {
   t.throws(() => requireSafe(join(temporaryFolder(t), 'missing')), { code: 'upgrade-failed', message: /no such file/ });
+});
+
+test("another user's link is not followed, also in a folder where nobody can replace it", (t) => {
+  if (process.getuid?.() !== 0) {
+    t.pass('only root gives a link away');
+    return;
+  }
+  const { folder, program } = programOf(t);
+  const shared = join(folder, 'shared');
+  mkdirSync(shared);
+  chmodSync(shared, 0o1777);
+  const [link, linkToFolder] = [join(shared, 'link'), join(shared, 'folder')];
+  symlinkSync('../program', link);
+  symlinkSync(folder, linkToFolder);
+  t.is(requireSafe(link).path, program);
+  t.is(requireSafe(`${linkToFolder}/shared/../program`).path, program);
+  lchownSync(link, OTHER_USER, OTHER_USER);
+  lchownSync(linkToFolder, OTHER_USER, OTHER_USER);
+  t.throws(() => requireSafe(link), { message: /\/link belongs to another user \(12345\)$/ });
+  t.throws(() => requireSafe(`${linkToFolder}/program`), { message: /\/folder belongs to another user \(12345\)$/ });
+});
+
+test('links that lead in a circle are not followed for ever', (t) => {
+  const { folder } = programOf(t);
+  symlinkSync('circle', join(folder, 'circle'));
+  t.throws(() => requireSafe(join(folder, 'circle')), { message: /too many links$/ });
+});
+
+test('a program is run by the descriptor that was checked, and a script by its path', (t) => {
+  const { folder, program } = programOf(t);
+  writeFileSync(program, '#!/bin/sh\n');
+  t.is(openSafe(program), null);
+  t.throws(() => openSafe(folder), { message: /is no file$/ });
+  copyFileSync('/bin/true', program);
+  const fd = openSafe(program);
+  if (fd === null) throw new Error('a program of the system is not run by its descriptor');
+  t.is(fstatSync(fd).ino, statSync(program).ino);
+  closeSync(fd);
 });
