@@ -1,6 +1,15 @@
 /** For each fuzz target, inputs that get far into it. */
 import fc from 'fast-check';
 import type { FuzzTargetName } from '../targets/index.js';
+import {
+  chunkInputs,
+  dnsInputs,
+  groupInputs,
+  headInputs,
+  infoInputs,
+  socksInputs,
+  targetInputs,
+} from './egress-inputs.js';
 import { agreementInputs, frameInputs, helloInputs, payloadInputs, recordInputs } from './frame-inputs.js';
 import { after, choice, decisions } from './pieces.js';
 import { scannerInputs, storageStreamInputs, wireInputs } from './storage-inputs.js';
@@ -23,12 +32,19 @@ export const FUZZ_INPUTS: Readonly<Record<FuzzTargetName, fc.Arbitrary<Buffer>>>
   agreement: agreementInputs,
   arguments: argumentInputs,
   'channel-text': channelInputs,
+  'dns-messages': dnsInputs,
+  'egress-chunks': chunkInputs,
+  'egress-heads': headInputs,
+  'egress-socks': socksInputs,
+  'egress-targets': targetInputs,
   'emulator-link': storageStreamInputs,
   'forward-text': forwardInputs,
   'frame-reader': frameInputs,
   glob: globInputs,
+  'group-names': groupInputs,
   'hello-scanner': helloInputs,
   'hybrid-vsock': hybridInputs,
+  'info-records': infoInputs,
   'json-scanner': scannerInputs,
   'line-buffer': after(choice(255), after(decisions(3), lines)),
   'log-limit': fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
