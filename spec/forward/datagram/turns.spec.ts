@@ -61,5 +61,5 @@ test('10,000 messages of a byte, and the 400,000 beyond what a frame may have, h
     const seen = () => (forward.messages?.received ?? 0) + (forward.messages?.receiveDropped ?? 0);
     await eventually(() => seen() === rounds * ids.length * 10_000);
   });
-  t.true(longestMs < 45, `${longestMs} ms`);
+  t.true(longestMs < 80, `${longestMs} ms`);
 });
