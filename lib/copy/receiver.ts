@@ -55,7 +55,7 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
     return paths;
   } catch (error) {
     // A part that could not be removed is replaced by the next copy.
-    if (!records.isLost) await Promise.allSettled(targets.map(({ stage }) => removeTree(stage)));
+    if (!records.isLost) for (const { stage } of targets) await removeTree(stage).catch(() => undefined);
     throw error;
   } finally {
     warnings.end();

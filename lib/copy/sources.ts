@@ -1,9 +1,10 @@
 /** The sources of a copy: the files and folders that were named. */
-import { constants, type Dirent } from 'node:fs';
-import { access, readdir, realpath, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, realpath, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { requireAllowed } from './allowed-folder.js';
+import { FolderStack, readSorted } from './folders.js';
 import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { copyError, refused } from './system-files.js';
@@ -77,40 +78,42 @@ export interface WalkedEntry {
 }
 
 /**
- * Walks through sources in the order of a copy, each folder before what is in it and names in order, without keeping more than the names of the folders that it is in. Sockets, FIFOs and devices are
- * left out with a warning. Rejects for a folder that cannot be read, and for a path that is too long.
+ * Walks through sources in the order of a copy, each folder before what is in it and names in order, without keeping more than a
+ * part of the names of the folders that it is in. Sockets, FIFOs and devices are left out with a warning. Rejects for a folder
+ * that cannot be read, and for a path that is too long.
  */
 export async function* walkSources(sources: readonly FoundSource[], warn: Warn): AsyncGenerator<WalkedEntry> {
-  for (const { path, name, kind } of sources) yield* walk({ path, names: [name], kind }, warn);
+  for (const source of sources) yield* walk(source, warn);
 }
 
-async function* walk(entry: WalkedEntry, warn: Warn): AsyncGenerator<WalkedEntry> {
-  if (Buffer.byteLength(entry.names.join('/')) > MAX_PATH_BYTES - 1) {
-    throw refused(entry.path, `its path in the copy is longer than ${MAX_PATH_BYTES - 1} bytes`);
+async function* walk({ path: top, name, kind }: FoundSource, warn: Warn): AsyncGenerator<WalkedEntry> {
+  yield { path: top, names: [name], kind };
+  if (kind !== 'folder') return;
+  const folders = new FolderStack(readSorted);
+  // The names from the top down to the innermost folder.
+  const above = [name];
+  folders.push(top);
+  while (folders.depth > 0) {
+    const item = await folders.next().catch((error: unknown) => {
+      throw copyError(folders.path, error);
+    });
+    if (item === null) {
+      folders.pop();
+      above.pop();
+      continue;
+    }
+    const path = `${folders.path}/${item.name}`;
+    if (item.kind === 'other') {
+      warn(`${showPath(path)}: left out: it is neither a file, a folder nor a link`);
+      continue;
+    }
+    const names = [...above, item.name];
+    if (item.kind === 'folder') {
+      if (Buffer.byteLength(names.join('/')) > MAX_PATH_BYTES - 1)
+        throw refused(path, `its path in the copy is longer than ${MAX_PATH_BYTES - 1} bytes`);
+      folders.push(path);
+      above.push(item.name);
+    }
+    yield { path, names, kind: item.kind };
   }
-  yield entry;
-  if (entry.kind !== 'folder') return;
-  for (const child of await readFolder(entry.path)) {
-    const path = `${entry.path}/${child.name}`;
-    const kind = kindOf(child);
-    if (kind === null) warn(`${showPath(path)}: left out: it is neither a file, a folder nor a link`);
-    else if (kind === 'folder') yield* walk({ path, names: [...entry.names, child.name], kind }, warn);
-    else yield { path, names: [...entry.names, child.name], kind };
-  }
-}
-
-async function readFolder(path: string): Promise<Dirent[]> {
-  try {
-    return (await readdir(path, { withFileTypes: true })).sort((a, b) => compareNames(a.name, b.name));
-  } catch (error) {
-    // The reader of an entry reports one that was removed.
-    if (systemCode(error) === 'ENOENT') return [];
-    throw copyError(path, error);
-  }
-}
-
-function kindOf(entry: Dirent): WalkedEntry['kind'] | null {
-  if (entry.isFile()) return 'file';
-  if (entry.isDirectory()) return 'folder';
-  return entry.isSymbolicLink() ? 'link' : null;
 }

@@ -1,11 +1,13 @@
 /** The system calls that write a copy, as an object, so that a test can make them fail; and the errors of a copy. */
 import fs from 'node:fs';
-import { chmod, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, lstat, rmdir, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
 import { openOrdinary } from '../system/descriptors.js';
+import { Turns } from '../util/concurrency.js';
 import { describeError } from '../util/escape.js';
+import { type FolderItem, FolderStack, readAny } from './folders.js';
 import { showPath } from './tar/names.js';
 
 /** Each as in `node:fs`, with a promise. Descriptors are numbers: a FileHandle for each of many small files costs more than its file. */
@@ -54,24 +56,79 @@ export const secondsOf = (ns: bigint): number => {
 
 const BILLION = 1_000_000_000n;
 
+/** The number of entries that are removed at the same time. */
+const MAX_REMOVALS = 8;
+
 /**
- * Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to. Does
- * nothing where the path does not exist.
+ * Removes a file, a link or a folder with all that is in it, also folders that their owner may not write to: as it is read, without
+ * keeping more than a part of its names. Does nothing where the path does not exist.
  */
 export async function removeTree(path: string): Promise<void> {
+  const stats = await orMissing(lstat(path));
+  if (stats === null) return;
+  if (!stats.isDirectory()) {
+    await orMissing(unlink(path));
+    return;
+  }
+  const removal = new Turns(MAX_REMOVALS);
   try {
-    await rm(path, { recursive: true, force: true });
-  } catch (error) {
-    if (systemCode(error) !== 'EACCES') throw error;
-    await openFolders(path);
-    await rm(path, { recursive: true, force: true });
+    await removeFolders(path, removal);
+  } finally {
+    await removal.idle();
   }
 }
 
-async function openFolders(folder: string): Promise<void> {
-  await chmod(folder, 0o700);
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    if (entry.isDirectory()) await openFolders(join(folder, entry.name));
+async function removeFolders(top: string, removal: Turns): Promise<void> {
+  const folders = new FolderStack(readAny);
+  const failures: unknown[] = [];
+  const remove = (folder: string, { name }: FolderItem): Promise<void> =>
+    inWritable(folder, () => orMissing(unlink(`${folder}/${name}`))).then(
+      () => undefined,
+      (error: unknown) => void failures.push(error),
+    );
+  folders.push(top);
+  while (folders.depth > 0) {
+    const folder = folders.path;
+    const item = await inWritable(folder, () => folders.next());
+    if (item === null) await removal.idle();
+    if (failures.length > 0) throw failures[0];
+    if (item?.kind === 'folder') folders.push(`${folder}/${item.name}`);
+    else if (item !== null) await removal.start(() => remove(folder, item));
+    else if (folder === top ? await removeEmpty(top) : await inWritable(dirname(folder), () => removeEmpty(folder)))
+      folders.pop();
+    else if (!folders.reread()) throw new VproxyError('copy-failed', `${showPath(folder)}: it cannot be emptied`);
+  }
+}
+
+/** Removes a folder. False where something is in it. */
+async function removeEmpty(folder: string): Promise<boolean> {
+  try {
+    await orMissing(rmdir(folder));
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOTEMPTY' || systemCode(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** Does something in a folder; where that is not allowed, again when its owner may write to it. */
+async function inWritable<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (systemCode(error) !== 'EACCES') throw error;
+    await chmod(folder, 0o700);
+    return work();
+  }
+}
+
+/** Null for what does not exist. */
+async function orMissing<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw error;
   }
 }
 

@@ -60,32 +60,32 @@ async function findStaged(
 ): Promise<readonly Found[]> {
   const found: Found[] = [];
   for (const target of targets) {
-    for await (const { name, bytes } of stagedFiles(target, kept)) {
+    await findFiles(target, kept, (name, bytes) => {
       records.check();
       found.push({ target, name, bytes });
-    }
+    });
   }
   return found;
 }
 
-type StagedName = Pick<Found, 'name' | 'bytes'>;
+type OnFound = (name: string, bytes: number) => void;
 
-async function* stagedFiles({ root, stage }: CopyTarget, kept: KeptCount): AsyncGenerator<StagedName> {
+async function findFiles({ root, stage }: CopyTarget, kept: KeptCount, onFound: OnFound): Promise<void> {
   const stats = await statOf(stage, lstat);
   if (stats === null) return;
   const isUsable = isOwn(stats) && (root.kind === 'file' ? stats.isFile() : stats.isDirectory());
   if (!isUsable) await removeTree(stage);
-  else if (root.kind === 'file') yield* stagedFile(stage, root.name, stats, kept);
-  else yield* stagedFolder(stage, root.name, kept);
+  else if (root.kind === 'file') await takeFile(stage, root.name, stats, kept, onFound);
+  else await takeFolder(stage, root.name, kept, onFound);
 }
 
-async function* stagedFolder(folder: string, name: string, kept: KeptCount): AsyncGenerator<StagedName> {
+async function takeFolder(folder: string, name: string, kept: KeptCount, onFound: OnFound): Promise<void> {
   await chmod(folder, 0o700);
   const folders: string[] = [];
   for await (const child of await opendir(folder)) {
     const path = `${folder}/${child.name}`;
     const stats = await lstat(path);
-    if (stats.isFile()) yield* stagedFile(path, `${name}/${child.name}`, stats, kept);
+    if (stats.isFile()) await takeFile(path, `${name}/${child.name}`, stats, kept, onFound);
     else if (stats.isDirectory() && kept.hasRoom(keptBytes(child.name))) {
       kept.add(keptBytes(child.name));
       folders.push(child.name);
@@ -95,12 +95,12 @@ async function* stagedFolder(folder: string, name: string, kept: KeptCount): Asy
   for (const child of folders) {
     kept.remove(keptBytes(child));
     const count = kept.count;
-    yield* stagedFolder(`${folder}/${child}`, `${name}/${child}`, kept);
+    await takeFolder(`${folder}/${child}`, `${name}/${child}`, kept, onFound);
     if (kept.count === count) await rmdir(`${folder}/${child}`);
   }
 }
 
-async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptCount): AsyncGenerator<StagedName> {
+async function takeFile(path: string, name: string, stats: Stats, kept: KeptCount, onFound: OnFound): Promise<void> {
   const bytes = keptBytes(name);
   if (stats.nlink !== 1 || !isOwn(stats) || stats.size === 0 || !kept.hasRoom(bytes)) {
     await removeTree(path);
@@ -108,7 +108,7 @@ async function* stagedFile(path: string, name: string, stats: Stats, kept: KeptC
   }
   kept.add(bytes);
   await chmod(path, 0o600);
-  yield { name, bytes: stats.size };
+  onFound(name, stats.size);
 }
 
 /** What another user has put there is not trusted, or cannot be changed. */

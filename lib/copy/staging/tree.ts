@@ -1,10 +1,11 @@
 /**
  * The received part of a copy, in a folder beside its target: nothing leaves that folder before everything is complete.
  */
-import { chmod, lstat, lutimes, readdir, rmdir, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import type { BigIntStats } from 'node:fs';
+import { chmod, lstat, lutimes, rmdir, utimes } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
 import type { Turns } from '../../util/concurrency.js';
+import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
 import { type CopyFiles, copyError, refused, removeTree, secondsOf } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
@@ -31,8 +32,6 @@ interface OpenFolder extends ClosedFolder {
   readonly isMerged: boolean;
   /** The name of the last entry: the next one must sort after it, so that nothing comes twice. */
   lastName: string;
-  /** The entries that an earlier copy has left in it, and that have not come yet. */
-  readonly leftover: Set<string>;
 }
 
 /** The folders that wait for their permissions and times until what is in them is complete; beyond these limits, all of them are completed first. */
@@ -49,6 +48,8 @@ export class StagedTree {
   readonly #jobs: Turns;
   readonly #isResumed: boolean;
   readonly #open: OpenFolder[] = [];
+  /** The same, where an earlier copy may have left something in them: what does not come again is removed. */
+  readonly #leftover = new FolderStack(readSorted);
   readonly #openCount: KeptCount;
   readonly #closed: ClosedFolder[] = [];
   readonly #closedCount: KeptCount;
@@ -80,7 +81,7 @@ export class StagedTree {
     if (folder === undefined) return this.#placeRoot(name, kind);
     if (compareNames(name, folder.lastName) <= 0) throw refused(names.join('/'), 'it comes twice, or not in order');
     folder.lastName = name;
-    folder.leftover.delete(name);
+    if (this.#isResumed) await this.#removeLeftover(folder, () => this.#leftover.nextBefore(name));
     const place = { staged: `${folder.staged}/${name}`, shown: `${folder.shown}/${name}` };
     if (kind === 'link' && !isLinkInside(linkTarget, names.length - 2)) {
       throw refused(place.shown, `the link leads out of what is copied, to ${showPath(linkTarget)}`);
@@ -97,13 +98,13 @@ export class StagedTree {
       names.length === 1
         ? (this.#targets.get(names[0] ?? '')?.isMerged ?? false)
         : (this.#open.at(-1)?.isMerged ?? false) && (await statOf(place.shown, lstat)) !== null;
-    const leftover = new Set<string>();
     try {
-      for (const name of await this.#makeFolder(place.staged)) leftover.add(name);
+      await this.#makeFolder(place.staged);
     } catch (error) {
       throw copyError(place.shown, error);
     }
-    this.#open.push({ ...place, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '', leftover });
+    this.#open.push({ ...place, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '' });
+    this.#leftover.push(place.staged);
   }
 
   async addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
@@ -145,8 +146,9 @@ export class StagedTree {
   async #closeLast(): Promise<void> {
     const folder = this.#open.pop();
     if (folder === undefined) return;
-    const { leftover, staged, shown, mode, mtimeNs } = folder;
-    for (const name of leftover) await removeTree(join(staged, name));
+    const { staged, shown, mode, mtimeNs } = folder;
+    if (this.#isResumed) await this.#removeLeftover(folder, () => this.#leftover.next());
+    this.#leftover.pop();
     const bytes = folderBytes(folder);
     this.#openCount.remove(bytes);
     if (!this.#closedCount.hasRoom(bytes)) {
@@ -155,6 +157,14 @@ export class StagedTree {
     }
     this.#closedCount.add(bytes);
     this.#closed.push({ staged, shown, mode, mtimeNs });
+  }
+
+  async #removeLeftover({ staged, shown }: Place, next: () => Promise<FolderItem | null>): Promise<void> {
+    try {
+      for (let item = await next(); item !== null; item = await next()) await removeTree(`${staged}/${item.name}`);
+    } catch (error) {
+      throw copyError(shown, error);
+    }
   }
 
   /** Gives folders their times and permissions, those that are deeper first. */
@@ -170,17 +180,15 @@ export class StagedTree {
     }
   }
 
-  /** Returns what is in it already, which is no more than was reported. */
-  async #makeFolder(path: string): Promise<string[]> {
+  async #makeFolder(path: string): Promise<void> {
     try {
       await this.#files.mkdir(path);
     } catch (error) {
       if (systemCode(error) !== 'EEXIST' || !this.#isResumed) throw error;
-      if ((await lstat(path)).isDirectory()) return readdir(path);
+      if ((await lstat(path)).isDirectory()) return;
       await removeTree(path);
       await this.#files.mkdir(path);
     }
-    return [];
   }
 }
 
@@ -204,29 +212,57 @@ async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 
   const stats = await statOf(path, lstat);
   requireReplaceable(path, stats, kind);
   if (stats === null || kind !== 'folder') return;
-  for (const child of await readdir(stage, { withFileTypes: true })) {
-    const kindOfChild = child.isDirectory() ? 'folder' : child.isSymbolicLink() ? 'link' : 'file';
-    await checkTree(`${stage}/${child.name}`, `${path}/${child.name}`, kindOfChild);
+  const folders = new FolderStack(readSorted);
+  folders.push(stage);
+  while (folders.depth > 0) {
+    const item = await folders.next();
+    if (item === null) {
+      folders.pop();
+      continue;
+    }
+    const staged = `${folders.path}/${item.name}`;
+    const place = path + staged.slice(stage.length);
+    const there = await statOf(place, lstat);
+    const isFolder = item.kind === 'folder';
+    requireReplaceable(place, there, isFolder ? 'folder' : item.kind === 'link' ? 'link' : 'file');
+    if (isFolder && there !== null) folders.push(staged);
   }
 }
 
+/** Moves everything out of `stage` as it is read, and removes it. */
 async function mergeFolder(stage: string, path: string, files: CopyFiles): Promise<void> {
-  const { mode, mtimeNs } = await lstat(stage, { bigint: true });
-  await chmod(stage, 0o700);
-  for (const child of await readdir(stage, { withFileTypes: true })) {
-    const from = `${stage}/${child.name}`;
-    const to = `${path}/${child.name}`;
+  const folders = new FolderStack(readAny);
+  const kept: BigIntStats[] = [];
+  const enter = async (folder: string): Promise<void> => {
+    kept.push(await lstat(folder, { bigint: true }));
+    await chmod(folder, 0o700);
+    folders.push(folder);
+  };
+  const leave = async (folder: string, to: string): Promise<void> => {
+    const { mode, mtimeNs } = kept.pop() as BigIntStats;
+    folders.pop();
+    await rmdir(folder);
+    await utimes(to, Date.now() / 1000, secondsOf(mtimeNs));
+    await chmod(to, Number(mode) & 0o7777);
+  };
+  const move = async (from: string, to: string, { kind }: FolderItem): Promise<void> => {
+    if (kind !== 'folder') await files.rename(from, to);
+    else if ((await statOf(to, lstat)) === null) await moveFolder(from, to, files);
+    else await enter(from);
+  };
+  await enter(stage);
+  while (folders.depth > 0) {
+    const folder = folders.path;
+    const item = await folders.next();
+    const from = item === null ? folder : `${folder}/${item.name}`;
+    const to = path + from.slice(stage.length);
     try {
-      if (!child.isDirectory()) await files.rename(from, to);
-      else if ((await statOf(to, lstat)) === null) await moveFolder(from, to, files);
-      else await mergeFolder(from, to, files);
+      if (item === null) await leave(folder, to);
+      else await move(from, to, item);
     } catch (error) {
       throw copyError(to, error);
     }
   }
-  await rmdir(stage);
-  await utimes(path, Date.now() / 1000, secondsOf(mtimeNs));
-  await chmod(path, Number(mode) & 0o7777);
 }
 
 /** The system moves a folder into another one only if the user may write to the folder itself. */
