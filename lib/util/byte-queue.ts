@@ -91,12 +91,12 @@ export class ByteQueue {
 
   /** Appends a copy. */
   pushCopy(bytes: Buffer): void {
-    for (let rest = bytes; rest.length > 0; ) {
+    for (let at = 0; at < bytes.length; ) {
       this.#open ??= this.#newBlock(bytes.length);
-      const copied = rest.copy(this.#open, this.#openBytes);
+      const copied = bytes.copy(this.#open, this.#openBytes, at);
       this.#openBytes += copied;
       if (this.#openBytes === this.#open.length) this.#close();
-      rest = rest.subarray(copied);
+      at += copied;
     }
     this.#byteCount += bytes.length;
   }

@@ -1,6 +1,7 @@
 /** Records a terminal at the side that calls: from the bytes of the stream to the service `exec`, which pass it on their way. */
 import type { Log } from '../../events.js';
 import type { StreamObserver } from '../../session/mux-stream.js';
+import { ByteQueue } from '../../util/byte-queue.js';
 import { RecordReader } from '../../util/records.js';
 import { commandFacts, logRecorded } from '../command-log.js';
 import {
@@ -30,13 +31,18 @@ export class RecordedCall implements StreamObserver {
   #recording: TerminalRecording | null = null;
   #hasBegun = false;
   #isOver = false;
+  /** What came in records of one piece, which is an event of the recording: each costs more than its bytes. */
+  readonly #typed = new ByteQueue();
+  readonly #shown = new ByteQueue();
 
   constructor(options: RecordedCallOptions) {
     this.#options = options;
     this.#sent = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
       onRecord: (kind, payload) => this.#handleSent(kind, payload),
-      onPiece: (_kind, bytes) => this.#recording?.input(bytes),
+      onPiece: (_kind, bytes) => {
+        if (this.#recording !== null) this.#typed.pushCopy(bytes);
+      },
     });
     this.#received = new RecordReader({
       pieces: new Set([EXEC_KIND.STDOUT, EXEC_KIND.STDERR]),
@@ -63,9 +69,18 @@ export class RecordedCall implements StreamObserver {
     if (this.#isOver) return;
     try {
       reader.push(bytes);
+      this.#record();
     } catch {
+      this.#record();
       this.handleClose();
     }
+  }
+
+  #record(): void {
+    if (this.#typed.byteCount > 0) this.#recording?.input(this.#typed.shiftAll());
+    if (this.#shown.byteCount > 0) this.#recording?.output(this.#shown.shiftAll());
+    this.#typed.clear();
+    this.#shown.clear();
   }
 
   #handleSent(kind: number, payload: Buffer): void {
@@ -75,19 +90,23 @@ export class RecordedCall implements StreamObserver {
       this.#isOver = this.#request.terminal === undefined;
     } else if (kind === EXEC_KIND.RESIZE) {
       this.#size = decodeResize(payload);
+      this.#record();
       this.#recording?.resize(this.#size);
     }
   }
 
   #handleReceived(kind: number, payload: Buffer): void {
     if (kind === EXEC_KIND.STARTED) this.#begin(decodeStarted(payload));
-    else if (kind === EXEC_KIND.EXIT) this.handleClose();
+    else if (kind === EXEC_KIND.EXIT) {
+      this.#record();
+      this.handleClose();
+    }
   }
 
   /** A peer that does not say that the command runs is recorded all the same. */
   #show(bytes: Buffer): void {
     this.#begin(null);
-    this.#recording?.output(bytes);
+    if (this.#recording !== null) this.#shown.pushCopy(bytes);
   }
 
   #begin(pid: number | null): void {

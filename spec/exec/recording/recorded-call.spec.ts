@@ -52,6 +52,17 @@ test('a call is recorded from the word that it runs to its end, however its byte
   );
 });
 
+test('what came in many records at once is one event, and none goes behind what follows it', async (t) => {
+  const { call, recorded } = setUp(t);
+  call.handleSent(START);
+  const letters = Array.from('abcdefgh', (letter) => shown(letter));
+  call.handleReceived(Buffer.concat([STARTED, ...letters]));
+  call.handleSent(encodeResize({ columns: 91, rows: 21 }));
+  call.handleReceived(Buffer.concat([...letters, EXIT, shown('late')]));
+  call.handleClose();
+  t.deepEqual(await recorded(), ['[0.000000, "o", "abcdefgh"] [0.000000, "r", "91x21"] [0.000000, "o", "abcdefgh"]']);
+});
+
 test('a peer that does not say that the command runs hides nothing', async (t) => {
   const { call, events, recorded } = setUp(t);
   call.handleSent(START);
