@@ -130,7 +130,7 @@ async function describeRest(control: ControlClient): Promise<string> {
 }
 
 export const upgrade: Command = {
-  usage: 'upgrade [--program PATH] [--wait SECONDS] [--json]',
+  usage: 'upgrade [--program PATH] [--wait SECONDS] [--force] [--json]',
   about:
     'Starts a successor of the process, which goes on with its sessions, streams and listening sockets: neither peers nor local programs notice. Where that cannot be, the process goes on as it was.',
   examples: [['vproxy upgrade', 'After a new version was installed']],
@@ -140,6 +140,7 @@ export const upgrade: Command = {
       value: 'SECONDS',
       describe: 'How long what cannot be handed over, such as a command, has to end [default: 10]',
     },
+    force: { describe: 'Reset streams then that only a guest can end, such as those of its commands here' },
     ...JSON_OPTION,
   },
   meant: ['upgrade --name LABEL'],
@@ -149,10 +150,11 @@ export const upgrade: Command = {
 async function upgradeProcess(args: Arguments): Promise<void> {
   const waitS = args.seconds('wait', 0, MAX_TIMEOUT_S);
   const program = args.text('program');
+  const force = args.has('force');
   const control = await openControl(args);
-  const answer = await control.upgrade({ program: program === undefined ? undefined : resolve(program), waitS });
+  const answer = await control.upgrade({ program: program === undefined ? undefined : resolve(program), waitS, force });
   if (args.has('json')) printJson(answer);
-  else print(`${formatHandover(answer)}\n`);
+  else print([formatHandover(answer), ...answer.cut.map((what) => `cut: ${what}`), ''].join('\n'));
 }
 
 export const stop: Command = {

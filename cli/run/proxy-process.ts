@@ -117,6 +117,10 @@ export class ProxyProcess {
     return [...own, ...this.proxy.obstacles()];
   }
 
+  cutObstacles(): string[] {
+    return this.proxy.cutObstacles();
+  }
+
   capture(keep: KeepDescriptor): HandoverDocument {
     const proxy = this.proxy.capture(keep);
     const listeners = this.control.capture(keep);

@@ -11,7 +11,7 @@ import { formatCount } from '../ui/print.js';
  * The form of the document. It has to be another one with every change of what is captured, wherever that is: processes
  * of different forms do not hand over to each other, and the older one goes on.
  */
-export const HANDOVER_FORM = 2;
+export const HANDOVER_FORM = 3;
 
 /** How the descriptor of the pipe is named in the environment of a successor. */
 export const HANDOVER_VARIABLE = 'VPROXY_HANDOVER_FD';

@@ -29,6 +29,9 @@ const LOAD_MS = 30_000;
 /** How long it may take to take everything up, in milliseconds: nothing else happens in this process meanwhile. */
 const TAKE_UP_MS = 10_000;
 
+/** How long what else is in the way may take to end once streams were cut, such as their commands, in milliseconds. */
+const CUT_MS = 5000;
+
 /** The shortest time between two looks whether what cannot be handed over has ended, in milliseconds. */
 const LOOK_MS = 20;
 
@@ -44,6 +47,8 @@ const BLOCKS_FACTOR = 9 / 8;
 export interface Predecessor {
   /** What cannot be handed over now, each as a line for people. */
   obstacles(): string[];
+  /** Resets the streams among them that only a guest can end, each as a line for people. */
+  cutObstacles(): string[];
   /** All that a successor goes on with. Nothing is changed by it. */
   capture(keep: KeepDescriptor): HandoverDocument;
   /** What the successor has in its environment besides what this process has. */
@@ -60,6 +65,8 @@ export interface HandOverOptions {
   readonly program: string | null;
   /** How long what cannot be handed over may take to end, in milliseconds. */
   readonly waitMs: number;
+  /** Whether streams that only a guest can end are cut then. */
+  readonly isForced: boolean;
   /** Aborted with why there is no upgrade after all: what ends this process ends its upgrade. */
   readonly signal: AbortSignal;
 }
@@ -70,7 +77,7 @@ export interface HandOverOptions {
  */
 export async function handOver(
   predecessor: Predecessor,
-  { program, waitMs, signal }: HandOverOptions,
+  { program, signal, ...options }: HandOverOptions,
   exit: (answer: UpgradeAnswer) => never,
 ): Promise<never> {
   if (process.pid === 1)
@@ -83,11 +90,11 @@ export async function handOver(
     successor = new Successor(await successorCommand(program), predecessor);
     const ended = AbortSignal.any([signal, successor.ended]);
     const version = await Promise.race([successor.loaded(), aborted(ended)]);
-    await obstaclesEnd(predecessor, waitMs, ended);
+    const cut = await obstaclesEnd(predecessor, options, ended);
     // From here on this is one turn.
     const startedMs = performance.now();
     const counts = giveAll(predecessor, calls, successor);
-    answer = { pid: successor.pid, version, ...counts, durationMs: Math.round(performance.now() - startedMs) };
+    answer = { pid: successor.pid, version, ...counts, cut, durationMs: Math.round(performance.now() - startedMs) };
   } catch (error) {
     await successor?.kill();
     const { code, message } = toVproxyError(error);
@@ -143,9 +150,17 @@ export function requireMemory({ bytes, pieces }: EncodedDocument, available = av
   throw new VproxyError('upgrade-failed', `not enough memory: ${needed}, where ${left}; try again when less waits`);
 }
 
-/** Resolved when there is nothing any more that cannot be handed over. Rejects with what there is after `waitMs`, and when `signal` is aborted. */
-async function obstaclesEnd(predecessor: Predecessor, waitMs: number, signal: AbortSignal): Promise<void> {
+/**
+ * Resolved when there is nothing any more that cannot be handed over, with what was cut for that. Rejects with what there is after
+ * `waitMs`, and when `signal` is aborted.
+ */
+async function obstaclesEnd(
+  predecessor: Predecessor,
+  { waitMs, isForced }: Pick<HandOverOptions, 'waitMs' | 'isForced'>,
+  signal: AbortSignal,
+): Promise<string[]> {
   const untilMs = performance.now() + waitMs;
+  const cut: string[] = [];
   let lookMs = 0;
   for (;;) {
     // From a timer on: what was closed before has been told.
@@ -153,10 +168,15 @@ async function obstaclesEnd(predecessor: Predecessor, waitMs: number, signal: Ab
     await delay(Math.max(LOOK_MS, pauseMs), undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
     const startedMs = performance.now();
+    if (isForced && startedMs >= untilMs) {
+      // Each time: a guest may open others meanwhile.
+      cut.push(...predecessor.cutObstacles());
+      await delay(0);
+    }
     const [first, ...others] = predecessor.obstacles();
     lookMs = performance.now() - startedMs;
-    if (first === undefined) return;
-    if (performance.now() < untilMs) continue;
+    if (first === undefined) return cut;
+    if (performance.now() < untilMs + (isForced ? CUT_MS : 0)) continue;
     const more = others.length === 0 ? '' : `, and ${others.length} more`;
     throw new VproxyError(
       'upgrade-failed',

@@ -126,6 +126,10 @@ export class ExecTarget implements Target {
     return [...this.#children].map(({ streamId }) => `stream ${streamId} to ${name}, whose command runs`);
   }
 
+  endedByPeer(): number[] {
+    return [...this.#children].map(({ streamId }) => streamId);
+  }
+
   /** Ends every process: told to at first, killed shortly after. */
   async stop(): Promise<void> {
     await Promise.all([...this.#children].map((child) => child.stop()));

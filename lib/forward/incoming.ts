@@ -122,6 +122,10 @@ export class IncomingForward implements Forward {
     return this.#target.obstacles();
   }
 
+  endedByPeer(): number[] {
+    return this.#target.endedByPeer?.() ?? [];
+  }
+
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ForwardCapture {
     const [obstacle] = this.obstacles();
     if (obstacle !== undefined) throw new VproxyError('upgrade-failed', obstacle);

@@ -163,6 +163,9 @@ export interface Forward {
   /** What cannot be handed over to a successor now: a text for people for each. It passes by itself, as a rule soon. */
   obstacles(): string[];
 
+  /** The ids of the streams that cannot be handed over, and that only the peer can end. Default: there are none. */
+  endedByPeer?(): number[];
+
   /**
    * What a successor needs to go on with it; changes nothing. Throws `upgrade-failed` where something is an obstacle. To be called
    * from a timer: what was closed before in the same turn has been told by then.

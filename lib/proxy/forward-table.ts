@@ -154,6 +154,11 @@ export class ForwardTable {
     return resuming === undefined ? found : [...found, `forward ${resuming.id}, which cannot listen at the moment`];
   }
 
+  /** The ids of the streams among them that only the peer can end. */
+  endedByPeer(): number[] {
+    return [...this.#entries.values()].flatMap(({ forward }) => forward.endedByPeer?.() ?? []);
+  }
+
   /** What a successor goes on with. `indexOf` numbers the streams of the session. */
   capture(keep: KeepDescriptor, indexOf: (stream: SessionStream) => number): ForwardEntryCapture[] {
     return [...this.#entries.values()].map(({ id, forward, isDeclared, isDraining }) => {

@@ -311,6 +311,17 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
+  /** Resets the streams that cannot be handed over, and that only the peer can end. Gives each as a line for people. */
+  cutObstacles(): string[] {
+    const ids = new Set(this.forwards.endedByPeer());
+    const streams = (this.#source.current?.listStreams() ?? []).filter(
+      (stream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream)),
+    );
+    for (const stream of streams)
+      stream.reset('shutting-down', 'vproxy is upgraded, and the stream cannot be handed over');
+    return streams.map(({ id, service }) => `${this.label}: stream ${id} to ${service}`);
+  }
+
   /** What a successor goes on with. Nothing is changed by it. */
   capture(keep: KeepDescriptor): ChannelCapture {
     const session = this.#source.current;

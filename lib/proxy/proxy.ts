@@ -230,6 +230,15 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
+   * Resets the streams that cannot be handed over, and that only a peer can end. Gives each as a line for people.
+   *
+   * @internal
+   */
+  cutObstacles(): string[] {
+    return [...this.#channels.values()].flatMap((channel) => channel.cutObstacles());
+  }
+
+  /**
    * All that a successor goes on with. Nothing is changed by it, and in this turn nothing must be. `keep` numbers the descriptors.
    *
    * @internal

@@ -382,6 +382,7 @@ export const upgradeAnswerSchema = z
     sessions: count().describe('The sessions that it goes on with'),
     streams: count().describe('The streams that it goes on with'),
     listeners: count().describe('The sockets that it listens on'),
+    cut: z.array(z.string()).describe('Streams that were reset, as they could not be handed over: `force` was given'),
     durationMs: measure().describe('For how long nothing else was done, in milliseconds'),
   })
   .describe('The answer of `POST /v1/upgrade`');

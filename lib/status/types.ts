@@ -540,6 +540,8 @@ export interface UpgradeAnswer {
   readonly streams: number;
   /** The sockets that it listens on. */
   readonly listeners: number;
+  /** Streams that were reset, as they could not be handed over: `force` was given. */
+  readonly cut: readonly string[];
   /** For how long nothing else was done, in milliseconds. */
   readonly durationMs: number;
 }

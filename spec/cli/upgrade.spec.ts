@@ -1,4 +1,5 @@
 /** `vproxy upgrade`: successors of the real command line go on with all that their predecessors had. */
+import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -233,6 +234,30 @@ test.serial('an upgrade that cannot be is refused with the reason, and the proce
   t.is((await running.result).status, 0);
   await upgrade(t, sockets[1]);
   await upgrade(t, sockets[0]);
+  t.deepEqual(await exchanges.finish(), []);
+  t.false(hasEnded(host) || hasEnded(guest));
+});
+
+test.serial('with --force what only a guest can end is reset, and told; all else goes on', async (t) => {
+  const exchanges = await Exchanges.start(t);
+  const { host, guest, sockets, clients } = await sidesOf(t, {
+    host: ['-o', `x:${exchanges.localPath}`, '-i', 'cat:exec:cat', '--allow-exec'],
+    guest: ['-i', `x:${exchanges.targetPath}`, '-o', 'cat:0'],
+  });
+  await exchanges.open(10);
+  const local = localSocket(t, { host: '127.0.0.1', port: await guest.listeningPort('cat') });
+  const closed = new Promise((resolve) => local.on('error', () => undefined).once('close', resolve));
+  local.write('held');
+  await once(local, 'data');
+  const running = await clients[1].exec(['cat']);
+  const failed = t.throwsAsync(running.result);
+  const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
+  t.deepEqual(cut.map((line) => line.replace(/\d+/, 'N')).sort(), [
+    'default: stream N to cat',
+    'default: stream N to exec',
+  ]);
+  await Promise.all([closed, failed]);
+  await exchanges.received(500_000);
   t.deepEqual(await exchanges.finish(), []);
   t.false(hasEnded(host) || hasEnded(guest));
 });

@@ -42,9 +42,9 @@ export class TestProcess implements ProcessControl {
   }
 
   /** It answers as one that has a successor, and goes on. */
-  upgrade({ program, waitMs }: UpgradeRequest, answer: (answer: Upgraded) => void): Promise<never> {
-    this.told.push(`upgrade ${program ?? 'itself'} ${waitMs}`);
-    answer({ pid: 2, version: this.version, sessions: 1, streams: 2, listeners: 3, durationMs: 4 });
+  upgrade({ program, waitMs, isForced }: UpgradeRequest, answer: (answer: Upgraded) => void): Promise<never> {
+    this.told.push(`upgrade ${program ?? 'itself'} ${waitMs}${isForced ? ' by force' : ''}`);
+    answer({ pid: 2, version: this.version, sessions: 1, streams: 2, listeners: 3, cut: [], durationMs: 4 });
     return new Promise(() => undefined);
   }
 

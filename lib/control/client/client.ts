@@ -214,16 +214,19 @@ export class ControlClient {
   /**
    * Has a successor go on with all that the process has: `program`, or the program that it was started as. Resolved when it
    * does. Rejects with `upgrade-failed`, and the process goes on then: at the latest `waitS` seconds (default 10) after
-   * the successor was started, where something has not ended by then that cannot be handed over.
+   * the successor was started, where something has not ended by then that cannot be handed over. With `force` streams
+   * that only a guest can end are reset then.
    */
   upgrade({
     program,
     waitS,
+    force,
   }: {
     readonly program?: string | undefined;
     readonly waitS?: number | undefined;
+    readonly force?: boolean | undefined;
   } = {}): Promise<UpgradeAnswer> {
-    return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS } });
+    return requestValue(this.path, 'POST /v1/upgrade', { body: { program, waitS, force } });
   }
 
   /** Lets the process end when its streams have, at the latest after `timeoutS` (default 30). Resolved at once. */

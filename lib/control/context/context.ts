@@ -52,4 +52,6 @@ export interface UpgradeRequest {
   readonly program: string | null;
   /** How long what cannot be handed over may take to end, in milliseconds. */
   readonly waitMs: number;
+  /** Whether streams that only a guest can end are cut then. */
+  readonly isForced: boolean;
 }

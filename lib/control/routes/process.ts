@@ -122,16 +122,20 @@ export const processRoutes = [
         .max(MAX_S)
         .optional()
         .describe(`How long what cannot be handed over may take to end; default ${UPGRADE_WAIT_S}`),
+      force: z
+        .boolean()
+        .optional()
+        .describe('Whether streams that only a guest can end are reset then; default: the upgrade fails'),
     }),
     status: 200,
     answer: upgradeAnswerSchema,
     errors: [409],
     handle: (
       { process },
-      { body: { program = null, waitS = UPGRADE_WAIT_S }, answerAtOnce },
+      { body: { program = null, waitS = UPGRADE_WAIT_S, force = false }, answerAtOnce },
     ): Promise<UpgradeAnswer> => {
       if (process.upgrade === undefined) throw new VproxyError('upgrade-failed', 'this program cannot be upgraded');
-      return process.upgrade({ program, waitMs: waitS * 1000 }, answerAtOnce);
+      return process.upgrade({ program, waitMs: waitS * 1000, isForced: force }, answerAtOnce);
     },
   }),
   jsonRoute({

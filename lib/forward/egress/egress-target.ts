@@ -201,10 +201,12 @@ export class EgressTarget implements Target {
   obstacles(): string[] {
     const { name } = this.#context;
     // An idle connection is reset by the successor: its program opens another one with the next request.
-    const talking = [...this.#conversations]
-      .filter(({ isIdle }) => !isIdle)
-      .map(({ stream }) => `stream ${stream.id} to ${name}, which is not a tunnel`);
+    const talking = this.endedByPeer().map((id) => `stream ${id} to ${name}, which is not a tunnel`);
     return [...talking, ...this.#sockets.obstacles()];
+  }
+
+  endedByPeer(): number[] {
+    return [...this.#conversations].filter(({ isIdle }) => !isIdle).map(({ stream }) => stream.id);
   }
 
   capture(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[] {
