@@ -6,8 +6,10 @@ import { VproxyError } from '../../lib/errors.js';
 import { collectOutput, type ExecCall, runCommand } from '../../lib/exec/exec-call.js';
 import { EXEC_KIND, type ExecRequest, encodeExit, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
 import { encodeRecord } from '../../lib/util/records.js';
+import { duplexPair } from '../helpers/channel-pair.js';
 import { ExecPeer, resettingPair, SUCCESS } from '../helpers/exec-peers.js';
 import { eventually, within } from '../helpers/time.js';
+import { bestTurnMs } from '../helpers/turn-time.js';
 
 function call(request: Partial<ExecRequest> = {}): { readonly call: ExecCall; readonly peer: ExecPeer } {
   const [near, far] = resettingPair();
@@ -46,6 +48,22 @@ test('both outputs are apart and whole, and who takes them has all before the re
   peer.exit();
   await command.result;
   t.deepEqual(got, { stdout: 2_000_000, stderr: 4_000 });
+});
+
+test('an output in records of a byte comes whole, also where the stream is gone right behind EXIT, and holds up no turn', async (t) => {
+  const count = 20_000;
+  const pieces = Array.from({ length: count }, () => encodeRecord(EXEC_KIND.STDOUT, 'x'));
+  const longestMs = await bestTurnMs(async () => {
+    const [near, far] = duplexPair();
+    far.on('error', () => undefined).resume();
+    const command = runCommand(near, { argv: ['x'] });
+    const output = text(command.stdout);
+    near.emit('data', Buffer.concat([...pieces, encodeExit(SUCCESS)]));
+    near.destroy(new VproxyError('peer-restarted', 'gone'));
+    t.is((await command.result).status, 0);
+    t.is((await output).length, count);
+  });
+  t.true(longestMs < 25, `${longestMs} ms`);
 });
 
 test('a slow reader of an output has all of it before the result', async (t) => {
