@@ -20,14 +20,22 @@ export interface Neighbours {
   readonly stream: MuxStream;
 }
 
-export async function startNeighbours(t: ExecutionContext): Promise<Neighbours> {
+/** What the hostile guest's channel has beside its usual services. */
+export interface HostileChannel {
+  readonly incoming?: readonly string[];
+  /** Further options of a channel, as a program has them. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}): Promise<Neighbours> {
   const folder = temporaryFolder(t);
   await localServer(t, echo, { path: join(folder, 'echo') });
   const incoming = ['echo', 'sink', 'deaf', 'source'].map((name) => `${name}:${join(folder, name)}`);
   const channels = ['hostile', 'good'].map((label) => ({
     label,
     channel: `unix-listen:${join(folder, label)}.sock`,
-    incoming,
+    incoming: label === 'hostile' ? [...incoming, ...(hostile.incoming ?? [])] : incoming,
+    ...(label === 'hostile' ? hostile.options : {}),
   }));
   const vproxy = spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
   await vproxy.waitForLine(/waiting for the peer on .*good/);
@@ -39,8 +47,8 @@ export async function startNeighbours(t: ExecutionContext): Promise<Neighbours> 
 }
 
 /** Starts the hostile guest; it has begun. */
-export async function startHostile(t: ExecutionContext, what: string, folder: string) {
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, HOSTILE_GUEST), what, folder], {
+export async function startHostile(t: ExecutionContext, what: string, folder: string, program = HOSTILE_GUEST) {
+  const child = spawn(process.execPath, [join(PROJECT_ROOT, program), what, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
