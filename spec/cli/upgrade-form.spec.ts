@@ -28,7 +28,11 @@ function declarations(): string[] {
 }
 
 /** With each form: what it consists of. */
-const DIGESTS: Readonly<Record<number, string>> = { 1: 'd36779f65d8061d9', 2: '34e2c973a527c946', 3: '34e2c973a527c946' };
+const DIGESTS: Readonly<Record<number, string>> = {
+  1: 'd36779f65d8061d9',
+  2: '34e2c973a527c946',
+  3: '34e2c973a527c946',
+};
 
 test('the number of the form belongs to the form', (t) => {
   const found = declarations();

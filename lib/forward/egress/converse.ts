@@ -6,6 +6,7 @@ import type { EgressConnection } from './dial.js';
 import { beginsToken } from './head.js';
 import { HttpConversation } from './http-conversation.js';
 import { MessageReader } from './message.js';
+import type { KeptTogether } from './origin.js';
 import type { EgressRules } from './rules.js';
 import { refusedSocks4, SOCKS_4, SOCKS_5, SocksConversation } from './socks.js';
 
@@ -36,6 +37,8 @@ export interface ConversationContext {
   onRefused(refusal: Refusal): void;
   /** A connection to an origin server is closed. */
   onLeft(reached: Reached, ending: OriginEnding): void;
+  /** The connections that all conversations of the target keep. */
+  readonly keptTogether: KeptTogether;
 }
 
 /** What a program asked to be connected to. */

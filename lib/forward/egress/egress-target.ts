@@ -21,6 +21,7 @@ import { printable, Refusal } from './answers.js';
 import { Conversation } from './conversation.js';
 import { type ConversationContext, converse, type Reached, type Tunnel } from './converse.js';
 import { EgressDialer } from './dial.js';
+import type { KeptTogether } from './origin.js';
 import { EgressRefusal } from './refusal.js';
 import type { EgressRules } from './rules.js';
 
@@ -52,6 +53,7 @@ export class EgressTarget implements Target {
   readonly #context: TargetContext;
   readonly #conversations = new Set<Conversation>();
   readonly #turns = new LoopTurns();
+  readonly #keptTogether: KeptTogether = new Set();
   readonly #sockets: SplicedSockets;
 
   constructor(name: string, dialer: Pick<EgressDialer, 'dial'>, context: TargetContext) {
@@ -103,6 +105,7 @@ export class EgressTarget implements Target {
 
   #contextOf(guest: Conversation): ConversationContext {
     return {
+      keptTogether: this.#keptTogether,
       rules: () => this.#rules,
       dial: (destination) => this.#dial(guest, destination),
       onRefused: (refusal) => this.#refused(guest.stream, refusal),

@@ -39,7 +39,7 @@ export class HttpConversation {
   readonly #guest: Conversation;
   readonly #reader: MessageReader;
   readonly #context: ConversationContext;
-  readonly #kept = new KeptOrigins();
+  readonly #kept: KeptOrigins;
   #isFirst = true;
   /** Whether a part of the answer to the request of the moment is out. */
   #hasBegun = false;
@@ -48,6 +48,7 @@ export class HttpConversation {
     this.#guest = guest;
     this.#reader = reader;
     this.#context = context;
+    this.#kept = new KeptOrigins(context.keptTogether);
   }
 
   /** Resolves with what is to be tunnelled to, or null when there is nothing more to be said. Rejects where the program is gone. */

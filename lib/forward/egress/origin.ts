@@ -105,28 +105,50 @@ export class OriginConnection implements ByteSource {
   }
 }
 
-/** How many connections are kept for a next request. */
+/** The number of connections that one conversation keeps for its next request. */
 const MAX_KEPT = 4;
+
+/** The same of all conversations of an egress on one channel, together. */
+const MAX_KEPT_TOGETHER = 64;
+
+/** Connections that are kept by all conversations of a target, the one used longest ago first. */
+export type KeptTogether = Set<OriginConnection>;
 
 /** The connections of a conversation that are not in use, the one used last at the end. */
 export class KeptOrigins {
   readonly #kept: OriginConnection[] = [];
+  readonly #together: KeptTogether;
+
+  constructor(together: KeptTogether) {
+    this.#together = together;
+  }
 
   /** The connection to a destination, which is kept no more; null where there is none that may be used by these rules. */
   take({ host, port }: Destination, rules: EgressRules | null): OriginConnection | null {
     const at = this.#kept.findIndex(({ destination }) => destination.host === host && destination.port === port);
     const [origin] = at === -1 ? [] : this.#kept.splice(at, 1);
-    if (origin === undefined || origin.isUsableBy(rules)) return origin ?? null;
+    if (origin === undefined) return null;
+    this.#together.delete(origin);
+    if (origin.isUsableBy(rules)) return origin;
     origin.destroy();
     return null;
   }
 
   keep(origin: OriginConnection): void {
     this.#kept.push(origin);
-    if (this.#kept.length > MAX_KEPT) this.#kept.shift()?.destroy();
+    this.#together.add(origin);
+    if (this.#kept.length > MAX_KEPT) this.#leave(this.#kept.shift());
+    // Its conversation finds it closed.
+    if (this.#together.size > MAX_KEPT_TOGETHER) this.#leave(this.#together.values().next().value);
   }
 
   close(): void {
-    for (const origin of this.#kept.splice(0)) origin.destroy();
+    for (const origin of this.#kept.splice(0)) this.#leave(origin);
+  }
+
+  #leave(origin: OriginConnection | undefined): void {
+    if (origin === undefined) return;
+    this.#together.delete(origin);
+    origin.destroy();
   }
 }
