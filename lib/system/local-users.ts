@@ -14,7 +14,7 @@ type Connection = Pick<net.Socket, 'remoteAddress' | 'remotePort' | 'localPort'>
 const MAX_WAITING = 512;
 
 /** A table is left after this time, in milliseconds: it also lists connections that were closed a minute ago. */
-const LOOK_MS = 200;
+const LOOK_MS = 1000;
 
 /** Linux gives a page of a table at a time. */
 const READ_BYTES = 65_536;
@@ -22,12 +22,14 @@ const READ_BYTES = 65_536;
 /** Tells the users that have connected to one listener of TCP. A look is for all connections that were there when it began. */
 export class LocalUsers {
   readonly #procPath: string;
+  readonly #lookMs: number;
   #running: Promise<Users> | null = null;
   #next: Promise<Users> | null = null;
   #waiting = 0;
 
-  constructor(procPath = '/proc') {
+  constructor(procPath = '/proc', lookMs = LOOK_MS) {
     this.#procPath = procPath;
+    this.#lookMs = lookMs;
   }
 
   /** The number of the user that has the other end; null where that is another machine, or unknown. Never rejects. */
@@ -51,14 +53,14 @@ export class LocalUsers {
   }
 
   #start(port: number): Promise<Users> {
-    this.#running = readUsers(this.#procPath, port).finally(() => (this.#running = null));
+    this.#running = readUsers(this.#procPath, port, this.#lookMs).finally(() => (this.#running = null));
     return this.#running;
   }
 }
 
-async function readUsers(procPath: string, port: number): Promise<Users> {
+async function readUsers(procPath: string, port: number, lookMs: number): Promise<Users> {
   const users = new Map<string, string>();
-  const isOver = deadline(LOOK_MS);
+  const isOver = deadline(lookMs);
   for (const name of ['tcp', 'tcp6']) await addUsers(users, `${procPath}/net/${name}`, port, isOver);
   return users;
 }

@@ -26,7 +26,7 @@ async function accepted(t: ExecutionContext, host: string, count = 1): Promise<n
 
 for (const host of ['127.0.0.1', '::1', '::']) {
   test(`connections of this user to ${host}, however many come at once, are told from others`, async (t) => {
-    const users = new LocalUsers();
+    const users = new LocalUsers('/proc', 60_000);
     const sockets = await accepted(t, host, 50);
     const found = await Promise.all(sockets.map((socket) => users.userOf(socket)));
     t.deepEqual(new Set(found), new Set([String(process.getuid?.())]));
