@@ -86,6 +86,8 @@ async function runProxy(configuration: Configuration, load: Reload): Promise<num
 
 /** As `runProxy`, in the place of a process that hands over to this one through the pipe `fd`. */
 async function succeed(fd: number, load: Reload): Promise<number> {
+  // Caught from now on: some versions of Node have the system told of a handler in a later turn only, which is too late when all is taken over in one.
+  process.on('SIGHUP', () => undefined);
   nameProcess(process.argv.slice(2));
   boundYoungGeneration();
   const [{ Proxy }, manager, { takeOver }, debugLog] = await Promise.all([
