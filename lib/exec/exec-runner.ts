@@ -5,7 +5,7 @@ import { type Log } from '../events.js';
 import { loadSystemPipes, type OpenPipes, openSystemPipes } from '../system/pipes.js';
 import { Budget } from '../util/bounds.js';
 import type { Clock } from '../util/clock.js';
-import { LoopTurns } from '../util/loop-turns.js';
+import { LoopTurns } from '../util/concurrency.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';

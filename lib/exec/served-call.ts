@@ -6,7 +6,7 @@ import { toVproxyError, VproxyError } from '../errors.js';
 import type { Log } from '../events.js';
 import type { Budget } from '../util/bounds.js';
 import { type CancelTimer, type Clock, settledWithin } from '../util/clock.js';
-import type { LoopTurns } from '../util/loop-turns.js';
+import type { LoopTurns } from '../util/concurrency.js';
 import { encodeRecord, RecordReader } from '../util/records.js';
 import { type CommandFacts, commandFacts, logEnded, logRefused, logStarted } from './command-log.js';
 import { StdinReceiver } from './command-streams.js';

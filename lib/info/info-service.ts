@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import { LoopTurns } from '../util/loop-turns.js';
+import { LoopTurns } from '../util/concurrency.js';
 import { readBoot } from './boot.js';
 import { MachineReader } from './machine.js';
 import {

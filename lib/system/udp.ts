@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { systemCode, VproxyError } from '../errors.js';
 import type { HostPort } from '../util/addresses.js';
+import { LoopTurns } from '../util/concurrency.js';
 import { describeError } from '../util/escape.js';
-import { LoopTurns } from '../util/loop-turns.js';
 import type {
   BoundDatagrams,
   BoundDatagramsEvents,

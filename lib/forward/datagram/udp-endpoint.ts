@@ -1,7 +1,7 @@
 /** `udp:ADDR:PORT` and `udp:PORT`: datagrams of UDP, to get here or to send there; a socket for each flow, which hears its target only. */
 import { UdpSocket } from '../../system/udp.js';
 import { formatHostPort } from '../../util/addresses.js';
-import { LoopTurns } from '../../util/loop-turns.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import type { EndpointKind } from '../endpoint-kind.js';
 import { parseAddress } from '../socket-endpoint.js';
 import { DatagramTarget } from './datagram-target.js';

@@ -5,8 +5,7 @@ import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { ByteQueue, dropView } from '../../util/byte-queue.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import { type Deferred, deferred } from '../../util/concurrency.js';
-import type { LoopTurns } from '../../util/loop-turns.js';
+import { type Deferred, deferred, type LoopTurns } from '../../util/concurrency.js';
 import type { Splice } from '../splice.js';
 import type { ByteSource } from './message.js';
 

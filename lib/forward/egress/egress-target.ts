@@ -5,8 +5,8 @@ import type { SessionStream } from '../../session/stream.js';
 import type { KeepDescriptor, TakeDescriptor } from '../../system/descriptors.js';
 import { readBuffered } from '../../system/sockets.js';
 import { formatHostPort } from '../../util/addresses.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import { LoopTurns } from '../../util/loop-turns.js';
 import type { Connection, ConnectionCapture, IndexOfStream, KnownStream } from '../connection.js';
 import {
   type EgressFacts,

@@ -5,7 +5,7 @@ import { SENT } from '../../session/send-buffer.js';
 import type { SessionStream } from '../../session/stream.js';
 import { Budget, type TokenBucket } from '../../util/bounds.js';
 import type { CancelTimer, Clock } from '../../util/clock.js';
-import type { LoopTurns } from '../../util/loop-turns.js';
+import type { LoopTurns } from '../../util/concurrency.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import { MAX_QUESTION_BYTES } from './resolver.js';
 

@@ -1,7 +1,7 @@
 /** Answers a guest's questions with what this machine's resolver says, for the names that an egress allows, and without the addresses that it refuses. */
 import { MAX_DATAGRAM_BYTES } from '../../codec/messages.js';
 import type { Clock } from '../../util/clock.js';
-import { LoopTurns } from '../../util/loop-turns.js';
+import { LoopTurns } from '../../util/concurrency.js';
 import { judgeName, type Verdict } from '../egress/admission.js';
 import { parseAddress } from '../egress/networks.js';
 import type { EgressRules } from '../egress/rules.js';

@@ -7,9 +7,8 @@ import { VproxyError } from '../../errors.js';
 import { guardDescriptor } from '../../system/descriptors.js';
 import { formatHostPort, type HostPort } from '../../util/addresses.js';
 import type { Clock } from '../../util/clock.js';
-import { Turns } from '../../util/concurrency.js';
+import { LoopTurns, Turns } from '../../util/concurrency.js';
 import { describeError } from '../../util/escape.js';
-import { LoopTurns } from '../../util/loop-turns.js';
 import { frameMessage, MessageFrames } from './frames.js';
 import {
   type DnsMessage,

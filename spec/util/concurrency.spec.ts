@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import { LoopTurns } from '../../lib/util/loop-turns.js';
+import { LoopTurns } from '../../lib/util/concurrency.js';
 import { bestTurnMs } from '../helpers/turn-time.js';
 
 /** Keeps the processor busy. */
