@@ -317,8 +317,7 @@ export class ProxyChannel {
     const streams = (this.#source.current?.listStreams() ?? []).filter(
       (stream) => ids.has(stream.id) || (stream.isIncoming && isOfProgram(stream)),
     );
-    for (const stream of streams)
-      stream.reset('shutting-down', 'vproxy is upgraded, and the stream cannot be handed over');
+    for (const stream of streams) stream.reset('shutdown', 'vproxy is upgraded, and the stream cannot be handed over');
     return streams.map(({ id, service }) => `${this.label}: stream ${id} to ${service}`);
   }
 

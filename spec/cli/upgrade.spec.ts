@@ -250,7 +250,7 @@ test.serial('with --force what only a guest can end is reset, and told; all else
   local.write('held');
   await once(local, 'data');
   const running = await clients[1].exec(['cat']);
-  const failed = t.throwsAsync(running.result);
+  const failed = t.throwsAsync(running.result, { message: /cannot be handed over \(shutdown\)/ });
   const { cut } = await upgrade(t, sockets[0], ['--wait', '0', '--force']);
   t.deepEqual(cut.map((line) => line.replace(/\d+/, 'N')).sort(), [
     'default: stream N to cat',

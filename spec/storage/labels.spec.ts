@@ -56,7 +56,7 @@ class Setup {
       });
       await guest.start();
       const call = (...args: string[]) =>
-        callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 0 });
+        callStorage({ argv: ['/usr/sbin/storcli64', ...args], socketPaths: [socketPath], timeoutMs: 20_000 });
       this.machines.set(label, { guest, call });
     }
     await Promise.all(labels.map((label) => host.waitFor({ label }, 10_000)));
