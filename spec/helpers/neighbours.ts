@@ -1,7 +1,8 @@
 /** Two guests of one process: a hostile one, and a good one whose echoes are measured. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import type { MuxStream } from '../../lib/session/mux-stream.js';
 import { PROJECT_ROOT, temporaryFolder } from './files.js';
@@ -9,7 +10,7 @@ import { HOSTILE_GUEST } from './hostile-guest.js';
 import { processorTime } from './measures.js';
 import { echo, localServer, TestProxy } from './proxies.js';
 import { PROXY_PROGRAM } from './proxy-program.js';
-import { within } from './time.js';
+import { eventually, within } from './time.js';
 import { spawnVproxy, type VproxyProcess } from './vproxy-process.js';
 
 /** A process with a channel for a guest of each kind, and a stream over the good one's. */
@@ -79,3 +80,101 @@ export async function measureEcho({ vproxy, stream }: Neighbours): Promise<numbe
   const tookMs = performance.now() - startedAt;
   return Math.max(0, tookMs - (waitedMs() - waitedBeforeMs));
 }
+
+/** How much is measured. Quiet and disturbed rounds follow each other; the medians of both are compared. */
+interface Measuring {
+  readonly rounds: number;
+  readonly echoesPerRound: number;
+  /** A machine that is busy with other things can spoil a set of rounds; a real disturbance shows in every one. */
+  readonly attempts: number;
+}
+
+/** As if a user typed: between two echoes the process has time for other work. */
+const PAUSE_MS = 1;
+
+/** A process sleeps that uses less than a twentieth of this time. */
+const SLEEP_MS = 20;
+
+/** The limit of a neighbour's slowest echoes: twice the quiet value, and the time of garbage collection meanwhile. */
+const allowedMs = (quietMs: number): number => 2 * quietMs + 2;
+
+/** The 99th percentile of echoes, and the processor time of the process meanwhile, both in milliseconds. */
+interface Round {
+  readonly echoMs: number;
+  readonly ranMs: number;
+}
+
+/** What was measured with the hostile guest stopped, and beside it; `figures` is human-readable. */
+interface Compared {
+  readonly quiet: Round;
+  readonly beside: Round;
+  readonly figures: string;
+}
+
+/** A neighbour's echoes beside the hostile guest, which may take twice as long as in quiet. Logs what was measured. */
+export async function requireGoodEchoes(
+  t: ExecutionContext,
+  setup: Neighbours,
+  guest: ChildProcess,
+  measuring: Measuring,
+): Promise<Compared> {
+  for (let attempt = 1; ; attempt += 1) {
+    const { quiet, beside } = await measureRounds(setup, guest, measuring);
+    const figures = `99 %: ${describeRound(quiet)} quiet, ${describeRound(beside)} beside it`;
+    t.log(figures);
+    const isGood = beside.echoMs <= allowedMs(quiet.echoMs);
+    if (!isGood && attempt < measuring.attempts) continue;
+    t.true(isGood, figures);
+    return { quiet, beside, figures };
+  }
+}
+
+/** The medians of rounds with the hostile guest stopped and running, one after the other. */
+async function measureRounds(
+  setup: Neighbours,
+  guest: ChildProcess,
+  { rounds: count, echoesPerRound }: Measuring,
+): Promise<{ quiet: Round; beside: Round }> {
+  const rounds = { quiet: [] as Round[], beside: [] as Round[] };
+  for (let round = 0; round < count; round += 1) {
+    guest.kill('SIGSTOP');
+    await settle(setup);
+    rounds.quiet.push(await measureRound(setup, echoesPerRound));
+    guest.kill('SIGCONT');
+    rounds.beside.push(await measureRound(setup, echoesPerRound));
+  }
+  return { quiet: medians(rounds.quiet), beside: medians(rounds.beside) };
+}
+
+async function measureRound(setup: Neighbours, echoCount: number): Promise<Round> {
+  const { ranMs } = processorTime(setup.vproxy.pid);
+  const timesMs: number[] = [];
+  for (let count = 0; count < echoCount; count += 1) {
+    timesMs.push(await measureEcho(setup));
+    await delay(PAUSE_MS);
+  }
+  timesMs.sort((one, other) => one - other);
+  const echoMs = timesMs[Math.ceil(0.99 * timesMs.length) - 1] ?? 0;
+  return { echoMs, ranMs: processorTime(setup.vproxy.pid).ranMs - ranMs };
+}
+
+/** Until the process sleeps: it has worked off what the guest had sent before it was stopped. */
+const settle = ({ vproxy }: Neighbours): Promise<true> =>
+  eventually(
+    async () => {
+      const { ranMs } = processorTime(vproxy.pid);
+      await delay(SLEEP_MS);
+      return processorTime(vproxy.pid).ranMs - ranMs < SLEEP_MS / 20;
+    },
+    { what: 'the end of what the guest had sent' },
+  );
+
+const medians = (rounds: readonly Round[]): Round => ({
+  echoMs: median(rounds.map(({ echoMs }) => echoMs)),
+  ranMs: median(rounds.map(({ ranMs }) => ranMs)),
+});
+
+const median = (values: readonly number[]): number =>
+  values.toSorted((one, other) => one - other)[values.length >> 1] ?? 0;
+
+const describeRound = ({ echoMs, ranMs }: Round): string => `${echoMs.toFixed(2)} ms (ran ${ranMs.toFixed(0)})`;
