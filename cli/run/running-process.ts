@@ -53,7 +53,7 @@ export class RunningProcess extends EventEmitter<{ log: [event: LogEvent] }> imp
   #configuration: Configuration;
   #isEnding = false;
   #isDraining = false;
-  /** Ends the upgrade in progress; null: there is none. */
+  /** Ends the upgrade in progress; null without one. */
   #upgrading: AbortController | null = null;
   /** One after the other, so that the newest file wins. */
   #reloading: Promise<unknown> = Promise.resolve();

@@ -47,7 +47,7 @@ const BLOCKS_FACTOR = 9 / 8;
 export interface Predecessor {
   /** What cannot be handed over now, each as a line for people. */
   obstacles(): string[];
-  /** Resets the streams among them that only a guest can end, each as a line for people. */
+  /** Resets those streams that only a guest can end; returns a human-readable line for each. */
   cutObstacles(): string[];
   /** All that a successor goes on with. Nothing is changed by it. */
   capture(keep: KeepDescriptor): HandoverDocument;
@@ -101,7 +101,7 @@ export async function handOver(
     throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
   }
   const { pid } = successor;
-  // At the very end: signals that came in this turn were meant for the process that goes on.
+  // As late as possible: signals that arrived in this turn are meant for the successor.
   process.once('exit', () => {
     for (const name of signals?.take() ?? []) process.kill(pid, name);
   });
@@ -151,8 +151,8 @@ export function requireMemory({ bytes, pieces }: EncodedDocument, available = av
 }
 
 /**
- * Resolved when there is nothing any more that cannot be handed over, with what was cut for that. Rejects with what there is after
- * `waitMs`, and when `signal` is aborted.
+ * Waits until everything can be handed over; resolves with what was cut for that. Rejects with the obstacles left after `waitMs`,
+ * and when `signal` is aborted.
  */
 async function obstaclesEnd(
   predecessor: Predecessor,

@@ -110,7 +110,7 @@ export interface Target {
   readonly unansweredCount: number;
   /** What cannot be handed over to a successor now: a text for people for each. */
   obstacles(): string[];
-  /** The ids of the streams that cannot be handed over, and that only the peer can end. Default: there are none. */
+  /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */
   endedByPeer?(): number[];
   /** Its connections, for a successor; changes nothing. Throws `upgrade-failed` where something is an obstacle. Default: it has none. */
   capture?(keep: KeepDescriptor, indexOf: IndexOfStream): ConnectionCapture[];

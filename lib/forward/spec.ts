@@ -163,7 +163,7 @@ export interface Forward {
   /** What cannot be handed over to a successor now: a text for people for each. It passes by itself, as a rule soon. */
   obstacles(): string[];
 
-  /** The ids of the streams that cannot be handed over, and that only the peer can end. Default: there are none. */
+  /** Ids of streams that cannot be handed over and that only the peer can end. Default: none. */
   endedByPeer?(): number[];
 
   /**

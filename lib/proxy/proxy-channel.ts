@@ -311,7 +311,7 @@ export class ProxyChannel {
     return found.map((what) => `${this.label}: ${what}`);
   }
 
-  /** Resets the streams that cannot be handed over, and that only the peer can end. Gives each as a line for people. */
+  /** Resets streams that cannot be handed over and that only the peer can end; returns a human-readable line for each. */
   cutObstacles(): string[] {
     const ids = new Set(this.forwards.endedByPeer());
     const streams = (this.#source.current?.listStreams() ?? []).filter(

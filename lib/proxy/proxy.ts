@@ -230,7 +230,7 @@ export class Proxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Resets the streams that cannot be handed over, and that only a peer can end. Gives each as a line for people.
+   * Resets streams that cannot be handed over and that only a peer can end; returns a human-readable line for each.
    *
    * @internal
    */

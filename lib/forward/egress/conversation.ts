@@ -17,7 +17,7 @@ export class Conversation implements LocalEnd, ByteSource {
   readonly stream: SessionStream;
   /** Resolved when the stream is over: null when both directions ended in order. Never where a splice has taken it over. */
   readonly over: Promise<VproxyError | null>;
-  /** Whether everything was said, and nothing more has come or counts: who wants to go on may as well begin anew. */
+  /** Whether the conversation has nothing in progress: a program that continues may as well reconnect. */
   isIdle = false;
   readonly #clock: Clock;
   readonly #turns: LoopTurns;
