@@ -1,10 +1,11 @@
 #!/usr/bin/env node
-/** Both programs as one, for guests: the name that it is called by says which of them runs. */
+/** Both programs as one, for guests: the name that it is called by says which of them runs; a successor is always vproxy. */
 import { basename } from 'node:path';
 import { isSea } from 'node:sea';
 import { locateProgram } from '../lib/system/find-program.js';
 import { loadKoffiBy } from '../lib/system/libc.js';
 import { keepThreadsFromHeap } from './compiler-threads.js';
+import { isSuccessor } from './upgrade/starting.js';
 
 const [, called = ''] = process.argv;
 // Node makes a script's path absolute; an executable is told what was typed.
@@ -14,7 +15,7 @@ keepThreadsFromHeap();
 const words = process.argv.slice(2);
 const name = basename(path);
 
-if (!name.startsWith('vproxy') || name === 'vproxy-storage') {
+if (!isSuccessor(process.env) && (!name.startsWith('vproxy') || name === 'vproxy-storage')) {
   void import('./storage-wrapper.js').then(({ runStorageWrapper }) => runStorageWrapper([path, ...words]));
 } else if (words[0] === 'exec' || words[0] === 'shell') {
   void import('./exec/run-exec.js').then(({ runExec }) => runExec(words));

@@ -13,12 +13,6 @@ import { formatCount } from '../ui/print.js';
  */
 export const HANDOVER_FORM = 3;
 
-/** How the descriptor of the pipe is named in the environment of a successor. */
-export const HANDOVER_VARIABLE = 'VPROXY_HANDOVER_FD';
-
-/** The descriptor by which a successor is started as a program: of a child, and of one that a shell starts. */
-export const PROGRAM_DESCRIPTORS = { child: 4, orphan: 6 } as const;
-
 /** The state of a process. */
 export interface HandoverDocument {
   /** What is in force. */
@@ -29,13 +23,6 @@ export interface HandoverDocument {
   readonly counts: HandoverCounts;
   /** The time of day at which it was written, in milliseconds since 1970. */
   readonly writtenAtMs: number;
-}
-
-/** The descriptor of the pipe to a predecessor, which is taken out of `environment`; null where there is none. */
-export function takeHandoverDescriptor(environment: NodeJS.ProcessEnv): number | null {
-  const { [HANDOVER_VARIABLE]: text } = environment;
-  Reflect.deleteProperty(environment, HANDOVER_VARIABLE);
-  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : null;
 }
 
 /** What the log says of it. */

@@ -16,12 +16,12 @@ import {
   type EncodedDocument,
   encodeDocument,
   HANDOVER_FORM,
-  HANDOVER_VARIABLE,
   type HandoverCounts,
   type HandoverDocument,
 } from './document.js';
 import { type SuccessorCommand, successorCommand } from './program.js';
 import { type StartedProcess, startChild, startOrphan } from './start.js';
+import { HANDOVER_VARIABLE } from './starting.js';
 
 /** How long a successor may take to load, in milliseconds: on an emulated processor that is busy many seconds. This process works on meanwhile. */
 const LOAD_MS = 30_000;

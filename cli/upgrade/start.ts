@@ -3,8 +3,8 @@ import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import type net from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describeError } from '../../lib/util/escape.js';
-import { PROGRAM_DESCRIPTORS } from './document.js';
 import type { SuccessorCommand } from './program.js';
+import { PROGRAM_DESCRIPTORS } from './starting.js';
 
 /** A process that has been started. */
 export interface StartedProcess {

@@ -59,6 +59,18 @@ test('it is an executable of a bearable size, with the licence of Node beside it
   t.regex(readFileSync(`${EXECUTABLE}.node-licence`, 'utf8'), /^Node\.js is licensed/);
 });
 
+test('called by a descriptor it is vproxy where it is a successor, and else the wrapper of a utility', (t) => {
+  const call = (environment: string): string => {
+    const script = `exec 6< ${EXECUTABLE}; ${environment} /proc/self/fd/6 --version 2>&1`;
+    return execFileSync('sh', ['-c', `${script} || true`], {
+      encoding: 'utf8',
+      env: { VPROXY_STORAGE_SOCKET: '/none' },
+    });
+  };
+  t.regex(call('VPROXY_HANDOVER_FD=3'), /^vproxy \d/);
+  t.regex(call(''), /^vproxy-storage: /);
+});
+
 test("the README's commands, storage calls and commands for a running process work without a Node", async (t) => {
   t.timeout(120_000);
   await checkEverydayUse(t, ALONE);
