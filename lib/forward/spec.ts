@@ -88,8 +88,8 @@ const SSH_ORDER =
 /** How that is written here: with a name, which both sides know. */
 function inOurOrder(direction: Direction, { address = '', port = '', target = '' }: Record<string, string>): string {
   const listener = `-o NAME:${address === '' ? '' : `${address === '*' ? '0.0.0.0' : address}:`}${port}`;
-  const targets = `-i NAME:${escapeText(target)}`;
-  const [here, there] = direction === 'outgoing' ? [listener, targets] : [targets, listener];
+  const texts = [listener, `-i NAME:${target}`].map((each) => escapeText(each));
+  const [here, there] = direction === 'outgoing' ? texts : texts.reverse();
   return `${here} here, and ${there} at the peer, with a NAME such as ${/(?:^|:)22$/.test(target) ? 'ssh' : 'web'}`;
 }
 
