@@ -33,6 +33,8 @@ export class SimulatedDirection implements ByteSink {
   /** The bytes that wait with the writer, and a copy from when they were handed over. */
   #waiting: { readonly bytes: Buffer; readonly written: Buffer }[] = [];
   #waitingBytes = 0;
+  /** A write was told to wait. What is lost on the way may make room for all of it before anything is taken. */
+  #owesDrain = false;
   #writtenTo = 0;
   #history: Buffer[] = [];
   #historyBytes = 0;
@@ -79,7 +81,8 @@ export class SimulatedDirection implements ByteSink {
     }
     this.#waiting.push({ bytes, written: Buffer.from(bytes) });
     this.#waitingBytes += bytes.length;
-    this.refill();
+    this.#owesDrain = true;
+    this.#fill();
     return false;
   }
 
@@ -110,19 +113,12 @@ export class SimulatedDirection implements ByteSink {
     return { bytes: Buffer.concat(parts), writtenTo };
   }
 
-  /** Takes from the writer what fits now. True when nothing waits with it any more, and something did. */
+  /** Takes from the writer what fits now. True when nothing waits with it any more, and it was told to wait. */
   refill(): boolean {
-    if (this.#waitingBytes === 0) return false;
-    while (this.#waiting.length > 0 && this.#wayBytes < this.#capacityBytes) {
-      const [{ bytes, written }] = this.#waiting as [{ bytes: Buffer; written: Buffer }];
-      const size = Math.min(bytes.length, this.#capacityBytes - this.#wayBytes);
-      if (bytes.compare(written, 0, size, 0, size) !== 0) this.#onChanged();
-      this.#putOnWay(Buffer.from(bytes.subarray(0, size)));
-      this.#waitingBytes -= size;
-      if (size === bytes.length) this.#waiting.shift();
-      else this.#waiting[0] = { bytes: bytes.subarray(size), written: written.subarray(size) };
-    }
-    return this.#waitingBytes === 0;
+    if (!this.#owesDrain) return false;
+    this.#fill();
+    this.#owesDrain = this.#waitingBytes > 0;
+    return !this.#owesDrain;
   }
 
   /** Loses `count` of the bytes on the way, from a place on. */
@@ -159,6 +155,19 @@ export class SimulatedDirection implements ByteSink {
   dropUnwritten(): void {
     this.#waiting = [];
     this.#waitingBytes = 0;
+    this.#owesDrain = false;
+  }
+
+  #fill(): void {
+    while (this.#waiting.length > 0 && this.#wayBytes < this.#capacityBytes) {
+      const [{ bytes, written }] = this.#waiting as [{ bytes: Buffer; written: Buffer }];
+      const size = Math.min(bytes.length, this.#capacityBytes - this.#wayBytes);
+      if (bytes.compare(written, 0, size, 0, size) !== 0) this.#onChanged();
+      this.#putOnWay(Buffer.from(bytes.subarray(0, size)));
+      this.#waitingBytes -= size;
+      if (size === bytes.length) this.#waiting.shift();
+      else this.#waiting[0] = { bytes: bytes.subarray(size), written: written.subarray(size) };
+    }
   }
 
   #mangle(change: (bytes: Buffer) => Buffer[]): void {
