@@ -65,6 +65,17 @@ function framedCall(runner: TestRunner): { peer: FramePeer; stream: MuxStream } 
   return { peer, stream };
 }
 
+/** Such a call, whose command runs. */
+async function runningCall(runner: TestRunner): Promise<ReturnType<typeof framedCall>> {
+  const call = framedCall(runner);
+  call.peer.sendData(1, START);
+  await eventually(() => {
+    call.peer.pump();
+    return call.peer.log.take().some(({ type }) => type === FRAME_TYPE.DATA);
+  });
+  return call;
+}
+
 for (const [what, record] of [
   ['input in records of a byte', input(1)],
   ['empty input', input(0)],
@@ -73,18 +84,15 @@ for (const [what, record] of [
   test(`${what}, as many as a frame holds, hold up no turn of the event loop`, async (t) => {
     const runner = new TestRunner(t);
     const flood = Buffer.concat(Array.from({ length: Math.floor(131_072 / record.length) }, () => record));
+    // To start a command is a turn of its own, which takes what the system's fork takes.
+    const calls = await Promise.all(Array.from({ length: 4 }, () => runningCall(runner)));
     const longestMs = await bestTurnMs(async () => {
-      const { peer, stream } = framedCall(runner);
-      peer.sendData(1, START);
-      await eventually(() => {
-        peer.pump();
-        return peer.log.take().some(({ type }) => type === FRAME_TYPE.DATA);
-      });
+      const { peer, stream } = calls.pop() ?? (await runningCall(runner));
       peer.loop.receive(peer.frame(FRAME_TYPE.DATA, 1, flood));
       // Its answer is CREDIT, or that of a caller that breaks a rule.
       peer.loop.receive(peer.frame(FRAME_TYPE.DATA, 1, encodeRecord(99, '')));
       await eventually(() => stream.destroyed);
-    }, 4);
+    }, calls.length);
     t.true(longestMs < 20, `${longestMs} ms`);
   });
 }
