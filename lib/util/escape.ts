@@ -8,20 +8,29 @@ import { getSystemErrorMap } from 'node:util';
  */
 export function escapeText(text: string, maxLength = 256): string {
   const cut = text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
-  return cut.replace(UNSAFE, (character) => {
-    if (character === '\\') return '\\\\';
-    if (character === '\n') return '\\n';
-    if (character === '\t') return '\\t';
-    const code = character.codePointAt(0) ?? 0;
-    return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
-  });
+  if (!UNSAFE.test(cut)) return cut;
+  let shown = '';
+  for (const character of cut) shown += SHOWN_BYTES[character.charCodeAt(0)] ?? showCharacter(character);
+  return shown;
+}
+
+function showCharacter(character: string): string {
+  if (!UNSAFE.test(character)) return character;
+  if (character === '\\') return '\\\\';
+  if (character === '\n') return '\\n';
+  if (character === '\t') return '\\t';
+  const code = character.codePointAt(0) ?? 0;
+  return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
 }
 
 /** What a terminal may obey besides C0, as a part of a class of characters: DEL, C1, zero-width and bidirectional controls, line separators, BOM. */
 const OBEYED = '\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff';
 
 // C0, the backslash, and surrogates, too.
-const UNSAFE = new RegExp(`[\\u0000-\\u001f\\\\${OBEYED}]|\\p{Surrogate}`, 'gu');
+const UNSAFE = new RegExp(`[\\u0000-\\u001f\\\\${OBEYED}\\p{Surrogate}]`, 'u');
+
+/** The characters below 256 as they are shown: where there is one of the unsafe, there may be 60,000. */
+const SHOWN_BYTES = Array.from({ length: 256 }, (_, code) => showCharacter(String.fromCharCode(code)));
 
 // JSON that people may see: of what is foreign in it a terminal obeys nothing.
 

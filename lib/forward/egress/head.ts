@@ -88,13 +88,13 @@ function parseMinor(major = '', minor = ''): 0 | 1 {
   return minor === '0' ? 0 : 1;
 }
 
-/** The head of a request, with its empty line. Throws {@link BadMessage}. */
+/** The head of a request, with its empty line. Throws {@link BadMessage}, and {@link HeadTooLarge}. */
 export function parseRequestHead(text: string): RequestHead {
   const [first = '', ...rest] = linesOf(text);
   return { ...parseRequestLine(first), fields: rest.map(parseField) };
 }
 
-/** The head of a response, with its empty line. Throws {@link BadMessage}. */
+/** The head of a response, with its empty line. Throws the same. */
 export function parseResponseHead(text: string): ResponseHead {
   const [first = '', ...rest] = linesOf(text);
   const [, major, minor, status, phrase = ''] = STATUS_LINE.exec(first) ?? [];
@@ -102,18 +102,39 @@ export function parseResponseHead(text: string): ResponseHead {
   return { status: Number(status), phrase, minor: parseMinor(major, minor), fields: rest.map(parseField) };
 }
 
-const linesOf = (text: string): string[] => text.slice(0, -'\r\n\r\n'.length).split('\r\n');
+/** The most fields of a head. */
+const MAX_FIELDS = 1000;
+
+function linesOf(text: string): string[] {
+  const lines = text.slice(0, -'\r\n\r\n'.length).split('\r\n', 1 + MAX_FIELDS + 1);
+  if (lines.length > 1 + MAX_FIELDS) throw new HeadTooLarge(`the head has more than ${MAX_FIELDS} fields`);
+  return lines;
+}
 
 /** A field line without its CRLF (RFC 9112 section 5). Throws {@link BadMessage}, also for a folded one. */
 export function parseField(line: string): Field {
   const colon = line.indexOf(':');
   const name = line.slice(0, Math.max(colon, 0));
   const value = withoutBlanks(line.slice(colon + 1));
-  if (ONE_TOKEN.test(name) && FIELD_VALUE.test(value)) return { name, value };
+  if (ONE_TOKEN.test(name) && FIELD_VALUE.test(value)) {
+    if (isLongList(name, value)) throw new BadMessage(`a header field is a list of more than ${MAX_ELEMENTS} elements`);
+    return { name, value };
+  }
   if (isBlank(line[0])) throw new BadMessage('a header field is folded onto another line');
   if (isBlank(name.at(-1))) throw new BadMessage('there is white space before the colon of a header field');
   throw new BadMessage('a header field is not NAME: VALUE');
 }
+
+/** The most elements of a list in a field, empty ones included: RFC 9110 section 5.6.1 has a reader ignore a reasonable number of those. */
+const MAX_ELEMENTS = 256;
+
+/** The fields that are read with {@link listOf}. */
+const LISTS: ReadonlySet<string> = new Set(['connection', 'transfer-encoding']);
+
+const isLongList = (name: string, value: string): boolean =>
+  value.length >= MAX_ELEMENTS &&
+  LISTS.has(name.toLowerCase()) &&
+  value.split(',', MAX_ELEMENTS + 1).length > MAX_ELEMENTS;
 
 const isBlank = (character: string | undefined): boolean => character === ' ' || character === '\t';
 
@@ -133,8 +154,9 @@ export const valuesOf = (fields: readonly Field[], name: string): string[] =>
 /** The elements of a field that is a list, in lower case. */
 export const listOf = (fields: readonly Field[], name: string): string[] =>
   valuesOf(fields, name)
-    .flatMap((value) => value.toLowerCase().match(/[^,\t ][^,]*/g) ?? [])
-    .map(withoutBlanks);
+    .flatMap((value) => value.toLowerCase().split(','))
+    .map(withoutBlanks)
+    .filter((element) => element !== '');
 
 const CLOSING = /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i;
 

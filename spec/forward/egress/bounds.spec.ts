@@ -26,6 +26,16 @@ test('a head of 16,384 bytes is read, and one of a byte more is 431', async (t) 
   t.is(scene.dialled.length, 1);
 });
 
+test('a head of 1000 fields is read, and one of a field more is 431', async (t) => {
+  const origin = await RecordingOrigin.start(t);
+  const scene = new EgressScene(t, { routes: { 'one.test:80': origin.port } });
+  // With the Host.
+  t.true((await scene.say(`${GET}${'X: 1\r\n'.repeat(999)}\r\n`)).endsWith('ok'));
+  const answer = await scene.say(`${GET}${'X: 1\r\n'.repeat(1000)}\r\n`, { isEnding: false });
+  t.regex(answer, /^HTTP\/1\.1 431 .*the head has more than 1000 fields\n$/s);
+  t.is(scene.dialled.length, 1);
+});
+
 test('a head without an end is 431 as soon as it is too long, whatever comes', async (t) => {
   const scene = new EgressScene(t);
   const answer = await scene.say(`${GET}X: ${'x'.repeat(200_000)}`, { isEnding: false });

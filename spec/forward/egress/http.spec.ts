@@ -287,6 +287,14 @@ const BAD_ANSWERS: Readonly<Record<string, readonly [answer: string | null, line
     'HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\nContent-Length: 2\r\n\r\nok',
     'has given an answer that is not valid: a header field is folded onto another line',
   ],
+  'more than 1000 fields': [
+    `HTTP/1.1 200 OK\r\n${'X: 1\r\n'.repeat(1000)}Content-Length: 2\r\n\r\nok`,
+    'has given an answer that is not valid: the head has more than 1000 fields',
+  ],
+  'a Connection of 257 elements': [
+    `HTTP/1.1 200 OK\r\nConnection: ${'a, '.repeat(256)}\r\nContent-Length: 2\r\n\r\nok`,
+    'has given an answer that is not valid: a header field is a list of more than 256 elements',
+  ],
   'lines that end with LF': [
     'HTTP/1.1 200 OK\nContent-Length: 2\n\nok',
     'has given an answer that is not valid: a line ends with LF alone',

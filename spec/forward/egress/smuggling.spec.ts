@@ -74,6 +74,10 @@ const REFUSED_HEADS: Readonly<Record<string, readonly [request: string, line: st
     `${POST}Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n`,
     'a header field is folded onto another line',
   ],
+  'a Connection of 257 elements': [
+    `${GET}Connection:${','.repeat(256)}\r\n\r\n`,
+    'a header field is a list of more than 256 elements',
+  ],
   'a field without a name': [`${GET}: value\r\n\r\n`, 'a header field is not NAME: VALUE'],
   'a field without a colon': [`${GET}Content-Length\r\n\r\n`, 'a header field is not NAME: VALUE'],
   'white space before the first field': [
