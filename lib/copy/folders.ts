@@ -70,7 +70,7 @@ async function readEntries(path: string, take: (entry: Dirent) => void, isEnough
   const folder = await opendir(path, { bufferSize: AT_ONCE });
   try {
     for (;;) {
-      const count = await reads.run(new AbortController().signal, () => readSome(folder, take));
+      const count = await reads.run(null, () => readSome(folder, take));
       if (count < AT_ONCE) return true;
       if (isEnough()) return false;
     }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
-import { lookAhead } from '../util/concurrency.js';
+import { lookAhead, Turns } from '../util/concurrency.js';
 import { encodeRecord } from '../util/records.js';
 import { ComparisonCount, type CopyProgress } from './copy-progress.js';
 import { type KeptLists, type Warn, Warnings } from './kept-list.js';
@@ -25,6 +25,9 @@ import { TarWriter } from './tar/tar-writer.js';
 
 /** The number of entries that are looked at, and of small files that are read, before their turn. */
 const AHEAD = 16;
+
+/** Entries that are looked at take turns, those of all copies: what came of them in the meantime is one turn of the event loop. */
+const looks = new Turns(AHEAD);
 
 const CHECKS_PER_RECORD = 1024;
 
@@ -80,8 +83,8 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
   };
   const entries = lookAhead(
     walkSources(sources, () => undefined),
-    counted,
-    2 * AHEAD,
+    (entry) => looks.run(null, () => counted(entry)),
+    AHEAD,
   );
   while ((await entries.next()).done !== true) records.check();
   return totals;
@@ -119,7 +122,8 @@ async function sendTar(options: SendOptions, staged: StagedList): Promise<void> 
   const walked = walkSources(sources, warn);
   const drop = async (entry: ReadEntry | null): Promise<void> => (entry === null ? undefined : closeEntry(entry));
   try {
-    for await (const entry of lookAhead(walked, (one) => readEntry(one, warn), AHEAD, drop)) {
+    const read = (entry: WalkedEntry) => looks.run(null, () => readEntry(entry, warn));
+    for await (const entry of lookAhead(walked, read, AHEAD, drop)) {
       if (entry === null) continue;
       try {
         records.check();

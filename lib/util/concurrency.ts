@@ -32,9 +32,9 @@ export class Turns {
     this.#maxCount = maxCount;
   }
 
-  /** Runs `work` in its turn. When `signal` is aborted before, it is run at once: it finds that out itself, and does nothing. */
-  async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    if (signal.aborted || !(await this.#take(signal))) return work();
+  /** Runs `work` in its turn. When a `signal` is aborted before, it is run at once: it finds that out itself, and does nothing. */
+  async run<T>(signal: AbortSignal | null, work: () => Promise<T>): Promise<T> {
+    if (signal?.aborted === true || !(await this.#take(signal))) return work();
     try {
       return await work();
     } finally {

@@ -7,11 +7,12 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { encodeFrame, FRAME_TYPE } from '../../lib/codec/header.js';
 import { MAGIC } from '../../lib/codec/hello.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
 import { Credits, dribble, openAll } from './credits.js';
 import { creditPayload, FrameStamp } from './frame-maker.js';
 import { SocketPeer } from './socket-peer.js';
@@ -159,6 +160,23 @@ async function readNothing(path: string): Promise<void> {
   begun();
 }
 
+/** DATA byte by byte inside TLS. This side is vproxy itself: only who has the keys can make what is in a record. */
+async function floodInsideTls(path: string): Promise<void> {
+  const channel = { address: `unix-connect:${path},tls=psk`, keyFiles: [join(dirname(path), 'key')] };
+  const proxy = new Proxy({ channels: [channel], agent: 'a guest inside TLS' });
+  await proxy.start();
+  const stream = await proxy.connect('sink');
+  begun();
+  for (let isFree = true; ; ) {
+    for (let count = 0; count < 200; count += 1) isFree = stream.write('x');
+    if (isFree) await setImmediate();
+    else await once(stream, 'drain');
+  }
+}
+
+/** The hostility for a channel with TLS. */
+export const INSIDE_TLS = 'sends DATA byte by byte inside TLS';
+
 /** What a hostile guest can do, as a test's title says it. */
 export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void>>> = {
   'sends PINGs': (path) => floodFrames(path, (peer) => peer.frame(PING, 0, Buffer.from('pingping'))),
@@ -175,6 +193,7 @@ export const HOSTILITIES: Readonly<Record<string, (path: string) => Promise<void
     }),
   'sends DATA byte by byte': (path) => floodData(path, 1),
   'fills all its streams byte by byte': fillByteByByte,
+  [INSIDE_TLS]: floodInsideTls,
   'sends DATA in large frames': (path) => floodData(path, 65_536),
   'opens streams to a service that is not there': (path) => openAndReset(path, 'nobody', 500),
   'opens and resets streams': (path) => openAndReset(path, 'sink', 100),

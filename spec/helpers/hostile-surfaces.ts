@@ -3,21 +3,25 @@
  * connects to the channel at FOLDER/hostile.sock, prints a line when it has begun, and continues until it is killed.
  */
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { FRAME_TYPE } from '../../lib/codec/header.js';
+import { type CopyCallOptions, fetchFiles, putFiles } from '../../lib/copy/copy-call.js';
+import { CopyProgress } from '../../lib/copy/copy-progress.js';
 import { EXEC_KIND, encodeStart, STDIN_CREDIT_BYTES } from '../../lib/exec/messages.js';
 import { frameMessage } from '../../lib/forward/resolver/frames.js';
 import { formatMessage } from '../../lib/forward/resolver/messages.js';
 import { parseName } from '../../lib/forward/resolver/names.js';
 import { INFO_KIND } from '../../lib/info/messages.js';
+import { Proxy } from '../../lib/proxy/proxy.js';
 import { encodeRecord } from '../../lib/util/records.js';
 import { Credits } from './credits.js';
 import { FrameStamp } from './frame-maker.js';
 import { SocketPeer } from './socket-peer.js';
 
-const { CREDIT, FIN, RESET, REFUSE, ACCEPT } = FRAME_TYPE;
+const { CREDIT, FIN, RESET, REFUSE, ACCEPT, SERVICES } = FRAME_TYPE;
 
 /** Bytes in a frame of DATA. */
 const FRAME_BYTES = 32_768;
@@ -81,6 +85,47 @@ async function floodFlow(path: string): Promise<void> {
   }
 }
 
+/** Lists of 64 ports and lists of none, one after the other: all are listened for, and no longer. */
+async function changePorts(path: string): Promise<void> {
+  const peer = await SocketPeer.established(path);
+  const ports = Array.from({ length: 64 }, (_, index) => ({ port: 20_000 + index, program: 'node' }));
+  peer.onFrame = () => void (peer.log.frames.length = 0);
+  begun();
+  for (let isListed = true; !peer.isClosed; isListed = !isListed) {
+    peer.send(SERVICES, 0, { services: [], ports: isListed ? ports : [] });
+    if (peer.socket.writableNeedDrain) await once(peer.socket, 'drain');
+    else await setImmediate();
+  }
+}
+
+const FILES = 1000;
+
+/** Copies of a folder of empty files, eight at a time, each way: what a guest does to its host with a copy. */
+async function copyFolders(
+  path: string,
+  copy: (source: string, target: string, options: CopyCallOptions) => Promise<unknown>,
+) {
+  const folder = dirname(path);
+  const source = join(folder, 'files');
+  mkdirSync(source);
+  for (let count = 0; count < FILES; count += 1) writeFileSync(join(source, `file ${count}`), '');
+  const proxy = new Proxy({ channels: [{ address: `unix-connect:${path}` }], agent: 'a guest that copies' });
+  await proxy.start();
+  const run = async (name: number): Promise<void> => {
+    for (let round = 0; ; round += 1) {
+      await copy(source, join(folder, `copy ${name} ${round}`), {
+        open: () => proxy.connect('copy'),
+        isResumed: false,
+        hasTotals: true,
+        progress: new CopyProgress(),
+        warn: () => undefined,
+      });
+      begun();
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, (_, name) => run(name)));
+}
+
 const question = formatMessage(
   {
     ...{ id: 1, isResponse: false, opcode: 0, isTruncated: false, wantsRecursion: true, canRecurse: false },
@@ -105,6 +150,11 @@ export const SURFACES: Readonly<Record<string, (path: string) => Promise<void>>>
     piece: encodeRecord(EXEC_KIND.STDIN, 'x'),
     maxBytes: STDIN_CREDIT_BYTES,
   }),
+  'announces ports and withdraws them': changePorts,
+  'fetches a folder of 1,000 files': (path) =>
+    copyFolders(path, (source, target, options) => fetchFiles([source], target, options)),
+  'puts a folder of 1,000 files': (path) =>
+    copyFolders(path, (source, target, options) => putFiles([source], target, options)),
 };
 
 let hasBegun = false;

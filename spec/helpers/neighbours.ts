@@ -1,6 +1,7 @@
 /** Two guests of one process: a hostile one, and a good one whose echoes are measured. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
@@ -23,6 +24,8 @@ export interface Neighbours {
 
 /** What the hostile guest's channel has beside its usual services. */
 export interface HostileChannel {
+  /** Whether it has TLS, with the key in FOLDER/key. */
+  readonly isSecured?: boolean;
   readonly incoming?: readonly string[];
   /** Further options of a channel, as a program has them. */
   readonly options?: Readonly<Record<string, unknown>>;
@@ -31,13 +34,15 @@ export interface HostileChannel {
 export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}): Promise<Neighbours> {
   const folder = temporaryFolder(t);
   await localServer(t, echo, { path: join(folder, 'echo') });
-  const incoming = ['echo', 'sink', 'deaf', 'source'].map((name) => `${name}:${join(folder, name)}`);
-  const channels = ['hostile', 'good'].map((label) => ({
+  writeFileSync(join(folder, 'key'), `${'5e'.repeat(32)}\n`, { mode: 0o600 });
+  const channelOf = (label: string, { isSecured = false, incoming = [], options = {} }: HostileChannel) => ({
     label,
-    channel: `unix-listen:${join(folder, label)}.sock`,
-    incoming: label === 'hostile' ? [...incoming, ...(hostile.incoming ?? [])] : incoming,
-    ...(label === 'hostile' ? hostile.options : {}),
-  }));
+    channel: `unix-listen:${join(folder, label)}.sock${isSecured ? ',tls=psk' : ''}`,
+    keyFiles: isSecured ? [join(folder, 'key')] : [],
+    incoming: [...['echo', 'sink', 'deaf', 'source'].map((name) => `${name}:${join(folder, name)}`), ...incoming],
+    ...options,
+  });
+  const channels = [channelOf('hostile', hostile), channelOf('good', {})];
   const vproxy = spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
   await vproxy.waitForLine(/waiting for the peer on .*good/);
   const guest = new TestProxy(t, `unix-connect:${join(folder, 'good.sock')}`);

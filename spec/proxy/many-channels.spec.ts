@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
-import { FLOODS, HOSTILITIES } from '../helpers/hostile-guest.js';
+import { FLOODS, HOSTILITIES, INSIDE_TLS } from '../helpers/hostile-guest.js';
 import { measureEcho, requireGoodEchoes, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
@@ -11,7 +11,7 @@ const MEASURING = { rounds: 5, echoesPerRound: 150, attempts: 5 };
 
 for (const what of Object.keys(HOSTILITIES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
-    const setup = await startNeighbours(t);
+    const setup = await startNeighbours(t, { isSecured: what === INSIDE_TLS });
     const guest = await startHostile(t, what, setup.folder);
     const { quiet, beside, figures } = await requireGoodEchoes(t, setup, guest, MEASURING);
     if (FLOODS.has(what)) t.true(beside.ranMs > 2 * quiet.ranMs, figures);
