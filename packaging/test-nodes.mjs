@@ -32,7 +32,8 @@ const UNITS = FOLDERS.filter((name) => !NO_UNITS.includes(name));
 
 const USAGE = `usage: npm run test:nodes -- [--node VERSION]… [--match FOLDER]… [--concurrency N]
   --node VERSION   a version, or how it begins: ${VERSIONS.join(', ')}; default: all of them
-  --match FOLDER   "unit" (${UNITS.join(', ')}), or a folder of spec/: ${FOLDERS.join(', ')}; default: all of them
+  --match FOLDER   "unit" (${UNITS.join(', ')}), or a folder of spec/: ${FOLDERS.join(', ')}; FOLDER/FILE for files of it,
+                   such as 'cli/upgrade*'; default: all of them
   --concurrency N  the number of files of specs that run at once; default: that of npm test`;
 
 const { versions, files, concurrency } = parseOptions();
@@ -68,10 +69,11 @@ function findVersion(text) {
 }
 
 function findFiles(name) {
-  const folders = name === 'unit' ? UNITS : [name];
+  const [first, file = '**/*'] = name.split('/');
+  const folders = first === 'unit' ? UNITS : [first];
   for (const folder of folders)
     if (!FOLDERS.includes(folder)) throw new Error(`--match ${folder}: there is no such folder`);
-  return folders.map((folder) => `dist/spec/${folder}/**/*.spec.js`);
+  return folders.map((folder) => `dist/spec/${folder}/${file}.spec.js`);
 }
 
 /** Runs AVA on a version, showing what it says, and sums that up. */
