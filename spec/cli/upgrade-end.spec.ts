@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type ControlClient, connectControl } from '../../lib/control/client/client.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { eventually, within } from '../helpers/time.js';
-import { runUpgrade } from '../helpers/upgrades.js';
+import { isBlocked, runUpgrade } from '../helpers/upgrades.js';
 import {
   isRunning,
   type RunResult,
@@ -123,9 +123,6 @@ async function inTheTurn(scene: Scene): Promise<Moment> {
   await eventually(() => isBlocked(scene.vproxy.pid), { what: 'the turn' });
   return { result, release: () => isRunning(successor) && process.kill(successor, 'SIGCONT') };
 }
-
-/** Whether a process waits for one descriptor, which an event loop never does: its main thread is in poll(2). */
-const isBlocked = (pid: number): boolean => /^(?!ep_).*poll/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8'));
 
 /** Whether a process has a handler for SIGHUP, the first of the signals. */
 const catchesHangUp = (pid: number): boolean =>

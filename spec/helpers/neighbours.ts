@@ -10,7 +10,7 @@ import { PROJECT_ROOT, temporaryFolder } from './files.js';
 import { HOSTILE_GUEST } from './hostile-guest.js';
 import { processorTime } from './measures.js';
 import { echo, localServer, TestProxy } from './proxies.js';
-import { PROXY_PROGRAM } from './proxy-program.js';
+import { PROXY_PROGRAM, type ProgramChannel } from './proxy-program.js';
 import { eventually, within } from './time.js';
 import { spawnVproxy, type VproxyProcess } from './vproxy-process.js';
 
@@ -29,6 +29,8 @@ export interface HostileChannel {
   readonly incoming?: readonly string[];
   /** Further options of a channel, as a program has them. */
   readonly options?: Readonly<Record<string, unknown>>;
+  /** The process is the command line, with a control socket at FOLDER/control.sock. Default: a program. */
+  readonly isSteered?: boolean;
 }
 
 export async function startNeighbours(t: ExecutionContext, hostile: HostileChannel = {}): Promise<Neighbours> {
@@ -43,13 +45,27 @@ export async function startNeighbours(t: ExecutionContext, hostile: HostileChann
     ...options,
   });
   const channels = [channelOf('hostile', hostile), channelOf('good', {})];
-  const vproxy = spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
+  const vproxy = hostile.isSteered === true ? spawnSteered(t, folder, channels) : spawnProgram(t, channels);
   await vproxy.waitForLine(/waiting for the peer on .*good/);
   const guest = new TestProxy(t, `unix-connect:${join(folder, 'good.sock')}`);
   await guest.start();
   const stream = await guest.proxy.connect('echo');
   t.teardown(() => stream.destroy());
   return { folder, vproxy, guest, stream };
+}
+
+type Channel = ProgramChannel & { readonly label: string; readonly [option: string]: unknown };
+
+const spawnProgram = (t: ExecutionContext, channels: readonly Channel[]): VproxyProcess =>
+  spawnVproxy(t, [JSON.stringify({ channels })], { script: PROXY_PROGRAM });
+
+function spawnSteered(t: ExecutionContext, folder: string, channels: readonly Channel[]): VproxyProcess {
+  const file = join(folder, 'config.json');
+  const table: Record<string, unknown> = {};
+  for (const { label, channel, keyFiles, ...rest } of channels)
+    table[label] = { address: channel, keys: keyFiles, ...rest };
+  writeFileSync(file, JSON.stringify({ channels: table }));
+  return spawnVproxy(t, ['--config', file, '--control', join(folder, 'control.sock')]);
 }
 
 /** Starts the hostile guest; it has begun. */
@@ -109,22 +125,40 @@ interface Round {
   readonly ranMs: number;
 }
 
-/** What was measured with the hostile guest stopped, and beside it; `figures` is human-readable. */
+/** What was measured without the disturbance, and beside it; `figures` is human-readable. */
 interface Compared {
   readonly quiet: Round;
   readonly beside: Round;
   readonly figures: string;
 }
 
-/** A neighbour's echoes beside the hostile guest, which may take twice as long as in quiet. Logs what was measured. */
+/** What may disturb the neighbour; it goes on at first. */
+export interface Disturbance {
+  stop(): Promise<void>;
+  goOn(): Promise<void>;
+}
+
+/** A hostile guest, until the process has worked off what it had sent, and again. */
+export const besideGuest = (setup: Neighbours, guest: ChildProcess): Disturbance => ({
+  async stop() {
+    guest.kill('SIGSTOP');
+    await settle(setup);
+  },
+  goOn() {
+    guest.kill('SIGCONT');
+    return Promise.resolve();
+  },
+});
+
+/** A neighbour's echoes beside what may disturb them: they may take twice as long as without. Logs what was measured. */
 export async function requireGoodEchoes(
   t: ExecutionContext,
   setup: Neighbours,
-  guest: ChildProcess,
+  disturbance: Disturbance,
   measuring: Measuring,
 ): Promise<Compared> {
   for (let attempt = 1; ; attempt += 1) {
-    const { quiet, beside } = await measureRounds(setup, guest, measuring);
+    const { quiet, beside } = await measureRounds(setup, disturbance, measuring);
     const figures = `99 %: ${describeRound(quiet)} quiet, ${describeRound(beside)} beside it`;
     t.log(figures);
     const isGood = beside.echoMs <= allowedMs(quiet.echoMs);
@@ -134,18 +168,17 @@ export async function requireGoodEchoes(
   }
 }
 
-/** The medians of rounds with the hostile guest stopped and running, one after the other. */
+/** The medians of rounds without and with the disturbance, one after the other. */
 async function measureRounds(
   setup: Neighbours,
-  guest: ChildProcess,
+  disturbance: Disturbance,
   { rounds: count, echoesPerRound }: Measuring,
 ): Promise<{ quiet: Round; beside: Round }> {
   const rounds = { quiet: [] as Round[], beside: [] as Round[] };
   for (let round = 0; round < count; round += 1) {
-    guest.kill('SIGSTOP');
-    await settle(setup);
+    await disturbance.stop();
     rounds.quiet.push(await measureRound(setup, echoesPerRound));
-    guest.kill('SIGCONT');
+    await disturbance.goOn();
     rounds.beside.push(await measureRound(setup, echoesPerRound));
   }
   return { quiet: medians(rounds.quiet), beside: medians(rounds.beside) };

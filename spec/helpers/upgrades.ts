@@ -1,4 +1,5 @@
 /** Processes of the real command line that are upgraded: their successors end with the test, too. */
+import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import type { UpgradeAnswer } from '../../lib/status/types.js';
 import { eventually } from './time.js';
@@ -31,3 +32,6 @@ async function endProcess(pid: number): Promise<void> {
   process.kill(pid, 'SIGTERM');
   await eventually(() => !isRunning(pid), { what: `the end of process ${pid}` });
 }
+
+/** Whether a process waits for one descriptor, which an event loop never does: its main thread is in poll(2). */
+export const isBlocked = (pid: number): boolean => /^(?!ep_).*poll/.test(readFileSync(`/proc/${pid}/wchan`, 'utf8'));

@@ -4,7 +4,13 @@ import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
 import { HOSTILE_SURFACES, SURFACES } from '../helpers/hostile-surfaces.js';
-import { type HostileChannel, requireGoodEchoes, startHostile, startNeighbours } from '../helpers/neighbours.js';
+import {
+  besideGuest,
+  type HostileChannel,
+  requireGoodEchoes,
+  startHostile,
+  startNeighbours,
+} from '../helpers/neighbours.js';
 
 const MEASURING = { rounds: 3, echoesPerRound: 100, attempts: 4 };
 
@@ -37,7 +43,7 @@ for (const what of Object.keys(SURFACES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
     const setup = await startNeighbours(t, channelOf(await udpPort(t), temporaryFolder(t)));
     const guest = await startHostile(t, what, setup.folder, HOSTILE_SURFACES);
-    const { quiet, beside, figures } = await requireGoodEchoes(t, setup, guest, MEASURING);
+    const { quiet, beside, figures } = await requireGoodEchoes(t, setup, besideGuest(setup, guest), MEASURING);
     // Otherwise the process has had nothing to do.
     t.true(beside.ranMs > 1.5 * quiet.ranMs, figures);
     // Otherwise the guest has not disturbed anything.

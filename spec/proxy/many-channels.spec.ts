@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import test from 'ava';
 import { FLOODS, HOSTILITIES, INSIDE_TLS } from '../helpers/hostile-guest.js';
-import { measureEcho, requireGoodEchoes, startHostile, startNeighbours } from '../helpers/neighbours.js';
+import { besideGuest, measureEcho, requireGoodEchoes, startHostile, startNeighbours } from '../helpers/neighbours.js';
 import { TestProxy } from '../helpers/proxies.js';
 import { within } from '../helpers/time.js';
 
@@ -13,7 +13,7 @@ for (const what of Object.keys(HOSTILITIES)) {
   test.serial(`a neighbour's echoes beside a guest that ${what} stay within twice the quiet time`, async (t) => {
     const setup = await startNeighbours(t, { isSecured: what === INSIDE_TLS });
     const guest = await startHostile(t, what, setup.folder);
-    const { quiet, beside, figures } = await requireGoodEchoes(t, setup, guest, MEASURING);
+    const { quiet, beside, figures } = await requireGoodEchoes(t, setup, besideGuest(setup, guest), MEASURING);
     if (FLOODS.has(what)) t.true(beside.ranMs > 2 * quiet.ranMs, figures);
     // Otherwise the guest has not disturbed anything.
     t.is(guest.exitCode, null);
