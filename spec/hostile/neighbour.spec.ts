@@ -1,4 +1,7 @@
-/** Two channels in one process: what a hostile peer does on one of them does not stop the other. */
+/**
+ * Two channels in one process: what a hostile peer does on one of them does not stop the other, nor fill the process. How long
+ * echoes take beside one that has a process of its own is measured in proxy/many-channels and in neighbour-surfaces.
+ */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/files.js';
@@ -13,7 +16,7 @@ import { FLOOD_CASES } from './flood-cases.js';
 import { LOG_CASES } from './log-cases.js';
 import { OPENING_CASES } from './opening-cases.js';
 
-/** Slower than this, the neighbour has been stopped. */
+/** Slower than this, the neighbour has been stopped: the hostile peer shares this process, so that nothing finer is said here. */
 const HANG_MS = 10_000;
 
 /** The floods that cost a process most, before and in a session, and many lines for its log. */
