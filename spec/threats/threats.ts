@@ -216,6 +216,9 @@ export const THREATS: readonly Threat[] = [
       ['threats/linear.spec.ts', ': no run of bytes takes more than '],
       ['cli/names.spec.ts', 'names that nobody answers for hold up nobody else: an egress, a target, datagrams'],
       ['hostile/neighbour.spec.ts', 'the other channel answers while a peer sends '],
+      ['hostile/neighbour-surfaces.spec.ts', 'stay within twice the quiet time'],
+      ['hostile/neighbour-upgrade.spec.ts', '800 requests that never end, for which an upgrade waits'],
+      ['proxy/many-channels.spec.ts', 'stay within twice the quiet time'],
       [
         'forward/service-policy.spec.ts',
         'bytes keep to the rate both ways, all streams of the service together, and arrive whole',
