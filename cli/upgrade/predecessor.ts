@@ -8,6 +8,7 @@ import type { UpgradeAnswer } from '../../lib/status/types.js';
 import { availableMemory } from '../../lib/system/available-memory.js';
 import type { KeepDescriptor } from '../../lib/system/descriptors.js';
 import { HandoverPipe, loadHandoverCalls, receiveFirstMessage } from '../../lib/system/handover-pipe.js';
+import { loadLibc } from '../../lib/system/libc.js';
 import { PendingSignals } from '../../lib/system/pending-signals.js';
 import type { MessageCalls } from '../../lib/system/unix-messages.js';
 import { escapeText } from '../../lib/util/escape.js';
@@ -83,6 +84,7 @@ export async function handOver(
   if (process.pid === 1)
     throw new VproxyError('upgrade-failed', 'process 1 cannot be replaced: with its end the container ends');
   const calls = await loadHandoverCalls();
+  const exitNow = (await loadLibc()).declare('void _exit(int status)');
   let answer: UpgradeAnswer;
   const signals = PendingSignals.find(calls);
   let successor: Successor | null = null;
@@ -101,9 +103,11 @@ export async function handOver(
     throw code === 'upgrade-failed' ? error : new VproxyError('upgrade-failed', message, { cause: error });
   }
   const { pid } = successor;
-  // As late as possible: signals that arrived in this turn are meant for the successor.
-  process.once('exit', () => {
+  // As late as possible: signals that arrived in this turn are meant for the successor. In the 10 ms that Node takes to end more
+  // of them would be lost.
+  process.once('exit', (status) => {
     for (const name of signals?.take() ?? []) process.kill(pid, name);
+    exitNow(status);
   });
   return exit(answer);
 }

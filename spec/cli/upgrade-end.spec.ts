@@ -219,6 +219,18 @@ test.serial(
   },
 );
 
+test.serial('who has handed over ends at once: what came while Node ends would be lost', async (t) => {
+  const coverage = temporaryFolder(t);
+  const scene = await makeScene(t, { NODE_V8_COVERAGE: coverage });
+  t.is((await runUpgrade(scene.socket)).code, 0);
+  const successor = await oneServes(t, scene);
+  // Node writes it when it ends.
+  t.deepEqual(readdirSync(coverage), []);
+  process.kill(successor, 'SIGTERM');
+  await eventually(() => !isRunning(successor), { what: 'the end of the successor' });
+  t.is(readdirSync(coverage).length, 1);
+});
+
 test.serial(
   'a predecessor that cannot tell the service manager continues alone, although it cannot end what its program started',
   async (t) => {
