@@ -42,6 +42,8 @@ async function pairWithKeys(
     },
   ];
   const vproxy = spawnVproxy(t, [JSON.stringify({ proxies })], { script: PROXY_PROGRAM });
+  // How long a process takes to start is no part of what the peer waits for.
+  await vproxy.waitForLine(/waiting for the peer/);
   const keyOptions = peer.map(write('peer')).flatMap((file) => ['--key', file]);
   return { vproxy, peer: new PythonPeer(t, `unix-connect:${path}`, [...keyOptions, ...options]) };
 }
