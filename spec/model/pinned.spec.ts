@@ -107,3 +107,9 @@ test('who watches knows that a piece which comes twice has come, also where its 
   const operations = [does('open', 397), does('repeat', 469), does('step', 0, 1)];
   t.notThrows(() => runScenario({ ...PLAIN, a: small, b: checked, pieceBytes: 20, operations }));
 });
+
+test('a link whose room comes from what was lost tells the writer that waits', (t) => {
+  const link = { capacityBytes: 300, latencyMs: 0 };
+  const operations = [does('wait'), does('open', 0, 250), does('lose'), does('late', 0, 2500), does('step')];
+  t.notThrows(() => runScenario({ ...PLAIN, link, a: small, b: small, beginsEstablished: false, operations }));
+});
