@@ -36,6 +36,17 @@ test('a head of 1000 fields is read, and one of a field more is 431', async (t) 
   t.is(scene.dialled.length, 1);
 });
 
+test('a Connection of 256 elements is read, and one of an element more is 400', async (t) => {
+  const origin = await RecordingOrigin.start(t);
+  const scene = new EgressScene(t, { routes: { 'one.test:80': origin.port } });
+  t.true((await scene.say(`${GET}Connection:${','.repeat(255)}\r\n\r\n`)).endsWith('ok'));
+  t.regex(
+    await scene.say(`${GET}Connection:${','.repeat(256)}\r\n\r\n`),
+    /^HTTP\/1\.1 400 .*more than 256 elements\n$/s,
+  );
+  t.is(scene.dialled.length, 1);
+});
+
 test('a head without an end is 431 as soon as it is too long, whatever comes', async (t) => {
   const scene = new EgressScene(t);
   const answer = await scene.say(`${GET}X: ${'x'.repeat(200_000)}`, { isEnding: false });
