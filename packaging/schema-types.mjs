@@ -38,7 +38,7 @@ function formatTypes(head, types, imported) {
 }
 
 const STATUS_HEAD = `/**
- * What a running process says of itself, as plain values that can be written as JSON. Written by \`npm run openapi\` from
+ * What a running process says of itself, as plain values that can be written as JSON. Written by \`npm run build\` from
  * \`schemas.ts\`: change it there. Times are in milliseconds, moments are ISO 8601 texts in UTC, amounts are in bytes, rates
  * in bytes per second. Text from a peer is as the peer sent it: escape it before showing it.
  */
@@ -46,7 +46,7 @@ const STATUS_HEAD = `/**
 `;
 
 const REQUESTS_HEAD = `/**
- * What is asked of a running process, as plain values. Written by \`npm run openapi\` from the table of settings in
+ * What is asked of a running process, as plain values. Written by \`npm run build\` from the table of settings in
  * \`lib/settings/\`: change it there.
  */
 `;

@@ -1,6 +1,6 @@
 /**
  * What a running process says of itself, as schemas: shapes, units and descriptions. From them come the types in
- * `types.ts`, which `npm run openapi` writes, the components of docs/openapi.json, and the check that every route answers
+ * `types.ts`, which `npm run build` writes, the components of docs/openapi.json, and the check that every route answers
  * as described. Times are in milliseconds, amounts in bytes, rates in bytes per second. Text from a peer is as the peer
  * sent it: escape it before showing it.
  */

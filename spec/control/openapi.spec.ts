@@ -1,12 +1,10 @@
-/** docs/openapi.json and the types of statuses and requests match the routes and schemas, and every route answers as they say. */
+/** docs/openapi.json matches the table of routes, and every route answers as it says. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import * as z from 'zod';
-import { REQUEST_TYPES } from '../../lib/control/routes/channels.js';
 import { describeRoutes } from '../../lib/control/routes/openapi.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
-import { IMPORTED_TYPES, STATUS_TYPES } from '../../lib/status/schemas.js';
 import { type Answer, openStream, startControl } from '../helpers/control.js';
 import { PROJECT_ROOT, temporaryFolder } from '../helpers/files.js';
 import { connectedProxies, echo, localServer, localSocket } from '../helpers/proxies.js';
@@ -26,18 +24,6 @@ const description = JSON.parse(text) as Description;
 
 test('docs/openapi.json is what the table of routes says: npm run openapi writes it', (t) => {
   t.deepEqual(description, JSON.parse(JSON.stringify(describeRoutes(ROUTES))) as Description);
-});
-
-test('the types of statuses and of requests are what the schemas say: npm run openapi writes them', async (t) => {
-  const { formatStatusTypes, formatRequestTypes } = (await import(
-    join(PROJECT_ROOT, 'packaging/schema-types.mjs')
-  )) as {
-    formatStatusTypes: (types: typeof STATUS_TYPES, imported: typeof IMPORTED_TYPES) => string;
-    formatRequestTypes: (types: typeof REQUEST_TYPES) => string;
-  };
-  const written = (path: string): string => readFileSync(join(PROJECT_ROOT, path), 'utf8');
-  t.is(written('lib/status/types.ts'), formatStatusTypes(STATUS_TYPES, IMPORTED_TYPES));
-  t.is(written('lib/control/client/requests.ts'), formatRequestTypes(REQUEST_TYPES));
 });
 
 test('every schema that the description refers to is there', (t) => {
