@@ -53,7 +53,7 @@ async function doctor(args: Arguments): Promise<void> {
     import('../doctor/request.js'),
     import('../doctor/machine.js'),
     import('../doctor/plan.js'),
-    import('../doctor/finding.js'),
+    import('../doctor/diagnosis.js'),
   ]);
   const request = await readRequest(args);
   const machine = new Machine({

@@ -1,18 +1,8 @@
 /** Runs checks side by side, each for a bounded time, and puts what they found in the order in which they were planned. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { describeError, escapeText } from '../../lib/util/escape.js';
-import { type Diagnosis, type Finding, type FindingRows, findingsOf, note, warn } from './finding.js';
-
-export const JOB_FINDINGS = {
-  'not-checked': note('There is nothing that could be looked at beforehand.', null),
-  'check-slow': warn(
-    'A check took too long and was given up.',
-    'see what does not answer: a network file system, a name server; or give it more time: --timeout',
-  ),
-  'check-failed': warn('A check failed by itself.', 'report it, with the message'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(JOB_FINDINGS);
+import type { Diagnosis } from './diagnosis.js';
+import { type Finding, finding } from './findings.js';
 
 /** One check of one subject. */
 export interface Job {

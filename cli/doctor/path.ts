@@ -6,29 +6,8 @@ import { systemCode } from '../../lib/errors.js';
 import { closestWord } from '../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../lib/util/escape.js';
 import { listFolder } from '../list-folder.js';
-import { type Finding, type FindingRows, fail, findingsOf, note } from './finding.js';
+import { type Finding, finding } from './findings.js';
 import type { Machine } from './machine.js';
-
-export const PATH_FINDINGS = {
-  'folder-missing': fail(
-    'The folder in which something should be is not there.',
-    'correct the path, or make the folder',
-  ),
-  'path-denied': fail(
-    'A folder on the way cannot be searched by this user.',
-    'let this user search the folder (chmod +x), or run as its owner',
-  ),
-  'path-remote': note(
-    'The path is on a network file system, whose server might not answer: it is not looked at.',
-    'have sockets, FIFOs and keys on a file system of this machine',
-  ),
-  'folder-denied': fail(
-    'This user can make no file in the folder.',
-    'choose another folder, change its owner or mode, or run as its owner',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(PATH_FINDINGS);
 
 /** What is there: its facts; null where nothing is; or why it cannot be looked at. */
 export type PathLook = { readonly stats: Stats | null; readonly problem: null } | { readonly problem: Finding };

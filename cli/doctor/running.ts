@@ -12,13 +12,7 @@ import type {
   ForwardStatus,
 } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { type Finding, type FindingRows, findingsOf, ok } from './finding.js';
-
-export const RUNNING_FINDINGS = {
-  'held-by-vproxy': ok('A vproxy that runs has it.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(RUNNING_FINDINGS);
+import { type Finding, finding } from './findings.js';
 
 /** A vproxy that has answered. */
 export interface RunningVproxy {

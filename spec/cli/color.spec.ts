@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { formatDiagnoses, formatSummary } from '../../cli/doctor/finding.js';
+import { formatDiagnoses, formatSummary } from '../../cli/doctor/diagnosis.js';
 import { formatTextLine } from '../../cli/run/output.js';
 import { formatChannels } from '../../cli/ui/channels.js';
 import { hasColors, painter, toneOfState } from '../../cli/ui/color.js';
@@ -66,8 +66,8 @@ test('a log line has its level in colour, and the doctor its verdict', (t) => {
   t.is(formatTextLine({ ...event, level: 'warn' }, false, paint), 'vproxy: \u001b[33mwarning: \u001b[0mm');
   t.is(formatTextLine({ ...event, level: 'info' }, false, paint), 'vproxy: m');
   const found = [
-    { level: 'ok', id: 'a', check: 'c', subject: 's', message: 'm', remedy: null },
-    { level: 'fail', id: 'b', check: 'c', subject: 's', message: 'n', remedy: 'r' },
+    { level: 'ok', id: 'vproxy-runs', check: 'c', subject: 's', message: 'm', remedy: null },
+    { level: 'fail', id: 'control-silent', check: 'c', subject: 's', message: 'n', remedy: 'r' },
   ] as const;
   t.is(formatDiagnoses(found, paint), '\u001b[32mok\u001b[0m   s: m\n\u001b[31mfail\u001b[0m s: n; do: r\n');
   t.is(withoutColors(formatDiagnoses(found, paint)), formatDiagnoses(found));

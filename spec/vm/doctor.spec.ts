@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
 
-import type { Diagnosis } from '../../cli/doctor/finding.js';
+import type { Diagnosis } from '../../cli/doctor/diagnosis.js';
 import type { FindingId } from '../../cli/doctor/findings.js';
 import { pretend } from '../helpers/machines.js';
 import { eventually } from '../helpers/time.js';

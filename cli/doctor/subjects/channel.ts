@@ -9,7 +9,7 @@ import { isGroup } from '../../../lib/proxy/group-pattern.js';
 import type { Configuration } from '../../../lib/settings/configuration.js';
 import type { HostPort } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
 import { heldBy, type RunningChannel } from '../running.js';
@@ -22,13 +22,6 @@ import { checkTcpConnect } from './tcp-address.js';
 import { checkGroup, checkUnixSocket } from './unix-socket.js';
 import { checkVirtioPort } from './virtio-port.js';
 import { checkVsock } from './vsock.js';
-
-export const CHANNEL_FINDINGS = {
-  'config-invalid': fail('The configuration cannot be used as it is.', 'correct the file; vproxy check FILE'),
-  'channel-refused': fail('These options would be refused.', 'correct the options'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(CHANNEL_FINDINGS);
 
 /** A channel of a configuration. */
 export type Channel = Configuration['channels'][number];

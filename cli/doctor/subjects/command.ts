@@ -3,16 +3,9 @@ import { isAbsolute } from 'node:path';
 import { isExecutable, locateProgram } from '../../../lib/system/find-program.js';
 import { escapeText } from '../../../lib/util/escape.js';
 
-import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
-
-export const COMMAND_FINDINGS = {
-  'command-missing': fail('There is no such program, or it cannot be run.', 'install it, or correct the command'),
-  'command-found': ok('The program that a command begins with is there.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(COMMAND_FINDINGS);
 
 /** Looks for a plain first word only: what else the shell makes of the command, only the shell knows. */
 export function checkCommand({ options }: Machine, { command }: { readonly command: string }): Finding[] {

@@ -1,30 +1,8 @@
 /** Control sockets, and who answers on them. */
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { type ControlSocket, formatRunning } from '../running.js';
-
-export const CONTROL_FINDINGS = {
-  'vproxy-runs': ok('A vproxy answers on its control socket.'),
-  'vproxy-none': note('No vproxy that runs here has a control socket that this user can see.', null),
-  'vproxy-hidden': note(
-    'There is no folder of control sockets for this user.',
-    'set XDG_RUNTIME_DIR, or give --socket PATH',
-  ),
-  'control-stale': warn(
-    'Nobody answers on a control socket: its process was killed.',
-    'rm it, or start the vproxy that is called so',
-  ),
-  'control-silent': fail(
-    'The process on a control socket does not answer.',
-    'look at that process; kill -ABRT leaves a core',
-  ),
-  'control-denied': note('The control socket belongs to another user.', 'run as that user, or as root'),
-  'version-here': note('The vproxy that runs is of another version than this program.', 'restart it after an upgrade'),
-  'name-twice': warn('Two vproxys have the same name.', 'give each its own --name'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(CONTROL_FINDINGS);
 
 /** Who answers on one socket, or why nobody does. */
 export function checkControlSocket({ options }: Machine, { path, running, silence }: ControlSocket): Finding[] {

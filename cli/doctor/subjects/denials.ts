@@ -1,23 +1,8 @@
 /** What SELinux and AppArmor have denied, from the ends of the logs in which the kernel says so. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, findingsOf, note, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-
-export const DENIAL_FINDINGS = {
-  'selinux-denied': warn(
-    'SELinux has denied something to vproxy or QEMU within the last day.',
-    'ausearch -m avc -ts recent; see /usr/share/doc/vproxy/services.md',
-  ),
-  'apparmor-denied': warn(
-    'AppArmor has denied something to vproxy or QEMU within the last day.',
-    'add the path to the profile; see /usr/share/doc/vproxy/services.md',
-  ),
-  'denials-none': ok('No denial of SELinux or AppArmor that concerns vproxy or QEMU is in the log.'),
-  'denials-unseen': note('SELinux or AppArmor is in force, and none of the logs can be read.', 'run it as root'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(DENIAL_FINDINGS);
 
 /** What the denials have to do with. */
 export interface DenialSubject {

@@ -10,27 +10,10 @@ import {
   parseHostPort,
 } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, findingsOf, note, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders } from '../process-list.js';
 import { heldBy, type RunningVproxy } from '../running.js';
-
-export const EGRESS_FINDINGS = {
-  'egress-open': ok('The egress to which a target leads lets the peer reach something.'),
-  'egress-closed': warn(
-    'The egress to which a target leads lets nothing out: nothing is said of it, or it allows nothing.',
-    'say what may be reached, such as [egress.internet] allow = ["deb.debian.org:80,443"]',
-  ),
-  'proxy-unserved': warn(
-    'Programs of this machine are told of a proxy at a port of its own where nothing listens.',
-    'give vproxy a forward that listens there, such as -o internet:127.0.0.1:3128, or take the setting away',
-  ),
-  'proxy-other': note(
-    'Programs of this machine are told of a proxy at a port of its own, which is no forward of a vproxy.',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(EGRESS_FINDINGS);
 
 /** Whether an egress lets anything out; `rules` as a status has them. */
 export function checkEgress(name: string, rules: EgressStatus['rules']): Finding[] {

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { ForwardSpec } from '../../../lib/forward/spec.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import { notChecked } from '../jobs.js';
 import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
@@ -11,17 +11,6 @@ import { checkCommand } from './command.js';
 import { checkTcpListen, checkUnixListen } from './listener.js';
 import { checkTcpConnect } from './tcp-address.js';
 import { checkUnixSocket } from './unix-socket.js';
-
-export const FILE_FINDINGS = {
-  'file-denied': fail(
-    'This user cannot write the file.',
-    'change the owner or the mode of the file, or run as its owner',
-  ),
-  'file-not': fail('What is there is no file.', 'name another path'),
-  'file-writable': ok('The file is there and can be written, or can be made.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(FILE_FINDINGS);
 
 /** Whether the address is free, or the target answers. */
 export async function checkForward(

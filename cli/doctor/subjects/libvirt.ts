@@ -4,36 +4,12 @@ import { toVproxyError } from '../../../lib/errors.js';
 import { dialableHost } from '../../../lib/util/addresses.js';
 import { systemClock } from '../../../lib/util/clock.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
+import { type Finding, type FindingId, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { checkPipe } from './pipe.js';
 import { checkTty } from './serial-line.js';
 import { checkTcpConnect } from './tcp-address.js';
 import { checkUnixSocket } from './unix-socket.js';
-
-export const DOMAIN_FINDINGS = {
-  'domain-port': ok(
-    'The domain runs, and has the port; what is at its place is looked at as any channel of that kind.',
-  ),
-  'domain-missing': fail(
-    'There is no domain of that name in libvirt.',
-    'virsh list --all; add uri=qemu:///system where virsh asks another one by itself',
-  ),
-  'domain-off': fail('The domain does not run.', 'virsh start DOMAIN'),
-  'domain-no-port': fail(
-    'The domain has no such virtio port, or several of which none was named.',
-    'vproxy libvirt-xml prints a channel for virsh edit; or name the port: libvirt:DOMAIN:PORTNAME',
-  ),
-  'domain-port-unusable': fail(
-    'The port of the domain is of a kind that vproxy cannot open from this side.',
-    'do what the line says, or change the channel of the domain',
-  ),
-  'virsh-missing': fail('There is no virsh(1), or it cannot be run.', 'install libvirt-clients'),
-  'libvirt-silent': fail('Nobody answers for libvirt.', 'systemctl status libvirtd virtqemud'),
-  'libvirt-denied': fail('This user may not ask libvirt.', 'join the group libvirt, or run as root'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(DOMAIN_FINDINGS);
 
 /** A port, by name or as `libvirt:` chooses it. `ownPid`: the vproxy that runs and has it, or null. */
 export interface DomainSubject {
@@ -85,7 +61,7 @@ async function askVirsh(machine: Machine, { domain, uri }: DomainSubject) {
   }
 }
 
-const MEANINGS: ReadonlyMap<string, keyof typeof DOMAIN_FINDINGS> = new Map<string, keyof typeof DOMAIN_FINDINGS>([
+const MEANINGS: ReadonlyMap<string, FindingId> = new Map<string, FindingId>([
   ['channel-missing', 'domain-missing'],
   ['channel-denied', 'libvirt-denied'],
   ['channel-unusable', 'virsh-missing'],

@@ -7,30 +7,10 @@ import { dirname, resolve } from 'node:path';
 import { isAnswered } from '../../../lib/system/listen.js';
 import { addressesOverlap, formatHostPort, type HostPort, isEveryAddress } from '../../../lib/util/addresses.js';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, note, ok } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, folderDenied, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
-
-export const LISTENER_FINDINGS = {
-  'listen-free': ok('The address is free.'),
-  'listen-stale': note('A socket is there on which nobody answers; vproxy replaces it.'),
-  'listen-taken': fail('Another process listens there.', 'end that process, or choose another address'),
-  'listen-file': fail(
-    'A file that is no socket is at the path; vproxy does not replace it.',
-    'remove the file, or choose another path',
-  ),
-  'listen-address': fail(
-    'The address does not belong to this machine.',
-    'choose an address of this machine, or 127.0.0.1',
-  ),
-  'listen-low-port': fail(
-    'Ports below the limit are for root.',
-    'choose a higher port, or give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(LISTENER_FINDINGS);
 
 /** `isOurs`: a running vproxy listens there. */
 interface ListenAddress {

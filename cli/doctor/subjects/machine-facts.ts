@@ -2,30 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import { kernelOf, type Machine } from '../machine.js';
 import { formatHolder } from '../process-list.js';
-
-export const MACHINE_FINDINGS = {
-  'machine-facts': ok('The kernel, Node, and the user as whom the doctor looks.'),
-  'node-old': fail('This Node is older than the oldest with which vproxy is tested.', 'install Node 20.19 or newer'),
-  'not-root': note(
-    'Without root, the descriptors of other users’ processes cannot be seen.',
-    'run it as root to see who has what',
-  ),
-  'proc-missing': warn('There is no /proc, so it cannot be seen who has what.', 'mount -t proc proc /proc'),
-  'files-low': warn(
-    'The process may have fewer files open than its channels may have streams.',
-    'ulimit -n, or LimitNOFILE= of the unit',
-  ),
-  'koffi-missing': warn(
-    'The optional package koffi cannot be loaded: the commands of a peer get a simpler terminal.',
-    'npm install koffi',
-  ),
-  'qemu-found': ok('QEMU runs here.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(MACHINE_FINDINGS);
 
 /** The oldest version of Node with which vproxy is tested; package.json says the same. */
 const OLDEST_NODE = [20, 19] as const;

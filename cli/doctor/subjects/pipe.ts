@@ -1,34 +1,10 @@
 /** The FIFOs of QEMU's pipe chardev. Nothing opens them: that alone would change what others see of them. */
 import { constants, realpathSync } from 'node:fs';
 import { escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
-
-export const FIFO_FINDINGS = {
-  'fifo-missing': fail('A FIFO of the pipe chardev is missing.', 'vproxy pipe-create PATH'),
-  'fifo-suffix': fail(
-    'The path has .in or .out at its end, which vproxy and QEMU add by themselves.',
-    'name the path without it',
-  ),
-  'fifo-not': fail('What is there is no FIFO.', 'remove it, and make the FIFOs with vproxy pipe-create'),
-  'fifo-denied': fail(
-    'This user may not read and write the FIFO.',
-    'vproxy pipe-create --owner and --mode, or run as its owner',
-  ),
-  'fifo-alone': warn(
-    'Nobody has the FIFOs open: what the guest sends is lost.',
-    'start the VM with -chardev pipe and this path',
-  ),
-  'fifo-taken': fail(
-    'Another process than QEMU has the FIFOs open, and would take a part of the bytes.',
-    'end that process',
-  ),
-  'fifo-qemu': ok('The FIFOs are there, and QEMU has them open.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(FIFO_FINDINGS);
 
 /** The path without `.in` and `.out`. `isOurs`: a vproxy that runs has them open. */
 export interface PipeSubject {

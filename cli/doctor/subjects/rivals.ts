@@ -3,19 +3,10 @@ import { parseChannel } from '../../../lib/channel/address/address.js';
 import { isControlName } from '../../../lib/control/socket-paths.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { placeOfRunning } from '../../channel-place.js';
-import { type Finding, type FindingRows, fail, findingsOf } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Job } from '../jobs.js';
 import type { Machine } from '../machine.js';
 import { formatRunning, type RunningChannel } from '../running.js';
-
-export const RIVAL_FINDINGS = {
-  'channel-contested': fail(
-    'Several processes have the same channel, and only one at a time can use it: they take it from each other, or all but one wait.',
-    'end all of them but one',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(RIVAL_FINDINGS);
 
 /** A check for each of the places of `asked` that several of the processes of `all` have. */
 export function planRivals(machine: Machine, all: readonly RunningChannel[], asked: readonly RunningChannel[]): Job[] {

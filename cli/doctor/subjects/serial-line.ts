@@ -6,35 +6,10 @@ import tty from 'node:tty';
 import { locateProgram } from '../../../lib/system/find-program.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 
-import { type Finding, type FindingRows, fail, findingsOf, ok } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders, type Holder } from '../process-list.js';
-
-export const LINE_FINDINGS = {
-  'line-missing': fail(
-    'There is no device at the path of a serial line.',
-    'give the VM a serial port, or correct the path',
-  ),
-  'line-not': fail('What is there is no terminal line.', 'name the device of a serial line, such as /dev/ttyS1'),
-  'line-denied': fail(
-    'This user may not open the serial line.',
-    'run as root, or join the group of the device (often dialout)',
-  ),
-  'line-console': fail(
-    'The kernel writes its own messages to the line.',
-    'use another line, or take console= of this one from the kernel’s command line',
-  ),
-  'line-getty': fail(
-    'A getty has the line open, and would take a part of the bytes.',
-    'systemctl disable --now serial-getty@ttyS1',
-  ),
-  'line-taken': fail('Another process has the line open, and would take a part of the bytes.', 'end that process'),
-  'line-no-stty': fail('There is no stty(1), which makes a line 8-bit clean.', 'install coreutils or busybox'),
-  'line-free': ok('The line is there, and nobody is seen to have it open.'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(LINE_FINDINGS);
 
 /** A line. `isOurs`: a vproxy that runs has it. */
 export interface LineSubject {

@@ -3,45 +3,9 @@ import { connectControl } from '../../../lib/control/client/client.js';
 import type { ChannelStatus, SessionStatus } from '../../../lib/status/types.js';
 import { escapeText } from '../../../lib/util/escape.js';
 import { formatAge } from '../../ui/print.js';
-import { type Finding, type FindingRows, fail, findingsOf, note, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { RunningChannel } from '../running.js';
-
-export const SESSION_FINDINGS = {
-  'session-up': ok('There is a session with the peer, and the peer answers.'),
-  'session-suspended': warn(
-    'The session has lost its link, or is out of step on it: its streams wait.',
-    'see the other findings about this channel',
-  ),
-  'session-waiting': warn('There is no session.', 'see the other findings about this channel'),
-  'session-unanswered': warn(
-    'The channel is open, and no vproxy answers at its other end.',
-    'start vproxy at the other end; see who else could have the channel there',
-  ),
-  'session-auth': fail('The two sides do not let each other in.', 'give both sides the same key with --key FILE'),
-  'session-failed': fail('The channel can never work.', 'see the other findings about this channel'),
-  'session-unsteady': warn('Sessions end soon after they begin.', 'look at vproxy events of both sides'),
-  'session-ended': note('Why the last session ended.', null),
-  'peer-silent': warn(
-    'There is a session, and the peer does not answer a ping: its VM is paused, or it hangs.',
-    'look whether the VM is paused',
-  ),
-  'resume-one-sided': note(
-    'Only one side lets the session outlive its link.',
-    'give both sides resume=60s behind the channel',
-  ),
-  'peer-version': note('The peer is of another version.', 'upgrade the older side when convenient'),
-  'peer-clock': warn(
-    'The clock of the peer differs from the one here: certificates and logs suffer.',
-    'let both machines keep their clocks (chrony, systemd-timesyncd)',
-  ),
-  'service-missing': warn(
-    'The peer does not offer a service for which a forward listens here.',
-    'give the peer a -i for it',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(SESSION_FINDINGS);
 
 /** The part of a check's time for the answer to a ping. */
 const PING_PART = 0.75;

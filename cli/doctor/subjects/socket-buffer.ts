@@ -1,22 +1,9 @@
 /** The buffer behind unix sockets: whether the system grants as much as is asked for. */
 import { parseChannel } from '../../../lib/channel/address/address.js';
 import { DEFAULT_BUFFER_BYTES } from '../../../lib/system/socket-buffer.js';
-import { type Finding, type FindingRows, findingsOf, note } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import type { Channel } from './channel.js';
-
-export const BUFFER_FINDINGS = {
-  'buffer-bounded': note(
-    'The kernel bounds the buffer of a unix socket below what is asked for: bulk data passes more slowly.',
-    'sysctl -w net.core.wmem_max=524288, which a file in /etc/sysctl.d keeps; or run vproxy with CAP_NET_ADMIN',
-  ),
-  'buffer-no-koffi': note(
-    'The buffer of a unix socket stays as the system makes it, because the optional package koffi cannot be loaded: bulk data passes more slowly.',
-    'npm install koffi',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(BUFFER_FINDINGS);
 
 /** The kinds of channels whose links are unix sockets; one that was handed over by another program may be one, too. */
 const SOCKET_KINDS: ReadonlySet<string> = new Set([

@@ -7,26 +7,9 @@ import type { ListedSocket } from '../../../lib/system/proc-net.js';
 import { runTool } from '../../../lib/system/run-tool.js';
 import { addressesOverlap, formatHostPort, type HostPort } from '../../../lib/util/addresses.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { formatHolders, type ProcessList } from '../process-list.js';
-
-export const TCP_FINDINGS = {
-  'tcp-answers': ok('Somebody answers at the TCP address; the connection was closed again.'),
-  'tcp-refused': fail(
-    'Nobody listens at the TCP address.',
-    'start the program that listens there, or correct the address',
-  ),
-  'tcp-silent': fail('The TCP address does not answer.', 'look at firewalls, and at whether the machine is up'),
-  'tcp-unreachable': fail('The system has no way to the TCP address.', 'look at the network of this machine'),
-  'tcp-unknown-name': fail('The host name is not known.', 'correct the name, or write the address'),
-  'tcp-taken': warn(
-    'Somebody is connected to the channel’s port of this machine; a QEMU that listens serves one connection at a time.',
-    'end the program that is connected',
-  ),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(TCP_FINDINGS);
 
 /** `isExclusive`: a QEMU may listen there. `isOurs`: a running vproxy is connected. */
 interface ConnectAddress {

@@ -6,45 +6,10 @@ import { GroupPattern } from '../../../lib/proxy/group-pattern.js';
 import { isAnswered } from '../../../lib/system/listen.js';
 import type { ListedSocket } from '../../../lib/system/proc-net.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
-import { type Finding, type FindingRows, fail, findingsOf, ok, warn } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
 import { describeKind, formatAccess, isAllowed, lookAtPath, nearName } from '../path.js';
 import { formatHolder, formatHolders, type Holder, type ProcessList } from '../process-list.js';
-
-export const SOCKET_FINDINGS = {
-  'socket-missing': fail(
-    'There is no file at the path of a unix socket.',
-    'start the VM or the program that makes the socket, or correct the path',
-  ),
-  'socket-not': fail('What is at the path is not a socket.', 'name the path of the socket'),
-  'socket-denied': fail(
-    'This user may not connect to the socket.',
-    'run as the owner of the socket, or as root, or have the program that makes the socket give it to a group of this user',
-  ),
-  'socket-stale': fail(
-    'The socket is there, and nobody listens on it: the program that made it has ended.',
-    'start the VM or the program that makes the socket',
-  ),
-  'socket-listens': ok('Somebody listens on the socket.'),
-  'socket-answered': ok('Nobody is listed as listening, so it was connected to for a moment, and somebody answered.'),
-  'socket-type': fail(
-    'The socket takes no connections: it is for datagrams, or of another kind.',
-    'name a stream socket, such as that of a chardev',
-  ),
-  'socket-taken': fail(
-    'Somebody else is connected, and QEMU serves one connection at a time: a second one hears nothing.',
-    'end the program that is connected',
-  ),
-  'socket-queue': warn(
-    'Connections wait to be accepted: QEMU accepts the next one when the one before has left.',
-    'end the programs that wait',
-  ),
-  'process-stopped': warn('The process at the other end is stopped, or being traced.', 'let it go on: kill -CONT'),
-  'group-members': ok('The folder of a group has sockets that fit.'),
-  'group-empty': warn('The folder of a group has no socket that fits.', 'start a VM, or correct the pattern'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(SOCKET_FINDINGS);
 
 /** `isExclusive`: the listener may serve one connection at a time, as QEMU does. `ownPid`: the vproxy that is connected, or null. */
 interface SocketSubject {

@@ -1,23 +1,8 @@
 /** AF_VSOCK: whether this machine has it, and which number it has there. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Finding, type FindingRows, fail, findingsOf, note, ok } from '../finding.js';
+import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-
-export const VSOCK_FINDINGS = {
-  'vsock-missing': fail(
-    'This machine has no /dev/vsock, so the kernel has no AF_VSOCK.',
-    'in a guest modprobe vmw_vsock_virtio_transport, on a host vhost_vsock; and give the VM a vhost-vsock device',
-  ),
-  'vsock-no-koffi': fail(
-    'AF_VSOCK needs the optional package koffi, which cannot be loaded.',
-    'npm install koffi, or use exec: with socat',
-  ),
-  'vsock-cid': ok('The CID of this machine.'),
-  'vsock-own': note('The channel leads to this machine itself.', 'modprobe vsock_loopback; the host is CID 2'),
-} as const satisfies FindingRows;
-
-const finding = findingsOf(VSOCK_FINDINGS);
 
 /** A machine by its CID; null for a port to listen on. */
 export interface VsockSubject {

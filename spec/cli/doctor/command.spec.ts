@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import type { Diagnosis } from '../../../cli/doctor/finding.js';
+import type { Diagnosis } from '../../../cli/doctor/diagnosis.js';
 import { FINDINGS, type FindingId } from '../../../cli/doctor/findings.js';
 import { CHANNEL_CHECKS } from '../../../cli/doctor/subjects/channel.js';
 import { RUN_OPTIONS } from '../../../cli/run/options.js';

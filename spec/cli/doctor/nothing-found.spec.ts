@@ -4,7 +4,7 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type Diagnosis, formatSummary } from '../../../cli/doctor/finding.js';
+import { type Diagnosis, formatSummary } from '../../../cli/doctor/diagnosis.js';
 import { lookAtPath } from '../../../cli/doctor/path.js';
 import { planJobs, runDoctor } from '../../../cli/doctor/plan.js';
 import { channelsOf } from '../../../cli/doctor/running.js';

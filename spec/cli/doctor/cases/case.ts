@@ -1,7 +1,6 @@
 /** What provokes a finding of the doctor. */
 import type { ExecutionContext } from 'ava';
-import type { Finding } from '../../../../cli/doctor/finding.js';
-import type { FindingId } from '../../../../cli/doctor/findings.js';
+import type { Finding, FindingId } from '../../../../cli/doctor/findings.js';
 import type { NeedName } from '../../../helpers/needs.js';
 import { type RunOptions, runVproxy } from '../../../helpers/vproxy-process.js';
 
