@@ -44,7 +44,7 @@ export class LinkRunner {
   constructor(link: Link, clock: Clock, settings: SessionSettings) {
     this.link = link;
     this.#writes = new GatheredWrites(link, () => this.loop.handleDrain());
-    this.loop = new SessionLoop(this.#writes, clock, settings);
+    this.loop = new SessionLoop(this.#writes, clock, settings, (unread) => this.#leaveToNextTurn(unread));
   }
 
   /** Resolved when the link is gone, with the reason. */
@@ -75,43 +75,39 @@ export class LinkRunner {
   /** Behind `restore`: reads and writes. */
   goOn(): void {
     this.#startLink();
-    this.loop.goOn();
+    this.loop.goOn(this.#unread !== null);
     if (this.#unread === null) return;
     this.link.pause();
     this.#goOnLater();
   }
 
   #startLink(): void {
+    const { loop } = this;
     this.link.start({
-      onBytes: (bytes) => {
-        if (this.#unread !== null) {
-          // It is paused, and may go on all the same: the order stays.
-          this.#keepUnread(Buffer.concat([this.#unread, bytes]));
-          return false;
-        }
-        const isKept = this.loop.receive(bytes);
-        const unread = this.loop.takeUnread();
-        if (unread !== null) {
-          this.#keepUnread(unread);
-          this.link.pause();
-          this.#goOnLater();
-        }
-        return isKept;
-      },
-      hasInteractive: () => this.loop.session?.hasInteractive ?? false,
+      onBytes: loop.onBytes.bind(loop),
+      hasInteractive: loop.hasInteractive.bind(loop),
       onDrain: () => {
         // First what takes along what was gathered.
-        this.loop.handleDrain();
+        loop.handleDrain();
         this.#writes.endTurn();
       },
       onClosed: (closed) => {
         const reason = this.#abandoned ?? closed;
         // The peer's last words may be among them: why it ends.
         while (this.#unread !== null) this.#goOn();
-        this.loop.handleClosed(reason);
+        loop.handleClosed(reason);
         this.#closed.resolve(reason);
       },
     });
+  }
+
+  /** What came has to wait, and what comes from a paused link all the same: the order stays. */
+  #leaveToNextTurn(bytes: Buffer): void {
+    const unread = this.#unread;
+    this.#keepUnread(unread === null ? bytes : Buffer.concat([unread, bytes]));
+    if (unread !== null) return;
+    this.link.pause();
+    this.#goOnLater();
   }
 
   /** In the next turn of the event loop, when the other sockets have had theirs. */

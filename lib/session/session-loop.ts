@@ -10,7 +10,7 @@ import type { Clock } from '../util/clock.js';
 import { type Agreement, commonSession, outerRefusal, protectionRefusal, refusal } from './agreement.js';
 import type { SecureLayer, SecureLayerFactory } from './auth.js';
 import type { SessionCapture } from './capture.js';
-import { type Established, Opening } from './opening.js';
+import { Opening } from './opening.js';
 import { OpeningPause } from './opening-pause.js';
 import { Resumption } from './resume/resumption.js';
 import { NOWHERE, type RestoredSession, Session } from './session.js';
@@ -19,7 +19,7 @@ import type { SessionSettings } from './settings.js';
 export interface SessionLoopEvents {
   /** A session is established, and the peer authenticated where that is demanded; its events can be listened to before anything is read for it. */
   session: [session: Session];
-  /** A session is over, for this reason. Another one will follow while the loop runs. */
+  /** A session is over, for this reason. Another one follows while the loop runs. */
   ended: [session: Session, reason: VproxyError];
   /** A session has left this link, and waits for another one, or has it already; or, with a reason, it waits to be taken up again on this one. */
   suspended: [session: Session, reason: VproxyError | null];
@@ -40,14 +40,50 @@ const NOTHING = Buffer.alloc(0);
 
 const displaced = (): VproxyError => new VproxyError('channel-displaced', 'its session goes on with another link');
 
-/** A layer whose session is over may take so long to hand on what it was given: the channel may take nothing any more. */
+/** Grace period in which a TLS layer hands on what its ended session wrote; the channel may be stuck. */
 const LAYER_END_MS = 300;
 
-/** What of a {@link SessionLoop} lives on beside its session, as plain data. */
+/** Loop state that a successor process needs besides the session. */
 export interface LoopCapture {
   readonly skippedBytes: number;
   /** How long its session has had this link, in milliseconds. */
   readonly joinedAgoMs: number;
+}
+
+/** Where an opening on a layer is. */
+interface Inside {
+  readonly outer: Agreement;
+  readonly sink: ByteSink;
+}
+
+/** What a link is used for; one thing at a time. */
+type LoopState =
+  /** HELLOs are exchanged: in clear, or a second time on a layer. */
+  | { readonly name: 'opening'; readonly opening: Opening; readonly inside: Inside | null }
+  /** The layer shakes hands. */
+  | { readonly name: 'securing' }
+  /** Both sides prove that they have a session that continues here. */
+  | { readonly name: 'resuming'; readonly resumption: Resumption }
+  | { readonly name: 'running'; readonly session: Session; readonly joinedAtMs: number }
+  /** Nothing happens until the next opening. */
+  | { readonly name: 'pausing' }
+  /** A session is over and its layer hands on what is left; `isLast`: the loop stops then. */
+  | {
+      readonly name: 'leaving';
+      readonly layer: SecureLayer;
+      readonly isLast: boolean;
+      readonly finish: () => void;
+      readonly onFlushed: () => void;
+    }
+  | { readonly name: 'stopped' };
+
+const PAUSING: LoopState = { name: 'pausing' };
+const STOPPED: LoopState = { name: 'stopped' };
+
+/** What became of bytes: whether a view of them was kept, and what is left to be read. */
+interface Taken {
+  readonly isKept: boolean;
+  readonly rest: Buffer;
 }
 
 /** Keeps sessions going on one open channel. It does no I/O. */
@@ -55,22 +91,12 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   readonly #sink: ByteSink;
   readonly #clock: Clock;
   readonly #settings: SessionSettings;
+  readonly #onUnread: (unread: Buffer) => void;
   readonly #pause: OpeningPause;
-  #session: Session | null = null;
-  #joinedAtMs = 0;
-  /** What makes sure of the peer, where a session is to go on with this link. */
-  #resumption: Resumption | null = null;
-  #opening: Opening | null = null;
-  #isStopped = false;
-  #isClosed = false;
-  #skippedBytes = 0;
+  #state: LoopState = PAUSING;
   /** What protects the session, from the opening in clear to the session's end. */
   #layer: SecureLayer | null = null;
-  /** The layer of a session that is over, while it hands on what it was given. */
-  #ending: { readonly layer: SecureLayer; readonly finish: () => void } | null = null;
-  #onFlushed: (() => void) | null = null;
-  /** Where the session is while there is a layer. */
-  #inside: { readonly outer: Agreement; readonly sink: ByteSink } | null = null;
+  #skippedBytes = 0;
   readonly #turn: Turn;
   /** What a session asks of the link that it is on. */
   readonly #hooks = {
@@ -78,46 +104,62 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     isMidRecord: () => this.#layer?.isMidRecord ?? false,
   };
   #unread: Buffer = NOTHING;
-  /** What came out of the layer, and is left to another turn: before what is unread. */
+  /** What came out of the layer and is left to another turn: before what is unread. */
   #unreadInside: Buffer = NOTHING;
   #isReceiving = false;
+  /** Whether `takeUnread` gave something that has not been received since. */
+  #isBehind = false;
   /** Sessions that are over while the channel has not written all of theirs. */
   readonly #unwritten = new Set<Session>();
 
-  constructor(sink: ByteSink, clock: Clock, settings: SessionSettings) {
+  /** `onUnread` gets what `onBytes` leaves to another turn. */
+  constructor(
+    sink: ByteSink,
+    clock: Clock,
+    settings: SessionSettings,
+    onUnread: (unread: Buffer) => void = () => undefined,
+  ) {
     super();
     this.#sink = sink;
     this.#clock = clock;
     this.#settings = settings;
+    this.#onUnread = onUnread;
     this.#turn = new Turn(clock);
     this.#pause = new OpeningPause(clock, settings);
   }
 
   /** The established session, or null. */
   get session(): Session | null {
-    return this.#session;
+    return this.#state.name === 'running' ? this.#state.session : null;
   }
 
   /** Whether the peer has answered this side's HELLO: there is a session, or one that is being protected or proved. */
   get isAnswered(): boolean {
-    return this.#session !== null || this.#resumption !== null || this.#layer !== null;
+    const { name } = this.#state;
+    return name === 'running' || name === 'resuming' || this.#layer !== null;
   }
 
   /** Bytes that belonged to no session, in bytes. */
   get skippedBytes(): number {
-    return this.#skippedBytes + (this.#opening?.skippedBytes ?? 0) + this.#pause.skippedBytes;
+    const opening = this.#state.name === 'opening' ? this.#state.opening.skippedBytes : 0;
+    return this.#skippedBytes + opening + this.#pause.skippedBytes;
   }
 
-  /** Null where its session cannot go on with this link in another process: there is none, or it is being opened, or is on a layer. */
+  get #isStopped(): boolean {
+    const state = this.#state;
+    return state.name === 'stopped' || (state.name === 'leaving' && state.isLast);
+  }
+
+  /** Null where its session cannot continue on this link in another process: it is not established, or on a layer. */
   capture(): LoopCapture | null {
-    const isPlain = this.#layer === null && this.#ending === null && !this.#isStopped;
-    if (!isPlain || this.#session?.isReady !== true) return null;
-    return { skippedBytes: this.skippedBytes, joinedAgoMs: this.#clock.now() - this.#joinedAtMs };
+    const state = this.#state;
+    if (state.name !== 'running' || this.#layer !== null || !state.session.isReady) return null;
+    return { skippedBytes: this.skippedBytes, joinedAgoMs: this.#clock.now() - state.joinedAtMs };
   }
 
   /**
    * In place of `start`: takes over the link of another one, with its session, which the kept ones have then. Gives it and its streams as
-   * `Session.restore` does, and throws what that throws. `goOn` is to follow.
+   * `Session.restore` does, and throws what that throws. Call `goOn` afterwards.
    */
   restore(capture: SessionCapture, { skippedBytes, joinedAgoMs }: LoopCapture): RestoredSession {
     const restored = Session.restore(capture, {
@@ -132,14 +174,33 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return restored;
   }
 
-  /** After `restore`: the session goes on. */
-  goOn(): void {
-    this.#session?.goOn();
+  /** After `restore`: the session continues. `isBehind`: bytes that came before are to be received first. */
+  goOn(isBehind = false): void {
+    this.#isBehind = isBehind;
+    this.session?.goOn();
   }
 
   /** Begins the first opening. Called once. */
   start(): void {
     this.#open();
+  }
+
+  // ---- what a link calls ------------------------------------------------------------------------------------------
+
+  /** As `receive`, in order: what it leaves to another turn, and what comes before that is read, goes to `onUnread`. */
+  onBytes(bytes: Buffer): boolean {
+    if (this.#isBehind) {
+      this.#onUnread(bytes);
+      return false;
+    }
+    const isKept = this.receive(bytes);
+    const unread = this.takeUnread();
+    if (unread !== null) this.#onUnread(unread);
+    return isKept;
+  }
+
+  hasInteractive(): boolean {
+    return this.session?.hasInteractive ?? false;
   }
 
   /**
@@ -155,6 +216,68 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return isKept;
   }
 
+  /**
+   * After `receive`: what is to be received next, before all that comes later, in another turn; null as a rule. It may be
+   * empty: then what is left lies in the loop.
+   */
+  takeUnread(): Buffer | null {
+    const unread = this.#unread;
+    this.#unread = NOTHING;
+    this.#isBehind = unread.length + this.#unreadInside.length > 0;
+    return this.#isBehind ? unread : null;
+  }
+
+  /** The channel has written all that it was given. */
+  handleDrain(): void {
+    if (this.#state.name === 'leaving') this.#state.layer.handleDrain();
+    if (this.#layer === null) this.#handleSinkDrain();
+    else this.#layer.handleDrain();
+  }
+
+  #handleSinkDrain(): void {
+    for (const session of this.#unwritten) session.handleDrain();
+    this.#unwritten.clear();
+    if (this.#state.name === 'opening') this.#state.opening.handleDrain();
+    if (this.#state.name === 'running') this.#state.session.handleDrain();
+  }
+
+  /** Ends the loop and its session: for good, with this reason. Call `handleClosed` when the channel is closed. */
+  stop(reason: VproxyError): void {
+    if (this.#isStopped) return;
+    const state = this.#state;
+    if (state.name === 'leaving') {
+      this.#state = { ...state, isLast: true };
+      return;
+    }
+    this.#enter(STOPPED);
+    this.#pause.stop();
+    if (state.name === 'running') state.session.end(reason);
+    this.#takeLayer()?.destroy();
+  }
+
+  /** After `stop`: calls back when all that is for the peer is with the channel, which may be closed then. */
+  afterFlush(onFlushed: () => void): void {
+    if (this.#state.name === 'leaving') this.#state = { ...this.#state, onFlushed };
+    else onFlushed();
+  }
+
+  /** The channel is gone: suspends a session that can wait for another one, else ends it, and gives back the buffers that the channel had not written. */
+  handleClosed(reason: VproxyError): void {
+    const { session } = this;
+    const isKept = this.#settings.resume?.kept.isStopped === false;
+    if (session !== null && session.secret !== null && isKept) {
+      this.#enter(STOPPED);
+      session.suspend();
+      this.#takeLayer()?.destroy();
+    }
+    this.stop(reason);
+    if (this.#state.name === 'leaving') this.#state.finish();
+    for (const each of this.#unwritten) each.handleClosed();
+    this.#unwritten.clear();
+  }
+
+  // ---- reading ----------------------------------------------------------------------------------------------------
+
   #read(chunk: Buffer): boolean {
     let isKept = false;
     let bytes = chunk;
@@ -165,131 +288,13 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       }
       if (this.#layer !== null) {
         bytes = this.#layer.receive(bytes, this.#turn.look);
-      } else if (this.#session !== null) {
-        const session = this.#session;
-        if (session.receive(bytes)) isKept = true;
-        bytes = session.takeRest();
-      } else if (this.#resumption !== null) {
-        const resumption = this.#resumption;
-        resumption.receive(bytes);
-        bytes = resumption.takeRest();
       } else {
-        bytes = this.#search(bytes);
-        this.#turn.look();
+        const taken = this.#take(bytes);
+        if (taken.isKept) isKept = true;
+        bytes = taken.rest;
       }
     }
     return isKept;
-  }
-
-  /**
-   * After `receive`: what is to be received next, before all that comes later, in another turn; null as a rule. It may be
-   * empty: then what is left lies in the loop.
-   */
-  takeUnread(): Buffer | null {
-    const unread = this.#unread;
-    this.#unread = NOTHING;
-    return unread.length + this.#unreadInside.length === 0 ? null : unread;
-  }
-
-  /** The channel has written all that it was given. */
-  handleDrain(): void {
-    this.#ending?.layer.handleDrain();
-    if (this.#layer !== null) {
-      this.#layer.handleDrain();
-      return;
-    }
-    this.#handleSinkDrain();
-  }
-
-  #handleSinkDrain(): void {
-    for (const session of this.#unwritten) session.handleDrain();
-    this.#unwritten.clear();
-    this.#opening?.handleDrain();
-    this.#session?.handleDrain();
-  }
-
-  /** Ends the loop and its session: for good, with this reason. `handleClosed` is to follow when the channel is closed. */
-  stop(reason: VproxyError): void {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
-    this.#stopOpening();
-    this.#resumption?.stop();
-    this.#pause.stop();
-    this.#session?.end(reason);
-    this.#takeLayer()?.destroy();
-  }
-
-  /** After `stop`: calls back when all that is for the peer is with the channel, which may be closed then. */
-  afterFlush(callback: () => void): void {
-    if (this.#ending === null) callback();
-    else this.#onFlushed = callback;
-  }
-
-  /** The channel is gone: ends what `stop` ends, and gives back the buffers that the channel had not written. */
-  handleClosed(reason: VproxyError): void {
-    const session = this.#session;
-    this.#isClosed = true;
-    const isKept = this.#settings.resume?.kept.isStopped === false;
-    if (!this.#isStopped && isKept && session !== null && session.secret !== null) session.suspend();
-    this.stop(reason);
-    this.#ending?.finish();
-    for (const session of this.#unwritten) session.handleClosed();
-    this.#unwritten.clear();
-  }
-
-  #open(): void {
-    this.#skippedBytes += this.#pause.skippedBytes;
-    const firstHello = this.#pause.end();
-    this.#opening = new Opening({
-      sink: this.#sink,
-      clock: this.#clock,
-      settings: this.#settings,
-      firstHello,
-      onEcho: () => this.emit('echo'),
-      onQuiet: () => this.emit('quiet', this.#opening?.skippedBytes ?? 0),
-    });
-    this.#opening.start();
-  }
-
-  #stopOpening(): void {
-    this.#skippedBytes += this.#opening?.skippedBytes ?? 0;
-    this.#opening?.stop();
-    this.#opening = null;
-  }
-
-  #establish({ agreement }: Established): void {
-    this.#stopOpening();
-    const refused = refusal(agreement) ?? protectionRefusal(agreement);
-    if (refused === null && this.#settings.secure !== null) this.#secure(agreement, this.#settings.secure);
-    else this.#begin(agreement, this.#sink, refused);
-  }
-
-  /** Puts the session on a layer: a fresh opening on it, bound to the one in clear (R-AUTH-3). */
-  #secure(outer: Agreement, makeLayer: SecureLayerFactory): void {
-    try {
-      this.#layer = makeLayer(outer, this.#sink, {
-        onReady: (sink) => this.#openInside(outer, sink),
-        onBytes: (bytes) => this.#receiveInside(bytes),
-        onDrain: () => this.#handleSinkDrain(),
-        onFailed: (reason, rest) => this.#handleLayerEnd(outer, reason, rest),
-      });
-    } catch (error) {
-      this.#begin(outer, this.#sink, toVproxyError(error));
-    }
-  }
-
-  #openInside(outer: Agreement, sink: ByteSink): void {
-    this.#inside = { outer, sink };
-    this.#opening = new Opening({
-      sink,
-      clock: this.#clock,
-      settings: this.#settings,
-      firstHello: null,
-      outerNonces: [outer.self.nonce, outer.peer.nonce],
-      onEcho: () => undefined,
-      onQuiet: () => undefined,
-    });
-    this.#opening.start();
   }
 
   /** Bytes came out of the layer. True when a view of them was kept. */
@@ -320,17 +325,9 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
         this.#unreadInside = Buffer.from(rest);
         return isKept;
       }
-      if (this.#session !== null) {
-        const session = this.#session;
-        if (session.receive(rest)) isKept = true;
-        rest = session.takeRest();
-      } else if (this.#resumption !== null) {
-        const resumption = this.#resumption;
-        resumption.receive(rest);
-        rest = resumption.takeRest();
-      } else {
-        rest = this.#openWith(rest);
-      }
+      const taken = this.#take(rest);
+      if (taken.isKept) isKept = true;
+      rest = taken.rest;
     }
     return isKept;
   }
@@ -341,15 +338,93 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     return unread;
   }
 
-  /** Hands bytes to the opening on the layer; what is left of them when it has established a session. */
-  #openWith(bytes: Buffer): Buffer {
-    const established = this.#opening?.receive(bytes) ?? null;
-    if (established === null || this.#inside === null) return NOTHING;
-    const { agreement, rest } = established;
-    const { outer, sink } = this.#inside;
-    this.#stopOpening();
-    this.#begin(agreement, sink, refusal(agreement) ?? outerRefusal(agreement, outer));
-    return rest;
+  /** Gives bytes to whatever reads in this state. */
+  #take(bytes: Buffer): Taken {
+    const state = this.#state;
+    switch (state.name) {
+      case 'running':
+        return { isKept: state.session.receive(bytes), rest: state.session.takeRest() };
+      case 'resuming':
+        state.resumption.receive(bytes);
+        return { isKept: false, rest: state.resumption.takeRest() };
+      case 'opening':
+      case 'pausing':
+      case 'leaving':
+        return { isKept: false, rest: this.#search(state, bytes) };
+      case 'securing':
+      case 'stopped':
+        return { isKept: false, rest: NOTHING };
+    }
+  }
+
+  /** Searches the first of these bytes for a HELLO; what is left of them. */
+  #search(state: LoopState, bytes: Buffer): Buffer {
+    const piece = bytes.subarray(0, SEARCH_BYTES);
+    const behind = bytes.subarray(piece.length);
+    this.#turn.look();
+    if (state.name !== 'opening') {
+      this.#pause.receive(piece);
+      return behind;
+    }
+    const established = state.opening.receive(piece);
+    if (established === null) return behind;
+    this.#enter(PAUSING);
+    this.#establish(established.agreement, state.inside);
+    return Buffer.concat([established.rest, behind]);
+  }
+
+  // ---- from one state to the next ---------------------------------------------------------------------------------
+
+  #enter(next: LoopState): void {
+    const state = this.#state;
+    this.#state = next;
+    if (state.name === 'opening') {
+      this.#skippedBytes += state.opening.skippedBytes;
+      state.opening.stop();
+    }
+    if (state.name === 'resuming') state.resumption.stop();
+  }
+
+  #open(inside: Inside | null = null): void {
+    this.#skippedBytes += this.#pause.skippedBytes;
+    const opening = new Opening({
+      sink: inside?.sink ?? this.#sink,
+      clock: this.#clock,
+      settings: this.#settings,
+      firstHello: this.#pause.end(),
+      outerNonces: inside === null ? null : [inside.outer.self.nonce, inside.outer.peer.nonce],
+      onEcho: () => inside ?? this.emit('echo'),
+      onQuiet: () => inside ?? this.emit('quiet', opening.skippedBytes),
+    });
+    this.#enter({ name: 'opening', opening, inside });
+    opening.start();
+  }
+
+  #establish(agreement: Agreement, inside: Inside | null): void {
+    const refused = refusal(agreement);
+    if (inside !== null) {
+      this.#begin(agreement, inside.sink, refused ?? outerRefusal(agreement, inside.outer));
+      return;
+    }
+    const { secure } = this.#settings;
+    const unprotected = refused ?? protectionRefusal(agreement);
+    if (unprotected === null && secure !== null) this.#secure(agreement, secure);
+    else this.#begin(agreement, this.#sink, unprotected);
+  }
+
+  /** Puts the session on a layer: a fresh opening on it, bound to the one in clear (R-AUTH-3). */
+  #secure(outer: Agreement, makeLayer: SecureLayerFactory): void {
+    this.#enter({ name: 'securing' });
+    try {
+      this.#layer = makeLayer(outer, this.#sink, {
+        onReady: (sink) => this.#open({ outer, sink }),
+        onBytes: (bytes) => this.#receiveInside(bytes),
+        onDrain: () => this.#handleSinkDrain(),
+        onFailed: (reason, rest) => this.#handleLayerEnd(outer, reason, rest),
+      });
+    } catch (error) {
+      this.#begin(outer, this.#sink, toVproxyError(error));
+    }
   }
 
   /** The layer failed, before or in the session on it. */
@@ -362,16 +437,15 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   }
 
   #endInside(outer: Agreement, reason: VproxyError): void {
-    const session = this.#session;
+    const { session } = this;
     this.#takeLayer();
-    this.#stopOpening();
-    this.#resumption?.stop();
-    this.#resumption = null;
-    if (session === null) this.#begin(outer, NOWHERE, reason);
-    else if (session.secret !== null) session.suspend(reason);
-    else {
+    if (session === null) {
+      this.#begin(outer, NOWHERE, reason);
+    } else if (session.secret !== null) {
+      session.suspend(reason);
+    } else {
       session.end(reason);
-      // What the layer held goes nowhere any more.
+      // What the layer held is lost.
       session.handleClosed();
     }
   }
@@ -380,25 +454,8 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
   #takeLayer(): SecureLayer | null {
     const layer = this.#layer;
     this.#layer = null;
-    this.#inside = null;
     this.#unreadInside = NOTHING;
     return layer;
-  }
-
-  /** Lets a layer hand on what it was given: the peer's last words from this side, and why it ends. Then calls `next`. */
-  #endLayer(layer: SecureLayer, next: () => void): void {
-    const finish = (): void => {
-      if (this.#ending?.layer !== layer) return;
-      this.#ending = null;
-      cancel();
-      layer.destroy();
-      next();
-      this.#onFlushed?.();
-      this.#onFlushed = null;
-    };
-    const cancel = this.#clock.schedule(LAYER_END_MS, finish);
-    this.#ending = { layer, finish };
-    layer.close(finish);
   }
 
   /** Takes a session up again where both sides have one, else begins one, which ends at once where it is refused. */
@@ -425,21 +482,16 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
 
   /** The session of this link, until it ends or leaves. */
   #follow(session: Session, joinedAtMs = this.#clock.now()): void {
-    this.#session = session;
-    this.#joinedAtMs = joinedAtMs;
+    this.#enter({ name: 'running', session, joinedAtMs });
     const onEnd = (reason: VproxyError): void => {
       leave();
       this.#ended(session, reason);
     };
     const onSuspended = (reason: VproxyError | null): void => {
-      // Whoever heard of it before may have ended it.
+      // An earlier listener may have ended the session.
       if (session.isOver) return;
       leave();
-      this.#session = null;
-      const layer = reason === null ? null : this.#takeLayer();
-      this.emit('suspended', session, reason);
-      if (reason !== null) this.#openBehind(layer, this.#clock.now() - joinedAtMs, reason, () => undefined);
-      else if (!this.#isClosed) this.emit('abandoned', displaced());
+      this.#suspended(session, reason, this.#clock.now() - joinedAtMs);
     };
     const onSilent = (reason: VproxyError): void => void this.emit('abandoned', reason);
     const leave = (): void => {
@@ -448,7 +500,7 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
     session.on('end', onEnd).on('suspended', onSuspended).on('silent', onSilent);
   }
 
-  /** Makes sure of the peer; then `session` goes on with this link. */
+  /** Makes sure of the peer; then `session` continues on this link. */
   #resume(session: Session, agreement: Agreement, sink: ByteSink): void {
     const resumption = new Resumption({
       session,
@@ -457,7 +509,6 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
       clock: this.#clock,
       keys: this.#settings.keys,
       onProved: (peerReceivedBytes) => {
-        this.#resumption = null;
         this.#follow(session);
         let againBytes = 0;
         try {
@@ -467,60 +518,57 @@ export class SessionLoop extends EventEmitter<SessionLoopEvents> {
         }
         if (!session.isOver) this.emit('resumed', session, againBytes);
       },
-      onFailed: (reason) => {
-        this.#resumption = null;
-        // A frame of another session would have a wrong number here.
-        this.#begin(agreement, NOWHERE, reason);
-      },
+      // A frame of another session would have a wrong number here.
+      onFailed: (reason) => this.#begin(agreement, NOWHERE, reason),
       onDisplaced: () => {
-        this.#resumption = null;
+        this.#enter(PAUSING);
         this.emit('abandoned', displaced());
       },
     });
-    this.#resumption = resumption;
+    this.#enter({ name: 'resuming', resumption });
     resumption.begin();
   }
 
   #ended(session: Session, reason: VproxyError): void {
-    this.#session = null;
+    if (!this.#isStopped) this.#enter(PAUSING);
     const layer = this.#takeLayer();
     if (layer === null && this.#sink.unwrittenBytes > 0) this.#unwritten.add(session);
     this.emit('ended', session, reason);
     this.#openBehind(layer, session.ageMs, reason, () => session.handleClosed());
   }
 
-  /**
-   * Opens again behind a session that was here for so long, and behind its layer, which hands on what it was given, and is
-   * over then: at once, or after a pause.
-   */
+  /** The session waits for another link; or, with a reason, for this one to be in step again. */
+  #suspended(session: Session, reason: VproxyError | null, hereMs: number): void {
+    const isClosed = this.#isStopped;
+    if (!isClosed) this.#enter(PAUSING);
+    const layer = reason === null ? null : this.#takeLayer();
+    this.emit('suspended', session, reason);
+    if (reason !== null) this.#openBehind(layer, hereMs, reason, () => undefined);
+    else if (!isClosed) this.emit('abandoned', displaced());
+  }
+
+  /** Opens again, at once or after a pause, behind a session that had the link for `hereMs`. Its layer hands on what it was given first. */
   #openBehind(layer: SecureLayer | null, hereMs: number, { code }: VproxyError, onLayerOver: () => void): void {
-    const open = (): void => {
-      if (!this.#isStopped) this.#pause.begin(hereMs, code, () => this.#open());
-    };
+    const open = (): void => this.#pause.begin(hereMs, code, () => this.#open());
     if (layer === null) {
-      open();
+      if (!this.#isStopped) open();
       return;
     }
     // The peer may begin again meanwhile.
     this.#pause.listen();
-    this.#endLayer(layer, () => {
+    const finish = (): void => {
+      const state = this.#state;
+      if (state.name !== 'leaving' || state.layer !== layer) return;
+      this.#enter(state.isLast ? STOPPED : PAUSING);
+      cancel();
+      layer.destroy();
       onLayerOver();
-      open();
-    });
-  }
-
-  /** Searches the first of these bytes for a HELLO; what is left of them. */
-  #search(bytes: Buffer): Buffer {
-    const piece = bytes.subarray(0, SEARCH_BYTES);
-    const behind = bytes.subarray(piece.length);
-    if (this.#opening === null) {
-      this.#pause.receive(piece);
-      return behind;
-    }
-    const established = this.#opening.receive(piece);
-    if (established === null) return behind;
-    this.#establish(established);
-    return Buffer.concat([established.rest, behind]);
+      if (!this.#isStopped) open();
+      state.onFlushed();
+    };
+    const cancel = this.#clock.schedule(LAYER_END_MS, finish);
+    this.#enter({ name: 'leaving', layer, isLast: this.#isStopped, finish, onFlushed: () => undefined });
+    layer.close(finish);
   }
 }
 
