@@ -3,15 +3,15 @@ import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { systemClock } from '../util/clock.js';
-import type { CopyProgress } from './copy-progress.js';
+import type { CopyProgress, CopyRun } from './copy-progress.js';
 import { KeptLists, type Warn } from './kept-list.js';
-import { COPY_KIND, type CopyRequest, encodeMessage } from './messages.js';
+import { COPY_KIND, type CopyRequest, encodeMessage, pathsOf } from './messages.js';
 import { isFromHome, nameRemoteSource, requireNameable } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
 import { findSources, nameSource } from './sources.js';
-import type { CopyFiles } from './system-files.js';
+import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
 /** Options of both directions. */
 export interface CopyCallOptions {
@@ -44,9 +44,9 @@ export async function putFiles(
   const lists = new KeptLists();
   requireNameable(target);
   const found = await findSources(sources.map(nameSource), null, lists);
-  const { isResumed, hasTotals, progress, warn } = options;
-  return call({ direction: 'put', target, isResumed, isComparisonTold: isResumed }, options, (records) =>
-    sendFiles({ records, sources: found, hasTotals, progress, lists, warn }),
+  const { isResumed, hasTotals } = options;
+  return call({ direction: 'put', target, isResumed, isComparisonTold: isResumed }, options, lists, (run) =>
+    sendFiles({ ...run, sources: found, hasTotals }),
   );
 }
 
@@ -63,23 +63,20 @@ export async function fetchFiles(
   const names = named.map(({ name }) => name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new VproxyError('copy-refused', `two sources are called ${twice}`);
-  const { isResumed, hasTotals, progress, warn, files } = options;
+  const { isResumed, hasTotals, files = SYSTEM_FILES } = options;
   // A trailing slash says that a folder is meant.
   const here = target.endsWith('/') ? `${resolve(target)}/` : resolve(target);
   const request = { direction: 'get', sources: named, isResumed, isComparisonTold: isResumed, hasTotals } as const;
-  return call(request, options, (records) =>
-    receiveFiles({
-      ...{ records, target: here, root: null, names, isResumed, progress, warn },
-      lists: new KeptLists(),
-      ...(files && { files }),
-    }),
+  return call(request, options, new KeptLists(), (run) =>
+    receiveFiles({ ...run, target: here, root: null, names, isResumed, files }),
   );
 }
 
 async function call(
   request: CopyRequest,
-  { open, signal, progress }: CopyCallOptions,
-  copy: (records: RecordStream) => Promise<string[]>,
+  { open, signal, progress, warn }: CopyCallOptions,
+  lists: KeptLists,
+  copy: (run: CopyRun) => Promise<string[]>,
 ): Promise<string[]> {
   const stream = await open();
   const records = new RecordStream(stream);
@@ -88,7 +85,7 @@ async function call(
   try {
     if (signal?.aborted === true) abort();
     await records.send(encodeMessage(COPY_KIND.START, request));
-    const targets = await copy(records);
+    const targets = await copy({ records, lists, progress, warn, isComparisonTold: false });
     await ended(records, stream, null);
     return targets;
   } catch (error) {
@@ -103,8 +100,7 @@ async function call(
 
 /** What the other side says of paths that begin in a home, which it does not know. */
 function explain(error: unknown, request: CopyRequest): unknown {
-  const paths = request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
-  if (!(error instanceof VproxyError) || !paths.some(isFromHome)) return error;
+  if (!(error instanceof VproxyError) || !pathsOf(request).some(isFromHome)) return error;
   const { code, message } = error;
   if (code === 'protocol-error' && message.includes(' START: ')) {
     const what = 'vproxy at the other side is older, and takes only paths that begin with a slash';

@@ -1,4 +1,5 @@
 /** The progress of a copy: numbers that the copy updates, and that others may read. */
+import type { KeptLists, Warn } from './kept-list.js';
 import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './messages.js';
 import type { RecordStream } from './record-stream.js';
 
@@ -42,22 +43,29 @@ export class CopyProgress {
   }
 }
 
+/** A copy while it runs, at either side. */
+export interface CopyRun {
+  readonly records: RecordStream;
+  readonly progress: CopyProgress;
+  /** Counts what the other side makes this one keep. */
+  readonly lists: KeptLists;
+  readonly warn: Warn;
+  /** Whether the other side is told how far this one has compared. */
+  readonly isComparisonTold: boolean;
+}
+
 /** The caller is told how far the other side is whenever it has read so much more, in bytes: some times in a second. */
 const TOLD_BYTES = 16_777_216;
 
 /** The reading side of a comparison: it counts what it reads, notes that, and tells the caller where that is the other side. */
 export class ComparisonCount {
-  readonly #progress: CopyProgress;
-  readonly #records: RecordStream;
-  readonly #isTold: boolean;
+  readonly #run: CopyRun;
   #bytes = 0;
   #totalBytes = 0;
   #toldBytes = 0;
 
-  constructor(progress: CopyProgress, records: RecordStream, isTold: boolean) {
-    this.#progress = progress;
-    this.#records = records;
-    this.#isTold = isTold;
+  constructor(run: CopyRun) {
+    this.#run = run;
   }
 
   /** There are so many bytes to be read, beginning now. */
@@ -68,20 +76,21 @@ export class ComparisonCount {
 
   /** So many more were read. Throws where the copy has failed meanwhile: reading may take minutes. */
   add(bytes: number): void {
-    this.#records.check();
+    this.#run.records.check();
     this.#bytes += bytes;
     if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
   }
 
   /** Nothing is compared at the moment. */
   pause(): void {
-    this.#progress.comparison = null;
+    this.#run.progress.comparison = null;
   }
 
   #note(): void {
     this.#toldBytes = this.#bytes;
     const comparison = { bytes: this.#bytes, totalBytes: this.#totalBytes };
-    this.#progress.compare({ ...comparison, side: 'here' });
-    if (this.#isTold) this.#records.write(encodeMessage(COPY_KIND.COMPARED, comparison));
+    const { progress, records, isComparisonTold } = this.#run;
+    progress.compare({ ...comparison, side: 'here' });
+    if (isComparisonTold) records.write(encodeMessage(COPY_KIND.COMPARED, comparison));
   }
 }

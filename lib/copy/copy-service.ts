@@ -8,13 +8,13 @@ import type { Clock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { CopyProgress } from './copy-progress.js';
 import { KeptLists, MAX_KEPT_BYTES } from './kept-list.js';
-import { COPY_KIND, type CopyRequest, decodeStart } from './messages.js';
+import { COPY_KIND, type CopyRequest, decodeStart, pathsOf } from './messages.js';
 import { Homes } from './named-paths.js';
 import { receiveFiles } from './receiver.js';
 import { RecordStream } from './record-stream.js';
 import { sendFiles } from './sender.js';
 import { findSources } from './sources.js';
-import type { CopyFiles } from './system-files.js';
+import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
 /** The time that a caller who has received the outcome has to end its stream, in milliseconds. */
 const END_MS = 10_000;
@@ -81,28 +81,32 @@ export class CopyService {
   }
 
   async #copy(named: CopyRequest, records: RecordStream, lists: KeptLists): Promise<void> {
-    const { clock } = this.#options;
-    const progress = new CopyProgress();
+    const { clock, root, files = SYSTEM_FILES } = this.#options;
+    const { isComparisonTold } = named;
+    const run = { records, lists, progress: new CopyProgress(), warn: () => undefined, isComparisonTold };
     const startedAtMs = clock.now();
     let request = named;
-    let paths = pathsOf(named);
     let hasBegun = false;
     const begin = (): void => {
-      if (!hasBegun) this.#logStart(request, paths);
+      if (!hasBegun) this.#logStart(request);
       hasBegun = true;
     };
     try {
       request = this.#resolve(named);
-      paths = pathsOf(request);
-      await (request.direction === 'put'
-        ? this.#receive(request, records, progress, lists, begin)
-        : this.#send(request, records, progress, lists, begin));
-      this.#logEnd(request, paths, progress, clock.now() - startedAtMs, null);
+      if (request.direction === 'put') {
+        const { target, isResumed } = request;
+        await receiveFiles({ ...run, target, root, names: null, isResumed, files, onTargets: begin });
+      } else {
+        const sources = await findSources(request.sources, root, lists);
+        begin();
+        await sendFiles({ ...run, sources, hasTotals: request.hasTotals });
+      }
+      this.#logEnd(request, run.progress, clock.now() - startedAtMs, null);
     } catch (failure) {
       const error = toVproxyError(failure, 'copy-failed');
       // A refused copy did not begin.
       if (!REFUSALS.has(error.code)) begin();
-      this.#logEnd(request, paths, progress, clock.now() - startedAtMs, error);
+      this.#logEnd(request, run.progress, clock.now() - startedAtMs, error);
       throw error;
     }
   }
@@ -114,35 +118,6 @@ export class CopyService {
     return { ...request, sources: request.sources.map(({ path, name }) => ({ path: homes.resolve(path), name })) };
   }
 
-  async #receive(
-    request: CopyRequest & { direction: 'put' },
-    records: RecordStream,
-    progress: CopyProgress,
-    lists: KeptLists,
-    onTargets: () => void,
-  ): Promise<void> {
-    const { root, files } = this.#options;
-    const { target, isResumed, isComparisonTold } = request;
-    const warn = (): void => undefined;
-    const resuming = { isResumed, isComparisonTold };
-    const options = { records, target, root, names: null, ...resuming, progress, lists, warn, onTargets };
-    await receiveFiles({ ...options, ...(files && { files }) });
-  }
-
-  async #send(
-    request: CopyRequest & { direction: 'get' },
-    records: RecordStream,
-    progress: CopyProgress,
-    lists: KeptLists,
-    onSources: () => void,
-  ): Promise<void> {
-    const sources = await findSources(request.sources, this.#options.root, lists);
-    onSources();
-    const warn = (): void => undefined;
-    const { hasTotals, isComparisonTold } = request;
-    await sendFiles({ records, sources, hasTotals, isComparisonTold, progress, lists, warn });
-  }
-
   /** Sends the outcome, and closes the stream when the caller has received it, or after a time-out. */
   #end(records: RecordStream, stream: Duplex, error: VproxyError | null): void {
     records.close(error);
@@ -151,22 +126,16 @@ export class CopyService {
     if (stream.destroyed) cancel();
   }
 
-  #logStart(request: CopyRequest, paths: readonly string[]): void {
-    const message = `${describeCopy(request, paths)}: began`;
-    this.#options.log(makeEvent('copy-started', message, copyFields(request, paths)));
+  #logStart(request: CopyRequest): void {
+    this.#options.log(makeEvent('copy-started', `${describeCopy(request)}: began`, copyFields(request)));
   }
 
-  #logEnd(
-    request: CopyRequest,
-    paths: readonly string[],
-    { bytes, sentBytes, files, folders, links }: CopyProgress,
-    durationMs: number,
-    error: VproxyError | null,
-  ): void {
+  #logEnd(request: CopyRequest, progress: CopyProgress, durationMs: number, error: VproxyError | null): void {
+    const { bytes, sentBytes, files, folders, links } = progress;
     const outcome = error === null ? `${files} files, ${bytes} bytes` : `${escapeText(error.message)} (${error.code})`;
-    const message = `${describeCopy(request, paths)}: ${outcome}`;
+    const message = `${describeCopy(request)}: ${outcome}`;
     const fields = {
-      ...copyFields(request, paths),
+      ...copyFields(request),
       ...{ files, folders, links, bytes, sentBytes },
       durationMs: Math.round(durationMs),
       code: error?.code ?? null,
@@ -177,16 +146,13 @@ export class CopyService {
   }
 }
 
-const pathsOf = (request: CopyRequest): string[] =>
-  request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
-
-const copyFields = ({ direction }: CopyRequest, paths: readonly string[]) => ({
-  direction,
-  paths: paths.slice(0, MAX_LOGGED_PATHS),
+const copyFields = (request: CopyRequest) => ({
+  direction: request.direction,
+  paths: pathsOf(request).slice(0, MAX_LOGGED_PATHS),
 });
 
-function describeCopy(request: CopyRequest, all: readonly string[]): string {
-  const { direction, paths } = copyFields(request, all);
+function describeCopy(request: CopyRequest): string {
+  const { direction, paths } = copyFields(request);
   return `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(paths.join(', '), 512)}`;
 }
 

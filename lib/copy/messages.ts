@@ -64,6 +64,10 @@ export type CopyRequest = ResumeRequest &
       }
   );
 
+/** The paths at the side of the service. */
+export const pathsOf = (request: CopyRequest): string[] =>
+  request.direction === 'put' ? [request.target] : request.sources.map(({ path }) => path);
+
 interface ResumeRequest {
   /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;

@@ -5,7 +5,7 @@ import { systemCode, VproxyError } from '../errors.js';
 import { openOrdinary } from '../system/descriptors.js';
 import type { Warn } from './kept-list.js';
 import type { WalkedEntry } from './sources.js';
-import { copyError, refused } from './system-files.js';
+import { copyError, refused, withPath } from './system-files.js';
 import { type CopyEntry, keptMode } from './tar/entry.js';
 import { isLinkInside, showPath } from './tar/names.js';
 
@@ -69,9 +69,7 @@ export async function* readBlocks({ fd, path, contents }: ReadEntry, from: numbe
   if (fd === null) return;
   for (let at = from; at < to; ) {
     const block = Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES, to - at));
-    const { bytesRead } = await read(fd, block, 0, block.length, at).catch((error: unknown) => {
-      throw copyError(path, error);
-    });
+    const { bytesRead } = await withPath(path, () => read(fd, block, 0, block.length, at));
     if (bytesRead === 0) throw shrunk(path, at, to);
     at += bytesRead;
     yield bytesRead === block.length ? block : block.subarray(0, bytesRead);
@@ -88,27 +86,19 @@ export async function checkUnchanged({ fd, path, bytes, stats }: ReadEntry, warn
   else if (now.mtimeNs !== stats.mtimeNs) warn(`${showPath(path)}: it was changed while it was copied`);
 }
 
-async function readFile({ path, names }: WalkedEntry): Promise<ReadEntry> {
+async function readFile(walked: WalkedEntry): Promise<ReadEntry> {
+  const { path } = walked;
   // Without O_NONBLOCK a FIFO that has taken the file's place would be waited for.
   const fd = await openOrdinary(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
   try {
     const stats = await fstat(fd, { bigint: true });
     if (!stats.isFile()) throw refused(path, 'it is no file any more');
     const bytes = Number(stats.size);
-    const entry = {
-      path,
-      names,
-      kind: 'file',
-      ...common(stats, false),
-      bytes,
-      offset: 0,
-      linkTarget: '',
-      stats,
-    } as const;
-    if (bytes > WHOLE_BYTES) return { ...entry, contents: null, fd };
+    const entry = { ...entryOf(walked, stats), bytes };
+    if (bytes > WHOLE_BYTES) return { ...entry, fd };
     const contents = await readWhole(fd, path, bytes);
     await close(fd);
-    return { ...entry, contents, fd: null };
+    return { ...entry, contents };
   } catch (error) {
     await close(fd);
     throw error;
@@ -125,28 +115,18 @@ async function readWhole(fd: number, path: string, bytes: number): Promise<Buffe
   return contents;
 }
 
-async function readOther({ path, names, kind }: WalkedEntry): Promise<ReadEntry> {
+async function readOther(walked: WalkedEntry): Promise<ReadEntry> {
+  const { path, names, kind } = walked;
   const stats = await lstat(path, { bigint: true });
   const isFolder = kind === 'folder';
   if (isFolder !== stats.isDirectory()) throw refused(path, 'it is something else now');
-  const linkTarget = isFolder ? '' : await readLink(path, names);
-  return {
-    path,
-    names,
-    kind,
-    ...common(stats, isFolder),
-    bytes: 0,
-    offset: 0,
-    linkTarget,
-    stats,
-    contents: null,
-    fd: null,
-  };
+  return { ...entryOf(walked, stats), linkTarget: isFolder ? '' : await readLink(path, names) };
 }
 
-const common = ({ mode, mtimeNs }: fs.BigIntStats, isFolder: boolean) => ({
-  mode: keptMode(Number(mode), isFolder),
-  mtimeNs,
+const entryOf = (walked: WalkedEntry, stats: fs.BigIntStats): ReadEntry => ({
+  ...walked,
+  ...{ stats, mode: keptMode(Number(stats.mode), walked.kind === 'folder'), mtimeNs: stats.mtimeNs },
+  ...{ bytes: 0, offset: 0, linkTarget: '', contents: null, fd: null },
 });
 
 const shrunk = (path: string, there: number, announced: number): VproxyError =>

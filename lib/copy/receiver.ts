@@ -1,38 +1,24 @@
 /** The side that the files are copied to. */
 import { VproxyError } from '../errors.js';
-import { ComparisonCount, type CopyProgress } from './copy-progress.js';
-import type { Warn } from './kept-list.js';
-import { type KeptLists, Warnings } from './kept-list.js';
+import { ComparisonCount } from './copy-progress.js';
+import { Warnings } from './kept-list.js';
 import { COPY_KIND, type CopyPlan, decodePlan, encodeMessage } from './messages.js';
-import type { RecordStream } from './record-stream.js';
 import { tellStaged } from './staging/manifest.js';
 import { checkPlace, placeTarget } from './staging/tree.js';
-import { type CopyFiles, copyError, refused, removeTree, SYSTEM_FILES } from './system-files.js';
+import { refused, removeTree, withPath } from './system-files.js';
 import { compareNames } from './tar/names.js';
 import { type CopyTarget, findTargets } from './targets.js';
-import { Unpacking } from './unpacking.js';
+import { Unpacking, type UnpackOptions } from './unpacking.js';
 
-interface ReceiveOptions {
-  readonly records: RecordStream;
+interface ReceiveOptions extends UnpackOptions {
   /** The path that was named. */
   readonly target: string;
   /** The folder that it must be in; null: anywhere. */
   readonly root: string | null;
   /** The names that were asked for; null where the sender says what it brings. */
   readonly names: readonly string[] | null;
-  /** Whether to go on with what an earlier copy has left. */
-  readonly isResumed: boolean;
-  /** Whether the sender is told how far that is compared. Default false. */
-  readonly isComparisonTold?: boolean;
-  readonly progress: CopyProgress;
-  /** Counts what the other side makes this one keep. */
-  readonly lists: KeptLists;
-  /** Called with the warnings of the sender. */
-  readonly warn: Warn;
-  /** Called with the final paths of everything, when they are known. */
-  readonly onTargets?: (paths: readonly string[]) => void;
-  /** Default: those of the system. */
-  readonly files?: CopyFiles;
+  /** Called when it is known that everything may be put into its place. */
+  readonly onTargets?: () => void;
 }
 
 /**
@@ -46,7 +32,7 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
   progress.totals = plan.totals;
   const targets = await findTargets(options.target, plan.roots, options.root, options.lists);
   const paths = targets.map(({ path }) => path);
-  options.onTargets?.(paths);
+  options.onTargets?.();
   const release = claim(targets);
   const warnings = new Warnings(options.warn, 'peer');
   try {
@@ -64,19 +50,15 @@ export async function receiveFiles(options: ReceiveOptions): Promise<string[]> {
 }
 
 async function receiveInto(targets: readonly CopyTarget[], options: ReceiveOptions): Promise<void> {
-  const { records, isResumed, isComparisonTold = false, progress, lists, files = SYSTEM_FILES } = options;
+  const { records, isResumed, lists, files } = options;
   if (isResumed) {
-    const comparing = new ComparisonCount(progress, records, isComparisonTold);
+    const comparing = new ComparisonCount(options);
     await tellStaged(records, targets, lists, comparing);
     comparing.pause();
   } else {
-    for (const { path, stage } of targets) {
-      await removeTree(stage).catch((error: unknown) => {
-        throw copyError(path, error);
-      });
-    }
+    for (const { path, stage } of targets) await withPath(path, () => removeTree(stage));
   }
-  const unpacking = new Unpacking(targets, { ...options, files });
+  const unpacking = new Unpacking(targets, options);
   await records.send(encodeMessage(COPY_KIND.READY, { targets: targets.map(({ path }) => path) }));
   await unpacking.run();
   for (const target of targets) await checkPlace(target);

@@ -5,8 +5,8 @@ import { crc32 } from 'node:zlib';
 import { systemCode, VproxyError } from '../errors.js';
 import { lookAhead, Turns } from '../util/concurrency.js';
 import { encodeRecord } from '../util/records.js';
-import { ComparisonCount, type CopyProgress } from './copy-progress.js';
-import { type KeptLists, type Warn, Warnings } from './kept-list.js';
+import { ComparisonCount, type CopyProgress, type CopyRun } from './copy-progress.js';
+import { Warnings } from './kept-list.js';
 import {
   COPY_KIND,
   type CopyTotals,
@@ -31,28 +31,20 @@ const looks = new Turns(AHEAD);
 
 const CHECKS_PER_RECORD = 1024;
 
-export interface SendOptions {
-  readonly records: RecordStream;
+export interface SendOptions extends CopyRun {
   readonly sources: readonly FoundSource[];
   /** Whether to count everything first. */
   readonly hasTotals: boolean;
-  /** Whether the receiver is told how far its files are compared. Default false. */
-  readonly isComparisonTold?: boolean;
-  readonly progress: CopyProgress;
-  /** Counts what the other side makes this one keep. */
-  readonly lists: KeptLists;
-  /** Called with what is left out or has changed. The other side is told as well. */
-  readonly warn: Warn;
 }
 
 /** Sends everything, and waits until it is in its place. Resolves with the paths that the other side reports. */
 export async function sendFiles(options: SendOptions): Promise<string[]> {
-  const { records, sources, hasTotals, progress, lists } = options;
+  const { records, sources, hasTotals, progress } = options;
   const totals = hasTotals ? await countSources(sources, records) : null;
   progress.totals = totals;
   const roots = sources.map(({ name, kind }) => ({ name, kind }));
   await records.send(encodeMessage(COPY_KIND.PLAN, { roots, totals }));
-  const { targets, staged } = await readReady(records, lists, progress);
+  const { targets, staged } = await readReady(options);
   await sendTar(options, staged);
   await records.send(encodeMessage(COPY_KIND.END, {}));
   await records.expect(COPY_KIND.DONE);
@@ -90,11 +82,7 @@ async function countSources(sources: readonly FoundSource[], records: RecordStre
   return totals;
 }
 
-async function readReady(
-  records: RecordStream,
-  lists: KeptLists,
-  progress: CopyProgress,
-): Promise<{ targets: string[]; staged: StagedList }> {
+async function readReady({ records, lists, progress }: CopyRun): Promise<{ targets: string[]; staged: StagedList }> {
   const staged = new StagedList(lists.list(STAGED_BOUNDS));
   for (;;) {
     const { kind, payload } = await records.next();
@@ -109,8 +97,8 @@ async function readReady(
 }
 
 async function sendTar(options: SendOptions, staged: StagedList): Promise<void> {
-  const { records, sources, progress, isComparisonTold = false } = options;
-  const comparing = new ComparisonCount(progress, records, isComparisonTold);
+  const { records, sources, progress } = options;
+  const comparing = new ComparisonCount(options);
   comparing.begin(staged.totalBytes);
   const warnings = new Warnings((message) => {
     options.warn(message);

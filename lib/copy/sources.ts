@@ -2,12 +2,12 @@
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
-import { systemCode, VproxyError } from '../errors.js';
+import { VproxyError } from '../errors.js';
 import { requireAllowed } from './allowed-folder.js';
 import { FolderStack, readSorted } from './folders.js';
 import { type KeptBounds, type KeptLists, keptBytes, type Warn } from './kept-list.js';
 import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
-import { copyError, refused } from './system-files.js';
+import { refused, withPath } from './system-files.js';
 import { compareNames, isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
 /** A source that exists. */
@@ -56,17 +56,14 @@ export async function findSources(
 
 async function findSource({ path, name }: CopySource, root: string | null): Promise<FoundSource> {
   await requireAllowed(path, root);
-  try {
+  return withPath(path, async () => {
     const real = await realpath(path);
     const stats = await stat(real);
     await access(real, constants.R_OK);
     if (stats.isFile()) return { path: real, name, kind: 'file' };
     if (stats.isDirectory()) return { path: real, name, kind: 'folder' };
-  } catch (error) {
-    if (systemCode(error) === '') throw error;
-    throw copyError(path, error);
-  }
-  throw refused(path, 'it is neither a file nor a folder');
+    throw refused(path, 'it is neither a file nor a folder');
+  });
 }
 
 /** A file, folder or link below a source; only its folder was read. */
@@ -94,9 +91,7 @@ async function* walk({ path: top, name, kind }: FoundSource, warn: Warn): AsyncG
   const above = [name];
   folders.push(top);
   while (folders.depth > 0) {
-    const item = await folders.next().catch((error: unknown) => {
-      throw copyError(folders.path, error);
-    });
+    const item = await withPath(folders.path, () => folders.next());
     if (item === null) {
       folders.pop();
       above.pop();

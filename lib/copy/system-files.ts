@@ -139,6 +139,15 @@ export function copyError(path: string, error: unknown): VproxyError {
   return new VproxyError('copy-failed', `${showPath(path)}: ${describeError(error)}`, { cause: error });
 }
 
+/** Does something with a file: what the system refuses is {@link copyError}. */
+export async function withPath<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw copyError(path, error);
+  }
+}
+
 /** `copy-refused`, with the path. */
 export const refused = (path: string, why: string): VproxyError =>
   new VproxyError('copy-refused', `${showPath(path)}: ${why}`);

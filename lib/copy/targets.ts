@@ -7,7 +7,7 @@ import { systemCode } from '../errors.js';
 import { denied, requireAllowed } from './allowed-folder.js';
 import { type KeptBounds, type KeptLists, keptBytes } from './kept-list.js';
 import { type CopyRoot, MAX_SOURCES, tooManyPaths } from './messages.js';
-import { copyError, refused } from './system-files.js';
+import { copyError, refused, withPath } from './system-files.js';
 import { isPlainName } from './tar/names.js';
 
 /** Where one root of a copy ends up. */
@@ -35,7 +35,7 @@ export async function findTargets(
   lists: KeptLists,
 ): Promise<CopyTarget[]> {
   await requireAllowed(target, root);
-  try {
+  return withPath(target, async () => {
     const pathOf = await findPlace(target, roots);
     const kept = lists.list(TARGETS);
     const targets: CopyTarget[] = [];
@@ -50,9 +50,7 @@ export async function findTargets(
       targets.push({ root: one, path, stage, isMerged: await isMerge(path, one) });
     }
     return targets;
-  } catch (error) {
-    throw copyError(target, error);
-  }
+  });
 }
 
 /** Returns the path of each of them. */

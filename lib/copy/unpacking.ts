@@ -3,14 +3,12 @@ import { lstat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { Turns } from '../util/concurrency.js';
-import type { CopyProgress } from './copy-progress.js';
-import type { KeptLists, Warn } from './kept-list.js';
-import { type KeptCount, keptBytes } from './kept-list.js';
+import type { CopyRun } from './copy-progress.js';
+import { type KeptCount, type KeptLists, keptBytes } from './kept-list.js';
 import { COPY_KIND, decodeCompared, decodeWarning } from './messages.js';
-import type { RecordStream } from './record-stream.js';
-import { StagedFile } from './staging/file.js';
-import { type Place, StagedTree } from './staging/tree.js';
-import { type CopyFiles } from './system-files.js';
+import { type Place, StagedFile } from './staging/file.js';
+import { StagedTree } from './staging/tree.js';
+import type { CopyFiles } from './system-files.js';
 import type { CopyEntry } from './tar/entry.js';
 import { showPath } from './tar/names.js';
 import { type EntryHandler, TarReader } from './tar/tar-reader.js';
@@ -22,13 +20,10 @@ const MAX_JOBS = 16;
 /** Files up to this size are written in one go, beside others, in bytes. */
 const SMALL_BYTES = 131_072;
 
-export interface UnpackOptions {
-  readonly records: RecordStream;
+export interface UnpackOptions extends CopyRun {
+  /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
-  readonly progress: CopyProgress;
-  readonly warn: Warn;
   readonly files: CopyFiles;
-  readonly lists: KeptLists;
 }
 
 /** A file that is being received. */
@@ -37,17 +32,15 @@ interface Incoming {
   readonly place: Place;
   readonly name: string;
   crc: number;
-  /** The bytes of a small one; null for one that is written as it comes. */
-  readonly chunks: Buffer[] | null;
+  /** The bytes of a small one. */
+  readonly chunks: Buffer[];
+  /** One that is written as it comes; null for a small one. */
   readonly file: StagedFile | null;
 }
 
 /** Writes what comes beside the targets. */
 export class Unpacking implements EntryHandler {
-  readonly #records: RecordStream;
-  readonly #progress: CopyProgress;
-  readonly #warn: Warn;
-  readonly #files: CopyFiles;
+  readonly #run: UnpackOptions;
   readonly #jobs = new Turns(MAX_JOBS);
   readonly #tree: StagedTree;
   readonly #reader: TarReader;
@@ -56,33 +49,30 @@ export class Unpacking implements EntryHandler {
   readonly #inodes = new Map<string, number>();
   #incoming: Incoming | null = null;
 
-  constructor(targets: readonly CopyTarget[], options: UnpackOptions) {
-    const { records, progress, warn, files, lists } = options;
-    this.#records = records;
-    this.#progress = progress;
-    this.#warn = warn;
-    this.#files = files;
-    this.#tree = new StagedTree(targets, options, this.#jobs);
-    this.#checks = new CheckList(lists);
-    this.#reader = new TarReader(records, this);
+  constructor(targets: readonly CopyTarget[], run: UnpackOptions) {
+    this.#run = run;
+    this.#tree = new StagedTree(targets, run, this.#jobs);
+    this.#checks = new CheckList(run.lists);
+    this.#reader = new TarReader(run.records, this);
   }
 
   /** Writes all that comes. Rejects with the first failure; nothing is written any more then. */
   async run(): Promise<void> {
+    const { records } = this.#run;
     try {
       await this.#untilEnd();
       await this.#reader.end();
       await this.#tree.finish();
-      this.#records.check();
+      records.check();
       this.#checks.finish();
     } catch (error) {
       // What has come so far need not come again.
-      if (this.#records.isLost) await this.#reader.drain();
+      if (records.isLost) await this.#reader.drain();
       this.#reader.destroy();
       await this.#incoming?.file?.abandon();
       await this.#jobs.idle();
       // The first failure tells more than those that it caused.
-      throw this.#records.failure ?? error;
+      throw records.failure ?? error;
     }
   }
 
@@ -95,44 +85,45 @@ export class Unpacking implements EntryHandler {
   }
 
   async onEntry(entry: CopyEntry): Promise<void> {
-    if (!this.#records.isLost) this.#records.check();
+    const { records, progress, files } = this.#run;
+    if (!records.isLost) records.check();
     const place = await this.#tree.place(entry);
     const name = entry.names.join('/');
-    this.#progress.path = name;
-    this.#progress.comparison = null;
+    progress.path = name;
+    progress.comparison = null;
     if (entry.kind === 'folder') {
       await this.#tree.addFolder(entry, place);
       await this.#noteInode(entry, place);
-      this.#progress.folders += 1;
+      progress.folders += 1;
     } else if (entry.kind === 'link') {
-      this.#progress.links += 1;
+      progress.links += 1;
       await this.#start(() => this.#tree.addLink(entry, place));
     } else {
-      this.#progress.bytes += entry.offset;
-      this.#progress.resumedBytes += entry.offset;
+      progress.bytes += entry.offset;
+      progress.resumedBytes += entry.offset;
       const isSmall = entry.bytes - entry.offset <= SMALL_BYTES;
-      const file = isSmall ? null : await StagedFile.open(this.#files, place.staged, place.shown, entry);
-      this.#incoming = { entry, place, name, crc: 0, chunks: isSmall ? [] : null, file };
+      const file = isSmall ? null : await StagedFile.open(files, place, entry);
+      this.#incoming = { entry, place, name, crc: 0, chunks: [], file };
     }
   }
 
   onBytes(bytes: Buffer): Promise<void> | null {
-    const { file, chunks } = this.#requireIncoming();
     const incoming = this.#requireIncoming();
     incoming.crc = crc32(bytes, incoming.crc);
-    this.#progress.bytes += bytes.length;
-    chunks?.push(bytes);
-    return file?.write(bytes) ?? null;
+    this.#run.progress.bytes += bytes.length;
+    if (incoming.file !== null) return incoming.file.write(bytes);
+    incoming.chunks.push(bytes);
+    return null;
   }
 
   async onFileEnd(): Promise<void> {
     const { entry, place, name, crc, chunks, file } = this.#requireIncoming();
     this.#incoming = null;
     this.#checks.addFile(name, crc);
-    this.#progress.files += 1;
+    this.#run.progress.files += 1;
     if (file !== null) await file.finish(entry);
     else {
-      const written = this.#start(() => this.#writeSmall(entry, place, chunks ?? []));
+      const written = this.#start(() => this.#writeSmall(entry, place, chunks));
       // The inode number is not known before.
       if (entry.names.length === 1) await this.#jobs.idle();
       await written;
@@ -142,22 +133,23 @@ export class Unpacking implements EntryHandler {
 
   /** Resolved when `work` has begun; its failure is that of the copy. */
   #start(work: () => Promise<void>): Promise<void> {
-    return this.#jobs.start(() => work().catch((error: unknown) => this.#records.fail(toVproxyError(error))));
+    return this.#jobs.start(() => work().catch((error: unknown) => this.#run.records.fail(toVproxyError(error))));
   }
 
   async #untilEnd(): Promise<void> {
+    const { records, progress, warn } = this.#run;
     for (;;) {
-      const { kind, payload } = await this.#records.next();
+      const { kind, payload } = await records.next();
       if (kind === COPY_KIND.END) return;
       if (kind === COPY_KIND.CHECKS) this.#checks.addExpected(payload);
-      else if (kind === COPY_KIND.COMPARED) this.#progress.compare({ ...decodeCompared(payload), side: 'there' });
-      else if (kind === COPY_KIND.WARNING) this.#warn(decodeWarning(payload));
+      else if (kind === COPY_KIND.COMPARED) progress.compare({ ...decodeCompared(payload), side: 'there' });
+      else if (kind === COPY_KIND.WARNING) warn(decodeWarning(payload));
       else throw new VproxyError('protocol-error', `copy: a record of kind ${kind} within the tar`);
     }
   }
 
-  async #writeSmall(entry: CopyEntry, { staged, shown }: Place, chunks: readonly Buffer[]): Promise<void> {
-    const file = await StagedFile.open(this.#files, staged, shown, entry);
+  async #writeSmall(entry: CopyEntry, place: Place, chunks: readonly Buffer[]): Promise<void> {
+    const file = await StagedFile.open(this.#run.files, place, entry);
     for (const chunk of chunks) await file.write(chunk);
     await file.finish(entry);
   }

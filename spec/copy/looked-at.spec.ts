@@ -85,7 +85,7 @@ test('a file is gone on with only where it is a plain one, has as many bytes, an
   writeFileSync(path, '12345');
   const entry = { names: ['file'], kind: 'file', mode: 0o644, mtimeNs: 0n, bytes: 9, linkTarget: '' } as const;
   const open = (at: string, offset: number): Promise<StagedFile> =>
-    StagedFile.open(SYSTEM_FILES, at, 'shown', { ...entry, offset });
+    StagedFile.open(SYSTEM_FILES, { staged: at, shown: 'shown' }, { ...entry, offset });
   const refusal = { code: 'protocol-error', message: 'copy: the other side goes on with a file that is not there' };
   for (const offset of [4, 6]) await t.throwsAsync(open(path, offset), refusal);
   // The size of a link is that of its target's path.
@@ -182,7 +182,9 @@ async function tellPart(
   const [records, far] = [new RecordStream(here), new RecordStream(there)];
   const target = { root: { name: 'app', kind: 'folder' }, path: `${stage}.done`, stage, isMerged: false } as const;
   const bounds = { what: 'files', maxCount, maxBytes: 10_000 };
-  await tellStaged(records, [target], new KeptLists(), new ComparisonCount(new CopyProgress(), records, false), bounds);
+  const [progress, lists] = [new CopyProgress(), new KeptLists()];
+  const comparing = new ComparisonCount({ records, progress, lists, warn: () => undefined, isComparisonTold: false });
+  await tellStaged(records, [target], lists, comparing, bounds);
   await records.send(encodeMessage(COPY_KIND.READY, {}));
   const told: string[] = [];
   for (let record = await far.next(); record.kind === COPY_KIND.STAGED; record = await far.next()) {

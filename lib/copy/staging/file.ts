@@ -2,8 +2,15 @@
 import fs from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { systemCode, VproxyError } from '../../errors.js';
-import { type CopyFiles, copyError, removeTree, secondsOf } from '../system-files.js';
+import { type CopyFiles, removeTree, secondsOf, withPath } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
+
+/** Where an entry is put. */
+export interface Place {
+  readonly staged: string;
+  /** Its final path, for messages. */
+  readonly shown: string;
+}
 
 /** The number of bytes that are gathered while the disk is busy. */
 export const GATHERED_BYTES = 1_048_576;
@@ -12,7 +19,6 @@ export const GATHERED_BYTES = 1_048_576;
 export class StagedFile {
   readonly #files: CopyFiles;
   readonly #fd: number;
-  /** Its name in messages: its final path. */
   readonly #shown: string;
   #position: number;
   #waiting: Buffer[] = [];
@@ -26,14 +32,10 @@ export class StagedFile {
     this.#shown = shown;
   }
 
-  /** Opens `path` at the offset of the entry. Rejects with `protocol-error` where the file is shorter than that. */
-  static async open(files: CopyFiles, path: string, shown: string, { offset }: CopyEntry): Promise<StagedFile> {
-    try {
-      const fd = offset > 0 ? await openAt(files, path, offset) : await create(files, path);
-      return new StagedFile(files, fd, offset, shown);
-    } catch (error) {
-      throw copyError(shown, error);
-    }
+  /** Opens it at the offset of the entry. Rejects with `protocol-error` where the file is shorter than that. */
+  static async open(files: CopyFiles, { staged, shown }: Place, { offset }: CopyEntry): Promise<StagedFile> {
+    const fd = await withPath(shown, () => (offset > 0 ? openAt(files, staged, offset) : create(files, staged)));
+    return new StagedFile(files, fd, offset, shown);
   }
 
   /** Takes bytes; null where there is room for more, else a promise of that. Rejects with why they cannot be written. */
@@ -52,10 +54,10 @@ export class StagedFile {
   async finish({ mode, mtimeNs }: CopyEntry): Promise<void> {
     try {
       await this.#flush();
-      await this.#files.futimes(this.#fd, Date.now() / 1000, secondsOf(mtimeNs));
-      await this.#files.fchmod(this.#fd, mode);
-    } catch (error) {
-      throw copyError(this.#shown, error);
+      await withPath(this.#shown, async () => {
+        await this.#files.futimes(this.#fd, Date.now() / 1000, secondsOf(mtimeNs));
+        await this.#files.fchmod(this.#fd, mode);
+      });
     } finally {
       await this.#files.close(this.#fd);
     }
@@ -78,17 +80,13 @@ export class StagedFile {
   }
 
   async #writeOut(): Promise<void> {
-    try {
-      while (this.#waitingBytes > 0) {
-        const buffers = this.#waiting;
-        this.#waiting = [];
-        this.#waitingBytes = 0;
-        await this.#writeAll(buffers);
-      }
-      this.#writing = null;
-    } catch (error) {
-      throw copyError(this.#shown, error);
+    while (this.#waitingBytes > 0) {
+      const buffers = this.#waiting;
+      this.#waiting = [];
+      this.#waitingBytes = 0;
+      await withPath(this.#shown, () => this.#writeAll(buffers));
     }
+    this.#writing = null;
   }
 
   async #writeAll(buffers: Buffer[]): Promise<void> {

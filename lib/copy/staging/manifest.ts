@@ -7,7 +7,7 @@ import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
 import { COPY_KIND, encodeMessage, STAGED_BOUNDS, type StagedFile } from '../messages.js';
 import { BLOCK_BYTES } from '../read-entry.js';
 import type { RecordStream } from '../record-stream.js';
-import { copyError, removeTree } from '../system-files.js';
+import { removeTree, withPath } from '../system-files.js';
 import { type CopyTarget, statOf } from '../targets.js';
 
 /** The size at which a record is sent, in bytes: the longest path, with all of it escaped, fits into the rest. */
@@ -116,14 +116,12 @@ const isOwn = ({ uid }: Stats): boolean => process.getuid === undefined || uid =
 
 async function hashFile(path: string, comparing: ComparisonCount): Promise<string> {
   const hash = createHash('sha256');
-  try {
+  await withPath(path, async () => {
     for await (const block of createReadStream(path, { highWaterMark: BLOCK_BYTES }) as AsyncIterable<Buffer>) {
       hash.update(block);
       comparing.add(block.length);
     }
-  } catch (error) {
-    throw copyError(path, error);
-  }
+  });
   return hash.digest('hex');
 }
 

@@ -7,17 +7,11 @@ import { systemCode, VproxyError } from '../../errors.js';
 import type { Turns } from '../../util/concurrency.js';
 import { type FolderItem, FolderStack, readAny, readSorted } from '../folders.js';
 import { type KeptCount, type KeptLists, keptBytes } from '../kept-list.js';
-import { type CopyFiles, copyError, refused, removeTree, secondsOf } from '../system-files.js';
+import { type CopyFiles, refused, removeTree, secondsOf, withPath } from '../system-files.js';
 import type { CopyEntry } from '../tar/entry.js';
 import { compareNames, isLinkInside, MAX_PATH_BYTES, showPath } from '../tar/names.js';
 import { type CopyTarget, requireReplaceable, statOf } from '../targets.js';
-
-/** Where an entry is put. */
-export interface Place {
-  readonly staged: string;
-  /** Its final path, for messages. */
-  readonly shown: string;
-}
+import type { Place } from './file.js';
 
 /** A folder that is complete but for its time and its permissions. */
 interface ClosedFolder extends Place {
@@ -98,23 +92,17 @@ export class StagedTree {
       names.length === 1
         ? (this.#targets.get(names[0] ?? '')?.isMerged ?? false)
         : (this.#open.at(-1)?.isMerged ?? false) && (await statOf(place.shown, lstat)) !== null;
-    try {
-      await this.#makeFolder(place.staged);
-    } catch (error) {
-      throw copyError(place.shown, error);
-    }
+    await withPath(place.shown, () => this.#makeFolder(place.staged));
     this.#open.push({ ...place, name: names.at(-1) ?? '', mode, mtimeNs, isMerged, lastName: '' });
     this.#leftover.push(place.staged);
   }
 
-  async addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
-    try {
+  addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
+    return withPath(shown, async () => {
       if (this.#isResumed) await removeTree(staged);
       await this.#files.symlink(linkTarget, staged);
       await lutimes(staged, Date.now() / 1000, secondsOf(mtimeNs));
-    } catch (error) {
-      throw copyError(shown, error);
-    }
+    });
   }
 
   /** Everything has come. Rejects with `protocol-error` where something is missing. */
@@ -159,24 +147,17 @@ export class StagedTree {
     this.#closed.push({ staged, shown, mode, mtimeNs });
   }
 
-  async #removeLeftover({ staged, shown }: Place, next: () => Promise<FolderItem | null>): Promise<void> {
-    try {
+  #removeLeftover({ staged, shown }: Place, next: () => Promise<FolderItem | null>): Promise<void> {
+    return withPath(shown, async () => {
       for (let item = await next(); item !== null; item = await next()) await removeTree(`${staged}/${item.name}`);
-    } catch (error) {
-      throw copyError(shown, error);
-    }
+    });
   }
 
   /** Gives folders their times and permissions, those that are deeper first. */
   async #settleClosed(): Promise<void> {
     this.#closedCount.clear();
     for (const { staged, shown, mode, mtimeNs } of this.#closed.splice(0)) {
-      try {
-        await utimes(staged, Date.now() / 1000, secondsOf(mtimeNs));
-        await chmod(staged, mode);
-      } catch (error) {
-        throw copyError(shown, error);
-      }
+      await withPath(shown, () => completeFolder(staged, mode, mtimeNs));
     }
   }
 
@@ -200,12 +181,13 @@ export async function checkPlace({ path, stage, root }: CopyTarget): Promise<voi
 /** Puts a target into its place: files replace files, and an existing folder gets what it lacks. */
 export async function placeTarget(target: CopyTarget, files: CopyFiles): Promise<void> {
   const { path, stage } = target;
-  try {
-    if (target.isMerged) await mergeFolder(stage, path, files);
-    else await files.rename(stage, path);
-  } catch (error) {
-    throw copyError(path, error);
-  }
+  await withPath(path, () => (target.isMerged ? mergeFolder(stage, path, files) : files.rename(stage, path)));
+}
+
+/** Gives a folder its time and its permissions, after which nothing may be put into it. */
+async function completeFolder(path: string, mode: number, mtimeNs: bigint): Promise<void> {
+  await utimes(path, Date.now() / 1000, secondsOf(mtimeNs));
+  await chmod(path, mode);
 }
 
 async function checkTree(stage: string, path: string, kind: 'file' | 'folder' | 'link'): Promise<void> {
@@ -242,8 +224,7 @@ async function mergeFolder(stage: string, path: string, files: CopyFiles): Promi
     const { mode, mtimeNs } = kept.pop() as BigIntStats;
     folders.pop();
     await rmdir(folder);
-    await utimes(to, Date.now() / 1000, secondsOf(mtimeNs));
-    await chmod(to, Number(mode) & 0o7777);
+    await completeFolder(to, Number(mode) & 0o7777, mtimeNs);
   };
   const move = async (from: string, to: string, { kind }: FolderItem): Promise<void> => {
     if (kind !== 'folder') await files.rename(from, to);
@@ -256,12 +237,7 @@ async function mergeFolder(stage: string, path: string, files: CopyFiles): Promi
     const item = await folders.next();
     const from = item === null ? folder : `${folder}/${item.name}`;
     const to = path + from.slice(stage.length);
-    try {
-      if (item === null) await leave(folder, to);
-      else await move(from, to, item);
-    } catch (error) {
-      throw copyError(to, error);
-    }
+    await withPath(to, () => (item === null ? leave(folder, to) : move(from, to, item)));
   }
 }
 

@@ -65,9 +65,7 @@ export class TarReader {
 
   /** All data has come: resolved when all entries are handled. Rejects with what has failed. */
   async end(): Promise<void> {
-    this.#flush();
-    this.#extract.end();
-    await this.#finished;
+    await this.drain();
     this.#records.check();
   }
 
