@@ -3,7 +3,6 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { statusOf } from '../../lib/control/routes/request-error.js';
 import { ROUTES } from '../../lib/control/routes/table.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from '../../lib/control/server/http-service.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
@@ -46,7 +45,7 @@ test('the table of statuses says what the codes of errors.md are answered with',
     ),
   );
   for (const code of Object.keys(ERROR_CODES)) {
-    const status = statusOf(new VproxyError(code, ''));
+    const status = new VproxyError(code, '').row.http;
     t.is(listed.get(code) ?? (status === 500 ? 500 : 503), status, code);
   }
 });

@@ -1,7 +1,6 @@
 /** Requests that are not valid: the answer, and the field that it names. */
 import { join } from 'node:path';
 import test from 'ava';
-import { statusOf } from '../../lib/control/routes/request-error.js';
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
 import type { ErrorBody } from '../../lib/status/types.js';
 import { startControl, type TestRequest } from '../helpers/control.js';
@@ -146,9 +145,9 @@ test('a defect is answered with 500, and the next request as ever', async (t) =>
 });
 
 test('every code of the table has a status that tells whose fault it is', (t) => {
-  const statuses = Object.keys(ERROR_CODES).map((code) => [code, statusOf(new VproxyError(code, ''))] as const);
+  const statuses = Object.keys(ERROR_CODES).map((code) => [code, new VproxyError(code, '').row.http] as const);
   for (const [code, status] of statuses) t.true(status >= 400 && status <= 504, code);
-  t.is(statusOf(new VproxyError('a-new-code-of-the-peer', '')), 503);
+  t.is(new VproxyError('a-new-code-of-the-peer', '').row.http, 503);
   const rows = Object.fromEntries(statuses);
   t.like(rows, { 'unknown-service': 503, 'connect-refused': 503, 'connect-timeout': 504, 'open-timeout': 504 });
   t.like(rows, { shutdown: 503, 'no-session': 503, 'address-denied': 403, denied: 403, 'bad-file': 422 });

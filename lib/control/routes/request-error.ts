@@ -1,5 +1,5 @@
 /** A failure of one control request. */
-import { type ErrorCode, isErrorCode, toVproxyError, VproxyError } from '../../errors.js';
+import { type ErrorCode, toVproxyError, VproxyError } from '../../errors.js';
 import type { ErrorBody } from '../../status/types.js';
 
 /** What an answer says besides code and message. */
@@ -43,28 +43,6 @@ interface ErrorAnswer {
   readonly body: ErrorBody;
 }
 
-const STATUSES: Partial<Record<ErrorCode, number>> = {
-  'bad-argument': 400,
-  'not-found': 404,
-  'address-in-use': 409,
-  'address-unavailable': 409,
-  'cannot-create': 409,
-  'upgrade-failed': 409,
-  'address-denied': 403,
-  'channel-denied': 403,
-  denied: 403,
-  'bad-file': 422,
-  'connect-timeout': 504,
-  'open-timeout': 504,
-  internal: 500,
-};
-
-/** The HTTP status of an error: one that ends a stream, a session or a channel is 503, as it may work another time. */
-export function statusOf({ code, row }: VproxyError): number {
-  const status = isErrorCode(code) ? STATUSES[code] : undefined;
-  return status ?? (row.scope === 'process' ? 500 : 503);
-}
-
 /** The answer for anything that was thrown. */
 export function answerError(thrown: unknown): ErrorAnswer {
   const error = toVproxyError(thrown);
@@ -72,7 +50,7 @@ export function answerError(thrown: unknown): ErrorAnswer {
   const request = error instanceof RequestError ? error : null;
   const field = request?.field ?? null;
   return {
-    status: request?.status ?? statusOf(error),
+    status: request?.status ?? error.row.http,
     headers: request?.headers ?? {},
     body: { error: { code, message, ...(field !== null && { field }) } },
   };
