@@ -18,6 +18,10 @@ export interface ControlContext {
   readonly eventLoopDelay: EventLoopDelay;
 }
 
+/** The label of the channel that a request means: where it names none there is one only, or it was refused. */
+export const labelOf = (proxy: Proxy, channel: string | undefined): string =>
+  channel ?? proxy.listChannels()[0]?.label ?? '';
+
 /** The process that a control server is in. A program with a control server of its own says what these mean there. */
 export interface ProcessControl {
   /** The operator's name for the process, or null. */

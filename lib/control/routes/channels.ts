@@ -6,7 +6,6 @@ import { mergeSettings, readNested, readTable, requestSchema, type SettingsOf } 
 import { FILE_CHANNEL_SETTINGS, OWN_SETTINGS } from '../../settings/table.js';
 import { Place } from '../../settings/value-type.js';
 import { channelStatusSchema } from '../../status/schemas.js';
-import type { ChannelStatus } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import type { ControlContext } from '../context/context.js';
 import { parseForwards } from './forwards.js';
@@ -28,36 +27,30 @@ export const REQUEST_TYPES = { ChannelRequest: addition };
 
 export const channelRoutes = [
   jsonRoute({
-    method: 'GET',
-    path: '/v1/channels',
+    request: 'GET /v1/channels',
     summary: 'All channels',
-    status: 200,
     answer: z.array(channelStatusSchema),
-    handle: ({ proxy }): ChannelStatus[] => proxy.listChannels(),
+    handle: ({ proxy }) => proxy.listChannels(),
   }),
   jsonRoute({
-    method: 'POST',
-    path: '/v1/channels',
+    request: 'POST /v1/channels',
     summary: 'Adds a channel, with its forwards',
     body: addition,
     status: 201,
     answer: channelStatusSchema,
     errors: [403, 409, 422],
-    handle: (context, { body }): Promise<ChannelStatus> => context.proxy.addChannel(optionsOf(context, body)),
+    handle: (context, { body }) => context.proxy.addChannel(optionsOf(context, body)),
   }),
   jsonRoute({
-    method: 'GET',
-    path: '/v1/channels/{label}',
+    request: 'GET /v1/channels/{label}',
     summary: 'One channel',
     params,
-    status: 200,
     answer: channelStatusSchema,
     errors: [404],
-    handle: ({ proxy }, { params: { label } }): ChannelStatus => proxy.channel(label),
+    handle: ({ proxy }, { params: { label } }) => proxy.channel(label),
   }),
   jsonRoute({
-    method: 'DELETE',
-    path: '/v1/channels/{label}',
+    request: 'DELETE /v1/channels/{label}',
     summary: 'Removes a channel with its forwards; answers when it has gone',
     params,
     query: removalQuery,

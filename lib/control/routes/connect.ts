@@ -2,12 +2,12 @@
 import { toVproxyError, VproxyError } from '../../errors.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { streamEndSchema } from '../../status/schemas.js';
-import type { StreamEnd } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { deferred } from '../../util/concurrency.js';
+import { labelOf } from '../context/context.js';
 import { joinStream } from '../context/join-stream.js';
 import { jsonRoute, upgradeRoute } from './route.js';
-import { numberText, yesOrNoText } from './values.js';
+import { numberText, onlyChannel, yesOrNoText } from './values.js';
 
 /** What the `Upgrade` header says. */
 export const STREAM_PROTOCOL = 'vproxy-stream';
@@ -25,12 +25,11 @@ const switching = (name: string, end: number): string =>
 
 export const connectRoutes = [
   upgradeRoute({
-    method: 'GET',
-    path: '/v1/connect',
+    request: 'GET /v1/connect',
     summary: 'Opens a stream to a service; behind the answer the connection carries its bytes both ways',
     query: z.strictObject({
       service: z.string(),
-      channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
+      channel: onlyChannel(),
       attached: yesOrNoText()
         .optional()
         .describe(
@@ -41,7 +40,7 @@ export const connectRoutes = [
     errors: [403, 404, 426, 503, 504],
     upgrade: async ({ proxy, ends }, { query: { service, channel, attached = false }, signal }, socket) => {
       const stream = await proxy.openStream(service, channel);
-      const label = channel ?? proxy.listChannels()[0]?.label ?? '';
+      const label = labelOf(proxy, channel);
       await accepted(stream, signal, () => {
         const { id } = stream;
         const end = ends.add();
@@ -53,14 +52,12 @@ export const connectRoutes = [
     },
   }),
   jsonRoute({
-    method: 'GET',
-    path: '/v1/connect/{id}',
+    request: 'GET /v1/connect/{id}',
     summary: 'How the stream of a connection has ended, by the Vproxy-End of the answer that it began with',
     params: z.strictObject({ id: numberText(9_999_999_999) }),
-    status: 200,
     answer: streamEndSchema,
     errors: [404],
-    handle: ({ ends }, { params: { id } }): StreamEnd => ends.find(id),
+    handle: ({ ends }, { params: { id } }) => ends.find(id),
   }),
 ];
 

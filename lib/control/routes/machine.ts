@@ -4,39 +4,33 @@ import { judgeBoot } from '../../info/judge-boot.js';
 import { INFO_SERVICE } from '../../info/messages.js';
 import type { MuxStream } from '../../session/mux-stream.js';
 import { bootStatusSchema, machineInfoSchema } from '../../status/machine.js';
-import type { BootStatus, MachineInfo } from '../../status/types.js';
 import * as z from '../../status/zod.js';
 import { systemClock } from '../../util/clock.js';
-import type { ControlContext } from '../context/context.js';
+import { type ControlContext, labelOf } from '../context/context.js';
 import { jsonRoute } from './route.js';
+import { onlyChannel } from './values.js';
 
-const query = z.strictObject({
-  channel: z.string().optional().describe('The label of the channel; not needed where there is one only'),
-});
+const query = z.strictObject({ channel: onlyChannel() });
 
 export const machineRoutes = [
   jsonRoute({
-    method: 'GET',
-    path: '/v1/info',
+    request: 'GET /v1/info',
     summary: 'What the machine of a peer says of itself, and by how much its clock differs',
     query,
-    status: 200,
     answer: machineInfoSchema,
     errors: [403, 404, 503],
-    handle: async (context, { query: { channel }, signal }): Promise<MachineInfo> => {
+    handle: async (context, { query: { channel }, signal }) => {
       const { label, value } = await ask(context, channel, signal, askMachine);
       return { channel: label, ...value };
     },
   }),
   jsonRoute({
-    method: 'GET',
-    path: '/v1/boot',
+    request: 'GET /v1/boot',
     summary: 'How far the machine of a peer is with booting',
     query,
-    status: 200,
     answer: bootStatusSchema,
     errors: [403, 404, 503],
-    handle: async (context, { query: { channel }, signal }): Promise<BootStatus> => {
+    handle: async (context, { query: { channel }, signal }) => {
       const { label, value } = await ask(context, channel, signal, askBoot);
       return { channel: label, ...judgeBoot(value), ...value };
     },
@@ -52,6 +46,5 @@ async function ask<T>(
 ): Promise<{ readonly label: string; readonly value: T }> {
   const stream = await proxy.openStream(INFO_SERVICE, channel);
   const value = await question(stream, { clock: systemClock, signal });
-  // Without a label there is one channel only, or nothing could have been connected to.
-  return { label: channel ?? proxy.listChannels()[0]?.label ?? '', value };
+  return { label: labelOf(proxy, channel), value };
 }

@@ -1,6 +1,5 @@
 /** The process: its status, events and metrics; and what is done to it: ping, wait, log level, configuration, drain, stop. */
 import { VproxyError } from '../../errors.js';
-import type { LogLevel } from '../../events.js';
 import {
   channelStatusSchema,
   controlEventSchema,
@@ -10,22 +9,14 @@ import {
   reloadAnswerSchema,
   upgradeAnswerSchema,
 } from '../../status/schemas.js';
-import type {
-  ChannelStatus,
-  ControlStatus,
-  LoopDelay,
-  PingAnswer,
-  ProcessStatus,
-  ReloadAnswer,
-  UpgradeAnswer,
-} from '../../status/types.js';
+import type { LoopDelay, ProcessStatus, UpgradeAnswer } from '../../status/types.js';
 import * as z from '../../status/zod.js';
-import type { ProcessControl } from '../context/context.js';
+import { labelOf, type ProcessControl } from '../context/context.js';
 import { followEvents, RING_EVENTS } from '../context/events.js';
 import { describeMetrics, METRICS_TYPE } from '../context/metrics.js';
 import { RequestError } from './request-error.js';
 import { jsonRoute, textRoute } from './route.js';
-import { numberText, secondsText, yesOrNoText } from './values.js';
+import { numberText, onlyChannel, secondsText, yesOrNoText } from './values.js';
 
 /** How long `GET /v1/wait` waits at most by default, in seconds. */
 const WAIT_S = 60;
@@ -39,65 +30,53 @@ const UPGRADE_WAIT_S = 10;
 /** The longest time that a request can ask for, in seconds: a day. */
 const MAX_S = 86_400;
 
-const channel = z.string().optional().describe('The label of the channel; not needed where there is one only');
-
 export const processRoutes = [
   jsonRoute({
-    method: 'POST',
-    path: '/v1/ping',
+    request: 'POST /v1/ping',
     summary: 'Measures the round trip through the peer of a channel',
-    body: z.strictObject({ channel }),
-    status: 200,
+    body: z.strictObject({ channel: onlyChannel() }),
     answer: pingAnswerSchema,
     errors: [404, 503],
-    handle: async ({ proxy }, { body: { channel } }): Promise<PingAnswer> => {
-      const label = channel ?? proxy.listChannels()[0]?.label ?? '';
+    handle: async ({ proxy }, { body: { channel } }) => {
+      const label = labelOf(proxy, channel);
       return { channel: label, roundTripMs: await proxy.ping(channel) };
     },
   }),
   jsonRoute({
-    method: 'GET',
-    path: '/v1/wait',
+    request: 'GET /v1/wait',
     summary: 'Answers as soon as a channel has a session, and its peer offers the service',
     query: z.strictObject({
       service: z.string().optional().describe('Default: the session is enough'),
       channel: z.string().optional().describe('The label of the channel; default: any'),
       timeout: secondsText(MAX_S).optional().describe(`Seconds; default ${WAIT_S}`),
     }),
-    status: 200,
     answer: channelStatusSchema,
     errors: [404, 503],
-    handle: ({ proxy }, { query: { service = null, channel, timeout = WAIT_S }, signal }): Promise<ChannelStatus> =>
+    handle: ({ proxy }, { query: { service = null, channel, timeout = WAIT_S }, signal }) =>
       proxy.waitFor({ service, ...(channel !== undefined && { label: channel }) }, timeout * 1000, signal),
   }),
   jsonRoute({
-    method: 'PUT',
-    path: '/v1/log-level',
+    request: 'PUT /v1/log-level',
     summary: 'Sets what the log shows',
     body: logLevelAnswerSchema,
-    status: 200,
     answer: logLevelAnswerSchema,
-    handle: ({ process }, { body: { level } }): { readonly level: LogLevel } => {
+    handle: ({ process }, { body: { level } }) => {
       process.logLevel = level;
       return { level };
     },
   }),
   jsonRoute({
-    method: 'GET',
-    path: '/v1/config',
+    request: 'GET /v1/config',
     summary: 'What is in force, in the form of a configuration file',
-    status: 200,
     answer: z.unknown(),
     handle: ({ process }): unknown => process.config,
   }),
   jsonRoute({
-    method: 'POST',
-    path: '/v1/reload',
+    request: 'POST /v1/reload',
     summary: 'Reads the configuration again, and puts the difference in force; a bad one changes nothing',
-    status: 200,
     answer: reloadAnswerSchema,
     errors: [403, 409, 422],
-    handle: async ({ process }): Promise<ReloadAnswer> => {
+    handle: async ({ process }) => {
       try {
         return await process.reload();
       } catch (error) {
@@ -108,8 +87,7 @@ export const processRoutes = [
     },
   }),
   jsonRoute({
-    method: 'POST',
-    path: '/v1/upgrade',
+    request: 'POST /v1/upgrade',
     summary: 'Has a successor go on with all that the process has, and ends the process; what fails changes nothing',
     body: z.strictObject({
       program: z
@@ -127,7 +105,6 @@ export const processRoutes = [
         .optional()
         .describe('Whether streams that only a guest can end are reset then; default: the upgrade fails'),
     }),
-    status: 200,
     answer: upgradeAnswerSchema,
     errors: [409],
     handle: (
@@ -139,8 +116,7 @@ export const processRoutes = [
     },
   }),
   jsonRoute({
-    method: 'POST',
-    path: '/v1/drain',
+    request: 'POST /v1/drain',
     summary: 'Opens no more streams, and ends the process when those that are open have ended',
     body: z.strictObject({
       timeoutS: z.number().min(0).max(MAX_S).optional().describe(`The longest time that it takes; default ${DRAIN_S}`),
@@ -151,8 +127,7 @@ export const processRoutes = [
       afterAnswer(() => process.drain(timeoutS * 1000)),
   }),
   jsonRoute({
-    method: 'POST',
-    path: '/v1/stop',
+    request: 'POST /v1/stop',
     summary: 'Ends the process now, in order',
     status: 202,
     answer: null,
@@ -162,12 +137,10 @@ export const processRoutes = [
 
 export const statusRoutes = [
   jsonRoute({
-    method: 'GET',
-    path: '/v1/status',
+    request: 'GET /v1/status',
     summary: 'The process and its channels',
-    status: 200,
     answer: controlStatusSchema,
-    handle: ({ proxy, process, eventLoopDelay }): ControlStatus => {
+    handle: ({ proxy, process, eventLoopDelay }) => {
       const channels = proxy.listChannels();
       return {
         process: describeProcess(process, eventLoopDelay.take()),
@@ -207,8 +180,7 @@ const query = z.strictObject({
 
 export const eventRoutes = [
   textRoute({
-    method: 'GET',
-    path: '/v1/events',
+    request: 'GET /v1/events',
     summary: 'The last events, and those that happen: a JSON object a line',
     query,
     contentType: 'application/x-ndjson',
@@ -220,8 +192,7 @@ export const eventRoutes = [
 
 export const metricsRoutes = [
   textRoute({
-    method: 'GET',
-    path: '/metrics',
+    request: 'GET /metrics',
     summary: 'The figures of the process and its channels, in the text format of Prometheus',
     contentType: METRICS_TYPE,
     answer: null,

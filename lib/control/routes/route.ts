@@ -84,9 +84,9 @@ export interface Contract<Name extends string, P, Q, B, Answer> {
   readonly contract?: { readonly name: Name; readonly given: Given<P, Q, B>; readonly answer: Answer };
 }
 
-interface RouteOptions<M extends Method, Path extends string, P extends Schema, Q extends Schema, B extends Schema> {
-  readonly method: M;
-  readonly path: Path;
+interface RouteOptions<Name extends RouteName, P extends Schema, Q extends Schema, B extends Schema> {
+  /** Method and path, as clients name the row. */
+  readonly request: Name;
   readonly summary: string;
   readonly params?: P;
   readonly query?: Q;
@@ -94,43 +94,50 @@ interface RouteOptions<M extends Method, Path extends string, P extends Schema, 
   readonly errors?: readonly number[];
 }
 
+type RouteName = `${Method} /${string}`;
+
 /** A row that answers with JSON; its handler is typed by its schemas, and its answer's schema by its handler. */
 export function jsonRoute<
-  M extends Method,
-  Path extends string,
+  Name extends RouteName,
   A,
   P extends Schema = null,
   Q extends Schema = null,
   B extends Schema = null,
 >(
-  options: RouteOptions<M, Path, P, Q, B> & {
-    readonly status: JsonRoute['status'];
+  options: RouteOptions<Name, P, Q, B> & {
+    /** Default 200. */
+    readonly status?: JsonRoute['status'];
     readonly answer: z.ZodType<NoInfer<A>> | null;
     handle(context: ControlContext, input: RouteInput<Output<P>, Output<Q>, Output<B>>): A | Promise<A>;
   },
-): JsonRoute & Contract<`${M} ${Path}`, P, Q, B, A> {
-  return { ...EMPTY, ...options, kind: 'json' };
+): JsonRoute & Contract<Name, P, Q, B, A> {
+  return { ...NOTHING_GIVEN, status: 200, ...options, ...splitName(options.request), kind: 'json' };
 }
 
 /** A row that writes its answer itself. */
-export function textRoute<M extends Method, Path extends string, Q extends Schema = null>(
-  options: RouteOptions<M, Path, null, Q, null> & {
+export function textRoute<Name extends RouteName, Q extends Schema = null>(
+  options: RouteOptions<Name, null, Q, null> & {
     readonly contentType: string;
     readonly answer: z.ZodType | null;
     send(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, response: ServerResponse): void;
   },
-): TextRoute & Contract<`${M} ${Path}`, null, Q, null, string> {
-  return { ...EMPTY, ...options, kind: 'text' };
+): TextRoute & Contract<Name, null, Q, null, string> {
+  return { ...NOTHING_GIVEN, ...options, ...splitName(options.request), kind: 'text' };
 }
 
 /** A row that takes the connection over. */
-export function upgradeRoute<M extends Method, Path extends string, Q extends Schema = null>(
-  options: RouteOptions<M, Path, null, Q, null> & {
+export function upgradeRoute<Name extends RouteName, Q extends Schema = null>(
+  options: RouteOptions<Name, null, Q, null> & {
     readonly protocol: string;
     upgrade(context: ControlContext, input: RouteInput<unknown, Output<Q>, unknown>, socket: Socket): Promise<void>;
   },
-): UpgradeRoute & Contract<`${M} ${Path}`, null, Q, null, never> {
-  return { ...EMPTY, ...options, kind: 'upgrade' };
+): UpgradeRoute & Contract<Name, null, Q, null, never> {
+  return { ...NOTHING_GIVEN, ...options, ...splitName(options.request), kind: 'upgrade' };
 }
 
-const EMPTY = { params: null, query: null, body: null, errors: [] } as const;
+const NOTHING_GIVEN = { params: null, query: null, body: null, errors: [] } as const;
+
+function splitName(name: RouteName): Pick<Route, 'method' | 'path'> {
+  const [method, path] = name.split(' ') as [Method, string];
+  return { method, path };
+}

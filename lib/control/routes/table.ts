@@ -24,10 +24,8 @@ const ROWS = [
 export const ROUTES: readonly Route[] = [
   ...ROWS,
   jsonRoute({
-    method: 'GET',
-    path: '/v1/openapi.json',
+    request: 'GET /v1/openapi.json',
     summary: 'This description',
-    status: 200,
     answer: z.unknown(),
     handle: (): unknown => describeRoutes(ROUTES),
   }),

@@ -9,6 +9,10 @@ export const label = () =>
     .regex(LABEL, `it is not ${LABEL_RULE}`)
     .meta({ examples: ['vm1'] });
 
+/** The channel that is meant, by its label. */
+export const onlyChannel = () =>
+  z.string().optional().describe('The label of the channel; not needed where there is one only');
+
 /** A whole number in a query or a path. */
 export const numberText = (maximum: number) =>
   z
