@@ -1,6 +1,6 @@
 /** What the channels of other processes lead to. */
-import { readlinkSync } from 'node:fs';
 import { parseChannel, placeOf } from '../lib/channel/address/address.js';
+import { folderOf } from '../lib/system/proc.js';
 
 /**
  * The place (`placeOf`) of a channel of the process `pid`, by its canonical address; null where it has none, or is of a form that
@@ -9,16 +9,8 @@ import { parseChannel, placeOf } from '../lib/channel/address/address.js';
 export function placeOfRunning(pid: number, address: string, proc = '/proc'): string | null {
   try {
     const channel = parseChannel(address);
-    return placeOf(channel, workingFolderOf(pid, proc));
+    return placeOf(channel, folderOf(proc, pid) ?? process.cwd());
   } catch {
     return null;
-  }
-}
-
-function workingFolderOf(pid: number, proc: string): string {
-  try {
-    return readlinkSync(`${proc}/${pid}/cwd`);
-  } catch {
-    return process.cwd();
   }
 }

@@ -1,12 +1,13 @@
 /** The vproxys that run on this machine: what those with a control socket say of themselves, and what the system says of the others. */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { getValue } from '../../lib/control/client/plain-http.js';
 import { type ControlPlace, isControlName } from '../../lib/control/socket-paths.js';
 import type { ControlStatus } from '../../lib/status/types.js';
 import { describeUser, PASSWD_FILE } from '../../lib/system/accounts.js';
+import { readText } from '../../lib/system/optional-files.js';
+import { listPids, programOf, readOf, statOf } from '../../lib/system/proc.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
-import { listFolder } from '../list-folder.js';
 import { PROCESS_NAME } from '../run/process-name.js';
 
 /** A process that runs a proxy. */
@@ -91,31 +92,31 @@ interface SeenProcess {
 
 /** Those that call themselves so (`nameProcess`), of every user, as far as this one may see. */
 function seenProcesses(proc: string): SeenProcess[] {
-  const pids = (listFolder(proc) ?? []).filter((name) => /^\d+$/.test(name));
-  const bootMs = Number(/^btime (\d+)$/m.exec(read(`${proc}/stat`))?.[1]) * 1000;
-  return pids.flatMap((pid) => {
-    const folder = `${proc}/${pid}`;
-    if (read(`${folder}/comm`).trimEnd() !== PROCESS_NAME) return [];
+  const bootMs = Number(/^btime (\d+)$/m.exec(readText(`${proc}/stat`))?.[1]) * 1000;
+  return listPids(proc).flatMap((pid) => {
+    if (programOf(proc, pid) !== PROCESS_NAME) return [];
     // A command, such as vproxy top, has its words apart from each other.
-    const [line = '', ...rest] = read(`${folder}/cmdline`).split('\0');
+    const [line = '', ...rest] = readOf(proc, pid, 'cmdline').split('\0');
     const isProxy = line.startsWith(PROCESS_NAME) && rest.every((word) => word === '');
-    return isProxy ? [describe(folder, Number(pid), line, bootMs)] : [];
+    return isProxy ? [describe(proc, pid, line, bootMs)] : [];
   });
 }
 
-function describe(folder: string, pid: number, line: string, bootMs: number): SeenProcess {
+function describe(proc: string, pid: number, line: string, bootMs: number): SeenProcess {
   const control = / --control[ =](\/\S+)/.exec(line)?.[1] ?? null;
   const name = / --name[ =](\S+)/.exec(line)?.[1] ?? (control === null ? null : basename(control, '.sock'));
-  const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(read(`${folder}/status`))?.[1];
+  const residentKiB = /^VmRSS:\s+(\d+) kB$/m.exec(readOf(proc, pid, 'status'))?.[1];
+  // Field 22 of its stat: in ticks since the machine was started.
+  const startMs = bootMs + (Number(statOf(proc, pid)[19]) / TICKS) * 1000;
   const listed = {
     name: name !== null && isControlName(name) ? name : null,
     pid,
-    user: ownerOf(folder),
+    user: ownerOf(`${proc}/${pid}`),
     socket: null,
     channels: null,
     sessions: null,
     memoryBytes: residentKiB === undefined ? null : Number(residentKiB) * 1024,
-    since: startOf(read(`${folder}/stat`), bootMs),
+    since: Number.isNaN(startMs) ? null : new Date(startMs).toISOString(),
   };
   return { listed, control };
 }
@@ -123,27 +124,11 @@ function describe(folder: string, pid: number, line: string, bootMs: number): Se
 /** The ticks of a clock in a second, which is the same on every Linux that Node runs on (`USER_HZ`). */
 const TICKS = 100;
 
-/** When a process was started, by field 22 of its stat: in ticks since the machine was. */
-function startOf(stat: string, bootMs: number): string | null {
-  // The name is in parentheses and may have any characters.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const startMs = bootMs + (Number(fields[19]) / TICKS) * 1000;
-  return Number.isNaN(startMs) ? null : new Date(startMs).toISOString();
-}
-
 function ownerOf(folder: string): string | null {
   const found = statSync(folder, { throwIfNoEntry: false });
   try {
     return found === undefined ? null : describeUser(found.uid, found.gid, PASSWD_FILE).name;
   } catch {
     return found === undefined ? null : String(found.uid);
-  }
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
   }
 }

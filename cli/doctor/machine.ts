@@ -1,11 +1,13 @@
 /** The machine that the doctor looks at: where its facts are, each read once and only when a check asks for it. */
 
-import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { controlFolder } from '../../lib/control/socket-paths.js';
 import { systemCode } from '../../lib/errors.js';
 import { loadLibc } from '../../lib/system/libc.js';
+import { readText } from '../../lib/system/optional-files.js';
+import { deadline } from '../../lib/system/proc.js';
 import { findSockets, type ListedSocket } from '../../lib/system/proc-net.js';
 import { describeToolFailure, runTool } from '../../lib/system/run-tool.js';
 import { grantedBuffer } from '../../lib/system/socket-buffer.js';
@@ -82,8 +84,7 @@ export class Machine {
 
   /** The sockets likewise. */
   sockets(): Promise<ListedSocket[]> {
-    const untilMs = performance.now() + this.timeFor(LIST_PART);
-    this.#sockets ??= findSockets(this.options.proc, () => performance.now() > untilMs);
+    this.#sockets ??= findSockets(this.options.proc, deadline(this.timeFor(LIST_PART)));
     return this.#sockets;
   }
 
@@ -117,14 +118,6 @@ export class Machine {
   readSys(name: string): string | null {
     const text = readText(path.join(this.options.sys, name));
     return text === '' ? null : text.trim();
-  }
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '';
   }
 }
 

@@ -1,8 +1,6 @@
 /** The vproxys that run here, as their control sockets tell, and the sockets on which none answers. */
-import { readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
 import { connectControl } from '../../lib/control/client/client.js';
-import { isControlSocketName } from '../../lib/control/socket-paths.js';
 import { systemCode, toVproxyError } from '../../lib/errors.js';
 import type {
   ChannelStatus,
@@ -12,6 +10,7 @@ import type {
   ForwardStatus,
 } from '../../lib/status/types.js';
 import { escapeText } from '../../lib/util/escape.js';
+import { listControlSockets } from '../control-folders.js';
 import { type Finding, finding } from './findings.js';
 
 /** A vproxy that has answered. */
@@ -85,15 +84,7 @@ async function lastEvents(path: string, signal: AbortSignal): Promise<ControlEve
 }
 
 function listSockets(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-      .filter(isControlSocketName)
-      .map((name) => join(folder, name))
-      .filter((path) => statSync(path, { throwIfNoEntry: false })?.isSocket() === true)
-      .sort();
-  } catch {
-    return [];
-  }
+  return listControlSockets(folder).filter((path) => statSync(path, { throwIfNoEntry: false })?.isSocket() === true);
 }
 
 /** `vproxy host1 (process 123)`, or `vproxy, process 123` for one without a name. */

@@ -9,9 +9,9 @@ import { type Log, makeEvent } from '../../lib/events.js';
 import type { Configuration } from '../../lib/settings/configuration.js';
 import { isAnswered, isSameFile } from '../../lib/system/listen.js';
 import { isKept } from '../../lib/system/listener-store.js';
+import { listFolder } from '../../lib/system/optional-files.js';
 import { formatHostPort, type HostPort } from '../../lib/util/addresses.js';
 import { escapeText } from '../../lib/util/escape.js';
-import { listFolder } from '../list-folder.js';
 
 /** A socket to make. */
 interface ControlSocket {

@@ -4,7 +4,7 @@ import { getValue } from '../../lib/control/client/plain-http.js';
 import type { ControlPlace } from '../../lib/control/socket-paths.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
 import type { ControlStatus } from '../../lib/status/types.js';
-import { findOpener, isOpenIn, programOf } from '../../lib/system/proc-net.js';
+import { findOpener, isOpenIn, programOf } from '../../lib/system/proc.js';
 import { placeOfRunning } from '../channel-place.js';
 import { controlFolders, listControlSockets } from '../control-folders.js';
 
@@ -36,7 +36,7 @@ export async function findRival(
 async function findHolder(device: string): Promise<Rival | null> {
   const pid = await findOpener(device, { timeoutMs: ANSWER_MS });
   if (pid === null) return null;
-  const name = (await programOf('/proc', pid)) || 'ending';
+  const name = programOf('/proc', pid) || 'ending';
   return { pid, name, hasLeft: async () => !(await isOpenIn(pid, device)) };
 }
 

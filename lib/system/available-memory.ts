@@ -1,6 +1,6 @@
 /** How much memory this process can still get. */
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readText } from './optional-files.js';
 
 /** What the system would give this process now, in bytes, and what bounds it. */
 export interface AvailableMemory {
@@ -30,9 +30,9 @@ const VERSIONS = [
 /** The least of what the machine and each control group around this process leave; files that were read are given back for it. Null where the system does not tell it. */
 export function availableMemory(root = '/'): AvailableMemory | null {
   const found: AvailableMemory[] = [];
-  const [, kib] = /^MemAvailable: +(\d+) kB$/m.exec(textOf(join(root, 'proc/meminfo'))) ?? [];
+  const [, kib] = /^MemAvailable: +(\d+) kB$/m.exec(readText(join(root, 'proc/meminfo'))) ?? [];
   if (kib !== undefined) found.push({ bytes: Number(kib) * 1024, boundBy: 'this machine' });
-  const own = textOf(join(root, 'proc/self/cgroup'));
+  const own = readText(join(root, 'proc/self/cgroup'));
   for (const { line, mount, ...files } of VERSIONS) {
     const [, path] = line.exec(own) ?? [];
     if (path === undefined) continue;
@@ -50,18 +50,10 @@ export function availableMemory(root = '/'): AvailableMemory | null {
 
 /** What a control group leaves; null where it has no limit, or its files are not seen from here. */
 function leftIn(folder: string, files: Omit<(typeof VERSIONS)[number], 'line' | 'mount'>): number | null {
-  const limits = files.limits.map((name) => textOf(join(folder, name))).filter((text) => /^\d+\n?$/.test(text));
-  const used = textOf(join(folder, files.used));
+  const limits = files.limits.map((name) => readText(join(folder, name))).filter((text) => /^\d+\n?$/.test(text));
+  const used = readText(join(folder, files.used));
   if (limits.length === 0 || used === '') return null;
-  const cached = [...textOf(join(folder, 'memory.stat')).matchAll(files.cache)].map(([, bytes]) => Number(bytes));
+  const cached = [...readText(join(folder, 'memory.stat')).matchAll(files.cache)].map(([, bytes]) => Number(bytes));
   const usedBytes = Number(used) - cached.reduce((sum, bytes) => sum + bytes, 0);
   return Math.max(0, Math.min(...limits.map(Number)) - usedBytes);
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

@@ -1,7 +1,8 @@
 /** Which TCP ports somebody listens on here, where they are dialled, and whose they are; looked at again and again. */
 import os from 'node:os';
 import { isEveryAddress } from '../util/addresses.js';
-import { deadline, findTcpListeners, listProcesses, openFiles, programOf, type TcpListener } from './proc-net.js';
+import { deadline, listPids, openFiles, programOf } from './proc.js';
+import { findTcpListeners, type TcpListener } from './proc-net.js';
 
 /** A port with a listener. */
 export interface ListeningPort {
@@ -76,10 +77,10 @@ export class ListeningPorts {
     const found = new Map<string, Holder>();
     const search = async (pid: number, isOver: () => boolean): Promise<void> => {
       let holder: Holder | null = null;
-      for await (const name of openFiles(`${this.#procPath}/${pid}`, isOver)) {
+      for await (const name of openFiles(this.#procPath, pid, isOver)) {
         const inode = name.startsWith('socket:[') ? name.slice(8, -1) : '';
         if (!missing.delete(inode)) continue;
-        holder ??= { isOwn: pid === this.#pid, program: (await programOf(this.#procPath, pid)) || null };
+        holder ??= { isOwn: pid === this.#pid, program: programOf(this.#procPath, pid) || null };
         found.set(inode, holder);
       }
     };
@@ -87,7 +88,7 @@ export class ListeningPorts {
     await search(this.#pid, () => missing.size === 0);
     const isLate = deadline(HOLDERS_MS);
     const isOver = (): boolean => missing.size === 0 || isLate();
-    for (const pid of missing.size === 0 ? [] : (await listProcesses(this.#procPath)).sort((a, b) => b - a)) {
+    for (const pid of missing.size === 0 ? [] : listPids(this.#procPath).reverse()) {
       if (isOver()) break;
       if (pid !== this.#pid) await search(pid, isOver);
     }

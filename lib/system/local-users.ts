@@ -1,8 +1,8 @@
 /** Whose the other ends of connections within this machine are, as Linux lists them in /proc/net. */
-import { promises as fs } from 'node:fs';
 import type net from 'node:net';
 import { isLoopback } from '../util/addresses.js';
-import { deadline, parseHexAddress } from './proc-net.js';
+import { deadline } from './proc.js';
+import { parseHexAddress, readTable } from './proc-net.js';
 
 /** Numbers of users, by the address and port of their sockets: `127.0.0.1 40000`. */
 type Users = ReadonlyMap<string, string>;
@@ -15,9 +15,6 @@ const MAX_WAITING = 512;
 
 /** A table is left after this time, in milliseconds: it also lists connections that were closed a minute ago. */
 const LOOK_MS = 1000;
-
-/** Linux gives a page of a table at a time. */
-const READ_BYTES = 65_536;
 
 /** Tells the users that have connected to one listener of TCP. A look is for all connections that were there when it began. */
 export class LocalUsers {
@@ -65,29 +62,15 @@ async function readUsers(procPath: string, port: number, lookMs: number): Promis
   return users;
 }
 
-/** Adds those of one table, in pieces, so that a long one stops nobody else. */
+/** Adds those of one table. */
 async function addUsers(users: Map<string, string>, path: string, port: number, isOver: () => boolean): Promise<void> {
   const remote = `[0-9A-F]+:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   // sl local_address rem_address st tx:rx tr:when retrnsmt uid: of one that is connected.
   const line = new RegExp(`^ *\\d+: ([0-9A-F]+):([0-9A-F]{4}) ${remote} 01 \\S+ \\S+ \\S+ +(\\d+) `, 'gm');
-  let file: fs.FileHandle | null = null;
-  try {
-    file = await fs.open(path);
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
-    let rest = '';
-    while (!isOver()) {
-      const { bytesRead } = await file.read(buffer, 0, READ_BYTES);
-      if (bytesRead === 0) break;
-      const text = rest + buffer.toString('latin1', 0, bytesRead);
-      const end = text.lastIndexOf('\n') + 1;
-      for (const [, host = '', digits = '', user = ''] of text.slice(0, end).matchAll(line)) {
-        users.set(`${parseHexAddress(host)} ${Number.parseInt(digits, 16)}`, user);
-      }
-      rest = text.slice(end);
+  for await (const lines of readTable(path)) {
+    for (const [, host = '', digits = '', user = ''] of lines.matchAll(line)) {
+      users.set(`${parseHexAddress(host)} ${Number.parseInt(digits, 16)}`, user);
     }
-  } catch {
-    // Another system, or a namespace without it.
-  } finally {
-    await file?.close();
+    if (isOver()) return;
   }
 }

@@ -1,7 +1,8 @@
-/** The sockets of this machine, as Linux lists them in /proc/net, and the processes that have them. */
+/** The sockets of this machine, as Linux lists them in /proc/net, and who has them. */
 import { promises as fs } from 'node:fs';
 import { addressesOverlap, type HostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
+import { deadline, findHolder, listPids, programOf } from './proc.js';
 
 /** What a socket does. `queued`: the program that listens has not accepted the connection yet. */
 type SocketState = 'listening' | 'queued' | 'connected' | 'other';
@@ -57,25 +58,48 @@ async function readTables(
   tableBytes: number,
 ): Promise<ListedSocket[]> {
   const found = await Promise.all(
-    Object.entries(tables).map(async ([name, parse]) =>
-      (await readTable(`${procPath}/net/${name}`, tableBytes, isOver)).split('\n').map(parse),
-    ),
+    Object.entries(tables).map(async ([name, parse]) => {
+      const sockets: (ListedSocket | null)[] = [];
+      for await (const lines of readTable(`${procPath}/net/${name}`, tableBytes)) {
+        sockets.push(...lines.split('\n').map(parse));
+        if (isOver()) break;
+      }
+      return sockets;
+    }),
   );
   return found.flat().filter((socket) => socket !== null);
 }
 
-async function readTable(path: string, maxBytes: number, isOver: () => boolean): Promise<string> {
-  const chunks: Buffer[] = [];
+/** What is read at once; Linux gives a page of a table at a time. */
+const READ_BYTES = 65_536;
+
+const NEWLINE = 0x0a;
+
+/**
+ * The start of a table in pieces of whole lines, so that a long one stops nobody else. Nothing where it cannot be read: on another
+ * system, or in a namespace without it.
+ */
+export async function* readTable(path: string, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
+  const file = await fs.open(path).catch(() => null);
+  if (file === null) return;
   try {
-    const stream = (await fs.open(path)).createReadStream({ end: maxBytes - 1 });
-    for await (const chunk of stream) {
-      chunks.push(chunk as Buffer);
-      if (isOver()) break;
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    let rest = Buffer.alloc(0);
+    for (let byteCount = 0; byteCount < maxBytes; ) {
+      const { bytesRead } = await file.read(buffer, 0, READ_BYTES);
+      if (bytesRead === 0) break;
+      byteCount += bytesRead;
+      const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+      const end = bytes.lastIndexOf(NEWLINE) + 1;
+      rest = bytes.subarray(end);
+      yield bytes.toString('utf8', 0, end);
     }
+    yield rest.toString();
   } catch {
-    // Another system, or a namespace without it.
+    // What it has said so far is all.
+  } finally {
+    await file.close();
   }
-  return Buffer.concat(chunks).toString();
 }
 
 /** A TCP socket that listens. */
@@ -83,9 +107,6 @@ export interface TcpListener {
   readonly inode: string;
   readonly address: HostPort;
 }
-
-/** What is read at once; Linux gives a page of a table at a time. */
-const READ_BYTES = 65_536;
 
 /**
  * The TCP sockets that listen in the network namespace of this process, at ports for which `isWanted`. A table is read as far as
@@ -104,25 +125,14 @@ export async function findTcpListeners(procPath: string, isWanted: (port: number
 /** `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode`, of one that listens. */
 const LISTENER = /^ *\d+: ([0-9A-F]{8,32}):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+ +\d+ +\d+ +(\d+) /gm;
 
-/** The last line that is whole, where it is none of these. */
-const ENDS_WITH_ANOTHER = /\n *\d+: \S+ \S+ (?!0A)[0-9A-F]{2} [^\n]*\n[^\n]*$/;
+/** Lines of which the last one is none of these. */
+const ENDS_WITH_ANOTHER = /(?:^|\n) *\d+: \S+ \S+ (?!0A)[0-9A-F]{2} [^\n]*\n$/;
 
 async function readListeners(path: string): Promise<string> {
   let text = '';
-  let file: fs.FileHandle | null = null;
-  try {
-    file = await fs.open(path);
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
-    while (text.length < LISTENERS_BYTES) {
-      const { bytesRead } = await file.read(buffer, 0, READ_BYTES);
-      if (bytesRead === 0) break;
-      text += buffer.toString('latin1', 0, bytesRead);
-      if (ENDS_WITH_ANOTHER.test(text.slice(-1000))) break;
-    }
-  } catch {
-    // Another system, or a namespace without it.
-  } finally {
-    await file?.close();
+  for await (const lines of readTable(path, LISTENERS_BYTES)) {
+    text += lines;
+    if (ENDS_WITH_ANOTHER.test(lines.slice(-1000))) break;
   }
   return text;
 }
@@ -213,9 +223,13 @@ export async function findAddressOwner(
   const found = listeners.filter((listener) => isAt(listener, address));
   if (found.length === 0) return null;
   const names = new Set(found.map(({ inode }) => `socket:[${inode}]`));
-  const pid = await findHolder(procPath, names, isOver);
+  const isOwn = (await findHolder(procPath, [process.pid], names, () => false)) !== null;
+  const pid = isOwn ? process.pid : await findHolder(procPath, listPids(procPath), names, isOver);
   if (pid === process.pid) return 'this process';
-  if (pid !== null) return `process ${pid}${await nameOf(procPath, pid)}`;
+  if (pid !== null) {
+    const program = programOf(procPath, pid);
+    return `process ${pid}${program === '' ? '' : ` (${escapeText(program, 32)})`}`;
+  }
   const user = found.find(({ userId }) => userId !== null)?.userId ?? null;
   return user === null ? null : `a process of user ${user}`;
 }
@@ -223,72 +237,4 @@ export async function findAddressOwner(
 function isAt(listener: Listener, address: HostPort | { readonly path: string }): boolean {
   if ('path' in address) return listener.path === address.path;
   return listener.address !== null && addressesOverlap(listener.address, address);
-}
-
-/** The process that has one of these descriptors open; this one is looked at first. */
-async function findHolder(procPath: string, names: ReadonlySet<string>, isOver: () => boolean): Promise<number | null> {
-  if (await hasOpen(`${procPath}/${process.pid}`, names, () => false)) return process.pid;
-  for (const pid of await listProcesses(procPath)) {
-    if (isOver()) return null;
-    if (await hasOpen(`${procPath}/${pid}`, names, isOver)) return pid;
-  }
-  return null;
-}
-
-/** The numbers of the processes that can be seen. */
-export async function listProcesses(procPath: string): Promise<number[]> {
-  return (await list(procPath)).filter((name) => /^\d+$/.test(name)).map(Number);
-}
-
-async function hasOpen(process: string, names: ReadonlySet<string>, isOver: () => boolean): Promise<boolean> {
-  for await (const name of openFiles(process, isOver)) if (names.has(name)) return true;
-  return false;
-}
-
-/** What the descriptors of a process are, such as `socket:[4711]`, as far as that may be seen and until `isOver`. */
-export async function* openFiles(process: string, isOver: () => boolean): AsyncGenerator<string> {
-  for (const descriptor of await list(`${process}/fd`)) {
-    if (isOver()) return;
-    yield await fs.readlink(`${process}/fd/${descriptor}`).catch(() => '');
-  }
-}
-
-/** What is in a folder; nothing where that must not be seen, or is not there any more. */
-function list(folder: string): Promise<string[]> {
-  return fs.readdir(folder).catch(() => []);
-}
-
-async function nameOf(procPath: string, pid: number): Promise<string> {
-  const name = await programOf(procPath, pid);
-  return name === '' ? '' : ` (${escapeText(name, 32)})`;
-}
-
-/** What a process is called; empty where there is no such process any more. */
-export async function programOf(procPath: string, pid: number): Promise<string> {
-  return (await fs.readFile(`${procPath}/${pid}/comm`, 'utf8').catch(() => '')).trimEnd();
-}
-
-/** The number of another process that has the file at `path` open, by any of its names, as far as this user may see. Null where none is seen. Never rejects. */
-export async function findOpener(
-  path: string,
-  { timeoutMs = 500, procPath = '/proc' }: AddressOwnerOptions = {},
-): Promise<number | null> {
-  const isOver = deadline(timeoutMs);
-  const names = new Set([await fs.realpath(path).catch(() => path)]);
-  for (const pid of await listProcesses(procPath)) {
-    if (isOver()) return null;
-    if (pid !== process.pid && (await hasOpen(`${procPath}/${pid}`, names, isOver))) return pid;
-  }
-  return null;
-}
-
-/** Whether a process has the file at `path` open, as far as this user may see. Never rejects. */
-export async function isOpenIn(pid: number, path: string, procPath = '/proc'): Promise<boolean> {
-  return hasOpen(`${procPath}/${pid}`, new Set([await fs.realpath(path).catch(() => path)]), () => false);
-}
-
-/** True from `timeoutMs` from now on. */
-export function deadline(timeoutMs: number): () => boolean {
-  const untilMs = performance.now() + timeoutMs;
-  return () => performance.now() >= untilMs;
 }

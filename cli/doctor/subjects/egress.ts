@@ -1,7 +1,7 @@
 /** Egresses: whether those that targets lead to let anything out, and whether the proxy that programs here are told of is there. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EgressStatus } from '../../../lib/status/types.js';
+import { listFolder, readText } from '../../../lib/system/optional-files.js';
 import {
   addressesOverlap,
   formatHostPort,
@@ -94,21 +94,7 @@ function aptProxies({ options: { etc } }: Machine): ProxySetting[] {
 
 /** The files that apt reads in a folder: without an extension, or with `.conf`. */
 function partsIn(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-      .filter((name) => /^[A-Za-z0-9_-]+(?:\.conf)?$/.test(name))
-      .sort();
-  } catch {
-    return [];
-  }
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
+  return (listFolder(folder) ?? []).filter((name) => /^[A-Za-z0-9_-]+(?:\.conf)?$/.test(name)).sort();
 }
 
 /** The address in `http://user:password@127.0.0.1:3128/`, of which nothing else is shown; a value that has none is left out. */
