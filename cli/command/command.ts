@@ -26,9 +26,12 @@ export type Example = readonly [line: string, about: string];
 
 /** One command, as a file in cli/commands/ has it. */
 export interface Command extends CommandDescription {
-  /** Does it. Resolves with the exit status, or with nothing for 0. */
-  run(args: Arguments): Promise<number | undefined> | Promise<void>;
+  /** Runs the command; resolves with the exit status (0 if omitted). `runOther` runs the command that its words name. */
+  run(args: Arguments, runOther: RunCommand): Promise<number | undefined> | Promise<void>;
 }
+
+/** Runs the command that the words behind `vproxy` name; resolves with the exit status. */
+export type RunCommand = (words: readonly string[]) => Promise<number>;
 
 /** The options of a command by their long names. */
 export type CommandOptions = Readonly<Record<string, CommandOption>>;

@@ -19,7 +19,7 @@ const NAME_PART = 0.4;
 type Row = readonly [name: string, text: string];
 
 /** Commands with their summaries, as the table has them. */
-export type CommandList = Readonly<Record<string, { readonly summary: string; readonly isCommon?: boolean }>>;
+export type CommandList = Readonly<Record<string, { readonly summary: string }>>;
 
 /** The kinds of channels with the form of their addresses, as the table of kinds has them. */
 export type KindList = Iterable<readonly [name: string, kind: { readonly form: string; readonly about: string }]>;
@@ -50,9 +50,8 @@ export function formatProgramHelp(
   ]);
 }
 
-/** How to begin, and the commands that people use most: for who has said nothing. */
-export function formatShortHelp(main: CommandDescription, commands: CommandList, width: number): string {
-  const common = Object.fromEntries(Object.entries(commands).filter(([, { isCommon = false }]) => isCommon));
+/** How to begin, and the commands `common`, which people use most: for who has said nothing. */
+export function formatShortHelp(main: CommandDescription, common: CommandList, width: number): string {
   const more =
     'vproxy --help lists all options, kinds of channels and commands; vproxy help COMMAND shows those of one.';
   return joinLines([

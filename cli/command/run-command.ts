@@ -4,17 +4,18 @@ import { escapeText } from '../../lib/util/escape.js';
 import { EXIT_OK } from '../exit.js';
 import type { Arguments } from './arguments.js';
 import type { Command } from './command.js';
+import type { CommandList } from './help.js';
 import { quickReader, readArguments } from './read-words.js';
 import {
+  COMMON_COMMANDS,
   CONTROL_COMMANDS,
-  type CommandEntry,
   findCommand,
   firstWords,
   LOCAL_COMMANDS,
   MAIN_COMMAND,
   meantCommands,
   meantSecond,
-  NAMED_COMMANDS,
+  QUICK_COMMANDS,
   secondWords,
 } from './table.js';
 
@@ -29,19 +30,14 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   // What is wrong with its options is of no interest where there is no such command.
   if (name === '' && !first.startsWith('-')) throw refuseCommand(first);
   const command = await entry.load();
-  const args = await readFor(name, entry, command, behind);
+  const args = await readFor(name, command, behind);
   if (args.has('help')) return showHelp(name, command);
   if (name === '' && args.has('version')) return showVersion();
-  return (await command.run(args)) ?? EXIT_OK;
+  return (await command.run(args, runCommand)) ?? EXIT_OK;
 }
 
-async function readFor(
-  name: string,
-  { isQuick }: CommandEntry,
-  command: Command,
-  words: readonly string[],
-): Promise<Arguments> {
-  const reader = isQuick ? quickReader : (await import('./yargs-reader.js')).yargsReader;
+async function readFor(name: string, command: Command, words: readonly string[]): Promise<Arguments> {
+  const reader = QUICK_COMMANDS.includes(name) ? quickReader : (await import('./yargs-reader.js')).yargsReader;
   return readArguments(command, words, reader, name === '' ? refuseCommand : undefined);
 }
 
@@ -61,9 +57,13 @@ async function showShortHelp(): Promise<number> {
   const [{ formatShortHelp, helpWidth }] = await loadHelp();
   const { columns, isTTY } = process.stderr;
   const width = helpWidth(isTTY ? columns : null);
-  process.stderr.write(formatShortHelp(await MAIN_COMMAND.load(), { ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }, width));
+  const common = pickCommands((name) => COMMON_COMMANDS.includes(name));
+  process.stderr.write(formatShortHelp(await MAIN_COMMAND.load(), common, width));
   return ERROR_CODES['bad-argument'].exit;
 }
+
+const pickCommands = (isMeant: (name: string) => boolean): CommandList =>
+  Object.fromEntries(Object.entries({ ...CONTROL_COMMANDS, ...LOCAL_COMMANDS }).filter(([name]) => isMeant(name)));
 
 const loadHelp = () => Promise.all([import('./help.js'), import('../ui/print.js')]);
 
@@ -77,8 +77,8 @@ async function showVersion(): Promise<number> {
 async function runGroup(first: string, [word]: readonly string[]): Promise<number> {
   if (word === '--help' || word === '-h') {
     const [{ formatGroupHelp, helpWidth }, { outputWidth, print }] = await loadHelp();
-    const members = Object.entries(NAMED_COMMANDS).filter(([name]) => name.startsWith(`${first} `));
-    print(formatGroupHelp(first, Object.fromEntries(members), helpWidth(outputWidth())));
+    const members = pickCommands((name) => name.startsWith(`${first} `));
+    print(formatGroupHelp(first, members, helpWidth(outputWidth())));
     return EXIT_OK;
   }
   const choice = secondWords(first)

@@ -6,132 +6,104 @@ import type { Command } from './command.js';
 export interface CommandEntry {
   /** For the list of commands. */
   readonly summary: string;
-  /** Whether yargs is not loaded for it, as scripts run it often, or as it stays in memory. */
-  readonly isQuick: boolean;
-  /** Whether it is one of those that most people use, which the short help has. */
-  readonly isCommon: boolean;
   load(): Promise<Command>;
 }
 
-function entry(
+/** The command that a module exports as `name`. */
+function entry<N extends string = 'command'>(
   summary: string,
-  load: () => Promise<Command>,
-  { isQuick = false, isCommon = false } = {},
+  load: () => Promise<Readonly<Record<NoInfer<N>, Command>>>,
+  name = 'command' as N,
 ): CommandEntry {
-  return { summary, isQuick, isCommon, load };
+  return { summary, load: async () => (await load())[name] };
 }
 
 /** The command without a name. */
 export const MAIN_COMMAND = entry(
   'Carry forwards, and storage calls, over channels',
-  async () => (await import('../commands/run.js')).run,
-  { isQuick: true },
+  () => import('../commands/run.js'),
+  'run',
 );
+
+const forwards = () => import('../commands/forwards.js');
+const channels = () => import('../commands/channels.js');
+const exec = () => import('../commands/exec.js');
+const lists = () => import('../commands/lists.js');
+const ports = () => import('../commands/ports.js');
+const process = () => import('../commands/process.js');
+const storageLinks = () => import('../commands/storage-links.js');
 
 /** The commands for a running vproxy, by their names, of one word or two, in the order of the help. */
 export const CONTROL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
-  status: entry('Show the process and its channels', async () => (await import('../commands/process.js')).status, {
-    isCommon: true,
-  }),
-  channels: entry('List the channels, or show one', async () => (await import('../commands/channels.js')).list),
-  forwards: entry('List the forwards', async () => (await import('../commands/forwards.js')).list),
-  services: entry(
-    'List the services that are offered here and by the peers',
-    async () => (await import('../commands/services.js')).command,
-  ),
-  ports: entry(
-    'List the ports that are announced here and by the peers',
-    async () => (await import('../commands/announced-ports.js')).command,
-  ),
-  streams: entry('List the streams', async () => (await import('../commands/streams.js')).list),
-  events: entry('Show what happens', async () => (await import('../commands/events.js')).command),
-  top: entry('Show streams and channels, live', async () => (await import('../commands/top.js')).command, {
-    isCommon: true,
-  }),
-  'forward add': entry('Add a forward', async () => (await import('../commands/forwards.js')).add),
-  'forward remove': entry('Remove a forward', async () => (await import('../commands/forwards.js')).remove),
-  'channel add': entry('Add a channel', async () => (await import('../commands/channel-add.js')).command),
-  'channel remove': entry(
-    'Remove a channel with its forwards',
-    async () => (await import('../commands/channels.js')).remove,
-  ),
-  'egress list': entry(
-    'List what the peers may reach through this side',
-    async () => (await import('../commands/egress.js')).list,
-  ),
+  status: entry('Show the process and its channels', process, 'status'),
+  channels: entry('List the channels, or show one', channels, 'list'),
+  forwards: entry('List the forwards', lists, 'forwards'),
+  services: entry('List the services that are offered here and by the peers', lists, 'services'),
+  ports: entry('List the ports that are announced here and by the peers', lists, 'ports'),
+  streams: entry('List the streams', lists, 'streams'),
+  events: entry('Show what happens', () => import('../commands/events.js')),
+  top: entry('Show streams and channels, live', () => import('../commands/top.js')),
+  'forward add': entry('Add a forward', forwards, 'add'),
+  'forward remove': entry('Remove a forward', forwards, 'remove'),
+  'channel add': entry('Add a channel', () => import('../commands/channel-add.js')),
+  'channel remove': entry('Remove a channel with its forwards', channels, 'remove'),
+  'egress list': entry('List what the peers may reach through this side', lists, 'egresses'),
   'egress test': entry(
     'Tell whether a destination may be reached, and why',
-    async () => (await import('../commands/egress.js')).test,
+    () => import('../commands/egress-test.js'),
   ),
-  'stream close': entry('Reset a stream', async () => (await import('../commands/streams.js')).close),
-  connect: entry(
-    'Join standard input and output to a service',
-    async () => (await import('../commands/connect.js')).command,
-    { isQuick: true, isCommon: true },
-  ),
-  exec: entry('Run a command at the peer', async () => (await import('../commands/exec.js')).exec, {
-    isQuick: true,
-    isCommon: true,
-  }),
-  shell: entry('Run the login shell at the peer', async () => (await import('../commands/exec.js')).shell, {
-    isQuick: true,
-    isCommon: true,
-  }),
-  copy: entry(
-    'Copy files and folders to the other side, or from it',
-    async () => (await import('../commands/copy.js')).command,
-    { isCommon: true },
-  ),
-  info: entry('Show the machine of a peer', async () => (await import('../commands/info.js')).command),
-  ping: entry('Measure the round trip through a peer', async () => (await import('../commands/ping.js')).command),
-  wait: entry(
-    'Wait for a session, a service, or the end of a boot',
-    async () => (await import('../commands/wait.js')).command,
-  ),
-  'log-level': entry('Set what the process logs', async () => (await import('../commands/process.js')).logLevel),
-  reload: entry('Read the configuration file again', async () => (await import('../commands/process.js')).reload),
-  drain: entry('Let the process end when its streams have', async () => (await import('../commands/process.js')).drain),
-  upgrade: entry(
-    'Let a successor go on in place of the process',
-    async () => (await import('../commands/process.js')).upgrade,
-  ),
-  stop: entry('Let the process end', async () => (await import('../commands/process.js')).stop),
+  'stream close': entry('Reset a stream', channels, 'close'),
+  connect: entry('Join standard input and output to a service', () => import('../commands/connect.js')),
+  exec: entry('Run a command at the peer', exec, 'exec'),
+  shell: entry('Run the login shell at the peer', exec, 'shell'),
+  copy: entry('Copy files and folders to the other side, or from it', () => import('../commands/copy.js')),
+  info: entry('Show the machine of a peer', () => import('../commands/info.js')),
+  ping: entry('Measure the round trip through a peer', () => import('../commands/ping.js')),
+  wait: entry('Wait for a session, a service, or the end of a boot', () => import('../commands/wait.js')),
+  'log-level': entry('Set what the process logs', process, 'logLevel'),
+  reload: entry('Read the configuration file again', process, 'reload'),
+  drain: entry('Let the process end when its streams have', process, 'drain'),
+  upgrade: entry('Let a successor go on in place of the process', process, 'upgrade'),
+  stop: entry('Let the process end', process, 'stop'),
 };
 
 /** Those that need no running vproxy. */
 export const LOCAL_COMMANDS: Readonly<Record<string, CommandEntry>> = {
   check: entry(
     'Check a configuration file, and print everything that is wrong with it',
-    async () => (await import('../commands/check.js')).command,
-    { isCommon: true },
+    () => import('../commands/check.js'),
   ),
-  genkey: entry('Make a key for --key of both sides', async () => (await import('../commands/genkey.js')).command),
-  ps: entry('List the vproxys that run on this machine', async () => (await import('../commands/ps.js')).command),
-  play: entry('Show the recording of a terminal', async () => (await import('../commands/play.js')).command),
-  doctor: entry('Look for what usually goes wrong', async () => (await import('../commands/doctor.js')).command, {
-    isCommon: true,
-  }),
-  'libvirt-xml': entry("Print a port's XML for libvirt", async () => (await import('../commands/ports.js')).libvirtXml),
-  'qemu-args': entry("Print a port's arguments for QEMU", async () => (await import('../commands/ports.js')).qemuArgs),
+  genkey: entry('Make a key for --key of both sides', () => import('../commands/genkey.js')),
+  ps: entry('List the vproxys that run on this machine', () => import('../commands/ps.js')),
+  play: entry('Show the recording of a terminal', () => import('../commands/play.js')),
+  doctor: entry('Look for what usually goes wrong', () => import('../commands/doctor.js')),
+  'libvirt-xml': entry("Print a port's XML for libvirt", ports, 'libvirtXml'),
+  'qemu-args': entry("Print a port's arguments for QEMU", ports, 'qemuArgs'),
   'storage-emulator': entry(
     'Answer storage calls from a file of recorded replies',
-    async () => (await import('../commands/storage-emulator.js')).command,
+    () => import('../commands/storage-emulator.js'),
   ),
-  'storage link': entry(
-    'Put vproxy-storage in the place of a utility',
-    async () => (await import('../commands/storage-links.js')).link,
-  ),
-  'storage unlink': entry('Take such a link away', async () => (await import('../commands/storage-links.js')).unlink),
-  'pipe-create': entry(
-    "Make the FIFOs of QEMU's pipe chardev",
-    async () => (await import('../commands/ports.js')).pipeCreate,
-  ),
-  completion: entry(
-    'Print the completion of a shell: bash, zsh or fish',
-    async () => (await import('../commands/completion.js')).completion,
-  ),
-  help: entry('Show the help of a command', async () => (await import('../commands/help.js')).command),
+  'storage link': entry('Put vproxy-storage in the place of a utility', storageLinks, 'link'),
+  'storage unlink': entry('Take such a link away', storageLinks, 'unlink'),
+  'pipe-create': entry("Make the FIFOs of QEMU's pipe chardev", ports, 'pipeCreate'),
+  completion: entry('Print the completion of a shell: bash, zsh or fish', () => import('../commands/completion.js')),
+  help: entry('Show the help of a command', () => import('../commands/help.js')),
 };
+
+/** Those that most people use, which the short help has. */
+export const COMMON_COMMANDS: readonly string[] = [
+  'status',
+  'top',
+  'connect',
+  'exec',
+  'shell',
+  'copy',
+  'check',
+  'doctor',
+];
+
+/** Those for which yargs is not loaded, as scripts run them often, or as what they run stays in memory. */
+export const QUICK_COMMANDS: readonly string[] = ['', 'connect', 'exec', 'shell'];
 
 /** All that have a name, in the order of the help. */
 export const NAMED_COMMANDS: Readonly<Record<string, CommandEntry>> = { ...LOCAL_COMMANDS, ...CONTROL_COMMANDS };

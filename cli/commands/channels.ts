@@ -1,6 +1,8 @@
-/** `vproxy channels` and `vproxy channel remove`: the channels of a running vproxy. */
+/** `vproxy channels`, `vproxy channel remove` and `vproxy stream close`. */
 
 import type { ControlClient } from '../../lib/control/client/client.js';
+import { VproxyError } from '../../lib/errors.js';
+import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
 import { type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
@@ -60,4 +62,23 @@ async function removeChannel(args: Arguments): Promise<void> {
 async function describeRest(control: ControlClient, label: string): Promise<string> {
   const { session } = await control.channel(label);
   return `waiting for ${formatCount(session?.streams ?? 0, 'stream')} of ${label}`;
+}
+
+export const close: Command = {
+  usage: 'stream close CHANNEL/ID',
+  about: 'Resets a stream, which `vproxy streams` names; the programs at both ends see their connections fail.',
+  examples: [['vproxy stream close vm1/7', 'Stream 7 of vm1']],
+  options: {},
+  operands: ['CHANNEL/ID'],
+  run: closeStream,
+};
+
+async function closeStream(args: Arguments): Promise<void> {
+  const [text = ''] = args.operands;
+  const [, channel, id] = /^([a-z0-9._-]{1,64})\/(\d{1,10})$/.exec(text) ?? [];
+  if (channel === undefined || id === undefined) {
+    throw new VproxyError('bad-argument', `"${escapeText(text, 64)}" is not CHANNEL/ID, such as default/7`);
+  }
+  const control = await openControl(args);
+  await control.closeStream(channel, Number(id));
 }

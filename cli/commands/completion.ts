@@ -9,7 +9,7 @@ import { LIVE_NAMES, liveNames } from '../completion/values.js';
 import { EXIT_OK } from '../exit.js';
 import { print } from '../ui/print.js';
 
-export const completion: Command = {
+export const command: Command = {
   usage: `completion ${SHELLS.join('|')}`,
   about:
     'Prints a script for a shell, which completes commands, options and values of vproxy, and the names of channels, services, forwards and streams of a vproxy that runs.',

@@ -1,4 +1,4 @@
-/** `vproxy forwards`, `vproxy forward add` and `vproxy forward remove`: the forwards of a running vproxy. */
+/** `vproxy forward add` and `vproxy forward remove`. */
 
 import type { ControlClient } from '../../lib/control/client/client.js';
 import { VproxyError } from '../../lib/errors.js';
@@ -10,47 +10,8 @@ import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../co
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { describeForward } from '../ui/channels.js';
-import { toneOfState } from '../ui/color.js';
 import { formatCount, print, printJson } from '../ui/print.js';
-import { type ListView, showList } from '../ui/show-list.js';
 import { showProgress } from '../ui/waiting-line.js';
-
-export const list: Command = {
-  usage: 'forwards [LABEL] [--json]',
-  about: 'Lists the forwards: outgoing ones with the address that they listen on, incoming ones with their target.',
-  examples: [
-    ['vproxy forwards', 'Those of all channels'],
-    ['vproxy forwards vm1 --json', 'Those of one, for a script'],
-  ],
-  options: { ...CHANNEL_FILTER, ...JSON_OPTION },
-  operands: ['[LABEL]'],
-  run: (args) => showList(args, VIEW),
-};
-
-const VIEW: ListView<ForwardStatus> = {
-  columns: [
-    { title: 'ID' },
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'DIRECTION' },
-    { title: 'SERVICE', leastWidth: 12 },
-    { title: 'ENDPOINT', leastWidth: 16 },
-    { title: 'STATE', toneOf: toneOfState },
-    { title: 'STREAMS', align: 'right' },
-    { title: 'SO FAR', align: 'right' },
-  ],
-  empty: 'There are no forwards.',
-  list: (control) => control.forwards(),
-  row: ({ id, channel, direction, service, endpoint, state, streams, opened }) => [
-    id,
-    channel,
-    direction,
-    service,
-    endpoint,
-    state,
-    String(streams),
-    String(opened),
-  ],
-};
 
 export const add: Command = {
   usage: 'forward add -o|-i [LABEL/]FORWARD [--channel LABEL] [--json]',

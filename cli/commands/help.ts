@@ -1,6 +1,5 @@
 /** `vproxy help`: the help of the program, or of a command. */
 import type { Command } from '../command/command.js';
-import { runCommand } from '../command/run-command.js';
 
 export const command: Command = {
   usage: 'help [COMMAND]',
@@ -12,5 +11,5 @@ export const command: Command = {
   isLocal: true,
   options: {},
   operands: ['[COMMAND…]'],
-  run: ({ operands }) => runCommand([...operands, '--help']),
+  run: ({ operands }, runOther) => runOther([...operands, '--help']),
 };

@@ -3,7 +3,7 @@
  * `vproxy __complete vproxy WORD… CURRENT`, or by `--line` and the line up to the cursor where a shell cannot tell words.
  */
 import { type Command, type NamedOption, optionsOf } from '../command/command.js';
-import { findCommand, NAMED_COMMANDS, secondWords } from '../command/table.js';
+import { findCommand, firstWords, NAMED_COMMANDS, secondWords } from '../command/table.js';
 import { type AddressContext, type AddressPart, completeChannel, completeForward } from './addresses.js';
 import { type LiveSource, liveNames, type NamedThing, processNames, valueSort } from './values.js';
 
@@ -36,7 +36,7 @@ export async function printCompletion(args: readonly string[]): Promise<void> {
 export async function complete(words: readonly string[]): Promise<Completion> {
   const behind = words.slice(1, -1);
   const current = words.length > 1 ? (words.at(-1) ?? '') : '';
-  if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstWords());
+  if (behind.length === 0 && !current.startsWith('-')) return offer(current, firstNames());
   if (behind[0] === 'help' && !current.startsWith('-')) return completeName(behind.slice(1), current);
   const { name, entry, words: given } = findCommand(behind);
   if (entry !== null) return completeBehind(await entry.load(), given, current);
@@ -48,7 +48,7 @@ export async function complete(words: readonly string[]): Promise<Completion> {
 
 /** The name of a command, of which `before` are the words that are there. */
 function completeName(before: readonly string[], current: string): Completion {
-  if (before.length === 0) return offer(current, firstWords());
+  if (before.length === 0) return offer(current, firstNames());
   const { name, entry, words } = findCommand(before);
   const seconds = entry === null && words.length === 0 ? secondWords(name) : [];
   return offer(
@@ -63,9 +63,8 @@ const summaryOf = (word: string, name: string): NamedThing => ({
 });
 
 /** The first words of commands: of a word that several share, the second ones are said. */
-function firstWords(): NamedThing[] {
-  const firsts = new Set(Object.keys(NAMED_COMMANDS).map((name) => name.replace(/ .*/, '')));
-  return [...firsts].map((first) => {
+function firstNames(): NamedThing[] {
+  return firstWords().map((first) => {
     const seconds = secondWords(first);
     return seconds.length === 0 ? summaryOf(first, first) : { name: first, summary: `Commands: ${seconds.join(', ')}` };
   });

@@ -1,51 +1,17 @@
-/** `vproxy egress list` and `vproxy egress test`: where the targets of egresses let the peers out to. */
+/** `vproxy egress test`: whether an egress lets the peer reach a destination. */
 
 import { ERROR_CODES, VproxyError } from '../../lib/errors.js';
-import type { EgressStatus, EgressTest } from '../../lib/status/types.js';
+import type { EgressTest } from '../../lib/status/types.js';
 import { whatThereIs } from '../../lib/util/closest-word.js';
 import { escapeText } from '../../lib/util/escape.js';
 import type { Arguments } from '../command/arguments.js';
-import { CHANNEL_FILTER, CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
+import { CHANNEL_OPTION, type Command, JSON_OPTION } from '../command/command.js';
 import { openControl } from '../command/control-client.js';
 import { channelOf, splitLabel } from '../command/labels.js';
 import { EXIT_OK } from '../exit.js';
 import { print, printJson } from '../ui/print.js';
-import { type ListView, showList } from '../ui/show-list.js';
 
-export const list: Command = {
-  usage: 'egress list [LABEL] [--json]',
-  about:
-    'Lists the egresses of each channel: the services whose forwards lead to them, what they let the peer reach, and what not.',
-  examples: [['vproxy egress list', 'Those of all channels']],
-  options: { ...CHANNEL_FILTER, ...JSON_OPTION },
-  operands: ['[LABEL]'],
-  run: (args) => showList(args, VIEW),
-};
-
-const VIEW: ListView<EgressStatus> = {
-  columns: [
-    { title: 'CHANNEL', leastWidth: 12 },
-    { title: 'EGRESS', leastWidth: 12 },
-    { title: 'SERVICES' },
-    { title: 'ALLOW', leastWidth: 16 },
-    { title: 'DENY', leastWidth: 12 },
-    { title: 'UPSTREAM' },
-  ],
-  empty: 'There are no egresses.',
-  list: (control) => control.egress(),
-  row: ({ channel, name, services, rules }) => [
-    channel,
-    name,
-    wordsOf(services),
-    wordsOf(rules?.allow ?? []),
-    wordsOf(rules?.deny ?? []),
-    rules?.upstream ?? '-',
-  ],
-};
-
-const wordsOf = (texts: readonly string[]): string => texts.join(' ') || '-';
-
-export const test: Command = {
+export const command: Command = {
   usage: 'egress test [CHANNEL/]EGRESS DESTINATION:PORT [--channel LABEL] [--config FILE] [--json]',
   about:
     'Tells whether an egress lets the peer reach a destination, such as vproxy egress test internet example.org:443, and which rule decides: the name is resolved as it would be, each of its addresses is judged, and nothing is connected to. The status is 77 where it may not be reached.',
