@@ -9,7 +9,7 @@ import type { EventFields } from '../events.js';
 import type { MessageCounts, SessionStream } from '../session/stream.js';
 import type { DatagramEntrance } from '../system/datagrams.js';
 import type { KeepDescriptor, TakeDescriptor } from '../system/descriptors.js';
-import type { ListenAddress } from '../system/listen.js';
+import type { ListenAddress } from '../system/listen-address.js';
 import type { OnRead } from '../system/sockets.js';
 import type { Clock } from '../util/clock.js';
 import type { ConnectionCapture, IndexOfStream, KnownStream } from './connection.js';

@@ -10,7 +10,7 @@ import {
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/listen.js';
+} from '../system/listen-address.js';
 import { lookup } from '../system/lookup.js';
 import { type OnRead, readBuffered, resetSocket } from '../system/sockets.js';
 import {

@@ -15,7 +15,7 @@ import {
   parseSocketAccess,
   resolveSocketAccess,
   type SocketAccess,
-} from '../system/listen.js';
+} from '../system/listen-address.js';
 import { FirstLine, type OnRead, readBuffered } from '../system/sockets.js';
 import { formatPath, joinWithCommas, parseKeyValues, requireKnown, splitAtCommas } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';

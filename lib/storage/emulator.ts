@@ -2,7 +2,7 @@
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { EventEmitter } from 'eventemitter3';
 import { systemCode, toVproxyError, VproxyError } from '../errors.js';
-import type { ListenAddress } from '../system/listen.js';
+import type { ListenAddress } from '../system/listen-address.js';
 import { Backoff, type CancelTimer, type Clock, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { JsonScanner } from '../util/json-scanner.js';

@@ -1,7 +1,8 @@
 /** Listening for the storage service, at a TCP port or at a unix socket whose folder is made. */
 import type { Server } from 'node:net';
 import { VproxyError } from '../errors.js';
-import { type ListenAddress, listen, listenAdopted, makeSocketFolder } from '../system/listen.js';
+import { listen, listenAdopted, makeSocketFolder } from '../system/listen.js';
+import type { ListenAddress } from '../system/listen-address.js';
 import { formatHostPort } from '../util/addresses.js';
 import { escapeText } from '../util/escape.js';
 

@@ -3,7 +3,7 @@ import { linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
 import type net from 'node:net';
 import { resolve } from 'node:path';
 import { formatHostPort } from '../util/addresses.js';
-import type { ListenAddress } from './listen.js';
+import type { ListenAddress } from './listen-address.js';
 import { descriptorOf } from './sockets.js';
 
 /** Keeps listening sockets for the next process, as a service manager does. Nothing of it throws. */

@@ -15,7 +15,8 @@ import type {
   DatagramSource,
 } from './datagrams.js';
 import { type Libc, loadLibc, type NativeCall, systemError } from './libc.js';
-import { bindPrivately, type FileAccess, listenFailure, removeStaleFile } from './listen.js';
+import { bindPrivately, listenFailure, removeStaleFile } from './listen.js';
+import type { FileAccess } from './listen-address.js';
 import { Readiness } from './readiness.js';
 import { hasKnownStructures, unixAddress } from './unix-messages.js';
 

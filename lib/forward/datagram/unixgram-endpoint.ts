@@ -1,5 +1,5 @@
 /** `unixgram:/path`: a unix socket of datagrams, such as /dev/log, to get messages at or to send them to. */
-import { resolveSocketAccess } from '../../system/listen.js';
+import { resolveSocketAccess } from '../../system/listen-address.js';
 import { loadUnixDatagrams } from '../../system/unix-datagrams.js';
 import { escapeText } from '../../util/escape.js';
 import type { EndpointKind, TargetContext } from '../endpoint-kind.js';
