@@ -1,4 +1,5 @@
 /** Addresses as bytes, the ranges that are no public ones, and the addresses of this machine. */
+import net from 'node:net';
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../util/clock.js';
@@ -10,77 +11,32 @@ import type { Clock } from '../../util/clock.js';
  * inet_aton(3) does not ask for; IPv6 is what RFC 4291 has in section 2.2, without a zone.
  */
 export function parseAddress(text: string): Uint8Array | null {
-  if (text.length > MAX_ADDRESS_LENGTH) return null;
-  return text.includes(':') ? parseAddress6(text) : parseAddress4(text);
+  if (net.isIPv4(text)) return Uint8Array.from(text.split('.'), Number);
+  if (!net.isIPv6(text) || text.includes('%')) return null;
+  // The host of a URL is hexadecimal throughout.
+  const [head = '', tail] = hostOfUrl(text).split('::');
+  const first = groupsOf(head);
+  const last = groupsOf(tail ?? '');
+  const groups = [...first, ...new Array<number>(8 - first.length - last.length).fill(0), ...last];
+  return Uint8Array.from(groups.flatMap((group) => [group >> 8, group & 255]));
 }
 
-/** Six groups and an IPv4 address. */
-const MAX_ADDRESS_LENGTH = 45;
-
-const DECIMAL_BYTE = /^(?:0|[1-9]\d{0,2})$/;
-
-function parseAddress4(text: string): Uint8Array | null {
-  const parts = text.split('.');
-  const isPlain = parts.length === 4 && parts.every((part) => DECIMAL_BYTE.test(part) && Number(part) <= 255);
-  return isPlain ? Uint8Array.from(parts, Number) : null;
-}
-
-function parseAddress6(text: string): Uint8Array | null {
-  const halves = text.split('::');
-  const groups = halves.map((half, index) => parseGroups(half, index === halves.length - 1));
-  const [head, tail] = groups;
-  if (head === null || head === undefined || tail === null || groups.length > 2) return null;
-  const byteCount = head.length + (tail?.length ?? 0);
-  // A double colon stands for one group at least.
-  if (tail === undefined ? byteCount !== 16 : byteCount > 14) return null;
-  const bytes = new Uint8Array(16);
-  bytes.set(head);
-  if (tail !== undefined) bytes.set(tail, 16 - tail.length);
-  return bytes;
-}
-
-/**
- * The bytes of what stands on one side of a double colon; only at the end of the text four decimal numbers may stand
- * for two groups.
- */
-function parseGroups(text: string, isAtEnd: boolean): number[] | null {
-  if (text === '') return [];
-  const bytes: number[] = [];
-  const groups = text.split(':');
-  for (const [index, group] of groups.entries()) {
-    const quad = isAtEnd && index === groups.length - 1 ? parseAddress4(group) : null;
-    if (quad !== null) bytes.push(...quad);
-    else if (/^[0-9a-f]{1,4}$/i.test(group))
-      bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 255);
-    else return null;
-  }
-  return bytes;
-}
+const groupsOf = (text: string): number[] =>
+  text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
 
 /** The one text of an address, as RFC 5952 has it; IPv4-mapped ones end in four decimal numbers (its section 5). */
 export function formatAddress(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');
   if (isWithin(bytes, MAPPED, 96)) return `::ffff:${bytes.subarray(12).join('.')}`;
-  const groups = Array.from({ length: 8 }, (_, index) => ((bytes[2 * index] ?? 0) << 8) | (bytes[2 * index + 1] ?? 0));
-  const { start, length } = longestZeros(groups);
-  const hex = (from: number, to: number): string =>
-    groups
-      .slice(from, to)
-      .map((group) => group.toString(16))
-      .join(':');
-  return length < 2 ? hex(0, 8) : `${hex(0, start)}::${hex(start + length, 8)}`;
+  return hostOfUrl(
+    Buffer.from(bytes)
+      .toString('hex')
+      .replace(/....(?!$)/g, '$&:'),
+  );
 }
 
-/** The first of the longest runs of zeros. */
-function longestZeros(groups: readonly number[]): { start: number; length: number } {
-  let longest = { start: 0, length: 0 };
-  let start = 0;
-  for (const [index, group] of groups.entries()) {
-    if (group !== 0) start = index + 1;
-    else if (index + 1 - start > longest.length) longest = { start, length: index + 1 - start };
-  }
-  return longest;
-}
+/** An IPv6 address as a URL has it: that is RFC 5952, without decimal numbers. */
+const hostOfUrl = (address: string): string => new URL(`http://[${address}]`).hostname.slice(1, -1);
 
 const MAPPED = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0]);
 
