@@ -358,13 +358,6 @@ export class ChannelRecord {
 }
 
 function sum(a: SessionCounters, b: SessionCounters): SessionCounters {
-  return {
-    sentBytes: a.sentBytes + b.sentBytes,
-    receivedBytes: a.receivedBytes + b.receivedBytes,
-    sentFrames: a.sentFrames + b.sentFrames,
-    receivedFrames: a.receivedFrames + b.receivedFrames,
-    stallMs: a.stallMs + b.stallMs,
-    streamsOpened: a.streamsOpened + b.streamsOpened,
-    streamsFailed: a.streamsFailed + b.streamsFailed,
-  };
+  const keys = Object.keys(NOTHING) as (keyof SessionCounters)[];
+  return Object.fromEntries(keys.map((key) => [key, a[key] + b[key]])) as Record<keyof SessionCounters, number>;
 }

@@ -9,6 +9,7 @@ import { LOG_LEVELS } from '../events.js';
 import { STREAM_WAITS } from '../session/local-end.js';
 import { CHANNEL_STATES } from './describe.js';
 import { MACHINE_TYPES } from './machine.js';
+import { CHANNEL_TOTALS } from './totals.js';
 import * as z from './zod.js';
 
 /** A whole number that is not negative. */
@@ -16,6 +17,12 @@ const amount = () => z.int().min(0);
 
 /** A number that is not negative. */
 const measure = () => z.number().min(0);
+
+/** An amount for each of these descriptions. */
+const amounts = <Key extends string>(descriptions: Readonly<Record<Key, string>>) =>
+  Object.fromEntries(
+    Object.entries<string>(descriptions).map(([key, description]) => [key, amount().describe(description)]),
+  ) as Record<Key, ReturnType<typeof amount>>;
 
 /** A moment; its description begins with `what`. */
 const moment = (what: string) => z.iso.datetime().describe(`${what}; ISO 8601, UTC`);
@@ -105,20 +112,7 @@ const sessionHistorySchema = z
   .meta({ id: 'SessionHistory', description: 'The sessions that a channel had' });
 
 const channelTotalsSchema = z
-  .strictObject({
-    sentBytes: amount().describe('Payload of streams that was sent'),
-    receivedBytes: amount().describe('Payload of streams that was received'),
-    sentFrames: amount().describe('Frames of every type that were sent'),
-    receivedFrames: amount().describe('Frames of every type that were received'),
-    skippedBytes: amount().describe('Bytes that belonged to no session'),
-    stallMs: amount().describe(
-      'The time in which nothing passed although something waited, in waits of a second or more',
-    ),
-    streamsOpened: amount().describe('Streams that either side has opened'),
-    streamsFailed: amount().describe('Streams that did not end in order, including refused ones'),
-    resumptions: amount().describe('How often a session went on with another link'),
-    resentBytes: amount().describe('What was sent again then, of frames of every type'),
-  })
+  .strictObject(amounts(CHANNEL_TOTALS))
   .meta({ id: 'ChannelTotals', description: 'What went over a channel since it was added' });
 
 export const channelStatusSchema = z
@@ -373,15 +367,13 @@ export const pingAnswerSchema = z
   })
   .describe('The answer of `POST /v1/ping`');
 
-const count = () => measure().int();
-
 export const upgradeAnswerSchema = z
   .strictObject({
-    pid: count().describe('The number of the process that goes on'),
+    pid: amount().describe('The number of the process that goes on'),
     version: z.string().describe('Its program and version'),
-    sessions: count().describe('The sessions that it goes on with'),
-    streams: count().describe('The streams that it goes on with'),
-    listeners: count().describe('The sockets that it listens on'),
+    sessions: amount().describe('The sessions that it goes on with'),
+    streams: amount().describe('The streams that it goes on with'),
+    listeners: amount().describe('The sockets that it listens on'),
     cut: z.array(z.string()).describe('Streams that were reset, as they could not be handed over: `force` was given'),
     durationMs: measure().describe('For how long nothing else was done, in milliseconds'),
   })

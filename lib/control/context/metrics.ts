@@ -6,7 +6,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { CHANNEL_STATES } from '../../status/describe.js';
-import type { ChannelStatus, DatagramCounts, ForwardStatus, PortStatus, SessionStatus } from '../../status/types.js';
+import { CHANNEL_TOTALS } from '../../status/totals.js';
+import type {
+  ChannelStatus,
+  ChannelTotals,
+  DatagramCounts,
+  ForwardStatus,
+  PortStatus,
+  SessionStatus,
+} from '../../status/types.js';
 import type { Clock } from '../../util/clock.js';
 import type { ControlContext } from './context.js';
 
@@ -65,26 +73,10 @@ export class MetricsPage {
   }
 }
 
-/** A metric with one series for each channel for which `look` gives a number. */
-function eachChannel(channels: readonly ChannelStatus[]) {
-  return (
-    type: Metric['type'],
-    name: string,
-    help: string,
-    look: (channel: ChannelStatus) => number | null | undefined,
-  ): Metric => {
-    const samples = channels.flatMap((channel): MetricSample[] => {
-      const value = look(channel) ?? null;
-      return value === null ? [] : [{ labels: { channel: channel.label }, value }];
-    });
-    return { name: `vproxy_channel_${name}`, type, help, samples };
-  };
-}
-
 function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
   const each = eachChannel(channels);
-  const ofSession = (look: (session: SessionStatus) => number | null) => (channel: ChannelStatus) =>
-    channel.session === null ? null : look(channel.session);
+  const ofSession = (name: string, help: string, look: (session: SessionStatus) => number | null): Metric =>
+    each('gauge', name, help, ({ session }) => session && look(session));
   return [
     {
       name: 'vproxy_channel_state',
@@ -103,62 +95,48 @@ function channelMetrics(channels: readonly ChannelStatus[]): Metric[] {
         Object.entries(history.ends).map(([code, value]) => ({ labels: { channel: label, code }, value })),
       ),
     },
-    each('counter', 'sent_bytes_total', 'Payload of streams that was sent.', ({ totals }) => totals.sentBytes),
-    each('counter', 'received_bytes_total', 'Payload of streams that came.', ({ totals }) => totals.receivedBytes),
-    each('counter', 'sent_frames_total', 'Frames of every type that were sent.', ({ totals }) => totals.sentFrames),
-    each('counter', 'received_frames_total', 'Frames of every type that came.', ({ totals }) => totals.receivedFrames),
-    each('counter', 'skipped_bytes_total', 'Bytes that belonged to no session.', ({ totals }) => totals.skippedBytes),
-    each(
-      'counter',
-      'stall_seconds_total',
-      'Time in which nothing passed although something waited, in waits of a second or more.',
-      ({ totals }) => totals.stallMs / 1000,
-    ),
-    each(
-      'counter',
-      'streams_opened_total',
-      'Streams that were opened, by either side.',
-      ({ totals }) => totals.streamsOpened,
-    ),
-    each(
-      'counter',
-      'streams_failed_total',
-      'Streams that did not end in order, refused ones included.',
-      ({ totals }) => totals.streamsFailed,
-    ),
-    each(
-      'counter',
-      'resumptions_total',
-      'Sessions that went on with another link.',
-      ({ totals }) => totals.resumptions,
-    ),
-    each('counter', 'resent_bytes_total', 'What was sent again then.', ({ totals }) => totals.resentBytes),
+    ...(Object.keys(CHANNEL_TOTALS) as (keyof ChannelTotals)[]).map((key) => {
+      const [name, scale] = nameOfCounter(key);
+      return each('counter', name, `${CHANNEL_TOTALS[key]}.`, ({ totals }) => totals[key] / scale);
+    }),
     each('gauge', 'streams', 'Streams that are open.', ({ session }) => session?.streams ?? 0),
-    each(
-      'gauge',
-      'session_age_seconds',
-      'Age of the session, where there is one.',
-      ofSession(({ ageMs }) => ageMs / 1000),
+    ofSession('session_age_seconds', 'Age of the session, where there is one.', ({ ageMs }) => ageMs / 1000),
+    ofSession('round_trip_seconds', 'Round trip through the peer, as it was measured last.', ({ roundTripMs }) =>
+      roundTripMs === null ? null : roundTripMs / 1000,
     ),
-    each(
-      'gauge',
-      'round_trip_seconds',
-      'Round trip through the peer, as it was measured last.',
-      ofSession(({ roundTripMs }) => (roundTripMs === null ? null : roundTripMs / 1000)),
-    ),
-    each(
-      'gauge',
+    ofSession(
       'send_credit_bytes',
       'What may be sent before the peer gives more.',
-      ofSession(({ sendCreditBytes }) => sendCreditBytes),
+      ({ sendCreditBytes }) => sendCreditBytes,
     ),
-    each(
-      'gauge',
+    ofSession(
       'unwritten_bytes',
       'What the channel was given and has not written.',
-      ofSession(({ unwrittenBytes }) => unwrittenBytes),
+      ({ unwrittenBytes }) => unwrittenBytes,
     ),
   ];
+}
+
+/** Makes metrics with one series for each channel for which `look` gives a number. */
+function eachChannel(channels: readonly ChannelStatus[]) {
+  return (
+    type: Metric['type'],
+    name: string,
+    help: string,
+    look: (channel: ChannelStatus) => number | null,
+  ): Metric => {
+    const samples = channels.flatMap((channel): MetricSample[] => {
+      const value = look(channel);
+      return value === null ? [] : [{ labels: { channel: channel.label }, value }];
+    });
+    return { name: `vproxy_channel_${name}`, type, help, samples };
+  };
+}
+
+/** `sent_bytes_total` for `sentBytes`; and how much of the counter is 1 of the metric, whose times are in seconds. */
+function nameOfCounter(key: string): readonly [name: string, scale: number] {
+  const words = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return words.endsWith('_ms') ? [`${words.slice(0, -'ms'.length)}seconds_total`, 1000] : [`${words}_total`, 1];
 }
 
 function forwardMetric(channels: readonly ChannelStatus[], forwards: readonly ForwardStatus[]): Metric {
