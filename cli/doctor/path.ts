@@ -10,7 +10,9 @@ import { type Finding, finding } from './findings.js';
 import type { Machine } from './machine.js';
 
 /** What is there: its facts; null where nothing is; or why it cannot be looked at. */
-export type PathLook = { readonly stats: Stats | null; readonly problem: null } | { readonly problem: Finding };
+export type PathLook =
+  | { readonly stats: Stats | null; readonly problem: null }
+  | { readonly stats?: never; readonly problem: Finding };
 
 /** Looks at a path, following links. Never rejects. */
 export async function lookAtPath(machine: Machine, path: string): Promise<PathLook> {

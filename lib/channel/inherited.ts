@@ -14,7 +14,7 @@ import { openPipeHandle, pipeSocket } from '../system/handles.js';
 import type { OnRead } from '../system/sockets.js';
 import { describeError } from '../util/escape.js';
 import { type DialKind, VM_TRAITS } from './kind.js';
-import { subsystemOf } from './virtserial.js';
+import { subsystemOf } from './virtio-ports.js';
 
 /** Which descriptors were a channel already. */
 class TakenDescriptors {
@@ -110,8 +110,6 @@ function openStreams(inputFd: number, outputFd: number): Link {
 
 // `fd:N`: one descriptor that carries bytes both ways: a socket, or a raw terminal.
 
-const FOLDERS = { dev: '/dev', sys: '/sys' };
-
 /** The kind `fd`; its address is the number. One of them opens each descriptor once. */
 export function fdKind(): DialKind<number> {
   const descriptors = new TakenDescriptors();
@@ -145,7 +143,7 @@ function isDevice(number: number, description: string): boolean {
   if (found.isSocket()) return false;
   if (found.isFIFO()) throw unusable('it is a pipe, which carries bytes one way only; stdio: takes two of them');
   if (!found.isCharacterDevice()) throw unusable('it is neither a socket nor a device');
-  if (tty.isatty(number) || subsystemOf(found.rdev, FOLDERS) === 'virtio-ports') return true;
+  if (tty.isatty(number) || subsystemOf(found.rdev, '/sys') === 'virtio-ports') return true;
   throw unusable('it is a device, but neither a terminal nor a virtio-serial port');
 }
 

@@ -1,6 +1,6 @@
 /** `tty-open:PATH[,baud=N]`: a serial line, such as the guest's end of an emulated UART. */
 
-import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
 import { systemCode, VproxyError } from '../errors.js';
@@ -8,6 +8,7 @@ import { openDeviceLink } from '../link/device-link.js';
 import { channelError, openingCancelled, requireWanted } from '../link/link.js';
 import { atExit } from '../system/children.js';
 import { canonicalPath } from '../system/files.js';
+import { readText } from '../system/optional-files.js';
 import { describeToolFailure, runTool, runToolNow, type ToolLimits, type ToolResult } from '../system/run-tool.js';
 import { formatPath, parsePath } from '../util/addresses.js';
 import { systemClock } from '../util/clock.js';
@@ -90,12 +91,8 @@ function unusable(description: string, why: string): VproxyError {
 }
 
 /** The consoles that the kernel was given (`console=ttyS0`), by their names. */
-function activeConsoles(sys: string): string[] {
-  try {
-    return readFileSync(path.join(sys, 'class/tty/console/active'), 'utf8').split(/\s+/);
-  } catch {
-    return [];
-  }
+export function activeConsoles(sys: string): string[] {
+  return readText(path.join(sys, 'class/tty/console/active')).split(/\s+/);
 }
 
 /** A pseudo-terminal whose other side is closed reads and opens so. */

@@ -1,17 +1,6 @@
 /** `virtserial-open:PATH` and `virtserial-open:NAME`: the guest's end of a virtio-serial port. */
 
-import {
-  closeSync,
-  constants,
-  existsSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  realpathSync,
-  statSync,
-} from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { systemCode, VproxyError } from '../errors.js';
 import { DEVICE_SLAB_BYTES, openDeviceLink, restoreDeviceLink } from '../link/device-link.js';
@@ -21,6 +10,7 @@ import { formatPath, parsePath } from '../util/addresses.js';
 import { Backoff, type Clock, pause, systemClock } from '../util/clock.js';
 import { escapeText } from '../util/escape.js';
 import { type DialContext, type DialKind, VM_TRAITS } from './kind.js';
+import { type DeviceFolders, listVirtioPorts, readPortAddress, whyNoPort } from './virtio-ports.js';
 
 /** Where a virtio-serial port is looked for, and by which clock its host is waited for. */
 interface VirtserialOptions extends Partial<DeviceFolders> {
@@ -37,8 +27,7 @@ export function virtserialKind(options: VirtserialOptions = {}): DialKind<string
     traits: { ...VM_TRAITS, leadsToHost: true },
     parse: parsePath,
     format: formatPath,
-    place: (address, folder) =>
-      canonicalPath(address.includes('/') ? address : path.join(folders.dev, 'virtio-ports', address), folder),
+    place: (address, folder) => canonicalPath(readPortAddress(address, folders.dev).path, folder),
     async dial(address, context) {
       const description = `virtserial-open:${escapeText(address)}`;
       try {
@@ -65,20 +54,13 @@ export const virtserialOpen: DialKind<string> = virtserialKind();
 // Opening the device of a virtio-serial port, and looking whether the host is there.
 
 /**
- * Opens the device at `path` without blocking; the descriptor is the caller's. Throws `channel-unusable` for what is
- * not a virtio-serial port, and errors of the system. It looks before it opens: opening some devices does something.
+ * Opens the device without blocking; the descriptor is the caller's. Throws `channel-unusable` for what is not a
+ * virtio-serial port, and errors of the system.
  */
-function openPort(devicePath: string, folders: DeviceFolders, description: string): number {
-  const unusable = (why: string) => new VproxyError('channel-unusable', `${description}: ${why}`);
-  const name = path.basename(realpathSync(devicePath));
-  if (/^hvc\d+$/.test(name)) throw unusable(`${name} is a console of the VM; give the VM a virtserialport`);
-  const found = statSync(devicePath);
-  if (!found.isCharacterDevice()) throw unusable('it is not a device');
-  const subsystem = subsystemOf(found.rdev, folders);
-  if (subsystem !== null && subsystem !== 'virtio-ports') {
-    throw unusable(`${name} is a device of "${subsystem}", not a virtio-serial port`);
-  }
-  return openSync(devicePath, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+function openPort(device: string, { sys }: DeviceFolders, description: string): number {
+  const refusal = whyNoPort(device, sys);
+  if (refusal !== null) throw new VproxyError('channel-unusable', `${description}: ${refusal.why}`);
+  return openSync(device, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
 }
 
 /**
@@ -120,65 +102,19 @@ function look(fd: number, room: Buffer): number | null {
 
 const WAITS = { firstMs: 50, maxMs: 250, factor: 1.5, jitter: 0 };
 
-// Finding the device of a virtio-serial port, by path or by the name that QEMU gave it.
-
-/** Where the system keeps its devices. */
-interface DeviceFolders {
-  /** Default `/dev`. */
-  readonly dev: string;
-  /** Default `/sys`. */
-  readonly sys: string;
-}
-
 /**
- * The path of the device for `address`: a path is itself; a name, or a path in `/dev/virtio-ports` that udev did not
- * make, is looked up in `/sys/class/virtio-ports`. Throws
- * `channel-missing`, with `description` in its message.
+ * The path of the device for `address`: a path is itself; a name, or a path in `/dev/virtio-ports` that udev did not make, is
+ * looked up in `/sys/class/virtio-ports`. Throws `channel-missing`, with `description` in its message.
  */
-function findPort(address: string, folders: DeviceFolders, description: string): string {
-  const links = path.join(folders.dev, 'virtio-ports');
-  const isName = !address.includes('/');
-  const link = isName ? path.join(links, address) : address;
-  if (existsSync(link)) return link;
-  if (!isName && path.dirname(address) !== links) return address;
-
-  const name = path.basename(link);
-  const ports = listPorts(folders.sys);
+function findPort(address: string, { dev, sys }: DeviceFolders, description: string): string {
+  const { path: link, name } = readPortAddress(address, dev);
+  if (name === null || existsSync(link)) return link;
+  const ports = listVirtioPorts(sys).filter((port) => port.name !== '');
   const found = ports.find((port) => port.name === name);
-  if (found !== undefined) return path.join(folders.dev, found.device);
+  if (found !== undefined) return path.join(dev, found.device);
   const names = ports.map((port) => escapeText(port.name)).join(', ');
   throw new VproxyError(
     'channel-missing',
     `${description}: no virtio-serial port is named ${escapeText(name)}; there ${names === '' ? 'is none' : `are: ${names}`}`,
   );
-}
-
-/**
- * What the system says that a device is (`virtio-ports`, `tty`, `mem`), by its device number as `stat` gives it; null
- * where it says nothing.
- */
-export function subsystemOf(deviceNumber: number, folders: DeviceFolders): string | null {
-  const high = Math.floor(deviceNumber / 2 ** 32);
-  const major = ((deviceNumber >>> 8) & 0xfff) | (high & ~0xfff);
-  const minor = (deviceNumber & 0xff) | ((deviceNumber >>> 12) & 0xfff00);
-  const link = path.join(folders.sys, 'dev/char', `${major}:${minor}`, 'subsystem');
-  return orElse(null, () => path.basename(readlinkSync(link)));
-}
-
-/** The ports that have a name. */
-function listPorts(sys: string): { readonly device: string; readonly name: string }[] {
-  const folder = path.join(sys, 'class/virtio-ports');
-  return orElse([], () => readdirSync(folder)).flatMap((device) => {
-    const name = orElse('', () => readFileSync(path.join(folder, device, 'name'), 'utf8').trim());
-    return name === '' ? [] : [{ device, name }];
-  });
-}
-
-/** What `read` gives, or `otherwise` where the file is not there or cannot be read. */
-function orElse<T>(otherwise: T, read: () => T): T {
-  try {
-    return read();
-  } catch {
-    return otherwise;
-  }
 }

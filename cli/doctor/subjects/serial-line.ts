@@ -3,6 +3,7 @@
 import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import tty from 'node:tty';
+import { activeConsoles } from '../../../lib/channel/tty-open.js';
 import { locateProgram } from '../../../lib/system/find-program.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 
@@ -26,8 +27,7 @@ export async function checkTty(machine: Machine, { path: device, isOurs }: LineS
   if (stats === null) return [finding('line-missing', `there is no ${shown}`)];
   if (!stats.isCharacterDevice()) return [finding('line-not', `${shown} is ${describeKind(stats)}`)];
   const real = realpathSync(device);
-  const consoles = (machine.readSys('class/tty/console/active') ?? '').split(/\s+/);
-  if (consoles.includes(path.basename(real)))
+  if (activeConsoles(machine.options.sys).includes(path.basename(real)))
     return [finding('line-console', `the kernel writes its own messages to ${shown}`)];
   if (!isAllowed(device, constants.R_OK | constants.W_OK)) {
     return [finding('line-denied', `this user may not open ${shown} (${formatAccess(stats)})`)];

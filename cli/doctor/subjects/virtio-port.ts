@@ -1,19 +1,20 @@
 /** The guest's end of virtio-serial ports: which ports a machine has, and whether one is there, free, and with a host. */
 
-import { constants, lstatSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { constants, lstatSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { subsystemOf } from '../../../lib/channel/virtserial.js';
+import { listVirtioPorts, readPortAddress, whyNoPort } from '../../../lib/channel/virtio-ports.js';
 import { systemCode } from '../../../lib/errors.js';
+import { listFolder } from '../../../lib/system/optional-files.js';
 import { closestWord } from '../../../lib/util/closest-word.js';
 import { describeError, escapeText } from '../../../lib/util/escape.js';
 import { type Finding, finding } from '../findings.js';
 import type { Machine } from '../machine.js';
-import { describeKind, formatAccess, isAllowed, lookAtPath } from '../path.js';
+import { formatAccess, isAllowed, lookAtPath } from '../path.js';
 import { formatHolders } from '../process-list.js';
 
 /** The ports of this machine, by which a guest is known, and devices without a driver. */
 export function checkVirtioPorts(machine: Machine): Finding[] {
-  const ports = listVirtioPorts(machine);
+  const ports = listVirtioPorts(machine.options.sys);
   const idle = listIdleDevices(machine);
   const list = ports.map(({ device, name }) =>
     name === '' ? `${device} without a name` : `${escapeText(name)} (${device})`,
@@ -28,35 +29,14 @@ export function checkVirtioPorts(machine: Machine): Finding[] {
   ];
 }
 
-interface VirtioPort {
-  /** Such as `vport1p1`. */
-  readonly device: string;
-  /** The name that QEMU gave it; empty for one without. */
-  readonly name: string;
-}
-
-/** All ports, also consoles and those without a name. */
-function listVirtioPorts(machine: Machine): VirtioPort[] {
-  try {
-    return readdirSync(path.join(machine.options.sys, 'class/virtio-ports'))
-      .sort()
-      .map((device) => ({ device, name: machine.readSys(`class/virtio-ports/${device}/name`) ?? '' }));
-  } catch {
-    return [];
-  }
-}
-
 /** The virtio-serial devices, such as `virtio3`, that no driver has. */
 function listIdleDevices(machine: Machine): string[] {
-  const folder = path.join(machine.options.sys, 'bus/virtio/devices');
-  try {
-    return readdirSync(folder).filter((name) => {
-      const isConsole = machine.readSys(`bus/virtio/devices/${name}/device`) === '0x0003';
-      return isConsole && lstatSync(path.join(folder, name, 'driver'), { throwIfNoEntry: false }) === undefined;
-    });
-  } catch {
-    return [];
-  }
+  const devices = 'bus/virtio/devices';
+  return (listFolder(path.join(machine.options.sys, devices)) ?? []).filter((name) => {
+    const driver = path.join(machine.options.sys, devices, name, 'driver');
+    const isConsole = machine.readSys(`${devices}/${name}/device`) === '0x0003';
+    return isConsole && lstatSync(driver, { throwIfNoEntry: false }) === undefined;
+  });
 }
 
 /** Looks at the port of an address as `virtserial-open` takes it: a path, or a name. `isOurs`: a vproxy that runs has it. */
@@ -84,67 +64,55 @@ interface FoundDevice {
 }
 
 async function findDevice(machine: Machine, address: string): Promise<FoundDevice> {
-  const { dev } = machine.options;
-  const links = path.join(dev, 'virtio-ports');
-  const isName = !address.includes('/');
-  const link = isName ? path.join(links, address) : address;
-  const look = await lookAtPath(machine, link);
-  if (look.problem !== null && look.problem.id !== 'folder-missing') return { device: null, findings: [look.problem] };
-  if (look.problem === null && look.stats !== null) return { device: link, findings: [] };
-  if (!isName && path.dirname(address) !== links) {
-    return { device: null, findings: [look.problem ?? finding('port-missing', `there is no ${escapeText(address)}`)] };
-  }
-  const name = path.basename(link);
-  const ports = listVirtioPorts(machine);
+  const { dev, sys } = machine.options;
+  const { path: link, name } = readPortAddress(address, dev);
+  const { problem, stats = null } = await lookAtPath(machine, link);
+  if (stats !== null) return { device: link, findings: [] };
+  const none = (found: Finding): FoundDevice => ({ device: null, findings: [found] });
+  if (problem !== null && (name === null || problem.id !== 'folder-missing')) return none(problem);
+  if (name === null) return none(finding('port-missing', `there is no ${escapeText(link)}`));
+  const ports = listVirtioPorts(sys);
   const found = ports.find((port) => port.name === name);
   if (found === undefined)
-    return {
-      device: null,
-      findings: [
-        missing(
-          name,
-          ports.map((port) => port.name),
-        ),
-      ],
-    };
+    return none(
+      describeMissing(
+        name,
+        ports.flatMap((port) => port.name || []),
+      ),
+    );
   const device = path.join(dev, found.device);
+  const [shown, place] = [escapeText(name), escapeText(device)];
   if (lstatSync(device, { throwIfNoEntry: false }) === undefined) {
-    const message = `the system has the port ${escapeText(name)} as ${found.device}, and ${escapeText(device)} is not there`;
-    return { device: null, findings: [finding('port-no-device', message)] };
+    return none(
+      finding('port-no-device', `the system has the port ${shown} as ${found.device}, and ${place} is not there`),
+    );
   }
-  const message = `the port ${escapeText(name)} is ${escapeText(device)}, and the link ${escapeText(link)} is not there`;
+  const message = `the port ${shown} is ${place}, and the link ${escapeText(link)} is not there`;
   return { device, findings: [finding('port-no-link', message)] };
 }
 
-function missing(name: string, names: readonly string[]): Finding {
+function describeMissing(name: string, names: readonly string[]): Finding {
   const shown = escapeText(name);
-  const near = closestWord(
-    name,
-    names.filter((one) => one !== ''),
-  );
+  const near = closestWord(name, names);
   if (near !== undefined) {
     const remedy = `write ${escapeText(near)} here, or ${shown} in the VM`;
     return finding('port-misspelt', `there is no port ${shown}, but there is ${escapeText(near)}`, remedy);
   }
-  const list = names.filter((one) => one !== '').map((one) => escapeText(one));
-  return finding(
-    'port-missing',
-    `there is no port ${shown}; ${list.length === 0 ? 'this machine has no ports' : `there are: ${list.join(', ')}`}`,
-  );
+  const list = names.map((one) => escapeText(one)).join(', ');
+  const there = list === '' ? 'this machine has no ports' : `there are: ${list}`;
+  return finding('port-missing', `there is no port ${shown}; ${there}`);
 }
 
 /** What the file is, if it can be no channel. */
-function describeUnusable(machine: Machine, device: string): Finding | null {
+function describeUnusable({ options: { sys } }: Machine, device: string): Finding | null {
   const shown = escapeText(device);
-  const stats = statSync(device);
-  const name = path.basename(realpathSync(device));
-  if (/^hvc\d+$/.test(name) || /^vport\d+p0$/.test(name)) {
-    return finding('port-console', `${shown} is ${name}, a console of the VM`);
+  // Opening it would tell, too, and this user may not be allowed to.
+  if (/^vport\d+p0$/.test(path.basename(realpathSync(device)))) {
+    return finding('port-console', `${shown} is a console of the VM`);
   }
-  if (!stats.isCharacterDevice()) return finding('port-not-virtio', `${shown} is ${describeKind(stats)}, not a device`);
-  const subsystem = subsystemOf(stats.rdev, machine.options);
-  if (subsystem === null || subsystem === 'virtio-ports') return null;
-  return finding('port-not-virtio', `${shown} is a device of "${escapeText(subsystem)}", not a virtio-serial port`);
+  const refusal = whyNoPort(device, sys);
+  if (refusal === null) return null;
+  return finding(refusal.isConsole ? 'port-console' : 'port-not-virtio', `${shown}: ${escapeText(refusal.why)}`);
 }
 
 /** Who has it open; if nobody has, whether the host is there, for which it may have to be opened for a moment. */
@@ -179,11 +147,7 @@ async function lookForOthers(machine: Machine, device: string): Promise<Finding>
 
 /** What debugfs says of a port, where it is mounted and this user may read it; null elsewhere. */
 function readConnected(machine: Machine, device: string): { isHostThere: boolean; isGuestThere: boolean } | null {
-  try {
-    const text = readFileSync(path.join(machine.options.sys, 'kernel/debug/virtio-ports', device), 'utf8');
-    const isSet = (name: string): boolean => new RegExp(`^${name}: 1$`, 'm').test(text);
-    return { isHostThere: isSet('host_connected'), isGuestThere: isSet('guest_connected') };
-  } catch {
-    return null;
-  }
+  const text = machine.readSys(`kernel/debug/virtio-ports/${device}`);
+  const isSet = (name: string): boolean => new RegExp(`^${name}: 1$`, 'm').test(text ?? '');
+  return text === null ? null : { isHostThere: isSet('host_connected'), isGuestThere: isSet('guest_connected') };
 }
