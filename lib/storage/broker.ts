@@ -7,7 +7,6 @@ import type { Duplex } from 'node:stream';
 import { EventEmitter } from 'eventemitter3';
 import { toVproxyError, VproxyError } from '../errors.js';
 import { descriptorShortage } from '../system/descriptors.js';
-import {} from '../system/listen.js';
 import { descriptorOf } from '../system/sockets.js';
 import { Budget } from '../util/bounds.js';
 import { type Clock, systemClock } from '../util/clock.js';
