@@ -21,8 +21,7 @@ export class SessionSource {
 
   /** The session that streams can be opened in, or null. */
   get session(): Session | null {
-    const session = this.#session;
-    return session === null || session.isOver || session.isDraining || session.isSuspended ? null : session;
+    return this.#session?.canOpen === true ? this.#session : null;
   }
 
   /** The session, also one that drains or has no link; or null. */
@@ -30,8 +29,14 @@ export class SessionSource {
     return this.#session !== null && !this.#session.isOver ? this.#session : null;
   }
 
-  /** A session was established, or goes on; those that wait get it. */
+  /** From now on this is the session; those that wait do until it is provided. */
+  hold(session: Session): void {
+    this.#session = session;
+  }
+
+  /** A session was established, or continues; those that wait get it. */
   provide(session: Session): void {
+    if (session.isOver) return;
     this.#session = session;
     const waiters = [...this.#waiters];
     this.#waiters.clear();

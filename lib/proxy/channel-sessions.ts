@@ -6,6 +6,7 @@ import type { ChannelAddress } from '../channel/address/address.js';
 import type { ChannelTraits } from '../channel/kind.js';
 import { isErrorCode, type VproxyError } from '../errors.js';
 import { type Log, type LogEvent, makeEvent } from '../events.js';
+import type { SessionSource } from '../forward/session-source.js';
 import type { Agreement } from '../session/agreement.js';
 import type { Session } from '../session/session.js';
 import type { SessionCounters } from '../session/session-events.js';
@@ -16,20 +17,16 @@ import { escapeText } from '../util/escape.js';
 
 interface ChannelSessionsOptions {
   readonly channel: ChannelAddress;
+  /** Has the newest session; another link may still have an older one, or wait for one. */
+  readonly source: SessionSource;
   readonly clock: Clock;
   readonly log: Log;
   /** A session is established, and its `start` has to be called; or it was restored, and has been started. */
   readonly onSession: (session: Session, isRestored: boolean) => void;
-  /** A session has lost its link, and waits for another one. */
-  readonly onSuspended: (session: Session) => void;
-  /** It goes on. */
-  readonly onResumed: (session: Session) => void;
-  /** A session is over, or could not be. */
-  readonly onOver: (session: Session) => void;
-  /** The same, where it says what becomes of the channel: at a listening channel the end of a stranger's does not. */
+  /** There is a session, it has lost its link, continues or is over; or the channel waits for its next attempt. */
+  readonly onChanged: () => void;
+  /** A session is over and that says what becomes of the channel: at a listening channel the end of a stranger's does not. */
   readonly onEnded: (reason: VproxyError) => void;
-  /** The channel waits: for something else than before, or again, behind an attempt that failed. */
-  readonly onWaiting: () => void;
 }
 
 /** Where a session is. */
@@ -45,8 +42,6 @@ export class ChannelSessions {
   readonly record: ChannelRecord;
   readonly log: Log;
   readonly #options: ChannelSessionsOptions;
-  /** The newest session; another link may still have an older one, or wait for one. */
-  #session: Session | null = null;
   /** Those that are established, with a link or without. */
   readonly #whereabouts = new Map<Session, Whereabouts>();
   /** The last line about what the channel does, so that only changes are logged. */
@@ -90,29 +85,30 @@ export class ChannelSessions {
 
   /** Notes what the channel does without a session; with one it is that session that says how the channel is. */
   enter(state: ChannelState, detail: string | null = null, nextTryMs: number | null = null): void {
-    if (this.#session === null) this.record.enter(state, detail, nextTryMs);
-    else if (this.#session.isSuspended) this.record.willTryIn(nextTryMs);
+    const { current } = this.#options.source;
+    if (current === null) this.record.enter(state, detail, nextTryMs);
+    else if (current.isSuspended) this.record.willTryIn(nextTryMs);
   }
 
   /** The channel waits for somebody. Logged unless it was the last line. */
   wait(event: LogEvent): void {
-    this.enter('waiting', event.message);
-    this.tell(event);
-    this.#options.onWaiting();
+    this.#wait('waiting', event);
   }
 
   /** The channel waits for its next attempt, as the last one failed. Logged unless it was the last line. */
-  retry({ code, message }: VproxyError, nextTryMs: number): void {
-    this.enter('backing-off', message, nextTryMs);
-    this.tell(makeEvent('channel-waiting', `${message}; trying again`, { code }));
-    this.#options.onWaiting();
+  retry({ code, message }: Pick<VproxyError, 'code' | 'message'>, nextTryMs: number): void {
+    this.#wait('backing-off', makeEvent('channel-waiting', `${message}; trying again`, { code }), nextTryMs, message);
   }
 
   /** The channel is left to another process, and looked at again in `nextTryMs`. Logged unless it was the last line. */
   yield(event: LogEvent, nextTryMs: number): void {
-    this.enter('backing-off', event.message, nextTryMs);
+    this.#wait('backing-off', event, nextTryMs);
+  }
+
+  #wait(state: ChannelState, event: LogEvent, nextTryMs: number | null = null, detail = event.message): void {
+    this.enter(state, detail, nextTryMs);
     this.tell(event);
-    this.#options.onWaiting();
+    this.#options.onChanged();
   }
 
   /** Logs a line about what the channel does, unless it was the last one. */
@@ -131,35 +127,38 @@ export class ChannelSessions {
     this.log(makeEvent('session-established', `session with ${who} on ${link}`, { link, agent, name }));
     this.record.countSession();
     this.record.enter('established');
-    this.#hold(session, { link, suspendedAtMs: null });
-    this.#options.onSession(session, false);
+    this.#hold(session, { link, suspendedAtMs: null }, false);
+    if (session.isOver) return;
+    this.#options.source.provide(session);
+    this.#options.onChanged();
   }
 
   /** Takes up a session that a predecessor of this process had on `link`, or that lost it `suspendedMs` ago. */
   restore(session: Session, link: string, suspendedMs: number | null): void {
     const suspendedAtMs = suspendedMs === null ? null : this.#options.clock.now() - suspendedMs;
-    this.#hold(session, { link, suspendedAtMs });
     if (suspendedMs !== null) this.record.enter('suspended', suspensionOf(session, link, null));
-    this.#options.onSession(session, true);
+    this.#hold(session, { link, suspendedAtMs }, true);
+    this.#options.source.provide(session);
   }
 
-  #hold(session: Session, whereabouts: Whereabouts): void {
+  #hold(session: Session, whereabouts: Whereabouts, isRestored: boolean): void {
     const { link } = whereabouts;
-    this.#session = session;
+    this.#options.source.hold(session);
     this.#whereabouts.set(session, whereabouts);
     session.once('end', (reason) => this.#end(session, reason, this.#whereabouts.get(session)?.link ?? link));
     session.once('draining', ({ message }) => {
-      if (this.#session === session) this.record.enter('draining', message);
+      if (this.#options.source.current === session) this.record.enter('draining', message);
     });
+    this.#options.onSession(session, isRestored);
   }
 
   #suspend(session: Session, reason: VproxyError | null, link: string): void {
     this.#whereabouts.set(session, { link, suspendedAtMs: this.#options.clock.now() });
     const message = suspensionOf(session, link, reason);
     const streams = session.streamCount;
-    if (this.#session === session) this.record.enter('suspended', message);
+    if (this.#options.source.current === session) this.record.enter('suspended', message);
     this.log(makeEvent('session-suspended', message, { link, streams }));
-    this.#options.onSuspended(session);
+    this.#options.onChanged();
   }
 
   #resume(session: Session, againBytes: number, link: string): void {
@@ -167,18 +166,18 @@ export class ChannelSessions {
     const suspendedMs = Math.round(nowMs - (this.#whereabouts.get(session)?.suspendedAtMs ?? nowMs));
     this.#whereabouts.set(session, { link, suspendedAtMs: null });
     this.#told = '';
-    this.#session = session;
     this.record.countResumption(againBytes);
     this.record.enter(session.isDraining ? 'draining' : 'established');
     const message = `session on ${link} goes on after ${suspendedMs} ms: ${againBytes} bytes are sent again`;
     this.log(makeEvent('session-resumed', message, { link, suspendedMs, againBytes, streams: session.streamCount }));
-    this.#options.onResumed(session);
+    this.#options.source.provide(session);
+    this.#options.onChanged();
   }
 
   #end(session: Session, reason: VproxyError, link: string): void {
     this.#whereabouts.delete(session);
-    const { channel, onOver, onEnded } = this.#options;
-    if (this.#session === session) this.#session = null;
+    const { channel, source, onChanged, onEnded } = this.#options;
+    source.withdraw(session);
     const isRefused = reason.code === 'auth-failed';
     const advice = isRefused ? adviceFor(session.agreement, channel.traits) : null;
     const why = escapeText(reason.message, 512);
@@ -191,7 +190,7 @@ export class ChannelSessions {
     const fields = { link, code: reason.code, ageMs: Math.round(session.ageMs) };
     this.log(makeEvent('session-ended', message, fields, level));
     this.record.noteEnd(session, reason);
-    onOver(session);
+    onChanged();
     if (this.#isLastWord(session, reason)) onEnded(reason);
   }
 

@@ -221,22 +221,12 @@ export class ProxyChannel {
     this.#sessions = new ChannelSessions(
       {
         channel: this.address,
+        source: this.#source,
         clock,
         log: this.#log,
         onSession: (session, isRestored) => this.#take(session, isRestored),
-        onSuspended: () => this.#tellChange(),
-        onResumed: (session) => {
-          this.#source.provide(session);
-          this.#ports.sessionChanged();
-          this.#tellChange();
-        },
-        onOver: (session) => {
-          this.#source.withdraw(session);
-          this.#ports.sessionChanged();
-          this.#tellChange();
-        },
+        onChanged: () => this.#tellChange(),
         onEnded: (reason) => context.onEnded(this, reason),
-        onWaiting: () => context.onChanged(this),
       },
       captured?.record,
     );
@@ -609,18 +599,9 @@ export class ProxyChannel {
       // What comes later is nobody's mistake.
       if (!this.#listed.has(session)) this.#warnOfMissing(this.forwards.active, services);
       this.#listed.add(session);
-      this.#ports.sessionChanged();
       this.#tellChange();
     });
-    if (isRestored) {
-      this.#source.provide(session);
-      return;
-    }
-    session.start(this.registry.list(), this.#ports.announced);
-    if (session.isOver) return;
-    this.#source.provide(session);
-    this.#ports.sessionChanged();
-    this.#context.onChanged(this);
+    if (!isRestored) session.start(this.registry.list(), this.#ports.announced);
   }
 
   /** Of those forwards that lead to no service of the peer. */
@@ -634,8 +615,9 @@ export class ProxyChannel {
     }
   }
 
-  /** The session has gone, or its peer offers something else. */
+  /** There is a session or none, its peer offers something else, or the channel waits. */
   #tellChange(): void {
+    this.#ports.sessionChanged();
     this.storage?.wake();
     this.#context.onChanged(this);
   }

@@ -140,24 +140,28 @@ export abstract class ChannelSupervisor {
   }
 }
 
+/** What became of an attempt to open a channel, or of the link that came of it; what follows depends on the name. */
+type Outcome =
+  /** The channel can never work, or no longer: it is given up. */
+  | { readonly name: 'fatal'; readonly reason: VproxyError }
+  /** The link was closed because its other end may be stuck: it is opened again at once. */
+  | { readonly name: 'stuck' }
+  /** Another connection took the place of the session: the channel is left to it, as the two would take it from each other for ever. */
+  | { readonly name: 'displaced'; readonly reason: VproxyError }
+  /** The last session was short or refused. A peer that lets each one be established and then drops it must cost little. */
+  | { readonly name: 'short'; readonly reason: VproxyError }
+  /** There was no link, no session on it, or a long one. */
+  | { readonly name: 'lost'; readonly reason: VproxyError };
+
 /** For a channel that this side opens: again and again, for ever. */
 export class DialSupervisor extends ChannelSupervisor {
   readonly #kind: DialKind<unknown>;
-  /** Between openings that led to no session. */
-  readonly #backoff = new Backoff(RETRY);
-  /** Behind links whose last session was short: a peer that lets each of them be established and then drops it costs little. */
-  readonly #shortSessions = new Backoff(RETRY);
-  /** Behind sessions that another connection took the place of. */
-  readonly #retakes = new Backoff(RETAKE);
+  /** The wait behind each outcome that has one. */
+  readonly #waits = { lost: new Backoff(RETRY), short: new Backoff(RETRY), displaced: new Backoff(RETAKE) };
   readonly #rivals: RivalWatch;
   readonly #stopping = new AbortController();
-  #wasSessionShort = false;
-  /** Why the last session ended, where another connection took its place. */
-  #displacement: VproxyError | null = null;
   /** Whether a link was closed because nobody answered on it, and no session was established since. */
   #hasRedialled = false;
-  /** The one whose link is being closed for that. */
-  #stuck: LinkRunner | null = null;
   #pausing = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
@@ -188,9 +192,7 @@ export class DialSupervisor extends ChannelSupervisor {
   }
 
   override retryNow(): void {
-    this.#backoff.reset();
-    this.#shortSessions.reset();
-    this.#retakes.reset();
+    for (const wait of Object.values(this.#waits)) wait.reset();
     this.#pausing.abort();
   }
 
@@ -204,44 +206,57 @@ export class DialSupervisor extends ChannelSupervisor {
 
   /** `first` is the link that it begins with; null: it opens one. */
   async #keepOpen(first: LinkRunner | null): Promise<void> {
-    const { clock, settings, sessions, onFatal } = this.options;
-    const { signal } = this.#stopping;
     for (let restored = first; ; restored = null) {
-      const reason = await (restored === null ? this.#openOnce() : this.#goOnWith(restored));
-      if (signal.aborted) return;
-      if (reason === null) continue;
-      if (!reason.row.retry) {
-        // No other link will come for a session that waits for one.
-        settings.resume?.kept.stop(reason);
-        sessions.enter('failed', reason.message);
-        onFatal(reason);
-        return;
+      const outcome = await (restored === null ? this.#openOnce() : this.#goOnWith(restored));
+      if (this.#stopping.signal.aborted) return;
+      switch (outcome.name) {
+        case 'fatal':
+          this.#giveUp(outcome.reason);
+          return;
+        case 'stuck':
+          break;
+        case 'displaced':
+          await this.#giveWay(outcome.reason);
+          break;
+        case 'short':
+        case 'lost':
+          await this.#backOff(outcome);
       }
-      if (this.#displacement !== null) {
-        await this.#giveWay(this.#displacement);
-        continue;
-      }
-      const pauseMs = (this.#wasSessionShort ? this.#shortSessions : this.#backoff).next();
-      // Who asks for an attempt while the rival is looked for gets one.
-      this.#pausing = new AbortController();
-      sessions.retry(await this.#nameRival(reason), pauseMs);
-      await pause(clock, pauseMs, this.#pausing.signal);
     }
   }
 
-  /** In a successor without a link: what its predecessor had left to another process is that one's still. */
+  /** In a successor without a link: what its predecessor had left to another process is still that one's. */
   async #openWhenFree(): Promise<void> {
     await this.#waitForRival(await this.#rivals.look(null));
     await this.#keepOpen(null);
   }
 
-  /** Behind the end of a session whose place another connection took: leaves the channel to it, as the two would take it from each other for ever. */
+  #giveUp(reason: VproxyError): void {
+    const { settings, sessions, onFatal } = this.options;
+    // No other link will come for a session that waits for one.
+    settings.resume?.kept.stop(reason);
+    sessions.enter('failed', reason.message);
+    onFatal(reason);
+  }
+
+  async #backOff({ name, reason }: Extract<Outcome, { name: 'short' | 'lost' }>): Promise<void> {
+    const { clock, sessions } = this.options;
+    const pauseMs = this.#waits[name].next();
+    // Who asks for an attempt while the rival is looked for gets one.
+    this.#pausing = new AbortController();
+    const mayBeTaken = reason.code === 'channel-busy' || (reason.code === 'channel-closed' && name === 'short');
+    const rival = mayBeTaken ? await this.#rivals.look(reason) : null;
+    const message = rival === null ? reason.message : `${reason.message}: ${formatRival(rival)} has it`;
+    sessions.retry({ code: reason.code, message }, pauseMs);
+    await pause(clock, pauseMs, this.#pausing.signal);
+  }
+
   async #giveWay(displacement: VproxyError): Promise<void> {
     await this.#pause(SETTLE_MS);
     const rival = await this.#rivals.look(displacement);
     if (rival === null) {
       // Of another machine or user, as far as can be seen.
-      const pauseMs = this.#retakes.next();
+      const pauseMs = this.#waits.displaced.next();
       this.options.sessions.retry(displacement, pauseMs);
       await this.#pause(pauseMs);
     }
@@ -262,14 +277,6 @@ export class DialSupervisor extends ChannelSupervisor {
     } while (!this.#stopping.signal.aborted && !(await this.#rivals.hasLeft(rival)));
   }
 
-  /** `reason`, with the process that has the channel, where that may be why. */
-  async #nameRival(reason: VproxyError): Promise<VproxyError> {
-    const mayBeTaken = reason.code === 'channel-busy' || (reason.code === 'channel-closed' && this.#wasSessionShort);
-    const rival = mayBeTaken ? await this.#rivals.look(reason) : null;
-    if (rival === null) return reason;
-    return new VproxyError(reason.code, `${reason.message}: ${formatRival(rival)} has it`, { cause: reason });
-  }
-
   /** Until then, the next `retryNow`, or the end. */
   async #pause(pauseMs: number): Promise<void> {
     if (this.#stopping.signal.aborted) return;
@@ -277,62 +284,67 @@ export class DialSupervisor extends ChannelSupervisor {
     await pause(this.options.clock, pauseMs, this.#pausing.signal);
   }
 
-  /**
-   * Opens the channel and runs sessions on it until it is gone; why it is, or why it could not be opened. Null where it was
-   * closed because its other end may be stuck: it is to be opened again at once.
-   */
-  async #openOnce(): Promise<VproxyError | null> {
+  /** Opens the channel and runs sessions on it until it is gone. */
+  async #openOnce(): Promise<Outcome> {
     const { channel, sessions, followsLinks = true } = this.options;
     const { signal } = this.#stopping;
-    this.#wasSessionShort = false;
-    this.#displacement = null;
     sessions.enter('opening');
     try {
       const waiting = (what: string) =>
         sessions.wait(makeEvent('channel-waiting', `${channel.text}: waiting for ${what}`, {}));
       const link = await this.#kind.dial(channel.address, { signal, report: { waiting }, followsLinks });
       const runner = this.run(link);
-      this.#watchSessions(runner, null);
-      this.#watchForSilence(runner);
+      const outcome = this.#follow(runner, null);
       runner.start();
-      if (signal.aborted) return await runner.stop(new VproxyError('shutdown', 'this side is ending'));
-      const reason = await runner.closed;
-      const isStuck = this.#stuck === runner;
-      this.#stuck = null;
-      return isStuck ? null : reason;
+      if (signal.aborted) void runner.stop(new VproxyError('shutdown', 'this side is ending'));
+      return await outcome;
     } catch (error) {
-      return toVproxyError(error, 'channel-failed');
+      return outcomeOf('lost', toVproxyError(error, 'channel-failed'));
     }
   }
 
   /** As `#openOnce`, on a link that a predecessor of this process had, with its session. */
-  #goOnWith(runner: LinkRunner): Promise<VproxyError> {
-    this.#wasSessionShort = false;
-    this.#watchSessions(runner, this.options.clock.now() - (runner.loop.session?.ageMs ?? 0));
+  #goOnWith(runner: LinkRunner): Promise<Outcome> {
+    const outcome = this.#follow(runner, this.options.clock.now() - (runner.loop.session?.ageMs ?? 0));
     runner.goOn();
-    return runner.closed;
+    return outcome;
   }
 
-  /** Notes how long the sessions on a link last, or stay with it: a short or refused one makes the next attempt wait. `firstAtMs` is when the first one began, if it has. */
-  #watchSessions({ loop }: LinkRunner, firstAtMs: number | null): void {
-    const { clock } = this.options;
+  /** What becomes of a link, which its last session decides; `firstAtMs` is when the first one began, if it has. */
+  async #follow({ link, loop, closed }: LinkRunner, firstAtMs: number | null): Promise<Outcome> {
+    const { clock, sessions } = this.options;
+    let name: 'stuck' | 'displaced' | 'short' | 'lost' = 'lost';
+    let reason: VproxyError | null = null;
     let begunAtMs = firstAtMs;
+    // A link on which a session was, or is, is not stuck; nor is the one after such a link: there is nobody at its other end yet.
+    let mayBeStuck = link.mayBeStuck === true && firstAtMs === null && !this.#hasRedialled;
     const begun = (): void => {
       begunAtMs = clock.now();
-      this.#backoff.reset();
+      this.#waits.lost.reset();
       this.#rivals.reset();
       this.#hasRedialled = false;
     };
-    const over = (reason: VproxyError | null): void => {
+    const over = (ended: VproxyError | null): void => {
       const ageMs = begunAtMs === null ? 0 : clock.now() - begunAtMs;
-      this.#wasSessionShort = ageMs < SHORT_SESSION_MS;
-      this.#displacement = reason?.code === 'channel-displaced' ? reason : null;
       begunAtMs = null;
-      if (!this.#wasSessionShort) this.#shortSessions.reset();
-      if (ageMs >= KEPT_MS) this.#retakes.reset();
+      mayBeStuck = false;
+      if (ageMs >= SHORT_SESSION_MS) this.#waits.short.reset();
+      if (ageMs >= KEPT_MS) this.#waits.displaced.reset();
+      reason = ended;
+      name = ended?.code === 'channel-displaced' ? 'displaced' : ageMs < SHORT_SESSION_MS ? 'short' : 'lost';
     };
     loop.on('session', begun).on('resumed', begun);
-    loop.on('ended', (_session, reason) => over(reason)).on('suspended', () => over(null));
+    loop.on('ended', (_session, ended) => over(ended)).on('suspended', () => over(null));
+    loop.once('quiet', () => {
+      if (!mayBeStuck) return;
+      name = 'stuck';
+      this.#hasRedialled = true;
+      const message = `${link.description} is closed and opened again: its other end may be stuck`;
+      sessions.log(makeEvent('channel-redialled', message, { link: link.description }));
+      link.close();
+    });
+    const gone = await closed;
+    return outcomeOf(name, gone, reason);
   }
 
   /** QEMU lets one process in, and keeps the others waiting without a word. */
@@ -347,25 +359,17 @@ export class DialSupervisor extends ChannelSupervisor {
     const message = `no answer on ${link.description}: ${formatRival(rival)} has the channel`;
     this.options.sessions.wait(makeEvent('channel-taken', message, { pid: rival.pid, name: rival.name }));
   }
+}
 
-  /**
-   * Closes a link that may be stuck when its first opening gets no answer. Once: where it was not stuck, there is nobody at
-   * its other end yet, who is waited for on the link after it.
-   */
-  #watchForSilence(runner: LinkRunner): void {
-    const { link, loop } = runner;
-    if (link.mayBeStuck !== true || this.#hasRedialled) return;
-    let isFirst = true;
-    for (const event of ['ended', 'suspended'] as const) loop.once(event, () => (isFirst = false));
-    loop.once('quiet', () => {
-      if (!isFirst) return;
-      this.#stuck = runner;
-      this.#hasRedialled = true;
-      const message = `${link.description} is closed and opened again: its other end may be stuck`;
-      this.options.sessions.log(makeEvent('channel-redialled', message, { link: link.description }));
-      link.close();
-    });
-  }
+/** `gone` is why the link is, or why there is none; a session's own end says more where it was displaced. */
+function outcomeOf(
+  name: 'stuck' | 'displaced' | 'short' | 'lost',
+  gone: VproxyError,
+  ended: VproxyError | null = null,
+): Outcome {
+  if (name === 'stuck') return { name };
+  if (!gone.row.retry) return { name: 'fatal', reason: gone };
+  return name === 'displaced' ? { name, reason: ended ?? gone } : { name, reason: gone };
 }
 
 /** As many connections may wait unestablished; one more closes one of them. */

@@ -345,6 +345,11 @@ export class Session extends EventEmitter<SessionEvents> {
     return this.#continuity?.secret ?? null;
   }
 
+  /** Whether streams can be opened now: it is established, has a link, and does not drain. */
+  get canOpen(): boolean {
+    return this.#state === 'open' && !this.isSuspended;
+  }
+
   /** Whether it has no link now. */
   get isSuspended(): boolean {
     return this.#continuity?.isSuspended ?? false;

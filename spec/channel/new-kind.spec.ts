@@ -8,6 +8,7 @@ import { type ChannelAddress, formatChannel } from '../../lib/channel/address/ad
 import { applyOptions } from '../../lib/channel/address/options.js';
 import { type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
 import { VproxyError } from '../../lib/errors.js';
+import { SessionSource } from '../../lib/forward/session-source.js';
 import type { Link, LinkHandler } from '../../lib/link/link.js';
 import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
 import { supervise } from '../../lib/proxy/supervisor.js';
@@ -139,8 +140,8 @@ function openSide(t: ExecutionContext, channel: ChannelAddress): Promise<Session
   const session = deferred<Session>();
   const nothing = () => undefined;
   const sessions = new ChannelSessions({
-    ...{ channel, clock: systemClock, log: nothing, onOver: nothing, onEnded: nothing, onWaiting: nothing },
-    ...{ onSuspended: nothing, onResumed: nothing },
+    ...{ channel, clock: systemClock, log: nothing, onChanged: nothing, onEnded: nothing },
+    source: new SessionSource(systemClock),
     onSession: (established) => {
       established.start(['echo']);
       session.resolve(established);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type DialKind, VM_TRAITS } from '../../lib/channel/kind.js';
 import { VproxyError } from '../../lib/errors.js';
+import { SessionSource } from '../../lib/forward/session-source.js';
 import { channelError } from '../../lib/link/link.js';
 import { ChannelSessions } from '../../lib/proxy/channel-sessions.js';
 import type { Rival, RivalQuery } from '../../lib/proxy/rival.js';
@@ -160,8 +161,8 @@ test('a device that is busy names the process that has it open, and looks for it
   const lines: string[] = [];
   const nothing = () => undefined;
   const sessions = new ChannelSessions({
-    ...{ channel, clock, onSession: nothing, onOver: nothing, onEnded: nothing, onWaiting: nothing },
-    ...{ onSuspended: nothing, onResumed: nothing, log: ({ message }) => lines.push(message) },
+    ...{ channel, clock, onSession: nothing, onChanged: nothing, onEnded: nothing },
+    ...{ source: new SessionSource(clock), log: ({ message }) => lines.push(message) },
   });
   const instance = randomBytes(16).toString('hex');
   const settings = sessionSettings({ instance, randomBytes, agent: 'test' });

@@ -5,11 +5,11 @@ import { isDeepStrictEqual } from 'node:util';
 import { systemCode, VproxyError } from '../../errors.js';
 import { type Log, makeEvent } from '../../events.js';
 import type { ExecRules } from '../../exec/decide-command.js';
+import type { TerminalRecorders } from '../../exec/served-call.js';
 import type { ServiceHandler, ServiceRegistry } from '../../forward/services.js';
 import { MuxStream } from '../../session/mux-stream.js';
 import type { Clock } from '../../util/clock.js';
 import { describeError, escapeText } from '../../util/escape.js';
-import type { Recordings } from './recordings.js';
 
 /** Serves the streams of a service. */
 export interface StreamServer {
@@ -123,11 +123,17 @@ interface ExecServiceOptions {
   readonly registry: ServiceRegistry;
   readonly clock: Clock;
   readonly log: Log;
-  readonly recordings: Recordings;
+  /** Who records a terminal that begins; null: nobody. */
+  readonly findRecorder: () => Promise<TerminalRecorders | null>;
 }
 
 /** The service `exec` of a channel, which offers nothing before it has a permission. */
-export function execService({ registry, clock, log, recordings }: ExecServiceOptions): BuiltInService<ExecPermission> {
+export function execService({
+  registry,
+  clock,
+  log,
+  findRecorder,
+}: ExecServiceOptions): BuiltInService<ExecPermission> {
   return new BuiltInService({
     name: EXEC_SERVICE,
     registry,
@@ -138,7 +144,7 @@ export function execService({ registry, clock, log, recordings }: ExecServiceOpt
         import('../../exec/pty/spawn-in-terminal.js'),
         warnOfMissing(rules, log),
       ]);
-      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder: recordings.find });
+      return new ExecRunner({ rules, clock, log, spawnInTerminal, findRecorder });
     },
   });
 }

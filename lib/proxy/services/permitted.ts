@@ -28,7 +28,7 @@ export class PermittedServices {
   readonly #info: ReturnType<typeof infoService>;
 
   constructor(options: PermittedServicesOptions) {
-    this.#exec = execService(options);
+    this.#exec = execService({ ...options, findRecorder: options.recordings.find });
     this.#copy = copyService(options);
     this.#info = infoService(options);
   }
