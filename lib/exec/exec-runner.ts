@@ -9,7 +9,7 @@ import { LoopTurns } from '../util/concurrency.js';
 import { decideCommand, type ExecRules, type ExecSystem, thisSystem } from './decide-command.js';
 import type { TerminalRequest } from './messages.js';
 import type { CommandOptions, RunningCommand } from './running-command.js';
-import { type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
+import { type CallHost, type CallStream, ServedCall, type TerminalRecorders } from './served-call.js';
 import { spawnWithPipes } from './spawn-with-pipes.js';
 
 export type { ExecRules } from './decide-command.js';
@@ -40,23 +40,29 @@ const MAX_START_BYTES = 16_777_216;
 
 export class ExecRunner {
   readonly #options: ExecRunnerOptions;
-  readonly #system: ExecSystem;
-  readonly #openPipes: OpenPipes;
-  readonly #maxCommands: number;
-  readonly #startBudget: Budget;
+  readonly #host: CallHost;
   readonly #calls = new Set<ServedCall>();
-  readonly #turns = new LoopTurns();
   readonly #callOf = new WeakMap<CallStream, ServedCall>();
   #isStopped = false;
 
   constructor(options: ExecRunnerOptions) {
+    const { rules, clock, log, openPipes = openSystemPipes, maxStartBytes = MAX_START_BYTES } = options;
+    const system = { ...thisSystem(), ...options.system };
     this.#options = options;
-    this.#system = { ...thisSystem(), ...options.system };
-    this.#openPipes = options.openPipes ?? openSystemPipes;
+    this.#host = {
+      clock,
+      log,
+      startBudget: new Budget(maxStartBytes),
+      admit: (call) => this.#admit(call),
+      decide: (request) => decideCommand(request, rules, system),
+      spawn: ({ options: command }, { terminal }) =>
+        terminal === undefined ? spawnWithPipes(command, openPipes) : this.#spawnInTerminal(command, terminal),
+      findRecorder: options.findRecorder ?? nobody,
+      turns: new LoopTurns(),
+      onOver: (call) => this.#calls.delete(call),
+    };
     // The first command starts as fast as the others, and with the version that this process runs.
     if (options.openPipes === undefined) void loadSystemPipes();
-    this.#maxCommands = options.maxCommands ?? MAX_COMMANDS;
-    this.#startBudget = new Budget(options.maxStartBytes ?? MAX_START_BYTES);
   }
 
   /** Commands that run, are about to, or are being ended. */
@@ -69,21 +75,7 @@ export class ExecRunner {
    * is destroyed before EXIT was written, its command is ended.
    */
   serve(stream: CallStream): void {
-    const { rules, clock, log, findRecorder = nobody } = this.#options;
-    const served = new ServedCall({
-      stream,
-      clock,
-      log,
-      startBudget: this.#startBudget,
-      admit: (call) => this.#admit(call),
-      decide: (request) => decideCommand(request, rules, this.#system),
-      spawn: ({ options }, { terminal }) =>
-        terminal === undefined ? spawnWithPipes(options, this.#openPipes) : this.#spawnInTerminal(options, terminal),
-      findRecorder,
-      turns: this.#turns,
-      onOver: (call) => this.#calls.delete(call),
-    });
-    this.#callOf.set(stream, served);
+    this.#callOf.set(stream, new ServedCall(stream, this.#host));
   }
 
   /** Whether the command of a stream runs, is about to, or is being ended, be the stream open or gone. */
@@ -100,8 +92,9 @@ export class ExecRunner {
 
   #admit(call: ServedCall): VproxyError | null {
     if (this.#isStopped) return stopped();
-    if (this.#calls.size >= this.#maxCommands) {
-      return new VproxyError('command-failed', `as many commands run as may run at once, ${this.#maxCommands}`);
+    const { maxCommands = MAX_COMMANDS } = this.#options;
+    if (this.#calls.size >= maxCommands) {
+      return new VproxyError('command-failed', `as many commands run as may run at once, ${maxCommands}`);
     }
     this.#calls.add(call);
     return null;

@@ -38,19 +38,19 @@ export interface TerminalRecorders {
 /** A stream that somebody has opened to the service. */
 export type CallStream = Duplex & { readonly from?: string | null };
 
-export interface ServedCallOptions {
-  readonly stream: CallStream;
+/** What all calls of a channel share. */
+export interface CallHost {
   readonly clock: Clock;
   readonly log: Log;
   /** Counts the bytes of each START from its header until its command runs, or does not. */
   readonly startBudget: Budget;
-  /** Takes a place for a command; null, or why no place is free. */
+  /** Takes a place for the command of a call; null, or why no place is free. */
   readonly admit: (call: ServedCall) => VproxyError | null;
   readonly decide: (request: ExecRequest) => Promise<CommandDecision>;
   readonly spawn: (decision: CommandDecision, request: ExecRequest) => Promise<RunningCommand>;
   /** Who records the terminal of a command that begins; null: nobody. */
   readonly findRecorder: () => Promise<TerminalRecorders | null>;
-  /** Those of all calls: when a turn is over, the rest of what came waits. */
+  /** When a turn is over, the rest of what came waits. */
   readonly turns: LoopTurns;
   /** The command is over, or was not run: its place is free. */
   readonly onOver: (call: ServedCall) => void;
@@ -63,7 +63,8 @@ const START_MS = 10_000;
 const START_AT_STOP_MS = 100;
 
 export class ServedCall {
-  readonly #options: ServedCallOptions;
+  readonly #stream: CallStream;
+  readonly #host: CallHost;
   readonly #reader: RecordReader;
   /** Whether a part of what came is left to another turn; the stream is paused meanwhile. */
   #hasRest = false;
@@ -87,16 +88,17 @@ export class ServedCall {
   readonly #earlySignals = new Set<NodeJS.Signals>();
   #earlySize: TerminalSize | null = null;
 
-  constructor(options: ServedCallOptions) {
-    this.#options = options;
-    const { stream, clock, turns } = options;
+  /** Owns the stream. */
+  constructor(stream: CallStream, host: CallHost) {
+    this.#stream = stream;
+    this.#host = host;
     this.#input = new StdinReceiver((bytes) => this.#write(encodeCredit(bytes)));
     this.#reader = new RecordReader({
       pieces: new Set([EXEC_KIND.STDIN]),
       onHeader: (kind, payloadBytes) => this.#judge(kind, payloadBytes),
       onRecord: (kind, payload) => this.#take(kind, payload),
       onPiece: (_kind, bytes) => this.#takeInput(bytes),
-      isFull: () => turns.isOver,
+      isFull: () => host.turns.isOver,
     });
     stream.on('error', () => undefined);
     stream.on('data', (chunk: Buffer) => this.#guard(() => this.#read(chunk)));
@@ -107,20 +109,20 @@ export class ServedCall {
     stream.once('close', () => this.#callerGone());
     // A caller that reads no more cannot learn how it ended.
     stream.once('stop', (reason: VproxyError) => stream.destroy(reason));
-    this.#cancelDeadline = clock.schedule(START_MS, () => this.#expire());
+    this.#cancelDeadline = host.clock.schedule(START_MS, () => this.#expire());
   }
 
   /** Ends the command soon; resolves when it is over. */
   async stop(reason: VproxyError): Promise<void> {
     this.#stopReason = reason;
-    await settledWithin(this.#options.clock, START_AT_STOP_MS, this.#starting);
+    await settledWithin(this.#host.clock, START_AT_STOP_MS, this.#starting);
     await this.#execution?.stop();
   }
 
   /** START is late, unless it came and waits for its turn. */
   #expire(): void {
     if (this.#state !== 'opened') return;
-    if (this.#hasRest) this.#options.turns.later(() => this.#expire());
+    if (this.#hasRest) this.#host.turns.later(() => this.#expire());
     else this.#reset(unfinished());
   }
 
@@ -129,10 +131,10 @@ export class ServedCall {
     const readBytes = this.#reader.push(chunk);
     if (readBytes === chunk.length) return;
     this.#hasRest = true;
-    this.#options.stream.pause();
-    this.#options.turns.later(() => {
+    this.#stream.pause();
+    this.#host.turns.later(() => {
       this.#hasRest = false;
-      if (!this.#options.stream.destroyed) this.#guard(() => this.#read(chunk.subarray(readBytes)));
+      if (!this.#stream.destroyed) this.#guard(() => this.#read(chunk.subarray(readBytes)));
       this.#goOn();
     });
   }
@@ -140,7 +142,7 @@ export class ServedCall {
   #goOn(): void {
     if (this.#hasRest) return;
     if (this.#hasEnded) this.#guard(() => this.#callerEnded());
-    this.#options.stream.resume();
+    this.#stream.resume();
   }
 
   /** What the caller does wrong ends its stream, and its command with it. */
@@ -155,7 +157,7 @@ export class ServedCall {
 
   /** EXIT may have answered what came before in the same chunk; then the rest of it does not matter. */
   #reset(reason: VproxyError): void {
-    if (this.#state !== 'answered') this.#options.stream.destroy(reason);
+    if (this.#state !== 'answered') this.#stream.destroy(reason);
   }
 
   /** Refuses a record before anything of it is kept. */
@@ -173,7 +175,7 @@ export class ServedCall {
   }
 
   #reserve(bytes: number): void {
-    const { startBudget } = this.#options;
+    const { startBudget } = this.#host;
     if (!startBudget.reserve(bytes)) {
       throw new VproxyError(
         'too-many-streams',
@@ -185,7 +187,7 @@ export class ServedCall {
 
   /** Gives the budget back what this call has of it. */
   #letGo(): void {
-    this.#options.startBudget.release(this.#startBytes);
+    this.#host.startBudget.release(this.#startBytes);
     this.#startBytes = 0;
   }
 
@@ -253,8 +255,8 @@ export class ServedCall {
   }
 
   async #start(request: ExecRequest): Promise<void> {
-    const { stream, admit, decide, findRecorder, spawn, onOver } = this.#options;
-    const from = stream.from ?? null;
+    const { admit, decide, findRecorder, spawn, onOver } = this.#host;
+    const from = this.#stream.from ?? null;
     const { argv, user = null, cwd = null } = request;
     const asked = commandFacts({ argv, user, cwd, from });
     this.#hasInput = request.hasInput ?? true;
@@ -284,7 +286,7 @@ export class ServedCall {
   }
 
   #run(command: RunningCommand, { timeoutMs = 0, killAfterMs }: ExecRequest, facts: CommandFacts): void {
-    const { stream, clock, log, onOver } = this.#options;
+    const { clock, log, onOver } = this.#host;
     const { pid } = command;
     const recording = this.#recording;
     const recordedAt = recording?.path ?? null;
@@ -293,7 +295,7 @@ export class ServedCall {
     this.#write(encodeRecord(EXEC_KIND.STARTED, JSON.stringify({ pid })));
     const execution = new Execution({
       command,
-      stream,
+      stream: this.#stream,
       clock,
       timeoutMs: timeoutMs === 0 ? null : timeoutMs,
       killAfterMs: killAfterMs ?? DEFAULT_KILL_AFTER_MS,
@@ -318,7 +320,7 @@ export class ServedCall {
   }
 
   #refuse(error: VproxyError, facts: CommandFacts): void {
-    logRefused(this.#options.log, facts, error);
+    logRefused(this.#host.log, facts, error);
     const { code, message } = error;
     this.#exit({ status: null, signal: null, timedOut: false, durationMs: 0, error: { code, message } });
   }
@@ -327,12 +329,11 @@ export class ServedCall {
     this.#input.drop();
     this.#write(encodeExit(result));
     this.#state = 'answered';
-    this.#options.stream.end();
+    this.#stream.end();
   }
 
   #write(record: Buffer): void {
-    const { stream } = this.#options;
-    if (this.#state !== 'answered' && !stream.destroyed) stream.write(record);
+    if (this.#state !== 'answered' && !this.#stream.destroyed) this.#stream.write(record);
   }
 }
 
