@@ -34,7 +34,7 @@ export async function runExec(words: readonly string[]): Promise<never> {
   } catch (error) {
     const failure = toVproxyError(error);
     complain(failure.message);
-    process.exit(statusOfFailure(failure));
+    process.exit(statusOfCode(failure.code));
   }
 }
 
@@ -70,7 +70,7 @@ async function runForJson(args: ExecArguments): Promise<number> {
     const written = relayOutput(report, 1, reject);
     report.once('close', () => void written().then(resolve));
   });
-  return outcome instanceof VproxyError ? statusOfFailure(outcome) : statusOfEnd(outcome);
+  return outcome instanceof VproxyError ? statusOfCode(outcome.code) : statusOfEnd(outcome);
 
   async function runCollected(): Promise<CommandOutput> {
     const call = await open(args, null);
@@ -169,9 +169,6 @@ export function statusOfEnd({ status, signal, timedOut, error }: ExecResult): nu
   const numbers: Readonly<Record<string, number>> = constants.signals;
   return 128 + (numbers[signal ?? ''] ?? 0);
 }
-
-/** The status for a failure. */
-const statusOfFailure = ({ code }: VproxyError): number => statusOfCode(code);
 
 /** A command that could not be run has a status of its own; all else is vproxy's failure. */
 function statusOfCode(code: string): number {

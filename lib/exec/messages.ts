@@ -123,10 +123,8 @@ export function encodeStart(request: ExecRequest): Buffer {
   return encodeRecord(EXEC_KIND.START, text);
 }
 
-/** The record of a result. */
 export const encodeExit = (result: ExecResult): Buffer => encodeRecord(EXEC_KIND.EXIT, JSON.stringify(result));
 
-/** The record of a new size. */
 export function encodeResize({ columns, rows }: TerminalSize): Buffer {
   const payload = Buffer.allocUnsafe(4);
   payload.writeUInt16BE(columns, 0);
@@ -134,7 +132,6 @@ export function encodeResize({ columns, rows }: TerminalSize): Buffer {
   return encodeRecord(EXEC_KIND.RESIZE, payload);
 }
 
-/** The record of more credit. */
 export function encodeCredit(bytes: number): Buffer {
   const payload = Buffer.allocUnsafe(4);
   payload.writeUInt32BE(bytes, 0);

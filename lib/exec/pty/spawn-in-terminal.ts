@@ -57,15 +57,11 @@ function open(calls: TerminalCalls, { file, owner, uid }: CommandOptions, size: 
     throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${why}`, { cause });
   }
   const shortage = shortageAt(pty.masterFd);
-  if (shortage !== null) {
-    closeSync(pty.masterFd);
-    closeSync(pty.slaveFd);
-    throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${shortage}`);
-  }
-  const streams = openTerminalStreams(pty);
+  const streams = shortage === null ? openTerminalStreams(pty) : null;
   if (streams !== null) return { ...pty, streams };
   closeSync(pty.masterFd);
   closeSync(pty.slaveFd);
+  if (shortage !== null) throw new VproxyError('command-failed', `${escapeText(file, 200)}: ${shortage}`);
   return null;
 }
 

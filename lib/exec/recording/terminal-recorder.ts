@@ -128,26 +128,22 @@ class FolderSize {
 
   /** Looks, beside everything else, unless somebody does; resolved when that is done. Never rejects. */
   look(): Promise<void> {
-    this.#looking ??= this.#sum().then(
-      (bytes) => {
-        this.bytes = bytes;
+    // A folder that cannot be read is reported where a file is made in it.
+    this.#looking ??= this.#sum()
+      .catch(() => undefined)
+      .finally(() => {
         this.#looking = null;
-      },
-      () => {
-        // A folder that cannot be read is said where a file is made in it.
-        this.#looking = null;
-      },
-    );
+      });
     return this.#looking;
   }
 
-  async #sum(): Promise<number> {
+  async #sum(): Promise<void> {
     let bytes = 0;
     for await (const { name } of await fs.opendir(this.#folder)) {
       if (!name.endsWith(CAST_ENDING)) continue;
       const found = await fs.lstat(join(this.#folder, name)).catch(() => null);
       bytes += Math.max(found?.size ?? 0, LEAST_BYTES);
     }
-    return bytes;
+    this.bytes = bytes;
   }
 }
