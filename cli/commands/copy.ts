@@ -76,8 +76,8 @@ async function copy(args: Arguments): Promise<number> {
     }
     if (args.has('json')) {
       const { files, folders, links, bytes, sentBytes, resumedBytes } = progress;
-      const facts = { files, folders, links, bytes, sentBytes, resumedBytes, durationMs, targets, warnings };
-      print(`${formatJson({ ...facts, durationMs: Math.round(durationMs) })}\n`);
+      const facts = { files, folders, links, bytes, sentBytes, resumedBytes, durationMs: Math.round(durationMs) };
+      print(`${formatJson({ ...facts, targets, warnings })}\n`);
     }
     return 0;
   } catch (error) {
@@ -125,9 +125,6 @@ function withHint(error: unknown, hint: string): unknown {
   return new VproxyError(error.code, error.message + hint, { cause: error });
 }
 
-// The operands of `vproxy copy`: what is here, and what is behind a channel.
-
-/** A copy, as it was asked for. */
 interface CopyPaths {
   /** `put`: the sources are here. */
   readonly direction: 'put' | 'get';
@@ -169,12 +166,11 @@ function parsePath(text: string): ParsedPath {
   const colon = /^[^/:]*:/.exec(text)?.[0];
   if (colon === undefined) return { isRemote: false, label: undefined, path: text };
   const label = colon.slice(0, -1);
-  const path = text.slice(colon.length);
   const shown = escapeText(text, 128);
   if (label !== '' && !isLabel(label)) {
     throw bad(`"${shown}": what is before the colon is no label of a channel; a file here is ./${shown}`);
   }
-  return { isRemote: true, label: label === '' ? undefined : label, path };
+  return { isRemote: true, label: label || undefined, path: text.slice(colon.length) };
 }
 
 const bad = (message: string): VproxyError => new VproxyError('bad-argument', message);
