@@ -9,7 +9,6 @@ export async function requireAllowed(path: string, root: string | null): Promise
   if (!isWithin(await resolveFully(path), await realRoot(root))) throw denied();
 }
 
-/** The error for a path that the peer may not see. */
 export const denied = (): VproxyError => new VproxyError('denied', 'this path is not allowed');
 
 async function realRoot(root: string): Promise<string> {

@@ -13,11 +13,9 @@ import { sendFiles } from './sender.js';
 import { findSources, nameSource } from './sources.js';
 import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
-/** Options of both directions. */
 export interface CopyCallOptions {
   /** Opens a stream to the service; called when the files on this side have been checked. */
   readonly open: () => Promise<Duplex>;
-  /** Whether to go on with what an earlier copy has left. */
   readonly isResumed: boolean;
   /** Whether the totals are wanted, for which everything is looked at before. */
   readonly hasTotals: boolean;
@@ -27,7 +25,6 @@ export interface CopyCallOptions {
   readonly warn: Warn;
   /** Interrupts the copy, so that it can be resumed. */
   readonly signal?: AbortSignal;
-  /** Default: those of the system. */
   readonly files?: CopyFiles;
 }
 
@@ -98,7 +95,7 @@ async function call(
   }
 }
 
-/** What the other side says of paths that begin in a home, which it does not know. */
+/** Explains errors about paths that begin in a home, which an older peer does not know. */
 function explain(error: unknown, request: CopyRequest): unknown {
   if (!(error instanceof VproxyError) || !pathsOf(request).some(isFromHome)) return error;
   const { code, message } = error;
@@ -111,7 +108,7 @@ function explain(error: unknown, request: CopyRequest): unknown {
   return new VproxyError(code, `${message}; ${where}`, { cause: error });
 }
 
-/** The time that the other side has to end its direction, in milliseconds. */
+/** How long the other side may take to end its direction. */
 const END_MS = 2000;
 
 /** Sends the outcome, and waits until the other side has received it. */

@@ -3,32 +3,30 @@ import type { KeptLists, Warn } from './kept-list.js';
 import { COPY_KIND, type Comparison, type CopyTotals, encodeMessage } from './messages.js';
 import type { RecordStream } from './record-stream.js';
 
-/** A comparison while it runs. */
 export interface RunningComparison extends Comparison {
   /** Which side reads: this one, or the other one. First the receiving side does, then the sending one. */
   readonly side: 'here' | 'there';
 }
 
 export class CopyProgress {
-  /** How much there is in all; null while, or where, that is not known. */
+  /** Null while unknown, or where nobody asked for it. */
   totals: CopyTotals | null = null;
-  /** What is copied at the moment, as a path in the copy; empty before the first. */
+  /** The current entry, as a path in the copy; empty before the first. */
   path = '';
-  /** The number of complete files. */
   files = 0;
   folders = 0;
   links = 0;
-  /** The bytes of all files, including those that did not have to be sent. */
+  /** Of all files, including what did not have to be sent. */
   bytes = 0;
   /** The bytes that an earlier copy left. */
   resumedBytes = 0;
 
-  /** How far a resumed copy has compared what is there already; null while it does not compare. */
+  /** Null while nothing is compared. */
   comparison: RunningComparison | null = null;
   /** Called when {@link comparison} begins or goes on. */
   onComparison: ((comparison: RunningComparison) => void) | null = null;
 
-  /** Whether it was interrupted in a way that a later copy can resume. */
+  /** Whether a later copy can resume it. */
   isResumable = false;
 
   /** The bytes of files that were sent, without what the tar adds. */
@@ -36,7 +34,6 @@ export class CopyProgress {
     return this.bytes - this.resumedBytes;
   }
 
-  /** Notes how far it has compared. */
   compare(comparison: RunningComparison): void {
     this.comparison = comparison;
     this.onComparison?.(comparison);
@@ -54,10 +51,10 @@ export interface CopyRun {
   readonly isComparisonTold: boolean;
 }
 
-/** The caller is told how far the other side is whenever it has read so much more, in bytes: some times in a second. */
+/** The service reports its comparison each time it has read this much more: a few times a second. */
 const TOLD_BYTES = 16_777_216;
 
-/** The reading side of a comparison: it counts what it reads, notes that, and tells the caller where that is the other side. */
+/** Counts what this side reads to compare, and tells the caller of it where this is the service. */
 export class ComparisonCount {
   readonly #run: CopyRun;
   #bytes = 0;
@@ -68,20 +65,18 @@ export class ComparisonCount {
     this.#run = run;
   }
 
-  /** There are so many bytes to be read, beginning now. */
   begin(totalBytes: number): void {
     this.#totalBytes = totalBytes;
     if (totalBytes > 0) this.#note();
   }
 
-  /** So many more were read. Throws where the copy has failed meanwhile: reading may take minutes. */
+  /** Throws if the copy has failed meanwhile: reading may take minutes. */
   add(bytes: number): void {
     this.#run.records.check();
     this.#bytes += bytes;
     if (this.#bytes - this.#toldBytes >= TOLD_BYTES || this.#bytes >= this.#totalBytes) this.#note();
   }
 
-  /** Nothing is compared at the moment. */
   pause(): void {
     this.#run.progress.comparison = null;
   }

@@ -16,7 +16,7 @@ import { sendFiles } from './sender.js';
 import { findSources } from './sources.js';
 import { type CopyFiles, SYSTEM_FILES } from './system-files.js';
 
-/** The time that a caller who has received the outcome has to end its stream, in milliseconds. */
+/** How long the caller may take to end its stream after the outcome. */
 const END_MS = 10_000;
 
 export interface CopyServiceOptions {
@@ -24,9 +24,8 @@ export interface CopyServiceOptions {
   readonly root: string | null;
   readonly clock: Clock;
   readonly log: Log;
-  /** At once; a further one is refused with `too-many-streams`. Default 64. */
+  /** At once; another one is refused with `too-many-streams`. Default 64. */
   readonly maxCopies?: number;
-  /** Default: those of the system. */
   readonly files?: CopyFiles;
   /** Where homes are found. Default: /etc/passwd. */
   readonly passwdFile?: string;
@@ -43,7 +42,6 @@ export class CopyService {
     this.#options = options;
   }
 
-  /** How many copies run. */
   get runningCount(): number {
     return this.#running.size;
   }
@@ -156,7 +154,6 @@ function describeCopy(request: CopyRequest): string {
   return `copy ${direction === 'put' ? 'to' : 'from'} ${escapeText(paths.join(', '), 512)}`;
 }
 
-/** The number of paths that are logged of a copy. */
 const MAX_LOGGED_PATHS = 32;
 
 /** Codes of what a peer may not do, in contrast to failures. */

@@ -11,7 +11,7 @@ export interface FolderItem {
   readonly kind: 'file' | 'folder' | 'link' | 'other';
 }
 
-/** Items of a folder; no more follow them where they are the last. */
+/** The next items of a folder. */
 interface Part {
   readonly items: Heap;
   readonly isLast: boolean;
@@ -21,13 +21,13 @@ interface OpenFolder {
   readonly path: string;
   items: Heap;
   isLast: boolean;
-  /** Whether anything was in it when it was read last. */
+  /** Whether the last reading found anything. */
   hadItems: boolean;
-  /** The newest name that was given. */
+  /** The last name that was handed out. */
   after: string;
 }
 
-/** What the names of one walk may take, in bytes. */
+/** Bound on the names that one walk holds. */
 const MAX_BYTES = 2_097_152;
 
 /** An item without its text: an object, a string, and a place in an array. */
@@ -35,7 +35,7 @@ const ITEM_BYTES = 96;
 
 const bytesOf = ({ name }: FolderItem): number => ITEM_BYTES + 2 * name.length;
 
-/** The number of items that are read at once: for less than a millisecond. */
+/** Items in one read, which takes less than a millisecond. */
 const AT_ONCE = 256;
 
 /** Reads of all copies take turns, so that those of many copies do not come in one turn of the event loop. */
@@ -90,7 +90,7 @@ async function readSome(folder: Dir, take: (entry: Dirent) => void): Promise<num
   return count;
 }
 
-/** Folders in one another, of which the innermost is read. Names of outer ones are dropped, and read again, where there are too many. */
+/** Nested folders, the innermost of which is read. Above the bound the names of outer ones are dropped, and read again later. */
 export class FolderStack {
   readonly #read: typeof readSorted;
   readonly #folders: OpenFolder[] = [];
@@ -99,22 +99,22 @@ export class FolderStack {
     this.#read = read;
   }
 
-  /** How many folders are open. */
   get depth(): number {
     return this.#folders.length;
   }
 
-  /** The path of the innermost folder. */
   get path(): string {
-    return this.#folders.at(-1)?.path ?? '';
+    return this.#innermost?.path ?? '';
   }
 
-  /** Goes into a folder. */
+  get #innermost(): OpenFolder | null {
+    return this.#folders.at(-1) ?? null;
+  }
+
   push(path: string): void {
     this.#folders.push({ path, items: NOTHING, isLast: false, hadItems: false, after: '' });
   }
 
-  /** Leaves the innermost folder. */
   pop(): void {
     this.#folders.pop();
   }
@@ -130,30 +130,29 @@ export class FolderStack {
     const order = item === null ? 1 : compareNames(item.name, name);
     if (order <= 0) this.#give();
     if (order < 0) return item;
-    const folder = this.#folders.at(-1);
-    if (folder !== undefined) folder.after = name;
+    if (this.#innermost !== null) this.#innermost.after = name;
     return null;
   }
 
-  /** Reads the innermost folder again. False where nothing was in it the last time. */
+  /** Reads the innermost folder again. False if it was empty the last time. */
   reread(): boolean {
-    const folder = this.#folders.at(-1);
+    const folder = this.#innermost;
     if (folder?.hadItems !== true) return false;
     folder.isLast = false;
     return true;
   }
 
   async #peek(): Promise<FolderItem | null> {
-    const folder = this.#folders.at(-1);
-    if (folder === undefined) return null;
+    const folder = this.#innermost;
+    if (folder === null) return null;
     if (folder.items.size === 0 && !folder.isLast) await this.#fill(folder);
     return folder.items.top;
   }
 
   #give(): FolderItem | null {
-    const folder = this.#folders.at(-1);
+    const folder = this.#innermost;
     const item = folder?.items.pop() ?? null;
-    if (folder !== undefined && item !== null) folder.after = item.name;
+    if (folder !== null && item !== null) folder.after = item.name;
     return item;
   }
 
@@ -188,7 +187,7 @@ function kindOf(entry: Dirent): FolderItem['kind'] {
   return entry.isSymbolicLink() ? 'link' : 'other';
 }
 
-/** Items of which the first by an order is at the top. */
+/** A binary heap: the first item by `compare` is at the top. */
 class Heap {
   readonly #compare: (a: FolderItem, b: FolderItem) => number;
   readonly #items: FolderItem[];
@@ -213,7 +212,7 @@ class Heap {
     return this.#items[0] ?? null;
   }
 
-  /** This one's items, which it loses, in another order. */
+  /** Moves the items into a heap of another order. */
   reordered(compare: (a: FolderItem, b: FolderItem) => number): Heap {
     return new Heap(compare, this.#items.splice(0), this.#bytes);
   }

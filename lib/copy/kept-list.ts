@@ -15,7 +15,6 @@ const ITEM_BYTES = 192;
 /** The counted size of an item with a text. A text that is not Latin-1 takes two bytes for each character. */
 export const keptBytes = (text: string): number => ITEM_BYTES + 2 * text.length;
 
-/** How much a list may hold. */
 export interface KeptBounds {
   /** For messages: `staged files`. */
   readonly what: string;
@@ -27,42 +26,35 @@ export interface KeptBounds {
 /** How much the lists of one copy hold, as a part of the budget of all copies. */
 export class KeptLists {
   readonly #budget: Budget;
-  #bytes = 0;
   #isReleased = false;
 
-  /** `budget` is shared with other copies. Default: one of its own. */
-  constructor(budget: Budget = new Budget(MAX_KEPT_BYTES)) {
-    this.#budget = budget;
+  /** `all` is the budget that other copies share. Default: there are no others. */
+  constructor(all: Budget | null = null) {
+    this.#budget = new Budget(MAX_KEPT_BYTES, all);
   }
 
-  /** The number of bytes in the lists, as {@link keptBytes} counts them. */
+  /** The bytes in all lists of this copy, as {@link keptBytes} counts them. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#budget.usedBytes;
   }
 
-  /** A list's count. */
   list(bounds: KeptBounds): KeptCount {
     return new KeptCount(bounds, this);
   }
 
   /** Throws `too-many-streams` where the lists of all copies are full. */
   take(bytes: number): void {
-    if (this.#isReleased) return;
-    if (!this.#budget.reserve(bytes)) {
+    if (!this.#isReleased && !this.#budget.reserve(bytes)) {
       throw new VproxyError('too-many-streams', 'copy: the lists of all copies hold as much as is allowed');
     }
-    this.#bytes += bytes;
   }
 
   give(bytes: number): void {
-    if (this.#isReleased) return;
-    this.#budget.release(bytes);
-    this.#bytes -= bytes;
+    if (!this.#isReleased) this.#budget.release(bytes);
   }
 
-  /** Releases everything, at the end of a copy. */
   release(): void {
-    this.give(this.#bytes);
+    this.give(this.bytes);
     this.#isReleased = true;
   }
 }
@@ -83,7 +75,6 @@ export class KeptCount {
     return this.#count;
   }
 
-  /** Whether an item of this size is within the bounds of this list. */
   hasRoom(bytes: number): boolean {
     const { maxCount, maxBytes } = this.#bounds;
     return this.#count < maxCount && this.#bytes + bytes <= maxBytes;
@@ -101,7 +92,6 @@ export class KeptCount {
     this.#bytes += bytes;
   }
 
-  /** Removes an item from the count. */
   remove(bytes: number): void {
     this.#lists.give(bytes);
     this.#count -= 1;
@@ -132,7 +122,6 @@ export class Warnings {
     this.#told = new KeptLists().list(from === 'here' ? SENT : RECEIVED);
   }
 
-  /** Reports it, or counts it. */
   add(message: string): void {
     const bytes = keptBytes(message);
     // Once one was only counted, so are all that follow: the first ones are reported.
@@ -152,5 +141,4 @@ export class Warnings {
   }
 }
 
-/** Called with a warning. */
 export type Warn = (message: string) => void;

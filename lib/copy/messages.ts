@@ -34,7 +34,6 @@ export const COPY_KIND = {
   COMPARED: 11,
 } as const;
 
-/** The number of sources that a copy may name. */
 export const MAX_SOURCES = 10_000;
 
 /** The files of an earlier copy that are reported, and the bytes of their names; all others are sent again. */
@@ -82,13 +81,11 @@ export interface Comparison {
   readonly totalBytes: number;
 }
 
-/** What is at the top of a copy. */
 export interface CopyRoot {
   readonly name: string;
   readonly kind: 'file' | 'folder';
 }
 
-/** How much there is. */
 export interface CopyTotals {
   readonly files: number;
   readonly folders: number;
@@ -96,7 +93,6 @@ export interface CopyTotals {
   readonly bytes: number;
 }
 
-/** What a sender is going to send. */
 export interface CopyPlan {
   /** In the order of their names. */
   readonly roots: readonly CopyRoot[];
@@ -143,7 +139,6 @@ export function decodeStart(payload: Buffer): CopyRequest {
   return { direction, sources: list, isResumed, isComparisonTold, hasTotals };
 }
 
-/** What a PLAN says. */
 export function decodePlan(payload: Buffer): CopyPlan {
   const { roots, totals } = decode(payload, 'PLAN');
   const list = decodeList(roots, 'PLAN', 'roots', MAX_SOURCES).map((root): CopyRoot => {
@@ -160,7 +155,6 @@ export function decodePlan(payload: Buffer): CopyPlan {
   return { roots: list, totals: { files, folders, links, bytes } };
 }
 
-/** The files of a STAGED. */
 export function decodeStaged(payload: Buffer): StagedFile[] {
   const { files } = decode(payload, 'STAGED');
   return decodeList(files, 'STAGED', 'files', STAGED_BOUNDS.maxCount).map((file): StagedFile => {
@@ -176,10 +170,8 @@ export function decodeStaged(payload: Buffer): StagedFile[] {
   });
 }
 
-/** Of a SHA-256, in hex. */
 const HASH_LENGTH = 64;
 
-/** What a COMPARED says. */
 export function decodeCompared(payload: Buffer): Comparison {
   const { bytes, totalBytes } = decode(payload, 'COMPARED');
   if (!isCount(bytes) || !isCount(totalBytes)) throw wrong('COMPARED', 'bytes');

@@ -12,7 +12,6 @@ import { nameSource } from './sources.js';
 import { copyError, refused } from './system-files.js';
 import { isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
-/** Whether a path begins in a home. */
 export const isFromHome = (path: string): boolean => !path.startsWith('/');
 
 /** Throws `bad-argument` for a path that is longer than the other side takes. */

@@ -11,7 +11,6 @@ import { type CopyTarget, findTargets } from './targets.js';
 import { Unpacking, type UnpackOptions } from './unpacking.js';
 
 interface ReceiveOptions extends UnpackOptions {
-  /** The path that was named. */
   readonly target: string;
   /** The folder that it must be in; null: anywhere. */
   readonly root: string | null;

@@ -5,13 +5,12 @@ import { type Deferred, deferred } from '../util/concurrency.js';
 import { RecordReader } from '../util/records.js';
 import { COPY_KIND, decodeError, encodeError } from './messages.js';
 
-/** A record that came. */
 export interface CopyRecord {
   readonly kind: number;
   readonly payload: Buffer;
 }
 
-/** The number of messages that are kept until they are asked for, and of their bytes; then nothing more is read. */
+/** Messages that wait for {@link RecordStream.next}: at either bound the stream is read no further. */
 const MAX_WAITING = 16;
 const MAX_WAITING_BYTES = 262_144;
 
@@ -27,9 +26,9 @@ export class RecordStream {
   readonly #reader: RecordReader;
   readonly #waiting: CopyRecord[] = [];
   #waitingBytes = 0;
-  /** The unread part of the last chunk, while no more is wanted; the stream is paused then. */
+  /** The unread part of the last chunk, while the stream is paused. */
   #rest: Buffer | null = null;
-  /** Whether the rest is being read: reading may ask for more. */
+  /** Guards against re-entry: reading the rest may resume the stream. */
   #isReadingRest = false;
   #asked: Deferred<CopyRecord> | null = null;
   #failure: VproxyError | null = null;
@@ -56,22 +55,21 @@ export class RecordStream {
     stream.on('close', () => this.#lose(new VproxyError('cancelled', LOST)));
   }
 
-  /** Why nothing more can be received or sent; null while it can. */
+  /** Why nothing more can be received or sent, or null. */
   get failure(): VproxyError | null {
     return this.#failure;
   }
 
-  /** Whether the other side has sent its error, so that it need not be told anything. */
+  /** Whether the error came from the other side, which need not be told. */
   get isFailureSent(): boolean {
     return this.#isFailureSent;
   }
 
-  /** Whether the failure is that the stream has ended or was abandoned. */
+  /** Whether the stream has ended, or this side abandoned it. */
   get isLost(): boolean {
     return this.#isLost;
   }
 
-  /** Throws the failure, if there is one. */
   check(): void {
     if (this.#failure !== null) throw this.#failure;
   }
@@ -109,7 +107,6 @@ export class RecordStream {
     await this.#drained.promise;
   }
 
-  /** Writes, and waits for room. */
   async send(bytes: Buffer): Promise<void> {
     this.check();
     if (!this.write(bytes)) await this.drained();
@@ -125,7 +122,7 @@ export class RecordStream {
     this.#flow();
   }
 
-  /** Ends everything that waits with this, which is not told to the other side. */
+  /** Rejects everything that waits, and tells the other side nothing. */
   fail(error: VproxyError): void {
     if (this.#failure !== null) return;
     this.#failure = error;
@@ -138,7 +135,7 @@ export class RecordStream {
     this.#flow();
   }
 
-  /** Sends why it ends, if that can still be sent, and ends this direction. What still comes is discarded. */
+  /** Sends the error, if it still can, and ends this direction. Later input is discarded. */
   close(error: VproxyError | null = null): void {
     if (error !== null && !this.#isFailureSent && this.#stream.writable) this.#stream.write(encodeError(error));
     this.fail(error ?? new VproxyError('cancelled', 'the copy is complete'));
@@ -149,7 +146,6 @@ export class RecordStream {
     this.#stream.end();
   }
 
-  /** Resets the stream. */
   destroy(error: VproxyError): void {
     this.#lose(error);
     this.#stream.destroy(error);

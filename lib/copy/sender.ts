@@ -23,17 +23,16 @@ import { StagedList } from './staging/manifest.js';
 import { copyError } from './system-files.js';
 import { TarWriter } from './tar/tar-writer.js';
 
-/** The number of entries that are looked at, and of small files that are read, before their turn. */
+/** Entries that are read ahead of their turn. */
 const AHEAD = 16;
 
-/** Entries that are looked at take turns, those of all copies: what came of them in the meantime is one turn of the event loop. */
+/** All copies share these turns: what completes at once is handled in one turn of the event loop. */
 const looks = new Turns(AHEAD);
 
 const CHECKS_PER_RECORD = 1024;
 
 export interface SendOptions extends CopyRun {
   readonly sources: readonly FoundSource[];
-  /** Whether to count everything first. */
   readonly hasTotals: boolean;
 }
 
@@ -158,7 +157,7 @@ async function sendEntry(
   return entry.kind === 'file' ? crc : null;
 }
 
-/** How much of a file need not be sent: all that is there already, if the file begins with it. */
+/** The bytes that need not be sent: all that the other side has, if the file begins with them. */
 async function matchingBytes(
   entry: ReadEntry,
   { bytes, sha256 }: { readonly bytes: number; readonly sha256: Buffer },
@@ -173,7 +172,6 @@ async function matchingBytes(
   return hash.digest().equals(sha256) ? bytes : 0;
 }
 
-/** The checks of files, gathered. */
 class CheckWriter {
   readonly #records: RecordStream;
   readonly #payload = Buffer.alloc(4 * CHECKS_PER_RECORD);

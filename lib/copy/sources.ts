@@ -10,7 +10,6 @@ import { type CopySource, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { refused, withPath } from './system-files.js';
 import { compareNames, isPlainName, MAX_PATH_BYTES, showPath } from './tar/names.js';
 
-/** A source that exists. */
 export interface FoundSource {
   /** Absolute, and no link: one that is named is followed. */
   readonly path: string;

@@ -27,7 +27,6 @@ const writev = promisify(fs.writev);
 const write = promisify(fs.write);
 const mkdir = promisify(fs.mkdir);
 
-/** Those of this system. */
 export const SYSTEM_FILES: CopyFiles = {
   open: openOrdinary,
   async write(fd, buffers, position) {
@@ -56,7 +55,6 @@ export const secondsOf = (ns: bigint): number => {
 
 const BILLION = 1_000_000_000n;
 
-/** The number of entries that are removed at the same time. */
 const MAX_REMOVALS = 8;
 
 /**
@@ -148,6 +146,5 @@ export async function withPath<T>(path: string, work: () => Promise<T>): Promise
   }
 }
 
-/** `copy-refused`, with the path. */
 export const refused = (path: string, why: string): VproxyError =>
   new VproxyError('copy-refused', `${showPath(path)}: ${why}`);

@@ -10,7 +10,6 @@ import { type CopyRoot, MAX_SOURCES, tooManyPaths } from './messages.js';
 import { copyError, refused, withPath } from './system-files.js';
 import { isPlainName } from './tar/names.js';
 
-/** Where one root of a copy ends up. */
 export interface CopyTarget {
   readonly root: CopyRoot;
   /** Absolute; its folder has no links in it. */
@@ -53,7 +52,6 @@ export async function findTargets(
   });
 }
 
-/** Returns the path of each of them. */
 async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(root: CopyRoot) => string> {
   const stats = await statOf(target, stat);
   if (stats?.isDirectory() === true) {
@@ -71,7 +69,6 @@ async function findPlace(target: string, roots: readonly CopyRoot[]): Promise<(r
   return () => path;
 }
 
-/** Whether a folder is merged into an existing one. */
 async function isMerge(path: string, { kind }: CopyRoot): Promise<boolean> {
   const stats = await statOf(path, lstat);
   requireReplaceable(path, stats, kind);

@@ -14,10 +14,9 @@ import { showPath } from './tar/names.js';
 import { type EntryHandler, TarReader } from './tar/tar-reader.js';
 import { type CopyTarget, statOf } from './targets.js';
 
-/** The number of small files that are written at the same time. */
 const MAX_JOBS = 16;
 
-/** Files up to this size are written in one go, beside others, in bytes. */
+/** Files up to this size are gathered, and written in parallel. */
 const SMALL_BYTES = 131_072;
 
 export interface UnpackOptions extends CopyRun {
@@ -26,7 +25,6 @@ export interface UnpackOptions extends CopyRun {
   readonly files: CopyFiles;
 }
 
-/** A file that is being received. */
 interface Incoming {
   readonly entry: CopyEntry;
   readonly place: Place;
@@ -38,14 +36,13 @@ interface Incoming {
   readonly file: StagedFile | null;
 }
 
-/** Writes what comes beside the targets. */
 export class Unpacking implements EntryHandler {
   readonly #run: UnpackOptions;
   readonly #jobs = new Turns(MAX_JOBS);
   readonly #tree: StagedTree;
   readonly #reader: TarReader;
   readonly #checks: CheckList;
-  /** The number of the file or folder that was made for each target: another copy may replace it by its own. */
+  /** The inode made for each target: another copy may replace it by its own. */
   readonly #inodes = new Map<string, number>();
   #incoming: Incoming | null = null;
 
@@ -76,7 +73,7 @@ export class Unpacking implements EntryHandler {
     }
   }
 
-  /** Rejects where what is beside the target was not made by this copy. */
+  /** Rejects if another copy has made what is beside the target. */
   async requireOwn({ root, stage, path }: CopyTarget): Promise<void> {
     const stats = await statOf(stage, lstat);
     if (stats === null || stats.ino !== this.#inodes.get(root.name)) {
@@ -202,7 +199,6 @@ export class CheckList {
     this.#compare();
   }
 
-  /** Throws where a file has no check. */
   finish(): void {
     if (this.#received.length + this.#expected.length > 0) {
       throw new VproxyError('protocol-error', 'copy: not every file has its check');

@@ -19,7 +19,6 @@ interface ClosedFolder extends Place {
   readonly mtimeNs: bigint;
 }
 
-/** A folder that is being filled. */
 interface OpenFolder extends ClosedFolder {
   readonly name: string;
   /** Whether there is a folder already at its place. */
@@ -36,11 +35,16 @@ const OPEN = { what: 'folders in one another', maxCount: MAX_PATH_BYTES / 2, max
 
 const folderBytes = ({ staged, shown }: Place): number => keptBytes(staged) + keptBytes(shown);
 
+interface TreeOptions {
+  readonly isResumed: boolean;
+  readonly files: CopyFiles;
+  readonly lists: KeptLists;
+}
+
 export class StagedTree {
   readonly #targets: ReadonlyMap<string, CopyTarget>;
-  readonly #files: CopyFiles;
+  readonly #options: TreeOptions;
   readonly #jobs: Turns;
-  readonly #isResumed: boolean;
   readonly #open: OpenFolder[] = [];
   /** The same, where an earlier copy may have left something in them: what does not come again is removed. */
   readonly #leftover = new FolderStack(readSorted);
@@ -50,17 +54,12 @@ export class StagedTree {
   #lastRoot = '';
   #rootCount = 0;
 
-  constructor(
-    targets: readonly CopyTarget[],
-    { isResumed, files, lists }: { isResumed: boolean; files: CopyFiles; lists: KeptLists },
-    jobs: Turns,
-  ) {
+  constructor(targets: readonly CopyTarget[], options: TreeOptions, jobs: Turns) {
     this.#targets = new Map(targets.map((target) => [target.root.name, target]));
-    this.#isResumed = isResumed;
-    this.#files = files;
+    this.#options = options;
     this.#jobs = jobs;
-    this.#openCount = lists.list(OPEN);
-    this.#closedCount = lists.list(CLOSED);
+    this.#openCount = options.lists.list(OPEN);
+    this.#closedCount = options.lists.list(CLOSED);
   }
 
   /**
@@ -75,7 +74,7 @@ export class StagedTree {
     if (folder === undefined) return this.#placeRoot(name, kind);
     if (compareNames(name, folder.lastName) <= 0) throw refused(names.join('/'), 'it comes twice, or not in order');
     folder.lastName = name;
-    if (this.#isResumed) await this.#removeLeftover(folder, () => this.#leftover.nextBefore(name));
+    if (this.#options.isResumed) await this.#removeLeftover(folder, () => this.#leftover.nextBefore(name));
     const place = { staged: `${folder.staged}/${name}`, shown: `${folder.shown}/${name}` };
     if (kind === 'link' && !isLinkInside(linkTarget, names.length - 2)) {
       throw refused(place.shown, `the link leads out of what is copied, to ${showPath(linkTarget)}`);
@@ -84,7 +83,6 @@ export class StagedTree {
     return place;
   }
 
-  /** Makes a folder, in which the following entries may be. */
   async addFolder(entry: CopyEntry, place: Place): Promise<void> {
     const { names, mode, mtimeNs } = entry;
     this.#openCount.add(folderBytes(place));
@@ -99,8 +97,8 @@ export class StagedTree {
 
   addLink({ linkTarget, mtimeNs }: CopyEntry, { staged, shown }: Place): Promise<void> {
     return withPath(shown, async () => {
-      if (this.#isResumed) await removeTree(staged);
-      await this.#files.symlink(linkTarget, staged);
+      if (this.#options.isResumed) await removeTree(staged);
+      await this.#options.files.symlink(linkTarget, staged);
       await lutimes(staged, Date.now() / 1000, secondsOf(mtimeNs));
     });
   }
@@ -135,7 +133,7 @@ export class StagedTree {
     const folder = this.#open.pop();
     if (folder === undefined) return;
     const { staged, shown, mode, mtimeNs } = folder;
-    if (this.#isResumed) await this.#removeLeftover(folder, () => this.#leftover.next());
+    if (this.#options.isResumed) await this.#removeLeftover(folder, () => this.#leftover.next());
     this.#leftover.pop();
     const bytes = folderBytes(folder);
     this.#openCount.remove(bytes);
@@ -163,12 +161,12 @@ export class StagedTree {
 
   async #makeFolder(path: string): Promise<void> {
     try {
-      await this.#files.mkdir(path);
+      await this.#options.files.mkdir(path);
     } catch (error) {
-      if (systemCode(error) !== 'EEXIST' || !this.#isResumed) throw error;
+      if (systemCode(error) !== 'EEXIST' || !this.#options.isResumed) throw error;
       if ((await lstat(path)).isDirectory()) return;
       await removeTree(path);
-      await this.#files.mkdir(path);
+      await this.#options.files.mkdir(path);
     }
   }
 }

@@ -2,9 +2,9 @@
 import type { Headers } from 'tar-stream';
 import { VproxyError } from '../../errors.js';
 import { escapeText } from '../../util/escape.js';
+import { refused } from '../system-files.js';
 import { isPlainName, MAX_PATH_BYTES } from './names.js';
 
-/** A file, a folder or a link. */
 export interface CopyEntry {
   /** The names from the top of the copy down to it. */
   readonly names: readonly string[];
@@ -13,11 +13,9 @@ export interface CopyEntry {
   readonly mode: number;
   /** When its contents were changed, in nanoseconds since 1970. */
   readonly mtimeNs: bigint;
-  /** Of a file: its size in bytes. */
   readonly bytes: number;
   /** Of a file: the number of bytes that the other side has already; the rest follows. */
   readonly offset: number;
-  /** Of a link: where it leads. */
   readonly linkTarget: string;
 }
 
@@ -34,7 +32,6 @@ const TYPES = { file: 'file', folder: 'directory', link: 'symlink' } as const;
 /** With the pax records that the types do not know. */
 export type TarHeader = Headers & { readonly pax?: Readonly<Record<string, string>> | null };
 
-/** The header of an entry. */
 export function entryHeader(entry: CopyEntry): TarHeader {
   const { names, kind, mode, mtimeNs, bytes, offset, linkTarget } = entry;
   const pax: Record<string, string> = { mtime: formatTime(mtimeNs) };
@@ -58,12 +55,12 @@ export function entryHeader(entry: CopyEntry): TarHeader {
 export function parseHeader(header: TarHeader): CopyEntry {
   const { name, type, size = 0, mode = 0, linkname, pax } = header;
   const kind = KINDS.get(type ?? '');
-  if (kind === undefined) throw refuse(name, `entries of the kind ${escapeText(type ?? 'unknown')} are not taken`);
+  if (kind === undefined) throw refused(name, `entries of the kind ${escapeText(type ?? 'unknown')} are not taken`);
   const names = (kind === 'folder' ? name.replace(/\/$/, '') : name).split('/');
-  if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refuse(name, `the path is longer than ${MAX_PATH_BYTES} bytes`);
-  if (!names.every(isPlainName)) throw refuse(name, 'the name leads elsewhere');
+  if (Buffer.byteLength(name) > MAX_PATH_BYTES) throw refused(name, `the path is longer than ${MAX_PATH_BYTES} bytes`);
+  if (!names.every(isPlainName)) throw refused(name, 'the name leads elsewhere');
   const linkTarget = kind === 'link' ? (linkname ?? '') : '';
-  if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refuse(name, 'the link leads elsewhere');
+  if (Buffer.byteLength(linkTarget) > MAX_PATH_BYTES) throw refused(name, 'the link leads elsewhere');
   const offset = parseOffset(pax?.[OFFSET_KEY], kind);
   if (
     !Number.isSafeInteger(size) ||
@@ -112,6 +109,3 @@ function parseOffset(text: string | undefined, kind: CopyEntry['kind']): number 
   if (kind === 'file' && /^\d{1,16}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
   throw new VproxyError('protocol-error', 'copy: an offset is not valid');
 }
-
-const refuse = (name: string, why: string): VproxyError =>
-  new VproxyError('copy-refused', `${escapeText(name, MAX_PATH_BYTES)}: ${why}`);

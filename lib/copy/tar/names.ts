@@ -1,7 +1,6 @@
 /** Names and paths in a copy: which names are allowed, their order, how long a path is, and where a link may lead. */
 import { escapeText } from '../../util/escape.js';
 
-/** The longest path, in bytes. */
 export const MAX_PATH_BYTES = 4096;
 
 /** A path, for a message. */

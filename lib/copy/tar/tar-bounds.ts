@@ -9,7 +9,6 @@ const BLOCK_BYTES = 512;
  */
 export const MAX_HEADER_BYTES = 16_384;
 
-/** The number of keys that a header of pax may have. */
 export const MAX_PAX_KEYS = 64;
 
 /** Kinds of headers: those with the names and other attributes of the entry after them; K, L and N are of GNU tar. */

@@ -14,7 +14,6 @@ const AHEAD_BYTES = 262_144;
 /** Pieces below this size are gathered into blocks: tar-stream, and the reader of an entry, keep a buffer for each, of a hundred bytes and more. */
 const SMALL_BYTES = 16_384;
 
-/** The size of such a block. */
 const GATHERED_BYTES = 65_536;
 
 /** Takes the entries. While a promise of it is pending nothing more is read. */
@@ -23,7 +22,6 @@ export interface EntryHandler {
   onEntry(entry: CopyEntry): Promise<void>;
   /** Bytes of the file, whose buffer is the handler's. Null: more may come. */
   onBytes(bytes: Buffer): Promise<void> | null;
-  /** The file is complete. */
   onFileEnd(): Promise<void>;
 }
 
@@ -76,7 +74,6 @@ export class TarReader {
     await this.#finished;
   }
 
-  /** Abandons it. */
   destroy(): void {
     this.#isFailed = true;
     this.#extract.destroy();

@@ -9,7 +9,6 @@ import { type CopyEntry, entryHeader } from './entry.js';
 /** Pieces up to this size are gathered into records: many small files become few large writes. */
 const SMALL_BYTES = 16_384;
 
-/** The size of such a record. */
 const GATHERED_BYTES = 65_536;
 
 export class TarWriter {
@@ -28,22 +27,10 @@ export class TarWriter {
 
   /** Writes an entry, with those of its bytes that are to be sent: all after its offset. */
   async add(entry: CopyEntry, contents: AsyncIterable<Buffer>): Promise<void> {
-    const header = entryHeader(entry);
-    const state = { error: null as Error | null };
-    const written = new Promise<void>((resolve) => {
-      const sink = this.#pack.entry(header, (error) => {
-        state.error = error ?? null;
-        resolve();
-      });
-      if (entry.kind === 'file') {
-        this.#pour(contents, sink).catch((error: unknown) => {
-          state.error = error as Error;
-          resolve();
-        });
-      }
+    await new Promise<void>((resolve, reject) => {
+      const sink = this.#pack.entry(entryHeader(entry), (error) => (error ? reject(error) : resolve()));
+      if (entry.kind === 'file') this.#pour(contents, sink).catch(reject);
     });
-    await written;
-    if (state.error !== null) throw state.error;
     await this.#records.drained();
   }
 
@@ -59,7 +46,6 @@ export class TarWriter {
     await this.#records.drained();
   }
 
-  /** Abandons it. */
   destroy(): void {
     this.#pack.destroy();
   }
@@ -83,7 +69,7 @@ export class TarWriter {
     this.#gatheredBytes += chunk.length;
   }
 
-  /** Writes what is gathered, followed by the header of what comes next. */
+  /** Writes what is gathered, followed by the header of the next record, in one piece. */
   #flush(next: Buffer | null = null): void {
     const bytes = this.#gatheredBytes;
     if (bytes === 0) {
